@@ -1,0 +1,4 @@
+//! The house that `jamjam-dev` lives in.
+pub mod node;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,125 @@
+//! The payloads with a structure of their own: pings, the client's latency report, the newer client's route probe.
+
+use super::header::{HEADER_LEN, Header, Kind, Malformed, Packet};
+
+/// Payload length of LATENCY_PING and LATENCY_PONG in bytes.
+pub const PING_LEN: usize = 12;
+
+/// The payload of LATENCY_PING, repeated by LATENCY_PONG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// When the ping left, in the sender's own microseconds.
+    pub sent_time_us: u64,
+    /// Counts pings; a pong is matched by this number.
+    pub sequence: u32,
+}
+
+impl Ping {
+    /// Reads a ping's or pong's payload; bytes after the twelfth are ignored.
+    pub fn parse(packet: Packet<'_>) -> Result<Self, Malformed> {
+        let Some((head, _)) = packet.payload.split_first_chunk::<PING_LEN>() else {
+            return Err(Malformed::Payload { kind: packet.header.kind, len: packet.payload.len(), at_least: PING_LEN });
+        };
+        let [a, b, c, d, e, f, g, h, w, x, y, z] = *head;
+        Ok(Self { sent_time_us: u64::from_be_bytes([a, b, c, d, e, f, g, h]), sequence: u32::from_be_bytes([w, x, y, z]) })
+    }
+
+    /// The twelve payload bytes.
+    pub fn to_bytes(self) -> [u8; PING_LEN] {
+        let mut bytes = [0; PING_LEN];
+        bytes[..8].copy_from_slice(&self.sent_time_us.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.sequence.to_be_bytes());
+        bytes
+    }
+
+    /// The whole LATENCY_PONG datagram that answers a ping with this payload and header sequence.
+    pub fn pong(self, sequence: u32) -> [u8; HEADER_LEN + PING_LEN] {
+        self.datagram(Kind::LatencyPong, sequence)
+    }
+
+    /// The whole LATENCY_PING datagram, its header counting like its payload.
+    pub fn ping(self) -> [u8; HEADER_LEN + PING_LEN] {
+        self.datagram(Kind::LatencyPing, self.sequence)
+    }
+
+    fn datagram(self, kind: Kind, sequence: u32) -> [u8; HEADER_LEN + PING_LEN] {
+        let mut bytes = [0; HEADER_LEN + PING_LEN];
+        bytes[..HEADER_LEN].copy_from_slice(&Header::new(kind, sequence, 0).to_bytes());
+        bytes[HEADER_LEN..].copy_from_slice(&self.to_bytes());
+        bytes
+    }
+}
+
+/// What to answer a KEEPALIVE's payload with: `None` is silence.
+///
+/// Everything comes back unchanged, but for the newer client's route probe: exactly five bytes whose first is 1 (a
+/// request) come back with that byte 2, and five whose first is 2 (a reply) are not answered, or two servers would
+/// answer each other for ever.
+pub fn route_probe_answer(payload: &[u8]) -> Option<Option<[u8; 5]>> {
+    match *payload {
+        [1, a, b, c, d] => Some(Some([2, a, b, c, d])),
+        [2, _, _, _, _] => None,
+        _ => Some(None),
+    }
+}
+
+/// The payload of LATENCY_INFO: what a client says of its own latencies, in milliseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Info {
+    /// Capture delay.
+    pub capture_ms: f32,
+    /// Playback delay.
+    pub playback_ms: f32,
+    /// Encoding delay.
+    pub encode_ms: f32,
+    /// Decoding delay.
+    pub decode_ms: f32,
+    /// Jitter buffer delay.
+    pub jitter_buffer_ms: f32,
+    /// Samples per channel in an AUDIO packet.
+    pub frame_size: u32,
+    /// Samples per second.
+    pub sample_rate: u32,
+    /// `pcm` or `opus`; at most 255 bytes.
+    pub codec: String,
+    /// Channels, where the client says (a newer one does).
+    pub channels: Option<u8>,
+}
+
+impl Info {
+    /// Reads the payload. A codec that is not UTF-8 is shown with replacement characters.
+    pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+        const FIXED: usize = 29;
+        let short = |at_least| Malformed::Payload { kind: Kind::LatencyInfo, len: payload.len(), at_least };
+        let (fixed, rest) = payload.split_first_chunk::<FIXED>().ok_or(short(FIXED))?;
+        let word = |at: usize| [fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]];
+        let codec_len = usize::from(fixed[FIXED - 1]);
+        let (codec, rest) = rest.split_at_checked(codec_len).ok_or(short(FIXED + codec_len))?;
+        Ok(Self {
+            capture_ms: f32::from_be_bytes(word(0)),
+            playback_ms: f32::from_be_bytes(word(4)),
+            encode_ms: f32::from_be_bytes(word(8)),
+            decode_ms: f32::from_be_bytes(word(12)),
+            jitter_buffer_ms: f32::from_be_bytes(word(16)),
+            frame_size: u32::from_be_bytes(word(20)),
+            sample_rate: u32::from_be_bytes(word(24)),
+            codec: String::from_utf8_lossy(codec).into_owned(),
+            channels: rest.first().copied(),
+        })
+    }
+
+    /// The payload bytes; a codec name over 255 bytes is cut there.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let codec = &self.codec.as_bytes()[..self.codec.len().min(255)];
+        let mut bytes = Vec::with_capacity(30 + codec.len());
+        for ms in [self.capture_ms, self.playback_ms, self.encode_ms, self.decode_ms, self.jitter_buffer_ms] {
+            bytes.extend_from_slice(&ms.to_be_bytes());
+        }
+        bytes.extend_from_slice(&self.frame_size.to_be_bytes());
+        bytes.extend_from_slice(&self.sample_rate.to_be_bytes());
+        bytes.push(codec.len() as u8);
+        bytes.extend_from_slice(codec);
+        bytes.extend(self.channels);
+        bytes
+    }
+}

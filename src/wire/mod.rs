@@ -1,0 +1,16 @@
+//! The bytes of a jamjam packet: a 12-byte header and, per type, a payload.
+//!
+//! Parsing is total: any byte string either is a packet or names what is wrong with it. The protocol is told in
+//! `docs/protocol.md`; the golden bytes are in `fixtures/wire/`.
+
+mod header;
+mod latency;
+
+pub use header::{HEADER_LEN, Header, Kind, Malformed, Packet, VERSION, parse};
+pub use latency::{Info, PING_LEN, Ping, route_probe_answer};
+
+/// Largest payload of a UDP datagram over IPv4, in bytes.
+pub const MAX_DATAGRAM: usize = 65_507;
+
+/// UDP port of an echo server unless told otherwise.
+pub const DEFAULT_PORT: u16 = 5_000;
