@@ -58,7 +58,8 @@ pub(super) struct OncePerSecond {
 
 impl OncePerSecond {
     pub(super) fn warn(&mut self, now: Time, counters: &Counters) {
-        let counts = [&counters.refused_buffer, &counters.refused_client, &counters.refused_memory].map(super::Count::get);
+        let counts =
+            [&counters.refused_buffer, &counters.refused_client, &counters.refused_memory].map(super::Count::get);
         let refused = counts.iter().sum();
         if refused > self.said && now >= self.next {
             let [buffer, client, memory] = counts;

@@ -26,7 +26,7 @@ use delay_line::DelayLine;
 use route::Route;
 
 /// How long AUDIO waits unless told otherwise.
-pub const DEFAULT_DELAY: Duration = Duration::from_millis(3_000);
+pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
 
 /// What an echo server is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,11 +17,11 @@ pub struct Ping {
 impl Ping {
     /// Reads a ping's or pong's payload; bytes after the twelfth are ignored.
     pub fn parse(packet: Packet<'_>) -> Result<Self, Malformed> {
-        let Some((head, _)) = packet.payload.split_first_chunk::<PING_LEN>() else {
-            return Err(Malformed::Payload { kind: packet.header.kind, len: packet.payload.len(), at_least: PING_LEN });
-        };
-        let [a, b, c, d, e, f, g, h, w, x, y, z] = *head;
-        Ok(Self { sent_time_us: u64::from_be_bytes([a, b, c, d, e, f, g, h]), sequence: u32::from_be_bytes([w, x, y, z]) })
+        let Packet { header, payload } = packet;
+        let short = Malformed::Payload { kind: header.kind, len: payload.len(), at_least: PING_LEN };
+        let (time, rest) = payload.split_first_chunk().ok_or(short)?;
+        let (sequence, _) = rest.split_first_chunk().ok_or(short)?;
+        Ok(Self { sent_time_us: u64::from_be_bytes(*time), sequence: u32::from_be_bytes(*sequence) })
     }
 
     /// The twelve payload bytes.
