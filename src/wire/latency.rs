@@ -21,7 +21,10 @@ impl Ping {
             return Err(Malformed::Payload { kind: packet.header.kind, len: packet.payload.len(), at_least: PING_LEN });
         };
         let [a, b, c, d, e, f, g, h, w, x, y, z] = *head;
-        Ok(Self { sent_time_us: u64::from_be_bytes([a, b, c, d, e, f, g, h]), sequence: u32::from_be_bytes([w, x, y, z]) })
+        Ok(Self {
+            sent_time_us: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            sequence: u32::from_be_bytes([w, x, y, z]),
+        })
     }
 
     /// The twelve payload bytes.
