@@ -2,5 +2,8 @@
 pub mod echo;
 pub mod io;
 pub mod node;
+pub mod report;
+pub mod stats;
 pub mod time;
+pub mod units;
 pub mod wire;
