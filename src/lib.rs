@@ -1,4 +1,5 @@
 //! The house that `jamjam-dev` lives in.
+pub mod cmd;
 pub mod echo;
 pub mod flow;
 pub mod io;

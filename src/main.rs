@@ -1,1 +1,76 @@
-fn main() {}
+//! Parses the command line, listens for signals, runs one subcommand, and exits with its code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use jamjam_dev::cmd::{Cli, Failure};
+use jamjam_dev::io::stop::{Reason, Stop};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let stop = Stop::default();
+    let result = listen_for_signals(stop.clone()).and_then(|()| cli.run(&stop));
+    match result {
+        Ok(code) => code.into(),
+        Err(Failure { code, error }) => {
+            eprintln!("jamjam-dev: {error:#}");
+            code.into()
+        }
+    }
+}
+
+/// Turns SIGINT and SIGTERM into a request to stop, from a thread of their own.
+fn listen_for_signals(stop: Stop) -> Result<(), Failure> {
+    let listen = move || -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let context = runtime.enter();
+        let mut signals = Signals::new()?;
+        drop(context);
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    stop.request(signals.next().await);
+                }
+            });
+        })?;
+        Ok(())
+    };
+    listen().map_err(|error| Failure { code: 3, error: anyhow::anyhow!("cannot listen for signals: {error}") })
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> Reason {
+        tokio::select! {
+            _ = self.interrupt.recv() => Reason::Interrupt,
+            _ = self.terminate.recv() => Reason::Terminate,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Reason {
+        // Without a handler the system ends the process itself, which is what Ctrl-C means.
+        let _ = tokio::signal::ctrl_c().await;
+        Reason::Interrupt
+    }
+}

@@ -172,7 +172,7 @@ mod tests {
         for _ in 0..3 {
             for _ in 0..100 {
                 fifo.reserve(CHUNK).expect("25 MiB");
-                fifo.push(&[1; CHUNK]);
+                fifo.push(&vec![1; CHUNK]);
             }
             fifo.pop(fifo.len());
             assert!(fifo.chunks.len() + fifo.spares.len() <= 1 + SPARES);

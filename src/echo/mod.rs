@@ -115,12 +115,11 @@ impl Echo {
         let (admitted, refused) = self.budget.admit(route.peer, bytes.len(), train.stride);
         if admitted > 0 {
             let packets = admitted.div_ceil(train.stride);
-            match self.held.push(train.at + self.delay, route, &bytes[..admitted], train.stride) {
-                Ok(()) => self.counters.received.add(packets),
-                Err(_) => {
-                    self.budget.give_back(route.peer, admitted, packets);
-                    self.counters.refused_memory.add(packets);
-                }
+            if self.held.push(train.at + self.delay, route, &bytes[..admitted], train.stride).is_ok() {
+                self.counters.received.add(packets);
+            } else {
+                self.budget.give_back(route.peer, admitted, packets);
+                self.counters.refused_memory.add(packets);
             }
         }
         if let Some(refused) = refused {

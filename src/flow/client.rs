@@ -107,7 +107,7 @@ impl<S: Script> Node for Client<S> {
             for datagram in train.segments() {
                 if let Phase::Opening(opening) = &mut self.phase {
                     // Whatever the peer sends, it is there; nothing of it counts yet.
-                    self.wait = opening.answered(now);
+                    self.wait = Some(opening.answered(now));
                     self.start(now);
                 } else {
                     self.book.heard(datagram, train.at);
@@ -123,11 +123,11 @@ impl<S: Script> Node for Client<S> {
                 None => self.start(now),
             }
         }
-        if let Phase::Opening(opening) = &mut self.phase {
-            if let Some(gave_up) = opening.poll_transmit(now, self.book.terms.peer, sink) {
-                self.wait = Some(gave_up);
-                self.phase = Phase::Finished;
-            }
+        if let Phase::Opening(opening) = &mut self.phase
+            && let Some(gave_up) = opening.poll_transmit(now, self.book.terms.peer, sink)
+        {
+            self.wait = Some(gave_up);
+            self.phase = Phase::Finished;
         }
         if let Phase::Following(_) = self.phase {
             match self.script.poll_transmit(now, &mut self.book, sink) {

@@ -44,8 +44,8 @@ impl Opening {
     }
 
     /// An answer has come.
-    pub(super) fn answered(&self, now: Time) -> Option<Wait> {
-        Some(Wait { waited_ns: nanos(now.since(self.since)), answered: true })
+    pub(super) fn answered(&self, now: Time) -> Wait {
+        Wait { waited_ns: nanos(now.since(self.since)), answered: true }
     }
 
     /// When to look again.

@@ -6,15 +6,17 @@
 use std::net::UdpSocket;
 
 /// The drop count of one socket.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct KernelDrops {
     inode: Option<String>,
+    /// Keeps the socket, and so its line in the table, until the last reading.
+    _socket: Option<UdpSocket>,
 }
 
 impl KernelDrops {
     /// Finds the socket in the system's tables, where it has such.
     pub fn of(socket: &UdpSocket) -> Self {
-        Self { inode: inode(socket) }
+        Self { inode: inode(socket), _socket: socket.try_clone().ok() }
     }
 
     /// Datagrams dropped so far, or `None` where the system does not tell.

@@ -14,7 +14,9 @@ mod wake;
 
 use std::io;
 use std::net::UdpSocket;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::io::stop::Stop;
 use crate::node::Node;
@@ -58,16 +60,43 @@ pub fn run(socket: UdpSocket, node: &mut (impl Node + ?Sized), stop: &Stop, opti
     }
 }
 
-/// Like [`run`], on a new thread called `name`; the node comes back when it ends.
+/// A node at work on a thread of its own.
+pub struct Running<N> {
+    thread: JoinHandle<(N, io::Result<Tally>)>,
+    ended: Receiver<()>,
+}
+
+/// Like [`run`], on a new thread called `name`.
 pub fn spawn<N: Node + Send + 'static>(
     name: &str,
     socket: UdpSocket,
     mut node: N,
     stop: Stop,
     options: Options,
-) -> io::Result<JoinHandle<(N, io::Result<Tally>)>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+) -> io::Result<Running<N>> {
+    let (at_end, ended) = mpsc::channel();
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let result = run(socket, &mut node, &stop, options);
+        drop(at_end);
         (node, result)
-    })
+    })?;
+    Ok(Running { thread, ended })
+}
+
+impl<N> Running<N> {
+    /// Waits for the end of the run, at most for `patience` (`None`: for ever). True when it has ended.
+    pub fn ended_within(&self, patience: Option<Duration>) -> bool {
+        match patience {
+            Some(patience) => self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected),
+            None => self.ended.recv().is_err(),
+        }
+    }
+
+    /// Waits for the end of the run and takes the node back, with how the run went.
+    ///
+    /// # Panics
+    /// If the node did.
+    pub fn join(self) -> (N, io::Result<Tally>) {
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
 }

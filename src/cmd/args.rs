@@ -1,0 +1,147 @@
+//! Values that more than one option takes.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::io::{log, udp};
+use crate::units::{self, Unit, UnitError};
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Colour {
+    /// Whether to colour what goes to `stream`.
+    pub fn on(self, stream: &impl IsTerminal) -> bool {
+        match self {
+            Self::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text an event
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<LogFormat> for log::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// Which UDP driver to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Driver {
+    /// The best there is on this system
+    #[default]
+    Native,
+    /// Plain calls that every system has
+    Portable,
+}
+
+impl From<Driver> for udp::Backend {
+    fn from(driver: Driver) -> Self {
+        match driver {
+            Driver::Native => Self::Native,
+            Driver::Portable => Self::Portable,
+        }
+    }
+}
+
+/// A duration whose bare number is milliseconds, as the option has always been written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Millis(pub Duration);
+
+impl FromStr for Millis {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        units::parse_duration(text, Unit::Millis).map(Self)
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.as_millis())
+    }
+}
+
+/// A duration whose bare number is seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub Duration);
+
+impl FromStr for Seconds {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        units::parse_duration(text, Unit::Seconds).map(Self)
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        units::parse_size(text).map(Self)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            size if size > 0 && size.is_multiple_of(1 << 30) => write!(f, "{}GiB", size >> 30),
+            size if size > 0 && size.is_multiple_of(1 << 20) => write!(f, "{}MiB", size >> 20),
+            size => write!(f, "{size}"),
+        }
+    }
+}
+
+/// A value, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrOff<T>(pub Option<T>);
+
+impl<T: FromStr<Err = UnitError>> FromStr for OrOff<T> {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        units::or_off(text, T::from_str).map(Self)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for OrOff<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}

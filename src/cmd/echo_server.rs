@@ -1,0 +1,208 @@
+//! `jamjam-dev echo-server`: returns a client's AUDIO after a delay.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tracing::{info, warn};
+
+use super::Failure;
+use super::args::{Colour, Driver, LogFormat, Millis, OrOff, Seconds, Size};
+use crate::echo::{Config, Counters, DEFAULT_DELAY, Echo, Limits};
+use crate::io::stop::Stop;
+use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
+use crate::io::{log, process, resolve};
+use crate::wire::DEFAULT_PORT;
+
+/// How often statistics are logged unless told otherwise.
+const STATS_INTERVAL: Duration = Duration::from_secs(60);
+
+const HEADING_MEMORY: &str = "Memory and speed";
+const HEADING_LOG: &str = "Log";
+const HEADING_SIGNALING: &str = "Signaling (not available yet)";
+
+/// Return a client's AUDIO packets after a delay; answer KEEPALIVE and LATENCY_PING at once
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// UDP port to listen on; 0 takes any free one
+    #[arg(short, long, default_value_t = DEFAULT_PORT)]
+    port: u16,
+
+    /// Address or host name to listen on; :: takes IPv4 clients too
+    #[arg(long, default_value = "0.0.0.0")]
+    host: String,
+
+    /// How long to hold AUDIO, in milliseconds or with a unit (250us, 3s)
+    #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", default_value_t = Millis(DEFAULT_DELAY))]
+    delay: Millis,
+
+    /// Write the address listened on to this file, once it is
+    #[arg(long, value_name = "FILE")]
+    address_file: Option<PathBuf>,
+
+    /// Most memory that waiting packets may take: a size or off. A packet counts 100 bytes more than its length
+    #[arg(long, value_name = "SIZE", default_value_t = OrOff(Limits::default().total.map(Size)), help_heading = HEADING_MEMORY)]
+    max_buffer: OrOff<Size>,
+
+    /// The same for one client, an address and port
+    #[arg(long, value_name = "SIZE", default_value_t = OrOff(Limits::default().per_client.map(Size)), help_heading = HEADING_MEMORY)]
+    max_buffer_per_client: OrOff<Size>,
+
+    /// Receive buffer to ask the system for
+    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_BUFFER as u64), help_heading = HEADING_MEMORY)]
+    socket_buffer: Size,
+
+    /// Share of one core that may be spent watching the clock so that packets leave on time; 0 on battery
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100), default_value_t = DEFAULT_SPIN, help_heading = HEADING_MEMORY)]
+    spin: u8,
+
+    /// Which UDP driver to use
+    #[arg(long, value_enum, default_value_t, hide = true)]
+    driver: Driver,
+
+    /// Log every packet and why others are dropped (level debug; wins over RUST_LOG)
+    #[arg(short, long, help_heading = HEADING_LOG)]
+    verbose: bool,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t, help_heading = HEADING_LOG)]
+    log_format: LogFormat,
+
+    /// How often to log statistics, in seconds or with a unit; off for never
+    #[arg(long, value_name = "TIME", default_value_t = OrOff(Some(Seconds(STATS_INTERVAL))), help_heading = HEADING_LOG)]
+    stats_interval: OrOff<Seconds>,
+
+    /// Signaling server to register with
+    #[arg(long, env = "SIGNALING_URL", value_name = "URL", help_heading = HEADING_SIGNALING)]
+    signaling_url: Option<String>,
+
+    /// Room to announce there
+    #[arg(long, value_name = "NAME", help_heading = HEADING_SIGNALING)]
+    room_name: Option<String>,
+
+    /// Address to announce there
+    #[arg(long, value_name = "ADDR", help_heading = HEADING_SIGNALING)]
+    public_addr: Option<String>,
+}
+
+impl Args {
+    /// Serves until `stop` is requested.
+    pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        self.refuse_what_is_not_there()?;
+        let interval = match self.stats_interval.0 {
+            Some(Seconds(Duration::ZERO)) => {
+                return Err(Failure::usage("--stats-interval 0 would log without end; use a time, or off"));
+            }
+            interval => interval.map(|Seconds(interval)| interval),
+        };
+        let filter = if self.verbose { "debug".to_owned() } else { super::log_filter() };
+        log::start(&filter, self.log_format.into(), colour.on(&std::io::stderr())).map_err(Failure::usage)?;
+        process::name("echo-server");
+
+        let bound = self.bind()?;
+        if let Some(file) = &self.address_file {
+            std::fs::write(file, format!("{}\n", bound.address))
+                .with_context(|| format!("cannot write the address to {}", file.display()))
+                .map_err(Failure::unusable)?;
+        }
+        let limits = Limits {
+            total: self.max_buffer.0.map(|Size(size)| size),
+            per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
+        };
+        let echo = Echo::new(Config { delay: self.delay.0, limits });
+        let statistics = Statistics { counters: echo.counters(), kernel: KernelDrops::of(&bound.socket) };
+        info!("Echo server listening on {}", bound.address);
+
+        let options = Options { idle: Idle::Wait, spin: self.spin, backend: self.driver.into() };
+        let running = udp::spawn("echo-server", bound.socket, echo, stop.clone(), options)
+            .context("cannot start a thread")
+            .map_err(Failure::unusable)?;
+        while !running.ended_within(interval) {
+            statistics.log();
+        }
+        let (mut echo, result) = running.join();
+        echo.stop();
+        statistics.log();
+        result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;
+        Ok(0)
+    }
+
+    fn refuse_what_is_not_there(&self) -> Result<(), Failure> {
+        let refuse = |what: &str| {
+            Failure::usage(format!(
+                "{what}: this version cannot register with a signaling server yet; leave it out and give clients this \
+                 server's address by hand"
+            ))
+        };
+        if self.signaling_url.as_deref().is_some_and(|url| !url.is_empty()) {
+            return Err(refuse("--signaling-url (or SIGNALING_URL)"));
+        }
+        if self.room_name.is_some() {
+            return Err(refuse("--room-name"));
+        }
+        if self.public_addr.is_some() {
+            return Err(refuse("--public-addr"));
+        }
+        Ok(())
+    }
+
+    /// The first of the host's addresses that can be listened on.
+    fn bind(&self) -> Result<Bound, Failure> {
+        let addresses = resolve::resolve(&self.host, self.port).map_err(Failure::unusable)?;
+        let asked = self.socket_buffer.0.min(1 << 30) as usize;
+        let mut first: Option<(SocketAddr, BindError)> = None;
+        for address in addresses {
+            match udp::bind(address, asked) {
+                Ok(bound) => {
+                    if let Some(granted) = bound.granted.filter(|granted| *granted < asked) {
+                        warn!(
+                            "Receive buffer is {granted} bytes, {asked} were asked for: more may be dropped in bursts; as \
+                             root raise net.core.rmem_max"
+                        );
+                    }
+                    return Ok(bound);
+                }
+                Err(error) => {
+                    first.get_or_insert((address, error));
+                }
+            }
+        }
+        Err(Failure::unusable(first.map_or_else(
+            || anyhow::anyhow!("host `{}` has no address to listen on", self.host),
+            |(_, error)| error.into(),
+        )))
+    }
+}
+
+/// The server's counts, as the log shows them.
+struct Statistics {
+    counters: Arc<Counters>,
+    kernel: KernelDrops,
+}
+
+impl Statistics {
+    /// Logs `received`, `sent` and `buffered`, then the signs of life and what the kernel dropped, then every count that
+    /// is not zero.
+    fn log(&self) {
+        let kernel_dropped = self.kernel.read();
+        let mut text = String::from("Stats: ");
+        for (place, (name, count)) in self.counters.fields().enumerate() {
+            // The seed's three always stand first; of the rest, what has happened.
+            if place < 3 || count > 0 {
+                let comma = if place == 0 { "" } else { ", " };
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{comma}{name}={count}");
+            }
+        }
+        let _ = match kernel_dropped {
+            Some(dropped) => write!(text, ", kernel_dropped={dropped}"),
+            None => write!(text, ", kernel_dropped=unknown"),
+        };
+        let (received, sent) = (self.counters.received.get(), self.counters.sent.get());
+        let buffered = self.counters.buffered.get();
+        info!(received, sent, buffered, kernel_dropped, "{text}");
+    }
+}

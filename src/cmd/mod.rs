@@ -1,0 +1,62 @@
+//! The subcommands: options, defaults, wiring, and what each prints. Nothing below knows of flags.
+
+pub mod args;
+pub mod echo_server;
+
+use std::fmt;
+
+use clap::{Parser, Subcommand};
+
+use crate::io::stop::Stop;
+
+use args::Colour;
+
+/// Echo server, packet sender and path probe for people who build and run jamjam, low-latency network music.
+#[derive(Debug, Parser)]
+#[command(name = "jamjam-dev", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Try it without any other machine: jamjam-dev send --tone 440 --duration 2s --embedded")]
+pub struct Cli {
+    /// When to use colours and bars; NO_COLOR is respected
+    #[arg(long, value_enum, default_value_t, global = true, value_name = "WHEN")]
+    colour: Colour,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    EchoServer(echo_server::Args),
+}
+
+/// An error with the exit code that goes with it: 2 wrong usage, 3 a file, device, name or socket that cannot be used.
+#[derive(Debug)]
+pub struct Failure {
+    /// The process's exit code.
+    pub code: u8,
+    /// What went wrong, and the way out.
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    fn usage(error: impl fmt::Display) -> Self {
+        Self { code: 2, error: anyhow::anyhow!("{error}") }
+    }
+
+    fn unusable(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 3, error: error.into() }
+    }
+}
+
+impl Cli {
+    /// Runs the subcommand to its end, or until `stop` is requested. Returns the exit code.
+    pub fn run(self, stop: &Stop) -> Result<u8, Failure> {
+        match self.command {
+            Command::EchoServer(args) => args.run(self.colour, stop),
+        }
+    }
+}
+
+/// What `RUST_LOG` says, or `info`.
+fn log_filter() -> String {
+    std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".to_owned())
+}

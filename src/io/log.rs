@@ -1,0 +1,89 @@
+//! The log on standard error: the seed's line format, or one JSON object a line.
+
+use std::fmt;
+use std::io::IsTerminal;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `2024-01-15T10:30:00.000Z INFO Echo server listening on 0.0.0.0:5000`
+    #[default]
+    Text,
+    /// The same as a JSON object, with numbers as fields of their own.
+    Json,
+}
+
+/// Sends the log to standard error from now on. `filter` is what `RUST_LOG` holds: a level, or `target=level` pairs.
+/// `colour` sets the level off on a terminal.
+pub fn start(filter: &str, format: Format, colour: bool) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().parse(filter).map_err(|error| {
+        anyhow::anyhow!("cannot read the log level `{filter}`: {error}; use trace, debug, info, warn or error")
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        Format::Text => builder.with_ansi(colour && std::io::stderr().is_terminal()).event_format(Line).init(),
+        Format::Json => {
+            builder.with_ansi(false).with_timer(Milliseconds).json().flatten_event(true).with_target(false).init();
+        }
+    }
+    Ok(())
+}
+
+/// UTC to the millisecond: `2024-01-15T10:30:00.000Z`.
+struct Milliseconds;
+
+impl FormatTime for Milliseconds {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ"))
+    }
+}
+
+/// Time, level, message; single spaces between. An event's other fields are for the JSON form: the message says it all.
+struct Line;
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        Milliseconds.format_time(&mut writer)?;
+        let level = *event.metadata().level();
+        if writer.has_ansi_escapes() {
+            let colour = match level {
+                Level::ERROR => 31,
+                Level::WARN => 33,
+                Level::INFO => 32,
+                _ => 34,
+            };
+            write!(writer, " \x1b[{colour}m{level}\x1b[0m ")?;
+        } else {
+            write!(writer, " {level} ")?;
+        }
+        let mut message = Message { writer, result: Ok(()) };
+        event.record(&mut message);
+        message.result?;
+        writeln!(message.writer)
+    }
+}
+
+struct Message<'a> {
+    writer: Writer<'a>,
+    result: fmt::Result,
+}
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.result = write!(self.writer, "{value:?}");
+        }
+    }
+}
