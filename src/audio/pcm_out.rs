@@ -58,7 +58,7 @@ impl SampleFormat {
 /// need the longer form (an extended `fmt ` and a `fact` chunk) by the specification.
 pub fn header(format: SampleFormat, rate: u32, channels: u16, data_bytes: u32) -> Vec<u8> {
     let bits = format.bytes_per_sample() as u16 * 8;
-    let frame_bytes = channels * format.bytes_per_sample() as u16;
+    let frame_bytes = channels.saturating_mul(format.bytes_per_sample() as u16);
     let float = format == SampleFormat::F32;
     let riff_bytes = (format.header_len() as u32 - 8).saturating_add(data_bytes).saturating_add(data_bytes & 1);
 

@@ -166,7 +166,7 @@ impl<R: Read> WavStream<R> {
     }
 
     /// Appends up to `frames` frames to `out`, interleaved, and returns how many; fewer only at the end, 0 after it.
-    /// Integers are divided by 2^(bits−1). After an error `out` holds what came before it.
+    /// Integers are divided by 2^(bits−1). After an error, read no further.
     pub fn read(&mut self, frames: usize, out: &mut Vec<f32>) -> Result<usize, WavError> {
         let mut done = 0;
         while done < frames && self.cut_bytes.is_none() {
@@ -187,7 +187,6 @@ impl<R: Read> WavStream<R> {
         if got < wanted {
             self.cut_bytes = Some(got - whole);
         }
-        self.block.truncate(HEADER_BYTES + whole);
         let undecodable = || WavError::Unsupported { found: describe::format(&self.fmt) };
         self.block[..HEADER_BYTES].copy_from_slice(&self.fmt.plain_header(whole as u32).ok_or_else(undecodable)?);
         decode(&self.block, out).map_err(|_| undecodable())?;

@@ -1,30 +1,8 @@
-//! What every kind of WAV file, sound or broken, is read as.
+//! Headers put together by hand: widths, codings, lengths, and first bytes of other files.
 
-use std::io::Read;
-use std::path::Path;
+use jamjam_dev::audio::wav::Kind;
 
-use jamjam_dev::audio::wav::{Format, Kind, WavError, WavStream};
-
-fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/audio").join(name)).unwrap()
-}
-
-struct Played {
-    format: Format,
-    samples: Vec<f32>,
-    warning: Option<String>,
-}
-
-fn play(file: &[u8]) -> Result<Played, WavError> {
-    let mut stream = WavStream::open(file)?;
-    let mut samples = Vec::new();
-    while stream.read(1_000, &mut samples)? > 0 {}
-    Ok(Played { format: *stream.format(), samples, warning: stream.warning() })
-}
-
-fn refusal(file: &[u8]) -> String {
-    play(file).err().expect("a refusal").to_string()
-}
+use super::{SUPPORTED, play, refusal};
 
 /// A file of one `fmt ` body and some bytes of samples.
 fn wav(fmt: &[u8], data: &[u8]) -> Vec<u8> {
@@ -55,127 +33,10 @@ fn extensible(fmt: &[u8], valid_bits: u8, guid: [u8; 16]) -> Vec<u8> {
 }
 
 const PCM: [u8; 16] = *b"\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
+
 const FLOAT: [u8; 16] = *b"\x03\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
+
 const AMBISONIC_PCM: [u8; 16] = *b"\x01\0\0\0\x21\x07\xd3\x11\x86\x44\xc8\xc1\xca\0\0\0";
-
-#[test]
-fn every_sound_fixture_opens_with_its_format_and_plays_to_its_last_frame() {
-    let int = |bits, channels, sample_rate, frames| Format {
-        sample_rate,
-        channels,
-        bits,
-        kind: Kind::Int,
-        frames: Some(frames),
-    };
-    let expected = [
-        ("speech-16bit-mono-48k.wav", int(16, 1, 48_000, 72_000)),
-        ("music-16bit-stereo-44k1.wav", int(16, 2, 44_100, 44_100)),
-        ("24bit-mono-48k.wav", int(24, 1, 48_000, 24_000)),
-        ("float-96k.wav", Format { kind: Kind::Float, ..int(32, 1, 96_000, 48_000) }),
-        ("8ch-16bit-48k.wav", int(16, 8, 48_000, 24_000)),
-    ];
-    for (name, format) in expected {
-        let played = play(&fixture(name)).unwrap();
-        assert_eq!(played.format, format, "{name}");
-        assert_eq!(played.samples.len() as u64, format.frames.unwrap() * u64::from(format.channels), "{name}");
-        assert_eq!(played.warning, None, "{name}");
-        assert!(!played.format.is_lossy(), "{name}");
-        let peak = played.samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
-        assert!((0.3..0.9).contains(&peak), "{name} peaks at {peak}");
-    }
-}
-
-#[test]
-fn a_format_reads_well() {
-    let text = |name: &str| WavStream::open(fixture(name).as_slice()).unwrap().format().to_string();
-    assert_eq!(text("music-16bit-stereo-44k1.wav"), "16-bit integer, 2 channels, 44100 Hz");
-    assert_eq!(text("float-96k.wav"), "32-bit float, 1 channel, 96000 Hz");
-}
-
-#[test]
-fn each_of_eight_channels_keeps_its_own_pitch() {
-    let samples = play(&fixture("8ch-16bit-48k.wav")).unwrap().samples;
-    for channel in 0..8 {
-        let of_channel: Vec<f32> = samples.iter().skip(channel).step_by(8).copied().collect();
-        let rises = of_channel.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
-        // Half a second of 200 + 100·k Hz, less the rise that the file begins with.
-        assert_eq!(rises, 100 + 50 * channel - 1, "channel {channel}");
-    }
-}
-
-/// The saw tooth in the broken fixtures: every sample is known without reading the generator's output.
-fn saw(samples: usize) -> Vec<f32> {
-    (0..samples).map(|n| ((n % 256) as f32 - 128.0) * 64.0 / 32_768.0).collect()
-}
-
-#[test]
-fn a_broken_file_that_has_samples_plays_them_and_says_what_is_wrong() {
-    let cases = [
-        (
-            "truncated",
-            Some(2_000),
-            1_000,
-            Some(
-                "data ends early: header claims 2000 frames, file holds 1000; \
-                 an incomplete frame at the end (1 of 2 bytes) is dropped",
-            ),
-        ),
-        (
-            "truncated-24bit",
-            Some(1_000),
-            700,
-            Some(
-                "data ends early: header claims 1000 frames, file holds 700; \
-                 an incomplete frame at the end (2 of 3 bytes) is dropped",
-            ),
-        ),
-        (
-            "data-length-too-big",
-            Some(2_013_265_920),
-            1_000,
-            Some("data ends early: header claims 2013265920 frames, file holds 1000"),
-        ),
-        ("data-length-0", None, 1_000, None),
-        ("data-length-ffffffff", None, 1_000, None),
-        ("data-length-odd", Some(1_000), 1_000, Some("an incomplete frame at the end (1 of 2 bytes) is dropped")),
-        ("riff-size-wrong", Some(1_000), 1_000, None),
-        ("chunks-in-odd-order", Some(1_000), 1_000, None),
-        ("empty-data", None, 0, None),
-    ];
-    for (name, claimed, frames, warning) in cases {
-        let played = play(&fixture(&format!("broken/{name}.wav"))).unwrap();
-        assert_eq!(played.format.frames, claimed, "{name}");
-        assert_eq!(played.samples, saw(frames), "{name}");
-        assert_eq!(played.warning.as_deref(), warning, "{name}");
-    }
-}
-
-const SUPPORTED: &str = "supported are RIFF WAV files of 8, 16, 24 or 32-bit integers or 32-bit floats; \
-                         convert with: sox IN -e signed-integer -b 16 OUT.wav";
-
-#[test]
-fn a_broken_file_without_samples_is_refused_in_one_line_that_names_what_was_found() {
-    let unsupported = |found: &str| format!("{found} is not supported; {SUPPORTED}");
-    let not_wav = |found: &str| format!("not a RIFF WAV file, it looks like {found}; {SUPPORTED}");
-    let cases = [
-        ("ima-adpcm", unsupported("IMA ADPCM (tag 0x0011), 4 bits, 1 channel, 22050 Hz")),
-        (
-            "extensible-unknown-subformat",
-            unsupported(
-                "unknown coding (tag 0xfffe extensible, sub-format 00000092-0000-0010-8000-00aa00389b71), \
-                 16 bits, 2 channels, 48000 Hz",
-            ),
-        ),
-        ("empty-file", "the file is empty".to_owned()),
-        ("zero-channels", "the header is damaged: 0 channels, 1 to 256 are supported".to_owned()),
-        ("zero-rate", "the header is damaged: a sample rate of 0 Hz, 1000 to 768000 Hz are supported".to_owned()),
-        ("not-a-wav", not_wav("text")),
-        ("header-cut-in-fmt", "the file ends inside its header".to_owned()),
-    ];
-    for (name, expected) in cases {
-        assert_eq!(refusal(&fixture(&format!("broken/{name}.wav"))), expected, "{name}");
-    }
-}
 
 #[test]
 fn another_kind_of_file_is_named() {
@@ -346,58 +207,4 @@ fn absurd_channels_and_rates_are_refused() {
     assert_eq!(refusal(&file), "the header is damaged: 257 channels, 1 to 256 are supported");
     let file = wav(&fmt(1, 1, 768_001, 2, 16), &[]);
     assert_eq!(refusal(&file), "the header is damaged: a sample rate of 768001 Hz, 1000 to 768000 Hz are supported");
-}
-
-/// Gives one byte at a time, interrupted before each, like the worst of pipes.
-struct Trickle<'a>(&'a [u8], bool);
-
-impl Read for Trickle<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.1 = !self.1;
-        if self.1 {
-            return Err(std::io::ErrorKind::Interrupted.into());
-        }
-        let length = buffer.len().min(1);
-        self.0.read(&mut buffer[..length])
-    }
-}
-
-#[test]
-fn a_pipe_that_trickles_gives_the_same_sound() {
-    let file = fixture("broken/chunks-in-odd-order.wav");
-    let mut stream = WavStream::open(Trickle(&file, false)).unwrap();
-    let mut samples = Vec::new();
-    assert_eq!(stream.read(999, &mut samples).unwrap(), 999);
-    assert_eq!(stream.warning(), None);
-    assert_eq!(stream.read(2, &mut samples).unwrap(), 1);
-    assert_eq!(stream.read(2, &mut samples).unwrap(), 0);
-    assert_eq!(samples, saw(1_000));
-}
-
-#[test]
-fn no_byte_is_read_that_was_not_asked_for() {
-    let file = fixture("speech-16bit-mono-48k.wav");
-    let mut rest = file.as_slice();
-    let mut stream = WavStream::open(&mut rest).unwrap();
-    assert_eq!(stream.read(128, &mut Vec::new()).unwrap(), 128);
-    drop(stream);
-    assert_eq!(rest.len(), file.len() - 44 - 256);
-}
-
-/// Fails once its bytes are used up.
-struct Failing<'a>(&'a [u8]);
-
-impl Read for Failing<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.0.is_empty() { Err(std::io::Error::other("the disk is on fire")) } else { self.0.read(buffer) }
-    }
-}
-
-#[test]
-fn a_failing_input_is_an_error_and_not_an_end() {
-    let file = fixture("speech-16bit-mono-48k.wav");
-    for length in [0, 3, 12, 30, 44] {
-        let failed = WavStream::open(Failing(&file[..length])).and_then(|mut stream| stream.read(8, &mut Vec::new()));
-        assert_eq!(failed.unwrap_err().to_string(), "the disk is on fire", "after {length} bytes");
-    }
 }
