@@ -1,4 +1,5 @@
 //! The house that `jamjam-dev` lives in.
+pub mod audio;
 pub mod cmd;
 pub mod echo;
 pub mod flow;

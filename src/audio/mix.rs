@@ -1,0 +1,68 @@
+//! From any number of channels to one or two.
+
+/// How many channels leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// One channel.
+    Mono,
+    /// Two channels, left first.
+    Stereo,
+}
+
+impl Channels {
+    /// 1 or 2.
+    pub const fn count(self) -> u16 {
+        match self {
+            Self::Mono => 1,
+            Self::Stereo => 2,
+        }
+    }
+
+    /// What a source of `channels` channels is sent as when nobody asks: mono stays mono, all else is stereo.
+    pub const fn natural(channels: u16) -> Self {
+        if channels == 1 { Self::Mono } else { Self::Stereo }
+    }
+}
+
+/// Mixes interleaved frames up or down.
+///
+/// - the same number of channels: copied bit for bit;
+/// - mono to stereo: the sample on both sides;
+/// - to mono: the average of all channels;
+/// - more than two to stereo: left is the average of channels 0, 2, 4, …, right of 1, 3, 5, …. That keeps the front
+///   pair of every layout apart, cannot clip, and needs no knowledge of speaker positions, which files rarely tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixer {
+    inputs: usize,
+    output: Channels,
+}
+
+impl Mixer {
+    /// From `inputs` channels (at least 1) to `output`.
+    pub fn new(inputs: u16, output: Channels) -> Self {
+        Self { inputs: usize::from(inputs.max(1)), output }
+    }
+
+    /// True if frames pass unchanged.
+    pub fn is_identity(&self) -> bool {
+        self.inputs == usize::from(self.output.count())
+    }
+
+    /// Appends the mix of `frames` to `out`. An incomplete frame at the end is ignored.
+    pub fn mix(&self, frames: &[f32], out: &mut Vec<f32>) {
+        let frames = frames.chunks_exact(self.inputs);
+        match (self.output, self.inputs) {
+            (Channels::Mono, 1) | (Channels::Stereo, 2) => out.extend(frames.flatten()),
+            (Channels::Mono, _) => out.extend(frames.map(|frame| average(frame, 0, 1))),
+            (Channels::Stereo, 1) => out.extend(frames.flat_map(|frame| [frame[0], frame[0]])),
+            (Channels::Stereo, _) => out.extend(frames.flat_map(|frame| [average(frame, 0, 2), average(frame, 1, 2)])),
+        }
+    }
+}
+
+/// The average of every `step`th sample from `first` on, rounded once.
+fn average(frame: &[f32], first: usize, step: usize) -> f32 {
+    let picked = frame.iter().skip(first).step_by(step);
+    let count = picked.len();
+    (picked.map(|sample| f64::from(*sample)).sum::<f64>() / count as f64) as f32
+}
