@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::stats::{Pacing, Stream};
+use crate::wire::Kind;
 
 /// Which subcommand ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,20 @@ pub enum StreamKind {
     Ping,
     /// KEEPALIVE, returned at once.
     Keepalive,
+}
+
+impl StreamKind {
+    /// Every kind, in the order of a report's columns.
+    pub const ALL: [Self; 3] = [Self::Audio, Self::Ping, Self::Keepalive];
+
+    /// The packet type that is sent.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Audio => Kind::Audio.name(),
+            Self::Ping => Kind::LatencyPing.name(),
+            Self::Keepalive => Kind::Keepalive.name(),
+        }
+    }
 }
 
 /// What ended a run before its time.
