@@ -28,6 +28,7 @@ pub enum Code {
     SendFailed,
     Refused,
     Unmatched,
+    Stray,
     InFlight,
     Underruns,
     RecordDropped,
@@ -57,6 +58,10 @@ pub(super) fn caveats(report: &Report) -> Vec<Caveat> {
     found.extend(nothing_came_back(report, judged));
     found.extend(report.streams.iter().filter_map(|(kind, stream)| damaged(kind, stream)));
     found.extend(report.streams.iter().flat_map(|(kind, stream)| odd_counts(report, kind, stream)));
+    if report.stray > 0 {
+        let text = format!("{} belonged to no stream of this run", count(report.stray, "datagram"));
+        found.push(say(Code::Stray, text));
+    }
     found.extend(about_audio(report));
     found.extend(about_precision(report, judged));
     found
@@ -73,7 +78,7 @@ fn nothing_came_back(report: &Report, judged: Option<&StreamNumbers>) -> Option<
         return (report.refused > 0).then(|| say(Code::Refused, text));
     }
     let others = report.streams.iter().find(|(kind, stream)| *kind != report.judged && stream.is_heard());
-    let strangers: u64 = report.streams.iter().map(|(_, stream)| stream.unmatched).sum();
+    let strangers = report.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
     let judged = report.judged.name();
     let refused = match report.refused {
         0 => "none was seen".to_owned(),

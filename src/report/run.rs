@@ -94,6 +94,8 @@ pub struct Run {
     pub pacing: Option<Pacing>,
     /// ICMP "port unreachable" messages seen.
     pub refused: u64,
+    /// Datagrams that belong to no stream of this run: from another address, no packet, or a type not expected.
+    pub stray: u64,
 }
 
 impl Run {
@@ -115,6 +117,7 @@ impl Run {
             keepalive: None,
             pacing: None,
             refused: 0,
+            stray: 0,
         }
     }
 

@@ -166,8 +166,10 @@ fn details(report: &Report) -> String {
     if let Some(pacing) = &report.pacing {
         pacing_rows(&mut text, pacing);
     }
-    if report.refused > 0 {
-        row(&mut text, "refused", &report.refused.to_string());
+    for (label, n) in [("refused", report.refused), ("stray", report.stray)] {
+        if n > 0 {
+            row(&mut text, label, &n.to_string());
+        }
     }
     text
 }
