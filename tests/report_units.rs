@@ -22,7 +22,7 @@ fn a_duration_takes_its_unit_and_a_bare_number_the_options_own() {
 
 #[test]
 fn decimals_are_exact() {
-    assert_eq!(parse_duration("0.1ms", Unit::Millis), Ok(Duration::from_nanos(100_000)));
+    assert_eq!(parse_duration("0.1ms", Unit::Millis), Ok(Duration::from_micros(100)));
     assert_eq!(parse_duration("2.666667ms", Unit::Millis), Ok(Duration::from_nanos(2_666_667)));
 }
 

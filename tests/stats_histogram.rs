@@ -13,7 +13,9 @@ fn nearest_rank(values: &[i64], per_million: u128) -> i64 {
 
 fn histogram(values: &[i64]) -> Histogram {
     let mut histogram = Histogram::new();
-    values.iter().for_each(|value| histogram.record(*value));
+    for value in values {
+        histogram.record(*value);
+    }
     histogram
 }
 

@@ -21,7 +21,9 @@ fn estimates_by_the_rfc(sent: &[i64], arrived: &[i64]) -> Vec<f64> {
 fn jitter_by_hand() {
     // Transits 100, 116, 100, 100: |D| = 16, 16, 0. J = 1, then 1 + 15/16 = 1.9375, then 1.9375 × 15/16 = 1.81640625.
     let mut jitter = Jitter::default();
-    [100, 116, 100, 100].into_iter().for_each(|transit| jitter.on_transit(transit));
+    for transit in [100, 116, 100, 100] {
+        jitter.on_transit(transit);
+    }
     assert_eq!(jitter.count(), 3);
     assert_eq!(jitter.last(), Some(1.816_406_25));
     assert_eq!(jitter.max(), Some(1.937_5));
@@ -121,7 +123,9 @@ fn seconds_without_packets_do_not_keep_what_was_there_before() {
 fn a_relative_stream_keeps_microseconds_beside_a_hold_of_seconds() {
     let mut stream = Stream::relative();
     // 3 s of hold; the path adds 100, 350 and 230 µs.
-    [3_000_100_000, 3_000_350_000, 3_000_230_000].into_iter().for_each(|echo| stream.on_return(echo));
+    for echo in [3_000_100_000, 3_000_350_000, 3_000_230_000] {
+        stream.on_return(echo);
+    }
     assert_eq!((stream.returned, stream.base(), stream.min_round_trip()), (3, 3_000_100_000, Some(3_000_100_000)));
     // 130 µs after the first: 130,000 lies in the bucket 129,920 … 130,047 (128 ns wide).
     assert_eq!(stream.round_trip.percentile(0.5), Some(130_047));

@@ -79,33 +79,36 @@ fn nothing_came_back(report: &Report, judged: Option<&StreamNumbers>) -> Option<
     }
     let others = report.streams.iter().find(|(kind, stream)| *kind != report.judged && stream.is_heard());
     let strangers = report.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
-    let judged = report.judged.name();
+    let name = report.judged.name();
     let refused = match report.refused {
-        0 => "none was seen".to_owned(),
-        n => format!("seen {}: this is it", count(n, "time")),
+        0 => "it was not seen".to_owned(),
+        n => format!("seen {}, so this is it", count(n, "time")),
     };
     let silent = if report.refused > 0 || others.is_some() || strangers > 0 {
         "something answered, so this is not it"
     } else {
-        "nothing at all answered: probe a server on this machine (`jamjam-dev probe --embedded`), then `jamjam-dev \
-         probe` on the server's own machine; if both pass, it is the way between"
+        "nothing at all answered, so look here first: try `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the \
+         server's own machine; where both pass, it is the way between"
     };
-    let other_server = match (others, strangers) {
-        (Some((kind, stream)), _) => format!(
-            "{} {} came back, so this is it: give --hold, or a longer --timeout",
-            stream.returned.max(stream.damaged),
-            kind.name()
-        ),
+    let no_server = match report.judged {
+        StreamKind::Audio => "no echo server listens there, or it holds AUDIO longer than this run waited".to_owned(),
+        StreamKind::Ping | StreamKind::Keepalive => format!("what listens there does not answer {name}"),
+    };
+    let answered = match (others, strangers) {
+        (Some((kind, stream)), _) => {
+            let answers = stream.returned.max(stream.damaged);
+            format!("{answers} {} came back, so this is it: give --hold or a longer --timeout", kind.name())
+        }
         (None, 1..) => format!("{} came that answer nothing we sent, so this is it", count(strangers, "datagram")),
-        (None, 0) => "other packets would be answered; none was".to_owned(),
+        (None, 0) => "then something else would answer; nothing did".to_owned(),
     };
     Some(Caveat {
         code: Code::NothingCameBack,
-        text: format!("no {judged} came back; there are three usual reasons"),
+        text: format!("no {name} came back; there are three usual reasons"),
         points: vec![
-            format!("nothing listens on that port; then the host says \"port unreachable\": {refused}"),
+            format!("nothing listens on that port, and the host says \"port unreachable\": {refused}"),
             format!("the host or the port is wrong, or a firewall drops UDP: {silent}"),
-            format!("it is no echo server, or it holds {judged} longer than this run waited: {other_server}"),
+            format!("{no_server}: {answered}"),
         ],
     })
 }

@@ -82,7 +82,8 @@ fn heading(report: &Report, paint: Paint) -> String {
     text
 }
 
-/// A row: its label, how a stream's cell reads, and whether it stays away where every stream has 0.
+/// A row: its label, how a stream's cell reads, and whether it stays away where every stream has 0. Any row stays away
+/// where no stream has a value.
 type Row = (&'static str, fn(&StreamNumbers) -> String, bool);
 
 const ROWS: [Row; 22] = [
@@ -119,10 +120,14 @@ fn table(report: &Report, paint: Paint) -> String {
     let mut text = format!("{:LABEL$}{}\n", "", paint.strong(&head.concat()));
     for (label, cell, only_if_any) in ROWS {
         let cells: Vec<String> = streams.iter().map(|(_, stream)| cell(stream)).collect();
-        let none = only_if_any && cells.iter().all(|cell| cell == "0");
-        // Where no answer is expected every packet stays without a fate; that is no news.
-        let moot = label == "in flight" && !report.answers_expected;
-        if !none && !moot {
+        let empty = cells.iter().all(|cell| cell == "-" || (only_if_any && cell == "0"));
+        let moot = match label {
+            // Where no answer is expected every packet stays without a fate; that is no news.
+            "in flight" => !report.answers_expected,
+            "late" => report.late_after_ms.is_none(),
+            _ => false,
+        };
+        if !empty && !moot {
             let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>COLUMN$}")).collect();
             _ = writeln!(text, "{label:LABEL$}{}", cells.concat());
         }

@@ -67,5 +67,5 @@ fn broken_limit(judgement: &Judgement) -> String {
     let asked = wording::limit(judgement, judgement.asked);
     let found = judgement.measured.map_or_else(|| "no data".to_owned(), |measured| wording::limit(judgement, measured));
     let note = judgement.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
-    format!("{} {asked}: {found}{note}", judgement.limit.option())
+    format!("{} {asked} broken: {found}{note}", judgement.limit.option())
 }
