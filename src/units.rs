@@ -119,7 +119,8 @@ pub fn parse_ratio(text: &str) -> Result<f64, UnitError> {
         "" => return Err(UnitError::NoPercentSign(text.to_owned())),
         unit => return Err(UnitError::UnknownUnit { unit: unit.to_owned(), known: "%" }),
     }
-    let ratio = number.digits as f64 / 10f64.powi(number.decimals as i32) / 100.0;
+    // One division of two exact numbers: 0.1% is the float nearest to 1/1000, as a measured 1 of 1,000 is.
+    let ratio = number.digits as f64 / 10f64.powi(number.decimals as i32 + 2);
     if ratio > 1.0 { Err(UnitError::TooLarge { text: text.to_owned(), most: "100%" }) } else { Ok(ratio) }
 }
 

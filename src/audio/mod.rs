@@ -7,6 +7,7 @@
 pub mod mix;
 pub mod payload;
 pub mod pcm_out;
+pub mod playback;
 pub mod resample;
 pub mod tone;
 pub mod wav;

@@ -126,6 +126,17 @@ impl fmt::Display for Size {
     }
 }
 
+/// A percentage, as a ratio from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(pub f64);
+
+impl FromStr for Percent {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        units::parse_ratio(text).map(Self)
+    }
+}
+
 /// A value, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrOff<T>(pub Option<T>);

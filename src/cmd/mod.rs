@@ -1,7 +1,12 @@
 //! The subcommands: options, defaults, wiring, and what each prints. Nothing below knows of flags.
 
 pub mod args;
+mod client;
 pub mod echo_server;
+mod lines;
+pub mod probe;
+pub mod send;
+pub mod target;
 
 use std::fmt;
 
@@ -25,7 +30,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    EchoServer(echo_server::Args),
+    EchoServer(Box<echo_server::Args>),
+    Send(Box<send::Args>),
+    Probe(Box<probe::Args>),
 }
 
 /// An error with the exit code that goes with it: 2 wrong usage, 3 a file, device, name or socket that cannot be used.
@@ -52,6 +59,8 @@ impl Cli {
     pub fn run(self, stop: &Stop) -> Result<u8, Failure> {
         match self.command {
             Command::EchoServer(args) => args.run(self.colour, stop),
+            Command::Send(args) => args.run(self.colour, stop),
+            Command::Probe(args) => args.run(self.colour, stop),
         }
     }
 }

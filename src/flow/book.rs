@@ -23,8 +23,8 @@ pub struct Terms {
     pub judged: StreamKind,
     /// How long the server holds AUDIO, where it is known.
     pub hold: Option<Duration>,
-    /// How long the first answer of the judged stream may take.
-    pub first_answer: Duration,
+    /// How long the first AUDIO packet may take, beyond the path.
+    pub first_echo: Duration,
     /// How long to wait after the last expected return.
     pub timeout: Duration,
     /// A packet whose round trip, less the hold for AUDIO, takes longer is late.
@@ -66,18 +66,20 @@ pub struct Book {
     pub(super) ledgers: Ledgers,
     pub(super) pacing: Pacing,
     pub(super) live: Arc<Live>,
-    pub(super) last_left: Time,
+    /// Datagrams that belong to no stream of the run.
+    pub(super) stray: u64,
     pub(super) observer: Box<dyn Observer>,
 }
 
 impl Book {
     pub(super) fn new(terms: Terms, first_audio_sequence: u32, observer: Box<dyn Observer>) -> Self {
+        let first_answer = |most: Duration| terms.answers_expected.then_some(most);
         let ledgers = Ledgers {
-            audio: Ledger::new(StreamKind::Audio, first_audio_sequence),
-            ping: Ledger::new(StreamKind::Ping, 0),
-            keepalive: Ledger::new(StreamKind::Keepalive, 0),
+            audio: Ledger::new(StreamKind::Audio, first_audio_sequence, first_answer(terms.first_echo)),
+            ping: Ledger::new(StreamKind::Ping, 0, first_answer(Duration::ZERO)),
+            keepalive: Ledger::new(StreamKind::Keepalive, 0, first_answer(Duration::ZERO)),
         };
-        Self { terms, ledgers, pacing: Pacing::default(), live: Arc::default(), last_left: Time::ZERO, observer }
+        Self { terms, ledgers, pacing: Pacing::default(), live: Arc::default(), stray: 0, observer }
     }
 
     /// The sequence number that the next packet of a stream carries.
@@ -103,7 +105,6 @@ impl Book {
         if kind == self.terms.judged {
             self.live.sent.add(1);
             self.pacing.on_sent(due, now);
-            self.last_left = now;
         }
         outcome
     }
@@ -115,15 +116,22 @@ impl Book {
 
     /// Enters a datagram from the peer.
     pub(super) fn heard(&mut self, datagram: &[u8], at: Time) {
-        let observer = &mut *self.observer;
+        let (kind, came) = match answers::read(datagram, at) {
+            Some((StreamKind::Keepalive, Some(came))) if opening::answers_a_knock(came.sequence) => return,
+            Some((kind, came)) if self.ledgers.of(kind).is_used() => (kind, came),
+            _ => {
+                self.stray += 1;
+                return;
+            }
+        };
         let late_after = self.terms.late_after.map(|most| nanos(most).cast_signed());
-        let at_once = |_: &Stream, round_trip| late_after.is_some_and(|most| round_trip > most);
-        match answers::read(datagram, at) {
-            Some((StreamKind::Audio, came)) => self.heard_audio(came, late_after),
-            Some((StreamKind::Ping, came)) => self.ledgers.ping.heard(came, at_once, observer),
-            Some((StreamKind::Keepalive, came)) if opening::answers_a_knock(came.sequence) => {}
-            Some((StreamKind::Keepalive, came)) => self.ledgers.keepalive.heard(came, at_once, observer),
-            None => self.ledgers.of_mut(self.terms.judged).stray(),
+        match came {
+            None => self.ledgers.of_mut(kind).heard_unmatched(),
+            Some(came) if kind == StreamKind::Audio => self.heard_audio(came, late_after),
+            Some(came) => {
+                let is_late = |_: &Stream, round_trip| late_after.is_some_and(|most| round_trip > most);
+                self.ledgers.of_mut(kind).heard(came, is_late, &mut *self.observer);
+            }
         }
         self.live.returned.set(self.ledgers.of(self.terms.judged).stream().returned);
     }
@@ -142,17 +150,13 @@ impl Book {
 
     /// Whether nothing more is expected.
     pub(super) fn is_complete(&self) -> bool {
-        !self.terms.answers_expected || {
-            let Ledgers { audio, ping, keepalive } = &self.ledgers;
-            [audio, ping, keepalive].iter().all(|ledger| ledger.is_complete())
-        }
+        let Ledgers { audio, ping, keepalive } = &self.ledgers;
+        [audio, ping, keepalive].iter().all(|ledger| ledger.is_complete())
     }
 
-    /// The longest that an answer of the judged stream is expected to take: the longest so far, or what the terms say
-    /// before any has come.
-    pub(super) fn expected(&self) -> Duration {
-        let stream = self.ledgers.of(self.terms.judged).stream();
-        let longest = stream.round_trip.max().map(|max| max.saturating_add(stream.base()).max(0));
-        longest.map_or(self.terms.first_answer, |longest| Duration::from_nanos(longest.cast_unsigned()))
+    /// When nothing more can be expected.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let Ledgers { audio, ping, keepalive } = &self.ledgers;
+        [audio, ping, keepalive].iter().filter_map(|ledger| ledger.deadline(self.terms.timeout)).max()
     }
 }

@@ -51,6 +51,7 @@ pub struct Client<S> {
     book: Book,
     script: S,
     phase: Phase,
+    /// When counting began.
     started: Option<Time>,
     ended: Option<Time>,
     wait: Option<Wait>,
@@ -68,13 +69,18 @@ impl<S: Script> Client<S> {
         Arc::clone(&self.book.live)
     }
 
-    /// The raw result. `interrupted_at`: the run was cut short then.
-    pub fn into_run(self, target: &str, interrupted_at: Option<Time>) -> Run {
-        let patience = self.book.expected() + self.book.terms.timeout;
-        let in_flight_since = interrupted_at.map(|at| at.saturating_sub(patience));
-        let Book { terms, ledgers, pacing, mut observer, .. } = self.book;
+    /// Whether the run has come to its own end.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    /// The raw result. `interrupted_at`: the run was cut short then. What is decided only now (lost, in flight) goes to
+    /// `closing`.
+    pub fn into_run(self, target: &str, interrupted_at: Option<Time>, closing: &mut dyn Observer) -> Run {
+        let Book { terms, ledgers, pacing, stray, .. } = self.book;
         let Ledgers { audio, ping, keepalive } = ledgers;
-        let mut close = |ledger: Ledger| ledger.close(in_flight_since, &mut *observer);
+        let interruption = interrupted_at.map(|at| (at, terms.timeout));
+        let mut close = |ledger: Ledger| ledger.close(interruption, closing);
         let used = |stream: &Stream| stream.sent > 0;
 
         let mut run = Run::new(S::COMMAND, target, terms.judged);
@@ -89,12 +95,13 @@ impl<S: Script> Client<S> {
         run.ping = Some(close(ping)).filter(|stream| used(stream) || terms.judged == StreamKind::Ping);
         run.keepalive = Some(close(keepalive)).filter(|stream| used(stream) || terms.judged == StreamKind::Keepalive);
         run.pacing = Some(pacing);
+        run.stray = stray;
         run
     }
 
     fn start(&mut self, now: Time) {
         self.started = Some(now);
-        self.book.live.counting.set(1);
+        self.book.live.started_ns.set(now.as_nanos());
         self.script.start(now, &self.book);
         self.phase = Phase::Following(now);
     }
@@ -103,7 +110,11 @@ impl<S: Script> Client<S> {
 impl<S: Script> Node for Client<S> {
     fn on_datagram(&mut self, now: Time, batch: &[Datagram<'_>]) {
         let peer = self.book.terms.peer;
-        for train in batch.iter().filter(|train| train.from == peer) {
+        for train in batch {
+            if train.from != peer {
+                self.book.stray += train.segments().count() as u64;
+                continue;
+            }
             for datagram in train.segments() {
                 if let Phase::Opening(opening) = &mut self.phase {
                     // Whatever the peer sends, it is there; nothing of it counts yet.
@@ -133,15 +144,14 @@ impl<S: Script> Node for Client<S> {
             match self.script.poll_transmit(now, &mut self.book, sink) {
                 Step::Busy => {}
                 Step::Until(due) => self.phase = Phase::Following(due),
-                Step::Done => self.phase = Phase::Ending(Ending::new(self.book.last_left.max(now))),
+                Step::Done => self.phase = Phase::Ending(Ending::new(now)),
             }
         }
-        if let Phase::Ending(ending) = &mut self.phase {
-            let (complete, takes) = (self.book.is_complete(), self.book.expected());
-            if ending.is_over(now, complete, takes, self.book.terms.timeout) {
-                self.ended = Some(now);
-                self.phase = Phase::Finished;
-            }
+        if let Phase::Ending(ending) = &mut self.phase
+            && ending.is_over(now, self.book.is_complete(), self.book.deadline().unwrap_or(now))
+        {
+            self.ended = Some(now);
+            self.phase = Phase::Finished;
         }
     }
 

@@ -10,22 +10,21 @@ pub const GRACE: Duration = Duration::from_millis(100);
 /// The end of a run whose last packet has left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending {
-    last_left: Time,
     complete_at: Option<Time>,
     at: Time,
 }
 
 impl Ending {
-    pub(super) fn new(last_left: Time) -> Self {
-        Self { last_left, complete_at: None, at: last_left }
+    /// Everything has left at `now`.
+    pub(super) fn new(now: Time) -> Self {
+        Self { complete_at: None, at: now }
     }
 
-    /// Looks again at when the run ends: `timeout` after the last return is expected, or [`GRACE`] after everything has
-    /// come back, whichever is first. `takes` is the longest that an answer is expected to take. True: it is over.
-    pub(super) fn is_over(&mut self, now: Time, complete: bool, takes: Duration, timeout: Duration) -> bool {
+    /// Looks again at when the run ends: at `deadline`, or [`GRACE`] after everything has come back, whichever is first. True:
+    /// it is over.
+    pub(super) fn is_over(&mut self, now: Time, complete: bool, deadline: Time) -> bool {
         self.complete_at = complete.then(|| self.complete_at.unwrap_or(now));
-        let latest = self.last_left + takes + timeout;
-        self.at = self.complete_at.map_or(latest, |at| latest.min(at + GRACE));
+        self.at = self.complete_at.map_or(deadline, |at| deadline.min(at + GRACE));
         now >= self.at
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
 
 use super::observer::{Fact, Fate, Observer};
 use super::run::StreamKind;
@@ -39,6 +40,9 @@ struct Slot {
 /// One stream's book.
 pub(super) struct Ledger {
     kind: StreamKind,
+    /// How long an answer may take before any has come; `None`: none is expected.
+    first_answer: Option<Duration>,
+    last_left: Option<Time>,
     first_sequence: u32,
     /// Index of the first slot.
     oldest: u64,
@@ -48,10 +52,20 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// An empty book. `first_sequence` is what the packet with index 0 carries.
-    pub(super) fn new(kind: StreamKind, first_sequence: u32) -> Self {
+    /// An empty book. `first_sequence` is what the packet with index 0 carries; `first_answer` how long an answer may take
+    /// before any has come, or `None` where none is expected.
+    pub(super) fn new(kind: StreamKind, first_sequence: u32, first_answer: Option<Duration>) -> Self {
         let stream = if kind == StreamKind::Audio { Stream::relative() } else { Stream::new() };
-        Self { kind, first_sequence, oldest: 0, slots: VecDeque::new(), reordering: Reordering::default(), stream }
+        Self {
+            kind,
+            first_answer,
+            last_left: None,
+            first_sequence,
+            oldest: 0,
+            slots: VecDeque::new(),
+            reordering: Reordering::default(),
+            stream,
+        }
     }
 
     /// Index of the packet that leaves next.
@@ -64,6 +78,11 @@ impl Ledger {
         self.sequence(self.next_index())
     }
 
+    /// Whether anything has left.
+    pub(super) fn is_used(&self) -> bool {
+        self.last_left.is_some()
+    }
+
     /// The numbers so far.
     pub(super) fn stream(&self) -> &Stream {
         &self.stream
@@ -72,9 +91,10 @@ impl Ledger {
     /// Enters a packet that left (or was refused by the system, with `failed`). `answer` is the [`digest`] of what should come back.
     pub(super) fn sent(&mut self, left: Time, answer: u64, failed: bool, observer: &mut dyn Observer) {
         if self.slots.len() == WINDOW {
-            self.settle_oldest(observer);
+            self.settle_oldest(Fate::Lost, observer);
         }
         self.slots.push_back(Slot { left, answer, state: State::Out });
+        self.last_left = Some(left);
         self.stream.sent += 1;
         self.stream.send_failed += u64::from(failed);
     }
@@ -88,7 +108,7 @@ impl Ledger {
         observer: &mut dyn Observer,
     ) {
         let Some(index) = self.index(came.sequence) else {
-            self.stream.unmatched += 1;
+            self.heard_unmatched();
             return;
         };
         let slot = &mut self.slots[(index - self.oldest) as usize];
@@ -125,50 +145,59 @@ impl Ledger {
         });
     }
 
-    /// Whether everything sent has come back whole.
-    pub(super) fn is_complete(&self) -> bool {
-        self.stream.returned == self.stream.sent
-    }
-
-    /// Enters a datagram from the peer that is no answer to anything.
-    pub(super) fn stray(&mut self) {
+    /// Enters a datagram of the answering type that names no packet.
+    pub(super) fn heard_unmatched(&mut self) {
         self.stream.unmatched += 1;
     }
 
-    /// Ends the book: what has not come back is lost or damaged, or still on its way if it left after `in_flight_since`.
-    pub(super) fn close(mut self, in_flight_since: Option<Time>, observer: &mut dyn Observer) -> Stream {
+    /// Whether nothing more is expected.
+    pub(super) fn is_complete(&self) -> bool {
+        self.first_answer.is_none() || self.stream.returned == self.stream.sent
+    }
+
+    /// How long after it leaves a packet is given up: the smallest round trip so far, or what was said at first, and
+    /// `timeout`.
+    fn patience(&self, timeout: Duration) -> Duration {
+        let least = self.stream.min_round_trip().map(|least| Duration::from_nanos(least.max(0).cast_unsigned()));
+        least.or(self.first_answer).unwrap_or_default() + timeout
+    }
+
+    /// When the last packet is given up.
+    pub(super) fn deadline(&self, timeout: Duration) -> Option<Time> {
+        self.last_left.map(|left| left + self.patience(timeout))
+    }
+
+    /// Ends the book: what has not come back is lost or damaged; or, where the run was cut short at `interrupted`, still on
+    /// its way if its time was not over.
+    pub(super) fn close(mut self, interrupted: Option<(Time, Duration)>, observer: &mut dyn Observer) -> Stream {
+        let given_up_before = interrupted.map(|(at, timeout)| at.saturating_sub(self.patience(timeout)));
         while let Some(slot) = self.slots.front() {
-            if slot.state == State::Out && in_flight_since.is_some_and(|since| slot.left > since) {
-                self.stream.in_flight += 1;
-                self.slots.pop_front();
-                self.oldest += 1;
-            } else {
-                self.settle_oldest(observer);
-            }
+            let in_flight = given_up_before.is_some_and(|before| slot.left > before);
+            self.settle_oldest(if in_flight { Fate::InFlight } else { Fate::Lost }, observer);
         }
         self.stream
     }
 
-    fn settle_oldest(&mut self, observer: &mut dyn Observer) {
+    /// Forgets the oldest packet. `unanswered` is its fate if nothing has come for it.
+    fn settle_oldest(&mut self, unanswered: Fate, observer: &mut dyn Observer) {
         let Some(slot) = self.slots.pop_front() else { return };
         let index = self.oldest;
         self.oldest += 1;
         match slot.state {
-            State::Returned => {}
-            State::Damaged => self.stream.damaged += 1,
-            State::Out => {
-                self.stream.lost += 1;
-                observer.on_fact(Fact {
-                    stream: self.kind,
-                    index,
-                    sequence: self.sequence(index),
-                    sent: slot.left,
-                    came: None,
-                    fate: Fate::Lost,
-                    payload: &[],
-                });
+            State::Returned => return,
+            State::Damaged => {
+                self.stream.damaged += 1;
+                return;
             }
+            State::Out => {}
         }
+        let fate = if self.first_answer.is_none() { Fate::InFlight } else { unanswered };
+        match fate {
+            Fate::InFlight => self.stream.in_flight += 1,
+            _ => self.stream.lost += 1,
+        }
+        let (stream, sequence, sent) = (self.kind, self.sequence(index), slot.left);
+        observer.on_fact(Fact { stream, index, sequence, sent, came: None, fate, payload: &[] });
     }
 
     fn sequence(&self, index: u64) -> u32 {

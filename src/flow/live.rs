@@ -1,6 +1,7 @@
 //! How far a run has come, for a progress bar on another thread.
 
 use crate::stats::Count;
+use crate::time::Time;
 
 /// Counts of the judged stream so far.
 #[derive(Debug, Default)]
@@ -9,6 +10,13 @@ pub struct Live {
     pub sent: Count,
     /// Packets returned.
     pub returned: Count,
-    /// 1 from the first answer on, or from the start where nothing is waited for.
-    pub counting: Count,
+    /// When counting began, in nanoseconds of the run's clock; 0 before.
+    pub(super) started_ns: Count,
+}
+
+impl Live {
+    /// When counting began: what the times of facts are told from. `None` before the first answer where that is waited for.
+    pub fn started(&self) -> Option<Time> {
+        Some(self.started_ns.get()).filter(|ns| *ns > 0).map(Time::from_nanos)
+    }
 }

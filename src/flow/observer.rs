@@ -1,22 +1,26 @@
 //! Facts as they happen, for whoever wants more than the statistics: a recording, a line a packet.
 
-use crate::time::Time;
+use serde::Serialize;
 
 use super::run::StreamKind;
+use crate::time::Time;
 
 /// What became of one packet, or of one datagram that came for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fate {
-    /// Its first whole copy came, in time.
+    /// The first whole copy came.
     Returned,
-    /// Its first whole copy came, later than `--late-after`.
+    /// The first whole copy came, after more than `--late-after`.
     Late,
-    /// Another datagram came after a whole copy.
+    /// A further datagram came for a packet that had returned.
     Duplicate,
-    /// A datagram came whose bytes differ from what was sent.
+    /// A copy came whose bytes differ, before any whole one.
     Damaged,
-    /// Nothing came, and nothing is waited for any more.
+    /// Nothing came in time.
     Lost,
+    /// Nothing came, and nothing had to yet: the run was interrupted, or expects no answers.
+    InFlight,
 }
 
 /// One fact.
@@ -30,11 +34,11 @@ pub struct Fact<'a> {
     pub sequence: u32,
     /// When it left.
     pub sent: Time,
-    /// When the datagram came; `None` for [`Fate::Lost`].
+    /// When the datagram came, if one did.
     pub came: Option<Time>,
-    /// Time between the two.
+    /// What became of it.
     pub fate: Fate,
-    /// The datagram's payload; empty for [`Fate::Lost`].
+    /// The datagram's payload; empty where none came.
     pub payload: &'a [u8],
 }
 

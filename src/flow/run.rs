@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::stats::{Pacing, Stream};
+use crate::wire::Kind;
 
 /// Which subcommand ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,20 @@ pub enum StreamKind {
     Ping,
     /// KEEPALIVE, returned at once.
     Keepalive,
+}
+
+impl StreamKind {
+    /// Every kind, in the order of a report's columns.
+    pub const ALL: [Self; 3] = [Self::Audio, Self::Ping, Self::Keepalive];
+
+    /// The packet type that is sent.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Audio => Kind::Audio.name(),
+            Self::Ping => Kind::LatencyPing.name(),
+            Self::Keepalive => Kind::Keepalive.name(),
+        }
+    }
 }
 
 /// What ended a run before its time.
@@ -79,6 +94,8 @@ pub struct Run {
     pub pacing: Option<Pacing>,
     /// ICMP "port unreachable" messages seen.
     pub refused: u64,
+    /// Datagrams that belong to no stream of this run: from another address, no packet, or a type not expected.
+    pub stray: u64,
 }
 
 impl Run {
@@ -100,6 +117,7 @@ impl Run {
             keepalive: None,
             pacing: None,
             refused: 0,
+            stray: 0,
         }
     }
 
@@ -150,9 +168,11 @@ pub struct AudioRun {
     pub frame_samples: u32,
     /// Payload bytes of the largest packet.
     pub payload_bytes: u32,
+    /// Samples a channel sent.
+    pub sent_samples: u64,
     /// `--hold`, in nanoseconds. `probe --audio` sets 0 where the option is not given: it sends no pings.
     pub hold_given_ns: Option<u64>,
-    /// Packets whose samples were not ready when they were due, sent as silence.
+    /// Packets whose samples were not ready when they were due; they left as soon as they were.
     pub underruns: u64,
     /// Samples a channel written by `--record`; `None` without it.
     pub recorded_samples: Option<u64>,

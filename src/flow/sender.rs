@@ -187,6 +187,7 @@ impl<S: Source> Script for Sending<S> {
             channels: self.form.channels,
             frame_samples: self.form.frame_samples,
             payload_bytes: self.largest_payload as u32,
+            sent_samples: self.position,
             underruns: self.underruns,
             ..AudioRun::default()
         })

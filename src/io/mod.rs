@@ -1,7 +1,11 @@
 //! The room that acts: sockets, threads, clocks, files, devices.
 
+pub mod feed;
 pub mod log;
 pub mod process;
+pub mod progress;
+pub mod reach;
+pub mod record;
 pub mod resolve;
 pub mod stop;
 pub mod udp;

@@ -1,3 +1,19 @@
 //! From the facts of a run to what a person, a script or a CI job reads.
+//!
+//! A [`Run`](crate::flow::run::Run) and the [`limits::Limits`] become one [`Report`], once; [`text`] and [`json`] print that and
+//! compute nothing. Every number in it is defined in `docs/measuring.md`, its shape in `docs/report.schema.json`.
 
-pub use crate::flow::run;
+pub mod caveats;
+mod document;
+pub mod json;
+pub mod limits;
+pub mod lines;
+mod numbers;
+mod round_trip;
+pub mod text;
+pub mod verdict;
+mod wording;
+
+pub use document::{AudioNumbers, Report, SCHEMA_VERSION, Streams, WaitNumbers};
+pub use numbers::{BarNumbers, PacingNumbers, StreamNumbers};
+pub use round_trip::RoundTrip;

@@ -17,7 +17,7 @@ pub struct Bar {
 }
 
 impl Histogram {
-    /// At most `n` bars over all values, each moved by `offset` nanoseconds.
+    /// At most `n` bars, or 2 (zero is always an edge), over all values, each moved by `offset` nanoseconds.
     ///
     /// The edges are multiples of the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to
     /// the 99th percentile (below 100 values: to the maximum); the last bar is open, so that one straggler does
@@ -26,12 +26,13 @@ impl Histogram {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);
         let high = self.shown_percentile(0.99).unwrap_or(max).saturating_add(offset);
-        let n = i64::try_from(n.max(1)).unwrap_or(i64::MAX);
+        let n = i64::try_from(n.max(2)).unwrap_or(i64::MAX);
         let Some(step) = steps().find(|step| bars_needed(low, high, *step) <= n) else { return Vec::new() };
-        let first = low.div_euclid(step) * step;
+        let first = low.div_euclid(step).saturating_mul(step);
+        let edge = |at: i64| first.saturating_add(at.saturating_mul(step));
         let needed = bars_needed(low, high, step);
         let mut bars: Vec<Bar> = (0..needed)
-            .map(|at| Bar { from: first + at * step, to: (at + 1 < needed).then(|| first + (at + 1) * step), count: 0 })
+            .map(|at| Bar { from: edge(at), to: (at + 1 < needed).then(|| edge(at + 1)), count: 0 })
             .collect();
         for (value, count) in self.buckets() {
             let at = (value.saturating_add(offset).saturating_sub(first) / step).clamp(0, needed - 1);

@@ -47,7 +47,7 @@ impl Histogram {
         self.count += other.count;
         self.sum += other.sum;
         self.extremes = match (self.extremes, other.extremes) {
-            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (Some(mine), Some(theirs)) => Some((mine.0.min(theirs.0), mine.1.max(theirs.1))),
             (one, other) => one.or(other),
         };
     }

@@ -14,7 +14,8 @@ pub struct Stream {
     pub lost: u64,
     /// Packets of which copies came back, none of them whole.
     pub damaged: u64,
-    /// Packets that could still have been answered when the run was interrupted; 0 in a run that ended by itself.
+    /// Packets without a fate: they could still have been answered when the run was interrupted, or no answer was
+    /// expected (`--no-echo`). 0 in every other run.
     pub in_flight: u64,
     /// Datagrams for a packet of which a whole copy had come before.
     pub duplicated: u64,

@@ -177,7 +177,7 @@ fn an_empty_data_chunk_before_another_chunk_is_empty() {
     let mut file = wav(&fmt(1, 1, 8_000, 2, 16), &[]);
     file.extend(b"LIST\x04\0\0\0INFO");
     let played = play(&file).unwrap();
-    assert_eq!(played.samples, []);
+    assert!(played.samples.is_empty());
     assert_eq!(played.format.frames, Some(0));
 }
 

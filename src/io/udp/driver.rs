@@ -45,6 +45,8 @@ pub enum Idle {
 pub struct Tally {
     /// How often the peer's system has said that nobody listens on that port (ICMP port unreachable).
     pub refused: u64,
+    /// When the loop ended, on the clock that the node was run on.
+    pub ended: Time,
 }
 
 struct Outlet<'a, P> {
@@ -118,5 +120,5 @@ pub(super) fn run(
             }
         }
     }
-    Ok(Tally { refused: port.refused() })
+    Ok(Tally { refused: port.refused(), ended: port.now() })
 }

@@ -1,0 +1,224 @@
+//! What `send` and `probe` share: whom to talk to, how patient to be, what to limit, how to report.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+
+use super::Failure;
+use super::args::{Colour, Driver, Millis, Percent, Seconds, Size};
+use super::lines::LinePrinter;
+use super::target::Target;
+use crate::echo::{Config, Echo};
+use crate::flow::run::{Run, Signal};
+use crate::flow::{Client, Observer, Script};
+use crate::io::progress::Progress;
+use crate::io::stop::{Reason, Stop};
+use crate::io::udp::{self, Backend, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, Options, Running};
+use crate::io::{reach, resolve};
+use crate::report::limits::Limits;
+use crate::report::{Report, json, text};
+use crate::time::nanos;
+
+const HEADING_TARGET: &str = "Target";
+const HEADING_TIME: &str = "Time";
+const HEADING_LIMITS: &str = "Limits (exit code 1 when one is broken)";
+const HEADING_REPORT: &str = "Report";
+const HEADING_MACHINE: &str = "This machine";
+
+/// How long AUDIO is held by an embedded echo server unless told otherwise.
+const EMBEDDED_DELAY: Duration = Duration::from_millis(100);
+
+/// Options of every client.
+#[derive(Debug, clap::Args)]
+pub struct ClientArgs {
+    /// Talk to an echo server inside this process, on a free loopback port
+    #[arg(long, help_heading = HEADING_TARGET, conflicts_with = "to")]
+    embedded: bool,
+
+    /// How long the embedded echo server holds AUDIO, in milliseconds or with a unit
+    #[arg(long, value_name = "MS", default_value_t = Millis(EMBEDDED_DELAY), requires = "embedded", help_heading = HEADING_TARGET)]
+    delay: Millis,
+
+    /// Wait up to this long for the first answer, and count nothing before it
+    #[arg(long, value_name = "TIME", help_heading = HEADING_TIME)]
+    pub wait_for: Option<Seconds>,
+
+    /// How long to wait after the last expected return
+    #[arg(long, value_name = "TIME", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIME)]
+    pub timeout: Seconds,
+
+    /// Count a packet as late when its round trip takes longer, in milliseconds or with a unit
+    #[arg(long, value_name = "TIME", help_heading = HEADING_TIME)]
+    pub late_after: Option<Millis>,
+
+    /// How long the server holds AUDIO, in milliseconds or with a unit, to be taken off its round trip
+    #[arg(long, value_name = "TIME", help_heading = HEADING_TIME)]
+    pub hold: Option<Millis>,
+
+    /// Most packets that may be lost
+    #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
+    max_loss: Option<Percent>,
+
+    /// Longest median round trip, in milliseconds or with a unit
+    #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
+    max_p50: Option<Millis>,
+
+    /// Longest 99th percentile of the round trip
+    #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
+    max_p99: Option<Millis>,
+
+    /// Highest mean jitter
+    #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
+    max_jitter: Option<Millis>,
+
+    /// Print the report as one JSON document
+    #[arg(long, conflicts_with = "json_lines", help_heading = HEADING_REPORT)]
+    json: bool,
+
+    /// Print a JSON document a line: every packet as it comes back, the report as the last
+    #[arg(long, help_heading = HEADING_REPORT)]
+    pub json_lines: bool,
+
+    /// Receive buffer to ask the system for
+    #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_BUFFER as u64), help_heading = HEADING_MACHINE)]
+    socket_buffer: Size,
+
+    /// Share of one core that may be spent watching the clock so that packets leave on time; 0 on battery
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100), default_value_t = DEFAULT_SPIN, help_heading = HEADING_MACHINE)]
+    spin: u8,
+
+    /// Which UDP driver to use
+    #[arg(long, value_enum, default_value_t, hide = true)]
+    driver: Driver,
+}
+
+/// The other side, ready to be talked to.
+pub struct Peer {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// As the report calls it.
+    pub name: String,
+    bound: Bound,
+    embedded: Option<(Running<Echo>, Stop)>,
+}
+
+impl ClientArgs {
+    /// Finds the target, or starts the embedded one, and opens a socket to it.
+    pub fn connect(&self, to: Option<&Target>) -> Result<Peer, Failure> {
+        if self.embedded {
+            return self.embed();
+        }
+        let Some(target) = to else {
+            return Err(Failure::usage("no target: give --to HOST[:PORT], or --embedded to try it without one"));
+        };
+        let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
+        let address = reach::first_that_answers(&candidates);
+        Ok(Peer { address, name: target.to_string(), bound: self.open(address)?, embedded: None })
+    }
+
+    fn open(&self, address: SocketAddr) -> Result<Bound, Failure> {
+        udp::connect(address, self.socket_buffer.0.min(1 << 30) as usize).map_err(Failure::unusable)
+    }
+
+    fn embed(&self) -> Result<Peer, Failure> {
+        let server = udp::bind(SocketAddr::from(([127, 0, 0, 1], 0)), DEFAULT_BUFFER).map_err(Failure::unusable)?;
+        let address = server.address;
+        let echo = Echo::new(Config { delay: self.delay.0, ..Config::default() });
+        let stop = Stop::default();
+        let options = Options { idle: Idle::Wait, spin: self.spin, backend: self.driver.into() };
+        let running = udp::spawn("echo-server", server.socket, echo, stop.clone(), options)
+            .context("cannot start a thread")
+            .map_err(Failure::unusable)?;
+        let name = format!("embedded echo server ({} ms)", self.delay);
+        Ok(Peer { address, name, bound: self.open(address)?, embedded: Some((running, stop)) })
+    }
+
+    fn limits(&self) -> Limits {
+        let time = |limit: Option<Millis>| limit.map(|Millis(time)| time);
+        Limits {
+            max_loss: self.max_loss.map(|Percent(ratio)| ratio),
+            max_p50: time(self.max_p50),
+            max_p99: time(self.max_p99),
+            max_jitter: time(self.max_jitter),
+        }
+    }
+
+    /// Runs `client` to its end or until `stop` is requested. `total` is how many packets it will send, where that is known.
+    pub fn conduct<S: Script + Send + 'static>(
+        &self,
+        client: Client<S>,
+        peer: Peer,
+        total: Option<u64>,
+        lines: Option<&mut LinePrinter>,
+        stop: &Stop,
+    ) -> Result<Run, Failure> {
+        let live = client.live();
+        let options = Options { idle: Idle::Finish, spin: self.spin, backend: Backend::from(self.driver) };
+        let running = udp::spawn("client", peer.bound.socket, client, stop.clone(), options)
+            .context("cannot start a thread")
+            .map_err(Failure::unusable)?;
+        let progress = Progress::new(total, io::stderr().is_terminal());
+        let mut lines = lines;
+        while !running.ended_within(Some(Progress::EVERY)) {
+            progress.show(&live);
+            if let Some(lines) = &mut lines {
+                lines.print_waiting(live.started());
+            }
+        }
+        drop(progress);
+        let (client, result) = running.join();
+        if let Some((server, stop)) = peer.embedded {
+            stop.request(Reason::Terminate);
+            server.join();
+        }
+        let tally = result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;
+        let interrupted = stop.requested().filter(|_| !client.is_finished());
+        let mut nobody = ();
+        let closing: &mut dyn Observer = match lines {
+            Some(lines) => {
+                lines.print_waiting(live.started());
+                lines
+            }
+            None => &mut nobody,
+        };
+        let mut run = client.into_run(&peer.name, interrupted.map(|_| tally.ended), closing);
+        run.refused = tally.refused;
+        run.interrupted = interrupted.map(|reason| match reason {
+            Reason::Interrupt => Signal::Interrupt,
+            Reason::Terminate => Signal::Terminate,
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
+        run.started_unix_ms = now.saturating_sub(run.duration_ns) / 1_000_000;
+        Ok(run)
+    }
+
+    /// Judges the run, prints the report, and gives the exit code.
+    pub fn report(&self, run: &Run, colour: Colour) -> Result<u8, Failure> {
+        let report = Report::new(run, &self.limits());
+        let mut stdout = io::stdout().lock();
+        let document = if self.json_lines {
+            json::line(&crate::report::lines::Line::Report(Box::new(report.clone())))
+        } else if self.json {
+            json::document(&report)
+        } else {
+            Ok(text::summary(&report, colour.on(&stdout)))
+        };
+        let document = document.context("cannot write the report as JSON").map_err(Failure::unusable)?;
+        print(&mut stdout, document.trim_end()).map_err(Failure::unusable)?;
+        Ok(match run.interrupted {
+            Some(Signal::Interrupt) => Reason::Interrupt.exit_code(),
+            Some(Signal::Terminate) => Reason::Terminate.exit_code(),
+            None => report.exit_code(),
+        })
+    }
+}
+
+/// Writes a line. Whoever has closed the pipe has read enough.
+pub fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}

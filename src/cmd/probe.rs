@@ -1,0 +1,94 @@
+//! `jamjam-dev probe`: measures a path, and turns limits into an exit code.
+
+use std::time::Duration;
+
+use super::Failure;
+use super::args::{Colour, Millis};
+use super::client::ClientArgs;
+use super::lines;
+use super::target::Target;
+use crate::flow::run::StreamKind;
+use crate::flow::{Client, Observer, Probing, Questions, Terms};
+use crate::echo::DEFAULT_DELAY;
+use crate::io::stop::Stop;
+use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_DATAGRAM};
+
+const HEADING_TARGET: &str = "Target";
+const HEADING_PACKETS: &str = "Packets";
+
+/// Measure round trip, loss, jitter and reordering to an echo server
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Echo server to probe [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = HEADING_TARGET)]
+    to: Option<Target>,
+
+    /// Packets to send; 0: until stopped
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = HEADING_PACKETS)]
+    count: u64,
+
+    /// Time between two packets, in milliseconds or with a unit
+    #[arg(long, value_name = "TIME", default_value_t = Millis(Duration::from_millis(10)), help_heading = HEADING_PACKETS)]
+    interval: Millis,
+
+    /// Ask with KEEPALIVE instead of LATENCY_PING
+    #[arg(long, conflicts_with = "audio", help_heading = HEADING_PACKETS)]
+    keepalive: bool,
+
+    /// Ask with AUDIO instead of LATENCY_PING (see --hold)
+    #[arg(long, help_heading = HEADING_PACKETS)]
+    audio: bool,
+
+    /// Payload bytes of an AUDIO packet, a multiple of 4
+    #[arg(long, value_name = "BYTES", default_value_t = 512, requires = "audio", help_heading = HEADING_PACKETS)]
+    size: usize,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+impl Args {
+    /// Probes until done or `stop` is requested.
+    pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        let kind = match (self.keepalive, self.audio) {
+            (true, _) => StreamKind::Keepalive,
+            (_, true) => StreamKind::Audio,
+            _ => StreamKind::Ping,
+        };
+        if self.interval.0.is_zero() {
+            return Err(Failure::usage("--interval 0 would send as fast as this machine can; the least is 1us"));
+        }
+        if self.size % 4 != 0 || self.size > MAX_DATAGRAM - HEADER_LEN {
+            return Err(Failure::usage(format!(
+                "--size {}: AUDIO is made of 4-byte samples, and a datagram carries at most {} bytes of them",
+                self.size,
+                (MAX_DATAGRAM - HEADER_LEN) / 4 * 4
+            )));
+        }
+        let local = Target { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT };
+        let peer = self.client.connect(Some(self.to.as_ref().unwrap_or(&local)))?;
+        let hold = self.client.hold.map(|Millis(hold)| hold);
+        let terms = Terms {
+            peer: peer.address,
+            judged: kind,
+            // There are no pings beside AUDIO to tell the hold by.
+            hold: (kind == StreamKind::Audio).then(|| hold.unwrap_or_default()),
+            first_echo: hold.unwrap_or(DEFAULT_DELAY),
+            timeout: self.client.timeout.0,
+            late_after: self.client.late_after.map(|Millis(late)| late),
+            answers_expected: true,
+            wait_for: self.client.wait_for.map(|wait| wait.0),
+        };
+        let count = (self.count > 0).then_some(self.count);
+        let questions = Questions { kind, count, interval: self.interval.0, size: self.size };
+        let (observer, mut printer): (Box<dyn Observer>, _) = if self.client.json_lines {
+            let (queue, printer) = lines::channel();
+            (Box::new(queue), Some(printer))
+        } else {
+            (Box::new(()), None)
+        };
+        let client = Client::new(terms, Probing::new(questions), observer);
+        let run = self.client.conduct(client, peer, count, printer.as_mut(), stop)?;
+        self.client.report(&run, colour)
+    }
+}

@@ -1,0 +1,231 @@
+//! The report for people.
+
+use std::fmt::Write;
+
+use super::caveats::Caveat;
+use super::document::Report;
+use super::limits::Judgement;
+use super::numbers::{BarNumbers, PacingNumbers, StreamNumbers};
+use super::wording::{self, time, time_or_dash};
+use crate::flow::run::{Command, Signal, StreamKind};
+
+/// Width of the table's labels and of the histogram's edges.
+const LABEL: usize = 20;
+/// Width of a stream's column: `LATENCY_PING` and two spaces.
+const COLUMN: usize = 14;
+/// Length of the longest bar.
+const BAR: usize = 40;
+
+/// Colours by their meaning, or none.
+#[derive(Clone, Copy)]
+struct Paint(bool);
+
+impl Paint {
+    fn with(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+    fn good(self, text: &str) -> String {
+        self.with("32", text)
+    }
+    fn bad(self, text: &str) -> String {
+        self.with("31", text)
+    }
+    fn wary(self, text: &str) -> String {
+        self.with("33", text)
+    }
+    fn strong(self, text: &str) -> String {
+        self.with("1", text)
+    }
+}
+
+/// The whole report, ending with the verdict's line. `colour` adds ANSI codes.
+pub fn summary(report: &Report, colour: bool) -> String {
+    let paint = Paint(colour);
+    let mut parts = vec![heading(report, paint), table(report, paint)];
+    parts.extend(report.streams.get(report.judged).and_then(|stream| picture(report.judged, &stream.rtt_histogram)));
+    parts.push(details(report));
+    parts.push(report.limits.iter().map(|judgement| limit(judgement, paint)).collect());
+    parts.push(report.caveats.iter().map(|one| caveat(one, paint)).collect());
+    parts.push(verdict(report, paint));
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+fn heading(report: &Report, paint: Paint) -> String {
+    let what = match report.command {
+        Command::Send => "send to",
+        Command::Probe => "probe of",
+    };
+    let mut text = paint.strong(&format!("{what} {}, {}", report.target, time(report.duration_ms * 1e3)));
+    if let Some(wait) = report.wait {
+        let end = if wait.answered { "for the first answer" } else { "in vain" };
+        _ = write!(text, ", waited {} {end}", time(wait.waited_ms * 1e3));
+    }
+    if let Some(signal) = report.interrupted {
+        let name = match signal {
+            Signal::Interrupt => "SIGINT",
+            Signal::Terminate => "SIGTERM",
+        };
+        _ = write!(text, ", {}", paint.wary(&format!("interrupted by {name}")));
+    }
+    text.push('\n');
+    if let Some(audio) = &report.audio {
+        _ = writeln!(
+            text,
+            "audio: {} Hz, {}, {} a packet ({} payload bytes)",
+            audio.sample_rate_hz,
+            wording::count(audio.channels.into(), "channel"),
+            wording::count(audio.frame_samples.into(), "sample"),
+            audio.payload_bytes
+        );
+    }
+    text
+}
+
+/// A row: its label, how a stream's cell reads, and whether it stays away where every stream has 0. Any row stays away
+/// where no stream has a value.
+type Row = (&'static str, fn(&StreamNumbers) -> String, bool);
+
+const ROWS: [Row; 22] = [
+    ("sent", |s| s.sent.to_string(), false),
+    ("returned", |s| s.returned.to_string(), false),
+    ("lost", |s| s.lost.to_string(), false),
+    ("loss", |s| s.loss_ratio.map_or_else(|| "-".to_owned(), wording::ratio), false),
+    ("damaged", |s| s.damaged.to_string(), false),
+    ("damaged copies", |s| s.damaged_copies.to_string(), true),
+    ("duplicated", |s| s.duplicated.to_string(), false),
+    ("reordered", |s| s.reordered.to_string(), false),
+    ("late", |s| s.late.to_string(), false),
+    ("unmatched", |s| s.unmatched.to_string(), true),
+    ("send failed", |s| s.send_failed.to_string(), true),
+    ("in flight", |s| s.in_flight.to_string(), true),
+    ("round trips", |s| s.rtt_count.to_string(), false),
+    ("round trip min", |s| time_or_dash(s.rtt_min_us), false),
+    ("round trip mean", |s| time_or_dash(s.rtt_mean_us), false),
+    ("round trip p50", |s| time_or_dash(s.rtt_p50_us), false),
+    ("round trip p90", |s| time_or_dash(s.rtt_p90_us), false),
+    ("round trip p99", |s| time_or_dash(s.rtt_p99_us), false),
+    ("round trip p99.9", |s| time_or_dash(s.rtt_p999_us), false),
+    ("round trip max", |s| time_or_dash(s.rtt_max_us), false),
+    ("jitter mean", |s| time_or_dash(s.jitter_mean_us), false),
+    ("jitter max", |s| time_or_dash(s.jitter_max_us), false),
+];
+
+fn table(report: &Report, paint: Paint) -> String {
+    let streams: Vec<(StreamKind, &StreamNumbers)> = report.streams.iter().collect();
+    if streams.is_empty() {
+        return String::new();
+    }
+    let head: Vec<String> = streams.iter().map(|(kind, _)| format!("{:>COLUMN$}", kind.name())).collect();
+    let mut text = format!("{:LABEL$}{}\n", "", paint.strong(&head.concat()));
+    for (label, cell, only_if_any) in ROWS {
+        let cells: Vec<String> = streams.iter().map(|(_, stream)| cell(stream)).collect();
+        let empty = cells.iter().all(|cell| cell == "-" || (only_if_any && cell == "0"));
+        let moot = match label {
+            // Where no answer is expected every packet stays without a fate; that is no news.
+            "in flight" => !report.answers_expected,
+            "late" => report.late_after_ms.is_none(),
+            _ => false,
+        };
+        if !empty && !moot {
+            let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>COLUMN$}")).collect();
+            _ = writeln!(text, "{label:LABEL$}{}", cells.concat());
+        }
+    }
+    text
+}
+
+/// The judged stream's round trip as a small histogram.
+fn picture(kind: StreamKind, bars: &[BarNumbers]) -> Option<String> {
+    let most = bars.iter().map(|bar| bar.count).max()?;
+    let mut text = format!("histogram of {}'s round trip\n", kind.name());
+    for bar in bars {
+        let edge = match bar.to_us {
+            Some(to) => format!("{} to {}", time(bar.from_us), time(to)),
+            None => format!("from {}", time(bar.from_us)),
+        };
+        // What is there is seen: at least one block.
+        let length = (bar.count * BAR as u64).div_ceil(most) as usize;
+        _ = writeln!(text, "{edge:>26}  {} {}", "█".repeat(length), bar.count);
+    }
+    Some(text)
+}
+
+fn details(report: &Report) -> String {
+    let mut text = String::new();
+    if let Some(audio) = &report.audio {
+        let ms = |ms: Option<f64>| time_or_dash(ms.map(|ms| ms * 1e3));
+        let (used, given, estimated) = (ms(audio.hold_ms), ms(audio.hold_given_ms), ms(audio.hold_estimated_ms));
+        row(&mut text, "hold", &format!("{used} (given {given}, estimated {estimated})"));
+        let echo = [
+            ("min", audio.echo_min_us),
+            ("p50", audio.echo_p50_us),
+            ("p99", audio.echo_p99_us),
+            ("max", audio.echo_max_us),
+        ];
+        row(&mut text, "echo time", &listed(&echo));
+        if let Some(samples) = audio.recorded_samples {
+            row(&mut text, "recorded", &wording::count(samples, "sample"));
+        }
+    }
+    if let Some(pacing) = &report.pacing {
+        pacing_rows(&mut text, pacing);
+    }
+    for (label, n) in [("refused", report.refused), ("stray", report.stray)] {
+        if n > 0 {
+            row(&mut text, label, &n.to_string());
+        }
+    }
+    text
+}
+
+fn pacing_rows(text: &mut String, pacing: &PacingNumbers) {
+    let all = [
+        ("p50", pacing.pacing_p50_us),
+        ("p99", pacing.pacing_p99_us),
+        ("p99.9", pacing.pacing_p999_us),
+        ("max", pacing.pacing_max_us),
+    ];
+    row(text, "pacing error", &listed(&all));
+    if pacing.pacing_first_5s_p50_us.is_some() {
+        let edges = [("first 5 s", pacing.pacing_first_5s_p50_us), ("last 5 s", pacing.pacing_last_5s_p50_us)];
+        row(text, "pacing error p50", &listed(&edges));
+    }
+}
+
+fn row(text: &mut String, label: &str, value: &str) {
+    _ = writeln!(text, "{label:LABEL$}  {value}");
+}
+
+fn listed(values: &[(&str, Option<f64>)]) -> String {
+    values.iter().map(|(name, us)| format!("{name} {}", time_or_dash(*us))).collect::<Vec<_>>().join(", ")
+}
+
+fn limit(judgement: &Judgement, paint: Paint) -> String {
+    let asked = wording::limit(judgement, judgement.asked);
+    let found = judgement.measured.map_or_else(|| "no data".to_owned(), |found| wording::limit(judgement, found));
+    let end = if judgement.passed { paint.good("kept") } else { paint.bad("broken") };
+    let note = judgement.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+    format!("limit {} {asked}: {found}, {end}{note}\n", judgement.limit.option())
+}
+
+fn caveat(caveat: &Caveat, paint: Paint) -> String {
+    let mut text = format!("{} {}\n", paint.wary("note:"), caveat.text);
+    for (at, point) in caveat.points.iter().enumerate() {
+        _ = writeln!(text, "  {}. {point}", at + 1);
+    }
+    text
+}
+
+fn verdict(report: &Report, paint: Paint) -> String {
+    let verdict = &report.verdict;
+    if !verdict.passed {
+        return format!("{}: {}\n", paint.bad("FAILED"), verdict.reasons.join("; "));
+    }
+    let why = match (verdict.limits_set, report.answers_expected) {
+        (true, _) => "every limit was kept",
+        (false, true) => "answers came back; no limits were set",
+        (false, false) => "everything was sent; no answers were expected, no limits were set",
+    };
+    format!("{}: {why}\n", paint.good("PASSED"))
+}

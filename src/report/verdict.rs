@@ -1,0 +1,71 @@
+//! Passed or failed, and why.
+
+use serde::Serialize;
+
+use super::limits::Judgement;
+use super::wording;
+use crate::flow::run::{Run, StreamKind};
+use crate::stats::Stream;
+
+/// The end of every report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Whether all is well.
+    pub passed: bool,
+    /// Whether any limit was set; without one, whatever came back whole passes.
+    pub limits_set: bool,
+    /// Why it failed. Empty when it passed.
+    pub reasons: Vec<String>,
+}
+
+impl Verdict {
+    /// 0 passed, 1 failed. What an interrupted run exits with is the caller's matter.
+    pub fn exit_code(&self) -> u8 {
+        u8::from(!self.passed)
+    }
+
+    /// Judges a run whose limits are judged.
+    pub(super) fn new(run: &Run, judgements: &[Judgement]) -> Self {
+        let judged = run.stream(run.judged);
+        let silence = silence(run, judged);
+        let damaged = StreamKind::ALL.into_iter().filter_map(|kind| damage(kind, run.stream(kind)?));
+        // Where nothing was heard, that is the reason; limits without data only follow from it.
+        let broken = judgements
+            .iter()
+            .filter(|judgement| !judgement.passed && (silence.is_none() || judgement.measured.is_some()))
+            .map(broken_limit);
+        let reasons: Vec<String> = silence.clone().into_iter().chain(damaged).chain(broken).collect();
+        Self { passed: reasons.is_empty(), limits_set: !judgements.is_empty(), reasons }
+    }
+}
+
+/// Why the run counts as one in which nothing happened.
+fn silence(run: &Run, judged: Option<&Stream>) -> Option<String> {
+    if let Some(wait) = run.wait.filter(|wait| !wait.answered) {
+        return Some(format!("no answer within {}", wording::time(wait.waited_ns as f64 / 1e3)));
+    }
+    let Some(stream) = judged.filter(|stream| stream.sent > 0) else {
+        return Some("nothing was sent".to_owned());
+    };
+    if !run.answers_expected {
+        let failed = stream.send_failed;
+        return (failed > 0).then(|| format!("{failed} of {} packets could not be sent", stream.sent));
+    }
+    (stream.returned == 0 && !stream.is_damaged()).then(|| "nothing came back".to_owned())
+}
+
+fn damage(kind: StreamKind, stream: &Stream) -> Option<String> {
+    let name = kind.name();
+    match (stream.damaged, stream.damaged_copies) {
+        (0, 0) => None,
+        (0, copies) => Some(format!("{copies} damaged {name} datagrams came before a whole copy")),
+        (packets, _) => Some(format!("{packets} of {} {name} packets came back damaged", stream.sent)),
+    }
+}
+
+fn broken_limit(judgement: &Judgement) -> String {
+    let asked = wording::limit(judgement, judgement.asked);
+    let found = judgement.measured.map_or_else(|| "no data".to_owned(), |measured| wording::limit(judgement, measured));
+    let note = judgement.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+    format!("{} {asked} broken: {found}{note}", judgement.limit.option())
+}

@@ -1,0 +1,40 @@
+//! How quantities read in a sentence or a table.
+
+use super::limits::{Judgement, LimitUnit};
+
+/// Microseconds in the unit that suits their size.
+pub(super) fn time(us: f64) -> String {
+    match us.abs() {
+        size if size < 1e3 => format!("{us:.1} µs"),
+        size if size < 1e6 => format!("{:.3} ms", us / 1e3),
+        _ => format!("{:.3} s", us / 1e6),
+    }
+}
+
+/// A time that may be missing.
+pub(super) fn time_or_dash(us: Option<f64>) -> String {
+    us.map_or_else(|| "-".to_owned(), time)
+}
+
+/// A part of one as a percentage. What is not nothing never reads as 0 %.
+pub(super) fn ratio(ratio: f64) -> String {
+    let percent = ratio * 100.0;
+    if percent > 0.0 && percent < 0.001 {
+        return "< 0.001 %".to_owned();
+    }
+    let digits = format!("{percent:.3}");
+    format!("{} %", digits.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// A limit, or what was held against it.
+pub(super) fn limit(judgement: &Judgement, value: f64) -> String {
+    match judgement.unit {
+        LimitUnit::Ratio => ratio(value),
+        LimitUnit::Us => time(value),
+    }
+}
+
+/// `1 packet`, `2 packets`.
+pub(super) fn count(n: u64, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}

@@ -1,0 +1,282 @@
+//! Real documents against the published schema and against the definitions in `docs/measuring.md`.
+
+use std::time::Duration;
+
+use boon::{Compiler, SchemaIndex, Schemas};
+use jamjam_dev::flow::Fate;
+use jamjam_dev::flow::run::{AudioRun, Command, Run, Signal, StreamKind, Wait};
+use jamjam_dev::report::limits::Limits;
+use jamjam_dev::report::lines::{Line, Packet};
+use jamjam_dev::report::{Report, json, text};
+use jamjam_dev::stats::{Pacing, Stream};
+use jamjam_dev::time::Time;
+use serde_json::{Value, json};
+
+const MS: i64 = 1_000_000;
+const MEASURING: &str = include_str!("../docs/measuring.md");
+
+fn every_limit() -> Limits {
+    let limit = |ms| Some(Duration::from_millis(ms));
+    Limits { max_loss: Some(0.01), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1) }
+}
+
+fn stream(mut stream: Stream, round_trips: impl IntoIterator<Item = i64>) -> Stream {
+    for ns in round_trips {
+        stream.on_return(ns);
+    }
+    stream.sent = stream.returned;
+    stream
+}
+
+fn all_well() -> Run {
+    let audio = AudioRun {
+        stream: stream(Stream::relative(), (0..2_000).map(|n| 100 * MS + n * 1_000)),
+        sample_rate: 48_000,
+        channels: 1,
+        frame_samples: 128,
+        payload_bytes: 512,
+        recorded_samples: Some(256_000),
+        ..AudioRun::default()
+    };
+    let mut pacing = Pacing::default();
+    for second in 0..20 {
+        let due = Time::from_millis(second * 500);
+        pacing.on_sent(due, due + Duration::from_micros(7));
+    }
+    Run {
+        started_unix_ms: 1_795_000_000_000,
+        duration_ns: 5_433_333_333,
+        late_after_ns: Some(50_000_000),
+        wait: Some(Wait { waited_ns: 12_345_678, answered: true }),
+        audio: Some(audio),
+        ping: Some(stream(Stream::new(), [MS, 2 * MS, 3 * MS])),
+        keepalive: Some(stream(Stream::new(), [MS])),
+        pacing: Some(pacing),
+        ..Run::new(Command::Send, "echo.example:5000", StreamKind::Audio)
+    }
+}
+
+fn probe(ping: Stream) -> Run {
+    Run { ping: Some(ping), ..Run::new(Command::Probe, "127.0.0.1:5000", StreamKind::Ping) }
+}
+
+/// A run in which everything that can be counted was.
+fn all_wrong() -> Run {
+    let mut run = all_well();
+    for stream in [run.audio.as_mut().map(|audio| &mut audio.stream), run.ping.as_mut()].into_iter().flatten() {
+        stream.sent += 60;
+        (stream.lost, stream.damaged, stream.in_flight, stream.send_failed) = (30, 20, 10, 5);
+        (stream.duplicated, stream.damaged_copies, stream.reordered) = (7, 25, 3);
+        (stream.late, stream.unmatched) = (2, 4);
+    }
+    let audio = run.audio.as_mut().unwrap();
+    (audio.underruns, audio.record_dropped, audio.payload_bytes) = (1, 1, 7_680);
+    audio.hold_given_ns = Some(5_000_000);
+    Run { refused: 2, stray: 3, interrupted: Some(Signal::Terminate), ..run }
+}
+
+fn runs() -> Vec<(&'static str, Run)> {
+    let lost = Stream { sent: 100, lost: 100, ..Stream::new() };
+    let endless = Stream { sent: u64::MAX / 2, ..stream(Stream::new(), (0..5_000).map(|n| n * 777)) };
+    let interrupted = Stream { sent: 3, in_flight: 3, ..Stream::new() };
+    let unknown_hold = AudioRun { stream: stream(Stream::relative(), [3_000 * MS]), ..AudioRun::default() };
+    let in_vain = Some(Wait { waited_ns: 10_000_000_000, answered: false });
+    vec![
+        ("all well", all_well()),
+        ("all wrong", all_wrong()),
+        ("all lost", probe(lost.clone())),
+        ("refused", Run { refused: 100, ..probe(lost) }),
+        ("one answer", probe(stream(Stream::new(), [MS]))),
+        ("endless", probe(endless)),
+        ("interrupted", Run { interrupted: Some(Signal::Interrupt), ..probe(interrupted.clone()) }),
+        ("no echo", Run { answers_expected: false, ..probe(interrupted) }),
+        ("waited in vain", Run { wait: in_vain, ..probe(Stream::new()) }),
+        ("nothing at all", Run::new(Command::Probe, "", StreamKind::Keepalive)),
+        ("hold unknown", Run { audio: Some(unknown_hold), ping: None, ..all_well() }),
+    ]
+}
+
+fn documents() -> Vec<(String, Value)> {
+    let mut documents = Vec::new();
+    for (name, run) in runs() {
+        for (suffix, limits) in [("", Limits::default()), (", limits", every_limit())] {
+            let text = json::document(&Report::new(&run, &limits)).unwrap();
+            documents.push((format!("{name}{suffix}"), serde_json::from_str(&text).unwrap()));
+        }
+    }
+    let lines = [
+        Packet::new(StreamKind::Audio, u32::MAX, 1_000, Some(3_500), Fate::Returned),
+        Packet::new(StreamKind::Ping, 0, 0, Some(1), Fate::Late),
+        Packet::new(StreamKind::Ping, 0, 0, Some(1), Fate::Duplicate),
+        Packet::new(StreamKind::Keepalive, 0, 0, Some(1), Fate::Damaged),
+        Packet::new(StreamKind::Keepalive, 1, 5, None, Fate::Lost),
+        Packet::new(StreamKind::Keepalive, 1, 5, None, Fate::InFlight),
+    ];
+    for packet in lines {
+        let text = json::line(&Line::Packet(packet)).unwrap();
+        documents.push((format!("{packet:?}"), serde_json::from_str(&text).unwrap()));
+    }
+    documents
+}
+
+fn schema() -> (Schemas, SchemaIndex) {
+    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+    let schema = serde_json::from_str(include_str!("../docs/report.schema.json")).unwrap();
+    compiler.add_resource("report.schema.json", schema).unwrap();
+    let index = compiler.compile("report.schema.json", &mut schemas).unwrap();
+    (schemas, index)
+}
+
+/// Calls `see` with every object in `value` and where it stands.
+fn objects(value: &Value, at: &str, see: &mut dyn FnMut(&str, &serde_json::Map<String, Value>)) {
+    match value {
+        Value::Object(map) => {
+            see(at, map);
+            map.iter().for_each(|(key, value)| objects(value, &format!("{at}/{key}"), see));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, value)| objects(value, &format!("{at}/{index}"), see));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_document_fits_the_schema() {
+    let (schemas, index) = schema();
+    for (name, document) in documents() {
+        if let Err(error) = schemas.validate(&document, index) {
+            panic!("{name}: {error:#}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_refuses_an_unknown_field_wherever_it_stands() {
+    let (schemas, index) = schema();
+    let mut places = 0;
+    for (name, document) in documents() {
+        let mut found = Vec::new();
+        objects(&document, "", &mut |at, _| found.push(at.to_owned()));
+        for at in found {
+            let mut planted = document.clone();
+            planted.pointer_mut(&at).unwrap()["surprise"] = json!(1);
+            assert!(schemas.validate(&planted, index).is_err(), "{name}: a surprise in {at} was taken");
+            places += 1;
+        }
+    }
+    assert!(places > 100, "only {places} places tried");
+}
+
+#[test]
+fn the_schema_misses_every_field_that_is_left_out() {
+    let (schemas, index) = schema();
+    for (name, document) in documents() {
+        let mut found = Vec::new();
+        objects(&document, "", &mut |at, map| found.extend(map.keys().map(|key| (at.to_owned(), key.clone()))));
+        for (at, key) in found {
+            let mut cut = document.clone();
+            cut.pointer_mut(&at).unwrap().as_object_mut().unwrap().remove(&key);
+            assert!(schemas.validate(&cut, index).is_err(), "{name}: {at} without {key} was taken");
+        }
+    }
+}
+
+#[test]
+fn every_json_name_is_defined_in_measuring_md() {
+    for (name, document) in documents() {
+        objects(&document, "", &mut |at, map| {
+            for key in map.keys() {
+                assert!(MEASURING.contains(&format!("`{key}`")), "{name}: {at}/{key} is not defined");
+            }
+        });
+    }
+}
+
+#[test]
+fn every_name_defined_in_a_table_of_measuring_md_is_printed() {
+    let mut printed = std::collections::HashSet::new();
+    for (_, document) in documents() {
+        objects(&document, "", &mut |_, map| printed.extend(map.keys().cloned()));
+    }
+    let (_, report) = MEASURING.split_once("## The report, name by name").unwrap();
+    let (report, _) = report.split_once("## Limits and verdict").unwrap();
+    let names: Vec<&str> = report.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(names.len() > 60, "{names:?}");
+    for name in names {
+        assert!(printed.contains(name), "{name} is defined but never printed");
+    }
+}
+
+#[test]
+fn every_label_of_the_text_is_defined_in_measuring_md() {
+    // The second column of the tables; `table` rows and `details` rows of the text begin with their label.
+    let labels: Vec<&str> =
+        MEASURING.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").nth(1)).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, run) in runs() {
+        let summary = text::summary(&Report::new(&run, &every_limit()), false);
+        for line in summary.lines().skip(1) {
+            let Some((label, _)) = line.split_once("  ").filter(|(label, _)| !label.is_empty()) else { continue };
+            assert!(labels.contains(&label), "{name}: {label:?} is not defined");
+            seen.insert(label.to_owned());
+        }
+    }
+    // 22 rows of the table; hold, echo time, recorded, pacing error and its p50, refused, stray.
+    assert_eq!(seen.len(), 29, "{seen:?}");
+}
+
+#[test]
+fn a_known_run_has_known_numbers() {
+    let mut ping = Stream::new();
+    for ns in [1_000, 2_000, 1_500] {
+        ping.on_return(ns);
+    }
+    (ping.sent, ping.lost) = (4, 1);
+    let report = Report::new(&Run { duration_ns: 1_500_000, ..probe(ping) }, &Limits::default());
+    let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
+    let ping = &document["streams"]["ping"];
+    let expected = json!({
+        "sent": 4, "returned": 3, "lost": 1, "damaged": 0, "in_flight": 0, "loss_ratio": 0.25,
+        "duplicated": 0, "damaged_copies": 0, "reordered": 0, "late": 0, "unmatched": 0, "send_failed": 0,
+        "rtt_count": 3, "rtt_min_us": 1.0, "rtt_mean_us": 1.5, "rtt_p50_us": 1.5, "rtt_p90_us": null,
+        "rtt_p99_us": null, "rtt_p999_us": null, "rtt_max_us": 2.0,
+        "rtt_histogram": [
+            {"from_us": 1.0, "to_us": 2.0, "count": 2}, {"from_us": 2.0, "to_us": null, "count": 1}
+        ],
+        // |D| = 1000, 500: J = 62.5, then 62.5 + 437.5/16 = 89.84375. Mean 76.171875 ns, rounded to 76.
+        "jitter_count": 2, "jitter_mean_us": 0.076, "jitter_max_us": 0.09
+    });
+    assert_eq!(*ping, expected);
+    assert_eq!((&document["type"], &document["schema_version"]), (&json!("report"), &json!(1)));
+    assert_eq!((&document["duration_ms"], &document["verdict"]["passed"]), (&json!(1.5), &json!(true)));
+    assert_eq!((&document["streams"]["audio"], &document["audio"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn numbers_have_at_most_three_decimals_of_a_microsecond() {
+    for (name, document) in documents() {
+        objects(&document, "", &mut |at, map| {
+            for (key, value) in map.iter().filter(|(key, _)| key.ends_with("_us")) {
+                let text = value.to_string();
+                let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+                assert!(decimals <= 3, "{name}: {at}/{key} is {text}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_line_is_one_line_and_the_last_one_is_the_document() {
+    let packet = Packet::new(StreamKind::Audio, 7, 1_500, Some(4_000), Fate::Returned);
+    assert_eq!(
+        json::line(&Line::Packet(packet)).unwrap(),
+        "{\"type\":\"packet\",\"stream\":\"audio\",\"sequence\":7,\"sent_us\":1.5,\"returned_us\":4.0,\
+         \"round_trip_us\":2.5,\"fate\":\"returned\"}\n"
+    );
+    let report = Report::new(&all_wrong(), &every_limit());
+    let line = json::line(&Line::Report(Box::new(report.clone()))).unwrap();
+    assert_eq!(line.matches('\n').count(), 1);
+    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    assert_eq!(parse(&line), parse(&json::document(&report).unwrap()));
+}

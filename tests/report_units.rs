@@ -1,0 +1,79 @@
+//! Quantities as people type them.
+
+use std::time::Duration;
+
+use jamjam_dev::units::{Unit, UnitError, or_off, parse_duration, parse_ratio, parse_size};
+
+#[test]
+fn a_duration_takes_its_unit_and_a_bare_number_the_options_own() {
+    let millis = |text| parse_duration(text, Unit::Millis).unwrap();
+    assert_eq!(millis("3000"), Duration::from_secs(3));
+    assert_eq!(millis("5ms"), Duration::from_millis(5));
+    assert_eq!(millis("250us"), Duration::from_micros(250));
+    assert_eq!(millis("250µs"), Duration::from_micros(250));
+    assert_eq!(millis("7ns"), Duration::from_nanos(7));
+    assert_eq!(millis("2s"), Duration::from_secs(2));
+    assert_eq!(millis("2 s"), Duration::from_secs(2));
+    assert_eq!(millis("1.5m"), Duration::from_secs(90));
+    assert_eq!(millis("1h"), Duration::from_secs(3_600));
+    assert_eq!(millis("0"), Duration::ZERO);
+    assert_eq!(parse_duration("2.5", Unit::Seconds), Ok(Duration::from_millis(2_500)));
+}
+
+#[test]
+fn decimals_are_exact() {
+    assert_eq!(parse_duration("0.1ms", Unit::Millis), Ok(Duration::from_micros(100)));
+    assert_eq!(parse_duration("2.666667ms", Unit::Millis), Ok(Duration::from_nanos(2_666_667)));
+}
+
+#[test]
+fn what_is_no_duration_says_what_one_looks_like() {
+    let error = |text| parse_duration(text, Unit::Millis).unwrap_err().to_string();
+    assert_eq!(error("soon"), "`soon` is not a number; write a duration such as 5ms or 2s");
+    assert_eq!(error("-5ms"), "`-5ms` is not a number; write a duration such as 5ms or 2s");
+    assert_eq!(error(""), "`` is not a number; write a duration such as 5ms or 2s");
+    assert_eq!(error("5 parsec"), "`parsec` is not a unit here; use ns, us, ms, s, m or h");
+    assert_eq!(error("999999999999h"), "`999999999999h` is too large; at most 584 years");
+    for bad in [".5s", "5.s", "1.2.3s", "1e3", "0x10"] {
+        assert!(parse_duration(bad, Unit::Millis).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_ratio_is_a_percentage() {
+    assert_eq!(parse_ratio("0%"), Ok(0.0));
+    assert_eq!(parse_ratio("0"), Ok(0.0));
+    assert_eq!(parse_ratio("100%"), Ok(1.0));
+    assert_eq!(parse_ratio("1"), Err(UnitError::NoPercentSign("1".to_owned())));
+    assert!(parse_ratio("100.1%").is_err());
+    assert!(parse_ratio("5ms").is_err());
+}
+
+#[test]
+fn a_ratio_is_the_float_that_counting_gives() {
+    assert_eq!(parse_ratio("0.5%"), Ok(1.0 / 200.0));
+    assert_eq!(parse_ratio("0.1%"), Ok(1.0 / 1_000.0));
+    assert_eq!(parse_ratio("0.7%"), Ok(7.0 / 1_000.0));
+}
+
+#[test]
+fn a_size_is_bytes_with_binary_or_decimal_multiples() {
+    assert_eq!(parse_size("4096"), Ok(4_096));
+    assert_eq!(parse_size("64MiB"), Ok(67_108_864));
+    assert_eq!(parse_size("1GiB"), Ok(1_073_741_824));
+    assert_eq!(parse_size("1.5KiB"), Ok(1_536));
+    assert_eq!(parse_size("2MB"), Ok(2_000_000));
+    assert_eq!(parse_size("16777215TiB").map(|size| size >> 40), Ok(16_777_215));
+    assert_eq!(
+        parse_size("1XB").unwrap_err().to_string(),
+        "`XB` is not a unit here; use B, KiB, MiB, GiB, TiB, kB, MB or GB"
+    );
+    assert!(parse_size("99999999999TiB").is_err());
+}
+
+#[test]
+fn off_switches_a_limit_off() {
+    assert_eq!(or_off("off", parse_size), Ok(None));
+    assert_eq!(or_off("1KiB", parse_size), Ok(Some(1_024)));
+    assert!(or_off("of", parse_size).is_err());
+}

@@ -1,0 +1,256 @@
+//! Limits and verdict: a table of runs, each with what must come of it.
+
+use std::time::Duration;
+
+use jamjam_dev::flow::run::{AudioRun, Command, Run, Signal, StreamKind, Wait};
+use jamjam_dev::report::Report;
+use jamjam_dev::report::limits::{Judgement, Limits, Measure};
+use jamjam_dev::stats::Stream;
+
+const MS: i64 = 1_000_000;
+
+/// A probe that sent `sent` pings; the first came back after the given nanoseconds each, the rest are lost.
+fn probe(sent: u64, round_trips: &[i64]) -> Run {
+    let mut ping = Stream::new();
+    for ns in round_trips {
+        ping.on_return(*ns);
+    }
+    ping.sent = sent;
+    ping.lost = sent - ping.returned;
+    Run { ping: Some(ping), ..Run::new(Command::Probe, "127.0.0.1:5000", StreamKind::Ping) }
+}
+
+/// A run of `send` whose AUDIO came back after the given echo times and whose pings after theirs.
+fn send(hold_given_ns: Option<u64>, echo_times: &[i64], pings: &[i64]) -> Run {
+    let mut audio = AudioRun { stream: Stream::relative(), hold_given_ns, ..AudioRun::default() };
+    for ns in echo_times {
+        audio.stream.on_return(*ns);
+    }
+    audio.stream.sent = echo_times.len() as u64;
+    let run = probe(pings.len() as u64, pings);
+    Run { audio: Some(audio), ping: run.ping, ..Run::new(Command::Send, "127.0.0.1:5000", StreamKind::Audio) }
+}
+
+fn passed(run: &Run, limits: Limits) -> bool {
+    let report = Report::new(run, &limits);
+    assert_eq!(report.exit_code(), u8::from(!report.verdict.passed));
+    assert_eq!(report.verdict.passed, report.verdict.reasons.is_empty());
+    report.verdict.passed
+}
+
+fn reasons(run: &Run, limits: Limits) -> Vec<String> {
+    Report::new(run, &limits).verdict.reasons
+}
+
+fn only(run: &Run, limits: Limits) -> Judgement {
+    let [judgement] = <[Judgement; 1]>::try_from(Report::new(run, &limits).limits).unwrap();
+    judgement
+}
+
+fn max_loss(ratio: f64) -> Limits {
+    Limits { max_loss: Some(ratio), ..Limits::default() }
+}
+
+fn max_p99(micros: u64) -> Limits {
+    Limits { max_p99: Some(Duration::from_micros(micros)), ..Limits::default() }
+}
+
+fn max_p50(micros: u64) -> Limits {
+    Limits { max_p50: Some(Duration::from_micros(micros)), ..Limits::default() }
+}
+
+fn max_jitter(nanos: u64) -> Limits {
+    Limits { max_jitter: Some(Duration::from_nanos(nanos)), ..Limits::default() }
+}
+
+#[test]
+fn without_limits_anything_that_came_back_passes_and_the_report_says_that_none_were_set() {
+    let report = Report::new(&probe(100, &[90 * MS]), &Limits::default());
+    assert!(report.verdict.passed && !report.verdict.limits_set && report.limits.is_empty());
+}
+
+#[test]
+fn nothing_heard_is_never_passed() {
+    for limits in [Limits::default(), max_loss(1.0), max_p99(1_000_000), max_jitter(1_000_000_000)] {
+        assert_eq!(reasons(&probe(100, &[]), limits)[0], "nothing came back", "{limits:?}");
+    }
+}
+
+#[test]
+fn nothing_sent_is_never_passed() {
+    for limits in [Limits::default(), max_loss(1.0), max_p99(1_000_000)] {
+        assert_eq!(reasons(&probe(0, &[]), limits), ["nothing was sent"], "{limits:?}");
+        let none = Run::new(Command::Probe, "x", StreamKind::Ping);
+        assert_eq!(reasons(&none, limits), ["nothing was sent"], "{limits:?}");
+    }
+}
+
+#[test]
+fn a_wait_in_vain_is_never_passed() {
+    let wait = Some(Wait { waited_ns: 10_000_000_000, answered: false });
+    assert_eq!(reasons(&Run { wait, ..probe(0, &[]) }, max_loss(0.0)), ["no answer within 10.000 s"]);
+}
+
+#[test]
+fn loss_equal_to_its_limit_is_kept_and_one_packet_more_breaks_it() {
+    let run = |returned: usize| probe(200, &vec![MS; returned]);
+    assert!(passed(&run(199), max_loss(0.005)));
+    assert!(!passed(&run(198), max_loss(0.005)));
+    assert!(passed(&run(200), max_loss(0.0)));
+    assert!(!passed(&run(199), max_loss(0.0)));
+    assert_eq!(reasons(&run(198), max_loss(0.005)), ["--max-loss 0.5 % broken: 1 %"]);
+}
+
+#[test]
+fn one_packet_lost_of_ten_million_does_not_read_as_none() {
+    let mut run = probe(10, &[MS; 10]);
+    let ping = run.ping.as_mut().unwrap();
+    (ping.sent, ping.returned, ping.lost) = (10_000_000, 9_999_999, 1);
+    assert_eq!(reasons(&run, max_loss(0.0)), ["--max-loss 0 % broken: < 0.001 %"]);
+}
+
+#[test]
+fn a_percentile_that_is_shown_is_judged_and_equal_is_kept() {
+    // 99 × 2,000 ns (exact in the histogram) and one straggler: p99 is 2 µs.
+    let mut round_trips = vec![2_000; 99];
+    round_trips.push(500 * MS);
+    let judgement = only(&probe(100, &round_trips), max_p99(2));
+    assert_eq!((judgement.measure, judgement.measured, judgement.note), (Measure::RttP99, Some(2.0), None));
+    assert!(judgement.passed);
+    assert!(!passed(&probe(100, &round_trips), max_p99(1)));
+}
+
+#[test]
+fn a_limit_on_a_hidden_percentile_judges_the_maximum_and_says_so() {
+    let mut round_trips = vec![MS; 98];
+    round_trips.push(9 * MS);
+    let judgement = only(&probe(99, &round_trips), max_p99(8_999));
+    assert_eq!((judgement.measure, judgement.measured, judgement.passed), (Measure::RttMax, Some(9_000.0), false));
+    assert_eq!(judgement.note.as_deref(), Some("too few samples for p99 (99): the maximum is judged"));
+    assert!(only(&probe(99, &round_trips), max_p99(9_000)).passed);
+    assert_eq!(only(&probe(1, &[MS]), max_p50(1_000)).measure, Measure::RttMax);
+}
+
+#[test]
+fn p50_and_p99_are_each_judged_by_their_own_limit() {
+    let mut round_trips = vec![1_000; 90];
+    round_trips.extend([2_000_000; 10]);
+    let run = probe(100, &round_trips);
+    assert!(passed(&run, max_p50(1)) && !passed(&run, max_p99(1_999)));
+    let both = Limits { max_p50: Some(Duration::from_nanos(999)), ..max_p99(1_999) };
+    assert_eq!(reasons(&run, both), ["--max-p50 1.0 µs broken: 1.0 µs", "--max-p99 1.999 ms broken: 2.000 ms"]);
+}
+
+#[test]
+fn the_jitter_limit_judges_the_mean_of_the_running_estimate() {
+    // Transits 0, 16, 16: J = 1, then 15/16. The mean is 0.96875 ns, the maximum 1 ns.
+    let run = probe(3, &[0, 16, 16]);
+    assert!(passed(&run, max_jitter(1)));
+    assert!(!passed(&run, max_jitter(0)));
+    // 0, 1600: J = 100 ns.
+    assert!(passed(&probe(2, &[0, 1_600]), max_jitter(100)) && !passed(&probe(2, &[0, 1_600]), max_jitter(99)));
+}
+
+#[test]
+fn a_limit_with_no_data_is_broken() {
+    let judgement = only(&probe(10, &[MS]), max_jitter(1_000_000_000));
+    assert_eq!((judgement.measured, judgement.passed), (None, false));
+    assert_eq!(judgement.note.as_deref(), Some("jitter takes two packets that came back"));
+    assert!(!passed(&probe(10, &[MS]), max_jitter(1_000_000_000)));
+}
+
+#[test]
+fn damage_fails_with_and_without_limits_whatever_else_is_well() {
+    let mut run = probe(100, &[MS; 99]);
+    let ping = run.ping.as_mut().unwrap();
+    (ping.lost, ping.damaged, ping.damaged_copies) = (0, 1, 1);
+    assert_eq!(reasons(&run, Limits::default()), ["1 of 100 LATENCY_PING packets came back damaged"]);
+    assert!(!passed(&run, max_loss(1.0)));
+}
+
+#[test]
+fn a_damaged_copy_before_a_whole_one_fails_too() {
+    let mut run = probe(100, &[MS; 100]);
+    run.ping.as_mut().unwrap().damaged_copies = 2;
+    assert_eq!(reasons(&run, max_loss(0.0)), ["2 damaged LATENCY_PING datagrams came before a whole copy"]);
+}
+
+#[test]
+fn damage_in_a_stream_that_is_not_judged_fails() {
+    let mut run = send(None, &[101 * MS, 102 * MS], &[MS]);
+    run.keepalive = Some(Stream { sent: 3, damaged: 3, damaged_copies: 3, ..Stream::new() });
+    assert_eq!(reasons(&run, Limits::default()), ["3 of 3 KEEPALIVE packets came back damaged"]);
+}
+
+#[test]
+fn all_damaged_is_not_called_silence() {
+    let mut run = probe(2, &[]);
+    let ping = run.ping.as_mut().unwrap();
+    (ping.lost, ping.damaged, ping.damaged_copies) = (0, 2, 2);
+    assert_eq!(reasons(&run, Limits::default()), ["2 of 2 LATENCY_PING packets came back damaged"]);
+}
+
+#[test]
+fn send_is_judged_by_audio_alone() {
+    let mut run = send(Some(0), &[MS; 10], &[]);
+    run.ping = Some(Stream { sent: 5, lost: 5, ..Stream::new() });
+    assert!(passed(&run, max_loss(0.0)));
+    let silent = Run { audio: None, ..send(None, &[], &[MS; 10]) };
+    assert!(!passed(&silent, Limits::default()));
+}
+
+#[test]
+fn audio_is_judged_without_the_hold_that_was_estimated() {
+    // Echo times 3,002 and 3,005 ms, smallest ping 2 ms: hold 3,000 ms, round trips 2 and 5 ms.
+    let run = send(None, &[3_002 * MS, 3_005 * MS], &[4 * MS, 2 * MS]);
+    let report = Report::new(&run, &max_p99(5_000));
+    let audio = report.audio.as_ref().unwrap();
+    assert_eq!((audio.hold_ms, audio.hold_given_ms, audio.hold_estimated_ms), (Some(3_000.0), None, Some(3_000.0)));
+    assert_eq!(report.limits[0].measured, Some(5_000.0));
+    assert!(report.verdict.passed && !passed(&run, max_p99(4_999)));
+}
+
+#[test]
+fn a_given_hold_counts_before_the_estimated_one() {
+    let run = send(Some(2_990_000_000), &[3_002 * MS, 3_005 * MS], &[2 * MS]);
+    let report = Report::new(&run, &max_p99(15_000));
+    let audio = report.audio.as_ref().unwrap();
+    assert_eq!(
+        (audio.hold_ms, audio.hold_given_ms, audio.hold_estimated_ms),
+        (Some(2_990.0), Some(2_990.0), Some(3_000.0))
+    );
+    assert_eq!(report.limits[0].measured, Some(15_000.0));
+}
+
+#[test]
+fn an_unknown_hold_breaks_a_limit_on_the_round_trip_but_not_one_on_loss_or_jitter() {
+    let run = send(None, &[3_002 * MS, 3_002 * MS], &[]);
+    let judgement = only(&run, max_p50(1_000_000_000));
+    assert_eq!((judgement.measured, judgement.passed), (None, false));
+    assert!(judgement.note.unwrap().contains("give --hold"));
+    assert!(passed(&run, max_loss(0.0)) && passed(&run, max_jitter(0)));
+    let report = Report::new(&run, &Limits::default());
+    assert_eq!(report.streams.audio.unwrap().rtt_count, 0);
+    assert_eq!(report.audio.unwrap().echo_min_us, Some(3_002_000.0));
+}
+
+#[test]
+fn packets_in_flight_at_an_interruption_are_no_loss() {
+    let mut run = Run { interrupted: Some(Signal::Interrupt), ..probe(100, &[MS; 90]) };
+    let ping = run.ping.as_mut().unwrap();
+    (ping.lost, ping.in_flight) = (0, 10);
+    assert!(passed(&run, max_loss(0.0)));
+}
+
+#[test]
+fn without_an_expected_echo_sending_everything_passes() {
+    let mut run = send(None, &[], &[]);
+    run.answers_expected = false;
+    (run.audio.as_mut().unwrap().stream.sent, run.audio.as_mut().unwrap().stream.in_flight) = (375, 375);
+    assert!(passed(&run, Limits::default()));
+    assert_eq!(reasons(&run, max_loss(1.0)), ["--max-loss 100 % broken: no data (no answers were expected)"]);
+    run.audio.as_mut().unwrap().stream.send_failed = 3;
+    assert_eq!(reasons(&run, Limits::default()), ["3 of 375 packets could not be sent"]);
+    run.audio = None;
+    assert_eq!(reasons(&run, Limits::default()), ["nothing was sent"]);
+}
