@@ -17,11 +17,11 @@ pub struct Ping {
 impl Ping {
     /// Reads a ping's or pong's payload; bytes after the twelfth are ignored.
     pub fn parse(packet: Packet<'_>) -> Result<Self, Malformed> {
-        let Some((head, _)) = packet.payload.split_first_chunk::<PING_LEN>() else {
-            return Err(Malformed::Payload { kind: packet.header.kind, len: packet.payload.len(), at_least: PING_LEN });
-        };
-        let [a, b, c, d, e, f, g, h, w, x, y, z] = *head;
-        Ok(Self { sent_time_us: u64::from_be_bytes([a, b, c, d, e, f, g, h]), sequence: u32::from_be_bytes([w, x, y, z]) })
+        let Packet { header, payload } = packet;
+        let short = Malformed::Payload { kind: header.kind, len: payload.len(), at_least: PING_LEN };
+        let (time, rest) = payload.split_first_chunk().ok_or(short)?;
+        let (sequence, _) = rest.split_first_chunk().ok_or(short)?;
+        Ok(Self { sent_time_us: u64::from_be_bytes(*time), sequence: u32::from_be_bytes(*sequence) })
     }
 
     /// The twelve payload bytes.
@@ -50,16 +50,27 @@ impl Ping {
     }
 }
 
-/// What to answer a KEEPALIVE's payload with: `None` is silence.
+/// How to answer a KEEPALIVE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keepalive {
+    /// With the very same bytes.
+    Unchanged,
+    /// With the same header and this payload.
+    Payload([u8; 5]),
+    /// Not at all.
+    Silence,
+}
+
+/// What to answer a KEEPALIVE with this payload.
 ///
 /// Everything comes back unchanged, but for the newer client's route probe: exactly five bytes whose first is 1 (a
 /// request) come back with that byte 2, and five whose first is 2 (a reply) are not answered, or two servers would
 /// answer each other for ever.
-pub fn route_probe_answer(payload: &[u8]) -> Option<Option<[u8; 5]>> {
+pub fn route_probe_answer(payload: &[u8]) -> Keepalive {
     match *payload {
-        [1, a, b, c, d] => Some(Some([2, a, b, c, d])),
-        [2, _, _, _, _] => None,
-        _ => Some(None),
+        [1, a, b, c, d] => Keepalive::Payload([2, a, b, c, d]),
+        [2, _, _, _, _] => Keepalive::Silence,
+        _ => Keepalive::Unchanged,
     }
 }
 

@@ -7,7 +7,7 @@ mod header;
 mod latency;
 
 pub use header::{HEADER_LEN, Header, Kind, Malformed, Packet, VERSION, parse};
-pub use latency::{Info, PING_LEN, Ping, route_probe_answer};
+pub use latency::{Info, Keepalive, PING_LEN, Ping, route_probe_answer};
 
 /// Largest payload of a UDP datagram over IPv4, in bytes.
 pub const MAX_DATAGRAM: usize = 65_507;

@@ -1,0 +1,91 @@
+//! How much may wait: a cap for all and a cap for each client, so that one client's flood leaves the others' memory
+//! alone.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// What a waiting datagram is charged beyond its own bytes: at least what its bookkeeping really costs.
+pub const PACKET_COST: usize = 100;
+
+/// The caps, in bytes of memory. `None` is no cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For all clients together.
+    pub total: Option<u64>,
+    /// For one client: an address and port.
+    pub per_client: Option<u64>,
+}
+
+impl Default for Limits {
+    /// 1 GiB in all, 64 MiB a client.
+    fn default() -> Self {
+        Self { total: Some(1 << 30), per_client: Some(64 << 20) }
+    }
+}
+
+/// Which cap refused a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The cap for all.
+    Total,
+    /// The cap for one client.
+    Client,
+}
+
+/// The account of what waits.
+pub(super) struct Budget {
+    limits: Limits,
+    total: u64,
+    clients: HashMap<SocketAddr, u64>,
+}
+
+impl Budget {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, total: 0, clients: HashMap::new() }
+    }
+
+    /// Bytes charged for all that waits.
+    pub(super) fn held(&self) -> u64 {
+        self.total
+    }
+
+    /// Charges as many of the `stride`-byte datagrams in `len` bytes as the caps allow. Returns how many of those bytes may
+    /// wait, and which cap refused the rest.
+    pub(super) fn admit(&mut self, peer: SocketAddr, len: usize, stride: usize) -> (usize, Option<Refused>) {
+        let held = self.clients.get(&peer).copied().unwrap_or(0);
+        let room = |cap: Option<u64>, held: u64| cap.map_or(u64::MAX, |cap| cap.saturating_sub(held));
+        let (total, client) = (room(self.limits.total, self.total), room(self.limits.per_client, held));
+        let (room, refused) = if client < total { (client, Refused::Client) } else { (total, Refused::Total) };
+        let (admitted, refused) = if cost(len, len.div_ceil(stride)) <= room {
+            (len, None)
+        } else {
+            ((room / cost(stride, 1)) as usize * stride, Some(refused))
+        };
+        if admitted > 0 {
+            let cost = cost(admitted, admitted.div_ceil(stride));
+            self.total += cost;
+            *self.clients.entry(peer).or_default() += cost;
+        }
+        (admitted, refused)
+    }
+
+    /// Takes back what `packets` datagrams of `bytes` bytes were charged.
+    pub(super) fn give_back(&mut self, peer: SocketAddr, bytes: usize, packets: usize) {
+        let cost = cost(bytes, packets);
+        self.total -= cost;
+        if let Some(held) = self.clients.get_mut(&peer) {
+            *held -= cost;
+            if *held == 0 {
+                self.clients.remove(&peer);
+                // A crowd that has left takes its table along.
+                if self.clients.is_empty() && self.clients.capacity() > 1024 {
+                    self.clients = HashMap::new();
+                }
+            }
+        }
+    }
+}
+
+fn cost(bytes: usize, packets: usize) -> u64 {
+    (bytes + packets * PACKET_COST) as u64
+}

@@ -1,0 +1,78 @@
+//! What the echo server counts. Written by the thread that runs the node, read by anyone at any time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One count. A single thread writes it, so a plain load and store is enough.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self, n: usize) {
+        self.0.store(self.0.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The count now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Every datagram that reaches the node ends in exactly one of the counts below, `sent` and the gauges apart.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[doc = $doc])+ pub $name: Count,)+ }
+
+        impl Counters {
+            /// All counts with their names, in the order in which the log prints them.
+            pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name.get()),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// AUDIO packets taken into the delay line.
+    received,
+    /// AUDIO packets echoed.
+    sent,
+    /// AUDIO packets waiting (a gauge).
+    buffered,
+    /// Memory charged for what waits, in bytes (a gauge).
+    buffered_bytes,
+    /// KEEPALIVE packets received.
+    keepalives,
+    /// LATENCY_PING packets received.
+    pings,
+    /// Answers to KEEPALIVE and LATENCY_PING sent.
+    answers,
+    /// LATENCY_INFO packets: noted in the debug log, not answered.
+    infos,
+    /// FEC, CONTROL and LATENCY_PONG packets, and replies of a newer client's route probe: ignored.
+    ignored,
+    /// Datagrams shorter than a header.
+    dropped_short,
+    /// Datagrams with another version.
+    dropped_version,
+    /// Packets of an unknown type.
+    dropped_type,
+    /// Packets whose payload does not fit their type.
+    dropped_payload,
+    /// Datagrams from source port 0, to which nothing can be returned.
+    dropped_port_zero,
+    /// Packets refused because the delay line held its cap for all clients.
+    refused_buffer,
+    /// Packets refused because their client held its cap.
+    refused_client,
+    /// Packets refused because the system had no memory.
+    refused_memory,
+    /// Packets that the system refused to send.
+    send_failed,
+    /// AUDIO packets still waiting at the stop.
+    dropped_at_stop,
+}

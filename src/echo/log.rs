@@ -1,0 +1,75 @@
+//! What the echo server says: the seed's log lines to the letter, and why a datagram was dropped.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::{Level, debug, enabled, warn};
+
+use super::Counters;
+use crate::node::Transmit;
+use crate::time::Time;
+use crate::wire::{self, Info, Kind, Malformed};
+
+/// `address` as people write it: an IPv4 client of a dual-stack socket without the `::ffff:`.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+pub(super) fn audio_received(from: SocketAddr, sequence: u32) {
+    debug!("Received audio packet seq={sequence} from {}", plain(from));
+}
+
+pub(super) fn info_received(from: SocketAddr, info: &Info) {
+    debug!("Received latency info from {}: {info:?}", plain(from));
+}
+
+pub(super) fn echoed(transmit: &Transmit<'_>) {
+    if enabled!(Level::DEBUG) {
+        for datagram in transmit.bytes.chunks(transmit.stride.max(1)) {
+            if let Ok(packet) = wire::parse(datagram) {
+                let (to, sequence) = (plain(transmit.to), packet.header.sequence);
+                match packet.header.kind {
+                    Kind::Audio => debug!("Echoed packet seq={sequence} to {to}"),
+                    kind => debug!("Answered with {} seq={sequence} to {to}", kind.name()),
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn dropped(from: SocketAddr, bytes: &[u8], reason: Malformed) {
+    if enabled!(Level::DEBUG) {
+        let mut first = String::new();
+        for byte in bytes.iter().take(16) {
+            // Writing to a string cannot fail.
+            let _ = write!(first, " {byte:02x}");
+        }
+        debug!("Dropped {} bytes from {}: {reason}; first bytes:{first}", bytes.len(), plain(from));
+    }
+}
+
+/// Says at most once a second that packets are being refused, with the counts so far.
+#[derive(Default)]
+pub(super) struct OncePerSecond {
+    said: u64,
+    next: Time,
+}
+
+impl OncePerSecond {
+    pub(super) fn warn(&mut self, now: Time, counters: &Counters) {
+        let counts =
+            [&counters.refused_buffer, &counters.refused_client, &counters.refused_memory].map(super::Count::get);
+        let refused = counts.iter().sum();
+        if refused > self.said && now >= self.next {
+            let [buffer, client, memory] = counts;
+            warn!(
+                "Delay line full: {} packets refused since the last such line (in all: {buffer} by --max-buffer, \
+                 {client} by --max-buffer-per-client, {memory} by the system)",
+                refused - self.said
+            );
+            self.said = refused;
+            self.next = now + Duration::from_secs(1);
+        }
+    }
+}

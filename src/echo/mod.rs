@@ -1,0 +1,246 @@
+//! The echo server as a node: AUDIO comes back after a delay, KEEPALIVE and LATENCY_PING at once.
+//!
+//! An echo is byte for byte what came in, unknown flags included. Receive time is the kernel's stamp, and a packet
+//! is due at that time plus the delay, never earlier. What is answered at once takes the same path through a delay
+//! line of its own, so that neighbours leave together and nothing is allocated for a reply.
+
+mod budget;
+mod byte_fifo;
+mod counters;
+mod delay_line;
+mod log;
+mod route;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use budget::{Limits, PACKET_COST};
+pub use counters::{Count, Counters};
+
+use crate::node::{Datagram, Node, Outcome, Sink};
+use crate::time::Time;
+use crate::wire::{self, HEADER_LEN, Info, Kind, Malformed, Packet, Ping};
+use budget::{Budget, Refused};
+use delay_line::DelayLine;
+use route::Route;
+
+/// How long AUDIO waits unless told otherwise.
+pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
+
+/// What an echo server is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How long AUDIO waits.
+    pub delay: Duration,
+    /// How much may wait.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { delay: DEFAULT_DELAY, limits: Limits::default() }
+    }
+}
+
+/// The server.
+pub struct Echo {
+    delay: Duration,
+    /// AUDIO on its way back.
+    held: DelayLine,
+    /// Answers that are due at once.
+    answers: DelayLine,
+    budget: Budget,
+    counters: Arc<Counters>,
+    refusals: log::OncePerSecond,
+}
+
+impl Echo {
+    /// A server that has heard nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            delay: config.delay,
+            held: DelayLine::default(),
+            answers: DelayLine::default(),
+            budget: Budget::new(config.limits),
+            counters: Arc::default(),
+            refusals: log::OncePerSecond::default(),
+        }
+    }
+
+    /// The counts, to be read while the server runs.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Gives up what still waits, and counts it.
+    pub fn stop(&mut self) {
+        self.counters.dropped_at_stop.add(self.held.packets());
+        self.held = DelayLine::default();
+        self.answers = DelayLine::default();
+        self.counters.buffered.set(0);
+        self.counters.buffered_bytes.set(0);
+    }
+
+    /// Takes neighbours of one client apart: AUDIO waits a run at a time, all else is answered singly.
+    fn on_train(&mut self, train: &Datagram<'_>) {
+        let (mut run, mut at) = (0..0, 0);
+        for bytes in train.segments() {
+            let end = at + bytes.len();
+            match wire::parse(bytes) {
+                Ok(packet) if packet.header.kind == Kind::Audio => {
+                    log::audio_received(train.from, packet.header.sequence);
+                    run = if run.is_empty() { at..end } else { run.start..end };
+                }
+                other => {
+                    self.hold(train, std::mem::take(&mut run));
+                    if let Err(reason) = other.and_then(|packet| self.answer(train, packet, bytes)) {
+                        self.count_malformed(reason);
+                        log::dropped(train.from, bytes, reason);
+                    }
+                }
+            }
+            at = end;
+        }
+        self.hold(train, run);
+    }
+
+    /// Puts a run of AUDIO into the delay line.
+    fn hold(&mut self, train: &Datagram<'_>, run: Range<usize>) {
+        let bytes = &train.bytes[run];
+        if bytes.is_empty() {
+            return;
+        }
+        let route = Route { peer: train.from, local: train.to };
+        let (admitted, refused) = self.budget.admit(route.peer, bytes.len(), train.stride);
+        if admitted > 0 {
+            let packets = admitted.div_ceil(train.stride);
+            match self.held.push(train.at + self.delay, route, &bytes[..admitted], train.stride) {
+                Ok(()) => self.counters.received.add(packets),
+                Err(_) => {
+                    self.budget.give_back(route.peer, admitted, packets);
+                    self.counters.refused_memory.add(packets);
+                }
+            }
+        }
+        if let Some(refused) = refused {
+            self.count_refused(refused, (bytes.len() - admitted).div_ceil(train.stride));
+        }
+    }
+
+    /// Handles one packet that is not AUDIO.
+    fn answer(&mut self, train: &Datagram<'_>, packet: Packet<'_>, bytes: &[u8]) -> Result<(), Malformed> {
+        match packet.header.kind {
+            Kind::LatencyPing => {
+                let ping = Ping::parse(packet)?;
+                if self.answer_with(train, &ping.pong(packet.header.sequence)) {
+                    self.counters.pings.add(1);
+                }
+            }
+            Kind::Keepalive => {
+                let probed;
+                let answer = match wire::route_probe_answer(packet.payload) {
+                    wire::Keepalive::Unchanged => bytes,
+                    wire::Keepalive::Payload(payload) => {
+                        let mut whole = [0; HEADER_LEN + 5];
+                        whole[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
+                        whole[HEADER_LEN..].copy_from_slice(&payload);
+                        probed = whole;
+                        &probed
+                    }
+                    wire::Keepalive::Silence => {
+                        self.counters.ignored.add(1);
+                        return Ok(());
+                    }
+                };
+                if self.answer_with(train, answer) {
+                    self.counters.keepalives.add(1);
+                }
+            }
+            Kind::LatencyInfo => {
+                let info = Info::parse(packet.payload)?;
+                self.counters.infos.add(1);
+                log::info_received(train.from, &info);
+            }
+            Kind::Audio | Kind::Fec | Kind::Control | Kind::LatencyPong => self.counters.ignored.add(1),
+        }
+        Ok(())
+    }
+
+    /// Queues one datagram that is due at once. False when it was refused, which is counted here.
+    fn answer_with(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
+        let route = Route { peer: train.from, local: train.to };
+        let (admitted, refused) = self.budget.admit(route.peer, bytes.len(), bytes.len());
+        if let Some(refused) = refused {
+            self.count_refused(refused, 1);
+            return false;
+        }
+        if self.answers.push(train.at, route, bytes, bytes.len()).is_err() {
+            self.budget.give_back(route.peer, admitted, 1);
+            self.counters.refused_memory.add(1);
+            return false;
+        }
+        true
+    }
+
+    fn count_refused(&mut self, refused: Refused, packets: usize) {
+        match refused {
+            Refused::Total => self.counters.refused_buffer.add(packets),
+            Refused::Client => self.counters.refused_client.add(packets),
+        }
+    }
+
+    fn count_malformed(&mut self, reason: Malformed) {
+        match reason {
+            Malformed::Short(_) => self.counters.dropped_short.add(1),
+            Malformed::Version(_) => self.counters.dropped_version.add(1),
+            Malformed::Kind(_) => self.counters.dropped_type.add(1),
+            Malformed::Payload { .. } => self.counters.dropped_payload.add(1),
+        }
+    }
+
+    fn update_gauges(&self) {
+        self.counters.buffered.set(self.held.packets() as u64);
+        self.counters.buffered_bytes.set(self.budget.held());
+    }
+}
+
+impl Node for Echo {
+    fn on_datagram(&mut self, now: Time, batch: &[Datagram<'_>]) {
+        for train in batch {
+            if train.from.port() == 0 {
+                // Nothing can be returned to port 0, and trying would switch off segmented sending for everyone.
+                self.counters.dropped_port_zero.add(train.segments().count());
+            } else {
+                self.on_train(train);
+            }
+        }
+        self.update_gauges();
+        self.refusals.warn(now, &self.counters);
+    }
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
+        for (line, sent) in [(&mut self.answers, &self.counters.answers), (&mut self.held, &self.counters.sent)] {
+            while let Some(transmit) = line.head(now, |len| sink.segments(len)) {
+                match sink.send(transmit) {
+                    Outcome::Sent => {
+                        sent.add(transmit.count());
+                        log::echoed(&transmit);
+                    }
+                    Outcome::Failed => self.counters.send_failed.add(transmit.count()),
+                    Outcome::Busy => break,
+                }
+                let len = transmit.bytes.len();
+                if let Some(left) = line.drop_head(len) {
+                    self.budget.give_back(left.peer, left.bytes, left.packets);
+                }
+            }
+        }
+        self.update_gauges();
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let (answers, held) = (self.answers.next_due(), self.held.next_due());
+        answers.into_iter().chain(held).min()
+    }
+}

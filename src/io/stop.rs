@@ -1,0 +1,59 @@
+//! One request to stop, seen by everything that runs.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Why a run should end before it is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// SIGINT: somebody pressed Ctrl-C.
+    Interrupt = 1,
+    /// SIGTERM: a supervisor asks.
+    Terminate = 2,
+}
+
+impl Reason {
+    /// The exit code of a client that was cut short: 128 plus the signal's number.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
+
+/// A request to stop that any number of threads can wait for. Clones share it.
+#[derive(Clone, Default)]
+pub struct Stop(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    reason: AtomicU8,
+    wakers: Mutex<Vec<Box<dyn Fn() + Send>>>,
+}
+
+impl Stop {
+    /// Asks everything to stop. The first reason stands.
+    pub fn request(&self, reason: Reason) {
+        let _ = self.0.reason.compare_exchange(0, reason as u8, Ordering::SeqCst, Ordering::SeqCst);
+        for wake in self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            wake();
+        }
+    }
+
+    /// Whether and why to stop.
+    pub fn requested(&self) -> Option<Reason> {
+        match self.0.reason.load(Ordering::SeqCst) {
+            0 => None,
+            2 => Some(Reason::Terminate),
+            _ => Some(Reason::Interrupt),
+        }
+    }
+
+    /// Calls `wake` when a stop is requested. Whoever registers looks at [`Stop::requested`] afterwards, so that a
+    /// request made before is not missed.
+    pub fn on_request(&self, wake: impl Fn() + Send + 'static) {
+        self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(wake));
+    }
+}

@@ -1,0 +1,174 @@
+//! The port on Linux: batches in and trains out through quinn-udp, the kernel's receive stamps, waits in nanoseconds.
+
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_udp::{RecvMeta, UdpSocketState};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::sockopt;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::driver::Port;
+use crate::io::stop::Stop;
+use crate::node::{Datagram, Outcome, Transmit};
+use crate::time::{Time, nanos};
+
+/// Messages read at a time; each may be a train of up to 64 KiB.
+const BATCH: usize = 16;
+const MESSAGE: usize = 64 * 1024;
+
+/// A stamp older than this is not believed: the wall clock was moved.
+const OLDEST_STAMP: Duration = Duration::from_millis(50);
+
+/// Datagrams up to this length may leave as trains: 1,280 bytes, which every IPv6 path carries, less the headers.
+/// Segmented sends are never fragmented, and one failure would switch them off for the life of the socket.
+const LONGEST_IN_TRAIN: usize = 1_280 - 40 - 8;
+/// Payload bytes of one segmented send.
+const LONGEST_TRAIN: usize = 65_000;
+
+pub(super) struct LinuxPort {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    stop: Arc<OwnedFd>,
+    buffer: Vec<u8>,
+}
+
+impl LinuxPort {
+    /// Prepares `socket` for the loop. To be called on the thread that runs it.
+    pub(super) fn new(socket: UdpSocket, stop: &Stop) -> io::Result<Self> {
+        let state = UdpSocketState::new((&socket).into())?;
+        allow_fragments(&socket)?;
+        // A nanosecond instead of 50 us: how late the kernel may let a sleep end.
+        rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+        let woken = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let waker = Arc::clone(&woken);
+        stop.on_request(move || {
+            // Fails only when it is set already.
+            let _ = rustix::io::write(&waker, &1u64.to_ne_bytes());
+        });
+        // Touched now, so that no first packet waits for a page.
+        Ok(Self { socket, state, stop: woken, buffer: vec![1; BATCH * MESSAGE] })
+    }
+
+    fn send_once(&self, transmit: Transmit<'_>) -> io::Result<()> {
+        let train = transmit.bytes.len() > transmit.stride;
+        self.state.try_send(
+            (&self.socket).into(),
+            &quinn_udp::Transmit {
+                destination: transmit.to,
+                ecn: None,
+                contents: transmit.bytes,
+                segment_size: train.then_some(transmit.stride),
+                src_ip: transmit.from,
+            },
+        )
+    }
+}
+
+impl Port for LinuxPort {
+    fn now(&self) -> Time {
+        Time::from_nanos(clock(ClockId::Monotonic))
+    }
+
+    fn recv(&mut self, take: &mut dyn FnMut(Time, &[Datagram<'_>])) -> io::Result<bool> {
+        let mut metas = [RecvMeta::default(); BATCH];
+        let mut slots = self.buffer.chunks_exact_mut(MESSAGE);
+        let mut slots: [IoSliceMut<'_>; BATCH] =
+            std::array::from_fn(|_| IoSliceMut::new(slots.next().expect("one slot a message")));
+        let received = match self.state.recv((&self.socket).into(), &mut slots, &mut metas) {
+            Ok(received) => received,
+            Err(error) if is_passing(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // In this order, after the read: what passes between the two clock reads makes the packet younger, so the
+        // due time that follows from its age errs to the late side.
+        let wall = clock(ClockId::Realtime);
+        let now = Time::from_nanos(clock(ClockId::Monotonic));
+        let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let mut batch = [Datagram { from: nobody, to: None, at: now, bytes: &[], stride: 0 }; BATCH];
+        for ((datagram, meta), slot) in batch.iter_mut().zip(&metas[..received]).zip(&slots) {
+            let age = meta.timestamp.map_or(0, |stamp| wall.saturating_sub(nanos(stamp)));
+            *datagram = Datagram {
+                from: meta.addr,
+                to: meta.dst_ip,
+                at: now.saturating_sub(Duration::from_nanos(age).min(OLDEST_STAMP)),
+                bytes: &slot[..meta.len],
+                stride: meta.stride,
+            };
+        }
+        take(now, &batch[..received]);
+        Ok(received == BATCH)
+    }
+
+    fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
+        let many = transmit.bytes.len() > transmit.stride;
+        match self.send_once(transmit) {
+            Ok(()) => Outcome::Sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Outcome::Busy,
+            // No segmented sends here after all (a device without them): one by one, now and from now on.
+            Err(_) if many => {
+                let mut outcome = Outcome::Failed;
+                for bytes in transmit.bytes.chunks(transmit.stride) {
+                    if self.send_once(Transmit { bytes, ..transmit }).is_ok() {
+                        outcome = Outcome::Sent;
+                    }
+                }
+                outcome
+            }
+            // An earlier datagram was refused, which says nothing about this one: the error is reported once only.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match self.send_once(transmit) {
+                Ok(()) => Outcome::Sent,
+                Err(_) => Outcome::Failed,
+            },
+            Err(_) => Outcome::Failed,
+        }
+    }
+
+    fn segments(&self, len: usize) -> usize {
+        if len == 0 || len > LONGEST_IN_TRAIN {
+            return 1;
+        }
+        self.state.max_gso_segments().min(LONGEST_TRAIN / len)
+    }
+
+    fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
+        let timeout = until.map(|until| {
+            let left = until.since(self.now());
+            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
+        });
+        let events = if writable { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut fds = [PollFd::new(&self.socket, events), PollFd::new(&*self.stop, PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(ready) => Ok(ready == 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Errors of a read that say nothing about the next one: nothing there, or an earlier send was refused by the peer's
+/// system.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, Interrupted, NetworkUnreachable, WouldBlock};
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | Interrupted | NetworkUnreachable | WouldBlock)
+}
+
+/// Takes back quinn-udp's ban on fragments: QUIC must not be fragmented, but an AUDIO packet may be longer than a path's
+/// MTU, and would vanish.
+fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
+    sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
+    if socket.local_addr()?.is_ipv6() {
+        sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::DONT)?;
+        nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::Ipv6DontFrag, &false)?;
+    }
+    Ok(())
+}
+
+fn clock(id: ClockId) -> u64 {
+    let now = clock_gettime(id);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,73 @@
+//! Runs a node on a UDP socket, on a thread of its own.
+//!
+//! One loop ([`driver`]) serves every node; what differs between systems is behind its `Port`. Audio pacing and the
+//! release of echoes want tens of microseconds, which a general-purpose timer wheel does not give, so this is neither
+//! tokio nor shared with anything else.
+
+mod bind;
+mod driver;
+mod kernel_drops;
+#[cfg(target_os = "linux")]
+mod linux;
+mod portable;
+mod wake;
+
+use std::io;
+use std::net::UdpSocket;
+use std::thread::JoinHandle;
+
+use crate::io::stop::Stop;
+use crate::node::Node;
+
+pub use bind::{BindError, Bound, DEFAULT_BUFFER, bind, connect};
+pub use driver::Idle;
+pub use kernel_drops::KernelDrops;
+
+/// Share of one core, in percent, that may be spent watching the clock, unless told otherwise.
+pub const DEFAULT_SPIN: u8 = 25;
+
+/// Which implementation of the loop's system calls to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The best there is on this system.
+    #[default]
+    Native,
+    /// Plain calls that every system has.
+    Portable,
+}
+
+/// How to run a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What a node without a deadline means.
+    pub idle: Idle,
+    /// Share of one core, in percent, that may be spent watching the clock.
+    pub spin: u8,
+    /// Which system calls to use.
+    pub backend: Backend,
+}
+
+/// Runs `node` on `socket` on the calling thread until it has finished or `stop` is requested.
+pub fn run(socket: UdpSocket, node: &mut (impl Node + ?Sized), stop: &Stop, options: Options) -> io::Result<()> {
+    match options.backend {
+        #[cfg(target_os = "linux")]
+        Backend::Native => {
+            driver::run(&mut linux::LinuxPort::new(socket, stop)?, node, stop, options.idle, options.spin)
+        }
+        _ => driver::run(&mut portable::PortablePort::new(socket, stop)?, node, stop, options.idle, options.spin),
+    }
+}
+
+/// Like [`run`], on a new thread called `name`; the node comes back when it ends.
+pub fn spawn<N: Node + Send + 'static>(
+    name: &str,
+    socket: UdpSocket,
+    mut node: N,
+    stop: Stop,
+    options: Options,
+) -> io::Result<JoinHandle<(N, io::Result<()>)>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let result = run(socket, &mut node, &stop, options);
+        (node, result)
+    })
+}

@@ -1,0 +1,161 @@
+//! The raw result of one run of `send` or `probe`: facts and counts, nothing judged, nothing rounded.
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::{Pacing, Stream};
+
+/// Which subcommand ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Command {
+    /// `jamjam-dev send`: audio as a client sends it. Judged by its AUDIO.
+    Send,
+    /// `jamjam-dev probe`: one stream, judged by it.
+    Probe,
+}
+
+/// The streams a run can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamKind {
+    /// AUDIO packets, returned after the server's hold.
+    Audio,
+    /// `LATENCY_PING`, answered by `LATENCY_PONG`.
+    Ping,
+    /// KEEPALIVE, returned at once.
+    Keepalive,
+}
+
+/// What ended a run before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Signal {
+    /// Ctrl-C.
+    #[serde(rename = "SIGINT")]
+    Interrupt,
+    /// A polite kill.
+    #[serde(rename = "SIGTERM")]
+    Terminate,
+}
+
+/// How `--wait-for` went. Nothing that happened before the first answer is in any other number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// From the first attempt to the first answer, or to giving up, in nanoseconds.
+    pub waited_ns: u64,
+    /// Whether an answer came.
+    pub answered: bool,
+}
+
+/// Everything a run leaves behind.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Which subcommand.
+    pub command: Command,
+    /// Whom it spoke to, as a person would write it.
+    pub target: String,
+    /// When counting began, in milliseconds since 1970-01-01 UTC.
+    pub started_unix_ms: u64,
+    /// From the start of counting to the end of the run, in nanoseconds.
+    pub duration_ns: u64,
+    /// The stream whose numbers decide.
+    pub judged: StreamKind,
+    /// False for `--no-echo`: nothing is expected back.
+    pub answers_expected: bool,
+    /// `--timeout`: how long after the last expected return the run waits, in nanoseconds.
+    pub timeout_ns: u64,
+    /// `--late-after`, in nanoseconds.
+    pub late_after_ns: Option<u64>,
+    /// How `--wait-for` went, if it was given.
+    pub wait: Option<Wait>,
+    /// What cut the run short.
+    pub interrupted: Option<Signal>,
+    /// AUDIO, if it was sent.
+    pub audio: Option<AudioRun>,
+    /// `LATENCY_PING`, if any were sent.
+    pub ping: Option<Stream>,
+    /// KEEPALIVE, if any were sent.
+    pub keepalive: Option<Stream>,
+    /// Pacing errors of the judged stream.
+    pub pacing: Option<Pacing>,
+    /// ICMP "port unreachable" messages seen.
+    pub refused: u64,
+}
+
+impl Run {
+    /// A run of `command` against `target` in which nothing has happened yet: answers expected, 2 s of time-out.
+    pub fn new(command: Command, target: impl Into<String>, judged: StreamKind) -> Self {
+        Self {
+            command,
+            target: target.into(),
+            started_unix_ms: 0,
+            duration_ns: 0,
+            judged,
+            answers_expected: true,
+            timeout_ns: 2_000_000_000,
+            late_after_ns: None,
+            wait: None,
+            interrupted: None,
+            audio: None,
+            ping: None,
+            keepalive: None,
+            pacing: None,
+            refused: 0,
+        }
+    }
+
+    /// The numbers of one stream, if it was sent.
+    pub fn stream(&self, kind: StreamKind) -> Option<&Stream> {
+        match kind {
+            StreamKind::Audio => self.audio.as_ref().map(|audio| &audio.stream),
+            StreamKind::Ping => self.ping.as_ref(),
+            StreamKind::Keepalive => self.keepalive.as_ref(),
+        }
+    }
+
+    /// The server's hold, if audio was sent.
+    pub fn hold(&self) -> Hold {
+        let Some(audio) = &self.audio else { return Hold::default() };
+        let least = |kind| self.stream(kind).and_then(Stream::min_round_trip);
+        let estimated_ns = least(StreamKind::Audio).zip(least(StreamKind::Ping)).map(|(echo, ping)| echo - ping);
+        Hold { given_ns: audio.hold_given_ns.map(|hold| i64::try_from(hold).unwrap_or(i64::MAX)), estimated_ns }
+    }
+}
+
+/// How long the server held AUDIO back, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// What `--hold` says.
+    pub given_ns: Option<i64>,
+    /// The smallest echo time less the smallest `LATENCY_PING` round trip.
+    pub estimated_ns: Option<i64>,
+}
+
+impl Hold {
+    /// The one that counts: given, else estimated.
+    pub fn ns(self) -> Option<i64> {
+        self.given_ns.or(self.estimated_ns)
+    }
+}
+
+/// What belongs to AUDIO alone.
+#[derive(Clone, Debug, Default)]
+pub struct AudioRun {
+    /// Counters and echo times. Its round trips are echo times, hold included; make it with [`Stream::relative`].
+    pub stream: Stream,
+    /// Samples a second and channel.
+    pub sample_rate: u32,
+    /// Interleaved channels.
+    pub channels: u16,
+    /// Samples a channel and packet.
+    pub frame_samples: u32,
+    /// Payload bytes of the largest packet.
+    pub payload_bytes: u32,
+    /// `--hold`, in nanoseconds. `probe --audio` sets 0 where the option is not given: it sends no pings.
+    pub hold_given_ns: Option<u64>,
+    /// Packets whose samples were not ready when they were due, sent as silence.
+    pub underruns: u64,
+    /// Samples a channel written by `--record`; `None` without it.
+    pub recorded_samples: Option<u64>,
+    /// Returned packets that the recording had to leave out.
+    pub record_dropped: u64,
+}
