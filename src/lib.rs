@@ -1,5 +1,6 @@
 //! The house that `jamjam-dev` lives in.
 pub mod echo;
+pub mod flow;
 pub mod io;
 pub mod node;
 pub mod report;

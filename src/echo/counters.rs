@@ -1,25 +1,6 @@
 //! What the echo server counts. Written by the thread that runs the node, read by anyone at any time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// One count. A single thread writes it, so a plain load and store is enough.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    pub(super) fn add(&self, n: usize) {
-        self.0.store(self.0.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// The count now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::stats::Count;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {

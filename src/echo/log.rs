@@ -8,6 +8,7 @@ use tracing::{Level, debug, enabled, warn};
 
 use super::Counters;
 use crate::node::Transmit;
+use crate::stats::Count;
 use crate::time::Time;
 use crate::wire::{self, Info, Kind, Malformed};
 
@@ -58,8 +59,7 @@ pub(super) struct OncePerSecond {
 
 impl OncePerSecond {
     pub(super) fn warn(&mut self, now: Time, counters: &Counters) {
-        let counts =
-            [&counters.refused_buffer, &counters.refused_client, &counters.refused_memory].map(super::Count::get);
+        let counts = [&counters.refused_buffer, &counters.refused_client, &counters.refused_memory].map(Count::get);
         let refused = counts.iter().sum();
         if refused > self.said && now >= self.next {
             let [buffer, client, memory] = counts;

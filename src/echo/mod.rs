@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use budget::{Limits, PACKET_COST};
-pub use counters::{Count, Counters};
+pub use counters::Counters;
 
 use crate::node::{Datagram, Node, Outcome, Sink};
 use crate::time::Time;

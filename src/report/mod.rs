@@ -1,3 +1,3 @@
 //! From the facts of a run to what a person, a script or a CI job reads.
 
-pub mod run;
+pub use crate::flow::run;

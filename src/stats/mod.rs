@@ -4,6 +4,7 @@
 //! this room computes them and judges nothing.
 
 mod bars;
+mod count;
 mod histogram;
 mod jitter;
 mod pacing;
@@ -11,6 +12,7 @@ mod reordering;
 mod stream;
 
 pub use bars::Bar;
+pub use count::Count;
 pub use histogram::Histogram;
 pub use jitter::Jitter;
 pub use pacing::{PACING_EDGE, Pacing};

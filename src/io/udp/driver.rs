@@ -24,6 +24,8 @@ pub(super) trait Port {
     fn send(&mut self, transmit: Transmit<'_>) -> Outcome;
     /// See [`Sink::segments`].
     fn segments(&self, len: usize) -> usize;
+    /// How often the peer's system has said that nobody listens on that port.
+    fn refused(&self) -> u64;
     /// Sleeps until the socket can be read (or written, with `writable`), a stop is requested, or `until` has come.
     /// `true`: `until` has come and nothing else.
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool>;
@@ -36,6 +38,13 @@ pub enum Idle {
     Wait,
     /// A client: the run is over.
     Finish,
+}
+
+/// What the loop itself has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How often the peer's system has said that nobody listens on that port (ICMP port unreachable).
+    pub refused: u64,
 }
 
 struct Outlet<'a, P> {
@@ -62,7 +71,7 @@ pub(super) fn run(
     stop: &Stop,
     idle: Idle,
     spin: u8,
-) -> io::Result<()> {
+) -> io::Result<Tally> {
     let mut wake = Wake::new(spin);
     let mut readable = true;
     while stop.requested().is_none() {
@@ -109,5 +118,5 @@ pub(super) fn run(
             }
         }
     }
-    Ok(())
+    Ok(Tally { refused: port.refused() })
 }

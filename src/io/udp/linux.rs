@@ -35,6 +35,7 @@ pub(super) struct LinuxPort {
     state: UdpSocketState,
     stop: Arc<OwnedFd>,
     buffer: Vec<u8>,
+    refused: u64,
 }
 
 impl LinuxPort {
@@ -51,7 +52,7 @@ impl LinuxPort {
             let _ = rustix::io::write(&waker, &1u64.to_ne_bytes());
         });
         // Touched now, so that no first packet waits for a page.
-        Ok(Self { socket, state, stop: woken, buffer: vec![1; BATCH * MESSAGE] })
+        Ok(Self { socket, state, stop: woken, buffer: vec![1; BATCH * MESSAGE], refused: 0 })
     }
 
     fn send_once(&self, transmit: Transmit<'_>) -> io::Result<()> {
@@ -81,7 +82,10 @@ impl Port for LinuxPort {
             std::array::from_fn(|_| IoSliceMut::new(slots.next().expect("one slot a message")));
         let received = match self.state.recv((&self.socket).into(), &mut slots, &mut metas) {
             Ok(received) => received,
-            Err(error) if is_passing(&error) => return Ok(false),
+            Err(error) if is_passing(&error) => {
+                self.refused += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         };
         // In this order, after the read: what passes between the two clock reads makes the packet younger, so the
@@ -120,10 +124,10 @@ impl Port for LinuxPort {
                 outcome
             }
             // An earlier datagram was refused, which says nothing about this one: the error is reported once only.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match self.send_once(transmit) {
-                Ok(()) => Outcome::Sent,
-                Err(_) => Outcome::Failed,
-            },
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                self.refused += 1;
+                if self.send_once(transmit).is_ok() { Outcome::Sent } else { Outcome::Failed }
+            }
             Err(_) => Outcome::Failed,
         }
     }
@@ -133,6 +137,10 @@ impl Port for LinuxPort {
             return 1;
         }
         self.state.max_gso_segments().min(LONGEST_TRAIN / len)
+    }
+
+    fn refused(&self) -> u64 {
+        self.refused
     }
 
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {

@@ -20,7 +20,7 @@ use crate::io::stop::Stop;
 use crate::node::Node;
 
 pub use bind::{BindError, Bound, DEFAULT_BUFFER, bind, connect};
-pub use driver::Idle;
+pub use driver::{Idle, Tally};
 pub use kernel_drops::KernelDrops;
 
 /// Share of one core, in percent, that may be spent watching the clock, unless told otherwise.
@@ -48,7 +48,7 @@ pub struct Options {
 }
 
 /// Runs `node` on `socket` on the calling thread until it has finished or `stop` is requested.
-pub fn run(socket: UdpSocket, node: &mut (impl Node + ?Sized), stop: &Stop, options: Options) -> io::Result<()> {
+pub fn run(socket: UdpSocket, node: &mut (impl Node + ?Sized), stop: &Stop, options: Options) -> io::Result<Tally> {
     match options.backend {
         #[cfg(target_os = "linux")]
         Backend::Native => {
@@ -65,7 +65,7 @@ pub fn spawn<N: Node + Send + 'static>(
     mut node: N,
     stop: Stop,
     options: Options,
-) -> io::Result<JoinHandle<(N, io::Result<()>)>> {
+) -> io::Result<JoinHandle<(N, io::Result<Tally>)>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let result = run(socket, &mut node, &stop, options);
         (node, result)

@@ -32,6 +32,7 @@ pub(super) struct PortablePort {
     peer: Option<SocketAddr>,
     local: Option<IpAddr>,
     origin: Instant,
+    refused: u64,
 }
 
 impl PortablePort {
@@ -57,6 +58,7 @@ impl PortablePort {
             peer,
             local,
             origin: Instant::now(),
+            refused: 0,
         })
     }
 }
@@ -79,7 +81,10 @@ impl Port for PortablePort {
                     batch[received] = Datagram { from, to: self.local, at, bytes: &slot[..len], stride: len };
                     received += 1;
                 }
-                Err(error) => more = error.kind() != io::ErrorKind::WouldBlock,
+                Err(error) => {
+                    more = error.kind() != io::ErrorKind::WouldBlock;
+                    self.refused += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
+                }
             }
         }
         if received > 0 {
@@ -97,6 +102,7 @@ impl Port for PortablePort {
             Ok(_) => Outcome::Sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Outcome::Busy,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.peer.is_some() => {
+                self.refused += 1;
                 if self.socket.send(transmit.bytes).is_ok() { Outcome::Sent } else { Outcome::Failed }
             }
             Err(_) => Outcome::Failed,
@@ -105,6 +111,10 @@ impl Port for PortablePort {
 
     fn segments(&self, _: usize) -> usize {
         1
+    }
+
+    fn refused(&self) -> u64 {
+        self.refused
     }
 
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {

@@ -1,0 +1,158 @@
+//! All that a client has sent and heard: a ledger a stream, and the terms they are kept on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answers;
+use super::ledger::{Came, Ledger};
+use super::live::Live;
+use super::observer::Observer;
+use super::opening;
+use super::run::StreamKind;
+use crate::node::{Outcome, Sink, Transmit};
+use crate::stats::{Pacing, Stream};
+use crate::time::{Time, nanos};
+
+/// The terms of a conversation.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The other side; nobody else is listened to.
+    pub peer: SocketAddr,
+    /// The stream that decides how the run went.
+    pub judged: StreamKind,
+    /// How long the server holds AUDIO, where it is known.
+    pub hold: Option<Duration>,
+    /// How long the first answer of the judged stream may take.
+    pub first_answer: Duration,
+    /// How long to wait after the last expected return.
+    pub timeout: Duration,
+    /// A packet whose round trip, less the hold for AUDIO, takes longer is late.
+    pub late_after: Option<Duration>,
+    /// Whether anything is expected back.
+    pub answers_expected: bool,
+    /// How long to knock before anything counts.
+    pub wait_for: Option<Duration>,
+}
+
+/// One ledger a stream.
+pub(super) struct Ledgers {
+    pub(super) audio: Ledger,
+    pub(super) ping: Ledger,
+    pub(super) keepalive: Ledger,
+}
+
+impl Ledgers {
+    pub(super) fn of(&self, kind: StreamKind) -> &Ledger {
+        match kind {
+            StreamKind::Audio => &self.audio,
+            StreamKind::Ping => &self.ping,
+            StreamKind::Keepalive => &self.keepalive,
+        }
+    }
+
+    fn of_mut(&mut self, kind: StreamKind) -> &mut Ledger {
+        match kind {
+            StreamKind::Audio => &mut self.audio,
+            StreamKind::Ping => &mut self.ping,
+            StreamKind::Keepalive => &mut self.keepalive,
+        }
+    }
+}
+
+/// The book.
+pub struct Book {
+    pub(super) terms: Terms,
+    pub(super) ledgers: Ledgers,
+    pub(super) pacing: Pacing,
+    pub(super) live: Arc<Live>,
+    pub(super) last_left: Time,
+    pub(super) observer: Box<dyn Observer>,
+}
+
+impl Book {
+    pub(super) fn new(terms: Terms, first_audio_sequence: u32, observer: Box<dyn Observer>) -> Self {
+        let ledgers = Ledgers {
+            audio: Ledger::new(StreamKind::Audio, first_audio_sequence),
+            ping: Ledger::new(StreamKind::Ping, 0),
+            keepalive: Ledger::new(StreamKind::Keepalive, 0),
+        };
+        Self { terms, ledgers, pacing: Pacing::default(), live: Arc::default(), last_left: Time::ZERO, observer }
+    }
+
+    /// The sequence number that the next packet of a stream carries.
+    pub(super) fn next_sequence(&self, kind: StreamKind) -> u32 {
+        self.ledgers.of(kind).next_sequence()
+    }
+
+    /// Sends one packet that was due at `due` and enters it, unless the system is busy. `answer` is the digest of what
+    /// should come back.
+    pub(super) fn send(
+        &mut self,
+        kind: StreamKind,
+        (due, now): (Time, Time),
+        datagram: &[u8],
+        answer: u64,
+        sink: &mut dyn Sink,
+    ) -> Outcome {
+        let outcome = self.send_unentered(datagram, sink);
+        if outcome == Outcome::Busy {
+            return outcome;
+        }
+        self.ledgers.of_mut(kind).sent(now, answer, outcome == Outcome::Failed, &mut *self.observer);
+        if kind == self.terms.judged {
+            self.live.sent.add(1);
+            self.pacing.on_sent(due, now);
+            self.last_left = now;
+        }
+        outcome
+    }
+
+    /// Sends something that nobody answers.
+    pub(super) fn send_unentered(&self, datagram: &[u8], sink: &mut dyn Sink) -> Outcome {
+        sink.send(Transmit { to: self.terms.peer, from: None, bytes: datagram, stride: datagram.len() })
+    }
+
+    /// Enters a datagram from the peer.
+    pub(super) fn heard(&mut self, datagram: &[u8], at: Time) {
+        let observer = &mut *self.observer;
+        let late_after = self.terms.late_after.map(|most| nanos(most).cast_signed());
+        let at_once = |_: &Stream, round_trip| late_after.is_some_and(|most| round_trip > most);
+        match answers::read(datagram, at) {
+            Some((StreamKind::Audio, came)) => self.heard_audio(came, late_after),
+            Some((StreamKind::Ping, came)) => self.ledgers.ping.heard(came, at_once, observer),
+            Some((StreamKind::Keepalive, came)) if opening::answers_a_knock(came.sequence) => {}
+            Some((StreamKind::Keepalive, came)) => self.ledgers.keepalive.heard(came, at_once, observer),
+            None => self.ledgers.of_mut(self.terms.judged).stray(),
+        }
+        self.live.returned.set(self.ledgers.of(self.terms.judged).stream().returned);
+    }
+
+    /// AUDIO is late by its round trip less the hold as it is known when the packet comes: given, else the smallest echo time so
+    /// far less the smallest ping so far.
+    fn heard_audio(&mut self, came: Came<'_>, late_after: Option<i64>) {
+        let given = self.terms.hold.map(|hold| nanos(hold).cast_signed());
+        let least_ping = self.ledgers.ping.stream().min_round_trip();
+        let is_late = |stream: &Stream, round_trip: i64| {
+            let estimated = || stream.min_round_trip().zip(least_ping).map(|(echo, ping)| echo - ping);
+            given.or_else(estimated).zip(late_after).is_some_and(|(hold, most)| round_trip - hold > most)
+        };
+        self.ledgers.audio.heard(came, is_late, &mut *self.observer);
+    }
+
+    /// Whether nothing more is expected.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.terms.answers_expected || {
+            let Ledgers { audio, ping, keepalive } = &self.ledgers;
+            [audio, ping, keepalive].iter().all(|ledger| ledger.is_complete())
+        }
+    }
+
+    /// The longest that an answer of the judged stream is expected to take: the longest so far, or what the terms say
+    /// before any has come.
+    pub(super) fn expected(&self) -> Duration {
+        let stream = self.ledgers.of(self.terms.judged).stream();
+        let longest = stream.round_trip.max().map(|max| max.saturating_add(stream.base()).max(0));
+        longest.map_or(self.terms.first_answer, |longest| Duration::from_nanos(longest.cast_unsigned()))
+    }
+}

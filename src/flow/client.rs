@@ -1,0 +1,157 @@
+//! The client side as a node: knock if told to, follow a script, wait for what is still to come.
+
+use std::sync::Arc;
+
+use super::book::{Book, Ledgers, Terms};
+use super::ending::Ending;
+use super::ledger::Ledger;
+use super::live::Live;
+use super::observer::Observer;
+use super::opening::Opening;
+use super::run::{AudioRun, Command, Run, StreamKind, Wait};
+use crate::node::{Datagram, Node, Sink};
+use crate::stats::Stream;
+use crate::time::{Time, nanos};
+
+/// What a script has to say after it was polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The system takes no more just now.
+    Busy,
+    /// Nothing is due before this point.
+    Until(Time),
+    /// Everything has left.
+    Done,
+}
+
+/// What a client sends, and when.
+pub trait Script {
+    /// Which subcommand this is the script of.
+    const COMMAND: Command;
+    /// The sequence number of the first AUDIO packet.
+    fn first_audio_sequence(&self) -> u32;
+    /// The schedule begins at `now`.
+    fn start(&mut self, now: Time, book: &Book);
+    /// Sends what is due.
+    fn poll_transmit(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Step;
+    /// What the report should know of the AUDIO that was sent; its stream is filled in by the client.
+    fn audio(&self) -> Option<AudioRun>;
+}
+
+enum Phase {
+    New,
+    Opening(Opening),
+    Following(Time),
+    Ending(Ending),
+    Finished,
+}
+
+/// A client that follows the script `S`.
+pub struct Client<S> {
+    book: Book,
+    script: S,
+    phase: Phase,
+    started: Option<Time>,
+    ended: Option<Time>,
+    wait: Option<Wait>,
+}
+
+impl<S: Script> Client<S> {
+    /// A client that has not begun; it does with the first [`Node::poll_transmit`].
+    pub fn new(terms: Terms, script: S, observer: Box<dyn Observer>) -> Self {
+        let book = Book::new(terms, script.first_audio_sequence(), observer);
+        Self { book, script, phase: Phase::New, started: None, ended: None, wait: None }
+    }
+
+    /// Progress, to be read while the client runs.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.book.live)
+    }
+
+    /// The raw result. `interrupted_at`: the run was cut short then.
+    pub fn into_run(self, target: &str, interrupted_at: Option<Time>) -> Run {
+        let patience = self.book.expected() + self.book.terms.timeout;
+        let in_flight_since = interrupted_at.map(|at| at.saturating_sub(patience));
+        let Book { terms, ledgers, pacing, mut observer, .. } = self.book;
+        let Ledgers { audio, ping, keepalive } = ledgers;
+        let mut close = |ledger: Ledger| ledger.close(in_flight_since, &mut *observer);
+        let used = |stream: &Stream| stream.sent > 0;
+
+        let mut run = Run::new(S::COMMAND, target, terms.judged);
+        let ended = interrupted_at.or(self.ended);
+        run.duration_ns = self.started.zip(ended).map_or(0, |(started, ended)| nanos(ended.since(started)));
+        run.answers_expected = terms.answers_expected;
+        run.timeout_ns = nanos(terms.timeout);
+        run.late_after_ns = terms.late_after.map(nanos);
+        run.wait = self.wait;
+        let stream = close(audio);
+        run.audio = self.script.audio().map(|audio| AudioRun { stream, hold_given_ns: terms.hold.map(nanos), ..audio });
+        run.ping = Some(close(ping)).filter(|stream| used(stream) || terms.judged == StreamKind::Ping);
+        run.keepalive = Some(close(keepalive)).filter(|stream| used(stream) || terms.judged == StreamKind::Keepalive);
+        run.pacing = Some(pacing);
+        run
+    }
+
+    fn start(&mut self, now: Time) {
+        self.started = Some(now);
+        self.book.live.counting.set(1);
+        self.script.start(now, &self.book);
+        self.phase = Phase::Following(now);
+    }
+}
+
+impl<S: Script> Node for Client<S> {
+    fn on_datagram(&mut self, now: Time, batch: &[Datagram<'_>]) {
+        let peer = self.book.terms.peer;
+        for train in batch.iter().filter(|train| train.from == peer) {
+            for datagram in train.segments() {
+                if let Phase::Opening(opening) = &mut self.phase {
+                    // Whatever the peer sends, it is there; nothing of it counts yet.
+                    self.wait = opening.answered(now);
+                    self.start(now);
+                } else {
+                    self.book.heard(datagram, train.at);
+                }
+            }
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
+        if let Phase::New = self.phase {
+            match self.book.terms.wait_for {
+                Some(patience) => self.phase = Phase::Opening(Opening::knock(now, patience)),
+                None => self.start(now),
+            }
+        }
+        if let Phase::Opening(opening) = &mut self.phase {
+            if let Some(gave_up) = opening.poll_transmit(now, self.book.terms.peer, sink) {
+                self.wait = Some(gave_up);
+                self.phase = Phase::Finished;
+            }
+        }
+        if let Phase::Following(_) = self.phase {
+            match self.script.poll_transmit(now, &mut self.book, sink) {
+                Step::Busy => {}
+                Step::Until(due) => self.phase = Phase::Following(due),
+                Step::Done => self.phase = Phase::Ending(Ending::new(self.book.last_left.max(now))),
+            }
+        }
+        if let Phase::Ending(ending) = &mut self.phase {
+            let (complete, takes) = (self.book.is_complete(), self.book.expected());
+            if ending.is_over(now, complete, takes, self.book.terms.timeout) {
+                self.ended = Some(now);
+                self.phase = Phase::Finished;
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::New => Some(Time::ZERO),
+            Phase::Opening(opening) => Some(opening.next_deadline()),
+            Phase::Following(due) => Some(*due),
+            Phase::Ending(ending) => Some(ending.next_deadline()),
+            Phase::Finished => None,
+        }
+    }
+}

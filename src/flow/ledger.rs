@@ -1,0 +1,197 @@
+//! What was sent in one stream, and what came back for it.
+//!
+//! Every packet has a slot from when it leaves until [`WINDOW`] later ones have left. A datagram that comes is matched
+//! to a slot by its sequence number and compared by a digest of the bytes that should come, so a run of any length
+//! takes the same memory.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
+
+use super::observer::{Fact, Fate, Observer};
+use super::run::StreamKind;
+use crate::stats::{Reordering, Stream};
+use crate::time::Time;
+
+/// Packets remembered: a packet is lost for good once this many later ones of its stream have left. At 375 packets a
+/// second that is more than eleven minutes.
+pub const WINDOW: usize = 262_144;
+
+/// A digest of the bytes that answer a packet.
+pub(super) fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Out,
+    Damaged,
+    Returned,
+}
+
+struct Slot {
+    left: Time,
+    answer: u64,
+    state: State,
+}
+
+/// One stream's book.
+pub(super) struct Ledger {
+    kind: StreamKind,
+    first_sequence: u32,
+    /// Index of the first slot.
+    oldest: u64,
+    slots: VecDeque<Slot>,
+    reordering: Reordering,
+    stream: Stream,
+}
+
+impl Ledger {
+    /// An empty book. `first_sequence` is what the packet with index 0 carries.
+    pub(super) fn new(kind: StreamKind, first_sequence: u32) -> Self {
+        let stream = if kind == StreamKind::Audio { Stream::relative() } else { Stream::new() };
+        Self { kind, first_sequence, oldest: 0, slots: VecDeque::new(), reordering: Reordering::default(), stream }
+    }
+
+    /// Index of the packet that leaves next.
+    pub(super) fn next_index(&self) -> u64 {
+        self.oldest + self.slots.len() as u64
+    }
+
+    /// Sequence number of the packet that leaves next.
+    pub(super) fn next_sequence(&self) -> u32 {
+        self.sequence(self.next_index())
+    }
+
+    /// The numbers so far.
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Enters a packet that left (or was refused by the system, with `failed`). `answer` is the [`digest`] of what should come back.
+    pub(super) fn sent(&mut self, left: Time, answer: u64, failed: bool, observer: &mut dyn Observer) {
+        if self.slots.len() == WINDOW {
+            self.settle_oldest(observer);
+        }
+        self.slots.push_back(Slot { left, answer, state: State::Out });
+        self.stream.sent += 1;
+        self.stream.send_failed += u64::from(failed);
+    }
+
+    /// Enters a datagram that came at `at`. `is_late` judges the round trip (in nanoseconds) of a first whole copy, and
+    /// is called once that copy is counted.
+    pub(super) fn heard(
+        &mut self,
+        came: Came<'_>,
+        is_late: impl FnOnce(&Stream, i64) -> bool,
+        observer: &mut dyn Observer,
+    ) {
+        let Some(index) = self.index(came.sequence) else {
+            self.stream.unmatched += 1;
+            return;
+        };
+        let slot = &mut self.slots[(index - self.oldest) as usize];
+        let whole = slot.answer == came.answer;
+        let fate = match slot.state {
+            State::Returned => {
+                self.stream.duplicated += 1;
+                Fate::Duplicate
+            }
+            State::Out | State::Damaged if !whole => {
+                slot.state = State::Damaged;
+                self.stream.damaged_copies += 1;
+                Fate::Damaged
+            }
+            State::Out | State::Damaged => {
+                slot.state = State::Returned;
+                let round_trip = came.at.signed_since(slot.left);
+                self.stream.on_return(round_trip);
+                self.stream.reordered += u64::from(self.reordering.on_arrival(index));
+                let late = is_late(&self.stream, round_trip);
+                self.stream.late += u64::from(late);
+                if late { Fate::Late } else { Fate::Returned }
+            }
+        };
+        let sent = slot.left;
+        observer.on_fact(Fact {
+            stream: self.kind,
+            index,
+            sequence: came.sequence,
+            sent,
+            came: Some(came.at),
+            fate,
+            payload: came.payload,
+        });
+    }
+
+    /// Whether everything sent has come back whole.
+    pub(super) fn is_complete(&self) -> bool {
+        self.stream.returned == self.stream.sent
+    }
+
+    /// Enters a datagram from the peer that is no answer to anything.
+    pub(super) fn stray(&mut self) {
+        self.stream.unmatched += 1;
+    }
+
+    /// Ends the book: what has not come back is lost or damaged, or still on its way if it left after `in_flight_since`.
+    pub(super) fn close(mut self, in_flight_since: Option<Time>, observer: &mut dyn Observer) -> Stream {
+        while let Some(slot) = self.slots.front() {
+            if slot.state == State::Out && in_flight_since.is_some_and(|since| slot.left > since) {
+                self.stream.in_flight += 1;
+                self.slots.pop_front();
+                self.oldest += 1;
+            } else {
+                self.settle_oldest(observer);
+            }
+        }
+        self.stream
+    }
+
+    fn settle_oldest(&mut self, observer: &mut dyn Observer) {
+        let Some(slot) = self.slots.pop_front() else { return };
+        let index = self.oldest;
+        self.oldest += 1;
+        match slot.state {
+            State::Returned => {}
+            State::Damaged => self.stream.damaged += 1,
+            State::Out => {
+                self.stream.lost += 1;
+                observer.on_fact(Fact {
+                    stream: self.kind,
+                    index,
+                    sequence: self.sequence(index),
+                    sent: slot.left,
+                    came: None,
+                    fate: Fate::Lost,
+                    payload: &[],
+                });
+            }
+        }
+    }
+
+    fn sequence(&self, index: u64) -> u32 {
+        self.first_sequence.wrapping_add(index as u32)
+    }
+
+    /// The remembered packet that carries `sequence`: of all indices that would, the one nearest to the newest.
+    fn index(&self, sequence: u32) -> Option<u64> {
+        let ahead = sequence.wrapping_sub(self.next_sequence()).cast_signed();
+        let index = self.next_index().checked_add_signed(i64::from(ahead))?;
+        (self.oldest..self.next_index()).contains(&index).then_some(index)
+    }
+}
+
+/// A datagram that may answer a packet.
+#[derive(Clone, Copy)]
+pub(super) struct Came<'a> {
+    /// The sequence number it is matched by.
+    pub(super) sequence: u32,
+    /// When it came.
+    pub(super) at: Time,
+    /// The [`digest`] of its bytes.
+    pub(super) answer: u64,
+    /// Its payload.
+    pub(super) payload: &'a [u8],
+}

@@ -1,0 +1,29 @@
+//! The sending side: what is sent when, what came back for it, and the raw result of a run.
+//!
+//! A [`Client`] is a node that follows a script: a [`Sender`] plays audio as a jamjam client does, a [`Prober`] asks
+//! small questions at an interval. Both keep the same [`book`] of facts, from which `stats` computes as they happen.
+
+mod answers;
+mod book;
+mod client;
+mod ending;
+mod ledger;
+mod live;
+mod observer;
+mod opening;
+mod prober;
+pub mod run;
+mod schedule;
+mod sender;
+mod source;
+
+pub use book::{Book, Terms};
+pub use client::{Client, Script, Step};
+pub use ending::GRACE;
+pub use ledger::WINDOW;
+pub use live::Live;
+pub use observer::{Fact, Fate, Observer};
+pub use prober::{Prober, Probing, Questions};
+pub use schedule::Schedule;
+pub use sender::{Form, Sender, Sending};
+pub use source::{Pull, Source};

@@ -1,0 +1,194 @@
+//! What a sender sends: AUDIO on an absolute schedule, and all else that a jamjam client sends beside it.
+
+use std::time::Duration;
+
+use super::book::Book;
+use super::client::{Client, Script, Step};
+use super::ledger::digest;
+use super::run::{AudioRun, Command, StreamKind};
+use super::schedule::Schedule;
+use super::source::{Pull, Source};
+use crate::node::{Outcome, Sink};
+use crate::time::{Time, nanos};
+use crate::wire::{HEADER_LEN, Header, Info, Kind, Ping};
+
+/// A client sends KEEPALIVE and LATENCY_PING this often.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How soon a source that had nothing ready is asked again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// A client that sends audio.
+pub type Sender<S> = Client<Sending<S>>;
+
+/// The form of the audio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Samples a second and channel.
+    pub sample_rate: u32,
+    /// Interleaved channels.
+    pub channels: u16,
+    /// Samples a channel and packet.
+    pub frame_samples: u32,
+    /// Sequence number of the first packet.
+    pub first_sequence: u32,
+}
+
+/// The script.
+pub struct Sending<S> {
+    form: Form,
+    source: S,
+    audio: Schedule,
+    signs: Schedule,
+    /// Signs of life sent.
+    ticks: u64,
+    /// Samples a channel sent.
+    position: u64,
+    /// The next datagram, made ready before it is due; empty if there is none yet.
+    staged: Vec<u8>,
+    staged_answer: u64,
+    ended: bool,
+    /// When to ask a source again that had nothing ready.
+    retry: Option<Time>,
+    underruns: u64,
+    largest_payload: usize,
+}
+
+impl<S: Source> Sending<S> {
+    /// Sends what `source` supplies, in this form.
+    pub fn new(form: Form, source: S) -> Self {
+        Self {
+            form,
+            source,
+            audio: Schedule::of_samples(Time::ZERO, form.sample_rate),
+            signs: Schedule::of_intervals(Time::ZERO, nanos(EVERY)),
+            ticks: 0,
+            position: 0,
+            staged: Vec::new(),
+            staged_answer: 0,
+            ended: false,
+            retry: None,
+            underruns: 0,
+            largest_payload: 0,
+        }
+    }
+
+    /// Makes the next datagram ready, so that at its time nothing is left but to send it.
+    fn stage(&mut self, book: &Book) -> Pull {
+        let header = Header::new(Kind::Audio, book.next_sequence(StreamKind::Audio), self.position as u32);
+        self.staged.clear();
+        self.staged.extend_from_slice(&header.to_bytes());
+        let pull = self.source.next(&mut self.staged);
+        match pull {
+            Pull::Frame => self.staged_answer = digest(&self.staged),
+            Pull::NotYet | Pull::End => self.staged.clear(),
+        }
+        self.ended |= pull == Pull::End;
+        pull
+    }
+
+    fn send_audio(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Outcome {
+        let mut due = self.audio.due(self.position);
+        while !self.ended && due <= now && self.retry.is_none_or(|retry| retry <= now) {
+            if self.staged.is_empty() {
+                match self.stage(book) {
+                    Pull::Frame => {}
+                    Pull::NotYet => {
+                        // One packet is starved once, however often it is asked for.
+                        self.underruns += u64::from(self.retry.is_none());
+                        self.retry = Some(now + RETRY);
+                        break;
+                    }
+                    Pull::End => break,
+                }
+            }
+            self.retry = None;
+            if book.send(StreamKind::Audio, (due, now), &self.staged, self.staged_answer, sink) == Outcome::Busy {
+                return Outcome::Busy;
+            }
+            let payload = self.staged.len() - HEADER_LEN;
+            self.largest_payload = self.largest_payload.max(payload);
+            self.position += (payload / (4 * usize::from(self.form.channels.max(1)))) as u64;
+            due = self.audio.due(self.position);
+            self.stage(book);
+        }
+        Outcome::Sent
+    }
+
+    /// Sends what a client sends once a second, and once.
+    fn send_signs_of_life(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Outcome {
+        while self.signs.due(self.ticks) <= now {
+            let times = (self.signs.due(self.ticks), now);
+            let ping = Ping { sent_time_us: now.as_micros(), sequence: book.next_sequence(StreamKind::Ping) };
+            if book.send(StreamKind::Ping, times, &ping.ping(), digest(&ping.to_bytes()), sink) == Outcome::Busy {
+                return Outcome::Busy;
+            }
+            self.ticks += 1;
+            // The rest of the tick is lost when the system is busy just now; the next one comes in a second.
+            let keepalive = Header::new(Kind::Keepalive, book.next_sequence(StreamKind::Keepalive), 0).to_bytes();
+            book.send(StreamKind::Keepalive, times, &keepalive, digest(&keepalive), sink);
+            if self.ticks == 1 {
+                book.send_unentered(&self.info(), sink);
+            }
+        }
+        Outcome::Sent
+    }
+
+    fn info(&self) -> Vec<u8> {
+        let info = Info {
+            capture_ms: 0.0,
+            playback_ms: 0.0,
+            encode_ms: 0.0,
+            decode_ms: 0.0,
+            jitter_buffer_ms: 0.0,
+            frame_size: self.form.frame_samples,
+            sample_rate: self.form.sample_rate,
+            codec: "pcm".to_owned(),
+            channels: Some(self.form.channels as u8),
+        };
+        let mut datagram = Header::new(Kind::LatencyInfo, 0, 0).to_bytes().to_vec();
+        datagram.extend(info.to_bytes());
+        datagram
+    }
+}
+
+impl<S: Source> Script for Sending<S> {
+    const COMMAND: Command = Command::Send;
+
+    fn first_audio_sequence(&self) -> u32 {
+        self.form.first_sequence
+    }
+
+    fn start(&mut self, now: Time, book: &Book) {
+        self.audio = Schedule::of_samples(now, self.form.sample_rate);
+        self.signs = Schedule::of_intervals(now, nanos(EVERY));
+        self.stage(book);
+    }
+
+    fn poll_transmit(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Step {
+        let ended = self.ended;
+        if self.send_audio(now, book, sink) == Outcome::Busy {
+            return Step::Busy;
+        }
+        // Even audio that ends with its first packet gets a ping.
+        if !ended && self.send_signs_of_life(now, book, sink) == Outcome::Busy {
+            return Step::Busy;
+        }
+        if self.ended {
+            return Step::Done;
+        }
+        let audio = self.retry.unwrap_or(self.audio.due(self.position));
+        Step::Until(audio.min(self.signs.due(self.ticks)))
+    }
+
+    fn audio(&self) -> Option<AudioRun> {
+        Some(AudioRun {
+            sample_rate: self.form.sample_rate,
+            channels: self.form.channels,
+            frame_samples: self.form.frame_samples,
+            payload_bytes: self.largest_payload as u32,
+            underruns: self.underruns,
+            ..AudioRun::default()
+        })
+    }
+}
