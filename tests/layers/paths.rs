@@ -54,7 +54,7 @@ pub(crate) fn named(source: &str, module: &[String]) -> syn::Result<Vec<Named>> 
 fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: usize) -> Vec<Vec<String>> {
     let mut path = path.to_vec();
     if matches!(path[0].as_str(), "core" | "alloc") {
-        path[0] = "std".to_owned();
+        path[0] = String::from("std");
     }
     // Imports may lean on each other; eight steps is more than anybody nests, and ends a circle.
     let targets = if depth < 8 { imports.get(&path[0]) } else { None };

@@ -93,10 +93,10 @@ pub(crate) fn objection(room: &str, path: &[String], glob: bool) -> Option<Strin
     let Some(other) = path.get(1) else {
         return glob.then(|| "a glob of the whole crate hides which room is used".to_owned());
     };
-    let (Some(here), Some(there)) = (floor(room), floor(other)) else {
+    let (Some(from), Some(to)) = (floor(room), floor(other)) else {
         return Some(format!("{room} or {other} is no room: give it a floor in tests/layers/rules.rs"));
     };
-    (there >= here && other != room).then(|| format!("an arrow goes up or across: {room} uses {other}"))
+    (to >= from && other != room).then(|| format!("an arrow goes up or across: {room} uses {other}"))
 }
 
 /// Why `room` may not call the macro named `path`, if it may not.
