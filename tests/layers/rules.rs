@@ -103,9 +103,9 @@ pub(crate) fn objection(room: &str, path: &[String], glob: bool) -> Option<Strin
 pub(crate) fn macro_objection(room: &str, path: &[String]) -> Option<String> {
     let name = match path {
         [name] => name,
-        [root, name] if root == "std" => name,
+        [first, name] if first == "std" => name,
         // `std::env!` and the like share a name with a module that acts, and do not act.
-        [root, ..] if root == "std" => return None,
+        [first, ..] if first == "std" => return None,
         _ => return objection(room, path, false),
     };
     let prints = PRINTS.contains(&name.as_str()) && !ACTING.contains(&room);
