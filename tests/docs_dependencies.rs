@@ -1,0 +1,51 @@
+//! `docs/dependencies.md` has a line for every crate that `Cargo.toml` names, and none for any other.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The crates that `Cargo.toml` names, for building and for testing, on any platform.
+fn named() -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let dependencies = metadata["packages"][0]["dependencies"].as_array().unwrap();
+    dependencies.iter().map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The table rows: ``| `crate` | what for | why this one | what it would take to drop it |``.
+fn rows() -> Vec<Vec<String>> {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dependencies.md")).unwrap();
+    page.lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect())
+        .collect()
+}
+
+#[test]
+fn every_crate_is_explained_once_and_no_explanation_is_stale() {
+    let explained: Vec<String> = rows().iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    let unique: BTreeSet<String> = explained.iter().cloned().collect();
+    assert_eq!(explained.len(), unique.len(), "a crate is explained twice: {explained:?}");
+    let named = named();
+    let missing: Vec<&String> = named.difference(&unique).collect();
+    let stale: Vec<&String> = unique.difference(&named).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "docs/dependencies.md lacks {missing:?}, need not explain {stale:?}"
+    );
+}
+
+#[test]
+fn an_explanation_says_what_for_and_why_and_how_to_do_without() {
+    for row in rows() {
+        assert_eq!(row.len(), 4, "{row:?}");
+        assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");
+    }
+}
