@@ -253,6 +253,23 @@ fn a_known_run_has_known_numbers() {
 }
 
 #[test]
+fn each_percentile_stands_under_its_own_name() {
+    let mut pacing = Pacing::default();
+    for n in 1..=1_000 {
+        let due = Time::from_millis(n);
+        pacing.on_sent(due, due + Duration::from_nanos(2 * n));
+    }
+    let run = Run { pacing: Some(pacing), ..probe(stream(Stream::new(), 1..=1_000)) };
+    let document = serde_json::to_value(Report::new(&run, &Limits::default())).unwrap();
+    let ping = &document["streams"]["ping"];
+    let found = ["min", "p50", "p90", "p99", "p999", "max", "mean"].map(|name| ping[format!("rtt_{name}_us")].clone());
+    assert_eq!(found, [0.001, 0.5, 0.9, 0.99, 0.999, 1.0, 0.501].map(Value::from));
+    let found = ["min", "p50", "p90", "p99", "p999", "max", "mean"]
+        .map(|name| document["pacing"][format!("pacing_{name}_us")].clone());
+    assert_eq!(found, [0.002, 1.0, 1.8, 1.98, 1.998, 2.0, 1.001].map(Value::from));
+}
+
+#[test]
 fn numbers_have_at_most_three_decimals_of_a_microsecond() {
     for (name, document) in documents() {
         objects(&document, "", &mut |at, map| {
