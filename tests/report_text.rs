@@ -192,6 +192,24 @@ fn reasons(run: &Run) -> [String; 3] {
 }
 
 #[test]
+fn what_came_back_damaged_is_not_called_silence() {
+    let run = probe(Stream { sent: 1, damaged: 1, damaged_copies: 1, ..Stream::new() });
+    assert_eq!(
+        notes(&run),
+        [
+            "1 LATENCY_PING datagram came back with other bytes than were sent: the server or a box on the way changes them"
+        ]
+    );
+}
+
+#[test]
+fn a_bar_of_one_beside_a_bar_of_thousands_is_seen() {
+    let run = probe(stream(Stream::new(), [vec![1_000; 9_900], vec![3_000], vec![5_000; 150]].concat()));
+    let summary = summary(&run, &Limits::default());
+    assert!(summary.contains("3.0 µs to 4.0 µs  █ 1\n"), "{summary}");
+}
+
+#[test]
 fn a_closed_port_is_told_from_a_silent_path() {
     let lost = || probe(Stream { sent: 100, lost: 100, ..Stream::new() });
     let [port, path, _] = reasons(&Run { refused: 12, ..lost() });
