@@ -254,6 +254,66 @@ fn a_known_run_has_known_numbers() {
 }
 
 #[test]
+fn each_percentile_stands_under_its_own_name() {
+    let mut pacing = Pacing::default();
+    for n in 1..=1_000 {
+        let due = Time::from_millis(n);
+        pacing.on_sent(due, due + Duration::from_nanos(2 * n));
+    }
+    let run = Run { pacing: Some(pacing), ..probe(stream(Stream::new(), 1..=1_000)) };
+    let document = serde_json::to_value(Report::new(&run, &Limits::default())).unwrap();
+    let ping = &document["streams"]["ping"];
+    let found = ["min", "p50", "p90", "p99", "p999", "max", "mean"].map(|name| ping[format!("rtt_{name}_us")].clone());
+    assert_eq!(found, [0.001, 0.5, 0.9, 0.99, 0.999, 1.0, 0.501].map(Value::from));
+    let found = ["min", "p50", "p90", "p99", "p999", "max", "mean"]
+        .map(|name| document["pacing"][format!("pacing_{name}_us")].clone());
+    assert_eq!(found, [0.002, 1.0, 1.8, 1.98, 1.998, 2.0, 1.001].map(Value::from));
+}
+
+#[test]
+fn the_facts_of_a_send_stand_under_their_names() {
+    let document = serde_json::to_value(Report::new(&all_well(), &Limits::default())).unwrap();
+    let at = |pointer: &str| document.pointer(pointer).unwrap_or_else(|| panic!("{pointer}")).clone();
+    let expected = [
+        ("/command", json!("send")),
+        ("/target", json!("echo.example:5000")),
+        ("/started_unix_ms", json!(1_795_000_000_000u64)),
+        ("/duration_ms", json!(5_433.333_333)),
+        ("/judged", json!("audio")),
+        ("/timeout_ms", json!(2_000.0)),
+        ("/late_after_ms", json!(50.0)),
+        ("/wait", json!({"waited_ms": 12.345_678, "answered": true})),
+        ("/interrupted", Value::Null),
+        ("/audio/echo_min_us", json!(100_000.0)),
+        ("/audio/echo_max_us", json!(101_999.0)),
+        ("/audio/sample_rate_hz", json!(48_000)),
+        ("/audio/hold_ms", json!(99.0)),
+        ("/audio/recorded_samples", json!(256_000)),
+        ("/streams/audio/rtt_min_us", json!(1_000.0)),
+        ("/streams/audio/rtt_max_us", json!(2_999.0)),
+    ];
+    for (pointer, value) in expected {
+        assert_eq!(at(pointer), value, "{pointer}");
+    }
+    let near = |pointer: &str, truth: f64| {
+        let found = at(pointer).as_f64().unwrap();
+        assert!(truth <= found && found - truth < 2.0, "{pointer}: {found} for {truth}");
+    };
+    // Echo times are 100 ms and 0 … 1,999 µs: the 1,000th and the 1,980th. Their buckets are 512 and 1,024 ns wide.
+    near("/audio/echo_p50_us", 100_999.0);
+    near("/audio/echo_p99_us", 101_979.0);
+}
+
+#[test]
+fn the_largest_jitter_is_not_the_last() {
+    // |D| = 1,600 then 0: J = 100, then 93.75.
+    let run = probe(stream(Stream::new(), [0, 1_600, 1_600]));
+    let document = serde_json::to_value(Report::new(&run, &Limits::default())).unwrap();
+    assert_eq!(document["streams"]["ping"]["jitter_max_us"], json!(0.1));
+    assert_eq!(document["streams"]["ping"]["jitter_mean_us"], json!(0.097));
+}
+
+#[test]
 fn numbers_have_at_most_three_decimals_of_a_microsecond() {
     for (name, document) in documents() {
         objects(&document, "", &mut |at, map| {

@@ -72,6 +72,8 @@ fn a_packet_overtaken_by_later_ones_is_reordered_and_they_are_not() {
     // 4 arrives after 5 to 8: it alone is reordered (RFC 4737, 3.1: its number is below the next expected, 9).
     assert_eq!(reordered(&[1, 2, 3, 5, 6, 7, 8, 4, 9, 10]), [4]);
     assert_eq!(reordered(&[3, 2, 1, 0, 4]), [2, 1, 0]);
+    // One overtaken packet does not excuse those that follow it.
+    assert_eq!(reordered(&[0, 5, 1, 2, 3, 6]), [1, 2, 3]);
 }
 
 #[test]

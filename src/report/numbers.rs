@@ -70,9 +70,9 @@ impl StreamNumbers {
         }
     }
 
-    /// Whether any datagram came for what was sent.
+    /// Whether any packet was answered, whole or not.
     pub fn is_heard(&self) -> bool {
-        self.returned > 0 || self.damaged_copies > 0 || self.damaged > 0
+        self.returned > 0 || self.damaged > 0
     }
 }
 

@@ -51,7 +51,7 @@ fn silence(run: &Run, judged: Option<&Stream>) -> Option<String> {
         let failed = stream.send_failed;
         return (failed > 0).then(|| format!("{failed} of {} packets could not be sent", stream.sent));
     }
-    (stream.returned == 0 && !stream.is_damaged()).then(|| "nothing came back".to_owned())
+    (stream.returned == 0 && stream.damaged == 0).then(|| "nothing came back".to_owned())
 }
 
 fn damage(kind: StreamKind, stream: &Stream) -> Option<String> {

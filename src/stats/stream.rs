@@ -76,9 +76,4 @@ impl Stream {
     pub fn loss_ratio(&self) -> Option<f64> {
         (self.settled() > 0).then(|| self.lost as f64 / self.settled() as f64)
     }
-
-    /// Whether any byte came back other than it was sent.
-    pub fn is_damaged(&self) -> bool {
-        self.damaged > 0 || self.damaged_copies > 0
-    }
 }
