@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use jamjam_dev::flow::run::{AudioRun, Command, Run, StreamKind};
 use jamjam_dev::report::Report;
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::run::{AudioRun, Command, Run, StreamKind};
 use jamjam_dev::stats::{Pacing, Stream};
 use jamjam_dev::time::Time;
 

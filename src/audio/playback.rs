@@ -129,7 +129,9 @@ impl<R: Read> Playback<R> {
             None => self.ready.extend_from_slice(&self.mixed),
             Some(resampler) => resampler.push(&self.mixed, &mut self.ready),
         }
-        if self.ended && let Some(resampler) = self.resampler.take() {
+        if self.ended
+            && let Some(resampler) = self.resampler.take()
+        {
             resampler.finish(&mut self.ready);
         }
         Ok(())

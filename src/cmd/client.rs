@@ -171,7 +171,8 @@ impl ClientArgs {
         let (client, result) = running.join();
         if let Some((server, stop)) = peer.embedded {
             stop.request(Reason::Terminate);
-            server.join();
+            let (_, result) = server.join();
+            result.context("the embedded echo server failed").map_err(Failure::unusable)?;
         }
         let tally = result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;
         let interrupted = stop.requested().filter(|_| !client.is_finished());
@@ -179,6 +180,9 @@ impl ClientArgs {
         let closing: &mut dyn Observer = match lines {
             Some(lines) => {
                 lines.print_waiting(live.started());
+                if lines.dropped() > 0 {
+                    note(&format!("{} lines were dropped: whatever reads them did not keep up", lines.dropped()));
+                }
                 lines
             }
             None => &mut nobody,
@@ -221,4 +225,9 @@ pub fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
     }
+}
+
+/// Says something to the person at the terminal.
+pub fn note(text: &str) {
+    eprintln!("jamjam-dev: {text}");
 }

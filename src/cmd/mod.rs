@@ -1,11 +1,12 @@
 //! The subcommands: options, defaults, wiring, and what each prints. Nothing below knows of flags.
 
 pub mod args;
-mod client;
+pub mod client;
 pub mod echo_server;
-mod lines;
+pub mod lines;
 pub mod probe;
 pub mod send;
+pub mod sound;
 pub mod target;
 
 use std::fmt;

@@ -7,9 +7,9 @@ use super::args::{Colour, Millis};
 use super::client::ClientArgs;
 use super::lines;
 use super::target::Target;
+use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::StreamKind;
 use crate::flow::{Client, Observer, Probing, Questions, Terms};
-use crate::echo::DEFAULT_DELAY;
 use crate::io::stop::Stop;
 use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_DATAGRAM};
 
@@ -58,7 +58,7 @@ impl Args {
         if self.interval.0.is_zero() {
             return Err(Failure::usage("--interval 0 would send as fast as this machine can; the least is 1us"));
         }
-        if self.size % 4 != 0 || self.size > MAX_DATAGRAM - HEADER_LEN {
+        if !self.size.is_multiple_of(4) || self.size > MAX_DATAGRAM - HEADER_LEN {
             return Err(Failure::usage(format!(
                 "--size {}: AUDIO is made of 4-byte samples, and a datagram carries at most {} bytes of them",
                 self.size,
@@ -81,11 +81,10 @@ impl Args {
         };
         let count = (self.count > 0).then_some(self.count);
         let questions = Questions { kind, count, interval: self.interval.0, size: self.size };
-        let (observer, mut printer): (Box<dyn Observer>, _) = if self.client.json_lines {
-            let (queue, printer) = lines::channel();
-            (Box::new(queue), Some(printer))
-        } else {
-            (Box::new(()), None)
+        let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
+        let observer: Box<dyn Observer> = match queue {
+            Some(queue) => Box::new(queue),
+            None => Box::new(()),
         };
         let client = Client::new(terms, Probing::new(questions), observer);
         let run = self.client.conduct(client, peer, count, printer.as_mut(), stop)?;

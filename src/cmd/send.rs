@@ -1,41 +1,27 @@
 //! `jamjam-dev send`: plays audio to an echo server as a jamjam client does, and judges what comes back.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 
 use super::Failure;
-use super::args::{Colour, Millis, Seconds};
-use super::client::{ClientArgs, Peer};
+use super::args::{Colour, Millis};
+use super::client::{ClientArgs, Peer, note};
 use super::lines::{self, LineQueue};
+use super::sound::{Sound, SoundArgs};
 use super::target::Target;
-use crate::audio::mix::Channels;
 use crate::audio::pcm_out::SampleFormat;
-use crate::audio::playback::{Input, Playback, Shape};
-use crate::audio::tone::Tone;
-use crate::audio::wav::{WavError, WavStream};
 use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::StreamKind;
 use crate::flow::{Client, Fact, Form, Observer, Sending, Terms};
+use crate::io::feed;
 use crate::io::record::{self, Recorder, Recording};
 use crate::io::stop::Stop;
-use crate::io::feed;
-use crate::time::nanos;
-use crate::units::{self, Unit};
-use crate::wire::{HEADER_LEN, MAX_DATAGRAM};
+use crate::wire::HEADER_LEN;
 
 const HEADING_TARGET: &str = "Target";
-const HEADING_AUDIO: &str = "Audio";
 const HEADING_RECORD: &str = "Recording";
 
-/// What jamjam speaks.
-const RATE: u32 = 48_000;
-/// Loudness of a tone: -12 dBFS.
-const TONE_AMPLITUDE: f32 = 0.25;
 /// What an Ethernet frame carries, less the IPv4 and UDP headers.
 const UNFRAGMENTED: usize = 1_500 - 20 - 8;
 
@@ -50,37 +36,8 @@ pub struct Args {
     #[arg(long, help_heading = HEADING_TARGET)]
     no_echo: bool,
 
-    /// WAV file to send; - reads it from standard input
-    #[arg(long, value_name = "FILE", required_unless_present = "tone", help_heading = HEADING_AUDIO)]
-    wav: Option<PathBuf>,
-
-    /// Send a sine tone of this frequency instead of a file
-    #[arg(long, value_name = "HZ", conflicts_with = "wav", help_heading = HEADING_AUDIO)]
-    tone: Option<f64>,
-
-    /// Stop after this much audio
-    #[arg(long, value_name = "TIME", help_heading = HEADING_AUDIO)]
-    duration: Option<Seconds>,
-
-    /// Play the file this often, or forever
-    #[arg(long, value_name = "N|forever", default_value = "1", help_heading = HEADING_AUDIO)]
-    repeat: Repeat,
-
-    /// Samples a channel and packet, or milliseconds (2.5ms)
-    #[arg(long, value_name = "SAMPLES|TIME", default_value = "128", help_heading = HEADING_AUDIO)]
-    frame: Frame,
-
-    /// Channels to send [default: as many as the file has, at most 2]
-    #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u16).range(1..=2), help_heading = HEADING_AUDIO)]
-    channels: Option<u16>,
-
-    /// Whether to bring the file to 48 kHz or send it at its own rate
-    #[arg(long, value_name = "RATE", value_enum, default_value_t, help_heading = HEADING_AUDIO)]
-    resample: Resample,
-
-    /// Sequence number of the first AUDIO packet
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = HEADING_AUDIO)]
-    first_sequence: u32,
+    #[command(flatten)]
+    sound: SoundArgs,
 
     /// Write what comes back as a WAV file, with silence where nothing came
     #[arg(long, value_name = "FILE", help_heading = HEADING_RECORD)]
@@ -95,16 +52,6 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum Resample {
-    /// 48 kHz, what jamjam speaks
-    #[default]
-    #[value(name = "48k")]
-    To48k,
-    /// The file's own rate
-    Native,
-}
-
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum RecordFormat {
     /// 32-bit floats: exactly what came back
     #[default]
@@ -115,56 +62,88 @@ enum RecordFormat {
     S24,
 }
 
-/// How often a file is played.
-#[derive(Clone, Copy, Debug)]
-enum Repeat {
-    Times(u64),
-    Forever,
-}
+impl Args {
+    /// Sends until done or `stop` is requested.
+    pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        // All that can be wrong is found before the first packet leaves.
+        let Sound { playback, form, packets } = self.sound.open()?;
+        let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
+        if payload + HEADER_LEN > UNFRAGMENTED {
+            note(&format!(
+                "packets of {payload} payload bytes do not fit an Ethernet frame and travel in fragments; a shorter \
+                 --frame avoids it"
+            ));
+        }
+        let peer = self.client.connect(self.to.as_ref())?;
+        let (recorder, recording) = self.start_recording(form)?;
+        let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
+        let (feed, feeder) = feed::start(playback).context("cannot start a thread").map_err(Failure::unusable)?;
 
-impl FromStr for Repeat {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "forever" => Ok(Self::Forever),
-            number => match number.parse() {
-                Ok(times) if times > 0 => Ok(Self::Times(times)),
-                _ => Err("give a number from 1 on, or forever".to_owned()),
-            },
+        let observer = Box::new(Watchers { recorder, queue });
+        let client = Client::new(self.terms(&peer), Sending::new(form, feed), observer);
+        let mut run = self.client.conduct(client, peer, packets, printer.as_mut(), stop)?;
+
+        let mut failure = None;
+        if let (Some(recording), Some(audio)) = (recording, &mut run.audio) {
+            match recording.finish(audio.sent_samples) {
+                Ok((samples, left_out)) => (audio.recorded_samples, audio.record_dropped) = (Some(samples), left_out),
+                Err(error) => failure = Some(anyhow!("cannot write the recording: {error}")),
+            }
+        }
+        match feeder.join() {
+            Ok(None) => {}
+            Ok(Some(warning)) => note(&format!("{}: {warning}", self.sound.name())),
+            Err(error) => failure = Some(anyhow!("cannot read on in {}: {error}", self.sound.name())),
+        }
+        let code = self.client.report(&run, colour)?;
+        match failure {
+            Some(error) => Err(Failure::unusable(error)),
+            None => Ok(code),
         }
     }
-}
 
-/// A packet's length.
-#[derive(Clone, Copy, Debug)]
-enum Frame {
-    Samples(u64),
-    Time(Duration),
-}
-
-impl FromStr for Frame {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(samples) => Ok(Self::Samples(samples)),
-            Err(_) => units::parse_duration(text, Unit::Millis).map(Self::Time).map_err(|error| error.to_string()),
+    fn terms(&self, peer: &Peer) -> Terms {
+        let hold = self.client.hold.map(|Millis(hold)| hold);
+        Terms {
+            peer: peer.address,
+            judged: StreamKind::Audio,
+            hold,
+            first_echo: hold.unwrap_or(DEFAULT_DELAY),
+            timeout: self.client.timeout.0,
+            late_after: self.client.late_after.map(|Millis(late)| late),
+            answers_expected: !self.no_echo,
+            wait_for: self.client.wait_for.map(|wait| wait.0),
         }
     }
-}
 
-impl Frame {
-    /// Samples a channel at `rate`, if a datagram holds them.
-    fn samples(self, rate: u32, channels: u16) -> Result<u32, Failure> {
-        let samples = match self {
-            Self::Samples(samples) => samples,
-            Self::Time(time) => u64::try_from(u128::from(rate) * u128::from(nanos(time)) / 1_000_000_000).unwrap_or(u64::MAX),
+    fn start_recording(&self, form: Form) -> Result<(Option<Recorder>, Option<Recording>), Failure> {
+        let Some(path) = &self.record else { return Ok((None, None)) };
+        let format = match self.record_format {
+            RecordFormat::F32 => SampleFormat::F32,
+            RecordFormat::S16 => SampleFormat::S16,
+            RecordFormat::S24 => SampleFormat::S24,
         };
-        let most = ((MAX_DATAGRAM - HEADER_LEN) / (4 * usize::from(channels))) as u64;
-        if samples == 0 || samples > most {
-            return Err(Failure::usage(format!(
-                "--frame: a packet of {samples} samples; 1 to {most} fit a datagram with {channels} channel(s)"
-            )));
+        let Form { sample_rate: rate, channels, frame_samples, .. } = form;
+        let (recorder, recording) = record::start(path, record::Shape { format, rate, channels, frame_samples })
+            .with_context(|| format!("cannot write the recording to {}", path.display()))
+            .map_err(Failure::unusable)?;
+        Ok((Some(recorder), Some(recording)))
+    }
+}
+
+/// Everyone who wants to see facts as they happen.
+struct Watchers {
+    recorder: Option<Recorder>,
+    queue: Option<LineQueue>,
+}
+
+impl Observer for Watchers {
+    fn on_fact(&mut self, fact: Fact<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.on_fact(fact);
         }
-        Ok(samples as u32)
+        if let Some(queue) = &mut self.queue {
+            queue.on_fact(fact);
+        }
     }
 }

@@ -43,7 +43,9 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let rest = match text.split_once("://") {
             None | Some(("udp", _)) => text.strip_prefix("udp://").unwrap_or(text),
-            Some((scheme @ ("ws" | "wss" | "moqt" | "https"), _)) => return Err(TargetError::NotYet(scheme.to_owned())),
+            Some((scheme @ ("ws" | "wss" | "moqt" | "https"), _)) => {
+                return Err(TargetError::NotYet(scheme.to_owned()));
+            }
             Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);

@@ -100,7 +100,8 @@ impl Recording {
     /// # Panics
     /// If the thread did.
     pub fn finish(self, sent: u64) -> io::Result<(u64, u64)> {
-        let Written { mut file, left_out } = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let Written { mut file, left_out } =
+            self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let Shape { format, rate, channels, .. } = self.shape;
         let samples = sent.min(self.shape.most_samples());
         let data = samples * self.shape.frame_bytes();

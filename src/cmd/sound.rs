@@ -1,0 +1,265 @@
+//! What `send` plays: a file or a tone, brought into the form that is sent.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::Failure;
+use super::args::Seconds;
+use super::client::note;
+use crate::audio::mix::Channels;
+use crate::audio::playback::{Input, Playback, Shape};
+use crate::audio::tone::Tone;
+use crate::audio::wav::{WavError, WavStream};
+use crate::flow::Form;
+use crate::time::nanos;
+use crate::units::{self, Unit};
+use crate::wire::{HEADER_LEN, MAX_DATAGRAM};
+
+const HEADING_AUDIO: &str = "Audio";
+
+/// What jamjam speaks.
+const RATE: u32 = 48_000;
+/// Loudness of a tone: -12 dBFS.
+const TONE_AMPLITUDE: f32 = 0.25;
+/// Options of what is played.
+#[derive(Debug, clap::Args)]
+pub struct SoundArgs {
+    /// WAV file to send; - reads it from standard input
+    #[arg(long, value_name = "FILE", required_unless_present = "tone", help_heading = HEADING_AUDIO)]
+    wav: Option<PathBuf>,
+
+    /// Send a sine tone of this frequency instead of a file
+    #[arg(long, value_name = "HZ", conflicts_with = "wav", help_heading = HEADING_AUDIO)]
+    tone: Option<f64>,
+
+    /// Stop after this much audio
+    #[arg(long, value_name = "TIME", help_heading = HEADING_AUDIO)]
+    duration: Option<Seconds>,
+
+    /// Play the file this often, or forever
+    #[arg(long, value_name = "N|forever", default_value = "1", help_heading = HEADING_AUDIO)]
+    repeat: Repeat,
+
+    /// Samples a channel and packet, or milliseconds (2.5ms)
+    #[arg(long, value_name = "SAMPLES|TIME", default_value = "128", help_heading = HEADING_AUDIO)]
+    frame: Frame,
+
+    /// Channels to send [default: as many as the file has, at most 2]
+    #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u16).range(1..=2), help_heading = HEADING_AUDIO)]
+    channels: Option<u16>,
+
+    /// Whether to bring the file to 48 kHz or send it at its own rate
+    #[arg(long, value_name = "RATE", value_enum, default_value_t, help_heading = HEADING_AUDIO)]
+    resample: Resample,
+
+    /// Sequence number of the first AUDIO packet
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = HEADING_AUDIO)]
+    first_sequence: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Resample {
+    /// 48 kHz, what jamjam speaks
+    #[default]
+    #[value(name = "48k")]
+    To48k,
+    /// The file's own rate
+    Native,
+}
+
+/// How often a file is played.
+#[derive(Clone, Copy, Debug)]
+enum Repeat {
+    Times(u64),
+    Forever,
+}
+
+impl FromStr for Repeat {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "forever" => Ok(Self::Forever),
+            number => match number.parse() {
+                Ok(times) if times > 0 => Ok(Self::Times(times)),
+                _ => Err("give a number from 1 on, or forever".to_owned()),
+            },
+        }
+    }
+}
+
+/// A packet's length.
+#[derive(Clone, Copy, Debug)]
+enum Frame {
+    Samples(u64),
+    Time(Duration),
+}
+
+impl FromStr for Frame {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(samples) => Ok(Self::Samples(samples)),
+            Err(_) => units::parse_duration(text, Unit::Millis).map(Self::Time).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+impl Frame {
+    /// Samples a channel at `rate`, if a datagram holds them.
+    fn samples(self, rate: u32, channels: u16) -> Result<u32, Failure> {
+        let samples = match self {
+            Self::Samples(samples) => samples,
+            Self::Time(time) => {
+                u64::try_from(u128::from(rate) * u128::from(nanos(time)) / 1_000_000_000).unwrap_or(u64::MAX)
+            }
+        };
+        let most = ((MAX_DATAGRAM - HEADER_LEN) / (4 * usize::from(channels))) as u64;
+        if samples == 0 || samples > most {
+            return Err(Failure::usage(format!(
+                "--frame: a packet of {samples} samples; 1 to {most} fit a datagram with {channels} channel(s)"
+            )));
+        }
+        Ok(samples as u32)
+    }
+}
+
+/// A file being read, from disk or from standard input.
+pub type Reader = Box<dyn Read + Send>;
+
+/// Sound, ready to be sent.
+pub struct Sound {
+    /// The payloads.
+    pub playback: Playback<Reader>,
+    /// Their form.
+    pub form: Form,
+    /// How many there are, where that is known.
+    pub packets: Option<u64>,
+}
+
+impl SoundArgs {
+    /// Opens the file or prepares the tone, and says what is done to it.
+    pub fn open(&self) -> Result<Sound, Failure> {
+        match (&self.wav, self.tone) {
+            (Some(path), _) => self.open_file(path),
+            (None, Some(hz)) => self.open_tone(hz),
+            (None, None) => Err(Failure::usage("nothing to send: give --wav FILE or --tone HZ")),
+        }
+    }
+
+    /// What is played, as messages call it.
+    pub fn name(&self) -> String {
+        match &self.wav {
+            Some(path) if path.as_os_str() == "-" => "standard input".to_owned(),
+            Some(path) => path.display().to_string(),
+            None => "the tone".to_owned(),
+        }
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Sound, Failure> {
+        let from_stdin = path.as_os_str() == "-";
+        let name = self.name();
+        if from_stdin && !matches!(self.repeat, Repeat::Times(1)) {
+            return Err(Failure::usage("--repeat needs a file: standard input can be read only once"));
+        }
+        let unreadable = |error: WavError| Failure::unusable(anyhow!("cannot read {name}: {error}"));
+        let stream = if from_stdin {
+            WavStream::open(Box::new(io::stdin()) as Reader).map_err(unreadable)?
+        } else {
+            WavStream::open(open(path)?).map_err(unreadable)?
+        };
+
+        let format = *stream.format();
+        let rate = match self.resample {
+            Resample::To48k => RATE,
+            Resample::Native => format.sample_rate,
+        };
+        let channels = match self.channels {
+            Some(1) => Channels::Mono,
+            Some(_) => Channels::Stereo,
+            None => Channels::natural(format.channels),
+        };
+        note(&format!("{name}: {format}"));
+        if format.is_lossy() {
+            note("integers of more than 24 bits are rounded to 32-bit floats");
+        }
+        if format.channels != channels.count() {
+            note(&format!("{} channel(s) are mixed to {}", format.channels, channels.count()));
+        }
+        if format.sample_rate != rate {
+            note(&format!(
+                "resampled from {} Hz to {rate} Hz; --resample native sends it as it is",
+                format.sample_rate
+            ));
+        }
+
+        let (mut passes, path) = (self.repeat, path.to_owned());
+        let expected = format;
+        let again = Box::new(move || {
+            match &mut passes {
+                Repeat::Forever => {}
+                Repeat::Times(left) => *left -= 1,
+            }
+            if let Repeat::Times(0) = passes {
+                return None;
+            }
+            let file = File::open(&path).map_err(WavError::from);
+            let next = file.and_then(|file| WavStream::open(Box::new(BufReader::new(file)) as Reader));
+            // A file that was replaced by another while it played ends the audio: its samples would be misread.
+            next.map(|next| (*next.format() == expected).then_some(next)).transpose()
+        });
+        let times = match self.repeat {
+            Repeat::Times(times) => Some(times),
+            Repeat::Forever => None,
+        };
+        let input_samples = format.frames.zip(times).map(|(frames, times)| frames.saturating_mul(times));
+        let samples = input_samples.map(|samples| {
+            u64::try_from((u128::from(samples) * u128::from(rate)).div_ceil(u128::from(format.sample_rate)))
+                .unwrap_or(u64::MAX)
+        });
+        self.play(Input::Wav { stream, again }, (format.sample_rate, format.channels), rate, channels, samples)
+    }
+
+    fn open_tone(&self, hz: f64) -> Result<Sound, Failure> {
+        if !(hz > 0.0 && hz <= f64::from(RATE) / 2.0) {
+            return Err(Failure::usage(format!("--tone {hz}: a tone is more than 0 and at most {} Hz", RATE / 2)));
+        }
+        let channels = if self.channels == Some(2) { Channels::Stereo } else { Channels::Mono };
+        let tone = Tone::new(hz, RATE, channels.count(), TONE_AMPLITUDE);
+        self.play(Input::Tone(tone), (RATE, channels.count()), RATE, channels, None)
+    }
+
+    /// `samples`: how many a channel there are at `rate`, where that is known.
+    fn play(
+        &self,
+        input: Input<Reader>,
+        (input_rate, input_channels): (u32, u16),
+        rate: u32,
+        channels: Channels,
+        samples: Option<u64>,
+    ) -> Result<Sound, Failure> {
+        let frame_samples = self.frame.samples(rate, channels.count())?;
+        let most_samples = self.duration.map(|Seconds(time)| {
+            u64::try_from(u128::from(rate) * u128::from(nanos(time)) / 1_000_000_000).unwrap_or(u64::MAX)
+        });
+        let shape =
+            Shape { input_rate, input_channels, rate, channels, frame_samples: frame_samples as usize, most_samples };
+        let playback =
+            Playback::new(input, shape).map_err(|error| Failure::unusable(anyhow!("cannot resample: {error}")))?;
+        let form =
+            Form { sample_rate: rate, channels: channels.count(), frame_samples, first_sequence: self.first_sequence };
+        let samples = samples.into_iter().chain(most_samples).min();
+        let packets = samples.map(|samples| samples.div_ceil(u64::from(frame_samples)));
+        Ok(Sound { playback, form, packets })
+    }
+}
+
+fn open(path: &Path) -> Result<Reader, Failure> {
+    let file =
+        File::open(path).with_context(|| format!("cannot open {}", path.display())).map_err(Failure::unusable)?;
+    Ok(Box::new(BufReader::new(file)))
+}
