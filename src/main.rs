@@ -1,6 +1,7 @@
 //! Parses the command line, listens for signals, runs one subcommand, and exits with its code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use jamjam_dev::cmd::{Cli, Failure};
@@ -19,18 +20,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// Turns SIGINT and SIGTERM into a request to stop, from a thread of their own.
+/// How long a request to stop may take: long enough to complete a recording, too short to wait for a name server or a
+/// pipe.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Turns SIGINT and SIGTERM into a request to stop, from a thread of their own. A second one, or the end of [`PATIENCE`], ends
+/// the process.
 fn listen_for_signals(stop: Stop) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let context = runtime.enter();
         let mut signals = Signals::new()?;
         drop(context);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             runtime.block_on(async {
-                loop {
-                    stop.request(signals.next().await);
-                }
+                let reason = signals.next().await;
+                stop.request(reason);
+                let _ = tokio::time::timeout(PATIENCE, signals.next()).await;
+                std::process::exit(reason.exit_code().into());
             });
         })?;
         Ok(())

@@ -80,7 +80,7 @@ pub trait Node {
     /// Takes what arrived. `now` is when it was read, never before any `at` in the batch.
     fn on_datagram(&mut self, now: Time, batch: &[Datagram<'_>]);
 
-    /// Hands everything that is due at `now` to `sink`.
+    /// Hands what is due at `now` to `sink`. A node may leave some of it for the next call, with a deadline that has passed.
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink);
 
     /// When to call [`Node::poll_transmit`] next if nothing arrives before. `None`: only when spoken to; a client

@@ -90,7 +90,9 @@ impl Args {
                 Err(error) => failure = Some(anyhow!("cannot write the recording: {error}")),
             }
         }
-        match feeder.join() {
+        // After Ctrl-C nobody waits for a pipe that may never end.
+        let read = if run.interrupted.is_none() { feeder.join() } else { Ok(None) };
+        match read {
             Ok(None) => {}
             Ok(Some(warning)) => note(&format!("{}: {warning}", self.sound.name())),
             Err(error) => failure = Some(anyhow!("cannot read on in {}: {error}", self.sound.name())),

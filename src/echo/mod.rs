@@ -28,6 +28,9 @@ use route::Route;
 /// How long AUDIO waits unless told otherwise.
 pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
 
+/// Sends in a row before the socket is read again: a backlog that falls due at once must not fill the receive buffer.
+const SENDS: usize = 64;
+
 /// What an echo server is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -220,7 +223,8 @@ impl Node for Echo {
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
         for (line, sent) in [(&mut self.answers, &self.counters.answers), (&mut self.held, &self.counters.sent)] {
-            while let Some(transmit) = line.head(now, |len| sink.segments(len)) {
+            for _ in 0..SENDS {
+                let Some(transmit) = line.head(now, |len| sink.segments(len)) else { break };
                 match sink.send(transmit) {
                     Outcome::Sent => {
                         sent.add(transmit.count());
