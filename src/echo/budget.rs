@@ -49,6 +49,12 @@ impl Budget {
         self.total
     }
 
+    /// Nothing waits any more.
+    pub(super) fn clear(&mut self) {
+        self.total = 0;
+        self.clients = HashMap::new();
+    }
+
     /// Charges as many of the `stride`-byte datagrams in `len` bytes as the caps allow. Returns how many of those bytes may
     /// wait, and which cap refused the rest.
     pub(super) fn admit(&mut self, peer: SocketAddr, len: usize, stride: usize) -> (usize, Option<Refused>) {

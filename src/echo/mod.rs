@@ -31,6 +31,10 @@ pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
 /// Sends in a row before the socket is read again: a backlog that falls due at once must not fill the receive buffer.
 const SENDS: usize = 64;
 
+/// How many bytes of answers may wait where the system takes nothing just now, counted as AUDIO is: enough for all that one
+/// round of reading brings. They have room of their own, so that a client whose AUDIO fills its buffer is answered still.
+const ANSWERS: Limits = Limits { total: Some(16 << 20), per_client: Some(4 << 20) };
+
 /// What an echo server is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -53,7 +57,10 @@ pub struct Echo {
     held: DelayLine,
     /// Answers that are due at once.
     answers: DelayLine,
+    /// The account of `held`.
     budget: Budget,
+    /// The account of `answers`.
+    answers_budget: Budget,
     counters: Arc<Counters>,
     refusals: log::OncePerSecond,
 }
@@ -66,6 +73,7 @@ impl Echo {
             held: DelayLine::default(),
             answers: DelayLine::default(),
             budget: Budget::new(config.limits),
+            answers_budget: Budget::new(ANSWERS),
             counters: Arc::default(),
             refusals: log::OncePerSecond::default(),
         }
@@ -78,11 +86,12 @@ impl Echo {
 
     /// Gives up what still waits, and counts it.
     pub fn stop(&mut self) {
-        self.counters.dropped_at_stop.add(self.held.packets());
+        self.counters.dropped_at_stop.add(self.held.packets() + self.answers.packets());
         self.held = DelayLine::default();
         self.answers = DelayLine::default();
-        self.counters.buffered.set(0);
-        self.counters.buffered_bytes.set(0);
+        self.budget.clear();
+        self.answers_budget.clear();
+        self.update_gauges();
     }
 
     /// Takes neighbours of one client apart: AUDIO waits a run at a time, all else is answered singly.
@@ -172,13 +181,13 @@ impl Echo {
     /// Queues one datagram that is due at once. False when it was refused, which is counted here.
     fn answer_with(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
         let route = Route { peer: train.from, local: train.to };
-        let (admitted, refused) = self.budget.admit(route.peer, bytes.len(), bytes.len());
+        let (admitted, refused) = self.answers_budget.admit(route.peer, bytes.len(), bytes.len());
         if let Some(refused) = refused {
             self.count_refused(refused, 1);
             return false;
         }
         if self.answers.push(train.at, route, bytes, bytes.len()).is_err() {
-            self.budget.give_back(route.peer, admitted, 1);
+            self.answers_budget.give_back(route.peer, admitted, 1);
             self.counters.refused_memory.add(1);
             return false;
         }
@@ -203,7 +212,7 @@ impl Echo {
 
     fn update_gauges(&self) {
         self.counters.buffered.set(self.held.packets() as u64);
-        self.counters.buffered_bytes.set(self.budget.held());
+        self.counters.buffered_bytes.set(self.budget.held() + self.answers_budget.held());
     }
 }
 
@@ -222,7 +231,11 @@ impl Node for Echo {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
-        for (line, sent) in [(&mut self.answers, &self.counters.answers), (&mut self.held, &self.counters.sent)] {
+        let lines = [
+            (&mut self.answers, &mut self.answers_budget, &self.counters.answers),
+            (&mut self.held, &mut self.budget, &self.counters.sent),
+        ];
+        'lines: for (line, budget, sent) in lines {
             for _ in 0..SENDS {
                 let Some(transmit) = line.head(now, |len| sink.segments(len)) else { break };
                 match sink.send(transmit) {
@@ -231,11 +244,11 @@ impl Node for Echo {
                         log::echoed(&transmit);
                     }
                     Outcome::Failed => self.counters.send_failed.add(transmit.count()),
-                    Outcome::Busy => break,
+                    Outcome::Busy => break 'lines,
                 }
                 let len = transmit.bytes.len();
                 if let Some(left) = line.drop_head(len) {
-                    self.budget.give_back(left.peer, left.bytes, left.packets);
+                    budget.give_back(left.peer, left.bytes, left.packets);
                 }
             }
         }
