@@ -46,11 +46,11 @@ pub(crate) fn client(host: Host<Party>, part: &Part, delay: u64) -> (Run, Vec<St
     let terms = naive_terms(part, interrupted);
     let numbers = naive::count(&terms, &log);
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
-    let over = ending::over(&terms, &log[numbers.begin..]);
+    let over = ending::over(&terms, &log[numbers.begin..], slack as i64);
     let course = Course { ended, interrupted, slack, numbers, run };
 
     let mut differences = Differences::default();
-    course.check_begin_and_end(part, over, &mut differences);
+    course.check_begin_and_end(part, &over, &mut differences);
     course.check_streams(part, delay, &mut differences);
     course.check_lines(part, &mut differences);
     course.check_sending(part, &mut differences);
@@ -82,7 +82,7 @@ impl Course {
         self.ended as i64 - self.run.duration_ns as i64
     }
 
-    fn check_begin_and_end(&self, part: &Part, over: Option<i64>, differences: &mut Differences) {
+    fn check_begin_and_end(&self, part: &Part, over: &[i64], differences: &mut Differences) {
         let (slack, start) = (self.slack as i64, part.start as i64);
         match (part.terms.wait_for, self.run.wait) {
             (None, wait) => {
@@ -105,8 +105,10 @@ impl Course {
                 }
             }
         }
-        if let Some(over) = over.filter(|_| self.interrupted.is_none()) {
-            differences.within("the run ended", over, over + 2 * slack, self.ended as i64);
+        let ended = self.ended as i64;
+        let right = over.is_empty() || over.iter().any(|over| (*over..=over + 2 * slack).contains(&ended));
+        if self.interrupted.is_none() && !right {
+            differences.0.push(format!("the run ended at {ended}, up to {slack} after one of {over:?} is right"));
         }
     }
 
@@ -122,8 +124,10 @@ impl Course {
             };
             differences.stream(stream(kind), naive, reported);
         }
-        let audio = &self.numbers.of(Stream::Audio).returns;
-        if let Some((left, arrived)) = audio.iter().find(|(left, arrived)| arrived - left < delay as i64) {
+        // Without a payload one packet whose number was damaged is another packet, bit for bit.
+        let telling = self.run.audio.as_ref().is_some_and(|audio| audio.payload_bytes > 0);
+        let audio = self.numbers.of(Stream::Audio).returns.iter().filter(|_| telling);
+        if let Some((left, arrived)) = { audio }.find(|(left, arrived)| arrived - left < delay as i64) {
             differences.0.push(format!("an AUDIO packet that left at {left} was back too early, at {arrived}"));
         }
     }

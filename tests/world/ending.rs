@@ -8,19 +8,26 @@ const GRACE: i64 = 100_000_000;
 
 /// When a run that no signal ended is over, `counted` being its log from when counting began, and its sending done with
 /// the last packet in it. What has been read is known; a deadline that falls back behind what was just read is over then.
-pub(crate) fn over(terms: &Terms, counted: &[Event]) -> Option<i64> {
+/// A machine that is up to `slack` late may hear an answer just after the deadline, before it looks: then either is right.
+pub(crate) fn over(terms: &Terms, counted: &[Event], slack: i64) -> Vec<i64> {
     let terms = Terms { wait_for: false, interrupted: None, ..terms.clone() };
-    let last = counted.iter().rposition(|event| matches!(event, Event::Left { .. }))?;
-    let Event::Left { at: last_left, .. } = counted[last] else { return None };
+    let sent = |event: &Event| matches!(event, Event::Left { .. });
+    let Some(last) = counted.iter().rposition(sent) else { return Vec::new() };
+    let last_left = counted[last].at();
     let mut over = over_as_known(&terms, &counted[..=last], last_left);
+    let mut right = Vec::new();
     for known in last + 1..counted.len() {
-        let Event::Heard { at, .. } = counted[known] else { continue };
+        let at = counted[known].at();
         if at >= over {
-            break;
+            right.push(over);
+        }
+        if at > over + slack {
+            return right;
         }
         over = over_as_known(&terms, &counted[..=known], last_left).max(at);
     }
-    Some(over)
+    right.push(over);
+    right
 }
 
 fn over_as_known(terms: &Terms, known: &[Event], last_left: i64) -> i64 {

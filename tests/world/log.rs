@@ -10,3 +10,11 @@ pub(crate) enum Event {
     /// A datagram arrived.
     Heard { at: i64, from: SocketAddr, bytes: Vec<u8> },
 }
+
+impl Event {
+    pub(crate) fn at(&self) -> i64 {
+        match self {
+            Self::Left { at, .. } | Self::Heard { at, .. } => *at,
+        }
+    }
+}

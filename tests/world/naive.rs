@@ -162,9 +162,11 @@ fn is_whole(stream: Stream, sent: &[u8], came: &[u8]) -> bool {
     }
 }
 
-/// The place of the first answer: whatever comes from the target first.
+/// The place of the first answer: whatever comes from the target first after something has left.
 fn first_answer(peer: SocketAddr, log: &[Event]) -> Option<usize> {
-    log.iter().position(|event| matches!(event, Event::Heard { from, .. } if *from == peer))
+    let asked = log.iter().position(|event| matches!(event, Event::Left { .. }))?;
+    let answers = |event: &Event| matches!(event, Event::Heard { from, .. } if *from == peer);
+    log[asked..].iter().position(answers).map(|after| asked + after)
 }
 
 /// Counts everything.
@@ -179,9 +181,7 @@ pub(crate) fn count(terms: &Terms, log: &[Event]) -> Numbers {
             Event::Heard { .. } => None,
         })
         .collect();
-    let answered = first.flatten().map(|i| match &log[i] {
-        Event::Left { at, .. } | Event::Heard { at, .. } => *at,
-    });
+    let answered = first.flatten().map(|i| log[i].at());
 
     let mut packets: [Vec<Packet>; 3] = Default::default();
     let mut counts: [Counts; 3] = Default::default();
@@ -271,8 +271,8 @@ fn arrive(
 /// The fates that only the end of the run decides.
 fn close(terms: &Terms, stream: Stream, packets: &[Packet], counts: &mut Counts, lines: &mut Vec<Line>) {
     let expected = counts.smallest_round_trip().unwrap_or(match stream {
-        Stream::Audio => terms.expected_hold,
-        Stream::Ping | Stream::Keepalive => 0,
+        Stream::Audio if terms.answers_expected => terms.expected_hold,
+        Stream::Audio | Stream::Ping | Stream::Keepalive => 0,
     });
     counts.left = packets.iter().map(|packet| packet.left).collect();
     counts.sent = packets.len() as u64;

@@ -202,7 +202,12 @@ impl<N: Node> Host<N> {
             self.ended = self.ends.then_some(now);
             return;
         };
-        assert!(deadline > now, "a poll at {now} leaves what is due at {deadline} undone");
+        // An echo server with a backlog leaves some of it for a second call.
+        if deadline <= now {
+            assert!(!self.ends, "a poll at {now} leaves what is due at {deadline} undone");
+            self.wake = Some(now + lateness(&self.machine, chance));
+            return;
+        }
         self.wake = Some(if chance.happens(self.machine.early_polls) {
             now + chance.below(deadline - now)
         } else {

@@ -12,6 +12,7 @@ use super::link::{Link, Quality};
 use super::net::{Host, Machine, Net};
 use super::outlet::System;
 use super::play::{Ear, Party, Sound};
+use super::times;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -127,7 +128,7 @@ fn client(chance: &mut Chance, net: &mut Net<Party>, host: usize, delay: u64, th
         host.node = Party::Sender(Box::new(Client::new(terms, Sending::new(form, sound), Box::new(ear))));
         part
     };
-    let length = part.total.map_or(2 * SECOND, |n| n * part.interval.0 * SECOND / part.interval.1);
+    let length = part.total.map_or(2 * SECOND, |n| times::offset(n as usize, part.interval) as u64);
     if part.total.is_none() || chance.happens(0.2) {
         let from = start + part.terms.wait_for.map_or(0, |wait| wait.as_nanos() as u64 / 3);
         let after = chance.pick(&[100 * MS, 3 * SECOND]);
