@@ -99,13 +99,13 @@ fn a_full_delay_line_leaves_a_client_its_keepalive() {
     hear(&mut echo, client(1), &audio().repeat(10), 100);
     assert_eq!(echo.counters().refused_buffer.get(), 5);
     let keepalive = [1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    let ping = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-    let pong = [1, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    let question = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    let answer = [1, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     hear(&mut echo, client(1), &keepalive, 12);
-    hear(&mut echo, client(1), &ping, 24);
+    hear(&mut echo, client(1), &question, 24);
     let mut tape = Tape::new();
     echo.poll_transmit(Time::ZERO, &mut tape);
-    assert_eq!(tape.take(), [keepalive.to_vec(), pong.to_vec()]);
+    assert_eq!(tape.take(), [keepalive.to_vec(), answer.to_vec()]);
 }
 
 #[test]

@@ -12,13 +12,13 @@ use super::times::{self, Spread};
 pub(crate) struct Differences(pub(crate) Vec<String>);
 
 impl Differences {
-    pub(crate) fn same<T: PartialEq + Debug>(&mut self, what: &str, naive: T, reported: T) {
+    pub(crate) fn same<T: PartialEq + Debug + Copy>(&mut self, what: &str, naive: T, reported: T) {
         if naive != reported {
             self.0.push(format!("{what}: {reported:?} is reported, the naive count says {naive:?}"));
         }
     }
 
-    pub(crate) fn within<T: PartialOrd + Debug>(&mut self, what: &str, least: T, most: T, reported: T) {
+    pub(crate) fn within<T: PartialOrd + Debug + Copy>(&mut self, what: &str, least: T, most: T, reported: T) {
         if reported < least || reported > most {
             self.0.push(format!("{what}: {reported:?} is reported, {least:?} to {most:?} is right"));
         }

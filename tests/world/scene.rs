@@ -106,7 +106,7 @@ fn quality(chance: &mut Chance) -> Quality {
 }
 
 fn client(chance: &mut Chance, net: &mut Net<Party>, host: usize, delay: u64, theme: Theme) -> Part {
-    let (here, there) = (address(host), address(0));
+    let (here, server) = (address(host), address(0));
     let start = chance.pick(&[0, 1, 5 * SECOND]);
     let prober = theme == Theme::Any && chance.happens(0.5);
     let kind = if prober {
@@ -114,7 +114,7 @@ fn client(chance: &mut Chance, net: &mut Net<Party>, host: usize, delay: u64, th
     } else {
         StreamKind::Audio
     };
-    let mut terms = terms(chance, there, kind, prober, delay);
+    let mut terms = terms(chance, server, kind, prober, delay);
     let ear = Ear::default();
     let mut host = Host::new(here, Party::Echo(Box::new(Echo::new(Config::default()))), machine(chance), start, true);
     let part = if prober {
@@ -135,7 +135,7 @@ fn client(chance: &mut Chance, net: &mut Net<Party>, host: usize, delay: u64, th
         host.interrupt = Some(from + chance.below(length + delay + after));
     }
     net.hosts.push(host);
-    for ends in [(here, there), (there, here)] {
+    for ends in [(here, server), (server, here)] {
         let link = Link::new(quality(chance), chance.fork());
         net.links.insert(ends, link);
     }
@@ -144,7 +144,7 @@ fn client(chance: &mut Chance, net: &mut Net<Party>, host: usize, delay: u64, th
         let longest = chance.pick(&[1, SECOND, 4 * SECOND]);
         net.hosts[0].up_from = start + chance.below(longest);
     }
-    strangers(chance, net, here, there, start..start + length + delay + 100 * MS);
+    strangers(chance, net, here, server, start..start + length + delay + 100 * MS);
     part
 }
 
