@@ -108,6 +108,20 @@ fn a_damaged_answer_is_damage_until_a_whole_one_comes() {
 }
 
 #[test]
+fn whatever_comes_after_the_whole_copy_is_a_duplicate_and_its_bytes_are_not_compared() {
+    let mut node = prober(StreamKind::Keepalive, Some(1));
+    let whole = poll(&mut node, 0).remove(0);
+    let mut damaged = whole.clone();
+    damaged[11] ^= 1;
+    hear(&mut node, 12 * MS, peer(), &whole);
+    hear(&mut node, 13 * MS, peer(), &damaged);
+    hear(&mut node, 14 * MS, peer(), &whole);
+    let stream = node.into_run("", Some(Time::from_millis(15)), &mut ()).keepalive.expect("keepalives");
+    assert_eq!((stream.returned, stream.duplicated, stream.damaged, stream.damaged_copies), (1, 2, 0, 0));
+    assert_eq!(stream.round_trip.count(), 1);
+}
+
+#[test]
 fn what_is_no_answer_to_this_run_is_stray() {
     let mut node = prober(StreamKind::Ping, Some(1));
     let ping = poll(&mut node, 0).remove(0);

@@ -237,6 +237,20 @@ fn a_run_ends_100_ms_after_all_has_come_back() {
 }
 
 #[test]
+fn answers_are_matched_across_the_wrap_of_the_sequence() {
+    let (mut node, _) = sender(0xFFFF_FFFF, vec![384; 3]);
+    let audio = of_kind(&follow(&mut node, 0, 4 * MS), 1);
+    for (at, packet) in [(50, 0), (51, 2), (52, 1)] {
+        hear(&mut node, at * MS, peer(), &audio[packet].1);
+    }
+    // Three packets have left: 0xFFFFFFFF, 0 and 1.
+    hear(&mut node, 53 * MS, peer(), &header(1, 2, 0));
+    hear(&mut node, 54 * MS, peer(), &header(1, 0xFFFF_FFFE, 0));
+    let stream = node.into_run("", Some(Time::from_millis(60)), &mut ()).audio.expect("a sender has audio").stream;
+    assert_eq!((stream.returned, stream.reordered, stream.damaged_copies, stream.unmatched), (3, 1, 0, 2));
+}
+
+#[test]
 fn a_run_in_which_nothing_comes_back_ends_at_the_last_packets_deadline() {
     let (mut node, _) = sender(1, vec![384; 2]);
     follow(&mut node, 0, 2 * MS);
