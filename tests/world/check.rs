@@ -14,7 +14,7 @@ use super::scene::Part;
 use super::times;
 
 /// A source that had nothing is asked again after a millisecond.
-const ASKED_AGAIN: u64 = 1_000_000;
+const ASKED_AGAIN: i64 = 1_000_000;
 
 /// What the checks know of how one run went.
 struct Course {
@@ -166,8 +166,16 @@ impl Course {
             differences.same("samples", part.samples, Some(audio.sent_samples));
         }
         let due = |n: usize| part.start as i64 + times::offset(n, part.interval);
-        let starved = |by: u64| (0..naive.left.len()).filter(|n| part.ready[*n] as i64 > due(*n) + by as i64).count();
-        let (least, most) = (starved(ASKED_AGAIN + self.slack + 200_000), starved(0));
+        let ready = |n: usize| part.ready[n] as i64;
+        let packets = 0..naive.left.len();
+        let most = packets.clone().filter(|n| ready(*n) > due(*n)).count();
+        // The source is asked for a packet once the one before has left, and tells nothing between two questions.
+        let patience = ASKED_AGAIN + self.slack as i64 + 200_000;
+        let refused_after = |n: usize, k: usize| {
+            let asked = if k == 0 { part.start as i64 } else { naive.left[k - 1] };
+            ready(k) - patience > asked.max(due(n))
+        };
+        let least = packets.filter(|n| (0..=*n).any(|k| refused_after(*n, k))).count();
         differences.within("underruns", least as u64, most as u64, audio.underruns);
     }
 }

@@ -246,7 +246,8 @@ fn strangers(
 ) {
     let count = if chance.happens(0.5) { 0 } else { chance.below(20) };
     for _ in 0..count {
-        let at = chance.between(during.start, during.end);
+        // Never before the client's first poll: a run begins with that.
+        let at = chance.between(during.start, during.end).max(during.start + 1);
         let from = if chance.happens(0.3) { SocketAddr::from(([10, 9, 9, 9], 7)) } else { peer };
         let mut bytes: Vec<u8> = (0..chance.below(40)).map(|_| chance.bits() as u8).collect();
         if chance.happens(0.8) && bytes.len() >= 2 {
