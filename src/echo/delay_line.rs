@@ -108,7 +108,8 @@ impl DelayLine {
         let (mut len, mut offset) = (head.len, 0);
         while len < most.min(side_by_side) && len % head.stride == 0 && offset < self.entries.len() {
             let next = self.entry_at(offset);
-            let fits = next.stride == head.stride || next.len < head.stride;
+            // A single shorter datagram may be the last; a train of shorter ones would be cut in other places.
+            let fits = next.stride == head.stride || (next.len < head.stride && next.count(next.len) == 1);
             if next.due > now || next.route != head.route || !fits {
                 break;
             }
