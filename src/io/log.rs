@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::IsTerminal;
 
+use thiserror::Error;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -21,12 +22,20 @@ pub enum Format {
     Json,
 }
 
+/// A log level that is none.
+#[derive(Debug, Error)]
+#[error("cannot read the log level `{filter}`: {reason}; use trace, debug, info, warn or error")]
+pub struct BadFilter {
+    filter: String,
+    reason: String,
+}
+
 /// Sends the log to standard error from now on. `filter` is what `RUST_LOG` holds: a level, or `target=level` pairs.
 /// `colour` sets the level off on a terminal.
-pub fn start(filter: &str, format: Format, colour: bool) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(filter).map_err(|error| {
-        anyhow::anyhow!("cannot read the log level `{filter}`: {error}; use trace, debug, info, warn or error")
-    })?;
+pub fn start(filter: &str, format: Format, colour: bool) -> Result<(), BadFilter> {
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| BadFilter { filter: filter.to_owned(), reason: error.to_string() })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         Format::Text => builder.with_ansi(colour && std::io::stderr().is_terminal()).event_format(Line).init(),

@@ -122,3 +122,143 @@ pub(super) fn run(
     }
     Ok(Tally { refused: port.refused(), ended: port.now() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// What the loop did to the port and the node, in order.
+    type Diary = Rc<RefCell<Vec<String>>>;
+
+    /// A port whose clock stands still but for sleeps, which end on time.
+    struct Script {
+        diary: Diary,
+        now: Time,
+        /// Batches to read; `true`: there may be more behind.
+        reads: Vec<bool>,
+        busy: usize,
+        stop: Stop,
+    }
+
+    impl Port for Script {
+        fn now(&self) -> Time {
+            self.now
+        }
+
+        fn recv(&mut self, take: &mut dyn FnMut(Time, &[Datagram<'_>])) -> io::Result<bool> {
+            if self.reads.is_empty() {
+                return Ok(false);
+            }
+            let from = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+            take(self.now, &[Datagram { from, to: None, at: self.now, bytes: b"x", stride: 1 }]);
+            Ok(self.reads.remove(0))
+        }
+
+        fn send(&mut self, _: Transmit<'_>) -> Outcome {
+            if self.busy > 0 {
+                self.busy -= 1;
+                return Outcome::Busy;
+            }
+            Outcome::Sent
+        }
+
+        fn segments(&self, _: usize) -> usize {
+            1
+        }
+
+        fn refused(&self) -> u64 {
+            3
+        }
+
+        fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
+            let what = if writable { "for room" } else { "" };
+            let how_long = until.map_or("for ever".to_owned(), |until| format!("{} ms", until.as_nanos() / 1_000_000));
+            self.diary.borrow_mut().push(format!("wait {how_long} {what}").trim_end().to_owned());
+            self.now = until.unwrap_or(self.now);
+            if until.is_none() && !writable {
+                self.stop.request(crate::io::stop::Reason::Interrupt);
+            }
+            Ok(until.is_some())
+        }
+    }
+
+    /// Sends one packet at each of its times.
+    struct Timetable {
+        diary: Diary,
+        times: Vec<Time>,
+    }
+
+    impl Node for Timetable {
+        fn on_datagram(&mut self, _: Time, batch: &[Datagram<'_>]) {
+            self.diary.borrow_mut().push(format!("heard {}", batch.len()));
+        }
+
+        fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
+            while self.times.first().is_some_and(|time| *time <= now) {
+                let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+                if sink.send(Transmit { to, from: None, bytes: b"x", stride: 1 }) == Outcome::Busy {
+                    return;
+                }
+                self.times.remove(0);
+                self.diary.borrow_mut().push(format!("sent {} ms", now.as_nanos() / 1_000_000));
+            }
+        }
+
+        fn next_deadline(&self) -> Option<Time> {
+            self.times.first().copied()
+        }
+    }
+
+    fn drive(times_ms: &[u64], reads: Vec<bool>, busy: usize, idle: Idle) -> (Vec<String>, Tally) {
+        let (diary, stop) = (Diary::default(), Stop::default());
+        let mut port = Script { diary: Rc::clone(&diary), now: Time::from_millis(1), reads, busy, stop: stop.clone() };
+        let mut node =
+            Timetable { diary: Rc::clone(&diary), times: times_ms.iter().map(|ms| Time::from_millis(*ms)).collect() };
+        let tally = run(&mut port, &mut node, &stop, idle, 0).expect("the script does not fail");
+        (diary.take(), tally)
+    }
+
+    #[test]
+    fn it_sleeps_to_each_deadline_and_a_client_without_one_has_finished() {
+        let (diary, tally) = drive(&[5, 9], vec![], 0, Idle::Finish);
+        assert_eq!(diary, ["wait 5 ms", "sent 5 ms", "wait 9 ms", "sent 9 ms"]);
+        assert_eq!(tally, Tally { refused: 3, ended: Time::from_millis(9) });
+    }
+
+    #[test]
+    fn a_server_without_a_deadline_waits_to_be_spoken_to_until_it_is_stopped() {
+        let (diary, _) = drive(&[], vec![], 0, Idle::Wait);
+        assert_eq!(diary, ["wait for ever"]);
+    }
+
+    #[test]
+    fn what_is_due_leaves_between_reads_and_nothing_is_left_unread_before_a_sleep() {
+        // Nine batches wait, more than are read in a row, and the system tells only once that they do.
+        let reads = vec![true, true, true, true, true, true, true, true, false];
+        let (diary, _) = drive(&[1, 3], reads, 0, Idle::Finish);
+        let heard = |times| vec!["heard 1"; times];
+        assert_eq!(diary, [heard(4), vec!["sent 1 ms"], heard(5), vec!["wait 3 ms", "sent 3 ms"]].concat());
+    }
+
+    #[test]
+    fn a_busy_system_is_waited_for_and_the_packet_offered_again() {
+        let (diary, _) = drive(&[1], vec![], 2, Idle::Finish);
+        assert_eq!(diary, ["wait for ever for room", "wait for ever for room", "sent 1 ms"]);
+    }
+
+    #[test]
+    fn a_requested_stop_is_obeyed_before_anything_else() {
+        let stop = Stop::default();
+        stop.request(crate::io::stop::Reason::Terminate);
+        let diary = Diary::default();
+        let mut port =
+            Script { diary: Rc::clone(&diary), now: Time::ZERO, reads: vec![true], busy: 0, stop: stop.clone() };
+        let mut node = Timetable { diary: Rc::clone(&diary), times: vec![Time::ZERO] };
+        run(&mut port, &mut node, &stop, Idle::Wait, 100).expect("the script does not fail");
+        assert_eq!(diary.take(), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,134 @@
+//! The hot paths neither ask for memory nor give it back once they are warm.
+
+use std::alloc::System;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jamjam_dev::echo::{Config, Echo};
+use jamjam_dev::flow::run::StreamKind;
+use jamjam_dev::flow::{Client, Form, Probing, Pull, Questions, Sending, Source, Terms};
+use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
+use jamjam_dev::time::Time;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const CLIENT: &str = "192.0.2.1:7000";
+const SERVER: &str = "192.0.2.2:5000";
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// Takes everything, and keeps the last of it for whoever wants to answer.
+struct Wire {
+    sent: usize,
+    last: Vec<u8>,
+}
+
+impl Sink for Wire {
+    fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
+        self.sent += transmit.count();
+        self.last.clear();
+        self.last.extend_from_slice(transmit.bytes);
+        Outcome::Sent
+    }
+
+    fn segments(&self, _: usize) -> usize {
+        16
+    }
+}
+
+fn wire() -> Wire {
+    Wire { sent: 0, last: Vec::with_capacity(65_536) }
+}
+
+/// Runs `turn` 5,000 times to warm up (the statistics of the last five seconds need that), then 1,000 times more, and counts
+/// what these allocate. Tests run side by side in one process, so this file has one test only.
+fn allocations(mut turn: impl FnMut(u64)) -> usize {
+    (0..5_000).for_each(&mut turn);
+    let region = Region::new(ALLOCATOR);
+    (5_000..6_000).for_each(&mut turn);
+    let change = region.change();
+    change.allocations + change.reallocations + change.deallocations
+}
+
+fn an_echo_of_trains_and_pings() -> usize {
+    let mut echo = Echo::new(Config { delay: Duration::from_millis(20), ..Config::default() });
+    let mut wire = wire();
+    let audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
+    let train = audio.repeat(30);
+    let ping = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1];
+    let count = allocations(|turn| {
+        let now = Time::from_millis(turn);
+        let from = address(CLIENT);
+        echo.on_datagram(
+            now,
+            &[
+                Datagram { from, to: None, at: now, bytes: &train, stride: audio.len() },
+                Datagram { from, to: None, at: now, bytes: &ping, stride: ping.len() },
+            ],
+        );
+        echo.poll_transmit(now, &mut wire);
+    });
+    // 5,980 turns of 30 AUDIO packets have left (20 ms are on their way), and 6,000 pongs.
+    assert_eq!(wire.sent, 5_980 * 30 + 6_000);
+    count
+}
+
+struct Silence;
+
+impl Source for Silence {
+    fn next(&mut self, payload: &mut Vec<u8>) -> Pull {
+        payload.resize(payload.len() + 512, 0);
+        Pull::Frame
+    }
+}
+
+fn terms(judged: StreamKind) -> Terms {
+    Terms {
+        peer: address(SERVER),
+        judged,
+        hold: Some(Duration::ZERO),
+        first_echo: Duration::ZERO,
+        timeout: Duration::from_secs(2),
+        late_after: None,
+        answers_expected: true,
+        wait_for: None,
+    }
+}
+
+/// Everything a client sends comes back at once; a PONG is made of a PING.
+fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
+    let mut wire = wire();
+    let mut now = Time::from_millis(1);
+    let count = allocations(|_| {
+        now += step;
+        client.poll_transmit(now, &mut wire);
+        if wire.last.get(1) == Some(&5) {
+            wire.last[1] = 6;
+        }
+        let answer = Datagram { from: address(SERVER), to: None, at: now, bytes: &wire.last, stride: wire.last.len() };
+        client.on_datagram(now, &[answer]);
+    });
+    (wire.sent, count)
+}
+
+#[test]
+fn echo_sender_and_prober_allocate_nothing_when_warm() {
+    assert_eq!(an_echo_of_trains_and_pings(), 0, "echo");
+
+    let form = Form { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };
+    let sender = Client::new(terms(StreamKind::Audio), Sending::new(form, Silence), Box::new(()));
+    // 6,000 steps of 2.5 ms are 15 s: 5,625 packets, 15 KEEPALIVE, 15 LATENCY_PING, one LATENCY_INFO; the first are sent at once.
+    let (sent, count) = reflected(sender, Duration::from_micros(2_500));
+    assert_eq!(sent, 5_625 + 15 + 15 + 1);
+    assert_eq!(count, 0, "sender");
+
+    let questions = Questions { kind: StreamKind::Ping, count: None, interval: Duration::from_millis(1), size: 0 };
+    let prober = Client::new(terms(StreamKind::Ping), Probing::new(questions), Box::new(()));
+    let (sent, count) = reflected(prober, Duration::from_millis(1));
+    assert_eq!(sent, 6_000);
+    assert_eq!(count, 0, "prober");
+}
