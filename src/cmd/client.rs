@@ -10,7 +10,7 @@ use super::Failure;
 use super::args::{Colour, Driver, Millis, Percent, Seconds, Size};
 use super::lines::LinePrinter;
 use super::target::Target;
-use crate::echo::{Config, Echo};
+use crate::echo::{Config, DEFAULT_DELAY, Echo};
 use crate::flow::run::{Run, Signal};
 use crate::flow::{Client, Observer, Script};
 use crate::io::progress::Progress;
@@ -114,8 +114,17 @@ impl ClientArgs {
             return Err(Failure::usage("no target: give --to HOST[:PORT], or --embedded to try it without one"));
         };
         let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
-        let address = reach::first_that_answers(&candidates);
-        Ok(Peer { address, name: target.to_string(), bound: self.open(address)?, embedded: None })
+        let bound = self.open(reach::first_that_answers(&candidates))?;
+        // Who answers is whom the system connected to: for 0.0.0.0 that is this machine by its loopback address.
+        let address =
+            bound.socket.peer_addr().context("cannot tell the target's address").map_err(Failure::unusable)?;
+        Ok(Peer { address, name: target.to_string(), bound, embedded: None })
+    }
+
+    /// How long the first AUDIO may be held, as far as anybody knows before it comes back.
+    pub fn first_echo(&self) -> Duration {
+        let embedded = self.embedded.then_some(self.delay);
+        self.hold.or(embedded).map_or(DEFAULT_DELAY, |Millis(hold)| hold)
     }
 
     fn open(&self, address: SocketAddr) -> Result<Bound, Failure> {
@@ -230,4 +239,41 @@ pub fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
 /// Says something to the person at the terminal.
 pub fn note(text: &str) {
     eprintln!("jamjam-dev: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Options {
+        /// As `send` and `probe` have it.
+        #[arg(long)]
+        to: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    }
+
+    fn options(words: &[&str]) -> ClientArgs {
+        Options::parse_from(["x"].iter().chain(words)).client
+    }
+
+    #[test]
+    fn the_first_echo_is_expected_after_the_hold_as_far_as_it_is_known() {
+        assert_eq!(options(&[]).first_echo(), Duration::from_secs(3));
+        assert_eq!(options(&["--hold", "40"]).first_echo(), Duration::from_millis(40));
+        assert_eq!(options(&["--embedded"]).first_echo(), Duration::from_millis(100));
+        assert_eq!(options(&["--embedded", "--delay", "10s"]).first_echo(), Duration::from_secs(10));
+        assert_eq!(options(&["--embedded", "--delay", "10s", "--hold", "9s"]).first_echo(), Duration::from_secs(9));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_target_of_all_addresses_is_known_by_the_one_that_answers() {
+        let target = Target { host: "0.0.0.0".to_owned(), port: 5_000 };
+        let Ok(peer) = options(&[]).connect(Some(&target)) else { panic!("a socket to this machine") };
+        assert_eq!(peer.address, SocketAddr::from(([127, 0, 0, 1], 5_000)));
+    }
 }

@@ -7,7 +7,6 @@ use super::args::{Colour, Millis};
 use super::client::ClientArgs;
 use super::lines;
 use super::target::Target;
-use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::StreamKind;
 use crate::flow::{Client, Observer, Probing, Questions, Terms};
 use crate::io::stop::Stop;
@@ -15,6 +14,9 @@ use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_DATAGRAM};
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_PACKETS: &str = "Packets";
+
+/// No machine sends more often.
+const LEAST_INTERVAL: Duration = Duration::from_micros(1);
 
 /// Measure round trip, loss, jitter and reordering to an echo server
 #[derive(Debug, clap::Args)]
@@ -55,8 +57,8 @@ impl Args {
             (_, true) => StreamKind::Audio,
             _ => StreamKind::Ping,
         };
-        if self.interval.0.is_zero() {
-            return Err(Failure::usage("--interval 0 would send as fast as this machine can; the least is 1us"));
+        if self.interval.0 < LEAST_INTERVAL {
+            return Err(Failure::usage("--interval: that is as fast as this machine can send; the least is 1us"));
         }
         if !self.size.is_multiple_of(4) || self.size > MAX_DATAGRAM - HEADER_LEN {
             return Err(Failure::usage(format!(
@@ -73,7 +75,7 @@ impl Args {
             judged: kind,
             // There are no pings beside AUDIO to tell the hold by.
             hold: (kind == StreamKind::Audio).then(|| hold.unwrap_or_default()),
-            first_echo: hold.unwrap_or(DEFAULT_DELAY),
+            first_echo: self.client.first_echo(),
             timeout: self.client.timeout.0,
             late_after: self.client.late_after.map(|Millis(late)| late),
             answers_expected: true,

@@ -11,7 +11,6 @@ use super::lines::{self, LineQueue};
 use super::sound::{Sound, SoundArgs};
 use super::target::Target;
 use crate::audio::pcm_out::SampleFormat;
-use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::StreamKind;
 use crate::flow::{Client, Fact, Form, Observer, Sending, Terms};
 use crate::io::feed;
@@ -110,7 +109,7 @@ impl Args {
             peer: peer.address,
             judged: StreamKind::Audio,
             hold,
-            first_echo: hold.unwrap_or(DEFAULT_DELAY),
+            first_echo: self.client.first_echo(),
             timeout: self.client.timeout.0,
             late_after: self.client.late_after.map(|Millis(late)| late),
             answers_expected: !self.no_echo,
