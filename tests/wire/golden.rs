@@ -32,7 +32,7 @@ pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".hex"))
+        .filter(|name| name != "answers.txt")
         .collect();
     names.sort();
     names
