@@ -158,11 +158,26 @@ impl Port for LinuxPort {
     }
 }
 
-/// Errors of a read that say nothing about the next one: nothing there, or an earlier send was refused by the peer's
-/// system.
+/// Errors of a read that say nothing about the next one: nothing there, or an ICMP message about an earlier send, which
+/// anybody on the way may have sent.
 fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, Interrupted, NetworkUnreachable, WouldBlock};
-    matches!(error.kind(), ConnectionRefused | HostUnreachable | Interrupted | NetworkUnreachable | WouldBlock)
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::AGAIN
+                | Errno::INTR
+                | Errno::CONNREFUSED
+                | Errno::HOSTUNREACH
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::ACCESS
+                | Errno::NOPROTOOPT
+                | Errno::PROTO
+                | Errno::MSGSIZE
+        )
+    )
 }
 
 /// Takes back quinn-udp's ban on fragments: QUIC must not be fragmented, but an AUDIO packet may be longer than a path's
@@ -179,4 +194,33 @@ fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
 fn clock(id: ClockId) -> u64 {
     let now = clock_gettime(id);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn no_icmp_message_ends_a_run_and_a_broken_socket_does() {
+        // What Linux makes of "unreachable" in its variants (icmp(7), and icmpv6_err_convert), of a parameter problem and
+        // of a packet too big.
+        for errno in [
+            Errno::CONNREFUSED,
+            Errno::HOSTUNREACH,
+            Errno::NETUNREACH,
+            Errno::HOSTDOWN,
+            Errno::NONET,
+            Errno::ACCESS,
+            Errno::NOPROTOOPT,
+            Errno::PROTO,
+            Errno::MSGSIZE,
+        ] {
+            assert!(is_passing(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::BADF, Errno::NOTSOCK, Errno::NOMEM, Errno::IO] {
+            assert!(!is_passing(&errno.into()), "{errno}");
+        }
+    }
 }
