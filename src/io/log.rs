@@ -27,7 +27,11 @@ pub fn start(filter: &str, format: Format, colour: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(filter).map_err(|error| {
         anyhow::anyhow!("cannot read the log level `{filter}`: {error}; use trace, debug, info, warn or error")
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would say on standard error that standard error is gone, and panic.
+        .log_internal_errors(false);
     match format {
         Format::Text => builder.with_ansi(colour && std::io::stderr().is_terminal()).event_format(Line).init(),
         Format::Json => {
