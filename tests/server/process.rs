@@ -69,14 +69,16 @@ pub(crate) fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Out
 }
 
 impl Server {
-    /// Starts `echo-server --port 0` with more options, and waits until it listens.
+    /// Starts `echo-server --port 0` with more options, and waits until it listens. It asks for a receive buffer that every system
+    /// grants to everybody, so that its log is the same everywhere.
     pub(crate) fn start(options: &[&str]) -> Self {
         Self::start_with(options, |_| {})
     }
 
     /// The same after `prepare` has had its way with the command.
     pub(crate) fn start_with(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
-        Self::start_as(&[&["--port", "0"], options].concat(), prepare)
+        let buffer = if options.contains(&"--socket-buffer") { &[][..] } else { &["--socket-buffer", "204800"] };
+        Self::start_as(&[&["--port", "0"], buffer, options].concat(), prepare)
     }
 
     /// Starts `echo-server` with these options and an address file.
