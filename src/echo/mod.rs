@@ -31,6 +31,10 @@ pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
 /// Sends in a row before the socket is read again: a backlog that falls due at once must not fill the receive buffer.
 const SENDS: usize = 64;
 
+/// How much may wait of what is answered at once: none of it waits unless the system takes no more. Apart from the limits on
+/// AUDIO, because signs of life are answered whatever the delay line holds.
+const ANSWERS: Limits = Limits { total: Some(16 << 20), per_client: None };
+
 /// What an echo server is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -54,6 +58,7 @@ pub struct Echo {
     /// Answers that are due at once.
     answers: DelayLine,
     budget: Budget,
+    answering: Budget,
     counters: Arc<Counters>,
     refusals: log::OncePerSecond,
 }
@@ -66,6 +71,7 @@ impl Echo {
             held: DelayLine::default(),
             answers: DelayLine::default(),
             budget: Budget::new(config.limits),
+            answering: Budget::new(ANSWERS),
             counters: Arc::default(),
             refusals: log::OncePerSecond::default(),
         }
@@ -172,13 +178,13 @@ impl Echo {
     /// Queues one datagram that is due at once. False when it was refused, which is counted here.
     fn answer_with(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
         let route = Route { peer: train.from, local: train.to };
-        let (admitted, refused) = self.budget.admit(route.peer, bytes.len(), bytes.len());
-        if let Some(refused) = refused {
-            self.count_refused(refused, 1);
+        let (admitted, refused) = self.answering.admit(route.peer, bytes.len(), bytes.len());
+        if refused.is_some() {
+            self.counters.refused_answers.add(1);
             return false;
         }
         if self.answers.push(train.at, route, bytes, bytes.len()).is_err() {
-            self.budget.give_back(route.peer, admitted, 1);
+            self.answering.give_back(route.peer, admitted, 1);
             self.counters.refused_memory.add(1);
             return false;
         }
@@ -203,7 +209,7 @@ impl Echo {
 
     fn update_gauges(&self) {
         self.counters.buffered.set(self.held.packets() as u64);
-        self.counters.buffered_bytes.set(self.budget.held());
+        self.counters.buffered_bytes.set(self.budget.held() + self.answering.held());
     }
 }
 
@@ -222,7 +228,10 @@ impl Node for Echo {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
-        for (line, sent) in [(&mut self.answers, &self.counters.answers), (&mut self.held, &self.counters.sent)] {
+        for (line, budget, sent) in [
+            (&mut self.answers, &mut self.answering, &self.counters.answers),
+            (&mut self.held, &mut self.budget, &self.counters.sent),
+        ] {
             for _ in 0..SENDS {
                 let Some(transmit) = line.head(now, |len| sink.segments(len)) else { break };
                 match sink.send(transmit) {
@@ -235,7 +244,7 @@ impl Node for Echo {
                 }
                 let len = transmit.bytes.len();
                 if let Some(left) = line.drop_head(len) {
-                    self.budget.give_back(left.peer, left.bytes, left.packets);
+                    budget.give_back(left.peer, left.bytes, left.packets);
                 }
             }
         }

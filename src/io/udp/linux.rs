@@ -41,8 +41,7 @@ pub(super) struct LinuxPort {
 impl LinuxPort {
     /// Prepares `socket` for the loop. To be called on the thread that runs it.
     pub(super) fn new(socket: UdpSocket, stop: &Stop) -> io::Result<Self> {
-        let state = UdpSocketState::new((&socket).into())?;
-        allow_fragments(&socket)?;
+        let state = state_of(&socket)?;
         // A nanosecond instead of 50 us: how late the kernel may let a sleep end.
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let woken = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -109,6 +108,7 @@ impl Port for LinuxPort {
     }
 
     fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
+        use io::ErrorKind::{InvalidInput, NetworkUnreachable};
         let many = transmit.bytes.len() > transmit.stride;
         match self.send_once(transmit) {
             Ok(()) => Outcome::Sent,
@@ -117,7 +117,7 @@ impl Port for LinuxPort {
             Err(_) if many => {
                 let mut outcome = Outcome::Failed;
                 for bytes in transmit.bytes.chunks(transmit.stride) {
-                    if self.send_once(Transmit { bytes, ..transmit }).is_ok() {
+                    if self.send(Transmit { bytes, ..transmit }) == Outcome::Sent {
                         outcome = Outcome::Sent;
                     }
                 }
@@ -128,7 +128,21 @@ impl Port for LinuxPort {
                 self.refused += 1;
                 if self.send_once(transmit).is_ok() { Outcome::Sent } else { Outcome::Failed }
             }
-            Err(_) => Outcome::Failed,
+            Err(error) => {
+                let kind = error.kind();
+                if kind == InvalidInput
+                    && let Ok(state) = state_of(&self.socket)
+                {
+                    // quinn-udp takes this for a system without segmented sends and does without from now on. But it was
+                    // one packet's addresses, and all other clients would pay for them.
+                    self.state = state;
+                }
+                if transmit.from.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
+                    // What was asked cannot be a source: a broadcast, or an address that is gone. The system chooses.
+                    return self.send(Transmit { from: None, ..transmit });
+                }
+                Outcome::Failed
+            }
         }
     }
 
@@ -178,6 +192,13 @@ fn is_passing(error: &io::Error) -> bool {
                 | Errno::MSGSIZE
         )
     )
+}
+
+/// Prepares the socket for batches, and for datagrams of any length.
+fn state_of(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+    let state = UdpSocketState::new(socket.into())?;
+    allow_fragments(socket)?;
+    Ok(state)
 }
 
 /// Takes back quinn-udp's ban on fragments: QUIC must not be fragmented, but an AUDIO packet may be longer than a path's
