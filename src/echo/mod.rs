@@ -232,8 +232,10 @@ impl Node for Echo {
             (&mut self.answers, &mut self.answering, &self.counters.answers),
             (&mut self.held, &mut self.budget, &self.counters.sent),
         ] {
+            let mut singly = false;
             for _ in 0..SENDS {
-                let Some(transmit) = line.head(now, |len| sink.segments(len)) else { break };
+                let segments = |len| if singly { 1 } else { sink.segments(len) };
+                let Some(transmit) = line.head(now, segments) else { break };
                 match sink.send(transmit) {
                     Outcome::Sent => {
                         sent.add(transmit.count());
@@ -241,6 +243,10 @@ impl Node for Echo {
                     }
                     Outcome::Failed => self.counters.send_failed.add(transmit.count()),
                     Outcome::Busy => break,
+                    Outcome::Split => {
+                        singly = true;
+                        continue;
+                    }
                 }
                 let len = transmit.bytes.len();
                 if let Some(left) = line.drop_head(len) {

@@ -108,41 +108,37 @@ impl Port for LinuxPort {
     }
 
     fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
-        use io::ErrorKind::{InvalidInput, NetworkUnreachable};
-        let many = transmit.bytes.len() > transmit.stride;
-        match self.send_once(transmit) {
-            Ok(()) => Outcome::Sent,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Outcome::Busy,
-            // No segmented sends here after all (a device without them): one by one, now and from now on.
-            Err(_) if many => {
-                let mut outcome = Outcome::Failed;
-                for bytes in transmit.bytes.chunks(transmit.stride) {
-                    if self.send(Transmit { bytes, ..transmit }) == Outcome::Sent {
-                        outcome = Outcome::Sent;
-                    }
-                }
-                outcome
-            }
+        use io::ErrorKind::{ConnectionRefused, InvalidInput, NetworkUnreachable, WouldBlock};
+        let Err(error) = self.send_once(transmit) else { return Outcome::Sent };
+        let kind = error.kind();
+        if kind == WouldBlock {
+            return Outcome::Busy;
+        }
+        if transmit.bytes.len() > transmit.stride {
+            // A device without segmented sends, or something wrong with this client: singly it will show.
+            return Outcome::Split;
+        }
+        if kind == InvalidInput
+            && let Ok(state) = state_of(&self.socket)
+        {
+            // quinn-udp takes this for a system without segmented sends and does without from now on. But it was
+            // one packet's addresses, and all other clients would pay for them.
+            self.state = state;
+        }
+        let again = if transmit.from.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
+            // What was asked cannot be a source: a broadcast, or an address that is gone. The system chooses.
+            Transmit { from: None, ..transmit }
+        } else if is_passing(&error) {
             // An earlier datagram was refused, which says nothing about this one: the error is reported once only.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.refused += 1;
-                if self.send_once(transmit).is_ok() { Outcome::Sent } else { Outcome::Failed }
-            }
-            Err(error) => {
-                let kind = error.kind();
-                if kind == InvalidInput
-                    && let Ok(state) = state_of(&self.socket)
-                {
-                    // quinn-udp takes this for a system without segmented sends and does without from now on. But it was
-                    // one packet's addresses, and all other clients would pay for them.
-                    self.state = state;
-                }
-                if transmit.from.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
-                    // What was asked cannot be a source: a broadcast, or an address that is gone. The system chooses.
-                    return self.send(Transmit { from: None, ..transmit });
-                }
-                Outcome::Failed
-            }
+            self.refused += u64::from(kind == ConnectionRefused);
+            transmit
+        } else {
+            return Outcome::Failed;
+        };
+        match self.send_once(again) {
+            Ok(()) => Outcome::Sent,
+            Err(error) if error.kind() == WouldBlock => Outcome::Busy,
+            Err(_) => Outcome::Failed,
         }
     }
 
