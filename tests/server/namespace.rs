@@ -65,7 +65,7 @@ pub(crate) fn add_address(address: Ipv6Addr) {
 /// The kernel completes a new address in its own time, after it has acknowledged it. A socket connected before that never finds
 /// the way.
 fn await_route_to(address: Ipv6Addr) {
-    let address: String = address.octets().iter().map(|octet| format!("{octet:02x}")).collect();
+    let address = format!("{:032x}", u128::from(address));
     poll_until("a route to a new address", || {
         let routes = fs::read_to_string("/proc/net/ipv6_route").ok()?;
         // Destination, prefix length, ..., flags (the first bit is RTF_LOCAL), interface.
