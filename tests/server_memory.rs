@@ -24,7 +24,9 @@ fn fill(clients: &mut [Client], payload: usize) {
     let datagram = audio(1, payload);
     for _ in 0..PACKETS / CLIENTS {
         for few in clients.chunks_mut(10) {
-            few.iter().for_each(|client| client.send(&datagram));
+            for client in &*few {
+                client.send(&datagram);
+            }
             few[0].sync();
         }
     }

@@ -1,12 +1,15 @@
 //! Tests in a network of their own: nothing but a loopback interface, with an MTU as on a real path.
 
 use std::env;
+use std::fs;
 use std::io::Write;
 use std::net::Ipv6Addr;
 use std::process::Command;
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
+
+use super::poll_until;
 
 /// Set in the process that runs inside.
 const INSIDE: &str = "JAMJAM_TEST_NAMESPACE";
@@ -44,6 +47,9 @@ fn set_up_loopback(mtu: u32) {
     message.extend(1u32.to_ne_bytes());
     message.extend(attribute(4, &mtu.to_ne_bytes()));
     tell_the_kernel(16, &message);
+    if fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6").is_ok_and(|text| text.trim() == "0") {
+        await_route_to(Ipv6Addr::LOCALHOST);
+    }
 }
 
 /// `RTM_NEWADDR`: one more address on the loopback interface, usable at once.
@@ -53,6 +59,21 @@ pub(crate) fn add_address(address: Ipv6Addr) {
     message.extend(1u32.to_ne_bytes());
     message.extend(attribute(2, &address.octets()));
     tell_the_kernel(20, &message);
+    await_route_to(address);
+}
+
+/// The kernel completes a new address in its own time, after it has acknowledged it. A socket connected before that never finds
+/// the way.
+fn await_route_to(address: Ipv6Addr) {
+    let address = format!("{:032x}", u128::from(address));
+    poll_until("a route to a new address", || {
+        let routes = fs::read_to_string("/proc/net/ipv6_route").ok()?;
+        // Destination, prefix length, ..., flags (the first bit is RTF_LOCAL), interface.
+        let is_local = |line: &str| {
+            line.starts_with(&address) && line.split_whitespace().nth(8).is_some_and(|flags| flags.starts_with('8'))
+        };
+        routes.lines().any(is_local).then_some(())
+    });
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
