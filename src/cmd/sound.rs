@@ -197,7 +197,10 @@ impl SoundArgs {
             note("integers of more than 24 bits are rounded to 32-bit floats");
         }
         if format.channels != channels.count() {
-            note(&format!("{} channel(s) are mixed to {}", format.channels, channels.count()));
+            match format.channels {
+                1 => note("the one channel is sent twice, as stereo"),
+                many => note(&format!("{many} channels are mixed to {}", channels.count())),
+            }
         }
         if format.sample_rate != rate {
             note(&format!(
