@@ -1,6 +1,8 @@
 //! `send` with files as they should not be: what can be played is played with a word about the rest, what cannot is
 //! refused in one line before any packet leaves.
 
+#![cfg(unix)]
+
 mod client;
 
 use client::program::{run, run_args, run_with_input};
@@ -120,7 +122,7 @@ fn what_is_no_readable_file_is_said_in_one_line() {
 /// Takes the right to read away. False where this user may read everything.
 fn forbid(path: &std::path::Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
     std::fs::File::open(path).is_err()
 }
 

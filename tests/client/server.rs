@@ -139,7 +139,7 @@ struct Work {
 
 impl Work {
     fn serve(mut self, mut decide: impl FnMut(&Packet) -> Deed) {
-        let mut buffer = [0; 65_536];
+        let mut buffer = vec![0; 65_536];
         loop {
             let now = Instant::now();
             self.waiting.sort_by_key(|(due, ..)| *due);
