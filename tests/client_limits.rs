@@ -105,10 +105,10 @@ fn a_signal_ends_a_run_with_the_report_so_far_and_a_code_of_its_own() {
     at_once(cases, |(line, (signal, code, name), driver)| {
         let server = Server::faithful();
         let line = format!("{line} --to {} --driver {driver} --spin 0", server.to());
-        let child = program::command(line.split_whitespace()).spawn().unwrap();
+        let program = program::start_line(&line);
         server.wait_for(100);
-        program::signal(child.id(), signal);
-        let ended = program::end(child);
+        program.signal(signal);
+        let ended = program.end();
         assert_eq!(ended.code, code, "{line}: {ended:?}");
         let report = document::report(&ended);
         assert_eq!(report["interrupted"], name);
@@ -125,10 +125,10 @@ fn an_interrupted_wait_and_an_interrupted_silence_are_reported_too() {
     at_once([("--wait-for 1h", 0), ("", 1)], |(option, least)| {
         let server = Server::silent();
         let line = format!("probe {option} --count 0 --to {}", server.to());
-        let child = program::command(line.split_whitespace()).spawn().unwrap();
+        let program = program::start_line(&line);
         server.wait_for(3);
-        program::signal(child.id(), "INT");
-        let ended = program::end(child);
+        program.signal("INT");
+        let ended = program.end();
         assert_eq!(ended.code, 130, "{ended:?}");
         assert!(ended.stdout.lines().next().unwrap().contains("interrupted by SIGINT"), "{}", ended.stdout);
         assert!(ended.stdout.contains("FAILED: "), "{}", ended.stdout);
@@ -143,10 +143,10 @@ fn an_interrupted_recording_is_a_whole_file() {
     let server = Server::faithful();
     let line = format!("send --tone 440 --hold 0 --json --to {} --record", server.to());
     let mut command = program::command(line.split_whitespace());
-    let child = command.arg(&file).spawn().unwrap();
+    let program = program::start(command.arg(&file));
     server.wait_for(100);
-    program::signal(child.id(), "INT");
-    let ended = program::end(child);
+    program.signal("INT");
+    let ended = program.end();
     assert_eq!(ended.code, 130, "{ended:?}");
     let report = document::report(&ended);
     let recorded = Wav::read(&file).samples();

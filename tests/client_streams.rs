@@ -3,7 +3,7 @@
 mod client;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 
 use client::program::{self, Ended, run};
 use client::server::Server;
@@ -15,7 +15,7 @@ const ESCAPE: char = '\u{1b}';
 
 /// Runs with a variable set.
 fn run_with(name: &str, value: &str, line: &str) -> Ended {
-    program::end(program::command(line.split_whitespace()).env(name, value).spawn().unwrap())
+    program::start(program::command(line.split_whitespace()).env(name, value)).end()
 }
 
 #[test]
@@ -57,12 +57,10 @@ fn a_reader_that_has_read_enough_ends_the_run_quietly() {
     let server = Server::faithful();
     let endless = format!("probe --count 0 --interval 1 --json-lines --to {}", server.to());
     at_once([(PROBE, 0), (&endless, 130)], |(line, code)| {
-        let mut child = program::command(line.split_whitespace()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut first = String::new();
-        stdout.read_line(&mut first).unwrap();
+        let mut program = program::start_line(line);
+        let (first, stdout) = program.first_line();
         drop(stdout);
-        let ended = program::end(child);
+        let ended = program.end();
         assert_eq!((ended.code, ended.stderr.as_str()), (code, ""), "{line}");
         assert!(!first.is_empty());
     });
@@ -73,14 +71,14 @@ fn a_reader_that_has_read_enough_ends_the_run_quietly() {
 fn a_full_disk_is_said_and_a_full_standard_error_disturbs_nothing() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     for line in [PROBE.to_owned(), format!("{PROBE} --json"), format!("{PROBE} --json-lines")] {
-        let ended = program::end(program::command(line.split_whitespace()).stdout(full()).spawn().unwrap());
+        let ended = program::start(program::command(line.split_whitespace()).stdout(full())).end();
         assert_eq!(ended.code, 3, "{ended:?}");
         assert!(ended.stderr.starts_with("jamjam-dev: cannot write to standard output: "), "{}", ended.stderr);
     }
-    let ended = program::end(program::command(SEND.split_whitespace()).stderr(full()).spawn().unwrap());
+    let ended = program::start(program::command(SEND.split_whitespace()).stderr(full())).end();
     assert_eq!(ended.code, 0, "{ended:?}");
     let failing = "send --wav missing.wav --embedded";
-    let ended = program::end(program::command(failing.split_whitespace()).stderr(full()).spawn().unwrap());
+    let ended = program::start(program::command(failing.split_whitespace()).stderr(full())).end();
     assert_eq!(ended.code, 3, "{ended:?}");
 }
 
@@ -128,15 +126,13 @@ fn what_is_told_while_a_pipe_is_open_reaches_it_at_once() {
     // A line is there while the run goes on: it is not held back until some buffer is full.
     let server = Server::faithful();
     let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());
-    let mut child = program::command(line.split_whitespace()).spawn().unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut first = String::new();
-    stdout.read_line(&mut first).unwrap();
+    let mut program = program::start_line(&line);
+    let (first, mut stdout) = program.first_line();
     document::assert_valid(&serde_json::from_str(&first).unwrap());
-    assert!(child.try_wait().unwrap().is_none());
-    program::signal(child.id(), "INT");
+    assert!(program.is_running());
+    program.signal("INT");
+    assert_eq!(program.end().code, 130);
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
-    assert_eq!(program::end(child).code, 130);
     assert!(rest.lines().last().unwrap().starts_with(r#"{"type":"report""#), "{rest}");
 }

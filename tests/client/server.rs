@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::packet::{AUDIO, FEC, PONG, Packet};
 
 /// Nothing here takes as long.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What to do with a packet that has an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
