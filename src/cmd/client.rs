@@ -38,14 +38,14 @@ pub struct ClientArgs {
     embedded: bool,
 
     /// How long the embedded echo server holds AUDIO, in milliseconds or with a unit
-    #[arg(long, value_name = "MS", default_value_t = Millis(EMBEDDED_DELAY), requires = "embedded", help_heading = HEADING_TARGET)]
+    #[arg(long, value_name = "MS", default_value_t = Millis(EMBEDDED_DELAY), requires = "embedded", conflicts_with = "to", help_heading = HEADING_TARGET)]
     delay: Millis,
 
-    /// Wait up to this long for the first answer, and count nothing before it
+    /// Wait up to this long for the first answer, in seconds or with a unit, and count nothing before it
     #[arg(long, value_name = "TIME", help_heading = HEADING_TIME)]
     pub wait_for: Option<Seconds>,
 
-    /// How long to wait after the last expected return
+    /// How long to wait after the last expected return, in seconds or with a unit
     #[arg(long, value_name = "TIME", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIME)]
     pub timeout: Seconds,
 
@@ -57,7 +57,7 @@ pub struct ClientArgs {
     #[arg(long, value_name = "TIME", help_heading = HEADING_TIME)]
     pub hold: Option<Millis>,
 
-    /// Most packets that may be lost
+    /// Most packets that may be lost, such as 0.5%
     #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
     max_loss: Option<Percent>,
 
@@ -65,11 +65,11 @@ pub struct ClientArgs {
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
     max_p50: Option<Millis>,
 
-    /// Longest 99th percentile of the round trip
+    /// Longest 99th percentile of the round trip, likewise
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
     max_p99: Option<Millis>,
 
-    /// Highest mean jitter
+    /// Highest mean jitter, likewise
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
     max_jitter: Option<Millis>,
 
@@ -174,6 +174,10 @@ impl ClientArgs {
             progress.show(&live);
             if let Some(lines) = &mut lines {
                 lines.print_waiting(live.started());
+                if lines.nobody_reads() {
+                    // As in `| head`: a run that goes on for nobody would go on for ever with --count 0.
+                    stop.request(Reason::Interrupt);
+                }
             }
         }
         drop(progress);
@@ -228,17 +232,22 @@ impl ClientArgs {
     }
 }
 
+/// Writes a line at once.
+pub fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {
+    writeln!(out, "{line}").and_then(|()| out.flush())
+}
+
 /// Writes a line. Whoever has closed the pipe has read enough.
-pub fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
+    match write_line(out, line) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
     }
 }
 
-/// Says something to the person at the terminal.
+/// Says something to the person at the terminal. Where standard error cannot be written to, nobody is there to be told.
 pub fn note(text: &str) {
-    eprintln!("jamjam-dev: {text}");
+    let _ = writeln!(io::stderr(), "jamjam-dev: {text}");
 }
 
 #[cfg(test)]

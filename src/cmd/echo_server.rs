@@ -68,7 +68,7 @@ pub struct Args {
     verbose: bool,
 
     /// How log lines look
-    #[arg(long, value_enum, default_value_t, help_heading = HEADING_LOG)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING_LOG)]
     log_format: LogFormat,
 
     /// How often to log statistics, in seconds or with a unit; off for never

@@ -20,13 +20,14 @@ const LEAST_INTERVAL: Duration = Duration::from_micros(1);
 
 /// Measure round trip, loss, jitter and reordering to an echo server
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     /// Echo server to probe [default: 127.0.0.1:5000]
     #[arg(long, value_name = "HOST[:PORT]", help_heading = HEADING_TARGET)]
     to: Option<Target>,
 
     /// Packets to send; 0: until stopped
-    #[arg(long, value_name = "N", default_value_t = 100, help_heading = HEADING_PACKETS)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = 100, help_heading = HEADING_PACKETS)]
     count: u64,
 
     /// Time between two packets, in milliseconds or with a unit
@@ -42,11 +43,15 @@ pub struct Args {
     audio: bool,
 
     /// Payload bytes of an AUDIO packet, a multiple of 4
-    #[arg(long, value_name = "BYTES", default_value_t = 512, requires = "audio", help_heading = HEADING_PACKETS)]
+    #[arg(long, value_name = "BYTES", default_value_t = 512, requires = "audio", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
     size: usize,
 
     #[command(flatten)]
     client: ClientArgs,
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give a number of packets such as 100, or 0 to go on until stopped".to_owned())
 }
 
 impl Args {
