@@ -123,7 +123,7 @@ impl Args {
         while !running.ended_within(interval) {
             statistics.log();
         }
-        let (mut echo, result) = running.join();
+        let (echo, result) = running.join();
         echo.stop();
         statistics.log();
         result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;

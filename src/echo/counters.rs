@@ -4,7 +4,9 @@ use crate::stats::Count;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Every datagram that reaches the node ends in exactly one of the counts below, `sent` and the gauges apart.
+        /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `infos`, `ignored`,
+        /// the `dropped_` counts of what is no packet, and the `refused_` counts. What was received or answered is in
+        /// exactly one of `sent`, `answers`, `send_failed` and `dropped_at_stop`, or still waits.
         #[derive(Debug, Default)]
         pub struct Counters { $($(#[doc = $doc])+ pub $name: Count,)+ }
 
@@ -26,9 +28,9 @@ counters! {
     buffered,
     /// Memory charged for what waits, in bytes (a gauge).
     buffered_bytes,
-    /// KEEPALIVE packets received.
+    /// KEEPALIVE packets taken for an answer.
     keepalives,
-    /// LATENCY_PING packets received.
+    /// LATENCY_PING packets taken for an answer.
     pings,
     /// Answers to KEEPALIVE and LATENCY_PING sent.
     answers,
@@ -56,6 +58,6 @@ counters! {
     refused_memory,
     /// Packets that the system refused to send.
     send_failed,
-    /// AUDIO packets still waiting at the stop.
+    /// AUDIO packets and answers still waiting at the stop.
     dropped_at_stop,
 }

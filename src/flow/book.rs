@@ -1,6 +1,7 @@
 //! All that a client has sent and heard: a ledger a stream, and the terms they are kept on.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use super::answers;
 use super::ledger::{Came, Ledger};
 use super::live::Live;
 use super::observer::Observer;
-use super::opening;
 use super::run::StreamKind;
 use crate::node::{Outcome, Sink, Transmit};
 use crate::stats::{Pacing, Stream};
@@ -68,6 +68,8 @@ pub struct Book {
     pub(super) live: Arc<Live>,
     /// Datagrams that belong to no stream of the run.
     pub(super) stray: u64,
+    /// Sequence numbers of KEEPALIVE packets that count nowhere, nor do their answers.
+    pub(super) knocks: Range<u32>,
     pub(super) observer: Box<dyn Observer>,
 }
 
@@ -79,7 +81,7 @@ impl Book {
             ping: Ledger::new(StreamKind::Ping, 0, first_answer(Duration::ZERO)),
             keepalive: Ledger::new(StreamKind::Keepalive, 0, first_answer(Duration::ZERO)),
         };
-        Self { terms, ledgers, pacing: Pacing::default(), live: Arc::default(), stray: 0, observer }
+        Self { terms, ledgers, pacing: Pacing::default(), live: Arc::default(), stray: 0, knocks: 0..0, observer }
     }
 
     /// The sequence number that the next packet of a stream carries.
@@ -117,7 +119,7 @@ impl Book {
     /// Enters a datagram from the peer.
     pub(super) fn heard(&mut self, datagram: &[u8], at: Time) {
         let (kind, came) = match answers::read(datagram, at) {
-            Some((StreamKind::Keepalive, Some(came))) if opening::answers_a_knock(came.sequence) => return,
+            Some((StreamKind::Keepalive, Some(came))) if self.knocks.contains(&came.sequence) => return,
             Some((kind, came)) if self.ledgers.of(kind).is_used() => (kind, came),
             _ => {
                 self.stray += 1;

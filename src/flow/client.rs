@@ -93,7 +93,11 @@ impl<S: Script> Client<S> {
         run.answers_expected = terms.answers_expected;
         run.timeout_ns = nanos(terms.timeout);
         run.late_after_ns = terms.late_after.map(nanos);
-        run.wait = self.wait;
+        run.wait = self.wait.or_else(|| match &self.phase {
+            Phase::New => terms.wait_for.map(|_| Wait { waited_ns: 0, answered: false }),
+            Phase::Opening(opening) => Some(opening.wait(interrupted_at?, false)),
+            _ => None,
+        });
         let stream = close(audio);
         run.audio = self.script.audio().map(|audio| AudioRun { stream, hold_given_ns: terms.hold.map(nanos), ..audio });
         run.ping = Some(close(ping)).filter(|stream| used(stream) || terms.judged == StreamKind::Ping);
@@ -115,17 +119,17 @@ impl<S: Script> Node for Client<S> {
     fn on_datagram(&mut self, now: Time, batch: &[Datagram<'_>]) {
         let peer = self.book.terms.peer;
         for train in batch {
-            if train.from != peer {
-                self.book.stray += train.segments().count() as u64;
-                continue;
-            }
             for datagram in train.segments() {
-                if let Phase::Opening(opening) = &mut self.phase {
-                    // Whatever the peer sends, it is there; nothing of it counts yet.
-                    self.wait = Some(opening.answered(now));
-                    self.start(now);
-                } else {
-                    self.book.heard(datagram, train.at);
+                match &self.phase {
+                    // Whatever the peer sends, it is there; nothing that comes up to then counts.
+                    Phase::Opening(opening) if train.from == peer => {
+                        self.wait = Some(opening.wait(train.at, true));
+                        self.book.knocks = opening.knocks();
+                        self.start(now);
+                    }
+                    Phase::New | Phase::Opening(_) if self.book.terms.wait_for.is_some() => {}
+                    _ if train.from == peer => self.book.heard(datagram, train.at),
+                    _ => self.book.stray += 1,
                 }
             }
         }

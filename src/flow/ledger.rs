@@ -170,9 +170,9 @@ impl Ledger {
     /// Ends the book: what has not come back is lost or damaged; or, where the run was cut short at `interrupted`, still on
     /// its way if its time was not over.
     pub(super) fn close(mut self, interrupted: Option<(Time, Duration)>, observer: &mut dyn Observer) -> Stream {
-        let given_up_before = interrupted.map(|(at, timeout)| at.saturating_sub(self.patience(timeout)));
+        let cut_short = interrupted.map(|(at, timeout)| (at, self.patience(timeout)));
         while let Some(slot) = self.slots.front() {
-            let in_flight = given_up_before.is_some_and(|before| slot.left > before);
+            let in_flight = cut_short.is_some_and(|(at, patience)| at < slot.left + patience);
             self.settle_oldest(if in_flight { Fate::InFlight } else { Fate::Lost }, observer);
         }
         self.stream

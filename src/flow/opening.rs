@@ -1,6 +1,7 @@
 //! `--wait-for`: knocking until the other side answers, so that starting both at once is no race.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::run::Wait;
@@ -31,7 +32,7 @@ impl Opening {
     /// Sends a KEEPALIVE when it is time for one. The result when patience is at its end.
     pub(super) fn poll_transmit(&mut self, now: Time, peer: SocketAddr, sink: &mut dyn Sink) -> Option<Wait> {
         if now >= self.until {
-            return Some(Wait { waited_ns: nanos(now.since(self.since)), answered: false });
+            return Some(self.wait(now, false));
         }
         if now >= self.next {
             let knock = Header::new(Kind::Keepalive, self.sequence, 0).to_bytes();
@@ -43,18 +44,18 @@ impl Opening {
         None
     }
 
-    /// An answer has come.
-    pub(super) fn answered(&self, now: Time) -> Wait {
-        Wait { waited_ns: nanos(now.since(self.since)), answered: true }
+    /// How it went, as of `at`.
+    pub(super) fn wait(&self, at: Time, answered: bool) -> Wait {
+        Wait { waited_ns: nanos(at.since(self.since)), answered }
+    }
+
+    /// The sequence numbers of all knocks so far: what answers them counts nowhere.
+    pub(super) fn knocks(&self) -> Range<u32> {
+        FIRST_SEQUENCE..self.sequence
     }
 
     /// When to look again.
     pub(super) fn next_deadline(&self) -> Time {
         self.next.min(self.until)
     }
-}
-
-/// Whether a KEEPALIVE that came answers a knock, which counts nowhere.
-pub(super) fn answers_a_knock(sequence: u32) -> bool {
-    sequence >= FIRST_SEQUENCE
 }

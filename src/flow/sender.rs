@@ -34,22 +34,36 @@ pub struct Form {
     pub first_sequence: u32,
 }
 
+/// What a client sends besides audio, in the order in which it leaves.
+#[derive(Clone, Copy)]
+enum Sign {
+    Ping,
+    Keepalive,
+    /// Once, in the first second.
+    Info,
+}
+
 /// The script.
 pub struct Sending<S> {
     form: Form,
     source: S,
     audio: Schedule,
     signs: Schedule,
-    /// Signs of life sent.
+    /// Seconds for which every sign of life has left.
     ticks: u64,
+    /// Which one leaves next.
+    sign: Sign,
     /// Samples a channel sent.
     position: u64,
     /// The next datagram, made ready before it is due; empty if there is none yet.
     staged: Vec<u8>,
     staged_answer: u64,
-    ended: bool,
+    /// When it was known that no more audio comes: signs of life due later do not leave.
+    ended: Option<Time>,
     /// When to ask a source again that had nothing ready.
     retry: Option<Time>,
+    /// When the source last had nothing ready: what was due by then is starved, also packets behind the one asked for.
+    starved: Option<Time>,
     underruns: u64,
     largest_payload: usize,
 }
@@ -63,42 +77,45 @@ impl<S: Source> Sending<S> {
             audio: Schedule::of_samples(Time::ZERO, form.sample_rate),
             signs: Schedule::of_intervals(Time::ZERO, nanos(EVERY)),
             ticks: 0,
+            sign: Sign::Ping,
             position: 0,
             staged: Vec::new(),
             staged_answer: 0,
-            ended: false,
+            ended: None,
             retry: None,
+            starved: None,
             underruns: 0,
             largest_payload: 0,
         }
     }
 
     /// Makes the next datagram ready, so that at its time nothing is left but to send it.
-    fn stage(&mut self, book: &Book) -> Pull {
+    fn stage(&mut self, now: Time, book: &Book) -> Pull {
         let header = Header::new(Kind::Audio, book.next_sequence(StreamKind::Audio), self.position as u32);
         self.staged.clear();
         self.staged.extend_from_slice(&header.to_bytes());
         let pull = self.source.next(&mut self.staged);
         match pull {
             Pull::Frame => self.staged_answer = digest(&self.staged),
-            Pull::NotYet | Pull::End => self.staged.clear(),
+            Pull::NotYet => self.starved = Some(now),
+            Pull::End => self.ended = Some(now),
         }
-        self.ended |= pull == Pull::End;
+        if pull != Pull::Frame {
+            self.staged.clear();
+        }
         pull
     }
 
     fn send_audio(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Outcome {
         for _ in 0..SENDS {
             let due = self.audio.due(self.position);
-            if self.ended || due > now || self.retry.is_some_and(|retry| retry > now) {
+            if self.ended.is_some() || due > now || self.retry.is_some_and(|retry| retry > now) {
                 break;
             }
             if self.staged.is_empty() {
-                match self.stage(book) {
+                match self.stage(now, book) {
                     Pull::Frame => {}
                     Pull::NotYet => {
-                        // One packet is starved once, however often it is asked for.
-                        self.underruns += u64::from(self.retry.is_none());
                         self.retry = Some(now + RETRY);
                         break;
                     }
@@ -109,29 +126,42 @@ impl<S: Source> Sending<S> {
             if book.send(StreamKind::Audio, (due, now), &self.staged, self.staged_answer, sink) == Outcome::Busy {
                 return Outcome::Busy;
             }
+            self.underruns += u64::from(self.starved.is_some_and(|starved| due <= starved));
             let payload = self.staged.len() - HEADER_LEN;
             self.largest_payload = self.largest_payload.max(payload);
             self.position += (payload / (4 * usize::from(self.form.channels.max(1)))) as u64;
-            self.stage(book);
+            self.stage(now, book);
         }
         Outcome::Sent
     }
 
-    /// Sends what a client sends once a second, and once.
+    /// Sends what a client sends once a second, and once, in this order: a busy system delays it, none is left out.
     fn send_signs_of_life(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Outcome {
-        while self.signs.due(self.ticks) <= now {
+        while self.signs.due(self.ticks) <= self.ended.unwrap_or(now) {
             let times = (self.signs.due(self.ticks), now);
-            let ping = Ping { sent_time_us: now.as_micros(), sequence: book.next_sequence(StreamKind::Ping) };
-            if book.send(StreamKind::Ping, times, &ping.ping(), digest(&ping.to_bytes()), sink) == Outcome::Busy {
-                return Outcome::Busy;
+            let outcome = match self.sign {
+                Sign::Ping => {
+                    let ping = Ping { sent_time_us: now.as_micros(), sequence: book.next_sequence(StreamKind::Ping) };
+                    book.send(StreamKind::Ping, times, &ping.ping(), digest(&ping.to_bytes()), sink)
+                }
+                Sign::Keepalive => {
+                    let sequence = book.next_sequence(StreamKind::Keepalive);
+                    let keepalive = Header::new(Kind::Keepalive, sequence, 0).to_bytes();
+                    book.send(StreamKind::Keepalive, times, &keepalive, digest(&keepalive), sink)
+                }
+                Sign::Info => book.send_unentered(&self.info(), sink),
+            };
+            if outcome == Outcome::Busy {
+                return outcome;
             }
-            self.ticks += 1;
-            // The rest of the tick is lost when the system is busy just now; the next one comes in a second.
-            let keepalive = Header::new(Kind::Keepalive, book.next_sequence(StreamKind::Keepalive), 0).to_bytes();
-            book.send(StreamKind::Keepalive, times, &keepalive, digest(&keepalive), sink);
-            if self.ticks == 1 {
-                book.send_unentered(&self.info(), sink);
-            }
+            self.sign = match self.sign {
+                Sign::Ping => Sign::Keepalive,
+                Sign::Keepalive if self.ticks == 0 => Sign::Info,
+                Sign::Keepalive | Sign::Info => {
+                    self.ticks += 1;
+                    Sign::Ping
+                }
+            };
         }
         Outcome::Sent
     }
@@ -164,19 +194,18 @@ impl<S: Source> Script for Sending<S> {
     fn start(&mut self, now: Time, book: &Book) {
         self.audio = Schedule::of_samples(now, self.form.sample_rate);
         self.signs = Schedule::of_intervals(now, nanos(EVERY));
-        self.stage(book);
+        self.stage(now, book);
     }
 
     fn poll_transmit(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Step {
-        let ended = self.ended;
         if self.send_audio(now, book, sink) == Outcome::Busy {
             return Step::Busy;
         }
         // Even audio that ends with its first packet gets a ping.
-        if !ended && self.send_signs_of_life(now, book, sink) == Outcome::Busy {
+        if self.send_signs_of_life(now, book, sink) == Outcome::Busy {
             return Step::Busy;
         }
-        if self.ended {
+        if self.ended.is_some() {
             return Step::Done;
         }
         let audio = self.retry.unwrap_or(self.audio.due(self.position));

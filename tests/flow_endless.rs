@@ -1,0 +1,72 @@
+//! A run without end keeps its memory. A file of its own: it counts what the whole process allocates.
+
+use std::alloc::System;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jamjam_dev::flow::run::StreamKind;
+use jamjam_dev::flow::{Client, Probing, Questions, Terms};
+use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
+use jamjam_dev::time::Time;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Keeps the last datagram.
+struct Last(Vec<u8>);
+
+impl Sink for Last {
+    fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
+        self.0.clear();
+        self.0.extend_from_slice(transmit.bytes);
+        Outcome::Sent
+    }
+
+    fn segments(&self, _: usize) -> usize {
+        1
+    }
+}
+
+#[test]
+fn a_million_pings_take_the_memory_of_the_first_few_hundred_thousand() {
+    let peer = SocketAddr::from(([192, 0, 2, 2], 5_000));
+    let terms = Terms {
+        peer,
+        judged: StreamKind::Ping,
+        hold: None,
+        first_echo: Duration::from_secs(3),
+        timeout: Duration::from_secs(2),
+        late_after: None,
+        answers_expected: true,
+        wait_for: None,
+    };
+    let interval = Duration::from_millis(1);
+    let questions = Questions { kind: StreamKind::Ping, count: None, interval, size: 0 };
+    let mut node = Client::new(terms, Probing::new(questions), Box::new(()));
+    let mut sink = Last(Vec::with_capacity(64));
+    let mut ask = |n: u64| {
+        let now = Time::from_millis(n);
+        node.poll_transmit(now, &mut sink);
+        // Every fourth is lost; the others come back after 500 µs to 500.9 µs.
+        if !n.is_multiple_of(4) {
+            sink.0[1] = 6;
+            let at = now + Duration::from_nanos(500_000 + n % 10 * 100);
+            node.on_datagram(at, &[Datagram { from: peer, to: None, at, bytes: &sink.0, stride: 24 }]);
+        }
+    };
+    (0..300_000).for_each(&mut ask);
+    let region = Region::new(ALLOCATOR);
+    (300_000..1_000_000).for_each(&mut ask);
+    let change = region.change();
+    // Nothing is held that was not held before: what was allocated has been given back.
+    let more = change.bytes_allocated as i64 - change.bytes_deallocated as i64 + change.bytes_reallocated as i64;
+    assert!(more <= 0, "{more} bytes more after 700,000 pings");
+
+    let run = node.into_run("", Some(Time::from_millis(1_000_000)), &mut ());
+    let stream = run.ping.expect("pings");
+    assert_eq!((stream.sent, stream.returned), (1_000_000, 750_000));
+    // Pings that left after 997,999.5 ms still had time: 998,000, 998,004 … 999,996.
+    assert_eq!((stream.lost, stream.in_flight), (249_500, 500));
+    assert_eq!((stream.min_round_trip(), stream.round_trip.max()), (Some(500_000), Some(500_900)));
+}
