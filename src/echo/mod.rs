@@ -206,7 +206,8 @@ impl Node for Echo {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
-        for (line, sent) in [(&mut self.answers, &self.counters.answers), (&mut self.held, &self.counters.sent)] {
+        'lines: for (line, sent) in [(&mut self.answers, &self.counters.answers), (&mut self.held, &self.counters.sent)]
+        {
             let mut singly = false;
             for _ in 0..SENDS {
                 let segments = |len| if singly { 1 } else { sink.segments(len) };
@@ -217,7 +218,7 @@ impl Node for Echo {
                         log::echoed(&transmit);
                     }
                     Outcome::Failed => self.counters.send_failed.add(transmit.count()),
-                    Outcome::Busy => break,
+                    Outcome::Busy => break 'lines,
                     Outcome::Split => {
                         singly = true;
                         continue;
