@@ -1,4 +1,58 @@
-//! The house that `jamjam-dev` lives in.
+//! An echo server, a sender of real audio and a path probe for people who build and run jamjam.
+//!
+//! This page is the map of the house. A *room* is a module of this crate. Rooms lie on floors, and a room uses rooms
+//! of lower floors only, never a neighbour on its own; `tests/layers.rs` reads every path of every file and fails on
+//! an arrow that goes up or across.
+//!
+//! | floor | room | what is in it |
+//! | ---: | --- | --- |
+//! | 1 | [`time`] | a point in time, in nanoseconds since an origin that nothing depends on |
+//! | 2 | [`node`] | what every party to a UDP conversation is: a state machine with three calls |
+//! | 2 | [`units`] | quantities as people type them: `5ms`, `0.5%`, `64MiB`, `off` |
+//! | 3 | [`wire`] | the bytes of a jamjam packet |
+//! | 3 | [`audio`] | samples: WAV, tones, mixing, resampling, payloads |
+//! | 3 | [`stats`] | counts, percentiles, jitter, reordering, pacing, in fixed memory |
+//! | 4 | [`echo`] | the echo server as a node: delay line, budget, counters |
+//! | 4 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
+//! | 5 | [`report`] | from a run's facts to numbers, limits, a verdict, text and JSON |
+//! | 6 | [`io`] | **acts**: sockets, threads, clocks, files, the log, the progress bar |
+//! | 7 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
+//!
+//! Above them all is `main.rs`: it parses, listens for signals, runs one subcommand and exits.
+//!
+//! # Two rooms act, the rest is pure
+//!
+//! Only [`io`] and [`cmd`] touch sockets, clocks, files, threads, the environment or standard output. Everywhere else
+//! time comes in as an argument and a deadline goes out as a value, so that the same code runs under a socket and in
+//! a test of a simulated hour. Pure rooms may read and write through `std::io`'s traits and raise `tracing` events.
+//! `clap` and `anyhow` stop at the door: only [`cmd`] and `main.rs` know of flags.
+//!
+//! # How a packet walks through `echo-server`
+//!
+//! 1. [`cmd::echo_server`] turns options into an [`echo::Config`], binds the socket ([`io::udp::bind`]) and gives both to
+//!    [`io::udp::spawn`], which runs the one loop there is on a thread of its own.
+//! 2. The loop reads a batch, with the kernel's receive stamps, and hands it to [`echo::Echo`] by
+//!    [`node::Node::on_datagram`].
+//! 3. [`wire::parse`] says what each datagram is. AUDIO is charged to the budget and put into the delay line, due at its
+//!    stamp plus the delay; KEEPALIVE and LATENCY_PING go into a second line, due at once; the rest is counted.
+//! 4. The loop sleeps until [`node::Node::next_deadline`], a little less, and watches the clock for what is left.
+//! 5. [`node::Node::poll_transmit`] hands what is due to the loop's [`node::Sink`]: neighbours of one client as one
+//!    segmented send, straight from the line's memory, from the address that was asked.
+//! 6. Meanwhile the main thread reads the [`echo::Counters`] and logs them, until [`io::stop::Stop`] is requested.
+//!
+//! # How audio walks through `send`
+//!
+//! 1. [`cmd::send`] opens the WAV file ([`audio::wav`]); [`audio::playback`] mixes, resamples and cuts it into payloads.
+//! 2. [`io::feed`] does that ahead of time, on a thread of its own, into a bounded queue: a [`flow::Source`].
+//! 3. [`flow::Sender`] is a node. The packet after this one is made ready before it is due; [`flow::Schedule`] tells when
+//!    that is, from the start and the sample rate alone. The same loop as above runs it.
+//! 4. Each packet that leaves is entered in a ledger with its time and a digest of what should come back. What comes is
+//!    matched by sequence, compared, and counted in [`stats`] as it happens; an [`flow::Observer`] is told each fact
+//!    ([`io::record`] writes it into a WAV file, [`cmd::lines`] prints it).
+//! 5. The node has no deadline any more when everything is back or nothing can be expected: the loop ends.
+//! 6. [`flow::run::Run`] is the raw result. [`report::Report`] judges it against the limits, [`report::text`] or
+//!    [`report::json`] prints it, and its verdict becomes the exit code.
+
 pub mod audio;
 pub mod cmd;
 pub mod echo;

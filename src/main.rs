@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use jamjam_dev::cmd::client::note;
 use jamjam_dev::cmd::{Cli, Failure};
 use jamjam_dev::io::stop::{Reason, Stop};
 
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
-            eprintln!("jamjam-dev: {error:#}");
+            note(&format!("{error:#}"));
             code.into()
         }
     }

@@ -62,6 +62,8 @@ pub enum Outcome {
     Sent,
     /// The system has no room just now: keep it and offer it again when asked next.
     Busy,
+    /// The system does not take several datagrams as one: offer them singly. Never said of a single one.
+    Split,
     /// The system refused it for good (no route, not permitted): count it and go on.
     Failed,
 }

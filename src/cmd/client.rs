@@ -10,7 +10,7 @@ use super::Failure;
 use super::args::{Colour, Driver, Millis, Percent, Seconds, Size};
 use super::lines::LinePrinter;
 use super::target::Target;
-use crate::echo::{Config, Echo};
+use crate::echo::{Config, DEFAULT_DELAY, Echo};
 use crate::flow::run::{Run, Signal};
 use crate::flow::{Client, Observer, Script};
 use crate::io::progress::Progress;
@@ -38,14 +38,14 @@ pub struct ClientArgs {
     embedded: bool,
 
     /// How long the embedded echo server holds AUDIO, in milliseconds or with a unit
-    #[arg(long, value_name = "MS", default_value_t = Millis(EMBEDDED_DELAY), requires = "embedded", help_heading = HEADING_TARGET)]
+    #[arg(long, value_name = "MS", default_value_t = Millis(EMBEDDED_DELAY), requires = "embedded", conflicts_with = "to", help_heading = HEADING_TARGET)]
     delay: Millis,
 
-    /// Wait up to this long for the first answer, and count nothing before it
+    /// Wait up to this long for the first answer, in seconds or with a unit, and count nothing before it
     #[arg(long, value_name = "TIME", help_heading = HEADING_TIME)]
     pub wait_for: Option<Seconds>,
 
-    /// How long to wait after the last expected return
+    /// How long to wait after the last expected return, in seconds or with a unit
     #[arg(long, value_name = "TIME", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIME)]
     pub timeout: Seconds,
 
@@ -57,7 +57,7 @@ pub struct ClientArgs {
     #[arg(long, value_name = "TIME", help_heading = HEADING_TIME)]
     pub hold: Option<Millis>,
 
-    /// Most packets that may be lost
+    /// Most packets that may be lost, such as 0.5%
     #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
     max_loss: Option<Percent>,
 
@@ -65,11 +65,11 @@ pub struct ClientArgs {
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
     max_p50: Option<Millis>,
 
-    /// Longest 99th percentile of the round trip
+    /// Longest 99th percentile of the round trip, likewise
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
     max_p99: Option<Millis>,
 
-    /// Highest mean jitter
+    /// Highest mean jitter, likewise
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
     max_jitter: Option<Millis>,
 
@@ -114,8 +114,17 @@ impl ClientArgs {
             return Err(Failure::usage("no target: give --to HOST[:PORT], or --embedded to try it without one"));
         };
         let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
-        let address = reach::first_that_answers(&candidates);
-        Ok(Peer { address, name: target.to_string(), bound: self.open(address)?, embedded: None })
+        let bound = self.open(reach::first_that_answers(&candidates))?;
+        // Who answers is whom the system connected to: for 0.0.0.0 that is this machine by its loopback address.
+        let address =
+            bound.socket.peer_addr().context("cannot tell the target's address").map_err(Failure::unusable)?;
+        Ok(Peer { address, name: target.to_string(), bound, embedded: None })
+    }
+
+    /// How long the first AUDIO may be held, as far as anybody knows before it comes back.
+    pub fn first_echo(&self) -> Duration {
+        let embedded = self.embedded.then_some(self.delay);
+        self.hold.or(embedded).map_or(DEFAULT_DELAY, |Millis(hold)| hold)
     }
 
     fn open(&self, address: SocketAddr) -> Result<Bound, Failure> {
@@ -165,6 +174,10 @@ impl ClientArgs {
             progress.show(&live);
             if let Some(lines) = &mut lines {
                 lines.print_waiting(live.started());
+                if lines.nobody_reads() {
+                    // As in `| head`: a run that goes on for nobody would go on for ever with --count 0.
+                    stop.request(Reason::Interrupt);
+                }
             }
         }
         drop(progress);
@@ -219,15 +232,57 @@ impl ClientArgs {
     }
 }
 
+/// Writes a line at once.
+pub fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {
+    writeln!(out, "{line}").and_then(|()| out.flush())
+}
+
 /// Writes a line. Whoever has closed the pipe has read enough.
-pub fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
+    match write_line(out, line) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
     }
 }
 
-/// Says something to the person at the terminal.
+/// Says something to the person at the terminal. Where standard error cannot be written to, nobody is there to be told.
 pub fn note(text: &str) {
-    eprintln!("jamjam-dev: {text}");
+    let _ = writeln!(io::stderr(), "jamjam-dev: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Options {
+        /// As `send` and `probe` have it.
+        #[arg(long)]
+        to: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    }
+
+    fn options(words: &[&str]) -> ClientArgs {
+        Options::parse_from(["x"].iter().chain(words)).client
+    }
+
+    #[test]
+    fn the_first_echo_is_expected_after_the_hold_as_far_as_it_is_known() {
+        assert_eq!(options(&[]).first_echo(), Duration::from_secs(3));
+        assert_eq!(options(&["--hold", "40"]).first_echo(), Duration::from_millis(40));
+        assert_eq!(options(&["--embedded"]).first_echo(), Duration::from_millis(100));
+        assert_eq!(options(&["--embedded", "--delay", "10s"]).first_echo(), Duration::from_secs(10));
+        assert_eq!(options(&["--embedded", "--delay", "10s", "--hold", "9s"]).first_echo(), Duration::from_secs(9));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_target_of_all_addresses_is_known_by_the_one_that_answers() {
+        let target = Target { host: "0.0.0.0".to_owned(), port: 5_000 };
+        let Ok(peer) = options(&[]).connect(Some(&target)) else { panic!("a socket to this machine") };
+        assert_eq!(peer.address, SocketAddr::from(([127, 0, 0, 1], 5_000)));
+    }
 }

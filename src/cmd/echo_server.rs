@@ -68,7 +68,7 @@ pub struct Args {
     verbose: bool,
 
     /// How log lines look
-    #[arg(long, value_enum, default_value_t, help_heading = HEADING_LOG)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING_LOG)]
     log_format: LogFormat,
 
     /// How often to log statistics, in seconds or with a unit; off for never
@@ -123,7 +123,7 @@ impl Args {
         while !running.ended_within(interval) {
             statistics.log();
         }
-        let (mut echo, result) = running.join();
+        let (echo, result) = running.join();
         echo.stop();
         statistics.log();
         result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;

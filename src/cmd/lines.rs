@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
-use super::client::print;
+use super::client::write_line;
 use crate::flow::run::StreamKind;
 use crate::flow::{Fact, Fate, Observer};
 use crate::report::json;
@@ -42,13 +42,17 @@ pub struct LinePrinter {
     notes: Receiver<Note>,
     dropped: Arc<Count>,
     started: Time,
+    nobody_reads: bool,
 }
 
 /// The two ends.
 pub fn channel() -> (LineQueue, LinePrinter) {
     let (queue, notes) = mpsc::sync_channel(QUEUE);
     let dropped = Arc::<Count>::default();
-    (LineQueue { queue, dropped: Arc::clone(&dropped) }, LinePrinter { notes, dropped, started: Time::ZERO })
+    (
+        LineQueue { queue, dropped: Arc::clone(&dropped) },
+        LinePrinter { notes, dropped, started: Time::ZERO, nobody_reads: false },
+    )
 }
 
 impl Observer for LineQueue {
@@ -68,18 +72,25 @@ impl LinePrinter {
         }
     }
 
+    /// Whether whatever read standard output has closed it.
+    pub fn nobody_reads(&self) -> bool {
+        self.nobody_reads
+    }
+
     /// Facts that were not printed because standard output did not keep up.
     pub fn dropped(&self) -> u64 {
         self.dropped.get()
     }
 
-    fn print(&self, note: Note) {
+    fn print(&mut self, note: Note) {
         let Note { stream, sequence, sent, came, fate } = note;
         let since = |time: Time| time.signed_since(self.started);
         let packet = Packet::new(stream, sequence, since(sent), came.map(since), fate);
         // A line that cannot be written is lost; the report at the end says whether standard output works.
-        if let Ok(line) = json::line(&Line::Packet(packet)) {
-            let _ = print(&mut io::stdout().lock(), line.trim_end());
+        if let Ok(line) = json::line(&Line::Packet(packet))
+            && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
+        {
+            self.nobody_reads |= error.kind() == io::ErrorKind::BrokenPipe;
         }
     }
 }

@@ -22,8 +22,8 @@ use args::Colour;
 #[command(name = "jamjam-dev", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Try it without any other machine: jamjam-dev send --tone 440 --duration 2s --embedded")]
 pub struct Cli {
-    /// When to use colours and bars; NO_COLOR is respected
-    #[arg(long, value_enum, default_value_t, global = true, value_name = "WHEN")]
+    /// When to use colours; NO_COLOR is respected
+    #[arg(long, alias = "color", value_enum, default_value_t, global = true, value_name = "WHEN")]
     colour: Colour,
     #[command(subcommand)]
     command: Command,

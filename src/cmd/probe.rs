@@ -7,7 +7,6 @@ use super::args::{Colour, Millis};
 use super::client::ClientArgs;
 use super::lines;
 use super::target::Target;
-use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::StreamKind;
 use crate::flow::{Client, Observer, Probing, Questions, Terms};
 use crate::io::stop::Stop;
@@ -16,15 +15,19 @@ use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_DATAGRAM};
 const HEADING_TARGET: &str = "Target";
 const HEADING_PACKETS: &str = "Packets";
 
+/// No machine sends more often.
+const LEAST_INTERVAL: Duration = Duration::from_micros(1);
+
 /// Measure round trip, loss, jitter and reordering to an echo server
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     /// Echo server to probe [default: 127.0.0.1:5000]
     #[arg(long, value_name = "HOST[:PORT]", help_heading = HEADING_TARGET)]
     to: Option<Target>,
 
     /// Packets to send; 0: until stopped
-    #[arg(long, value_name = "N", default_value_t = 100, help_heading = HEADING_PACKETS)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = 100, help_heading = HEADING_PACKETS)]
     count: u64,
 
     /// Time between two packets, in milliseconds or with a unit
@@ -40,11 +43,15 @@ pub struct Args {
     audio: bool,
 
     /// Payload bytes of an AUDIO packet, a multiple of 4
-    #[arg(long, value_name = "BYTES", default_value_t = 512, requires = "audio", help_heading = HEADING_PACKETS)]
+    #[arg(long, value_name = "BYTES", default_value_t = 512, requires = "audio", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
     size: usize,
 
     #[command(flatten)]
     client: ClientArgs,
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give a number of packets such as 100, or 0 to go on until stopped".to_owned())
 }
 
 impl Args {
@@ -55,8 +62,8 @@ impl Args {
             (_, true) => StreamKind::Audio,
             _ => StreamKind::Ping,
         };
-        if self.interval.0.is_zero() {
-            return Err(Failure::usage("--interval 0 would send as fast as this machine can; the least is 1us"));
+        if self.interval.0 < LEAST_INTERVAL {
+            return Err(Failure::usage("--interval: that is as fast as this machine can send; the least is 1us"));
         }
         if !self.size.is_multiple_of(4) || self.size > MAX_DATAGRAM - HEADER_LEN {
             return Err(Failure::usage(format!(
@@ -73,7 +80,7 @@ impl Args {
             judged: kind,
             // There are no pings beside AUDIO to tell the hold by.
             hold: (kind == StreamKind::Audio).then(|| hold.unwrap_or_default()),
-            first_echo: hold.unwrap_or(DEFAULT_DELAY),
+            first_echo: self.client.first_echo(),
             timeout: self.client.timeout.0,
             late_after: self.client.late_after.map(|Millis(late)| late),
             answers_expected: true,

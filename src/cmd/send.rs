@@ -11,7 +11,6 @@ use super::lines::{self, LineQueue};
 use super::sound::{Sound, SoundArgs};
 use super::target::Target;
 use crate::audio::pcm_out::SampleFormat;
-use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::StreamKind;
 use crate::flow::{Client, Fact, Form, Observer, Sending, Terms};
 use crate::io::feed;
@@ -27,6 +26,7 @@ const UNFRAGMENTED: usize = 1_500 - 20 - 8;
 
 /// Send a WAV file or a tone as paced AUDIO packets, and judge what comes back
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     /// Echo server or client to send to
     #[arg(long, value_name = "HOST[:PORT]", help_heading = HEADING_TARGET, required_unless_present = "embedded")]
@@ -74,10 +74,17 @@ impl Args {
                  --frame avoids it"
             ));
         }
+        let (feed, feeder) = feed::start(playback).context("cannot start a thread").map_err(Failure::unusable)?;
+        if feed.is_empty() {
+            drop(feed);
+            return Err(Failure::unusable(match feeder.join() {
+                Err(error) => anyhow!("cannot read {}: {error}", self.sound.name()),
+                Ok(_) => anyhow!("nothing to send: {} holds no sound", self.sound.name()),
+            }));
+        }
         let peer = self.client.connect(self.to.as_ref())?;
         let (recorder, recording) = self.start_recording(form)?;
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
-        let (feed, feeder) = feed::start(playback).context("cannot start a thread").map_err(Failure::unusable)?;
 
         let observer = Box::new(Watchers { recorder, queue });
         let client = Client::new(self.terms(&peer), Sending::new(form, feed), observer);
@@ -110,7 +117,7 @@ impl Args {
             peer: peer.address,
             judged: StreamKind::Audio,
             hold,
-            first_echo: hold.unwrap_or(DEFAULT_DELAY),
+            first_echo: self.client.first_echo(),
             timeout: self.client.timeout.0,
             late_after: self.client.late_after.map(|Millis(late)| late),
             answers_expected: !self.no_echo,
@@ -120,6 +127,9 @@ impl Args {
 
     fn start_recording(&self, form: Form) -> Result<(Option<Recorder>, Option<Recording>), Failure> {
         let Some(path) = &self.record else { return Ok((None, None)) };
+        if self.sound.reads(path) {
+            return Err(Failure::usage("--record: this is the file that is sent; recording would destroy it"));
+        }
         let format = match self.record_format {
             RecordFormat::F32 => SampleFormat::F32,
             RecordFormat::S16 => SampleFormat::S16,

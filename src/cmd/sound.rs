@@ -34,15 +34,15 @@ pub struct SoundArgs {
     wav: Option<PathBuf>,
 
     /// Send a sine tone of this frequency instead of a file
-    #[arg(long, value_name = "HZ", conflicts_with = "wav", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "HZ", value_parser = hertz, conflicts_with = "wav", help_heading = HEADING_AUDIO)]
     tone: Option<f64>,
 
-    /// Stop after this much audio
+    /// Stop after this much audio, in seconds or with a unit
     #[arg(long, value_name = "TIME", help_heading = HEADING_AUDIO)]
     duration: Option<Seconds>,
 
     /// Play the file this often, or forever
-    #[arg(long, value_name = "N|forever", default_value = "1", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "N|forever", default_value = "1", conflicts_with = "tone", help_heading = HEADING_AUDIO)]
     repeat: Repeat,
 
     /// Samples a channel and packet, or milliseconds (2.5ms)
@@ -54,7 +54,7 @@ pub struct SoundArgs {
     channels: Option<u16>,
 
     /// Whether to bring the file to 48 kHz or send it at its own rate
-    #[arg(long, value_name = "RATE", value_enum, default_value_t, help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "RATE", value_enum, default_value_t, conflicts_with = "tone", help_heading = HEADING_AUDIO)]
     resample: Resample,
 
     /// Sequence number of the first AUDIO packet
@@ -104,7 +104,9 @@ impl FromStr for Frame {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
             Ok(samples) => Ok(Self::Samples(samples)),
-            Err(_) => units::parse_duration(text, Unit::Millis).map(Self::Time).map_err(|error| error.to_string()),
+            Err(_) => units::parse_duration(text, Unit::Millis)
+                .map(Self::Time)
+                .map_err(|_| "give samples, such as 128, or a time, such as 2.5ms".to_owned()),
         }
     }
 }
@@ -121,7 +123,8 @@ impl Frame {
         let most = ((MAX_DATAGRAM - HEADER_LEN) / (4 * usize::from(channels))) as u64;
         if samples == 0 || samples > most {
             return Err(Failure::usage(format!(
-                "--frame: a packet of {samples} samples; 1 to {most} fit a datagram with {channels} channel(s)"
+                "--frame: a packet of {samples} samples; with {} 1 to {most} fit a datagram",
+                if channels == 1 { "1 channel" } else { "2 channels" }
             )));
         }
         Ok(samples as u32)
@@ -149,6 +152,12 @@ impl SoundArgs {
             (None, Some(hz)) => self.open_tone(hz),
             (None, None) => Err(Failure::usage("nothing to send: give --wav FILE or --tone HZ")),
         }
+    }
+
+    /// Whether `path` is the file that is read, by whatever name.
+    pub fn reads(&self, path: &Path) -> bool {
+        let real = |path: &Path| path.canonicalize().ok();
+        self.wav.as_deref().and_then(real).is_some_and(|wav| real(path) == Some(wav))
     }
 
     /// What is played, as messages call it.
@@ -188,7 +197,10 @@ impl SoundArgs {
             note("integers of more than 24 bits are rounded to 32-bit floats");
         }
         if format.channels != channels.count() {
-            note(&format!("{} channel(s) are mixed to {}", format.channels, channels.count()));
+            match format.channels {
+                1 => note("the one channel is sent twice, as stereo"),
+                many => note(&format!("{many} channels are mixed to {}", channels.count())),
+            }
         }
         if format.sample_rate != rate {
             note(&format!(
@@ -225,9 +237,6 @@ impl SoundArgs {
     }
 
     fn open_tone(&self, hz: f64) -> Result<Sound, Failure> {
-        if !(hz > 0.0 && hz <= f64::from(RATE) / 2.0) {
-            return Err(Failure::usage(format!("--tone {hz}: a tone is more than 0 and at most {} Hz", RATE / 2)));
-        }
         let channels = if self.channels == Some(2) { Channels::Stereo } else { Channels::Mono };
         let tone = Tone::new(hz, RATE, channels.count(), TONE_AMPLITUDE);
         self.play(Input::Tone(tone), (RATE, channels.count()), RATE, channels, None)
@@ -246,6 +255,9 @@ impl SoundArgs {
         let most_samples = self.duration.map(|Seconds(time)| {
             u64::try_from(u128::from(rate) * u128::from(nanos(time)) / 1_000_000_000).unwrap_or(u64::MAX)
         });
+        if most_samples == Some(0) {
+            return Err(Failure::usage("--duration: nothing to send, not one sample is as short as that"));
+        }
         let shape =
             Shape { input_rate, input_channels, rate, channels, frame_samples: frame_samples as usize, most_samples };
         let playback =
@@ -256,6 +268,16 @@ impl SoundArgs {
         let packets = samples.map(|samples| samples.div_ceil(u64::from(frame_samples)));
         Ok(Sound { playback, form, packets })
     }
+}
+
+/// Reads the frequency of a tone that can be sent.
+fn hertz(text: &str) -> Result<f64, String> {
+    let highest = RATE / 2;
+    let audible = |hz: &f64| *hz > 0.0 && *hz <= f64::from(highest);
+    text.parse()
+        .ok()
+        .filter(audible)
+        .ok_or_else(|| format!("give a frequency above 0 and up to {highest} Hz, such as 440"))
 }
 
 fn open(path: &Path) -> Result<Reader, Failure> {

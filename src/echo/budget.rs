@@ -2,6 +2,7 @@
 //! alone.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 /// What a waiting datagram is charged beyond its own bytes: at least what its bookkeeping really costs.
@@ -23,20 +24,24 @@ impl Default for Limits {
     }
 }
 
-/// Which cap refused a datagram.
+/// Why a datagram may not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// The cap for all.
+    /// The cap for all is reached.
     Total,
-    /// The cap for one client.
+    /// The cap for one client is reached.
     Client,
+    /// The system has no memory.
+    Memory,
 }
 
 /// The account of what waits.
 pub(super) struct Budget {
     limits: Limits,
     total: u64,
-    clients: HashMap<SocketAddr, u64>,
+    /// What each client is charged, by a digest of its address: an entry of 17 bytes, so that a crowd of clients with a
+    /// packet each stays within what is charged. Two clients of one digest, which nobody has ever seen, would share a cap.
+    clients: HashMap<u64, u64>,
 }
 
 impl Budget {
@@ -49,19 +54,15 @@ impl Budget {
         self.total
     }
 
-    /// Nothing waits any more.
-    pub(super) fn clear(&mut self) {
-        self.total = 0;
-        self.clients = HashMap::new();
-    }
-
     /// Charges as many of the `stride`-byte datagrams in `len` bytes as the caps allow. Returns how many of those bytes may
     /// wait, and which cap refused the rest.
     pub(super) fn admit(&mut self, peer: SocketAddr, len: usize, stride: usize) -> (usize, Option<Refused>) {
-        let held = self.clients.get(&peer).copied().unwrap_or(0);
+        let client = digest(peer);
+        let held = self.clients.get(&client).copied().unwrap_or(0);
         let room = |cap: Option<u64>, held: u64| cap.map_or(u64::MAX, |cap| cap.saturating_sub(held));
-        let (total, client) = (room(self.limits.total, self.total), room(self.limits.per_client, held));
-        let (room, refused) = if client < total { (client, Refused::Client) } else { (total, Refused::Total) };
+        let (in_all, for_client) = (room(self.limits.total, self.total), room(self.limits.per_client, held));
+        let (room, refused) =
+            if for_client < in_all { (for_client, Refused::Client) } else { (in_all, Refused::Total) };
         let (admitted, refused) = if cost(len, len.div_ceil(stride)) <= room {
             (len, None)
         } else {
@@ -70,7 +71,7 @@ impl Budget {
         if admitted > 0 {
             let cost = cost(admitted, admitted.div_ceil(stride));
             self.total += cost;
-            *self.clients.entry(peer).or_default() += cost;
+            *self.clients.entry(client).or_default() += cost;
         }
         (admitted, refused)
     }
@@ -79,10 +80,11 @@ impl Budget {
     pub(super) fn give_back(&mut self, peer: SocketAddr, bytes: usize, packets: usize) {
         let cost = cost(bytes, packets);
         self.total -= cost;
-        if let Some(held) = self.clients.get_mut(&peer) {
+        let client = digest(peer);
+        if let Some(held) = self.clients.get_mut(&client) {
             *held -= cost;
             if *held == 0 {
-                self.clients.remove(&peer);
+                self.clients.remove(&client);
                 // A crowd that has left takes its table along.
                 if self.clients.is_empty() && self.clients.capacity() > 1024 {
                     self.clients = HashMap::new();
@@ -90,6 +92,12 @@ impl Budget {
             }
         }
     }
+}
+
+fn digest(peer: SocketAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    peer.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn cost(bytes: usize, packets: usize) -> u64 {

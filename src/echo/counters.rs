@@ -48,10 +48,12 @@ counters! {
     dropped_payload,
     /// Datagrams from source port 0, to which nothing can be returned.
     dropped_port_zero,
-    /// Packets refused because the delay line held its cap for all clients.
+    /// AUDIO packets refused because the delay line held its cap for all clients.
     refused_buffer,
-    /// Packets refused because their client held its cap.
+    /// AUDIO packets refused because their client held its cap.
     refused_client,
+    /// KEEPALIVE and LATENCY_PING packets refused because the system takes no more answers.
+    refused_answers,
     /// Packets refused because the system had no memory.
     refused_memory,
     /// Packets that the system refused to send.

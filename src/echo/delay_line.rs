@@ -3,9 +3,7 @@
 //! A waiting packet costs its own bytes and [`RECORD`] more. Neighbours of one client that are due together lie side
 //! by side and leave as one segmented send, without a copy.
 
-use std::io;
-use std::net::SocketAddr;
-
+use super::budget::{Budget, Limits, Refused};
 use super::byte_fifo::ByteFifo;
 use super::route::{ROUTE_LEN, Route};
 use crate::node::Transmit;
@@ -49,19 +47,18 @@ impl Entry {
     }
 }
 
-/// What [`DelayLine::drop_head`] let go, for whoever keeps account.
-pub(super) struct Left {
-    /// Whose packets they were.
-    pub(super) peer: SocketAddr,
-    /// How many.
-    pub(super) packets: usize,
-    /// Their bytes.
-    pub(super) bytes: usize,
+/// What became of the datagrams that [`DelayLine::push`] was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pushed {
+    /// How many wait now: the first ones.
+    pub(super) admitted: usize,
+    /// How many of the last ones may not, and why.
+    pub(super) refused: Option<(Refused, usize)>,
 }
 
 /// The line itself.
-#[derive(Default)]
 pub(super) struct DelayLine {
+    budget: Budget,
     entries: ByteFifo,
     bytes: ByteFifo,
     packets: usize,
@@ -71,6 +68,17 @@ pub(super) struct DelayLine {
 }
 
 impl DelayLine {
+    /// An empty line that keeps to `limits`.
+    pub(super) fn new(limits: Limits) -> Self {
+        let (entries, bytes) = (ByteFifo::default(), ByteFifo::default());
+        Self { budget: Budget::new(limits), entries, bytes, packets: 0, head: None, newest_due: Time::ZERO }
+    }
+
+    /// Memory charged for what waits, in bytes.
+    pub(super) fn charged(&self) -> u64 {
+        self.budget.held()
+    }
+
     /// Datagrams waiting.
     pub(super) fn packets(&self) -> usize {
         self.packets
@@ -81,22 +89,30 @@ impl DelayLine {
         self.head.map(|entry| entry.due)
     }
 
-    /// Appends one or more datagrams of one client, none of them empty. A `due` before that of the last entry is
-    /// raised to it: stamps of two receive queues may cross, the order of arrival may not. Fails when the system has
-    /// no memory left; then nothing is appended.
-    pub(super) fn push(&mut self, due: Time, route: Route, bytes: &[u8], stride: usize) -> io::Result<()> {
-        self.bytes.reserve(bytes.len())?;
-        self.entries.reserve(RECORD)?;
+    /// Appends one or more datagrams of one client, none of them empty, as far as the limits allow. A `due` before that of
+    /// the last entry is raised to it: stamps of two receive queues may cross, the order of arrival may not.
+    pub(super) fn push(&mut self, due: Time, route: Route, bytes: &[u8], stride: usize) -> Pushed {
+        let given = bytes.len().div_ceil(stride);
+        let (len, refused) = self.budget.admit(route.peer, bytes.len(), stride);
+        let admitted = len.div_ceil(stride);
+        let pushed = Pushed { admitted, refused: refused.map(|reason| (reason, given - admitted)) };
+        if len == 0 {
+            return pushed;
+        }
+        if self.bytes.reserve(len).and_then(|()| self.entries.reserve(RECORD)).is_err() {
+            self.budget.give_back(route.peer, len, admitted);
+            return Pushed { admitted: 0, refused: Some((Refused::Memory, given)) };
+        }
         let due = if self.head.is_some() { due.max(self.newest_due) } else { due };
-        let entry = Entry { due, len: bytes.len(), stride, route };
-        self.bytes.push(bytes);
+        let entry = Entry { due, len, stride, route };
+        self.bytes.push(&bytes[..len]);
         match self.head {
             None => self.head = Some(entry),
             Some(_) => self.entries.push(&entry.to_bytes()),
         }
         self.newest_due = due;
-        self.packets += entry.count(entry.len);
-        Ok(())
+        self.packets += admitted;
+        pushed
     }
 
     /// What leaves first of all that is due at `now`: neighbours of one client and one length as a single transmit
@@ -125,22 +141,22 @@ impl DelayLine {
         Some(Transmit { to: peer, from: local, bytes: self.bytes.front(len), stride: head.stride })
     }
 
-    /// Forgets the oldest `len` bytes: what [`DelayLine::head`] lent and the system took.
-    pub(super) fn drop_head(&mut self, len: usize) -> Option<Left> {
-        let mut left = Left { peer: self.head?.route.peer, packets: 0, bytes: 0 };
+    /// Forgets the oldest `len` bytes: what [`DelayLine::head`] lent.
+    pub(super) fn drop_head(&mut self, len: usize) {
         self.bytes.pop(len);
-        while let Some(entry) = self.head.as_mut().filter(|_| left.bytes < len) {
-            let part = entry.len.min(len - left.bytes);
-            left.packets += entry.count(part);
-            left.bytes += part;
+        let mut left = len;
+        while let Some(entry) = self.head.as_mut().filter(|_| left > 0) {
+            let part = entry.len.min(left);
+            let packets = entry.count(part);
+            self.budget.give_back(entry.route.peer, part, packets);
+            self.packets -= packets;
+            left -= part;
             entry.len -= part;
             if entry.len == 0 {
                 self.head = (self.entries.len() > 0).then(|| self.entry_at(0));
                 self.entries.pop(RECORD.min(self.entries.len()));
             }
         }
-        self.packets -= left.packets;
-        Some(left)
     }
 
     fn entry_at(&self, offset: usize) -> Entry {

@@ -59,13 +59,15 @@ pub(super) struct OncePerSecond {
 
 impl OncePerSecond {
     pub(super) fn warn(&mut self, now: Time, counters: &Counters) {
-        let counts = [&counters.refused_buffer, &counters.refused_client, &counters.refused_memory].map(Count::get);
+        let counts =
+            [&counters.refused_buffer, &counters.refused_client, &counters.refused_answers, &counters.refused_memory];
+        let counts = counts.map(Count::get);
         let refused = counts.iter().sum();
         if refused > self.said && now >= self.next {
-            let [buffer, client, memory] = counts;
+            let [buffer, client, answers, memory] = counts;
             warn!(
                 "Delay line full: {} packets refused since the last such line (in all: {buffer} by --max-buffer, \
-                 {client} by --max-buffer-per-client, {memory} by the system)",
+                 {client} by --max-buffer-per-client, {answers} answers, {memory} by the system)",
                 refused - self.said
             );
             self.said = refused;

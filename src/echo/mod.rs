@@ -21,8 +21,8 @@ pub use counters::Counters;
 use crate::node::{Datagram, Node, Outcome, Sink};
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Info, Kind, Malformed, Packet, Ping};
-use budget::{Budget, Refused};
-use delay_line::DelayLine;
+use budget::Refused;
+use delay_line::{DelayLine, Pushed};
 use route::Route;
 
 /// How long AUDIO waits unless told otherwise.
@@ -31,8 +31,8 @@ pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
 /// Sends in a row before the socket is read again: a backlog that falls due at once must not fill the receive buffer.
 const SENDS: usize = 64;
 
-/// How many bytes of answers may wait where the system takes nothing just now, counted as AUDIO is: enough for all that one
-/// round of reading brings. They have room of their own, so that a client whose AUDIO fills its buffer is answered still.
+/// How much may wait of what is answered at once: none of it waits unless the system takes no more. Apart from the limits on
+/// AUDIO, because signs of life are answered whatever the delay line holds.
 const ANSWERS: Limits = Limits { total: Some(16 << 20), per_client: Some(4 << 20) };
 
 /// What an echo server is told.
@@ -57,10 +57,6 @@ pub struct Echo {
     held: DelayLine,
     /// Answers that are due at once.
     answers: DelayLine,
-    /// The account of `held`.
-    budget: Budget,
-    /// The account of `answers`.
-    answers_budget: Budget,
     counters: Arc<Counters>,
     refusals: log::OncePerSecond,
 }
@@ -70,10 +66,8 @@ impl Echo {
     pub fn new(config: Config) -> Self {
         Self {
             delay: config.delay,
-            held: DelayLine::default(),
-            answers: DelayLine::default(),
-            budget: Budget::new(config.limits),
-            answers_budget: Budget::new(ANSWERS),
+            held: DelayLine::new(config.limits),
+            answers: DelayLine::new(ANSWERS),
             counters: Arc::default(),
             refusals: log::OncePerSecond::default(),
         }
@@ -84,14 +78,11 @@ impl Echo {
         Arc::clone(&self.counters)
     }
 
-    /// Gives up what still waits, and counts it.
-    pub fn stop(&mut self) {
+    /// Gives up what still waits, and counts it. The server is at its end.
+    pub fn stop(self) {
         self.counters.dropped_at_stop.add(self.held.packets() + self.answers.packets());
-        self.held = DelayLine::default();
-        self.answers = DelayLine::default();
-        self.budget.clear();
-        self.answers_budget.clear();
-        self.update_gauges();
+        self.counters.buffered.set(0);
+        self.counters.buffered_bytes.set(0);
     }
 
     /// Takes neighbours of one client apart: AUDIO waits a run at a time, all else is answered singly.
@@ -124,18 +115,13 @@ impl Echo {
             return;
         }
         let route = Route { peer: train.from, local: train.to };
-        let (admitted, refused) = self.budget.admit(route.peer, bytes.len(), train.stride);
-        if admitted > 0 {
-            let packets = admitted.div_ceil(train.stride);
-            if self.held.push(train.at + self.delay, route, &bytes[..admitted], train.stride).is_ok() {
-                self.counters.received.add(packets);
-            } else {
-                self.budget.give_back(route.peer, admitted, packets);
-                self.counters.refused_memory.add(packets);
-            }
-        }
-        if let Some(refused) = refused {
-            self.count_refused(refused, (bytes.len() - admitted).div_ceil(train.stride));
+        let Pushed { admitted, refused } = self.held.push(train.at + self.delay, route, bytes, train.stride);
+        self.counters.received.add(admitted);
+        match refused {
+            Some((Refused::Total, packets)) => self.counters.refused_buffer.add(packets),
+            Some((Refused::Client, packets)) => self.counters.refused_client.add(packets),
+            Some((Refused::Memory, packets)) => self.counters.refused_memory.add(packets),
+            None => {}
         }
     }
 
@@ -181,24 +167,13 @@ impl Echo {
     /// Queues one datagram that is due at once. False when it was refused, which is counted here.
     fn answer_with(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
         let route = Route { peer: train.from, local: train.to };
-        let (admitted, refused) = self.answers_budget.admit(route.peer, bytes.len(), bytes.len());
-        if let Some(refused) = refused {
-            self.count_refused(refused, 1);
-            return false;
-        }
-        if self.answers.push(train.at, route, bytes, bytes.len()).is_err() {
-            self.answers_budget.give_back(route.peer, admitted, 1);
-            self.counters.refused_memory.add(1);
-            return false;
-        }
-        true
-    }
-
-    fn count_refused(&mut self, refused: Refused, packets: usize) {
+        let Pushed { refused, .. } = self.answers.push(train.at, route, bytes, bytes.len());
         match refused {
-            Refused::Total => self.counters.refused_buffer.add(packets),
-            Refused::Client => self.counters.refused_client.add(packets),
+            Some((Refused::Total | Refused::Client, _)) => self.counters.refused_answers.add(1),
+            Some((Refused::Memory, _)) => self.counters.refused_memory.add(1),
+            None => {}
         }
+        refused.is_none()
     }
 
     fn count_malformed(&mut self, reason: Malformed) {
@@ -212,7 +187,7 @@ impl Echo {
 
     fn update_gauges(&self) {
         self.counters.buffered.set(self.held.packets() as u64);
-        self.counters.buffered_bytes.set(self.budget.held() + self.answers_budget.held());
+        self.counters.buffered_bytes.set(self.held.charged() + self.answers.charged());
     }
 }
 
@@ -231,13 +206,12 @@ impl Node for Echo {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
-        let lines = [
-            (&mut self.answers, &mut self.answers_budget, &self.counters.answers),
-            (&mut self.held, &mut self.budget, &self.counters.sent),
-        ];
-        'lines: for (line, budget, sent) in lines {
+        'lines: for (line, sent) in [(&mut self.answers, &self.counters.answers), (&mut self.held, &self.counters.sent)]
+        {
+            let mut singly = false;
             for _ in 0..SENDS {
-                let Some(transmit) = line.head(now, |len| sink.segments(len)) else { break };
+                let segments = |len| if singly { 1 } else { sink.segments(len) };
+                let Some(transmit) = line.head(now, segments) else { break };
                 match sink.send(transmit) {
                     Outcome::Sent => {
                         sent.add(transmit.count());
@@ -245,11 +219,13 @@ impl Node for Echo {
                     }
                     Outcome::Failed => self.counters.send_failed.add(transmit.count()),
                     Outcome::Busy => break 'lines,
+                    Outcome::Split => {
+                        singly = true;
+                        continue;
+                    }
                 }
                 let len = transmit.bytes.len();
-                if let Some(left) = line.drop_head(len) {
-                    budget.give_back(left.peer, left.bytes, left.packets);
-                }
+                line.drop_head(len);
             }
         }
         self.update_gauges();

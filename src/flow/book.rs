@@ -126,7 +126,7 @@ impl Book {
                 return;
             }
         };
-        let late_after = self.terms.late_after.map(|most| nanos(most).cast_signed());
+        let late_after = self.terms.late_after.map(signed_nanos);
         match came {
             None => self.ledgers.of_mut(kind).heard_unmatched(),
             Some(came) if kind == StreamKind::Audio => self.heard_audio(came, late_after),
@@ -141,11 +141,11 @@ impl Book {
     /// AUDIO is late by its round trip less the hold as it is known when the packet comes: given, else the smallest echo time so
     /// far less the smallest ping so far.
     fn heard_audio(&mut self, came: Came<'_>, late_after: Option<i64>) {
-        let given = self.terms.hold.map(|hold| nanos(hold).cast_signed());
+        let given = self.terms.hold.map(signed_nanos);
         let least_ping = self.ledgers.ping.stream().min_round_trip();
         let is_late = |stream: &Stream, round_trip: i64| {
             let estimated = || stream.min_round_trip().zip(least_ping).map(|(echo, ping)| echo - ping);
-            given.or_else(estimated).zip(late_after).is_some_and(|(hold, most)| round_trip - hold > most)
+            given.or_else(estimated).zip(late_after).is_some_and(|(hold, most)| round_trip.saturating_sub(hold) > most)
         };
         self.ledgers.audio.heard(came, is_late, &mut *self.observer);
     }
@@ -161,4 +161,9 @@ impl Book {
         let Ledgers { audio, ping, keepalive } = &self.ledgers;
         [audio, ping, keepalive].iter().filter_map(|ledger| ledger.deadline(self.terms.timeout)).max()
     }
+}
+
+/// A duration in nanoseconds, to be compared with round trips: what is too long for that is longer than any.
+fn signed_nanos(duration: Duration) -> i64 {
+    i64::try_from(nanos(duration)).unwrap_or(i64::MAX)
 }

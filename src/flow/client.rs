@@ -13,6 +13,10 @@ use crate::node::{Datagram, Node, Sink};
 use crate::stats::Stream;
 use crate::time::{Time, nanos};
 
+/// Packets that a script sends in a row before the socket is read again: a schedule that this machine cannot keep up with
+/// must leave answers readable and a stop seen.
+pub(super) const SENDS: usize = 64;
+
 /// What a script has to say after it was polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -32,7 +36,7 @@ pub trait Script {
     fn first_audio_sequence(&self) -> u32;
     /// The schedule begins at `now`.
     fn start(&mut self, now: Time, book: &Book);
-    /// Sends what is due.
+    /// Sends what is due, or the first part of it: then until a point that has passed.
     fn poll_transmit(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Step;
     /// What the report should know of the AUDIO that was sent; its stream is filled in by the client.
     fn audio(&self) -> Option<AudioRun>;

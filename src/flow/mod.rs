@@ -1,7 +1,7 @@
 //! The sending side: what is sent when, what came back for it, and the raw result of a run.
 //!
 //! A [`Client`] is a node that follows a script: a [`Sender`] plays audio as a jamjam client does, a [`Prober`] asks
-//! small questions at an interval. Both keep the same [`book`] of facts, from which `stats` computes as they happen.
+//! small questions at an interval. Both keep the same [`Book`] of facts, from which `stats` computes as they happen.
 
 mod answers;
 mod book;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::book::Book;
-use super::client::{Client, Script, Step};
+use super::client::{Client, SENDS, Script, Step};
 use super::ledger::digest;
 use super::run::{AudioRun, Command, StreamKind};
 use super::schedule::Schedule;
@@ -85,7 +85,10 @@ impl Script for Probing {
 
     fn poll_transmit(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Step {
         let kind = self.questions.kind;
-        while self.questions.count.is_none_or(|count| self.asked < count) {
+        for _ in 0..SENDS {
+            if self.questions.count.is_some_and(|count| self.asked >= count) {
+                return Step::Done;
+            }
             let due = self.schedule.due(self.asked);
             if due > now {
                 return Step::Until(due);
@@ -96,7 +99,7 @@ impl Script for Probing {
             }
             self.asked += 1;
         }
-        Step::Done
+        Step::Until(now)
     }
 
     fn audio(&self) -> Option<AudioRun> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::book::Book;
-use super::client::{Client, Script, Step};
+use super::client::{Client, SENDS, Script, Step};
 use super::ledger::digest;
 use super::run::{AudioRun, Command, StreamKind};
 use super::schedule::Schedule;
@@ -107,8 +107,11 @@ impl<S: Source> Sending<S> {
     }
 
     fn send_audio(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Outcome {
-        let mut due = self.audio.due(self.position);
-        while self.ended.is_none() && due <= now && self.retry.is_none_or(|retry| retry <= now) {
+        for _ in 0..SENDS {
+            let due = self.audio.due(self.position);
+            if self.ended.is_some() || due > now || self.retry.is_some_and(|retry| retry > now) {
+                break;
+            }
             if self.staged.is_empty() {
                 match self.stage(now, book) {
                     Pull::Frame => {}
@@ -127,7 +130,6 @@ impl<S: Source> Sending<S> {
             let payload = self.staged.len() - HEADER_LEN;
             self.largest_payload = self.largest_payload.max(payload);
             self.position += (payload / (4 * usize::from(self.form.channels.max(1)))) as u64;
-            due = self.audio.due(self.position);
             self.stage(now, book);
         }
         Outcome::Sent

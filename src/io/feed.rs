@@ -13,6 +13,8 @@ const AHEAD: usize = 256;
 
 /// The supply, for the node that sends.
 pub struct Feed {
+    /// The first payload, until it is taken.
+    first: Option<Vec<u8>>,
     ready: Receiver<Vec<u8>>,
     spent: SyncSender<Vec<u8>>,
 }
@@ -44,7 +46,15 @@ pub fn start<R: Read + Send + 'static>(mut playback: Playback<R>) -> io::Result<
     })?;
     // Ends when the sender of this channel is dropped: at a full supply, the end of the audio, or an error.
     let _ = is_primed.recv();
-    Ok((Feed { ready, spent }, Feeder { thread }))
+    let first = ready.recv().ok();
+    Ok((Feed { first, ready, spent }, Feeder { thread }))
+}
+
+impl Feed {
+    /// Whether there is nothing left, not even a first payload. To be asked before the first is taken.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
 }
 
 impl Feeder {
@@ -59,7 +69,7 @@ impl Feeder {
 
 impl Source for Feed {
     fn next(&mut self, payload: &mut Vec<u8>) -> Pull {
-        match self.ready.try_recv() {
+        match self.first.take().map_or_else(|| self.ready.try_recv(), Ok) {
             Ok(frame) => {
                 payload.extend_from_slice(&frame);
                 // A full channel only means that the buffer is not needed again.

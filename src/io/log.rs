@@ -36,7 +36,11 @@ pub fn start(filter: &str, format: Format, colour: bool) -> Result<(), BadFilter
     let filter = EnvFilter::builder()
         .parse(filter)
         .map_err(|error| BadFilter { filter: filter.to_owned(), reason: error.to_string() })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would say on standard error that standard error is gone, and panic.
+        .log_internal_errors(false);
     match format {
         Format::Text => builder.with_ansi(colour && std::io::stderr().is_terminal()).event_format(Line).init(),
         Format::Json => {

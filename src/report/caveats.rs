@@ -100,6 +100,7 @@ fn nothing_came_back(report: &Report, judged: Option<&StreamNumbers>) -> Option<
             format!("{answers} {} came back, so this is it: give --hold or a longer --timeout", kind.name())
         }
         (None, 1..) => format!("{} came that answer nothing we sent, so this is it", count(strangers, "datagram")),
+        (None, 0) if report.refused > 0 => "look at the first reason first".to_owned(),
         (None, 0) => "then something else would answer; nothing did".to_owned(),
     };
     Some(Caveat {

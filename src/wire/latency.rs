@@ -98,7 +98,8 @@ pub struct Info {
 }
 
 impl Info {
-    /// Reads the payload. A codec that is not UTF-8 is shown with replacement characters.
+    /// Reads the payload. What is not UTF-8 in the codec is shown as question marks: whatever comes, a name takes no
+    /// more memory than it came in.
     pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         const FIXED: usize = 29;
         let short = |at_least| Malformed::Payload { kind: Kind::LatencyInfo, len: payload.len(), at_least };
@@ -114,7 +115,7 @@ impl Info {
             jitter_buffer_ms: f32::from_be_bytes(word(16)),
             frame_size: u32::from_be_bytes(word(20)),
             sample_rate: u32::from_be_bytes(word(24)),
-            codec: String::from_utf8_lossy(codec).into_owned(),
+            codec: text(codec),
             channels: rest.first().copied(),
         })
     }
@@ -133,4 +134,16 @@ impl Info {
         bytes.extend(self.channels);
         bytes
     }
+}
+
+/// `bytes` as text, with a question mark for each stretch that is none.
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push('?');
+        }
+    }
+    text
 }

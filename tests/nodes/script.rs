@@ -39,9 +39,18 @@ pub(crate) fn hear(node: &mut impl Node, at: u64, from: SocketAddr, bytes: &[u8]
 
 /// What leaves at `now` nanoseconds.
 pub(crate) fn poll(node: &mut impl Node, now: u64) -> Vec<Vec<u8>> {
-    let mut tape = Tape::new();
-    node.poll_transmit(Time::from_nanos(now), &mut tape);
-    tape.take()
+    let (mut tape, now) = (Tape::new(), Time::from_nanos(now));
+    let mut left = Vec::new();
+    // As the driver does: a node may leave a part of what is due for the next call.
+    loop {
+        node.poll_transmit(now, &mut tape);
+        let part = tape.take();
+        let more = !part.is_empty() && node.next_deadline().is_some_and(|deadline| deadline <= now);
+        left.extend(part);
+        if !more {
+            return left;
+        }
+    }
 }
 
 pub(crate) fn deadline(node: &impl Node) -> Option<u64> {

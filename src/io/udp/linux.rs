@@ -41,8 +41,7 @@ pub(super) struct LinuxPort {
 impl LinuxPort {
     /// Prepares `socket` for the loop. To be called on the thread that runs it.
     pub(super) fn new(socket: UdpSocket, stop: &Stop) -> io::Result<Self> {
-        let state = UdpSocketState::new((&socket).into())?;
-        allow_fragments(&socket)?;
+        let state = state_of(&socket)?;
         // A nanosecond instead of 50 us: how late the kernel may let a sleep end.
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let woken = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -109,25 +108,36 @@ impl Port for LinuxPort {
     }
 
     fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
-        let many = transmit.bytes.len() > transmit.stride;
-        match self.send_once(transmit) {
-            Ok(()) => Outcome::Sent,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Outcome::Busy,
-            // No segmented sends here after all (a device without them): one by one, now and from now on.
-            Err(_) if many => {
-                let mut outcome = Outcome::Failed;
-                for bytes in transmit.bytes.chunks(transmit.stride) {
-                    if self.send_once(Transmit { bytes, ..transmit }).is_ok() {
-                        outcome = Outcome::Sent;
-                    }
-                }
-                outcome
-            }
+        use io::ErrorKind::{ConnectionRefused, InvalidInput, NetworkUnreachable, WouldBlock};
+        let Err(error) = self.send_once(transmit) else { return Outcome::Sent };
+        let kind = error.kind();
+        if kind == WouldBlock {
+            return Outcome::Busy;
+        }
+        if transmit.bytes.len() > transmit.stride {
+            // A device without segmented sends, or something wrong with this client: singly it will show.
+            return Outcome::Split;
+        }
+        if kind == InvalidInput
+            && let Ok(state) = state_of(&self.socket)
+        {
+            // quinn-udp takes this for a system without segmented sends and does without from now on. But it was
+            // one packet's addresses, and all other clients would pay for them.
+            self.state = state;
+        }
+        let again = if transmit.from.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
+            // What was asked cannot be a source: a broadcast, or an address that is gone. The system chooses.
+            Transmit { from: None, ..transmit }
+        } else if is_passing(&error) {
             // An earlier datagram was refused, which says nothing about this one: the error is reported once only.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.refused += 1;
-                if self.send_once(transmit).is_ok() { Outcome::Sent } else { Outcome::Failed }
-            }
+            self.refused += u64::from(kind == ConnectionRefused);
+            transmit
+        } else {
+            return Outcome::Failed;
+        };
+        match self.send_once(again) {
+            Ok(()) => Outcome::Sent,
+            Err(error) if error.kind() == WouldBlock => Outcome::Busy,
             Err(_) => Outcome::Failed,
         }
     }
@@ -158,11 +168,33 @@ impl Port for LinuxPort {
     }
 }
 
-/// Errors of a read that say nothing about the next one: nothing there, or an earlier send was refused by the peer's
-/// system.
+/// Errors of a read that say nothing about the next one: nothing there, or an ICMP message about an earlier send, which
+/// anybody on the way may have sent.
 fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, Interrupted, NetworkUnreachable, WouldBlock};
-    matches!(error.kind(), ConnectionRefused | HostUnreachable | Interrupted | NetworkUnreachable | WouldBlock)
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::AGAIN
+                | Errno::INTR
+                | Errno::CONNREFUSED
+                | Errno::HOSTUNREACH
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::ACCESS
+                | Errno::NOPROTOOPT
+                | Errno::PROTO
+                | Errno::MSGSIZE
+        )
+    )
+}
+
+/// Prepares the socket for batches, and for datagrams of any length.
+fn state_of(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+    let state = UdpSocketState::new(socket.into())?;
+    allow_fragments(socket)?;
+    Ok(state)
 }
 
 /// Takes back quinn-udp's ban on fragments: QUIC must not be fragmented, but an AUDIO packet may be longer than a path's
@@ -179,4 +211,33 @@ fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
 fn clock(id: ClockId) -> u64 {
     let now = clock_gettime(id);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn no_icmp_message_ends_a_run_and_a_broken_socket_does() {
+        // What Linux makes of "unreachable" in its variants (icmp(7), and icmpv6_err_convert), of a parameter problem and
+        // of a packet too big.
+        for errno in [
+            Errno::CONNREFUSED,
+            Errno::HOSTUNREACH,
+            Errno::NETUNREACH,
+            Errno::HOSTDOWN,
+            Errno::NONET,
+            Errno::ACCESS,
+            Errno::NOPROTOOPT,
+            Errno::PROTO,
+            Errno::MSGSIZE,
+        ] {
+            assert!(is_passing(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::BADF, Errno::NOTSOCK, Errno::NOMEM, Errno::IO] {
+            assert!(!is_passing(&errno.into()), "{errno}");
+        }
+    }
 }

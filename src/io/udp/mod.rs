@@ -1,6 +1,6 @@
 //! Runs a node on a UDP socket, on a thread of its own.
 //!
-//! One loop ([`driver`]) serves every node; what differs between systems is behind its `Port`. Audio pacing and the
+//! One loop (`driver.rs`) serves every node; what differs between systems is behind its `Port`. Audio pacing and the
 //! release of echoes want tens of microseconds, which a general-purpose timer wheel does not give, so this is neither
 //! tokio nor shared with anything else.
 

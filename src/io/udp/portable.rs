@@ -71,7 +71,7 @@ impl Port for PortablePort {
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Datagram<'_>])) -> io::Result<bool> {
         let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         let mut batch = [Datagram { from: nobody, to: None, at: Time::ZERO, bytes: &[], stride: 0 }; BATCH];
-        let (mut received, mut more) = (0, true);
+        let (mut received, mut more, mut failed) = (0, true, None);
         let mut slots = self.buffer.chunks_exact_mut(DATAGRAM);
         // Errors (a peer's system refused an earlier datagram) take a slot like datagrams do, so the loop ends.
         while let Some(slot) = slots.next().filter(|_| more) {
@@ -84,8 +84,13 @@ impl Port for PortablePort {
                 Err(error) => {
                     more = error.kind() != io::ErrorKind::WouldBlock;
                     self.refused += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
+                    failed = Some(error);
                 }
             }
+        }
+        if let (0, true, Some(error)) = (received, more, failed) {
+            // Nothing but errors: those of earlier datagrams are told once each, so the socket itself is broken.
+            return Err(error);
         }
         if received > 0 {
             take(Time::from_nanos(nanos(self.origin.elapsed())), &batch[..received]);

@@ -1,0 +1,166 @@
+//! What a tired person types: each mistake is refused with the exit code that goes with it and a sentence that helps,
+//! before a packet leaves.
+
+mod client;
+
+use client::at_once;
+use client::program::run_args;
+use client::server::Server;
+
+/// Runs each line and holds it against its code and a part of what it says. `TO` is a server that must not hear a thing.
+fn refuse(cases: &[(&str, i32, &str)]) {
+    let server = Server::faithful();
+    let to = server.to();
+    at_once(cases, |(line, code, expected)| {
+        // A word may be empty or hold spaces: written in quotes.
+        let words = line.split(' ').map(|word| if word == "''" { "" } else { word });
+        let ended = run_args(words.map(|word| word.replace('_', " ").replace("TO", &to)));
+        assert_eq!((ended.code, ended.stdout.as_str()), (*code, ""), "{line}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{line}: {}", ended.stderr);
+        if *code == 3 {
+            assert_eq!(ended.stderr.lines().count(), 1, "{line}: {}", ended.stderr);
+        }
+        assert!(ended.stderr.starts_with("jamjam-dev: ") || ended.stderr.starts_with("error: "), "{}", ended.stderr);
+    });
+    assert_eq!(server.heard(), []);
+}
+
+#[test]
+fn mistyped_words_are_answered_with_the_right_ones() {
+    refuse(&[
+        ("porbe", 2, "a similar subcommand exists: 'probe'"),
+        ("probe --embeded", 2, "a similar argument exists: '--embedded'"),
+        ("probe --too TO", 2, "a similar argument exists: '--to'"),
+        ("probe TO", 2, "unexpected argument '127.0.0.1:"),
+        ("send --wav", 2, "a value is required for '--wav <FILE>'"),
+        ("send --wav '' --to TO", 2, "a value is required for '--wav <FILE>'"),
+        ("send --tone 440 --to TO --record-format s32", 2, "[possible values: f32, s16, s24]"),
+        ("send --tone 440 --to TO --resample 44100", 2, "[possible values: 48k, native]"),
+        ("probe --to TO --colour red", 2, "[possible values: auto, always, never]"),
+    ]);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    refuse(&[
+        ("send", 2, "--wav <FILE>"),
+        ("send --to TO", 2, "--wav <FILE>"),
+        ("send --tone 440", 2, "--to <HOST[:PORT]>"),
+        ("send --wav fixtures/audio/24bit-mono-48k.wav", 2, "--to <HOST[:PORT]>"),
+        ("send --tone 440 --to TO --record-format s16", 2, "--record <FILE>"),
+        ("probe --delay 5", 2, "--embedded"),
+        ("probe --to TO --size 8", 2, "--audio"),
+    ]);
+}
+
+#[test]
+fn what_does_not_go_together_is_said() {
+    let both = "cannot be used with";
+    refuse(&[
+        ("probe --embedded --to TO", 2, both),
+        ("send --tone 440 --embedded --to TO", 2, both),
+        ("send --tone 440 --to TO --delay 5", 2, both),
+        ("probe --to TO --delay 5", 2, both),
+        ("send --wav a.wav --tone 440 --to TO", 2, both),
+        ("send --tone 440 --repeat 3 --to TO", 2, both),
+        ("send --tone 440 --resample native --to TO", 2, both),
+        ("probe --to TO --keepalive --audio", 2, both),
+        ("probe --to TO --keepalive --size 8", 2, both),
+        ("probe --to TO --json --json-lines", 2, both),
+        ("send --wav - --repeat 2 --to TO", 2, "--repeat needs a file: standard input can be read only once"),
+    ]);
+}
+
+#[test]
+fn targets_that_are_none_are_explained() {
+    refuse(&[
+        ("probe --to ''", 2, "the host is missing; write HOST[:PORT], such as localhost:5000"),
+        ("probe --to :5000", 2, "the host is missing"),
+        ("probe --to localhost:", 2, "is not a port; it is a number from 1 to 65535"),
+        ("probe --to localhost:0", 2, "`0` is not a port"),
+        ("probe --to localhost:99999", 2, "`99999` is not a port"),
+        ("probe --to localhost:http", 2, "`http` is not a port"),
+        ("probe --to [::1", 2, "write an IPv6 address with a port as [ADDRESS]:PORT"),
+        ("probe --to ws://localhost", 2, "ws:// targets are not available yet; give a UDP target as HOST[:PORT]"),
+        ("probe --to http://localhost", 2, "`http://` is not a known scheme"),
+        ("probe --to no.such.host.invalid", 3, "cannot find an address for host `no.such.host.invalid`: "),
+        ("send --tone 440 --to not_a_host", 3, "cannot find an address for host `not a host`: "),
+    ]);
+}
+
+#[test]
+fn quantities_that_are_none_are_explained() {
+    let duration = "is not a number; write a duration such as 5ms or 2s";
+    let units = "is not a unit here; use ns, us, ms, s, m or h";
+    let tone = "give a frequency above 0 and up to 24000 Hz, such as 440";
+    let count = "give a number of packets such as 100, or 0 to go on until stopped";
+    refuse(&[
+        ("probe --to TO --max-p99 5k", 2, units),
+        ("probe --to TO --timeout 5sec", 2, units),
+        ("probe --to TO --timeout -1", 2, duration),
+        ("probe --to TO --interval fast", 2, duration),
+        ("probe --to TO --interval ''", 2, duration),
+        ("probe --to TO --interval 0", 2, "that is as fast as this machine can send; the least is 1us"),
+        ("probe --to TO --interval 0.1ns", 2, "that is as fast as this machine can send; the least is 1us"),
+        ("probe --to TO --wait-for 1000000000000000000000", 2, "is too large; at most 584 years"),
+        ("probe --to TO --timeout 9999999999999999999999999999999999999999", 2, duration),
+        ("probe --to TO --max-loss 5", 2, "`5` could be a ratio or a percentage; write 5%"),
+        ("probe --to TO --max-loss 101%", 2, "at most 100%"),
+        ("probe --to TO --max-loss -1%", 2, "-1"),
+        ("probe --to TO --count -1", 2, count),
+        ("probe --to TO --count many", 2, count),
+        ("probe --to TO --count 99999999999999999999", 2, count),
+        ("probe --to TO --audio --size 3", 2, "--size 3: AUDIO is made of 4-byte samples"),
+        ("probe --to TO --audio --size 65496", 2, "carries at most 65492 bytes"),
+        ("probe --to TO --spin 101", 2, "101 is not in 0..=100"),
+        ("probe --to TO --socket-buffer 1XB", 2, "`XB` is not a unit here; use B, KiB, MiB"),
+        ("send --to TO --tone 0", 2, tone),
+        ("send --to TO --tone -440", 2, tone),
+        ("send --to TO --tone NaN", 2, tone),
+        ("send --to TO --tone inf", 2, tone),
+        ("send --to TO --tone 48000", 2, tone),
+        ("send --to TO --tone A4", 2, tone),
+        (
+            "send --to TO --tone 440 --frame 0",
+            2,
+            "--frame: a packet of 0 samples; with 1 channel 1 to 16373 fit a datagram",
+        ),
+        ("send --to TO --tone 440 --frame 16374", 2, "with 1 channel 1 to 16373 fit a datagram"),
+        ("send --to TO --tone 440 --channels 2 --frame 8187", 2, "with 2 channels 1 to 8186 fit a datagram"),
+        ("send --to TO --tone 440 --frame 1h", 2, "fit a datagram"),
+        ("send --to TO --tone 440 --frame -5", 2, "give samples, such as 128, or a time, such as 2.5ms"),
+        ("send --to TO --tone 440 --frame big", 2, "give samples, such as 128, or a time, such as 2.5ms"),
+        ("send --to TO --tone 440 --channels 3", 2, "3 is not in 1..=2"),
+        ("send --to TO --tone 440 --duration 0", 2, "--duration: nothing to send"),
+        ("send --to TO --tone 440 --duration 1us", 2, "--duration: nothing to send"),
+        ("send --to TO --tone 440 --first-sequence 4294967296", 2, "4294967296 is not in 0..=4294967295"),
+        ("send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat 0", 2, "give a number from 1 on, or forever"),
+        (
+            "send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat forevr",
+            2,
+            "give a number from 1 on, or forever",
+        ),
+    ]);
+}
+
+#[test]
+fn quantities_beyond_any_use_are_taken_without_a_panic_or_an_overflow() {
+    // The longest times that can be written end when all has come back; the largest buffer is cut to what there is.
+    let long = "18446744073709551615ns";
+    let lines = [
+        format!("probe --embedded --count 3 --interval 1 --timeout {long} --wait-for {long} --late-after {long}"),
+        format!("probe --embedded --count 3 --interval 1 --max-p50 {long} --max-p99 {long} --max-jitter {long}"),
+        format!("probe --embedded --audio --delay 0 --count 3 --interval 1 --hold {long} --timeout {long}"),
+        format!("send --embedded --delay 0 --wav fixtures/audio/24bit-mono-48k.wav --duration {long} --hold {long}"),
+        "probe --embedded --count 3 --interval 1 --socket-buffer 16777215TiB".to_owned(),
+        "probe --embedded --count 3 --interval 1 --socket-buffer 0".to_owned(),
+        "send --embedded --delay 0 --tone 0.000001 --duration 20ms --channels 2 --frame 8186".to_owned(),
+    ];
+    at_once(lines, |line| {
+        let ended = run_args(line.split(' '));
+        assert_eq!(ended.code, 0, "{line}: {ended:?}");
+        // Nothing takes longer than 584 years.
+        let late = ended.stdout.lines().find(|line| line.starts_with("late "));
+        assert!(late.is_none_or(|late| late.ends_with(" 0")), "{line}: {late:?}");
+    });
+}

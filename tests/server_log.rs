@@ -1,0 +1,232 @@
+//! The echo server's log, to the letter.
+
+mod server;
+
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use server::client::Client;
+use server::line::{Line, Stats};
+use server::packet::{audio, keepalive, packet};
+use server::process::{self, Server};
+use server::{PATIENCE, poll_until};
+
+const QUIET: &[&str] = &["--host", "127.0.0.1", "-d", "0"];
+
+fn verbose() -> Server {
+    Server::start(&["--host", "127.0.0.1", "-d", "0", "-v"])
+}
+
+#[test]
+fn the_lines_are_the_documented_ones_to_the_letter() {
+    let mut server = verbose();
+    let client = Client::of(server.address);
+    let (here, there) = (client.address(), server.address);
+    assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
+    assert_eq!(client.ask(&audio(4_294_967_295, 64)), audio(4_294_967_295, 64));
+    let said: Vec<Line> = (0..5).map(|_| server.line()).collect();
+    let said: Vec<(&str, &str)> = said.iter().map(Line::said).collect();
+    assert_eq!(
+        said,
+        [
+            ("INFO", format!("Echo server listening on {there}").as_str()),
+            ("DEBUG", format!("Received audio packet seq=1 from {here}").as_str()),
+            ("DEBUG", format!("Echoed packet seq=1 to {here}").as_str()),
+            ("DEBUG", format!("Received audio packet seq=4294967295 from {here}").as_str()),
+            ("DEBUG", format!("Echoed packet seq=4294967295 to {here}").as_str()),
+        ]
+    );
+    let ended = server.stop("TERM");
+    let last = Line::of(ended.lines.last().unwrap());
+    assert_eq!(last.level, "INFO");
+    assert!(last.message.starts_with("Stats: received=2, sent=2, buffered=0, "), "{}", last.message);
+}
+
+#[test]
+fn times_are_utc_whatever_the_time_zone() {
+    // Servers of these tests run with TZ=Asia/Tokyo, nine hours ahead.
+    let line = Server::start(QUIET).line();
+    let said: jiff::Timestamp = line.time.parse().unwrap();
+    let apart = SystemTime::now().duration_since(said.into()).expect("a time that has passed");
+    assert!(apart < PATIENCE, "{} was {apart:?} ago", line.time);
+}
+
+#[test]
+fn a_dropped_datagram_is_said_with_what_is_wrong_and_its_first_bytes() {
+    let mut server = verbose();
+    let mut client = Client::of(server.address);
+    let here = client.address();
+    server.line();
+    client.send(&[1, 1, 0, 0]);
+    client.send(&[2, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9, 8, 7, 6, 5, 4]);
+    client.send(&packet(0x2a, 1, &[]));
+    client.send(&packet(0x05, 1, &[0; 11]));
+    client.sync();
+    let said: Vec<Line> = (0..4).map(|_| server.line()).collect();
+    let said: Vec<(&str, &str)> = said.iter().map(Line::said).collect();
+    assert_eq!(
+        said,
+        [
+            ("DEBUG", format!("Dropped 4 bytes from {here}: 4 bytes, a header takes 12; first bytes: 01 01 00 00").as_str()),
+            (
+                "DEBUG",
+                format!(
+                    "Dropped 18 bytes from {here}: version 2, expected 1; first bytes: 02 01 00 00 00 01 00 00 00 00 00 00 09 \
+                     08 07 06"
+                )
+                .as_str()
+            ),
+            (
+                "DEBUG",
+                format!(
+                    "Dropped 12 bytes from {here}: unknown type 0x2a; first bytes: 01 2a 00 00 00 01 00 00 00 00 00 00"
+                )
+                .as_str()
+            ),
+            (
+                "DEBUG",
+                format!(
+                    "Dropped 23 bytes from {here}: LATENCY_PING payload of 11 bytes, at least 12 expected; first bytes: 01 05 \
+                     00 00 00 01 00 00 00 00 00 00 00 00 00 00"
+                )
+                .as_str()
+            ),
+        ]
+    );
+}
+
+/// The levels that appear in the log of a server that is asked once, with these options and this `RUST_LOG`.
+fn levels(options: &[&str], rust_log: Option<&str>) -> Vec<String> {
+    let server = Server::start_with(&[QUIET, options].concat(), |command| {
+        if let Some(level) = rust_log {
+            command.env("RUST_LOG", level);
+        }
+    });
+    let client = Client::of(server.address);
+    assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
+    let mut levels: Vec<String> = server.stop("TERM").lines.iter().map(|line| Line::of(line).level).collect();
+    levels.sort();
+    levels.dedup();
+    levels
+}
+
+#[test]
+fn the_level_is_info_unless_told_otherwise_and_verbose_wins_over_the_variable() {
+    assert_eq!(levels(&[], None), ["INFO"]);
+    assert_eq!(levels(&[], Some("")), ["INFO"]);
+    assert_eq!(levels(&[], Some("info")), ["INFO"]);
+    assert_eq!(levels(&[], Some("debug")), ["DEBUG", "INFO"]);
+    assert_eq!(levels(&[], Some("error")), <[&str; 0]>::default());
+    assert_eq!(levels(&["-v"], None), ["DEBUG", "INFO"]);
+    assert_eq!(levels(&["--verbose"], Some("error")), ["DEBUG", "INFO"]);
+}
+
+#[test]
+fn statistics_come_at_the_interval_asked_for() {
+    let mut server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--stats-interval", "200ms"]);
+    let mut client = Client::of(server.address);
+    client.send(&audio(1, 64));
+    client.send(&packet(0x02, 1, &[]));
+    client.send(&packet(0x03, 1, &[]));
+    client.sync();
+    server.line_that_begins("Stats: received=1, sent=0, buffered=1, ");
+    let stats = Stats::of(&server.line());
+    assert_eq!(stats.count("ignored"), 2, "{stats}");
+    // The datagram and 100 bytes of bookkeeping.
+    assert_eq!(stats.count("buffered_bytes"), 12 + 64 + 100, "{stats}");
+    assert_eq!(stats.count("keepalives"), stats.count("answers"), "{stats}");
+    let (first, second) = (server.line(), server.line());
+    let [first, second] = [first, second].map(|line| line.time.parse::<jiff::Timestamp>().unwrap());
+    // Time stamps are cut to milliseconds.
+    assert!(first.duration_until(second) >= jiff::SignedDuration::from_millis(199), "{first} {second}");
+}
+
+#[test]
+fn statistics_can_be_switched_off_but_for_the_last() {
+    let server = Server::start(&["--host", "127.0.0.1", "-d", "600ms", "--stats-interval", "off"]);
+    let client = Client::of(server.address);
+    // 600 ms in which a shorter interval would be seen; that 60 s is not taken for off, the help says.
+    assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
+    let lines = server.stop("TERM").lines;
+    assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+#[test]
+fn nothing_but_text_goes_to_a_pipe() {
+    for colour in ["auto", "always", "never"] {
+        let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--colour", colour]);
+        let client = Client::of(server.address);
+        client.ask(&audio(1, 64));
+        let lines = server.stop("TERM").lines;
+        assert!(lines.len() >= 4 && lines.iter().all(|line| !line.contains('\x1b')), "{lines:?}");
+    }
+}
+
+/// What a server writes to a terminal.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(prepare: impl FnOnce(&mut Command)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (id, address) = (folder.path().join("id"), folder.path().join("address"));
+    let server = process::program(&["echo-server", "--host", "127.0.0.1", "--port", "0", "--address-file"]);
+    let mut words: Vec<&str> = vec![server.get_program().to_str().unwrap()];
+    words.extend(server.get_args().map(|word| word.to_str().unwrap()));
+    let line = format!("echo $$ > {}; exec {} {}", id.display(), words.join(" "), address.display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qefc", &line, "/dev/null"]).env_remove("NO_COLOR").env_remove("RUST_LOG");
+    prepare(&mut terminal);
+    let terminal = terminal.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).spawn();
+    let terminal = terminal.expect("script, which every Linux system has (bsdutils, util-linux)");
+    poll_until("an address file", || std::fs::read_to_string(&address).ok()?.ends_with('\n').then_some(()));
+    let id = std::fs::read_to_string(&id).unwrap();
+    assert!(Command::new("sh").args(["-c", "kill -s TERM $0", id.trim()]).status().unwrap().success());
+    String::from_utf8(terminal.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_sees_colours_unless_it_asks_for_none() {
+    let coloured = on_a_terminal(|_| {});
+    assert!(coloured.contains("Z \x1b[32mINFO\x1b[0m Echo server listening on "), "{coloured:?}");
+    let plain = on_a_terminal(|command| {
+        command.env("NO_COLOR", "1");
+    });
+    assert!(plain.contains("Z INFO Echo server listening on ") && !plain.contains('\x1b'), "{plain:?}");
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--log-format", "json"]);
+    let (client, address) = (Client::of(server.address), server.address);
+    client.ask(&audio(7, 64));
+    client.ask(&keepalive(8, &[]));
+    let here = client.address();
+    let lines = server.stop("TERM").lines;
+    let objects: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(objects.iter().all(Value::is_object));
+    let said: Vec<(&str, &str)> =
+        objects.iter().map(|object| (object["level"].as_str().unwrap(), object["message"].as_str().unwrap())).collect();
+    assert_eq!(said[0], ("INFO", format!("Echo server listening on {address}").as_str()));
+    assert_eq!(said[1], ("DEBUG", format!("Received audio packet seq=7 from {here}").as_str()));
+    assert_eq!(said[2], ("DEBUG", format!("Echoed packet seq=7 to {here}").as_str()));
+    let last = objects.last().unwrap();
+    let numbers = ["received", "sent", "buffered"].map(|name| last[name].as_u64().unwrap());
+    assert_eq!(numbers, [1, 1, 0], "{last}");
+    for object in &objects {
+        Line::of(&format!("{} - -", object["timestamp"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_does_not_end_the_server() {
+    let mut server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--stats-interval", "20ms"]);
+    let client = Client::of(server.address);
+    server.close_log();
+    for sequence in 0..200 {
+        assert_eq!(client.ask(&audio(sequence, 64)), audio(sequence, 64));
+    }
+    client.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    assert!(server.is_running());
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+}

@@ -1,0 +1,138 @@
+//! Every packet type against bytes written by hand: what is read from them, what is written, what an echo server
+//! answers and when.
+
+#[path = "wire/echoing.rs"]
+mod echoing;
+#[path = "wire/golden.rs"]
+mod golden;
+
+use golden::packet;
+use jamjam_dev::audio::payload;
+use jamjam_dev::wire::{self, Header, Info, Keepalive, Kind, Ping, route_probe_answer};
+
+/// Type, sequence, timestamp, flags and payload length of every fixture.
+#[rustfmt::skip]
+const HEADERS: &[(&str, Kind, u32, u32, u16, usize)] = &[
+    ("audio-flags.hex",             Kind::Audio,       2,             128,           0x8402, 4),
+    ("audio-mono.hex",              Kind::Audio,       1,             0,             0,      16),
+    ("audio-sealed.hex",            Kind::Audio,       0,             0,             1,      23),
+    ("audio-stereo.hex",            Kind::Audio,       375,           47_872,        0,      16),
+    ("audio-wrap.hex",              Kind::Audio,       4_294_967_295, 4_294_967_294, 0,      8),
+    ("control.hex",                 Kind::Control,     0,             0,             0,      34),
+    ("fec.hex",                     Kind::Fec,         4,             384,           0,      14),
+    ("keepalive-empty.hex",         Kind::Keepalive,   5,             0,             0,      0),
+    ("keepalive-payload.hex",       Kind::Keepalive,   6,             100_000,       0x4000, 6),
+    ("keepalive-probe-reply.hex",   Kind::Keepalive,   7,             0,             0,      5),
+    ("keepalive-probe-request.hex", Kind::Keepalive,   7,             0,             0,      5),
+    ("latency-info-channels.hex",   Kind::LatencyInfo, 2_000_000,     0,             0,      34),
+    ("latency-info.hex",            Kind::LatencyInfo, 3,             0,             0,      32),
+    ("latency-ping-longer.hex",     Kind::LatencyPing, 42,            16_909_060,    2,      14),
+    ("latency-ping.hex",            Kind::LatencyPing, 42,            0,             0,      12),
+    ("latency-pong.hex",            Kind::LatencyPong, 42,            0,             0,      12),
+];
+
+#[test]
+fn every_header_is_read_and_written_as_the_golden_bytes_have_it() {
+    let names: Vec<&str> = HEADERS.iter().map(|row| row.0).collect();
+    assert_eq!(golden::names(), names, "a fixture that no test reads, or none for a row");
+    for (name, kind, sequence, timestamp, flags, len) in HEADERS.iter().copied() {
+        let bytes = packet(name);
+        let read = wire::parse(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(read.header, Header { kind, sequence, timestamp, flags }, "{name}");
+        assert_eq!(read.payload.len(), len, "{name}");
+        let written = [&read.header.to_bytes()[..], read.payload].concat();
+        assert_eq!(written, bytes, "{name}");
+    }
+}
+
+#[test]
+fn every_packet_type_has_golden_bytes() {
+    let of = |kind| HEADERS.iter().any(|row| row.1 == kind);
+    for number in 1..=7 {
+        assert!(of(Kind::try_from(number).unwrap()), "{number}");
+    }
+}
+
+#[test]
+fn audio_is_little_endian_floats() {
+    #[rustfmt::skip]
+    let expected: [(&str, &[f32]); 4] = [
+        ("audio-mono.hex",   &[0.0, 1.0, -0.5, 0.25]),
+        ("audio-stereo.hex", &[0.5, -1.0, 1.0 / 32_768.0, -32_767.0 / 32_768.0]),
+        ("audio-flags.hex",  &[0.1]),
+        ("audio-wrap.hex",   &[-0.0, f32::MAX]),
+    ];
+    for (name, samples) in expected {
+        let bytes = packet(name);
+        let read: Vec<u32> = payload::decode(&bytes[12..]).unwrap().map(f32::to_bits).collect();
+        assert_eq!(read, samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>(), "{name}");
+        let mut written = Vec::new();
+        payload::encode(samples, &mut written);
+        assert_eq!(written, bytes[12..], "{name}");
+    }
+}
+
+#[test]
+fn a_ping_and_its_pong_are_the_golden_ones() {
+    let expected = Ping { sent_time_us: 4_294_967_298, sequence: 9 };
+    for name in ["latency-ping.hex", "latency-ping-longer.hex", "latency-pong.hex"] {
+        assert_eq!(Ping::parse(wire::parse(&packet(name)).unwrap()), Ok(expected), "{name}");
+    }
+    assert_eq!(expected.pong(42)[..], packet("latency-pong.hex"));
+    // Our own pings count alike in header and payload: golden but for that.
+    let mut ours = packet("latency-ping.hex");
+    ours[2..6].copy_from_slice(&[0, 0, 0, 9]);
+    assert_eq!(expected.ping()[..], ours);
+}
+
+#[test]
+fn latency_info_is_read_and_written_with_and_without_channels() {
+    let older = Info {
+        capture_ms: 8.0 / 3.0,
+        playback_ms: 5.0,
+        encode_ms: 0.0,
+        decode_ms: 0.1,
+        jitter_buffer_ms: 10.0,
+        frame_size: 128,
+        sample_rate: 48_000,
+        codec: "pcm".to_owned(),
+        channels: None,
+    };
+    let newer = Info {
+        capture_ms: 1.0,
+        playback_ms: 2.0,
+        encode_ms: 0.25,
+        decode_ms: 0.5,
+        jitter_buffer_ms: 4.0,
+        frame_size: 64,
+        sample_rate: 96_000,
+        codec: "opus".to_owned(),
+        channels: Some(2),
+    };
+    for (name, info) in [("latency-info.hex", older), ("latency-info-channels.hex", newer)] {
+        let bytes = packet(name);
+        assert_eq!(Info::parse(&bytes[12..]), Ok(info.clone()), "{name}");
+        assert_eq!(info.to_bytes(), bytes[12..], "{name}");
+    }
+}
+
+#[test]
+fn only_the_route_probe_changes_a_keepalive() {
+    let answer = |name: &str| route_probe_answer(&packet(name)[12..]);
+    assert_eq!(answer("keepalive-empty.hex"), Keepalive::Unchanged);
+    assert_eq!(answer("keepalive-payload.hex"), Keepalive::Unchanged);
+    assert_eq!(answer("keepalive-probe-request.hex"), Keepalive::Payload([2, 0xde, 0xad, 0xbe, 0xef]));
+    assert_eq!(answer("keepalive-probe-reply.hex"), Keepalive::Silence);
+    for payload in [&[1, 2, 3, 4][..], &[0, 1, 2, 3, 4], &[3, 1, 2, 3, 4], &[2, 1, 2, 3, 4, 5]] {
+        assert_eq!(route_probe_answer(payload), Keepalive::Unchanged, "{payload:?}");
+    }
+}
+
+#[test]
+fn a_fixture_with_a_typing_error_is_refused() {
+    assert_eq!(golden::bytes("01 # one\n\n# ff\n a0 0b#c\n"), Ok(vec![0x01, 0xa0, 0x0b]));
+    for (text, word) in [("0", "0"), ("01 2g", "2g"), ("0102", "0102"), ("+1", "+1"), ("AB", "AB"), ("01 0x02", "0x02")]
+    {
+        assert_eq!(golden::bytes(text), Err(word.to_owned()), "{text}");
+    }
+}
