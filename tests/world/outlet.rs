@@ -13,6 +13,8 @@ pub(crate) struct System {
     pub(crate) segments: usize,
     /// Probability that there is no room.
     pub(crate) busy: f64,
+    /// Probability that several datagrams are not taken as one.
+    pub(crate) split: f64,
     /// Probability that a transmit is refused.
     pub(crate) failed: f64,
 }
@@ -45,6 +47,9 @@ impl Sink for Outlet<'_> {
         if self.chance.happens(self.system.busy) {
             self.busy = true;
             return Outcome::Busy;
+        }
+        if transmit.count() > 1 && self.chance.happens(self.system.split) {
+            return Outcome::Split;
         }
         let refused = self.chance.happens(self.system.failed);
         for bytes in transmit.bytes.chunks(transmit.stride) {
