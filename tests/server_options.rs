@@ -45,7 +45,7 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("    --socket-buffer <SIZE>", &["[default: 8MiB]"]),
         ("    --spin <PERCENT>", &["[default: 25]"]),
         ("-v, --verbose", &["wins over RUST_LOG"]),
-        ("    --log-format <LOG_FORMAT>", &["[default: text]"]),
+        ("    --log-format <FORMAT>", &["[default: text]"]),
         ("    --stats-interval <TIME>", &["[default: 60s]"]),
         ("    --signaling-url <URL>", &["[env: SIGNALING_URL=]"]),
         ("    --room-name <NAME>", &[]),
