@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use jamjam_dev::cmd::client::note;
+use jamjam_dev::cmd::output::note;
 use jamjam_dev::cmd::{Cli, Failure};
 use jamjam_dev::io::stop::{Reason, Stop};
 

@@ -1,6 +1,6 @@
 //! What `send` and `probe` share: whom to talk to, how patient to be, what to limit, how to report.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,13 +9,14 @@ use anyhow::Context;
 use super::Failure;
 use super::args::{Colour, Driver, Millis, Percent, Seconds, Size};
 use super::lines::LinePrinter;
+use super::output::{note, print};
 use super::target::Target;
 use crate::echo::{Config, DEFAULT_DELAY, Echo};
 use crate::flow::run::{Run, Signal};
 use crate::flow::{Client, Observer, Script};
 use crate::io::progress::Progress;
 use crate::io::stop::{Reason, Stop};
-use crate::io::udp::{self, Backend, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, Options, Running};
+use crate::io::udp::{self, Backend, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, Options, Running, Tally};
 use crate::io::{reach, resolve};
 use crate::report::limits::Limits;
 use crate::report::{Report, json, text};
@@ -104,6 +105,14 @@ pub struct Peer {
     embedded: Option<(Running<Echo>, Stop)>,
 }
 
+/// A run that has ended, one way or another.
+pub struct Ended {
+    /// What was sent and heard.
+    pub run: Run,
+    /// What could not be used to the end: a socket, a file. It is told after the report.
+    pub broken: Option<anyhow::Error>,
+}
+
 impl ClientArgs {
     /// Finds the target, or starts the embedded one, and opens a socket to it.
     pub fn connect(&self, to: Option<&Target>) -> Result<Peer, Failure> {
@@ -140,7 +149,7 @@ impl ClientArgs {
         let running = udp::spawn("echo-server", server.socket, echo, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let name = format!("embedded echo server ({} ms)", self.delay);
+        let name = format!("embedded echo server ({:?})", self.delay.0);
         Ok(Peer { address, name, bound: self.open(address)?, embedded: Some((running, stop)) })
     }
 
@@ -162,7 +171,7 @@ impl ClientArgs {
         total: Option<u64>,
         lines: Option<&mut LinePrinter>,
         stop: &Stop,
-    ) -> Result<Run, Failure> {
+    ) -> Result<Ended, Failure> {
         let live = client.live();
         let options = Options { idle: Idle::Finish, spin: self.spin, backend: Backend::from(self.driver) };
         let running = udp::spawn("client", peer.bound.socket, client, stop.clone(), options)
@@ -181,13 +190,14 @@ impl ClientArgs {
             }
         }
         drop(progress);
-        let (client, result) = running.join();
+        let (client, tally) = running.join();
+        let mut broken = None;
         if let Some((server, stop)) = peer.embedded {
             stop.request(Reason::Terminate);
-            let (_, result) = server.join();
-            result.context("the embedded echo server failed").map_err(Failure::unusable)?;
+            broken = server.join().1.result.context("the embedded echo server failed").err();
         }
-        let tally = result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;
+        let Tally { refused, ended, result } = tally;
+        broken = result.context("cannot go on reading from the socket").err().or(broken);
         let interrupted = stop.requested().filter(|_| !client.is_finished());
         let mut nobody = ();
         let closing: &mut dyn Observer = match lines {
@@ -200,20 +210,20 @@ impl ClientArgs {
             }
             None => &mut nobody,
         };
-        let mut run = client.into_run(&peer.name, interrupted.map(|_| tally.ended), closing);
-        run.refused = tally.refused;
+        let mut run = client.into_run(&peer.name, interrupted.map(|_| ended), closing);
+        run.refused = refused;
         run.interrupted = interrupted.map(|reason| match reason {
             Reason::Interrupt => Signal::Interrupt,
             Reason::Terminate => Signal::Terminate,
         });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
         run.started_unix_ms = now.saturating_sub(run.duration_ns) / 1_000_000;
-        Ok(run)
+        Ok(Ended { run, broken })
     }
 
-    /// Judges the run, prints the report, and gives the exit code.
-    pub fn report(&self, run: &Run, colour: Colour) -> Result<u8, Failure> {
-        let report = Report::new(run, &self.limits());
+    /// Judges the run, prints the report, and gives the exit code, unless something else broke.
+    pub fn report(&self, Ended { run, broken }: Ended, colour: Colour) -> Result<u8, Failure> {
+        let report = Report::new(&run, &self.limits());
         let mut stdout = io::stdout().lock();
         let document = if self.json_lines {
             json::line(&crate::report::lines::Line::Report(Box::new(report.clone())))
@@ -224,30 +234,15 @@ impl ClientArgs {
         };
         let document = document.context("cannot write the report as JSON").map_err(Failure::unusable)?;
         print(&mut stdout, document.trim_end()).map_err(Failure::unusable)?;
+        if let Some(error) = broken {
+            return Err(Failure::unusable(error));
+        }
         Ok(match run.interrupted {
             Some(Signal::Interrupt) => Reason::Interrupt.exit_code(),
             Some(Signal::Terminate) => Reason::Terminate.exit_code(),
             None => report.exit_code(),
         })
     }
-}
-
-/// Writes a line at once.
-pub fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {
-    writeln!(out, "{line}").and_then(|()| out.flush())
-}
-
-/// Writes a line. Whoever has closed the pipe has read enough.
-fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
-    match write_line(out, line) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
-    }
-}
-
-/// Says something to the person at the terminal. Where standard error cannot be written to, nobody is there to be told.
-pub fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "jamjam-dev: {text}");
 }
 
 #[cfg(test)]

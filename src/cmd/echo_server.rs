@@ -123,10 +123,10 @@ impl Args {
         while !running.ended_within(interval) {
             statistics.log();
         }
-        let (echo, result) = running.join();
+        let (echo, tally) = running.join();
         echo.stop();
         statistics.log();
-        result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;
+        tally.result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;
         Ok(0)
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
-use super::client::write_line;
+use super::output::write_line;
 use crate::flow::run::StreamKind;
 use crate::flow::{Fact, Fate, Observer};
 use crate::report::json;

@@ -4,6 +4,7 @@ pub mod args;
 pub mod client;
 pub mod echo_server;
 pub mod lines;
+pub mod output;
 pub mod probe;
 pub mod send;
 pub mod sound;
@@ -19,7 +20,7 @@ use args::Colour;
 
 /// Echo server, packet sender and path probe for people who build and run jamjam, low-latency network music.
 #[derive(Debug, Parser)]
-#[command(name = "jamjam-dev", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "jamjam-dev", version, max_term_width = 100)]
 #[command(after_help = "Try it without any other machine: jamjam-dev send --tone 440 --duration 2s --embedded")]
 pub struct Cli {
     /// When to use colours; NO_COLOR is respected

@@ -72,6 +72,9 @@ impl Args {
                 (MAX_DATAGRAM - HEADER_LEN) / 4 * 4
             )));
         }
+        if self.client.hold.is_some() && kind != StreamKind::Audio {
+            return Err(Failure::usage("--hold: only AUDIO is held; ask with it by --audio"));
+        }
         let local = Target { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT };
         let peer = self.client.connect(Some(self.to.as_ref().unwrap_or(&local)))?;
         let hold = self.client.hold.map(|Millis(hold)| hold);
@@ -94,7 +97,7 @@ impl Args {
             None => Box::new(()),
         };
         let client = Client::new(terms, Probing::new(questions), observer);
-        let run = self.client.conduct(client, peer, count, printer.as_mut(), stop)?;
-        self.client.report(&run, colour)
+        let ended = self.client.conduct(client, peer, count, printer.as_mut(), stop)?;
+        self.client.report(ended, colour)
     }
 }

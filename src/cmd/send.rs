@@ -6,8 +6,9 @@ use anyhow::{Context, anyhow};
 
 use super::Failure;
 use super::args::{Colour, Millis};
-use super::client::{ClientArgs, Peer, note};
+use super::client::{ClientArgs, Peer};
 use super::lines::{self, LineQueue};
+use super::output::note;
 use super::sound::{Sound, SoundArgs};
 use super::target::Target;
 use crate::audio::pcm_out::SampleFormat;
@@ -88,27 +89,23 @@ impl Args {
 
         let observer = Box::new(Watchers { recorder, queue });
         let client = Client::new(self.terms(&peer), Sending::new(form, feed), observer);
-        let mut run = self.client.conduct(client, peer, packets, printer.as_mut(), stop)?;
+        let mut ended = self.client.conduct(client, peer, packets, printer.as_mut(), stop)?;
 
-        let mut failure = None;
-        if let (Some(recording), Some(audio)) = (recording, &mut run.audio) {
+        let broken = &mut ended.broken;
+        if let (Some(recording), Some(audio)) = (recording, &mut ended.run.audio) {
             match recording.finish(audio.sent_samples) {
                 Ok((samples, left_out)) => (audio.recorded_samples, audio.record_dropped) = (Some(samples), left_out),
-                Err(error) => failure = Some(anyhow!("cannot write the recording: {error}")),
+                Err(error) => *broken = Some(anyhow!("cannot write the recording: {error}")),
             }
         }
         // After Ctrl-C nobody waits for a pipe that may never end.
-        let read = if run.interrupted.is_none() { feeder.join() } else { Ok(None) };
+        let read = if ended.run.interrupted.is_none() { feeder.join() } else { Ok(None) };
         match read {
             Ok(None) => {}
             Ok(Some(warning)) => note(&format!("{}: {warning}", self.sound.name())),
-            Err(error) => failure = Some(anyhow!("cannot read on in {}: {error}", self.sound.name())),
+            Err(error) => *broken = Some(anyhow!("cannot read on in {}: {error}", self.sound.name())),
         }
-        let code = self.client.report(&run, colour)?;
-        match failure {
-            Some(error) => Err(Failure::unusable(error)),
-            None => Ok(code),
-        }
+        self.client.report(ended, colour)
     }
 
     fn terms(&self, peer: &Peer) -> Terms {

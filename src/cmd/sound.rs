@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 
 use super::Failure;
 use super::args::Seconds;
-use super::client::note;
+use super::output::note;
 use crate::audio::mix::Channels;
 use crate::audio::playback::{Input, Playback, Shape};
 use crate::audio::tone::Tone;
@@ -221,8 +221,8 @@ impl SoundArgs {
             }
             let file = File::open(&path).map_err(WavError::from);
             let next = file.and_then(|file| WavStream::open(Box::new(BufReader::new(file)) as Reader));
-            // A file that was replaced by another while it played ends the audio: its samples would be misread.
-            next.map(|next| (*next.format() == expected).then_some(next)).transpose()
+            // The samples of another file would be misread.
+            Some(next.and_then(|next| if *next.format() == expected { Ok(next) } else { Err(WavError::Replaced) }))
         });
         let times = match self.repeat {
             Repeat::Times(times) => Some(times),

@@ -68,6 +68,8 @@ struct Written {
 pub fn start(path: &Path, shape: Shape) -> io::Result<(Recorder, Recording)> {
     let mut file = File::create(path)?;
     file.write_all(&header(shape.format, shape.rate, shape.channels, 0))?;
+    // A pipe or a terminal fails here, before anything is measured.
+    file.rewind()?;
     let (queue, packets) = mpsc::sync_channel::<(u64, Vec<u8>)>(QUEUE);
     let (spent, reuse) = mpsc::sync_channel(QUEUE);
     let thread = std::thread::Builder::new().name("record".to_owned()).spawn(move || {

@@ -13,6 +13,8 @@ const PACING_MATTERS_US: f64 = 1_000.0;
 const DRIFT_MATTERS_US: f64 = 100.0;
 /// From here on the given hold and the one seen do not describe the same server, in milliseconds.
 const HOLD_MATTERS_MS: f64 = 5.0;
+/// An estimate of the hold is as good as the best of this many pings.
+const PINGS_FOR_HOLD: u64 = 3;
 /// The largest payload that stays in one piece on an Ethernet path: 1,500 less IPv4, UDP and packet headers.
 const WHOLE_PAYLOAD: u32 = 1_460;
 /// Round trips that a 99th percentile takes.
@@ -34,6 +36,7 @@ pub enum Code {
     RecordDropped,
     HoldUnknown,
     HoldMismatch,
+    HoldFromFewPings,
     Fragmented,
     FewSamples,
     Pacing,
@@ -159,7 +162,10 @@ fn about_audio(report: &Report) -> Vec<Caveat> {
     let Some(audio) = &report.audio else { return Vec::new() };
     let mut found = Vec::new();
     if audio.underruns > 0 {
-        let text = format!("the source was not ready for {}, sent as silence", count(audio.underruns, "packet"));
+        let text = format!(
+            "the source was not ready for {} when they were due: they left late",
+            count(audio.underruns, "packet")
+        );
         found.push(say(Code::Underruns, text));
     }
     if audio.record_dropped > 0 {
@@ -178,6 +184,15 @@ fn about_audio(report: &Report) -> Vec<Caveat> {
         found.push(say(Code::HoldMismatch, text));
     } else if report.streams.audio.as_ref().and_then(|audio| audio.rtt_min_us).is_some_and(|least| least < 0.0) {
         found.push(say(Code::HoldMismatch, "AUDIO came back sooner than --hold says: the server holds it for less"));
+    }
+    let pings = report.streams.ping.as_ref().map_or(0, |ping| ping.returned);
+    if audio.hold_given_ms.is_none() && audio.hold_estimated_ms.is_some() && pings < PINGS_FOR_HOLD {
+        let text = format!(
+            "the server's hold was estimated from {}: what the best of them took too long is missing from AUDIO's round \
+             trips; a longer run or --hold makes them firm",
+            count(pings, "ping")
+        );
+        found.push(say(Code::HoldFromFewPings, text));
     }
     if audio.payload_bytes > WHOLE_PAYLOAD {
         let text = format!(

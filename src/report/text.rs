@@ -6,7 +6,7 @@ use super::caveats::Caveat;
 use super::document::Report;
 use super::limits::Judgement;
 use super::numbers::{BarNumbers, PacingNumbers, StreamNumbers};
-use super::wording::{self, time, time_or_dash};
+use super::wording::{self, fine_time, time, time_or_dash};
 use crate::flow::run::{Command, Signal, StreamKind};
 
 /// Width of the table's labels and of the histogram's edges.
@@ -15,6 +15,9 @@ const LABEL: usize = 20;
 const COLUMN: usize = 14;
 /// Length of the longest bar.
 const BAR: usize = 40;
+
+/// Round trips that make a picture worth looking at.
+const PICTURE_TAKES: u64 = 10;
 
 /// Colours by their meaning, or none.
 #[derive(Clone, Copy)]
@@ -41,9 +44,14 @@ impl Paint {
 /// The whole report, ending with the verdict's line. `colour` adds ANSI codes.
 pub fn summary(report: &Report, colour: bool) -> String {
     let paint = Paint(colour);
-    let mut parts = vec![heading(report, paint), table(report, paint)];
-    parts.extend(report.streams.get(report.judged).and_then(|stream| picture(report.judged, &stream.rtt_histogram)));
-    parts.push(details(report));
+    let mut parts = vec![heading(report, paint)];
+    // Before the first answer nothing was counted: no table of zeros.
+    if report.wait.is_none_or(|wait| wait.answered) {
+        let judged = report.streams.get(report.judged);
+        parts.push(table(report, paint));
+        parts.extend(judged.and_then(|stream| picture(report.judged, &stream.rtt_histogram)));
+        parts.push(details(report));
+    }
     parts.push(report.limits.iter().map(|judgement| limit(judgement, paint)).collect());
     parts.push(report.caveats.iter().map(|one| caveat(one, paint)).collect());
     parts.push(verdict(report, paint));
@@ -138,6 +146,9 @@ fn table(report: &Report, paint: Paint) -> String {
 /// The judged stream's round trip as a small histogram.
 fn picture(kind: StreamKind, bars: &[BarNumbers]) -> Option<String> {
     let most = bars.iter().map(|bar| bar.count).max()?;
+    if bars.iter().map(|bar| bar.count).sum::<u64>() < PICTURE_TAKES {
+        return None;
+    }
     let mut text = format!("histogram of {}'s round trip\n", kind.name());
     for bar in bars {
         let edge = match bar.to_us {
@@ -154,7 +165,7 @@ fn picture(kind: StreamKind, bars: &[BarNumbers]) -> Option<String> {
 fn details(report: &Report) -> String {
     let mut text = String::new();
     if let Some(audio) = &report.audio {
-        let ms = |ms: Option<f64>| time_or_dash(ms.map(|ms| ms * 1e3));
+        let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| fine_time(ms * 1e3));
         let (used, given, estimated) = (ms(audio.hold_ms), ms(audio.hold_given_ms), ms(audio.hold_estimated_ms));
         row(&mut text, "hold", &format!("{used} (given {given}, estimated {estimated})"));
         let echo = [

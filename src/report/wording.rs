@@ -11,6 +11,11 @@ pub(super) fn time(us: f64) -> String {
     }
 }
 
+/// Microseconds in milliseconds however many they are: a hold of seconds must not hide what the path adds.
+pub(super) fn fine_time(us: f64) -> String {
+    if us.abs() < 1e3 { time(us) } else { format!("{:.3} ms", us / 1e3) }
+}
+
 /// A time that may be missing.
 pub(super) fn time_or_dash(us: Option<f64>) -> String {
     us.map_or_else(|| "-".to_owned(), time)

@@ -73,6 +73,9 @@ pub enum WavError {
         /// Name, tag, bits, channels and rate.
         found: String,
     },
+    /// Another pass found another file.
+    #[error("the file was replaced by another while it played")]
+    Replaced,
     /// The input failed.
     #[error(transparent)]
     Io(#[from] io::Error),

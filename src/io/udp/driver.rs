@@ -40,13 +40,15 @@ pub enum Idle {
     Finish,
 }
 
-/// What the loop itself has seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How the loop ended, and what it has seen itself.
+#[derive(Debug)]
 pub struct Tally {
     /// How often the peer's system has said that nobody listens on that port (ICMP port unreachable).
     pub refused: u64,
     /// When the loop ended, on the clock that the node was run on.
     pub ended: Time,
+    /// Whether the socket served to the end.
+    pub result: io::Result<()>,
 }
 
 struct Outlet<'a, P> {
@@ -67,13 +69,12 @@ impl<P: Port> Sink for Outlet<'_, P> {
 }
 
 /// Runs `node` on `port` until a stop is requested or, with [`Idle::Finish`], the node has no deadline left.
-pub(super) fn run(
-    port: &mut impl Port,
-    node: &mut (impl Node + ?Sized),
-    stop: &Stop,
-    idle: Idle,
-    spin: u8,
-) -> io::Result<Tally> {
+pub(super) fn run(port: &mut impl Port, node: &mut (impl Node + ?Sized), stop: &Stop, idle: Idle, spin: u8) -> Tally {
+    let result = turn(port, node, stop, idle, spin);
+    Tally { refused: port.refused(), ended: port.now(), result }
+}
+
+fn turn(port: &mut impl Port, node: &mut (impl Node + ?Sized), stop: &Stop, idle: Idle, spin: u8) -> io::Result<()> {
     let mut wake = Wake::new(spin);
     let mut readable = true;
     while stop.requested().is_none() {
@@ -120,7 +121,7 @@ pub(super) fn run(
             }
         }
     }
-    Ok(Tally { refused: port.refused(), ended: port.now() })
+    Ok(())
 }
 
 #[cfg(test)]
@@ -218,7 +219,7 @@ mod tests {
         let mut port = Script { diary: Rc::clone(&diary), now: Time::from_millis(1), reads, busy, stop: stop.clone() };
         let mut node =
             Timetable { diary: Rc::clone(&diary), times: times_ms.iter().map(|ms| Time::from_millis(*ms)).collect() };
-        let tally = run(&mut port, &mut node, &stop, idle, 0).expect("the script does not fail");
+        let tally = run(&mut port, &mut node, &stop, idle, 0);
         (diary.take(), tally)
     }
 
@@ -226,7 +227,8 @@ mod tests {
     fn it_sleeps_to_each_deadline_and_a_client_without_one_has_finished() {
         let (diary, tally) = drive(&[5, 9], vec![], 0, Idle::Finish);
         assert_eq!(diary, ["wait 5 ms", "sent 5 ms", "wait 9 ms", "sent 9 ms"]);
-        assert_eq!(tally, Tally { refused: 3, ended: Time::from_millis(9) });
+        assert_eq!((tally.refused, tally.ended), (3, Time::from_millis(9)));
+        tally.result.expect("the script does not fail");
     }
 
     #[test]
@@ -258,7 +260,7 @@ mod tests {
         let mut port =
             Script { diary: Rc::clone(&diary), now: Time::ZERO, reads: vec![true], busy: 0, stop: stop.clone() };
         let mut node = Timetable { diary: Rc::clone(&diary), times: vec![Time::ZERO] };
-        run(&mut port, &mut node, &stop, Idle::Wait, 100).expect("the script does not fail");
+        run(&mut port, &mut node, &stop, Idle::Wait, 100).result.expect("the script does not fail");
         assert_eq!(diary.take(), Vec::<String>::new());
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::io::stop::Stop;
 use crate::node::Node;
+use crate::time::Time;
 
 pub use bind::{BindError, Bound, DEFAULT_BUFFER, bind, connect};
 pub use driver::{Idle, Tally};
@@ -50,19 +51,21 @@ pub struct Options {
 }
 
 /// Runs `node` on `socket` on the calling thread until it has finished or `stop` is requested.
-pub fn run(socket: UdpSocket, node: &mut (impl Node + ?Sized), stop: &Stop, options: Options) -> io::Result<Tally> {
-    match options.backend {
+pub fn run(socket: UdpSocket, node: &mut (impl Node + ?Sized), stop: &Stop, options: Options) -> Tally {
+    let Options { idle, spin, backend } = options;
+    let result = match backend {
         #[cfg(target_os = "linux")]
         Backend::Native => {
-            driver::run(&mut linux::LinuxPort::new(socket, stop)?, node, stop, options.idle, options.spin)
+            linux::LinuxPort::new(socket, stop).map(|mut port| driver::run(&mut port, node, stop, idle, spin))
         }
-        _ => driver::run(&mut portable::PortablePort::new(socket, stop)?, node, stop, options.idle, options.spin),
-    }
+        _ => portable::PortablePort::new(socket, stop).map(|mut port| driver::run(&mut port, node, stop, idle, spin)),
+    };
+    result.unwrap_or_else(|error| Tally { refused: 0, ended: Time::ZERO, result: Err(error) })
 }
 
 /// A node at work on a thread of its own.
 pub struct Running<N> {
-    thread: JoinHandle<(N, io::Result<Tally>)>,
+    thread: JoinHandle<(N, Tally)>,
     ended: Receiver<()>,
 }
 
@@ -76,9 +79,9 @@ pub fn spawn<N: Node + Send + 'static>(
 ) -> io::Result<Running<N>> {
     let (at_end, ended) = mpsc::channel();
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let result = run(socket, &mut node, &stop, options);
+        let tally = run(socket, &mut node, &stop, options);
         drop(at_end);
-        (node, result)
+        (node, tally)
     })?;
     Ok(Running { thread, ended })
 }
@@ -96,7 +99,7 @@ impl<N> Running<N> {
     ///
     /// # Panics
     /// If the node did.
-    pub fn join(self) -> (N, io::Result<Tally>) {
+    pub fn join(self) -> (N, Tally) {
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
