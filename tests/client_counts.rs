@@ -133,12 +133,14 @@ fn reasons(report: &Value) -> [&str; 3] {
 
 #[test]
 fn silence_is_never_passed_and_its_usual_reasons_are_named() {
-    let short = "--timeout 100ms --hold 0";
-    let lines =
-        ["probe --count 5 --interval 1", "probe --audio --count 5 --interval 1", "send --tone 440 --duration 20ms"];
+    let lines = [
+        "probe --count 5 --interval 1",
+        "probe --audio --count 5 --interval 1 --hold 0",
+        "send --tone 440 --duration 20ms --hold 0",
+    ];
     at_once(lines, |line| {
         let server = Server::silent();
-        let ended = run(&format!("{line} {short} --to {} --json", server.to()));
+        let ended = run(&format!("{line} --timeout 100ms --to {} --json", server.to()));
         assert_eq!(ended.code, 1, "{ended:?}");
         let report = document::report(&ended);
         assert_eq!(report["verdict"]["reasons"], serde_json::json!(["nothing came back"]));
@@ -149,7 +151,7 @@ fn silence_is_never_passed_and_its_usual_reasons_are_named() {
         assert!(path.contains("look here first"), "{path}");
 
         // The same for people.
-        let ended = run(&format!("{line} {short} --to {}", server.to()));
+        let ended = run(&format!("{line} --timeout 100ms --to {}", server.to()));
         assert_eq!(ended.code, 1);
         assert!(ended.stdout.contains("there are three usual reasons\n  1. "), "{}", ended.stdout);
         assert!(ended.stdout.ends_with("\nFAILED: nothing came back\n"), "{}", ended.stdout);

@@ -95,7 +95,6 @@ fn help_answers_for_every_subcommand() {
         ("probe --help", "Usage: jamjam-dev probe "),
         ("help probe", "Usage: jamjam-dev probe "),
         ("--version", concat!("jamjam-dev ", env!("CARGO_PKG_VERSION"))),
-        ("send --version", concat!("jamjam-dev-send ", env!("CARGO_PKG_VERSION"))),
     ];
     for (line, expected) in cases {
         let ended = run(line);

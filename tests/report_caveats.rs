@@ -115,7 +115,10 @@ fn each_oddity_of_audio_is_named() {
         notes(&send(audio))
     };
     assert_eq!(audio(|_| ()), [""; 0]);
-    assert_eq!(audio(|audio| audio.underruns = 2), ["the source was not ready for 2 packets, sent as silence"]);
+    assert_eq!(
+        audio(|audio| audio.underruns = 2),
+        ["the source was not ready for 2 packets when they were due: they left late"]
+    );
     assert_eq!(audio(|audio| audio.record_dropped = 1), ["the recording lacks 1 packet that came back"]);
     assert_eq!(audio(|audio| audio.payload_bytes = 1_460), [""; 0]);
     assert_eq!(
@@ -178,4 +181,19 @@ fn a_drift_of_our_own_pacing_is_named() {
     };
     assert_eq!(run(90_000), [""; 0]);
     assert_eq!(run(500_000), ["own pacing drifted: median error 1.0 µs at first, 500.0 µs at last"]);
+}
+
+#[test]
+fn a_hold_estimated_from_few_pings_is_said() {
+    let run = |pings: usize| {
+        let mut run = send(AudioRun { stream: stream(Stream::relative(), [100 * MS; 100]), ..AudioRun::default() });
+        run.ping = Some(stream(Stream::new(), vec![MS; pings]));
+        notes(&run)
+    };
+    assert_eq!(
+        run(2),
+        ["the server's hold was estimated from 2 pings: what the best of them took too long is missing from AUDIO's \
+          round trips; a longer run or --hold makes them firm"]
+    );
+    assert_eq!(run(3), [""; 0]);
 }

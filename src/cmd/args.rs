@@ -84,7 +84,7 @@ impl FromStr for Millis {
 
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.as_millis())
+        write!(f, "{}", self.0.as_secs_f64() * 1e3)
     }
 }
 

@@ -149,7 +149,7 @@ impl ClientArgs {
         let running = udp::spawn("echo-server", server.socket, echo, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let name = format!("embedded echo server ({:?})", self.delay.0);
+        let name = format!("embedded echo server ({} ms)", self.delay);
         Ok(Peer { address, name, bound: self.open(address)?, embedded: Some((running, stop)) })
     }
 

@@ -1,6 +1,7 @@
 //! The log on standard error: the seed's line format, or one JSON object a line.
 
 use std::fmt;
+use std::io::IsTerminal;
 
 use thiserror::Error;
 use tracing::field::{Field, Visit};
@@ -41,7 +42,7 @@ pub fn start(filter: &str, format: Format, colour: bool) -> Result<(), BadFilter
         // It would say on standard error that standard error is gone, and panic.
         .log_internal_errors(false);
     match format {
-        Format::Text => builder.with_ansi(colour).event_format(Line).init(),
+        Format::Text => builder.with_ansi(colour && std::io::stderr().is_terminal()).event_format(Line).init(),
         Format::Json => {
             builder.with_ansi(false).with_timer(Milliseconds).json().flatten_event(true).with_target(false).init();
         }
