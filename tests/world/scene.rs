@@ -70,7 +70,8 @@ pub(crate) fn draw(seed: u64, theme: Theme) -> Scene {
 fn machine(chance: &mut Chance) -> Machine {
     let rough = chance.happens(0.3);
     let system = System {
-        split: if chance.happens(0.2) { 0.3 } else { 0.0 },
+        // Drawn aside, so that the pinned seeds still draw their worlds.
+        split: if chance.clone().happens(0.2) { 0.3 } else { 0.0 },
         segments: chance.pick(&[1, 2, 64]),
         busy: if rough { chance.pick(&[0.0, 0.02, 0.3]) } else { 0.0 },
         failed: if rough { chance.pick(&[0.0, 0.02, 0.1]) } else { 0.0 },
