@@ -10,15 +10,12 @@ use std::io;
 
 use memmap2::MmapMut;
 
-/// Length of a chunk. At most one boundary in 256 KiB is copied over, and an idle line holds little.
-const CHUNK: usize = 256 * 1024;
-
 /// Drained chunks kept for reuse: enough for a steady stream to run without asking the system for memory.
 const SPARES: usize = 2;
 
-/// The store. Offsets count from the oldest byte held.
+/// The store, in chunks of `CHUNK` bytes. Offsets count from the oldest byte held.
 #[derive(Default)]
-pub(super) struct ByteFifo {
+pub(super) struct ByteFifo<const CHUNK: usize> {
     chunks: VecDeque<MmapMut>,
     spares: Vec<MmapMut>,
     /// Bytes of the first chunk that have left already.
@@ -27,7 +24,7 @@ pub(super) struct ByteFifo {
     scratch: Vec<u8>,
 }
 
-impl ByteFifo {
+impl<const CHUNK: usize> ByteFifo<CHUNK> {
     /// Bytes held.
     pub(super) fn len(&self) -> usize {
         self.len
@@ -139,10 +136,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const CHUNK: usize = 64 * 1024;
+
     proptest! {
         #[test]
         fn what_goes_in_comes_out_in_order(steps in prop::collection::vec((0usize..70_000, 0usize..70_000), 1..60)) {
-            let mut fifo = ByteFifo::default();
+            let mut fifo = ByteFifo::<CHUNK>::default();
             let mut model: VecDeque<u8> = VecDeque::new();
             let mut next = 0u8;
             for (push, pop) in steps {
@@ -168,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_drained_store_keeps_only_a_few_chunks() {
-        let mut fifo = ByteFifo::default();
+        let mut fifo = ByteFifo::<CHUNK>::default();
         for _ in 0..3 {
             for _ in 0..100 {
                 fifo.reserve(CHUNK).expect("25 MiB");

@@ -47,6 +47,12 @@ impl Entry {
     }
 }
 
+/// Chunk length of the packets' bytes: at most one packet in 128 KiB straddles a boundary and is copied.
+const BYTES: usize = 128 * 1024;
+
+/// Chunk length of the entries: an idle line should hold little.
+const ENTRIES: usize = 32 * 1024;
+
 /// What became of the datagrams that [`DelayLine::push`] was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pushed {
@@ -59,8 +65,8 @@ pub(super) struct Pushed {
 /// The line itself.
 pub(super) struct DelayLine {
     budget: Budget,
-    entries: ByteFifo,
-    bytes: ByteFifo,
+    entries: ByteFifo<ENTRIES>,
+    bytes: ByteFifo<BYTES>,
     packets: usize,
     /// The oldest entry, less what has left of it.
     head: Option<Entry>,
