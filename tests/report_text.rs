@@ -2,29 +2,15 @@
 
 use std::time::Duration;
 
-use jamjam_dev::flow::run::{AudioRun, Command, Run, Signal, StreamKind};
+use jamjam_dev::flow::run::{AudioRun, Run, Signal};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::{Report, text};
 use jamjam_dev::stats::{Pacing, Stream};
 use jamjam_dev::time::Time;
 
-const MS: i64 = 1_000_000;
+mod runs;
 
-fn stream(mut stream: Stream, round_trips: impl IntoIterator<Item = i64>) -> Stream {
-    for ns in round_trips {
-        stream.on_return(ns);
-    }
-    stream.sent = stream.returned;
-    stream
-}
-
-fn probe(ping: Stream) -> Run {
-    Run { ping: Some(ping), ..Run::new(Command::Probe, "127.0.0.1:5000", StreamKind::Ping) }
-}
-
-fn send(audio: AudioRun) -> Run {
-    Run { audio: Some(audio), ..Run::new(Command::Send, "127.0.0.1:5000", StreamKind::Audio) }
-}
+use runs::{MS, probe, send, stream};
 
 fn summary(run: &Run, limits: &Limits) -> String {
     text::summary(&Report::new(run, limits), false)
