@@ -191,6 +191,7 @@ impl ClientArgs {
         }
         drop(progress);
         let (client, tally) = running.join();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
         let mut broken = None;
         if let Some((server, stop)) = peer.embedded {
             stop.request(Reason::Terminate);
@@ -216,7 +217,6 @@ impl ClientArgs {
             Reason::Interrupt => Signal::Interrupt,
             Reason::Terminate => Signal::Terminate,
         });
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
         run.started_unix_ms = now.saturating_sub(run.duration_ns) / 1_000_000;
         Ok(Ended { run, broken })
     }
