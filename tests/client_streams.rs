@@ -135,3 +135,13 @@ fn what_is_told_while_a_pipe_is_open_reaches_it_at_once() {
     stdout.read_to_string(&mut rest).unwrap();
     assert!(rest.lines().last().unwrap().starts_with(r#"{"type":"report""#), "{rest}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_our_own_receive_buffer_had_no_room_for_is_said() {
+    // Pings leave 64 in a row before an answer is read, and the least buffer there is holds a few.
+    let ended = run("probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1");
+    assert!(ended.stderr.contains("receive buffer was full"), "{ended:?}");
+    let ended = run("probe --embedded --count 5 --interval 1");
+    assert!(!ended.stderr.contains("receive buffer"), "{ended:?}");
+}

@@ -223,6 +223,19 @@ fn a_given_hold_counts_before_the_estimated_one() {
 }
 
 #[test]
+fn a_round_trip_below_zero_keeps_no_limit() {
+    // Echo times 102 and 105 ms; --hold says 200 ms.
+    let run = send(Some(200_000_000), &[102 * MS, 105 * MS], &[2 * MS]);
+    for limits in [max_p50(5_000), max_p99(5_000)] {
+        let judgement = only(&run, limits);
+        assert_eq!((judgement.measured, judgement.passed), (None, false));
+        assert!(judgement.note.unwrap().contains("--hold"));
+    }
+    // A median of 0 can be.
+    assert!(passed(&send(Some(102_000_000), &[102 * MS, 105 * MS], &[2 * MS]), max_p50(0)));
+}
+
+#[test]
 fn an_unknown_hold_breaks_a_limit_on_the_round_trip_but_not_one_on_loss_or_jitter() {
     let run = send(None, &[3_002 * MS, 3_002 * MS], &[]);
     let judgement = only(&run, max_p50(1_000_000_000));

@@ -184,6 +184,23 @@ fn a_log_level_that_is_none_is_wrong_usage() {
 }
 
 #[test]
+fn a_misspelt_log_level_is_wrong_usage_and_not_silence() {
+    for level in ["warning", "loud,info"] {
+        let output = process::run(&["echo-server", "--port", "0"], |command| {
+            command.env("RUST_LOG", level);
+        });
+        assert!(one_line(&output, 2).starts_with(&format!("jamjam-dev: cannot read the log level `{level}`")));
+    }
+}
+
+#[test]
+fn a_host_with_a_port_is_told_where_the_port_goes() {
+    for (host, way) in [("127.0.0.1:5000", "--host 127.0.0.1 --port 5000"), ("[::1]:7", "--host ::1 --port 7")] {
+        assert_eq!(refused(&["--host", host], 2), format!("jamjam-dev: --host takes no port: write {way}"));
+    }
+}
+
+#[test]
 fn a_port_in_use_is_said_in_one_line() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

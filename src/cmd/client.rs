@@ -16,7 +16,7 @@ use crate::flow::run::{Run, Signal};
 use crate::flow::{Client, Observer, Script};
 use crate::io::progress::Progress;
 use crate::io::stop::{Reason, Stop};
-use crate::io::udp::{self, Backend, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, Options, Running, Tally};
+use crate::io::udp::{self, Backend, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options, Running, Tally};
 use crate::io::{reach, resolve};
 use crate::report::limits::Limits;
 use crate::report::{Report, json, text};
@@ -174,6 +174,7 @@ impl ClientArgs {
     ) -> Result<Ended, Failure> {
         let live = client.live();
         let options = Options { idle: Idle::Finish, spin: self.spin, backend: Backend::from(self.driver) };
+        let kernel = KernelDrops::of(&peer.bound.socket);
         let running = udp::spawn("client", peer.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
@@ -191,6 +192,14 @@ impl ClientArgs {
         }
         drop(progress);
         let (client, tally) = running.join();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
+        if let Some(dropped @ 1..) = kernel.read() {
+            note(&format!(
+                "this machine's receive buffer was full {}: what it had no room for counts as lost, though the path is \
+                 not to blame; give a larger --socket-buffer",
+                if dropped == 1 { "once".to_owned() } else { format!("{dropped} times") }
+            ));
+        }
         let mut broken = None;
         if let Some((server, stop)) = peer.embedded {
             stop.request(Reason::Terminate);
@@ -216,7 +225,6 @@ impl ClientArgs {
             Reason::Interrupt => Signal::Interrupt,
             Reason::Terminate => Signal::Terminate,
         });
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
         run.started_unix_ms = now.saturating_sub(run.duration_ns) / 1_000_000;
         Ok(Ended { run, broken })
     }

@@ -151,6 +151,10 @@ impl Args {
 
     /// The first of the host's addresses that can be listened on.
     fn bind(&self) -> Result<Bound, Failure> {
+        if let Ok(address) = self.host.parse::<SocketAddr>() {
+            let (ip, port) = (address.ip(), address.port());
+            return Err(Failure::usage(format!("--host takes no port: write --host {ip} --port {port}")));
+        }
         let addresses = resolve::resolve(&self.host, self.port).map_err(Failure::unusable)?;
         let asked = self.socket_buffer.0.min(1 << 30) as usize;
         let mut first: Option<(SocketAddr, BindError)> = None;

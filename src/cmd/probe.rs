@@ -63,7 +63,7 @@ impl Args {
             _ => StreamKind::Ping,
         };
         if self.interval.0 < LEAST_INTERVAL {
-            return Err(Failure::usage("--interval: that is as fast as this machine can send; the least is 1us"));
+            return Err(Failure::usage("--interval: too short, no machine sends that often; the least is 1us"));
         }
         if !self.size.is_multiple_of(4) || self.size > MAX_DATAGRAM - HEADER_LEN {
             return Err(Failure::usage(format!(

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use thiserror::Error;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -33,9 +34,11 @@ pub struct BadFilter {
 /// Sends the log to standard error from now on. `filter` is what `RUST_LOG` holds: a level, or `target=level` pairs.
 /// `colour` sets the level off on a terminal.
 pub fn start(filter: &str, format: Format, colour: bool) -> Result<(), BadFilter> {
-    let filter = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| BadFilter { filter: filter.to_owned(), reason: error.to_string() })?;
+    let bad = |reason: String| BadFilter { filter: filter.to_owned(), reason };
+    if let Some(word) = filter.split(',').map(str::trim).find(|word| names_nothing(word)) {
+        return Err(bad(format!("`{word}` is no level")));
+    }
+    let filter = EnvFilter::builder().parse(filter).map_err(|error| bad(error.to_string()))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -48,6 +51,15 @@ pub fn start(filter: &str, format: Format, colour: bool) -> Result<(), BadFilter
         }
     }
     Ok(())
+}
+
+/// Whether `word` stands alone and is neither a level nor a part of this program: a level misspelt, which would be taken for
+/// the name of another program's part and silence everything.
+fn names_nothing(word: &str) -> bool {
+    !word.is_empty()
+        && !word.contains(['=', '['])
+        && !word.starts_with(env!("CARGO_CRATE_NAME"))
+        && word.parse::<LevelFilter>().is_err()
 }
 
 /// UTC to the millisecond: `2024-01-15T10:30:00.000Z`.

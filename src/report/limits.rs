@@ -139,6 +139,11 @@ fn judge_percentile(run: &Run, rtt: Option<RoundTrip<'_>>, limit: Limit, asked: 
         }
         (None, None) => (None, measure, Some(no_data(run, "nothing came back"))),
     };
+    if measured.is_some_and(|ns| ns < 0) {
+        // No packet comes back before it left: such a time keeps every limit and says nothing.
+        let note = "below zero: the server holds AUDIO for less than --hold says".to_owned();
+        return over_time(limit, measure, asked, None, Some(note));
+    }
     over_time(limit, measure, asked, measured.map(|ns| ns as f64), note)
 }
 

@@ -86,15 +86,17 @@ fn turn(port: &mut impl Port, node: &mut (impl Node + ?Sized), stop: &Stop, idle
         let now = outlet.port.now();
         node.poll_transmit(now, &mut outlet);
         let busy = outlet.busy;
+        let next = node.next_deadline();
+        if next.is_none() && idle == Idle::Finish {
+            // Also while more is there to be read: a flood must not keep a run from its end.
+            break;
+        }
         if more {
             // Not all was read: some systems tell only once that there is something to read.
             continue;
         }
 
-        let Some(deadline) = node.next_deadline() else {
-            if idle == Idle::Finish {
-                break;
-            }
+        let Some(deadline) = next else {
             port.wait(None, false)?;
             readable = true;
             continue;
@@ -244,6 +246,12 @@ mod tests {
         let (diary, _) = drive(&[1, 3], reads, 0, Idle::Finish);
         let heard = |times| vec!["heard 1"; times];
         assert_eq!(diary, [heard(4), vec!["sent 1 ms"], heard(5), vec!["wait 3 ms", "sent 3 ms"]].concat());
+    }
+
+    #[test]
+    fn a_flood_does_not_keep_a_client_from_its_end() {
+        let (diary, _) = drive(&[1], vec![true; 100], 0, Idle::Finish);
+        assert_eq!(diary, ["heard 1", "heard 1", "heard 1", "heard 1", "sent 1 ms"]);
     }
 
     #[test]
