@@ -21,12 +21,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// How long a request to stop may take: long enough to complete a recording, too short to wait for a name server or a
-/// pipe.
+/// How long a run that was asked to stop may take to end: long enough to complete a recording.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Turns SIGINT and SIGTERM into a request to stop, from a thread of their own. A second one, or the end of [`PATIENCE`], ends
-/// the process.
+/// the process; so does the first before anything has begun.
 fn listen_for_signals(stop: Stop) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -37,6 +36,10 @@ fn listen_for_signals(stop: Stop) -> Result<(), Failure> {
             runtime.block_on(async {
                 let reason = signals.next().await;
                 stop.request(reason);
+                if !stop.is_awaited() {
+                    // Nothing has begun: a name server or a pipe keeps us waiting.
+                    std::process::exit(reason.exit_code().into());
+                }
                 let _ = tokio::time::timeout(PATIENCE, signals.next()).await;
                 std::process::exit(reason.exit_code().into());
             });

@@ -76,3 +76,44 @@ fn a_flood_does_not_hold_up_the_end() {
         }
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn a_log_that_nobody_reads_holds_up_neither_the_echo_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("address");
+    let mut program = server::process::program(&["echo-server", "-v", "--host", "127.0.0.1", "--port", "0"]);
+    program.arg("--address-file").arg(&file);
+    // The other end stays open and unread: a pipe holds some hundreds of lines.
+    let mut running = program.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let address = poll_until("an address", || std::fs::read_to_string(&file).ok()?.trim().parse().ok());
+    let client = Client::of(address);
+    for sequence in 0..20_000 {
+        let keepalive = server::packet::keepalive(sequence, &[]);
+        assert_eq!(client.ask(&keepalive), keepalive);
+    }
+    let id = running.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_address_file_is_whole_or_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("address");
+    std::fs::write(&file, "something of a server before").unwrap();
+    let mut program = server::process::program(&["echo-server", "--host", "127.0.0.1", "--port", "0"]);
+    let mut running = program.arg("--address-file").arg(&file).stderr(std::process::Stdio::null()).spawn().unwrap();
+    // Every reading is either the old content or a whole address.
+    poll_until("an address", || {
+        let read = std::fs::read_to_string(&file).unwrap();
+        if read == "something of a server before" {
+            return None;
+        }
+        assert!(read.ends_with('\n'), "{read:?}");
+        read.trim().parse::<std::net::SocketAddr>().ok()
+    });
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    running.kill().unwrap();
+    running.wait().unwrap();
+}

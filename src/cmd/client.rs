@@ -130,10 +130,15 @@ impl ClientArgs {
         Ok(Peer { address, name: target.to_string(), bound, embedded: None })
     }
 
+    /// How long the server holds AUDIO, where anybody knows: as told, or as the embedded one is told.
+    pub fn known_hold(&self) -> Option<Duration> {
+        let embedded = self.embedded.then_some(self.delay);
+        self.hold.or(embedded).map(|Millis(hold)| hold)
+    }
+
     /// How long the first AUDIO may be held, as far as anybody knows before it comes back.
     pub fn first_echo(&self) -> Duration {
-        let embedded = self.embedded.then_some(self.delay);
-        self.hold.or(embedded).map_or(DEFAULT_DELAY, |Millis(hold)| hold)
+        self.known_hold().unwrap_or(DEFAULT_DELAY)
     }
 
     fn open(&self, address: SocketAddr) -> Result<Bound, Failure> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,11 @@ use tracing::{info, warn};
 use super::Failure;
 use super::args::{Colour, Driver, LogFormat, Millis, OrOff, Seconds, Size};
 use crate::echo::{Config, Counters, DEFAULT_DELAY, Echo, Limits};
+use crate::io::log::{self, Log};
 use crate::io::stop::Stop;
 use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
-use crate::io::{log, process, resolve};
+use crate::io::{process, resolve};
+use crate::units::UnitError;
 use crate::wire::DEFAULT_PORT;
 
 /// How often statistics are logged unless told otherwise.
@@ -36,7 +38,7 @@ pub struct Args {
     host: String,
 
     /// How long to hold AUDIO, in milliseconds or with a unit (250us, 3s)
-    #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", default_value_t = Millis(DEFAULT_DELAY))]
+    #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = delay, default_value_t = Millis(DEFAULT_DELAY))]
     delay: Millis,
 
     /// Write the address listened on to this file, once it is
@@ -99,12 +101,14 @@ impl Args {
             interval => interval.map(|Seconds(interval)| interval),
         };
         let filter = if self.verbose { "debug".to_owned() } else { super::log_filter() };
-        log::start(&filter, self.log_format.into(), colour.on(&std::io::stderr())).map_err(Failure::usage)?;
+        let log = log::start(&filter, self.log_format.into(), colour.on(&std::io::stderr())).map_err(Failure::usage)?;
         process::name("echo-server");
 
         let bound = self.bind()?;
+        // From here on the server ends by itself, and well.
+        stop.on_request(|| ());
         if let Some(file) = &self.address_file {
-            std::fs::write(file, format!("{}\n", bound.address))
+            announce(file, bound.address)
                 .with_context(|| format!("cannot write the address to {}", file.display()))
                 .map_err(Failure::unusable)?;
         }
@@ -113,7 +117,7 @@ impl Args {
             per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
         };
         let echo = Echo::new(Config { delay: self.delay.0, limits });
-        let statistics = Statistics { counters: echo.counters(), kernel: KernelDrops::of(&bound.socket) };
+        let statistics = Statistics { counters: echo.counters(), kernel: KernelDrops::of(&bound.socket), log };
         info!("Echo server listening on {}", bound.address);
 
         let options = Options { idle: Idle::Wait, spin: self.spin, backend: self.driver.into() };
@@ -181,10 +185,24 @@ impl Args {
     }
 }
 
+/// A delay. Nothing at all, as a compose file makes of a variable it does not know, is the default.
+fn delay(text: &str) -> Result<Millis, UnitError> {
+    if text.is_empty() { Ok(Millis(DEFAULT_DELAY)) } else { text.parse() }
+}
+
+/// Writes the address whole or not at all: whoever waits for the file never reads half of it.
+fn announce(file: &Path, address: SocketAddr) -> std::io::Result<()> {
+    let mut unfinished = file.as_os_str().to_owned();
+    unfinished.push(".part");
+    std::fs::write(&unfinished, format!("{address}\n"))?;
+    std::fs::rename(&unfinished, file)
+}
+
 /// The server's counts, as the log shows them.
 struct Statistics {
     counters: Arc<Counters>,
     kernel: KernelDrops,
+    log: Log,
 }
 
 impl Statistics {
@@ -205,6 +223,9 @@ impl Statistics {
             Some(dropped) => write!(text, ", kernel_dropped={dropped}"),
             None => write!(text, ", kernel_dropped=unknown"),
         };
+        if self.log.dropped() > 0 {
+            let _ = write!(text, ", log_dropped={}", self.log.dropped());
+        }
         let (received, sent) = (self.counters.received.get(), self.counters.sent.get());
         let buffered = self.counters.buffered.get();
         info!(received, sent, buffered, kernel_dropped, "{text}");

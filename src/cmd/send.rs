@@ -109,11 +109,10 @@ impl Args {
     }
 
     fn terms(&self, peer: &Peer) -> Terms {
-        let hold = self.client.hold.map(|Millis(hold)| hold);
         Terms {
             peer: peer.address,
             judged: StreamKind::Audio,
-            hold,
+            hold: self.client.known_hold(),
             first_echo: self.client.first_echo(),
             timeout: self.client.timeout.0,
             late_after: self.client.late_after.map(|Millis(late)| late),

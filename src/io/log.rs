@@ -7,6 +7,7 @@ use thiserror::Error;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -31,17 +32,36 @@ pub struct BadFilter {
     reason: String,
 }
 
-/// Sends the log to standard error from now on. `filter` is what `RUST_LOG` holds: a level, or `target=level` pairs.
+/// Lines on their way to standard error. Whoever reads it may be slow; whoever logs must not wait for them.
+const QUEUE: usize = 8_192;
+
+/// The log at work. Dropping it writes what is still queued, for a second at most.
+pub struct Log {
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Log {
+    /// Lines that were dropped because nobody read standard error.
+    pub fn dropped(&self) -> usize {
+        self.dropped.dropped_lines()
+    }
+}
+
+/// Sends the log to standard error from now on, from a thread of its own. `filter` is what `RUST_LOG` holds: a level, or `target=level` pairs.
 /// `colour` sets the level off on a terminal.
-pub fn start(filter: &str, format: Format, colour: bool) -> Result<(), BadFilter> {
+pub fn start(filter: &str, format: Format, colour: bool) -> Result<Log, BadFilter> {
     let bad = |reason: String| BadFilter { filter: filter.to_owned(), reason };
     if let Some(word) = filter.split(',').map(str::trim).find(|word| names_nothing(word)) {
         return Err(bad(format!("`{word}` is no level")));
     }
     let filter = EnvFilter::builder().parse(filter).map_err(|error| bad(error.to_string()))?;
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(QUEUE).thread_name("log").finish(std::io::stderr());
+    let dropped = writer.error_counter();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         // It would say on standard error that standard error is gone, and panic.
         .log_internal_errors(false);
     match format {
@@ -50,7 +70,7 @@ pub fn start(filter: &str, format: Format, colour: bool) -> Result<(), BadFilter
             builder.with_ansi(false).with_timer(Milliseconds).json().flatten_event(true).with_target(false).init();
         }
     }
-    Ok(())
+    Ok(Log { dropped, _writer: guard })
 }
 
 /// Whether `word` stands alone and is neither a level nor a part of this program: a level misspelt, which would be taken for

@@ -51,6 +51,11 @@ impl Stop {
         }
     }
 
+    /// Whether anything waits for a request: a run that would end itself and has something to report.
+    pub fn is_awaited(&self) -> bool {
+        !self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Calls `wake` when a stop is requested. Whoever registers looks at [`Stop::requested`] afterwards, so that a
     /// request made before is not missed.
     pub fn on_request(&self, wake: impl Fn() + Send + 'static) {
