@@ -17,13 +17,10 @@ use crate::flow::{Client, Fact, Form, Observer, Sending, Terms};
 use crate::io::feed;
 use crate::io::record::{self, Recorder, Recording};
 use crate::io::stop::Stop;
-use crate::wire::HEADER_LEN;
+use crate::wire::{HEADER_LEN, WHOLE_DATAGRAM};
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_RECORD: &str = "Recording";
-
-/// What an Ethernet frame carries, less the IPv4 and UDP headers.
-const UNFRAGMENTED: usize = 1_500 - 20 - 8;
 
 /// Send a WAV file or a tone as paced AUDIO packets, and judge what comes back
 #[derive(Debug, clap::Args)]
@@ -69,7 +66,7 @@ impl Args {
         // All that can be wrong is found before the first packet leaves.
         let Sound { playback, form, packets } = self.sound.open()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
-        if payload + HEADER_LEN > UNFRAGMENTED {
+        if payload + HEADER_LEN > WHOLE_DATAGRAM {
             note(&format!(
                 "packets of {payload} payload bytes do not fit an Ethernet frame and travel in fragments; a shorter \
                  --frame avoids it"

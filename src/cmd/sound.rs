@@ -18,12 +18,10 @@ use crate::audio::wav::{WavError, WavStream};
 use crate::flow::Form;
 use crate::time::nanos;
 use crate::units::{self, Unit};
-use crate::wire::{HEADER_LEN, MAX_DATAGRAM};
+use crate::wire::{HEADER_LEN, MAX_DATAGRAM, SAMPLE_RATE};
 
 const HEADING_AUDIO: &str = "Audio";
 
-/// What jamjam speaks.
-const RATE: u32 = 48_000;
 /// Loudness of a tone: -12 dBFS.
 const TONE_AMPLITUDE: f32 = 0.25;
 /// Options of what is played.
@@ -184,7 +182,7 @@ impl SoundArgs {
 
         let format = *stream.format();
         let rate = match self.resample {
-            Resample::To48k => RATE,
+            Resample::To48k => SAMPLE_RATE,
             Resample::Native => format.sample_rate,
         };
         let channels = match self.channels {
@@ -238,8 +236,8 @@ impl SoundArgs {
 
     fn open_tone(&self, hz: f64) -> Result<Sound, Failure> {
         let channels = if self.channels == Some(2) { Channels::Stereo } else { Channels::Mono };
-        let tone = Tone::new(hz, RATE, channels.count(), TONE_AMPLITUDE);
-        self.play(Input::Tone(tone), (RATE, channels.count()), RATE, channels, None)
+        let tone = Tone::new(hz, SAMPLE_RATE, channels.count(), TONE_AMPLITUDE);
+        self.play(Input::Tone(tone), (SAMPLE_RATE, channels.count()), SAMPLE_RATE, channels, None)
     }
 
     /// `samples`: how many a channel there are at `rate`, where that is known.
@@ -272,7 +270,7 @@ impl SoundArgs {
 
 /// Reads the frequency of a tone that can be sent.
 fn hertz(text: &str) -> Result<f64, String> {
-    let highest = RATE / 2;
+    let highest = SAMPLE_RATE / 2;
     let audible = |hz: &f64| *hz > 0.0 && *hz <= f64::from(highest);
     text.parse()
         .ok()

@@ -17,8 +17,26 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-pub(super) fn audio_received(from: SocketAddr, sequence: u32) {
-    debug!("Received audio packet seq={sequence} from {}", plain(from));
+/// Of these AUDIO packets the first `admitted` wait now, the others were refused.
+pub(super) fn audio_received<'a>(from: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>, admitted: usize) {
+    if enabled!(Level::DEBUG) {
+        for (place, packet) in datagrams.filter_map(|datagram| wire::parse(datagram).ok()).enumerate() {
+            let (sequence, from) = (packet.header.sequence, plain(from));
+            if place < admitted {
+                debug!("Received audio packet seq={sequence} from {from}");
+            } else {
+                debug!("Refused audio packet seq={sequence} from {from}: no room in the delay line");
+            }
+        }
+    }
+}
+
+pub(super) fn ignored(from: SocketAddr, kind: Kind) {
+    debug!("Ignored {} from {}", kind.name(), plain(from));
+}
+
+pub(super) fn from_port_zero(from: SocketAddr) {
+    debug!("Dropped what came from {}: nothing can be returned to port 0", plain(from));
 }
 
 pub(super) fn info_received(from: SocketAddr, info: &Info) {

@@ -92,7 +92,6 @@ impl Echo {
             let end = at + bytes.len();
             match wire::parse(bytes) {
                 Ok(packet) if packet.header.kind == Kind::Audio => {
-                    log::audio_received(train.from, packet.header.sequence);
                     run = if run.is_empty() { at..end } else { run.start..end };
                 }
                 other => {
@@ -117,6 +116,7 @@ impl Echo {
         let route = Route { peer: train.from, local: train.to };
         let Pushed { admitted, refused } = self.held.push(train.at + self.delay, route, bytes, train.stride);
         self.counters.received.add(admitted);
+        log::audio_received(train.from, bytes.chunks(train.stride), admitted);
         match refused {
             Some((Refused::Total, packets)) => self.counters.refused_buffer.add(packets),
             Some((Refused::Client, packets)) => self.counters.refused_client.add(packets),
@@ -159,7 +159,10 @@ impl Echo {
                 self.counters.infos.add(1);
                 log::info_received(train.from, &info);
             }
-            Kind::Audio | Kind::Fec | Kind::Control | Kind::LatencyPong => self.counters.ignored.add(1),
+            Kind::Audio | Kind::Fec | Kind::Control | Kind::LatencyPong => {
+                self.counters.ignored.add(1);
+                log::ignored(train.from, packet.header.kind);
+            }
         }
         Ok(())
     }
@@ -197,6 +200,7 @@ impl Node for Echo {
             if train.from.port() == 0 {
                 // Nothing can be returned to port 0, and trying would switch off segmented sending for everyone.
                 self.counters.dropped_port_zero.add(train.segments().count());
+                log::from_port_zero(train.from);
             } else {
                 self.on_train(train);
             }

@@ -9,7 +9,7 @@ use super::run::{AudioRun, Command, StreamKind};
 use super::schedule::Schedule;
 use crate::node::{Outcome, Sink};
 use crate::time::{Time, nanos};
-use crate::wire::{Header, Kind, Ping};
+use crate::wire::{Header, Kind, Ping, SAMPLE_RATE};
 
 /// A client that asks.
 pub type Prober = Client<Probing>;
@@ -104,7 +104,7 @@ impl Script for Probing {
 
     fn audio(&self) -> Option<AudioRun> {
         (self.questions.kind == StreamKind::Audio).then(|| AudioRun {
-            sample_rate: 48_000,
+            sample_rate: SAMPLE_RATE,
             channels: 1,
             frame_samples: (self.questions.size / 4) as u32,
             payload_bytes: (self.questions.size / 4 * 4) as u32,

@@ -6,6 +6,7 @@ use super::document::Report;
 use super::numbers::StreamNumbers;
 use super::wording::{count, time};
 use crate::flow::run::StreamKind;
+use crate::wire::{HEADER_LEN, WHOLE_DATAGRAM};
 
 /// Own pacing errors from here on show up in what others would call jitter, in microseconds.
 const PACING_MATTERS_US: f64 = 1_000.0;
@@ -15,8 +16,8 @@ const DRIFT_MATTERS_US: f64 = 100.0;
 const HOLD_MATTERS_MS: f64 = 5.0;
 /// An estimate of the hold is as good as the best of this many pings.
 const PINGS_FOR_HOLD: u64 = 3;
-/// The largest payload that stays in one piece on an Ethernet path: 1,500 less IPv4, UDP and packet headers.
-const WHOLE_PAYLOAD: u32 = 1_460;
+/// The largest payload that stays in one piece on an Ethernet path.
+const WHOLE_PAYLOAD: u32 = (WHOLE_DATAGRAM - HEADER_LEN) as u32;
 /// Round trips that a 99th percentile takes.
 const P99_TAKES: u64 = 100;
 

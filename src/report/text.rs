@@ -209,7 +209,11 @@ fn row(text: &mut String, label: &str, value: &str) {
 }
 
 fn listed(values: &[(&str, Option<f64>)]) -> String {
-    values.iter().map(|(name, us)| format!("{name} {}", us.map_or_else(|| "-".to_owned(), fine_time))).collect::<Vec<_>>().join(", ")
+    values
+        .iter()
+        .map(|(name, us)| format!("{name} {}", us.map_or_else(|| "-".to_owned(), fine_time)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn limit(judgement: &Judgement, paint: Paint) -> String {

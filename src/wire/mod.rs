@@ -12,5 +12,12 @@ pub use latency::{Info, Keepalive, PING_LEN, Ping, route_probe_answer};
 /// Largest payload of a UDP datagram over IPv4, in bytes.
 pub const MAX_DATAGRAM: usize = 65_507;
 
+/// Longest datagram that an Ethernet frame carries over IPv4, in bytes; over IPv6 it is 20 less. Longer ones travel in
+/// fragments.
+pub const WHOLE_DATAGRAM: usize = 1_500 - 20 - 8;
+
+/// Samples a second of jamjam's audio.
+pub const SAMPLE_RATE: u32 = 48_000;
+
 /// UDP port of an echo server unless told otherwise.
 pub const DEFAULT_PORT: u16 = 5_000;
