@@ -18,7 +18,7 @@ fn client(number: u8) -> SocketAddr {
 }
 
 fn server(total: Option<u64>, per_client: Option<u64>) -> Echo {
-    Echo::new(Config { delay: Duration::from_millis(10), limits: Limits { total, per_client } })
+    Echo::new(Config { delay: Duration::from_millis(10), limits: Limits { total, per_client }, follow: false })
 }
 
 /// 100 bytes of AUDIO, for which a delay line is charged 200.

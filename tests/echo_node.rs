@@ -6,7 +6,7 @@ mod tape;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use jamjam_dev::echo::{Config, Echo, Limits};
+use jamjam_dev::echo::{Config, Echo};
 use jamjam_dev::node::{Datagram, Node, Outcome};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn client(number: u8) -> SocketAddr {
 }
 
 fn server(delay_ms: u64) -> Echo {
-    Echo::new(Config { delay: Duration::from_millis(delay_ms), limits: Limits::default() })
+    Echo::new(Config { delay: Duration::from_millis(delay_ms), ..Config::default() })
 }
 
 /// A packet of version 1: type, sequence, timestamp 0, flags 0, payload.
@@ -290,4 +290,19 @@ fn what_the_system_refuses_is_counted_and_makes_way() {
     assert_eq!(tape.take(), [audio(3)]);
     let counters = echo.counters();
     assert_eq!((counters.send_failed.get(), counters.sent.get(), counters.buffered_bytes.get()), (2, 1, 0));
+}
+
+#[test]
+fn a_followed_source_is_looked_for_once_a_second_until_it_has_been_silent_for_ten() {
+    let mut echo = Echo::new(Config { delay: Duration::ZERO, follow: true, ..Config::default() });
+    assert_eq!(deadline(&echo), None);
+    hear(&mut echo, 7, client(1), &packet(4, 1, &[]));
+    assert_eq!(poll(&mut echo, 7), [packet(4, 1, &[])]);
+    let mut looks = 0;
+    while let Some(look) = deadline(&echo) {
+        assert_eq!(poll(&mut echo, look), Vec::<Vec<u8>>::new());
+        looks += 1;
+        assert_eq!(look, 7 + looks * 1_000 * MS);
+    }
+    assert_eq!(looks, 10);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_dev::echo::{Config, Echo, Limits};
+use jamjam_dev::echo::{Config, Echo};
 use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
 use jamjam_dev::time::Time;
 
@@ -36,7 +36,7 @@ fn audio(sequence: u8, len: usize) -> Vec<u8> {
 /// Lets `trains` arrive together, each cut by the length of its first datagram, and returns what leaves.
 fn echoed(trains: &[Vec<Vec<u8>>]) -> Wire {
     let from = SocketAddr::from(([192, 0, 2, 1], 40_000));
-    let mut echo = Echo::new(Config { delay: Duration::from_millis(5), limits: Limits::default() });
+    let mut echo = Echo::new(Config { delay: Duration::from_millis(5), ..Config::default() });
     let at = Time::from_millis(1);
     for train in trains {
         let bytes = train.concat();

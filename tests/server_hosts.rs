@@ -47,6 +47,7 @@ fn a_dual_stack_server_answers_both_and_writes_ipv4_plainly() {
             assert_eq!(client.ask(&audio(5, 64)), audio(5, 64));
             // As the client itself is called: 127.0.0.1:40000, [::1]:40000.
             let here = client.address();
+            assert_eq!(server.line().message, format!("Heard {here} for the first time"));
             assert_eq!(server.line().message, format!("Received audio packet seq=5 from {here}"));
             assert_eq!(server.line().message, format!("Echoed packet seq=5 to {here}"));
         }

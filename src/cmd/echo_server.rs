@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tracing::{info, warn};
+use tracing::{Level, enabled, info, warn};
 
 use super::Failure;
 use super::args::{Colour, Driver, LogFormat, Millis, OrOff, Seconds, Size};
@@ -116,7 +116,7 @@ impl Args {
             total: self.max_buffer.0.map(|Size(size)| size),
             per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
         };
-        let echo = Echo::new(Config { delay: self.delay.0, limits });
+        let echo = Echo::new(Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO) });
         let statistics = Statistics { counters: echo.counters(), kernel: KernelDrops::of(&bound.socket), log };
         info!("Echo server listening on {}", bound.address);
 

@@ -58,6 +58,8 @@ counters! {
     refused_memory,
     /// Packets that the system refused to send.
     send_failed,
+    /// Packets of sources beyond those that are followed in the log; served all the same, and counted above too.
+    unfollowed,
     /// AUDIO packets and answers still waiting at the stop.
     dropped_at_stop,
 }

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tracing::{Level, debug, enabled, warn};
+use tracing::{Level, debug, enabled, info, warn};
 
 use super::Counters;
+use super::sources::Source;
 use crate::node::Transmit;
 use crate::stats::Count;
 use crate::time::Time;
@@ -29,6 +30,25 @@ pub(super) fn audio_received<'a>(from: SocketAddr, datagrams: impl Iterator<Item
             }
         }
     }
+}
+
+pub(super) fn source_heard(peer: SocketAddr) {
+    info!("Heard {} for the first time", plain(peer));
+}
+
+pub(super) fn source_silent(peer: SocketAddr, source: &Source) {
+    let (Source { packets, gaps, duplicates, .. }, seconds) = (source, source.heard_for().as_secs_f64());
+    info!(
+        packets,
+        gaps,
+        duplicates,
+        "{} has fallen silent after {seconds:.1} s: packets={packets}, gaps={gaps}, duplicates={duplicates}",
+        plain(peer)
+    );
+}
+
+pub(super) fn sources_held_back(count: u64) {
+    info!("{count} more sources came or fell silent than have a line");
 }
 
 pub(super) fn ignored(from: SocketAddr, kind: Kind) {

@@ -10,6 +10,7 @@ mod counters;
 mod delay_line;
 mod log;
 mod route;
+mod sources;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::wire::{self, HEADER_LEN, Info, Kind, Malformed, Packet, Ping};
 use budget::Refused;
 use delay_line::{DelayLine, Pushed};
 use route::Route;
+use sources::Sources;
 
 /// How long AUDIO waits unless told otherwise.
 pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
@@ -42,11 +44,13 @@ pub struct Config {
     pub delay: Duration,
     /// How much may wait.
     pub limits: Limits,
+    /// Whether to log when a source is first heard and when it falls silent, which takes a look a second.
+    pub follow: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { delay: DEFAULT_DELAY, limits: Limits::default() }
+        Self { delay: DEFAULT_DELAY, limits: Limits::default(), follow: false }
     }
 }
 
@@ -59,6 +63,8 @@ pub struct Echo {
     answers: DelayLine,
     counters: Arc<Counters>,
     refusals: log::OncePerSecond,
+    follow: bool,
+    sources: Sources,
 }
 
 impl Echo {
@@ -70,6 +76,8 @@ impl Echo {
             answers: DelayLine::new(ANSWERS),
             counters: Arc::default(),
             refusals: log::OncePerSecond::default(),
+            follow: config.follow,
+            sources: Sources::default(),
         }
     }
 
@@ -105,6 +113,16 @@ impl Echo {
             at = end;
         }
         self.hold(train, run);
+    }
+
+    /// Notes who was heard, by the packets among what came.
+    fn follow(&mut self, train: &Datagram<'_>) {
+        let packets = || train.segments().filter_map(|bytes| wire::parse(bytes).ok());
+        let count = packets().count() as u64;
+        let audio = packets().filter(|packet| packet.header.kind == Kind::Audio).map(|packet| packet.header.sequence);
+        if count > 0 && !self.sources.hear(train.at, train.from, count, audio) {
+            self.counters.unfollowed.add(count as usize);
+        }
     }
 
     /// Puts a run of AUDIO into the delay line.
@@ -202,6 +220,9 @@ impl Node for Echo {
                 self.counters.dropped_port_zero.add(train.segments().count());
                 log::from_port_zero(train.from);
             } else {
+                if self.follow {
+                    self.follow(train);
+                }
                 self.on_train(train);
             }
         }
@@ -233,10 +254,11 @@ impl Node for Echo {
             }
         }
         self.update_gauges();
+        self.sources.look(now);
     }
 
     fn next_deadline(&self) -> Option<Time> {
         let (answers, held) = (self.answers.next_due(), self.held.next_due());
-        answers.into_iter().chain(held).min()
+        answers.into_iter().chain(held).chain(self.sources.next_look()).min()
     }
 }

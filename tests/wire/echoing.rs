@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::golden::{folder, names, packet};
-use jamjam_dev::echo::{Config, Echo, Limits};
+use jamjam_dev::echo::{Config, Echo};
 use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
 use jamjam_dev::time::Time;
 
@@ -69,7 +69,7 @@ fn client() -> SocketAddr {
 }
 
 fn server() -> Echo {
-    Echo::new(Config { delay: DELAY, limits: Limits::default() })
+    Echo::new(Config { delay: DELAY, ..Config::default() })
 }
 
 fn arrive(echo: &mut Echo, bytes: &[u8]) {
