@@ -241,3 +241,16 @@ fn a_log_that_nobody_reads_any_more_does_not_end_the_server() {
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
 }
+
+#[test]
+fn a_source_that_has_fallen_silent_is_told_with_what_came_from_it() {
+    let mut server = Server::start(QUIET);
+    let client = Client::of(server.address);
+    let here = client.address();
+    // 4 never comes, 5 comes late, 6 comes twice, 7 and 8 never come.
+    for sequence in [1, 2, 3, 6, 6, 5, 9] {
+        client.send(&audio(sequence, 16));
+    }
+    let line = server.line_that_begins(&format!("{here} has fallen silent after "));
+    assert!(line.message.ends_with(" s: packets=7, gaps=3, duplicates=1"), "{}", line.message);
+}
