@@ -266,3 +266,15 @@ fn the_hold_is_estimated_from_the_pings_or_given() {
         }
     });
 }
+
+#[test]
+fn the_hold_of_the_embedded_server_is_known_and_need_not_be_estimated() {
+    let lines = ["probe --audio --count 5 --interval 1", "send --tone 440 --duration 20ms"];
+    at_once(lines, |line| {
+        for (more, hold) in [("", 50.0), ("--hold 40", 40.0)] {
+            let report = document::report(&run(&format!("{line} --embedded --delay 50 {more} --json")));
+            assert_eq!(report["audio"]["hold_given_ms"], hold, "{line} {more}");
+            assert_eq!(report["audio"]["hold_ms"], hold, "{line} {more}");
+        }
+    });
+}

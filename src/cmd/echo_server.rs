@@ -161,7 +161,7 @@ impl Args {
         }
         let addresses = resolve::resolve(&self.host, self.port).map_err(Failure::unusable)?;
         let asked = self.socket_buffer.0.min(1 << 30) as usize;
-        let mut first: Option<(SocketAddr, BindError)> = None;
+        let mut first: Option<BindError> = None;
         for address in addresses {
             match udp::bind(address, asked) {
                 Ok(bound) => {
@@ -174,14 +174,12 @@ impl Args {
                     return Ok(bound);
                 }
                 Err(error) => {
-                    first.get_or_insert((address, error));
+                    first.get_or_insert(error);
                 }
             }
         }
-        Err(Failure::unusable(first.map_or_else(
-            || anyhow::anyhow!("host `{}` has no address to listen on", self.host),
-            |(_, error)| error.into(),
-        )))
+        // A host that was resolved has at least one address, so there is a first error.
+        Err(Failure::unusable(first.map_or_else(|| anyhow::anyhow!("no address"), anyhow::Error::from)))
     }
 }
 

@@ -77,12 +77,11 @@ impl Args {
         }
         let local = Target { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT };
         let peer = self.client.connect(Some(self.to.as_ref().unwrap_or(&local)))?;
-        let hold = self.client.hold.map(|Millis(hold)| hold);
         let terms = Terms {
             peer: peer.address,
             judged: kind,
             // There are no pings beside AUDIO to tell the hold by.
-            hold: (kind == StreamKind::Audio).then(|| hold.unwrap_or_default()),
+            hold: (kind == StreamKind::Audio).then(|| self.client.known_hold().unwrap_or_default()),
             first_echo: self.client.first_echo(),
             timeout: self.client.timeout.0,
             late_after: self.client.late_after.map(|Millis(late)| late),

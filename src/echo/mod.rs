@@ -117,12 +117,8 @@ impl Echo {
 
     /// Notes who was heard, by the packets among what came.
     fn follow(&mut self, train: &Datagram<'_>) {
-        let packets = || train.segments().filter_map(|bytes| wire::parse(bytes).ok());
-        let count = packets().count() as u64;
-        let audio = packets().filter(|packet| packet.header.kind == Kind::Audio).map(|packet| packet.header.sequence);
-        if count > 0 && !self.sources.hear(train.at, train.from, count, audio) {
-            self.counters.unfollowed.add(count as usize);
-        }
+        let packets = train.segments().filter_map(|bytes| wire::parse(bytes).ok()).map(|packet| packet.header);
+        self.counters.unfollowed.add(self.sources.hear(train.at, train.from, packets));
     }
 
     /// Puts a run of AUDIO into the delay line.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::log;
 use crate::time::Time;
+use crate::wire::{Header, Kind};
 
 /// Sources that are followed at a time. More are served all the same, and counted.
 const MOST: usize = 1_024;
@@ -77,15 +78,18 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// `packets` packets came from `peer` at `now`, with these AUDIO sequence numbers among them. False: it is not followed,
-    /// too many are.
-    pub(super) fn hear(&mut self, now: Time, peer: SocketAddr, packets: u64, audio: impl Iterator<Item = u32>) -> bool {
+    /// These packets came from `peer` at `now`. Gives how many of them were not noted, because too many sources are followed.
+    pub(super) fn hear(&mut self, now: Time, peer: SocketAddr, packets: impl Iterator<Item = Header>) -> usize {
+        let mut packets = packets.peekable();
+        if packets.peek().is_none() {
+            return 0;
+        }
         if self.followed.is_empty() {
             self.sweep = now + EVERY;
             self.lines = LINES;
         }
         if self.followed.len() == MOST && !self.followed.contains_key(&peer) {
-            return false;
+            return packets.count();
         }
         let mut is_new = false;
         let source = self.followed.entry(peer).or_insert_with(|| {
@@ -93,12 +97,16 @@ impl Sources {
             Source { first: now, ..Source::default() }
         });
         source.last = now;
-        source.packets += packets;
-        audio.for_each(|sequence| source.on_audio(sequence));
+        for packet in packets {
+            source.packets += 1;
+            if packet.kind == Kind::Audio {
+                source.on_audio(packet.sequence);
+            }
+        }
         if is_new {
             self.say(|| log::source_heard(peer));
         }
-        true
+        0
     }
 
     /// Looks for those that have fallen silent, once a second.
@@ -167,18 +175,20 @@ mod tests {
     fn a_source_is_forgotten_ten_seconds_after_its_last_packet_and_the_table_is_bounded() {
         let mut sources = Sources::default();
         let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        let one = || std::iter::once(Header::new(Kind::Keepalive, 0, 0));
+        assert_eq!(sources.hear(Time::from_millis(50), peer(1), std::iter::empty()), 0);
         assert_eq!(sources.next_look(), None);
-        assert!(sources.hear(Time::from_millis(100), peer(1), 1, std::iter::empty()));
+        assert_eq!(sources.hear(Time::from_millis(100), peer(1), one()), 0);
         assert_eq!(sources.next_look(), Some(Time::from_millis(1_100)));
         sources.look(Time::from_millis(10_099));
         assert_eq!(sources.followed.len(), 1);
         sources.look(Time::from_millis(11_099));
         assert_eq!((sources.followed.len(), sources.next_look()), (0, None));
         for port in 1..=MOST as u16 {
-            assert!(sources.hear(Time::from_millis(20_000), peer(port), 1, std::iter::empty()));
+            assert_eq!(sources.hear(Time::from_millis(20_000), peer(port), one()), 0);
         }
-        assert!(!sources.hear(Time::from_millis(20_000), peer(65_000), 1, std::iter::empty()));
-        assert!(sources.hear(Time::from_millis(20_000), peer(1), 1, std::iter::empty()));
+        assert_eq!(sources.hear(Time::from_millis(20_000), peer(65_000), one().chain(one())), 2);
+        assert_eq!(sources.hear(Time::from_millis(20_000), peer(1), one()), 0);
         // Ten lines were written in that second, the rest is held back and told as a number.
         assert_eq!((sources.lines, sources.held_back), (0, MOST as u64 - 10));
     }
