@@ -40,6 +40,7 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("    --host <HOST>", &["[default: 0.0.0.0]"]),
         ("-d, --delay <MS>", &["[env: ECHO_DELAY_MS=]", "[default: 3000]"]),
         ("    --address-file <FILE>", &[]),
+        ("    --metrics <[ADDR:]PORT>", &[]),
         ("    --max-buffer <SIZE>", &["[default: 1GiB]"]),
         ("    --max-buffer-per-client <SIZE>", &["[default: 64MiB]"]),
         ("    --socket-buffer <SIZE>", &["[default: 8MiB]"]),

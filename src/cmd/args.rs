@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -68,6 +69,23 @@ impl From<Driver> for udp::Backend {
             Driver::Native => Self::Native,
             Driver::Portable => Self::Portable,
         }
+    }
+}
+
+/// Where to listen: `ADDR:PORT`, or a bare port, which is one of this machine's own (127.0.0.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(pub SocketAddr);
+
+impl FromStr for Listen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let port = |text: &str| text.parse::<u16>().ok();
+        let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let here = || text.strip_prefix("localhost:").and_then(port).or_else(|| port(text)).map(local);
+        text.parse().ok().or_else(here).map(Self).ok_or_else(|| {
+            "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or a port for this machine alone"
+                .to_owned()
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! `jamjam-dev echo-server`: returns a client's AUDIO after a delay.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use anyhow::Context;
 use tracing::{Level, enabled, info, warn};
 
 use super::Failure;
-use super::args::{Colour, Driver, LogFormat, Millis, OrOff, Seconds, Size};
-use crate::echo::{Config, Counters, DEFAULT_DELAY, Echo, Limits};
+use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size};
+use crate::echo::{Config, Counters, DEFAULT_DELAY, Echo, Exposition, Limits, Outside};
 use crate::io::log::{self, Log};
 use crate::io::stop::Stop;
 use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
-use crate::io::{process, resolve};
+use crate::io::{http, process, resolve};
 use crate::units::UnitError;
 use crate::wire::DEFAULT_PORT;
 
@@ -44,6 +44,10 @@ pub struct Args {
     /// Write the address listened on to this file, once it is
     #[arg(long, value_name = "FILE")]
     address_file: Option<PathBuf>,
+
+    /// Serve metrics and /healthz over HTTP: an address and port, or a port for this machine alone
+    #[arg(long, value_name = "[ADDR:]PORT")]
+    metrics: Option<Listen>,
 
     /// Most memory that waiting packets may take: a size or off. A packet counts 100 bytes more than its length
     #[arg(long, value_name = "SIZE", default_value_t = OrOff(Limits::default().total.map(Size)), help_heading = HEADING_MEMORY)]
@@ -105,6 +109,10 @@ impl Args {
         process::name("echo-server");
 
         let bound = self.bind()?;
+        let metrics = self.metrics.map(|Listen(address)| {
+            http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"))
+        });
+        let metrics = metrics.transpose().map_err(Failure::unusable)?;
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
         if let Some(file) = &self.address_file {
@@ -117,8 +125,12 @@ impl Args {
             per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
         };
         let echo = Echo::new(Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO) });
-        let statistics = Statistics { counters: echo.counters(), kernel: KernelDrops::of(&bound.socket), log };
+        let kernel = Arc::new(KernelDrops::of(&bound.socket));
+        let statistics = Statistics { counters: echo.counters(), kernel, log };
         info!("Echo server listening on {}", bound.address);
+        if let Some(listener) = metrics {
+            statistics.serve(listener, stop).context("cannot serve metrics").map_err(Failure::unusable)?;
+        }
 
         let options = Options { idle: Idle::Wait, spin: self.spin, backend: self.driver.into() };
         let running = udp::spawn("echo-server", bound.socket, echo, stop.clone(), options)
@@ -199,11 +211,20 @@ fn announce(file: &Path, address: SocketAddr) -> std::io::Result<()> {
 /// The server's counts, as the log shows them.
 struct Statistics {
     counters: Arc<Counters>,
-    kernel: KernelDrops,
+    kernel: Arc<KernelDrops>,
     log: Log,
 }
 
 impl Statistics {
+    /// Serves the counts over HTTP.
+    fn serve(&self, listener: TcpListener, stop: &Stop) -> std::io::Result<()> {
+        info!("Metrics on http://{}/metrics", listener.local_addr()?);
+        let (kernel, dropped) = (Arc::clone(&self.kernel), self.log.dropped());
+        let outside = move || Outside { kernel_dropped: kernel.read(), log_dropped: dropped() };
+        let text = Exposition::new(Arc::clone(&self.counters), outside).into_text();
+        http::spawn("metrics", listener, http::metrics::router(text), stop)
+    }
+
     /// Logs `received`, `sent` and `buffered`, then the signs of life and what the kernel dropped, then every count that
     /// is not zero.
     fn log(&self) {
@@ -221,8 +242,8 @@ impl Statistics {
             Some(dropped) => write!(text, ", kernel_dropped={dropped}"),
             None => write!(text, ", kernel_dropped=unknown"),
         };
-        if self.log.dropped() > 0 {
-            let _ = write!(text, ", log_dropped={}", self.log.dropped());
+        if let dropped @ 1.. = self.log.dropped()() {
+            let _ = write!(text, ", log_dropped={dropped}");
         }
         let (received, sent) = (self.counters.received.get(), self.counters.sent.get());
         let buffered = self.counters.buffered.get();

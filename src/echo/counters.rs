@@ -1,19 +1,40 @@
 //! What the echo server counts. Written by the thread that runs the node, read by anyone at any time.
 
+use super::lateness::Lateness;
 use crate::stats::Count;
 
+/// What a number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only rises.
+    Count,
+    /// It says how much there is now.
+    Gauge,
+}
+
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
         /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `infos`, `ignored`,
         /// the `dropped_` counts of what is no packet, and the `refused_` counts. What was received or answered is in
         /// exactly one of `sent`, `answers`, `send_failed` and `dropped_at_stop`, or still waits.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[doc = $doc])+ pub $name: Count,)+ }
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: Count,)+
+            /// How late AUDIO left.
+            pub audio_lateness: Lateness,
+            /// How late answers left.
+            pub answer_lateness: Lateness,
+        }
 
         impl Counters {
             /// All counts with their names, in the order in which the log prints them.
             pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                [$((stringify!($name), self.$name.get()),)+].into_iter()
+                self.described().map(|(name, _, _, count)| (name, count))
+            }
+
+            /// The same, each with its kind and its description.
+            pub fn described(&self) -> impl Iterator<Item = (&'static str, Kind, &'static str, u64)> + use<> {
+                [$((stringify!($name), Kind::$kind, concat!($($doc),+).trim_ascii(), self.$name.get()),)+].into_iter()
             }
         }
     };
@@ -21,45 +42,51 @@ macro_rules! counters {
 
 counters! {
     /// AUDIO packets taken into the delay line.
-    received,
+    Count received,
     /// AUDIO packets echoed.
-    sent,
-    /// AUDIO packets waiting (a gauge).
-    buffered,
-    /// Memory charged for what waits, in bytes (a gauge).
-    buffered_bytes,
+    Count sent,
+    /// AUDIO packets waiting.
+    Gauge buffered,
+    /// Memory charged for what waits, in bytes.
+    Gauge buffered_bytes,
     /// KEEPALIVE packets taken for an answer.
-    keepalives,
+    Count keepalives,
     /// LATENCY_PING packets taken for an answer.
-    pings,
+    Count pings,
     /// Answers to KEEPALIVE and LATENCY_PING sent.
-    answers,
+    Count answers,
     /// LATENCY_INFO packets: noted in the debug log, not answered.
-    infos,
+    Count infos,
     /// FEC, CONTROL and LATENCY_PONG packets, and replies of a newer client's route probe: ignored.
-    ignored,
+    Count ignored,
     /// Datagrams shorter than a header.
-    dropped_short,
+    Count dropped_short,
     /// Datagrams with another version.
-    dropped_version,
+    Count dropped_version,
     /// Packets of an unknown type.
-    dropped_type,
+    Count dropped_type,
     /// Packets whose payload does not fit their type.
-    dropped_payload,
+    Count dropped_payload,
     /// Datagrams from source port 0, to which nothing can be returned.
-    dropped_port_zero,
+    Count dropped_port_zero,
     /// AUDIO packets refused because the delay line held its cap for all clients.
-    refused_buffer,
+    Count refused_buffer,
     /// AUDIO packets refused because their client held its cap.
-    refused_client,
+    Count refused_client,
     /// KEEPALIVE and LATENCY_PING packets refused because the system takes no more answers.
-    refused_answers,
+    Count refused_answers,
     /// Packets refused because the system had no memory.
-    refused_memory,
+    Count refused_memory,
     /// Packets that the system refused to send.
-    send_failed,
+    Count send_failed,
+    /// Bytes of all datagrams that were read.
+    Count heard_bytes,
+    /// Bytes of AUDIO and answers sent.
+    Count sent_bytes,
+    /// Sources that are followed in the log: heard in the last 10 s.
+    Gauge sources,
     /// Packets of sources beyond those that are followed in the log; served all the same, and counted above too.
-    unfollowed,
+    Count unfollowed,
     /// AUDIO packets and answers still waiting at the stop.
-    dropped_at_stop,
+    Count dropped_at_stop,
 }

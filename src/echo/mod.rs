@@ -8,6 +8,8 @@ mod budget;
 mod byte_fifo;
 mod counters;
 mod delay_line;
+mod exposition;
+mod lateness;
 mod log;
 mod route;
 mod sources;
@@ -18,6 +20,8 @@ use std::time::Duration;
 
 pub use budget::{Limits, PACKET_COST};
 pub use counters::Counters;
+pub use exposition::{Exposition, Outside};
+pub use lateness::{LATENESS_EDGES_US, Lateness};
 
 use crate::node::{Datagram, Node, Outcome, Sink};
 use crate::time::Time;
@@ -205,12 +209,14 @@ impl Echo {
     fn update_gauges(&self) {
         self.counters.buffered.set(self.held.packets() as u64);
         self.counters.buffered_bytes.set(self.held.charged() + self.answers.charged());
+        self.counters.sources.set(self.sources.len());
     }
 }
 
 impl Node for Echo {
     fn on_datagram(&mut self, now: Time, batch: &[Datagram<'_>]) {
         for train in batch {
+            self.counters.heard_bytes.add(train.bytes.len());
             if train.from.port() == 0 {
                 // Nothing can be returned to port 0, and trying would switch off segmented sending for everyone.
                 self.counters.dropped_port_zero.add(train.segments().count());
@@ -227,18 +233,27 @@ impl Node for Echo {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
-        'lines: for (line, sent) in [(&mut self.answers, &self.counters.answers), (&mut self.held, &self.counters.sent)]
-        {
+        let counters = &*self.counters;
+        let lines = [
+            (&mut self.answers, &counters.answers, &counters.answer_lateness),
+            (&mut self.held, &counters.sent, &counters.audio_lateness),
+        ];
+        'lines: for (line, sent, lateness) in lines {
             let mut singly = false;
             for _ in 0..SENDS {
                 let segments = |len| if singly { 1 } else { sink.segments(len) };
+                let Some(due) = line.next_due() else { break };
                 let Some(transmit) = line.head(now, segments) else { break };
                 match sink.send(transmit) {
                     Outcome::Sent => {
-                        sent.add(transmit.count());
+                        let packets = transmit.count();
+                        sent.add(packets);
+                        counters.sent_bytes.add(transmit.bytes.len());
+                        // Of packets that leave together the first has waited longest: never less than it was.
+                        lateness.add(now.since(due), packets);
                         log::echoed(&transmit);
                     }
-                    Outcome::Failed => self.counters.send_failed.add(transmit.count()),
+                    Outcome::Failed => counters.send_failed.add(transmit.count()),
                     Outcome::Busy => break 'lines,
                     Outcome::Split => {
                         singly = true;
@@ -249,8 +264,8 @@ impl Node for Echo {
                 line.drop_head(len);
             }
         }
-        self.update_gauges();
         self.sources.look(now);
+        self.update_gauges();
     }
 
     fn next_deadline(&self) -> Option<Time> {

@@ -132,6 +132,11 @@ impl Sources {
         }
     }
 
+    /// How many are followed now.
+    pub(super) fn len(&self) -> u64 {
+        self.followed.len() as u64
+    }
+
     /// When to look next; `None` while nobody is heard.
     pub(super) fn next_look(&self) -> Option<Time> {
         (!self.followed.is_empty()).then_some(self.sweep)

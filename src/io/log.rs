@@ -42,9 +42,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Lines that were dropped because nobody read standard error.
-    pub fn dropped(&self) -> usize {
-        self.dropped.dropped_lines()
+    /// Tells how many lines were dropped because nobody read standard error, also without the log at hand.
+    pub fn dropped(&self) -> impl Fn() -> u64 + Send + Sync + 'static + use<> {
+        let dropped = self.dropped.clone();
+        move || dropped.dropped_lines() as u64
     }
 }
 

@@ -1,6 +1,7 @@
 //! The room that acts: sockets, threads, clocks, files, devices.
 
 pub mod feed;
+pub mod http;
 pub mod log;
 pub mod process;
 pub mod progress;
