@@ -14,12 +14,14 @@ use super::target::Target;
 use crate::echo::{Config, DEFAULT_DELAY, Echo};
 use crate::flow::run::{Run, Signal};
 use crate::flow::{Client, Observer, Script};
+use crate::io::clock::ClockWatch;
 use crate::io::progress::Progress;
 use crate::io::stop::{Reason, Stop};
 use crate::io::udp::{self, Backend, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options, Running, Tally};
 use crate::io::{reach, resolve};
 use crate::report::limits::Limits;
 use crate::report::{Report, json, text};
+use crate::stats::Machine;
 use crate::time::nanos;
 
 const HEADING_TARGET: &str = "Target";
@@ -61,6 +63,10 @@ pub struct ClientArgs {
     /// Most packets that may be lost, such as 0.5%
     #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
     max_loss: Option<Percent>,
+
+    /// Most packets that may be lost one after the other
+    #[arg(long, value_name = "N", help_heading = HEADING_LIMITS)]
+    max_burst: Option<u64>,
 
     /// Longest median round trip, in milliseconds or with a unit
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
@@ -162,6 +168,7 @@ impl ClientArgs {
         let time = |limit: Option<Millis>| limit.map(|Millis(time)| time);
         Limits {
             max_loss: self.max_loss.map(|Percent(ratio)| ratio),
+            max_burst: self.max_burst,
             max_p50: time(self.max_p50),
             max_p99: time(self.max_p99),
             max_jitter: time(self.max_jitter),
@@ -180,6 +187,7 @@ impl ClientArgs {
         let live = client.live();
         let options = Options { idle: Idle::Finish, spin: self.spin, backend: Backend::from(self.driver) };
         let kernel = KernelDrops::of(&peer.bound.socket);
+        let mut clock = ClockWatch::start();
         let running = udp::spawn("client", peer.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
@@ -187,6 +195,7 @@ impl ClientArgs {
         let mut lines = lines;
         while !running.ended_within(Some(Progress::EVERY)) {
             progress.show(&live);
+            clock.look();
             if let Some(lines) = &mut lines {
                 lines.print_waiting(live.started());
                 if lines.nobody_reads() {
@@ -197,20 +206,14 @@ impl ClientArgs {
         }
         drop(progress);
         let (client, tally) = running.join();
+        let (clock, kernel_dropped) = (clock.finish(), kernel.read());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
-        if let Some(dropped @ 1..) = kernel.read() {
-            note(&format!(
-                "this machine's receive buffer was full {}: what it had no room for counts as lost, though the path is \
-                 not to blame; give a larger --socket-buffer",
-                if dropped == 1 { "once".to_owned() } else { format!("{dropped} times") }
-            ));
-        }
         let mut broken = None;
         if let Some((server, stop)) = peer.embedded {
             stop.request(Reason::Terminate);
             broken = server.join().1.result.context("the embedded echo server failed").err();
         }
-        let Tally { refused, ended, result } = tally;
+        let Tally { refused, ended, machine, result } = tally;
         broken = result.context("cannot go on reading from the socket").err().or(broken);
         let interrupted = stop.requested().filter(|_| !client.is_finished());
         let mut nobody = ();
@@ -226,6 +229,7 @@ impl ClientArgs {
         };
         let mut run = client.into_run(&peer.name, interrupted.map(|_| ended), closing);
         run.refused = refused;
+        run.machine = Some(Machine { clock, kernel_dropped, ..machine });
         run.interrupted = interrupted.map(|reason| match reason {
             Reason::Interrupt => Signal::Interrupt,
             Reason::Terminate => Signal::Terminate,

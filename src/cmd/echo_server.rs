@@ -12,6 +12,7 @@ use tracing::{Level, enabled, info, warn};
 use super::Failure;
 use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size};
 use crate::echo::{Config, Counters, DEFAULT_DELAY, Echo, Exposition, Limits, Outside};
+use crate::io::clock::ClockWatch;
 use crate::io::log::{self, Log};
 use crate::io::stop::Stop;
 use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
@@ -136,10 +137,13 @@ impl Args {
         let running = udp::spawn("echo-server", bound.socket, echo, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
+        let mut clock = ClockWatch::start();
         while !running.ended_within(interval) {
+            clock.warn();
             statistics.log();
         }
         let (echo, tally) = running.join();
+        clock.warn();
         echo.stop();
         statistics.log();
         tally.result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;

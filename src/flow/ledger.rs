@@ -24,16 +24,16 @@ pub(super) fn digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What has come for a packet. `answer` is the digest of what should.
+#[derive(Clone, Copy)]
 enum State {
-    Out,
-    Damaged,
-    Returned,
+    Out { answer: u64 },
+    Damaged { answer: u64 },
+    Returned { round_trip: i64 },
 }
 
 struct Slot {
     left: Time,
-    answer: u64,
     state: State,
 }
 
@@ -93,7 +93,7 @@ impl Ledger {
         if self.slots.len() == WINDOW {
             self.settle_oldest(Fate::Lost, observer);
         }
-        self.slots.push_back(Slot { left, answer, state: State::Out });
+        self.slots.push_back(Slot { left, state: State::Out { answer } });
         self.last_left = Some(left);
         self.stream.sent += 1;
         self.stream.send_failed += u64::from(failed);
@@ -112,22 +112,23 @@ impl Ledger {
             return;
         };
         let slot = &mut self.slots[(index - self.oldest) as usize];
-        let whole = slot.answer == came.answer;
         let fate = match slot.state {
-            State::Returned => {
+            State::Returned { .. } => {
                 self.stream.duplicated += 1;
                 Fate::Duplicate
             }
-            State::Out | State::Damaged if !whole => {
-                slot.state = State::Damaged;
+            State::Out { answer } | State::Damaged { answer } if answer != came.answer => {
+                slot.state = State::Damaged { answer };
                 self.stream.damaged_copies += 1;
                 Fate::Damaged
             }
-            State::Out | State::Damaged => {
-                slot.state = State::Returned;
+            State::Out { .. } | State::Damaged { .. } => {
                 let round_trip = came.at.signed_since(slot.left);
+                slot.state = State::Returned { round_trip };
                 self.stream.on_return(round_trip);
-                self.stream.reordered += u64::from(self.reordering.on_arrival(index));
+                if let Some(by) = self.reordering.on_arrival(index, came.at) {
+                    self.stream.on_overtaken(by);
+                }
                 let late = is_late(&self.stream, round_trip);
                 self.stream.late += u64::from(late);
                 if late { Fate::Late } else { Fate::Returned }
@@ -183,16 +184,21 @@ impl Ledger {
         let Some(slot) = self.slots.pop_front() else { return };
         let index = self.oldest;
         self.oldest += 1;
-        match slot.state {
-            State::Returned => return,
-            State::Damaged => {
+        self.reordering.forget_before(self.oldest);
+        let (fate, round_trip) = match slot.state {
+            State::Returned { round_trip } => (Fate::Returned, Some(round_trip)),
+            State::Damaged { .. } => (Fate::Damaged, None),
+            State::Out { .. } if self.first_answer.is_none() => (Fate::InFlight, None),
+            State::Out { .. } => (unanswered, None),
+        };
+        self.stream.bursts.on_settled(fate == Fate::Lost);
+        self.stream.ipdv.on_settled(round_trip);
+        match fate {
+            Fate::Returned => return,
+            Fate::Damaged => {
                 self.stream.damaged += 1;
                 return;
             }
-            State::Out => {}
-        }
-        let fate = if self.first_answer.is_none() { Fate::InFlight } else { unanswered };
-        match fate {
             Fate::InFlight => self.stream.in_flight += 1,
             _ => self.stream.lost += 1,
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::{Pacing, Stream};
+use crate::stats::{Machine, Pacing, Stream};
 use crate::wire::Kind;
 
 /// Which subcommand ran.
@@ -37,6 +37,14 @@ impl StreamKind {
             Self::Audio => Kind::Audio.name(),
             Self::Ping => Kind::LatencyPing.name(),
             Self::Keepalive => Kind::Keepalive.name(),
+        }
+    }
+
+    /// The packet type that answers it.
+    pub const fn answer_name(self) -> &'static str {
+        match self {
+            Self::Ping => Kind::LatencyPong.name(),
+            Self::Audio | Self::Keepalive => self.name(),
         }
     }
 }
@@ -92,6 +100,8 @@ pub struct Run {
     pub keepalive: Option<Stream>,
     /// Pacing errors of the judged stream.
     pub pacing: Option<Pacing>,
+    /// What the machine has cost and done, where it was watched.
+    pub machine: Option<Machine>,
     /// ICMP "port unreachable" messages seen.
     pub refused: u64,
     /// Datagrams that belong to no stream of this run: from another address, no packet, or a type not expected.
@@ -116,6 +126,7 @@ impl Run {
             ping: None,
             keepalive: None,
             pacing: None,
+            machine: None,
             refused: 0,
             stray: 0,
         }

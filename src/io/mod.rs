@@ -1,5 +1,6 @@
 //! The room that acts: sockets, threads, clocks, files, devices.
 
+pub mod clock;
 pub mod feed;
 pub mod http;
 pub mod log;

@@ -1,5 +1,7 @@
 //! What a person who knows measuring would add to the numbers.
 
+mod machine;
+
 use serde::Serialize;
 
 use super::document::Report;
@@ -42,6 +44,11 @@ pub enum Code {
     FewSamples,
     Pacing,
     PacingDrift,
+    KernelDropped,
+    Suspended,
+    ClockJumped,
+    SlowSendCalls,
+    LateWakeUps,
 }
 
 /// One caveat.
@@ -66,6 +73,7 @@ pub(super) fn caveats(report: &Report) -> Vec<Caveat> {
         let text = format!("{} belonged to no stream of this run", count(report.stray, "datagram"));
         found.push(say(Code::Stray, text));
     }
+    found.extend(machine::caveats(report));
     found.extend(about_audio(report));
     found.extend(about_precision(report, judged));
     found
@@ -78,18 +86,21 @@ fn say(code: Code, text: impl Into<String>) -> Caveat {
 fn nothing_came_back(report: &Report, judged: Option<&StreamNumbers>) -> Option<Caveat> {
     let heard = judged.is_some_and(StreamNumbers::is_heard);
     if !report.answers_expected || heard {
-        let text = "the host said \"port unreachable\" during the run: did the server start late or stop early?";
+        let text = "\"port unreachable\" came during the run: did the server start late or stop early, or does a firewall \
+                    reject now and then?";
         return (report.refused > 0).then(|| say(Code::Refused, text));
     }
     let others = report.streams.iter().find(|(kind, stream)| *kind != report.judged && stream.is_heard());
     let strangers = report.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
-    let name = report.judged.name();
+    let (name, answer) = (report.judged.name(), report.judged.answer_name());
     let refused = match report.refused {
         0 => "it was not seen".to_owned(),
-        n => format!("seen {}, so this is it", count(n, "time")),
+        n => format!("seen {}, so look here first", count(n, "time")),
     };
-    let silent = if report.refused > 0 || others.is_some() || strangers > 0 {
+    let silent = if others.is_some() || strangers > 0 {
         "something answered, so this is not it"
+    } else if report.refused > 0 {
+        "\"port unreachable\" came, so hardly this"
     } else {
         "nothing at all answered, so look here first: try `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the \
          server's own machine; where both pass, it is the way between"
@@ -101,7 +112,7 @@ fn nothing_came_back(report: &Report, judged: Option<&StreamNumbers>) -> Option<
     let answered = match (others, strangers) {
         (Some((kind, stream)), _) => {
             let answers = stream.returned.max(stream.damaged);
-            format!("{answers} {} came back, so this is it: give --hold or a longer --timeout", kind.name())
+            format!("{answers} {} came, so this is it: give --hold or a longer --timeout", kind.answer_name())
         }
         (None, 1..) => format!("{} came that answer nothing we sent, so this is it", count(strangers, "datagram")),
         (None, 0) if report.refused > 0 => "look at the first reason first".to_owned(),
@@ -109,10 +120,10 @@ fn nothing_came_back(report: &Report, judged: Option<&StreamNumbers>) -> Option<
     };
     Some(Caveat {
         code: Code::NothingCameBack,
-        text: format!("no {name} came back; there are three usual reasons"),
+        text: format!("no {answer} came back; there are three usual reasons"),
         points: vec![
-            format!("nothing listens on that port, and the host says \"port unreachable\": {refused}"),
-            format!("the host or the port is wrong, or a firewall drops UDP: {silent}"),
+            format!("nothing listens on that port, or a firewall rejects it; both say \"port unreachable\": {refused}"),
+            format!("the host is wrong, or a firewall drops UDP: {silent}"),
             format!("{no_server}: {answered}"),
         ],
     })
@@ -121,7 +132,7 @@ fn nothing_came_back(report: &Report, judged: Option<&StreamNumbers>) -> Option<
 fn damaged(kind: StreamKind, stream: &StreamNumbers) -> Option<Caveat> {
     let text = format!(
         "{} came back with other bytes than were sent: the server or a box on the way changes them",
-        count(stream.damaged_copies.max(stream.damaged), &format!("{} datagram", kind.name()))
+        count(stream.damaged_copies.max(stream.damaged), &format!("{} datagram", kind.answer_name()))
     );
     (stream.damaged_copies > 0 || stream.damaged > 0).then(|| say(Code::Damaged, text))
 }
@@ -142,7 +153,7 @@ fn odd_counts(report: &Report, kind: StreamKind, stream: &StreamNumbers) -> impl
             Code::Unmatched,
             format!(
                 "{} answered nothing we sent: from a run before, or somebody else's",
-                count(stream.unmatched, &format!("{name} datagram"))
+                count(stream.unmatched, &format!("{} datagram", kind.answer_name()))
             ),
         ),
         (
@@ -174,8 +185,7 @@ fn about_audio(report: &Report) -> Vec<Caveat> {
         found.push(say(Code::RecordDropped, text));
     }
     if audio.echo_min_us.is_some() && audio.hold_ms.is_none() {
-        let text =
-            "no LATENCY_PING came back, so the server's hold is unknown and with it AUDIO's round trip: give --hold";
+        let text = "no LATENCY_PONG came, so the server's hold is unknown and with it AUDIO's round trip: give --hold";
         found.push(say(Code::HoldUnknown, text));
     }
     if let (Some(given), Some(seen)) = (audio.hold_given_ms, audio.hold_estimated_ms)

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::caveats::{Caveat, caveats};
 use super::limits::{Judgement, Limits};
-use super::numbers::{PacingNumbers, StreamNumbers, micros, millis};
+use super::machine::MachineNumbers;
+use super::numbers::{PacingNumbers, StreamNumbers, micros, millis, unsigned_millis};
 use super::round_trip::RoundTrip;
 use super::verdict::Verdict;
 use crate::flow::run::{AudioRun, Command, Run, Signal, StreamKind, Wait};
@@ -31,6 +32,7 @@ pub struct Report {
     pub streams: Streams,
     pub audio: Option<AudioNumbers>,
     pub pacing: Option<PacingNumbers>,
+    pub machine: Option<MachineNumbers>,
     pub refused: u64,
     pub stray: u64,
     pub limits: Vec<Judgement>,
@@ -101,6 +103,7 @@ impl Report {
             },
             audio: run.audio.as_ref().map(|audio| AudioNumbers::new(run, audio)),
             pacing: run.pacing.as_ref().map(PacingNumbers::from),
+            machine: run.machine.as_ref().map(MachineNumbers::from),
             refused: run.refused,
             stray: run.stray,
             limits,
@@ -160,8 +163,4 @@ impl AudioNumbers {
             record_dropped: audio.record_dropped,
         }
     }
-}
-
-fn unsigned_millis(ns: u64) -> f64 {
-    ns as f64 / 1e6
 }

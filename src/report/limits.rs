@@ -15,6 +15,8 @@ use crate::time::nanos;
 pub struct Limits {
     /// `--max-loss`: lost packets as a part of those whose fate is known, 0 to 1.
     pub max_loss: Option<f64>,
+    /// `--max-burst`: packets lost one after the other.
+    pub max_burst: Option<u64>,
     /// `--max-p50`: the round trip's median.
     pub max_p50: Option<Duration>,
     /// `--max-p99`: the round trip's 99th percentile.
@@ -29,6 +31,8 @@ pub struct Limits {
 pub enum Limit {
     /// `--max-loss`
     MaxLoss,
+    /// `--max-burst`
+    MaxBurst,
     /// `--max-p50`
     MaxP50,
     /// `--max-p99`
@@ -42,6 +46,7 @@ impl Limit {
     pub const fn option(self) -> &'static str {
         match self {
             Self::MaxLoss => "--max-loss",
+            Self::MaxBurst => "--max-burst",
             Self::MaxP50 => "--max-p50",
             Self::MaxP99 => "--max-p99",
             Self::MaxJitter => "--max-jitter",
@@ -55,6 +60,8 @@ impl Limit {
 pub enum Measure {
     /// `loss_ratio`
     LossRatio,
+    /// `burst_max`
+    BurstMax,
     /// `rtt_p50_us`
     RttP50,
     /// `rtt_p99_us`
@@ -71,6 +78,8 @@ pub enum Measure {
 pub enum LimitUnit {
     /// A part of one.
     Ratio,
+    /// Packets.
+    Packets,
     /// Microseconds.
     Us,
 }
@@ -104,10 +113,11 @@ impl Limits {
     pub fn judge(&self, run: &Run) -> Vec<Judgement> {
         let rtt = RoundTrip::of(run, run.judged);
         let loss = self.max_loss.map(|asked| judge_loss(run, asked));
+        let burst = self.max_burst.map(|asked| judge_burst(run, asked));
         let p50 = self.max_p50.map(|asked| judge_percentile(run, rtt, Limit::MaxP50, asked));
         let p99 = self.max_p99.map(|asked| judge_percentile(run, rtt, Limit::MaxP99, asked));
         let jitter = self.max_jitter.map(|asked| judge_jitter(run, asked));
-        [loss, p50, p99, jitter].into_iter().flatten().collect()
+        [loss, burst, p50, p99, jitter].into_iter().flatten().collect()
     }
 }
 
@@ -121,6 +131,20 @@ fn judge_loss(run: &Run, asked: f64) -> Judgement {
         measured,
         passed: measured.is_some_and(|measured| measured <= asked),
         note: measured.is_none().then(|| no_data(run, "no packet's fate is known")),
+    }
+}
+
+fn judge_burst(run: &Run, asked: u64) -> Judgement {
+    let settled = run.stream(run.judged).filter(|stream| run.answers_expected && stream.settled() > 0);
+    let longest = settled.map(|stream| stream.bursts.longest());
+    Judgement {
+        limit: Limit::MaxBurst,
+        measure: Measure::BurstMax,
+        unit: LimitUnit::Packets,
+        asked: asked as f64,
+        measured: longest.map(|longest| longest as f64),
+        passed: longest.is_some_and(|longest| longest <= asked),
+        note: longest.is_none().then(|| no_data(run, "no packet's fate is known")),
     }
 }
 
@@ -181,7 +205,7 @@ fn no_data(run: &Run, usually: &str) -> String {
     match run.stream(run.judged) {
         None | Some(Stream { sent: 0, .. }) => "nothing was sent".to_owned(),
         Some(stream) if run.judged == StreamKind::Audio && stream.returned > 0 && run.hold().ns().is_none() => {
-            "the server's hold is unknown, no LATENCY_PING came back: give --hold".to_owned()
+            "the server's hold is unknown, no LATENCY_PONG came: give --hold".to_owned()
         }
         Some(_) => usually.to_owned(),
     }

@@ -8,12 +8,18 @@ mod document;
 pub mod json;
 pub mod limits;
 pub mod lines;
+mod machine;
 mod numbers;
+mod order;
 mod round_trip;
 pub mod text;
+mod variation;
 pub mod verdict;
 mod wording;
 
 pub use document::{AudioNumbers, Report, SCHEMA_VERSION, Streams, WaitNumbers};
+pub use machine::MachineNumbers;
 pub use numbers::{BarNumbers, PacingNumbers, StreamNumbers};
+pub use order::OrderNumbers;
 pub use round_trip::RoundTrip;
+pub use variation::VariationNumbers;

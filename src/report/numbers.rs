@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
+use super::order::OrderNumbers;
 use super::round_trip::RoundTrip;
+use super::variation::VariationNumbers;
 use crate::stats::{Bar, Histogram, Pacing, Stream};
 
 /// How many bars the picture of the round trip has at most.
@@ -36,6 +38,10 @@ pub struct StreamNumbers {
     pub jitter_count: u64,
     pub jitter_mean_us: Option<f64>,
     pub jitter_max_us: Option<f64>,
+    #[serde(flatten)]
+    pub order: OrderNumbers,
+    #[serde(flatten)]
+    pub variation: VariationNumbers,
 }
 
 impl StreamNumbers {
@@ -67,6 +73,8 @@ impl StreamNumbers {
             jitter_count: stream.jitter.count(),
             jitter_mean_us: stream.jitter.mean().map(rounded_micros),
             jitter_max_us: stream.jitter.max().map(rounded_micros),
+            order: OrderNumbers::from(stream),
+            variation: VariationNumbers::from(stream),
         }
     }
 
@@ -142,5 +150,10 @@ pub(super) fn rounded_micros(ns: f64) -> f64 {
 
 /// Whole nanoseconds as milliseconds: at most six decimals.
 pub(super) fn millis(ns: i64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// Whole nanoseconds of a time that has no sign as milliseconds.
+pub(super) fn unsigned_millis(ns: u64) -> f64 {
     ns as f64 / 1e6
 }

@@ -1,5 +1,7 @@
 //! The report for people.
 
+mod beside;
+
 use std::fmt::Write;
 
 use super::caveats::Caveat;
@@ -179,8 +181,14 @@ fn details(report: &Report) -> String {
             row(&mut text, "recorded", &wording::count(samples, "sample"));
         }
     }
+    if let Some(judged) = report.streams.get(report.judged) {
+        beside::stream_rows(&mut text, judged);
+    }
     if let Some(pacing) = &report.pacing {
         pacing_rows(&mut text, pacing);
+    }
+    if let Some(machine) = &report.machine {
+        beside::machine_rows(&mut text, machine);
     }
     for (label, n) in [("refused", report.refused), ("stray", report.stray)] {
         if n > 0 {

@@ -58,7 +58,7 @@ fn damage(kind: StreamKind, stream: &Stream) -> Option<String> {
     let name = kind.name();
     match (stream.damaged, stream.damaged_copies) {
         (0, 0) => None,
-        (0, copies) => Some(format!("{copies} damaged {name} datagrams came before a whole copy")),
+        (0, copies) => Some(format!("{copies} damaged {} datagrams came before a whole copy", kind.answer_name())),
         (packets, _) => Some(format!("{packets} of {} {name} packets came back damaged", stream.sent)),
     }
 }

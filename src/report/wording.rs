@@ -35,6 +35,7 @@ pub(super) fn ratio(ratio: f64) -> String {
 pub(super) fn limit(judgement: &Judgement, value: f64) -> String {
     match judgement.unit {
         LimitUnit::Ratio => ratio(value),
+        LimitUnit::Packets => count(value as u64, "packet"),
         LimitUnit::Us => time(value),
     }
 }

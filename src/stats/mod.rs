@@ -4,17 +4,25 @@
 //! this room computes them and judges nothing.
 
 mod bars;
+mod bursts;
+mod clock_jumps;
 mod count;
 mod histogram;
+mod ipdv;
 mod jitter;
+mod machine;
 mod pacing;
 mod reordering;
 mod stream;
 
 pub use bars::Bar;
+pub use bursts::{BURST_LENGTHS, Bursts};
+pub use clock_jumps::{ClockJumps, ClockReading};
 pub use count::Count;
 pub use histogram::Histogram;
+pub use ipdv::Ipdv;
 pub use jitter::Jitter;
+pub use machine::Machine;
 pub use pacing::{PACING_EDGE, Pacing};
-pub use reordering::Reordering;
+pub use reordering::{Overtaken, Reordering};
 pub use stream::Stream;

@@ -1,6 +1,6 @@
 //! One stream's numbers: every packet has one fate, every datagram is counted.
 
-use super::{Histogram, Jitter};
+use super::{Bursts, Histogram, Ipdv, Jitter, Overtaken};
 
 /// The counters and times of one stream. At the end of a run `sent = returned + damaged + lost + in_flight`, and the
 /// datagrams heard for it are `returned + duplicated + damaged_copies + unmatched`.
@@ -35,6 +35,14 @@ pub struct Stream {
     pub round_trip: Histogram,
     /// Jitter over the returned packets in the order of their arrival.
     pub jitter: Jitter,
+    /// Lost packets that were sent one after the other, of the packets that are settled.
+    pub bursts: Bursts,
+    /// Extents of the reordered packets, in places of the order of arrival.
+    pub reorder_extent: Histogram,
+    /// Late time offsets of the reordered packets, in nanoseconds.
+    pub reorder_late: Histogram,
+    /// Differences of neighbours' round trips, of the packets that are settled.
+    pub ipdv: Ipdv,
 }
 
 impl Stream {
@@ -57,6 +65,13 @@ impl Stream {
         self.jitter.on_transit(round_trip_ns);
     }
 
+    /// Counts a returned packet that was overtaken.
+    pub fn on_overtaken(&mut self, by: Overtaken) {
+        self.reordered += 1;
+        self.reorder_extent.record(i64::try_from(by.extent).unwrap_or(i64::MAX));
+        self.reorder_late.record(by.late_ns);
+    }
+
     /// What was taken off each counted round trip, in nanoseconds.
     pub fn base(&self) -> i64 {
         self.base_ns.unwrap_or(0)
@@ -75,5 +90,19 @@ impl Stream {
     /// Lost packets as a part of the settled ones, 0 to 1. `None` when there are none.
     pub fn loss_ratio(&self) -> Option<f64> {
         (self.settled() > 0).then(|| self.lost as f64 / self.settled() as f64)
+    }
+    /// Reordered packets as a part of the returned ones, 0 to 1 (RFC 4737, section 4.1). `None` when there are none.
+    pub fn reordered_ratio(&self) -> Option<f64> {
+        (self.returned > 0).then(|| self.reordered as f64 / self.returned as f64)
+    }
+
+    /// The percentile of the round trip's excess over the smallest one (RFC 5481, section 4.2: PDV), in nanoseconds.
+    pub fn delay_variation(&self, p: f64) -> Option<i64> {
+        Some(self.round_trip.shown_percentile(p)?.saturating_sub(self.round_trip.min()?))
+    }
+
+    /// The largest such excess, in nanoseconds, exact.
+    pub fn max_delay_variation(&self) -> Option<i64> {
+        Some(self.round_trip.max()?.saturating_sub(self.round_trip.min()?))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::wake::{Plan, Wake};
 use crate::io::stop::Stop;
 use crate::node::{Datagram, Node, Outcome, Sink, Transmit};
+use crate::stats::{Histogram, Machine};
 use crate::time::Time;
 
 /// Batches read before sending what is due: a flood must not hold up what others wait for.
@@ -36,7 +37,7 @@ pub(super) trait Port {
 pub enum Idle {
     /// A server: wait to be spoken to.
     Wait,
-    /// A client: the run is over.
+    /// A client: the run is over. Its send calls and wake-ups are timed, which a server is spared.
     Finish,
 }
 
@@ -47,6 +48,8 @@ pub struct Tally {
     pub refused: u64,
     /// When the loop ended, on the clock that the node was run on.
     pub ended: Time,
+    /// Send calls and wake-ups of a client.
+    pub machine: Machine,
     /// Whether the socket served to the end.
     pub result: io::Result<()>,
 }
@@ -54,11 +57,21 @@ pub struct Tally {
 struct Outlet<'a, P> {
     port: &'a mut P,
     busy: bool,
+    /// Where the time in each call is noted, if anybody wants to know.
+    calls: Option<&'a mut Histogram>,
 }
 
 impl<P: Port> Sink for Outlet<'_, P> {
     fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
-        let outcome = self.port.send(transmit);
+        let outcome = match &mut self.calls {
+            None => self.port.send(transmit),
+            Some(calls) => {
+                let before = self.port.now();
+                let outcome = self.port.send(transmit);
+                calls.record(self.port.now().signed_since(before));
+                outcome
+            }
+        };
         self.busy |= outcome == Outcome::Busy;
         outcome
     }
@@ -70,11 +83,19 @@ impl<P: Port> Sink for Outlet<'_, P> {
 
 /// Runs `node` on `port` until a stop is requested or, with [`Idle::Finish`], the node has no deadline left.
 pub(super) fn run(port: &mut impl Port, node: &mut (impl Node + ?Sized), stop: &Stop, idle: Idle, spin: u8) -> Tally {
-    let result = turn(port, node, stop, idle, spin);
-    Tally { refused: port.refused(), ended: port.now(), result }
+    let mut machine = Machine::default();
+    let result = turn(port, node, stop, (idle, spin), &mut machine);
+    Tally { refused: port.refused(), ended: port.now(), machine, result }
 }
 
-fn turn(port: &mut impl Port, node: &mut (impl Node + ?Sized), stop: &Stop, idle: Idle, spin: u8) -> io::Result<()> {
+fn turn(
+    port: &mut impl Port,
+    node: &mut (impl Node + ?Sized),
+    stop: &Stop,
+    (idle, spin): (Idle, u8),
+    machine: &mut Machine,
+) -> io::Result<()> {
+    let timed = idle == Idle::Finish;
     let mut wake = Wake::new(spin);
     let mut readable = true;
     while stop.requested().is_none() {
@@ -82,7 +103,7 @@ fn turn(port: &mut impl Port, node: &mut (impl Node + ?Sized), stop: &Stop, idle
         for _ in 0..READS {
             more = more && port.recv(&mut |now, batch| node.on_datagram(now, batch))?;
         }
-        let mut outlet = Outlet { port, busy: false };
+        let mut outlet = Outlet { port, busy: false, calls: timed.then_some(&mut machine.send_call) };
         let now = outlet.port.now();
         node.poll_transmit(now, &mut outlet);
         let busy = outlet.busy;
@@ -114,7 +135,11 @@ fn turn(port: &mut impl Port, node: &mut (impl Node + ?Sized), stop: &Stop, idle
                 let timed_out = port.wait(Some(until), false)?;
                 readable = !timed_out;
                 if timed_out {
-                    wake.slept(until, port.now());
+                    let woken = port.now();
+                    wake.slept(until, woken);
+                    if timed {
+                        machine.wake.record(woken.signed_since(until));
+                    }
                 }
             }
             Plan::Spin => {
@@ -128,7 +153,7 @@ fn turn(port: &mut impl Port, node: &mut (impl Node + ?Sized), stop: &Stop, idle
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::net::{Ipv4Addr, SocketAddr};
     use std::rc::Rc;
 
@@ -137,10 +162,17 @@ mod tests {
     /// What the loop did to the port and the node, in order.
     type Diary = Rc<RefCell<Vec<String>>>;
 
-    /// A port whose clock stands still but for sleeps, which end on time.
+    /// A port whose clock stands still but for sleeps and calls.
+    #[derive(Default)]
     struct Script {
         diary: Diary,
         now: Time,
+        /// How long a send call takes.
+        call: Duration,
+        /// How much too late a sleep ends.
+        late: Duration,
+        /// How often the clock was read.
+        looks: Cell<u32>,
         /// Batches to read; `true`: there may be more behind.
         reads: Vec<bool>,
         busy: usize,
@@ -149,6 +181,7 @@ mod tests {
 
     impl Port for Script {
         fn now(&self) -> Time {
+            self.looks.set(self.looks.get() + 1);
             self.now
         }
 
@@ -162,6 +195,7 @@ mod tests {
         }
 
         fn send(&mut self, _: Transmit<'_>) -> Outcome {
+            self.now += self.call;
             if self.busy > 0 {
                 self.busy -= 1;
                 return Outcome::Busy;
@@ -181,7 +215,7 @@ mod tests {
             let what = if writable { "for room" } else { "" };
             let how_long = until.map_or("for ever".to_owned(), |until| format!("{} ms", until.as_nanos() / 1_000_000));
             self.diary.borrow_mut().push(format!("wait {how_long} {what}").trim_end().to_owned());
-            self.now = until.unwrap_or(self.now);
+            self.now = until.map_or(self.now, |until| until + self.late);
             if until.is_none() && !writable {
                 self.stop.request(crate::io::stop::Reason::Interrupt);
             }
@@ -217,12 +251,20 @@ mod tests {
     }
 
     fn drive(times_ms: &[u64], reads: Vec<bool>, busy: usize, idle: Idle) -> (Vec<String>, Tally) {
-        let (diary, stop) = (Diary::default(), Stop::default());
-        let mut port = Script { diary: Rc::clone(&diary), now: Time::from_millis(1), reads, busy, stop: stop.clone() };
-        let mut node =
-            Timetable { diary: Rc::clone(&diary), times: times_ms.iter().map(|ms| Time::from_millis(*ms)).collect() };
-        let tally = run(&mut port, &mut node, &stop, idle, 0);
+        let diary = Diary::default();
+        let script = Script { diary: Rc::clone(&diary), reads, busy, ..Script::default() };
+        let (_, tally) = follow(script, times_ms, idle);
         (diary.take(), tally)
+    }
+
+    /// Runs the timetable on a port from the first millisecond on, and gives the port back.
+    fn follow(script: Script, times_ms: &[u64], idle: Idle) -> (Script, Tally) {
+        let (mut port, stop) = (Script { now: Time::from_millis(1), ..script }, Stop::default());
+        port.stop = stop.clone();
+        let times = times_ms.iter().map(|ms| Time::from_millis(*ms)).collect();
+        let mut node = Timetable { diary: Rc::clone(&port.diary), times };
+        let tally = run(&mut port, &mut node, &stop, idle, 0);
+        (port, tally)
     }
 
     #[test]
@@ -261,12 +303,33 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_told_what_its_send_calls_and_wake_ups_cost() {
+        let (call, late) = (Duration::from_micros(30), Duration::from_micros(70));
+        let (_, tally) = follow(Script { call, late, busy: 1, ..Script::default() }, &[1, 5, 9], Idle::Finish);
+        // The first packet takes two calls: one that finds no room. It is due at once; the other two are slept for.
+        let Machine { send_call, wake, .. } = tally.machine;
+        assert_eq!((send_call.count(), send_call.min(), send_call.max()), (4, Some(30_000), Some(30_000)));
+        assert_eq!((wake.count(), wake.min(), wake.max()), (2, Some(70_000), Some(70_000)));
+    }
+
+    #[test]
+    fn a_server_reads_the_clock_no_more_often_however_much_leaves() {
+        let looks = |times: &[u64]| {
+            let (port, tally) = follow(Script::default(), times, Idle::Wait);
+            assert_eq!((tally.machine.send_call.count(), tally.machine.wake.count()), (0, 0));
+            port.looks.get()
+        };
+        assert_eq!(looks(&[1]), looks(&[1, 1, 1, 1]));
+        assert_eq!(looks(&[3]), looks(&[3, 3, 3, 3]));
+    }
+
+    #[test]
     fn a_requested_stop_is_obeyed_before_anything_else() {
         let stop = Stop::default();
         stop.request(crate::io::stop::Reason::Terminate);
         let diary = Diary::default();
-        let mut port =
-            Script { diary: Rc::clone(&diary), now: Time::ZERO, reads: vec![true], busy: 0, stop: stop.clone() };
+        let (port_diary, reads) = (Rc::clone(&diary), vec![true]);
+        let mut port = Script { diary: port_diary, reads, stop: stop.clone(), ..Script::default() };
         let mut node = Timetable { diary: Rc::clone(&diary), times: vec![Time::ZERO] };
         run(&mut port, &mut node, &stop, Idle::Wait, 100).result.expect("the script does not fail");
         assert_eq!(diary.take(), Vec::<String>::new());

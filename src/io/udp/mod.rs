@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::io::stop::Stop;
 use crate::node::Node;
+use crate::stats::Machine;
 use crate::time::Time;
 
 pub use bind::{BindError, Bound, DEFAULT_BUFFER, bind, connect};
@@ -60,7 +61,8 @@ pub fn run(socket: UdpSocket, node: &mut (impl Node + ?Sized), stop: &Stop, opti
         }
         _ => portable::PortablePort::new(socket, stop).map(|mut port| driver::run(&mut port, node, stop, idle, spin)),
     };
-    result.unwrap_or_else(|error| Tally { refused: 0, ended: Time::ZERO, result: Err(error) })
+    let nothing = Machine::default;
+    result.unwrap_or_else(|error| Tally { refused: 0, ended: Time::ZERO, machine: nothing(), result: Err(error) })
 }
 
 /// A node at work on a thread of its own.
