@@ -168,7 +168,7 @@ fn a_server_that_answers_pings_only_is_told_from_silence() {
     assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
     let [_, path, server] = reasons(&report);
     assert!(path.ends_with("something answered, so this is not it"), "{path}");
-    assert!(server.contains("1 LATENCY_PING came back, so this is it"), "{server}");
+    assert!(server.contains("1 LATENCY_PONG came, so this is it"), "{server}");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_closed_port_is_said_to_be_one() {
         let report = document::report(&ended);
         assert!(report["refused"].as_u64().unwrap() >= 1, "{report:#}");
         let [closed, _, server] = reasons(&report);
-        assert!(closed.contains("\"port unreachable\": seen") && closed.ends_with("so this is it"), "{closed}");
+        assert!(closed.contains("\"port unreachable\": seen") && closed.ends_with("so look here first"), "{closed}");
         assert!(server.ends_with("look at the first reason first"), "{server}");
     });
 }

@@ -138,10 +138,14 @@ fn what_is_told_while_a_pipe_is_open_reaches_it_at_once() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_our_own_receive_buffer_had_no_room_for_is_said() {
+fn what_our_own_receive_buffer_had_no_room_for_is_told() {
+    let dropped = |report: &serde_json::Value| report["machine"]["kernel_dropped"].as_u64().unwrap();
+    let codes = |report: &serde_json::Value| report["caveats"].to_string();
     // Pings leave 64 in a row before an answer is read, and the least buffer there is holds a few.
-    let ended = run("probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1");
-    assert!(ended.stderr.contains("receive buffer was full"), "{ended:?}");
-    let ended = run("probe --embedded --count 5 --interval 1");
-    assert!(!ended.stderr.contains("receive buffer"), "{ended:?}");
+    let ended = run("probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1 --json");
+    let report = document::report(&ended);
+    assert!(dropped(&report) > 0 && codes(&report).contains("kernel_dropped"), "{ended:?}");
+    assert_eq!(ended.stderr, "");
+    let report = document::report(&run("probe --embedded --count 5 --interval 1 --json"));
+    assert!(dropped(&report) == 0 && !codes(&report).contains("kernel_dropped"), "{report:#}");
 }

@@ -29,7 +29,7 @@ fn what_came_back_damaged_is_not_called_silence() {
     assert_eq!(
         notes(&run),
         [
-            "1 LATENCY_PING datagram came back with other bytes than were sent: the server or a box on the way changes them"
+            "1 LATENCY_PONG datagram came back with other bytes than were sent: the server or a box on the way changes them"
         ]
     );
 }
@@ -38,8 +38,8 @@ fn what_came_back_damaged_is_not_called_silence() {
 fn a_closed_port_is_told_from_a_silent_path() {
     let lost = || probe(Stream { sent: 100, lost: 100, ..Stream::new() });
     let [port, path, _] = reasons(&Run { refused: 12, ..lost() });
-    assert!(port.ends_with("seen 12 times, so this is it"), "{port}");
-    assert!(path.ends_with("something answered, so this is not it"), "{path}");
+    assert!(port.ends_with("both say \"port unreachable\": seen 12 times, so look here first"), "{port}");
+    assert!(path.ends_with("\"port unreachable\" came, so hardly this"), "{path}");
     let [port, path, _] = reasons(&lost());
     assert!(port.ends_with("it was not seen") && path.contains("look here first"), "{port} {path}");
 }
@@ -51,7 +51,7 @@ fn answered_pings_beside_silent_audio_point_at_the_server() {
     let [_, path, server] = reasons(&run);
     assert!(path.ends_with("something answered, so this is not it"), "{path}");
     assert!(server.starts_with("no echo server listens there, or it holds AUDIO longer"), "{server}");
-    assert!(server.ends_with("2 LATENCY_PING came back, so this is it: give --hold or a longer --timeout"), "{server}");
+    assert!(server.ends_with("2 LATENCY_PONG came, so this is it: give --hold or a longer --timeout"), "{server}");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn each_oddity_is_named() {
     assert_eq!(
         notes(&ping(Stream { damaged: 1, damaged_copies: 2, ..Stream::new() })),
         [
-            "2 LATENCY_PING datagrams came back with other bytes than were sent: the server or a box on the way changes them"
+            "2 LATENCY_PONG datagrams came back with other bytes than were sent: the server or a box on the way changes them"
         ]
     );
     assert_eq!(
@@ -84,11 +84,14 @@ fn each_oddity_is_named() {
     );
     assert_eq!(
         notes(&ping(Stream { unmatched: 3, ..Stream::new() })),
-        ["3 LATENCY_PING datagrams answered nothing we sent: from a run before, or somebody else's"]
+        ["3 LATENCY_PONG datagrams answered nothing we sent: from a run before, or somebody else's"]
     );
     assert_eq!(
         notes(&Run { refused: 1, ..ping(Stream::new()) }),
-        ["the host said \"port unreachable\" during the run: did the server start late or stop early?"]
+        [
+            "\"port unreachable\" came during the run: did the server start late or stop early, or does a firewall reject now \
+          and then?"
+        ]
     );
 }
 
@@ -119,7 +122,7 @@ fn each_oddity_of_audio_is_named() {
     );
     assert_eq!(
         audio(|audio| audio.hold_given_ns = None),
-        ["no LATENCY_PING came back, so the server's hold is unknown and with it AUDIO's round trip: give --hold"]
+        ["no LATENCY_PONG came, so the server's hold is unknown and with it AUDIO's round trip: give --hold"]
     );
 }
 

@@ -8,16 +8,21 @@ use jamjam_dev::flow::run::{AudioRun, Command, Run, Signal, StreamKind, Wait};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::lines::{Line, Packet};
 use jamjam_dev::report::{Report, json, text};
-use jamjam_dev::stats::{Pacing, Stream};
+use jamjam_dev::stats::{Machine, Pacing, Stream};
 use jamjam_dev::time::Time;
 use serde_json::{Value, json};
+
+#[path = "runs/machine.rs"]
+mod machine;
+
+use machine::machine;
 
 const MS: i64 = 1_000_000;
 const MEASURING: &str = include_str!("../docs/measuring.md");
 
 fn every_limit() -> Limits {
     let limit = |ms| Some(Duration::from_millis(ms));
-    Limits { max_loss: Some(0.01), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1) }
+    Limits { max_loss: Some(0.01), max_burst: Some(3), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1) }
 }
 
 fn stream(mut stream: Stream, round_trips: impl IntoIterator<Item = i64>) -> Stream {
@@ -68,11 +73,15 @@ fn all_wrong() -> Run {
         (stream.lost, stream.damaged, stream.in_flight, stream.send_failed) = (30, 20, 10, 5);
         (stream.duplicated, stream.damaged_copies, stream.reordered) = (7, 25, 3);
         (stream.late, stream.unmatched) = (2, 4);
+        (1..=3).for_each(|extent| stream.reorder_extent.record(extent));
+        stream.reorder_late.record(5 * MS);
+        (0..30).for_each(|_| stream.bursts.on_settled(true));
+        (0..300).for_each(|n| stream.ipdv.on_settled(Some(n % 2)));
     }
     let audio = run.audio.as_mut().unwrap();
     (audio.underruns, audio.record_dropped, audio.payload_bytes) = (1, 1, 7_680);
     audio.hold_given_ns = Some(5_000_000);
-    Run { refused: 2, stray: 3, interrupted: Some(Signal::Terminate), ..run }
+    Run { refused: 2, stray: 3, interrupted: Some(Signal::Terminate), machine: Some(machine()), ..run }
 }
 
 fn runs() -> Vec<(&'static str, Run)> {
@@ -85,7 +94,7 @@ fn runs() -> Vec<(&'static str, Run)> {
         ("all well", all_well()),
         ("all wrong", all_wrong()),
         ("all lost", probe(lost.clone())),
-        ("refused", Run { refused: 100, ..probe(lost) }),
+        ("refused", Run { refused: 100, machine: Some(Machine::default()), ..probe(lost) }),
         ("one answer", probe(stream(Stream::new(), [MS]))),
         ("endless", probe(endless)),
         ("interrupted", Run { interrupted: Some(Signal::Interrupt), ..probe(interrupted.clone()) }),
@@ -222,8 +231,9 @@ fn every_label_of_the_text_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // 22 rows of the table; hold, echo time, recorded, pacing error and its p50, refused, stray.
-    assert_eq!(seen.len(), 29, "{seen:?}");
+    // 22 rows of the table; hold, echo time, recorded, bursts, reordering, two of delay variation, pacing error and its p50, send
+    // call, wake-up, refused, stray.
+    assert_eq!(seen.len(), 35, "{seen:?}");
 }
 
 #[test]
@@ -245,29 +255,18 @@ fn a_known_run_has_known_numbers() {
             {"from_us": 1.0, "to_us": 2.0, "count": 2}, {"from_us": 2.0, "to_us": null, "count": 1}
         ],
         // |D| = 1000, 500: J = 62.5, then 62.5 + 437.5/16 = 89.84375. Mean 76.171875 ns, rounded to 76.
-        "jitter_count": 2, "jitter_mean_us": 0.076, "jitter_max_us": 0.09
+        "jitter_count": 2, "jitter_mean_us": 0.076, "jitter_max_us": 0.09,
+        "burst_lengths": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "burst_max": 0, "reordered_ratio": 0.0,
+        "reorder_extent_mean": null, "reorder_extent_max": 0, "reorder_late_max_us": null,
+        // The median 1.5 and the maximum 2 less the minimum.
+        "pdv_p50_us": 0.5, "pdv_p99_us": null, "pdv_p999_us": null, "pdv_max_us": 1.0,
+        "ipdv_count": 0, "ipdv_min_us": null, "ipdv_max_us": null,
+        "ipdv_abs_mean_us": null, "ipdv_abs_p50_us": null, "ipdv_abs_p99_us": null
     });
     assert_eq!(*ping, expected);
     assert_eq!((&document["type"], &document["schema_version"]), (&json!("report"), &json!(1)));
     assert_eq!((&document["duration_ms"], &document["verdict"]["passed"]), (&json!(1.5), &json!(true)));
     assert_eq!((&document["streams"]["audio"], &document["audio"]), (&Value::Null, &Value::Null));
-}
-
-#[test]
-fn each_percentile_stands_under_its_own_name() {
-    let mut pacing = Pacing::default();
-    for n in 1..=1_000 {
-        let due = Time::from_millis(n);
-        pacing.on_sent(due, due + Duration::from_nanos(2 * n));
-    }
-    let run = Run { pacing: Some(pacing), ..probe(stream(Stream::new(), 1..=1_000)) };
-    let document = serde_json::to_value(Report::new(&run, &Limits::default())).unwrap();
-    let ping = &document["streams"]["ping"];
-    let found = ["min", "p50", "p90", "p99", "p999", "max", "mean"].map(|name| ping[format!("rtt_{name}_us")].clone());
-    assert_eq!(found, [0.001, 0.5, 0.9, 0.99, 0.999, 1.0, 0.501].map(Value::from));
-    let found = ["min", "p50", "p90", "p99", "p999", "max", "mean"]
-        .map(|name| document["pacing"][format!("pacing_{name}_us")].clone());
-    assert_eq!(found, [0.002, 1.0, 1.8, 1.98, 1.998, 2.0, 1.001].map(Value::from));
 }
 
 #[test]

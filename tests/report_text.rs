@@ -59,6 +59,8 @@ histogram of LATENCY_PING's round trip
         80.0 µs to 85.0 µs  ████████████████████████████████████████ 10
               from 85.0 µs  ████████████████████████████████████ 9
 
+delay variation       p50 24.5 µs, p99 -, p99.9 -, max 49.0 µs
+
 limit --max-loss 0 %: 1 %, broken
 limit --max-p99 5.000 ms: 89.0 µs, kept (too few samples for p99 (99): the maximum is judged)
 
@@ -126,6 +128,7 @@ histogram of AUDIO's round trip
 hold                  100.000 ms (given -, estimated 100.000 ms)
 echo time             min 100.060 ms, p50 100.060 ms, p99 100.060 ms, max 100.060 ms
 recorded              128000 samples
+delay variation       p50 0.0 µs, p99 0.0 µs, p99.9 0.0 µs, max 0.0 µs
 pacing error          p50 2.0 µs, p99 2.0 µs, p99.9 2.0 µs, max 900.0 µs
 pacing error p50      first 5 s 2.0 µs, last 5 s 2.0 µs
 stray                 1
@@ -154,9 +157,9 @@ duplicated                       0
 reordered                        0
 round trips                      0
 
-note: no LATENCY_PING came back; there are three usual reasons
-  1. nothing listens on that port, and the host says \"port unreachable\": it was not seen
-  2. the host or the port is wrong, or a firewall drops UDP: nothing at all answered, so look here first: try \
+note: no LATENCY_PONG came back; there are three usual reasons
+  1. nothing listens on that port, or a firewall rejects it; both say \"port unreachable\": it was not seen
+  2. the host is wrong, or a firewall drops UDP: nothing at all answered, so look here first: try \
 `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's own machine; where both pass, it is the way between
   3. what listens there does not answer LATENCY_PING: then something else would answer; nothing did
 

@@ -172,7 +172,7 @@ fn damage_fails_with_and_without_limits_whatever_else_is_well() {
 fn a_damaged_copy_before_a_whole_one_fails_too() {
     let mut run = probe(100, &[MS; 100]);
     run.ping.as_mut().unwrap().damaged_copies = 2;
-    assert_eq!(reasons(&run, max_loss(0.0)), ["2 damaged LATENCY_PING datagrams came before a whole copy"]);
+    assert_eq!(reasons(&run, max_loss(0.0)), ["2 damaged LATENCY_PONG datagrams came before a whole copy"]);
 }
 
 #[test]

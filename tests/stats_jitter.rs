@@ -59,7 +59,7 @@ proptest! {
 
 fn reordered(arrivals: &[u64]) -> Vec<u64> {
     let mut reordering = Reordering::default();
-    arrivals.iter().copied().filter(|index| reordering.on_arrival(*index)).collect()
+    arrivals.iter().copied().filter(|index| reordering.on_arrival(*index, Time::ZERO).is_some()).collect()
 }
 
 #[test]

@@ -21,6 +21,8 @@ mod log;
 mod naive;
 #[path = "world/net.rs"]
 mod net;
+#[path = "world/order.rs"]
+mod order;
 #[path = "world/outlet.rs"]
 mod outlet;
 #[path = "world/play.rs"]
@@ -103,6 +105,9 @@ fn happenings(run: &Run) -> Vec<(&'static str, u64)> {
             ("late", stream.late),
             ("unmatched", stream.unmatched),
             ("send failed", stream.send_failed),
+            ("bursts of ten or more", stream.bursts.lengths()[9]),
+            ("overtaken by more than five", (stream.reorder_extent.max() > Some(5)).into()),
+            ("p99 of differences", stream.ipdv.magnitudes().shown_percentile(0.99).is_some().into()),
         ]);
     }
     seen

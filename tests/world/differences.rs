@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use jamjam_dev::stats::{self, Histogram};
 
 use super::naive::{Counts, Stream};
+use super::order;
 use super::times::{self, Spread};
 
 /// The list.
@@ -61,6 +62,37 @@ impl Differences {
         self.same(&format!("{kind:?} jitter updates"), updates, reported.jitter.count());
         self.close(&format!("{kind:?} jitter mean"), mean, reported.jitter.mean());
         self.close(&format!("{kind:?} jitter max"), max, reported.jitter.max());
+        self.order(kind, naive, reported);
+        self.variation(kind, naive, &expected, reported);
+    }
+
+    fn order(&mut self, kind: Stream, naive: &Counts, reported: &stats::Stream) {
+        let bursts = order::bursts(&naive.losses);
+        let of_length = |n: usize| bursts.iter().filter(|burst| **burst == n).count() as u64;
+        let longer = bursts.iter().filter(|burst| **burst >= 10).count() as u64;
+        let lengths = std::array::from_fn(|place| if place < 9 { of_length(place + 1) } else { longer });
+        self.same(&format!("{kind:?} burst lengths"), lengths, reported.bursts.lengths());
+        let longest = bursts.iter().max().map_or(0, |longest| *longest as u64);
+        self.same(&format!("{kind:?} longest burst"), longest, reported.bursts.longest());
+
+        let ratio = (naive.returned > 0).then(|| naive.reordered as f64 / naive.returned as f64);
+        self.same(&format!("{kind:?} reordered ratio"), ratio, reported.reordered_ratio());
+        let (extents, offsets): (Vec<i64>, Vec<i64>) = order::overtaken(naive).into_iter().unzip();
+        self.spread(&format!("{kind:?} extent"), &times::spread(&extents, 0), &reported.reorder_extent, 0);
+        self.spread(&format!("{kind:?} late offset"), &times::spread(&offsets, 0), &reported.reorder_late, 0);
+    }
+
+    fn variation(&mut self, kind: Stream, naive: &Counts, round_trip: &Spread, reported: &stats::Stream) {
+        let above = |value: Option<i64>| Some(value? - round_trip.min?);
+        let pdv = [0.5, 0.9, 0.99, 0.999].map(|p| reported.delay_variation(p));
+        self.same(&format!("{kind:?} PDV"), round_trip.percentiles.map(above), pdv);
+        self.same(&format!("{kind:?} largest PDV"), above(round_trip.max), reported.max_delay_variation());
+
+        let differences = order::differences(naive);
+        let sizes: Vec<i64> = differences.iter().map(|difference| difference.abs()).collect();
+        self.spread(&format!("{kind:?} IPDV"), &times::spread(&sizes, 0), reported.ipdv.magnitudes(), 0);
+        self.same(&format!("{kind:?} least IPDV"), differences.iter().min().copied(), reported.ipdv.min());
+        self.same(&format!("{kind:?} largest IPDV"), differences.iter().max().copied(), reported.ipdv.max());
     }
 
     /// `reported` counts its values less `base`.

@@ -87,6 +87,8 @@ pub(crate) struct Counts {
     pub(crate) order: Vec<usize>,
     /// When each packet left, in sending order.
     pub(crate) left: Vec<i64>,
+    /// Which packets were lost, in sending order.
+    pub(crate) losses: Vec<bool>,
     /// The latest deadline as the run's end knows it: that of the stream's last packet.
     pub(crate) last_deadline: Option<i64>,
 }
@@ -273,6 +275,7 @@ fn close(terms: &Terms, stream: Stream, packets: &[Packet], counts: &mut Counts,
         Stream::Audio | Stream::Ping | Stream::Keepalive => 0,
     });
     counts.left = packets.iter().map(|packet| packet.left).collect();
+    counts.losses = vec![false; packets.len()];
     counts.sent = packets.len() as u64;
     counts.send_failed = packets.iter().filter(|packet| packet.refused).count() as u64;
     counts.last_deadline = packets.last().map(|packet| packet.left + expected + terms.timeout);
@@ -287,7 +290,10 @@ fn close(terms: &Terms, stream: Stream, packets: &[Packet], counts: &mut Counts,
         let fate = if !terms.answers_expected || undecided { Fate::InFlight } else { Fate::Lost };
         match fate {
             Fate::InFlight => counts.in_flight += 1,
-            _ => counts.lost += 1,
+            _ => {
+                counts.lost += 1;
+                counts.losses[index] = true;
+            }
         }
         lines.push(Line { stream, sequence: packet.number, sent: packet.left, came: None, fate });
     }
