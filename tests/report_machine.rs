@@ -19,12 +19,16 @@ use runs::{MS, probe, send, stream};
 #[test]
 fn what_the_order_of_sending_shows_stands_under_its_names() {
     let mut ping = stream(Stream::new(), (0..1_000).map(|n| 5_000 + n % 2_000));
-    [false, true, true, false, true].into_iter().for_each(|lost| ping.bursts.on_settled(lost));
+    for lost in [false, true, true, false, true] {
+        ping.bursts.on_settled(lost);
+    }
     for (extent, late_ns) in [(1, 2_500), (1, 1_000), (5, 500)] {
         ping.on_overtaken(Overtaken { extent, late_ns });
     }
     // Differences of +300, −100, −100, … : 1 of 300 ns and 199 of 100 ns.
-    [0, 300].into_iter().for_each(|ns| ping.ipdv.on_settled(Some(ns)));
+    for ns in [0, 300] {
+        ping.ipdv.on_settled(Some(ns));
+    }
     (0..199).for_each(|n| ping.ipdv.on_settled(Some(200 - 100 * n)));
     let report = Report::new(&probe(ping), &Limits::default());
     let document = serde_json::to_value(&report).unwrap();
@@ -188,7 +192,9 @@ fn slow_send_calls_and_late_wake_ups_are_said_by_their_p99() {
 fn the_longest_burst_is_held_against_its_limit() {
     let mut ping = stream(Stream::new(), [MS; 100]);
     (ping.sent, ping.lost) = (105, 5);
-    [true, true, true, false, true, true].into_iter().for_each(|lost| ping.bursts.on_settled(lost));
+    for lost in [true, true, true, false, true, true] {
+        ping.bursts.on_settled(lost);
+    }
     let judge =
         |ping: &Stream, most| Report::new(&probe(ping.clone()), &Limits { max_burst: Some(most), ..Limits::default() });
     let kept = judge(&ping, 3);

@@ -53,15 +53,16 @@ impl ClockWatch {
     }
 }
 
-/// Other systems have no clock that tells sleep from a jump.
+/// The clock that goes on while the machine sleeps. Other systems have none here that tells sleep from a jump.
 fn boot_ns() -> Option<i64> {
     #[cfg(target_os = "linux")]
-    {
+    let now = {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Some(now.tv_sec * 1_000_000_000 + i64::from(now.tv_nsec))
-    }
+        Some(now.tv_sec * 1_000_000_000 + now.tv_nsec as i64)
+    };
     #[cfg(not(target_os = "linux"))]
-    None
+    let now = None;
+    now
 }
 
 fn sentence(jump_ns: i64) -> String {

@@ -288,13 +288,9 @@ fn close(terms: &Terms, stream: Stream, packets: &[Packet], counts: &mut Counts,
         let deadline = packet.left + expected + terms.timeout;
         let undecided = !left_the_window && terms.interrupted.is_some_and(|at| at < deadline);
         let fate = if !terms.answers_expected || undecided { Fate::InFlight } else { Fate::Lost };
-        match fate {
-            Fate::InFlight => counts.in_flight += 1,
-            _ => {
-                counts.lost += 1;
-                counts.losses[index] = true;
-            }
-        }
+        counts.losses[index] = fate == Fate::Lost;
+        counts.lost += u64::from(fate == Fate::Lost);
+        counts.in_flight += u64::from(fate == Fate::InFlight);
         lines.push(Line { stream, sequence: packet.number, sent: packet.left, came: None, fate });
     }
 }
