@@ -4,7 +4,9 @@ use jamjam_dev::stats::{Ipdv, Stream};
 
 fn ipdv(round_trips: &[Option<i64>]) -> Ipdv {
     let mut ipdv = Ipdv::default();
-    round_trips.iter().for_each(|round_trip| ipdv.on_settled(*round_trip));
+    for round_trip in round_trips {
+        ipdv.on_settled(*round_trip);
+    }
     ipdv
 }
 
@@ -50,7 +52,9 @@ fn pdv_of_audio_does_not_depend_on_the_hold_nor_on_which_came_first() {
     for hold in [0, 3_000_000_000] {
         let mut stream = Stream::relative();
         // 500, 300, 1,500 ns beyond the hold: medians 500, smallest 300.
-        [500, 300, 1_500].into_iter().for_each(|ns| stream.on_return(hold + ns));
+        for ns in [500, 300, 1_500] {
+            stream.on_return(hold + ns);
+        }
         assert_eq!((stream.delay_variation(0.5), stream.max_delay_variation()), (Some(200), Some(1_200)), "{hold}");
     }
 }
