@@ -11,7 +11,7 @@
 //! | 2 | [`units`] | quantities as people type them: `5ms`, `0.5%`, `64MiB`, `off` |
 //! | 3 | [`wire`] | the bytes of a jamjam packet |
 //! | 3 | [`audio`] | samples: WAV, tones, mixing, resampling, payloads |
-//! | 3 | [`stats`] | counts, percentiles, jitter, reordering, pacing, in fixed memory |
+//! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, in fixed memory |
 //! | 4 | [`echo`] | the echo server as a node: delay line, budget, counters |
 //! | 4 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
 //! | 5 | [`report`] | from a run's facts to numbers, limits, a verdict, text and JSON |

@@ -179,7 +179,7 @@ fn slow_send_calls_and_late_wake_ups_are_said_by_their_p99() {
         with(0, 1_100_000),
         [
             "this machine woke up 1.100 ms late (p99): packets leave late and in bunches, and where the system stamps no \
-          arrivals round trips are longer by it; close other programs or raise --spin"
+          arrivals round trips are longer by it; close other programs, or measure from a machine with less to do"
         ]
     );
     // Too few for a p99 are not judged: the first call of a run is slow anyway.

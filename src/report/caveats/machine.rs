@@ -65,7 +65,7 @@ fn late_wakes(machine: &MachineNumbers) -> Option<Caveat> {
     let p99 = machine.wake_p99_us.filter(|p99| *p99 > WAKE_MATTERS_US)?;
     let text = format!(
         "this machine woke up {} late (p99): packets leave late and in bunches, and where the system stamps no arrivals \
-         round trips are longer by it; close other programs or raise --spin",
+         round trips are longer by it; close other programs, or measure from a machine with less to do",
         time(p99)
     );
     Some(say(Code::LateWakeUps, text))
