@@ -35,6 +35,14 @@ fn get(address: SocketAddr, path: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
+/// The page, once the server has said on it that `name` is `value`: it counts what it has done just after it has done it.
+fn page_with(address: SocketAddr, name: &str, value: f64) -> String {
+    poll_until(&format!("{name} {value}"), || {
+        let (_, page) = get(address, "/metrics");
+        (sample(&page, name) == Some(value)).then_some(page)
+    })
+}
+
 /// The value of the sample with this name and labels, as they stand in the page.
 fn sample(page: &str, name: &str) -> Option<f64> {
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
@@ -57,6 +65,7 @@ fn every_count_of_the_log_is_on_the_page_and_the_lateness_has_every_packet_that_
     client.send(&[9; 30]);
     client.send(&[9; 31]);
     client.sync();
+    page_with(address, "jamjam_echo_buffered_bytes", 0.0);
     let (head, page) = get(address, "/metrics");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
@@ -93,10 +102,9 @@ fn what_waits_is_seen_while_it_waits() {
     let mut client = Client::of(server.address);
     (0..3).for_each(|sequence| client.send(&audio(sequence, 512)));
     client.sync();
-    let (_, page) = get(address, "/metrics");
-    assert_eq!(sample(&page, "jamjam_echo_buffered"), Some(3.0), "{page}");
     // Header, payload and what each packet is charged beyond.
-    assert_eq!(sample(&page, "jamjam_echo_buffered_bytes"), Some(f64::from(3 * (12 + 512 + 100))), "{page}");
+    let page = page_with(address, "jamjam_echo_buffered_bytes", f64::from(3 * (12 + 512 + 100)));
+    assert_eq!(sample(&page, "jamjam_echo_buffered"), Some(3.0), "{page}");
 }
 
 #[test]
