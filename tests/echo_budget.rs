@@ -6,19 +6,20 @@ mod tape;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_dev::echo::{Config, Counters, Echo, Limits};
+use jamjam_dev::echo::{Config, Counters, Echo, Limits, Protection};
 use jamjam_dev::node::{Datagram, Node, Outcome};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 
 use tape::Tape;
 
+/// On loopback, where nothing else is limited than what may wait.
 fn client(number: u8) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, number], 5_000))
+    SocketAddr::from(([127, 0, 2, number], 5_000))
 }
 
 fn server(total: Option<u64>, per_client: Option<u64>) -> Echo {
-    Echo::new(Config { delay: Duration::from_millis(10), limits: Limits { total, per_client }, follow: false })
+    Echo::new(Config { delay: Duration::from_millis(10), limits: Limits { total, per_client }, ..Config::default() })
 }
 
 /// 100 bytes of AUDIO, for which a delay line is charged 200.
@@ -49,7 +50,7 @@ fn one_clients_flood_does_not_take_the_others_memory() {
     assert_eq!((counters.received.get(), counters.refused_client.get(), counters.refused_buffer.get()), (6, 95, 0));
     assert_eq!(counters.buffered_bytes.get(), 1_200);
     // Another port is another client.
-    hear(&mut echo, SocketAddr::from(([192, 0, 2, 1], 5_001)), &audio(), 100);
+    hear(&mut echo, SocketAddr::from(([127, 0, 2, 1], 5_001)), &audio(), 100);
     assert_eq!(counters.received.get(), 7);
 }
 
@@ -138,8 +139,11 @@ fn arrived(counters: &Counters) -> u64 {
     let drops = [&counters.dropped_short, &counters.dropped_version, &counters.dropped_type, &counters.dropped_payload];
     let refusals =
         [&counters.refused_buffer, &counters.refused_client, &counters.refused_memory, &counters.refused_answers];
+    let guarded =
+        [&counters.dropped_not_allowed, &counters.dropped_repeated, &counters.refused_rate, &counters.refused_bits];
     let others = [&counters.infos, &counters.ignored, &counters.dropped_port_zero];
-    let all = drops.into_iter().chain(refusals).chain(others).map(jamjam_dev::stats::Count::get).sum::<u64>();
+    let all =
+        drops.into_iter().chain(refusals).chain(guarded).chain(others).map(jamjam_dev::stats::Count::get).sum::<u64>();
     all + taken(counters)
 }
 
@@ -158,12 +162,12 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => noise, 4 => packet]
 }
 
-/// A client (0 has port 0), what it sends, its stride, the time until then in milliseconds, and what the system says.
+/// A client (0 has port 0, 3 is limited, 4 is not allowed), what it sends, its stride, the time until then in milliseconds, and what the system says.
 type Step = (u8, Vec<u8>, usize, u64, Option<Outcome>);
 
 fn step() -> impl Strategy<Value = Step> {
     let outcome = prop_oneof![Just(None), Just(Some(Outcome::Failed)), Just(Some(Outcome::Busy))];
-    (0u8..4, datagram(), 1usize..100, 0u64..8, outcome)
+    (0u8..5, datagram(), 1usize..100, 0u64..8, outcome)
 }
 
 proptest! {
@@ -171,12 +175,24 @@ proptest! {
     fn every_datagram_is_in_one_count_and_what_was_taken_leaves_or_is_counted(
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let mut echo = server(Some(3_000), Some(2_000));
+        let protection = Protection {
+            max_rate: Some(16),
+            max_bits: Some(16_000),
+            allow: vec!["127.0.0.0/8".parse().expect("a network"), "192.0.2.0/28".parse().expect("a network")],
+            ..Protection::default()
+        };
+        let limits = Limits { total: Some(3_000), per_client: Some(2_000) };
+        let mut echo = Echo::new(Config { delay: Duration::from_millis(10), limits, protection, ..Config::default() });
         let counters = echo.counters();
         let (mut now, mut sent) = (Time::ZERO, 0);
         for (number, bytes, stride, passed, outcome) in steps {
             now += Duration::from_millis(passed);
-            let from = if number == 0 { SocketAddr::from(([192, 0, 2, 1], 0)) } else { client(number) };
+            let from = match number {
+                0 => SocketAddr::from(([127, 0, 2, 1], 0)),
+                3 => SocketAddr::from(([192, 0, 2, 3], 5_000)),
+                4 => SocketAddr::from(([192, 0, 2, 16], 5_000)),
+                number => client(number),
+            };
             echo.on_datagram(now, &[Datagram { from, to: None, at: now, bytes: &bytes, stride }]);
             sent += bytes.len().div_ceil(stride).max(1) as u64;
             prop_assert_eq!(arrived(&counters), sent);

@@ -4,7 +4,7 @@ use std::alloc::System;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_dev::echo::{Config, Echo};
+use jamjam_dev::echo::{Config, Echo, Protection};
 use jamjam_dev::flow::run::StreamKind;
 use jamjam_dev::flow::{Client, Form, Probing, Pull, Questions, Sending, Source, Terms};
 use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
@@ -55,14 +55,20 @@ fn allocations(mut turn: impl FnMut(u64)) -> usize {
 }
 
 fn an_echo_of_trains_and_pings() -> usize {
-    let mut echo = Echo::new(Config { delay: Duration::from_millis(20), ..Config::default() });
+    // Limits that are asked about each packet, and never reached.
+    let protection = Protection { max_rate: Some(1_000_000), max_bits: Some(1_000_000_000), ..Protection::default() };
+    let mut echo = Echo::new(Config { delay: Duration::from_millis(20), protection, ..Config::default() });
     let mut wire = wire();
     let audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
-    let train = audio.repeat(30);
+    let mut train = audio.repeat(30);
     let ping = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1];
     let count = allocations(|turn| {
         let now = Time::from_millis(turn);
         let from = address(CLIENT);
+        // As a stream counts: what repeats itself would not be answered.
+        for (sequence, packet) in (turn as u32 * 30..).zip(train.chunks_mut(audio.len())) {
+            packet[2..6].copy_from_slice(&sequence.to_be_bytes());
+        }
         echo.on_datagram(
             now,
             &[

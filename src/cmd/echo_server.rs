@@ -11,6 +11,7 @@ use tracing::{Level, enabled, info, warn};
 
 use super::Failure;
 use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size};
+use super::protection::ProtectionOptions;
 use crate::echo::{Config, Counters, DEFAULT_DELAY, Echo, Exposition, Limits, Outside};
 use crate::io::clock::ClockWatch;
 use crate::io::log::{self, Log};
@@ -70,6 +71,9 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t, hide = true)]
     driver: Driver,
 
+    #[command(flatten)]
+    protection: ProtectionOptions,
+
     /// Log every packet and why others are dropped (level debug; wins over RUST_LOG)
     #[arg(short, long, help_heading = HEADING_LOG)]
     verbose: bool,
@@ -105,6 +109,7 @@ impl Args {
             }
             interval => interval.map(|Seconds(interval)| interval),
         };
+        let protection = self.protection.protection()?;
         let filter = if self.verbose { "debug".to_owned() } else { super::log_filter() };
         let log = log::start(&filter, self.log_format.into(), colour.on(&std::io::stderr())).map_err(Failure::usage)?;
         process::name("echo-server");
@@ -125,7 +130,7 @@ impl Args {
             total: self.max_buffer.0.map(|Size(size)| size),
             per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
         };
-        let echo = Echo::new(Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO) });
+        let echo = Echo::new(Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection });
         let kernel = Arc::new(KernelDrops::of(&bound.socket));
         let statistics = Statistics { counters: echo.counters(), kernel, log };
         info!("Echo server listening on {}", bound.address);

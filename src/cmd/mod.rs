@@ -6,6 +6,7 @@ pub mod echo_server;
 pub mod lines;
 pub mod output;
 pub mod probe;
+pub mod protection;
 pub mod send;
 pub mod sound;
 pub mod target;

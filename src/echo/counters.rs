@@ -15,7 +15,7 @@ pub enum Kind {
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
         /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `infos`, `ignored`,
-        /// the `dropped_` counts of what is no packet, and the `refused_` counts. What was received or answered is in
+        /// the `dropped_` counts but `dropped_at_stop`, and the `refused_` counts. What was received or answered is in
         /// exactly one of `sent`, `answers`, `send_failed` and `dropped_at_stop`, or still waits.
         #[derive(Debug, Default)]
         pub struct Counters {
@@ -69,6 +69,14 @@ counters! {
     Count dropped_payload,
     /// Datagrams from source port 0, to which nothing can be returned.
     Count dropped_port_zero,
+    /// Datagrams from sources that are not among those served.
+    Count dropped_not_allowed,
+    /// AUDIO and KEEPALIVE packets that had come too often before, byte for byte from the same source.
+    Count dropped_repeated,
+    /// Packets not answered because their source address had had its packets of the second.
+    Count refused_rate,
+    /// Packets not answered because their source address had had its bits of the second.
+    Count refused_bits,
     /// AUDIO packets refused because the delay line held its cap for all clients.
     Count refused_buffer,
     /// AUDIO packets refused because their client held its cap.

@@ -59,6 +59,22 @@ pub(super) fn from_port_zero(from: SocketAddr) {
     debug!("Dropped what came from {}: nothing can be returned to port 0", plain(from));
 }
 
+pub(super) fn not_allowed(from: SocketAddr) {
+    debug!("Dropped what came from {}: not one of those that --allow names", plain(from));
+}
+
+pub(super) fn above_limits(last: SocketAddr, packets: u64, rate: u64, bits: u64) {
+    warn!(
+        "Above the limits for one source: {packets} packets not answered since the last such line, the last from {} (in all: \
+         {rate} by --max-rate-per-source, {bits} by --max-bits-per-source)",
+        plain(last)
+    );
+}
+
+pub(super) fn repeated(last: SocketAddr, packets: u64) {
+    warn!("{} sends back what it was sent: another echo server? {packets} packets not answered", plain(last));
+}
+
 pub(super) fn info_received(from: SocketAddr, info: &Info) {
     debug!("Received latency info from {}: {info:?}", plain(from));
 }

@@ -6,21 +6,28 @@
 
 mod budget;
 mod byte_fifo;
+mod cidr;
 mod counters;
 mod delay_line;
 mod exposition;
+mod guard;
 mod lateness;
 mod log;
+mod rates;
+mod repeats;
 mod route;
 mod sources;
+mod visitor;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use budget::{Limits, PACKET_COST};
+pub use cidr::{Cidr, CidrError};
 pub use counters::Counters;
 pub use exposition::{Exposition, Outside};
+pub use guard::Protection;
 pub use lateness::{LATENESS_EDGES_US, Lateness};
 
 use crate::node::{Datagram, Node, Outcome, Sink};
@@ -28,6 +35,7 @@ use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Info, Kind, Malformed, Packet, Ping};
 use budget::Refused;
 use delay_line::{DelayLine, Pushed};
+use guard::Guard;
 use route::Route;
 use sources::Sources;
 
@@ -42,7 +50,7 @@ const SENDS: usize = 64;
 const ANSWERS: Limits = Limits { total: Some(16 << 20), per_client: Some(4 << 20) };
 
 /// What an echo server is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// How long AUDIO waits.
     pub delay: Duration,
@@ -50,11 +58,13 @@ pub struct Config {
     pub limits: Limits,
     /// Whether to log when a source is first heard and when it falls silent, which takes a look a second.
     pub follow: bool,
+    /// Who is answered, and how much.
+    pub protection: Protection,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { delay: DEFAULT_DELAY, limits: Limits::default(), follow: false }
+        Self { delay: DEFAULT_DELAY, limits: Limits::default(), follow: false, protection: Protection::default() }
     }
 }
 
@@ -66,6 +76,7 @@ pub struct Echo {
     /// Answers that are due at once.
     answers: DelayLine,
     counters: Arc<Counters>,
+    guard: Guard,
     refusals: log::OncePerSecond,
     follow: bool,
     sources: Sources,
@@ -74,11 +85,13 @@ pub struct Echo {
 impl Echo {
     /// A server that has heard nothing yet.
     pub fn new(config: Config) -> Self {
+        let counters = Arc::<Counters>::default();
         Self {
             delay: config.delay,
             held: DelayLine::new(config.limits),
             answers: DelayLine::new(ANSWERS),
-            counters: Arc::default(),
+            guard: Guard::new(config.protection, config.delay, Arc::clone(&counters)),
+            counters,
             refusals: log::OncePerSecond::default(),
             follow: config.follow,
             sources: Sources::default(),
@@ -104,7 +117,11 @@ impl Echo {
             let end = at + bytes.len();
             match wire::parse(bytes) {
                 Ok(packet) if packet.header.kind == Kind::Audio => {
-                    run = if run.is_empty() { at..end } else { run.start..end };
+                    if self.guard.admit_audio(train, bytes) {
+                        run = if run.is_empty() { at..end } else { run.start..end };
+                    } else {
+                        self.hold(train, std::mem::take(&mut run));
+                    }
                 }
                 other => {
                     self.hold(train, std::mem::take(&mut run));
@@ -148,27 +165,28 @@ impl Echo {
         match packet.header.kind {
             Kind::LatencyPing => {
                 let ping = Ping::parse(packet)?;
-                if self.answer_with(train, &ping.pong(packet.header.sequence)) {
+                let pong = ping.pong(packet.header.sequence);
+                if self.guard.admit(train, pong.len()) && self.answer_with(train, &pong) {
                     self.counters.pings.add(1);
                 }
             }
             Kind::Keepalive => {
                 let probed;
-                let answer = match wire::route_probe_answer(packet.payload) {
-                    wire::Keepalive::Unchanged => bytes,
+                let (answer, admitted) = match wire::route_probe_answer(packet.payload) {
+                    wire::Keepalive::Unchanged => (bytes, self.guard.admit_keepalive(train, bytes)),
                     wire::Keepalive::Payload(payload) => {
                         let mut whole = [0; HEADER_LEN + 5];
                         whole[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
                         whole[HEADER_LEN..].copy_from_slice(&payload);
                         probed = whole;
-                        &probed
+                        (&probed[..], self.guard.admit(train, probed.len()))
                     }
                     wire::Keepalive::Silence => {
                         self.counters.ignored.add(1);
                         return Ok(());
                     }
                 };
-                if self.answer_with(train, answer) {
+                if admitted && self.answer_with(train, answer) {
                     self.counters.keepalives.add(1);
                 }
             }
@@ -221,7 +239,7 @@ impl Node for Echo {
                 // Nothing can be returned to port 0, and trying would switch off segmented sending for everyone.
                 self.counters.dropped_port_zero.add(train.segments().count());
                 log::from_port_zero(train.from);
-            } else {
+            } else if self.guard.serves(train) {
                 if self.follow {
                     self.follow(train);
                 }
@@ -230,6 +248,7 @@ impl Node for Echo {
         }
         self.update_gauges();
         self.refusals.warn(now, &self.counters);
+        self.guard.warn(now);
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {

@@ -91,7 +91,7 @@ fn server(chance: &mut Chance, delay: u64) -> Host<Party> {
         limits.per_client = Some(chance.between(500, 20_000));
         limits.total = Some(chance.between(500, 30_000));
     }
-    let echo = Echo::new(Config { delay: Duration::from_nanos(delay), limits, follow: true });
+    let echo = Echo::new(Config { delay: Duration::from_nanos(delay), limits, follow: true, ..Config::default() });
     let mut host = Host::new(address(0), Party::Echo(Box::new(echo)), machine(chance), 0, false);
     host.wake = None;
     host

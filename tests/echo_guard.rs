@@ -1,0 +1,185 @@
+//! What leaves towards one address is bounded, and two servers that hear of each other fall silent: nodes in virtual time.
+
+#[path = "nodes/tape.rs"]
+mod tape;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jamjam_dev::echo::{Config, Echo, Protection};
+use jamjam_dev::node::{Datagram, Node};
+use jamjam_dev::time::Time;
+use proptest::prelude::*;
+
+use tape::Tape;
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn server(delay: Duration, protection: Protection) -> Echo {
+    Echo::new(Config { delay, protection, ..Config::default() })
+}
+
+/// A packet of version 1: type, sequence, timestamp 0, flags 0, payload.
+fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    [&[1, kind][..], &sequence.to_be_bytes(), &[0; 6], payload].concat()
+}
+
+/// One datagram that arrives at `at` nanoseconds, and how many leave at once.
+fn answers(echo: &mut Echo, at: u64, from: &str, bytes: &[u8]) -> usize {
+    let (at, mut tape) = (Time::from_nanos(at), Tape::new());
+    echo.on_datagram(at, &[Datagram { from: address(from), to: None, at, bytes, stride: bytes.len().max(1) }]);
+    echo.poll_transmit(at, &mut tape);
+    tape.left.len()
+}
+
+/// How many of 5,000 different AUDIO packets of 20 bytes are returned at once.
+fn returned_at_once(echo: &mut Echo, at: u64, from: &str) -> usize {
+    (0..5_000).map(|sequence| answers(echo, at, from, &packet(1, sequence, &[0; 8]))).sum()
+}
+
+#[test]
+fn all_ports_of_an_address_and_all_types_of_replies_draw_on_one_bucket() {
+    let mut echo = server(Duration::ZERO, Protection::default());
+    // A quarter of a second of 8,000 packets a second.
+    for round in 0..500 {
+        let port = 5_000 + round % 7;
+        let from = format!("192.0.2.1:{port}");
+        assert_eq!(answers(&mut echo, 0, &from, &packet(1, round, &[])), 1, "AUDIO {round}");
+        assert_eq!(answers(&mut echo, 0, &from, &packet(4, round, &[])), 1, "KEEPALIVE {round}");
+        assert_eq!(answers(&mut echo, 0, &from, &packet(4, round, &[1, 2, 3, 4, 5])), 1, "route probe {round}");
+        assert_eq!(answers(&mut echo, 0, &from, &packet(5, round, &[0; 12])), 1, "PING {round}");
+    }
+    for kind in [1, 4, 5] {
+        assert_eq!(answers(&mut echo, 0, "192.0.2.1:6000", &packet(kind, 1_000, &[0; 12])), 0, "type {kind}");
+    }
+    assert_eq!(answers(&mut echo, 0, "192.0.2.1:6000", &packet(4, 1_000, &[1, 2, 3, 4, 5])), 0, "route probe");
+    // What has no answer costs nothing and is counted as ever.
+    assert_eq!(answers(&mut echo, 0, "192.0.2.1:6000", &packet(2, 1, &[])), 0);
+    let counters = echo.counters();
+    assert_eq!((counters.refused_rate.get(), counters.refused_bits.get(), counters.ignored.get()), (4, 0, 1));
+    // Another address has its own.
+    assert_eq!(answers(&mut echo, 0, "192.0.2.2:5000", &packet(1, 1, &[])), 1);
+    // An eight-thousandth of a second later there is room for one more.
+    assert_eq!(answers(&mut echo, 124_999, "192.0.2.1:5000", &packet(1, 2_000, &[])), 0);
+    assert_eq!(answers(&mut echo, 125_000, "192.0.2.1:5000", &packet(1, 2_001, &[])), 1);
+}
+
+#[test]
+fn an_ipv6_source_is_its_first_64_bits_and_an_ipv4_client_of_a_dual_stack_socket_is_itself() {
+    let mut echo = server(Duration::ZERO, Protection::default());
+    assert_eq!(returned_at_once(&mut echo, 0, "[2001:db8:0:1::1]:5000"), 2_000);
+    assert_eq!(returned_at_once(&mut echo, 0, "[2001:db8:0:1:9::2]:5000"), 0);
+    assert_eq!(returned_at_once(&mut echo, 0, "[2001:db8:0:2::1]:5000"), 2_000);
+    assert_eq!(returned_at_once(&mut echo, 0, "192.0.2.1:5000"), 2_000);
+    assert_eq!(returned_at_once(&mut echo, 0, "[::ffff:192.0.2.1]:5000"), 0);
+    assert_eq!(returned_at_once(&mut echo, 0, "[::ffff:192.0.2.2]:5000"), 2_000);
+}
+
+#[test]
+fn bits_are_those_of_the_reply_in_its_ip_packet() {
+    let protection = || Protection { max_bits: Some(4_000_000), ..Protection::default() };
+    // A quarter of a second of 4 Mbit/s are 1,000,000 bits: 125 IP packets of 1,000 bytes, 972 (IPv4) or 952 (IPv6) of them ours.
+    for (from, len) in [("192.0.2.1:5000", 972), ("[2001:db8::1]:5000", 952), ("[::ffff:192.0.2.1]:5000", 972)] {
+        let mut echo = server(Duration::ZERO, protection());
+        let sent: usize = (0..200).map(|n| answers(&mut echo, 0, from, &packet(1, n, &vec![0; len - 12]))).sum();
+        assert_eq!((sent, echo.counters().refused_bits.get()), (125, 75), "{from}");
+    }
+    // A pong has 24 bytes, however long the ping was: 52 bytes, 2,403 of them.
+    let mut echo = server(Duration::ZERO, Protection { max_rate: None, ..protection() });
+    let sent: usize = (0..3_000).map(|n| answers(&mut echo, 0, "192.0.2.1:5000", &packet(5, n, &[0; 1_000]))).sum();
+    assert_eq!((sent, echo.counters().refused_bits.get()), (2_403, 597));
+}
+
+#[test]
+fn loopback_is_exempt_unless_told_and_both_limits_can_be_off() {
+    let loopback = ["127.0.0.1:5000", "[::1]:5000", "[::ffff:127.0.0.9]:5000"];
+    let off = Protection { max_rate: None, max_bits: None, ..Protection::default() };
+    for from in loopback {
+        assert_eq!(returned_at_once(&mut server(Duration::ZERO, Protection::default()), 0, from), 5_000, "{from}");
+        let limited = Protection { limit_loopback: true, ..Protection::default() };
+        assert_eq!(returned_at_once(&mut server(Duration::ZERO, limited), 0, from), 2_000, "{from}");
+    }
+    assert_eq!(returned_at_once(&mut server(Duration::ZERO, off), 0, "192.0.2.1:5000"), 5_000);
+}
+
+#[test]
+fn a_train_is_answered_as_far_as_the_limit_goes() {
+    let mut echo = server(Duration::from_millis(10), Protection { max_rate: Some(12), ..Protection::default() });
+    // Three at once. The KEEPALIVE in the middle takes one of them.
+    let train = [packet(1, 1, &[1; 8]), packet(4, 2, &[2; 8]), packet(1, 3, &[3; 8]), packet(1, 4, &[4; 8])];
+    let at = Time::ZERO;
+    echo.on_datagram(
+        at,
+        &[Datagram { from: address("192.0.2.1:5000"), to: None, at, bytes: &train.concat(), stride: 20 }],
+    );
+    let mut tape = Tape::new();
+    echo.poll_transmit(Time::from_millis(10), &mut tape);
+    assert_eq!(tape.take(), [&train[1], &train[0], &train[2]].map(Clone::clone));
+    assert_eq!((echo.counters().received.get(), echo.counters().refused_rate.get()), (2, 1));
+}
+
+#[test]
+fn who_is_not_among_those_allowed_gets_silence() {
+    let allow = ["192.0.2.0/24", "2001:db8::/32"].map(|network| network.parse().expect("a network")).to_vec();
+    let mut echo = server(Duration::ZERO, Protection { allow, ..Protection::default() });
+    for from in ["192.0.2.1:5000", "[::ffff:192.0.2.200]:5000", "[2001:db8:9::1]:5000"] {
+        assert_eq!(answers(&mut echo, 0, from, &packet(4, 1, &[])), 1, "{from}");
+    }
+    for from in ["192.0.3.1:5000", "127.0.0.1:5000", "[::1]:5000", "[2001:db9::1]:5000", "[::ffff:192.0.3.1]:5000"] {
+        for kind in [1, 2, 4, 5, 7, 99] {
+            assert_eq!(answers(&mut echo, 0, from, &packet(kind, 1, &[0; 20])), 0, "{from}");
+        }
+    }
+    let counters = echo.counters();
+    assert_eq!((counters.dropped_not_allowed.get(), counters.ignored.get(), counters.dropped_type.get()), (30, 0, 0));
+}
+
+/// Anything that has an answer, and how long after the one before it comes, in microseconds.
+fn question() -> impl Strategy<Value = (u64, u8, usize, u16)> {
+    (prop_oneof![4 => 0u64..300, 1 => 0u64..400_000], prop_oneof![Just(1u8), Just(4), Just(5)], 12usize..1_400, 1u16..4)
+}
+
+proptest! {
+    #[test]
+    fn in_no_stretch_of_time_does_more_leave_towards_an_address_than_rate_and_burst_allow(
+        rate in 4u64..400,
+        kilobits in 2_100u64..8_000,
+        delay in 0u64..30,
+        questions in prop::collection::vec(question(), 1..400),
+    ) {
+        let protection = Protection { max_rate: Some(rate), max_bits: Some(kilobits * 1_000), ..Protection::default() };
+        let mut echo = server(Duration::from_millis(delay), protection);
+        let mut left: Vec<(u64, u64)> = Vec::new();
+        let (mut now, mut tape) = (0, Tape::new());
+        for (number, (passed, kind, len, port)) in (0..).zip(questions) {
+            now += passed * 1_000;
+            // What is due before the next one comes leaves at its time.
+            while let Some(due) = echo.next_deadline().filter(|due| due.as_nanos() < now) {
+                echo.poll_transmit(due, &mut tape);
+                left.extend(tape.take().iter().map(|bytes| (due.as_nanos(), bytes.len() as u64)));
+            }
+            let (at, bytes) = (Time::from_nanos(now), packet(kind, number, &vec![0; len]));
+            let from = SocketAddr::from(([192, 0, 2, 1], port));
+            echo.on_datagram(at, &[Datagram { from, to: None, at, bytes: &bytes, stride: bytes.len() }]);
+            echo.poll_transmit(at, &mut tape);
+            left.extend(tape.take().iter().map(|bytes| (now, bytes.len() as u64)));
+        }
+        for first in 0..left.len() {
+            let mut bits = 0;
+            for last in first..left.len() {
+                bits += (left[last].1 + 28) * 8;
+                let nanos = u128::from(left[last].0 - left[first].0 + 250 * MS);
+                // Multiplied out, so that nothing is rounded.
+                prop_assert!((last - first + 1) as u128 * u128::from(SECOND) <= nanos * u128::from(rate));
+                prop_assert!(u128::from(bits) * 1_000_000 <= nanos * u128::from(kilobits));
+            }
+        }
+    }
+}
