@@ -15,7 +15,7 @@ use super::log;
 use super::rates::{Over, Rates};
 use super::repeats::{Repeats, Rule};
 use super::visitor::Visitors;
-use crate::node::Datagram;
+use crate::node::{Datagram, Transmit};
 use crate::time::Time;
 use crate::wire::HEADER_LEN;
 
@@ -88,13 +88,41 @@ impl Guard {
         allowed
     }
 
-    /// Whether a reply of `len` bytes to what came in `train` may be sent. Ask before every reply; a no is counted here.
+    /// Whether an answer of `len` bytes to what came in `train` may leave at once. Ask before every answer; a no is counted here.
     pub(super) fn admit(&mut self, train: &Datagram<'_>, len: usize) -> bool {
+        self.admit_by(Rates::answer, train, len)
+    }
+
+    /// The same for a KEEPALIVE that comes back unchanged: it must not have come too often, either.
+    pub(super) fn admit_keepalive(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
+        self.admit_by(Rates::answer, train, bytes.len()) && self.admit_again(train, bytes, Rule::AT_ONCE)
+    }
+
+    /// The same for AUDIO, which leaves later; [`Guard::left`] must be told.
+    pub(super) fn admit_audio(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
+        self.admit_by(Rates::hold, train, bytes.len()) && self.admit_again(train, bytes, self.audio)
+    }
+
+    /// AUDIO has left.
+    pub(super) fn left(&mut self, now: Time, transmit: &Transmit<'_>) {
+        let visitor = self.visitors.at(transmit.to);
+        if visitor.limited {
+            let packets = transmit.count();
+            self.rates.left(visitor.home, now, packets, transmit.bytes.len() + packets * visitor.headers);
+        }
+    }
+
+    fn admit_by(
+        &mut self,
+        admits: impl Fn(&mut Rates, u64, Time, usize) -> Result<(), Over>,
+        train: &Datagram<'_>,
+        len: usize,
+    ) -> bool {
         let visitor = self.visitors.at(train.from);
         if !visitor.limited {
             return true;
         }
-        let refused = match self.rates.admit(visitor.home, train.at, len + visitor.headers) {
+        let refused = match admits(&mut self.rates, visitor.home, train.at, len + visitor.headers) {
             Ok(()) => return true,
             Err(Over::Rate) => &self.counters.refused_rate,
             Err(Over::Bits) => &self.counters.refused_bits,
@@ -102,16 +130,6 @@ impl Guard {
         refused.add(1);
         self.above.note(train.from);
         false
-    }
-
-    /// Whether AUDIO may be returned unchanged: [`Guard::admit`], and it has not come too often. A no is counted here.
-    pub(super) fn admit_audio(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
-        self.admit(train, bytes.len()) && self.admit_again(train, bytes, self.audio)
-    }
-
-    /// The same for what is returned at once.
-    pub(super) fn admit_keepalive(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
-        self.admit(train, bytes.len()) && self.admit_again(train, bytes, Rule::AT_ONCE)
     }
 
     fn admit_again(&mut self, train: &Datagram<'_>, bytes: &[u8], rule: Rule) -> bool {

@@ -254,10 +254,10 @@ impl Node for Echo {
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
         let counters = &*self.counters;
         let lines = [
-            (&mut self.answers, &counters.answers, &counters.answer_lateness),
-            (&mut self.held, &counters.sent, &counters.audio_lateness),
+            (false, &mut self.answers, &counters.answers, &counters.answer_lateness),
+            (true, &mut self.held, &counters.sent, &counters.audio_lateness),
         ];
-        'lines: for (line, sent, lateness) in lines {
+        'lines: for (was_held, line, sent, lateness) in lines {
             let mut singly = false;
             for _ in 0..SENDS {
                 let segments = |len| if singly { 1 } else { sink.segments(len) };
@@ -270,6 +270,9 @@ impl Node for Echo {
                         counters.sent_bytes.add(transmit.bytes.len());
                         // Of packets that leave together the first has waited longest: never less than it was.
                         lateness.add(now.since(due), packets);
+                        if was_held {
+                            self.guard.left(now, &transmit);
+                        }
                         log::echoed(&transmit);
                     }
                     Outcome::Failed => counters.send_failed.add(transmit.count()),

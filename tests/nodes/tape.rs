@@ -31,6 +31,7 @@ impl Tape {
     }
 
     /// The bytes of what has left since the last call.
+    #[allow(dead_code, reason = "not every test file looks at the bytes alone")]
     pub(crate) fn take(&mut self) -> Vec<Vec<u8>> {
         self.left.drain(..).map(|left| left.bytes).collect()
     }
