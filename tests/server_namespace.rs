@@ -4,11 +4,11 @@
 
 mod server;
 
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 use server::client::{Client, at};
+use server::forged::Forger;
 use server::namespace::{add_address, inside};
 use server::packet::{audio, packet};
 use server::process::Server;
@@ -64,16 +64,6 @@ fn an_ipv6_answer_comes_from_the_address_that_was_asked() {
     });
 }
 
-/// A UDP datagram with a header made by hand.
-fn send_from_port(source: u16, to: SocketAddrV4, payload: &[u8]) {
-    let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::UDP)).unwrap();
-    let len = (8 + payload.len()) as u16;
-    // Checksum 0 is none.
-    let mut datagram = [source, to.port(), len, 0].map(u16::to_be_bytes).concat();
-    datagram.extend(payload);
-    sendto(&raw, &datagram, SendFlags::empty(), &to).unwrap();
-}
-
 /// Whether 60 equal packets come back, most of them in one segmented send.
 fn assert_trains_leave(server: &Server, when: &str) {
     let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 500)).collect();
@@ -89,9 +79,9 @@ fn a_datagram_from_port_0_is_dropped_and_harms_nobody() {
     inside("a_datagram_from_port_0_is_dropped_and_harms_nobody", || {
         let server = Server::start(&["-d", "0"]);
         assert_trains_leave(&server, "before");
-        let SocketAddr::V4(to) = at("127.0.0.1", server.address) else { panic!("an IPv4 address") };
+        let (to, nobody) = (at("127.0.0.1", server.address), Forger::of("127.0.0.1:0".parse().unwrap()));
         for bytes in [audio(1, 64), packet(0x04, 2, &[]), packet(0x05, 3, &[0; 12]), vec![], vec![0; 5]] {
-            send_from_port(0, to, &bytes);
+            nobody.send(to, &bytes);
         }
         assert_trains_leave(&server, "after");
         let stats = server.stop("TERM").stats();

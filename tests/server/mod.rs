@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "each test file uses its own part of the house")]
 
 pub(crate) mod client;
+#[cfg(target_os = "linux")]
+pub(crate) mod forged;
 pub(crate) mod line;
 #[cfg(target_os = "linux")]
 pub(crate) mod namespace;

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::Write;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::process::Command;
 
 use rustix::net::netlink::SocketAddrNetlink;
@@ -53,13 +53,20 @@ fn set_up_loopback(mtu: u32) {
 }
 
 /// `RTM_NEWADDR`: one more address on the loopback interface, usable at once.
-pub(crate) fn add_address(address: Ipv6Addr) {
-    let (inet6, prefix, no_duplicate_check, scope) = (10, 128, 2, 0);
-    let mut message = vec![inet6, prefix, no_duplicate_check, scope];
+pub(crate) fn add_address(address: IpAddr) {
+    let no_duplicate_check = 2;
+    let (family, octets) = match address {
+        IpAddr::V4(ip) => (2, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (10, ip.octets().to_vec()),
+    };
+    let (prefix, scope) = (octets.len() as u8 * 8, 0);
+    let mut message = vec![family, prefix, no_duplicate_check, scope];
     message.extend(1u32.to_ne_bytes());
-    message.extend(attribute(2, &address.octets()));
+    message.extend(attribute(2, &octets));
     tell_the_kernel(20, &message);
-    await_route_to(address);
+    if let IpAddr::V6(address) = address {
+        await_route_to(address);
+    }
 }
 
 /// The kernel completes a new address in its own time, after it has acknowledged it. A socket connected before that never finds
