@@ -12,7 +12,7 @@
 //! | 3 | [`wire`] | the bytes of a jamjam packet |
 //! | 3 | [`audio`] | samples: WAV, tones, mixing, resampling, payloads |
 //! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, in fixed memory |
-//! | 4 | [`echo`] | the echo server as a node: delay line, budget, counters |
+//! | 4 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
 //! | 4 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
 //! | 5 | [`report`] | from a run's facts to numbers, limits, a verdict, text and JSON |
 //! | 6 | [`io`] | **acts**: sockets, threads, clocks, files, the log, the progress bar |
@@ -33,8 +33,9 @@
 //!    [`io::udp::spawn`], which runs the one loop there is on a thread of its own.
 //! 2. The loop reads a batch, with the kernel's receive stamps, and hands it to [`echo::Echo`] by
 //!    [`node::Node::on_datagram`].
-//! 3. [`wire::parse`] says what each datagram is. AUDIO is charged to the budget and put into the delay line, due at its
-//!    stamp plus the delay; KEEPALIVE and LATENCY_PING go into a second line, due at once; the rest is counted.
+//! 3. [`wire::parse`] says what each datagram is, and the guard whether it may be answered ([`echo::Protection`]). AUDIO is
+//!    charged to the budget and put into the delay line, due at its stamp plus the delay; KEEPALIVE and LATENCY_PING go into
+//!    a second line, due at once; the rest is counted.
 //! 4. The loop sleeps until [`node::Node::next_deadline`], a little less, and watches the clock for what is left.
 //! 5. [`node::Node::poll_transmit`] hands what is due to the loop's [`node::Sink`]: neighbours of one client as one
 //!    segmented send, straight from the line's memory, from the address that was asked.

@@ -17,11 +17,13 @@ use jamjam_dev::time::Time;
 
 use tape::Tape;
 
+/// When, in which order, at which host, from whom, what.
+type Arrival = (u64, u64, usize, SocketAddr, Vec<u8>);
+
 /// Some hosts; one without a server answers whatever comes with the same at once, as others make them.
 struct World {
     hosts: Vec<(SocketAddr, Option<Echo>)>,
-    /// When, in which order, at which host, from whom, what.
-    wire: BinaryHeap<Reverse<(u64, u64, usize, SocketAddr, Vec<u8>)>>,
+    wire: BinaryHeap<Reverse<Arrival>>,
     order: u64,
     /// One way, in nanoseconds.
     way: u64,
@@ -141,6 +143,19 @@ fn audio_goes_to_and_fro_three_times_or_four_with_long_delays() {
         assert_eq!(world.run(), end, "{delays:?}");
         assert_eq!(world.counts(0, audio_counts), [echoes, 1, 0], "{delays:?}");
         assert_eq!(world.counts(1, audio_counts), [echoes, 0, 0], "{delays:?}");
+    }
+}
+
+#[test]
+fn of_two_delays_the_longer_one_ends_what_the_shorter_one_would_go_on_with() {
+    // The first would echo at 10 s, or 50 s, five times; the second takes 3 x 24.9 s and 30 of 90, or 4 x 47.9 s and 74 of 222.
+    for (delays, echoes, end) in [([0, 5_000], [4, 3], 50 + 3 * 5_100), ([10_000, 16_000], [5, 4], 10_050 + 4 * 26_100)]
+    {
+        let mut world = World::pair(delays, 50);
+        world.forge(0, 1, packet(1, 7, &[9; 512]));
+        assert_eq!(world.run(), end, "{delays:?}");
+        assert_eq!(world.counts(0, audio_counts), [echoes[0], 0, 0], "{delays:?}");
+        assert_eq!(world.counts(1, audio_counts), [echoes[1], 1, 0], "{delays:?}");
     }
 }
 

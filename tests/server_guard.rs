@@ -105,7 +105,7 @@ fn flood() -> Flood {
     let server = Server::start(&options);
     let victim = UdpSocket::bind("10.9.0.2:4000").unwrap();
     victim.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    let forger = Forger::of(victim.local_addr().unwrap());
+    let raw = Forger::of(victim.local_addr().unwrap());
     let (ended, over, read) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
     let address = server.address;
     let began = Instant::now();
@@ -127,7 +127,7 @@ fn flood() -> Flood {
                         1 => packet(0x05, number, &[7; 12]),
                         _ => audio(number, 64),
                     };
-                    forger.send(address, &bytes);
+                    raw.send(address, &bytes);
                 }
                 thread::park_timeout(Duration::from_millis(1));
             }
@@ -175,10 +175,10 @@ fn a_flood_with_a_victims_address_is_answered_up_to_the_limit_and_harms_no_clien
             // 8,000 a second, and a quarter of a second's worth.
             assert!(reached as f64 <= 8_000.0 * took.as_secs_f64() + 2_000.0, "{reached} in {took:?}");
             assert!(reached > 2_000 && stats.count("refused_rate") > 0, "{stats}");
-            // The client's own: AUDIO, signs of life, and the knock if there was one.
-            let own = stats.count("sent") + stats.count("answers") - reached;
-            assert!((754..=756).contains(&own), "{own}: {stats}");
             if stats.count("kernel_dropped") == 0 {
+                // All else that left was the client's own: AUDIO, and signs of life once a second.
+                let own = stats.count("sent") + stats.count("answers") - reached;
+                assert!((754..=756).contains(&own), "{own}: {stats}");
                 assert_eq!((returned, code), (750, Some(0)), "{report:#}");
                 return;
             }

@@ -40,11 +40,11 @@ pub struct ProtectionOptions {
     #[arg(long, value_name = "BITRATE", default_value_t = OrOff(Protection::default().max_bits.map(BitRate)), help_heading = HEADING)]
     max_bits_per_source: OrOff<BitRate>,
 
-    /// Answer only these networks or addresses (192.0.2.0/24, 2001:db8::/32), loopback too only if named; comma-separated or repeated
+    /// Answer only these networks (192.0.2.0/24) or addresses, loopback too only if named; comma-separated or repeated
     #[arg(long, value_name = "CIDR", value_delimiter = ',', help_heading = HEADING)]
     allow: Vec<Cidr>,
 
-    /// Limit sources on this machine (127.0.0.0/8, ::1) as well
+    /// Limit loopback sources as well
     #[arg(long, help_heading = HEADING)]
     limit_loopback: bool,
 }

@@ -72,7 +72,7 @@ pub(super) fn above_limits(last: SocketAddr, packets: u64, rate: u64, bits: u64)
 }
 
 pub(super) fn repeated(last: SocketAddr, packets: u64) {
-    warn!("{} sends back what it was sent: another echo server? {packets} packets not answered", plain(last));
+    warn!("{} sends back what it was sent: another echo server? Packets not answered: {packets}", plain(last));
 }
 
 pub(super) fn info_received(from: SocketAddr, info: &Info) {

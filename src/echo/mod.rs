@@ -165,8 +165,8 @@ impl Echo {
         match packet.header.kind {
             Kind::LatencyPing => {
                 let ping = Ping::parse(packet)?;
-                let pong = ping.pong(packet.header.sequence);
-                if self.guard.admit(train, pong.len()) && self.answer_with(train, &pong) {
+                let answer = ping.pong(packet.header.sequence);
+                if self.guard.admit(train, answer.len()) && self.answer_with(train, &answer) {
                     self.counters.pings.add(1);
                 }
             }

@@ -27,8 +27,8 @@ impl Rule {
     /// 800 ms end a loop.
     pub(super) const AT_ONCE: Self = Self { every: 800, at_once: 4 };
 
-    /// For AUDIO that waits for `delay`. A loop takes the delays of both servers and a round trip; one of the two waits at least
-    /// half of both, so that four delays and 10 s are more than a turn, whatever the other's is. Three in a row, because
+    /// For AUDIO that waits for `delay`. A turn of a loop takes the delays of both servers and a round trip; one of the two has the
+    /// longer delay, and four of its delays and 10 s are at least twice a turn, whatever the other's is. Three in a row, because
     /// networks repeat packets and people start a client on a fixed port over again.
     pub(super) fn audio(delay: Duration) -> Self {
         // A day at most, so that three of them are far from where milliseconds wrap (49 days).
