@@ -8,7 +8,7 @@
 //! | ---: | --- | --- |
 //! | 1 | [`time`] | a point in time, in nanoseconds since an origin that nothing depends on |
 //! | 2 | [`node`] | what every party to a UDP conversation is: a state machine with three calls |
-//! | 2 | [`units`] | quantities as people type them: `5ms`, `0.5%`, `64MiB`, `off` |
+//! | 2 | [`units`] | quantities as people type them: `5ms`, `0.5%`, `64MiB`, `2mbit`, `off` |
 //! | 3 | [`wire`] | the bytes of a jamjam packet |
 //! | 3 | [`audio`] | samples: WAV, tones, mixing, resampling, payloads |
 //! | 3 | [`stats`] | counts, percentiles, jitter, reordering, pacing, in fixed memory |

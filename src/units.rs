@@ -1,4 +1,4 @@
-//! Quantities as people type them: `5ms`, `0.5%`, `64MiB`, `off`.
+//! Quantities as people type them: `5ms`, `0.5%`, `64MiB`, `2mbit`, `off`.
 //!
 //! Decimals are read as integers and scaled, so `0.1ms` is exactly 100,000 ns.
 
@@ -85,6 +85,15 @@ const SIZES: &[(&str, u128)] = &[
     ("TiB", 1 << 40),
 ];
 
+const BIT_RATES: &[(&str, u128)] = &[
+    ("bit", 1),
+    ("kbit", 1_000),
+    ("mbit", 1_000_000),
+    ("Mbit", 1_000_000),
+    ("gbit", 1_000_000_000),
+    ("Gbit", 1_000_000_000),
+];
+
 /// Reads `5ms`, `250us`, `1.5s`, `2m`; a bare number takes `bare`. Finer than a nanosecond is cut off.
 pub fn parse_duration(text: &str, bare: Unit) -> Result<Duration, UnitError> {
     let most = "584 years";
@@ -108,6 +117,19 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
         most,
     )?;
     u64::try_from(bytes).map_err(|_| UnitError::TooLarge { text: text.to_owned(), most })
+}
+
+/// Reads `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits a second, multiples of 1,000; a bare number is bits a second. A
+/// part of a bit is cut off.
+pub fn parse_bit_rate(text: &str) -> Result<u64, UnitError> {
+    let most = "18446744073gbit";
+    let rate = Number::read(text, "a bit rate such as 64mbit or 500kbit")?.scaled(
+        BIT_RATES,
+        "bit",
+        "bit, kbit, mbit or gbit",
+        most,
+    )?;
+    u64::try_from(rate).map_err(|_| UnitError::TooLarge { text: text.to_owned(), most })
 }
 
 /// Reads `0.5%` as 0.005. Only 0 may stand without its sign.

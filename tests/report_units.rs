@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use jamjam_dev::units::{Unit, UnitError, or_off, parse_duration, parse_ratio, parse_size};
+use jamjam_dev::cmd::args::BitRate;
+use jamjam_dev::units::{Unit, UnitError, or_off, parse_bit_rate, parse_duration, parse_ratio, parse_size};
 
 #[test]
 fn a_duration_takes_its_unit_and_a_bare_number_the_options_own() {
@@ -69,6 +70,31 @@ fn a_size_is_bytes_with_binary_or_decimal_multiples() {
         "`XB` is not a unit here; use B, KiB, MiB, GiB, TiB, kB, MB or GB"
     );
     assert!(parse_size("99999999999TiB").is_err());
+}
+
+#[test]
+fn a_bit_rate_counts_in_thousands_and_is_written_with_either_m() {
+    assert_eq!(parse_bit_rate("64mbit"), Ok(64_000_000));
+    assert_eq!(parse_bit_rate("2Mbit"), Ok(2_000_000));
+    assert_eq!(parse_bit_rate("500kbit"), Ok(500_000));
+    assert_eq!(parse_bit_rate("1.5 Gbit"), Ok(1_500_000_000));
+    assert_eq!(parse_bit_rate("9600bit"), Ok(9_600));
+    assert_eq!(parse_bit_rate("9600"), Ok(9_600));
+    let error = |text| parse_bit_rate(text).unwrap_err().to_string();
+    // What tc calls mbps is megabytes a second, others mean megabits by it.
+    assert_eq!(error("2Mbps"), "`Mbps` is not a unit here; use bit, kbit, mbit or gbit");
+    assert_eq!(error("fast"), "`fast` is not a number; write a bit rate such as 64mbit or 500kbit");
+    assert_eq!(error("18446744074gbit"), "`18446744074gbit` is too large; at most 18446744073gbit");
+}
+
+#[test]
+fn a_bit_rate_is_shown_as_it_is_typed() {
+    let shown =
+        [(64_000_000, "64mbit"), (1_500_000, "1500kbit"), (2_000_000_000, "2gbit"), (9_601, "9601bit"), (0, "0bit")];
+    for (rate, text) in shown {
+        assert_eq!(BitRate(rate).to_string(), text);
+        assert_eq!(text.parse::<BitRate>(), Ok(BitRate(rate)));
+    }
 }
 
 #[test]

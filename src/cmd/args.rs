@@ -126,6 +126,28 @@ impl fmt::Display for Size {
     }
 }
 
+/// A bit rate in bits a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitRate(pub u64);
+
+impl FromStr for BitRate {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        units::parse_bit_rate(text).map(Self)
+    }
+}
+
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            rate if rate > 0 && rate.is_multiple_of(1_000_000_000) => write!(f, "{}gbit", rate / 1_000_000_000),
+            rate if rate > 0 && rate.is_multiple_of(1_000_000) => write!(f, "{}mbit", rate / 1_000_000),
+            rate if rate > 0 && rate.is_multiple_of(1_000) => write!(f, "{}kbit", rate / 1_000),
+            rate => write!(f, "{rate}bit"),
+        }
+    }
+}
+
 /// A percentage, as a ratio from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Percent(pub f64);
