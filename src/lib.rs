@@ -12,11 +12,12 @@
 //! | 3 | [`wire`] | the bytes of a jamjam packet |
 //! | 3 | [`audio`] | samples: WAV, tones, mixing, resampling, payloads |
 //! | 3 | [`stats`] | counts, percentiles, jitter, reordering, pacing, in fixed memory |
-//! | 4 | [`echo`] | the echo server as a node: delay line, budget, counters |
-//! | 4 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
-//! | 5 | [`report`] | from a run's facts to numbers, limits, a verdict, text and JSON |
-//! | 6 | [`io`] | **acts**: sockets, threads, clocks, files, the log, the progress bar |
-//! | 7 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
+//! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
+//! | 5 | [`echo`] | the echo server as a node: delay line, budget, counters |
+//! | 5 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
+//! | 6 | [`report`] | from a run's facts to numbers, limits, a verdict, text and JSON |
+//! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, the log, the progress bar |
+//! | 8 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
 //!
 //! Above them all is `main.rs`: it parses, listens for signals, runs one subcommand and exits.
 //!
@@ -58,6 +59,7 @@ pub mod cmd;
 pub mod echo;
 pub mod flow;
 pub mod io;
+pub mod link;
 pub mod node;
 pub mod report;
 pub mod stats;
