@@ -84,10 +84,9 @@ fn bursts_are_as_long_and_as_frequent_as_in_gilberts_model() {
         let deviation = (n * share * (1.0 - share) * (1.0 + lambda) / (1.0 - lambda)).sqrt();
         assert!((lost - n * share).abs() <= 5.0 * deviation, "P {p} R {r}: {lost} lost");
         // Burst lengths are geometric: mean 1 / r, variance (1 − r) / r².
-        for (what, probability, runs) in [
-            ("burst", r, runs(&states)),
-            ("gap", p, runs(&states.iter().map(|lost| !lost).collect::<Vec<_>>())),
-        ] {
+        for (what, probability, runs) in
+            [("burst", r, runs(&states)), ("gap", p, runs(&states.iter().map(|lost| !lost).collect::<Vec<_>>()))]
+        {
             let many = runs.len() as f64;
             let mean = runs.iter().sum::<usize>() as f64 / many;
             let deviation = ((1.0 - probability) / probability.powi(2) / many).sqrt();
@@ -196,7 +195,11 @@ fn audio_is_known_by_its_sequence_and_all_else_by_its_place() {
         crowded.decide(Kind::Audio, 77_000 + place as u32);
         assert_eq!(crowded.decide(Kind::LatencyPing, 5), pings[place]);
         assert_eq!(crowded.decide(Kind::Keepalive, 900), keepalives[place]);
-        assert_eq!(crowded.decide(Kind::Audio, place as u32), audio[place], "a second copy shares the first one's fate");
+        assert_eq!(
+            crowded.decide(Kind::Audio, place as u32),
+            audio[place],
+            "a second copy shares the first one's fate"
+        );
     }
     // A type is not another's shadow, a seed not another's.
     assert_ne!(audio, pings);

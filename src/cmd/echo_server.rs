@@ -11,11 +11,13 @@ use tracing::{Level, enabled, info, warn};
 
 use super::Failure;
 use super::args::{Colour, Driver, LogFormat, Millis, OrOff, Seconds, Size};
-use crate::echo::{Config, Counters, DEFAULT_DELAY, Echo, Limits};
+use super::impairment::{FateFile, ImpairmentArgs, Prepared};
+use crate::echo::{Config, Counters, DEFAULT_DELAY, Limits};
 use crate::io::log::{self, Log};
 use crate::io::stop::Stop;
 use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
 use crate::io::{process, resolve};
+use crate::stats::Count;
 use crate::units::UnitError;
 use crate::wire::DEFAULT_PORT;
 
@@ -65,6 +67,9 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t, hide = true)]
     driver: Driver,
 
+    #[command(flatten)]
+    impairment: ImpairmentArgs,
+
     /// Log every packet and why others are dropped (level debug; wins over RUST_LOG)
     #[arg(short, long, help_heading = HEADING_LOG)]
     verbose: bool,
@@ -104,6 +109,12 @@ impl Args {
         let log = log::start(&filter, self.log_format.into(), colour.on(&std::io::stderr())).map_err(Failure::usage)?;
         process::name("echo-server");
 
+        let limits = Limits {
+            total: self.max_buffer.0.map(|Size(size)| size),
+            per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
+        };
+        let config = Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO) };
+        let Prepared { echo, again, fates } = self.impairment.prepare(config)?;
         let bound = self.bind()?;
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
@@ -112,13 +123,13 @@ impl Args {
                 .with_context(|| format!("cannot write the address to {}", file.display()))
                 .map_err(Failure::unusable)?;
         }
-        let limits = Limits {
-            total: self.max_buffer.0.map(|Size(size)| size),
-            per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
-        };
-        let echo = Echo::new(Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO) });
-        let statistics = Statistics { counters: echo.counters(), kernel: KernelDrops::of(&bound.socket), log };
+        let fates_dropped = fates.as_ref().map(FateFile::dropped);
+        let kernel = KernelDrops::of(&bound.socket);
+        let statistics = Statistics { counters: echo.counters(), kernel, fates_dropped, log };
         info!("Echo server listening on {}", bound.address);
+        if let Some(again) = again {
+            info!("Replies are impaired on purpose: {again}");
+        }
 
         let options = Options { idle: Idle::Wait, spin: self.spin, backend: self.driver.into() };
         let running = udp::spawn("echo-server", bound.socket, echo, stop.clone(), options)
@@ -129,8 +140,9 @@ impl Args {
         }
         let (echo, tally) = running.join();
         echo.stop();
+        let fates = fates.map_or(Ok(()), FateFile::finish);
         statistics.log();
-        tally.result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;
+        tally.result.context("cannot go on reading from the socket").and(fates).map_err(Failure::unusable)?;
         Ok(0)
     }
 
@@ -200,6 +212,7 @@ fn announce(file: &Path, address: SocketAddr) -> std::io::Result<()> {
 struct Statistics {
     counters: Arc<Counters>,
     kernel: KernelDrops,
+    fates_dropped: Option<Arc<Count>>,
     log: Log,
 }
 
@@ -221,6 +234,9 @@ impl Statistics {
             Some(dropped) => write!(text, ", kernel_dropped={dropped}"),
             None => write!(text, ", kernel_dropped=unknown"),
         };
+        if let Some(dropped @ 1..) = self.fates_dropped.as_ref().map(|dropped| dropped.get()) {
+            let _ = write!(text, ", fate_log_dropped={dropped}");
+        }
         if self.log.dropped() > 0 {
             let _ = write!(text, ", log_dropped={}", self.log.dropped());
         }

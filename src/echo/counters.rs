@@ -6,7 +6,8 @@ macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `infos`, `ignored`,
         /// the `dropped_` counts of what is no packet, and the `refused_` counts. What was received or answered is in
-        /// exactly one of `sent`, `answers`, `send_failed` and `dropped_at_stop`, or still waits.
+        /// exactly one of `sent`, `answers`, `send_failed`, `dropped_at_stop` and the `impaired_` losses, or still waits; so is
+        /// each second copy in `impaired_duplicated`.
         #[derive(Debug, Default)]
         pub struct Counters { $($(#[doc = $doc])+ pub $name: Count,)+ }
 
@@ -60,6 +61,18 @@ counters! {
     send_failed,
     /// Packets of sources beyond those that are followed in the log; served all the same, and counted above too.
     unfollowed,
+    /// Replies lost on purpose by `--loss`.
+    impaired_lost,
+    /// Replies lost on purpose in a burst.
+    impaired_burst,
+    /// Replies lost on purpose because they were named.
+    impaired_asked,
+    /// Replies dropped because the queue before the limited bandwidth was full.
+    impaired_queue,
+    /// Second copies made on purpose.
+    impaired_duplicated,
+    /// Replies held back on purpose so that later ones pass; in the other counts too.
+    impaired_reordered,
     /// AUDIO packets and answers still waiting at the stop.
     dropped_at_stop,
 }

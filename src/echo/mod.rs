@@ -8,8 +8,10 @@ mod budget;
 mod byte_fifo;
 mod counters;
 mod delay_line;
+mod fates;
 mod log;
 mod route;
+mod scattered;
 mod sources;
 
 use std::ops::Range;
@@ -18,13 +20,17 @@ use std::time::Duration;
 
 pub use budget::{Limits, PACKET_COST};
 pub use counters::Counters;
+pub use fates::{Fate, FateObserver, Fated};
+pub use scattered::SCATTERED_COST;
 
+use crate::link::{Impairment, Link};
 use crate::node::{Datagram, Node, Outcome, Sink};
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Info, Kind, Malformed, Packet, Ping};
 use budget::Refused;
 use delay_line::{DelayLine, Pushed};
 use route::Route;
+use scattered::Scattered;
 use sources::Sources;
 
 /// How long AUDIO waits unless told otherwise.
@@ -61,6 +67,8 @@ pub struct Echo {
     held: DelayLine,
     /// Answers that are due at once.
     answers: DelayLine,
+    /// Both instead, where the way back is impaired or every fate is told.
+    scattered: Option<Scattered>,
     counters: Arc<Counters>,
     refusals: log::OncePerSecond,
     follow: bool,
@@ -74,11 +82,20 @@ impl Echo {
             delay: config.delay,
             held: DelayLine::new(config.limits),
             answers: DelayLine::new(ANSWERS),
+            scattered: None,
             counters: Arc::default(),
             refusals: log::OncePerSecond::default(),
             follow: config.follow,
             sources: Sources::default(),
         }
+    }
+
+    /// A server whose replies take a bad path. `observer` is told the fate of each.
+    pub fn impaired(config: Config, impairment: Impairment, observer: Box<dyn FateObserver>) -> Self {
+        let mut echo = Self::new(config);
+        let (link, counters) = (Link::new(impairment), echo.counters());
+        echo.scattered = Some(Scattered::new(link, observer, counters, config.limits));
+        echo
     }
 
     /// The counts, to be read while the server runs.
@@ -88,7 +105,8 @@ impl Echo {
 
     /// Gives up what still waits, and counts it. The server is at its end.
     pub fn stop(self) {
-        self.counters.dropped_at_stop.add(self.held.packets() + self.answers.packets());
+        let scattered = self.scattered.map_or(0, Scattered::stop);
+        self.counters.dropped_at_stop.add(self.held.packets() + self.answers.packets() + scattered);
         self.counters.buffered.set(0);
         self.counters.buffered_bytes.set(0);
     }
@@ -128,14 +146,21 @@ impl Echo {
             return;
         }
         let route = Route { peer: train.from, local: train.to };
-        let Pushed { admitted, refused } = self.held.push(train.at + self.delay, route, bytes, train.stride);
-        self.counters.received.add(admitted);
-        log::audio_received(train.from, bytes.chunks(train.stride), admitted);
-        match refused {
-            Some((Refused::Total, packets)) => self.counters.refused_buffer.add(packets),
-            Some((Refused::Client, packets)) => self.counters.refused_client.add(packets),
-            Some((Refused::Memory, packets)) => self.counters.refused_memory.add(packets),
-            None => {}
+        // Over a bad path each packet has a fate of its own.
+        let piece = if self.scattered.is_some() { train.stride } else { bytes.len() };
+        for bytes in bytes.chunks(piece) {
+            let Pushed { admitted, refused } = match &mut self.scattered {
+                Some(scattered) => scattered.push(train.at, self.delay, route, bytes),
+                None => self.held.push(train.at + self.delay, route, bytes, train.stride),
+            };
+            self.counters.received.add(admitted);
+            log::audio_received(train.from, bytes.chunks(train.stride), admitted);
+            match refused {
+                Some((Refused::Total, packets)) => self.counters.refused_buffer.add(packets),
+                Some((Refused::Client, packets)) => self.counters.refused_client.add(packets),
+                Some((Refused::Memory, packets)) => self.counters.refused_memory.add(packets),
+                None => {}
+            }
         }
     }
 
@@ -184,7 +209,10 @@ impl Echo {
     /// Queues one datagram that is due at once. False when it was refused, which is counted here.
     fn answer_with(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
         let route = Route { peer: train.from, local: train.to };
-        let Pushed { refused, .. } = self.answers.push(train.at, route, bytes, bytes.len());
+        let Pushed { refused, .. } = match &mut self.scattered {
+            Some(scattered) => scattered.push(train.at, Duration::ZERO, route, bytes),
+            None => self.answers.push(train.at, route, bytes, bytes.len()),
+        };
         match refused {
             Some((Refused::Total | Refused::Client, _)) => self.counters.refused_answers.add(1),
             Some((Refused::Memory, _)) => self.counters.refused_memory.add(1),
@@ -203,8 +231,9 @@ impl Echo {
     }
 
     fn update_gauges(&self) {
-        self.counters.buffered.set(self.held.packets() as u64);
-        self.counters.buffered_bytes.set(self.held.charged() + self.answers.charged());
+        let (packets, bytes) = self.scattered.as_ref().map_or((0, 0), |line| (line.audio_waiting(), line.charged()));
+        self.counters.buffered.set((self.held.packets() + packets) as u64);
+        self.counters.buffered_bytes.set(self.held.charged() + self.answers.charged() + bytes);
     }
 }
 
@@ -249,12 +278,16 @@ impl Node for Echo {
                 line.drop_head(len);
             }
         }
+        if let Some(scattered) = &mut self.scattered {
+            scattered.poll_transmit(now, sink);
+        }
         self.update_gauges();
         self.sources.look(now);
     }
 
     fn next_deadline(&self) -> Option<Time> {
         let (answers, held) = (self.answers.next_due(), self.held.next_due());
-        answers.into_iter().chain(held).chain(self.sources.next_look()).min()
+        let scattered = self.scattered.as_ref().and_then(Scattered::next_due);
+        answers.into_iter().chain(held).chain(scattered).chain(self.sources.next_look()).min()
     }
 }

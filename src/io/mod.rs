@@ -1,5 +1,6 @@
 //! The room that acts: sockets, threads, clocks, files, devices.
 
+pub mod fate_log;
 pub mod feed;
 pub mod log;
 pub mod process;
