@@ -39,6 +39,8 @@
 //! 4. The loop sleeps until [`node::Node::next_deadline`], a little less, and watches the clock for what is left.
 //! 5. [`node::Node::poll_transmit`] hands what is due to the loop's [`node::Sink`]: neighbours of one client as one
 //!    segmented send, straight from the line's memory, from the address that was asked.
+//!    (Where replies are impaired or their fates are logged, [`link`] decides on each when it comes, and all of them wait in
+//!    one line by due time instead; [`io::fate_log`] writes what became of them.)
 //! 6. Meanwhile the main thread reads the [`echo::Counters`] and logs them, until [`io::stop::Stop`] is requested.
 //!
 //! # How audio walks through `send`

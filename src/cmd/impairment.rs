@@ -19,7 +19,7 @@ use crate::stats::Count;
 const HEADING: &str = "Impairment (of an echo server's replies)";
 
 /// What to do to replies.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub struct ImpairmentArgs {
     /// Lose replies at random, such as 1%
     #[arg(long, value_name = "PERCENT", help_heading = HEADING)]
