@@ -130,7 +130,7 @@ fn send(options: &[String], driver: &str) -> (Ended, Vec<Row>) {
     all.extend(["--host", "127.0.0.1", "--delay", "20", "--driver", driver, "--fate-log", file.to_str().unwrap()]);
     let server = Server::start(&all);
     let ended = program::run(&format!(
-        "send --tone 440 --duration 0.3 --hold 20 --timeout 1s --json-lines --to {} --driver {driver}",
+        "send --tone 440 --duration 0.3 --hold 20 --timeout 3s --json-lines --to {} --driver {driver}",
         server.address
     ));
     let stats = server.stop("INT").stats();
@@ -157,7 +157,7 @@ fn a_report_and_the_fate_log_tell_the_same_of_every_packet() {
     let seeds: u64 = std::env::var("SEEDS").map_or(6, |text| text.parse().expect("SEEDS is a number"));
     let all: Vec<u64> = (0..seeds).collect();
     // A few at a time: each is two processes that pace packets.
-    for some in all.chunks(6) {
+    for some in all.chunks(12) {
         client::at_once(some, |seed| {
             let driver = if seed % 4 == 3 { "portable" } else { "native" };
             let options = options(*seed);
@@ -214,7 +214,7 @@ fn the_embedded_server_is_impaired_too_and_the_report_says_so() {
         let file = folder.path().join(format!("{n}.csv"));
         let impairment = "--loss 5% --reorder 5% --duplicate 5% --seed 3";
         let line = format!(
-            "{line} --embedded --delay 20 {impairment} --timeout 1s --json-lines --fate-log {}",
+            "{line} --embedded --delay 20 {impairment} --timeout 3s --json-lines --fate-log {}",
             file.to_str().unwrap()
         );
         let ended = program::run(&line);
