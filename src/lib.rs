@@ -12,11 +12,12 @@
 //! | 3 | [`wire`] | the bytes of a jamjam packet |
 //! | 3 | [`audio`] | samples: WAV, tones, mixing, resampling, payloads |
 //! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, in fixed memory |
-//! | 4 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
-//! | 4 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
-//! | 5 | [`report`] | from a run's facts to numbers, limits, a verdict, text and JSON |
-//! | 6 | [`io`] | **acts**: sockets, threads, clocks, files, the log, the progress bar |
-//! | 7 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
+//! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
+//! | 5 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
+//! | 5 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
+//! | 6 | [`report`] | from a run's facts to numbers, limits, a verdict, text and JSON |
+//! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, HTTP, the log, the progress bar |
+//! | 8 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
 //!
 //! Above them all is `main.rs`: it parses, listens for signals, runs one subcommand and exits.
 //!
@@ -39,6 +40,8 @@
 //! 4. The loop sleeps until [`node::Node::next_deadline`], a little less, and watches the clock for what is left.
 //! 5. [`node::Node::poll_transmit`] hands what is due to the loop's [`node::Sink`]: neighbours of one client as one
 //!    segmented send, straight from the line's memory, from the address that was asked.
+//!    (Where replies are impaired or their fates are logged, [`link`] decides on each when it comes, and all of them wait in
+//!    one line by due time instead; [`io::fate_log`] writes what became of them.)
 //! 6. Meanwhile the main thread reads the [`echo::Counters`] and logs them, until [`io::stop::Stop`] is requested.
 //!
 //! # How audio walks through `send`
@@ -59,6 +62,7 @@ pub mod cmd;
 pub mod echo;
 pub mod flow;
 pub mod io;
+pub mod link;
 pub mod node;
 pub mod report;
 pub mod stats;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use jamjam_dev::echo::{Config, Echo, Protection};
+use jamjam_dev::link::Impairment;
 use jamjam_dev::node::{Datagram, Node};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
@@ -152,9 +153,13 @@ proptest! {
         kilobits in 4_200u64..8_000,
         delay in 0u64..30,
         questions in prop::collection::vec(question(), 1..400),
+        twice in any::<bool>(),
     ) {
         let protection = Protection { max_rate: Some(rate), max_bits: Some(kilobits * 1_000), ..Protection::default() };
-        let mut echo = server(Duration::from_millis(delay), protection);
+        let config = Config { delay: Duration::from_millis(delay), protection, ..Config::default() };
+        // Also where each reply is to leave twice.
+        let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
+        let mut echo = if twice { Echo::impaired(config, duplicate, Box::new(())) } else { Echo::new(config) };
         let mut left: Vec<(u64, u64)> = Vec::new();
         let (mut now, mut tape) = (0, Tape::new());
         for (number, (passed, kind, len, port)) in (0..).zip(questions) {
@@ -174,7 +179,7 @@ proptest! {
             let mut bits = 0;
             for last in first..left.len() {
                 bits += (left[last].1 + 28) * 8;
-                                let nanos = u128::from(left[last].0 - left[first].0 + 250 * MS);
+                let nanos = u128::from(left[last].0 - left[first].0 + 250 * MS);
                 // Multiplied out, so that nothing is rounded.
                 prop_assert!((last - first + 1) as u128 * u128::from(SECOND) <= nanos * u128::from(rate));
                 prop_assert!(u128::from(bits) * 1_000_000 <= nanos * u128::from(kilobits));

@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use super::Failure;
 use super::args::{Colour, Driver, Millis, Percent, Seconds, Size};
+use super::impairment::{FateFile, ImpairmentArgs, Prepared};
 use super::lines::LinePrinter;
 use super::output::{note, print};
 use super::target::Target;
@@ -43,6 +44,9 @@ pub struct ClientArgs {
     /// How long the embedded echo server holds AUDIO, in milliseconds or with a unit
     #[arg(long, value_name = "MS", default_value_t = Millis(EMBEDDED_DELAY), requires = "embedded", conflicts_with = "to", help_heading = HEADING_TARGET)]
     delay: Millis,
+
+    #[command(flatten)]
+    impairment: ImpairmentArgs,
 
     /// Wait up to this long for the first answer, in seconds or with a unit, and count nothing before it
     #[arg(long, value_name = "TIME", help_heading = HEADING_TIME)]
@@ -108,7 +112,7 @@ pub struct Peer {
     /// As the report calls it.
     pub name: String,
     bound: Bound,
-    embedded: Option<(Running<Echo>, Stop)>,
+    embedded: Option<(Running<Echo>, Stop, Option<FateFile>)>,
 }
 
 /// A run that has ended, one way or another.
@@ -124,6 +128,9 @@ impl ClientArgs {
     pub fn connect(&self, to: Option<&Target>) -> Result<Peer, Failure> {
         if self.embedded {
             return self.embed();
+        }
+        if let Some(option) = self.impairment.given() {
+            return Err(Failure::usage(format!("{option}: only an embedded echo server is told so; give --embedded")));
         }
         let Some(target) = to else {
             return Err(Failure::usage("no target: give --to HOST[:PORT], or --embedded to try it without one"));
@@ -152,16 +159,18 @@ impl ClientArgs {
     }
 
     fn embed(&self) -> Result<Peer, Failure> {
+        let config = Config { delay: self.delay.0, ..Config::default() };
+        let Prepared { echo, again, fates } = self.impairment.prepare(config)?;
         let server = udp::bind(SocketAddr::from(([127, 0, 0, 1], 0)), DEFAULT_BUFFER).map_err(Failure::unusable)?;
         let address = server.address;
-        let echo = Echo::new(Config { delay: self.delay.0, ..Config::default() });
         let stop = Stop::default();
         let options = Options { idle: Idle::Wait, spin: self.spin, backend: self.driver.into() };
         let running = udp::spawn("echo-server", server.socket, echo, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let name = format!("embedded echo server ({} ms)", self.delay);
-        Ok(Peer { address, name, bound: self.open(address)?, embedded: Some((running, stop)) })
+        let again = again.map_or_else(String::new, |options| format!(", {options}"));
+        let name = format!("embedded echo server ({} ms{again})", self.delay);
+        Ok(Peer { address, name, bound: self.open(address)?, embedded: Some((running, stop, fates)) })
     }
 
     fn limits(&self) -> Limits {
@@ -209,9 +218,12 @@ impl ClientArgs {
         let (clock, kernel_dropped) = (clock.finish(), kernel.read());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
         let mut broken = None;
-        if let Some((server, stop)) = peer.embedded {
+        if let Some((server, stop, fates)) = peer.embedded {
             stop.request(Reason::Terminate);
-            broken = server.join().1.result.context("the embedded echo server failed").err();
+            let (echo, tally) = server.join();
+            echo.stop();
+            let fates = fates.map_or(Ok(()), FateFile::finish);
+            broken = tally.result.context("the embedded echo server failed").and(fates).err();
         }
         let Tally { refused, ended, machine, result } = tally;
         broken = result.context("cannot go on reading from the socket").err().or(broken);

@@ -11,13 +11,15 @@ use tracing::{Level, enabled, info, warn};
 
 use super::Failure;
 use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size};
+use super::impairment::{FateFile, ImpairmentArgs, Prepared};
 use super::protection::ProtectionOptions;
-use crate::echo::{Config, Counters, DEFAULT_DELAY, Echo, Exposition, Limits, Outside};
+use crate::echo::{Config, Counters, DEFAULT_DELAY, Exposition, Limits, Outside};
 use crate::io::clock::ClockWatch;
 use crate::io::log::{self, Log};
 use crate::io::stop::Stop;
 use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
 use crate::io::{http, process, resolve};
+use crate::stats::Count;
 use crate::units::UnitError;
 use crate::wire::DEFAULT_PORT;
 
@@ -74,6 +76,9 @@ pub struct Args {
     #[command(flatten)]
     protection: ProtectionOptions,
 
+    #[command(flatten)]
+    impairment: ImpairmentArgs,
+
     /// Log every packet and why others are dropped (level debug; wins over RUST_LOG)
     #[arg(short, long, help_heading = HEADING_LOG)]
     verbose: bool,
@@ -114,6 +119,12 @@ impl Args {
         let log = log::start(&filter, self.log_format.into(), colour.on(&std::io::stderr())).map_err(Failure::usage)?;
         process::name("echo-server");
 
+        let limits = Limits {
+            total: self.max_buffer.0.map(|Size(size)| size),
+            per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
+        };
+        let config = Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection };
+        let Prepared { echo, again, fates } = self.impairment.prepare(config)?;
         let bound = self.bind()?;
         let metrics = self.metrics.map(|Listen(address)| {
             http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"))
@@ -126,14 +137,13 @@ impl Args {
                 .with_context(|| format!("cannot write the address to {}", file.display()))
                 .map_err(Failure::unusable)?;
         }
-        let limits = Limits {
-            total: self.max_buffer.0.map(|Size(size)| size),
-            per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
-        };
-        let echo = Echo::new(Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection });
+        let fates_dropped = fates.as_ref().map(FateFile::dropped);
         let kernel = Arc::new(KernelDrops::of(&bound.socket));
-        let statistics = Statistics { counters: echo.counters(), kernel, log };
+        let statistics = Statistics { counters: echo.counters(), kernel, fates_dropped, log };
         info!("Echo server listening on {}", bound.address);
+        if let Some(again) = again {
+            info!("Replies are impaired on purpose: {again}");
+        }
         if let Some(listener) = metrics {
             statistics.serve(listener, stop).context("cannot serve metrics").map_err(Failure::unusable)?;
         }
@@ -150,8 +160,9 @@ impl Args {
         let (echo, tally) = running.join();
         clock.warn();
         echo.stop();
+        let fates = fates.map_or(Ok(()), FateFile::finish);
         statistics.log();
-        tally.result.context("cannot go on reading from the socket").map_err(Failure::unusable)?;
+        tally.result.context("cannot go on reading from the socket").and(fates).map_err(Failure::unusable)?;
         Ok(0)
     }
 
@@ -221,6 +232,7 @@ fn announce(file: &Path, address: SocketAddr) -> std::io::Result<()> {
 struct Statistics {
     counters: Arc<Counters>,
     kernel: Arc<KernelDrops>,
+    fates_dropped: Option<Arc<Count>>,
     log: Log,
 }
 
@@ -228,8 +240,12 @@ impl Statistics {
     /// Serves the counts over HTTP.
     fn serve(&self, listener: TcpListener, stop: &Stop) -> std::io::Result<()> {
         info!("Metrics on http://{}/metrics", listener.local_addr()?);
-        let (kernel, dropped) = (Arc::clone(&self.kernel), self.log.dropped());
-        let outside = move || Outside { kernel_dropped: kernel.read(), log_dropped: dropped() };
+        let (kernel, fates, dropped) = (Arc::clone(&self.kernel), self.fates_dropped.clone(), self.log.dropped());
+        let outside = move || Outside {
+            kernel_dropped: kernel.read(),
+            fate_log_dropped: fates.as_ref().map_or(0, |fates| fates.get()),
+            log_dropped: dropped(),
+        };
         let text = Exposition::new(Arc::clone(&self.counters), outside).into_text();
         http::spawn("metrics", listener, http::metrics::router(text), stop)
     }
@@ -251,6 +267,9 @@ impl Statistics {
             Some(dropped) => write!(text, ", kernel_dropped={dropped}"),
             None => write!(text, ", kernel_dropped=unknown"),
         };
+        if let Some(dropped @ 1..) = self.fates_dropped.as_ref().map(|dropped| dropped.get()) {
+            let _ = write!(text, ", fate_log_dropped={dropped}");
+        }
         if let dropped @ 1.. = self.log.dropped()() {
             let _ = write!(text, ", log_dropped={dropped}");
         }

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod client;
 pub mod echo_server;
+pub mod impairment;
 pub mod lines;
 pub mod output;
 pub mod probe;

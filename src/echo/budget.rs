@@ -38,6 +38,8 @@ pub(super) enum Refused {
 /// The account of what waits.
 pub(super) struct Budget {
     limits: Limits,
+    /// What a datagram is charged beyond its own bytes.
+    packet_cost: usize,
     total: u64,
     /// What each client is charged, by a digest of its address: an entry of 17 bytes, so that a crowd of clients with a
     /// packet each stays within what is charged. Two clients of one digest, which nobody has ever seen, would share a cap.
@@ -45,8 +47,9 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, total: 0, clients: HashMap::new() }
+    /// Nothing waits yet. Each datagram will be charged `packet_cost` beyond its own bytes.
+    pub(super) fn new(limits: Limits, packet_cost: usize) -> Self {
+        Self { limits, packet_cost, total: 0, clients: HashMap::new() }
     }
 
     /// Bytes charged for all that waits.
@@ -63,13 +66,13 @@ impl Budget {
         let (in_all, for_client) = (room(self.limits.total, self.total), room(self.limits.per_client, held));
         let (room, refused) =
             if for_client < in_all { (for_client, Refused::Client) } else { (in_all, Refused::Total) };
-        let (admitted, refused) = if cost(len, len.div_ceil(stride)) <= room {
+        let (admitted, refused) = if self.cost(len, len.div_ceil(stride)) <= room {
             (len, None)
         } else {
-            ((room / cost(stride, 1)) as usize * stride, Some(refused))
+            ((room / self.cost(stride, 1)) as usize * stride, Some(refused))
         };
         if admitted > 0 {
-            let cost = cost(admitted, admitted.div_ceil(stride));
+            let cost = self.cost(admitted, admitted.div_ceil(stride));
             self.total += cost;
             *self.clients.entry(client).or_default() += cost;
         }
@@ -78,7 +81,7 @@ impl Budget {
 
     /// Takes back what `packets` datagrams of `bytes` bytes were charged.
     pub(super) fn give_back(&mut self, peer: SocketAddr, bytes: usize, packets: usize) {
-        let cost = cost(bytes, packets);
+        let cost = self.cost(bytes, packets);
         self.total -= cost;
         let client = digest(peer);
         if let Some(held) = self.clients.get_mut(&client) {
@@ -92,14 +95,14 @@ impl Budget {
             }
         }
     }
+
+    fn cost(&self, bytes: usize, packets: usize) -> u64 {
+        (bytes + packets * self.packet_cost) as u64
+    }
 }
 
 fn digest(peer: SocketAddr) -> u64 {
     let mut hasher = DefaultHasher::new();
     peer.hash(&mut hasher);
     hasher.finish()
-}
-
-fn cost(bytes: usize, packets: usize) -> u64 {
-    (bytes + packets * PACKET_COST) as u64
 }

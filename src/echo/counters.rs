@@ -16,7 +16,8 @@ macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
         /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `infos`, `ignored`,
         /// the `dropped_` counts but `dropped_at_stop`, and the `refused_` counts. What was received or answered is in
-        /// exactly one of `sent`, `answers`, `send_failed` and `dropped_at_stop`, or still waits.
+        /// exactly one of `sent`, `answers`, `send_failed`, `dropped_at_stop` and the `impaired_` losses, or still waits; so is
+        /// each second copy in `impaired_duplicated`.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Count,)+
@@ -95,6 +96,18 @@ counters! {
     Gauge sources,
     /// Packets of sources beyond those that are followed in the log; served all the same, and counted above too.
     Count unfollowed,
+    /// Replies lost on purpose by `--loss`.
+    Count impaired_lost,
+    /// Replies lost on purpose in a burst.
+    Count impaired_burst,
+    /// Replies lost on purpose because they were named.
+    Count impaired_asked,
+    /// Replies dropped because the queue before the limited bandwidth was full.
+    Count impaired_queue,
+    /// Second copies made on purpose.
+    Count impaired_duplicated,
+    /// Replies held back on purpose so that later ones pass; in the other counts too.
+    Count impaired_reordered,
     /// AUDIO packets and answers still waiting at the stop.
     Count dropped_at_stop,
 }

@@ -3,7 +3,7 @@
 //! A waiting packet costs its own bytes and [`RECORD`] more. Neighbours of one client that are due together lie side
 //! by side and leave as one segmented send, without a copy.
 
-use super::budget::{Budget, Limits, Refused};
+use super::budget::{Budget, Limits, PACKET_COST, Refused};
 use super::byte_fifo::ByteFifo;
 use super::route::{ROUTE_LEN, Route};
 use crate::node::Transmit;
@@ -77,7 +77,14 @@ impl DelayLine {
     /// An empty line that keeps to `limits`.
     pub(super) fn new(limits: Limits) -> Self {
         let (entries, bytes) = (ByteFifo::default(), ByteFifo::default());
-        Self { budget: Budget::new(limits), entries, bytes, packets: 0, head: None, newest_due: Time::ZERO }
+        Self {
+            budget: Budget::new(limits, PACKET_COST),
+            entries,
+            bytes,
+            packets: 0,
+            head: None,
+            newest_due: Time::ZERO,
+        }
     }
 
     /// Memory charged for what waits, in bytes.

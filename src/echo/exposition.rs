@@ -15,9 +15,10 @@ use super::counters::{Counters, Kind};
 use super::lateness::{LATENESS_EDGES_US, Lateness};
 
 /// Beginnings of names that are a family: what follows is the reason.
-const FAMILIES: [(&str, &str); 2] = [
+const FAMILIES: [(&str, &str); 3] = [
     ("dropped", "Datagrams and packets that were dropped, by reason"),
     ("refused", "Packets that were refused, by reason"),
+    ("impaired", "Replies whose way was made worse on purpose, by reason"),
 ];
 
 /// Counts that are kept outside the node.
@@ -25,6 +26,8 @@ const FAMILIES: [(&str, &str); 2] = [
 pub struct Outside {
     /// What the kernel dropped because the receive buffer was full, where it tells.
     pub kernel_dropped: Option<u64>,
+    /// Rows of the fate log that were not written.
+    pub fate_log_dropped: u64,
     /// Log lines dropped because nobody read them.
     pub log_dropped: u64,
 }
@@ -69,7 +72,7 @@ impl<O: Fn() -> Outside + Send + Sync + 'static> Collector for Exposition<O> {
                 Kind::Count => {}
             }
         }
-        let Outside { kernel_dropped, log_dropped } = (self.outside)();
+        let Outside { kernel_dropped, fate_log_dropped, log_dropped } = (self.outside)();
         for (family, help) in FAMILIES {
             let mut metric = to.encode_descriptor(family, help, None, MetricType::Counter)?;
             let of_family = |name: &'static str| name.strip_prefix(family)?.strip_prefix('_');
@@ -79,6 +82,7 @@ impl<O: Fn() -> Outside + Send + Sync + 'static> Collector for Exposition<O> {
                 metric.encode_family(&[("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
+        counter(&mut to, "fate_log_dropped", "Rows of the fate log that were not written", fate_log_dropped)?;
         counter(&mut to, "log_dropped", "Log lines dropped because nobody read them", log_dropped)?;
         let lateness = [("audio", &self.counters.audio_lateness), ("answer", &self.counters.answer_lateness)];
         let help = "How long after their due time packets left: AUDIO at its delay, answers at once";

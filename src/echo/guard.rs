@@ -103,6 +103,18 @@ impl Guard {
         self.admit_by(Rates::hold, train, bytes.len()) && self.admit_again(train, bytes, self.audio)
     }
 
+    /// Whether there is room for a second copy of an answer of `len` bytes. Nobody misses one that is not made: it is not counted.
+    pub(super) fn admit_copy(&mut self, train: &Datagram<'_>, len: usize) -> bool {
+        let visitor = self.visitors.at(train.from);
+        !visitor.limited || self.rates.answer(visitor.home, train.at, len + visitor.headers).is_ok()
+    }
+
+    /// The same of AUDIO, which leaves later.
+    pub(super) fn admit_held_copy(&mut self, train: &Datagram<'_>, len: usize) -> bool {
+        let visitor = self.visitors.at(train.from);
+        !visitor.limited || self.rates.hold(visitor.home, train.at, len + visitor.headers).is_ok()
+    }
+
     /// AUDIO has left.
     pub(super) fn left(&mut self, now: Time, transmit: &Transmit<'_>) {
         let visitor = self.visitors.at(transmit.to);

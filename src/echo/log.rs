@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::{Level, debug, enabled, info, warn};
 
 use super::Counters;
+use super::fates::{Fate, Fated};
 use super::sources::Source;
 use crate::node::Transmit;
 use crate::stats::Count;
@@ -90,6 +91,14 @@ pub(super) fn echoed(transmit: &Transmit<'_>) {
                 }
             }
         }
+    }
+}
+
+/// What leaves is told when it does.
+pub(super) fn impaired(fated: &Fated) {
+    if matches!(fated.fate, Fate::Lost(_) | Fate::Queue) {
+        let (kind, sequence, fate, to) = (fated.kind.name(), fated.sequence, fated.fate.name(), plain(fated.client));
+        debug!("Lost on purpose ({fate}): the answer to {kind} seq={sequence} to {to}");
     }
 }
 

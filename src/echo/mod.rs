@@ -10,12 +10,14 @@ mod cidr;
 mod counters;
 mod delay_line;
 mod exposition;
+mod fates;
 mod guard;
 mod lateness;
 mod log;
 mod rates;
 mod repeats;
 mod route;
+mod scattered;
 mod sources;
 mod visitor;
 
@@ -27,9 +29,12 @@ pub use budget::{Limits, PACKET_COST};
 pub use cidr::{Cidr, CidrError};
 pub use counters::Counters;
 pub use exposition::{Exposition, Outside};
+pub use fates::{Fate, FateObserver, Fated};
 pub use guard::Protection;
 pub use lateness::{LATENESS_EDGES_US, Lateness};
+pub use scattered::SCATTERED_COST;
 
+use crate::link::{Impairment, Link};
 use crate::node::{Datagram, Node, Outcome, Sink};
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Info, Kind, Malformed, Packet, Ping};
@@ -37,6 +42,7 @@ use budget::Refused;
 use delay_line::{DelayLine, Pushed};
 use guard::Guard;
 use route::Route;
+use scattered::Scattered;
 use sources::Sources;
 
 /// How long AUDIO waits unless told otherwise.
@@ -75,6 +81,8 @@ pub struct Echo {
     held: DelayLine,
     /// Answers that are due at once.
     answers: DelayLine,
+    /// Both instead, where the way back is impaired or every fate is told.
+    scattered: Option<Scattered>,
     counters: Arc<Counters>,
     guard: Guard,
     refusals: log::OncePerSecond,
@@ -90,12 +98,22 @@ impl Echo {
             delay: config.delay,
             held: DelayLine::new(config.limits),
             answers: DelayLine::new(ANSWERS),
+            scattered: None,
             guard: Guard::new(config.protection, config.delay, Arc::clone(&counters)),
             counters,
             refusals: log::OncePerSecond::default(),
             follow: config.follow,
             sources: Sources::default(),
         }
+    }
+
+    /// A server whose replies take a bad path. `observer` is told the fate of each.
+    pub fn impaired(config: Config, impairment: Impairment, observer: Box<dyn FateObserver>) -> Self {
+        let limits = config.limits;
+        let mut echo = Self::new(config);
+        let (link, counters) = (Link::new(impairment), echo.counters());
+        echo.scattered = Some(Scattered::new(link, observer, counters, limits));
+        echo
     }
 
     /// The counts, to be read while the server runs.
@@ -105,7 +123,8 @@ impl Echo {
 
     /// Gives up what still waits, and counts it. The server is at its end.
     pub fn stop(self) {
-        self.counters.dropped_at_stop.add(self.held.packets() + self.answers.packets());
+        let scattered = self.scattered.map_or(0, Scattered::stop);
+        self.counters.dropped_at_stop.add(self.held.packets() + self.answers.packets() + scattered);
         self.counters.buffered.set(0);
         self.counters.buffered_bytes.set(0);
     }
@@ -149,14 +168,24 @@ impl Echo {
             return;
         }
         let route = Route { peer: train.from, local: train.to };
-        let Pushed { admitted, refused } = self.held.push(train.at + self.delay, route, bytes, train.stride);
-        self.counters.received.add(admitted);
-        log::audio_received(train.from, bytes.chunks(train.stride), admitted);
-        match refused {
-            Some((Refused::Total, packets)) => self.counters.refused_buffer.add(packets),
-            Some((Refused::Client, packets)) => self.counters.refused_client.add(packets),
-            Some((Refused::Memory, packets)) => self.counters.refused_memory.add(packets),
-            None => {}
+        // Over a bad path each packet has a fate of its own.
+        let piece = if self.scattered.is_some() { train.stride } else { bytes.len() };
+        for bytes in bytes.chunks(piece) {
+            let Pushed { admitted, refused } = match &mut self.scattered {
+                Some(scattered) => {
+                    let copy_admitted = || self.guard.admit_held_copy(train, bytes.len());
+                    scattered.push(train.at, self.delay, route, bytes, copy_admitted)
+                }
+                None => self.held.push(train.at + self.delay, route, bytes, train.stride),
+            };
+            self.counters.received.add(admitted);
+            log::audio_received(train.from, bytes.chunks(train.stride), admitted);
+            match refused {
+                Some((Refused::Total, packets)) => self.counters.refused_buffer.add(packets),
+                Some((Refused::Client, packets)) => self.counters.refused_client.add(packets),
+                Some((Refused::Memory, packets)) => self.counters.refused_memory.add(packets),
+                None => {}
+            }
         }
     }
 
@@ -206,7 +235,13 @@ impl Echo {
     /// Queues one datagram that is due at once. False when it was refused, which is counted here.
     fn answer_with(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
         let route = Route { peer: train.from, local: train.to };
-        let Pushed { refused, .. } = self.answers.push(train.at, route, bytes, bytes.len());
+        let Pushed { refused, .. } = match &mut self.scattered {
+            Some(scattered) => {
+                let copy_admitted = || self.guard.admit_copy(train, bytes.len());
+                scattered.push(train.at, Duration::ZERO, route, bytes, copy_admitted)
+            }
+            None => self.answers.push(train.at, route, bytes, bytes.len()),
+        };
         match refused {
             Some((Refused::Total | Refused::Client, _)) => self.counters.refused_answers.add(1),
             Some((Refused::Memory, _)) => self.counters.refused_memory.add(1),
@@ -225,8 +260,9 @@ impl Echo {
     }
 
     fn update_gauges(&self) {
-        self.counters.buffered.set(self.held.packets() as u64);
-        self.counters.buffered_bytes.set(self.held.charged() + self.answers.charged());
+        let (packets, bytes) = self.scattered.as_ref().map_or((0, 0), |line| (line.audio_waiting(), line.charged()));
+        self.counters.buffered.set((self.held.packets() + packets) as u64);
+        self.counters.buffered_bytes.set(self.held.charged() + self.answers.charged() + bytes);
         self.counters.sources.set(self.sources.len());
     }
 }
@@ -286,12 +322,16 @@ impl Node for Echo {
                 line.drop_head(len);
             }
         }
+        if let Some(scattered) = &mut self.scattered {
+            scattered.poll_transmit(now, sink, &mut self.guard);
+        }
         self.sources.look(now);
         self.update_gauges();
     }
 
     fn next_deadline(&self) -> Option<Time> {
         let (answers, held) = (self.answers.next_due(), self.held.next_due());
-        answers.into_iter().chain(held).chain(self.sources.next_look()).min()
+        let scattered = self.scattered.as_ref().and_then(Scattered::next_due);
+        answers.into_iter().chain(held).chain(scattered).chain(self.sources.next_look()).min()
     }
 }
