@@ -11,3 +11,4 @@ pub mod record;
 pub mod resolve;
 pub mod stop;
 pub mod udp;
+pub mod whole_file;
