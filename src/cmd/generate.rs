@@ -42,7 +42,9 @@ impl Generate {
         };
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut cli, "jamjam-dev", &mut text);
-        Ok(String::from_utf8(text)?)
+        let text = String::from_utf8(text)?;
+        // clap_complete 4.6 spells the hyphen of a program's name in two ways in bash, and then finds no subcommand.
+        Ok(text.replace("jamjam__subcmd__dev", "jamjam__dev"))
     }
 }
 

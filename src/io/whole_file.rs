@@ -33,9 +33,10 @@ pub fn clear(file: &Path) -> io::Result<()> {
     if there { fs::remove_file(&place) } else { Ok(()) }
 }
 
-/// Where the file is once links are followed: a link stays one.
+/// Where the file is once links are followed, also where a link leads to what is not there: a link stays one.
 fn place(file: &Path) -> PathBuf {
-    file.canonicalize().unwrap_or_else(|_| file.to_owned())
+    let led_to = |target| file.parent().unwrap_or(Path::new("")).join(target);
+    file.canonicalize().or_else(|_| fs::read_link(file).map(led_to)).unwrap_or_else(|_| file.to_owned())
 }
 
 /// Where it is written: beside its place, since a file moves at once only within one file system. Two processes do not meet.

@@ -32,6 +32,11 @@ pub fn document(report: &Report, broken: Option<&str>) -> Result<String, Seriali
     document.to_string()
 }
 
+/// Text from outside without the two letters that XML knows nothing of and `quick_junit` lets through.
+fn outside(text: &str) -> String {
+    text.replace(['\u{fffe}', '\u{ffff}'], "")
+}
+
 /// When counting began, as ISO 8601 in UTC.
 fn started(report: &Report) -> Option<String> {
     let ms = i64::try_from(report.started_unix_ms).ok()?;
@@ -41,7 +46,7 @@ fn started(report: &Report) -> Option<String> {
 /// What a reader wants beside the cases: the numbers of the judged stream under their names in the JSON report.
 fn properties(report: &Report) -> Vec<Property> {
     let mut all = vec![
-        Property::new("target", &report.target),
+        Property::new("target", outside(&report.target)),
         Property::new("tool_version", report.tool_version),
         Property::new("judged", report.judged.name()),
     ];
@@ -64,7 +69,7 @@ fn properties(report: &Report) -> Vec<Property> {
 /// Whether the run came to the end it was asked for.
 fn ending(report: &Report, broken: Option<&str>) -> TestCase {
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", wording::signal(signal)));
-    let status = match broken.map(str::to_owned).or(interrupted) {
+    let status = match broken.map(outside).or(interrupted) {
         Some(why) => not_passed(NonSuccessKind::Error, "cut short", why),
         None => TestCaseStatus::success(),
     };
