@@ -14,7 +14,7 @@
 //! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, in fixed memory |
 //! | 4 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
 //! | 4 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
-//! | 5 | [`report`] | from a run's facts to numbers, limits, a verdict, text and JSON |
+//! | 5 | [`report`] | from a run's facts to numbers, limits, a verdict, text, JSON, JUnit and Markdown |
 //! | 6 | [`io`] | **acts**: sockets, threads, clocks, files, the log, the progress bar |
 //! | 7 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
 //!
@@ -52,7 +52,7 @@
 //!    ([`io::record`] writes it into a WAV file, [`cmd::lines`] prints it).
 //! 5. The node has no deadline any more when everything is back or nothing can be expected: the loop ends.
 //! 6. [`flow::run::Run`] is the raw result. [`report::Report`] judges it against the limits, [`report::text`] or
-//!    [`report::json`] prints it, and its verdict becomes the exit code.
+//!    [`report::json`] prints it, [`report::junit`] and [`report::markdown`] go into files for CI, and its verdict becomes the exit code.
 
 pub mod audio;
 pub mod cmd;

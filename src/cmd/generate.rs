@@ -127,17 +127,14 @@ fn options(command: &Command, hidden: &[&str]) -> anyhow::Result<String> {
     // Each part would begin with the definitions that the page has at its top.
     let preamble = |line: &&str| line.starts_with(".ie ") || line.starts_with(".el ");
     for line in String::from_utf8(rendered)?.lines().skip_while(preamble) {
-        match line.strip_prefix(".SH ").filter(|_| subordinate) {
+        if let Some(shouted) = line.strip_prefix(".SH ").filter(|_| subordinate) {
             // The page's own headings are those of the subcommands; these go one level down, as `--help` writes them.
-            Some(shouted) => {
-                let shouted = shouted.trim_matches('"');
-                let heading = headings.iter().find(|heading| heading.to_uppercase() == shouted);
-                text += &Roff::new().control("SS", [heading.map_or("General", String::as_str)]).to_roff();
-            }
-            None => {
-                text += line;
-                text.push('\n');
-            }
+            let shouted = shouted.trim_matches('"');
+            let heading = headings.iter().find(|heading| heading.to_uppercase() == shouted);
+            text += &Roff::new().control("SS", [heading.map_or("General", String::as_str)]).to_roff();
+        } else {
+            text += line;
+            text.push('\n');
         }
     }
     Ok(text)
