@@ -176,11 +176,12 @@ fn a_given_server_is_probed_and_none_started() {
 
 #[test]
 fn what_an_input_says_is_never_run() {
-    for name in
-        ["to", "delay", "count", "interval", "wait-for", "max-loss", "max-p99", "max-jitter", "args", "directory"]
-    {
-        let hostile = "$(touch owned)`touch owned`'; touch owned; \" * ${IFS}";
-        let mut job = Job::with(&[(name, hostile)]);
+    let names =
+        ["to", "delay", "count", "interval", "wait-for", "max-loss", "max-p99", "max-jitter", "args", "directory"];
+    // One for a shell that reads it as it stands, one for a shell that finds it between quotes.
+    let hostile = ["$(touch owned)", "'; touch owned; \"`touch owned` * ${IFS}"];
+    for (name, hostile) in names.iter().flat_map(|name| hostile.map(|hostile| (*name, hostile))) {
+        let mut job = Job::with(&[("count", "1"), ("interval", "1ms"), (name, hostile)]);
         let ended = job.run();
         assert!(!job.path("work/owned").exists(), "{name}: {}", ended.log);
         // Only as a name of a folder does it mean anything.
