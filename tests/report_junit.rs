@@ -76,6 +76,7 @@ fn every_limit_is_a_case_that_tells_what_was_measured() {
         max_p50: Some(Duration::from_micros(64)),
         max_p99: Some(Duration::from_millis(5)),
         max_jitter: Some(Duration::from_millis(1)),
+        ..Limits::default()
     };
     let expected = [
         case(ENDED, "passed"),
@@ -113,7 +114,7 @@ fn a_run_that_heard_nothing_fails_with_the_usual_reasons_and_so_do_its_limits() 
     let document = Document::parse(&text).unwrap();
     let reasons = document.descendants().find(|node| node.has_tag_name("failure")).unwrap().text().unwrap();
     assert!(
-        reasons.starts_with("no LATENCY_PING came back; there are three usual reasons\n  1. nothing listens"),
+        reasons.starts_with("no LATENCY_PONG came back; there are three usual reasons\n  1. nothing listens"),
         "{reasons}"
     );
     assert_eq!(reasons.lines().count(), 4, "{reasons}");

@@ -108,9 +108,9 @@ fn the_reasons_of_silence_are_a_list() {
     let limits = Limits { max_loss: Some(0.1), max_jitter: Some(Duration::from_millis(1)), ..Limits::default() };
     let shown = shown(&run, &limits);
     let list = "
-- no LATENCY\\_PING came back; there are three usual reasons
-  1. nothing listens on that port, and the host says \"port unreachable\": it was not seen
-  2. the host or the port is wrong, or a firewall drops UDP: nothing at all answered, so look here first: try \
+- no LATENCY\\_PONG came back; there are three usual reasons
+  1. nothing listens on that port, or a firewall rejects it; both say \"port unreachable\": it was not seen
+  2. the host is wrong, or a firewall drops UDP: nothing at all answered, so look here first: try \
 `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's own machine; where both pass, it is the way between
   3. what listens there does not answer LATENCY\\_PING: then something else would answer; nothing did
 
