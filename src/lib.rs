@@ -15,7 +15,7 @@
 //! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
 //! | 5 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
 //! | 5 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
-//! | 6 | [`report`] | from a run's facts to numbers, limits, a verdict, text and JSON |
+//! | 6 | [`report`] | from a run's facts to numbers, limits, a verdict, text, JSON, JUnit and Markdown |
 //! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, HTTP, the log, the progress bar |
 //! | 8 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
 //!
@@ -55,7 +55,7 @@
 //!    ([`io::record`] writes it into a WAV file, [`cmd::lines`] prints it).
 //! 5. The node has no deadline any more when everything is back or nothing can be expected: the loop ends.
 //! 6. [`flow::run::Run`] is the raw result. [`report::Report`] judges it against the limits, [`report::text`] or
-//!    [`report::json`] prints it, and its verdict becomes the exit code.
+//!    [`report::json`] prints it, [`report::junit`] and [`report::markdown`] go into files for CI, and its verdict becomes the exit code.
 
 pub mod audio;
 pub mod cmd;

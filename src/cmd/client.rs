@@ -11,6 +11,7 @@ use super::args::{Colour, Driver, Millis, Percent, Seconds, Size};
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
 use super::lines::LinePrinter;
 use super::output::{note, print};
+use super::report_files::ReportFiles;
 use super::target::Target;
 use crate::echo::{Config, DEFAULT_DELAY, Echo};
 use crate::flow::run::{Run, Signal};
@@ -28,7 +29,7 @@ use crate::time::nanos;
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIME: &str = "Time";
 const HEADING_LIMITS: &str = "Limits (exit code 1 when one is broken)";
-const HEADING_REPORT: &str = "Report";
+pub(super) const HEADING_REPORT: &str = "Report";
 const HEADING_MACHINE: &str = "This machine";
 
 /// How long AUDIO is held by an embedded echo server unless told otherwise.
@@ -92,6 +93,10 @@ pub struct ClientArgs {
     #[arg(long, help_heading = HEADING_REPORT)]
     pub json_lines: bool,
 
+    /// Files the report is written to.
+    #[command(flatten)]
+    pub files: ReportFiles,
+
     /// Receive buffer to ask the system for
     #[arg(long, value_name = "SIZE", default_value_t = Size(DEFAULT_BUFFER as u64), help_heading = HEADING_MACHINE)]
     socket_buffer: Size,
@@ -126,6 +131,7 @@ pub struct Ended {
 impl ClientArgs {
     /// Finds the target, or starts the embedded one, and opens a socket to it.
     pub fn connect(&self, to: Option<&Target>) -> Result<Peer, Failure> {
+        self.files.prepare()?;
         if self.embedded {
             return self.embed();
         }
@@ -253,6 +259,7 @@ impl ClientArgs {
     /// Judges the run, prints the report, and gives the exit code, unless something else broke.
     pub fn report(&self, Ended { run, broken }: Ended, colour: Colour) -> Result<u8, Failure> {
         let report = Report::new(&run, &self.limits());
+        let files = self.files.write(&report, broken.as_ref());
         let mut stdout = io::stdout().lock();
         let document = if self.json_lines {
             json::line(&crate::report::lines::Line::Report(Box::new(report.clone())))
@@ -263,7 +270,7 @@ impl ClientArgs {
         };
         let document = document.context("cannot write the report as JSON").map_err(Failure::unusable)?;
         print(&mut stdout, document.trim_end()).map_err(Failure::unusable)?;
-        if let Some(error) = broken {
+        if let Some(error) = broken.or(files.err()) {
             return Err(Failure::unusable(error));
         }
         Ok(match run.interrupted {

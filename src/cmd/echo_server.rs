@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::io::clock::ClockWatch;
 use crate::io::log::{self, Log};
 use crate::io::stop::Stop;
 use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
-use crate::io::{http, process, resolve};
+use crate::io::{http, process, resolve, whole_file};
 use crate::stats::Count;
 use crate::units::UnitError;
 use crate::wire::DEFAULT_PORT;
@@ -133,7 +133,7 @@ impl Args {
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
         if let Some(file) = &self.address_file {
-            announce(file, bound.address)
+            whole_file::write(file, &format!("{}\n", bound.address))
                 .with_context(|| format!("cannot write the address to {}", file.display()))
                 .map_err(Failure::unusable)?;
         }
@@ -218,14 +218,6 @@ impl Args {
 /// A delay. Nothing at all, as a compose file makes of a variable it does not know, is the default.
 fn delay(text: &str) -> Result<Millis, UnitError> {
     if text.is_empty() { Ok(Millis(DEFAULT_DELAY)) } else { text.parse() }
-}
-
-/// Writes the address whole or not at all: whoever waits for the file never reads half of it.
-fn announce(file: &Path, address: SocketAddr) -> std::io::Result<()> {
-    let mut unfinished = file.as_os_str().to_owned();
-    unfinished.push(".part");
-    std::fs::write(&unfinished, format!("{address}\n"))?;
-    std::fs::rename(&unfinished, file)
 }
 
 /// The server's counts, as the log shows them.

@@ -3,11 +3,13 @@
 pub mod args;
 pub mod client;
 pub mod echo_server;
+pub mod generate;
 pub mod impairment;
 pub mod lines;
 pub mod output;
 pub mod probe;
 pub mod protection;
+pub mod report_files;
 pub mod send;
 pub mod sound;
 pub mod target;
@@ -19,17 +21,25 @@ use clap::{Parser, Subcommand};
 use crate::io::stop::Stop;
 
 use args::Colour;
+use generate::Generate;
 
 /// Echo server, packet sender and path probe for people who build and run jamjam, low-latency network music.
 #[derive(Debug, Parser)]
 #[command(name = "jamjam-dev", version, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
+#[command(override_usage = "jamjam-dev [OPTIONS] <COMMAND>\n       jamjam-dev --generate <WHAT>")]
 #[command(after_help = "Try it without any other machine: jamjam-dev send --tone 440 --duration 2s --embedded")]
 pub struct Cli {
     /// When to use colours; NO_COLOR is respected
     #[arg(long, alias = "color", value_enum, default_value_t, global = true, value_name = "WHEN")]
     colour: Colour,
+
+    /// Print a man page or a shell's completions, and do nothing else
+    #[arg(long, value_enum, value_name = "WHAT")]
+    generate: Option<Generate>,
+
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,10 +71,15 @@ impl Failure {
 impl Cli {
     /// Runs the subcommand to its end, or until `stop` is requested. Returns the exit code.
     pub fn run(self, stop: &Stop) -> Result<u8, Failure> {
-        match self.command {
-            Command::EchoServer(args) => args.run(self.colour, stop),
-            Command::Send(args) => args.run(self.colour, stop),
-            Command::Probe(args) => args.run(self.colour, stop),
+        match (self.generate, self.command) {
+            (Some(what), None) => what.print(),
+            (Some(_), Some(_)) => {
+                Err(Failure::usage("--generate takes no subcommand: what it prints covers all of them"))
+            }
+            (None, Some(Command::EchoServer(args))) => args.run(self.colour, stop),
+            (None, Some(Command::Send(args))) => args.run(self.colour, stop),
+            (None, Some(Command::Probe(args))) => args.run(self.colour, stop),
+            (None, None) => Err(Failure::usage("give a subcommand: echo-server, send or probe; --help tells more")),
         }
     }
 }

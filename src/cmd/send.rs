@@ -80,6 +80,13 @@ impl Args {
                 Ok(_) => anyhow!("nothing to send: {} holds no sound", self.sound.name()),
             }));
         }
+        for (option, file) in self.client.files.named() {
+            if self.sound.reads(file) || self.record.as_deref() == Some(file) {
+                return Err(Failure::usage(format!(
+                    "{option}: this file is sent or recorded; a report would destroy it"
+                )));
+            }
+        }
         let peer = self.client.connect(self.to.as_ref())?;
         let (recorder, recording) = self.start_recording(form)?;
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();

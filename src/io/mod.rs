@@ -12,3 +12,4 @@ pub mod record;
 pub mod resolve;
 pub mod stop;
 pub mod udp;
+pub mod whole_file;

@@ -1,14 +1,16 @@
 //! From the facts of a run to what a person, a script or a CI job reads.
 //!
-//! A [`Run`](crate::flow::run::Run) and the [`limits::Limits`] become one [`Report`], once; [`text`] and [`json`] print that and
-//! compute nothing. Every number in it is defined in `docs/measuring.md`, its shape in `docs/report.schema.json`.
+//! A [`Run`](crate::flow::run::Run) and the [`limits::Limits`] become one [`Report`], once; [`text`], [`json`], [`junit`] and [`markdown`]
+//! print that and compute nothing. Every number in it is defined in `docs/measuring.md`, its shape in `docs/report.schema.json`.
 
 pub mod caveats;
 mod document;
 pub mod json;
+pub mod junit;
 pub mod limits;
 pub mod lines;
 mod machine;
+pub mod markdown;
 mod numbers;
 mod order;
 mod round_trip;

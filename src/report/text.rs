@@ -9,7 +9,7 @@ use super::document::Report;
 use super::limits::Judgement;
 use super::numbers::{BarNumbers, PacingNumbers, StreamNumbers};
 use super::wording::{self, fine_time, time, time_or_dash};
-use crate::flow::run::{Command, Signal, StreamKind};
+use crate::flow::run::{Command, StreamKind};
 
 /// Width of the table's labels and of the histogram's edges.
 const LABEL: usize = 20;
@@ -72,11 +72,7 @@ fn heading(report: &Report, paint: Paint) -> String {
         _ = write!(text, ", waited {} {end}", time(wait.waited_ms * 1e3));
     }
     if let Some(signal) = report.interrupted {
-        let name = match signal {
-            Signal::Interrupt => "SIGINT",
-            Signal::Terminate => "SIGTERM",
-        };
-        _ = write!(text, ", {}", paint.wary(&format!("interrupted by {name}")));
+        _ = write!(text, ", {}", paint.wary(&format!("interrupted by {}", wording::signal(signal))));
     }
     text.push('\n');
     if let Some(audio) = &report.audio {
@@ -122,14 +118,24 @@ const ROWS: [Row; 22] = [
 ];
 
 fn table(report: &Report, paint: Paint) -> String {
-    let streams: Vec<(StreamKind, &StreamNumbers)> = report.streams.iter().collect();
-    if streams.is_empty() {
+    let rows = rows(report);
+    if rows.is_empty() {
         return String::new();
     }
-    let head: Vec<String> = streams.iter().map(|(kind, _)| format!("{:>COLUMN$}", kind.name())).collect();
+    let head: Vec<String> = report.streams.iter().map(|(kind, _)| format!("{:>COLUMN$}", kind.name())).collect();
     let mut text = format!("{:LABEL$}{}\n", "", paint.strong(&head.concat()));
+    for (label, cells) in rows {
+        let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>COLUMN$}")).collect();
+        _ = writeln!(text, "{label:LABEL$}{}", cells.concat());
+    }
+    text
+}
+
+/// The rows of the table that have something to say, each with a cell for every stream that was sent.
+pub(super) fn rows(report: &Report) -> Vec<(&'static str, Vec<String>)> {
+    let mut rows = Vec::new();
     for (label, cell, only_if_any) in ROWS {
-        let cells: Vec<String> = streams.iter().map(|(_, stream)| cell(stream)).collect();
+        let cells: Vec<String> = report.streams.iter().map(|(_, stream)| cell(stream)).collect();
         let empty = cells.iter().all(|cell| cell == "-" || (only_if_any && cell == "0"));
         let moot = match label {
             // Where no answer is expected every packet stays without a fate; that is no news.
@@ -138,11 +144,10 @@ fn table(report: &Report, paint: Paint) -> String {
             _ => false,
         };
         if !empty && !moot {
-            let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>COLUMN$}")).collect();
-            _ = writeln!(text, "{label:LABEL$}{}", cells.concat());
+            rows.push((label, cells));
         }
     }
-    text
+    rows
 }
 
 /// The judged stream's round trip as a small histogram.
@@ -226,29 +231,30 @@ fn listed(values: &[(&str, Option<f64>)]) -> String {
 
 fn limit(judgement: &Judgement, paint: Paint) -> String {
     let asked = wording::limit(judgement, judgement.asked);
-    let found = judgement.measured.map_or_else(|| "no data".to_owned(), |found| wording::limit(judgement, found));
     let end = if judgement.passed { paint.good("kept") } else { paint.bad("broken") };
-    let note = judgement.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+    let (found, note) = (wording::found(judgement), wording::note(judgement));
     format!("limit {} {asked}: {found}, {end}{note}\n", judgement.limit.option())
 }
 
 fn caveat(caveat: &Caveat, paint: Paint) -> String {
-    let mut text = format!("{} {}\n", paint.wary("note:"), caveat.text);
-    for (at, point) in caveat.points.iter().enumerate() {
-        _ = writeln!(text, "  {}. {point}", at + 1);
-    }
-    text
+    format!("{} {}\n", paint.wary("note:"), wording::caveat(caveat))
 }
 
 fn verdict(report: &Report, paint: Paint) -> String {
+    let word = if report.verdict.passed { paint.good("PASSED") } else { paint.bad("FAILED") };
+    format!("{word}: {}\n", why(report))
+}
+
+/// Why the verdict is as it is.
+pub(super) fn why(report: &Report) -> String {
     let verdict = &report.verdict;
     if !verdict.passed {
-        return format!("{}: {}\n", paint.bad("FAILED"), verdict.reasons.join("; "));
+        return verdict.reasons.join("; ");
     }
     let why = match (verdict.limits_set, report.answers_expected) {
         (true, _) => "every limit was kept",
         (false, true) => "answers came back; no limits were set",
         (false, false) => "everything was sent; no answers were expected, no limits were set",
     };
-    format!("{}: {why}\n", paint.good("PASSED"))
+    why.to_owned()
 }

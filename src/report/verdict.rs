@@ -16,6 +16,12 @@ pub struct Verdict {
     pub limits_set: bool,
     /// Why it failed. Empty when it passed.
     pub reasons: Vec<String>,
+    /// The one of them that says that nothing happened.
+    #[serde(skip)]
+    pub silence: Option<String>,
+    /// Those of them that say what came back damaged.
+    #[serde(skip)]
+    pub damage: Vec<String>,
 }
 
 impl Verdict {
@@ -28,14 +34,15 @@ impl Verdict {
     pub(super) fn new(run: &Run, judgements: &[Judgement]) -> Self {
         let judged = run.stream(run.judged);
         let silence = silence(run, judged);
-        let damaged = StreamKind::ALL.into_iter().filter_map(|kind| damage(kind, run.stream(kind)?));
+        let damage: Vec<String> =
+            StreamKind::ALL.into_iter().filter_map(|kind| damage(kind, run.stream(kind)?)).collect();
         // Where nothing was heard, that is the reason; limits without data only follow from it.
         let broken = judgements
             .iter()
             .filter(|judgement| !judgement.passed && (silence.is_none() || judgement.measured.is_some()))
             .map(broken_limit);
-        let reasons: Vec<String> = silence.clone().into_iter().chain(damaged).chain(broken).collect();
-        Self { passed: reasons.is_empty(), limits_set: !judgements.is_empty(), reasons }
+        let reasons: Vec<String> = silence.clone().into_iter().chain(damage.clone()).chain(broken).collect();
+        Self { passed: reasons.is_empty(), limits_set: !judgements.is_empty(), reasons, silence, damage }
     }
 }
 
@@ -65,7 +72,6 @@ fn damage(kind: StreamKind, stream: &Stream) -> Option<String> {
 
 fn broken_limit(judgement: &Judgement) -> String {
     let asked = wording::limit(judgement, judgement.asked);
-    let found = judgement.measured.map_or_else(|| "no data".to_owned(), |measured| wording::limit(judgement, measured));
-    let note = judgement.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+    let (found, note) = (wording::found(judgement), wording::note(judgement));
     format!("{} {asked} broken: {found}{note}", judgement.limit.option())
 }

@@ -1,6 +1,8 @@
 //! How quantities read in a sentence or a table.
 
+use super::caveats::Caveat;
 use super::limits::{Judgement, LimitUnit};
+use crate::flow::run::{Command, Signal};
 
 /// Microseconds in the unit that suits their size.
 pub(super) fn time(us: f64) -> String {
@@ -37,6 +39,38 @@ pub(super) fn limit(judgement: &Judgement, value: f64) -> String {
         LimitUnit::Ratio => ratio(value),
         LimitUnit::Packets => count(value as u64, "packet"),
         LimitUnit::Us => time(value),
+    }
+}
+
+/// What was held against a limit.
+pub(super) fn found(judgement: &Judgement) -> String {
+    judgement.measured.map_or_else(|| "no data".to_owned(), |found| limit(judgement, found))
+}
+
+/// What a reader must know about a limit, in brackets behind it; empty if nothing.
+pub(super) fn note(judgement: &Judgement) -> String {
+    judgement.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"))
+}
+
+/// A caveat and its points, a line each.
+pub(super) fn caveat(caveat: &Caveat) -> String {
+    let points = caveat.points.iter().enumerate().map(|(at, point)| format!("\n  {}. {point}", at + 1));
+    format!("{}{}", caveat.text, points.collect::<String>())
+}
+
+/// A subcommand by its name.
+pub(super) const fn command(command: Command) -> &'static str {
+    match command {
+        Command::Send => "send",
+        Command::Probe => "probe",
+    }
+}
+
+/// A signal by its name.
+pub(super) const fn signal(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Interrupt => "SIGINT",
+        Signal::Terminate => "SIGTERM",
     }
 }
 
