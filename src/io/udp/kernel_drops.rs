@@ -5,6 +5,10 @@
 
 use std::net::UdpSocket;
 
+/// The kernel writes its tables in pieces, and may leave out a line where sockets come and go meanwhile. So often they are read
+/// before the socket counts as missing.
+const READINGS: usize = 5;
+
 /// The drop count of one socket.
 #[derive(Debug)]
 pub struct KernelDrops {
@@ -22,10 +26,8 @@ impl KernelDrops {
     /// Datagrams dropped so far, or `None` where the system does not tell.
     pub fn read(&self) -> Option<u64> {
         let inode = self.inode.as_deref()?;
-        ["/proc/net/udp", "/proc/net/udp6"].iter().find_map(|table| {
-            let text = std::fs::read_to_string(table).ok()?;
-            drops(&text, inode)
-        })
+        let read = |table: &str| drops(&std::fs::read_to_string(table).ok()?, inode);
+        (0..READINGS).find_map(|_| ["/proc/net/udp", "/proc/net/udp6"].into_iter().find_map(read))
     }
 }
 
