@@ -1,7 +1,8 @@
 //! What the kernel threw away because the receive buffer was full.
 //!
-//! Linux counts such drops for each socket and shows them in `/proc/net/udp` and `udp6`, last column, where the socket
-//! is found by its inode. (The count can also be had with each packet, but quinn-udp has no room for it.)
+//! Linux counts such drops for each socket and shows them in `/proc/self/net/udp` and `udp6`, last column, where the socket
+//! is found by its inode. (`/proc/net` leads there too, unless a hardened service sees no more of `/proc` than processes. The
+//! count can also be had with each packet, but quinn-udp has no room for it.)
 
 use std::net::UdpSocket;
 
@@ -22,7 +23,7 @@ impl KernelDrops {
     /// Datagrams dropped so far, or `None` where the system does not tell.
     pub fn read(&self) -> Option<u64> {
         let inode = self.inode.as_deref()?;
-        ["/proc/net/udp", "/proc/net/udp6"].iter().find_map(|table| {
+        ["/proc/self/net/udp", "/proc/self/net/udp6"].iter().find_map(|table| {
             let text = std::fs::read_to_string(table).ok()?;
             drops(&text, inode)
         })
