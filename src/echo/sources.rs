@@ -81,6 +81,11 @@ impl Sources {
     /// These packets came from `peer` at `now`. Gives how many of them were not noted, because too many sources are followed.
     pub(super) fn hear(&mut self, now: Time, peer: SocketAddr, packets: impl Iterator<Item = Header>) -> usize {
         let mut packets = packets.peekable();
+        // A health check asks with LATENCY_PING from this machine, each time from another port: two lines for each would
+        // bury the others. Whoever sends anything else is followed from there on.
+        if peer.ip().to_canonical().is_loopback() && !self.followed.contains_key(&peer) {
+            while packets.next_if(|packet| packet.kind == Kind::LatencyPing).is_some() {}
+        }
         if packets.peek().is_none() {
             return 0;
         }
@@ -174,6 +179,27 @@ mod tests {
         assert_eq!(after(&[u32::MAX, 0, 2]), (1, 0));
         // Beyond what is remembered neither is claimed.
         assert_eq!(after(&[100, 200, 100]), (99, 0));
+    }
+
+    #[test]
+    fn on_this_machine_pings_alone_are_a_health_check_and_not_followed() {
+        let kinds = |kinds: &'static [Kind]| kinds.iter().map(|kind| Header::new(*kind, 0, 0));
+        let followed = |peers: &[(&str, &'static [Kind])]| {
+            let mut sources = Sources::default();
+            for (peer, packets) in peers {
+                sources.hear(Time::from_millis(0), peer.parse().unwrap(), kinds(packets));
+            }
+            let mut followed: Vec<_> = sources.followed.values().map(|source| source.packets).collect();
+            followed.sort_unstable();
+            followed
+        };
+        let pings: &[Kind] = &[Kind::LatencyPing; 2];
+        for here in ["127.0.0.1:9", "127.8.9.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+            assert_eq!(followed(&[(here, pings)]), [0; 0], "{here}");
+            assert_eq!(followed(&[(here, pings), (here, &[Kind::Keepalive]), (here, pings)]), [3], "{here}");
+            assert_eq!(followed(&[(here, &[Kind::LatencyPing, Kind::Audio, Kind::LatencyPing])]), [2], "{here}");
+        }
+        assert_eq!(followed(&[("192.0.2.1:9", pings), ("[2001:db8::1]:9", pings)]), [2, 2]);
     }
 
     #[test]

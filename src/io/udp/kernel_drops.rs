@@ -1,7 +1,8 @@
 //! What the kernel threw away because the receive buffer was full.
 //!
-//! Linux counts such drops for each socket and shows them in `/proc/net/udp` and `udp6`, last column, where the socket
-//! is found by its inode. (The count can also be had with each packet, but quinn-udp has no room for it.)
+//! Linux counts such drops for each socket and shows them in `/proc/self/net/udp` and `udp6`, last column, where the socket
+//! is found by its inode. (`/proc/net` leads there too, unless a hardened service sees no more of `/proc` than processes. The
+//! count can also be had with each packet, but quinn-udp has no room for it.)
 
 use std::net::UdpSocket;
 
@@ -27,7 +28,7 @@ impl KernelDrops {
     pub fn read(&self) -> Option<u64> {
         let inode = self.inode.as_deref()?;
         let read = |table: &str| drops(&std::fs::read_to_string(table).ok()?, inode);
-        (0..READINGS).find_map(|_| ["/proc/net/udp", "/proc/net/udp6"].into_iter().find_map(read))
+        (0..READINGS).find_map(|_| ["/proc/self/net/udp", "/proc/self/net/udp6"].into_iter().find_map(read))
     }
 }
 
