@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Measures one loopback path with `jamjam-dev probe`, sockperf and irtt, turn by turn, and prints their medians.
 
-    cargo build --release && python3 benches/compare.py [--rounds 5] [--seconds 5] [--rate 100,1000]
+    cargo build --release --examples && cargo build --release
+    python3 benches/compare.py [--rounds 5] [--seconds 5] [--rate 100,1000]
+    python3 benches/compare.py --impaired [--seed 7]
 
 All three send the same number of datagrams of the same size at the same rate, each to its own server, and none but one
 at a time; the rounds are interleaved, because a machine has better and worse minutes. sockperf and irtt are Debian's
@@ -9,6 +11,9 @@ packages of those names. What is compared is the round trip; sockperf is asked f
 
 Two ways of measuring: sockperf (ping-pong) and irtt read the clock in the program, after it has been woken; probe takes
 the kernel's stamp of the answer, so its own wake-up is not in it. `--driver portable` reads the clock in the program too.
+
+With --impaired, probe and irtt each speak to their own server through a relay that loses and doubles answers by a seed
+(examples/impaired_relay.rs), and what they count is held against what the relay did.
 """
 
 import argparse
@@ -16,6 +21,7 @@ import json
 import pathlib
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -23,11 +29,18 @@ import tempfile
 import time
 
 PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target" / "release" / "jamjam-dev"
+RELAY = PROGRAM.parent / "examples" / "impaired_relay"
 SIZE = 60  # bytes of a datagram: irtt's smallest with its time stamps and counts
 
 
 def run(*command):
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        return any_port.getsockname()[1]
 
 
 class Server:
@@ -88,16 +101,50 @@ TOOLS = {
 }
 
 
+def impaired(seed, count):
+    """What each tool counts of `count` packets through the relay, beside what the relay did."""
+    print("| tool | sent | lost, as it says | as the relay says | duplicates, as it says | as the relay says |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for tool in ("probe", "irtt"):
+        server, front = free_port(), f"127.0.0.1:{free_port()}"
+        if tool == "probe":
+            serving = [PROGRAM, "echo-server", "--host", "127.0.0.1", "--port", server, "--delay", 0]
+            asking = [PROGRAM, "probe", "--to", front, "--audio", "--size", SIZE - 12, "--hold", 0, "--timeout", "500ms",
+                      "--interval", "2ms", "--count", count, "--json"]
+        else:
+            serving = ["irtt", "server", "-b", f"127.0.0.1:{server}", "-i", 0]
+            asking = ["irtt", "client", "-Q", "-o", "-", "-i", "2ms", "-d", f"{count * 2}ms", "-l", SIZE, "--timer=busy",
+                      "--stats=none", "--tstamp=none", "--wait=500ms", front]
+        with Server(*serving):
+            relay = [RELAY, front, f"127.0.0.1:{server}", SIZE, 3, 1, seed]
+            relay = subprocess.Popen([str(word) for word in relay], stdout=subprocess.PIPE, text=True)
+            time.sleep(0.2)
+            said = json.loads(run(*asking))
+            did = json.loads(relay.communicate(timeout=30)[0])
+        if tool == "probe":
+            audio = said["streams"]["audio"]
+            sent, lost, doubled = audio["sent"], audio["lost"], audio["duplicated"]
+        else:
+            stats = said["stats"]
+            sent, doubled = stats["packets_sent"], stats["duplicates"]
+            lost = sent - (stats["packets_received"] - doubled)
+        print(f"| {tool} | {sent} | {lost} | {did['lost']} | {doubled} | {did['doubled']} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rate", default="100,1000", help="datagrams a second, one or more")
+    parser.add_argument("--impaired", action="store_true", help="compare what is counted on a bad path instead")
+    parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
     if missing := [tool for tool in ("sockperf", "irtt") if not shutil.which(tool)]:
         sys.exit(f"compare.py: not installed: {', '.join(missing)} (Debian: apt-get install sockperf irtt)")
     if not PROGRAM.exists():
         sys.exit(f"compare.py: {PROGRAM} is missing: cargo build --release")
+    if arguments.impaired:
+        return impaired(arguments.seed, 3_000)
     print("| rate | tool | p50 (median of rounds) | of sockperf's | p99 | lost |")
     print("| ---: | --- | ---: | ---: | ---: | ---: |")
     for rate in (int(rate) for rate in arguments.rate.split(",")):
