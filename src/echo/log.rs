@@ -85,10 +85,21 @@ pub(super) fn echoed(transmit: &Transmit<'_>) {
         for datagram in transmit.bytes.chunks(transmit.stride.max(1)) {
             if let Ok(packet) = wire::parse(datagram) {
                 let (to, sequence) = (plain(transmit.to), packet.header.sequence);
-                match packet.header.kind {
-                    Kind::Audio => debug!("Echoed packet seq={sequence} to {to}"),
-                    kind => debug!("Answered with {} seq={sequence} to {to}", kind.name()),
-                }
+                debug!("Echoed packet seq={sequence} to {to}");
+            }
+        }
+    }
+}
+
+pub(super) fn answered(transmit: &Transmit<'_>) {
+    if enabled!(Level::DEBUG) {
+        let to = plain(transmit.to);
+        for datagram in transmit.bytes.chunks(transmit.stride.max(1)) {
+            // AUDIO is never among the answers: what reads as AUDIO is the beginning of a STUN response.
+            match wire::parse(datagram).map(|packet| (packet.header.kind, packet.header.sequence)) {
+                Ok((Kind::Keepalive, sequence)) => debug!("Answered with KEEPALIVE seq={sequence} to {to}"),
+                Ok((Kind::LatencyPong, sequence)) => debug!("Answered with LATENCY_PONG seq={sequence} to {to}"),
+                _ => debug!("Answered a STUN Binding request of {to}"),
             }
         }
     }
