@@ -56,7 +56,9 @@ impl Echo {
     /// Tells a STUN client its address. The one answer that may be longer than its question (`docs/protocol.md`). It is no
     /// packet, so a bad path on purpose does not apply to it.
     pub(super) fn answer_stun(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> Result<(), Malformed> {
-        match stun::parse(bytes)? {
+        let message = stun::parse(bytes)?;
+        self.counters.unfollowed.add(self.sources.hear_stun(train.at, train.from));
+        match message {
             stun::Message::Request(request) => {
                 let answer = request.answer(train.from);
                 let answer = answer.as_bytes();

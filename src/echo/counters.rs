@@ -96,9 +96,9 @@ counters! {
     Count heard_bytes,
     /// Bytes of AUDIO and answers sent.
     Count sent_bytes,
-    /// Sources that are followed in the log: heard in the last 10 s.
+    /// Sources that are followed: heard in the last 10 s.
     Gauge sources,
-    /// Packets of sources beyond those that are followed in the log; served all the same, and counted above too.
+    /// Datagrams of sources beyond those that are followed; served all the same, and counted above too.
     Count unfollowed,
     /// Replies lost on purpose by `--loss`.
     Count impaired_lost,

@@ -38,12 +38,18 @@ pub(super) fn source_heard(peer: SocketAddr) {
 }
 
 pub(super) fn source_silent(peer: SocketAddr, source: &Source) {
-    let (Source { packets, gaps, duplicates, .. }, seconds) = (source, source.heard_for().as_secs_f64());
+    let (packets, seconds) = (source.packets, source.heard_for().as_secs_f64());
+    let (gaps, duplicates) = (source.audio.gaps, source.audio.duplicates);
+    let malformed: u64 = source.malformed.by_reason().map(|(_, count)| count).sum();
+    let reasons = source.malformed.by_reason().filter(|(_, count)| *count > 0);
+    let reasons: Vec<String> = reasons.map(|(reason, count)| format!("{reason}={count}")).collect();
+    let wrong = if malformed > 0 { format!(", malformed={malformed} ({})", reasons.join(", ")) } else { String::new() };
     info!(
         packets,
         gaps,
         duplicates,
-        "{} has fallen silent after {seconds:.1} s: packets={packets}, gaps={gaps}, duplicates={duplicates}",
+        malformed,
+        "{} has fallen silent after {seconds:.1} s: packets={packets}, gaps={gaps}, duplicates={duplicates}{wrong}",
         plain(peer)
     );
 }

@@ -5,6 +5,7 @@
 //! line of its own, so that neighbours leave together and nothing is allocated for a reply.
 
 mod answering;
+mod arrivals;
 mod budget;
 mod byte_fifo;
 mod cidr;
@@ -87,7 +88,6 @@ pub struct Echo {
     counters: Arc<Counters>,
     guard: Guard,
     refusals: log::OncePerSecond,
-    follow: bool,
     sources: Sources,
 }
 
@@ -103,8 +103,7 @@ impl Echo {
             guard: Guard::new(config.protection, config.delay, Arc::clone(&counters)),
             counters,
             refusals: log::OncePerSecond::default(),
-            follow: config.follow,
-            sources: Sources::default(),
+            sources: Sources::new(config.follow),
         }
     }
 
@@ -151,6 +150,7 @@ impl Echo {
                     };
                     if let Err(reason) = done {
                         self.count_malformed(reason);
+                        self.counters.unfollowed.add(self.sources.misread(train.at, train.from, reason));
                         log::dropped(train.from, bytes, reason);
                     }
                 }
@@ -211,9 +211,7 @@ impl Node for Echo {
                 self.counters.dropped_port_zero.add(train.segments().count());
                 log::from_port_zero(train.from);
             } else if self.guard.serves(train) {
-                if self.follow {
-                    self.follow(train);
-                }
+                self.follow(train);
                 self.on_train(train);
             }
         }
