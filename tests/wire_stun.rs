@@ -6,12 +6,17 @@ mod golden;
 use std::net::SocketAddr;
 
 use golden::packet;
-use jamjam_dev::wire::stun::{Fault, Message, Request, is_stun, parse};
+use jamjam_dev::wire::stun::{Answer, Fault, Heard, Message, Request, is_answer, is_stun, parse, question};
 use proptest::prelude::*;
 
 /// The fixtures that are requests.
-const REQUESTS: [&str; 4] =
-    ["stun-request.hex", "stun-request-fingerprint.hex", "stun-rfc5769-request.hex", "stun-rfc5769-long-term.hex"];
+const REQUESTS: [&str; 5] = [
+    "stun-ask.hex",
+    "stun-request.hex",
+    "stun-request-fingerprint.hex",
+    "stun-rfc5769-request.hex",
+    "stun-rfc5769-long-term.hex",
+];
 
 fn request(bytes: &[u8]) -> Request {
     match parse(bytes) {
@@ -21,7 +26,7 @@ fn request(bytes: &[u8]) -> Request {
 }
 
 fn answer(bytes: &[u8], from: &str) -> Vec<u8> {
-    request(bytes).answer(from.parse().expect("an address")).as_bytes().to_vec()
+    request(bytes).answer(from.parse().expect("an address"), None).as_bytes().to_vec()
 }
 
 /// A request with this transaction and these attributes, as the RFC's figures have it.
@@ -145,7 +150,7 @@ fn no_bit_flip_passes_a_fingerprint() {
             flipped[bit / 8] ^= 1 << (bit % 8);
             // A flip in the frame of an attribute can hide the FINGERPRINT: then it is a request that has none.
             if let Ok(Message::Request(request)) = parse(&flipped) {
-                let answer = request.answer(SocketAddr::from(([192, 0, 2, 1], 1)));
+                let answer = request.answer(SocketAddr::from(([192, 0, 2, 1], 1)), None);
                 assert!(!answer.as_bytes().windows(4).any(|four| four == [0x80, 0x28, 0, 4]), "{name}, bit {bit}");
                 hidden += 1;
             }
@@ -155,7 +160,8 @@ fn no_bit_flip_passes_a_fingerprint() {
 }
 
 fn near_requests() -> impl Strategy<Value = Vec<u8>> {
-    let attribute = (any::<u16>(), 0..20_u16, prop::collection::vec(any::<u8>(), 0..20));
+    let kind = prop_oneof![any::<u16>(), Just(0xc0ec), Just(0x0008), Just(0x8028)];
+    let attribute = (kind, 0..20_u16, prop::collection::vec(any::<u8>(), 0..20));
     (prop::collection::vec(attribute, 0..8), any::<bool>()).prop_map(|(attributes, honest)| {
         let mut bytes = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
         for (kind, len, value) in attributes {
@@ -170,7 +176,79 @@ fn near_requests() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+fn transaction(message: &[u8]) -> [u8; 12] {
+    message[8..20].try_into().expect("twelve bytes")
+}
+
+#[test]
+fn our_question_and_its_answer_are_the_golden_ones() {
+    let (asked, answered) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
+    assert_eq!(question(transaction(&asked))[..], asked);
+    let heard = Heard { since: 10_000_000, audio: 0, ping: 0, keepalive: 0 };
+    let from = SocketAddr::from(([192, 0, 2, 1], 40_000));
+    assert!(request(&asked).asks());
+    assert_eq!(request(&asked).answer(from, Some(heard)).as_bytes(), answered);
+    assert!(is_answer(&answered, &transaction(&asked)));
+    assert_eq!(Answer::read(&answered), Some(Answer { seen_as: Some(from), heard: Some(heard) }));
+    // Over IPv6 it is as long as its question, and without one that asks nothing is told.
+    let far = SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1));
+    assert_eq!((asked.len(), request(&asked).answer(far, Some(heard)).as_bytes().len()), (76, 76));
+    assert!(!request(&packet("stun-request.hex")).asks());
+}
+
+#[test]
+fn nothing_is_told_where_that_would_make_the_answer_longer_than_its_question() {
+    let heard = Some(Heard { since: 1, audio: 2, ping: 3, keepalive: 4 });
+    for (placeholder, from, told) in
+        [(28, "192.0.2.1:1", false), (32, "192.0.2.1:1", true), (44, "[::2]:1", true), (40, "[::2]:1", false)]
+    {
+        let asked = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder])]);
+        let answer = request(&asked).answer(from.parse().expect("an address"), heard);
+        let tells = answer.as_bytes().windows(4).any(|four| four == [0xc0, 0xec, 0, 20]);
+        assert_eq!(tells, told, "{placeholder} {from}");
+        assert!(!told || answer.as_bytes().len() <= asked.len());
+    }
+}
+
+#[test]
+fn the_answers_of_the_rfc_are_read() {
+    let ipv4 = packet("stun-rfc5769-ipv4.hex");
+    let seen = |bytes: &[u8]| Answer::read(bytes).map(|answer| (answer.seen_as.unwrap().to_string(), answer.heard));
+    assert_eq!(seen(&ipv4), Some(("192.0.2.1:32853".to_owned(), None)));
+    let ipv6 = packet("stun-rfc5769-ipv6.hex");
+    assert_eq!(seen(&ipv6), Some(("[2001:db8:1234:5678:11:2233:4455:6677]:32853".to_owned(), None)));
+    assert_eq!(Answer::read(&packet("stun-answer-unknown.hex")), Some(Answer::default()));
+}
+
+#[test]
+fn cookie_and_transaction_and_type_make_an_answer_and_a_damaged_one_is_not_read() {
+    let (asked, answered) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
+    let transaction = transaction(&asked);
+    assert!(!is_answer(&asked, &transaction), "a question is no answer");
+    for byte in 0..answered.len() {
+        let mut changed = answered.clone();
+        changed[byte] ^= 0x80;
+        let told = !matches!(byte, 0..=1 | 4..20);
+        assert_eq!(is_answer(&changed, &transaction), told, "byte {byte}");
+        let read = Answer::read(&changed).and_then(|answer| answer.heard);
+        assert_eq!(read, None, "byte {byte}");
+    }
+    for len in 0..answered.len() {
+        assert_eq!(Answer::read(&answered[..len]), None, "{len} bytes");
+    }
+}
+
 proptest! {
+    #[test]
+    fn any_bytes_can_be_read_as_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200), near in near_requests()) {
+        let mut near = near;
+        near[..2].copy_from_slice(&[1, 1]);
+        for bytes in [bytes, near] {
+            let transaction = bytes.get(8..20).map_or([0; 12], |id| id.try_into().expect("twelve bytes"));
+            let _ = (is_answer(&bytes, &transaction), Answer::read(&bytes));
+        }
+    }
+
     #[test]
     fn any_bytes_are_a_message_or_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..1_400)) {
         let _ = (is_stun(&bytes), parse(&bytes));
@@ -180,7 +258,8 @@ proptest! {
     fn nearly_right_attributes_are_walked_within_bounds(bytes in near_requests(), port in any::<u16>(), ip in any::<[u8; 16]>()) {
         let from = SocketAddr::from((ip, port));
         if let Ok(Message::Request(request)) = parse(&bytes) {
-            let answer = request.answer(from);
+            let heard = Some(Heard { since: u32::MAX, audio: 1, ping: 2, keepalive: 3 });
+            let answer = request.answer(from, heard);
             let answer = answer.as_bytes();
             prop_assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len() - 20);
             prop_assert_eq!(&answer[4..20], &bytes[4..20]);

@@ -57,10 +57,12 @@ impl Echo {
     /// packet, so a bad path on purpose does not apply to it.
     pub(super) fn answer_stun(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> Result<(), Malformed> {
         let message = stun::parse(bytes)?;
-        self.counters.unfollowed.add(self.sources.hear_stun(train.at, train.from));
+        let source = self.sources.hear_stun(train.at, train.from);
+        self.counters.unfollowed.add(usize::from(source.is_none()));
         match message {
             stun::Message::Request(request) => {
-                let answer = request.answer(train.from);
+                let heard = source.filter(|_| request.asks()).and_then(|source| source.tell(train.at));
+                let answer = request.answer(train.from, heard);
                 let answer = answer.as_bytes();
                 if self.guard.admit(train, answer.len()) && self.answer_at_once(train, answer) {
                     self.counters.stun.add(1);

@@ -20,6 +20,11 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
+    /// What comes from now on is no copy of what came before.
+    pub(super) fn begin_anew(&mut self) {
+        self.newest = None;
+    }
+
     /// A packet came.
     pub(super) fn on(&mut self, sequence: u32) {
         let ahead = |newest: u32| sequence.wrapping_sub(newest).cast_signed();
@@ -80,5 +85,17 @@ mod tests {
         assert_eq!(after(&[0x8000_0000, 0, 0, 1, 1, 2]), (4, 0, 2));
         assert_eq!(after(&[0x8000_0001, 0, 0, 1, 1, 2]), (4, 0, 2));
         assert_eq!(after(&[100_000, 1, 2, 4, 4]), (4, 1, 1));
+    }
+
+    #[test]
+    fn who_begins_anew_may_send_the_same_numbers() {
+        let mut arrivals = Arrivals::default();
+        for run in 1..=3 {
+            for sequence in [7, 8, 10, 8] {
+                arrivals.on(sequence);
+            }
+            assert_eq!((arrivals.distinct, arrivals.gaps, arrivals.duplicates), (3 * run, run.into(), run.into()));
+            arrivals.begin_anew();
+        }
     }
 }

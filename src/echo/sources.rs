@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::arrivals::Arrivals;
 use super::log;
 use crate::time::Time;
+use crate::wire::stun::Heard;
 use crate::wire::{Header, Kind, Malformed};
 
 /// Sources that are followed at a time. More are served all the same, and counted.
@@ -23,6 +24,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Lines a second: a flood of forged sources must not flood the log.
 const LINES: u32 = 10;
 
+/// How often a source is told in a second what was heard from it.
+const TELLS: u32 = 10;
+
 /// What came from one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Source {
@@ -31,7 +35,11 @@ pub(super) struct Source {
     /// Packets of all types, and STUN messages.
     pub(super) packets: u64,
     pub(super) audio: Arrivals,
+    ping: Arrivals,
+    keepalive: Arrivals,
     pub(super) malformed: Misread,
+    /// When the second began in which it is told at most [`TELLS`] times, and how often it was.
+    told: (Time, u32),
 }
 
 impl Source {
@@ -40,10 +48,31 @@ impl Source {
         self.last.since(self.first)
     }
 
+    /// What was heard from it, for itself; `None` when it asks too often. A run that begins after it is told must not pass for
+    /// copies of the run before, so the sequence numbers begin anew.
+    pub(super) fn tell(&mut self, now: Time) -> Option<Heard> {
+        if now.since(self.told.0) >= Duration::from_secs(1) {
+            self.told = (now, 0);
+        }
+        if self.told.1 == TELLS {
+            return None;
+        }
+        self.told.1 += 1;
+        let streams = [&mut self.audio, &mut self.ping, &mut self.keepalive];
+        let [audio, ping, keepalive] = streams.map(|stream| {
+            stream.begin_anew();
+            stream.distinct
+        });
+        Some(Heard { since: self.first.as_micros() as u32, audio, ping, keepalive })
+    }
+
     fn on_packet(&mut self, packet: Header) {
         self.packets += 1;
-        if packet.kind == Kind::Audio {
-            self.audio.on(packet.sequence);
+        match packet.kind {
+            Kind::Audio => self.audio.on(packet.sequence),
+            Kind::LatencyPing => self.ping.on(packet.sequence),
+            Kind::Keepalive => self.keepalive.on(packet.sequence),
+            Kind::Fec | Kind::Control | Kind::LatencyPong | Kind::LatencyInfo => {}
         }
     }
 }
@@ -119,10 +148,11 @@ impl Sources {
         usize::from(source.map(|source| source.malformed.on(reason)).is_none())
     }
 
-    /// A STUN message came from `peer`. Gives 1 if that was not noted.
-    pub(super) fn hear_stun(&mut self, now: Time, peer: SocketAddr) -> usize {
-        let source = self.source(now, peer);
-        usize::from(source.map(|source| source.packets += 1).is_none())
+    /// A STUN message came from `peer`. `None` if that was not noted.
+    pub(super) fn hear_stun(&mut self, now: Time, peer: SocketAddr) -> Option<&mut Source> {
+        let source = self.source(now, peer)?;
+        source.packets += 1;
+        Some(source)
     }
 
     /// The source at `peer`, heard at `now`: an old one, or a new one if there is room.
@@ -209,7 +239,7 @@ mod tests {
         for reason in [Malformed::Version(2), Malformed::Short(0), Malformed::Version(0)] {
             assert_eq!(sources.misread(at, peer(1), reason), 0);
         }
-        assert_eq!(sources.hear_stun(at, peer(1)), 0);
+        assert!(sources.hear_stun(at, peer(1)).is_some());
         let counts: Vec<_> = sources.followed[&peer(1)].malformed.by_reason().collect();
         assert_eq!(counts, [("short", 1), ("version", 2), ("type", 0), ("payload", 0), ("stun", 0)]);
         assert_eq!(sources.followed[&peer(1)].packets, 1);
@@ -217,7 +247,7 @@ mod tests {
             assert_eq!(sources.misread(at, peer(port), Malformed::Kind(9)), 0);
         }
         assert_eq!(sources.misread(at, peer(65_000), Malformed::Kind(9)), 1);
-        assert_eq!(sources.hear_stun(at, peer(65_000)), 1);
+        assert!(sources.hear_stun(at, peer(65_000)).is_none());
         assert_eq!((sources.followed.len(), sources.lines.held_back), (MOST, MOST as u64 - 10));
     }
 

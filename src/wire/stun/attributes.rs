@@ -80,6 +80,15 @@ impl<const N: usize> Writer<N> {
         self.bytes[at + 4..at + 8].copy_from_slice(&value);
     }
 
+    /// The whole buffer, for a message that fills it.
+    pub(super) fn into_bytes(self) -> [u8; N] {
+        self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }

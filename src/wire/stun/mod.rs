@@ -6,11 +6,15 @@
 
 mod attributes;
 mod crc32;
+mod heard;
+mod question;
 mod request;
 mod response;
 
 use thiserror::Error;
 
+pub use heard::Heard;
+pub use question::{Answer, QUESTION_LEN, is_answer, question};
 pub use request::{Message, Request, parse};
 pub use response::Response;
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::attributes::{header, walk};
+use super::heard::{HEARD, Heard};
 use super::response::Response;
 use super::{
     BINDING_INDICATION, BINDING_REQUEST, ERROR_CODE, Fault, Transaction, UNKNOWN_ATTRIBUTES, XOR_MAPPED_ADDRESS,
@@ -45,6 +46,10 @@ pub struct Request {
     /// The first attributes that must be understood and are not.
     unknown: [u16; MOST_UNKNOWN],
     unknowns: usize,
+    /// Whether it asks what was heard.
+    asks: bool,
+    /// Length of the datagram in bytes.
+    len: usize,
 }
 
 /// Reads a datagram that [`is_stun`](super::is_stun). Total: every byte string gives a message or the reason why it is none.
@@ -53,8 +58,10 @@ pub fn parse(datagram: &[u8]) -> Result<Message, Fault> {
     if kind != BINDING_REQUEST && kind != BINDING_INDICATION {
         return Err(Fault::Type(kind));
     }
-    let mut request = Request { transaction, fingerprint: false, unknown: [0; MOST_UNKNOWN], unknowns: 0 };
+    let (unknown, len) = ([0; MOST_UNKNOWN], datagram.len());
+    let mut request = Request { transaction, fingerprint: false, unknown, unknowns: 0, asks: false, len };
     request.fingerprint = walk(datagram, |kind, _| {
+        request.asks |= kind == HEARD;
         if kind < 0x8000 && !UNDERSTOOD.contains(&kind) && request.unknowns < MOST_UNKNOWN {
             request.unknown[request.unknowns] = kind;
             request.unknowns += 1;
@@ -64,10 +71,16 @@ pub fn parse(datagram: &[u8]) -> Result<Message, Fault> {
 }
 
 impl Request {
-    /// The answer to `from`: its own address, or error 420 with what was not understood.
-    pub fn answer(&self, from: SocketAddr) -> Response {
+    /// Whether the answer should tell what was heard.
+    pub fn asks(&self) -> bool {
+        self.asks && self.unknowns == 0
+    }
+
+    /// The answer to `from`: its own address and, where that makes it no longer than the request, what was `heard`; or error 420
+    /// with what was not understood.
+    pub fn answer(&self, from: SocketAddr, heard: Option<Heard>) -> Response {
         match self.unknown[..self.unknowns] {
-            [] => Response::success(self.transaction, from, self.fingerprint),
+            [] => Response::success(self.transaction, from, heard.map(|heard| (heard, self.len)), self.fingerprint),
             ref unknown => Response::unknown_attributes(self.transaction, unknown, self.fingerprint),
         }
     }

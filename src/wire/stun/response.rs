@@ -3,14 +3,21 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::attributes::Writer;
+use super::heard::{HEARD, HEARD_LEN, Heard};
 use super::request::MOST_UNKNOWN;
 use super::{
     BINDING_ERROR, BINDING_SUCCESS, ERROR_CODE, HEADER_LEN, MAGIC_COOKIE, Transaction, UNKNOWN_ATTRIBUTES,
     XOR_MAPPED_ADDRESS,
 };
 
-/// Header, error code, a full list of attributes, fingerprint: no answer is longer.
-const LONGEST_ANSWER: usize = HEADER_LEN + 8 + (4 + 2 * MOST_UNKNOWN) + 8;
+/// Header, IPv6 address, what was heard, fingerprint.
+const LONGEST_SUCCESS: usize = HEADER_LEN + 24 + (4 + HEARD_LEN) + 8;
+
+/// Header, error code, a full list of attributes, fingerprint.
+const LONGEST_ERROR: usize = HEADER_LEN + 8 + (4 + 2 * MOST_UNKNOWN) + 8;
+
+/// No answer is longer.
+const LONGEST_ANSWER: usize = if LONGEST_SUCCESS > LONGEST_ERROR { LONGEST_SUCCESS } else { LONGEST_ERROR };
 
 /// An answer to a Binding request.
 pub struct Response(Writer<LONGEST_ANSWER>);
@@ -21,11 +28,21 @@ impl Response {
         self.0.as_bytes()
     }
 
-    pub(super) fn success(transaction: Transaction, from: SocketAddr, fingerprint: bool) -> Self {
+    /// `heard` comes with the length that the answer must not exceed for it.
+    pub(super) fn success(
+        transaction: Transaction,
+        from: SocketAddr,
+        heard: Option<(Heard, usize)>,
+        fingerprint: bool,
+    ) -> Self {
         let mut message = Writer::new(BINDING_SUCCESS, transaction);
         let (mut value, len) = address(from);
         mask(&mut value, transaction);
         message.push(XOR_MAPPED_ADDRESS, &value[..len]);
+        let whole = message.len() + 4 + HEARD_LEN + if fingerprint { 8 } else { 0 };
+        if let Some((heard, _)) = heard.filter(|(_, longest)| whole <= *longest) {
+            message.push(HEARD, &heard.to_bytes());
+        }
         Self::finished(message, fingerprint)
     }
 
@@ -67,6 +84,20 @@ fn address(from: SocketAddr) -> ([u8; 20], usize) {
         }
     };
     (value, len)
+}
+
+/// The address in a XOR-MAPPED-ADDRESS.
+pub(super) fn unmasked(value: &[u8], transaction: Transaction) -> Option<SocketAddr> {
+    let mut plain = [0; 20];
+    plain.get_mut(..value.len())?.copy_from_slice(value);
+    mask(&mut plain, transaction);
+    let [_, family, p0, p1, address @ ..] = plain;
+    let ip = match (family, value.len()) {
+        (1, 8) => IpAddr::from(*address.first_chunk::<4>()?),
+        (2, 20) => IpAddr::from(address),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes([p0, p1])))
 }
 
 /// Hides port and address from boxes that rewrite addresses wherever they find them (RFC 8489, section 14.2), and shows them
