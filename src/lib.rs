@@ -9,7 +9,7 @@
 //! | 1 | [`time`] | a point in time, in nanoseconds since an origin that nothing depends on |
 //! | 2 | [`node`] | what every party to a UDP conversation is: a state machine with three calls |
 //! | 2 | [`units`] | quantities as people type them: `5ms`, `0.5%`, `64MiB`, `2mbit`, `off` |
-//! | 3 | [`wire`] | the bytes of a jamjam packet |
+//! | 3 | [`wire`] | the bytes of a jamjam packet, and of STUN |
 //! | 3 | [`audio`] | samples: WAV, tones, mixing, resampling, payloads |
 //! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, in fixed memory |
 //! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
@@ -35,8 +35,8 @@
 //! 2. The loop reads a batch, with the kernel's receive stamps, and hands it to [`echo::Echo`] by
 //!    [`node::Node::on_datagram`].
 //! 3. [`wire::parse`] says what each datagram is, and the guard whether it may be answered ([`echo::Protection`]). AUDIO is
-//!    charged to the budget and put into the delay line, due at its stamp plus the delay; KEEPALIVE and LATENCY_PING go into
-//!    a second line, due at once; the rest is counted.
+//!    charged to the budget and put into the delay line, due at its stamp plus the delay; what answers KEEPALIVE,
+//!    LATENCY_PING and STUN goes into a second line, due at once; the rest is counted.
 //! 4. The loop sleeps until [`node::Node::next_deadline`], a little less, and watches the clock for what is left.
 //! 5. [`node::Node::poll_transmit`] hands what is due to the loop's [`node::Sink`]: neighbours of one client as one
 //!    segmented send, straight from the line's memory, from the address that was asked.

@@ -40,6 +40,7 @@ fn a_million_pings_take_the_memory_of_the_first_few_hundred_thousand() {
         late_after: None,
         answers_expected: true,
         wait_for: None,
+        ask: None,
     };
     let interval = Duration::from_millis(1);
     let questions = Questions { kind: StreamKind::Ping, count: None, interval, size: 0 };

@@ -102,6 +102,7 @@ fn terms(judged: StreamKind) -> Terms {
         late_after: None,
         answers_expected: true,
         wait_for: None,
+        ask: None,
     }
 }
 

@@ -23,6 +23,8 @@ mod play;
 mod recount;
 #[path = "impaired_world/scene.rs"]
 mod scene;
+#[path = "nodes/stun.rs"]
+mod stun;
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,12 @@
 //! Real documents against the published schema and against the definitions in `docs/measuring.md`.
 
+#![recursion_limit = "256"]
+
 use std::time::Duration;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_dev::flow::Fate;
-use jamjam_dev::flow::run::{AudioRun, Command, Run, Signal, StreamKind, Wait};
+use jamjam_dev::flow::run::{Asked, AudioRun, Command, Run, Signal, StreamKind, Wait};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::lines::{Line, Packet};
 use jamjam_dev::report::{Report, json, text};
@@ -84,6 +86,13 @@ fn all_wrong() -> Run {
     Run { refused: 2, stray: 3, interrupted: Some(Signal::Terminate), machine: Some(machine()), ..run }
 }
 
+/// Of 1,000 pings 30 were lost, and the server has heard 980.
+fn told() -> Run {
+    let asked = Asked { answered: true, seen_as: Some(([192, 0, 2, 1], 7).into()), heard: Some([0, 980, 0]) };
+    let ping = Stream { sent: 1_000, lost: 30, ..stream(Stream::new(), vec![MS; 970]) };
+    Run { asked: Some(asked), ..probe(Stream { sent: 1_000, ..ping }) }
+}
+
 fn runs() -> Vec<(&'static str, Run)> {
     let lost = Stream { sent: 100, lost: 100, ..Stream::new() };
     let endless = Stream { sent: u64::MAX / 2, ..stream(Stream::new(), (0..5_000).map(|n| n * 777)) };
@@ -97,6 +106,8 @@ fn runs() -> Vec<(&'static str, Run)> {
         ("refused", Run { refused: 100, machine: Some(Machine::default()), ..probe(lost) }),
         ("one answer", probe(stream(Stream::new(), [MS]))),
         ("endless", probe(endless)),
+        ("asked in vain", Run { asked: Some(Asked::default()), ..probe(stream(Stream::new(), [MS])) }),
+        ("told", told()),
         ("interrupted", Run { interrupted: Some(Signal::Interrupt), ..probe(interrupted.clone()) }),
         ("no echo", Run { answers_expected: false, ..probe(interrupted) }),
         ("waited in vain", Run { wait: in_vain, ..probe(Stream::new()) }),
@@ -231,9 +242,9 @@ fn every_label_of_the_text_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // 22 rows of the table; hold, echo time, recorded, bursts, reordering, two of delay variation, pacing error and its p50, send
-    // call, wake-up, refused, stray.
-    assert_eq!(seen.len(), 35, "{seen:?}");
+    // 24 rows of the table; hold, echo time, recorded, bursts, reordering, two of delay variation, pacing error and its p50, send
+    // call, wake-up, seen as, refused, stray.
+    assert_eq!(seen.len(), 38, "{seen:?}");
 }
 
 #[test]
@@ -247,7 +258,8 @@ fn a_known_run_has_known_numbers() {
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let ping = &document["streams"]["ping"];
     let expected = json!({
-        "sent": 4, "returned": 3, "lost": 1, "damaged": 0, "in_flight": 0, "loss_ratio": 0.25,
+        "sent": 4, "returned": 3, "lost": 1, "lost_outward": null, "lost_homeward": null, "damaged": 0, "in_flight": 0,
+        "loss_ratio": 0.25,
         "duplicated": 0, "damaged_copies": 0, "reordered": 0, "late": 0, "unmatched": 0, "send_failed": 0,
         "rtt_count": 3, "rtt_min_us": 1.0, "rtt_mean_us": 1.5, "rtt_p50_us": 1.5, "rtt_p90_us": null,
         "rtt_p99_us": null, "rtt_p999_us": null, "rtt_max_us": 2.0,

@@ -64,6 +64,7 @@ delay variation       p50 24.5 µs, p99 -, p99.9 -, max 49.0 µs
 limit --max-loss 0 %: 1 %, broken
 limit --max-p99 5.000 ms: 89.0 µs, kept (too few samples for p99 (99): the maximum is judged)
 
+note: which way packets were lost is not known; --ask-server tells, where the server is a jamjam-dev
 note: only 99 round trips: a p99 takes 100
 
 FAILED: --max-loss 0 % broken: 1 %

@@ -50,13 +50,15 @@ impl Range {
         let stats = ended.stats();
         println!("{} datagrams and {} signs of life: {stats}", self.sent + 1, self.syncs);
         assert_eq!(stats.arrivals(), self.sent + 1 + self.syncs, "{stats}");
-        let names = ["received", "keepalives", "pings", "infos", "ignored"].into_iter();
-        for name in names.chain(["dropped_short", "dropped_version", "dropped_type", "dropped_payload"]) {
+        let names = ["received", "keepalives", "pings", "stun", "infos", "ignored"].into_iter();
+        for name in names.chain(["dropped_short", "dropped_version", "dropped_type", "dropped_payload", "dropped_stun"])
+        {
             assert_eq!(stats.count(name), self.expected.get(name).copied().unwrap_or(0), "{name}: {stats}");
         }
         // Every echo has left: the witness's was the last.
         assert_eq!(stats.count("sent"), stats.count("received"), "{stats}");
-        assert_eq!(stats.count("answers"), stats.count("keepalives") + stats.count("pings"), "{stats}");
+        let asked: u64 = ["keepalives", "pings", "stun"].map(|name| stats.count(name)).iter().sum();
+        assert_eq!(stats.count("answers"), asked, "{stats}");
     }
 }
 
@@ -81,8 +83,19 @@ fn every_truncation_and_every_bit_flip_is_survived_and_counted() {
 #[test]
 fn the_golden_packets_end_where_the_protocol_says() {
     let fates: Vec<&str> = golden().iter().map(|packet| fate(packet)).collect();
-    let expected =
-        ["received", "ignored", "ignored", "keepalives", "keepalives", "ignored", "pings", "ignored", "infos", "infos"];
+    let expected = [
+        "received",
+        "ignored",
+        "ignored",
+        "keepalives",
+        "keepalives",
+        "ignored",
+        "pings",
+        "ignored",
+        "infos",
+        "infos",
+        "stun",
+    ];
     assert_eq!(fates, expected);
 }
 

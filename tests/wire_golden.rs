@@ -10,7 +10,7 @@ use golden::packet;
 use jamjam_dev::audio::payload;
 use jamjam_dev::wire::{self, Header, Info, Keepalive, Kind, Ping, route_probe_answer};
 
-/// Type, sequence, timestamp, flags and payload length of every fixture.
+/// Type, sequence, timestamp, flags and payload length of every fixture; those of STUN are in `wire_stun.rs`.
 #[rustfmt::skip]
 const HEADERS: &[(&str, Kind, u32, u32, u16, usize)] = &[
     ("audio-flags.hex",             Kind::Audio,       2,             128,           0x8402, 4),
@@ -34,7 +34,9 @@ const HEADERS: &[(&str, Kind, u32, u32, u16, usize)] = &[
 #[test]
 fn every_header_is_read_and_written_as_the_golden_bytes_have_it() {
     let names: Vec<&str> = HEADERS.iter().map(|row| row.0).collect();
-    assert_eq!(golden::names(), names, "a fixture that no test reads, or none for a row");
+    let mut there = golden::names();
+    there.retain(|name| !name.starts_with("stun-"));
+    assert_eq!(there, names, "a fixture that no test reads, or none for a row");
     for (name, kind, sequence, timestamp, flags, len) in HEADERS.iter().copied() {
         let bytes = packet(name);
         let read = wire::parse(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -11,6 +11,8 @@ mod chance;
 mod check;
 #[path = "world/differences.rs"]
 mod differences;
+#[path = "world/direction.rs"]
+mod direction;
 #[path = "world/ending.rs"]
 mod ending;
 #[path = "world/link.rs"]
@@ -29,6 +31,8 @@ mod outlet;
 mod play;
 #[path = "world/scene.rs"]
 mod scene;
+#[path = "nodes/stun.rs"]
+mod stun;
 #[path = "world/times.rs"]
 mod times;
 
@@ -52,26 +56,31 @@ impl Drop for Seed {
     }
 }
 
-/// Runs a world. What its clients report, and all that is wrong with it.
-fn live(seed: u64, theme: Theme) -> (Vec<Run>, Vec<String>) {
+/// Runs a world. What its clients report, and whether the direction of their losses was held against what really arrived; and all
+/// that is wrong with it.
+fn live(seed: u64, theme: Theme) -> (Vec<(Run, bool)>, Vec<String>) {
     let seed = Seed(seed);
     let mut scene = scene::draw(seed.0, theme);
     scene.net.run();
     let (mut runs, mut wrong) = (Vec::new(), Vec::new());
-    for (host, part) in scene.net.hosts.into_iter().skip(1).zip(&scene.parts) {
-        let (run, differences) = check::client(host, part, scene.delay);
+    let mut hosts = scene.net.hosts.into_iter();
+    let server = hosts.next().map_or_else(Vec::new, |server| server.log);
+    for (host, part) in hosts.zip(&scene.parts) {
+        let (run, differences, judged) = check::client(host, part, scene.delay, &server);
         wrong.extend(differences.into_iter().map(|difference| format!("seed {}: {difference}", seed.0)));
-        runs.push(run);
+        runs.push((run, judged));
     }
     (runs, wrong)
 }
 
 /// Runs worlds, each of which must be right, and shows `look` what their clients report.
-fn live_all(seeds: impl Iterator<Item = u64>, theme: Theme, mut look: impl FnMut(Run)) {
+fn live_all(seeds: impl Iterator<Item = u64>, theme: Theme, mut look: impl FnMut(Run, bool)) {
     let mut wrong = Vec::new();
     for seed in seeds {
         let (runs, differences) = live(seed, theme);
-        runs.into_iter().for_each(&mut look);
+        for (run, judged) in runs {
+            look(run, judged);
+        }
         wrong.extend(differences);
     }
     let first = wrong[..wrong.len().min(20)].join("\n");
@@ -93,7 +102,13 @@ fn happenings(run: &Run) -> Vec<(&'static str, u64)> {
         ("first and last five seconds", run.pacing.as_ref().is_some_and(|pacing| pacing.edges().is_some()).into()),
         ("no echo expected", (!run.answers_expected).into()),
     ];
-    for stream in StreamKind::ALL.iter().filter_map(|kind| run.stream(*kind)) {
+    for (kind, stream) in StreamKind::ALL.into_iter().filter_map(|kind| Some((kind, run.stream(kind)?))) {
+        let outward = run.lost_outward(kind);
+        seen.extend([
+            ("lost outward", outward.unwrap_or(0)),
+            ("lost homeward", outward.map_or(0, |outward| stream.lost - outward)),
+            ("direction of loss unknown", (run.asked.is_some() && outward.is_none()).into()),
+        ]);
         seen.extend([
             ("returned", stream.returned),
             ("lost", stream.lost),
@@ -117,8 +132,10 @@ fn happenings(run: &Run) -> Vec<(&'static str, u64)> {
 fn every_number_equals_the_naive_count_in_a_thousand_worlds() {
     let (first, worlds) = (number("SEED", 0), number("WORLDS", 1_000));
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
-    live_all(first..first + worlds, Theme::Any, |run| {
-        for (what, n) in happenings(&run) {
+    live_all(first..first + worlds, Theme::Any, |run, judged| {
+        for (what, n) in
+            happenings(&run).into_iter().chain([("direction of loss held against the truth", judged.into())])
+        {
             *totals.entry(what).or_default() += n;
         }
     });
@@ -130,11 +147,11 @@ fn every_number_equals_the_naive_count_in_a_thousand_worlds() {
 #[test]
 fn numbers_are_right_while_sequences_wrap() {
     let mut returned = 0;
-    live_all(0..100, Theme::Wrap, |run| returned += run.audio.map_or(0, |audio| audio.stream.returned));
+    live_all(0..100, Theme::Wrap, |run, _| returned += run.audio.map_or(0, |audio| audio.stream.returned));
     assert!(returned > 1_000, "hardly anything came back: {returned}");
 }
 
 #[test]
 fn worlds_that_failed_once_stay_right() {
-    live_all(PINNED.into_iter(), Theme::Any, drop);
+    live_all(PINNED.into_iter(), Theme::Any, |_, _| ());
 }

@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use super::Failure;
 use super::args::{Colour, Driver, Millis, Percent, Seconds, Size};
+use super::ask::AskArgs;
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
 use super::lines::LinePrinter;
 use super::output::{note, print};
@@ -41,6 +42,10 @@ pub struct ClientArgs {
     /// Talk to an echo server inside this process, on a free loopback port
     #[arg(long, help_heading = HEADING_TARGET, conflicts_with = "to")]
     embedded: bool,
+
+    /// Whether to ask the server what reached it.
+    #[command(flatten)]
+    pub ask: AskArgs,
 
     /// How long the embedded echo server holds AUDIO, in milliseconds or with a unit
     #[arg(long, value_name = "MS", default_value_t = Millis(EMBEDDED_DELAY), requires = "embedded", conflicts_with = "to", help_heading = HEADING_TARGET)]

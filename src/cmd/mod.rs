@@ -1,6 +1,7 @@
 //! The subcommands: options, defaults, wiring, and what each prints. Nothing below knows of flags.
 
 pub mod args;
+pub mod ask;
 pub mod client;
 pub mod echo_server;
 pub mod generate;

@@ -87,6 +87,7 @@ impl Args {
             late_after: self.client.late_after.map(|Millis(late)| late),
             answers_expected: true,
             wait_for: self.client.wait_for.map(|wait| wait.0),
+            ask: self.client.ask.random(),
         };
         let count = (self.count > 0).then_some(self.count);
         let questions = Questions { kind, count, interval: self.interval.0, size: self.size };

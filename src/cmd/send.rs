@@ -31,7 +31,7 @@ pub struct Args {
     to: Option<Target>,
 
     /// The target does not answer: send, and expect nothing back
-    #[arg(long, help_heading = HEADING_TARGET)]
+    #[arg(long, conflicts_with = "ask_server", help_heading = HEADING_TARGET)]
     no_echo: bool,
 
     #[command(flatten)]
@@ -122,6 +122,7 @@ impl Args {
             late_after: self.client.late_after.map(|Millis(late)| late),
             answers_expected: !self.no_echo,
             wait_for: self.client.wait_for.map(|wait| wait.0),
+            ask: self.client.ask.random(),
         }
     }
 

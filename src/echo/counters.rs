@@ -14,7 +14,7 @@ pub enum Kind {
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
-        /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `infos`, `ignored`,
+        /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `stun`, `infos`, `ignored`,
         /// the `dropped_` counts but `dropped_at_stop`, and the `refused_` counts. What was received or answered is in
         /// exactly one of `sent`, `answers`, `send_failed`, `dropped_at_stop` and the `impaired_` losses, or still waits; so is
         /// each second copy in `impaired_duplicated`.
@@ -54,11 +54,13 @@ counters! {
     Count keepalives,
     /// LATENCY_PING packets taken for an answer.
     Count pings,
-    /// Answers to KEEPALIVE and LATENCY_PING sent.
+    /// STUN Binding requests taken for an answer.
+    Count stun,
+    /// Answers to KEEPALIVE, LATENCY_PING and STUN sent.
     Count answers,
     /// LATENCY_INFO packets: noted in the debug log, not answered.
     Count infos,
-    /// FEC, CONTROL and LATENCY_PONG packets, and replies of a newer client's route probe: ignored.
+    /// FEC, CONTROL and LATENCY_PONG packets, replies of a newer client's route probe, and STUN indications: ignored.
     Count ignored,
     /// Datagrams shorter than a header.
     Count dropped_short,
@@ -68,6 +70,8 @@ counters! {
     Count dropped_type,
     /// Packets whose payload does not fit their type.
     Count dropped_payload,
+    /// Datagrams that begin like a STUN request and are none.
+    Count dropped_stun,
     /// Datagrams from source port 0, to which nothing can be returned.
     Count dropped_port_zero,
     /// Datagrams from sources that are not among those served.
@@ -82,7 +86,7 @@ counters! {
     Count refused_buffer,
     /// AUDIO packets refused because their client held its cap.
     Count refused_client,
-    /// KEEPALIVE and LATENCY_PING packets refused because the system takes no more answers.
+    /// KEEPALIVE and LATENCY_PING packets and STUN requests refused because the system takes no more answers.
     Count refused_answers,
     /// Packets refused because the system had no memory.
     Count refused_memory,
@@ -92,9 +96,9 @@ counters! {
     Count heard_bytes,
     /// Bytes of AUDIO and answers sent.
     Count sent_bytes,
-    /// Sources that are followed in the log: heard in the last 10 s.
+    /// Sources that are followed: heard in the last 10 s.
     Gauge sources,
-    /// Packets of sources beyond those that are followed in the log; served all the same, and counted above too.
+    /// Datagrams of sources beyond those that are followed; served all the same, and counted above too.
     Count unfollowed,
     /// Replies lost on purpose by `--loss`.
     Count impaired_lost,

@@ -38,12 +38,18 @@ pub(super) fn source_heard(peer: SocketAddr) {
 }
 
 pub(super) fn source_silent(peer: SocketAddr, source: &Source) {
-    let (Source { packets, gaps, duplicates, .. }, seconds) = (source, source.heard_for().as_secs_f64());
+    let (packets, seconds) = (source.packets, source.heard_for().as_secs_f64());
+    let (gaps, duplicates) = (source.audio.gaps, source.audio.duplicates);
+    let malformed: u64 = source.malformed.by_reason().map(|(_, count)| count).sum();
+    let reasons = source.malformed.by_reason().filter(|(_, count)| *count > 0);
+    let reasons: Vec<String> = reasons.map(|(reason, count)| format!("{reason}={count}")).collect();
+    let wrong = if malformed > 0 { format!(", malformed={malformed} ({})", reasons.join(", ")) } else { String::new() };
     info!(
         packets,
         gaps,
         duplicates,
-        "{} has fallen silent after {seconds:.1} s: packets={packets}, gaps={gaps}, duplicates={duplicates}",
+        malformed,
+        "{} has fallen silent after {seconds:.1} s: packets={packets}, gaps={gaps}, duplicates={duplicates}{wrong}",
         plain(peer)
     );
 }
@@ -85,10 +91,21 @@ pub(super) fn echoed(transmit: &Transmit<'_>) {
         for datagram in transmit.bytes.chunks(transmit.stride.max(1)) {
             if let Ok(packet) = wire::parse(datagram) {
                 let (to, sequence) = (plain(transmit.to), packet.header.sequence);
-                match packet.header.kind {
-                    Kind::Audio => debug!("Echoed packet seq={sequence} to {to}"),
-                    kind => debug!("Answered with {} seq={sequence} to {to}", kind.name()),
-                }
+                debug!("Echoed packet seq={sequence} to {to}");
+            }
+        }
+    }
+}
+
+pub(super) fn answered(transmit: &Transmit<'_>) {
+    if enabled!(Level::DEBUG) {
+        let to = plain(transmit.to);
+        for datagram in transmit.bytes.chunks(transmit.stride.max(1)) {
+            // AUDIO is never among the answers: what reads as AUDIO is the beginning of a STUN response.
+            match wire::parse(datagram).map(|packet| (packet.header.kind, packet.header.sequence)) {
+                Ok((Kind::Keepalive, sequence)) => debug!("Answered with KEEPALIVE seq={sequence} to {to}"),
+                Ok((Kind::LatencyPong, sequence)) => debug!("Answered with LATENCY_PONG seq={sequence} to {to}"),
+                _ => debug!("Answered a STUN Binding request of {to}"),
             }
         }
     }

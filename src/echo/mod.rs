@@ -1,9 +1,11 @@
-//! The echo server as a node: AUDIO comes back after a delay, KEEPALIVE and LATENCY_PING at once.
+//! The echo server as a node: AUDIO comes back after a delay; KEEPALIVE, LATENCY_PING and STUN are answered at once.
 //!
 //! An echo is byte for byte what came in, unknown flags included. Receive time is the kernel's stamp, and a packet
 //! is due at that time plus the delay, never earlier. What is answered at once takes the same path through a delay
 //! line of its own, so that neighbours leave together and nothing is allocated for a reply.
 
+mod answering;
+mod arrivals;
 mod budget;
 mod byte_fifo;
 mod cidr;
@@ -37,7 +39,7 @@ pub use scattered::SCATTERED_COST;
 use crate::link::{Impairment, Link};
 use crate::node::{Datagram, Node, Outcome, Sink};
 use crate::time::Time;
-use crate::wire::{self, HEADER_LEN, Info, Kind, Malformed, Packet, Ping};
+use crate::wire::{self, Kind, stun};
 use budget::Refused;
 use delay_line::{DelayLine, Pushed};
 use guard::Guard;
@@ -86,7 +88,6 @@ pub struct Echo {
     counters: Arc<Counters>,
     guard: Guard,
     refusals: log::OncePerSecond,
-    follow: bool,
     sources: Sources,
 }
 
@@ -102,8 +103,7 @@ impl Echo {
             guard: Guard::new(config.protection, config.delay, Arc::clone(&counters)),
             counters,
             refusals: log::OncePerSecond::default(),
-            follow: config.follow,
-            sources: Sources::default(),
+            sources: Sources::new(config.follow),
         }
     }
 
@@ -144,8 +144,13 @@ impl Echo {
                 }
                 other => {
                     self.hold(train, std::mem::take(&mut run));
-                    if let Err(reason) = other.and_then(|packet| self.answer(train, packet, bytes)) {
+                    let done = match other {
+                        Err(_) if stun::is_stun(bytes) => self.answer_stun(train, bytes),
+                        other => other.and_then(|packet| self.answer(train, packet, bytes)),
+                    };
+                    if let Err(reason) = done {
                         self.count_malformed(reason);
+                        self.counters.unfollowed.add(self.sources.misread(train.at, train.from, reason));
                         log::dropped(train.from, bytes, reason);
                     }
                 }
@@ -189,76 +194,6 @@ impl Echo {
         }
     }
 
-    /// Handles one packet that is not AUDIO.
-    fn answer(&mut self, train: &Datagram<'_>, packet: Packet<'_>, bytes: &[u8]) -> Result<(), Malformed> {
-        match packet.header.kind {
-            Kind::LatencyPing => {
-                let ping = Ping::parse(packet)?;
-                let answer = ping.pong(packet.header.sequence);
-                if self.guard.admit(train, answer.len()) && self.answer_with(train, &answer) {
-                    self.counters.pings.add(1);
-                }
-            }
-            Kind::Keepalive => {
-                let probed;
-                let (answer, admitted) = match wire::route_probe_answer(packet.payload) {
-                    wire::Keepalive::Unchanged => (bytes, self.guard.admit_keepalive(train, bytes)),
-                    wire::Keepalive::Payload(payload) => {
-                        let mut whole = [0; HEADER_LEN + 5];
-                        whole[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
-                        whole[HEADER_LEN..].copy_from_slice(&payload);
-                        probed = whole;
-                        (&probed[..], self.guard.admit(train, probed.len()))
-                    }
-                    wire::Keepalive::Silence => {
-                        self.counters.ignored.add(1);
-                        return Ok(());
-                    }
-                };
-                if admitted && self.answer_with(train, answer) {
-                    self.counters.keepalives.add(1);
-                }
-            }
-            Kind::LatencyInfo => {
-                let info = Info::parse(packet.payload)?;
-                self.counters.infos.add(1);
-                log::info_received(train.from, &info);
-            }
-            Kind::Audio | Kind::Fec | Kind::Control | Kind::LatencyPong => {
-                self.counters.ignored.add(1);
-                log::ignored(train.from, packet.header.kind);
-            }
-        }
-        Ok(())
-    }
-
-    /// Queues one datagram that is due at once. False when it was refused, which is counted here.
-    fn answer_with(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
-        let route = Route { peer: train.from, local: train.to };
-        let Pushed { refused, .. } = match &mut self.scattered {
-            Some(scattered) => {
-                let copy_admitted = || self.guard.admit_copy(train, bytes.len());
-                scattered.push(train.at, Duration::ZERO, route, bytes, copy_admitted)
-            }
-            None => self.answers.push(train.at, route, bytes, bytes.len()),
-        };
-        match refused {
-            Some((Refused::Total | Refused::Client, _)) => self.counters.refused_answers.add(1),
-            Some((Refused::Memory, _)) => self.counters.refused_memory.add(1),
-            None => {}
-        }
-        refused.is_none()
-    }
-
-    fn count_malformed(&mut self, reason: Malformed) {
-        match reason {
-            Malformed::Short(_) => self.counters.dropped_short.add(1),
-            Malformed::Version(_) => self.counters.dropped_version.add(1),
-            Malformed::Kind(_) => self.counters.dropped_type.add(1),
-            Malformed::Payload { .. } => self.counters.dropped_payload.add(1),
-        }
-    }
-
     fn update_gauges(&self) {
         let (packets, bytes) = self.scattered.as_ref().map_or((0, 0), |line| (line.audio_waiting(), line.charged()));
         self.counters.buffered.set((self.held.packets() + packets) as u64);
@@ -276,9 +211,7 @@ impl Node for Echo {
                 self.counters.dropped_port_zero.add(train.segments().count());
                 log::from_port_zero(train.from);
             } else if self.guard.serves(train) {
-                if self.follow {
-                    self.follow(train);
-                }
+                self.follow(train);
                 self.on_train(train);
             }
         }
@@ -308,8 +241,10 @@ impl Node for Echo {
                         lateness.add(now.since(due), packets);
                         if was_held {
                             self.guard.left(now, &transmit);
+                            log::echoed(&transmit);
+                        } else {
+                            log::answered(&transmit);
                         }
-                        log::echoed(&transmit);
                     }
                     Outcome::Failed => counters.send_failed.add(transmit.count()),
                     Outcome::Busy => break 'lines,

@@ -185,8 +185,10 @@ impl Scattered {
                     lateness.add(now.since(due), 1);
                     if held {
                         guard.left(now, &transmit);
+                        log::echoed(&transmit);
+                    } else {
+                        log::answered(&transmit);
                     }
-                    log::echoed(&transmit);
                 }
                 Outcome::Failed => self.counters.send_failed.add(1),
             }

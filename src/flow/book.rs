@@ -33,6 +33,8 @@ pub struct Terms {
     pub answers_expected: bool,
     /// How long to knock before anything counts.
     pub wait_for: Option<Duration>,
+    /// Ask the server what it has heard, by transactions made of these random bits.
+    pub ask: Option<u128>,
 }
 
 /// One ledger a stream.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::book::{Book, Ledgers, Terms};
 use super::ending::Ending;
+use super::inquiry::Inquiry;
 use super::ledger::Ledger;
 use super::live::Live;
 use super::observer::Observer;
@@ -45,8 +46,11 @@ pub trait Script {
 enum Phase {
     New,
     Opening(Opening),
+    /// The server is asked what it has heard, before anything counts.
+    Asking,
     Following(Time),
-    Ending(Ending),
+    /// With the time to look again.
+    Ending(Ending, Time),
     Finished,
 }
 
@@ -55,6 +59,7 @@ pub struct Client<S> {
     book: Book,
     script: S,
     phase: Phase,
+    inquiry: Option<Inquiry>,
     /// When counting began.
     started: Option<Time>,
     ended: Option<Time>,
@@ -64,8 +69,9 @@ pub struct Client<S> {
 impl<S: Script> Client<S> {
     /// A client that has not begun; it does with the first [`Node::poll_transmit`].
     pub fn new(terms: Terms, script: S, observer: Box<dyn Observer>) -> Self {
+        let inquiry = terms.ask.map(Inquiry::new);
         let book = Book::new(terms, script.first_audio_sequence(), observer);
-        Self { book, script, phase: Phase::New, started: None, ended: None, wait: None }
+        Self { book, script, phase: Phase::New, inquiry, started: None, ended: None, wait: None }
     }
 
     /// Progress, to be read while the client runs.
@@ -98,6 +104,7 @@ impl<S: Script> Client<S> {
             Phase::Opening(opening) => Some(opening.wait(interrupted_at?, false)),
             _ => None,
         });
+        run.asked = self.inquiry.as_ref().map(|inquiry| inquiry.asked(interrupted_at.is_some()));
         let stream = close(audio);
         run.audio = self.script.audio().map(|audio| AudioRun { stream, hold_given_ns: terms.hold.map(nanos), ..audio });
         run.ping = Some(close(ping)).filter(|stream| used(stream) || terms.judged == StreamKind::Ping);
@@ -105,6 +112,14 @@ impl<S: Script> Client<S> {
         run.pacing = Some(pacing);
         run.stray = stray;
         run
+    }
+
+    /// Nothing is waited for any more but, where it is asked, the server's word on what it has heard so far.
+    fn begin(&mut self, now: Time) {
+        match self.inquiry {
+            Some(_) => self.phase = Phase::Asking,
+            None => self.start(now),
+        }
     }
 
     fn start(&mut self, now: Time) {
@@ -120,14 +135,19 @@ impl<S: Script> Node for Client<S> {
         let peer = self.book.terms.peer;
         for train in batch {
             for datagram in train.segments() {
+                // Before it is read as AUDIO, which it looks like.
+                let ours = train.from == peer && self.inquiry.as_mut().is_some_and(|inquiry| inquiry.hear(datagram));
                 match &self.phase {
                     // Whatever the peer sends, it is there; nothing that comes up to then counts.
                     Phase::Opening(opening) if train.from == peer => {
                         self.wait = Some(opening.wait(train.at, true));
                         self.book.knocks = opening.knocks();
-                        self.start(now);
+                        self.begin(now);
                     }
                     Phase::New | Phase::Opening(_) if self.book.terms.wait_for.is_some() => {}
+                    Phase::Asking if self.inquiry.as_ref().is_some_and(Inquiry::has_baseline) => self.start(now),
+                    Phase::Asking => {}
+                    _ if ours => {}
                     _ if train.from == peer => self.book.heard(datagram, train.at),
                     _ => self.book.stray += 1,
                 }
@@ -139,7 +159,7 @@ impl<S: Script> Node for Client<S> {
         if let Phase::New = self.phase {
             match self.book.terms.wait_for {
                 Some(patience) => self.phase = Phase::Opening(Opening::knock(now, patience)),
-                None => self.start(now),
+                None => self.begin(now),
             }
         }
         if let Phase::Opening(opening) = &mut self.phase
@@ -148,18 +168,34 @@ impl<S: Script> Node for Client<S> {
             self.wait = Some(gave_up);
             self.phase = Phase::Finished;
         }
+        if let Phase::Asking = self.phase
+            && !self.inquiry.as_mut().is_some_and(|inquiry| inquiry.poll_baseline(now, self.book.terms.peer, sink))
+        {
+            self.start(now);
+        }
         if let Phase::Following(_) = self.phase {
             match self.script.poll_transmit(now, &mut self.book, sink) {
                 Step::Busy => {}
                 Step::Until(due) => self.phase = Phase::Following(due),
-                Step::Done => self.phase = Phase::Ending(Ending::new(now)),
+                Step::Done => self.phase = Phase::Ending(Ending::new(now), now),
             }
         }
-        if let Phase::Ending(ending) = &mut self.phase
-            && ending.is_over(now, self.book.is_complete(), self.book.deadline().unwrap_or(now))
-        {
-            self.ended = Some(now);
-            self.phase = Phase::Finished;
+        if let Phase::Ending(ending, wake) = &mut self.phase {
+            let (complete, deadline) = (self.book.is_complete(), self.book.deadline().unwrap_or(now));
+            let over = ending.is_over(now, complete, deadline);
+            let Terms { peer, timeout, .. } = self.book.terms;
+            // Where everything came back there is nothing to ask.
+            let inquiry = self.inquiry.as_mut().filter(|_| !complete);
+            let asks = inquiry.and_then(|inquiry| inquiry.poll_end(now, deadline, timeout, peer, sink));
+            *wake = match asks {
+                Some(asks) if over => asks,
+                Some(asks) => asks.min(ending.next_deadline()),
+                None => ending.next_deadline(),
+            };
+            if over && asks.is_none() {
+                self.ended = Some(now);
+                self.phase = Phase::Finished;
+            }
         }
     }
 
@@ -167,8 +203,8 @@ impl<S: Script> Node for Client<S> {
         match &self.phase {
             Phase::New => Some(Time::ZERO),
             Phase::Opening(opening) => Some(opening.next_deadline()),
-            Phase::Following(due) => Some(*due),
-            Phase::Ending(ending) => Some(ending.next_deadline()),
+            Phase::Asking => Some(self.inquiry.as_ref().map_or(Time::ZERO, Inquiry::baseline_deadline)),
+            Phase::Following(due) | Phase::Ending(_, due) => Some(*due),
             Phase::Finished => None,
         }
     }

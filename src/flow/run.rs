@@ -1,5 +1,7 @@
 //! The raw result of one run of `send` or `probe`: facts and counts, nothing judged, nothing rounded.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::stats::{Machine, Pacing, Stream};
@@ -90,6 +92,8 @@ pub struct Run {
     pub late_after_ns: Option<u64>,
     /// How `--wait-for` went, if it was given.
     pub wait: Option<Wait>,
+    /// What the server told, if it was asked (`--ask-server`).
+    pub asked: Option<Asked>,
     /// What cut the run short.
     pub interrupted: Option<Signal>,
     /// AUDIO, if it was sent.
@@ -121,6 +125,7 @@ impl Run {
             timeout_ns: 2_000_000_000,
             late_after_ns: None,
             wait: None,
+            asked: None,
             interrupted: None,
             audio: None,
             ping: None,
@@ -141,6 +146,17 @@ impl Run {
         }
     }
 
+    /// How many of a stream's lost packets were lost on their way to the server; `None` where nobody knows.
+    pub fn lost_outward(&self, kind: StreamKind) -> Option<u64> {
+        let (asked, stream) = (self.asked.as_ref()?, self.stream(kind)?);
+        if stream.lost == 0 {
+            return Some(0);
+        }
+        // Counts wrap; what is missing is few.
+        let missing = (stream.sent as u32).wrapping_sub(asked.heard?[kind as usize]).cast_signed();
+        Some(u64::from(missing.max(0).cast_unsigned()).min(stream.lost))
+    }
+
     /// The server's hold, if audio was sent.
     pub fn hold(&self) -> Hold {
         let Some(audio) = &self.audio else { return Hold::default() };
@@ -148,6 +164,17 @@ impl Run {
         let estimated_ns = least(StreamKind::Audio).zip(least(StreamKind::Ping)).map(|(echo, ping)| echo - ping);
         Hold { given_ns: audio.hold_given_ns.map(|hold| i64::try_from(hold).unwrap_or(i64::MAX)), estimated_ns }
     }
+}
+
+/// What a server told of the client that asked it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Whether it answered at all.
+    pub answered: bool,
+    /// The client's address as the server sees it.
+    pub seen_as: Option<SocketAddr>,
+    /// Distinct packets that it has heard in this run, by [`StreamKind`]; they wrap at 2^32.
+    pub heard: Option<[u32; 3]>,
 }
 
 /// How long the server held AUDIO back, in nanoseconds.

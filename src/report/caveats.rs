@@ -4,6 +4,7 @@ mod machine;
 
 use serde::Serialize;
 
+use super::direction;
 use super::document::Report;
 use super::numbers::StreamNumbers;
 use super::wording::{count, time};
@@ -35,6 +36,8 @@ pub enum Code {
     Unmatched,
     Stray,
     InFlight,
+    DirectionNotAsked,
+    DirectionNotTold,
     Underruns,
     RecordDropped,
     HoldUnknown,
@@ -73,6 +76,8 @@ pub(super) fn caveats(report: &Report) -> Vec<Caveat> {
         let text = format!("{} belonged to no stream of this run", count(report.stray, "datagram"));
         found.push(say(Code::Stray, text));
     }
+    found.extend(direction::not_asked(report, judged).map(|text| say(Code::DirectionNotAsked, text)));
+    found.extend(direction::not_told(report).map(|text| say(Code::DirectionNotTold, text)));
     found.extend(machine::caveats(report));
     found.extend(about_audio(report));
     found.extend(about_precision(report, judged));

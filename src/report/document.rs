@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::caveats::{Caveat, caveats};
+use super::direction::AskedNumbers;
 use super::limits::{Judgement, Limits};
 use super::machine::MachineNumbers;
 use super::numbers::{PacingNumbers, StreamNumbers, micros, millis, unsigned_millis};
@@ -28,6 +29,7 @@ pub struct Report {
     pub timeout_ms: f64,
     pub late_after_ms: Option<f64>,
     pub wait: Option<WaitNumbers>,
+    pub asked: Option<AskedNumbers>,
     pub interrupted: Option<Signal>,
     pub streams: Streams,
     pub audio: Option<AudioNumbers>,
@@ -80,7 +82,8 @@ pub struct AudioNumbers {
 impl Report {
     /// Computes the report of a run that has ended.
     pub fn new(run: &Run, limits: &Limits) -> Self {
-        let stream = |kind| Some(StreamNumbers::new(run.stream(kind)?, RoundTrip::of(run, kind)));
+        let stream =
+            |kind| Some(StreamNumbers::new(run.stream(kind)?, RoundTrip::of(run, kind), run.lost_outward(kind)));
         let limits = limits.judge(run);
         let verdict = Verdict::new(run, &limits);
         let mut report = Self {
@@ -95,6 +98,7 @@ impl Report {
             timeout_ms: unsigned_millis(run.timeout_ns),
             late_after_ms: run.late_after_ns.map(unsigned_millis),
             wait: run.wait.map(WaitNumbers::from),
+            asked: run.asked.map(AskedNumbers::from),
             interrupted: run.interrupted,
             streams: Streams {
                 audio: stream(StreamKind::Audio),

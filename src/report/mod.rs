@@ -4,6 +4,7 @@
 //! print that and compute nothing. Every number in it is defined in `docs/measuring.md`, its shape in `docs/report.schema.json`.
 
 pub mod caveats;
+mod direction;
 mod document;
 pub mod json;
 pub mod junit;

@@ -17,6 +17,8 @@ pub struct StreamNumbers {
     pub sent: u64,
     pub returned: u64,
     pub lost: u64,
+    pub lost_outward: Option<u64>,
+    pub lost_homeward: Option<u64>,
     pub damaged: u64,
     pub in_flight: u64,
     pub loss_ratio: Option<f64>,
@@ -45,13 +47,16 @@ pub struct StreamNumbers {
 }
 
 impl StreamNumbers {
-    /// The numbers of `stream`, whose round trips are `rtt`; `None` where the hold is unknown.
-    pub(super) fn new(stream: &Stream, rtt: Option<RoundTrip<'_>>) -> Self {
+    /// The numbers of `stream`, whose round trips are `rtt`; `None` where the hold is unknown. So many of its packets were
+    /// `lost_outward`; `None` where nobody knows.
+    pub(super) fn new(stream: &Stream, rtt: Option<RoundTrip<'_>>, lost_outward: Option<u64>) -> Self {
         let percentile = |p| rtt.and_then(|rtt| rtt.percentile(p)).map(micros);
         Self {
             sent: stream.sent,
             returned: stream.returned,
             lost: stream.lost,
+            lost_outward,
+            lost_homeward: lost_outward.map(|outward| stream.lost - outward),
             damaged: stream.damaged,
             in_flight: stream.in_flight,
             loss_ratio: stream.loss_ratio(),

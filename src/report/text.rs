@@ -92,10 +92,12 @@ fn heading(report: &Report, paint: Paint) -> String {
 /// where no stream has a value.
 type Row = (&'static str, fn(&StreamNumbers) -> String, bool);
 
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 24] = [
     ("sent", |s| s.sent.to_string(), false),
     ("returned", |s| s.returned.to_string(), false),
     ("lost", |s| s.lost.to_string(), false),
+    ("lost outward", |s| lost_somewhere(s.lost_outward), false),
+    ("lost homeward", |s| lost_somewhere(s.lost_homeward), false),
     ("loss", |s| s.loss_ratio.map_or_else(|| "-".to_owned(), wording::ratio), false),
     ("damaged", |s| s.damaged.to_string(), false),
     ("damaged copies", |s| s.damaged_copies.to_string(), true),
@@ -141,6 +143,7 @@ pub(super) fn rows(report: &Report) -> Vec<(&'static str, Vec<String>)> {
             // Where no answer is expected every packet stays without a fate; that is no news.
             "in flight" => !report.answers_expected,
             "late" => report.late_after_ms.is_none(),
+            "lost outward" | "lost homeward" => report.asked.is_none(),
             _ => false,
         };
         if !empty && !moot {
@@ -148,6 +151,10 @@ pub(super) fn rows(report: &Report) -> Vec<(&'static str, Vec<String>)> {
         }
     }
     rows
+}
+
+fn lost_somewhere(packets: Option<u64>) -> String {
+    packets.map_or_else(|| "unknown".to_owned(), |packets| packets.to_string())
 }
 
 /// The judged stream's round trip as a small histogram.
@@ -194,6 +201,9 @@ fn details(report: &Report) -> String {
     }
     if let Some(machine) = &report.machine {
         beside::machine_rows(&mut text, machine);
+    }
+    if let Some(asked) = &report.asked {
+        row(&mut text, "seen as", &asked.seen_as());
     }
     for (label, n) in [("refused", report.refused), ("stray", report.stray)] {
         if n > 0 {

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::stun::Fault;
+
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 12;
 
@@ -60,7 +62,7 @@ impl TryFrom<u8> for Kind {
     }
 }
 
-/// Why a datagram is not a jamjam packet.
+/// Why a datagram is neither a jamjam packet nor a STUN request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
     /// Too short to hold a header.
@@ -82,6 +84,9 @@ pub enum Malformed {
         /// Payload bytes needed.
         at_least: usize,
     },
+    /// It begins like a STUN request and is none that can be answered. [`parse`] never says this: to it that is version 0.
+    #[error(transparent)]
+    Stun(#[from] Fault),
 }
 
 /// The fields of a header after the version.

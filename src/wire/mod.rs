@@ -1,10 +1,11 @@
-//! The bytes of a jamjam packet: a 12-byte header and, per type, a payload.
+//! The bytes of a jamjam packet: a 12-byte header and, per type, a payload; and STUN, which shares the port.
 //!
 //! Parsing is total: any byte string either is a packet or names what is wrong with it. The protocol is told in
 //! `docs/protocol.md`; the golden bytes are in `fixtures/wire/`.
 
 mod header;
 mod latency;
+pub mod stun;
 
 pub use header::{HEADER_LEN, Header, Kind, Malformed, Packet, VERSION, parse};
 pub use latency::{Info, Keepalive, PING_LEN, Ping, route_probe_answer};

@@ -146,6 +146,7 @@ fn client(
         late_after: late_after.map(Duration::from_nanos),
         answers_expected: true,
         wait_for: None,
+        ask: None,
     };
     let (packets, start) = (chance.between(1, 250), chance.below(20 * MS));
     let mut node = Host::new(here, Party::Echo(Box::new(Echo::new(Config::default()))), machine(chance), start, true);

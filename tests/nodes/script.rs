@@ -28,6 +28,7 @@ pub(crate) fn terms(judged: StreamKind) -> Terms {
         late_after: None,
         answers_expected: true,
         wait_for: None,
+        ask: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Runs as a client would leave them, made by hand.
 
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
 use jamjam_dev::flow::run::{AudioRun, Command, Run, StreamKind};
 use jamjam_dev::stats::Stream;
 

@@ -60,7 +60,7 @@ impl Stats {
     /// What became of everything that was sent to the server, each datagram in exactly one count.
     pub(crate) fn arrivals(&self) -> u64 {
         let ends = |name: &str| {
-            matches!(name, "received" | "keepalives" | "pings" | "infos" | "ignored" | "kernel_dropped")
+            matches!(name, "received" | "keepalives" | "pings" | "stun" | "infos" | "ignored" | "kernel_dropped")
                 || name.starts_with("refused_")
                 || name.starts_with("dropped_") && name != "dropped_at_stop"
         };

@@ -47,6 +47,8 @@ pub(crate) fn golden() -> Vec<Vec<u8>> {
         // LATENCY_INFO of an older and of a newer client.
         info(b"\x03pcm"),
         info(b"\x04opus\x02"),
+        // A STUN Binding request without attributes.
+        vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
     ]
 }
 
@@ -54,6 +56,10 @@ pub(crate) fn golden() -> Vec<Vec<u8>> {
 pub(crate) fn fate(datagram: &[u8]) -> &'static str {
     let payload = datagram.len().saturating_sub(12);
     match datagram {
+        // STUN: a Binding request or indication whose length is right, and has no attributes, or is none at all.
+        [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, ..] if datagram.len() == 20 => "stun",
+        [0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42, ..] if datagram.len() == 20 => "ignored",
+        [0, _, _, _, 0x21, 0x12, 0xa4, 0x42, ..] => "dropped_stun",
         short if short.len() < 12 => "dropped_short",
         [version, ..] if *version != 1 => "dropped_version",
         [_, 1, ..] => "received",

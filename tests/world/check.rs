@@ -6,7 +6,9 @@ use jamjam_dev::flow::run::{Run, StreamKind, Wait};
 use jamjam_dev::time::Time;
 
 use super::differences::Differences;
+use super::direction::{self, View};
 use super::ending;
+use super::log::Event;
 use super::naive::{self, Numbers, Stream, Terms};
 use super::net::Host;
 use super::play::{Party, stream};
@@ -23,13 +25,15 @@ struct Course {
     interrupted: Option<u64>,
     /// How late the machine may have learned of something or acted on it.
     slack: u64,
+    /// How much earlier than its first question left the end may have begun to wait for it: the system had no room.
+    early: i64,
     numbers: Numbers,
     run: Run,
 }
 
 /// Ends the client. Its report and all that is wrong with it.
-pub(crate) fn client(host: Host<Party>, part: &Part, delay: u64) -> (Run, Vec<String>) {
-    let Host { node, log, ended, machine, .. } = host;
+pub(crate) fn client(host: Host<Party>, part: &Part, delay: u64, server: &[Event]) -> (Run, Vec<String>, bool) {
+    let Host { node, log, ended, machine, address, .. } = host;
     let ended = ended.expect("the world ran until every client had ended");
     let mut closing = part.ear.clone();
     let (interrupted, run) = match node {
@@ -43,18 +47,32 @@ pub(crate) fn client(host: Host<Party>, part: &Part, delay: u64) -> (Run, Vec<St
             (at, node.into_run("the server", at.map(Time::from_nanos), &mut closing))
         }
     };
-    let terms = naive_terms(part, interrupted);
+    let began = part.terms.ask.map(|_| ended as i64 - run.duration_ns as i64);
+    let terms = Terms { asked: direction::transactions(&log), ..naive_terms(part, interrupted) };
+    let first = naive::after_first_answer(&terms, &log);
+    let place = began.map(|began| direction::counts_from(&log, first, terms.peer, began));
+    let terms = Terms { begin: place, ..terms };
     let numbers = naive::count(&terms, &log);
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
-    let over = ending::over(&terms, &log[numbers.begin..], slack as i64);
-    let course = Course { ended, interrupted, slack, numbers, run };
+    let mut over = ending::over(&terms, &log[numbers.begin..], slack as i64, None);
+    if let Some((asked, answered)) = direction::end_question(&log, terms.peer) {
+        // "The run goes on for it past its end if it must", but not if all has returned by then.
+        let closed = answered.unwrap_or(asked + 1_000_000_000);
+        over.extend(ending::over(&terms, &log[numbers.begin..], slack as i64, Some(closed)));
+    }
+    let counted = numbers.begin;
+    let early = if terms.asked.len() == 2 && machine.system.busy > 0.0 { 5_000_000 } else { 0 };
+    let course = Course { ended, interrupted, slack, early, numbers, run };
 
     let mut differences = Differences::default();
     course.check_begin_and_end(part, &over, &mut differences);
     course.check_streams(part, delay, &mut differences);
     course.check_lines(part, &mut differences);
     course.check_sending(part, &mut differences);
-    (course.run, differences.0)
+    let interrupted = course.interrupted.is_some();
+    let view = View { client: address, peer: terms.peer, log: &log, server, clean: part.clean, counted, interrupted };
+    let judged = direction::check(&view, &course.run, &mut differences);
+    (course.run, differences.0, judged)
 }
 
 fn ns(duration: Duration) -> i64 {
@@ -72,6 +90,8 @@ fn naive_terms(part: &Part, interrupted: Option<u64>) -> Terms {
         late_after: terms.late_after.map(ns),
         answers_expected: terms.answers_expected,
         wait_for: terms.wait_for.is_some(),
+        asked: Vec::new(),
+        begin: None,
         interrupted: interrupted.map(|at| at as i64),
     }
 }
@@ -82,12 +102,17 @@ impl Course {
         self.ended as i64 - self.run.duration_ns as i64
     }
 
+    /// How long counting may wait for the first question of `--ask-server`.
+    fn asking(&self, part: &Part) -> i64 {
+        part.terms.ask.map_or(0, |_| 1_000_000_000 + 2 * self.slack as i64)
+    }
+
     fn check_begin_and_end(&self, part: &Part, over: &[i64], differences: &mut Differences) {
         let (slack, start) = (self.slack as i64, part.start as i64);
         match (part.terms.wait_for, self.run.wait) {
             (None, wait) => {
                 differences.same("wait", None, wait);
-                differences.same("counting began", start, self.began());
+                differences.within("counting began", start, start + self.asking(part), self.began());
             }
             (Some(_), None) => differences.0.push("wait: nothing is reported".to_owned()),
             (Some(patience), Some(Wait { waited_ns, answered })) => {
@@ -96,7 +121,7 @@ impl Course {
                 match (self.numbers.answered, self.interrupted) {
                     (Some(at), _) => {
                         differences.same("waited", at - start, waited);
-                        differences.within("counting began", at, at + slack, self.began());
+                        differences.within("counting began", at, at + slack + self.asking(part), self.began());
                     }
                     (None, Some(at)) => differences.same("waited in vain", at as i64 - start, waited),
                     (None, None) => {
@@ -106,7 +131,7 @@ impl Course {
             }
         }
         let ended = self.ended as i64;
-        let right = over.is_empty() || over.iter().any(|over| (*over..=over + 2 * slack).contains(&ended));
+        let right = over.is_empty() || over.iter().any(|over| (over - self.early..=over + 2 * slack).contains(&ended));
         if self.interrupted.is_none() && !right {
             differences.0.push(format!("the run ended at {ended}, up to {slack} after one of {over:?} is right"));
         }
@@ -165,14 +190,14 @@ impl Course {
             differences.same("packets in all", part.total, Some(naive.sent));
             differences.same("samples", part.samples, Some(audio.sent_samples));
         }
-        let due = |n: usize| part.start as i64 + times::offset(n, part.interval);
+        let due = |n: usize| self.began() + times::offset(n, part.interval);
         let ready = |n: usize| part.ready[n] as i64;
         let packets = 0..naive.left.len();
         let most = packets.clone().filter(|n| ready(*n) > due(*n)).count();
         // The source is asked for a packet once the one before has left, and tells nothing between two questions.
         let patience = ASKED_AGAIN + self.slack as i64 + 200_000;
         let refused_after = |n: usize, k: usize| {
-            let asked = if k == 0 { part.start as i64 } else { naive.left[k - 1] };
+            let asked = if k == 0 { self.began() } else { naive.left[k - 1] };
             ready(k) - patience > asked.max(due(n))
         };
         let least = packets.filter(|n| (0..=*n).any(|k| refused_after(*n, k))).count();

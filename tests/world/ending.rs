@@ -2,6 +2,7 @@
 
 use super::log::Event;
 use super::naive::{self, STREAMS, Terms};
+use super::stun;
 
 /// "A run ends 100 ms after every packet has returned and none is left to send".
 const GRACE: i64 = 100_000_000;
@@ -9,12 +10,14 @@ const GRACE: i64 = 100_000_000;
 /// When a run that no signal ended is over, `counted` being its log from when counting began, and its sending done with
 /// the last packet in it. What has been read is known; a deadline that falls back behind what was just read is over then.
 /// A machine that is up to `slack` late may hear an answer just after the deadline, before it looks: then either is right.
-pub(crate) fn over(terms: &Terms, counted: &[Event], slack: i64) -> Vec<i64> {
-    let terms = Terms { wait_for: false, interrupted: None, ..terms.clone() };
-    let sent = |event: &Event| matches!(event, Event::Left { .. });
+/// The question of `--ask-server` at the end keeps the run going until `closed`, if it is given.
+pub(crate) fn over(terms: &Terms, counted: &[Event], slack: i64, closed: Option<i64>) -> Vec<i64> {
+    let terms = Terms { wait_for: false, begin: None, interrupted: None, ..terms.clone() };
+    let sent = |event: &Event| matches!(event, Event::Left { bytes, .. } if !stun::is_question(bytes));
     let Some(last) = counted.iter().rposition(sent) else { return Vec::new() };
     let last_left = counted[last].at();
-    let mut over = over_as_known(&terms, &counted[..=last], last_left);
+    let closed = closed.unwrap_or(last_left);
+    let mut over = over_as_known(&terms, &counted[..=last], last_left).max(closed);
     let mut right = Vec::new();
     for known in last + 1..counted.len() {
         let at = counted[known].at();
@@ -24,7 +27,7 @@ pub(crate) fn over(terms: &Terms, counted: &[Event], slack: i64) -> Vec<i64> {
         if at > over + slack {
             return right;
         }
-        over = over_as_known(&terms, &counted[..=known], last_left).max(at);
+        over = over_as_known(&terms, &counted[..=known], last_left).max(at).max(closed);
     }
     right.push(over);
     right

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use super::log::Event;
+use super::stun;
 
 /// "A packet can be matched until 262,144 later packets of its stream have been sent."
 const WINDOW: usize = 262_144;
@@ -52,6 +53,9 @@ pub(crate) struct Terms {
     pub(crate) late_after: Option<i64>,
     pub(crate) answers_expected: bool,
     pub(crate) wait_for: bool,
+    /// The transactions of `--ask-server`, none without it, and the place from which on events count with it.
+    pub(crate) asked: Vec<[u8; 12]>,
+    pub(crate) begin: Option<usize>,
     /// When a signal ended the run, if one did.
     pub(crate) interrupted: Option<i64>,
 }
@@ -137,13 +141,24 @@ fn big_endian(bytes: &[u8]) -> u32 {
 }
 
 /// The stream that a packet sent is part of, and its number there.
-fn question(bytes: &[u8]) -> Option<(Stream, u32)> {
+pub(crate) fn question(bytes: &[u8]) -> Option<(Stream, u32)> {
     match packet_type(bytes)? {
         1 => Some((Stream::Audio, big_endian(&bytes[2..6]))),
         4 => Some((Stream::Keepalive, big_endian(&bytes[2..6]))),
         5 => Some((Stream::Ping, big_endian(&bytes[20..24]))),
         _ => None,
     }
+}
+
+/// The stream that a packet is part of to a server, and the number in its header.
+pub(crate) fn header(bytes: &[u8]) -> Option<(Stream, u32)> {
+    let stream = match packet_type(bytes)? {
+        1 => Stream::Audio,
+        4 => Stream::Keepalive,
+        5 => Stream::Ping,
+        _ => return None,
+    };
+    Some((stream, big_endian(&bytes[2..6])))
 }
 
 /// The stream for which a packet's type is an answer, and the number it answers; a pong may be too short for one.
@@ -169,10 +184,21 @@ fn first_answer(peer: SocketAddr, log: &[Event]) -> Option<usize> {
     log.iter().position(|event| matches!(event, Event::Heard { from, .. } if *from == peer))
 }
 
+/// The place after the first answer, where one is waited for.
+pub(crate) fn after_first_answer(terms: &Terms, log: &[Event]) -> usize {
+    let first = terms.wait_for.then(|| first_answer(terms.peer, log));
+    first.map_or(0, |first| first.map_or(log.len(), |i| i + 1))
+}
+
+/// Whether this answers a question of `--ask-server`.
+fn is_told(asked: &[[u8; 12]], bytes: &[u8]) -> bool {
+    asked.iter().any(|id| stun::is_response(bytes, id))
+}
+
 /// Counts everything.
 pub(crate) fn count(terms: &Terms, log: &[Event]) -> Numbers {
     let first = terms.wait_for.then(|| first_answer(terms.peer, log));
-    let begin = first.map_or(0, |first| first.map_or(log.len(), |i| i + 1));
+    let begin = terms.begin.unwrap_or_else(|| after_first_answer(terms, log));
     let (before, counted) = log.split_at(begin);
     let knocks: HashSet<_> = before
         .iter()
@@ -199,6 +225,8 @@ pub(crate) fn count(terms: &Terms, log: &[Event]) -> Numbers {
                     damaged_copies: 0,
                 });
             }
+            // "The questions and what answers them are in no other number."
+            Event::Heard { from, bytes, .. } if *from == terms.peer && is_told(&terms.asked, bytes) => {}
             Event::Heard { at, from, bytes } => {
                 let Some((stream, number)) = answer(bytes).filter(|_| *from == terms.peer) else {
                     numbers.stray += 1;

@@ -39,6 +39,8 @@ pub(crate) struct Part {
     pub(crate) samples: Option<u64>,
     pub(crate) start: u64,
     pub(crate) ear: Ear,
+    /// Whether the way to the server leaves every bit as it is.
+    pub(crate) clean: bool,
 }
 
 /// A world and its clients, host 1 and up. Host 0 is the server.
@@ -119,7 +121,7 @@ fn client(chance: &mut Chance, net: &mut Net<Party>, host: usize, delay: u64, th
     let mut terms = terms(chance, server, kind, prober, delay);
     let ear = Ear::default();
     let mut host = Host::new(here, Party::Echo(Box::new(Echo::new(Config::default()))), machine(chance), start, true);
-    let part = if prober {
+    let mut part = if prober {
         let (questions, part) = questions(chance, kind, start, &terms, &ear);
         host.node = Party::Prober(Box::new(Client::new(terms, Probing::new(questions), Box::new(ear))));
         part
@@ -138,8 +140,12 @@ fn client(chance: &mut Chance, net: &mut Net<Party>, host: usize, delay: u64, th
     }
     net.hosts.push(host);
     for ends in [(here, server), (server, here)] {
-        let link = Link::new(quality(chance), chance.fork());
-        net.links.insert(ends, link);
+        let mut quality = quality(chance);
+        if ends.0 == here && part.terms.ask.is_some() && chance.clone().happens(0.5) {
+            (quality.damage, quality.truncation) = (0.0, 0.0);
+        }
+        part.clean |= ends.0 == here && quality.damage == 0.0 && quality.truncation == 0.0;
+        net.links.insert(ends, Link::new(quality, chance.fork()));
     }
     if part.terms.wait_for.is_some() {
         // The server starts some time after its client, or never.
@@ -153,6 +159,9 @@ fn client(chance: &mut Chance, net: &mut Net<Party>, host: usize, delay: u64, th
 fn terms(chance: &mut Chance, peer: SocketAddr, judged: StreamKind, prober: bool, delay: u64) -> Terms {
     let about = chance.pick(&[0, delay / 2, delay, delay + 3 * MS]);
     let given = chance.happens(0.4).then(|| Duration::from_nanos(about));
+    // Drawn aside, so that the pinned seeds still draw their worlds.
+    let mut aside = chance.clone().fork();
+    let ask = aside.happens(0.5).then(|| u128::from(aside.bits()) << 64 | u128::from(aside.bits()));
     Terms {
         peer,
         judged,
@@ -162,6 +171,7 @@ fn terms(chance: &mut Chance, peer: SocketAddr, judged: StreamKind, prober: bool
         late_after: chance.happens(0.5).then(|| Duration::from_nanos(chance.below(60 * MS))),
         answers_expected: true,
         wait_for: chance.happens(0.15).then(|| Duration::from_millis(chance.between(500, 3_000))),
+        ask,
     }
 }
 
@@ -183,6 +193,7 @@ fn questions(chance: &mut Chance, kind: StreamKind, start: u64, terms: &Terms, e
         samples: None,
         start,
         ear: ear.clone(),
+        clean: false,
     };
     (Questions { kind, count, interval: Duration::from_nanos(interval), size }, part)
 }
@@ -234,6 +245,7 @@ fn sound(
         samples: Some((packets - 1) * u64::from(frame_samples) + u64::from(last)),
         start,
         ear: ear.clone(),
+        clean: false,
     };
     (Form { sample_rate, channels, frame_samples, first_sequence }, sound, part)
 }
