@@ -134,6 +134,13 @@ fn what_the_server_refuses_was_heard() {
     let report = document::report(&ended);
     let [lost, outward, homeward] = losses(&report, "audio");
     assert!(lost.as_u64().unwrap() > 10 && lost == homeward && outward == 0, "{report:#}");
+
+    // What it loses on purpose too; the answers to the questions are spared.
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, address) = echo_server(&folder, "--loss 30% --seed 3");
+    let ended = run(&format!("probe --to {address} --count 60 --interval 1 --timeout 700ms --ask-server --json"));
+    let [lost, outward, homeward] = losses(&document::report(&ended), "ping");
+    assert!(lost.as_u64().unwrap() > 5 && lost == homeward && outward == 0, "{lost} {outward} {homeward}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod server;
 use std::net::SocketAddr;
 
 use server::client::{Client, at};
+use server::line::Stats;
 use server::packet::audio;
 use server::process::Server;
 
@@ -41,6 +42,25 @@ fn a_client_learns_its_address_over_either_family_and_is_echoed_on_the_same_port
         let counts = ["stun", "answers", "received", "sent"].map(|name| stats.count(name));
         assert_eq!(counts, [2, 2, 2, 2], "{stats}");
     }
+}
+
+#[test]
+fn a_bad_path_on_purpose_and_limits_treat_stun_as_they_say() {
+    let lossy = Server::start(&["--host", "127.0.0.1", "--loss", "100%"]);
+    let client = Client::of(lossy.address);
+    assert_eq!(mapped(&client.ask(&REQUEST)), client.address(), "it is no packet, so it is not impaired");
+
+    let options = ["--host", "127.0.0.1", "--limit-loopback", "--max-rate-per-source", "1", "--stats-interval", "20ms"];
+    let mut limited = Server::start(&options);
+    let client = Client::of(limited.address);
+    for _ in 0..100 {
+        client.send(&REQUEST);
+    }
+    assert_eq!(mapped(&client.recv()), client.address());
+    let stats = std::iter::repeat_with(|| Stats::of(&limited.line_that_begins("Stats: ")))
+        .find(|stats| stats.count("stun") + stats.count("refused_rate") == 100)
+        .expect("an endless log");
+    assert!(stats.count("stun") > 0 && stats.count("refused_rate") > 50, "{stats}");
 }
 
 #[test]
