@@ -51,6 +51,7 @@ fn a_probe_that_lost_one_packet() {
 | round trip max | 89.0 µs |
 | jitter mean | 0.4 µs |
 
+- which way packets were lost is not known; --ask-server tells, where the server is a jamjam-dev
 - only 99 round trips: a p99 takes 100
 
 ";

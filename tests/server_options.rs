@@ -274,7 +274,7 @@ fn a_low_port_without_the_right_to_it_is_said_in_one_line() {
 
 #[test]
 fn an_empty_delay_variable_is_none() {
-    let mut server = Server::start_as(&["--host", "127.0.0.1"], |command| {
+    let mut server = Server::start_with(&["--host", "127.0.0.1"], |command| {
         command.env("ECHO_DELAY_MS", "");
     });
     assert!(server.is_running());

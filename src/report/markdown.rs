@@ -7,11 +7,13 @@ use super::document::Report;
 use super::{text, wording};
 
 /// The rows of the report's table that a reader of a summary looks for; all of them stand in the folded part.
-const KEY_ROWS: [&str; 12] = [
+const KEY_ROWS: [&str; 14] = [
     "sent",
     "returned",
     "lost",
     "loss",
+    "lost outward",
+    "lost homeward",
     "damaged",
     "duplicated",
     "reordered",
