@@ -2,7 +2,7 @@
 
 use jamjam_dev::flow::run::{Asked, Run, Signal, StreamKind};
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::{Report, text};
+use jamjam_dev::report::{Report, markdown, text};
 use jamjam_dev::stats::Stream;
 use serde_json::{Value, json};
 
@@ -71,6 +71,14 @@ fn the_table_tells_the_direction_only_where_the_server_was_asked() {
     assert!(text.contains(rows) && text.contains("\nseen as               unknown\n"), "{text}");
     let text = summary(&lossy(None));
     assert!(!text.contains("lost outward") && !text.contains("seen as"), "{text}");
+}
+
+#[test]
+fn a_jobs_summary_tells_it_too() {
+    let summary = |run: &Run| markdown::summary(&Report::new(run, &Limits::default()), None);
+    let told = summary(&lossy(asked(true, Some(101))));
+    assert!(told.contains("\n| lost | 3 |\n| lost outward | 2 |\n| lost homeward | 1 |\n| loss | "), "{told}");
+    assert!(!summary(&lossy(None)).contains("| lost outward |"));
 }
 
 #[test]
