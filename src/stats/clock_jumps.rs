@@ -35,7 +35,7 @@ impl ClockReading {
 
 /// Compares each reading with the one before it.
 ///
-/// What a clock gains on the monotonic one beyond [`LEAST`], steering and the time that the readings took is a jump of the
+/// What a clock gains on the monotonic one beyond a millisecond, steering and the time that the readings took is a jump of the
 /// wall clock, or sleep, which moves the wall clock too and is told apart where there is a clock that counts it.
 #[derive(Clone, Debug, Default)]
 pub struct ClockJumps {
