@@ -52,6 +52,12 @@ pub enum UnitError {
     /// A ratio without its percent sign could mean two things.
     #[error("`{0}` could be a ratio or a percentage; write {0}%")]
     NoPercentSign(String),
+    /// A bit rate without its unit is most likely meant larger than it would be.
+    #[error("`{0}` could be bits or megabits a second; write {0}mbit, or {0}bit")]
+    NoBitUnit(String),
+    /// A comma where a point should be.
+    #[error("`{0}`: write a point, not a comma")]
+    Comma(String),
     /// Beyond what makes sense or can be held.
     #[error("`{text}` is too large; at most {most}")]
     TooLarge {
@@ -119,16 +125,15 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     u64::try_from(bytes).map_err(|_| UnitError::TooLarge { text: text.to_owned(), most })
 }
 
-/// Reads `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits a second, multiples of 1,000; a bare number is bits a second. A
-/// part of a bit is cut off.
+/// Reads `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits a second, multiples of 1,000. Only 0 may stand
+/// without its unit. A part of a bit is cut off.
 pub fn parse_bit_rate(text: &str) -> Result<u64, UnitError> {
     let most = "18446744073gbit";
-    let rate = Number::read(text, "a bit rate such as 64mbit or 500kbit")?.scaled(
-        BIT_RATES,
-        "bit",
-        "bit, kbit, mbit or gbit",
-        most,
-    )?;
+    let number = Number::read(text, "a bit rate such as 64mbit or 500kbit")?;
+    if number.unit.is_empty() && number.digits > 0 {
+        return Err(UnitError::NoBitUnit(text.to_owned()));
+    }
+    let rate = number.scaled(BIT_RATES, "bit", "bit, kbit, mbit or gbit", most)?;
     u64::try_from(rate).map_err(|_| UnitError::TooLarge { text: text.to_owned(), most })
 }
 
@@ -167,6 +172,9 @@ impl<'a> Number<'a> {
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() || number.ends_with('.') || number.len() > 30 {
             return Err(not_a_number());
+        }
+        if unit.starts_with(',') {
+            return Err(UnitError::Comma(text.to_owned()));
         }
         let digits = format!("{whole}{fraction}").parse().map_err(|_| not_a_number())?;
         Ok(Self { text, digits, decimals: fraction.len() as u32, unit: unit.trim_start() })

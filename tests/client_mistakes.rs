@@ -43,10 +43,11 @@ fn mistyped_words_are_answered_with_the_right_ones() {
 #[test]
 fn what_is_missing_is_named() {
     refuse(&[
-        ("send", 2, "--wav <FILE>"),
-        ("send --to TO", 2, "--wav <FILE>"),
-        ("send --tone 440", 2, "--to <HOST[:PORT]>"),
-        ("send --wav fixtures/audio/24bit-mono-48k.wav", 2, "--to <HOST[:PORT]>"),
+        ("send", 2, "nobody to send to: give --to HOST[:PORT], or --embedded"),
+        ("send --to TO", 2, "nothing to send: give --wav FILE or --tone HZ"),
+        ("send --embedded", 2, "nothing to send: give --wav FILE or --tone HZ"),
+        ("send --tone 440", 2, "nobody to send to"),
+        ("send --wav fixtures/audio/24bit-mono-48k.wav", 2, "nobody to send to"),
         ("send --tone 440 --to TO --record-format s16", 2, "--record <FILE>"),
         ("probe --delay 5", 2, "--embedded"),
         ("probe --to TO --size 8", 2, "--audio"),
@@ -67,6 +68,19 @@ fn what_does_not_go_together_is_said() {
         ("probe --to TO --keepalive --audio", 2, both),
         ("probe --to TO --keepalive --size 8", 2, both),
         ("probe --to TO --json --json-lines", 2, both),
+        (
+            "send --tone 440 --to TO --junit target/x --markdown ./target/x",
+            2,
+            "--junit and --markdown: both name ./target/x",
+        ),
+        ("send --tone 440 --embedded --record target/x --fate-log target/x", 2, "--record and --fate-log: both name"),
+        ("probe --embedded --junit target/x --fate-log target/x", 2, "--junit and --fate-log: both name"),
+        (
+            "send --tone 440 --to TO --no-echo --max-loss 1%",
+            2,
+            "--no-echo: nothing comes back that a limit could judge",
+        ),
+        ("probe --embedded --drop-packets 5", 2, "ask with it by --audio"),
         ("send --wav - --repeat 2 --to TO", 2, "--repeat needs a file: standard input can be read only once"),
     ]);
 }
@@ -112,7 +126,7 @@ fn quantities_that_are_none_are_explained() {
         ("probe --to TO --count 99999999999999999999", 2, count),
         ("probe --to TO --audio --size 3", 2, "--size 3: AUDIO is made of 4-byte samples"),
         ("probe --to TO --audio --size 65496", 2, "carries at most 65492 bytes"),
-        ("probe --to TO --spin 101", 2, "101 is not in 0..=100"),
+        ("probe --to TO --spin 101", 2, "give a whole percentage from 0 to 100"),
         ("probe --to TO --socket-buffer 1XB", 2, "`XB` is not a unit here; use B, KiB, MiB"),
         ("send --to TO --tone 0", 2, tone),
         ("send --to TO --tone -440", 2, tone),

@@ -53,11 +53,7 @@ fn a_limit_on_bursts_is_exact_and_looks_at_nothing_else() {
         assert_eq!(ended.code, code, "{limit}: {ended:?}");
         let word = if code == 0 { "kept" } else { "broken" };
         assert!(ended.stdout.contains(&format!(": 3 packets, {word}\n")), "{}", ended.stdout);
-        assert!(
-            ended.stdout.contains("\nbursts of loss        1 of 2 packets, 1 of 3; longest 3\n"),
-            "{}",
-            ended.stdout
-        );
+        assert!(ended.stdout.contains("\nbursts of loss        1 × 2 packets, 1 × 3; longest 3\n"), "{}", ended.stdout);
     });
 }
 

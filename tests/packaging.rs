@@ -168,7 +168,12 @@ fn the_compose_service_names_what_there_is() {
 
     let environment: Vec<(String, String)> = list("environment")
         .iter()
-        .map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap();
+            // `${NAME:-VALUE}` is VALUE where whoever calls compose has not set NAME.
+            let unset = value.strip_prefix(&format!("${{{name}:-")).and_then(|rest| rest.strip_suffix('}'));
+            (name.to_owned(), unset.unwrap_or(value).to_owned())
+        })
         .collect();
     assert_eq!(environment.len(), 2);
     for (name, _) in &environment {

@@ -46,7 +46,7 @@ fn what_the_order_of_sending_shows_stands_under_its_names() {
     // (300 + 199 × 100)/200 = 101 ns.
     let truth = [json!(200), json!(-0.1), json!(0.3), json!(0.101), json!(0.1), json!(0.1)];
     assert_eq!(ipdv.map(|name| found(&format!("ipdv_{name}"))), truth);
-    let bursts = "\nbursts of loss        1 of 1 packet, 1 of 2; longest 2\n";
+    let bursts = "\nbursts of loss        1 × 1 packet, 1 × 2; longest 2\n";
     let reordering = "\nreordering            0.3 %, extent mean 2.3, max 5, late by at most 2.5 µs\n";
     let variation = "\ndelay variation       p50 0.5 µs, p99 1.0 µs, p99.9 1.0 µs, max 1.0 µs\n";
     let neighbours = "\nfrom one to the next  mean 0.1 µs, p50 0.1 µs, p99 0.1 µs; -0.1 µs to 0.3 µs\n";

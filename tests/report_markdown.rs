@@ -111,7 +111,7 @@ fn the_reasons_of_silence_are_a_list() {
     let list = "
 - no LATENCY\\_PONG came back; there are three usual reasons
   1. nothing listens on that port, or a firewall rejects it; both say \"port unreachable\": it was not seen
-  2. the host is wrong, or a firewall drops UDP: nothing at all answered, so look here first: try \
+  2. the host is wrong, a firewall drops UDP, or the server lets only others in (--allow): nothing at all answered, so look here first: try \
 `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's own machine; where both pass, it is the way between
   3. what listens there does not answer LATENCY\\_PING: then something else would answer; nothing did
 

@@ -160,7 +160,7 @@ round trips                      0
 
 note: no LATENCY_PONG came back; there are three usual reasons
   1. nothing listens on that port, or a firewall rejects it; both say \"port unreachable\": it was not seen
-  2. the host is wrong, or a firewall drops UDP: nothing at all answered, so look here first: try \
+  2. the host is wrong, a firewall drops UDP, or the server lets only others in (--allow): nothing at all answered, so look here first: try \
 `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's own machine; where both pass, it is the way between
   3. what listens there does not answer LATENCY_PING: then something else would answer; nothing did
 

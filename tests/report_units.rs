@@ -79,10 +79,12 @@ fn a_bit_rate_counts_in_thousands_and_is_written_with_either_m() {
     assert_eq!(parse_bit_rate("500kbit"), Ok(500_000));
     assert_eq!(parse_bit_rate("1.5 Gbit"), Ok(1_500_000_000));
     assert_eq!(parse_bit_rate("9600bit"), Ok(9_600));
-    assert_eq!(parse_bit_rate("9600"), Ok(9_600));
+    assert_eq!(parse_bit_rate("0"), Ok(0));
     let error = |text| parse_bit_rate(text).unwrap_err().to_string();
     // What tc calls mbps is megabytes a second, others mean megabits by it.
     assert_eq!(error("2Mbps"), "`Mbps` is not a unit here; use bit, kbit, mbit or gbit");
+    assert_eq!(error("2"), "`2` could be bits or megabits a second; write 2mbit, or 2bit");
+    assert_eq!(error("1,5mbit"), "`1,5mbit`: write a point, not a comma");
     assert_eq!(error("fast"), "`fast` is not a number; write a bit rate such as 64mbit or 500kbit");
     assert_eq!(error("18446744074gbit"), "`18446744074gbit` is too large; at most 18446744073gbit");
 }

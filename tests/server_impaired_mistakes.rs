@@ -23,7 +23,7 @@ fn what_cannot_be_meant_is_refused_in_words() {
         ("--bandwidth 0", 2, "nothing ever leaves"),
         ("--bandwidth 2MB", 2, "use bit, kbit, mbit or gbit"),
         ("--seed 7", 2, "give --loss or another option beside it"),
-        ("--seed -1 --loss 1%", 2, "unexpected argument"),
+        ("--seed -1 --loss 1%", 2, "invalid value '-1' for '--seed <N>'"),
         ("--fate-log /nowhere/x", 3, "cannot write the fate log to /nowhere/x"),
     ];
     client::at_once(servers, |(options, code, expected)| {

@@ -194,7 +194,7 @@ fn a_log_level_that_is_none_is_wrong_usage() {
     let output = process::run(&["echo-server", "--port", "0"], |command| {
         command.env("RUST_LOG", "info,=");
     });
-    assert!(one_line(&output, 2).starts_with("jamjam-dev: cannot read the log level `info,=`"));
+    assert!(one_line(&output, 2).starts_with("jamjam-dev: RUST_LOG: cannot read the log level `info,=`"));
 }
 
 #[test]
@@ -203,7 +203,9 @@ fn a_misspelt_log_level_is_wrong_usage_and_not_silence() {
         let output = process::run(&["echo-server", "--port", "0"], |command| {
             command.env("RUST_LOG", level);
         });
-        assert!(one_line(&output, 2).starts_with(&format!("jamjam-dev: cannot read the log level `{level}`")));
+        assert!(
+            one_line(&output, 2).starts_with(&format!("jamjam-dev: RUST_LOG: cannot read the log level `{level}`"))
+        );
     }
 }
 

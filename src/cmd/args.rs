@@ -177,6 +177,14 @@ impl FromStr for Percent {
     }
 }
 
+/// Reads a whole percentage of one core, with or without its sign.
+pub fn spin(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number
+        .filter(|percent| *percent <= 100)
+        .ok_or_else(|| "give a whole percentage from 0 to 100, such as 25".to_owned())
+}
+
 /// A value, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrOff<T>(pub Option<T>);

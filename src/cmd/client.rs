@@ -2,13 +2,15 @@
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
 use super::Failure;
-use super::args::{Colour, Driver, Millis, Percent, Seconds, Size};
+use super::args::{Colour, Driver, Millis, Percent, Seconds, Size, spin};
 use super::ask::AskArgs;
+use super::distinct::refuse_one_file_twice;
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
 use super::lines::LinePrinter;
 use super::output::{note, print};
@@ -52,7 +54,8 @@ pub struct ClientArgs {
     delay: Millis,
 
     #[command(flatten)]
-    impairment: ImpairmentArgs,
+    /// What the embedded echo server does to its replies.
+    pub impairment: ImpairmentArgs,
 
     /// Wait up to this long for the first answer, in seconds or with a unit, and count nothing before it
     #[arg(long, value_name = "TIME", help_heading = HEADING_TIME)]
@@ -107,7 +110,7 @@ pub struct ClientArgs {
     socket_buffer: Size,
 
     /// Share of one core that may be spent watching the clock so that packets leave on time; 0 on battery
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100), default_value_t = DEFAULT_SPIN, help_heading = HEADING_MACHINE)]
+    #[arg(long, value_name = "PERCENT", value_parser = spin, default_value_t = DEFAULT_SPIN, help_heading = HEADING_MACHINE)]
     spin: u8,
 
     /// Which UDP driver to use
@@ -136,6 +139,7 @@ pub struct Ended {
 impl ClientArgs {
     /// Finds the target, or starts the embedded one, and opens a socket to it.
     pub fn connect(&self, to: Option<&Target>) -> Result<Peer, Failure> {
+        refuse_one_file_twice(self.written())?;
         self.files.prepare()?;
         if self.embedded {
             return self.embed();
@@ -143,15 +147,31 @@ impl ClientArgs {
         if let Some(option) = self.impairment.given() {
             return Err(Failure::usage(format!("{option}: only an embedded echo server is told so; give --embedded")));
         }
-        let Some(target) = to else {
-            return Err(Failure::usage("no target: give --to HOST[:PORT], or --embedded to try it without one"));
-        };
+        let Some(target) = to else { return Err(nobody()) };
         let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
         let bound = self.open(reach::first_that_answers(&candidates))?;
         // Who answers is whom the system connected to: for 0.0.0.0 that is this machine by its loopback address.
         let address =
             bound.socket.peer_addr().context("cannot tell the target's address").map_err(Failure::unusable)?;
         Ok(Peer { address, name: target.to_string(), bound, embedded: None })
+    }
+
+    /// The files that are written, each with its option.
+    pub fn written(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        self.files.named().chain(self.impairment.fate_log())
+    }
+
+    /// Says that nobody is named to talk to, unless somebody is.
+    pub fn refuse_no_target(&self, to: Option<&Target>) -> Result<(), Failure> {
+        if self.embedded || to.is_some() { Ok(()) } else { Err(nobody()) }
+    }
+
+    /// Where nothing comes back nothing can be judged by what does.
+    pub fn refuse_limits_without_answers(&self) -> Result<(), Failure> {
+        if self.limits() == Limits::default() {
+            return Ok(());
+        }
+        Err(Failure::usage("--no-echo: nothing comes back that a limit could judge; leave out one or the other"))
     }
 
     /// How long the server holds AUDIO, where anybody knows: as told, or as the embedded one is told.
@@ -284,6 +304,10 @@ impl ClientArgs {
             None => report.exit_code(),
         })
     }
+}
+
+fn nobody() -> Failure {
+    Failure::usage("nobody to send to: give --to HOST[:PORT], or --embedded for an echo server in this process")
 }
 
 #[cfg(test)]

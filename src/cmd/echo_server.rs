@@ -10,7 +10,8 @@ use anyhow::Context;
 use tracing::{Level, enabled, info, warn};
 
 use super::Failure;
-use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size};
+use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size, spin};
+use super::distinct::refuse_one_file_twice;
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
 use super::protection::ProtectionOptions;
 use crate::echo::{Config, Counters, DEFAULT_DELAY, Exposition, Limits, Outside};
@@ -32,6 +33,7 @@ const HEADING_SIGNALING: &str = "Signaling (not available yet)";
 
 /// Return a client's AUDIO packets after a delay; answer KEEPALIVE and LATENCY_PING at once
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Args {
     /// UDP port to listen on; 0 takes any free one
     #[arg(short, long, default_value_t = DEFAULT_PORT)]
@@ -66,7 +68,7 @@ pub struct Args {
     socket_buffer: Size,
 
     /// Share of one core that may be spent watching the clock so that packets leave on time; 0 on battery
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100), default_value_t = DEFAULT_SPIN, help_heading = HEADING_MEMORY)]
+    #[arg(long, value_name = "PERCENT", value_parser = spin, default_value_t = DEFAULT_SPIN, help_heading = HEADING_MEMORY)]
     spin: u8,
 
     /// Which UDP driver to use
@@ -114,9 +116,12 @@ impl Args {
             }
             interval => interval.map(|Seconds(interval)| interval),
         };
+        let address_file = self.address_file.as_deref().map(|file| ("--address-file", file));
+        refuse_one_file_twice(address_file.into_iter().chain(self.impairment.fate_log()))?;
         let protection = self.protection.protection()?;
         let filter = if self.verbose { "debug".to_owned() } else { super::log_filter() };
-        let log = log::start(&filter, self.log_format.into(), colour.on(&std::io::stderr())).map_err(Failure::usage)?;
+        let log = log::start(&filter, self.log_format.into(), colour.on(&std::io::stderr()))
+            .map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?;
         process::name("echo-server");
 
         let limits = Limits {
@@ -125,6 +130,12 @@ impl Args {
         };
         let config = Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection };
         let Prepared { echo, again, fates } = self.impairment.prepare(config)?;
+        if let Some(file) = &self.address_file {
+            // Whoever waits for it must not find the address of a server before this one.
+            whole_file::clear(file)
+                .with_context(|| format!("cannot write the address to {}", file.display()))
+                .map_err(Failure::unusable)?;
+        }
         let bound = self.bind()?;
         let metrics = self.metrics.map(|Listen(address)| {
             http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"))

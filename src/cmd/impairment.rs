@@ -1,7 +1,7 @@
 //! Options that make the echo server's way back a bad path, and tell the fate of each reply.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +91,20 @@ impl ImpairmentArgs {
         ]
         .into_iter()
         .find_map(|(name, given)| given.then_some(name))
+    }
+
+    /// The file with the fates, with its option.
+    pub fn fate_log(&self) -> Option<(&'static str, &Path)> {
+        self.fate_log.as_deref().map(|file| ("--fate-log", file))
+    }
+
+    /// Whether AUDIO alone is impaired.
+    pub fn is_about_audio(&self) -> bool {
+        self.given() == Some("--drop-packets")
+            && self.jitter.is_none()
+            && self.reorder.is_none()
+            && self.duplicate.is_none()
+            && self.bandwidth.is_none()
     }
 
     /// Makes the server, and opens the file.

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod ask;
 pub mod client;
+pub mod distinct;
 pub mod echo_server;
 pub mod generate;
 pub mod impairment;

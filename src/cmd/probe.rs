@@ -72,6 +72,9 @@ impl Args {
                 (MAX_DATAGRAM - HEADER_LEN) / 4 * 4
             )));
         }
+        if self.client.impairment.is_about_audio() && kind != StreamKind::Audio {
+            return Err(Failure::usage("--drop-packets: AUDIO alone is lost by its sequence; ask with it by --audio"));
+        }
         if self.client.hold.is_some() && kind != StreamKind::Audio {
             return Err(Failure::usage("--hold: only AUDIO is held; ask with it by --audio"));
         }

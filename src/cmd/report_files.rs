@@ -29,9 +29,6 @@ impl ReportFiles {
 
     /// Finds what would stand in the way, before anything is measured, and removes the reports of an earlier run.
     pub fn prepare(&self) -> Result<(), Failure> {
-        if self.junit.is_some() && self.junit == self.markdown {
-            return Err(Failure::usage("--junit and --markdown: both are to be the same file"));
-        }
         for (option, file) in self.named() {
             whole_file::clear(file).with_context(|| cannot(option, file)).map_err(Failure::unusable)?;
         }

@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow};
 use super::Failure;
 use super::args::{Colour, Millis};
 use super::client::{ClientArgs, Peer};
+use super::distinct::refuse_one_file_twice;
 use super::lines::{self, LineQueue};
 use super::output::note;
 use super::sound::{Sound, SoundArgs};
@@ -27,7 +28,7 @@ const HEADING_RECORD: &str = "Recording";
 #[command(allow_negative_numbers = true)]
 pub struct Args {
     /// Echo server or client to send to
-    #[arg(long, value_name = "HOST[:PORT]", help_heading = HEADING_TARGET, required_unless_present = "embedded")]
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = HEADING_TARGET)]
     to: Option<Target>,
 
     /// The target does not answer: send, and expect nothing back
@@ -64,6 +65,12 @@ impl Args {
     /// Sends until done or `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
         // All that can be wrong is found before the first packet leaves.
+        self.client.refuse_no_target(self.to.as_ref())?;
+        let recorded = self.record.as_deref().map(|file| ("--record", file));
+        refuse_one_file_twice(self.sound.file().into_iter().chain(recorded).chain(self.client.written()))?;
+        if self.no_echo {
+            self.client.refuse_limits_without_answers()?;
+        }
         let Sound { playback, form, packets } = self.sound.open()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         if payload + HEADER_LEN > WHOLE_DATAGRAM {
@@ -79,13 +86,6 @@ impl Args {
                 Err(error) => anyhow!("cannot read {}: {error}", self.sound.name()),
                 Ok(_) => anyhow!("nothing to send: {} holds no sound", self.sound.name()),
             }));
-        }
-        for (option, file) in self.client.files.named() {
-            if self.sound.reads(file) || self.record.as_deref() == Some(file) {
-                return Err(Failure::usage(format!(
-                    "{option}: this file is sent or recorded; a report would destroy it"
-                )));
-            }
         }
         let peer = self.client.connect(self.to.as_ref())?;
         let (recorder, recording) = self.start_recording(form)?;
@@ -128,9 +128,6 @@ impl Args {
 
     fn start_recording(&self, form: Form) -> Result<(Option<Recorder>, Option<Recording>), Failure> {
         let Some(path) = &self.record else { return Ok((None, None)) };
-        if self.sound.reads(path) {
-            return Err(Failure::usage("--record: this is the file that is sent; recording would destroy it"));
-        }
         let format = match self.record_format {
             RecordFormat::F32 => SampleFormat::F32,
             RecordFormat::S16 => SampleFormat::S16,

@@ -28,7 +28,7 @@ const TONE_AMPLITUDE: f32 = 0.25;
 #[derive(Debug, clap::Args)]
 pub struct SoundArgs {
     /// WAV file to send; - reads it from standard input
-    #[arg(long, value_name = "FILE", required_unless_present = "tone", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING_AUDIO)]
     wav: Option<PathBuf>,
 
     /// Send a sine tone of this frequency instead of a file
@@ -152,10 +152,9 @@ impl SoundArgs {
         }
     }
 
-    /// Whether `path` is the file that is read, by whatever name.
-    pub fn reads(&self, path: &Path) -> bool {
-        let real = |path: &Path| path.canonicalize().ok();
-        self.wav.as_deref().and_then(real).is_some_and(|wav| real(path) == Some(wav))
+    /// The file that is sent, with its option; `None` for a tone and for standard input.
+    pub fn file(&self) -> Option<(&'static str, &Path)> {
+        self.wav.as_deref().filter(|path| path.as_os_str() != "-").map(|path| ("--wav", path))
     }
 
     /// What is played, as messages call it.

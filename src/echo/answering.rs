@@ -33,6 +33,7 @@ impl Echo {
                     }
                     wire::Keepalive::Silence => {
                         self.counters.ignored.add(1);
+                        log::ignored(train.from, packet.header);
                         return Ok(());
                     }
                 };
@@ -47,7 +48,7 @@ impl Echo {
             }
             Kind::Audio | Kind::Fec | Kind::Control | Kind::LatencyPong => {
                 self.counters.ignored.add(1);
-                log::ignored(train.from, packet.header.kind);
+                log::ignored(train.from, packet.header);
             }
         }
         Ok(())
@@ -68,7 +69,10 @@ impl Echo {
                     self.counters.stun.add(1);
                 }
             }
-            stun::Message::Indication => self.counters.ignored.add(1),
+            stun::Message::Indication => {
+                self.counters.ignored.add(1);
+                log::indication_ignored(train.from);
+            }
         }
         Ok(())
     }

@@ -57,7 +57,8 @@ pub(super) struct Guard {
     repeats: Repeats,
     audio: Rule,
     counters: Arc<Counters>,
-    /// To be said: who was above the limits, and who repeated itself.
+    /// To be said: who is not served, who was above the limits, and who repeated itself.
+    strangers: Reminder,
     above: Reminder,
     repeating: Reminder,
 }
@@ -73,6 +74,7 @@ impl Guard {
             repeats: Repeats::new(&[audio, Rule::AT_ONCE]),
             audio,
             counters,
+            strangers: Reminder::default(),
             above: Reminder::default(),
             repeating: Reminder::default(),
         }
@@ -83,6 +85,7 @@ impl Guard {
         let allowed = self.visitors.at(train.from).allowed;
         if !allowed {
             self.counters.dropped_not_allowed.add(train.segments().count());
+            self.strangers.note(train.from, train.segments().count() as u64);
             log::not_allowed(train.from);
         }
         allowed
@@ -140,7 +143,7 @@ impl Guard {
             Err(Over::Bits) => &self.counters.refused_bits,
         };
         refused.add(1);
-        self.above.note(train.from);
+        self.above.note(train.from, 1);
         false
     }
 
@@ -155,13 +158,16 @@ impl Guard {
         let admitted = self.repeats.admit(train.at, hasher.finish(), rule);
         if !admitted {
             self.counters.dropped_repeated.add(1);
-            self.repeating.note(train.from);
+            self.repeating.note(train.from, 1);
         }
         admitted
     }
 
     /// Says at most once a second what was refused.
     pub(super) fn warn(&mut self, now: Time) {
+        if let Some((last, datagrams)) = self.strangers.due(now) {
+            log::strangers(last, datagrams, self.counters.dropped_not_allowed.get());
+        }
         if let Some((last, packets)) = self.above.due(now) {
             log::above_limits(last, packets, self.counters.refused_rate.get(), self.counters.refused_bits.get());
         }
@@ -180,8 +186,8 @@ struct Reminder {
 }
 
 impl Reminder {
-    fn note(&mut self, from: SocketAddr) {
-        self.packets += 1;
+    fn note(&mut self, from: SocketAddr, packets: u64) {
+        self.packets += packets;
         self.last = Some(from);
     }
 

@@ -12,7 +12,7 @@ use super::sources::Source;
 use crate::node::Transmit;
 use crate::stats::Count;
 use crate::time::Time;
-use crate::wire::{self, Info, Kind, Malformed};
+use crate::wire::{self, Header, Info, Kind, Malformed, stun};
 
 /// `address` as people write it: an IPv4 client of a dual-stack socket without the `::ffff:`.
 fn plain(address: SocketAddr) -> SocketAddr {
@@ -58,8 +58,21 @@ pub(super) fn sources_held_back(count: u64) {
     info!("{count} more sources came or fell silent than have a line");
 }
 
-pub(super) fn ignored(from: SocketAddr, kind: Kind) {
-    debug!("Ignored {} from {}", kind.name(), plain(from));
+/// Why a packet has no answer.
+pub(super) fn ignored(from: SocketAddr, packet: Header) {
+    let (kind, sequence, from) = (packet.kind, packet.sequence, plain(from));
+    let why = match kind {
+        Kind::Fec => "an echo server has no use for it",
+        Kind::Control => "this server agrees on no keys",
+        Kind::LatencyPong => "this server has asked nothing",
+        Kind::Keepalive => "it is the reply to a route probe",
+        Kind::Audio | Kind::LatencyPing | Kind::LatencyInfo => "it needs no answer",
+    };
+    debug!("Ignored {} seq={sequence} from {from}: {why}", kind.name());
+}
+
+pub(super) fn indication_ignored(from: SocketAddr) {
+    debug!("Ignored a STUN indication from {}: it asks for no answer", plain(from));
 }
 
 pub(super) fn from_port_zero(from: SocketAddr) {
@@ -70,10 +83,24 @@ pub(super) fn not_allowed(from: SocketAddr) {
     debug!("Dropped what came from {}: not one of those that --allow names", plain(from));
 }
 
+pub(super) fn strangers(last: SocketAddr, datagrams: u64, all: u64) {
+    info!(
+        "Not among those that --allow names: {} dropped since the last such line, the last from {} (in all: {all})",
+        count(datagrams, "datagram"),
+        plain(last)
+    );
+}
+
+/// `1 packet`, `2 packets`.
+fn count(n: u64, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
 pub(super) fn above_limits(last: SocketAddr, packets: u64, rate: u64, bits: u64) {
     warn!(
-        "Above the limits for one source: {packets} packets not answered since the last such line, the last from {} (in all: \
+        "Above the limits for one source: {} not answered since the last such line, the last from {} (in all: \
          {rate} by --max-rate-per-source, {bits} by --max-bits-per-source)",
+        count(packets, "packet"),
         plain(last)
     );
 }
@@ -105,6 +132,7 @@ pub(super) fn answered(transmit: &Transmit<'_>) {
             match wire::parse(datagram).map(|packet| (packet.header.kind, packet.header.sequence)) {
                 Ok((Kind::Keepalive, sequence)) => debug!("Answered with KEEPALIVE seq={sequence} to {to}"),
                 Ok((Kind::LatencyPong, sequence)) => debug!("Answered with LATENCY_PONG seq={sequence} to {to}"),
+                _ if stun::is_error(datagram) => debug!("Answered a STUN Binding request of {to} with an error"),
                 _ => debug!("Answered a STUN Binding request of {to}"),
             }
         }
@@ -146,9 +174,9 @@ impl OncePerSecond {
         if refused > self.said && now >= self.next {
             let [buffer, client, answers, memory] = counts;
             warn!(
-                "Delay line full: {} packets refused since the last such line (in all: {buffer} by --max-buffer, \
+                "Delay line full: {} refused since the last such line (in all: {buffer} by --max-buffer, \
                  {client} by --max-buffer-per-client, {answers} answers, {memory} by the system)",
-                refused - self.said
+                count(refused - self.said, "packet")
             );
             self.said = refused;
             self.next = now + Duration::from_secs(1);

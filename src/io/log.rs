@@ -26,7 +26,7 @@ pub enum Format {
 
 /// A log level that is none.
 #[derive(Debug, Error)]
-#[error("cannot read the log level `{filter}`: {reason}; use trace, debug, info, warn or error")]
+#[error("cannot read the log level `{filter}`: {reason}; use trace, debug, info, warn, error or off")]
 pub struct BadFilter {
     filter: String,
     reason: String,

@@ -128,7 +128,7 @@ fn nothing_came_back(report: &Report, judged: Option<&StreamNumbers>) -> Option<
         text: format!("no {answer} came back; there are three usual reasons"),
         points: vec![
             format!("nothing listens on that port, or a firewall rejects it; both say \"port unreachable\": {refused}"),
-            format!("the host is wrong, or a firewall drops UDP: {silent}"),
+            format!("the host is wrong, a firewall drops UDP, or the server lets only others in (--allow): {silent}"),
             format!("{no_server}: {answered}"),
         ],
     })

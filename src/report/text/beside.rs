@@ -36,13 +36,13 @@ pub(super) fn stream_rows(text: &mut String, stream: &StreamNumbers) {
     }
 }
 
-/// `12 of 1 packet, 3 of 2, 1 of 10 or more; longest 14`.
+/// `12 × 1 packet, 3 × 2, 1 × 10 or more; longest 14`.
 fn bursts(lengths: &[u64], longest: u64) -> String {
     let mut parts = Vec::new();
     for (place, bursts) in lengths.iter().enumerate().filter(|(_, bursts)| **bursts > 0) {
         let length = if parts.is_empty() { count(place as u64 + 1, "packet") } else { (place + 1).to_string() };
         let more = if place + 1 == lengths.len() { " or more" } else { "" };
-        parts.push(format!("{bursts} of {length}{more}"));
+        parts.push(format!("{bursts} × {length}{more}"));
     }
     format!("{}; longest {longest}", parts.join(", "))
 }

@@ -73,6 +73,11 @@ pub enum Fault {
     Fingerprint,
 }
 
+/// Whether `answer`, one of ours, is an error response.
+pub fn is_error(answer: &[u8]) -> bool {
+    answer.starts_with(&BINDING_ERROR.to_be_bytes())
+}
+
 /// Whether `datagram` claims to be STUN and cannot be a jamjam packet: a first byte of 0, and the magic cookie. RFC 3489 had no
 /// cookie; its messages are not told from noise.
 pub fn is_stun(datagram: &[u8]) -> bool {
