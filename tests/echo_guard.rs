@@ -141,6 +141,76 @@ fn who_is_not_among_those_allowed_gets_silence() {
     assert_eq!((counters.dropped_not_allowed.get(), counters.ignored.get(), counters.dropped_type.get()), (30, 0, 0));
 }
 
+#[test]
+fn what_came_from_an_address_that_is_no_hosts_own_has_no_answer() {
+    // A system may take 0.0.0.0 for itself, and then what is sent there comes back from loopback, which has no limits.
+    let mut echo = server(Duration::ZERO, Protection::default());
+    let nobody = [
+        "0.0.0.0:5000",
+        "[::]:5000",
+        "[::ffff:0.0.0.0]:5000",
+        "224.0.0.1:5000",
+        "[ff02::1]:5000",
+        "255.255.255.255:5000",
+    ];
+    for from in nobody {
+        for kind in [1, 4, 5] {
+            assert_eq!(answers(&mut echo, 0, from, &packet(kind, 1, &[0; 12])), 0, "{from}");
+        }
+    }
+    assert_eq!((echo.counters().dropped_nobody.get(), echo.counters().received.get()), (18, 0));
+}
+
+/// 1 Mbit/s: 524,280 bits, one packet of any length, may come at once to be held, and as much be answered at once.
+const MEGABIT: Protection =
+    Protection { max_rate: None, max_bits: Some(1_000_000), allow: Vec::new(), limit_loopback: false, key: [0; 2] };
+
+/// AUDIO of `len` bytes that comes at time 0, packet for packet, and how much of it leaves after 100 ms.
+fn returned_after_100_ms(echo: &mut Echo, packets: u32, len: usize) -> usize {
+    for sequence in 0..packets {
+        assert_eq!(answers(echo, 0, "192.0.2.1:5000", &packet(1, sequence, &vec![0; len - 12])), 0);
+    }
+    let mut tape = Tape::new();
+    let mut left = 0;
+    while echo.next_deadline().is_some_and(|due| due.as_nanos() <= 100 * MS) {
+        echo.poll_transmit(Time::from_nanos(100 * MS), &mut tape);
+        left += tape.take().len();
+    }
+    left
+}
+
+#[test]
+fn the_bits_of_held_audio_are_charged_when_it_leaves() {
+    let mut echo = server(Duration::from_millis(100), MEGABIT);
+    // 65 IP packets of 1,000 bytes are 520,000 bits; they leave 4,280 of 524,280 for 13 answers of 40 bytes, 320 bits each.
+    assert_eq!(returned_after_100_ms(&mut echo, 70, 972), 65);
+    let answered: usize =
+        (0..20).map(|sequence| answers(&mut echo, 100 * MS, "192.0.2.1:5000", &packet(4, sequence, &[]))).sum();
+    assert_eq!(answered, 13);
+}
+
+#[test]
+fn the_bits_of_a_second_copy_are_charged_with_its_headers() {
+    let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
+    let config = Config { delay: Duration::from_millis(100), protection: MEGABIT, ..Config::default() };
+    let mut echo = Echo::impaired(config, duplicate, Box::new(()));
+    // 32 pairs and a single one: of 66 IP packets of 1,000 bytes the last has no room.
+    assert_eq!(returned_after_100_ms(&mut echo, 70, 972), 65);
+}
+
+#[test]
+fn a_path_that_holds_back_lets_nothing_that_comes_again_be_forgotten_earlier() {
+    let back = Impairment { reorder: 1.0, reorder_by: Duration::from_secs(100), ..Impairment::default() };
+    let config = Config { delay: Duration::ZERO, ..Config::default() };
+    let mut echo = Echo::impaired(config, back, Box::new(()));
+    let again = packet(1, 7, &[]);
+    for at in [0, 1, 2, 100, 409, 411] {
+        answers(&mut echo, at * SECOND, "192.0.2.1:5000", &again);
+    }
+    // Three, and one more after 10 s and four times 100 s.
+    assert_eq!((echo.counters().received.get(), echo.counters().dropped_repeated.get()), (4, 2));
+}
+
 /// Anything that has an answer, and how long after the one before it comes, in microseconds.
 fn question() -> impl Strategy<Value = (u64, u8, usize, u16)> {
     (prop_oneof![4 => 0u64..300, 1 => 0u64..400_000], prop_oneof![Just(1u8), Just(4), Just(5)], 12usize..1_400, 1u16..4)

@@ -260,5 +260,5 @@ fn a_storm_at_the_full_rate_that_no_table_holds_dies_down_all_the_same() {
     assert!(world.run() < 120_000);
     let [sent, repeated, refused] = world.counts(0, audio_counts);
     assert!(sent < 4 * 48_000, "{sent}");
-    assert!(repeated + refused <= 48_000 && repeated > 40_000, "{repeated} {refused}");
+    assert!(repeated + refused <= 48_000 && repeated > 30_000, "{repeated} {refused}");
 }

@@ -211,6 +211,32 @@ fn nothing_is_told_where_that_would_make_the_answer_longer_than_its_question() {
 }
 
 #[test]
+fn the_length_of_a_fingerprint_counts_too() {
+    // A question with a FINGERPRINT of its own; its answer is 20 + 12 + 24 + 8 bytes long.
+    let asked = packet("stun-ask.hex");
+    assert_eq!(asked.len(), 76);
+    let heard = Some(Heard { since: 1, audio: 2, ping: 3, keepalive: 4 });
+    for (placeholder, told) in [(24, false), (28, false), (32, false), (36, true)] {
+        let mut asked = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder - 4])]);
+        let len = (asked.len() - 20 + 8) as u16;
+        asked[2..4].copy_from_slice(&len.to_be_bytes());
+        let crc = crc32(&asked) ^ 0x5354_554e;
+        asked.extend([0x80, 0x28, 0, 4]);
+        asked.extend(crc.to_be_bytes());
+        let answer = request(&asked).answer("192.0.2.1:1".parse().expect("an address"), heard);
+        assert_eq!(answer.as_bytes().len() == 64, told, "{placeholder}");
+        assert!(!told || asked.len() >= 64, "{placeholder}");
+    }
+}
+
+/// The CRC-32 of Ethernet, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+#[test]
 fn the_answers_of_the_rfc_are_read() {
     let ipv4 = packet("stun-rfc5769-ipv4.hex");
     let seen = |bytes: &[u8]| Answer::read(bytes).map(|answer| (answer.seen_as.unwrap().to_string(), answer.heard));

@@ -129,7 +129,6 @@ impl Args {
             per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
         };
         let config = Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection };
-        let Prepared { echo, again, fates } = self.impairment.prepare(config)?;
         if let Some(file) = &self.address_file {
             // Whoever waits for it must not find the address of a server before this one.
             whole_file::clear(file)
@@ -137,6 +136,8 @@ impl Args {
                 .map_err(Failure::unusable)?;
         }
         let bound = self.bind()?;
+        // Not before the port is ours: the fate log may be that of the server that has it.
+        let Prepared { echo, again, fates } = self.impairment.prepare(config)?;
         let metrics = self.metrics.map(|Listen(address)| {
             http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"))
         });

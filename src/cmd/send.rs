@@ -66,8 +66,8 @@ impl Args {
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
         // All that can be wrong is found before the first packet leaves.
         self.client.refuse_no_target(self.to.as_ref())?;
-        let recorded = self.record.as_deref().map(|file| ("--record", file));
-        refuse_one_file_twice(self.sound.file().into_iter().chain(recorded).chain(self.client.written()))?;
+        let copy = self.record.as_deref().map(|file| ("--record", file));
+        refuse_one_file_twice(self.sound.file().into_iter().chain(copy).chain(self.client.written()))?;
         if self.no_echo {
             self.client.refuse_limits_without_answers()?;
         }

@@ -74,6 +74,8 @@ counters! {
     Count dropped_stun,
     /// Datagrams from source port 0, to which nothing can be returned.
     Count dropped_port_zero,
+    /// Datagrams from an address that is no host's own: 0.0.0.0, ::, multicast, broadcast.
+    Count dropped_nobody,
     /// Datagrams from sources that are not among those served.
     Count dropped_not_allowed,
     /// AUDIO and KEEPALIVE packets that had come too often before, byte for byte from the same source.

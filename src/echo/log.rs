@@ -79,6 +79,10 @@ pub(super) fn from_port_zero(from: SocketAddr) {
     debug!("Dropped what came from {}: nothing can be returned to port 0", plain(from));
 }
 
+pub(super) fn from_nobody(from: SocketAddr) {
+    debug!("Dropped what came from {}: that is no host's address", plain(from));
+}
+
 pub(super) fn not_allowed(from: SocketAddr) {
     debug!("Dropped what came from {}: not one of those that --allow names", plain(from));
 }

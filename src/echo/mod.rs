@@ -23,6 +23,7 @@ mod scattered;
 mod sources;
 mod visitor;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,13 +95,18 @@ pub struct Echo {
 impl Echo {
     /// A server that has heard nothing yet.
     pub fn new(config: Config) -> Self {
+        Self::held_at_most(config.delay, config)
+    }
+
+    /// A server that lets AUDIO go no later than this after it came.
+    fn held_at_most(longest: Duration, config: Config) -> Self {
         let counters = Arc::<Counters>::default();
         Self {
             delay: config.delay,
             held: DelayLine::new(config.limits),
             answers: DelayLine::new(ANSWERS),
             scattered: None,
-            guard: Guard::new(config.protection, config.delay, Arc::clone(&counters)),
+            guard: Guard::new(config.protection, longest, Arc::clone(&counters)),
             counters,
             refusals: log::OncePerSecond::default(),
             sources: Sources::new(config.follow),
@@ -109,8 +115,9 @@ impl Echo {
 
     /// A server whose replies take a bad path. `observer` is told the fate of each.
     pub fn impaired(config: Config, impairment: Impairment, observer: Box<dyn FateObserver>) -> Self {
-        let limits = config.limits;
-        let mut echo = Self::new(config);
+        let (limits, delay) = (config.limits, config.delay);
+        // A turn between two servers may take as much longer as the path does: what comes again is remembered for that.
+        let mut echo = Self::held_at_most(delay + impairment.longest_delay(), config);
         let (link, counters) = (Link::new(impairment), echo.counters());
         echo.scattered = Some(Scattered::new(link, observer, counters, limits));
         echo
@@ -202,6 +209,13 @@ impl Echo {
     }
 }
 
+/// Whether no host has this address for its own. A system may take 0.0.0.0 for itself: what is sent there comes back as if from
+/// loopback, which nobody is supposed to be able to forge.
+fn is_nobodys(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
 impl Node for Echo {
     fn on_datagram(&mut self, now: Time, batch: &[Datagram<'_>]) {
         for train in batch {
@@ -210,6 +224,9 @@ impl Node for Echo {
                 // Nothing can be returned to port 0, and trying would switch off segmented sending for everyone.
                 self.counters.dropped_port_zero.add(train.segments().count());
                 log::from_port_zero(train.from);
+            } else if is_nobodys(train.from.ip()) {
+                self.counters.dropped_nobody.add(train.segments().count());
+                log::from_nobody(train.from);
             } else if self.guard.serves(train) {
                 self.follow(train);
                 self.on_train(train);

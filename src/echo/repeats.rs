@@ -32,7 +32,7 @@ impl Rule {
     /// networks repeat packets and people start a client on a fixed port over again.
     pub(super) fn audio(delay: Duration) -> Self {
         // A day at most, so that three of them are far from where milliseconds wrap (49 days).
-        let every = (Duration::from_secs(10) + delay.saturating_mul(4)).min(Duration::from_secs(86_400));
+        let every = Duration::from_secs(10).saturating_add(delay.saturating_mul(4)).min(Duration::from_secs(86_400));
         Self { every: every.as_millis() as u32, at_once: 3 }
     }
 
@@ -74,19 +74,22 @@ pub(super) struct Repeats {
     /// The longest that anything is remembered, with room for receive stamps that cross.
     most: u32,
     turn: usize,
+    /// A number that depends on all that came: which of several has to go cannot be foreseen.
+    stirred: u64,
 }
 
 impl Repeats {
     /// A memory for datagrams under `rules`.
     pub(super) fn new(rules: &[Rule]) -> Self {
         let most = rules.iter().map(|rule| rule.tolerance()).max().unwrap_or(0) + 1_000;
-        Self { sets: vec![[0; WAYS]; SETS], most, turn: 0 }
+        Self { sets: vec![[0; WAYS]; SETS], most, turn: 0, stirred: 0 }
     }
 
     /// Whether the datagram of this digest may be answered at `now`, once more if it has been.
     ///
-    /// What has come once gives way to others by turns, so that no order of arrival throws out the same one each time; what has
-    /// been repeated stays until it is forgotten, so that a loop that was noticed once cannot hide in a crowd.
+    /// What has come once gives way to others by turns, so that no order of arrival throws out the same one each time. What has
+    /// been repeated stays until it is forgotten, so that a loop that was noticed once cannot hide in a crowd; only where all
+    /// have been repeated any one goes, so that nobody can fill the memory with what must stay.
     pub(super) fn admit(&mut self, now: Time, digest: u64, rule: Rule) -> bool {
         let now = (now.as_nanos() / 1_000_000) as u32;
         let set = &mut self.sets[digest as usize % SETS];
@@ -100,10 +103,13 @@ impl Repeats {
             *place = Place::new(mark, true, now.wrapping_add(after)).0;
             return true;
         }
-        let place = set.iter().position(|place| left(*place) == 0).or_else(|| {
-            self.turn = (self.turn + 1) % WAYS;
-            (!Place(set[self.turn]).is_repeated()).then_some(self.turn)
-        });
+        self.turn = (self.turn + 1) % WAYS;
+        // Knuth's multiplier; the upper bits are well stirred.
+        self.stirred = self.stirred.wrapping_add(digest).wrapping_mul(6_364_136_223_846_793_005);
+        let is_repeated = |place: &u64| Place(*place).is_repeated();
+        let place = set.iter().position(|place| left(*place) == 0);
+        let place = place.or_else(|| (!is_repeated(&set[self.turn])).then_some(self.turn));
+        let place = place.or_else(|| set.iter().all(is_repeated).then_some((self.stirred >> 62) as usize % WAYS));
         if let Some(place) = place {
             set[place] = Place::new(mark, false, now.wrapping_add(rule.every)).0;
         }
@@ -169,21 +175,37 @@ mod tests {
         assert_eq!(times(&mut repeats, A, audio, &[100_000, 100_000, 100_000, 99_950]), [true, true, true, false]);
     }
 
-    #[test]
-    fn five_of_one_set_that_come_round_and_round_all_fall_silent() {
-        let (mut repeats, audio) = memory();
-        let mut passes = [0; 5];
-        let mut round = |millis, repeats: &mut Repeats| {
-            for (number, passes) in (1u64..).zip(&mut passes) {
-                *passes += u32::from(repeats.admit(Time::from_millis(millis), (number << 33) | 7, audio));
-            }
-            passes
+    /// How often a loop of this digest is answered that comes each millisecond until it is not, beside what `others` do.
+    fn turns(repeats: &mut Repeats, digest: u64, rule: Rule, mut others: impl FnMut(&mut Repeats, Time)) -> u64 {
+        let lost = |millis| {
+            let now = Time::from_millis(millis);
+            others(repeats, now);
+            !repeats.admit(now, digest, rule)
         };
-        // Of five in four places, four are soon noticed; they stay, so that the other one is not noticed yet.
-        let passes = (0..100).map(|millis| round(millis, &mut repeats)).last();
-        assert_eq!(passes, Some([3, 4, 4, 100, 3]));
-        // Once they are forgotten, it is.
-        let mut alone = || repeats.admit(Time::from_millis(66_099), (4 << 33) | 7, audio);
-        assert_eq!([alone(), alone(), alone(), alone()], [true, true, true, false]);
+        (0..10_000).position(lost).expect("an end") as u64
+    }
+
+    #[test]
+    fn five_loops_of_one_set_all_end() {
+        let (mut repeats, audio) = memory();
+        let mut alive: Vec<u64> = (1..=5).map(|number| number << 33 | 7).collect();
+        for millis in 0..200 {
+            alive.retain(|digest| repeats.admit(Time::from_millis(millis), *digest, audio));
+        }
+        assert_eq!(alive, [0; 0]);
+    }
+
+    #[test]
+    fn a_set_that_somebody_keeps_full_of_what_was_repeated_hides_no_loop() {
+        let (mut repeats, audio) = memory();
+        let full = |repeats: &mut Repeats, now| {
+            for number in 1..=4_u64 {
+                repeats.admit(now, number << 33 | 7, audio);
+            }
+        };
+        (0..10).for_each(|millis| full(&mut repeats, Time::from_millis(millis)));
+        // It has to stay in its place three times in a row, of which each has three chances in four.
+        let turns = turns(&mut repeats, 5 << 33 | 7, audio, full);
+        assert!((3..100).contains(&turns), "{turns}");
     }
 }

@@ -194,7 +194,7 @@ impl Sources {
 
     /// Looks for those that have fallen silent, once a second.
     pub(super) fn look(&mut self, now: Time) {
-        if self.followed.is_empty() || now < self.sweep {
+        if !self.has_something_to_look_at() || now < self.sweep {
             return;
         }
         self.sweep = now + EVERY;
@@ -219,7 +219,12 @@ impl Sources {
 
     /// When to look next; `None` while nobody is heard, or where nobody wants to read of it: then the next datagram will do.
     pub(super) fn next_look(&self) -> Option<Time> {
-        (self.lines.wanted && !self.followed.is_empty()).then_some(self.sweep)
+        (self.lines.wanted && self.has_something_to_look_at()).then_some(self.sweep)
+    }
+
+    /// Sources, or lines that were held back when the last of them fell silent.
+    fn has_something_to_look_at(&self) -> bool {
+        !self.followed.is_empty() || self.lines.held_back > 0
     }
 }
 
@@ -276,6 +281,22 @@ mod tests {
         assert_eq!(sources.hear(Time::from_millis(20_000), peer(1), one()), 0);
         // Ten lines were written in that second, the rest is held back and told as a number.
         assert_eq!((sources.lines.left, sources.lines.held_back), (0, MOST as u64 - 10));
+    }
+
+    #[test]
+    fn what_was_held_back_is_said_though_nobody_is_left() {
+        let mut sources = Sources::new(true);
+        let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        for port in 1..=30 {
+            sources.hear(Time::from_millis(100), peer(port), std::iter::once(Header::new(Kind::Keepalive, 0, 0)));
+        }
+        sources.look(Time::from_millis(1_100));
+        // All fall silent together: ten have a line, twenty are held back for the next second.
+        sources.look(Time::from_millis(11_100));
+        assert_eq!((sources.len(), sources.lines.left, sources.lines.held_back), (0, 0, 20));
+        assert_eq!(sources.next_look(), Some(Time::from_millis(12_100)));
+        sources.look(Time::from_millis(12_100));
+        assert_eq!((sources.lines.held_back, sources.next_look()), (0, None));
     }
 
     #[test]

@@ -68,6 +68,15 @@ impl Default for Impairment {
     }
 }
 
+impl Impairment {
+    /// How much later than over a good path a packet may leave.
+    pub fn longest_delay(&self) -> Duration {
+        let held_back = if self.reorder > 0.0 { self.reorder_by } else { Duration::ZERO };
+        let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.queue);
+        self.jitter.saturating_add(held_back).saturating_add(queue)
+    }
+}
+
 /// Why a packet is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
