@@ -97,7 +97,7 @@ impl Distinct {
 struct Server {
     /// Whole questions, with what had been heard when they came.
     told: Vec<([u8; 12], [u32; 3])>,
-    /// The same with the packet that came next.
+    /// The same with the packets that came next, as far as they came in one train with the question.
     with_next: Vec<([u8; 12], [u32; 3])>,
     /// Packets, with how many questions had come before.
     arrived: Vec<(usize, Stream, u32)>,
@@ -108,7 +108,7 @@ struct Server {
 fn listen(server: &[Event], client: SocketAddr) -> Server {
     let mut heard = Server { told: Vec::new(), with_next: Vec::new(), arrived: Vec::new(), paused: false };
     let mut streams: [Distinct; 3] = Default::default();
-    let (mut last, mut just_asked, mut window) = (None, None, None::<(i64, u32)>);
+    let (mut last, mut just_asked, mut window) = (None, None::<([u8; 12], i64)>, None::<(i64, u32)>);
     for event in server {
         let Event::Heard { at, from, bytes } = event else { continue };
         if *from != client {
@@ -118,7 +118,7 @@ fn listen(server: &[Event], client: SocketAddr) -> Server {
         last = Some(*at);
         if stun::is_question(bytes) {
             heard.told.push((stun::transaction(bytes), [0, 1, 2].map(|i: usize| streams[i].count)));
-            just_asked = Some(stun::transaction(bytes));
+            just_asked = Some((stun::transaction(bytes), *at));
             // "At most ten times in a second", and "who is told begins anew".
             if window.is_none_or(|(begin, _)| at - begin >= 1_000_000_000) {
                 window = Some((*at, 0));
@@ -132,9 +132,11 @@ fn listen(server: &[Event], client: SocketAddr) -> Server {
         } else if let Some((stream, sequence)) = naive::header(bytes) {
             streams[stream as usize].on(sequence);
             heard.arrived.push((heard.told.len(), stream, sequence));
-            // A shorter datagram that ends the question's train is heard together with it.
+            // What is as long as the question may come in one train with it, and a shorter one may end that: they are heard
+            // together.
             let counts = [0, 1, 2].map(|i: usize| streams[i].count);
-            heard.with_next.extend(just_asked.take().map(|id| (id, counts)));
+            heard.with_next.extend(just_asked.map(|(id, _)| (id, counts)));
+            just_asked = just_asked.filter(|(_, asked)| asked == at);
         }
     }
     heard
