@@ -1,0 +1,112 @@
+//! A hub in memory as the stage of a transcript: each client's messages wait in a queue of their own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+
+use jamjam_dev::rooms::{Conn, Hub, Limits, Outlet, Route, Visitor};
+use jamjam_dev::time::Time;
+
+use crate::transcript::Stage;
+
+/// A hub, and who is connected to it. Connections are numbered from 1; the clock ticks a millisecond an act.
+pub(crate) struct Hall {
+    hub: Hub,
+    now: Time,
+    last: u64,
+    conns: BTreeMap<String, Conn>,
+    wires: Wires,
+}
+
+/// What connections have been given and have not heard yet, and what should not have happened.
+#[derive(Default)]
+struct Wires {
+    waiting: BTreeMap<Conn, VecDeque<String>>,
+    faults: Vec<String>,
+}
+
+impl Outlet for Wires {
+    fn send(&mut self, to: &[Conn], text: String) {
+        for conn in to {
+            match self.waiting.get_mut(conn) {
+                Some(waiting) => waiting.push_back(text.clone()),
+                None => self.faults.push(format!("{conn:?}, which is not there, is sent {text}")),
+            }
+        }
+    }
+
+    fn close(&mut self, conn: Conn, code: u16, reason: &str) {
+        self.waiting.remove(&conn);
+        self.faults.push(format!("the server closes {conn:?} with {code} {reason:?}"));
+    }
+}
+
+impl Hall {
+    /// An empty hub whose ids come from `key`.
+    pub(crate) fn new(key: [u64; 4]) -> Self {
+        let hub = Hub::new(Limits::default(), key);
+        Self { hub, now: Time::from_millis(1), last: 0, conns: BTreeMap::new(), wires: Wires::default() }
+    }
+
+    /// The time of the next act, and the connection that `name` has.
+    fn act(&mut self, name: &str) -> (Time, Conn) {
+        self.now += std::time::Duration::from_millis(1);
+        (self.now, self.conns[name])
+    }
+
+    fn gone(&mut self, name: &str) {
+        let (now, conn) = self.act(name);
+        self.wires.waiting.remove(&conn);
+        self.conns.remove(name);
+        self.hub.on_gone(now, conn, &mut self.wires);
+    }
+}
+
+impl Stage for Hall {
+    fn connect(&mut self, name: &str) -> Result<(), String> {
+        self.last += 1;
+        self.conns.insert(name.to_owned(), Conn(self.last));
+        let (now, conn) = self.act(name);
+        self.wires.waiting.insert(conn, VecDeque::new());
+        let visitor = Visitor { from: IpAddr::V4(Ipv4Addr::LOCALHOST), route: Route::Undecided };
+        self.hub.connect(now, conn, visitor, &mut self.wires);
+        Ok(())
+    }
+
+    fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let (now, conn) = self.act(name);
+        self.hub.on_text(now, conn, text, &mut self.wires);
+        Ok(())
+    }
+
+    fn send_binary(&mut self, name: &str) -> Result<(), String> {
+        let (now, conn) = self.act(name);
+        self.hub.on_binary(now, conn, &mut self.wires);
+        Ok(())
+    }
+
+    fn close(&mut self, name: &str) -> Result<(), String> {
+        self.gone(name);
+        Ok(())
+    }
+
+    fn cut(&mut self, name: &str) -> Result<(), String> {
+        self.gone(name);
+        Ok(())
+    }
+
+    fn hear(&mut self, name: &str) -> Result<String, String> {
+        let waiting = self.wires.waiting.get_mut(&self.conns[name]);
+        waiting.and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} hears nothing"))
+    }
+
+    fn silent(&mut self, name: &str) -> Result<(), String> {
+        let waiting = self.wires.waiting.get(&self.conns[name]).and_then(VecDeque::front);
+        waiting.map_or(Ok(()), |text| Err(format!("{name} hears {text}")))
+    }
+
+    fn settled(&mut self) -> Result<(), String> {
+        let names: Vec<String> = self.conns.keys().cloned().collect();
+        names.iter().try_for_each(|name| self.silent(name))?;
+        self.wires.faults.first().map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+}

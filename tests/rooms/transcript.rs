@@ -1,0 +1,116 @@
+//! Transcripts: what clients and a server of rooms say to each other, in the order in which it happens.
+//!
+//! ```text
+//! # A comment.
+//! ann connects
+//! ann> {"type":"ListRooms"}                       ann says this
+//! ann< {"type":"RoomList","data":{"rooms":[]}}    the next message that ann gets
+//! ann sends binary                                a binary message
+//! ann hears nothing                               no message is waiting for ann
+//! ann closes                                      by a close; "ann is cut": the connection is lost
+//! ```
+//!
+//! `$name` in a string stands for a value that the server chose (see [`super::compare`]). What a line causes is heard
+//! before the next line at which a client acts, and at the end nothing is left to hear.
+
+use crate::compare::{Bindings, Spelling};
+
+/// Where a transcript is played: a hub in memory, or sockets. An `Err` is a sentence about what went wrong.
+pub(crate) trait Stage {
+    /// A client connects.
+    fn connect(&mut self, name: &str) -> Result<(), String>;
+    /// It says this, as one text message.
+    fn say(&mut self, name: &str, text: &str) -> Result<(), String>;
+    /// It sends a binary message.
+    fn send_binary(&mut self, name: &str) -> Result<(), String>;
+    /// It closes its connection.
+    fn close(&mut self, name: &str) -> Result<(), String>;
+    /// Its connection is lost.
+    fn cut(&mut self, name: &str) -> Result<(), String>;
+    /// The next message that it gets.
+    fn hear(&mut self, name: &str) -> Result<String, String>;
+    /// `Err` if a message is waiting for it.
+    fn silent(&mut self, name: &str) -> Result<(), String>;
+    /// Before a client acts: `Err` if a message is known to be waiting for anybody.
+    fn settled(&mut self) -> Result<(), String>;
+}
+
+/// How much of a transcript was played.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Played {
+    /// Every line.
+    Whole,
+    /// Up to this line, which spells an id in another case, and the id had no letter: there is nothing to show.
+    Until(usize),
+}
+
+/// One line that is not a comment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step<'a> {
+    Connects,
+    Says(&'a str),
+    SendsBinary,
+    Closes,
+    IsCut,
+    Hears(&'a str),
+    HearsNothing,
+}
+
+/// The client's name and what happens, from a line; `None` for comments and empty lines.
+pub(crate) fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
+    if line.trim().is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let end = line.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    let text = |text: &'static str| rest.strip_prefix(text).map(|text| text.strip_prefix(' ').unwrap_or(text));
+    let step = match rest.trim_end() {
+        _ if name.is_empty() => Err(()),
+        " connects" => Ok(Step::Connects),
+        " sends binary" => Ok(Step::SendsBinary),
+        " closes" => Ok(Step::Closes),
+        " is cut" => Ok(Step::IsCut),
+        " hears nothing" => Ok(Step::HearsNothing),
+        _ => text(">").map(Step::Says).or_else(|| text("<").map(Step::Hears)).ok_or(()),
+    };
+    step.map(|step| Some((name, step))).map_err(|()| format!("no line of a transcript: {line}"))
+}
+
+/// Plays `script` on `stage`; the first line that does not hold is the error.
+pub(crate) fn play(script: &str, stage: &mut impl Stage) -> Result<Played, String> {
+    let mut bindings = Bindings::default();
+    let mut there: Vec<&str> = Vec::new();
+    for (number, line) in (1..).zip(script.lines()) {
+        let at = |what: String| format!("line {number}: {line}\n    {what}");
+        let Some((name, step)) = step(line).map_err(at)? else { continue };
+        if matches!(step, Step::Connects) == there.contains(&name) {
+            return Err(at(format!("{name} is connected already, or not yet")));
+        }
+        if !matches!(step, Step::Hears(_) | Step::HearsNothing) {
+            stage.settled().map_err(|what| at(format!("before this line: {what}")))?;
+        }
+        match step {
+            Step::Connects => {
+                there.push(name);
+                stage.connect(name)
+            }
+            Step::Says(text) => match bindings.spell(text).map_err(at)? {
+                Spelling::Text(text) => stage.say(name, &text),
+                Spelling::NoOtherCase => return Ok(Played::Until(number)),
+            },
+            Step::SendsBinary => stage.send_binary(name),
+            Step::Closes | Step::IsCut => {
+                stage.silent(name).map_err(at)?;
+                there.retain(|other| *other != name);
+                if step == Step::Closes { stage.close(name) } else { stage.cut(name) }
+            }
+            Step::Hears(expected) => stage.hear(name).and_then(|got| bindings.compare(expected, &got)),
+            Step::HearsNothing => stage.silent(name),
+        }
+        .map_err(at)?;
+    }
+    let at_end = |what: String| format!("at the end: {what}");
+    stage.settled().map_err(at_end)?;
+    there.iter().try_for_each(|name| stage.silent(name)).map_err(at_end)?;
+    Ok(Played::Whole)
+}
