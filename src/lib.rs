@@ -15,6 +15,7 @@
 //! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
 //! | 5 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
 //! | 5 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
+//! | 5 | [`rooms`] | rooms over WebSocket as a state machine: hub, limits, a file a dialect |
 //! | 6 | [`report`] | from a run's facts to numbers, limits, a verdict, text, JSON, JUnit and Markdown |
 //! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, HTTP, the log, the progress bar |
 //! | 8 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
@@ -65,6 +66,7 @@ pub mod io;
 pub mod link;
 pub mod node;
 pub mod report;
+pub mod rooms;
 pub mod stats;
 pub mod time;
 pub mod units;

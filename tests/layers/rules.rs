@@ -7,7 +7,7 @@ pub(crate) const FLOORS: &[&[&str]] = &[
     &["node", "units"],
     &["wire", "audio", "stats"],
     &["link"],
-    &["echo", "flow"],
+    &["echo", "flow", "rooms"],
     &["report"],
     &["io"],
     &["cmd"],

@@ -1,0 +1,83 @@
+//! Identities that nobody can guess: of rooms, of peers, and codes to be read out over the telephone.
+
+use std::hash::{DefaultHasher, Hasher};
+
+/// Letters and digits that are not mistaken for each other.
+const READABLE: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
+
+/// Length of an invite code.
+const INVITE_LEN: usize = 6;
+
+/// A source of names: a keyed digest of a counter, whose key came in from outside.
+pub(super) struct Names {
+    key: [u64; 4],
+    counter: u64,
+}
+
+impl Names {
+    pub(super) fn new(key: [u64; 4]) -> Self {
+        Self { key, counter: 0 }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.counter += 1;
+        let mut hasher = DefaultHasher::new();
+        for word in self.key {
+            hasher.write_u64(word);
+        }
+        hasher.write_u64(self.counter);
+        hasher.finish()
+    }
+
+    /// Eight lower-case hexadecimal digits.
+    pub(super) fn room(&mut self) -> String {
+        format!("{:08x}", self.next() as u32)
+    }
+
+    /// Six letters and digits.
+    pub(super) fn invite(&mut self) -> String {
+        let mut bits = self.next();
+        let mut letter = || {
+            let letter = READABLE[(bits % READABLE.len() as u64) as usize];
+            bits /= READABLE.len() as u64;
+            char::from(letter)
+        };
+        (0..INVITE_LEN).map(|_| letter()).collect()
+    }
+
+    /// A version 4 UUID (RFC 9562, section 5.4).
+    pub(super) fn uuid(&mut self) -> String {
+        let bits = u128::from(self.next()) << 64 | u128::from(self.next());
+        let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+        let hex = format!("{bits:032x}");
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+/// Whether this could be an invite code.
+pub(super) fn is_invite(name: &str) -> bool {
+    name.len() == INVITE_LEN && name.bytes().all(|byte| READABLE.contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_their_forms_and_differ() {
+        let mut names = Names::new([1, 2, 3, 4]);
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1_000 {
+            let (room, invite, uuid) = (names.room(), names.invite(), names.uuid());
+            assert!(room.len() == 8 && room.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{room}");
+            assert!(is_invite(&invite), "{invite}");
+            let version_and_variant = (uuid.as_bytes()[14], uuid.as_bytes()[19]);
+            assert!(uuid.len() == 36 && matches!(version_and_variant, (b'4', b'8' | b'9' | b'a' | b'b')), "{uuid}");
+            assert!(seen.insert(uuid));
+        }
+        assert_ne!(Names::new([1, 2, 3, 5]).uuid(), Names::new([1, 2, 3, 4]).uuid());
+        for other in ["ABC23", "ABC2345", "abc234", "ABCI23", "ABC0O1", "ÄBC23"] {
+            assert!(!is_invite(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What holds for every dialect: limits, and that nothing is left behind or told to strangers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jamjam_dev::rooms::{Conn, Hub, Limits, Outlet, Route, Visitor};
+use jamjam_dev::time::Time;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// What everybody was told, and who was closed.
+#[derive(Default)]
+struct Told {
+    messages: BTreeMap<Conn, Vec<Value>>,
+    closed: Vec<(Conn, u16)>,
+}
+
+impl Outlet for Told {
+    fn send(&mut self, to: &[Conn], text: String) {
+        for conn in to {
+            self.messages.entry(*conn).or_default().push(serde_json::from_str(&text).expect("JSON"));
+        }
+    }
+
+    fn close(&mut self, conn: Conn, code: u16, _: &str) {
+        self.closed.push((conn, code));
+    }
+}
+
+impl Told {
+    fn last(&self, conn: u64) -> &Value {
+        self.messages[&Conn(conn)].last().expect("a message")
+    }
+}
+
+fn hub(limits: Limits) -> (Hub, Told) {
+    (Hub::new(limits, [1, 2, 3, 4]), Told::default())
+}
+
+fn connect(hub: &mut Hub, told: &mut Told, conn: u64) {
+    let visitor = Visitor { from: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided };
+    hub.connect(Time::ZERO, Conn(conn), visitor, told);
+}
+
+fn say(hub: &mut Hub, told: &mut Told, conn: u64, at_ms: u64, message: &Value) {
+    hub.on_text(Time::from_millis(at_ms), Conn(conn), &message.to_string(), told);
+}
+
+fn create() -> Value {
+    json!({"type": "CreateRoom", "data": {"room_name": "r", "password": null, "peer_name": "p"}})
+}
+
+#[test]
+fn who_says_too_much_is_closed_and_leaves_the_room() {
+    let (mut hub, mut told) = hub(Limits { rate: Some(10), ..Limits::default() });
+    (1..=2).for_each(|conn| connect(&mut hub, &mut told, conn));
+    say(&mut hub, &mut told, 1, 0, &create());
+    let room = told.last(1)["data"]["room_id"].clone();
+    let join = json!({"type": "JoinRoom", "data": {"room_id": room, "password": null, "peer_name": "q"}});
+    say(&mut hub, &mut told, 2, 0, &join);
+    // Ten a second and twice as many at once: the join and nineteen more.
+    (0..19).for_each(|_| say(&mut hub, &mut told, 2, 0, &json!({"type": "ListRooms"})));
+    assert_eq!((told.closed.len(), told.messages[&Conn(2)].len()), (0, 20));
+    say(&mut hub, &mut told, 2, 99, &json!({"type": "ListRooms"}));
+    assert_eq!(told.closed, [(Conn(2), 1008)]);
+    assert_eq!(told.last(1)["type"], "PeerLeft");
+    let counts = hub.counts();
+    assert_eq!((counts.closed_rate, counts.connections, counts.rooms, counts.members), (1, 1, 1, 1));
+    // Whoever is gone says nothing more, and keeping to the rate goes on for ever.
+    say(&mut hub, &mut told, 2, 5_000, &create());
+    (0..1_000).for_each(|turn| say(&mut hub, &mut told, 1, turn * 100, &json!({"type": "ListRooms"})));
+    assert_eq!((told.closed.len(), hub.counts().rooms), (1, 1));
+}
+
+#[test]
+fn the_oldest_undecided_connection_makes_room_for_the_newest() {
+    let (mut hub, mut told) = hub(Limits { undecided: 2, ..Limits::default() });
+    (1..=2).for_each(|conn| connect(&mut hub, &mut told, conn));
+    say(&mut hub, &mut told, 1, 0, &json!({"type": "ListRooms"}));
+    (3..=4).for_each(|conn| connect(&mut hub, &mut told, conn));
+    // The first has said what it is; of the others the second came before all.
+    assert_eq!(told.closed, [(Conn(2), 1013)]);
+    assert_eq!((hub.counts().undecided, hub.counts().connections, hub.counts().closed_undecided), (2, 3, 1));
+    say(&mut hub, &mut told, 2, 0, &create());
+    assert_eq!(hub.counts().rooms, 0);
+}
+
+#[test]
+fn one_address_makes_only_so_many_rooms_and_gets_the_place_of_one_that_has_gone() {
+    let (mut hub, mut told) = hub(Limits { rooms_per_address: 2, ..Limits::default() });
+    for conn in 1..=3 {
+        connect(&mut hub, &mut told, conn);
+        say(&mut hub, &mut told, conn, 0, &create());
+    }
+    assert_eq!(told.last(3), &json!({"type": "Error", "data": {"message": "Too many rooms"}}));
+    assert_eq!((hub.counts().rooms, hub.counts().refused), (2, 1));
+    hub.on_gone(Time::ZERO, Conn(1), &mut told);
+    say(&mut hub, &mut told, 3, 0, &create());
+    assert_eq!((hub.counts().rooms, told.last(3)["type"].as_str()), (2, Some("RoomCreated")));
+}
+
+#[test]
+fn what_is_too_long_or_binary_has_no_effect_and_is_counted() {
+    let (mut hub, mut told) = hub(Limits { message_bytes: 100, ..Limits::default() });
+    connect(&mut hub, &mut told, 1);
+    let long = format!("{{\"type\":\"ListRooms\",\"x\":\"{}\"}}", "x".repeat(100));
+    hub.on_text(Time::ZERO, Conn(1), &long, &mut told);
+    hub.on_binary(Time::ZERO, Conn(1), &mut told);
+    let candidate = json!({"address": "192.0.2.1:1", "candidate_type": "Host", "priority": 1});
+    assert_eq!((hub.counts().ignored, hub.counts().messages_in, told.messages.len()), (2, 2, 0));
+    // 64 ways to reach a peer are kept, 65 are refused.
+    let (mut hub, mut told) = self::hub(Limits::default());
+    (1..=2).for_each(|conn| connect(&mut hub, &mut told, conn));
+    say(&mut hub, &mut told, 1, 0, &create());
+    for (many, ignored) in [(64, 0), (65, 1)] {
+        let data = json!({"candidates": vec![candidate.clone(); many], "public_addr": null, "local_addr": null});
+        say(&mut hub, &mut told, 1, 0, &json!({"type": "UpdatePeerInfo", "data": data}));
+        assert_eq!(hub.counts().ignored, ignored, "{many}");
+    }
+}
+
+/// Something that one of eight connections does.
+#[derive(Clone, Debug)]
+enum Deed {
+    Connect,
+    Gone,
+    Binary,
+    /// A message; a room is the one that was made so many rooms ago, by its id or its code.
+    Say(u8, usize, bool),
+    Noise(String),
+}
+
+fn deed() -> impl Strategy<Value = (u64, Deed)> {
+    let deed = prop_oneof![
+        2 => Just(Deed::Connect),
+        1 => Just(Deed::Gone),
+        1 => Just(Deed::Binary),
+        8 => (0u8..6, 0usize..3, any::<bool>()).prop_map(|(kind, ago, by_code)| Deed::Say(kind, ago, by_code)),
+        1 => ".{0,40}".prop_map(Deed::Noise),
+    ];
+    (0u64..8, deed)
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_only_a_room_hears_its_members_and_nothing_stays_when_all_have_gone(
+        deeds in prop::collection::vec(deed(), 1..120),
+    ) {
+        let (mut hub, mut told) = hub(Limits { rate: None, ..Limits::default() });
+        // Each place takes a new connection when it connects again.
+        let mut conns: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut next = 0;
+        // Who is in which room, by what they have been told themselves; and all rooms, in order.
+        let mut seats: BTreeMap<Conn, String> = BTreeMap::new();
+        let mut rooms: Vec<(String, String)> = Vec::new();
+        for (place, deed) in deeds {
+            let conn = conns.get(&place).copied();
+            told.messages.clear();
+            let before = seats.clone();
+            match (deed, conn) {
+                (Deed::Connect, None) => {
+                    next += 1;
+                    conns.insert(place, next);
+                    connect(&mut hub, &mut told, next);
+                    prop_assert!(told.messages.is_empty(), "nothing is said before the client speaks");
+                }
+                (Deed::Gone, Some(conn)) => {
+                    hub.on_gone(Time::ZERO, Conn(conn), &mut told);
+                    conns.remove(&place);
+                    seats.remove(&Conn(conn));
+                }
+                (Deed::Binary, Some(conn)) => hub.on_binary(Time::ZERO, Conn(conn), &mut told),
+                (Deed::Noise(text), Some(conn)) => hub.on_text(Time::ZERO, Conn(conn), &text, &mut told),
+                (Deed::Say(kind, ago, by_code), Some(conn)) => {
+                    let room = rooms.iter().rev().nth(ago).map_or("none", |(id, code)| if by_code { code } else { id });
+                    let message = match kind {
+                        0 => create(),
+                        1 => json!({"type": "JoinRoom", "data": {"room_id": room, "peer_name": "n"}}),
+                        2 => json!({"type": "LeaveRoom"}),
+                        3 => json!({"type": "UpdatePeerInfo", "data": {"public_addr": "192.0.2.9:1"}}),
+                        4 => json!({"type": "ListRooms", "data": null}),
+                        _ => json!({"type": "ChatMessage", "data": {"sender_id": "x", "sender_name": "x", "content": "c", "timestamp": 1}}),
+                    };
+                    say(&mut hub, &mut told, conn, 0, &message);
+                    let answer = told.messages.get(&Conn(conn)).and_then(|all| all.last());
+                    let room = answer.and_then(|answer| answer["data"]["room_id"].as_str()).map(str::to_owned);
+                    match (answer.and_then(|answer| answer["type"].as_str()), room) {
+                        (Some("RoomCreated"), Some(id)) => {
+                            let code = answer.and_then(|answer| answer["data"]["invite_code"].as_str()).unwrap_or_default();
+                            rooms.push((id.clone(), code.to_owned()));
+                            seats.insert(Conn(conn), id);
+                        }
+                        (Some("RoomJoined"), Some(id)) => {
+                            seats.insert(Conn(conn), id);
+                        }
+                        _ if kind == 2 => {
+                            seats.remove(&Conn(conn));
+                        }
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+            // Whoever is told something was in the room that the speaker was in, or is in now, or is the speaker.
+            let speaker = conn.map(Conn);
+            let of = |seats: &BTreeMap<Conn, String>| speaker.and_then(|speaker| seats.get(&speaker).cloned());
+            let (was, is) = (of(&before), of(&seats));
+            for hearer in told.messages.keys() {
+                let room = before.get(hearer).cloned();
+                prop_assert!(Some(*hearer) == speaker || (room.is_some() && (room == was || room == is)), "{hearer:?}");
+            }
+            let live: BTreeSet<&String> = seats.values().collect();
+            prop_assert_eq!((hub.counts().rooms, hub.counts().members), (live.len() as u64, seats.len() as u64));
+        }
+        for conn in conns.into_values() {
+            hub.on_gone(Time::ZERO, Conn(conn), &mut told);
+        }
+        let counts = hub.counts();
+        prop_assert_eq!((counts.connections, counts.undecided, counts.rooms, counts.members), (0, 0, 0, 0));
+    }
+}
