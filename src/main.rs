@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How long a run that was asked to stop may take to end: long enough to complete a recording.
+/// How long a run that was asked to stop may take to end unless it says otherwise: long enough to complete a recording.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Turns SIGINT and SIGTERM into a request to stop, from a thread of their own. A second one, or the end of [`PATIENCE`], ends
@@ -40,7 +40,8 @@ fn listen_for_signals(stop: Stop) -> Result<(), Failure> {
                     // Nothing has begun: a name server or a pipe keeps us waiting.
                     std::process::exit(reason.exit_code().into());
                 }
-                let _ = tokio::time::timeout(PATIENCE, signals.next()).await;
+                let patience = stop.allowed().unwrap_or(PATIENCE);
+                let _ = tokio::time::timeout(patience, signals.next()).await;
                 std::process::exit(reason.exit_code().into());
             });
         })?;

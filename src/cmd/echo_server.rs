@@ -1,7 +1,7 @@
 //! `jamjam-dev echo-server`: returns a client's AUDIO after a delay.
 
 use std::fmt::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,14 @@ use super::Failure;
 use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size, spin};
 use super::distinct::refuse_one_file_twice;
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
+use super::listening::{self, AddressFile};
 use super::protection::ProtectionOptions;
 use crate::echo::{Config, Counters, DEFAULT_DELAY, Exposition, Limits, Outside};
 use crate::io::clock::ClockWatch;
-use crate::io::log::{self, Log};
+use crate::io::log::Log;
 use crate::io::stop::Stop;
 use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
-use crate::io::{http, process, resolve, whole_file};
+use crate::io::{http, process};
 use crate::stats::Count;
 use crate::units::UnitError;
 use crate::wire::DEFAULT_PORT;
@@ -119,9 +120,7 @@ impl Args {
         let address_file = self.address_file.as_deref().map(|file| ("--address-file", file));
         refuse_one_file_twice(address_file.into_iter().chain(self.impairment.fate_log()))?;
         let protection = self.protection.protection()?;
-        let filter = if self.verbose { "debug".to_owned() } else { super::log_filter() };
-        let log = log::start(&filter, self.log_format.into(), colour.on(&std::io::stderr()))
-            .map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))?;
+        let log = listening::start_log(self.verbose, self.log_format, colour)?;
         process::name("echo-server");
 
         let limits = Limits {
@@ -129,12 +128,7 @@ impl Args {
             per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
         };
         let config = Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection };
-        if let Some(file) = &self.address_file {
-            // Whoever waits for it must not find the address of a server before this one.
-            whole_file::clear(file)
-                .with_context(|| format!("cannot write the address to {}", file.display()))
-                .map_err(Failure::unusable)?;
-        }
+        let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let bound = self.bind()?;
         // Not before the port is ours: the fate log may be that of the server that has it.
         let Prepared { echo, again, fates } = self.impairment.prepare(config)?;
@@ -144,11 +138,7 @@ impl Args {
         let metrics = metrics.transpose().map_err(Failure::unusable)?;
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
-        if let Some(file) = &self.address_file {
-            whole_file::write(file, &format!("{}\n", bound.address))
-                .with_context(|| format!("cannot write the address to {}", file.display()))
-                .map_err(Failure::unusable)?;
-        }
+        address_file.write(bound.address)?;
         let fates_dropped = fates.as_ref().map(FateFile::dropped);
         let kernel = Arc::new(KernelDrops::of(&bound.socket));
         let statistics = Statistics { counters: echo.counters(), kernel, fates_dropped, log };
@@ -199,11 +189,7 @@ impl Args {
 
     /// The first of the host's addresses that can be listened on.
     fn bind(&self) -> Result<Bound, Failure> {
-        if let Ok(address) = self.host.parse::<SocketAddr>() {
-            let (ip, port) = (address.ip(), address.port());
-            return Err(Failure::usage(format!("--host takes no port: write --host {ip} --port {port}")));
-        }
-        let addresses = resolve::resolve(&self.host, self.port).map_err(Failure::unusable)?;
+        let addresses = listening::addresses(&self.host, self.port)?;
         let asked = self.socket_buffer.0.min(1 << 30) as usize;
         let mut first: Option<BindError> = None;
         for address in addresses {

@@ -8,11 +8,13 @@ pub mod echo_server;
 pub mod generate;
 pub mod impairment;
 pub mod lines;
+pub mod listening;
 pub mod output;
 pub mod probe;
 pub mod protection;
 pub mod report_files;
 pub mod send;
+pub mod signaling_server;
 pub mod sound;
 pub mod target;
 
@@ -49,6 +51,7 @@ enum Command {
     EchoServer(Box<echo_server::Args>),
     Send(Box<send::Args>),
     Probe(Box<probe::Args>),
+    SignalingServer(Box<signaling_server::Args>),
 }
 
 /// An error with the exit code that goes with it: 2 wrong usage, 3 a file, device, name or socket that cannot be used.
@@ -81,12 +84,10 @@ impl Cli {
             (None, Some(Command::EchoServer(args))) => args.run(self.colour, stop),
             (None, Some(Command::Send(args))) => args.run(self.colour, stop),
             (None, Some(Command::Probe(args))) => args.run(self.colour, stop),
-            (None, None) => Err(Failure::usage("give a subcommand: echo-server, send or probe; --help tells more")),
+            (None, Some(Command::SignalingServer(args))) => args.run(self.colour, stop),
+            (None, None) => Err(Failure::usage(
+                "give a subcommand: echo-server, send, probe or signaling-server; --help tells more",
+            )),
         }
     }
-}
-
-/// What `RUST_LOG` says, or `info`.
-fn log_filter() -> String {
-    std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".to_owned())
 }

@@ -10,6 +10,7 @@ pub mod progress;
 pub mod reach;
 pub mod record;
 pub mod resolve;
+pub mod rooms;
 pub mod stop;
 pub mod udp;
 pub mod whole_file;

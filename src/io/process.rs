@@ -12,3 +12,14 @@ pub fn name(name: &str) {
     #[cfg(not(target_os = "linux"))]
     let _ = CString::new(name);
 }
+
+/// Asks for as many open files as the system lets this process have (Linux; elsewhere nothing happens): each connection is one.
+pub fn raise_descriptor_limit() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        // Refused, it stays as it was, and who is too many waits.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+}

@@ -1,7 +1,8 @@
 //! One request to stop, seen by everything that runs.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Why a run should end before it is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Stop(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     reason: AtomicU8,
+    /// Milliseconds; 0 is not said.
+    patience: AtomicU64,
     wakers: Mutex<Vec<Box<dyn Fn() + Send>>>,
 }
 
@@ -54,6 +57,16 @@ impl Stop {
     /// Whether anything waits for a request: a run that would end itself and has something to report.
     pub fn is_awaited(&self) -> bool {
         !self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Says that the run may take up to `patience` to end well after a request.
+    pub fn allow(&self, patience: Duration) {
+        self.0.patience.store(patience.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// How long the run may take to end after a request, if it said so.
+    pub fn allowed(&self) -> Option<Duration> {
+        Some(self.0.patience.load(Ordering::SeqCst)).filter(|patience| *patience > 0).map(Duration::from_millis)
     }
 
     /// Calls `wake` when a stop is requested. Whoever registers looks at [`Stop::requested`] afterwards, so that a

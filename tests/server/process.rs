@@ -42,10 +42,23 @@ impl Ended {
     }
 }
 
+/// What the program reads of its environment.
+const VARIABLES: [&str; 9] = [
+    "ECHO_DELAY_MS",
+    "SIGNALING_URL",
+    "RUST_LOG",
+    "NO_COLOR",
+    "PORT",
+    "HOST",
+    "MAX_CONNECTIONS",
+    "MAX_CONNECTIONS_PER_ADDRESS",
+    "RATE_LIMIT_MESSAGES",
+];
+
 /// The program with none of the variables that it reads, in a time zone far from UTC.
 pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_jamjam-dev"));
-    for variable in ["ECHO_DELAY_MS", "SIGNALING_URL", "RUST_LOG", "NO_COLOR"] {
+    for variable in VARIABLES {
         command.env_remove(variable);
     }
     command.env("TZ", "Asia/Tokyo").stdin(Stdio::null()).args(arguments);
@@ -83,10 +96,20 @@ impl Server {
 
     /// Starts `echo-server` with these options and an address file.
     pub(crate) fn start_as(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        Self::start_command("echo-server", options, prepare)
+    }
+
+    /// Starts `signaling-server` on a free port of this machine alone, with more options.
+    pub(crate) fn start_signaling(options: &[&str]) -> Self {
+        let local = ["--host", "127.0.0.1", "--port", "0"];
+        Self::start_command("signaling-server", &[&local, options].concat(), |_| {})
+    }
+
+    fn start_command(subcommand: &str, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         open_to_all(folder.path());
         let file = folder.path().join("address");
-        let mut command = program(&["echo-server", "--address-file", file.to_str().unwrap()]);
+        let mut command = program(&[subcommand, "--address-file", file.to_str().unwrap()]);
         command.args(options);
         prepare(&mut command);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,8 +1,11 @@
-//! HTTP for machines and people that look at a server, on a thread of its own: never in the way of UDP.
+//! HTTP: the one accept loop, for those that look at a server (on a thread of its own, never in the way of UDP) and for
+//! WebSocket.
 //!
-//! Connections are few, short of patience and bounded: whoever says nothing is closed, whoever is too many waits.
+//! Connections are short of patience and bounded: whoever says nothing is closed, whoever is too many waits, and whoever holds
+//! more than one address may have is closed at once. What becomes a WebSocket leaves the time limits and keeps its place.
 
 pub mod metrics;
+mod places;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,25 +13,56 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Notify, Semaphore};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+pub use places::{Place, Places};
 
 use crate::io::stop::Stop;
 
 /// What connections may take.
-#[derive(Clone, Copy)]
-struct Bounds {
-    /// Connections served at a time; more wait in the system's queue.
-    connections: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections served at a time; more wait in the system's queue. `None` is no limit.
+    pub connections: Option<usize>,
+    /// Connections of one address at a time; more are closed at once. Loopback is exempt. `None` is no limit.
+    pub per_address: Option<usize>,
     /// How long a request's head may take, and how long a connection may be idle.
-    patience: Duration,
-    /// How long a connection may last, busy or not: one that asks and never reads must not keep its place.
-    lifetime: Duration,
+    pub patience: Duration,
+    /// How long a connection may last, busy or not: one that asks and never reads must not keep its place. What has been
+    /// upgraded is no longer under it.
+    pub lifetime: Duration,
 }
 
-const BOUNDS: Bounds = Bounds { connections: 64, patience: Duration::from_secs(10), lifetime: Duration::from_secs(60) };
+impl Default for Bounds {
+    fn default() -> Self {
+        let (patience, lifetime) = (Duration::from_secs(10), Duration::from_secs(60));
+        Self { connections: Some(64), per_address: None, patience, lifetime }
+    }
+}
+
+/// Whose request it is: an extension of every request.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The other end of the connection.
+    pub from: SocketAddr,
+    /// Its place. Whoever takes the connection over by an upgrade keeps this as long as the connection.
+    pub place: Arc<Place>,
+}
+
+/// A peer that is gone without a word is found after two minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// How long to wait when the system has no file descriptor left for a connection.
 const BREATH: Duration = Duration::from_millis(100);
@@ -37,6 +71,8 @@ const BREATH: Duration = Duration::from_millis(100);
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
+    // A thousand clients that come back at once after a restart wait here, not in a second round of SYN.
+    SockRef::from(&listener).listen(BACKLOG)?;
     Ok(listener)
 }
 
@@ -53,32 +89,48 @@ pub fn spawn(name: &str, listener: TcpListener, router: Router, stop: &Stop) -> 
         runtime.block_on(async {
             tokio::select! {
                 () = stopped.notified() => {}
-                () = accept(listener, router, BOUNDS) => {}
+                () = accept(listener, router, Places::new(Bounds::default())) => {}
             }
         });
     })?;
     Ok(())
 }
 
-async fn accept(listener: TcpListener, router: Router, bounds: Bounds) {
+/// Accepts connections on `listener` and serves `router` to them, as far as there are `places`. Ends only if the listener cannot
+/// be used.
+pub async fn accept(listener: TcpListener, router: Router, places: Arc<Places>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let places = Arc::new(Semaphore::new(bounds.connections));
-    // The semaphore is never closed.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let Ok((stream, _)) = listener.accept().await else {
+    let bounds = places.bounds();
+    loop {
+        let free = places.free().await;
+        let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(BREATH).await;
             continue;
         };
-        let service = TowerToHyperService::new(router.clone());
+        let Some(place) = places.take(free, from.ip()) else { continue };
+        prepare(&stream);
+        let client = Client { from, place: Arc::new(place) };
+        let router = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(client.clone());
+                router.call(request)
+            });
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(bounds.patience);
-            // What a client does wrong is told to that client; there is nobody else to tell.
-            let serving = http.serve_connection(TokioIo::new(stream), service);
+            // What a client does wrong is told to that client; there is nobody else to tell. An upgrade ends this
+            // future, not the connection.
+            let serving = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
             let _ = tokio::time::timeout(bounds.lifetime, serving).await;
-            drop(place);
         });
     }
+}
+
+/// Small messages leave at once, and whoever vanishes is noticed. A system that refuses either still serves.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
 #[cfg(test)]
@@ -99,7 +151,7 @@ mod tests {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let address = listener.local_addr().expect("an address");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        std::thread::spawn(move || runtime.block_on(accept(listener, router, bounds)));
+        std::thread::spawn(move || runtime.block_on(accept(listener, router, Places::new(bounds))));
         address
     }
 
@@ -118,7 +170,7 @@ mod tests {
     }
 
     fn short() -> Bounds {
-        Bounds { connections: 1, patience: Duration::from_millis(50), lifetime: LONG * 10 }
+        Bounds { connections: Some(1), per_address: None, patience: Duration::from_millis(50), lifetime: LONG * 10 }
     }
 
     #[test]
@@ -157,7 +209,7 @@ mod tests {
                 }
             }),
         );
-        let address = serve(Bounds { connections: 3, patience: LONG, lifetime: LONG }, router);
+        let address = serve(Bounds { connections: Some(3), per_address: None, patience: LONG, lifetime: LONG }, router);
         let asking: Vec<_> = (0..20).map(|_| std::thread::spawn(move || ask(address))).collect();
         for one in asking {
             assert!(one.join().expect("an answer").ends_with("well"));

@@ -1,0 +1,116 @@
+//! The places a server has for connections: so many in all, and so many for one address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Bounds;
+use crate::stats::Count;
+
+/// All places of one server.
+#[derive(Debug)]
+pub struct Places {
+    bounds: Bounds,
+    free: Arc<Semaphore>,
+    taken: Mutex<HashMap<IpAddr, usize>>,
+    refused: Count,
+}
+
+/// One place, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    address: Option<IpAddr>,
+    _free: OwnedSemaphorePermit,
+}
+
+impl Places {
+    /// As many as `bounds` say.
+    pub fn new(bounds: Bounds) -> Arc<Self> {
+        let most = bounds.connections.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let free = Arc::new(Semaphore::new(most));
+        Arc::new(Self { bounds, free, taken: Mutex::default(), refused: Count::default() })
+    }
+
+    /// What they were made from.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Connections closed at once because their address had its share.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    /// Waits for a free place.
+    pub(super) async fn free(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Gives a free place to `address`, unless that has as many as one may.
+    pub(super) fn take(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        // A proxy on this machine brings everybody from one address.
+        let Some(most) = self.bounds.per_address.filter(|_| !address.is_loopback()) else {
+            return Some(Place { places: Arc::clone(self), address: None, _free: free });
+        };
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = taken.entry(address).or_default();
+        if *of_address >= most {
+            if most == 0 {
+                taken.remove(&address);
+            }
+            self.refused.add(1);
+            return None;
+        }
+        *of_address += 1;
+        Some(Place { places: Arc::clone(self), address: Some(address), _free: free })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_address) = taken.get_mut(&address) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                taken.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_share_and_no_more_and_loopback_is_free() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let long = Duration::from_secs(1);
+            let bounds = Bounds { connections: None, per_address: Some(2), patience: long, lifetime: long };
+            let places = Places::new(bounds);
+            let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+            // The same address as a dual-stack socket tells it.
+            let mapped: IpAddr = "::ffff:192.0.2.1".parse().expect("an address");
+            let first = places.take(places.free().await, one).expect("a place");
+            let _second = places.take(places.free().await, mapped).expect("a place");
+            assert!(places.take(places.free().await, one).is_none());
+            assert!(places.take(places.free().await, other).is_some());
+            assert_eq!(places.refused(), 1);
+            drop(first);
+            assert!(places.take(places.free().await, one).is_some());
+            let mut local = Vec::new();
+            for _ in 0..9 {
+                local.push(places.take(places.free().await, IpAddr::from([127, 0, 0, 1])).expect("a place"));
+            }
+            assert_eq!(places.refused(), 1);
+        });
+    }
+}

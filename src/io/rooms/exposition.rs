@@ -1,0 +1,70 @@
+//! The room server's counts as a monitoring system reads them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::switchboard::Switchboard;
+use crate::io::http::Places;
+
+/// The hub's counts that go down too; the rest only grow.
+const GAUGES: [&str; 4] = ["connections", "undecided", "rooms", "members"];
+
+/// A room server whose counts can be read at any time.
+pub(super) struct Exposition {
+    pub(super) switchboard: Arc<Switchboard>,
+    pub(super) places: Arc<Places>,
+}
+
+impl Exposition {
+    /// Turns this into the text of a scrape, as often as it is called.
+    pub(super) fn into_text(self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
+        let mut registry = Registry::with_prefix("jamjam_rooms");
+        registry.register_collector(Box::new(self));
+        move || {
+            let mut page = String::new();
+            text::encode(&mut page, &registry)?;
+            Ok(page)
+        }
+    }
+}
+
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposition").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Exposition {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
+        let (counts, tally) = self.switchboard.counts();
+        for (name, help, count) in counts.fields() {
+            // The format ends it with a full stop of its own.
+            let help = help.trim_end_matches('.');
+            if GAUGES.contains(&name) {
+                gauge(&mut to, name, help, count)?
+            } else {
+                counter(&mut to, name, help, count)?
+            }
+        }
+        counter(&mut to, "slow_closed", "Connections closed because they did not read", tally.slow_closed)?;
+        counter(&mut to, "slow_dropped", "Messages that were waiting for those", tally.slow_dropped)?;
+        counter(&mut to, "address_full", "Connections closed: too many of one address", self.places.refused())?;
+        gauge(&mut to, "queue_bytes", "Bytes that wait for slow readers", tally.queue_bytes)?;
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        let mut build = to.encode_descriptor("build_info", "The program that answers", None, MetricType::Gauge)?;
+        build.encode_family(&version)?.encode_gauge(&1_u64)
+    }
+}
+
+fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {
+    to.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&count, None)
+}

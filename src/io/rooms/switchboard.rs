@@ -1,0 +1,180 @@
+//! The hub and the queues of all connections, under one lock. Under it nothing is written and nothing is awaited: what the hub
+//! says is put into queues, and whoever has no room left in its own is cut off, so that no one waits for it.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::queue::{Ending, Queue};
+use crate::rooms::{Conn, Counts, Hub, Outlet, Route, Visitor};
+use crate::time::{Time, nanos};
+
+/// How long a connection that is closed has to say so too.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The close codes that are said here; the hub says its own.
+const GOING_AWAY: u16 = 1001;
+const TRY_AGAIN_LATER: u16 = 1013;
+
+/// Everybody who is connected.
+pub(super) struct Switchboard {
+    started: Instant,
+    state: Mutex<State>,
+    queued: Arc<AtomicU64>,
+}
+
+struct State {
+    hub: Hub,
+    lines: Lines,
+    next: u64,
+    /// Everybody who serves a connection has a clone; `None` once no more are taken.
+    alive: Option<mpsc::Sender<Infallible>>,
+}
+
+/// A connection's end of the switchboard.
+pub(super) struct Line {
+    pub(super) conn: Conn,
+    pub(super) queue: Arc<Queue>,
+    _alive: Option<mpsc::Sender<Infallible>>,
+}
+
+/// What is kept outside the hub.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    /// Connections closed because they did not read what they were sent.
+    pub(super) slow_closed: u64,
+    /// Messages that were waiting for them.
+    pub(super) slow_dropped: u64,
+    /// Bytes that wait in all queues now.
+    pub(super) queue_bytes: u64,
+}
+
+#[derive(Default)]
+struct Lines {
+    queues: HashMap<Conn, Arc<Queue>>,
+    /// Those cut off while the hub was speaking; it is told when it has finished.
+    cut: Vec<Conn>,
+    slow_closed: u64,
+    slow_dropped: u64,
+}
+
+impl Outlet for Lines {
+    fn send(&mut self, to: &[Conn], text: String) {
+        let text = Utf8Bytes::from(text);
+        for conn in to {
+            let Some(queue) = self.queues.get(conn) else { continue };
+            if queue.push(text.clone()) {
+                continue;
+            }
+            let ending = ending(TRY_AGAIN_LATER, "does not read what it is sent");
+            // This message too.
+            self.slow_dropped += 1 + queue.cut(ending) as u64;
+            self.slow_closed += 1;
+            self.queues.remove(conn);
+            self.cut.push(*conn);
+        }
+    }
+
+    fn close(&mut self, conn: Conn, code: u16, reason: &str) {
+        if let Some(queue) = self.queues.remove(&conn) {
+            queue.end(ending(code, reason));
+        }
+    }
+}
+
+fn ending(code: u16, reason: &str) -> Ending {
+    Ending { code, reason: reason.to_owned(), patience: PATIENCE }
+}
+
+impl Switchboard {
+    /// A switchboard for `hub`, and a receiver that ends when all connections have, once no more are taken.
+    pub(super) fn new(hub: Hub) -> (Arc<Self>, mpsc::Receiver<Infallible>) {
+        let (alive, ended) = mpsc::channel(1);
+        let state = State { hub, lines: Lines::default(), next: 0, alive: Some(alive) };
+        let state = Mutex::new(state);
+        (Arc::new(Self { started: Instant::now(), state, queued: Arc::default() }), ended)
+    }
+
+    /// Somebody connected.
+    pub(super) fn connect(&self, from: IpAddr, route: Route) -> Line {
+        let queue = Arc::new(Queue::new(Arc::clone(&self.queued)));
+        self.act(None, |now, state| {
+            let conn = Conn(state.next);
+            state.next += 1;
+            if state.alive.is_some() {
+                state.lines.queues.insert(conn, Arc::clone(&queue));
+                state.hub.connect(now, conn, Visitor { from, route }, &mut state.lines);
+            } else {
+                queue.end(ending(GOING_AWAY, ""));
+            }
+            Line { conn, queue, _alive: state.alive.clone() }
+        })
+        .unwrap_or_else(|| unreachable!("nobody is asked for, so nobody is missing"))
+    }
+
+    /// A connection said `text`.
+    pub(super) fn text(&self, conn: Conn, text: &str) {
+        self.act(Some(conn), |now, state| state.hub.on_text(now, conn, text, &mut state.lines));
+    }
+
+    /// A connection sent bytes.
+    pub(super) fn binary(&self, conn: Conn) {
+        self.act(Some(conn), |now, state| state.hub.on_binary(now, conn, &mut state.lines));
+    }
+
+    /// A connection is closed or lost. A second time does nothing.
+    pub(super) fn gone(&self, conn: Conn) {
+        self.act(Some(conn), |now, state| {
+            state.lines.queues.remove(&conn);
+            state.hub.on_gone(now, conn, &mut state.lines);
+        });
+    }
+
+    /// Closes everybody who is connected or still comes, and gives them `patience` to say so too.
+    pub(super) fn close(&self, patience: Duration) {
+        self.act(None, |_, state| {
+            state.alive = None;
+            for (_, queue) in state.lines.queues.drain() {
+                queue.end(Ending { code: GOING_AWAY, reason: String::new(), patience });
+            }
+        });
+    }
+
+    /// The counts now.
+    pub(super) fn counts(&self) -> (Counts, Tally) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Lines { slow_closed, slow_dropped, .. } = state.lines;
+        let queue_bytes = self.queued.load(Ordering::Relaxed);
+        (state.hub.counts(), Tally { slow_closed, slow_dropped, queue_bytes })
+    }
+
+    /// Runs `what` under the lock, if `who` (when it matters) is still connected as far as the hub knows.
+    fn act<T>(&self, who: Option<Conn>, what: impl FnOnce(Time, &mut State) -> T) -> Option<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if who.is_some_and(|conn| !state.lines.queues.contains_key(&conn)) {
+            return None;
+        }
+        // Read under the lock, so that the hub's time never goes back.
+        let now = Time::from_nanos(nanos(self.started.elapsed()));
+        let result = what(now, &mut state);
+        let State { hub, lines, .. } = &mut *state;
+        let mut cut = 0_u64;
+        // Telling the others may fill another queue, until nobody is left.
+        while let Some(conn) = lines.cut.pop() {
+            hub.on_gone(now, conn, lines);
+            cut += 1;
+        }
+        drop(state);
+        if cut > 0 {
+            warn!(connections = cut, "Closed {cut} connections that do not read what they are sent");
+        }
+        Some(result)
+    }
+}
