@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use jamjam_dev::cmd::Cli;
 
-const SUBCOMMANDS: [&str; 3] = ["echo-server", "send", "probe"];
+const SUBCOMMANDS: [&str; 4] = ["echo-server", "send", "probe", "signaling-server"];
 
 /// The tables of one subcommand, one for each heading in the order of `--help`.
 fn tables(command: &Command) -> String {

@@ -85,6 +85,7 @@ fn the_man_page_has_the_sections_a_reader_expects() {
         "\"JAMJAM-DEV ECHO-SERVER\"",
         "\"JAMJAM-DEV SEND\"",
         "\"JAMJAM-DEV PROBE\"",
+        "\"JAMJAM-DEV SIGNALING-SERVER\"",
         "\"EXIT STATUS\"",
         "ENVIRONMENT",
         "EXAMPLES",

@@ -254,6 +254,24 @@ fn who_does_not_read_is_closed_and_the_others_miss_nothing() {
     poll_until("nothing waits", || (metric(&server, "queue_bytes") == 0).then_some(()));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn pings_of_who_does_not_read_take_little_memory() {
+    let server = Server::start_signaling(&[]);
+    let resident = || server.status("VmRSS").parse::<u64>().unwrap();
+    let before = resident();
+    let mut client = Client::new(&server);
+    // A ping of 125 bytes under a mask of zeros. 100 MB of them, far more than the sockets hold of the answers.
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'p'; 125]].concat();
+    let much = ping.repeat(8_000);
+    for _ in 0..100 {
+        client.0.get_mut().write_all(&much).unwrap();
+    }
+    assert_eq!(Client::new(&server).lists(), 0);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 40_000, "{grown} KiB more");
+}
+
 #[test]
 fn more_connections_than_there_may_be_wait_for_a_place() {
     let server = Server::start_signaling(&["--max-connections", "2"]);

@@ -63,7 +63,7 @@ const EXIT_CODES: [(&str, &str); 5] = [
 /// Variables that no option names.
 const VARIABLES: [(&str, &str); 2] = [
     ("NO_COLOR", "If set and not empty: no colours."),
-    ("RUST_LOG", "Log level of echo-server: trace, debug, info, warn, error or off. --verbose wins."),
+    ("RUST_LOG", "Log level of the servers: trace, debug, info, warn, error or off. --verbose wins."),
 ];
 
 const EXAMPLES: [(&str, &str); 4] = [

@@ -46,9 +46,9 @@ impl Collector for Exposition {
             // The format ends it with a full stop of its own.
             let help = help.trim_end_matches('.');
             if GAUGES.contains(&name) {
-                gauge(&mut to, name, help, count)?
+                gauge(&mut to, name, help, count)?;
             } else {
-                counter(&mut to, name, help, count)?
+                counter(&mut to, name, help, count)?;
             }
         }
         counter(&mut to, "slow_closed", "Connections closed because they did not read", tally.slow_closed)?;

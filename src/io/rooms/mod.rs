@@ -35,6 +35,10 @@ pub const MESSAGE_BYTES: usize = 256 << 10;
 /// What the WebSocket library buffers in each direction: an idle connection stays small.
 const BUFFER: usize = 4 << 10;
 
+/// What it may come to hold besides: the longest text that a queue lets through, and pongs. Whoever pings without end and
+/// never reads gets no more of them.
+const MOST_BUFFERED: usize = MOST_BYTES + (64 << 10);
+
 /// How long all connections have to end when the server is asked to.
 pub const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -108,6 +112,7 @@ async fn enter(
     upgrade
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
+        .max_write_buffer_size(MOST_BUFFERED)
         .max_message_size(MESSAGE_BYTES)
         .max_frame_size(MESSAGE_BYTES)
         .on_upgrade(async move |socket| {
