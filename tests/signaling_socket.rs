@@ -217,6 +217,18 @@ fn who_does_not_answer_holds_up_the_end_for_five_seconds_at_most() {
 }
 
 #[test]
+fn asked_a_second_time_it_ends_at_once() {
+    let server = Server::start_signaling(&[]);
+    let mut deaf = Client::new(&server);
+    server.signal("TERM");
+    // It has begun to end, and would wait for an answer.
+    assert_eq!(deaf.closed(), 1001);
+    let ended = server.stop("TERM");
+    assert_eq!(ended.code, Some(143));
+    assert!(ended.took < Duration::from_secs(3), "{:?}", ended.took);
+}
+
+#[test]
 fn who_does_not_read_is_closed_and_the_others_miss_nothing() {
     const MESSAGES: usize = 400;
     let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
@@ -262,7 +274,7 @@ fn pings_of_who_does_not_read_take_little_memory() {
     let before = resident();
     let mut client = Client::new(&server);
     // A ping of 125 bytes under a mask of zeros. 100 MB of them, far more than the sockets hold of the answers.
-    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'p'; 125]].concat();
+    let ping = [&[0x89, 0x80 | 0x7d, 0, 0, 0, 0][..], &[b'p'; 125]].concat();
     let much = ping.repeat(8_000);
     for _ in 0..100 {
         client.0.get_mut().write_all(&much).unwrap();
