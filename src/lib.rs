@@ -17,7 +17,7 @@
 //! | 5 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober |
 //! | 5 | [`rooms`] | rooms over WebSocket as a state machine: hub, limits, a file a dialect |
 //! | 6 | [`report`] | from a run's facts to numbers, limits, a verdict, text, JSON, JUnit and Markdown |
-//! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, HTTP, the log, the progress bar |
+//! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, HTTP and WebSocket, the log, the progress bar |
 //! | 8 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
 //!
 //! Above them all is `main.rs`: it parses, listens for signals, runs one subcommand and exits.

@@ -143,10 +143,10 @@ mod tests {
         space.make(vec!["a".to_owned(), "b".to_owned()], here, (), Conn(1), ());
         let room = space.find("b").expect("the room");
         space.join(room, Conn(2), ());
-        assert_eq!(space.leave(Conn(1), None).map(|(_, others)| others), Some(vec![Conn(2)]));
+        assert_eq!(space.leave(Conn(1), None).map(|((), others)| others), Some(vec![Conn(2)]));
         assert_eq!((space.is_taken("a"), space.made_by(here), space.members()), (true, 1, 1));
         // Kept for somebody who is about to join.
-        assert_eq!(space.leave(Conn(2), Some(room)).map(|(_, others)| others), Some(Vec::new()));
+        assert_eq!(space.leave(Conn(2), Some(room)).map(|((), others)| others), Some(Vec::new()));
         assert!(space.is_taken("a"));
         space.join(room, Conn(3), ());
         assert!(space.leave(Conn(3), None).is_some() && space.leave(Conn(3), None).is_none());
