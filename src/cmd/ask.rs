@@ -1,6 +1,6 @@
 //! `--ask-server`: whether a client asks the server what has reached it.
 
-use std::hash::{BuildHasher, RandomState};
+use crate::io::entropy;
 
 const HEADING_TARGET: &str = "Target";
 
@@ -15,8 +15,9 @@ pub struct AskArgs {
 impl AskArgs {
     /// Random bits for the transactions if the server is to be asked.
     pub fn random(&self) -> Option<u128> {
-        // Each state has keys that the system made up for this process.
-        let bits = || u128::from(RandomState::new().hash_one(0));
-        self.ask_server.then(|| bits() << 64 | bits())
+        self.ask_server.then(|| {
+            let [high, low] = entropy::words();
+            u128::from(high) << 64 | u128::from(low)
+        })
     }
 }

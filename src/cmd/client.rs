@@ -140,12 +140,14 @@ impl ClientArgs {
     /// Finds the target, or starts the embedded one, and opens a socket to it.
     pub fn connect(&self, to: Option<&Target>) -> Result<Peer, Failure> {
         refuse_one_file_twice(self.written())?;
+        if let Some(option) = self.impairment.given().filter(|_| !self.embedded) {
+            return Err(Failure::usage(format!("{option}: only an embedded echo server is told so; give --embedded")));
+        }
+        self.refuse_no_target(to)?;
+        // It removes earlier reports: not for words that are wrong.
         self.files.prepare()?;
         if self.embedded {
             return self.embed();
-        }
-        if let Some(option) = self.impairment.given() {
-            return Err(Failure::usage(format!("{option}: only an embedded echo server is told so; give --embedded")));
         }
         let Some(target) = to else { return Err(nobody()) };
         let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;

@@ -12,6 +12,7 @@ use super::Failure;
 use super::args::{BitRate, Millis, Percent};
 use super::output::note;
 use crate::echo::{Config, Echo};
+use crate::io::entropy;
 use crate::io::fate_log::{self, FateLog};
 use crate::link::{Bandwidth, Burst, DEFAULT_QUEUE, DEFAULT_REORDER_BY, Impairment, Sequences};
 use crate::stats::Count;
@@ -251,8 +252,8 @@ fn percent(ratio: f64) -> String {
 
 /// A seed short enough to be typed again.
 fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(()) % 1_000_000_000
+    let [word] = entropy::words();
+    word % 1_000_000_000
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Options of `echo-server` that keep it from being aimed at others.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
 use super::Failure;
 use super::args::{BitRate, OrOff};
 use crate::echo::{Cidr, Protection};
+use crate::io::entropy;
 use crate::units::UnitError;
 
 const HEADING: &str = "Protection";
@@ -59,13 +59,12 @@ impl ProtectionOptions {
         if self.max_bits_per_source.0 == Some(BitRate(0)) {
             return Err(nobody("max-bits-per-source"));
         }
-        let secret = RandomState::new();
         Ok(Protection {
             max_rate: self.max_rate_per_source.0.map(|PacketRate(rate)| rate),
             max_bits: self.max_bits_per_source.0.map(|BitRate(rate)| rate),
             allow: self.allow.clone(),
             limit_loopback: self.limit_loopback,
-            key: [secret.hash_one(0), secret.hash_one(1)],
+            key: entropy::words(),
         })
     }
 }

@@ -1,8 +1,6 @@
 //! `jamjam-dev signaling-server`: rooms in which jamjam clients find each other.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -15,10 +13,10 @@ use tracing::info;
 use super::Failure;
 use super::args::{Colour, LogFormat, OrOff};
 use super::listening::{self, AddressFile};
-use crate::io::rooms::{self, MESSAGE_BYTES, Options, STOP_PATIENCE};
+use crate::io::rooms::{self, Options, STOP_PATIENCE};
 use crate::io::stop::Stop;
 use crate::io::udp::BindError;
-use crate::io::{http, process};
+use crate::io::{entropy, http, process};
 use crate::rooms::{Hub, Limits};
 
 const DEFAULT_PORT: u16 = 8_080;
@@ -102,18 +100,14 @@ impl Args {
             per_address: self.max_connections_per_address.0,
             ..http::Bounds::default()
         };
-        let limits = Limits {
-            message_bytes: MESSAGE_BYTES,
-            rate: self.rate_limit_messages.0.map(|PerSecond(rate)| rate),
-            ..Limits::default()
-        };
+        let limits = Limits { rate: self.rate_limit_messages.0.map(|PerSecond(rate)| rate), ..Limits::default() };
         let options = Options { bounds, any_path: self.dialect.is_some() };
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
         stop.allow(STOP_PATIENCE + Duration::from_secs(1));
         address_file.write(address)?;
         info!("Signaling server listening on ws://{address}");
-        rooms::serve(listener, Hub::new(limits, key()), options, stop)
+        rooms::serve(listener, Hub::new(limits, entropy::words()), options, stop)
             .context("cannot start threads")
             .map_err(Failure::unusable)?;
         info!("Signaling server has ended");
@@ -144,11 +138,6 @@ fn why_not(address: SocketAddr, error: io::Error) -> anyhow::Error {
         io::ErrorKind::PermissionDenied => BindError::NotPermitted(address).into(),
         _ => anyhow::Error::from(error).context(format!("cannot listen on {address}")),
     }
-}
-
-/// What nobody else knows, from the system's entropy by way of std's hash maps.
-fn key() -> [u64; 4] {
-    std::array::from_fn(|_| RandomState::new().build_hasher().finish())
 }
 
 /// A port. Nothing at all, as a compose file makes of a variable it does not know, is the default.

@@ -1,16 +1,7 @@
 //! What the echo server counts. Written by the thread that runs the node, read by anyone at any time.
 
 use super::lateness::Lateness;
-use crate::stats::Count;
-
-/// What a number is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It only rises.
-    Count,
-    /// It says how much there is now.
-    Gauge,
-}
+use crate::stats::{Count, Kind};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {

@@ -11,8 +11,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::counters::{Counters, Kind};
+use super::counters::Counters;
 use super::lateness::{LATENESS_EDGES_US, Lateness};
+use crate::stats::Kind;
 
 /// Beginnings of names that are a family: what follows is the reason.
 const FAMILIES: [(&str, &str); 3] = [

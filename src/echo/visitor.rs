@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::cidr::Cidr;
+use crate::wire;
 
 /// A source of datagrams.
 pub(super) struct Visitor {
@@ -49,16 +50,11 @@ impl Visitors {
 
 fn meet(address: SocketAddr, allow: &[Cidr], limit_loopback: bool, mut hasher: DefaultHasher) -> Visitor {
     let ip = address.ip().to_canonical();
-    let headers = match ip {
-        IpAddr::V4(ip) => {
-            hasher.write(&ip.octets());
-            20 + 8
-        }
-        IpAddr::V6(ip) => {
-            hasher.write(&ip.octets()[..8]);
-            40 + 8
-        }
-    };
+    match ip {
+        IpAddr::V4(ip) => hasher.write(&ip.octets()),
+        IpAddr::V6(ip) => hasher.write(&ip.octets()[..8]),
+    }
+    let headers = wire::ip_headers(ip);
     let home = hasher.finish();
     (ip, address.port()).hash(&mut hasher);
     let allowed = allow.is_empty() || allow.iter().any(|network| network.contains(ip));

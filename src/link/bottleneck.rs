@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::time::Time;
+use crate::wire;
 
 /// The narrowest place of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +18,7 @@ pub struct Bandwidth {
 impl Bandwidth {
     /// How long a datagram with a payload of `len` bytes to `peer` takes, rounded up to a nanosecond.
     fn takes(self, len: usize, peer: IpAddr) -> Duration {
-        // UDP's header, and IP's without options.
-        let headers = 8 + if peer.to_canonical().is_ipv4() { 20 } else { 40 };
-        let bits = (len + headers) as u128 * 8;
+        let bits = (len + wire::ip_headers(peer)) as u128 * 8;
         let nanos = (bits * 1_000_000_000).div_ceil(u128::from(self.bits_per_second.max(1)));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }

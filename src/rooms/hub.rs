@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::names::Names;
 use super::{Conn, Outlet, Visitor, jamjam};
+use crate::stats::Kind;
 use crate::time::Time;
 
 /// Close code of who says too much (RFC 6455, section 7.4.1: a policy is violated).
@@ -17,6 +18,9 @@ const POLICY: u16 = 1_008;
 
 /// Close code of who has to make room ("try again later", in the registry of RFC 6455's codes).
 const TRY_AGAIN: u16 = 1_013;
+
+/// The longest message of a client unless told otherwise, in bytes. Whoever reads frames need not read longer ones.
+pub const MESSAGE_BYTES: usize = 256 << 10;
 
 /// What everybody has to keep to. `None` is no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 256 KiB, 1,024 undecided, 1,000 messages a second, 1,000 rooms.
     fn default() -> Self {
-        Self { message_bytes: 256 << 10, undecided: 1_024, rate: Some(1_000), rooms_per_address: 1_000 }
+        Self { message_bytes: MESSAGE_BYTES, undecided: 1_024, rate: Some(1_000), rooms_per_address: 1_000 }
     }
 }
 
@@ -69,15 +73,15 @@ impl From<serde_json::Error> for Ignored {
 }
 
 macro_rules! counts {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
         /// What the hub counts, and how much there is now.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Counts { $($(#[doc = $doc])+ pub $name: u64,)+ }
 
         impl Counts {
-            /// All of them with their names and what they mean.
-            pub fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
-                [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name),)+].into_iter()
+            /// All of them with their names, kinds and what they mean.
+            pub fn described(&self) -> impl Iterator<Item = (&'static str, Kind, &'static str, u64)> + use<> {
+                [$((stringify!($name), Kind::$kind, concat!($($doc),+).trim_ascii(), self.$name),)+].into_iter()
             }
         }
     };
@@ -85,27 +89,27 @@ macro_rules! counts {
 
 counts! {
     /// Connections now.
-    connections,
+    Gauge connections,
     /// Connections now that have not said what they are.
-    undecided,
+    Gauge undecided,
     /// Rooms now.
-    rooms,
+    Gauge rooms,
     /// Connections now that are in a room.
-    members,
+    Gauge members,
     /// Connections so far.
-    opened,
+    Count opened,
     /// Messages that came.
-    messages_in,
+    Count messages_in,
     /// Messages given to connections, each receiver counted.
-    messages_out,
+    Count messages_out,
     /// Messages that had no effect.
-    ignored,
+    Count ignored,
     /// Requests that a limit refused.
-    refused,
+    Count refused,
     /// Connections closed because they said too much in a second.
-    closed_rate,
+    Count closed_rate,
     /// Undecided connections closed to make room for others.
-    closed_undecided,
+    Count closed_undecided,
 }
 
 /// What a connection speaks.
@@ -213,8 +217,7 @@ impl Hub {
     }
 
     /// A connection was closed or lost.
-    pub fn on_gone(&mut self, now: Time, conn: Conn, out: &mut dyn Outlet) {
-        let _ = now;
+    pub fn on_gone(&mut self, conn: Conn, out: &mut dyn Outlet) {
         if let Some((mut desk, rooms, _)) = self.desk(conn, out) {
             jamjam::on_gone(&mut desk, rooms);
         }
@@ -240,7 +243,7 @@ impl Hub {
             if busy_until > now + Duration::from_secs(2) {
                 self.counts.closed_rate += 1;
                 warn!("Connection {} from {} says too much and is closed", conn.0, connection.from);
-                self.on_gone(now, conn, out);
+                self.on_gone(conn, out);
                 out.close(conn, POLICY, "Rate limit exceeded");
                 return;
             }

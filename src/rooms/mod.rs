@@ -12,7 +12,7 @@ mod space;
 
 use std::net::IpAddr;
 
-pub use hub::{Counts, Hub, Limits};
+pub use hub::{Counts, Hub, Limits, MESSAGE_BYTES};
 pub use route::{Refusal, Route, route};
 
 /// A connection, as whoever accepted it numbers them. A number is never used twice.

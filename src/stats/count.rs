@@ -2,6 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What a number says to whoever watches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// How often something has happened: it only rises.
+    Count,
+    /// How much there is now.
+    Gauge,
+}
+
 /// One count. A single thread writes it, so a plain load and store is enough and costs nothing on the hot path.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);

@@ -18,7 +18,7 @@ mod stream;
 pub use bars::Bar;
 pub use bursts::{BURST_LENGTHS, Bursts};
 pub use clock_jumps::{ClockJumps, ClockReading};
-pub use count::Count;
+pub use count::{Count, Kind};
 pub use histogram::Histogram;
 pub use ipdv::Ipdv;
 pub use jitter::Jitter;

@@ -54,10 +54,10 @@ impl Hall {
     }
 
     fn gone(&mut self, name: &str) {
-        let (now, conn) = self.act(name);
+        let (_, conn) = self.act(name);
         self.wires.waiting.remove(&conn);
         self.conns.remove(name);
-        self.hub.on_gone(now, conn, &mut self.wires);
+        self.hub.on_gone(conn, &mut self.wires);
     }
 }
 

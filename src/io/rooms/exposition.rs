@@ -10,9 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::switchboard::Switchboard;
 use crate::io::http::Places;
-
-/// The hub's counts that go down too; the rest only grow.
-const GAUGES: [&str; 4] = ["connections", "undecided", "rooms", "members"];
+use crate::stats::Kind;
 
 /// A room server whose counts can be read at any time.
 pub(super) struct Exposition {
@@ -42,13 +40,10 @@ impl fmt::Debug for Exposition {
 impl Collector for Exposition {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
         let (counts, tally) = self.switchboard.counts();
-        for (name, help, count) in counts.fields() {
-            // The format ends it with a full stop of its own.
-            let help = help.trim_end_matches('.');
-            if GAUGES.contains(&name) {
-                gauge(&mut to, name, help, count)?;
-            } else {
-                counter(&mut to, name, help, count)?;
+        for (name, kind, help, count) in counts.described() {
+            match kind {
+                Kind::Gauge => gauge(&mut to, name, help, count)?,
+                Kind::Count => counter(&mut to, name, help, count)?,
             }
         }
         counter(&mut to, "slow_closed", "Connections closed because they did not read", tally.slow_closed)?;

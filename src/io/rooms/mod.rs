@@ -25,12 +25,9 @@ pub use queue::{MOST_BYTES, MOST_MESSAGES};
 
 use crate::io::http::{self, Bounds, Client, Places, metrics};
 use crate::io::stop::Stop;
-use crate::rooms::{self, Hub};
+use crate::rooms::{self, Hub, MESSAGE_BYTES};
 use exposition::Exposition;
 use switchboard::Switchboard;
-
-/// The longest message and frame.
-pub const MESSAGE_BYTES: usize = 256 << 10;
 
 /// What the WebSocket library buffers in each direction: an idle connection stays small.
 const BUFFER: usize = 4 << 10;

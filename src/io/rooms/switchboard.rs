@@ -131,9 +131,9 @@ impl Switchboard {
 
     /// A connection is closed or lost. A second time does nothing.
     pub(super) fn gone(&self, conn: Conn) {
-        self.act(Some(conn), |now, state| {
+        self.act(Some(conn), |_, state| {
             state.lines.queues.remove(&conn);
-            state.hub.on_gone(now, conn, &mut state.lines);
+            state.hub.on_gone(conn, &mut state.lines);
         });
     }
 
@@ -168,7 +168,7 @@ impl Switchboard {
         let mut cut = 0_u64;
         // Telling the others may fill another queue, until nobody is left.
         while let Some(conn) = lines.cut.pop() {
-            hub.on_gone(now, conn, lines);
+            hub.on_gone(conn, lines);
             cut += 1;
         }
         drop(state);
