@@ -307,24 +307,31 @@ impl Desk<'_> {
         self.tell(&[self.conn], message);
     }
 
+    /// Tells whose turn it is what is written already.
+    pub(super) fn answer_text(&mut self, text: &str) {
+        self.send(&[self.conn], text.to_owned());
+    }
+
     /// Tells all of these the same, written once.
     pub(super) fn tell(&mut self, to: &[Conn], message: &impl Serialize) {
-        if to.is_empty() {
-            return;
+        if !to.is_empty() {
+            self.send(to, written(message));
         }
-        match serde_json::to_string(message) {
-            Ok(text) => {
-                self.counts.messages_out += to.len() as u64;
-                debug!("To {} of connection {}'s room: {} bytes", to.len(), self.conn.0, text.len());
-                self.out.send(to, text);
-            }
-            // What we say is made of strings and numbers only, which JSON has.
-            Err(error) => warn!("cannot write a message: {error}"),
-        }
+    }
+
+    fn send(&mut self, to: &[Conn], text: String) {
+        self.counts.messages_out += to.len() as u64;
+        debug!("To {} of connection {}'s room: {} bytes", to.len(), self.conn.0, text.len());
+        self.out.send(to, text);
     }
 
     /// Counts a request that a limit refused.
     pub(super) fn refused(&mut self) {
         self.counts.refused += 1;
     }
+}
+
+/// A message as text. What we say is made of strings and numbers only, which JSON has.
+pub(super) fn written(message: &impl Serialize) -> String {
+    serde_json::to_string(message).unwrap_or_else(|error| unreachable!("JSON has every string and number: {error}"))
 }

@@ -5,7 +5,7 @@
 //! are a [`space`](self) apart from those of the others.
 
 mod hub;
-mod jamjam;
+pub mod jamjam;
 mod names;
 mod route;
 mod space;

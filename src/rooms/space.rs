@@ -1,6 +1,6 @@
 //! The rooms of one dialect and who is in them: the maps that every dialect needs, once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
 
 use super::Conn;
@@ -32,11 +32,20 @@ pub(super) struct Space<R, M> {
     /// How many live rooms each address has made.
     makers: HashMap<IpAddr, usize>,
     made: u64,
+    /// All rooms as they were last told, until one of them changes.
+    listing: Option<String>,
 }
 
 impl<R, M> Default for Space<R, M> {
     fn default() -> Self {
-        Self { rooms: BTreeMap::new(), names: HashMap::new(), seats: HashMap::new(), makers: HashMap::new(), made: 0 }
+        Self {
+            rooms: BTreeMap::new(),
+            names: HashMap::new(),
+            seats: HashMap::new(),
+            makers: HashMap::new(),
+            made: 0,
+            listing: None,
+        }
     }
 }
 
@@ -71,14 +80,19 @@ impl<R, M> Space<R, M> {
         self.rooms.get(&room)
     }
 
-    /// All rooms in the order of their making.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Room<R, M>> {
-        self.rooms.values()
+    /// All rooms in the order of their making, as `write` has them: once for everybody who asks until a room comes or goes, or
+    /// somebody in it.
+    pub(super) fn listing(
+        &mut self,
+        write: impl FnOnce(btree_map::Values<'_, RoomNumber, Room<R, M>>) -> String,
+    ) -> &str {
+        self.listing.get_or_insert_with(|| write(self.rooms.values()))
     }
 
     /// Makes a room of these free names with `conn`, which is in none, as its first member.
     pub(super) fn make(&mut self, names: Vec<String>, maker: IpAddr, data: R, conn: Conn, member: M) {
         self.made += 1;
+        self.listing = None;
         let room = RoomNumber(self.made);
         for name in &names {
             self.names.insert(name.clone(), room);
@@ -92,6 +106,7 @@ impl<R, M> Space<R, M> {
     pub(super) fn join(&mut self, room: RoomNumber, conn: Conn, member: M) {
         if let Some(found) = self.rooms.get_mut(&room) {
             found.members.push(Member { conn, data: member });
+            self.listing = None;
             self.seats.insert(conn, room);
         }
     }
@@ -100,6 +115,7 @@ impl<R, M> Space<R, M> {
     /// which somebody is about to join.
     pub(super) fn leave(&mut self, conn: Conn, kept: Option<RoomNumber>) -> Option<(M, Vec<Conn>)> {
         let number = self.seats.remove(&conn)?;
+        self.listing = None;
         let room = self.rooms.get_mut(&number)?;
         let place = room.members.iter().position(|member| member.conn == conn)?;
         let left = room.members.remove(place);

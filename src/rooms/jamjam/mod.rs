@@ -1,15 +1,15 @@
 //! jamjam's own signaling: what a music client and the echo server say to find each other.
 //!
-//! JSON with the variant in `type` and its fields in `data`. What cannot be read has no answer.
+//! Its vocabulary is in [`messages`]. What cannot be read has no answer.
 
-use std::net::{AddrParseError, SocketAddr};
+pub mod messages;
 
-use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::hub::{Desk, Ignored, Limits};
+use super::hub::{Desk, Ignored, Limits, written};
 use super::names;
-use super::space::Space;
+use super::space::{self, RoomNumber, Space};
+use messages::{Asked, Listed, Peer, Told};
 
 /// Members of a room, the one who made it included.
 const MOST_MEMBERS: usize = 10;
@@ -35,101 +35,6 @@ pub(super) struct Room {
     password: Option<String>,
 }
 
-/// Somebody in a room, as the others see them.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Peer {
-    id: String,
-    name: String,
-    candidates: Vec<Candidate>,
-    public_addr: Option<Address>,
-    local_addr: Option<Address>,
-}
-
-/// An IP address and port as a client wrote it: the others' parsers take nothing else.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-struct Address(String);
-
-impl TryFrom<String> for Address {
-    type Error = AddrParseError;
-
-    fn try_from(text: String) -> Result<Self, AddrParseError> {
-        text.parse::<SocketAddr>().map(|_| Self(text))
-    }
-}
-
-/// A way to reach a peer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Candidate {
-    address: Address,
-    #[serde(rename = "candidate_type")]
-    kind: CandidateType,
-    priority: u32,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum CandidateType {
-    Host,
-    ServerReflexive,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "type", content = "data")]
-enum Asked {
-    CreateRoom {
-        room_name: String,
-        password: Option<String>,
-        peer_name: String,
-    },
-    JoinRoom {
-        room_id: String,
-        password: Option<String>,
-        peer_name: String,
-    },
-    LeaveRoom,
-    UpdatePeerInfo {
-        #[serde(default)]
-        candidates: Vec<Candidate>,
-        public_addr: Option<Address>,
-        local_addr: Option<Address>,
-    },
-    ListRooms,
-    ChatMessage(Chat),
-}
-
-/// Its sender is whoever the connection is, whatever it says.
-#[derive(Deserialize, Serialize)]
-struct Chat {
-    sender_id: String,
-    sender_name: String,
-    content: String,
-    timestamp: u64,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", content = "data")]
-enum Told<'a> {
-    RoomCreated { room_id: &'a str, peer_id: &'a str, invite_code: &'a str },
-    RoomJoined { room_id: &'a str, peer_id: &'a str, peers: Vec<&'a Peer> },
-    PeerJoined { peer: &'a Peer },
-    PeerUpdated { peer: &'a Peer },
-    PeerLeft { peer_id: &'a str },
-    RoomList { rooms: Vec<Listed<'a>> },
-    ChatMessage(&'a Chat),
-    Error { message: &'a str },
-}
-
-/// A room, as those outside see it.
-#[derive(Serialize)]
-struct Listed<'a> {
-    id: &'a str,
-    name: &'a str,
-    peer_count: usize,
-    max_peers: usize,
-    has_password: bool,
-    invite_code: &'a str,
-}
-
 /// Does what `text` asks.
 pub(super) fn on_text(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits, text: &str) -> Result<(), Ignored> {
     match serde_json::from_str(text)? {
@@ -147,13 +52,13 @@ pub(super) fn on_text(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits, t
                 peer.candidates = candidates;
             }
             (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
-            desk.tell(&others, &Told::PeerUpdated { peer });
+            desk.tell(&others, &Told::PeerUpdated { peer: peer.clone() });
         }
         Asked::ListRooms => list(desk, rooms),
         Asked::ChatMessage(mut chat) => {
             let (peer, others) = rooms.member_mut(desk.conn()).ok_or(Ignored::NoRoom)?;
             (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
-            desk.tell(&others, &Told::ChatMessage(&chat));
+            desk.tell(&others, &Told::ChatMessage(chat));
         }
     }
     Ok(())
@@ -164,9 +69,9 @@ pub(super) fn on_gone(desk: &mut Desk<'_>, rooms: &mut Rooms) {
     leave(desk, rooms, None);
 }
 
-fn leave(desk: &mut Desk<'_>, rooms: &mut Rooms, kept: Option<super::space::RoomNumber>) {
+fn leave(desk: &mut Desk<'_>, rooms: &mut Rooms, kept: Option<RoomNumber>) {
     if let Some((peer, others)) = rooms.leave(desk.conn(), kept) {
-        desk.tell(&others, &Told::PeerLeft { peer_id: &peer.id });
+        desk.tell(&others, &Told::PeerLeft { peer_id: peer.id });
     }
 }
 
@@ -179,13 +84,14 @@ fn create(
 ) {
     if rooms.made_by(desk.from()) >= limits.rooms_per_address {
         desk.refused();
-        return desk.answer(&Told::Error { message: "Too many rooms" });
+        return refuse(desk, "Too many rooms");
     }
     leave(desk, rooms, None);
     let id = desk.fresh(names::Names::room, |id| rooms.is_taken(id));
     let invite_code = desk.fresh(names::Names::invite, |code| rooms.is_taken(code));
     let peer = new_peer(desk, peer_name);
-    desk.answer(&Told::RoomCreated { room_id: &id, peer_id: &peer.id, invite_code: &invite_code });
+    let [room_id, peer_id, invite] = [&id, &peer.id, &invite_code].map(String::clone);
+    desk.answer(&Told::RoomCreated { room_id, peer_id, invite_code: invite });
     let names = vec![id.clone(), invite_code.clone()];
     let room = Room { id, name: cut(name), invite_code, password };
     rooms.make(names, desk.from(), room, desk.conn(), peer);
@@ -196,39 +102,43 @@ fn join(desk: &mut Desk<'_>, rooms: &mut Rooms, name: &str, password: Option<&st
     // Where both could be meant, an invite code's form is an invite code; an id never has it.
     let Some((number, room)) = found.filter(|(_, room)| (room.data.invite_code == name) == names::is_invite(name))
     else {
-        return desk.answer(&Told::Error { message: "Room not found" });
+        return refuse(desk, "Room not found");
     };
     if let Some(wanted) = &room.data.password {
         let given = password.unwrap_or_default();
         // Takes as long for a nearly right one as for any other of its length.
         if password.is_none() || !bool::from(wanted.as_bytes().ct_eq(given.as_bytes())) {
-            return desk.answer(&Told::Error { message: "Invalid password" });
+            return refuse(desk, "Invalid password");
         }
     }
     if room.members.len() >= MOST_MEMBERS {
-        return desk.answer(&Told::Error { message: "Room is full" });
+        return refuse(desk, "Room is full");
     }
     leave(desk, rooms, Some(number));
     let peer = new_peer(desk, peer_name);
     if let Some(room) = rooms.get(number) {
-        let peers = room.members.iter().map(|member| &member.data).collect();
+        let peers = room.members.iter().map(|member| member.data.clone()).collect();
         let others: Vec<_> = room.members.iter().map(|member| member.conn).collect();
-        desk.answer(&Told::RoomJoined { room_id: &room.data.id, peer_id: &peer.id, peers });
-        desk.tell(&others, &Told::PeerJoined { peer: &peer });
+        desk.answer(&Told::RoomJoined { room_id: room.data.id.clone(), peer_id: peer.id.clone(), peers });
+        desk.tell(&others, &Told::PeerJoined { peer: peer.clone() });
     }
     rooms.join(number, desk.conn(), peer);
 }
 
-fn list(desk: &mut Desk<'_>, rooms: &Rooms) {
-    let rooms = rooms.iter().map(|room| Listed {
-        id: &room.data.id,
-        name: &room.data.name,
+fn list(desk: &mut Desk<'_>, rooms: &mut Rooms) {
+    let listed = |room: &space::Room<Room, Peer>| Listed {
+        id: room.data.id.clone(),
+        name: room.data.name.clone(),
         peer_count: room.members.len(),
         max_peers: MOST_MEMBERS,
         has_password: room.data.password.is_some(),
-        invite_code: &room.data.invite_code,
-    });
-    desk.answer(&Told::RoomList { rooms: rooms.collect() });
+        invite_code: room.data.invite_code.clone(),
+    };
+    desk.answer_text(rooms.listing(|rooms| written(&Told::RoomList { rooms: rooms.map(listed).collect() })));
+}
+
+fn refuse(desk: &mut Desk<'_>, why: &str) {
+    desk.answer(&Told::Error { message: why.to_owned() });
 }
 
 fn new_peer(desk: &mut Desk<'_>, name: String) -> Peer {
