@@ -12,6 +12,8 @@ pub mod reach;
 pub mod record;
 pub mod resolve;
 pub mod rooms;
+pub mod signaling;
 pub mod stop;
+pub mod tls;
 pub mod udp;
 pub mod whole_file;

@@ -4,6 +4,7 @@
 //! limit. A dialect is a file that turns text into calls and events into text, and keeps nothing of its own; its rooms
 //! are a [`space`](self) apart from those of the others.
 
+pub mod bot;
 mod hub;
 pub mod jamjam;
 mod names;

@@ -1,0 +1,147 @@
+//! The echo server's registration: a thread of its own that keeps the bot in its room, whatever becomes of the signaling server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{io, thread};
+
+use rustls::ClientConfig;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{interval, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::connection::{ConnectError, Connection, Lost};
+use super::pauses::Pauses;
+use super::reach::Own;
+use super::url::SignalingUrl;
+use crate::rooms::bot::{Bot, Reach, Refused};
+use crate::rooms::jamjam::messages::Asked;
+
+/// How long the server may take to give the bot its room, and to take what it says.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection that has lasted so long was a good one: the next is tried soon.
+const GOOD: Duration = Duration::from_secs(10);
+
+/// How often a host name is asked what it means now.
+const RESOLVE: Duration = Duration::from_secs(60);
+
+/// What it takes to be registered.
+pub struct Registration {
+    /// The signaling server.
+    pub url: SignalingUrl,
+    /// Whom to believe where TLS is spoken.
+    pub tls: Arc<ClientConfig>,
+    /// Who makes the room.
+    pub bot: Bot,
+    /// Where the echo server is.
+    pub own: Own,
+    /// What a STUN server sees, if one is asked.
+    pub reflexive: Option<watch::Receiver<Option<SocketAddr>>>,
+}
+
+/// Why a registration has ended.
+#[derive(Debug, Error)]
+enum Ended {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("the server does not answer; is it a jamjam signaling server?")]
+    Overdue,
+}
+
+impl Registration {
+    /// Registers again and again on a thread of its own, for as long as the process lasts.
+    pub fn spawn(self) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("registration".to_owned()).spawn(move || runtime.block_on(self.run()))?;
+        Ok(())
+    }
+
+    async fn run(mut self) {
+        let mut pauses = Pauses::default();
+        let mut complaint = String::new();
+        loop {
+            let start = Instant::now();
+            let Err(ended) = self.attend().await;
+            if start.elapsed() >= GOOD {
+                pauses.reset();
+                complaint.clear();
+            }
+            let pause = pauses.next();
+            let said = ended.to_string();
+            // What was said just now need not be said with every try.
+            if said == complaint {
+                debug!("Not registered with {}: {said}", self.url);
+            } else {
+                warn!("Not registered with {}: {said}; trying again, the first time in {pause:.1?}", self.url);
+                complaint = said;
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn attend(&mut self) -> Result<std::convert::Infallible, Ended> {
+        let mut connection = Connection::open(&self.url, &self.tls).await?;
+        info!("Connected to the signaling server {}", self.url);
+        let reach = self.reach(&connection).await;
+        self.bot.on_reach(reach);
+        if reach == Reach::default() && self.reflexive.is_none() {
+            warn!(
+                "Clients of {} are not told where this server is: it listens on {}, which they cannot use; give \
+                 --public-addr HOST:PORT, or --stun HOST:PORT",
+                self.url, self.own.listening
+            );
+        }
+        say(&mut connection, &self.bot.on_connected()).await?;
+        let overdue = sleep(PATIENCE);
+        tokio::pin!(overdue);
+        let mut resolve = interval(RESOLVE);
+        resolve.reset();
+        loop {
+            let asked = tokio::select! {
+                told = connection.hear() => self.bot.on_told(told?, unix_seconds())?,
+                () = &mut overdue, if !self.bot.is_in() => return Err(Ended::Overdue),
+                () = changed(&mut self.reflexive) => self.tell_reach(&connection).await,
+                _ = resolve.tick(), if self.own.may_change() => self.tell_reach(&connection).await,
+            };
+            if let Some(asked) = asked {
+                say(&mut connection, &asked).await?;
+            }
+        }
+    }
+
+    async fn tell_reach(&mut self, connection: &Connection) -> Option<Asked> {
+        let reach = self.reach(connection).await;
+        self.bot.on_reach(reach)
+    }
+
+    async fn reach(&self, connection: &Connection) -> Reach {
+        let reflexive = self.reflexive.as_ref().and_then(|seen| *seen.borrow());
+        Reach { host: self.own.address(connection.local, connection.peer).await, reflexive }
+    }
+}
+
+async fn say(connection: &mut Connection, asked: &Asked) -> Result<(), Ended> {
+    timeout(PATIENCE, connection.say(asked)).await.map_err(|_| Lost::Silent)?.map_err(Ended::from)
+}
+
+/// Returns when a STUN server sees another address than before.
+async fn changed(reflexive: &mut Option<watch::Receiver<Option<SocketAddr>>>) {
+    let is_new = match reflexive {
+        Some(seen) => seen.changed().await.is_ok(),
+        None => false,
+    };
+    if !is_new {
+        std::future::pending().await
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

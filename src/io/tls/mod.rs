@@ -1,0 +1,12 @@
+//! TLS, with one provider of cryptography for all of it.
+
+pub mod client;
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+
+/// What does the arithmetic.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
