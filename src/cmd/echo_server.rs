@@ -10,6 +10,7 @@ use anyhow::Context;
 use tracing::{Level, enabled, info, warn};
 
 use super::Failure;
+use super::announcing::{Announced, AnnounceArgs};
 use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size, spin};
 use super::distinct::refuse_one_file_twice;
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
@@ -30,7 +31,6 @@ const STATS_INTERVAL: Duration = Duration::from_secs(60);
 
 const HEADING_MEMORY: &str = "Memory and speed";
 const HEADING_LOG: &str = "Log";
-const HEADING_SIGNALING: &str = "Signaling (not available yet)";
 
 /// Return a client's AUDIO packets after a delay; answer KEEPALIVE and LATENCY_PING at once
 #[derive(Debug, clap::Args)]
@@ -94,23 +94,14 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value_t = OrOff(Some(Seconds(STATS_INTERVAL))), help_heading = HEADING_LOG)]
     stats_interval: OrOff<Seconds>,
 
-    /// Signaling server to register with
-    #[arg(long, env = "SIGNALING_URL", value_name = "URL", help_heading = HEADING_SIGNALING)]
-    signaling_url: Option<String>,
-
-    /// Room to announce there
-    #[arg(long, value_name = "NAME", help_heading = HEADING_SIGNALING)]
-    room_name: Option<String>,
-
-    /// Address to announce there
-    #[arg(long, value_name = "ADDR", help_heading = HEADING_SIGNALING)]
-    public_addr: Option<String>,
+    #[command(flatten)]
+    announce: AnnounceArgs,
 }
 
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
-        self.refuse_what_is_not_there()?;
+        self.announce.check()?;
         let interval = match self.stats_interval.0 {
             Some(Seconds(Duration::ZERO)) => {
                 return Err(Failure::usage("--stats-interval 0 would log without end; use a time, or off"));
@@ -131,7 +122,8 @@ impl Args {
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let bound = self.bind()?;
         // Not before the port is ours: the fate log may be that of the server that has it.
-        let Prepared { echo, again, fates } = self.impairment.prepare(config)?;
+        let Prepared { mut echo, again, fates } = self.impairment.prepare(config)?;
+        let announcement = self.announce.prepare(&self.host, bound.address)?;
         let metrics = self.metrics.map(|Listen(address)| {
             http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"))
         });
@@ -150,6 +142,10 @@ impl Args {
             statistics.serve(listener, stop).context("cannot serve metrics").map_err(Failure::unusable)?;
         }
 
+        let delay = self.delay.0;
+        let announced = announcement.map(|announcement| announcement.start(&mut echo, delay, stop)).transpose();
+        let announced = announced.context("cannot start a thread").map_err(Failure::unusable)?;
+
         let options = Options { idle: Idle::Wait, spin: self.spin, backend: self.driver.into() };
         let running = udp::spawn("echo-server", bound.socket, echo, stop.clone(), options)
             .context("cannot start a thread")
@@ -164,27 +160,9 @@ impl Args {
         echo.stop();
         let fates = fates.map_or(Ok(()), FateFile::finish);
         statistics.log();
+        announced.map(Announced::end);
         tally.result.context("cannot go on reading from the socket").and(fates).map_err(Failure::unusable)?;
         Ok(0)
-    }
-
-    fn refuse_what_is_not_there(&self) -> Result<(), Failure> {
-        let refuse = |what: &str| {
-            Failure::usage(format!(
-                "{what}: this version cannot register with a signaling server yet; leave it out and give clients this \
-                 server's address by hand"
-            ))
-        };
-        if self.signaling_url.as_deref().is_some_and(|url| !url.is_empty()) {
-            return Err(refuse("--signaling-url (or SIGNALING_URL)"));
-        }
-        if self.room_name.is_some() {
-            return Err(refuse("--room-name"));
-        }
-        if self.public_addr.is_some() {
-            return Err(refuse("--public-addr"));
-        }
-        Ok(())
     }
 
     /// The first of the host's addresses that can be listened on.

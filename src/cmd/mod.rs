@@ -1,5 +1,6 @@
 //! The subcommands: options, defaults, wiring, and what each prints. Nothing below knows of flags.
 
+pub mod announcing;
 pub mod args;
 pub mod ask;
 pub mod client;
@@ -17,6 +18,7 @@ pub mod send;
 pub mod signaling_server;
 pub mod sound;
 pub mod target;
+pub mod trust;
 
 use std::fmt;
 

@@ -94,7 +94,7 @@ impl Args {
         process::name("signaling-server");
         process::raise_descriptor_limit();
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
-        let (listener, address) = self.bind()?;
+        let (listener, address) = bind(&self.host, self.port)?;
         let bounds = http::Bounds {
             connections: self.max_connections.0,
             per_address: self.max_connections_per_address.0,
@@ -113,21 +113,21 @@ impl Args {
         info!("Signaling server has ended");
         Ok(0)
     }
+}
 
-    /// The first of the host's addresses that can be listened on.
-    fn bind(&self) -> Result<(TcpListener, SocketAddr), Failure> {
-        let mut first = None;
-        for address in listening::addresses(&self.host, self.port)? {
-            match http::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
-                Ok((address, listener)) => return Ok((listener, address)),
-                Err(error) => {
-                    first.get_or_insert_with(|| why_not(address, error));
-                }
+/// Listens on the first of the host's addresses that can be listened on.
+pub(super) fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Failure> {
+    let mut first = None;
+    for address in listening::addresses(host, port)? {
+        match http::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
+            Ok((address, listener)) => return Ok((listener, address)),
+            Err(error) => {
+                first.get_or_insert_with(|| why_not(address, error));
             }
         }
-        // A host that was resolved has at least one address, so there is a first error.
-        Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
     }
+    // A host that was resolved has at least one address, so there is a first error.
+    Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
 }
 
 /// The sentence for an address that cannot be listened on.

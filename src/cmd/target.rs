@@ -48,29 +48,42 @@ impl FromStr for Target {
             }
             Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
         };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = if let Some(bracketed) = rest.strip_prefix('[') {
+        let HostPort { host, port } = rest.strip_suffix('/').unwrap_or(rest).parse()?;
+        Ok(Self { host, port: port.unwrap_or(DEFAULT_PORT) })
+    }
+}
+
+/// `host`, `host:port`, or an IPv6 address with or without brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The port, if it was given.
+    pub port: Option<u16>,
+}
+
+impl FromStr for HostPort {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
             let (host, behind) = bracketed.split_once(']').ok_or_else(|| TargetError::Brackets(text.to_owned()))?;
             match behind.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
                 None if behind.is_empty() => (host, None),
                 None => return Err(TargetError::Brackets(text.to_owned())),
             }
-        } else if rest.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
+        } else if text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
             // A bare IPv6 address, perhaps with a zone: its colons are its own.
-            (rest, None)
+            (text, None)
         } else {
-            rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port)))
+            text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
         };
         if host.is_empty() {
             return Err(TargetError::NoHost);
         }
-        let port = match port {
-            None => DEFAULT_PORT,
-            Some(port) => {
-                port.parse().ok().filter(|port| *port != 0).ok_or_else(|| TargetError::Port(port.to_owned()))?
-            }
-        };
+        let number = |port: &str| port.parse().ok().filter(|port| *port != 0);
+        let port = port.map(|port| number(port).ok_or_else(|| TargetError::Port(port.to_owned()))).transpose()?;
         Ok(Self { host: host.to_owned(), port })
     }
 }

@@ -7,6 +7,6 @@ mod registration;
 mod url;
 
 pub use connection::{ConnectError, Connection, Lost};
-pub use reach::Own;
+pub use reach::{Own, outward_address};
 pub use registration::Registration;
 pub use url::{SignalingUrl, UrlError};

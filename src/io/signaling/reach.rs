@@ -1,6 +1,6 @@
 //! Where the echo server is to be reached: never an address that only means "any", nor one that those who read it cannot use.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use tokio::net::lookup_host;
 use tracing::warn;
@@ -35,6 +35,14 @@ impl Own {
         };
         found.filter(|address| !address.ip().is_unspecified())
     }
+}
+
+/// The address of this machine on the way out of its network. Nothing is sent: it is only asked for the way to an address that is
+/// nobody's (RFC 5737).
+pub fn outward_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
 /// The address of a socket that listens on `listening`, for those who meet at `peer`, towards which this machine is `local`.

@@ -138,7 +138,7 @@ async fn changed(reflexive: &mut Option<watch::Receiver<Option<SocketAddr>>>) {
         None => false,
     };
     if !is_new {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -29,7 +29,7 @@ pub enum UrlError {
 
 impl SignalingUrl {
     /// Whether TLS is spoken.
-    pub(super) fn is_secure(&self) -> bool {
+    pub fn is_secure(&self) -> bool {
         self.secure
     }
 
