@@ -6,7 +6,7 @@ use crate::stats::{Count, Kind};
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
         /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `stun`, `infos`, `ignored`,
-        /// the `dropped_` counts but `dropped_at_stop`, and the `refused_` counts. What was received or answered is in
+        /// `stun_answered`, the `dropped_` counts but `dropped_at_stop`, and the `refused_` counts. What was received or answered is in
         /// exactly one of `sent`, `answers`, `send_failed`, `dropped_at_stop` and the `impaired_` losses, or still waits; so is
         /// each second copy in `impaired_duplicated`.
         #[derive(Debug, Default)]
@@ -53,6 +53,12 @@ counters! {
     Count infos,
     /// FEC, CONTROL and LATENCY_PONG packets, replies of a newer client's route probe, and STUN indications: ignored.
     Count ignored,
+    /// STUN Binding requests of the server's own sent, by which it learns how others see its socket.
+    Count stun_asked,
+    /// Answers to them, of whatever content.
+    Count stun_answered,
+    /// Rounds of them that were given up without an address.
+    Count stun_unanswered,
     /// Datagrams shorter than a header.
     Count dropped_short,
     /// Datagrams with another version.
@@ -87,7 +93,7 @@ counters! {
     Count send_failed,
     /// Bytes of all datagrams that were read.
     Count heard_bytes,
-    /// Bytes of AUDIO and answers sent.
+    /// Bytes of AUDIO, answers and STUN requests sent.
     Count sent_bytes,
     /// Sources that are followed: heard in the last 10 s.
     Gauge sources,

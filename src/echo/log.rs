@@ -113,6 +113,25 @@ pub(super) fn repeated(last: SocketAddr, packets: u64) {
     warn!("{} sends back what it was sent: another echo server? Packets not answered: {packets}", plain(last));
 }
 
+pub(super) fn address_told(by: SocketAddr, address: SocketAddr, before: Option<SocketAddr>) {
+    let by = plain(by);
+    match before {
+        None => info!("Others see this server as {address}, says the STUN server {by}"),
+        Some(before) => {
+            info!("Others see this server as {address} now, no longer as {before}, says the STUN server {by}")
+        }
+    }
+}
+
+pub(super) fn address_not_told(by: SocketAddr, answered: bool, known: Option<SocketAddr>) {
+    let (by, what) = (plain(by), if answered { "answers without a usable address" } else { "does not answer" });
+    let known = known.map_or_else(|| "is not known".to_owned(), |known| format!("may be {known} no longer"));
+    warn!(
+        "The STUN server {by} {what}, so the address under which others see this server {known}; it is asked every 25 s. Is it \
+         a STUN server, and does a firewall let UDP through?"
+    );
+}
+
 pub(super) fn info_received(from: SocketAddr, info: &Info) {
     debug!("Received latency info from {}: {info:?}", plain(from));
 }

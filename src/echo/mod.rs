@@ -16,6 +16,7 @@ mod fates;
 mod guard;
 mod lateness;
 mod log;
+mod mapped_address;
 mod rates;
 mod repeats;
 mod route;
@@ -35,6 +36,7 @@ pub use exposition::{Exposition, Outside};
 pub use fates::{Fate, FateObserver, Fated};
 pub use guard::Protection;
 pub use lateness::{LATENESS_EDGES_US, Lateness};
+pub use mapped_address::Asking;
 pub use scattered::SCATTERED_COST;
 
 use crate::link::{Impairment, Link};
@@ -44,6 +46,7 @@ use crate::wire::{self, Kind, stun};
 use budget::Refused;
 use delay_line::{DelayLine, Pushed};
 use guard::Guard;
+use mapped_address::MappedAddress;
 use route::Route;
 use scattered::Scattered;
 use sources::Sources;
@@ -90,6 +93,8 @@ pub struct Echo {
     guard: Guard,
     refusals: log::OncePerSecond,
     sources: Sources,
+    /// How others see the socket, if it is asked.
+    mapped_address: Option<MappedAddress>,
 }
 
 impl Echo {
@@ -110,6 +115,7 @@ impl Echo {
             counters,
             refusals: log::OncePerSecond::default(),
             sources: Sources::new(config.follow),
+            mapped_address: None,
         }
     }
 
@@ -134,6 +140,21 @@ impl Echo {
         self.counters.dropped_at_stop.add(self.held.packets() + self.answers.packets() + scattered);
         self.counters.buffered.set(0);
         self.counters.buffered_bytes.set(0);
+    }
+
+    /// Handles what came from one client.
+    fn serve(&mut self, train: &Datagram<'_>) {
+        if train.from.port() == 0 {
+            // Nothing can be returned to port 0, and trying would switch off segmented sending for everyone.
+            self.counters.dropped_port_zero.add(train.segments().count());
+            log::from_port_zero(train.from);
+        } else if is_nobodys(train.from.ip()) {
+            self.counters.dropped_nobody.add(train.segments().count());
+            log::from_nobody(train.from);
+        } else if self.guard.serves(train) {
+            self.follow(train);
+            self.on_train(train);
+        }
     }
 
     /// Takes neighbours of one client apart: AUDIO waits a run at a time, all else is answered singly.
@@ -220,16 +241,10 @@ impl Node for Echo {
     fn on_datagram(&mut self, now: Time, batch: &[Datagram<'_>]) {
         for train in batch {
             self.counters.heard_bytes.add(train.bytes.len());
-            if train.from.port() == 0 {
-                // Nothing can be returned to port 0, and trying would switch off segmented sending for everyone.
-                self.counters.dropped_port_zero.add(train.segments().count());
-                log::from_port_zero(train.from);
-            } else if is_nobodys(train.from.ip()) {
-                self.counters.dropped_nobody.add(train.segments().count());
-                log::from_nobody(train.from);
-            } else if self.guard.serves(train) {
-                self.follow(train);
-                self.on_train(train);
+            if self.mapped_address.as_ref().is_some_and(|asking| asking.is_asked(train.from)) {
+                self.on_stun_server(train);
+            } else {
+                self.serve(train);
             }
         }
         self.update_gauges();
@@ -238,6 +253,9 @@ impl Node for Echo {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
+        if self.mapped_address.as_mut().is_some_and(|asking| !asking.poll_transmit(now, sink, &self.counters)) {
+            return;
+        }
         let counters = &*self.counters;
         let lines = [
             (false, &mut self.answers, &counters.answers, &counters.answer_lateness),
@@ -284,6 +302,7 @@ impl Node for Echo {
     fn next_deadline(&self) -> Option<Time> {
         let (answers, held) = (self.answers.next_due(), self.held.next_due());
         let scattered = self.scattered.as_ref().and_then(Scattered::next_due);
-        answers.into_iter().chain(held).chain(scattered).chain(self.sources.next_look()).min()
+        let question = self.mapped_address.as_ref().map(MappedAddress::next_deadline);
+        answers.into_iter().chain(held).chain(scattered).chain(self.sources.next_look()).chain(question).min()
     }
 }

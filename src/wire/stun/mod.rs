@@ -14,7 +14,7 @@ mod response;
 use thiserror::Error;
 
 pub use heard::Heard;
-pub use question::{Answer, QUESTION_LEN, is_answer, question};
+pub use question::{Answer, QUESTION_LEN, binding_request, is_answer, question};
 pub use request::{Message, Request, parse};
 pub use response::Response;
 

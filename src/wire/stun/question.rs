@@ -1,4 +1,4 @@
-//! The asking side: a Binding request that also asks what was heard, and what the answer says.
+//! The asking side: a Binding request, bare or one that also asks what was heard, and what the answer says.
 
 use std::net::SocketAddr;
 
@@ -18,6 +18,11 @@ pub fn question(transaction: Transaction) -> [u8; QUESTION_LEN] {
     message.push(HEARD, &[0; PLACEHOLDER_LEN]);
     message.push_fingerprint();
     message.into_bytes()
+}
+
+/// The bare Binding request of this transaction: for any server, whose answer tells our address alone.
+pub fn binding_request(transaction: Transaction) -> [u8; HEADER_LEN] {
+    Writer::<HEADER_LEN>::new(BINDING_REQUEST, transaction).into_bytes()
 }
 
 /// Whether `datagram` claims to answer this transaction. It would read as AUDIO, or as a packet of an unknown type.
