@@ -130,13 +130,16 @@ impl Announcement {
         let reflexive = self.stun.map(|server| {
             let (seen, reflexive) = watch::channel(None);
             let asking = Asking { server, key: entropy::words() };
-            echo.ask_stun(asking, Box::new(move |address| {
-                seen.send_replace(Some(address));
-            }));
+            echo.ask_stun(
+                asking,
+                Box::new(move |address| {
+                    seen.send_replace(Some(address));
+                }),
+            );
             reflexive
         });
         let bot = Bot::new(&self.room_name, delay, Reach::default());
-        Registration { url: self.url, tls: self.tls, bot, own: self.own, reflexive }.spawn()?;
+        Registration { url: self.url, tls: self.tls, bot, own: self.own, reflexive }.spawn(stop)?;
         Ok(Announced { server_ended })
     }
 }
@@ -166,10 +169,10 @@ fn serve(listener: TcpListener, stop: Stop) -> io::Result<Receiver<()>> {
 
 /// How the echo server gets to a signaling server in its own process: as others do, so that it learns the address that they use.
 fn own_url(listening: SocketAddr) -> Result<SignalingUrl, Failure> {
-    let ip = if !listening.ip().is_unspecified() {
-        listening.ip()
-    } else {
+    let ip = if listening.ip().is_unspecified() {
         outward_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    } else {
+        listening.ip()
     };
     let url = format!("ws://{}", SocketAddr::new(ip, listening.port()));
     url.parse().with_context(|| format!("cannot connect to {url}")).map_err(Failure::unusable)

@@ -10,7 +10,7 @@ use anyhow::Context;
 use tracing::{Level, enabled, info, warn};
 
 use super::Failure;
-use super::announcing::{Announced, AnnounceArgs};
+use super::announcing::AnnounceArgs;
 use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size, spin};
 use super::distinct::refuse_one_file_twice;
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
@@ -160,7 +160,9 @@ impl Args {
         echo.stop();
         let fates = fates.map_or(Ok(()), FateFile::finish);
         statistics.log();
-        announced.map(Announced::end);
+        if let Some(announced) = announced {
+            announced.end();
+        }
         tally.result.context("cannot go on reading from the socket").and(fates).map_err(Failure::unusable)?;
         Ok(0)
     }

@@ -118,7 +118,7 @@ pub(super) fn address_told(by: SocketAddr, address: SocketAddr, before: Option<S
     match before {
         None => info!("Others see this server as {address}, says the STUN server {by}"),
         Some(before) => {
-            info!("Others see this server as {address} now, no longer as {before}, says the STUN server {by}")
+            info!("Others see this server as {address} now, no longer as {before}, says the STUN server {by}");
         }
     }
 }

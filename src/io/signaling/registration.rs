@@ -7,7 +7,7 @@ use std::{io, thread};
 
 use rustls::ClientConfig;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -15,6 +15,7 @@ use super::connection::{ConnectError, Connection, Lost};
 use super::pauses::Pauses;
 use super::reach::Own;
 use super::url::SignalingUrl;
+use crate::io::stop::Stop;
 use crate::rooms::bot::{Bot, Reach, Refused};
 use crate::rooms::jamjam::messages::Asked;
 
@@ -55,10 +56,22 @@ enum Ended {
 }
 
 impl Registration {
-    /// Registers again and again on a thread of its own, for as long as the process lasts.
-    pub fn spawn(self) -> io::Result<()> {
+    /// Registers again and again on a thread of its own, until `stop` is requested. Nobody waits for it: a connection that is
+    /// dropped says enough.
+    pub fn spawn(self, stop: &Stop) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("registration".to_owned()).spawn(move || runtime.block_on(self.run()))?;
+        let stopped = Arc::new(Notify::new());
+        let wake = Arc::clone(&stopped);
+        stop.on_request(move || wake.notify_one());
+        thread::Builder::new().name("registration".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = stopped.notified() => {}
+                    () = self.run() => {}
+                }
+            });
+        })?;
         Ok(())
     }
 
@@ -78,7 +91,7 @@ impl Registration {
             if said == complaint {
                 debug!("Not registered with {}: {said}", self.url);
             } else {
-                warn!("Not registered with {}: {said}; trying again, the first time in {pause:.1?}", self.url);
+                warn!("Not registered with {}: {said}; trying again", self.url);
                 complaint = said;
             }
             sleep(pause).await;

@@ -78,7 +78,7 @@ impl FromStr for SignalingUrl {
 impl fmt::Display for SignalingUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "wss" } else { "ws" };
-        let authority = self.uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        let authority = self.uri.authority().map(axum::http::uri::Authority::as_str).unwrap_or_default();
         let path = if self.uri.path() == "/" { "" } else { self.uri.path() };
         write!(f, "{scheme}://{authority}{path}")
     }
