@@ -1,0 +1,208 @@
+//! The echo bot's side of jamjam's signaling, without a socket: what it asks, word for word, in answer to what a server says.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jamjam_dev::rooms::bot::{Bot, Reach, Refused};
+use jamjam_dev::rooms::jamjam::messages::{Asked, Told};
+use serde_json::{Value, json};
+
+const OWN: &str = "00000000-0000-4000-8000-000000000001";
+const OTHER: &str = "00000000-0000-4000-8000-000000000002";
+
+fn address(text: &str) -> Option<SocketAddr> {
+    Some(text.parse().unwrap())
+}
+
+fn bot(reach: Reach) -> Bot {
+    Bot::new("Echo Server", Duration::from_secs(3), reach)
+}
+
+fn reached() -> Reach {
+    Reach { host: address("203.0.113.9:5000"), reflexive: None }
+}
+
+fn as_json(asked: &Asked) -> Value {
+    serde_json::to_value(asked).unwrap()
+}
+
+/// What the bot asks when it is told `message` at second 7.
+fn told(bot: &mut Bot, message: Value) -> Option<Value> {
+    let message: Told = serde_json::from_value(message).unwrap();
+    bot.on_told(message, 7).unwrap().as_ref().map(as_json)
+}
+
+fn created() -> Value {
+    json!({"type": "RoomCreated", "data": {"room_id": "1a2b3c4d", "peer_id": OWN, "invite_code": "ABC234"}})
+}
+
+fn chat(from: &str, content: &str) -> Value {
+    let data = json!({"sender_id": from, "sender_name": "Ann", "content": content, "timestamp": 5});
+    json!({"type": "ChatMessage", "data": data})
+}
+
+/// A bot in its room.
+fn inside() -> Bot {
+    let mut bot = bot(reached());
+    bot.on_connected();
+    told(&mut bot, created());
+    assert!(bot.is_in());
+    bot
+}
+
+#[test]
+fn it_makes_the_room_that_the_protocol_names_and_says_where_the_server_is() {
+    let mut bot = bot(reached());
+    assert_eq!(
+        as_json(&bot.on_connected()),
+        json!({"type": "CreateRoom", "data": {
+            "room_name": "[BOT] Echo Server (3000ms delay)", "password": null, "peer_name": "Echo Bot",
+        }})
+    );
+    assert!(!bot.is_in());
+    // The same address in each: older clients read only the last two.
+    assert_eq!(
+        told(&mut bot, created()),
+        Some(json!({"type": "UpdatePeerInfo", "data": {
+            "candidates": [{"address": "203.0.113.9:5000", "candidate_type": "Host", "priority": 2_130_706_431}],
+            "public_addr": "203.0.113.9:5000",
+            "local_addr": "203.0.113.9:5000",
+        }}))
+    );
+    assert!(bot.is_in());
+}
+
+#[test]
+fn the_delay_in_the_room_s_name_is_in_milliseconds() {
+    for (delay, name) in [
+        (Duration::ZERO, "[BOT] Studio (0ms delay)"),
+        (Duration::from_millis(1), "[BOT] Studio (1ms delay)"),
+        (Duration::from_micros(300), "[BOT] Studio (0.3ms delay)"),
+        (Duration::from_secs(60), "[BOT] Studio (60000ms delay)"),
+    ] {
+        let asked = Bot::new("Studio", delay, reached()).on_connected();
+        assert_eq!(as_json(&asked)["data"]["room_name"], name);
+    }
+}
+
+#[test]
+fn what_a_stun_server_sees_is_public_and_what_is_its_own_is_local() {
+    let reflexive = address("198.51.100.7:61000");
+    let mut bot = bot(Reach { host: address("192.168.1.5:5000"), reflexive });
+    bot.on_connected();
+    let asked = told(&mut bot, created()).unwrap();
+    let candidates = json!([
+        {"address": "192.168.1.5:5000", "candidate_type": "Host", "priority": 2_130_706_431},
+        {"address": "198.51.100.7:61000", "candidate_type": "ServerReflexive", "priority": 1_694_498_815},
+    ]);
+    assert_eq!(asked["data"]["candidates"], candidates);
+    assert_eq!(asked["data"]["public_addr"], "198.51.100.7:61000");
+    assert_eq!(asked["data"]["local_addr"], "192.168.1.5:5000");
+
+    // Of its own it knows none that others could use.
+    let alone = bot.on_reach(Reach { host: None, reflexive }).unwrap();
+    assert_eq!(as_json(&alone)["data"]["candidates"].as_array().unwrap().len(), 1);
+    assert_eq!(as_json(&alone)["data"]["local_addr"], Value::Null);
+}
+
+#[test]
+fn where_nobody_could_reach_it_it_says_nothing_and_a_change_is_said_once() {
+    let mut bot = bot(Reach::default());
+    bot.on_connected();
+    assert_eq!(told(&mut bot, created()), None);
+    assert_eq!(bot.on_reach(Reach::default()), None);
+    let asked = bot.on_reach(reached()).map(|asked| as_json(&asked));
+    assert_eq!(asked.unwrap()["data"]["public_addr"], "203.0.113.9:5000");
+    assert_eq!(bot.on_reach(reached()), None);
+}
+
+#[test]
+fn before_it_has_a_room_a_change_is_only_noted() {
+    let mut bot = bot(Reach::default());
+    bot.on_connected();
+    assert_eq!(bot.on_reach(reached()), None);
+    assert_eq!(told(&mut bot, created()).unwrap()["data"]["public_addr"], "203.0.113.9:5000");
+}
+
+#[test]
+fn on_a_new_connection_it_goes_back_to_the_old_room() {
+    let mut bot = inside();
+    assert_eq!(
+        as_json(&bot.on_connected()),
+        json!({"type": "JoinRoom", "data": {"room_id": "ABC234", "password": null, "peer_name": "Echo Bot"}})
+    );
+    assert!(!bot.is_in());
+    let joined = json!({"type": "RoomJoined", "data": {"room_id": "1a2b3c4d", "peer_id": OTHER, "peers": []}});
+    assert_eq!(told(&mut bot, joined).unwrap()["type"], "UpdatePeerInfo");
+    assert!(bot.is_in());
+    // And again to the same, should it be necessary.
+    assert_eq!(as_json(&bot.on_connected())["data"]["room_id"], "ABC234");
+}
+
+#[test]
+fn if_the_old_room_is_gone_it_makes_a_new_one_and_goes_back_to_that_from_then_on() {
+    let mut bot = inside();
+    bot.on_connected();
+    let gone = json!({"type": "Error", "data": {"message": "Room not found"}});
+    assert_eq!(told(&mut bot, gone).unwrap()["type"], "CreateRoom");
+    let created =
+        json!({"type": "RoomCreated", "data": {"room_id": "5e6f7a8b", "peer_id": OWN, "invite_code": "XYZ789"}});
+    assert_eq!(told(&mut bot, created).unwrap()["type"], "UpdatePeerInfo");
+    assert_eq!(as_json(&bot.on_connected())["data"]["room_id"], "XYZ789");
+}
+
+#[test]
+fn a_server_that_makes_no_room_is_an_error() {
+    let mut bot = bot(reached());
+    bot.on_connected();
+    let refused = bot.on_told(Told::Error { message: "Too many rooms".to_owned() }, 7);
+    assert_eq!(refused, Err(Refused("Too many rooms".to_owned())));
+}
+
+#[test]
+fn what_others_say_is_returned_and_nothing_of_its_own() {
+    let mut bot = inside();
+    assert_eq!(
+        told(&mut bot, chat(OTHER, "hello")),
+        Some(json!({"type": "ChatMessage", "data": {
+            "sender_id": OWN, "sender_name": "Echo Bot", "content": "🔊 hello", "timestamp": 7,
+        }}))
+    );
+    assert_eq!(told(&mut bot, chat(OWN, "🔊 hello")), None);
+    assert_eq!(told(&mut bot, chat(OTHER, "")).unwrap()["data"]["content"], "🔊 ");
+}
+
+#[test]
+fn two_bots_in_one_room_fall_silent() {
+    let (mut one, mut other) = (inside(), inside());
+    let mut said = chat(OTHER, "hello");
+    let mut turns = 0;
+    while let Some(answer) = told(if turns % 2 == 0 { &mut one } else { &mut other }, said.clone()) {
+        said = chat(OTHER, answer["data"]["content"].as_str().unwrap());
+        turns += 1;
+        assert!(turns < 10, "it goes on: {said}");
+    }
+    assert_eq!(said["data"]["content"], "🔊 🔊 hello");
+}
+
+#[test]
+fn neither_a_flood_nor_a_novel_is_returned() {
+    let mut bot = inside();
+    let returned = (0..1_000).filter(|_| told(&mut bot, chat(OTHER, "x")).is_some()).count();
+    assert_eq!(returned, 100);
+    // A second later it returns again.
+    let next: Told = serde_json::from_value(chat(OTHER, "x")).unwrap();
+    assert!(bot.on_told(next, 8).unwrap().is_some());
+    let longest = "y".repeat(16 << 10);
+    assert!(told(&mut inside(), chat(OTHER, &longest)).is_some());
+    assert_eq!(told(&mut inside(), chat(OTHER, &(longest + "y"))), None);
+}
+
+#[test]
+fn outside_its_room_it_answers_nobody() {
+    let mut bot = bot(reached());
+    bot.on_connected();
+    assert_eq!(told(&mut bot, chat(OTHER, "hello")), None);
+    let joined = json!({"type": "RoomJoined", "data": {"room_id": "1a2b3c4d", "peer_id": OTHER, "peers": []}});
+    assert_eq!(told(&mut bot, joined), None, "it asked for a new room, not for this one");
+}
