@@ -6,7 +6,9 @@ mod golden;
 use std::net::SocketAddr;
 
 use golden::packet;
-use jamjam_dev::wire::stun::{Answer, Fault, Heard, Message, Request, is_answer, is_stun, parse, question};
+use jamjam_dev::wire::stun::{
+    Answer, Fault, Heard, Message, Request, binding_request, is_answer, is_stun, parse, question,
+};
 use proptest::prelude::*;
 
 /// The fixtures that are requests.
@@ -178,6 +180,12 @@ fn near_requests() -> impl Strategy<Value = Vec<u8>> {
 
 fn transaction(message: &[u8]) -> [u8; 12] {
     message[8..20].try_into().expect("twelve bytes")
+}
+
+#[test]
+fn our_bare_question_is_the_golden_one() {
+    let bare = packet("stun-request.hex");
+    assert_eq!(binding_request(transaction(&bare))[..], bare);
 }
 
 #[test]
