@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 const OWN: &str = "00000000-0000-4000-8000-000000000001";
 const OTHER: &str = "00000000-0000-4000-8000-000000000002";
 
-fn address(text: &str) -> Option<SocketAddr> {
-    Some(text.parse().unwrap())
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
 }
 
 fn bot(reach: Reach) -> Bot {
@@ -19,7 +19,7 @@ fn bot(reach: Reach) -> Bot {
 }
 
 fn reached() -> Reach {
-    Reach { host: address("203.0.113.9:5000"), reflexive: None }
+    Reach { host: Some(address("203.0.113.9:5000")), reflexive: None }
 }
 
 fn as_json(asked: &Asked) -> Value {
@@ -87,8 +87,8 @@ fn the_delay_in_the_room_s_name_is_in_milliseconds() {
 
 #[test]
 fn what_a_stun_server_sees_is_public_and_what_is_its_own_is_local() {
-    let reflexive = address("198.51.100.7:61000");
-    let mut bot = bot(Reach { host: address("192.168.1.5:5000"), reflexive });
+    let reflexive = Some(address("198.51.100.7:61000"));
+    let mut bot = bot(Reach { host: Some(address("192.168.1.5:5000")), reflexive });
     bot.on_connected();
     let asked = told(&mut bot, created()).unwrap();
     let candidates = json!([

@@ -146,23 +146,6 @@ fn an_empty_signaling_variable_is_none() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_with_a_sentence() {
-    let sentence = "this version cannot register with a signaling server yet; leave it out and give clients this server's \
-                    address by hand";
-    for (option, value) in
-        [("--signaling-url", "ws://localhost:8080"), ("--room-name", "Studio"), ("--public-addr", "192.0.2.1:5000")]
-    {
-        let line = refused(&["--port", "0", option, value], 2);
-        let what = if option == "--signaling-url" { "--signaling-url (or SIGNALING_URL)" } else { option };
-        assert_eq!(line, format!("jamjam-dev: {what}: {sentence}"));
-    }
-    let by_variable = process::run(&["echo-server", "--port", "0"], |command| {
-        command.env("SIGNALING_URL", "ws://localhost:8080");
-    });
-    assert_eq!(one_line(&by_variable, 2), format!("jamjam-dev: --signaling-url (or SIGNALING_URL): {sentence}"));
-}
-
-#[test]
 fn nonsense_options_are_wrong_usage() {
     for options in [
         &["--nonsense"][..],

@@ -16,7 +16,7 @@ use super::target::{HostPort, TargetError};
 use super::trust::TrustArgs;
 use crate::echo::{Asking, Echo};
 use crate::io::rooms::{self, Options};
-use crate::io::signaling::{Own, Registration, SignalingUrl, UrlError, outward_address};
+use crate::io::signaling::{Own, Registration, SignalingUrl, outward_address};
 use crate::io::stop::Stop;
 use crate::io::{entropy, resolve};
 use crate::rooms::bot::{Bot, Reach};
@@ -34,8 +34,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 #[derive(Debug, clap::Args)]
 pub struct AnnounceArgs {
     /// Make a room on this signaling server, in which clients find this server: ws:// or wss://
-    #[arg(long, env = "SIGNALING_URL", value_name = "URL", value_parser = url, help_heading = HEADING_SIGNALING)]
-    signaling_url: Option<Given>,
+    #[arg(long, env = "SIGNALING_URL", value_name = "URL", help_heading = HEADING_SIGNALING)]
+    signaling_url: Option<String>,
 
     /// Run a signaling server in this process too, and make a room there; it listens on --host and this TCP port, 8080 if none
     /// is given. Write --with-signaling=PORT. Its own options are those of the subcommand signaling-server
@@ -58,14 +58,10 @@ pub struct AnnounceArgs {
     trust: TrustArgs,
 }
 
-/// A signaling server, or none: nothing at all is what a compose file makes of a variable it does not know.
-#[derive(Clone, Debug)]
-struct Given(Option<SignalingUrl>);
-
 impl AnnounceArgs {
     /// Refuses what cannot be meant.
     pub fn check(&self) -> Result<(), Failure> {
-        let url = self.url();
+        let url = self.url()?;
         if url.is_some() && self.with_signaling.is_some() {
             return Err(Failure::usage(
                 "--with-signaling runs a signaling server here, --signaling-url (or SIGNALING_URL) names another: leave out \
@@ -83,14 +79,18 @@ impl AnnounceArgs {
         Ok(())
     }
 
-    fn url(&self) -> Option<&SignalingUrl> {
-        self.signaling_url.as_ref()?.0.as_ref()
+    /// The signaling server, if there is one: nothing at all is what a compose file makes of a variable it does not know. Not by
+    /// clap, which would repeat a password in it.
+    fn url(&self) -> Result<Option<SignalingUrl>, Failure> {
+        let text = self.signaling_url.as_deref().filter(|text| !text.is_empty());
+        let url = text.map(str::parse).transpose();
+        url.map_err(|error| Failure::usage(format!("--signaling-url (or SIGNALING_URL): {error}")))
     }
 
     /// Makes ready all that can fail, for an echo server that listens on `listening`, its `--host`.
     pub fn prepare(&self, host: &str, listening: SocketAddr) -> Result<Option<Announcement>, Failure> {
-        let (url, server) = match (self.url(), self.with_signaling) {
-            (Some(url), _) => (url.clone(), None),
+        let (url, server) = match (self.url()?, self.with_signaling) {
+            (Some(url), _) => (url, None),
             (None, Some(port)) => {
                 let (listener, address) = super::signaling_server::bind(host, port)?;
                 (own_url(address)?, Some(listener))
@@ -192,11 +192,6 @@ fn stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr) -> Res
     for_socket.ok_or_else(|| {
         Failure::unusable(anyhow::anyhow!("--stun {host}: it has no address that can be asked from {listening}"))
     })
-}
-
-/// A signaling server's URL, or nothing.
-fn url(text: &str) -> Result<Given, UrlError> {
-    if text.is_empty() { Ok(Given(None)) } else { text.parse().map(|url| Given(Some(url))) }
 }
 
 /// An address that somebody can reach, as far as one can tell by looking at it.

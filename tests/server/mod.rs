@@ -9,6 +9,7 @@ pub(crate) mod client;
 #[cfg(target_os = "linux")]
 pub(crate) mod forged;
 pub(crate) mod line;
+pub(crate) mod member;
 #[cfg(target_os = "linux")]
 pub(crate) mod namespace;
 pub(crate) mod packet;

@@ -99,10 +99,14 @@ impl Server {
         Self::start_command("echo-server", options, prepare)
     }
 
-    /// Starts `signaling-server` on a free port of this machine alone, with more options.
+    /// Starts `signaling-server` with more options, on this machine alone and a free port unless they say otherwise.
     pub(crate) fn start_signaling(options: &[&str]) -> Self {
-        let local = ["--host", "127.0.0.1", "--port", "0"];
-        Self::start_command("signaling-server", &[&local, options].concat(), |_| {})
+        let mut all = Vec::new();
+        for default in [["--host", "127.0.0.1"], ["--port", "0"]] {
+            all.extend(default.into_iter().filter(|_| !options.contains(&default[0])));
+        }
+        all.extend(options);
+        Self::start_command("signaling-server", &all, |_| {})
     }
 
     fn start_command(subcommand: &str, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
