@@ -62,8 +62,12 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("    --log-format <FORMAT>", &["[default: text]"]),
         ("    --stats-interval <TIME>", &["[default: 60s]"]),
         ("    --signaling-url <URL>", &["[env: SIGNALING_URL=]"]),
-        ("    --room-name <NAME>", &[]),
-        ("    --public-addr <ADDR>", &[]),
+        ("    --with-signaling[=<PORT>]", &["signaling-server", "8080"]),
+        ("    --room-name <NAME>", &["[default: \"Echo Server\"]"]),
+        ("    --public-addr <ADDR>", &["HOST:PORT"]),
+        ("    --stun <HOST[:PORT]>", &["every 25 s"]),
+        ("    --ca <FILE>", &["PEM"]),
+        ("    --insecure", &["For tests"]),
         ("-h, --help", &[]),
     ];
     for (option, facts) in options {

@@ -46,8 +46,8 @@ pub struct AnnounceArgs {
     #[arg(long, value_name = "NAME", default_value = "Echo Server", help_heading = HEADING_SIGNALING)]
     room_name: String,
 
-    /// Address or host name at which clients reach this server, with a port if it is another there
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = reachable, help_heading = HEADING_SIGNALING)]
+    /// Address or host name at which clients reach this server, and a port if it is another there (HOST:PORT)
+    #[arg(long, value_name = "ADDR", value_parser = reachable, help_heading = HEADING_SIGNALING)]
     public_addr: Option<HostPort>,
 
     /// Ask this STUN server how the world sees this server, every 25 s from the same UDP port
