@@ -264,10 +264,11 @@ fn what_cannot_be_meant_is_said_in_a_sentence() {
         (&["--public-addr", "192.0.2.1"], 2, "--public-addr is told to clients by a signaling server"),
         (&["--stun", "192.0.2.1"], 2, "--stun is told to clients by a signaling server"),
         (&["--with-signaling", "--signaling-url", "ws://host"], 2, "leave out one of them"),
-        (&["--with-signaling", "--public-addr", "0.0.0.0:5000"], 2, "nobody can reach 0.0.0.0"),
-        (&["--with-signaling", "--public-addr", "[::]"], 2, "nobody can reach ::"),
+        (&["--with-signaling", "--public-addr", "0.0.0.0:5000"], 2, "nobody can be reached at 0.0.0.0"),
+        (&["--with-signaling", "--public-addr", "[::]"], 2, "nobody can be reached at ::"),
         (&["--with-signaling", "--public-addr", "host:99999"], 2, "`99999` is not a port"),
         (&["--with-signaling", "--public-addr", "a", "--stun", "b"], 2, "cannot be used with"),
+        (&["--with-signaling", "--stun", "0.0.0.0:3478"], 2, "nobody can be reached at 0.0.0.0"),
         (&["--with-signaling=x"], 2, "invalid value 'x'"),
         (&[&taken_port], 3, "is in use"),
         (

@@ -51,7 +51,7 @@ pub struct AnnounceArgs {
     public_addr: Option<HostPort>,
 
     /// Ask this STUN server how the world sees this server, every 25 s from the same UDP port
-    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = reachable, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
 
     #[command(flatten)]
@@ -199,7 +199,7 @@ fn reachable(text: &str) -> Result<HostPort, String> {
     let place: HostPort = text.parse().map_err(|error: TargetError| error.to_string())?;
     let ip = place.host.parse::<IpAddr>().ok();
     match ip.filter(|ip| ip.is_unspecified() || ip.is_multicast()) {
-        Some(ip) => Err(format!("nobody can reach {ip}; give the address that clients use")),
+        Some(ip) => Err(format!("nobody can be reached at {ip}; give the address that others use")),
         None => Ok(place),
     }
 }
