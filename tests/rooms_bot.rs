@@ -26,10 +26,13 @@ fn as_json(asked: &Asked) -> Value {
     serde_json::to_value(asked).unwrap()
 }
 
-/// What the bot asks when it is told `message` at second 7.
+/// When the bot is told things: in milliseconds, as clients write and show the time of what is said.
+const NOW: u64 = 1_795_181_823_047;
+
+/// What the bot asks when it is told `message` at that time.
 fn told(bot: &mut Bot, message: Value) -> Option<Value> {
     let message: Told = serde_json::from_value(message).unwrap();
-    bot.on_told(message, 7).unwrap().as_ref().map(as_json)
+    bot.on_told(message, NOW).unwrap().as_ref().map(as_json)
 }
 
 fn created() -> Value {
@@ -155,7 +158,7 @@ fn if_the_old_room_is_gone_it_makes_a_new_one_and_goes_back_to_that_from_then_on
 fn a_server_that_makes_no_room_is_an_error() {
     let mut bot = bot(reached());
     bot.on_connected();
-    let refused = bot.on_told(Told::Error { message: "Too many rooms".to_owned() }, 7);
+    let refused = bot.on_told(Told::Error { message: "Too many rooms".to_owned() }, NOW);
     assert_eq!(refused, Err(Refused("Too many rooms".to_owned())));
 }
 
@@ -165,7 +168,7 @@ fn what_others_say_is_returned_and_nothing_of_its_own() {
     assert_eq!(
         told(&mut bot, chat(OTHER, "hello")),
         Some(json!({"type": "ChatMessage", "data": {
-            "sender_id": OWN, "sender_name": "Echo Bot", "content": "🔊 hello", "timestamp": 7,
+            "sender_id": OWN, "sender_name": "Echo Bot", "content": "🔊 hello", "timestamp": 1_795_181_823_047_u64,
         }}))
     );
     assert_eq!(told(&mut bot, chat(OWN, "🔊 hello")), None);
@@ -190,9 +193,11 @@ fn neither_a_flood_nor_a_novel_is_returned() {
     let mut bot = inside();
     let returned = (0..1_000).filter(|_| told(&mut bot, chat(OTHER, "x")).is_some()).count();
     assert_eq!(returned, 100);
-    // A second later it returns again.
-    let next: Told = serde_json::from_value(chat(OTHER, "x")).unwrap();
-    assert!(bot.on_told(next, 8).unwrap().is_some());
+    // In the next second it returns again, and not before.
+    for (time, returns) in [(1_795_181_823_999, false), (1_795_181_824_000, true)] {
+        let next: Told = serde_json::from_value(chat(OTHER, "x")).unwrap();
+        assert_eq!(bot.on_told(next, time).unwrap().is_some(), returns, "at {time}");
+    }
     let longest = "y".repeat(16 << 10);
     assert!(told(&mut inside(), chat(OTHER, &longest)).is_some());
     assert_eq!(told(&mut inside(), chat(OTHER, &(longest + "y"))), None);

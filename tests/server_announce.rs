@@ -66,6 +66,9 @@ fn a_client_finds_the_bot_learns_its_address_hears_itself_and_chats() {
     member.chat("hello");
     let answer = member.hear_a("ChatMessage");
     assert_eq!((&answer["content"], &answer["sender_name"]), (&json!("🔊 hello"), &json!("Echo Bot")));
+    // Milliseconds, as clients show it: in seconds it would be a day of January 1970.
+    let (year_2020, year_2200) = (1_577_836_800_000, 7_258_118_400_000);
+    assert!((year_2020..year_2200).contains(&answer["timestamp"].as_u64().unwrap()), "{answer}");
     assert_eq!(answer["sender_id"], bot["id"]);
 }
 

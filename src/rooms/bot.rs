@@ -96,8 +96,9 @@ impl Bot {
         if is_new && self.is_in() { self.advertise() } else { None }
     }
 
-    /// The server said something: what to ask, if anything. `unix_s` is the time, in seconds since 1970.
-    pub fn on_told(&mut self, told: Told, unix_s: u64) -> Result<Option<Asked>, Refused> {
+    /// The server said something: what to ask, if anything. `unix_ms` is the time, in milliseconds since
+    /// 1970, as clients count it.
+    pub fn on_told(&mut self, told: Told, unix_ms: u64) -> Result<Option<Asked>, Refused> {
         match (told, &self.step) {
             (Told::RoomCreated { room_id, peer_id, invite_code }, Step::Making) => {
                 info!("Room \"{}\" is there: id {room_id}, invite code {invite_code}", self.room_name);
@@ -130,12 +131,13 @@ impl Bot {
                 Ok(None)
             }
             (Told::ChatMessage(chat), Step::In { peer_id }) => {
-                let said = if self.returned.0 == unix_s { self.returned.1 } else { 0 };
+                let second = unix_ms / 1_000;
+                let said = if self.returned.0 == second { self.returned.1 } else { 0 };
                 if said >= MOST_ECHOES {
                     return Ok(None);
                 }
-                self.returned = (unix_s, said + 1);
-                Ok(returned(&chat, peer_id, unix_s))
+                self.returned = (second, said + 1);
+                Ok(returned(&chat, peer_id, unix_ms))
             }
             _ => Ok(None),
         }
@@ -168,7 +170,7 @@ impl Bot {
 
 /// What is said in answer to `chat`: the same, but for what is the bot's own, very long, or has been returned already. Two bots in
 /// one room would never end.
-fn returned(chat: &Chat, own_id: &str, unix_s: u64) -> Option<Asked> {
+fn returned(chat: &Chat, own_id: &str, unix_ms: u64) -> Option<Asked> {
     let is_returned_twice = chat.content.strip_prefix(ECHO).is_some_and(|rest| rest.starts_with(ECHO));
     if chat.sender_id == own_id || is_returned_twice || chat.content.len() > LONGEST_ECHO {
         debug!("Did not return {} bytes of chat", chat.content.len());
@@ -178,6 +180,6 @@ fn returned(chat: &Chat, own_id: &str, unix_s: u64) -> Option<Asked> {
         sender_id: own_id.to_owned(),
         sender_name: NAME.to_owned(),
         content: format!("{ECHO}{}", chat.content),
-        timestamp: unix_s,
+        timestamp: unix_ms,
     }))
 }

@@ -118,7 +118,7 @@ impl Registration {
         resolve.reset();
         loop {
             let asked = tokio::select! {
-                told = connection.hear() => self.bot.on_told(told?, unix_seconds())?,
+                told = connection.hear() => self.bot.on_told(told?, unix_millis())?,
                 () = &mut overdue, if !self.bot.is_in() => return Err(Ended::Overdue),
                 () = changed(&mut self.reflexive) => self.tell_reach(&connection).await,
                 _ = resolve.tick(), if self.own.may_change() => self.tell_reach(&connection).await,
@@ -155,6 +155,6 @@ async fn changed(reflexive: &mut Option<watch::Receiver<Option<SocketAddr>>>) {
     }
 }
 
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn unix_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
