@@ -453,5 +453,5 @@ fn what_cannot_be_meant_is_refused_before_anything_is_asked() {
         }
     }
     let ended = run("send --tone 440");
-    assert!(ended.stderr.contains("--room NAME with --signaling-url URL"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("or --signaling-url URL with --room NAME"), "{}", ended.stderr);
 }

@@ -34,7 +34,7 @@ const LONGEST_PASSWORD: u64 = 4 << 10;
 #[derive(Debug, clap::Args)]
 pub struct RoomArgs {
     /// Signaling server: ws:// or wss://
-    #[arg(long, env = VARIABLE, value_name = "URL", help_heading = HEADING_ROOM)]
+    #[arg(long, env = VARIABLE, hide_env_values = true, value_name = "URL", help_heading = HEADING_ROOM)]
     signaling_url: Option<String>,
 
     /// Join this room and talk to who is there: its name or a part of it, its id or its invite code

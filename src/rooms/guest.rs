@@ -136,7 +136,9 @@ impl Guest {
             (Told::Error { message }, Step::Listing | Step::Joining { .. }) => Err(self.refused(&message)),
             (Told::RoomJoined { peer_id, peers, .. }, Step::Joining { .. }) => {
                 (self.step, self.id) = (Step::In, peer_id);
-                peers.into_iter().for_each(|peer| self.remember(peer));
+                for peer in peers {
+                    self.remember(peer);
+                }
                 Ok(None)
             }
             (Told::PeerJoined { peer } | Told::PeerUpdated { peer }, Step::In) => {

@@ -112,8 +112,8 @@ impl Around {
 
 fn nobody() -> Failure {
     Failure::usage(
-        "nobody to send to: give --to HOST[:PORT], --room NAME with --signaling-url URL, or --embedded for an echo server in \
-         this process",
+        "nobody to send to: give --to HOST[:PORT], or --embedded for an echo server in this process, or --signaling-url URL \
+         with --room NAME",
     )
 }
 
