@@ -28,9 +28,8 @@ impl Player {
         let data = json!({"room_name": name, "password": password, "peer_name": "Echo Bot"});
         player.say(&json!({"type": "CreateRoom", "data": data}));
         let made = player.hear_a("RoomCreated");
-        player.room = made["room_id"].as_str().unwrap().to_owned();
-        player.invite = made["invite_code"].as_str().unwrap().to_owned();
-        player
+        let text = |member: &str| made[member].as_str().unwrap().to_owned();
+        Self { room: text("room_id"), invite: text("invite_code"), ..player }
     }
 
     /// The same, and says that it is at `address`.
