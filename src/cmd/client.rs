@@ -1,7 +1,8 @@
 //! What `send` and `probe` share: whom to talk to, how patient to be, what to limit, how to report.
 
+mod peer;
+
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,24 +11,24 @@ use anyhow::Context;
 use super::Failure;
 use super::args::{Colour, Driver, Millis, Percent, Seconds, Size, spin};
 use super::ask::AskArgs;
-use super::distinct::refuse_one_file_twice;
-use super::impairment::{FateFile, ImpairmentArgs, Prepared};
+use super::impairment::ImpairmentArgs;
 use super::lines::LinePrinter;
 use super::output::{note, print};
 use super::report_files::ReportFiles;
-use super::target::Target;
-use crate::echo::{Config, DEFAULT_DELAY, Echo};
+use super::room::RoomArgs;
+use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::{Run, Signal};
 use crate::flow::{Client, Observer, Script};
 use crate::io::clock::ClockWatch;
 use crate::io::progress::Progress;
 use crate::io::stop::{Reason, Stop};
-use crate::io::udp::{self, Backend, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options, Running, Tally};
-use crate::io::{reach, resolve};
+use crate::io::udp::{self, Backend, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options, Tally};
 use crate::report::limits::Limits;
 use crate::report::{Report, json, text};
 use crate::stats::Machine;
 use crate::time::nanos;
+
+pub use peer::Peer;
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIME: &str = "Time";
@@ -44,6 +45,10 @@ pub struct ClientArgs {
     /// Talk to an echo server inside this process, on a free loopback port
     #[arg(long, help_heading = HEADING_TARGET, conflicts_with = "to")]
     embedded: bool,
+
+    /// Whoever is in a room.
+    #[command(flatten)]
+    pub room: RoomArgs,
 
     /// Whether to ask the server what reached it.
     #[command(flatten)]
@@ -118,16 +123,6 @@ pub struct ClientArgs {
     driver: Driver,
 }
 
-/// The other side, ready to be talked to.
-pub struct Peer {
-    /// Where it is.
-    pub address: SocketAddr,
-    /// As the report calls it.
-    pub name: String,
-    bound: Bound,
-    embedded: Option<(Running<Echo>, Stop, Option<FateFile>)>,
-}
-
 /// A run that has ended, one way or another.
 pub struct Ended {
     /// What was sent and heard.
@@ -137,35 +132,15 @@ pub struct Ended {
 }
 
 impl ClientArgs {
-    /// Finds the target, or starts the embedded one, and opens a socket to it.
-    pub fn connect(&self, to: Option<&Target>) -> Result<Peer, Failure> {
-        refuse_one_file_twice(self.written())?;
-        if let Some(option) = self.impairment.given().filter(|_| !self.embedded) {
-            return Err(Failure::usage(format!("{option}: only an embedded echo server is told so; give --embedded")));
-        }
-        self.refuse_no_target(to)?;
-        // It removes earlier reports: not for words that are wrong.
-        self.files.prepare()?;
-        if self.embedded {
-            return self.embed();
-        }
-        let Some(target) = to else { return Err(nobody()) };
-        let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
-        let bound = self.open(reach::first_that_answers(&candidates))?;
-        // Who answers is whom the system connected to: for 0.0.0.0 that is this machine by its loopback address.
-        let address =
-            bound.socket.peer_addr().context("cannot tell the target's address").map_err(Failure::unusable)?;
-        Ok(Peer { address, name: target.to_string(), bound, embedded: None })
+    /// Does what is asked for in place of a run, and gives the exit code.
+    pub fn instead(&self) -> Result<Option<u8>, Failure> {
+        self.room.check()?;
+        self.room.list(self.json, self.json_lines)
     }
 
     /// The files that are written, each with its option.
     pub fn written(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         self.files.named().chain(self.impairment.fate_log())
-    }
-
-    /// Says that nobody is named to talk to, unless somebody is.
-    pub fn refuse_no_target(&self, to: Option<&Target>) -> Result<(), Failure> {
-        if self.embedded || to.is_some() { Ok(()) } else { Err(nobody()) }
     }
 
     /// Where nothing comes back nothing can be judged by what does.
@@ -185,25 +160,6 @@ impl ClientArgs {
     /// How long the first AUDIO may be held, as far as anybody knows before it comes back.
     pub fn first_echo(&self) -> Duration {
         self.known_hold().unwrap_or(DEFAULT_DELAY)
-    }
-
-    fn open(&self, address: SocketAddr) -> Result<Bound, Failure> {
-        udp::connect(address, self.socket_buffer.0.min(1 << 30) as usize).map_err(Failure::unusable)
-    }
-
-    fn embed(&self) -> Result<Peer, Failure> {
-        let config = Config { delay: self.delay.0, ..Config::default() };
-        let Prepared { echo, again, fates } = self.impairment.prepare(config)?;
-        let server = udp::bind(SocketAddr::from(([127, 0, 0, 1], 0)), DEFAULT_BUFFER).map_err(Failure::unusable)?;
-        let address = server.address;
-        let stop = Stop::default();
-        let options = Options { idle: Idle::Wait, spin: self.spin, backend: self.driver.into() };
-        let running = udp::spawn("echo-server", server.socket, echo, stop.clone(), options)
-            .context("cannot start a thread")
-            .map_err(Failure::unusable)?;
-        let again = again.map_or_else(String::new, |options| format!(", {options}"));
-        let name = format!("embedded echo server ({} ms{again})", self.delay);
-        Ok(Peer { address, name, bound: self.open(address)?, embedded: Some((running, stop, fates)) })
     }
 
     fn limits(&self) -> Limits {
@@ -250,14 +206,7 @@ impl ClientArgs {
         let (client, tally) = running.join();
         let (clock, kernel_dropped) = (clock.finish(), kernel.read());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
-        let mut broken = None;
-        if let Some((server, stop, fates)) = peer.embedded {
-            stop.request(Reason::Terminate);
-            let (echo, tally) = server.join();
-            echo.stop();
-            let fates = fates.map_or(Ok(()), FateFile::finish);
-            broken = tally.result.context("the embedded echo server failed").and(fates).err();
-        }
+        let mut broken = peer.around.end();
         let Tally { refused, ended, machine, result } = tally;
         broken = result.context("cannot go on reading from the socket").err().or(broken);
         let interrupted = stop.requested().filter(|_| !client.is_finished());
@@ -308,10 +257,6 @@ impl ClientArgs {
     }
 }
 
-fn nobody() -> Failure {
-    Failure::usage("nobody to send to: give --to HOST[:PORT], or --embedded for an echo server in this process")
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -327,7 +272,7 @@ mod tests {
         client: ClientArgs,
     }
 
-    fn options(words: &[&str]) -> ClientArgs {
+    pub(super) fn options(words: &[&str]) -> ClientArgs {
         Options::parse_from(["x"].iter().chain(words)).client
     }
 
@@ -338,13 +283,5 @@ mod tests {
         assert_eq!(options(&["--embedded"]).first_echo(), Duration::from_millis(100));
         assert_eq!(options(&["--embedded", "--delay", "10s"]).first_echo(), Duration::from_secs(10));
         assert_eq!(options(&["--embedded", "--delay", "10s", "--hold", "9s"]).first_echo(), Duration::from_secs(9));
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_target_of_all_addresses_is_known_by_the_one_that_answers() {
-        let target = Target { host: "0.0.0.0".to_owned(), port: 5_000 };
-        let Ok(peer) = options(&[]).connect(Some(&target)) else { panic!("a socket to this machine") };
-        assert_eq!(peer.address, SocketAddr::from(([127, 0, 0, 1], 5_000)));
     }
 }

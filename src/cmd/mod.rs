@@ -14,6 +14,7 @@ pub mod output;
 pub mod probe;
 pub mod protection;
 pub mod report_files;
+pub mod room;
 pub mod send;
 pub mod signaling_server;
 pub mod sound;

@@ -57,6 +57,9 @@ fn count(text: &str) -> Result<u64, String> {
 impl Args {
     /// Probes until done or `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        if let Some(code) = self.client.instead()? {
+            return Ok(code);
+        }
         let kind = match (self.keepalive, self.audio) {
             (true, _) => StreamKind::Keepalive,
             (_, true) => StreamKind::Audio,
@@ -79,7 +82,7 @@ impl Args {
             return Err(Failure::usage("--hold: only AUDIO is held; ask with it by --audio"));
         }
         let local = Target { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT };
-        let peer = self.client.connect(Some(self.to.as_ref().unwrap_or(&local)))?;
+        let peer = self.client.connect(Some(self.to.as_ref().unwrap_or(&local)), "probe", stop)?;
         let terms = Terms {
             peer: peer.address,
             judged: kind,

@@ -64,6 +64,9 @@ enum RecordFormat {
 impl Args {
     /// Sends until done or `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        if let Some(code) = self.client.instead()? {
+            return Ok(code);
+        }
         // All that can be wrong is found before the first packet leaves.
         self.client.refuse_no_target(self.to.as_ref())?;
         let copy = self.record.as_deref().map(|file| ("--record", file));
@@ -87,7 +90,7 @@ impl Args {
                 Ok(_) => anyhow!("nothing to send: {} holds no sound", self.sound.name()),
             }));
         }
-        let peer = self.client.connect(self.to.as_ref())?;
+        let peer = self.client.connect(self.to.as_ref(), "send", stop)?;
         let (recorder, recording) = self.start_recording(form)?;
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
 

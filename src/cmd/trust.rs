@@ -28,6 +28,12 @@ impl TrustArgs {
         self.insecure
     }
 
+    /// The option that is given, if one is.
+    pub fn given(&self) -> Option<&'static str> {
+        let ca = self.ca.is_some().then_some("--ca");
+        ca.or(self.insecure.then_some("--insecure"))
+    }
+
     /// What connections are made with.
     pub fn config(&self) -> Result<Arc<ClientConfig>, Failure> {
         let trust = Trust { ca: self.ca.clone(), anybody: self.insecure };

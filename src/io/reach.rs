@@ -1,42 +1,70 @@
-//! Which of a host's addresses answers.
+//! Which of several addresses answers.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::stop::Stop;
 use super::udp;
 use crate::wire::{self, HEADER_LEN, Header, Kind};
 
 /// How long an address may take to answer before the next one is tried.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The first of `candidates` that returns a KEEPALIVE, or the first of all when none does. With one candidate there is nothing to
-/// try.
+/// How often a request to stop is looked for meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// An address from which nothing came, and why.
+pub type Silent = (SocketAddr, io::Error);
+
+/// The first of a host's addresses that returns a KEEPALIVE, or the first of all when none does. With one candidate there is
+/// nothing to try.
 ///
 /// # Panics
 /// If there is no candidate.
-pub fn first_that_answers(candidates: &[SocketAddr]) -> SocketAddr {
+pub fn of_host(candidates: &[SocketAddr]) -> SocketAddr {
     match candidates {
         [] => panic!("a host that was resolved has an address"),
         [only] => *only,
-        [first, ..] => candidates.iter().copied().find(|peer| answers(*peer).unwrap_or(false)).unwrap_or(*first),
+        [first, ..] => first_that_answers(candidates, &Stop::default()).unwrap_or(*first),
     }
 }
 
-fn answers(peer: SocketAddr) -> io::Result<bool> {
+/// The first of `candidates` that returns a KEEPALIVE within half a second, each asked once the one before it has not; or all
+/// that were asked, which are fewer after a request to stop.
+pub fn first_that_answers(candidates: &[SocketAddr], stop: &Stop) -> Result<SocketAddr, Vec<Silent>> {
+    let mut silent = Vec::new();
+    for peer in candidates {
+        if stop.requested().is_some() {
+            break;
+        }
+        match ask(*peer, stop) {
+            Ok(()) => return Ok(*peer),
+            Err(error) => silent.push((*peer, error)),
+        }
+    }
+    Err(silent)
+}
+
+fn ask(peer: SocketAddr, stop: &Stop) -> io::Result<()> {
     let socket = udp::connect(peer, udp::DEFAULT_BUFFER).map_err(io::Error::other)?.socket;
     let until = Instant::now() + PATIENCE;
     socket.send(&Header::new(Kind::Keepalive, 0, 0).to_bytes())?;
     let mut answer = [0; HEADER_LEN];
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
+        if left.is_zero() || stop.requested().is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer within {} ms", PATIENCE.as_millis()),
+            ));
         }
-        socket.set_read_timeout(Some(left))?;
-        let len = socket.recv(&mut answer)?;
-        if wire::parse(&answer[..len]).is_ok() {
-            return Ok(true);
+        socket.set_read_timeout(Some(left.min(LOOK)))?;
+        match socket.recv(&mut answer) {
+            Ok(len) if wire::parse(&answer[..len]).is_ok() => return Ok(()),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error),
         }
     }
 }

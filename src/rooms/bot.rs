@@ -12,7 +12,7 @@ use tracing::{debug, info};
 use super::jamjam::messages::{Asked, Candidate, CandidateType, Chat, Told};
 
 /// What the bot is called in its room.
-const NAME: &str = "Echo Bot";
+pub const NAME: &str = "Echo Bot";
 
 /// What stands before each thing that it returns.
 const ECHO: &str = "🔊 ";
@@ -28,7 +28,7 @@ const MOST_OTHERS: usize = 64;
 
 /// Priorities of an address of the host's own and of one that a STUN server saw (RFC 8445, section 5.1.2.2; one component, local
 /// preference 65,535).
-const PRIORITY_HOST: u32 = 126 << 24 | 65_535 << 8 | 255;
+pub(super) const PRIORITY_HOST: u32 = 126 << 24 | 65_535 << 8 | 255;
 const PRIORITY_REFLEXIVE: u32 = 100 << 24 | 65_535 << 8 | 255;
 
 /// Where the echo server is to be reached, as far as anybody knows.

@@ -5,8 +5,10 @@
 //! are a [`space`](self) apart from those of the others.
 
 pub mod bot;
+pub mod guest;
 mod hub;
 pub mod jamjam;
+pub mod listing;
 mod names;
 mod route;
 mod space;

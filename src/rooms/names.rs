@@ -8,6 +8,9 @@ const READABLE: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
 /// Length of an invite code.
 const INVITE_LEN: usize = 6;
 
+/// Length of the invite codes that newer servers make.
+const LONG_INVITE_LEN: usize = 9;
+
 /// A source of names: a keyed digest of a counter, whose key came in from outside.
 pub(super) struct Names {
     key: [u64; 4],
@@ -56,7 +59,16 @@ impl Names {
 
 /// Whether this could be an invite code.
 pub(super) fn is_invite(name: &str) -> bool {
-    name.len() == INVITE_LEN && name.bytes().all(|byte| READABLE.contains(&byte))
+    name.len() == INVITE_LEN && is_readable(name)
+}
+
+/// Whether this could be an invite code of a newer server than ours.
+pub(super) fn is_long_invite(name: &str) -> bool {
+    name.len() == LONG_INVITE_LEN && is_readable(name)
+}
+
+fn is_readable(name: &str) -> bool {
+    name.bytes().all(|byte| READABLE.contains(&byte))
 }
 
 #[cfg(test)]

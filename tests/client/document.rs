@@ -22,6 +22,17 @@ pub fn assert_valid(document: &Value) {
     }
 }
 
+/// Holds a document against `docs/rooms.schema.json`.
+pub fn assert_valid_rooms(document: &Value) {
+    let text = include_str!("../../docs/rooms.schema.json");
+    let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+    compiler.add_resource("rooms", serde_json::from_str(text).unwrap()).unwrap();
+    let index = compiler.compile("rooms", &mut schemas).unwrap();
+    if let Err(error) = schemas.validate(document, index) {
+        panic!("{error:#}\n{document:#}");
+    }
+}
+
 /// The one document that `--json` leaves on standard output.
 pub fn report(ended: &Ended) -> Value {
     let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));

@@ -5,6 +5,7 @@
 
 pub mod document;
 pub mod packet;
+pub mod player;
 pub mod program;
 pub mod server;
 pub mod wav;

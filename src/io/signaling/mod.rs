@@ -1,12 +1,15 @@
-//! The client's side of jamjam's signaling: a connection, and the echo server's registration over one.
+//! The client's side of jamjam's signaling: a connection, and over one the echo server's registration or a
+//! client's visit.
 
 mod connection;
 mod pauses;
 mod reach;
 mod registration;
 mod url;
+mod visit;
 
 pub use connection::{ConnectError, Connection, Lost};
 pub use reach::{Own, outward_address};
 pub use registration::Registration;
 pub use url::{SignalingUrl, UrlError};
+pub use visit::{Visit, VisitError, list};

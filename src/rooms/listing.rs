@@ -1,0 +1,83 @@
+//! Rooms as a person or a program reads them: a table, or one JSON document. What others called their rooms is made harmless.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::jamjam::messages::Listed;
+
+/// Of a name, no more characters than this are shown.
+const LONGEST_SHOWN: usize = 256;
+
+/// Raised when a field of the document changes its meaning or goes.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The rooms as a table with a line of headings, or `no rooms`. The name is last: its width depends on the reader's letters.
+pub fn table(rooms: &[Listed]) -> String {
+    if rooms.is_empty() {
+        return "no rooms".to_owned();
+    }
+    let mut text = "id        invite code  members  password  name".to_owned();
+    for room in rooms {
+        let [id, code] = [&room.id, &room.invite_code].map(|text| harmless(text));
+        let members = format!("{}/{}", room.peer_count, room.max_peers);
+        let password = if room.has_password { "yes" } else { "no" };
+        // Writing to a string cannot fail.
+        _ = write!(text, "\n{id:<8}  {code:<11}  {members:>7}  {password:<8}  {}", harmless(&room.name));
+    }
+    text
+}
+
+/// The rooms as one JSON document, `docs/rooms.schema.json`: over many lines, or on one.
+pub fn document(rooms: &[Listed], on_one_line: bool) -> serde_json::Result<String> {
+    let document = Document {
+        kind: "rooms",
+        schema_version: SCHEMA_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION"),
+        rooms: rooms.iter().map(Room::from).collect(),
+    };
+    if on_one_line { serde_json::to_string(&document) } else { serde_json::to_string_pretty(&document) }
+}
+
+/// What somebody else wrote, so that a terminal shows it and does nothing else: without control characters, without what turns the
+/// direction of writing, and no longer than a line or two.
+pub fn harmless(text: &str) -> String {
+    let acts = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let shown = |letter: char| if acts(letter) { char::REPLACEMENT_CHARACTER } else { letter };
+    text.chars().take(LONGEST_SHOWN).map(shown).collect()
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    schema_version: u32,
+    tool_version: &'static str,
+    rooms: Vec<Room<'a>>,
+}
+
+#[derive(Serialize)]
+struct Room<'a> {
+    id: &'a str,
+    invite_code: &'a str,
+    name: &'a str,
+    members: usize,
+    max_members: usize,
+    has_password: bool,
+}
+
+impl<'a> From<&'a Listed> for Room<'a> {
+    fn from(room: &'a Listed) -> Self {
+        Self {
+            id: &room.id,
+            invite_code: &room.invite_code,
+            name: &room.name,
+            members: room.peer_count,
+            max_members: room.max_peers,
+            has_password: room.has_password,
+        }
+    }
+}
