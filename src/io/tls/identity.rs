@@ -128,7 +128,7 @@ impl Identity {
             rustls::Error::InvalidCertificate(_) => cannot_use(certificate, &error),
             _ => Unusable::KindOfKey(key.to_owned()),
         })?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         Ok(Self { config: Arc::new(config), until })
     }
 

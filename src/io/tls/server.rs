@@ -81,6 +81,7 @@ fn reason(error: &io::Error) -> String {
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
             "what came is no TLS; clients of this port need wss:// or https://".to_owned()
         }
+        Some(rustls::Error::NoApplicationProtocol) => "the client wants another protocol than HTTP/1.1".to_owned(),
         _ => error.to_string(),
     }
 }
