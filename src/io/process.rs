@@ -44,7 +44,10 @@ pub fn resources() -> Option<Resources> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
-    // One of them is the folder itself, open to be counted.
-    let open_files = std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64;
+    let open_files = match std::fs::metadata("/proc/self/fd").ok()?.len() {
+        // Before Linux 6.2 they have to be counted, and the folder itself is one of them while that is done.
+        0 => std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64,
+        known => known,
+    };
     Some(Resources { rss_bytes: kibibytes << 10, open_files })
 }
