@@ -41,14 +41,12 @@ impl Answer {
 fn ask(server: &Server, method: &str, path: &str, headers: &[&str]) -> Answer {
     let stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n");
+    let mut request = vec![format!("{method} {path} HTTP/1.1"), "Host: x".to_owned()];
     if !headers.iter().any(|header| header.starts_with("Connection:")) {
-        request += "Connection: close\r\n";
+        request.push("Connection: close".to_owned());
     }
-    for header in headers {
-        request += &format!("{header}\r\n");
-    }
-    (&stream).write_all(format!("{request}\r\n").as_bytes()).unwrap();
+    request.extend(headers.iter().map(|&header| header.to_owned()));
+    write!(&stream, "{}\r\n\r\n", request.join("\r\n")).unwrap();
     let mut reader = BufReader::new(stream);
     let mut line = || {
         let mut line = String::new();
