@@ -5,29 +5,17 @@
 mod compare;
 #[path = "rooms/hall.rs"]
 mod hall;
+#[path = "rooms/scripts.rs"]
+mod scripts;
 #[path = "rooms/transcript.rs"]
 mod transcript;
 
 use std::fmt::Write as _;
 
 use hall::Hall;
+use scripts::scripts;
 use serde_json::Value;
 use transcript::{Played, Step, play, step};
-
-/// Name and text of every transcript.
-fn scripts() -> Vec<(String, String)> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/rooms/jamjam");
-    let files = std::fs::read_dir(folder).expect("the folder of the transcripts");
-    let mut scripts: Vec<_> = files
-        .map(|file| {
-            let path = file.expect("an entry of the folder").path();
-            let name = path.file_name().expect("a file's name").to_string_lossy().into_owned();
-            (name, std::fs::read_to_string(&path).expect("a transcript"))
-        })
-        .collect();
-    scripts.sort();
-    scripts
-}
 
 #[test]
 fn every_transcript_holds_for_the_hub_in_memory() {

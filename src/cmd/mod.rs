@@ -19,6 +19,7 @@ pub mod send;
 pub mod signaling_server;
 pub mod sound;
 pub mod target;
+pub mod tls;
 pub mod trust;
 
 use std::fmt;

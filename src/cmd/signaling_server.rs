@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,8 +14,10 @@ use tracing::info;
 use super::Failure;
 use super::args::{Colour, LogFormat, OrOff};
 use super::listening::{self, AddressFile};
+use super::tls::TlsArgs;
 use crate::io::rooms::{self, Options, STOP_PATIENCE};
 use crate::io::stop::Stop;
+use crate::io::tls::server::Handshakes;
 use crate::io::udp::BindError;
 use crate::io::{entropy, http, process};
 use crate::rooms::{Hub, Limits};
@@ -55,6 +58,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     address_file: Option<PathBuf>,
 
+    #[command(flatten)]
+    tls: TlsArgs,
+
     /// Most connections at a time, or off; more wait until one ends
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = most, default_value_t = OrOff(Some(MOST)), help_heading = HEADING_LIMITS)]
     max_connections: OrOff<usize>,
@@ -94,6 +100,7 @@ impl Args {
         process::name("signaling-server");
         process::raise_descriptor_limit();
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
+        let identity = self.tls.identity()?;
         let (listener, address) = bind(&self.host, self.port)?;
         let bounds = http::Bounds {
             connections: self.max_connections.0,
@@ -101,12 +108,17 @@ impl Args {
             ..http::Bounds::default()
         };
         let limits = Limits { rate: self.rate_limit_messages.0.map(|PerSecond(rate)| rate), ..Limits::default() };
-        let options = Options { bounds, any_path: self.dialect.is_some() };
+        let tls = identity.as_ref().map(|identity| Arc::new(Handshakes::new(identity)));
+        let options = Options { bounds, any_path: self.dialect.is_some(), tls };
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
         stop.allow(STOP_PATIENCE + Duration::from_secs(1));
         address_file.write(address)?;
-        info!("Signaling server listening on ws://{address}");
+        let scheme = if identity.is_some() { "wss" } else { "ws" };
+        info!("Signaling server listening on {scheme}://{address}");
+        if let Some(identity) = identity {
+            info!("The certificate is valid until {}", identity.valid_until());
+        }
         rooms::serve(listener, Hub::new(limits, entropy::words()), options, stop)
             .context("cannot start threads")
             .map_err(Failure::unusable)?;

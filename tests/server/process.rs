@@ -43,7 +43,7 @@ impl Ended {
 }
 
 /// What the program reads of its environment.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 11] = [
     "ECHO_DELAY_MS",
     "SIGNALING_URL",
     "RUST_LOG",
@@ -53,6 +53,8 @@ const VARIABLES: [&str; 9] = [
     "MAX_CONNECTIONS",
     "MAX_CONNECTIONS_PER_ADDRESS",
     "RATE_LIMIT_MESSAGES",
+    "TLS_CERT",
+    "TLS_KEY",
 ];
 
 /// The program with none of the variables that it reads, in a time zone far from UTC.

@@ -4,6 +4,7 @@
 //! Connections are short of patience and bounded: whoever says nothing is closed, whoever is too many waits, and whoever holds
 //! more than one address may have is closed at once. What becomes a WebSocket leaves the time limits and keeps its place.
 
+pub mod answer;
 pub mod metrics;
 mod places;
 
@@ -20,12 +21,15 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 pub use places::{Place, Places};
 
 use crate::io::stop::Stop;
+use crate::io::tls::server::Handshakes;
 
 /// What connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +38,7 @@ pub struct Bounds {
     pub connections: Option<usize>,
     /// Connections of one address at a time; more are closed at once. Loopback is exempt. `None` is no limit.
     pub per_address: Option<usize>,
-    /// How long a request's head may take, and how long a connection may be idle.
+    /// How long a TLS handshake and a request's head may take together, and how long a connection may be idle.
     pub patience: Duration,
     /// How long a connection may last, busy or not: one that asks and never reads must not keep its place. What has been
     /// upgraded is no longer under it.
@@ -89,16 +93,16 @@ pub fn spawn(name: &str, listener: TcpListener, router: Router, stop: &Stop) -> 
         runtime.block_on(async {
             tokio::select! {
                 () = stopped.notified() => {}
-                () = accept(listener, router, Places::new(Bounds::default())) => {}
+                () = accept(listener, router, Places::new(Bounds::default()), None) => {}
             }
         });
     })?;
     Ok(())
 }
 
-/// Accepts connections on `listener` and serves `router` to them, as far as there are `places`. Ends only if the listener cannot
-/// be used.
-pub async fn accept(listener: TcpListener, router: Router, places: Arc<Places>) {
+/// Accepts connections on `listener` and serves `router` to them, after a handshake if there is `tls`, as far as there are
+/// `places`. Ends only if the listener cannot be used.
+pub async fn accept(listener: TcpListener, router: Router, places: Arc<Places>, tls: Option<Arc<Handshakes>>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let bounds = places.bounds();
     loop {
@@ -110,20 +114,35 @@ pub async fn accept(listener: TcpListener, router: Router, places: Arc<Places>) 
         let Some(place) = places.take(free, from.ip()) else { continue };
         prepare(&stream);
         let client = Client { from, place: Arc::new(place) };
-        let router = TowerToHyperService::new(router.clone());
+        let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(client.clone());
-                router.call(request)
-            });
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(bounds.patience);
-            // What a client does wrong is told to that client; there is nobody else to tell. An upgrade ends this
-            // future, not the connection.
-            let serving = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-            let _ = tokio::time::timeout(bounds.lifetime, serving).await;
+            let Some(tls) = tls else { return serve(stream, client, router, bounds).await };
+            let began = Instant::now();
+            if let Some(stream) = tls.accept(stream, from, bounds.patience).await {
+                // The handshake and the head of the first request have one time together.
+                let patience = bounds.patience.saturating_sub(began.elapsed());
+                serve(stream, client, router, Bounds { patience, ..bounds }).await;
+            }
         });
     }
+}
+
+/// Serves one connection until it ends or is upgraded.
+async fn serve<S>(stream: S, client: Client, router: Router, bounds: Bounds)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client.clone());
+        router.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(bounds.patience);
+    // What a client does wrong is told to that client; there is nobody else to tell. An upgrade ends this future, not the
+    // connection.
+    let serving = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let _ = tokio::time::timeout(bounds.lifetime, serving).await;
 }
 
 /// Small messages leave at once, and whoever vanishes is noticed. A system that refuses either still serves.
@@ -151,7 +170,7 @@ mod tests {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let address = listener.local_addr().expect("an address");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        std::thread::spawn(move || runtime.block_on(accept(listener, router, Places::new(bounds))));
+        std::thread::spawn(move || runtime.block_on(accept(listener, router, Places::new(bounds), None)));
         address
     }
 

@@ -10,12 +10,14 @@ use prometheus_client::registry::Registry;
 
 use super::switchboard::Switchboard;
 use crate::io::http::Places;
+use crate::io::tls::server::Handshakes;
 use crate::stats::Kind;
 
 /// A room server whose counts can be read at any time.
 pub(super) struct Exposition {
     pub(super) switchboard: Arc<Switchboard>,
     pub(super) places: Arc<Places>,
+    pub(super) tls: Option<Arc<Handshakes>>,
 }
 
 impl Exposition {
@@ -49,6 +51,8 @@ impl Collector for Exposition {
         counter(&mut to, "slow_closed", "Connections closed because they did not read", tally.slow_closed)?;
         counter(&mut to, "slow_dropped", "Messages that were waiting for those", tally.slow_dropped)?;
         counter(&mut to, "address_full", "Connections closed: too many of one address", self.places.refused())?;
+        let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());
+        counter(&mut to, "tls_failed", "Connections without a TLS handshake in time", tls_failed)?;
         gauge(&mut to, "queue_bytes", "Bytes that wait for slow readers", tally.queue_bytes)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let mut build = to.encode_descriptor("build_info", "The program that answers", None, MetricType::Gauge)?;

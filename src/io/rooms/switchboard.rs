@@ -147,6 +147,11 @@ impl Switchboard {
         });
     }
 
+    /// How long it has been there.
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// The counts now.
     pub(super) fn counts(&self) -> (Counts, Tally) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

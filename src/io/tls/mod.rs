@@ -1,6 +1,8 @@
 //! TLS, with one provider of cryptography for all of it.
 
 pub mod client;
+pub mod identity;
+pub mod server;
 
 use std::sync::Arc;
 

@@ -1,0 +1,110 @@
+//! The transcripts in `fixtures/rooms/jamjam` against the server itself on real sockets, plain and under TLS.
+
+#![cfg(unix)]
+
+#[path = "server/certificate.rs"]
+mod certificate;
+#[path = "rooms/compare.rs"]
+mod compare;
+#[path = "rooms/scripts.rs"]
+mod scripts;
+mod server;
+#[path = "rooms/sockets.rs"]
+mod sockets;
+#[path = "rooms/transcript.rs"]
+mod transcript;
+
+use std::fmt::Write as _;
+
+use certificate::{Authority, trusting};
+use scripts::scripts;
+use server::process::Server;
+use sockets::Sockets;
+use transcript::{Played, play};
+
+/// Plays all of `script`: again where an id of this run has no letter to be spelled in another case.
+fn whole(script: &str, stage: &mut Sockets) -> Result<(), String> {
+    for _ in 0..20 {
+        let played = play(script, stage)?;
+        stage.empty()?;
+        if played == Played::Whole {
+            return Ok(());
+        }
+    }
+    Err("no id has a letter".to_owned())
+}
+
+/// Plays those transcripts that `which` takes; `least` of them there must be.
+fn play_all(stage: &mut Sockets, least: usize, which: impl Fn(&str) -> bool) {
+    let (mut wrong, mut played) = (String::new(), 0);
+    for (name, script) in scripts().into_iter().filter(|(_, script)| which(script)) {
+        played += 1;
+        if let Err(what) = whole(&script, stage) {
+            let _ = writeln!(wrong, "{name}: {what}");
+            // Whoever is left must not be met by the next.
+            *stage = stage.anew();
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(played >= least, "{played} transcripts");
+}
+
+#[test]
+fn every_transcript_holds_over_plain_sockets() {
+    let server = Server::start_signaling(&[]);
+    play_all(&mut Sockets::new(server.address, None), 50, |_| true);
+}
+
+#[test]
+fn every_transcript_holds_under_tls() {
+    let authority = Authority::new();
+    let server = Server::start_signaling(&authority.certify().options());
+    play_all(&mut Sockets::new(server.address, Some(trusting(&authority.own()))), 50, |_| true);
+}
+
+#[test]
+fn a_connection_that_is_reset_is_lost_like_one_that_ends() {
+    let authority = Authority::new();
+    let (plain, tls) = (Server::start_signaling(&[]), Server::start_signaling(&authority.certify().options()));
+    for (server, tls) in [(&plain, None), (&tls, Some(trusting(&authority.own())))] {
+        let mut stage = Sockets::new(server.address, tls);
+        stage.reset = true;
+        play_all(&mut stage, 1, |script| script.contains(" is cut"));
+    }
+}
+
+const DUO: &str = r#"ann connects
+bob connects
+ann> {"type":"CreateRoom","data":{"room_name":"duo","peer_name":"Ann"}}
+ann< {"type":"RoomCreated","data":{"room_id":"$room","peer_id":"$peerAnn","invite_code":"$invite"}}
+bob> {"type":"JoinRoom","data":{"room_id":"$room","peer_name":"Bob"}}
+bob< {"type":"RoomJoined","data":{"room_id":"$room","peer_id":"$peerBob","peers":[{"id":"$peerAnn","name":"Ann","candidates":[],"public_addr":null,"local_addr":null}]}}
+"#;
+const JOINED: &str = r#"ann< {"type":"PeerJoined","data":{"peer":{"id":"$peerBob","name":"Bob","candidates":[],"public_addr":null,"local_addr":null}}}"#;
+
+/// A message that nobody expects is found, wherever it waits.
+#[test]
+fn a_transcript_that_forgets_what_is_heard_does_not_hold() {
+    let server = Server::start_signaling(&[]);
+    let forgets = |lines: &[&str], at: &str, what: &str| {
+        let mut stage = Sockets::new(server.address, None);
+        let error = whole(&format!("{DUO}{}\n", lines.join("\n")), &mut stage).expect_err("it holds");
+        assert!(error.contains(at) && error.contains(what), "{error}");
+        drop(stage);
+        Sockets::new(server.address, None).empty().unwrap();
+    };
+    // It heard of bob, and says it did not.
+    forgets(&["ann hears nothing"], "line 7: ", "PeerJoined");
+    // It forgets it, and the next line is somebody's act.
+    forgets(&["bob sends binary"], "line 7: ", "PeerJoined");
+    forgets(&["bob closes"], "line 7: ", "PeerJoined");
+    forgets(&[], "at the end", "PeerJoined");
+    forgets(&[JOINED, "bob is cut", "ann hears nothing"], "line 9: ", "PeerLeft");
+    forgets(&[JOINED, "bob closes"], "at the end", "PeerLeft");
+    // What was said before must be heard before.
+    forgets(
+        &[JOINED, r#"ann> {"type":"ListRooms"}"#, r#"ann> {"type":"ListRooms"}"#],
+        "line 9: ",
+        r#"{"type":"RoomList""#,
+    );
+}

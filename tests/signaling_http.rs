@@ -1,0 +1,265 @@
+//! The HTTP side of `jamjam-dev signaling-server`: what dashboards, supervisors and lost browsers are answered.
+
+#![cfg(unix)]
+
+mod server;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use tungstenite::Message;
+
+use server::process::Server;
+use server::{PATIENCE, poll_until};
+
+/// An answer: its status, its headers by their names in small letters, its body.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// The error in the body, which must be JSON with nothing else in it.
+    fn error(&self) -> String {
+        assert_eq!(self.header("content-type"), "application/json", "{self:?}");
+        let body: Value = serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        let members = body.as_object().unwrap();
+        assert_eq!(members.len(), 1, "{self:?}");
+        members["error"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Sends one request with these headers, and reads until the server closes.
+fn ask(server: &Server, method: &str, path: &str, headers: &[&str]) -> Answer {
+    let stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = vec![format!("{method} {path} HTTP/1.1"), "Host: x".to_owned()];
+    if !headers.iter().any(|header| header.starts_with("Connection:")) {
+        request.push("Connection: close".to_owned());
+    }
+    request.extend(headers.iter().map(|&header| header.to_owned()));
+    write!(&stream, "{}\r\n\r\n", request.join("\r\n")).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    };
+    let first = line();
+    let status = first.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("{first}"))[..3].parse().unwrap();
+    let mut headers = BTreeMap::new();
+    loop {
+        let line = line();
+        let Some((name, value)) = line.split_once(": ") else { break };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let length =
+        if method == "HEAD" { 0 } else { headers.get("content-length").map_or(0, |text| text.parse().unwrap()) };
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    if headers.get("connection").map(String::as_str) == Some("close") {
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "{path}: more than it said");
+    }
+    Answer { status, headers, body: String::from_utf8(body).unwrap() }
+}
+
+fn get(server: &Server, path: &str) -> Answer {
+    ask(server, "GET", path, &[])
+}
+
+fn health(server: &Server) -> Value {
+    serde_json::from_str(&get(server, "/health").body).unwrap()
+}
+
+const UPGRADE: [&str; 4] = [
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+
+/// The headers of a right upgrade, with one replaced, or left out where `with` is empty.
+fn upgrade_with(replaced: &str, with: &'static str) -> Vec<&'static str> {
+    let changed = UPGRADE.map(|header| if header.starts_with(replaced) { with } else { header });
+    changed.into_iter().filter(|header| !header.is_empty()).collect()
+}
+
+#[test]
+fn health_has_the_form_that_dashboards_know() {
+    let server = Server::start_signaling(&[]);
+    let answer = get(&server, "/health");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    let mut health: Value = serde_json::from_str(&answer.body).unwrap();
+    assert!(health["uptime"].is_f64(), "{health}");
+    poll_until("a later time", || (self::health(&server)["uptime"].as_f64()? > 0.0).then_some(()));
+    let timestamp = health["timestamp"].as_str().unwrap();
+    let form: String = timestamp.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+    assert_eq!(form, "9999-99-99T99:99:99.999Z");
+    let resources = health["resources"].take();
+    if cfg!(target_os = "linux") {
+        let resources = resources.as_object().unwrap();
+        assert_eq!(resources.keys().collect::<Vec<_>>(), ["openFiles", "rssBytes"]);
+        // Standard input, output and error, and the listener.
+        assert!(resources["openFiles"].as_u64().unwrap() >= 4, "{resources:?}");
+    }
+    health["uptime"] = Value::Null;
+    health["timestamp"] = Value::Null;
+    health.as_object_mut().unwrap().remove("resources");
+    let expected = json!({
+        "status": "ok", "uptime": null, "timestamp": null, "rooms": 0, "connections": 0, "roomDetails": [], "clients": 0,
+        "version": env!("CARGO_PKG_VERSION"),
+        "dialects": {
+            "jamjam": {"rooms": 0, "clients": 0},
+            "broadcast": {"rooms": 0, "clients": 0, "controlClients": 0, "roomCounts": {}},
+            "bbx": {"rooms": 0, "clients": 0},
+            "webrtc": {"rooms": 0, "connections": 0},
+            "undecided": 0,
+        },
+    });
+    assert_eq!(health, expected);
+}
+
+#[test]
+fn health_counts_who_is_there() {
+    let server = Server::start_signaling(&[]);
+    let url = format!("ws://{}/", server.address);
+    let connect = || tungstenite::client(&url, TcpStream::connect(server.address).unwrap()).unwrap().0;
+    let (mut first, mut second, mut third) = (connect(), connect(), connect());
+    let create = r#"{"type":"CreateRoom","data":{"room_name":"jam","peer_name":"Ann"}}"#;
+    first.send(Message::text(create)).unwrap();
+    assert!(first.read().unwrap().is_text());
+    second.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();
+    assert!(second.read().unwrap().is_text());
+    // It has said nothing; once it is answered it is counted.
+    third.send(Message::Ping("here?".into())).unwrap();
+    assert!(third.read().unwrap().is_pong());
+    let health = health(&server);
+    assert_eq!(health["dialects"]["jamjam"], json!({"rooms": 1, "clients": 2}));
+    assert_eq!((&health["dialects"]["undecided"], &health["clients"]), (&json!(1), &json!(3)));
+    // These three are of WebRTC alone.
+    assert_eq!((&health["rooms"], &health["connections"], &health["roomDetails"]), (&json!(0), &json!(0), &json!([])));
+}
+
+/// `/proc/PID` as the system shows it to anybody, while `/health` is asked.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_resources_are_those_of_the_process() {
+    let server = Server::start_signaling(&[]);
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
+    let resources = health(&server)["resources"].take();
+    // Nobody is connected any more, but for the one who asked, or the folder that was counted.
+    let (told, seen) = (resources["openFiles"].as_u64().unwrap() as usize, files());
+    assert!(told.abs_diff(seen) <= 2, "{told} told, {seen} seen");
+    let (told, seen) = (resources["rssBytes"].as_u64().unwrap(), server.status("VmRSS").parse::<u64>().unwrap() << 10);
+    assert!(told.abs_diff(seen) < 4 << 20, "{told} told, {seen} seen");
+}
+
+#[test]
+fn rooms_are_those_of_webrtc_and_there_are_none() {
+    let server = Server::start_signaling(&[]);
+    let answer = get(&server, "/rooms");
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"rooms":[]}"#));
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+}
+
+#[test]
+fn head_tells_what_get_would() {
+    let server = Server::start_signaling(&[]);
+    for (path, status) in [
+        ("/health", 200),
+        ("/rooms", 200),
+        ("/healthz", 200),
+        ("/metrics", 200),
+        ("/", 426),
+        ("/ws", 426),
+        ("/radio", 404),
+        ("/rooms/radio", 404),
+    ] {
+        let (get, mut head) = (get(&server, path), ask(&server, "HEAD", path, &[]));
+        assert_eq!((get.status, head.status), (status, status), "{path}");
+        // The uptime and the counts have gone on, and their lengths with them.
+        for changing in ["date", "content-length"] {
+            let value = head.headers.remove(changing);
+            assert!(value.is_some() || status != 200, "{path}: no {changing}");
+        }
+        let kept = get.headers.into_iter().filter(|(name, _)| !["date", "content-length"].contains(&name.as_str()));
+        assert_eq!(head.headers, kept.collect(), "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_there_or_not_for_that_method_is_said_in_json() {
+    let server = Server::start_signaling(&[]);
+    for path in ["/radio", "/rooms/radio", "/health/", "/v1/signaling", "/docs", "/?token=t", "//", "/%2e%2e"] {
+        let answer = get(&server, path);
+        assert_eq!((answer.status, answer.error().as_str()), (404, "Not found"), "{path}");
+    }
+    for path in ["/health", "/rooms", "/healthz", "/metrics", "/", "/ws"] {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+            let answer = ask(&server, method, path, &[]);
+            assert_eq!((answer.status, answer.error().as_str()), (405, "Method not allowed"), "{method} {path}");
+            assert_eq!(answer.header("allow"), "GET,HEAD", "{method} {path}");
+        }
+    }
+    assert_eq!(ask(&server, "POST", "/radio", &[]).status, 404);
+}
+
+#[test]
+fn a_browser_at_a_websocket_is_told_what_it_is() {
+    let server = Server::start_signaling(&[]);
+    for path in ["/", "/ws", "/ws/", "/?x=1"] {
+        let answer = get(&server, path);
+        assert_eq!(answer.status, 426, "{path}");
+        assert_eq!(answer.error(), "This is a WebSocket endpoint: connect to it with ws:// or wss://");
+        assert_eq!(answer.header("upgrade"), "websocket");
+    }
+    // An upgrade to anything else is no reason not to answer.
+    let other = ask(&server, "GET", "/health", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"]);
+    assert_eq!(other.status, 200);
+}
+
+#[test]
+fn an_upgrade_that_is_not_right_is_refused_in_json() {
+    let server = Server::start_signaling(&[]);
+    assert_eq!(ask(&server, "GET", "/", &UPGRADE).status, 101);
+    for (replaced, with, status) in [
+        ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8", 426),
+        ("Sec-WebSocket-Version", "", 426),
+        ("Sec-WebSocket-Key", "", 400),
+        ("Connection", "Connection: keep-alive", 400),
+        ("Upgrade", "Upgrade: websocket, h2c", 400),
+    ] {
+        let answer = ask(&server, "GET", "/", &upgrade_with(replaced, with));
+        assert_eq!(answer.status, status, "{with}: {answer:?}");
+        assert!(!answer.error().is_empty());
+        let version = if status == 426 { "13" } else { "" };
+        assert_eq!(answer.header("sec-websocket-version"), version, "{with}");
+    }
+    let posted = ask(&server, "POST", "/", &UPGRADE);
+    assert_eq!((posted.status, posted.header("allow")), (405, "GET"));
+    assert_eq!(posted.error(), "Method not allowed");
+    for path in ["/health", "/healthz", "/metrics", "/rooms", "/docs", "/radio"] {
+        assert_eq!(ask(&server, "GET", path, &UPGRADE).error(), "Not found", "{path}");
+    }
+}
+
+#[test]
+fn one_dialect_alone_has_every_path_and_the_pages_stay() {
+    let server = Server::start_signaling(&["--dialect", "jamjam"]);
+    for path in ["/", "/radio", "/health", "/metrics"] {
+        assert_eq!(ask(&server, "GET", path, &UPGRADE).status, 101, "{path}");
+    }
+    assert_eq!(get(&server, "/radio").status, 426);
+    assert_eq!(get(&server, "/health").status, 200);
+}
