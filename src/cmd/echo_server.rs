@@ -159,10 +159,10 @@ impl Args {
         clock.warn();
         echo.stop();
         let fates = fates.map_or(Ok(()), FateFile::finish);
-        statistics.log();
         if let Some(announced) = announced {
             announced.end();
         }
+        statistics.log();
         tally.result.context("cannot go on reading from the socket").and(fates).map_err(Failure::unusable)?;
         Ok(0)
     }

@@ -153,9 +153,8 @@ impl Bot {
     /// Older clients read only the last two.
     fn advertise(&self) -> Option<Asked> {
         let Reach { host, reflexive } = self.reach;
-        let candidate = |address: Option<SocketAddr>, kind, priority| {
-            address.map(|address| Candidate { address: address.into(), kind, priority })
-        };
+        let candidate =
+            |address: Option<SocketAddr>, kind, priority| address.map(|address| Candidate { address, kind, priority });
         let candidates: Vec<Candidate> = [
             candidate(host, CandidateType::Host, PRIORITY_HOST),
             candidate(reflexive, CandidateType::ServerReflexive, PRIORITY_REFLEXIVE),
@@ -163,8 +162,8 @@ impl Bot {
         .into_iter()
         .flatten()
         .collect();
-        let public_addr = reflexive.or(host)?.into();
-        Some(Asked::UpdatePeerInfo { candidates, public_addr: Some(public_addr), local_addr: host.map(Into::into) })
+        let public_addr = reflexive.or(host)?;
+        Some(Asked::UpdatePeerInfo { candidates, public_addr: Some(public_addr), local_addr: host })
     }
 }
 

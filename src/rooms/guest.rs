@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use super::jamjam::messages::{Address, Asked, Candidate, CandidateType, Listed, Peer, Told};
+use super::jamjam::messages::{Asked, Candidate, CandidateType, Listed, Peer, Told};
 use super::listing::{harmless, table};
 use super::{bot, names};
 
@@ -255,7 +255,7 @@ fn addresses_of(peer: &Peer) -> impl Iterator<Item = SocketAddr> {
     let mut candidates: Vec<&Candidate> = peer.candidates.iter().collect();
     candidates.sort_by_key(|candidate| Reverse(candidate.priority));
     let candidates = candidates.into_iter().map(|candidate| &candidate.address);
-    candidates.chain(&peer.public_addr).chain(&peer.local_addr).map(Address::socket)
+    candidates.chain(&peer.public_addr).chain(&peer.local_addr).copied()
 }
 
 /// Whether this could be the id or the invite code of a room; newer servers make codes of nine letters.

@@ -2,7 +2,7 @@
 //!
 //! JSON with the variant in `type` and its fields in `data`; a variant without fields has no `data`.
 
-use std::net::{AddrParseError, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +36,9 @@ pub enum Asked {
         #[serde(default)]
         candidates: Vec<Candidate>,
         /// Its address as the world sees it.
-        public_addr: Option<Address>,
+        public_addr: Option<SocketAddr>,
         /// Its address as it sees itself.
-        local_addr: Option<Address>,
+        local_addr: Option<SocketAddr>,
     },
     /// Which rooms are there?
     ListRooms,
@@ -121,9 +121,9 @@ pub struct Peer {
     #[serde(default)]
     pub candidates: Vec<Candidate>,
     /// Their address as the world sees it.
-    pub public_addr: Option<Address>,
+    pub public_addr: Option<SocketAddr>,
     /// Their address as they see themselves.
-    pub local_addr: Option<Address>,
+    pub local_addr: Option<SocketAddr>,
 }
 
 /// A room, as those outside see it.
@@ -147,7 +147,7 @@ pub struct Listed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Where.
-    pub address: Address,
+    pub address: SocketAddr,
     /// How it was found.
     #[serde(rename = "candidate_type")]
     pub kind: CandidateType,
@@ -162,39 +162,4 @@ pub enum CandidateType {
     Host,
     /// A STUN server saw it.
     ServerReflexive,
-}
-
-/// An IP address and port, as it was written: the parsers of other clients take nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Address {
-    text: String,
-    socket: SocketAddr,
-}
-
-impl Address {
-    /// What it says.
-    pub fn socket(&self) -> SocketAddr {
-        self.socket
-    }
-}
-
-impl TryFrom<String> for Address {
-    type Error = AddrParseError;
-
-    fn try_from(text: String) -> Result<Self, AddrParseError> {
-        Ok(Self { socket: text.parse()?, text })
-    }
-}
-
-impl From<SocketAddr> for Address {
-    fn from(socket: SocketAddr) -> Self {
-        Self { socket, text: socket.to_string() }
-    }
-}
-
-impl From<Address> for String {
-    fn from(address: Address) -> Self {
-        address.text
-    }
 }
