@@ -43,16 +43,16 @@ fn error(message: &str) -> Told {
     told(json!({"type": "Error", "data": {"message": message}}))
 }
 
-fn joined(peers: Value) -> Told {
+fn joined(peers: &Value) -> Told {
     told(json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "me", "peers": peers}}))
 }
 
-fn peer(id: &str, name: &str, candidates: Value, public: Option<&str>, local: Option<&str>) -> Value {
+fn peer(id: &str, name: &str, candidates: &Value, public: Option<&str>, local: Option<&str>) -> Value {
     json!({"id": id, "name": name, "candidates": candidates, "public_addr": public, "local_addr": local})
 }
 
 fn at(id: &str, name: &str, address: &str) -> Value {
-    peer(id, name, json!([]), Some(address), None)
+    peer(id, name, &json!([]), Some(address), None)
 }
 
 fn host(address: &str, priority: u32) -> Value {
@@ -81,7 +81,7 @@ fn refusal(word: &str, told: &[Told]) -> NoRoom {
 }
 
 /// A guest in a room with `peers`.
-fn guest_among(peers: Value) -> Guest {
+fn guest_among(peers: &Value) -> Guest {
     let mut guest = guest("jam");
     guest.on_told(three()).unwrap();
     assert_eq!(guest.on_told(joined(peers)).unwrap(), None);
@@ -182,7 +182,7 @@ fn a_name_that_several_rooms_have_is_told_with_them_alone() {
 fn a_password_is_asked_for_before_one_is_refused() {
     let locked = list(&[room("0000000a", "AAAAAA", "vault", true)]);
     let needed = "room `vault` needs a password; give --password or --password-file";
-    assert_eq!(refusal("vault", &[locked.clone()]).to_string(), needed);
+    assert_eq!(refusal("vault", std::slice::from_ref(&locked)).to_string(), needed);
 
     let mut knowing = Guest::new("vault", Some("sesame".to_owned()), NAME);
     let join = knowing.on_told(locked.clone()).unwrap().unwrap();
@@ -220,7 +220,7 @@ fn addresses_are_tried_in_the_clients_order() {
         host("192.0.2.3:3", 5),
         {"address": "192.0.2.4:4", "candidate_type": "ServerReflexive", "priority": 7},
     ]);
-    let guest = guest_among(json!([peer("a", "Ann", candidates, Some("192.0.2.5:5"), Some("192.0.2.6:6"))]));
+    let guest = guest_among(&json!([peer("a", "Ann", &candidates, Some("192.0.2.5:5"), Some("192.0.2.6:6"))]));
     let order = ["192.0.2.2:2", "192.0.2.4:4", "192.0.2.1:1", "192.0.2.3:3", "192.0.2.5:5", "192.0.2.6:6"];
     assert_eq!(addresses(&guest), order);
 }
@@ -235,8 +235,8 @@ fn no_address_comes_twice_and_none_means_any() {
         host("192.0.2.1:5000", 5),
         host("192.0.2.1:5000", 4),
     ]);
-    let guest = guest_among(json!([
-        peer("a", "Ann", candidates, Some("192.0.2.1:5000"), Some("192.0.2.2:5000")),
+    let guest = guest_among(&json!([
+        peer("a", "Ann", &candidates, Some("192.0.2.1:5000"), Some("192.0.2.2:5000")),
         at("b", "Bob", "192.0.2.2:5000"),
     ]));
     assert_eq!(addresses(&guest), ["192.0.2.1:5000", "192.0.2.2:5000"]);
@@ -244,7 +244,7 @@ fn no_address_comes_twice_and_none_means_any() {
 
 #[test]
 fn the_bot_goes_first_and_the_others_in_their_order() {
-    let guest = guest_among(json!([
+    let guest = guest_among(&json!([
         at("a", "Ann", "192.0.2.1:1"),
         at("b", "Bob", "192.0.2.2:2"),
         at("e", "Echo Bot", "192.0.2.3:3"),
@@ -254,7 +254,7 @@ fn the_bot_goes_first_and_the_others_in_their_order() {
 
 #[test]
 fn who_comes_moves_and_goes_is_followed() {
-    let mut guest = guest_among(json!([peer("a", "Ann", json!([]), None, None)]));
+    let mut guest = guest_among(&json!([peer("a", "Ann", &json!([]), None, None)]));
     assert_eq!(addresses(&guest), [] as [&str; 0]);
     let mut hear = |message| guest.on_told(told(message)).map(|asked| (asked, addresses(&guest))).unwrap();
     let silently = |addresses: &[&str]| (None, addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
@@ -275,15 +275,18 @@ fn who_comes_moves_and_goes_is_followed() {
 #[test]
 fn no_more_than_sixty_four_others_are_remembered() {
     let many: Vec<Value> = (1..=100).map(|n| at(&n.to_string(), "x", &format!("192.0.2.1:{n}"))).collect();
-    assert_eq!(guest_among(json!(many)).addresses().len(), 64);
+    assert_eq!(guest_among(&json!(many)).addresses().len(), 64);
 }
 
 #[test]
 fn where_nobody_can_be_sent_to_it_is_said_why() {
-    assert_eq!(guest_among(json!([])).nobody().to_string(), "nobody else is in room `jam`: there is nobody to send to");
-    let shy = json!([peer("a", "A\u{7}nn", json!([]), None, None), at("b", "Bob", "0.0.0.0:5000")]);
     assert_eq!(
-        guest_among(shy).nobody().to_string(),
+        guest_among(&json!([])).nobody().to_string(),
+        "nobody else is in room `jam`: there is nobody to send to"
+    );
+    let shy = json!([peer("a", "A\u{7}nn", &json!([]), None, None), at("b", "Bob", "0.0.0.0:5000")]);
+    assert_eq!(
+        guest_among(&shy).nobody().to_string(),
         "nobody in room `jam` says where they can be reached: A\u{fffd}nn, Bob"
     );
 }
@@ -293,7 +296,7 @@ fn what_is_said_before_the_room_is_joined_changes_nothing() {
     let mut guest = guest("jam");
     let early = json!({"type": "PeerJoined", "data": {"peer": at("b", "Bob", "192.0.2.2:2")}});
     assert_eq!(guest.on_told(told(early)).unwrap(), None);
-    assert_eq!(guest.on_told(joined(json!([at("b", "Bob", "192.0.2.2:2")]))).unwrap(), None);
+    assert_eq!(guest.on_told(joined(&json!([at("b", "Bob", "192.0.2.2:2")]))).unwrap(), None);
     assert!(!guest.is_in() && guest.addresses().is_empty());
 }
 
