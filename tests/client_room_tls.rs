@@ -1,0 +1,76 @@
+//! `--room` and `--list-rooms` over `wss://`: whose certificates are believed.
+
+#![cfg(unix)]
+
+#[path = "server/certificate.rs"]
+mod certificate;
+mod client;
+mod server;
+
+use certificate::Authority;
+use client::program::{Ended, run_args};
+use server::process::Server;
+
+const NOT_BELIEVED: &str =
+    "invalid peer certificate: UnknownIssuer; give its authority with --ca FILE, or for a test --insecure";
+
+fn program(words: &[&str], url: &str, more: &[&str]) -> Ended {
+    run_args(words.iter().chain(&["--signaling-url", url]).chain(more))
+}
+
+#[test]
+fn a_room_is_joined_over_tls_where_the_certificate_is_believed() {
+    let authority = Authority::new();
+    let ca = authority.own();
+    let ca = ca.to_str().unwrap();
+    let signaling = Server::start_signaling(&authority.certify().options());
+    let url = format!("wss://localhost:{}", signaling.address.port());
+    let options = ["--host", "127.0.0.1", "--delay", "0", "--signaling-url", &url, "--ca", ca];
+    let mut echo = Server::start(&options);
+    echo.line_that_begins("Room ");
+
+    let probe = ["probe", "--count", "3", "--interval", "1", "--room", "Echo Server"];
+    let title = format!("probe of [BOT] Echo Server (0ms delay) ({}), ", echo.address);
+    let believed = program(&probe, &url, &["--ca", ca]);
+    assert_eq!((believed.code, believed.stderr.as_str()), (0, ""), "{believed:?}");
+    assert!(believed.stdout.starts_with(&title), "{}", believed.stdout);
+
+    let insecure = program(&probe, &url, &["--insecure"]);
+    let warning = format!("jamjam-dev: --insecure: whoever is on the way to {url} can read and change what is said\n");
+    assert_eq!((insecure.code, insecure.stderr), (0, warning));
+    assert!(insecure.stdout.starts_with(&title), "{}", insecure.stdout);
+}
+
+#[test]
+fn a_certificate_that_is_not_believed_ends_it_before_anything_is_said() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let stranger = stranger.own();
+    let stranger = stranger.to_str().unwrap();
+    let signaling = Server::start_signaling(&authority.certify().options());
+    let url = format!("wss://127.0.0.1:{}", signaling.address.port());
+    for (words, failed) in [
+        (["probe", "--room=jam"], "cannot join a room on"),
+        (["send", "--list-rooms"], "cannot list the rooms of"),
+    ] {
+        for more in [&[][..], &["--ca", stranger]] {
+            let ended = program(&words, &url, more);
+            let error = format!("jamjam-dev: {failed} {url}: TLS with `127.0.0.1` failed: {NOT_BELIEVED}\n");
+            assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr), (3, "", error));
+        }
+    }
+}
+
+#[test]
+fn a_file_of_authorities_that_cannot_be_used_is_told() {
+    let authority = Authority::new();
+    let key = authority.certify().key;
+    let key = key.to_str().unwrap();
+    for (file, error) in [
+        (key.to_owned(), format!("{key} holds no certificate: give a PEM file that begins with BEGIN CERTIFICATE")),
+        (format!("{key}.none"), format!("cannot read certificates from {key}.none: ")),
+    ] {
+        let ended = program(&["probe", "--list-rooms"], "wss://127.0.0.1:9", &["--ca", &file]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+        assert!(ended.stderr.starts_with(&format!("jamjam-dev: {error}")), "{}", ended.stderr);
+    }
+}
