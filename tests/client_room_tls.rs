@@ -11,9 +11,6 @@ use certificate::Authority;
 use client::program::{Ended, run_args};
 use server::process::Server;
 
-const NOT_BELIEVED: &str =
-    "invalid peer certificate: UnknownIssuer; give its authority with --ca FILE, or for a test --insecure";
-
 fn program(words: &[&str], url: &str, more: &[&str]) -> Ended {
     run_args(words.iter().chain(&["--signaling-url", url]).chain(more))
 }
@@ -48,13 +45,15 @@ fn a_certificate_that_is_not_believed_ends_it_before_anything_is_said() {
     let stranger = stranger.to_str().unwrap();
     let signaling = Server::start_signaling(&authority.certify().options());
     let url = format!("wss://127.0.0.1:{}", signaling.address.port());
-    for (words, failed) in [
-        (["probe", "--room=jam"], "cannot join a room on"),
-        (["send", "--list-rooms"], "cannot list the rooms of"),
-    ] {
-        for more in [&[][..], &["--ca", stranger]] {
+    for (words, failed) in
+        [(["probe", "--room=jam"], "cannot join a room on"), (["send", "--list-rooms"], "cannot list the rooms of")]
+    {
+        // The stranger calls itself as the authority does, and has another key.
+        for (more, reason) in [(&[][..], "UnknownIssuer"), (&["--ca", stranger], "BadSignature")] {
             let ended = program(&words, &url, more);
-            let error = format!("jamjam-dev: {failed} {url}: TLS with `127.0.0.1` failed: {NOT_BELIEVED}\n");
+            let way_out = "give its authority with --ca FILE, or for a test --insecure";
+            let failure = format!("TLS with `127.0.0.1` failed: invalid peer certificate: {reason}; {way_out}");
+            let error = format!("jamjam-dev: {failed} {url}: {failure}\n");
             assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr), (3, "", error));
         }
     }
