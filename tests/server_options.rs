@@ -61,7 +61,7 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("-v, --verbose", &["wins over RUST_LOG"]),
         ("    --log-format <FORMAT>", &["[default: text]"]),
         ("    --stats-interval <TIME>", &["[default: 60s]"]),
-        ("    --signaling-url <URL>", &["[env: SIGNALING_URL=]"]),
+        ("    --signaling-url <URL>", &["[env: SIGNALING_URL]"]),
         ("    --with-signaling[=<PORT>]", &["signaling-server", "8080"]),
         ("    --room-name <NAME>", &["[default: \"Echo Server\"]"]),
         ("    --public-addr <ADDR>", &["HOST:PORT"]),

@@ -34,7 +34,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 #[derive(Debug, clap::Args)]
 pub struct AnnounceArgs {
     /// Make a room on this signaling server, in which clients find this server: ws:// or wss://
-    #[arg(long, env = "SIGNALING_URL", value_name = "URL", help_heading = HEADING_SIGNALING)]
+    #[arg(long, env = "SIGNALING_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING_SIGNALING)]
     signaling_url: Option<String>,
 
     /// Run a signaling server in this process too, and make a room there; it listens on --host and this TCP port, 8080 if none

@@ -189,9 +189,9 @@ impl Guest {
 
     /// What to say once the guest has a socket of its own at `address`, as clients do.
     pub fn here(address: SocketAddr) -> Asked {
-        let candidate = Candidate { address: address.into(), kind: CandidateType::Host, priority: bot::PRIORITY_HOST };
-        let address = Some(address.into());
-        Asked::UpdatePeerInfo { candidates: vec![candidate], public_addr: address.clone(), local_addr: address }
+        let candidate = Candidate { address, kind: CandidateType::Host, priority: bot::PRIORITY_HOST };
+        let address = Some(address);
+        Asked::UpdatePeerInfo { candidates: vec![candidate], public_addr: address, local_addr: address }
     }
 
     fn on_list(&mut self, rooms: Vec<Listed>) -> Result<Asked, NoRoom> {
