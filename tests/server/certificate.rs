@@ -1,5 +1,7 @@
 //! Certificates for tests: an authority, and what it vouches for.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
