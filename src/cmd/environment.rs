@@ -23,7 +23,7 @@ pub fn parse() -> Cli {
         // Where the same command line is well without the environment, a variable is to blame.
         let alone = each_argument(Cli::command(), |argument| argument.env(Resettable::Reset));
         let blame = alone.try_get_matches_from(&arguments).is_ok();
-        if blame { with_variable(error, &command).exit() } else { error.exit() }
+        if blame { with_variable(error, command).exit() } else { error.exit() }
     })
 }
 
@@ -53,7 +53,9 @@ fn each_argument(command: Command, change: impl Fn(Arg) -> Arg + Copy) -> Comman
 }
 
 /// The error with the variable's name beside the option's.
-fn with_variable(mut error: Error, command: &Command) -> Error {
+fn with_variable(mut error: Error, mut command: Command) -> Error {
+    // Only then do arguments know how they are written.
+    command.build();
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
     let mut arguments = command.get_subcommands().flat_map(Command::get_arguments);
     let variable = arguments.find_map(|argument| {

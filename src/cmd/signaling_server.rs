@@ -44,6 +44,10 @@ enum Dialect {
 /// Keep rooms in which jamjam clients find each other, over WebSocket
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    // The first: reading an option takes it out of what this looks at.
+    #[command(flatten)]
+    origin: Origin,
+
     /// TCP port to listen on; 0 takes any free one. PORT_ENV counts where PORT is not set
     #[arg(short, long, env = "PORT", value_parser = port, default_value_t = DEFAULT_PORT)]
     port: u16,
@@ -51,9 +55,6 @@ pub struct Args {
     /// Address or host name to listen on; :: takes IPv4 clients too
     #[arg(long, env = "HOST", value_parser = host, default_value = DEFAULT_HOST)]
     host: String,
-
-    #[command(flatten)]
-    origin: Origin,
 
     /// Speak this alone, on every path; without it, jamjam on / and /ws. Comma-separated or repeated
     #[arg(long, env = "DIALECTS", value_name = "NAME", value_enum, value_delimiter = ',')]
