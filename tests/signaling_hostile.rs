@@ -33,11 +33,11 @@ fn each_is_closed(cases: &[(&str, u16, Vec<u8>)], count: &str) {
 
 #[test]
 fn what_is_too_long_is_closed_with_1009_whatever_it_says_of_its_length() {
-    let half = frame(0x01, &[b' '; LONGEST / 2 + 1]);
-    let other_half = frame(0x80, &[b' '; LONGEST / 2 + 1]);
+    let half = frame(0x01, &vec![b' '; LONGEST / 2 + 1]);
+    let other_half = frame(0x80, &vec![b' '; LONGEST / 2 + 1]);
     each_is_closed(
         &[
-            ("one frame", 1009, frame(0x81, &[b' '; LONGEST + 1])),
+            ("one frame", 1009, frame(0x81, &vec![b' '; LONGEST + 1])),
             ("only its head", 1009, lying(0x81, LONGEST as u64 + 1, b"")),
             ("the longest there could be", 1009, lying(0x82, u64::MAX, b"")),
             ("two fragments", 1009, [half, other_half].concat()),
@@ -82,10 +82,10 @@ fn what_is_not_utf8_is_closed_with_1007() {
 #[test]
 fn who_sends_pings_or_fragments_without_end_is_closed_with_1008() {
     let pings = frame(0x89, b"p").repeat(200);
-    let pongs = frame(0x8a, b"p").repeat(200);
+    let answers = frame(0x8a, b"p").repeat(200);
     let fragments = [frame(0x01, b""), frame(0x00, b"").repeat(200)].concat();
     let server = Server::start_signaling(&["--rate-limit-messages", "50/s"]);
-    for (number, bytes) in [pings, pongs, fragments].into_iter().enumerate() {
+    for (number, bytes) in [pings, answers, fragments].into_iter().enumerate() {
         let mut stream = upgraded(server.address);
         stream.write_all(&bytes).unwrap();
         assert_eq!(close_code(stream), Some(1008), "{number}");
@@ -151,13 +151,12 @@ fn what_waits_for_all_together_is_bounded_and_the_slowest_is_closed_for_it() {
     let before = resident_kib(&server);
     let (mut duo, mut loud) = (Duo::new(&server), Client::new(&server));
     let room = loud.create();
-    let deaf: Vec<Client> = std::iter::repeat_with(|| Client::new(&server)).take(3).collect();
-    let _deaf = deaf.into_iter().map(|mut client| {
+    let join = |mut client: Client| {
         client.join(&room);
         loud.hear_a("PeerJoined");
         client
-    });
-    let _deaf: Vec<Client> = _deaf.collect();
+    };
+    let _deaf: Vec<Client> = std::iter::repeat_with(|| Client::new(&server)).take(3).map(join).collect();
     // Three that do not read: 60 MB to each are more than a socket's buffers hold and what may wait.
     for _ in 0..300 {
         loud.chat(&"x".repeat(MUCH));

@@ -42,8 +42,8 @@ pub(crate) fn lying(first: u8, len: u64, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match len {
         0..=125 => frame.push(0x80 | len as u8),
-        126..=0xffff => frame.extend([&[0x80 | 126][..], &(len as u16).to_be_bytes()].concat()),
-        _ => frame.extend([&[0x80 | 127][..], &len.to_be_bytes()].concat()),
+        126..=0xffff => frame.extend([&[0xfe][..], &(len as u16).to_be_bytes()].concat()),
+        _ => frame.extend([&[0xff][..], &len.to_be_bytes()].concat()),
     }
     [&frame[..], &[0; 4], payload].concat()
 }

@@ -248,6 +248,8 @@ fn frame(opcode: u8, parts: &[&[u8]]) -> Bytes {
             frame.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
-    parts.iter().for_each(|part| frame.extend_from_slice(part));
+    for part in parts {
+        frame.extend_from_slice(part);
+    }
     frame.into()
 }
