@@ -3,13 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use jamjam_dev::cmd::output::note;
-use jamjam_dev::cmd::{Cli, Failure};
+use jamjam_dev::cmd::{Failure, environment};
 use jamjam_dev::io::stop::{Reason, Stop};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = environment::parse();
     let stop = Stop::default();
     let result = listen_for_signals(stop.clone()).and_then(|()| cli.run(&stop));
     match result {

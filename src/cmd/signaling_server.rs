@@ -1,6 +1,5 @@
 //! `jamjam-dev signaling-server`: rooms in which jamjam clients find each other.
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -12,24 +11,21 @@ use clap::ValueEnum;
 use tracing::info;
 
 use super::Failure;
-use super::args::{Colour, LogFormat, OrOff};
+use super::args::{Colour, LogFormat};
+use super::environment::Origin;
 use super::listening::{self, AddressFile};
+use super::room_limits::RoomLimits;
 use super::tls::TlsArgs;
 use crate::io::rooms::{self, Options, STOP_PATIENCE};
 use crate::io::stop::Stop;
 use crate::io::tls::server::Handshakes;
 use crate::io::udp::BindError;
 use crate::io::{entropy, http, process};
-use crate::rooms::{Hub, Limits};
+use crate::rooms::Hub;
 
 const DEFAULT_PORT: u16 = 8_080;
 const DEFAULT_HOST: &str = "0.0.0.0";
 
-/// Connections unless told otherwise: of all, and of one address.
-const MOST: usize = 10_000;
-const MOST_PER_ADDRESS: usize = 256;
-
-const HEADING_LIMITS: &str = "Limits";
 const HEADING_LOG: &str = "Log";
 
 /// What is spoken over a connection.
@@ -37,12 +33,22 @@ const HEADING_LOG: &str = "Log";
 enum Dialect {
     /// The jamjam app's own, on any path
     Jamjam,
+    #[value(hide = true)]
+    Broadcast,
+    #[value(hide = true)]
+    Bbx,
+    #[value(hide = true)]
+    Webrtc,
 }
 
 /// Keep rooms in which jamjam clients find each other, over WebSocket
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// TCP port to listen on; 0 takes any free one
+    // The first: reading an option takes it out of what this looks at.
+    #[command(flatten)]
+    origin: Origin,
+
+    /// TCP port to listen on; 0 takes any free one. PORT_ENV counts where PORT is not set
     #[arg(short, long, env = "PORT", value_parser = port, default_value_t = DEFAULT_PORT)]
     port: u16,
 
@@ -50,9 +56,9 @@ pub struct Args {
     #[arg(long, env = "HOST", value_parser = host, default_value = DEFAULT_HOST)]
     host: String,
 
-    /// Speak this alone, on every path; without it, jamjam on / and /ws
-    #[arg(long, value_name = "NAME", value_enum)]
-    dialect: Option<Dialect>,
+    /// Speak this alone, on every path; without it, jamjam on / and /ws. Comma-separated or repeated
+    #[arg(long, env = "DIALECTS", value_name = "NAME", value_enum, value_delimiter = ',')]
+    dialect: Vec<Dialect>,
 
     /// Write the address listened on to this file, once it is
     #[arg(long, value_name = "FILE")]
@@ -61,17 +67,8 @@ pub struct Args {
     #[command(flatten)]
     tls: TlsArgs,
 
-    /// Most connections at a time, or off; more wait until one ends
-    #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = most, default_value_t = OrOff(Some(MOST)), help_heading = HEADING_LIMITS)]
-    max_connections: OrOff<usize>,
-
-    /// Most connections of one address, or off; more are closed. This machine's own are not counted
-    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = most, default_value_t = OrOff(Some(MOST_PER_ADDRESS)), help_heading = HEADING_LIMITS)]
-    max_connections_per_address: OrOff<usize>,
-
-    /// Most messages a second of one connection, as N/s, or off; twice as many at once. Who says more is closed
-    #[arg(long, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = rate, default_value_t = OrOff(Limits::default().rate.map(PerSecond)), help_heading = HEADING_LIMITS)]
-    rate_limit_messages: OrOff<PerSecond>,
+    #[command(flatten)]
+    limits: RoomLimits,
 
     /// Log every message and why others are ignored (level debug; wins over RUST_LOG)
     #[arg(short, long, help_heading = HEADING_LOG)]
@@ -82,19 +79,10 @@ pub struct Args {
     log_format: LogFormat,
 }
 
-/// So many a second.
-#[derive(Clone, Copy, Debug)]
-struct PerSecond(u32);
-
-impl fmt::Display for PerSecond {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/s", self.0)
-    }
-}
-
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        self.check_dialects()?;
         // Kept to the end: it writes the last lines when it is dropped.
         let _log = listening::start_log(self.verbose, self.log_format, colour)?;
         process::name("signaling-server");
@@ -102,28 +90,29 @@ impl Args {
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let identity = self.tls.identity()?;
         let (listener, address) = bind(&self.host, self.port)?;
-        let bounds = http::Bounds {
-            connections: self.max_connections.0,
-            per_address: self.max_connections_per_address.0,
-            ..http::Bounds::default()
-        };
-        let limits = Limits { rate: self.rate_limit_messages.0.map(|PerSecond(rate)| rate), ..Limits::default() };
         let tls = identity.as_ref().map(|identity| Arc::new(Handshakes::new(identity)));
-        let options = Options { bounds, any_path: self.dialect.is_some(), tls };
+        let options = Options { tls, ..self.limits.options(!self.dialect.is_empty()) };
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
         stop.allow(STOP_PATIENCE + Duration::from_secs(1));
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
-        info!("Signaling server listening on {scheme}://{address}");
+        info!("Signaling server listening on {scheme}://{address}{}", self.origin.bracket());
         if let Some(identity) = identity {
             info!("The certificate is valid until {}", identity.valid_until());
         }
-        rooms::serve(listener, Hub::new(limits, entropy::words()), options, stop)
+        rooms::serve(listener, Hub::new(self.limits.limits(), entropy::words()), options, stop)
             .context("cannot start threads")
             .map_err(Failure::unusable)?;
         info!("Signaling server has ended");
         Ok(0)
+    }
+
+    fn check_dialects(&self) -> Result<(), Failure> {
+        let Some(other) = self.dialect.iter().find(|dialect| **dialect != Dialect::Jamjam) else { return Ok(()) };
+        let name = other.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let way_out = "leave it out of --dialect and DIALECTS, or name jamjam";
+        Err(Failure::usage(format!("this version does not speak {name} yet; {way_out}")))
     }
 }
 
@@ -164,22 +153,4 @@ fn port(text: &str) -> Result<u16, String> {
 #[expect(clippy::unnecessary_wraps, reason = "clap asks for a result")]
 fn host(text: &str) -> Result<String, String> {
     Ok(if text.is_empty() { DEFAULT_HOST } else { text }.to_owned())
-}
-
-/// A whole number that is not 0, or `off`.
-fn most(text: &str) -> Result<OrOff<usize>, String> {
-    if text == "off" {
-        return Ok(OrOff(None));
-    }
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.map(|number| OrOff(Some(number))).ok_or_else(|| "give a whole number above 0, or off".to_owned())
-}
-
-/// Messages a second, or `off`.
-fn rate(text: &str) -> Result<OrOff<PerSecond>, String> {
-    if text == "off" {
-        return Ok(OrOff(None));
-    }
-    let number = text.strip_suffix("/s").and_then(|number| number.parse().ok()).filter(|number| *number > 0);
-    number.map(|number| OrOff(Some(PerSecond(number)))).ok_or_else(|| "give a rate such as 1000/s, or off".to_owned())
 }

@@ -43,7 +43,7 @@ impl Ended {
 }
 
 /// What the program reads of its environment.
-const VARIABLES: [&str; 11] = [
+const VARIABLES: [&str; 18] = [
     "ECHO_DELAY_MS",
     "SIGNALING_URL",
     "RUST_LOG",
@@ -55,6 +55,13 @@ const VARIABLES: [&str; 11] = [
     "RATE_LIMIT_MESSAGES",
     "TLS_CERT",
     "TLS_KEY",
+    "PORT_ENV",
+    "DIALECTS",
+    "HANDSHAKE_TIMEOUT_MS",
+    "MAX_UNDECIDED",
+    "SEND_QUEUE_MESSAGES",
+    "SEND_QUEUE_BYTES",
+    "QUEUE_BUDGET_BYTES",
 ];
 
 /// The program with none of the variables that it reads, in a time zone far from UTC.
@@ -109,6 +116,11 @@ impl Server {
         }
         all.extend(options);
         Self::start_command("signaling-server", &all, |_| {})
+    }
+
+    /// The same with nothing but these options, after `prepare` has had its way with the command.
+    pub(crate) fn start_signaling_as(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        Self::start_command("signaling-server", options, prepare)
     }
 
     fn start_command(subcommand: &str, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {

@@ -64,6 +64,8 @@ pub struct Client {
 /// A peer that is gone without a word is found after two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+#[cfg(not(windows))]
+const KEEPALIVE_PROBES: u32 = 4;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -133,7 +135,9 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let router = TowerToHyperService::new(router);
+    let place = Arc::clone(&client.place);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        client.place.asked();
         request.extensions_mut().insert(client.clone());
         router.call(request)
     });
@@ -142,13 +146,19 @@ where
     // What a client does wrong is told to that client; there is nobody else to tell. An upgrade ends this future, not the
     // connection.
     let serving = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let _ = tokio::time::timeout(bounds.lifetime, serving).await;
+    if let Ok(Err(error)) = tokio::time::timeout(bounds.lifetime, serving).await
+        && error.is_timeout()
+    {
+        place.late();
+    }
 }
 
 /// Small messages leave at once, and whoever vanishes is noticed. A system that refuses either still serves.
 fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    #[cfg(not(windows))]
+    let keepalive = keepalive.with_retries(KEEPALIVE_PROBES);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,6 +17,7 @@ pub struct Places {
     free: Arc<Semaphore>,
     taken: Mutex<HashMap<IpAddr, usize>>,
     refused: Count,
+    late: AtomicU64,
 }
 
 /// One place, given back when it is dropped.
@@ -23,6 +25,8 @@ pub struct Places {
 pub struct Place {
     places: Arc<Places>,
     address: Option<IpAddr>,
+    /// Whether a whole request has come.
+    asked: AtomicBool,
     _free: OwnedSemaphorePermit,
 }
 
@@ -31,7 +35,7 @@ impl Places {
     pub fn new(bounds: Bounds) -> Arc<Self> {
         let most = bounds.connections.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let free = Arc::new(Semaphore::new(most));
-        Arc::new(Self { bounds, free, taken: Mutex::default(), refused: Count::default() })
+        Arc::new(Self { bounds, free, taken: Mutex::default(), refused: Count::default(), late: AtomicU64::new(0) })
     }
 
     /// What they were made from.
@@ -44,6 +48,11 @@ impl Places {
         self.refused.get()
     }
 
+    /// Connections closed because no whole request came in time.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
     /// Waits for a free place.
     pub(super) async fn free(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed")
@@ -54,7 +63,7 @@ impl Places {
         let address = address.to_canonical();
         // A proxy on this machine brings everybody from one address.
         let Some(most) = self.bounds.per_address.filter(|_| !address.is_loopback()) else {
-            return Some(Place { places: Arc::clone(self), address: None, _free: free });
+            return Some(self.place(None, free));
         };
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = taken.entry(address).or_default();
@@ -66,7 +75,25 @@ impl Places {
             return None;
         }
         *of_address += 1;
-        Some(Place { places: Arc::clone(self), address: Some(address), _free: free })
+        Some(self.place(Some(address), free))
+    }
+
+    fn place(self: &Arc<Self>, address: Option<IpAddr>, free: OwnedSemaphorePermit) -> Place {
+        Place { places: Arc::clone(self), address, asked: AtomicBool::new(false), _free: free }
+    }
+}
+
+impl Place {
+    /// A whole request has come.
+    pub(super) fn asked(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// The time for a request is over. That is only worth a count if there was none at all.
+    pub(super) fn late(&self) {
+        if !self.asked.load(Ordering::Relaxed) {
+            self.places.late.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::switchboard::Switchboard;
+use super::tally::Tally;
 use crate::io::http::Places;
 use crate::io::tls::server::Handshakes;
 use crate::stats::Kind;
@@ -42,18 +43,15 @@ impl fmt::Debug for Exposition {
 impl Collector for Exposition {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
         let (counts, tally) = self.switchboard.counts();
-        for (name, kind, help, count) in counts.described() {
+        let tally = Tally { address_full: self.places.refused(), handshake_timeouts: self.places.late(), ..tally };
+        for (name, kind, help, count) in counts.described().chain(tally.described()) {
             match kind {
                 Kind::Gauge => gauge(&mut to, name, help, count)?,
                 Kind::Count => counter(&mut to, name, help, count)?,
             }
         }
-        counter(&mut to, "slow_closed", "Connections closed because they did not read", tally.slow_closed)?;
-        counter(&mut to, "slow_dropped", "Messages that were waiting for those", tally.slow_dropped)?;
-        counter(&mut to, "address_full", "Connections closed: too many of one address", self.places.refused())?;
         let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());
         counter(&mut to, "tls_failed", "Connections without a TLS handshake in time", tls_failed)?;
-        gauge(&mut to, "queue_bytes", "Bytes that wait for slow readers", tally.queue_bytes)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let mut build = to.encode_descriptor("build_info", "The program that answers", None, MetricType::Gauge)?;
         build.encode_family(&version)?.encode_gauge(&1_u64)

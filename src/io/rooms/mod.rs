@@ -6,9 +6,12 @@
 mod connection;
 mod door;
 mod exposition;
+mod frame;
 mod health;
 mod queue;
 mod switchboard;
+mod tally;
+mod upgrade;
 
 use std::io;
 use std::net::TcpListener;
@@ -17,7 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-pub use queue::{MOST_BYTES, MOST_MESSAGES};
+pub use queue::QueueBounds;
 
 use crate::io::http::{self, Bounds, Places, metrics};
 use crate::io::stop::Stop;
@@ -34,6 +37,10 @@ pub const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Options {
     /// What connections may take.
     pub bounds: Bounds,
+    /// What may wait for those who do not read.
+    pub queue: QueueBounds,
+    /// Pings and fragments a second of one connection; twice as many at once. `None` is no limit.
+    pub rate: Option<u32>,
     /// Whether every path is taken for `/`.
     pub any_path: bool,
     /// TLS; without it, everything is plain.
@@ -57,11 +64,11 @@ pub fn serve(listener: TcpListener, hub: Hub, options: Options, stop: &Stop) -> 
 /// The same on the caller's runtime, until `stopped` is.
 pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: impl Future<Output = ()>) {
     let places = Places::new(options.bounds);
-    let (switchboard, mut ended) = Switchboard::new(hub);
+    let (switchboard, mut ended) = Switchboard::new(hub, options.queue);
     let exposition =
         Exposition { switchboard: Arc::clone(&switchboard), places: Arc::clone(&places), tls: options.tls.clone() };
     let plain = metrics::router(exposition.into_text()).merge(health::router(Arc::clone(&switchboard)));
-    let router = door::router(plain, Arc::clone(&switchboard), options.any_path);
+    let router = door::router(plain, Arc::clone(&switchboard), options.any_path, options.rate);
     tokio::select! {
         () = stopped => {}
         () = http::accept(listener, router, places, options.tls) => {}

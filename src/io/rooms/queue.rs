@@ -1,55 +1,112 @@
-//! What one connection has still to be told: a queue that is bounded in messages and in bytes, and ends with a reason.
+//! What one connection has still to be told: a queue that is bounded in messages and in bytes, by itself and together with all
+//! others, and ends with a reason.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
-use axum::extract::ws::Utf8Bytes;
-use tokio::sync::Notify;
+use axum::body::Bytes;
 
-/// Messages that may wait for one connection.
-pub const MOST_MESSAGES: usize = 4_096;
-/// Bytes that may wait for one connection.
-pub const MOST_BYTES: usize = 16 << 20;
+/// What may wait for those who do not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// Messages for one connection.
+    pub messages: usize,
+    /// Bytes for one connection.
+    pub bytes: usize,
+    /// Bytes for all connections together.
+    pub budget: u64,
+}
+
+impl Default for QueueBounds {
+    /// 4,096 messages or 16 MiB, and 512 MiB for all.
+    fn default() -> Self {
+        Self { messages: 4_096, bytes: 16 << 20, budget: 512 << 20 }
+    }
+}
 
 /// Messages that an empty queue keeps room for: an idle connection stays small after a burst.
-const KEPT: usize = 16;
+const KEPT: usize = 4;
+
+/// Messages that are written in one go.
+const TOGETHER: usize = 64;
 
 /// The end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ending {
-    /// The close frame's code.
-    pub(super) code: u16,
+    /// The close frame's code, if it says one.
+    pub(super) code: Option<u16>,
     /// Its reason.
     pub(super) reason: String,
     /// How long the other end has to agree, from the decision on.
     pub(super) patience: Duration,
 }
 
+/// Why there is no room for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// As much waits here as may wait for one.
+    Own,
+    /// As much waits everywhere as may wait in all.
+    Budget,
+}
+
 /// What is to be written next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    Text(Utf8Bytes),
+    /// These frames, the first of them from its byte `written` on.
+    Frames { frames: Vec<Bytes>, written: usize },
+    /// Nothing now; the waker is called when there is.
+    Nothing,
     /// The last there is.
     End(Ending),
 }
 
-/// One connection's queue: filled under the hub's lock, emptied by the connection's own task.
+/// The bounds of all queues, and how many bytes wait in them.
+#[derive(Debug)]
+pub(super) struct Shared {
+    bounds: QueueBounds,
+    bytes: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(bounds: QueueBounds) -> Arc<Self> {
+        Arc::new(Self { bounds, bytes: AtomicU64::new(0) })
+    }
+
+    /// Bytes that wait in all queues now.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// One connection's queue: filled under the hub's lock, emptied by the connection's own task. A frame stays in it until its last
+/// byte was written.
 #[derive(Debug)]
 pub(super) struct Queue {
     inner: Mutex<Inner>,
-    filled: Notify,
-    ending: Notify,
-    /// Bytes that wait in all queues together.
-    total: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: VecDeque<Utf8Bytes>,
+    waiting: VecDeque<Bytes>,
+    /// Of the first frame.
+    written: usize,
     bytes: usize,
+    /// Who writes, and is waiting to be told of this.
+    writer: Option<(Waker, Awaited)>,
     end: End,
+}
+
+/// What a writer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Anything,
+    /// The other end takes nothing now, so more frames are no news.
+    End,
 }
 
 #[derive(Debug, Default)]
@@ -58,29 +115,36 @@ enum End {
     Open,
     Decided(Ending),
     /// The writer has it.
-    Told(Duration),
+    Told,
 }
 
 impl Queue {
-    pub(super) fn new(total: Arc<AtomicU64>) -> Self {
-        Self { inner: Mutex::default(), filled: Notify::new(), ending: Notify::new(), total }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { inner: Mutex::default(), shared }
     }
 
-    /// Appends `text`. False if there is no room for it; after the end was decided it is dropped in silence.
-    pub(super) fn push(&self, text: Utf8Bytes) -> bool {
+    /// Appends a frame, if there is room for it; after the end was decided it is dropped in silence.
+    pub(super) fn push(&self, frame: Bytes) -> Result<(), Full> {
         let mut inner = self.lock();
         if !matches!(inner.end, End::Open) {
-            return true;
+            return Ok(());
         }
-        if inner.waiting.len() >= MOST_MESSAGES || inner.bytes + text.len() > MOST_BYTES {
-            return false;
+        let QueueBounds { messages, bytes, budget } = self.shared.bounds;
+        let len = frame.len() as u64;
+        // What is too much even if nothing else waits is nobody else's fault.
+        if inner.waiting.len() >= messages || inner.bytes + frame.len() > bytes || len > budget {
+            return Err(Full::Own);
         }
-        inner.bytes += text.len();
-        self.total.fetch_add(text.len() as u64, Ordering::Relaxed);
-        inner.waiting.push_back(text);
-        drop(inner);
-        self.filled.notify_one();
-        true
+        if self.shared.bytes.fetch_add(len, Ordering::Relaxed) + len > budget {
+            self.shared.bytes.fetch_sub(len, Ordering::Relaxed);
+            return Err(Full::Budget);
+        }
+        inner.bytes += frame.len();
+        inner.waiting.push_back(frame);
+        if matches!(inner.writer, Some((_, Awaited::Anything))) {
+            wake(inner);
+        }
+        Ok(())
     }
 
     /// Ends the connection after what already waits. The first ending stands.
@@ -88,7 +152,8 @@ impl Queue {
         self.end_with(ending, false);
     }
 
-    /// Ends the connection at once: what waits is forgotten. Returns how many messages that was.
+    /// Ends the connection at once: what waits is forgotten, but for the rest of a frame that has begun to leave. Returns how
+    /// many messages that was.
     pub(super) fn cut(&self, ending: Ending) -> usize {
         self.end_with(ending, true)
     }
@@ -99,48 +164,61 @@ impl Queue {
             return 0;
         }
         inner.end = End::Decided(ending);
-        let forgotten = if cut { self.clear(&mut inner) } else { 0 };
-        drop(inner);
-        self.filled.notify_one();
-        self.ending.notify_one();
+        let mut forgotten = 0;
+        if cut {
+            let begun = usize::from(inner.written > 0);
+            forgotten = inner.waiting.len() - begun;
+            inner.waiting.truncate(begun);
+            let left = inner.waiting.front().map_or(0, Bytes::len);
+            self.shared.bytes.fetch_sub((inner.bytes - left) as u64, Ordering::Relaxed);
+            inner.bytes = left;
+        }
+        wake(inner);
         forgotten
     }
 
-    /// The next to write, if anything waits.
-    pub(super) fn pop(&self) -> Option<Next> {
+    /// How long the other end has to agree, if the end was decided and not taken yet; else the waker is called when it is.
+    pub(super) fn ending(&self, writer: &Waker) -> Option<Duration> {
         let mut inner = self.lock();
-        if let Some(text) = inner.waiting.pop_front() {
-            inner.bytes -= text.len();
-            self.total.fetch_sub(text.len() as u64, Ordering::Relaxed);
-            return Some(Next::Text(text));
+        if let End::Decided(ending) = &inner.end {
+            return Some(ending.patience);
+        }
+        inner.writer = Some((writer.clone(), Awaited::End));
+        None
+    }
+
+    /// Bytes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// What to write next.
+    pub(super) fn next(&self, writer: &Waker) -> Next {
+        let mut inner = self.lock();
+        if !inner.waiting.is_empty() {
+            let frames = inner.waiting.iter().take(TOGETHER).cloned().collect();
+            return Next::Frames { frames, written: inner.written };
         }
         inner.waiting.shrink_to(KEPT);
-        let End::Decided(ending) = &inner.end else { return None };
-        let ending = ending.clone();
-        inner.end = End::Told(ending.patience);
-        Some(Next::End(ending))
+        if let End::Decided(_) = inner.end
+            && let End::Decided(ending) = std::mem::replace(&mut inner.end, End::Told)
+        {
+            return Next::End(ending);
+        }
+        inner.writer = Some((writer.clone(), Awaited::Anything));
+        Next::Nothing
     }
 
-    /// Returns when something may wait.
-    pub(super) async fn filled(&self) {
-        self.filled.notified().await;
-    }
-
-    /// Returns when the end was decided and the other end's time for it is over.
-    pub(super) async fn overdue(&self) {
-        self.ending.notified().await;
-        let patience = match &self.lock().end {
-            End::Open => Duration::ZERO,
-            End::Decided(ending) => ending.patience,
-            End::Told(patience) => *patience,
-        };
-        tokio::time::sleep(patience).await;
-    }
-
-    fn clear(&self, inner: &mut Inner) -> usize {
-        self.total.fetch_sub(inner.bytes as u64, Ordering::Relaxed);
-        inner.bytes = 0;
-        std::mem::take(&mut inner.waiting).len()
+    /// So many bytes of the first frames have been written.
+    pub(super) fn written(&self, bytes: usize) {
+        let mut inner = self.lock();
+        inner.written += bytes;
+        while let Some(len) = inner.waiting.front().map(Bytes::len).filter(|len| *len <= inner.written) {
+            inner.waiting.pop_front();
+            inner.written -= len;
+            inner.bytes -= len;
+            self.shared.bytes.fetch_sub(len as u64, Ordering::Relaxed);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -148,9 +226,18 @@ impl Queue {
     }
 }
 
+/// Tells the writer, if it waits to be told.
+fn wake(mut inner: MutexGuard<'_, Inner>) {
+    let writer = inner.writer.take();
+    drop(inner);
+    if let Some((writer, _)) = writer {
+        writer.wake();
+    }
+}
+
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.lock().bytes as u64, Ordering::Relaxed);
+        self.shared.bytes.fetch_sub(self.lock().bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -159,41 +246,66 @@ mod tests {
     use super::*;
 
     fn ending(code: u16) -> Ending {
-        Ending { code, reason: String::new(), patience: Duration::ZERO }
+        Ending { code: Some(code), reason: String::new(), patience: Duration::ZERO }
     }
 
-    fn queue() -> (Queue, Arc<AtomicU64>) {
-        let total = Arc::new(AtomicU64::new(0));
-        (Queue::new(Arc::clone(&total)), total)
+    fn queue(messages: usize, bytes: usize, budget: u64) -> (Queue, Arc<Shared>) {
+        let shared = Shared::new(QueueBounds { messages, bytes, budget });
+        (Queue::new(Arc::clone(&shared)), shared)
+    }
+
+    fn next(queue: &Queue) -> Next {
+        queue.next(Waker::noop())
+    }
+
+    fn frames(texts: &[&'static str], written: usize) -> Next {
+        Next::Frames { frames: texts.iter().map(|text| Bytes::from(*text)).collect(), written }
     }
 
     #[test]
     fn what_was_sent_before_the_end_comes_before_it_and_nothing_after() {
-        let (queue, total) = queue();
-        assert!(queue.push("a".into()));
+        let (queue, shared) = queue(9, 99, 99);
+        assert_eq!(next(&queue), Next::Nothing);
+        assert_eq!(queue.push("abc".into()), Ok(()));
+        assert_eq!(queue.push("de".into()), Ok(()));
         queue.end(ending(1000));
         queue.end(ending(1001));
-        assert!(queue.push("late".into()));
-        assert_eq!(queue.pop(), Some(Next::Text("a".into())));
-        assert_eq!(queue.pop(), Some(Next::End(ending(1000))));
-        assert_eq!(queue.pop(), None);
-        assert_eq!(total.load(Ordering::Relaxed), 0);
+        assert_eq!(queue.push("late".into()), Ok(()));
+        assert_eq!(next(&queue), frames(&["abc", "de"], 0));
+        queue.written(2);
+        assert_eq!((next(&queue), shared.bytes()), (frames(&["abc", "de"], 2), 5));
+        queue.written(2);
+        assert_eq!((next(&queue), shared.bytes()), (frames(&["de"], 1), 2));
+        queue.written(1);
+        assert_eq!(queue.ending(Waker::noop()), Some(Duration::ZERO));
+        assert_eq!((next(&queue), shared.bytes()), (Next::End(ending(1000)), 0));
+        assert_eq!((next(&queue), queue.ending(Waker::noop())), (Next::Nothing, None));
     }
 
     #[test]
-    fn messages_and_bytes_are_bounded_and_a_cut_forgets_them() {
-        let (queue, total) = queue();
-        assert!((0..MOST_MESSAGES).all(|_| queue.push("ab".into())));
-        assert!(!queue.push("c".into()));
-        assert_eq!(total.load(Ordering::Relaxed), 2 * MOST_MESSAGES as u64);
-        assert_eq!(queue.cut(ending(1013)), MOST_MESSAGES);
-        assert_eq!(queue.pop(), Some(Next::End(ending(1013))));
+    fn messages_and_bytes_are_bounded_and_a_cut_forgets_all_but_what_has_begun() {
+        let (queue, shared) = queue(3, 6, 99);
+        assert!((0..3).all(|_| queue.push("a".into()).is_ok()));
+        assert_eq!(queue.push("b".into()), Err(Full::Own));
+        queue.written(3);
+        assert!(queue.push("abc".into()).is_ok() && queue.push("def".into()).is_ok());
+        assert_eq!(queue.push("g".into()), Err(Full::Own));
+        queue.written(1);
+        assert_eq!(queue.cut(ending(1013)), 1);
+        assert_eq!((next(&queue), shared.bytes()), (frames(&["abc"], 1), 3));
+        queue.written(2);
+        assert_eq!((next(&queue), shared.bytes()), (Next::End(ending(1013)), 0));
+    }
 
-        let other = Queue::new(Arc::clone(&total));
-        let half = Utf8Bytes::from("x".repeat(MOST_BYTES / 2));
-        assert!(other.push(half.clone()) && other.push(half) && !other.push("x".into()));
-        assert_eq!(total.load(Ordering::Relaxed), MOST_BYTES as u64);
-        drop(other);
-        assert_eq!(total.load(Ordering::Relaxed), 0);
+    #[test]
+    fn all_queues_together_are_bounded_too_and_a_dropped_one_counts_no_more() {
+        let (one, shared) = queue(9, 6, 10);
+        let other = Queue::new(Arc::clone(&shared));
+        assert!(one.push("abcdef".into()).is_ok() && other.push("abcd".into()).is_ok());
+        assert_eq!(other.push("e".into()), Err(Full::Budget));
+        assert_eq!(shared.bytes(), 10);
+        drop(one);
+        assert_eq!((other.push("e".into()), shared.bytes()), (Ok(()), 5));
+        assert_eq!((other.cut(ending(1013)), shared.bytes()), (2, 0));
     }
 }

@@ -4,15 +4,15 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::Utf8Bytes;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::queue::{Ending, Queue};
+use super::frame::{self, Breach};
+use super::queue::{Ending, Full, Queue, QueueBounds, Shared};
+use super::tally::Tally;
 use crate::rooms::{Conn, Counts, Hub, Outlet, Route, Visitor};
 use crate::time::{Time, nanos};
 
@@ -21,13 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The close codes that are said here; the hub says its own.
 const GOING_AWAY: u16 = 1001;
+const POLICY: u16 = 1008;
 const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Everybody who is connected.
 pub(super) struct Switchboard {
     started: Instant,
     state: Mutex<State>,
-    queued: Arc<AtomicU64>,
+    queued: Arc<Shared>,
 }
 
 struct State {
@@ -45,40 +46,29 @@ pub(super) struct Line {
     _alive: Option<mpsc::Sender<Infallible>>,
 }
 
-/// What is kept outside the hub.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
-    /// Connections closed because they did not read what they were sent.
-    pub(super) slow_closed: u64,
-    /// Messages that were waiting for them.
-    pub(super) slow_dropped: u64,
-    /// Bytes that wait in all queues now.
-    pub(super) queue_bytes: u64,
-}
-
 #[derive(Default)]
 struct Lines {
     queues: HashMap<Conn, Arc<Queue>>,
     /// Those cut off while the hub was speaking; it is told when it has finished.
     cut: Vec<Conn>,
-    slow_closed: u64,
-    slow_dropped: u64,
+    tally: Tally,
 }
 
 impl Outlet for Lines {
     fn send(&mut self, to: &[Conn], text: String) {
-        let text = Utf8Bytes::from(text);
+        let frame = frame::text(&text);
         for conn in to {
-            let Some(queue) = self.queues.get(conn) else { continue };
-            if queue.push(text.clone()) {
-                continue;
+            while let Some(queue) = self.queues.get(conn) {
+                match queue.push(frame.clone()) {
+                    Ok(()) => break,
+                    Err(Full::Own) => self.cut_slow(*conn, 1),
+                    Err(Full::Budget) => {
+                        self.tally.budget_closed += 1;
+                        let slowest = self.slowest().unwrap_or(*conn);
+                        self.cut_slow(slowest, u64::from(slowest == *conn));
+                    }
+                }
             }
-            let ending = ending(TRY_AGAIN_LATER, "does not read what it is sent");
-            // This message too.
-            self.slow_dropped += 1 + queue.cut(ending) as u64;
-            self.slow_closed += 1;
-            self.queues.remove(conn);
-            self.cut.push(*conn);
         }
     }
 
@@ -89,17 +79,35 @@ impl Outlet for Lines {
     }
 }
 
+impl Lines {
+    /// For whom the most bytes wait, if any do. Looked for only when all that may wait does.
+    fn slowest(&self) -> Option<Conn> {
+        let waiting = self.queues.iter().map(|(conn, queue)| (queue.bytes(), *conn));
+        waiting.max().filter(|(bytes, _)| *bytes > 0).map(|(_, conn)| conn)
+    }
+
+    /// Cuts off who does not read; so many messages more than those that waited are lost.
+    fn cut_slow(&mut self, conn: Conn, more: u64) {
+        if let Some(queue) = self.queues.remove(&conn) {
+            let forgotten = queue.cut(ending(TRY_AGAIN_LATER, "does not read what it is sent"));
+            self.tally.slow_dropped += forgotten as u64 + more;
+            self.tally.slow_closed += 1;
+            self.cut.push(conn);
+        }
+    }
+}
+
 fn ending(code: u16, reason: &str) -> Ending {
-    Ending { code, reason: reason.to_owned(), patience: PATIENCE }
+    Ending { code: Some(code), reason: reason.to_owned(), patience: PATIENCE }
 }
 
 impl Switchboard {
     /// A switchboard for `hub`, and a receiver that ends when all connections have, once no more are taken.
-    pub(super) fn new(hub: Hub) -> (Arc<Self>, mpsc::Receiver<Infallible>) {
+    pub(super) fn new(hub: Hub, bounds: QueueBounds) -> (Arc<Self>, mpsc::Receiver<Infallible>) {
         let (alive, ended) = mpsc::channel(1);
         let state = State { hub, lines: Lines::default(), next: 0, alive: Some(alive) };
         let state = Mutex::new(state);
-        (Arc::new(Self { started: Instant::now(), state, queued: Arc::default() }), ended)
+        (Arc::new(Self { started: Instant::now(), state, queued: Shared::new(bounds) }), ended)
     }
 
     /// Somebody connected.
@@ -129,6 +137,29 @@ impl Switchboard {
         self.act(Some(conn), |now, state| state.hub.on_binary(now, conn, &mut state.lines));
     }
 
+    /// A connection cannot be read any more.
+    pub(super) fn breach(&self, line: &Line, breach: Breach) {
+        self.end(line, breach.code(), &breach.to_string(), |tally| tally.breach(breach));
+    }
+
+    /// A connection sends more frames than it may.
+    pub(super) fn too_many_frames(&self, line: &Line) {
+        self.end(line, POLICY, "Rate limit exceeded", |tally| tally.closed_frames += 1);
+    }
+
+    /// Ends a connection for what it has done, if nobody has yet.
+    fn end(&self, line: &Line, code: u16, reason: &str, count: impl FnOnce(&mut Tally)) {
+        let ended = self.act(Some(line.conn), |_, state| {
+            count(&mut state.lines.tally);
+            state.lines.queues.remove(&line.conn);
+            state.hub.on_gone(line.conn, &mut state.lines);
+            line.queue.end(ending(code, reason));
+        });
+        if ended.is_some() {
+            warn!("Closed connection {}: {reason}", line.conn.0);
+        }
+    }
+
     /// A connection is closed or lost. A second time does nothing.
     pub(super) fn gone(&self, conn: Conn) {
         self.act(Some(conn), |_, state| {
@@ -142,7 +173,7 @@ impl Switchboard {
         self.act(None, |_, state| {
             state.alive = None;
             for (_, queue) in state.lines.queues.drain() {
-                queue.end(Ending { code: GOING_AWAY, reason: String::new(), patience });
+                queue.end(Ending { code: Some(GOING_AWAY), reason: String::new(), patience });
             }
         });
     }
@@ -155,9 +186,7 @@ impl Switchboard {
     /// The counts now.
     pub(super) fn counts(&self) -> (Counts, Tally) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Lines { slow_closed, slow_dropped, .. } = state.lines;
-        let queue_bytes = self.queued.load(Ordering::Relaxed);
-        (state.hub.counts(), Tally { slow_closed, slow_dropped, queue_bytes })
+        (state.hub.counts(), Tally { queue_bytes: self.queued.bytes(), ..state.lines.tally })
     }
 
     /// Runs `what` under the lock, if `who` (when it matters) is still connected as far as the hub knows.

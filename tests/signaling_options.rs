@@ -1,0 +1,79 @@
+//! What `signaling-server` takes from its environment, and what it says of it.
+
+#![cfg(unix)]
+
+mod server;
+
+use std::process::Command;
+
+use server::process::{Server, run};
+
+fn set(variables: &'static [(&'static str, &'static str)]) -> impl FnOnce(&mut Command) {
+    move |command| {
+        command.envs(variables.iter().copied());
+    }
+}
+
+/// What the start line says after the address, under these variables.
+fn bracket(options: &[&str], variables: &'static [(&'static str, &'static str)]) -> String {
+    let mut server = Server::start_signaling_as(options, set(variables));
+    let line = server.line_that_begins("Signaling server listening on ");
+    let address = format!("Signaling server listening on ws://{}", server.address);
+    line.message.strip_prefix(&address).expect("the address").to_owned()
+}
+
+#[test]
+fn the_start_line_names_the_variables_that_decided_where_it_listens() {
+    let here = ["--host", "127.0.0.1"];
+    assert_eq!(bracket(&here, &[("PORT", "0")]), " (PORT from the environment)");
+    assert_eq!(bracket(&here, &[("PORT_ENV", "0")]), " (PORT_ENV from the environment)");
+    assert_eq!(bracket(&[], &[("PORT", "0"), ("HOST", "127.0.0.1")]), " (HOST and PORT from the environment)");
+    assert_eq!(bracket(&["--port", "0"], &[("PORT", "1"), ("HOST", "127.0.0.1")]), " (HOST from the environment)");
+    // The first spelling wins, unless it says nothing.
+    assert_eq!(bracket(&here, &[("PORT", "0"), ("PORT_ENV", "x")]), " (PORT from the environment)");
+    assert_eq!(bracket(&here, &[("PORT", ""), ("PORT_ENV", "0")]), " (PORT_ENV from the environment)");
+}
+
+#[test]
+fn a_malformed_variable_is_named() {
+    let wrong: [(&str, &str); 10] = [
+        ("PORT", "abc"),
+        ("PORT_ENV", "70000"),
+        ("MAX_CONNECTIONS", "0"),
+        ("MAX_UNDECIDED", "many"),
+        ("HANDSHAKE_TIMEOUT_MS", "0"),
+        ("RATE_LIMIT_MESSAGES", "1000"),
+        ("SEND_QUEUE_MESSAGES", "-1"),
+        ("SEND_QUEUE_BYTES", "0"),
+        ("QUEUE_BUDGET_BYTES", "512 Mio"),
+        ("DIALECTS", "jamjam,morse"),
+    ];
+    for (variable, value) in wrong {
+        let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| {
+            command.env(variable, value);
+        });
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}: {stderr}");
+        let first = stderr.lines().next().unwrap_or_default();
+        assert!(first.contains(&format!("({variable} in the environment)")), "{variable}: {stderr}");
+    }
+    // Whoever writes the option is told of the option alone.
+    let output = run(&["signaling-server", "--port", "abc"], |command| {
+        command.env("PORT", "0");
+    });
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && !stderr.contains("environment"), "{stderr}");
+}
+
+#[test]
+fn a_dialect_that_is_still_to_come_is_told_from_one_that_nobody_knows() {
+    for name in ["broadcast", "bbx", "webrtc"] {
+        let output = run(&["signaling-server", "--dialect", "jamjam", "--dialect", name], |_| {});
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(&format!("this version does not speak {name} yet")), "{stderr}");
+    }
+    let output = run(&["signaling-server", "--dialect", "morse"], |_| {});
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && stderr.contains("[possible values: jamjam]"), "{stderr}");
+}
