@@ -68,7 +68,7 @@ fn the_image_runs_an_echo_server_as_nobody_and_its_port_is_the_default() {
     let command = [entrypoint, words(&setting("CMD"))].concat();
     assert_eq!(command, ["jamjam-dev", "echo-server"]);
     Cli::try_parse_from(&command).unwrap();
-    assert_eq!(setting("EXPOSE"), "5000/udp");
+    assert_eq!(setting("EXPOSE"), "5000/udp 8080/tcp");
     assert_eq!(jamjam_dev::wire::DEFAULT_PORT, 5_000);
     assert_eq!(setting("STOPSIGNAL"), "SIGTERM");
     let user = setting("USER");
@@ -151,8 +151,9 @@ fn targets(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_compose_service_names_what_there_is() {
-    let compose = read("compose.yaml");
+fn the_compose_services_name_what_there_is() {
+    let whole = read("compose.yaml");
+    let (compose, signaling) = whole.split_once("\n  signaling-server:\n").unwrap();
     // The value of `KEY: VALUE`, and the items of the list below `KEY:`.
     let value = |key: &str| {
         let line = compose.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
@@ -163,8 +164,22 @@ fn the_compose_service_names_what_there_is() {
         below.map_while(|line| line.trim().strip_prefix("- ").map(|item| item.trim_matches('"').to_owned())).collect()
     };
     assert!(compose.contains("\n  echo-server:\n"));
+    // The other is of the same image, with what it takes to be a signaling server.
+    for same in [
+        "    image: jamjam-echo\n",
+        "      dockerfile: Dockerfile.echo\n",
+        "    read_only: true\n",
+        "      - \"8080:8080\"\n",
+    ] {
+        assert!(signaling.contains(same), "{same}");
+    }
+    let array = |key: &str| words(signaling.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap());
+    assert_eq!(array("command: "), ["signaling-server"]);
+    let asks = array("test: ");
+    assert_eq!(asks[0], "CMD");
+    Cli::try_parse_from(&asks[1..]).unwrap();
     assert_eq!((value("image"), value("dockerfile")), ("jamjam-echo".into(), "Dockerfile.echo".into()));
-    assert_eq!(list("ports"), [format!("5000:{}", setting("EXPOSE"))]);
+    assert_eq!(list("ports"), ["5000:5000/udp"]);
 
     let environment: Vec<(String, String)> = list("environment")
         .iter()
@@ -175,7 +190,7 @@ fn the_compose_service_names_what_there_is() {
             (name.to_owned(), unset.unwrap_or(value).to_owned())
         })
         .collect();
-    assert_eq!(environment.len(), 2);
+    assert_eq!(environment.len(), 3);
     for (name, _) in &environment {
         assert!(is_known(name, "echo-server"), "{name}");
     }

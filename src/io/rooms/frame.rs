@@ -253,3 +253,7 @@ fn frame(opcode: u8, parts: &[&[u8]]) -> Bytes {
     }
     frame.into()
 }
+
+#[cfg(test)]
+#[path = "frame_differential.rs"]
+mod differential;
