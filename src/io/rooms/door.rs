@@ -76,7 +76,9 @@ fn malformed(refusal: Refusal) -> Response {
             response
         }
         Refusal::Http => upgrade_required(&refusal.to_string()),
-        Refusal::Connection | Refusal::Key => answer::refusal(StatusCode::BAD_REQUEST, &refusal.to_string()),
+        Refusal::Choice | Refusal::Connection | Refusal::Key => {
+            answer::refusal(StatusCode::BAD_REQUEST, &refusal.to_string())
+        }
     }
 }
 

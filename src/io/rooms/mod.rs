@@ -33,7 +33,7 @@ use switchboard::Switchboard;
 pub const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the server is told beside its hub.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Options {
     /// What connections may take.
     pub bounds: Bounds,
@@ -45,6 +45,14 @@ pub struct Options {
     pub any_path: bool,
     /// TLS; without it, everything is plain.
     pub tls: Option<Arc<Handshakes>>,
+}
+
+impl Default for Options {
+    /// Limits as the program's options have them; plain, and `/` and `/ws` alone.
+    fn default() -> Self {
+        let rate = crate::rooms::Limits::default().rate;
+        Self { bounds: Bounds::default(), queue: QueueBounds::default(), rate, any_path: false, tls: None }
+    }
 }
 
 /// Serves `hub` on `listener` until `stop` is requested and everybody was told so.

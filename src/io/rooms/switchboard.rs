@@ -212,3 +212,25 @@ impl Switchboard {
         Some(result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_too_much_waits_for_all_the_one_with_the_most_is_closed_not_the_one_spoken_to() {
+        let shared = Shared::new(QueueBounds { messages: 9, bytes: 99, budget: 30 });
+        let mut lines = Lines::default();
+        for conn in [Conn(1), Conn(2)] {
+            lines.queues.insert(conn, Arc::new(Queue::new(Arc::clone(&shared))));
+        }
+        // Frames of ten bytes each.
+        for conn in [1, 1, 2, 2] {
+            lines.send(&[Conn(conn)], "12345678".to_owned());
+        }
+        assert_eq!(lines.cut, [Conn(1)]);
+        assert!(lines.queues.contains_key(&Conn(2)));
+        let Tally { budget_closed, slow_closed, slow_dropped, .. } = lines.tally;
+        assert_eq!((budget_closed, slow_closed, slow_dropped, shared.bytes()), (1, 1, 2, 20));
+    }
+}

@@ -14,6 +14,8 @@ use tungstenite::handshake::derive_accept_key;
 pub(super) enum Refusal {
     #[error("A WebSocket begins with GET")]
     Method,
+    #[error("Upgrade: websocket has to stand alone")]
+    Choice,
     #[error("Connection: Upgrade is missing")]
     Connection,
     #[error("Sec-WebSocket-Version must be 13")]
@@ -40,6 +42,9 @@ pub(super) fn accept<F: Future<Output = ()> + Send>(
     }
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let headers = request.headers();
+    if headers.get(header::UPGRADE).is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return Err(Refusal::Choice);
+    }
     if !has(headers, header::CONNECTION, "upgrade") {
         return Err(Refusal::Connection);
     }
