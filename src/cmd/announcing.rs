@@ -39,7 +39,7 @@ pub struct AnnounceArgs {
 
     /// Run a signaling server in this process too, and make a room there; it listens on --host and this TCP port, 8080 if none
     /// is given. Write --with-signaling=PORT. Its own options are those of the subcommand signaling-server
-    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
+    #[arg(long, value_name = "PORT", value_parser = super::signaling_server::port, num_args = 0..=1, require_equals = true, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
     with_signaling: Option<u16>,
 
     /// What the room is called, between "[BOT]" and the delay
@@ -69,6 +69,11 @@ impl AnnounceArgs {
             ));
         }
         if url.is_none() && self.with_signaling.is_none() {
+            if let Some(option) = self.trust.given() {
+                return Err(Failure::usage(format!(
+                    "{option}: nobody asks a signaling server here; give --signaling-url URL too, or leave it out"
+                )));
+            }
             let given = [("--public-addr", self.public_addr.is_some()), ("--stun", self.stun.is_some())];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
                 return Err(Failure::usage(format!(
@@ -180,7 +185,7 @@ fn own_url(listening: SocketAddr) -> Result<SignalingUrl, Failure> {
 
 /// The STUN server's address, as the socket that listens on `listening` can send to it.
 fn stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr) -> Result<SocketAddr, Failure> {
-    let found = resolve::resolve(host, port.unwrap_or(STUN_PORT)).map_err(Failure::unusable)?;
+    let found = resolve::resolve(host, port.unwrap_or(STUN_PORT)).context("--stun").map_err(Failure::unusable)?;
     let for_socket = found.iter().find_map(|address| match (listening.ip(), address.ip()) {
         (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => Some(*address),
         // A socket of IPv6 that takes IPv4 too.

@@ -321,7 +321,7 @@ impl Desk<'_> {
 
     fn send(&mut self, to: &[Conn], text: String) {
         self.counts.messages_out += to.len() as u64;
-        debug!("To {} of connection {}'s room: {} bytes", to.len(), self.conn.0, text.len());
+        debug!("Connection {} brings about {} bytes to each of {}", self.conn.0, text.len(), to.len());
         self.out.send(to, text);
     }
 
