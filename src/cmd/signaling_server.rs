@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Failure;
 use super::args::{Colour, LogFormat};
@@ -18,6 +18,7 @@ use super::room_limits::RoomLimits;
 use super::tls::TlsArgs;
 use crate::io::rooms::{self, Options, STOP_PATIENCE};
 use crate::io::stop::Stop;
+use crate::io::tls::identity::AUTHORITY;
 use crate::io::tls::server::Handshakes;
 use crate::io::udp::BindError;
 use crate::io::{entropy, http, process};
@@ -100,6 +101,9 @@ impl Args {
         info!("Signaling server listening on {scheme}://{address}{}", self.origin.bracket());
         if let Some(identity) = identity {
             info!("The certificate is valid until {}", identity.valid_until());
+            if identity.is_authority() {
+                warn!("{}", AUTHORITY);
+            }
         }
         rooms::serve(listener, Hub::new(self.limits.limits(), entropy::words()), options, stop)
             .context("cannot start threads")
@@ -142,7 +146,7 @@ fn why_not(address: SocketAddr, error: io::Error) -> anyhow::Error {
 }
 
 /// A port. Nothing at all, as a compose file makes of a variable it does not know, is the default.
-fn port(text: &str) -> Result<u16, String> {
+pub(super) fn port(text: &str) -> Result<u16, String> {
     if text.is_empty() {
         return Ok(DEFAULT_PORT);
     }

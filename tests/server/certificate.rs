@@ -55,6 +55,13 @@ impl Authority {
         self.folder.path().join(name)
     }
 
+    /// Its own certificate and key, as if it were a server.
+    pub(crate) fn own_as_server(&self) -> Pair {
+        let pair = Pair { cert: self.own(), key: self.file("authority.key") };
+        fs::write(&pair.key, self.issuer.key().serialize_pem()).unwrap();
+        pair
+    }
+
     /// A certificate for this machine, valid for all our lives.
     pub(crate) fn certify(&self) -> Pair {
         self.certify_for("server", (2000, 1, 1), (2200, 1, 1))

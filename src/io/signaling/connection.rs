@@ -19,6 +19,7 @@ use tracing::debug;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error as Broken, Message};
 
+use super::advice;
 use super::url::SignalingUrl;
 use crate::rooms::jamjam::messages::{Asked, Told};
 
@@ -55,7 +56,7 @@ pub enum ConnectError {
         error: io::Error,
     },
     /// No TLS.
-    #[error("TLS with `{host}` failed: {error}{}", advice(.error))]
+    #[error("TLS with `{host}` failed: {}", advice::on_tls(.error))]
     Tls {
         /// The host.
         host: String,
@@ -63,7 +64,7 @@ pub enum ConnectError {
         error: io::Error,
     },
     /// No WebSocket.
-    #[error("{address} does not upgrade to WebSocket: {error}")]
+    #[error("{address} does not upgrade to WebSocket: {}", advice::on_upgrade(.error))]
     Upgrade {
         /// The address.
         address: SocketAddr,
@@ -73,15 +74,6 @@ pub enum ConnectError {
     /// Nothing yet.
     #[error("no connection after {} s", PATIENCE.as_secs())]
     Overdue,
-}
-
-/// The way out where the certificate is not believed.
-fn advice(error: &io::Error) -> &'static str {
-    let certificate = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match certificate {
-        Some(rustls::Error::InvalidCertificate(_)) => "; give its authority with --ca FILE, or for a test --insecure",
-        _ => "",
-    }
 }
 
 /// Why a connection has ended.

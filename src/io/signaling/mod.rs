@@ -1,6 +1,7 @@
 //! The client's side of jamjam's signaling: a connection, and over one the echo server's registration or a
 //! client's visit.
 
+mod advice;
 mod connection;
 mod pauses;
 mod reach;

@@ -54,12 +54,16 @@ impl FromStr for SignalingUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let secure = match text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
-            Some("ws") => false,
-            Some("wss") => true,
+        // A line feed from a file, or a blank from a hasty copy, is meant by nobody.
+        let (scheme, rest) = text.trim().split_once("://").ok_or(UrlError::Scheme)?;
+        let scheme = scheme.to_ascii_lowercase();
+        let secure = match &*scheme {
+            "ws" => false,
+            "wss" => true,
             _ => return Err(UrlError::Scheme),
         };
-        let uri: Uri = text.parse().map_err(|_| UrlError::Form)?;
+        // In small letters, in which alone the WebSocket library knows it.
+        let uri: Uri = format!("{scheme}://{rest}").parse().map_err(|_| UrlError::Form)?;
         let authority = uri.authority().ok_or(UrlError::Form)?;
         if authority.as_str().contains('@') {
             return Err(UrlError::Login);
@@ -95,11 +99,14 @@ mod tests {
             ("ws://example.org", "ws://example.org", "example.org", 80),
             ("wss://example.org/", "wss://example.org", "example.org", 443),
             ("WSS://example.org:1/ws?token=secret", "wss://example.org:1/ws", "example.org", 1),
+            (" Ws://localhost:8080\r\n", "ws://localhost:8080", "localhost", 8080),
             ("ws://[::1]:7", "ws://[::1]:7", "::1", 7),
             ("ws://[2001:db8::1]", "ws://[2001:db8::1]", "2001:db8::1", 80),
         ] {
             let url: SignalingUrl = text.parse().unwrap();
             assert_eq!((url.to_string().as_str(), url.host(), url.port()), (shown, host, port), "{text}");
+            let scheme = if shown.starts_with("wss") { "wss" } else { "ws" };
+            assert_eq!(url.uri().scheme_str(), Some(scheme), "{text}");
         }
     }
 

@@ -13,6 +13,7 @@ use rustls::{InconsistentKeys, ServerConfig};
 use thiserror::Error;
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
+use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::time::Time;
 
 use super::provider;
@@ -104,11 +105,17 @@ pub enum Unusable {
     },
 }
 
+/// What is said of a certificate that is an authority's own, as `openssl req -x509` makes them: browsers and curl may be made to
+/// believe it as a server's, and programs that check as strictly as jamjam's and ours do not.
+pub const AUTHORITY: &str = "The certificate is one of an authority (CA:TRUE): jamjam's clients, and send, probe and echo-server, \
+     do not believe it as a server's; have one made with -addext basicConstraints=critical,CA:FALSE";
+
 /// A certificate that clients can be shown, with its key.
 #[derive(Debug)]
 pub struct Identity {
     pub(super) config: Arc<ServerConfig>,
     until: Time,
+    authority: bool,
 }
 
 impl Identity {
@@ -116,7 +123,7 @@ impl Identity {
     pub fn read(certificate: &Path, key: &Path, now: SystemTime) -> Result<Self, Unusable> {
         let chain = chain(certificate)?;
         let own = chain.first().ok_or_else(|| Unusable::NoCertificate(certificate.to_owned()))?;
-        let until = judge(own, certificate, now)?;
+        let (until, authority) = judge(own, certificate, now)?;
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| cannot_use(certificate, &error))?
@@ -129,7 +136,12 @@ impl Identity {
             _ => Unusable::KindOfKey(key.to_owned()),
         })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
-        Ok(Self { config: Arc::new(config), until })
+        Ok(Self { config: Arc::new(config), until, authority })
+    }
+
+    /// Whether the certificate says of itself that it is an authority's.
+    pub fn is_authority(&self) -> bool {
+        self.authority
     }
 
     /// The certificate's last moment, as RFC 3339 in UTC.
@@ -178,8 +190,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
     Ok(text)
 }
 
-/// The last moment of a certificate, if it is valid `now`.
-fn judge(certificate: &CertificateDer<'_>, path: &Path, now: SystemTime) -> Result<Time, Unusable> {
+/// The last moment of a certificate, if it is valid `now`, and whether it is an authority's.
+fn judge(certificate: &CertificateDer<'_>, path: &Path, now: SystemTime) -> Result<(Time, bool), Unusable> {
     // The profile that checks nothing: how a serial number is written keeps no client away.
     let certificate = CertificateInner::<Raw>::from_der(certificate).map_err(|error| cannot_use(path, &error))?;
     let validity = certificate.tbs_certificate().validity();
@@ -192,5 +204,6 @@ fn judge(certificate: &CertificateDer<'_>, path: &Path, now: SystemTime) -> Resu
     if now >= until.to_unix_duration() + Duration::from_secs(1) {
         return Err(Unusable::Expired { path: path.to_owned(), at: until });
     }
-    Ok(until)
+    let constraints = certificate.tbs_certificate().get_extension::<BasicConstraints>();
+    Ok((until, constraints.is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca))))
 }

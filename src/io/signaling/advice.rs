@@ -1,0 +1,61 @@
+//! What a person can do about a connection that was not made: the libraries' words, where they are not a person's, and the way out.
+
+use std::io;
+
+use rustls::{CertificateError, Error as Tls, InvalidMessage};
+use tungstenite::Error as Broken;
+use tungstenite::error::ProtocolError;
+
+const NOT_BELIEVED: &str = "give its authority with --ca FILE, or for a test --insecure";
+
+/// Why a TLS handshake came to nothing.
+pub(super) fn on_tls(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        // The first byte of an HTTP answer is no TLS record.
+        Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            "what answers there is no TLS; is it ws:// in place of wss://?".to_owned()
+        }
+        Some(Tls::InvalidCertificate(why)) => on_certificate(why),
+        _ => error.to_string(),
+    }
+}
+
+fn on_certificate(why: &CertificateError) -> String {
+    use CertificateError as Why;
+    match why {
+        // An authority of the same name that has another key is not its authority.
+        Why::UnknownIssuer | Why::BadSignature | Why::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            format!("nobody who is believed vouches for its certificate; {NOT_BELIEVED}")
+        }
+        Why::Expired | Why::ExpiredContext { .. } => {
+            "its certificate has expired; the server needs a new one, unless this machine's clock is wrong".to_owned()
+        }
+        Why::NotValidYet | Why::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; is the clock of one of the two machines wrong?".to_owned()
+        }
+        Why::NotValidForName | Why::NotValidForNameContext { .. } => {
+            format!("{why}; connect to a name that it is valid for, or for a test give --insecure")
+        }
+        // The kind has no name outside of the library that checks.
+        Why::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "its certificate is one of an authority (CA:TRUE), which is no server's, even where --ca believes it; have it made \
+             with -addext basicConstraints=critical,CA:FALSE, or for a test give --insecure"
+                .to_owned()
+        }
+        _ => format!("invalid peer certificate: {why}; {NOT_BELIEVED}"),
+    }
+}
+
+/// Why a connection did not become a WebSocket.
+pub(super) fn on_upgrade(error: &Broken) -> String {
+    match error {
+        Broken::Http(answer) => {
+            format!("it answers HTTP {}; a signaling server is usually at the path / or /ws", answer.status())
+        }
+        // A TLS server answers with an alert.
+        Broken::Protocol(ProtocolError::HttparseError(_)) => {
+            "what answers there is no HTTP; is it wss:// in place of ws://?".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
