@@ -43,7 +43,7 @@ fn a_certificate_that_is_not_believed_ends_it_before_anything_is_said() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let stranger = stranger.own();
     let stranger = stranger.to_str().unwrap();
-    let signaling = Server::start_signaling(&authority.certify().options());
+    let mut signaling = Server::start_signaling(&authority.certify().options());
     let url = format!("wss://127.0.0.1:{}", signaling.address.port());
     for (words, failed) in
         [(["probe", "--room=jam"], "cannot join a room on"), (["send", "--list-rooms"], "cannot list the rooms of")]
@@ -58,6 +58,8 @@ fn a_certificate_that_is_not_believed_ends_it_before_anything_is_said() {
             assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr), (3, "", error));
         }
     }
+    let line = signaling.line_that_begins("TLS handshake with 127.0.0.1:");
+    assert!(line.message.contains(" failed: the client does not believe the certificate ("), "{}", line.message);
 }
 
 #[test]

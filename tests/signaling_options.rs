@@ -77,3 +77,30 @@ fn a_dialect_that_is_still_to_come_is_told_from_one_that_nobody_knows() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && stderr.contains("[possible values: jamjam]"), "{stderr}");
 }
+
+#[test]
+fn a_verbose_log_tells_who_makes_and_leaves_which_room_and_what_is_refused() {
+    let mut server = Server::start_signaling(&["--verbose"]);
+    let stream = std::net::TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(server::PATIENCE)).unwrap();
+    let (mut socket, _) = tungstenite::client("ws://localhost/", stream).unwrap();
+    for text in [
+        r#"{"type":"CreateRoom","data":{"room_name":"jam","password":"secret","peer_name":"Ann"}}"#,
+        r#"{"type":"JoinRoom","data":{"room_id":"nowhere","peer_name":"Ann"}}"#,
+        r#"{"type":"LeaveRoom"}"#,
+    ] {
+        socket.send(tungstenite::Message::text(text)).unwrap();
+    }
+    let created: serde_json::Value = serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
+    let id = created["data"]["room_id"].as_str().unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let message = server.line().message;
+        assert!(!message.contains("secret"), "{message}");
+        if message.starts_with("Connection 0 ") && !message.contains("from") && !message.contains("brings") {
+            seen.push(message);
+        }
+    }
+    let made = format!("Connection 0 makes room {id}");
+    assert_eq!(seen, [&*made, "Connection 0 is refused: Room not found", "Connection 0 leaves its room"]);
+}

@@ -101,13 +101,13 @@ impl Bot {
     pub fn on_told(&mut self, told: Told, unix_ms: u64) -> Result<Option<Asked>, Refused> {
         match (told, &self.step) {
             (Told::RoomCreated { room_id, peer_id, invite_code }, Step::Making) => {
-                info!("Room \"{}\" is there: id {room_id}, invite code {invite_code}", self.room_name);
+                info!("Room {:?} is there: id {room_id}, invite code {invite_code}", self.room_name);
                 self.room = Some(invite_code);
                 self.step = Step::In { peer_id };
                 Ok(self.advertise())
             }
             (Told::RoomJoined { room_id, peer_id, peers }, Step::Returning) => {
-                info!("Back in room \"{}\", id {room_id}, with {} others", self.room_name, peers.len());
+                info!("Back in room {:?}, id {room_id}, with {} others", self.room_name, peers.len());
                 self.others = peers.into_iter().take(MOST_OTHERS).map(|peer| (peer.id, peer.name)).collect();
                 self.step = Step::In { peer_id };
                 Ok(self.advertise())

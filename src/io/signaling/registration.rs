@@ -104,7 +104,7 @@ impl Registration {
         info!("Connected to the signaling server {}", self.url);
         let reach = self.reach(&connection).await;
         self.bot.on_reach(reach);
-        if reach == Reach::default() && self.reflexive.is_none() {
+        if reach == Reach::default() && self.reflexive.is_none() && self.own.public.is_none() {
             warn!(
                 "Clients of {} are not told where this server is: it listens on {}, which they cannot use; give \
                  --public-addr HOST:PORT, or --stun HOST:PORT",

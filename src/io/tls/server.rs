@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::AlertDescription;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -81,6 +82,15 @@ fn reason(error: &io::Error) -> String {
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
             "what came is no TLS; clients of this port need wss:// or https://".to_owned()
         }
+        // Whatever it is that they do not like about the certificate, libraries name it differently.
+        Some(rustls::Error::AlertReceived(
+            alert @ (AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::DecryptError),
+        )) => format!("the client does not believe the certificate ({alert:?})"),
         Some(rustls::Error::NoApplicationProtocol) => "the client wants another protocol than HTTP/1.1".to_owned(),
         _ => error.to_string(),
     }

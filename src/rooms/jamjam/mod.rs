@@ -5,6 +5,7 @@
 pub mod messages;
 
 use subtle::ConstantTimeEq;
+use tracing::debug;
 
 use super::hub::{Desk, Ignored, Limits, written};
 use super::names;
@@ -71,6 +72,7 @@ pub(super) fn on_gone(desk: &mut Desk<'_>, rooms: &mut Rooms) {
 
 fn leave(desk: &mut Desk<'_>, rooms: &mut Rooms, kept: Option<RoomNumber>) {
     if let Some((peer, others)) = rooms.leave(desk.conn(), kept) {
+        debug!("Connection {} leaves its room", desk.conn().0);
         desk.tell(&others, &Told::PeerLeft { peer_id: peer.id });
     }
 }
@@ -91,6 +93,7 @@ fn create(
     let invite_code = desk.fresh(names::Names::invite, |code| rooms.is_taken(code));
     let peer = new_peer(desk, peer_name);
     let [room_id, peer_id, invite] = [&id, &peer.id, &invite_code].map(String::clone);
+    debug!("Connection {} makes room {id}", desk.conn().0);
     desk.answer(&Told::RoomCreated { room_id, peer_id, invite_code: invite });
     let names = vec![id.clone(), invite_code.clone()];
     let room = Room { id, name: cut(name), invite_code, password };
@@ -119,6 +122,7 @@ fn join(desk: &mut Desk<'_>, rooms: &mut Rooms, name: &str, password: Option<&st
     if let Some(room) = rooms.get(number) {
         let peers = room.members.iter().map(|member| member.data.clone()).collect();
         let others: Vec<_> = room.members.iter().map(|member| member.conn).collect();
+        debug!("Connection {} joins room {}", desk.conn().0, room.data.id);
         desk.answer(&Told::RoomJoined { room_id: room.data.id.clone(), peer_id: peer.id.clone(), peers });
         desk.tell(&others, &Told::PeerJoined { peer: peer.clone() });
     }
@@ -138,6 +142,7 @@ fn list(desk: &mut Desk<'_>, rooms: &mut Rooms) {
 }
 
 fn refuse(desk: &mut Desk<'_>, why: &str) {
+    debug!("Connection {} is refused: {why}", desk.conn().0);
     desk.answer(&Told::Error { message: why.to_owned() });
 }
 
