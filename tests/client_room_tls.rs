@@ -99,7 +99,7 @@ fn the_wrong_one_of_ws_and_wss_is_told() {
     let upgrade = format!("{} does not upgrade to WebSocket: ", plain.address);
     assert_eq!(
         error,
-        format!("{upgrade}it answers HTTP 404 Not Found; a signaling server is usually at the path / or /ws")
+        format!("{upgrade}it answers HTTP 404 Not Found; a signaling server is usually at / or /ws, without a query")
     );
 }
 

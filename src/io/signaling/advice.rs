@@ -50,7 +50,7 @@ fn on_certificate(why: &CertificateError) -> String {
 pub(super) fn on_upgrade(error: &Broken) -> String {
     match error {
         Broken::Http(answer) => {
-            format!("it answers HTTP {}; a signaling server is usually at the path / or /ws", answer.status())
+            format!("it answers HTTP {}; a signaling server is usually at / or /ws, without a query", answer.status())
         }
         // A TLS server answers with an alert.
         Broken::Protocol(ProtocolError::HttparseError(_)) => {
