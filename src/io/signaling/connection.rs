@@ -21,6 +21,7 @@ use tungstenite::{Error as Broken, Message};
 
 use super::advice;
 use super::url::SignalingUrl;
+use crate::rooms::harmless::harmless;
 use crate::rooms::jamjam::messages::{Asked, Told};
 
 /// How long a connection may take to be made: name, TCP, TLS and upgrade together.
@@ -82,7 +83,7 @@ pub enum Lost {
     /// The server closed it.
     #[error("the server closed the connection{colon}{reason}", colon = if .reason.is_empty() { "" } else { ": " })]
     Closed {
-        /// What it says about it.
+        /// What it says about it, harmless to a terminal.
         reason: String,
     },
     /// It broke.
@@ -161,10 +162,10 @@ impl Connection {
             match message {
                 Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
                     Ok(told) => return Ok(told),
-                    Err(error) => debug!("Not understood: {error}"),
+                    Err(error) => debug!("Not understood: {}", harmless(&error.to_string())),
                 },
                 Some(Ok(Message::Close(frame))) => {
-                    let reason = frame.map(|frame| frame.reason.to_string()).unwrap_or_default();
+                    let reason = frame.map(|frame| harmless(&frame.reason)).unwrap_or_default();
                     return Err(Lost::Closed { reason });
                 }
                 Some(Ok(_)) => {}
