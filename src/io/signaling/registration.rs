@@ -22,7 +22,8 @@ use crate::rooms::jamjam::messages::Asked;
 /// How long the server may take to give the bot its room, and to take what it says.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection that has lasted so long was a good one: the next is tried soon.
+/// A room that was there for so long: the next connection is tried soon. To have been connected is not enough, which one is to a
+/// server that hangs.
 const GOOD: Duration = Duration::from_secs(10);
 
 /// How often a host name is asked what it means now.
@@ -79,9 +80,9 @@ impl Registration {
         let mut pauses = Pauses::default();
         let mut complaint = String::new();
         loop {
-            let start = Instant::now();
-            let Err(ended) = self.attend().await;
-            if start.elapsed() >= GOOD {
+            let mut registered = None;
+            let Err(ended) = self.attend(&mut registered).await;
+            if registered.is_some_and(|since: Instant| since.elapsed() >= GOOD) {
                 pauses.reset();
                 complaint.clear();
             }
@@ -98,8 +99,8 @@ impl Registration {
         }
     }
 
-    /// One connection, from its beginning to its end.
-    async fn attend(&mut self) -> Result<std::convert::Infallible, Ended> {
+    /// One connection, from its beginning to its end, and since when the room was there.
+    async fn attend(&mut self, registered: &mut Option<Instant>) -> Result<std::convert::Infallible, Ended> {
         let mut connection = Connection::open(&self.url, &self.tls).await?;
         info!("Connected to the signaling server {}", self.url);
         let reach = self.reach(&connection).await;
@@ -118,7 +119,13 @@ impl Registration {
         resolve.reset();
         loop {
             let asked = tokio::select! {
-                told = connection.hear() => self.bot.on_told(told?, unix_millis())?,
+                told = connection.hear() => {
+                    let asked = self.bot.on_told(told?, unix_millis())?;
+                    if self.bot.is_in() {
+                        registered.get_or_insert_with(Instant::now);
+                    }
+                    asked
+                }
                 () = &mut overdue, if !self.bot.is_in() => return Err(Ended::Overdue),
                 () = changed(&mut self.reflexive) => self.tell_reach(&connection).await,
                 _ = resolve.tick(), if self.own.may_change() => self.tell_reach(&connection).await,
