@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
+use server::member::Member;
 use server::process::Server;
 use server::{PATIENCE, poll_until};
 
@@ -252,6 +253,27 @@ fn an_upgrade_that_is_not_right_is_refused_in_json() {
     for path in ["/health", "/healthz", "/metrics", "/rooms", "/docs", "/radio"] {
         assert_eq!(ask(&server, "GET", path, &UPGRADE).error(), "Not found", "{path}");
     }
+}
+
+#[test]
+fn the_log_tells_what_a_client_did_wrong_and_no_secret() {
+    let mut server = Server::start_signaling(&[]);
+    assert_eq!(ask(&server, "GET", "/radio?token=secret", &UPGRADE).status, 404);
+    let line = server.line_that_begins("Refused a WebSocket at /radio to 127.0.0.1:");
+    assert_eq!(line.level, "WARN");
+    assert!(line.message.ends_with(": no rooms are at this path; connect to / or /ws"), "{}", line.message);
+    // It is said once a second at most, however often it happens.
+    let before = std::time::Instant::now();
+    (0..50).for_each(|_| assert_eq!(ask(&server, "GET", "/%1b?token=secret", &UPGRADE).status, 404));
+    let most = before.elapsed().as_secs() + 1;
+    let mut member = Member::of(server.address);
+    member.say("JoinRoom", &json!({"room_id": "nowhere", "password": "secret", "peer_name": "Ann"}));
+    assert_eq!(member.hear_a("Error")["message"], "Room not found");
+    let line = server.line_that_begins("Refused a message of connection ");
+    assert!(line.level == "WARN" && line.message.ends_with(": Room not found"), "{line:?}");
+    assert!(!server.lines.concat().contains("secret"));
+    let again = server.lines.iter().filter(|line| line.contains("Refused a WebSocket at /%1b")).count();
+    assert!(again as u64 <= most, "{again} in {most} s");
 }
 
 #[test]

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
 
 use super::Bounds;
+use crate::io::complaints::Complaints;
 use crate::stats::Count;
 
 /// All places of one server.
@@ -18,6 +20,7 @@ pub struct Places {
     taken: Mutex<HashMap<IpAddr, usize>>,
     refused: Count,
     late: AtomicU64,
+    complaints: Complaints,
 }
 
 /// One place, given back when it is dropped.
@@ -35,7 +38,14 @@ impl Places {
     pub fn new(bounds: Bounds) -> Arc<Self> {
         let most = bounds.connections.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let free = Arc::new(Semaphore::new(most));
-        Arc::new(Self { bounds, free, taken: Mutex::default(), refused: Count::default(), late: AtomicU64::new(0) })
+        Arc::new(Self {
+            bounds,
+            free,
+            taken: Mutex::default(),
+            refused: Count::default(),
+            late: AtomicU64::new(0),
+            complaints: Complaints::default(),
+        })
     }
 
     /// What they were made from.
@@ -71,7 +81,11 @@ impl Places {
             if most == 0 {
                 taken.remove(&address);
             }
+            drop(taken);
             self.refused.add(1);
+            if self.complaints.may() {
+                warn!("Refused a connection from {address}: it has {most} already");
+            }
             return None;
         }
         *of_address += 1;
