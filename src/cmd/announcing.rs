@@ -131,6 +131,8 @@ pub struct Announced {
 impl Announcement {
     /// Starts the signaling server if it is one of our own, and registers the echo server for as long as the process lasts.
     pub fn start(self, echo: &mut Echo, delay: Duration, stop: &Stop) -> io::Result<Announced> {
+        // A laptop gets another address in another network.
+        let own = self.server.as_ref().and_then(|server| server.local_addr().ok());
         let server_ended = self.server.map(|listener| serve(listener, stop.clone())).transpose()?;
         let reflexive = self.stun.map(|server| {
             let (seen, reflexive) = watch::channel(None);
@@ -144,7 +146,9 @@ impl Announcement {
             reflexive
         });
         let bot = Bot::new(&self.room_name, delay, Reach::default());
-        Registration { url: self.url, tls: self.tls, bot, own: self.own, reflexive }.spawn(stop)?;
+        let url =
+            Box::new(move || own.and_then(|listening| own_url(listening).ok()).unwrap_or_else(|| self.url.clone()));
+        Registration { url, tls: self.tls, bot, own: self.own, reflexive }.spawn(stop)?;
         Ok(Announced { server_ended })
     }
 }
