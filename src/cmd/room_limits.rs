@@ -26,7 +26,7 @@ pub struct RoomLimits {
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = or_off, default_value_t = OrOff(Some(MOST)), help_heading = HEADING)]
     max_connections: OrOff<usize>,
 
-    /// Most connections of one address, or off; more are closed. This machine's own are not counted
+    /// Most connections of one address, IPv6: of one /64, or off; more are closed. This machine's own are not counted
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = or_off, default_value_t = OrOff(Some(MOST_PER_ADDRESS)), help_heading = HEADING)]
     max_connections_per_address: OrOff<usize>,
 
