@@ -1,5 +1,7 @@
 //! A guest that looks for a room, joins, and learns where to send: what it asks for what it is told, and why it gives up.
 
+#![allow(clippy::needless_pass_by_value, reason = "JSON is written where it is used")]
+
 use std::net::SocketAddr;
 
 use jamjam_dev::rooms::guest::{Guest, NoRoom};

@@ -277,6 +277,33 @@ fn the_log_tells_what_a_client_did_wrong_and_no_secret() {
 }
 
 #[test]
+fn no_level_of_the_log_tells_a_password_or_a_token() {
+    let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
+        command.env("RUST_LOG", "trace");
+    });
+    ask(&server, "GET", "/radio?token=hunter2", &UPGRADE);
+    ask(&server, "GET", "/metrics?token=hunter2", &["Authorization: Bearer hunter2"]);
+    let mut member = Member::of(server.address);
+    member.say("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
+    let room = member.hear_a("RoomCreated")["room_id"].clone();
+    let mut other = Member::of(server.address);
+    for password in ["hunter22", "hunter2"] {
+        other.say("JoinRoom", &json!({"room_id": room, "password": password, "peer_name": "Bob"}));
+        other.hear();
+    }
+    // What is wrong with a message is told, and not what is in it.
+    for data in [json!({"room_id": room, "password": ["hunter2"], "peer_name": "Cid"}), json!("hunter2")] {
+        Member::of(server.address).say("JoinRoom", &data);
+    }
+    server.line_that_begins("Ignored a message of connection ");
+    server.line_that_begins("Ignored a message of connection ");
+    assert!(server.lines.iter().any(|line| line.contains(" DEBUG ")), "{:?}", server.lines);
+    drop((member, other));
+    let ended = server.stop("INT");
+    assert!(ended.lines.len() > 5 && !ended.lines.concat().contains("hunter2"), "{:?}", ended.lines);
+}
+
+#[test]
 fn one_dialect_alone_has_every_path_and_the_pages_stay() {
     let server = Server::start_signaling(&["--dialect", "jamjam"]);
     for path in ["/", "/radio", "/health", "/metrics"] {

@@ -48,7 +48,6 @@ impl Member {
     }
 
     /// Closes the connection, and says why.
-
     pub(crate) fn close(&mut self, reason: &str) {
         let frame = tungstenite::protocol::CloseFrame { code: 1000.into(), reason: reason.to_owned().into() };
         self.0.close(Some(frame)).unwrap();
