@@ -306,6 +306,15 @@ fn after_its_connection_is_cut_it_comes_back_to_the_room_where_its_client_still_
 }
 
 #[test]
+fn a_hundred_idle_connections_keep_nobody_out_of_the_server_in_one_process() {
+    let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
+    let line = echo.line_that_begins("Signaling server listening on ws://").message;
+    let signaling: SocketAddr = line.rsplit("//").next().unwrap().parse().unwrap();
+    let _idle: Vec<_> = (0..100).map(|_| Member::of(signaling)).collect();
+    assert_eq!(room(signaling)["name"], "[BOT] Echo Server (3000ms delay)");
+}
+
+#[test]
 fn one_process_is_both_servers() {
     // A free port, for a moment.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

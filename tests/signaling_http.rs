@@ -304,6 +304,13 @@ fn no_level_of_the_log_tells_a_password_or_a_token() {
 }
 
 #[test]
+fn a_head_longer_than_sixteen_kilobytes_is_refused() {
+    let server = Server::start_signaling(&[]);
+    assert_eq!(ask(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(15 << 10))]).status, 200);
+    assert_eq!(ask(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(17 << 10))]).status, 431);
+}
+
+#[test]
 fn one_dialect_alone_has_every_path_and_the_pages_stay() {
     let server = Server::start_signaling(&["--dialect", "jamjam"]);
     for path in ["/", "/radio", "/health", "/metrics"] {

@@ -12,13 +12,14 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Failure;
+use super::room_limits;
 use super::target::{HostPort, TargetError};
 use super::trust::TrustArgs;
 use crate::echo::{Asking, Echo};
 use crate::io::rooms::{self, Options};
 use crate::io::signaling::{Own, Registration, SignalingUrl, outward_address};
 use crate::io::stop::Stop;
-use crate::io::{entropy, resolve};
+use crate::io::{entropy, process, resolve};
 use crate::rooms::bot::{Bot, Reach};
 use crate::rooms::{Hub, Limits};
 
@@ -97,6 +98,7 @@ impl AnnounceArgs {
         let (url, server) = match (self.url()?, self.with_signaling) {
             (Some(url), _) => (url, None),
             (None, Some(port)) => {
+                process::raise_descriptor_limit();
                 let (listener, address) = super::signaling_server::bind(host, port)?;
                 (own_url(address)?, Some(listener))
             }
@@ -168,7 +170,8 @@ fn serve(listener: TcpListener, stop: Stop) -> io::Result<Receiver<()>> {
     let (ending, ended) = channel::<()>();
     thread::Builder::new().name("signaling".to_owned()).spawn(move || {
         let hub = Hub::new(Limits::default(), entropy::words());
-        if let Err(error) = rooms::serve(listener, hub, Options::default(), &stop) {
+        let options = Options { bounds: room_limits::default_bounds(), ..Options::default() };
+        if let Err(error) = rooms::serve(listener, hub, options, &stop) {
             warn!("The signaling server cannot start its threads: {error}");
         }
         drop(ending);

@@ -56,6 +56,11 @@ pub struct RoomLimits {
     queue_budget_bytes: Size,
 }
 
+/// What connections may take where nobody says otherwise.
+pub fn default_bounds() -> Bounds {
+    Bounds { connections: Some(MOST), per_address: Some(MOST_PER_ADDRESS), patience: HANDSHAKE, ..Bounds::default() }
+}
+
 /// So many a second.
 #[derive(Clone, Copy, Debug)]
 struct PerSecond(u32);
