@@ -112,11 +112,8 @@ fn join(
     peer_name: String,
 ) -> Result<(), Ignored> {
     let found = rooms.find(name).and_then(|number| Some((number, rooms.get(number)?)));
-    // Where both could be meant, an invite code's form is an invite code; an id never has it.
-    let Some((number, room)) = found.filter(|(_, room)| (room.data.invite_code == name) == names::is_invite(name))
-    else {
-        return refuse(desk, "Room not found");
-    };
+    // Nothing can be meant by both: an id is longer than an invite code.
+    let Some((number, room)) = found else { return refuse(desk, "Room not found") };
     if let Some(wanted) = &room.data.password {
         let given = password.unwrap_or_default();
         // Takes as long for a nearly right one as for any other of its length.
