@@ -137,23 +137,25 @@ fn addresses_are_tried_one_after_the_other_until_one_answers() {
 }
 
 #[test]
-fn where_nobody_answers_the_run_goes_on_with_the_first_and_hears_nothing() {
+fn who_does_not_answer_is_sent_one_keepalive_and_nothing_else() {
     let signaling = Server::start_signaling(&[]);
     let (silent, first) = ear();
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut player = Player::with_room(signaling.address, "jam", None);
     player.is_at(&json!([]), Some(first), Some(closed));
-    let ended = probe(&signaling, "jam", &["--timeout", "100ms", "--keepalive"]);
-    assert_eq!(ended.code, 1, "{ended:?}");
-    assert_eq!(
-        ended.stderr,
-        format!(
-            "jamjam-dev: nobody in room `jam` answers a KEEPALIVE: {first} (no answer within 500 ms), {closed} (Connection \
-             refused (os error 111)); going on with {first}\n"
-        )
-    );
-    assert!(ended.stdout.starts_with(&format!("probe of jam ({first}), ")), "{}", ended.stdout);
-    assert_eq!(keepalives(&silent), 1 + 3);
+    let url = format!("ws://{}", signaling.address);
+    for line in [&["probe", "--keepalive"][..], &["send", "--tone", "440", "--duration", "100ms"]] {
+        let ended = run_args(line.iter().chain(&["--signaling-url", &url, "--room", "jam"]));
+        assert_refused(
+            &ended,
+            1,
+            &format!(
+                "nobody in room `jam` answers a KEEPALIVE: {first} (no answer within 500 ms), {closed} (Connection refused (os \
+                 error 111)); nothing else was sent; if you know who is there, give --to in place of --room"
+            ),
+        );
+        assert_eq!(keepalives(&silent), 1, "{line:?}");
+    }
 }
 
 #[test]

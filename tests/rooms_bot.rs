@@ -1,10 +1,14 @@
 //! The echo bot's side of jamjam's signaling, without a socket: what it asks, word for word, in answer to what a server says.
 
+#[path = "rooms/logged.rs"]
+mod logged;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use jamjam_dev::rooms::bot::{Bot, Reach, Refused};
 use jamjam_dev::rooms::jamjam::messages::{Asked, Told};
+use logged::logged;
 use serde_json::{Value, json};
 
 const OWN: &str = "00000000-0000-4000-8000-000000000001";
@@ -210,4 +214,31 @@ fn outside_its_room_it_answers_nobody() {
     assert_eq!(told(&mut bot, chat(OTHER, "hello")), None);
     let joined = json!({"type": "RoomJoined", "data": {"room_id": "1a2b3c4d", "peer_id": OTHER, "peers": []}});
     assert_eq!(told(&mut bot, joined), None, "it asked for a new room, not for this one");
+}
+
+#[test]
+fn of_a_crowd_twenty_a_second_are_logged_and_the_rest_are_counted() {
+    let mut bot = inside();
+    let lines = logged(|| {
+        for n in 0..100 {
+            let peer = json!({"id": format!("id {n}"), "name": format!("name {n}"), "candidates": []});
+            told(&mut bot, json!({"type": "PeerJoined", "data": {"peer": peer}}));
+        }
+        for (n, time) in [(0, NOW + 1_000), (63, NOW + 1_000), (64, NOW + 1_000)] {
+            let left = json!({"type": "PeerLeft", "data": {"peer_id": format!("id {n}")}});
+            bot.on_told(serde_json::from_value(left).unwrap(), time).unwrap();
+        }
+    });
+    assert_eq!(lines[0], "INFO \"name 0\" joined the room");
+    assert_eq!(lines[19], "INFO \"name 19\" joined the room");
+    // The names of 64 are remembered.
+    assert_eq!(
+        lines[20..],
+        [
+            "INFO 80 more joined or left the room",
+            "INFO \"name 0\" left the room",
+            "INFO \"name 63\" left the room",
+            "INFO \"id 64\" left the room",
+        ]
+    );
 }

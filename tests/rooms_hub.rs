@@ -1,10 +1,14 @@
 //! What holds for every dialect: limits, and that nothing is left behind or told to strangers.
 
+#[path = "rooms/logged.rs"]
+mod logged;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jamjam_dev::rooms::{Conn, Hub, Limits, Outlet, Route, Visitor};
 use jamjam_dev::time::Time;
+use logged::logged;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -97,6 +101,23 @@ fn one_address_makes_only_so_many_rooms_and_gets_the_place_of_one_that_has_gone(
     hub.on_gone(Conn(1), &mut told);
     say(&mut hub, &mut told, 3, 0, &create());
     assert_eq!((hub.counts().rooms, told.last(3)["type"].as_str()), (2, Some("RoomCreated")));
+}
+
+#[test]
+fn what_is_ignored_or_refused_is_logged_once_a_second_a_connection_and_only_the_first_is_counted() {
+    let (mut hub, mut told) = hub(Limits { rate: None, ..Limits::default() });
+    let join = json!({"type": "JoinRoom", "data": {"room_id": "nowhere", "password": "secret", "peer_name": "q"}});
+    let lines = logged(|| {
+        (1..=2).for_each(|conn| connect(&mut hub, &mut told, conn));
+        for at in [0, 999, 1_000, 1_001] {
+            say(&mut hub, &mut told, 1, at, &join);
+            say(&mut hub, &mut told, 2, at, &json!({"type": "\u{1b}[2J"}));
+        }
+    });
+    let refused = "WARN Refused a message of connection 1 from 192.0.2.1: Room not found";
+    let ignored = "WARN Ignored a message of connection 2 from 192.0.2.1: no dialect has this type of message";
+    assert_eq!(lines[2..], [refused, ignored, refused, ignored]);
+    assert_eq!((hub.counts().ignored, hub.counts().refused), (4, 0));
 }
 
 #[test]

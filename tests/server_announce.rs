@@ -177,6 +177,75 @@ fn a_signaling_server_that_is_not_there_or_never_answers_disturbs_neither_audio_
     assert_eq!(upgraded.join().unwrap().hear_a("CreateRoom")["peer_name"], "Echo Bot");
 }
 
+/// A signaling server of a test's own: its connection to the echo server, which has asked for a room and is given one.
+fn hostile(listener: &TcpListener, room: &Value) -> Member {
+    let mut member = Member::accept(listener.accept().unwrap().0);
+    member.hear_a("CreateRoom");
+    member.say("RoomCreated", room);
+    member.hear_a("UpdatePeerInfo");
+    member
+}
+
+#[test]
+fn nothing_that_strangers_write_acts_on_a_terminal_or_makes_up_a_line_of_the_log() {
+    const EVIL: &str = "\u{1b}[2J\u{9b}31m\u{202e}\r\n2024-01-15T10:30:00.000Z INFO all is well\u{7f}";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut echo = announced(listener.local_addr().unwrap(), &["--host", "127.0.0.1", "--verbose"]);
+    let room = json!({"room_id": EVIL, "peer_id": EVIL, "invite_code": EVIL});
+    let mut server = hostile(&listener, &room);
+    let peer = |name: &str| json!({"peer": {"id": EVIL, "name": name, "candidates": [], "public_addr": null, "local_addr": null}});
+    server.say("PeerJoined", &peer(EVIL));
+    server.say("PeerLeft", &json!({"peer_id": EVIL}));
+    server.say(EVIL, &Value::Null);
+    server.say("PeerJoined", &peer(&"y".repeat(1 << 20)));
+    server.close(&EVIL[..40]);
+    let mut next = Member::accept(listener.accept().unwrap().0);
+    next.hear_a("JoinRoom");
+    next.say("Error", &json!({"message": EVIL}));
+    next.hear_a("CreateRoom");
+    next.say("Error", &json!({"message": EVIL}));
+    echo.line_that_begins("Not registered with ");
+    let refused = echo.line_that_begins("Not registered with ").message;
+    assert!(refused.contains("the signaling server makes no room: \u{fffd}[2J"), "{refused}");
+    for line in &echo.stop("INT").lines {
+        assert!(
+            line.len() < 2_000 && !line.chars().any(|letter| letter.is_control() || letter == '\u{202e}'),
+            "{line:?}"
+        );
+        assert!(!line.starts_with("2024-01-15"), "{line}");
+    }
+}
+
+#[test]
+fn a_crowd_at_the_door_does_not_fill_the_log() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let echo = announced(listener.local_addr().unwrap(), &["--host", "127.0.0.1"]);
+    let mut server = hostile(&listener, &json!({"room_id": "1a2b3c4d", "peer_id": "p", "invite_code": "ABC234"}));
+    let began = std::time::Instant::now();
+    for _ in 0..2_000 {
+        server.say("PeerLeft", &json!({"peer_id": "q"}));
+    }
+    server.chat("over");
+    server.hear_a("ChatMessage");
+    // Twenty in each second that has begun since.
+    let most = 20 * (began.elapsed().as_secs() as usize + 2);
+    let ended = echo.stop("INT");
+    let told = ended.lines.iter().filter(|line| line.contains("left the room")).count();
+    assert!(told >= 20 && told <= 2 * most, "{told} of {most}");
+}
+
+#[test]
+fn a_server_that_hangs_is_complained_of_once() {
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = deaf.local_addr().unwrap();
+    let echo = announced(url, &["--host", "127.0.0.1"]);
+    // Each is given up after ten seconds.
+    let _held: Vec<_> = (0..3).map(|_| deaf.accept().unwrap()).collect();
+    let ended = echo.stop("INT");
+    let complaints = ended.lines.iter().filter(|line| line.contains("Not registered")).count();
+    assert_eq!(complaints, 1, "{:?}", ended.lines);
+}
+
 /// Stands between the echo server and its signaling server, and can cut what goes through it.
 struct Wire {
     address: SocketAddr,
@@ -234,6 +303,15 @@ fn after_its_connection_is_cut_it_comes_back_to_the_room_where_its_client_still_
         assert_eq!(member.hear_a("ChatMessage")["content"], "🔊 still there?");
     }
     assert_eq!(Member::of(signaling.address).rooms().len(), 1);
+}
+
+#[test]
+fn a_hundred_idle_connections_keep_nobody_out_of_the_server_in_one_process() {
+    let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
+    let line = echo.line_that_begins("Signaling server listening on ws://").message;
+    let signaling: SocketAddr = line.rsplit("//").next().unwrap().parse().unwrap();
+    let _idle: Vec<_> = (0..100).map(|_| Member::of(signaling)).collect();
+    assert_eq!(room(signaling)["name"], "[BOT] Echo Server (3000ms delay)");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Output;
 
 use server::client::Client;
 use server::packet::audio;
-use server::process::{self, Server};
+use server::process::{self, Server, run};
 
 /// Exit code 2 or 3, nothing on stdout, and one line on stderr. Returns that line.
 fn refusal(output: &Output, code: i32) -> String {
@@ -147,6 +147,16 @@ fn an_empty_signaling_variable_is_none() {
     assert!(returns_audio(&Server::start_with(&["-d", "0"], |command| {
         command.env("SIGNALING_URL", "");
     })));
+}
+
+#[test]
+fn help_does_not_tell_what_is_secret_in_a_signaling_url() {
+    for subcommand in ["echo-server", "send", "probe"] {
+        let help = run(&[subcommand, "--help"], |command| {
+            command.env("SIGNALING_URL", "wss://h/?token=secret");
+        });
+        assert!(!String::from_utf8(help.stdout).unwrap().contains("secret"), "{subcommand}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
+use server::member::Member;
 use server::process::Server;
 use server::{PATIENCE, poll_until};
 
@@ -252,6 +253,61 @@ fn an_upgrade_that_is_not_right_is_refused_in_json() {
     for path in ["/health", "/healthz", "/metrics", "/rooms", "/docs", "/radio"] {
         assert_eq!(ask(&server, "GET", path, &UPGRADE).error(), "Not found", "{path}");
     }
+}
+
+#[test]
+fn the_log_tells_what_a_client_did_wrong_and_no_secret() {
+    let mut server = Server::start_signaling(&[]);
+    assert_eq!(ask(&server, "GET", "/radio?token=secret", &UPGRADE).status, 404);
+    let line = server.line_that_begins("Refused a WebSocket at /radio to 127.0.0.1:");
+    assert_eq!(line.level, "WARN");
+    assert!(line.message.ends_with(": no rooms are at this path; connect to / or /ws"), "{}", line.message);
+    // It is said once a second at most, however often it happens.
+    let before = std::time::Instant::now();
+    (0..50).for_each(|_| assert_eq!(ask(&server, "GET", "/%1b?token=secret", &UPGRADE).status, 404));
+    let most = before.elapsed().as_secs() + 1;
+    let mut member = Member::of(server.address);
+    member.say("JoinRoom", &json!({"room_id": "nowhere", "password": "secret", "peer_name": "Ann"}));
+    assert_eq!(member.hear_a("Error")["message"], "Room not found");
+    let line = server.line_that_begins("Refused a message of connection ");
+    assert!(line.level == "WARN" && line.message.ends_with(": Room not found"), "{line:?}");
+    assert!(!server.lines.concat().contains("secret"));
+    let again = server.lines.iter().filter(|line| line.contains("Refused a WebSocket at /%1b")).count();
+    assert!(again as u64 <= most, "{again} in {most} s");
+}
+
+#[test]
+fn no_level_of_the_log_tells_a_password_or_a_token() {
+    let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
+        command.env("RUST_LOG", "trace");
+    });
+    ask(&server, "GET", "/radio?token=hunter2", &UPGRADE);
+    ask(&server, "GET", "/metrics?token=hunter2", &["Authorization: Bearer hunter2"]);
+    let mut member = Member::of(server.address);
+    member.say("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
+    let room = member.hear_a("RoomCreated")["room_id"].clone();
+    let mut other = Member::of(server.address);
+    for password in ["hunter22", "hunter2"] {
+        other.say("JoinRoom", &json!({"room_id": room, "password": password, "peer_name": "Bob"}));
+        other.hear();
+    }
+    // What is wrong with a message is told, and not what is in it.
+    for data in [json!({"room_id": room, "password": ["hunter2"], "peer_name": "Cid"}), json!("hunter2")] {
+        Member::of(server.address).say("JoinRoom", &data);
+    }
+    server.line_that_begins("Ignored a message of connection ");
+    server.line_that_begins("Ignored a message of connection ");
+    assert!(server.lines.iter().any(|line| line.contains(" DEBUG ")), "{:?}", server.lines);
+    drop((member, other));
+    let ended = server.stop("INT");
+    assert!(ended.lines.len() > 5 && !ended.lines.concat().contains("hunter2"), "{:?}", ended.lines);
+}
+
+#[test]
+fn a_head_longer_than_sixteen_kilobytes_is_refused() {
+    let server = Server::start_signaling(&[]);
+    assert_eq!(ask(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(15 << 10))]).status, 200);
+    assert_eq!(ask(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(17 << 10))]).status, 431);
 }
 
 #[test]

@@ -12,13 +12,14 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Failure;
+use super::room_limits;
 use super::target::{HostPort, TargetError};
 use super::trust::TrustArgs;
 use crate::echo::{Asking, Echo};
 use crate::io::rooms::{self, Options};
 use crate::io::signaling::{Own, Registration, SignalingUrl, outward_address};
 use crate::io::stop::Stop;
-use crate::io::{entropy, resolve};
+use crate::io::{entropy, process, resolve};
 use crate::rooms::bot::{Bot, Reach};
 use crate::rooms::{Hub, Limits};
 
@@ -97,6 +98,7 @@ impl AnnounceArgs {
         let (url, server) = match (self.url()?, self.with_signaling) {
             (Some(url), _) => (url, None),
             (None, Some(port)) => {
+                process::raise_descriptor_limit();
                 let (listener, address) = super::signaling_server::bind(host, port)?;
                 (own_url(address)?, Some(listener))
             }
@@ -131,6 +133,8 @@ pub struct Announced {
 impl Announcement {
     /// Starts the signaling server if it is one of our own, and registers the echo server for as long as the process lasts.
     pub fn start(self, echo: &mut Echo, delay: Duration, stop: &Stop) -> io::Result<Announced> {
+        // A laptop gets another address in another network.
+        let own = self.server.as_ref().and_then(|server| server.local_addr().ok());
         let server_ended = self.server.map(|listener| serve(listener, stop.clone())).transpose()?;
         let reflexive = self.stun.map(|server| {
             let (seen, reflexive) = watch::channel(None);
@@ -144,7 +148,9 @@ impl Announcement {
             reflexive
         });
         let bot = Bot::new(&self.room_name, delay, Reach::default());
-        Registration { url: self.url, tls: self.tls, bot, own: self.own, reflexive }.spawn(stop)?;
+        let url =
+            Box::new(move || own.and_then(|listening| own_url(listening).ok()).unwrap_or_else(|| self.url.clone()));
+        Registration { url, tls: self.tls, bot, own: self.own, reflexive }.spawn(stop)?;
         Ok(Announced { server_ended })
     }
 }
@@ -164,7 +170,8 @@ fn serve(listener: TcpListener, stop: Stop) -> io::Result<Receiver<()>> {
     let (ending, ended) = channel::<()>();
     thread::Builder::new().name("signaling".to_owned()).spawn(move || {
         let hub = Hub::new(Limits::default(), entropy::words());
-        if let Err(error) = rooms::serve(listener, hub, Options::default(), &stop) {
+        let options = Options { bounds: room_limits::default_bounds(), ..Options::default() };
+        if let Err(error) = rooms::serve(listener, hub, options, &stop) {
             warn!("The signaling server cannot start its threads: {error}");
         }
         drop(ending);

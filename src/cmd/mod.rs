@@ -60,7 +60,7 @@ enum Command {
     SignalingServer(Box<signaling_server::Args>),
 }
 
-/// An error with the exit code that goes with it: 2 wrong usage, 3 a file, device, name or socket that cannot be used.
+/// An error with the exit code that goes with it: 1 nobody answers, 2 wrong usage, 3 a file, device, name or socket that cannot be used.
 #[derive(Debug)]
 pub struct Failure {
     /// The process's exit code.

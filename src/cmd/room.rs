@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,17 +126,11 @@ impl RoomArgs {
             error => Failure::unusable(anyhow::Error::from(error).context(format!("cannot join a room on {url}"))),
         })?;
         let tried = &visit.addresses[..visit.addresses.len().min(MOST_TRIED)];
-        let address = match reach::first_that_answers(tried, stop) {
-            Ok(address) => address,
-            Err(silent) => {
-                if let Some(reason) = stop.requested() {
-                    return Err(interrupted(reason.exit_code(), &url));
-                }
-                let address = first_that_can_be_used(&silent).unwrap_or(visit.addresses[0]);
-                note(&in_vain(&visit, &silent, address));
-                address
-            }
-        };
+        // Strangers wrote these addresses. Whoever does not answer may not be there, but somebody who is to be harmed.
+        let address = reach::first_that_answers(tried, stop).map_err(|silent| match stop.requested() {
+            Some(reason) => interrupted(reason.exit_code(), &url),
+            None => Failure { code: 1, error: anyhow::anyhow!(in_vain(&visit, &silent)) },
+        })?;
         Ok(Some(Met { visit, address }))
     }
 
@@ -181,18 +175,15 @@ fn interrupted(code: u8, url: &SignalingUrl) -> Failure {
     Failure { code, error: anyhow::anyhow!("interrupted while joining a room on {url}; nothing was sent") }
 }
 
-/// One that could be sent to at all.
-fn first_that_can_be_used(silent: &[Silent]) -> Option<SocketAddr> {
-    let usable = |error: &io::Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::ConnectionRefused);
-    silent.iter().find(|(_, error)| usable(error)).map(|(address, _)| *address)
-}
-
-fn in_vain(visit: &Visit, silent: &[Silent], address: SocketAddr) -> String {
+fn in_vain(visit: &Visit, silent: &[Silent]) -> String {
     let tried: Vec<String> = silent.iter().map(|(address, error)| format!("{address} ({error})")).collect();
     let rest = match visit.addresses.len() - silent.len() {
         0 => String::new(),
         more => format!(", {more} more were not tried"),
     };
     let (room, tried) = (&visit.room, tried.join(", "));
-    format!("nobody in room `{room}` answers a KEEPALIVE: {tried}{rest}; going on with {address}")
+    format!(
+        "nobody in room `{room}` answers a KEEPALIVE: {tried}{rest}; nothing else was sent; if you know who is there, give --to \
+         in place of --room"
+    )
 }

@@ -26,7 +26,7 @@ pub struct RoomLimits {
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = or_off, default_value_t = OrOff(Some(MOST)), help_heading = HEADING)]
     max_connections: OrOff<usize>,
 
-    /// Most connections of one address, or off; more are closed. This machine's own are not counted
+    /// Most connections of one address, IPv6: of one /64, or off; more are closed. This machine's own are not counted
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = or_off, default_value_t = OrOff(Some(MOST_PER_ADDRESS)), help_heading = HEADING)]
     max_connections_per_address: OrOff<usize>,
 
@@ -54,6 +54,11 @@ pub struct RoomLimits {
     /// Most bytes that wait for all together; beyond it the one for whom the most wait is closed
     #[arg(long, env = "QUEUE_BUDGET_BYTES", value_name = "SIZE", value_parser = size, default_value_t = Size(QueueBounds::default().budget), help_heading = HEADING)]
     queue_budget_bytes: Size,
+}
+
+/// What connections may take where nobody says otherwise.
+pub fn default_bounds() -> Bounds {
+    Bounds { connections: Some(MOST), per_address: Some(MOST_PER_ADDRESS), patience: HANDSHAKE, ..Bounds::default() }
 }
 
 /// So many a second.

@@ -1,6 +1,6 @@
 //! The log on standard error: the seed's line format, or one JSON object a line.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
 
 use thiserror::Error;
@@ -13,6 +13,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::rooms::harmless::acts;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,6 +123,20 @@ where
     }
 }
 
+/// Lines hold what strangers wrote too: nothing in it acts on the terminal that shows it, or makes up another line.
+struct Shown<'a, 'w>(&'a mut Writer<'w>);
+
+impl fmt::Write for Shown<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly always.
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
+        text.chars()
+            .try_for_each(|letter| self.0.write_char(if acts(letter) { char::REPLACEMENT_CHARACTER } else { letter }))
+    }
+}
+
 struct Message<'a> {
     writer: Writer<'a>,
     result: fmt::Result,
@@ -129,7 +145,7 @@ struct Message<'a> {
 impl Visit for Message<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.result = write!(self.writer, "{value:?}");
+            self.result = write!(Shown(&mut self.writer), "{value:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The room that acts: sockets, threads, clocks, files, devices.
 
 pub mod clock;
+pub mod complaints;
 pub mod entropy;
 pub mod fate_log;
 pub mod feed;

@@ -1,6 +1,9 @@
 //! Which of several addresses answers.
 
-use std::io;
+use std::io::{
+    self,
+    ErrorKind::{Interrupted, TimedOut, WouldBlock},
+};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -54,16 +57,14 @@ fn ask(peer: SocketAddr, stop: &Stop) -> io::Result<()> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() || stop.requested().is_some() {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("no answer within {} ms", PATIENCE.as_millis()),
-            ));
+            return Err(io::Error::new(TimedOut, format!("no answer within {} ms", PATIENCE.as_millis())));
         }
         socket.set_read_timeout(Some(left.min(LOOK)))?;
         match socket.recv(&mut answer) {
             Ok(len) if wire::parse(&answer[..len]).is_ok() => return Ok(()),
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            // A signal interrupts; whether it is a request to stop is seen above.
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
             Err(error) => return Err(error),
         }
     }

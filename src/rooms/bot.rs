@@ -9,7 +9,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::{debug, info};
 
-use super::jamjam::messages::{Asked, Candidate, CandidateType, Chat, Told};
+use super::harmless::harmless;
+use super::jamjam::LONGEST_NAME;
+use super::jamjam::messages::{Asked, Candidate, CandidateType, Chat, Peer, Told};
 
 /// What the bot is called in its room.
 pub const NAME: &str = "Echo Bot";
@@ -22,6 +24,9 @@ const LONGEST_ECHO: usize = 16 << 10;
 
 /// What is returned in a second at most: who floods the room must not make the server close the bot for flooding.
 const MOST_ECHOES: u32 = 100;
+
+/// Comings and goings that are logged in a second at most; anybody in the room can cause them.
+const MOST_LOGGED: u32 = 20;
 
 /// Others in the room whose names are remembered: more than any server lets in.
 const MOST_OTHERS: usize = 64;
@@ -66,8 +71,31 @@ pub struct Bot {
     step: Step,
     /// Ids and names of the others in the room.
     others: Vec<(String, String)>,
-    /// A second, since 1970, and how much was returned in it.
-    returned: (u64, u32),
+    returned: Second,
+    logged: Second,
+    /// Who came and went since, and was not logged.
+    unlogged: u64,
+}
+
+/// What happens in a second.
+#[derive(Debug, Default)]
+struct Second {
+    /// Which, since 1970.
+    number: u64,
+    times: u32,
+}
+
+impl Second {
+    /// Counts one more at `unix_ms`, unless it is the `most` already.
+    fn takes(&mut self, unix_ms: u64, most: u32) -> bool {
+        let number = unix_ms / 1_000;
+        if self.number != number {
+            *self = Self { number, times: 0 };
+        }
+        let takes = self.times < most;
+        self.times += u32::from(takes);
+        takes
+    }
 }
 
 impl Bot {
@@ -75,7 +103,16 @@ impl Bot {
     pub fn new(room_name: &str, delay: Duration, reach: Reach) -> Self {
         // Divided once, so that 300 us is 0.3 and not nearly so.
         let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
-        Self { room_name, reach, room: None, step: Step::Making, others: Vec::new(), returned: (0, 0) }
+        Self {
+            room_name,
+            reach,
+            room: None,
+            step: Step::Making,
+            others: Vec::new(),
+            returned: Second::default(),
+            logged: Second::default(),
+            unlogged: 0,
+        }
     }
 
     /// What to ask on a new connection: the old room, where clients may still be, or a new one.
@@ -101,46 +138,61 @@ impl Bot {
     pub fn on_told(&mut self, told: Told, unix_ms: u64) -> Result<Option<Asked>, Refused> {
         match (told, &self.step) {
             (Told::RoomCreated { room_id, peer_id, invite_code }, Step::Making) => {
-                info!("Room {:?} is there: id {room_id}, invite code {invite_code}", self.room_name);
+                let [id, code] = [&room_id, &invite_code].map(|text| harmless(text));
+                info!("Room {:?} is there: id {id}, invite code {code}", self.room_name);
                 self.room = Some(invite_code);
                 self.step = Step::In { peer_id };
                 Ok(self.advertise())
             }
             (Told::RoomJoined { room_id, peer_id, peers }, Step::Returning) => {
-                info!("Back in room {:?}, id {room_id}, with {} others", self.room_name, peers.len());
-                self.others = peers.into_iter().take(MOST_OTHERS).map(|peer| (peer.id, peer.name)).collect();
+                info!("Back in room {:?}, id {}, with {} others", self.room_name, harmless(&room_id), peers.len());
+                self.others.clear();
+                for peer in peers {
+                    self.remember(peer);
+                }
                 self.step = Step::In { peer_id };
                 Ok(self.advertise())
             }
             (Told::Error { message }, Step::Returning) => {
-                debug!("The old room is gone ({message}); making a new one");
+                debug!("The old room is gone ({}); making a new one", harmless(&message));
                 Ok(Some(self.make_room()))
             }
-            (Told::Error { message }, Step::Making) => Err(Refused(message)),
+            (Told::Error { message }, Step::Making) => Err(Refused(harmless(&message))),
             (Told::PeerJoined { peer }, _) => {
-                info!("{:?} joined the room", peer.name);
-                if self.others.len() < MOST_OTHERS {
-                    self.others.push((peer.id, peer.name));
-                }
+                self.log(unix_ms, &peer.name, "joined");
+                self.remember(peer);
                 Ok(None)
             }
             (Told::PeerLeft { peer_id }, _) => {
                 let known = self.others.iter().position(|(id, _)| *id == peer_id);
                 let name = known.map_or(peer_id, |known| self.others.swap_remove(known).1);
-                info!("{name:?} left the room");
+                self.log(unix_ms, &name, "left");
                 Ok(None)
             }
             (Told::ChatMessage(chat), Step::In { peer_id }) => {
-                let second = unix_ms / 1_000;
-                let said = if self.returned.0 == second { self.returned.1 } else { 0 };
-                if said >= MOST_ECHOES {
-                    return Ok(None);
-                }
-                self.returned = (second, said + 1);
-                Ok(returned(&chat, peer_id, unix_ms))
+                let takes = self.returned.takes(unix_ms, MOST_ECHOES);
+                Ok(if takes { returned(&chat, peer_id, unix_ms) } else { None })
             }
             _ => Ok(None),
         }
+    }
+
+    /// Somebody is there. What is kept of them is bounded, whatever the server says.
+    fn remember(&mut self, peer: Peer) {
+        if self.others.len() < MOST_OTHERS && peer.id.len() <= LONGEST_NAME {
+            self.others.push((peer.id, harmless(&peer.name)));
+        }
+    }
+
+    fn log(&mut self, unix_ms: u64, name: &str, did: &str) {
+        if !self.logged.takes(unix_ms, MOST_LOGGED) {
+            self.unlogged += 1;
+            return;
+        }
+        if self.unlogged > 0 {
+            info!("{} more joined or left the room", std::mem::take(&mut self.unlogged));
+        }
+        info!("{:?} {did} the room", harmless(name));
     }
 
     fn make_room(&mut self) -> Asked {

@@ -4,12 +4,15 @@
 //! A state machine without a socket. Whoever has one tells it what the server said, and says what it asks.
 
 use std::cmp::Reverse;
-use std::net::SocketAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
+use super::harmless::{cut, harmless};
 use super::jamjam::messages::{Asked, Candidate, CandidateType, Listed, Peer, Told};
-use super::listing::{harmless, table};
+use super::jamjam::{LONGEST_NAME, MOST_CANDIDATES};
+use super::listing::table;
 use super::{bot, names};
 
 /// Others in the room who are remembered: more than any server lets in.
@@ -105,7 +108,16 @@ pub struct Guest {
     rooms: Vec<Listed>,
     /// What the guest is known by.
     id: String,
-    others: Vec<Peer>,
+    others: Vec<Other>,
+}
+
+/// Somebody in the room: what is kept of them is bounded, whatever the server says.
+#[derive(Debug)]
+struct Other {
+    id: String,
+    name: String,
+    /// In the order in which to try them.
+    addresses: Vec<SocketAddr>,
 }
 
 impl Guest {
@@ -166,16 +178,10 @@ impl Guest {
     /// Where those in the room say they can be reached, as far as it makes sense to try: the bot's addresses first, and of each
     /// the candidates by falling priority, then the public and the local address; none twice.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let mut others: Vec<&Peer> = self.others.iter().collect();
+        let mut others: Vec<&Other> = self.others.iter().collect();
         others.sort_by_key(|other| other.name != bot::NAME);
-        let mut addresses = Vec::new();
-        for address in others.into_iter().flat_map(addresses_of) {
-            let is_one = !address.ip().to_canonical().is_unspecified() && address.port() != 0;
-            if is_one && !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        addresses
+        let mut seen = HashSet::new();
+        others.into_iter().flat_map(|other| &other.addresses).copied().filter(|address| seen.insert(*address)).collect()
     }
 
     /// Why nobody can be sent to, if it stays as it is.
@@ -240,9 +246,10 @@ impl Guest {
 
     /// Somebody is there, or is to be reached elsewhere. Some servers tell us of ourselves too.
     fn remember(&mut self, peer: Peer) {
-        if peer.id == self.id {
+        if peer.id == self.id || peer.id.len() > LONGEST_NAME {
             return;
         }
+        let peer = Other { addresses: addresses_of(&peer), id: peer.id, name: cut(peer.name, LONGEST_NAME) };
         match self.others.iter().position(|other| other.id == peer.id) {
             Some(known) => self.others[known] = peer,
             None if self.others.len() < MOST_OTHERS => self.others.push(peer),
@@ -251,11 +258,19 @@ impl Guest {
     }
 }
 
-fn addresses_of(peer: &Peer) -> impl Iterator<Item = SocketAddr> {
+fn addresses_of(peer: &Peer) -> Vec<SocketAddr> {
     let mut candidates: Vec<&Candidate> = peer.candidates.iter().collect();
     candidates.sort_by_key(|candidate| Reverse(candidate.priority));
-    let candidates = candidates.into_iter().map(|candidate| &candidate.address);
-    candidates.chain(&peer.public_addr).chain(&peer.local_addr).copied()
+    let candidates = candidates.into_iter().take(MOST_CANDIDATES).map(|candidate| &candidate.address);
+    let told = candidates.chain(&peer.public_addr).chain(&peer.local_addr).copied();
+    told.filter(is_somebody).collect()
+}
+
+/// Whether one party can be at this address: not any, none or many.
+fn is_somebody(address: &SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let is_everybody = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !is_everybody && address.port() != 0
 }
 
 /// Whether this could be the id or the invite code of a room; newer servers make codes of nine letters.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
+use super::harmless::harmless;
 use super::names::Names;
 use super::{Conn, Outlet, Visitor, jamjam};
 use crate::stats::Kind;
@@ -42,7 +43,7 @@ impl Default for Limits {
     }
 }
 
-/// Why a message has no effect.
+/// Why a message has no effect. Only of a refusal does its sender hear.
 #[derive(Debug, Error)]
 pub(super) enum Ignored {
     #[error("{0}")]
@@ -53,6 +54,8 @@ pub(super) enum Ignored {
     TooMuch(&'static str),
     #[error("this connection is in no room")]
     NoRoom,
+    #[error("{0}")]
+    Refused(&'static str),
     #[error("it is binary")]
     Binary,
     #[error("no dialect has this type of message")]
@@ -63,9 +66,9 @@ impl From<serde_json::Error> for Ignored {
     /// Says which field is missing, but never quotes a value: it may be a password.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
-        let harmless = ["missing field", "unknown variant"].iter().any(|beginning| text.starts_with(beginning));
+        let is_harmless = ["missing field", "unknown variant"].iter().any(|beginning| text.starts_with(beginning));
         Self::Unreadable(match error.classify() {
-            _ if harmless => text,
+            _ if is_harmless => harmless(&text),
             serde_json::error::Category::Data => format!("a member is of the wrong kind (column {})", error.column()),
             _ => format!("it is not JSON (column {})", error.column()),
         })
@@ -250,12 +253,14 @@ impl Hub {
             connection.busy_until = busy_until;
         }
         if let Err(why) = effect(self, out) {
-            self.counts.ignored += 1;
+            let refused = matches!(why, Ignored::Refused(_));
+            self.counts.ignored += u64::from(!refused);
             let Some(connection) = self.connections.get_mut(&conn) else { return };
             // The message itself may hold a password: only what is wrong with it is told.
             if now >= connection.complain {
                 connection.complain = now + Duration::from_secs(1);
-                warn!("Ignored a message of connection {} from {}: {why}", conn.0, connection.from);
+                let done = if refused { "Refused" } else { "Ignored" };
+                warn!("{done} a message of connection {} from {}: {why}", conn.0, connection.from);
             }
         }
     }

@@ -4,10 +4,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::harmless::harmless;
 use super::jamjam::messages::Listed;
-
-/// Of a name, no more characters than this are shown.
-const LONGEST_SHOWN: usize = 256;
 
 /// Raised when a field of the document changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
@@ -37,17 +35,6 @@ pub fn document(rooms: &[Listed], on_one_line: bool) -> serde_json::Result<Strin
         rooms: rooms.iter().map(Room::from).collect(),
     };
     if on_one_line { serde_json::to_string(&document) } else { serde_json::to_string_pretty(&document) }
-}
-
-/// What somebody else wrote, so that a terminal shows it and does nothing else: without control characters, without what turns the
-/// direction of writing, and no longer than a line or two.
-pub fn harmless(text: &str) -> String {
-    let acts = |letter: char| {
-        letter.is_control()
-            || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let shown = |letter: char| if acts(letter) { char::REPLACEMENT_CHARACTER } else { letter };
-    text.chars().take(LONGEST_SHOWN).map(shown).collect()
 }
 
 #[derive(Serialize)]

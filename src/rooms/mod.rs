@@ -6,6 +6,7 @@
 
 pub mod bot;
 pub mod guest;
+pub mod harmless;
 mod hub;
 pub mod jamjam;
 pub mod listing;

@@ -69,13 +69,17 @@ impl Authority {
 
     /// A certificate for this machine in files of this name, valid from one midnight to another.
     pub(crate) fn certify_for(&self, name: &str, from: Day, until: Day) -> Pair {
+        self.certify_key(name, from, until, &KeyPair::generate().unwrap())
+    }
+
+    /// The same for a key of any kind.
+    pub(crate) fn certify_key(&self, name: &str, from: Day, until: Day, key: &KeyPair) -> Pair {
         let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date_time_ymd(from.0, from.1, from.2);
         params.not_after = date_time_ymd(until.0, until.1, until.2);
-        let key = KeyPair::generate().unwrap();
         let pair = Pair { cert: self.file(&format!("{name}.pem")), key: self.file(&format!("{name}.key")) };
-        fs::write(&pair.cert, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        fs::write(&pair.cert, params.signed_by(key, &self.issuer).unwrap().pem()).unwrap();
         fs::write(&pair.key, key.serialize_pem()).unwrap();
         pair
     }

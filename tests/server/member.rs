@@ -47,6 +47,13 @@ impl Member {
         message["data"].clone()
     }
 
+    /// Closes the connection, and says why.
+    pub(crate) fn close(&mut self, reason: &str) {
+        let frame = tungstenite::protocol::CloseFrame { code: 1000.into(), reason: reason.to_owned().into() };
+        self.0.close(Some(frame)).unwrap();
+        self.0.flush().unwrap();
+    }
+
     /// The rooms that are there.
     pub(crate) fn rooms(&mut self) -> Vec<Value> {
         self.say("ListRooms", &Value::Null);

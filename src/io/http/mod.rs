@@ -70,6 +70,9 @@ const KEEPALIVE_PROBES: u32 = 4;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// The longest head of a request. Whoever sends it slowly holds as much for as long as the patience lasts, times the connections.
+const HEAD_BYTES: usize = 16 << 10;
+
 /// How long to wait when the system has no file descriptor left for a connection.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -142,7 +145,7 @@ where
         router.call(request)
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(bounds.patience);
+    http.max_buf_size(HEAD_BYTES).timer(TokioTimer::new()).header_read_timeout(bounds.patience);
     // What a client does wrong is told to that client; there is nobody else to tell. An upgrade ends this future, not the
     // connection.
     let serving = http.serve_connection(TokioIo::new(stream), service).with_upgrades();

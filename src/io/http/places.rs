@@ -1,13 +1,15 @@
 //! The places a server has for connections: so many in all, and so many for one address.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
 
 use super::Bounds;
+use crate::io::complaints::Complaints;
 use crate::stats::Count;
 
 /// All places of one server.
@@ -18,6 +20,7 @@ pub struct Places {
     taken: Mutex<HashMap<IpAddr, usize>>,
     refused: Count,
     late: AtomicU64,
+    complaints: Complaints,
 }
 
 /// One place, given back when it is dropped.
@@ -35,7 +38,14 @@ impl Places {
     pub fn new(bounds: Bounds) -> Arc<Self> {
         let most = bounds.connections.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let free = Arc::new(Semaphore::new(most));
-        Arc::new(Self { bounds, free, taken: Mutex::default(), refused: Count::default(), late: AtomicU64::new(0) })
+        Arc::new(Self {
+            bounds,
+            free,
+            taken: Mutex::default(),
+            refused: Count::default(),
+            late: AtomicU64::new(0),
+            complaints: Complaints::default(),
+        })
     }
 
     /// What they were made from.
@@ -60,7 +70,7 @@ impl Places {
 
     /// Gives a free place to `address`, unless that has as many as one may.
     pub(super) fn take(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<Place> {
-        let address = address.to_canonical();
+        let address = party(address);
         // A proxy on this machine brings everybody from one address.
         let Some(most) = self.bounds.per_address.filter(|_| !address.is_loopback()) else {
             return Some(self.place(None, free));
@@ -71,7 +81,11 @@ impl Places {
             if most == 0 {
                 taken.remove(&address);
             }
+            drop(taken);
             self.refused.add(1);
+            if self.complaints.may() {
+                warn!("Refused a connection from {address}: it has {most} already");
+            }
             return None;
         }
         *of_address += 1;
@@ -94,6 +108,14 @@ impl Place {
         if !self.asked.load(Ordering::Relaxed) {
             self.places.late.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Whom an address counts as: a whole /64 of IPv6 is one party's to choose from.
+fn party(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) if !ip.is_loopback() => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        address => address,
     }
 }
 
@@ -133,11 +155,20 @@ mod tests {
             assert_eq!(places.refused(), 1);
             drop(first);
             assert!(places.take(places.free().await, one).is_some());
+            // One /64 of IPv6 is one party's, and the next one another's.
+            let [a, b, c, other] = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:0:1", "2001:db8:0:1::1"]
+                .map(|text| text.parse::<IpAddr>().expect("an address"));
+            let _held = [a, b].map(|address| (address, places.free.clone())).map(|(address, free)| {
+                places.take(free.try_acquire_owned().expect("a place"), address).expect("a place")
+            });
+            assert!(places.take(places.free().await, c).is_none() && places.take(places.free().await, other).is_some());
+            assert_eq!(places.refused(), 2);
             let mut local = Vec::new();
             for _ in 0..9 {
                 local.push(places.take(places.free().await, IpAddr::from([127, 0, 0, 1])).expect("a place"));
+                local.push(places.take(places.free().await, "::1".parse().expect("an address")).expect("a place"));
             }
-            assert_eq!(places.refused(), 1);
+            assert_eq!(places.refused(), 2);
         });
     }
 }

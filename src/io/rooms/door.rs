@@ -1,5 +1,7 @@
 //! What a request meets first: a WebSocket upgrade is let in or sent away by its path, everything else is plain HTTP.
 
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -7,13 +9,15 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::{Extension, Router};
-use tracing::debug;
+use tracing::warn;
 
 use super::connection;
 use super::switchboard::Switchboard;
 use super::upgrade::{self, Refusal};
+use crate::io::complaints::Complaints;
 use crate::io::http::{Client, answer};
 use crate::rooms;
+use crate::rooms::harmless::harmless;
 
 /// The one version of the protocol (RFC 6455, section 4.1).
 const VERSION: HeaderValue = HeaderValue::from_static("13");
@@ -25,6 +29,16 @@ struct Door {
     switchboard: Arc<Switchboard>,
     any_path: bool,
     rate: Option<u32>,
+    complaints: Arc<Complaints>,
+}
+
+impl Door {
+    /// Tells a developer what their client did wrong. Of the address the path only: there may be a token in the query.
+    fn complain(&self, from: SocketAddr, uri: &Uri, why: &dyn Display) {
+        if self.complaints.may() {
+            warn!("Refused a WebSocket at {} to {from}: {why}", harmless(uri.path()));
+        }
+    }
 }
 
 /// Puts the door before `plain`, which answers what asks for no WebSocket.
@@ -32,7 +46,7 @@ pub(super) fn router(plain: Router, switchboard: Arc<Switchboard>, any_path: boo
     plain
         .method_not_allowed_fallback(async || answer::method_not_allowed())
         .fallback(move |method: Method, uri: Uri| async move { elsewhere(&method, &uri, any_path) })
-        .layer(from_fn_with_state(Door { switchboard, any_path, rate }, enter))
+        .layer(from_fn_with_state(Door { switchboard, any_path, rate, complaints: Arc::default() }, enter))
 }
 
 /// Lets those in who ask for a dialect's WebSocket. An upgrade to anything else, such as HTTP/2, may be ignored
@@ -50,10 +64,11 @@ async fn enter(
     let route = match rooms::route(uri.path(), uri.query().unwrap_or_default(), door.any_path) {
         Ok(route) => route,
         Err(refusal) => {
-            debug!(from = %client.from, "Refused an upgrade: {refusal}");
+            door.complain(client.from, uri, &refusal);
             return answer::not_found();
         }
     };
+    let (from, uri, complaining) = (client.from, uri.clone(), door.clone());
     let serve = async move |io| {
         let line = door.switchboard.connect(client.from.ip().to_canonical(), route);
         connection::serve(io, &line, &door.switchboard, door.rate).await;
@@ -61,7 +76,7 @@ async fn enter(
         drop(client.place);
     };
     upgrade::accept(&mut request, serve).unwrap_or_else(|refusal| {
-        debug!("Refused an upgrade: {refusal}");
+        complaining.complain(from, &uri, &refusal);
         malformed(refusal)
     })
 }

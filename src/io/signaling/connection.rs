@@ -21,6 +21,7 @@ use tungstenite::{Error as Broken, Message};
 
 use super::advice;
 use super::url::SignalingUrl;
+use crate::rooms::harmless::harmless;
 use crate::rooms::jamjam::messages::{Asked, Told};
 
 /// How long a connection may take to be made: name, TCP, TLS and upgrade together.
@@ -82,7 +83,7 @@ pub enum Lost {
     /// The server closed it.
     #[error("the server closed the connection{colon}{reason}", colon = if .reason.is_empty() { "" } else { ": " })]
     Closed {
-        /// What it says about it.
+        /// What it says about it, harmless to a terminal.
         reason: String,
     },
     /// It broke.
@@ -161,10 +162,10 @@ impl Connection {
             match message {
                 Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
                     Ok(told) => return Ok(told),
-                    Err(error) => debug!("Not understood: {error}"),
+                    Err(error) => debug!("Not understood: {}", harmless(&error.to_string())),
                 },
                 Some(Ok(Message::Close(frame))) => {
-                    let reason = frame.map(|frame| frame.reason.to_string()).unwrap_or_default();
+                    let reason = frame.map(|frame| harmless(&frame.reason)).unwrap_or_default();
                     return Err(Lost::Closed { reason });
                 }
                 Some(Ok(_)) => {}
@@ -195,14 +196,17 @@ fn broken(error: Broken) -> Lost {
     }
 }
 
-/// The first of the host's addresses that takes the connection, IPv4 before IPv6.
+/// The first of the host's addresses that takes the connection, IPv4 before IPv6. None has the time of the others: one may be
+/// deaf.
 async fn connect(url: &SignalingUrl) -> Result<TcpStream, ConnectError> {
     let unknown = |error| ConnectError::Unknown { host: url.host().to_owned(), error };
     let mut addresses: Vec<SocketAddr> = lookup_host((url.host(), url.port())).await.map_err(unknown)?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
+    let share = PATIENCE / (addresses.len().max(1) as u32 + 1);
     let mut last = None;
     for address in addresses {
-        match TcpStream::connect(address).await {
+        let connected = timeout(share, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some(ConnectError::Refused { address, error }),
         }
@@ -215,4 +219,62 @@ fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 2);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::WebSocketStream;
+    use tungstenite::protocol::Role;
+
+    use super::*;
+
+    /// A connection without a network, and the server's end of it.
+    async fn pair() -> (Connection, WebSocketStream<tokio::io::DuplexStream>) {
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let socket = WebSocketStream::from_raw_socket(Box::new(near) as Box<dyn Stream>, Role::Client, None).await;
+        let connection = Connection { socket, local: nowhere, peer: nowhere, heard: Instant::now(), asked: false };
+        (connection, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
+    }
+
+    fn hundredths(began: Instant) -> u128 {
+        began.elapsed().as_millis() / 100
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_is_asked_for_a_sign_of_life_and_given_up_half_a_minute_later() {
+        let (mut connection, mut server) = pair().await;
+        let began = Instant::now();
+        let silent = async {
+            assert!(matches!(server.next().await, Some(Ok(Message::Ping(_)))));
+            assert_eq!(hundredths(began), 300);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            heard = connection.hear() => assert!(matches!(heard, Err(Lost::Silent)), "{heard:?}"),
+            () = silent => {}
+        }
+        assert_eq!(hundredths(began), 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_gives_signs_of_life_is_never_given_up() {
+        let (mut connection, mut server) = pair().await;
+        let began = Instant::now();
+        // A pong is made by the library as it reads; in an hour there are a hundred and twenty questions.
+        let alive = async {
+            let mut asked = 0;
+            while let Some(Ok(message)) = server.next().await {
+                asked += u32::from(message.is_ping());
+                if asked == 120 {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            heard = connection.hear() => panic!("{heard:?}"),
+            () = alive => {}
+        }
+        assert_eq!(hundredths(began), 36_000);
+    }
 }

@@ -22,7 +22,8 @@ use crate::rooms::jamjam::messages::Asked;
 /// How long the server may take to give the bot its room, and to take what it says.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection that has lasted so long was a good one: the next is tried soon.
+/// A room that was there for so long: the next connection is tried soon. To have been connected is not enough, which one is to a
+/// server that hangs.
 const GOOD: Duration = Duration::from_secs(10);
 
 /// How often a host name is asked what it means now.
@@ -30,8 +31,8 @@ const RESOLVE: Duration = Duration::from_secs(60);
 
 /// What it takes to be registered.
 pub struct Registration {
-    /// The signaling server.
-    pub url: SignalingUrl,
+    /// Where the signaling server is now: one in this process moves with the machine.
+    pub url: Box<dyn Fn() -> SignalingUrl + Send>,
     /// Whom to believe where TLS is spoken.
     pub tls: Arc<ClientConfig>,
     /// Who makes the room.
@@ -79,9 +80,10 @@ impl Registration {
         let mut pauses = Pauses::default();
         let mut complaint = String::new();
         loop {
-            let start = Instant::now();
-            let Err(ended) = self.attend().await;
-            if start.elapsed() >= GOOD {
+            let url = (self.url)();
+            let mut registered = None;
+            let Err(ended) = self.attend(&url, &mut registered).await;
+            if registered.is_some_and(|since: Instant| since.elapsed() >= GOOD) {
                 pauses.reset();
                 complaint.clear();
             }
@@ -89,26 +91,30 @@ impl Registration {
             let said = ended.to_string();
             // What was said just now need not be said with every try.
             if said == complaint {
-                debug!("Not registered with {}: {said}", self.url);
+                debug!("Not registered with {url}: {said}");
             } else {
-                warn!("Not registered with {}: {said}; trying again", self.url);
+                warn!("Not registered with {url}: {said}; trying again");
                 complaint = said;
             }
             sleep(pause).await;
         }
     }
 
-    /// One connection, from its beginning to its end.
-    async fn attend(&mut self) -> Result<std::convert::Infallible, Ended> {
-        let mut connection = Connection::open(&self.url, &self.tls).await?;
-        info!("Connected to the signaling server {}", self.url);
+    /// One connection to `url`, from its beginning to its end, and since when the room was there.
+    async fn attend(
+        &mut self,
+        url: &SignalingUrl,
+        registered: &mut Option<Instant>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let mut connection = Connection::open(url, &self.tls).await?;
+        info!("Connected to the signaling server {url}");
         let reach = self.reach(&connection).await;
         self.bot.on_reach(reach);
         if reach == Reach::default() && self.reflexive.is_none() && self.own.public.is_none() {
             warn!(
-                "Clients of {} are not told where this server is: it listens on {}, which they cannot use; give \
+                "Clients of {url} are not told where this server is: it listens on {}, which they cannot use; give \
                  --public-addr HOST:PORT, or --stun HOST:PORT",
-                self.url, self.own.listening
+                self.own.listening
             );
         }
         say(&mut connection, &self.bot.on_connected()).await?;
@@ -118,7 +124,13 @@ impl Registration {
         resolve.reset();
         loop {
             let asked = tokio::select! {
-                told = connection.hear() => self.bot.on_told(told?, unix_millis())?,
+                told = connection.hear() => {
+                    let asked = self.bot.on_told(told?, unix_millis())?;
+                    if self.bot.is_in() {
+                        registered.get_or_insert_with(Instant::now);
+                    }
+                    asked
+                }
                 () = &mut overdue, if !self.bot.is_in() => return Err(Ended::Overdue),
                 () = changed(&mut self.reflexive) => self.tell_reach(&connection).await,
                 _ = resolve.tick(), if self.own.may_change() => self.tell_reach(&connection).await,
@@ -157,4 +169,35 @@ async fn changed(reflexive: &mut Option<watch::Receiver<Option<SocketAddr>>>) {
 
 fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::io::stop::Reason;
+    use crate::io::tls::client::Trust;
+
+    #[test]
+    fn a_signaling_server_that_moves_is_followed() {
+        let places = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let urls = places.each_ref().map(|place| {
+            let address = place.local_addr().expect("an address");
+            format!("ws://{address}").parse::<SignalingUrl>().expect("a URL")
+        });
+        let moved = AtomicBool::new(false);
+        let url = move || urls[usize::from(moved.swap(true, Ordering::SeqCst))].clone();
+        let own = Own { listening: SocketAddr::from(([127, 0, 0, 1], 5_000)), public: None };
+        let bot = Bot::new("x", Duration::ZERO, Reach::default());
+        let tls = Trust { ca: None, anybody: true }.config().expect("TLS");
+        let stop = Stop::default();
+        Registration { url: Box::new(url), tls, bot, own, reflexive: None }.spawn(&stop).expect("a thread");
+        // The first is there, and goes; it is asked for at the second then.
+        for place in places {
+            drop(place.accept().expect("a connection"));
+        }
+        stop.request(Reason::Terminate);
+    }
 }

@@ -2,8 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::AlertDescription;
 use tokio::net::TcpStream;
@@ -12,16 +11,14 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use super::identity::Identity;
+use crate::io::complaints::Complaints;
 use crate::stats::Count;
-
-/// The pause between two lines about failed handshakes: anybody can cause one.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// Handshakes of one server.
 pub struct Handshakes {
     acceptor: TlsAcceptor,
     failed: Count,
-    complained: Mutex<Option<Instant>>,
+    complaints: Complaints,
 }
 
 impl std::fmt::Debug for Handshakes {
@@ -34,7 +31,7 @@ impl Handshakes {
     /// Handshakes as `identity`.
     pub fn new(identity: &Identity) -> Self {
         let acceptor = TlsAcceptor::from(identity.config.clone());
-        Self { acceptor, failed: Count::default(), complained: Mutex::default() }
+        Self { acceptor, failed: Count::default(), complaints: Complaints::default() }
     }
 
     /// Handshakes so far that came to nothing.
@@ -61,10 +58,7 @@ impl Handshakes {
             Err(_) => "it took too long".to_owned(),
         };
         self.failed.add(1);
-        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_none_or(|last| last.elapsed() >= QUIET) {
-            *complained = Some(Instant::now());
-            drop(complained);
+        if self.complaints.may() {
             warn!("TLS handshake with {from} failed: {why}");
         }
         None

@@ -7,6 +7,7 @@ pub mod messages;
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
+use super::harmless::cut;
 use super::hub::{Desk, Ignored, Limits, written};
 use super::names;
 use super::space::{self, RoomNumber, Space};
@@ -16,10 +17,10 @@ use messages::{Asked, Listed, Peer, Told};
 const MOST_MEMBERS: usize = 10;
 
 /// Ways to reach a peer that are kept.
-const MOST_CANDIDATES: usize = 64;
+pub(super) const MOST_CANDIDATES: usize = 64;
 
 /// Names are cut to this many bytes.
-const LONGEST_NAME: usize = 256;
+pub(super) const LONGEST_NAME: usize = 256;
 
 /// The message types that make an undecided connection one of this dialect.
 pub(super) const TYPES: [&str; 6] =
@@ -40,9 +41,11 @@ pub(super) struct Room {
 pub(super) fn on_text(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits, text: &str) -> Result<(), Ignored> {
     match serde_json::from_str(text)? {
         Asked::CreateRoom { room_name, password, peer_name } => {
-            create(desk, rooms, limits, (room_name, password), peer_name);
+            return create(desk, rooms, limits, (room_name, password), peer_name);
         }
-        Asked::JoinRoom { room_id, password, peer_name } => join(desk, rooms, &room_id, password.as_deref(), peer_name),
+        Asked::JoinRoom { room_id, password, peer_name } => {
+            return join(desk, rooms, &room_id, password.as_deref(), peer_name);
+        }
         Asked::LeaveRoom => on_gone(desk, rooms),
         Asked::UpdatePeerInfo { candidates, public_addr, local_addr } => {
             if candidates.len() > MOST_CANDIDATES {
@@ -83,7 +86,7 @@ fn create(
     limits: &Limits,
     (name, password): (String, Option<String>),
     peer_name: String,
-) {
+) -> Result<(), Ignored> {
     if rooms.made_by(desk.from()) >= limits.rooms_per_address {
         desk.refused();
         return refuse(desk, "Too many rooms");
@@ -96,17 +99,21 @@ fn create(
     debug!("Connection {} makes room {id}", desk.conn().0);
     desk.answer(&Told::RoomCreated { room_id, peer_id, invite_code: invite });
     let names = vec![id.clone(), invite_code.clone()];
-    let room = Room { id, name: cut(name), invite_code, password };
+    let room = Room { id, name: cut(name, LONGEST_NAME), invite_code, password };
     rooms.make(names, desk.from(), room, desk.conn(), peer);
+    Ok(())
 }
 
-fn join(desk: &mut Desk<'_>, rooms: &mut Rooms, name: &str, password: Option<&str>, peer_name: String) {
+fn join(
+    desk: &mut Desk<'_>,
+    rooms: &mut Rooms,
+    name: &str,
+    password: Option<&str>,
+    peer_name: String,
+) -> Result<(), Ignored> {
     let found = rooms.find(name).and_then(|number| Some((number, rooms.get(number)?)));
-    // Where both could be meant, an invite code's form is an invite code; an id never has it.
-    let Some((number, room)) = found.filter(|(_, room)| (room.data.invite_code == name) == names::is_invite(name))
-    else {
-        return refuse(desk, "Room not found");
-    };
+    // Nothing can be meant by both: an id is longer than an invite code.
+    let Some((number, room)) = found else { return refuse(desk, "Room not found") };
     if let Some(wanted) = &room.data.password {
         let given = password.unwrap_or_default();
         // Takes as long for a nearly right one as for any other of its length.
@@ -127,6 +134,7 @@ fn join(desk: &mut Desk<'_>, rooms: &mut Rooms, name: &str, password: Option<&st
         desk.tell(&others, &Told::PeerJoined { peer: peer.clone() });
     }
     rooms.join(number, desk.conn(), peer);
+    Ok(())
 }
 
 fn list(desk: &mut Desk<'_>, rooms: &mut Rooms) {
@@ -141,21 +149,12 @@ fn list(desk: &mut Desk<'_>, rooms: &mut Rooms) {
     desk.answer_text(rooms.listing(|rooms| written(&Told::RoomList { rooms: rooms.map(listed).collect() })));
 }
 
-fn refuse(desk: &mut Desk<'_>, why: &str) {
-    debug!("Connection {} is refused: {why}", desk.conn().0);
+fn refuse(desk: &mut Desk<'_>, why: &'static str) -> Result<(), Ignored> {
     desk.answer(&Told::Error { message: why.to_owned() });
+    Err(Ignored::Refused(why))
 }
 
 fn new_peer(desk: &mut Desk<'_>, name: String) -> Peer {
     let id = desk.fresh(names::Names::uuid, |_| false);
-    Peer { id, name: cut(name), candidates: Vec::new(), public_addr: None, local_addr: None }
-}
-
-/// The beginning of a name that is too long, whole letters only.
-fn cut(mut name: String) -> String {
-    if name.len() > LONGEST_NAME {
-        let ends = name.char_indices().map(|(end, _)| end).take_while(|end| *end <= LONGEST_NAME);
-        name.truncate(ends.last().unwrap_or(0));
-    }
-    name
+    Peer { id, name: cut(name, LONGEST_NAME), candidates: Vec::new(), public_addr: None, local_addr: None }
 }

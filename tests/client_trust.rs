@@ -1,0 +1,124 @@
+//! `wss://` as the programs' own clients speak it: whose certificates are believed, and what is said of the others.
+
+#![cfg(unix)]
+
+#[path = "server/certificate.rs"]
+#[allow(dead_code, reason = "it shares certificates with tests of servers")]
+mod certificate;
+mod server;
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Output;
+use std::sync::Arc;
+use std::thread;
+
+use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use certificate::{Authority, Pair};
+use server::process::{Server, run};
+
+/// Asks for the rooms there.
+fn list(host: &str, port: u16, options: &[&str]) -> Output {
+    let url = format!("wss://{host}:{port}");
+    let line = ["probe", "--list-rooms", "--signaling-url", &url];
+    run(&[&line, options].concat(), |command| {
+        // The system's authorities are not asked of a test.
+        command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
+    })
+}
+
+fn assert_lists(output: &Output) {
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.code() == Some(0) && out == "no rooms\n", "{out}{err}");
+}
+
+fn assert_disbelieves(output: &Output, why: &str) {
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && output.stdout.is_empty(), "{error}");
+    assert!(error.contains(why), "{error}");
+    assert!(error.contains("; give its authority with --ca FILE, or for a test --insecure"), "{error}");
+}
+
+/// A server that shows what ours refuses to: it shakes hands as often as it is asked to.
+fn showing(pair: &Pair) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let (chain, key) =
+        (CertificateDer::from_pem_file(&pair.cert).unwrap(), PrivateKeyDer::from_pem_file(&pair.key).unwrap());
+    let config = Arc::new(config.with_single_cert(vec![chain], key).unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream.unwrap());
+            let _ = stream.conn.complete_io(&mut stream.sock);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_certificate_of_every_kind_of_key_is_believed_with_its_authority_alone() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let ca = authority.own();
+    let (ca, other) = (ca.to_str().unwrap(), stranger.own());
+    for (name, key) in [
+        ("p256", KeyPair::generate().unwrap()),
+        ("p384", KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap()),
+        ("ed25519", KeyPair::generate_for(&PKCS_ED25519).unwrap()),
+    ] {
+        let pair = authority.certify_key(name, (2000, 1, 1), (2200, 1, 1), &key);
+        let signaling = Server::start_signaling(&pair.options());
+        let port = signaling.address.port();
+        for host in ["localhost", "127.0.0.1"] {
+            assert_lists(&list(host, port, &["--ca", ca]));
+            assert_lists(&list(host, port, &["--insecure"]));
+        }
+        assert_disbelieves(&list("localhost", port, &[]), "UnknownIssuer");
+        assert_disbelieves(&list("localhost", port, &["--ca", other.to_str().unwrap()]), "invalid peer certificate");
+    }
+}
+
+#[test]
+fn a_certificate_for_another_host_or_another_time_is_not_believed() {
+    let authority = Authority::new();
+    let ca = authority.own();
+    let ca = ["--ca", ca.to_str().unwrap()];
+    let signaling = Server::start_signaling(&[&["--host", "0.0.0.0"][..], &authority.certify().options()].concat());
+    let port = signaling.address.port();
+    assert_disbelieves(&list("127.0.0.2", port, &ca), "certificate not valid for name");
+    assert_lists(&list("127.0.0.2", port, &["--insecure"]));
+    for (name, from, until, why) in [
+        ("old", (2000, 1, 1), (2001, 1, 1), "certificate expired"),
+        ("new", (2199, 1, 1), (2200, 1, 1), "certificate not valid yet"),
+    ] {
+        let shown = showing(&authority.certify_for(name, from, until));
+        assert_disbelieves(&list("localhost", shown.port(), &ca), why);
+    }
+}
+
+#[test]
+fn the_bot_makes_its_room_under_tls_and_says_who_is_not_believed() {
+    let authority = Authority::new();
+    let signaling = Server::start_signaling(&authority.certify().options());
+    let url = format!("wss://127.0.0.1:{}", signaling.address.port());
+    let ca = authority.own();
+    let mut echo = Server::start(&["--signaling-url", &url, "--ca", ca.to_str().unwrap()]);
+    echo.line_that_begins("Room \"[BOT] Echo Server (3000ms delay)\" is there: id ");
+    let mut insecure = Server::start(&["--signaling-url", &url, "--insecure"]);
+    let warning = insecure.line_that_begins("--insecure: whoever is on the way to ");
+    assert_eq!(warning.level, "WARN");
+    insecure.line_that_begins("Room \"");
+    let mut doubting = Server::start_with(&["--signaling-url", &url], |command| {
+        command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
+    });
+    let line = doubting.line_that_begins(&format!("Not registered with {url}: TLS with `127.0.0.1` failed: "));
+    assert!(
+        line.message.ends_with("; give its authority with --ca FILE, or for a test --insecure; trying again"),
+        "{line:?}"
+    );
+}
