@@ -3,7 +3,6 @@
 #![cfg(unix)]
 
 #[path = "server/certificate.rs"]
-#[allow(dead_code, reason = "it shares certificates with tests of servers")]
 mod certificate;
 mod server;
 

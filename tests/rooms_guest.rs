@@ -1,7 +1,5 @@
 //! A guest that looks for a room, joins, and learns where to send: what it asks for what it is told, and why it gives up.
 
-#![allow(clippy::needless_pass_by_value, reason = "JSON is written where it is used")]
-
 use std::net::SocketAddr;
 
 use jamjam_dev::rooms::guest::{Guest, NoRoom};
@@ -278,14 +276,14 @@ fn who_comes_moves_and_goes_is_followed() {
 fn of_each_other_only_so_many_addresses_are_remembered_and_none_that_many_are_at() {
     let many: Vec<Value> = (1..=200).map(|n| host(&format!("192.0.2.1:{n}"), n)).collect();
     let peers = json!([
-        peer("a", "x", json!(many), Some("192.0.2.2:1"), Some("192.0.2.3:1")),
+        peer("a", "x", &json!(many), Some("192.0.2.2:1"), Some("192.0.2.3:1")),
         at("b", "x", "224.0.0.1:5000"),
         at("c", "x", "255.255.255.255:5000"),
         at("d", "x", "[ff02::1]:5000"),
         at("e", "x", "[::ffff:224.0.0.1]:5000"),
         at(&"f".repeat(257), "x", "192.0.2.4:1"),
     ]);
-    let addresses = addresses(&guest_among(peers));
+    let addresses = addresses(&guest_among(&peers));
     // The 64 of the highest priority, which a server of the protocol lets through, and the other two.
     assert_eq!(addresses.len(), 66, "{addresses:?}");
     assert_eq!([&addresses[0], &addresses[63]], ["192.0.2.1:200", "192.0.2.1:137"]);
