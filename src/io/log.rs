@@ -149,3 +149,15 @@ impl Visit for Message<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_line_acts_on_a_terminal_or_ends_the_line() {
+        let mut line = String::new();
+        write!(Shown(&mut Writer::new(&mut line)), "Zoë \u{1b}[2J\u{9b}\u{7f}\r\n🔊\u{202e}").expect("room");
+        assert_eq!(line, "Zoë \u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}\u{fffd}🔊\u{fffd}");
+    }
+}

@@ -150,6 +150,7 @@ fn list(desk: &mut Desk<'_>, rooms: &mut Rooms) {
 }
 
 fn refuse(desk: &mut Desk<'_>, why: &'static str) -> Result<(), Ignored> {
+    debug!("Connection {} is refused: {why}", desk.conn().0);
     desk.answer(&Told::Error { message: why.to_owned() });
     Err(Ignored::Refused(why))
 }
