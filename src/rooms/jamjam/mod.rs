@@ -6,7 +6,9 @@ pub mod messages;
 
 use subtle::ConstantTimeEq;
 
-use super::hub::{Desk, Ignored, Limits, written};
+use super::desk::{Desk, written};
+use super::ignored::Ignored;
+use super::limits::Limits;
 use super::names;
 use super::space::{self, RoomNumber, Space};
 use messages::{Asked, Listed, Peer, Told};
