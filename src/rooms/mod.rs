@@ -5,15 +5,15 @@
 //! are a [`space`](self) apart from those of the others.
 
 pub mod bot;
-pub mod guest;
 mod counts;
 mod desk;
+pub mod guest;
 mod hub;
 mod ignored;
 pub mod jamjam;
-pub mod listing;
 mod json;
 mod limits;
+pub mod listing;
 mod names;
 mod route;
 mod space;
@@ -27,7 +27,7 @@ use crate::time::Time;
 pub use counts::Counts;
 pub use hub::Hub;
 pub use limits::{Heartbeat, Limits, MESSAGE_BYTES};
-pub use route::{Refusal, Route, route};
+pub use route::{Dialects, Refusal, Route, route};
 
 /// A connection, as whoever accepted it numbers them. A number is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

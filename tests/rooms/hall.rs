@@ -38,6 +38,15 @@ impl Outlet for Wires {
         self.waiting.remove(&conn);
         self.faults.push(format!("the server closes {conn:?} with {code} {reason:?}"));
     }
+
+    fn ping(&mut self, conn: Conn) {
+        self.faults.push(format!("the server pings {conn:?}"));
+    }
+
+    fn cut(&mut self, conn: Conn) {
+        self.waiting.remove(&conn);
+        self.faults.push(format!("the server drops {conn:?}"));
+    }
 }
 
 impl Hall {
@@ -54,10 +63,10 @@ impl Hall {
     }
 
     fn gone(&mut self, name: &str) {
-        let (_, conn) = self.act(name);
+        let (now, conn) = self.act(name);
         self.wires.waiting.remove(&conn);
         self.conns.remove(name);
-        self.hub.on_gone(conn, &mut self.wires);
+        self.hub.on_gone(now, conn, &mut self.wires);
     }
 }
 
