@@ -126,7 +126,9 @@ impl Stage for Hall {
     fn pinged(&mut self, name: &str) -> Result<(), String> {
         let conn = self.conns[name];
         let place = self.wires.pinged.iter().position(|pinged| *pinged == conn);
-        place.map(|place| drop(self.wires.pinged.swap_remove(place))).ok_or_else(|| format!("{name} is not pinged"))
+        let place = place.ok_or_else(|| format!("{name} is not pinged"))?;
+        self.wires.pinged.swap_remove(place);
+        Ok(())
     }
 
     fn pass(&mut self, seconds: u64) -> bool {
