@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 struct Told {
     messages: BTreeMap<Conn, Vec<Value>>,
     closed: Vec<(Conn, u16)>,
+    pinged: Vec<Conn>,
+    cut: Vec<Conn>,
 }
 
 impl Outlet for Told {
@@ -28,6 +30,14 @@ impl Outlet for Told {
 
     fn close(&mut self, conn: Conn, code: u16, _: &str) {
         self.closed.push((conn, code));
+    }
+
+    fn ping(&mut self, conn: Conn) {
+        self.pinged.push(conn);
+    }
+
+    fn cut(&mut self, conn: Conn) {
+        self.cut.push(conn);
     }
 }
 
@@ -98,7 +108,7 @@ fn one_address_makes_only_so_many_rooms_and_gets_the_place_of_one_that_has_gone(
     }
     assert_eq!(told.last(3), &json!({"type": "Error", "data": {"message": "Too many rooms"}}));
     assert_eq!((hub.counts().rooms, hub.counts().refused), (2, 1));
-    hub.on_gone(Conn(1), &mut told);
+    hub.on_gone(Time::ZERO, Conn(1), &mut told);
     say(&mut hub, &mut told, 3, 0, &create());
     assert_eq!((hub.counts().rooms, told.last(3)["type"].as_str()), (2, Some("RoomCreated")));
 }
@@ -186,7 +196,7 @@ proptest! {
                     prop_assert!(told.messages.is_empty(), "nothing is said before the client speaks");
                 }
                 (Deed::Gone, Some(conn)) => {
-                    hub.on_gone(Conn(conn), &mut told);
+                    hub.on_gone(Time::ZERO, Conn(conn), &mut told);
                     conns.remove(&place);
                     seats.remove(&Conn(conn));
                 }
@@ -234,7 +244,7 @@ proptest! {
             prop_assert_eq!((hub.counts().rooms, hub.counts().members), (live.len() as u64, seats.len() as u64));
         }
         for conn in conns.into_values() {
-            hub.on_gone(Conn(conn), &mut told);
+            hub.on_gone(Time::ZERO, Conn(conn), &mut told);
         }
         let counts = hub.counts();
         prop_assert_eq!((counts.connections, counts.undecided, counts.rooms, counts.members), (0, 0, 0, 0));

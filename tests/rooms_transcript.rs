@@ -17,7 +17,7 @@ struct Parrot {
 }
 
 impl Stage for Parrot {
-    fn connect(&mut self, name: &str) -> Result<(), String> {
+    fn connect(&mut self, name: &str, _: &str) -> Result<(), String> {
         self.waiting.insert(name.to_owned(), VecDeque::new());
         Ok(())
     }
@@ -49,6 +49,18 @@ impl Stage for Parrot {
 
     fn silent(&mut self, name: &str) -> Result<(), String> {
         self.waiting[name].front().map_or(Ok(()), |text| Err(format!("{name} hears {text}")))
+    }
+
+    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
+        Err(format!("nobody closes {name}"))
+    }
+
+    fn pinged(&mut self, name: &str) -> Result<(), String> {
+        Err(format!("nobody pings {name}"))
+    }
+
+    fn pass(&mut self, _: u64) -> bool {
+        false
     }
 
     fn settled(&mut self) -> Result<(), String> {

@@ -208,7 +208,7 @@ fn who_does_not_come_to_the_point_loses_the_place() {
     let address = listener.local_addr().unwrap();
     let bounds = Bounds { connections: Some(1), patience: Duration::from_millis(300), ..Bounds::default() };
     let tls = Arc::new(Handshakes::new(&identity));
-    let options = Options { bounds, any_path: false, tls: Some(Arc::clone(&tls)), ..Options::default() };
+    let options = Options { bounds, tls: Some(Arc::clone(&tls)), ..Options::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.spawn(run_rooms(listener, Hub::new(Limits::default(), [1, 2, 3, 4]), options, std::future::pending()));
     // It holds the only place, and says nothing.

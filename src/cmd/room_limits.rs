@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::{Millis, OrOff, Size};
 use crate::io::http::Bounds;
 use crate::io::rooms::{Options, QueueBounds};
-use crate::rooms::Limits;
+use crate::rooms::{Dialects, Limits};
 use crate::units::{self, UnitError};
 
 const HEADING: &str = "Limits";
@@ -78,7 +78,7 @@ impl RoomLimits {
     }
 
     /// For the sockets, without TLS.
-    pub fn options(&self, any_path: bool) -> Options {
+    pub fn options(&self, dialects: Dialects) -> Options {
         let bounds = Bounds {
             connections: self.max_connections.0,
             per_address: self.max_connections_per_address.0,
@@ -87,7 +87,7 @@ impl RoomLimits {
         };
         let bytes = usize::try_from(self.send_queue_bytes.0).unwrap_or(usize::MAX);
         let queue = QueueBounds { messages: self.send_queue_messages, bytes, budget: self.queue_budget_bytes.0 };
-        Options { bounds, queue, rate: self.rate(), any_path, tls: None }
+        Options { bounds, queue, rate: self.rate(), dialects, tls: None }
     }
 
     fn rate(&self) -> Option<u32> {

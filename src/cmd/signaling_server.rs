@@ -22,7 +22,7 @@ use crate::io::tls::identity::AUTHORITY;
 use crate::io::tls::server::Handshakes;
 use crate::io::udp::BindError;
 use crate::io::{entropy, http, process};
-use crate::rooms::Hub;
+use crate::rooms::{Dialects, Hub};
 
 const DEFAULT_PORT: u16 = 8_080;
 const DEFAULT_HOST: &str = "0.0.0.0";
@@ -32,13 +32,13 @@ const HEADING_LOG: &str = "Log";
 /// What is spoken over a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Dialect {
-    /// The jamjam app's own, on any path
+    /// The jamjam app's own
     Jamjam,
     #[value(hide = true)]
     Broadcast,
     #[value(hide = true)]
     Bbx,
-    #[value(hide = true)]
+    /// WebRTC signaling: an URL with roomId, userId and userName
     Webrtc,
 }
 
@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long, env = "HOST", value_parser = host, default_value = DEFAULT_HOST)]
     host: String,
 
-    /// Speak this alone, on every path; without it, jamjam on / and /ws. Comma-separated or repeated
+    /// Speak these alone; without it, all. One alone is spoken on every path. Comma-separated or repeated
     #[arg(long, env = "DIALECTS", value_name = "NAME", value_enum, value_delimiter = ',')]
     dialect: Vec<Dialect>,
 
@@ -83,7 +83,7 @@ pub struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
-        self.check_dialects()?;
+        self.dialects()?;
         // Kept to the end: it writes the last lines when it is dropped.
         let _log = listening::start_log(self.verbose, self.log_format, colour)?;
         process::name("signaling-server");
@@ -92,7 +92,7 @@ impl Args {
         let identity = self.tls.identity()?;
         let (listener, address) = bind(&self.host, self.port)?;
         let tls = identity.as_ref().map(|identity| Arc::new(Handshakes::new(identity)));
-        let options = Options { tls, ..self.limits.options(!self.dialect.is_empty()) };
+        let options = Options { tls, ..self.limits.options(self.dialects()?) };
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
         stop.allow(STOP_PATIENCE + Duration::from_secs(1));
@@ -112,11 +112,19 @@ impl Args {
         Ok(0)
     }
 
-    fn check_dialects(&self) -> Result<(), Failure> {
-        let Some(other) = self.dialect.iter().find(|dialect| **dialect != Dialect::Jamjam) else { return Ok(()) };
-        let name = other.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-        let way_out = "leave it out of --dialect and DIALECTS, or name jamjam";
-        Err(Failure::usage(format!("this version does not speak {name} yet; {way_out}")))
+    /// What is spoken.
+    fn dialects(&self) -> Result<Dialects, Failure> {
+        let is_there = |dialect: &Dialect| matches!(dialect, Dialect::Jamjam | Dialect::Webrtc);
+        if let Some(other) = self.dialect.iter().find(|dialect| !is_there(dialect)) {
+            let name = other.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+            let way_out = "leave it out of --dialect and DIALECTS, or name jamjam or webrtc";
+            return Err(Failure::usage(format!("this version does not speak {name} yet; {way_out}")));
+        }
+        if self.dialect.is_empty() {
+            return Ok(Dialects::default());
+        }
+        let speaks = |dialect| self.dialect.contains(&dialect);
+        Ok(Dialects { jamjam: speaks(Dialect::Jamjam), webrtc: speaks(Dialect::Webrtc) })
     }
 }
 

@@ -5,26 +5,53 @@
 //! are a [`space`](self) apart from those of the others.
 
 pub mod bot;
+mod counts;
+mod desk;
 pub mod guest;
 pub mod harmless;
 mod hub;
+mod ignored;
 pub mod jamjam;
+mod json;
+mod limits;
 pub mod listing;
 mod names;
 mod route;
 mod space;
+mod timers;
+pub mod webrtc;
 
 use std::net::IpAddr;
 
-pub use hub::{Counts, Hub, Limits, MESSAGE_BYTES};
-pub use route::{Refusal, Route, route};
+use crate::time::Time;
+
+pub use counts::Counts;
+pub use hub::Hub;
+pub use limits::{Heartbeat, Limits, MESSAGE_BYTES};
+pub use route::{Dialects, Refusal, Route, route};
 
 /// A connection, as whoever accepted it numbers them. A number is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Conn(pub u64);
 
+/// A point in time: by the clock that never jumps, and by the one on the wall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// What deadlines are compared with.
+    pub at: Time,
+    /// Microseconds since 1970, as clients are told.
+    pub unix_us: u64,
+}
+
+/// Where only one clock matters: the other says the same.
+impl From<Time> for Moment {
+    fn from(at: Time) -> Self {
+        Self { at, unix_us: at.as_nanos() / 1_000 }
+    }
+}
+
 /// Who connected, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Visitor {
     /// The client's address.
     pub from: IpAddr,
@@ -40,4 +67,10 @@ pub trait Outlet {
     /// Closes a connection, once it has been given what was sent to it before. The hub forgets it now; no [`Hub::on_gone`] is
     /// expected, and one does no harm.
     fn close(&mut self, conn: Conn, code: u16, reason: &str);
+
+    /// Asks a connection for a sign of life.
+    fn ping(&mut self, conn: Conn);
+
+    /// Drops a connection that gives none: nobody is there who could be told. The hub has forgotten it.
+    fn cut(&mut self, conn: Conn);
 }

@@ -24,6 +24,13 @@ pub(super) struct Room<R, M> {
     maker: IpAddr,
 }
 
+impl<R, M> Room<R, M> {
+    /// The first of its names.
+    pub(super) fn name(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+}
+
 /// The rooms.
 pub(super) struct Space<R, M> {
     rooms: BTreeMap<RoomNumber, Room<R, M>>,
@@ -80,6 +87,16 @@ impl<R, M> Space<R, M> {
         self.rooms.get(&room)
     }
 
+    /// All rooms in the order of their making.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Room<R, M>> {
+        self.rooms.values()
+    }
+
+    /// The room that `conn` is in.
+    pub(super) fn seat(&self, conn: Conn) -> Option<RoomNumber> {
+        self.seats.get(&conn).copied()
+    }
+
     /// All rooms in the order of their making, as `write` has them: once for everybody who asks until a room comes or goes, or
     /// somebody in it.
     pub(super) fn listing(
@@ -90,7 +107,7 @@ impl<R, M> Space<R, M> {
     }
 
     /// Makes a room of these free names with `conn`, which is in none, as its first member.
-    pub(super) fn make(&mut self, names: Vec<String>, maker: IpAddr, data: R, conn: Conn, member: M) {
+    pub(super) fn make(&mut self, names: Vec<String>, maker: IpAddr, data: R, conn: Conn, member: M) -> RoomNumber {
         self.made += 1;
         self.listing = None;
         let room = RoomNumber(self.made);
@@ -100,6 +117,7 @@ impl<R, M> Space<R, M> {
         *self.makers.entry(maker).or_default() += 1;
         self.rooms.insert(room, Room { data, members: vec![Member { conn, data: member }], names, maker });
         self.seats.insert(conn, room);
+        room
     }
 
     /// Adds `conn`, which is in no room, as the last member.

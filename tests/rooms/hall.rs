@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
-use jamjam_dev::rooms::{Conn, Hub, Limits, Outlet, Route, Visitor};
+use jamjam_dev::rooms::{Conn, Dialects, Hub, Limits, Outlet, Visitor, route};
 use jamjam_dev::time::Time;
 
 use crate::transcript::Stage;
@@ -21,6 +21,9 @@ pub(crate) struct Hall {
 #[derive(Default)]
 struct Wires {
     waiting: BTreeMap<Conn, VecDeque<String>>,
+    /// Whom the server has closed, with code and reason, or dropped, and nobody has noticed.
+    ended: BTreeMap<Conn, Option<(u16, String)>>,
+    pinged: Vec<Conn>,
     faults: Vec<String>,
 }
 
@@ -35,8 +38,15 @@ impl Outlet for Wires {
     }
 
     fn close(&mut self, conn: Conn, code: u16, reason: &str) {
-        self.waiting.remove(&conn);
-        self.faults.push(format!("the server closes {conn:?} with {code} {reason:?}"));
+        self.ended.insert(conn, Some((code, reason.to_owned())));
+    }
+
+    fn ping(&mut self, conn: Conn) {
+        self.pinged.push(conn);
+    }
+
+    fn cut(&mut self, conn: Conn) {
+        self.ended.insert(conn, None);
     }
 }
 
@@ -54,20 +64,22 @@ impl Hall {
     }
 
     fn gone(&mut self, name: &str) {
-        let (_, conn) = self.act(name);
+        let (now, conn) = self.act(name);
         self.wires.waiting.remove(&conn);
         self.conns.remove(name);
-        self.hub.on_gone(conn, &mut self.wires);
+        self.hub.on_gone(now, conn, &mut self.wires);
     }
 }
 
 impl Stage for Hall {
-    fn connect(&mut self, name: &str) -> Result<(), String> {
+    fn connect(&mut self, name: &str, to: &str) -> Result<(), String> {
         self.last += 1;
         self.conns.insert(name.to_owned(), Conn(self.last));
         let (now, conn) = self.act(name);
         self.wires.waiting.insert(conn, VecDeque::new());
-        let visitor = Visitor { from: IpAddr::V4(Ipv4Addr::LOCALHOST), route: Route::Undecided };
+        let (path, query) = to.split_once('?').unwrap_or((to, ""));
+        let route = route(path, query, Dialects::default()).map_err(|refusal| refusal.to_string())?;
+        let visitor = Visitor { from: IpAddr::V4(Ipv4Addr::LOCALHOST), route };
         self.hub.connect(now, conn, visitor, &mut self.wires);
         Ok(())
     }
@@ -104,9 +116,39 @@ impl Stage for Hall {
         waiting.map_or(Ok(()), |text| Err(format!("{name} hears {text}")))
     }
 
+    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
+        self.silent(name)?;
+        let conn = self.conns.remove(name).ok_or("is not there")?;
+        self.wires.waiting.remove(&conn);
+        self.wires.ended.remove(&conn).ok_or_else(|| format!("{name} is not closed"))
+    }
+
+    fn pinged(&mut self, name: &str) -> Result<(), String> {
+        let conn = self.conns[name];
+        let place = self.wires.pinged.iter().position(|pinged| *pinged == conn);
+        let place = place.ok_or_else(|| format!("{name} is not pinged"))?;
+        self.wires.pinged.swap_remove(place);
+        Ok(())
+    }
+
+    fn pass(&mut self, seconds: u64) -> bool {
+        self.wires.pinged.clear();
+        let until = self.now + std::time::Duration::from_secs(seconds);
+        // As a clock does: each deadline at its time.
+        while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {
+            self.now = self.now.max(next);
+            self.hub.on_deadline(self.now, &mut self.wires);
+        }
+        self.now = until;
+        true
+    }
+
     fn settled(&mut self) -> Result<(), String> {
         let names: Vec<String> = self.conns.keys().cloned().collect();
         names.iter().try_for_each(|name| self.silent(name))?;
+        if let Some((conn, end)) = self.wires.ended.first_key_value() {
+            return Err(format!("the server closes {conn:?} with {end:?}"));
+        }
         self.wires.faults.first().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 }

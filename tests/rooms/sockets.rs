@@ -163,11 +163,11 @@ impl Sockets {
 }
 
 impl Stage for Sockets {
-    fn connect(&mut self, name: &str) -> Result<(), String> {
+    fn connect(&mut self, name: &str, to: &str) -> Result<(), String> {
         let (line, tcp) = self.open();
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         let (socket, _) =
-            tungstenite::client(format!("{scheme}://localhost/"), line).map_err(|error| error.to_string())?;
+            tungstenite::client(format!("{scheme}://localhost{to}"), line).map_err(|error| error.to_string())?;
         let mut client = Client { socket, tcp, inbox: VecDeque::new(), decided: false };
         // It is one of those that the server counts.
         client.acted_on()?;
@@ -219,6 +219,27 @@ impl Stage for Sockets {
             return Err(format!("{name} hears {text}"));
         }
         if client.decided { client.heard_all().map_err(|what| format!("{name} {what}")) } else { Ok(()) }
+    }
+
+    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
+        let mut client = self.clients.remove(name).ok_or("is not there")?;
+        if let Some(text) = client.inbox.front() {
+            return Err(format!("{name} hears {text}"));
+        }
+        match client.socket.read() {
+            Ok(Message::Close(frame)) => {
+                Ok(Some(frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()))))
+            }
+            other => Err(format!("{name} is not closed: {other:?}")),
+        }
+    }
+
+    fn pinged(&mut self, name: &str) -> Result<(), String> {
+        Err(format!("the clock cannot be moved, so {name} is not pinged"))
+    }
+
+    fn pass(&mut self, _: u64) -> bool {
+        false
     }
 
     fn settled(&mut self) -> Result<(), String> {

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! # A comment.
-//! ann connects
+//! ann connects                                    to /; "ann connects to /ws?x=1": to another place
 //! ann> {"type":"ListRooms"}                       ann says this
 //! ann< {"type":"RoomList","data":{"rooms":[]}}    the next message that ann gets
 //! ann sends binary                                a binary message
 //! ann hears nothing                               no message is waiting for ann
 //! ann closes                                      by a close; "ann is cut": the connection is lost
+//! ann is closed 1008 Too much                     the server closes ann's connection, with this code and reason
+//! 30s pass                                        the clock moves: in memory only
+//! ann is pinged                                   by the server, since the clock last moved; "ann is dropped": without a close
 //! ```
 //!
 //! `$name` in a string stands for a value that the server chose (see [`super::compare`]). What a line causes is heard
@@ -17,8 +20,8 @@ use crate::compare::{Bindings, Spelling};
 
 /// Where a transcript is played: a hub in memory, or sockets. An `Err` is a sentence about what went wrong.
 pub(crate) trait Stage {
-    /// A client connects.
-    fn connect(&mut self, name: &str) -> Result<(), String>;
+    /// A client connects to this path and query.
+    fn connect(&mut self, name: &str, to: &str) -> Result<(), String>;
     /// It says this, as one text message.
     fn say(&mut self, name: &str, text: &str) -> Result<(), String>;
     /// It sends a binary message.
@@ -31,6 +34,12 @@ pub(crate) trait Stage {
     fn hear(&mut self, name: &str) -> Result<String, String>;
     /// `Err` if a message is waiting for it.
     fn silent(&mut self, name: &str) -> Result<(), String>;
+    /// The server closes its connection, which is gone then: with which code and reason. After a drop there are none.
+    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String>;
+    /// Whether the server has pinged it since the clock last moved.
+    fn pinged(&mut self, name: &str) -> Result<(), String>;
+    /// The clock moves by so many seconds. False: it cannot here.
+    fn pass(&mut self, seconds: u64) -> bool;
     /// Before a client acts: `Err` if a message is known to be waiting for anybody.
     fn settled(&mut self) -> Result<(), String>;
 }
@@ -40,6 +49,8 @@ pub(crate) trait Stage {
 pub(crate) enum Played {
     /// Every line.
     Whole,
+    /// Up to where the clock would have to be moved, which it cannot be here.
+    UpToTheClock,
     /// Up to this line, which spells an id in another case, and the id had no letter: there is nothing to show.
     Until(usize),
 }
@@ -47,7 +58,11 @@ pub(crate) enum Played {
 /// One line that is not a comment.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step<'a> {
-    Connects,
+    Connects(&'a str),
+    Passes(u64),
+    IsPinged,
+    IsClosed(u16, &'a str),
+    IsDropped,
     Says(&'a str),
     SendsBinary,
     Closes,
@@ -61,17 +76,32 @@ pub(crate) fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
     if line.trim().is_empty() || line.starts_with('#') {
         return Ok(None);
     }
+    if let Some(seconds) = line.trim_end().strip_suffix("s pass").and_then(|seconds| seconds.parse().ok()) {
+        return Ok(Some(("", Step::Passes(seconds))));
+    }
     let end = line.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(line.len());
     let (name, rest) = line.split_at(end);
+    let closed = || {
+        let (code, reason) = rest.strip_prefix(" is closed ")?.split_once(' ').unwrap_or((&rest[11..], ""));
+        Some(Step::IsClosed(code.trim_end().parse().ok()?, reason))
+    };
+    let connected = || rest.strip_prefix(" connects to ").map(|to| Step::Connects(to.trim_end()));
     let text = |text: &'static str| rest.strip_prefix(text).map(|text| text.strip_prefix(' ').unwrap_or(text));
     let step = match rest.trim_end() {
         _ if name.is_empty() => Err(()),
-        " connects" => Ok(Step::Connects),
+        " connects" => Ok(Step::Connects("/")),
+        " is pinged" => Ok(Step::IsPinged),
+        " is dropped" => Ok(Step::IsDropped),
         " sends binary" => Ok(Step::SendsBinary),
         " closes" => Ok(Step::Closes),
         " is cut" => Ok(Step::IsCut),
         " hears nothing" => Ok(Step::HearsNothing),
-        _ => text(">").map(Step::Says).or_else(|| text("<").map(Step::Hears)).ok_or(()),
+        _ => text(">")
+            .map(Step::Says)
+            .or_else(|| text("<").map(Step::Hears))
+            .or_else(connected)
+            .or_else(closed)
+            .ok_or(()),
     };
     step.map(|step| Some((name, step))).map_err(|()| format!("no line of a transcript: {line}"))
 }
@@ -83,16 +113,35 @@ pub(crate) fn play(script: &str, stage: &mut impl Stage) -> Result<Played, Strin
     for (number, line) in (1..).zip(script.lines()) {
         let at = |what: String| format!("line {number}: {line}\n    {what}");
         let Some((name, step)) = step(line).map_err(at)? else { continue };
-        if matches!(step, Step::Connects) == there.contains(&name) {
+        if !matches!(step, Step::Passes(_)) && matches!(step, Step::Connects(_)) == there.contains(&name) {
             return Err(at(format!("{name} is connected already, or not yet")));
         }
-        if !matches!(step, Step::Hears(_) | Step::HearsNothing) {
+        let is_told =
+            matches!(step, Step::Hears(_) | Step::HearsNothing | Step::IsClosed(..) | Step::IsPinged | Step::IsDropped);
+        if !is_told {
             stage.settled().map_err(|what| at(format!("before this line: {what}")))?;
         }
         match step {
-            Step::Connects => {
+            Step::Connects(to) => {
                 there.push(name);
-                stage.connect(name)
+                match bindings.spell(to).map_err(at)? {
+                    Spelling::Text(to) => stage.connect(name, &to),
+                    Spelling::NoOtherCase => return Ok(Played::Until(number)),
+                }
+            }
+            Step::Passes(seconds) if stage.pass(seconds) => Ok(()),
+            Step::Passes(_) => return Ok(Played::UpToTheClock),
+            Step::IsPinged => stage.pinged(name),
+            Step::IsClosed(code, reason) => {
+                there.retain(|other| *other != name);
+                let expected = Some((code, reason.to_owned()));
+                stage
+                    .closed(name)
+                    .and_then(|got| (got == expected).then_some(()).ok_or_else(|| format!("it is closed with {got:?}")))
+            }
+            Step::IsDropped => {
+                there.retain(|other| *other != name);
+                stage.closed(name).and_then(|got| got.map_or(Ok(()), |got| Err(format!("it is closed with {got:?}"))))
             }
             Step::Says(text) => match bindings.spell(text).map_err(at)? {
                 Spelling::Text(text) => stage.say(name, &text),

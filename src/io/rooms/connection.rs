@@ -125,8 +125,11 @@ impl Serving<'_> {
             match event {
                 Event::Text(text) => switchboard.text(line.conn, text),
                 Event::Binary => switchboard.binary(line.conn),
-                Event::Ping(payload) => *pong = Some(frame::pong(payload)),
-                Event::Part | Event::Pong => {}
+                Event::Ping(payload) => {
+                    *pong = Some(frame::pong(payload));
+                    switchboard.alive(line.conn);
+                }
+                Event::Part | Event::Pong => switchboard.alive(line.conn),
                 Event::Close(code) => {
                     *ears = Ears::Closed;
                     switchboard.gone(line.conn);
@@ -178,6 +181,10 @@ impl Serving<'_> {
                     self.line.queue.written(some(written)?);
                 }
                 Next::Nothing => break,
+                // Nobody is there to be told.
+                Next::End(Ending { patience: Duration::ZERO, .. }) => {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
                 Next::End(Ending { code, reason, patience }) => {
                     self.expect_the_end(patience);
                     self.said = true;

@@ -16,8 +16,8 @@ use super::switchboard::Switchboard;
 use super::upgrade::{self, Refusal};
 use crate::io::complaints::Complaints;
 use crate::io::http::{Client, answer};
-use crate::rooms;
 use crate::rooms::harmless::harmless;
+use crate::rooms::{self, Dialects};
 
 /// The one version of the protocol (RFC 6455, section 4.1).
 const VERSION: HeaderValue = HeaderValue::from_static("13");
@@ -27,7 +27,7 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 #[derive(Clone)]
 struct Door {
     switchboard: Arc<Switchboard>,
-    any_path: bool,
+    dialects: Dialects,
     rate: Option<u32>,
     complaints: Arc<Complaints>,
 }
@@ -42,11 +42,11 @@ impl Door {
 }
 
 /// Puts the door before `plain`, which answers what asks for no WebSocket.
-pub(super) fn router(plain: Router, switchboard: Arc<Switchboard>, any_path: bool, rate: Option<u32>) -> Router {
+pub(super) fn router(plain: Router, switchboard: Arc<Switchboard>, dialects: Dialects, rate: Option<u32>) -> Router {
     plain
         .method_not_allowed_fallback(async || answer::method_not_allowed())
-        .fallback(move |method: Method, uri: Uri| async move { elsewhere(&method, &uri, any_path) })
-        .layer(from_fn_with_state(Door { switchboard, any_path, rate, complaints: Arc::default() }, enter))
+        .fallback(move |method: Method, uri: Uri| async move { elsewhere(&method, &uri, dialects) })
+        .layer(from_fn_with_state(Door { switchboard, dialects, rate, complaints: Arc::default() }, enter))
 }
 
 /// Lets those in who ask for a dialect's WebSocket. An upgrade to anything else, such as HTTP/2, may be ignored
@@ -61,7 +61,7 @@ async fn enter(
         return next.run(request).await;
     }
     let uri = request.uri();
-    let route = match rooms::route(uri.path(), uri.query().unwrap_or_default(), door.any_path) {
+    let route = match rooms::route(uri.path(), uri.query().unwrap_or_default(), door.dialects) {
         Ok(route) => route,
         Err(refusal) => {
             door.complain(client.from, uri, &refusal);
@@ -98,8 +98,8 @@ fn malformed(refusal: Refusal) -> Response {
 }
 
 /// Plain HTTP where no page is.
-fn elsewhere(method: &Method, uri: &Uri, any_path: bool) -> Response {
-    if rooms::route(uri.path(), uri.query().unwrap_or_default(), any_path).is_err() {
+fn elsewhere(method: &Method, uri: &Uri, dialects: Dialects) -> Response {
+    if rooms::route(uri.path(), uri.query().unwrap_or_default(), dialects).is_err() {
         answer::not_found()
     } else if method == Method::GET || method == Method::HEAD {
         upgrade_required("This is a WebSocket endpoint: connect to it with ws:// or wss://")

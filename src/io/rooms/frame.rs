@@ -220,6 +220,11 @@ pub(super) fn text(text: &str) -> Bytes {
     frame(TEXT, &[text.as_bytes()])
 }
 
+/// A question whether somebody is there.
+pub(super) fn ping() -> Bytes {
+    frame(PING, &[])
+}
+
 /// The answer to a ping.
 pub(super) fn pong(payload: &[u8]) -> Bytes {
     frame(PONG, &[payload])

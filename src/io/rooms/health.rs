@@ -9,11 +9,11 @@ use axum::response::Response;
 use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::switchboard::Switchboard;
 use crate::io::http::answer;
 use crate::io::process::{self, Resources};
+use crate::rooms::webrtc::Shown;
 
 /// What the server is doing. `rooms`, `connections` and `room_details` are WebRTC's, whose clients gave the form.
 #[derive(Serialize)]
@@ -25,7 +25,7 @@ struct Health {
     timestamp: String,
     rooms: usize,
     connections: u64,
-    room_details: Vec<Value>,
+    room_details: Vec<Shown>,
     /// Connections of all dialects, and those that have not said theirs.
     clients: u64,
     version: &'static str,
@@ -73,40 +73,44 @@ struct WebRtc {
 
 #[derive(Serialize)]
 struct RoomList {
-    rooms: Vec<Value>,
+    rooms: Vec<Shown>,
 }
 
 /// Answers `/health` and `/rooms`, to scripts of any site.
 pub(super) fn router(switchboard: Arc<Switchboard>) -> Router {
+    let rooms_of = Arc::clone(&switchboard);
     let health = move || {
         let health = health(&switchboard);
         async move { to_any_site(answer::json(StatusCode::OK, &health)) }
     };
-    let rooms = async || to_any_site(answer::json(StatusCode::OK, &RoomList { rooms: webrtc_rooms() }));
+    let rooms = move || {
+        let rooms = rooms_of.webrtc_rooms();
+        async move { to_any_site(answer::json(StatusCode::OK, &RoomList { rooms })) }
+    };
     Router::new().route("/health", get(health)).route("/rooms", get(rooms))
 }
 
 fn health(switchboard: &Switchboard) -> Health {
     let (counts, _) = switchboard.counts();
-    let room_details = webrtc_rooms();
-    let jamjam = Jamjam { rooms: counts.rooms, clients: counts.connections - counts.undecided };
+    let room_details = switchboard.webrtc_rooms();
+    let participants = room_details.iter().map(|room| room.participant_count as u64).sum();
+    let webrtc = WebRtc { rooms: room_details.len() as u64, connections: participants };
+    let jamjam = Jamjam {
+        rooms: counts.rooms - webrtc.rooms,
+        clients: counts.connections - counts.undecided - webrtc.connections,
+    };
     Health {
         status: "ok",
         uptime: switchboard.uptime().as_millis() as f64 / 1e3,
         timestamp: format!("{:.3}", Timestamp::now()),
         rooms: room_details.len(),
-        connections: 0,
+        connections: webrtc.connections,
         room_details,
         clients: counts.connections,
         version: env!("CARGO_PKG_VERSION"),
         resources: process::resources(),
-        dialects: Dialects { jamjam, undecided: counts.undecided, ..Dialects::default() },
+        dialects: Dialects { jamjam, webrtc, undecided: counts.undecided, ..Dialects::default() },
     }
-}
-
-/// The rooms of the WebRTC dialect with who is in them: none, before there is that dialect.
-fn webrtc_rooms() -> Vec<Value> {
-    Vec::new()
 }
 
 fn to_any_site(mut response: Response) -> Response {

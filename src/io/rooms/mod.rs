@@ -25,7 +25,7 @@ pub use queue::QueueBounds;
 use crate::io::http::{self, Bounds, Places, metrics};
 use crate::io::stop::Stop;
 use crate::io::tls::server::Handshakes;
-use crate::rooms::Hub;
+use crate::rooms::{Dialects, Hub};
 use exposition::Exposition;
 use switchboard::Switchboard;
 
@@ -41,8 +41,8 @@ pub struct Options {
     pub queue: QueueBounds,
     /// Pings and fragments a second of one connection; twice as many at once. `None` is no limit.
     pub rate: Option<u32>,
-    /// Whether every path is taken for `/`.
-    pub any_path: bool,
+    /// What is spoken.
+    pub dialects: Dialects,
     /// TLS; without it, everything is plain.
     pub tls: Option<Arc<Handshakes>>,
 }
@@ -51,7 +51,13 @@ impl Default for Options {
     /// Limits as the program's options have them; plain, and `/` and `/ws` alone.
     fn default() -> Self {
         let rate = crate::rooms::Limits::default().rate;
-        Self { bounds: Bounds::default(), queue: QueueBounds::default(), rate, any_path: false, tls: None }
+        Self {
+            bounds: Bounds::default(),
+            queue: QueueBounds::default(),
+            rate,
+            dialects: Dialects::default(),
+            tls: None,
+        }
     }
 }
 
@@ -76,10 +82,11 @@ pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: imp
     let exposition =
         Exposition { switchboard: Arc::clone(&switchboard), places: Arc::clone(&places), tls: options.tls.clone() };
     let plain = metrics::router(exposition.into_text()).merge(health::router(Arc::clone(&switchboard)));
-    let router = door::router(plain, Arc::clone(&switchboard), options.any_path, options.rate);
+    let router = door::router(plain, Arc::clone(&switchboard), options.dialects, options.rate);
     tokio::select! {
         () = stopped => {}
         () = http::accept(listener, router, places, options.tls) => {}
+        () = switchboard.keep_time() => {}
     }
     switchboard.close(STOP_PATIENCE);
     let _ = tokio::time::timeout(STOP_PATIENCE, ended.recv()).await;

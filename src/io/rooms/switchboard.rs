@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
 use super::frame::{self, Breach};
 use super::queue::{Ending, Full, Queue, QueueBounds, Shared};
 use super::tally::Tally;
-use crate::rooms::{Conn, Counts, Hub, Outlet, Route, Visitor};
+use crate::rooms::webrtc::Shown;
+use crate::rooms::{Conn, Counts, Hub, Moment, Outlet, Route, Visitor};
 use crate::time::{Time, nanos};
 
 /// How long a connection that is closed has to say so too.
@@ -29,6 +30,8 @@ pub(super) struct Switchboard {
     started: Instant,
     state: Mutex<State>,
     queued: Arc<Shared>,
+    /// Told when the hub's next deadline comes sooner than it did.
+    sooner: Notify,
 }
 
 struct State {
@@ -77,6 +80,19 @@ impl Outlet for Lines {
             queue.end(ending(code, reason));
         }
     }
+
+    fn ping(&mut self, conn: Conn) {
+        // Who has no room for it does not read, and is found out by the silence that follows.
+        if let Some(queue) = self.queues.get(&conn) {
+            let _ = queue.push(frame::ping());
+        }
+    }
+
+    fn cut(&mut self, conn: Conn) {
+        if let Some(queue) = self.queues.remove(&conn) {
+            queue.cut(Ending { code: None, reason: String::new(), patience: Duration::ZERO });
+        }
+    }
 }
 
 impl Lines {
@@ -107,7 +123,7 @@ impl Switchboard {
         let (alive, ended) = mpsc::channel(1);
         let state = State { hub, lines: Lines::default(), next: 0, alive: Some(alive) };
         let state = Mutex::new(state);
-        (Arc::new(Self { started: Instant::now(), state, queued: Shared::new(bounds) }), ended)
+        (Arc::new(Self { started: Instant::now(), state, queued: Shared::new(bounds), sooner: Notify::new() }), ended)
     }
 
     /// Somebody connected.
@@ -137,6 +153,28 @@ impl Switchboard {
         self.act(Some(conn), |now, state| state.hub.on_binary(now, conn, &mut state.lines));
     }
 
+    /// A connection sent what is no message.
+    pub(super) fn alive(&self, conn: Conn) {
+        self.act(Some(conn), |now, state| state.hub.on_alive(now, conn));
+    }
+
+    /// Does what is due later, for as long as it is asked to.
+    pub(super) async fn keep_time(&self) {
+        loop {
+            let next = self.state.lock().unwrap_or_else(PoisonError::into_inner).hub.next_deadline();
+            let wait = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until((self.started + at.since(Time::ZERO)).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => { self.act(None, |now, state| state.hub.on_deadline(now, &mut state.lines)); }
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
     /// A connection cannot be read any more.
     pub(super) fn breach(&self, line: &Line, breach: Breach) {
         self.end(line, breach.code(), &breach.to_string(), |tally| tally.breach(breach));
@@ -149,10 +187,10 @@ impl Switchboard {
 
     /// Ends a connection for what it has done, if nobody has yet.
     fn end(&self, line: &Line, code: u16, reason: &str, count: impl FnOnce(&mut Tally)) {
-        let ended = self.act(Some(line.conn), |_, state| {
+        let ended = self.act(Some(line.conn), |now, state| {
             count(&mut state.lines.tally);
             state.lines.queues.remove(&line.conn);
-            state.hub.on_gone(line.conn, &mut state.lines);
+            state.hub.on_gone(now, line.conn, &mut state.lines);
             line.queue.end(ending(code, reason));
         });
         if ended.is_some() {
@@ -162,9 +200,9 @@ impl Switchboard {
 
     /// A connection is closed or lost. A second time does nothing.
     pub(super) fn gone(&self, conn: Conn) {
-        self.act(Some(conn), |_, state| {
+        self.act(Some(conn), |now, state| {
             state.lines.queues.remove(&conn);
-            state.hub.on_gone(conn, &mut state.lines);
+            state.hub.on_gone(now, conn, &mut state.lines);
         });
     }
 
@@ -189,23 +227,35 @@ impl Switchboard {
         (state.hub.counts(), Tally { queue_bytes: self.queued.bytes(), ..state.lines.tally })
     }
 
+    /// The WebRTC rooms and who is in them.
+    pub(super) fn webrtc_rooms(&self) -> Vec<Shown> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).hub.webrtc_rooms()
+    }
+
     /// Runs `what` under the lock, if `who` (when it matters) is still connected as far as the hub knows.
-    fn act<T>(&self, who: Option<Conn>, what: impl FnOnce(Time, &mut State) -> T) -> Option<T> {
+    fn act<T>(&self, who: Option<Conn>, what: impl FnOnce(Moment, &mut State) -> T) -> Option<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if who.is_some_and(|conn| !state.lines.queues.contains_key(&conn)) {
             return None;
         }
         // Read under the lock, so that the hub's time never goes back.
-        let now = Time::from_nanos(nanos(self.started.elapsed()));
+        let at = Time::from_nanos(nanos(self.started.elapsed()));
+        let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let now = Moment { at, unix_us };
+        let armed = state.hub.next_deadline();
         let result = what(now, &mut state);
         let State { hub, lines, .. } = &mut *state;
         let mut cut = 0_u64;
         // Telling the others may fill another queue, until nobody is left.
         while let Some(conn) = lines.cut.pop() {
-            hub.on_gone(conn, lines);
+            hub.on_gone(now, conn, lines);
             cut += 1;
         }
+        let next = hub.next_deadline();
         drop(state);
+        if next.is_some_and(|next| armed.is_none_or(|armed| next < armed)) {
+            self.sooner.notify_one();
+        }
         if cut > 0 {
             warn!(connections = cut, "Closed {cut} connections that do not read what they are sent");
         }

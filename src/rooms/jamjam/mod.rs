@@ -7,8 +7,10 @@ pub mod messages;
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
+use super::desk::{Desk, written};
 use super::harmless::cut;
-use super::hub::{Desk, Ignored, Limits, written};
+use super::ignored::Ignored;
+use super::limits::Limits;
 use super::names;
 use super::space::{self, RoomNumber, Space};
 use messages::{Asked, Listed, Peer, Told};

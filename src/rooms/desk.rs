@@ -1,0 +1,97 @@
+//! One connection's turn: what a dialect may do for it.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use tracing::{debug, info, warn};
+
+use super::counts::Counts;
+use super::hub::Connections;
+use super::names::Names;
+use super::{Conn, Moment, Outlet};
+
+/// One connection's turn.
+pub(super) struct Desk<'a> {
+    pub(super) now: Moment,
+    pub(super) conn: Conn,
+    pub(super) from: IpAddr,
+    pub(super) connections: &'a mut Connections,
+    pub(super) names: &'a mut Names,
+    pub(super) counts: &'a mut Counts,
+    pub(super) out: &'a mut dyn Outlet,
+}
+
+impl Desk<'_> {
+    /// The time, in milliseconds since 1970.
+    pub(super) fn unix_ms(&self) -> u64 {
+        self.now.unix_us / 1_000
+    }
+
+    /// Closes a connection that is in no room any more.
+    pub(super) fn close(&mut self, conn: Conn, code: u16, reason: &str) {
+        if self.connections.remove(&conn).is_some() {
+            info!("Connection {} is closed: {reason}", conn.0);
+            self.out.close(conn, code, reason);
+        }
+    }
+
+    /// Closes the connection whose turn it is for what it asks.
+    pub(super) fn refuse(&mut self, code: u16, reason: &str) {
+        self.refused();
+        warn!("Refused connection {} from {}: {reason}", self.conn.0, self.from);
+        self.close(self.conn, code, reason);
+    }
+
+    /// Whose turn it is.
+    pub(super) fn conn(&self) -> Conn {
+        self.conn
+    }
+
+    /// Where they are.
+    pub(super) fn from(&self) -> IpAddr {
+        self.from
+    }
+
+    /// A name that is not taken.
+    pub(super) fn fresh(&mut self, make: fn(&mut Names) -> String, is_taken: impl Fn(&str) -> bool) -> String {
+        loop {
+            let name = make(self.names);
+            if !is_taken(&name) {
+                return name;
+            }
+        }
+    }
+
+    /// Tells whose turn it is.
+    pub(super) fn answer(&mut self, message: &impl Serialize) {
+        self.tell(&[self.conn], message);
+    }
+
+    /// Tells whose turn it is what is written already.
+    pub(super) fn answer_text(&mut self, text: &str) {
+        self.send(&[self.conn], text.to_owned());
+    }
+
+    /// Tells all of these the same, written once.
+    pub(super) fn tell(&mut self, to: &[Conn], message: &impl Serialize) {
+        if !to.is_empty() {
+            self.send(to, written(message));
+        }
+    }
+
+    fn send(&mut self, to: &[Conn], text: String) {
+        self.counts.messages_out += to.len() as u64;
+        debug!("Connection {} brings about {} bytes to each of {}", self.conn.0, text.len(), to.len());
+        self.out.send(to, text);
+    }
+
+    /// Counts a request that a limit refused.
+    pub(super) fn refused(&mut self) {
+        self.counts.refused += 1;
+    }
+}
+
+/// A message as text. What we say is made of strings and numbers only, which JSON has.
+pub(super) fn written(message: &impl Serialize) -> String {
+    serde_json::to_string(message).unwrap_or_else(|error| unreachable!("JSON has every string and number: {error}"))
+}

@@ -1,0 +1,41 @@
+//! Why a message has no effect, in words for the developer of the client that sent it.
+
+use thiserror::Error;
+
+use super::harmless::harmless;
+
+/// Why a message has no effect. Only of a refusal does its sender hear.
+#[derive(Debug, Error)]
+pub(super) enum Ignored {
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("it is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("too many {0}")]
+    TooMuch(&'static str),
+    #[error("lists and objects are more than {0} deep")]
+    TooDeep(usize),
+    #[error("nobody of this id is in the room")]
+    NoTarget,
+    #[error("this connection is in no room")]
+    NoRoom,
+    #[error("{0}")]
+    Refused(&'static str),
+    #[error("it is binary")]
+    Binary,
+    #[error("no dialect has this type of message")]
+    UnknownType,
+}
+
+impl From<serde_json::Error> for Ignored {
+    /// Says which field is missing, but never quotes a value: it may be a password.
+    fn from(error: serde_json::Error) -> Self {
+        let text = error.to_string();
+        let is_harmless = ["missing field", "unknown variant"].iter().any(|beginning| text.starts_with(beginning));
+        Self::Unreadable(match error.classify() {
+            _ if is_harmless => harmless(&text),
+            serde_json::error::Category::Data => format!("a member is of the wrong kind (column {})", error.column()),
+            _ => format!("it is not JSON (column {})", error.column()),
+        })
+    }
+}
