@@ -20,7 +20,7 @@ use transcript::{Played, Step, play, step};
 #[test]
 fn every_transcript_holds_for_the_hub_in_memory() {
     let mut wrong = String::new();
-    for (name, script) in scripts() {
+    for (name, script) in scripts("jamjam") {
         match play(&script, &mut Hall::new([1, 2, 3, 4])) {
             Ok(Played::Whole | Played::UpToTheClock) => {}
             Ok(Played::Until(line)) => {
@@ -37,7 +37,7 @@ fn every_transcript_holds_for_the_hub_in_memory() {
 #[test]
 fn every_transcript_holds_whatever_the_ids_are() {
     for key in 0..20 {
-        for (name, script) in scripts() {
+        for (name, script) in scripts("jamjam") {
             let played = play(&script, &mut Hall::new([key, 0, 0, key]));
             assert!(played.is_ok(), "{name}, key {key}: {}", played.unwrap_err());
         }
@@ -46,7 +46,7 @@ fn every_transcript_holds_whatever_the_ids_are() {
 
 #[test]
 fn every_message_type_and_every_error_is_in_a_transcript() {
-    let scripts = scripts();
+    let scripts = scripts("jamjam");
     let lines = || scripts.iter().flat_map(|(_, script)| script.lines()).filter_map(|line| step(line).unwrap());
     let of = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     let said: Vec<Value> =

@@ -1,4 +1,4 @@
-//! The transcripts in `fixtures/rooms/jamjam` against the server itself on real sockets, plain and under TLS.
+//! The transcripts in `fixtures/rooms` against the server itself on real sockets, plain and under TLS.
 
 #![cfg(unix)]
 
@@ -22,27 +22,32 @@ use server::process::Server;
 use sockets::Sockets;
 use transcript::{Played, play};
 
-/// Plays all of `script`: again where an id of this run has no letter to be spelled in another case.
-fn whole(script: &str, stage: &mut Sockets) -> Result<(), String> {
+/// Dialects, and how many transcripts of each can be played without a clock.
+const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
+
+/// Plays all of `script`, up to where the clock would have to be moved: again where an id of this run has no letter to be spelled in another case.
+fn whole(script: &str, stage: &mut Sockets) -> Result<Played, String> {
     for _ in 0..20 {
         let played = play(script, stage)?;
         stage.empty()?;
-        if played == Played::Whole {
-            return Ok(());
+        if played == Played::Whole || played == Played::UpToTheClock {
+            return Ok(played);
         }
     }
     Err("no id has a letter".to_owned())
 }
 
-/// Plays those transcripts that `which` takes; `least` of them there must be.
-fn play_all(stage: &mut Sockets, least: usize, which: impl Fn(&str) -> bool) {
+/// Plays those transcripts of a dialect that `which` takes; `least` of them must have been played to their end.
+fn play_all(stage: &mut Sockets, dialect: &str, least: usize, which: impl Fn(&str) -> bool) {
     let (mut wrong, mut played) = (String::new(), 0);
-    for (name, script) in scripts().into_iter().filter(|(_, script)| which(script)) {
-        played += 1;
-        if let Err(what) = whole(&script, stage) {
-            let _ = writeln!(wrong, "{name}: {what}");
-            // Whoever is left must not be met by the next.
-            *stage = stage.anew();
+    for (name, script) in scripts(dialect).into_iter().filter(|(_, script)| which(script)) {
+        match whole(&script, stage) {
+            Ok(all) => played += usize::from(all == Played::Whole),
+            Err(what) => {
+                let _ = writeln!(wrong, "{dialect}/{name}: {what}");
+                // Whoever is left must not be met by the next.
+                *stage = stage.anew();
+            }
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
@@ -52,14 +57,16 @@ fn play_all(stage: &mut Sockets, least: usize, which: impl Fn(&str) -> bool) {
 #[test]
 fn every_transcript_holds_over_plain_sockets() {
     let server = Server::start_signaling(&[]);
-    play_all(&mut Sockets::new(server.address, None), 50, |_| true);
+    let mut stage = Sockets::new(server.address, None);
+    DIALECTS.iter().for_each(|(dialect, least)| play_all(&mut stage, dialect, *least, |_| true));
 }
 
 #[test]
 fn every_transcript_holds_under_tls() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
-    play_all(&mut Sockets::new(server.address, Some(trusting(&authority.own()))), 50, |_| true);
+    let mut stage = Sockets::new(server.address, Some(trusting(&authority.own())));
+    DIALECTS.iter().for_each(|(dialect, least)| play_all(&mut stage, dialect, *least, |_| true));
 }
 
 #[test]
@@ -69,7 +76,7 @@ fn a_connection_that_is_reset_is_lost_like_one_that_ends() {
     for (server, tls) in [(&plain, None), (&tls, Some(trusting(&authority.own())))] {
         let mut stage = Sockets::new(server.address, tls);
         stage.reset = true;
-        play_all(&mut stage, 1, |script| script.contains(" is cut"));
+        DIALECTS.iter().for_each(|(dialect, _)| play_all(&mut stage, dialect, 1, |script| script.contains(" is cut")));
     }
 }
 
@@ -107,4 +114,40 @@ fn a_transcript_that_forgets_what_is_heard_does_not_hold() {
         "line 9: ",
         r#"{"type":"RoomList""#,
     );
+}
+
+/// The same where the requests are those of WebRTC.
+#[test]
+fn a_webrtc_transcript_that_forgets_what_is_heard_does_not_hold() {
+    const ANN: &str = r#"{"id":"a","name":"Ann","joinedAt":"$ms1"}"#;
+    const BOB: &str = r#"{"id":"b","name":"Bob","joinedAt":"$ms2"}"#;
+    let server = Server::start_signaling(&[]);
+    let joined = format!(
+        r#"ann connects to /?roomId=r&userId=a&userName=Ann
+ann< {{"type":"welcome","roomId":"r","userId":"a","participants":[{ANN}]}}
+bob connects to /?roomId=r&userId=b&userName=Bob
+bob< {{"type":"welcome","roomId":"r","userId":"b","participants":[{ANN},{BOB}]}}
+bob< {{"type":"existing-participants","participants":[{ANN}]}}
+"#
+    );
+    for (lines, at, what) in [
+        ("ann hears nothing", "line 6: ", "participant-joined"),
+        ("", "at the end", "participant-joined"),
+        ("bob> x", "line 6: ", "participant-joined"),
+        ("ann is closed 1008 x", "line 6: ", "participant-joined"),
+    ] {
+        let mut stage = Sockets::new(server.address, None);
+        let error = whole(&format!("{joined}{lines}\n"), &mut stage).expect_err("it holds");
+        assert!(error.contains(at) && error.contains(what), "{error}");
+        drop(stage);
+        Sockets::new(server.address, None).empty().unwrap();
+    }
+    // Closed, but not like this; and not heard of.
+    for (end, what) in [("ann is closed 1008 x", "1008"), ("ann hears nothing", "is closed"), ("", "is closed")] {
+        let mut stage = Sockets::new(server.address, None);
+        let error = whole(&format!("ann connects to /?roomId=r\n{end}\n"), &mut stage).expect_err("it holds");
+        assert!(error.contains(what), "{error}");
+        drop(stage);
+        Sockets::new(server.address, None).empty().unwrap();
+    }
 }

@@ -218,6 +218,22 @@ fn a_name_has_the_form_of_what_it_stands_for() {
 }
 
 #[test]
+fn a_time_is_a_whole_number_and_binds_like_a_name() {
+    for (expected, got, holds) in [
+        (r#"{"at":"$ms1"}"#, r#"{"at":1700000000000}"#, true),
+        (r#"{"at":"$ms1","too":"$ms1"}"#, r#"{"at":5,"too":5}"#, true),
+        (r#"{"at":"$ms1","too":"$ms2"}"#, r#"{"at":5,"too":5}"#, true),
+        (r#"{"at":"$ms1","too":"$ms1"}"#, r#"{"at":5,"too":6}"#, false),
+        (r#"{"at":"$ms1"}"#, r#"{"at":"5"}"#, false),
+        (r#"{"at":"$ms1"}"#, r#"{"at":5.5}"#, false),
+        (r#"{"at":"$ms1"}"#, r#"{"at":null}"#, false),
+        (r#"{"at":"$name"}"#, r#"{"at":5}"#, false),
+    ] {
+        assert_eq!(compare::Bindings::default().compare(expected, got).is_ok(), holds, "{expected} {got}");
+    }
+}
+
+#[test]
 fn a_name_can_be_said_in_another_case_where_it_has_one() {
     holds(&[&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#, r#"ann> "${room:upper}""#, r#"bob< "1A2B3C4D""#]);
     let lines = [r#"ann> "12345678""#, r#"bob< "$room""#, r#"ann> "${room:upper}""#, "nonsense"];

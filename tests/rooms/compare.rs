@@ -4,7 +4,7 @@
 //! `$name` or `${name}` in a string, all of it or a part, binds on first sight and must match later. A name says what it
 //! stands for: `room…` is a room's id, `invite…` an invite code, `peer…` a peer's id, and has the form of one. Two names
 //! stand for two values, except where they differ only in the digits at their end (the same client once more). A client
-//! may say `${name:upper}` and `${name:lower}`.
+//! may say `${name:upper}` and `${name:lower}`. `"$ms1"`, alone in its string, stands for a number: a time, in whole milliseconds.
 
 use std::collections::BTreeMap;
 
@@ -130,8 +130,13 @@ impl Bindings {
                     self.value(&format!("{path}[{at}]"), expected, got, differences);
                 }
             }
-            (Value::String(expected), Value::String(got)) => {
+            (Value::String(expected), Value::String(got)) if !expected.starts_with("$ms") => {
                 if let Err(difference) = self.string(expected, got) {
+                    differences.push(format!("{path} {difference}"));
+                }
+            }
+            (Value::String(expected), Value::Number(got)) if expected.starts_with("$ms") && got.is_u64() => {
+                if let Err(difference) = self.string(expected, &got.to_string()) {
                     differences.push(format!("{path} {difference}"));
                 }
             }

@@ -1,8 +1,8 @@
-//! The transcripts in `fixtures/rooms/jamjam`.
+//! The transcripts in `fixtures/rooms`.
 
-/// Name and text of every transcript.
-pub(crate) fn scripts() -> Vec<(String, String)> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/rooms/jamjam");
+/// Name and text of every transcript of a dialect.
+pub(crate) fn scripts(dialect: &str) -> Vec<(String, String)> {
+    let folder = format!("{}/fixtures/rooms/{dialect}", env!("CARGO_MANIFEST_DIR"));
     let files = std::fs::read_dir(folder).expect("the folder of the transcripts");
     let mut scripts: Vec<_> = files
         .map(|file| {

@@ -30,13 +30,25 @@ use crate::server::{PATIENCE, poll_until};
 use crate::transcript::Stage;
 
 /// Requests that change nothing, and what begins the answer of each.
-const REQUESTS: [(&str, &str); 2] = [
+type Requests = [(&'static str, &'static str); 2];
+
+const JAMJAM: Requests = [
     (r#"{"type":"ListRooms"}"#, r#"{"type":"RoomList""#),
     (
         r#"{"type":"JoinRoom","data":{"room_id":"nowhere","peer_name":"nobody"}}"#,
         r#"{"type":"Error","data":{"message":"Room not found"}"#,
     ),
 ];
+
+const WEBRTC: Requests = [
+    (r#"{"type":"request-participants"}"#, r#"{"type":"participants-list""#),
+    (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#),
+];
+
+/// Those of the dialect that is spoken at `to`, which is known before anything is said only of WebRTC.
+fn requests(to: &str) -> Requests {
+    if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) { WEBRTC } else { JAMJAM }
+}
 
 /// A byte stream to the server.
 trait Line: Read + Write + Send {}
@@ -55,7 +67,10 @@ struct Client {
     socket: WebSocket<Box<dyn Line>>,
     tcp: TcpStream,
     inbox: VecDeque<String>,
+    requests: Requests,
     decided: bool,
+    /// With which code and reason the server has closed it.
+    ended: Option<(u16, String)>,
 }
 
 impl Client {
@@ -63,12 +78,18 @@ impl Client {
         self.socket.send(message).map_err(|error| format!("cannot be sent: {error}"))
     }
 
-    /// Reads until there is a message, or until the pong if that is waited for.
+    /// Reads until there is a message, or until the pong if that is waited for; in any case until the server closes.
     fn read(&mut self, until_pong: bool) -> Result<(), String> {
         loop {
             match self.socket.read().map_err(|error| format!("hears nothing: {error}"))? {
                 Message::Text(text) => self.inbox.push_back(text.to_string()),
                 Message::Pong(_) if until_pong => return Ok(()),
+                Message::Close(frame) => {
+                    let said = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
+                    self.ended = Some(said.unwrap_or((1005, String::new())));
+                    // The answer to it.
+                    return self.socket.flush().or(Ok(()));
+                }
                 other => return Err(format!("hears {other:?}")),
             }
             if !until_pong {
@@ -77,9 +98,16 @@ impl Client {
         }
     }
 
+    fn is_open(&self) -> Result<(), String> {
+        self.ended.as_ref().map_or(Ok(()), |end| Err(format!("is closed with {end:?}")))
+    }
+
     fn next(&mut self) -> Result<String, String> {
-        if self.inbox.is_empty() {
+        if self.inbox.is_empty() && self.ended.is_none() {
             self.read(false)?;
+        }
+        if self.inbox.is_empty() {
+            self.is_open()?;
         }
         self.decided = true;
         self.inbox.pop_front().ok_or_else(|| "hears nothing".to_owned())
@@ -93,7 +121,8 @@ impl Client {
 
     /// Fails if the answers to the requests are not the next that is heard.
     fn heard_all(&mut self) -> Result<(), String> {
-        for (request, answer) in REQUESTS {
+        for (request, answer) in self.requests {
+            self.is_open()?;
             self.send(Message::text(request))?;
             let text = self.next()?;
             if !text.starts_with(answer) {
@@ -158,7 +187,8 @@ impl Sockets {
         self.clients.clear();
         self.counted();
         let health = self.health();
-        if health["dialects"]["jamjam"]["rooms"] == 0 { Ok(()) } else { Err(format!("at the end: {health}")) }
+        let empty = ["jamjam", "webrtc"].iter().all(|dialect| health["dialects"][dialect]["rooms"] == 0);
+        if empty { Ok(()) } else { Err(format!("at the end: {health}")) }
     }
 }
 
@@ -168,8 +198,9 @@ impl Stage for Sockets {
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         let (socket, _) =
             tungstenite::client(format!("{scheme}://localhost{to}"), line).map_err(|error| error.to_string())?;
-        let mut client = Client { socket, tcp, inbox: VecDeque::new(), decided: false };
-        // It is one of those that the server counts.
+        let (inbox, requests) = (VecDeque::new(), requests(to));
+        let mut client = Client { socket, tcp, inbox, requests, decided: false, ended: None };
+        // It is one of those that the server counts, or was closed.
         client.acted_on()?;
         self.clients.insert(name.to_owned(), client);
         Ok(())
@@ -226,12 +257,10 @@ impl Stage for Sockets {
         if let Some(text) = client.inbox.front() {
             return Err(format!("{name} hears {text}"));
         }
-        match client.socket.read() {
-            Ok(Message::Close(frame)) => {
-                Ok(Some(frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()))))
-            }
-            other => Err(format!("{name} is not closed: {other:?}")),
+        if client.ended.is_none() {
+            client.read(false)?;
         }
+        client.ended.map(Some).ok_or_else(|| format!("{name} is not closed, and hears {:?}", client.inbox))
     }
 
     fn pinged(&mut self, name: &str) -> Result<(), String> {
