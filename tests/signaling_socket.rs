@@ -110,9 +110,11 @@ fn the_bare_path_and_ws_lead_in_and_no_other() {
         assert_eq!(Client::try_at(&server, path).expect(path).lists(), 0);
     }
     let refusal = (404, r#"{"error":"Not found"}"#.to_owned());
-    for path in ["/radio", "/rooms/radio", "/v1/signaling", "/?roomId=r", "/?token=t"] {
+    for path in ["/radio", "/rooms/radio", "/v1/signaling", "/radio?roomId=r&userId=u&userName=n", "/?token=t"] {
         assert_eq!(Client::try_at(&server, path).err(), Some(refusal.clone()), "{path}");
     }
+    // A refusal that a browser can read: after the upgrade.
+    assert_eq!(Client::try_at(&server, "/?roomId=r").expect("an upgrade").closed(), 1008);
 }
 
 #[test]

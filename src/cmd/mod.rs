@@ -8,6 +8,7 @@ pub mod distinct;
 pub mod echo_server;
 pub mod environment;
 pub mod generate;
+pub mod heartbeats;
 pub mod impairment;
 pub mod lines;
 pub mod listening;

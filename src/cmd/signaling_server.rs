@@ -1,4 +1,4 @@
-//! `jamjam-dev signaling-server`: rooms in which jamjam clients find each other.
+//! `jamjam-dev signaling-server`: rooms in which clients find each other.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Failure;
 use super::args::{Colour, LogFormat};
 use super::environment::Origin;
+use super::heartbeats::Heartbeats;
 use super::listening::{self, AddressFile};
 use super::room_limits::RoomLimits;
 use super::tls::TlsArgs;
@@ -42,7 +43,7 @@ enum Dialect {
     Webrtc,
 }
 
-/// Keep rooms in which jamjam clients find each other, over WebSocket
+/// Keep rooms in which jamjam and WebRTC clients find each other, over WebSocket
 #[derive(Debug, clap::Args)]
 pub struct Args {
     // The first: reading an option takes it out of what this looks at.
@@ -70,6 +71,9 @@ pub struct Args {
 
     #[command(flatten)]
     limits: RoomLimits,
+
+    #[command(flatten)]
+    heartbeats: Heartbeats,
 
     /// Log every message and why others are ignored (level debug; wins over RUST_LOG)
     #[arg(short, long, help_heading = HEADING_LOG)]
@@ -105,7 +109,8 @@ impl Args {
                 warn!("{}", AUTHORITY);
             }
         }
-        rooms::serve(listener, Hub::new(self.limits.limits(), entropy::words()), options, stop)
+        let limits = self.heartbeats.within(self.limits.limits());
+        rooms::serve(listener, Hub::new(limits, entropy::words()), options, stop)
             .context("cannot start threads")
             .map_err(Failure::unusable)?;
         info!("Signaling server has ended");

@@ -1,6 +1,7 @@
 //! One connection's turn: what a dialect may do for it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 use tracing::{debug, info, warn};
@@ -9,6 +10,7 @@ use super::counts::Counts;
 use super::hub::Connections;
 use super::names::Names;
 use super::{Conn, Moment, Outlet};
+use crate::time::Time;
 
 /// One connection's turn.
 pub(super) struct Desk<'a> {
@@ -18,6 +20,8 @@ pub(super) struct Desk<'a> {
     pub(super) connections: &'a mut Connections,
     pub(super) names: &'a mut Names,
     pub(super) counts: &'a mut Counts,
+    /// When a refusal may next be logged.
+    pub(super) complain: &'a mut Time,
     pub(super) out: &'a mut dyn Outlet,
 }
 
@@ -38,7 +42,10 @@ impl Desk<'_> {
     /// Closes the connection whose turn it is for what it asks.
     pub(super) fn refuse(&mut self, code: u16, reason: &str) {
         self.refused();
-        warn!("Refused connection {} from {}: {reason}", self.conn.0, self.from);
+        if self.now.at >= *self.complain {
+            *self.complain = self.now.at + Duration::from_secs(1);
+            warn!("Refused connection {} from {}: {reason}", self.conn.0, self.from);
+        }
         self.close(self.conn, code, reason);
     }
 

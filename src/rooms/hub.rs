@@ -25,10 +25,21 @@ const TRY_AGAIN: u16 = 1_013;
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dialect {
+pub(super) enum Dialect {
     Undecided,
     Jamjam,
     WebRtc,
+}
+
+impl Dialect {
+    /// As it is called in `/health` and `/metrics`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Undecided => "undecided",
+            Self::Jamjam => "jamjam",
+            Self::WebRtc => "webrtc",
+        }
+    }
 }
 
 /// Everybody who is connected, by number.
@@ -36,39 +47,43 @@ pub(super) type Connections = HashMap<Conn, Connection>;
 
 /// What is known of a connection in every dialect.
 pub(super) struct Connection {
-    from: IpAddr,
-    dialect: Dialect,
+    pub(super) from: IpAddr,
+    pub(super) dialect: Dialect,
     /// Until when what it has said takes, at the permitted rate.
     busy_until: Time,
     /// When it may next be complained about in the log.
     complain: Time,
     /// When it last gave a sign of life.
-    heard: Time,
+    pub(super) heard: Time,
+    /// Whether it has been asked for one since.
+    pub(super) asked: bool,
 }
 
 /// What is to be done later.
-enum Due {
+pub(super) enum Due {
     /// To see whether somebody still lives.
     Heartbeat(Conn),
 }
 
 /// The rooms of each dialect.
 #[derive(Default)]
-struct Rooms {
-    jamjam: jamjam::Rooms,
-    webrtc: webrtc::Rooms,
+pub(super) struct Rooms {
+    pub(super) jamjam: jamjam::Rooms,
+    pub(super) webrtc: webrtc::Rooms,
 }
 
 /// Everybody who is connected.
 pub struct Hub {
-    limits: Limits,
-    connections: Connections,
+    pub(super) limits: Limits,
+    pub(super) connections: Connections,
     /// The undecided ones, the oldest first.
     undecided: BTreeSet<Conn>,
-    timers: Timers<Due>,
+    pub(super) timers: Timers<Due>,
     names: Names,
-    rooms: Rooms,
-    counts: Counts,
+    pub(super) rooms: Rooms,
+    pub(super) counts: Counts,
+    /// When a refusal may next be logged.
+    complain: Time,
 }
 
 /// The type of a message, before anybody knows whose it is.
@@ -89,6 +104,7 @@ impl Hub {
             names: Names::new(key),
             rooms: Rooms::default(),
             counts: Counts::default(),
+            complain: Time::ZERO,
         }
     }
 
@@ -104,9 +120,9 @@ impl Hub {
         }
     }
 
-    /// The WebRTC rooms and who is in them, as `/health` and `/rooms` tell them.
-    pub fn webrtc_rooms(&self) -> Vec<webrtc::Shown> {
-        webrtc::shown(&self.rooms.webrtc)
+    /// The WebRTC rooms and who is in them, as a list in JSON: what `/health` and `/rooms` tell.
+    pub fn webrtc_rooms(&mut self) -> &str {
+        webrtc::listing(&mut self.rooms.webrtc)
     }
 
     /// Somebody has connected. Whoever has not decided what to speak is told nothing before they do.
@@ -119,7 +135,8 @@ impl Hub {
             Route::Undecided => Dialect::Undecided,
             Route::WebRtc(_) => Dialect::WebRtc,
         };
-        let connection = Connection { from: visitor.from, dialect, busy_until: at, complain: at, heard: at };
+        let connection =
+            Connection { from: visitor.from, dialect, busy_until: at, complain: at, heard: at, asked: false };
         self.connections.insert(conn, connection);
         match visitor.route {
             Route::Undecided => {
@@ -184,7 +201,7 @@ impl Hub {
     /// Something came that is no message, and shows that somebody is there.
     pub fn on_alive(&mut self, now: impl Into<Moment>, conn: Conn) {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.heard = now.into().at;
+            connection.lives(now.into().at);
         }
     }
 
@@ -219,26 +236,6 @@ impl Hub {
         }
     }
 
-    /// From now on `conn` is asked for signs of life, if it is still there.
-    fn watch(&mut self, now: Time, conn: Conn) {
-        if let Some(every) = self.limits.heartbeat.every.filter(|_| self.connections.contains_key(&conn)) {
-            self.timers.enter(now + every, Due::Heartbeat(conn));
-        }
-    }
-
-    fn beat(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
-        let Some(connection) = self.connections.get(&conn) else { return };
-        if now.at >= connection.heard + self.limits.heartbeat.patience {
-            self.counts.closed_silent += 1;
-            warn!("Connection {} from {} gives no sign of life and is dropped", conn.0, connection.from);
-            self.on_gone(now, conn, out);
-            out.cut(conn);
-        } else {
-            out.ping(conn);
-            self.watch(now.at, conn);
-        }
-    }
-
     /// Counts a message and lets it take effect, unless its sender says too much.
     fn take(
         &mut self,
@@ -249,7 +246,7 @@ impl Hub {
     ) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         self.counts.messages_in += 1;
-        connection.heard = now.at;
+        connection.lives(now.at);
         if let Some(rate) = self.limits.rate {
             let each = Duration::from_secs(1) / rate.max(1);
             let busy_until = connection.busy_until.max(now.at) + each;
@@ -283,7 +280,7 @@ impl Hub {
         out: &'a mut dyn Outlet,
     ) -> Option<(Desk<'a>, &'a mut Rooms, &'a Limits)> {
         let from = self.connections.get(&conn)?.from;
-        let Self { limits, connections, names, rooms, counts, .. } = self;
-        Some((Desk { now, conn, from, connections, names, counts, out }, rooms, limits))
+        let Self { limits, connections, names, rooms, counts, complain, .. } = self;
+        Some((Desk { now, conn, from, connections, names, counts, complain, out }, rooms, limits))
     }
 }

@@ -5,10 +5,12 @@
 //! are a [`space`](self) apart from those of the others.
 
 pub mod bot;
+mod census;
 mod counts;
 mod desk;
 pub mod guest;
 pub mod harmless;
+mod heartbeat;
 mod hub;
 mod ignored;
 pub mod jamjam;
@@ -25,6 +27,7 @@ use std::net::IpAddr;
 
 use crate::time::Time;
 
+pub use census::Share;
 pub use counts::Counts;
 pub use hub::Hub;
 pub use limits::{Heartbeat, Limits, MESSAGE_BYTES};

@@ -87,11 +87,6 @@ impl<R, M> Space<R, M> {
         self.rooms.get(&room)
     }
 
-    /// All rooms in the order of their making.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Room<R, M>> {
-        self.rooms.values()
-    }
-
     /// The room that `conn` is in.
     pub(super) fn seat(&self, conn: Conn) -> Option<RoomNumber> {
         self.seats.get(&conn).copied()

@@ -8,11 +8,16 @@ use crate::time::Time;
 pub(super) struct Timers<D> {
     waiting: BTreeMap<(Time, u64), D>,
     entered: u64,
+    /// With so many waiting it is worth looking for those that nobody waits for any more.
+    worth_pruning: usize,
 }
+
+/// Of fewer none are pruned.
+const FEW: usize = 64;
 
 impl<D> Default for Timers<D> {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), entered: 0 }
+        Self { waiting: BTreeMap::new(), entered: 0, worth_pruning: FEW }
     }
 }
 
@@ -21,6 +26,14 @@ impl<D> Timers<D> {
     pub(super) fn enter(&mut self, at: Time, what: D) {
         self.entered += 1;
         self.waiting.insert((at, self.entered), what);
+    }
+
+    /// Forgets what is not `awaited` any more, now and then: never are there more than twice as many as are awaited, and a few.
+    pub(super) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
+        if self.waiting.len() >= self.worth_pruning {
+            self.waiting.retain(|_, what| awaited(what));
+            self.worth_pruning = FEW.max(2 * self.waiting.len());
+        }
     }
 
     /// When the first is due.
@@ -53,5 +66,15 @@ mod tests {
         assert_eq!(timers.next(), Some(Time::from_millis(5)));
         assert_eq!(timers.due(Time::from_millis(5)), Some("d"));
         assert_eq!(timers.next(), None);
+    }
+    #[test]
+    fn what_nobody_waits_for_does_not_pile_up() {
+        let mut timers = Timers::default();
+        for number in 0..10_000_u64 {
+            timers.enter(Time::from_millis(number), number);
+            timers.prune(|what| what % 100 == 0 || what + 1 > number);
+            assert!(timers.waiting.len() <= 2 * (number as usize / 100 + 2) + FEW);
+        }
+        assert!((0..10_000).step_by(100).all(|number| timers.waiting.values().any(|what| *what == number)));
     }
 }

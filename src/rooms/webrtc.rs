@@ -6,8 +6,10 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+use tracing::info;
 
-use super::desk::Desk;
+use super::desk::{Desk, written};
+use super::harmless::harmless;
 use super::ignored::Ignored;
 use super::limits::Limits;
 use super::space::{RoomNumber, Space};
@@ -35,27 +37,22 @@ pub struct Asked {
 }
 
 /// Somebody in a room, as everybody sees them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Participant {
-    /// The user's id.
-    pub id: String,
-    /// What they are called.
-    pub name: String,
-    /// When they came, in milliseconds since 1970.
+#[derive(Serialize)]
+pub(super) struct Participant {
+    id: String,
+    name: String,
+    /// Milliseconds since 1970.
     #[serde(rename = "joinedAt")]
-    pub joined_at: u64,
+    joined_at: u64,
 }
 
 /// A room, as those outside see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Shown {
-    /// Its id.
-    pub room_id: String,
-    /// How many are in it.
-    pub participant_count: usize,
-    /// Who they are, in the order of joining.
-    pub participants: Vec<Participant>,
+struct Shown<'a> {
+    room_id: &'a str,
+    participant_count: usize,
+    participants: Vec<&'a Participant>,
 }
 
 #[derive(Deserialize)]
@@ -143,6 +140,7 @@ pub(super) fn on_connect(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits
     };
     let (others, participants) = seen(rooms, number, desk.conn());
     let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
+    info!("Connection {} is {} in WebRTC room {}", desk.conn().0, harmless(user_id), harmless(&room_id));
     desk.tell(&others, &Told::ParticipantJoined { user_id, user_name, participants: participants.clone() });
     desk.answer(&Told::Welcome { room_id: &room_id, user_id, participants: participants.clone() });
     if !others.is_empty() {
@@ -197,8 +195,11 @@ pub(super) fn on_text(desk: &mut Desk<'_>, rooms: &mut Rooms, text: &str) -> Res
 
 /// The connection leaves its room, if it is in one.
 pub(super) fn on_gone(desk: &mut Desk<'_>, rooms: &mut Rooms) {
-    let number = rooms.seat(desk.conn());
-    let (Some(number), Some((left, others))) = (number, rooms.leave(desk.conn(), None)) else { return };
+    let Some(number) = rooms.seat(desk.conn()) else { return };
+    let room_id = rooms.get(number).map_or_else(String::new, |room| harmless(room.name()));
+    let Some((left, others)) = rooms.leave(desk.conn(), None) else { return };
+    let end = if others.is_empty() { ", which has ended" } else { "" };
+    info!("Connection {}, {}, has left WebRTC room {room_id}{end}", desk.conn().0, harmless(&left.id));
     let (_, participants) = seen(rooms, number, desk.conn());
     desk.tell(&others, &Told::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants });
 }
@@ -210,12 +211,14 @@ fn seen(rooms: &Rooms, number: RoomNumber, own: Conn) -> (Vec<Conn>, Vec<&Partic
     (others, room.members.iter().map(|member| &member.data).collect())
 }
 
-/// All rooms, as those outside see them.
-pub(super) fn shown(rooms: &Rooms) -> Vec<Shown> {
-    let shown = |room: &super::space::Room<(), Participant>| Shown {
-        room_id: room.name().to_owned(),
-        participant_count: room.members.len(),
-        participants: room.members.iter().map(|member| member.data.clone()).collect(),
-    };
-    rooms.iter().map(shown).collect()
+/// All rooms as those outside see them, in JSON. Written once for everybody who asks until something changes.
+pub(super) fn listing(rooms: &mut Rooms) -> &str {
+    rooms.listing(|rooms| {
+        let shown = rooms.map(|room| Shown {
+            room_id: room.name(),
+            participant_count: room.members.len(),
+            participants: room.members.iter().map(|member| &member.data).collect(),
+        });
+        written(&shown.collect::<Vec<_>>())
+    })
 }

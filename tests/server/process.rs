@@ -43,7 +43,7 @@ impl Ended {
 }
 
 /// What the program reads of its environment.
-const VARIABLES: [&str; 18] = [
+const VARIABLES: [&str; 23] = [
     "ECHO_DELAY_MS",
     "SIGNALING_URL",
     "RUST_LOG",
@@ -62,6 +62,11 @@ const VARIABLES: [&str; 18] = [
     "SEND_QUEUE_MESSAGES",
     "SEND_QUEUE_BYTES",
     "QUEUE_BUDGET_BYTES",
+    "HEARTBEAT_INTERVAL",
+    "HEARTBEAT_INTERVAL_MS",
+    "CLIENT_TIMEOUT",
+    "CLIENT_TIMEOUT_MS",
+    "WEBRTC_MAX_MEMBERS",
 ];
 
 /// The program with none of the variables that it reads, in a time zone far from UTC.

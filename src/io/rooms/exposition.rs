@@ -12,6 +12,7 @@ use super::switchboard::Switchboard;
 use super::tally::Tally;
 use crate::io::http::Places;
 use crate::io::tls::server::Handshakes;
+use crate::rooms::Share;
 use crate::stats::Kind;
 
 /// A room server whose counts can be read at any time.
@@ -42,12 +43,23 @@ impl fmt::Debug for Exposition {
 
 impl Collector for Exposition {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
-        let (counts, tally) = self.switchboard.counts();
+        let (counts, tally, census) = self.switchboard.counts();
         let tally = Tally { address_full: self.places.refused(), handshake_timeouts: self.places.late(), ..tally };
         for (name, kind, help, count) in counts.described().chain(tally.described()) {
             match kind {
                 Kind::Gauge => gauge(&mut to, name, help, count)?,
                 Kind::Count => counter(&mut to, name, help, count)?,
+            }
+        }
+        let by_dialect: [(_, _, fn(&Share) -> u64); 3] = [
+            ("dialect_connections", "Connections now, by dialect", |share| share.connections),
+            ("dialect_rooms", "Rooms now, by dialect", |share| share.rooms),
+            ("dialect_members", "Connections now that are in a room, by dialect", |share| share.members),
+        ];
+        for (name, help, of) in by_dialect {
+            let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for share in &census {
+                family.encode_family(&[("dialect", share.dialect)])?.encode_gauge(&of(share))?;
             }
         }
         let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());

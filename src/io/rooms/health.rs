@@ -9,11 +9,12 @@ use axum::response::Response;
 use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::switchboard::Switchboard;
 use crate::io::http::answer;
 use crate::io::process::{self, Resources};
-use crate::rooms::webrtc::Shown;
+use crate::rooms::Share;
 
 /// What the server is doing. `rooms`, `connections` and `room_details` are WebRTC's, whose clients gave the form.
 #[derive(Serialize)]
@@ -23,9 +24,9 @@ struct Health {
     /// Seconds since the start, to the millisecond.
     uptime: f64,
     timestamp: String,
-    rooms: usize,
+    rooms: u64,
     connections: u64,
-    room_details: Vec<Shown>,
+    room_details: Box<RawValue>,
     /// Connections of all dialects, and those that have not said theirs.
     clients: u64,
     version: &'static str,
@@ -73,7 +74,7 @@ struct WebRtc {
 
 #[derive(Serialize)]
 struct RoomList {
-    rooms: Vec<Shown>,
+    rooms: Box<RawValue>,
 }
 
 /// Answers `/health` and `/rooms`, to scripts of any site.
@@ -84,33 +85,39 @@ pub(super) fn router(switchboard: Arc<Switchboard>) -> Router {
         async move { to_any_site(answer::json(StatusCode::OK, &health)) }
     };
     let rooms = move || {
-        let rooms = rooms_of.webrtc_rooms();
+        let rooms = raw(rooms_of.census().1);
         async move { to_any_site(answer::json(StatusCode::OK, &RoomList { rooms })) }
     };
     Router::new().route("/health", get(health)).route("/rooms", get(rooms))
 }
 
 fn health(switchboard: &Switchboard) -> Health {
-    let (counts, _) = switchboard.counts();
-    let room_details = switchboard.webrtc_rooms();
-    let participants = room_details.iter().map(|room| room.participant_count as u64).sum();
-    let webrtc = WebRtc { rooms: room_details.len() as u64, connections: participants };
-    let jamjam = Jamjam {
-        rooms: counts.rooms - webrtc.rooms,
-        clients: counts.connections - counts.undecided - webrtc.connections,
-    };
+    let (census, rooms) = switchboard.census();
+    let none = Share { dialect: "", connections: 0, rooms: 0, members: 0 };
+    let of = |dialect| census.iter().copied().find(|share| share.dialect == dialect).unwrap_or(none);
+    let (jamjam, webrtc) = (of("jamjam"), of("webrtc"));
     Health {
         status: "ok",
         uptime: switchboard.uptime().as_millis() as f64 / 1e3,
         timestamp: format!("{:.3}", Timestamp::now()),
-        rooms: room_details.len(),
+        rooms: webrtc.rooms,
         connections: webrtc.connections,
-        room_details,
-        clients: counts.connections,
+        room_details: raw(rooms),
+        clients: census.iter().map(|share| share.connections).sum(),
         version: env!("CARGO_PKG_VERSION"),
         resources: process::resources(),
-        dialects: Dialects { jamjam, webrtc, undecided: counts.undecided, ..Dialects::default() },
+        dialects: Dialects {
+            jamjam: Jamjam { rooms: jamjam.rooms, clients: jamjam.connections },
+            webrtc: WebRtc { rooms: webrtc.rooms, connections: webrtc.connections },
+            undecided: of("undecided").connections,
+            ..Dialects::default()
+        },
     }
+}
+
+/// What is JSON already.
+fn raw(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).unwrap_or_else(|error| unreachable!("it was written as JSON: {error}"))
 }
 
 fn to_any_site(mut response: Response) -> Response {

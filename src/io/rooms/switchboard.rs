@@ -13,8 +13,7 @@ use tracing::warn;
 use super::frame::{self, Breach};
 use super::queue::{Ending, Full, Queue, QueueBounds, Shared};
 use super::tally::Tally;
-use crate::rooms::webrtc::Shown;
-use crate::rooms::{Conn, Counts, Hub, Moment, Outlet, Route, Visitor};
+use crate::rooms::{Conn, Counts, Hub, Moment, Outlet, Route, Share, Visitor};
 use crate::time::{Time, nanos};
 
 /// How long a connection that is closed has to say so too.
@@ -221,15 +220,16 @@ impl Switchboard {
         self.started.elapsed()
     }
 
-    /// The counts now.
-    pub(super) fn counts(&self) -> (Counts, Tally) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.hub.counts(), Tally { queue_bytes: self.queued.bytes(), ..state.lines.tally })
+    /// The counts now, and those by dialect.
+    pub(super) fn counts(&self) -> (Counts, Tally, Vec<Share>) {
+        let State { hub, lines, .. } = &*self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (hub.counts(), Tally { queue_bytes: self.queued.bytes(), ..lines.tally }, hub.census())
     }
 
-    /// The WebRTC rooms and who is in them.
-    pub(super) fn webrtc_rooms(&self) -> Vec<Shown> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).hub.webrtc_rooms()
+    /// How much of each dialect there is, and the WebRTC rooms with who is in them, of one moment.
+    pub(super) fn census(&self) -> (Vec<Share>, String) {
+        let hub = &mut self.state.lock().unwrap_or_else(PoisonError::into_inner).hub;
+        (hub.census(), hub.webrtc_rooms().to_owned())
     }
 
     /// Runs `what` under the lock, if `who` (when it matters) is still connected as far as the hub knows.
