@@ -159,7 +159,7 @@ fn a_full_room_is_said_and_others_have_places() {
 fn health_and_rooms_tell_who_is_where() {
     let server = Server::start_signaling(&[]);
     let before = now_ms();
-    let (_ann, _bob, _eve) =
+    let (ann, _bob, _eve) =
         (Client::new(&server, "r", "a"), Client::new(&server, "r", "b"), Client::new(&server, "q", "%22%F0%9F%8E%B8"));
     let after = now_ms();
     let mut jamjam = Client::at(&server, "/");
@@ -191,7 +191,7 @@ fn health_and_rooms_tell_who_is_where() {
         assert_eq!(metric(&server, name), counts.iter().sum::<u64>(), "{name}");
     }
     // A list that was told is not told for ever.
-    drop(_ann);
+    drop(ann);
     poll_until("one less", || {
         let listed: Value = serde_json::from_str(&get(&server, "/rooms")).unwrap();
         (listed["rooms"][0]["participantCount"] == 1).then_some(())

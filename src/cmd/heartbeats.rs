@@ -28,10 +28,10 @@ pub struct Heartbeats {
 
 impl Heartbeats {
     /// Puts them among the hub's limits.
-    pub fn within(&self, limits: Limits) -> Limits {
+    pub fn within(&self, limits: &Limits) -> Limits {
         let every = self.heartbeat_interval.0.map(|Millis(every)| every);
         let heartbeat = Heartbeat { every, patience: self.client_timeout.0 };
-        Limits { heartbeat, webrtc_members: self.webrtc_max_members, ..limits }
+        Limits { heartbeat, webrtc_members: self.webrtc_max_members, ..limits.clone() }
     }
 }
 

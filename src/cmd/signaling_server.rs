@@ -109,7 +109,7 @@ impl Args {
                 warn!("{}", AUTHORITY);
             }
         }
-        let limits = self.heartbeats.within(self.limits.limits());
+        let limits = self.heartbeats.within(&self.limits.limits());
         rooms::serve(listener, Hub::new(limits, entropy::words()), options, stop)
             .context("cannot start threads")
             .map_err(Failure::unusable)?;

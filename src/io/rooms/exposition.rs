@@ -51,23 +51,28 @@ impl Collector for Exposition {
                 Kind::Count => counter(&mut to, name, help, count)?,
             }
         }
-        let by_dialect: [(_, _, fn(&Share) -> u64); 3] = [
-            ("dialect_connections", "Connections now, by dialect", |share| share.connections),
-            ("dialect_rooms", "Rooms now, by dialect", |share| share.rooms),
-            ("dialect_members", "Connections now that are in a room, by dialect", |share| share.members),
-        ];
-        for (name, help, of) in by_dialect {
-            let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for share in &census {
-                family.encode_family(&[("dialect", share.dialect)])?.encode_gauge(&of(share))?;
-            }
-        }
+        by_dialect(&mut to, "dialect_connections", "Connections now, by dialect", &census, |share| share.connections)?;
+        by_dialect(&mut to, "dialect_rooms", "Rooms now, by dialect", &census, |share| share.rooms)?;
+        by_dialect(&mut to, "dialect_members", "Connections now that are in a room, by dialect", &census, |share| {
+            share.members
+        })?;
         let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());
         counter(&mut to, "tls_failed", "Connections without a TLS handshake in time", tls_failed)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let mut build = to.encode_descriptor("build_info", "The program that answers", None, MetricType::Gauge)?;
         build.encode_family(&version)?.encode_gauge(&1_u64)
     }
+}
+
+fn by_dialect(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    census: &[Share],
+    of: impl Fn(&Share) -> u64,
+) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    census.iter().try_for_each(|share| family.encode_family(&[("dialect", share.dialect)])?.encode_gauge(&of(share)))
 }
 
 fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
