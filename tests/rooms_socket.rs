@@ -58,7 +58,9 @@ fn play_all(stage: &mut Sockets, dialect: &str, least: usize, which: impl Fn(&st
 fn every_transcript_holds_over_plain_sockets() {
     let server = Server::start_signaling(&[]);
     let mut stage = Sockets::new(server.address, None);
-    DIALECTS.iter().for_each(|(dialect, least)| play_all(&mut stage, dialect, *least, |_| true));
+    for (dialect, least) in DIALECTS {
+        play_all(&mut stage, dialect, least, |_| true);
+    }
 }
 
 #[test]
@@ -66,7 +68,9 @@ fn every_transcript_holds_under_tls() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
     let mut stage = Sockets::new(server.address, Some(trusting(&authority.own())));
-    DIALECTS.iter().for_each(|(dialect, least)| play_all(&mut stage, dialect, *least, |_| true));
+    for (dialect, least) in DIALECTS {
+        play_all(&mut stage, dialect, least, |_| true);
+    }
 }
 
 #[test]
@@ -76,7 +80,9 @@ fn a_connection_that_is_reset_is_lost_like_one_that_ends() {
     for (server, tls) in [(&plain, None), (&tls, Some(trusting(&authority.own())))] {
         let mut stage = Sockets::new(server.address, tls);
         stage.reset = true;
-        DIALECTS.iter().for_each(|(dialect, _)| play_all(&mut stage, dialect, 1, |script| script.contains(" is cut")));
+        for (dialect, _) in DIALECTS {
+            play_all(&mut stage, dialect, 1, |script| script.contains(" is cut"));
+        }
     }
 }
 

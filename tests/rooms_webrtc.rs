@@ -13,6 +13,7 @@ mod transcript;
 use std::fmt::Write as _;
 
 use hall::Hall;
+use proptest::prelude::*;
 use scripts::scripts;
 use serde_json::Value;
 use transcript::{Played, Stage, Step, play, step};
@@ -164,4 +165,50 @@ fn pings_come_when_the_interval_has_passed() {
     hall.pass(1);
     assert_eq!(hall.closed("ann"), Ok(None));
     assert!(hall.pinged("jim").is_err());
+}
+
+/// Pieces of JSON, so that their sum is JSON now and then.
+fn pieces() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\\u",
+        "d83d",
+        "\"sdp\"",
+        "\"type\"",
+        "\"offer\"",
+        "\"fromUserId\":\"x\"",
+        "null",
+        "true",
+        "1",
+        "-",
+        "0.5",
+        "e9",
+        " ",
+        "\n",
+        "\u{7f}",
+        "🎸",
+    ]);
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    /// Whatever stands where a value should be, the target hears an object of the three members that there are, or nothing.
+    #[test]
+    fn no_value_breaks_out_of_its_place(value in pieces()) {
+        let mut hall = duo();
+        hall.say("ann", &format!(r#"{{"type":"offer","targetUserId":"bob","sdp":{value}}}"#)).unwrap();
+        if let Ok(heard) = hall.hear("bob") {
+            let heard: serde_json::Map<String, Value> = serde_json::from_str(&heard).expect("an object");
+            prop_assert_eq!(heard.keys().collect::<Vec<_>>(), ["fromUserId", "sdp", "type"]);
+            prop_assert_eq!(&heard["fromUserId"], "ann");
+        }
+        prop_assert_eq!(hall.settled(), Ok(()));
+    }
 }
