@@ -37,7 +37,7 @@ enum Dialect {
     Jamjam,
     #[value(hide = true)]
     Broadcast,
-    #[value(hide = true)]
+    /// Control surfaces: telephones in a program's rooms
     Bbx,
     /// WebRTC signaling: an URL with roomId, userId and userName
     Webrtc,
@@ -119,17 +119,18 @@ impl Args {
 
     /// What is spoken.
     fn dialects(&self) -> Result<Dialects, Failure> {
-        let is_there = |dialect: &Dialect| matches!(dialect, Dialect::Jamjam | Dialect::Webrtc);
+        let is_there = |dialect: &Dialect| matches!(dialect, Dialect::Jamjam | Dialect::Bbx | Dialect::Webrtc);
         if let Some(other) = self.dialect.iter().find(|dialect| !is_there(dialect)) {
             let name = other.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-            let way_out = "leave it out of --dialect and DIALECTS, or name jamjam or webrtc";
+            let way_out = "leave it out of --dialect and DIALECTS, or name jamjam, bbx or webrtc";
             return Err(Failure::usage(format!("this version does not speak {name} yet; {way_out}")));
         }
         if self.dialect.is_empty() {
             return Ok(Dialects::default());
         }
         let speaks = |dialect| self.dialect.contains(&dialect);
-        Ok(Dialects { jamjam: speaks(Dialect::Jamjam), webrtc: speaks(Dialect::Webrtc) })
+        let (jamjam, bbx, webrtc) = (Dialect::Jamjam, Dialect::Bbx, Dialect::Webrtc);
+        Ok(Dialects { jamjam: speaks(jamjam), bbx: speaks(bbx), webrtc: speaks(webrtc) })
     }
 }
 

@@ -141,10 +141,12 @@ pub(crate) fn play(script: &str, stage: &mut impl Stage) -> Result<Played, Strin
             }
             Step::Passes(seconds) if stage.pass(seconds) => Ok(()),
             Step::Passes(_) => return Ok(Played::UpToTheClock),
-            Step::Program(deed) => match stage.program(deed).map_err(at)? {
-                true => Ok(()),
-                false => return Ok(Played::UpToTheClock),
-            },
+            Step::Program(deed) => {
+                if !stage.program(deed).map_err(at)? {
+                    return Ok(Played::UpToTheClock);
+                }
+                Ok(())
+            }
             Step::IsPinged => stage.pinged(name),
             Step::IsClosed(code, reason) => {
                 there.retain(|other| *other != name);
