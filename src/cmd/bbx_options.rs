@@ -70,7 +70,7 @@ struct Given {
 
 impl BbxOptions {
     /// Puts them among the hub's limits, which have the heartbeat of the other dialects.
-    pub fn within(&self, limits: Limits) -> Limits {
+    pub fn within(&self, limits: &Limits) -> Limits {
         let Heartbeat { every, patience } = SurfaceLimits::default().heartbeat;
         let every = match self.bbx_ping_interval {
             Some(OrOff(every)) => every.map(|Millis(every)| every),
@@ -89,7 +89,7 @@ impl BbxOptions {
             rooms: self.bbx_max_rooms,
             heartbeat: Heartbeat { every, patience },
         };
-        Limits { surfaces, ..limits }
+        Limits { surfaces, ..limits.clone() }
     }
 
     /// Puts the bound of surfaces among those of the queues.
@@ -183,7 +183,7 @@ mod tests {
     /// How often surfaces are pinged, and how long they may be silent, in ms.
     fn heartbeat(options: &[&str]) -> (Option<u128>, u128) {
         let Both { bbx, heartbeats } = Both::parse_from([&["x"], options].concat());
-        let Heartbeat { every, patience } = bbx.within(heartbeats.within(&Limits::default())).surfaces.heartbeat;
+        let Heartbeat { every, patience } = bbx.within(&heartbeats.within(&Limits::default())).surfaces.heartbeat;
         (every.map(|every| every.as_millis()), patience.as_millis())
     }
 

@@ -104,7 +104,7 @@ impl Args {
         let dialects = self.dialects()?;
         let options = Options { tls, ..self.limits.options(dialects) };
         let options = Options { queue: self.bbx.bounds(options.queue), ..options };
-        let limits = self.bbx.within(self.heartbeats.within(&self.limits.limits()));
+        let limits = self.bbx.within(&self.heartbeats.within(&self.limits.limits()));
         let mut hub = Hub::new(Limits { dialects, ..limits }, entropy::words());
         self.bbx.open_rooms(&mut hub, dialects.bbx)?;
         // From here on the server ends by itself, and well.

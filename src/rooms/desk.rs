@@ -38,7 +38,8 @@ impl Desk<'_> {
     /// Closes a connection that is in no room any more.
     pub(super) fn close(&mut self, conn: Conn, code: u16, reason: &str) {
         if self.connections.remove(&conn).is_some() {
-            info!("Connection {} is closed: {reason}", conn.0);
+            let why = if reason.is_empty() { "" } else { ": " };
+            info!("Connection {} is closed{why}{reason}", conn.0);
             self.out.close(conn, code, reason);
         }
     }

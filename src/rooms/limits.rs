@@ -8,7 +8,7 @@ use super::route::Dialects;
 pub const MESSAGE_BYTES: usize = 256 << 10;
 
 /// What everybody has to keep to. `None` is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest message of a client, in bytes.
     pub message_bytes: usize,
