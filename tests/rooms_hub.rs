@@ -281,6 +281,8 @@ proptest! {
                 }
                 (Deed::Binary, Some(conn)) => hub.on_binary(at, Conn(conn), &mut told),
                 (Deed::Noise(text), Some(conn)) => hub.on_text(at, Conn(conn), &text, &mut told),
+                // It would make a control surface of who is undecided.
+                (Deed::Signal(6, _), Some(conn)) if !users.contains_key(&Conn(conn)) => {}
                 (Deed::Signal(kind, user), Some(conn)) => {
                     say(&mut hub, &mut told, conn, now_ms, &signalled(kind, user));
                     target = (kind < 4).then(|| format!("u{user}"));

@@ -39,7 +39,7 @@ impl Heartbeats {
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// A duration, or 0 or `off` for none.
-fn interval(text: &str) -> Result<OrOff<Millis>, String> {
+pub(super) fn interval(text: &str) -> Result<OrOff<Millis>, String> {
     if text == "off" {
         return Ok(OrOff(None));
     }
@@ -52,7 +52,7 @@ fn interval(text: &str) -> Result<OrOff<Millis>, String> {
 }
 
 /// A duration that is not 0.
-fn timeout(text: &str) -> Result<Millis, String> {
+pub(super) fn timeout(text: &str) -> Result<Millis, String> {
     let patience = units::parse_duration(text, Unit::Millis).map_err(|error| error.to_string())?;
     if patience.is_zero() {
         Err("give a duration such as 60s; with --heartbeat-interval off nobody is dropped".to_owned())

@@ -3,6 +3,7 @@
 pub mod announcing;
 pub mod args;
 pub mod ask;
+pub mod bbx_options;
 pub mod client;
 pub mod distinct;
 pub mod echo_server;

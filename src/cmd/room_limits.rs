@@ -86,7 +86,12 @@ impl RoomLimits {
             ..Bounds::default()
         };
         let bytes = usize::try_from(self.send_queue_bytes.0).unwrap_or(usize::MAX);
-        let queue = QueueBounds { messages: self.send_queue_messages, bytes, budget: self.queue_budget_bytes.0 };
+        let queue = QueueBounds {
+            messages: self.send_queue_messages,
+            bytes,
+            budget: self.queue_budget_bytes.0,
+            ..QueueBounds::default()
+        };
         Options { bounds, queue, rate: self.rate(), dialects, tls: None }
     }
 

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::Failure;
 use super::args::{Colour, LogFormat};
+use super::bbx_options::BbxOptions;
 use super::environment::Origin;
 use super::heartbeats::Heartbeats;
 use super::listening::{self, AddressFile};
@@ -23,7 +24,7 @@ use crate::io::tls::identity::AUTHORITY;
 use crate::io::tls::server::Handshakes;
 use crate::io::udp::BindError;
 use crate::io::{entropy, http, process};
-use crate::rooms::{Dialects, Hub};
+use crate::rooms::{Dialects, Hub, Limits};
 
 const DEFAULT_PORT: u16 = 8_080;
 const DEFAULT_HOST: &str = "0.0.0.0";
@@ -37,13 +38,13 @@ enum Dialect {
     Jamjam,
     #[value(hide = true)]
     Broadcast,
-    #[value(hide = true)]
+    /// Control surfaces: telephones in a program's rooms
     Bbx,
     /// WebRTC signaling: an URL with roomId, userId and userName
     Webrtc,
 }
 
-/// Keep rooms in which jamjam and WebRTC clients find each other, over WebSocket
+/// Keep rooms in which jamjam and WebRTC clients find each other and control surfaces a program, over WebSocket
 #[derive(Debug, clap::Args)]
 pub struct Args {
     // The first: reading an option takes it out of what this looks at.
@@ -72,6 +73,10 @@ pub struct Args {
     #[command(flatten)]
     limits: RoomLimits,
 
+    // Before the heartbeats, of which it looks whether they were given.
+    #[command(flatten)]
+    bbx: BbxOptions,
+
     #[command(flatten)]
     heartbeats: Heartbeats,
 
@@ -96,7 +101,12 @@ impl Args {
         let identity = self.tls.identity()?;
         let (listener, address) = bind(&self.host, self.port)?;
         let tls = identity.as_ref().map(|identity| Arc::new(Handshakes::new(identity)));
-        let options = Options { tls, ..self.limits.options(self.dialects()?) };
+        let dialects = self.dialects()?;
+        let options = Options { tls, ..self.limits.options(dialects) };
+        let options = Options { queue: self.bbx.bounds(options.queue), ..options };
+        let limits = self.bbx.within(&self.heartbeats.within(&self.limits.limits()));
+        let mut hub = Hub::new(Limits { dialects, ..limits }, entropy::words());
+        self.bbx.open_rooms(&mut hub, dialects.bbx)?;
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
         stop.allow(STOP_PATIENCE + Duration::from_secs(1));
@@ -109,27 +119,25 @@ impl Args {
                 warn!("{}", AUTHORITY);
             }
         }
-        let limits = self.heartbeats.within(&self.limits.limits());
-        rooms::serve(listener, Hub::new(limits, entropy::words()), options, stop)
-            .context("cannot start threads")
-            .map_err(Failure::unusable)?;
+        rooms::serve(listener, hub, options, stop).context("cannot start threads").map_err(Failure::unusable)?;
         info!("Signaling server has ended");
         Ok(0)
     }
 
     /// What is spoken.
     fn dialects(&self) -> Result<Dialects, Failure> {
-        let is_there = |dialect: &Dialect| matches!(dialect, Dialect::Jamjam | Dialect::Webrtc);
+        let is_there = |dialect: &Dialect| matches!(dialect, Dialect::Jamjam | Dialect::Bbx | Dialect::Webrtc);
         if let Some(other) = self.dialect.iter().find(|dialect| !is_there(dialect)) {
             let name = other.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-            let way_out = "leave it out of --dialect and DIALECTS, or name jamjam or webrtc";
+            let way_out = "leave it out of --dialect and DIALECTS, or name jamjam, bbx or webrtc";
             return Err(Failure::usage(format!("this version does not speak {name} yet; {way_out}")));
         }
         if self.dialect.is_empty() {
             return Ok(Dialects::default());
         }
         let speaks = |dialect| self.dialect.contains(&dialect);
-        Ok(Dialects { jamjam: speaks(Dialect::Jamjam), webrtc: speaks(Dialect::Webrtc) })
+        let (jamjam, bbx, webrtc) = (Dialect::Jamjam, Dialect::Bbx, Dialect::Webrtc);
+        Ok(Dialects { jamjam: speaks(jamjam), bbx: speaks(bbx), webrtc: speaks(webrtc) })
     }
 }
 

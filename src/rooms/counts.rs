@@ -34,6 +34,8 @@ counts! {
     Count messages_out,
     /// Messages that had no effect.
     Count ignored,
+    /// What control surfaces did, as the program was told.
+    Count events,
     /// Requests that a limit refused.
     Count refused,
     /// Connections closed because they said too much in a second.

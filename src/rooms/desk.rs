@@ -7,8 +7,11 @@ use serde::Serialize;
 use tracing::{debug, info, warn};
 
 use super::counts::Counts;
+use super::due::Due;
 use super::hub::Connections;
 use super::names::Names;
+use super::timers::Timers;
+use super::voice::Voice;
 use super::{Conn, Moment, Outlet};
 use crate::time::Time;
 
@@ -19,6 +22,7 @@ pub(super) struct Desk<'a> {
     pub(super) from: IpAddr,
     pub(super) connections: &'a mut Connections,
     pub(super) names: &'a mut Names,
+    pub(super) timers: &'a mut Timers<Due>,
     pub(super) counts: &'a mut Counts,
     /// When a refusal may next be logged.
     pub(super) complain: &'a mut Time,
@@ -34,7 +38,8 @@ impl Desk<'_> {
     /// Closes a connection that is in no room any more.
     pub(super) fn close(&mut self, conn: Conn, code: u16, reason: &str) {
         if self.connections.remove(&conn).is_some() {
-            info!("Connection {} is closed: {reason}", conn.0);
+            let why = if reason.is_empty() { "" } else { ": " };
+            info!("Connection {} is closed{why}{reason}", conn.0);
             self.out.close(conn, code, reason);
         }
     }
@@ -47,6 +52,19 @@ impl Desk<'_> {
             warn!("Refused connection {} from {}: {reason}", self.conn.0, self.from);
         }
         self.close(self.conn, code, reason);
+    }
+
+    /// Who may speak to others than whose turn it is.
+    pub(super) fn voice(&mut self) -> Voice<'_> {
+        Voice { counts: self.counts, out: self.out }
+    }
+
+    /// Whoever's turn it is has done what it may do only so often. How often that was.
+    pub(super) fn strike(&mut self) -> u32 {
+        self.connections.get_mut(&self.conn).map_or(0, |connection| {
+            connection.strikes += 1;
+            connection.strikes
+        })
     }
 
     /// Whose turn it is.

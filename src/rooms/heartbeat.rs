@@ -5,7 +5,9 @@
 
 use tracing::info;
 
-use super::hub::{Connection, Due, Hub};
+use super::due::Due;
+use super::hub::{Connection, Dialect, Hub};
+use super::limits::Heartbeat;
 use super::{Conn, Moment, Outlet};
 use crate::time::Time;
 
@@ -19,19 +21,28 @@ impl Connection {
 impl Hub {
     /// From now on `conn` is asked for signs of life, if it is still there.
     pub(super) fn watch(&mut self, now: Time, conn: Conn) {
-        let Self { limits, connections, timers, .. } = self;
-        if let Some(every) = limits.heartbeat.every.filter(|_| connections.contains_key(&conn)) {
+        let every = self.connections.get(&conn).and_then(|connection| self.heartbeat(connection.dialect).every);
+        let Self { connections, timers, rooms, .. } = self;
+        if let Some(every) = every {
             timers.enter(now + every, Due::Heartbeat(conn));
             timers.prune(|due| match due {
                 Due::Heartbeat(conn) => connections.contains_key(conn),
+                Due::Expiry(_) => true,
+                Due::Value { room, .. } => rooms.bbx.space.get(*room).is_some(),
             });
         }
     }
 
+    fn heartbeat(&self, dialect: Dialect) -> Heartbeat {
+        if dialect == Dialect::Bbx { self.limits.surfaces.heartbeat } else { self.limits.heartbeat }
+    }
+
     /// Drops a connection that was asked in vain and has been silent for too long; else asks it.
     pub(super) fn beat(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
+        let Some(dialect) = self.connections.get(&conn).map(|connection| connection.dialect) else { return };
+        let patience = self.heartbeat(dialect).patience;
         let Some(connection) = self.connections.get_mut(&conn) else { return };
-        if connection.asked && now.at >= connection.heard + self.limits.heartbeat.patience {
+        if connection.asked && now.at >= connection.heard + patience {
             self.counts.closed_silent += 1;
             info!("Connection {} from {} gives no sign of life and is dropped", conn.0, connection.from);
             self.on_gone(now, conn, out);

@@ -10,11 +10,12 @@ use tracing::{info, warn};
 
 use super::counts::Counts;
 use super::desk::Desk;
+use super::due::Due;
 use super::ignored::Ignored;
 use super::limits::Limits;
 use super::names::Names;
 use super::timers::Timers;
-use super::{Conn, Moment, Outlet, Route, Visitor, jamjam, webrtc};
+use super::{Conn, Dialects, Moment, Outlet, Route, Visitor, bbx, jamjam, webrtc};
 use crate::time::Time;
 
 /// Close code of who says too much (RFC 6455, section 7.4.1: a policy is violated).
@@ -28,6 +29,7 @@ const TRY_AGAIN: u16 = 1_013;
 pub(super) enum Dialect {
     Undecided,
     Jamjam,
+    Bbx,
     WebRtc,
 }
 
@@ -37,6 +39,7 @@ impl Dialect {
         match self {
             Self::Undecided => "undecided",
             Self::Jamjam => "jamjam",
+            Self::Bbx => "bbx",
             Self::WebRtc => "webrtc",
         }
     }
@@ -57,18 +60,15 @@ pub(super) struct Connection {
     pub(super) heard: Time,
     /// Whether it has been asked for one since.
     pub(super) asked: bool,
-}
-
-/// What is to be done later.
-pub(super) enum Due {
-    /// To see whether somebody still lives.
-    Heartbeat(Conn),
+    /// How often it has done what it may do only so often.
+    pub(super) strikes: u32,
 }
 
 /// The rooms of each dialect.
 #[derive(Default)]
 pub(super) struct Rooms {
     pub(super) jamjam: jamjam::Rooms,
+    pub(super) bbx: bbx::Rooms,
     pub(super) webrtc: webrtc::Rooms,
 }
 
@@ -79,7 +79,7 @@ pub struct Hub {
     /// The undecided ones, the oldest first.
     undecided: BTreeSet<Conn>,
     pub(super) timers: Timers<Due>,
-    names: Names,
+    pub(super) names: Names,
     pub(super) rooms: Rooms,
     pub(super) counts: Counts,
     /// When a refusal may next be logged.
@@ -110,12 +110,12 @@ impl Hub {
 
     /// The counts so far, and how much there is now.
     pub fn counts(&self) -> Counts {
-        let Rooms { jamjam, webrtc } = &self.rooms;
+        let Rooms { jamjam, bbx: bbx::Rooms { space: bbx, .. }, webrtc } = &self.rooms;
         Counts {
             connections: self.connections.len() as u64,
             undecided: self.undecided.len() as u64,
-            rooms: (jamjam.len() + webrtc.len()) as u64,
-            members: (jamjam.members() + webrtc.members()) as u64,
+            rooms: (jamjam.len() + bbx.len() + webrtc.len()) as u64,
+            members: (jamjam.members() + bbx.members() + webrtc.members()) as u64,
             ..self.counts
         }
     }
@@ -135,8 +135,15 @@ impl Hub {
             Route::Undecided => Dialect::Undecided,
             Route::WebRtc(_) => Dialect::WebRtc,
         };
-        let connection =
-            Connection { from: visitor.from, dialect, busy_until: at, complain: at, heard: at, asked: false };
+        let connection = Connection {
+            from: visitor.from,
+            dialect,
+            busy_until: at,
+            complain: at,
+            heard: at,
+            asked: false,
+            strikes: 0,
+        };
         self.connections.insert(conn, connection);
         match visitor.route {
             Route::Undecided => {
@@ -175,19 +182,14 @@ impl Hub {
             }
             if hub.undecided.contains(&conn) {
                 let Head { kind } = serde_json::from_str(text)?;
-                if !jamjam::TYPES.contains(&&*kind) {
-                    return Err(Ignored::UnknownType);
-                }
-                hub.undecided.remove(&conn);
-                if let Some(connection) = hub.connections.get_mut(&conn) {
-                    connection.dialect = Dialect::Jamjam;
-                }
+                hub.decide(now.at, conn, &kind)?;
             }
             let Some(dialect) = hub.connections.get(&conn).map(|connection| connection.dialect) else { return Ok(()) };
             let Some((mut desk, rooms, limits)) = hub.desk(now, conn, out) else { return Ok(()) };
             match dialect {
                 Dialect::Undecided => Ok(()),
                 Dialect::Jamjam => jamjam::on_text(&mut desk, &mut rooms.jamjam, limits, text),
+                Dialect::Bbx => bbx::on_text(&mut desk, &mut rooms.bbx, text),
                 Dialect::WebRtc => webrtc::on_text(&mut desk, &mut rooms.webrtc, text),
             }
         });
@@ -212,6 +214,7 @@ impl Hub {
             match dialect {
                 None | Some(Dialect::Undecided) => {}
                 Some(Dialect::Jamjam) => jamjam::on_gone(&mut desk, &mut rooms.jamjam),
+                Some(Dialect::Bbx) => bbx::on_gone(&mut desk, &mut rooms.bbx),
                 Some(Dialect::WebRtc) => webrtc::on_gone(&mut desk, &mut rooms.webrtc),
             }
         }
@@ -221,19 +224,25 @@ impl Hub {
         }
     }
 
-    /// When [`Hub::on_deadline`] wants to be called, if nothing happens before.
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.next()
-    }
-
-    /// Does what is due.
-    pub fn on_deadline(&mut self, now: impl Into<Moment>, out: &mut dyn Outlet) {
-        let now = now.into();
-        while let Some(due) = self.timers.due(now.at) {
-            match due {
-                Due::Heartbeat(conn) => self.beat(now, conn, out),
-            }
+    /// The first message that some dialect has tells which one the connection speaks.
+    fn decide(&mut self, now: Time, conn: Conn, kind: &str) -> Result<(), Ignored> {
+        let Dialects { jamjam, bbx, .. } = self.limits.dialects;
+        let dialect = if jamjam && jamjam::TYPES.contains(&kind) {
+            Dialect::Jamjam
+        } else if bbx && bbx::TYPES.contains(&kind) {
+            Dialect::Bbx
+        } else {
+            return Err(Ignored::UnknownType);
+        };
+        self.undecided.remove(&conn);
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.dialect = dialect;
         }
+        // Clients of jamjam answer pings only while they read.
+        if dialect == Dialect::Bbx {
+            self.watch(now, conn);
+        }
+        Ok(())
     }
 
     /// Counts a message and lets it take effect, unless its sender says too much.
@@ -280,7 +289,7 @@ impl Hub {
         out: &'a mut dyn Outlet,
     ) -> Option<(Desk<'a>, &'a mut Rooms, &'a Limits)> {
         let from = self.connections.get(&conn)?.from;
-        let Self { limits, connections, names, rooms, counts, complain, .. } = self;
-        Some((Desk { now, conn, from, connections, names, counts, complain, out }, rooms, limits))
+        let Self { limits, connections, names, timers, rooms, counts, complain, .. } = self;
+        Some((Desk { now, conn, from, connections, names, timers, counts, complain, out }, rooms, limits))
     }
 }

@@ -11,6 +11,8 @@ pub(super) enum Ignored {
     Unreadable(String),
     #[error("it is longer than {0} bytes")]
     TooLong(usize),
+    #[error("its name is longer than {0} bytes")]
+    LongName(usize),
     #[error("too many {0}")]
     TooMuch(&'static str),
     #[error("lists and objects are more than {0} deep")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::route::Dialects;
+
 /// The longest message of a client unless told otherwise, in bytes. Whoever reads frames need not read longer ones.
 pub const MESSAGE_BYTES: usize = 256 << 10;
 
@@ -18,7 +20,11 @@ pub struct Limits {
     pub rooms_per_address: usize,
     /// Members of a WebRTC room.
     pub webrtc_members: usize,
-    /// Who is asked for signs of life, and how patiently. Clients of jamjam never are: theirs answers only while it reads.
+    /// What is spoken.
+    pub dialects: Dialects,
+    /// What rooms of control surfaces have to keep to.
+    pub surfaces: SurfaceLimits,
+    /// Who is asked for signs of life, and how patiently: control surfaces have their own. Clients of jamjam never are: theirs answers only while it reads.
     pub heartbeat: Heartbeat,
 }
 
@@ -47,7 +53,32 @@ impl Default for Limits {
             rate: Some(1_000),
             rooms_per_address: 1_000,
             webrtc_members: 100,
+            dialects: Dialects::default(),
+            surfaces: SurfaceLimits::default(),
             heartbeat: Heartbeat::default(),
         }
+    }
+}
+
+/// What rooms of control surfaces have to keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SurfaceLimits {
+    /// Digits of a code that is made: 4 to 6.
+    pub code_digits: usize,
+    /// How long a room lives.
+    pub life: Duration,
+    /// Members of a room.
+    pub members: usize,
+    /// Live rooms.
+    pub rooms: usize,
+    /// How often surfaces are asked for signs of life, and how patiently.
+    pub heartbeat: Heartbeat,
+}
+
+impl Default for SurfaceLimits {
+    /// Four digits, a day, 100 members, 1,000 rooms; asked every 5 s, and dropped after 30 s.
+    fn default() -> Self {
+        let heartbeat = Heartbeat { every: Some(Duration::from_secs(5)), patience: Duration::from_secs(30) };
+        Self { code_digits: 4, life: Duration::from_secs(86_400), members: 100, rooms: 1_000, heartbeat }
     }
 }

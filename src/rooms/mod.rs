@@ -4,10 +4,14 @@
 //! limit. A dialect is a file that turns text into calls and events into text, and keeps nothing of its own; its rooms
 //! are a [`space`](self) apart from those of the others.
 
+mod bbx;
 pub mod bot;
 mod census;
 mod counts;
 mod desk;
+mod due;
+mod event;
+mod guesses;
 pub mod guest;
 pub mod harmless;
 mod heartbeat;
@@ -18,19 +22,25 @@ mod json;
 mod limits;
 pub mod listing;
 mod names;
+mod parameters;
+mod program;
 mod route;
 mod space;
 mod timers;
+mod voice;
 pub mod webrtc;
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 
 use crate::time::Time;
 
 pub use census::Share;
 pub use counts::Counts;
+pub use event::{Event, EventKind};
 pub use hub::Hub;
-pub use limits::{Heartbeat, Limits, MESSAGE_BYTES};
+pub use limits::{Heartbeat, Limits, MESSAGE_BYTES, SurfaceLimits};
+pub use program::{CODE_DIGITS, MOST_SHOWN, Made, Making, SurfaceRoom, Unfit};
 pub use route::{Dialects, Refusal, Route, route};
 
 /// A connection, as whoever accepted it numbers them. A number is never used twice.
@@ -53,6 +63,10 @@ impl From<Time> for Moment {
     }
 }
 
+/// What a message tells the latest of. Earlier ones of the same topic are stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Topic(pub NonZeroU64);
+
 /// Who connected, and how.
 #[derive(Clone, Debug)]
 pub struct Visitor {
@@ -66,6 +80,17 @@ pub struct Visitor {
 pub trait Outlet {
     /// Gives the same text message to each of these connections, in this order among all that they are given.
     fn send(&mut self, to: &[Conn], text: String);
+
+    /// The same, where a connection for which much waits may lose those before it that are stale now.
+    fn refresh(&mut self, to: &[Conn], text: String, topic: Topic) {
+        let _ = topic;
+        self.send(to, text);
+    }
+
+    /// Tells the program what a control surface did.
+    fn event(&mut self, event: Event) {
+        drop(event);
+    }
 
     /// Closes a connection, once it has been given what was sent to it before. The hub forgets it now; no [`Hub::on_gone`] is
     /// expected, and one does no harm.

@@ -48,6 +48,13 @@ impl Names {
         (0..INVITE_LEN).map(|_| letter()).collect()
     }
 
+    /// So many decimal digits, 19 at most.
+    pub(super) fn code(&mut self, digits: usize) -> String {
+        // All codes are equally likely but for one part in ten million million or less.
+        let code = self.next() % 10_u64.pow(digits as u32);
+        format!("{code:0digits$}")
+    }
+
     /// A version 4 UUID (RFC 9562, section 5.4).
     pub(super) fn uuid(&mut self) -> String {
         let bits = u128::from(self.next()) << 64 | u128::from(self.next());
@@ -86,6 +93,15 @@ mod tests {
             let version_and_variant = (uuid.as_bytes()[14], uuid.as_bytes()[19]);
             assert!(uuid.len() == 36 && matches!(version_and_variant, (b'4', b'8' | b'9' | b'a' | b'b')), "{uuid}");
             assert!(seen.insert(uuid));
+        }
+        for digits in 4..=6 {
+            let codes: Vec<String> = (0..100_000).map(|_| names.code(digits)).collect();
+            assert!(codes.iter().all(|code| code.len() == digits && code.bytes().all(|byte| byte.is_ascii_digit())));
+            // Each first digit about one time in ten.
+            for first in "0123456789".chars() {
+                let share = codes.iter().filter(|code| code.starts_with(first)).count();
+                assert!((9_500..10_500).contains(&share), "{digits} digits, {first}: {share}");
+            }
         }
         assert_ne!(Names::new([1, 2, 3, 5]).uuid(), Names::new([1, 2, 3, 4]).uuid());
         for other in ["ABC23", "ABC2345", "abc234", "ABCI23", "ABC0O1", "ÄBC23"] {

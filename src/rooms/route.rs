@@ -11,6 +11,8 @@ use super::webrtc;
 pub struct Dialects {
     /// jamjam's own signaling.
     pub jamjam: bool,
+    /// Control surfaces.
+    pub bbx: bool,
     /// WebRTC signaling.
     pub webrtc: bool,
 }
@@ -18,7 +20,7 @@ pub struct Dialects {
 impl Default for Dialects {
     /// All of them.
     fn default() -> Self {
-        Self { jamjam: true, webrtc: true }
+        Self { jamjam: true, bbx: true, webrtc: true }
     }
 }
 
@@ -46,8 +48,10 @@ pub enum Refusal {
 pub fn route(path: &str, query: &str, dialects: Dialects) -> Result<Route, Refusal> {
     let webrtc = || Route::WebRtc(asked(query));
     match dialects {
-        Dialects { jamjam: true, webrtc: false } => return Ok(Route::Undecided),
-        Dialects { jamjam: false, webrtc: true } => return Ok(webrtc()),
+        Dialects { jamjam: true, bbx: false, webrtc: false } | Dialects { jamjam: false, bbx: true, webrtc: false } => {
+            return Ok(Route::Undecided);
+        }
+        Dialects { jamjam: false, bbx: false, webrtc: true } => return Ok(webrtc()),
         _ => {}
     }
     if !matches!(path, "/" | "/ws" | "/ws/") {
@@ -55,7 +59,7 @@ pub fn route(path: &str, query: &str, dialects: Dialects) -> Result<Route, Refus
     }
     let has = |names: &[&str]| parse(query.as_bytes()).any(|(name, _)| names.contains(&&*name));
     if has(&["roomId", "userId", "userName"]) {
-        return Ok(webrtc());
+        return if dialects.webrtc { Ok(webrtc()) } else { Err(Refusal::Query) };
     }
     if has(&["room", "token"]) { Err(Refusal::Query) } else { Ok(Route::Undecided) }
 }
@@ -78,8 +82,9 @@ fn asked(query: &str) -> webrtc::Asked {
 mod tests {
     use super::*;
 
-    const JAMJAM: Dialects = Dialects { jamjam: true, webrtc: false };
-    const WEBRTC: Dialects = Dialects { jamjam: false, webrtc: true };
+    const JAMJAM: Dialects = Dialects { jamjam: true, bbx: false, webrtc: false };
+    const BBX: Dialects = Dialects { jamjam: false, bbx: true, webrtc: false };
+    const WEBRTC: Dialects = Dialects { jamjam: false, bbx: false, webrtc: true };
 
     fn who(room: &str, user: &str, name: &str) -> Route {
         let [room, user, name] = [room, user, name].map(str::to_owned);
@@ -96,10 +101,14 @@ mod tests {
         for query in ["x=1&token=t", "room=radio"] {
             assert_eq!(route("/", query, all), Err(Refusal::Query));
         }
+        let first_spoken = Dialects { webrtc: false, ..all };
+        assert_eq!(route("/", "", first_spoken), Ok(Route::Undecided));
+        assert_eq!(route("/", "roomId=r", first_spoken), Err(Refusal::Query));
         for path in ["/radio", "/rooms/radio", "/v1/signaling", "/wsx", ""] {
             assert_eq!(route(path, "", all), Err(Refusal::Path));
             assert_eq!(route(path, "roomId=r", all), Err(Refusal::Path), "the path beats the query");
             assert_eq!(route(path, "token=t", JAMJAM), Ok(Route::Undecided));
+            assert_eq!(route(path, "roomId=r", BBX), Ok(Route::Undecided));
             assert_eq!(route(path, "userId=u", WEBRTC), Ok(who("", "u", "")));
         }
     }

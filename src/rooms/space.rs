@@ -2,12 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 
-use super::Conn;
+use super::{Conn, Topic};
 
 /// A room, as the space numbers them in the order of their making. A number is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoomNumber(u64);
+
+/// Topics of a room: as many indexes as are told apart.
+const TOPIC_BITS: u32 = 13;
+
+impl RoomNumber {
+    /// What is said in this room of one thing.
+    pub(super) fn topic(self, index: usize) -> Topic {
+        Topic(NonZeroU64::MIN.saturating_add(self.0 << TOPIC_BITS | index as u64))
+    }
+}
 
 /// Somebody in a room, with what the dialect knows of them.
 pub(super) struct Member<M> {
@@ -18,10 +29,11 @@ pub(super) struct Member<M> {
 /// A room with what the dialect knows of it.
 pub(super) struct Room<R, M> {
     pub(super) data: R,
-    /// In the order of joining; never empty between two calls.
+    /// In the order of joining; empty between two calls only where no member made the room.
     pub(super) members: Vec<Member<M>>,
     names: Vec<String>,
-    maker: IpAddr,
+    /// The address of whoever made it, in whose place it is. Without one it stays until it is closed.
+    maker: Option<IpAddr>,
 }
 
 impl<R, M> Room<R, M> {
@@ -87,6 +99,26 @@ impl<R, M> Space<R, M> {
         self.rooms.get(&room)
     }
 
+    /// All rooms in the order of their making.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Room<R, M>> {
+        self.rooms.values()
+    }
+
+    /// A live room, to be changed.
+    pub(super) fn get_mut(&mut self, room: RoomNumber) -> Option<&mut Room<R, M>> {
+        self.rooms.get_mut(&room)
+    }
+
+    /// All rooms, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Room<R, M>> {
+        self.rooms.values_mut()
+    }
+
+    /// The numbers of all rooms.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = RoomNumber> {
+        self.rooms.keys().copied()
+    }
+
     /// The room that `conn` is in.
     pub(super) fn seat(&self, conn: Conn) -> Option<RoomNumber> {
         self.seats.get(&conn).copied()
@@ -103,15 +135,27 @@ impl<R, M> Space<R, M> {
 
     /// Makes a room of these free names with `conn`, which is in none, as its first member.
     pub(super) fn make(&mut self, names: Vec<String>, maker: IpAddr, data: R, conn: Conn, member: M) -> RoomNumber {
+        let room = self.name(&names);
+        *self.makers.entry(maker).or_default() += 1;
+        self.rooms.insert(room, Room { data, members: vec![Member { conn, data: member }], names, maker: Some(maker) });
+        self.seats.insert(conn, room);
+        room
+    }
+
+    /// Makes a room of these free names in which nobody is, and which stays until it is closed.
+    pub(super) fn open(&mut self, names: Vec<String>, data: R) -> RoomNumber {
+        let room = self.name(&names);
+        self.rooms.insert(room, Room { data, members: Vec::new(), names, maker: None });
+        room
+    }
+
+    fn name(&mut self, names: &[String]) -> RoomNumber {
         self.made += 1;
         self.listing = None;
         let room = RoomNumber(self.made);
-        for name in &names {
+        for name in names {
             self.names.insert(name.clone(), room);
         }
-        *self.makers.entry(maker).or_default() += 1;
-        self.rooms.insert(room, Room { data, members: vec![Member { conn, data: member }], names, maker });
-        self.seats.insert(conn, room);
         room
     }
 
@@ -125,7 +169,7 @@ impl<R, M> Space<R, M> {
     }
 
     /// Takes `conn` out of its room. What it was there, and who is left; the room goes with its last member, unless it is `kept`,
-    /// which somebody is about to join.
+    /// which somebody is about to join, or was opened to stay.
     pub(super) fn leave(&mut self, conn: Conn, kept: Option<RoomNumber>) -> Option<(M, Vec<Conn>)> {
         let number = self.seats.remove(&conn)?;
         self.listing = None;
@@ -133,23 +177,32 @@ impl<R, M> Space<R, M> {
         let place = room.members.iter().position(|member| member.conn == conn)?;
         let left = room.members.remove(place);
         let others: Vec<Conn> = room.members.iter().map(|member| member.conn).collect();
-        if others.is_empty() && kept != Some(number) {
+        if others.is_empty() && kept != Some(number) && room.maker.is_some() {
             self.close(number);
         }
         Some((left.data, others))
     }
 
-    fn close(&mut self, number: RoomNumber) {
-        let Some(room) = self.rooms.remove(&number) else { return };
-        for name in room.names {
+    /// Closes a room. What was known of it, and who was in it.
+    pub(super) fn close(&mut self, number: RoomNumber) -> Option<(R, Vec<Conn>)> {
+        let Room { data, members, names, maker } = self.rooms.remove(&number)?;
+        self.listing = None;
+        for name in names {
             self.names.remove(&name);
         }
-        if let Some(made) = self.makers.get_mut(&room.maker) {
+        if let Some(maker) = maker
+            && let Some(made) = self.makers.get_mut(&maker)
+        {
             *made -= 1;
             if *made == 0 {
-                self.makers.remove(&room.maker);
+                self.makers.remove(&maker);
             }
         }
+        let members: Vec<Conn> = members.into_iter().map(|member| member.conn).collect();
+        for conn in &members {
+            self.seats.remove(conn);
+        }
+        Some((data, members))
     }
 
     /// What the dialect knows of `conn` in its room, to be changed, and who else is there.
@@ -181,5 +234,24 @@ mod tests {
         assert!(space.leave(Conn(3), None).is_some() && space.leave(Conn(3), None).is_none());
         assert_eq!((space.is_taken("a"), space.is_taken("b"), space.made_by(here), space.len()), (false, false, 0, 0));
         assert!(space.names.is_empty() && space.seats.is_empty() && space.makers.is_empty());
+    }
+
+    #[test]
+    fn a_room_that_was_opened_stays_until_it_is_closed_and_takes_its_members_with_it() {
+        let mut space = Space::<&str, ()>::default();
+        let room = space.open(vec!["1234".to_owned()], "data");
+        space.join(room, Conn(1), ());
+        assert!(space.leave(Conn(1), None).is_some() && space.is_taken("1234"));
+        space.join(room, Conn(2), ());
+        space.join(room, Conn(3), ());
+        assert_eq!(space.close(room), Some(("data", vec![Conn(2), Conn(3)])));
+        assert_eq!((space.close(room), space.len(), space.members(), space.is_taken("1234")), (None, 0, 0, false));
+    }
+
+    #[test]
+    fn topics_of_all_rooms_differ() {
+        let topics: std::collections::HashSet<Topic> =
+            (1..=3).flat_map(|room| (0..=4_096).map(move |index| RoomNumber(room).topic(index))).collect();
+        assert_eq!(topics.len(), 3 * 4_097);
     }
 }

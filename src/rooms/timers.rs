@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::time::Time;
 
+/// What is to be done later, as it was entered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket(Time, u64);
+
 /// Things to do, each at its time; those of one time in the order in which they were entered.
 pub(super) struct Timers<D> {
     waiting: BTreeMap<(Time, u64), D>,
@@ -23,9 +27,15 @@ impl<D> Default for Timers<D> {
 
 impl<D> Timers<D> {
     /// `what` is to be done at `at`.
-    pub(super) fn enter(&mut self, at: Time, what: D) {
+    pub(super) fn enter(&mut self, at: Time, what: D) -> Ticket {
         self.entered += 1;
         self.waiting.insert((at, self.entered), what);
+        Ticket(at, self.entered)
+    }
+
+    /// It need not be done any more.
+    pub(super) fn cancel(&mut self, Ticket(at, entered): Ticket) {
+        self.waiting.remove(&(at, entered));
     }
 
     /// Forgets what is not `awaited` any more, now and then: never are there more than twice as many as are awaited, and a few.
@@ -64,7 +74,12 @@ mod tests {
         let due: Vec<_> = std::iter::from_fn(|| timers.due(now)).collect();
         assert_eq!(due, ["a", "b", "c"]);
         assert_eq!(timers.next(), Some(Time::from_millis(5)));
-        assert_eq!(timers.due(Time::from_millis(5)), Some("d"));
+        let e = timers.enter(Time::from_millis(5), "e");
+        timers.enter(Time::from_millis(5), "f");
+        timers.cancel(e);
+        let due: Vec<_> = std::iter::from_fn(|| timers.due(Time::from_millis(5))).collect();
+        assert_eq!(due, ["d", "f"]);
+        timers.cancel(e);
         assert_eq!(timers.next(), None);
     }
     #[test]

@@ -2,9 +2,10 @@
 //! there and no other.
 //!
 //! `$name` or `${name}` in a string, all of it or a part, binds on first sight and must match later. A name says what it
-//! stands for: `room…` is a room's id, `invite…` an invite code, `peer…` a peer's id, and has the form of one. Two names
+//! stands for: `room…` is a room's id, `invite…` an invite code, `peer…` and `node…` a peer's id, and has the form of one. Two names
 //! stand for two values, except where they differ only in the digits at their end (the same client once more). A client
-//! may say `${name:upper}` and `${name:lower}`. `"$ms1"`, alone in its string, stands for a number: a time, in whole milliseconds.
+//! may say `${name:upper}` and `${name:lower}`. `"$ms1"`, alone in its string, stands for a number: a time, in whole milliseconds;
+//! `"$us1"` in whole microseconds.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,11 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
     Ok(pieces)
 }
 
+/// Whether what is expected is a name that stands for a number.
+fn is_number(expected: &str) -> bool {
+    expected.starts_with("$ms") || expected.starts_with("$us")
+}
+
 /// What is wrong with `value` for what `name` says it is.
 fn fault(name: &str, value: &str) -> Option<&'static str> {
     let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -62,7 +68,7 @@ fn fault(name: &str, value: &str) -> Option<&'static str> {
         Some("is no room id, 8 lower-case hex digits")
     } else if name.starts_with("invite") && !(value.len() == 6 && value.bytes().all(code)) {
         Some("is no invite code, 6 of ABCDEFGHJKMNPQRSTUVWXYZ23456789")
-    } else if name.starts_with("peer") {
+    } else if name.starts_with("peer") || name.starts_with("node") {
         let form = lengths(value) == [8, 4, 4, 4, 12] && hex(&value.replace('-', ""));
         let version_4 = form && value.as_bytes()[14] == b'4' && b"89ab".contains(&value.as_bytes()[19]);
         (!version_4).then_some("is no uuid v4")
@@ -130,12 +136,12 @@ impl Bindings {
                     self.value(&format!("{path}[{at}]"), expected, got, differences);
                 }
             }
-            (Value::String(expected), Value::String(got)) if !expected.starts_with("$ms") => {
+            (Value::String(expected), Value::String(got)) if !is_number(expected) => {
                 if let Err(difference) = self.string(expected, got) {
                     differences.push(format!("{path} {difference}"));
                 }
             }
-            (Value::String(expected), Value::Number(got)) if expected.starts_with("$ms") && got.is_u64() => {
+            (Value::String(expected), Value::Number(got)) if is_number(expected) && got.is_u64() => {
                 if let Err(difference) = self.string(expected, &got.to_string()) {
                     differences.push(format!("{path} {difference}"));
                 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
-use jamjam_dev::rooms::{Conn, Dialects, Hub, Limits, Outlet, Visitor, route};
+use jamjam_dev::rooms::{Conn, Dialects, Hub, Limits, Making, Outlet, Visitor, route};
 use jamjam_dev::time::Time;
 
 use crate::transcript::Stage;
@@ -141,6 +141,42 @@ impl Stage for Hall {
         }
         self.now = until;
         true
+    }
+
+    fn program(&mut self, deed: &str) -> Result<bool, String> {
+        self.now += std::time::Duration::from_millis(1);
+        let words: Vec<&str> = deed.split(' ').collect();
+        let number = |word: &str| word.parse::<f32>().map_err(|error| format!("{word}: {error}"));
+        let seconds = |word: &str| word.parse().map(std::time::Duration::from_secs).ok();
+        let (deed, room) = match &*words {
+            [deed @ .., "in", code] => (deed, Some(*code)),
+            deed => (deed, None),
+        };
+        let Self { hub, now, wires, .. } = self;
+        match *deed {
+            ["makes", "room", code, ref rest @ ..] => {
+                let (members, life) = match *rest {
+                    [] => (None, None),
+                    ["for", members] => (members.parse().ok(), None),
+                    ["for", members, "expiring", life] => (members.parse().ok(), seconds(life)),
+                    _ => return Err(format!("no such room: {deed:?}")),
+                };
+                hub.make_room(*now, Making { code: Some(code.to_owned()), members, life }).map(drop)
+            }
+            ["closes", "room", code] => hub.close_room(code, wires).map(drop),
+            ["sets", name, value] => hub.set_param(room, name, number(value)?, wires).map(drop),
+            ["ranges", name, min, max] => hub.set_range(name, (number(min)?, number(max)?), None, wires).map(drop),
+            ["ranges", name, min, max, "at", value] => {
+                hub.set_range(name, (number(min)?, number(max)?), Some(number(value)?), wires).map(drop)
+            }
+            ["shows", ref values @ ..] => {
+                let data: Vec<f32> = values.iter().map(|value| number(value)).collect::<Result<_, _>>()?;
+                hub.visualize(room, &data, wires).map(drop)
+            }
+            _ => return Err(format!("no deed of a program: {deed:?}")),
+        }
+        .map(|()| true)
+        .map_err(|unfit| unfit.to_string())
     }
 
     fn settled(&mut self) -> Result<(), String> {

@@ -45,6 +45,12 @@ const WEBRTC: Requests = [
     (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#),
 ];
 
+/// Each answer is told from the other by the time that goes back.
+const BBX: Requests = [
+    (r#"{"type":"ping","client_time":-1001}"#, r#"{"type":"pong","client_time":-1001,"#),
+    (r#"{"type":"ping","client_time":-1002}"#, r#"{"type":"pong","client_time":-1002,"#),
+];
+
 /// Those of the dialect that is spoken at `to`, which is known before anything is said only of WebRTC.
 fn requests(to: &str) -> Requests {
     if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) { WEBRTC } else { JAMJAM }
@@ -84,6 +90,8 @@ impl Client {
             match self.socket.read().map_err(|error| format!("hears nothing: {error}"))? {
                 Message::Text(text) => self.inbox.push_back(text.to_string()),
                 Message::Pong(_) if until_pong => return Ok(()),
+                // The server wants to know whether anybody is there, and is told by the time that anything else is sent.
+                Message::Ping(_) => continue,
                 Message::Close(frame) => {
                     let said = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
                     self.ended = Some(said.unwrap_or((1005, String::new())));
@@ -95,6 +103,16 @@ impl Client {
             if !until_pong {
                 return Ok(());
             }
+        }
+    }
+
+    /// Who says what only control surfaces say is one from then on; unless it is something else already.
+    fn decide(&mut self, text: &str) {
+        let message: Value = serde_json::from_str(text).unwrap_or_default();
+        let kind = message["type"].as_str().unwrap_or_default();
+        let is_surface = ["join", "param", "trigger", "sync", "ping", "leave"].contains(&kind);
+        if !self.decided && self.requests == JAMJAM && is_surface {
+            (self.requests, self.decided) = (BBX, true);
         }
     }
 
@@ -139,6 +157,7 @@ impl Sockets {
     }
 
     /// The same server, with nobody there.
+    #[allow(dead_code, reason = "where each transcript has a server of its own nothing begins anew")]
     pub(crate) fn anew(&mut self) -> Self {
         self.clients.clear();
         self.counted();
@@ -208,6 +227,7 @@ impl Stage for Sockets {
 
     fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
         let client = self.client(name);
+        client.decide(text);
         client.send(Message::text(text))?;
         client.acted_on()
     }
@@ -261,6 +281,11 @@ impl Stage for Sockets {
             client.read(false)?;
         }
         client.ended.map(Some).ok_or_else(|| format!("{name} is not closed, and hears {:?}", client.inbox))
+    }
+
+    /// The rooms were made when the server was started.
+    fn program(&mut self, deed: &str) -> Result<bool, String> {
+        Ok(deed.starts_with("makes room "))
     }
 
     fn pinged(&mut self, name: &str) -> Result<(), String> {

@@ -10,6 +10,7 @@
 //! ann closes                                      by a close; "ann is cut": the connection is lost
 //! ann is closed 1008 Too much                     the server closes ann's connection, with this code and reason
 //! 30s pass                                        the clock moves: in memory only
+//! program makes room 1234 for 2 expiring 60       the program that the server belongs to acts: it makes a room of control surfaces
 //! ann is pinged                                   by the server, since the clock last moved; "ann is dropped": without a close
 //! ```
 //!
@@ -40,6 +41,11 @@ pub(crate) trait Stage {
     fn pinged(&mut self, name: &str) -> Result<(), String>;
     /// The clock moves by so many seconds. False: it cannot here.
     fn pass(&mut self, seconds: u64) -> bool;
+    /// The program acts: `makes room CODE [for MEMBERS [expiring SECONDS]]`, `closes room CODE`, `sets NAME VALUE [in CODE]`,
+    /// `ranges NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. False: it cannot here.
+    fn program(&mut self, deed: &str) -> Result<bool, String> {
+        Err(format!("no program is here that {deed}"))
+    }
     /// Before a client acts: `Err` if a message is known to be waiting for anybody.
     fn settled(&mut self) -> Result<(), String>;
 }
@@ -49,7 +55,7 @@ pub(crate) trait Stage {
 pub(crate) enum Played {
     /// Every line.
     Whole,
-    /// Up to where the clock would have to be moved, which it cannot be here.
+    /// Up to where the clock would have to be moved, or the program to act, which it cannot here.
     UpToTheClock,
     /// Up to this line, which spells an id in another case, and the id had no letter: there is nothing to show.
     Until(usize),
@@ -60,6 +66,7 @@ pub(crate) enum Played {
 pub(crate) enum Step<'a> {
     Connects(&'a str),
     Passes(u64),
+    Program(&'a str),
     IsPinged,
     IsClosed(u16, &'a str),
     IsDropped,
@@ -78,6 +85,9 @@ pub(crate) fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
     }
     if let Some(seconds) = line.trim_end().strip_suffix("s pass").and_then(|seconds| seconds.parse().ok()) {
         return Ok(Some(("", Step::Passes(seconds))));
+    }
+    if let Some(deed) = line.strip_prefix("program ") {
+        return Ok(Some(("", Step::Program(deed.trim_end()))));
     }
     let end = line.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(line.len());
     let (name, rest) = line.split_at(end);
@@ -113,7 +123,7 @@ pub(crate) fn play(script: &str, stage: &mut impl Stage) -> Result<Played, Strin
     for (number, line) in (1..).zip(script.lines()) {
         let at = |what: String| format!("line {number}: {line}\n    {what}");
         let Some((name, step)) = step(line).map_err(at)? else { continue };
-        if !matches!(step, Step::Passes(_)) && matches!(step, Step::Connects(_)) == there.contains(&name) {
+        if !name.is_empty() && matches!(step, Step::Connects(_)) == there.contains(&name) {
             return Err(at(format!("{name} is connected already, or not yet")));
         }
         let is_told =
@@ -131,6 +141,12 @@ pub(crate) fn play(script: &str, stage: &mut impl Stage) -> Result<Played, Strin
             }
             Step::Passes(seconds) if stage.pass(seconds) => Ok(()),
             Step::Passes(_) => return Ok(Played::UpToTheClock),
+            Step::Program(deed) => {
+                if !stage.program(deed).map_err(at)? {
+                    return Ok(Played::UpToTheClock);
+                }
+                Ok(())
+            }
             Step::IsPinged => stage.pinged(name),
             Step::IsClosed(code, reason) => {
                 there.retain(|other| *other != name);

@@ -43,7 +43,7 @@ impl Ended {
 }
 
 /// What the program reads of its environment.
-const VARIABLES: [&str; 23] = [
+const VARIABLES: [&str; 31] = [
     "ECHO_DELAY_MS",
     "SIGNALING_URL",
     "RUST_LOG",
@@ -67,6 +67,14 @@ const VARIABLES: [&str; 23] = [
     "CLIENT_TIMEOUT",
     "CLIENT_TIMEOUT_MS",
     "WEBRTC_MAX_MEMBERS",
+    "BBX_ROOM",
+    "BBX_CODE_LENGTH",
+    "BBX_ROOM_EXPIRATION",
+    "BBX_MAX_CLIENTS",
+    "BBX_MAX_ROOMS",
+    "BBX_PING_INTERVAL",
+    "BBX_CONNECTION_TIMEOUT",
+    "BROADCAST_CAPACITY",
 ];
 
 /// The program with none of the variables that it reads, in a time zone far from UTC.

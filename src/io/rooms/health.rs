@@ -95,7 +95,7 @@ fn health(switchboard: &Switchboard) -> Health {
     let (census, rooms) = switchboard.census();
     let none = Share { dialect: "", connections: 0, rooms: 0, members: 0 };
     let of = |dialect| census.iter().copied().find(|share| share.dialect == dialect).unwrap_or(none);
-    let (jamjam, webrtc) = (of("jamjam"), of("webrtc"));
+    let (jamjam, bbx, webrtc) = (of("jamjam"), of("bbx"), of("webrtc"));
     Health {
         status: "ok",
         uptime: switchboard.uptime().as_millis() as f64 / 1e3,
@@ -108,6 +108,7 @@ fn health(switchboard: &Switchboard) -> Health {
         resources: process::resources(),
         dialects: Dialects {
             jamjam: Jamjam { rooms: jamjam.rooms, clients: jamjam.connections },
+            bbx: Bbx { rooms: bbx.rooms, clients: bbx.connections },
             webrtc: WebRtc { rooms: webrtc.rooms, connections: webrtc.connections },
             undecided: of("undecided").connections,
             ..Dialects::default()

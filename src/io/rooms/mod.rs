@@ -3,6 +3,7 @@
 //! Each connection is one task that reads, and writes what waits in its own bounded queue. The hub sits behind one lock, under
 //! which queues are filled and nothing else happens; so a client that does not read harms itself alone.
 
+mod backlog;
 mod connection;
 mod door;
 mod exposition;

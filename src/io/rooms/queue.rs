@@ -1,13 +1,15 @@
 //! What one connection has still to be told: a queue that is bounded in messages and in bytes, by itself and together with all
 //! others, and ends with a reason.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 use axum::body::Bytes;
+
+use super::backlog::Backlog;
+use crate::rooms::Topic;
 
 /// What may wait for those who do not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,17 +20,16 @@ pub struct QueueBounds {
     pub bytes: usize,
     /// Bytes for all connections together.
     pub budget: u64,
+    /// Messages for one control surface before those that are stale are left out.
+    pub updates: usize,
 }
 
 impl Default for QueueBounds {
-    /// 4,096 messages or 16 MiB, and 512 MiB for all.
+    /// 4,096 messages or 16 MiB, 512 MiB for all, and 256 messages before stale ones are left out.
     fn default() -> Self {
-        Self { messages: 4_096, bytes: 16 << 20, budget: 512 << 20 }
+        Self { messages: 4_096, bytes: 16 << 20, budget: 512 << 20, updates: 256 }
     }
 }
-
-/// Messages that an empty queue keeps room for: an idle connection stays small after a burst.
-const KEPT: usize = 4;
 
 /// Messages that are written in one go.
 const TOGETHER: usize = 64;
@@ -92,10 +93,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: VecDeque<Bytes>,
-    /// Of the first frame.
-    written: usize,
-    bytes: usize,
+    waiting: Backlog,
     /// Who writes, and is waiting to be told of this.
     writer: Option<(Waker, Awaited)>,
     end: End,
@@ -125,22 +123,41 @@ impl Queue {
 
     /// Appends a frame, if there is room for it; after the end was decided it is dropped in silence.
     pub(super) fn push(&self, frame: Bytes) -> Result<(), Full> {
+        self.append(self.lock(), frame, None)
+    }
+
+    /// The same for a frame after which all earlier ones of its topic are stale. Where much waits, as many of these and of other stale
+    /// ones are left out as it takes. How many.
+    pub(super) fn refresh(&self, frame: Bytes, topic: Topic) -> Result<usize, Full> {
         let mut inner = self.lock();
+        if !matches!(inner.end, End::Open) {
+            return Ok(0);
+        }
+        let QueueBounds { bytes, updates, .. } = self.shared.bounds;
+        let mut left_out = 0;
+        while inner.waiting.len() >= updates || inner.waiting.bytes() + frame.len() > bytes {
+            let Some(len) = inner.waiting.leave_out(topic) else { break };
+            self.shared.bytes.fetch_sub(len as u64, Ordering::Relaxed);
+            left_out += 1;
+        }
+        self.append(inner, frame, Some(topic)).map(|()| left_out)
+    }
+
+    fn append(&self, mut inner: MutexGuard<'_, Inner>, frame: Bytes, topic: Option<Topic>) -> Result<(), Full> {
         if !matches!(inner.end, End::Open) {
             return Ok(());
         }
-        let QueueBounds { messages, bytes, budget } = self.shared.bounds;
+        let QueueBounds { messages, bytes, budget, .. } = self.shared.bounds;
         let len = frame.len() as u64;
         // What is too much even if nothing else waits is nobody else's fault.
-        if inner.waiting.len() >= messages || inner.bytes + frame.len() > bytes || len > budget {
+        if inner.waiting.len() >= messages || inner.waiting.bytes() + frame.len() > bytes || len > budget {
             return Err(Full::Own);
         }
         if self.shared.bytes.fetch_add(len, Ordering::Relaxed) + len > budget {
             self.shared.bytes.fetch_sub(len, Ordering::Relaxed);
             return Err(Full::Budget);
         }
-        inner.bytes += frame.len();
-        inner.waiting.push_back(frame);
+        inner.waiting.push(frame, topic);
         if matches!(inner.writer, Some((_, Awaited::Anything))) {
             wake(inner);
         }
@@ -166,12 +183,9 @@ impl Queue {
         inner.end = End::Decided(ending);
         let mut forgotten = 0;
         if cut {
-            let begun = usize::from(inner.written > 0);
-            forgotten = inner.waiting.len() - begun;
-            inner.waiting.truncate(begun);
-            let left = inner.waiting.front().map_or(0, Bytes::len);
-            self.shared.bytes.fetch_sub((inner.bytes - left) as u64, Ordering::Relaxed);
-            inner.bytes = left;
+            let (frames, bytes) = inner.waiting.forget();
+            self.shared.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+            forgotten = frames;
         }
         wake(inner);
         forgotten
@@ -180,6 +194,8 @@ impl Queue {
     /// How long the other end has to agree, if the end was decided and not taken yet; else the waker is called when it is.
     pub(super) fn ending(&self, writer: &Waker) -> Option<Duration> {
         let mut inner = self.lock();
+        // Whoever asks waits for the other end, and is writing nothing.
+        inner.waiting.rest();
         if let End::Decided(ending) = &inner.end {
             return Some(ending.patience);
         }
@@ -189,17 +205,15 @@ impl Queue {
 
     /// Bytes that wait.
     pub(super) fn bytes(&self) -> usize {
-        self.lock().bytes
+        self.lock().waiting.bytes()
     }
 
     /// What to write next.
     pub(super) fn next(&self, writer: &Waker) -> Next {
         let mut inner = self.lock();
-        if !inner.waiting.is_empty() {
-            let frames = inner.waiting.iter().take(TOGETHER).cloned().collect();
-            return Next::Frames { frames, written: inner.written };
+        if let Some((frames, written)) = inner.waiting.lend(TOGETHER) {
+            return Next::Frames { frames, written };
         }
-        inner.waiting.shrink_to(KEPT);
         if let End::Decided(_) = inner.end
             && let End::Decided(ending) = std::mem::replace(&mut inner.end, End::Told)
         {
@@ -211,14 +225,8 @@ impl Queue {
 
     /// So many bytes of the first frames have been written.
     pub(super) fn written(&self, bytes: usize) {
-        let mut inner = self.lock();
-        inner.written += bytes;
-        while let Some(len) = inner.waiting.front().map(Bytes::len).filter(|len| *len <= inner.written) {
-            inner.waiting.pop_front();
-            inner.written -= len;
-            inner.bytes -= len;
-            self.shared.bytes.fetch_sub(len as u64, Ordering::Relaxed);
-        }
+        let done = self.lock().waiting.advance(bytes);
+        self.shared.bytes.fetch_sub(done as u64, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -237,7 +245,7 @@ fn wake(mut inner: MutexGuard<'_, Inner>) {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.shared.bytes.fetch_sub(self.lock().bytes as u64, Ordering::Relaxed);
+        self.shared.bytes.fetch_sub(self.lock().waiting.bytes() as u64, Ordering::Relaxed);
     }
 }
 
@@ -250,7 +258,7 @@ mod tests {
     }
 
     fn queue(messages: usize, bytes: usize, budget: u64) -> (Queue, Arc<Shared>) {
-        let shared = Shared::new(QueueBounds { messages, bytes, budget });
+        let shared = Shared::new(QueueBounds { messages, bytes, budget, updates: 2 });
         (Queue::new(Arc::clone(&shared)), shared)
     }
 
@@ -307,5 +315,18 @@ mod tests {
         drop(one);
         assert_eq!((other.push("e".into()), shared.bytes()), (Ok(()), 5));
         assert_eq!((other.cut(ending(1013)), shared.bytes()), (2, 0));
+    }
+
+    #[test]
+    fn a_full_queue_leaves_out_stale_values_and_keeps_the_newest_of_each_topic() {
+        let (queue, shared) = queue(9, 99, 99);
+        let topic = |number| Topic(std::num::NonZeroU64::new(number).expect("not 0"));
+        let refresh = |text: &'static str, number| queue.refresh(text.into(), topic(number));
+        assert_eq!([refresh("a1", 1), refresh("b1", 2)], [Ok(0), Ok(0)]);
+        // Nothing is stale yet, and nothing of it may be lost.
+        assert_eq!(refresh("c1", 3), Ok(0));
+        // Each newer value drives out its older one; there are three topics, which is one more than wait anyway.
+        assert_eq!([refresh("a2", 1), refresh("a3", 1), refresh("b2", 2)], [Ok(1), Ok(1), Ok(1)]);
+        assert_eq!((next(&queue), shared.bytes()), (frames(&["c1", "a3", "b2"], 0), 6));
     }
 }

@@ -7,13 +7,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use axum::body::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
 use super::frame::{self, Breach};
 use super::queue::{Ending, Full, Queue, QueueBounds, Shared};
 use super::tally::Tally;
-use crate::rooms::{Conn, Counts, Hub, Moment, Outlet, Route, Share, Visitor};
+use crate::rooms::{Conn, Counts, Hub, Moment, Outlet, Route, Share, Topic, Visitor};
 use crate::time::{Time, nanos};
 
 /// How long a connection that is closed has to say so too.
@@ -58,20 +59,11 @@ struct Lines {
 
 impl Outlet for Lines {
     fn send(&mut self, to: &[Conn], text: String) {
-        let frame = frame::text(&text);
-        for conn in to {
-            while let Some(queue) = self.queues.get(conn) {
-                match queue.push(frame.clone()) {
-                    Ok(()) => break,
-                    Err(Full::Own) => self.cut_slow(*conn, 1),
-                    Err(Full::Budget) => {
-                        self.tally.budget_closed += 1;
-                        let slowest = self.slowest().unwrap_or(*conn);
-                        self.cut_slow(slowest, u64::from(slowest == *conn));
-                    }
-                }
-            }
-        }
+        self.put(to, &text, |queue, frame| queue.push(frame).map(|()| 0));
+    }
+
+    fn refresh(&mut self, to: &[Conn], text: String, topic: Topic) {
+        self.put(to, &text, |queue, frame| queue.refresh(frame, topic));
     }
 
     fn close(&mut self, conn: Conn, code: u16, reason: &str) {
@@ -95,6 +87,27 @@ impl Outlet for Lines {
 }
 
 impl Lines {
+    /// Puts a message into queues by `push`, which says how many others it left out for it.
+    fn put(&mut self, to: &[Conn], text: &str, push: impl Fn(&Queue, Bytes) -> Result<usize, Full>) {
+        let frame = frame::text(text);
+        for conn in to {
+            while let Some(queue) = self.queues.get(conn) {
+                match push(queue, frame.clone()) {
+                    Ok(left_out) => {
+                        self.tally.updates_left_out += left_out as u64;
+                        break;
+                    }
+                    Err(Full::Own) => self.cut_slow(*conn, 1),
+                    Err(Full::Budget) => {
+                        self.tally.budget_closed += 1;
+                        let slowest = self.slowest().unwrap_or(*conn);
+                        self.cut_slow(slowest, u64::from(slowest == *conn));
+                    }
+                }
+            }
+        }
+    }
+
     /// For whom the most bytes wait, if any do. Looked for only when all that may wait does.
     fn slowest(&self) -> Option<Conn> {
         let waiting = self.queues.iter().map(|(conn, queue)| (queue.bytes(), *conn));
@@ -269,7 +282,7 @@ mod tests {
 
     #[test]
     fn when_too_much_waits_for_all_the_one_with_the_most_is_closed_not_the_one_spoken_to() {
-        let shared = Shared::new(QueueBounds { messages: 9, bytes: 99, budget: 30 });
+        let shared = Shared::new(QueueBounds { messages: 9, bytes: 99, budget: 30, updates: 9 });
         let mut lines = Lines::default();
         for conn in [Conn(1), Conn(2)] {
             lines.queues.insert(conn, Arc::new(Queue::new(Arc::clone(&shared))));

@@ -27,6 +27,8 @@ tally! {
     Count slow_dropped,
     /// Those of them that were closed because too much waited for all together.
     Count budget_closed,
+    /// Values that slow control surfaces were not told, because newer ones of the same parameter followed.
+    Count updates_left_out,
     /// Connections closed because a message was too long.
     Count closed_too_long,
     /// Connections closed because a text was not UTF-8.

@@ -1,0 +1,36 @@
+//! What the hub does later: it asks for signs of life, closes rooms whose time is over, and lets values hold from their time on.
+
+use super::hub::Hub;
+use super::space::RoomNumber;
+use super::{Conn, Moment, Outlet};
+use crate::time::Time;
+
+/// What is to be done later.
+pub(super) enum Due {
+    /// To see whether somebody still lives.
+    Heartbeat(Conn),
+    /// To close the room of control surfaces that has this code.
+    Expiry(String),
+    /// To set a parameter of such a room.
+    Value { room: RoomNumber, by: Conn, name: String, value: f32 },
+}
+
+impl Hub {
+    /// When [`Hub::on_deadline`] wants to be called, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// Does what is due.
+    pub fn on_deadline(&mut self, now: impl Into<Moment>, out: &mut dyn Outlet) {
+        let now = now.into();
+        while let Some(due) = self.timers.due(now.at) {
+            match due {
+                Due::Heartbeat(conn) => self.beat(now, conn, out),
+                // Its timer goes with the room, so the room is there.
+                Due::Expiry(code) => _ = self.close_room(&code, out),
+                Due::Value { room, by, name, value } => self.on_value(room, by, &name, value, out),
+            }
+        }
+    }
+}
