@@ -7,6 +7,7 @@
 mod bbx;
 pub mod bot;
 mod census;
+pub mod broadcast;
 mod counts;
 mod desk;
 mod due;
