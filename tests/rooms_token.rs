@@ -39,7 +39,8 @@ fn one_signed_elsewhere_says_who_where_and_until_when() {
     let claims = verified(TOKEN).unwrap();
     assert_eq!((claims.client_id.as_str(), claims.room.as_str(), claims.ends_ms()), ("c1", "radio", Some(END)));
     // ` {"room" : "ä/b", "x":1,\n"clientId":"c 2"} `: order and space are free, and no end is for ever.
-    let free = "IHsicm9vbSIgOiAiw6QvYiIsICJ4IjoxLAoiY2xpZW50SWQiOiJjIDIifSA.IkA1fdVs1m64pw1U1xyOYwx1xZgRhb1aD8iHHEThhgg";
+    let free =
+        "IHsicm9vbSIgOiAiw6QvYiIsICJ4IjoxLAoiY2xpZW50SWQiOiJjIDIifSA.IkA1fdVs1m64pw1U1xyOYwx1xZgRhb1aD8iHHEThhgg";
     let claims = verify(&secret(), free, "ä/b", u64::MAX).unwrap();
     assert_eq!((claims.client_id.as_str(), claims.expires_at), ("c 2", None));
 }

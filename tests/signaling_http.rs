@@ -184,8 +184,9 @@ fn head_tells_what_get_would() {
         ("/metrics", 200),
         ("/", 426),
         ("/ws", 426),
-        ("/radio", 404),
-        ("/rooms/radio", 404),
+        ("/radio", 426),
+        ("/rooms/radio", 426),
+        ("/radio/x", 404),
     ] {
         let (get, mut head) = (get(&server, path), ask(&server, "HEAD", path, &[]));
         assert_eq!((get.status, head.status), (status, status), "{path}");
@@ -202,7 +203,8 @@ fn head_tells_what_get_would() {
 #[test]
 fn what_is_not_there_or_not_for_that_method_is_said_in_json() {
     let server = Server::start_signaling(&[]);
-    for path in ["/radio", "/rooms/radio", "/health/", "/v1/signaling", "/docs", "/?token=t", "//", "/%2e%2e"] {
+    for path in ["/radio/x", "/rooms/radio/x", "/health/", "/v1/signaling", "/docs", "/postcontent", "//", "/%2e%2e/x"]
+    {
         let answer = get(&server, path);
         assert_eq!((answer.status, answer.error().as_str()), (404, "Not found"), "{path}");
     }
@@ -213,13 +215,14 @@ fn what_is_not_there_or_not_for_that_method_is_said_in_json() {
             assert_eq!(answer.header("allow"), "GET,HEAD", "{method} {path}");
         }
     }
-    assert_eq!(ask(&server, "POST", "/radio", &[]).status, 404);
+    assert_eq!(ask(&server, "POST", "/radio", &[]).status, 405);
+    assert_eq!(ask(&server, "POST", "/postcontent", &[]).status, 404);
 }
 
 #[test]
 fn a_browser_at_a_websocket_is_told_what_it_is() {
     let server = Server::start_signaling(&[]);
-    for path in ["/", "/ws", "/ws/", "/?x=1"] {
+    for path in ["/", "/ws", "/ws/", "/?x=1", "/?token=t", "/radio"] {
         let answer = get(&server, path);
         assert_eq!(answer.status, 426, "{path}");
         assert_eq!(answer.error(), "This is a WebSocket endpoint: connect to it with ws:// or wss://");
@@ -250,7 +253,7 @@ fn an_upgrade_that_is_not_right_is_refused_in_json() {
     let posted = ask(&server, "POST", "/", &UPGRADE);
     assert_eq!((posted.status, posted.header("allow")), (405, "GET"));
     assert_eq!(posted.error(), "Method not allowed");
-    for path in ["/health", "/healthz", "/metrics", "/rooms", "/docs", "/radio"] {
+    for path in ["/health", "/healthz", "/metrics", "/docs", "/radio/x"] {
         assert_eq!(ask(&server, "GET", path, &UPGRADE).error(), "Not found", "{path}");
     }
 }
@@ -258,21 +261,21 @@ fn an_upgrade_that_is_not_right_is_refused_in_json() {
 #[test]
 fn the_log_tells_what_a_client_did_wrong_and_no_secret() {
     let mut server = Server::start_signaling(&[]);
-    assert_eq!(ask(&server, "GET", "/radio?token=secret", &UPGRADE).status, 404);
-    let line = server.line_that_begins("Refused a WebSocket at /radio to 127.0.0.1:");
+    assert_eq!(ask(&server, "GET", "/radio/x?token=sesame", &UPGRADE).status, 404);
+    let line = server.line_that_begins("Refused a WebSocket at /radio/x to 127.0.0.1:");
     assert_eq!(line.level, "WARN");
     assert!(line.message.ends_with(": no rooms are at this path; connect to / or /ws"), "{}", line.message);
     // It is said once a second at most, however often it happens.
     let before = std::time::Instant::now();
-    (0..50).for_each(|_| assert_eq!(ask(&server, "GET", "/%1b?token=secret", &UPGRADE).status, 404));
+    (0..50).for_each(|_| assert_eq!(ask(&server, "GET", "/x/%1b?token=sesame", &UPGRADE).status, 404));
     let most = before.elapsed().as_secs() + 1;
     let mut member = Member::of(server.address);
-    member.say("JoinRoom", &json!({"room_id": "nowhere", "password": "secret", "peer_name": "Ann"}));
+    member.say("JoinRoom", &json!({"room_id": "nowhere", "password": "sesame", "peer_name": "Ann"}));
     assert_eq!(member.hear_a("Error")["message"], "Room not found");
     let line = server.line_that_begins("Refused a message of connection ");
     assert!(line.level == "WARN" && line.message.ends_with(": Room not found"), "{line:?}");
-    assert!(!server.lines.concat().contains("secret"));
-    let again = server.lines.iter().filter(|line| line.contains("Refused a WebSocket at /%1b")).count();
+    assert!(!server.lines.concat().contains("sesame"));
+    let again = server.lines.iter().filter(|line| line.contains("Refused a WebSocket at /x/%1b")).count();
     assert!(again as u64 <= most, "{again} in {most} s");
 }
 

@@ -12,8 +12,12 @@ use clap::{Arg, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 use super::Cli;
 
 /// Variables that have a second spelling, which counts where the first is not set.
-const SECOND_SPELLINGS: &[(&str, &str)] =
-    &[("PORT", "PORT_ENV"), ("HEARTBEAT_INTERVAL", "HEARTBEAT_INTERVAL_MS"), ("CLIENT_TIMEOUT", "CLIENT_TIMEOUT_MS")];
+const SECOND_SPELLINGS: &[(&str, &str)] = &[
+    ("PORT", "PORT_ENV"),
+    ("HEARTBEAT_INTERVAL", "HEARTBEAT_INTERVAL_MS"),
+    ("CLIENT_TIMEOUT", "CLIENT_TIMEOUT_MS"),
+    ("HMAC_SECRET", "AUTH_SECRET"),
+];
 
 /// Reads the command line and the environment, or ends the process with what is wrong with them.
 pub fn parse() -> Cli {

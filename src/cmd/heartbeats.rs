@@ -11,7 +11,7 @@ const HEADING: &str = "Limits";
 /// Who is asked for signs of life, and how many may be in a room.
 #[derive(Debug, clap::Args)]
 pub struct Heartbeats {
-    /// How often WebRTC clients are pinged, in ms or with a unit; 0 or off is never, and drops nobody. HEARTBEAT_INTERVAL_MS counts
+    /// How often clients in WebRTC and broadcast rooms are pinged, in ms or with a unit; 0 or off is never, and drops nobody. HEARTBEAT_INTERVAL_MS counts
     /// where HEARTBEAT_INTERVAL is not set
     #[arg(long, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = interval, default_value_t = OrOff(Heartbeat::default().every.map(Millis)), help_heading = HEADING)]
     heartbeat_interval: OrOff<Millis>,

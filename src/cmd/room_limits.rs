@@ -92,7 +92,7 @@ impl RoomLimits {
             budget: self.queue_budget_bytes.0,
             ..QueueBounds::default()
         };
-        Options { bounds, queue, rate: self.rate(), dialects, tls: None }
+        Options { bounds, queue, rate: self.rate(), dialects, ..Options::default() }
     }
 
     fn rate(&self) -> Option<u32> {

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Failure;
 use super::args::{Colour, LogFormat};
 use super::bbx_options::BbxOptions;
+use super::broadcast_rooms::BroadcastRooms;
 use super::environment::Origin;
 use super::heartbeats::Heartbeats;
 use super::listening::{self, AddressFile};
@@ -36,7 +37,7 @@ const HEADING_LOG: &str = "Log";
 enum Dialect {
     /// The jamjam app's own
     Jamjam,
-    #[value(hide = true)]
+    /// Broadcast rooms: a path with the room's name, and a token
     Broadcast,
     /// Control surfaces: telephones in a program's rooms
     Bbx,
@@ -80,6 +81,9 @@ pub struct Args {
     #[command(flatten)]
     heartbeats: Heartbeats,
 
+    #[command(flatten)]
+    broadcast: BroadcastRooms,
+
     /// Log every message and why others are ignored (level debug; wins over RUST_LOG)
     #[arg(short, long, help_heading = HEADING_LOG)]
     verbose: bool,
@@ -92,20 +96,26 @@ pub struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
-        self.dialects()?;
+        if let Some(token) = self.broadcast.token()? {
+            println!("{token}");
+            return Ok(0);
+        }
         // Kept to the end: it writes the last lines when it is dropped.
         let _log = listening::start_log(self.verbose, self.log_format, colour)?;
         process::name("signaling-server");
         process::raise_descriptor_limit();
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
+        let handlers = self.broadcast.handlers()?;
         let identity = self.tls.identity()?;
+        let (limits, broadcast) =
+            (self.broadcast.within(&self.heartbeats.within(&self.limits.limits()))?, self.broadcast.http()?);
         let (listener, address) = bind(&self.host, self.port)?;
         let tls = identity.as_ref().map(|identity| Arc::new(Handshakes::new(identity)));
-        let dialects = self.dialects()?;
-        let options = Options { tls, ..self.limits.options(dialects) };
+        let dialects = self.dialects();
+        let options = Options { tls, broadcast, ..self.limits.options(dialects) };
         let options = Options { queue: self.bbx.bounds(options.queue), ..options };
-        let limits = self.bbx.within(&self.heartbeats.within(&self.limits.limits()));
-        let mut hub = Hub::new(Limits { dialects, ..limits }, entropy::words());
+        let limits = self.bbx.within(&limits);
+        let mut hub = Hub::new(Limits { dialects, ..limits }, entropy::words()).with_handlers(handlers);
         self.bbx.open_rooms(&mut hub, dialects.bbx)?;
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
@@ -125,19 +135,17 @@ impl Args {
     }
 
     /// What is spoken.
-    fn dialects(&self) -> Result<Dialects, Failure> {
-        let is_there = |dialect: &Dialect| matches!(dialect, Dialect::Jamjam | Dialect::Bbx | Dialect::Webrtc);
-        if let Some(other) = self.dialect.iter().find(|dialect| !is_there(dialect)) {
-            let name = other.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-            let way_out = "leave it out of --dialect and DIALECTS, or name jamjam, bbx or webrtc";
-            return Err(Failure::usage(format!("this version does not speak {name} yet; {way_out}")));
-        }
+    fn dialects(&self) -> Dialects {
         if self.dialect.is_empty() {
-            return Ok(Dialects::default());
+            return Dialects::default();
         }
         let speaks = |dialect| self.dialect.contains(&dialect);
-        let (jamjam, bbx, webrtc) = (Dialect::Jamjam, Dialect::Bbx, Dialect::Webrtc);
-        Ok(Dialects { jamjam: speaks(jamjam), bbx: speaks(bbx), webrtc: speaks(webrtc) })
+        Dialects {
+            broadcast: speaks(Dialect::Broadcast),
+            jamjam: speaks(Dialect::Jamjam),
+            bbx: speaks(Dialect::Bbx),
+            webrtc: speaks(Dialect::Webrtc),
+        }
     }
 }
 

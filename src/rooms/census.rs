@@ -18,7 +18,7 @@ pub struct Share {
 impl Hub {
     /// How much of each dialect there is now. The sums over all are those of [`Hub::counts`].
     pub fn census(&self) -> Vec<Share> {
-        let Rooms { jamjam, bbx, webrtc } = &self.rooms;
+        let Rooms { broadcast, jamjam, bbx, webrtc } = &self.rooms;
         let share = |dialect: Dialect, rooms: usize, members: usize| Share {
             dialect: dialect.name(),
             connections: self.connections.values().filter(|connection| connection.dialect == dialect).count() as u64,
@@ -27,6 +27,7 @@ impl Hub {
         };
         vec![
             share(Dialect::Undecided, 0, 0),
+            share(Dialect::Broadcast, broadcast.space.len(), broadcast.space.members()),
             share(Dialect::Jamjam, jamjam.len(), jamjam.members()),
             share(Dialect::Bbx, bbx.space.len(), bbx.space.members()),
             share(Dialect::WebRtc, webrtc.len(), webrtc.members()),

@@ -26,6 +26,8 @@ counts! {
     Gauge rooms,
     /// Connections now that are in a room.
     Gauge members,
+    /// Messages now that wait for their time.
+    Gauge waiting,
     /// Connections so far.
     Count opened,
     /// Messages that came.
@@ -44,4 +46,8 @@ counts! {
     Count closed_undecided,
     /// Connections dropped because they gave no sign of life.
     Count closed_silent,
+    /// Connections closed because they had said nothing for too long.
+    Count closed_idle,
+    /// Connections closed because they had lasted long enough.
+    Count closed_old,
 }

@@ -104,6 +104,18 @@ impl Desk<'_> {
         }
     }
 
+    /// Tells all of these what is written already.
+    pub(super) fn tell_text(&mut self, to: &[Conn], text: String) {
+        if !to.is_empty() {
+            self.send(to, text);
+        }
+    }
+
+    /// Has this done at its time.
+    pub(super) fn later(&mut self, at: Time, due: Due) {
+        self.timers.enter(at, due);
+    }
+
     fn send(&mut self, to: &[Conn], text: String) {
         self.counts.messages_out += to.len() as u64;
         debug!("Connection {} brings about {} bytes to each of {}", self.conn.0, text.len(), to.len());

@@ -2,13 +2,21 @@
 
 use super::hub::Hub;
 use super::space::RoomNumber;
-use super::{Conn, Moment, Outlet};
+use super::{Conn, Moment, Outlet, broadcast};
 use crate::time::Time;
 
 /// What is to be done later.
 pub(super) enum Due {
     /// To see whether somebody still lives.
     Heartbeat(Conn),
+    /// To see whether somebody has said anything.
+    Idle(Conn),
+    /// To close who has been there long enough.
+    Age(Conn),
+    /// To ask the handler of a broadcast room whether it wants anything.
+    RoomBeat(RoomNumber),
+    /// To relay what has waited.
+    Relay(Box<broadcast::Held>),
     /// To close the room of control surfaces that has this code.
     Expiry(String),
     /// To set a parameter of such a room.
@@ -27,6 +35,10 @@ impl Hub {
         while let Some(due) = self.timers.due(now.at) {
             match due {
                 Due::Heartbeat(conn) => self.beat(now, conn, out),
+                Due::Idle(conn) => self.see_whether_idle(now, conn, out),
+                Due::Age(conn) => self.see_out(now, conn, out),
+                Due::RoomBeat(room) => self.beat_room(now, room, out),
+                Due::Relay(held) => self.relay_held(now, *held, out),
                 // Its timer goes with the room, so the room is there.
                 Due::Expiry(code) => _ = self.close_room(&code, out),
                 Due::Value { room, by, name, value } => self.on_value(room, by, &name, value, out),

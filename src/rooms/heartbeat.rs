@@ -26,9 +26,10 @@ impl Hub {
         if let Some(every) = every {
             timers.enter(now + every, Due::Heartbeat(conn));
             timers.prune(|due| match due {
-                Due::Heartbeat(conn) => connections.contains_key(conn),
-                Due::Expiry(_) => true,
+                Due::Heartbeat(conn) | Due::Idle(conn) | Due::Age(conn) => connections.contains_key(conn),
+                Due::Expiry(_) | Due::Relay(_) => true,
                 Due::Value { room, .. } => rooms.bbx.space.get(*room).is_some(),
+                Due::RoomBeat(room) => rooms.broadcast.space.get(*room).is_some(),
             });
         }
     }

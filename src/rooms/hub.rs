@@ -15,7 +15,7 @@ use super::ignored::Ignored;
 use super::limits::Limits;
 use super::names::Names;
 use super::timers::Timers;
-use super::{Conn, Dialects, Moment, Outlet, Route, Visitor, bbx, jamjam, webrtc};
+use super::{Conn, Dialects, Moment, Outlet, Route, Visitor, bbx, broadcast, jamjam, webrtc};
 use crate::time::Time;
 
 /// Close code of who says too much (RFC 6455, section 7.4.1: a policy is violated).
@@ -28,6 +28,7 @@ const TRY_AGAIN: u16 = 1_013;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
     Undecided,
+    Broadcast,
     Jamjam,
     Bbx,
     WebRtc,
@@ -37,6 +38,7 @@ impl Dialect {
     /// As it is called in `/health` and `/metrics`.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Broadcast => "broadcast",
             Self::Undecided => "undecided",
             Self::Jamjam => "jamjam",
             Self::Bbx => "bbx",
@@ -62,11 +64,14 @@ pub(super) struct Connection {
     pub(super) asked: bool,
     /// How often it has done what it may do only so often.
     pub(super) strikes: u32,
+    /// When it last said anything.
+    pub(super) spoke: Time,
 }
 
 /// The rooms of each dialect.
 #[derive(Default)]
 pub(super) struct Rooms {
+    pub(super) broadcast: broadcast::Rooms,
     pub(super) jamjam: jamjam::Rooms,
     pub(super) bbx: bbx::Rooms,
     pub(super) webrtc: webrtc::Rooms,
@@ -83,7 +88,7 @@ pub struct Hub {
     pub(super) rooms: Rooms,
     pub(super) counts: Counts,
     /// When a refusal may next be logged.
-    complain: Time,
+    pub(super) complain: Time,
 }
 
 /// The type of a message, before anybody knows whose it is.
@@ -110,12 +115,14 @@ impl Hub {
 
     /// The counts so far, and how much there is now.
     pub fn counts(&self) -> Counts {
-        let Rooms { jamjam, bbx: bbx::Rooms { space: bbx, .. }, webrtc } = &self.rooms;
+        let Rooms { broadcast, jamjam, bbx: bbx::Rooms { space: bbx, .. }, webrtc } = &self.rooms;
+        let shown = &broadcast.space;
         Counts {
             connections: self.connections.len() as u64,
             undecided: self.undecided.len() as u64,
-            rooms: (jamjam.len() + bbx.len() + webrtc.len()) as u64,
-            members: (jamjam.members() + bbx.members() + webrtc.members()) as u64,
+            rooms: (shown.len() + jamjam.len() + bbx.len() + webrtc.len()) as u64,
+            members: (shown.members() + jamjam.members() + bbx.members() + webrtc.members()) as u64,
+            waiting: broadcast.waiting.len() as u64,
             ..self.counts
         }
     }
@@ -133,6 +140,7 @@ impl Hub {
         let at = now.at;
         let dialect = match visitor.route {
             Route::Undecided => Dialect::Undecided,
+            Route::Broadcast(_) => Dialect::Broadcast,
             Route::WebRtc(_) => Dialect::WebRtc,
         };
         let connection = Connection {
@@ -143,12 +151,19 @@ impl Hub {
             heard: at,
             asked: false,
             strikes: 0,
+            spoke: at,
         };
         self.connections.insert(conn, connection);
         match visitor.route {
             Route::Undecided => {
                 self.make_place(out);
                 self.undecided.insert(conn);
+            }
+            Route::Broadcast(asked) => {
+                let Some((mut desk, rooms, limits)) = self.desk(now, conn, out) else { return };
+                let made = broadcast::on_connect(&mut desk, &mut rooms.broadcast, limits, asked);
+                self.watch(at, conn);
+                self.watch_member(at, conn, made);
             }
             Route::WebRtc(asked) => {
                 let Some((mut desk, rooms, limits)) = self.desk(now, conn, out) else { return };
@@ -173,6 +188,10 @@ impl Hub {
     pub fn on_text(&mut self, now: impl Into<Moment>, conn: Conn, text: &str, out: &mut dyn Outlet) {
         let now = now.into();
         self.take(now, conn, out, |hub, out| {
+            if hub.dialect(conn) == Some(Dialect::Broadcast) {
+                let Some((mut desk, rooms, limits)) = hub.desk(now, conn, out) else { return Ok(()) };
+                return broadcast::on_text(&mut desk, &mut rooms.broadcast, limits, text);
+            }
             if text.len() > hub.limits.message_bytes {
                 return Err(Ignored::TooLong(hub.limits.message_bytes));
             }
@@ -184,10 +203,10 @@ impl Hub {
                 let Head { kind } = serde_json::from_str(text)?;
                 hub.decide(now.at, conn, &kind)?;
             }
-            let Some(dialect) = hub.connections.get(&conn).map(|connection| connection.dialect) else { return Ok(()) };
+            let Some(dialect) = hub.dialect(conn) else { return Ok(()) };
             let Some((mut desk, rooms, limits)) = hub.desk(now, conn, out) else { return Ok(()) };
             match dialect {
-                Dialect::Undecided => Ok(()),
+                Dialect::Undecided | Dialect::Broadcast => Ok(()),
                 Dialect::Jamjam => jamjam::on_text(&mut desk, &mut rooms.jamjam, limits, text),
                 Dialect::Bbx => bbx::on_text(&mut desk, &mut rooms.bbx, text),
                 Dialect::WebRtc => webrtc::on_text(&mut desk, &mut rooms.webrtc, text),
@@ -207,12 +226,20 @@ impl Hub {
         }
     }
 
-    /// A connection was closed or lost.
+    /// A connection was lost.
     pub fn on_gone(&mut self, now: impl Into<Moment>, conn: Conn, out: &mut dyn Outlet) {
-        let dialect = self.connections.get(&conn).map(|connection| connection.dialect);
-        if let Some((mut desk, rooms, _)) = self.desk(now.into(), conn, out) {
+        self.on_closed(now, conn, broadcast::LOST, "", out);
+    }
+
+    /// A connection was closed by either end, with this code and reason.
+    pub fn on_closed(&mut self, now: impl Into<Moment>, conn: Conn, code: u16, reason: &str, out: &mut dyn Outlet) {
+        let dialect = self.dialect(conn);
+        if let Some((mut desk, rooms, limits)) = self.desk(now.into(), conn, out) {
             match dialect {
                 None | Some(Dialect::Undecided) => {}
+                Some(Dialect::Broadcast) => {
+                    broadcast::on_gone(&mut desk, &mut rooms.broadcast, limits, code, reason);
+                }
                 Some(Dialect::Jamjam) => jamjam::on_gone(&mut desk, &mut rooms.jamjam),
                 Some(Dialect::Bbx) => bbx::on_gone(&mut desk, &mut rooms.bbx),
                 Some(Dialect::WebRtc) => webrtc::on_gone(&mut desk, &mut rooms.webrtc),
@@ -256,13 +283,14 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         self.counts.messages_in += 1;
         connection.lives(now.at);
+        connection.spoke = now.at;
         if let Some(rate) = self.limits.rate {
             let each = Duration::from_secs(1) / rate.max(1);
             let busy_until = connection.busy_until.max(now.at) + each;
             if busy_until > now.at + Duration::from_secs(2) {
                 self.counts.closed_rate += 1;
                 warn!("Connection {} from {} says too much and is closed", conn.0, connection.from);
-                self.on_gone(now, conn, out);
+                self.on_closed(now, conn, POLICY, "Rate limit exceeded", out);
                 out.close(conn, POLICY, "Rate limit exceeded");
                 return;
             }
@@ -279,6 +307,16 @@ impl Hub {
                 warn!("{done} a message of connection {} from {}: {why}", conn.0, connection.from);
             }
         }
+    }
+
+    /// What a connection speaks.
+    pub(super) fn dialect(&self, conn: Conn) -> Option<Dialect> {
+        self.connections.get(&conn).map(|connection| connection.dialect)
+    }
+
+    /// When a connection last said anything.
+    pub(super) fn spoke(&self, conn: Conn) -> Option<Time> {
+        self.connections.get(&conn).map(|connection| connection.spoke)
     }
 
     /// What the dialect of `conn` works with, and the rooms.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::broadcast::Settings;
 use super::route::Dialects;
 
 /// The longest message of a client unless told otherwise, in bytes. Whoever reads frames need not read longer ones.
@@ -26,6 +27,8 @@ pub struct Limits {
     pub surfaces: SurfaceLimits,
     /// Who is asked for signs of life, and how patiently: control surfaces have their own. Clients of jamjam never are: theirs answers only while it reads.
     pub heartbeat: Heartbeat,
+    /// What broadcast rooms have in common.
+    pub broadcast: Settings,
 }
 
 /// Asking for signs of life.
@@ -56,6 +59,7 @@ impl Default for Limits {
             dialects: Dialects::default(),
             surfaces: SurfaceLimits::default(),
             heartbeat: Heartbeat::default(),
+            broadcast: Settings::default(),
         }
     }
 }

@@ -6,14 +6,16 @@
 
 mod bbx;
 pub mod bot;
-mod census;
 pub mod broadcast;
+mod census;
 mod counts;
 mod desk;
 mod due;
 mod event;
 mod guesses;
 pub mod guest;
+pub mod handler;
+pub mod handlers;
 pub mod harmless;
 mod heartbeat;
 mod hub;
@@ -24,11 +26,14 @@ mod limits;
 pub mod listing;
 mod names;
 mod parameters;
+mod posting;
 mod program;
+mod registry;
 mod route;
 mod space;
 mod timers;
 mod voice;
+mod waiting;
 pub mod webrtc;
 
 use std::net::IpAddr;
@@ -41,7 +46,9 @@ pub use counts::Counts;
 pub use event::{Event, EventKind};
 pub use hub::Hub;
 pub use limits::{Heartbeat, Limits, MESSAGE_BYTES, SurfaceLimits};
+pub use posting::BroadcastCounts;
 pub use program::{CODE_DIGITS, MOST_SHOWN, Made, Making, SurfaceRoom, Unfit};
+pub use registry::Registry;
 pub use route::{Dialects, Refusal, Route, route};
 
 /// A connection, as whoever accepted it numbers them. A number is never used twice.

@@ -1,14 +1,15 @@
-//! Which dialect an upgrade request asks for: the one table of it. The path beats the query. Until broadcast is there, what
-//! belongs to it is sent away.
+//! Which dialect an upgrade request asks for: the one table of it. The path beats the query.
 
 use form_urlencoded::parse;
 use thiserror::Error;
 
-use super::webrtc;
+use super::{broadcast, webrtc};
 
 /// Which dialects are spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialects {
+    /// Broadcast rooms.
+    pub broadcast: bool,
     /// jamjam's own signaling.
     pub jamjam: bool,
     /// Control surfaces.
@@ -20,7 +21,7 @@ pub struct Dialects {
 impl Default for Dialects {
     /// All of them.
     fn default() -> Self {
-        Self { jamjam: true, bbx: true, webrtc: true }
+        Self { broadcast: true, jamjam: true, bbx: true, webrtc: true }
     }
 }
 
@@ -31,6 +32,8 @@ pub enum Route {
     Undecided,
     /// WebRTC signaling, and who wants to be where.
     WebRtc(webrtc::Asked),
+    /// A broadcast room, and what has been shown to get in.
+    Broadcast(broadcast::Asked),
 }
 
 /// Why an upgrade is refused; the status is 404.
@@ -48,11 +51,20 @@ pub enum Refusal {
 pub fn route(path: &str, query: &str, dialects: Dialects) -> Result<Route, Refusal> {
     let webrtc = || Route::WebRtc(asked(query));
     match dialects {
-        Dialects { jamjam: true, bbx: false, webrtc: false } | Dialects { jamjam: false, bbx: true, webrtc: false } => {
+        Dialects { jamjam: true, bbx: false, webrtc: false, broadcast: false }
+        | Dialects { jamjam: false, bbx: true, webrtc: false, broadcast: false } => {
             return Ok(Route::Undecided);
         }
-        Dialects { jamjam: false, bbx: false, webrtc: true } => return Ok(webrtc()),
+        Dialects { jamjam: false, bbx: false, webrtc: true, broadcast: false } => return Ok(webrtc()),
         _ => {}
+    }
+    let alone = dialects == Dialects { broadcast: true, jamjam: false, bbx: false, webrtc: false };
+    let in_path = broadcast::in_path(path).filter(|_| dialects.broadcast);
+    if let Some((room, control)) = in_path {
+        return Ok(Route::Broadcast(broadcast::Asked::new(Some(room), control, query)));
+    }
+    if alone {
+        return Ok(Route::Broadcast(broadcast::Asked::new(None, false, query)));
     }
     if !matches!(path, "/" | "/ws" | "/ws/") {
         return Err(Refusal::Path);
@@ -61,7 +73,11 @@ pub fn route(path: &str, query: &str, dialects: Dialects) -> Result<Route, Refus
     if has(&["roomId", "userId", "userName"]) {
         return if dialects.webrtc { Ok(webrtc()) } else { Err(Refusal::Query) };
     }
-    if has(&["room", "token"]) { Err(Refusal::Query) } else { Ok(Route::Undecided) }
+    match (has(&["room", "token"]), dialects.broadcast) {
+        (true, true) => Ok(Route::Broadcast(broadcast::Asked::new(None, false, query))),
+        (true, false) => Err(Refusal::Query),
+        (false, _) => Ok(Route::Undecided),
+    }
 }
 
 /// What a query asks for in WebRTC signaling. Of what it says twice the last counts.
@@ -82,9 +98,9 @@ fn asked(query: &str) -> webrtc::Asked {
 mod tests {
     use super::*;
 
-    const JAMJAM: Dialects = Dialects { jamjam: true, bbx: false, webrtc: false };
-    const BBX: Dialects = Dialects { jamjam: false, bbx: true, webrtc: false };
-    const WEBRTC: Dialects = Dialects { jamjam: false, bbx: false, webrtc: true };
+    const JAMJAM: Dialects = Dialects { jamjam: true, bbx: false, webrtc: false, broadcast: false };
+    const BBX: Dialects = Dialects { jamjam: false, bbx: true, webrtc: false, broadcast: false };
+    const WEBRTC: Dialects = Dialects { jamjam: false, bbx: false, webrtc: true, broadcast: false };
 
     fn who(room: &str, user: &str, name: &str) -> Route {
         let [room, user, name] = [room, user, name].map(str::to_owned);
@@ -93,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_bare_path_is_undecided_and_what_belongs_to_others_is_refused() {
-        let all = Dialects::default();
+        let all = Dialects { broadcast: false, ..Dialects::default() };
         for path in ["/", "/ws", "/ws/"] {
             assert_eq!(route(path, "", all), Ok(Route::Undecided));
             assert_eq!(route(path, "x=1&y", all), Ok(Route::Undecided));
@@ -111,6 +127,40 @@ mod tests {
             assert_eq!(route(path, "roomId=r", BBX), Ok(Route::Undecided));
             assert_eq!(route(path, "userId=u", WEBRTC), Ok(who("", "u", "")));
         }
+    }
+
+    #[test]
+    fn a_path_with_a_room_is_broadcast_and_so_is_a_query_with_one() {
+        let asked = |path, query, dialects| match route(path, query, dialects) {
+            Ok(Route::Broadcast(asked)) => Some((asked.room, asked.control)),
+            _ => None,
+        };
+        let (all, radio) = (Dialects::default(), || Some("radio".to_owned()));
+        for path in ["/radio", "/rooms/radio"] {
+            assert_eq!(
+                asked(path, "roomId=r&userId=u&userName=n", all),
+                Some((radio(), false)),
+                "the path beats the query"
+            );
+        }
+        assert_eq!(asked("/rooms/radio/remotecontrol", "", all), Some((radio(), true)));
+        for path in ["/", "/ws", "/ws/"] {
+            assert_eq!(asked(path, "room=radio", all), Some((radio(), false)));
+            assert_eq!(asked(path, "token=t", all), Some((None, false)));
+            assert_eq!(asked(path, "token=t&roomId=r", all), None, "WebRTC comes first");
+        }
+        for path in ["/health", "/metrics", "/v1/signaling", "/docs/", "/radio/x", "/rooms/radio/x"] {
+            assert_eq!(route(path, "token=t", all), Err(Refusal::Path), "{path}");
+        }
+        // Alone, it has every path; what names no room is told so.
+        let alone = Dialects { broadcast: true, jamjam: false, bbx: false, webrtc: false };
+        for path in ["/", "/health", "/radio/x"] {
+            assert_eq!(asked(path, "", alone), Some((None, false)));
+        }
+        assert_eq!(
+            (asked("/", "room=radio", alone), asked("/radio", "", alone)),
+            (Some((radio(), false)), Some((radio(), false)))
+        );
     }
 
     #[test]

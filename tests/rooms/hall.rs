@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
+use jamjam_dev::rooms::broadcast::Settings;
+use jamjam_dev::rooms::broadcast::token::Secret;
 use jamjam_dev::rooms::{Conn, Dialects, Hub, Limits, Making, Outlet, Visitor, route};
 use jamjam_dev::time::Time;
 
@@ -51,9 +53,10 @@ impl Outlet for Wires {
 }
 
 impl Hall {
-    /// An empty hub whose ids come from `key`.
+    /// An empty hub whose ids come from `key`, and that knows the secret of the transcripts' tokens.
     pub(crate) fn new(key: [u64; 4]) -> Self {
-        let hub = Hub::new(Limits::default(), key);
+        let broadcast = Settings { secret: Some(Secret::new("test-secret")), ..Settings::default() };
+        let hub = Hub::new(Limits { broadcast, ..Limits::default() }, key);
         Self { hub, now: Time::from_millis(1), last: 0, conns: BTreeMap::new(), wires: Wires::default() }
     }
 

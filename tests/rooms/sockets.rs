@@ -52,8 +52,24 @@ const BBX: Requests = [
 ];
 
 /// Those of the dialect that is spoken at `to`, which is known before anything is said only of WebRTC.
+const BROADCAST: Requests = [
+    ("no JSON", r#"{"type":"error","error":"Invalid JSON payload"}"#),
+    ("1", r#"{"type":"error","error":"Payload must be a JSON object"}"#),
+];
+
+const CONTROL: Requests = [("", r#"{"type":"error","error":"Control channel is receive-only"}"#); 2];
+
+/// Those of the dialect that is spoken at `to`, which is known before anything is said of all but jamjam and bbx.
 fn requests(to: &str) -> Requests {
-    if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) { WEBRTC } else { JAMJAM }
+    if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) {
+        WEBRTC
+    } else if to.contains("/remotecontrol") {
+        CONTROL
+    } else if to.contains("token=") {
+        BROADCAST
+    } else {
+        JAMJAM
+    }
 }
 
 /// A byte stream to the server.

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod metrics;
 mod places;
+pub mod rate;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -18,13 +18,15 @@ use tokio::time::{Instant, Sleep};
 use super::frame::{self, Decoder, Event};
 use super::queue::{Ending, Next};
 use super::switchboard::{Line, Switchboard};
-use crate::rooms::MESSAGE_BYTES;
 
 /// Bytes that are read in one go, on the stack.
 const READ: usize = 16 << 10;
 
 /// How often that is done before others have their turn.
 const READS: usize = 4;
+
+/// What a close frame without a code says (RFC 6455, section 7.4.1).
+const NO_CODE: u16 = 1_005;
 
 /// How long the answer to a close frame may take to leave.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -121,7 +123,7 @@ impl Serving<'_> {
 
     fn hear(&mut self, bytes: &mut [u8]) {
         let Self { line, switchboard, decoder, ears, pong, pace, .. } = self;
-        let heard = decoder.take(bytes, MESSAGE_BYTES, |event| {
+        let heard = decoder.take(bytes, line.longest, |event| {
             match event {
                 Event::Text(text) => switchboard.text(line.conn, text),
                 Event::Binary => switchboard.binary(line.conn),
@@ -130,9 +132,9 @@ impl Serving<'_> {
                     switchboard.alive(line.conn);
                 }
                 Event::Part | Event::Pong => switchboard.alive(line.conn),
-                Event::Close(code) => {
+                Event::Close(code, reason) => {
                     *ears = Ears::Closed;
-                    switchboard.gone(line.conn);
+                    switchboard.closed(line.conn, code.unwrap_or(NO_CODE), reason);
                     line.queue.cut(Ending { code, reason: String::new(), patience: PATIENCE });
                     return false;
                 }

@@ -17,7 +17,7 @@ use super::upgrade::{self, Refusal};
 use crate::io::complaints::Complaints;
 use crate::io::http::{Client, answer};
 use crate::rooms::harmless::harmless;
-use crate::rooms::{self, Dialects};
+use crate::rooms::{self, Dialects, Route};
 
 /// The one version of the protocol (RFC 6455, section 4.1).
 const VERSION: HeaderValue = HeaderValue::from_static("13");
@@ -62,6 +62,10 @@ async fn enter(
     }
     let uri = request.uri();
     let route = match rooms::route(uri.path(), uri.query().unwrap_or_default(), door.dialects) {
+        Ok(Route::Broadcast(asked)) => {
+            let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+            Route::Broadcast(asked.with_headers(header(header::AUTHORIZATION), header(header::ORIGIN)))
+        }
         Ok(route) => route,
         Err(refusal) => {
             door.complain(client.from, uri, &refusal);

@@ -53,8 +53,8 @@ pub(super) enum Event<'a> {
     Part,
     Ping(&'a [u8]),
     Pong,
-    /// The last there is, with its code.
-    Close(Option<u16>),
+    /// The last there is, with its code and reason.
+    Close(Option<u16>, &'a str),
 }
 
 /// What is kept of a connection between two reads.
@@ -167,7 +167,10 @@ impl Decoder {
         match head.opcode {
             PING => return Ok(tell(Event::Ping(payload))),
             PONG => return Ok(tell(Event::Pong)),
-            CLOSE => return Ok(tell(Event::Close(closing(payload)?))),
+            CLOSE => {
+                let (code, reason) = closing(payload)?;
+                return Ok(tell(Event::Close(code, reason)));
+            }
             _ => {}
         }
         if head.fin && self.open.is_none() {
@@ -195,16 +198,16 @@ fn message(kind: u8, payload: &[u8], tell: &mut impl FnMut(Event<'_>) -> bool) -
 }
 
 /// The code of a close frame: none at all, or one that may be sent, with a reason that can be read.
-fn closing(payload: &[u8]) -> Result<Option<u16>, Breach> {
+fn closing(payload: &[u8]) -> Result<(Option<u16>, &str), Breach> {
     let Some((code, reason)) = payload.split_first_chunk() else {
-        return if payload.is_empty() { Ok(None) } else { Err(Breach::Protocol) };
+        return if payload.is_empty() { Ok((None, "")) } else { Err(Breach::Protocol) };
     };
     let code = u16::from_be_bytes(*code);
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(Breach::Protocol);
     }
-    std::str::from_utf8(reason).map_err(|_| Breach::Utf8)?;
-    Ok(Some(code))
+    let reason = std::str::from_utf8(reason).map_err(|_| Breach::Utf8)?;
+    Ok((Some(code), reason))
 }
 
 fn unmask(payload: &mut [u8], key: [u8; 4]) {

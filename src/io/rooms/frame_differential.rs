@@ -96,7 +96,7 @@ fn heard_by_ours(bytes: &[u8], pieces: &[usize]) -> Vec<Heard> {
                 Event::Part => None,
                 Event::Ping(payload) => Some(Heard::Ping(payload.to_vec())),
                 Event::Pong => Some(Heard::Pong),
-                Event::Close(code) => Some(Heard::Close(code)),
+                Event::Close(code, _) => Some(Heard::Close(code)),
             });
             !matches!(heard.last(), Some(Heard::Close(_)))
         });

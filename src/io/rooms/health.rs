@@ -96,6 +96,7 @@ fn health(switchboard: &Switchboard) -> Health {
     let none = Share { dialect: "", connections: 0, rooms: 0, members: 0 };
     let of = |dialect| census.iter().copied().find(|share| share.dialect == dialect).unwrap_or(none);
     let (jamjam, bbx, webrtc) = (of("jamjam"), of("bbx"), of("webrtc"));
+    let broadcast = switchboard.ask(|_, hub, _| hub.broadcast_counts());
     Health {
         status: "ok",
         uptime: switchboard.uptime().as_millis() as f64 / 1e3,
@@ -109,6 +110,12 @@ fn health(switchboard: &Switchboard) -> Health {
         dialects: Dialects {
             jamjam: Jamjam { rooms: jamjam.rooms, clients: jamjam.connections },
             bbx: Bbx { rooms: bbx.rooms, clients: bbx.connections },
+            broadcast: Broadcast {
+                rooms: broadcast.rooms,
+                clients: broadcast.clients.values().sum(),
+                control_clients: broadcast.control_clients,
+                room_counts: broadcast.clients,
+            },
             webrtc: WebRtc { rooms: webrtc.rooms, connections: webrtc.connections },
             undecided: of("undecided").connections,
             ..Dialects::default()

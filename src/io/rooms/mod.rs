@@ -4,6 +4,7 @@
 //! which queues are filled and nothing else happens; so a client that does not read harms itself alone.
 
 mod backlog;
+pub mod broadcast;
 mod connection;
 mod door;
 mod exposition;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+pub use broadcast::BroadcastHttp;
 pub use queue::QueueBounds;
 
 use crate::io::http::{self, Bounds, Places, metrics};
@@ -46,6 +48,8 @@ pub struct Options {
     pub dialects: Dialects,
     /// TLS; without it, everything is plain.
     pub tls: Option<Arc<Handshakes>>,
+    /// The HTTP side of broadcast rooms.
+    pub broadcast: BroadcastHttp,
 }
 
 impl Default for Options {
@@ -58,6 +62,7 @@ impl Default for Options {
             rate,
             dialects: Dialects::default(),
             tls: None,
+            broadcast: BroadcastHttp::default(),
         }
     }
 }
@@ -83,6 +88,11 @@ pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: imp
     let exposition =
         Exposition { switchboard: Arc::clone(&switchboard), places: Arc::clone(&places), tls: options.tls.clone() };
     let plain = metrics::router(exposition.into_text()).merge(health::router(Arc::clone(&switchboard)));
+    let plain = if options.dialects.broadcast {
+        plain.merge(broadcast::router(Arc::clone(&switchboard), options.broadcast))
+    } else {
+        plain
+    };
     let router = door::router(plain, Arc::clone(&switchboard), options.dialects, options.rate);
     tokio::select! {
         () = stopped => {}

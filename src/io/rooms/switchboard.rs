@@ -46,6 +46,8 @@ struct State {
 pub(super) struct Line {
     pub(super) conn: Conn,
     pub(super) queue: Arc<Queue>,
+    /// The longest message that is read of it, in bytes.
+    pub(super) longest: usize,
     _alive: Option<mpsc::Sender<Infallible>>,
 }
 
@@ -150,7 +152,8 @@ impl Switchboard {
             } else {
                 queue.end(ending(GOING_AWAY, ""));
             }
-            Line { conn, queue, _alive: state.alive.clone() }
+            let longest = state.hub.longest_message(conn);
+            Line { conn, queue, longest, _alive: state.alive.clone() }
         })
         .unwrap_or_else(|| unreachable!("nobody is asked for, so nobody is missing"))
     }
@@ -202,7 +205,7 @@ impl Switchboard {
         let ended = self.act(Some(line.conn), |now, state| {
             count(&mut state.lines.tally);
             state.lines.queues.remove(&line.conn);
-            state.hub.on_gone(now, line.conn, &mut state.lines);
+            state.hub.on_closed(now, line.conn, code, reason, &mut state.lines);
             line.queue.end(ending(code, reason));
         });
         if ended.is_some() {
@@ -222,10 +225,25 @@ impl Switchboard {
     pub(super) fn close(&self, patience: Duration) {
         self.act(None, |_, state| {
             state.alive = None;
-            for (_, queue) in state.lines.queues.drain() {
-                queue.end(Ending { code: Some(GOING_AWAY), reason: String::new(), patience });
+            for (conn, queue) in state.lines.queues.drain() {
+                let (code, reason) = state.hub.farewell(conn);
+                queue.end(Ending { code: Some(code), reason: reason.to_owned(), patience });
             }
         });
+    }
+
+    /// A connection was closed by its client.
+    pub(super) fn closed(&self, conn: Conn, code: u16, reason: &str) {
+        self.act(Some(conn), |now, state| {
+            state.lines.queues.remove(&conn);
+            state.hub.on_closed(now, conn, code, reason, &mut state.lines);
+        });
+    }
+
+    /// Asks the hub something that concerns no one connection.
+    pub(super) fn ask<T>(&self, what: impl FnOnce(Moment, &mut Hub, &mut dyn Outlet) -> T) -> T {
+        self.act(None, |now, state| what(now, &mut state.hub, &mut state.lines))
+            .unwrap_or_else(|| unreachable!("nobody is asked for, so nobody is missing"))
     }
 
     /// How long it has been there.

@@ -35,6 +35,10 @@ impl Secret {
         Self(words.iter().flat_map(|word| word.to_be_bytes()).collect())
     }
 
+    pub(super) fn is(&self, given: &str) -> bool {
+        self.0.ct_eq(given.as_bytes()).into()
+    }
+
     fn digest(&self, text: &str) -> String {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&self.0).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
