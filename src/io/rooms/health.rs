@@ -118,7 +118,6 @@ fn health(switchboard: &Switchboard) -> Health {
             },
             webrtc: WebRtc { rooms: webrtc.rooms, connections: webrtc.connections },
             undecided: of("undecided").connections,
-            ..Dialects::default()
         },
     }
 }
