@@ -18,7 +18,7 @@ use crate::io::rooms::BroadcastHttp;
 use crate::io::rooms::broadcast::POST_BYTES;
 use crate::rooms::broadcast::token::{Claims, Secret, VALID, sign};
 use crate::rooms::broadcast::{self, PAYLOAD_BYTES, Settings, room_name};
-use crate::rooms::handlers::{BANNED, Chat, Radio};
+use crate::rooms::handlers::{Chat, Radio};
 use crate::rooms::{Limits, Registry};
 use crate::units::{self, Unit};
 
@@ -91,7 +91,7 @@ pub struct BroadcastRooms {
     suppressed_types: Vec<String>,
 
     /// Words that room chat refuses, in whatever case. Comma-separated
-    #[arg(long, env = "CHAT_BANNED_WORDS", value_name = "WORD", value_delimiter = ',', default_values_t = BANNED.map(str::to_owned), help_heading = HEADING)]
+    #[arg(long, env = "CHAT_BANNED_WORDS", value_name = "WORD", value_delimiter = ',', default_value = "spam,badword", help_heading = HEADING)]
     chat_banned_words: Vec<String>,
 
     /// Folder of *.toml files, each of which declares the room of its name

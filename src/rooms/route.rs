@@ -7,7 +7,7 @@ use super::{broadcast, webrtc};
 
 /// Which dialects are spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is spoken or not, whatever the others are")]
+#[expect(clippy::struct_excessive_bools, reason = "each dialect is spoken or not, whatever the others are")]
 pub struct Dialects {
     /// Broadcast rooms.
     pub broadcast: bool,
