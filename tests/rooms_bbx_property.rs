@@ -161,6 +161,7 @@ proptest! {
                 Deed::Connect => {}
             }
             if set_now {
+                prop_assert!(conn.is_none_or(|conn| !told.messages.contains_key(&conn)), "who said it knows");
                 let others = before.iter().filter(|(other, other_seat)| Some(**other) != conn && Some(**other_seat) == seat);
                 for (other, _) in others {
                     prop_assert_eq!(told.messages.get(other).map(Vec::len), Some(1), "every other member is told");
