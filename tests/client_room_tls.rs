@@ -95,7 +95,7 @@ fn the_wrong_one_of_ws_and_wss_is_told() {
     let error = failed(&format!("ws://{}", secure.address), &[]);
     let upgrade = format!("{} does not upgrade to WebSocket: ", secure.address);
     assert_eq!(error, format!("{upgrade}what answers there is no HTTP; is it wss:// in place of ws://?"));
-    let error = failed(&format!("ws://{}/nowhere", plain.address), &[]);
+    let error = failed(&format!("ws://{}/v1/signaling", plain.address), &[]);
     let upgrade = format!("{} does not upgrade to WebSocket: ", plain.address);
     assert_eq!(
         error,

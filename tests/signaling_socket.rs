@@ -110,11 +110,20 @@ fn the_bare_path_and_ws_lead_in_and_no_other() {
         assert_eq!(Client::try_at(&server, path).expect(path).lists(), 0);
     }
     let refusal = (404, r#"{"error":"Not found"}"#.to_owned());
-    for path in ["/radio", "/rooms/radio", "/v1/signaling", "/radio?roomId=r&userId=u&userName=n", "/?token=t"] {
+    for path in ["/v1/signaling", "/health", "/metrics", "/admin", "/favicon.ico"] {
         assert_eq!(Client::try_at(&server, path).err(), Some(refusal.clone()), "{path}");
     }
-    // A refusal that a browser can read: after the upgrade.
-    assert_eq!(Client::try_at(&server, "/?roomId=r").expect("an upgrade").closed(), 1008);
+    // Refusals that a browser can read: after the upgrade. Of path and query the path decides.
+    for (path, code) in [
+        ("/?roomId=r", 1008),
+        ("/radio", 4001),
+        ("/rooms/radio", 4001),
+        ("/radio?roomId=r&userId=u&userName=n", 4001),
+        ("/?token=t", 4005),
+        ("/rooms/", 4005),
+    ] {
+        assert_eq!(Client::try_at(&server, path).expect(path).closed(), code, "{path}");
+    }
 }
 
 #[test]

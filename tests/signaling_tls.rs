@@ -271,7 +271,7 @@ fn curl_believes_the_authority_and_reads_every_page() {
     assert_eq!(serde_json::from_str::<Value>(body).unwrap()["status"], "ok");
     for (more, path, expected) in [
         (&[][..], "/rooms", "{\"rooms\":[]}\n200"),
-        (&[], "/nowhere", "{\"error\":\"Not found\"}\n404"),
+        (&[], "/v1/nowhere", "{\"error\":\"Not found\"}\n404"),
         (&["--request", "POST"], "/health", "{\"error\":\"Method not allowed\"}\n405"),
         (&["--http1.0"], "/healthz", "ok\n\n200"),
         (&["--tls-max", "1.2"], "/healthz", "ok\n\n200"),

@@ -21,7 +21,7 @@ use crate::io::signaling::{Own, Registration, SignalingUrl, outward_address};
 use crate::io::stop::Stop;
 use crate::io::{entropy, process, resolve};
 use crate::rooms::bot::{Bot, Reach};
-use crate::rooms::{Hub, Limits};
+use crate::rooms::{Dialects, Hub, Limits};
 
 const HEADING_SIGNALING: &str = "Signaling";
 
@@ -169,8 +169,9 @@ fn serve(listener: TcpListener, stop: Stop) -> io::Result<Receiver<()>> {
     info!("Signaling server listening on ws://{}", listener.local_addr()?);
     let (ending, ended) = channel::<()>();
     thread::Builder::new().name("signaling".to_owned()).spawn(move || {
-        let hub = Hub::new(Limits::default(), entropy::words());
-        let options = Options { bounds: room_limits::default_bounds(), ..Options::default() };
+        let dialects = Dialects::JAMJAM;
+        let hub = Hub::new(Limits { dialects, ..Limits::default() }, entropy::words());
+        let options = Options { bounds: room_limits::default_bounds(), dialects, ..Options::default() };
         if let Err(error) = rooms::serve(listener, hub, options, &stop) {
             warn!("The signaling server cannot start its threads: {error}");
         }

@@ -156,12 +156,17 @@ impl BroadcastRooms {
         Ok(Some(sign(&secret, &claims)))
     }
 
-    /// Puts what the hub has to know of them among its limits. Says so where no secret was given.
-    pub fn within(&self, limits: &Limits) -> Result<Limits, Failure> {
-        let given = self.secrets.hmac()?;
-        if given.is_none() {
+    /// Says so where no secret was given.
+    pub fn warn(&self) -> Result<(), Failure> {
+        if self.secrets.hmac()?.is_none() {
             warn!("No HMAC_SECRET is given: tokens are signed with a random secret and worth nothing after a restart");
         }
+        Ok(())
+    }
+
+    /// Puts what the hub has to know of them among its limits.
+    pub fn within(&self, limits: &Limits) -> Result<Limits, Failure> {
+        let given = self.secrets.hmac()?;
         let listed = |list: &[String]| -> Vec<String> {
             list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
         };

@@ -129,6 +129,9 @@ impl Args {
                 warn!("{}", AUTHORITY);
             }
         }
+        if dialects.broadcast {
+            self.broadcast.warn()?;
+        }
         rooms::serve(listener, hub, options, stop).context("cannot start threads").map_err(Failure::unusable)?;
         info!("Signaling server has ended");
         Ok(0)

@@ -19,6 +19,11 @@ pub struct Dialects {
     pub webrtc: bool,
 }
 
+impl Dialects {
+    /// jamjam's own signaling alone.
+    pub const JAMJAM: Self = Self { broadcast: false, jamjam: true, bbx: false, webrtc: false };
+}
+
 impl Default for Dialects {
     /// All of them.
     fn default() -> Self {
@@ -99,7 +104,6 @@ fn asked(query: &str) -> webrtc::Asked {
 mod tests {
     use super::*;
 
-    const JAMJAM: Dialects = Dialects { jamjam: true, bbx: false, webrtc: false, broadcast: false };
     const BBX: Dialects = Dialects { jamjam: false, bbx: true, webrtc: false, broadcast: false };
     const WEBRTC: Dialects = Dialects { jamjam: false, bbx: false, webrtc: true, broadcast: false };
 
@@ -124,7 +128,7 @@ mod tests {
         for path in ["/radio", "/rooms/radio", "/v1/signaling", "/wsx", ""] {
             assert_eq!(route(path, "", all), Err(Refusal::Path));
             assert_eq!(route(path, "roomId=r", all), Err(Refusal::Path), "the path beats the query");
-            assert_eq!(route(path, "token=t", JAMJAM), Ok(Route::Undecided));
+            assert_eq!(route(path, "token=t", Dialects::JAMJAM), Ok(Route::Undecided));
             assert_eq!(route(path, "roomId=r", BBX), Ok(Route::Undecided));
             assert_eq!(route(path, "userId=u", WEBRTC), Ok(who("", "u", "")));
         }
