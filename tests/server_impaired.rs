@@ -15,6 +15,7 @@ use std::path::Path;
 use client::document;
 use client::program::{self, Ended};
 use serde_json::Value;
+use server::PATIENCE;
 use server::client::Client;
 use server::packet::{Random, audio, keepalive};
 use server::process::Server;
@@ -291,12 +292,19 @@ fn a_fate_log_that_fails_under_way_holds_up_nothing_and_is_said() {
         BufReader::new(fs::File::open(pipe).unwrap()).read_line(&mut line).unwrap();
         line
     });
-    let server = Server::start(&["--host", "127.0.0.1", "--fate-log", file.to_str().unwrap()]);
+    let mut server =
+        Server::start(&["--host", "127.0.0.1", "--fate-log", file.to_str().unwrap(), "--stats-interval", "50ms"]);
     assert!(reader.join().unwrap().starts_with("time_us,"));
     let client = Client::of(server.address);
-    for n in 0..100 {
+    // Until the thread that writes has found out, and there are rows that nobody takes.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    for n in 0.. {
         let keepalive = keepalive(n, &[]);
         assert_eq!(client.ask(&keepalive), keepalive);
+        if n % 100 == 99 && server.line_that_begins("Stats: ").message.contains(", fate_log_dropped=") {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "no row is dropped: {:?}", server.lines);
     }
     let ended = server.stop("INT");
     assert_eq!(ended.code, Some(3), "{:?}", ended.lines);
