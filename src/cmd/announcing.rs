@@ -169,9 +169,9 @@ fn serve(listener: TcpListener, stop: Stop) -> io::Result<Receiver<()>> {
     info!("Signaling server listening on ws://{}", listener.local_addr()?);
     let (ending, ended) = channel::<()>();
     thread::Builder::new().name("signaling".to_owned()).spawn(move || {
-        let dialects = Dialects::JAMJAM;
-        let hub = Hub::new(Limits { dialects, ..Limits::default() }, entropy::words());
-        let options = Options { bounds: room_limits::default_bounds(), dialects, ..Options::default() };
+        let limits = Limits { dialects: Dialects::JAMJAM, ..Limits::default() };
+        let hub = Hub::new(limits, entropy::words());
+        let options = Options { bounds: room_limits::default_bounds(), ..Options::default() };
         if let Err(error) = rooms::serve(listener, hub, options, &stop) {
             warn!("The signaling server cannot start its threads: {error}");
         }

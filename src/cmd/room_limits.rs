@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::{Millis, OrOff, Size};
 use crate::io::http::Bounds;
 use crate::io::rooms::{Options, QueueBounds};
-use crate::rooms::{Dialects, Limits};
+use crate::rooms::Limits;
 use crate::units::{self, UnitError};
 
 const HEADING: &str = "Limits";
@@ -74,11 +74,12 @@ impl fmt::Display for PerSecond {
 impl RoomLimits {
     /// For the hub.
     pub fn limits(&self) -> Limits {
-        Limits { undecided: self.max_undecided, rate: self.rate(), ..Limits::default() }
+        let rate = self.rate_limit_messages.0.map(|PerSecond(rate)| rate);
+        Limits { undecided: self.max_undecided, rate, ..Limits::default() }
     }
 
     /// For the sockets, without TLS.
-    pub fn options(&self, dialects: Dialects) -> Options {
+    pub fn options(&self) -> Options {
         let bounds = Bounds {
             connections: self.max_connections.0,
             per_address: self.max_connections_per_address.0,
@@ -92,11 +93,7 @@ impl RoomLimits {
             budget: self.queue_budget_bytes.0,
             ..QueueBounds::default()
         };
-        Options { bounds, queue, rate: self.rate(), dialects, ..Options::default() }
-    }
-
-    fn rate(&self) -> Option<u32> {
-        self.rate_limit_messages.0.map(|PerSecond(rate)| rate)
+        Options { bounds, queue, ..Options::default() }
     }
 }
 

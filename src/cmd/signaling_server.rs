@@ -112,7 +112,7 @@ impl Args {
         let (listener, address) = bind(&self.host, self.port)?;
         let tls = identity.as_ref().map(|identity| Arc::new(Handshakes::new(identity)));
         let dialects = self.dialects();
-        let options = Options { tls, broadcast, ..self.limits.options(dialects) };
+        let options = Options { tls, broadcast, ..self.limits.options() };
         let options = Options { queue: self.bbx.bounds(options.queue), ..options };
         let limits = self.bbx.within(&limits);
         let mut hub = Hub::new(Limits { dialects, ..limits }, entropy::words()).with_handlers(handlers);

@@ -113,6 +113,11 @@ impl Hub {
         }
     }
 
+    /// What everybody has to keep to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// The counts so far, and how much there is now.
     pub fn counts(&self) -> Counts {
         let Rooms { broadcast, jamjam, bbx: bbx::Rooms { space: bbx, .. }, webrtc } = &self.rooms;

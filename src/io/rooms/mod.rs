@@ -28,7 +28,7 @@ pub use queue::QueueBounds;
 use crate::io::http::{self, Bounds, Places, metrics};
 use crate::io::stop::Stop;
 use crate::io::tls::server::Handshakes;
-use crate::rooms::{Dialects, Hub};
+use crate::rooms::{Hub, Limits};
 use exposition::Exposition;
 use switchboard::Switchboard;
 
@@ -36,35 +36,16 @@ use switchboard::Switchboard;
 pub const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the server is told beside its hub.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Options {
     /// What connections may take.
     pub bounds: Bounds,
     /// What may wait for those who do not read.
     pub queue: QueueBounds,
-    /// Pings and fragments a second of one connection; twice as many at once. `None` is no limit.
-    pub rate: Option<u32>,
-    /// What is spoken.
-    pub dialects: Dialects,
     /// TLS; without it, everything is plain.
     pub tls: Option<Arc<Handshakes>>,
     /// The HTTP side of broadcast rooms.
     pub broadcast: BroadcastHttp,
-}
-
-impl Default for Options {
-    /// Limits as the program's options have them; plain, and `/` and `/ws` alone.
-    fn default() -> Self {
-        let rate = crate::rooms::Limits::default().rate;
-        Self {
-            bounds: Bounds::default(),
-            queue: QueueBounds::default(),
-            rate,
-            dialects: Dialects::default(),
-            tls: None,
-            broadcast: BroadcastHttp::default(),
-        }
-    }
 }
 
 /// Serves `hub` on `listener` until `stop` is requested and everybody was told so.
@@ -84,16 +65,18 @@ pub fn serve(listener: TcpListener, hub: Hub, options: Options, stop: &Stop) -> 
 /// The same on the caller's runtime, until `stopped` is.
 pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: impl Future<Output = ()>) {
     let places = Places::new(options.bounds);
+    // Pings and fragments, which the hub does not see, have the rate of messages.
+    let &Limits { dialects, rate, .. } = hub.limits();
     let (switchboard, mut ended) = Switchboard::new(hub, options.queue);
     let exposition =
         Exposition { switchboard: Arc::clone(&switchboard), places: Arc::clone(&places), tls: options.tls.clone() };
     let plain = metrics::router(exposition.into_text()).merge(health::router(Arc::clone(&switchboard)));
-    let plain = if options.dialects.broadcast {
+    let plain = if dialects.broadcast {
         plain.merge(broadcast::router(Arc::clone(&switchboard), options.broadcast))
     } else {
         plain
     };
-    let router = door::router(plain, Arc::clone(&switchboard), options.dialects, options.rate);
+    let router = door::router(plain, Arc::clone(&switchboard), dialects, rate);
     tokio::select! {
         () = stopped => {}
         () = http::accept(listener, router, places, options.tls) => {}
