@@ -6,7 +6,7 @@ mod logged;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_dev::rooms::bot::{Bot, Reach, Refused};
+use jamjam_dev::rooms::client::bot::{Bot, Reach, Refused};
 use jamjam_dev::rooms::jamjam::messages::{Asked, Told};
 use logged::logged;
 use serde_json::{Value, json};

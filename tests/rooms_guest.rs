@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use jamjam_dev::rooms::guest::{Guest, NoRoom};
+use jamjam_dev::rooms::client::guest::{Guest, NoRoom};
+use jamjam_dev::rooms::client::listing;
 use jamjam_dev::rooms::jamjam::messages::{Asked, Listed, Told};
-use jamjam_dev::rooms::listing;
 use serde_json::{Value, json};
 
 const NAME: &str = "jamjam-dev send";

@@ -20,7 +20,7 @@ use crate::io::rooms::{self, Options};
 use crate::io::signaling::{Own, Registration, SignalingUrl, outward_address};
 use crate::io::stop::Stop;
 use crate::io::{entropy, process, resolve};
-use crate::rooms::bot::{Bot, Reach};
+use crate::rooms::client::bot::{Bot, Reach};
 use crate::rooms::{Dialects, Hub, Limits};
 
 const HEADING_SIGNALING: &str = "Signaling";

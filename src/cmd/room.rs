@@ -17,8 +17,8 @@ use super::trust::TrustArgs;
 use crate::io::reach::{self, Silent};
 use crate::io::signaling::{self, SignalingUrl, Visit, VisitError};
 use crate::io::stop::Stop;
-use crate::rooms::guest::Guest;
-use crate::rooms::listing;
+use crate::rooms::client::guest::Guest;
+use crate::rooms::client::listing;
 
 const HEADING_ROOM: &str = "Room (on a signaling server, in place of --to)";
 

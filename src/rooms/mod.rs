@@ -5,50 +5,34 @@
 //! are a [`space`](self) apart from those of the others.
 
 mod bbx;
-pub mod bot;
 pub mod broadcast;
-mod census;
-mod counts;
-mod desk;
-mod due;
+pub mod client;
 mod event;
-mod guesses;
-pub mod guest;
 pub mod handler;
 pub mod handlers;
 pub mod harmless;
-mod heartbeat;
 mod hub;
-mod ignored;
 pub mod jamjam;
 mod json;
 mod limits;
-pub mod listing;
-mod names;
-mod parameters;
-mod posting;
-mod program;
-mod registry;
 mod route;
-mod space;
-mod timers;
-mod voice;
-mod waiting;
 pub mod webrtc;
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
 use crate::time::Time;
+// What every dialect works with.
+use hub::{desk, due, guesses, ignored, names, parameters, posting, registry, space, timers, voice, waiting};
 
-pub use census::Share;
-pub use counts::Counts;
 pub use event::{Event, EventKind};
 pub use hub::Hub;
+pub use hub::census::Share;
+pub use hub::counts::Counts;
+pub use hub::posting::BroadcastCounts;
+pub use hub::program::{CODE_DIGITS, MOST_SHOWN, Made, Making, SurfaceRoom, Unfit};
+pub use hub::registry::Registry;
 pub use limits::{Heartbeat, Limits, MESSAGE_BYTES, SurfaceLimits};
-pub use posting::BroadcastCounts;
-pub use program::{CODE_DIGITS, MOST_SHOWN, Made, Making, SurfaceRoom, Unfit};
-pub use registry::Registry;
 pub use route::{Dialects, Refusal, Route, route};
 
 /// A connection, as whoever accepted it numbers them. A number is never used twice.

@@ -16,7 +16,7 @@ use super::pauses::Pauses;
 use super::reach::Own;
 use super::url::SignalingUrl;
 use crate::io::stop::Stop;
-use crate::rooms::bot::{Bot, Reach, Refused};
+use crate::rooms::client::bot::{Bot, Reach, Refused};
 use crate::rooms::jamjam::messages::Asked;
 
 /// How long the server may take to give the bot its room, and to take what it says.

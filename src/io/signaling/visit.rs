@@ -19,7 +19,7 @@ use tracing::debug;
 use super::connection::{ConnectError, Connection, Lost};
 use super::url::SignalingUrl;
 use crate::io::stop::{Reason, Stop};
-use crate::rooms::guest::{Guest, NoRoom};
+use crate::rooms::client::guest::{Guest, NoRoom};
 use crate::rooms::jamjam::messages::{Asked, Listed, Told};
 
 /// How long the server may take to answer.

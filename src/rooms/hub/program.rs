@@ -7,13 +7,13 @@ use serde::Serialize;
 use thiserror::Error;
 use tracing::info;
 
-use super::bbx::{self, LONGEST_NAME, NORMAL};
+use super::Hub;
 use super::due::Due;
-use super::hub::Hub;
 use super::parameters::{Full, Parameters, Range};
 use super::space::RoomNumber;
 use super::voice::Voice;
-use super::{Conn, Moment, Outlet};
+use crate::rooms::bbx::{self, LONGEST_NAME, NORMAL};
+use crate::rooms::{Conn, Moment, Outlet};
 
 /// How many digits a code may have.
 pub const CODE_DIGITS: std::ops::RangeInclusive<usize> = 4..=6;
@@ -24,7 +24,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Numbers in one visualization.
 pub const MOST_SHOWN: usize = 65_536;
 
-/// What a room is to be like. What is not said is as in [`super::Limits`].
+/// What a room is to be like. What is not said is as in [`crate::rooms::Limits`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Making {
     /// Its code, of 4 to 6 digits; by chance if not given.
@@ -228,7 +228,14 @@ impl Hub {
     }
 
     /// A value holds from now on, if its room is still there.
-    pub(super) fn on_value(&mut self, room: RoomNumber, by: Conn, name: &str, value: f32, out: &mut dyn Outlet) {
+    pub(in crate::rooms) fn on_value(
+        &mut self,
+        room: RoomNumber,
+        by: Conn,
+        name: &str,
+        value: f32,
+        out: &mut dyn Outlet,
+    ) {
         let space = &mut self.rooms.bbx.space;
         if let Some(room) = space.get_mut(room) {
             room.data.waiting -= 1;

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 /// How many messages wait for each room, and their bytes together.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(in crate::rooms) struct Waiting {
     rooms: HashMap<String, usize>,
     bytes: usize,
 }
 
 impl Waiting {
     /// One more of so many bytes for `room`, unless too many wait for it already, or too many bytes for all.
-    pub(super) fn admit(&mut self, room: &str, bytes: usize, most: usize, most_bytes: usize) -> bool {
+    pub(in crate::rooms) fn admit(&mut self, room: &str, bytes: usize, most: usize, most_bytes: usize) -> bool {
         if self.rooms.get(room).is_some_and(|waiting| *waiting >= most) || self.bytes + bytes > most_bytes {
             return false;
         }
@@ -21,7 +21,7 @@ impl Waiting {
     }
 
     /// One that was admitted waits no more.
-    pub(super) fn release(&mut self, room: &str, bytes: usize) {
+    pub(in crate::rooms) fn release(&mut self, room: &str, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
         if let Some(waiting) = self.rooms.get_mut(room) {
             *waiting -= 1;
@@ -32,7 +32,7 @@ impl Waiting {
     }
 
     /// Messages that wait now.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::rooms) fn len(&self) -> usize {
         self.rooms.values().sum()
     }
 }

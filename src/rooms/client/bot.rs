@@ -9,9 +9,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::{debug, info};
 
-use super::harmless::harmless;
-use super::jamjam::LONGEST_NAME;
-use super::jamjam::messages::{Asked, Candidate, CandidateType, Chat, Peer, Told};
+use crate::rooms::harmless::harmless;
+use crate::rooms::jamjam::LONGEST_NAME;
+use crate::rooms::jamjam::messages::{Asked, Candidate, CandidateType, Chat, Peer, Told};
 
 /// What the bot is called in its room.
 pub const NAME: &str = "Echo Bot";

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::harmless::harmless;
-use super::jamjam::messages::Listed;
+use crate::rooms::harmless::harmless;
+use crate::rooms::jamjam::messages::Listed;
 
 /// Raised when a field of the document changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;

@@ -6,21 +6,21 @@
 use tracing::info;
 
 use super::due::Due;
-use super::hub::{Connection, Dialect, Hub};
-use super::limits::Heartbeat;
-use super::{Conn, Moment, Outlet};
+use super::{Connection, Dialect, Hub};
+use crate::rooms::limits::Heartbeat;
+use crate::rooms::{Conn, Moment, Outlet};
 use crate::time::Time;
 
 impl Connection {
     /// It gives a sign of life.
-    pub(super) fn lives(&mut self, now: Time) {
+    pub(in crate::rooms) fn lives(&mut self, now: Time) {
         (self.heard, self.asked) = (now, false);
     }
 }
 
 impl Hub {
     /// From now on `conn` is asked for signs of life, if it is still there.
-    pub(super) fn watch(&mut self, now: Time, conn: Conn) {
+    pub(in crate::rooms) fn watch(&mut self, now: Time, conn: Conn) {
         let every = self.connections.get(&conn).and_then(|connection| self.heartbeat(connection.dialect).every);
         let Self { connections, timers, rooms, .. } = self;
         if let Some(every) = every {
@@ -39,7 +39,7 @@ impl Hub {
     }
 
     /// Drops a connection that was asked in vain and has been silent for too long; else asks it.
-    pub(super) fn beat(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
+    pub(in crate::rooms) fn beat(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
         let Some(dialect) = self.connections.get(&conn).map(|connection| connection.dialect) else { return };
         let patience = self.heartbeat(dialect).patience;
         let Some(connection) = self.connections.get_mut(&conn) else { return };

@@ -6,10 +6,10 @@ use crate::time::Time;
 
 /// What is to be done later, as it was entered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket(Time, u64);
+pub(in crate::rooms) struct Ticket(Time, u64);
 
 /// Things to do, each at its time; those of one time in the order in which they were entered.
-pub(super) struct Timers<D> {
+pub(in crate::rooms) struct Timers<D> {
     waiting: BTreeMap<(Time, u64), D>,
     entered: u64,
     /// With so many waiting it is worth looking for those that nobody waits for any more.
@@ -27,19 +27,19 @@ impl<D> Default for Timers<D> {
 
 impl<D> Timers<D> {
     /// `what` is to be done at `at`.
-    pub(super) fn enter(&mut self, at: Time, what: D) -> Ticket {
+    pub(in crate::rooms) fn enter(&mut self, at: Time, what: D) -> Ticket {
         self.entered += 1;
         self.waiting.insert((at, self.entered), what);
         Ticket(at, self.entered)
     }
 
     /// It need not be done any more.
-    pub(super) fn cancel(&mut self, Ticket(at, entered): Ticket) {
+    pub(in crate::rooms) fn cancel(&mut self, Ticket(at, entered): Ticket) {
         self.waiting.remove(&(at, entered));
     }
 
     /// Forgets what is not `awaited` any more, now and then: never are there more than twice as many as are awaited, and a few.
-    pub(super) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
+    pub(in crate::rooms) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
         if self.waiting.len() >= self.worth_pruning {
             self.waiting.retain(|_, what| awaited(what));
             self.worth_pruning = FEW.max(2 * self.waiting.len());
@@ -47,12 +47,12 @@ impl<D> Timers<D> {
     }
 
     /// When the first is due.
-    pub(super) fn next(&self) -> Option<Time> {
+    pub(in crate::rooms) fn next(&self) -> Option<Time> {
         self.waiting.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// Takes the first that is due by `now`.
-    pub(super) fn due(&mut self, now: Time) -> Option<D> {
+    pub(in crate::rooms) fn due(&mut self, now: Time) -> Option<D> {
         let first = self.waiting.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }

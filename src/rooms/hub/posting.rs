@@ -6,14 +6,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::broadcast::token::{Claims, Invalid, sign};
-use super::broadcast::{self, Form, Given, Posted, Refusal};
 use super::desk::Desk;
 use super::due::Due;
-use super::hub::{Dialect, Hub, Rooms};
-use super::limits::Limits;
 use super::space::RoomNumber;
-use super::{Conn, Moment, Outlet, Registry};
+use super::{Dialect, Hub, Rooms};
+use crate::rooms::broadcast::token::{Claims, Invalid, sign};
+use crate::rooms::broadcast::{self, Form, Given, Posted, Refusal};
+use crate::rooms::limits::Limits;
+use crate::rooms::{Conn, Moment, Outlet, Registry};
 use crate::time::Time;
 
 /// Whose turn it is when nobody's is: no connection has this number.
@@ -108,7 +108,7 @@ impl Hub {
     }
 
     /// Closes who has said nothing for too long, or comes back when they might have.
-    pub(super) fn see_whether_idle(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
+    pub(in crate::rooms) fn see_whether_idle(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
         let (Some(spoke), Some(idle)) = (self.spoke(conn), self.limits.broadcast.idle) else { return };
         if now.at < spoke + idle {
             self.timers.enter(spoke + idle, Due::Idle(conn));
@@ -119,7 +119,7 @@ impl Hub {
     }
 
     /// Closes who has been there long enough.
-    pub(super) fn see_out(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
+    pub(in crate::rooms) fn see_out(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
         if self.spoke(conn).is_some() {
             self.counts.closed_old += 1;
             self.end(now, conn, 4_001, "Max connection age reached", out);
@@ -128,7 +128,7 @@ impl Hub {
 
     /// What the limits of broadcast rooms want done later about a member who has just come.
     /// `made` is the room that was made for them, whose handler is asked at every heartbeat.
-    pub(super) fn watch_member(&mut self, now: Time, conn: Conn, made: Option<RoomNumber>) {
+    pub(in crate::rooms) fn watch_member(&mut self, now: Time, conn: Conn, made: Option<RoomNumber>) {
         if let (Some(room), Some(every)) = (made, self.limits.heartbeat.every) {
             self.timers.enter(now + every, Due::RoomBeat(room));
         }
@@ -144,7 +144,7 @@ impl Hub {
     }
 
     /// A heartbeat of a room, for as long as it is there.
-    pub(super) fn beat_room(&mut self, now: Moment, room: RoomNumber, out: &mut dyn Outlet) {
+    pub(in crate::rooms) fn beat_room(&mut self, now: Moment, room: RoomNumber, out: &mut dyn Outlet) {
         let (mut desk, rooms, limits) = self.nobodys_desk(now, out);
         let is_there = broadcast::on_heartbeat(&mut desk, &mut rooms.broadcast, limits, room);
         if let (true, Some(every)) = (is_there, self.limits.heartbeat.every) {
@@ -153,7 +153,7 @@ impl Hub {
     }
 
     /// The time of a message has come.
-    pub(super) fn relay_held(&mut self, now: Moment, held: broadcast::Held, out: &mut dyn Outlet) {
+    pub(in crate::rooms) fn relay_held(&mut self, now: Moment, held: broadcast::Held, out: &mut dyn Outlet) {
         let (mut desk, rooms, _) = self.nobodys_desk(now, out);
         broadcast::relay_held(&mut desk, &mut rooms.broadcast, held);
     }
@@ -164,7 +164,7 @@ impl Hub {
     }
 
     /// What nobody's turn works with, and the rooms.
-    pub(super) fn nobodys_desk<'a>(
+    pub(in crate::rooms) fn nobodys_desk<'a>(
         &'a mut self,
         now: Moment,
         out: &'a mut dyn Outlet,

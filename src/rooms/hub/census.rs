@@ -1,6 +1,6 @@
 //! How much of each dialect there is now.
 
-use super::hub::{Dialect, Hub, Rooms};
+use super::{Dialect, Hub, Rooms};
 
 /// How much of a dialect there is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use thiserror::Error;
 
-use super::harmless::harmless;
+use crate::rooms::harmless::harmless;
 
 /// Why a message has no effect. Only of a refusal does its sender hear.
 #[derive(Debug, Error)]
-pub(super) enum Ignored {
+pub(in crate::rooms) enum Ignored {
     #[error("{0}")]
     Unreadable(String),
     #[error("it is longer than {0} bytes")]

@@ -12,13 +12,13 @@ const INVITE_LEN: usize = 6;
 const LONG_INVITE_LEN: usize = 9;
 
 /// A source of names: a keyed digest of a counter, whose key came in from outside.
-pub(super) struct Names {
+pub(in crate::rooms) struct Names {
     key: [u64; 4],
     counter: u64,
 }
 
 impl Names {
-    pub(super) fn new(key: [u64; 4]) -> Self {
+    pub(in crate::rooms) fn new(key: [u64; 4]) -> Self {
         Self { key, counter: 0 }
     }
 
@@ -33,12 +33,12 @@ impl Names {
     }
 
     /// Eight lower-case hexadecimal digits.
-    pub(super) fn room(&mut self) -> String {
+    pub(in crate::rooms) fn room(&mut self) -> String {
         format!("{:08x}", self.next() as u32)
     }
 
     /// Six letters and digits.
-    pub(super) fn invite(&mut self) -> String {
+    pub(in crate::rooms) fn invite(&mut self) -> String {
         let mut bits = self.next();
         let mut letter = || {
             let letter = READABLE[(bits % READABLE.len() as u64) as usize];
@@ -49,14 +49,14 @@ impl Names {
     }
 
     /// So many decimal digits, 19 at most.
-    pub(super) fn code(&mut self, digits: usize) -> String {
+    pub(in crate::rooms) fn code(&mut self, digits: usize) -> String {
         // All codes are equally likely but for one part in ten million million or less.
         let code = self.next() % 10_u64.pow(digits as u32);
         format!("{code:0digits$}")
     }
 
     /// A version 4 UUID (RFC 9562, section 5.4).
-    pub(super) fn uuid(&mut self) -> String {
+    pub(in crate::rooms) fn uuid(&mut self) -> String {
         let bits = u128::from(self.next()) << 64 | u128::from(self.next());
         let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
         let hex = format!("{bits:032x}");
@@ -65,12 +65,12 @@ impl Names {
 }
 
 /// Whether this could be an invite code.
-pub(super) fn is_invite(name: &str) -> bool {
+pub(in crate::rooms) fn is_invite(name: &str) -> bool {
     name.len() == INVITE_LEN && is_readable(name)
 }
 
 /// Whether this could be an invite code of a newer server than ours.
-pub(super) fn is_long_invite(name: &str) -> bool {
+pub(in crate::rooms) fn is_long_invite(name: &str) -> bool {
     name.len() == LONG_INVITE_LEN && is_readable(name)
 }
 

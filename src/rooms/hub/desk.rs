@@ -6,37 +6,37 @@ use std::time::Duration;
 use serde::Serialize;
 use tracing::{debug, info, warn};
 
+use super::Connections;
 use super::counts::Counts;
 use super::due::Due;
-use super::hub::Connections;
 use super::names::Names;
 use super::timers::Timers;
 use super::voice::Voice;
-use super::{Conn, Moment, Outlet};
+use crate::rooms::{Conn, Moment, Outlet};
 use crate::time::Time;
 
 /// One connection's turn.
-pub(super) struct Desk<'a> {
-    pub(super) now: Moment,
-    pub(super) conn: Conn,
-    pub(super) from: IpAddr,
-    pub(super) connections: &'a mut Connections,
-    pub(super) names: &'a mut Names,
-    pub(super) timers: &'a mut Timers<Due>,
-    pub(super) counts: &'a mut Counts,
+pub(in crate::rooms) struct Desk<'a> {
+    pub(in crate::rooms) now: Moment,
+    pub(in crate::rooms) conn: Conn,
+    pub(in crate::rooms) from: IpAddr,
+    pub(in crate::rooms) connections: &'a mut Connections,
+    pub(in crate::rooms) names: &'a mut Names,
+    pub(in crate::rooms) timers: &'a mut Timers<Due>,
+    pub(in crate::rooms) counts: &'a mut Counts,
     /// When a refusal may next be logged.
-    pub(super) complain: &'a mut Time,
-    pub(super) out: &'a mut dyn Outlet,
+    pub(in crate::rooms) complain: &'a mut Time,
+    pub(in crate::rooms) out: &'a mut dyn Outlet,
 }
 
 impl Desk<'_> {
     /// The time, in milliseconds since 1970.
-    pub(super) fn unix_ms(&self) -> u64 {
+    pub(in crate::rooms) fn unix_ms(&self) -> u64 {
         self.now.unix_us / 1_000
     }
 
     /// Closes a connection that is in no room any more.
-    pub(super) fn close(&mut self, conn: Conn, code: u16, reason: &str) {
+    pub(in crate::rooms) fn close(&mut self, conn: Conn, code: u16, reason: &str) {
         if self.connections.remove(&conn).is_some() {
             let why = if reason.is_empty() { "" } else { ": " };
             info!("Connection {} is closed{why}{reason}", conn.0);
@@ -45,7 +45,7 @@ impl Desk<'_> {
     }
 
     /// Closes the connection whose turn it is for what it asks.
-    pub(super) fn refuse(&mut self, code: u16, reason: &str) {
+    pub(in crate::rooms) fn refuse(&mut self, code: u16, reason: &str) {
         self.refused();
         if self.now.at >= *self.complain {
             *self.complain = self.now.at + Duration::from_secs(1);
@@ -55,12 +55,12 @@ impl Desk<'_> {
     }
 
     /// Who may speak to others than whose turn it is.
-    pub(super) fn voice(&mut self) -> Voice<'_> {
+    pub(in crate::rooms) fn voice(&mut self) -> Voice<'_> {
         Voice { counts: self.counts, out: self.out }
     }
 
     /// Whoever's turn it is has done what it may do only so often. How often that was.
-    pub(super) fn strike(&mut self) -> u32 {
+    pub(in crate::rooms) fn strike(&mut self) -> u32 {
         self.connections.get_mut(&self.conn).map_or(0, |connection| {
             connection.strikes += 1;
             connection.strikes
@@ -68,17 +68,21 @@ impl Desk<'_> {
     }
 
     /// Whose turn it is.
-    pub(super) fn conn(&self) -> Conn {
+    pub(in crate::rooms) fn conn(&self) -> Conn {
         self.conn
     }
 
     /// Where they are.
-    pub(super) fn from(&self) -> IpAddr {
+    pub(in crate::rooms) fn from(&self) -> IpAddr {
         self.from
     }
 
     /// A name that is not taken.
-    pub(super) fn fresh(&mut self, make: fn(&mut Names) -> String, is_taken: impl Fn(&str) -> bool) -> String {
+    pub(in crate::rooms) fn fresh(
+        &mut self,
+        make: fn(&mut Names) -> String,
+        is_taken: impl Fn(&str) -> bool,
+    ) -> String {
         loop {
             let name = make(self.names);
             if !is_taken(&name) {
@@ -88,31 +92,31 @@ impl Desk<'_> {
     }
 
     /// Tells whose turn it is.
-    pub(super) fn answer(&mut self, message: &impl Serialize) {
+    pub(in crate::rooms) fn answer(&mut self, message: &impl Serialize) {
         self.tell(&[self.conn], message);
     }
 
     /// Tells whose turn it is what is written already.
-    pub(super) fn answer_text(&mut self, text: &str) {
+    pub(in crate::rooms) fn answer_text(&mut self, text: &str) {
         self.send(&[self.conn], text.to_owned());
     }
 
     /// Tells all of these the same, written once.
-    pub(super) fn tell(&mut self, to: &[Conn], message: &impl Serialize) {
+    pub(in crate::rooms) fn tell(&mut self, to: &[Conn], message: &impl Serialize) {
         if !to.is_empty() {
             self.send(to, written(message));
         }
     }
 
     /// Tells all of these what is written already.
-    pub(super) fn tell_text(&mut self, to: &[Conn], text: String) {
+    pub(in crate::rooms) fn tell_text(&mut self, to: &[Conn], text: String) {
         if !to.is_empty() {
             self.send(to, text);
         }
     }
 
     /// Has this done at its time.
-    pub(super) fn later(&mut self, at: Time, due: Due) {
+    pub(in crate::rooms) fn later(&mut self, at: Time, due: Due) {
         self.timers.enter(at, due);
     }
 
@@ -123,12 +127,12 @@ impl Desk<'_> {
     }
 
     /// Counts a request that a limit refused.
-    pub(super) fn refused(&mut self) {
+    pub(in crate::rooms) fn refused(&mut self) {
         self.counts.refused += 1;
     }
 }
 
 /// A message as text. What we say is made of strings and numbers only, which JSON has.
-pub(super) fn written(message: &impl Serialize) -> String {
+pub(in crate::rooms) fn written(message: &impl Serialize) -> String {
     serde_json::to_string(message).unwrap_or_else(|error| unreachable!("JSON has every string and number: {error}"))
 }

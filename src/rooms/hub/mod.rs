@@ -1,5 +1,22 @@
 //! Where all connections meet: who is undecided, whose dialect is which, who says too much, who has fallen silent.
 
+pub(in crate::rooms) mod census;
+pub(in crate::rooms) mod counts;
+pub(in crate::rooms) mod desk;
+pub(in crate::rooms) mod due;
+pub(in crate::rooms) mod guesses;
+pub(in crate::rooms) mod heartbeat;
+pub(in crate::rooms) mod ignored;
+pub(in crate::rooms) mod names;
+pub(in crate::rooms) mod parameters;
+pub(in crate::rooms) mod posting;
+pub(in crate::rooms) mod program;
+pub(in crate::rooms) mod registry;
+pub(in crate::rooms) mod space;
+pub(in crate::rooms) mod timers;
+pub(in crate::rooms) mod voice;
+pub(in crate::rooms) mod waiting;
+
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -8,14 +25,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::counts::Counts;
-use super::desk::Desk;
-use super::due::Due;
-use super::ignored::Ignored;
-use super::limits::Limits;
-use super::names::Names;
-use super::timers::Timers;
-use super::{Conn, Dialects, Moment, Outlet, Route, Visitor, bbx, broadcast, jamjam, webrtc};
+use self::counts::Counts;
+use self::desk::Desk;
+use self::due::Due;
+use self::ignored::Ignored;
+use self::names::Names;
+use self::timers::Timers;
+use crate::rooms::limits::Limits;
+use crate::rooms::{Conn, Dialects, Moment, Outlet, Route, Visitor, bbx, broadcast, jamjam, webrtc};
 use crate::time::Time;
 
 /// Close code of who says too much (RFC 6455, section 7.4.1: a policy is violated).
@@ -26,7 +43,7 @@ const TRY_AGAIN: u16 = 1_013;
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(in crate::rooms) enum Dialect {
     Undecided,
     Broadcast,
     Jamjam,
@@ -36,7 +53,7 @@ pub(super) enum Dialect {
 
 impl Dialect {
     /// As it is called in `/health` and `/metrics`.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::rooms) fn name(self) -> &'static str {
         match self {
             Self::Broadcast => "broadcast",
             Self::Undecided => "undecided",
@@ -48,47 +65,47 @@ impl Dialect {
 }
 
 /// Everybody who is connected, by number.
-pub(super) type Connections = HashMap<Conn, Connection>;
+pub(in crate::rooms) type Connections = HashMap<Conn, Connection>;
 
 /// What is known of a connection in every dialect.
-pub(super) struct Connection {
-    pub(super) from: IpAddr,
-    pub(super) dialect: Dialect,
+pub(in crate::rooms) struct Connection {
+    pub(in crate::rooms) from: IpAddr,
+    pub(in crate::rooms) dialect: Dialect,
     /// Until when what it has said takes, at the permitted rate.
     busy_until: Time,
     /// When it may next be complained about in the log.
     complain: Time,
     /// When it last gave a sign of life.
-    pub(super) heard: Time,
+    pub(in crate::rooms) heard: Time,
     /// Whether it has been asked for one since.
-    pub(super) asked: bool,
+    pub(in crate::rooms) asked: bool,
     /// How often it has done what it may do only so often.
-    pub(super) strikes: u32,
+    pub(in crate::rooms) strikes: u32,
     /// When it last said anything.
-    pub(super) spoke: Time,
+    pub(in crate::rooms) spoke: Time,
 }
 
 /// The rooms of each dialect.
 #[derive(Default)]
-pub(super) struct Rooms {
-    pub(super) broadcast: broadcast::Rooms,
-    pub(super) jamjam: jamjam::Rooms,
-    pub(super) bbx: bbx::Rooms,
-    pub(super) webrtc: webrtc::Rooms,
+pub(in crate::rooms) struct Rooms {
+    pub(in crate::rooms) broadcast: broadcast::Rooms,
+    pub(in crate::rooms) jamjam: jamjam::Rooms,
+    pub(in crate::rooms) bbx: bbx::Rooms,
+    pub(in crate::rooms) webrtc: webrtc::Rooms,
 }
 
 /// Everybody who is connected.
 pub struct Hub {
-    pub(super) limits: Limits,
-    pub(super) connections: Connections,
+    pub(in crate::rooms) limits: Limits,
+    pub(in crate::rooms) connections: Connections,
     /// The undecided ones, the oldest first.
     undecided: BTreeSet<Conn>,
-    pub(super) timers: Timers<Due>,
-    pub(super) names: Names,
-    pub(super) rooms: Rooms,
-    pub(super) counts: Counts,
+    pub(in crate::rooms) timers: Timers<Due>,
+    pub(in crate::rooms) names: Names,
+    pub(in crate::rooms) rooms: Rooms,
+    pub(in crate::rooms) counts: Counts,
     /// When a refusal may next be logged.
-    pub(super) complain: Time,
+    pub(in crate::rooms) complain: Time,
 }
 
 /// The type of a message, before anybody knows whose it is.
@@ -315,12 +332,12 @@ impl Hub {
     }
 
     /// What a connection speaks.
-    pub(super) fn dialect(&self, conn: Conn) -> Option<Dialect> {
+    pub(in crate::rooms) fn dialect(&self, conn: Conn) -> Option<Dialect> {
         self.connections.get(&conn).map(|connection| connection.dialect)
     }
 
     /// When a connection last said anything.
-    pub(super) fn spoke(&self, conn: Conn) -> Option<Time> {
+    pub(in crate::rooms) fn spoke(&self, conn: Conn) -> Option<Time> {
         self.connections.get(&conn).map(|connection| connection.spoke)
     }
 

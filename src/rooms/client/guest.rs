@@ -9,11 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use thiserror::Error;
 
-use super::harmless::{cut, harmless};
-use super::jamjam::messages::{Asked, Candidate, CandidateType, Listed, Peer, Told};
-use super::jamjam::{LONGEST_NAME, MOST_CANDIDATES};
+use super::bot;
 use super::listing::table;
-use super::{bot, names};
+use crate::rooms::harmless::{cut, harmless};
+use crate::rooms::jamjam::messages::{Asked, Candidate, CandidateType, Listed, Peer, Told};
+use crate::rooms::jamjam::{LONGEST_NAME, MOST_CANDIDATES};
+use crate::rooms::names;
 
 /// Others in the room who are remembered: more than any server lets in.
 const MOST_OTHERS: usize = 64;

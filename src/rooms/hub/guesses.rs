@@ -17,7 +17,7 @@ const MOST_ADDRESSES: usize = 4_096;
 
 /// The wrong guesses of each address.
 #[derive(Debug, Default)]
-pub(super) struct Guesses {
+pub(in crate::rooms) struct Guesses {
     wrong: HashMap<IpAddr, u32>,
     /// The first guess of each, in the order of their times.
     first: VecDeque<(Time, IpAddr)>,
@@ -25,13 +25,13 @@ pub(super) struct Guesses {
 
 impl Guesses {
     /// Whether `from` has guessed so often that nothing of it is looked at now.
-    pub(super) fn are_too_many(&mut self, now: Time, from: IpAddr) -> bool {
+    pub(in crate::rooms) fn are_too_many(&mut self, now: Time, from: IpAddr) -> bool {
         self.forget(now);
         self.wrong.get(&one_client(from)).is_some_and(|wrong| *wrong >= MOST)
     }
 
     /// `from` has guessed wrongly.
-    pub(super) fn wrong(&mut self, now: Time, from: IpAddr) {
+    pub(in crate::rooms) fn wrong(&mut self, now: Time, from: IpAddr) {
         self.forget(now);
         let client = one_client(from);
         if let Some(wrong) = self.wrong.get_mut(&client) {

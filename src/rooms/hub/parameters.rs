@@ -10,19 +10,19 @@ const UNDECLARED: Range = Range { min: 0.0, max: 1.0 };
 
 /// No more of them are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(in crate::rooms) struct Full;
 
 /// A parameter of a room.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Parameter {
+pub(in crate::rooms) struct Parameter {
     /// The first that was set is 1.
-    pub(super) index: usize,
-    pub(super) value: f32,
+    pub(in crate::rooms) index: usize,
+    pub(in crate::rooms) value: f32,
 }
 
 /// The parameters of a room that have been set.
 #[derive(Debug, Default)]
-pub(super) struct Parameters {
+pub(in crate::rooms) struct Parameters {
     known: BTreeMap<String, Parameter>,
     /// All of them as they were last told, until one changes.
     told: Option<String>,
@@ -30,12 +30,12 @@ pub(super) struct Parameters {
 
 impl Parameters {
     /// Whether there is a place for the parameter of this name.
-    pub(super) fn has_place(&self, name: &str) -> bool {
+    pub(in crate::rooms) fn has_place(&self, name: &str) -> bool {
         self.known.len() < MOST || self.known.contains_key(name)
     }
 
     /// Sets a parameter. Its index.
-    pub(super) fn set(&mut self, name: &str, value: f32) -> Result<usize, Full> {
+    pub(in crate::rooms) fn set(&mut self, name: &str, value: f32) -> Result<usize, Full> {
         if !self.has_place(name) {
             return Err(Full);
         }
@@ -50,35 +50,38 @@ impl Parameters {
     }
 
     /// All of them, sorted by name, as `write` has them: once for everybody who asks until something changes.
-    pub(super) fn told(&mut self, write: impl FnOnce(btree_map::Iter<'_, String, Parameter>) -> String) -> &str {
+    pub(in crate::rooms) fn told(
+        &mut self,
+        write: impl FnOnce(btree_map::Iter<'_, String, Parameter>) -> String,
+    ) -> &str {
         self.told.get_or_insert_with(|| write(self.known.iter()))
     }
 
     /// A range has changed.
-    pub(super) fn tell_anew(&mut self) {
+    pub(in crate::rooms) fn tell_anew(&mut self) {
         self.told = None;
     }
 }
 
 /// What a parameter's values are meant to lie in. Nothing is done to those that do not.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Range {
-    pub(super) min: f32,
-    pub(super) max: f32,
+pub(in crate::rooms) struct Range {
+    pub(in crate::rooms) min: f32,
+    pub(in crate::rooms) max: f32,
 }
 
 /// The ranges that were declared.
 #[derive(Debug, Default)]
-pub(super) struct Ranges(BTreeMap<String, Range>);
+pub(in crate::rooms) struct Ranges(BTreeMap<String, Range>);
 
 impl Ranges {
     /// The range of a parameter.
-    pub(super) fn of(&self, name: &str) -> Range {
+    pub(in crate::rooms) fn of(&self, name: &str) -> Range {
         self.0.get(name).copied().unwrap_or(UNDECLARED)
     }
 
     /// Declares the range of a parameter.
-    pub(super) fn declare(&mut self, name: &str, range: Range) -> Result<(), Full> {
+    pub(in crate::rooms) fn declare(&mut self, name: &str, range: Range) -> Result<(), Full> {
         if self.0.len() >= MOST && !self.0.contains_key(name) {
             return Err(Full);
         }

@@ -1,12 +1,12 @@
 //! What the hub does later: it asks for signs of life, closes rooms whose time is over, and lets values hold from their time on.
 
-use super::hub::Hub;
+use super::Hub;
 use super::space::RoomNumber;
-use super::{Conn, Moment, Outlet, broadcast};
+use crate::rooms::{Conn, Moment, Outlet, broadcast};
 use crate::time::Time;
 
 /// What is to be done later.
-pub(super) enum Due {
+pub(in crate::rooms) enum Due {
     /// To see whether somebody still lives.
     Heartbeat(Conn),
     /// To see whether somebody has said anything.

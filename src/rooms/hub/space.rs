@@ -4,33 +4,33 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
-use super::{Conn, Topic};
+use crate::rooms::{Conn, Topic};
 
 /// A room, as the space numbers them in the order of their making. A number is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct RoomNumber(u64);
+pub(in crate::rooms) struct RoomNumber(u64);
 
 /// Topics of a room: as many indexes as are told apart.
 const TOPIC_BITS: u32 = 13;
 
 impl RoomNumber {
     /// What is said in this room of one thing.
-    pub(super) fn topic(self, index: usize) -> Topic {
+    pub(in crate::rooms) fn topic(self, index: usize) -> Topic {
         Topic(NonZeroU64::MIN.saturating_add(self.0 << TOPIC_BITS | index as u64))
     }
 }
 
 /// Somebody in a room, with what the dialect knows of them.
-pub(super) struct Member<M> {
-    pub(super) conn: Conn,
-    pub(super) data: M,
+pub(in crate::rooms) struct Member<M> {
+    pub(in crate::rooms) conn: Conn,
+    pub(in crate::rooms) data: M,
 }
 
 /// A room with what the dialect knows of it.
-pub(super) struct Room<R, M> {
-    pub(super) data: R,
+pub(in crate::rooms) struct Room<R, M> {
+    pub(in crate::rooms) data: R,
     /// In the order of joining; empty between two calls only where no member made the room.
-    pub(super) members: Vec<Member<M>>,
+    pub(in crate::rooms) members: Vec<Member<M>>,
     names: Vec<String>,
     /// The address of whoever made it, in whose place it is. Without one it stays until it is closed.
     maker: Option<IpAddr>,
@@ -38,13 +38,13 @@ pub(super) struct Room<R, M> {
 
 impl<R, M> Room<R, M> {
     /// The first of its names.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::rooms) fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
     }
 }
 
 /// The rooms.
-pub(super) struct Space<R, M> {
+pub(in crate::rooms) struct Space<R, M> {
     rooms: BTreeMap<RoomNumber, Room<R, M>>,
     names: HashMap<String, RoomNumber>,
     seats: HashMap<Conn, RoomNumber>,
@@ -70,63 +70,63 @@ impl<R, M> Default for Space<R, M> {
 
 impl<R, M> Space<R, M> {
     /// Live rooms.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::rooms) fn len(&self) -> usize {
         self.rooms.len()
     }
 
     /// Connections that are in a room.
-    pub(super) fn members(&self) -> usize {
+    pub(in crate::rooms) fn members(&self) -> usize {
         self.seats.len()
     }
 
     /// Live rooms that `address` has made.
-    pub(super) fn made_by(&self, address: IpAddr) -> usize {
+    pub(in crate::rooms) fn made_by(&self, address: IpAddr) -> usize {
         self.makers.get(&address).copied().unwrap_or(0)
     }
 
     /// Whether a live room has this name.
-    pub(super) fn is_taken(&self, name: &str) -> bool {
+    pub(in crate::rooms) fn is_taken(&self, name: &str) -> bool {
         self.names.contains_key(name)
     }
 
     /// The room of this name.
-    pub(super) fn find(&self, name: &str) -> Option<RoomNumber> {
+    pub(in crate::rooms) fn find(&self, name: &str) -> Option<RoomNumber> {
         self.names.get(name).copied()
     }
 
     /// A live room.
-    pub(super) fn get(&self, room: RoomNumber) -> Option<&Room<R, M>> {
+    pub(in crate::rooms) fn get(&self, room: RoomNumber) -> Option<&Room<R, M>> {
         self.rooms.get(&room)
     }
 
     /// All rooms in the order of their making.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Room<R, M>> {
+    pub(in crate::rooms) fn iter(&self) -> impl Iterator<Item = &Room<R, M>> {
         self.rooms.values()
     }
 
     /// A live room, to be changed.
-    pub(super) fn get_mut(&mut self, room: RoomNumber) -> Option<&mut Room<R, M>> {
+    pub(in crate::rooms) fn get_mut(&mut self, room: RoomNumber) -> Option<&mut Room<R, M>> {
         self.rooms.get_mut(&room)
     }
 
     /// All rooms, to be changed.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Room<R, M>> {
+    pub(in crate::rooms) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Room<R, M>> {
         self.rooms.values_mut()
     }
 
     /// The numbers of all rooms.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = RoomNumber> {
+    pub(in crate::rooms) fn numbers(&self) -> impl Iterator<Item = RoomNumber> {
         self.rooms.keys().copied()
     }
 
     /// The room that `conn` is in.
-    pub(super) fn seat(&self, conn: Conn) -> Option<RoomNumber> {
+    pub(in crate::rooms) fn seat(&self, conn: Conn) -> Option<RoomNumber> {
         self.seats.get(&conn).copied()
     }
 
     /// All rooms in the order of their making, as `write` has them: once for everybody who asks until a room comes or goes, or
     /// somebody in it.
-    pub(super) fn listing(
+    pub(in crate::rooms) fn listing(
         &mut self,
         write: impl FnOnce(btree_map::Values<'_, RoomNumber, Room<R, M>>) -> String,
     ) -> &str {
@@ -134,7 +134,14 @@ impl<R, M> Space<R, M> {
     }
 
     /// Makes a room of these free names with `conn`, which is in none, as its first member.
-    pub(super) fn make(&mut self, names: Vec<String>, maker: IpAddr, data: R, conn: Conn, member: M) -> RoomNumber {
+    pub(in crate::rooms) fn make(
+        &mut self,
+        names: Vec<String>,
+        maker: IpAddr,
+        data: R,
+        conn: Conn,
+        member: M,
+    ) -> RoomNumber {
         let room = self.name(&names);
         *self.makers.entry(maker).or_default() += 1;
         self.rooms.insert(room, Room { data, members: vec![Member { conn, data: member }], names, maker: Some(maker) });
@@ -143,7 +150,7 @@ impl<R, M> Space<R, M> {
     }
 
     /// Makes a room of these free names in which nobody is, and which stays until it is closed.
-    pub(super) fn open(&mut self, names: Vec<String>, data: R) -> RoomNumber {
+    pub(in crate::rooms) fn open(&mut self, names: Vec<String>, data: R) -> RoomNumber {
         let room = self.name(&names);
         self.rooms.insert(room, Room { data, members: Vec::new(), names, maker: None });
         room
@@ -160,7 +167,7 @@ impl<R, M> Space<R, M> {
     }
 
     /// Adds `conn`, which is in no room, as the last member.
-    pub(super) fn join(&mut self, room: RoomNumber, conn: Conn, member: M) {
+    pub(in crate::rooms) fn join(&mut self, room: RoomNumber, conn: Conn, member: M) {
         if let Some(found) = self.rooms.get_mut(&room) {
             found.members.push(Member { conn, data: member });
             self.listing = None;
@@ -170,7 +177,7 @@ impl<R, M> Space<R, M> {
 
     /// Takes `conn` out of its room. What it was there, and who is left; the room goes with its last member, unless it is `kept`,
     /// which somebody is about to join, or was opened to stay.
-    pub(super) fn leave(&mut self, conn: Conn, kept: Option<RoomNumber>) -> Option<(M, Vec<Conn>)> {
+    pub(in crate::rooms) fn leave(&mut self, conn: Conn, kept: Option<RoomNumber>) -> Option<(M, Vec<Conn>)> {
         let number = self.seats.remove(&conn)?;
         self.listing = None;
         let room = self.rooms.get_mut(&number)?;
@@ -184,7 +191,7 @@ impl<R, M> Space<R, M> {
     }
 
     /// Closes a room. What was known of it, and who was in it.
-    pub(super) fn close(&mut self, number: RoomNumber) -> Option<(R, Vec<Conn>)> {
+    pub(in crate::rooms) fn close(&mut self, number: RoomNumber) -> Option<(R, Vec<Conn>)> {
         let Room { data, members, names, maker } = self.rooms.remove(&number)?;
         self.listing = None;
         for name in names {
@@ -206,7 +213,7 @@ impl<R, M> Space<R, M> {
     }
 
     /// What the dialect knows of `conn` in its room, to be changed, and who else is there.
-    pub(super) fn member_mut(&mut self, conn: Conn) -> Option<(&mut M, Vec<Conn>)> {
+    pub(in crate::rooms) fn member_mut(&mut self, conn: Conn) -> Option<(&mut M, Vec<Conn>)> {
         let room = self.rooms.get_mut(self.seats.get(&conn)?)?;
         let others = room.members.iter().map(|member| member.conn).filter(|other| *other != conn).collect();
         let member = room.members.iter_mut().find(|member| member.conn == conn)?;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::handler::RoomHandler;
-use super::handlers::{Chat, Plain, Radio};
+use crate::rooms::handler::RoomHandler;
+use crate::rooms::handlers::{Chat, Plain, Radio};
 
 /// The handlers by the names of their rooms.
 pub struct Registry {
@@ -33,7 +33,7 @@ impl Registry {
     }
 
     /// The handler of a room.
-    pub(super) fn of(&mut self, room: &str) -> &mut dyn RoomHandler {
+    pub(in crate::rooms) fn of(&mut self, room: &str) -> &mut dyn RoomHandler {
         match self.named.get_mut(room) {
             Some(handler) => handler.as_mut(),
             None => self.other.as_mut(),
