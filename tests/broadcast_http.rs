@@ -259,6 +259,30 @@ fn the_other_envelope_is_the_one_that_dynode_parses() {
 }
 
 #[test]
+fn what_is_relayed_is_written_as_it_was() {
+    let server = Server::start_signaling(&SECRET);
+    let (mut ann, mut bob) = (Client::join(&server, "lobby"), Client::join(&server, "lobby"));
+    let content = r#"{"z":1,"a":[1.5,1e3,-0.0],"m":{"y":18446744073709551615,"b":"\u00e9\n"}}"#;
+    ann.say(&format!(r#"{{"metadata":{{"q":1,"c":2}},"content":{content}}}"#));
+    let heard = bob.0.read().unwrap().into_text().unwrap().to_string();
+    let content = r#"{"z":1,"a":[1.5,1000.0,-0.0],"m":{"y":18446744073709551615,"b":"é\n"}}"#;
+    let begins = format!(r#"{{"type":"lobby-content","content":{content},"metadata":{{"q":1,"c":2}},"timestamp":"#);
+    assert!(heard.starts_with(&begins), "{heard}");
+}
+
+#[test]
+fn control_channels_are_open_to_all_only_where_that_is_asked_for() {
+    let server = Server::start_signaling(&SECRET);
+    let control = "/rooms/radio/remotecontrol";
+    assert_eq!(Client::connect(&server, control).closed(), (4_001, "Authentication required".to_owned()));
+    let server = Server::start_signaling(&[&SECRET[..], &["--open-control-channel"]].concat());
+    assert_eq!(Client::connect(&server, control).hear()["type"], "control-welcome");
+    // The room is not, and a token that is shown has to be worth something.
+    assert_eq!(Client::connect(&server, "/radio").closed().0, 4_001);
+    assert_eq!(Client::connect(&server, &format!("{control}?token=a.b")).closed().0, 4_002);
+}
+
+#[test]
 fn limits_close_with_their_codes() {
     let server =
         Server::start_signaling(&[&SECRET[..], &["--max-payload", "300KiB", "--idle-timeout", "100ms"]].concat());

@@ -206,7 +206,7 @@ proptest! {
         hall.say("ann", &format!(r#"{{"type":"offer","targetUserId":"bob","sdp":{value}}}"#)).unwrap();
         if let Ok(heard) = hall.hear("bob") {
             let heard: serde_json::Map<String, Value> = serde_json::from_str(&heard).expect("an object");
-            prop_assert_eq!(heard.keys().collect::<Vec<_>>(), ["fromUserId", "sdp", "type"]);
+            prop_assert_eq!(heard.keys().collect::<Vec<_>>(), ["type", "fromUserId", "sdp"]);
             prop_assert_eq!(&heard["fromUserId"], "ann");
         }
         prop_assert_eq!(hall.settled(), Ok(()));

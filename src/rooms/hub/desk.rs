@@ -20,7 +20,7 @@ pub(in crate::rooms) struct Desk<'a> {
     pub(in crate::rooms) now: Moment,
     pub(in crate::rooms) conn: Conn,
     pub(in crate::rooms) from: IpAddr,
-    pub(in crate::rooms) connections: &'a mut Connections,
+    pub(super) connections: &'a mut Connections,
     pub(in crate::rooms) names: &'a mut Names,
     pub(in crate::rooms) timers: &'a mut Timers<Due>,
     pub(in crate::rooms) counts: &'a mut Counts,

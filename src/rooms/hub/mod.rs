@@ -1,6 +1,7 @@
 //! Where all connections meet: who is undecided, whose dialect is which, who says too much, who has fallen silent.
 
 pub(in crate::rooms) mod census;
+pub(in crate::rooms) mod connection;
 pub(in crate::rooms) mod counts;
 pub(in crate::rooms) mod desk;
 pub(in crate::rooms) mod due;
@@ -19,12 +20,12 @@ pub(in crate::rooms) mod waiting;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tracing::{info, warn};
 
+use self::connection::{Connection, Connections, Dialect};
 use self::counts::Counts;
 use self::desk::Desk;
 use self::due::Due;
@@ -41,50 +42,6 @@ const POLICY: u16 = 1_008;
 /// Close code of who has to make room ("try again later", in the registry of RFC 6455's codes).
 const TRY_AGAIN: u16 = 1_013;
 
-/// What a connection speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::rooms) enum Dialect {
-    Undecided,
-    Broadcast,
-    Jamjam,
-    Bbx,
-    WebRtc,
-}
-
-impl Dialect {
-    /// As it is called in `/health` and `/metrics`.
-    pub(in crate::rooms) fn name(self) -> &'static str {
-        match self {
-            Self::Broadcast => "broadcast",
-            Self::Undecided => "undecided",
-            Self::Jamjam => "jamjam",
-            Self::Bbx => "bbx",
-            Self::WebRtc => "webrtc",
-        }
-    }
-}
-
-/// Everybody who is connected, by number.
-pub(in crate::rooms) type Connections = HashMap<Conn, Connection>;
-
-/// What is known of a connection in every dialect.
-pub(in crate::rooms) struct Connection {
-    pub(in crate::rooms) from: IpAddr,
-    pub(in crate::rooms) dialect: Dialect,
-    /// Until when what it has said takes, at the permitted rate.
-    busy_until: Time,
-    /// When it may next be complained about in the log.
-    complain: Time,
-    /// When it last gave a sign of life.
-    pub(in crate::rooms) heard: Time,
-    /// Whether it has been asked for one since.
-    pub(in crate::rooms) asked: bool,
-    /// How often it has done what it may do only so often.
-    pub(in crate::rooms) strikes: u32,
-    /// When it last said anything.
-    pub(in crate::rooms) spoke: Time,
-}
-
 /// The rooms of each dialect.
 #[derive(Default)]
 pub(in crate::rooms) struct Rooms {
@@ -96,16 +53,16 @@ pub(in crate::rooms) struct Rooms {
 
 /// Everybody who is connected.
 pub struct Hub {
-    pub(in crate::rooms) limits: Limits,
-    pub(in crate::rooms) connections: Connections,
+    limits: Limits,
+    connections: Connections,
     /// The undecided ones, the oldest first.
     undecided: BTreeSet<Conn>,
-    pub(in crate::rooms) timers: Timers<Due>,
-    pub(in crate::rooms) names: Names,
-    pub(in crate::rooms) rooms: Rooms,
-    pub(in crate::rooms) counts: Counts,
+    timers: Timers<Due>,
+    names: Names,
+    rooms: Rooms,
+    counts: Counts,
     /// When a refusal may next be logged.
-    pub(in crate::rooms) complain: Time,
+    complain: Time,
 }
 
 /// The type of a message, before anybody knows whose it is.
@@ -165,17 +122,7 @@ impl Hub {
             Route::Broadcast(_) => Dialect::Broadcast,
             Route::WebRtc(_) => Dialect::WebRtc,
         };
-        let connection = Connection {
-            from: visitor.from,
-            dialect,
-            busy_until: at,
-            complain: at,
-            heard: at,
-            asked: false,
-            strikes: 0,
-            spoke: at,
-        };
-        self.connections.insert(conn, connection);
+        self.connections.insert(conn, Connection::new(visitor.from, dialect, at));
         match visitor.route {
             Route::Undecided => {
                 self.make_place(out);
@@ -306,17 +253,12 @@ impl Hub {
         self.counts.messages_in += 1;
         connection.lives(now.at);
         connection.spoke = now.at;
-        if let Some(rate) = self.limits.rate {
-            let each = Duration::from_secs(1) / rate.max(1);
-            let busy_until = connection.busy_until.max(now.at) + each;
-            if busy_until > now.at + Duration::from_secs(2) {
-                self.counts.closed_rate += 1;
-                warn!("Connection {} from {} says too much and is closed", conn.0, connection.from);
-                self.on_closed(now, conn, POLICY, "Rate limit exceeded", out);
-                out.close(conn, POLICY, "Rate limit exceeded");
-                return;
-            }
-            connection.busy_until = busy_until;
+        if self.limits.rate.is_some_and(|rate| !connection.may_say(now.at, rate)) {
+            self.counts.closed_rate += 1;
+            warn!("Connection {} from {} says too much and is closed", conn.0, connection.from);
+            self.on_closed(now, conn, POLICY, "Rate limit exceeded", out);
+            out.close(conn, POLICY, "Rate limit exceeded");
+            return;
         }
         if let Err(why) = effect(self, out) {
             let refused = matches!(why, Ignored::Refused(_));
@@ -332,12 +274,12 @@ impl Hub {
     }
 
     /// What a connection speaks.
-    pub(in crate::rooms) fn dialect(&self, conn: Conn) -> Option<Dialect> {
+    fn dialect(&self, conn: Conn) -> Option<Dialect> {
         self.connections.get(&conn).map(|connection| connection.dialect)
     }
 
     /// When a connection last said anything.
-    pub(in crate::rooms) fn spoke(&self, conn: Conn) -> Option<Time> {
+    fn spoke(&self, conn: Conn) -> Option<Time> {
         self.connections.get(&conn).map(|connection| connection.spoke)
     }
 

@@ -1,0 +1,73 @@
+//! What is known of a connection, whatever it speaks.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::rooms::Conn;
+use crate::time::Time;
+
+/// How much of its rate a connection may use up at once.
+const BURST: Duration = Duration::from_secs(2);
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Undecided,
+    Broadcast,
+    Jamjam,
+    Bbx,
+    WebRtc,
+}
+
+impl Dialect {
+    /// As it is called in `/health` and `/metrics`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Broadcast => "broadcast",
+            Self::Undecided => "undecided",
+            Self::Jamjam => "jamjam",
+            Self::Bbx => "bbx",
+            Self::WebRtc => "webrtc",
+        }
+    }
+}
+
+/// Everybody who is connected, by number.
+pub(super) type Connections = HashMap<Conn, Connection>;
+
+/// What is known of a connection in every dialect.
+pub(super) struct Connection {
+    pub(super) from: IpAddr,
+    pub(super) dialect: Dialect,
+    /// Until when what it has said takes, at the permitted rate.
+    busy_until: Time,
+    /// When it may next be complained about in the log.
+    pub(super) complain: Time,
+    /// When it last gave a sign of life.
+    pub(super) heard: Time,
+    /// Whether it has been asked for one since.
+    pub(super) asked: bool,
+    /// How often it has done what it may do only so often.
+    pub(super) strikes: u32,
+    /// When it last said anything.
+    pub(super) spoke: Time,
+}
+
+impl Connection {
+    /// One that has just come.
+    pub(super) fn new(from: IpAddr, dialect: Dialect, at: Time) -> Self {
+        Self { from, dialect, busy_until: at, complain: at, heard: at, asked: false, strikes: 0, spoke: at }
+    }
+
+    /// Counts a message. Whether it may say so much, at `rate` messages a second.
+    pub(super) fn may_say(&mut self, now: Time, rate: u32) -> bool {
+        let each = Duration::from_secs(1) / rate.max(1);
+        let busy_until = self.busy_until.max(now) + each;
+        let may = busy_until <= now + BURST;
+        if may {
+            self.busy_until = busy_until;
+        }
+        may
+    }
+}
