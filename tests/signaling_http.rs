@@ -109,7 +109,7 @@ fn health_has_the_form_that_dashboards_know() {
     let resources = health["resources"].take();
     if cfg!(target_os = "linux") {
         let resources = resources.as_object().unwrap();
-        assert_eq!(resources.keys().collect::<Vec<_>>(), ["openFiles", "rssBytes"]);
+        assert_eq!(resources.keys().collect::<Vec<_>>(), ["rssBytes", "openFiles"]);
         // Standard input, output and error, and the listener.
         assert!(resources["openFiles"].as_u64().unwrap() >= 4, "{resources:?}");
     }
