@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use jamjam_dev::rooms::{Conn, Dialects, Heartbeat, Hub, Limits, Outlet, Route, Visitor, route};
+use jamjam_dev::rooms::{Conn, Dialects, Heartbeat, Hub, Limits, Outlet, Route, UNDECIDED, Visitor, route};
 use jamjam_dev::time::Time;
 use logged::logged;
 use proptest::prelude::*;
@@ -87,6 +87,32 @@ fn who_says_too_much_is_closed_and_leaves_the_room() {
     assert_eq!((told.closed.len(), hub.counts().rooms), (1, 1));
 }
 
+/// The bytes are those of the literals.
+#[test]
+fn what_is_said_counts_for_the_dialect_that_it_is_said_in() {
+    let (mut hub, mut told) = hub(Limits::default());
+    let visitor = |route| Visitor { from: IpAddr::from([192, 0, 2, 1]), route };
+    let webrtc = route("/", "roomId=r&userId=u&userName=n", Dialects::default()).unwrap();
+    hub.connect(Time::ZERO, Conn(1), visitor(Route::Undecided), &mut told);
+    hub.connect(Time::ZERO, Conn(2), visitor(webrtc), &mut told);
+    hub.on_text(Time::ZERO, Conn(1), "?", &mut told);
+    hub.on_text(Time::ZERO, Conn(1), r#"{"type":"ListRooms"}"#, &mut told);
+    hub.on_text(Time::ZERO, Conn(2), r#"{"type":"ping"}"#, &mut told);
+    hub.on_text(Time::ZERO, Conn(2), r#"{"type":"sing"}"#, &mut told);
+    hub.on_binary(Time::ZERO, Conn(2), &mut told);
+    let counted = |asked: &str| {
+        let (_, counts) = hub.census().into_iter().find(|(dialect, _)| *dialect == asked).unwrap();
+        let heard = (counts.opened, counts.messages_in, counts.bytes_in, counts.ignored);
+        (heard, (counts.messages_out, counts.bytes_out))
+    };
+    assert_eq!(counted("undecided"), ((1, 1, 1, 1), (0, 0)));
+    let listed = r#"{"type":"RoomList","data":{"rooms":[]}}"#.len() as u64;
+    assert_eq!(counted("jamjam"), ((0, 1, 20, 0), (1, listed)));
+    let welcome = r#"{"type":"welcome","roomId":"r","userId":"u","participants":[{"id":"u","name":"n","joinedAt":0}]}"#;
+    assert_eq!(counted("webrtc"), ((1, 3, 30, 2), (2, (welcome.len() + r#"{"type":"pong"}"#.len()) as u64)));
+    assert_eq!(counted("bbx"), ((0, 0, 0, 0), (0, 0)));
+}
+
 #[test]
 fn the_oldest_undecided_connection_makes_room_for_the_newest() {
     let (mut hub, mut told) = hub(Limits { undecided: 2, ..Limits::default() });
@@ -95,7 +121,9 @@ fn the_oldest_undecided_connection_makes_room_for_the_newest() {
     (3..=4).for_each(|conn| connect(&mut hub, &mut told, conn));
     // The first has said what it is; of the others the second came before all.
     assert_eq!(told.closed, [(Conn(2), 1013)]);
-    assert_eq!((hub.counts().undecided, hub.counts().connections, hub.counts().closed_undecided), (2, 3, 1));
+    let (spoken, undecided) = hub.census()[0];
+    assert_eq!((spoken, undecided.connections), (UNDECIDED, 2));
+    assert_eq!((hub.counts().connections, hub.counts().closed_undecided), (3, 1));
     say(&mut hub, &mut told, 2, 0, &create());
     assert_eq!(hub.counts().rooms, 0);
 }
@@ -343,7 +371,7 @@ proptest! {
             hub.on_gone(Time::from_millis(now_ms), Conn(conn), &mut told);
         }
         let counts = hub.counts();
-        prop_assert_eq!((counts.connections, counts.undecided, counts.rooms, counts.members), (0, 0, 0, 0));
+        prop_assert_eq!((counts.connections, counts.rooms, counts.members), (0, 0, 0));
         prop_assert_eq!(hub.webrtc_rooms(), "[]");
         hub.on_deadline(Time::from_millis(1_000_000_000), &mut told);
         prop_assert_eq!(hub.next_deadline(), None);

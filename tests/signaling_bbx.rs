@@ -5,7 +5,7 @@
 mod server;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
@@ -47,15 +47,6 @@ fn hear(surface: &mut Surface) -> Value {
     }
 }
 
-fn metric(server: &Server, name: &str) -> u64 {
-    let mut stream = TcpStream::connect(server.address).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    let line = page.lines().find_map(|line| line.strip_prefix(&format!("jamjam_rooms_{name} ")));
-    line.unwrap_or_else(|| panic!("{name} is not in {page}")).parse().unwrap()
-}
-
 #[test]
 fn who_does_not_read_loses_stale_values_keeps_the_newest_of_each_and_delays_nobody() {
     let options = ["--bbx-room", "1234", "--broadcast-capacity", "8", "--rate-limit-messages", "off"];
@@ -75,11 +66,11 @@ fn who_does_not_read_loses_stale_values_keeps_the_newest_of_each_and_delays_nobo
             // Whoever reads is told each value, whatever waits for the other.
             assert_eq!(hear(&mut quick)["value"].as_f64(), Some(f64::from(value)));
         }
-        (metric(&server, "updates_left_out_total") > 2_000).then_some(())
+        (server.metric("updates_left_out_total") > 2_000).then_some(())
     });
-    assert_eq!((metric(&server, "slow_closed_total"), metric(&server, "members")), (0, 3));
+    assert_eq!((server.metric("slow_closed_total"), server.metric("members")), (0, 3));
     // What waits is at most so many messages and one for each parameter, beside what the system holds.
-    assert!(metric(&server, "queue_bytes") < (64 + 8 + 20) * 300);
+    assert!(server.metric("queue_bytes") < (64 + 8 + 20) * 300);
     say(&mut slow, &json!({"type": "ping", "client_time": 7}));
     let (mut told, mut many) = (BTreeMap::new(), 0);
     loop {
@@ -201,5 +192,5 @@ fn options_have_their_effect_on_rooms() {
     assert!(answer.contains("ROOM_FULL"), "{answer}");
     // The room closes when its time is over, whoever is in it.
     assert_eq!(hear(&mut surface)["type"], "closed");
-    assert_eq!(metric(&server, "rooms"), 0);
+    assert_eq!(server.metric("rooms"), 0);
 }

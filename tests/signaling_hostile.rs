@@ -15,7 +15,7 @@ use std::thread;
 use server::poll_until;
 use server::process::Server;
 
-use hostile::{Client, Duo, LONGEST, UPGRADE, close_code, frame, lying, metric, raw, resident_kib, upgraded};
+use hostile::{Client, Duo, LONGEST, UPGRADE, close_code, frame, lying, raw, resident_kib, upgraded};
 
 /// Each of these closes its sender with its code and is counted; the others chat on.
 fn each_is_closed(cases: &[(&str, u16, Vec<u8>)], count: &str) {
@@ -25,10 +25,10 @@ fn each_is_closed(cases: &[(&str, u16, Vec<u8>)], count: &str) {
         let mut stream = upgraded(server.address);
         stream.write_all(bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(close_code(stream), Some(*code), "{what}");
-        assert_eq!(metric(&server, count), number as u64 + 1, "{what}");
+        assert_eq!(server.metric(count), number as u64 + 1, "{what}");
         duo.chat();
     }
-    poll_until("all but two are gone", || (metric(&server, "connections") == 2).then_some(()));
+    poll_until("all but two are gone", || (server.metric("connections") == 2).then_some(()));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn who_sends_pings_or_fragments_without_end_is_closed_with_1008() {
         let mut stream = upgraded(server.address);
         stream.write_all(&bytes).unwrap();
         assert_eq!(close_code(stream), Some(1008), "{number}");
-        assert_eq!(metric(&server, "closed_frames_total"), number as u64 + 1);
+        assert_eq!(server.metric("closed_frames_total"), number as u64 + 1);
     }
     let mut duo = Duo::new(&server);
     duo.0.chat("still there");
@@ -103,7 +103,7 @@ fn binary_is_ignored_and_counted() {
     let mut stream = upgraded(server.address);
     let fragments = [frame(0x02, &[0xff; 9]), frame(0x80, &[0xff; 9])].concat();
     stream.write_all(&[frame(0x82, &[0xff; 1_000]), fragments].concat()).unwrap();
-    poll_until("both are counted", || (metric(&server, "ignored_total") == 2).then_some(()));
+    poll_until("both are counted", || (server.metric("ignored_total") == 2).then_some(()));
     duo.chat();
     stream.write_all(&frame(0x88, &1000_u16.to_be_bytes())).unwrap();
     assert_eq!(close_code(stream), Some(1000), "a close frame is answered with its own code");
@@ -122,7 +122,7 @@ fn a_handshake_byte_by_byte_is_closed_at_the_time_out_and_counted() {
     assert!(sent.count() < UPGRADE.len(), "the whole request was taken");
     let mut nothing = Vec::new();
     assert!(silent.read_to_end(&mut nothing).is_ok() && !nothing.starts_with(b"HTTP/1.1 101"));
-    poll_until("both are counted", || (metric(&server, "handshake_timeouts_total") == 2).then_some(()));
+    poll_until("both are counted", || (server.metric("handshake_timeouts_total") == 2).then_some(()));
     duo.chat();
 }
 
@@ -139,7 +139,7 @@ fn a_flood_from_one_member_closes_that_member_and_disturbs_nobody() {
         duo.chat();
     }
     flood.join().unwrap();
-    assert_eq!(metric(&server, "closed_rate_total"), 1);
+    assert_eq!(server.metric("closed_rate_total"), 1);
     duo.chat();
 }
 
@@ -161,12 +161,12 @@ fn what_waits_for_all_together_is_bounded_and_the_slowest_is_closed_for_it() {
     for _ in 0..300 {
         loud.chat(&"x".repeat(MUCH));
     }
-    poll_until("all three are closed", || (metric(&server, "slow_closed_total") == 3).then_some(()));
-    assert!(metric(&server, "budget_closed_total") > 0);
+    poll_until("all three are closed", || (server.metric("slow_closed_total") == 3).then_some(()));
+    assert!(server.metric("budget_closed_total") > 0);
     duo.chat();
     let grown = resident_kib(&server).saturating_sub(before);
     assert!(grown < 40_000, "{grown} KiB more");
-    poll_until("nothing waits", || (metric(&server, "queue_bytes") == 0).then_some(()));
+    poll_until("nothing waits", || (server.metric("queue_bytes") == 0).then_some(()));
 }
 
 /// Connections from a process of its own, which says how many it has made, says nothing on them, and waits to be killed.
@@ -232,8 +232,8 @@ fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
                 });
             }
         });
-        let names = ["connections", "undecided", "rooms", "members", "queue_bytes"];
-        poll_until("nobody is left", || names.iter().all(|name| metric(&server, name) == 0).then_some(()));
+        let names = ["connections", "rooms", "members", "queue_bytes"];
+        poll_until("nobody is left", || names.iter().all(|name| server.metric(name) == 0).then_some(()));
         resident_kib(&server)
     };
     let early = round(churn / 5);

@@ -96,13 +96,6 @@ fn get(server: &Server, path: &str) -> String {
     answer
 }
 
-/// The value of a line of `/metrics`.
-fn metric(server: &Server, name: &str) -> u64 {
-    let page = get(server, "/metrics");
-    let line = page.lines().find_map(|line| line.strip_prefix(&format!("jamjam_rooms_{name} ")));
-    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
-}
-
 #[test]
 fn the_bare_path_and_ws_lead_in_and_no_other() {
     let server = Server::start_signaling(&[]);
@@ -148,7 +141,7 @@ fn members_of_a_room_hear_each_other() {
     }
     drop(second);
     first.hear_a("PeerLeft");
-    assert_eq!(metric(&server, "members"), 1);
+    assert_eq!(server.metric("members"), 1);
 }
 
 #[test]
@@ -174,7 +167,7 @@ fn binary_is_ignored_and_a_ping_is_answered() {
     client.0.send(Message::binary(vec![1, 2, 3])).unwrap();
     client.0.send(Message::Ping("p".into())).unwrap();
     assert_eq!(client.0.read().unwrap(), Message::Pong("p".into()));
-    assert_eq!(metric(&server, "ignored_total"), 2);
+    assert_eq!(server.metric("ignored_total"), 2);
 }
 
 #[test]
@@ -265,14 +258,14 @@ fn who_does_not_read_is_closed_and_the_others_miss_nothing() {
     let (mut reader, left) = reading.join().unwrap();
     // 80 MB are more than a queue and two socket buffers hold.
     assert_eq!(left, 1);
-    assert_eq!(metric(&server, "slow_closed_total"), 1);
+    assert_eq!(server.metric("slow_closed_total"), 1);
     assert_eq!(reader.lists(), 1);
     loud.hear_a("PeerLeft");
     assert_eq!(loud.lists(), 1);
     // What had left before the end can still be read; then it is over.
-    assert!(metric(&server, "slow_dropped_total") > 0);
+    assert!(server.metric("slow_dropped_total") > 0);
     while deaf.0.read().is_ok() {}
-    poll_until("nothing waits", || (metric(&server, "queue_bytes") == 0).then_some(()));
+    poll_until("nothing waits", || (server.metric("queue_bytes") == 0).then_some(()));
 }
 
 #[cfg(target_os = "linux")]
@@ -319,10 +312,16 @@ fn it_is_well_and_counts() {
     let mut client = Client::new(&server);
     client.create("solo");
     assert!(get(&server, "/healthz").ends_with("\r\n\r\nok\n"));
-    let counts = [("connections", 1), ("undecided", 0), ("rooms", 1), ("members", 1), ("queue_bytes", 0)];
+    let counts = [
+        ("connections", 1),
+        ("connections{dialect=\"undecided\"}", 0),
+        ("rooms", 1),
+        ("members", 1),
+        ("queue_bytes", 0),
+    ];
     let totals = [("opened_total", 1), ("messages_in_total", 1), ("messages_out_total", 1), ("slow_closed_total", 0)];
     for (name, count) in counts.into_iter().chain(totals) {
-        assert_eq!(metric(&server, name), count, "{name}");
+        assert_eq!(server.metric(name), count, "{name}");
     }
 }
 

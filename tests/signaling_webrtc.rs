@@ -68,13 +68,6 @@ fn get(server: &Server, path: &str) -> String {
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
-/// The value of a line of `/metrics`.
-fn metric(server: &Server, name: &str) -> u64 {
-    let page = get(server, "/metrics");
-    let line = page.lines().find_map(|line| line.strip_prefix(&format!("jamjam_rooms_{name} ")));
-    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
-}
-
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
@@ -93,7 +86,7 @@ fn who_answers_no_ping_is_dropped_and_who_does_stays() {
     let left = alive.hear_a("participant-left");
     assert_eq!((&left["userId"], &left["userName"]), (&json!("dead"), &json!("dead X")));
     assert_eq!(left["participants"].as_array().unwrap().len(), 1);
-    assert_eq!((metric(&server, "closed_silent_total"), metric(&server, "connections")), (1, 3));
+    assert_eq!((server.metric("closed_silent_total"), server.metric("connections")), (1, 3));
     // It finds what it was told, a ping, and then no close frame: nobody said good-bye.
     let end = loop {
         match dead.0.read() {
@@ -120,7 +113,7 @@ fn without_heartbeats_nobody_is_pinged() {
             client.say(&json!({"type": "ping"}));
             assert!(client.0.read().unwrap().is_text());
         }
-        assert_eq!(metric(&server, "closed_silent_total"), 0);
+        assert_eq!(server.metric("closed_silent_total"), 0);
     }
 }
 
@@ -149,7 +142,7 @@ fn a_full_room_is_said_and_others_have_places() {
     let full = (1013, "Room is full".to_owned());
     assert_eq!(Client::at(&server, "/?roomId=r&userId=c&userName=C").closed(), full);
     let _third = Client::new(&server, "q", "c");
-    assert_eq!(metric(&server, "refused_total"), 1);
+    assert_eq!(server.metric("refused_total"), 1);
     // The second again: no third.
     let _again = Client::new(&server, "r", "b");
     assert_eq!(second.closed(), (1000, "Duplicate connection".to_owned()));
@@ -186,9 +179,9 @@ fn health_and_rooms_tell_who_is_where() {
     assert_eq!(health["dialects"]["jamjam"], json!({"rooms": 1, "clients": 1}));
     for (name, counts) in [("connections", [0, 1, 3]), ("rooms", [0, 1, 2]), ("members", [0, 1, 3])] {
         for (dialect, count) in ["undecided", "jamjam", "webrtc"].into_iter().zip(counts) {
-            assert_eq!(metric(&server, &format!("dialect_{name}{{dialect=\"{dialect}\"}}")), count, "{name} {dialect}");
+            assert_eq!(server.metric(&format!("{name}{{dialect=\"{dialect}\"}}")), count, "{name} {dialect}");
         }
-        assert_eq!(metric(&server, name), counts.iter().sum::<u64>(), "{name}");
+        assert_eq!(server.metric(name), counts.iter().sum::<u64>(), "{name}");
     }
     // A list that was told is not told for ever.
     drop(ann);

@@ -27,7 +27,7 @@ use hub::{desk, due, guesses, ignored, names, parameters, posting, registry, spa
 
 pub use event::{Event, EventKind};
 pub use hub::Hub;
-pub use hub::census::Share;
+pub use hub::census::UNDECIDED;
 pub use hub::counts::Counts;
 pub use hub::posting::BroadcastCounts;
 pub use hub::program::{CODE_DIGITS, MOST_SHOWN, Made, Making, SurfaceRoom, Unfit};

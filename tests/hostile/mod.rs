@@ -138,12 +138,6 @@ pub(crate) fn page(server: &Server) -> String {
     answer
 }
 
-pub(crate) fn metric(server: &Server, name: &str) -> u64 {
-    let page = page(server);
-    let line = page.lines().find_map(|line| line.strip_prefix(&format!("jamjam_rooms_{name} ")));
-    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
-}
-
 pub(crate) fn resident_kib(server: &Server) -> u64 {
     server.status("VmRSS").parse().unwrap()
 }

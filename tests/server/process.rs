@@ -1,8 +1,8 @@
 //! Starts the server, watches its log, sends it signals, and waits for its end.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -223,6 +223,20 @@ impl Server {
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// A count of the room server's `/metrics`: of one dialect where the name says which (`rooms{dialect="bbx"}`), else of all.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let ends = if name.contains('{') { &[' '][..] } else { &[' ', '{'] };
+        let lines = page.lines().filter_map(|line| line.strip_prefix(&format!("jamjam_rooms_{name}")));
+        let values = lines.filter(|line| line.starts_with(ends)).map(|line| line.rsplit(' ').next().unwrap());
+        let values: Vec<u64> = values.map(|value| value.parse().unwrap()).collect();
+        assert!(!values.is_empty(), "no {name} in {page}");
+        values.iter().sum()
     }
 
     /// A field of `/proc/PID/status`, such as `VmRSS`, up to the first space.

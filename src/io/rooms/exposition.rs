@@ -9,10 +9,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::switchboard::Switchboard;
-use super::tally::Tally;
 use crate::io::http::Places;
 use crate::io::tls::server::Handshakes;
-use crate::rooms::Share;
+use crate::rooms::Counts;
 use crate::stats::Kind;
 
 /// A room server whose counts can be read at any time.
@@ -43,40 +42,34 @@ impl fmt::Debug for Exposition {
 
 impl Collector for Exposition {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
-        let (counts, tally, census) = self.switchboard.counts();
-        let tally = Tally { address_full: self.places.refused(), handshake_timeouts: self.places.late(), ..tally };
-        for (name, kind, help, count) in counts.described().chain(tally.described()) {
-            match kind {
-                Kind::Gauge => gauge(&mut to, name, help, count)?,
-                Kind::Count => counter(&mut to, name, help, count)?,
+        let census = self.switchboard.census();
+        for (name, kind, help, of) in Counts::described() {
+            let metric = match kind {
+                Kind::Gauge => MetricType::Gauge,
+                Kind::Count => MetricType::Counter,
+            };
+            let mut family = to.encode_descriptor(name, help, None, metric)?;
+            for (dialect, counts) in &census {
+                let label = [("dialect", *dialect)];
+                let mut one = family.encode_family(&label)?;
+                match kind {
+                    Kind::Gauge => one.encode_gauge(&of(counts))?,
+                    Kind::Count => one.encode_counter::<NoLabelSet, _, u64>(&of(counts), None)?,
+                }
             }
         }
-        by_dialect(&mut to, "dialect_connections", "Connections now, by dialect", &census, |share| share.connections)?;
-        by_dialect(&mut to, "dialect_rooms", "Rooms now, by dialect", &census, |share| share.rooms)?;
-        by_dialect(&mut to, "dialect_members", "Connections now that are in a room, by dialect", &census, |share| {
-            share.members
-        })?;
+        let waiting = self.switchboard.waiting_bytes();
+        let help = "Bytes that wait for all together, those who are being closed among them";
+        to.encode_descriptor("budget_bytes", help, None, MetricType::Gauge)?.encode_gauge(&waiting)?;
+        counter(&mut to, "address_full", "Connections closed at once: too many of one address", self.places.refused())?;
+        let late = "Connections closed because no whole request came in time";
+        counter(&mut to, "handshake_timeouts", late, self.places.late())?;
         let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());
         counter(&mut to, "tls_failed", "Connections without a TLS handshake in time", tls_failed)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let mut build = to.encode_descriptor("build_info", "The program that answers", None, MetricType::Gauge)?;
         build.encode_family(&version)?.encode_gauge(&1_u64)
     }
-}
-
-fn by_dialect(
-    to: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    census: &[Share],
-    of: impl Fn(&Share) -> u64,
-) -> fmt::Result {
-    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    census.iter().try_for_each(|share| family.encode_family(&[("dialect", share.dialect)])?.encode_gauge(&of(share)))
-}
-
-fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
 }
 
 fn counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::switchboard::Switchboard;
 use crate::io::http::answer;
 use crate::io::process::{self, Resources};
-use crate::rooms::Share;
+use crate::rooms::{Counts, UNDECIDED};
 
 /// What the server is doing. `rooms`, `connections` and `room_details` are WebRTC's, whose clients gave the form.
 #[derive(Serialize)]
@@ -85,16 +85,16 @@ pub(super) fn router(switchboard: Arc<Switchboard>) -> Router {
         async move { to_any_site(answer::json(StatusCode::OK, &health)) }
     };
     let rooms = move || {
-        let rooms = raw(rooms_of.census().1);
+        let rooms = raw(rooms_of.census_and_rooms().1);
         async move { to_any_site(answer::json(StatusCode::OK, &RoomList { rooms })) }
     };
     Router::new().route("/health", get(health)).route("/rooms", get(rooms))
 }
 
 fn health(switchboard: &Switchboard) -> Health {
-    let (census, rooms) = switchboard.census();
-    let none = Share { dialect: "", connections: 0, rooms: 0, members: 0 };
-    let of = |dialect| census.iter().copied().find(|share| share.dialect == dialect).unwrap_or(none);
+    let (census, rooms) = switchboard.census_and_rooms();
+    let of =
+        |asked| census.iter().find(|(dialect, _)| *dialect == asked).map_or(Counts::default(), |(_, counts)| *counts);
     let (jamjam, bbx, webrtc) = (of("jamjam"), of("bbx"), of("webrtc"));
     let broadcast = switchboard.ask(|_, hub, _| hub.broadcast_counts());
     Health {
@@ -104,7 +104,7 @@ fn health(switchboard: &Switchboard) -> Health {
         rooms: webrtc.rooms,
         connections: webrtc.connections,
         room_details: raw(rooms),
-        clients: census.iter().map(|share| share.connections).sum(),
+        clients: census.iter().map(|(_, counts)| counts.connections).sum(),
         version: env!("CARGO_PKG_VERSION"),
         resources: process::resources(),
         dialects: Dialects {
@@ -117,7 +117,7 @@ fn health(switchboard: &Switchboard) -> Health {
                 room_counts: broadcast.clients,
             },
             webrtc: WebRtc { rooms: webrtc.rooms, connections: webrtc.connections },
-            undecided: of("undecided").connections,
+            undecided: of(UNDECIDED).connections,
         },
     }
 }

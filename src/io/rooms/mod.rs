@@ -12,7 +12,6 @@ mod frame;
 mod health;
 mod queue;
 mod switchboard;
-mod tally;
 mod upgrade;
 
 use std::io;

@@ -13,8 +13,7 @@ use tracing::warn;
 
 use super::frame::{self, Breach};
 use super::queue::{Ending, Full, Queue, QueueBounds, Shared};
-use super::tally::Tally;
-use crate::rooms::{Conn, Counts, Hub, Moment, Outlet, Route, Share, Topic, Visitor};
+use crate::rooms::{Conn, Counts, Hub, Moment, Outlet, Route, Topic, Visitor};
 use crate::time::{Time, nanos};
 
 /// How long a connection that is closed has to say so too.
@@ -55,8 +54,19 @@ pub(super) struct Line {
 struct Lines {
     queues: HashMap<Conn, Arc<Queue>>,
     /// Those cut off while the hub was speaking; it is told when it has finished.
-    cut: Vec<Conn>,
-    tally: Tally,
+    cut: Vec<Cut>,
+    /// For whom how many messages were left out meanwhile.
+    left_out: Vec<(Conn, usize)>,
+}
+
+/// Somebody who does not read.
+#[derive(Debug, PartialEq, Eq)]
+struct Cut {
+    conn: Conn,
+    /// Messages that are lost.
+    dropped: usize,
+    /// Whether too much waited for all together.
+    by_budget: bool,
 }
 
 impl Outlet for Lines {
@@ -95,15 +105,15 @@ impl Lines {
         for conn in to {
             while let Some(queue) = self.queues.get(conn) {
                 match push(queue, frame.clone()) {
+                    Ok(0) => break,
                     Ok(left_out) => {
-                        self.tally.updates_left_out += left_out as u64;
+                        self.left_out.push((*conn, left_out));
                         break;
                     }
-                    Err(Full::Own) => self.cut_slow(*conn, 1),
+                    Err(Full::Own) => self.cut_slow(*conn, 1, false),
                     Err(Full::Budget) => {
-                        self.tally.budget_closed += 1;
                         let slowest = self.slowest().unwrap_or(*conn);
-                        self.cut_slow(slowest, u64::from(slowest == *conn));
+                        self.cut_slow(slowest, usize::from(slowest == *conn), true);
                     }
                 }
             }
@@ -117,12 +127,10 @@ impl Lines {
     }
 
     /// Cuts off who does not read; so many messages more than those that waited are lost.
-    fn cut_slow(&mut self, conn: Conn, more: u64) {
+    fn cut_slow(&mut self, conn: Conn, more: usize, by_budget: bool) {
         if let Some(queue) = self.queues.remove(&conn) {
             let forgotten = queue.cut(ending(TRY_AGAIN_LATER, "does not read what it is sent"));
-            self.tally.slow_dropped += forgotten as u64 + more;
-            self.tally.slow_closed += 1;
-            self.cut.push(conn);
+            self.cut.push(Cut { conn, dropped: forgotten + more, by_budget });
         }
     }
 }
@@ -192,18 +200,22 @@ impl Switchboard {
 
     /// A connection cannot be read any more.
     pub(super) fn breach(&self, line: &Line, breach: Breach) {
-        self.end(line, breach.code(), &breach.to_string(), |tally| tally.breach(breach));
+        self.end(line, breach.code(), &breach.to_string(), |counts| match breach {
+            Breach::Protocol => counts.closed_protocol += 1,
+            Breach::Utf8 => counts.closed_utf8 += 1,
+            Breach::TooLong => counts.closed_too_long += 1,
+        });
     }
 
     /// A connection sends more frames than it may.
     pub(super) fn too_many_frames(&self, line: &Line) {
-        self.end(line, POLICY, "Rate limit exceeded", |tally| tally.closed_frames += 1);
+        self.end(line, POLICY, "Rate limit exceeded", |counts| counts.closed_frames += 1);
     }
 
     /// Ends a connection for what it has done, if nobody has yet.
-    fn end(&self, line: &Line, code: u16, reason: &str, count: impl FnOnce(&mut Tally)) {
+    fn end(&self, line: &Line, code: u16, reason: &str, count: impl FnOnce(&mut Counts)) {
         let ended = self.act(Some(line.conn), |now, state| {
-            count(&mut state.lines.tally);
+            state.hub.count(line.conn, count);
             state.lines.queues.remove(&line.conn);
             state.hub.on_closed(now, line.conn, code, reason, &mut state.lines);
             line.queue.end(ending(code, reason));
@@ -251,16 +263,27 @@ impl Switchboard {
         self.started.elapsed()
     }
 
-    /// The counts now, and those by dialect.
-    pub(super) fn counts(&self) -> (Counts, Tally, Vec<Share>) {
+    /// The counts of each dialect, by its name.
+    pub(super) fn census(&self) -> Vec<(&'static str, Counts)> {
         let State { hub, lines, .. } = &*self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (hub.counts(), Tally { queue_bytes: self.queued.bytes(), ..lines.tally }, hub.census())
+        let mut census = hub.census();
+        for (conn, queue) in &lines.queues {
+            let spoken = hub.spoken(*conn);
+            if let Some((_, counts)) = census.iter_mut().find(|(dialect, _)| Some(*dialect) == spoken) {
+                counts.queue_bytes += queue.bytes() as u64;
+            }
+        }
+        census
     }
 
-    /// How much of each dialect there is, and the WebRTC rooms with who is in them, of one moment.
-    pub(super) fn census(&self) -> (Vec<Share>, String) {
-        let hub = &mut self.state.lock().unwrap_or_else(PoisonError::into_inner).hub;
-        (hub.census(), hub.webrtc_rooms().to_owned())
+    /// The same, and the WebRTC rooms with who is in them, of one moment.
+    pub(super) fn census_and_rooms(&self) -> (Vec<(&'static str, Counts)>, String) {
+        self.ask(|_, hub, _| (hub.census(), hub.webrtc_rooms().to_owned()))
+    }
+
+    /// Bytes that wait for all together, those who are closed already among them.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.queued.bytes()
     }
 
     /// Runs `what` under the lock, if `who` (when it matters) is still connected as far as the hub knows.
@@ -276,9 +299,17 @@ impl Switchboard {
         let armed = state.hub.next_deadline();
         let result = what(now, &mut state);
         let State { hub, lines, .. } = &mut *state;
+        for (conn, left_out) in lines.left_out.drain(..) {
+            hub.count(conn, |counts| counts.updates_left_out += left_out as u64);
+        }
         let mut cut = 0_u64;
         // Telling the others may fill another queue, until nobody is left.
-        while let Some(conn) = lines.cut.pop() {
+        while let Some(Cut { conn, dropped, by_budget }) = lines.cut.pop() {
+            hub.count(conn, |counts| {
+                counts.slow_closed += 1;
+                counts.slow_dropped += dropped as u64;
+                counts.budget_closed += u64::from(by_budget);
+            });
             hub.on_gone(now, conn, lines);
             cut += 1;
         }
@@ -309,9 +340,8 @@ mod tests {
         for conn in [1, 1, 2, 2] {
             lines.send(&[Conn(conn)], "12345678".to_owned());
         }
-        assert_eq!(lines.cut, [Conn(1)]);
+        assert_eq!(lines.cut, [Cut { conn: Conn(1), dropped: 2, by_budget: true }]);
         assert!(lines.queues.contains_key(&Conn(2)));
-        let Tally { budget_closed, slow_closed, slow_dropped, .. } = lines.tally;
-        assert_eq!((budget_closed, slow_closed, slow_dropped, shared.bytes()), (1, 1, 2, 20));
+        assert_eq!(shared.bytes(), 20);
     }
 }

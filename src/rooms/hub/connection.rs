@@ -21,8 +21,10 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
+    pub(super) const ALL: [Self; 5] = [Self::Undecided, Self::Broadcast, Self::Jamjam, Self::Bbx, Self::WebRtc];
+
     /// As it is called in `/health` and `/metrics`.
-    pub(super) fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Broadcast => "broadcast",
             Self::Undecided => "undecided",

@@ -121,7 +121,7 @@ impl Desk<'_> {
     }
 
     fn send(&mut self, to: &[Conn], text: String) {
-        self.counts.messages_out += to.len() as u64;
+        self.counts.told(to.len(), text.len());
         debug!("Connection {} brings about {} bytes to each of {}", self.conn.0, text.len(), to.len());
         self.out.send(to, text);
     }

@@ -1,7 +1,7 @@
 //! What the hub does later: it asks for signs of life, closes rooms whose time is over, and lets values hold from their time on.
 
-use super::Hub;
 use super::space::RoomNumber;
+use super::{Dialect, Hub};
 use crate::rooms::{Conn, Moment, Outlet, broadcast};
 use crate::time::Time;
 
@@ -39,8 +39,11 @@ impl Hub {
                 Due::Age(conn) => self.see_out(now, conn, out),
                 Due::RoomBeat(room) => self.beat_room(now, room, out),
                 Due::Relay(held) => self.relay_held(now, *held, out),
-                // Its timer goes with the room, so the room is there.
-                Due::Expiry(code) => _ = self.close_room(&code, out),
+                Due::Expiry(code) => {
+                    self.counts[Dialect::Bbx].cleanups += 1;
+                    // Its timer goes with the room, so the room is there.
+                    let _ = self.close_room(&code, out);
+                }
                 Due::Value { room, by, name, value } => self.on_value(room, by, &name, value, out),
             }
         }

@@ -41,10 +41,11 @@ impl Hub {
     /// Drops a connection that was asked in vain and has been silent for too long; else asks it.
     pub(in crate::rooms) fn beat(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
         let Some(dialect) = self.connections.get(&conn).map(|connection| connection.dialect) else { return };
+        self.counts[dialect].cleanups += 1;
         let patience = self.heartbeat(dialect).patience;
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         if connection.asked && now.at >= connection.heard + patience {
-            self.counts.closed_silent += 1;
+            self.counts[dialect].closed_silent += 1;
             info!("Connection {} from {} gives no sign of life and is dropped", conn.0, connection.from);
             self.on_gone(now, conn, out);
             out.cut(conn);

@@ -26,7 +26,7 @@ use serde::Deserialize;
 use tracing::{info, warn};
 
 use self::connection::{Connection, Connections, Dialect};
-use self::counts::Counts;
+use self::counts::ByDialect;
 use self::desk::Desk;
 use self::due::Due;
 use self::ignored::Ignored;
@@ -60,7 +60,7 @@ pub struct Hub {
     timers: Timers<Due>,
     names: Names,
     rooms: Rooms,
-    counts: Counts,
+    counts: ByDialect,
     /// When a refusal may next be logged.
     complain: Time,
 }
@@ -82,7 +82,7 @@ impl Hub {
             timers: Timers::default(),
             names: Names::new(key),
             rooms: Rooms::default(),
-            counts: Counts::default(),
+            counts: ByDialect::default(),
             complain: Time::ZERO,
         }
     }
@@ -90,20 +90,6 @@ impl Hub {
     /// What everybody has to keep to.
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// The counts so far, and how much there is now.
-    pub fn counts(&self) -> Counts {
-        let Rooms { broadcast, jamjam, bbx: bbx::Rooms { space: bbx, .. }, webrtc } = &self.rooms;
-        let shown = &broadcast.space;
-        Counts {
-            connections: self.connections.len() as u64,
-            undecided: self.undecided.len() as u64,
-            rooms: (shown.len() + jamjam.len() + bbx.len() + webrtc.len()) as u64,
-            members: (shown.members() + jamjam.members() + bbx.members() + webrtc.members()) as u64,
-            waiting: broadcast.waiting.len() as u64,
-            ..self.counts
-        }
     }
 
     /// The WebRTC rooms and who is in them, as a list in JSON: what `/health` and `/rooms` tell.
@@ -114,7 +100,6 @@ impl Hub {
     /// Somebody has connected. Whoever has not decided what to speak is told nothing before they do.
     pub fn connect(&mut self, now: impl Into<Moment>, conn: Conn, visitor: Visitor, out: &mut dyn Outlet) {
         let now = now.into();
-        self.counts.opened += 1;
         info!("Connection {} from {}", conn.0, visitor.from);
         let at = now.at;
         let dialect = match visitor.route {
@@ -122,6 +107,7 @@ impl Hub {
             Route::Broadcast(_) => Dialect::Broadcast,
             Route::WebRtc(_) => Dialect::WebRtc,
         };
+        self.counts[dialect].opened += 1;
         self.connections.insert(conn, Connection::new(visitor.from, dialect, at));
         match visitor.route {
             Route::Undecided => {
@@ -147,7 +133,7 @@ impl Hub {
         if self.undecided.len() >= self.limits.undecided
             && let Some(oldest) = self.undecided.pop_first()
         {
-            self.counts.closed_undecided += 1;
+            self.counts[Dialect::Undecided].closed_undecided += 1;
             self.connections.remove(&oldest);
             out.close(oldest, TRY_AGAIN, "Too many undecided connections");
         }
@@ -156,7 +142,7 @@ impl Hub {
     /// A text message came.
     pub fn on_text(&mut self, now: impl Into<Moment>, conn: Conn, text: &str, out: &mut dyn Outlet) {
         let now = now.into();
-        self.take(now, conn, out, |hub, out| {
+        self.take(now, conn, text.len(), out, |hub, out| {
             if hub.dialect(conn) == Some(Dialect::Broadcast) {
                 let Some((mut desk, rooms, limits)) = hub.desk(now, conn, out) else { return Ok(()) };
                 return broadcast::on_text(&mut desk, &mut rooms.broadcast, limits, text);
@@ -185,7 +171,7 @@ impl Hub {
 
     /// A binary message came: no dialect has any.
     pub fn on_binary(&mut self, now: impl Into<Moment>, conn: Conn, out: &mut dyn Outlet) {
-        self.take(now.into(), conn, out, |_, _| Err(Ignored::Binary));
+        self.take(now.into(), conn, 0, out, |_, _| Err(Ignored::Binary));
     }
 
     /// Something came that is no message, and shows that somebody is there.
@@ -246,23 +232,31 @@ impl Hub {
         &mut self,
         now: Moment,
         conn: Conn,
+        bytes: usize,
         out: &mut dyn Outlet,
         effect: impl FnOnce(&mut Self, &mut dyn Outlet) -> Result<(), Ignored>,
     ) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
-        self.counts.messages_in += 1;
+        let was = connection.dialect;
         connection.lives(now.at);
         connection.spoke = now.at;
         if self.limits.rate.is_some_and(|rate| !connection.may_say(now.at, rate)) {
-            self.counts.closed_rate += 1;
+            let counts = &mut self.counts[was];
+            counts.closed_rate += 1;
+            counts.messages_in += 1;
             warn!("Connection {} from {} says too much and is closed", conn.0, connection.from);
             self.on_closed(now, conn, POLICY, "Rate limit exceeded", out);
             out.close(conn, POLICY, "Rate limit exceeded");
             return;
         }
-        if let Err(why) = effect(self, out) {
+        let effect = effect(self, out);
+        // The first message may have told what it is.
+        let counts = &mut self.counts[self.connections.get(&conn).map_or(was, |connection| connection.dialect)];
+        counts.messages_in += 1;
+        counts.bytes_in += bytes as u64;
+        if let Err(why) = effect {
             let refused = matches!(why, Ignored::Refused(_));
-            self.counts.ignored += u64::from(!refused);
+            counts.ignored += u64::from(!refused);
             let Some(connection) = self.connections.get_mut(&conn) else { return };
             // The message itself may hold a password: only what is wrong with it is told.
             if now.at >= connection.complain {
@@ -290,8 +284,9 @@ impl Hub {
         conn: Conn,
         out: &'a mut dyn Outlet,
     ) -> Option<(Desk<'a>, &'a mut Rooms, &'a Limits)> {
-        let from = self.connections.get(&conn)?.from;
+        let &Connection { from, dialect, .. } = self.connections.get(&conn)?;
         let Self { limits, connections, names, timers, rooms, counts, complain, .. } = self;
+        let counts = &mut counts[dialect];
         Some((Desk { now, conn, from, connections, names, timers, counts, complain, out }, rooms, limits))
     }
 }

@@ -110,10 +110,11 @@ impl Hub {
     /// Closes who has said nothing for too long, or comes back when they might have.
     pub(in crate::rooms) fn see_whether_idle(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
         let (Some(spoke), Some(idle)) = (self.spoke(conn), self.limits.broadcast.idle) else { return };
+        self.counts[Dialect::Broadcast].cleanups += 1;
         if now.at < spoke + idle {
             self.timers.enter(spoke + idle, Due::Idle(conn));
         } else {
-            self.counts.closed_idle += 1;
+            self.counts[Dialect::Broadcast].closed_idle += 1;
             self.end(now, conn, 4_000, "Idle timeout", out);
         }
     }
@@ -121,7 +122,8 @@ impl Hub {
     /// Closes who has been there long enough.
     pub(in crate::rooms) fn see_out(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
         if self.spoke(conn).is_some() {
-            self.counts.closed_old += 1;
+            self.counts[Dialect::Broadcast].cleanups += 1;
+            self.counts[Dialect::Broadcast].closed_old += 1;
             self.end(now, conn, 4_001, "Max connection age reached", out);
         }
     }
@@ -171,6 +173,7 @@ impl Hub {
     ) -> (Desk<'a>, &'a mut Rooms, &'a Limits) {
         let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let Self { limits, connections, names, timers, rooms, counts, complain, .. } = self;
+        let counts = &mut counts[Dialect::Broadcast];
         (Desk { now, conn: NOBODY, from, connections, names, timers, counts, complain, out }, rooms, limits)
     }
 }

@@ -7,11 +7,11 @@ use serde::Serialize;
 use thiserror::Error;
 use tracing::info;
 
-use super::Hub;
 use super::due::Due;
 use super::parameters::{Full, Parameters, Range};
 use super::space::RoomNumber;
 use super::voice::Voice;
+use super::{Dialect, Hub};
 use crate::rooms::bbx::{self, LONGEST_NAME, NORMAL};
 use crate::rooms::{Conn, Moment, Outlet};
 
@@ -138,7 +138,7 @@ impl Hub {
         let space = &mut self.rooms.bbx.space;
         let (room, members) = space.find(code).and_then(|number| space.close(number)).ok_or(Unfit::NoRoom)?;
         self.timers.cancel(room.expiry);
-        Voice { counts: &mut self.counts, out }.tell(&members, bbx::closed());
+        Voice { counts: &mut self.counts[Dialect::Bbx], out }.tell(&members, bbx::closed());
         for conn in &members {
             self.connections.remove(conn);
             out.close(*conn, NORMAL, "Room closed");
@@ -169,7 +169,7 @@ impl Hub {
         check_name(name)?;
         check_values(&[value])?;
         let rooms = self.surfaces(code)?;
-        let mut voice = Voice { counts: &mut self.counts, out };
+        let mut voice = Voice { counts: &mut self.counts[Dialect::Bbx], out };
         let mut told = 0;
         for number in rooms {
             match bbx::set(&mut self.rooms.bbx.space, &mut voice, number, None, name, value) {
@@ -205,7 +205,7 @@ impl Hub {
         check_values(data)?;
         let rooms = self.surfaces(code)?;
         let text = bbx::visualization(data);
-        let mut voice = Voice { counts: &mut self.counts, out };
+        let mut voice = Voice { counts: &mut self.counts[Dialect::Bbx], out };
         let mut told = 0;
         for number in rooms {
             let Some(room) = self.rooms.bbx.space.get(number) else { continue };
@@ -240,9 +240,9 @@ impl Hub {
         if let Some(room) = space.get_mut(room) {
             room.data.waiting -= 1;
         }
-        let mut voice = Voice { counts: &mut self.counts, out };
+        let mut voice = Voice { counts: &mut self.counts[Dialect::Bbx], out };
         if bbx::set(space, &mut voice, room, Some(by), name, value).is_err() {
-            self.counts.ignored += 1;
+            self.counts[Dialect::Bbx].ignored += 1;
         }
     }
 }

@@ -13,13 +13,13 @@ pub(in crate::rooms) struct Voice<'a> {
 impl Voice<'_> {
     /// Tells all of these the same.
     pub(in crate::rooms) fn tell(&mut self, to: &[Conn], text: String) {
-        self.counts.messages_out += to.len() as u64;
+        self.counts.told(to.len(), text.len());
         self.out.send(to, text);
     }
 
     /// Tells them what makes all earlier that was said of `topic` stale.
     pub(in crate::rooms) fn refresh(&mut self, to: &[Conn], text: String, topic: Topic) {
-        self.counts.messages_out += to.len() as u64;
+        self.counts.told(to.len(), text.len());
         self.out.refresh(to, text, topic);
     }
 
