@@ -38,6 +38,13 @@ pub enum Envelope {
 #[derive(Clone, Copy, Debug)]
 pub struct PerTime(Rate);
 
+impl PerTime {
+    /// As the HTTP side takes it.
+    pub fn rate(self) -> Rate {
+        self.0
+    }
+}
+
 impl fmt::Display for PerTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Rate { most, per } = self.0;
@@ -232,7 +239,7 @@ fn size(text: &str) -> Result<Size, String> {
 }
 
 /// So many in a time, or `off`.
-fn rate(text: &str) -> Result<OrOff<PerTime>, String> {
+pub(super) fn rate(text: &str) -> Result<OrOff<PerTime>, String> {
     if text == "off" {
         return Ok(OrOff(None));
     }

@@ -7,6 +7,7 @@ pub mod bbx_options;
 pub mod broadcast_rooms;
 pub mod client;
 pub mod distinct;
+pub mod docs_login;
 pub mod echo_server;
 pub mod environment;
 pub mod generate;

@@ -49,8 +49,12 @@ impl Secrets {
     }
 }
 
-/// The file wins: it is given on the command line, where the other may come from the environment.
 fn secret(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    Ok(text(option, given, file)?.as_deref().map(Secret::new))
+}
+
+/// What `option` or its file has. The file wins: it is given on the command line, where the other may come from the environment.
+pub(super) fn text(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
     if let Some(file) = file {
         let text = fs::read_to_string(file)
             .with_context(|| format!("cannot read the secret of {option}-file from {}", file.display()))
@@ -60,12 +64,12 @@ fn secret(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Opti
             let why = anyhow::anyhow!("{} is empty, and an empty secret is none: write one into it", file.display());
             return Err(Failure::unusable(why));
         }
-        return Ok(Some(Secret::new(text)));
+        return Ok(Some(text.to_owned()));
     }
     match given {
         Some("") => {
             Err(Failure::usage(format!("{option} is empty, and an empty secret is none: leave it out or give one")))
         }
-        given => Ok(given.map(Secret::new)),
+        given => Ok(given.map(str::to_owned)),
     }
 }

@@ -14,6 +14,7 @@ use super::Failure;
 use super::args::{Colour, LogFormat};
 use super::bbx_options::BbxOptions;
 use super::broadcast_rooms::BroadcastRooms;
+use super::docs_login::DocsLogin;
 use super::environment::Origin;
 use super::heartbeats::Heartbeats;
 use super::listening::{self, AddressFile};
@@ -84,6 +85,9 @@ pub struct Args {
     #[command(flatten)]
     broadcast: BroadcastRooms,
 
+    #[command(flatten)]
+    login: DocsLogin,
+
     /// Log every message and why others are ignored (level debug; wins over RUST_LOG)
     #[arg(short, long, help_heading = HEADING_LOG)]
     verbose: bool,
@@ -109,11 +113,13 @@ impl Args {
         let identity = self.tls.identity()?;
         let (limits, broadcast) =
             (self.broadcast.within(&self.heartbeats.within(&self.limits.limits()))?, self.broadcast.http()?);
+        let password = self.login.password()?;
         let (listener, address) = bind(&self.host, self.port)?;
         let tls = identity.as_ref().map(|identity| Arc::new(Handshakes::new(identity)));
         let dialects = self.dialects();
         let options = Options { tls, broadcast, ..self.limits.options() };
-        let options = Options { queue: self.bbx.bounds(options.queue), ..options };
+        let login = Arc::new(self.login.at(address, password));
+        let options = Options { queue: self.bbx.bounds(options.queue), login, ..options };
         let limits = self.bbx.within(&limits);
         let mut hub = Hub::new(Limits { dialects, ..limits }, entropy::words()).with_handlers(handlers);
         self.bbx.open_rooms(&mut hub, dialects.bbx)?;

@@ -43,7 +43,7 @@ impl Ended {
 }
 
 /// What the program reads of its environment.
-const VARIABLES: [&str; 31] = [
+const VARIABLES: [&str; 35] = [
     "ECHO_DELAY_MS",
     "SIGNALING_URL",
     "RUST_LOG",
@@ -75,6 +75,10 @@ const VARIABLES: [&str; 31] = [
     "BBX_PING_INTERVAL",
     "BBX_CONNECTION_TIMEOUT",
     "BROADCAST_CAPACITY",
+    "DOCS_USERNAME",
+    "DOCS_PASSWORD",
+    "RATE_LIMIT_LOGIN",
+    "TRUST_PROXY",
 ];
 
 /// The program with none of the variables that it reads, in a time zone far from UTC.

@@ -1,8 +1,11 @@
 //! What is answered in JSON, and the one form of every error: `{"error": "..."}`.
 
-use axum::http::{StatusCode, header};
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::json;
 
 /// An error as a client reads it.
 #[derive(Serialize)]
@@ -22,6 +25,16 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
 /// Answers with an error.
 pub fn refusal(status: StatusCode, error: &str) -> Response {
     json(status, &Refusal { error })
+}
+
+/// Somebody asks more often than they may, and may again after `wait`.
+pub fn too_many(error: &str, wait: Duration) -> Response {
+    // Whole seconds, so that nobody comes back too early.
+    let seconds = wait.as_secs() + 1;
+    let body = json!({"error": error, "retryAfter": seconds});
+    let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
 }
 
 /// There is nothing at this path.

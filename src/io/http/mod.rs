@@ -5,9 +5,11 @@
 //! more than one address may have is closed at once. What becomes a WebSocket leaves the time limits and keeps its place.
 
 pub mod answer;
+pub mod login;
 pub mod metrics;
 mod places;
 pub mod rate;
+pub mod same_site;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

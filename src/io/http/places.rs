@@ -1,9 +1,10 @@
 //! The places a server has for connections: so many in all, and so many for one address.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
@@ -30,6 +31,7 @@ pub struct Place {
     address: Option<IpAddr>,
     /// Whether a whole request has come.
     asked: AtomicBool,
+    kept: OnceLock<Box<dyn Any + Send + Sync>>,
     _free: OwnedSemaphorePermit,
 }
 
@@ -93,11 +95,16 @@ impl Places {
     }
 
     fn place(self: &Arc<Self>, address: Option<IpAddr>, free: OwnedSemaphorePermit) -> Place {
-        Place { places: Arc::clone(self), address, asked: AtomicBool::new(false), _free: free }
+        Place { places: Arc::clone(self), address, asked: AtomicBool::new(false), kept: OnceLock::new(), _free: free }
     }
 }
 
 impl Place {
+    /// Drops `what` when the connection has ended and all that it said has left. Of several things the first.
+    pub fn keep(&self, what: impl Any + Send + Sync) {
+        let _ = self.kept.set(Box::new(what));
+    }
+
     /// A whole request has come.
     pub(super) fn asked(&self) {
         self.asked.store(true, Ordering::Relaxed);

@@ -33,6 +33,14 @@ impl Rates {
         Self { rate, asked: Mutex::default() }
     }
 
+    /// How long `address` has to wait until one more request is taken, if it has to. It does not count as one.
+    pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
+        let Rate { most, .. } = self.rate?;
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, times) = *asked.get(&party(address))?;
+        (times >= most && until > now).then(|| until - now)
+    }
+
     /// One more request of `address`, or of its /64 of IPv6; or how long it has to wait until one is taken.
     pub fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let Some(Rate { most, per }) = self.rate else { return Ok(()) };
@@ -69,6 +77,8 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(rates.take(one, start).is_ok() && rates.take(one, after(4)).is_ok());
         assert_eq!(rates.take(one, after(4)), Err(Duration::from_secs(6)));
+        assert_eq!((rates.wait(one, after(5)), rates.wait(other, after(5))), (Some(Duration::from_secs(5)), None));
+        assert_eq!(rates.wait(one, after(10)), None);
         assert!(rates.take(other, after(4)).is_ok());
         assert!(rates.take(one, after(10)).is_ok() && rates.take(one, after(11)).is_ok());
         assert_eq!(rates.take(one, after(11)), Err(Duration::from_secs(9)));

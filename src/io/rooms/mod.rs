@@ -3,6 +3,7 @@
 //! Each connection is one task that reads, and writes what waits in its own bounded queue. The hub sits behind one lock, under
 //! which queues are filled and nothing else happens; so a client that does not read harms itself alone.
 
+mod admin;
 mod backlog;
 pub mod broadcast;
 mod connection;
@@ -19,11 +20,13 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::sync::Notify;
 
 pub use broadcast::BroadcastHttp;
 pub use queue::QueueBounds;
 
+use crate::io::http::login::{self, Login};
 use crate::io::http::{self, Bounds, Places, metrics};
 use crate::io::stop::Stop;
 use crate::io::tls::server::Handshakes;
@@ -45,6 +48,8 @@ pub struct Options {
     pub tls: Option<Arc<Handshakes>>,
     /// The HTTP side of broadcast rooms.
     pub broadcast: BroadcastHttp,
+    /// Who may change what the server does, and read how; by default nobody.
+    pub login: Arc<Login>,
 }
 
 /// Serves `hub` on `listener` until `stop` is requested and everybody was told so.
@@ -75,9 +80,14 @@ pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: imp
     } else {
         plain
     };
+    let shutdown = Arc::new(Notify::new());
+    // What only an operator may do and see. What is mounted here is behind the login, and safe from pages of other sites.
+    let guarded = Router::new().merge(admin::router(&switchboard, &shutdown));
+    let plain = plain.merge(login::protect(guarded, &options.login));
     let router = door::router(plain, Arc::clone(&switchboard), dialects, rate);
     tokio::select! {
         () = stopped => {}
+        () = shutdown.notified() => {}
         () = http::accept(listener, router, places, options.tls) => {}
         () = switchboard.keep_time() => {}
     }

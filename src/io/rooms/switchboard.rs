@@ -258,6 +258,11 @@ impl Switchboard {
             .unwrap_or_else(|| unreachable!("nobody is asked for, so nobody is missing"))
     }
 
+    /// Whoever has this is waited for when the server ends, as connections are.
+    pub(super) fn hold(&self) -> Option<mpsc::Sender<Infallible>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).alive.clone()
+    }
+
     /// How long it has been there.
     pub(super) fn uptime(&self) -> Duration {
         self.started.elapsed()

@@ -12,7 +12,6 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{any, post};
-use serde_json::json;
 
 use super::switchboard::Switchboard;
 use crate::io::http::answer;
@@ -99,14 +98,7 @@ fn unauthorised(error: &str) -> Response {
 fn counted(rates: &Rates, from: IpAddr) -> Result<(), Box<Response>> {
     rates
         .take(from, Instant::now())
-        .map_err(|wait| Box::new(too_many("Too many requests, please try again later", wait.as_secs() + 1)))
-}
-
-fn too_many(error: &str, seconds: u64) -> Response {
-    let body = json!({"error": error, "retryAfter": seconds});
-    let mut response = answer::json(StatusCode::TOO_MANY_REQUESTS, &body);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    response
+        .map_err(|wait| Box::new(answer::too_many("Too many requests, please try again later", wait)))
 }
 
 /// The whole body, if it is not too long.

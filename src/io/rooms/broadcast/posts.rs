@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Desk, bearer, counted, read, to_any_site, too_many, unauthorised};
+use super::{Desk, bearer, counted, read, to_any_site, unauthorised};
 use crate::io::http::{Client, answer};
 use crate::rooms::broadcast::{Form, Posted, Refusal, room_name};
 
@@ -95,7 +95,7 @@ fn refused(refusal: &Refusal) -> Response {
         Refusal::Fields(details) => {
             answer::json(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": error, "details": details}))
         }
-        Refusal::TooManyWaiting => too_many(&error, 1),
+        Refusal::TooManyWaiting => answer::too_many(&error, Duration::ZERO),
     }
 }
 

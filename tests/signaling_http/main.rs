@@ -2,79 +2,20 @@
 
 #![cfg(unix)]
 
+mod ask;
+mod login;
+#[path = "../server/mod.rs"]
 mod server;
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
 use tungstenite::Message;
 
+use ask::{ask, get};
 use server::member::Member;
+use server::poll_until;
 use server::process::Server;
-use server::{PATIENCE, poll_until};
-
-/// An answer: its status, its headers by their names in small letters, its body.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-
-    /// The error in the body, which must be JSON with nothing else in it.
-    fn error(&self) -> String {
-        assert_eq!(self.header("content-type"), "application/json", "{self:?}");
-        let body: Value = serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"));
-        let members = body.as_object().unwrap();
-        assert_eq!(members.len(), 1, "{self:?}");
-        members["error"].as_str().unwrap().to_owned()
-    }
-}
-
-/// Sends one request with these headers, and reads until the server closes.
-fn ask(server: &Server, method: &str, path: &str, headers: &[&str]) -> Answer {
-    let stream = TcpStream::connect(server.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut request = vec![format!("{method} {path} HTTP/1.1"), "Host: x".to_owned()];
-    if !headers.iter().any(|header| header.starts_with("Connection:")) {
-        request.push("Connection: close".to_owned());
-    }
-    request.extend(headers.iter().map(|&header| header.to_owned()));
-    write!(&stream, "{}\r\n\r\n", request.join("\r\n")).unwrap();
-    let mut reader = BufReader::new(stream);
-    let mut line = || {
-        let mut line = String::new();
-        reader.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    };
-    let first = line();
-    let status = first.strip_prefix("HTTP/1.1 ").unwrap_or_else(|| panic!("{first}"))[..3].parse().unwrap();
-    let mut headers = BTreeMap::new();
-    loop {
-        let line = line();
-        let Some((name, value)) = line.split_once(": ") else { break };
-        headers.insert(name.to_lowercase(), value.to_owned());
-    }
-    let length =
-        if method == "HEAD" { 0 } else { headers.get("content-length").map_or(0, |text| text.parse().unwrap()) };
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    if headers.get("connection").map(String::as_str) == Some("close") {
-        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "{path}: more than it said");
-    }
-    Answer { status, headers, body: String::from_utf8(body).unwrap() }
-}
-
-fn get(server: &Server, path: &str) -> Answer {
-    ask(server, "GET", path, &[])
-}
 
 fn health(server: &Server) -> Value {
     serde_json::from_str(&get(server, "/health").body).unwrap()

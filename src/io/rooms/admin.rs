@@ -1,0 +1,52 @@
+//! What the operator can have done over HTTP.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::post;
+use axum::{Extension, Router};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tracing::info;
+
+use super::switchboard::Switchboard;
+use crate::io::http::{Client, answer};
+
+/// The longest body, in bytes: there is nothing to say in it.
+const BODY_BYTES: usize = 4 << 10;
+
+#[derive(Clone)]
+struct Desk {
+    switchboard: Arc<Switchboard>,
+    shutdown: Arc<Notify>,
+}
+
+/// The route that ends the server: it tells `shutdown`.
+pub(super) fn router(switchboard: &Arc<Switchboard>, shutdown: &Arc<Notify>) -> Router {
+    let desk = Desk { switchboard: Arc::clone(switchboard), shutdown: Arc::clone(shutdown) };
+    Router::new().route("/admin/shutdown", post(shut_down)).with_state(desk)
+}
+
+/// `POST /admin/shutdown`.
+async fn shut_down(State(desk): State<Desk>, Extension(client): Extension<Client>, body: Body) -> Response {
+    let Ok(body) = to_bytes(body, BODY_BYTES).await else {
+        return answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large");
+    };
+    // Nothing at all is as good as an empty object.
+    let body = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(&body) };
+    match body {
+        Ok(Value::Object(_)) => {}
+        Ok(_) => return answer::refusal(StatusCode::UNPROCESSABLE_ENTITY, "Payload must be a JSON object"),
+        Err(_) => return answer::refusal(StatusCode::BAD_REQUEST, "Invalid JSON"),
+    }
+    info!("{} asks the server to end", client.from.ip());
+    // The answer leaves before the server does.
+    client.place.keep(desk.switchboard.hold());
+    desk.shutdown.notify_one();
+    let mut response = answer::json(StatusCode::ACCEPTED, &json!({"stopping": true}));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
