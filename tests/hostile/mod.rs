@@ -130,14 +130,6 @@ impl Duo {
     }
 }
 
-pub(crate) fn page(server: &Server) -> String {
-    let mut stream = raw(server.address);
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 pub(crate) fn resident_kib(server: &Server) -> u64 {
     server.status("VmRSS").parse().unwrap()
 }
