@@ -26,6 +26,7 @@ use std::time::Duration;
 use certificate::{Authority, trusting};
 use custom_room::MyRoom;
 use jamjam_dev::io::http::bind;
+use jamjam_dev::io::http::login::{Credentials, Login};
 use jamjam_dev::io::rooms::{Options, serve};
 use jamjam_dev::io::stop::{Reason, Stop};
 use jamjam_dev::rooms::broadcast::Settings;
@@ -88,7 +89,9 @@ impl Own {
         let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), Arc::new(Stop::default()));
         let stopped = Arc::clone(&stop);
-        let serving = std::thread::spawn(move || serve(listener, hub, Options::default(), &stopped).unwrap());
+        let login = Arc::new(Login::new(Some(Credentials::new("admin", "sesame")), None));
+        let options = Options { login, ..Options::default() };
+        let serving = std::thread::spawn(move || serve(listener, hub, options, &stopped).unwrap());
         Self { address, stop, thread: Some(serving) }
     }
 
@@ -105,10 +108,14 @@ impl Own {
     }
 
     fn ask(&self, request: &str, body: &str) -> String {
+        self.ask_as(&format!("Bearer {}", token("poster")), request, body)
+    }
+
+    fn ask_as(&self, authorization: &str, request: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        let token = token("poster");
+        let length = body.len();
         let head =
-            format!("Host: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nContent-Length: {}", body.len());
+            format!("Host: x\r\nConnection: close\r\nAuthorization: {authorization}\r\nContent-Length: {length}");
         write!(stream, "{request} HTTP/1.1\r\n{head}\r\n\r\n{body}").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -228,6 +235,12 @@ fn every_hook_of_a_room_of_ones_own_has_its_effect() {
     );
     assert!(server.ask("DELETE /rooms/myroom/stats", "").starts_with("HTTP/1.1 405 "));
     assert!(server.ask("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
+    // room_stats, beside what is told of every room; printf admin:sesame | base64
+    let health = server.ask_as("Basic YWRtaW46c2VzYW1l", "GET /health?detailed=true", "");
+    let (_, health) = health.split_once("\r\n\r\n").unwrap();
+    let mut told = serde_json::from_str::<Value>(health).unwrap()["dialects"]["broadcast"]["details"]["myroom"].take();
+    assert_eq!(told["members"].take().as_array().map(Vec::len), Some(3));
+    assert_eq!(told, json!({"relayed": 4, "clients": 2, "controlClients": 1, "members": null}));
     // max_clients.
     let mut cat = server.join("cat");
     assert_eq!(

@@ -217,7 +217,7 @@ impl Statistics {
             log_dropped: dropped(),
         };
         let text = Exposition::new(Arc::clone(&self.counters), outside).into_text();
-        http::spawn("metrics", listener, http::metrics::router(text), stop)
+        http::spawn("metrics", listener, http::metrics::router(text).merge(http::metrics::alive()), stop)
     }
 
     /// Logs `received`, `sent` and `buffered`, then the signs of life and what the kernel dropped, then every count that

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
+
 use super::args::{Millis, OrOff, Size};
 use crate::io::http::Bounds;
 use crate::io::rooms::{Options, QueueBounds};
@@ -29,6 +31,11 @@ pub struct RoomLimits {
     /// Most connections of one address, IPv6: of one /64, or off; more are closed. This machine's own are not counted
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = or_off, default_value_t = OrOff(Some(MOST_PER_ADDRESS)), help_heading = HEADING)]
     max_connections_per_address: OrOff<usize>,
+
+    /// Take a client's address from the first entry of X-Forwarded-For, for limits, logins and the log. Only where every request comes
+    /// from a proxy that overwrites the header: else everybody can write any address there
+    #[arg(long, env = "TRUST_PROXY", value_parser = BoolishValueParser::new(), help_heading = HEADING)]
+    trust_proxy: bool,
 
     /// Most connections that have not said anything that is understood; the oldest makes room
     #[arg(long, env = "MAX_UNDECIDED", value_name = "N", value_parser = number, default_value_t = Limits::default().undecided, help_heading = HEADING)]
@@ -84,6 +91,7 @@ impl RoomLimits {
             connections: self.max_connections.0,
             per_address: self.max_connections_per_address.0,
             patience: self.handshake_timeout.0,
+            trust_proxy: self.trust_proxy,
             ..Bounds::default()
         };
         let bytes = usize::try_from(self.send_queue_bytes.0).unwrap_or(usize::MAX);

@@ -4,6 +4,7 @@
 
 mod ask;
 mod login;
+mod proxied;
 #[path = "../server/mod.rs"]
 mod server;
 
@@ -116,6 +117,59 @@ fn rooms_are_those_of_webrtc_and_there_are_none() {
 }
 
 #[test]
+fn only_the_login_sees_who_is_in_broadcast_rooms() {
+    let server = Server::start_signaling(&["--hmac-secret", "test-secret", "--docs-password", "sesame"]);
+    let to = |path| format!("ws://{}{path}?token={}", server.address, login::ANN);
+    let connect = |url| tungstenite::client(url, TcpStream::connect(server.address).unwrap()).unwrap().0;
+    let (mut ann, mut con) = (connect(to("/radio")), connect(to("/rooms/radio/remotecontrol")));
+    assert!(ann.read().unwrap().is_text() && con.read().unwrap().is_text());
+    for path in ["/health?detailed=true", "/health?x=1&%64etailed=true"] {
+        let answer = ask(&server, "GET", path, &[login::RIGHT]);
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, ""), "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        let details = &body["dialects"]["broadcast"]["details"]["radio"];
+        let member = |control| json!({"clientId": "ann", "address": "127.0.0.1", "control": control});
+        assert_eq!(details["members"], json!([member(false), member(true)]), "{details}");
+        assert_eq!((&details["clients"], &details["controlClients"]), (&json!(1), &json!(1)));
+        for headers in [&[][..], &[login::WRONG]] {
+            let answer = ask(&server, "GET", path, headers);
+            assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Basic realm=\"docs\""), "{path}");
+            assert!(!answer.error().is_empty());
+        }
+    }
+    // Everybody sees the rest, whatever login they show.
+    for path in ["/health", "/health?detailed=false", "/health?detailed", "/health?undetailed=true"] {
+        for headers in [&[][..], &[login::WRONG], &[login::RIGHT]] {
+            let answer = ask(&server, "GET", path, headers);
+            assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, "*"), "{path}");
+            assert!(!answer.body.contains("details\":{") && !answer.body.contains("ann"), "{}", answer.body);
+        }
+    }
+}
+
+#[test]
+fn metrics_are_open_on_this_machine_alone_and_counted_logins_are_in_them() {
+    let server = Server::start_signaling(&["--docs-password", "sesame"]);
+    assert_eq!(ask(&server, "GET", "/health?detailed=true", &[login::WRONG]).status, 401);
+    let metrics = get(&server, "/metrics");
+    assert_eq!(metrics.status, 200);
+    for line in ["jamjam_rooms_logins_failed_total 1", "jamjam_rooms_logins_blocked_total 0"] {
+        assert!(metrics.body.lines().any(|told| told == line), "{}", metrics.body);
+    }
+    // Seen from elsewhere, or brought by a proxy, they take the login.
+    for options in [&["--host", "0.0.0.0"][..], &["--trust-proxy"]] {
+        let server = Server::start_signaling(&[&["--docs-password", "sesame"], options].concat());
+        for (headers, status) in [(&[][..], 401), (&[login::WRONG], 401), (&[login::RIGHT], 200)] {
+            let metrics = ask(&server, "GET", "/metrics", headers);
+            assert_eq!(metrics.status, status, "{options:?} {headers:?}");
+            assert_eq!(metrics.body.contains("jamjam_rooms_"), status == 200);
+        }
+        assert_eq!(get(&server, "/healthz").status, 200);
+    }
+}
+
+#[test]
 fn head_tells_what_get_would() {
     let server = Server::start_signaling(&[]);
     for (path, status) in [
@@ -123,7 +177,7 @@ fn head_tells_what_get_would() {
         ("/rooms", 200),
         ("/healthz", 200),
         ("/metrics", 200),
-        ("/", 426),
+        ("/", 302),
         ("/ws", 426),
         ("/radio", 426),
         ("/rooms/radio", 426),
@@ -163,11 +217,15 @@ fn what_is_not_there_or_not_for_that_method_is_said_in_json() {
 #[test]
 fn a_browser_at_a_websocket_is_told_what_it_is() {
     let server = Server::start_signaling(&[]);
-    for path in ["/", "/ws", "/ws/", "/?x=1", "/?token=t", "/radio"] {
+    for path in ["/ws", "/ws/", "/ws?x=1", "/ws?token=t", "/radio"] {
         let answer = get(&server, path);
         assert_eq!(answer.status, 426, "{path}");
         assert_eq!(answer.error(), "This is a WebSocket endpoint: connect to it with ws:// or wss://");
         assert_eq!(answer.header("upgrade"), "websocket");
+    }
+    for path in ["/", "/?x=1", "/?token=t"] {
+        let answer = get(&server, path);
+        assert_eq!((answer.status, answer.header("location"), answer.body.as_str()), (302, "/docs", ""), "{path}");
     }
     // An upgrade to anything else is no reason not to answer.
     let other = ask(&server, "GET", "/health", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"]);

@@ -77,7 +77,9 @@ impl fmt::Debug for Credentials {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// There is no password that could be right.
-    #[error("This server has no docs password: start it with --docs-password-file FILE, or set DOCS_PASSWORD")]
+    #[error(
+        "Nobody is let in: there is no docs password; give signaling-server --docs-password-file FILE, or set DOCS_PASSWORD"
+    )]
     Nobody,
     /// Nothing was shown.
     #[error("Login required")]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -11,21 +12,31 @@ use axum::routing::get;
 /// `OpenMetrics` 1.0, which Prometheus reads since version 2.5.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers `/metrics` with what `text` gives at that moment, and `/healthz` with `ok`.
+/// What gives the text of a scrape.
+type Text = Arc<dyn Fn() -> Result<String, fmt::Error> + Send + Sync>;
+
+/// Answers `/metrics` with what `text` gives at that moment.
 pub fn router(text: impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static) -> Router {
-    let text = Arc::new(text);
-    let metrics = move || {
-        let text = Arc::clone(&text);
-        async move { page(text()) }
-    };
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(async || "ok\n"))
+    let text: Text = Arc::new(text);
+    Router::new().route("/metrics", get(metrics)).with_state(text)
 }
 
-fn page(text: Result<String, fmt::Error>) -> Response {
-    match text {
+/// Answers `/healthz` with `ok`.
+pub fn alive() -> Router {
+    Router::new().route("/healthz", get(healthz))
+}
+
+/// `GET /metrics`.
+pub(in crate::io) async fn metrics(State(text): State<Text>) -> Response {
+    match text() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the metrics: {error}\n")).into_response()
         }
     }
+}
+
+/// `GET /healthz`.
+pub(in crate::io) async fn healthz() -> &'static str {
+    "ok\n"
 }

@@ -5,6 +5,7 @@
 //! more than one address may have is closed at once. What becomes a WebSocket leaves the time limits and keeps its place.
 
 pub mod answer;
+mod forwarded;
 pub mod login;
 pub mod metrics;
 mod places;
@@ -46,19 +47,21 @@ pub struct Bounds {
     /// How long a connection may last, busy or not: one that asks and never reads must not keep its place. What has been
     /// upgraded is no longer under it.
     pub lifetime: Duration,
+    /// Whether a proxy stands before the server and says, in `X-Forwarded-For`, whom a request comes from.
+    pub trust_proxy: bool,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
         let (patience, lifetime) = (Duration::from_secs(10), Duration::from_secs(60));
-        Self { connections: Some(64), per_address: None, patience, lifetime }
+        Self { connections: Some(64), per_address: None, patience, lifetime, trust_proxy: false }
     }
 }
 
 /// Whose request it is: an extension of every request.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// The other end of the connection.
+    /// The other end of the connection; behind a proxy that is trusted whoever it says that asks, with the proxy's port.
     pub from: SocketAddr,
     /// Its place. Whoever takes the connection over by an upgrade keeps this as long as the connection.
     pub place: Arc<Place>,
@@ -144,7 +147,11 @@ where
     let place = Arc::clone(&client.place);
     let service = service_fn(move |mut request: Request<Incoming>| {
         client.place.asked();
-        request.extensions_mut().insert(client.clone());
+        let mut client = client.clone();
+        if let Some(told) = bounds.trust_proxy.then(|| forwarded::client(request.headers())).flatten() {
+            client.from.set_ip(told);
+        }
+        request.extensions_mut().insert(client);
         router.call(request)
     });
     let mut http = http1::Builder::new();
@@ -205,7 +212,13 @@ mod tests {
     }
 
     fn short() -> Bounds {
-        Bounds { connections: Some(1), per_address: None, patience: Duration::from_millis(50), lifetime: LONG * 10 }
+        Bounds {
+            connections: Some(1),
+            per_address: None,
+            patience: Duration::from_millis(50),
+            lifetime: LONG * 10,
+            ..Bounds::default()
+        }
     }
 
     #[test]
@@ -244,7 +257,10 @@ mod tests {
                 }
             }),
         );
-        let address = serve(Bounds { connections: Some(3), per_address: None, patience: LONG, lifetime: LONG }, router);
+        let address = serve(
+            Bounds { connections: Some(3), per_address: None, patience: LONG, lifetime: LONG, ..Bounds::default() },
+            router,
+        );
         let asking: Vec<_> = (0..20).map(|_| std::thread::spawn(move || ask(address))).collect();
         for one in asking {
             assert!(one.join().expect("an answer").ends_with("well"));

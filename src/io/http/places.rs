@@ -11,7 +11,6 @@ use tracing::warn;
 
 use super::Bounds;
 use crate::io::complaints::Complaints;
-use crate::stats::Count;
 
 /// All places of one server.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub struct Places {
     bounds: Bounds,
     free: Arc<Semaphore>,
     taken: Mutex<HashMap<IpAddr, usize>>,
-    refused: Count,
+    refused: AtomicU64,
     late: AtomicU64,
     complaints: Complaints,
 }
@@ -28,7 +27,8 @@ pub struct Places {
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
-    address: Option<IpAddr>,
+    /// For whom it is counted.
+    address: OnceLock<IpAddr>,
     /// Whether a whole request has come.
     asked: AtomicBool,
     kept: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -44,7 +44,7 @@ impl Places {
             bounds,
             free,
             taken: Mutex::default(),
-            refused: Count::default(),
+            refused: AtomicU64::new(0),
             late: AtomicU64::new(0),
             complaints: Complaints::default(),
         })
@@ -57,7 +57,7 @@ impl Places {
 
     /// Connections closed at once because their address had its share.
     pub fn refused(&self) -> u64 {
-        self.refused.get()
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Connections closed because no whole request came in time.
@@ -70,13 +70,23 @@ impl Places {
         Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Gives a free place to `address`, unless that has as many as one may.
+    /// Gives a free place to `address`, unless that has as many as one may. What a proxy brings is counted when it says for whom.
     pub(super) fn take(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<Place> {
+        let counted = if self.bounds.trust_proxy { None } else { self.count(address).ok()? };
+        Some(Place {
+            places: Arc::clone(self),
+            address: counted.map_or_else(OnceLock::new, OnceLock::from),
+            asked: AtomicBool::new(false),
+            kept: OnceLock::new(),
+            _free: free,
+        })
+    }
+
+    /// Counts one more for `address`, if it is counted at all, unless it has as many as one may.
+    fn count(&self, address: IpAddr) -> Result<Option<IpAddr>, Full> {
         let address = party(address);
         // A proxy on this machine brings everybody from one address.
-        let Some(most) = self.bounds.per_address.filter(|_| !address.is_loopback()) else {
-            return Some(self.place(None, free));
-        };
+        let Some(most) = self.bounds.per_address.filter(|_| !address.is_loopback()) else { return Ok(None) };
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = taken.entry(address).or_default();
         if *of_address >= most {
@@ -84,25 +94,37 @@ impl Places {
                 taken.remove(&address);
             }
             drop(taken);
-            self.refused.add(1);
+            self.refused.fetch_add(1, Ordering::Relaxed);
             if self.complaints.may() {
                 warn!("Refused a connection from {address}: it has {most} already");
             }
-            return None;
+            return Err(Full);
         }
         *of_address += 1;
-        Some(self.place(Some(address), free))
-    }
-
-    fn place(self: &Arc<Self>, address: Option<IpAddr>, free: OwnedSemaphorePermit) -> Place {
-        Place { places: Arc::clone(self), address, asked: AtomicBool::new(false), kept: OnceLock::new(), _free: free }
+        Ok(Some(address))
     }
 }
+
+/// An address has as many places as one may.
+#[derive(Clone, Copy, Debug)]
+struct Full;
 
 impl Place {
     /// Drops `what` when the connection has ended and all that it said has left. Of several things the first.
     pub fn keep(&self, what: impl Any + Send + Sync) {
         let _ = self.kept.set(Box::new(what));
+    }
+
+    /// Says for whom a proxy has brought the connection. Whether it may stay: that address may have as many as one may.
+    pub fn is_for(&self, address: IpAddr) -> bool {
+        if !self.places.bounds.trust_proxy || self.address.get().is_some() {
+            return true;
+        }
+        let counted = self.places.count(address);
+        if let Ok(Some(address)) = counted {
+            let _ = self.address.set(address);
+        }
+        counted.is_ok()
     }
 
     /// A whole request has come.
@@ -128,7 +150,7 @@ pub(super) fn party(address: IpAddr) -> IpAddr {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(address) = self.address else { return };
+        let Some(address) = self.address.take() else { return };
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(of_address) = taken.get_mut(&address) {
             *of_address -= 1;
@@ -150,7 +172,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let long = Duration::from_secs(1);
-            let bounds = Bounds { connections: None, per_address: Some(2), patience: long, lifetime: long };
+            let bounds =
+                Bounds { connections: None, per_address: Some(2), patience: long, lifetime: long, ..Bounds::default() };
             let places = Places::new(bounds);
             let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
             // The same address as a dual-stack socket tells it.
@@ -176,6 +199,27 @@ mod tests {
                 local.push(places.take(places.free().await, "::1".parse().expect("an address")).expect("a place"));
             }
             assert_eq!(places.refused(), 2);
+        });
+    }
+
+    #[test]
+    fn what_a_proxy_brings_is_counted_for_whom_it_says() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let bounds = Bounds { connections: None, per_address: Some(1), trust_proxy: true, ..Bounds::default() };
+            let places = Places::new(bounds);
+            let [proxy, one, other] = [9, 1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+            let mut held = Vec::new();
+            for _ in 0..4 {
+                held.push(places.take(places.free().await, proxy).expect("a place"));
+            }
+            assert!(held[0].is_for(one) && !held[1].is_for(one) && held[2].is_for(other));
+            // A place is somebody's for good.
+            assert!(held[0].is_for(other));
+            assert_eq!(places.refused(), 1);
+            drop(held.remove(0));
+            assert!(held[0].is_for(one));
+            assert!(places.take(places.free().await, one).is_some(), "a place that nobody is known for");
         });
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -72,6 +73,9 @@ async fn enter(
             return answer::not_found();
         }
     };
+    if !client.place.is_for(client.from.ip()) {
+        return answer::too_many("Too many connections", Duration::ZERO);
+    }
     let (from, uri, complaining) = (client.from, uri.clone(), door.clone());
     let serve = async move |io| {
         let line = door.switchboard.connect(client.from.ip().to_canonical(), route);

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::switchboard::Switchboard;
 use crate::io::http::Places;
+use crate::io::http::login::Login;
 use crate::io::tls::server::Handshakes;
 use crate::rooms::Counts;
 use crate::stats::Kind;
@@ -19,6 +20,7 @@ pub(super) struct Exposition {
     pub(super) switchboard: Arc<Switchboard>,
     pub(super) places: Arc<Places>,
     pub(super) tls: Option<Arc<Handshakes>>,
+    pub(super) login: Arc<Login>,
 }
 
 impl Exposition {
@@ -66,6 +68,9 @@ impl Collector for Exposition {
         counter(&mut to, "handshake_timeouts", late, self.places.late())?;
         let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());
         counter(&mut to, "tls_failed", "Connections without a TLS handshake in time", tls_failed)?;
+        counter(&mut to, "logins_failed", "Logins that were wrong", self.login.failed())?;
+        let blocked = "Logins that were not looked at, because their address had failed too often";
+        counter(&mut to, "logins_blocked", blocked, self.login.blocked())?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         let mut build = to.encode_descriptor("build_info", "The program that answers", None, MetricType::Gauge)?;
         build.encode_family(&version)?.encode_gauge(&1_u64)

@@ -1,18 +1,23 @@
 //! `/health` and `/rooms`: what dashboards and clients of the programs before this one ask, in the form that they know.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use axum::Router;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::switchboard::Switchboard;
-use crate::io::http::answer;
+use crate::io::http::login::Login;
+use crate::io::http::{Client, answer};
 use crate::io::process::{self, Resources};
 use crate::rooms::{Counts, UNDECIDED};
 
@@ -58,6 +63,9 @@ struct Broadcast {
     control_clients: u64,
     /// Clients by room.
     room_counts: BTreeMap<String, u64>,
+    /// By room: its members, and what its handler says of it. Not for everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Map<String, Value>>,
 }
 
 #[derive(Default, Serialize)]
@@ -77,21 +85,43 @@ struct RoomList {
     rooms: Box<RawValue>,
 }
 
-/// Answers `/health` and `/rooms`, to scripts of any site.
-pub(super) fn router(switchboard: Arc<Switchboard>) -> Router {
-    let rooms_of = Arc::clone(&switchboard);
-    let health = move || {
-        let health = health(&switchboard);
-        async move { to_any_site(answer::json(StatusCode::OK, &health)) }
-    };
-    let rooms = move || {
-        let rooms = raw(rooms_of.census_and_rooms().1);
-        async move { to_any_site(answer::json(StatusCode::OK, &RoomList { rooms })) }
-    };
-    Router::new().route("/health", get(health)).route("/rooms", get(rooms))
+#[derive(Clone)]
+struct Desk {
+    switchboard: Arc<Switchboard>,
+    login: Arc<Login>,
 }
 
-fn health(switchboard: &Switchboard) -> Health {
+/// Answers `/health` and `/rooms`, to scripts of any site; in detail to whoever shows the login.
+pub(super) fn router(switchboard: &Arc<Switchboard>, login: &Arc<Login>) -> Router {
+    let desk = Desk { switchboard: Arc::clone(switchboard), login: Arc::clone(login) };
+    Router::new().route("/health", get(health)).route("/rooms", get(rooms)).with_state(desk)
+}
+
+/// `GET /health`.
+async fn health(
+    State(desk): State<Desk>,
+    Extension(client): Extension<Client>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let mut health = told(&desk.switchboard);
+    let is_detailed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "detailed" && value == "true";
+    if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
+        return to_any_site(answer::json(StatusCode::OK, &health));
+    }
+    if let Err(refusal) = desk.login.check(&headers, client.from.ip(), Instant::now()) {
+        return for_the_operator(refusal.into_response());
+    }
+    health.dialects.broadcast.details = Some(desk.switchboard.ask(|now, hub, _| hub.broadcast_details(now)));
+    for_the_operator(answer::json(StatusCode::OK, &health))
+}
+
+/// `GET /rooms`.
+async fn rooms(State(desk): State<Desk>) -> Response {
+    to_any_site(answer::json(StatusCode::OK, &RoomList { rooms: raw(desk.switchboard.census_and_rooms().1) }))
+}
+
+fn told(switchboard: &Switchboard) -> Health {
     let (census, rooms) = switchboard.census_and_rooms();
     let of =
         |asked| census.iter().find(|(dialect, _)| *dialect == asked).map_or(Counts::default(), |(_, counts)| *counts);
@@ -115,6 +145,7 @@ fn health(switchboard: &Switchboard) -> Health {
                 clients: broadcast.clients.values().sum(),
                 control_clients: broadcast.control_clients,
                 room_counts: broadcast.clients,
+                details: None,
             },
             webrtc: WebRtc { rooms: webrtc.rooms, connections: webrtc.connections },
             undecided: of(UNDECIDED).connections,
@@ -125,6 +156,11 @@ fn health(switchboard: &Switchboard) -> Health {
 /// What is JSON already.
 fn raw(json: String) -> Box<RawValue> {
     RawValue::from_string(json).unwrap_or_else(|error| unreachable!("it was written as JSON: {error}"))
+}
+
+fn for_the_operator(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn to_any_site(mut response: Response) -> Response {

@@ -21,12 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::routing::get;
 use tokio::sync::Notify;
 
 pub use broadcast::BroadcastHttp;
 pub use queue::QueueBounds;
 
-use crate::io::http::login::{self, Login};
+use crate::io::http::login::Login;
 use crate::io::http::{self, Bounds, Places, metrics};
 use crate::io::stop::Stop;
 use crate::io::tls::server::Handshakes;
@@ -72,25 +74,37 @@ pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: imp
     // Pings and fragments, which the hub does not see, have the rate of messages.
     let &Limits { dialects, rate, .. } = hub.limits();
     let (switchboard, mut ended) = Switchboard::new(hub, options.queue);
-    let exposition =
-        Exposition { switchboard: Arc::clone(&switchboard), places: Arc::clone(&places), tls: options.tls.clone() };
-    let plain = metrics::router(exposition.into_text()).merge(health::router(Arc::clone(&switchboard)));
-    let plain = if dialects.broadcast {
-        plain.merge(broadcast::router(Arc::clone(&switchboard), options.broadcast))
-    } else {
-        plain
+    let Options { tls, login, broadcast, .. } = options;
+    // What is on this machine alone may be watched by whoever is; behind a proxy nothing is.
+    let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let is_watched_openly = is_local && !options.bounds.trust_proxy;
+    let exposition = Exposition {
+        switchboard: Arc::clone(&switchboard),
+        places: Arc::clone(&places),
+        tls: tls.clone(),
+        login: Arc::clone(&login),
     };
+    let watch = metrics::router(exposition.into_text());
     let shutdown = Arc::new(Notify::new());
     // What only an operator may do and see. What is mounted here is behind the login, and safe from pages of other sites.
     let guarded = Router::new().merge(admin::router(&switchboard, &shutdown));
-    let plain = plain.merge(login::protect(guarded, &options.login));
+    let (guarded, watch) = if is_watched_openly { (guarded, watch) } else { (guarded.merge(watch), Router::new()) };
+    let plain = watch.merge(metrics::alive()).merge(health::router(&switchboard, &login)).merge(home());
+    let plain = plain.merge(http::login::protect(guarded, &login));
+    let plain =
+        if dialects.broadcast { plain.merge(broadcast::router(Arc::clone(&switchboard), broadcast)) } else { plain };
     let router = door::router(plain, Arc::clone(&switchboard), dialects, rate);
     tokio::select! {
         () = stopped => {}
         () = shutdown.notified() => {}
-        () = http::accept(listener, router, places, options.tls) => {}
+        () = http::accept(listener, router, places, tls) => {}
         () = switchboard.keep_time() => {}
     }
     switchboard.close(STOP_PATIENCE);
     let _ = tokio::time::timeout(STOP_PATIENCE, ended.recv()).await;
+}
+
+/// Whoever comes with a browser is shown what there is. (A WebSocket at the same place has met the door before.)
+fn home() -> Router {
+    Router::new().route("/", get(async || (StatusCode::FOUND, [(header::LOCATION, "/docs")])))
 }
