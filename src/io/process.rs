@@ -3,6 +3,7 @@
 use std::ffi::CString;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Makes `pgrep NAME` find this process, where the system lets a process choose (Linux). To be called on the main thread.
 pub fn name(name: &str) {
@@ -27,7 +28,7 @@ pub fn raise_descriptor_limit() {
 }
 
 /// What this process holds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// Resident memory in bytes.

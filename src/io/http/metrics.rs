@@ -26,7 +26,14 @@ pub fn alive() -> Router {
     Router::new().route("/healthz", get(healthz))
 }
 
-/// `GET /metrics`.
+/// Counts for a monitoring system
+#[utoipa::path(
+    get, path = "/metrics", tag = "watching", security((), ("login" = [])),
+    responses((
+        status = 200, content_type = "application/openmetrics-text", body = String,
+        description = "OpenMetrics 1.0. Without the login where the server listens on this machine alone, and behind no proxy",
+    )),
+)]
 pub(in crate::io) async fn metrics(State(text): State<Text>) -> Response {
     match text() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
@@ -36,7 +43,11 @@ pub(in crate::io) async fn metrics(State(text): State<Text>) -> Response {
     }
 }
 
-/// `GET /healthz`.
+/// Whether the server is alive
+#[utoipa::path(
+    get, path = "/healthz", tag = "watching",
+    responses((status = 200, description = "`ok`", content_type = "text/plain", body = String)),
+)]
 pub(in crate::io) async fn healthz() -> &'static str {
     "ok\n"
 }

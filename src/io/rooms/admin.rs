@@ -8,9 +8,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::switchboard::Switchboard;
 use crate::io::http::{Client, answer};
@@ -19,7 +21,7 @@ use crate::io::http::{Client, answer};
 const BODY_BYTES: usize = 4 << 10;
 
 #[derive(Clone)]
-struct Desk {
+pub(super) struct Desk {
     switchboard: Arc<Switchboard>,
     shutdown: Arc<Notify>,
 }
@@ -30,8 +32,27 @@ pub(super) fn router(switchboard: &Arc<Switchboard>, shutdown: &Arc<Notify>) -> 
     Router::new().route("/admin/shutdown", post(shut_down)).with_state(desk)
 }
 
-/// `POST /admin/shutdown`.
-async fn shut_down(State(desk): State<Desk>, Extension(client): Extension<Client>, body: Body) -> Response {
+/// The operator has nothing to say.
+#[derive(ToSchema)]
+struct Nothing {}
+
+/// The server ends.
+#[derive(Serialize, ToSchema)]
+struct Stopping {
+    stopping: bool,
+}
+
+/// Ends the server, as SIGTERM does
+#[utoipa::path(
+    post, path = "/admin/shutdown", tag = "operating", security(("login" = [])), request_body = Nothing,
+    responses(
+        (status = 202, description = "It ends: everybody is closed, for at most 5 s", body = Stopping),
+        (status = 400, description = "The body is no JSON"),
+        (status = 413, description = "The body is longer than 4 KiB"),
+        (status = 422, description = "The body is no object"),
+    ),
+)]
+pub(super) async fn shut_down(State(desk): State<Desk>, Extension(client): Extension<Client>, body: Body) -> Response {
     let Ok(body) = to_bytes(body, BODY_BYTES).await else {
         return answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large");
     };
@@ -46,7 +67,7 @@ async fn shut_down(State(desk): State<Desk>, Extension(client): Extension<Client
     // The answer leaves before the server does.
     client.place.keep(desk.switchboard.hold());
     desk.shutdown.notify_one();
-    let mut response = answer::json(StatusCode::ACCEPTED, &json!({"stopping": true}));
+    let mut response = answer::json(StatusCode::ACCEPTED, &Stopping { stopping: true });
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

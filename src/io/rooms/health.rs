@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::switchboard::Switchboard;
 use crate::io::http::login::Login;
@@ -22,7 +23,7 @@ use crate::io::process::{self, Resources};
 use crate::rooms::{Counts, UNDECIDED};
 
 /// What the server is doing. `rooms`, `connections` and `room_details` are WebRTC's, whose clients gave the form.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Health {
     status: &'static str,
@@ -31,6 +32,7 @@ struct Health {
     timestamp: String,
     rooms: u64,
     connections: u64,
+    #[schema(value_type = Vec<WebRtcRoom>)]
     room_details: Box<RawValue>,
     /// Connections of all dialects, and those that have not said theirs.
     clients: u64,
@@ -40,7 +42,7 @@ struct Health {
     dialects: Dialects,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
 struct Dialects {
     jamjam: Jamjam,
     broadcast: Broadcast,
@@ -49,13 +51,13 @@ struct Dialects {
     undecided: u64,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
 struct Jamjam {
     rooms: u64,
     clients: u64,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Broadcast {
     rooms: u64,
@@ -65,28 +67,74 @@ struct Broadcast {
     room_counts: BTreeMap<String, u64>,
     /// By room: its members, and what its handler says of it. Not for everybody.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, RoomReport>>)]
     details: Option<Map<String, Value>>,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
 struct Bbx {
     rooms: u64,
     clients: u64,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
 struct WebRtc {
     rooms: u64,
     connections: u64,
 }
 
-#[derive(Serialize)]
+/// A WebRTC room.
+#[expect(dead_code, reason = "it describes what the hub writes")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct WebRtcRoom {
+    room_id: String,
+    participant_count: u64,
+    /// In the order of their joining.
+    participants: Vec<Participant>,
+}
+
+/// Somebody in a WebRTC room.
+#[expect(dead_code, reason = "it describes what the hub writes")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct Participant {
+    id: String,
+    name: String,
+    /// Milliseconds since 1970.
+    joined_at: u64,
+}
+
+/// A broadcast room, and what its handler says of it beside.
+#[expect(dead_code, reason = "it describes what the hub writes")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct RoomReport {
+    clients: u64,
+    control_clients: u64,
+    members: Vec<Member>,
+}
+
+/// Somebody in a broadcast room.
+#[expect(dead_code, reason = "it describes what the hub writes")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct Member {
+    client_id: String,
+    address: String,
+    /// Whether this is a control channel.
+    control: bool,
+}
+
+/// All WebRTC rooms.
+#[derive(Serialize, ToSchema)]
 struct RoomList {
+    #[schema(value_type = Vec<WebRtcRoom>)]
     rooms: Box<RawValue>,
 }
 
 #[derive(Clone)]
-struct Desk {
+pub(super) struct Desk {
     switchboard: Arc<Switchboard>,
     login: Arc<Login>,
 }
@@ -97,8 +145,13 @@ pub(super) fn router(switchboard: &Arc<Switchboard>, login: &Arc<Login>) -> Rout
     Router::new().route("/health", get(health)).route("/rooms", get(rooms)).with_state(desk)
 }
 
-/// `GET /health`.
-async fn health(
+/// How the server is
+#[utoipa::path(
+    get, path = "/health", tag = "watching", security((), ("login" = [])),
+    params(("detailed" = Option<bool>, Query, description = "With who is in broadcast rooms; takes the login")),
+    responses((status = 200, description = "It is well", body = Health)),
+)]
+pub(super) async fn health(
     State(desk): State<Desk>,
     Extension(client): Extension<Client>,
     RawQuery(query): RawQuery,
@@ -116,8 +169,12 @@ async fn health(
     for_the_operator(answer::json(StatusCode::OK, &health))
 }
 
-/// `GET /rooms`.
-async fn rooms(State(desk): State<Desk>) -> Response {
+/// Rooms of WebRTC
+#[utoipa::path(
+    get, path = "/rooms", tag = "watching",
+    responses((status = 200, description = "All of them, with who is in them", body = RoomList)),
+)]
+pub(super) async fn rooms(State(desk): State<Desk>) -> Response {
     to_any_site(answer::json(StatusCode::OK, &RoomList { rooms: raw(desk.switchboard.census_and_rooms().1) }))
 }
 

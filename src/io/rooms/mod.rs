@@ -7,6 +7,7 @@ mod admin;
 mod backlog;
 pub mod broadcast;
 mod connection;
+mod docs;
 mod door;
 mod exposition;
 mod frame;
@@ -21,8 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::routing::get;
 use tokio::sync::Notify;
 
 pub use broadcast::BroadcastHttp;
@@ -87,9 +86,9 @@ pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: imp
     let watch = metrics::router(exposition.into_text());
     let shutdown = Arc::new(Notify::new());
     // What only an operator may do and see. What is mounted here is behind the login, and safe from pages of other sites.
-    let guarded = Router::new().merge(admin::router(&switchboard, &shutdown));
+    let guarded = Router::new().merge(admin::router(&switchboard, &shutdown)).merge(docs::router(dialects));
     let (guarded, watch) = if is_watched_openly { (guarded, watch) } else { (guarded.merge(watch), Router::new()) };
-    let plain = watch.merge(metrics::alive()).merge(health::router(&switchboard, &login)).merge(home());
+    let plain = watch.merge(metrics::alive()).merge(health::router(&switchboard, &login)).merge(docs::way());
     let plain = plain.merge(http::login::protect(guarded, &login));
     let plain =
         if dialects.broadcast { plain.merge(broadcast::router(Arc::clone(&switchboard), broadcast)) } else { plain };
@@ -102,9 +101,4 @@ pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: imp
     }
     switchboard.close(STOP_PATIENCE);
     let _ = tokio::time::timeout(STOP_PATIENCE, ended.recv()).await;
-}
-
-/// Whoever comes with a browser is shown what there is. (A WebSocket at the same place has met the door before.)
-fn home() -> Router {
-    Router::new().route("/", get(async || (StatusCode::FOUND, [(header::LOCATION, "/docs")])))
 }

@@ -1,7 +1,7 @@
 //! The HTTP side of broadcast rooms: tokens, content for rooms, and what rooms answer themselves.
 
-mod posts;
-mod tokens;
+pub(super) mod posts;
+pub(super) mod tokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Default for BroadcastHttp {
 }
 
 /// What every request is answered with.
-struct Desk {
+pub(in crate::io::rooms) struct Desk {
     switchboard: Arc<Switchboard>,
     told: BroadcastHttp,
     tokens: Rates,

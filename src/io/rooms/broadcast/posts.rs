@@ -11,35 +11,65 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{Desk, bearer, counted, read, to_any_site, unauthorised};
 use crate::io::http::{Client, answer};
 use crate::rooms::broadcast::{Form, Posted, Refusal, room_name};
 
-#[derive(Serialize)]
+/// Content was taken.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Taken {
     success: bool,
+    /// To how many members it goes.
     client_count: usize,
+    /// Milliseconds until it does, if it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     delay_ms: Option<u64>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    queued: Option<Queued>,
 }
 
-/// What the typed form is told beside.
-#[derive(Serialize)]
+/// The same, as it is told to who posts in the typed form.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Queued {
+    #[serde(flatten)]
+    taken: Taken,
     status: &'static str,
     room: String,
     /// Milliseconds since 1970.
     scheduled_at: u64,
+    /// What members are sent.
+    #[schema(value_type = Option<Object>)]
     echo: Option<Box<RawValue>>,
 }
 
-/// `POST /{room}/postcontent`.
-pub(super) async fn free(
+/// The typed form.
+#[expect(dead_code, reason = "it describes what the hub reads")]
+#[derive(ToSchema)]
+struct Typed {
+    r#type: String,
+    /// ISO 8601.
+    timestamp: String,
+    #[schema(value_type = Object)]
+    data: (),
+}
+
+/// Content for a room
+#[utoipa::path(
+    post, path = "/{room}/postcontent", tag = "broadcast", security(("room" = [])), request_body = Object,
+    params(("room" = String, Path, description = "The room's name")),
+    responses(
+        (status = 200, description = "Relayed, or waits for its time", body = Taken),
+        (status = 400, description = "No JSON"),
+        (status = 401, description = "No token, or not one for this room"),
+        (status = 404, description = "No room can have this name"),
+        (status = 413, description = "The body is longer than --post-max"),
+        (status = 422, description = "No object, or the room does not take it"),
+        (status = 429, description = "--rate-limit-post, or too much waits"),
+    ),
+)]
+pub(in crate::io::rooms) async fn free(
     State(desk): State<Arc<Desk>>,
     Extension(client): Extension<Client>,
     request: Request,
@@ -47,8 +77,21 @@ pub(super) async fn free(
     to_any_site(posted(&desk, &client, Form::Free, request).await.unwrap_or_else(|refusal| refusal))
 }
 
-/// `POST /rooms/{room}/post`.
-pub(super) async fn typed(
+/// Content for a room, in the typed form
+#[utoipa::path(
+    post, path = "/rooms/{room}/post", tag = "broadcast", security(("room" = [])), request_body = Typed,
+    params(("room" = String, Path, description = "The room's name")),
+    responses(
+        (status = 202, description = "Waits for its time, which may have come", body = Queued),
+        (status = 400, description = "No JSON"),
+        (status = 401, description = "No token, or not one for this room"),
+        (status = 404, description = "No room can have this name"),
+        (status = 413, description = "The body is longer than --post-max"),
+        (status = 422, description = "Wrong members, which `details` names, or the room does not take it"),
+        (status = 429, description = "--rate-limit-post, or too much waits"),
+    ),
+)]
+pub(in crate::io::rooms) async fn typed(
     State(desk): State<Arc<Desk>>,
     Extension(client): Extension<Client>,
     request: Request,
@@ -73,18 +116,14 @@ async fn posted(desk: &Desk, client: &Client, form: Form, request: Request) -> R
         desk.switchboard.ask(|now, hub, out| (hub.post(now, &room, form, &body, out), now.unix_us / 1_000));
     let Posted { clients, delay, frame } = posted.map_err(|refusal| refused(&refusal))?;
     let delay_ms = delay.as_millis() as u64;
-    let mut taken = Taken {
-        success: true,
-        client_count: clients,
-        delay_ms: (form == Form::Typed || delay > Duration::ZERO).then_some(delay_ms),
-        queued: None,
-    };
+    let told = form == Form::Typed || delay > Duration::ZERO;
+    let taken = Taken { success: true, client_count: clients, delay_ms: told.then_some(delay_ms) };
     if form == Form::Free {
         return Ok(answer::json(StatusCode::OK, &taken));
     }
     let echo = RawValue::from_string(frame).ok();
-    taken.queued = Some(Queued { status: "queued", room, scheduled_at: now_ms + delay_ms, echo });
-    Ok(answer::json(StatusCode::ACCEPTED, &taken))
+    let queued = Queued { taken, status: "queued", room, scheduled_at: now_ms + delay_ms, echo };
+    Ok(answer::json(StatusCode::ACCEPTED, &queued))
 }
 
 fn refused(refusal: &Refusal) -> Response {
@@ -99,8 +138,21 @@ fn refused(refusal: &Refusal) -> Response {
     }
 }
 
-/// Whatever a room answers below its path.
-pub(super) async fn own(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+/// Whatever a room answers below its path
+#[utoipa::path(
+    get, path = "/rooms/{room}/{path}", tag = "broadcast",
+    description = "By any method: what it takes and answers is up to the room's handler. `path` may have several segments.",
+    params(
+        ("room" = String, Path, description = "The room's name"),
+        ("path" = String, Path, description = "What its handler knows"),
+    ),
+    responses(
+        (status = 200, description = "What the room answers"),
+        (status = 404, description = "Nothing is there"),
+        (status = 413, description = "The body is longer than --post-max"),
+    ),
+)]
+pub(in crate::io::rooms) async fn own(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     let mut segments = request.uri().path().splitn(4, '/').skip(2);
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
     let Ok(room) = room_name(name) else { return answer::not_found() };

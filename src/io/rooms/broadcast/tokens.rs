@@ -9,13 +9,30 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::{Desk, bearer, counted, read, to_any_site, unauthorised};
 use crate::io::http::{Client, answer};
 use crate::rooms::broadcast::room_name;
 use crate::rooms::broadcast::token::VALID;
 
-#[derive(Serialize)]
+/// Who wants a token for what.
+#[expect(dead_code, reason = "it describes what is read member by member, to say what is missing")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct TokenRequest {
+    client_id: String,
+    room: String,
+    /// Seconds, a year at most.
+    #[schema(default = 3600, exclusive_minimum = 0)]
+    expires_in: Option<f64>,
+    /// For the room.
+    #[schema(value_type = Option<Object>)]
+    metadata: (),
+}
+
+/// A token.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Issued<'a> {
     token: String,
@@ -25,8 +42,19 @@ struct Issued<'a> {
     room: &'a str,
 }
 
-/// Answers with a token.
-pub(super) async fn issue(
+/// A token for a room
+#[utoipa::path(
+    post, path = "/auth/token", tag = "broadcast", security((), ("issuer" = [])), request_body = TokenRequest,
+    responses(
+        (status = 200, description = "It opens the room until it expires", body = Issued),
+        (status = 400, description = "Something is missing, or no JSON"),
+        (status = 401, description = "The server gives tokens to those alone who have the key"),
+        (status = 413, description = "The body is longer than --post-max"),
+        (status = 429, description = "--rate-limit-token"),
+        (status = 503, description = "The server has no secret to sign with"),
+    ),
+)]
+pub(in crate::io::rooms) async fn issue(
     State(desk): State<Arc<Desk>>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
