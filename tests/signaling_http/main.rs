@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod ask;
+mod docs;
 mod login;
 mod proxied;
 #[path = "../server/mod.rs"]
@@ -198,8 +199,7 @@ fn head_tells_what_get_would() {
 #[test]
 fn what_is_not_there_or_not_for_that_method_is_said_in_json() {
     let server = Server::start_signaling(&[]);
-    for path in ["/radio/x", "/rooms/radio/x", "/health/", "/v1/signaling", "/docs", "/postcontent", "//", "/%2e%2e/x"]
-    {
+    for path in ["/radio/x", "/rooms/radio/x", "/health/", "/v1/signaling", "/postcontent", "//", "/%2e%2e/x"] {
         let answer = get(&server, path);
         assert_eq!((answer.status, answer.error().as_str()), (404, "Not found"), "{path}");
     }

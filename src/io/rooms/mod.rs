@@ -12,6 +12,7 @@ mod door;
 mod exposition;
 mod frame;
 mod health;
+mod pages;
 mod queue;
 mod switchboard;
 mod upgrade;
@@ -21,18 +22,18 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::sync::Notify;
 
 pub use broadcast::BroadcastHttp;
 pub use queue::QueueBounds;
 
 use crate::io::http::login::Login;
-use crate::io::http::{self, Bounds, Places, metrics};
+use crate::io::http::{self, Bounds, Places};
 use crate::io::stop::Stop;
 use crate::io::tls::server::Handshakes;
 use crate::rooms::{Hub, Limits};
 use exposition::Exposition;
+use pages::Pages;
 use switchboard::Switchboard;
 
 /// How long all connections have to end when the server is asked to.
@@ -83,15 +84,10 @@ pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: imp
         tls: tls.clone(),
         login: Arc::clone(&login),
     };
-    let watch = metrics::router(exposition.into_text());
     let shutdown = Arc::new(Notify::new());
-    // What only an operator may do and see. What is mounted here is behind the login, and safe from pages of other sites.
-    let guarded = Router::new().merge(admin::router(&switchboard, &shutdown)).merge(docs::router(dialects));
-    let (guarded, watch) = if is_watched_openly { (guarded, watch) } else { (guarded.merge(watch), Router::new()) };
-    let plain = watch.merge(metrics::alive()).merge(health::router(&switchboard, &login)).merge(docs::way());
-    let plain = plain.merge(http::login::protect(guarded, &login));
-    let plain =
-        if dialects.broadcast { plain.merge(broadcast::router(Arc::clone(&switchboard), broadcast)) } else { plain };
+    let pages =
+        Pages { switchboard: Arc::clone(&switchboard), exposition, login, broadcast, dialects, is_watched_openly };
+    let plain = pages.router(&shutdown);
     let router = door::router(plain, Arc::clone(&switchboard), dialects, rate);
     tokio::select! {
         () = stopped => {}

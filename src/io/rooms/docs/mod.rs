@@ -1,7 +1,7 @@
 //! The description of the HTTP API, and a page on which it can be read and tried. All of it is in the program: neither the
 //! server nor the browser asks anybody else.
 
-mod document;
+pub(super) mod document;
 
 use std::borrow::Cow;
 use std::sync::Arc;
