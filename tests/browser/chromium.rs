@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
@@ -18,6 +21,10 @@ pub(crate) struct Chromium {
     calls: u64,
     /// What was answered and not asked for yet.
     answers: BTreeMap<u64, Value>,
+    /// What it told without being asked, as far as it was told to.
+    news: Vec<Value>,
+    /// What it fills in where a page asks for a name and a password.
+    login: Option<[String; 2]>,
     _profile: TempDir,
 }
 
@@ -54,7 +61,7 @@ impl Chromium {
         let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap();
-        Self { child, socket, calls: 0, answers: BTreeMap::new(), _profile: profile }
+        Self { child, socket, calls: 0, answers: BTreeMap::new(), news: Vec::new(), login: None, _profile: profile }
     }
 
     fn call(&mut self, method: &str, params: &Value, session: Option<&str>) -> Call {
@@ -79,6 +86,9 @@ impl Chromium {
             if let Some(id) = message["id"].as_u64() {
                 assert!(message["error"].is_null(), "{message}");
                 self.answers.insert(id, message["result"].take());
+            } else {
+                self.go_on(&message);
+                self.news.push(message);
             }
         }
     }
@@ -92,6 +102,54 @@ impl Chromium {
         let page = Page(session);
         self.evaluate(&page, &format!("{script}; null"));
         page
+    }
+
+    /// Lets a request go on that waits for us, with the login where it waits for that.
+    fn go_on(&mut self, message: &Value) {
+        let session = message["sessionId"].as_str();
+        let id = &message["params"]["requestId"];
+        match (message["method"].as_str(), self.login.clone()) {
+            (Some("Fetch.authRequired"), Some([name, password])) => {
+                let with = json!({"response": "ProvideCredentials", "username": name, "password": password});
+                self.call("Fetch.continueWithAuth", &json!({"requestId": id, "authChallengeResponse": with}), session);
+            }
+            (Some("Fetch.requestPaused"), _) => {
+                self.call("Fetch.continueRequest", &json!({"requestId": id}), session);
+            }
+            _ => {}
+        }
+    }
+
+    /// Goes to `url` on a new page and logs in there; what the page asks for and complains of is news from then on.
+    pub(crate) fn page_behind(&mut self, url: &str, name: &str, password: &str) -> Page {
+        self.login = Some([name.to_owned(), password.to_owned()]);
+        let page = self.page("about:blank", "null");
+        for domain in ["Network", "Log", "Runtime", "Page"] {
+            self.tell(&page, &format!("{domain}.enable"), &json!({}));
+        }
+        self.tell(&page, "Fetch.enable", &json!({"handleAuthRequests": true}));
+        self.news.clear();
+        self.tell(&page, "Page.navigate", &json!({"url": url}));
+        page
+    }
+
+    /// Tells the browser something about a page, and waits until it has done it.
+    pub(crate) fn tell(&mut self, page: &Page, method: &str, params: &Value) -> Value {
+        let call = self.call(method, params, Some(&page.0));
+        self.answer(&call)
+    }
+
+    /// What it told without being asked so far.
+    pub(crate) fn news(&self) -> &[Value] {
+        &self.news
+    }
+
+    /// Keeps a picture of the page where `SCREENSHOTS` names a folder for it.
+    pub(crate) fn picture(&mut self, page: &Page, name: &str) {
+        let Some(folder) = std::env::var_os("SCREENSHOTS") else { return };
+        let taken = self.tell(page, "Page.captureScreenshot", &json!({"format": "png"}));
+        let bytes = STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
+        fs::write(Path::new(&folder).join(name), bytes).unwrap();
     }
 
     /// Begins to evaluate an expression, and to wait for it where it is a promise.

@@ -6,6 +6,7 @@
 #[path = "../server/certificate.rs"]
 mod certificate;
 mod chromium;
+mod docs;
 #[path = "../server/mod.rs"]
 mod server;
 

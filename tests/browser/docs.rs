@@ -1,0 +1,91 @@
+//! The description of the HTTP API as a person reads it and tries it out.
+
+use serde_json::json;
+
+use crate::chromium::{Chromium, Page};
+use crate::server::process::Server;
+
+/// Waits until something is there, and can click on it.
+const HANDS: &str = "
+    globalThis.there = async (selector) => {
+        for (;;) {
+            const found = document.querySelector(selector);
+            if (found) return found;
+            await new Promise((again) => setTimeout(again, 10));
+        }
+    };
+    globalThis.click = async (selector) => { (await there(selector)).click(); };
+";
+
+/// Nothing was asked of anybody but the server, and nothing went wrong.
+fn all_is_well(browser: &Chromium, server: &Server) {
+    let of = |method: &'static str| browser.news().iter().filter(move |news| news["method"] == method);
+    let mut asked = 0;
+    for request in of("Network.requestWillBeSent") {
+        let url = request["params"]["request"]["url"].as_str().unwrap();
+        assert!(url.starts_with(&format!("http://{}/", server.address)) || url.starts_with("data:"), "{url}");
+        asked += 1;
+    }
+    assert!(asked >= 6, "{asked} requests seen");
+    for complaint in of("Log.entryAdded").chain(of("Runtime.consoleAPICalled")).chain(of("Runtime.exceptionThrown")) {
+        let level = &complaint["params"]["entry"]["level"];
+        assert!(level == "verbose" || level == "info", "{complaint}");
+    }
+}
+
+fn open(browser: &mut Chromium, server: &Server) -> Page {
+    let page = browser.page_behind(&format!("http://{}/docs", server.address), "admin", "sesame");
+    let size = json!({"width": 1_200, "height": 1_600, "deviceScaleFactor": 1, "mobile": false});
+    browser.tell(&page, "Emulation.setDeviceMetricsOverride", &size);
+    browser.evaluate(&page, HANDS);
+    browser.evaluate(&page, "there('.opblock').then(() => null)");
+    page
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn the_docs_are_read_and_tried_out_and_ask_nobody_else() {
+    let server = Server::start_signaling(&["--docs-password", "sesame"]);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &server);
+    let title = browser.evaluate(&page, "document.querySelector('.info .title').textContent");
+    assert!(title.as_str().unwrap().starts_with("jamjam-dev signaling-server"), "{title}");
+    browser.picture(&page, "docs-light.png");
+    let tried = "(async () => {
+        await click('#operations-watching-health .opblock-summary-control');
+        await click('#operations-watching-health .try-out__btn');
+        await click('#operations-watching-health .execute');
+        const answer = await there('#operations-watching-health .live-responses-table .response');
+        return answer.textContent;
+    })()";
+    let answer = browser.evaluate(&page, tried);
+    let answer = answer.as_str().unwrap();
+    assert!(answer.starts_with("200") && answer.contains("\"status\": \"ok\""), "{answer}");
+    browser.picture(&page, "docs-tried-light.png");
+    all_is_well(&browser, &server);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn the_docs_are_as_dark_as_the_system() {
+    let server = Server::start_signaling(&["--docs-password", "sesame"]);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &server);
+    let background = |browser: &mut Chromium, scheme: &str| {
+        let dark = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        browser.tell(&page, "Emulation.setEmulatedMedia", &dark);
+        let class = "document.documentElement.classList.contains('dark-mode')";
+        let wait = format!(
+            "(async () => {{ while ({class} !== {}) await new Promise((again) => setTimeout(again, 10)); }})()",
+            scheme == "dark"
+        );
+        browser.evaluate(&page, &wait);
+        browser.evaluate(&page, "getComputedStyle(document.body).backgroundColor")
+    };
+    assert_eq!(background(&mut browser, "light"), "rgb(250, 250, 250)");
+    assert_eq!(background(&mut browser, "dark"), "rgb(28, 32, 34)");
+    browser.evaluate(&page, "click('#operations-broadcast-issue .opblock-summary-control')");
+    browser.evaluate(&page, "there('#operations-broadcast-issue .responses-wrapper').then(() => null)");
+    browser.picture(&page, "docs-dark.png");
+    all_is_well(&browser, &server);
+}
