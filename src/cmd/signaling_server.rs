@@ -118,8 +118,7 @@ impl Args {
         let tls = identity.as_ref().map(|identity| Arc::new(Handshakes::new(identity)));
         let dialects = self.dialects();
         let options = Options { tls, broadcast, ..self.limits.options() };
-        let login = Arc::new(self.login.at(address, password));
-        let options = Options { queue: self.bbx.bounds(options.queue), login, ..options };
+        let options = Options { queue: self.bbx.bounds(options.queue), ..options };
         let limits = self.bbx.within(&limits);
         let mut hub = Hub::new(Limits { dialects, ..limits }, entropy::words()).with_handlers(handlers);
         self.bbx.open_rooms(&mut hub, dialects.bbx)?;
@@ -138,6 +137,7 @@ impl Args {
         if dialects.broadcast {
             self.broadcast.warn()?;
         }
+        let options = Options { login: Arc::new(self.login.at(address, password)), ..options };
         rooms::serve(listener, hub, options, stop).context("cannot start threads").map_err(Failure::unusable)?;
         info!("Signaling server has ended");
         Ok(0)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 
@@ -39,7 +39,12 @@ pub(crate) fn ask(server: &Server, method: &str, path: &str, headers: &[&str]) -
 
 /// The same with a body.
 pub(crate) fn send(server: &Server, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
-    let stream = TcpStream::connect(server.address).unwrap();
+    send_to(server.address, method, path, headers, body)
+}
+
+/// The same to any server.
+pub(crate) fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    let stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut request = vec![format!("{method} {path} HTTP/1.1")];
     for (name, usual) in [("Host:", "Host: x"), ("Connection:", "Connection: close")] {

@@ -1,12 +1,18 @@
 //! Who is let in where only the operator may be, and that nobody else is.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tungstenite::Message;
 
-use crate::ask::{Answer, ask, send};
-use crate::server::process::{Server, run};
+use crate::ask::{Answer, ask, send, send_to};
+use crate::server::process::{Server, program, run};
 
 /// printf admin:sesame | base64
 pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
@@ -142,6 +148,50 @@ fn without_a_password_nobody_is_let_in_and_is_told_why() {
         assert!(is_challenge(&answer) && answer.error().contains("--docs-password-file"), "{answer:?}");
     }
     assert!(server.is_running());
+}
+
+/// `script`, which every Linux has, gives it a terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn at_a_terminal_a_password_is_made_and_shown_and_it_is_another_each_time() {
+    let mut shown = BTreeSet::new();
+    for redirected in ["", " 2>/dev/null"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("address");
+        let command = format!(
+            "{} signaling-server --host 127.0.0.1 --port 0 --address-file {}{redirected}",
+            env!("CARGO_BIN_EXE_jamjam-dev"),
+            file.display()
+        );
+        let mut terminal = program(&[]);
+        let environment: Vec<(OsString, Option<OsString>)> =
+            terminal.get_envs().map(|(name, value)| (name.into(), value.map(Into::into))).collect();
+        terminal = Command::new("script");
+        for (name, value) in environment {
+            match value {
+                Some(value) => terminal.env(name, value),
+                None => terminal.env_remove(name),
+            };
+        }
+        let mut child = terminal
+            .args(["-qefc", &command, "/dev/null"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.find(|line| line.as_ref().unwrap().contains("docs login")).unwrap().unwrap();
+        let password = line.trim_end().strip_prefix("docs login, until the server ends: admin ").unwrap().to_owned();
+        assert!(password.len() == 22, "{password}");
+        let address = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        let login = format!("Authorization: Basic {}", STANDARD.encode(format!("admin:{password}")));
+        assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, RIGHT], "{}").status, 401);
+        assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, &login], "{}").status, 202);
+        assert!(!lines.any(|line| line.unwrap().contains(&password)), "it is shown once");
+        assert!(child.wait().unwrap().success());
+        shown.insert(password);
+    }
+    assert_eq!(shown.len(), 2);
 }
 
 #[test]

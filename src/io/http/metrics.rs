@@ -9,6 +9,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::answer;
+
 /// `OpenMetrics` 1.0, which Prometheus reads since version 2.5.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -37,9 +39,7 @@ pub fn alive() -> Router {
 pub(in crate::io) async fn metrics(State(text): State<Text>) -> Response {
     match text() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the metrics: {error}\n")).into_response()
-        }
+        Err(error) => answer::refusal(StatusCode::INTERNAL_SERVER_ERROR, &format!("Cannot write the metrics: {error}")),
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa_swagger_ui::Config;
@@ -66,8 +66,8 @@ async fn read() -> Response {
     params(("file" = String, Path, description = "Such as `page.js`")),
     responses((status = 200, description = "A script, a style or an image"), (status = 404, description = "No such file")),
 )]
-async fn file(Path(name): Path<String>) -> Response {
-    match &*name {
+async fn file(uri: Uri) -> Response {
+    match uri.path().rsplit('/').next().unwrap_or_default() {
         "page.js" => page("text/javascript; charset=utf-8", SCRIPT),
         "page.css" => page("text/css; charset=utf-8", STYLE),
         name if FILES.contains(&name) => of_swagger_ui(name),
