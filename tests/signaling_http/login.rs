@@ -41,9 +41,19 @@ fn only_the_login_ends_the_server_and_then_as_a_signal_does() {
     let mut server = guarded(&[]);
     let socket = TcpStream::connect(server.address).unwrap();
     let (mut socket, _) = tungstenite::client(format!("ws://{}/", server.address), socket).unwrap();
-    for headers in
-        [&[JSON][..], &[JSON, WRONG], &[WRONG], &[JSON, RIGHT, RIGHT], &[JSON, "Authorization: Bearer sesame"]]
-    {
+    let long = format!("Authorization: Basic {}", "YWRt".repeat(3_500));
+    for headers in [
+        &[JSON][..],
+        &[JSON, WRONG],
+        &[WRONG],
+        &[JSON, RIGHT, RIGHT],
+        &[JSON, WRONG, RIGHT],
+        &[JSON, "Authorization: Bearer sesame"],
+        &[JSON, "Authorization:"],
+        &[JSON, "Authorization: Basic"],
+        &[JSON, "Authorization: Basic \u{ff}"],
+        &[JSON, &long],
+    ] {
         let answer = shut_down(&server, headers);
         assert!(is_challenge(&answer), "{headers:?}: {answer:?}");
     }
