@@ -1,27 +1,65 @@
-//! How deep JSON may be, where it is passed on without being read.
+//! JSON from strangers: how deep it may be, and how much of it.
+
+use serde::Deserialize;
+use serde_json::{Deserializer, Value};
 
 /// Lists and objects within each other: as many as are read anywhere.
 pub(super) const DEEPEST: usize = 128;
 
-/// Whether `text`, which is JSON, has more than `most` lists and objects within each other.
-pub(super) fn is_deeper_than(text: &str, most: usize) -> bool {
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+/// Values in one message. What is read takes many times the bytes of what was written, and a time in which all others wait.
+pub(super) const MOST_VALUES: usize = 100_000;
+
+/// What is seen of JSON without reading it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Shape {
+    /// Lists and objects within each other.
+    depth: usize,
+    /// Values, about: one for each list, object and comma.
+    values: usize,
+}
+
+/// The shape of `text`, up to where it is clear that something is over its limit.
+fn shape(text: &str) -> Shape {
+    let (mut now, mut shape, mut quoted, mut escaped) = (0_usize, Shape::default(), false, false);
     for byte in text.bytes() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
-            b'[' | b'{' if !quoted => {
-                depth += 1;
-                if depth > most {
-                    return true;
-                }
+            _ if quoted => {}
+            b'[' | b'{' => {
+                now += 1;
+                shape.values += 1;
+                shape.depth = shape.depth.max(now);
             }
-            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            b']' | b'}' => now = now.saturating_sub(1),
+            b',' => shape.values += 1,
             _ => {}
         }
+        if shape.depth > DEEPEST || shape.values > MOST_VALUES {
+            break;
+        }
     }
-    false
+    shape
+}
+
+/// Whether `text`, which is JSON, has too many lists and objects within each other.
+pub(super) fn is_too_deep(text: &str) -> bool {
+    shape(text).depth > DEEPEST
+}
+
+/// Reads JSON that is neither too deep nor too much.
+pub(super) fn read(text: &str) -> Option<Value> {
+    let Shape { depth, values } = shape(text);
+    if depth > DEEPEST || values > MOST_VALUES {
+        return None;
+    }
+    let mut reader = Deserializer::from_str(text);
+    // Its own limit is one less than ours, which was looked at.
+    reader.disable_recursion_limit();
+    let value = Value::deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(value)
 }
 
 #[cfg(test)]
@@ -29,11 +67,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn depth_is_counted_outside_strings_alone() {
-        assert!(!is_deeper_than(r#"{"a":[{}],"b":[[]]}"#, 3));
-        assert!(is_deeper_than(r#"{"a":[{}]}"#, 2));
-        assert!(!is_deeper_than(r#"["[[[[\"[[[",[]]"#, 2));
-        assert!(!is_deeper_than(r#"["\\",[]]"#, 2));
-        assert!(is_deeper_than(&"[".repeat(129), 128));
+    fn depth_and_values_are_counted_outside_strings_alone() {
+        for (text, depth, values) in [
+            (r#"{"a":[{}],"b":[[]]}"#, 3, 6),
+            (r#"["[[[[\"[[[,,",[]]"#, 2, 3),
+            (r#"["\\",[]]"#, 2, 3),
+            ("1", 0, 0),
+            ("]]]]", 0, 0),
+        ] {
+            assert_eq!(shape(text), Shape { depth, values }, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_as_deep_and_as_much_as_it_may_be() {
+        let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(read(&deep(128)).is_some() && read(&deep(129)).is_none());
+        assert!(!is_too_deep(&deep(128)) && is_too_deep(&deep(129)));
+        let many = |values: usize| format!("[1{}]", ",1".repeat(values - 2));
+        assert!(read(&many(100_000)).is_some() && read(&many(100_002)).is_none());
+        for text in ["", "[1", "[1]]", "nul", "1 2", "{\"a\":1,}"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(read(r#" {"a":[1,"x"]} "#), Some(serde_json::json!({"a": [1, "x"]})));
     }
 }

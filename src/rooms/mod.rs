@@ -56,7 +56,7 @@ impl From<Time> for Moment {
 }
 
 /// What a message tells the latest of. Earlier ones of the same topic are stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(pub NonZeroU64);
 
 /// Who connected, and how.

@@ -15,8 +15,9 @@ use super::limits::Limits;
 use super::space::{RoomNumber, Space};
 use super::{Conn, json};
 
-/// Ids and names are not longer than this, in bytes.
+/// Ids and names of users are not longer than this, in bytes, and ids of rooms not than that.
 const LONGEST_NAME: usize = 256;
+const LONGEST_ROOM: usize = 128;
 
 const NORMAL: u16 = 1_000;
 const POLICY: u16 = 1_008;
@@ -111,7 +112,7 @@ pub(super) fn on_connect(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits
     if given.iter().any(|text| text.is_empty()) {
         return desk.refuse(POLICY, "Missing required parameters");
     }
-    if given.iter().any(|text| text.len() > LONGEST_NAME) {
+    if room_id.len() > LONGEST_ROOM || user.len() > LONGEST_NAME || name.len() > LONGEST_NAME {
         return desk.refuse(POLICY, "Parameter too long");
     }
     let found = rooms.find(&room_id);
@@ -151,7 +152,7 @@ pub(super) fn on_connect(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits
 
 /// Does what `text` asks.
 pub(super) fn on_text(desk: &mut Desk<'_>, rooms: &mut Rooms, text: &str) -> Result<(), Ignored> {
-    if json::is_deeper_than(text, json::DEEPEST) {
+    if json::is_too_deep(text) {
         return Err(Ignored::TooDeep(json::DEEPEST));
     }
     let said: Said<'_> = serde_json::from_str(text)?;

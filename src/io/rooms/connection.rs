@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 use super::frame::{self, Decoder, Event};
 use super::queue::{Ending, Next};
 use super::switchboard::{Line, Switchboard};
+use crate::rooms::Conn;
 
 /// Bytes that are read in one go, on the stack.
 const READ: usize = 16 << 10;
@@ -45,9 +46,22 @@ pub(super) async fn serve(io: TokioIo<Upgraded>, line: &Line, switchboard: &Swit
         overdue: None,
         pace: Pace { rate, busy_until: None },
     };
+    // It has gone however this ends: a room's handler that panics must not leave anybody behind in the room.
+    let _gone = Gone { switchboard, conn: line.conn };
     // A lost connection is an end like any other.
     let _: io::Result<()> = poll_fn(|cx| serving.poll(cx)).await;
-    switchboard.gone(line.conn);
+}
+
+/// Tells that a connection has gone, when it is dropped.
+struct Gone<'a> {
+    switchboard: &'a Switchboard,
+    conn: Conn,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.switchboard.gone(self.conn);
+    }
 }
 
 /// What becomes of that which is read.
@@ -149,8 +163,13 @@ impl Serving<'_> {
             self.ears = Ears::Deaf;
             self.switchboard.breach(self.line, breach);
         }
+        if self.ears == Ears::Open && !self.line.queue.hold(self.decoder.held()) {
+            self.ears = Ears::Deaf;
+            self.switchboard.too_much_waits(self.line);
+        }
         if self.ears != Ears::Open {
             self.decoder = Decoder::default();
+            self.line.queue.hold(0);
         }
     }
 

@@ -103,6 +103,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// Bytes of a message that has not come in full.
+    pub(super) fn held(&self) -> usize {
+        self.rest.len() + self.text.len()
+    }
+
     /// Reads whole frames; how many bytes they were.
     fn frames(
         &mut self,

@@ -1,7 +1,7 @@
 //! What one connection has still to be told: a queue that is bounded in messages and in bytes, by itself and together with all
 //! others, and ends with a reason.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct QueueBounds {
     pub messages: usize,
     /// Bytes for one connection.
     pub bytes: usize,
-    /// Bytes for all connections together.
+    /// Bytes for all connections together, those of messages among them that have not come in full.
     pub budget: u64,
     /// Messages for one control surface before those that are stale are left out.
     pub updates: usize,
@@ -77,7 +77,7 @@ impl Shared {
         Arc::new(Self { bounds, bytes: AtomicU64::new(0) })
     }
 
-    /// Bytes that wait in all queues now.
+    /// Bytes that wait in all queues now, and those of unfinished messages.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -88,6 +88,8 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Queue {
     inner: Mutex<Inner>,
+    /// Bytes of a message that has not come in full.
+    unfinished: AtomicUsize,
     shared: Arc<Shared>,
 }
 
@@ -118,7 +120,7 @@ enum End {
 
 impl Queue {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { inner: Mutex::default(), shared }
+        Self { inner: Mutex::default(), unfinished: AtomicUsize::new(0), shared }
     }
 
     /// Appends a frame, if there is room for it; after the end was decided it is dropped in silence.
@@ -208,6 +210,22 @@ impl Queue {
         self.lock().waiting.bytes()
     }
 
+    /// Bytes that wait, and those of a message that has not come in full.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes() + self.unfinished.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes of a message have come, and not all of it. Whether there is room for them.
+    pub(super) fn hold(&self, bytes: usize) -> bool {
+        let before = self.unfinished.swap(bytes, Ordering::Relaxed);
+        if bytes <= before {
+            self.shared.bytes.fetch_sub((before - bytes) as u64, Ordering::Relaxed);
+            return true;
+        }
+        let more = (bytes - before) as u64;
+        self.shared.bytes.fetch_add(more, Ordering::Relaxed) + more <= self.shared.bounds.budget
+    }
+
     /// What to write next.
     pub(super) fn next(&self, writer: &Waker) -> Next {
         let mut inner = self.lock();
@@ -245,7 +263,7 @@ fn wake(mut inner: MutexGuard<'_, Inner>) {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.shared.bytes.fetch_sub(self.lock().waiting.bytes() as u64, Ordering::Relaxed);
+        self.shared.bytes.fetch_sub(self.cost() as u64, Ordering::Relaxed);
     }
 }
 

@@ -24,6 +24,9 @@ const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
 const TRY_AGAIN_LATER: u16 = 1013;
 
+/// Why somebody is closed who does not read.
+const DEAF: &str = "does not read what it is sent";
+
 /// Everybody who is connected.
 pub(super) struct Switchboard {
     started: Instant,
@@ -120,16 +123,16 @@ impl Lines {
         }
     }
 
-    /// For whom the most bytes wait, if any do. Looked for only when all that may wait does.
+    /// Who costs the most bytes, if anybody does. Looked for only when all that may wait does.
     fn slowest(&self) -> Option<Conn> {
-        let waiting = self.queues.iter().map(|(conn, queue)| (queue.bytes(), *conn));
+        let waiting = self.queues.iter().map(|(conn, queue)| (queue.cost(), *conn));
         waiting.max().filter(|(bytes, _)| *bytes > 0).map(|(_, conn)| conn)
     }
 
     /// Cuts off who does not read; so many messages more than those that waited are lost.
     fn cut_slow(&mut self, conn: Conn, more: usize, by_budget: bool) {
         if let Some(queue) = self.queues.remove(&conn) {
-            let forgotten = queue.cut(ending(TRY_AGAIN_LATER, "does not read what it is sent"));
+            let forgotten = queue.cut(ending(TRY_AGAIN_LATER, DEAF));
             self.cut.push(Cut { conn, dropped: forgotten + more, by_budget });
         }
     }
@@ -210,6 +213,11 @@ impl Switchboard {
     /// A connection sends more frames than it may.
     pub(super) fn too_many_frames(&self, line: &Line) {
         self.end(line, POLICY, "Rate limit exceeded", |counts| counts.closed_frames += 1);
+    }
+
+    /// A connection's unfinished message is more than there is room for.
+    pub(super) fn too_much_waits(&self, line: &Line) {
+        self.end(line, TRY_AGAIN_LATER, "Too much waits for all", |counts| counts.budget_closed += 1);
     }
 
     /// Ends a connection for what it has done, if nobody has yet.
@@ -315,7 +323,7 @@ impl Switchboard {
                 counts.slow_dropped += dropped as u64;
                 counts.budget_closed += u64::from(by_budget);
             });
-            hub.on_gone(now, conn, lines);
+            hub.on_closed(now, conn, TRY_AGAIN_LATER, DEAF, lines);
             cut += 1;
         }
         let next = hub.next_deadline();

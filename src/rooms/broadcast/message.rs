@@ -8,12 +8,12 @@ use tracing::debug;
 
 use super::envelope::{Source, Told, framed};
 use super::{Rooms, Seat};
-use crate::rooms::Conn;
 use crate::rooms::desk::{Desk, written};
 use crate::rooms::due::Due;
 use crate::rooms::handler::{Client, Context, Relay};
 use crate::rooms::ignored::Ignored;
 use crate::rooms::limits::Limits;
+use crate::rooms::{Conn, json};
 
 /// The longest delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
@@ -61,7 +61,7 @@ pub(in crate::rooms) fn on_text(
     if text.len() > settings.payload_bytes {
         return Err(Ignored::TooLong(settings.payload_bytes));
     }
-    let Ok(payload) = serde_json::from_str::<Value>(text) else {
+    let Some(payload) = json::read(text) else {
         desk.answer(&Told::Error { error: "Invalid JSON payload" });
         return Ok(());
     };

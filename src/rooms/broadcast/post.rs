@@ -11,9 +11,9 @@ use super::Rooms;
 use super::message::{Relayed, relay_soon};
 use super::settings::Settings;
 use super::token::{Claims, Invalid, verify};
-use crate::rooms::Moment;
 use crate::rooms::desk::Desk;
 use crate::rooms::limits::Limits;
+use crate::rooms::{Moment, json};
 
 /// Which of the two forms a post has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub(in crate::rooms) fn post(
     form: Form,
     body: &[u8],
 ) -> Result<Posted, Refusal> {
-    let payload: Value = serde_json::from_slice(body).map_err(|_| Refusal::Json)?;
+    let payload: Value = std::str::from_utf8(body).ok().and_then(json::read).ok_or(Refusal::Json)?;
     let Some(members) = payload.as_object() else { return Err(Refusal::Object) };
     let faults = if form == Form::Typed { faults(members) } else { Vec::new() };
     if !faults.is_empty() {

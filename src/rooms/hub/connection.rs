@@ -50,6 +50,8 @@ pub(super) struct Connection {
     pub(super) heard: Time,
     /// Whether it has been asked for one since.
     pub(super) asked: bool,
+    /// When it was last asked, or since when it may be.
+    pub(super) pinged: Time,
     /// How often it has done what it may do only so often.
     pub(super) strikes: u32,
     /// When it last said anything.
@@ -59,7 +61,7 @@ pub(super) struct Connection {
 impl Connection {
     /// One that has just come.
     pub(super) fn new(from: IpAddr, dialect: Dialect, at: Time) -> Self {
-        Self { from, dialect, busy_until: at, complain: at, heard: at, asked: false, strikes: 0, spoke: at }
+        Self { from, dialect, busy_until: at, complain: at, heard: at, asked: false, pinged: at, strikes: 0, spoke: at }
     }
 
     /// Counts a message. Whether it may say so much, at `rate` messages a second.

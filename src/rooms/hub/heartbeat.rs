@@ -1,7 +1,6 @@
 //! Who is asked for signs of life, and who is dropped because there are none.
 //!
-//! Nobody is dropped who was not asked, whatever the interval and the patience are; so the patience is looked at when it is time to
-//! ask again.
+//! Nobody is dropped who was not asked, whatever the interval and the patience are.
 
 use tracing::info;
 
@@ -21,38 +20,53 @@ impl Connection {
 impl Hub {
     /// From now on `conn` is asked for signs of life, if it is still there.
     pub(in crate::rooms) fn watch(&mut self, now: Time, conn: Conn) {
-        let every = self.connections.get(&conn).and_then(|connection| self.heartbeat(connection.dialect).every);
-        let Self { connections, timers, rooms, .. } = self;
-        if let Some(every) = every {
-            timers.enter(now + every, Due::Heartbeat(conn));
-            timers.prune(|due| match due {
-                Due::Heartbeat(conn) | Due::Idle(conn) | Due::Age(conn) => connections.contains_key(conn),
-                Due::Expiry(_) | Due::Relay(_) => true,
-                Due::Value { room, .. } => rooms.bbx.space.get(*room).is_some(),
-                Due::RoomBeat(room) => rooms.broadcast.space.get(*room).is_some(),
-            });
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.pinged = now;
+        let dialect = connection.dialect;
+        if let Some(every) = self.heartbeat(dialect).every {
+            self.later(now + every, Due::Heartbeat(conn));
         }
+    }
+
+    /// Has something done later that is about somebody, and forgets now and then what was about those who have gone.
+    pub(in crate::rooms) fn later(&mut self, at: Time, due: Due) {
+        let Self { connections, timers, rooms, .. } = self;
+        timers.enter(at, due);
+        timers.prune(|due| match due {
+            Due::Heartbeat(conn) | Due::Idle(conn) | Due::Age(conn) => connections.contains_key(conn),
+            Due::Expiry(_) | Due::Relay(_) => true,
+            Due::Value { room, .. } => rooms.bbx.space.get(*room).is_some(),
+            Due::RoomBeat(room) => rooms.broadcast.space.get(*room).is_some(),
+        });
     }
 
     fn heartbeat(&self, dialect: Dialect) -> Heartbeat {
         if dialect == Dialect::Bbx { self.limits.surfaces.heartbeat } else { self.limits.heartbeat }
     }
 
-    /// Drops a connection that was asked in vain and has been silent for too long; else asks it.
+    /// Drops a connection that was asked in vain and has been silent for too long; else asks it, if it is time to.
     pub(in crate::rooms) fn beat(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
         let Some(dialect) = self.connections.get(&conn).map(|connection| connection.dialect) else { return };
+        let Heartbeat { every: Some(every), patience } = self.heartbeat(dialect) else { return };
         self.counts[dialect].cleanups += 1;
-        let patience = self.heartbeat(dialect).patience;
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         if connection.asked && now.at >= connection.heard + patience {
             self.counts[dialect].closed_silent += 1;
             info!("Connection {} from {} gives no sign of life and is dropped", conn.0, connection.from);
             self.on_gone(now, conn, out);
             out.cut(conn);
-        } else {
-            connection.asked = true;
-            out.ping(conn);
-            self.watch(now.at, conn);
+            return;
         }
+        if now.at >= connection.pinged + every {
+            (connection.asked, connection.pinged) = (true, now.at);
+            out.ping(conn);
+        }
+        let mut next = connection.pinged + every;
+        if connection.asked {
+            // Who had been silent for longer before it was asked has its time from the question on.
+            let over = connection.heard + patience;
+            next = next.min(if over > now.at { over } else { now.at + patience });
+        }
+        self.later(next, Due::Heartbeat(conn));
     }
 }

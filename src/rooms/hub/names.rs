@@ -1,6 +1,6 @@
 //! Identities that nobody can guess: of rooms, of peers, and codes to be read out over the telephone.
 
-use std::hash::{DefaultHasher, Hasher};
+use sha2::{Digest, Sha256};
 
 /// Letters and digits that are not mistaken for each other.
 const READABLE: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
@@ -11,7 +11,8 @@ const INVITE_LEN: usize = 6;
 /// Length of the invite codes that newer servers make.
 const LONG_INVITE_LEN: usize = 9;
 
-/// A source of names: a keyed digest of a counter, whose key came in from outside.
+/// A source of names: SHA-256 of a key, which came in from outside, and a counter. Who does not know the key cannot tell the next
+/// from those before.
 pub(in crate::rooms) struct Names {
     key: [u64; 4],
     counter: u64,
@@ -24,12 +25,12 @@ impl Names {
 
     fn next(&mut self) -> u64 {
         self.counter += 1;
-        let mut hasher = DefaultHasher::new();
-        for word in self.key {
-            hasher.write_u64(word);
+        let mut digest = Sha256::new();
+        for word in self.key.into_iter().chain([self.counter]) {
+            digest.update(word.to_le_bytes());
         }
-        hasher.write_u64(self.counter);
-        hasher.finish()
+        let digest: [u8; 32] = digest.finalize().into();
+        digest.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))
     }
 
     /// Eight lower-case hexadecimal digits.
@@ -94,6 +95,8 @@ mod tests {
             assert!(uuid.len() == 36 && matches!(version_and_variant, (b'4', b'8' | b'9' | b'a' | b'b')), "{uuid}");
             assert!(seen.insert(uuid));
         }
+        // python3 -c 'import hashlib, struct; print(hashlib.sha256(struct.pack("<5Q", 1, 2, 3, 4, 1)).hexdigest()[:16])'
+        assert_eq!(format!("{:016x}", Names::new([1, 2, 3, 4]).next()), "5897e478f7f8ab05");
         for digits in 4..=6 {
             let codes: Vec<String> = (0..100_000).map(|_| names.code(digits)).collect();
             assert!(codes.iter().all(|code| code.len() == digits && code.bytes().all(|byte| byte.is_ascii_digit())));

@@ -112,7 +112,7 @@ impl Hub {
         let (Some(spoke), Some(idle)) = (self.spoke(conn), self.limits.broadcast.idle) else { return };
         self.counts[Dialect::Broadcast].cleanups += 1;
         if now.at < spoke + idle {
-            self.timers.enter(spoke + idle, Due::Idle(conn));
+            self.later(spoke + idle, Due::Idle(conn));
         } else {
             self.counts[Dialect::Broadcast].closed_idle += 1;
             self.end(now, conn, 4_000, "Idle timeout", out);
@@ -132,15 +132,15 @@ impl Hub {
     /// `made` is the room that was made for them, whose handler is asked at every heartbeat.
     pub(in crate::rooms) fn watch_member(&mut self, now: Time, conn: Conn, made: Option<RoomNumber>) {
         if let (Some(room), Some(every)) = (made, self.limits.heartbeat.every) {
-            self.timers.enter(now + every, Due::RoomBeat(room));
+            self.later(now + every, Due::RoomBeat(room));
         }
         if self.spoke(conn).is_none() {
             return;
         }
-        let broadcast::Settings { idle, age, .. } = &self.limits.broadcast;
+        let &broadcast::Settings { idle, age, .. } = &self.limits.broadcast;
         for (after, due) in [(idle, Due::Idle(conn)), (age, Due::Age(conn))] {
             if let Some(after) = after {
-                self.timers.enter(now + *after, due);
+                self.later(now + after, due);
             }
         }
     }
@@ -150,7 +150,7 @@ impl Hub {
         let (mut desk, rooms, limits) = self.nobodys_desk(now, out);
         let is_there = broadcast::on_heartbeat(&mut desk, &mut rooms.broadcast, limits, room);
         if let (true, Some(every)) = (is_there, self.limits.heartbeat.every) {
-            self.timers.enter(now.at + every, Due::RoomBeat(room));
+            self.later(now.at + every, Due::RoomBeat(room));
         }
     }
 
