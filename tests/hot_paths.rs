@@ -8,6 +8,7 @@ use jamjam_dev::echo::{Config, Echo, Protection};
 use jamjam_dev::flow::run::StreamKind;
 use jamjam_dev::flow::{Client, Form, Probing, Pull, Questions, Sending, Source, Terms};
 use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
+use jamjam_dev::rooms::{Event, EventKind, event_queue};
 use jamjam_dev::time::Time;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -122,8 +123,35 @@ fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     (wire.sent, count)
 }
 
+/// Ten events come and go each turn, and four too many for the queue.
+fn events_of_control_surfaces() -> usize {
+    let (mut producer, mut consumer) = event_queue(10);
+    let event = Event {
+        room: "123456".to_owned(),
+        node_id: "69043ffa-0f20-473a-b977-27525b15a135".to_owned(),
+        kind: EventKind::Param,
+        name: "x".repeat(256),
+        value: Some(0.7),
+        at: Some(1),
+        time: 1,
+    };
+    // As an audio thread keeps those whose time has not come.
+    let mut kept = None;
+    let count = allocations(|_| {
+        assert_eq!((0..14).filter(|_| producer.push(&event)).count(), 10);
+        while let Some(popped) = consumer.pop() {
+            assert!(&*popped.name == event.name.as_str() && popped.node_id.len() == 36);
+            kept = Some(popped);
+        }
+    });
+    assert_eq!((consumer.lost(), kept.is_some()), (6_000 * 4, true));
+    count
+}
+
 #[test]
-fn echo_sender_and_prober_allocate_nothing_when_warm() {
+fn echo_sender_prober_and_the_audio_thread_of_surfaces_allocate_nothing_when_warm() {
+    assert_eq!(events_of_control_surfaces(), 0, "events");
+
     assert_eq!(an_echo_of_trains_and_pings(), 0, "echo");
 
     let form = Form { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };

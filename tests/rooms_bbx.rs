@@ -317,3 +317,39 @@ fn what_makes_which_message_stale_is_told_by_room_and_parameter() {
         assert_eq!(alike(group[0]), group);
     }
 }
+
+#[test]
+fn whatever_numbers_a_surface_says_it_is_answered_in_its_own_words_or_ignored() {
+    let (mut hub, mut told) = hub(SurfaceLimits::default());
+    room(&mut hub, "1234");
+    join(&mut hub, &mut told, 1, "1234");
+    let mut say = |text: String| {
+        hub.on_text(second(1), Conn(1), &text, &mut told);
+        (told.messages[&Conn(1)].len(), told.messages[&Conn(1)].last().cloned().unwrap_or_default(), told.events.len())
+    };
+    let digits = "9".repeat(4_000);
+    let times =
+        ["18446744073709551616", "-0", "-0.0", "1e400", "-1E+999", "0.1000000000000000055511151231257827", &*digits];
+    for (answered, time) in times.iter().enumerate() {
+        let (many, answer, _) = say(format!(r#"{{"type":"ping","client_time":{time}}}"#));
+        assert_eq!(many, 2 + answered, "{time}");
+        assert!(answer.starts_with(&format!(r#"{{"type":"pong","client_time":{time},"server_time":"#)), "{time}");
+    }
+    for time in ["NaN", "-", "+1", "01", "1.", ".5", "0x10", "-Infinity", r#""1""#, "[1]", "1_000", "١"] {
+        assert_eq!(say(format!(r#"{{"type":"ping","client_time":{time}}}"#)).0, 1 + times.len(), "{time}");
+    }
+    for value in
+        ["NaN", "nan", "-NaN", "Infinity", "-Infinity", "inf", "1e39", "-1e39", "1e999", r#""NaN""#, "null", "0x1p3"]
+    {
+        assert_eq!(say(format!(r#"{{"type":"param","param":"a","value":{value}}}"#)).2, 0, "{value}");
+    }
+    for at in ["1e999", "NaN", r#""1""#, "true", "[]"] {
+        assert_eq!(say(format!(r#"{{"type":"param","param":"a","value":0.5,"at":{at}}}"#)).2, 0, "{at}");
+        assert_eq!(say(format!(r#"{{"type":"trigger","name":"a","at":{at}}}"#)).2, 0, "{at}");
+    }
+    let times = [("-1e308", 0), ("-0.5", 0), ("0.9", 0), ("1e308", u64::MAX), ("18446744073709551616", u64::MAX)];
+    for (at, _) in times {
+        say(format!(r#"{{"type":"trigger","name":"a","at":{at}}}"#));
+    }
+    assert_eq!(told.events.iter().map(|event| event.at).collect::<Vec<_>>(), times.map(|(_, at)| Some(at)));
+}

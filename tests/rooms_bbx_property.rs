@@ -55,6 +55,8 @@ enum Deed {
     Make(usize, u64),
     Close(usize),
     Set(Option<usize>),
+    Show(Option<usize>),
+    Range(u8),
     Pass(u64),
 }
 
@@ -69,6 +71,8 @@ fn deed() -> impl Strategy<Value = (u64, Deed)> {
         4 => (0usize..3, 1u64..100).prop_map(|(room, life)| Deed::Make(room, life)),
         1 => (0usize..3).prop_map(Deed::Close),
         2 => prop::option::of(0usize..3).prop_map(Deed::Set),
+        1 => prop::option::of(0usize..3).prop_map(Deed::Show),
+        1 => (0u8..3).prop_map(Deed::Range),
         1 => (1u64..40).prop_map(Deed::Pass),
     ];
     (0u64..6, deed)
@@ -151,6 +155,18 @@ proptest! {
                     let is_there = room.is_none_or(|room| rooms.contains_key(&room));
                     let code = room.map(|room| CODES[room]);
                     prop_assert_eq!(hub.set_param(code, "p0", 0.5, &mut told).ok(), is_there.then_some(members));
+                }
+                Deed::Show(room) => {
+                    theirs.extend(room.map_or(vec![0, 1, 2], |room| vec![room]));
+                    let members = seats.values().filter(|seat| room.is_none_or(|room| room == **seat)).count();
+                    let is_there = room.is_none_or(|room| rooms.contains_key(&room));
+                    let code = room.map(|room| CODES[room]);
+                    prop_assert_eq!(hub.visualize(code, &[0.5], &mut told).ok(), is_there.then_some(members));
+                }
+                Deed::Range(name) => {
+                    theirs.extend([0, 1, 2]);
+                    let set = hub.set_range(&format!("p{name}"), (-1.0, 1.0), Some(0.5), &mut told);
+                    prop_assert_eq!(set.ok(), Some(seats.len()));
                 }
                 Deed::Pass(seconds) => {
                     now += seconds;

@@ -8,6 +8,7 @@ mod bbx;
 pub mod broadcast;
 pub mod client;
 mod event;
+mod event_queue;
 pub mod handler;
 pub mod handlers;
 pub mod harmless;
@@ -26,6 +27,7 @@ use crate::time::Time;
 use hub::{desk, due, guesses, ignored, names, parameters, posting, registry, space, timers, voice, waiting};
 
 pub use event::{Event, EventKind};
+pub use event_queue::{EventConsumer, EventProducer, Inline, SurfaceEvent, event_queue};
 pub use hub::Hub;
 pub use hub::census::UNDECIDED;
 pub use hub::counts::Counts;

@@ -14,6 +14,7 @@ pub mod same_site;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub struct Bounds {
     /// How long a TLS handshake and a request's head may take together, and how long a connection may be idle.
     pub patience: Duration,
     /// How long a connection may last, busy or not: one that asks and never reads must not keep its place. What has been
-    /// upgraded is no longer under it.
+    /// upgraded is no longer under it, and an answer without an end begins it anew ([`Place::last`]) as it is read.
     pub lifetime: Duration,
     /// Whether a proxy stands before the server and says, in `X-Forwarded-For`, whom a request comes from.
     pub trust_proxy: bool,
@@ -158,11 +159,16 @@ where
     http.max_buf_size(HEAD_BYTES).timer(TokioTimer::new()).header_read_timeout(bounds.patience);
     // What a client does wrong is told to that client; there is nobody else to tell. An upgrade ends this future, not the
     // connection.
-    let serving = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    if let Ok(Err(error)) = tokio::time::timeout(bounds.lifetime, serving).await
-        && error.is_timeout()
-    {
-        place.late();
+    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    place.last();
+    loop {
+        match tokio::time::timeout_at(place.until(), serving.as_mut()).await {
+            Ok(Err(error)) if error.is_timeout() => return place.late(),
+            Ok(_) => return,
+            Err(_) if place.until() <= Instant::now() => return,
+            // Meanwhile more of an answer without an end was taken.
+            Err(_) => {}
+        }
     }
 }
 

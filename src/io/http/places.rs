@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::Bounds;
@@ -31,6 +33,8 @@ pub struct Place {
     address: OnceLock<IpAddr>,
     /// Whether a whole request has come.
     asked: AtomicBool,
+    /// When the connection has lasted long enough.
+    until: Mutex<Instant>,
     kept: OnceLock<Box<dyn Any + Send + Sync>>,
     _free: OwnedSemaphorePermit,
 }
@@ -77,6 +81,7 @@ impl Places {
             places: Arc::clone(self),
             address: counted.map_or_else(OnceLock::new, OnceLock::from),
             asked: AtomicBool::new(false),
+            until: Mutex::new(Instant::now() + self.bounds.lifetime),
             kept: OnceLock::new(),
             _free: free,
         })
@@ -125,6 +130,21 @@ impl Place {
             let _ = self.address.set(address);
         }
         counted.is_ok()
+    }
+
+    /// The connection may last its lifetime from now on: an answer without an end says so whenever more of it is taken.
+    pub fn last(&self) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.lifetime();
+    }
+
+    /// How long the connection may last after [`Place::last`].
+    pub fn lifetime(&self) -> Duration {
+        self.places.bounds.lifetime
+    }
+
+    /// When the connection has lasted long enough.
+    pub(super) fn until(&self) -> Instant {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A whole request has come.

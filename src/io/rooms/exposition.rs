@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::listeners::Listening;
 use super::switchboard::Switchboard;
 use crate::io::http::Places;
 use crate::io::http::login::Login;
@@ -66,6 +67,12 @@ impl Collector for Exposition {
         counter(&mut to, "address_full", "Connections closed at once: too many of one address", self.places.refused())?;
         let late = "Connections closed because no whole request came in time";
         counter(&mut to, "handshake_timeouts", late, self.places.late())?;
+        let Listening { now, lost, refused } = self.switchboard.listening();
+        let help = "Who is told now what control surfaces do";
+        to.encode_descriptor("event_listeners", help, None, MetricType::Gauge)?.encode_gauge(&now)?;
+        let help = "What control surfaces did and a listener that did not keep up was not told, each listener counted";
+        counter(&mut to, "events_lost", help, lost)?;
+        counter(&mut to, "listeners_refused", "Streams of events that were refused: too many, or too late", refused)?;
         let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());
         counter(&mut to, "tls_failed", "Connections without a TLS handshake in time", tls_failed)?;
         counter(&mut to, "logins_failed", "Logins that were wrong", self.login.failed())?;

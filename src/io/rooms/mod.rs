@@ -4,6 +4,7 @@
 //! which queues are filled and nothing else happens; so a client that does not read harms itself alone.
 
 mod admin;
+mod admin_bbx;
 mod backlog;
 pub mod broadcast;
 mod connection;
@@ -12,17 +13,21 @@ mod door;
 mod exposition;
 mod frame;
 mod health;
+mod lines;
+mod listeners;
 mod pages;
 mod queue;
+pub mod surfaces;
 mod switchboard;
 mod upgrade;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 pub use broadcast::BroadcastHttp;
 pub use queue::QueueBounds;
@@ -70,31 +75,51 @@ pub fn serve(listener: TcpListener, hub: Hub, options: Options, stop: &Stop) -> 
 
 /// The same on the caller's runtime, until `stopped` is.
 pub async fn run(listener: TcpListener, hub: Hub, options: Options, stopped: impl Future<Output = ()>) {
+    let (switchboard, ended) = Switchboard::new(hub, options.queue);
+    serve_on(listener, &switchboard, ended, options, stopped).await;
+}
+
+/// Everybody is told to go, also where whoever serves them is given up.
+struct Farewell<'a>(&'a Switchboard);
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        self.0.close(STOP_PATIENCE);
+    }
+}
+
+async fn serve_on(
+    listener: TcpListener,
+    switchboard: &Arc<Switchboard>,
+    mut ended: mpsc::Receiver<Infallible>,
+    options: Options,
+    stopped: impl Future<Output = ()>,
+) {
+    let farewell = Farewell(switchboard);
     let places = Places::new(options.bounds);
     // Pings and fragments, which the hub does not see, have the rate of messages.
-    let &Limits { dialects, rate, .. } = hub.limits();
-    let (switchboard, mut ended) = Switchboard::new(hub, options.queue);
+    let Limits { dialects, rate, .. } = switchboard.ask(|_, hub, _| hub.limits().clone());
     let Options { tls, login, broadcast, .. } = options;
     // What is on this machine alone may be watched by whoever is; behind a proxy nothing is.
     let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let is_watched_openly = is_local && !options.bounds.trust_proxy;
     let exposition = Exposition {
-        switchboard: Arc::clone(&switchboard),
+        switchboard: Arc::clone(switchboard),
         places: Arc::clone(&places),
         tls: tls.clone(),
         login: Arc::clone(&login),
     };
     let shutdown = Arc::new(Notify::new());
     let pages =
-        Pages { switchboard: Arc::clone(&switchboard), exposition, login, broadcast, dialects, is_watched_openly };
+        Pages { switchboard: Arc::clone(switchboard), exposition, login, broadcast, dialects, is_watched_openly };
     let plain = pages.router(&shutdown);
-    let router = door::router(plain, Arc::clone(&switchboard), dialects, rate);
+    let router = door::router(plain, Arc::clone(switchboard), dialects, rate);
     tokio::select! {
         () = stopped => {}
         () = shutdown.notified() => {}
         () = http::accept(listener, router, places, tls) => {}
         () = switchboard.keep_time() => {}
     }
-    switchboard.close(STOP_PATIENCE);
+    drop(farewell);
     let _ = tokio::time::timeout(STOP_PATIENCE, ended.recv()).await;
 }

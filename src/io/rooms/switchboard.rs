@@ -1,31 +1,24 @@
 //! The hub and the queues of all connections, under one lock. Under it nothing is written and nothing is awaited: what the hub
-//! says is put into queues, and whoever has no room left in its own is cut off, so that no one waits for it.
+//! says is put into queues ([`super::lines`]), and whoever has no room left in its own is cut off, so that no one waits for it.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use axum::body::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
-use super::frame::{self, Breach};
-use super::queue::{Ending, Full, Queue, QueueBounds, Shared};
-use crate::rooms::{Conn, Counts, Hub, Moment, Outlet, Route, Topic, Visitor};
+use super::frame::Breach;
+use super::lines::{Cut, DEAF, Lines, TRY_AGAIN_LATER, ending};
+use super::listeners::{Listening, Mailbox};
+use super::queue::{Ending, Queue, QueueBounds, Shared};
+use crate::rooms::{Conn, Counts, EventProducer, Hub, Moment, Outlet, Route, Visitor};
 use crate::time::{Time, nanos};
-
-/// How long a connection that is closed has to say so too.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The close codes that are said here; the hub says its own.
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
-const TRY_AGAIN_LATER: u16 = 1013;
-
-/// Why somebody is closed who does not read.
-const DEAF: &str = "does not read what it is sent";
 
 /// Everybody who is connected.
 pub(super) struct Switchboard {
@@ -51,95 +44,6 @@ pub(super) struct Line {
     /// The longest message that is read of it, in bytes.
     pub(super) longest: usize,
     _alive: Option<mpsc::Sender<Infallible>>,
-}
-
-#[derive(Default)]
-struct Lines {
-    queues: HashMap<Conn, Arc<Queue>>,
-    /// Those cut off while the hub was speaking; it is told when it has finished.
-    cut: Vec<Cut>,
-    /// For whom how many messages were left out meanwhile.
-    left_out: Vec<(Conn, usize)>,
-}
-
-/// Somebody who does not read.
-#[derive(Debug, PartialEq, Eq)]
-struct Cut {
-    conn: Conn,
-    /// Messages that are lost.
-    dropped: usize,
-    /// Whether too much waited for all together.
-    by_budget: bool,
-}
-
-impl Outlet for Lines {
-    fn send(&mut self, to: &[Conn], text: String) {
-        self.put(to, &text, |queue, frame| queue.push(frame).map(|()| 0));
-    }
-
-    fn refresh(&mut self, to: &[Conn], text: String, topic: Topic) {
-        self.put(to, &text, |queue, frame| queue.refresh(frame, topic));
-    }
-
-    fn close(&mut self, conn: Conn, code: u16, reason: &str) {
-        if let Some(queue) = self.queues.remove(&conn) {
-            queue.end(ending(code, reason));
-        }
-    }
-
-    fn ping(&mut self, conn: Conn) {
-        // Who has no room for it does not read, and is found out by the silence that follows.
-        if let Some(queue) = self.queues.get(&conn) {
-            let _ = queue.push(frame::ping());
-        }
-    }
-
-    fn cut(&mut self, conn: Conn) {
-        if let Some(queue) = self.queues.remove(&conn) {
-            queue.cut(Ending { code: None, reason: String::new(), patience: Duration::ZERO });
-        }
-    }
-}
-
-impl Lines {
-    /// Puts a message into queues by `push`, which says how many others it left out for it.
-    fn put(&mut self, to: &[Conn], text: &str, push: impl Fn(&Queue, Bytes) -> Result<usize, Full>) {
-        let frame = frame::text(text);
-        for conn in to {
-            while let Some(queue) = self.queues.get(conn) {
-                match push(queue, frame.clone()) {
-                    Ok(0) => break,
-                    Ok(left_out) => {
-                        self.left_out.push((*conn, left_out));
-                        break;
-                    }
-                    Err(Full::Own) => self.cut_slow(*conn, 1, false),
-                    Err(Full::Budget) => {
-                        let slowest = self.slowest().unwrap_or(*conn);
-                        self.cut_slow(slowest, usize::from(slowest == *conn), true);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Who costs the most bytes, if anybody does. Looked for only when all that may wait does.
-    fn slowest(&self) -> Option<Conn> {
-        let waiting = self.queues.iter().map(|(conn, queue)| (queue.cost(), *conn));
-        waiting.max().filter(|(bytes, _)| *bytes > 0).map(|(_, conn)| conn)
-    }
-
-    /// Cuts off who does not read; so many messages more than those that waited are lost.
-    fn cut_slow(&mut self, conn: Conn, more: usize, by_budget: bool) {
-        if let Some(queue) = self.queues.remove(&conn) {
-            let forgotten = queue.cut(ending(TRY_AGAIN_LATER, DEAF));
-            self.cut.push(Cut { conn, dropped: forgotten + more, by_budget });
-        }
-    }
-}
-
-fn ending(code: u16, reason: &str) -> Ending {
-    Ending { code: Some(code), reason: reason.to_owned(), patience: PATIENCE }
 }
 
 impl Switchboard {
@@ -245,6 +149,7 @@ impl Switchboard {
     pub(super) fn close(&self, patience: Duration) {
         self.act(None, |_, state| {
             state.alive = None;
+            state.lines.listeners.end();
             for (conn, queue) in state.lines.queues.drain() {
                 let (code, reason) = state.hub.farewell(conn);
                 queue.end(Ending { code: Some(code), reason: reason.to_owned(), patience });
@@ -269,6 +174,21 @@ impl Switchboard {
     /// Whoever has this is waited for when the server ends, as connections are.
     pub(super) fn hold(&self) -> Option<mpsc::Sender<Infallible>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).alive.clone()
+    }
+
+    /// The program is told what control surfaces do.
+    pub(super) fn tell_program(&self, events: EventProducer) {
+        self.act(None, |_, state| state.lines.listeners.add_program(events));
+    }
+
+    /// A stream is told it, unless there are too many already, or it is over.
+    pub(super) fn listen(&self) -> Option<Arc<Mailbox>> {
+        self.act(None, |_, state| state.lines.listeners.add_stream(state.alive.is_some()))?
+    }
+
+    /// Who listens, and what they missed.
+    pub(super) fn listening(&self) -> Listening {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).lines.listeners.listening()
     }
 
     /// How long it has been there.
@@ -335,26 +255,5 @@ impl Switchboard {
             warn!(connections = cut, "Closed {cut} connections that do not read what they are sent");
         }
         Some(result)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn when_too_much_waits_for_all_the_one_with_the_most_is_closed_not_the_one_spoken_to() {
-        let shared = Shared::new(QueueBounds { messages: 9, bytes: 99, budget: 30, updates: 9 });
-        let mut lines = Lines::default();
-        for conn in [Conn(1), Conn(2)] {
-            lines.queues.insert(conn, Arc::new(Queue::new(Arc::clone(&shared))));
-        }
-        // Frames of ten bytes each.
-        for conn in [1, 1, 2, 2] {
-            lines.send(&[Conn(conn)], "12345678".to_owned());
-        }
-        assert_eq!(lines.cut, [Cut { conn: Conn(1), dropped: 2, by_budget: true }]);
-        assert!(lines.queues.contains_key(&Conn(2)));
-        assert_eq!(shared.bytes(), 20);
     }
 }

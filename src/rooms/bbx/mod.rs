@@ -125,13 +125,12 @@ fn join(desk: &mut Desk<'_>, rooms: &mut Rooms, Join { room_code }: Join<'_>) {
     let found = rooms.space.find(&room_code).filter(|_| is_looked_at);
     let Some((number, room)) = found.and_then(|number| Some((number, rooms.space.get(number)?))) else {
         rooms.guesses.wrong(now, from);
-        desk.refused();
         desk.answer(&INVALID_ROOM);
-        if desk.strike() >= MOST_WRONG_CODES {
-            on_gone(desk, rooms);
-            desk.refuse(POLICY, "Too many wrong codes");
+        if desk.strike() < MOST_WRONG_CODES {
+            return desk.refused();
         }
-        return;
+        on_gone(desk, rooms);
+        return desk.refuse(POLICY, "Too many wrong codes");
     };
     // Who joins its own room anew does not stand in its own way.
     let others = room.members.iter().filter(|member| member.conn != conn).count();

@@ -7,6 +7,7 @@ use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
 use utoipa::{Modify, OpenApi as _, ToSchema};
 
 use crate::io::http::metrics;
+use crate::io::rooms::admin_bbx::{events, orders};
 use crate::io::rooms::broadcast::{posts, tokens};
 use crate::io::rooms::{admin, health};
 use crate::rooms::Dialects;
@@ -38,6 +39,7 @@ pub(in crate::io) struct TooMany {
     tags(
         (name = "watching", description = "What the server is doing"),
         (name = "broadcast", description = "Tokens for broadcast rooms, and content for them"),
+        (name = "surfaces", description = "Rooms of control surfaces (bbx), for the operator alone"),
         (name = "operating", description = "For the operator alone"),
         (name = "description", description = "This document and its page"),
     ),
@@ -50,6 +52,13 @@ pub(in crate::io) struct TooMany {
         posts::free,
         posts::typed,
         posts::own,
+        orders::list,
+        orders::make,
+        orders::close,
+        orders::set,
+        orders::declare,
+        orders::show,
+        events::listen,
         admin::shut_down,
         super::home,
         super::read,
@@ -65,7 +74,7 @@ struct Document;
 /// The document of a server that speaks `dialects`, as JSON.
 pub(in crate::io::rooms) fn of(dialects: Dialects) -> String {
     let mut document = Document::openapi();
-    for (tag, is_spoken) in [("broadcast", dialects.broadcast)] {
+    for (tag, is_spoken) in [("broadcast", dialects.broadcast), ("surfaces", dialects.bbx)] {
         if !is_spoken {
             forget(&mut document, tag);
         }

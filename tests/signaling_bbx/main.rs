@@ -2,6 +2,12 @@
 
 #![cfg(unix)]
 
+mod admin;
+#[path = "../../examples/control_surface.rs"]
+mod control_surface;
+mod example;
+mod program;
+#[path = "../server/mod.rs"]
 mod server;
 
 use std::collections::BTreeMap;
@@ -10,7 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use server::process::{Server, program, run};
+use server::process::{Server, program as command, run};
 use server::{PATIENCE, poll_until};
 use socket2::{Domain, Socket, Type};
 use tungstenite::{Message, WebSocket};
@@ -90,7 +96,7 @@ fn who_does_not_read_loses_stale_values_keeps_the_newest_of_each_and_delays_nobo
 
 /// The first lines on standard output of a server that is then stopped.
 fn printed(options: &[&str], lines: usize, prepare: impl FnOnce(&mut Command)) -> Vec<String> {
-    let mut command = program(&[&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat());
+    let mut command = command(&[&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat());
     prepare(&mut command);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(lines).map(Result::unwrap).collect();
@@ -193,4 +199,28 @@ fn options_have_their_effect_on_rooms() {
     // The room closes when its time is over, whoever is in it.
     assert_eq!(hear(&mut surface)["type"], "closed");
     assert_eq!(server.metric("rooms"), 0);
+}
+
+#[test]
+fn who_guesses_from_many_connections_finds_nothing_and_shuts_only_new_ones_out() {
+    let server = Server::start_signaling(&["--bbx-room", "1234"]);
+    let mut member = joined(server.address, "1234", None);
+    let connect = || tungstenite::client("ws://x/", TcpStream::connect(server.address).unwrap()).unwrap().0;
+    // Digits of other scripts are no digits, and nothing is trimmed.
+    let spelled = ["１２３４", "١٢٣٤", "1234\u{0}", " 1234", "+1234", "1234.0", "0x4d2", "𝟏𝟐𝟑𝟒"];
+    for _ in 0..5 {
+        let mut guesser = connect();
+        for code in spelled.iter().cycle().take(20) {
+            say(&mut guesser, &json!({"type": "join", "room_code": code}));
+            assert_eq!(hear(&mut guesser)["code"], "INVALID_ROOM", "{code}");
+        }
+        let Ok(Message::Close(Some(frame))) = guesser.read() else { panic!("no close frame") };
+        assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1_008, "Too many wrong codes"));
+    }
+    let mut late = connect();
+    say(&mut late, &json!({"type": "join", "room_code": "1234"}));
+    assert_eq!(hear(&mut late)["code"], "INVALID_ROOM");
+    assert_eq!(server.metric("refused_total"), 101);
+    say(&mut member, &json!({"type": "ping", "client_time": 1}));
+    assert_eq!(hear(&mut member)["type"], "pong");
 }
