@@ -84,8 +84,8 @@ fn the_docs_are_as_dark_as_the_system() {
     };
     assert_eq!(background(&mut browser, "light"), "rgb(250, 250, 250)");
     assert_eq!(background(&mut browser, "dark"), "rgb(28, 32, 34)");
-    browser.evaluate(&page, "click('#operations-broadcast-issue .opblock-summary-control')");
-    browser.evaluate(&page, "there('#operations-broadcast-issue .responses-wrapper').then(() => null)");
+    browser.evaluate(&page, "click('#operations-broadcast-issueToken .opblock-summary-control')");
+    browser.evaluate(&page, "there('#operations-broadcast-issueToken .responses-wrapper').then(() => null)");
     browser.picture(&page, "docs-dark.png");
     all_is_well(&browser, &server);
 }

@@ -70,12 +70,12 @@ impl Places {
     }
 
     /// Waits for a free place.
-    pub(super) async fn free(&self) -> OwnedSemaphorePermit {
+    pub(in crate::io) async fn free(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed")
     }
 
     /// Gives a free place to `address`, unless that has as many as one may. What a proxy brings is counted when it says for whom.
-    pub(super) fn take(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<Place> {
+    pub(in crate::io) fn take(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<Place> {
         let counted = if self.bounds.trust_proxy { None } else { self.count(address).ok()? };
         Some(Place {
             places: Arc::clone(self),

@@ -44,7 +44,7 @@ struct Stopping {
 
 /// Ends the server, as SIGTERM does
 #[utoipa::path(
-    post, path = "/admin/shutdown", tag = "operating", security(("login" = [])), request_body = Nothing,
+    post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operating", security(("login" = [])), request_body = Nothing,
     responses(
         (status = 202, description = "It ends: everybody is closed, for at most 5 s", body = Stopping),
         (status = 400, description = "The body is no JSON"),
@@ -70,4 +70,43 @@ pub(super) async fn shut_down(State(desk): State<Desk>, Extension(client): Exten
     let mut response = answer::json(StatusCode::ACCEPTED, &Stopping { stopping: true });
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use axum::extract::Request;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+    use tokio::sync::mpsc::error::TryRecvError;
+
+    use super::*;
+    use crate::io::http::{Bounds, Places};
+    use crate::io::rooms::QueueBounds;
+    use crate::rooms::{Hub, Limits};
+
+    #[test]
+    fn the_server_does_not_end_before_the_connection_that_asked_for_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let hub = Hub::new(Limits::default(), [1, 2, 3, 4]);
+            let (switchboard, mut ended) = Switchboard::new(hub, QueueBounds::default());
+            let (shutdown, places) = (Arc::new(Notify::new()), Places::new(Bounds::default()));
+            let from = SocketAddr::from(([192, 0, 2, 1], 5_000));
+            let place = places.take(places.free().await, from.ip()).expect("a place");
+            let client = Client { from, place: Arc::new(place) };
+            let mut request = Request::post("/admin/shutdown").body(Body::empty()).expect("a request");
+            request.extensions_mut().insert(client.clone());
+            let router = TowerToHyperService::new(router(&switchboard, &shutdown));
+            let Ok(response) = router.call(request).await;
+            assert_eq!(response.status(), StatusCode::ACCEPTED);
+            shutdown.notified().await;
+            switchboard.close(Duration::ZERO);
+            assert_eq!(ended.try_recv(), Err(TryRecvError::Empty), "the answer is still to leave");
+            drop(client);
+            assert_eq!(ended.recv().await, None);
+        });
+    }
 }

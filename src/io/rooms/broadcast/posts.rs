@@ -50,6 +50,7 @@ struct Queued {
 struct Typed {
     r#type: String,
     /// ISO 8601.
+    #[schema(example = "2026-01-01T00:00:00Z")]
     timestamp: String,
     #[schema(value_type = Object)]
     data: (),
@@ -57,7 +58,7 @@ struct Typed {
 
 /// Content for a room
 #[utoipa::path(
-    post, path = "/{room}/postcontent", tag = "broadcast", security(("room" = [])), request_body = Object,
+    post, path = "/{room}/postcontent", operation_id = "postContent", tag = "broadcast", security(("room" = [])), request_body = Object,
     params(("room" = String, Path, description = "The room's name")),
     responses(
         (status = 200, description = "Relayed, or waits for its time", body = Taken),
@@ -79,7 +80,7 @@ pub(in crate::io::rooms) async fn free(
 
 /// Content for a room, in the typed form
 #[utoipa::path(
-    post, path = "/rooms/{room}/post", tag = "broadcast", security(("room" = [])), request_body = Typed,
+    post, path = "/rooms/{room}/post", operation_id = "postTyped", tag = "broadcast", security(("room" = [])), request_body = Typed,
     params(("room" = String, Path, description = "The room's name")),
     responses(
         (status = 202, description = "Waits for its time, which may have come", body = Queued),
@@ -140,7 +141,7 @@ fn refused(refusal: &Refusal) -> Response {
 
 /// Whatever a room answers below its path
 #[utoipa::path(
-    get, path = "/rooms/{room}/{path}", tag = "broadcast",
+    get, path = "/rooms/{room}/{path}", operation_id = "askRoom", tag = "broadcast",
     description = "By any method: what it takes and answers is up to the room's handler. `path` may have several segments.",
     params(
         ("room" = String, Path, description = "The room's name"),

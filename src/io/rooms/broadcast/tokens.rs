@@ -21,7 +21,9 @@ use crate::rooms::broadcast::token::VALID;
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct TokenRequest {
+    #[schema(example = "client-001")]
     client_id: String,
+    #[schema(example = "radio")]
     room: String,
     /// Seconds, a year at most.
     #[schema(default = 3600, exclusive_minimum = 0)]
@@ -44,7 +46,7 @@ struct Issued<'a> {
 
 /// A token for a room
 #[utoipa::path(
-    post, path = "/auth/token", tag = "broadcast", security((), ("issuer" = [])), request_body = TokenRequest,
+    post, path = "/auth/token", operation_id = "issueToken", tag = "broadcast", security((), ("issuer" = [])), request_body = TokenRequest,
     responses(
         (status = 200, description = "It opens the room until it expires", body = Issued),
         (status = 400, description = "Something is missing, or no JSON"),

@@ -53,7 +53,7 @@ async fn home() -> Response {
 
 /// This page
 #[utoipa::path(
-    get, path = "/docs", tag = "description", security(("login" = [])),
+    get, path = "/docs", operation_id = "docs", tag = "description", security(("login" = [])),
     responses((status = 200, description = "Swagger UI, from the program itself", content_type = "text/html", body = String)),
 )]
 async fn read() -> Response {
@@ -62,7 +62,7 @@ async fn read() -> Response {
 
 /// What this page needs
 #[utoipa::path(
-    get, path = "/docs/{file}", tag = "description", security(("login" = [])),
+    get, path = "/docs/{file}", operation_id = "docsFile", tag = "description", security(("login" = [])),
     params(("file" = String, Path, description = "Such as `page.js`")),
     responses((status = 200, description = "A script, a style or an image"), (status = 404, description = "No such file")),
 )]
@@ -77,7 +77,7 @@ async fn file(uri: Uri) -> Response {
 
 /// This document
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "description", security(("login" = [])),
+    get, path = "/openapi.json", operation_id = "openapi", tag = "description", security(("login" = [])),
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
 async fn openapi_json(State(document): State<Bytes>) -> Response {
@@ -86,7 +86,7 @@ async fn openapi_json(State(document): State<Bytes>) -> Response {
 
 /// This document, where programs that know Swagger look for it
 #[utoipa::path(
-    get, path = "/docs/swagger.json", tag = "description", security(("login" = [])),
+    get, path = "/docs/swagger.json", operation_id = "swagger", tag = "description", security(("login" = [])),
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
 async fn swagger_json(document: State<Bytes>) -> Response {
