@@ -87,14 +87,18 @@ class Client:
             self.more()
 
 
+def ours(program, *more):
+    """The command that starts our server on a port."""
+    options = ["--rate-limit-messages", "off", "--max-connections", "off", "--max-undecided", 100_000, *more]
+    return lambda port: [program, "signaling-server", "--host", "127.0.0.1", "--port", port, *options]
+
+
 class Server:
-    def __init__(self, program):
+    def __init__(self, command):
         with socket.socket() as any_port:
             any_port.bind(("127.0.0.1", 0))
             self.port = any_port.getsockname()[1]
-        options = ["--host", "127.0.0.1", "--port", self.port, "--rate-limit-messages", "off", "--max-connections", "off"]
-        options += ["--max-undecided", 100_000]
-        command = [program, "signaling-server", *options]
+        command = command(self.port)
         first = min(os.sched_getaffinity(0))
         self.process = subprocess.Popen(
             [str(word) for word in command],
@@ -182,7 +186,7 @@ def main():
     number = max(options.connections // ROOM, 1) * ROOM
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    server = Server(options.program)
+    server = Server(ours(options.program))
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

@@ -1,16 +1,15 @@
-//! What holds for every dialect: limits, and that nothing is left behind or told to strangers.
+//! What holds for every dialect: limits, and what is ignored. Who hears what is in `rooms_property`.
 
 #[path = "rooms/logged.rs"]
 mod logged;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use jamjam_dev::rooms::{Conn, Dialects, Heartbeat, Hub, Limits, Outlet, Route, UNDECIDED, Visitor, route};
 use jamjam_dev::time::Time;
 use logged::logged;
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// What everybody was told, and who was closed.
@@ -196,184 +195,4 @@ fn nobody_is_dropped_who_was_not_asked_for_a_sign_of_life() {
     assert_eq!(at(60, &mut hub), (2, 0), "it has answered");
     assert_eq!(at(90, &mut hub), (2, 1), "it has not");
     assert_eq!((hub.counts().closed_silent, hub.counts().connections, hub.next_deadline()), (1, 0, None));
-}
-
-/// Something that one of eight connections does, or time does.
-#[derive(Clone, Debug)]
-enum Deed {
-    Connect,
-    /// As this user of this room of WebRTC.
-    Join(u8, u8),
-    Gone,
-    Binary,
-    /// A message of jamjam; a room is the one that was made so many rooms ago, by its id or its code.
-    Say(u8, usize, bool),
-    /// A message of WebRTC, for this user.
-    Signal(u8, u8),
-    Noise(String),
-    /// So many seconds go by.
-    Pass(u64),
-}
-
-fn deed() -> impl Strategy<Value = (u64, Deed)> {
-    let deed = prop_oneof![
-        2 => Just(Deed::Connect),
-        4 => (0u8..2, 0u8..4).prop_map(|(room, user)| Deed::Join(room, user)),
-        1 => Just(Deed::Gone),
-        1 => Just(Deed::Binary),
-        8 => (0u8..6, 0usize..3, any::<bool>()).prop_map(|(kind, ago, by_code)| Deed::Say(kind, ago, by_code)),
-        8 => (0u8..7, 0u8..4).prop_map(|(kind, user)| Deed::Signal(kind, user)),
-        1 => ".{0,40}".prop_map(Deed::Noise),
-        1 => (1u64..70).prop_map(Deed::Pass),
-    ];
-    (0u64..8, deed)
-}
-
-fn said(kind: u8, room: &str) -> Value {
-    match kind {
-        0 => create(),
-        1 => json!({"type": "JoinRoom", "data": {"room_id": room, "peer_name": "n"}}),
-        2 => json!({"type": "LeaveRoom"}),
-        3 => json!({"type": "UpdatePeerInfo", "data": {"public_addr": "192.0.2.9:1"}}),
-        4 => json!({"type": "ListRooms", "data": null}),
-        _ => {
-            json!({"type": "ChatMessage", "data": {"sender_id": "x", "sender_name": "x", "content": "c", "timestamp": 1}})
-        }
-    }
-}
-
-fn signalled(kind: u8, user: u8) -> Value {
-    let target = format!("u{user}");
-    match kind {
-        0 => json!({"type": "offer", "targetUserId": target, "sdp": null, "fromUserId": "x"}),
-        1 => json!({"type": "answer", "targetUserId": target}),
-        2 => json!({"type": "ice-candidate", "targetUserId": target, "candidate": {"a": [1]}}),
-        3 => json!({"type": "call-ended", "targetUserId": target}),
-        4 => json!({"type": "participant-update", "updates": 1, "userId": "x"}),
-        5 => json!({"type": "request-participants"}),
-        _ => json!({"type": "ping"}),
-    }
-}
-
-proptest! {
-    #[test]
-    fn whatever_happens_only_a_room_hears_its_members_and_nothing_stays_when_all_have_gone(
-        deeds in prop::collection::vec(deed(), 1..120),
-    ) {
-        let (mut hub, mut told) = hub(Limits { rate: None, webrtc_members: 3, ..Limits::default() });
-        let mut now_ms = 0;
-        // Each place takes a new connection when it connects again.
-        let mut conns: BTreeMap<u64, u64> = BTreeMap::new();
-        let mut next = 0;
-        // Who is in which room: of jamjam by what they have been told themselves, of WebRTC (`w…`) by what they asked for. Then
-        // the ids of those in the latter; and all rooms of jamjam, in order.
-        let mut seats: BTreeMap<Conn, String> = BTreeMap::new();
-        let mut users: BTreeMap<Conn, String> = BTreeMap::new();
-        let mut rooms: Vec<(String, String)> = Vec::new();
-        for (place, deed) in deeds {
-            let conn = conns.get(&place).copied();
-            (told.messages, told.closed, told.cut, told.pinged) = Default::default();
-            let before = seats.clone();
-            let mut target = None;
-            let at = Time::from_millis(now_ms);
-            match (deed, conn) {
-                (Deed::Connect, None) => {
-                    next += 1;
-                    conns.insert(place, next);
-                    connect(&mut hub, &mut told, next);
-                    prop_assert!(told.messages.is_empty(), "nothing is said before the client speaks");
-                }
-                (Deed::Join(room, user), None) => {
-                    next += 1;
-                    let (seat, user) = (format!("w{room}"), format!("u{user}"));
-                    let query = format!("roomId={seat}&userId={user}&userName=n");
-                    let asked = route("/", &query, Dialects::default()).expect("a way in");
-                    let visitor = Visitor { from: IpAddr::from([192, 0, 2, 1]), route: asked };
-                    let there: Vec<Conn> = seats.iter().filter(|(_, other)| **other == seat).map(|(conn, _)| *conn).collect();
-                    let former = there.iter().copied().find(|conn| users[conn] == user);
-                    hub.connect(at, Conn(next), visitor, &mut told);
-                    if former.is_none() && there.len() == 3 {
-                        prop_assert_eq!(&told.closed, &[(Conn(next), 1013)]);
-                        prop_assert!(told.messages.is_empty());
-                    } else {
-                        prop_assert_eq!(&told.closed, &former.iter().map(|conn| (*conn, 1000)).collect::<Vec<_>>());
-                        conns.insert(place, next);
-                        seats.insert(Conn(next), seat);
-                        users.insert(Conn(next), user);
-                    }
-                }
-                (Deed::Gone, Some(conn)) => {
-                    hub.on_gone(at, Conn(conn), &mut told);
-                    conns.remove(&place);
-                    seats.remove(&Conn(conn));
-                }
-                (Deed::Binary, Some(conn)) => hub.on_binary(at, Conn(conn), &mut told),
-                (Deed::Noise(text), Some(conn)) => hub.on_text(at, Conn(conn), &text, &mut told),
-                // It would make a control surface of who is undecided.
-                (Deed::Signal(6, _), Some(conn)) if !users.contains_key(&Conn(conn)) => {}
-                (Deed::Signal(kind, user), Some(conn)) => {
-                    say(&mut hub, &mut told, conn, now_ms, &signalled(kind, user));
-                    target = (kind < 4).then(|| format!("u{user}"));
-                }
-                (Deed::Say(kind, ago, by_code), Some(conn)) => {
-                    let room = rooms.iter().rev().nth(ago).map_or("none", |(id, code)| if by_code { code } else { id });
-                    say(&mut hub, &mut told, conn, now_ms, &said(kind, room));
-                    let answer = told.messages.get(&Conn(conn)).and_then(|all| all.last());
-                    let room = answer.and_then(|answer| answer["data"]["room_id"].as_str()).map(str::to_owned);
-                    match (answer.and_then(|answer| answer["type"].as_str()), room) {
-                        (Some("RoomCreated"), Some(id)) => {
-                            let code = answer.and_then(|answer| answer["data"]["invite_code"].as_str()).unwrap_or_default();
-                            rooms.push((id.clone(), code.to_owned()));
-                            seats.insert(Conn(conn), id);
-                        }
-                        (Some("RoomJoined"), Some(id)) => {
-                            seats.insert(Conn(conn), id);
-                        }
-                        _ if kind == 2 && !users.contains_key(&Conn(conn)) => {
-                            seats.remove(&Conn(conn));
-                        }
-                        _ => {}
-                    }
-                }
-                (Deed::Pass(seconds), _) => {
-                    now_ms += seconds * 1_000;
-                    hub.on_deadline(Time::from_millis(now_ms), &mut told);
-                }
-                _ => {}
-            }
-            let ended: BTreeSet<Conn> = told.closed.iter().map(|(conn, _)| *conn).chain(told.cut.iter().copied()).collect();
-            seats.retain(|conn, _| !ended.contains(conn));
-            conns.retain(|_, conn| !ended.contains(&Conn(*conn)));
-            prop_assert!(told.cut.iter().chain(&told.pinged).all(|conn| users.contains_key(conn)), "others are not pinged");
-            // Whoever is told something was in a room with whoever did it, or who ended, or did it; and is still there.
-            let doers: BTreeSet<Conn> = conn.map(Conn).into_iter().chain(conns.get(&place).map(|conn| Conn(*conn)))
-                .chain(told.cut.iter().copied()).collect();
-            let theirs: BTreeSet<&String> = doers.iter().flat_map(|doer| before.get(doer).into_iter().chain(seats.get(doer))).collect();
-            for (hearer, heard) in &told.messages {
-                let room = before.get(hearer);
-                prop_assert!(doers.contains(hearer) || room.is_some_and(|room| theirs.contains(room)), "{hearer:?}");
-                prop_assert!(!told.closed.iter().any(|(conn, _)| conn == hearer), "{hearer:?}");
-                if let Some(target) = &target && before.get(hearer).is_some_and(|room| room.starts_with('w')) {
-                    prop_assert_eq!(&users[hearer], target);
-                }
-                // Types of jamjam begin with a capital, those of WebRTC do not.
-                let speaks_webrtc = users.contains_key(hearer);
-                for message in heard {
-                    let kind = message["type"].as_str().unwrap_or_default();
-                    prop_assert_eq!(kind.starts_with(char::is_lowercase), speaks_webrtc, "{}", kind);
-                }
-            }
-            let live: BTreeSet<&String> = seats.values().collect();
-            prop_assert_eq!((hub.counts().rooms, hub.counts().members), (live.len() as u64, seats.len() as u64));
-            prop_assert_eq!(hub.counts().connections, conns.len() as u64);
-        }
-        for conn in conns.into_values() {
-            hub.on_gone(Time::from_millis(now_ms), Conn(conn), &mut told);
-        }
-        let counts = hub.counts();
-        prop_assert_eq!((counts.connections, counts.rooms, counts.members), (0, 0, 0));
-        prop_assert_eq!(hub.webrtc_rooms(), "[]");
-        hub.on_deadline(Time::from_millis(1_000_000_000), &mut told);
-        prop_assert_eq!(hub.next_deadline(), None);
-    }
 }

@@ -1,4 +1,4 @@
-//! The signaling server as a browser's own WebSocket and WebRTC find it. Chromium is no dependency of the other tests: `.ci/full`
+//! The signaling server as a browser's own WebSocket and WebRTC find it, and libraries for Node. Neither is a dependency of the other tests: `.ci/full`
 //! runs these.
 
 #![cfg(unix)]
@@ -7,6 +7,7 @@
 mod certificate;
 mod chromium;
 mod docs;
+mod node;
 #[path = "../server/mod.rs"]
 mod server;
 

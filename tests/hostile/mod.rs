@@ -1,5 +1,9 @@
 //! What the hostile tests work with: connections on which anything can be sent, and clients that behave.
 
+mod door;
+mod spoofing;
+mod strangers;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 

@@ -1,0 +1,21 @@
+//! The server as programs written for Node find it, with libraries that others made: `ws` and `werift`, as `tests/node` has them.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::server::process::Server;
+
+#[test]
+#[ignore = "needs Node and what npm installs: .ci/full"]
+fn the_npm_ws_client_speaks_every_dialect_and_werift_opens_a_data_channel() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node");
+    assert!(folder.join("node_modules").exists(), "first: npm ci --prefix tests/node");
+    let server = Server::start_signaling(&["--bbx-room", "1234"]);
+    let output = Command::new("node").arg(folder.join("clients.mjs")).arg(server.address.to_string()).output();
+    let output = output.expect("node");
+    let [told, wrong] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    print!("{told}");
+    assert!(output.status.success(), "{wrong}");
+    let dialects: Vec<_> = told.lines().filter_map(|line| line.strip_suffix(": as it should be")).collect();
+    assert_eq!(dialects, ["broadcast", "jamjam", "bbx", "webrtc"]);
+}
