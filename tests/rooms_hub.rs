@@ -196,3 +196,33 @@ fn nobody_is_dropped_who_was_not_asked_for_a_sign_of_life() {
     assert_eq!(at(90, &mut hub), (2, 1), "it has not");
     assert_eq!((hub.counts().closed_silent, hub.counts().connections, hub.next_deadline()), (1, 0, None));
 }
+
+#[test]
+fn who_falls_silent_is_dropped_when_the_patience_is_over_and_pinged_no_oftener_for_it() {
+    let seconds = Duration::from_secs;
+    // Seconds: how often, how patient, when an answer comes, when it is asked, when it is dropped.
+    for (every, patience, answer, pings, dropped) in [
+        (30, 60, 31, &[30, 60, 90][..], 91),
+        (30, 10, 31, &[30, 60], 70),
+        (30, 45, 31, &[30, 60], 76),
+        (5, 30, 6, &[5, 10, 15, 20, 25, 30, 35], 36),
+        (30, 30, 31, &[30, 60], 61),
+    ] {
+        let heartbeat = Heartbeat { every: Some(seconds(every)), patience: seconds(patience) };
+        let (mut hub, mut told) = hub(Limits { heartbeat, ..Limits::default() });
+        let way = route("/", "roomId=r&userId=u&userName=n", Dialects::default()).expect("a way in");
+        hub.connect(Time::ZERO, Conn(1), Visitor { from: IpAddr::from([192, 0, 2, 1]), route: way }, &mut told);
+        let (mut asked, mut cut) = (Vec::new(), None);
+        for second in 1..200 {
+            let before = told.pinged.len();
+            let now = Time::ZERO + seconds(second);
+            hub.on_deadline(now, &mut told);
+            asked.extend((told.pinged.len() > before).then_some(second));
+            cut = cut.or((!told.cut.is_empty()).then_some(second));
+            if second == answer {
+                hub.on_alive(now, Conn(1));
+            }
+        }
+        assert_eq!((&*asked, cut), (pings, Some(dropped)), "every {every} s, {patience} s");
+    }
+}

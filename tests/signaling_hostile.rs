@@ -182,6 +182,28 @@ print(len(kept),flush=True)
 time.sleep(60)";
 
 #[test]
+fn messages_that_never_end_cost_their_senders_the_connection_when_all_has_been_used_up() {
+    let server = Server::start_signaling(&["--queue-budget-bytes", "1MiB"]);
+    let mut duo = Duo::new(&server);
+    // Text without FIN; the last of five is one too many.
+    let begun = frame(0x01, &vec![b' '; 250 << 10]);
+    let mut held = Vec::new();
+    for number in 1..=4 {
+        let mut stream = upgraded(server.address);
+        stream.write_all(&begun).unwrap();
+        held.push(stream);
+        poll_until("it has come", || (server.metric("budget_bytes") == number * (250 << 10)).then_some(()));
+    }
+    let mut last = upgraded(server.address);
+    last.write_all(&begun).unwrap();
+    assert_eq!(close_code(last), Some(1_013));
+    assert_eq!(server.metric("budget_closed_total"), 1);
+    duo.chat();
+    drop(held);
+    poll_until("nothing is held", || (server.metric("budget_bytes") == 0).then_some(()));
+}
+
+#[test]
 fn five_thousand_half_open_connections_leave_room_and_memory_for_others() {
     const MANY: usize = 5_000;
     let server = Server::start_signaling(&["--handshake-timeout", "10s"]);

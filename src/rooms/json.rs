@@ -48,18 +48,27 @@ pub(super) fn is_too_deep(text: &str) -> bool {
     shape(text).depth > DEEPEST
 }
 
+/// Why JSON is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is none.
+    NotJson,
+    /// It is too deep, or too much.
+    TooMuch,
+}
+
 /// Reads JSON that is neither too deep nor too much.
-pub(super) fn read(text: &str) -> Option<Value> {
+pub(super) fn read(text: &str) -> Result<Value, Unread> {
     let Shape { depth, values } = shape(text);
     if depth > DEEPEST || values > MOST_VALUES {
-        return None;
+        return Err(Unread::TooMuch);
     }
     let mut reader = Deserializer::from_str(text);
     // Its own limit is one less than ours, which was looked at.
     reader.disable_recursion_limit();
-    let value = Value::deserialize(&mut reader).ok()?;
-    reader.end().ok()?;
-    Some(value)
+    let value = Value::deserialize(&mut reader).map_err(|_| Unread::NotJson)?;
+    reader.end().map_err(|_| Unread::NotJson)?;
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -82,13 +91,13 @@ mod tests {
     #[test]
     fn what_is_read_is_as_deep_and_as_much_as_it_may_be() {
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(read(&deep(128)).is_some() && read(&deep(129)).is_none());
+        assert_eq!((read(&deep(128)).err(), read(&deep(129)).err()), (None, Some(Unread::TooMuch)));
         assert!(!is_too_deep(&deep(128)) && is_too_deep(&deep(129)));
         let many = |values: usize| format!("[1{}]", ",1".repeat(values - 2));
-        assert!(read(&many(100_000)).is_some() && read(&many(100_002)).is_none());
+        assert_eq!((read(&many(100_000)).err(), read(&many(100_002)).err()), (None, Some(Unread::TooMuch)));
         for text in ["", "[1", "[1]]", "nul", "1 2", "{\"a\":1,}"] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(read(text), Err(Unread::NotJson), "{text}");
         }
-        assert_eq!(read(r#" {"a":[1,"x"]} "#), Some(serde_json::json!({"a": [1, "x"]})));
+        assert_eq!(read(r#" {"a":[1,"x"]} "#), Ok(serde_json::json!({"a": [1, "x"]})));
     }
 }

@@ -8,12 +8,13 @@ use tracing::debug;
 
 use super::envelope::{Source, Told, framed};
 use super::{Rooms, Seat};
+use crate::rooms::Conn;
 use crate::rooms::desk::{Desk, written};
 use crate::rooms::due::Due;
 use crate::rooms::handler::{Client, Context, Relay};
 use crate::rooms::ignored::Ignored;
+use crate::rooms::json::{self, Unread};
 use crate::rooms::limits::Limits;
-use crate::rooms::{Conn, json};
 
 /// The longest delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(3_600);
@@ -61,9 +62,16 @@ pub(in crate::rooms) fn on_text(
     if text.len() > settings.payload_bytes {
         return Err(Ignored::TooLong(settings.payload_bytes));
     }
-    let Some(payload) = json::read(text) else {
-        desk.answer(&Told::Error { error: "Invalid JSON payload" });
-        return Ok(());
+    let payload = match json::read(text) {
+        Ok(payload) => payload,
+        Err(why) => {
+            let error = match why {
+                Unread::NotJson => "Invalid JSON payload",
+                Unread::TooMuch => "Payload is too deep or has too many values",
+            };
+            desk.answer(&Told::Error { error });
+            return Ok(());
+        }
     };
     if !payload.is_object() && !payload.is_array() {
         desk.answer(&Told::Error { error: "Payload must be a JSON object" });

@@ -83,7 +83,7 @@ pub(in crate::rooms) fn post(
     form: Form,
     body: &[u8],
 ) -> Result<Posted, Refusal> {
-    let payload: Value = std::str::from_utf8(body).ok().and_then(json::read).ok_or(Refusal::Json)?;
+    let payload: Value = std::str::from_utf8(body).ok().and_then(|body| json::read(body).ok()).ok_or(Refusal::Json)?;
     let Some(members) = payload.as_object() else { return Err(Refusal::Object) };
     let faults = if form == Form::Typed { faults(members) } else { Vec::new() };
     if !faults.is_empty() {
