@@ -4,7 +4,7 @@ use boon::{Compiler, Schemas};
 use serde_json::Value;
 
 use crate::ask::{ask, get, send};
-use crate::login::{RIGHT, WRONG};
+use crate::login::{JSON, RIGHT, WRONG};
 use crate::server::process::Server;
 
 const PAGES: [&str; 9] = [
@@ -117,8 +117,16 @@ fn answers_are_what_the_document_says() {
     let typed = r#"{"type":"x","timestamp":"2026-01-01T00:00:00Z","data":{}}"#;
     is("POST", "/rooms/radio/post", &[&token], typed, "/rooms/{room}/post", 202);
     is("POST", "/rooms/radio/post", &[&token], "{}", "/rooms/{room}/post", 422);
+    let rooms = "/admin/bbx/rooms";
+    is("POST", rooms, &[RIGHT, JSON], r#"{"expiresIn":60}"#, rooms, 201);
+    is("POST", rooms, &[RIGHT, JSON], r#"{"expires":60}"#, rooms, 422);
+    is("GET", rooms, &[RIGHT], "", rooms, 200);
+    is("DELETE", "/admin/bbx/rooms/nowhere", &[RIGHT, JSON], "", "/admin/bbx/rooms/{code}", 404);
+    is("POST", "/admin/bbx/param", &[RIGHT, JSON], r#"{"name":"a","value":1}"#, "/admin/bbx/param", 200);
+    is("PUT", "/admin/bbx/params/a", &[RIGHT, JSON], r#"{"min":0,"max":1}"#, "/admin/bbx/params/{name}", 200);
+    is("POST", "/admin/bbx/visualization", &[RIGHT, JSON], r#"{"data":[1]}"#, "/admin/bbx/visualization", 200);
     is("POST", "/admin/shutdown", &[RIGHT], "{}", "/admin/shutdown", 403);
-    is("POST", "/admin/shutdown", &[RIGHT, "Content-Type: application/json"], "{}", "/admin/shutdown", 202);
+    is("POST", "/admin/shutdown", &[RIGHT, JSON], "{}", "/admin/shutdown", 202);
 }
 
 /// Other spellings of a path, of which some server somewhere takes each for the path.
@@ -172,14 +180,17 @@ fn spellings(path: &str) -> Vec<String> {
 #[test]
 fn no_spelling_of_a_path_gets_around_the_login() {
     let mut server = guarded(&["--host", "0.0.0.0", "--rate-limit-login", "off"]);
-    let targets = [&PAGES[..], &["/admin/shutdown", "/metrics", "/health?detailed=true"]].concat();
-    let json = "Content-Type: application/json";
+    let targets = [
+        &PAGES[..],
+        &["/admin/shutdown", "/admin/bbx/rooms", "/admin/bbx/events", "/metrics", "/health?detailed=true"],
+    ]
+    .concat();
     for target in targets {
         for spelling in spellings(target).into_iter().chain([target.to_owned()]) {
             for (method, body) in
                 [("GET", ""), ("HEAD", ""), ("OPTIONS", ""), ("POST", "{}"), ("PUT", "{}"), ("BREW", "")]
             {
-                for headers in [&[json][..], &[json, WRONG]] {
+                for headers in [&[JSON][..], &[JSON, WRONG]] {
                     let answer = send(&server, method, &spelling, headers, body);
                     let what = format!("{method} {spelling}: {} {}", answer.status, answer.body);
                     let is_plain_health = answer.status == 200 && answer.body.contains("\"uptime\"");
@@ -188,7 +199,9 @@ fn no_spelling_of_a_path_gets_around_the_login() {
                         assert!([204, 302, 400, 401, 403, 404, 405, 426].contains(&answer.status), "{what}");
                         assert!(answer.status != 302 || answer.header("location") == "/docs", "{what}");
                     }
-                    for protected in ["swagger", "openapi", "jamjam_rooms_", "stopping", "details\":"] {
+                    for protected in
+                        ["swagger", "openapi", "jamjam_rooms_", "stopping", "code", "connected", "details\":"]
+                    {
                         assert!(!answer.body.contains(protected), "{what}");
                     }
                 }

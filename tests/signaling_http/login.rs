@@ -21,7 +21,7 @@ pub(crate) const WRONG: &str = "Authorization: Basic YWRtaW46c2VzYW0=";
 /// {"clientId":"ann","room":"radio"}, signed with test-secret:
 /// printf '{"clientId":"ann","room":"radio"}' | basenc --base64url | tr -d = , then openssl dgst -sha256 -hmac test-secret of that.
 pub(crate) const ANN: &str = "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJyYWRpbyJ9.Y0RkkSxqDBJdB-XfxQWkbPnC3GuaOBP6yZKU3IEVKD8";
-const JSON: &str = "Content-Type: application/json";
+pub(crate) const JSON: &str = "Content-Type: application/json";
 
 fn guarded(options: &[&str]) -> Server {
     Server::start_signaling(&[&["--docs-password", "sesame"], options].concat())

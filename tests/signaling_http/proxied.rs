@@ -7,10 +7,8 @@ use tungstenite::Error;
 use tungstenite::http::Uri;
 
 use crate::ask::{ask, send};
-use crate::login::{RIGHT, WRONG};
+use crate::login::{JSON, RIGHT, WRONG};
 use crate::server::process::Server;
-
-const JSON: &str = "Content-Type: application/json";
 
 /// Connects as a proxy does for a client; the status if that is refused.
 fn connect(server: &Server, forwarded: &str) -> Result<tungstenite::WebSocket<TcpStream>, u16> {
