@@ -13,6 +13,11 @@ pub struct AskArgs {
 }
 
 impl AskArgs {
+    /// Whether the server is to be asked.
+    pub fn is_asked(&self) -> bool {
+        self.ask_server
+    }
+
     /// Random bits for the transactions if the server is to be asked.
     pub fn random(&self) -> Option<u128> {
         self.ask_server.then(|| {

@@ -1,10 +1,12 @@
 //! What `send` and `probe` share: whom to talk to, how patient to be, what to limit, how to report.
 
+mod conversation;
 mod peer;
+mod watch;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -13,22 +15,20 @@ use super::args::{Colour, Driver, Millis, Percent, Seconds, Size, spin};
 use super::ask::AskArgs;
 use super::impairment::ImpairmentArgs;
 use super::lines::LinePrinter;
-use super::output::{note, print};
+use super::output::print;
 use super::report_files::ReportFiles;
 use super::room::RoomArgs;
 use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::{Run, Signal};
-use crate::flow::{Client, Observer, Script};
-use crate::io::clock::ClockWatch;
-use crate::io::progress::Progress;
+use crate::flow::{Client, Script};
 use crate::io::stop::{Reason, Stop};
-use crate::io::udp::{self, Backend, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options, Tally};
+use crate::io::udp::{self, Backend, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
 use crate::report::limits::Limits;
 use crate::report::{Report, json, text};
-use crate::stats::Machine;
-use crate::time::nanos;
 
+pub(super) use conversation::over_udp_only;
 pub use peer::Peer;
+use watch::Watch;
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIME: &str = "Time";
@@ -185,50 +185,18 @@ impl ClientArgs {
         let live = client.live();
         let options = Options { idle: Idle::Finish, spin: self.spin, backend: Backend::from(self.driver) };
         let kernel = KernelDrops::of(&peer.bound.socket);
-        let mut clock = ClockWatch::start();
+        let watch = Watch::start(&live, total, lines);
         let running = udp::spawn("client", peer.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let progress = Progress::new(total, io::stderr().is_terminal());
-        let mut lines = lines;
-        while !running.ended_within(Some(Progress::EVERY)) {
-            progress.show(&live);
-            clock.look();
-            if let Some(lines) = &mut lines {
-                lines.print_waiting(live.started());
-                if lines.nobody_reads() {
-                    // As in `| head`: a run that goes on for nobody would go on for ever with --count 0.
-                    stop.request(Reason::Interrupt);
-                }
-            }
-        }
-        drop(progress);
-        let (client, tally) = running.join();
-        let (clock, kernel_dropped) = (clock.finish(), kernel.read());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos);
+        let mut watched = watch.to_the_end(running, stop);
+        watched.tally.machine.kernel_dropped = kernel.read();
+        let refused = watched.tally.refused;
         let mut broken = peer.around.end();
-        let Tally { refused, ended, machine, result } = tally;
+        let result = std::mem::replace(&mut watched.tally.result, Ok(()));
         broken = result.context("cannot go on reading from the socket").err().or(broken);
-        let interrupted = stop.requested().filter(|_| !client.is_finished());
-        let mut nobody = ();
-        let closing: &mut dyn Observer = match lines {
-            Some(lines) => {
-                lines.print_waiting(live.started());
-                if lines.dropped() > 0 {
-                    note(&format!("{} lines were dropped: whatever reads them did not keep up", lines.dropped()));
-                }
-                lines
-            }
-            None => &mut nobody,
-        };
-        let mut run = client.into_run(&peer.name, interrupted.map(|_| ended), closing);
+        let mut run = watched.into_run(&peer.name, stop);
         run.refused = refused;
-        run.machine = Some(Machine { clock, kernel_dropped, ..machine });
-        run.interrupted = interrupted.map(|reason| match reason {
-            Reason::Interrupt => Signal::Interrupt,
-            Reason::Terminate => Signal::Terminate,
-        });
-        run.started_unix_ms = now.saturating_sub(run.duration_ns) / 1_000_000;
         Ok(Ended { run, broken })
     }
 

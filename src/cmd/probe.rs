@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::Failure;
 use super::args::{Colour, Millis};
-use super::client::ClientArgs;
+use super::client::{ClientArgs, over_udp_only};
+use super::dialect::DialectArgs;
 use super::lines;
-use super::target::Target;
+use super::output::note;
+use super::target::{ProbeTarget, Target};
 use crate::flow::run::StreamKind;
 use crate::flow::{Client, Observer, Probing, Questions, Terms};
 use crate::io::stop::Stop;
@@ -18,13 +20,19 @@ const HEADING_PACKETS: &str = "Packets";
 /// No machine sends more often.
 const LEAST_INTERVAL: Duration = Duration::from_micros(1);
 
-/// Measure round trip, loss, jitter and reordering to an echo server
+/// Public signaling servers take no messages that follow faster for long.
+const POLITE_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Measure round trip, loss, jitter and reordering to an echo server, or to a signaling server
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
-    /// Echo server to probe [default: 127.0.0.1:5000]
-    #[arg(long, value_name = "HOST[:PORT]", help_heading = HEADING_TARGET)]
-    to: Option<Target>,
+    /// Echo server to probe, or a signaling server as ws://HOST[:PORT][/PATH] or wss://… [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
+    to: Option<ProbeTarget>,
+
+    #[command(flatten)]
+    dialect: DialectArgs,
 
     /// Packets to send; 0: until stopped
     #[arg(long, value_name = "N", value_parser = count, default_value_t = 100, help_heading = HEADING_PACKETS)]
@@ -57,6 +65,14 @@ fn count(text: &str) -> Result<u64, String> {
 impl Args {
     /// Probes until done or `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        if let Some(ProbeTarget::WebSocket(url)) = &self.to {
+            return self.converse(url, colour, stop);
+        }
+        if let Some(option) = self.dialect.given() {
+            return Err(Failure::usage(format!(
+                "{option}: only a signaling server is asked so; give it by --to ws://HOST[:PORT]"
+            )));
+        }
         if let Some(code) = self.client.instead()? {
             return Ok(code);
         }
@@ -65,9 +81,7 @@ impl Args {
             (_, true) => StreamKind::Audio,
             _ => StreamKind::Ping,
         };
-        if self.interval.0 < LEAST_INTERVAL {
-            return Err(Failure::usage("--interval: too short, no machine sends that often; the least is 1us"));
-        }
+        self.refuse_haste()?;
         if !self.size.is_multiple_of(4) || self.size > MAX_DATAGRAM - HEADER_LEN {
             return Err(Failure::usage(format!(
                 "--size {}: AUDIO is made of 4-byte samples, and a datagram carries at most {} bytes of them",
@@ -82,7 +96,12 @@ impl Args {
             return Err(Failure::usage("--hold: only AUDIO is held; ask with it by --audio"));
         }
         let local = Target { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT };
-        let peer = self.client.connect(Some(self.to.as_ref().unwrap_or(&local)), "probe", stop)?;
+        let to = match &self.to {
+            Some(ProbeTarget::Udp(target)) => Some(target),
+            _ if self.client.room.is_wanted() => None,
+            _ => Some(&local),
+        };
+        let peer = self.client.connect(to, "probe", stop)?;
         let terms = Terms {
             peer: peer.address,
             judged: kind,
@@ -104,6 +123,33 @@ impl Args {
         };
         let client = Client::new(terms, Probing::new(questions), observer);
         let ended = self.client.conduct(client, peer, count, printer.as_mut(), stop)?;
+        self.client.report(ended, colour)
+    }
+
+    fn refuse_haste(&self) -> Result<(), Failure> {
+        if self.interval.0 < LEAST_INTERVAL {
+            return Err(Failure::usage("--interval: too short, no machine sends that often; the least is 1us"));
+        }
+        Ok(())
+    }
+
+    /// Asks a signaling server.
+    fn converse(&self, url: &str, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        self.refuse_haste()?;
+        for (option, given) in [("--audio", self.audio), ("--keepalive", self.keepalive)] {
+            if given {
+                return Err(over_udp_only(option));
+            }
+        }
+        self.client.refuse_over_websocket()?;
+        let plan = self.dialect.plan(url, self.client.room.named())?;
+        if self.interval.0 < POLITE_INTERVAL {
+            note(
+                "--interval: many signaling servers take at most 1000 messages a second, and close the connection of who says more",
+            );
+        }
+        let count = (self.count > 0).then_some(self.count);
+        let ended = self.client.converse(&plan, count, self.interval.0, stop)?;
         self.client.report(ended, colour)
     }
 }

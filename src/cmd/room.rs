@@ -37,8 +37,9 @@ pub struct RoomArgs {
     #[arg(long, env = VARIABLE, hide_env_values = true, value_name = "URL", help_heading = HEADING_ROOM)]
     signaling_url: Option<String>,
 
-    /// Join this room and talk to who is there: its name or a part of it, its id or its invite code
-    #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), conflicts_with_all = ["to", "embedded"], help_heading = HEADING_ROOM)]
+    /// Join this room and talk to who is there: its name or a part of it, its id or its invite code. Of a ws://
+    /// target the room to ask in
+    #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "embedded", help_heading = HEADING_ROOM)]
     room: Option<String>,
 
     /// Its password, which every user of this machine can see here
@@ -66,6 +67,18 @@ pub struct Met {
 }
 
 impl RoomArgs {
+    /// The room, if one is named.
+    pub fn named(&self) -> Option<&str> {
+        self.room.as_deref()
+    }
+
+    /// The option that finds somebody to send UDP to, if one is given.
+    pub fn is_about_udp(&self) -> Option<&'static str> {
+        let passwords = [("--password", self.password.is_some()), ("--password-file", self.password_file.is_some())];
+        let password = passwords.into_iter().find_map(|(option, given)| given.then_some(option));
+        self.url_on_the_line().map(|_| "--signaling-url").or(password)
+    }
+
     /// Whether the target is in a room.
     pub fn is_wanted(&self) -> bool {
         self.room.is_some()
@@ -87,9 +100,7 @@ impl RoomArgs {
     }
 
     fn refuse_in_vain(&self) -> Result<(), Failure> {
-        let from_environment = env::var(VARIABLE).ok();
-        let url = self.given_url().filter(|url| from_environment.as_deref() != Some(url));
-        match url.map(|_| "--signaling-url").or_else(|| self.trust.given()) {
+        match self.url_on_the_line().map(|_| "--signaling-url").or_else(|| self.trust.given()) {
             Some(option) => Err(Failure::usage(format!(
                 "{option}: nobody asks a signaling server here; give --room NAME or --list-rooms too, or leave it out"
             ))),
@@ -139,6 +150,12 @@ impl RoomArgs {
         self.signaling_url.as_deref().filter(|url| !url.is_empty())
     }
 
+    /// The same unless it is what the environment says.
+    fn url_on_the_line(&self) -> Option<&str> {
+        let from_environment = env::var(VARIABLE).ok();
+        self.given_url().filter(|url| from_environment.as_deref() != Some(url))
+    }
+
     fn url(&self) -> Result<SignalingUrl, Failure> {
         let url = self.given_url().unwrap_or_default().parse();
         // The text is not repeated: there may be a password in it.
@@ -146,7 +163,12 @@ impl RoomArgs {
     }
 
     fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
-        let (url, tls) = (self.url()?, self.trust.config()?);
+        self.tls_to(&self.url()?)
+    }
+
+    /// What a connection to `url` is made with.
+    pub fn tls_to(&self, url: &SignalingUrl) -> Result<Arc<ClientConfig>, Failure> {
+        let tls = self.trust.config()?;
         if self.trust.is_insecure() && url.is_secure() {
             note(&format!("--insecure: whoever is on the way to {url} can read and change what is said"));
         }

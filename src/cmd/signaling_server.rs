@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ValueEnum;
 use tracing::{info, warn};
 
 use super::Failure;
 use super::args::{Colour, LogFormat};
 use super::bbx_options::BbxOptions;
 use super::broadcast_rooms::BroadcastRooms;
+use super::dialect::Dialect;
 use super::docs_login::DocsLogin;
 use super::environment::Origin;
 use super::heartbeats::Heartbeats;
@@ -32,19 +32,6 @@ const DEFAULT_PORT: u16 = 8_080;
 const DEFAULT_HOST: &str = "0.0.0.0";
 
 const HEADING_LOG: &str = "Log";
-
-/// What is spoken over a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Dialect {
-    /// The jamjam app's own
-    Jamjam,
-    /// Broadcast rooms: a path with the room's name, and a token
-    Broadcast,
-    /// Control surfaces: telephones in a program's rooms
-    Bbx,
-    /// WebRTC signaling: an URL with roomId, userId and userName
-    Webrtc,
-}
 
 /// Keep rooms in which jamjam and WebRTC clients find each other and control surfaces a program, over WebSocket
 #[derive(Debug, clap::Args)]

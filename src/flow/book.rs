@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answers;
 use super::ledger::{Came, Ledger};
 use super::live::Live;
 use super::observer::Observer;
@@ -118,9 +117,9 @@ impl Book {
         sink.send(Transmit { to: self.terms.peer, from: None, bytes: datagram, stride: datagram.len() })
     }
 
-    /// Enters a datagram from the peer.
-    pub(super) fn heard(&mut self, datagram: &[u8], at: Time) {
-        let (kind, came) = match answers::read(datagram, at) {
+    /// Enters a datagram from the peer, read as the answer that it is, if it is one.
+    pub(super) fn heard(&mut self, read: Option<(StreamKind, Option<Came<'_>>)>) {
+        let (kind, came) = match read {
             Some((StreamKind::Keepalive, Some(came))) if self.knocks.contains(&came.sequence) => return,
             Some((kind, came)) if self.ledgers.of(kind).is_used() => (kind, came),
             _ => {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::answers;
 use super::book::{Book, Ledgers, Terms};
 use super::ending::Ending;
 use super::inquiry::Inquiry;
-use super::ledger::Ledger;
+use super::ledger::{Came, Ledger};
 use super::live::Live;
 use super::observer::Observer;
 use super::opening::Opening;
@@ -41,6 +42,19 @@ pub trait Script {
     fn poll_transmit(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Step;
     /// What the report should know of the AUDIO that was sent; its stream is filled in by the client.
     fn audio(&self) -> Option<AudioRun>;
+    /// The stream that what came from the peer belongs to, and what it is matched and compared by, if it has that. `None`: no
+    /// answer to anything.
+    fn read<'a>(&mut self, datagram: &'a [u8], at: Time) -> Option<(StreamKind, Option<Came<'a>>)> {
+        answers::read(datagram, at)
+    }
+    /// Whether what came from elsewhere was to be expected, and counts nowhere.
+    fn read_aside(&mut self, _: &[u8]) -> bool {
+        false
+    }
+    /// Whether something is still to be sent.
+    fn has_more(&self) -> bool {
+        false
+    }
 }
 
 enum Phase {
@@ -82,6 +96,21 @@ impl<S: Script> Client<S> {
     /// Whether the run has come to its own end.
     pub fn is_finished(&self) -> bool {
         matches!(self.phase, Phase::Finished)
+    }
+
+    /// What the script sends, and what it has made of what came.
+    pub fn script(&self) -> &S {
+        &self.script
+    }
+
+    /// The other side is gone since `at`: the run ends, and what has not come will not. False: nothing was missing.
+    pub fn cut_off(&mut self, at: Time) -> bool {
+        let missing = self.script.has_more() || !self.book.is_complete();
+        if !self.is_finished() {
+            self.ended = Some(at);
+            self.phase = Phase::Finished;
+        }
+        missing
     }
 
     /// The raw result. `interrupted_at`: the run was cut short then. What is decided only now (lost, in flight) goes to
@@ -148,8 +177,11 @@ impl<S: Script> Node for Client<S> {
                     Phase::Asking if self.inquiry.as_ref().is_some_and(Inquiry::has_baseline) => self.start(now),
                     Phase::Asking => {}
                     _ if ours => {}
-                    _ if train.from == peer => self.book.heard(datagram, train.at),
-                    _ => self.book.stray += 1,
+                    _ if train.from == peer => {
+                        let read = self.script.read(datagram, train.at);
+                        self.book.heard(read);
+                    }
+                    _ => self.book.stray += u64::from(!self.script.read_aside(datagram)),
                 }
             }
         }

@@ -219,14 +219,14 @@ impl Ledger {
 }
 
 /// A datagram that may answer a packet.
-#[derive(Clone, Copy)]
-pub(super) struct Came<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Came<'a> {
     /// The sequence number it is matched by.
-    pub(super) sequence: u32,
+    pub sequence: u32,
     /// When it came.
-    pub(super) at: Time,
-    /// The [`digest`] of its bytes.
-    pub(super) answer: u64,
+    pub at: Time,
+    /// The digest of its bytes.
+    pub answer: u64,
     /// Its payload.
-    pub(super) payload: &'a [u8],
+    pub payload: &'a [u8],
 }

@@ -1,11 +1,13 @@
 //! The sending side: what is sent when, what came back for it, and the raw result of a run.
 //!
 //! A [`Client`] is a node that follows a script: a [`Sender`] plays audio as a jamjam client does, a [`Prober`] asks
-//! small questions at an interval. Both keep the same [`Book`] of facts, from which `stats` computes as they happen.
+//! small questions at an interval, an [`Asker`] asks a signaling server. All keep the same [`Book`] of facts, from which
+//! `stats` computes as they happen.
 
 mod answers;
 mod book;
 mod client;
+mod dialogue;
 mod ending;
 mod inquiry;
 mod ledger;
@@ -17,12 +19,14 @@ pub mod run;
 mod schedule;
 mod sender;
 mod source;
+pub mod websocket;
 
 pub use book::{Book, Terms};
 pub use client::{Client, Script, Step};
+pub use dialogue::{Asker, Asking, ClockOffset, Dialect, Dialogue, Entrance, Refused, WallClock};
 pub use ending::GRACE;
 pub use inquiry::PATIENCE;
-pub use ledger::WINDOW;
+pub use ledger::{Came, WINDOW};
 pub use live::Live;
 pub use observer::{Fact, Fate, Observer};
 pub use prober::{Prober, Probing, Questions};

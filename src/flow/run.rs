@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::websocket::WebSocketRun;
 use crate::stats::{Machine, Pacing, Stream};
 use crate::wire::Kind;
 
@@ -23,7 +24,7 @@ pub enum Command {
 pub enum StreamKind {
     /// AUDIO packets, returned after the server's hold.
     Audio,
-    /// `LATENCY_PING`, answered by `LATENCY_PONG`.
+    /// `LATENCY_PING`, answered by `LATENCY_PONG`; over WebSocket the question of the dialect, and its answer.
     Ping,
     /// KEEPALIVE, returned at once.
     Keepalive,
@@ -106,6 +107,8 @@ pub struct Run {
     pub pacing: Option<Pacing>,
     /// What the machine has cost and done, where it was watched.
     pub machine: Option<Machine>,
+    /// The connections, of a run over WebSocket.
+    pub websocket: Option<WebSocketRun>,
     /// ICMP "port unreachable" messages seen.
     pub refused: u64,
     /// Datagrams that belong to no stream of this run: from another address, no packet, or a type not expected.
@@ -132,6 +135,7 @@ impl Run {
             keepalive: None,
             pacing: None,
             machine: None,
+            websocket: None,
             refused: 0,
             stray: 0,
         }

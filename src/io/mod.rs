@@ -17,4 +17,5 @@ pub mod signaling;
 pub mod stop;
 pub mod tls;
 pub mod udp;
+pub mod websocket;
 pub mod whole_file;

@@ -1,11 +1,13 @@
 //! What a person who knows measuring would add to the numbers.
 
 mod machine;
+mod websocket;
 
 use serde::Serialize;
 
 use super::direction;
 use super::document::Report;
+use super::names::Names;
 use super::numbers::StreamNumbers;
 use super::wording::{count, time};
 use crate::flow::run::StreamKind;
@@ -52,6 +54,9 @@ pub enum Code {
     ClockJumped,
     SlowSendCalls,
     LateWakeUps,
+    ConnectionLost,
+    Complaint,
+    Unanswered,
 }
 
 /// One caveat.
@@ -69,11 +74,13 @@ pub struct Caveat {
 pub(super) fn caveats(report: &Report) -> Vec<Caveat> {
     let judged = report.streams.get(report.judged);
     let mut found = Vec::new();
-    found.extend(nothing_came_back(report, judged));
-    found.extend(report.streams.iter().filter_map(|(kind, stream)| damaged(kind, stream)));
+    found.extend(websocket::caveats(report, judged));
+    found.extend(nothing_came_back(report, judged).filter(|_| report.websocket.is_none()));
+    found.extend(report.streams.iter().filter_map(|(kind, stream)| damaged(report.names(kind), stream)));
     found.extend(report.streams.iter().flat_map(|(kind, stream)| odd_counts(report, kind, stream)));
     if report.stray > 0 {
-        let text = format!("{} belonged to no stream of this run", count(report.stray, "datagram"));
+        let came = report.names(report.judged).came;
+        let text = format!("{} belonged to no stream of this run", count(report.stray, came));
         found.push(say(Code::Stray, text));
     }
     found.extend(direction::not_asked(report, judged).map(|text| say(Code::DirectionNotAsked, text)));
@@ -134,19 +141,19 @@ fn nothing_came_back(report: &Report, judged: Option<&StreamNumbers>) -> Option<
     })
 }
 
-fn damaged(kind: StreamKind, stream: &StreamNumbers) -> Option<Caveat> {
+fn damaged(names: Names, stream: &StreamNumbers) -> Option<Caveat> {
     let text = format!(
         "{} came back with other bytes than were sent: the server or a box on the way changes them",
-        count(stream.damaged_copies.max(stream.damaged), &format!("{} datagram", kind.answer_name()))
+        count(stream.damaged_copies.max(stream.damaged), &names.datagram())
     );
     (stream.damaged_copies > 0 || stream.damaged > 0).then(|| say(Code::Damaged, text))
 }
 
 fn odd_counts(report: &Report, kind: StreamKind, stream: &StreamNumbers) -> impl Iterator<Item = Caveat> {
-    let name = kind.name();
+    let names = report.names(kind);
     // Where no answer is expected every packet stays without a fate; that is no news.
     let in_flight = if report.answers_expected { stream.in_flight } else { 0 };
-    let packets = |n| count(n, &format!("{name} packet"));
+    let packets = |n| count(n, &names.packet());
     [
         (
             stream.send_failed,
@@ -158,7 +165,7 @@ fn odd_counts(report: &Report, kind: StreamKind, stream: &StreamNumbers) -> impl
             Code::Unmatched,
             format!(
                 "{} answered nothing we sent: from a run before, or somebody else's",
-                count(stream.unmatched, &format!("{} datagram", kind.answer_name()))
+                count(stream.unmatched, &names.datagram())
             ),
         ),
         (

@@ -6,9 +6,11 @@ use super::caveats::{Caveat, caveats};
 use super::direction::AskedNumbers;
 use super::limits::{Judgement, Limits};
 use super::machine::MachineNumbers;
+use super::names::Names;
 use super::numbers::{PacingNumbers, StreamNumbers, micros, millis, unsigned_millis};
 use super::round_trip::RoundTrip;
 use super::verdict::Verdict;
+use super::websocket::WebSocketNumbers;
 use crate::flow::run::{AudioRun, Command, Run, Signal, StreamKind, Wait};
 
 /// Rises when a field changes its meaning or goes away; a new field alone does not raise it.
@@ -35,6 +37,7 @@ pub struct Report {
     pub audio: Option<AudioNumbers>,
     pub pacing: Option<PacingNumbers>,
     pub machine: Option<MachineNumbers>,
+    pub websocket: Option<WebSocketNumbers>,
     pub refused: u64,
     pub stray: u64,
     pub limits: Vec<Judgement>,
@@ -108,6 +111,7 @@ impl Report {
             audio: run.audio.as_ref().map(|audio| AudioNumbers::new(run, audio)),
             pacing: run.pacing.as_ref().map(PacingNumbers::from),
             machine: run.machine.as_ref().map(MachineNumbers::from),
+            websocket: run.websocket.as_ref().map(WebSocketNumbers::from),
             refused: run.refused,
             stray: run.stray,
             limits,
@@ -116,6 +120,11 @@ impl Report {
         };
         report.caveats = caveats(&report);
         report
+    }
+
+    /// What the packets of a stream are called.
+    pub(super) fn names(&self, kind: StreamKind) -> Names {
+        Names::of(self.websocket.as_ref().map(|websocket| websocket.dialect), kind)
     }
 
     /// 0 passed, 1 failed. What an interrupted run exits with is the caller's matter.

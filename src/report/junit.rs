@@ -48,7 +48,7 @@ fn properties(report: &Report) -> Vec<Property> {
     let mut all = vec![
         Property::new("target", outside(&report.target)),
         Property::new("tool_version", report.tool_version),
-        Property::new("judged", report.judged.name()),
+        Property::new("judged", report.names(report.judged).sent),
     ];
     let Some(stream) = report.streams.get(report.judged) else { return all };
     for (name, count) in [("sent", stream.sent), ("returned", stream.returned), ("lost", stream.lost)] {
@@ -69,7 +69,8 @@ fn properties(report: &Report) -> Vec<Property> {
 /// Whether the run came to the end it was asked for.
 fn ending(report: &Report, broken: Option<&str>) -> TestCase {
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", wording::signal(signal)));
-    let status = match broken.map(outside).or(interrupted) {
+    let lost = report.websocket.as_ref().and_then(|websocket| Some(websocket.connection_lost.as_ref()?.text.as_str()));
+    let status = match broken.map(outside).or(interrupted).or(lost.map(outside)) {
         Some(why) => not_passed(NonSuccessKind::Error, "cut short", why),
         None => TestCaseStatus::success(),
     };

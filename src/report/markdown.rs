@@ -66,7 +66,7 @@ fn streams(report: &Report) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let names: Vec<&str> = report.streams.iter().map(|(kind, _)| kind.name()).collect();
+    let names: Vec<&str> = report.streams.iter().map(|(kind, _)| report.names(kind).sent).collect();
     let mut table = format!("| | {} |\n| --- |{}\n", names.join(" | "), " ---: |".repeat(names.len()));
     for (label, cells) in rows.iter().filter(|(label, _)| KEY_ROWS.contains(label)) {
         let cells: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();

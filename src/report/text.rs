@@ -1,6 +1,7 @@
 //! The report for people.
 
 mod beside;
+mod websocket;
 
 use std::fmt::Write;
 
@@ -9,7 +10,7 @@ use super::document::Report;
 use super::limits::Judgement;
 use super::numbers::{BarNumbers, PacingNumbers, StreamNumbers};
 use super::wording::{self, fine_time, time, time_or_dash};
-use crate::flow::run::{Command, StreamKind};
+use crate::flow::run::Command;
 
 /// Width of the table's labels and of the histogram's edges.
 const LABEL: usize = 20;
@@ -51,7 +52,7 @@ pub fn summary(report: &Report, colour: bool) -> String {
     if report.wait.is_none_or(|wait| wait.answered) {
         let judged = report.streams.get(report.judged);
         parts.push(table(report, paint));
-        parts.extend(judged.and_then(|stream| picture(report.judged, &stream.rtt_histogram)));
+        parts.extend(judged.and_then(|stream| picture(report.names(report.judged).sent, &stream.rtt_histogram)));
         parts.push(details(report));
     }
     parts.push(report.limits.iter().map(|judgement| limit(judgement, paint)).collect());
@@ -84,6 +85,9 @@ fn heading(report: &Report, paint: Paint) -> String {
             wording::count(audio.frame_samples.into(), "sample"),
             audio.payload_bytes
         );
+    }
+    if let Some(websocket) = &report.websocket {
+        text += &websocket::heading(websocket);
     }
     text
 }
@@ -124,7 +128,8 @@ fn table(report: &Report, paint: Paint) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let head: Vec<String> = report.streams.iter().map(|(kind, _)| format!("{:>COLUMN$}", kind.name())).collect();
+    let head: Vec<String> =
+        report.streams.iter().map(|(kind, _)| format!("{:>COLUMN$}", report.names(kind).sent)).collect();
     let mut text = format!("{:LABEL$}{}\n", "", paint.strong(&head.concat()));
     for (label, cells) in rows {
         let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>COLUMN$}")).collect();
@@ -158,12 +163,12 @@ fn lost_somewhere(packets: Option<u64>) -> String {
 }
 
 /// The judged stream's round trip as a small histogram.
-fn picture(kind: StreamKind, bars: &[BarNumbers]) -> Option<String> {
+fn picture(name: &str, bars: &[BarNumbers]) -> Option<String> {
     let most = bars.iter().map(|bar| bar.count).max()?;
     if bars.iter().map(|bar| bar.count).sum::<u64>() < PICTURE_TAKES {
         return None;
     }
-    let mut text = format!("histogram of {}'s round trip\n", kind.name());
+    let mut text = format!("histogram of {name}'s round trip\n");
     for bar in bars {
         let edge = match bar.to_us {
             Some(to) => format!("{} to {}", time(bar.from_us), time(to)),
@@ -201,6 +206,9 @@ fn details(report: &Report) -> String {
     }
     if let Some(machine) = &report.machine {
         beside::machine_rows(&mut text, machine);
+    }
+    if let Some(websocket) = &report.websocket {
+        websocket::rows(&mut text, websocket);
     }
     if let Some(asked) = &report.asked {
         row(&mut text, "seen as", &asked.seen_as());

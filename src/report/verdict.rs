@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use super::limits::Judgement;
+use super::names::Names;
 use super::wording;
 use crate::flow::run::{Run, StreamKind};
+use crate::rooms::harmless::harmless;
 use crate::stats::Stream;
 
 /// The end of every report.
@@ -34,14 +36,16 @@ impl Verdict {
     pub(super) fn new(run: &Run, judgements: &[Judgement]) -> Self {
         let judged = run.stream(run.judged);
         let silence = silence(run, judged);
-        let damage: Vec<String> =
-            StreamKind::ALL.into_iter().filter_map(|kind| damage(kind, run.stream(kind)?)).collect();
+        let dialect = run.websocket.as_ref().map(|websocket| websocket.dialect);
+        let damage = |kind| damage(Names::of(dialect, kind), run.stream(kind)?);
+        let damage: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
         // Where nothing was heard, that is the reason; limits without data only follow from it.
         let broken = judgements
             .iter()
             .filter(|judgement| !judgement.passed && (silence.is_none() || judgement.measured.is_some()))
             .map(broken_limit);
-        let reasons: Vec<String> = silence.clone().into_iter().chain(damage.clone()).chain(broken).collect();
+        let reasons: Vec<String> =
+            silence.clone().into_iter().chain(lost(run, judged)).chain(damage.clone()).chain(broken).collect();
         Self { passed: reasons.is_empty(), limits_set: !judgements.is_empty(), reasons, silence, damage }
     }
 }
@@ -61,12 +65,19 @@ fn silence(run: &Run, judged: Option<&Stream>) -> Option<String> {
     (stream.returned == 0 && stream.damaged == 0).then(|| "nothing came back".to_owned())
 }
 
-fn damage(kind: StreamKind, stream: &Stream) -> Option<String> {
-    let name = kind.name();
+/// The connection that was lost while something was still to come.
+fn lost(run: &Run, judged: Option<&Stream>) -> Option<String> {
+    let lost = run.websocket.as_ref()?.lost.as_ref()?;
+    let sent = judged.map_or(0, |stream| stream.sent);
+    let when = if sent > 0 { format!(" after {}", wording::count(sent, "message")) } else { String::new() };
+    Some(format!("{}{when}", harmless(&lost.to_string())))
+}
+
+fn damage(names: Names, stream: &Stream) -> Option<String> {
     match (stream.damaged, stream.damaged_copies) {
         (0, 0) => None,
-        (0, copies) => Some(format!("{copies} damaged {} datagrams came before a whole copy", kind.answer_name())),
-        (packets, _) => Some(format!("{packets} of {} {name} packets came back damaged", stream.sent)),
+        (0, copies) => Some(format!("{copies} damaged {}s came before a whole copy", names.datagram())),
+        (packets, _) => Some(format!("{packets} of {} {}s came back damaged", stream.sent, names.packet())),
     }
 }
 

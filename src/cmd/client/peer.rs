@@ -42,6 +42,9 @@ impl ClientArgs {
             return Err(Failure::usage(format!("{option}: only an embedded echo server is told so; give --embedded")));
         }
         self.refuse_no_target(to)?;
+        if to.is_some() && self.room.is_wanted() {
+            return Err(Failure::usage("--room cannot be used with --to HOST[:PORT]: give one or the other"));
+        }
         // It removes earlier reports: not for words that are wrong.
         self.files.prepare()?;
         if self.embedded {

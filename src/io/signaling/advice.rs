@@ -5,6 +5,9 @@ use std::io;
 use rustls::{CertificateError, Error as Tls, InvalidMessage};
 use tungstenite::Error as Broken;
 use tungstenite::error::ProtocolError;
+use tungstenite::http::StatusCode;
+
+use crate::rooms::harmless::harmless;
 
 const NOT_BELIEVED: &str = "give its authority with --ca FILE, or for a test --insecure";
 
@@ -49,6 +52,14 @@ fn on_certificate(why: &CertificateError) -> String {
 /// Why a connection did not become a WebSocket.
 pub(super) fn on_upgrade(error: &Broken) -> String {
     match error {
+        Broken::Http(answer) if answer.status().is_redirection() => {
+            let to = answer.headers().get("location").map(|to| harmless(&String::from_utf8_lossy(to.as_bytes())));
+            let to = to.unwrap_or_else(|| "it does not say where".to_owned());
+            format!("it answers HTTP {} and sends clients elsewhere ({to}); give that address", answer.status())
+        }
+        Broken::Http(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {
+            format!("it answers HTTP {}; it is full, or not ready yet", answer.status())
+        }
         Broken::Http(answer) => {
             format!("it answers HTTP {}; a signaling server is usually at / or /ws, without a query", answer.status())
         }

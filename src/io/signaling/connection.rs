@@ -25,7 +25,7 @@ use crate::rooms::harmless::harmless;
 use crate::rooms::jamjam::messages::{Asked, Told};
 
 /// How long a connection may take to be made: name, TCP, TLS and upgrade together.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(in crate::io) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a connection may be silent before it is asked for a sign of life, and then how long until it is given up. Boxes on
 /// the way forget connections over which nothing goes.
@@ -117,7 +117,7 @@ impl Connection {
 
     async fn try_to(url: &SignalingUrl, tls: &Arc<ClientConfig>) -> Result<Self, ConnectError> {
         let host = || url.host().to_owned();
-        let tcp = connect(url).await?;
+        let tcp = connect(&addresses(url).await?).await?;
         let end =
             |address: io::Result<SocketAddr>| address.map_err(|error| ConnectError::Unknown { host: host(), error });
         let (local, peer) = (end(tcp.local_addr())?, end(tcp.peer_addr())?);
@@ -129,10 +129,7 @@ impl Connection {
         } else {
             Box::new(tcp)
         };
-        let mut config = WebSocketConfig::default().read_buffer_size(BUFFER).write_buffer_size(BUFFER);
-        config.max_message_size = Some(LONGEST);
-        config.max_frame_size = Some(LONGEST);
-        let upgraded = client_async_with_config(url.uri().clone(), stream, Some(config)).await;
+        let upgraded = client_async_with_config(url.uri().clone(), stream, Some(config())).await;
         let (socket, _) = upgraded.map_err(|error| ConnectError::Upgrade { address: peer, error: Box::new(error) })?;
         Ok(Self { socket, local, peer, heard: Instant::now(), asked: false })
     }
@@ -189,6 +186,14 @@ impl Connection {
     }
 }
 
+/// What is taken from a server.
+pub(in crate::io) fn config() -> WebSocketConfig {
+    let mut config = WebSocketConfig::default().read_buffer_size(BUFFER).write_buffer_size(BUFFER);
+    config.max_message_size = Some(LONGEST);
+    config.max_frame_size = Some(LONGEST);
+    config
+}
+
 fn broken(error: Broken) -> Lost {
     match error {
         Broken::ConnectionClosed | Broken::AlreadyClosed => Lost::Closed { reason: String::new() },
@@ -196,26 +201,30 @@ fn broken(error: Broken) -> Lost {
     }
 }
 
-/// The first of the host's addresses that takes the connection, IPv4 before IPv6. None has the time of the others: one may be
-/// deaf.
-async fn connect(url: &SignalingUrl) -> Result<TcpStream, ConnectError> {
+/// The host's addresses, at least one, IPv4 before IPv6.
+pub(in crate::io) async fn addresses(url: &SignalingUrl) -> Result<Vec<SocketAddr>, ConnectError> {
     let unknown = |error| ConnectError::Unknown { host: url.host().to_owned(), error };
     let mut addresses: Vec<SocketAddr> = lookup_host((url.host(), url.port())).await.map_err(unknown)?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
-    let share = PATIENCE / (addresses.len().max(1) as u32 + 1);
+    if addresses.is_empty() { Err(unknown(io::Error::other("it has none"))) } else { Ok(addresses) }
+}
+
+/// The first of the addresses that takes the connection. None has the time of the others: one may be deaf.
+pub(in crate::io) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+    let share = PATIENCE / (addresses.len() as u32 + 1);
     let mut last = None;
     for address in addresses {
         let connected = timeout(share, TcpStream::connect(address)).await;
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(ConnectError::Refused { address, error }),
+            Err(error) => last = Some(ConnectError::Refused { address: *address, error }),
         }
     }
-    Err(last.unwrap_or_else(|| unknown(io::Error::other("it has none"))))
+    Err(last.unwrap_or(ConnectError::Overdue))
 }
 
 /// Small messages leave at once, and a server that is gone without a word is noticed. A system that refuses either still serves.
-fn prepare(stream: &TcpStream) {
+pub(in crate::io) fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 2);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);

@@ -10,6 +10,7 @@ mod url;
 mod visit;
 
 pub use connection::{ConnectError, Connection, Lost};
+pub(super) use connection::{PATIENCE, addresses, config, connect, prepare};
 pub use reach::{Own, outward_address};
 pub use registration::Registration;
 pub use url::{SignalingUrl, UrlError};

@@ -34,18 +34,39 @@ impl SignalingUrl {
     }
 
     /// The host, without brackets.
-    pub(super) fn host(&self) -> &str {
+    pub(in crate::io) fn host(&self) -> &str {
         let host = self.uri.host().unwrap_or_default();
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
     /// The port, or that of the scheme.
-    pub(super) fn port(&self) -> u16 {
+    pub(in crate::io) fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or(if self.secure { 443 } else { 80 })
     }
 
+    /// The path, as it is written; `/` where there is none.
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// The query, as it is written; nothing where there is none.
+    pub fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+
+    /// The same server at another path, which has to be percent-encoded, and with more in its query.
+    pub fn asking(&self, path: &str, more: &[(&str, &str)]) -> Result<Self, UrlError> {
+        let mut query = form_urlencoded::Serializer::for_suffix(self.query().to_owned(), self.query().len());
+        query.extend_pairs(more);
+        let query = query.finish();
+        let mark = if query.is_empty() { "" } else { "?" };
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(format!("{path}{mark}{query}").parse().map_err(|_| UrlError::Form)?);
+        Ok(Self { uri: Uri::from_parts(parts).map_err(|_| UrlError::Form)?, secure: self.secure })
+    }
+
     /// What a request is made of.
-    pub(super) fn uri(&self) -> &Uri {
+    pub(in crate::io) fn uri(&self) -> &Uri {
         &self.uri
     }
 }
@@ -108,6 +129,20 @@ mod tests {
             let scheme = if shown.starts_with("wss") { "wss" } else { "ws" };
             assert_eq!(url.uri().scheme_str(), Some(scheme), "{text}");
         }
+    }
+
+    #[test]
+    fn more_is_asked_for_behind_what_was() {
+        for (text, path, more, asked) in [
+            ("ws://h", "/", &[][..], "ws://h/"),
+            ("ws://h?a=1", "/rooms/x%20y", &[("token", "a.b_c-d")], "ws://h/rooms/x%20y?a=1&token=a.b_c-d"),
+            ("wss://h:1/ws", "/ws", &[("room", "ä&b=c"), ("x", "1 2")], "wss://h:1/ws?room=%C3%A4%26b%3Dc&x=1+2"),
+        ] {
+            let url: SignalingUrl = text.parse().unwrap();
+            assert_eq!(url.asking(path, more).unwrap().uri().to_string(), asked);
+        }
+        let url: SignalingUrl = "ws://h/p?q=1".parse().unwrap();
+        assert_eq!((url.path(), url.query()), ("/p", "q=1"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ const READS: usize = 4;
 const QUIET: Duration = Duration::from_micros(8);
 
 /// A UDP socket as the loop needs it. One implementation a platform.
-pub(super) trait Port {
+pub(in crate::io) trait Port {
     /// The monotonic clock.
     fn now(&self) -> Time;
     /// Reads one batch, if any, and hands it to `take` with the time of the read. `true`: there may be more.
@@ -82,7 +82,13 @@ impl<P: Port> Sink for Outlet<'_, P> {
 }
 
 /// Runs `node` on `port` until a stop is requested or, with [`Idle::Finish`], the node has no deadline left.
-pub(super) fn run(port: &mut impl Port, node: &mut (impl Node + ?Sized), stop: &Stop, idle: Idle, spin: u8) -> Tally {
+pub(in crate::io) fn run(
+    port: &mut impl Port,
+    node: &mut (impl Node + ?Sized),
+    stop: &Stop,
+    idle: Idle,
+    spin: u8,
+) -> Tally {
     let mut machine = Machine::default();
     let result = turn(port, node, stop, (idle, spin), &mut machine);
     Tally { refused: port.refused(), ended: port.now(), machine, result }

@@ -25,6 +25,7 @@ use crate::time::Time;
 
 pub use bind::{BindError, Bound, DEFAULT_BUFFER, bind, connect};
 pub use driver::{Idle, Tally};
+pub(super) use driver::{Port, run as drive};
 pub use kernel_drops::KernelDrops;
 
 /// Share of one core, in percent, that may be spent watching the clock, unless told otherwise.
@@ -79,13 +80,23 @@ pub fn spawn<N: Node + Send + 'static>(
     stop: Stop,
     options: Options,
 ) -> io::Result<Running<N>> {
-    let (at_end, ended) = mpsc::channel();
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+    Running::start(name, move || {
         let tally = run(socket, &mut node, &stop, options);
-        drop(at_end);
         (node, tally)
-    })?;
-    Ok(Running { thread, ended })
+    })
+}
+
+impl<N: Send + 'static> Running<N> {
+    /// Does `work`, which runs a node to its end, on a new thread called `name`.
+    pub(super) fn start(name: &str, work: impl FnOnce() -> (N, Tally) + Send + 'static) -> io::Result<Self> {
+        let (at_end, ended) = mpsc::channel();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let done = work();
+            drop(at_end);
+            done
+        })?;
+        Ok(Self { thread, ended })
+    }
 }
 
 impl<N> Running<N> {
