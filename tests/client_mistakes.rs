@@ -95,10 +95,60 @@ fn targets_that_are_none_are_explained() {
         ("probe --to localhost:99999", 2, "`99999` is not a port"),
         ("probe --to localhost:http", 2, "`http` is not a port"),
         ("probe --to [::1", 2, "write an IPv6 address with a port as [ADDRESS]:PORT"),
-        ("probe --to ws://localhost", 2, "ws:// targets are not available yet; give a UDP target as HOST[:PORT]"),
+        (
+            "send --tone 440 --to ws://localhost",
+            2,
+            "a signaling server (ws://, wss://) is asked by probe; audio goes over UDP",
+        ),
+        ("probe --to moqt://localhost", 2, "moqt:// targets are not available yet; give a UDP target as HOST[:PORT]"),
+        ("probe --to ws://", 2, "--to: it is no URL; write ws://HOST:PORT, an IPv6 address in brackets"),
+        ("probe --to ws://me:secret@localhost", 2, "--to: a user name or password cannot be given in the URL"),
         ("probe --to http://localhost", 2, "`http://` is not a known scheme"),
         ("probe --to no.such.host.invalid", 3, "cannot find an address for host `no.such.host.invalid`: "),
         ("send --tone 440 --to not_a_host", 3, "cannot find an address for host `not a host`: "),
+    ]);
+}
+
+#[test]
+fn what_belongs_to_udp_or_to_websocket_alone_is_refused_with_the_other() {
+    let nothing =
+        "it means nothing over WebSocket; leave it out, or give a UDP target as HOST[:PORT] in place of ws://";
+    let options = [
+        "--audio",
+        "--keepalive",
+        "--hold 5",
+        "--ask-server",
+        "--socket-buffer 1MiB",
+        "--loss 1%",
+        "--fate-log x",
+        "--signaling-url ws://127.0.0.1:9",
+        "--room r --password x",
+        "--room r --password-file x",
+    ];
+    at_once(options, |option| {
+        let named = option.split(' ').rfind(|word| word.starts_with("--")).unwrap();
+        refuse(&[(&format!("probe --to ws://TO {option}"), 2, &format!("{named}: {nothing}"))]);
+    });
+    let nothing = "only a signaling server is asked so; give it by --to ws://HOST[:PORT]";
+    let options = ["--dialect bbx", "--token x", "--token-file x", "--hmac-secret-file x", "--code 1234"];
+    at_once(options, |option| {
+        let named = option.split(' ').next().unwrap();
+        refuse(&[(&format!("probe --to TO {option}"), 2, &format!("{named}: {nothing}"))]);
+        refuse(&[(&format!("probe --embedded {option}"), 2, &format!("{named}: {nothing}"))]);
+    });
+    refuse(&[
+        ("probe --to ws://TO --dialect ws", 2, "[possible values: jamjam, broadcast, bbx, webrtc]"),
+        ("probe --to ws://TO --interval 0", 2, "--interval: too short"),
+        ("probe --to ws://TO --embedded", 2, "cannot be used with"),
+        ("probe --to ws://TO/r --token x --token-file y", 2, "cannot be used with"),
+        ("probe --to ws://TO/r --token x --hmac-secret-file y", 2, "cannot be used with"),
+        (
+            "probe --to ws://TO/r --token-file target/none",
+            3,
+            "cannot read the secret of --token-file from target/none: ",
+        ),
+        ("probe --to wss://TO --ca target/none", 3, "cannot read certificates from target/none: "),
+        ("probe --to ws://TO/r --code 1", 2, "--code: only bbx rooms have codes; give --dialect bbx"),
     ]);
 }
 

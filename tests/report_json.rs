@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 #[path = "runs/machine.rs"]
 mod machine;
+#[path = "runs/websocket.rs"]
+mod websocket;
 
 use machine::machine;
 
@@ -99,7 +101,7 @@ fn runs() -> Vec<(&'static str, Run)> {
     let interrupted = Stream { sent: 3, in_flight: 3, ..Stream::new() };
     let unknown_hold = AudioRun { stream: stream(Stream::relative(), [3_000 * MS]), ..AudioRun::default() };
     let in_vain = Some(Wait { waited_ns: 10_000_000_000, answered: false });
-    vec![
+    let mut runs = vec![
         ("all well", all_well()),
         ("all wrong", all_wrong()),
         ("all lost", probe(lost.clone())),
@@ -113,7 +115,9 @@ fn runs() -> Vec<(&'static str, Run)> {
         ("waited in vain", Run { wait: in_vain, ..probe(Stream::new()) }),
         ("nothing at all", Run::new(Command::Probe, "", StreamKind::Keepalive)),
         ("hold unknown", Run { audio: Some(unknown_hold), ping: None, ..all_well() }),
-    ]
+    ];
+    runs.extend(websocket::websocket_runs());
+    runs
 }
 
 fn documents() -> Vec<(String, Value)> {
@@ -243,8 +247,8 @@ fn every_label_of_the_text_is_defined_in_measuring_md() {
         }
     }
     // 24 rows of the table; hold, echo time, recorded, bursts, reordering, two of delay variation, pacing error and its p50, send
-    // call, wake-up, seen as, refused, stray.
-    assert_eq!(seen.len(), 38, "{seen:?}");
+    // call, wake-up, connecting, the server's clock, seen as, refused, stray.
+    assert_eq!(seen.len(), 40, "{seen:?}");
 }
 
 #[test]

@@ -189,7 +189,7 @@ impl ClientArgs {
         let running = udp::spawn("client", peer.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let mut watched = watch.to_the_end(running, stop);
+        let mut watched = watch.until_it_ends(running, stop);
         watched.tally.machine.kernel_dropped = kernel.read();
         let refused = watched.tally.refused;
         let mut broken = peer.around.end();

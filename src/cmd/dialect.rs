@@ -18,7 +18,7 @@ use crate::rooms::broadcast::token::{Claims, Secret, VALID, sign};
 use crate::rooms::broadcast::{self, room_name};
 use crate::rooms::{Dialects, Route, route};
 
-const HEADING: &str = "Signaling server (with --to ws://… or wss://…)";
+const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
 
 /// All but what stands for itself in a path (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -100,11 +100,12 @@ impl DialectArgs {
         // The text is not repeated: there may be a token in it.
         let url: SignalingUrl = url.parse().map_err(unreadable)?;
         let routed = route(url.path(), url.query(), Dialects::default());
-        let dialect = self.dialect.map(flow::Dialect::from).unwrap_or(match &routed {
+        let by_url = match &routed {
             Ok(Route::Broadcast(_)) => flow::Dialect::Broadcast,
             Ok(Route::WebRtc(_)) => flow::Dialect::Webrtc,
             _ => flow::Dialect::Jamjam,
-        });
+        };
+        let dialect = self.dialect.map_or(by_url, flow::Dialect::from);
         self.refuse_in_vain(dialect, room)?;
         let [nonce, own] = entropy::words();
         let fresh = format!("probe-{:08x}", own >> 32);

@@ -27,7 +27,7 @@ const POLITE_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
-    /// Echo server to probe, or a signaling server as ws://HOST[:PORT][/PATH] or wss://… [default: 127.0.0.1:5000]
+    /// Echo server to probe, or the URL of a signaling server, ws:// or wss:// [default: 127.0.0.1:5000]
     #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
     to: Option<ProbeTarget>,
 

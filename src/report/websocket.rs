@@ -51,7 +51,7 @@ impl From<&WebSocketRun> for WebSocketNumbers {
             connections: set_ups.iter().map(SetUpNumbers::from).collect(),
             connection_lost: lost.as_ref().map(LostWords::from),
             clock_offset_us: clock_offset.map(|clock| micros(clock.offset_ns)),
-            clock_offset_error_us: clock_offset.map(|clock| micros(clock.round_trip_ns) / 2.0),
+            clock_offset_error_us: clock_offset.map(|clock| micros((clock.round_trip_ns + 1) / 2)),
             complaint: complaint.as_deref().map(harmless),
         }
     }

@@ -97,7 +97,7 @@ impl ClientArgs {
             .spawn(client, stop.clone(), self.spin)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let mut watched = watch.to_the_end(running, stop);
+        let mut watched = watch.until_it_ends(running, stop);
         let mut websocket = connections;
         websocket.clock_offset = watched.client.script().clock_offset();
         websocket.complaint = watched.client.script().complaint().map(str::to_owned);

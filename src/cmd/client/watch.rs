@@ -37,7 +37,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Watches `running` until it ends.
-    pub(super) fn to_the_end<S: Script + Send + 'static>(
+    pub(super) fn until_it_ends<S: Script + Send + 'static>(
         self,
         running: Running<Client<S>>,
         stop: &Stop,

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use super::told::object;
 use super::{Dialect, Heard};
 
 /// The type of a message.
@@ -37,8 +38,8 @@ impl InOrder {
     }
 
     pub(super) fn hear(&mut self, text: &str) -> Heard {
-        match serde_json::from_str::<Head<'_>>(text) {
-            Ok(head) if head.kind == self.dialect.answer() => {}
+        match object::<Head<'_>>(text) {
+            Some(head) if head.kind == self.dialect.answer() => {}
             _ => return Heard::Other,
         }
         if self.answered == self.asked {

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 
 use super::Heard;
+use super::told::object;
 use crate::flow::ledger::WINDOW;
 use crate::time::Time;
 
@@ -84,7 +85,7 @@ impl Stamped {
     }
 
     pub(super) fn hear(&mut self, text: &str, at: Time) -> Heard {
-        let Ok(Pong { kind, client_time, server_time }) = serde_json::from_str(text) else { return Heard::Other };
+        let Some(Pong { kind, client_time, server_time }) = object(text) else { return Heard::Other };
         if kind != "pong" {
             return Heard::Other;
         }
@@ -105,9 +106,10 @@ impl Stamped {
             return;
         }
         let (t1, t4) = (self.wall.unix_ns(left), self.wall.unix_ns(came));
-        let server_ns = (server_us * 1e3) as i64;
+        // In a double nanoseconds since 1970 are not whole any more.
+        let there = (server_us.trunc() as i64).saturating_mul(1_000).saturating_add((server_us.fract() * 1e3) as i64);
         // The sum of two times of day does not fit.
-        let twice = i128::from(server_ns) - i128::from(t1) + (i128::from(server_ns) - i128::from(t4));
+        let twice = i128::from(there) - i128::from(t1) + (i128::from(there) - i128::from(t4));
         let offset_ns = i64::try_from(twice / 2).unwrap_or(i64::MAX);
         self.best = Some(ClockOffset { offset_ns, round_trip_ns });
     }

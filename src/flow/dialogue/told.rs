@@ -3,6 +3,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+/// Reads an object. A list of the same values, which is taken for one elsewhere, is none.
+pub(super) fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
+    if text.trim_start().starts_with('{') { serde_json::from_str(text).ok() } else { None }
+}
+
 /// A message of the server.
 #[derive(Deserialize)]
 pub(super) struct Told {
@@ -15,7 +20,7 @@ pub(super) struct Told {
 impl Told {
     /// A message, if `text` is one.
     pub(super) fn read(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        object(text)
     }
 
     /// Whether it lets somebody in.

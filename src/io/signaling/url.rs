@@ -56,7 +56,7 @@ impl SignalingUrl {
 
     /// The same server at another path, which has to be percent-encoded, and with more in its query.
     pub fn asking(&self, path: &str, more: &[(&str, &str)]) -> Result<Self, UrlError> {
-        let mut query = form_urlencoded::Serializer::for_suffix(self.query().to_owned(), self.query().len());
+        let mut query = form_urlencoded::Serializer::new(self.query().to_owned());
         query.extend_pairs(more);
         let query = query.finish();
         let mark = if query.is_empty() { "" } else { "?" };

@@ -116,13 +116,13 @@ pub fn begin(
     loop {
         let mut set_ups = Vec::new();
         let attempt = connect(plan, tls, &mut waiter, until, &mut set_ups);
-        let waited = |waiter: &Waiter, answered| {
+        let so_far = |waiter: &Waiter, answered| {
             wait_for.map(|_| Wait { waited_ns: nanos(waiter.now().since(began)), answered })
         };
         let lost = match attempt {
             Ok(mut sockets) => match greet(plan, &mut sockets, &mut waiter, wait_for.map(|_| until)) {
                 Ok(()) => {
-                    let wait = waited(&waiter, true);
+                    let wait = so_far(&waiter, true);
                     return Ok(Begun { set_ups, wait, connected: Ok(Connected::new(sockets, waiter)) });
                 }
                 Err(Outside::Begin(error)) => return Err(error),
@@ -142,7 +142,7 @@ pub fn begin(
             }
             Err(Outside::Begin(error)) => return Err(error),
         };
-        return Ok(Begun { set_ups, wait: waited(&waiter, false), connected: Err(lost) });
+        return Ok(Begun { set_ups, wait: so_far(&waiter, false), connected: Err(lost) });
     }
 }
 

@@ -66,10 +66,8 @@ fn unanswered(websocket: &WebSocketNumbers, judged: Option<&StreamNumbers>) -> O
         ),
     };
     if !numbered {
-        text += &format!(
-            "; a {} does not say what it answers, so one that is missing or too many makes all later round trips wrong",
-            websocket.answer
-        );
+        text.push_str("; an answer of this dialect does not say what it answers, so one that is missing or too many makes all later ");
+        text.push_str("round trips wrong");
     }
     Some(say(Code::Unanswered, text))
 }

@@ -16,7 +16,7 @@ pub(super) fn heading(websocket: &WebSocketNumbers) -> String {
 
 /// The rows beside the table.
 pub(super) fn rows(text: &mut String, websocket: &WebSocketNumbers) {
-    for (number, one) in websocket.connections.iter().enumerate() {
+    for one in &websocket.connections {
         let parts = [
             ("name", Some(one.name_ms)),
             ("TCP", Some(one.tcp_ms)),
@@ -26,15 +26,11 @@ pub(super) fn rows(text: &mut String, websocket: &WebSocketNumbers) {
         ];
         let parts: Vec<String> =
             parts.iter().filter_map(|(name, ms)| Some(format!("{name} {}", time((*ms)? * 1e3)))).collect();
-        row(text, if number == 0 { "connecting" } else { "connecting again" }, &parts.join(", "));
+        row(text, "connecting", &parts.join(", "));
     }
     if let (Some(offset), Some(error)) = (websocket.clock_offset_us, websocket.clock_offset_error_us) {
-        let ahead = if offset < 0.0 { "behind" } else { "ahead" };
+        let ahead = if offset < 0.0 { "behind" } else { "ahead of" };
         let (offset, error) = (time(offset.abs()), time(error));
-        row(
-            text,
-            "server's clock",
-            &format!("{offset} {ahead} of ours, ± {error} (which way took longer is not known)"),
-        );
+        row(text, "server's clock", &format!("{offset} {ahead} ours, ± {error} (which way took longer is not known)"));
     }
 }
