@@ -74,7 +74,7 @@ fn a_server_that_closes_is_told_with_its_code_and_the_way_out() {
         let stream = &report["streams"]["ping"];
         let (sent, lost) = (stream["sent"].as_u64().unwrap(), stream["lost"].as_u64().unwrap());
         let returned = if dialect == "broadcast" { 0 } else { 3 };
-        assert!(sent >= 5 && sent < 1000, "{sent}");
+        assert!((5..1_000).contains(&sent), "{sent}");
         assert_eq!((lost, &stream["returned"]), (sent - returned, &json!(returned)), "{dialect}");
         let words = if reason.is_empty() { format!("with {code}") } else { format!("with {code} ({reason})") };
         let words = format!("the server closed the connection {words}");

@@ -57,6 +57,12 @@ fn all_dialects(url: &str, trust: &[&str]) {
         for one in made {
             assert_eq!((one["join_ms"].is_f64(), one["tls_ms"].is_f64()), (joins, url.starts_with("wss")), "{one}");
         }
+        let waits = trust.contains(&"--wait-for");
+        assert_eq!(
+            report["wait"].get("answered").cloned().unwrap_or_default(),
+            if waits { json!(true) } else { Value::Null },
+            "{report:#}"
+        );
         // Two clocks that are one.
         let clock = websocket["clock_offset_us"].as_f64();
         assert_eq!(clock.is_some(), dialect == "bbx");
@@ -77,7 +83,10 @@ fn every_dialect_answers_under_tls() {
     let authority = Authority::new();
     let server = start(&authority.certify().options());
     let ca = authority.own();
-    all_dialects(&format!("wss://localhost:{}", server.address.port()), &["--ca", ca.to_str().unwrap()]);
+    all_dialects(
+        &format!("wss://localhost:{}", server.address.port()),
+        &["--ca", ca.to_str().unwrap(), "--wait-for", "20s"],
+    );
 
     let url = format!("wss://localhost:{}", server.address.port());
     let ended = run_args(["probe", "--to", &url]);

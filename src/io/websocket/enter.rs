@@ -2,7 +2,7 @@
 
 use super::BeginError;
 use super::open::pause;
-use super::socket::{Read1, Socket};
+use super::socket::{Heard, Socket};
 use super::waiter::Waiter;
 use crate::flow::websocket::Lost;
 use crate::flow::{Dialogue, Entrance, Refused};
@@ -66,15 +66,15 @@ fn next(socket: &mut Socket, waiter: &mut Waiter, until: Time) -> Result<Option<
     loop {
         socket.flush()?;
         match socket.read()? {
-            Read1::Text(bytes, at) => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), at))),
-            Read1::Nothing => match pause(waiter, until) {
+            Heard::Text(bytes, at) => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), at))),
+            Heard::Nothing => match pause(waiter, until) {
                 Ok(()) => {}
                 Err(BeginError::Connect(_)) => return Ok(None),
                 Err(error) => return Err(Outside::Begin(error)),
             },
             // Whoever only gives signs of life is not listened to for ever.
-            Read1::Signs if waiter.now() >= until => return Ok(None),
-            Read1::Signs => {}
+            Heard::Signs if waiter.now() >= until => return Ok(None),
+            Heard::Signs => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::socket::{Read1, Socket};
+use super::socket::{Heard, Socket};
 use super::waiter::Waiter;
 use crate::flow::websocket::Lost;
 use crate::io::udp::Port;
@@ -47,7 +47,7 @@ impl WebSocketPort {
         while !self.sockets.is_empty() && self.waiter.now() < until {
             self.sockets.retain_mut(|socket| {
                 let mut reads = 0..BATCH;
-                let read = reads.by_ref().map(|_| socket.read()).find(|read| !matches!(read, Ok(Read1::Text(..))));
+                let read = reads.by_ref().map(|_| socket.read()).find(|read| !matches!(read, Ok(Heard::Text(..))));
                 !matches!(read, Some(Err(_)))
             });
             // A server that goes on talking does not make us wait any longer.
@@ -66,9 +66,9 @@ impl WebSocketPort {
             socket.flush()?;
             for read in 1..=BATCH {
                 match socket.read()? {
-                    Read1::Text(bytes, at) => heard.push((from, bytes, at)),
-                    Read1::Signs => {}
-                    Read1::Nothing => break,
+                    Heard::Text(bytes, at) => heard.push((from, bytes, at)),
+                    Heard::Signs => {}
+                    Heard::Nothing => break,
                 }
                 more |= read == BATCH;
             }

@@ -90,7 +90,7 @@ impl Write for Stream {
 }
 
 /// What was read.
-pub(super) enum Read1 {
+pub(super) enum Heard {
     /// A text, and when its last byte was read. A binary message is an empty text: nobody is answered by one.
     Text(Bytes, Time),
     /// Nothing more is there.
@@ -112,11 +112,11 @@ impl Socket {
     }
 
     /// Reads one message, if one is there.
-    pub(super) fn read(&mut self) -> Result<Read1, Lost> {
+    pub(super) fn read(&mut self) -> Result<Heard, Lost> {
         for _ in 0..FRAMES {
             match self.inner.read() {
-                Ok(Message::Text(text)) => return Ok(Read1::Text(text.into(), self.inner.get_ref().stamped().read_at)),
-                Ok(Message::Binary(_)) => return Ok(Read1::Text(Bytes::new(), self.inner.get_ref().stamped().read_at)),
+                Ok(Message::Text(text)) => return Ok(Heard::Text(text.into(), self.inner.get_ref().stamped().read_at)),
+                Ok(Message::Binary(_)) => return Ok(Heard::Text(Bytes::new(), self.inner.get_ref().stamped().read_at)),
                 Ok(Message::Close(frame)) => {
                     // The answer to it; a server that does not wait for one is gone already.
                     let _ = self.inner.flush();
@@ -124,11 +124,11 @@ impl Socket {
                     return Err(Lost::Closed { code, reason: reason.unwrap_or_default() });
                 }
                 Ok(_) => {}
-                Err(error) if would_block(&error) => return Ok(Read1::Nothing),
+                Err(error) if would_block(&error) => return Ok(Heard::Nothing),
                 Err(error) => return Err(lost(error)),
             }
         }
-        Ok(Read1::Signs)
+        Ok(Heard::Signs)
     }
 
     /// Says `text`, or what of it the system takes: then the rest is kept, and [`Socket::is_full`].
