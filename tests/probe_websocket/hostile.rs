@@ -34,7 +34,7 @@ fn what_is_no_websocket_is_told_in_words() {
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
             "does not upgrade to WebSocket: ",
         ),
-        (b"", "no connection after "),
+        (b"", "no connection was made in that time"),
     ];
     at_once(cases, |(bytes, words)| {
         let report = report(1, answers(bytes), if bytes.is_empty() { &["--wait-for", "300ms"] } else { &[] });

@@ -33,7 +33,7 @@ pub(super) fn join(
     while !entrance.is_in() {
         match next(socket, waiter, until)? {
             Some((text, _)) => entrance.hear(&text).map_err(|Refused(words)| Lost::Refused(words))?,
-            None => return Err(Lost::Refused("it has not said welcome in 10 s; is it this dialect?".to_owned()).into()),
+            None => return Err(Lost::Refused("it has not said welcome in time".to_owned()).into()),
         }
     }
     Ok(())

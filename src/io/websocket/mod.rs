@@ -138,7 +138,10 @@ pub fn begin(
                         Err(error) => return Err(error),
                     }
                 }
-                Lost::Unreachable(error.to_string())
+                Lost::Unreachable(match error {
+                    ConnectError::Overdue if wait_for.is_some() => "no connection was made in that time".to_owned(),
+                    error => error.to_string(),
+                })
             }
             Err(Outside::Begin(error)) => return Err(error),
         };

@@ -31,13 +31,19 @@ pub(super) struct WebSocketPort {
     waiter: Waiter,
     peer: SocketAddr,
     lost: Option<Lost>,
+    /// Why nothing can be said any more; what the server has said before that is still to be read.
+    mute: Option<Lost>,
     /// Since when the server takes nothing.
     stuck: Option<Time>,
 }
 
 impl WebSocketPort {
     pub(super) fn new(sockets: Vec<Socket>, waiter: Waiter, peer: SocketAddr) -> Self {
-        Self { sockets, waiter, peer, lost: None, stuck: None }
+        Self { sockets, waiter, peer, lost: None, mute: None, stuck: None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.lost.is_some() || self.mute.is_some()
     }
 
     /// Says goodbye, and waits a moment for the answers.
@@ -45,35 +51,45 @@ impl WebSocketPort {
         let until = self.waiter.now() + FAREWELL;
         self.sockets.retain_mut(|socket| socket.close().is_ok());
         while !self.sockets.is_empty() && self.waiter.now() < until {
+            let mut more = false;
             self.sockets.retain_mut(|socket| {
-                let mut reads = 0..BATCH;
-                let read = reads.by_ref().map(|_| socket.read()).find(|read| !matches!(read, Ok(Heard::Text(..))));
-                !matches!(read, Some(Err(_)))
+                let read = socket.read();
+                more |= matches!(read, Ok(Heard::Text(..) | Heard::Signs));
+                read.is_ok()
             });
             // A server that goes on talking does not make us wait any longer.
-            if self.sockets.is_empty() || self.waiter.wait(Some(until)).unwrap_or(true) {
+            if !more && !self.sockets.is_empty() && self.waiter.wait(Some(until)).unwrap_or(true) {
                 return;
             }
         }
     }
 
-    /// Reads what is there, of each socket a batch at most. `true`: there may be more.
-    fn read(&mut self, heard: &mut Vec<(SocketAddr, Bytes, Time)>) -> Result<bool, Lost> {
+    /// Reads what is there, of each socket a batch at most, also where another one is lost. `true`: there may be more.
+    fn read(&mut self, heard: &mut Vec<(SocketAddr, Bytes, Time)>) -> bool {
         let mut more = false;
         let last = self.sockets.len() - 1;
         for (number, socket) in self.sockets.iter_mut().enumerate() {
             let from = if number == last { self.peer } else { NOBODY };
-            socket.flush()?;
+            let mut why = socket.flush().err();
             for read in 1..=BATCH {
-                match socket.read()? {
-                    Heard::Text(bytes, at) => heard.push((from, bytes, at)),
-                    Heard::Signs => {}
-                    Heard::Nothing => break,
+                match socket.read() {
+                    Ok(Heard::Text(bytes, at)) => heard.push((from, bytes, at)),
+                    Ok(Heard::Signs) => {}
+                    Ok(Heard::Nothing) => break,
+                    Err(lost) => {
+                        // What the server says when it closes tells more than that nothing can be written any more.
+                        why = Some(lost);
+                        break;
+                    }
                 }
                 more |= read == BATCH;
             }
+            self.lost = self.lost.take().or(why);
         }
-        Ok(more)
+        if !more {
+            self.lost = self.lost.take().or(self.mute.take());
+        }
+        more || self.lost.is_some()
     }
 }
 
@@ -87,14 +103,8 @@ impl Port for WebSocketPort {
             return Err(io::Error::other(lost));
         }
         let mut heard = Vec::new();
-        let more = match self.read(&mut heard) {
-            Ok(more) => more,
-            Err(lost) => {
-                // What came before it counts.
-                self.lost = Some(lost);
-                true
-            }
-        };
+        // What came before the end of a connection counts.
+        let more = self.read(&mut heard);
         let batch: Vec<Datagram<'_>> = heard
             .iter()
             .map(|(from, bytes, at)| Datagram { from: *from, to: None, at: *at, bytes, stride: bytes.len() })
@@ -106,16 +116,17 @@ impl Port for WebSocketPort {
     }
 
     fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
-        let said = match &mut self.sockets[0] {
+        if self.is_over() {
             // The loop reads before it goes on, and learns of it.
-            _ if self.lost.is_some() => return Outcome::Busy,
-            socket => socket.flush().and_then(|()| {
-                if socket.is_full {
-                    return Ok(false);
-                }
-                socket.say(str::from_utf8(transmit.bytes).unwrap_or_default()).map(|()| true)
-            }),
-        };
+            return Outcome::Busy;
+        }
+        let socket = &mut self.sockets[0];
+        let said = socket.flush().and_then(|()| {
+            if socket.is_full {
+                return Ok(false);
+            }
+            socket.say(str::from_utf8(transmit.bytes).unwrap_or_default()).map(|()| true)
+        });
         match said {
             Ok(true) => {
                 self.stuck = None;
@@ -126,7 +137,7 @@ impl Port for WebSocketPort {
                 Outcome::Busy
             }
             Err(lost) => {
-                self.lost = Some(lost);
+                self.mute = Some(lost);
                 Outcome::Busy
             }
         }
@@ -141,7 +152,7 @@ impl Port for WebSocketPort {
     }
 
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
-        if self.lost.is_some() {
+        if self.is_over() {
             return Ok(false);
         }
         if !writable {
