@@ -27,7 +27,7 @@ use transcript::{Played, play};
 fn every_transcript_holds_for_the_hub_in_memory() {
     let mut wrong = String::new();
     let scripts = scripts("broadcast");
-    assert!(scripts.len() >= 22, "{} transcripts", scripts.len());
+    assert!(scripts.len() >= 23, "{} transcripts", scripts.len());
     for (name, script) in scripts {
         let played = play(&script, &mut Hall::new([1, 2, 3, 4]));
         if played != Ok(Played::Whole) {
@@ -56,12 +56,14 @@ impl Outlet for Told {
     fn cut(&mut self, _: Conn) {}
 }
 
-/// Somebody with a token for room `radio`.
-fn in_radio(hub: &mut Hub, secret: &Secret, conn: Conn) {
+/// Somebody with a token for room `radio`, and what they are told.
+fn in_radio(hub: &mut Hub, secret: &Secret, conn: Conn) -> Told {
     let token = sign(secret, &Claims::new("c", "radio", Map::new(), 1, 1e6));
     let route = route("/radio", &format!("token={token}"), Dialects::default()).unwrap();
     let visitor = Visitor { from: IpAddr::from([192, 0, 2, 1]), route };
-    hub.connect(Time::ZERO, conn, visitor, &mut Told::default());
+    let mut told = Told::default();
+    hub.connect(Time::ZERO, conn, visitor, &mut told);
+    told
 }
 
 #[test]
@@ -83,6 +85,10 @@ fn ten_thousand_messages_wait_for_a_room_and_more_are_refused_until_their_time_h
     let body = br#"{"type":"post","content":"posted","delay":5}"#;
     let posted = hub.post(Time::ZERO.into(), "radio", Form::Free, body, &mut told);
     assert_eq!(posted, Err(Refusal::TooManyWaiting));
+    // Nobody has said any of it yet.
+    let newcomer = in_radio(&mut hub, &secret, Conn(3));
+    assert_eq!(newcomer.messages[0].1["recentContent"], json!([]));
+    hub.on_gone(Time::ZERO, Conn(3), &mut told);
     // What does not wait is relayed.
     told.messages.clear();
     hub.on_text(Time::ZERO, ann, r#"{"content":"now"}"#, &mut told);
