@@ -5,6 +5,7 @@
 //! are a [`space`](self) apart from those of the others.
 
 mod bbx;
+mod bounded_text;
 pub mod broadcast;
 pub mod client;
 mod event;

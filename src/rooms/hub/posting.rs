@@ -69,6 +69,16 @@ impl Hub {
         broadcast::post(&mut desk, &mut rooms.broadcast, limits, room, form, body)
     }
 
+    /// Whether a broadcast room's handler answers anything at `path` below it.
+    pub fn has_route(&mut self, now: Moment, room: &str, path: &str) -> bool {
+        broadcast::has_route(&mut self.rooms.broadcast, now, room, path)
+    }
+
+    /// Counts a request about broadcast rooms that was refused over HTTP.
+    pub fn refused_request(&mut self) {
+        self.counts[Dialect::Broadcast].refused += 1;
+    }
+
     /// What a broadcast room's handler answers to a request at `path` below it.
     pub fn ask_room(
         &mut self,
@@ -92,10 +102,11 @@ impl Hub {
 
     /// The longest message that is read of this connection, in bytes.
     pub fn longest_message(&self, conn: Conn) -> usize {
-        if self.rooms.broadcast.is_authorised(conn) {
-            self.limits.broadcast.payload_bytes
-        } else {
-            self.limits.message_bytes
+        let Limits { message_bytes, broadcast, .. } = &self.limits;
+        match self.dialect(conn) {
+            Some(Dialect::Broadcast) if self.rooms.broadcast.is_authorised(conn) => broadcast.payload_bytes,
+            Some(Dialect::Broadcast) => broadcast.payload_bytes.min(*message_bytes),
+            _ => *message_bytes,
         }
     }
 
@@ -138,6 +149,8 @@ impl Hub {
             return;
         }
         let &broadcast::Settings { idle, age, .. } = &self.limits.broadcast;
+        // A control channel may not say anything.
+        let idle = idle.filter(|_| !self.rooms.broadcast.is_control(conn));
         for (after, due) in [(idle, Due::Idle(conn)), (age, Due::Age(conn))] {
             if let Some(after) = after {
                 self.later(now + after, due);
@@ -156,8 +169,8 @@ impl Hub {
 
     /// The time of a message has come.
     pub(in crate::rooms) fn relay_held(&mut self, now: Moment, held: broadcast::Held, out: &mut dyn Outlet) {
-        let (mut desk, rooms, _) = self.nobodys_desk(now, out);
-        broadcast::relay_held(&mut desk, &mut rooms.broadcast, held);
+        let (mut desk, rooms, limits) = self.nobodys_desk(now, out);
+        broadcast::relay_held(&mut desk, &mut rooms.broadcast, limits, held);
     }
 
     fn end(&mut self, now: Moment, conn: Conn, code: u16, reason: &str, out: &mut dyn Outlet) {
