@@ -191,9 +191,8 @@ pub fn spin(text: &str) -> Result<u8, String> {
 #[derive(Clone)]
 pub struct Spaced<T: ValueEnum + Clone + Send + Sync + 'static>(EnumValueParser<T>);
 
-impl<T: ValueEnum + Clone + Send + Sync + 'static> Spaced<T> {
-    /// For an option whose values are separated by commas.
-    pub fn new() -> Self {
+impl<T: ValueEnum + Clone + Send + Sync + 'static> Default for Spaced<T> {
+    fn default() -> Self {
         Self(EnumValueParser::new())
     }
 }

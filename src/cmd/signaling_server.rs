@@ -49,7 +49,7 @@ pub struct Args {
     host: String,
 
     /// Speak these alone; without it, all. One alone is spoken on every path. Comma-separated or repeated
-    #[arg(long, env = "DIALECTS", value_name = "NAME", value_parser = Spaced::<Dialect>::new(), value_delimiter = ',')]
+    #[arg(long, env = "DIALECTS", value_name = "NAME", value_parser = Spaced::<Dialect>::default(), value_delimiter = ',')]
     dialect: Vec<Dialect>,
 
     /// Write the address listened on to this file, once it is
