@@ -221,6 +221,22 @@ mod tests {
     }
 
     #[test]
+    fn a_room_sees_every_header_but_those_that_log_somebody_in() {
+        let headers = [
+            ("host", "x"),
+            ("authorization", "Bearer t"),
+            ("cookie", "c"),
+            ("proxy-authorization", "p"),
+            ("accept", "a"),
+        ];
+        let asked = Asked::new(None, false, "").showing(headers.into_iter());
+        assert_eq!(
+            asked.headers,
+            [("host", "x"), ("accept", "a")].map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+
+    #[test]
     fn the_query_has_the_first_word_on_the_token_and_nobody_sees_it() {
         let asked = Asked::new(None, false, "room=a&token=secret1&token=secret2&x=1&room=b&x=2");
         assert_eq!(asked.room.as_deref(), Some("a"));
