@@ -8,6 +8,7 @@ mod bbx;
 mod bounded_text;
 pub mod broadcast;
 pub mod client;
+pub mod close_code;
 mod event;
 mod event_queue;
 pub mod handler;

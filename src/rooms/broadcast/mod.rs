@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
+use super::close_code::may_be_sent;
 use super::desk::Desk;
 use super::handler::{Action, Client, Rejection, Request, Room, To};
 use super::limits::Limits;
@@ -178,10 +179,9 @@ fn refuse(desk: &mut Desk<'_>, code: u16, reason: &str) {
 
 /// A handler's code and reason as a close frame may have them: 4004 in place of a code that may not be sent (RFC 6455, section 7.4).
 fn closing(code: u16, reason: &str) -> (u16, &str) {
-    let may_be_sent = matches!(code, 1_000..=1_003 | 1_007..=1_014 | 3_000..=4_999);
     // A control frame has 125 bytes, two of them for the code.
     let end = (0..=reason.len().min(123)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
-    (if may_be_sent { code } else { Rejection::default().code }, &reason[..end])
+    (if may_be_sent(code) { code } else { Rejection::default().code }, &reason[..end])
 }
 
 /// The connection leaves its room, if it is in one: closed with this code and reason, or lost.

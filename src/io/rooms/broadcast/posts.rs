@@ -122,7 +122,8 @@ async fn take(desk: &Desk, client: &Client, form: Form, request: Request) -> Res
     desk.switchboard
         .ask(|now, hub, _| hub.authorise(now, &room, &given))
         .map_err(|why| Refused::unauthorised(why.reason(), "Invalid or expired token"))?;
-    let body = read(request.into_body(), desk.told.post_bytes).await?;
+    let (parts, body) = request.into_parts();
+    let body = read(&parts.headers, body, desk.told.post_bytes).await?;
     let (posted, now_ms) =
         desk.switchboard.ask(|now, hub, out| (hub.post(now, &room, form, &body, out), now.unix_us / 1_000));
     let Posted { clients, delay, frame } = posted.map_err(|refusal| refused(&refusal))?;
@@ -180,7 +181,7 @@ pub(in crate::io::rooms) async fn own(
         return answer::not_found();
     }
     let (parts, body) = request.into_parts();
-    let body = match read(body, desk.told.post_bytes).await {
+    let body = match read(&parts.headers, body, desk.told.post_bytes).await {
         Ok(body) => body,
         Err(refusal) => return refusal.told(&desk, &client, &parts.uri),
     };

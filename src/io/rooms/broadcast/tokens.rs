@@ -80,7 +80,7 @@ async fn issued(desk: &Desk, client: &Client, headers: &HeaderMap, body: Body) -
         let error = "The token issuer key is required";
         return Err(Refused::unauthorised(error, error));
     }
-    let body = read(body, desk.told.post_bytes).await?;
+    let body = read(headers, body, desk.told.post_bytes).await?;
     let body: Value = serde_json::from_slice(&body).map_err(|_| invalid("Invalid request: the body is not JSON"))?;
     let text = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let (Some(client_id), Some(room)) = (text("clientId"), text("room")) else { return Err(incomplete()) };
