@@ -14,7 +14,9 @@ use jamjam_dev::io::stop::Stop;
 use jamjam_dev::io::{entropy, http as server, rooms};
 use jamjam_dev::rooms::broadcast::Settings;
 use jamjam_dev::rooms::broadcast::token::Secret;
-use jamjam_dev::rooms::handler::{Action, Client, Context, Rejection, Relay, Room, RoomHandler, To};
+use jamjam_dev::rooms::handler::{
+    Action, Client, Context, Rejection, Relay, Request as Connecting, Room, RoomHandler, To,
+};
 use jamjam_dev::rooms::{Hub, Limits, Registry};
 use serde_json::{Map, Value, json};
 
@@ -53,7 +55,11 @@ impl RoomHandler for MyRoom {
         Some(3)
     }
 
-    fn verify_auth(&mut self, _: &Room<'_>, client: &Client) -> Result<(), Rejection> {
+    fn verify_auth(&mut self, _: &Room<'_>, client: &Client, request: &Connecting<'_>) -> Result<(), Rejection> {
+        // Old clients of the room are told so by their own name.
+        if request.header("User-Agent") == Some("myclient/1") {
+            return Err(Rejection { code: 4_010, reason: "Update your client".to_owned() });
+        }
         match &client.claims {
             None => Err(Rejection { code: 4_001, reason: "Missing clientId".to_owned() }),
             Some(claims) if claims.client_id == "mallory" => Err(Rejection::default()),
@@ -61,8 +67,9 @@ impl RoomHandler for MyRoom {
         }
     }
 
-    fn welcome_message(&mut self, room: &Room<'_>, client: &Client) -> Value {
+    fn welcome_message(&mut self, room: &Room<'_>, client: &Client) -> String {
         json!({"type": "welcome", "message": "Welcome to MyRoom!", "you": client.id(), "timestamp": room.unix_ms()})
+            .to_string()
     }
 
     fn on_join(&mut self, _: &Room<'_>, client: &Client) -> Vec<Action> {
@@ -108,10 +115,11 @@ impl RoomHandler for MyRoom {
         vec![Action::Send(To::Controls, beat)]
     }
 
-    fn routes(&mut self, room: &Room<'_>, path: &str, request: &Request<Bytes>) -> Option<Response<Bytes>> {
-        if path != "stats" {
-            return None;
-        }
+    fn has_route(&self, _: &Room<'_>, path: &str) -> bool {
+        path == "stats"
+    }
+
+    fn routes(&mut self, room: &Room<'_>, _: &str, request: &Request<Bytes>) -> Option<Response<Bytes>> {
         if request.method() != Method::GET {
             let refusal = Response::builder().status(StatusCode::METHOD_NOT_ALLOWED).header("Allow", "GET");
             return refusal.body(Bytes::new()).ok();

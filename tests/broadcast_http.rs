@@ -142,6 +142,78 @@ fn a_token_is_given_to_whoever_asks_and_opens_its_room_alone() {
 }
 
 #[test]
+fn an_id_and_a_room_are_as_long_and_as_odd_as_they_may_be() {
+    let server = Server::start_signaling(&[&SECRET[..], &["--rate-limit-token", "off"]].concat());
+    let long = |length| "x".repeat(length);
+    for (id, room, status) in [
+        (long(256), "a".to_owned(), 200),
+        (long(257), "a".to_owned(), 400),
+        ("a".to_owned(), "100%".to_owned(), 200),
+        ("a".to_owned(), "%2F".to_owned(), 200),
+        ("a".to_owned(), "%/".to_owned(), 400),
+        ("a".to_owned(), format!("%{}", long(128)), 400),
+    ] {
+        let body = json!({"clientId": id, "room": room}).to_string();
+        assert_eq!(ask(&server, "POST /auth/token", "", &body).status, status, "{body}");
+    }
+}
+
+/// The status of what is answered to `request`, of which no more is sent.
+fn status(server: &Server, request: &str) -> u16 {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_body_that_is_too_long_or_broken_is_refused_for_what_it_is_and_not_waited_for() {
+    let server = Server::start_signaling(&[&SECRET[..], &["--post-max", "1KiB", "--rate-limit-token", "off"]].concat());
+    let bearer = bearer("radio");
+    for (path, headers) in [("/radio/postcontent", &*bearer), ("/rooms/radio/post", &bearer), ("/auth/token", "")] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}");
+        let expecting =
+            |length| status(&server, &format!("{head}Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"));
+        assert_eq!(status(&server, &format!("{head}Content-Length: 1025\r\n\r\n")), 413, "{path}");
+        assert_eq!((expecting(1_025), expecting(2)), (413, 100), "{path}");
+        let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(status(&server, &format!("{chunked}zz\r\n")), 400, "{path}");
+        assert_eq!(status(&server, &format!("{chunked}500\r\n{}\r\n", "x".repeat(0x500))), 413, "{path}");
+    }
+}
+
+#[test]
+fn what_is_refused_over_http_is_counted_and_logged_without_what_came() {
+    let mut server =
+        Server::start_signaling(&[&SECRET[..], &["--rate-limit-post", "6/h", "--post-max", "1KiB"]].concat());
+    let (own, other, long) = (bearer("radio"), bearer("lobby"), "x".repeat(1_025));
+    let requests = [
+        ("/radio/postcontent", "", "{}", 401),
+        ("/radio/postcontent", &*other, "{}", 401),
+        ("/radio/postcontent", &own, "hunter2", 400),
+        ("/radio/postcontent", &own, &long, 413),
+        ("/radio/postcontent", &own, r#"["hunter2"]"#, 422),
+        ("/rooms/radio/post", &own, r#"{"type":"hunter2"}"#, 422),
+        ("/radio/postcontent", &own, "{}", 429),
+        ("/auth/token", "", "hunter2", 400),
+    ];
+    for (before, (path, headers, body, status)) in requests.into_iter().enumerate() {
+        assert_eq!(ask(&server, &format!("POST {path}"), headers, body).status, status, "{path} {body}");
+        let metrics = ask(&server, "GET /metrics", "", "").body;
+        let line = format!("jamjam_rooms_refused_total{{dialect=\"broadcast\"}} {}\n", before + 1);
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+    // One a second is logged, so of these the first.
+    let line = server.line_that_begins("Refused a request at ").message;
+    assert!(line.starts_with("Refused a request at /radio/postcontent to 127.0.0.1:"), "{line}");
+    assert!(line.ends_with(": Authentication required (401)"), "{line}");
+    let log = server.stop("TERM").lines.join("\n");
+    assert!(!log.contains("hunter2") && !log.contains(other[22..].trim()), "{log}");
+}
+
+#[test]
 fn with_a_key_tokens_are_for_those_who_have_it_and_a_rate_holds_for_all() {
     let server = Server::start_signaling(&["--token-issuer-key", "open sesame", "--rate-limit-token", "3/h"]);
     let body = r#"{"clientId":"a","room":"b"}"#;
@@ -294,13 +366,20 @@ fn limits_close_with_their_codes() {
     assert_eq!(bob.hear()["content"].as_str().unwrap().len(), 290 << 10);
     ann.say(&"x".repeat(301 << 10));
     assert_eq!(ann.closed().0, 1_009);
+    // Also for those who need no token to be there.
+    let server = Server::start_signaling(&[&SECRET[..], &["--max-payload", "1KiB", "--open-control-channel"]].concat());
+    let mut control = Client::connect(&server, "/rooms/radio/remotecontrol");
+    assert_eq!(control.hear()["type"], "control-welcome");
+    control.say(&"x".repeat(1_025));
+    assert_eq!(control.closed().0, 1_009);
     let server = Server::start_signaling(&[&SECRET[..], &["--max-conn-age", "100ms"]].concat());
     assert_eq!(Client::join(&server, "lobby").closed(), (4_001, "Max connection age reached".to_owned()));
 }
 
 #[test]
 fn only_the_listed_pages_may_connect_and_the_header_has_the_token_too() {
-    let server = Server::start_signaling(&[&SECRET[..], &["--origin", "https://a.example,https://b.example"]].concat());
+    let server =
+        Server::start_signaling(&[&SECRET[..], &["--origin", "https://a.example, https://b.example:443/"]].concat());
     let connect = |origin: &str| {
         let mut request =
             tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/lobby", server.address))
@@ -402,7 +481,7 @@ fn a_room_is_declared_by_a_file_and_a_mistake_in_it_is_found_before_anybody_come
     let folder = tempfile::tempdir().unwrap();
     let write = |text: &str| std::fs::write(folder.path().join("stage.toml"), text).unwrap();
     write(
-        "requires_auth = false\nbroadcast_delay = \"100ms\"\nmax_clients = 2\nstamp = true\n[welcome]\nmessage = \"Hello\"\nrules = [1, 2]\n",
+        "requires_auth = false\nbroadcast_delay = \"100ms\"\nmax_clients = 2\nstamp = true\n[welcome]\nmessage = \"Hello\"\nrules = [1, 2]\n[welcome.opens]\nat = [2026-11-20T20:00:00Z, 20:00:00]\n",
     );
     let options = ["--rooms", folder.path().to_str().unwrap()];
     let server = Server::start_signaling(&options);
@@ -411,6 +490,7 @@ fn a_room_is_declared_by_a_file_and_a_mistake_in_it_is_found_before_anybody_come
         let welcome = client.hear();
         let told = (&welcome["type"], &welcome["message"], &welcome["rules"], &welcome["room"]);
         assert_eq!(told, (&json!("welcome"), &json!("Hello"), &json!([1, 2]), &json!("stage")));
+        assert_eq!(welcome["opens"], json!({"at": ["2026-11-20T20:00:00Z", "20:00:00"]}));
     }
     assert_eq!(Client::connect(&server, "/stage").closed(), (1_013, "Room is full".to_owned()));
     let said = std::time::Instant::now();
@@ -424,6 +504,8 @@ fn a_room_is_declared_by_a_file_and_a_mistake_in_it_is_found_before_anybody_come
         ("stamp = 1", "line 1", "stamp = 1"),
         ("stamp = true\n\nbroadcast_delay = \"soon\"\n", "line 3", "broadcast_delay"),
         ("stamp", "line 1", "stamp"),
+        ("stamp = true\nbroadcast_delay = \"61m\"\n", "line 2", "broadcast_delay"),
+        ("# Nobody.\n\nmax_clients = 0\n", "line 3", "max_clients"),
     ] {
         write(text);
         let output = run(&[&["signaling-server", "--port", "0"], &options[..]].concat(), |_| {});

@@ -191,6 +191,12 @@ fn every_hook_of_a_room_of_ones_own_has_its_effect() {
     // requires_auth: it is the room that refuses, in its own words; verify_auth: with its own code, or the usual one.
     assert_eq!(server.connect("/myroom").closed(), (4_001, "Missing clientId".to_owned()));
     assert_eq!(server.join("mallory").closed(), (4_004, "Rejected by room".to_owned()));
+    // It sees the request's headers.
+    let mut request =
+        tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/myroom", server.address)).unwrap();
+    request.headers_mut().insert("User-Agent", "myclient/1".parse().unwrap());
+    let old = Client(tungstenite::connect(request).unwrap().0).closed();
+    assert_eq!(old, (4_010, "Update your client".to_owned()));
     // welcome_message, then on_join.
     let mut ann = server.join("ann");
     let welcome = ann.hear();
@@ -235,6 +241,15 @@ fn every_hook_of_a_room_of_ones_own_has_its_effect() {
     );
     assert!(server.ask("DELETE /rooms/myroom/stats", "").starts_with("HTTP/1.1 405 "));
     assert!(server.ask("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
+    // has_route: where nothing is, nobody waits for a body.
+    for room in ["myroom", "lobby"] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "POST /rooms/{room}/more HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n").unwrap();
+        let mut answer = [0; 13];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 404 ");
+    }
     // room_stats, beside what is told of every room; printf admin:sesame | base64
     let health = server.ask_as("Basic YWRtaW46c2VzYW1l", "GET /health?detailed=true", "");
     let (_, health) = health.split_once("\r\n\r\n").unwrap();

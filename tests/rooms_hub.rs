@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use jamjam_dev::rooms::{Conn, Dialects, Heartbeat, Hub, Limits, Outlet, Route, UNDECIDED, Visitor, route};
+use jamjam_dev::rooms::{Conn, Dialects, Heartbeat, Hub, Limits, Making, Outlet, Route, UNDECIDED, Visitor, route};
 use jamjam_dev::time::Time;
 use logged::logged;
 use serde_json::{Value, json};
@@ -54,6 +54,23 @@ fn hub(limits: Limits) -> (Hub, Told) {
 fn connect(hub: &mut Hub, told: &mut Told, conn: u64) {
     let visitor = Visitor { from: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided };
     hub.connect(Time::ZERO, Conn(conn), visitor, told);
+}
+
+#[test]
+fn a_wrong_code_and_a_full_room_of_control_surfaces_are_logged_and_counted() {
+    let (mut hub, mut told) = hub(Limits::default());
+    let making = Making { code: Some("4711".to_owned()), members: Some(1), life: None };
+    hub.make_room(Time::ZERO, making).expect("a room");
+    for (conn, code, why) in [(1, "4711", ""), (2, "4712", "no room has this code"), (3, "4711", "the room is full")] {
+        connect(&mut hub, &mut told, conn);
+        let before = hub.counts().refused;
+        let lines = logged(|| say(&mut hub, &mut told, conn, 1, &json!({"type": "join", "room_code": code})));
+        let warned = lines.iter().find_map(|line| line.strip_prefix("WARN "));
+        let refused = format!("Refused a message of connection {conn} from 192.0.2.1: {why}");
+        assert_eq!(warned, (!why.is_empty()).then_some(&*refused));
+        assert_eq!(hub.counts().refused - before, u64::from(!why.is_empty()));
+    }
+    assert_eq!(hub.counts().ignored, 0);
 }
 
 fn say(hub: &mut Hub, told: &mut Told, conn: u64, at_ms: u64, message: &Value) {

@@ -36,7 +36,7 @@ fn the_start_line_names_the_variables_that_decided_where_it_listens() {
 
 #[test]
 fn a_malformed_variable_is_named() {
-    let wrong: [(&str, &str); 26] = [
+    let wrong: [(&str, &str); 29] = [
         ("PORT", "abc"),
         ("PORT_ENV", "70000"),
         ("MAX_CONNECTIONS", "0"),
@@ -56,6 +56,9 @@ fn a_malformed_variable_is_named() {
         ("WEBRTC_MAX_MEMBERS", "off"),
         ("BROADCAST_ENVELOPE", "paper"),
         ("RADIO_POST_BROADCAST_DELAY_SECONDS", "soon"),
+        ("RADIO_POST_BROADCAST_DELAY_SECONDS", "3600.5"),
+        ("ORIGIN_ALLOWLIST", "https://a.example,b.example"),
+        ("ORIGIN_ALLOWLIST", "https://a.example/page"),
         ("RATE_LIMIT_TOKEN", "10"),
         ("RATE_LIMIT_POST", "0/m"),
         ("MAX_PAYLOAD_BYTES", "0"),
@@ -79,6 +82,16 @@ fn a_malformed_variable_is_named() {
     });
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && !stderr.contains("environment"), "{stderr}");
+}
+
+#[test]
+fn lists_in_variables_may_have_spaces() {
+    let variables =
+        [("DIALECTS", "jamjam, bbx"), ("BBX_ROOM", "4711, 4712"), ("ORIGIN_ALLOWLIST", "https://a.example, ")];
+    let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
+        command.envs(variables);
+    });
+    server.line_that_begins("Signaling server listening on ");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Values that more than one option takes.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
+use clap::{Arg, Command, Error, ValueEnum};
 
 use crate::io::{log, udp};
 use crate::units::{self, Unit, UnitError};
@@ -183,6 +185,29 @@ pub fn spin(text: &str) -> Result<u8, String> {
     number
         .filter(|percent| *percent <= 100)
         .ok_or_else(|| "give a whole percentage from 0 to 100, such as 25".to_owned())
+}
+
+/// Reads one of a list of names, which may have spaces around it.
+#[derive(Clone)]
+pub struct Spaced<T: ValueEnum + Clone + Send + Sync + 'static>(EnumValueParser<T>);
+
+impl<T: ValueEnum + Clone + Send + Sync + 'static> Default for Spaced<T> {
+    fn default() -> Self {
+        Self(EnumValueParser::new())
+    }
+}
+
+impl<T: ValueEnum + Clone + Send + Sync + 'static> TypedValueParser for Spaced<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
+        let value = value.to_str().map_or(value, |text| OsStr::new(text.trim()));
+        self.0.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.0.possible_values()
+    }
 }
 
 /// A value, or `off`.

@@ -103,6 +103,12 @@ impl BbxOptions {
             return Err(Failure::usage("--bbx-room makes rooms that nobody could join; add --dialect bbx".to_owned()));
         }
         let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let mut codes: Vec<_> = self.bbx_room.iter().filter(|code| *code != ANY).collect();
+        codes.sort();
+        if let Some([twice, _]) = codes.windows(2).find(|two| two[0] == two[1]) {
+            return Err(Failure::usage(format!("--bbx-room (BBX_ROOM in the environment): {twice} is given twice")));
+        }
+        let mut made_codes = Vec::new();
         for code in &self.bbx_room {
             let code = Some(code.clone()).filter(|code| code != ANY);
             let making = Making { code: code.clone(), ..Making::default() };
@@ -110,7 +116,10 @@ impl BbxOptions {
                 let which = code.map_or_else(String::new, |code| format!(" {code}"));
                 Failure::usage(format!("cannot make the room of --bbx-room{which}: {unfit}"))
             })?;
-            output::print(&mut io::stdout(), &format!("bbx room: {}", made.code)).map_err(Failure::unusable)?;
+            made_codes.push(made.code);
+        }
+        for code in made_codes {
+            output::print(&mut io::stdout(), &format!("bbx room: {code}")).map_err(Failure::unusable)?;
         }
         Ok(())
     }
@@ -144,6 +153,7 @@ impl clap::Args for Given {
 
 /// A code, or `any`.
 fn code(text: &str) -> Result<String, String> {
+    let text = text.trim();
     let is_code = CODE_DIGITS.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_code || text == ANY { Ok(text.to_owned()) } else { Err("give a code of 4 to 6 digits, or any".to_owned()) }
 }

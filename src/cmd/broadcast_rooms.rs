@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
@@ -12,13 +11,14 @@ use super::Failure;
 use super::args::{OrOff, Size};
 use super::room_files;
 use super::secrets::Secrets;
+use super::web_origin;
 use crate::io::entropy;
 use crate::io::http::rate::Rate;
 use crate::io::rooms::BroadcastHttp;
 use crate::io::rooms::broadcast::POST_BYTES;
 use crate::rooms::broadcast::token::{Claims, Secret, VALID, sign};
-use crate::rooms::broadcast::{self, PAYLOAD_BYTES, Settings, room_name};
-use crate::rooms::handlers::{Chat, Radio};
+use crate::rooms::broadcast::{self, LONGEST_DELAY, PAYLOAD_BYTES, SUPPRESSED, Settings, can_be_room};
+use crate::rooms::handlers::{BANNED, Chat, Radio};
 use crate::rooms::{Limits, Registry};
 use crate::units::{self, Unit};
 
@@ -68,11 +68,10 @@ impl fmt::Display for Delay {
     }
 }
 
-impl FromStr for Delay {
-    type Err = units::UnitError;
-    fn from_str(text: &str) -> Result<Self, units::UnitError> {
-        units::parse_duration(text, Unit::Seconds).map(Self)
-    }
+/// A delay that is not too long.
+fn delay(text: &str) -> Result<Delay, String> {
+    let delay = units::parse_duration(text, Unit::Seconds).map_err(|error| error.to_string())?;
+    if delay > LONGEST_DELAY { Err("nothing waits for more than 1h".to_owned()) } else { Ok(Delay(delay)) }
 }
 
 /// Who may be in broadcast rooms, and what happens there.
@@ -90,15 +89,15 @@ pub struct BroadcastRooms {
     broadcast_envelope: Envelope,
 
     /// How long messages of type post wait in room radio, in seconds or with a unit
-    #[arg(long, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", default_value_t = Delay(Duration::ZERO), help_heading = HEADING)]
+    #[arg(long, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = delay, default_value_t = Delay(Duration::ZERO), help_heading = HEADING)]
     radio_delay: Delay,
 
     /// Types of messages that are acknowledged and not relayed. Comma-separated
-    #[arg(long, env = "SUPPRESSED_TYPES", value_name = "TYPE", value_delimiter = ',', default_value = "keepalive,ack", help_heading = HEADING)]
+    #[arg(long, env = "SUPPRESSED_TYPES", value_name = "TYPE", value_delimiter = ',', default_value = SUPPRESSED, help_heading = HEADING)]
     suppressed_types: Vec<String>,
 
     /// Words that room chat refuses, in whatever case. Comma-separated
-    #[arg(long, env = "CHAT_BANNED_WORDS", value_name = "WORD", value_delimiter = ',', default_value = "spam,badword", help_heading = HEADING)]
+    #[arg(long, env = "CHAT_BANNED_WORDS", value_name = "WORD", value_delimiter = ',', default_value = BANNED, help_heading = HEADING)]
     chat_banned_words: Vec<String>,
 
     /// Folder of *.toml files, each of which declares the room of its name
@@ -110,7 +109,7 @@ pub struct BroadcastRooms {
     open_control_channel: bool,
 
     /// Pages that may connect, each by scheme and host as browsers tell it; without it all may. Comma-separated or repeated
-    #[arg(long, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_delimiter = ',', help_heading = HEADING)]
+    #[arg(long, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_parser = web_origin::parse, value_delimiter = ',', help_heading = HEADING)]
     origin: Vec<String>,
 
     /// How long a member may say nothing, in ms or with a unit; 0 or off is for ever
@@ -121,7 +120,7 @@ pub struct BroadcastRooms {
     #[arg(long, env = "MAX_CONN_AGE_MS", value_name = "DURATION", value_parser = or_for_ever, default_value = "off", help_heading = HEADING)]
     max_conn_age: OrOff<super::args::Millis>,
 
-    /// Longest message of a member; all others keep to 256 KiB
+    /// Longest message in a broadcast room; who has shown no token keeps to 256 KiB too
     #[arg(long, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = size, default_value_t = Size(PAYLOAD_BYTES as u64), help_heading = HEADING)]
     max_payload: Size,
 
@@ -130,11 +129,11 @@ pub struct BroadcastRooms {
     post_max: Size,
 
     /// Most tokens that one address is given, as N/TIME (10/15m, 5/s), or off
-    #[arg(long, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = rate, default_value = "10/15m", help_heading = HEADING)]
+    #[arg(long, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = rate, default_value_t = OrOff(BroadcastHttp::default().token_rate.map(PerTime)), help_heading = HEADING)]
     rate_limit_token: OrOff<PerTime>,
 
     /// Most posts of one address, likewise
-    #[arg(long, env = "RATE_LIMIT_POST", value_name = "RATE", value_parser = rate, default_value = "30/m", help_heading = HEADING)]
+    #[arg(long, env = "RATE_LIMIT_POST", value_name = "RATE", value_parser = rate, default_value_t = OrOff(BroadcastHttp::default().post_rate.map(PerTime)), help_heading = HEADING)]
     rate_limit_post: OrOff<PerTime>,
 }
 
@@ -155,7 +154,7 @@ impl BroadcastRooms {
             Some((room, seconds)) => (room, seconds.parse().ok().filter(|seconds| *seconds > 0.0).ok_or_else(mistake)?),
             None => (rest, VALID),
         };
-        if client.is_empty() || room_name(&room.replace('%', "%25")).is_err() {
+        if client.is_empty() || !can_be_room(room) {
             return Err(mistake());
         }
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);

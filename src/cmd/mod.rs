@@ -30,6 +30,7 @@ pub mod sound;
 pub mod target;
 pub mod tls;
 pub mod trust;
+pub mod web_origin;
 
 use std::fmt;
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use tracing::{info, warn};
 
 use super::Failure;
-use super::args::{Colour, LogFormat};
+use super::args::{Colour, LogFormat, Spaced};
 use super::bbx_options::BbxOptions;
 use super::broadcast_rooms::BroadcastRooms;
 use super::dialect::Dialect;
@@ -49,7 +49,7 @@ pub struct Args {
     host: String,
 
     /// Speak these alone; without it, all. One alone is spoken on every path. Comma-separated or repeated
-    #[arg(long, env = "DIALECTS", value_name = "NAME", value_enum, value_delimiter = ',')]
+    #[arg(long, env = "DIALECTS", value_name = "NAME", value_parser = Spaced::<Dialect>::default(), value_delimiter = ',')]
     dialect: Vec<Dialect>,
 
     /// Write the address listened on to this file, once it is

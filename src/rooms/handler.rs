@@ -69,6 +69,22 @@ impl Client {
     }
 }
 
+/// The request with which somebody connects. It is shown once and not kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The parameters of the URL, without the token.
+    pub query: &'a [(String, String)],
+    /// The headers that are text, by their names in small letters; without those that log somebody in (`Authorization`, `Cookie`).
+    pub headers: &'a [(String, String)],
+}
+
+impl Request<'_> {
+    /// The first header of this name, in whatever case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
 /// Why somebody may not join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
@@ -149,13 +165,13 @@ pub trait RoomHandler: Send {
     }
 
     /// Before somebody joins, as a member or a control channel; the token has been verified.
-    fn verify_auth(&mut self, room: &Room<'_>, client: &Client) -> Result<(), Rejection> {
+    fn verify_auth(&mut self, room: &Room<'_>, client: &Client, request: &Request<'_>) -> Result<(), Rejection> {
         Ok(())
     }
 
-    /// The first frame that a member gets.
-    fn welcome_message(&mut self, room: &Room<'_>, client: &Client) -> Value {
-        json!({"type": "welcome", "message": "Connected to broadcast server", "room": room.name, "time": room.unix_ms()})
+    /// The first frame that a member gets, as JSON text.
+    fn welcome_message(&mut self, room: &Room<'_>, client: &Client) -> String {
+        welcome(room).to_string()
     }
 
     /// A member has been welcomed.
@@ -208,13 +224,21 @@ pub trait RoomHandler: Send {
         Vec::new()
     }
 
-    /// HTTP below `/rooms/{room}/`, at `path` (without a slash at its beginning). `None` is a 404. Whoever can reach the server can ask this: a
-    /// handler that changes something looks at the request's `Authorization` itself.
+    /// Whether [`RoomHandler::routes`] may answer a request at `path`. Where it does not, the request is answered with 404, and its
+    /// body is not read.
+    fn has_route(&self, room: &Room<'_>, path: &str) -> bool {
+        false
+    }
+
+    /// HTTP below `/rooms/{room}/`, at `path` (without a slash at its beginning), where [`RoomHandler::has_route`] says that there is
+    /// something. `None` is a 404. Whoever can reach the server can ask this: a handler that changes something looks at the
+    /// request's `Authorization` itself.
     fn routes(&mut self, room: &Room<'_>, path: &str, request: &http::Request<Bytes>) -> Option<http::Response<Bytes>> {
         None
     }
 
-    /// What control channels are told of a message when it is relayed, if anything.
+    /// A message is relayed, after its delay: what control channels are told of it, if anything. Asked for each message, also where
+    /// there are none.
     fn control_payload(&mut self, context: &Context<'_>) -> Option<Value> {
         None
     }
@@ -223,4 +247,9 @@ pub trait RoomHandler: Send {
     fn broadcast_delay(&self, context: &Context<'_>) -> Duration {
         Duration::ZERO
     }
+}
+
+/// The usual first frame.
+pub(super) fn welcome(room: &Room<'_>) -> Value {
+    json!({"type": "welcome", "message": "Connected to broadcast server", "room": room.name, "time": room.unix_ms()})
 }

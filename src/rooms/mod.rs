@@ -5,8 +5,10 @@
 //! are a [`space`](self) apart from those of the others.
 
 mod bbx;
+mod bounded_text;
 pub mod broadcast;
 pub mod client;
+pub mod close_code;
 mod event;
 mod event_queue;
 pub mod handler;

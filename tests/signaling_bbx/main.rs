@@ -125,8 +125,12 @@ fn rooms_that_are_asked_for_are_printed() {
 
 #[test]
 fn rooms_that_cannot_be_made_are_wrong_usage() {
-    let cases: [(&[&str], &str); 4] = [
-        (&["--bbx-room", "4711", "--bbx-room", "4711"], "--bbx-room 4711: another room has this code"),
+    let cases: [(&[&str], &str); 5] = [
+        (
+            &["--bbx-room", "4711", "--bbx-room", "4711"],
+            "--bbx-room (BBX_ROOM in the environment): 4711 is given twice",
+        ),
+        (&["--bbx-room", "4712,4711,any,4711"], "4711 is given twice"),
         (&["--dialect", "jamjam", "--bbx-room", "4711"], "add --dialect bbx"),
         (&["--bbx-max-rooms", "1", "--bbx-room", "4711", "--bbx-room", "4712"], "there are 1 rooms already"),
         (&["--bbx-room", "47x1"], "give a code of 4 to 6 digits, or any"),
@@ -136,6 +140,7 @@ fn rooms_that_cannot_be_made_are_wrong_usage() {
         let output = run(&all, |_| {});
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(2) && stderr.contains(says), "{options:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{options:?}");
     }
 }
 

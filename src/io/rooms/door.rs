@@ -65,7 +65,9 @@ async fn enter(
     let route = match rooms::route(uri.path(), uri.query().unwrap_or_default(), door.dialects) {
         Ok(Route::Broadcast(asked)) => {
             let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-            Route::Broadcast(asked.with_headers(header(header::AUTHORIZATION), header(header::ORIGIN)))
+            let asked = asked.with_headers(header(header::AUTHORIZATION), header(header::ORIGIN));
+            let all = request.headers().iter();
+            Route::Broadcast(asked.showing(all.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))))
         }
         Ok(route) => route,
         Err(refusal) => {

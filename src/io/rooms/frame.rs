@@ -6,6 +6,8 @@
 use axum::body::Bytes;
 use thiserror::Error;
 
+use crate::rooms::close_code::may_be_sent;
+
 /// The longest payload of a control frame, in bytes.
 const MOST_CONTROL: usize = 125;
 
@@ -208,7 +210,7 @@ fn closing(payload: &[u8]) -> Result<(Option<u16>, &str), Breach> {
         return if payload.is_empty() { Ok((None, "")) } else { Err(Breach::Protocol) };
     };
     let code = u16::from_be_bytes(*code);
-    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+    if !may_be_sent(code) {
         return Err(Breach::Protocol);
     }
     let reason = std::str::from_utf8(reason).map_err(|_| Breach::Utf8)?;

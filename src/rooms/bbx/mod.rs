@@ -77,7 +77,7 @@ struct Head<'a> {
 pub(super) fn on_text(desk: &mut Desk<'_>, rooms: &mut Rooms, text: &str) -> Result<(), Ignored> {
     let Head { kind } = serde_json::from_str(text)?;
     match &*kind {
-        "join" => join(desk, rooms, serde_json::from_str(text)?),
+        "join" => return join(desk, rooms, serde_json::from_str(text)?),
         "param" => return param(desk, rooms, &serde_json::from_str(text)?),
         "trigger" => {
             let Trigger { name, at } = serde_json::from_str(text)?;
@@ -119,7 +119,7 @@ pub(super) fn on_gone(desk: &mut Desk<'_>, rooms: &mut Rooms) {
     rooms.space.leave(desk.conn(), None);
 }
 
-fn join(desk: &mut Desk<'_>, rooms: &mut Rooms, Join { room_code }: Join<'_>) {
+fn join(desk: &mut Desk<'_>, rooms: &mut Rooms, Join { room_code }: Join<'_>) -> Result<(), Ignored> {
     let (now, from, conn) = (desk.now.at, desk.from(), desk.conn());
     let is_looked_at = !rooms.guesses.are_too_many(now, from);
     let found = rooms.space.find(&room_code).filter(|_| is_looked_at);
@@ -127,16 +127,20 @@ fn join(desk: &mut Desk<'_>, rooms: &mut Rooms, Join { room_code }: Join<'_>) {
         rooms.guesses.wrong(now, from);
         desk.answer(&INVALID_ROOM);
         if desk.strike() < MOST_WRONG_CODES {
-            return desk.refused();
+            desk.refused();
+        } else {
+            on_gone(desk, rooms);
+            desk.refuse(POLICY, "Too many wrong codes");
         }
-        on_gone(desk, rooms);
-        return desk.refuse(POLICY, "Too many wrong codes");
+        let why = if is_looked_at { "no room has this code" } else { "its address has tried too many wrong codes" };
+        return Err(Ignored::Refused(why));
     };
     // Who joins its own room anew does not stand in its own way.
     let others = room.members.iter().filter(|member| member.conn != conn).count();
     if others >= room.data.most_members {
         desk.refused();
-        return desk.answer(&ROOM_FULL);
+        desk.answer(&ROOM_FULL);
+        return Err(Ignored::Refused("the room is full"));
     }
     on_gone(desk, rooms);
     let node_id = desk.fresh(Names::uuid, |_| false);
@@ -144,6 +148,7 @@ fn join(desk: &mut Desk<'_>, rooms: &mut Rooms, Join { room_code }: Join<'_>) {
     desk.answer(&Told::Welcome { node_id: &node_id, server_time });
     info!("Connection {} has joined a room as {node_id}", conn.0);
     rooms.space.join(number, conn, Member { node_id });
+    Ok(())
 }
 
 fn param(desk: &mut Desk<'_>, rooms: &mut Rooms, said: &Param<'_>) -> Result<(), Ignored> {

@@ -70,7 +70,12 @@ pub struct Asked {
     pub origin: Option<String>,
     /// The other parameters of the query.
     pub query: Vec<(String, String)>,
+    /// The headers that a room may see, by their names in small letters.
+    pub headers: Vec<(String, String)>,
 }
+
+/// Headers that log somebody in, which is nobody else's business.
+const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 impl Asked {
     /// What a query asks for in the room that is named by a path, or by the query itself.
@@ -97,6 +102,14 @@ impl Asked {
         self.origin = origin.map(str::to_owned);
         self
     }
+
+    /// All that a room may know of the headers (their names in small letters), which are forgotten once it has let them in.
+    #[must_use]
+    pub fn showing<'a>(mut self, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let shown = headers.filter(|(name, _)| !HIDDEN.contains(name));
+        self.headers = shown.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self
+    }
 }
 
 /// A name that no room can have.
@@ -107,6 +120,11 @@ fn checked(name: String) -> Result<String, NoRoom> {
     let is_odd = |letter: char| letter.is_control() || letter == '/';
     let wrong = name.is_empty() || name.len() > LONGEST || name.contains(is_odd) || RESERVED.contains(&&*name);
     if wrong { Err(NoRoom) } else { Ok(name) }
+}
+
+/// Whether a room can have this name, as it is and not percent-encoded.
+pub fn can_be_room(name: &str) -> bool {
+    checked(name.to_owned()).is_ok()
 }
 
 /// The room that a segment of a path names: percent-decoded, once.
@@ -200,6 +218,22 @@ mod tests {
         ] {
             assert_eq!(in_path(path).map(|(room, _)| room), Some(Err(NoRoom)), "{path}");
         }
+    }
+
+    #[test]
+    fn a_room_sees_every_header_but_those_that_log_somebody_in() {
+        let headers = [
+            ("host", "x"),
+            ("authorization", "Bearer t"),
+            ("cookie", "c"),
+            ("proxy-authorization", "p"),
+            ("accept", "a"),
+        ];
+        let asked = Asked::new(None, false, "").showing(headers.into_iter());
+        assert_eq!(
+            asked.headers,
+            [("host", "x"), ("accept", "a")].map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 
     #[test]

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use tracing::debug;
 
+use super::close_code::may_be_sent;
 use super::desk::Desk;
-use super::handler::{Action, Client, Rejection, Room, To};
+use super::handler::{Action, Client, Rejection, Request, Room, To};
 use super::limits::Limits;
 use super::posting::BroadcastCounts;
 use super::registry::Registry;
@@ -22,13 +23,14 @@ use super::space::{RoomNumber, Space};
 use super::waiting::Waiting;
 use super::{Conn, Moment};
 
-pub use asked::{Asked, Given, NoRoom, room as room_name};
+pub use asked::{Asked, Given, NoRoom, can_be_room, room as room_name};
+pub use message::LONGEST_DELAY;
 pub use post::{Detail, Form, Posted, Refusal};
-pub use settings::{Envelope, PAYLOAD_BYTES, Settings};
+pub use settings::{Envelope, PAYLOAD_BYTES, SUPPRESSED, Settings};
 
 pub(super) use asked::in_path;
 pub(super) use message::{Held, on_text, relay_held};
-pub(super) use post::{answer, authorised, details, post};
+pub(super) use post::{answer, authorised, details, has_route, post};
 
 use envelope::{Source, Told, framed};
 
@@ -44,7 +46,8 @@ pub(super) const LOST: u16 = 1_006;
 /// This dialect's rooms, their handlers, and what waits for its time.
 #[derive(Default)]
 pub(super) struct Rooms {
-    pub(super) space: Space<(), Seat>,
+    /// Each room with the number of its control channels.
+    pub(super) space: Space<usize, Seat>,
     pub(super) handlers: Registry,
     pub(super) waiting: Waiting,
 }
@@ -59,9 +62,8 @@ pub(super) struct Seat {
 impl Rooms {
     /// The room of this name as it is now; one that is not there is empty.
     fn now<'a>(&self, name: &'a str, now: Moment) -> Room<'a> {
-        let members = self.space.find(name).and_then(|number| self.space.get(number)).map(|room| &room.members);
-        let all = members.map_or(0, Vec::len);
-        let control_clients = members.map_or(0, |members| members.iter().filter(|member| member.data.control).count());
+        let room = self.space.find(name).and_then(|number| self.space.get(number));
+        let (all, control_clients) = room.map_or((0, 0), |room| (room.members.len(), room.data));
         Room { name, now, clients: all - control_clients, control_clients }
     }
 
@@ -74,18 +76,21 @@ impl Rooms {
 
     /// Whether `conn` is a member who has shown a token.
     pub(super) fn is_authorised(&self, conn: Conn) -> bool {
-        let room = self.space.seat(conn).and_then(|number| self.space.get(number));
-        let member = room.and_then(|room| room.members.iter().find(|member| member.conn == conn));
-        member.is_some_and(|member| !member.data.control && member.data.client.claims.is_some())
+        let member = self.space.member(conn);
+        member.is_some_and(|(member, _)| !member.data.control && member.data.client.claims.is_some())
+    }
+
+    /// Whether `conn` is a control channel.
+    pub(super) fn is_control(&self, conn: Conn) -> bool {
+        self.space.member(conn).is_some_and(|(member, _)| member.data.control)
     }
 
     /// Who is where, in numbers.
     pub(super) fn counts(&self) -> BroadcastCounts {
         let mut counts = BroadcastCounts { rooms: self.space.len() as u64, ..BroadcastCounts::default() };
         for room in self.space.iter() {
-            let control = room.members.iter().filter(|member| member.data.control).count();
-            counts.control_clients += control as u64;
-            counts.clients.insert(room.name().to_owned(), (room.members.len() - control) as u64);
+            counts.control_clients += room.data as u64;
+            counts.clients.insert(room.name().to_owned(), (room.members.len() - room.data) as u64);
         }
         counts
     }
@@ -126,7 +131,8 @@ pub(super) fn on_connect(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits
     let now = desk.now;
     let room = rooms.now(&name, now);
     let handler = rooms.handlers.of(&name);
-    if let Err(Rejection { code, reason }) = handler.verify_auth(&room, &client) {
+    let request = Request { query: &client.query, headers: &asked.headers };
+    if let Err(Rejection { code, reason }) = handler.verify_auth(&room, &client, &request) {
         refuse(desk, code, &reason);
         return None;
     }
@@ -143,9 +149,12 @@ pub(super) fn on_connect(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits
     let made = match found {
         Some(number) => {
             rooms.space.join(number, desk.conn(), seat);
+            if let Some(room) = rooms.space.get_mut(number) {
+                room.data += usize::from(asked.control);
+            }
             None
         }
-        None => Some(rooms.space.make(vec![name.clone()], desk.from(), (), desk.conn(), seat)),
+        None => Some(rooms.space.make(vec![name.clone()], desk.from(), usize::from(asked.control), desk.conn(), seat)),
     };
     let room = rooms.now(&name, now);
     let handler = rooms.handlers.of(&name);
@@ -155,25 +164,24 @@ pub(super) fn on_connect(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits
         handler.on_control_join(&room, &client)
     } else {
         let welcome = handler.welcome_message(&room, &client);
-        desk.answer(&welcome);
+        desk.answer_text(welcome);
         handler.on_join(&room, &client)
     };
     act(desk, rooms, limits, &name, actions);
     made
 }
 
-/// A close code that may be sent; 4004 in place of one that may not (RFC 6455, section 7.4).
+/// Closes whose turn it is for what they ask.
 fn refuse(desk: &mut Desk<'_>, code: u16, reason: &str) {
     let (code, reason) = closing(code, reason);
     desk.refuse(code, reason);
 }
 
-/// A handler's code and reason as a close frame may have them.
+/// A handler's code and reason as a close frame may have them: 4004 in place of a code that may not be sent (RFC 6455, section 7.4).
 fn closing(code: u16, reason: &str) -> (u16, &str) {
-    let may_be_sent = matches!(code, 1_000..=1_003 | 1_007..=1_014 | 3_000..=4_999);
     // A control frame has 125 bytes, two of them for the code.
     let end = (0..=reason.len().min(123)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
-    (if may_be_sent { code } else { Rejection::default().code }, &reason[..end])
+    (if may_be_sent(code) { code } else { Rejection::default().code }, &reason[..end])
 }
 
 /// The connection leaves its room, if it is in one: closed with this code and reason, or lost.
@@ -185,8 +193,12 @@ pub(super) fn on_gone(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits, c
 
 /// Takes a connection out of its room; which that was, and what its handler wants done.
 fn left(rooms: &mut Rooms, now: Moment, conn: Conn, code: u16, reason: &str) -> Option<(String, Vec<Action>)> {
-    let name = rooms.space.seat(conn).and_then(|number| rooms.name_of(number))?;
+    let number = rooms.space.seat(conn)?;
+    let name = rooms.name_of(number)?;
     let (Seat { client, control }, _) = rooms.space.leave(conn, None)?;
+    if let Some(room) = rooms.space.get_mut(number) {
+        room.data -= usize::from(control);
+    }
     let room = rooms.now(&name, now);
     let handler = rooms.handlers.of(&name);
     let actions = if control {

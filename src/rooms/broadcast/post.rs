@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::Rooms;
-use super::message::{Relayed, relay_soon};
+use super::envelope::{Source, framed};
+use super::message::{Said, relay_soon};
 use super::settings::Settings;
 use super::token::{Claims, Invalid, verify};
 use crate::rooms::desk::Desk;
@@ -95,11 +96,9 @@ pub(in crate::rooms) fn post(
     let Some(relay) = handler.on_http_post(&room, payload) else {
         return Ok(Posted { clients: 0, delay: Duration::ZERO, frame: "null".to_owned() });
     };
-    let relayed = relay_soon(desk, rooms, limits, name, None, &relay);
-    let Relayed { delay, frame } = relayed.map_err(|_| {
-        desk.refused();
-        Refusal::TooManyWaiting
-    })?;
+    let said = Said { room: name, sender: None, at: desk.now };
+    let delay = relay_soon(desk, rooms, limits, said, &relay).map_err(|_| Refusal::TooManyWaiting)?;
+    let frame = framed(limits.broadcast.envelope, &room, Source::Http, &relay);
     Ok(Posted { clients: room.clients, delay, frame })
 }
 
@@ -113,6 +112,12 @@ fn faults(members: &Map<String, Value>) -> Vec<Detail> {
     ];
     let faults = checks.into_iter().filter(|(is_right, ..)| !is_right);
     faults.map(|(_, field, message)| Detail { field, message }).collect()
+}
+
+/// Whether the room's handler may answer a request there at all.
+pub(in crate::rooms) fn has_route(rooms: &mut Rooms, now: Moment, name: &str, path: &str) -> bool {
+    let room = rooms.now(name, now);
+    rooms.handlers.of(name).has_route(&room, path)
 }
 
 /// What the room's handler answers to a request below the room's path.

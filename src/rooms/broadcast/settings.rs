@@ -7,6 +7,9 @@ use super::token::Secret;
 /// The longest message of a member unless told otherwise, in bytes.
 pub const PAYLOAD_BYTES: usize = 10 << 20;
 
+/// Types of messages that are acknowledged and not relayed unless told otherwise, as a list.
+pub const SUPPRESSED: &str = "keepalive,ack";
+
 /// What all broadcast rooms have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -38,7 +41,7 @@ impl Default for Settings {
         Self {
             secret: None,
             envelope: Envelope::default(),
-            suppressed: ["keepalive", "ack"].map(str::to_owned).to_vec(),
+            suppressed: SUPPRESSED.split(',').map(str::to_owned).collect(),
             origins: Vec::new(),
             idle: None,
             age: None,

@@ -125,6 +125,19 @@ pub enum Invalid {
     Room,
 }
 
+impl Invalid {
+    /// The same for a log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Form => "what was shown has not the form of a token",
+            Self::Signature => "the token's signature is wrong",
+            Self::Payload => "the token's payload is not readable",
+            Self::Expired => "the token has expired",
+            Self::Room => "the token is for another room",
+        }
+    }
+}
+
 /// The token that says `claims`.
 pub fn sign(secret: &Secret, claims: &Claims) -> String {
     // Strings, numbers and what came as JSON: all of it is JSON again.

@@ -9,8 +9,8 @@ use crate::rooms::handler::{Action, Client, Relay, Room, RoomHandler};
 const LONGEST_NAME: usize = 20;
 const LONGEST_TEXT: usize = 500;
 
-/// Words that are not relayed unless told otherwise.
-pub const BANNED: [&str; 2] = ["spam", "badword"];
+/// Words that are not relayed unless told otherwise, as a list.
+pub const BANNED: &str = "spam,badword";
 
 /// The `chat` room.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Chat {
 
 impl Default for Chat {
     fn default() -> Self {
-        Self::new(BANNED)
+        Self::new(BANNED.split(','))
     }
 }
 
@@ -55,8 +55,8 @@ fn announced(room: &Room<'_>, text: &str) -> Relay {
 }
 
 impl RoomHandler for Chat {
-    fn welcome_message(&mut self, room: &Room<'_>, _: &Client) -> Value {
-        json!({
+    fn welcome_message(&mut self, room: &Room<'_>, _: &Client) -> String {
+        let frame = json!({
             "type": "welcome",
             "message": "Connected to Chat room",
             "room": room.name,
@@ -68,7 +68,8 @@ impl RoomHandler for Chat {
                 "sendMessage": "Send {type: \"chatMessage\", text: \"Your message\"}",
                 "typing": "Send {type: \"typing\", isTyping: true}",
             },
-        })
+        });
+        frame.to_string()
     }
 
     fn validate_message(&mut self, _: &Room<'_>, client: &Client, payload: &Value) -> Result<(), String> {

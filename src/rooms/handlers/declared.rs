@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::rooms::handler::{Client, Context, Relay, Room, RoomHandler};
+use crate::rooms::handler::{Client, Context, Relay, Room, RoomHandler, welcome};
 
 /// A room as its file describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,12 +52,12 @@ impl RoomHandler for Declared {
         self.max_clients
     }
 
-    fn welcome_message(&mut self, room: &Room<'_>, _: &Client) -> Value {
-        let mut frame = json!({"type": "welcome", "message": "Connected to broadcast server", "room": room.name, "time": room.unix_ms()});
+    fn welcome_message(&mut self, room: &Room<'_>, _: &Client) -> String {
+        let mut frame = welcome(room);
         if let Some(members) = frame.as_object_mut() {
             members.extend(self.welcome.clone());
         }
-        frame
+        frame.to_string()
     }
 
     fn on_message(&mut self, room: &Room<'_>, _: &Client, payload: Value) -> Option<Relay> {

@@ -3,10 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::positive;
+use crate::rooms::bounded_text::written_within;
 use crate::rooms::broadcast::Envelope;
+use crate::rooms::desk::written;
 use crate::rooms::handler::{Client, Context, Relay, Room, RoomHandler};
 
 /// Messages that are remembered, and those of them that a newcomer is shown.
@@ -19,13 +23,33 @@ const LONGEST_REMEMBERED: usize = 256 << 10;
 /// What the room says it can do.
 const FEATURES: [&str; 3] = ["content-broadcast", "recent-content", "delayed-posts"];
 
+/// The first frame that a member gets.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Welcome<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    message: &'static str,
+    room: &'a str,
+    time: u64,
+    recent_content: Vec<&'a RawValue>,
+    features: [&'static str; 3],
+}
+
+/// A message in it.
+#[derive(Serialize)]
+struct Recent<'a> {
+    timestamp: String,
+    data: &'a Value,
+}
+
 /// The `radio` room. What it remembers outlives its members.
 #[derive(Debug, Default)]
 pub struct Radio {
     delay: Duration,
     envelope: Envelope,
-    /// The oldest first, as newcomers are told.
-    recent: VecDeque<Value>,
+    /// The oldest first, as the JSON that newcomers are told.
+    recent: VecDeque<Box<RawValue>>,
     /// The length of the latest content whose length was told, in milliseconds.
     slot_ms: Option<f64>,
 }
@@ -36,15 +60,14 @@ impl Radio {
         Self { delay, envelope, ..Self::default() }
     }
 
+    /// Ten of the longest posts would be much to tell everybody who comes, so those are not remembered.
     fn remember(&mut self, room: &Room<'_>, payload: &Value) {
-        // Ten of the longest posts would be much to tell everybody who comes.
-        if payload.to_string().len() > LONGEST_REMEMBERED {
-            return;
-        }
+        let written = written_within(&Recent { timestamp: room.iso(), data: payload }, LONGEST_REMEMBERED);
+        let Some(remembered) = written.and_then(|text| RawValue::from_string(text).ok()) else { return };
         if self.recent.len() == REMEMBERED {
             self.recent.pop_front();
         }
-        self.recent.push_back(json!({"timestamp": room.iso(), "data": payload}));
+        self.recent.push_back(remembered);
     }
 
     /// What the other programs' players look for is added for them alone.
@@ -57,15 +80,15 @@ impl Radio {
 }
 
 impl RoomHandler for Radio {
-    fn welcome_message(&mut self, room: &Room<'_>, _: &Client) -> Value {
+    fn welcome_message(&mut self, room: &Room<'_>, _: &Client) -> String {
         let recent = self.recent.iter().skip(self.recent.len().saturating_sub(SHOWN));
-        json!({
-            "type": "welcome",
-            "message": "Connected to Radio Content room",
-            "room": room.name,
-            "time": room.unix_ms(),
-            "recentContent": recent.collect::<Vec<_>>(),
-            "features": FEATURES,
+        written(&Welcome {
+            kind: "welcome",
+            message: "Connected to Radio Content room",
+            room: room.name,
+            time: room.unix_ms(),
+            recent_content: recent.map(Box::as_ref).collect(),
+            features: FEATURES,
         })
     }
 
@@ -80,13 +103,11 @@ impl RoomHandler for Radio {
         if content.is_none_or(has_id) { Ok(()) } else { Err("Content must have an id".to_owned()) }
     }
 
-    fn on_message(&mut self, room: &Room<'_>, _: &Client, payload: Value) -> Option<Relay> {
-        self.remember(room, &payload);
+    fn on_message(&mut self, _: &Room<'_>, _: &Client, payload: Value) -> Option<Relay> {
         Some(self.marked(payload, &[("room", "radio"), ("processedBy", "RadioHandler")]))
     }
 
-    fn on_http_post(&mut self, room: &Room<'_>, payload: Value) -> Option<Relay> {
-        self.remember(room, &payload);
+    fn on_http_post(&mut self, _: &Room<'_>, payload: Value) -> Option<Relay> {
         Some(self.marked(payload, &[("room", "radio"), ("contentType", "radio")]))
     }
 
@@ -95,6 +116,7 @@ impl RoomHandler for Radio {
     }
 
     fn control_payload(&mut self, context: &Context<'_>) -> Option<Value> {
+        self.remember(&context.room, context.payload);
         self.slot_ms = told_ms(context).or(self.slot_ms);
         let seconds = (self.slot_ms? / 1e3).round();
         let mut letters = context.room.name.chars();

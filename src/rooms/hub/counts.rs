@@ -53,7 +53,7 @@ counts! {
     Count ignored,
     /// What control surfaces did, as the program was told.
     Count events,
-    /// Requests that a limit refused.
+    /// Messages and requests that were refused: by a limit, by a room, for want of a token, or because nobody could read them.
     Count refused,
     /// Looks at whether something has to go: who may be silent, idle or too old, and rooms whose time is over.
     Count cleanups,

@@ -97,8 +97,8 @@ impl Desk<'_> {
     }
 
     /// Tells whose turn it is what is written already.
-    pub(in crate::rooms) fn answer_text(&mut self, text: &str) {
-        self.send(&[self.conn], text.to_owned());
+    pub(in crate::rooms) fn answer_text(&mut self, text: impl Into<String>) {
+        self.send(&[self.conn], text.into());
     }
 
     /// Tells all of these the same, written once.

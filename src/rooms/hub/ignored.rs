@@ -23,6 +23,8 @@ pub(in crate::rooms) enum Ignored {
     NoRoom,
     #[error("{0}")]
     Refused(&'static str),
+    #[error("its room drops it")]
+    Dropped,
     #[error("it is binary")]
     Binary,
     #[error("no dialect has this type of message")]

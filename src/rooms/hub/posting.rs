@@ -7,14 +7,11 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::desk::Desk;
-use super::due::Due;
-use super::space::RoomNumber;
 use super::{Dialect, Hub, Rooms};
 use crate::rooms::broadcast::token::{Claims, Invalid, sign};
 use crate::rooms::broadcast::{self, Form, Given, Posted, Refusal};
 use crate::rooms::limits::Limits;
 use crate::rooms::{Conn, Moment, Outlet, Registry};
-use crate::time::Time;
 
 /// Whose turn it is when nobody's is: no connection has this number.
 const NOBODY: Conn = Conn(u64::MAX);
@@ -69,6 +66,16 @@ impl Hub {
         broadcast::post(&mut desk, &mut rooms.broadcast, limits, room, form, body)
     }
 
+    /// Whether a broadcast room's handler answers anything at `path` below it.
+    pub fn has_route(&mut self, now: Moment, room: &str, path: &str) -> bool {
+        broadcast::has_route(&mut self.rooms.broadcast, now, room, path)
+    }
+
+    /// Counts a request about broadcast rooms that was refused over HTTP.
+    pub fn refused_request(&mut self) {
+        self.counts[Dialect::Broadcast].refused += 1;
+    }
+
     /// What a broadcast room's handler answers to a request at `path` below it.
     pub fn ask_room(
         &mut self,
@@ -88,81 +95,6 @@ impl Hub {
     /// Who is in the broadcast rooms, and what their handlers say of them.
     pub fn broadcast_details(&mut self, now: Moment) -> Map<String, Value> {
         broadcast::details(&mut self.rooms.broadcast, now)
-    }
-
-    /// The longest message that is read of this connection, in bytes.
-    pub fn longest_message(&self, conn: Conn) -> usize {
-        if self.rooms.broadcast.is_authorised(conn) {
-            self.limits.broadcast.payload_bytes
-        } else {
-            self.limits.message_bytes
-        }
-    }
-
-    /// With which code and reason this connection is closed when the server ends.
-    pub fn farewell(&self, conn: Conn) -> (u16, &'static str) {
-        match self.dialect(conn) {
-            Some(Dialect::Broadcast) => (4_002, "Server shutting down"),
-            _ => (1_001, ""),
-        }
-    }
-
-    /// Closes who has said nothing for too long, or comes back when they might have.
-    pub(in crate::rooms) fn see_whether_idle(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
-        let (Some(spoke), Some(idle)) = (self.spoke(conn), self.limits.broadcast.idle) else { return };
-        self.counts[Dialect::Broadcast].cleanups += 1;
-        if now.at < spoke + idle {
-            self.later(spoke + idle, Due::Idle(conn));
-        } else {
-            self.counts[Dialect::Broadcast].closed_idle += 1;
-            self.end(now, conn, 4_000, "Idle timeout", out);
-        }
-    }
-
-    /// Closes who has been there long enough.
-    pub(in crate::rooms) fn see_out(&mut self, now: Moment, conn: Conn, out: &mut dyn Outlet) {
-        if self.spoke(conn).is_some() {
-            self.counts[Dialect::Broadcast].cleanups += 1;
-            self.counts[Dialect::Broadcast].closed_old += 1;
-            self.end(now, conn, 4_001, "Max connection age reached", out);
-        }
-    }
-
-    /// What the limits of broadcast rooms want done later about a member who has just come.
-    /// `made` is the room that was made for them, whose handler is asked at every heartbeat.
-    pub(in crate::rooms) fn watch_member(&mut self, now: Time, conn: Conn, made: Option<RoomNumber>) {
-        if let (Some(room), Some(every)) = (made, self.limits.heartbeat.every) {
-            self.later(now + every, Due::RoomBeat(room));
-        }
-        if self.spoke(conn).is_none() {
-            return;
-        }
-        let &broadcast::Settings { idle, age, .. } = &self.limits.broadcast;
-        for (after, due) in [(idle, Due::Idle(conn)), (age, Due::Age(conn))] {
-            if let Some(after) = after {
-                self.later(now + after, due);
-            }
-        }
-    }
-
-    /// A heartbeat of a room, for as long as it is there.
-    pub(in crate::rooms) fn beat_room(&mut self, now: Moment, room: RoomNumber, out: &mut dyn Outlet) {
-        let (mut desk, rooms, limits) = self.nobodys_desk(now, out);
-        let is_there = broadcast::on_heartbeat(&mut desk, &mut rooms.broadcast, limits, room);
-        if let (true, Some(every)) = (is_there, self.limits.heartbeat.every) {
-            self.later(now.at + every, Due::RoomBeat(room));
-        }
-    }
-
-    /// The time of a message has come.
-    pub(in crate::rooms) fn relay_held(&mut self, now: Moment, held: broadcast::Held, out: &mut dyn Outlet) {
-        let (mut desk, rooms, _) = self.nobodys_desk(now, out);
-        broadcast::relay_held(&mut desk, &mut rooms.broadcast, held);
-    }
-
-    fn end(&mut self, now: Moment, conn: Conn, code: u16, reason: &str, out: &mut dyn Outlet) {
-        self.on_closed(now, conn, code, reason, out);
-        out.close(conn, code, reason);
     }
 
     /// What nobody's turn works with, and the rooms.

@@ -24,6 +24,8 @@ impl RoomNumber {
 pub(in crate::rooms) struct Member<M> {
     pub(in crate::rooms) conn: Conn,
     pub(in crate::rooms) data: M,
+    /// Which one to join of all, and so in the order of the list.
+    joined: u64,
 }
 
 /// A room with what the dialect knows of it.
@@ -41,16 +43,23 @@ impl<R, M> Room<R, M> {
     pub(in crate::rooms) fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
     }
+
+    /// Where in the list the one is who was this one to join.
+    fn place(&self, joined: u64) -> Option<usize> {
+        self.members.binary_search_by_key(&joined, |member| member.joined).ok()
+    }
 }
 
 /// The rooms.
 pub(in crate::rooms) struct Space<R, M> {
     rooms: BTreeMap<RoomNumber, Room<R, M>>,
     names: HashMap<String, RoomNumber>,
-    seats: HashMap<Conn, RoomNumber>,
+    /// Where everybody is: in which room, and as which one to join of all.
+    seats: HashMap<Conn, (RoomNumber, u64)>,
     /// How many live rooms each address has made.
     makers: HashMap<IpAddr, usize>,
     made: u64,
+    joined: u64,
     /// All rooms as they were last told, until one of them changes.
     listing: Option<String>,
 }
@@ -63,6 +72,7 @@ impl<R, M> Default for Space<R, M> {
             seats: HashMap::new(),
             makers: HashMap::new(),
             made: 0,
+            joined: 0,
             listing: None,
         }
     }
@@ -121,7 +131,14 @@ impl<R, M> Space<R, M> {
 
     /// The room that `conn` is in.
     pub(in crate::rooms) fn seat(&self, conn: Conn) -> Option<RoomNumber> {
-        self.seats.get(&conn).copied()
+        self.seats.get(&conn).map(|(room, _)| *room)
+    }
+
+    /// Who `conn` is in its room, and the room: looked up, however many are there.
+    pub(in crate::rooms) fn member(&self, conn: Conn) -> Option<(&Member<M>, &Room<R, M>)> {
+        let &(number, joined) = self.seats.get(&conn)?;
+        let room = self.rooms.get(&number)?;
+        Some((&room.members[room.place(joined)?], room))
     }
 
     /// All rooms in the order of their making, as `write` has them: once for everybody who asks until a room comes or goes, or
@@ -144,8 +161,8 @@ impl<R, M> Space<R, M> {
     ) -> RoomNumber {
         let room = self.name(&names);
         *self.makers.entry(maker).or_default() += 1;
-        self.rooms.insert(room, Room { data, members: vec![Member { conn, data: member }], names, maker: Some(maker) });
-        self.seats.insert(conn, room);
+        self.rooms.insert(room, Room { data, members: Vec::new(), names, maker: Some(maker) });
+        self.join(room, conn, member);
         room
     }
 
@@ -169,20 +186,20 @@ impl<R, M> Space<R, M> {
     /// Adds `conn`, which is in no room, as the last member.
     pub(in crate::rooms) fn join(&mut self, room: RoomNumber, conn: Conn, member: M) {
         if let Some(found) = self.rooms.get_mut(&room) {
-            found.members.push(Member { conn, data: member });
+            self.joined += 1;
+            found.members.push(Member { conn, data: member, joined: self.joined });
             self.listing = None;
-            self.seats.insert(conn, room);
+            self.seats.insert(conn, (room, self.joined));
         }
     }
 
     /// Takes `conn` out of its room. What it was there, and who is left; the room goes with its last member, unless it is `kept`,
     /// which somebody is about to join, or was opened to stay.
     pub(in crate::rooms) fn leave(&mut self, conn: Conn, kept: Option<RoomNumber>) -> Option<(M, Vec<Conn>)> {
-        let number = self.seats.remove(&conn)?;
+        let (number, joined) = self.seats.remove(&conn)?;
         self.listing = None;
         let room = self.rooms.get_mut(&number)?;
-        let place = room.members.iter().position(|member| member.conn == conn)?;
-        let left = room.members.remove(place);
+        let left = room.members.remove(room.place(joined)?);
         let others: Vec<Conn> = room.members.iter().map(|member| member.conn).collect();
         if others.is_empty() && kept != Some(number) && room.maker.is_some() {
             self.close(number);
@@ -214,10 +231,11 @@ impl<R, M> Space<R, M> {
 
     /// What the dialect knows of `conn` in its room, to be changed, and who else is there.
     pub(in crate::rooms) fn member_mut(&mut self, conn: Conn) -> Option<(&mut M, Vec<Conn>)> {
-        let room = self.rooms.get_mut(self.seats.get(&conn)?)?;
+        let (number, joined) = self.seats.get(&conn)?;
+        let room = self.rooms.get_mut(number)?;
         let others = room.members.iter().map(|member| member.conn).filter(|other| *other != conn).collect();
-        let member = room.members.iter_mut().find(|member| member.conn == conn)?;
-        Some((&mut member.data, others))
+        let place = room.place(*joined)?;
+        Some((&mut room.members[place].data, others))
     }
 }
 
@@ -253,6 +271,26 @@ mod tests {
         space.join(room, Conn(3), ());
         assert_eq!(space.close(room), Some(("data", vec![Conn(2), Conn(3)])));
         assert_eq!((space.close(room), space.len(), space.members(), space.is_taken("1234")), (None, 0, 0, false));
+    }
+
+    #[test]
+    fn everybody_is_found_in_their_room_whatever_the_order_of_numbers_and_of_coming_and_going() {
+        let mut space = Space::<(), u64>::default();
+        let here = IpAddr::from([192, 0, 2, 1]);
+        // The number that came last joins first.
+        let room = space.make(vec!["a".to_owned()], here, (), Conn(9), 90);
+        for conn in [5, 7, 1] {
+            space.join(room, Conn(conn), 10 * conn);
+        }
+        let found =
+            |space: &Space<(), u64>, conn| space.member(Conn(conn)).map(|(member, _)| (member.conn, member.data));
+        assert_eq!(space.leave(Conn(7), None), Some((70, vec![Conn(9), Conn(5), Conn(1)])));
+        space.join(room, Conn(7), 71);
+        for (conn, data) in [(9, 90), (5, 50), (1, 10), (7, 71)] {
+            assert_eq!(found(&space, conn), Some((Conn(conn), data)));
+            assert_eq!(space.member_mut(Conn(conn)).map(|(data, _)| *data), Some(data));
+        }
+        assert_eq!(found(&space, 2), None);
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! The HTTP side of broadcast rooms: tokens, content for rooms, and what rooms answer themselves.
 
+mod body;
 pub(super) mod posts;
+mod refused;
 pub(super) mod tokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{any, post};
 
+use self::refused::Refused;
 use super::switchboard::Switchboard;
-use crate::io::http::answer;
+use crate::io::complaints::Complaints;
 use crate::io::http::rate::{Rate, Rates};
 use crate::rooms::broadcast::Given;
 use crate::rooms::broadcast::token::Secret;
@@ -38,7 +41,7 @@ pub struct BroadcastHttp {
 impl Default for BroadcastHttp {
     /// Ten tokens in 15 minutes and 30 posts a minute; 256 KiB.
     fn default() -> Self {
-        let minutes = |minutes: u64| std::time::Duration::from_secs(60 * minutes);
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {
             issuer_key: None,
             token_rate: Some(Rate { most: 10, per: minutes(15) }),
@@ -54,12 +57,13 @@ pub(in crate::io::rooms) struct Desk {
     told: BroadcastHttp,
     tokens: Rates,
     posts: Rates,
+    complaints: Complaints,
 }
 
 /// The routes of broadcast rooms.
 pub(super) fn router(switchboard: Arc<Switchboard>, told: BroadcastHttp) -> Router {
     let (tokens, posts) = (Rates::new(told.token_rate), Rates::new(told.post_rate));
-    let desk = Arc::new(Desk { switchboard, told, tokens, posts });
+    let desk = Arc::new(Desk { switchboard, told, tokens, posts, complaints: Complaints::default() });
     Router::new()
         .route("/auth/token", post(tokens::issue).options(preflight))
         .route("/{room}/postcontent", post(posts::free).options(preflight))
@@ -88,20 +92,9 @@ fn bearer(headers: &HeaderMap) -> Option<Given> {
     Given::bearer(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
 }
 
-fn unauthorised(error: &str) -> Response {
-    let mut response = answer::refusal(StatusCode::UNAUTHORIZED, error);
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
-}
-
 /// Counts a request; the answer if there were too many.
-fn counted(rates: &Rates, from: IpAddr) -> Result<(), Box<Response>> {
+fn counted(rates: &Rates, from: IpAddr) -> Result<(), Refused> {
     rates
         .take(from, Instant::now())
-        .map_err(|wait| Box::new(answer::too_many("Too many requests, please try again later", wait)))
-}
-
-/// The whole body, if it is not too long.
-async fn read(body: Body, most: usize) -> Result<Bytes, Response> {
-    to_bytes(body, most).await.map_err(|_| answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"))
+        .map_err(|wait| Refused::too_many("Too many requests, please try again later", wait))
 }

@@ -13,7 +13,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Desk, bearer, counted, read, to_any_site, unauthorised};
+use super::body::read;
+use super::refused::Refused;
+use super::{Desk, bearer, counted, to_any_site};
 use crate::io::http::{Client, answer};
 use crate::rooms::broadcast::{Form, Posted, Refusal, room_name};
 
@@ -75,7 +77,7 @@ pub(in crate::io::rooms) async fn free(
     Extension(client): Extension<Client>,
     request: Request,
 ) -> Response {
-    to_any_site(posted(&desk, &client, Form::Free, request).await.unwrap_or_else(|refusal| refusal))
+    posted(&desk, &client, Form::Free, request).await
 }
 
 /// Content for a room, in the typed form
@@ -97,22 +99,31 @@ pub(in crate::io::rooms) async fn typed(
     Extension(client): Extension<Client>,
     request: Request,
 ) -> Response {
-    to_any_site(posted(&desk, &client, Form::Typed, request).await.unwrap_or_else(|refusal| refusal))
+    posted(&desk, &client, Form::Typed, request).await
 }
 
-async fn posted(desk: &Desk, client: &Client, form: Form, request: Request) -> Result<Response, Response> {
+async fn posted(desk: &Desk, client: &Client, form: Form, request: Request) -> Response {
+    let uri = request.uri().clone();
+    let taken = take(desk, client, form, request).await;
+    to_any_site(taken.unwrap_or_else(|refusal| refusal.told(desk, client, &uri)))
+}
+
+async fn take(desk: &Desk, client: &Client, form: Form, request: Request) -> Result<Response, Refused> {
     let mut segments = request.uri().path().split('/').skip(1);
     let segment = match form {
         Form::Free => segments.next(),
         Form::Typed => segments.nth(1),
     };
-    let room = room_name(segment.unwrap_or_default()).map_err(|_| answer::not_found())?;
-    counted(&desk.posts, client.from.ip()).map_err(|refusal| *refusal)?;
-    let given = bearer(request.headers()).ok_or_else(|| unauthorised("Authentication required"))?;
-    if desk.switchboard.ask(|now, hub, _| hub.authorise(now, &room, &given)).is_err() {
-        return Err(unauthorised("Invalid or expired token"));
-    }
-    let body = read(request.into_body(), desk.told.post_bytes).await?;
+    let room = room_name(segment.unwrap_or_default())
+        .map_err(|_| Refused::because("no room can have this name", answer::not_found()))?;
+    counted(&desk.posts, client.from.ip())?;
+    let missing = "Authentication required";
+    let given = bearer(request.headers()).ok_or_else(|| Refused::unauthorised(missing, missing))?;
+    desk.switchboard
+        .ask(|now, hub, _| hub.authorise(now, &room, &given))
+        .map_err(|why| Refused::unauthorised(why.reason(), "Invalid or expired token"))?;
+    let (parts, body) = request.into_parts();
+    let body = read(&parts.headers, body, desk.told.post_bytes).await?;
     let (posted, now_ms) =
         desk.switchboard.ask(|now, hub, out| (hub.post(now, &room, form, &body, out), now.unix_us / 1_000));
     let Posted { clients, delay, frame } = posted.map_err(|refusal| refused(&refusal))?;
@@ -127,15 +138,19 @@ async fn posted(desk: &Desk, client: &Client, form: Form, request: Request) -> R
     Ok(answer::json(StatusCode::ACCEPTED, &queued))
 }
 
-fn refused(refusal: &Refusal) -> Response {
-    let error = refusal.to_string();
+fn refused(refusal: &Refusal) -> Refused {
     match refusal {
-        Refusal::Json => answer::refusal(StatusCode::BAD_REQUEST, &error),
-        Refusal::Object | Refusal::Room(_) => answer::refusal(StatusCode::UNPROCESSABLE_ENTITY, &error),
-        Refusal::Fields(details) => {
-            answer::json(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": error, "details": details}))
+        Refusal::Json => Refused::new(StatusCode::BAD_REQUEST, "Invalid JSON"),
+        Refusal::Object => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, "Payload must be a JSON object"),
+        // In its own words it may have quoted what was posted.
+        Refusal::Room(error) => {
+            Refused::with_body("the room does not take it", StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": error}))
         }
-        Refusal::TooManyWaiting => answer::too_many(&error, Duration::ZERO),
+        Refusal::Fields(details) => {
+            let why = "Validation failed";
+            Refused::with_body(why, StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": why, "details": details}))
+        }
+        Refusal::TooManyWaiting => Refused::too_many("Too many delayed messages are waiting", Duration::ZERO),
     }
 }
 
@@ -153,14 +168,22 @@ fn refused(refusal: &Refusal) -> Response {
         (status = 413, description = "The body is longer than --post-max"),
     ),
 )]
-pub(in crate::io::rooms) async fn own(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+pub(in crate::io::rooms) async fn own(
+    State(desk): State<Arc<Desk>>,
+    Extension(client): Extension<Client>,
+    request: Request,
+) -> Response {
     let mut segments = request.uri().path().splitn(4, '/').skip(2);
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
     let Ok(room) = room_name(name) else { return answer::not_found() };
+    // Whoever finds nothing here is told so before the body is read.
+    if !desk.switchboard.ask(|now, hub, _| hub.has_route(now, &room, &rest)) {
+        return answer::not_found();
+    }
     let (parts, body) = request.into_parts();
-    let body = match read(body, desk.told.post_bytes).await {
+    let body = match read(&parts.headers, body, desk.told.post_bytes).await {
         Ok(body) => body,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.told(&desk, &client, &parts.uri),
     };
     let request = Request::from_parts(parts, body);
     let answered = desk.switchboard.ask(|now, hub, _| hub.ask_room(now, &room, &rest, &request));
