@@ -209,8 +209,8 @@ fn what_is_refused_over_http_is_counted_and_logged_without_what_came() {
     let line = server.line_that_begins("Refused a request at ").message;
     assert!(line.starts_with("Refused a request at /radio/postcontent to 127.0.0.1:"), "{line}");
     assert!(line.ends_with(": Authentication required (401)"), "{line}");
-    let log = server.stop("TERM").lines.join("\n");
-    assert!(!log.contains("hunter2") && !log.contains(other[22..].trim()), "{log}");
+    let lines = server.stop("TERM").lines.join("\n");
+    assert!(!lines.contains("hunter2") && !lines.contains(other[22..].trim()), "{lines}");
 }
 
 #[test]

@@ -76,9 +76,9 @@ impl WebSocketPort {
                     Ok(Heard::Text(bytes, at)) => heard.push((from, bytes, at)),
                     Ok(Heard::Signs) => {}
                     Ok(Heard::Nothing) => break,
-                    Err(lost) => {
+                    Err(broken) => {
                         // What the server says when it closes tells more than that nothing can be written any more.
-                        why = Some(lost);
+                        why = Some(broken);
                         break;
                     }
                 }
