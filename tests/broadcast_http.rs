@@ -377,24 +377,32 @@ fn limits_close_with_their_codes() {
 }
 
 #[test]
-fn only_the_listed_pages_may_connect_and_the_header_has_the_token_too() {
-    let server =
-        Server::start_signaling(&[&SECRET[..], &["--origin", "https://a.example, https://b.example:443/"]].concat());
-    let connect = |origin: &str| {
+fn only_the_listed_pages_may_connect_whatever_they_speak_and_the_header_has_the_token_too() {
+    let server = Server::start_signaling(&[&SECRET[..], &["--origin", "https://a.example,https://b.example"]].concat());
+    let connect = |to: &str, origin: &str| {
         let mut request =
-            tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/lobby", server.address))
+            tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}{to}", server.address))
                 .unwrap();
         request.headers_mut().insert("Authorization", format!("Bearer {}", token("ann", "lobby")).parse().unwrap());
         if !origin.is_empty() {
-            request.headers_mut().insert("Origin", origin.parse().unwrap());
+            request
+                .headers_mut()
+                .insert("Origin", tungstenite::http::HeaderValue::from_bytes(origin.as_bytes()).unwrap());
         }
         Client(tungstenite::connect(request).unwrap().0)
     };
-    for origin in ["", "https://a.example", "https://b.example"] {
-        assert_eq!(connect(origin).hear()["type"], "welcome", "{origin}");
+    let user = "/?roomId=r&userId=u&userName=n";
+    for origin in ["", "https://a.example", "https://b.example", "HTTPS://A.EXAMPLE"] {
+        assert_eq!(connect("/lobby", origin).hear()["type"], "welcome", "{origin}");
+        assert_eq!(connect(user, origin).hear()["type"], "welcome", "{origin}");
+        let mut undecided = connect("/", origin);
+        undecided.say(r#"{"type":"ListRooms"}"#);
+        assert_eq!(undecided.hear()["type"], "RoomList", "{origin}");
     }
-    for origin in ["https://c.example", "http://a.example", "null"] {
-        assert_eq!(connect(origin).closed(), (4_003, "Origin not allowed".to_owned()), "{origin}");
+    for origin in ["https://c.example", "http://a.example", "null", "https://a.example.c", "https://a.example\u{e9}"] {
+        for to in ["/lobby", "/rooms/lobby/remotecontrol", user, "/", "/ws"] {
+            assert_eq!(connect(to, origin).closed(), (4_003, "Origin not allowed".to_owned()), "{to} {origin}");
+        }
     }
 }
 

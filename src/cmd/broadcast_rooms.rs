@@ -11,7 +11,6 @@ use super::Failure;
 use super::args::{OrOff, Size};
 use super::room_files;
 use super::secrets::Secrets;
-use super::web_origin;
 use crate::io::entropy;
 use crate::io::http::rate::Rate;
 use crate::io::rooms::BroadcastHttp;
@@ -108,10 +107,6 @@ pub struct BroadcastRooms {
     #[arg(long, env = "OPEN_CONTROL_CHANNEL", help_heading = HEADING)]
     open_control_channel: bool,
 
-    /// Pages that may connect, each by scheme and host as browsers tell it; without it all may. Comma-separated or repeated
-    #[arg(long, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_parser = web_origin::parse, value_delimiter = ',', help_heading = HEADING)]
-    origin: Vec<String>,
-
     /// How long a member may say nothing, in ms or with a unit; 0 or off is for ever
     #[arg(long, env = "IDLE_TIMEOUT_MS", value_name = "DURATION", value_parser = or_for_ever, default_value = "off", help_heading = HEADING)]
     idle_timeout: OrOff<super::args::Millis>,
@@ -180,7 +175,6 @@ impl BroadcastRooms {
             secret: Some(given.unwrap_or_else(|| Secret::from_words(entropy::words()))),
             envelope: self.envelope(),
             suppressed: listed(&self.suppressed_types),
-            origins: listed(&self.origin),
             idle: self.idle_timeout.0.map(|millis| millis.0),
             age: self.max_conn_age.0.map(|millis| millis.0),
             open_control: self.open_control_channel,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 
 use super::args::{Millis, OrOff, Size};
+use super::web_origin;
 use crate::io::http::Bounds;
 use crate::io::rooms::{Options, QueueBounds};
 use crate::rooms::Limits;
@@ -36,6 +37,11 @@ pub struct RoomLimits {
     /// from a proxy that overwrites the header: else everybody can write any address there
     #[arg(long, env = "TRUST_PROXY", value_parser = BoolishValueParser::new(), help_heading = HEADING)]
     trust_proxy: bool,
+
+    /// Pages that may connect, each by scheme and host as browsers tell it; without it all may, and who is no page always may. Comma-separated
+    /// or repeated
+    #[arg(long, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_parser = web_origin::parse, value_delimiter = ',', help_heading = HEADING)]
+    origin: Vec<String>,
 
     /// Most connections that have not said anything that is understood; the oldest makes room
     #[arg(long, env = "MAX_UNDECIDED", value_name = "N", value_parser = number, default_value_t = Limits::default().undecided, help_heading = HEADING)]
@@ -82,7 +88,8 @@ impl RoomLimits {
     /// For the hub.
     pub fn limits(&self) -> Limits {
         let rate = self.rate_limit_messages.0.map(|PerSecond(rate)| rate);
-        Limits { undecided: self.max_undecided, rate, ..Limits::default() }
+        let origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
+        Limits { undecided: self.max_undecided, rate, origins, ..Limits::default() }
     }
 
     /// For the sockets, without TLS.

@@ -29,6 +29,16 @@ pub struct Limits {
     pub heartbeat: Heartbeat,
     /// What broadcast rooms have in common.
     pub broadcast: Settings,
+    /// Pages that may connect, by their origin (RFC 6454); without any all may.
+    pub origins: Vec<String>,
+}
+
+impl Limits {
+    /// Whether somebody from the page of this origin may connect. Who is no page is always welcome.
+    pub fn welcomes(&self, origin: Option<&str>) -> bool {
+        let is_listed = |origin: &str| self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
+        self.origins.is_empty() || origin.is_none_or(is_listed)
+    }
 }
 
 /// Asking for signs of life.
@@ -60,6 +70,7 @@ impl Default for Limits {
             surfaces: SurfaceLimits::default(),
             heartbeat: Heartbeat::default(),
             broadcast: Settings::default(),
+            origins: Vec::new(),
         }
     }
 }

@@ -40,6 +40,9 @@ pub enum Route {
     WebRtc(webrtc::Asked),
     /// A broadcast room, and what has been shown to get in.
     Broadcast(broadcast::Asked),
+    /// Closed at once: the page that it comes from is not [welcome](super::Limits::welcomes), whatever it asks for. A browser shows its
+    /// script no other answer than a close code.
+    Unwelcome,
 }
 
 /// Why an upgrade is refused; the status is 404.

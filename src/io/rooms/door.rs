@@ -18,7 +18,7 @@ use super::upgrade::{self, Refusal};
 use crate::io::complaints::Complaints;
 use crate::io::http::{Client, answer};
 use crate::rooms::harmless::harmless;
-use crate::rooms::{self, Dialects, Route};
+use crate::rooms::{self, Dialects, Limits, Route};
 
 /// The one version of the protocol (RFC 6455, section 4.1).
 const VERSION: HeaderValue = HeaderValue::from_static("13");
@@ -28,8 +28,7 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 #[derive(Clone)]
 struct Door {
     switchboard: Arc<Switchboard>,
-    dialects: Dialects,
-    rate: Option<u32>,
+    limits: Arc<Limits>,
     complaints: Arc<Complaints>,
 }
 
@@ -43,11 +42,12 @@ impl Door {
 }
 
 /// Puts the door before `plain`, which answers what asks for no WebSocket.
-pub(super) fn router(plain: Router, switchboard: Arc<Switchboard>, dialects: Dialects, rate: Option<u32>) -> Router {
+pub(super) fn router(plain: Router, switchboard: Arc<Switchboard>, limits: Arc<Limits>) -> Router {
+    let dialects = limits.dialects;
     plain
         .method_not_allowed_fallback(async || answer::method_not_allowed())
         .fallback(move |method: Method, uri: Uri| async move { elsewhere(&method, &uri, dialects) })
-        .layer(from_fn_with_state(Door { switchboard, dialects, rate, complaints: Arc::default() }, enter))
+        .layer(from_fn_with_state(Door { switchboard, limits, complaints: Arc::default() }, enter))
 }
 
 /// Lets those in who ask for a dialect's WebSocket. An upgrade to anything else, such as HTTP/2, may be ignored
@@ -62,10 +62,11 @@ async fn enter(
         return next.run(request).await;
     }
     let uri = request.uri();
-    let route = match rooms::route(uri.path(), uri.query().unwrap_or_default(), door.dialects) {
+    let header = |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+    let route = match rooms::route(uri.path(), uri.query().unwrap_or_default(), door.limits.dialects) {
+        Ok(_) if !door.limits.welcomes(header(header::ORIGIN)) => Route::Unwelcome,
         Ok(Route::Broadcast(asked)) => {
-            let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-            let asked = asked.with_headers(header(header::AUTHORIZATION), header(header::ORIGIN));
+            let asked = asked.or_shown(header(header::AUTHORIZATION));
             let all = request.headers().iter();
             Route::Broadcast(asked.showing(all.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))))
         }
@@ -81,7 +82,8 @@ async fn enter(
     let (from, uri, complaining) = (client.from, uri.clone(), door.clone());
     let serve = async move |io| {
         let line = door.switchboard.connect(client.from.ip().to_canonical(), route);
-        connection::serve(io, &line, &door.switchboard, door.rate).await;
+        // Pings and fragments, which the hub does not see, have the rate of messages.
+        connection::serve(io, &line, &door.switchboard, door.limits.rate).await;
         // The place is free when the connection has ended.
         drop(client.place);
     };

@@ -36,7 +36,7 @@ use crate::io::http::login::Login;
 use crate::io::http::{self, Bounds, Places};
 use crate::io::stop::Stop;
 use crate::io::tls::server::Handshakes;
-use crate::rooms::{Hub, Limits};
+use crate::rooms::Hub;
 use exposition::Exposition;
 use pages::Pages;
 use switchboard::Switchboard;
@@ -97,8 +97,8 @@ async fn serve_on(
 ) {
     let farewell = Farewell(switchboard);
     let places = Places::new(options.bounds);
-    // Pings and fragments, which the hub does not see, have the rate of messages.
-    let Limits { dialects, rate, .. } = switchboard.ask(|_, hub, _| hub.limits().clone());
+    let limits = Arc::new(switchboard.ask(|_, hub, _| hub.limits().clone()));
+    let dialects = limits.dialects;
     let Options { tls, login, broadcast, .. } = options;
     // What is on this machine alone may be watched by whoever is; behind a proxy nothing is.
     let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
@@ -113,7 +113,7 @@ async fn serve_on(
     let pages =
         Pages { switchboard: Arc::clone(switchboard), exposition, login, broadcast, dialects, is_watched_openly };
     let plain = pages.router(&shutdown);
-    let router = door::router(plain, Arc::clone(switchboard), dialects, rate);
+    let router = door::router(plain, Arc::clone(switchboard), limits);
     tokio::select! {
         () = stopped => {}
         () = shutdown.notified() => {}

@@ -66,8 +66,6 @@ pub struct Asked {
     pub control: bool,
     /// Its token, from the query or else from the `Authorization` header.
     pub token: Option<Given>,
-    /// The page that it comes from, as its browser says.
-    pub origin: Option<String>,
     /// The other parameters of the query.
     pub query: Vec<(String, String)>,
     /// The headers that a room may see, by their names in small letters.
@@ -95,11 +93,10 @@ impl Asked {
         asked
     }
 
-    /// What the request's headers say beside: the token, unless the query has one, and the page.
+    /// The token that the `Authorization` header shows, unless the query has one.
     #[must_use]
-    pub fn with_headers(mut self, authorization: Option<&str>, origin: Option<&str>) -> Self {
+    pub fn or_shown(mut self, authorization: Option<&str>) -> Self {
         self.token = self.token.or_else(|| Given::bearer(authorization?));
-        self.origin = origin.map(str::to_owned);
         self
     }
 
@@ -243,9 +240,8 @@ mod tests {
         assert_eq!(asked.query, [("x".to_owned(), "1".to_owned()), ("x".to_owned(), "2".to_owned())]);
         let shown = format!("{asked:?}");
         assert!(!shown.contains("secret"), "{shown}");
-        assert_eq!(asked.with_headers(Some("Bearer other"), None).token, Some(Given("secret1".to_owned())));
-        let from_header =
-            |header| Asked::new(None, false, "token=").with_headers(Some(header), Some("https://x")).token;
+        assert_eq!(asked.or_shown(Some("Bearer other")).token, Some(Given("secret1".to_owned())));
+        let from_header = |header| Asked::new(None, false, "token=").or_shown(Some(header)).token;
         assert_eq!(from_header("bearer  t"), Some(Given("t".to_owned())));
         assert_eq!((from_header("Basic t"), from_header("t")), (None, None));
     }

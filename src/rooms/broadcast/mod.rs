@@ -36,7 +36,6 @@ use envelope::{Source, Told, framed};
 
 const UNAUTHENTICATED: u16 = 4_001;
 const INVALID: u16 = 4_002;
-const ORIGIN: u16 = 4_003;
 const NO_ROOM: u16 = 4_005;
 const TRY_AGAIN: u16 = 1_013;
 
@@ -103,11 +102,6 @@ impl Rooms {
 /// Somebody connected, who joins at once or is closed. The number of a room that was made for them.
 pub(super) fn on_connect(desk: &mut Desk<'_>, rooms: &mut Rooms, limits: &Limits, asked: Asked) -> Option<RoomNumber> {
     let settings = &limits.broadcast;
-    let is_welcome = |origin: &String| settings.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
-    if !settings.origins.is_empty() && asked.origin.as_ref().is_some_and(|origin| !is_welcome(origin)) {
-        refuse(desk, ORIGIN, "Origin not allowed");
-        return None;
-    }
     let Some(name) = asked.room else {
         refuse(desk, NO_ROOM, "Room name required");
         return None;

@@ -19,8 +19,6 @@ pub struct Settings {
     pub envelope: Envelope,
     /// Types of messages that are acknowledged and not relayed, in any case.
     pub suppressed: Vec<String>,
-    /// Pages that may connect, by their origin; without any all may, and those that are no page always.
-    pub origins: Vec<String>,
     /// How long a member may say nothing. `None` is for ever.
     pub idle: Option<Duration>,
     /// How long a connection may last. `None` is for ever.
@@ -42,7 +40,6 @@ impl Default for Settings {
             secret: None,
             envelope: Envelope::default(),
             suppressed: SUPPRESSED.split(',').map(str::to_owned).collect(),
-            origins: Vec::new(),
             idle: None,
             age: None,
             open_control: false,

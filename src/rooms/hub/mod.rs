@@ -41,6 +41,9 @@ use crate::time::Time;
 /// Close code of who says too much (RFC 6455, section 7.4.1: a policy is violated).
 const POLICY: u16 = 1_008;
 
+/// Close code of a page that may not connect, as broadcast rooms have always had it.
+const UNWELCOME: u16 = 4_003;
+
 /// Close code of who has to make room ("try again later", in the registry of RFC 6455's codes).
 const TRY_AGAIN: u16 = 1_013;
 
@@ -105,7 +108,7 @@ impl Hub {
         info!("Connection {} from {}", conn.0, visitor.from);
         let at = now.at;
         let dialect = match visitor.route {
-            Route::Undecided => Dialect::Undecided,
+            Route::Undecided | Route::Unwelcome => Dialect::Undecided,
             Route::Broadcast(_) => Dialect::Broadcast,
             Route::WebRtc(_) => Dialect::WebRtc,
         };
@@ -115,6 +118,11 @@ impl Hub {
             Route::Undecided => {
                 self.make_place(out);
                 self.undecided.insert(conn);
+            }
+            Route::Unwelcome => {
+                if let Some((mut desk, ..)) = self.desk(now, conn, out) {
+                    desk.refuse(UNWELCOME, "Origin not allowed");
+                }
             }
             Route::Broadcast(asked) => {
                 let Some((mut desk, rooms, limits)) = self.desk(now, conn, out) else { return };

@@ -14,7 +14,7 @@ use super::{Switchboard, router};
 use crate::io::http::{self, Bounds, Places};
 use crate::io::rooms::listeners::Listening;
 use crate::io::rooms::{QueueBounds, STOP_PATIENCE, door};
-use crate::rooms::{Dialects, Hub, Limits, SurfaceLimits};
+use crate::rooms::{Hub, Limits, SurfaceLimits};
 
 /// Long enough for a busy machine, and an end for a test that would wait for ever.
 const LONG: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ pub(super) fn serve(bounds: Bounds, surfaces: SurfaceLimits) -> Served {
     let (board, stopped) = (Arc::clone(&switchboard), Arc::clone(&stop));
     let thread = std::thread::spawn(move || {
         let done = runtime.block_on(async {
-            let router = door::router(router(Arc::clone(&board)), Arc::clone(&board), Dialects::default(), None);
+            let router = door::router(router(Arc::clone(&board)), Arc::clone(&board), Arc::default());
             tokio::select! {
                 () = stopped.notified() => {}
                 () = http::accept(listener, router, Places::new(bounds), None) => {}
