@@ -33,7 +33,10 @@ impl Write for Measure {
 pub(super) fn written_within(value: &impl Serialize, most: usize) -> Option<String> {
     let mut measure = Measure { kept: Some(Vec::new()), length: 0, most };
     serde_json::to_writer(&mut measure, value).ok()?;
-    String::from_utf8(measure.kept?).ok()
+    // What is kept is kept in as many bytes as it has: half of them may have been room to grow.
+    let mut kept = measure.kept?;
+    kept.shrink_to_fit();
+    String::from_utf8(kept).ok()
 }
 
 /// How long `value` is as JSON, in bytes.

@@ -65,7 +65,7 @@ impl World {
             }
             _ => message.to_string(),
         };
-        self.relay(&seat.room, Some(conn), &format!("{what} {}", seat.id), false);
+        self.relay(&seat.room, Some(conn), &format!("{what} {}", seat.id), None);
     }
 
     /// A message goes to a room, at once or later.
@@ -73,26 +73,31 @@ impl World {
         let is_radio = room == "broadcast radio";
         let mut delay = None;
         if is_radio {
-            if message.to_string().len() <= 256 << 10 {
-                self.radio.push(message.to_string());
-            }
-            let places = [Some(message), message.get("metadata"), message.get("data")];
-            let lengths = places.into_iter().flatten().map(|place| positive(place.get("durationSeconds")));
-            self.is_length_known |= lengths.flatten().next().is_some();
             let is_post = message["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("post"));
             let asked =
                 positive(message.get("delay")).or(positive(message.get("data").and_then(|data| data.get("delay"))));
             delay = asked.filter(|_| is_post);
         }
         let what = format!("{} {}", framed(message), by.map_or("", |(_, id)| id));
-        let (by, rc) = (by.map(|(conn, _)| conn), is_radio && self.is_length_known);
+        let (by, played) = (by.map(|(conn, _)| conn), is_radio.then(|| message.clone()));
         match delay {
-            None => self.relay(room, by, &what, rc),
+            None => self.relay(room, by, &what, played.as_ref()),
             Some(seconds) => {
                 let due = self.now + Duration::from_secs_f64(seconds.min(3_600.0));
-                self.later.push((due, Later::Relay { room: room.to_owned(), by, what, rc }));
+                self.later.push((due, Later::Relay { room: room.to_owned(), by, what, played }));
             }
         }
+    }
+
+    /// The radio relays a message. Whether the length of any so far is known.
+    pub(crate) fn goes_on_air(&mut self, message: &Value) -> bool {
+        if message.to_string().len() <= 256 << 10 {
+            self.radio.push(message.to_string());
+        }
+        let places = [Some(message), message.get("metadata"), message.get("data")];
+        let lengths = places.into_iter().flatten().map(|place| positive(place.get("durationSeconds")));
+        self.is_length_known |= lengths.flatten().next().is_some();
+        self.is_length_known
     }
 
     /// Something is posted; how many members it is for, or why it is for nobody.

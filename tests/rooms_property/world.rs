@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jamjam_dev::rooms::Conn;
 use jamjam_dev::time::Time;
+use serde_json::Value;
 
 use crate::ears::told;
 
@@ -80,8 +81,8 @@ pub(crate) struct Opened {
 /// What is to happen later.
 #[derive(Clone, Debug)]
 pub(crate) enum Later {
-    /// All members of a room but the one who said it hear this, and its control channels that.
-    Relay { room: String, by: Option<Conn>, what: String, rc: bool },
+    /// All members of a room but the one who said it hear this, and if the radio plays it its control channels of it.
+    Relay { room: String, by: Option<Conn>, what: String, played: Option<Value> },
     /// A value holds in a room.
     Value { room: String, by: Conn, name: String, value: f32 },
 }
@@ -210,11 +211,14 @@ impl World {
         for room in over {
             self.shut(&room);
         }
-        let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= self.now);
+        let all = std::mem::take(&mut self.later).into_iter();
+        let (mut due, later): (Vec<_>, Vec<_>) = all.partition(|(at, _)| *at <= self.now);
         self.later = later;
+        // What is due first is remembered first.
+        due.sort_by_key(|(at, _)| *at);
         for (_, due) in due {
             match due {
-                Later::Relay { room, by, what, rc } => self.relay(&room, by, &what, rc),
+                Later::Relay { room, by, what, played } => self.relay(&room, by, &what, played.as_ref()),
                 Later::Value { room, by, name, value } => self.set(&room, Some(by), &name, value),
             }
         }
@@ -227,7 +231,7 @@ impl World {
         }
         for (conn, code) in closed.iter().filter(|(_, code)| *code == 4_000) {
             let idle = self.clients.get(conn).is_some_and(|client| self.now.since(client.spoke) >= IDLE);
-            may &= idle && self.speaks(*conn) == Some(Speaks::Broadcast);
+            may &= idle && self.speaks(*conn) == Some(Speaks::Broadcast) && !self.only_listens(*conn);
             self.close(*conn, *code);
         }
         may
@@ -235,15 +239,22 @@ impl World {
 
     /// Nobody is there still who should have been dropped.
     pub(crate) fn is_nobody_overdue(&self) -> bool {
-        self.clients.values().all(|client| {
+        self.clients.iter().all(|(conn, client)| {
             let silent = self.now.since(client.lived);
-            let is_idle = client.speaks == Speaks::Broadcast && self.now.since(client.spoke) > IDLE;
+            let may_speak = client.speaks == Speaks::Broadcast && !self.only_listens(*conn);
+            let is_idle = may_speak && self.now.since(client.spoke) > IDLE;
             // Asked twice at most before it is dropped.
             !is_idle && patience(client.speaks).is_none_or(|patience| silent < 2 * patience)
         })
     }
 
-    pub(crate) fn relay(&mut self, room: &str, by: Option<Conn>, what: &str, rc: bool) {
+    /// Whether it is a control channel, which may not say anything.
+    fn only_listens(&self, conn: Conn) -> bool {
+        self.seats.iter().any(|seat| seat.conn == conn && seat.control)
+    }
+
+    pub(crate) fn relay(&mut self, room: &str, by: Option<Conn>, what: &str, played: Option<&Value>) {
+        let rc = played.is_some_and(|message| self.goes_on_air(message));
         let kind = format!("{}-content", room.trim_start_matches("broadcast "));
         self.others_hear(room, by, &kind, &[what]);
         let controls: Vec<Conn> =
