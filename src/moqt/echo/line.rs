@@ -8,8 +8,10 @@ use super::super::code;
 use super::super::session::{Session, Stream};
 use crate::time::Time;
 
-/// What a frame is charged beside its bytes, and a group.
-const OVERHEAD: usize = 64;
+/// Bytes that a frame is charged beside its own.
+const FRAME_OVERHEAD: usize = 64;
+/// Bytes that a group is charged: so many that those that wait are few enough to be gone through often.
+const GROUP_OVERHEAD: usize = 1 << 10;
 
 /// What comes next in a group.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub(super) enum Item {
 
 impl Item {
     fn charge(&self) -> usize {
-        OVERHEAD + if let Self::Frame(payload) = self { payload.len() } else { 0 }
+        FRAME_OVERHEAD + if let Self::Frame(payload) = self { payload.len() } else { 0 }
     }
 }
 
@@ -81,8 +83,8 @@ pub(super) struct Line {
 impl Line {
     /// A group begins to come.
     pub(super) fn begin(&mut self, from: Stream, subscription: u64, sequence: u64) {
-        let relay = Relay { from, subscription, sequence, to: None, items: VecDeque::new(), charged: OVERHEAD };
-        self.charged += OVERHEAD;
+        let relay = Relay { from, subscription, sequence, to: None, items: VecDeque::new(), charged: GROUP_OVERHEAD };
+        self.charged += GROUP_OVERHEAD;
         self.relays.push_back(relay);
     }
 

@@ -103,16 +103,16 @@ impl Echo {
         self.tracks.insert(subscription, Track { path, subscribers: early, ended: false });
     }
 
-    fn on_unannounced(&mut self, session: &mut Session, path: &Path) {
+    /// A track has ended: nobody can subscribe to it any more, and it goes once the last of it has left.
+    fn on_ended(&mut self, session: &mut Session, subscription: u64) {
         let Some(flavour) = session.flavour() else { return };
-        let Some(subscription) = self.live(path) else { return };
-        session.unsubscribe(subscription);
+        let Some(track) = self.tracks.get_mut(&subscription).filter(|track| !track.ended) else { return };
+        track.ended = true;
         for (asked, prefix) in &self.askers {
-            if path.is_under(prefix, flavour) {
-                session.announce(*asked, path, Status::Ended);
+            if track.path.is_under(prefix, flavour) {
+                session.announce(*asked, &track.path, Status::Ended);
             }
         }
-        self.end(subscription);
     }
 
     fn on_subscribe(&mut self, now: Time, session: &mut Session, subscriber: Stream, wanted: Path) {
@@ -143,12 +143,6 @@ impl Echo {
 
     fn live(&self, path: &Path) -> Option<u64> {
         self.tracks.iter().find(|(_, track)| !track.ended && track.path == *path).map(|(subscription, _)| *subscription)
-    }
-
-    fn end(&mut self, subscription: u64) {
-        if let Some(track) = self.tracks.get_mut(&subscription) {
-            track.ended = true;
-        }
     }
 
     /// Hands on what is due, and lets go of what has ended.
@@ -187,13 +181,18 @@ impl Application for Echo {
             }
             Event::Unasked { asked } => drop(self.askers.remove(&asked)),
             Event::Announced { path } => self.on_announced(session, path),
-            Event::Unannounced { path } => self.on_unannounced(session, &path),
+            Event::Unannounced { path } => {
+                if let Some(subscription) = self.live(&path) {
+                    session.unsubscribe(subscription);
+                    self.on_ended(session, subscription);
+                }
+            }
             Event::SubscribeAsked { subscriber, track } => self.on_subscribe(now, session, subscriber, track),
             Event::Unsubscribed { subscriber } => {
                 self.early.remove(&subscriber);
                 self.tracks.values_mut().for_each(|track| track.subscribers.retain(|other| *other != subscriber));
             }
-            Event::SubscriptionEnded { subscription, .. } => self.end(subscription),
+            Event::SubscriptionEnded { subscription, .. } => self.on_ended(session, subscription),
             Event::GroupBegan { group, subscription, sequence } => {
                 self.line.begin(group, subscription, sequence);
                 if self.tracks.get(&subscription).is_none_or(|track| track.subscribers.is_empty()) {

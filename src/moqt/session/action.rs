@@ -29,7 +29,8 @@ pub enum Action {
     /// Open a stream and know it by this handle. If the transport has no credit, this and all that is for it waits.
     Open(Stream, Kind),
     /// Write these bytes after those before. What the transport has taken of them is told by
-    /// [`Session::on_taken`](super::Session::on_taken).
+    /// [`Session::on_taken`](super::Session::on_taken). There may be very many and very short ones: what waits should be kept as
+    /// bytes, not as a list of these.
     Write(Stream, Bytes),
     /// End our side of the stream, once all bytes are written.
     Finish(Stream),

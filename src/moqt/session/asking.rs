@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::super::code;
 use super::super::fields::Malformed;
 use super::super::message::{
     Announce, AnnounceInit, AnnouncePlease, Body, Flavour, Status, StreamType, Subscribe, SubscribeGap, SubscribeOk,
@@ -54,9 +55,10 @@ impl Session {
     pub fn unsubscribe(&mut self, subscription: u64) {
         let Some(stream) = self.subscriptions.live.remove(&subscription) else { return };
         self.retire(subscription);
-        self.forget(stream);
-        self.actions.push_back(Action::Finish(stream));
-        self.actions.push_back(Action::Stop(stream, super::super::code::NONE));
+        if let Some(entry) = self.forget(stream) {
+            self.finish(stream, &entry);
+            self.actions.push_back(Action::Stop(stream, code::NONE));
+        }
     }
 
     fn converse(&mut self, kind: StreamType, role: Role, message: &[u8]) -> Stream {

@@ -11,6 +11,9 @@ use super::super::varint;
 use super::Session;
 use super::action::{Action, Event, Kind, Stream};
 
+/// The longest payload in bytes that is copied behind its length rather than written after it.
+const COPIED: usize = 1 << 10;
+
 /// A group of which the transport has not taken all, or of which there is more to come.
 #[derive(Debug)]
 pub(super) struct Out {
@@ -82,8 +85,11 @@ impl Session {
         self.counts.bytes_sent += payload.len() as u64;
         let mut length = Vec::with_capacity(varint::LONGEST);
         varint::write(payload.len() as u64, &mut length);
-        self.put(group, length.into());
-        if !payload.is_empty() {
+        if payload.len() <= COPIED {
+            length.extend_from_slice(&payload);
+            self.put(group, length.into());
+        } else {
+            self.put(group, length.into());
             self.put(group, payload);
         }
     }
@@ -111,6 +117,7 @@ impl Session {
         self.actions.push_back(Action::Write(group, bytes));
         while let Some(oldest) = self.outbox.surplus(self.limits.unsent_bytes, self.limits.unsent_groups) {
             self.counts.groups_dropped += 1;
+            tracing::debug!(group = ?oldest, unsent = self.outbox.unsent, "a slow reader: the oldest group is dropped");
             self.reset_group(oldest, code::EXPIRED);
             self.events.push_back(Event::GroupDropped { group: oldest });
         }

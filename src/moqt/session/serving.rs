@@ -67,8 +67,8 @@ impl Session {
 
     /// Ends a subscription of the other end in peace: its track has ended. Groups that have begun go on.
     pub fn end_subscriber(&mut self, subscriber: Stream) {
-        if self.forget(subscriber).is_some() {
-            self.actions.push_back(Action::Finish(subscriber));
+        if let Some(entry) = self.forget(subscriber) {
+            self.finish(subscriber, &entry);
             self.actions.push_back(Action::Stop(subscriber, code::NONE));
         }
     }
