@@ -181,6 +181,26 @@ fn a_run_without_an_end_is_ended_by_its_owner() {
 }
 
 #[test]
+fn what_left_just_before_the_end_is_in_flight_and_not_lost() {
+    let sending = Sending { count: None, interval: 1_000 * MS, timeout: 2_000 * MS, ..Sending::default() };
+    let mut world = World::new(Plan { sending, ..Plan::default() });
+    world.client_is_slow = true;
+    // Groups at 50, 1,050, 2,050, 3,050 and 4,050 ms.
+    world.until(Time::from_millis(4_100));
+    let now = world.now;
+    world.client.close(now, code::NONE, "interrupted");
+    world.finish();
+    assert_eq!(world.lost(), [1, 2, 3]);
+    let in_flight = world.facts.iter().filter_map(|fact| match *fact {
+        Fact::InFlight { group, frame, sent } => Some((group, frame, sent)),
+        _ => None,
+    });
+    let expected = [(4, 0, Time::from_millis(3_050)), (5, 0, Time::from_millis(4_050))];
+    // What left at 2,050 is 2,050 ms old: more than the 2,000 that are waited.
+    assert_eq!(in_flight.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_server_that_stops_says_so() {
     let mut world = World::new(Plan { sending: fifty(10 * MS, Duration::ZERO), ..Plan::default() });
     world.until(Time::from_millis(100));

@@ -383,6 +383,31 @@ fn who_leaves_gets_nothing_more() {
 }
 
 #[test]
+fn a_track_that_ends_takes_what_waits_for_it_along() {
+    let (mut echo, pieces) = established(Limits::default());
+    let asked = echo.open(4, Bidi, &pieces["announce-please"]);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    let group = echo.open(2, Uni, &group(&["one"]));
+    echo.heard(asked);
+    echo.reset(Ours(1), 3);
+    assert_eq!(echo.heard(asked), pieces["announce-ended"], "what the client does not serve is not announced back");
+    assert_eq!(echo.counts.groups_unheard, 1);
+    echo.finish(group);
+    let late = echo.open(6, Uni, &self::group(&["two"]));
+    assert!(
+        !echo.stopped.contains(&(late, code::NO_SUBSCRIPTION)),
+        "a group may come after the end of its subscription"
+    );
+    let late = echo.open(8, Bidi, &pieces["subscribe"]);
+    assert_eq!(echo.heard(late), [], "nobody can subscribe to it any more");
+    // It is announced again, and is there again.
+    echo.say(Ours(0), &pieces["announce-ended"]);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(late), pieces["info"]);
+    assert_eq!(echo.heard(asked), pieces["announce-active"]);
+}
+
+#[test]
 fn a_stop_closes_the_session_with_a_code() {
     let (mut echo, _) = subscribed(Limits::default());
     echo.peer.close(Time::ZERO, code::NONE, "the server stops");

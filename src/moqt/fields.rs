@@ -1,5 +1,5 @@
-//! What bodies of messages are made of: integers, strings, arrays, parameters. Reading is total, and no count or length is
-//! believed before the bytes for it are there.
+//! What bodies of messages are made of: integers, strings, arrays, parameters. Reading is total, a count
+//! or length over its limit is refused before anything else is read or reserved.
 
 use thiserror::Error;
 
@@ -93,25 +93,21 @@ impl<'a> Fields<'a> {
         std::str::from_utf8(self.bytes(what)?).map(str::to_owned).map_err(|_| Malformed::Text(what))
     }
 
-    /// A count of at most `most` things that take at least `each` bytes.
-    fn count(&mut self, what: &'static str, most: usize, each: usize) -> Result<usize, Malformed> {
+    /// A count of at most `most` things.
+    fn count(&mut self, what: &'static str, most: usize) -> Result<usize, Malformed> {
         let count = self.number(what)?;
-        match usize::try_from(count) {
-            Ok(fits) if fits <= most && fits <= self.0.len() / each => Ok(fits),
-            Ok(fits) if fits <= most => Err(Malformed::Short(what)),
-            _ => Err(Malformed::Many { what, count, most }),
-        }
+        usize::try_from(count).ok().filter(|fits| *fits <= most).ok_or(Malformed::Many { what, count, most })
     }
 
     /// A count and as many strings.
     pub fn texts(&mut self, what: &'static str, most: usize) -> Result<Vec<String>, Malformed> {
-        let count = self.count(what, most, 1)?;
+        let count = self.count(what, most)?;
         (0..count).map(|_| self.text(what)).collect()
     }
 
     /// A count and as many integers.
     pub fn numbers(&mut self, what: &'static str, most: usize) -> Result<Vec<u64>, Malformed> {
-        let count = self.count(what, most, 1)?;
+        let count = self.count(what, most)?;
         (0..count).map(|_| self.number(what)).collect()
     }
 
@@ -120,7 +116,7 @@ impl<'a> Fields<'a> {
         if self.is_empty() {
             return Ok(Parameters::new());
         }
-        let count = self.count("parameters", PARAMETERS, 2)?;
+        let count = self.count("parameters", PARAMETERS)?;
         (0..count).map(|_| Ok((self.number("parameters")?, self.bytes("parameters")?.to_vec()))).collect()
     }
 }

@@ -74,6 +74,15 @@ pub enum Fact {
         /// When it left.
         sent: Time,
     },
+    /// A frame that may still have come back when the run was cut short.
+    InFlight {
+        /// Its group.
+        group: u64,
+        /// Which frame.
+        frame: usize,
+        /// When it left.
+        sent: Time,
+    },
 }
 
 /// A frame that left.
@@ -111,7 +120,7 @@ impl Book {
     pub(super) fn sent(&mut self, group: u64, at: Time, due: Time, bytes: usize) {
         if group == self.first + self.groups.len() as u64 {
             if self.groups.len() == WINDOW {
-                self.settle_oldest();
+                self.settle_oldest(at);
             }
             self.groups.push_back(Vec::with_capacity(self.frames_per_group.min(64)));
         }
@@ -133,7 +142,7 @@ impl Book {
         let sent = sent.at;
         self.tell(Fact::Came { group, frame, sent, at, intact });
         while self.groups.front().is_some_and(|frames| self.is_whole(frames)) {
-            self.settle_oldest();
+            self.settle_oldest(at);
         }
     }
 
@@ -146,24 +155,27 @@ impl Book {
         self.groups.iter().flatten().all(|sent| sent.came)
     }
 
-    /// Gives up what has not come back.
-    pub(super) fn close(&mut self) {
+    /// Gives up what has not come back; what left after `overdue` is still in flight.
+    pub(super) fn close(&mut self, overdue: Time) {
         while !self.groups.is_empty() {
-            self.settle_oldest();
+            self.settle_oldest(overdue);
         }
     }
 
-    fn settle_oldest(&mut self) {
+    fn settle_oldest(&mut self, overdue: Time) {
         let Some(frames) = self.groups.pop_front() else { return };
         let group = self.first;
         self.first += 1;
         match frames.first() {
-            Some(first) if frames.iter().all(|sent| !sent.came) => {
+            Some(first) if frames.iter().all(|sent| !sent.came && sent.at <= overdue) => {
                 self.tell(Fact::GroupLost { group, sent: first.at });
             }
             _ => {
                 let missing = frames.iter().enumerate().filter(|(_, sent)| !sent.came);
-                self.facts.extend(missing.map(|(frame, sent)| Fact::FrameMissing { group, frame, sent: sent.at }));
+                self.facts.extend(missing.map(|(frame, &Sent { at: sent, .. })| match sent <= overdue {
+                    true => Fact::FrameMissing { group, frame, sent },
+                    false => Fact::InFlight { group, frame, sent },
+                }));
             }
         }
     }

@@ -233,9 +233,10 @@ impl Client {
         self.book.came(sequence, frame, now, intact);
     }
 
-    fn end(&mut self, ending: Ending) {
+    /// Ends the run. What left after `overdue` might still have come back.
+    fn end(&mut self, overdue: Time, ending: Ending) {
         if self.ending().is_none() {
-            self.book.close();
+            self.book.close(overdue);
             self.phase = Phase::Over(ending);
         }
     }
@@ -251,7 +252,7 @@ impl Client {
             }),
             _ => return,
         };
-        self.end(ending);
+        self.end(now, ending);
         session.close(code::NONE, "done");
     }
 }
@@ -259,7 +260,7 @@ impl Client {
 impl Application for Client {
     fn on_event(&mut self, now: Time, session: &mut Session, event: Event) {
         if let Event::Closed { code, reason, by_us } = event {
-            self.end(Ending::Closed { code, reason, by_us });
+            self.end(now.saturating_sub(self.config.timeout), Ending::Closed { code, reason, by_us });
             return;
         }
         let Some(flavour) = session.flavour() else { return };

@@ -126,6 +126,15 @@ impl Line {
         (0..surplus).map(|_| u64::from(self.drop_first(session, is_one))).sum()
     }
 
+    /// Drops the groups that have not begun to go anywhere and never will: their subscription `is_over`.
+    pub(super) fn shed_orphans(&mut self, session: &mut Session, is_over: impl Fn(u64) -> bool) -> u64 {
+        let mut dropped = 0;
+        while self.drop_first(session, |relay| relay.waits() && is_over(relay.subscription)) {
+            dropped += 1;
+        }
+        dropped
+    }
+
     fn drop_first(&mut self, session: &mut Session, which: impl Fn(&Relay) -> bool) -> bool {
         let Some(at) = self.relays.iter().position(which) else { return false };
         let Some(relay) = self.relays.remove(at) else { return false };

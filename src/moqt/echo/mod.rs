@@ -159,6 +159,9 @@ impl Echo {
             }
             !is_over
         });
+        let tracks = &self.tracks;
+        let is_over = |subscription: u64| !tracks.contains_key(&subscription);
+        self.counts.groups_unheard += self.line.shed_orphans(session, is_over);
     }
 }
 
@@ -195,7 +198,7 @@ impl Application for Echo {
             Event::SubscriptionEnded { subscription, .. } => self.on_ended(session, subscription),
             Event::GroupBegan { group, subscription, sequence } => {
                 self.line.begin(group, subscription, sequence);
-                if self.tracks.get(&subscription).is_none_or(|track| track.subscribers.is_empty()) {
+                if self.tracks.get(&subscription).is_some_and(|track| track.subscribers.is_empty()) {
                     let most = self.config.early_groups;
                     self.counts.groups_unheard += self.line.shed_waiting(subscription, most, session);
                 }
