@@ -144,6 +144,8 @@ fn for_a_slow_reader_the_oldest_groups_are_dropped_whole() {
 fn too_many_groups_for_a_slow_reader_are_dropped_too() {
     let limits = Limits { unsent_groups: 10, ..Limits::default() };
     let sending = Sending { count: Some(30), interval: MS, payload: Payload::Noise(1), ..Sending::default() };
+    let mut quick = World::new(Plan { sending: sending.clone(), limits: limits.clone(), ..Plan::default() });
+    assert_eq!((quick.finish(), quick.lost(), quick.counts.groups_dropped), (Ending::Done, vec![], 0));
     let mut world = World::new(Plan { sending, limits, ..Plan::default() });
     world.client_is_slow = true;
     world.until(Time::from_millis(200));

@@ -103,6 +103,14 @@ fn the_later_client_is_answered_byte_for_byte() {
 }
 
 #[test]
+fn the_original_program_s_live_is_no_error() {
+    let (mut echo, pieces) = established(Limits::default());
+    echo.say(Ours(0), &pieces["announce-live-bare"]);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(Ours(1)), pieces["subscribe"]);
+}
+
+#[test]
 fn the_flavour_is_chosen_from_the_offer() {
     let both = [0x00, 0x13, 0x02, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0x00];
     let mut echo = echo(Some("/echo"), Limits::default());
@@ -246,7 +254,12 @@ fn a_malformed_message_ends_its_stream_and_no_more() {
     let cut = echo.open(40, Bidi, &pieces["subscribe"][..9]);
     echo.finish(cut);
     assert_eq!(echo.reset.pop(), Some((cut, code::MALFORMED)));
-    assert_eq!(echo.counts.streams_malformed, 6);
+    for (id, type_alone) in [(44, 1), (48, 2)] {
+        let stream = echo.open(id, Bidi, &[type_alone]);
+        echo.finish(stream);
+        assert_eq!(echo.reset.pop(), Some((stream, code::MALFORMED)));
+    }
+    assert_eq!(echo.counts.streams_malformed, 8);
     echo.say(Ours(0), &pieces["announce-active"]);
     assert_eq!(echo.heard(Ours(1)), pieces["subscribe"]);
     echo.say(Ours(0), &[0x01, 0x07]);
@@ -348,7 +361,7 @@ fn who_does_not_take_our_questions_is_closed() {
     let (mut echo, pieces) = established(Limits::default());
     echo.takes = false;
     let mut times = 0;
-    while echo.closed.is_none() {
+    while echo.closed.is_none() && times < 20_000 {
         echo.say(Ours(0), &pieces["announce-active"]);
         echo.say(Ours(0), &pieces["announce-ended"]);
         times += 1;
@@ -373,8 +386,10 @@ fn a_group_that_breaks_off_breaks_off_in_the_echo() {
 fn who_leaves_gets_nothing_more() {
     let (mut echo, _) = subscribed(Limits::default());
     let group = echo.open(2, Uni, &group(&["one"]));
+    echo.takes = false;
+    echo.say(group, &[1, b'w']);
     echo.finish(Theirs(4));
-    assert_eq!(echo.finished, [Theirs(4)]);
+    assert_eq!((&echo.finished[..], &echo.reset[..]), (&[Theirs(4)][..], &[(Ours(2), code::UNWANTED)][..]));
     let opened = echo.opened.len();
     echo.say(group, &[1, b'x']);
     echo.finish(group);
