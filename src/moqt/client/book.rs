@@ -172,9 +172,12 @@ impl Book {
             }
             _ => {
                 let missing = frames.iter().enumerate().filter(|(_, sent)| !sent.came);
-                self.facts.extend(missing.map(|(frame, &Sent { at: sent, .. })| match sent <= overdue {
-                    true => Fact::FrameMissing { group, frame, sent },
-                    false => Fact::InFlight { group, frame, sent },
+                self.facts.extend(missing.map(|(frame, &Sent { at: sent, .. })| {
+                    if sent <= overdue {
+                        Fact::FrameMissing { group, frame, sent }
+                    } else {
+                        Fact::InFlight { group, frame, sent }
+                    }
                 }));
             }
         }
