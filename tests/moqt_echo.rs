@@ -1,0 +1,365 @@
+//! The client and the echo joined in memory, with streams that overtake each other and bytes in chunks of any size.
+
+#[path = "moqt/hand.rs"]
+mod hand;
+#[path = "moqt/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use hand::Hand;
+use jamjam_dev::moqt::client::{Client, Config as Sending, Ending, Fact, Payload};
+use jamjam_dev::moqt::echo::Config as Echoing;
+use jamjam_dev::moqt::{End, Flavour, Kind, Limits, Peer, Session, Stream, code};
+use jamjam_dev::time::Time;
+use world::{Plan, World};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// 50 groups of two frames.
+fn fifty(interval: Duration, frame_interval: Duration) -> Sending {
+    Sending { count: Some(50), frames_per_group: 2, interval, frame_interval, ..Sending::default() }
+}
+
+/// Every frame of `groups` groups of two, in order.
+fn all_of(groups: u64) -> Vec<(u64, usize)> {
+    (1..=groups).flat_map(|group| [(group, 0), (group, 1)]).collect()
+}
+
+fn places(came: &[(u64, usize, Duration)]) -> Vec<(u64, usize)> {
+    came.iter().map(|(group, frame, _)| (*group, *frame)).collect()
+}
+
+#[test]
+fn fifty_groups_of_two_come_back_in_order_in_twenty_sessions() {
+    for seed in 0..20 {
+        let offers = vec![Flavour::ALL[seed as usize % 2]];
+        let sending = fifty(10 * MS, 3 * MS);
+        let mut world =
+            World::new(Plan { seed, offers: offers.clone(), webtransport: seed % 3 == 0, sending, ..Plan::default() });
+        assert_eq!(world.finish(), Ending::Done, "seed {seed}");
+        assert_eq!(places(&world.came()), all_of(50), "seed {seed}");
+        assert!(world.client.session().is_closed() && world.server.session().is_closed());
+        let established = world.facts.iter().find(|fact| matches!(fact, Fact::Established { .. }));
+        assert_eq!(established, Some(&Fact::Established { at: Time::ZERO, flavour: offers[0] }));
+        let counts =
+            (world.counts.sessions, world.counts.groups_heard, world.counts.frames_heard, world.counts.frames_sent);
+        assert_eq!(counts, (1, 50, 100, 100), "seed {seed}");
+        let bytes = (world.counts.bytes_heard, world.counts.bytes_sent);
+        assert_eq!(bytes, (10_000, 10_000), "100 frames of 100 bytes");
+    }
+}
+
+#[test]
+fn groups_that_are_sent_at_once_overtake_each_other_and_all_come_back() {
+    let mut overtaken = 0;
+    for seed in 0..20 {
+        let mut world = World::new(Plan { seed, sending: fifty(Duration::ZERO, Duration::ZERO), ..Plan::default() });
+        assert_eq!(world.finish(), Ending::Done);
+        let mut came = places(&world.came());
+        overtaken += came.windows(2).filter(|pair| pair[0] > pair[1]).count();
+        came.sort_unstable();
+        assert_eq!(came, all_of(50), "seed {seed}");
+    }
+    assert!(overtaken > 0, "the world delivers everything in order: it tests nothing");
+}
+
+#[test]
+fn a_second_frame_comes_back_on_its_own() {
+    let mut world = World::new(Plan { sending: fifty(500 * MS, 400 * MS), ..Plan::default() });
+    assert_eq!(world.finish(), Ending::Done);
+    let at = |group, frame| {
+        let came = world.facts.iter().find_map(|fact| match *fact {
+            Fact::Came { group: g, frame: f, at, .. } if (g, f) == (group, frame) => Some(at),
+            _ => None,
+        });
+        came.unwrap()
+    };
+    for group in 1..=50 {
+        assert_eq!(at(group, 1) - at(group, 0), 400 * MS, "group {group}");
+    }
+    assert!(world.came().iter().all(|(_, _, took)| *took == Duration::ZERO), "nothing waits");
+}
+
+#[test]
+fn a_delay_holds_each_frame_for_as_long_and_keeps_their_order() {
+    let echoing = Echoing { delay: 250 * MS, ..Echoing::default() };
+    for seed in 0..5 {
+        let (echoing, sending) = (echoing.clone(), fifty(100 * MS, 40 * MS));
+        let mut world = World::new(Plan { seed, echoing, sending, ..Plan::default() });
+        assert_eq!(world.finish(), Ending::Done);
+        assert_eq!(places(&world.came()), all_of(50));
+        assert!(world.came().iter().all(|(_, _, took)| *took == 250 * MS), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_delayed_echo_that_would_take_too_much_memory_drops_its_oldest_groups_whole() {
+    // A group takes 1,024 bytes, its frame 1,000 and 64, its end 64: eight fit, and the next drops one.
+    let echoing = Echoing { delay: 5_000 * MS, waiting_bytes: 8 * 2_152, ..Echoing::default() };
+    let sending = Sending {
+        count: Some(20),
+        interval: MS,
+        payload: Payload::Noise(1_000),
+        timeout: 6_000 * MS,
+        ..Sending::default()
+    };
+    let mut world = World::new(Plan { echoing, sending, ..Plan::default() });
+    assert_eq!(world.finish(), Ending::Done);
+    assert_eq!(world.lost(), (1..=12).collect::<Vec<_>>());
+    assert_eq!(places(&world.came()), (13..=20).map(|group| (group, 0)).collect::<Vec<_>>());
+    assert_eq!(world.counts.groups_overdue, 12);
+}
+
+#[test]
+fn for_a_slow_reader_the_oldest_groups_are_dropped_whole() {
+    let limits = Limits { unsent_bytes: 20_000, ..Limits::default() };
+    let sending = Sending {
+        count: Some(100),
+        frames_per_group: 2,
+        interval: 10 * MS,
+        payload: Payload::Noise(1_000),
+        timeout: 5_000 * MS,
+        ..Sending::default()
+    };
+    let mut world = World::new(Plan { sending, limits, ..Plan::default() });
+    world.until(Time::from_millis(40));
+    world.client_is_slow = true;
+    world.until(Time::from_millis(1_100));
+    assert_eq!(world.came(), [], "nothing was read");
+    world.client_is_slow = false;
+    assert_eq!(world.finish(), Ending::Done);
+    // A group is 2 × 1,000 bytes, 2 of each length, and 4 before them: 9 of 2,008 fit into 20,000.
+    let lost = world.lost();
+    assert_eq!(lost, (1..=91).collect::<Vec<_>>());
+    let mut came = places(&world.came());
+    came.sort_unstable();
+    assert_eq!(came, all_of(100)[182..]);
+    assert_eq!(world.counts.groups_dropped, 91);
+    let missing = world.facts.iter().any(|fact| matches!(fact, Fact::FrameMissing { .. }));
+    assert!(!missing, "what comes at all comes whole");
+}
+
+#[test]
+fn too_many_groups_for_a_slow_reader_are_dropped_too() {
+    let limits = Limits { unsent_groups: 10, ..Limits::default() };
+    let sending = Sending { count: Some(30), interval: MS, payload: Payload::Noise(1), ..Sending::default() };
+    let mut quick = World::new(Plan { sending: sending.clone(), limits: limits.clone(), ..Plan::default() });
+    assert_eq!((quick.finish(), quick.lost(), quick.counts.groups_dropped), (Ending::Done, vec![], 0));
+    let mut world = World::new(Plan { sending, limits, ..Plan::default() });
+    world.client_is_slow = true;
+    world.until(Time::from_millis(200));
+    world.client_is_slow = false;
+    assert_eq!(world.finish(), Ending::Done);
+    assert_eq!((world.lost(), world.counts.groups_dropped), ((1..=20).collect(), 20));
+}
+
+#[test]
+fn a_person_s_text_comes_back() {
+    let payload = Payload::Texts(vec!["hello".into(), "".into()]);
+    let sending = Sending { count: Some(4), payload, ..Sending::default() };
+    let mut world = World::new(Plan { sending, ..Plan::default() });
+    assert_eq!(world.finish(), Ending::Done);
+    assert_eq!(places(&world.came()), [(1, 0), (2, 0), (3, 0), (4, 0)]);
+    let sizes: Vec<usize> = world
+        .facts
+        .iter()
+        .filter_map(|fact| if let Fact::Sent { bytes, .. } = fact { Some(*bytes) } else { None })
+        .collect();
+    assert_eq!(sizes, [5, 0, 5, 0]);
+}
+
+#[test]
+fn a_run_without_an_end_is_ended_by_its_owner() {
+    let sending = Sending { count: None, ..fifty(10 * MS, Duration::ZERO) };
+    let mut world = World::new(Plan { sending, ..Plan::default() });
+    world.until(Time::from_millis(1_045));
+    let now = world.now;
+    world.client.close(now, code::NONE, "interrupted");
+    let ending = world.finish();
+    assert_eq!(ending, Ending::Closed { code: code::NONE, reason: "interrupted".to_owned(), by_us: true });
+    // The first at 50 ms: 100 of them at 10 ms until 1,040.
+    assert_eq!(places(&world.came()), all_of(100));
+}
+
+#[test]
+fn what_left_just_before_the_end_is_in_flight_and_not_lost() {
+    let sending = Sending { count: None, interval: 1_000 * MS, timeout: 2_000 * MS, ..Sending::default() };
+    let mut world = World::new(Plan { sending, ..Plan::default() });
+    world.client_is_slow = true;
+    // Groups at 50, 1,050, 2,050, 3,050 and 4,050 ms.
+    world.until(Time::from_millis(4_100));
+    let now = world.now;
+    world.client.close(now, code::NONE, "interrupted");
+    world.finish();
+    assert_eq!(world.lost(), [1, 2, 3]);
+    let in_flight = world.facts.iter().filter_map(|fact| match *fact {
+        Fact::InFlight { group, frame, sent } => Some((group, frame, sent)),
+        _ => None,
+    });
+    let expected = [(4, 0, Time::from_millis(3_050)), (5, 0, Time::from_millis(4_050))];
+    // What left at 2,050 is 2,050 ms old: more than the 2,000 that are waited.
+    assert_eq!(in_flight.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_server_that_stops_says_so() {
+    let mut world = World::new(Plan { sending: fifty(10 * MS, Duration::ZERO), ..Plan::default() });
+    world.until(Time::from_millis(100));
+    let now = world.now;
+    world.server.close(now, code::NONE, "the server stops");
+    assert_eq!(
+        world.finish(),
+        Ending::Closed { code: code::NONE, reason: "the server stops".to_owned(), by_us: false }
+    );
+}
+
+#[test]
+fn no_flavour_in_common_is_told_to_both() {
+    let mut world = World::new(Plan { offers: vec![], ..Plan::default() });
+    let Ending::Closed { code, reason, by_us: false } = world.finish() else { panic!() };
+    assert_eq!((code, reason.starts_with("no version in common")), (code::VERSION, true));
+}
+
+/// Bytes as a server of the seed's flavour writes them, from the protocol's table.
+mod by_hand {
+    pub(super) const SERVER: &[u8] = &[0x09, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0];
+    pub(super) const PLEASE: &[u8] = b"\x01\x0e\x02\x05japan\x05kyoto\x00";
+    pub(super) const ACTIVE: &[u8] = b"\x14\x01\x03\x05japan\x05kyoto\x04text\x00";
+    pub(super) const SUFFIX: &[u8] = b"\x08\x01\x01\x04text\x00";
+    pub(super) const SUBSCRIBE: &[u8] = b"\x02\x18\x00\x03\x05japan\x05kyoto\x04text\x00\x00\x00\x00\x00";
+    pub(super) const INFO: &[u8] = &[3, 0, 0, 0];
+    pub(super) const GROUP_1: &[u8] = &[0, 2, 0, 1];
+}
+use by_hand::{ACTIVE, GROUP_1, INFO, PLEASE, SERVER, SUBSCRIBE, SUFFIX};
+
+fn client(sending: Sending) -> Hand<Client> {
+    let end = End::Client { offers: Flavour::ALL.to_vec(), path: "/echo".to_owned(), asked: false };
+    Hand::new(Peer::new(Session::new(Time::ZERO, end, Limits::default()), Client::new(sending)))
+}
+
+fn facts(hand: &mut Hand<Client>) -> Vec<Fact> {
+    std::iter::from_fn(|| hand.peer.application().poll_fact()).collect()
+}
+
+/// One frame of `hi` in each of two groups of two, 10 ms apart.
+fn two_groups() -> Sending {
+    let payload = Payload::Texts(vec!["hi".into()]);
+    Sending { count: Some(2), frames_per_group: 2, interval: 10 * MS, payload, ..Sending::default() }
+}
+
+/// A client that has begun to send, and whose first group has left.
+fn sending() -> Hand<Client> {
+    let mut client = client(two_groups());
+    assert_eq!(client.heard(Stream::Ours(0))[0], 0, "the session stream comes first");
+    client.say(Stream::Ours(0), SERVER);
+    assert_eq!(client.heard(Stream::Ours(1)), PLEASE);
+    // It is asked for its track before it is asked what there is, as the original server does when it is quick.
+    let subscriber = client.open(0, Kind::Bidi, SUBSCRIBE);
+    assert_eq!(client.heard(subscriber), INFO);
+    let asked = client.open(4, Kind::Bidi, PLEASE);
+    assert_eq!(client.heard(asked), ACTIVE);
+    client.say(Stream::Ours(1), SUFFIX);
+    assert_eq!(client.heard(Stream::Ours(2)), SUBSCRIBE, "a suffix means the same as the whole path");
+    client.say(Stream::Ours(2), INFO);
+    client.until(Time::from_millis(50));
+    assert_eq!(client.heard(Stream::Ours(3)), [GROUP_1, b"\x02hi\x02hi"].concat());
+    assert_eq!(client.finished, [Stream::Ours(3)]);
+    client
+}
+
+#[test]
+fn what_does_not_come_back_is_lost_or_missing() {
+    let mut client = sending();
+    let group = client.open(2, Kind::Uni, &[GROUP_1, b"\x02hi"].concat());
+    client.reset(group, 3);
+    client.until(Time::from_millis(2_059));
+    assert_eq!(client.peer.application().ending(), None);
+    client.until(Time::from_millis(2_060));
+    assert_eq!(client.peer.application().ending(), Some(&Ending::Done));
+    assert_eq!(client.closed(), (code::NONE, "done"));
+    let at = Time::from_millis;
+    let sent = |group, frame, ms| Fact::Sent { group, frame, at: at(ms), due: at(ms), bytes: 2 };
+    let expected = [
+        Fact::Established { at: at(0), flavour: Flavour::Seed },
+        Fact::Ready { at: at(0) },
+        sent(1, 0, 50),
+        sent(1, 1, 50),
+        Fact::Came { group: 1, frame: 0, sent: at(50), at: at(50), intact: true },
+        sent(2, 0, 60),
+        sent(2, 1, 60),
+        Fact::FrameMissing { group: 1, frame: 1, sent: at(50) },
+        Fact::GroupLost { group: 2, sent: at(60) },
+    ];
+    assert_eq!(facts(&mut client), expected);
+}
+
+#[test]
+fn what_comes_damaged_twice_or_unasked_is_told_apart() {
+    let mut client = sending();
+    facts(&mut client);
+    client.open(2, Kind::Uni, &[GROUP_1, b"\x02ho\x02hi"].concat());
+    client.open(6, Kind::Uni, &[GROUP_1, b"\x02hi"].concat());
+    client.open(10, Kind::Uni, b"\x00\x02\x00\x09\x02hi");
+    let (sent, at) = (Time::from_millis(50), Time::from_millis(50));
+    let expected = [
+        Fact::Came { group: 1, frame: 0, sent, at, intact: false },
+        Fact::Came { group: 1, frame: 1, sent, at, intact: true },
+        Fact::Unmatched { group: 1, frame: 0, at },
+        Fact::Unmatched { group: 9, frame: 0, at },
+    ];
+    assert_eq!(facts(&mut client), expected);
+}
+
+#[test]
+fn a_server_that_does_not_do_its_part_is_named() {
+    type Said<'a> = &'a [(Stream, &'a [u8])];
+    let steps: [(&str, Said<'_>); 3] = [
+        ("the server has not subscribed to our track", &[(Stream::Ours(1), ACTIVE), (Stream::Ours(2), INFO)]),
+        ("the server has not announced its echo", &[(Stream::Theirs(0), SUBSCRIBE)]),
+        ("the server has not agreed to our subscription", &[(Stream::Theirs(0), SUBSCRIBE), (Stream::Ours(1), ACTIVE)]),
+    ];
+    for (why, steps) in steps {
+        let mut client = client(two_groups());
+        client.say(Stream::Ours(0), SERVER);
+        client.peer.on_open(Time::ZERO, 0, Kind::Bidi);
+        for (stream, bytes) in steps {
+            client.say(*stream, bytes);
+        }
+        client.until(Time::from_millis(4_999));
+        assert_eq!(client.peer.application().ending(), None, "{why}");
+        client.until(Time::from_millis(5_000));
+        assert_eq!(client.peer.application().ending(), Some(&Ending::Unready(why)));
+    }
+}
+
+#[test]
+fn a_server_that_never_answers_or_chooses_what_was_not_offered_is_left() {
+    let mut silent = client(two_groups());
+    silent.until(Time::from_millis(5_000));
+    assert_eq!(silent.closed(), (code::SETUP, "no set-up within 5 s"));
+    let mut other = client(two_groups());
+    other.say(Stream::Ours(0), &[0x09, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0]);
+    assert_eq!(other.closed().0, code::VERSION);
+    assert!(matches!(other.peer.application().ending(), Some(Ending::Closed { by_us: true, .. })));
+}
+
+#[test]
+fn groups_that_come_before_anybody_listens_wait_for_the_first_who_does() {
+    let end = End::Server { served: "/echo".to_owned(), asked: Some("/echo".to_owned()) };
+    let session = Session::new(Time::ZERO, end, Limits::default());
+    let mut echo = Hand::new(Peer::new(session, jamjam_dev::moqt::echo::Echo::new(Echoing::default())));
+    echo.open(0, Kind::Bidi, &[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0]);
+    echo.say(Stream::Ours(0), ACTIVE);
+    for (id, sequence) in [(2, 1), (6, 2), (10, 3), (14, 4), (18, 5), (22, 6)] {
+        let group = echo.open(id, Kind::Uni, &[0, 2, 0, sequence, 1, b'x']);
+        echo.finish(group);
+    }
+    assert_eq!((echo.opened.len(), echo.counts.groups_unheard), (2, 2), "four wait, the oldest two are gone");
+    echo.open(4, Kind::Bidi, SUBSCRIBE);
+    for (handle, sequence) in [(2, 3), (3, 4), (4, 5), (5, 6)] {
+        assert_eq!(echo.heard(Stream::Ours(handle)), [0, 2, 0, sequence, 1, b'x']);
+        assert!(echo.finished.contains(&Stream::Ours(handle)));
+    }
+    assert_eq!(echo.opened.len(), 6);
+}

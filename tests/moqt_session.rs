@@ -1,0 +1,488 @@
+//! One session with the other end played by hand: the original programs' bytes, streams in odd orders, and malice.
+
+#[path = "moqt/golden.rs"]
+mod golden;
+#[path = "moqt/hand.rs"]
+mod hand;
+
+use std::collections::BTreeMap;
+
+use hand::Hand;
+use jamjam_dev::moqt::echo::{Config, Echo};
+use jamjam_dev::moqt::{End, Flavour, Kind, Limits, Peer, Session, Stream, code, serves};
+use jamjam_dev::time::Time;
+use proptest::prelude::*;
+
+use Kind::{Bidi, Uni};
+use Stream::{Ours, Theirs};
+
+/// An echo at `/echo`; `asked` where the transport knows the path.
+fn echo(asked: Option<&str>, limits: Limits) -> Hand<Echo> {
+    let end = End::Server { served: "/echo".to_owned(), asked: asked.map(str::to_owned) };
+    Hand::new(Peer::new(Session::new(Time::ZERO, end, limits), Echo::new(Config::default())))
+}
+
+fn quic() -> Hand<Echo> {
+    echo(None, Limits::default())
+}
+
+/// An echo whose set-up is done, in the seed's flavour; what it said is heard.
+fn established(limits: Limits) -> (Hand<Echo>, BTreeMap<String, Vec<u8>>) {
+    let pieces = golden::pieces("seed.txt");
+    let mut echo = echo(None, limits);
+    let first = echo.open(0, Bidi, &pieces["session-client-quic"]);
+    assert_eq!(echo.heard(first), pieces["session-server"]);
+    assert_eq!(echo.heard(Ours(0)), pieces["announce-please"]);
+    (echo, pieces)
+}
+
+/// The same, with `japan, kyoto, text` announced, subscribed to by the echo as 0, and by the other end as 0 on stream 4.
+fn subscribed(limits: Limits) -> (Hand<Echo>, BTreeMap<String, Vec<u8>>) {
+    let (mut echo, pieces) = established(limits);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    echo.say(Ours(1), &pieces["info"]);
+    let subscriber = echo.open(4, Bidi, &pieces["subscribe"]);
+    assert_eq!(echo.heard(subscriber), pieces["info"]);
+    echo.heard(Ours(1));
+    (echo, pieces)
+}
+
+/// A group of the peer: GROUP for subscription 0, as golden, and `frames`.
+fn group(frames: &[&str]) -> Vec<u8> {
+    let frames = frames.iter().flat_map(|frame| [&[frame.len() as u8], frame.as_bytes()].concat());
+    [0, 2, 0, 1].into_iter().chain(frames).collect()
+}
+
+#[test]
+fn the_original_client_is_answered_byte_for_byte() {
+    let (mut echo, pieces) = established(Limits::default());
+    // It asks for announcements and subscribes at once, before it has announced anything.
+    let asked = echo.open(4, Bidi, &pieces["announce-please-bare"]);
+    let subscriber = echo.open(8, Bidi, &pieces["subscribe-bare"]);
+    assert_eq!((echo.heard(asked), echo.heard(subscriber)), (vec![], vec![]), "nothing is announced yet");
+    echo.say(Ours(0), &pieces["announce-active-bare"]);
+    assert_eq!(echo.opened[1], (Ours(1), Bidi));
+    assert_eq!(echo.heard(Ours(1)), pieces["subscribe"], "the echo subscribes");
+    assert_eq!(echo.heard(asked), pieces["announce-active"], "announces back");
+    assert_eq!(echo.heard(subscriber), pieces["info"], "and agrees");
+    echo.say(Ours(1), &pieces["info"]);
+    let group = echo.open(2, Uni, &pieces["group"]);
+    echo.say(group, &pieces["frame"]);
+    assert_eq!(echo.opened[2], (Ours(2), Uni));
+    assert_eq!(echo.heard(Ours(2)), [&pieces["group"][..], &pieces["frame"]].concat(), "before the group ends");
+    assert!(!echo.finished.contains(&Ours(2)));
+    echo.finish(group);
+    assert!(echo.finished.contains(&Ours(2)));
+    assert_eq!(echo.closed, None);
+}
+
+#[test]
+fn the_later_client_is_answered_byte_for_byte() {
+    let pieces = golden::pieces("head.txt");
+    let mut echo = echo(Some("/echo"), Limits::default());
+    let first = echo.open(0, Bidi, &pieces["session-client"]);
+    assert_eq!(echo.heard(first), pieces["session-server"]);
+    assert_eq!(echo.heard(Ours(0)), pieces["announce-please"]);
+    let early = echo.open(4, Bidi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(early), pieces["announce-init-none"]);
+    echo.say(Ours(0), &pieces["announce-init"]);
+    assert_eq!(echo.heard(early), pieces["announce-active"]);
+    assert_eq!(echo.heard(Ours(1)), pieces["subscribe"]);
+    let late = echo.open(8, Bidi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(late), pieces["announce-init"]);
+    let subscriber = echo.open(12, Bidi, &pieces["subscribe"]);
+    assert_eq!(echo.heard(subscriber), pieces["subscribe-ok"]);
+    echo.say(Ours(1), &pieces["subscribe-ok"]);
+    let group = echo.open(2, Uni, &[&pieces["group"][..], &pieces["frame"]].concat());
+    echo.finish(group);
+    assert_eq!(echo.heard(Ours(2)), [&pieces["group"][..], &pieces["frame"]].concat());
+    echo.say(Ours(0), &pieces["announce-ended"]);
+    assert_eq!(echo.heard(early), pieces["announce-ended"]);
+    assert_eq!(echo.heard(late), pieces["announce-ended"]);
+    assert!(echo.finished.contains(&subscriber), "the echo's track ends with what it echoes");
+}
+
+#[test]
+fn the_original_program_s_live_is_no_error() {
+    let (mut echo, pieces) = established(Limits::default());
+    echo.say(Ours(0), &pieces["announce-live-bare"]);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(Ours(1)), pieces["subscribe"]);
+}
+
+#[test]
+fn the_flavour_is_chosen_from_the_offer() {
+    let both = [0x00, 0x13, 0x02, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0x00];
+    let mut echo = echo(Some("/echo"), Limits::default());
+    echo.open(0, Bidi, &both[..]);
+    assert_eq!(echo.peer.session().flavour(), None, "one byte of it is missing, by its length of 19");
+    let mut whole = both;
+    whole[1] = 0x12;
+    let mut echo = self::echo(Some("/echo"), Limits::default());
+    let first = echo.open(0, Bidi, &whole);
+    assert_eq!(echo.peer.session().flavour(), Some(Flavour::Seed), "the seed's is preferred");
+    assert_eq!(echo.heard(first), golden::pieces("seed.txt")["session-server"]);
+}
+
+#[test]
+fn a_path_is_served_with_or_without_its_slash() {
+    for (asked, is_served) in [("/echo", true), ("echo", true), ("/other", false), ("//echo", false), ("", false)] {
+        assert_eq!(serves("/echo", asked), is_served, "{asked}");
+        let hello = [
+            &[0, 12 + asked.len() as u8, 1, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 1, 1, asked.len() as u8][..],
+            asked.as_bytes(),
+        ];
+        let mut echo = quic();
+        echo.open(0, Bidi, &hello.concat());
+        assert_eq!(echo.closed.is_none(), is_served, "{asked}");
+        if !is_served {
+            assert_eq!(echo.closed(), (code::SETUP, format!("there is no {asked} here, only /echo").as_str()));
+        }
+    }
+    let mut nameless = quic();
+    nameless.open(0, Bidi, &golden::pieces("seed.txt")["session-client"]);
+    assert_eq!(nameless.closed(), (code::SETUP, "the set-up names no path"));
+}
+
+#[test]
+fn what_is_not_ours_is_refused_with_its_reason() {
+    #[rustfmt::skip]
+    let cases: [(&[u8], u32, &str); 7] = [
+        (&[0x20, 0x43, 0x21], code::PROTOCOL, "another MOQ (first byte 0x20)"),
+        (&[0x02, 0x17],       code::PROTOCOL, "type 0x02, 0x00 (session) expected"),
+        (&[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0x00], code::SETUP, "names no path"),
+        (&[0x00, 0x0d, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 1, b'/'], code::SETUP, "there is no / here"),
+        (&[0x00, 0x11, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 5, b'/', b'e', b'c', b'h', b'o'], code::VERSION, "0xff0bad03 offered, 0xffffff00 and 0xfeedbabe spoken"),
+        (&[0x00, 0xc0, 0, 0, 1, 0, 0, 0, 0], code::PROTOCOL, "a length of 4294967296 bytes, 1048576 at most"),
+        (&[0x00, 0x01, 0x3f], code::PROTOCOL, "the body ends within versions"),
+    ];
+    for (bytes, code, reason) in cases {
+        let mut echo = quic();
+        echo.open(0, Bidi, bytes);
+        let (closed, why) = echo.closed();
+        assert_eq!(closed, code, "{bytes:02x?}: {why}");
+        assert!(why.contains(reason), "{bytes:02x?}: {why}");
+        assert_eq!(echo.counts.setups_failed, 1);
+    }
+}
+
+#[test]
+fn a_set_up_that_does_not_come_is_not_waited_for() {
+    let hello = &golden::pieces("seed.txt")["session-client-quic"];
+    for sent in 0..hello.len() {
+        let mut silent = quic();
+        if sent > 0 {
+            silent.open(0, Bidi, &hello[..sent]);
+        }
+        silent.until(Time::from_millis(4_999));
+        assert_eq!(silent.closed, None);
+        silent.until(Time::from_millis(5_000));
+        assert_eq!(silent.closed(), (code::SETUP, "no set-up within 5 s"));
+        let mut ended = quic();
+        let first = ended.open(0, Bidi, &hello[..sent]);
+        ended.finish(first);
+        assert_eq!(ended.closed().0, code::PROTOCOL, "ended after {sent} bytes");
+    }
+    let (mut echo, _) = established(Limits::default());
+    echo.until(Time::from_millis(60_000));
+    assert_eq!(echo.closed, None);
+    echo.finish(Theirs(0));
+    assert_eq!(echo.closed(), (code::NONE, "the session stream has ended"));
+}
+
+#[test]
+fn streams_that_overtake_the_set_up_wait_for_it() {
+    let pieces = golden::pieces("seed.txt");
+    let mut echo = quic();
+    echo.peer.on_open(Time::ZERO, 0, Bidi);
+    let asked = echo.open(4, Bidi, &pieces["announce-please"]);
+    let subscriber = echo.open(8, Bidi, &pieces["subscribe"]);
+    let stray = echo.open(2, Uni, &pieces["group"]);
+    echo.finish(asked);
+    assert_eq!((echo.opened.len(), echo.stopped.len()), (0, 0), "nothing is said before the set-up");
+    echo.say(Theirs(0), &pieces["session-client-quic"]);
+    assert_eq!(echo.stopped, [(stray, code::NO_SUBSCRIPTION)], "no group can have a number that was not given out");
+    assert_eq!(echo.finished, [asked]);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(subscriber), pieces["info"]);
+}
+
+#[test]
+fn a_subscription_to_what_is_never_announced_is_refused_in_time() {
+    let (mut echo, pieces) = established(Limits::default());
+    let subscriber = echo.open(4, Bidi, &pieces["subscribe"]);
+    echo.until(Time::from_millis(4_999));
+    assert_eq!(echo.reset, []);
+    echo.until(Time::from_millis(5_000));
+    assert_eq!(
+        (&echo.reset[..], &echo.stopped[..]),
+        (&[(subscriber, code::NO_TRACK)][..], &[(subscriber, code::NO_TRACK)][..])
+    );
+    assert_eq!((echo.counts.subscriptions_refused, echo.closed), (1, None));
+}
+
+#[test]
+fn an_unknown_stream_is_refused_and_the_session_goes_on() {
+    let (mut echo, pieces) = established(Limits::default());
+    for (id, kind, byte) in [(4, Bidi, 0), (8, Bidi, 3), (12, Bidi, 4), (16, Bidi, 0x20), (2, Uni, 1), (6, Uni, 0x21)] {
+        let stream = echo.open(id, kind, &[byte, 0, 0]);
+        assert_eq!(echo.stopped.pop(), Some((stream, code::STREAM_TYPE)), "{byte}");
+        assert_eq!(echo.reset.pop(), (kind == Bidi).then_some((stream, code::STREAM_TYPE)), "{byte}");
+        echo.say(stream, &[1, 2, 3]);
+    }
+    assert_eq!(echo.counts.streams_unknown, 6);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(Ours(1)), pieces["subscribe"]);
+}
+
+#[test]
+fn a_malformed_message_ends_its_stream_and_no_more() {
+    let (mut echo, pieces) = established(Limits::default());
+    #[rustfmt::skip]
+    let cases: [&[u8]; 5] = [
+        &[1, 0x04, 0x01, 0x02, 0xc3, 0x28],        // a prefix that is not UTF-8
+        &[1, 0x03, 0x40, 0x41, 0x00],              // 65 parts
+        &[2, 0x02, 0x00, 0x3f],                    // 63 parts that are not there
+        &[2, 0x80, 0x10, 0x00, 0x01],              // one byte over a mebibyte
+        &[2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    ];
+    for (id, bytes) in (4..).step_by(4).zip(cases) {
+        let stream = echo.open(id, Bidi, bytes);
+        assert_eq!(echo.reset.pop(), Some((stream, code::MALFORMED)), "{bytes:02x?}");
+        assert_eq!(echo.stopped.pop(), Some((stream, code::MALFORMED)), "{bytes:02x?}");
+    }
+    let cut = echo.open(40, Bidi, &pieces["subscribe"][..9]);
+    echo.finish(cut);
+    assert_eq!(echo.reset.pop(), Some((cut, code::MALFORMED)));
+    for (id, type_alone) in [(44, 1), (48, 2)] {
+        let stream = echo.open(id, Bidi, &[type_alone]);
+        echo.finish(stream);
+        assert_eq!(echo.reset.pop(), Some((stream, code::MALFORMED)));
+    }
+    assert_eq!(echo.counts.streams_malformed, 8);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(Ours(1)), pieces["subscribe"]);
+    echo.say(Ours(0), &[0x01, 0x07]);
+    assert_eq!(echo.reset.pop(), Some((Ours(0), code::MALFORMED)), "an announcement with status 7");
+}
+
+#[test]
+fn a_second_subscription_with_the_same_number_is_refused() {
+    let (mut echo, pieces) = subscribed(Limits::default());
+    let second = echo.open(8, Bidi, &pieces["subscribe"]);
+    assert_eq!(echo.reset, [(second, code::DUPLICATE)]);
+    echo.open(2, Uni, &group(&["a"]));
+    assert_eq!(echo.opened.last(), Some(&(Ours(2), Uni)), "the first is served");
+}
+
+#[test]
+fn only_groups_that_are_wanted_are_sent() {
+    let (mut echo, pieces) = subscribed(Limits::default());
+    echo.say(Theirs(4), &pieces["subscribe-update"]);
+    for (id, sequence, is_wanted) in [(2, 2, false), (6, 3, true), (10, 63, true)] {
+        echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x']);
+        let sent = echo.opened.pop().filter(|(_, kind)| *kind == Uni);
+        assert_eq!(sent.is_some(), is_wanted, "{sequence}");
+    }
+    let after = echo.open(14, Uni, &[0, 3, 0, 0x41, 0x91, 1, b'x']);
+    assert_ne!(echo.opened.last().map(|(_, kind)| *kind), Some(Uni), "401 is after 400");
+    echo.finish(after);
+}
+
+#[test]
+fn ten_thousand_streams_are_turned_away() {
+    let (mut echo, _) = subscribed(Limits::default());
+    for id in (8..40_008).step_by(4) {
+        echo.open(id, Bidi, &[]);
+        echo.open(id + 2, Uni, &[0]);
+    }
+    // 64 conversations, of which two are the session stream and the subscription, and 128 groups.
+    assert_eq!(echo.counts.streams_refused, 10_000 - 62 + 10_000 - 128);
+    assert!(echo.stopped.iter().all(|(_, code)| *code == code::TOO_MUCH));
+    assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));
+    echo.finish(Theirs(10));
+    echo.open(50_002, Uni, &group(&["still here"]));
+    assert_eq!(echo.heard(Ours(2)), group(&["still here"]), "one place is free again");
+}
+
+#[test]
+fn what_is_announced_beyond_the_limit_is_ignored() {
+    let (mut echo, _) = established(Limits::default());
+    for part in 0..100_u8 {
+        let path = [&[0x0f, 1, 3, 5][..], b"japan", &[5], b"kyoto", &[1, part]].concat();
+        let body = path.len() as u8 - 1;
+        echo.say(Ours(0), &[&[body], &path[1..]].concat());
+    }
+    assert_eq!((echo.counts.announcements, echo.counts.announcements_refused), (16, 84));
+    // One part of 4,097 bytes (0x1001): 4 more are the status, the count and the part's length.
+    let long = [&[0x50, 0x05, 1, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
+    let (mut echo, _) = established(Limits::default());
+    echo.say(Ours(0), &long);
+    assert_eq!((echo.counts.announcements, echo.counts.announcements_refused), (0, 1));
+    assert_eq!(echo.opened.len(), 1, "no subscription");
+}
+
+#[test]
+fn frames_that_never_get_whole_are_bounded() {
+    let (mut echo, _) = subscribed(Limits::default());
+    for id in (2..402).step_by(4) {
+        echo.open(id, Uni, &[0, 2, 0, 1, 0x80, 0x10, 0x00, 0x00]);
+        for _ in 0..15 {
+            echo.say(Theirs(id), &vec![0; 1 << 16]);
+        }
+    }
+    // 100 groups of 960 KiB each would be 94 MiB: four of them fit into 4 MiB.
+    let refused = echo.stopped.iter().filter(|(_, code)| *code == code::TOO_MUCH).count();
+    assert_eq!((refused, echo.counts.groups_broken), (96, 96));
+    assert_eq!(echo.closed, None);
+}
+
+#[test]
+fn who_does_not_read_its_answers_is_closed() {
+    let (mut echo, pieces) = established(Limits::default());
+    echo.say(Ours(0), &pieces["announce-active"]);
+    let asked = echo.open(4, Bidi, &pieces["announce-please"]);
+    echo.takes = false;
+    for _ in 0..10_000 {
+        echo.say(Ours(0), &pieces["announce-ended"]);
+        if echo.closed.is_some() {
+            break;
+        }
+        echo.say(Ours(0), &pieces["announce-active"]);
+        let unread = echo.written.values().map(Vec::len).sum::<usize>();
+        assert!(unread <= 257 << 10, "{unread}");
+    }
+    assert!(echo.written.contains_key(&asked));
+    assert_eq!(echo.closed(), (code::INTERNAL, "messages are not read"));
+}
+
+#[test]
+fn who_does_not_take_our_questions_is_closed() {
+    let (mut echo, pieces) = established(Limits::default());
+    echo.takes = false;
+    let mut times = 0;
+    while echo.closed.is_none() && times < 20_000 {
+        echo.say(Ours(0), &pieces["announce-active"]);
+        echo.say(Ours(0), &pieces["announce-ended"]);
+        times += 1;
+    }
+    // A subscription each time, ended or not: 64 of 26 bytes, and 27 where the number takes two: 9,647 of those fit into the rest.
+    assert_eq!((times, echo.closed().0), (64 + 9_647 + 1, code::INTERNAL));
+}
+
+#[test]
+fn a_group_that_breaks_off_breaks_off_in_the_echo() {
+    let (mut echo, _) = subscribed(Limits::default());
+    let broken = echo.open(2, Uni, &group(&["one"]));
+    echo.reset(broken, 42);
+    assert_eq!((&echo.reset[..], &echo.finished[..]), (&[(Ours(2), 42)][..], &[][..]));
+    let cut = echo.open(6, Uni, &[&group(&["one"])[..], &[9, b'x']].concat());
+    echo.finish(cut);
+    assert_eq!(echo.reset, [(Ours(2), 42), (Ours(3), code::MALFORMED)], "a truncated frame is an error");
+    assert_eq!(echo.counts.groups_broken, 2);
+}
+
+#[test]
+fn who_leaves_gets_nothing_more() {
+    let (mut echo, _) = subscribed(Limits::default());
+    let group = echo.open(2, Uni, &group(&["one"]));
+    echo.takes = false;
+    echo.say(group, &[1, b'w']);
+    echo.finish(Theirs(4));
+    assert_eq!((&echo.finished[..], &echo.reset[..]), (&[Theirs(4)][..], &[(Ours(2), code::UNWANTED)][..]));
+    let opened = echo.opened.len();
+    echo.say(group, &[1, b'x']);
+    echo.finish(group);
+    echo.open(6, Uni, &self::group(&["two"]));
+    assert_eq!(echo.opened.len(), opened);
+}
+
+#[test]
+fn a_track_that_ends_takes_what_waits_for_it_along() {
+    let (mut echo, pieces) = established(Limits::default());
+    let asked = echo.open(4, Bidi, &pieces["announce-please"]);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    let group = echo.open(2, Uni, &group(&["one"]));
+    echo.heard(asked);
+    echo.reset(Ours(1), 3);
+    assert_eq!(echo.heard(asked), pieces["announce-ended"], "what the client does not serve is not announced back");
+    assert_eq!(echo.counts.groups_unheard, 1);
+    echo.finish(group);
+    let late = echo.open(6, Uni, &self::group(&["two"]));
+    assert!(
+        !echo.stopped.contains(&(late, code::NO_SUBSCRIPTION)),
+        "a group may come after the end of its subscription"
+    );
+    let late = echo.open(8, Bidi, &pieces["subscribe"]);
+    assert!(echo.heard(late).is_empty(), "nobody can subscribe to it any more");
+    // It is announced again, and is there again.
+    echo.say(Ours(0), &pieces["announce-ended"]);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(late), pieces["info"]);
+    assert_eq!(echo.heard(asked), pieces["announce-active"]);
+}
+
+#[test]
+fn a_stop_closes_the_session_with_a_code() {
+    let (mut echo, _) = subscribed(Limits::default());
+    echo.peer.close(Time::ZERO, code::NONE, "the server stops");
+    echo.act();
+    assert_eq!(echo.closed(), (code::NONE, "the server stops"));
+    assert_eq!(echo.peer.next_deadline(), None);
+    echo.say(Theirs(0), &[1, 2, 3]);
+    echo.open(99, Bidi, &[7]);
+    assert_eq!(echo.counts.setups_failed, 0);
+}
+
+/// What a stranger may do.
+#[derive(Clone, Debug)]
+enum Move {
+    Open(u64, bool),
+    Bytes(u64, bool, Vec<u8>),
+    Piece(u64, bool, prop::sample::Index),
+    Finish(u64, bool),
+    Reset(u64, bool, u32),
+    Stopped(u64, bool, u32),
+    Taken(u64, bool, usize),
+    Time(u64),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let stream = || (0..12_u64, any::<bool>());
+    let one = prop_oneof![
+        3 => stream().prop_map(|(id, uni)| Move::Open(id, uni)),
+        3 => (stream(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|((id, ours), bytes)| Move::Bytes(id, ours, bytes)),
+        9 => (stream(), any::<prop::sample::Index>()).prop_map(|((id, ours), piece)| Move::Piece(id, ours, piece)),
+        1 => stream().prop_map(|(id, ours)| Move::Finish(id, ours)),
+        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| Move::Reset(id, ours, code)),
+        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| Move::Stopped(id, ours, code)),
+        1 => (stream(), 0..1_000_usize).prop_map(|((id, ours), bytes)| Move::Taken(id, ours, bytes)),
+        1 => (0..2_000_u64).prop_map(Move::Time),
+    ];
+    prop::collection::vec(one, 0..80)
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_stranger_does_a_session_stands_or_is_closed(head in any::<bool>(), moves in moves()) {
+        let pieces = golden::pieces(if head { "head.txt" } else { "seed.txt" });
+        let mut echo = echo(Some("/echo"), Limits::default());
+        echo.takes = false;
+        echo.open(100, Bidi, &pieces["session-client"]);
+        let pieces: Vec<_> = pieces.into_values().collect();
+        let stream = |id, ours| if ours { Ours(id) } else { Theirs(id) };
+        for step in moves {
+            match step {
+                Move::Open(id, uni) => echo.peer.on_open(echo.now, id, if uni { Uni } else { Bidi }),
+                Move::Bytes(id, ours, bytes) => echo.peer.on_bytes(echo.now, stream(id, ours), &bytes),
+                Move::Piece(id, ours, piece) => echo.peer.on_bytes(echo.now, stream(id, ours), &pieces[piece.index(pieces.len())]),
+                Move::Finish(id, ours) => echo.peer.on_finish(echo.now, stream(id, ours)),
+                Move::Reset(id, ours, code) => echo.peer.on_reset(echo.now, stream(id, ours), code),
+                Move::Stopped(id, ours, code) => echo.peer.on_stopped(echo.now, stream(id, ours), code),
+                Move::Taken(id, ours, bytes) => echo.peer.on_taken(echo.now, stream(id, ours), bytes),
+                Move::Time(ms) => echo.until(echo.now + std::time::Duration::from_millis(ms)),
+            }
+            echo.act();
+        }
+    }
+}
