@@ -230,15 +230,16 @@ impl Eye<'_> {
                 let seen = Seen { id: id.map(short), name: name.map(short), control, ..self.seen(*conn)? };
                 (is_found || self.is_one_found(&seen)).then_some(seen)
             });
-            let members: Vec<Seen> = members.take(MOST_MEMBERS.min(self.left)).collect();
-            if !is_found && members.is_empty() {
+            let mut members = members.peekable();
+            if !is_found && members.peek().is_none() {
                 continue;
             }
-            shown += 1;
-            if shown > MOST_ROOMS {
+            if shown == MOST_ROOMS {
                 self.look.more_rooms += 1;
                 continue;
             }
+            shown += 1;
+            let members: Vec<Seen> = members.take(MOST_MEMBERS.min(self.left)).collect();
             self.left -= members.len();
             let (id, since, size) = (short(room.name()), room.since_ms(), room.members.len());
             let messages = self.witness.count(dialect, number);

@@ -60,7 +60,7 @@ pub(super) fn router(switchboard: &Arc<Switchboard>) -> Router {
 
 /// What the server is doing, for people
 #[utoipa::path(
-    get, path = "/console", tag = "watching", security(("login" = [])),
+    get, path = "/console", operation_id = "console", tag = "watching", security(("login" = [])),
     responses((status = 200, description = "A page that shows it live", content_type = "text/html", body = String)),
 )]
 pub(super) async fn console() -> Response {
@@ -69,7 +69,7 @@ pub(super) async fn console() -> Response {
 
 /// What that page needs
 #[utoipa::path(
-    get, path = "/console/{file}", tag = "watching", security(("login" = [])),
+    get, path = "/console/{file}", operation_id = "consoleFile", tag = "watching", security(("login" = [])),
     params(("file" = String, Path, description = "Such as `script.js`")),
     responses((status = 200, description = "A script, a style or an image"), (status = 404, description = "No such file")),
 )]
@@ -84,7 +84,7 @@ pub(super) async fn console_file(Path(name): Path<String>) -> Response {
 
 /// What that page shows: rooms, who is in them, and what has happened
 #[utoipa::path(
-    get, path = "/console/state", tag = "watching", security(("login" = [])),
+    get, path = "/console/state", operation_id = "consoleState", tag = "watching", security(("login" = [])),
     params(
         ("since" = Option<u64>, Query, description = "Only what happened after the note of this number"),
         ("find" = Option<String>, Query, description = "Only rooms and connections with this in a name, id, address or number"),
