@@ -116,7 +116,7 @@ fn the_last_two_hundred_are_kept_and_those_after_a_number_are_told_the_oldest_fi
 fn rooms_of_all_dialects_are_shown_in_one_form() {
     let (mut hub, mut told) = hub(with_secret());
     hub.make_room(at(1), Making { code: Some("4711".to_owned()), ..Making::default() }).expect("a room");
-    arrive(&mut hub, &mut told, at(2), 1, "/");
+    arrive(&mut hub, &mut told, at(0), 1, "/");
     say(&mut hub, &mut told, at(2), 1, &create(Some("hunter2")));
     arrive(&mut hub, &mut told, at(3), 2, &format!("/lobby?token={}", token("player", "lobby")));
     arrive(&mut hub, &mut told, at(3), 3, &format!("/rooms/lobby/remotecontrol?token={}", token("desk", "lobby")));
@@ -129,10 +129,10 @@ fn rooms_of_all_dialects_are_shown_in_one_form() {
     let look = all(&mut hub, at(9));
     let of = |told: &Told, conn: u64, path: &str| told.messages[&Conn(conn)][0].pointer(path).unwrap().clone();
     let (room, peer) = (of(&told, 1, "/data/room_id"), of(&told, 1, "/data/peer_id"));
-    let seen = |connection: u64, dialect: &str, id: Value, name: Value, connected: u64, quiet: u64| {
+    let seen = |connection: u64, dialect: &str, id: Value, name: Value, connected: u64, quiet: Option<u64>| {
         json!({
             "connection": connection, "dialect": dialect, "address": format!("192.0.2.{connection}"), "id": id, "name": name,
-            "control": connection == 3, "connectedMs": connected * 1_000, "quietMs": quiet * 1_000, "waitingBytes": 0,
+            "control": connection == 3, "connectedMs": connected * 1_000, "quietMs": quiet.map(|quiet| quiet * 1_000), "waitingBytes": 0,
         })
     };
     let room_of = |dialect: &str, id: Value, name: Value, protected: bool, made: u64, members: Vec<Value>| {
@@ -142,11 +142,11 @@ fn rooms_of_all_dialects_are_shown_in_one_form() {
         })
     };
     let lobby = vec![
-        seen(2, "broadcast", json!("player"), Value::Null, 6, 6),
-        seen(3, "broadcast", json!("desk"), Value::Null, 6, 6),
+        seen(2, "broadcast", json!("player"), Value::Null, 6, None),
+        seen(3, "broadcast", json!("desk"), Value::Null, 6, None),
     ];
     let expected = [
-        room_of("jamjam", room, json!("jam"), true, 2, vec![seen(1, "jamjam", peer, json!("Ann"), 7, 7)]),
+        room_of("jamjam", room, json!("jam"), true, 2, vec![seen(1, "jamjam", peer, json!("Ann"), 9, Some(7))]),
         room_of("broadcast", json!("lobby"), Value::Null, true, 3, lobby),
         room_of(
             "bbx",
@@ -154,7 +154,7 @@ fn rooms_of_all_dialects_are_shown_in_one_form() {
             Value::Null,
             false,
             1,
-            vec![seen(4, "bbx", of(&told, 4, "/node_id"), Value::Null, 5, 5)],
+            vec![seen(4, "bbx", of(&told, 4, "/node_id"), Value::Null, 5, None)],
         ),
         room_of(
             "webrtc",
@@ -162,12 +162,14 @@ fn rooms_of_all_dialects_are_shown_in_one_form() {
             Value::Null,
             false,
             5,
-            vec![seen(5, "webrtc", json!("ann"), json!("Ann B."), 4, 4)],
+            vec![seen(5, "webrtc", json!("ann"), json!("Ann B."), 4, None)],
         ),
     ];
     assert_eq!(serde_json::to_value(&look.rooms).unwrap(), json!(expected));
-    let outside =
-        [seen(6, "undecided", Value::Null, Value::Null, 3, 3), seen(7, "jamjam", Value::Null, Value::Null, 3, 2)];
+    let outside = [
+        seen(6, "undecided", Value::Null, Value::Null, 3, None),
+        seen(7, "jamjam", Value::Null, Value::Null, 3, Some(2)),
+    ];
     assert_eq!(serde_json::to_value(&look.outside).unwrap(), json!(outside));
     assert_eq!((look.addresses.len(), look.more_rooms, look.more_outside), (7, 0, 0));
     // Who looks is no client.

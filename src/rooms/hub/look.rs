@@ -103,8 +103,8 @@ pub struct Seen {
     pub control: bool,
     /// How long it has been connected, in milliseconds.
     pub connected_ms: u64,
-    /// How long ago it last said something, or connected, in milliseconds.
-    pub quiet_ms: u64,
+    /// How long ago it last said something, in milliseconds, if it ever did.
+    pub quiet_ms: Option<u64>,
     /// Bytes that wait for it.
     pub waiting_bytes: u64,
 }
@@ -284,7 +284,7 @@ impl Eye<'_> {
             name: None,
             control: false,
             connected_ms: ago(connection.since),
-            quiet_ms: ago(connection.spoke),
+            quiet_ms: (connection.spoke > connection.since).then(|| ago(connection.spoke)),
             waiting_bytes: 0,
         })
     }

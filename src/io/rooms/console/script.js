@@ -227,7 +227,7 @@ function showPerson(entry, seen, isInRoom) {
   put(id, visible(seen.id ?? ""));
   put(address, seen.address);
   const waiting = seen.waitingBytes ? ` · ${bytes(seen.waitingBytes)} waiting` : "";
-  const quiet = seen.quietMs >= seen.connectedMs ? "has said nothing" : `last message ${span(seen.quietMs)} ago`;
+  const quiet = seen.quietMs === null ? "has said nothing" : `last message ${span(seen.quietMs)} ago`;
   put(numbers, `connected for ${span(seen.connectedMs)} · ${quiet}${waiting}`);
 }
 
