@@ -332,7 +332,10 @@ fn names_and_messages_of_strangers_stay_text() {
     };
     assert_eq!(text.chars().find(acts), None);
     // Nothing makes the page wider than the window.
-    assert_eq!(browser.evaluate(&page, "document.documentElement.scrollWidth <= innerWidth"), true);
+    assert_eq!(
+        browser.evaluate(&page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
+        true
+    );
     browser.picture(&page, "console-hostile.png");
     all_is_well(&browser, &server);
 }
@@ -371,7 +374,10 @@ fn words_stand_out_from_what_is_behind_them_in_light_and_dark_and_fit_a_narrow_w
         colours(&mut browser, &page, scheme);
         let least = browser.evaluate(&page, contrast);
         assert!(least[0].as_u64().unwrap() > 80 && least[1].as_f64().unwrap() >= 4.5, "{scheme}: {least}");
-        assert_eq!(browser.evaluate(&page, "document.documentElement.scrollWidth <= innerWidth"), true);
+        assert_eq!(
+            browser.evaluate(&page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
+            true
+        );
         browser.picture(&page, &format!("console-narrow-{scheme}.png"));
     }
     all_is_well(&browser, &server);
