@@ -2,6 +2,8 @@
 
 #[path = "rooms/logged.rs"]
 mod logged;
+#[path = "rooms/seen.rs"]
+mod seen;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

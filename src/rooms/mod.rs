@@ -33,9 +33,11 @@ pub use event_queue::{EventConsumer, EventProducer, Inline, SurfaceEvent, event_
 pub use hub::Hub;
 pub use hub::census::UNDECIDED;
 pub use hub::counts::Counts;
+pub use hub::look::{Crowd, Look, MOST_MEMBERS, MOST_ROOMS, Seen, SeenRoom, Wanted};
 pub use hub::posting::BroadcastCounts;
 pub use hub::program::{CODE_DIGITS, MOST_SHOWN, Made, Making, SurfaceRoom, Unfit};
 pub use hub::registry::Registry;
+pub use hub::witness::note::{Note, Outcome, What};
 pub use limits::{Heartbeat, Limits, MESSAGE_BYTES, SurfaceLimits};
 pub use route::{Dialects, Refusal, Route, route};
 

@@ -40,8 +40,8 @@ pub struct Asked {
 /// Somebody in a room, as everybody sees them.
 #[derive(Serialize)]
 pub(super) struct Participant {
-    id: String,
-    name: String,
+    pub(super) id: String,
+    pub(super) name: String,
     /// Milliseconds since 1970.
     #[serde(rename = "joinedAt")]
     joined_at: u64,

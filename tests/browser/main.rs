@@ -6,6 +6,7 @@
 #[path = "../server/certificate.rs"]
 mod certificate;
 mod chromium;
+mod console;
 mod docs;
 mod node;
 #[path = "../server/mod.rs"]

@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod ask;
+mod console;
 mod docs;
 mod login;
 mod proxied;

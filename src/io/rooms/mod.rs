@@ -8,6 +8,7 @@ mod admin_bbx;
 mod backlog;
 pub mod broadcast;
 mod connection;
+mod console;
 mod docs;
 mod door;
 mod exposition;

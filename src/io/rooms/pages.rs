@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::exposition::Exposition;
 use super::switchboard::Switchboard;
-use super::{BroadcastHttp, admin, admin_bbx, broadcast, docs, health};
+use super::{BroadcastHttp, admin, admin_bbx, broadcast, console, docs, health};
 use crate::io::http::login::{self, Login};
 use crate::io::http::metrics;
 use crate::rooms::Dialects;
@@ -31,6 +31,7 @@ impl Pages {
         // What is mounted here is behind the login, and safe from pages of other sites.
         let guarded = Router::new().merge(admin::router(&switchboard, shutdown)).merge(docs::router(dialects));
         let guarded = if dialects.bbx { guarded.merge(admin_bbx::router(Arc::clone(&switchboard))) } else { guarded };
+        let guarded = guarded.merge(console::router(&switchboard));
         let watch = metrics::router(exposition.into_text());
         let (open, guarded) =
             if is_watched_openly { (open.merge(watch), guarded) } else { (open, guarded.merge(watch)) };

@@ -1,6 +1,8 @@
 //! The hub and the queues of all connections, under one lock. Under it nothing is written and nothing is awaited: what the hub
 //! says is put into queues ([`super::lines`]), and whoever has no room left in its own is cut off, so that no one waits for it.
 
+mod look;
+
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -243,7 +245,7 @@ impl Switchboard {
                 counts.slow_dropped += dropped as u64;
                 counts.budget_closed += u64::from(by_budget);
             });
-            hub.on_closed(now, conn, TRY_AGAIN_LATER, DEAF, lines);
+            hub.on_cut(now, conn, TRY_AGAIN_LATER, DEAF, lines);
             cut += 1;
         }
         let next = hub.next_deadline();

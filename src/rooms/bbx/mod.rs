@@ -63,7 +63,7 @@ pub(super) struct Room {
 
 /// What is known of a member.
 pub(super) struct Member {
-    node_id: String,
+    pub(super) node_id: String,
 }
 
 /// The type of a message.

@@ -54,8 +54,8 @@ pub(super) struct Rooms {
 /// Somebody in a room.
 #[derive(Clone)]
 pub(super) struct Seat {
-    client: Arc<Client>,
-    control: bool,
+    pub(super) client: Arc<Client>,
+    pub(super) control: bool,
 }
 
 impl Rooms {

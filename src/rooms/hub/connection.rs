@@ -11,7 +11,7 @@ use crate::time::Time;
 const BURST: Duration = Duration::from_secs(2);
 
 /// What a connection speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Dialect {
     Undecided,
     Broadcast,
@@ -56,12 +56,15 @@ pub(super) struct Connection {
     pub(super) strikes: u32,
     /// When it last said anything.
     pub(super) spoke: Time,
+    /// When it came.
+    pub(super) since: Time,
 }
 
 impl Connection {
     /// One that has just come.
     pub(super) fn new(from: IpAddr, dialect: Dialect, at: Time) -> Self {
-        Self { from, dialect, busy_until: at, complain: at, heard: at, asked: false, pinged: at, strikes: 0, spoke: at }
+        let (busy_until, complain, heard, pinged, spoke, since) = (at, at, at, at, at, at);
+        Self { from, dialect, busy_until, complain, heard, asked: false, pinged, strikes: 0, spoke, since }
     }
 
     /// Counts a message. Whether it may say so much, at `rate` messages a second.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 use tracing::{debug, info, warn};
 
-use super::Connections;
+use super::connection::{Connection, Connections};
 use super::counts::Counts;
 use super::due::Due;
 use super::names::Names;
 use super::timers::Timers;
 use super::voice::Voice;
+use super::witness::{Place, Witness};
 use crate::rooms::{Conn, Moment, Outlet};
 use crate::time::Time;
 
@@ -26,6 +27,7 @@ pub(in crate::rooms) struct Desk<'a> {
     pub(in crate::rooms) counts: &'a mut Counts,
     /// When a refusal may next be logged.
     pub(in crate::rooms) complain: &'a mut Time,
+    pub(super) witness: &'a mut Witness,
     pub(in crate::rooms) out: &'a mut dyn Outlet,
 }
 
@@ -37,7 +39,11 @@ impl Desk<'_> {
 
     /// Closes a connection that is in no room any more.
     pub(in crate::rooms) fn close(&mut self, conn: Conn, code: u16, reason: &str) {
-        if self.connections.remove(&conn).is_some() {
+        if let Some(Connection { from, dialect, .. }) = self.connections.remove(&conn) {
+            if self.witness.is_on(self.now.at) {
+                let place = Place { dialect, room: None, number: None, protected: Some(false) };
+                self.witness.ended(self.now, place, (conn, from), code, Some(reason), "");
+            }
             let why = if reason.is_empty() { "" } else { ": " };
             info!("Connection {} is closed{why}{reason}", conn.0);
             self.out.close(conn, code, reason);

@@ -19,6 +19,8 @@ pub(in crate::rooms) enum Due {
     Relay(Box<broadcast::Held>),
     /// To close the room of control surfaces that has this code.
     Expiry(String),
+    /// To forget what was kept for whoever looked at the server.
+    Forget,
     /// To set a parameter of such a room.
     Value { room: RoomNumber, by: Conn, name: String, value: f32 },
 }
@@ -39,6 +41,7 @@ impl Hub {
                 Due::Age(conn) => self.see_out(now, conn, out),
                 Due::RoomBeat(room) => self.beat_room(now, room, out),
                 Due::Relay(held) => self.relay_held(now, *held, out),
+                Due::Forget => self.forget_what_was_seen(now.at),
                 Due::Expiry(code) => {
                     self.counts[Dialect::Bbx].cleanups += 1;
                     // Its timer goes with the room, so the room is there.

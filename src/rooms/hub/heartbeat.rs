@@ -7,7 +7,7 @@ use tracing::info;
 use super::due::Due;
 use super::{Connection, Dialect, Hub};
 use crate::rooms::limits::Heartbeat;
-use crate::rooms::{Conn, Moment, Outlet};
+use crate::rooms::{Conn, Moment, Outlet, broadcast};
 use crate::time::Time;
 
 impl Connection {
@@ -34,7 +34,7 @@ impl Hub {
         timers.enter(at, due);
         timers.prune(|due| match due {
             Due::Heartbeat(conn) | Due::Idle(conn) | Due::Age(conn) => connections.contains_key(conn),
-            Due::Expiry(_) | Due::Relay(_) => true,
+            Due::Expiry(_) | Due::Relay(_) | Due::Forget => true,
             Due::Value { room, .. } => rooms.bbx.space.get(*room).is_some(),
             Due::RoomBeat(room) => rooms.broadcast.space.get(*room).is_some(),
         });
@@ -53,7 +53,7 @@ impl Hub {
         if connection.asked && now.at >= connection.heard + patience {
             self.counts[dialect].closed_silent += 1;
             info!("Connection {} from {} gives no sign of life and is dropped", conn.0, connection.from);
-            self.on_gone(now, conn, out);
+            self.on_cut(now, conn, broadcast::LOST, "it gave no sign of life", out);
             out.cut(conn);
             return;
         }

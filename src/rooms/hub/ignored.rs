@@ -31,6 +31,13 @@ pub(in crate::rooms) enum Ignored {
     UnknownType,
 }
 
+impl Ignored {
+    /// Whether its sender has been told.
+    pub(in crate::rooms) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
 impl From<serde_json::Error> for Ignored {
     /// Says which field is missing, but never quotes a value: it may be a password.
     fn from(error: serde_json::Error) -> Self {

@@ -63,7 +63,7 @@ impl Hub {
     }
 
     fn end(&mut self, now: Moment, conn: Conn, code: u16, reason: &str, out: &mut dyn Outlet) {
-        self.on_closed(now, conn, code, reason, out);
+        self.forget(now, conn, (code, reason), Some(reason), out);
         out.close(conn, code, reason);
     }
 }

@@ -3,12 +3,14 @@
 pub(in crate::rooms) mod census;
 pub(in crate::rooms) mod connection;
 pub(in crate::rooms) mod counts;
+pub(in crate::rooms) mod departure;
 pub(in crate::rooms) mod desk;
 pub(in crate::rooms) mod due;
 pub(in crate::rooms) mod guesses;
 pub(in crate::rooms) mod heartbeat;
 pub(in crate::rooms) mod ignored;
 mod lasting;
+pub(in crate::rooms) mod look;
 pub(in crate::rooms) mod names;
 pub(in crate::rooms) mod parameters;
 pub(in crate::rooms) mod posting;
@@ -19,6 +21,7 @@ mod terms;
 pub(in crate::rooms) mod timers;
 pub(in crate::rooms) mod voice;
 pub(in crate::rooms) mod waiting;
+pub(in crate::rooms) mod witness;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -34,6 +37,7 @@ use self::due::Due;
 use self::ignored::Ignored;
 use self::names::Names;
 use self::timers::Timers;
+use self::witness::Witness;
 use crate::rooms::limits::Limits;
 use crate::rooms::{Conn, Dialects, Moment, Outlet, Route, Visitor, bbx, broadcast, jamjam, webrtc};
 use crate::time::Time;
@@ -68,6 +72,7 @@ pub struct Hub {
     counts: ByDialect,
     /// When a refusal may next be logged.
     complain: Time,
+    witness: Witness,
 }
 
 /// The type of a message, before anybody knows whose it is.
@@ -89,6 +94,7 @@ impl Hub {
             rooms: Rooms::default(),
             counts: ByDialect::default(),
             complain: Time::ZERO,
+            witness: Witness::default(),
         }
     }
 
@@ -136,6 +142,11 @@ impl Hub {
                 self.watch(at, conn);
             }
         }
+        if self.witness.is_on(at)
+            && let Some(place) = self.place(conn)
+        {
+            self.witness.connected(now, place, (conn, visitor.from));
+        }
     }
 
     /// One more undecided connection may come.
@@ -152,7 +163,7 @@ impl Hub {
     /// A text message came.
     pub fn on_text(&mut self, now: impl Into<Moment>, conn: Conn, text: &str, out: &mut dyn Outlet) {
         let now = now.into();
-        self.take(now, conn, text.len(), out, |hub, out| {
+        self.take(now, conn, Some(text), out, |hub, out| {
             if hub.dialect(conn) == Some(Dialect::Broadcast) {
                 let Some((mut desk, rooms, limits)) = hub.desk(now, conn, out) else { return Ok(()) };
                 return broadcast::on_text(&mut desk, &mut rooms.broadcast, limits, text);
@@ -181,38 +192,13 @@ impl Hub {
 
     /// A binary message came: no dialect has any.
     pub fn on_binary(&mut self, now: impl Into<Moment>, conn: Conn, out: &mut dyn Outlet) {
-        self.take(now.into(), conn, 0, out, |_, _| Err(Ignored::Binary));
+        self.take(now.into(), conn, None, out, |_, _| Err(Ignored::Binary));
     }
 
     /// Something came that is no message, and shows that somebody is there.
     pub fn on_alive(&mut self, now: impl Into<Moment>, conn: Conn) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.lives(now.into().at);
-        }
-    }
-
-    /// A connection was lost.
-    pub fn on_gone(&mut self, now: impl Into<Moment>, conn: Conn, out: &mut dyn Outlet) {
-        self.on_closed(now, conn, broadcast::LOST, "", out);
-    }
-
-    /// A connection was closed by either end, with this code and reason.
-    pub fn on_closed(&mut self, now: impl Into<Moment>, conn: Conn, code: u16, reason: &str, out: &mut dyn Outlet) {
-        let dialect = self.dialect(conn);
-        if let Some((mut desk, rooms, limits)) = self.desk(now.into(), conn, out) {
-            match dialect {
-                None | Some(Dialect::Undecided) => {}
-                Some(Dialect::Broadcast) => {
-                    broadcast::on_gone(&mut desk, &mut rooms.broadcast, limits, code, reason);
-                }
-                Some(Dialect::Jamjam) => jamjam::on_gone(&mut desk, &mut rooms.jamjam),
-                Some(Dialect::Bbx) => bbx::on_gone(&mut desk, &mut rooms.bbx),
-                Some(Dialect::WebRtc) => webrtc::on_gone(&mut desk, &mut rooms.webrtc),
-            }
-        }
-        self.undecided.remove(&conn);
-        if self.connections.remove(&conn).is_some() {
-            info!("Connection {} has ended", conn.0);
         }
     }
 
@@ -242,12 +228,12 @@ impl Hub {
         &mut self,
         now: Moment,
         conn: Conn,
-        bytes: usize,
+        text: Option<&str>,
         out: &mut dyn Outlet,
         effect: impl FnOnce(&mut Self, &mut dyn Outlet) -> Result<(), Ignored>,
     ) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let was = connection.dialect;
+        let (was, from) = (connection.dialect, connection.from);
         connection.lives(now.at);
         connection.spoke = now.at;
         if self.limits.rate.is_some_and(|rate| !connection.may_say(now.at, rate)) {
@@ -255,17 +241,21 @@ impl Hub {
             counts.closed_rate += 1;
             counts.messages_in += 1;
             warn!("Connection {} from {} says too much and is closed", conn.0, connection.from);
-            self.on_closed(now, conn, POLICY, "Rate limit exceeded", out);
+            self.forget(now, conn, (POLICY, "Rate limit exceeded"), Some("Rate limit exceeded"), out);
             out.close(conn, POLICY, "Rate limit exceeded");
             return;
         }
+        let before = if self.witness.is_on(now.at) { self.place(conn) } else { None };
         let effect = effect(self, out);
+        if let Some(before) = before {
+            self.note(now, before, (conn, from), text, effect.as_ref().err());
+        }
         // The first message may have told what it is.
         let counts = &mut self.counts[self.connections.get(&conn).map_or(was, |connection| connection.dialect)];
         counts.messages_in += 1;
-        counts.bytes_in += bytes as u64;
+        counts.bytes_in += text.map_or(0, str::len) as u64;
         if let Err(why) = effect {
-            let refused = matches!(why, Ignored::Refused(_));
+            let refused = why.is_refusal();
             counts.ignored += u64::from(!refused);
             let Some(connection) = self.connections.get_mut(&conn) else { return };
             // The message itself may hold a password: only what is wrong with it is told.
@@ -295,8 +285,9 @@ impl Hub {
         out: &'a mut dyn Outlet,
     ) -> Option<(Desk<'a>, &'a mut Rooms, &'a Limits)> {
         let &Connection { from, dialect, .. } = self.connections.get(&conn)?;
-        let Self { limits, connections, names, timers, rooms, counts, complain, .. } = self;
+        let Self { limits, connections, names, timers, rooms, counts, complain, witness, .. } = self;
+        rooms.tell_time(now);
         let counts = &mut counts[dialect];
-        Some((Desk { now, conn, from, connections, names, timers, counts, complain, out }, rooms, limits))
+        Some((Desk { now, conn, from, connections, names, timers, counts, complain, witness, out }, rooms, limits))
     }
 }

@@ -63,7 +63,9 @@ impl Hub {
         out: &mut dyn Outlet,
     ) -> Result<Posted, Refusal> {
         let (mut desk, rooms, limits) = self.nobodys_desk(now, out);
-        broadcast::post(&mut desk, &mut rooms.broadcast, limits, room, form, body)
+        let posted = broadcast::post(&mut desk, &mut rooms.broadcast, limits, room, form, body);
+        self.note_post(now, room, body, &posted);
+        posted
     }
 
     /// Whether a broadcast room's handler answers anything at `path` below it.
@@ -104,8 +106,9 @@ impl Hub {
         out: &'a mut dyn Outlet,
     ) -> (Desk<'a>, &'a mut Rooms, &'a Limits) {
         let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let Self { limits, connections, names, timers, rooms, counts, complain, .. } = self;
+        let Self { limits, connections, names, timers, rooms, counts, complain, witness, .. } = self;
+        rooms.tell_time(now);
         let counts = &mut counts[Dialect::Broadcast];
-        (Desk { now, conn: NOBODY, from, connections, names, timers, counts, complain, out }, rooms, limits)
+        (Desk { now, conn: NOBODY, from, connections, names, timers, counts, complain, witness, out }, rooms, limits)
     }
 }

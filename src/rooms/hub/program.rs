@@ -128,6 +128,7 @@ impl Hub {
         let most_members = making.members.unwrap_or(limits.members);
         let parameters = Parameters::default();
         let room = bbx::Room { parameters, waiting: 0, most_members, created_ms, expires_ms, expiry };
+        space.tell_time(now);
         space.open(vec![code.clone()], room);
         info!("A room of control surfaces is made, for {most_members} members and {} s", life.as_secs());
         Ok(Made { code, expires_ms })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
-use crate::rooms::{Conn, Topic};
+use crate::rooms::{Conn, Moment, Topic};
 
 /// A room, as the space numbers them in the order of their making. A number is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +36,7 @@ pub(in crate::rooms) struct Room<R, M> {
     names: Vec<String>,
     /// The address of whoever made it, in whose place it is. Without one it stays until it is closed.
     maker: Option<IpAddr>,
+    since_ms: u64,
 }
 
 impl<R, M> Room<R, M> {
@@ -47,6 +48,11 @@ impl<R, M> Room<R, M> {
     /// Where in the list the one is who was this one to join.
     fn place(&self, joined: u64) -> Option<usize> {
         self.members.binary_search_by_key(&joined, |member| member.joined).ok()
+    }
+
+    /// When it was made, in milliseconds since 1970.
+    pub(in crate::rooms) fn since_ms(&self) -> u64 {
+        self.since_ms
     }
 }
 
@@ -60,6 +66,8 @@ pub(in crate::rooms) struct Space<R, M> {
     makers: HashMap<IpAddr, usize>,
     made: u64,
     joined: u64,
+    /// What time it is, in milliseconds since 1970, for the rooms that are made.
+    now_ms: u64,
     /// All rooms as they were last told, until one of them changes.
     listing: Option<String>,
 }
@@ -73,12 +81,18 @@ impl<R, M> Default for Space<R, M> {
             makers: HashMap::new(),
             made: 0,
             joined: 0,
+            now_ms: 0,
             listing: None,
         }
     }
 }
 
 impl<R, M> Space<R, M> {
+    /// Says what time it is.
+    pub(in crate::rooms) fn tell_time(&mut self, now: Moment) {
+        self.now_ms = now.unix_us / 1_000;
+    }
+
     /// Live rooms.
     pub(in crate::rooms) fn len(&self) -> usize {
         self.rooms.len()
@@ -124,6 +138,11 @@ impl<R, M> Space<R, M> {
         self.rooms.values_mut()
     }
 
+    /// All rooms by their numbers.
+    pub(in crate::rooms) fn numbered(&self) -> impl Iterator<Item = (RoomNumber, &Room<R, M>)> {
+        self.rooms.iter().map(|(number, room)| (*number, room))
+    }
+
     /// The numbers of all rooms.
     pub(in crate::rooms) fn numbers(&self) -> impl Iterator<Item = RoomNumber> {
         self.rooms.keys().copied()
@@ -139,6 +158,12 @@ impl<R, M> Space<R, M> {
         let &(number, joined) = self.seats.get(&conn)?;
         let room = self.rooms.get(&number)?;
         Some((&room.members[room.place(joined)?], room))
+    }
+
+    /// The same with its name.
+    pub(in crate::rooms) fn placed(&self, conn: Conn) -> Option<(RoomNumber, String)> {
+        let number = self.seat(conn)?;
+        Some((number, self.get(number)?.name().to_owned()))
     }
 
     /// All rooms in the order of their making, as `write` has them: once for everybody who asks until a room comes or goes, or
@@ -161,7 +186,7 @@ impl<R, M> Space<R, M> {
     ) -> RoomNumber {
         let room = self.name(&names);
         *self.makers.entry(maker).or_default() += 1;
-        self.rooms.insert(room, Room { data, members: Vec::new(), names, maker: Some(maker) });
+        self.rooms.insert(room, Room { data, members: Vec::new(), names, maker: Some(maker), since_ms: self.now_ms });
         self.join(room, conn, member);
         room
     }
@@ -169,7 +194,7 @@ impl<R, M> Space<R, M> {
     /// Makes a room of these free names in which nobody is, and which stays until it is closed.
     pub(in crate::rooms) fn open(&mut self, names: Vec<String>, data: R) -> RoomNumber {
         let room = self.name(&names);
-        self.rooms.insert(room, Room { data, members: Vec::new(), names, maker: None });
+        self.rooms.insert(room, Room { data, members: Vec::new(), names, maker: None, since_ms: self.now_ms });
         room
     }
 
@@ -209,7 +234,7 @@ impl<R, M> Space<R, M> {
 
     /// Closes a room. What was known of it, and who was in it.
     pub(in crate::rooms) fn close(&mut self, number: RoomNumber) -> Option<(R, Vec<Conn>)> {
-        let Room { data, members, names, maker } = self.rooms.remove(&number)?;
+        let Room { data, members, names, maker, .. } = self.rooms.remove(&number)?;
         self.listing = None;
         for name in names {
             self.names.remove(&name);

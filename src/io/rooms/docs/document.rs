@@ -9,7 +9,7 @@ use utoipa::{Modify, OpenApi as _, ToSchema};
 use crate::io::http::metrics;
 use crate::io::rooms::admin_bbx::{events, orders};
 use crate::io::rooms::broadcast::{posts, tokens};
-use crate::io::rooms::{admin, health};
+use crate::io::rooms::{admin, console, health};
 use crate::rooms::Dialects;
 
 /// The operator's login, as operations name it.
@@ -60,6 +60,9 @@ pub(in crate::io) struct TooMany {
         orders::show,
         events::listen,
         admin::shut_down,
+        console::console,
+        console::console_file,
+        console::console_state,
         super::home,
         super::read,
         super::file,

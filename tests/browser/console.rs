@@ -1,0 +1,439 @@
+//! The console as a person uses it, with the keyboard too, and as strangers would like to abuse it.
+
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket};
+
+use crate::chromium::{Chromium, Page};
+use crate::server::process::{Server, run};
+
+const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
+
+/// Waits until something holds, and says what.
+const HANDS: &str = r"
+    globalThis.until = async (what) => {
+        for (;;) {
+            const found = what();
+            if (found) return found;
+            await new Promise((again) => setTimeout(again, 20));
+        }
+    };
+    globalThis.all = (selector) => [...document.querySelectorAll(selector)];
+    globalThis.words = (selector) => all(selector).map((element) => element.innerText.replace(/\s+/g, ' ').trim());
+    globalThis.note = (text) => all('#notes > li').find((note) => !note.hidden && note.textContent.includes(text));
+";
+
+/// A client of any dialect.
+struct Client(WebSocket<TcpStream>);
+
+impl Client {
+    fn at(server: &Server, path: &str) -> Self {
+        let stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(crate::server::PATIENCE)).unwrap();
+        Self(tungstenite::client(format!("ws://{}{path}", server.address), stream).unwrap().0)
+    }
+
+    fn say(&mut self, message: &Value) {
+        self.0.send(Message::text(message.to_string())).unwrap();
+    }
+
+    fn hear(&mut self) -> Value {
+        serde_json::from_str(self.0.read().unwrap().to_text().unwrap()).unwrap()
+    }
+
+    /// In a new jamjam room of this name.
+    fn in_room(server: &Server, room: &str, password: Option<&str>, name: &str) -> (Self, Value) {
+        let mut client = Self::at(server, "/");
+        client
+            .say(&json!({"type": "CreateRoom", "data": {"room_name": room, "password": password, "peer_name": name}}));
+        let id = client.hear()["data"]["room_id"].clone();
+        (client, id)
+    }
+
+    fn join(&mut self, room: &Value, password: Option<&str>, name: &str) -> Value {
+        self.say(&json!({"type": "JoinRoom", "data": {"room_id": room, "password": password, "peer_name": name}}));
+        self.hear()
+    }
+
+    fn chat(&mut self, content: &str) {
+        self.say(&json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}}));
+    }
+}
+
+fn token(client: &str, room: &str) -> String {
+    let output =
+        run(&[&["signaling-server", "--print-token", &format!("{client}:{room}")], &SECRET[..]].concat(), |_| {});
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn start(options: &[&str]) -> Server {
+    Server::start_signaling(&[&["--docs-password", "sesame", "--bbx-room", "4711"], &SECRET[..], options].concat())
+}
+
+fn open(browser: &mut Chromium, server: &Server, width: u32, height: u32) -> Page {
+    let page = browser.page_behind(&format!("http://{}/console", server.address), "admin", "sesame");
+    let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+    browser.tell(&page, "Emulation.setDeviceMetricsOverride", &size);
+    browser.evaluate(&page, HANDS);
+    browser.evaluate(&page, "until(() => document.querySelector('#link')?.dataset.state === 'live')");
+    page
+}
+
+fn press(browser: &mut Chromium, page: &Page, key: &str) {
+    let code = match key {
+        "Tab" => 9,
+        "Enter" => 13,
+        "Escape" => 27,
+        _ => 0,
+    };
+    let text = if key == "Enter" {
+        "\r"
+    } else if key.len() == 1 {
+        key
+    } else {
+        ""
+    };
+    browser.tell(
+        page,
+        "Input.dispatchKeyEvent",
+        &json!({"type": "keyDown", "key": key, "text": text, "windowsVirtualKeyCode": code}),
+    );
+    browser.tell(page, "Input.dispatchKeyEvent", &json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}));
+}
+
+fn colours(browser: &mut Chromium, page: &Page, scheme: &str) {
+    let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+    browser.tell(page, "Emulation.setEmulatedMedia", &scheme);
+}
+
+/// Nothing was asked of anybody but the server, and nothing went wrong.
+fn all_is_well(browser: &Chromium, server: &Server) {
+    let of = |method: &'static str| browser.news().iter().filter(move |news| news["method"] == method);
+    let mut asked = 0;
+    for request in of("Network.requestWillBeSent") {
+        let url = request["params"]["request"]["url"].as_str().unwrap();
+        assert!(url.starts_with(&format!("http://{}/console", server.address)), "{url}");
+        asked += 1;
+    }
+    assert!(asked >= 5, "{asked} requests seen");
+    for complaint in of("Log.entryAdded").chain(of("Runtime.consoleAPICalled")).chain(of("Runtime.exceptionThrown")) {
+        panic!("{complaint}");
+    }
+}
+
+/// Rooms of all dialects with somebody in each: the clients, and the id of the jamjam room with the password `hunter2`.
+fn crowd(server: &Server) -> (Vec<Client>, Value) {
+    let (mut ann, id) = Client::in_room(server, "Thursday jam", None, "Ann");
+    let (cid, locked) = Client::in_room(server, "Secret set", Some("hunter2"), "Cid");
+    let mut bob = Client::at(server, "/");
+    bob.join(&id, None, "Bob");
+    ann.hear();
+    let mut player = Client::at(server, &format!("/lobby?token={}", token("player-01", "lobby")));
+    player.hear();
+    let mut phone = Client::at(server, "/");
+    phone.say(&json!({"type": "join", "room_code": "4711"}));
+    phone.hear();
+    let mut zoe = Client::at(server, "/?roomId=standup&userId=zoe&userName=Zoe");
+    zoe.hear();
+    (vec![ann, bob, cid, player, phone, zoe], locked)
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn who_is_where_what_they_said_and_why_it_was_refused_is_seen_at_a_glance() {
+    let server = start(&[]);
+    let (mut clients, locked) = crowd(&server);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &server, 1_280, 900);
+    browser.evaluate(&page, "until(() => all('#rooms > li').length === 5)");
+    let rooms = "all('#rooms > li').map((room) => [...room.querySelectorAll('summary > .dialect, summary > .name, summary .size, \
+                 summary > .lock')].map((part) => part.textContent).join('|'))";
+    assert_eq!(
+        browser.evaluate(&page, rooms),
+        json!([
+            "jamjam|Thursday jam||2 members",
+            "jamjam|Secret set|needs a password|1 member",
+            "broadcast|lobby|needs a token|1 member",
+            "bbx|4711||1 member",
+            "webrtc|standup||1 member",
+        ])
+    );
+    // A room is opened with the keyboard, and has its members.
+    browser.evaluate(&page, "document.querySelector('#rooms summary').focus()");
+    press(&mut browser, &page, "Enter");
+    let members =
+        browser.evaluate(&page, "until(() => words('#rooms > li:first-child .members > li .name').join() || null)");
+    assert_eq!(members, "Ann,Bob");
+    // Somebody is refused: who, what and why, without the password.
+    let mut dan = Client::at(&server, "/");
+    dan.join(&locked, Some("opensesame"), "Dan");
+    let seen = browser.evaluate(
+        &page,
+        "until(() => note('Invalid password')).then((note) => { note.querySelector('summary').click(); \
+         return until(() => note.querySelector('.text').textContent).then(() => note.innerText); })",
+    );
+    let seen = seen.as_str().unwrap();
+    assert!(
+        seen.contains("✕ refused") && seen.contains("JoinRoom") && seen.contains("\"password\": \"(not kept)\""),
+        "{seen}"
+    );
+    assert!(seen.contains("\n    \"peer_name\": \"Dan\"\n") && !seen.contains("opensesame"), "{seen}");
+    clients[5].say(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
+    clients[3].0.send(Message::text("no json")).unwrap();
+    clients[0].chat("From the second verse on");
+    browser.evaluate(&page, "until(() => note('△ ignored') && note('Invalid JSON payload') && note('ChatMessage'))");
+    browser.evaluate(&page, "until(() => /[1-9]/.test(document.querySelector('#counters tbody tr:last-child td:nth-child(5)').textContent))");
+    let counts = "[...document.querySelectorAll('#counters tbody tr')].map((row) => [...row.cells].slice(0, 4).map((cell) => \
+                  cell.textContent).join(' '))";
+    assert_eq!(
+        browser.evaluate(&page, counts),
+        json!(["jamjam 4 2 3", "broadcast 1 1 1", "bbx 1 1 1", "webrtc 1 1 1", "undecided 0 0 0", "all 7 5 6"])
+    );
+    for scheme in ["light", "dark"] {
+        colours(&mut browser, &page, scheme);
+        browser.picture(&page, &format!("console-{scheme}.png"));
+    }
+    all_is_well(&browser, &server);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn content_of_protected_rooms_stays_hidden_until_it_is_switched_on_and_whenever_the_page_is_opened() {
+    let mut server = start(&[]);
+    let (mut clients, _) = crowd(&server);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &server, 1_280, 900);
+    clients[2].chat("nobody else reads this");
+    clients[0].chat("everybody reads this");
+    let opened = "until(() => note('Cid') && note('Ann')).then(() => { all('#notes details').forEach((one) => { one.open = true; }); \
+                  return until(() => words('#notes .text').join(' ').includes('everybody')); })";
+    browser.evaluate(&page, opened);
+    let text = "document.querySelector('#notes').textContent";
+    let seen = browser.evaluate(&page, text);
+    let seen = seen.as_str().unwrap();
+    assert!(!seen.contains("nobody else") && seen.contains("Not shown: the room has a password"), "{seen}");
+    browser.evaluate(&page, "document.querySelector('#content').click()");
+    let shown = "until(() => { all('#notes details').forEach((one) => { one.open = true; }); return \
+                 document.querySelector('#notes').textContent.includes('nobody else reads this'); })";
+    assert_eq!(browser.evaluate(&page, shown), true);
+    let line = server.line_that_begins("The console shows 127.0.0.1 what is said in rooms");
+    assert_eq!(line.level, "INFO");
+    browser.evaluate(&page, "document.querySelector('#content').click()");
+    browser.evaluate(
+        &page,
+        "until(() => note('content hidden') && !document.querySelector('#notes').textContent.includes('nobody else'))",
+    );
+    browser.evaluate(&page, "document.querySelector('#content').click()");
+    browser.evaluate(&page, shown);
+    let url = format!("http://{}/console", server.address);
+    browser.tell(&page, "Page.navigate", &json!({"url": url}));
+    browser.evaluate(&page, HANDS);
+    browser.evaluate(&page, "until(() => note('content hidden'))");
+    let seen = "[document.querySelector('#content').checked, document.body.textContent.includes('nobody else')]";
+    assert_eq!(browser.evaluate(&page, seen), json!([false, false]));
+    all_is_well(&browser, &server);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn everything_is_reached_with_the_keyboard_and_its_focus_is_seen() {
+    let server = start(&[]);
+    let (mut clients, _) = crowd(&server);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &server, 1_280, 900);
+    clients[0].chat("hello");
+    browser.evaluate(&page, "until(() => note('ChatMessage'))");
+    press(&mut browser, &page, "p");
+    browser.evaluate(&page, "document.activeElement.blur()");
+    let mut reached = Vec::new();
+    for _ in 0..25 {
+        press(&mut browser, &page, "Tab");
+        let focus = "(() => { const one = document.activeElement; return [one.id || one.className || (one.closest('[id]')?.id ?? '') + ' ' + \
+                     one.tagName, getComputedStyle(one).outlineStyle]; })()";
+        let focus = browser.evaluate(&page, focus);
+        if focus[0] == "" || focus[0].as_str().is_some_and(|id| id.ends_with("BODY")) {
+            break;
+        }
+        assert_eq!(focus[1], "solid", "{focus}");
+        reached.push(focus[0].as_str().unwrap().to_owned());
+    }
+    reached.dedup();
+    let expected =
+        ["skip", "find", "dialect", "wide", "order", "rooms SUMMARY", "pause", "kinds", "content", "notes SUMMARY"];
+    assert_eq!(reached, expected);
+    // Paused: what comes is counted and not shown, until it goes on.
+    clients[1].chat("while it is paused");
+    browser.evaluate(&page, "until(() => document.querySelector('#pause').textContent.includes('Go on (1 new)'))");
+    assert_eq!(browser.evaluate(&page, "note('Bob') === undefined"), true);
+    press(&mut browser, &page, "p");
+    browser.evaluate(&page, "until(() => note('Bob'))");
+    // Find: rooms and messages, by the name of a member; Escape finds all again.
+    press(&mut browser, &page, "/");
+    assert_eq!(browser.evaluate(&page, "document.activeElement.id"), "find");
+    browser.tell(&page, "Input.insertText", &json!({"text": "bOB"}));
+    browser.evaluate(&page, "until(() => all('#rooms > li').length === 1)");
+    let found = "[words('#rooms .members .name'), words('#notes > li:not([hidden]) .who'), document.querySelector('#spoken').textContent]";
+    browser.evaluate(&page, "until(() => document.querySelector('#spoken').textContent.startsWith('Found'))");
+    assert_eq!(browser.evaluate(&page, found), json!([["Bob"], ["Bob"], "Found: 1 room, 2 members."]));
+    // A letter in a field is a letter.
+    press(&mut browser, &page, "p");
+    assert_eq!(browser.evaluate(&page, "document.querySelector('#pause').getAttribute('aria-pressed')"), "false");
+    press(&mut browser, &page, "Escape");
+    browser.evaluate(&page, "until(() => all('#rooms > li').length === 5)");
+    browser.tell(&page, "Input.insertText", &json!({"text": "nowhere"}));
+    browser.evaluate(&page, "until(() => !document.querySelector('#rooms-empty').hidden)");
+    all_is_well(&browser, &server);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn names_and_messages_of_strangers_stay_text() {
+    let server = start(&[]);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &server, 360, 800);
+    let markup = "<img src=x onerror=\"globalThis.hit=1\"><script>globalThis.hit=1</script>";
+    let before = browser.evaluate(&page, "[...new Set(all('*').map((one) => one.tagName))].sort()");
+    let (mut mallory, _) =
+        Client::in_room(&server, markup, None, &format!("{markup}\u{202e}\u{2066}gpj.exe\u{7}\u{200b}"));
+    mallory.chat(&format!("{markup}\u{202e}{}", "w".repeat(500)));
+    let _zoe =
+        Client::at(&server, "/?roomId=%3Cimg%20src%3Dx%20onerror%3Dhit()%3E&userId=%E2%80%AEu&userName=%3Cb%3En");
+    let mut big = Client::at(&server, &format!("/lobby?token={}", token("<b>player", "lobby")));
+    big.hear();
+    big.say(&json!({"type": markup, "content": markup.repeat(14_000)}));
+    let mut deep = Client::at(&server, "/?roomId=r&userId=u&userName=n");
+    deep.say(&json!({"type": "ping", "x": "\u{202e}".repeat(600)}));
+    deep.0.send(Message::text("[".repeat(5_000))).unwrap();
+    browser.evaluate(&page, "document.querySelector('#content').click()");
+    browser.evaluate(
+        &page,
+        "until(() => note('cut to 2 KiB') && note('ChatMessage') && note('ping') && note('no JSON object'))",
+    );
+    browser.evaluate(&page, "all('details').forEach((one) => { one.open = true; })");
+    browser.evaluate(
+        &page,
+        "until(() => all('#notes pre').every((one) => one.textContent) && all('#rooms .members .name').length > 3)",
+    );
+    let after = browser.evaluate(&page, "[...new Set(all('*').map((one) => one.tagName))].sort()");
+    let made: Vec<&Value> =
+        after.as_array().unwrap().iter().filter(|tag| !before.as_array().unwrap().contains(tag)).collect();
+    // Those of a message are the page's own; nothing of the strangers' is among them.
+    assert_eq!(made, ["CODE", "PRE", "TIME"]);
+    assert_eq!(
+        browser.evaluate(&page, "[typeof globalThis.hit, all('script').length, all('img').length]"),
+        json!(["undefined", 1, 0])
+    );
+    let text = browser.evaluate(&page, "document.body.textContent");
+    let text = text.as_str().unwrap();
+    assert!(text.contains("onerror=") && text.contains("⟨U+202E⟩") && text.contains("⟨U+0007⟩"), "{text}");
+    let acts = |letter: &char| {
+        jamjam_dev::rooms::harmless::acts(*letter) && !"\n\t".contains(*letter) || *letter == '\u{200b}'
+    };
+    assert_eq!(text.chars().find(acts), None);
+    // Nothing makes the page wider than the window.
+    assert_eq!(
+        browser.evaluate(&page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
+        true
+    );
+    browser.picture(&page, "console-hostile.png");
+    all_is_well(&browser, &server);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn words_stand_out_from_what_is_behind_them_in_light_and_dark_and_fit_a_narrow_window() {
+    let server = start(&[]);
+    let (mut clients, _) = crowd(&server);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &server, 360, 800);
+    clients[5].say(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
+    clients[3].0.send(Message::text("no json")).unwrap();
+    browser.evaluate(&page, "until(() => note('△ ignored') && note('✕ refused'))");
+    browser.evaluate(&page, "all('details').forEach((one) => { one.open = true; })");
+    // WCAG 2.2, 1.4.3: the relative luminance of each text against the nearest background.
+    let contrast = "(() => {
+        const luminance = (rgb) => rgb.map((part) => part / 255)
+            .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+            .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+        const read = (colour) => colour.match(/[\\d.]+/g).map(Number);
+        const behind = (one) => {
+            for (; one; one = one.parentElement) {
+                const [r, g, b, a = 1] = read(getComputedStyle(one).backgroundColor);
+                if (a > 0) return [r, g, b];
+            }
+        };
+        const texts = all('body *').filter((one) => one.checkVisibility() && [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+        const ratios = texts.map((one) => {
+            const [light, dark] = [luminance(read(getComputedStyle(one).color).slice(0, 3)), luminance(behind(one))].sort((a, b) => b - a);
+            return [(light + 0.05) / (dark + 0.05), one.textContent.slice(0, 40)];
+        });
+        return [ratios.length, ...ratios.sort((a, b) => a[0] - b[0])[0]];
+    })()";
+    for scheme in ["light", "dark"] {
+        colours(&mut browser, &page, scheme);
+        let least = browser.evaluate(&page, contrast);
+        assert!(least[0].as_u64().unwrap() > 80 && least[1].as_f64().unwrap() >= 4.5, "{scheme}: {least}");
+        assert_eq!(
+            browser.evaluate(&page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
+            true
+        );
+        browser.picture(&page, &format!("console-narrow-{scheme}.png"));
+    }
+    all_is_well(&browser, &server);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn the_page_does_not_grow_however_much_happens() {
+    let server = start(&["--rate-limit-messages", "off"]);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &server, 1_280, 900);
+    let mut client = Client::at(&server, "/?roomId=r&userId=u&userName=n");
+    for burst in 1..=5 {
+        for _ in 0..300 {
+            client.say(&json!({"type": "ping", "burst": burst}));
+            while client.hear()["type"] != "pong" {}
+        }
+        let total = format!(
+            "document.querySelector('#counters tbody tr:last-child td:nth-child(6)').textContent.replace(/,/g, '') === '{}'",
+            burst * 300
+        );
+        browser.evaluate(&page, &format!("until(() => {total})"));
+    }
+    let notes = browser.evaluate(&page, "[all('#notes > li').length, notes.length, words('#notes .gap').length > 0]");
+    assert_eq!(notes, json!([500, 500, true]));
+    all_is_well(&browser, &server);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn a_restart_of_the_server_is_survived_and_a_lost_login_is_said() {
+    let server = start(&[]);
+    let port = server.address.port().to_string();
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &server, 1_280, 900);
+    let _ann = Client::in_room(&server, "before", None, "Ann");
+    browser.evaluate(&page, "until(() => words('#rooms summary .name').includes('before'))");
+    all_is_well(&browser, &server);
+    assert_eq!(server.stop("TERM").code, Some(0));
+    let words = browser.evaluate(
+        &page,
+        "until(() => document.querySelector('#link').dataset.state === 'gone' && words('#link-words')[0])",
+    );
+    assert!(words.as_str().unwrap().starts_with("The server does not answer. Trying again"), "{words}");
+    assert_eq!(browser.evaluate(&page, "document.querySelector('#retry').checkVisibility()"), true);
+    let server = start(&["--port", &port]);
+    let _bob = Client::in_room(&server, "after", None, "Bob");
+    browser.evaluate(&page, "until(() => document.querySelector('#link').dataset.state === 'live')");
+    browser.evaluate(
+        &page,
+        "until(() => note('The server was started anew.') && words('#rooms summary .name').join() === 'after,4711')",
+    );
+    browser.evaluate(&page, "globalThis.fetch = async () => new Response('{}', { status: 401 })");
+    let words = browser.evaluate(
+        &page,
+        "until(() => document.querySelector('#link').dataset.state === 'gone' && words('#link-words')[0])",
+    );
+    assert_eq!(words, "The login is not accepted any more. Reload the page to log in again.");
+}

@@ -1,0 +1,385 @@
+//! What people see who look at the hub: everything that matters, no more than is bounded, and nothing from before they looked.
+
+use std::net::IpAddr;
+
+use jamjam_dev::rooms::broadcast::token::{Claims, Secret, sign};
+use jamjam_dev::rooms::broadcast::{Form, Settings};
+use jamjam_dev::rooms::{
+    Conn, Dialects, Hub, Limits, Look, Making, Moment, Note, Outcome, Registry, Visitor, Wanted, What, route,
+};
+use jamjam_dev::time::Time;
+use serde_json::{Map, Value, json};
+
+use crate::{Told, hub};
+
+/// Seconds after the start, which is at 1,000,000 s since 1970.
+fn at(seconds: u64) -> Moment {
+    Moment { at: Time::from_millis(1_000 * seconds), unix_us: (1_000_000 + seconds) * 1_000_000 }
+}
+
+fn from(last: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, last])
+}
+
+fn arrive(hub: &mut Hub, told: &mut Told, now: Moment, conn: u64, url: &str) {
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    let route = route(path, query, Dialects::default()).expect("a route");
+    hub.connect(now, Conn(conn), Visitor { from: from(conn as u8), route }, told);
+}
+
+fn say(hub: &mut Hub, told: &mut Told, now: Moment, conn: u64, message: &Value) {
+    hub.on_text(now, Conn(conn), &message.to_string(), told);
+}
+
+fn create(password: Option<&str>) -> Value {
+    json!({"type": "CreateRoom", "data": {"room_name": "jam", "password": password, "peer_name": "Ann"}})
+}
+
+fn chat(content: &str) -> Value {
+    json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}})
+}
+
+fn all(hub: &mut Hub, now: Moment) -> Look {
+    hub.look(now, &Wanted::default())
+}
+
+fn texts(look: &Look) -> Vec<Option<&str>> {
+    look.notes.iter().map(|note| note.text.as_deref()).collect()
+}
+
+/// What came of the last message, and why.
+fn last(hub: &mut Hub, now: Moment) -> (Outcome, String) {
+    let note = all(hub, now).notes.pop().expect("a note");
+    (note.outcome, note.reason.unwrap_or_default())
+}
+
+fn with_secret() -> Limits {
+    let broadcast = Settings { secret: Some(Secret::new("test-secret")), ..Settings::default() };
+    Limits { broadcast, ..Limits::default() }
+}
+
+fn token(client: &str, room: &str) -> String {
+    let claims = Claims::new(client, room, Map::new(), 1_000_000_000, 3_600.0);
+    sign(&Secret::new("test-secret"), &claims)
+}
+
+#[test]
+fn nothing_is_kept_but_while_somebody_looks() {
+    let (mut hub, mut told) = hub(Limits::default());
+    arrive(&mut hub, &mut told, at(0), 1, "/?roomId=r&userId=u&userName=n");
+    let ping = json!({"type": "ping"});
+    (0..5).for_each(|_| say(&mut hub, &mut told, at(0), 1, &ping));
+    let look = all(&mut hub, at(1));
+    assert_eq!((look.notes.len(), look.last, look.rooms[0].messages), (0, 0, 0));
+    // It is looked at for ten seconds, and each look renews them.
+    say(&mut hub, &mut told, at(10), 1, &ping);
+    let look = all(&mut hub, at(10));
+    assert_eq!((look.notes.len(), look.last, look.rooms[0].messages), (1, 1, 1));
+    say(&mut hub, &mut told, at(19), 1, &ping);
+    // From the twentieth second on nobody does, also if the timer is late.
+    say(&mut hub, &mut told, at(20), 1, &ping);
+    assert_eq!(hub.next_deadline(), Some(Time::from_millis(11_000)));
+    hub.on_deadline(at(11), &mut told);
+    assert_eq!(hub.next_deadline(), Some(Time::from_millis(20_000)));
+    hub.on_deadline(at(20), &mut told);
+    let look = all(&mut hub, at(21));
+    assert_eq!((look.notes.len(), look.last, look.rooms[0].messages), (0, 2, 0));
+    // Numbers go on, so that who comes back sees what is new.
+    say(&mut hub, &mut told, at(22), 1, &ping);
+    assert_eq!(all(&mut hub, at(22)).notes[0].number, 3);
+}
+
+#[test]
+fn the_last_two_hundred_are_kept_and_those_after_a_number_are_told_the_oldest_first() {
+    let (mut hub, mut told) = hub(Limits { rate: None, ..Limits::default() });
+    arrive(&mut hub, &mut told, at(0), 1, "/?roomId=r&userId=u&userName=n");
+    all(&mut hub, at(0));
+    for number in 1..=250 {
+        say(&mut hub, &mut told, at(0), 1, &json!({"type": "ping", "n": number}));
+    }
+    let look = all(&mut hub, at(1));
+    let numbers: Vec<u64> = look.notes.iter().map(|note| note.number).collect();
+    assert_eq!(numbers, (51..=250).collect::<Vec<_>>());
+    assert_eq!((look.last, look.rooms[0].messages), (250, 250));
+    assert_eq!(look.notes[0].text.as_deref(), Some(r#"{"type":"ping","n":51}"#));
+    let after = |hub: &mut Hub, since| hub.look(at(1), &Wanted { since, ..Wanted::default() }).notes;
+    let numbers: Vec<u64> = after(&mut hub, 248).iter().map(|note| note.number).collect();
+    assert_eq!(numbers, [249, 250]);
+    assert_eq!((after(&mut hub, 250).len(), after(&mut hub, u64::MAX).len(), after(&mut hub, 1).len()), (0, 0, 200));
+    let long = json!({"type": "ping", "x": "ü".repeat(5_000)});
+    say(&mut hub, &mut told, at(1), 1, &long);
+    let note = after(&mut hub, 250).remove(0);
+    assert_eq!((note.bytes, note.cut, note.text.map(|text| text.len())), (10_022, true, Some(2_048)));
+}
+
+#[test]
+fn rooms_of_all_dialects_are_shown_in_one_form() {
+    let (mut hub, mut told) = hub(with_secret());
+    hub.make_room(at(1), Making { code: Some("4711".to_owned()), ..Making::default() }).expect("a room");
+    arrive(&mut hub, &mut told, at(0), 1, "/");
+    say(&mut hub, &mut told, at(2), 1, &create(Some("hunter2")));
+    arrive(&mut hub, &mut told, at(3), 2, &format!("/lobby?token={}", token("player", "lobby")));
+    arrive(&mut hub, &mut told, at(3), 3, &format!("/rooms/lobby/remotecontrol?token={}", token("desk", "lobby")));
+    arrive(&mut hub, &mut told, at(4), 4, "/");
+    say(&mut hub, &mut told, at(4), 4, &json!({"type": "join", "room_code": "4711"}));
+    arrive(&mut hub, &mut told, at(5), 5, "/?roomId=standup&userId=ann&userName=Ann+B.");
+    arrive(&mut hub, &mut told, at(6), 6, "/");
+    arrive(&mut hub, &mut told, at(6), 7, "/");
+    say(&mut hub, &mut told, at(7), 7, &json!({"type": "ListRooms"}));
+    let look = all(&mut hub, at(9));
+    let of = |told: &Told, conn: u64, path: &str| told.messages[&Conn(conn)][0].pointer(path).unwrap().clone();
+    let (room, peer) = (of(&told, 1, "/data/room_id"), of(&told, 1, "/data/peer_id"));
+    let seen = |connection: u64, dialect: &str, id: Value, name: Value, connected: u64, quiet: Option<u64>| {
+        json!({
+            "connection": connection, "dialect": dialect, "address": format!("192.0.2.{connection}"), "id": id, "name": name,
+            "control": connection == 3, "connectedMs": connected * 1_000, "quietMs": quiet.map(|quiet| quiet * 1_000), "waitingBytes": 0,
+        })
+    };
+    let room_of = |dialect: &str, id: Value, name: Value, protected: bool, made: u64, members: Vec<Value>| {
+        json!({
+            "dialect": dialect, "id": id, "name": name, "protected": protected, "since": (1_000_000 + made) * 1_000,
+            "size": members.len(), "members": members, "messages": 0,
+        })
+    };
+    let lobby = vec![
+        seen(2, "broadcast", json!("player"), Value::Null, 6, None),
+        seen(3, "broadcast", json!("desk"), Value::Null, 6, None),
+    ];
+    let expected = [
+        room_of("jamjam", room, json!("jam"), true, 2, vec![seen(1, "jamjam", peer, json!("Ann"), 9, Some(7))]),
+        room_of("broadcast", json!("lobby"), Value::Null, true, 3, lobby),
+        room_of(
+            "bbx",
+            json!("4711"),
+            Value::Null,
+            false,
+            1,
+            vec![seen(4, "bbx", of(&told, 4, "/node_id"), Value::Null, 5, None)],
+        ),
+        room_of(
+            "webrtc",
+            json!("standup"),
+            Value::Null,
+            false,
+            5,
+            vec![seen(5, "webrtc", json!("ann"), json!("Ann B."), 4, None)],
+        ),
+    ];
+    assert_eq!(serde_json::to_value(&look.rooms).unwrap(), json!(expected));
+    let outside = [
+        seen(6, "undecided", Value::Null, Value::Null, 3, None),
+        seen(7, "jamjam", Value::Null, Value::Null, 3, Some(2)),
+    ];
+    assert_eq!(serde_json::to_value(&look.outside).unwrap(), json!(outside));
+    assert_eq!((look.addresses.len(), look.more_rooms, look.more_outside), (7, 0, 0));
+    // Who looks is no client.
+    let counts = hub.counts();
+    assert_eq!((counts.connections, counts.messages_in), (7, 3));
+    let messages_out = told.messages.values().map(Vec::len).sum::<usize>();
+    assert_eq!(counts.messages_out, messages_out as u64);
+}
+
+#[test]
+fn rooms_members_and_addresses_are_bounded_and_how_many_more_there_are_is_said() {
+    let (mut hub, mut told) = hub(Limits::default());
+    // Of control surfaces nobody is told who comes.
+    let mut fill = |hub: &mut Hub, code: u64, conns: std::ops::RangeInclusive<u64>| {
+        let making = Making { code: Some(code.to_string()), members: Some(1_000), ..Making::default() };
+        hub.make_room(at(0), making).expect("a room");
+        for conn in conns {
+            arrive(hub, &mut told, at(0), conn, "/");
+            say(hub, &mut told, at(0), conn, &json!({"type": "join", "room_code": code.to_string()}));
+        }
+    };
+    fill(&mut hub, 9_000, 1..=150);
+    let mut told = Told::default();
+    for conn in 1_001..=1_250 {
+        arrive(&mut hub, &mut told, at(0), conn, &format!("/?roomId=r{conn}&userId=u&userName=n"));
+    }
+    for conn in 2_001..=2_230 {
+        arrive(&mut hub, &mut told, at(0), conn, "/");
+    }
+    let look = all(&mut hub, at(0));
+    assert_eq!((look.rooms.len(), look.more_rooms), (201, 50));
+    assert_eq!(
+        (look.rooms[0].size, look.rooms[0].members.len(), look.rooms[0].members[99].connection),
+        (150, 100, 100)
+    );
+    assert_eq!((look.outside.len(), look.more_outside, look.outside[0].connection), (200, 30, 2_001));
+    assert_eq!(look.addresses.len(), 10);
+    assert!(look.addresses.is_sorted_by_key(|crowd| std::cmp::Reverse(crowd.connections)));
+    // Many full rooms share one bound.
+    for room in 0..30 {
+        let first = 3_000 + 100 * room;
+        fill(&mut hub, 9_100 + room, first..=first + 99);
+    }
+    let look = all(&mut hub, at(0));
+    assert_eq!(look.rooms.iter().map(|room| room.members.len()).sum::<usize>(), 2_000);
+    assert_eq!(look.rooms.iter().map(|room| room.size).sum::<usize>(), 150 + 3_000 + 200);
+}
+
+#[test]
+fn one_is_found_by_name_id_address_or_number_wherever_they_are() {
+    let (mut hub, mut told) = hub(Limits { webrtc_members: 1_000, ..Limits::default() });
+    for conn in 1..=120 {
+        arrive(&mut hub, &mut told, at(0), conn, &format!("/?roomId=full&userId=user-{conn}&userName=Nemo"));
+    }
+    arrive(&mut hub, &mut told, at(0), 201, "/?roomId=Probe&userId=x&userName=y");
+    arrive(&mut hub, &mut told, at(0), 202, "/");
+    let mut found = |find: &str| {
+        let look = hub.look(at(0), &Wanted { find: find.to_owned(), ..Wanted::default() });
+        let of = |room: &jamjam_dev::rooms::SeenRoom| (room.id.clone(), room.members.len(), room.size);
+        let outside: Vec<u64> = look.outside.iter().map(|seen| seen.connection).collect();
+        (look.rooms.iter().map(of).collect::<Vec<_>>(), outside)
+    };
+    let full = |members| vec![("full".to_owned(), members, 120)];
+    assert_eq!(found("USER-112"), (full(1), vec![]));
+    assert_eq!(found("#112"), (full(1), vec![]));
+    assert_eq!(found("112"), (full(1), vec![]));
+    assert_eq!(found("nemo"), (full(100), vec![]));
+    assert_eq!(found("Full"), (full(100), vec![]));
+    assert_eq!(found("probe"), (vec![("Probe".to_owned(), 1, 1)], vec![]));
+    assert_eq!(found("192.0.2.202"), (vec![], vec![202]));
+    assert_eq!(found("nobody"), (vec![], vec![]));
+}
+
+#[test]
+fn why_a_message_or_a_connection_was_not_taken_is_told_in_the_words_of_the_log() {
+    let (mut hub, mut told) = hub(with_secret());
+    hub.make_room(at(0), Making { code: Some("4711".to_owned()), ..Making::default() }).expect("a room");
+    all(&mut hub, at(0));
+    arrive(&mut hub, &mut told, at(0), 1, "/");
+    say(&mut hub, &mut told, at(0), 1, &create(Some("right")));
+    assert_eq!(last(&mut hub, at(0)), (Outcome::Taken, String::new()));
+    let room = told.last(1)["data"]["room_id"].clone();
+    arrive(&mut hub, &mut told, at(0), 2, "/");
+    let join = json!({"type": "JoinRoom", "data": {"room_id": room, "password": "wrong", "peer_name": "B"}});
+    say(&mut hub, &mut told, at(0), 2, &join);
+    assert_eq!(last(&mut hub, at(0)), (Outcome::Refused, "Invalid password".to_owned()));
+    say(&mut hub, &mut told, at(0), 2, &chat("hello"));
+    assert_eq!(last(&mut hub, at(0)), (Outcome::Ignored, "this connection is in no room".to_owned()));
+    say(&mut hub, &mut told, at(0), 2, &json!({"type": "JoinRoom", "data": {"room_id": room}}));
+    let (outcome, reason) = last(&mut hub, at(0));
+    assert!(outcome == Outcome::Ignored && reason.starts_with("missing field `peer_name`"), "{reason}");
+    arrive(&mut hub, &mut told, at(0), 3, "/");
+    say(&mut hub, &mut told, at(0), 3, &json!({"type": "join", "room_code": "0000"}));
+    assert_eq!(last(&mut hub, at(0)), (Outcome::Refused, "no room has this code".to_owned()));
+    hub.on_binary(at(0), Conn(3), &mut told);
+    assert_eq!(last(&mut hub, at(0)), (Outcome::Ignored, "it is binary".to_owned()));
+    arrive(&mut hub, &mut told, at(0), 4, &format!("/lobby?token={}", token("c", "lobby")));
+    hub.on_text(at(0), Conn(4), "{", &mut told);
+    assert_eq!(last(&mut hub, at(0)), (Outcome::Refused, "Invalid JSON payload".to_owned()));
+    let refused = |reason: &str| (Outcome::Refused, reason.to_owned());
+    arrive(&mut hub, &mut told, at(0), 5, "/lobby?token=x");
+    assert_eq!(last(&mut hub, at(0)), refused("closed with 4002: Invalid or expired token"));
+    arrive(&mut hub, &mut told, at(0), 6, "/?roomId=r");
+    assert_eq!(last(&mut hub, at(0)), refused("closed with 1008: Missing required parameters"));
+    hub.on_cut(at(0), Conn(3), 1_006, "it gave no sign of life", &mut told);
+    assert_eq!(last(&mut hub, at(0)), refused("lost: it gave no sign of life"));
+    hub.on_gone(at(0), Conn(1), &mut told);
+    assert_eq!(last(&mut hub, at(0)), (Outcome::Taken, "lost".to_owned()));
+    let posted = hub.post(at(0), "lobby", Form::Free, b"[]", &mut told);
+    assert!(posted.is_err());
+    assert_eq!(last(&mut hub, at(0)), refused("Payload must be a JSON object"));
+    let note = all(&mut hub, at(0)).notes.pop().unwrap();
+    assert_eq!(
+        (note.what, note.connection, note.address, note.room.as_deref()),
+        (What::Post, None, None, Some("lobby"))
+    );
+}
+
+#[test]
+fn somebody_who_comes_and_goes_is_noted_with_where_they_were() {
+    let (mut hub, mut told) = hub(Limits::default());
+    all(&mut hub, at(0));
+    arrive(&mut hub, &mut told, at(1), 1, "/?roomId=r&userId=u&userName=n");
+    hub.on_closed(at(2), Conn(1), 1_000, "off to bed", &mut told);
+    let notes = all(&mut hub, at(3)).notes;
+    let told = |note: &Note| (note.what, note.room.clone(), note.time, note.reason.clone(), note.text.clone());
+    let (room, closed) = (Some("r".to_owned()), Some("closed with 1000".to_owned()));
+    assert_eq!(told(&notes[0]), (What::Connect, room.clone(), 1_000_001_000, None, Some(String::new())));
+    assert_eq!(told(&notes[1]), (What::End, room, 1_000_002_000, closed, Some("off to bed".to_owned())));
+    assert_eq!(notes.len(), 2);
+}
+
+#[test]
+fn what_is_said_in_a_protected_room_is_shown_to_who_asks_for_it_alone_also_when_the_room_is_gone() {
+    let (mut hub, mut told) = hub(with_secret());
+    arrive(&mut hub, &mut told, at(0), 1, "/");
+    arrive(&mut hub, &mut told, at(0), 2, "/");
+    say(&mut hub, &mut told, at(0), 1, &create(Some("hunter2")));
+    all(&mut hub, at(1));
+    // A room that is known, one that is made between two looks and still there at the second, and one that is not.
+    say(&mut hub, &mut told, at(1), 1, &chat("known"));
+    say(&mut hub, &mut told, at(1), 2, &create(None));
+    say(&mut hub, &mut told, at(1), 2, &chat("open"));
+    arrive(&mut hub, &mut told, at(1), 3, "/");
+    say(&mut hub, &mut told, at(1), 3, &create(Some("hunter2")));
+    say(&mut hub, &mut told, at(1), 3, &chat("gone"));
+    hub.on_closed(at(1), Conn(3), 1_000, "bye", &mut told);
+    arrive(&mut hub, &mut told, at(1), 4, &format!("/lobby?token={}", token("c", "lobby")));
+    say(&mut hub, &mut told, at(1), 4, &json!({"content": "lobby"}));
+    let look = all(&mut hub, at(2));
+    let shown: Vec<&str> = texts(&look).into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    assert_eq!(shown, [create(None).to_string().replace("null", "\"(not kept)\""), chat("open").to_string()]);
+    assert_eq!(look.notes.len(), 9);
+    // The type and the reason are no content.
+    assert_eq!(look.notes[0].kind.as_deref(), Some("ChatMessage"));
+    let wanted = Wanted { content: true, ..Wanted::default() };
+    let look = hub.look(at(2), &wanted);
+    let everything = texts(&look).into_iter().flatten().collect::<Vec<_>>().join("\n");
+    for said in ["known", "open", "gone", "bye", "lobby"] {
+        assert!(everything.contains(said), "{said}: {everything}");
+    }
+    assert!(!everything.contains("hunter2"));
+}
+
+#[test]
+fn no_password_token_or_code_is_ever_kept() {
+    let (mut hub, mut told) = hub(with_secret());
+    all(&mut hub, at(0));
+    arrive(&mut hub, &mut told, at(0), 1, "/");
+    let join = json!({"type": "JoinRoom", "data": {"room_id": "x", "password": "hunter2", "peer_name": "A", "token": "hunter2"}});
+    hub.on_text(at(0), Conn(1), &format!("{join}}}"), &mut told);
+    say(&mut hub, &mut told, at(0), 1, &join);
+    say(&mut hub, &mut told, at(0), 1, &create(Some("hunter2")));
+    arrive(&mut hub, &mut told, at(0), 2, "/");
+    say(&mut hub, &mut told, at(0), 2, &json!({"type": "join", "room_code": "hunter2"}));
+    arrive(&mut hub, &mut told, at(0), 3, &format!("/lobby?token={}&password=hunter2", token("c", "lobby")));
+    say(&mut hub, &mut told, at(0), 3, &json!([{"password": ["hunter2"]}]));
+    let body = json!({"deep": {"token": {"a": "hunter2"}}}).to_string();
+    hub.post(at(0), "lobby", Form::Free, body.as_bytes(), &mut told).expect("posted");
+    let look = hub.look(at(0), &Wanted { content: true, ..Wanted::default() });
+    let text = serde_json::to_string(&look).unwrap();
+    assert!(look.notes.len() >= 8 && !text.contains("hunter2") && !text.contains(&token("c", "lobby")), "{text}");
+}
+
+#[test]
+fn a_room_whose_handler_wants_no_token_is_open() {
+    struct Open;
+    impl jamjam_dev::rooms::handler::RoomHandler for Open {
+        fn requires_auth(&self) -> bool {
+            false
+        }
+    }
+    let mut handlers = Registry::default();
+    handlers.insert("street", Open);
+    let (hub, mut told) = hub(Limits::default());
+    let mut hub = hub.with_handlers(handlers);
+    arrive(&mut hub, &mut told, at(0), 1, "/street");
+    assert!(!all(&mut hub, at(0)).rooms[0].protected);
+    say(&mut hub, &mut told, at(0), 1, &json!({"content": "hello"}));
+    assert_eq!(texts(&all(&mut hub, at(0))), [Some(r#"{"content":"hello"}"#)]);
+}
+
+/// The log has the counts; who looks once a second must not fill it.
+#[test]
+fn a_look_leaves_no_line_in_the_log() {
+    let (mut hub, mut told) = hub(Limits::default());
+    arrive(&mut hub, &mut told, at(0), 1, "/");
+    let lines = crate::logged::logged(|| {
+        all(&mut hub, at(0));
+        hub.on_deadline(at(0), &mut told);
+    });
+    assert_eq!(lines, Vec::<String>::new());
+}
