@@ -95,10 +95,8 @@ impl Witness {
     /// What was noted after `since`, the oldest first; the content of what is protected only if it is asked for.
     pub(super) fn after(&self, since: u64, content: bool) -> Vec<Note> {
         let notes = self.kept.iter().filter(|note| note.number > since).cloned();
-        let shown = notes.map(|note| match note.protected && !content {
-            true => Note { text: None, ..note },
-            false => note,
-        });
+        let is_hidden = |note: &Note| note.protected && !content;
+        let shown = notes.map(|note| if is_hidden(&note) { Note { text: None, ..note } } else { note });
         shown.collect()
     }
 
