@@ -52,7 +52,9 @@ pub(crate) fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&
     }
     request.extend((!body.is_empty()).then(|| format!("Content-Length: {}", body.len())));
     request.extend(headers.iter().map(|&header| header.to_owned()));
-    write!(&stream, "{}\r\n\r\n{body}", request.join("\r\n")).unwrap();
+    // In one piece; and a server may answer before it has read all of it.
+    let request = format!("{}\r\n\r\n{body}", request.join("\r\n"));
+    let _ = (&stream).write_all(request.as_bytes());
     let mut reader = BufReader::new(stream);
     let mut line = || {
         let mut line = String::new();

@@ -1,6 +1,6 @@
 //! Control surfaces: telephones and pages that come into a room by its code, and set parameters of a program.
 //!
-//! Rooms are made by the program ([`super::program`]), and stay until it closes them or their time is over. What surfaces do goes
+//! Rooms are made by the program ([`super::hub::program`]), and stay until it closes them or their time is over. What surfaces do goes
 //! to the program as an [`Event`], and the values of parameters to the other surfaces.
 
 mod messages;
