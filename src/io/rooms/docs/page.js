@@ -5,7 +5,8 @@ dark.addEventListener("change", follow);
 follow();
 
 SwaggerUIBundle({
-  url: "/openapi.json",
+  // Absolute, and without the name and password that the address of the page may have: with them a browser fetches nothing.
+  url: `${location.origin}/openapi.json`,
   dom_id: "#document",
   deepLinking: true,
   displayRequestDuration: true,
