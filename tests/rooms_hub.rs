@@ -245,3 +245,24 @@ fn who_falls_silent_is_dropped_when_the_patience_is_over_and_pinged_no_oftener_f
         assert_eq!((&*asked, cut), (pings, Some(dropped)), "every {every} s, {patience} s");
     }
 }
+
+/// A message of 16 KiB takes the time of two, and so on; a long one is let in, and those after it wait for longer.
+#[test]
+fn who_says_long_things_may_say_fewer_of_them() {
+    for (bytes, most) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {
+        let (mut hub, mut told) = hub(Limits { rate: Some(10), ..Limits::default() });
+        hub.connect(
+            Time::ZERO,
+            Conn(1),
+            Visitor { from: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided },
+            &mut told,
+        );
+        let text = " ".repeat(bytes);
+        for _ in 0..most {
+            hub.on_text(Time::ZERO, Conn(1), &text, &mut told);
+        }
+        assert_eq!(hub.counts().connections, 1, "{bytes}");
+        hub.on_text(Time::ZERO, Conn(1), &text, &mut told);
+        assert_eq!((hub.counts().connections, hub.counts().closed_rate), (0, 1), "{bytes}");
+    }
+}

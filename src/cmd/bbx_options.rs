@@ -51,7 +51,7 @@ pub struct BbxOptions {
     #[arg(long, env = "BBX_PING_INTERVAL", value_name = "DURATION", value_parser = interval, help_heading = HEADING)]
     bbx_ping_interval: Option<OrOff<Millis>>,
 
-    /// How long one of them may be silent, in ms or with a unit: it is dropped at the next ping [default: `30000`, or --client-timeout
+    /// How long one of them may be silent, in ms or with a unit: then it is dropped [default: `30000`, or --client-timeout
     /// where that is given]
     #[arg(long, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = timeout, help_heading = HEADING)]
     bbx_connection_timeout: Option<Millis>,

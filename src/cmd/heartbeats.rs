@@ -16,7 +16,7 @@ pub struct Heartbeats {
     #[arg(long, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = interval, default_value_t = OrOff(Heartbeat::default().every.map(Millis)), help_heading = HEADING)]
     heartbeat_interval: OrOff<Millis>,
 
-    /// How long one of them may be silent, in ms or with a unit: it is dropped at the next ping. CLIENT_TIMEOUT_MS counts where
+    /// How long one of them may be silent, in ms or with a unit: then it is dropped. CLIENT_TIMEOUT_MS counts where
     /// CLIENT_TIMEOUT is not set
     #[arg(long, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = timeout, default_value_t = Millis(Heartbeat::default().patience), help_heading = HEADING)]
     client_timeout: Millis,

@@ -21,13 +21,17 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// A scheme that a later version will know.
-    #[error("{0}:// targets are not available yet; give a UDP target as HOST[:PORT]")]
+    #[error(
+        "{0}:// targets are not available yet; give a UDP target as HOST[:PORT], or a signaling server as ws://HOST:PORT or wss://HOST"
+    )]
     NotYet(String),
     /// A signaling server, where only UDP is spoken.
     #[error("a signaling server (ws://, wss://) is asked by probe; audio goes over UDP: give HOST[:PORT]")]
     WebSocket,
     /// A scheme nobody knows.
-    #[error("`{0}://` is not a known scheme; give a UDP target as HOST[:PORT]")]
+    #[error(
+        "`{0}://` is not a known scheme; give a UDP target as HOST[:PORT], or a signaling server as ws://HOST:PORT or wss://HOST"
+    )]
     Scheme(String),
     /// The port is no number from 1 to 65535.
     #[error("`{0}` is not a port; it is a number from 1 to 65535")]

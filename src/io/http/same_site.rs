@@ -21,7 +21,12 @@ pub enum Breach {
 /// Whether a request by this method, with these headers, may change something.
 pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), Breach> {
     if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
-        return Ok(());
+        // A link may lead here. What a page of another site loads in passing could not be read by it, but would be answered.
+        let says = |name: &'static str, what: &str| {
+            only(headers, HeaderName::from_static(name)).map(|value| value.is_some_and(|value| value == what))
+        };
+        let in_passing = says("sec-fetch-site", "cross-site")? && !says("sec-fetch-mode", "navigate")?;
+        return if in_passing { Err(Breach::Origin) } else { Ok(()) };
     }
     if !only(headers, header::CONTENT_TYPE).is_ok_and(|value| value.is_some_and(is_json)) {
         return Err(Breach::ContentType);

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::frame::{self, Decoder, Event};
-use super::queue::{Ending, Next};
+use super::queue::{Ending, Full, Next};
 use super::switchboard::{Line, Switchboard};
 use crate::rooms::Conn;
 
@@ -163,13 +163,25 @@ impl Serving<'_> {
             self.ears = Ears::Deaf;
             self.switchboard.breach(self.line, breach);
         }
-        if self.ears == Ears::Open && !self.line.queue.hold(self.decoder.held()) {
-            self.ears = Ears::Deaf;
-            self.switchboard.too_much_waits(self.line);
+        if self.ears == Ears::Open {
+            let held = self.decoder.held();
+            let mut room = self.line.queue.hold(held);
+            if room == Err(Full::Budget) {
+                self.switchboard.make_room();
+                room = self.line.queue.hold(held);
+            }
+            if room == Err(Full::Own) {
+                self.ears = Ears::Deaf;
+            }
         }
+        self.forget_if_deaf();
+    }
+
+    /// Nothing is kept of what will not be understood.
+    fn forget_if_deaf(&mut self) {
         if self.ears != Ears::Open {
             self.decoder = Decoder::default();
-            self.line.queue.hold(0);
+            let _ = self.line.queue.hold(0);
         }
     }
 
@@ -207,6 +219,10 @@ impl Serving<'_> {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 Next::End(Ending { code, reason, patience }) => {
+                    if self.ears == Ears::Open {
+                        self.ears = Ears::Deaf;
+                    }
+                    self.forget_if_deaf();
                     self.expect_the_end(patience);
                     self.said = true;
                     self.own = frame::close(code, &reason);

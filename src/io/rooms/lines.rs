@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 
+use super::budget::Shared;
 use super::frame;
 use super::listeners::Listeners;
 use super::queue::{Ending, Full, Queue};
@@ -103,7 +104,15 @@ impl Lines {
         waiting.max().filter(|(bytes, _)| *bytes > 0).map(|(_, conn)| conn)
     }
 
-    /// Cuts off who does not read; so many messages more than those that waited are lost.
+    /// Closes those who cost the most until no more waits for all together than may.
+    pub(super) fn make_room(&mut self, all: &Shared) {
+        while all.is_overdrawn() {
+            let Some(slowest) = self.slowest() else { return };
+            self.cut_slow(slowest, 0, true);
+        }
+    }
+
+    /// Cuts off who does not read, or does not say to its end what it has begun; so many messages more than those that waited are lost.
     fn cut_slow(&mut self, conn: Conn, more: usize, by_budget: bool) {
         if let Some(queue) = self.queues.remove(&conn) {
             let forgotten = queue.cut(ending(TRY_AGAIN_LATER, DEAF));
@@ -120,7 +129,7 @@ pub(super) fn ending(code: u16, reason: &str) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::rooms::queue::{QueueBounds, Shared};
+    use crate::io::rooms::budget::QueueBounds;
 
     #[test]
     fn when_too_much_waits_for_all_the_one_with_the_most_is_closed_not_the_one_spoken_to() {
@@ -136,5 +145,30 @@ mod tests {
         assert_eq!(lines.cut, [Cut { conn: Conn(1), dropped: 2, by_budget: true }]);
         assert!(lines.queues.contains_key(&Conn(2)));
         assert_eq!(shared.bytes(), 20);
+    }
+
+    /// Four hold all there is by what they have begun to say; nobody else is closed for it.
+    #[test]
+    fn what_is_begun_and_not_ended_costs_those_who_hold_it_and_nobody_who_is_spoken_to() {
+        let shared = Shared::new(QueueBounds { messages: 9, bytes: 99, budget: 80, updates: 9 });
+        let mut lines = Lines::default();
+        for conn in 1..=8 {
+            lines.queues.insert(Conn(conn), Arc::new(Queue::new(Arc::clone(&shared))));
+        }
+        let holds = |lines: &Lines, conn: u64, bytes: usize| lines.queues[&Conn(conn)].hold(bytes);
+        for conn in 1..=4 {
+            assert_eq!(holds(&lines, conn, 20), Ok(()));
+        }
+        // Ten bytes to each of four: two of the holders have to go.
+        lines.send(&[Conn(5), Conn(6), Conn(7), Conn(8)], "12345678".to_owned());
+        let cut = |lines: &Lines| lines.cut.iter().map(|cut| cut.conn).collect::<Vec<_>>();
+        assert_eq!((cut(&lines), shared.bytes()), (vec![Conn(4), Conn(3)], 80));
+        // Who holds little is not closed for what somebody else holds.
+        assert_eq!((holds(&lines, 1, 0), holds(&lines, 2, 0), shared.bytes()), (Ok(()), Ok(()), 40));
+        let large = Arc::clone(&lines.queues[&Conn(6)]);
+        assert_eq!((large.hold(35), holds(&lines, 7, 8)), (Ok(()), Err(Full::Budget)));
+        lines.make_room(&shared);
+        assert_eq!(cut(&lines), [Conn(4), Conn(3), Conn(6)]);
+        assert_eq!((large.hold(35), holds(&lines, 7, 8), shared.bytes()), (Err(Full::Own), Ok(()), 38));
     }
 }

@@ -7,6 +7,7 @@ mod admin;
 mod admin_bbx;
 mod backlog;
 pub mod broadcast;
+mod budget;
 mod connection;
 mod console;
 mod docs;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 pub use broadcast::BroadcastHttp;
-pub use queue::QueueBounds;
+pub use budget::QueueBounds;
 
 use crate::io::http::login::Login;
 use crate::io::http::{self, Bounds, Places};

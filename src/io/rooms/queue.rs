@@ -1,7 +1,7 @@
 //! What one connection has still to be told: a queue that is bounded in messages and in bytes, by itself and together with all
 //! others, and ends with a reason.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -9,27 +9,8 @@ use std::time::Duration;
 use axum::body::Bytes;
 
 use super::backlog::Backlog;
+use super::budget::{QueueBounds, Shared};
 use crate::rooms::Topic;
-
-/// What may wait for those who do not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueBounds {
-    /// Messages for one connection.
-    pub messages: usize,
-    /// Bytes for one connection.
-    pub bytes: usize,
-    /// Bytes for all connections together, those of messages among them that have not come in full.
-    pub budget: u64,
-    /// Messages for one control surface before those that are stale are left out.
-    pub updates: usize,
-}
-
-impl Default for QueueBounds {
-    /// 4,096 messages or 16 MiB, 512 MiB for all, and 256 messages before stale ones are left out.
-    fn default() -> Self {
-        Self { messages: 4_096, bytes: 16 << 20, budget: 512 << 20, updates: 256 }
-    }
-}
 
 /// Messages that are written in one go.
 const TOGETHER: usize = 64;
@@ -65,37 +46,19 @@ pub(super) enum Next {
     End(Ending),
 }
 
-/// The bounds of all queues, and how many bytes wait in them.
-#[derive(Debug)]
-pub(super) struct Shared {
-    bounds: QueueBounds,
-    bytes: AtomicU64,
-}
-
-impl Shared {
-    pub(super) fn new(bounds: QueueBounds) -> Arc<Self> {
-        Arc::new(Self { bounds, bytes: AtomicU64::new(0) })
-    }
-
-    /// Bytes that wait in all queues now, and those of unfinished messages.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-}
-
 /// One connection's queue: filled under the hub's lock, emptied by the connection's own task. A frame stays in it until its last
 /// byte was written.
 #[derive(Debug)]
 pub(super) struct Queue {
     inner: Mutex<Inner>,
-    /// Bytes of a message that has not come in full.
-    unfinished: AtomicUsize,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     waiting: Backlog,
+    /// Bytes of a message that has not come in full.
+    unfinished: usize,
     /// Who writes, and is waiting to be told of this.
     writer: Option<(Waker, Awaited)>,
     end: End,
@@ -120,7 +83,7 @@ enum End {
 
 impl Queue {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { inner: Mutex::default(), unfinished: AtomicUsize::new(0), shared }
+        Self { inner: Mutex::default(), shared }
     }
 
     /// Appends a frame, if there is room for it; after the end was decided it is dropped in silence.
@@ -186,7 +149,9 @@ impl Queue {
         let mut forgotten = 0;
         if cut {
             let (frames, bytes) = inner.waiting.forget();
-            self.shared.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+            // Its unfinished message is dropped as soon as its task runs, and others must not pay for it until then.
+            let unfinished = std::mem::take(&mut inner.unfinished);
+            self.shared.bytes.fetch_sub((bytes + unfinished) as u64, Ordering::Relaxed);
             forgotten = frames;
         }
         wake(inner);
@@ -212,18 +177,29 @@ impl Queue {
 
     /// Bytes that wait, and those of a message that has not come in full.
     pub(super) fn cost(&self) -> usize {
-        self.bytes() + self.unfinished.load(Ordering::Relaxed)
+        let inner = self.lock();
+        inner.waiting.bytes() + inner.unfinished
     }
 
-    /// So many bytes of a message have come, and not all of it. Whether there is room for them.
-    pub(super) fn hold(&self, bytes: usize) -> bool {
-        let before = self.unfinished.swap(bytes, Ordering::Relaxed);
-        if bytes <= before {
+    /// So many bytes of a message have come, and not all of it. They count in any case but one: nobody wants them any more, since the
+    /// end was decided ([`Full::Own`]). [`Full::Budget`] says that too much waits everywhere now.
+    pub(super) fn hold(&self, bytes: usize) -> Result<(), Full> {
+        let mut inner = self.lock();
+        let is_open = matches!(inner.end, End::Open);
+        let bytes = if is_open { bytes } else { 0 };
+        let before = std::mem::replace(&mut inner.unfinished, bytes);
+        let all = if bytes <= before {
             self.shared.bytes.fetch_sub((before - bytes) as u64, Ordering::Relaxed);
-            return true;
+            0
+        } else {
+            let more = (bytes - before) as u64;
+            self.shared.bytes.fetch_add(more, Ordering::Relaxed) + more
+        };
+        match is_open {
+            _ if all > self.shared.bounds.budget => Err(Full::Budget),
+            true => Ok(()),
+            false => Err(Full::Own),
         }
-        let more = (bytes - before) as u64;
-        self.shared.bytes.fetch_add(more, Ordering::Relaxed) + more <= self.shared.bounds.budget
     }
 
     /// What to write next.

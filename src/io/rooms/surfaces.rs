@@ -50,7 +50,7 @@ pub struct Config {
     pub bind_addr: SocketAddr,
     /// How often clients are pinged. Zero is never, and drops nobody.
     pub ping_interval: Duration,
-    /// How long a client may be silent: it is dropped at the next ping.
+    /// How long a client may be silent: then it is dropped.
     pub connection_timeout: Duration,
     /// Messages that wait for one client before old values of parameters are left out.
     pub broadcast_capacity: usize,

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
+use super::budget::{QueueBounds, Shared};
 use super::frame::Breach;
 use super::lines::{Cut, DEAF, Lines, TRY_AGAIN_LATER, ending};
 use super::listeners::{Listening, Mailbox};
-use super::queue::{Ending, Queue, QueueBounds, Shared};
+use super::queue::{Ending, Queue};
 use crate::rooms::{Conn, Counts, EventProducer, Hub, Moment, Outlet, Route, Visitor};
 use crate::time::{Time, nanos};
 
@@ -121,9 +122,9 @@ impl Switchboard {
         self.end(line, POLICY, "Rate limit exceeded", |counts| counts.closed_frames += 1);
     }
 
-    /// A connection's unfinished message is more than there is room for.
-    pub(super) fn too_much_waits(&self, line: &Line) {
-        self.end(line, TRY_AGAIN_LATER, "Too much waits for all", |counts| counts.budget_closed += 1);
+    /// Too much waits for all together: those for whom the most does are closed until it does not.
+    pub(super) fn make_room(&self) {
+        self.act(None, |_, state| state.lines.make_room(&self.queued));
     }
 
     /// Ends a connection for what it has done, if nobody has yet.
@@ -131,7 +132,7 @@ impl Switchboard {
         let ended = self.act(Some(line.conn), |now, state| {
             state.hub.count(line.conn, count);
             state.lines.queues.remove(&line.conn);
-            state.hub.on_closed(now, line.conn, code, reason, &mut state.lines);
+            state.hub.on_cut(now, line.conn, code, reason, &mut state.lines);
             line.queue.end(ending(code, reason));
         });
         if ended.is_some() {

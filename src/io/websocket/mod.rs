@@ -103,6 +103,16 @@ impl Connected {
     }
 }
 
+/// Whether a server may let us in later: it is not quite there yet, is going away, or is full. One that has other reasons is not asked
+/// again: codes that are tried are counted.
+fn comes_back(lost: &Lost) -> bool {
+    match lost {
+        Lost::Broken(_) => true,
+        Lost::Closed { code, .. } => matches!(code, None | Some(1_001 | 1_006 | 1_012 | 1_013)),
+        Lost::Unreachable(_) | Lost::Refused(_) => false,
+    }
+}
+
 /// Makes the connections of `plan`. With `wait_for` it tries again until there is an answer, or its time is over.
 pub fn begin(
     plan: &Plan,
@@ -128,7 +138,6 @@ pub fn begin(
                 Err(Outside::Begin(error)) => return Err(error),
                 Err(Outside::Lost(lost)) => lost,
             },
-            // A server that is there and lets nobody in is not asked again: codes that are tried are counted.
             Err(Outside::Lost(lost)) => lost,
             Err(Outside::Begin(BeginError::Connect(error))) if may_pass(&error) => {
                 let again = waiter.now() + EVERY;
@@ -145,6 +154,13 @@ pub fn begin(
             }
             Err(Outside::Begin(error)) => return Err(error),
         };
+        let again = waiter.now() + EVERY;
+        if wait_for.is_some() && again < until && comes_back(&lost) {
+            match open::pause(&mut waiter, again) {
+                Ok(()) | Err(BeginError::Connect(_)) => continue,
+                Err(error) => return Err(error),
+            }
+        }
         return Ok(Begun { set_ups, wait: so_far(&waiter, false), connected: Err(lost) });
     }
 }

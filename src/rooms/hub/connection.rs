@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::rooms::Conn;
 use crate::time::Time;
 
+/// A message of this many bytes takes as much of others' time as a second one.
+const WEIGHT: usize = 16 << 10;
+
 /// How much of its rate a connection may use up at once.
 const BURST: Duration = Duration::from_secs(2);
 
@@ -67,13 +70,14 @@ impl Connection {
         Self { from, dialect, busy_until, complain, heard, asked: false, pinged, strikes: 0, spoke, since }
     }
 
-    /// Counts a message. Whether it may say so much, at `rate` messages a second.
-    pub(super) fn may_say(&mut self, now: Time, rate: u32) -> bool {
+    /// Counts a message of so many bytes. Whether it may say so much, at `rate` messages a second.
+    pub(super) fn may_say(&mut self, now: Time, rate: u32, bytes: usize) -> bool {
         let each = Duration::from_secs(1) / rate.max(1);
-        let busy_until = self.busy_until.max(now) + each;
-        let may = busy_until <= now + BURST;
+        let from = self.busy_until.max(now);
+        let may = from + each <= now + BURST;
         if may {
-            self.busy_until = busy_until;
+            // A long one is let in like any other, and those after it wait for longer.
+            self.busy_until = from + each * (1 + (bytes / WEIGHT) as u32);
         }
         may
     }

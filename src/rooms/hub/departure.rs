@@ -17,7 +17,7 @@ impl Hub {
     }
 
     /// A connection is dropped for a reason of ours, with this code, or 1006 where its client is not told any.
-    pub fn on_cut(&mut self, now: impl Into<Moment>, conn: Conn, code: u16, why: &'static str, out: &mut dyn Outlet) {
+    pub fn on_cut(&mut self, now: impl Into<Moment>, conn: Conn, code: u16, why: &str, out: &mut dyn Outlet) {
         let told = if code == broadcast::LOST { "" } else { why };
         self.forget(now.into(), conn, (code, told), Some(why), out);
     }

@@ -42,11 +42,35 @@ impl From<serde_json::Error> for Ignored {
     /// Says which field is missing, but never quotes a value: it may be a password.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
-        let is_harmless = ["missing field", "unknown variant"].iter().any(|beginning| text.starts_with(beginning));
+        // What the client said stands before the words that it might have said.
+        let known = text.rfind("`, expected ").filter(|_| text.starts_with("unknown variant"));
+        if let Some(known) = known {
+            return Self::Unreadable(format!("a word is not known{}", &text[known + 1..]));
+        }
         Self::Unreadable(match error.classify() {
-            _ if is_harmless => harmless(&text),
+            _ if text.starts_with("missing field") => harmless(&text),
             serde_json::error::Category::Data => format!("a member is of the wrong kind (column {})", error.column()),
             _ => format!("it is not JSON (column {})", error.column()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    enum Word {
+        Known,
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_and_never_what_was_said() {
+        let why = |text: &str| Ignored::from(serde_json::from_str::<Word>(text).unwrap_err()).to_string();
+        assert!(matches!(serde_json::from_str("\"Known\""), Ok(Word::Known)));
+        assert_eq!(why("\"hunter2\""), "a word is not known, expected `Known` at line 1 column 9");
+        assert_eq!(why("\"x`, expected hunter2\""), "a word is not known, expected `Known` at line 1 column 22");
     }
 }

@@ -122,7 +122,7 @@ impl Hub {
         self.connections.insert(conn, Connection::new(visitor.from, dialect, at));
         match visitor.route {
             Route::Undecided => {
-                self.make_place(out);
+                self.make_place(now, out);
                 self.undecided.insert(conn);
             }
             Route::Unwelcome => {
@@ -150,13 +150,14 @@ impl Hub {
     }
 
     /// One more undecided connection may come.
-    fn make_place(&mut self, out: &mut dyn Outlet) {
+    fn make_place(&mut self, now: Moment, out: &mut dyn Outlet) {
         if self.undecided.len() >= self.limits.undecided
             && let Some(oldest) = self.undecided.pop_first()
         {
             self.counts[Dialect::Undecided].closed_undecided += 1;
-            self.connections.remove(&oldest);
-            out.close(oldest, TRY_AGAIN, "Too many undecided connections");
+            let why = "Too many undecided connections";
+            self.forget(now, oldest, (TRY_AGAIN, why), Some(why), out);
+            out.close(oldest, TRY_AGAIN, why);
         }
     }
 
@@ -236,7 +237,8 @@ impl Hub {
         let (was, from) = (connection.dialect, connection.from);
         connection.lives(now.at);
         connection.spoke = now.at;
-        if self.limits.rate.is_some_and(|rate| !connection.may_say(now.at, rate)) {
+        let bytes = text.map_or(0, str::len);
+        if self.limits.rate.is_some_and(|rate| !connection.may_say(now.at, rate, bytes)) {
             let counts = &mut self.counts[was];
             counts.closed_rate += 1;
             counts.messages_in += 1;
@@ -253,7 +255,7 @@ impl Hub {
         // The first message may have told what it is.
         let counts = &mut self.counts[self.connections.get(&conn).map_or(was, |connection| connection.dialect)];
         counts.messages_in += 1;
-        counts.bytes_in += text.map_or(0, str::len) as u64;
+        counts.bytes_in += bytes as u64;
         if let Err(why) = effect {
             let refused = why.is_refusal();
             counts.ignored += u64::from(!refused);
