@@ -219,7 +219,8 @@ impl Serving<'_> {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 Next::End(Ending { code, reason, patience }) => {
-                    if self.ears == Ears::Open {
+                    // The answer to a close is still understood, unless something long would have to come to its end first.
+                    if self.ears == Ears::Open && self.decoder.held() > READ {
                         self.ears = Ears::Deaf;
                     }
                     self.forget_if_deaf();

@@ -155,6 +155,8 @@ mod tests {
         for conn in 1..=8 {
             lines.queues.insert(Conn(conn), Arc::new(Queue::new(Arc::clone(&shared))));
         }
+        // Whoever serves a connection has its queue too.
+        let served: Vec<Arc<Queue>> = lines.queues.values().map(Arc::clone).collect();
         let holds = |lines: &Lines, conn: u64, bytes: usize| lines.queues[&Conn(conn)].hold(bytes);
         for conn in 1..=4 {
             assert_eq!(holds(&lines, conn, 20), Ok(()));
@@ -170,5 +172,7 @@ mod tests {
         lines.make_room(&shared);
         assert_eq!(cut(&lines), [Conn(4), Conn(3), Conn(6)]);
         assert_eq!((large.hold(35), holds(&lines, 7, 8), shared.bytes()), (Err(Full::Own), Ok(()), 38));
+        drop((lines, large, served));
+        assert_eq!(shared.bytes(), 0);
     }
 }
