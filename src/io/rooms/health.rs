@@ -175,15 +175,17 @@ pub(super) async fn health(
     responses((status = 200, description = "All of them, with who is in them", body = RoomList)),
 )]
 pub(super) async fn rooms(State(desk): State<Desk>) -> Response {
-    to_any_site(answer::json(StatusCode::OK, &RoomList { rooms: raw(desk.switchboard.census_and_rooms().1) }))
+    let rooms = desk.switchboard.ask(|_, hub, _| hub.webrtc_rooms().to_owned());
+    to_any_site(answer::json(StatusCode::OK, &RoomList { rooms: raw(rooms) }))
 }
 
 fn told(switchboard: &Switchboard) -> Health {
-    let (census, rooms) = switchboard.census_and_rooms();
+    // All of one moment.
+    let (census, rooms, broadcast) =
+        switchboard.ask(|_, hub, _| (hub.census(), hub.webrtc_rooms().to_owned(), hub.broadcast_counts()));
     let of =
         |asked| census.iter().find(|(dialect, _)| *dialect == asked).map_or(Counts::default(), |(_, counts)| *counts);
     let (jamjam, bbx, webrtc) = (of("jamjam"), of("bbx"), of("webrtc"));
-    let broadcast = switchboard.ask(|_, hub, _| hub.broadcast_counts());
     Health {
         status: "ok",
         uptime: switchboard.uptime().as_millis() as f64 / 1e3,

@@ -1,7 +1,7 @@
 //! Rooms over WebSocket: the hub of [`crate::rooms`] behind real sockets.
 //!
 //! Each connection is one task that reads, and writes what waits in its own bounded queue. The hub sits behind one lock, under
-//! which queues are filled and nothing else happens; so a client that does not read harms itself alone.
+//! which messages are read and queues are filled, and nothing is written or awaited; so a client that does not read harms itself alone.
 
 mod admin;
 mod admin_bbx;

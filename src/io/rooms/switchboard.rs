@@ -212,11 +212,6 @@ impl Switchboard {
         census
     }
 
-    /// The same, and the WebRTC rooms with who is in them, of one moment.
-    pub(super) fn census_and_rooms(&self) -> (Vec<(&'static str, Counts)>, String) {
-        self.ask(|_, hub, _| (hub.census(), hub.webrtc_rooms().to_owned()))
-    }
-
     /// Bytes that wait for all together, those who are closed already among them.
     pub(super) fn waiting_bytes(&self) -> u64 {
         self.queued.bytes()
