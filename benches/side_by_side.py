@@ -4,7 +4,7 @@
     cargo build --release
     cargo build --release --manifest-path benches/ws_load/Cargo.toml
     npm ci --prefix tests/node
-    python3 benches/side_by_side.py [--repeat 7] [--seconds 4] [--deliveries 20000,60000,150000] [--members 10,100] [--idle 1000,5000]
+    python3 benches/side_by_side.py [--repeat 7] [--seconds 4] [--deliveries 20000,60000,150000,inf] [--members 10,100] [--idle 1000,5000]
 
 Linux, Python's standard library, Node. Each server runs on one processor and the load (benches/ws_load) on another. The work of the
 two is not the same: `ws_server.mjs` passes bytes on; ours looks at a token, reads JSON and writes the documented frame around
@@ -89,6 +89,7 @@ def relay(name, members, deliveries, seconds):
         return {
             "us_per_delivery": cpu / told["delivered"] * 1e6,
             "deliveries_per_cpu_s": told["delivered"] / cpu,
+            "deliveries_per_s": told["delivered"] / told["seconds"],
             "p50_us": told["p50_us"],
             "p90_us": told["p90_us"],
             "server_busy": cpu / told["seconds"],
@@ -138,7 +139,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--repeat", type=int, default=7)
     options.add_argument("--seconds", type=float, default=4)
-    options.add_argument("--deliveries", default="20000,60000,150000", help="offered, a second")
+    options.add_argument("--deliveries", default="20000,60000,150000,inf", help="offered, a second; inf: as many as are taken")
     options.add_argument("--members", default="10,100")
     options.add_argument("--idle", default="1000,5000")
     options = options.parse_args()
@@ -147,12 +148,12 @@ def main():
         os.nice(-10)
     except PermissionError:
         pass
-    for number in filter(None, options.idle.split(",")):
-        compare(f"{number} members that say nothing", 3, lambda name: idle(name, int(number)))
+    for number in filter(None, map(int, filter(None, options.idle.split(",")))):
+        compare(f"{number} members that say nothing", 3, lambda name: idle(name, number))
     for members in map(int, options.members.split(",")):
-        for deliveries in map(int, options.deliveries.split(",")):
+        for deliveries in map(float, options.deliveries.split(",")):
             compare(
-                f"rooms of {members}, {deliveries:,} deliveries/s of {BYTES} bytes",
+                f"rooms of {members}, {deliveries:,.0f} deliveries/s of {BYTES} bytes",
                 options.repeat,
                 lambda name: relay(name, members, deliveries, options.seconds),
             )

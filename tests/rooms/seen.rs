@@ -90,6 +90,26 @@ fn nothing_is_kept_but_while_somebody_looks() {
 }
 
 #[test]
+fn what_was_refused_or_ignored_and_who_came_is_not_pushed_out_by_a_busy_room() {
+    let (mut hub, mut told) = hub(Limits { rate: None, ..Limits::default() });
+    arrive(&mut hub, &mut told, at(0), 1, "/?roomId=r&userId=u&userName=n");
+    all(&mut hub, at(0));
+    let ping = json!({"type": "ping"});
+    arrive(&mut hub, &mut told, at(0), 2, "/?roomId=r&userId=v&userName=m");
+    say(&mut hub, &mut told, at(0), 1, &ping);
+    say(&mut hub, &mut told, at(0), 2, &json!({"no": "type"}));
+    (0..300).for_each(|_| say(&mut hub, &mut told, at(0), 1, &ping));
+    let look = all(&mut hub, at(1));
+    let told: Vec<(u64, What, Outcome)> =
+        look.notes.iter().take(3).map(|note| (note.number, note.what, note.outcome)).collect();
+    // The first ping is gone with those up to number 103.
+    let expected =
+        [(1, What::Connect, Outcome::Taken), (3, What::Message, Outcome::Ignored), (104, What::Message, Outcome::Taken)];
+    assert_eq!(told, expected);
+    assert_eq!((look.notes.len(), look.last), (202, 303));
+}
+
+#[test]
 fn the_last_two_hundred_are_kept_and_those_after_a_number_are_told_the_oldest_first() {
     let (mut hub, mut told) = hub(Limits { rate: None, ..Limits::default() });
     arrive(&mut hub, &mut told, at(0), 1, "/?roomId=r&userId=u&userName=n");

@@ -4,7 +4,8 @@
 //!
 //! Each line of the input up to an empty one is the path of a connection; so many after each other are a room. When all are there,
 //! `ready` is printed; after the next line of the input, RATE messages of BYTES bytes a second are said for SECONDS, by each room
-//! in turn and each of its members, and a line of JSON tells what became of them. It ends with its input.
+//! in turn and each of its members, and a line of JSON tells what became of them. It ends with its input. A RATE of `inf` is as many as the
+//! server takes: a message leaves whenever fewer than ten for each room are on their way.
 //!
 //! Frames are made and read here, without any library. Each message has a number, by which the receiver knows when it left, in which
 //! room and by whom. What is lost, crossed, repeated or out of order is an error.
@@ -23,6 +24,9 @@ const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// What comes after the last message before it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Messages of each room that are on their way at a rate of `inf`.
+const WINDOW: usize = 10;
 
 struct Client {
     stream: TcpStream,
@@ -94,15 +98,22 @@ impl Load {
         // What was said before this does not count: welcomes.
         self.hear(Duration::from_millis(200));
         self.latencies_ns.clear();
-        let all = (rate * seconds) as usize;
+        let by_rate = (rate * seconds) as usize;
         let (cpu, began) = (own_cpu(), Instant::now());
         let mut waiting: VecDeque<(usize, Vec<u8>)> = VecDeque::new();
         let mut said = 0;
-        let deliveries = all * (self.members - 1);
+        let others = self.members - 1;
         loop {
             let now = Instant::now();
-            let due = ((now - began).as_secs_f64() * rate) as usize;
-            while said < due.min(all) {
+            let so_far = (now - began).as_secs_f64();
+            let due = if rate.is_finite() {
+                by_rate.min((so_far * rate) as usize)
+            } else if so_far < seconds {
+                self.latencies_ns.len() / others + rooms * WINDOW
+            } else {
+                said
+            };
+            while said < due {
                 let number = first + said;
                 let speaker = number % rooms * self.members + number / rooms % self.members;
                 self.left.push(Instant::now());
@@ -113,7 +124,8 @@ impl Load {
             self.say(&mut waiting);
             self.hear(Duration::ZERO);
             let is_over = now - began > Duration::from_secs_f64(seconds) + PATIENCE;
-            if said == all && self.latencies_ns.len() >= deliveries || is_over {
+            let is_said = if rate.is_finite() { said == by_rate } else { so_far >= seconds };
+            if is_said && self.latencies_ns.len() >= said * others || is_over {
                 break;
             }
         }
@@ -128,8 +140,9 @@ impl Load {
             self.latencies_ns.get(place).map_or(0.0, |ns| *ns as f64 / 1e3)
         };
         format!(
-            "{{\"said\":{said},\"expected\":{deliveries},\"delivered\":{},\"wrong\":{},\"seconds\":{took:.3},\"busy\":{busy:.2},\
+            "{{\"said\":{said},\"expected\":{},\"delivered\":{},\"wrong\":{},\"seconds\":{took:.3},\"busy\":{busy:.2},\
              \"p50_us\":{:.1},\"p90_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1}}}",
+            said * others,
             self.latencies_ns.len(),
             self.wrong,
             at(0.5),

@@ -382,18 +382,31 @@ function add(entries) {
     notes.push(entry);
     list.prepend(entry.element);
   }
-  // What the filter hides goes first.
-  for (let index = 0; notes.length > MOST_NOTES && index < notes.length; ) {
-    if (notes[index].element.hidden) notes.splice(index, 1)[0].element.remove();
-    else index += 1;
+  dropOldest(isOrdinary);
+  dropOldest((entry) => !isOrdinary(entry));
+}
+
+// A message that had its effect. The server keeps so many of these and so many others, and so does the page.
+const isOrdinary = ({ note }) => note?.outcome === "taken" && !["connect", "end"].includes(note.what);
+
+// Leaves at most MOST_NOTES of these; what the filter hides goes first.
+function dropOldest(isMeant) {
+  let excess = notes.filter(isMeant).length - MOST_NOTES;
+  for (const isHidden of [true, false]) {
+    for (let index = 0; excess > 0 && index < notes.length; ) {
+      if (isMeant(notes[index]) && notes[index].element.hidden === isHidden) {
+        notes.splice(index, 1)[0].element.remove();
+        excess -= 1;
+      } else {
+        index += 1;
+      }
+    }
   }
-  while (notes.length > MOST_NOTES) notes.shift().element.remove();
 }
 
 function takeNotes(state) {
   const entries = [];
-  const [first] = state.notes;
-  const lost = first && since > 0 ? first.number - since - 1 : 0;
+  const lost = since > 0 ? state.last - since - state.notes.length : 0;
   if (lost > 0) entries.push(makeGap(`${count(lost, "thing")} more happened here than are kept between two looks.`));
   if (lookedAt && performance.now() - lookedAt > KEPT_MS) {
     entries.push(makeGap(`Nobody looked for ${span(performance.now() - lookedAt)}: what happened then is not kept.`));

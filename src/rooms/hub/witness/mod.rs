@@ -1,4 +1,5 @@
-//! What has happened lately, for people who look at the server: a few hundred messages, and who came and went.
+//! What has happened lately, for people who look at the server: the last messages that had their effect, and beside them, so that a busy
+//! room does not push it out, what was ignored or refused, and who came and went.
 //!
 //! Nothing is kept but while somebody looks. Each look lasts a few seconds and the next one renews it; when none comes, everything is
 //! forgotten. Who is not looked at pays one comparison of times for each message.
@@ -23,7 +24,7 @@ use crate::time::Time;
 /// How long after a look things are kept for the next one.
 pub(super) const LASTS: Duration = Duration::from_secs(10);
 
-/// How many are kept.
+/// How many messages that had their effect are kept, and how many other things.
 pub(super) const MOST_KEPT: usize = 200;
 
 /// Rooms whose messages are counted.
@@ -53,8 +54,11 @@ pub(in crate::rooms) struct Witness {
     until: Time,
     /// Whether it is looked after that nothing is kept longer.
     is_timed: bool,
-    kept: VecDeque<Note>,
-    /// The number of the last.
+    /// Messages that had their effect, the oldest first.
+    messages: VecDeque<Note>,
+    /// All other things, likewise.
+    others: VecDeque<Note>,
+    /// The number of the last note.
     last: u64,
     /// Messages in each room since somebody looks.
     counts: BTreeMap<(Dialect, RoomNumber), u64>,
@@ -94,10 +98,12 @@ impl Witness {
 
     /// What was noted after `since`, the oldest first; the content of what is protected only if it is asked for.
     pub(super) fn after(&self, since: u64, content: bool) -> Vec<Note> {
-        let notes = self.kept.iter().filter(|note| note.number > since).cloned();
+        let notes = self.messages.iter().chain(&self.others).filter(|note| note.number > since).cloned();
         let is_hidden = |note: &Note| note.protected && !content;
         let shown = notes.map(|note| if is_hidden(&note) { Note { text: None, ..note } } else { note });
-        shown.collect()
+        let mut shown: Vec<Note> = shown.collect();
+        shown.sort_unstable_by_key(|note| note.number);
+        shown
     }
 
     /// Messages in a room since somebody looks.
@@ -112,7 +118,7 @@ impl Witness {
 
     /// What was not sure is now, if its room is known.
     pub(super) fn make_sure(&mut self) {
-        for note in self.kept.iter_mut().filter(|note| note.unsure) {
+        for note in self.messages.iter_mut().chain(&mut self.others).filter(|note| note.unsure) {
             if let Some(known) = note.room.as_ref().and_then(|room| self.known.get(room)) {
                 (note.protected, note.unsure) = (known.protected, false);
             }
@@ -125,13 +131,10 @@ impl Witness {
         place: Place,
         who: Option<(Conn, IpAddr)>,
         what: What,
-        told: Redacted,
-        bytes: usize,
-    ) -> &mut Note {
+        (told, bytes): (Redacted, usize),
+        (outcome, reason): (Outcome, Option<String>),
+    ) {
         self.last += 1;
-        if self.kept.len() >= MOST_KEPT {
-            self.kept.pop_front();
-        }
         let Redacted { text, kind, is_cut } = told;
         let Place { dialect, room, protected, .. } = place;
         let note = Note {
@@ -146,14 +149,17 @@ impl Witness {
             address: who.map(|(_, from)| from),
             kind,
             bytes,
-            outcome: Outcome::Taken,
-            reason: None,
+            outcome,
+            reason,
             text: Some(text),
             cut: is_cut,
         };
-        self.kept.push_back(note);
-        let last = self.kept.len() - 1;
-        &mut self.kept[last]
+        let is_ordinary = outcome == Outcome::Taken && !matches!(what, What::Connect | What::End);
+        let kept = if is_ordinary { &mut self.messages } else { &mut self.others };
+        if kept.len() >= MOST_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(note);
     }
 
     /// A message had this effect; without `who` it was posted, without `text` it is binary.
@@ -176,15 +182,14 @@ impl Witness {
                 *self.counts.entry(room).or_default() += 1;
             }
         }
-        let note = self.note(now, place, who, what, text.map_or_else(Redacted::default, redacted), bytes);
-        if let Some((outcome, reason)) = why {
-            (note.outcome, note.reason) = (outcome, Some(reason));
-        }
+        let told = text.map_or_else(Redacted::default, redacted);
+        let became = why.map_or((Outcome::Taken, None), |(outcome, reason)| (outcome, Some(reason)));
+        self.note(now, place, who, what, (told, bytes), became);
     }
 
     /// Somebody connected.
     pub(super) fn connected(&mut self, now: Moment, place: Place, who: (Conn, IpAddr)) {
-        self.note(now, place, Some(who), What::Connect, Redacted::default(), 0);
+        self.note(now, place, Some(who), What::Connect, (Redacted::default(), 0), (Outcome::Taken, None));
     }
 
     /// A connection has ended with this code, for our reason or in the words of the other side.
@@ -197,10 +202,11 @@ impl Witness {
         ours: Option<&str>,
         theirs: &str,
     ) {
-        let note = self.note(now, place, Some(who), What::End, redacted(theirs), 0);
-        let why = ours.filter(|ours| !ours.is_empty()).map_or_else(String::new, |ours| format!(": {ours}"));
-        note.reason = Some(if code == LOST { format!("lost{why}") } else { format!("closed with {code}{why}") });
-        note.outcome = if ours.is_some_and(|ours| !ours.is_empty()) { Outcome::Refused } else { Outcome::Taken };
+        let ours = ours.filter(|ours| !ours.is_empty());
+        let why = ours.map_or_else(String::new, |ours| format!(": {ours}"));
+        let reason = if code == LOST { format!("lost{why}") } else { format!("closed with {code}{why}") };
+        let outcome = if ours.is_some() { Outcome::Refused } else { Outcome::Taken };
+        self.note(now, place, Some(who), What::End, (redacted(theirs), 0), (outcome, Some(reason)));
     }
 }
 
