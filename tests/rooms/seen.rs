@@ -103,8 +103,11 @@ fn what_was_refused_or_ignored_and_who_came_is_not_pushed_out_by_a_busy_room() {
     let told: Vec<(u64, What, Outcome)> =
         look.notes.iter().take(3).map(|note| (note.number, note.what, note.outcome)).collect();
     // The first ping is gone with those up to number 103.
-    let expected =
-        [(1, What::Connect, Outcome::Taken), (3, What::Message, Outcome::Ignored), (104, What::Message, Outcome::Taken)];
+    let expected = [
+        (1, What::Connect, Outcome::Taken),
+        (3, What::Message, Outcome::Ignored),
+        (104, What::Message, Outcome::Taken),
+    ];
     assert_eq!(told, expected);
     assert_eq!((look.notes.len(), look.last), (202, 303));
 }
