@@ -7,6 +7,7 @@ pub mod fate_log;
 pub mod feed;
 pub mod http;
 pub mod log;
+pub mod moqt;
 pub mod process;
 pub mod progress;
 pub mod reach;

@@ -1,0 +1,15 @@
+//! MOQT over the network: QUIC endpoints for [`crate::moqt`], with and without WebTransport, on the same UDP port.
+//!
+//! A connection negotiates by ALPN what is spoken on it: `moq-00` has MOQT's streams bare, `h3` has them in a WebTransport
+//! session. [`crate::moqt::Peer`] sees no difference: below it is one set of streams, and one loop that carries bytes between
+//! them and the peer, for the server's end and the client's.
+//!
+//! [`server`] runs on a thread of its own until it is told to stop; [`client`] runs one application on the thread that asks.
+
+pub mod client;
+pub mod server;
+mod target;
+mod totals;
+
+pub use target::{Target, TargetError, Transport};
+pub use totals::{Arrivals, Reading, Totals};

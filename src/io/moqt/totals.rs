@@ -1,0 +1,79 @@
+//! What all connections of a server have counted together, for whoever prints or exports it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::moqt::Counts;
+
+macro_rules! arrivals {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What became of those who came, before a session.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Arrivals {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Arrivals {
+            /// All counts with their names and descriptions, in the order in which a log prints them.
+            pub fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+
+arrivals! {
+    /// Connections over raw QUIC.
+    connections_quic,
+    /// Connections over HTTP/3, for WebTransport.
+    connections_webtransport,
+    /// Connections refused because there were as many as may be.
+    connections_full,
+    /// Connections refused because their address had its share.
+    connections_share,
+    /// Connections asked to prove their address before anything was kept for them.
+    connections_retried,
+    /// Connections whose handshake failed or took too long.
+    handshakes_failed,
+    /// Requests over HTTP/3 that were refused: of another path, or for no WebTransport session.
+    requests_refused,
+    /// Connections closed because nothing was heard of them any more.
+    connections_silent,
+}
+
+/// The counts of a server. Its thread writes them, any other may read them.
+#[derive(Debug, Default)]
+pub struct Totals(Mutex<Reading>);
+
+/// What was counted up to now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Connections that are open now.
+    pub open: u64,
+    /// What became of those who came.
+    pub arrivals: Arrivals,
+    /// What the sessions counted.
+    pub counts: Counts,
+}
+
+impl Totals {
+    /// What was counted up to now.
+    pub fn read(&self) -> Reading {
+        *self.lock()
+    }
+
+    /// Counts something.
+    pub(super) fn note(&self, change: impl FnOnce(&mut Reading)) {
+        change(&mut self.lock());
+    }
+
+    /// Adds what a session has counted.
+    pub(super) fn add(&self, counts: &Counts) {
+        if *counts != Counts::default() {
+            self.lock().counts.add(counts);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reading> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
