@@ -40,13 +40,18 @@ impl<A: Application> Peer<A> {
         &mut self.application
     }
 
+    /// The application, at the end.
+    pub fn into_application(self) -> A {
+        self.application
+    }
+
     /// The session.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 
-    /// The other end has opened a stream: in the order of their ids for those of one kind. `id` is any number that no other stream of the
-    /// other end has.
+    /// The other end has opened a stream. Of those in both directions the first is told first, since it is the session's; the order of
+    /// all others makes no difference. `id` is any number that no other stream of the other end has.
     pub fn on_open(&mut self, now: Time, id: u64, kind: Kind) {
         self.session.on_open(id, kind);
         self.settle(now);

@@ -31,6 +31,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub(in crate::io) use places::party;
 pub use places::{Place, Places};
 
 use crate::io::stop::Stop;

@@ -161,7 +161,7 @@ impl Place {
 }
 
 /// Whom an address counts as: a whole /64 of IPv6 is one party's to choose from.
-pub(super) fn party(address: IpAddr) -> IpAddr {
+pub(in crate::io) fn party(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) if !ip.is_loopback() => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
         address => address,

@@ -1,17 +1,31 @@
 //! The client's end: one application with a server, from the name's look-up to the last byte.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quinn::{ConnectionError, Endpoint};
 use rustls::client::danger::ServerCertVerifier;
-use thiserror::Error;
+use tokio::sync::Notify;
+use tracing::info;
 
+pub use super::dial_error::DialError;
+use super::over::Over;
+use super::pump::{Clock, pump};
+use super::reach::{self, Reached};
+use super::streams::Streams;
 use super::{Target, Transport};
-use crate::io::resolve::ResolveError;
 use crate::io::stop::Stop;
-use crate::moqt::{Application, Counts, Flavour, Limits};
+use crate::moqt::{Application, Counts, End, Flavour, Limits, Peer, Session};
+
+/// How long the first answer over raw QUIC is waited for, if there is another way to ask.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long connections may take to tell each other that they are closed.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Told to the server when a run is interrupted.
+const INTERRUPTED: &str = "interrupted";
 
 /// Whom to call, and how.
 #[derive(Clone, Debug)]
@@ -56,85 +70,90 @@ pub struct Outcome<A> {
     pub counts: Counts,
 }
 
-/// Why there is no session to speak of.
-#[derive(Debug, Error)]
-pub enum DialError {
-    /// The name.
-    #[error(transparent)]
-    Name(#[from] ResolveError),
-    /// The system gives no socket, thread or timer.
-    #[error("cannot open a UDP socket: {0}")]
-    Socket(io::Error),
-    /// Nobody answers.
-    #[error("{target} does not answer within {seconds} s: nobody listens there, or a firewall drops UDP")]
-    Silent {
-        /// Whom we called.
-        target: Target,
-        /// For how long.
-        seconds: u64,
-    },
-    /// Something answers that is no such server.
-    #[error("{target} speaks QUIC, but not {}: {}", .protocol, .way_out)]
-    Protocol {
-        /// Whom we called.
-        target: Target,
-        /// What it does not speak.
-        protocol: &'static str,
-        /// What to try.
-        way_out: &'static str,
-    },
-    /// Its certificate is not believed.
-    #[error("{target} has a certificate that is not believed: {reason}")]
-    Certificate {
-        /// Whom we called.
-        target: Target,
-        /// Why.
-        reason: String,
-    },
-    /// It does not want us, or there is no understanding.
-    #[error("the connection to {target} failed: {reason}")]
-    Failed {
-        /// Whom we called.
-        target: Target,
-        /// Why.
-        reason: String,
-    },
-    /// WebTransport was refused.
-    #[error("{target} refuses the WebTransport session: HTTP status {status}{}", if *.status == 404 { ", there is no such path" } else { "" })]
-    Status {
-        /// Whom we called.
-        target: Target,
-        /// What it said.
-        status: u16,
-    },
-    /// A stop was requested before there was a session.
-    #[error("interrupted before there was a connection")]
-    Interrupted,
-}
-
 impl Dial {
     /// Calls from now on, with everything as it is unless told.
     pub fn new(target: Target, verifier: Arc<dyn ServerCertVerifier>) -> Self {
         let offers = Flavour::ALL.to_vec();
         Self { target, verifier, offers, limits: Limits::default(), origin: Instant::now() }
     }
-
-    /// Whether MOQT's own set-up says the path.
-    fn says_path(&self) -> bool {
-        self.target.transport == Transport::Quic
-    }
 }
 
-/// Calls, and runs an application until its session is closed by either end, on this thread. `observe` is called whenever
-/// something has happened, the last time when it is over. A request of `stop` closes the session.
+/// Calls, and runs an application until its session is closed by either end, on this thread, which must not be one of tokio's.
+/// `observe` is called whenever something has happened, the last time when it is over. A request of `stop` closes the session.
 ///
 /// Over raw QUIC, a server that keeps silent when it is asked for `/echo` is called once more and asked for `echo`: the
 /// original one knows its paths so. `make` is called for each.
 pub fn run<A: Application>(
     dial: &Dial,
     make: impl Fn() -> A,
-    observe: impl FnMut(&mut A),
+    mut observe: impl FnMut(&mut A),
     stop: &Stop,
 ) -> Result<Outcome<A>, DialError> {
-    todo!()
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DialError::Socket)?;
+    let stopped = Arc::new(Notify::new());
+    let wake = Arc::clone(&stopped);
+    stop.on_request(move || wake.notify_one());
+    if stop.requested().is_some() {
+        return Err(DialError::Interrupted);
+    }
+    runtime.block_on(async {
+        let path = &dial.target.path;
+        let bare = path.strip_prefix('/').filter(|bare| dial.target.transport == Transport::Quic && !bare.is_empty());
+        if let Some(bare) = bare {
+            let limits = Limits { setup: dial.limits.setup.min(SILENCE), ..dial.limits.clone() };
+            let (outcome, silent) = attempt(dial, path, limits, make(), &mut observe, &stopped).await?;
+            if !silent || stop.requested().is_some() {
+                return Ok(outcome);
+            }
+            info!("{} keeps silent: asking it for `{bare}`", dial.target);
+            return Ok(attempt(dial, bare, dial.limits.clone(), make(), &mut observe, &stopped).await?.0);
+        }
+        Ok(attempt(dial, path, dial.limits.clone(), make(), &mut observe, &stopped).await?.0)
+    })
+}
+
+/// One call, and whether the server kept silent in it.
+async fn attempt<A: Application>(
+    dial: &Dial,
+    path: &str,
+    limits: Limits,
+    application: A,
+    observe: &mut impl FnMut(&mut A),
+    stopped: &Notify,
+) -> Result<(Outcome<A>, bool), DialError> {
+    let reached = tokio::select! {
+        biased;
+        () = stopped.notified() => return Err(DialError::Interrupted),
+        reached = reach::reach(dial) => reached?,
+    };
+    let Reached { endpoint, over, mut setup, address } = reached;
+    let connection = over.connection().clone();
+    let (clock, began) = (Clock(dial.origin), Instant::now());
+    let asked = matches!(over, Over::WebTransport(..));
+    let patience = limits.setup;
+    let end = End::Client { offers: dial.offers.clone(), path: path.to_owned(), asked };
+    let mut peer = Peer::new(Session::new(clock.now(), end, limits), application);
+    let mut counts = Counts::default();
+    let stop = async {
+        stopped.notified().await;
+        INTERRUPTED
+    };
+    pump(Streams::new(over), &mut peer, clock, stop, |peer, _| {
+        if setup.session.is_none() && peer.session().flavour().is_some() {
+            setup.session = Some(began.elapsed());
+        }
+        counts.add(&peer.take_counts());
+        observe(peer.application());
+    })
+    .await;
+    let closed_by_us = matches!(connection.close_reason(), Some(ConnectionError::LocallyClosed));
+    let silent = setup.session.is_none() && closed_by_us && began.elapsed() >= patience;
+    drain(&endpoint).await;
+    let outcome = Outcome { application: peer.into_application(), setup, address, path: path.to_owned(), counts };
+    Ok((outcome, silent))
+}
+
+/// Gives the end of the connection the time to be told.
+async fn drain(endpoint: &Endpoint) {
+    let _ = tokio::time::timeout(DRAIN, endpoint.wait_idle()).await;
 }

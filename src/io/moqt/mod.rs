@@ -6,10 +6,22 @@
 //!
 //! [`server`] runs on a thread of its own until it is told to stop; [`client`] runs one application on the thread that asks.
 
+mod bind;
 pub mod client;
+mod dial_error;
+mod entering;
+mod over;
+mod places;
+mod pump;
+mod quic;
+mod reach;
+mod sending;
 pub mod server;
+mod streams;
 mod target;
 mod totals;
+mod visit;
+mod webtransport;
 
 pub use target::{Target, TargetError, Transport};
 pub use totals::{Arrivals, Reading, Totals};

@@ -1,19 +1,34 @@
 //! The server's end: an echo for whoever connects, on a thread of its own.
 
+use std::future::pending;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::{join_all, select_all};
+use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ResolvesServerCert;
-use thiserror::Error;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 use super::Totals;
+pub use super::bind::{BindError, Bound, bind};
+use super::places::{Places, Verdict};
+use super::quic;
+use super::visit::Visits;
 use crate::io::stop::Stop;
+use crate::io::tls::provider;
 use crate::moqt::Limits;
 use crate::moqt::echo;
+
+/// How long sessions may take to close after a stop, and connections to tell each other.
+const FAREWELL: Duration = Duration::from_millis(1_200);
+const DRAIN: Duration = Duration::from_millis(500);
 
 /// What is served, to how many, and for how long.
 #[derive(Clone, Debug)]
@@ -46,42 +61,19 @@ impl Default for Terms {
     }
 }
 
-/// Sockets that are bound, and not served yet.
-#[derive(Debug)]
-pub struct Bound {
-    sockets: Vec<(UdpSocket, SocketAddr)>,
-}
-
-/// Why there is no socket.
-#[derive(Debug, Error)]
-pub enum BindError {
-    /// Somebody else has the port.
-    #[error(
-        "cannot listen on {0} for MOQT: the UDP port is in use by another program; choose another, or 0 for any free one"
-    )]
-    InUse(SocketAddr),
-    /// The address is not one of this machine's.
-    #[error(
-        "cannot listen on {0} for MOQT: this machine has no such address; 0.0.0.0 is all of IPv4, [::] all there are"
-    )]
-    NotLocal(SocketAddr),
-    /// The port needs more rights.
-    #[error("cannot listen on {0} for MOQT: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
-    NotPermitted(SocketAddr),
-    /// Anything else the system says.
-    #[error("cannot open a UDP socket for MOQT on {address}: {error}")]
-    Other {
-        /// The address listened on.
-        address: SocketAddr,
-        /// The system's word.
-        error: io::Error,
-    },
-}
-
 /// A server at work.
 #[derive(Debug)]
 pub struct Running {
     thread: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the server has stopped.
+    pub fn join(self) {
+        if let Err(panic) = self.thread.join() {
+            resume_unwind(panic);
+        }
+    }
 }
 
 /// A certificate for [`serve`], with those that vouch for it after it. Whoever wants to change it while the server runs brings a
@@ -90,23 +82,12 @@ pub fn certificate(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<dyn ResolvesServerCert>, rustls::Error> {
-    todo!()
+    let certified = CertifiedKey::from_der(chain, key, &provider())?;
+    Ok(Arc::new(SingleCertAndKey::from(certified)))
 }
 
-/// Binds a socket to each address. Where the port is 0, all of them get the one that the first one got. `[::]` takes IPv4 clients too.
-pub fn bind(addresses: &[SocketAddr]) -> Result<Bound, BindError> {
-    todo!()
-}
-
-impl Bound {
-    /// The addresses, with their ports, in the order in which they were asked for.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.sockets.iter().map(|(_, address)| *address)
-    }
-}
-
-/// Serves whoever connects until `stop` is requested, on a thread of its own. Then every session is closed with the code 0, within 2 s,
-/// and the thread ends.
+/// Serves whoever connects until `stop` is requested, on a thread of its own. Then every session is closed with the code 0,
+/// within 2 s, and the thread ends.
 pub fn serve(
     bound: Bound,
     certificate: Arc<dyn ResolvesServerCert>,
@@ -114,12 +95,64 @@ pub fn serve(
     totals: Arc<Totals>,
     stop: &Stop,
 ) -> io::Result<Running> {
-    todo!()
+    let config = quic::server(certificate, &terms.limits, terms.idle).map_err(io::Error::other)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let endpoints = {
+        let _within = runtime.enter();
+        let open = |socket: UdpSocket| {
+            Endpoint::new(EndpointConfig::default(), Some(config.clone()), socket, Arc::new(TokioRuntime))
+        };
+        bound.into_sockets().map(open).collect::<io::Result<Vec<Endpoint>>>()?
+    };
+    let stopped = Arc::new(Notify::new());
+    let wake = Arc::clone(&stopped);
+    stop.on_request(move || wake.notify_one());
+    if stop.requested().is_some() {
+        stopped.notify_one();
+    }
+    let thread = std::thread::Builder::new()
+        .name("moqt".to_owned())
+        .spawn(move || runtime.block_on(run(endpoints, terms, totals, stopped)))?;
+    Ok(Running { thread })
 }
 
-impl Running {
-    /// Waits until the server has stopped.
-    pub fn join(self) {
-        let _ = self.thread.join();
+async fn run(endpoints: Vec<Endpoint>, terms: Terms, totals: Arc<Totals>, stopped: Arc<Notify>) {
+    let places = Places::new(terms.connections, terms.per_source);
+    let visits = Arc::new(Visits::new(terms, totals));
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped.notified() => break,
+            incoming = accept(&endpoints) => match places.ask(incoming.remote_address().ip(), incoming.remote_address_validated()) {
+                Verdict::Come(place) => {
+                    tasks.spawn(Arc::clone(&visits).receive(incoming, place, stopping.clone()));
+                }
+                Verdict::Prove => visits.prove(incoming),
+                verdict => visits.refuse(incoming, &verdict),
+            },
+            // What is done is let go of.
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+    for endpoint in &endpoints {
+        endpoint.set_server_config(None);
+    }
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
+    tasks.shutdown().await;
+    let _ = tokio::time::timeout(DRAIN, join_all(endpoints.iter().map(Endpoint::wait_idle))).await;
+}
+
+/// The next one who comes to any of the sockets.
+async fn accept(endpoints: &[Endpoint]) -> Incoming {
+    if endpoints.is_empty() {
+        return pending().await;
+    }
+    match select_all(endpoints.iter().map(Endpoint::accept).map(Box::pin)).await.0 {
+        Some(incoming) => incoming,
+        // An endpoint is never closed before the end.
+        None => pending().await,
     }
 }

@@ -9,6 +9,6 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, ring};
 
 /// What does the arithmetic.
-fn provider() -> Arc<CryptoProvider> {
+pub(in crate::io) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

@@ -1,0 +1,86 @@
+//! The loop below a peer: it carries bytes between a connection's streams and the peer, and tells it the time.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use super::streams::{Input, Streams};
+use crate::moqt::{Action, Application, Peer, code};
+use crate::time::{Time, nanos};
+
+/// Steps after which others have their turn, and the time is told even while more comes.
+const STEPS: usize = 64;
+
+/// Counts from a connection's or a run's beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(pub(super) Instant);
+
+impl Clock {
+    pub(super) fn now(self) -> Time {
+        Time::from_nanos(nanos(self.0.elapsed()))
+    }
+
+    /// Waits until then. What is too far away to be told never comes.
+    async fn reach(self, then: Option<Time>) {
+        match then.and_then(|then| self.0.checked_add(Duration::from_nanos(then.as_nanos()))) {
+            Some(then) => tokio::time::sleep_until(then.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Runs a peer until its session is closed by either end. When `stop` is done, it is closed in peace. `observe` is called after each
+/// step, for the last time when all is over.
+pub(super) async fn pump<A: Application>(
+    mut streams: Streams,
+    peer: &mut Peer<A>,
+    clock: Clock,
+    stop: impl Future<Output = &'static str>,
+    mut observe: impl FnMut(&mut Peer<A>, &Streams),
+) {
+    let mut stop = pin!(stop);
+    let mut stopping = false;
+    for step in 1_usize.. {
+        while let Some(action) = peer.poll_action() {
+            if let Action::Close { code, reason } = action {
+                observe(peer, &streams);
+                streams.close(code, &reason).await;
+                return;
+            }
+            streams.act(action);
+        }
+        observe(peer, &streams);
+        if peer.session().is_closed() {
+            streams.leave();
+            return;
+        }
+        let deadline = peer.next_deadline();
+        if step.is_multiple_of(STEPS) {
+            tokio::task::yield_now().await;
+            if deadline.is_some_and(|deadline| deadline <= clock.now()) {
+                peer.on_time(clock.now());
+                continue;
+            }
+        }
+        tokio::select! {
+            biased;
+            reason = &mut stop, if !stopping => {
+                stopping = true;
+                peer.close(clock.now(), code::NONE, reason);
+            }
+            input = streams.next() => tell(peer, clock.now(), input),
+            () = clock.reach(deadline) => peer.on_time(clock.now()),
+        }
+    }
+}
+
+fn tell<A: Application>(peer: &mut Peer<A>, now: Time, input: Input) {
+    match input {
+        Input::Opened(id, kind) => peer.on_open(now, id, kind),
+        Input::Bytes(stream, bytes) => peer.on_bytes(now, stream, &bytes),
+        Input::Finished(stream) => peer.on_finish(now, stream),
+        Input::Reset(stream, code) => peer.on_reset(now, stream, code),
+        Input::Stopped(stream, code) => peer.on_stopped(now, stream, code),
+        Input::Taken(stream, bytes) => peer.on_taken(now, stream, bytes),
+        Input::Gone(code, reason) => peer.on_gone(now, code, &reason),
+    }
+}

@@ -1,0 +1,94 @@
+//! The way of a client to a server: the name, the handshake, and WebTransport's request, each timed.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use quinn::{ClientConfig, Connection, Endpoint};
+use url::Url;
+
+use super::client::{Dial, DialError, Setup};
+use super::over::Over;
+use super::webtransport::{NoSession, Session};
+use super::{Target, Transport, quic};
+use crate::io::resolve::resolve;
+
+/// How long one address is tried before the next is.
+const NEXT: Duration = Duration::from_secs(1);
+
+/// A server that was reached.
+pub(super) struct Reached {
+    pub(super) endpoint: Endpoint,
+    pub(super) over: Over,
+    pub(super) setup: Setup,
+    pub(super) address: SocketAddr,
+}
+
+/// Calls a server.
+pub(super) async fn reach(dial: &Dial) -> Result<Reached, DialError> {
+    let Dial { target, verifier, limits, .. } = dial;
+    let began = Instant::now();
+    let addresses = resolve(&target.host, target.port)?;
+    let name = began.elapsed();
+    let config = quic::client(verifier.clone(), target.transport, limits)
+        .map_err(|error| DialError::Failed { target: target.clone(), reason: error.to_string() })?;
+    let began = Instant::now();
+    let (endpoint, connection, address) = shake_hands(target, &addresses, &config, limits.setup).await?;
+    let mut setup = Setup { name, handshake: began.elapsed(), ..Setup::default() };
+    let over = match target.transport {
+        Transport::Quic => Over::Quic(connection),
+        Transport::WebTransport => {
+            let began = Instant::now();
+            let session = ask(target, &connection, limits.setup).await?;
+            setup.connect = Some(began.elapsed());
+            Over::WebTransport(connection, session)
+        }
+    };
+    Ok(Reached { endpoint, over, setup, address })
+}
+
+/// Tries one address after the other.
+async fn shake_hands(
+    target: &Target,
+    addresses: &[SocketAddr],
+    config: &ClientConfig,
+    patience: Duration,
+) -> Result<(Endpoint, Connection, SocketAddr), DialError> {
+    let mut error = DialError::Silent { target: target.clone(), seconds: patience.as_secs() };
+    for (place, address) in addresses.iter().enumerate() {
+        let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let endpoint = match Endpoint::client(SocketAddr::new(any, 0)) {
+            Ok(endpoint) => endpoint,
+            Err(failed) => {
+                error = DialError::Socket(failed);
+                continue;
+            }
+        };
+        let failed = |reason: String| DialError::Failed { target: target.clone(), reason };
+        let connecting =
+            endpoint.connect_with(config.clone(), *address, &target.host).map_err(|error| failed(error.to_string()))?;
+        let patience = if place + 1 < addresses.len() { NEXT.min(patience) } else { patience };
+        match tokio::time::timeout(patience, connecting).await {
+            Ok(Ok(connection)) => return Ok((endpoint, connection, *address)),
+            // Somebody is there: another address would say the same.
+            Ok(Err(lost)) => return Err(DialError::lost(target, &lost)),
+            Err(_) => {}
+        }
+    }
+    Err(error)
+}
+
+/// Asks for a WebTransport session.
+async fn ask(target: &Target, connection: &Connection, patience: Duration) -> Result<Session, DialError> {
+    let failed = |reason: String| DialError::Failed { target: target.clone(), reason };
+    let url: Url = target.to_string().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
+    match tokio::time::timeout(patience, Session::ask(connection, url)).await {
+        Ok(Ok(session)) => Ok(session),
+        // Who closes the connection says more by that than by the stream that is lost with it.
+        Ok(Err(error @ (NoSession::Lost(_) | NoSession::Malformed(_)))) => Err(match connection.close_reason() {
+            Some(lost) => DialError::lost(target, &lost),
+            None => DialError::no_session(target, error),
+        }),
+        Ok(Err(error)) => Err(DialError::no_session(target, error)),
+        Err(_) => Err(failed(format!("no answer to the WebTransport request within {} s", patience.as_secs()))),
+    }
+}

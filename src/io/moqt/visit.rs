@@ -1,0 +1,188 @@
+//! One connection of the server, from its first packet to its last, and what the log is told of those who come.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+use quinn::{Connection, ConnectionError, Incoming, VarInt};
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::Totals;
+use super::over::Over;
+use super::places::{Place, Verdict};
+use super::pump::{Clock, pump};
+use super::quic;
+use super::server::Terms;
+use super::streams::Streams;
+use super::webtransport::{NO_ERROR, Request, Session};
+use crate::io::complaints::Complaints;
+use crate::moqt::echo::Echo;
+use crate::moqt::{self, ALPN_WEBTRANSPORT, End, Peer, serves};
+
+/// Told to whoever is there when the server stops.
+const STOPPING: &str = "the server stops";
+
+/// All connections of one server.
+pub(super) struct Visits {
+    terms: Terms,
+    totals: Arc<Totals>,
+    refusals: Complaints,
+    failures: Complaints,
+    comings: Complaints,
+}
+
+impl Visits {
+    pub(super) fn new(terms: Terms, totals: Arc<Totals>) -> Self {
+        let [refusals, failures, comings] = [(); 3].map(|()| Complaints::default());
+        Self { terms, totals, refusals, failures, comings }
+    }
+
+    /// Asks for a proof of the address, without keeping anything.
+    pub(super) fn prove(&self, incoming: Incoming) {
+        self.totals.note(|reading| reading.arrivals.connections_retried += 1);
+        if let Err(error) = incoming.retry() {
+            error.into_incoming().refuse();
+        }
+    }
+
+    /// Refuses a connection for lack of a place.
+    pub(super) fn refuse(&self, incoming: Incoming, verdict: &Verdict) {
+        let share = matches!(verdict, Verdict::Share);
+        self.totals.note(|reading| {
+            let arrivals = &mut reading.arrivals;
+            *(if share { &mut arrivals.connections_share } else { &mut arrivals.connections_full }) += 1;
+        });
+        if self.refusals.may() {
+            let from = incoming.remote_address();
+            let (has, most) =
+                if share { ("it has", self.terms.per_source) } else { ("there are", self.terms.connections) };
+            warn!("Refused a MOQT connection from {from}: {has} {most} already");
+        }
+        incoming.refuse();
+    }
+
+    /// Receives a connection, and serves it until it ends or the server stops.
+    pub(super) async fn receive(
+        self: Arc<Self>,
+        incoming: Incoming,
+        mut place: Place,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let from = incoming.remote_address();
+        let patience = self.terms.limits.setup;
+        let connection = match incoming.accept() {
+            Ok(connecting) => match tokio::time::timeout(patience, connecting).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(error)) => return self.failed(from, &error.to_string()),
+                Err(_) => return self.failed(from, "it took too long"),
+            },
+            Err(error) => return self.failed(from, &error.to_string()),
+        };
+        place.settle();
+        let webtransport = quic::alpn(&connection).is_some_and(|alpn| alpn == ALPN_WEBTRANSPORT);
+        let _open = self.opened(webtransport);
+        let mut stop = pin!(async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            STOPPING
+        });
+        let (over, asked) = if webtransport {
+            tokio::select! {
+                // It is refused within the same time in which it may be set up.
+                session = tokio::time::timeout(patience, self.session(&connection, from)) => match session {
+                    Ok(Some((session, path))) => (Over::WebTransport(connection.clone(), session), Some(path)),
+                    _ => return connection.close(VarInt::from_u32(NO_ERROR), b""),
+                },
+                _ = &mut stop => return connection.close(VarInt::from_u32(NO_ERROR), STOPPING.as_bytes()),
+            }
+        } else {
+            (Over::Quic(connection.clone()), None)
+        };
+        if self.comings.may() {
+            info!("MOQT: {from} has connected over {}", if webtransport { "WebTransport" } else { "QUIC" });
+        }
+        self.serve(over, asked, stop).await;
+        if matches!(connection.close_reason(), Some(ConnectionError::TimedOut)) {
+            self.totals.note(|reading| reading.arrivals.connections_silent += 1);
+        }
+        debug!("MOQT: {from} is gone");
+    }
+
+    async fn serve(&self, over: Over, asked: Option<String>, stop: impl Future<Output = &'static str>) {
+        let Terms { path, echo, limits, .. } = &self.terms;
+        let clock = Clock(Instant::now());
+        let end = End::Server { served: path.clone(), asked };
+        let session = moqt::Session::new(clock.now(), end, limits.clone());
+        let mut peer = Peer::new(session, Echo::new(echo.clone()));
+        let mut refused = 0;
+        pump(Streams::new(over), &mut peer, clock, stop, |peer, streams| {
+            self.totals.add(&peer.take_counts());
+            let more = streams.refused() - refused;
+            if more > 0 {
+                refused += more;
+                self.totals.note(|reading| reading.arrivals.streams_refused += more);
+            }
+        })
+        .await;
+        self.totals.add(&peer.take_counts());
+    }
+
+    /// The WebTransport session that the first request is for, and its path.
+    async fn session(&self, connection: &Connection, from: SocketAddr) -> Option<(Session, String)> {
+        let request = match Request::read(connection).await {
+            Ok(request) => request,
+            Err(error) => {
+                self.refused(from, &error.to_string());
+                return None;
+            }
+        };
+        let (status, why) = match &request.path {
+            Ok(path) if serves(&self.terms.path, path) => {
+                let path = path.clone();
+                return Some((request.accept().await.ok()?, path));
+            }
+            Ok(path) => (StatusCode::NOT_FOUND, format!("there is no {path:.64} here, only {}", self.terms.path)),
+            Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+        };
+        self.refused(from, &why);
+        let _ = request.refuse(status, connection).await;
+        None
+    }
+
+    fn refused(&self, from: SocketAddr, why: &str) {
+        self.totals.note(|reading| {
+            reading.arrivals.requests_refused += 1;
+            reading.counts.setups_failed += 1;
+        });
+        if self.failures.may() {
+            warn!("MOQT: a WebTransport request from {from} is refused: {why}");
+        }
+    }
+
+    fn failed(&self, from: SocketAddr, why: &str) {
+        self.totals.note(|reading| reading.arrivals.handshakes_failed += 1);
+        if self.failures.may() {
+            warn!("MOQT: the QUIC handshake with {from} failed: {why}");
+        }
+    }
+
+    fn opened(&self, webtransport: bool) -> Open<'_> {
+        self.totals.note(|reading| {
+            reading.open += 1;
+            let arrivals = &mut reading.arrivals;
+            *(if webtransport { &mut arrivals.connections_webtransport } else { &mut arrivals.connections_quic }) += 1;
+        });
+        Open(&self.totals)
+    }
+}
+
+/// A connection that is counted as open.
+struct Open<'a>(&'a Totals);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.note(|reading| reading.open -= 1);
+    }
+}
