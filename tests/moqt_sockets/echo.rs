@@ -1,0 +1,86 @@
+//! Our client and our server.
+
+use std::time::Duration;
+
+use jamjam_dev::io::moqt::Transport;
+use jamjam_dev::io::moqt::client;
+use jamjam_dev::io::moqt::server::Terms;
+use jamjam_dev::io::stop::Stop;
+use jamjam_dev::moqt::client::{Ending, Fact};
+use jamjam_dev::moqt::Flavour;
+
+use crate::dialogue::Dialogue;
+use crate::echoing::{BOTH, Echoing, call, groups};
+
+#[test]
+fn fifty_groups_of_two_frames_all_come_back_in_order_over_both_transports() {
+    let server = Echoing::start(Terms::default());
+    for transport in BOTH {
+        for offers in [vec![Flavour::Seed], vec![Flavour::Head], Flavour::ALL.to_vec()] {
+            let mut dial = server.dial(transport);
+            dial.offers = offers;
+            let call = call(&dial, groups(50, 2)).unwrap();
+            assert_eq!(call.outcome.application.ending(), Some(&Ending::Done));
+            let wanted: Vec<(u64, usize)> = (1..=50).flat_map(|group| [(group, 0), (group, 1)]).collect();
+            assert_eq!(call.came(), wanted, "{transport:?} {:?}", dial.offers);
+            assert!(!call.facts.iter().any(|fact| matches!(fact, Fact::GroupLost { .. } | Fact::Unmatched { .. })));
+        }
+    }
+    let reading = server.wait("all have gone", |reading| reading.open == 0);
+    assert_eq!((reading.arrivals.connections_quic, reading.arrivals.connections_webtransport), (3, 3));
+    let counts = reading.counts;
+    assert_eq!((counts.sessions, counts.groups_heard, counts.frames_heard, counts.frames_sent), (6, 300, 600, 600));
+}
+
+#[test]
+fn twenty_clients_at_once_each_hear_themselves() {
+    let server = Echoing::start(Terms::default());
+    let clients: Vec<_> = (0..20)
+        .map(|number| {
+            let dial = server.dial(BOTH[number % 2]);
+            std::thread::spawn(move || call(&dial, groups(10, 2)).unwrap())
+        })
+        .collect();
+    for client in clients {
+        let call = client.join().unwrap();
+        assert_eq!(call.outcome.application.ending(), Some(&Ending::Done));
+        assert_eq!(call.came().len(), 20);
+    }
+    let reading = server.totals.read();
+    assert_eq!((reading.counts.sessions, reading.counts.frames_sent), (20, 400));
+}
+
+#[test]
+fn a_second_frame_comes_back_on_its_own_and_not_at_the_groups_end() {
+    let server = Echoing::start(Terms::default());
+    for transport in BOTH {
+        // The second frame leaves after the echo of the first, and the group's end after that of the second.
+        let outcome = client::run(&server.dial(transport), Dialogue::default, |_| (), &Stop::default()).unwrap();
+        assert_eq!(outcome.application.heard, ["first", "second", "end"], "{transport:?}");
+    }
+}
+
+#[test]
+fn a_stop_ends_every_session_with_code_0_and_says_why() {
+    for transport in BOTH {
+        let mut server = Echoing::start(Terms::default());
+        let dial = server.dial(transport);
+        let endless = jamjam_dev::moqt::client::Config { count: None, ..groups(0, 1) };
+        let client = std::thread::spawn(move || call(&dial, endless).unwrap());
+        server.wait("frames are echoed", |reading| reading.counts.frames_sent > 3);
+        server.stop();
+        let call = client.join().unwrap();
+        let told = Ending::Closed { code: 0, reason: "the server stops".to_owned(), by_us: false };
+        assert_eq!(call.outcome.application.ending(), Some(&told), "{transport:?}");
+    }
+}
+
+#[test]
+fn each_part_of_the_set_up_has_its_time() {
+    let server = Echoing::start(Terms::default());
+    for transport in BOTH {
+        let setup = call(&server.dial(transport), groups(1, 1)).unwrap().outcome.setup;
+        assert!(setup.handshake > Duration::ZERO && setup.session.is_some_and(|took| took > Duration::ZERO));
+        assert_eq!(setup.connect.is_some(), transport == Transport::WebTransport);
+    }
+}

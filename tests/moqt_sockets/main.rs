@@ -1,0 +1,7 @@
+//! MOQT over real sockets, on loopback: our client and server over both transports, and strangers who play the other end badly.
+
+mod dialogue;
+mod echo;
+mod echoing;
+#[path = "../moqt/golden.rs"]
+mod golden;
