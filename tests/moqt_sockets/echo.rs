@@ -6,8 +6,8 @@ use jamjam_dev::io::moqt::Transport;
 use jamjam_dev::io::moqt::client;
 use jamjam_dev::io::moqt::server::Terms;
 use jamjam_dev::io::stop::Stop;
-use jamjam_dev::moqt::client::{Ending, Fact};
 use jamjam_dev::moqt::Flavour;
+use jamjam_dev::moqt::client::{Ending, Fact};
 
 use crate::dialogue::Dialogue;
 use crate::echoing::{BOTH, Echoing, call, groups};
@@ -19,7 +19,7 @@ fn fifty_groups_of_two_frames_all_come_back_in_order_over_both_transports() {
         for offers in [vec![Flavour::Seed], vec![Flavour::Head], Flavour::ALL.to_vec()] {
             let mut dial = server.dial(transport);
             dial.offers = offers;
-            let call = call(&dial, groups(50, 2)).unwrap();
+            let call = call(&dial, &groups(50, 2)).unwrap();
             assert_eq!(call.outcome.application.ending(), Some(&Ending::Done));
             let wanted: Vec<(u64, usize)> = (1..=50).flat_map(|group| [(group, 0), (group, 1)]).collect();
             assert_eq!(call.came(), wanted, "{transport:?} {:?}", dial.offers);
@@ -38,7 +38,7 @@ fn twenty_clients_at_once_each_hear_themselves() {
     let clients: Vec<_> = (0..20)
         .map(|number| {
             let dial = server.dial(BOTH[number % 2]);
-            std::thread::spawn(move || call(&dial, groups(10, 2)).unwrap())
+            std::thread::spawn(move || call(&dial, &groups(10, 2)).unwrap())
         })
         .collect();
     for client in clients {
@@ -66,7 +66,7 @@ fn a_stop_ends_every_session_with_code_0_and_says_why() {
         let mut server = Echoing::start(Terms::default());
         let dial = server.dial(transport);
         let endless = jamjam_dev::moqt::client::Config { count: None, ..groups(0, 1) };
-        let client = std::thread::spawn(move || call(&dial, endless).unwrap());
+        let client = std::thread::spawn(move || call(&dial, &endless).unwrap());
         server.wait("frames are echoed", |reading| reading.counts.frames_sent > 3);
         server.stop();
         let call = client.join().unwrap();
@@ -79,7 +79,7 @@ fn a_stop_ends_every_session_with_code_0_and_says_why() {
 fn each_part_of_the_set_up_has_its_time() {
     let server = Echoing::start(Terms::default());
     for transport in BOTH {
-        let setup = call(&server.dial(transport), groups(1, 1)).unwrap().outcome.setup;
+        let setup = call(&server.dial(transport), &groups(1, 1)).unwrap().outcome.setup;
         assert!(setup.handshake > Duration::ZERO && setup.session.is_some_and(|took| took > Duration::ZERO));
         assert_eq!(setup.connect.is_some(), transport == Transport::WebTransport);
     }

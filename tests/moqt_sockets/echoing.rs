@@ -1,7 +1,7 @@
 //! An echo server with a certificate of its own, and clients that believe it.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use jamjam_dev::io::moqt::client::{self, Dial, DialError, Outcome};
@@ -9,6 +9,8 @@ use jamjam_dev::io::moqt::server::{self, Running, Terms};
 use jamjam_dev::io::moqt::{Reading, Totals, Transport};
 use jamjam_dev::io::stop::{Reason, Stop};
 use jamjam_dev::moqt::client::{Client, Config, Ending, Fact};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use rcgen::CertifiedKey;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -34,10 +36,31 @@ pub(crate) struct Echoing {
     pub(crate) totals: Arc<Totals>,
     pub(crate) stop: Stop,
     running: Option<Running>,
+    _company: Company,
+}
+
+/// Servers whose memory is looked at are alone.
+static COMPANY: RwLock<()> = RwLock::new(());
+
+enum Company {
+    Any { _held: RwLockReadGuard<'static, ()> },
+    None { _held: RwLockWriteGuard<'static, ()> },
 }
 
 impl Echoing {
     pub(crate) fn start(terms: Terms) -> Self {
+        // What a test that failed leaves behind is nothing.
+        let held = COMPANY.read().unwrap_or_else(PoisonError::into_inner);
+        Self::start_in(Company::Any { _held: held }, terms)
+    }
+
+    /// Beside no other server of this program.
+    pub(crate) fn start_alone(terms: Terms) -> Self {
+        let held = COMPANY.write().unwrap_or_else(PoisonError::into_inner);
+        Self::start_in(Company::None { _held: held }, terms)
+    }
+
+    fn start_in(company: Company, terms: Terms) -> Self {
         let bound = server::bind(&[SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap();
         let address = bound.addresses().next().unwrap();
         let (chain, key) = &*IDENTITY;
@@ -45,7 +68,7 @@ impl Echoing {
         let certificate = server::certificate(vec![chain.clone()], key).unwrap();
         let (totals, stop) = (Arc::new(Totals::default()), Stop::default());
         let running = server::serve(bound, certificate, terms, Arc::clone(&totals), &stop).unwrap();
-        Self { address, totals, stop, running: Some(running) }
+        Self { address, totals, stop, running: Some(running), _company: company }
     }
 
     pub(crate) fn url(&self, transport: Transport, path: &str) -> String {
@@ -55,6 +78,19 @@ impl Echoing {
 
     pub(crate) fn dial(&self, transport: Transport) -> Dial {
         Dial::new(self.url(transport, "/echo").parse().unwrap(), believing())
+    }
+
+    /// The same in a scene of strangers, who go on meanwhile.
+    pub(crate) async fn until(&self, what: &str, mut wanted: impl FnMut(&Reading) -> bool) -> Reading {
+        let began = Instant::now();
+        loop {
+            let reading = self.totals.read();
+            if wanted(&reading) {
+                return reading;
+            }
+            assert!(began.elapsed() < LONG, "{what}: never, {reading:#?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Waits until the counts are as wanted.
@@ -72,7 +108,9 @@ impl Echoing {
 
     /// An echo of a few groups, as anybody wants it.
     pub(crate) fn ordinary_echo(&self, transport: Transport) {
-        let call = call(&self.dial(transport), groups(3, 2)).unwrap();
+        // Strangers have a runtime on their thread.
+        let dial = self.dial(transport);
+        let call = std::thread::scope(|scope| scope.spawn(|| call(&dial, &groups(3, 2)).unwrap()).join().unwrap());
         assert_eq!(call.outcome.application.ending(), Some(&Ending::Done));
         assert_eq!(call.came(), [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]);
     }
@@ -134,9 +172,43 @@ impl Call {
 }
 
 /// Calls.
-pub(crate) fn call(dial: &Dial, config: Config) -> Result<Call, DialError> {
+pub(crate) fn call(dial: &Dial, config: &Config) -> Result<Call, DialError> {
     let mut facts = Vec::new();
     let observe = |client: &mut Client| facts.extend(std::iter::from_fn(|| client.poll_fact()));
     let outcome = client::run(dial, || Client::new(config.clone()), observe, &Stop::default())?;
     Ok(Call { outcome, facts })
+}
+
+/// A server over raw QUIC that answers a first stream which begins as wanted with the seed's answer, and is deaf otherwise.
+/// For as long as the test runs.
+pub(crate) fn deaf_unless(socket: UdpSocket, wanted: &'static [u8]) -> std::thread::JoinHandle<()> {
+    let (chain, key) = &*IDENTITY;
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![chain.clone()], PrivatePkcs8KeyDer::from(key.clone()).into())
+        .unwrap();
+    tls.alpn_protocols = vec![b"moq-00".to_vec()];
+    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime));
+            let endpoint = endpoint.unwrap();
+            while let Some(incoming) = endpoint.accept().await {
+                let connection = incoming.await.unwrap();
+                let (mut send, mut recv) = connection.accept_bi().await.unwrap();
+                let mut heard = vec![0; wanted.len()];
+                let is_wanted = recv.read_exact(&mut heard).await.is_ok() && heard == wanted;
+                if is_wanted {
+                    send.write_all(b"\x09\xc0\x00\x00\x00\xff\xff\xff\x00\x00").await.unwrap();
+                }
+                connection.closed().await;
+                if is_wanted {
+                    return;
+                }
+            }
+        });
+    })
 }

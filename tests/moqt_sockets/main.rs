@@ -5,3 +5,8 @@ mod echo;
 mod echoing;
 #[path = "../moqt/golden.rs"]
 mod golden;
+mod hostile;
+mod limits;
+mod memory;
+mod stranger;
+mod webtransport;

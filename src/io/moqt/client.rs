@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::{ConnectionError, Endpoint};
+use quinn::Endpoint;
 use rustls::client::danger::ServerCertVerifier;
 use tokio::sync::Notify;
 use tracing::info;
@@ -16,7 +16,7 @@ use super::reach::{self, Reached};
 use super::streams::Streams;
 use super::{Target, Transport};
 use crate::io::stop::Stop;
-use crate::moqt::{Application, Counts, End, Flavour, Limits, Peer, Session};
+use crate::moqt::{Application, Counts, End, Flavour, Limits, Peer, Session, code};
 
 /// How long the first answer over raw QUIC is waited for, if there is another way to ask.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -127,10 +127,8 @@ async fn attempt<A: Application>(
         reached = reach::reach(dial) => reached?,
     };
     let Reached { endpoint, over, mut setup, address } = reached;
-    let connection = over.connection().clone();
     let (clock, began) = (Clock(dial.origin), Instant::now());
     let asked = matches!(over, Over::WebTransport(..));
-    let patience = limits.setup;
     let end = End::Client { offers: dial.offers.clone(), path: path.to_owned(), asked };
     let mut peer = Peer::new(Session::new(clock.now(), end, limits), application);
     let mut counts = Counts::default();
@@ -138,7 +136,7 @@ async fn attempt<A: Application>(
         stopped.notified().await;
         INTERRUPTED
     };
-    pump(Streams::new(over), &mut peer, clock, stop, |peer, _| {
+    let ended = pump(Streams::new(over), &mut peer, clock, stop, |peer, _| {
         if setup.session.is_none() && peer.session().flavour().is_some() {
             setup.session = Some(began.elapsed());
         }
@@ -146,8 +144,7 @@ async fn attempt<A: Application>(
         observe(peer.application());
     })
     .await;
-    let closed_by_us = matches!(connection.close_reason(), Some(ConnectionError::LocallyClosed));
-    let silent = setup.session.is_none() && closed_by_us && began.elapsed() >= patience;
+    let silent = setup.session.is_none() && ended.by_us && ended.code == code::SETUP;
     drain(&endpoint).await;
     let outcome = Outcome { application: peer.into_application(), setup, address, path: path.to_owned(), counts };
     Ok((outcome, silent))

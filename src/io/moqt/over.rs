@@ -86,8 +86,11 @@ impl Over {
 
     /// Closes the connection after the other end has ended the session.
     pub(super) fn leave(self) {
-        let code = if self.session().is_some() { NO_ERROR } else { code::NONE };
-        self.connection().close(VarInt::from_u32(code), b"");
+        // A second end would hide the first.
+        if self.connection().close_reason().is_none() {
+            let code = if self.session().is_some() { NO_ERROR } else { code::NONE };
+            self.connection().close(VarInt::from_u32(code), b"");
+        }
     }
 
     /// Closes the session, and the connection with it.

@@ -7,8 +7,8 @@ use super::streams::{Input, Streams};
 use crate::moqt::{Action, Application, Peer, code};
 use crate::time::{Time, nanos};
 
-/// Steps after which others have their turn, and the time is told even while more comes.
-const STEPS: usize = 64;
+/// Turns after which others have their turn, and the time is told even while more comes.
+const TURNS: usize = 64;
 
 /// Counts from a connection's or a run's beginning.
 #[derive(Clone, Copy, Debug)]
@@ -28,33 +28,40 @@ impl Clock {
     }
 }
 
+/// How a session ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) code: u32,
+    pub(super) reason: String,
+    pub(super) by_us: bool,
+}
+
 /// Runs a peer until its session is closed by either end. When `stop` is done, it is closed in peace. `observe` is called after each
-/// step, for the last time when all is over.
+/// turn, for the last time when all is over, with the number of streams up to now that did not belong to the session.
 pub(super) async fn pump<A: Application>(
     mut streams: Streams,
     peer: &mut Peer<A>,
     clock: Clock,
     stop: impl Future<Output = &'static str>,
-    mut observe: impl FnMut(&mut Peer<A>, &Streams),
-) {
+    mut observe: impl FnMut(&mut Peer<A>, u64),
+) -> Ended {
     let mut stop = pin!(stop);
     let mut stopping = false;
-    for step in 1_usize.. {
+    let mut refused = 0;
+    let mut turns = 0_usize;
+    loop {
+        turns = turns.wrapping_add(1);
         while let Some(action) = peer.poll_action() {
             if let Action::Close { code, reason } = action {
-                observe(peer, &streams);
+                observe(peer, refused);
                 streams.close(code, &reason).await;
-                return;
+                return Ended { code, reason, by_us: true };
             }
             streams.act(action);
         }
-        observe(peer, &streams);
-        if peer.session().is_closed() {
-            streams.leave();
-            return;
-        }
+        observe(peer, refused);
         let deadline = peer.next_deadline();
-        if step.is_multiple_of(STEPS) {
+        if turns.is_multiple_of(TURNS) {
             tokio::task::yield_now().await;
             if deadline.is_some_and(|deadline| deadline <= clock.now()) {
                 peer.on_time(clock.now());
@@ -67,7 +74,16 @@ pub(super) async fn pump<A: Application>(
                 stopping = true;
                 peer.close(clock.now(), code::NONE, reason);
             }
-            input = streams.next() => tell(peer, clock.now(), input),
+            input = streams.next() => match input {
+                Input::Refused => refused += 1,
+                Input::Gone(code, reason) => {
+                    peer.on_gone(clock.now(), code, &reason);
+                    observe(peer, refused);
+                    streams.leave();
+                    return Ended { code, reason, by_us: false };
+                }
+                input => tell(peer, clock.now(), input),
+            },
             () = clock.reach(deadline) => peer.on_time(clock.now()),
         }
     }
@@ -75,12 +91,12 @@ pub(super) async fn pump<A: Application>(
 
 fn tell<A: Application>(peer: &mut Peer<A>, now: Time, input: Input) {
     match input {
+        Input::Refused | Input::Gone(..) => {}
         Input::Opened(id, kind) => peer.on_open(now, id, kind),
         Input::Bytes(stream, bytes) => peer.on_bytes(now, stream, &bytes),
         Input::Finished(stream) => peer.on_finish(now, stream),
         Input::Reset(stream, code) => peer.on_reset(now, stream, code),
         Input::Stopped(stream, code) => peer.on_stopped(now, stream, code),
         Input::Taken(stream, bytes) => peer.on_taken(now, stream, bytes),
-        Input::Gone(code, reason) => peer.on_gone(now, code, &reason),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::server::ResolvesServerCert;
@@ -12,9 +12,6 @@ use rustls::version::TLS13;
 use super::Transport;
 use crate::io::tls::provider;
 use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, Limits};
-
-/// Streams that WebTransport and HTTP/3 need beside those of MOQT: the request, the control streams, and a few that mean nothing.
-const BESIDES: usize = 8;
 
 /// Bytes that may come and not be read yet: of a connection, and of one stream.
 const RECEIVE_WINDOW: u32 = 4 << 20;
@@ -47,7 +44,8 @@ pub(super) fn server(
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     tls.alpn_protocols = vec![ALPN_WEBTRANSPORT.to_vec(), ALPN_QUIC.to_vec()];
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(unfit)?));
+    let mut config =
+        ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(|error| unfit(&error))?));
     config
         .transport_config(Arc::new(transport(limits, idle)))
         .max_incoming(INCOMING)
@@ -72,7 +70,7 @@ pub(super) fn client(
     }];
     let mut transport = transport(limits, CLIENT_IDLE);
     transport.keep_alive_interval(Some(KEEP_ALIVE));
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(unfit)?));
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(|error| unfit(&error))?));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }
@@ -83,14 +81,15 @@ pub(super) fn alpn(connection: &Connection) -> Option<Vec<u8>> {
 }
 
 /// The provider has no cipher suite for QUIC's first packets: ours has.
-fn unfit(error: quinn::crypto::rustls::NoInitialCipherSuite) -> rustls::Error {
+fn unfit(error: &NoInitialCipherSuite) -> rustls::Error {
     rustls::Error::General(error.to_string())
 }
 
 fn transport(limits: &Limits, idle: Duration) -> TransportConfig {
-    let count = |streams: usize| VarInt::try_from((streams + BESIDES) as u64).unwrap_or(VarInt::MAX);
+    let count = |streams: usize| VarInt::try_from(streams as u64).unwrap_or(VarInt::MAX);
     let mut config = TransportConfig::default();
     config
+        // No more than a session takes. The few that HTTP/3 has for itself are among them.
         .max_concurrent_bidi_streams(count(limits.conversations))
         .max_concurrent_uni_streams(count(limits.groups))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))

@@ -24,6 +24,8 @@ const CHUNK: usize = 64 << 10;
 pub(super) enum Input {
     /// The other end opened a stream.
     Opened(u64, Kind),
+    /// It opened one that does not belong to the session, and was refused.
+    Refused,
     /// Bytes came.
     Bytes(Stream, Bytes),
     /// The other end finished its side.
@@ -59,7 +61,6 @@ pub(super) struct Streams {
     /// Whose turn it was last, so that no stream keeps others waiting.
     last_sent: Stream,
     last_received: Stream,
-    refused: u64,
 }
 
 impl Streams {
@@ -78,13 +79,7 @@ impl Streams {
             gone: Some(gone),
             last_sent: Stream::Ours(0),
             last_received: Stream::Ours(0),
-            refused: 0,
         }
-    }
-
-    /// How many streams of theirs were refused because they do not belong to the session.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused
     }
 
     /// Closes the session and the connection.
@@ -210,11 +205,9 @@ impl Streams {
             self.first_entering &= kind == Kind::Uni;
             match entered {
                 Entered::Stream(send, recv) => return Poll::Ready(self.entered(kind, send, recv)),
+                Entered::Refused => return Poll::Ready(Input::Refused),
                 Entered::Ignored => {}
-                Entered::Refused => self.refused += 1,
             }
-            // The next one may be accepted now.
-            context.waker().wake_by_ref();
         }
         Poll::Pending
     }

@@ -13,14 +13,14 @@ use tracing::{debug, info, warn};
 use super::Totals;
 use super::over::Over;
 use super::places::{Place, Verdict};
-use super::pump::{Clock, pump};
+use super::pump::{Clock, Ended, pump};
 use super::quic;
 use super::server::Terms;
 use super::streams::Streams;
 use super::webtransport::{NO_ERROR, Request, Session};
 use crate::io::complaints::Complaints;
 use crate::moqt::echo::Echo;
-use crate::moqt::{self, ALPN_WEBTRANSPORT, End, Peer, serves};
+use crate::moqt::{self, ALPN_WEBTRANSPORT, End, Peer, code, serves};
 
 /// Told to whoever is there when the server stops.
 const STOPPING: &str = "the server stops";
@@ -56,7 +56,7 @@ impl Visits {
             *(if share { &mut arrivals.connections_share } else { &mut arrivals.connections_full }) += 1;
         });
         if self.refusals.may() {
-            let from = incoming.remote_address();
+            let from = plain(incoming.remote_address());
             let (has, most) =
                 if share { ("it has", self.terms.per_source) } else { ("there are", self.terms.connections) };
             warn!("Refused a MOQT connection from {from}: {has} {most} already");
@@ -71,29 +71,26 @@ impl Visits {
         mut place: Place,
         mut stopping: watch::Receiver<bool>,
     ) {
-        let from = incoming.remote_address();
-        let patience = self.terms.limits.setup;
-        let connection = match incoming.accept() {
-            Ok(connecting) => match tokio::time::timeout(patience, connecting).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => return self.failed(from, &error.to_string()),
-                Err(_) => return self.failed(from, "it took too long"),
-            },
-            Err(error) => return self.failed(from, &error.to_string()),
-        };
-        place.settle();
-        let webtransport = quic::alpn(&connection).is_some_and(|alpn| alpn == ALPN_WEBTRANSPORT);
-        let _open = self.opened(webtransport);
+        let from = plain(incoming.remote_address());
         let mut stop = pin!(async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             STOPPING
         });
+        let connection = tokio::select! {
+            connection = self.shake_hands(incoming) => match connection {
+                Ok(connection) => connection,
+                Err(why) => return self.failed(from, &why),
+            },
+            _ = &mut stop => return,
+        };
+        place.settle();
+        let webtransport = quic::alpn(&connection).is_some_and(|alpn| alpn == ALPN_WEBTRANSPORT);
+        let _open = self.opened(webtransport);
         let (over, asked) = if webtransport {
             tokio::select! {
-                // It is refused within the same time in which it may be set up.
-                session = tokio::time::timeout(patience, self.session(&connection, from)) => match session {
-                    Ok(Some((session, path))) => (Over::WebTransport(connection.clone(), session), Some(path)),
-                    _ => return connection.close(VarInt::from_u32(NO_ERROR), b""),
+                session = self.session(&connection, from) => match session {
+                    Some((session, path)) => (Over::WebTransport(connection.clone(), session), Some(path)),
+                    None => return connection.close(VarInt::from_u32(NO_ERROR), b""),
                 },
                 _ = &mut stop => return connection.close(VarInt::from_u32(NO_ERROR), STOPPING.as_bytes()),
             }
@@ -103,38 +100,55 @@ impl Visits {
         if self.comings.may() {
             info!("MOQT: {from} has connected over {}", if webtransport { "WebTransport" } else { "QUIC" });
         }
-        self.serve(over, asked, stop).await;
+        let Ended { code, reason, by_us } = self.serve(over, asked, stop).await;
         if matches!(connection.close_reason(), Some(ConnectionError::TimedOut)) {
             self.totals.note(|reading| reading.arrivals.connections_silent += 1);
         }
-        debug!("MOQT: {from} is gone");
+        if by_us && code != code::NONE && self.failures.may() {
+            warn!("MOQT: closed {from} with code {code:#x}: {reason}");
+        } else {
+            debug!("MOQT: {from} is gone: code {code:#x}, {reason}");
+        }
     }
 
-    async fn serve(&self, over: Over, asked: Option<String>, stop: impl Future<Output = &'static str>) {
+    async fn shake_hands(&self, incoming: Incoming) -> Result<Connection, String> {
+        let connecting = incoming.accept().map_err(|error| error.to_string())?;
+        match tokio::time::timeout(self.terms.limits.setup, connecting).await {
+            Ok(connection) => connection.map_err(|error| error.to_string()),
+            Err(_) => Err("it took too long".to_owned()),
+        }
+    }
+
+    async fn serve(&self, over: Over, asked: Option<String>, stop: impl Future<Output = &'static str>) -> Ended {
         let Terms { path, echo, limits, .. } = &self.terms;
         let clock = Clock(Instant::now());
         let end = End::Server { served: path.clone(), asked };
         let session = moqt::Session::new(clock.now(), end, limits.clone());
         let mut peer = Peer::new(session, Echo::new(echo.clone()));
-        let mut refused = 0;
-        pump(Streams::new(over), &mut peer, clock, stop, |peer, streams| {
+        let mut noted = 0;
+        let ended = pump(Streams::new(over), &mut peer, clock, stop, |peer, refused| {
             self.totals.add(&peer.take_counts());
-            let more = streams.refused() - refused;
-            if more > 0 {
-                refused += more;
-                self.totals.note(|reading| reading.arrivals.streams_refused += more);
+            if refused > noted {
+                self.totals.note(|reading| reading.arrivals.streams_refused += refused - noted);
+                noted = refused;
             }
         })
         .await;
         self.totals.add(&peer.take_counts());
+        ended
     }
 
     /// The WebTransport session that the first request is for, and its path.
     async fn session(&self, connection: &Connection, from: SocketAddr) -> Option<(Session, String)> {
-        let request = match Request::read(connection).await {
-            Ok(request) => request,
-            Err(error) => {
+        let patience = self.terms.limits.setup;
+        let request = match tokio::time::timeout(patience, Request::read(connection)).await {
+            Ok(Ok(request)) => request,
+            Ok(Err(error)) => {
                 self.refused(from, &error.to_string());
+                return None;
+            }
+            Err(_) => {
+                self.refused(from, &format!("it did not come within {} s", patience.as_secs()));
                 return None;
             }
         };
@@ -147,7 +161,7 @@ impl Visits {
             Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
         };
         self.refused(from, &why);
-        let _ = request.refuse(status, connection).await;
+        let _ = tokio::time::timeout(patience, request.refuse(status, connection)).await;
         None
     }
 
@@ -176,6 +190,11 @@ impl Visits {
         });
         Open(&self.totals)
     }
+}
+
+/// As people write it: an IPv4 client of a dual-stack socket without the `::ffff:`.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// A connection that is counted as open.

@@ -149,16 +149,24 @@ impl Session {
 
     /// Says the end of the session, and waits until that has arrived.
     pub(super) async fn close(mut self, code: u32, why: &str, connection: &Connection) {
-        let end = why.floor_char_boundary(REASON_BYTES.min(why.len()));
+        let mut end = REASON_BYTES.min(why.len());
+        while !why.is_char_boundary(end) {
+            end -= 1;
+        }
         let mut capsule = Vec::new();
         Capsule::CloseWebTransportSession { code, reason: why[..end].to_owned() }.encode(&mut capsule);
         let mut frame = Vec::new();
         Frame::DATA.encode(&mut frame);
         varint::write(capsule.len() as u64, &mut frame);
         frame.extend_from_slice(&capsule);
-        if self.send.write_all(&frame).await.is_ok() && self.send.finish().is_ok() {
+        if self.send.write_all(&frame).await.is_err() || self.send.finish().is_err() {
+            return;
+        }
+        if connection.side().is_server() {
             // Whoever has read it closes the connection. That it has arrived does not say that it was read.
             connection.closed().await;
+        } else {
+            let _ = self.send.stopped().await;
         }
     }
 }

@@ -1,0 +1,211 @@
+//! Strangers who do what nobody should: each is closed with a code or ignored, takes no more memory than is allowed, and an
+//! ordinary echo works afterwards.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jamjam_dev::io::moqt::Transport;
+use jamjam_dev::io::moqt::server::Terms;
+use jamjam_dev::moqt::Limits;
+use quinn::{ReadError, TransportConfig, VarInt};
+
+use crate::echoing::{BOTH, Echoing};
+use crate::golden;
+use crate::memory;
+use crate::stranger::{Stranger, hear, play};
+
+/// What the server says to a stranger whose first stream begins with these bytes, and ends there if `finish`.
+async fn answer(server: &Echoing, over: Transport, first: &[u8], finish: bool) -> (u64, String) {
+    let mut stranger = Stranger::come(server, over).await;
+    let (mut send, _recv) = stranger.bidi(first).await;
+    if finish {
+        // It may have been refused already.
+        let _ = send.finish();
+    }
+    stranger.closed().await
+}
+
+fn expect(server: &Echoing, over: Transport, (first, finish): (&[u8], bool), code: u64, reason: &str) {
+    let answer = play(answer(server, over, first, finish));
+    assert!(
+        answer.0 == code && answer.1.contains(reason),
+        "{over:?} {first:x?}: {answer:?}, expected {code:#x} {reason}"
+    );
+    server.ordinary_echo(over);
+}
+
+#[test]
+fn a_set_up_that_is_none_is_closed_with_a_code_and_a_reason() {
+    let server = Echoing::start(Terms::default());
+    for over in BOTH {
+        expect(&server, over, (b"\x20\x01", false), 0x3, "this is another MOQ");
+        expect(&server, over, (b"\x02", false), 0x3, "the first stream has type 0x02");
+        // 17 bytes are promised, and 2 come.
+        expect(&server, over, (b"\x00\x11\x01\xc0", true), 0x3, "the session stream: ");
+        expect(&server, over, (b"", true), 0x3, "the session stream: ");
+        // A body of 2^40 bytes.
+        expect(&server, over, (b"\x00\xc0\x00\x01\x00\x00\x00\x00\x00", false), 0x3, "the session stream: ");
+        // 2^30 - 1 versions in 5 bytes.
+        expect(&server, over, (b"\x00\x05\xbf\xff\xff\xff\x00", false), 0x3, "the session stream: ");
+        // Version 0x1234, and the path as parameter 1.
+        let no_version = b"\x00\x0b\x01\x52\x34\x01\x01\x05/echo";
+        expect(&server, over, (no_version, false), 0x12, "no version in common: 0x1234 offered");
+    }
+}
+
+#[test]
+fn a_set_up_that_does_not_come_is_not_waited_for() {
+    let setup = Duration::from_secs(1);
+    let server = Echoing::start(Terms { limits: Limits { setup, ..Limits::default() }, ..Terms::default() });
+    for over in BOTH {
+        expect(&server, over, (b"\x00\x11\x01\xc0", false), 0x13, "no set-up within 1 s");
+        expect(&server, over, (b"", false), 0x13, "no set-up within 1 s");
+    }
+}
+
+#[test]
+fn a_path_that_is_not_served_or_is_no_text_is_refused_by_the_session_where_the_session_says_it() {
+    let server = Echoing::start(Terms::default());
+    let unknown = b"\x00\x11\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x05/nope";
+    expect(&server, Transport::Quic, (unknown, false), 0x13, "there is no /nope here, only /echo");
+    let no_text = b"\x00\x11\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x05/\xff\xfe\xfd\xfc";
+    expect(&server, Transport::Quic, (no_text, false), 0x13, "the set-up names no path");
+    // One that is asked for with its slash or without is the same.
+    let bare = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
+    play(async {
+        let stranger = Stranger::come(&server, Transport::Quic).await;
+        let (_send, mut recv) = stranger.bidi(bare).await;
+        let replied = golden::pieces("seed.txt")["session-server"].clone();
+        assert_eq!(hear(&mut recv, replied.len()).await, replied);
+    });
+}
+
+/// A stranger with a session, the stream of which it keeps.
+async fn set_up(server: &Echoing, over: Transport, transport: TransportConfig) -> (Stranger, impl Sized) {
+    let stranger = Stranger::come_with(server, over, transport).await;
+    let pieces = golden::pieces("seed.txt");
+    let hello = if over == Transport::Quic { "session-client-quic" } else { "session-client" };
+    let (send, mut recv) = stranger.bidi(&pieces[hello]).await;
+    assert_eq!(hear(&mut recv, pieces["session-server"].len()).await, pieces["session-server"]);
+    (stranger, (send, recv))
+}
+
+#[test]
+fn ten_thousand_streams_are_refused_one_by_one() {
+    let server = Echoing::start_alone(Terms::default());
+    for (over, before) in BOTH.into_iter().zip([0, 11_000]) {
+        play(async {
+            let memory = memory::now();
+            let (stranger, _session) = set_up(&server, over, TransportConfig::default()).await;
+            for _ in 0..10_000 {
+                // The server may refuse it before its end.
+                let _ = stranger.uni(b"\x09").await.finish();
+            }
+            // Code 0x10, which WebTransport writes behind its first (draft 02, section 4.3).
+            let code = if over == Transport::Quic { 0x10 } else { 0x52e4_a40f_a8db + 0x10 };
+            for _ in 0..1_000 {
+                let (mut send, mut recv) = stranger.bidi(b"\x09").await;
+                let _ = send.finish();
+                assert_eq!(recv.read(&mut [0]).await, Err(ReadError::Reset(VarInt::from_u64(code).unwrap())));
+            }
+            server.until("all are refused", |reading| reading.counts.streams_unknown == before + 11_000).await;
+            let grown = memory::since(memory);
+            assert!(grown < 8 << 20, "{over:?}: {grown} bytes");
+        });
+        server.ordinary_echo(over);
+    }
+}
+
+#[test]
+fn streams_without_a_session_are_held_up_to_a_number() {
+    let server = Echoing::start(Terms::default());
+    for (over, refused) in BOTH.into_iter().zip([1, 2]) {
+        play(async {
+            let stranger = Stranger::come(&server, over).await;
+            for _ in 0..1_000 {
+                let _ = stranger.uni(b"\x00\x02").await.finish();
+            }
+            // 128 are held for a session that may still come.
+            server.until("the others are refused", |reading| reading.counts.streams_refused == refused * 872).await;
+        });
+        server.ordinary_echo(over);
+    }
+}
+
+#[test]
+fn a_reader_that_never_reads_loses_the_oldest_groups_and_takes_bounded_memory() {
+    const GROUPS: u8 = 60;
+    const FRAMES: usize = 16;
+    let server = Echoing::start_alone(Terms::default());
+    let pieces = golden::pieces("seed.txt");
+    for over in BOTH {
+        play(async {
+            let (memory, before) = (memory::now(), server.totals.read().counts);
+            let mut transport = TransportConfig::default();
+            transport.stream_receive_window((64_u32 << 10).into()).receive_window((256_u32 << 10).into());
+            transport.send_window(1 << 20);
+            let (stranger, _session) = set_up(&server, over, transport).await;
+            let _conversations = converse(&stranger, &pieces).await;
+            // A frame of 65,536 bytes.
+            let frame = [b"\x80\x01\x00\x00".to_vec(), vec![7; 65_536]].concat();
+            for sequence in 1..=GROUPS {
+                let mut group = stranger.uni(&[0x00, 0x02, 0x00, sequence]).await;
+                for _ in 0..FRAMES {
+                    group.write_all(&frame).await.unwrap();
+                }
+                group.finish().unwrap();
+            }
+            let heard = before.bytes_heard + u64::from(GROUPS) * FRAMES as u64 * 65_536;
+            let reading = server.until("all is heard", |reading| reading.counts.bytes_heard == heard).await;
+            // Of 60 MiB 4 wait at most, and what the transport has taken.
+            assert!(reading.counts.groups_dropped >= before.groups_dropped + 50, "{reading:#?}");
+            let grown = memory::since(memory);
+            assert!(grown < 24 << 20, "{over:?}: {grown} bytes");
+            server.ordinary_echo(over);
+        });
+    }
+}
+
+/// Does what a client with a track does by hand: announces it, agrees to the server's subscription, subscribes to the echo.
+async fn converse(stranger: &Stranger, pieces: &BTreeMap<String, Vec<u8>>) -> impl Sized {
+    let (mut asked_send, mut asked) = stranger.theirs().await;
+    assert_eq!(hear(&mut asked, pieces["announce-please"].len()).await, pieces["announce-please"]);
+    asked_send.write_all(&pieces["announce-active"]).await.unwrap();
+    let (mut wanted_send, mut wanted) = stranger.theirs().await;
+    assert_eq!(hear(&mut wanted, pieces["subscribe"].len()).await, pieces["subscribe"]);
+    wanted_send.write_all(&pieces["info"]).await.unwrap();
+    let (send, mut recv) = stranger.bidi(&pieces["subscribe"]).await;
+    assert_eq!(hear(&mut recv, pieces["info"].len()).await, pieces["info"]);
+    (asked_send, asked, wanted_send, wanted, send, recv)
+}
+
+#[test]
+fn frames_that_a_stranger_sends_by_hand_come_back_byte_for_byte() {
+    let server = Echoing::start(Terms::default());
+    let pieces = golden::pieces("seed.txt");
+    for over in BOTH {
+        play(async {
+            let (stranger, _session) = set_up(&server, over, TransportConfig::default()).await;
+            let _conversations = converse(&stranger, &pieces).await;
+            let mut group = stranger.uni(&pieces["group"]).await;
+            let mut echo = None;
+            // The second frame is said when the first one was heard.
+            for _ in 0..2 {
+                group.write_all(&pieces["frame"]).await.unwrap();
+                if echo.is_none() {
+                    echo = Some(stranger.connection.accept_uni().await.unwrap());
+                    let mut begins = if over == Transport::Quic { Vec::new() } else { crate::stranger::UNI.to_vec() };
+                    // HTTP/3's own stream, with the settings, comes first.
+                    if over == Transport::WebTransport {
+                        echo = Some(stranger.connection.accept_uni().await.unwrap());
+                    }
+                    begins.extend(&pieces["group"]);
+                    assert_eq!(hear(echo.as_mut().unwrap(), begins.len()).await, begins);
+                }
+                assert_eq!(hear(echo.as_mut().unwrap(), pieces["frame"].len()).await, pieces["frame"]);
+            }
+            group.finish().unwrap();
+            assert_eq!(echo.unwrap().read_to_end(0).await.unwrap(), b"");
+        });
+    }
+}

@@ -1,0 +1,127 @@
+//! Who is let in, and what a client makes of servers that do not let it in, keep silent, or are others than they say.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jamjam_dev::io::moqt::Transport;
+use jamjam_dev::io::moqt::client::{Dial, DialError};
+use jamjam_dev::io::moqt::server::{self, BindError, Terms};
+use jamjam_dev::moqt::Limits;
+use jamjam_dev::moqt::client::Ending;
+use quinn::TransportConfig;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::ring;
+
+use crate::echoing::{BOTH, Echoing, believing, call, groups};
+use crate::stranger::{Stranger, connect, play};
+
+#[test]
+fn there_are_so_many_places_and_one_that_is_left_is_free_again() {
+    let server = Echoing::start(Terms { connections: 2, ..Terms::default() });
+    play(async {
+        let one = Stranger::come(&server, Transport::Quic).await;
+        let two = Stranger::come(&server, Transport::WebTransport).await;
+        server.until("both are there", |reading| reading.open == 2).await;
+        let dial = server.dial(Transport::Quic);
+        let third = std::thread::spawn(move || call(&dial, &groups(1, 1)).err()).join().unwrap();
+        let Some(DialError::Failed { reason, .. }) = third else { panic!("{third:?}") };
+        assert_eq!(reason, "it refuses more connections for now");
+        assert_eq!(server.totals.read().arrivals.connections_full, 1);
+        one.connection.close(0_u32.into(), b"");
+        server.until("one is gone", |reading| reading.open == 1).await;
+        server.ordinary_echo(Transport::Quic);
+        drop(two);
+    });
+}
+
+#[test]
+fn where_there_is_a_crowd_addresses_have_to_be_proved_and_clients_do_so_unasked() {
+    // Of a single place none is for those who have not.
+    let server = Echoing::start(Terms { connections: 1, ..Terms::default() });
+    for (place, transport) in BOTH.into_iter().enumerate() {
+        server.ordinary_echo(transport);
+        let reading = server.wait("it has left", |reading| reading.open == 0);
+        assert_eq!(reading.arrivals.connections_retried, place as u64 + 1);
+    }
+}
+
+#[test]
+fn who_says_nothing_any_more_is_closed_and_counted() {
+    let server = Echoing::start(Terms { idle: Duration::from_millis(300), ..Terms::default() });
+    play(async {
+        let mut transport = TransportConfig::default();
+        transport.max_idle_timeout(None);
+        let (_endpoint, connection) = connect(&server, b"moq-00", transport).await;
+        server.until("it is closed", |reading| reading.open == 0 && reading.arrivals.connections_silent == 1).await;
+        drop(connection);
+    });
+}
+
+#[test]
+fn a_handshake_for_another_protocol_fails_and_is_counted() {
+    let server = Echoing::start(Terms::default());
+    let other = std::thread::scope(|scope| {
+        scope.spawn(|| play(connect(&server, b"hq-interop", TransportConfig::default()))).join().is_err()
+    });
+    assert!(other);
+    server.wait("it is counted", |reading| reading.arrivals.handshakes_failed == 1);
+    server.ordinary_echo(Transport::Quic);
+}
+
+#[test]
+fn a_server_that_only_knows_the_path_without_its_slash_is_asked_again_without_it() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let silent = crate::echoing::deaf_unless(socket, b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo");
+    let mut dial = Dial::new(format!("moqt://{address}/echo").parse().unwrap(), believing());
+    dial.offers.truncate(1);
+    // It does no more than that.
+    let config = jamjam_dev::moqt::client::Config { patience: Duration::from_millis(1), ..groups(1, 1) };
+    let call = call(&dial, &config).unwrap();
+    assert_eq!(call.outcome.path, "echo");
+    assert!(call.outcome.setup.session.is_some());
+    assert!(matches!(call.outcome.application.ending(), Some(Ending::Unready(_))), "{:?}", call.outcome);
+    drop(silent);
+}
+
+#[test]
+fn a_certificate_that_is_not_believed_is_said() {
+    let server = Echoing::start(Terms::default());
+    let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(stranger.cert.der().clone()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    for transport in BOTH {
+        let dial = Dial::new(server.url(transport, "/echo").parse().unwrap(), verifier.clone());
+        let error = call(&dial, &groups(1, 1)).err();
+        assert!(matches!(error, Some(DialError::Certificate { .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn nobody_there_is_said_in_time() {
+    // It has the port and never answers.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    for scheme in ["moqt", "https"] {
+        let mut dial = Dial::new(format!("{scheme}://{address}/echo").parse().unwrap(), believing());
+        dial.limits = Limits { setup: Duration::from_secs(1), ..Limits::default() };
+        let error = call(&dial, &groups(1, 1)).err().unwrap();
+        assert!(matches!(error, DialError::Silent { seconds: 1, .. }), "{error:?}");
+        assert!(error.to_string().starts_with(&format!("{scheme}://{address}/echo does not answer within 1 s: ")));
+    }
+}
+
+#[test]
+fn addresses_of_a_server_share_a_port_and_one_that_is_taken_is_said() {
+    let loopback: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), ([127, 0, 0, 2], 0).into()];
+    let bound = server::bind(&loopback).unwrap();
+    let addresses: Vec<SocketAddr> = bound.addresses().collect();
+    assert_eq!(addresses.iter().map(SocketAddr::ip).collect::<Vec<_>>(), loopback.map(|address| address.ip()));
+    assert!(addresses[0].port() != 0 && addresses[0].port() == addresses[1].port());
+    let again = server::bind(&addresses[1..]);
+    assert!(matches!(again, Err(BindError::InUse(address)) if address == addresses[1]), "{again:?}");
+}
