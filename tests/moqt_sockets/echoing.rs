@@ -42,6 +42,12 @@ pub(crate) struct Echoing {
 /// Servers whose memory is looked at are alone.
 static COMPANY: RwLock<()> = RwLock::new(());
 
+/// For tests that have no such server, but clients.
+pub(crate) fn in_company() -> RwLockReadGuard<'static, ()> {
+    // What a test that failed leaves behind is nothing.
+    COMPANY.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 enum Company {
     Any { _held: RwLockReadGuard<'static, ()> },
     None { _held: RwLockWriteGuard<'static, ()> },
@@ -49,9 +55,7 @@ enum Company {
 
 impl Echoing {
     pub(crate) fn start(terms: Terms) -> Self {
-        // What a test that failed leaves behind is nothing.
-        let held = COMPANY.read().unwrap_or_else(PoisonError::into_inner);
-        Self::start_in(Company::Any { _held: held }, terms)
+        Self::start_in(Company::Any { _held: in_company() }, terms)
     }
 
     /// Beside no other server of this program.

@@ -14,7 +14,7 @@ use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 
-use crate::echoing::{BOTH, Echoing, believing, call, groups};
+use crate::echoing::{BOTH, Echoing, believing, call, groups, in_company};
 use crate::stranger::{Stranger, connect, play};
 
 #[test]
@@ -72,6 +72,7 @@ fn a_handshake_for_another_protocol_fails_and_is_counted() {
 
 #[test]
 fn a_server_that_only_knows_the_path_without_its_slash_is_asked_again_without_it() {
+    let _company = in_company();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let silent = crate::echoing::deaf_unless(socket, b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo");
@@ -103,6 +104,7 @@ fn a_certificate_that_is_not_believed_is_said() {
 
 #[test]
 fn nobody_there_is_said_in_time() {
+    let _company = in_company();
     // It has the port and never answers.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

@@ -21,6 +21,10 @@ impl Clock {
 
     /// Waits until then. What is too far away to be told never comes.
     async fn reach(self, then: Option<Time>) {
+        // A timer would wait for the end of the millisecond.
+        if then.is_some_and(|then| then <= self.now()) {
+            return;
+        }
         match then.and_then(|then| self.0.checked_add(Duration::from_nanos(then.as_nanos()))) {
             Some(then) => tokio::time::sleep_until(then.into()).await,
             None => std::future::pending().await,

@@ -1,4 +1,8 @@
 //! Our side of a stream: what waits for the transport, and the wait for a stream to write it on.
+//!
+//! That the other end does not want to hear more is noticed at the next write. `quinn` has a future that tells at once
+//! (`SendStream::stopped`), but keeps 100 bytes of each until the connection's end if the stream is reset, and what is dropped
+//! for slow readers is reset.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -6,16 +10,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use futures_util::future::BoxFuture;
-use quinn::{Connection, ConnectionError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
 
 use crate::moqt::{Kind, Stream};
-
-type Stopped = Result<Option<VarInt>, StoppedError>;
 
 /// What may be written, once there is a stream.
 pub(super) struct Sending {
     stream: Option<SendStream>,
-    stopped: Option<BoxFuture<'static, Stopped>>,
     waiting: BytesMut,
     /// How many of the bytes that wait are the stream's prefix, of which the peer knows nothing.
     prefix: usize,
@@ -38,19 +39,16 @@ impl Sending {
     /// A stream that is to be opened.
     pub(super) fn unopened(prefix: &[u8]) -> Self {
         let (waiting, prefix) = (BytesMut::from(prefix), prefix.len());
-        Self { stream: None, stopped: None, waiting, prefix, finish: false, given_up: None }
+        Self { stream: None, waiting, prefix, finish: false, given_up: None }
     }
 
     /// A stream that the other end opened.
     pub(super) fn opened(stream: SendStream) -> Self {
-        let mut sending = Self::unopened(&[]);
-        sending.attach(stream);
-        sending
+        Self { stream: Some(stream), ..Self::unopened(&[]) }
     }
 
     /// There is a stream now.
     pub(super) fn attach(&mut self, stream: SendStream) {
-        self.stopped = Some(Box::pin(stream.stopped()));
         self.stream = Some(stream);
     }
 
@@ -71,12 +69,6 @@ impl Sending {
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Sent> {
         let Some(stream) = &mut self.stream else { return Poll::Pending };
-        if let Some(Poll::Ready(stopped)) = self.stopped.as_mut().map(|stopped| stopped.as_mut().poll(context)) {
-            self.stopped = None;
-            if let Ok(Some(code)) = stopped {
-                return Poll::Ready(Sent::Stopped(code));
-            }
-        }
         while !self.waiting.is_empty() {
             match ready!(Pin::new(&mut *stream).poll_write(context, &self.waiting)) {
                 Ok(taken) => {

@@ -125,6 +125,8 @@ async fn run(endpoints: Vec<Endpoint>, terms: Terms, totals: Arc<Totals>, stoppe
         tokio::select! {
             biased;
             () = stopped.notified() => break,
+            // What is done is let go of, also while more come.
+            Some(_) = tasks.join_next() => {}
             incoming = accept(&endpoints) => match places.ask(incoming.remote_address().ip(), incoming.remote_address_validated()) {
                 Verdict::Come(place) => {
                     tasks.spawn(Arc::clone(&visits).receive(incoming, place, stopping.clone()));
@@ -132,8 +134,6 @@ async fn run(endpoints: Vec<Endpoint>, terms: Terms, totals: Arc<Totals>, stoppe
                 Verdict::Prove => visits.prove(incoming),
                 verdict => visits.refuse(incoming, &verdict),
             },
-            // What is done is let go of.
-            Some(_) = tasks.join_next() => {}
         }
     }
     for endpoint in &endpoints {
