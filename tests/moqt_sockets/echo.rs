@@ -7,10 +7,11 @@ use jamjam_dev::io::moqt::client;
 use jamjam_dev::io::moqt::server::Terms;
 use jamjam_dev::io::stop::Stop;
 use jamjam_dev::moqt::Flavour;
-use jamjam_dev::moqt::client::{Ending, Fact};
+use jamjam_dev::moqt::client::{Client, Config, Ending, Fact};
 
 use crate::dialogue::Dialogue;
 use crate::echoing::{BOTH, Echoing, call, groups};
+use crate::memory;
 
 #[test]
 fn fifty_groups_of_two_frames_all_come_back_in_order_over_both_transports() {
@@ -65,7 +66,7 @@ fn a_stop_ends_every_session_with_code_0_and_says_why() {
     for transport in BOTH {
         let mut server = Echoing::start(Terms::default());
         let dial = server.dial(transport);
-        let endless = jamjam_dev::moqt::client::Config { count: None, ..groups(0, 1) };
+        let endless = Config { count: None, ..groups(0, 1) };
         let client = std::thread::spawn(move || call(&dial, &endless).unwrap());
         server.wait("frames are echoed", |reading| reading.counts.frames_sent > 3);
         server.stop();
@@ -83,4 +84,25 @@ fn each_part_of_the_set_up_has_its_time() {
         assert!(setup.handshake > Duration::ZERO && setup.session.is_some_and(|took| took > Duration::ZERO));
         assert_eq!(setup.connect.is_some(), transport == Transport::WebTransport);
     }
+}
+
+#[test]
+fn a_long_session_takes_no_more_memory_than_a_short_one() {
+    let server = Echoing::start_alone(Terms::default());
+    let config = Config { interval: Duration::from_micros(100), ..groups(10_000, 1) };
+    let (mut came, mut early, mut grown) = (0, 0, 0);
+    let observe = |client: &mut Client| {
+        for fact in std::iter::from_fn(|| client.poll_fact()) {
+            came += u64::from(matches!(fact, Fact::Came { .. }));
+        }
+        if came < 1_000 {
+            early = memory::now();
+        }
+        grown = memory::since(early);
+    };
+    let dial = server.dial(Transport::WebTransport);
+    let outcome = client::run(&dial, || Client::new(config.clone()), observe, &Stop::default()).unwrap();
+    assert_eq!(outcome.application.ending(), Some(&Ending::Done));
+    // 100 bytes a group would be 900,000.
+    assert!(came == 10_000 && grown < 500_000, "{came} groups, {grown} bytes more");
 }
