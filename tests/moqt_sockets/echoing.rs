@@ -1,5 +1,6 @@
 //! An echo server with a certificate of its own, and clients that believe it.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -116,7 +117,7 @@ impl Echoing {
         let dial = self.dial(transport);
         let call = std::thread::scope(|scope| scope.spawn(|| call(&dial, &groups(3, 2)).unwrap()).join().unwrap());
         assert_eq!(call.outcome.application.ending(), Some(&Ending::Done));
-        assert_eq!(call.came(), [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]);
+        assert_eq!(call.came(), whole(3, 2));
     }
 
     /// Stops, and waits for it.
@@ -162,17 +163,23 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Group and frame of all that came back, in the order in which it came.
-    pub(crate) fn came(&self) -> Vec<(u64, usize)> {
-        let came = self.facts.iter().filter_map(|fact| match *fact {
-            Fact::Came { group, frame, intact, .. } => {
+    /// The frames of each group that came back, in the order in which they came. Groups are streams of their own and may overtake
+    /// each other.
+    pub(crate) fn came(&self) -> BTreeMap<u64, Vec<usize>> {
+        let mut came: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for fact in &self.facts {
+            if let Fact::Came { group, frame, intact, .. } = *fact {
                 assert!(intact, "group {group} frame {frame} is damaged");
-                Some((group, frame))
+                came.entry(group).or_default().push(frame);
             }
-            _ => None,
-        });
-        came.collect()
+        }
+        came
     }
+}
+
+/// All frames of so many groups, in order.
+pub(crate) fn whole(groups: u64, frames: usize) -> BTreeMap<u64, Vec<usize>> {
+    (1..=groups).map(|group| (group, (0..frames).collect())).collect()
 }
 
 /// Calls.

@@ -247,7 +247,8 @@ impl Streams {
     }
 }
 
-/// Polls one after the other, beginning behind the one that was ready last.
+/// Polls one after the other, beginning behind the one that was ready last; with the oldest after a pause, so that of what has
+/// piled up the oldest comes first.
 fn in_turn<V, T>(
     streams: &mut BTreeMap<Stream, V>,
     last: &mut Stream,
@@ -261,6 +262,7 @@ fn in_turn<V, T>(
             }
         }
     }
+    *last = Stream::Ours(0);
     Poll::Pending
 }
 
