@@ -21,8 +21,8 @@ use crate::moqt::{Application, Counts, End, Flavour, Limits, Peer, Session, code
 /// How long the first answer over raw QUIC is waited for, if there is another way to ask.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long connections may take to tell each other that they are closed.
-const DRAIN: Duration = Duration::from_millis(500);
+/// How long the word that a connection is closed may take to leave, and to be repeated to who has not heard it.
+const DRAIN: Duration = Duration::from_millis(100);
 
 /// Told to the server when a run is interrupted.
 const INTERRUPTED: &str = "interrupted";

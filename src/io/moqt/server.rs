@@ -26,9 +26,10 @@ use crate::io::tls::provider;
 use crate::moqt::Limits;
 use crate::moqt::echo;
 
-/// How long sessions may take to close after a stop, and connections to tell each other.
+/// How long sessions may take to close after a stop, and how long the word that their connections are closed may take to leave, and to
+/// be repeated to who has not heard it.
 const FAREWELL: Duration = Duration::from_millis(1_200);
-const DRAIN: Duration = Duration::from_millis(500);
+const DRAIN: Duration = Duration::from_millis(100);
 
 /// What is served, to how many, and for how long.
 #[derive(Clone, Debug)]
