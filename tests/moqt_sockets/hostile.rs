@@ -36,21 +36,25 @@ fn expect(server: &Echoing, over: Transport, (first, finish): (&[u8], bool), cod
 
 #[test]
 fn a_set_up_that_is_none_is_closed_with_a_code_and_a_reason() {
-    let server = Echoing::start(Terms::default());
-    for over in BOTH {
-        expect(&server, over, (b"\x20\x01", false), 0x3, "this is another MOQ");
-        expect(&server, over, (b"\x02", false), 0x3, "the first stream has type 0x02");
+    let server = &Echoing::start(Terms::default());
+    let cases: [(&[u8], bool, u64, &str); 7] = [
+        (b"\x20\x01", false, 0x3, "this is another MOQ"),
+        (b"\x02", false, 0x3, "the first stream has type 0x02"),
         // 17 bytes are promised, and 2 come.
-        expect(&server, over, (b"\x00\x11\x01\xc0", true), 0x3, "the session stream: ");
-        expect(&server, over, (b"", true), 0x3, "the session stream: ");
+        (b"\x00\x11\x01\xc0", true, 0x3, "the session stream: "),
+        (b"", true, 0x3, "the session stream: "),
         // A body of 2^40 bytes.
-        expect(&server, over, (b"\x00\xc0\x00\x01\x00\x00\x00\x00\x00", false), 0x3, "the session stream: ");
+        (b"\x00\xc0\x00\x01\x00\x00\x00\x00\x00", false, 0x3, "the session stream: "),
         // 2^30 - 1 versions in 5 bytes.
-        expect(&server, over, (b"\x00\x05\xbf\xff\xff\xff\x00", false), 0x3, "the session stream: ");
+        (b"\x00\x05\xbf\xff\xff\xff\x00", false, 0x3, "the session stream: "),
         // Version 0x1234, and the path as parameter 1.
-        let no_version = b"\x00\x0b\x01\x52\x34\x01\x01\x05/echo";
-        expect(&server, over, (no_version, false), 0x12, "no version in common: 0x1234 offered");
-    }
+        (b"\x00\x0b\x01\x52\x34\x01\x01\x05/echo", false, 0x12, "no version in common: 0x1234 offered"),
+    ];
+    std::thread::scope(|scope| {
+        for (over, (first, finish, code, reason)) in BOTH.into_iter().flat_map(|over| cases.map(|case| (over, case))) {
+            scope.spawn(move || expect(server, over, (first, finish), code, reason));
+        }
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jamjam_dev::io::moqt::Transport;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -23,7 +24,12 @@ const BESIDES: [&[u8]; 3] = [b"\x02", b"\x03", b"\x21nothing"];
 /// Plays a scene, which has an end: a little later than what it waits for.
 pub(crate) fn play<T>(scene: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(LONG + LONG / 2, scene).await.expect("the scene has no end") })
+    runtime.block_on(async {
+        let end = tokio::time::timeout(LONG + LONG / 2, scene).await.expect("the scene has no end");
+        // Who leaves can say so: a server that stops need not wait for them.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        end
+    })
 }
 
 /// A connection with nothing said on it yet.
