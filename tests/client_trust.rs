@@ -7,6 +7,7 @@ mod certificate;
 mod server;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 use std::thread;
@@ -14,7 +15,9 @@ use std::thread;
 use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use sha2::{Digest, Sha256};
 
 use certificate::{Authority, Pair};
 use server::process::{Server, run};
@@ -40,15 +43,16 @@ fn assert_disbelieves(output: &Output, why: &str) {
     assert!(error.contains(why), "{error}");
 }
 
-/// A server that shows what ours refuses to: it shakes hands as often as it is asked to.
-fn showing(pair: &Pair) -> SocketAddr {
+/// A server that shows what ours refuses to, also a certificate without its key: it shakes hands as often as it is asked to.
+fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let provider = rustls::crypto::ring::default_provider();
+    let key = provider.key_provider.load_private_key(PrivateKeyDer::from_pem_file(key).unwrap()).unwrap();
+    let certified = CertifiedKey::new(vec![CertificateDer::from_pem_file(certificate).unwrap()], key);
+    let config = ServerConfig::builder_with_provider(Arc::new(provider));
     let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let (chain, key) =
-        (CertificateDer::from_pem_file(&pair.cert).unwrap(), PrivateKeyDer::from_pem_file(&pair.key).unwrap());
-    let config = Arc::new(config.with_single_cert(vec![chain], key).unwrap());
+    let config = Arc::new(config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))));
     thread::spawn(move || {
         for stream in listener.incoming() {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
@@ -100,8 +104,50 @@ fn a_certificate_for_another_host_or_another_time_is_not_believed() {
         ("old", (2000, 1, 1), (2001, 1, 1), "its certificate has expired; "),
         ("new", (2199, 1, 1), (2200, 1, 1), "its certificate is not valid yet; "),
     ] {
-        let shown = showing(&authority.certify_for(name, from, until));
+        let pair = authority.certify_for(name, from, until);
+        let shown = showing(&pair.cert, &pair.key);
         assert_disbelieves(&list("localhost", shown.port(), &ca), why);
+    }
+}
+
+/// The SHA-256 of the certificate in this file, each byte in two digits.
+fn sha256(certificate: &Path) -> Vec<String> {
+    Sha256::digest(CertificateDer::from_pem_file(certificate).unwrap())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[test]
+fn a_certificate_is_believed_by_its_sha_256_whoever_vouches_for_it_and_no_other() {
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let signaling = Server::start_signaling(&[&["--host", "0.0.0.0"][..], &pair.options()].concat());
+    let port = signaling.address.port();
+    let digits = sha256(&pair.cert);
+    for text in [digits.concat(), digits.join(":"), digits.join(":").to_uppercase()] {
+        // It is for another name.
+        for host in ["localhost", "127.0.0.2"] {
+            assert_lists(&list(host, port, &["--cert-sha256", &text]));
+        }
+    }
+    let other = authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
+    let another = sha256(&other.cert).concat();
+    let says = format!("it has SHA-256 {}, and {another} is believed; if the server was started anew", digits.concat());
+    assert_disbelieves(&list("localhost", port, &["--cert-sha256", &another]), &says);
+    // Who shows a certificate has to have its key, also where nobody has to vouch for it.
+    let thief = showing(&other.cert, &pair.key);
+    for trust in [&["--cert-sha256", &another][..], &["--insecure"]] {
+        assert_disbelieves(&list("localhost", thief.port(), trust), "BadSignature");
+    }
+    for (wrong, says) in [
+        (&["--cert-sha256", "abc"][..], "a SHA-256 has 64 hexadecimal digits"),
+        (&["--cert-sha256", &another, "--insecure"], "cannot be used with"),
+        (&["--cert-sha256", &another, "--ca", "x"], "cannot be used with"),
+    ] {
+        let output = list("localhost", port, wrong);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && error.contains(says), "{error}");
     }
 }
 

@@ -67,6 +67,7 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("    --public-addr <ADDR>", &["HOST:PORT"]),
         ("    --stun <HOST[:PORT]>", &["every 25 s"]),
         ("    --ca <FILE>", &["PEM"]),
+        ("    --cert-sha256 <HASH>", &["64 hexadecimal digits"]),
         ("    --insecure", &["For tests"]),
         ("-h, --help", &[]),
     ];

@@ -2,14 +2,13 @@
 
 use std::io;
 
-use rustls::{CertificateError, Error as Tls, InvalidMessage};
+use rustls::{Error as Tls, InvalidMessage};
 use tungstenite::Error as Broken;
 use tungstenite::error::ProtocolError;
 use tungstenite::http::StatusCode;
 
+use crate::io::tls::disbelief;
 use crate::rooms::harmless::harmless;
-
-const NOT_BELIEVED: &str = "give its authority with --ca FILE, or for a test --insecure";
 
 /// Why a TLS handshake came to nothing.
 pub(super) fn on_tls(error: &io::Error) -> String {
@@ -18,34 +17,8 @@ pub(super) fn on_tls(error: &io::Error) -> String {
         Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             "what answers there is no TLS; is it ws:// in place of wss://?".to_owned()
         }
-        Some(Tls::InvalidCertificate(why)) => on_certificate(why),
+        Some(Tls::InvalidCertificate(why)) => disbelief::advice(why),
         _ => error.to_string(),
-    }
-}
-
-fn on_certificate(why: &CertificateError) -> String {
-    use CertificateError as Why;
-    match why {
-        // An authority of the same name that has another key is not its authority.
-        Why::UnknownIssuer | Why::BadSignature | Why::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            format!("nobody who is believed vouches for its certificate; {NOT_BELIEVED}")
-        }
-        Why::Expired | Why::ExpiredContext { .. } => {
-            "its certificate has expired; the server needs a new one, unless this machine's clock is wrong".to_owned()
-        }
-        Why::NotValidYet | Why::NotValidYetContext { .. } => {
-            "its certificate is not valid yet; is the clock of one of the two machines wrong?".to_owned()
-        }
-        Why::NotValidForName | Why::NotValidForNameContext { .. } => {
-            format!("{why}; connect to a name that it is valid for, or for a test give --insecure")
-        }
-        // The kind has no name outside of the library that checks.
-        Why::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "its certificate is one of an authority (CA:TRUE), which is no server's, even where --ca believes it; have it made \
-             with -addext basicConstraints=critical,CA:FALSE, or for a test give --insecure"
-                .to_owned()
-        }
-        _ => format!("invalid peer certificate: {why}; {NOT_BELIEVED}"),
     }
 }
 

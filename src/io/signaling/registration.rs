@@ -191,7 +191,7 @@ mod tests {
         let url = move || urls[usize::from(moved.swap(true, Ordering::SeqCst))].clone();
         let own = Own { listening: SocketAddr::from(([127, 0, 0, 1], 5_000)), public: None };
         let bot = Bot::new("x", Duration::ZERO, Reach::default());
-        let tls = Trust { ca: None, anybody: true }.config().expect("TLS");
+        let tls = Trust { anybody: true, ..Trust::default() }.config().expect("TLS");
         let stop = Stop::default();
         Registration { url: Box::new(url), tls, bot, own, reflexive: None }.spawn(&stop).expect("a thread");
         // The first is there, and goes; it is asked for at the second then.

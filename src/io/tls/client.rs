@@ -1,23 +1,28 @@
-//! Whom a client believes: the system's certificate authorities, those of a file besides, or for a test anybody.
+//! Whom a client believes: the system's certificate authorities, those of a file besides, one certificate alone, or for a test anybody.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, Error, RootCertStore};
 use thiserror::Error;
 use tracing::debug;
 
+use super::fingerprint::Fingerprint;
 use super::provider;
+use super::unvouched::{Believed, Unvouched};
 
 /// Whose certificates are believed besides those of the system's authorities.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     /// Those signed by a certificate of this file, PEM.
     pub ca: Option<PathBuf>,
+    /// Not those, and no other, but this one, whoever vouches for it.
+    pub only: Option<Fingerprint>,
     /// All others too.
     pub anybody: bool,
 }
@@ -44,20 +49,38 @@ pub enum TrustError {
         /// What is wrong.
         error: Error,
     },
+    /// Anybody would be believed who is not on this machine.
+    #[error(
+        "--insecure is for servers on this machine, and {0} is not: give the SHA-256 of its certificate (the server prints it) \
+         with --cert-sha256, or its authority with --ca FILE"
+    )]
+    Afar(IpAddr),
     /// The library does not want to.
     #[error("cannot speak TLS: {0}")]
     Unsupported(#[from] Error),
 }
 
 impl Trust {
+    /// Refuses to believe anybody at all as the server at `address`, unless that is this machine. To be asked by those clients
+    /// for which certificates that nobody vouches for are an everyday matter, so that their way out is the fingerprint.
+    pub fn refuse_anybody_afar(&self, address: IpAddr) -> Result<(), TrustError> {
+        if self.anybody && !address.to_canonical().is_loopback() { Err(TrustError::Afar(address)) } else { Ok(()) }
+    }
+
     /// What a client's connections are made with.
     pub fn config(&self) -> Result<Arc<ClientConfig>, TrustError> {
-        let provider = provider();
-        let versions =
-            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-        if self.anybody {
-            let verifier = versions.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)));
-            return Ok(Arc::new(verifier.with_no_client_auth()));
+        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let config = config.dangerous().with_custom_certificate_verifier(self.verifier()?);
+        Ok(Arc::new(config.with_no_client_auth()))
+    }
+
+    /// What judges a server's certificate.
+    pub fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
+        let unvouched = |believed| Arc::new(Unvouched { believed, provider: provider() });
+        match self.only {
+            _ if self.anybody => return Ok(unvouched(Believed::Any)),
+            Some(only) => return Ok(unvouched(Believed::Only(only))),
+            None => {}
         }
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
@@ -66,7 +89,11 @@ impl Trust {
         if let Some(file) = &self.ca {
             add(&mut roots, file)?;
         }
-        Ok(Arc::new(versions.with_root_certificates(roots).with_no_client_auth()))
+        match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build() {
+            Ok(verifier) => Ok(verifier),
+            // It wants at least one. There are no revocation lists here, which it could dislike.
+            Err(_) => Ok(unvouched(Believed::None)),
+        }
     }
 }
 
@@ -82,41 +109,27 @@ fn add(roots: &mut RootCertStore, file: &Path) -> Result<(), TrustError> {
     if none { Err(TrustError::Empty(owned())) } else { Ok(()) }
 }
 
-/// Believes every certificate; that the server has its key is still checked.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+    #[test]
+    fn anybody_is_believed_on_this_machine_alone() {
+        let refused = |trust: &Trust, ip: &str| trust.refuse_anybody_afar(ip.parse().expect("an address")).is_err();
+        let anybody = Trust { anybody: true, ..Trust::default() };
+        for (ip, afar) in [
+            ("127.0.0.1", false),
+            ("127.9.9.9", false),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("192.168.1.1", true),
+            ("0.0.0.0", true),
+            ("::", true),
+            ("::ffff:10.0.0.1", true),
+            ("fe80::1", true),
+        ] {
+            assert_eq!(refused(&anybody, ip), afar, "{ip}");
+            assert!(!refused(&Trust::default(), ip), "{ip}");
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! TLS, with one provider of cryptography for all of it.
 
 pub mod client;
+pub mod disbelief;
+pub mod fingerprint;
 pub mod identity;
 pub mod server;
+pub mod unvouched;
 
 use std::sync::Arc;
 
