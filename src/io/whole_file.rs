@@ -2,14 +2,29 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `text` to `file`, in place of what is there. Whoever waits for the file never reads half of it.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
+    by(file, |unfinished| fs::write(unfinished, text))
+}
+
+/// The same for what nobody but its owner may read, where the system knows owners (mode 0600 from the first byte on).
+pub fn write_secret(file: &Path, text: &str) -> io::Result<()> {
+    by(file, |unfinished| {
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(unfinished)?.write_all(text.as_bytes())
+    })
+}
+
+fn by(file: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let place = place(file);
     let unfinished = unfinished(&place);
-    let written = fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, &place));
+    let written = write(&unfinished).and_then(|()| fs::rename(&unfinished, &place));
     if written.is_err() {
         // It is no use to anybody; where it cannot even be removed, the error that counts is the first one.
         let _ = fs::remove_file(&unfinished);

@@ -45,6 +45,7 @@ const ACTS: &[&str] = &[
     "quinn",
     "quinn_udp",
     "rand",
+    "rcgen",
     "rustix",
     "socket2",
     "tokio",

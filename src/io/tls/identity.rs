@@ -1,5 +1,5 @@
-//! A server's certificate and its key, from PEM files. Whatever would keep clients away is said when the files are read, before
-//! anybody listens.
+//! A server's certificate and its key: from PEM files, of which whatever would keep clients away is said when they are read,
+//! before anybody listens; or made here.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 use thiserror::Error;
 use x509_cert::certificate::{CertificateInner, Raw};
@@ -16,7 +18,10 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::time::Time;
 
+use super::fingerprint::Fingerprint;
 use super::provider;
+use super::self_made::{CannotMake, SelfMade};
+use super::shown::{Certified, Shown};
 
 /// No PEM file that we are meant to read is longer; a device that never ends is not read for ever.
 const LONGEST: u64 = 4 << 20;
@@ -114,8 +119,7 @@ pub const AUTHORITY: &str = "The certificate is one of an authority (CA:TRUE): j
 #[derive(Debug)]
 pub struct Identity {
     pub(super) config: Arc<ServerConfig>,
-    until: Time,
-    authority: bool,
+    shown: Arc<Shown>,
 }
 
 impl Identity {
@@ -124,29 +128,55 @@ impl Identity {
         let chain = chain(certificate)?;
         let own = chain.first().ok_or_else(|| Unusable::NoCertificate(certificate.to_owned()))?;
         let (until, authority) = judge(own, certificate, now)?;
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| cannot_use(certificate, &error))?
-            .with_no_client_auth();
-        let mut config = config.with_single_cert(chain, private_key(key)?).map_err(|error| match error {
+        let certified = CertifiedKey::from_der(chain, private_key(key)?, &provider());
+        let certified = certified.map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 Unusable::NoPair { certificate: certificate.to_owned(), key: key.to_owned() }
             }
             rustls::Error::InvalidCertificate(_) => cannot_use(certificate, &error),
             _ => Unusable::KindOfKey(key.to_owned()),
         })?;
+        let shown = Shown::fixed(Certified { key: Arc::new(certified), until, authority, renew: None });
+        Self::showing(shown).map_err(|error| cannot_use(certificate, &error))
+    }
+
+    /// A certificate that is made here, good at `now`, and made anew in time for as long as this is used.
+    pub fn self_made(maker: SelfMade, now: SystemTime) -> Result<Self, CannotMake> {
+        Ok(Self::showing(Shown::renewed(maker.certify(now)?, maker))?)
+    }
+
+    fn showing(shown: Shown) -> Result<Self, rustls::Error> {
+        let shown = Arc::new(shown);
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth();
+        let mut config = config.with_cert_resolver(Arc::<Shown>::clone(&shown));
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
-        Ok(Self { config: Arc::new(config), until, authority })
+        Ok(Self { config: Arc::new(config), shown })
+    }
+
+    /// What shows the certificate in handshakes: of one that was made here always the newest.
+    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::<Shown>::clone(&self.shown)
+    }
+
+    /// The SHA-256 of the certificate that is shown now.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.now().fingerprint()
     }
 
     /// Whether the certificate says of itself that it is an authority's.
     pub fn is_authority(&self) -> bool {
-        self.authority
+        self.now().authority
     }
 
     /// The certificate's last moment, as RFC 3339 in UTC.
     pub fn valid_until(&self) -> String {
-        self.until.to_string()
+        self.now().until.to_string()
+    }
+
+    fn now(&self) -> Certified {
+        self.shown.at(SystemTime::now())
     }
 }
 

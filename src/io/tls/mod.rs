@@ -4,7 +4,9 @@ pub mod client;
 pub mod disbelief;
 pub mod fingerprint;
 pub mod identity;
+pub mod self_made;
 pub mod server;
+mod shown;
 pub mod unvouched;
 
 use std::sync::Arc;
