@@ -1,7 +1,5 @@
 //! `jamjam-dev echo-server`: returns a client's AUDIO after a delay.
 
-use std::fmt::Write;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +11,15 @@ use super::Failure;
 use super::announcing::AnnounceArgs;
 use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size, spin};
 use super::distinct::refuse_one_file_twice;
+use super::echo_statistics::{Statistics, UdpCounts};
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
 use super::listening::{self, AddressFile};
 use super::protection::ProtectionOptions;
-use crate::echo::{Config, Counters, DEFAULT_DELAY, Exposition, Limits, Outside};
+use crate::echo::{Config, DEFAULT_DELAY, Limits};
 use crate::io::clock::ClockWatch;
-use crate::io::log::Log;
 use crate::io::stop::Stop;
 use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
 use crate::io::{http, process};
-use crate::stats::Count;
 use crate::units::UnitError;
 use crate::wire::DEFAULT_PORT;
 
@@ -133,7 +130,8 @@ impl Args {
         address_file.write(bound.address)?;
         let fates_dropped = fates.as_ref().map(FateFile::dropped);
         let kernel = Arc::new(KernelDrops::of(&bound.socket));
-        let statistics = Statistics { counters: echo.counters(), kernel, fates_dropped, log };
+        let udp = Some(UdpCounts { counters: echo.counters(), kernel, fates_dropped });
+        let statistics = Statistics { udp, moqt: None, log };
         info!("Echo server listening on {}", bound.address);
         if let Some(again) = again {
             info!("Replies are impaired on purpose: {again}");
@@ -196,55 +194,4 @@ impl Args {
 /// A delay. Nothing at all, as a compose file makes of a variable it does not know, is the default.
 fn delay(text: &str) -> Result<Millis, UnitError> {
     if text.is_empty() { Ok(Millis(DEFAULT_DELAY)) } else { text.parse() }
-}
-
-/// The server's counts, as the log shows them.
-struct Statistics {
-    counters: Arc<Counters>,
-    kernel: Arc<KernelDrops>,
-    fates_dropped: Option<Arc<Count>>,
-    log: Log,
-}
-
-impl Statistics {
-    /// Serves the counts over HTTP.
-    fn serve(&self, listener: TcpListener, stop: &Stop) -> std::io::Result<()> {
-        info!("Metrics on http://{}/metrics", listener.local_addr()?);
-        let (kernel, fates, dropped) = (Arc::clone(&self.kernel), self.fates_dropped.clone(), self.log.dropped());
-        let outside = move || Outside {
-            kernel_dropped: kernel.read(),
-            fate_log_dropped: fates.as_ref().map_or(0, |fates| fates.get()),
-            log_dropped: dropped(),
-        };
-        let text = Exposition::new(Arc::clone(&self.counters), outside).into_text();
-        http::spawn("metrics", listener, http::metrics::router(text).merge(http::metrics::alive()), stop)
-    }
-
-    /// Logs `received`, `sent` and `buffered`, then the signs of life and what the kernel dropped, then every count that
-    /// is not zero.
-    fn log(&self) {
-        let kernel_dropped = self.kernel.read();
-        let mut text = String::from("Stats: ");
-        for (place, (name, count)) in self.counters.fields().enumerate() {
-            // The seed's three always stand first; of the rest, what has happened.
-            if place < 3 || count > 0 {
-                let comma = if place == 0 { "" } else { ", " };
-                // Writing to a string cannot fail.
-                let _ = write!(text, "{comma}{name}={count}");
-            }
-        }
-        let _ = match kernel_dropped {
-            Some(dropped) => write!(text, ", kernel_dropped={dropped}"),
-            None => write!(text, ", kernel_dropped=unknown"),
-        };
-        if let Some(dropped @ 1..) = self.fates_dropped.as_ref().map(|dropped| dropped.get()) {
-            let _ = write!(text, ", fate_log_dropped={dropped}");
-        }
-        if let dropped @ 1.. = self.log.dropped()() {
-            let _ = write!(text, ", log_dropped={dropped}");
-        }
-        let (received, sent) = (self.counters.received.get(), self.counters.sent.get());
-        let buffered = self.counters.buffered.get();
-        info!(received, sent, buffered, kernel_dropped, "{text}");
-    }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -45,15 +45,9 @@ impl<O: Fn() -> Outside + Send + Sync + 'static> Exposition<O> {
         Self { counters, outside }
     }
 
-    /// Turns this into the text of a scrape, as often as it is called.
-    pub fn into_text(self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
-        let mut registry = Registry::with_prefix("jamjam_echo");
-        registry.register_collector(Box::new(self));
-        move || {
-            let mut page = String::new();
-            text::encode(&mut page, &registry)?;
-            Ok(page)
-        }
+    /// Adds this to what `registry` tells.
+    pub fn register(self, registry: &mut Registry) {
+        registry.sub_registry_with_prefix("jamjam_echo").register_collector(Box::new(self));
     }
 }
 

@@ -8,6 +8,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
 
 use super::answer;
 
@@ -21,6 +23,15 @@ type Text = Arc<dyn Fn() -> Result<String, fmt::Error> + Send + Sync>;
 pub fn router(text: impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static) -> Router {
     let text: Text = Arc::new(text);
     Router::new().route("/metrics", get(metrics)).with_state(text)
+}
+
+/// The text of a scrape of all that `registry` holds, as often as it is called.
+pub fn text_of(registry: Registry) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
+    move || {
+        let mut page = String::new();
+        text::encode(&mut page, &registry)?;
+        Ok(page)
+    }
 }
 
 /// Answers `/healthz` with `ok`.

@@ -10,6 +10,7 @@ mod bind;
 pub mod client;
 mod dial_error;
 mod entering;
+pub mod exposition;
 mod over;
 mod places;
 mod pump;

@@ -57,6 +57,19 @@ pub struct Reading {
     pub counts: Counts,
 }
 
+impl Reading {
+    /// The name of `open`, of which there is an amount now.
+    pub const OPEN: &str = "connections_open";
+
+    /// What it says.
+    pub const OPEN_HELP: &str = "Connections that are open now";
+
+    /// All that only rises, with names and descriptions, in the order in which a log prints them.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+        self.arrivals.fields().chain(self.counts.fields())
+    }
+}
+
 impl Totals {
     /// What was counted up to now.
     pub fn read(&self) -> Reading {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -12,6 +12,7 @@ use super::listeners::Listening;
 use super::switchboard::Switchboard;
 use crate::io::http::Places;
 use crate::io::http::login::Login;
+use crate::io::http::metrics::text_of;
 use crate::io::tls::server::Handshakes;
 use crate::rooms::Counts;
 use crate::stats::Kind;
@@ -29,11 +30,7 @@ impl Exposition {
     pub(super) fn into_text(self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
         let mut registry = Registry::with_prefix("jamjam_rooms");
         registry.register_collector(Box::new(self));
-        move || {
-            let mut page = String::new();
-            text::encode(&mut page, &registry)?;
-            Ok(page)
-        }
+        text_of(registry)
     }
 }
 
