@@ -85,6 +85,13 @@ impl AnnounceArgs {
         Ok(())
     }
 
+    /// What makes it known, if anything does.
+    pub fn given(&self) -> Option<&'static str> {
+        let url = self.signaling_url.as_deref().is_some_and(|text| !text.is_empty());
+        let own = self.with_signaling.map(|_| "--with-signaling");
+        own.or(url.then_some("--signaling-url (or SIGNALING_URL)"))
+    }
+
     /// The signaling server, if there is one: nothing at all is what a compose file makes of a variable it does not know. Not by
     /// clap, which would repeat a password in it.
     fn url(&self) -> Result<Option<SignalingUrl>, Failure> {

@@ -1,5 +1,6 @@
-//! `jamjam-dev echo-server`: returns a client's AUDIO after a delay.
+//! `jamjam-dev echo-server`: returns a client's AUDIO after a delay, and MOQT.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,13 @@ use super::distinct::refuse_one_file_twice;
 use super::echo_statistics::{Statistics, UdpCounts};
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
 use super::listening::{self, AddressFile};
+use super::moqt_options::MoqtArgs;
+use super::moqt_server::Ready;
 use super::protection::ProtectionOptions;
 use crate::echo::{Config, DEFAULT_DELAY, Limits};
 use crate::io::clock::ClockWatch;
-use crate::io::stop::Stop;
+use crate::io::log::Log;
+use crate::io::stop::{Reason, Stop};
 use crate::io::udp::{self, BindError, Bound, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
 use crate::io::{http, process};
 use crate::units::UnitError;
@@ -93,23 +97,29 @@ pub struct Args {
 
     #[command(flatten)]
     announce: AnnounceArgs,
+
+    #[command(flatten)]
+    moqt: MoqtArgs,
 }
 
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
         self.announce.check()?;
+        self.refuse_in_vain()?;
         let interval = match self.stats_interval.0 {
             Some(Seconds(Duration::ZERO)) => {
                 return Err(Failure::usage("--stats-interval 0 would log without end; use a time, or off"));
             }
             interval => interval.map(|Seconds(interval)| interval),
         };
-        let address_file = self.address_file.as_deref().map(|file| ("--address-file", file));
-        refuse_one_file_twice(address_file.into_iter().chain(self.impairment.fate_log()))?;
+        self.refuse_one_file_twice()?;
         let protection = self.protection.protection()?;
         let log = listening::start_log(self.verbose, self.log_format, colour)?;
         process::name("echo-server");
+        if self.moqt.is_alone() {
+            return self.run_moqt(log, interval, stop);
+        }
 
         let limits = Limits {
             total: self.max_buffer.0.map(|Size(size)| size),
@@ -118,27 +128,25 @@ impl Args {
         let config = Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection };
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let bound = self.bind()?;
+        let moqt = Ready::prepare(&self.moqt, Some(bound.address))?;
         // Not before the port is ours: the fate log may be that of the server that has it.
         let Prepared { mut echo, again, fates } = self.impairment.prepare(config)?;
         let announcement = self.announce.prepare(&self.host, bound.address)?;
-        let metrics = self.metrics.map(|Listen(address)| {
-            http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"))
-        });
-        let metrics = metrics.transpose().map_err(Failure::unusable)?;
+        let metrics = self.bind_metrics()?;
         // From here on the server ends by itself, and well.
         stop.on_request(|| ());
         address_file.write(bound.address)?;
         let fates_dropped = fates.as_ref().map(FateFile::dropped);
         let kernel = Arc::new(KernelDrops::of(&bound.socket));
         let udp = Some(UdpCounts { counters: echo.counters(), kernel, fates_dropped });
-        let statistics = Statistics { udp, moqt: None, log };
+        let statistics = Statistics { udp, moqt: moqt.as_ref().map(Ready::totals), log };
         info!("Echo server listening on {}", bound.address);
         if let Some(again) = again {
             info!("Replies are impaired on purpose: {again}");
         }
-        if let Some(listener) = metrics {
-            statistics.serve(listener, stop).context("cannot serve metrics").map_err(Failure::unusable)?;
-        }
+        let moqt =
+            moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT").map_err(Failure::unusable)?;
+        statistics.serve(metrics, stop)?;
 
         let delay = self.delay.0;
         let announced = announcement.map(|announcement| announcement.start(&mut echo, delay, stop)).transpose();
@@ -156,13 +164,67 @@ impl Args {
         let (echo, tally) = running.join();
         clock.warn();
         echo.stop();
+        if tally.result.is_err() {
+            // Nobody has asked for it, and MOQT goes on until somebody does.
+            stop.request(Reason::Terminate);
+        }
         let fates = fates.map_or(Ok(()), FateFile::finish);
+        if let Some(moqt) = moqt {
+            moqt.join();
+        }
         if let Some(announced) = announced {
             announced.end();
         }
         statistics.log();
         tally.result.context("cannot go on reading from the socket").and(fates).map_err(Failure::unusable)?;
         Ok(0)
+    }
+
+    /// Serves MOQT and nothing else.
+    fn run_moqt(self, log: Log, interval: Option<Duration>, stop: &Stop) -> Result<u8, Failure> {
+        let address_file = AddressFile::clear(self.address_file.as_deref())?;
+        // Alone it is wanted.
+        let Some(moqt) = Ready::prepare(&self.moqt, None)? else { return Ok(0) };
+        let metrics = self.bind_metrics()?;
+        stop.on_request(|| ());
+        moqt.address().map_or(Ok(()), |address| address_file.write(address))?;
+        let statistics = Statistics { udp: None, moqt: Some(moqt.totals()), log };
+        let running = moqt.start(stop).context("cannot serve MOQT").map_err(Failure::unusable)?;
+        statistics.serve(metrics, stop)?;
+        let mut clock = ClockWatch::start();
+        while !running.asked_within(interval) {
+            clock.warn();
+            statistics.log();
+        }
+        running.join();
+        clock.warn();
+        statistics.log();
+        Ok(0)
+    }
+
+    /// Refuses what cannot be meant where there is no UDP echo.
+    fn refuse_in_vain(&self) -> Result<(), Failure> {
+        match self.impairment.given().or_else(|| self.announce.given()).filter(|_| self.moqt.is_alone()) {
+            Some(option) => Err(Failure::usage(format!(
+                "{option} is about the UDP echo, which --moqt-only leaves out: leave out one of them"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Of what is written here no two may be one file, nor may one be what is read. (A certificate and its key may.)
+    fn refuse_one_file_twice(&self) -> Result<(), Failure> {
+        let address_file = self.address_file.as_deref().map(|file| ("--address-file", file));
+        let written = || address_file.into_iter().chain(self.impairment.fate_log());
+        refuse_one_file_twice(written())?;
+        let kept: Vec<_> = self.moqt.files().collect();
+        kept.iter().try_for_each(|(option, file)| refuse_one_file_twice(written().chain([(*option, file.as_path())])))
+    }
+
+    fn bind_metrics(&self) -> Result<Option<TcpListener>, Failure> {
+        let Some(Listen(address)) = self.metrics else { return Ok(None) };
+        let listener = http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"));
+        listener.map(Some).map_err(Failure::unusable)
     }
 
     /// The first of the host's addresses that can be listened on.

@@ -1,12 +1,15 @@
 //! What an echo server has counted: lines in its log, and the pages of `--metrics`.
 
 use std::fmt::Write;
+use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tracing::info;
 
+use super::Failure;
 use crate::echo::{Counters, Exposition, Outside};
 use crate::io::http;
 use crate::io::log::Log;
@@ -39,8 +42,13 @@ pub struct UdpCounts {
 }
 
 impl Statistics {
-    /// Serves the counts over HTTP.
-    pub fn serve(&self, listener: TcpListener, stop: &Stop) -> std::io::Result<()> {
+    /// Serves the counts over HTTP, if there is where.
+    pub fn serve(&self, listener: Option<TcpListener>, stop: &Stop) -> Result<(), Failure> {
+        let served = listener.map_or(Ok(()), |listener| self.serve_on(listener, stop));
+        served.context("cannot serve metrics").map_err(Failure::unusable)
+    }
+
+    fn serve_on(&self, listener: TcpListener, stop: &Stop) -> io::Result<()> {
         info!("Metrics on http://{}/metrics", listener.local_addr()?);
         let mut registry = Registry::default();
         if let Some(UdpCounts { counters, kernel, fates_dropped }) = &self.udp {

@@ -18,6 +18,7 @@ pub mod impairment;
 pub mod lines;
 pub mod listening;
 pub mod moqt_options;
+pub mod moqt_server;
 pub mod output;
 pub mod probe;
 pub mod protection;
