@@ -128,7 +128,7 @@ fn streams_of_another_session_and_later_requests_are_refused_and_counted() {
         let (mut request, _recv) = stranger.connection.open_bi().await.unwrap();
         request.write_all(&crate::stranger::request("GET", b"", b"/")).await.unwrap();
         assert_eq!(request.stopped().await.unwrap().unwrap().into_inner(), 0x10b);
-        server.until("both are counted", |reading| reading.arrivals.streams_refused == 2).await;
+        server.until("both are counted", |reading| reading.arrivals.streams_stray == 2).await;
     });
     server.ordinary_echo(Transport::WebTransport);
 }

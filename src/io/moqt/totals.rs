@@ -37,7 +37,7 @@ arrivals! {
     /// Requests over HTTP/3 that were refused: of another path, or for no WebTransport session.
     requests_refused,
     /// Streams over HTTP/3 that belong to no session, refused.
-    streams_refused,
+    streams_stray,
     /// Connections closed because nothing was heard of them any more.
     connections_silent,
 }

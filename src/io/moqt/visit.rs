@@ -129,7 +129,7 @@ impl Visits {
         let ended = pump(Streams::new(over), &mut peer, clock, stop, |peer, refused| {
             self.totals.add(&peer.take_counts());
             if refused > noted {
-                self.totals.note(|reading| reading.arrivals.streams_refused += refused - noted);
+                self.totals.note(|reading| reading.arrivals.streams_stray += refused - noted);
                 noted = refused;
             }
         })
