@@ -128,7 +128,7 @@ impl Args {
         let config = Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection };
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let bound = self.bind()?;
-        let moqt = Ready::prepare(&self.moqt, Some(bound.address))?;
+        let moqt = Ready::prepare(&self.moqt, self.protection.allow(), Some(bound.address))?;
         // Not before the port is ours: the fate log may be that of the server that has it.
         let Prepared { mut echo, again, fates } = self.impairment.prepare(config)?;
         let announcement = self.announce.prepare(&self.host, bound.address)?;
@@ -184,7 +184,7 @@ impl Args {
     fn run_moqt(self, log: Log, interval: Option<Duration>, stop: &Stop) -> Result<u8, Failure> {
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         // Alone it is wanted.
-        let Some(moqt) = Ready::prepare(&self.moqt, None)? else { return Ok(0) };
+        let Some(moqt) = Ready::prepare(&self.moqt, self.protection.allow(), None)? else { return Ok(0) };
         let metrics = self.bind_metrics()?;
         stop.on_request(|| ());
         moqt.address().map_or(Ok(()), |address| address_file.write(address))?;

@@ -11,6 +11,7 @@ use clap::ArgGroup;
 use super::Failure;
 use super::args::Millis;
 use super::target::HostPort;
+use crate::echo::Cidr;
 use crate::io::moqt::Target;
 use crate::io::moqt::server::Terms;
 use crate::io::resolve;
@@ -47,19 +48,26 @@ impl FromStr for Place {
         if let Ok(port) = text.parse() {
             return Ok(Self { port, ..Self::default() });
         }
+        // Any free port is no port to connect to, but one to listen on.
+        let (place, free) = text
+            .strip_suffix(":0")
+            .filter(|place| place.starts_with('[') || !place.contains(':'))
+            .map_or((text, None), |place| (place, Some(0)));
         // A name is not a number out of range, nor a URL.
-        let is_name = text.chars().any(|c| !c.is_ascii_digit()) && !text.contains('/');
-        let place = text.parse::<HostPort>().ok().filter(|_| is_name);
+        let is_name = place.chars().any(|c| !c.is_ascii_digit()) && !place.contains('/');
+        let place = place.parse::<HostPort>().ok().filter(|_| is_name);
         let HostPort { host, port } = place.ok_or(
             "give ADDR:PORT, such as localhost:4443, 0.0.0.0:4443 or [::]:4443, or a port for this machine alone",
         )?;
+        let port = free.or(port);
         Ok(Self { host, port: port.unwrap_or(DEFAULT_PORT) })
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 
@@ -154,11 +162,11 @@ impl MoqtArgs {
         self.cert_dir.as_deref().map(SelfMade::certificate_in)
     }
 
-    /// What is served.
-    pub fn terms(&self) -> Terms {
+    /// What is served, to those whom `allow` names.
+    pub fn terms(&self, allow: &[Cidr]) -> Terms {
         let echo =
             echo::Config { prefix: self.moqt_prefix.clone(), delay: self.moqt_delay.0, ..echo::Config::default() };
-        Terms { path: self.moqt_path.clone(), echo, ..Terms::default() }
+        Terms { path: self.moqt_path.clone(), echo, allow: allow.to_owned(), ..Terms::default() }
     }
 }
 
@@ -180,5 +188,48 @@ fn prefix(text: &str) -> Result<Path, String> {
         Err(format!(
             "a track's path has at most {PATH_PARTS} parts and {longest} bytes, the track's own name among them"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_an_address_or_a_name_with_a_port_or_one_of_them() {
+        for (text, host, port) in [
+            ("localhost", "localhost", 4_443),
+            ("4444", "localhost", 4_444),
+            ("0", "localhost", 0),
+            ("localhost:0", "localhost", 0),
+            ("0.0.0.0:5443", "0.0.0.0", 5_443),
+            ("[::]:0", "::", 0),
+            ("[::1]:1", "::1", 1),
+            ("::1", "::1", 4_443),
+            ("fe80::0", "fe80::0", 4_443),
+            ("echo.example.org", "echo.example.org", 4_443),
+        ] {
+            assert_eq!(text.parse(), Ok(Place { host: host.to_owned(), port }), "{text}");
+        }
+        for text in ["", ":0", ":4443", "70000", "host:70000", "host:x", "https://localhost:4443", "[::1", "a:b:c"] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_url_is_one_that_can_be_asked() {
+        for (text, host) in [("0.0.0.0:1", "localhost"), ("[::]:1", "localhost"), ("192.0.2.1:1", "192.0.2.1")] {
+            assert_eq!(text.parse::<Place>().expect("a place").host(), host);
+        }
+    }
+
+    #[test]
+    fn a_path_is_that_of_a_url_and_nothing_more() {
+        for (text, path) in [("/echo", "/echo"), ("echo", "/echo"), ("/", "/"), ("/a/b%20c", "/a/b%20c")] {
+            assert_eq!(url_path(text).as_deref(), Ok(path), "{text}");
+        }
+        for text in ["/a b", "/echo?x=1", "/echo#x", "/\u{e9}cho\n"] {
+            assert!(url_path(text).is_err(), "{text}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::Failure;
 use super::moqt_options::{MoqtArgs, Place};
+use crate::echo::Cidr;
 use crate::io::moqt::server::{self, BindError, Bound, Terms};
 use crate::io::moqt::{Target, Totals, Transport};
 use crate::io::stop::Stop;
@@ -30,8 +31,9 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Reads or makes the certificate and binds the sockets, if MOQT is to be spoken. `udp` is where the UDP echo listens.
-    pub fn prepare(options: &MoqtArgs, udp: Option<SocketAddr>) -> Result<Option<Self>, Failure> {
+    /// Reads or makes the certificate and binds the sockets, if MOQT is to be spoken, with those whom `allow` names. `udp` is where
+    /// the UDP echo listens.
+    pub fn prepare(options: &MoqtArgs, allow: &[Cidr], udp: Option<SocketAddr>) -> Result<Option<Self>, Failure> {
         let Some(place) = options.place() else { return Ok(None) };
         let identity = options.identity(&place)?;
         let bound = bind(place.addresses()?).map_err(|error| match error {
@@ -40,7 +42,7 @@ impl Ready {
             ),
             error => Failure::unusable(error),
         })?;
-        let (certificate_file, terms) = (options.certificate_file(), options.terms());
+        let (certificate_file, terms) = (options.certificate_file(), options.terms(allow));
         Ok(Some(Self { place, bound, identity, certificate_file, terms, totals: Arc::default() }))
     }
 

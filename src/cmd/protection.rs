@@ -50,6 +50,11 @@ pub struct ProtectionOptions {
 }
 
 impl ProtectionOptions {
+    /// Who is answered; if nobody is named, everybody.
+    pub fn allow(&self) -> &[Cidr] {
+        &self.allow
+    }
+
     /// As the server is told, with a secret of this process's own.
     pub fn protection(&self) -> Result<Protection, Failure> {
         let nobody = |option: &str| Failure::usage(format!("--{option} 0 would answer nobody; use a rate, or off"));

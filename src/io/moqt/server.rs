@@ -21,6 +21,7 @@ pub use super::bind::{BindError, Bound, bind};
 use super::places::{Places, Verdict};
 use super::quic;
 use super::visit::Visits;
+use crate::echo::Cidr;
 use crate::io::stop::Stop;
 use crate::io::tls::provider;
 use crate::moqt::Limits;
@@ -40,6 +41,8 @@ pub struct Terms {
     pub echo: echo::Config,
     /// What one connection may use.
     pub limits: Limits,
+    /// Who is served; if nobody is named, everybody. Others hear nothing.
+    pub allow: Vec<Cidr>,
     /// Connections at a time. Beyond that they are refused.
     pub connections: usize,
     /// Connections of one address at a time, a /64 of IPv6 being one; those of this machine itself are not counted.
@@ -55,6 +58,7 @@ impl Default for Terms {
             path: "/echo".to_owned(),
             echo: echo::Config::default(),
             limits: Limits::default(),
+            allow: Vec::new(),
             connections: 128,
             per_source: 32,
             idle: Duration::from_secs(60),
@@ -128,13 +132,19 @@ async fn run(endpoints: Vec<Endpoint>, terms: Terms, totals: Arc<Totals>, stoppe
             () = stopped.notified() => break,
             // What is done is let go of, also while more come.
             Some(_) = tasks.join_next() => {}
-            incoming = accept(&endpoints) => match places.ask(incoming.remote_address().ip(), incoming.remote_address_validated()) {
-                Verdict::Come(place) => {
-                    tasks.spawn(Arc::clone(&visits).receive(incoming, place, stopping.clone()));
+            incoming = accept(&endpoints) => {
+                if visits.is_stranger(&incoming) {
+                    visits.ignore(incoming);
+                    continue;
                 }
-                Verdict::Prove => visits.prove(incoming),
-                verdict => visits.refuse(incoming, &verdict),
-            },
+                match places.ask(incoming.remote_address().ip(), incoming.remote_address_validated()) {
+                    Verdict::Come(place) => {
+                        tasks.spawn(Arc::clone(&visits).receive(incoming, place, stopping.clone()));
+                    }
+                    Verdict::Prove => visits.prove(incoming),
+                    verdict => visits.refuse(incoming, &verdict),
+                }
+            }
         }
     }
     for endpoint in &endpoints {

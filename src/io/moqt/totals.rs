@@ -30,6 +30,8 @@ arrivals! {
     connections_full,
     /// Connections refused because their address had its share.
     connections_share,
+    /// First packets of connections from addresses that are not served, ignored.
+    connections_not_allowed,
     /// Connections asked to prove their address before anything was kept for them.
     connections_retried,
     /// Connections whose handshake failed or took too long.

@@ -40,6 +40,22 @@ impl Visits {
         Self { terms, totals, refusals, failures, comings }
     }
 
+    /// Whether this comes from an address that is not served.
+    pub(super) fn is_stranger(&self, incoming: &Incoming) -> bool {
+        let allow = &self.terms.allow;
+        !allow.is_empty() && !allow.iter().any(|network| network.contains(incoming.remote_address().ip()))
+    }
+
+    /// Tells a stranger nothing.
+    pub(super) fn ignore(&self, incoming: Incoming) {
+        self.totals.note(|reading| reading.arrivals.connections_not_allowed += 1);
+        if self.refusals.may() {
+            let from = incoming.remote_address();
+            info!("MOQT: {from} is not one of those that --allow names, and is told nothing");
+        }
+        incoming.ignore();
+    }
+
     /// Asks for a proof of the address, without keeping anything.
     pub(super) fn prove(&self, incoming: Incoming) {
         self.totals.note(|reading| reading.arrivals.connections_retried += 1);
