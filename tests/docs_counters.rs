@@ -1,6 +1,9 @@
-//! Every count that the echo server prints is defined.
+//! Every count that the echo server prints is defined, and no two share a name.
+
+use std::collections::BTreeSet;
 
 use jamjam_dev::echo::Counters;
+use jamjam_dev::io::moqt::Reading;
 
 #[test]
 fn every_count_of_the_echo_server_is_defined_in_the_docs_and_no_other() {
@@ -11,4 +14,16 @@ fn every_count_of_the_echo_server_is_defined_in_the_docs_and_no_other() {
     let mut counted: Vec<&str> = Counters::default().fields().map(|(name, _)| name).collect();
     counted.push("kernel_dropped");
     assert_eq!(defined, counted);
+}
+
+#[test]
+fn every_count_of_moqt_is_defined_in_the_docs_and_no_other() {
+    let docs = include_str!("../docs/measuring.md");
+    let section = docs.split("### The counts of MOQT").nth(1).expect("the section");
+    let section = section.split("\n## ").next().expect("its text");
+    let defined: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let reading = Reading::default();
+    let counted: Vec<&str> = [Reading::OPEN].into_iter().chain(reading.fields().map(|(name, _, _)| name)).collect();
+    assert_eq!(defined, counted);
+    assert_eq!(counted.iter().collect::<BTreeSet<_>>().len(), counted.len(), "two of one name");
 }

@@ -68,7 +68,7 @@ fn the_image_runs_an_echo_server_as_nobody_and_its_port_is_the_default() {
     let command = [entrypoint, words(&setting("CMD"))].concat();
     assert_eq!(command, ["jamjam-dev", "echo-server"]);
     Cli::try_parse_from(&command).unwrap();
-    assert_eq!(setting("EXPOSE"), "5000/udp 8080/tcp");
+    assert_eq!(setting("EXPOSE"), "4443/udp 5000/udp 8080/tcp");
     assert_eq!(jamjam_dev::wire::DEFAULT_PORT, 5_000);
     assert_eq!(setting("STOPSIGNAL"), "SIGTERM");
     let user = setting("USER");

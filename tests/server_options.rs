@@ -1,5 +1,13 @@
 //! The echo server's options, variables and defaults, and what it says when it cannot run.
 
+#[path = "server/certificate.rs"]
+mod certificate;
+#[path = "server/moqt_client.rs"]
+mod moqt_client;
+#[path = "server/moqt_mistakes.rs"]
+mod moqt_mistakes;
+#[path = "server/moqt_serving.rs"]
+mod moqt_serving;
 mod server;
 
 use std::net::UdpSocket;
@@ -69,6 +77,14 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("    --ca <FILE>", &["PEM"]),
         ("    --cert-sha256 <HASH>", &["64 hexadecimal digits"]),
         ("    --insecure", &["For tests"]),
+        ("    --moqt [<ADDR:PORT>]", &["localhost:4443", "127.0.0.1", "::1"]),
+        ("    --moqt-only", &[]),
+        ("    --moqt-path <PATH>", &["[default: /echo]"]),
+        ("    --moqt-prefix <PARTS>", &["[default: \"japan, kyoto\"]"]),
+        ("    --moqt-delay <MS>", &["[default: 0]"]),
+        ("    --cert <FILE>", &["PEM"]),
+        ("    --key <FILE>", &["PEM"]),
+        ("    --cert-dir <DIR>", &[]),
         ("-h, --help", &[]),
     ];
     for (option, facts) in options {
