@@ -96,7 +96,8 @@ pub(crate) fn run_and_watch(dial: &Dial, config: &Config, mut watch: impl FnMut(
 
 /// Three groups come back whole and in order.
 pub(crate) fn assert_echoes(url: &str, trust: &Trust, config: &Config) -> Vec<Fact> {
-    let ran = run(url, trust, &Config { count: Some(3), ..config.clone() }).unwrap_or_else(|error| panic!("{url}: {error}"));
+    let ran =
+        run(url, trust, &Config { count: Some(3), ..config.clone() }).unwrap_or_else(|error| panic!("{url}: {error}"));
     assert_eq!(ran.ending, Ending::Done, "{url}");
     let came = ran.facts.iter().filter_map(|fact| match *fact {
         Fact::Came { group, frame, intact: true, .. } => Some((group, frame)),

@@ -71,7 +71,10 @@ fn a_host_or_an_address_that_is_not_here_is_said_in_one_line() {
     let line = refused(&["--moqt-only", "--moqt", "studio.invalid"], 3);
     assert!(line.starts_with("jamjam-dev: --moqt studio.invalid:4443: cannot find an address for host"), "{line}");
     let line = refused(&["--moqt-only", "--moqt", "203.0.113.7:0"], 3);
-    assert!(line.starts_with("jamjam-dev: cannot listen on 203.0.113.7:0 for MOQT: this machine has no such address"), "{line}");
+    assert!(
+        line.starts_with("jamjam-dev: cannot listen on 203.0.113.7:0 for MOQT: this machine has no such address"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -189,7 +189,10 @@ fn its_counts_stand_beside_those_of_udp_in_the_log_and_on_the_page() {
     assert!(get(metrics, "/healthz").ends_with("\r\n\r\nok\n"));
     let ended = server.stop("TERM");
     let stats = moqt_stats(&ended.lines);
-    assert!(stats.starts_with("connections_open=0, connections_quic=1, connections_webtransport=1, sessions=2, "), "{stats}");
+    assert!(
+        stats.starts_with("connections_open=0, connections_quic=1, connections_webtransport=1, sessions=2, "),
+        "{stats}"
+    );
     assert_eq!((count(stats, "frames_heard"), count(stats, "frames_sent")), (12, 12), "{stats}");
     assert!(!stats.contains("groups_dropped"), "{stats}");
     assert!(ended.stats().to_string().starts_with("received=0, sent=0, buffered=0"));
@@ -199,7 +202,11 @@ fn its_counts_stand_beside_those_of_udp_in_the_log_and_on_the_page() {
 fn alone_it_leaves_the_udp_echo_out() {
     let mut server = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0", "--metrics", "0"], |_| {});
     let said = Said::of(&mut server);
-    assert!(server.lines[0].ends_with(&format!("INFO MOQT echo listening on {}", server.address)), "{:?}", server.lines);
+    assert!(
+        server.lines[0].ends_with(&format!("INFO MOQT echo listening on {}", server.address)),
+        "{:?}",
+        server.lines
+    );
     assert_eq!(said.listening, server.address.to_string());
     assert_eq!(said.quic, format!("moqt://{}/echo", server.address));
     assert_echoes(&said.quic, &said.pinned(), &groups(None));
