@@ -19,7 +19,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 
-use certificate::{Authority, Pair};
+use certificate::Authority;
 use server::process::{Server, run};
 
 /// Asks for the rooms there.

@@ -77,7 +77,7 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("    --ca <FILE>", &["PEM"]),
         ("    --cert-sha256 <HASH>", &["64 hexadecimal digits"]),
         ("    --insecure", &["For tests"]),
-        ("    --moqt [<ADDR:PORT>]", &["localhost:4443", "127.0.0.1", "::1"]),
+        ("    --moqt [<ADDR:PORT>]", &["localhost:4443", "IPv4 and IPv6"]),
         ("    --moqt-only", &[]),
         ("    --moqt-path <PATH>", &["[default: /echo]"]),
         ("    --moqt-prefix <PARTS>", &["[default: \"japan, kyoto\"]"]),

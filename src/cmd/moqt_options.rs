@@ -93,8 +93,7 @@ impl Place {
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new(WANTED).args(["moqt", "moqt_only"]).multiple(true)))]
 pub struct MoqtArgs {
-    /// Echo MOQT too, over WebTransport and raw QUIC on one UDP port; localhost:4443 if no place is given, which is both 127.0.0.1
-    /// and ::1
+    /// Echo MOQT too, over WebTransport and raw QUIC on one UDP port; localhost:4443 if no place is given, over IPv4 and IPv6
     #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = LOCALHOST, help_heading = HEADING)]
     moqt: Option<Place>,
 
@@ -148,13 +147,11 @@ impl MoqtArgs {
     /// The certificate for a server at `place`: as given, or one that is made for it.
     pub fn identity(&self, place: &Place) -> Result<Identity, Failure> {
         let now = SystemTime::now();
-        match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => Identity::read(cert, key, now).map_err(Failure::unusable),
-            _ => {
-                let maker = SelfMade::new([place.host.as_str()], self.cert_dir.clone());
-                Identity::self_made(maker, now).map_err(Failure::unusable)
-            }
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            return Identity::read(cert, key, now).map_err(Failure::unusable);
         }
+        let maker = SelfMade::new([place.host.as_str()], self.cert_dir.clone());
+        Identity::self_made(maker, now).map_err(Failure::unusable)
     }
 
     /// The file that clients can be given as `--ca`, if there is one that stays.

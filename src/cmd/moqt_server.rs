@@ -98,13 +98,11 @@ pub struct Running {
 impl Running {
     /// Waits until it has been asked to stop, at most for `patience` (`None`: for ever). True when it has been.
     pub fn asked_within(&self, patience: Option<Duration>) -> bool {
-        match patience {
-            Some(patience) => self.asked.recv_timeout(patience) != Err(RecvTimeoutError::Timeout),
-            None => {
-                let _ = self.asked.recv();
-                true
-            }
-        }
+        let Some(patience) = patience else {
+            let _ = self.asked.recv();
+            return true;
+        };
+        self.asked.recv_timeout(patience) != Err(RecvTimeoutError::Timeout)
     }
 
     /// Waits until every session is closed.
@@ -113,7 +111,7 @@ impl Running {
     }
 }
 
-/// Binds to all of `addresses` that this machine has: without IPv6 there is no ::1.
+/// Binds to all of `addresses` that this machine has: without IPv6 there is no `::1`.
 fn bind(mut addresses: Vec<SocketAddr>) -> Result<Bound, BindError> {
     loop {
         match server::bind(&addresses) {

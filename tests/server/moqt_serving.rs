@@ -27,7 +27,7 @@ fn start(options: &[&str]) -> (Server, Said) {
 
 fn sha256(file: &std::path::Path) -> String {
     let digest = Sha256::digest(CertificateDer::from_pem_file(file).unwrap());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn has_ipv6() -> bool {
