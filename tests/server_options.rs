@@ -75,7 +75,7 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("    --public-addr <ADDR>", &["HOST:PORT"]),
         ("    --stun <HOST[:PORT]>", &["every 25 s"]),
         ("    --ca <FILE>", &["PEM"]),
-        ("    --cert-sha256 <HASH>", &["64 hexadecimal digits"]),
+        ("    --cert-sha256 <HASH>", &["hexadecimal digits"]),
         ("    --insecure", &["For tests"]),
         ("    --moqt [<ADDR:PORT>]", &["localhost:4443", "IPv4 and IPv6"]),
         ("    --moqt-only", &[]),
