@@ -236,6 +236,9 @@ fn a_stop_closes_sessions_with_code_0_and_the_server_ends_by_itself() {
         let stopped = server.stop("TERM");
         // Whoever has to be ended by force has 143.
         assert_eq!(stopped.code, Some(0));
+        // The last word comes after the last session.
+        let stats = moqt_stats(&stopped.lines);
+        assert!(stats.starts_with("connections_open=0, "), "{stats}");
         let ending = client.join().unwrap().unwrap();
         let closed = Ending::Closed { code: 0, reason: "the server stops".to_owned(), by_us: false };
         assert_eq!(ending, closed);
