@@ -13,9 +13,9 @@
 //! | 3 | [`audio`] | samples: WAV, tones, mixing, resampling, payloads |
 //! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, in fixed memory |
 //! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
+//! | 4 | [`moqt`] | MOQT streams as a state machine: messages, sessions, the echo and its client |
 //! | 5 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
 //! | 5 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober, and what a signaling server is asked |
-//! | 5 | [`moqt`] | MOQT streams as a state machine: messages, sessions, the echo and its client |
 //! | 5 | [`rooms`] | rooms over WebSocket as a state machine: hub, limits, a file a dialect |
 //! | 6 | [`report`] | from a run's facts to numbers, limits, a verdict, text, JSON, JUnit and Markdown |
 //! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, HTTP and WebSocket, the log, the progress bar |

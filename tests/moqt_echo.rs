@@ -268,6 +268,11 @@ fn sending() -> Hand<Client> {
     client
 }
 
+/// A frame that comes back as soon as it has left, at `at`.
+fn came((group, frame): (u64, usize), at: Time, intact: bool, first: bool, payload: &'static [u8]) -> Fact {
+    Fact::Came { group, frame, sent: at, at, intact, first, payload: payload.into() }
+}
+
 #[test]
 fn what_does_not_come_back_is_lost_or_missing() {
     let mut client = sending();
@@ -285,11 +290,12 @@ fn what_does_not_come_back_is_lost_or_missing() {
         Fact::Ready { at: at(0) },
         sent(1, 0, 50),
         sent(1, 1, 50),
-        Fact::Came { group: 1, frame: 0, sent: at(50), at: at(50), intact: true },
+        came((1, 0), at(50), true, true, b"hi"),
         sent(2, 0, 60),
         sent(2, 1, 60),
         Fact::FrameMissing { group: 1, frame: 1, sent: at(50) },
         Fact::GroupLost { group: 2, sent: at(60) },
+        Fact::Ended { at: at(2_060), ending: Ending::Done },
     ];
     assert_eq!(facts(&mut client), expected);
 }
@@ -301,12 +307,12 @@ fn what_comes_damaged_twice_or_unasked_is_told_apart() {
     client.open(2, Kind::Uni, &[GROUP_1, b"\x02ho\x02hi"].concat());
     client.open(6, Kind::Uni, &[GROUP_1, b"\x02hi"].concat());
     client.open(10, Kind::Uni, b"\x00\x02\x00\x09\x02hi");
-    let (sent, at) = (Time::from_millis(50), Time::from_millis(50));
+    let at = Time::from_millis(50);
     let expected = [
-        Fact::Came { group: 1, frame: 0, sent, at, intact: false },
-        Fact::Came { group: 1, frame: 1, sent, at, intact: true },
-        Fact::Unmatched { group: 1, frame: 0, at },
-        Fact::Unmatched { group: 9, frame: 0, at },
+        came((1, 0), at, false, true, b"ho"),
+        came((1, 1), at, true, false, b"hi"),
+        Fact::Unmatched { group: 1, frame: 0, at, intact: true, payload: "hi".into() },
+        Fact::Unmatched { group: 9, frame: 0, at, intact: true, payload: "hi".into() },
     ];
     assert_eq!(facts(&mut client), expected);
 }

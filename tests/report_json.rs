@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 #[path = "runs/machine.rs"]
 mod machine;
+#[path = "runs/moqt.rs"]
+mod moqt;
 #[path = "runs/websocket.rs"]
 mod websocket;
 
@@ -117,6 +119,7 @@ fn runs() -> Vec<(&'static str, Run)> {
         ("hold unknown", Run { audio: Some(unknown_hold), ping: None, ..all_well() }),
     ];
     runs.extend(websocket::websocket_runs());
+    runs.extend(moqt::moqt_runs());
     runs
 }
 
@@ -247,8 +250,34 @@ fn every_label_of_the_text_is_defined_in_measuring_md() {
         }
     }
     // 24 rows of the table; hold, echo time, recorded, bursts, reordering, two of delay variation, pacing error and its p50, send
-    // call, wake-up, connecting, the server's clock, seen as, refused, stray.
-    assert_eq!(seen.len(), 40, "{seen:?}");
+    // call, wake-up, connecting, the server's clock, groups, seen as, refused, stray.
+    assert_eq!(seen.len(), 41, "{seen:?}");
+}
+
+#[test]
+fn a_run_over_moqt_is_printed_as_it_was() {
+    let report = Report::new(&moqt::all_kinds(), &Limits::default());
+    let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
+    let expected = json!({
+        "transport": "webtransport", "flavour": "seed", "track": "japan, kyoto, text", "frames_per_group": 2,
+        "groups_sent": 10, "groups_returned": 7, "groups_lost": 2, "groups_in_flight": 1, "frames_missing": 3,
+        "groups_declined": 4, "groups_unsent": 1,
+        "name_ms": 3.0, "quic_ms": 4.0, "connect_ms": 5.0, "session_ms": 6.0, "subscribe_ms": 7.0,
+        "connection_lost": null
+    });
+    assert_eq!(document["moqt"], expected);
+    let text = text::summary(&report, false);
+    for line in [
+        "MOQT over WebTransport, the seed's flavour: japan, kyoto, text; 2 frames a group",
+        "groups                10 sent, 7 returned, 2 lost, 1 in flight, 4 given up by the server, 1 not sent to their end; 3 \
+         frames missing in other groups",
+        "connecting            name 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, set-up 6.000 ms, subscription 7.000 ms",
+        "note: QUIC itself loses nothing: the server has not returned 2 groups whole and 3 frames of others in time, or not at all \
+         (for a slow reader the oldest groups are dropped); the original server refuses groups that come before it has taken note \
+         of its own subscription",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+    }
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl<S: Script> Client<S> {
 
     fn start(&mut self, now: Time) {
         self.started = Some(now);
-        self.book.live.started_ns.set(now.as_nanos());
+        self.book.live.start(now);
         self.script.start(now, &self.book);
         self.phase = Phase::Following(now);
     }

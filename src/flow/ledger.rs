@@ -146,6 +146,12 @@ impl Ledger {
         });
     }
 
+    /// Whether anything has come for the packet with this sequence number, which is remembered.
+    pub(super) fn has_heard(&self, sequence: u32) -> bool {
+        let slot = self.index(sequence).map(|index| self.slots[(index - self.oldest) as usize].state);
+        matches!(slot, Some(State::Returned { .. } | State::Damaged { .. }))
+    }
+
     /// Enters a datagram of the answering type that names no packet.
     pub(super) fn heard_unmatched(&mut self) {
         self.stream.unmatched += 1;

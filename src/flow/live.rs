@@ -11,10 +11,15 @@ pub struct Live {
     /// Packets returned.
     pub returned: Count,
     /// When counting began, in nanoseconds of the run's clock; 0 before.
-    pub(super) started_ns: Count,
+    started_ns: Count,
 }
 
 impl Live {
+    /// Counting begins at `at`.
+    pub(super) fn start(&self, at: Time) {
+        self.started_ns.set(at.as_nanos());
+    }
+
     /// When counting began: what the times of facts are told from. `None` before the first answer where that is waited for.
     pub fn started(&self) -> Option<Time> {
         Some(self.started_ns.get()).filter(|ns| *ns > 0).map(Time::from_nanos)

@@ -12,6 +12,7 @@ mod ending;
 mod inquiry;
 mod ledger;
 mod live;
+pub mod moqt;
 mod observer;
 mod opening;
 mod prober;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::moqt::MoqtRun;
 use super::websocket::WebSocketRun;
 use crate::stats::{Machine, Pacing, Stream};
 use crate::wire::Kind;
@@ -12,7 +13,7 @@ use crate::wire::Kind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Command {
-    /// `jamjam-dev send`: audio as a client sends it. Judged by its AUDIO.
+    /// `jamjam-dev send`: audio as a client sends it, judged by its AUDIO, or texts over MOQT.
     Send,
     /// `jamjam-dev probe`: one stream, judged by it.
     Probe,
@@ -24,7 +25,8 @@ pub enum Command {
 pub enum StreamKind {
     /// AUDIO packets, returned after the server's hold.
     Audio,
-    /// `LATENCY_PING`, answered by `LATENCY_PONG`; over WebSocket the question of the dialect, and its answer.
+    /// `LATENCY_PING`, answered by `LATENCY_PONG`; over WebSocket the question of the dialect, and its answer; over MOQT a
+    /// frame, and the same frame.
     Ping,
     /// KEEPALIVE, returned at once.
     Keepalive,
@@ -109,6 +111,8 @@ pub struct Run {
     pub machine: Option<Machine>,
     /// The connections, of a run over WebSocket.
     pub websocket: Option<WebSocketRun>,
+    /// The connection, of a run over MOQT.
+    pub moqt: Option<MoqtRun>,
     /// ICMP "port unreachable" messages seen.
     pub refused: u64,
     /// Datagrams that belong to no stream of this run: from another address, no packet, or a type not expected.
@@ -136,6 +140,7 @@ impl Run {
             pacing: None,
             machine: None,
             websocket: None,
+            moqt: None,
             refused: 0,
             stray: 0,
         }

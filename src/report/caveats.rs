@@ -1,6 +1,7 @@
 //! What a person who knows measuring would add to the numbers.
 
 mod machine;
+mod moqt;
 mod websocket;
 
 use serde::Serialize;
@@ -57,6 +58,7 @@ pub enum Code {
     ConnectionLost,
     Complaint,
     Unanswered,
+    GroupsRefused,
 }
 
 /// One caveat.
@@ -75,7 +77,8 @@ pub(super) fn caveats(report: &Report) -> Vec<Caveat> {
     let judged = report.streams.get(report.judged);
     let mut found = Vec::new();
     found.extend(websocket::caveats(report, judged));
-    found.extend(nothing_came_back(report, judged).filter(|_| report.websocket.is_none()));
+    found.extend(moqt::caveats(report, judged));
+    found.extend(nothing_came_back(report, judged).filter(|_| report.is_over_udp()));
     found.extend(report.streams.iter().filter_map(|(kind, stream)| damaged(report.names(kind), stream)));
     found.extend(report.streams.iter().flat_map(|(kind, stream)| odd_counts(report, kind, stream)));
     if report.stray > 0 {

@@ -34,7 +34,7 @@ impl AskedNumbers {
 pub(super) fn not_asked(report: &Report, judged: Option<&StreamNumbers>) -> Option<String> {
     // Where nothing came back there are other things to look at first.
     let lost = judged.filter(|stream| stream.is_heard()).map_or(0, |stream| stream.lost);
-    (report.asked.is_none() && report.websocket.is_none() && lost > 0).then(|| {
+    (report.asked.is_none() && report.is_over_udp() && lost > 0).then(|| {
         "which way packets were lost is not known; --ask-server tells, where the server is a jamjam-dev".to_owned()
     })
 }

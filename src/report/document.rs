@@ -6,11 +6,12 @@ use super::caveats::{Caveat, caveats};
 use super::direction::AskedNumbers;
 use super::limits::{Judgement, Limits};
 use super::machine::MachineNumbers;
-use super::names::Names;
+use super::moqt::MoqtNumbers;
+use super::names::{Names, Spoken};
 use super::numbers::{PacingNumbers, StreamNumbers, micros, millis, unsigned_millis};
 use super::round_trip::RoundTrip;
 use super::verdict::Verdict;
-use super::websocket::WebSocketNumbers;
+use super::websocket::{LostWords, WebSocketNumbers};
 use crate::flow::run::{AudioRun, Command, Run, Signal, StreamKind, Wait};
 
 /// Rises when a field changes its meaning or goes away; a new field alone does not raise it.
@@ -38,6 +39,7 @@ pub struct Report {
     pub pacing: Option<PacingNumbers>,
     pub machine: Option<MachineNumbers>,
     pub websocket: Option<WebSocketNumbers>,
+    pub moqt: Option<MoqtNumbers>,
     pub refused: u64,
     pub stray: u64,
     pub limits: Vec<Judgement>,
@@ -112,6 +114,7 @@ impl Report {
             pacing: run.pacing.as_ref().map(PacingNumbers::from),
             machine: run.machine.as_ref().map(MachineNumbers::from),
             websocket: run.websocket.as_ref().map(WebSocketNumbers::from),
+            moqt: run.moqt.as_ref().map(MoqtNumbers::from),
             refused: run.refused,
             stray: run.stray,
             limits,
@@ -124,7 +127,19 @@ impl Report {
 
     /// What the packets of a stream are called.
     pub(super) fn names(&self, kind: StreamKind) -> Names {
-        Names::of(self.websocket.as_ref().map(|websocket| websocket.dialect), kind)
+        let spoken = Spoken::of(self.websocket.as_ref().map(|websocket| websocket.dialect), self.moqt.is_some());
+        Names::of(spoken, kind)
+    }
+
+    /// Whether datagrams were exchanged as they are, and not over a connection.
+    pub(super) fn is_over_udp(&self) -> bool {
+        self.websocket.is_none() && self.moqt.is_none()
+    }
+
+    /// Why there was no connection, or none any more.
+    pub(super) fn connection_lost(&self) -> Option<&LostWords> {
+        let websocket = self.websocket.as_ref().and_then(|websocket| websocket.connection_lost.as_ref());
+        websocket.or_else(|| self.moqt.as_ref()?.connection_lost.as_ref())
     }
 
     /// 0 passed, 1 failed. What an interrupted run exits with is the caller's matter.

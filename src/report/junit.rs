@@ -69,7 +69,7 @@ fn properties(report: &Report) -> Vec<Property> {
 /// Whether the run came to the end it was asked for.
 fn ending(report: &Report, broken: Option<&str>) -> TestCase {
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", wording::signal(signal)));
-    let lost = report.websocket.as_ref().and_then(|websocket| Some(websocket.connection_lost.as_ref()?.text.as_str()));
+    let lost = report.connection_lost().map(|lost| lost.text.as_str());
     let status = match broken.map(outside).or(interrupted).or(lost.map(outside)) {
         Some(why) => not_passed(NonSuccessKind::Error, "cut short", why),
         None => TestCaseStatus::success(),

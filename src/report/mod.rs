@@ -12,6 +12,7 @@ pub mod limits;
 pub mod lines;
 mod machine;
 pub mod markdown;
+mod moqt;
 mod names;
 mod numbers;
 mod order;
@@ -24,6 +25,7 @@ mod wording;
 
 pub use document::{AudioNumbers, Report, SCHEMA_VERSION, Streams, WaitNumbers};
 pub use machine::MachineNumbers;
+pub use moqt::MoqtNumbers;
 pub use numbers::{BarNumbers, PacingNumbers, StreamNumbers};
 pub use order::OrderNumbers;
 pub use round_trip::RoundTrip;

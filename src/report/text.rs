@@ -1,6 +1,7 @@
 //! The report for people.
 
 mod beside;
+mod moqt;
 mod websocket;
 
 use std::fmt::Write;
@@ -88,6 +89,9 @@ fn heading(report: &Report, paint: Paint) -> String {
     }
     if let Some(websocket) = &report.websocket {
         text += &websocket::heading(websocket);
+    }
+    if let Some(moqt) = &report.moqt {
+        text += &moqt::heading(moqt);
     }
     text
 }
@@ -209,6 +213,9 @@ fn details(report: &Report) -> String {
     }
     if let Some(websocket) = &report.websocket {
         websocket::rows(&mut text, websocket);
+    }
+    if let Some(moqt) = &report.moqt {
+        moqt::rows(&mut text, moqt);
     }
     if let Some(asked) = &report.asked {
         row(&mut text, "seen as", &asked.seen_as());

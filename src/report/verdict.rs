@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::limits::Judgement;
-use super::names::Names;
+use super::names::{Names, Spoken};
 use super::wording;
 use crate::flow::run::{Run, StreamKind};
 use crate::rooms::harmless::harmless;
@@ -36,8 +36,8 @@ impl Verdict {
     pub(super) fn new(run: &Run, judgements: &[Judgement]) -> Self {
         let judged = run.stream(run.judged);
         let silence = silence(run, judged);
-        let dialect = run.websocket.as_ref().map(|websocket| websocket.dialect);
-        let damage = |kind| damage(Names::of(dialect, kind), run.stream(kind)?);
+        let spoken = Spoken::in_run(run);
+        let damage = |kind| damage(Names::of(spoken, kind), run.stream(kind)?);
         let damage: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
         // Where nothing was heard, that is the reason; limits without data only follow from it.
         let broken = judgements
@@ -67,10 +67,11 @@ fn silence(run: &Run, judged: Option<&Stream>) -> Option<String> {
 
 /// The connection that was lost while something was still to come.
 fn lost(run: &Run, judged: Option<&Stream>) -> Option<String> {
-    let lost = run.websocket.as_ref()?.lost.as_ref()?;
+    let websocket = run.websocket.as_ref().and_then(|websocket| Some((websocket.lost.as_ref()?.to_string(), "message")));
+    let (lost, unit) = websocket.or_else(|| Some((run.moqt.as_ref()?.lost.as_ref()?.to_string(), "frame")))?;
     let sent = judged.map_or(0, |stream| stream.sent);
-    let when = if sent > 0 { format!(" after {}", wording::count(sent, "message")) } else { String::new() };
-    Some(format!("{}{when}", harmless(&lost.to_string())))
+    let when = if sent > 0 { format!(" after {}", wording::count(sent, unit)) } else { String::new() };
+    Some(format!("{}{when}", harmless(&lost)))
 }
 
 fn damage(names: Names, stream: &Stream) -> Option<String> {

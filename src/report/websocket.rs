@@ -37,7 +37,7 @@ pub struct SetUpNumbers {
 #[allow(missing_docs, reason = "each field is defined in docs/measuring.md, and a test holds the two together")]
 pub struct LostWords {
     pub kind: &'static str,
-    pub close_code: Option<u16>,
+    pub close_code: Option<u32>,
     pub text: String,
 }
 
@@ -72,13 +72,13 @@ impl From<&SetUp> for SetUpNumbers {
 
 impl From<&Lost> for LostWords {
     fn from(lost: &Lost) -> Self {
-        let close_code = if let Lost::Closed { code, .. } = lost { *code } else { None };
+        let close_code = if let Lost::Closed { code, .. } = lost { code.map(u32::from) } else { None };
         Self { kind: lost.kind(), close_code, text: harmless(&lost.to_string()) }
     }
 }
 
 /// The way out, by what the server said when it closed.
-pub(super) fn advice(dialect: Dialect, code: u16) -> Option<&'static str> {
+pub(super) fn advice(dialect: Dialect, code: u32) -> Option<&'static str> {
     let broadcast = dialect == Dialect::Broadcast;
     Some(match code {
         1000 | 1001 => "the server ends, or has closed the room: try again",

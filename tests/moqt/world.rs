@@ -245,7 +245,7 @@ impl World {
     /// Group, frame, and how long it took, of every frame that came, in the order in which they came.
     pub(crate) fn came(&self) -> Vec<(u64, usize, Duration)> {
         let came = self.facts.iter().filter_map(|fact| match *fact {
-            Fact::Came { group, frame, sent, at, intact } => {
+            Fact::Came { group, frame, sent, at, intact, .. } => {
                 assert!(intact, "group {group} frame {frame} is damaged");
                 Some((group, frame, at - sent))
             }

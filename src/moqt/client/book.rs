@@ -1,12 +1,20 @@
 //! What a client has sent and what has come back of it, and the facts that follow.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::super::message::Flavour;
+use super::Ending;
 use crate::time::Time;
 
-/// Groups remembered: one is given up once this many later ones have begun.
+/// Groups remembered: one is given up once this many later ones have begun, or with many frames in each fewer: see
+/// [`WINDOW_FRAMES`].
 pub const WINDOW: usize = 16_384;
+
+/// Frames remembered, but for those of one group at least.
+pub const WINDOW_FRAMES: usize = 262_144;
 
 /// Something that happened. Groups are told by their sequence, frames by their place in the group, from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +56,12 @@ pub enum Fact {
         at: Time,
         /// Whether it came as it left.
         intact: bool,
+        /// Whether nothing of its group had come before.
+        first: bool,
+        /// What came.
+        payload: Bytes,
     },
-    /// A frame came that was never sent, or has come before.
+    /// A frame came that was never sent, has come before or was given up.
     Unmatched {
         /// Its group.
         group: u64,
@@ -57,6 +69,10 @@ pub enum Fact {
         frame: usize,
         /// When.
         at: Time,
+        /// Whether it is what this frame holds, or would.
+        intact: bool,
+        /// What came.
+        payload: Bytes,
     },
     /// Nothing of a group came back.
     GroupLost {
@@ -65,7 +81,7 @@ pub enum Fact {
         /// When its first frame left.
         sent: Time,
     },
-    /// Of a group something came back, but not this frame.
+    /// Of a group something came back, or may still have come when the run was cut short, but not this frame.
     FrameMissing {
         /// Its group.
         group: u64,
@@ -83,6 +99,13 @@ pub enum Fact {
         /// When it left.
         sent: Time,
     },
+    /// The run is over: the last fact.
+    Ended {
+        /// When.
+        at: Time,
+        /// How.
+        ending: Ending,
+    },
 }
 
 /// A frame that left.
@@ -92,20 +115,51 @@ struct Sent {
     came: bool,
 }
 
+/// The frames of a group that have left, and how many of them have come.
+#[derive(Debug)]
+struct Group {
+    frames: Vec<Sent>,
+    came: usize,
+}
+
+/// A frame that came, before it is known whether it was sent.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub(super) group: u64,
+    pub(super) frame: usize,
+    pub(super) at: Time,
+    pub(super) intact: bool,
+    pub(super) payload: Bytes,
+}
+
 /// What was sent.
 #[derive(Debug)]
 pub(super) struct Book {
     /// Sequence of the first of `groups`.
     first: u64,
-    groups: VecDeque<Vec<Sent>>,
+    groups: VecDeque<Group>,
     frames_per_group: usize,
+    /// Frames in `groups` that have not come.
+    out: usize,
+    /// When the last frame came that was waited for.
+    last_came: Time,
+    /// The shortest time that a frame took to come back whole.
+    least: Option<Duration>,
     facts: VecDeque<Fact>,
 }
 
 impl Book {
     /// An empty book. `first` is the first group's sequence.
     pub(super) fn new(first: u64, frames_per_group: usize) -> Self {
-        Self { first, groups: VecDeque::new(), frames_per_group, facts: VecDeque::new() }
+        Self {
+            first,
+            groups: VecDeque::new(),
+            frames_per_group,
+            out: 0,
+            last_came: Time::ZERO,
+            least: None,
+            facts: VecDeque::new(),
+        }
     }
 
     pub(super) fn tell(&mut self, fact: Fact) {
@@ -119,40 +173,53 @@ impl Book {
     /// Enters the next frame. Frames are entered in order.
     pub(super) fn sent(&mut self, group: u64, at: Time, due: Time, bytes: usize) {
         if group == self.first + self.groups.len() as u64 {
-            if self.groups.len() == WINDOW {
+            if self.groups.len() == (WINDOW_FRAMES / self.frames_per_group).clamp(1, WINDOW) {
                 self.settle_oldest(at);
             }
-            self.groups.push_back(Vec::with_capacity(self.frames_per_group.min(64)));
+            let frames = Vec::with_capacity(self.frames_per_group.min(64));
+            self.groups.push_back(Group { frames, came: 0 });
         }
-        let Some(frames) = self.groups.back_mut() else { return };
+        let Some(Group { frames, .. }) = self.groups.back_mut() else { return };
         let frame = frames.len();
         frames.push(Sent { at, came: false });
+        self.out += 1;
         self.tell(Fact::Sent { group, frame, at, due, bytes });
     }
 
     /// Enters a frame that came.
-    pub(super) fn came(&mut self, group: u64, frame: usize, at: Time, intact: bool) {
+    pub(super) fn came(&mut self, heard: Heard) {
+        let Heard { group, frame, at, intact, payload } = heard;
         let index = group.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        let sent = index.and_then(|index| self.groups.get_mut(index)?.get_mut(frame)).filter(|sent| !sent.came);
-        let Some(sent) = sent else {
-            self.tell(Fact::Unmatched { group, frame, at });
+        let found = index.and_then(|index| self.groups.get_mut(index)).and_then(|of| {
+            let sent = of.frames.get_mut(frame).filter(|sent| !sent.came)?;
+            Some((sent, &mut of.came))
+        });
+        let Some((sent, came)) = found else {
+            self.tell(Fact::Unmatched { group, frame, at, intact, payload });
             return;
         };
         sent.came = true;
-        let sent = sent.at;
-        self.tell(Fact::Came { group, frame, sent, at, intact });
-        while self.groups.front().is_some_and(|frames| self.is_whole(frames)) {
+        *came += 1;
+        let (sent, first) = (sent.at, *came == 1);
+        self.out -= 1;
+        self.last_came = at;
+        if intact {
+            self.least = Some(self.least.map_or(at - sent, |least| least.min(at - sent)));
+        }
+        self.tell(Fact::Came { group, frame, sent, at, intact, first, payload });
+        while self.groups.front().is_some_and(|group| group.came == self.frames_per_group) {
             self.settle_oldest(at);
         }
     }
 
-    fn is_whole(&self, frames: &[Sent]) -> bool {
-        frames.len() == self.frames_per_group && frames.iter().all(|sent| sent.came)
+    /// Since when all that was sent has come back, if it has.
+    pub(super) fn complete_since(&self) -> Option<Time> {
+        (self.out == 0).then_some(self.last_came)
     }
 
-    /// Whether all that was sent has come back.
-    pub(super) fn is_complete(&self) -> bool {
-        self.groups.iter().flatten().all(|sent| sent.came)
+    /// The shortest time that a frame took to come back whole, if any did.
+    pub(super) fn least_round_trip(&self) -> Option<Duration> {
+        self.least
     }
 
     /// Gives up what has not come back; what left after `overdue` is still in flight.
@@ -163,9 +230,10 @@ impl Book {
     }
 
     fn settle_oldest(&mut self, overdue: Time) {
-        let Some(frames) = self.groups.pop_front() else { return };
+        let Some(Group { frames, came }) = self.groups.pop_front() else { return };
         let group = self.first;
         self.first += 1;
+        self.out -= frames.len() - came;
         match frames.first() {
             Some(first) if frames.iter().all(|sent| !sent.came && sent.at <= overdue) => {
                 self.tell(Fact::GroupLost { group, sent: first.at });

@@ -7,7 +7,9 @@ mod payload;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use book::{Fact, WINDOW};
+use bytes::Bytes;
+
+pub use book::{Fact, WINDOW, WINDOW_FRAMES};
 pub use payload::Payload;
 
 use super::code;
@@ -16,10 +18,13 @@ use super::path::Path;
 use super::peer::Application;
 use super::session::{Event, Session, Stream};
 use crate::time::Time;
-use book::Book;
+use book::{Book, Heard};
 
 /// The sequence of the first group, as the original program counts.
 pub const FIRST_GROUP: u64 = 1;
+
+/// How long a run in which everything has come back listens on, for second copies.
+pub const GRACE: Duration = Duration::from_millis(100);
 
 /// Frames sent in one go, before anything else is looked at.
 const AT_ONCE: usize = 64;
@@ -52,7 +57,7 @@ pub struct Config {
     /// How long to wait before the first group: the original server refuses what comes before it has taken note of its own
     /// subscription.
     pub settle: Duration,
-    /// How long to wait for what has not come back after the last frame.
+    /// How long to wait for a frame that has not come back, beyond the shortest time that one took.
     pub timeout: Duration,
 }
 
@@ -105,8 +110,8 @@ enum Phase {
     Opening { by: Time },
     /// From the first frame on.
     Sending { start: Time },
-    /// All has been sent.
-    Waiting { until: Time },
+    /// All has been sent, the last of it then.
+    Waiting { since: Time },
     /// It is over.
     Over(Ending),
 }
@@ -202,7 +207,7 @@ impl Client {
     fn send_due(&mut self, now: Time, session: &mut Session, start: Time) {
         for _ in 0..AT_ONCE {
             let Some((group, frame, due)) = self.next(start) else {
-                self.phase = Phase::Waiting { until: now + self.config.timeout };
+                self.phase = Phase::Waiting { since: now };
                 return;
             };
             if due > now {
@@ -224,19 +229,31 @@ impl Client {
         }
     }
 
-    fn on_frame(&mut self, now: Time, group: Stream, payload: &[u8]) {
+    fn on_frame(&mut self, now: Time, group: Stream, payload: Bytes) {
         let Some((sequence, frames)) = self.coming.get_mut(&group) else { return };
         let (sequence, frame) = (*sequence, *frames);
         *frames += 1;
         let before = sequence.wrapping_sub(FIRST_GROUP).wrapping_mul(self.config.frames_per_group as u64);
         let intact = self.config.payload.of(before.wrapping_add(frame as u64)) == payload;
-        self.book.came(sequence, frame, now, intact);
+        self.book.came(Heard { group: sequence, frame, at: now, intact, payload });
+    }
+
+    /// How long a frame is waited for.
+    fn patience(&self) -> Duration {
+        self.book.least_round_trip().unwrap_or_default() + self.config.timeout
+    }
+
+    /// When the run ends of which the last frame left at `since`, as far as is known.
+    fn over(&self, since: Time) -> Time {
+        let by = since + self.patience();
+        self.book.complete_since().map_or(by, |complete| by.min(complete.max(since) + GRACE))
     }
 
     /// Ends the run. What left after `overdue` might still have come back.
-    fn end(&mut self, overdue: Time, ending: Ending) {
+    fn end(&mut self, at: Time, overdue: Time, ending: Ending) {
         if self.ending().is_none() {
             self.book.close(overdue);
+            self.book.tell(Fact::Ended { at, ending: ending.clone() });
             self.phase = Phase::Over(ending);
         }
     }
@@ -244,7 +261,7 @@ impl Client {
     /// Ends the run if there is nothing left to wait for.
     fn look_done(&mut self, now: Time, session: &mut Session) {
         let ending = match self.phase {
-            Phase::Waiting { until } if now >= until || self.book.is_complete() => Ending::Done,
+            Phase::Waiting { since } if now >= self.over(since) => Ending::Done,
             Phase::Opening { by } if now >= by => Ending::Unready(match (&self.listeners[..], self.echo) {
                 ([], _) => "the server has not subscribed to our track",
                 (_, None) => "the server has not announced its echo",
@@ -252,7 +269,7 @@ impl Client {
             }),
             _ => return,
         };
-        self.end(now, ending);
+        self.end(now, now, ending);
         session.close(code::NONE, "done");
     }
 }
@@ -260,7 +277,11 @@ impl Client {
 impl Application for Client {
     fn on_event(&mut self, now: Time, session: &mut Session, event: Event) {
         if let Event::Closed { code, reason, by_us } = event {
-            self.end(now.saturating_sub(self.config.timeout), Ending::Closed { code, reason, by_us });
+            let has_all = matches!(self.phase, Phase::Waiting { .. }) && self.book.complete_since().is_some();
+            // What was on its way when we closed it may have come; when the other end did, it is gone.
+            let overdue = if by_us { now.saturating_sub(self.patience()) } else { now };
+            let ending = if has_all && !by_us { Ending::Done } else { Ending::Closed { code, reason, by_us } };
+            self.end(now, overdue, ending);
             return;
         }
         let Some(flavour) = session.flavour() else { return };
@@ -290,7 +311,7 @@ impl Application for Client {
             // Whoever refuses may agree once it has announced again.
             Event::SubscriptionEnded { .. } => self.echo = None,
             Event::GroupBegan { group, sequence, .. } => drop(self.coming.insert(group, (sequence, 0))),
-            Event::Frame { group, payload } => self.on_frame(now, group, &payload),
+            Event::Frame { group, payload } => self.on_frame(now, group, payload),
             Event::GroupEnded { group } | Event::GroupLost { group, .. } => drop(self.coming.remove(&group)),
             _ => {}
         }
@@ -310,7 +331,7 @@ impl Application for Client {
             Phase::Opening { by } => Some(by),
             // After the last frame: at once.
             Phase::Sending { start } => Some(self.next(start).map_or(Time::ZERO, |(_, _, due)| due)),
-            Phase::Waiting { until } => Some(until),
+            Phase::Waiting { since } => Some(self.over(since)),
             Phase::SettingUp | Phase::Over(_) => None,
         }
     }

@@ -1,0 +1,148 @@
+//! From what a MOQT client tells to a run as the report reads it: a frame is entered in the same ledger as a packet over UDP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Lost, MoqtRun};
+use crate::flow::ledger::{Came, Ledger};
+use crate::flow::live::Live;
+use crate::flow::observer::Observer;
+use crate::flow::run::{Command, Run, Signal, StreamKind};
+use crate::moqt::client::{Ending, FIRST_GROUP, Fact};
+use crate::stats::{Pacing, Stream};
+use crate::time::{Time, nanos};
+
+/// The digest of a frame that is as it left; any other stands for one that is not. The client has compared the bytes.
+const WHOLE: u64 = 0;
+
+/// What is told of a run besides its facts.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Which subcommand.
+    pub command: Command,
+    /// Whom it speaks to, as a person would write it.
+    pub target: String,
+    /// How long a frame is waited for, beyond the smallest round trip.
+    pub timeout: Duration,
+    /// A frame whose round trip takes longer is late.
+    pub late_after: Option<Duration>,
+}
+
+/// The frames of one run, and the groups that they are in.
+pub struct Frames {
+    terms: Terms,
+    connection: MoqtRun,
+    ledger: Ledger,
+    pacing: Pacing,
+    established: Option<Time>,
+    /// When the first frame was due.
+    started: Option<Time>,
+    live: Arc<Live>,
+    /// When and how the client ended.
+    ended: Option<(Time, Ending)>,
+    observer: Box<dyn Observer>,
+}
+
+impl Frames {
+    /// A run of which nothing has been told yet. `connection` is what is known of it before the session is set up.
+    pub fn new(terms: Terms, connection: MoqtRun, observer: Box<dyn Observer>) -> Self {
+        Self {
+            terms,
+            connection,
+            ledger: Ledger::new(StreamKind::Ping, 0, Some(Duration::ZERO)),
+            pacing: Pacing::default(),
+            established: None,
+            started: None,
+            live: Arc::default(),
+            ended: None,
+            observer,
+        }
+    }
+
+    /// Progress, to be read while the run goes on.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    /// What is known of the connection, to be completed by whoever makes it.
+    pub fn connection(&mut self) -> &mut MoqtRun {
+        &mut self.connection
+    }
+
+    /// Takes the next fact. `connected` is when the transport was there.
+    pub fn on_fact(&mut self, fact: &Fact, connected: Time) {
+        match *fact {
+            Fact::Established { at, flavour } => {
+                self.connection.flavour = Some(flavour);
+                self.connection.set_up.session_ns = Some(nanos(at - connected));
+                self.established = Some(at);
+            }
+            Fact::Ready { at } => {
+                self.connection.set_up.subscribe_ns = self.established.map(|established| nanos(at - established));
+            }
+            Fact::Sent { frame, at, due, .. } => {
+                if self.started.is_none() {
+                    self.started = Some(due);
+                    self.live.start(due);
+                }
+                self.connection.groups.sent += u64::from(frame == 0);
+                self.ledger.sent(at, WHOLE, false, &mut *self.observer);
+                self.pacing.on_sent(due, at);
+                self.live.sent.add(1);
+            }
+            Fact::Came { group, frame, at, intact, first, ref payload, .. } => {
+                self.connection.groups.returned += u64::from(first);
+                self.heard((group, frame), at, intact, payload);
+            }
+            Fact::Unmatched { group, frame, at, intact, ref payload } => {
+                // What was given up does not return.
+                let again = self.place(group, frame).filter(|sequence| self.ledger.has_heard(*sequence));
+                match again {
+                    Some(_) => self.heard((group, frame), at, intact, payload),
+                    None => self.ledger.heard_unmatched(),
+                }
+            }
+            Fact::GroupLost { .. } => self.connection.groups.lost += 1,
+            Fact::FrameMissing { .. } => self.connection.groups.frames_missing += 1,
+            // The ledger comes to the same by the same rule.
+            Fact::InFlight { .. } => {}
+            Fact::Ended { at, ref ending } => self.ended = Some((at, ending.clone())),
+        }
+    }
+
+    /// The number of a frame among all of the run, from 0. `None`: there can be no such frame.
+    fn place(&self, group: u64, frame: usize) -> Option<u32> {
+        let (group, frame) = (group.checked_sub(FIRST_GROUP)?, frame as u64);
+        let within = frame < self.connection.frames_per_group;
+        let index = group.checked_mul(self.connection.frames_per_group)?.checked_add(frame).filter(|_| within)?;
+        (index < self.ledger.next_index()).then_some(index as u32)
+    }
+
+    fn heard(&mut self, (group, frame): (u64, usize), at: Time, intact: bool, payload: &[u8]) {
+        let Some(sequence) = self.place(group, frame) else { return self.ledger.heard_unmatched() };
+        let answer = if intact { WHOLE } else { !WHOLE };
+        let late_after = self.terms.late_after.map(|late| i64::try_from(nanos(late)).unwrap_or(i64::MAX));
+        let is_late = |_: &Stream, round_trip| late_after.is_some_and(|most| round_trip > most);
+        self.ledger.heard(Came { sequence, at, answer, payload }, is_late, &mut *self.observer);
+        self.live.returned.set(self.ledger.stream().returned);
+    }
+
+    /// The raw result. `interrupted` is the request that cut the run short, if one did. What is decided only now (lost, in flight)
+    /// goes to `closing`.
+    pub fn into_run(mut self, interrupted: Option<Signal>, closing: &mut dyn Observer) -> Run {
+        let (at, ending) = self.ended.unwrap_or((Time::ZERO, Ending::Done));
+        if interrupted.is_none() {
+            self.connection.lost = Lost::of(&ending, self.established.is_some());
+        }
+        let cut_short = interrupted.map(|_| (at, self.terms.timeout));
+        let mut run = Run::new(self.terms.command, self.terms.target, StreamKind::Ping);
+        run.duration_ns = self.started.map_or(0, |started| nanos(at.since(started)));
+        run.timeout_ns = nanos(self.terms.timeout);
+        run.late_after_ns = self.terms.late_after.map(nanos);
+        run.interrupted = interrupted;
+        run.ping = Some(self.ledger.close(cut_short, closing));
+        run.pacing = Some(self.pacing);
+        run.moqt = Some(self.connection);
+        run
+    }
+}

@@ -1,0 +1,44 @@
+//! A run over MOQT: what was spoken, how long the set-up took, and what became of groups.
+
+use super::row;
+use crate::report::moqt::MoqtNumbers;
+use crate::report::wording::{count, time};
+
+/// The line below the heading.
+pub(super) fn heading(moqt: &MoqtNumbers) -> String {
+    let flavour = moqt.flavour.map_or_else(String::new, |flavour| format!(", the {flavour}'s flavour"));
+    let frames = count(moqt.frames_per_group, "frame");
+    format!("MOQT over {}{flavour}: {}; {frames} a group\n", moqt.below(), moqt.track)
+}
+
+/// The rows beside the table.
+pub(super) fn rows(text: &mut String, moqt: &MoqtNumbers) {
+    if moqt.groups_sent > 0 {
+        let mut groups =
+            format!("{} sent, {} returned, {} lost", moqt.groups_sent, moqt.groups_returned, moqt.groups_lost);
+        let more = [
+            (moqt.groups_in_flight, "in flight"),
+            (moqt.groups_declined, "given up by the server"),
+            (moqt.groups_unsent, "not sent to their end"),
+        ];
+        for (n, what) in more.into_iter().filter(|(n, _)| *n > 0) {
+            groups += &format!(", {n} {what}");
+        }
+        if moqt.frames_missing > 0 {
+            groups += &format!("; {} missing in other groups", count(moqt.frames_missing, "frame"));
+        }
+        row(text, "groups", &groups);
+    }
+    let parts = [
+        ("name", moqt.name_ms),
+        ("QUIC", moqt.quic_ms),
+        ("CONNECT", moqt.connect_ms),
+        ("set-up", moqt.session_ms),
+        ("subscription", moqt.subscribe_ms),
+    ];
+    let parts: Vec<String> =
+        parts.iter().filter_map(|(name, ms)| Some(format!("{name} {}", time((*ms)? * 1e3)))).collect();
+    if !parts.is_empty() {
+        row(text, "connecting", &parts.join(", "));
+    }
+}
