@@ -2,6 +2,8 @@
 
 #[path = "moqt/hand.rs"]
 mod hand;
+#[path = "moqt/run.rs"]
+mod run;
 #[path = "moqt/world.rs"]
 mod world;
 

@@ -8,6 +8,7 @@ use crate::flow::ledger::{Came, Ledger};
 use crate::flow::live::Live;
 use crate::flow::observer::Observer;
 use crate::flow::run::{Command, Run, Signal, StreamKind};
+use crate::moqt::Flavour;
 use crate::moqt::client::{Ending, FIRST_GROUP, Fact};
 use crate::stats::{Pacing, Stream};
 use crate::time::{Time, nanos};
@@ -24,6 +25,8 @@ pub struct Terms {
     pub target: String,
     /// How long a frame is waited for, beyond the smallest round trip.
     pub timeout: Duration,
+    /// What is sent and heard where the head's flavour is spoken, for people.
+    pub head_track: String,
     /// A frame whose round trip takes longer is late.
     pub late_after: Option<Duration>,
 }
@@ -69,12 +72,14 @@ impl Frames {
         &mut self.connection
     }
 
-    /// Takes the next fact. `connected` is when the transport was there.
-    pub fn on_fact(&mut self, fact: &Fact, connected: Time) {
+    /// Takes the next fact.
+    pub fn on_fact(&mut self, fact: &Fact) {
         match *fact {
             Fact::Established { at, flavour } => {
                 self.connection.flavour = Some(flavour);
-                self.connection.set_up.session_ns = Some(nanos(at - connected));
+                if flavour == Flavour::Head {
+                    self.connection.track.clone_from(&self.terms.head_track);
+                }
                 self.established = Some(at);
             }
             Fact::Ready { at } => {

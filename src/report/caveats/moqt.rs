@@ -34,7 +34,7 @@ fn silent(report: &Report, moqt: &MoqtNumbers, judged: Option<&StreamNumbers>) -
 }
 
 fn unanswered(moqt: &MoqtNumbers, judged: Option<&StreamNumbers>) -> Option<Caveat> {
-    let stream = judged.filter(|stream| stream.is_heard() && stream.lost > 0)?;
+    judged.filter(|stream| stream.is_heard() && stream.lost > 0)?;
     let (groups, frames) = (moqt.groups_lost, moqt.frames_missing);
     let which = match (groups, frames) {
         (0, frames) => format!("{} of groups that came", count(frames, "frame")),
