@@ -1,7 +1,9 @@
 //! What `send` and `probe` share: whom to talk to, how patient to be, what to limit, how to report.
 
 mod conversation;
+mod embedded_moqt;
 mod peer;
+mod session;
 mod watch;
 
 use std::io;
@@ -15,7 +17,7 @@ use super::args::{Colour, Driver, Millis, Percent, Seconds, Size, spin};
 use super::ask::AskArgs;
 use super::impairment::ImpairmentArgs;
 use super::lines::LinePrinter;
-use super::output::print;
+use super::output::{note, print};
 use super::report_files::ReportFiles;
 use super::room::RoomArgs;
 use crate::echo::DEFAULT_DELAY;
@@ -27,7 +29,10 @@ use crate::report::limits::Limits;
 use crate::report::{Report, json, text};
 
 pub(super) use conversation::over_udp_only;
+pub use embedded_moqt::Embedded;
 pub use peer::Peer;
+pub use session::Session;
+pub(super) use session::over_udp_only as over_udp_and_not_moqt;
 use watch::Watch;
 
 const HEADING_TARGET: &str = "Target";
@@ -200,6 +205,23 @@ impl ClientArgs {
         Ok(Ended { run, broken })
     }
 
+    /// Whether standard output holds the report, or lines about packets, and nothing else.
+    pub fn is_for_machines(&self) -> bool {
+        self.json || self.json_lines
+    }
+
+    /// Judges the run, says on standard error how it went, and gives the exit code. For machines it prints the report.
+    pub fn report_aside(&self, ended: Ended, colour: Colour) -> Result<u8, Failure> {
+        if self.is_for_machines() {
+            return self.report(ended, colour);
+        }
+        let Ended { run, broken } = ended;
+        let report = Report::new(&run, &self.limits());
+        let files = self.files.write(&report, broken.as_ref());
+        text::brief(&report).iter().for_each(|line| note(line));
+        exit_code(&run, &report, broken.or(files.err()))
+    }
+
     /// Judges the run, prints the report, and gives the exit code, unless something else broke.
     pub fn report(&self, Ended { run, broken }: Ended, colour: Colour) -> Result<u8, Failure> {
         let report = Report::new(&run, &self.limits());
@@ -214,15 +236,20 @@ impl ClientArgs {
         };
         let document = document.context("cannot write the report as JSON").map_err(Failure::unusable)?;
         print(&mut stdout, document.trim_end()).map_err(Failure::unusable)?;
-        if let Some(error) = broken.or(files.err()) {
-            return Err(Failure::unusable(error));
-        }
-        Ok(match run.interrupted {
-            Some(Signal::Interrupt) => Reason::Interrupt.exit_code(),
-            Some(Signal::Terminate) => Reason::Terminate.exit_code(),
-            None => report.exit_code(),
-        })
+        exit_code(&run, &report, broken.or(files.err()))
     }
+}
+
+/// What the process ends with.
+fn exit_code(run: &Run, report: &Report, broken: Option<anyhow::Error>) -> Result<u8, Failure> {
+    if let Some(error) = broken {
+        return Err(Failure::unusable(error));
+    }
+    Ok(match run.interrupted {
+        Some(Signal::Interrupt) => Reason::Interrupt.exit_code(),
+        Some(Signal::Terminate) => Reason::Terminate.exit_code(),
+        None => report.exit_code(),
+    })
 }
 
 #[cfg(test)]

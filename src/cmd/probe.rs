@@ -4,18 +4,23 @@ use std::time::Duration;
 
 use super::Failure;
 use super::args::{Colour, Millis};
-use super::client::{ClientArgs, over_udp_only};
+use super::client::{ClientArgs, Embedded, Session, over_udp_and_not_moqt, over_udp_only};
 use super::dialect::DialectArgs;
+use super::groups::GroupArgs;
 use super::lines;
+use super::moqt_session::SessionArgs;
 use super::output::note;
-use super::target::{ProbeTarget, Target};
-use crate::flow::run::StreamKind;
+use super::target::{MoqtTarget, ProbeTarget, Target};
+use crate::flow::run::{Command, StreamKind};
 use crate::flow::{Client, Observer, Probing, Questions, Terms};
 use crate::io::stop::Stop;
 use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_DATAGRAM};
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_PACKETS: &str = "Packets";
+
+/// Bytes of AUDIO or of a frame unless told otherwise.
+const SIZE: usize = 512;
 
 /// No machine sends more often.
 const LEAST_INTERVAL: Duration = Duration::from_micros(1);
@@ -27,18 +32,25 @@ const POLITE_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
-    /// Echo server to probe, or the URL of a signaling server, ws:// or wss:// [default: 127.0.0.1:5000]
+    /// Echo server to probe, or the URL of a MOQT echo server, moqt:// (raw QUIC) or https:// (WebTransport), or of a signaling server,
+    /// ws:// or wss:// [default: 127.0.0.1:5000]
     #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
     to: Option<ProbeTarget>,
 
     #[command(flatten)]
     dialect: DialectArgs,
 
-    /// Packets to send; 0: until stopped
+    #[command(flatten)]
+    session: SessionArgs,
+
+    #[command(flatten)]
+    groups: GroupArgs,
+
+    /// Packets to send, or groups of MOQT; 0: until stopped
     #[arg(long, value_name = "N", value_parser = count, default_value_t = 100, help_heading = HEADING_PACKETS)]
     count: u64,
 
-    /// Time between two packets, in milliseconds or with a unit
+    /// Time between two packets or groups, in milliseconds or with a unit
     #[arg(long, value_name = "TIME", default_value_t = Millis(Duration::from_millis(10)), help_heading = HEADING_PACKETS)]
     interval: Millis,
 
@@ -50,9 +62,9 @@ pub struct Args {
     #[arg(long, help_heading = HEADING_PACKETS)]
     audio: bool,
 
-    /// Payload bytes of an AUDIO packet, a multiple of 4
-    #[arg(long, value_name = "BYTES", default_value_t = 512, requires = "audio", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
-    size: usize,
+    /// Payload bytes of an AUDIO packet, a multiple of 4, or bytes of a frame of MOQT [default: 512]
+    #[arg(long, value_name = "BYTES", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
+    size: Option<usize>,
 
     #[command(flatten)]
     client: ClientArgs,
@@ -65,9 +77,13 @@ fn count(text: &str) -> Result<u64, String> {
 impl Args {
     /// Probes until done or `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
-        if let Some(ProbeTarget::WebSocket(url)) = &self.to {
-            return self.converse(url, colour, stop);
+        match &self.to {
+            Some(ProbeTarget::WebSocket(url)) => return self.converse(url, colour, stop),
+            Some(ProbeTarget::Moqt(target)) => return self.stream(Some(target), colour, stop),
+            None if self.session.embedded().is_some() => return self.stream(None, colour, stop),
+            _ => {}
         }
+        self.refuse_groups()?;
         if let Some(option) = self.dialect.given() {
             return Err(Failure::usage(format!(
                 "{option}: only a signaling server is asked so; give it by --to ws://HOST[:PORT]"
@@ -82,10 +98,15 @@ impl Args {
             _ => StreamKind::Ping,
         };
         self.refuse_haste()?;
-        if !self.size.is_multiple_of(4) || self.size > MAX_DATAGRAM - HEADER_LEN {
+        if self.size.is_some() && kind != StreamKind::Audio {
+            return Err(Failure::usage(
+                "--size: only AUDIO and MOQT's frames can be longer; ask with AUDIO by --audio",
+            ));
+        }
+        let size = self.size.unwrap_or(SIZE);
+        if !size.is_multiple_of(4) || size > MAX_DATAGRAM - HEADER_LEN {
             return Err(Failure::usage(format!(
-                "--size {}: AUDIO is made of 4-byte samples, and a datagram carries at most {} bytes of them",
-                self.size,
+                "--size {size}: AUDIO is made of 4-byte samples, and a datagram carries at most {} bytes of them",
                 (MAX_DATAGRAM - HEADER_LEN) / 4 * 4
             )));
         }
@@ -115,7 +136,7 @@ impl Args {
             ask: self.client.ask.random(),
         };
         let count = (self.count > 0).then_some(self.count);
-        let questions = Questions { kind, count, interval: self.interval.0, size: self.size };
+        let questions = Questions { kind, count, interval: self.interval.0, size };
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
         let observer: Box<dyn Observer> = match queue {
             Some(queue) => Box::new(queue),
@@ -133,10 +154,40 @@ impl Args {
         Ok(())
     }
 
+    /// Refuses what is for MOQT alone.
+    fn refuse_groups(&self) -> Result<(), Failure> {
+        match self.groups.given() {
+            Some(option) => Err(SessionArgs::in_vain(option)),
+            None => self.session.refuse_in_vain(),
+        }
+    }
+
+    /// Sends groups to a MOQT echo server: the embedded one unless there is a target.
+    fn stream(&self, to: Option<&MoqtTarget>, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        self.refuse_haste()?;
+        let given = [("--audio", self.audio), ("--keepalive", self.keepalive)];
+        let given = given.into_iter().find_map(|(option, given)| given.then_some(option));
+        if let Some(option) = given.or_else(|| self.dialect.given()) {
+            return Err(over_udp_and_not_moqt(option));
+        }
+        self.client.refuse_over_moqt()?;
+        let count = (self.count > 0).then_some(self.count);
+        let size = self.size.unwrap_or(SIZE);
+        let config = self.groups.config(count, self.interval.0, size, self.session.config())?;
+        let offers = self.session.offers()?;
+        let embedded = Embedded::start(&self.session, &config.prefix)?;
+        let session = Session { command: Command::Probe, to, embedded, offers, config, print: None };
+        let ended = self.client.hold_session(session, stop)?;
+        self.client.report(ended, colour)
+    }
+
     /// Asks a signaling server.
     fn converse(&self, url: &str, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
         self.refuse_haste()?;
-        for (option, given) in [("--audio", self.audio), ("--keepalive", self.keepalive)] {
+        self.refuse_groups()?;
+        for (option, given) in
+            [("--audio", self.audio), ("--keepalive", self.keepalive), ("--size", self.size.is_some())]
+        {
             if given {
                 return Err(over_udp_only(option));
             }

@@ -17,6 +17,7 @@ use super::trust::TrustArgs;
 use crate::io::reach::{self, Silent};
 use crate::io::signaling::{self, SignalingUrl, Visit, VisitError};
 use crate::io::stop::Stop;
+use crate::io::tls::client::Trust;
 use crate::rooms::client::guest::Guest;
 use crate::rooms::client::listing;
 
@@ -70,6 +71,11 @@ impl RoomArgs {
     /// The room, if one is named.
     pub fn named(&self) -> Option<&str> {
         self.room.as_deref()
+    }
+
+    /// Whose certificates are believed.
+    pub fn trust(&self) -> Trust {
+        self.trust.trust()
     }
 
     /// The option that finds somebody to send UDP to, if one is given.

@@ -1,19 +1,22 @@
-//! `jamjam-dev send`: plays audio to an echo server as a jamjam client does, and judges what comes back.
+//! `jamjam-dev send`: plays audio to an echo server as a jamjam client does, or says texts to a MOQT one, and judges what comes back.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
+use bytes::Bytes;
 
 use super::Failure;
 use super::args::{Colour, Millis};
-use super::client::{ClientArgs, Peer};
+use super::client::{ClientArgs, Embedded, Peer, Session};
 use super::distinct::refuse_one_file_twice;
 use super::lines::{self, LineQueue};
+use super::moqt_session::SessionArgs;
 use super::output::note;
 use super::sound::{Sound, SoundArgs};
-use super::target::Target;
+use super::target::{MoqtTarget, SendTarget};
+use super::texts::{self, TextArgs};
 use crate::audio::pcm_out::SampleFormat;
-use crate::flow::run::StreamKind;
+use crate::flow::run::{Command, StreamKind};
 use crate::flow::{Client, Fact, Form, Observer, Sending, Terms};
 use crate::io::feed;
 use crate::io::record::{self, Recorder, Recording};
@@ -23,17 +26,23 @@ use crate::wire::{HEADER_LEN, WHOLE_DATAGRAM};
 const HEADING_TARGET: &str = "Target";
 const HEADING_RECORD: &str = "Recording";
 
-/// Send a WAV file or a tone as paced AUDIO packets, and judge what comes back
+/// Send a WAV file or a tone as paced AUDIO packets, or texts over MOQT, and judge what comes back
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
-    /// Echo server or client to send to
-    #[arg(long, value_name = "HOST[:PORT]", help_heading = HEADING_TARGET)]
-    to: Option<Target>,
+    /// Echo server or client to send to, or for --text the URL of a MOQT echo server, moqt:// (raw QUIC) or https:// (WebTransport)
+    #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
+    to: Option<SendTarget>,
 
     /// The target does not answer: send, and expect nothing back
     #[arg(long, conflicts_with = "ask_server", help_heading = HEADING_TARGET)]
     no_echo: bool,
+
+    #[command(flatten)]
+    text: TextArgs,
+
+    #[command(flatten)]
+    session: SessionArgs,
 
     #[command(flatten)]
     sound: SoundArgs,
@@ -64,11 +73,21 @@ enum RecordFormat {
 impl Args {
     /// Sends until done or `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        let to = match &self.to {
+            Some(SendTarget::Moqt(target)) => return self.say(Some(target), colour, stop),
+            None if self.session.embedded().is_some() => return self.say(None, colour, stop),
+            Some(SendTarget::Udp(target)) => Some(target),
+            None => None,
+        };
+        if self.text.is_given() {
+            return Err(SessionArgs::in_vain("--text"));
+        }
+        self.session.refuse_in_vain()?;
         if let Some(code) = self.client.instead()? {
             return Ok(code);
         }
         // All that can be wrong is found before the first packet leaves.
-        self.client.refuse_no_target(self.to.as_ref())?;
+        self.client.refuse_no_target(to)?;
         let copy = self.record.as_deref().map(|file| ("--record", file));
         refuse_one_file_twice(self.sound.file().into_iter().chain(copy).chain(self.client.written()))?;
         if self.no_echo {
@@ -90,7 +109,7 @@ impl Args {
                 Ok(_) => anyhow!("nothing to send: {} holds no sound", self.sound.name()),
             }));
         }
-        let peer = self.client.connect(self.to.as_ref(), "send", stop)?;
+        let peer = self.client.connect(to, "send", stop)?;
         let (recorder, recording) = self.start_recording(form)?;
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
 
@@ -113,6 +132,25 @@ impl Args {
             Err(error) => *broken = Some(anyhow!("cannot read on in {}: {error}", self.sound.name())),
         }
         self.client.report(ended, colour)
+    }
+
+    /// Sends texts to a MOQT echo server, the embedded one unless there is a target, and prints what comes back.
+    fn say(&self, to: Option<&MoqtTarget>, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        if !self.text.is_given() {
+            return Err(Failure::usage(
+                "nothing to send: give --text TEXT, or --text - for the lines of standard input; audio goes over UDP, to HOST[:PORT]",
+            ));
+        }
+        self.client.refuse_over_moqt()?;
+        let offers = self.session.offers()?;
+        let config = self.session.config();
+        let embedded = Embedded::start(&self.session, &config.prefix)?;
+        let config = self.text.config(config)?;
+        let mut print = |text: &Bytes| texts::print(text, stop);
+        let print: Option<&mut dyn FnMut(&Bytes)> = if self.client.is_for_machines() { None } else { Some(&mut print) };
+        let session = Session { command: Command::Send, to, embedded, offers, config, print };
+        let ended = self.client.hold_session(session, stop)?;
+        self.client.report_aside(ended, colour)
     }
 
     fn terms(&self, peer: &Peer) -> Terms {

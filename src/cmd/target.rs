@@ -1,4 +1,4 @@
-//! What `--to` may be: `host`, `host:port`, an address in any spelling, `udp://…`.
+//! What `--to` may be: `host`, `host:port`, an address in any spelling, `udp://…`; the URL of a signaling server or a MOQT echo server.
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::io::moqt;
 use crate::wire::DEFAULT_PORT;
 
 /// A UDP target.
@@ -20,19 +21,18 @@ pub struct Target {
 /// Why a text is no target.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
-    /// A scheme that a later version will know.
-    #[error(
-        "{0}:// targets are not available yet; give a UDP target as HOST[:PORT], or a signaling server as ws://HOST:PORT or wss://HOST"
-    )]
-    NotYet(String),
     /// A signaling server, where only UDP is spoken.
     #[error("a signaling server (ws://, wss://) is asked by probe; audio goes over UDP: give HOST[:PORT]")]
     WebSocket,
     /// A scheme nobody knows.
     #[error(
-        "`{0}://` is not a known scheme; give a UDP target as HOST[:PORT], or a signaling server as ws://HOST:PORT or wss://HOST"
+        "`{0}://` is not a known scheme; give a UDP target as HOST[:PORT], a MOQT echo server as moqt://HOST[:PORT]/PATH or \
+         https://HOST[:PORT]/PATH, or a signaling server as ws://HOST:PORT or wss://HOST"
     )]
     Scheme(String),
+    /// The URL of a MOQT server is none.
+    #[error(transparent)]
+    Moqt(#[from] moqt::TargetError),
     /// The port is no number from 1 to 65535.
     #[error("`{0}` is not a port; it is a number from 1 to 65535")]
     Port(String),
@@ -50,10 +50,7 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let rest = match text.split_once("://") {
             None | Some(("udp", _)) => text.strip_prefix("udp://").unwrap_or(text),
-            Some((scheme, _)) if is_websocket(scheme) => return Err(TargetError::WebSocket),
-            Some((scheme @ ("moqt" | "https"), _)) => {
-                return Err(TargetError::NotYet(scheme.to_owned()));
-            }
+            Some((scheme, _)) if is_one_of(scheme, &WEBSOCKET) => return Err(TargetError::WebSocket),
             Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
         };
         let HostPort { host, port } = rest.strip_suffix('/').unwrap_or(rest).parse()?;
@@ -66,6 +63,8 @@ impl FromStr for Target {
 pub enum ProbeTarget {
     /// An echo server.
     Udp(Target),
+    /// A MOQT echo server.
+    Moqt(MoqtTarget),
     /// The URL of a signaling server, not looked into yet: what is wrong with it is to be said without repeating it, for there may
     /// be a token in it.
     WebSocket(String),
@@ -76,7 +75,8 @@ impl FromStr for ProbeTarget {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         match text.split_once("://") {
-            Some((scheme, _)) if is_websocket(scheme.trim_start()) => Ok(Self::WebSocket(text.to_owned())),
+            Some((scheme, _)) if is_one_of(scheme, &WEBSOCKET) => Ok(Self::WebSocket(text.to_owned())),
+            Some((scheme, _)) if is_one_of(scheme, &MOQT) => text.parse().map(Self::Moqt),
             _ => text.parse().map(Self::Udp),
         }
     }
@@ -86,13 +86,64 @@ impl fmt::Debug for ProbeTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Udp(target) => target.fmt(f),
+            Self::Moqt(target) => target.fmt(f),
             Self::WebSocket(_) => f.write_str("WebSocket"),
         }
     }
 }
 
-fn is_websocket(scheme: &str) -> bool {
-    ["ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+/// What `send` takes for `--to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendTarget {
+    /// An echo server or a client, for audio.
+    Udp(Target),
+    /// A MOQT echo server, for texts.
+    Moqt(MoqtTarget),
+}
+
+impl FromStr for SendTarget {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        match text.split_once("://") {
+            Some((scheme, _)) if is_one_of(scheme, &MOQT) => text.parse().map(Self::Moqt),
+            _ => text.parse().map(Self::Udp),
+        }
+    }
+}
+
+/// A MOQT echo server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoqtTarget {
+    /// Where it is, and what is asked for there.
+    pub target: moqt::Target,
+    /// Whether the URL says the port. Unless it does, `https://` means 443, as everywhere.
+    pub has_port: bool,
+}
+
+impl FromStr for MoqtTarget {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let mut target: moqt::Target = text.parse()?;
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let has_port = authority.rsplit(']').next().is_some_and(|behind| behind.contains(':'));
+        if !has_port && target.transport == moqt::Transport::WebTransport {
+            target.port = HTTPS_PORT;
+        }
+        Ok(Self { target, has_port })
+    }
+}
+
+/// Where HTTPS is spoken unless told otherwise.
+pub const HTTPS_PORT: u16 = 443;
+
+const WEBSOCKET: [&str; 2] = ["ws", "wss"];
+const MOQT: [&str; 2] = ["moqt", "https"];
+
+fn is_one_of(scheme: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| scheme.trim_start().eq_ignore_ascii_case(known))
 }
 
 /// `host`, `host:port`, or an IPv6 address with or without brackets.
@@ -171,6 +222,29 @@ mod tests {
     }
 
     #[test]
+    fn a_url_of_a_moqt_server_has_the_port_of_its_scheme() {
+        for (text, port, has_port) in [
+            ("moqt://h/echo", 4443, false),
+            ("moqt://h:1/echo", 1, true),
+            ("https://h/echo", 443, false),
+            ("https://h", 443, false),
+            ("https://h/a:b", 443, false),
+            ("https://h:4443/echo", 4443, true),
+            ("https://[::1]/echo", 443, false),
+            ("HTTPS://[::1]:7/echo", 7, true),
+        ] {
+            let Ok(ProbeTarget::Moqt(read)) = text.parse() else { panic!("{text}") };
+            assert_eq!((read.target.port, read.has_port), (port, has_port), "{text}");
+            assert_eq!(text.parse(), Ok(SendTarget::Moqt(read)), "{text}");
+        }
+        let refused = TargetError::Moqt(moqt::TargetError::Form);
+        assert_eq!(
+            ("moqt://h:x/".parse::<ProbeTarget>(), "moqt://".parse::<SendTarget>()),
+            (Err(refused.clone()), Err(refused))
+        );
+    }
+
+    #[test]
     fn what_is_no_target_is_said_in_words() {
         for (text, error) in [
             ("", TargetError::NoHost),
@@ -184,7 +258,6 @@ mod tests {
             ("[::1]5000", TargetError::Brackets("[::1]5000".to_owned())),
             ("ws://host", TargetError::WebSocket),
             ("WSS://host", TargetError::WebSocket),
-            ("moqt://host", TargetError::NotYet("moqt".to_owned())),
             ("ftp://host", TargetError::Scheme("ftp".to_owned())),
         ] {
             assert_eq!(text.parse::<Target>(), Err(error), "{text}");

@@ -78,7 +78,9 @@ pub(super) fn advice(lost: &LostWords) -> &'static str {
             "QUIC does not tell a port where nobody listens from a firewall that drops UDP: is it the right host and port, and does \
              the server run? Try `jamjam-dev probe --embedded --moqt` on this machine"
         }
-        ("refused", _) => "is it the right URL, path included, and a server of the same MOQT? See docs/moqt.md for which those are",
+        ("refused", _) => {
+            "is it the right URL, path included, and a server of the same MOQT? See docs/moqt.md for which those are"
+        }
         ("unready", _) => {
             "what listens there speaks this MOQT and does not echo this track: is the path the echo's, and --moqt-track under the \
              prefix that the server asks for?"

@@ -1,10 +1,13 @@
 //! The report for people.
 
 mod beside;
+mod brief;
 mod moqt;
 mod websocket;
 
 use std::fmt::Write;
+
+pub use brief::brief;
 
 use super::caveats::Caveat;
 use super::document::Report;

@@ -67,7 +67,8 @@ fn silence(run: &Run, judged: Option<&Stream>) -> Option<String> {
 
 /// The connection that was lost while something was still to come.
 fn lost(run: &Run, judged: Option<&Stream>) -> Option<String> {
-    let websocket = run.websocket.as_ref().and_then(|websocket| Some((websocket.lost.as_ref()?.to_string(), "message")));
+    let websocket =
+        run.websocket.as_ref().and_then(|websocket| Some((websocket.lost.as_ref()?.to_string(), "message")));
     let (lost, unit) = websocket.or_else(|| Some((run.moqt.as_ref()?.lost.as_ref()?.to_string(), "frame")))?;
     let sent = judged.map_or(0, |stream| stream.sent);
     let when = if sent > 0 { format!(" after {}", wording::count(sent, unit)) } else { String::new() };

@@ -67,7 +67,8 @@ impl Told {
 }
 
 fn counts(stream: &Stream) -> [u64; 9] {
-    let Stream { sent, returned, lost, damaged, in_flight, duplicated, damaged_copies, reordered, unmatched, .. } = stream;
+    let Stream { sent, returned, lost, damaged, in_flight, duplicated, damaged_copies, reordered, unmatched, .. } =
+        stream;
     [sent, returned, lost, damaged, in_flight, duplicated, damaged_copies, reordered, unmatched].map(|count| *count)
 }
 

@@ -13,8 +13,7 @@ fn run(moqt: MoqtRun, ping: Option<Stream>) -> Run {
 /// A run of 10 groups of two of which all that can happen to a group has happened, and 3 ms of name, 4 ms of QUIC and so on.
 pub(crate) fn all_kinds() -> Run {
     let ms = |n: u64| Some(n * 1_000_000);
-    let set_up =
-        SetUp { name_ns: ms(3), quic_ns: ms(4), connect_ns: ms(5), session_ns: ms(6), subscribe_ns: ms(7) };
+    let set_up = SetUp { name_ns: ms(3), quic_ns: ms(4), connect_ns: ms(5), session_ns: ms(6), subscribe_ns: ms(7) };
     let groups = Groups { sent: 10, returned: 7, lost: 2, frames_missing: 3, declined: 4, unsent: 1 };
     let mut ping = Stream::new();
     (0..11).for_each(|n| ping.on_return(1_000_000 + n));

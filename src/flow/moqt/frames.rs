@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Lost, MoqtRun};
+use super::{Lost, MoqtRun, SetUp};
 use crate::flow::ledger::{Came, Ledger};
 use crate::flow::live::Live;
 use crate::flow::observer::Observer;
 use crate::flow::run::{Command, Run, Signal, StreamKind};
-use crate::moqt::Flavour;
 use crate::moqt::client::{Ending, FIRST_GROUP, Fact};
+use crate::moqt::{Counts, Flavour};
 use crate::stats::{Pacing, Stream};
 use crate::time::{Time, nanos};
 
@@ -67,9 +67,21 @@ impl Frames {
         Arc::clone(&self.live)
     }
 
-    /// What is known of the connection, to be completed by whoever makes it.
-    pub fn connection(&mut self) -> &mut MoqtRun {
-        &mut self.connection
+    /// Takes over how the connection was made, but for the subscriptions, and what its session has counted.
+    pub fn connected(&mut self, set_up: SetUp, counts: &Counts) {
+        let subscribe_ns = self.connection.set_up.subscribe_ns;
+        self.connection.set_up = SetUp { subscribe_ns, ..set_up };
+        self.connection.groups.count(counts);
+    }
+
+    /// When the session was set up, if it was.
+    pub fn established(&self) -> Option<Time> {
+        self.established
+    }
+
+    /// No session came about: this is why.
+    pub fn lost(&mut self, lost: Lost) {
+        self.connection.lost = Some(lost);
     }
 
     /// Takes the next fact.
@@ -132,11 +144,16 @@ impl Frames {
         self.live.returned.set(self.ledger.stream().returned);
     }
 
+    /// Whether we ended the run ourselves before it was done.
+    pub fn is_cut_short(&self) -> bool {
+        !matches!(self.ended, Some((_, Ending::Done | Ending::Unready(_) | Ending::Closed { by_us: false, .. })))
+    }
+
     /// The raw result. `interrupted` is the request that cut the run short, if one did. What is decided only now (lost, in flight)
     /// goes to `closing`.
     pub fn into_run(mut self, interrupted: Option<Signal>, closing: &mut dyn Observer) -> Run {
         let (at, ending) = self.ended.unwrap_or((Time::ZERO, Ending::Done));
-        if interrupted.is_none() {
+        if interrupted.is_none() && self.connection.lost.is_none() {
             self.connection.lost = Lost::of(&ending, self.established.is_some());
         }
         let cut_short = interrupted.map(|_| (at, self.terms.timeout));

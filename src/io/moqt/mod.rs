@@ -7,6 +7,7 @@
 //! [`server`] runs on a thread of its own until it is told to stop; [`client`] runs one application on the thread that asks.
 
 mod bind;
+mod call;
 pub mod client;
 mod dial_error;
 mod entering;
@@ -24,5 +25,31 @@ mod totals;
 mod visit;
 mod webtransport;
 
+use crate::flow;
+use crate::time::nanos;
+
+pub use call::{Call, Called};
 pub use target::{Target, TargetError, Transport};
 pub use totals::{Arrivals, Reading, Totals};
+
+impl From<Transport> for flow::moqt::Transport {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Quic => Self::Quic,
+            Transport::WebTransport => Self::WebTransport,
+        }
+    }
+}
+
+impl From<client::Setup> for flow::moqt::SetUp {
+    fn from(setup: client::Setup) -> Self {
+        let client::Setup { name, handshake, connect, session } = setup;
+        Self {
+            name_ns: Some(nanos(name)),
+            quic_ns: Some(nanos(handshake)),
+            connect_ns: connect.map(nanos),
+            session_ns: session.map(nanos),
+            subscribe_ns: None,
+        }
+    }
+}

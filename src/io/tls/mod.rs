@@ -8,6 +8,7 @@ pub mod self_made;
 pub mod server;
 mod shown;
 pub mod unvouched;
+pub mod witness;
 
 use std::sync::Arc;
 

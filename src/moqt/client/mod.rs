@@ -2,7 +2,10 @@
 //! what it sent and what came back.
 
 mod book;
+mod config;
+mod feed;
 mod payload;
+mod supply;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,6 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use book::{Fact, WINDOW, WINDOW_FRAMES};
+pub use config::{Config, Ending};
+pub use feed::Feed;
 pub use payload::Payload;
 
 use super::code;
@@ -19,6 +24,7 @@ use super::peer::Application;
 use super::session::{Event, Session, Stream};
 use crate::time::Time;
 use book::{Book, Heard};
+use supply::{Next, Supply};
 
 /// The sequence of the first group, as the original program counts.
 pub const FIRST_GROUP: u64 = 1;
@@ -28,78 +34,6 @@ pub const GRACE: Duration = Duration::from_millis(100);
 
 /// Frames sent in one go, before anything else is looked at.
 const AT_ONCE: usize = 64;
-
-/// What to send, and how patiently to wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The track that is announced.
-    pub track: Path,
-    /// What announcements are asked for, so as to hear of the echo.
-    pub prefix: Path,
-    /// The broadcast that is announced in the head's flavour.
-    pub head_broadcast: Path,
-    /// What announcements are asked for there.
-    pub head_prefix: Path,
-    /// The track of that broadcast.
-    pub head_track: String,
-    /// Groups to send; `None`: until stopped.
-    pub count: Option<u64>,
-    /// Frames in a group; at least 1.
-    pub frames_per_group: usize,
-    /// Time between the first frames of two groups.
-    pub interval: Duration,
-    /// Time between two frames of a group. A group takes no longer than `interval`, or that is stretched.
-    pub frame_interval: Duration,
-    /// What is in the frames.
-    pub payload: Payload,
-    /// How long after the set-up the server may take to subscribe and to announce the echo.
-    pub patience: Duration,
-    /// How long to wait before the first group: the original server refuses what comes before it has taken note of its own
-    /// subscription.
-    pub settle: Duration,
-    /// How long to wait for a frame that has not come back, beyond the shortest time that one took.
-    pub timeout: Duration,
-}
-
-impl Default for Config {
-    /// `japan, kyoto, text`, or `/client.echo` and the track `index`; 10 groups of one frame of 100 bytes, 250 ms apart; 5 s of
-    /// patience, 50 ms to settle, 2 s to wait.
-    fn default() -> Self {
-        Self {
-            track: Path::of(["japan", "kyoto", "text"]),
-            prefix: Path::of(["japan", "kyoto"]),
-            head_broadcast: Path::of(["/client.echo"]),
-            head_prefix: Path::of(["/"]),
-            head_track: "index".to_owned(),
-            count: Some(10),
-            frames_per_group: 1,
-            interval: Duration::from_millis(250),
-            frame_interval: Duration::ZERO,
-            payload: Payload::Noise(100),
-            patience: Duration::from_secs(5),
-            settle: Duration::from_millis(50),
-            timeout: Duration::from_secs(2),
-        }
-    }
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Everything was sent, and has come back or was waited for.
-    Done,
-    /// The server did not do its part in time: what it did not do.
-    Unready(&'static str),
-    /// The connection was closed.
-    Closed {
-        /// With this code.
-        code: u32,
-        /// For people.
-        reason: String,
-        /// Whether by us: interrupted, or the set-up failed.
-        by_us: bool,
-    },
-}
 
 /// How far a run is.
 #[derive(Debug)]
@@ -131,6 +65,7 @@ pub struct Client {
     coming: BTreeMap<Stream, (u64, usize)>,
     /// Frames sent.
     sent: u64,
+    supply: Supply,
     book: Book,
 }
 
@@ -141,6 +76,8 @@ impl Client {
         let frames = u32::try_from(config.frames_per_group).unwrap_or(u32::MAX);
         config.interval = config.interval.max(config.frame_interval.saturating_mul(frames - 1));
         let book = Book::new(FIRST_GROUP, config.frames_per_group);
+        let frames = config.count.map(|count| count.saturating_mul(config.frames_per_group as u64));
+        let supply = Supply::new(config.payload.clone(), frames);
         Self {
             config,
             phase: Phase::SettingUp,
@@ -149,6 +86,7 @@ impl Client {
             open: Vec::new(),
             coming: BTreeMap::new(),
             sent: 0,
+            supply,
             book,
         }
     }
@@ -196,28 +134,36 @@ impl Client {
     }
 
     /// The group and the place in it of the next frame, and when it is due.
-    fn next(&self, start: Time) -> Option<(u64, usize, Time)> {
+    fn next(&self, start: Time) -> (u64, usize, Time) {
         let per_group = self.config.frames_per_group as u64;
         let (group, frame) = (self.sent / per_group, self.sent % per_group);
         let after = |interval: Duration, times: u64| interval.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
         let due = start + after(self.config.interval, group) + after(self.config.frame_interval, frame);
-        self.config.count.is_none_or(|count| group < count).then_some((FIRST_GROUP + group, frame as usize, due))
+        (FIRST_GROUP + group, frame as usize, due)
     }
 
-    fn send_due(&mut self, now: Time, session: &mut Session, start: Time) {
+    fn send_due(&mut self, now: Time, session: &mut Session, mut start: Time) {
         for _ in 0..AT_ONCE {
-            let Some((group, frame, due)) = self.next(start) else {
-                self.phase = Phase::Waiting { since: now };
-                return;
-            };
-            if due > now {
-                return;
+            let given = self.supply.look(self.sent, now);
+            match self.supply.next(self.sent) {
+                Next::Now => {}
+                Next::Later(_) => return,
+                Next::Never => {
+                    self.phase = Phase::Waiting { since: now };
+                    return;
+                }
             }
+            let (group, frame, mut due) = self.next(start);
+            if given && due < now {
+                // It could not leave before it was there.
+                start += now - due;
+                (due, self.phase) = (now, Phase::Sending { start });
+            }
+            let Some(payload) = self.supply.of(self.sent).filter(|_| due <= now) else { return };
             if frame == 0 {
                 let open = |listener: &Stream| session.open_group(*listener, group);
                 self.open = self.listeners.iter().filter_map(open).collect();
             }
-            let payload = self.config.payload.of(self.sent);
             self.book.sent(group, now, due, payload.len());
             self.sent += 1;
             for stream in &self.open {
@@ -234,7 +180,7 @@ impl Client {
         let (sequence, frame) = (*sequence, *frames);
         *frames += 1;
         let before = sequence.wrapping_sub(FIRST_GROUP).wrapping_mul(self.config.frames_per_group as u64);
-        let intact = self.config.payload.of(before.wrapping_add(frame as u64)) == payload;
+        let intact = self.supply.of(before.wrapping_add(frame as u64)).is_some_and(|sent| sent == payload);
         self.book.came(Heard { group: sequence, frame, at: now, intact, payload });
     }
 
@@ -329,8 +275,12 @@ impl Application for Client {
     fn deadline(&self) -> Option<Time> {
         match self.phase {
             Phase::Opening { by } => Some(by),
-            // After the last frame: at once.
-            Phase::Sending { start } => Some(self.next(start).map_or(Time::ZERO, |(_, _, due)| due)),
+            Phase::Sending { start } => Some(match self.supply.next(self.sent) {
+                Next::Now => self.next(start).2,
+                Next::Later(look) => look,
+                // After the last frame: at once.
+                Next::Never => Time::ZERO,
+            }),
             Phase::Waiting { since } => Some(self.over(since)),
             Phase::SettingUp | Phase::Over(_) => None,
         }

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::Feed;
+
 /// What is in the frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
@@ -9,6 +11,8 @@ pub enum Payload {
     Texts(Vec<Bytes>),
     /// As many bytes as this, no two frames alike.
     Noise(usize),
+    /// What is given while the run goes on, a frame for each.
+    Fed(Feed),
 }
 
 impl Payload {
@@ -17,6 +21,8 @@ impl Payload {
         match self {
             Self::Texts(texts) if texts.is_empty() => Bytes::new(),
             Self::Texts(texts) => texts[(frame % texts.len() as u64) as usize].clone(),
+            // What was given only its receiver knows.
+            Self::Fed(_) => Bytes::new(),
             Self::Noise(size) => {
                 let words = (0..size.div_ceil(8) as u64).flat_map(|word| mix(frame << 20 ^ word).to_be_bytes());
                 words.take(*size).collect()

@@ -29,6 +29,13 @@ pub(super) fn rows(text: &mut String, moqt: &MoqtNumbers) {
         }
         row(text, "groups", &groups);
     }
+    if let Some(parts) = set_up(moqt) {
+        row(text, "connecting", &parts);
+    }
+}
+
+/// How long the parts of the set-up took, as far as it came to them.
+pub(super) fn set_up(moqt: &MoqtNumbers) -> Option<String> {
     let parts = [
         ("name", moqt.name_ms),
         ("QUIC", moqt.quic_ms),
@@ -38,7 +45,5 @@ pub(super) fn rows(text: &mut String, moqt: &MoqtNumbers) {
     ];
     let parts: Vec<String> =
         parts.iter().filter_map(|(name, ms)| Some(format!("{name} {}", time((*ms)? * 1e3)))).collect();
-    if !parts.is_empty() {
-        row(text, "connecting", &parts.join(", "));
-    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

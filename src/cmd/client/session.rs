@@ -1,0 +1,202 @@
+//! A run over MOQT: calls, sends groups and hears them, and leaves the same result as one over UDP.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+
+use super::super::Failure;
+use super::super::distinct::refuse_one_file_twice;
+use super::super::lines;
+use super::super::target::MoqtTarget;
+use super::embedded_moqt::Embedded;
+use super::watch::{Seen, Watch, signal};
+use super::{ClientArgs, Ended};
+use crate::flow::Observer;
+use crate::flow::moqt::{Frames, Lost, MoqtRun, Terms};
+use crate::flow::run::Command;
+use crate::io::moqt::client::{Dial, DialError};
+use crate::io::moqt::{Call, Called};
+use crate::io::resolve;
+use crate::io::stop::Stop;
+use crate::io::tls::client::Trust;
+use crate::io::tls::disbelief;
+use crate::io::tls::witness::Witness;
+use crate::io::udp::{DEFAULT_BUFFER, DEFAULT_SPIN};
+use crate::moqt::Flavour;
+use crate::moqt::client::{Config, Fact};
+use crate::stats::Machine;
+
+/// Texts that wait to be printed.
+const TEXTS: usize = 1_024;
+
+/// What to run, and with whom.
+pub struct Session<'a> {
+    /// Which subcommand.
+    pub command: Command,
+    /// The server; none if it is embedded.
+    pub to: Option<&'a MoqtTarget>,
+    /// The embedded server.
+    pub embedded: Option<Embedded>,
+    /// What is offered, the preferred one first.
+    pub offers: Vec<Flavour>,
+    /// What is sent.
+    pub config: Config,
+    /// Is given what comes back, as it comes, on this thread.
+    pub print: Option<&'a mut dyn FnMut(&Bytes)>,
+}
+
+impl ClientArgs {
+    /// Refuses options that mean nothing over MOQT.
+    pub fn refuse_over_moqt(&self) -> Result<(), Failure> {
+        let given = [
+            ("--ask-server", self.ask.is_asked()),
+            ("--hold", self.hold.is_some()),
+            ("--socket-buffer", self.socket_buffer.0 != DEFAULT_BUFFER as u64),
+            ("--spin", self.spin != DEFAULT_SPIN),
+            ("--room", self.room.is_wanted()),
+        ];
+        let given = given.into_iter().find_map(|(option, given)| given.then_some(option));
+        match given.or_else(|| self.impairment.given()).or_else(|| self.room.is_about_udp()) {
+            Some(option) => Err(over_udp_only(option)),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a session to its end, or until `stop` is requested.
+    pub fn hold_session(&self, session: Session<'_>, stop: &Stop) -> Result<Ended, Failure> {
+        refuse_one_file_twice(self.written())?;
+        let Session { command, to, embedded, offers, config, mut print } = session;
+        let (target, name, trust) = match (&embedded, to) {
+            (Some(server), _) => (server.target.clone(), server.name.clone(), server.trust.clone()),
+            (None, Some(to)) => (to.target.clone(), to.target.to_string(), self.room.trust()),
+            (None, None) => return Err(Failure::usage("nobody to talk to: give --to URL, or --embedded --moqt")),
+        };
+        refuse_anybody_afar(&trust, &target.host, target.port)?;
+        let witness = Arc::new(Witness::new(trust.verifier().map_err(Failure::unusable)?));
+        self.files.prepare()?;
+
+        let (queue, mut printer) = self.json_lines.then(lines::channel).unzip();
+        let observer: Box<dyn Observer> = match queue {
+            Some(queue) => Box::new(queue),
+            None => Box::new(()),
+        };
+        let terms = Terms {
+            command,
+            target: name,
+            timeout: self.timeout.0,
+            late_after: self.late_after.map(|late| late.0),
+            head_track: config.head_broadcast.with(&config.head_track).to_string(),
+        };
+        let connection =
+            MoqtRun::new(target.transport.into(), config.track.to_string(), config.frames_per_group as u64);
+        let config = Config { timeout: self.timeout.0, ..config };
+        let total = config.count.map(|count| count.saturating_mul(config.frames_per_group as u64));
+        let frames = Frames::new(terms, connection, observer);
+        let live = frames.live();
+        let mut watch = Watch::start(&live, total, printer.as_mut());
+
+        let (texts, printed) = mpsc::sync_channel(TEXTS);
+        let heard = move |fact: &Fact| {
+            if let Fact::Came { payload, .. } | Fact::Unmatched { payload, .. } = fact {
+                // What nobody prints fast enough is still counted; whoever prints nothing has the channel closed.
+                let _ = texts.try_send(payload.clone());
+            }
+        };
+        let dial = Dial { offers, ..Dial::new(target.clone(), Arc::<Witness>::clone(&witness)) };
+        let wait_for = self.wait_for.map(|wait| wait.0);
+        let call = Call::begin(dial, config, frames, wait_for, heard, stop.clone());
+        let call = call.context("cannot start a thread").map_err(Failure::unusable)?;
+        match &mut print {
+            None => {
+                drop(printed);
+                watch.until(stop, |patience| call.ended_within(patience));
+            }
+            Some(print) => {
+                watch = watch.without_bar();
+                watch.until(stop, |patience| match printed.recv_timeout(patience) {
+                    Ok(text) => {
+                        print(&text);
+                        false
+                    }
+                    Err(error) => error == RecvTimeoutError::Disconnected,
+                });
+            }
+        }
+        let Called { mut frames, error, wait } = call.join();
+        if let Some(server) = embedded {
+            server.end();
+        }
+        if let Some(error) = error {
+            let cannot = |error: anyhow::Error| Failure::unusable(error.context(format!("cannot use {target}")));
+            match error {
+                DialError::Interrupted => {
+                    let code = stop.requested().map_or(130, |reason| reason.exit_code());
+                    let error = anyhow!("interrupted while connecting to {target}; nothing was sent");
+                    return Err(Failure { code, error });
+                }
+                DialError::Certificate { reason, .. } => return Err(cannot(disbelieved(&witness, &reason))),
+                error @ (DialError::Name(_) | DialError::Socket(_)) => return Err(cannot(error.into())),
+                error => frames.lost(lost(&error, to)),
+            }
+        }
+        let interrupted = stop.requested().filter(|_| frames.is_cut_short()).map(signal);
+        let Seen { clock, unix_ns, lines } = watch.finish();
+        let mut nobody = ();
+        let closing: &mut dyn Observer = match lines {
+            Some(lines) => lines,
+            None => &mut nobody,
+        };
+        let mut run = frames.into_run(interrupted, closing);
+        run.wait = wait;
+        run.machine = Some(Machine { clock, ..Machine::default() });
+        run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
+        Ok(Ended { run, broken: None })
+    }
+}
+
+/// Says that an option belongs to UDP.
+pub(in super::super) fn over_udp_only(option: &str) -> Failure {
+    Failure::usage(format!(
+        "{option}: it means nothing over MOQT; leave it out, or give a UDP target as HOST[:PORT] in place of a URL"
+    ))
+}
+
+/// Anybody is believed on this machine alone: all addresses of the host have to be its own.
+fn refuse_anybody_afar(trust: &Trust, host: &str, port: u16) -> Result<(), Failure> {
+    if !trust.anybody {
+        return Ok(());
+    }
+    let addresses = resolve::resolve(host, port).map_err(Failure::unusable)?;
+    let refused = addresses.iter().find_map(|address| trust.refuse_anybody_afar(address.ip()).err());
+    refused.map_or(Ok(()), |error| Err(Failure::usage(error)))
+}
+
+/// What is wrong with the server's certificate, which one it is, and the way out.
+fn disbelieved(witness: &Witness, reason: &str) -> anyhow::Error {
+    match witness.disbelieved() {
+        Some((shown, why)) => anyhow!(
+            "{}. The SHA-256 of the certificate that it shows is {shown}: if its owner, or the server itself, says the same, give \
+             --cert-sha256 {shown}",
+            disbelief::advice(&why)
+        ),
+        None => anyhow!("its certificate is not believed: {reason}"),
+    }
+}
+
+/// What a call that came to nothing says in the report.
+fn lost(error: &DialError, to: Option<&MoqtTarget>) -> Lost {
+    match error {
+        DialError::Silent { .. } => {
+            let port = match to {
+                Some(to) if !to.has_port => {
+                    format!(". The URL names no port, so {} was asked; echo servers listen on 4443", to.target.port)
+                }
+                _ => String::new(),
+            };
+            Lost::Unreachable(format!("{error}{port}"))
+        }
+        error => Lost::Refused(error.to_string()),
+    }
+}
