@@ -100,7 +100,7 @@ fn targets_that_are_none_are_explained() {
             2,
             "a signaling server (ws://, wss://) is asked by probe; audio goes over UDP",
         ),
-        ("probe --to moqt://localhost", 2, "moqt:// targets are not available yet; give a UDP target as HOST[:PORT]"),
+        ("probe --to moqt://", 2, "it is no URL; write moqt://HOST:PORT/PATH, an IPv6 address in brackets"),
         ("probe --to ws://", 2, "--to: it is no URL; write ws://HOST:PORT, an IPv6 address in brackets"),
         ("probe --to ws://me:secret@localhost", 2, "--to: a user name or password cannot be given in the URL"),
         ("probe --to http://localhost", 2, "`http://` is not a known scheme"),

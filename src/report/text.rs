@@ -6,6 +6,7 @@ mod moqt;
 mod websocket;
 
 use std::fmt::Write;
+use std::time::Duration;
 
 pub use brief::brief;
 
@@ -64,6 +65,11 @@ pub fn summary(report: &Report, colour: bool) -> String {
     parts.push(verdict(report, paint));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
+}
+
+/// A duration as the report writes it.
+pub fn duration(duration: Duration) -> String {
+    time(duration.as_nanos() as f64 / 1e3)
 }
 
 fn heading(report: &Report, paint: Paint) -> String {

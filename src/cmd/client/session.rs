@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
@@ -24,8 +25,9 @@ use crate::io::tls::client::Trust;
 use crate::io::tls::disbelief;
 use crate::io::tls::witness::Witness;
 use crate::io::udp::{DEFAULT_BUFFER, DEFAULT_SPIN};
-use crate::moqt::Flavour;
 use crate::moqt::client::{Config, Fact};
+use crate::moqt::{DEFAULT_PORT, Flavour};
+use crate::report::text;
 use crate::stats::Machine;
 
 /// Texts that wait to be printed.
@@ -105,7 +107,7 @@ impl ClientArgs {
             }
         };
         let dial = Dial { offers, ..Dial::new(target.clone(), Arc::<Witness>::clone(&witness)) };
-        let wait_for = self.wait_for.map(|wait| wait.0);
+        let (wait_for, patience) = (self.wait_for.map(|wait| wait.0), dial.limits.setup);
         let call = Call::begin(dial, config, frames, wait_for, heard, stop.clone());
         let call = call.context("cannot start a thread").map_err(Failure::unusable)?;
         match &mut print {
@@ -138,7 +140,7 @@ impl ClientArgs {
                 }
                 DialError::Certificate { reason, .. } => return Err(cannot(disbelieved(&witness, &reason))),
                 error @ (DialError::Name(_) | DialError::Socket(_)) => return Err(cannot(error.into())),
-                error => frames.lost(lost(&error, to)),
+                error => frames.lost(lost(&error, to, wait_for.unwrap_or(patience))),
             }
         }
         let interrupted = stop.requested().filter(|_| frames.is_cut_short()).map(signal);
@@ -186,16 +188,20 @@ fn disbelieved(witness: &Witness, reason: &str) -> anyhow::Error {
 }
 
 /// What a call that came to nothing says in the report.
-fn lost(error: &DialError, to: Option<&MoqtTarget>) -> Lost {
+fn lost(error: &DialError, to: Option<&MoqtTarget>, waited: Duration) -> Lost {
     match error {
-        DialError::Silent { .. } => {
+        DialError::Silent { target, .. } => {
+            let waited = text::duration(waited);
             let port = match to {
-                Some(to) if !to.has_port => {
-                    format!(". The URL names no port, so {} was asked; echo servers listen on 4443", to.target.port)
-                }
+                Some(to) if !to.has_port && to.target.port != DEFAULT_PORT => format!(
+                    ". The URL names no port, so {} was asked; echo servers listen on {DEFAULT_PORT}",
+                    to.target.port
+                ),
                 _ => String::new(),
             };
-            Lost::Unreachable(format!("{error}{port}"))
+            Lost::Unreachable(format!(
+                "{target} does not answer within {waited}: nobody listens there, or a firewall drops UDP{port}"
+            ))
         }
         error => Lost::Refused(error.to_string()),
     }

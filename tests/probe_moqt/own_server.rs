@@ -1,0 +1,146 @@
+//! Against the program's own echo, over both transports, in both flavours.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jamjam_dev::io::moqt::Totals;
+use jamjam_dev::io::moqt::server::{self, Running, Terms};
+use jamjam_dev::io::stop::{Reason, Stop};
+use jamjam_dev::moqt::echo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::json;
+
+use crate::certificate::Authority;
+use crate::client::document::{self, counts};
+use crate::client::program::run_args;
+use crate::{moqt, report};
+
+/// An echo in this process, vouched for by an authority.
+pub(crate) struct Server {
+    authority: Authority,
+    pub(crate) port: u16,
+    stop: Stop,
+    running: Option<Running>,
+}
+
+impl Server {
+    pub(crate) fn start(delay: Duration) -> Self {
+        let authority = Authority::new();
+        let pair = authority.certify();
+        let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
+        let certificate = server::certificate(vec![CertificateDer::from_pem_file(&pair.cert).unwrap()], key).unwrap();
+        let bound = server::bind(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]).unwrap();
+        let port = bound.addresses().next().unwrap().port();
+        let terms = Terms { echo: echo::Config { delay, ..echo::Config::default() }, ..Terms::default() };
+        let stop = Stop::default();
+        let running = server::serve(bound, certificate, terms, Arc::new(Totals::default()), &stop).unwrap();
+        Self { authority, port, stop, running: Some(running) }
+    }
+
+    pub(crate) fn ca(&self) -> [String; 2] {
+        ["--ca".to_owned(), self.authority.own().display().to_string()]
+    }
+
+    fn with<'a>(ca: &'a [String; 2], more: &[&'a str]) -> Vec<&'a str> {
+        ca.iter().map(String::as_str).chain(more.iter().copied()).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.request(Reason::Terminate);
+        if let Some(running) = self.running.take() {
+            running.join();
+        }
+    }
+}
+
+#[test]
+fn fifty_groups_of_two_come_back_over_both_transports_in_both_flavours() {
+    let server = Server::start(Duration::ZERO);
+    let ca = server.ca();
+    for (scheme, transport) in [("moqt", "quic"), ("https", "webtransport")] {
+        for (flavour, track) in [("seed", "japan, kyoto, text"), ("head", "/client.echo, index")] {
+            let url = format!("{scheme}://localhost:{}/echo", server.port);
+            let line = ["--count", "50", "--frames-per-group", "2", "--interval", "4", "--max-loss", "0%"];
+            let report = report(0, &url, &Server::with(&ca, &[&line[..], &["--moqt-flavour", flavour]].concat()));
+            let all = ["sent", "returned", "lost", "duplicated", "unmatched"];
+            assert_eq!(counts(&report, "ping", all), [100, 100, 0, 0, 0], "{url} {flavour} {report:#}");
+            assert_eq!(moqt(&report, ["groups_sent", "groups_returned", "frames_per_group"]), [50, 50, 2]);
+            let told = &report["moqt"];
+            assert_eq!((&told["transport"], &told["flavour"]), (&json!(transport), &json!(flavour)));
+            assert_eq!(told["track"], json!(track));
+            let parts = ["name_ms", "quic_ms", "session_ms", "subscribe_ms"];
+            assert!(parts.iter().all(|part| told[part].as_f64().is_some_and(|ms| ms >= 0.0)), "{told}");
+            assert_eq!(told["connect_ms"].is_f64(), scheme == "https", "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_track_of_ones_own_and_a_delay_of_the_server_are_in_the_report() {
+    let server = Server::start(Duration::from_millis(120));
+    let ca = server.ca();
+    let url = format!("moqt://127.0.0.1:{}/echo", server.port);
+    let line = [
+        "--count",
+        "20",
+        "--interval",
+        "20",
+        "--size",
+        "3",
+        "--moqt-track",
+        "japan, kyoto, お囃子",
+        "--timeout",
+        "60ms",
+    ];
+    let report = report(0, &url, &Server::with(&ca, &[&line[..], &["--late-after", "100"]].concat()));
+    // The time-out is shorter than the delay: it counts from the smallest round trip.
+    assert_eq!(counts(&report, "ping", ["sent", "returned", "late"]), [20, 20, 20], "{report:#}");
+    assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap() >= 120_000.0);
+    assert_eq!(report["moqt"]["track"], json!("japan, kyoto, お囃子"));
+}
+
+#[test]
+fn a_path_that_is_not_served_is_refused_over_both_transports() {
+    let server = Server::start(Duration::ZERO);
+    let ca = server.ca();
+    for (scheme, kind, words) in [
+        ("moqt", "closed", "the server closed the connection with 0x13 (there is no /other here, only /echo)"),
+        ("https", "refused", "refuses the WebTransport session: HTTP status 404, there is no such path"),
+    ] {
+        let url = format!("{scheme}://localhost:{}/other", server.port);
+        let report = report(1, &url, &Server::with(&ca, &[]));
+        let lost = &report["moqt"]["connection_lost"];
+        assert_eq!(lost["kind"], json!(kind), "{report:#}");
+        assert!(lost["text"].as_str().unwrap().ends_with(words), "{lost}");
+    }
+}
+
+#[test]
+fn the_embedded_server_answers_over_both_transports() {
+    for (option, transport) in [("--moqt", "quic"), ("--moqt=quic", "quic"), ("--moqt=webtransport", "webtransport")] {
+        let line = ["probe", "--embedded", option, "--count", "5", "--interval", "5", "--moqt-delay", "30", "--json"];
+        let ended = run_args(line);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+        let report = document::report(&ended);
+        assert_eq!(counts(&report, "ping", ["sent", "returned"]), [5, 5]);
+        assert_eq!(report["target"], json!("embedded MOQT echo server (30 ms)"));
+        assert_eq!(report["moqt"]["transport"], json!(transport));
+        assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap() >= 30_000.0);
+    }
+}
+
+#[test]
+fn a_server_that_comes_later_is_waited_for_and_what_was_before_counts_nowhere() {
+    let server = Server::start(Duration::ZERO);
+    let ca = server.ca();
+    let url = format!("moqt://localhost:{}/echo", server.port);
+    let report = report(0, &url, &Server::with(&ca, &["--wait-for", "20s", "--count", "3", "--interval", "5"]));
+    assert_eq!(report["wait"]["answered"], json!(true));
+    let waited = report["wait"]["waited_ms"].as_f64().unwrap();
+    assert!(waited > 0.0 && waited < 20_000.0, "{waited}");
+    assert_eq!(counts(&report, "ping", ["sent", "returned"]), [3, 3]);
+}

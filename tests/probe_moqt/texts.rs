@@ -1,0 +1,96 @@
+//! `send --text`: what a person says comes back, line by line.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::client::document;
+use crate::client::program::{command, run_args, run_with_input};
+use crate::fake::{Deed, Fake};
+use crate::own_server::Server;
+
+#[test]
+fn texts_come_back_in_lines_and_how_it_went_is_said_beside_them() {
+    let server = Server::start(Duration::ZERO);
+    let [ca, file] = server.ca();
+    for scheme in ["moqt", "https"] {
+        let url = format!("{scheme}://localhost:{}/echo", server.port);
+        let line = [
+            "send",
+            "--text",
+            "hello",
+            "--text",
+            "",
+            "--text",
+            "日本 京都",
+            "--interval",
+            "20",
+            "--to",
+            &url,
+            &ca,
+            &file,
+        ];
+        let ended = run_args(line);
+        assert_eq!((ended.code, ended.stdout.as_str()), (0, "hello\n\n日本 京都\n"), "{ended:?}");
+        assert!(ended.stderr.starts_with("jamjam-dev: 3 of 3 frames came back, after "), "{}", ended.stderr);
+        assert!(ended.stderr.contains("; connecting: name "), "{}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn lines_of_standard_input_are_sent_without_their_ends() {
+    let input = b"one\r\ntwo\n\nno end".to_vec();
+    let line = ["send", "--embedded", "--moqt", "--text", "zero", "--text", "-", "--interval", "20"];
+    let ended = run_with_input(line, input);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.stdout, "zero\none\ntwo\n\nno end\n");
+}
+
+#[test]
+fn a_line_comes_back_while_more_may_be_typed() {
+    let mut program = command(["send", "--embedded", "--moqt", "--text", "-", "--interval", "1"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut typed, mut echo) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
+    for text in ["first\n", "second\n"] {
+        typed.write_all(text.as_bytes()).unwrap();
+        let mut line = String::new();
+        echo.read_line(&mut line).unwrap();
+        assert_eq!(line, text);
+    }
+    drop(typed);
+    assert_eq!(program.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_does_not_come_back_is_said_and_fails() {
+    let server = Fake::start([(1, Deed::Drop), (2, Deed::Drop)]);
+    let line = ["send", "--to", &server.url, "--text", "a", "--text", "b", "--interval", "20", "--timeout", "200ms"];
+    let ended = run_args(line.iter().chain(&server.with(&[])));
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+    assert!(ended.stderr.starts_with("jamjam-dev: 0 of 2 frames came back; connecting: "), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("jamjam-dev: FAILED: nothing came back\n"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_comes_back_changed_is_printed_as_it_came_and_fails() {
+    let server = Fake::start([(1, Deed::Alter), (2, Deed::Twice)]);
+    let line =
+        ["send", "--to", &server.url, "--text", "hello", "--text", "again", "--interval", "50", "--timeout", "300ms"];
+    let ended = run_args(line.iter().chain(&server.with(&[])));
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, "iello\nagain\nagain\n"), "{ended:?}");
+    assert!(ended.stderr.contains("FAILED: 1 of 2 MOQT frames came back damaged"), "{}", ended.stderr);
+}
+
+#[test]
+fn for_machines_the_report_takes_the_place_of_the_lines() {
+    let ended = run_args(["send", "--embedded", "--moqt", "--text", "hello", "--json"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    let report = document::report(&ended);
+    assert_eq!((&report["command"], &report["judged"]), (&json!("send"), &json!("ping")));
+    assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
+}
