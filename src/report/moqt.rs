@@ -75,8 +75,8 @@ impl From<&Lost> for LostWords {
 pub(super) fn advice(lost: &LostWords) -> &'static str {
     match (lost.kind, lost.close_code) {
         ("unreachable", _) => {
-            "QUIC does not tell a port where nobody listens from a firewall that drops UDP: is it the right host and port, and does \
-             the server run? Try `jamjam-dev probe --embedded --moqt` on this machine"
+            "nobody listens there, or a firewall drops UDP, which QUIC does not tell apart; is it the right host and port, and does the \
+             server run? Try `jamjam-dev probe --embedded --moqt` on this machine"
         }
         ("refused", _) => {
             "is it the right URL, path included, and a server of the same MOQT? See docs/moqt.md for which those are"

@@ -1,6 +1,6 @@
 //! Against the program's own echo, over both transports, in both flavours.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::certificate::Authority;
 use crate::client::document::{self, counts};
-use crate::client::program::run_args;
+use crate::client::program::{run_args, start_line};
 use crate::{moqt, report};
 
 /// An echo in this process, vouched for by an authority.
@@ -27,11 +27,16 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(delay: Duration) -> Self {
+        Self::start_at(0, delay)
+    }
+
+    /// On a port, or on any that is free.
+    fn start_at(port: u16, delay: Duration) -> Self {
         let authority = Authority::new();
         let pair = authority.certify();
         let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
         let certificate = server::certificate(vec![CertificateDer::from_pem_file(&pair.cert).unwrap()], key).unwrap();
-        let bound = server::bind(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]).unwrap();
+        let bound = server::bind(&[SocketAddr::from((Ipv4Addr::LOCALHOST, port))]).unwrap();
         let port = bound.addresses().next().unwrap().port();
         let terms = Terms { echo: echo::Config { delay, ..echo::Config::default() }, ..Terms::default() };
         let stop = Stop::default();
@@ -134,13 +139,18 @@ fn the_embedded_server_answers_over_both_transports() {
 }
 
 #[test]
-fn a_server_that_comes_later_is_waited_for_and_what_was_before_counts_nowhere() {
-    let server = Server::start(Duration::ZERO);
-    let ca = server.ca();
-    let url = format!("moqt://localhost:{}/echo", server.port);
-    let report = report(0, &url, &Server::with(&ca, &["--wait-for", "20s", "--count", "3", "--interval", "5"]));
-    assert_eq!(report["wait"]["answered"], json!(true));
-    let waited = report["wait"]["waited_ms"].as_f64().unwrap();
-    assert!(waited > 0.0 && waited < 20_000.0, "{waited}");
-    assert_eq!(counts(&report, "ping", ["sent", "returned"]), [3, 3]);
+fn a_server_that_comes_later_is_waited_for() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    nobody.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    let line = "--insecure --wait-for 30s --count 3 --interval 5 --json";
+    let program = start_line(&format!("probe --to moqt://127.0.0.1:{port}/echo {line}"));
+    nobody.recv(&mut [0; 2_048]).unwrap();
+    drop(nobody);
+    let _server = Server::start_at(port, Duration::ZERO);
+    let ended = program.end();
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    let report = document::report(&ended);
+    assert_eq!((&report["wait"]["answered"], counts(&report, "ping", ["sent", "returned"])), (&json!(true), [3, 3]));
+    assert!(report["wait"]["waited_ms"].as_f64().unwrap() > 0.0);
 }

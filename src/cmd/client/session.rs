@@ -194,15 +194,32 @@ fn lost(error: &DialError, to: Option<&MoqtTarget>, waited: Duration) -> Lost {
             let waited = text::duration(waited);
             let port = match to {
                 Some(to) if !to.has_port && to.target.port != DEFAULT_PORT => format!(
-                    ". The URL names no port, so {} was asked; echo servers listen on {DEFAULT_PORT}",
+                    " (the URL names no port, so {} was asked; MOQT echo servers listen on {DEFAULT_PORT})",
                     to.target.port
                 ),
                 _ => String::new(),
             };
-            Lost::Unreachable(format!(
-                "{target} does not answer within {waited}: nobody listens there, or a firewall drops UDP{port}"
-            ))
+            Lost::Unreachable(format!("{target} does not answer within {waited}{port}"))
         }
         error => Lost::Refused(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_nobody_named_is_named_where_nobody_answers() {
+        for (url, hint) in [
+            ("https://h/echo", " (the URL names no port, so 443 was asked; MOQT echo servers listen on 4443)"),
+            ("https://h:443/echo", ""),
+            ("moqt://h/echo", ""),
+        ] {
+            let Ok(to) = url.parse::<MoqtTarget>() else { panic!("{url}") };
+            let silent = DialError::Silent { target: to.target.clone(), seconds: 0 };
+            let expected = format!("{} does not answer within 250.000 ms{hint}", to.target);
+            assert_eq!(lost(&silent, Some(&to), Duration::from_millis(250)), Lost::Unreachable(expected));
+        }
     }
 }

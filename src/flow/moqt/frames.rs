@@ -162,8 +162,11 @@ impl Frames {
         run.timeout_ns = nanos(self.terms.timeout);
         run.late_after_ns = self.terms.late_after.map(nanos);
         run.interrupted = interrupted;
-        run.ping = Some(self.ledger.close(cut_short, closing));
-        run.pacing = Some(self.pacing);
+        // Where nothing could be sent there is nothing to count.
+        if self.ledger.is_used() || self.connection.lost.is_none() {
+            run.ping = Some(self.ledger.close(cut_short, closing));
+            run.pacing = Some(self.pacing);
+        }
         run.moqt = Some(self.connection);
         run
     }
