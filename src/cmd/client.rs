@@ -218,7 +218,9 @@ impl ClientArgs {
         let Ended { run, broken } = ended;
         let report = Report::new(&run, &self.limits());
         let files = self.files.write(&report, broken.as_ref());
-        text::brief(&report).iter().for_each(|line| note(line));
+        for line in text::brief(&report) {
+            note(&line);
+        }
         exit_code(&run, &report, broken.or(files.err()))
     }
 

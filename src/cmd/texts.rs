@@ -63,7 +63,7 @@ impl TextArgs {
                     if text == INPUT {
                         read(&mut io::stdin().lock(), &queue);
                     } else {
-                        push(&queue, text.into());
+                        push(&queue, &text.into());
                     }
                 }
                 queue.end();
@@ -91,11 +91,11 @@ fn read(input: &mut impl BufRead, queue: &Feed) {
                 "a line of standard input is longer than a frame, {BODY_BYTES} bytes: the rest is not sent"
             ));
         }
-        push(queue, Bytes::copy_from_slice(line));
+        push(queue, &Bytes::copy_from_slice(line));
     }
 }
 
-fn push(queue: &Feed, text: Bytes) {
+fn push(queue: &Feed, text: &Bytes) {
     while !queue.push(text.clone()) {
         thread::sleep(FULL);
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::numbers::unsigned_millis;
 use super::websocket::LostWords;
 use crate::flow::moqt::{Lost, MoqtRun, SetUp, Transport};
-use crate::moqt::code;
+use crate::moqt::{Flavour, code};
 use crate::rooms::harmless::harmless;
 
 /// The connection.
@@ -37,7 +37,7 @@ impl From<&MoqtRun> for MoqtNumbers {
         let SetUp { name_ns, quic_ns, connect_ns, session_ns, subscribe_ns } = *set_up;
         Self {
             transport: transport.name(),
-            flavour: flavour.map(|flavour| flavour.name()),
+            flavour: flavour.map(Flavour::name),
             track: harmless(track),
             frames_per_group: *frames_per_group,
             groups_sent: groups.sent,

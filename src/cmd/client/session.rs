@@ -18,9 +18,9 @@ use crate::flow::Observer;
 use crate::flow::moqt::{Frames, Lost, MoqtRun, Terms};
 use crate::flow::run::Command;
 use crate::io::moqt::client::{Dial, DialError};
-use crate::io::moqt::{Call, Called};
+use crate::io::moqt::{Call, Called, Target};
 use crate::io::resolve;
-use crate::io::stop::Stop;
+use crate::io::stop::{Reason, Stop};
 use crate::io::tls::client::Trust;
 use crate::io::tls::disbelief;
 use crate::io::tls::witness::Witness;
@@ -30,7 +30,7 @@ use crate::moqt::{DEFAULT_PORT, Flavour};
 use crate::report::text;
 use crate::stats::Machine;
 
-/// Texts that wait to be printed.
+/// Texts that wait to be echoes.
 const TEXTS: usize = 1_024;
 
 /// What to run, and with whom.
@@ -69,7 +69,7 @@ impl ClientArgs {
     /// Runs a session to its end, or until `stop` is requested.
     pub fn hold_session(&self, session: Session<'_>, stop: &Stop) -> Result<Ended, Failure> {
         refuse_one_file_twice(self.written())?;
-        let Session { command, to, embedded, offers, config, mut print } = session;
+        let Session { command, to, embedded, offers, config, print } = session;
         let (target, name, trust) = match (&embedded, to) {
             (Some(server), _) => (server.target.clone(), server.name.clone(), server.trust.clone()),
             (None, Some(to)) => (to.target.clone(), to.target.to_string(), self.room.trust()),
@@ -91,57 +91,46 @@ impl ClientArgs {
             late_after: self.late_after.map(|late| late.0),
             head_track: config.head_broadcast.with(&config.head_track).to_string(),
         };
-        let connection =
-            MoqtRun::new(target.transport.into(), config.track.to_string(), config.frames_per_group as u64);
-        let config = Config { timeout: self.timeout.0, ..config };
-        let total = config.count.map(|count| count.saturating_mul(config.frames_per_group as u64));
+        let per_group = config.frames_per_group as u64;
+        let connection = MoqtRun::new(target.transport.into(), config.track.to_string(), per_group);
+        let total = config.count.map(|count| count.saturating_mul(per_group));
         let frames = Frames::new(terms, connection, observer);
         let live = frames.live();
         let mut watch = Watch::start(&live, total, printer.as_mut());
+        let dial = Dial { offers, ..Dial::new(target.clone(), Arc::<Witness>::clone(&witness)) };
+        let wait_for = self.wait_for.map(|wait| wait.0);
+        let patience = wait_for.unwrap_or(dial.limits.setup);
 
-        let (texts, printed) = mpsc::sync_channel(TEXTS);
+        let (said, echoes) = mpsc::sync_channel(TEXTS);
         let heard = move |fact: &Fact| {
             if let Fact::Came { payload, .. } | Fact::Unmatched { payload, .. } = fact {
-                // What nobody prints fast enough is still counted; whoever prints nothing has the channel closed.
-                let _ = texts.try_send(payload.clone());
+                // Whoever prints nothing has closed the channel; whoever does is waited for, so that no line is missing.
+                let _ = said.send(payload.clone());
             }
         };
-        let dial = Dial { offers, ..Dial::new(target.clone(), Arc::<Witness>::clone(&witness)) };
-        let (wait_for, patience) = (self.wait_for.map(|wait| wait.0), dial.limits.setup);
+        let config = Config { timeout: self.timeout.0, ..config };
         let call = Call::begin(dial, config, frames, wait_for, heard, stop.clone());
         let call = call.context("cannot start a thread").map_err(Failure::unusable)?;
-        match &mut print {
-            None => {
-                drop(printed);
-                watch.until(stop, |patience| call.ended_within(patience));
-            }
-            Some(print) => {
-                watch = watch.without_bar();
-                watch.until(stop, |patience| match printed.recv_timeout(patience) {
-                    Ok(text) => {
-                        print(&text);
-                        false
-                    }
-                    Err(error) => error == RecvTimeoutError::Disconnected,
-                });
-            }
+        if let Some(print) = print {
+            watch = watch.without_bar();
+            watch.until(stop, |patience| match echoes.recv_timeout(patience) {
+                Ok(text) => {
+                    print(&text);
+                    false
+                }
+                Err(error) => error == RecvTimeoutError::Disconnected,
+            });
+        } else {
+            drop(echoes);
+            watch.until(stop, |patience| call.ended_within(patience));
         }
         let Called { mut frames, error, wait } = call.join();
         if let Some(server) = embedded {
             server.end();
         }
         if let Some(error) = error {
-            let cannot = |error: anyhow::Error| Failure::unusable(error.context(format!("cannot use {target}")));
-            match error {
-                DialError::Interrupted => {
-                    let code = stop.requested().map_or(130, |reason| reason.exit_code());
-                    let error = anyhow!("interrupted while connecting to {target}; nothing was sent");
-                    return Err(Failure { code, error });
-                }
-                DialError::Certificate { reason, .. } => return Err(cannot(disbelieved(&witness, &reason))),
-                error @ (DialError::Name(_) | DialError::Socket(_)) => return Err(cannot(error.into())),
-                error => frames.lost(lost(&error, to, wait_for.unwrap_or(patience))),
-            }
+            let lost = lost(error, to, patience);
+            frames.lost(lost.map_err(|error| unusable(error, &target, &witness, stop))?);
         }
         let interrupted = stop.requested().filter(|_| frames.is_cut_short()).map(signal);
         let Seen { clock, unix_ns, lines } = watch.finish();
@@ -175,20 +164,8 @@ fn refuse_anybody_afar(trust: &Trust, host: &str, port: u16) -> Result<(), Failu
     refused.map_or(Ok(()), |error| Err(Failure::usage(error)))
 }
 
-/// What is wrong with the server's certificate, which one it is, and the way out.
-fn disbelieved(witness: &Witness, reason: &str) -> anyhow::Error {
-    match witness.disbelieved() {
-        Some((shown, why)) => anyhow!(
-            "{}. The SHA-256 of the certificate that it shows is {shown}: if its owner, or the server itself, says the same, give \
-             --cert-sha256 {shown}",
-            disbelief::advice(&why)
-        ),
-        None => anyhow!("its certificate is not believed: {reason}"),
-    }
-}
-
-/// What a call that came to nothing says in the report.
-fn lost(error: &DialError, to: Option<&MoqtTarget>, waited: Duration) -> Lost {
+/// What a call that came to nothing says in the report, unless it is no news of the server.
+fn lost(error: DialError, to: Option<&MoqtTarget>, waited: Duration) -> Result<Lost, DialError> {
     match error {
         DialError::Silent { target, .. } => {
             let waited = text::duration(waited);
@@ -199,9 +176,39 @@ fn lost(error: &DialError, to: Option<&MoqtTarget>, waited: Duration) -> Lost {
                 ),
                 _ => String::new(),
             };
-            Lost::Unreachable(format!("{target} does not answer within {waited}{port}"))
+            Ok(Lost::Unreachable(format!("{target} does not answer within {waited}{port}")))
         }
-        error => Lost::Refused(error.to_string()),
+        DialError::Protocol { .. } | DialError::Failed { .. } | DialError::Status { .. } => {
+            Ok(Lost::Refused(error.to_string()))
+        }
+        DialError::Name(_) | DialError::Socket(_) | DialError::Certificate { .. } | DialError::Interrupted => {
+            Err(error)
+        }
+    }
+}
+
+/// What nothing can be reported of.
+fn unusable(error: DialError, target: &Target, witness: &Witness, stop: &Stop) -> Failure {
+    let cannot = |error: anyhow::Error| Failure::unusable(error.context(format!("cannot use {target}")));
+    match error {
+        DialError::Interrupted => {
+            let code = stop.requested().unwrap_or(Reason::Interrupt).exit_code();
+            Failure { code, error: anyhow!("interrupted while connecting to {target}; nothing was sent") }
+        }
+        DialError::Certificate { reason, .. } => cannot(disbelieved(witness, &reason)),
+        error => cannot(error.into()),
+    }
+}
+
+/// What is wrong with the server's certificate, which one it is, and the way out.
+fn disbelieved(witness: &Witness, reason: &str) -> anyhow::Error {
+    match witness.disbelieved() {
+        Some((shown, why)) => anyhow!(
+            "{}. The SHA-256 of the certificate that it shows is {shown}: if its owner, or the server itself, says the same, give \
+             --cert-sha256 {shown}",
+            disbelief::advice(&why)
+        ),
+        None => anyhow!("its certificate is not believed: {reason}"),
     }
 }
 
@@ -219,7 +226,8 @@ mod tests {
             let Ok(to) = url.parse::<MoqtTarget>() else { panic!("{url}") };
             let silent = DialError::Silent { target: to.target.clone(), seconds: 0 };
             let expected = format!("{} does not answer within 250.000 ms{hint}", to.target);
-            assert_eq!(lost(&silent, Some(&to), Duration::from_millis(250)), Lost::Unreachable(expected));
+            let lost = lost(silent, Some(&to), Duration::from_millis(250));
+            assert!(matches!(lost, Ok(Lost::Unreachable(told)) if told == expected), "{url}");
         }
     }
 }

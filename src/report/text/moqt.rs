@@ -14,19 +14,19 @@ pub(super) fn heading(moqt: &MoqtNumbers) -> String {
 /// The rows beside the table.
 pub(super) fn rows(text: &mut String, moqt: &MoqtNumbers) {
     if moqt.groups_sent > 0 {
-        let mut groups =
-            format!("{} sent, {} returned, {} lost", moqt.groups_sent, moqt.groups_returned, moqt.groups_lost);
-        let more = [
+        let known = [
             (moqt.groups_in_flight, "in flight"),
             (moqt.groups_declined, "given up by the server"),
             (moqt.groups_unsent, "not sent to their end"),
         ];
-        for (n, what) in more.into_iter().filter(|(n, _)| *n > 0) {
-            groups += &format!(", {n} {what}");
-        }
-        if moqt.frames_missing > 0 {
-            groups += &format!("; {} missing in other groups", count(moqt.frames_missing, "frame"));
-        }
+        let more = known.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}"));
+        let missing = match moqt.frames_missing {
+            0 => String::new(),
+            n => format!("; {} missing in other groups", count(n, "frame")),
+        };
+        let MoqtNumbers { groups_sent, groups_returned, groups_lost, .. } = moqt;
+        let more = more.collect::<String>();
+        let groups = format!("{groups_sent} sent, {groups_returned} returned, {groups_lost} lost{more}{missing}");
         row(text, "groups", &groups);
     }
     if let Some(parts) = set_up(moqt) {
