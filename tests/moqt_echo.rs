@@ -10,7 +10,7 @@ mod world;
 use std::time::Duration;
 
 use hand::Hand;
-use jamjam_dev::moqt::client::{Client, Config as Sending, Ending, Fact, Payload};
+use jamjam_dev::moqt::client::{Client, Config as Sending, Ending, Fact, Feed, Payload};
 use jamjam_dev::moqt::echo::Config as Echoing;
 use jamjam_dev::moqt::{End, Flavour, Kind, Limits, Peer, Session, Stream, code};
 use jamjam_dev::time::Time;
@@ -217,6 +217,54 @@ fn a_server_that_stops_says_so() {
 }
 
 #[test]
+fn what_takes_longer_than_the_time_out_is_waited_for_by_the_smallest_round_trip() {
+    let echoing = Echoing { delay: 250 * MS, ..Echoing::default() };
+    let sending = Sending { count: Some(20), interval: 20 * MS, timeout: 100 * MS, ..Sending::default() };
+    let mut world = World::new(Plan { echoing, sending, ..Plan::default() });
+    assert_eq!(world.finish(), Ending::Done);
+    // The last leaves at 50 + 19 × 20 = 430 ms, and the first is back at 300.
+    assert_eq!((world.came().len(), world.lost()), (20, vec![]));
+    let ended = world.facts.iter().find_map(|fact| if let Fact::Ended { at, .. } = fact { Some(*at) } else { None });
+    assert_eq!(ended, Some(Time::from_millis(430 + 250 + 100)), "100 ms for second copies");
+}
+
+#[test]
+fn texts_leave_as_they_are_given_and_no_faster_than_told() {
+    let feed = Feed::default();
+    let payload = Payload::Fed(feed.clone());
+    let sending = Sending { count: None, interval: 100 * MS, payload, ..Sending::default() };
+    let mut world = World::new(Plan { sending, ..Plan::default() });
+    world.until(Time::from_millis(1_003));
+    // Two at once, into the silence; the client looks every 10 ms.
+    assert!(feed.push("one".into()) && feed.push("two".into()));
+    world.until(Time::from_millis(1_500));
+    assert!(feed.push("three".into()));
+    world.until(Time::from_millis(1_900));
+    feed.end();
+    assert_eq!(world.finish(), Ending::Done);
+    let sent = world.facts.iter().filter_map(|fact| match *fact {
+        Fact::Sent { group, at, due, bytes, .. } => Some((group, at.as_nanos() / 1_000_000, at == due, bytes)),
+        _ => None,
+    });
+    let expected = [(1, 1_010, true, 3), (2, 1_110, true, 3), (3, 1_510, true, 5)];
+    assert_eq!(sent.collect::<Vec<_>>(), expected);
+    let texts = world.facts.iter().filter_map(|fact| match fact {
+        Fact::Came { payload, intact: true, .. } => Some(payload.clone()),
+        _ => None,
+    });
+    assert_eq!(texts.collect::<Vec<_>>(), ["one", "two", "three"]);
+    let ended = world.facts.iter().find_map(|fact| if let Fact::Ended { at, .. } = fact { Some(*at) } else { None });
+    assert_eq!(ended, Some(Time::from_millis(2_010)), "seen at 1,910, and 100 ms for second copies");
+}
+
+#[test]
+fn of_texts_that_are_not_sent_no_more_than_so_many_wait() {
+    let feed = Feed::default();
+    let taken = (0..2_000).filter(|_| feed.push("x".into())).count();
+    assert_eq!(taken, Feed::MOST);
+}
+
+#[test]
 fn no_flavour_in_common_is_told_to_both() {
     let mut world = World::new(Plan { offers: vec![], ..Plan::default() });
     let Ending::Closed { code, reason, by_us: false } = world.finish() else { panic!() };
@@ -300,6 +348,46 @@ fn what_does_not_come_back_is_lost_or_missing() {
         Fact::Ended { at: at(2_060), ending: Ending::Done },
     ];
     assert_eq!(facts(&mut client), expected);
+}
+
+#[test]
+fn a_second_copy_is_heard_for_a_while_after_all_has_come() {
+    let mut client = sending();
+    client.open(2, Kind::Uni, &[GROUP_1, b"\x02hi\x02hi"].concat());
+    client.until(Time::from_millis(60));
+    client.open(6, Kind::Uni, b"\x00\x02\x00\x02\x02hi\x02hi");
+    client.until(Time::from_millis(159));
+    assert_eq!(client.peer.application().ending(), None);
+    client.open(10, Kind::Uni, &[GROUP_1, b"\x02hi"].concat());
+    client.until(Time::from_millis(160));
+    assert_eq!(client.peer.application().ending(), Some(&Ending::Done));
+    let at = Time::from_millis;
+    let last = facts(&mut client).split_off(10);
+    let expected = [
+        Fact::Unmatched { group: 1, frame: 0, at: at(159), intact: true, payload: "hi".into() },
+        Fact::Ended { at: at(160), ending: Ending::Done },
+    ];
+    assert_eq!(last, expected);
+}
+
+#[test]
+fn what_was_on_its_way_when_the_server_closed_is_lost_and_nothing_else_is_amiss() {
+    let gone = |client: &mut Hand<Client>, ms| {
+        client.peer.on_gone(Time::from_millis(ms), 7, "whim");
+        client.act();
+        facts(client).split_off(4)
+    };
+    let at = Time::from_millis;
+    let closed = Ending::Closed { code: 7, reason: "whim".to_owned(), by_us: false };
+    let lost = Fact::GroupLost { group: 1, sent: at(50) };
+    assert_eq!(gone(&mut sending(), 55), [lost, Fact::Ended { at: at(55), ending: closed }]);
+
+    let mut client = sending();
+    client.open(2, Kind::Uni, &[GROUP_1, b"\x02hi\x02hi"].concat());
+    client.until(at(60));
+    client.open(6, Kind::Uni, b"\x00\x02\x00\x02\x02hi\x02hi");
+    let end = gone(&mut client, 65).pop();
+    assert_eq!(end, Some(Fact::Ended { at: at(65), ending: Ending::Done }));
 }
 
 #[test]

@@ -251,3 +251,28 @@ impl Book {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_given_up_when_as_many_frames_as_are_remembered_have_left_after_it() {
+        for (per_group, remembered) in [(1, 16_384), (16, 16_384), (131_072, 2), (300_000, 1)] {
+            let mut book = Book::new(1, per_group);
+            let mut lost = Vec::new();
+            for group in 1..=remembered + 2 {
+                let frames = if group > remembered { 1 } else { per_group };
+                (0..frames).for_each(|_| book.sent(group, Time::from_millis(group), Time::from_millis(group), 1));
+                while let Some(fact) = book.poll_fact() {
+                    lost.extend(if let Fact::GroupLost { group: lost, .. } = fact {
+                        Some((lost, group))
+                    } else {
+                        None
+                    });
+                }
+            }
+            assert_eq!(lost, [(1, remembered + 1), (2, remembered + 2)], "{per_group}");
+        }
+    }
+}
