@@ -34,26 +34,26 @@ impl Told {
         };
         let connection = MoqtRun::new(Transport::Quic, "japan, kyoto, text", per_group);
         let mut told = Self { frames: Frames::new(terms, connection, Box::new(())) };
-        told.tell(Fact::Established { at: at(10), flavour: Flavour::Seed });
-        told.tell(Fact::Ready { at: at(13) });
+        told.tell(&Fact::Established { at: at(10), flavour: Flavour::Seed });
+        told.tell(&Fact::Ready { at: at(13) });
         told
     }
 
-    fn tell(&mut self, fact: Fact) {
-        self.frames.on_fact(&fact);
+    fn tell(&mut self, fact: &Fact) {
+        self.frames.on_fact(fact);
     }
 
     fn sent(&mut self, group: u64, frame: usize, ms: u64) {
-        self.tell(Fact::Sent { group, frame, at: at(ms), due: at(ms), bytes: 2 });
+        self.tell(&Fact::Sent { group, frame, at: at(ms), due: at(ms), bytes: 2 });
     }
 
     fn came(&mut self, group: u64, frame: usize, (sent, came): (u64, u64), first: bool) {
         let (sent, at, payload) = (at(sent), at(came), "hi".into());
-        self.tell(Fact::Came { group, frame, sent, at, intact: true, first, payload });
+        self.tell(&Fact::Came { group, frame, sent, at, intact: true, first, payload });
     }
 
     fn unmatched(&mut self, group: u64, frame: usize, ms: u64) {
-        self.tell(Fact::Unmatched { group, frame, at: at(ms), intact: true, payload: "hi".into() });
+        self.tell(&Fact::Unmatched { group, frame, at: at(ms), intact: true, payload: "hi".into() });
     }
 
     fn end(self, ms: u64, ending: Ending, interrupted: Option<Signal>) -> Run {
@@ -61,7 +61,7 @@ impl Told {
     }
 
     fn closing(mut self, ms: u64, ending: Ending, interrupted: Option<Signal>, closing: &mut dyn Observer) -> Run {
-        self.tell(Fact::Ended { at: at(ms), ending });
+        self.tell(&Fact::Ended { at: at(ms), ending });
         self.frames.into_run(interrupted, closing)
     }
 }
@@ -96,16 +96,16 @@ fn lost_groups_missing_frames_order_and_copies_are_told_apart() {
         first: true,
         payload: "ho".into(),
     };
-    told.tell(came(5, 0, 140, 157, false));
+    told.tell(&came(5, 0, 140, 157, false));
     told.unmatched(5, 0, 158);
     // A second copy of group 1, a group and a place that never were, and a frame of the group that was given up.
     told.unmatched(1, 0, 160);
     told.unmatched(9, 0, 161);
     told.unmatched(1, 2, 162);
-    told.tell(Fact::GroupLost { group: 2, sent: at(110) });
-    told.tell(Fact::FrameMissing { group: 4, frame: 0, sent: at(130) });
+    told.tell(&Fact::GroupLost { group: 2, sent: at(110) });
+    told.tell(&Fact::FrameMissing { group: 4, frame: 0, sent: at(130) });
     told.unmatched(2, 0, 2_000);
-    told.tell(Fact::FrameMissing { group: 5, frame: 1, sent: at(145) });
+    told.tell(&Fact::FrameMissing { group: 5, frame: 1, sent: at(145) });
     let run = told.end(2_149, Ending::Done, None);
 
     let stream = run.ping.as_ref().unwrap();
@@ -132,8 +132,8 @@ fn what_was_on_its_way_when_the_run_was_interrupted_is_in_flight() {
     }
     told.came(1, 0, (100, 150), true);
     told.came(4, 0, (3_000, 3_050), true);
-    told.tell(Fact::GroupLost { group: 2, sent: at(1_000) });
-    told.tell(Fact::InFlight { group: 3, frame: 0, sent: at(2_900) });
+    told.tell(&Fact::GroupLost { group: 2, sent: at(1_000) });
+    told.tell(&Fact::InFlight { group: 3, frame: 0, sent: at(2_900) });
     let by_us = Ending::Closed { code: 0, reason: "interrupted".to_owned(), by_us: true };
     // Of what left 2,050 ms before or earlier nothing can come: the smallest round trip, and the time-out.
     let run = told.end(3_051, by_us, Some(Signal::Interrupt));
@@ -201,7 +201,7 @@ fn the_client_and_the_ledger_come_to_the_same() {
         world.client.close(now, 0, "interrupted");
         world.finish();
         let mut told = Told::new(per_group as u64);
-        world.facts.iter().for_each(|fact| told.tell(fact.clone()));
+        world.facts.iter().for_each(|fact| told.tell(fact));
         let run = told.frames.into_run(Some(Signal::Terminate), &mut ());
 
         let of = |what: fn(&Fact) -> bool| world.facts.iter().filter(|fact| what(fact)).count() as u64;

@@ -66,7 +66,8 @@ impl Fake {
     pub(crate) fn greeting(greeting: Greeting, deeds: impl IntoIterator<Item = (u64, Deed)>) -> Self {
         let deeds: BTreeMap<u64, Deed> = deeds.into_iter().collect();
         let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let sha256 = Sha256::digest(made.cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits: Vec<String> = Sha256::digest(made.cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = digits.concat();
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ServerConfig::builder_with_provider(provider);
@@ -154,8 +155,8 @@ async fn serve(
     let mut held: Option<(u8, Vec<Vec<u8>>)> = None;
     loop {
         let mut stream = connection.accept_uni().await?;
-        let head = [byte(&mut stream).await?].into_iter().chain(piece(&mut stream).await?).collect::<Vec<u8>>();
-        let [0, 0, sequence @ 1..=63] = head[..] else { panic!("no group of the one subscription: {head:x?}") };
+        let begin = [byte(&mut stream).await?].into_iter().chain(piece(&mut stream).await?).collect::<Vec<u8>>();
+        let [0, 0, sequence @ 1..=63] = begin[..] else { panic!("no group of the one subscription: {begin:x?}") };
         heard.send(sequence.into())?;
         let deed = deeds.get(&sequence.into()).copied();
         if let Some(Deed::Refuse) = deed {
