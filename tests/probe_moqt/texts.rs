@@ -1,7 +1,8 @@
 //! `send --text`: what a person says comes back, line by line.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -63,13 +64,25 @@ fn a_line_comes_back_while_more_may_be_typed() {
         .spawn()
         .unwrap();
     let (mut typed, mut echo) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
-    for text in ["first\n", "second\n"] {
-        typed.write_all(text.as_bytes()).unwrap();
-        let mut line = String::new();
-        echo.read_line(&mut line).unwrap();
-        assert_eq!(line, text);
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        for text in ["first\n", "second\n"] {
+            typed.write_all(text.as_bytes()).unwrap();
+            let mut line = String::new();
+            echo.read_line(&mut line).unwrap();
+            said.send(line).unwrap();
+        }
+        // The end of what is typed is the end of what comes.
+        drop(typed);
+        let mut rest = String::new();
+        echo.read_to_string(&mut rest).unwrap();
+        said.send(rest).unwrap();
+    });
+    let lines: Vec<_> = (0..3).map(|_| heard.recv_timeout(Duration::from_secs(30))).collect();
+    if lines.iter().any(Result::is_err) {
+        program.kill().unwrap();
     }
-    drop(typed);
+    assert_eq!(lines, ["first\n", "second\n", ""].map(|line| Ok(line.to_owned())));
     assert_eq!(program.wait().unwrap().code(), Some(0));
 }
 
