@@ -6,8 +6,10 @@
 
 pub mod answer;
 mod forwarded;
+pub mod here;
 pub mod login;
 pub mod metrics;
+pub mod page;
 mod places;
 pub mod rate;
 pub mod same_site;

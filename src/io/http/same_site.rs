@@ -39,7 +39,7 @@ pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), Breach> {
 }
 
 /// The one value of a header. Several of them, or one that is no text, are a breach: which of them counts?
-fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Breach> {
+pub(super) fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Breach> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next().map(|value| value.to_str().map_err(|_| Breach::Origin)).transpose()?;
     if values.next().is_some() { Err(Breach::Origin) } else { Ok(value) }
@@ -64,7 +64,7 @@ fn is_at(origin: &str, host: &str) -> bool {
 }
 
 /// The host, in small letters, and the port.
-fn place(text: &str, usual: u16) -> Option<(String, u16)> {
+pub(super) fn place(text: &str, usual: u16) -> Option<(String, u16)> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
     // Whatever stands before the host, such as a name, is no part of either header.

@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
 use tracing::info;
 
 use super::switchboard::Switchboard;
 use crate::io::entropy;
+use crate::io::http::page::{HOUSE_STYLE, page};
 use crate::io::http::{Client, answer};
 use crate::rooms::Wanted;
 
@@ -26,9 +27,8 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 const ICON: &str = include_str!("icon.svg");
 
-/// The page may load what comes from here, and ask here; nobody may frame it, and there is nothing to send.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What the page may load and whom it may ask: what comes from here.
+const ALLOWED: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
 
 /// Whoever has not asked for content for so long, and asks again, is named in the log again.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ pub(super) fn router(switchboard: &Arc<Switchboard>) -> Router {
     responses((status = 200, description = "A page that shows it live", content_type = "text/html", body = String)),
 )]
 pub(super) async fn console() -> Response {
-    page("text/html; charset=utf-8", PAGE)
+    page("text/html; charset=utf-8", ALLOWED, PAGE)
 }
 
 /// What that page needs
@@ -75,9 +75,9 @@ pub(super) async fn console() -> Response {
 )]
 pub(super) async fn console_file(Path(name): Path<String>) -> Response {
     match &*name {
-        "style.css" => page("text/css; charset=utf-8", STYLE),
-        "script.js" => page("text/javascript; charset=utf-8", SCRIPT),
-        "icon.svg" => page("image/svg+xml", ICON),
+        "style.css" => page("text/css; charset=utf-8", ALLOWED, [HOUSE_STYLE, STYLE].concat()),
+        "script.js" => page("text/javascript; charset=utf-8", ALLOWED, SCRIPT),
+        "icon.svg" => page("image/svg+xml", ALLOWED, ICON),
         _ => answer::not_found(),
     }
 }
@@ -101,7 +101,7 @@ pub(super) async fn console_state(
     if wanted.content && is_new(&console.readers, client.from.ip(), Instant::now()) {
         info!("The console shows {} what is said in rooms with a password or token", client.from.ip());
     }
-    let mut response = page("application/json", state::text(&console.switchboard, &console.run, &wanted));
+    let mut response = page("application/json", ALLOWED, state::text(&console.switchboard, &console.run, &wanted));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -125,20 +125,6 @@ fn is_new(readers: &Readers, from: IpAddr, now: Instant) -> bool {
     let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
     readers.retain(|_, last| now.saturating_duration_since(*last) < SILENCE);
     readers.insert(from, now).is_none()
-}
-
-fn page(kind: &'static str, body: impl IntoResponse) -> Response {
-    let mut response = body.into_response();
-    let headers: [(HeaderName, &'static str); 4] = [
-        (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    for (name, value) in headers {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
 }
 
 #[cfg(test)]

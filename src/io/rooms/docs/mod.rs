@@ -7,14 +7,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa_swagger_ui::Config;
 
 use crate::io::http::answer;
+use crate::io::http::page::page;
 use crate::rooms::Dialects;
 
 /// The page itself, its script and its style; Swagger UI's own start page would look for them beside `/docs/`, not below it.
@@ -25,9 +26,8 @@ const STYLE: &str = include_str!("page.css");
 /// What of Swagger UI the page needs.
 const FILES: [&str; 4] = ["swagger-ui-bundle.js", "swagger-ui.css", "favicon-16x16.png", "favicon-32x32.png"];
 
-/// The page may load what comes from here, and ask here; nobody may frame it. (Swagger UI draws its arrows as `data:` images.)
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What the page may load and whom it may ask: what comes from here. (Swagger UI draws its arrows as `data:` images.)
+const ALLOWED: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
 
 /// Leads whoever comes with a browser to the page. (A WebSocket at the same place has met the door before.)
 pub(super) fn way() -> Router {
@@ -57,7 +57,7 @@ async fn home() -> Response {
     responses((status = 200, description = "Swagger UI, from the program itself", content_type = "text/html", body = String)),
 )]
 async fn read() -> Response {
-    page("text/html; charset=utf-8", PAGE)
+    page("text/html; charset=utf-8", ALLOWED, PAGE)
 }
 
 /// What this page needs
@@ -68,8 +68,8 @@ async fn read() -> Response {
 )]
 async fn file(uri: Uri) -> Response {
     match uri.path().rsplit('/').next().unwrap_or_default() {
-        "page.js" => page("text/javascript; charset=utf-8", SCRIPT),
-        "page.css" => page("text/css; charset=utf-8", STYLE),
+        "page.js" => page("text/javascript; charset=utf-8", ALLOWED, SCRIPT),
+        "page.css" => page("text/css; charset=utf-8", ALLOWED, STYLE),
         name if FILES.contains(&name) => of_swagger_ui(name),
         _ => answer::not_found(),
     }
@@ -81,7 +81,7 @@ async fn file(uri: Uri) -> Response {
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
 async fn openapi_json(State(document): State<Bytes>) -> Response {
-    page("application/json", document)
+    page("application/json", ALLOWED, document)
 }
 
 /// This document, where programs that know Swagger look for it
@@ -103,21 +103,10 @@ fn of_swagger_ui(name: &str) -> Response {
         Cow::Owned(bytes) => Bytes::from(bytes),
     };
     let Ok(kind) = HeaderValue::from_str(&file.content_type) else { return answer::not_found() };
-    let mut response = page("", bytes);
+    let mut response = page("", ALLOWED, bytes);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     if file.gzpipped {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
-}
-
-fn page(kind: &'static str, body: impl Into<Body>) -> Response {
-    let headers: [(HeaderName, &'static str); 4] = [
-        (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    let headers: HeaderMap = headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
-    (headers, body.into()).into_response()
 }
