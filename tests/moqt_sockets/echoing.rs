@@ -190,9 +190,10 @@ pub(crate) fn call(dial: &Dial, config: &Config) -> Result<Call, DialError> {
     Ok(Call { outcome, facts })
 }
 
-/// A server over raw QUIC that answers a first stream which begins as wanted with the seed's answer, and is deaf otherwise.
-/// For as long as the test runs.
-pub(crate) fn deaf_unless(socket: UdpSocket, wanted: &'static [u8]) -> std::thread::JoinHandle<()> {
+/// A server over raw QUIC that answers a first stream which begins as wanted with the seed's answer, and does nothing more. To others
+/// it is deaf, or `polite`: then they have the same answer, and who begins as wanted is sent away after it. For as long as the test
+/// runs.
+pub(crate) fn deaf_unless(socket: UdpSocket, wanted: &'static [u8], polite: bool) -> std::thread::JoinHandle<()> {
     let (chain, key) = &*IDENTITY;
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -212,11 +213,16 @@ pub(crate) fn deaf_unless(socket: UdpSocket, wanted: &'static [u8]) -> std::thre
                 let (mut send, mut recv) = connection.accept_bi().await.unwrap();
                 let mut heard = vec![0; wanted.len()];
                 let is_wanted = recv.read_exact(&mut heard).await.is_ok() && heard == wanted;
-                if is_wanted {
+                if is_wanted || polite {
                     send.write_all(b"\x09\xc0\x00\x00\x00\xff\xff\xff\x00\x00").await.unwrap();
+                }
+                if is_wanted && polite {
+                    connection.close(7_u32.into(), b"not today");
                 }
                 connection.closed().await;
                 if is_wanted {
+                    // Who was sent away has to hear of it.
+                    endpoint.wait_idle().await;
                     return;
                 }
             }

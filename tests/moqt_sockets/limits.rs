@@ -70,12 +70,15 @@ fn a_handshake_for_another_protocol_fails_and_is_counted() {
     server.ordinary_echo(Transport::Quic);
 }
 
+/// A set-up that asks for `echo`.
+const WITHOUT_SLASH: &[u8] = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
+
 #[test]
 fn a_server_that_only_knows_the_path_without_its_slash_is_asked_again_without_it() {
     let _company = in_company();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let silent = crate::echoing::deaf_unless(socket, b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo");
+    let silent = crate::echoing::deaf_unless(socket, WITHOUT_SLASH, false);
     let mut dial = Dial::new(format!("moqt://{address}/echo").parse().unwrap(), believing());
     dial.offers.truncate(1);
     // It does no more than that.
@@ -84,6 +87,21 @@ fn a_server_that_only_knows_the_path_without_its_slash_is_asked_again_without_it
     assert_eq!(call.outcome.path, "echo");
     assert!(call.outcome.setup.session.is_some());
     assert!(matches!(call.outcome.application.ending(), Some(Ending::Unready(_))), "{:?}", call.outcome);
+    drop(silent);
+}
+
+/// As the original server is: it agrees to every path, and has nobody at `/echo`.
+#[test]
+fn a_server_that_agrees_and_then_does_nothing_is_asked_again_too() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let silent = crate::echoing::deaf_unless(socket, WITHOUT_SLASH, true);
+    let mut dial = Dial::new(format!("moqt://{address}/echo").parse().unwrap(), believing());
+    dial.offers.truncate(1);
+    let call = call(&dial, &groups(1, 1)).unwrap();
+    assert_eq!(call.outcome.path, "echo");
+    let expected = Ending::Closed { code: 7, reason: "not today".to_owned(), by_us: false };
+    assert_eq!(call.outcome.application.ending(), Some(&expected));
     drop(silent);
 }
 

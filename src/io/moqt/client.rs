@@ -1,5 +1,7 @@
 //! The client's end: one application with a server, from the name's look-up to the last byte.
 
+use std::cell::Cell;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +28,9 @@ const DRAIN: Duration = Duration::from_millis(100);
 
 /// Told to the server when a run is interrupted.
 const INTERRUPTED: &str = "interrupted";
+
+/// The same to a server that does nothing.
+const SILENT: &str = "nothing was heard";
 
 /// Whom to call, and how.
 #[derive(Clone, Debug)]
@@ -101,22 +106,24 @@ pub fn run<A: Application>(
         let bare = path.strip_prefix('/').filter(|bare| dial.target.transport == Transport::Quic && !bare.is_empty());
         if let Some(bare) = bare {
             let limits = Limits { setup: dial.limits.setup.min(SILENCE), ..dial.limits.clone() };
-            let (outcome, silent) = attempt(dial, path, limits, make(), &mut observe, &stopped).await?;
+            let (outcome, silent) = attempt(dial, path, limits, Some(SILENCE), make(), &mut observe, &stopped).await?;
             if !silent || stop.requested().is_some() {
                 return Ok(outcome);
             }
             info!("{} keeps silent: asking it for `{bare}`", dial.target);
-            return Ok(attempt(dial, bare, dial.limits.clone(), make(), &mut observe, &stopped).await?.0);
+            return Ok(attempt(dial, bare, dial.limits.clone(), None, make(), &mut observe, &stopped).await?.0);
         }
-        Ok(attempt(dial, path, dial.limits.clone(), make(), &mut observe, &stopped).await?.0)
+        Ok(attempt(dial, path, dial.limits.clone(), None, make(), &mut observe, &stopped).await?.0)
     })
 }
 
-/// One call, and whether the server kept silent in it.
+/// One call, and whether the server kept silent in it: it did not answer the set-up, or, where `silence` is how long it may, did
+/// nothing after that. (The original one agrees to every path, and has nobody at those that it does not know.)
 async fn attempt<A: Application>(
     dial: &Dial,
     path: &str,
     limits: Limits,
+    silence: Option<Duration>,
     application: A,
     observe: &mut impl FnMut(&mut A),
     stopped: &Notify,
@@ -132,19 +139,31 @@ async fn attempt<A: Application>(
     let end = End::Client { offers: dial.offers.clone(), path: path.to_owned(), asked };
     let mut peer = Peer::new(Session::new(clock.now(), end, limits), application);
     let mut counts = Counts::default();
+    let (acts, was_silent) = (Cell::new(false), Cell::new(false));
     let stop = async {
-        stopped.notified().await;
-        INTERRUPTED
+        let silent = async {
+            tokio::time::sleep(silence.unwrap_or(Duration::MAX)).await;
+            if acts.get() {
+                pending::<()>().await;
+            }
+            was_silent.set(true);
+        };
+        tokio::select! {
+            biased;
+            () = stopped.notified() => INTERRUPTED,
+            () = silent => SILENT,
+        }
     };
     let ended = pump(Streams::new(over), &mut peer, clock, stop, |peer, _| {
         if setup.session.is_none() && peer.session().flavour().is_some() {
             setup.session = Some(began.elapsed());
         }
         counts.add(&peer.take_counts());
+        acts.set(counts.announcements > 0 || counts.subscriptions > 0);
         observe(peer.application());
     })
     .await;
-    let silent = setup.session.is_none() && ended.by_us && ended.code == code::SETUP;
+    let silent = was_silent.get() || setup.session.is_none() && ended.by_us && ended.code == code::SETUP;
     drain(&endpoint).await;
     let outcome = Outcome { application: peer.into_application(), setup, address, path: path.to_owned(), counts };
     Ok((outcome, silent))
