@@ -407,6 +407,26 @@ fn what_comes_damaged_twice_or_unasked_is_told_apart() {
     assert_eq!(facts(&mut client), expected);
 }
 
+/// As the original server of the head's flavour is: it agrees to a subscription when it has a group for it, and counts from 0.
+#[test]
+fn in_the_heads_flavour_nobody_waits_for_the_other_and_groups_are_counted_from_0() {
+    let mut client = client(two_groups());
+    client.heard(Stream::Ours(0));
+    client.say(Stream::Ours(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);
+    assert_eq!(client.heard(Stream::Ours(1)), b"\x01\x02\x01/");
+    let wants = b"\x02\x15\x00\x0c/client.echo\x05index\x00";
+    let subscriber = client.open(0, Kind::Bidi, wants);
+    assert_eq!(client.heard(subscriber), [0], "SUBSCRIBE_OK");
+    client.say(Stream::Ours(1), b"\x0d\x01\x0bclient.echo");
+    assert_eq!(client.heard(Stream::Ours(2)), wants);
+    client.until(Time::from_millis(50));
+    assert_eq!(client.heard(Stream::Ours(3)), b"\x00\x02\x00\x00\x02hi\x02hi");
+    facts(&mut client);
+    client.say(Stream::Ours(2), &[0]);
+    client.open(2, Kind::Uni, b"\x00\x02\x00\x00\x02hi");
+    assert_eq!(facts(&mut client), [came((1, 0), Time::from_millis(50), true, true, b"hi")]);
+}
+
 #[test]
 fn a_server_that_does_not_do_its_part_is_named() {
     type Said<'a> = &'a [(Stream, &'a [u8])];

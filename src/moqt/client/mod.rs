@@ -124,9 +124,11 @@ impl Client {
         });
     }
 
-    /// Whether sending may begin.
-    fn look_ready(&mut self, now: Time) {
-        let is_ready = !self.listeners.is_empty() && self.echo.is_some_and(|(_, agreed)| agreed);
+    /// Whether sending may begin. In the head's flavour the original server agrees to a subscription with the first group of it, which
+    /// waits for ours.
+    fn look_ready(&mut self, now: Time, flavour: Flavour) {
+        let is_ready =
+            !self.listeners.is_empty() && self.echo.is_some_and(|(_, agreed)| agreed || flavour == Flavour::Head);
         if is_ready && matches!(self.phase, Phase::Opening { .. }) {
             self.book.tell(Fact::Ready { at: now });
             self.phase = Phase::Sending { start: now + self.config.settle };
@@ -161,7 +163,7 @@ impl Client {
             }
             let Some(payload) = self.supply.of(self.sent).filter(|_| due <= now) else { return };
             if frame == 0 {
-                let open = |listener: &Stream| session.open_group(*listener, group);
+                let open = |listener: &Stream| session.open_group(*listener, group - before_first(session.flavour()));
                 self.open = self.listeners.iter().filter_map(open).collect();
             }
             self.book.sent(group, now, due, payload.len());
@@ -220,6 +222,12 @@ impl Client {
     }
 }
 
+/// How much less a group's sequence is on the wire: in the head's flavour the original program counts from 0, and so does its echo,
+/// whatever the groups that it echoes are called.
+fn before_first(flavour: Option<Flavour>) -> u64 {
+    if flavour == Some(Flavour::Head) { FIRST_GROUP } else { 0 }
+}
+
 impl Application for Client {
     fn on_event(&mut self, now: Time, session: &mut Session, event: Event) {
         if let Event::Closed { code, reason, by_us } = event {
@@ -256,12 +264,15 @@ impl Application for Client {
             }
             // Whoever refuses may agree once it has announced again.
             Event::SubscriptionEnded { .. } => self.echo = None,
-            Event::GroupBegan { group, sequence, .. } => drop(self.coming.insert(group, (sequence, 0))),
+            Event::GroupBegan { group, sequence, .. } => {
+                let sequence = sequence.saturating_add(before_first(Some(flavour)));
+                self.coming.insert(group, (sequence, 0));
+            }
             Event::Frame { group, payload } => self.on_frame(now, group, payload),
             Event::GroupEnded { group } | Event::GroupLost { group, .. } => drop(self.coming.remove(&group)),
             _ => {}
         }
-        self.look_ready(now);
+        self.look_ready(now, flavour);
         self.look_done(now, session);
     }
 
