@@ -6,6 +6,8 @@ mod certificate;
 mod moqt_client;
 #[path = "server/moqt_mistakes.rs"]
 mod moqt_mistakes;
+#[path = "server/moqt_page.rs"]
+mod moqt_page;
 #[path = "server/moqt_serving.rs"]
 mod moqt_serving;
 mod server;
@@ -85,6 +87,7 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("    --cert <FILE>", &["PEM"]),
         ("    --key <FILE>", &["PEM"]),
         ("    --cert-dir <DIR>", &[]),
+        ("    --demo-page <[ADDR:]PORT>", &[]),
         ("-h, --help", &[]),
     ];
     for (option, facts) in options {

@@ -6,6 +6,7 @@ pub mod ask;
 pub mod bbx_options;
 pub mod broadcast_rooms;
 pub mod client;
+pub mod demo_page;
 pub mod dialect;
 pub mod distinct;
 pub mod docs_login;

@@ -10,6 +10,7 @@ use clap::ArgGroup;
 
 use super::Failure;
 use super::args::Millis;
+use super::demo_page::DemoPageArgs;
 use super::target::HostPort;
 use crate::echo::Cidr;
 use crate::io::moqt::Target;
@@ -20,13 +21,14 @@ use crate::io::tls::self_made::SelfMade;
 use crate::moqt::fields::PATH_PARTS;
 use crate::moqt::{DEFAULT_PORT, Limits, Path, echo};
 
-const HEADING: &str = "MOQT";
+/// Where `--help` has these options.
+pub const HEADING: &str = "MOQT";
 
 /// The host whose addresses are both loopback ones.
 const LOCALHOST: &str = "localhost";
 
 /// The group of options one of which makes the server speak MOQT.
-const WANTED: &str = "moqt_wanted";
+pub const WANTED: &str = "moqt_wanted";
 
 /// Where to listen: a name or an address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +126,10 @@ pub struct MoqtArgs {
     /// Folder in which the certificate that the server makes itself is kept, so that clients know it again
     #[arg(long, value_name = "DIR", requires = WANTED, conflicts_with = "cert", help_heading = HEADING)]
     cert_dir: Option<PathBuf>,
+
+    /// The page for browsers.
+    #[command(flatten)]
+    pub demo_page: DemoPageArgs,
 }
 
 impl MoqtArgs {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::Failure;
+use super::demo_page::DemoPage;
 use super::moqt_options::{MoqtArgs, Place};
 use crate::echo::Cidr;
 use crate::io::moqt::server::{self, BindError, Bound, Terms};
@@ -28,6 +29,7 @@ pub struct Ready {
     certificate_file: Option<PathBuf>,
     terms: Terms,
     totals: Arc<Totals>,
+    demo_page: Option<DemoPage>,
 }
 
 impl Ready {
@@ -42,8 +44,9 @@ impl Ready {
             ),
             error => Failure::unusable(error),
         })?;
+        let demo_page = options.demo_page.bind()?;
         let (certificate_file, terms) = (options.certificate_file(), options.terms(allow));
-        Ok(Some(Self { place, bound, identity, certificate_file, terms, totals: Arc::default() }))
+        Ok(Some(Self { place, bound, identity, certificate_file, terms, totals: Arc::default(), demo_page }))
     }
 
     /// Where it listens; of several addresses the first.
@@ -59,6 +62,7 @@ impl Ready {
     /// Tells people where it is, and serves until `stop` is requested.
     pub fn start(self, stop: &Stop) -> io::Result<Running> {
         self.tell();
+        let at = self.target(Transport::WebTransport);
         stop.allow(FAREWELL);
         let (asking, asked) = channel();
         let again = asking.clone();
@@ -66,17 +70,25 @@ impl Ready {
         if stop.requested().is_some() {
             let _ = again.send(());
         }
-        let server = server::serve(self.bound, self.identity.resolver(), self.terms, self.totals, stop)?;
+        let shown = self.identity.resolver();
+        let server = server::serve(self.bound, shown, self.terms.clone(), self.totals, stop)?;
+        if let Some(page) = self.demo_page {
+            page.serve(&at, self.identity, &self.terms, stop)?;
+        }
         Ok(Running { server, asked })
+    }
+
+    /// What a client on this machine is told.
+    fn target(&self, transport: Transport) -> Target {
+        let port = self.address().map_or(0, |address| address.port());
+        Target { transport, host: self.place.host().to_owned(), port, path: self.terms.path.clone() }
     }
 
     fn tell(&self) {
         let addresses: Vec<String> = self.bound.addresses().map(|address| address.to_string()).collect();
         info!("MOQT echo listening on {}", addresses.join(" and "));
-        let port = self.address().map_or(0, |address| address.port());
         for (transport, name) in [(Transport::WebTransport, "WebTransport"), (Transport::Quic, "raw QUIC")] {
-            let (host, path) = (self.place.host().to_owned(), self.terms.path.clone());
-            info!("{} ({name})", Target { transport, host, port, path });
+            info!("{} ({name})", self.target(transport));
         }
         let identity = &self.identity;
         info!("The certificate is valid until {} and has SHA-256 {}", identity.valid_until(), identity.fingerprint());

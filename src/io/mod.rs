@@ -8,6 +8,7 @@ pub mod feed;
 pub mod http;
 pub mod log;
 pub mod moqt;
+pub mod moqt_page;
 pub mod process;
 pub mod progress;
 pub mod reach;

@@ -6,23 +6,14 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
 use crate::chromium::{Chromium, Page};
+use crate::person::{CONTRAST, HANDS, all_is_well, colours, press};
 use crate::server::process::{Server, run};
 
 const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
-/// Waits until something holds, and says what.
-const HANDS: &str = r"
-    globalThis.until = async (what) => {
-        for (;;) {
-            const found = what();
-            if (found) return found;
-            await new Promise((again) => setTimeout(again, 20));
-        }
-    };
-    globalThis.all = (selector) => [...document.querySelectorAll(selector)];
-    globalThis.words = (selector) => all(selector).map((element) => element.innerText.replace(/\s+/g, ' ').trim());
-    globalThis.note = (text) => all('#notes > li').find((note) => !note.hidden && note.textContent.includes(text));
-";
+/// A note that has this in it.
+const NOTE: &str =
+    "globalThis.note = (text) => all('#notes > li').find((note) => !note.hidden && note.textContent.includes(text));";
 
 /// A client of any dialect.
 struct Client(WebSocket<TcpStream>);
@@ -75,51 +66,13 @@ fn open(browser: &mut Chromium, server: &Server, width: u32, height: u32) -> Pag
     let page = browser.page_behind(&format!("http://{}/console", server.address), "admin", "sesame");
     let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
     browser.tell(&page, "Emulation.setDeviceMetricsOverride", &size);
-    browser.evaluate(&page, HANDS);
+    browser.evaluate(&page, &format!("{HANDS}{NOTE}"));
     browser.evaluate(&page, "until(() => document.querySelector('#link')?.dataset.state === 'live')");
     page
 }
 
-fn press(browser: &mut Chromium, page: &Page, key: &str) {
-    let code = match key {
-        "Tab" => 9,
-        "Enter" => 13,
-        "Escape" => 27,
-        _ => 0,
-    };
-    let text = if key == "Enter" {
-        "\r"
-    } else if key.len() == 1 {
-        key
-    } else {
-        ""
-    };
-    browser.tell(
-        page,
-        "Input.dispatchKeyEvent",
-        &json!({"type": "keyDown", "key": key, "text": text, "windowsVirtualKeyCode": code}),
-    );
-    browser.tell(page, "Input.dispatchKeyEvent", &json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}));
-}
-
-fn colours(browser: &mut Chromium, page: &Page, scheme: &str) {
-    let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-    browser.tell(page, "Emulation.setEmulatedMedia", &scheme);
-}
-
-/// Nothing was asked of anybody but the server, and nothing went wrong.
-fn all_is_well(browser: &Chromium, server: &Server) {
-    let of = |method: &'static str| browser.news().iter().filter(move |news| news["method"] == method);
-    let mut asked = 0;
-    for request in of("Network.requestWillBeSent") {
-        let url = request["params"]["request"]["url"].as_str().unwrap();
-        assert!(url.starts_with(&format!("http://{}/console", server.address)), "{url}");
-        asked += 1;
-    }
-    assert!(asked >= 5, "{asked} requests seen");
-    let complaints: Vec<&Value> =
-        ["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"].into_iter().flat_map(of).collect();
-    assert!(complaints.is_empty(), "{complaints:?}");
+fn own(server: &Server) -> String {
+    format!("http://{}/console", server.address)
 }
 
 /// Rooms of all dialects with somebody in each: the clients, and the id of the jamjam room with the password `hunter2`.
@@ -194,7 +147,7 @@ fn who_is_where_what_they_said_and_why_it_was_refused_is_seen_at_a_glance() {
         colours(&mut browser, &page, scheme);
         browser.picture(&page, &format!("console-{scheme}.png"));
     }
-    all_is_well(&browser, &server);
+    all_is_well(&browser, &own(&server), 5);
 }
 
 #[test]
@@ -228,11 +181,11 @@ fn content_of_protected_rooms_stays_hidden_until_it_is_switched_on_and_whenever_
     browser.evaluate(&page, shown);
     let url = format!("http://{}/console", server.address);
     browser.tell(&page, "Page.navigate", &json!({"url": url}));
-    browser.evaluate(&page, HANDS);
+    browser.evaluate(&page, &format!("{HANDS}{NOTE}"));
     browser.evaluate(&page, "until(() => note('content hidden'))");
     let seen = "[document.querySelector('#content').checked, document.body.textContent.includes('nobody else')]";
     assert_eq!(browser.evaluate(&page, seen), json!([false, false]));
-    all_is_well(&browser, &server);
+    all_is_well(&browser, &own(&server), 5);
 }
 
 #[test]
@@ -283,7 +236,7 @@ fn everything_is_reached_with_the_keyboard_and_its_focus_is_seen() {
     browser.evaluate(&page, "until(() => all('#rooms > li').length === 5)");
     browser.tell(&page, "Input.insertText", &json!({"text": "nowhere"}));
     browser.evaluate(&page, "until(() => !document.querySelector('#rooms-empty').hidden)");
-    all_is_well(&browser, &server);
+    all_is_well(&browser, &own(&server), 5);
 }
 
 #[test]
@@ -337,7 +290,7 @@ fn names_and_messages_of_strangers_stay_text() {
         true
     );
     browser.picture(&page, "console-hostile.png");
-    all_is_well(&browser, &server);
+    all_is_well(&browser, &own(&server), 5);
 }
 
 #[test]
@@ -351,28 +304,9 @@ fn words_stand_out_from_what_is_behind_them_in_light_and_dark_and_fit_a_narrow_w
     clients[3].0.send(Message::text("no json")).unwrap();
     browser.evaluate(&page, "until(() => note('△ ignored') && note('✕ refused'))");
     browser.evaluate(&page, "all('details').forEach((one) => { one.open = true; })");
-    // WCAG 2.2, 1.4.3: the relative luminance of each text against the nearest background.
-    let contrast = "(() => {
-        const luminance = (rgb) => rgb.map((part) => part / 255)
-            .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
-            .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
-        const read = (colour) => colour.match(/[\\d.]+/g).map(Number);
-        const behind = (one) => {
-            for (; one; one = one.parentElement) {
-                const [r, g, b, a = 1] = read(getComputedStyle(one).backgroundColor);
-                if (a > 0) return [r, g, b];
-            }
-        };
-        const texts = all('body *').filter((one) => one.checkVisibility() && [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-        const ratios = texts.map((one) => {
-            const [light, dark] = [luminance(read(getComputedStyle(one).color).slice(0, 3)), luminance(behind(one))].sort((a, b) => b - a);
-            return [(light + 0.05) / (dark + 0.05), one.textContent.slice(0, 40)];
-        });
-        return [ratios.length, ...ratios.sort((a, b) => a[0] - b[0])[0]];
-    })()";
     for scheme in ["light", "dark"] {
         colours(&mut browser, &page, scheme);
-        let least = browser.evaluate(&page, contrast);
+        let least = browser.evaluate(&page, CONTRAST);
         assert!(least[0].as_u64().unwrap() > 80 && least[1].as_f64().unwrap() >= 4.5, "{scheme}: {least}");
         assert_eq!(
             browser.evaluate(&page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
@@ -380,7 +314,7 @@ fn words_stand_out_from_what_is_behind_them_in_light_and_dark_and_fit_a_narrow_w
         );
         browser.picture(&page, &format!("console-narrow-{scheme}.png"));
     }
-    all_is_well(&browser, &server);
+    all_is_well(&browser, &own(&server), 5);
 }
 
 #[test]
@@ -407,7 +341,7 @@ fn the_page_does_not_grow_however_much_happens() {
         "[notes.filter(isOrdinary).length, all('#notes > li').length - notes.length, notes.length < 510, words('#notes .gap').length > 0]",
     );
     assert_eq!(notes, json!([500, 0, true, true]));
-    all_is_well(&browser, &server);
+    all_is_well(&browser, &own(&server), 5);
 }
 
 #[test]
@@ -419,7 +353,7 @@ fn a_restart_of_the_server_is_survived_and_a_lost_login_is_said() {
     let page = open(&mut browser, &server, 1_280, 900);
     let _ann = Client::in_room(&server, "before", None, "Ann");
     browser.evaluate(&page, "until(() => words('#rooms summary .name').includes('before'))");
-    all_is_well(&browser, &server);
+    all_is_well(&browser, &own(&server), 5);
     assert_eq!(server.stop("TERM").code, Some(0));
     let words = browser.evaluate(
         &page,

@@ -8,7 +8,9 @@ mod certificate;
 mod chromium;
 mod console;
 mod docs;
+mod moqt;
 mod node;
+mod person;
 #[path = "../server/mod.rs"]
 mod server;
 

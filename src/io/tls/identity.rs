@@ -160,6 +160,11 @@ impl Identity {
         Arc::<Shown>::clone(&self.shown)
     }
 
+    /// The certificate that is shown now, without those that vouch for it.
+    pub fn own(&self) -> CertificateDer<'static> {
+        self.now().own()
+    }
+
     /// The SHA-256 of the certificate that is shown now.
     pub fn fingerprint(&self) -> Fingerprint {
         self.now().fingerprint()

@@ -27,8 +27,12 @@ pub(super) struct Certified {
 
 impl Certified {
     pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.own())
+    }
+
+    pub(super) fn own(&self) -> CertificateDer<'static> {
         // A chain is never empty here; nothing at all has a fingerprint too.
-        Fingerprint::of(self.key.cert.first().unwrap_or(&CertificateDer::from_slice(&[])))
+        self.key.cert.first().cloned().unwrap_or_else(|| CertificateDer::from_slice(&[]))
     }
 }
 

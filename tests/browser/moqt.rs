@@ -1,0 +1,211 @@
+//! MOQT as a browser's own WebTransport finds it, on the page that the echo server has for it.
+
+use serde_json::{Value, json};
+
+use crate::chromium::{Chromium, Page};
+use crate::person::{CONTRAST, HANDS, all_is_well, colours, press};
+use crate::server::process::Server;
+
+/// An echo server with a page, and where that is.
+fn start(options: &[&str]) -> (Server, String) {
+    let mut all = vec!["--host", "127.0.0.1"];
+    for default in [["--moqt", "localhost:0"], ["--demo-page", "0"]] {
+        all.extend(default.into_iter().filter(|_| !options.contains(&default[0])));
+    }
+    let mut server = Server::start(&[&all, options].concat());
+    let url = server.line_that_begins("Demo page on http://").message;
+    (server, url.strip_prefix("Demo page on ").unwrap().to_owned())
+}
+
+fn open(browser: &mut Chromium, url: &str, width: u32, height: u32) -> Page {
+    let page = browser.page_behind(url, "", "");
+    let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+    browser.tell(&page, "Emulation.setDeviceMetricsOverride", &size);
+    browser.evaluate(&page, HANDS);
+    state(browser, &page, "live");
+    page
+}
+
+/// Waits until the page says of its session that it is so, and gives what it says of trouble.
+fn state(browser: &mut Chromium, page: &Page, state: &str) -> String {
+    let found = browser.evaluate(
+        page,
+        &format!(
+            "until(() => document.querySelector('#link')?.dataset.state === '{state}').then(() => words('#trouble')[0])"
+        ),
+    );
+    found.as_str().unwrap().to_owned()
+}
+
+fn click(browser: &mut Chromium, page: &Page, id: &str) {
+    browser.evaluate(page, &format!("document.querySelector('#{id}').click()"));
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn fifty_of_fifty_groups_and_what_is_typed_come_back() {
+    let (_server, url) = start(&[]);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &url, 1_280, 860);
+    // As a person comes to it: by the tabulator, and typing.
+    browser.evaluate(&page, "document.querySelector('#text').focus()");
+    browser.tell(&page, "Input.insertText", &json!({"text": "こんにちは, is this <b>me</b>?"}));
+    press(&mut browser, &page, "Enter");
+    let row = "until(() => { const cells = words('#said tbody tr:first-child td'); return cells.length === 4 && cells[3] !== '…' && cells; })";
+    let row = browser.evaluate(&page, row);
+    assert_eq!(row[0], "1");
+    assert_eq!(
+        (&row[1], &row[2]),
+        (&json!("こんにちは, is this <b>me</b>?"), &json!("こんにちは, is this <b>me</b>?"))
+    );
+    let took: f64 = row[3].as_str().unwrap().parse().expect("milliseconds");
+    assert!(took > 0.0 && took < 3_000.0, "{took}");
+    assert_eq!(browser.evaluate(&page, "[all('#said b').length, document.activeElement.id]"), json!([0, "text"]));
+    click(&mut browser, &page, "fifty");
+    let told = browser
+        .evaluate(&page, "until(() => words('#fifty-words')[0].includes('came back') && words('#fifty-words')[0])");
+    assert_eq!(told, "50 of 50 came back");
+    let drawn =
+        browser.evaluate(&page, "[all('#plot circle').length, all('#plot .lost').length, words('#summary')[0]]");
+    assert_eq!((&drawn[0], &drawn[1]), (&json!(51), &json!(0)));
+    assert!(drawn[2].as_str().unwrap().ends_with(" ms, of the last 51 groups."), "{drawn}");
+    let labels = browser.evaluate(&page, "all('#plot .label').map((label) => label.textContent)");
+    assert_eq!(labels, json!(["group", "round trip (ms)"]));
+    assert_eq!(browser.evaluate(&page, "crossOriginIsolated"), true, "a clock of 5 µs");
+    for scheme in ["light", "dark"] {
+        colours(&mut browser, &page, scheme);
+        browser.picture(&page, &format!("moqt-{scheme}.png"));
+    }
+    all_is_well(&browser, &url, 2);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn what_goes_wrong_is_said_in_words_and_a_server_that_was_started_again_is_found_again() {
+    let (mut server, url) = start(&[]);
+    let listens = server
+        .lines
+        .iter()
+        .find_map(|line| line.split_once("listening on 127.0.0.1:").filter(|(head, _)| head.contains("MOQT")));
+    let moqt = listens.unwrap().1.split(' ').next().unwrap().to_owned();
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &url, 1_280, 860);
+    let again = |browser: &mut Chromium, before: &str| {
+        browser.evaluate(&page, before);
+        click(browser, &page, "connect");
+    };
+    again(&mut browser, "document.querySelector('#path').value = '/nowhere'");
+    let words = state(&mut browser, &page, "gone");
+    assert_eq!(words, "There is nothing at /nowhere: the server answers 404. It serves /echo alone.");
+    assert_eq!(browser.evaluate(&page, "all('#send:disabled, #fifty:disabled').length"), 2);
+    again(&mut browser, "document.querySelector('#path').value = 'echo'");
+    state(&mut browser, &page, "live");
+    // Of a certificate with another hash the browser does not want to know.
+    again(
+        &mut browser,
+        "globalThis.asked = fetch; fetch = async (...all) => { const told = await (await asked(...all)).json(); \
+        return new Response(JSON.stringify({ ...told, sha256: '00'.repeat(32) })); }",
+    );
+    let words = state(&mut browser, &page, "gone");
+    assert!(
+        words.starts_with("No session: the server is there, but this browser does not reach it over QUIC."),
+        "{words}"
+    );
+    again(&mut browser, "fetch = asked");
+    state(&mut browser, &page, "live");
+    browser.picture(&page, "moqt-live.png");
+    assert_eq!(server.stop("TERM").code, Some(0));
+    let words = state(&mut browser, &page, "gone");
+    assert_eq!(words, "The server is gone: it does not answer any more. Start it again, then press “Connect again”.");
+    for scheme in ["light", "dark"] {
+        colours(&mut browser, &page, scheme);
+        browser.picture(&page, &format!("moqt-gone-{scheme}.png"));
+    }
+    click(&mut browser, &page, "connect");
+    state(&mut browser, &page, "gone");
+    // With a certificate of its own again.
+    let place = url.strip_prefix("http://").unwrap().trim_end_matches('/');
+    (server, _) = start(&["--moqt", &moqt, "--demo-page", place]);
+    click(&mut browser, &page, "connect");
+    state(&mut browser, &page, "live");
+    again(&mut browser, "delete globalThis.WebTransport");
+    let words = state(&mut browser, &page, "gone");
+    assert!(words.starts_with("This browser has no WebTransport."), "{words}");
+    drop(server);
+}
+
+/// What the page would say of certificates that no server of ours shows.
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn what_is_wrong_with_a_certificate_is_said_in_words() {
+    let (_server, url) = start(&[]);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &url, 1_280, 860);
+    // 2026-11-20T12:00:00Z is 1795176000 s after 1970.
+    let mut trouble = |is_p256: bool, from_days: i64, until_days: i64| {
+        let [from, until] = [from_days, until_days].map(|days| 1_795_176_000_000 + days * 86_400_000);
+        let facts = json!({"isP256": is_p256, "notBeforeMs": from, "notAfterMs": until});
+        browser.evaluate(&page, &format!("certificateTrouble({facts}, 1795176000000)"))
+    };
+    assert_eq!(trouble(true, -4, 10), Value::Null);
+    let words = |told: Value| told.as_str().unwrap().to_owned();
+    assert_eq!(
+        words(trouble(true, -11, -1)),
+        "The server’s certificate expired on 2026-11-19 12:00 UTC: it needs a new one, unless this machine’s clock is wrong."
+    );
+    assert_eq!(
+        words(trouble(true, 1, 3)),
+        "The server’s certificate is valid from 2026-11-21 12:00 UTC on: this machine’s clock may be wrong."
+    );
+    assert!(words(trouble(true, -1, 14)).contains("because it is valid for 15 days, and 14 at most are allowed"));
+    assert!(words(trouble(false, -1, 9)).contains("because its key is not ECDSA P-256"));
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn the_page_is_used_by_the_keyboard_alone_in_a_narrow_window_by_day_and_by_night() {
+    let (_server, url) = start(&["--moqt-delay", "20ms"]);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &url, 360, 1_200);
+    let mut reached = Vec::new();
+    for _ in 0..6 {
+        press(&mut browser, &page, "Tab");
+        let focus = browser.evaluate(&page, "[document.activeElement.id || document.activeElement.className, getComputedStyle(document.activeElement).outlineStyle]");
+        let id = focus[0].as_str().unwrap().to_owned();
+        if id.is_empty() {
+            break;
+        }
+        assert_eq!(focus[1], "solid", "{focus}");
+        match &*id {
+            "text" => {
+                browser.tell(&page, "Input.insertText", &json!({"text": "w".repeat(300)}));
+            }
+            "send" => {
+                press(&mut browser, &page, "Enter");
+                browser.evaluate(&page, "until(() => all('#said td').length)");
+            }
+            "fifty" => press(&mut browser, &page, "Enter"),
+            _ => {}
+        }
+        reached.push(id);
+    }
+    assert_eq!(reached, ["path", "connect", "text", "send", "wide", "fifty"]);
+    let told = browser
+        .evaluate(&page, "until(() => words('#fifty-words')[0].includes('came back') && words('#fifty-words')[0])");
+    assert_eq!(told, "50 of 50 came back");
+    // Whatever was on its way is there; none came before its time.
+    let least = browser.evaluate(&page, "Math.min(...[...groups.values()].map(({ tookMs }) => tookMs))");
+    assert!(least.as_f64().unwrap() >= 19.0, "{least}");
+    let row = browser.evaluate(&page, "words('#said tbody tr:first-child td')[2]");
+    assert_eq!(row, "w".repeat(300));
+    browser.evaluate(&page, "show('gone', '✕', 'Not connected', GONE)");
+    for scheme in ["light", "dark"] {
+        colours(&mut browser, &page, scheme);
+        let least = browser.evaluate(&page, CONTRAST);
+        assert!(least[0].as_u64().unwrap() > 25 && least[1].as_f64().unwrap() >= 4.5, "{scheme}: {least}");
+        let fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+        assert_eq!(browser.evaluate(&page, fits), true);
+        browser.picture(&page, &format!("moqt-narrow-{scheme}.png"));
+    }
+    all_is_well(&browser, &url, 2);
+}

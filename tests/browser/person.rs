@@ -1,0 +1,83 @@
+//! A person at a page: keys, eyes, and what has to be so on every page of ours.
+
+use serde_json::{Value, json};
+
+use crate::chromium::{Chromium, Page};
+
+/// Waits until something holds, and says what.
+pub(crate) const HANDS: &str = r"
+    globalThis.until = async (what) => {
+        for (;;) {
+            const found = what();
+            if (found) return found;
+            await new Promise((again) => setTimeout(again, 20));
+        }
+    };
+    globalThis.all = (selector) => [...document.querySelectorAll(selector)];
+    globalThis.words = (selector) => all(selector).map((element) => element.innerText.replace(/\s+/g, ' ').trim());
+";
+
+/// How many texts are seen, and of the one that stands out least from what is behind it how much (WCAG 2.2, 1.4.3: the relative
+/// luminance against the nearest background), with its words.
+pub(crate) const CONTRAST: &str = "(() => {
+    const luminance = (rgb) => rgb.map((part) => part / 255)
+        .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+    const read = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const behind = (one) => {
+        for (; one; one = one.parentElement) {
+            const [r, g, b, a = 1] = read(getComputedStyle(one).backgroundColor);
+            if (a > 0) return [r, g, b];
+        }
+    };
+    const texts = all('body *').filter((one) => one.checkVisibility() && [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+    const ratios = texts.map((one) => {
+        const [light, dark] = [luminance(read(getComputedStyle(one).color).slice(0, 3)), luminance(behind(one))].sort((a, b) => b - a);
+        return [(light + 0.05) / (dark + 0.05), one.textContent.slice(0, 40)];
+    });
+    return [ratios.length, ...ratios.sort((a, b) => a[0] - b[0])[0]];
+})()";
+
+/// Presses a key, and lets go of it.
+pub(crate) fn press(browser: &mut Chromium, page: &Page, key: &str) {
+    let code = match key {
+        "Tab" => 9,
+        "Enter" => 13,
+        "Escape" => 27,
+        _ => 0,
+    };
+    let text = if key == "Enter" {
+        "\r"
+    } else if key.len() == 1 {
+        key
+    } else {
+        ""
+    };
+    browser.tell(
+        page,
+        "Input.dispatchKeyEvent",
+        &json!({"type": "keyDown", "key": key, "text": text, "windowsVirtualKeyCode": code}),
+    );
+    browser.tell(page, "Input.dispatchKeyEvent", &json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}));
+}
+
+/// The system is light or dark.
+pub(crate) fn colours(browser: &mut Chromium, page: &Page, scheme: &str) {
+    let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+    browser.tell(page, "Emulation.setEmulatedMedia", &scheme);
+}
+
+/// Nothing was asked of anybody but what begins like `own`, at least `times`, and nothing went wrong.
+pub(crate) fn all_is_well(browser: &Chromium, own: &str, times: usize) {
+    let of = |method: &'static str| browser.news().iter().filter(move |news| news["method"] == method);
+    let mut asked = 0;
+    for request in of("Network.requestWillBeSent") {
+        let url = request["params"]["request"]["url"].as_str().unwrap();
+        assert!(url.starts_with(own) || url.starts_with("data:"), "{url}");
+        asked += 1;
+    }
+    assert!(asked >= times, "{asked} requests seen");
+    let complaints: Vec<&Value> =
+        ["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"].into_iter().flat_map(of).collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
