@@ -8,9 +8,13 @@
 //! Batches travel as slices in and a [`Sink`] out. Neighbouring datagrams of one peer may share a buffer, cut by
 //! a `stride`, as the kernel delivers and takes them (GRO and GSO); what leaves borrows its bytes from the node.
 
+mod bell;
+
 use std::net::{IpAddr, SocketAddr};
 
 use crate::time::Time;
+
+pub use bell::Bell;
 
 /// One or more datagrams that arrived together from one peer.
 #[derive(Clone, Copy, Debug)]
@@ -88,4 +92,9 @@ pub trait Node {
     /// When to call [`Node::poll_transmit`] next if nothing arrives before. `None`: only when spoken to; a client
     /// node has finished its run.
     fn next_deadline(&self) -> Option<Time>;
+
+    /// What somebody else rings when there is something to send before that. `None`: nobody does.
+    fn bell(&self) -> Option<&Bell> {
+        None
+    }
 }

@@ -1,9 +1,13 @@
-//! Samples: reading them from WAV, making and changing them, and their bytes on the wire and in a recording.
+//! Samples: reading them from WAV or a device, making and changing them, and their bytes on the wire and in a recording.
 //!
 //! Between the parts sound travels as interleaved `f32`, 1.0 being full scale: one *frame* is one sample of every
 //! channel. Each part takes a slice and appends to a `Vec`, so that they chain: [`wav`] or [`tone`] → [`mix`] →
 //! [`resample`] → [`payload`] or [`pcm_out`]. A part that has nothing to do is left out or copies bit for bit.
 
+pub mod capture;
+pub mod device_format;
+pub mod device_offer;
+pub mod framer;
 pub mod mix;
 pub mod payload;
 pub mod pcm_out;

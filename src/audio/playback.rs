@@ -1,10 +1,10 @@
-//! From a WAV file or a tone to the payloads of AUDIO packets: mix, resample, cut.
+//! From a WAV file or a tone to the payloads of AUDIO packets.
 
 use std::io::Read;
 
-use super::mix::{Channels, Mixer};
-use super::payload;
-use super::resample::{OutOfRange, Resampler};
+use super::framer::Framer;
+pub use super::framer::Shape;
+use super::resample::OutOfRange;
 use super::tone::Tone;
 use super::wav::{WavError, WavStream};
 
@@ -24,35 +24,11 @@ pub enum Input<R> {
     Tone(Tone),
 }
 
-/// What is sent of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// Samples a second of the input.
-    pub input_rate: u32,
-    /// Channels of the input.
-    pub input_channels: u16,
-    /// Samples a second that are sent.
-    pub rate: u32,
-    /// Channels that are sent.
-    pub channels: Channels,
-    /// Samples a channel and packet.
-    pub frame_samples: usize,
-    /// Samples a channel after which it ends.
-    pub most_samples: Option<u64>,
-}
-
 /// The payloads, in order.
 pub struct Playback<R> {
     input: Input<R>,
-    mixer: Mixer,
-    resampler: Option<Resampler>,
-    shape: Shape,
+    framer: Framer,
     read: Vec<f32>,
-    mixed: Vec<f32>,
-    /// Ready to be cut: interleaved samples from `cut` on.
-    ready: Vec<f32>,
-    cut: usize,
-    left: u64,
     /// Samples a channel that this pass has given.
     pass: u64,
     ended: bool,
@@ -62,40 +38,16 @@ pub struct Playback<R> {
 impl<R: Read> Playback<R> {
     /// Prepares to play `input` in `shape`.
     pub fn new(input: Input<R>, shape: Shape) -> Result<Self, OutOfRange> {
-        let channels = shape.channels.count();
-        let resampler = if shape.input_rate == shape.rate {
-            None
-        } else {
-            Some(Resampler::new(shape.input_rate, shape.rate, channels)?)
-        };
-        Ok(Self {
-            input,
-            mixer: Mixer::new(shape.input_channels, shape.channels),
-            resampler,
-            shape,
-            read: Vec::new(),
-            mixed: Vec::new(),
-            ready: Vec::new(),
-            cut: 0,
-            left: shape.most_samples.unwrap_or(u64::MAX),
-            pass: 0,
-            ended: false,
-            warning: None,
-        })
+        let framer = Framer::new(shape)?;
+        Ok(Self { input, framer, read: Vec::new(), pass: 0, ended: false, warning: None })
     }
 
     /// Appends the payload of the next packet; false at the end. The last packet may be shorter than the others.
     pub fn next_payload(&mut self, out: &mut Vec<u8>) -> Result<bool, WavError> {
-        let channels = usize::from(self.shape.channels.count());
-        let frame = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.shape.frame_samples);
-        while !self.ended && self.ready.len() - self.cut < frame * channels {
+        while !self.ended && !self.framer.has_whole() {
             self.read_more()?;
         }
-        let len = (self.ready.len() - self.cut).min(frame * channels);
-        payload::encode(&self.ready[self.cut..self.cut + len], out);
-        self.cut += len;
-        self.left -= (len / channels) as u64;
-        Ok(len > 0)
+        Ok(self.framer.next_payload(out))
     }
 
     /// What a person should know about the file after the end: that it is shorter than it says.
@@ -104,8 +56,6 @@ impl<R: Read> Playback<R> {
     }
 
     fn read_more(&mut self) -> Result<(), WavError> {
-        self.ready.drain(..self.cut);
-        self.cut = 0;
         self.read.clear();
         match &mut self.input {
             Input::Tone(tone) => tone.fill(BLOCK, &mut self.read),
@@ -123,16 +73,9 @@ impl<R: Read> Playback<R> {
                 }
             }
         }
-        self.mixed.clear();
-        self.mixer.mix(&self.read, &mut self.mixed);
-        match &mut self.resampler {
-            None => self.ready.extend_from_slice(&self.mixed),
-            Some(resampler) => resampler.push(&self.mixed, &mut self.ready),
-        }
-        if self.ended
-            && let Some(resampler) = self.resampler.take()
-        {
-            resampler.finish(&mut self.ready);
+        self.framer.push(&self.read);
+        if self.ended {
+            self.framer.finish();
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::live::Live;
 use super::observer::Observer;
 use super::opening::Opening;
 use super::run::{AudioRun, Command, Run, StreamKind, Wait};
-use crate::node::{Datagram, Node, Sink};
+use crate::node::{Bell, Datagram, Node, Sink};
 use crate::stats::Stream;
 use crate::time::{Time, nanos};
 
@@ -50,6 +50,10 @@ pub trait Script {
     /// Whether what came from elsewhere was to be expected, and counts nowhere.
     fn read_aside(&mut self, _: &[u8]) -> bool {
         false
+    }
+    /// What rings when there is something to send before its time.
+    fn bell(&self) -> Option<&Bell> {
+        None
     }
     /// Whether something is still to be sent.
     fn has_more(&self) -> bool {
@@ -239,5 +243,9 @@ impl<S: Script> Node for Client<S> {
             Phase::Following(due) | Phase::Ending(_, due) => Some(*due),
             Phase::Finished => None,
         }
+    }
+
+    fn bell(&self) -> Option<&Bell> {
+        self.script.bell()
     }
 }

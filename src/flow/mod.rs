@@ -6,6 +6,7 @@
 
 mod answers;
 mod book;
+mod capture;
 mod client;
 mod dialogue;
 mod ending;
@@ -23,6 +24,7 @@ mod source;
 pub mod websocket;
 
 pub use book::{Book, Terms};
+pub use capture::CaptureRun;
 pub use client::{Client, Script, Step};
 pub use dialogue::{Asker, Asking, ClockOffset, Dialect, Dialogue, Entrance, Refused, WallClock};
 pub use ending::GRACE;

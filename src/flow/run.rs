@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::capture::CaptureRun;
 use super::moqt::MoqtRun;
 use super::websocket::WebSocketRun;
 use crate::stats::{Machine, Pacing, Stream};
@@ -221,6 +222,8 @@ pub struct AudioRun {
     pub hold_given_ns: Option<u64>,
     /// Packets whose samples were not ready when they were due; they left as soon as they were.
     pub underruns: u64,
+    /// What is known of the device that the sound came from, if it came from one.
+    pub capture: Option<CaptureRun>,
     /// Samples a channel written by `--record`; `None` without it.
     pub recorded_samples: Option<u64>,
     /// Returned packets that the recording had to leave out.

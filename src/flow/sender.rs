@@ -1,4 +1,4 @@
-//! What a sender sends: AUDIO on an absolute schedule, and all else that a jamjam client sends beside it.
+//! What a sender sends: AUDIO on an absolute schedule or, from a live source, as it comes, and all else that a jamjam client sends beside it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::ledger::digest;
 use super::run::{AudioRun, Command, StreamKind};
 use super::schedule::Schedule;
 use super::source::{Pull, Source};
-use crate::node::{Outcome, Sink};
+use crate::node::{Bell, Outcome, Sink};
 use crate::time::{Time, nanos};
 use crate::wire::{HEADER_LEN, Header, Info, Kind, Ping};
 
@@ -58,6 +58,7 @@ pub struct Sending<S> {
     /// The next datagram, made ready before it is due; empty if there is none yet.
     staged: Vec<u8>,
     staged_answer: u64,
+    staged_due: Time,
     /// When it was known that no more audio comes: signs of life due later do not leave.
     ended: Option<Time>,
     /// When to ask a source again that had nothing ready.
@@ -81,6 +82,7 @@ impl<S: Source> Sending<S> {
             position: 0,
             staged: Vec::new(),
             staged_answer: 0,
+            staged_due: Time::ZERO,
             ended: None,
             retry: None,
             starved: None,
@@ -96,7 +98,13 @@ impl<S: Source> Sending<S> {
         self.staged.extend_from_slice(&header.to_bytes());
         let pull = self.source.next(&mut self.staged);
         match pull {
-            Pull::Frame => self.staged_answer = digest(&self.staged),
+            Pull::Frame => {
+                self.staged_answer = digest(&self.staged);
+                // Readings of two clocks a moment apart must not make due times go back.
+                let live = self.source.age().map(|age| now.saturating_sub(age).max(self.staged_due));
+                self.staged_due = live.unwrap_or_else(|| self.audio.due(self.position));
+            }
+            Pull::NotYet if self.is_live() => {}
             Pull::NotYet => self.starved = Some(now),
             Pull::End => self.ended = Some(now),
         }
@@ -106,10 +114,21 @@ impl<S: Source> Sending<S> {
         pull
     }
 
+    fn is_live(&self) -> bool {
+        self.source.age().is_some()
+    }
+
+    /// When the next packet is due. `None`: when there is one.
+    fn next_due(&self) -> Option<Time> {
+        if self.is_live() {
+            return (!self.staged.is_empty()).then_some(self.staged_due);
+        }
+        Some(self.retry.unwrap_or_else(|| self.audio.due(self.position)))
+    }
+
     fn send_audio(&mut self, now: Time, book: &mut Book, sink: &mut dyn Sink) -> Outcome {
         for _ in 0..SENDS {
-            let due = self.audio.due(self.position);
-            if self.ended.is_some() || due > now || self.retry.is_some_and(|retry| retry > now) {
+            if self.ended.is_some() || self.next_due().is_some_and(|due| due > now) {
                 break;
             }
             if self.staged.is_empty() {
@@ -123,6 +142,7 @@ impl<S: Source> Sending<S> {
                 }
             }
             self.retry = None;
+            let due = self.staged_due;
             if book.send(StreamKind::Audio, (due, now), &self.staged, self.staged_answer, sink) == Outcome::Busy {
                 return Outcome::Busy;
             }
@@ -194,6 +214,7 @@ impl<S: Source> Script for Sending<S> {
     fn start(&mut self, now: Time, book: &Book) {
         self.audio = Schedule::of_samples(now, self.form.sample_rate);
         self.signs = Schedule::of_intervals(now, nanos(EVERY));
+        self.source.start();
         self.stage(now, book);
     }
 
@@ -208,8 +229,12 @@ impl<S: Source> Script for Sending<S> {
         if self.ended.is_some() {
             return Step::Done;
         }
-        let audio = self.retry.unwrap_or(self.audio.due(self.position));
-        Step::Until(audio.min(self.signs.due(self.ticks)))
+        let signs = self.signs.due(self.ticks);
+        Step::Until(self.next_due().map_or(signs, |audio| audio.min(signs)))
+    }
+
+    fn bell(&self) -> Option<&Bell> {
+        self.source.bell()
     }
 
     fn audio(&self) -> Option<AudioRun> {
@@ -220,6 +245,7 @@ impl<S: Source> Script for Sending<S> {
             payload_bytes: self.largest_payload as u32,
             sent_samples: self.position,
             underruns: self.underruns,
+            capture: self.source.capture(),
             ..AudioRun::default()
         })
     }

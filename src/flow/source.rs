@@ -1,5 +1,10 @@
 //! Where the payloads of AUDIO packets come from.
 
+use std::time::Duration;
+
+use super::capture::CaptureRun;
+use crate::node::Bell;
+
 /// What a [`Source`] had to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pull {
@@ -12,7 +17,28 @@ pub enum Pull {
 }
 
 /// A supply of payloads, one a packet, each of the stream's frame length; the last may be shorter.
+///
+/// One that is *live* makes sound at its own pace: a packet is due when its last sample is there, not by a schedule, and one
+/// that is not there is not missed.
 pub trait Source {
     /// Appends the next payload to `payload`.
     fn next(&mut self, payload: &mut Vec<u8>) -> Pull;
+
+    /// The first packet is due now: a live source begins to listen.
+    fn start(&mut self) {}
+
+    /// `Some`: it is live. How long ago the last sample of what [`Source::next`] has just appended was there.
+    fn age(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What rings when a live source has more.
+    fn bell(&self) -> Option<&Bell> {
+        None
+    }
+
+    /// What a live source knows of the device it listens to.
+    fn capture(&self) -> Option<CaptureRun> {
+        None
+    }
 }

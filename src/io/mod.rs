@@ -7,6 +7,7 @@ pub mod fate_log;
 pub mod feed;
 pub mod http;
 pub mod log;
+pub mod mic;
 pub mod moqt;
 pub mod moqt_page;
 pub mod process;

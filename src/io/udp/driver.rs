@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::wake::{Plan, Wake};
 use crate::io::stop::Stop;
-use crate::node::{Datagram, Node, Outcome, Sink, Transmit};
+use crate::node::{Bell, Datagram, Node, Outcome, Sink, Transmit};
 use crate::stats::{Histogram, Machine};
 use crate::time::Time;
 
@@ -27,7 +27,9 @@ pub(in crate::io) trait Port {
     fn segments(&self, len: usize) -> usize;
     /// How often the peer's system has said that nobody listens on that port.
     fn refused(&self) -> u64;
-    /// Sleeps until the socket can be read (or written, with `writable`), a stop is requested, or `until` has come.
+    /// Hangs up a bell that ends a wait. Where nobody would ring it there is nothing to do.
+    fn hang(&mut self, _: &Bell) {}
+    /// Sleeps until the socket can be read (or written, with `writable`), a stop is requested, a bell rings, or `until` has come.
     /// `true`: `until` has come and nothing else.
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool>;
 }
@@ -90,6 +92,9 @@ pub(in crate::io) fn run(
     spin: u8,
 ) -> Tally {
     let mut machine = Machine::default();
+    if let Some(bell) = node.bell() {
+        port.hang(bell);
+    }
     let result = turn(port, node, stop, (idle, spin), &mut machine);
     Tally { refused: port.refused(), ended: port.now(), machine, result }
 }

@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::driver::Port;
 use crate::io::stop::Stop;
-use crate::node::{Datagram, Outcome, Transmit};
+use crate::node::{Bell, Datagram, Outcome, Transmit};
 use crate::time::{Time, nanos};
 
 /// Messages read at a time; each may be a train of up to 64 KiB.
@@ -33,7 +33,8 @@ const LONGEST_TRAIN: usize = 65_000;
 pub(super) struct LinuxPort {
     socket: UdpSocket,
     state: UdpSocketState,
-    stop: Arc<OwnedFd>,
+    /// Set by a request to stop, and by a bell.
+    woken: Arc<OwnedFd>,
     buffer: Vec<u8>,
     refused: u64,
 }
@@ -45,13 +46,9 @@ impl LinuxPort {
         // A nanosecond instead of 50 us: how late the kernel may let a sleep end.
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let woken = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let waker = Arc::clone(&woken);
-        stop.on_request(move || {
-            // Fails only when it is set already.
-            let _ = rustix::io::write(&waker, &1u64.to_ne_bytes());
-        });
+        stop.on_request(waker(&woken));
         // Touched now, so that no first packet waits for a page.
-        Ok(Self { socket, state, stop: woken, buffer: vec![1; BATCH * MESSAGE], refused: 0 })
+        Ok(Self { socket, state, woken, buffer: vec![1; BATCH * MESSAGE], refused: 0 })
     }
 
     fn send_once(&self, transmit: Transmit<'_>) -> io::Result<()> {
@@ -153,18 +150,38 @@ impl Port for LinuxPort {
         self.refused
     }
 
+    fn hang(&mut self, bell: &Bell) {
+        bell.hang(waker(&self.woken));
+    }
+
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
         let timeout = until.map(|until| {
             let left = until.since(self.now());
             Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
         });
         let events = if writable { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut fds = [PollFd::new(&self.socket, events), PollFd::new(&*self.stop, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.socket, events), PollFd::new(&*self.woken, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(ready) => Ok(ready == 0),
+            Ok(0) => Ok(true),
+            Ok(_) => {
+                if !fds[1].revents().is_empty() {
+                    // Whoever woke us did so after there was something to see, which is looked for next.
+                    let _ = rustix::io::read(&*self.woken, &mut [0; 8]);
+                }
+                Ok(false)
+            }
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Ends a wait on `woken`, from any thread: one call into the system, which never waits.
+fn waker(woken: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
+    let woken = Arc::clone(woken);
+    move || {
+        // Fails only when it is set already.
+        let _ = rustix::io::write(&woken, &1u64.to_ne_bytes());
     }
 }
 

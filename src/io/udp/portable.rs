@@ -13,11 +13,11 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::driver::Port;
 use crate::io::stop::Stop;
-use crate::node::{Datagram, Outcome, Transmit};
+use crate::node::{Bell, Datagram, Outcome, Transmit};
 use crate::time::{Time, nanos};
 
 const SOCKET: Token = Token(0);
-const STOP: Token = Token(1);
+const WOKEN: Token = Token(1);
 /// Datagrams read at a time.
 const BATCH: usize = 16;
 const DATAGRAM: usize = 64 * 1024;
@@ -25,6 +25,7 @@ const DATAGRAM: usize = 64 * 1024;
 pub(super) struct PortablePort {
     socket: UdpSocket,
     poll: Poll,
+    waker: Arc<Waker>,
     events: Events,
     writable: bool,
     buffer: Vec<u8>,
@@ -44,14 +45,12 @@ impl PortablePort {
         let mut socket = UdpSocket::from_std(socket);
         let poll = Poll::new()?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
-        let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
-        stop.on_request(move || {
-            // Fails only when the loop is gone.
-            let _ = waker.wake();
-        });
+        let waker = Arc::new(Waker::new(poll.registry(), WOKEN)?);
+        stop.on_request(wake(&waker));
         Ok(Self {
             socket,
             poll,
+            waker,
             events: Events::with_capacity(4),
             writable: false,
             buffer: vec![1; BATCH * DATAGRAM],
@@ -122,6 +121,10 @@ impl Port for PortablePort {
         self.refused
     }
 
+    fn hang(&mut self, bell: &Bell) {
+        bell.hang(wake(&self.waker));
+    }
+
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
         if writable != self.writable {
             let interest = if writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
@@ -134,5 +137,14 @@ impl Port for PortablePort {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Ends a wait, from any thread.
+fn wake(waker: &Arc<Waker>) -> impl Fn() + Send + Sync + 'static {
+    let waker = Arc::clone(waker);
+    move || {
+        // Fails only when the loop is gone.
+        let _ = waker.wake();
     }
 }

@@ -1,0 +1,95 @@
+//! From samples as they come to the payloads of packets: mix, resample, cut.
+
+use super::mix::{Channels, Mixer};
+use super::payload;
+use super::resample::{OutOfRange, Resampler};
+
+/// What is sent of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Samples a second of the input.
+    pub input_rate: u32,
+    /// Channels of the input.
+    pub input_channels: u16,
+    /// Samples a second that are sent.
+    pub rate: u32,
+    /// Channels that are sent.
+    pub channels: Channels,
+    /// Samples a channel and packet.
+    pub frame_samples: usize,
+    /// Samples a channel after which it ends.
+    pub most_samples: Option<u64>,
+}
+
+/// Takes samples of any number, and gives payloads of one length.
+pub struct Framer {
+    mixer: Mixer,
+    resampler: Option<Resampler>,
+    channels: usize,
+    frame_samples: usize,
+    mixed: Vec<f32>,
+    /// Ready to be cut: interleaved samples from `cut` on.
+    ready: Vec<f32>,
+    cut: usize,
+    left: u64,
+}
+
+impl Framer {
+    /// Brings what comes into `shape`.
+    pub fn new(shape: Shape) -> Result<Self, OutOfRange> {
+        let channels = shape.channels.count();
+        let resampler = if shape.input_rate == shape.rate {
+            None
+        } else {
+            Some(Resampler::new(shape.input_rate, shape.rate, channels)?)
+        };
+        Ok(Self {
+            mixer: Mixer::new(shape.input_channels, shape.channels),
+            resampler,
+            channels: usize::from(channels),
+            frame_samples: shape.frame_samples,
+            mixed: Vec::new(),
+            ready: Vec::new(),
+            cut: 0,
+            left: shape.most_samples.unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Takes interleaved samples of the input.
+    pub fn push(&mut self, samples: &[f32]) {
+        self.ready.drain(..self.cut);
+        self.cut = 0;
+        self.mixed.clear();
+        self.mixer.mix(samples, &mut self.mixed);
+        match &mut self.resampler {
+            None => self.ready.extend_from_slice(&self.mixed),
+            Some(resampler) => resampler.push(&self.mixed, &mut self.ready),
+        }
+    }
+
+    /// No more samples come: what a resampler still holds becomes ready.
+    pub fn finish(&mut self) {
+        if let Some(resampler) = self.resampler.take() {
+            resampler.finish(&mut self.ready);
+        }
+    }
+
+    /// Whether the next payload is whole; also when none is wanted any more.
+    pub fn has_whole(&self) -> bool {
+        self.ready.len() - self.cut >= self.wanted()
+    }
+
+    /// Appends the next payload, or what there is of it; false if that is nothing.
+    pub fn next_payload(&mut self, out: &mut Vec<u8>) -> bool {
+        let len = (self.ready.len() - self.cut).min(self.wanted());
+        payload::encode(&self.ready[self.cut..self.cut + len], out);
+        self.cut += len;
+        self.left -= (len / self.channels) as u64;
+        len > 0
+    }
+
+    /// Samples of all channels in the next payload.
+    fn wanted(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX).min(self.frame_samples) * self.channels
+    }
+}

@@ -1,0 +1,94 @@
+//! Sound devices of this machine: which there are, and listening to one.
+//!
+//! What is done with a device is in the feature `mic`, which on Linux links ALSA's library. Without it everything here says how
+//! to get it.
+
+#[cfg(not(feature = "mic"))]
+mod absent;
+#[cfg(feature = "mic")]
+mod devices;
+#[cfg(feature = "mic")]
+mod live;
+#[cfg(feature = "mic")]
+mod quiet;
+
+use thiserror::Error;
+
+#[cfg(not(feature = "mic"))]
+pub use absent::{Found, Live, find, list};
+#[cfg(feature = "mic")]
+pub use devices::{Found, find, list};
+#[cfg(feature = "mic")]
+pub use live::Live;
+
+/// Why there may be no device at all, and the way out.
+pub const NO_DEVICES: &str = if cfg!(target_os = "linux") {
+    "there is no sound card here, or this user may not use it (group audio), or PulseAudio or PipeWire has it and ALSA does \
+     not know of them (on Debian: apt-get install libasound2-plugins, or pipewire-alsa)"
+} else {
+    "the system shows none to this program: is one connected, and may this program use it?"
+};
+
+/// Why a device cannot be used.
+#[derive(Debug, Error)]
+pub enum MicError {
+    /// The program has no such feature.
+    #[error(
+        "this jamjam-dev was built without sound devices; build it again with them: `cargo install --path . --locked`, which on \
+         Debian takes `apt-get install libasound2-dev pkg-config`"
+    )]
+    Absent,
+    /// Nothing can be asked of the sound system.
+    #[error("the sound system cannot be used: {0}")]
+    System(String),
+    /// No device has that name or number.
+    #[error("no input device is called {name}: {there}")]
+    Unknown {
+        /// As it was asked for.
+        name: String,
+        /// What there is.
+        there: String,
+    },
+    /// Several have it.
+    #[error("several input devices are called {name}: {those}; say which, or give its number")]
+    Ambiguous {
+        /// As it was asked for.
+        name: String,
+        /// Which.
+        those: String,
+    },
+    /// It is there, and does not do what is asked of it.
+    #[error("cannot listen to {device}: {why}")]
+    Unusable {
+        /// Its name.
+        device: String,
+        /// Why not, and the way out.
+        why: String,
+    },
+}
+
+/// A device as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What the system calls it; no two are called the same.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Whether it is used where none is named.
+    pub is_default: bool,
+    /// How it can store samples.
+    pub formats: Vec<&'static str>,
+    /// How many channels it can have, in rising order.
+    pub channels: Vec<u16>,
+    /// The rates in Hz that it can have, each from one to another, in rising order.
+    pub rates: Vec<(u32, u32)>,
+}
+
+/// The devices there are, those that can be opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Devices that sound comes from. One's place is its number.
+    pub inputs: Vec<Listed>,
+    /// Devices that sound goes to.
+    pub outputs: Vec<Listed>,
+}
