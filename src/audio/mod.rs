@@ -6,6 +6,7 @@
 
 pub mod capture;
 pub mod device_format;
+pub mod device_list;
 pub mod device_offer;
 pub mod framer;
 pub mod mix;

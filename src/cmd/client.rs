@@ -143,6 +143,11 @@ impl ClientArgs {
         self.room.list(self.json, self.json_lines)
     }
 
+    /// Whether the report is to be JSON, and on one line.
+    pub fn json(&self) -> (bool, bool) {
+        (self.json, self.json_lines)
+    }
+
     /// The files that are written, each with its option.
     pub fn written(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         self.files.named().chain(self.impairment.fate_log())

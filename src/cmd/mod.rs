@@ -19,6 +19,7 @@ pub mod heartbeats;
 pub mod impairment;
 pub mod lines;
 pub mod listening;
+pub mod mic;
 pub mod moqt_options;
 pub mod moqt_server;
 pub mod moqt_session;

@@ -10,15 +10,16 @@ use super::args::{Colour, Millis};
 use super::client::{ClientArgs, Embedded, Peer, Session};
 use super::distinct::refuse_one_file_twice;
 use super::lines::{self, LineQueue};
+use super::mic::{self, Capturing, MicArgs};
 use super::moqt_session::SessionArgs;
 use super::output::note;
-use super::sound::{Sound, SoundArgs};
+use super::sound::{Cut, Sound, SoundArgs};
 use super::target::{MoqtTarget, SendTarget};
 use super::texts::{self, TextArgs};
 use crate::audio::pcm_out::SampleFormat;
 use crate::flow::run::{Command, StreamKind};
-use crate::flow::{Client, Fact, Form, Observer, Sending, Terms};
-use crate::io::feed;
+use crate::flow::{Client, Fact, Form, Observer, Sending, Source, Terms};
+use crate::io::feed::{self, Feeder};
 use crate::io::record::{self, Recorder, Recording};
 use crate::io::stop::Stop;
 use crate::wire::{HEADER_LEN, WHOLE_DATAGRAM};
@@ -26,7 +27,7 @@ use crate::wire::{HEADER_LEN, WHOLE_DATAGRAM};
 const HEADING_TARGET: &str = "Target";
 const HEADING_RECORD: &str = "Recording";
 
-/// Send a WAV file or a tone as paced AUDIO packets, or texts over MOQT, and judge what comes back
+/// Send a WAV file, a tone or a microphone as paced AUDIO packets, or texts over MOQT, and judge what comes back
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
@@ -46,6 +47,9 @@ pub struct Args {
 
     #[command(flatten)]
     sound: SoundArgs,
+
+    #[command(flatten)]
+    mic: MicArgs,
 
     /// Write what comes back as a WAV file, with silence where nothing came
     #[arg(long, value_name = "FILE", help_heading = HEADING_RECORD)]
@@ -73,6 +77,9 @@ enum RecordFormat {
 impl Args {
     /// Sends until done or `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        if let Some(code) = self.mic.list(self.client.json())? {
+            return Ok(code);
+        }
         let to = match &self.to {
             Some(SendTarget::Moqt(target)) => return self.say(Some(target), colour, stop),
             None if self.session.embedded().is_some() => return self.say(None, colour, stop),
@@ -93,7 +100,7 @@ impl Args {
         if self.no_echo {
             self.client.refuse_limits_without_answers()?;
         }
-        let Sound { playback, form, packets } = self.sound.open()?;
+        let Supply { source, feeder, form, packets } = self.supply()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         if payload + HEADER_LEN > WHOLE_DATAGRAM {
             note(&format!(
@@ -101,22 +108,15 @@ impl Args {
                  --frame avoids it"
             ));
         }
-        let (feed, feeder) = feed::start(playback).context("cannot start a thread").map_err(Failure::unusable)?;
-        if feed.is_empty() {
-            drop(feed);
-            return Err(Failure::unusable(match feeder.join() {
-                Err(error) => anyhow!("cannot read {}: {error}", self.sound.name()),
-                Ok(_) => anyhow!("nothing to send: {} holds no sound", self.sound.name()),
-            }));
-        }
         let peer = self.client.connect(to, "send", stop)?;
         let (recorder, recording) = self.start_recording(form)?;
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
 
         let observer = Box::new(Watchers { recorder, queue });
-        let client = Client::new(self.terms(&peer), Sending::new(form, feed), observer);
+        let client = Client::new(self.terms(&peer), Sending::new(form, source), observer);
         let mut ended = self.client.conduct(client, peer, packets, printer.as_mut(), stop)?;
 
+        let lost = mic::lost(&ended.run);
         let broken = &mut ended.broken;
         if let (Some(recording), Some(audio)) = (recording, &mut ended.run.audio) {
             match recording.finish(audio.sent_samples) {
@@ -125,13 +125,32 @@ impl Args {
             }
         }
         // After Ctrl-C nobody waits for a pipe that may never end.
-        let read = if ended.run.interrupted.is_none() { feeder.join() } else { Ok(None) };
-        match read {
+        let feeder = feeder.filter(|_| ended.run.interrupted.is_none());
+        match feeder.map_or(Ok(None), Feeder::join) {
             Ok(None) => {}
             Ok(Some(warning)) => note(&format!("{}: {warning}", self.sound.name())),
             Err(error) => *broken = Some(anyhow!("cannot read on in {}: {error}", self.sound.name())),
         }
+        *broken = lost.or(broken.take());
         self.client.report(ended, colour)
+    }
+
+    /// Opens what is to be sent.
+    fn supply(&self) -> Result<Supply, Failure> {
+        if self.mic.is_wanted() {
+            let Capturing { live, cut: Cut { form, packets, .. } } = self.mic.open(&self.sound)?;
+            return Ok(Supply { source: Box::new(live), feeder: None, form, packets });
+        }
+        let Sound { playback, form, packets } = self.sound.open()?;
+        let (feed, feeder) = feed::start(playback).context("cannot start a thread").map_err(Failure::unusable)?;
+        if feed.is_empty() {
+            drop(feed);
+            return Err(Failure::unusable(match feeder.join() {
+                Err(error) => anyhow!("cannot read {}: {error}", self.sound.name()),
+                Ok(_) => anyhow!("nothing to send: {} holds no sound", self.sound.name()),
+            }));
+        }
+        Ok(Supply { source: Box::new(feed), feeder: Some(feeder), form, packets })
     }
 
     /// Sends texts to a MOQT echo server, the embedded one unless there is a target, and prints what comes back.
@@ -180,6 +199,15 @@ impl Args {
             .map_err(Failure::unusable)?;
         Ok((Some(recorder), Some(recording)))
     }
+}
+
+/// What is sent, opened.
+struct Supply {
+    source: Box<dyn Source + Send>,
+    /// Who reads it, if it is read from a file.
+    feeder: Option<Feeder>,
+    form: Form,
+    packets: Option<u64>,
 }
 
 /// Everyone who wants to see facts as they happen.

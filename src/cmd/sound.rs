@@ -28,11 +28,11 @@ const TONE_AMPLITUDE: f32 = 0.25;
 #[derive(Debug, clap::Args)]
 pub struct SoundArgs {
     /// WAV file to send; - reads it from standard input
-    #[arg(long, value_name = "FILE", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "FILE", conflicts_with = "mic", help_heading = HEADING_AUDIO)]
     wav: Option<PathBuf>,
 
     /// Send a sine tone of this frequency instead of a file
-    #[arg(long, value_name = "HZ", value_parser = hertz, conflicts_with = "wav", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "HZ", value_parser = hertz, conflicts_with_all = ["wav", "mic"], help_heading = HEADING_AUDIO)]
     tone: Option<f64>,
 
     /// Stop after this much audio, in seconds or with a unit
@@ -40,19 +40,19 @@ pub struct SoundArgs {
     duration: Option<Seconds>,
 
     /// Play the file this often, or forever
-    #[arg(long, value_name = "N|forever", default_value = "1", conflicts_with = "tone", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "N|forever", default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     repeat: Repeat,
 
     /// Samples a channel and packet, or milliseconds (2.5ms)
     #[arg(long, value_name = "SAMPLES|TIME", default_value = "128", help_heading = HEADING_AUDIO)]
     frame: Frame,
 
-    /// Channels to send [default: as many as the file has, at most 2]
+    /// Channels to send [default: as many as the file or the device has, at most 2]
     #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u16).range(1..=2), help_heading = HEADING_AUDIO)]
     channels: Option<u16>,
 
     /// Whether to bring the file to 48 kHz or send it at its own rate
-    #[arg(long, value_name = "RATE", value_enum, default_value_t, conflicts_with = "tone", help_heading = HEADING_AUDIO)]
+    #[arg(long, value_name = "RATE", value_enum, default_value_t, conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     resample: Resample,
 
     /// Sequence number of the first AUDIO packet
@@ -142,13 +142,23 @@ pub struct Sound {
     pub packets: Option<u64>,
 }
 
+/// How sound is cut into packets.
+pub struct Cut {
+    /// What is done to it.
+    pub shape: Shape,
+    /// Its form.
+    pub form: Form,
+    /// How many packets there are, where that is known.
+    pub packets: Option<u64>,
+}
+
 impl SoundArgs {
     /// Opens the file or prepares the tone, and says what is done to it.
     pub fn open(&self) -> Result<Sound, Failure> {
         match (&self.wav, self.tone) {
             (Some(path), _) => self.open_file(path),
             (None, Some(hz)) => self.open_tone(hz),
-            (None, None) => Err(Failure::usage("nothing to send: give --wav FILE or --tone HZ")),
+            (None, None) => Err(Failure::usage("nothing to send: give --wav FILE, --tone HZ or --mic")),
         }
     }
 
@@ -193,12 +203,7 @@ impl SoundArgs {
         if format.is_lossy() {
             note("integers of more than 24 bits are rounded to 32-bit floats");
         }
-        if format.channels != channels.count() {
-            match format.channels {
-                1 => note("the one channel is sent twice, as stereo"),
-                many => note(&format!("{many} channels are mixed to {}", channels.count())),
-            }
-        }
+        note_mixing(format.channels, channels);
         if format.sample_rate != rate {
             note(&format!(
                 "resampled from {} Hz to {rate} Hz; --resample native sends it as it is",
@@ -239,15 +244,34 @@ impl SoundArgs {
         self.play(Input::Tone(tone), (SAMPLE_RATE, channels.count()), SAMPLE_RATE, channels, None)
     }
 
-    /// `samples`: how many a channel there are at `rate`, where that is known.
     fn play(
         &self,
         input: Input<Reader>,
-        (input_rate, input_channels): (u32, u16),
+        of_input: (u32, u16),
         rate: u32,
         channels: Channels,
         samples: Option<u64>,
     ) -> Result<Sound, Failure> {
+        let Cut { shape, form, packets } = self.cut(of_input, rate, channels, samples)?;
+        let playback =
+            Playback::new(input, shape).map_err(|error| Failure::unusable(anyhow!("cannot resample: {error}")))?;
+        Ok(Sound { playback, form, packets })
+    }
+
+    /// How many channels are asked for.
+    pub fn channels(&self) -> Option<u16> {
+        self.channels
+    }
+
+    /// How an input of that rate and so many channels is sent. `samples`: how many a channel there are at `rate`, where that is
+    /// known.
+    pub fn cut(
+        &self,
+        (input_rate, input_channels): (u32, u16),
+        rate: u32,
+        channels: Channels,
+        samples: Option<u64>,
+    ) -> Result<Cut, Failure> {
         let frame_samples = self.frame.samples(rate, channels.count())?;
         let most_samples = self.duration.map(|Seconds(time)| {
             u64::try_from(u128::from(rate) * u128::from(nanos(time)) / 1_000_000_000).unwrap_or(u64::MAX)
@@ -257,13 +281,20 @@ impl SoundArgs {
         }
         let shape =
             Shape { input_rate, input_channels, rate, channels, frame_samples: frame_samples as usize, most_samples };
-        let playback =
-            Playback::new(input, shape).map_err(|error| Failure::unusable(anyhow!("cannot resample: {error}")))?;
         let form =
             Form { sample_rate: rate, channels: channels.count(), frame_samples, first_sequence: self.first_sequence };
         let samples = samples.into_iter().chain(most_samples).min();
         let packets = samples.map(|samples| samples.div_ceil(u64::from(frame_samples)));
-        Ok(Sound { playback, form, packets })
+        Ok(Cut { shape, form, packets })
+    }
+}
+
+/// Says what happens to the channels of an input.
+pub fn note_mixing(input: u16, channels: Channels) {
+    match input {
+        same if same == channels.count() => {}
+        1 => note("the one channel is sent twice, as stereo"),
+        many => note(&format!("{many} channels are mixed to {}", channels.count())),
     }
 }
 

@@ -42,3 +42,25 @@ pub trait Source {
         None
     }
 }
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn next(&mut self, payload: &mut Vec<u8>) -> Pull {
+        (**self).next(payload)
+    }
+
+    fn start(&mut self) {
+        (**self).start();
+    }
+
+    fn age(&self) -> Option<Duration> {
+        (**self).age()
+    }
+
+    fn bell(&self) -> Option<&Bell> {
+        (**self).bell()
+    }
+
+    fn capture(&self) -> Option<CaptureRun> {
+        (**self).capture()
+    }
+}

@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 
-use super::{Devices, MicError};
+use super::MicError;
+use crate::audio::device_list::Devices;
 use crate::audio::device_offer::Choice;
 use crate::audio::framer::Framer;
 use crate::flow::{Pull, Source};

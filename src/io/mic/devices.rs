@@ -5,8 +5,9 @@ use cpal::{ErrorKind, SampleFormat, SupportedBufferSize, SupportedStreamConfigRa
 
 use super::live::Live;
 use super::quiet::Quiet;
-use super::{Devices, Listed, MicError, NO_DEVICES};
+use super::{MicError, NO_DEVICES};
 use crate::audio::device_format::DeviceFormat;
+use crate::audio::device_list::{Devices, Listed, Rates};
 use crate::audio::device_offer::{Choice, Offer, choose};
 use crate::audio::framer::Framer;
 use crate::wire::SAMPLE_RATE;
@@ -102,14 +103,15 @@ fn opened(
         let is_default = Some(&id) == default_id.as_ref();
         let formats = DeviceFormat::ALL.iter().filter(|format| offers.iter().any(|offer| offer.format == **format));
         let formats = formats.map(|format| format.name()).collect();
-        let (mut channels, mut rates): (Vec<_>, Vec<_>) =
-            offers.iter().map(|offer| (offer.channels, offer.rates)).unzip();
+        let rates = |offer: &Offer| Rates { from: offer.rates.0, to: offer.rates.1 };
+        let (mut channels, mut rates_hz): (Vec<_>, Vec<_>) =
+            offers.iter().map(|offer| (offer.channels, rates(offer))).unzip();
         channels.sort_unstable();
         channels.dedup();
-        rates.sort_unstable();
-        rates.dedup();
+        rates_hz.sort_unstable();
+        rates_hz.dedup();
         let name = description(&device).unwrap_or_else(|| id.clone());
-        Some((device, Listed { id, name, is_default, formats, channels, rates }))
+        Some((device, Listed { id, name, is_default, formats, channels, rates_hz }))
     });
     Ok(listed.collect())
 }

@@ -66,29 +66,3 @@ pub enum MicError {
         why: String,
     },
 }
-
-/// A device as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// What the system calls it; no two are called the same.
-    pub id: String,
-    /// What people call it.
-    pub name: String,
-    /// Whether it is used where none is named.
-    pub is_default: bool,
-    /// How it can store samples.
-    pub formats: Vec<&'static str>,
-    /// How many channels it can have, in rising order.
-    pub channels: Vec<u16>,
-    /// The rates in Hz that it can have, each from one to another, in rising order.
-    pub rates: Vec<(u32, u32)>,
-}
-
-/// The devices there are, those that can be opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Devices {
-    /// Devices that sound comes from. One's place is its number.
-    pub inputs: Vec<Listed>,
-    /// Devices that sound goes to.
-    pub outputs: Vec<Listed>,
-}
