@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use boon::{Compiler, SchemaIndex, Schemas};
-use jamjam_dev::flow::Fate;
 use jamjam_dev::flow::run::{Asked, AudioRun, Command, Run, Signal, StreamKind, Wait};
+use jamjam_dev::flow::{CaptureRun, Fate};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::lines::{Line, Packet};
 use jamjam_dev::report::{Report, json, text};
-use jamjam_dev::stats::{Machine, Pacing, Stream};
+use jamjam_dev::stats::{DriftEstimate, Machine, Pacing, Stream};
 use jamjam_dev::time::Time;
 use serde_json::{Value, json};
 
@@ -67,6 +67,29 @@ fn all_well() -> Run {
     }
 }
 
+/// A run of sound from a device that does all that one can do.
+fn captured() -> Run {
+    let mut run = all_well();
+    run.audio.as_mut().unwrap().capture = Some(CaptureRun {
+        device: "hw:0 (A card)".to_owned(),
+        sample_format: "I24",
+        sample_rate: 44_100,
+        channels: 2,
+        buffer_asked: 128,
+        buffer_told: Some(120),
+        delivery_frames: (60, 120),
+        frames: 1_234_567,
+        overruns: 2,
+        overrun_frames: 300,
+        first_overrun_at: Some(48_000),
+        xruns: 1,
+        drift: Some(DriftEstimate { ppm: -12.345_67, uncertainty_ppm: 0.125 }),
+        drift_span: Duration::from_secs(28),
+        lost: Some("it has disappeared".to_owned()),
+    });
+    run
+}
+
 fn probe(ping: Stream) -> Run {
     Run { ping: Some(ping), ..Run::new(Command::Probe, "127.0.0.1:5000", StreamKind::Ping) }
 }
@@ -106,6 +129,7 @@ fn runs() -> Vec<(&'static str, Run)> {
     let mut runs = vec![
         ("all well", all_well()),
         ("all wrong", all_wrong()),
+        ("captured", captured()),
         ("all lost", probe(lost.clone())),
         ("refused", Run { refused: 100, machine: Some(Machine::default()), ..probe(lost) }),
         ("one answer", probe(stream(Stream::new(), [MS]))),
@@ -250,8 +274,9 @@ fn every_label_of_the_text_is_defined_in_measuring_md() {
         }
     }
     // 24 rows of the table; hold, echo time, recorded, bursts, reordering, two of delay variation, pacing error and its p50, send
-    // call, wake-up, connecting, the server's clock, groups, seen as, refused, stray.
-    assert_eq!(seen.len(), 41, "{seen:?}");
+    // call, wake-up, connecting, the server's clock, groups, seen as, refused, stray; captured, overruns,
+    // device xruns, device clock.
+    assert_eq!(seen.len(), 45, "{seen:?}");
 }
 
 #[test]
@@ -346,6 +371,45 @@ fn the_facts_of_a_send_stand_under_their_names() {
     // Echo times are 100 ms and 0 … 1,999 µs: the 1,000th and the 1,980th. Their buckets are 512 and 1,024 ns wide.
     near("/audio/echo_p50_us", 100_999.0);
     near("/audio/echo_p99_us", 101_979.0);
+}
+
+#[test]
+fn what_a_device_did_stands_under_its_names_and_in_words() {
+    let report = Report::new(&captured(), &Limits::default());
+    let expected = json!({
+        "device": "hw:0 (A card)", "device_format": "I24", "device_rate_hz": 44_100, "device_channels": 2,
+        "buffer_asked_frames": 128, "buffer_frames": 120, "delivery_min_frames": 60, "delivery_max_frames": 120,
+        "captured_frames": 1_234_567, "overruns": 2, "overrun_frames": 300, "overrun_first_at_frame": 48_000, "xruns": 1,
+        "drift_ppm": -12.346, "drift_uncertainty_ppm": 0.125, "drift_span_s": 28, "device_lost": "it has disappeared"
+    });
+    assert_eq!(serde_json::to_value(&report.capture).unwrap(), expected);
+    let text = text::summary(&report, false);
+    for line in [
+        "device: hw:0 (A card), I24, 2 channels, 44100 Hz",
+        "captured              1234567 frames, 60 to 120 at a time (asked for 128)",
+        "overruns              2; 300 frames lost, the first at frame 48000",
+        "device xruns          1",
+        "device clock          -12.3 ppm, ± 0.1, over 28 s",
+        "note: the device was lost during the run: it has disappeared",
+        "note: the sender stood still and did not take what the device delivered, 2 times: 300 frames are missing from what was \
+         sent, which goes on without a gap",
+        "note: the device or its driver lost sound, 1 time, nobody knows how much: a larger --mic-buffer may help",
+    ] {
+        assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn a_device_that_did_well_says_so_in_two_lines() {
+    let mut run = all_well();
+    let capture = CaptureRun { device: "x\u{1b}[2J".to_owned(), sample_format: "F32", ..CaptureRun::default() };
+    run.audio.as_mut().unwrap().capture =
+        Some(CaptureRun { frames: 256, delivery_frames: (128, 128), buffer_asked: 128, channels: 1, ..capture });
+    let text = text::summary(&Report::new(&run, &Limits::default()), false);
+    assert!(text.contains("device: x [2J, F32, 1 channel, 0 Hz\n"), "{text}");
+    assert!(text.contains("captured              256 frames, 128 at a time (asked for 128)\n"), "{text}");
+    assert!(text.contains("device clock          - (it takes 10 s)\n"), "{text}");
+    assert!(!text.contains("overruns") && !text.contains("xruns") && !text.contains("note: the device"), "{text}");
 }
 
 #[test]

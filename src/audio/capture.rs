@@ -186,11 +186,10 @@ mod tests {
         capture.deliver(&block, at(6));
         assert_eq!(captured.overruns(), Overruns { count: 2, frames: 30 });
         let rest: Vec<_> = std::iter::from_fn(|| captured.next(&mut samples)).collect();
-        assert_eq!(rest.iter().map(|block| (block.at, block.missing)).collect::<Vec<_>>(), [
-            (at(1), 0),
-            (at(2), 0),
-            (at(5), 20)
-        ]);
+        assert_eq!(
+            rest.iter().map(|block| (block.at, block.missing)).collect::<Vec<_>>(),
+            [(at(1), 0), (at(2), 0), (at(5), 20)]
+        );
         capture.deliver(&block, at(7));
         assert_eq!(captured.next(&mut samples).map(|block| block.missing), Some(10));
         assert_eq!(samples.len(), 10);

@@ -58,7 +58,13 @@ impl Devices {
                 let mark = if device.is_default { " [default]" } else { "" };
                 let [id, name] = [&device.id, &device.name].map(|text| harmless(text));
                 _ = writeln!(text, "{number:>4}  {id}{mark}: {name}");
-                _ = writeln!(text, "      {}; {}; {}", channels(&device.channels), rates(&device.rates_hz), device.formats.join(", "));
+                _ = writeln!(
+                    text,
+                    "      {}; {}; {}",
+                    channels(&device.channels),
+                    rates(&device.rates_hz),
+                    device.formats.join(", ")
+                );
             }
         }
         text

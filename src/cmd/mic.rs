@@ -56,7 +56,10 @@ impl MicArgs {
         }
         let devices = mic::list().context("cannot list devices").map_err(Failure::unusable)?;
         let text = if json || on_one_line {
-            devices.document(NO_DEVICES, on_one_line).context("cannot write the devices as JSON").map_err(Failure::unusable)?
+            devices
+                .document(NO_DEVICES, on_one_line)
+                .context("cannot write the devices as JSON")
+                .map_err(Failure::unusable)?
         } else {
             devices.table(NO_DEVICES)
         };
@@ -73,8 +76,7 @@ impl MicArgs {
             if asked == 1 { Channels::Mono } else { Channels::Stereo }
         });
         let cut = sound.cut((choice.rate, choice.channels), SAMPLE_RATE, channels, None)?;
-        let framer =
-            Framer::new(cut.shape).map_err(|error| Failure::unusable(anyhow!("cannot resample: {error}")))?;
+        let framer = Framer::new(cut.shape).map_err(|error| Failure::unusable(anyhow!("cannot resample: {error}")))?;
         let a_packet = u64::from(cut.form.frame_samples) * u64::from(choice.rate);
         let wished = self.mic_buffer.unwrap_or(a_packet.div_ceil(u64::from(SAMPLE_RATE)) as u32);
         let live = found.open(framer, wished).map_err(unusable)?;

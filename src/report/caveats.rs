@@ -1,5 +1,6 @@
 //! What a person who knows measuring would add to the numbers.
 
+mod capture;
 mod machine;
 mod moqt;
 mod websocket;
@@ -41,6 +42,9 @@ pub enum Code {
     InFlight,
     DirectionNotAsked,
     DirectionNotTold,
+    Overruns,
+    DeviceXruns,
+    DeviceLost,
     Underruns,
     RecordDropped,
     HoldUnknown,
@@ -78,7 +82,9 @@ pub(super) fn caveats(report: &Report) -> Vec<Caveat> {
     let mut found = Vec::new();
     found.extend(websocket::caveats(report, judged));
     found.extend(moqt::caveats(report, judged));
-    found.extend(nothing_came_back(report, judged).filter(|_| report.is_over_udp()));
+    // A device that has delivered nothing says nothing of the way.
+    let nothing_left = report.capture.is_some() && judged.is_some_and(|judged| judged.sent == 0);
+    found.extend(nothing_came_back(report, judged).filter(|_| report.is_over_udp() && !nothing_left));
     found.extend(report.streams.iter().filter_map(|(kind, stream)| damaged(report.names(kind), stream)));
     found.extend(report.streams.iter().flat_map(|(kind, stream)| odd_counts(report, kind, stream)));
     if report.stray > 0 {
@@ -89,6 +95,7 @@ pub(super) fn caveats(report: &Report) -> Vec<Caveat> {
     found.extend(direction::not_asked(report, judged).map(|text| say(Code::DirectionNotAsked, text)));
     found.extend(direction::not_told(report).map(|text| say(Code::DirectionNotTold, text)));
     found.extend(machine::caveats(report));
+    found.extend(report.capture.iter().flat_map(capture::caveats));
     found.extend(about_audio(report));
     found.extend(about_precision(report, judged));
     found

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::capture::CaptureNumbers;
 use super::caveats::{Caveat, caveats};
 use super::direction::AskedNumbers;
 use super::limits::{Judgement, Limits};
@@ -36,6 +37,7 @@ pub struct Report {
     pub interrupted: Option<Signal>,
     pub streams: Streams,
     pub audio: Option<AudioNumbers>,
+    pub capture: Option<CaptureNumbers>,
     pub pacing: Option<PacingNumbers>,
     pub machine: Option<MachineNumbers>,
     pub websocket: Option<WebSocketNumbers>,
@@ -111,6 +113,7 @@ impl Report {
                 keepalive: stream(StreamKind::Keepalive),
             },
             audio: run.audio.as_ref().map(|audio| AudioNumbers::new(run, audio)),
+            capture: run.audio.as_ref().and_then(|audio| audio.capture.as_ref()).map(CaptureNumbers::from),
             pacing: run.pacing.as_ref().map(PacingNumbers::from),
             machine: run.machine.as_ref().map(MachineNumbers::from),
             websocket: run.websocket.as_ref().map(WebSocketNumbers::from),

@@ -3,6 +3,7 @@
 //! A [`Run`](crate::flow::run::Run) and the [`limits::Limits`] become one [`Report`], once; [`text`], [`json`], [`junit`] and [`markdown`]
 //! print that and compute nothing. Every number in it is defined in `docs/measuring.md`, its shape in `docs/report.schema.json`.
 
+mod capture;
 pub mod caveats;
 mod direction;
 mod document;
@@ -23,6 +24,7 @@ pub mod verdict;
 mod websocket;
 mod wording;
 
+pub use capture::CaptureNumbers;
 pub use document::{AudioNumbers, Report, SCHEMA_VERSION, Streams, WaitNumbers};
 pub use machine::MachineNumbers;
 pub use moqt::MoqtNumbers;

@@ -2,6 +2,7 @@
 
 mod beside;
 mod brief;
+mod capture;
 mod moqt;
 mod websocket;
 
@@ -95,6 +96,9 @@ fn heading(report: &Report, paint: Paint) -> String {
             wording::count(audio.frame_samples.into(), "sample"),
             audio.payload_bytes
         );
+    }
+    if let Some(capture) = &report.capture {
+        text += &capture::heading(capture);
     }
     if let Some(websocket) = &report.websocket {
         text += &websocket::heading(websocket);
@@ -210,6 +214,9 @@ fn details(report: &Report) -> String {
         if let Some(samples) = audio.recorded_samples {
             row(&mut text, "recorded", &wording::count(samples, "sample"));
         }
+    }
+    if let Some(capture) = &report.capture {
+        capture::rows(&mut text, capture);
     }
     if let Some(judged) = report.streams.get(report.judged) {
         beside::stream_rows(&mut text, judged);

@@ -24,10 +24,14 @@ pub fn assert_valid(document: &Value) {
 
 /// Holds a document against `docs/rooms.schema.json`.
 pub fn assert_valid_rooms(document: &Value) {
-    let text = include_str!("../../docs/rooms.schema.json");
+    assert_fits(document, include_str!("../../docs/rooms.schema.json"));
+}
+
+/// Holds a document against a schema.
+pub fn assert_fits(document: &Value, schema: &str) {
     let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
-    compiler.add_resource("rooms", serde_json::from_str(text).unwrap()).unwrap();
-    let index = compiler.compile("rooms", &mut schemas).unwrap();
+    compiler.add_resource("schema", serde_json::from_str(schema).unwrap()).unwrap();
+    let index = compiler.compile("schema", &mut schemas).unwrap();
     if let Err(error) = schemas.validate(document, index) {
         panic!("{error:#}\n{document:#}");
     }

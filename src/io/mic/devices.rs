@@ -26,12 +26,10 @@ pub struct Found {
 pub fn list() -> Result<Devices, MicError> {
     let _quiet = Quiet::begin();
     let host = host()?;
-    let inputs = opened(&host, host.default_input_device(), |device| {
-        device.supported_input_configs().map(Iterator::collect)
-    })?;
-    let outputs = opened(&host, host.default_output_device(), |device| {
-        device.supported_output_configs().map(Iterator::collect)
-    })?;
+    let inputs =
+        opened(&host, host.default_input_device(), |device| device.supported_input_configs().map(Iterator::collect))?;
+    let outputs =
+        opened(&host, host.default_output_device(), |device| device.supported_output_configs().map(Iterator::collect))?;
     let listed = |devices: Vec<(cpal::Device, Listed)>| devices.into_iter().map(|(_, listed)| listed).collect();
     Ok(Devices { inputs: listed(inputs), outputs: listed(outputs) })
 }
@@ -69,8 +67,17 @@ impl Found {
     pub fn open(self, framer: Framer, buffer: u32) -> Result<Live, MicError> {
         let quiet = Quiet::begin();
         let buffer = self.choice.buffer(buffer);
-        Live::open(&self.device, &self.name, self.choice, buffer, framer)
-            .map_err(|error| refused(&self.name, &error, &quiet))
+        Live::open(&self.device, &self.name, self.choice, buffer, framer).map_err(|error| match error.kind() {
+            ErrorKind::UnsupportedConfig => {
+                let Choice { format, channels, rate, .. } = self.choice;
+                let asked = format!("{}, {channels} channels, {rate} Hz, {buffer} frames at a time", format.name());
+                let why = format!(
+                    "it does not do what it offers ({asked}): {error} Try another --mic-buffer or --mic-device"
+                );
+                unusable(&self.name, &why)
+            }
+            _ => refused(&self.name, &error, &quiet),
+        })
     }
 }
 
@@ -136,7 +143,9 @@ fn named(host: &cpal::Host, name: &str) -> Result<cpal::Device, MicError> {
     let name = name.to_owned();
     match found[..] {
         [place] => Ok(devices.swap_remove(place).0),
-        [] if devices.is_empty() => Err(MicError::Unknown { name, there: format!("there is none at all; {NO_DEVICES}") }),
+        [] if devices.is_empty() => {
+            Err(MicError::Unknown { name, there: format!("there is none at all; {NO_DEVICES}") })
+        }
         [] => Err(MicError::Unknown { name, there: format!("there are {}", told(&mut (0..devices.len()))) }),
         _ => Err(MicError::Ambiguous { name, those: told(&mut found.iter().copied()) }),
     }
@@ -218,7 +227,9 @@ fn refused(device: &str, error: &cpal::Error, quiet: &Quiet) -> MicError {
         ErrorKind::PermissionDenied => {
             format!("this user may not use it{said}: on Linux it takes the group audio, elsewhere the system's leave")
         }
-        ErrorKind::DeviceBusy => format!("another program has it for itself{said}; end that one, or take another device"),
+        ErrorKind::DeviceBusy => {
+            format!("another program has it for itself{said}; end that one, or take another device")
+        }
         ErrorKind::UnsupportedOperation => format!("it is no input{said}"),
         _ => format!("{error}{said}"),
     };

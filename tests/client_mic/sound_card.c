@@ -1,0 +1,217 @@
+// A sound card for tests: an ALSA plug-in that delivers a raw file, frame by frame as it is, at the pace of the monotonic
+// clock, and silence after its end. It is built by the test, and named in an ALSA configuration of the test's own:
+//
+//     pcm.card { type sound_card  file "x.raw"  format S16_LE  channels 1  rate 48000 }
+//
+// and, if wanted, `gone_after N` (once N frames were read the card is pulled out) and `xrun_after N` (then it loses sound, once).
+// A program that reads too late finds a full buffer and misses nothing: the clock of the card waits for it.
+#include <alsa/asoundlib.h>
+#include <alsa/pcm_external.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECOND 1000000000ull
+
+struct card {
+    snd_pcm_ioplug_t io;
+    FILE *file;
+    int timer;                  // readable once a whole period waits
+    int running;
+    uint64_t began;             // when frame 0 since the start began, in nanoseconds
+    uint64_t before;            // frames that the program took before the start
+    long gone_after, xrun_after; // -1: never
+    snd_pcm_uframes_t boundary; // where ALSA's own positions wrap
+};
+
+static uint64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * SECOND + t.tv_nsec;
+}
+
+// Whether `position`, counted from the start, is that many frames from the first.
+static int reached(const struct card *card, long after, uint64_t position)
+{
+    return after >= 0 && card->before + position >= (uint64_t)after;
+}
+static int is_gone(const struct card *card) { return reached(card, card->gone_after, card->io.appl_ptr); }
+static int has_xrun(const struct card *card) { return reached(card, card->xrun_after, card->io.appl_ptr); }
+
+// Frames that have been heard since the start.
+static uint64_t heard(struct card *card)
+{
+    if (!card->running)
+        return 0;
+    uint64_t frames = (now() - card->began) * card->io.rate / SECOND, most = card->io.appl_ptr + card->io.buffer_size;
+    if (frames > most) {
+        card->began += (frames - most) * SECOND / card->io.rate;
+        frames = most;
+    }
+    return frames;
+}
+
+// Makes the timer end when a period after frame `from` is whole, or at once where there is something else to tell.
+static void set_timer(struct card *card, uint64_t from)
+{
+    uint64_t at = card->began + ((from + card->io.period_size) * SECOND + card->io.rate - 1) / card->io.rate;
+    if (reached(card, card->gone_after, from) || reached(card, card->xrun_after, from))
+        at = 1;
+    struct itimerspec time = {.it_value = {at / SECOND, at % SECOND}};
+    if (!card->running)
+        memset(&time, 0, sizeof time);
+    timerfd_settime(card->timer, TFD_TIMER_ABSTIME, &time, NULL);
+}
+
+static int card_start(snd_pcm_ioplug_t *io)
+{
+    struct card *card = io->private_data;
+    card->running = 1;
+    card->began = now();
+    set_timer(card, io->appl_ptr);
+    return 0;
+}
+
+static int card_stop(snd_pcm_ioplug_t *io)
+{
+    struct card *card = io->private_data;
+    card->running = 0;
+    set_timer(card, 0);
+    return 0;
+}
+
+static snd_pcm_sframes_t card_pointer(snd_pcm_ioplug_t *io)
+{
+    struct card *card = io->private_data;
+    if (has_xrun(card)) {
+        card->xrun_after = -1;
+        card->before += io->appl_ptr;
+        return -EPIPE;
+    }
+    return heard(card) % card->boundary;
+}
+
+static snd_pcm_sframes_t card_transfer(snd_pcm_ioplug_t *io, const snd_pcm_channel_area_t *areas,
+                                       snd_pcm_uframes_t offset, snd_pcm_uframes_t size)
+{
+    struct card *card = io->private_data;
+    if (is_gone(card))
+        return -ENODEV;
+    // Interleaved: the first channel's area begins where its frame does, and a step is a frame. Where the program maps the buffer
+    // the same frames are asked for again and again, and those behind the buffer's end apart.
+    char *to = (char *)areas[0].addr + (areas[0].first + areas[0].step * offset) / 8;
+    size_t frame = areas[0].step / 8, whole = 0;
+    int mapped = io->access != SND_PCM_ACCESS_RW_INTERLEAVED;
+    uint64_t ahead = mapped ? (offset + io->buffer_size - io->appl_ptr % io->buffer_size) % io->buffer_size : 0;
+    if (!fseek(card->file, (card->before + io->appl_ptr + ahead) * frame, SEEK_SET))
+        whole = fread(to, frame, size, card->file);
+    memset(to + whole * frame, 0, (size - whole) * frame);
+    set_timer(card, io->appl_ptr + (mapped ? 0 : size));
+    return size;
+}
+
+static int card_poll_revents(snd_pcm_ioplug_t *io, struct pollfd *fds, unsigned int n, unsigned short *revents)
+{
+    struct card *card = io->private_data;
+    (void)fds, (void)n;
+    *revents = 0;
+    if (is_gone(card)) {
+        snd_pcm_ioplug_set_state(io, SND_PCM_STATE_DISCONNECTED);
+        *revents = POLLERR | POLLHUP;
+    } else if (has_xrun(card)) {
+        *revents = POLLIN | POLLERR;
+    } else if (heard(card) >= io->appl_ptr + io->period_size) {
+        *revents = POLLIN;
+    } else {
+        set_timer(card, io->appl_ptr);
+    }
+    return 0;
+}
+
+static int card_sw_params(snd_pcm_ioplug_t *io, snd_pcm_sw_params_t *params)
+{
+    return snd_pcm_sw_params_get_boundary(params, &((struct card *)io->private_data)->boundary);
+}
+
+static int card_close(snd_pcm_ioplug_t *io)
+{
+    struct card *card = io->private_data;
+    if (card->file)
+        fclose(card->file);
+    if (card->timer >= 0)
+        close(card->timer);
+    free(card);
+    return 0;
+}
+
+static const snd_pcm_ioplug_callback_t callbacks = {
+    .start = card_start, .stop = card_stop, .pointer = card_pointer, .transfer = card_transfer,
+    .poll_revents = card_poll_revents, .sw_params = card_sw_params, .close = card_close,
+};
+
+SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
+{
+    const char *file = NULL, *format = "S16_LE";
+    long channels = 1, rate = 48000, gone_after = -1, xrun_after = -1;
+    snd_config_iterator_t i, next;
+    (void)root;
+    snd_config_for_each(i, next, conf) {
+        snd_config_t *field = snd_config_iterator_entry(i);
+        const char *id;
+        if (snd_config_get_id(field, &id) < 0)
+            continue;
+        if (!strcmp(id, "file")) snd_config_get_string(field, &file);
+        else if (!strcmp(id, "format")) snd_config_get_string(field, &format);
+        else if (!strcmp(id, "channels")) snd_config_get_integer(field, &channels);
+        else if (!strcmp(id, "rate")) snd_config_get_integer(field, &rate);
+        else if (!strcmp(id, "gone_after")) snd_config_get_integer(field, &gone_after);
+        else if (!strcmp(id, "xrun_after")) snd_config_get_integer(field, &xrun_after);
+    }
+    if (stream != SND_PCM_STREAM_CAPTURE)
+        return -ENODEV;
+    struct card *card = calloc(1, sizeof *card);
+    if (!card)
+        return -ENOMEM;
+    card->gone_after = gone_after;
+    card->xrun_after = xrun_after;
+    card->boundary = 1;
+    card->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    card->file = file ? fopen(file, "rb") : NULL;
+    snd_pcm_ioplug_t *io = &card->io;
+    io->version = SND_PCM_IOPLUG_VERSION;
+    io->name = "sound card of a test";
+    io->flags = SND_PCM_IOPLUG_FLAG_BOUNDARY_WA | SND_PCM_IOPLUG_FLAG_MONOTONIC;
+    io->callback = &callbacks;
+    io->private_data = card;
+    io->poll_fd = card->timer;
+    io->poll_events = POLLIN;
+    int error = card->file ? snd_pcm_ioplug_create(io, name, stream, mode) : -ENOENT;
+    if (error < 0) {
+        SNDERR("cannot be made of %s", file ? file : "nothing");
+        card_close(io);
+        return error;
+    }
+    // Mapped access is for plug-ins above this one, which ask for nothing else.
+    unsigned int access[] = {SND_PCM_ACCESS_RW_INTERLEAVED, SND_PCM_ACCESS_MMAP_INTERLEAVED};
+    unsigned int samples = snd_pcm_format_value(format);
+    unsigned int frame = channels * snd_pcm_format_physical_width(samples) / 8;
+    if ((error = snd_pcm_ioplug_set_param_list(io, SND_PCM_IOPLUG_HW_ACCESS, 2, access)) < 0 ||
+        (error = snd_pcm_ioplug_set_param_list(io, SND_PCM_IOPLUG_HW_FORMAT, 1, &samples)) < 0 ||
+        (error = snd_pcm_ioplug_set_param_minmax(io, SND_PCM_IOPLUG_HW_CHANNELS, channels, channels)) < 0 ||
+        (error = snd_pcm_ioplug_set_param_minmax(io, SND_PCM_IOPLUG_HW_RATE, rate, rate)) < 0 ||
+        (error = snd_pcm_ioplug_set_param_minmax(io, SND_PCM_IOPLUG_HW_PERIOD_BYTES, 32 * frame, 4096 * frame)) < 0 ||
+        (error = snd_pcm_ioplug_set_param_minmax(io, SND_PCM_IOPLUG_HW_PERIODS, 2, 16)) < 0) {
+        snd_pcm_ioplug_delete(io);
+        return error;
+    }
+    *pcmp = io->pcm;
+    return 0;
+}
+
+SND_PCM_PLUGIN_SYMBOL(sound_card);
