@@ -7,18 +7,18 @@
 //! | floor | room | what is in it |
 //! | ---: | --- | --- |
 //! | 1 | [`time`] | a point in time, in nanoseconds since an origin that nothing depends on |
-//! | 2 | [`node`] | what every party to a UDP conversation is: a state machine with three calls |
+//! | 2 | [`node`] | what every party to a UDP conversation is: a state machine with three calls, and perhaps a bell |
 //! | 2 | [`units`] | quantities as people type them: `5ms`, `0.5%`, `64MiB`, `2mbit`, `off` |
 //! | 3 | [`wire`] | the bytes of a jamjam packet, and of STUN |
-//! | 3 | [`audio`] | samples: WAV, tones, mixing, resampling, payloads |
-//! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, in fixed memory |
+//! | 3 | [`audio`] | samples: WAV, tones, what devices deliver, mixing, resampling, payloads |
+//! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, drift of a clock, in fixed memory |
 //! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
 //! | 4 | [`moqt`] | MOQT streams as a state machine: messages, sessions, the echo and its client |
 //! | 5 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
 //! | 5 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober, and what a signaling server is asked |
 //! | 5 | [`rooms`] | rooms over WebSocket as a state machine: hub, limits, a file a dialect |
 //! | 6 | [`report`] | from a run's facts to numbers, limits, a verdict, text, JSON, JUnit and Markdown |
-//! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, HTTP and WebSocket, the log, the progress bar |
+//! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, sound devices, HTTP and WebSocket, the log, the progress bar |
 //! | 8 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
 //!
 //! Above them all is `main.rs`: it parses, listens for signals, runs one subcommand and exits.
@@ -51,7 +51,8 @@
 //! 1. [`cmd::send`] opens the WAV file ([`audio::wav`]); [`audio::playback`] mixes, resamples and cuts it into payloads.
 //! 2. [`io::feed`] does that ahead of time, on a thread of its own, into a bounded queue: a [`flow::Source`].
 //! 3. [`flow::Sender`] is a node. The packet after this one is made ready before it is due; [`flow::Schedule`] tells when
-//!    that is, from the start and the sample rate alone. The same loop as above runs it.
+//!    that is, from the start and the sample rate alone. The same loop as above runs it. (A microphone, [`io::mic`], is a source
+//!    too, but a live one: its callback fills a ring, [`audio::capture`], and rings a [`node::Bell`]; a packet is due when it is there.)
 //! 4. Each packet that leaves is entered in a ledger with its time and a digest of what should come back. What comes is
 //!    matched by sequence, compared, and counted in [`stats`] as it happens; an [`flow::Observer`] is told each fact
 //!    ([`io::record`] writes it into a WAV file, [`cmd::lines`] prints it).

@@ -1,5 +1,7 @@
 //! The sender as a node, in virtual time: when what leaves, and what the run ends with.
 
+#[path = "nodes/live.rs"]
+mod live;
 #[path = "nodes/script.rs"]
 mod script;
 #[path = "nodes/tape.rs"]

@@ -4,9 +4,14 @@ use std::alloc::System;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jamjam_dev::audio::capture::ring;
+use jamjam_dev::audio::device_format::DeviceFormat;
+use jamjam_dev::audio::framer::{Framer, Shape};
+use jamjam_dev::audio::mix::Channels;
 use jamjam_dev::echo::{Config, Echo, Protection};
 use jamjam_dev::flow::run::StreamKind;
 use jamjam_dev::flow::{Client, Form, Probing, Pull, Questions, Sending, Source, Terms};
+use jamjam_dev::node::Bell;
 use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
 use jamjam_dev::rooms::{Event, EventKind, event_queue};
 use jamjam_dev::time::Time;
@@ -148,8 +153,48 @@ fn events_of_control_surfaces() -> usize {
     count
 }
 
+/// A device's callback in every format, with the bell that it rings; and the sender's side, which mixes and cuts.
+fn sound_of_a_device() -> usize {
+    let mut count = 0;
+    for format in DeviceFormat::ALL {
+        let (mut capture, mut captured) = ring(format, 2, 1_024);
+        let (bell, xruns) = (Bell::default(), capture.xruns());
+        bell.hang(|| {});
+        let shape = Shape {
+            input_rate: 48_000,
+            input_channels: 2,
+            rate: 48_000,
+            channels: Channels::Mono,
+            frame_samples: 100,
+            most_samples: None,
+        };
+        let mut framer = Framer::new(shape).expect("equal rates need no filter");
+        let delivery = vec![0; 128 * 2 * format.bytes_per_sample()];
+        let (mut samples, mut payload) = (Vec::new(), Vec::new());
+        count += allocations(|turn| {
+            // Every tenth time nobody takes what comes, until the ring is full and beyond.
+            for _ in 0..if turn % 10 == 9 { 10 } else { 1 } {
+                capture.deliver(&delivery, Time::from_millis(turn));
+                bell.ring();
+            }
+            xruns.add();
+            while captured.next(&mut samples).is_some() {
+                framer.push(&samples);
+                while framer.has_whole() {
+                    payload.clear();
+                    framer.next_payload(&mut payload);
+                }
+            }
+        });
+        assert_eq!(captured.overruns().count, 600, "{format:?}");
+    }
+    count
+}
+
 #[test]
-fn echo_sender_prober_and_the_audio_thread_of_surfaces_allocate_nothing_when_warm() {
+fn echo_sender_prober_a_devices_callback_and_the_audio_thread_of_surfaces_allocate_nothing_when_warm() {
+    assert_eq!(sound_of_a_device(), 0, "sound of a device");
+
     assert_eq!(events_of_control_surfaces(), 0, "events");
 
     assert_eq!(an_echo_of_trains_and_pings(), 0, "echo");

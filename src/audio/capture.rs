@@ -174,25 +174,25 @@ mod tests {
 
     #[test]
     fn a_full_ring_drops_the_newest_block_and_the_next_says_what_is_missing() {
-        let (mut capture, mut captured) = ring(DeviceFormat::I16, 1, 32);
+        let (mut capture, mut captured) = ring(DeviceFormat::I16, 1, 160);
         let mut samples = Vec::new();
-        let block = bytes(1..=10);
-        // Three of ten frames fit 32; the fourth and the fifth do not, and are one gap.
+        let block = bytes(1..=50);
+        // Three of 50 frames fit 160; the fourth and the fifth do not, and are one gap.
         (0..5).for_each(|ms| capture.deliver(&block, at(ms)));
-        assert_eq!(captured.overruns(), Overruns { count: 1, frames: 20 });
-        assert_eq!(captured.next(&mut samples), Some(Block { frames: 10, at: at(0), missing: 0, after_xrun: false }));
+        assert_eq!(captured.overruns(), Overruns { count: 1, frames: 100 });
+        assert_eq!(captured.next(&mut samples), Some(Block { frames: 50, at: at(0), missing: 0, after_xrun: false }));
         capture.deliver(&block, at(5));
         // Full again: another gap.
         capture.deliver(&block, at(6));
-        assert_eq!(captured.overruns(), Overruns { count: 2, frames: 30 });
+        assert_eq!(captured.overruns(), Overruns { count: 2, frames: 150 });
         let rest: Vec<_> = std::iter::from_fn(|| captured.next(&mut samples)).collect();
         assert_eq!(
             rest.iter().map(|block| (block.at, block.missing)).collect::<Vec<_>>(),
-            [(at(1), 0), (at(2), 0), (at(5), 20)]
+            [(at(1), 0), (at(2), 0), (at(5), 100)]
         );
         capture.deliver(&block, at(7));
-        assert_eq!(captured.next(&mut samples).map(|block| block.missing), Some(10));
-        assert_eq!(samples.len(), 10);
+        assert_eq!(captured.next(&mut samples).map(|block| block.missing), Some(50));
+        assert_eq!(samples.len(), 50);
     }
 
     #[test]

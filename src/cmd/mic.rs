@@ -100,7 +100,7 @@ impl MicArgs {
         if choice.rate != SAMPLE_RATE {
             note(&format!(
                 "resampled from {} Hz to {SAMPLE_RATE} Hz, which the device does not offer: packets leave in groups, and \
-                 the filter holds sound back for some 20 ms",
+                 sound is held back for some tens of milliseconds",
                 choice.rate
             ));
         }

@@ -38,6 +38,8 @@ const ACTS: &[&str] = &[
     "std::hash::RandomState",
     "std::collections::hash_map::RandomState",
     // Crates that act, and the acting corners of those that mostly do not.
+    "alsa",
+    "cpal",
     "getrandom",
     "indicatif",
     "mio",
