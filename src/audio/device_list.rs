@@ -126,7 +126,7 @@ fn rates(rates: &[Rates]) -> String {
     format!("{} Hz", rates.join(", "))
 }
 
-fn span<T: PartialEq + std::fmt::Display>(first: T, last: T) -> String {
+fn span<T: Copy + PartialEq + std::fmt::Display>(first: T, last: T) -> String {
     if first == last { first.to_string() } else { format!("{first} to {last}") }
 }
 

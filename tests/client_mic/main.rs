@@ -147,7 +147,7 @@ fn channels_are_mixed_as_those_of_files_are() {
     let alsa = Alsa::with(plug_in).and("default", &mono, "channels 4");
     let (wav, report) = recorded(&alsa, "--duration 62.5ms");
     // Left is the average of the first and the third, right of the second and the fourth.
-    let pair = |frame: &[f32], at: usize| ((f64::from(frame[at]) + f64::from(frame[at + 2])) / 2.0) as f32;
+    let pair = |frame: &[f32], at: usize| f64::midpoint(frame[at].into(), frame[at + 2].into()) as f32;
     let mixed: Vec<f32> = samples.chunks(4).flat_map(|frame| [pair(frame, 0), pair(frame, 1)]).collect();
     assert_same(&wav.samples(), &mixed, "four channels mixed to two");
     assert_eq!(report["capture"]["device_channels"], 4);

@@ -63,18 +63,18 @@ impl Live {
         framer: Framer,
     ) -> Result<Self, cpal::Error> {
         let Choice { format, channels, rate, .. } = choice;
-        let frames = (RING.as_secs() as usize * rate as usize).max(buffer as usize * DELIVERIES);
-        let (mut capture, captured) = capture::ring(format, channels, frames);
+        let room = (RING.as_secs() as usize * rate as usize).max(buffer as usize * DELIVERIES);
+        let (mut capture, captured) = capture::ring(format, channels, room);
         let (xruns, told, bell, origin) = (capture.xruns(), Arc::<Told>::default(), Bell::default(), Instant::now());
 
-        let (heard, ring) = (Arc::clone(&told), bell.clone());
+        let (heard, rope) = (Arc::clone(&told), bell.clone());
         let on_sound = move |data: &cpal::Data, _: &cpal::InputCallbackInfo| {
             if !heard.closed.load(Ordering::Relaxed) {
                 capture.deliver(data.bytes(), since(origin));
-                ring.ring();
+                rope.ring();
             }
         };
-        let (tell, ring) = (Arc::clone(&told), bell.clone());
+        let (tell, rope) = (Arc::clone(&told), bell.clone());
         let on_error = move |error: cpal::Error| match error.kind() {
             ErrorKind::Xrun => xruns.add(),
             // It goes on all the same.
@@ -84,7 +84,7 @@ impl Live {
                     ErrorKind::DeviceNotAvailable => "it has disappeared".to_owned(),
                     _ => error.to_string(),
                 });
-                ring.ring();
+                rope.ring();
             }
         };
         let config = StreamConfig { channels, sample_rate: rate, buffer_size: BufferSize::Fixed(buffer) };
