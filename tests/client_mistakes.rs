@@ -44,8 +44,8 @@ fn mistyped_words_are_answered_with_the_right_ones() {
 fn what_is_missing_is_named() {
     refuse(&[
         ("send", 2, "nobody to send to: give --to HOST[:PORT], or --embedded"),
-        ("send --to TO", 2, "nothing to send: give --wav FILE or --tone HZ"),
-        ("send --embedded", 2, "nothing to send: give --wav FILE or --tone HZ"),
+        ("send --to TO", 2, "nothing to send: give --wav FILE, --tone HZ or --mic"),
+        ("send --embedded", 2, "nothing to send: give --wav FILE, --tone HZ or --mic"),
         ("send --tone 440", 2, "nobody to send to"),
         ("send --wav fixtures/audio/24bit-mono-48k.wav", 2, "nobody to send to"),
         ("send --tone 440 --to TO --record-format s16", 2, "--record <FILE>"),
