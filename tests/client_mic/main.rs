@@ -262,6 +262,31 @@ fn a_microphone_goes_on_until_it_is_interrupted() {
 }
 
 #[test]
+#[ignore = "takes five seconds; .ci/full runs it"]
+fn a_device_that_delivers_nothing_any_more_is_given_up() {
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in).and("default", &[], "channels 1 stuck_after 1280");
+    let ended = alsa.send("--mic --embedded --json", &[]);
+    let report = report(&ended, 3);
+    assert_eq!(report["capture"]["device_lost"], "it has delivered nothing for 5s");
+    assert_eq!(document::counts(&report, "audio", ["sent", "returned"]), [10, 10]);
+}
+
+#[test]
+#[ignore = "takes sixteen seconds, and a machine that never pauses for longer than the card's buffer, 170 ms; .ci/full runs it"]
+fn the_drift_of_a_card_is_what_it_was_made_to_be() {
+    let Some(plug_in) = plug_in() else { return };
+    at_once([-80, 0, 500], |ppm| {
+        let alsa = Alsa::with(plug_in).and("default", &[], &format!("channels 1 ppm {ppm}"));
+        let ended = alsa.send("--mic --mic-buffer 4096 --duration 16s --embedded --json", &[]);
+        let capture = &report(&ended, 0)["capture"];
+        let number = |name: &str| capture[name].as_f64().unwrap_or_else(|| panic!("{name}: {capture}"));
+        assert!((number("drift_ppm") - f64::from(ppm)).abs() < 10.0, "{ppm}: {capture}");
+        assert!(number("drift_uncertainty_ppm") < 10.0, "{ppm}: {capture}");
+    });
+}
+
+#[test]
 fn devices_are_listed_for_people_and_for_programs() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and("default", &[], "format FLOAT_LE channels 2").and(

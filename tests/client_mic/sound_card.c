@@ -3,7 +3,8 @@
 //
 //     pcm.card { type sound_card  file "x.raw"  format S16_LE  channels 1  rate 48000 }
 //
-// and, if wanted, `gone_after N` (once N frames were read the card is pulled out) and `xrun_after N` (then it loses sound, once).
+// and, if wanted, `gone_after N` (once N frames were read the card is pulled out), `xrun_after N` (then it loses sound, once),
+// `stuck_after N` (then it hears no more, and does not say so) and `ppm N` (its clock is fast by so many millionths).
 // A program that reads too late finds a full buffer and misses nothing: the clock of the card waits for it.
 #include <alsa/asoundlib.h>
 #include <alsa/pcm_external.h>
@@ -25,7 +26,8 @@ struct card {
     int running;
     uint64_t began;             // when frame 0 since the start began, in nanoseconds
     uint64_t before;            // frames that the program took before the start
-    long gone_after, xrun_after; // -1: never
+    long gone_after, xrun_after, stuck_after; // -1: never
+    double speed;               // frames in a nanosecond
     snd_pcm_uframes_t boundary; // where ALSA's own positions wrap
 };
 
@@ -49,22 +51,23 @@ static uint64_t heard(struct card *card)
 {
     if (!card->running)
         return 0;
-    uint64_t frames = (now() - card->began) * card->io.rate / SECOND, most = card->io.appl_ptr + card->io.buffer_size;
+    uint64_t frames = (now() - card->began) * card->speed, most = card->io.appl_ptr + card->io.buffer_size;
     if (frames > most) {
-        card->began += (frames - most) * SECOND / card->io.rate;
+        card->began += (frames - most) / card->speed;
         frames = most;
     }
-    return frames;
+    return card->stuck_after >= 0 && frames > (uint64_t)card->stuck_after ? (uint64_t)card->stuck_after : frames;
 }
 
 // Makes the timer end when a period after frame `from` is whole, or at once where there is something else to tell.
 static void set_timer(struct card *card, uint64_t from)
 {
-    uint64_t at = card->began + ((from + card->io.period_size) * SECOND + card->io.rate - 1) / card->io.rate;
+    uint64_t at = card->began + (uint64_t)((from + card->io.period_size) / card->speed) + 2; // rounded up, and a little more
     if (reached(card, card->gone_after, from) || reached(card, card->xrun_after, from))
         at = 1;
     struct itimerspec time = {.it_value = {at / SECOND, at % SECOND}};
-    if (!card->running)
+    int is_stuck = card->stuck_after >= 0 && from + card->io.period_size > (uint64_t)card->stuck_after;
+    if (!card->running || is_stuck)
         memset(&time, 0, sizeof time);
     timerfd_settime(card->timer, TFD_TIMER_ABSTIME, &time, NULL);
 }
@@ -158,7 +161,7 @@ static const snd_pcm_ioplug_callback_t callbacks = {
 SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
 {
     const char *file = NULL, *format = "S16_LE";
-    long channels = 1, rate = 48000, gone_after = -1, xrun_after = -1;
+    long channels = 1, rate = 48000, ppm = 0, gone_after = -1, xrun_after = -1, stuck_after = -1;
     snd_config_iterator_t i, next;
     (void)root;
     snd_config_for_each(i, next, conf) {
@@ -172,6 +175,8 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
         else if (!strcmp(id, "rate")) snd_config_get_integer(field, &rate);
         else if (!strcmp(id, "gone_after")) snd_config_get_integer(field, &gone_after);
         else if (!strcmp(id, "xrun_after")) snd_config_get_integer(field, &xrun_after);
+        else if (!strcmp(id, "stuck_after")) snd_config_get_integer(field, &stuck_after);
+        else if (!strcmp(id, "ppm")) snd_config_get_integer(field, &ppm);
     }
     if (stream != SND_PCM_STREAM_CAPTURE)
         return -ENODEV;
@@ -180,6 +185,8 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
         return -ENOMEM;
     card->gone_after = gone_after;
     card->xrun_after = xrun_after;
+    card->stuck_after = stuck_after;
+    card->speed = rate * (1 + ppm / 1e6) / SECOND;
     card->boundary = 1;
     card->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     card->file = file ? fopen(file, "rb") : NULL;
