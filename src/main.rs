@@ -1,7 +1,7 @@
 //! Parses the command line, listens for signals, runs one subcommand, and exits with its code.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jamjam_dev::cmd::output::note;
 use jamjam_dev::cmd::{Failure, environment};
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
 /// How long a run that was asked to stop may take to end unless it says otherwise: long enough to complete a recording.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Signals that come so close together are one: coreutils' `timeout` signals its child, and then the child's group.
+const TOGETHER: Duration = Duration::from_millis(250);
+
 /// Turns SIGINT and SIGTERM into a request to stop, from a thread of their own. A second one, or the end of [`PATIENCE`], ends
 /// the process; so does the first before anything has begun.
 fn listen_for_signals(stop: Stop) -> Result<(), Failure> {
@@ -40,7 +43,13 @@ fn listen_for_signals(stop: Stop) -> Result<(), Failure> {
                     std::process::exit(reason.exit_code().into());
                 }
                 let patience = stop.allowed().unwrap_or(PATIENCE);
-                let _ = tokio::time::timeout(patience, signals.next()).await;
+                let asked = Instant::now();
+                let again = async {
+                    while asked.elapsed() < TOGETHER {
+                        signals.next().await;
+                    }
+                };
+                let _ = tokio::time::timeout(patience, again).await;
                 std::process::exit(reason.exit_code().into());
             });
         })?;

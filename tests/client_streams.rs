@@ -136,6 +136,20 @@ fn what_is_told_while_a_pipe_is_open_reaches_it_at_once() {
     assert!(rest.lines().last().unwrap().starts_with(r#"{"type":"report""#), "{rest}");
 }
 
+#[test]
+fn two_signals_at_once_are_one_and_cost_no_report() {
+    // As coreutils' `timeout --signal INT` sends them: to its child, and to the group that the child is in.
+    let mut program = program::start_line("probe --embedded --count 0 --interval 1ms --json-lines --wait-for 5s");
+    let (_, mut stdout) = program.first_line();
+    for _ in 0..2 {
+        program.signal("INT");
+    }
+    assert_eq!(program.end().code, 130);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert!(rest.lines().last().unwrap().starts_with(r#"{"type":"report""#), "{rest}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn what_our_own_receive_buffer_had_no_room_for_is_told() {

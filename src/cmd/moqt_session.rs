@@ -15,9 +15,9 @@ const HEADING: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt
 /// What is below MOQT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Below {
-    /// QUIC alone
+    /// Bare QUIC
     Quic,
-    /// WebTransport over HTTP/3
+    /// As WebTransport, which is HTTP/3
     Webtransport,
 }
 
@@ -34,7 +34,7 @@ enum Offer {
 #[derive(Clone, Debug, clap::Args)]
 pub struct SessionArgs {
     /// With --embedded: a MOQT echo server in this process, over raw QUIC, or with --moqt=webtransport over that
-    #[arg(long, value_name = "BELOW", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "quic", requires = "embedded", conflicts_with = "delay", help_heading = HEADING)]
+    #[arg(long, value_name = "BELOW", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "quic", requires = "embedded", conflicts_with_all = ["delay", "to"], help_heading = HEADING)]
     moqt: Option<Below>,
 
     /// How long that server holds each frame, in milliseconds or with a unit [default: 0]

@@ -36,6 +36,9 @@ pub enum TargetError {
     /// The port is no number from 1 to 65535.
     #[error("`{0}` is not a port; it is a number from 1 to 65535")]
     Port(String),
+    /// A path, where only UDP is spoken.
+    #[error("`{0}`: a UDP target has no path; write HOST[:PORT], or a MOQT echo server as moqt://{0}")]
+    Path(String),
     /// No host.
     #[error("the host is missing; write HOST[:PORT], such as localhost:5000")]
     NoHost,
@@ -53,7 +56,11 @@ impl FromStr for Target {
             Some((scheme, _)) if is_one_of(scheme, &WEBSOCKET) => return Err(TargetError::WebSocket),
             Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
         };
-        let HostPort { host, port } = rest.strip_suffix('/').unwrap_or(rest).parse()?;
+        let place = rest.strip_suffix('/').unwrap_or(rest);
+        if place.contains('/') {
+            return Err(TargetError::Path(place.to_owned()));
+        }
+        let HostPort { host, port } = place.parse()?;
         Ok(Self { host, port: port.unwrap_or(DEFAULT_PORT) })
     }
 }
@@ -254,6 +261,7 @@ mod tests {
             ("host:0", TargetError::Port("0".to_owned())),
             ("host:65536", TargetError::Port("65536".to_owned())),
             ("host:http", TargetError::Port("http".to_owned())),
+            ("host:4443/echo", TargetError::Path("host:4443/echo".to_owned())),
             ("[::1", TargetError::Brackets("[::1".to_owned())),
             ("[::1]5000", TargetError::Brackets("[::1]5000".to_owned())),
             ("ws://host", TargetError::WebSocket),

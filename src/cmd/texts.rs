@@ -77,9 +77,12 @@ impl TextArgs {
 
 /// Sends every line, without its end.
 fn read(input: &mut impl BufRead, queue: &Feed) {
-    loop {
+    for number in 1.. {
         let mut line = Vec::new();
         match input.by_ref().take(BODY_BYTES as u64 + 2).read_until(b'\n', &mut line) {
+            Ok(0) if number == 1 => {
+                return note("standard input is empty: there is nothing to send; write a line, or give --text TEXT");
+            }
             Ok(0) => return,
             Ok(_) => {}
             Err(error) => return note(&format!("cannot read on in standard input: {error}")),
@@ -88,7 +91,8 @@ fn read(input: &mut impl BufRead, queue: &Feed) {
         let line = end.map_or(&line[..], |line| line);
         if line.len() > BODY_BYTES {
             return note(&format!(
-                "a line of standard input is longer than a frame, {BODY_BYTES} bytes: the rest is not sent"
+                "a line of standard input is longer than a frame, which takes {BODY_BYTES} bytes: neither it nor what follows is sent; break \
+                 it into shorter ones"
             ));
         }
         push(queue, &Bytes::copy_from_slice(line));
