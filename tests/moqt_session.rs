@@ -323,6 +323,16 @@ fn what_is_announced_beyond_the_limit_is_ignored() {
 }
 
 #[test]
+fn a_prefix_that_is_too_long_is_not_kept() {
+    let (mut echo, _) = established(Limits::default());
+    // One part of 4,097 bytes (0x1001), and 3 more: the count and the part's length.
+    let please = [&[1, 0x50, 0x04, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
+    let asked = echo.open(4, Bidi, &please);
+    assert_eq!(echo.stopped.last(), Some(&(asked, code::TOO_MUCH)));
+    assert_eq!(echo.counts.streams_refused, 1);
+}
+
+#[test]
 fn frames_that_never_get_whole_are_bounded() {
     let (mut echo, _) = subscribed(Limits::default());
     for id in (2..402).step_by(4) {

@@ -7,7 +7,8 @@ use super::fields::{BODY_BYTES, Malformed};
 use super::message::{Body, Flavour, Group};
 use super::varint;
 
-/// The most memory in bytes that is kept while nothing waits: whoever sent one long piece does not occupy it for ever.
+/// The most memory in bytes that is kept whatever waits. Beyond it no more than four times what waits: whoever sent one long piece, and one
+/// byte of the next, does not occupy it for ever.
 const KEPT: usize = 4 << 10;
 
 /// Holds what has come of a piece that is not whole yet: at most its length, of which nothing is reserved before it comes.
@@ -50,8 +51,8 @@ impl Deframer {
         let Some(piece) = waiting.get(prefix..end) else { return Ok(None) };
         let piece = Bytes::copy_from_slice(piece);
         self.read += end;
-        if self.held() == 0 && self.bytes.capacity() > KEPT {
-            *self = Self::default();
+        if self.bytes.capacity() > KEPT.max(4 * self.held()) {
+            *self = Self { bytes: self.bytes[self.read..].to_vec(), read: 0 };
         }
         Ok(Some(piece))
     }
@@ -94,5 +95,23 @@ impl GroupDeframer {
     pub fn finish(&self, stream: &Deframer) -> Result<(), Malformed> {
         stream.finish()?;
         if self.began { Ok(()) } else { Err(Malformed::Short("GROUP")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_after_a_long_piece_does_not_keep_its_memory() {
+        let mut stream = Deframer::default();
+        // 1,000,000 bytes (0xf4240) under a length of four.
+        stream.push(&[&[0x80, 0x0f, 0x42, 0x40][..], &vec![b'x'; 1_000_000], &[0x80]].concat());
+        assert_eq!(stream.piece().unwrap().unwrap().len(), 1_000_000);
+        assert_eq!(stream.held(), 1);
+        assert!(stream.bytes.capacity() <= KEPT, "{}", stream.bytes.capacity());
+        // What comes next is read as if nothing had happened: 0x80 begins a length of four bytes, here 2.
+        stream.push(&[0, 0, 2, b'a', b'b']);
+        assert_eq!(stream.piece().unwrap().unwrap(), "ab");
     }
 }

@@ -171,7 +171,12 @@ impl Visits {
         let (status, why) = match &request.path {
             Ok(path) if serves(&self.terms.path, path) => {
                 let path = path.clone();
-                return Some((request.accept().await.ok()?, path));
+                // Who grants no room for the answer is not waited for any longer than who does not ask.
+                let Ok(accepted) = tokio::time::timeout(patience, request.accept()).await else {
+                    self.refused(from, &format!("our answer was not taken within {} s", patience.as_secs()));
+                    return None;
+                };
+                return Some((accepted.ok()?, path));
             }
             Ok(path) => (StatusCode::NOT_FOUND, format!("there is no {path:.64} here, only {}", self.terms.path)),
             Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),

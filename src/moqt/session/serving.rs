@@ -81,6 +81,11 @@ impl Session {
             return Ok(());
         }
         let please = AnnouncePlease::parse(flavour, body)?;
+        if please.prefix.len() > self.limits.path_bytes {
+            self.counts.streams_refused += 1;
+            self.refuse(stream, code::TOO_MUCH);
+            return Ok(());
+        }
         *prefix = Some(please.prefix.clone());
         self.events.push_back(Event::Asked { asked: stream, prefix: please.prefix });
         Ok(())
@@ -90,10 +95,11 @@ impl Session {
         let Some(flavour) = self.flavour() else { return Ok(()) };
         let Some(entry) = self.streams.get_mut(&stream) else { return Ok(()) };
         if let Role::Serving(Some(serving)) = &mut entry.role {
-            serving.subscribe.range = SubscribeUpdate::parse(flavour, body)?;
+            serving.subscribe.range = kept(SubscribeUpdate::parse(flavour, body)?);
             return Ok(());
         }
         let subscribe = Subscribe::parse(flavour, body)?;
+        let subscribe = Subscribe { range: kept(subscribe.range), ..subscribe };
         let (id, track) = (subscribe.id, subscribe.track.clone());
         let others = self.streams.values().filter_map(|entry| match &entry.role {
             Role::Serving(Some(serving)) => Some(serving.subscribe.id),
@@ -133,4 +139,9 @@ impl Session {
         let Role::Serving(Some(serving)) = &entry.role else { return None };
         (serving.agreed && serving.subscribe.range.wants(sequence)).then_some(serving.subscribe.id)
     }
+}
+
+/// What is kept of a range: its parameters say nothing that is used here, and may be long.
+fn kept(range: SubscribeUpdate) -> SubscribeUpdate {
+    SubscribeUpdate { parameters: Vec::new(), ..range }
 }
