@@ -142,6 +142,7 @@ impl Session {
 }
 
 /// What is kept of a range: its parameters say nothing that is used here, and may be long.
-fn kept(range: SubscribeUpdate) -> SubscribeUpdate {
-    SubscribeUpdate { parameters: Vec::new(), ..range }
+fn kept(mut range: SubscribeUpdate) -> SubscribeUpdate {
+    range.parameters = Vec::new();
+    range
 }
