@@ -19,9 +19,7 @@ use crate::flow::moqt::{Frames, Lost, MoqtRun, Terms};
 use crate::flow::run::Command;
 use crate::io::moqt::client::{Dial, DialError};
 use crate::io::moqt::{Call, Called, Target};
-use crate::io::resolve;
 use crate::io::stop::{Reason, Stop};
-use crate::io::tls::client::Trust;
 use crate::io::tls::disbelief;
 use crate::io::tls::witness::Witness;
 use crate::io::udp::{DEFAULT_BUFFER, DEFAULT_SPIN};
@@ -75,7 +73,6 @@ impl ClientArgs {
             (None, Some(to)) => (to.target.clone(), to.target.to_string(), self.room.trust()),
             (None, None) => return Err(Failure::usage("nobody to talk to: give --to URL, or --embedded --moqt")),
         };
-        refuse_anybody_afar(&trust, &target.host, target.port)?;
         let witness = Arc::new(Witness::new(trust.verifier().map_err(Failure::unusable)?));
         self.files.prepare()?;
 
@@ -97,7 +94,7 @@ impl ClientArgs {
         let frames = Frames::new(terms, connection, observer);
         let live = frames.live();
         let mut watch = Watch::start(&live, total, printer.as_mut());
-        let dial = Dial { offers, ..Dial::new(target.clone(), Arc::<Witness>::clone(&witness)) };
+        let dial = Dial { offers, trust, ..Dial::new(target.clone(), Arc::<Witness>::clone(&witness)) };
         let wait_for = self.wait_for.map(|wait| wait.0);
         let patience = wait_for.unwrap_or(dial.limits.setup);
 
@@ -154,16 +151,6 @@ pub(in super::super) fn over_udp_only(option: &str) -> Failure {
     ))
 }
 
-/// Anybody is believed on this machine alone: all addresses of the host have to be its own.
-fn refuse_anybody_afar(trust: &Trust, host: &str, port: u16) -> Result<(), Failure> {
-    if !trust.anybody {
-        return Ok(());
-    }
-    let addresses = resolve::resolve(host, port).map_err(Failure::unusable)?;
-    let refused = addresses.iter().find_map(|address| trust.refuse_anybody_afar(address.ip()).err());
-    refused.map_or(Ok(()), |error| Err(Failure::usage(error)))
-}
-
 /// What a call that came to nothing says in the report, unless it is no news of the server.
 fn lost(error: DialError, to: Option<&MoqtTarget>, waited: Duration) -> Result<Lost, DialError> {
     match error {
@@ -181,7 +168,7 @@ fn lost(error: DialError, to: Option<&MoqtTarget>, waited: Duration) -> Result<L
         DialError::Protocol { .. } | DialError::Failed { .. } | DialError::Status { .. } => {
             Ok(Lost::Refused(error.to_string()))
         }
-        DialError::Name(_) | DialError::Socket(_) | DialError::Certificate { .. } | DialError::Interrupted => {
+        DialError::Name(_) | DialError::Afar(_) | DialError::Socket(_) | DialError::Certificate { .. } | DialError::Interrupted => {
             Err(error)
         }
     }
@@ -195,6 +182,7 @@ fn unusable(error: DialError, target: &Target, witness: &Witness, stop: &Stop) -
             let code = stop.requested().unwrap_or(Reason::Interrupt).exit_code();
             Failure { code, error: anyhow!("interrupted while connecting to {target}; nothing was sent") }
         }
+        DialError::Afar(error) => Failure::usage(error),
         DialError::Certificate { reason, .. } => cannot(disbelieved(witness, &reason)),
         error => cannot(error.into()),
     }

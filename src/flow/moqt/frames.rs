@@ -34,6 +34,8 @@ pub struct Terms {
 /// The frames of one run, and the groups that they are in.
 pub struct Frames {
     terms: Terms,
+    /// What is known before any session.
+    blank: MoqtRun,
     connection: MoqtRun,
     ledger: Ledger,
     pacing: Pacing,
@@ -51,6 +53,7 @@ impl Frames {
     pub fn new(terms: Terms, connection: MoqtRun, observer: Box<dyn Observer>) -> Self {
         Self {
             terms,
+            blank: connection.clone(),
             connection,
             ledger: Ledger::new(StreamKind::Ping, 0, Some(Duration::ZERO)),
             pacing: Pacing::default(),
@@ -77,6 +80,12 @@ impl Frames {
     /// When the session was set up, if it was.
     pub fn established(&self) -> Option<Time> {
         self.established
+    }
+
+    /// The server is called once more, by a client that knows nothing: what an earlier one told of the session is forgotten.
+    pub fn begin_anew(&mut self) {
+        (self.established, self.ended) = (None, None);
+        self.connection = self.blank.clone();
     }
 
     /// No session came about: this is why.

@@ -1,5 +1,6 @@
 //! A client at work on a thread of its own, whose facts become a run as they happen.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -84,13 +85,26 @@ fn run(
         if let Some(left) = left {
             dial.limits.setup = left.clamp(EVERY, ATTEMPT.min(patience));
         }
+        // Of a server that kept silent, and is asked in another way, nothing stays.
+        let is_new = Cell::new(false);
+        let make = || {
+            is_new.set(true);
+            Client::new(config.clone())
+        };
         let observe = |client: &mut Client| {
+            if is_new.take() {
+                frames.begin_anew();
+            }
             while let Some(fact) = client.poll_fact() {
                 frames.on_fact(&fact);
                 heard(&fact);
             }
         };
-        let error = match client::run(&dial, || Client::new(config.clone()), observe, stop) {
+        let called = client::run(&dial, make, observe, stop);
+        if is_new.take() {
+            frames.begin_anew();
+        }
+        let error = match called {
             Ok(outcome) => {
                 frames.connected(outcome.setup.into(), &outcome.counts);
                 None

@@ -18,6 +18,7 @@ use super::reach::{self, Reached};
 use super::streams::Streams;
 use super::{Target, Transport};
 use crate::io::stop::Stop;
+use crate::io::tls::client::Trust;
 use crate::moqt::{Application, Counts, End, Flavour, Limits, Peer, Session, code};
 
 /// How long the first answer over raw QUIC is waited for, if there is another way to ask.
@@ -39,6 +40,8 @@ pub struct Dial {
     pub target: Target,
     /// Who is believed to be that server.
     pub verifier: Arc<dyn ServerCertVerifier>,
+    /// What that rests on: where anybody is believed, no address but this machine's own is called, whatever a name leads to.
+    pub trust: Trust,
     /// What is spoken, the preferred one first; not empty.
     pub offers: Vec<Flavour>,
     /// What the connection may use. `setup` is how long each part of the set-up may take: the handshake, WebTransport's, and MOQT's.
@@ -79,7 +82,8 @@ impl Dial {
     /// Calls from now on, with everything as it is unless told.
     pub fn new(target: Target, verifier: Arc<dyn ServerCertVerifier>) -> Self {
         let offers = Flavour::ALL.to_vec();
-        Self { target, verifier, offers, limits: Limits::default(), origin: Instant::now() }
+        let (trust, limits) = (Trust::default(), Limits::default());
+        Self { target, verifier, trust, offers, limits, origin: Instant::now() }
     }
 }
 

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::webtransport::NoSession;
 use super::{Target, Transport};
 use crate::io::resolve::ResolveError;
+use crate::io::tls::client::TrustError;
 
 /// Why there is no session to speak of.
 #[derive(Debug, Error)]
@@ -16,6 +17,9 @@ pub enum DialError {
     /// The name.
     #[error(transparent)]
     Name(#[from] ResolveError),
+    /// It is not on this machine, and would be believed whoever it is.
+    #[error(transparent)]
+    Afar(#[from] TrustError),
     /// The system gives no socket, thread or timer.
     #[error("cannot open a UDP socket: {0}")]
     Socket(io::Error),

@@ -25,10 +25,11 @@ pub(super) struct Reached {
 
 /// Calls a server.
 pub(super) async fn reach(dial: &Dial) -> Result<Reached, DialError> {
-    let Dial { target, verifier, limits, .. } = dial;
+    let Dial { target, verifier, trust, limits, .. } = dial;
     let began = Instant::now();
     let addresses = resolve(&target.host, target.port)?;
     let name = began.elapsed();
+    addresses.iter().try_for_each(|address| trust.refuse_anybody_afar(address.ip()))?;
     let config = quic::client(verifier.clone(), target.transport, limits)
         .map_err(|error| DialError::Failed { target: target.clone(), reason: error.to_string() })?;
     let began = Instant::now();

@@ -20,7 +20,8 @@ use x509_cert::time::Time;
 
 use super::fingerprint::Fingerprint;
 use super::provider;
-use super::self_made::{CannotMake, SelfMade};
+use super::kept_key::CannotMake;
+use super::self_made::SelfMade;
 use super::shown::{Certified, Shown};
 
 /// No PEM file that we are meant to read is longer; a device that never ends is not read for ever.

@@ -4,6 +4,7 @@ pub mod client;
 pub mod disbelief;
 pub mod fingerprint;
 pub mod identity;
+pub mod kept_key;
 pub mod self_made;
 pub mod server;
 mod shown;

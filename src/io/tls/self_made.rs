@@ -5,26 +5,24 @@
 //! In a folder the key stays, and a certificate that is made anew has the same key and the same name: a client that was given
 //! an earlier one by `--ca` believes the new one too.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SerialNumber, date_time_ymd,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SerialNumber,
+    date_time_ymd,
 };
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use thiserror::Error;
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
 
+use super::kept_key::{self, CannotMake};
 use super::provider;
 use super::shown::Certified;
 use crate::io::{entropy, whole_file};
@@ -46,30 +44,6 @@ const NAME: &str = "jamjam-dev echo-server";
 
 /// For whom it is in any case.
 const ALWAYS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-
-/// Why there is no certificate.
-#[derive(Debug, Error)]
-pub enum CannotMake {
-    /// A file or the folder cannot be used.
-    #[error("cannot {what} {}: {error}", .path.display())]
-    File {
-        /// What was to be done.
-        what: &'static str,
-        /// With which file or folder.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The key in the folder is none of ours.
-    #[error("{} holds no ECDSA P-256 key as this server makes them: remove the file, and a new one is made", .0.display())]
-    Key(PathBuf),
-    /// The library cannot make a certificate.
-    #[error("cannot make a certificate: {0}")]
-    Make(#[from] rcgen::Error),
-    /// The library cannot use what was made.
-    #[error("cannot use the certificate that was made: {0}")]
-    Use(#[from] rustls::Error),
-}
 
 /// How certificates are made: for whom, and where they are kept, if anywhere.
 #[derive(Clone, Debug)]
@@ -109,8 +83,8 @@ impl SelfMade {
             let path = path.to_owned();
             move |error| CannotMake::File { what, path, error }
         };
-        fs::create_dir_all(folder).map_err(cannot("make the folder", folder))?;
-        let (file, key) = (Self::certificate_in(folder), key_in(&folder.join(KEY))?);
+        kept_key::make_folder(folder).map_err(cannot("make the folder", folder))?;
+        let (file, key) = (Self::certificate_in(folder), kept_key::read_or_make(&folder.join(KEY))?);
         // Whatever else is there, half a file or a certificate of another key, is replaced.
         let kept = CertificateDer::from_pem_file(&file).ok();
         if let Some(certified) = kept.and_then(|kept| self.judge(kept, &key, time)) {
@@ -156,22 +130,6 @@ impl SelfMade {
     }
 }
 
-/// The key in `file`, made if it is not there. Nobody but its owner can read it.
-fn key_in(file: &Path) -> Result<KeyPair, CannotMake> {
-    let cannot = |what| move |error| CannotMake::File { what, path: file.to_owned(), error };
-    match fs::read_to_string(file) {
-        Ok(text) => KeyPair::from_pem_and_sign_algo(&text, &PKCS_ECDSA_P256_SHA256)
-            .map_err(|_| CannotMake::Key(file.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-            whole_file::write_secret(file, &key.serialize_pem()).map_err(cannot("write"))?;
-            Ok(key)
-        }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(CannotMake::Key(file.to_owned())),
-        Err(error) => Err(cannot("read")(error)),
-    }
-}
-
 /// A certificate with its key, ready to be shown; an error if they do not belong together.
 fn certified(own: CertificateDer<'static>, key: &KeyPair) -> Result<Certified, rustls::Error> {
     let unreadable = |_| rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
@@ -184,6 +142,8 @@ fn certified(own: CertificateDer<'static>, key: &KeyPair) -> Result<Certified, r
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rustls::RootCertStore;
     use rustls::client::WebPkiServerVerifier;
     use rustls::client::danger::ServerCertVerifier;
@@ -296,7 +256,8 @@ mod tests {
         let (third, _) = made(&maker, 0);
         assert!(third != second && !believes(&second, &third, "localhost", days_on(1)));
         for strange in ["", "a diary", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
-            fs::write(at(KEY), strange).expect("a file");
+            let _ = fs::remove_file(at(KEY));
+            whole_file::write_secret(&at(KEY), strange).expect("a file");
             let error = maker.certify(days_on(0)).expect_err("no key").to_string();
             assert!(error.contains(KEY) && error.contains("remove the file"), "{error}");
             assert_eq!(fs::read_to_string(at(KEY)).expect("a file"), strange);
