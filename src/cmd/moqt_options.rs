@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use anyhow::Context;
 use clap::ArgGroup;
 
 use super::Failure;
@@ -100,7 +101,7 @@ pub struct MoqtArgs {
     moqt: Option<Place>,
 
     /// Echo MOQT, and nothing else: no UDP packets of jamjam
-    #[arg(long, conflicts_with_all = ["port", "host"], help_heading = HEADING)]
+    #[arg(long, conflicts_with_all = ["port", "host", "max_buffer", "max_buffer_per_client", "socket_buffer", "spin"], help_heading = HEADING)]
     moqt_only: bool,
 
     /// Path that clients ask for
@@ -154,10 +155,12 @@ impl MoqtArgs {
     pub fn identity(&self, place: &Place) -> Result<Identity, Failure> {
         let now = SystemTime::now();
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            return Identity::read(cert, key, now).map_err(Failure::unusable);
+            let read = Identity::read(cert, key, now).context("--cert and --key");
+            return read.map_err(Failure::unusable);
         }
         let maker = SelfMade::new([place.host.as_str()], self.cert_dir.clone());
-        Identity::self_made(maker, now).map_err(Failure::unusable)
+        let made = Identity::self_made(maker, now);
+        made.context("--cert-dir").map_err(Failure::unusable)
     }
 
     /// The file that clients can be given as `--ca`, if there is one that stays.
@@ -178,7 +181,11 @@ fn url_path(text: &str) -> Result<String, String> {
     let path = format!("/{}", text.strip_prefix('/').unwrap_or(text));
     let read = format!("moqt://{LOCALHOST}{path}").parse::<Target>();
     let is_path = read.is_ok_and(|target| target.path == path) && !path.contains('?');
-    if is_path { Ok(path) } else { Err("give the path of a URL, such as /echo".to_owned()) }
+    if is_path {
+        Ok(path)
+    } else {
+        Err("give the path of a URL as URLs write it, such as /echo: without a query or dots between slashes, and with %20 for a blank".to_owned())
+    }
 }
 
 /// Reads the parts of a path.
@@ -231,7 +238,7 @@ mod tests {
         for (text, path) in [("/echo", "/echo"), ("echo", "/echo"), ("/", "/"), ("/a/b%20c", "/a/b%20c")] {
             assert_eq!(url_path(text).as_deref(), Ok(path), "{text}");
         }
-        for text in ["/a b", "/echo?x=1", "/echo#x", "/\u{e9}cho\n"] {
+        for text in ["/a b", "/echo?x=1", "/echo#x", "/\u{e9}cho\n", "/a/../echo", "/./echo", "/%2e%2e/echo"] {
             assert!(url_path(text).is_err(), "{text}");
         }
     }

@@ -246,7 +246,7 @@ mod tests {
         }
         let refused = TargetError::Moqt(moqt::TargetError::Form);
         assert_eq!(
-            ("moqt://h:x/".parse::<ProbeTarget>(), "moqt://".parse::<SendTarget>()),
+            ("moqt://h h/".parse::<ProbeTarget>(), "moqt://".parse::<SendTarget>()),
             (Err(refused.clone()), Err(refused))
         );
     }

@@ -7,6 +7,7 @@ use crate::flow::run::{Command, Signal};
 /// Microseconds in the unit that suits their size.
 pub(super) fn time(us: f64) -> String {
     match us.abs() {
+        size if size > 0.0 && size < 0.1 => format!("{:.0} ns", us * 1e3),
         size if size < 1e3 => format!("{us:.1} µs"),
         size if size < 1e6 => format!("{:.3} ms", us / 1e3),
         _ => format!("{:.3} s", us / 1e6),

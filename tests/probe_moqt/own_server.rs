@@ -114,7 +114,11 @@ fn a_path_that_is_not_served_is_refused_over_both_transports() {
     let ca = server.ca();
     for (scheme, kind, words) in [
         ("moqt", "closed", "the server closed the connection with 0x13 (there is no /other here, only /echo)"),
-        ("https", "refused", "refuses the WebTransport session: HTTP status 404, there is no such path"),
+        (
+            "https",
+            "refused",
+            "refuses the WebTransport session: HTTP status 404, there is no such path; the --moqt-path of the server says which there is",
+        ),
     ] {
         let url = format!("{scheme}://localhost:{}/other", server.port);
         let report = report(1, &url, &Server::with(&ca, &[]));

@@ -73,7 +73,7 @@ impl ClientArgs {
             (None, Some(to)) => (to.target.clone(), to.target.to_string(), self.room.trust()),
             (None, None) => return Err(Failure::usage("nobody to talk to: give --to URL, or --embedded --moqt")),
         };
-        let witness = Arc::new(Witness::new(trust.verifier().map_err(Failure::unusable)?));
+        let witness = Arc::new(Witness::new(trust.verifier().context("--ca").map_err(Failure::unusable)?));
         self.files.prepare()?;
 
         let (queue, mut printer) = self.json_lines.then(lines::channel).unzip();
@@ -168,9 +168,11 @@ fn lost(error: DialError, to: Option<&MoqtTarget>, waited: Duration) -> Result<L
         DialError::Protocol { .. } | DialError::Failed { .. } | DialError::Status { .. } => {
             Ok(Lost::Refused(error.to_string()))
         }
-        DialError::Name(_) | DialError::Afar(_) | DialError::Socket(_) | DialError::Certificate { .. } | DialError::Interrupted => {
-            Err(error)
-        }
+        DialError::Name(_)
+        | DialError::Afar(_)
+        | DialError::Socket(_)
+        | DialError::Certificate { .. }
+        | DialError::Interrupted => Err(error),
     }
 }
 
@@ -212,7 +214,7 @@ mod tests {
             ("moqt://h/echo", ""),
         ] {
             let Ok(to) = url.parse::<MoqtTarget>() else { panic!("{url}") };
-            let silent = DialError::Silent { target: to.target.clone(), seconds: 0 };
+            let silent = DialError::Silent { target: to.target.clone(), waited: Duration::ZERO };
             let expected = format!("{} does not answer within 250.000 ms{hint}", to.target);
             let lost = lost(silent, Some(&to), Duration::from_millis(250));
             assert!(matches!(lost, Ok(Lost::Unreachable(told)) if told == expected), "{url}");

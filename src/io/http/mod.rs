@@ -86,9 +86,15 @@ const HEAD_BYTES: usize = 16 << 10;
 /// How long to wait when the system has no file descriptor left for a connection.
 const BREATH: Duration = Duration::from_millis(100);
 
+/// What to do about a port that is taken.
+const IN_USE: &str = "the TCP port is in use by another program; choose another, or 0 for any free one";
+
 /// Listens on `address`.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
+    let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
+        kind @ io::ErrorKind::AddrInUse => io::Error::new(kind, IN_USE),
+        _ => error,
+    })?;
     listener.set_nonblocking(true)?;
     // A thousand clients that come back at once after a restart wait here, not in a second round of SYN.
     SockRef::from(&listener).listen(BACKLOG)?;

@@ -1,6 +1,7 @@
 //! Why a call came to nothing, with the way out.
 
 use std::io;
+use std::time::Duration;
 
 use quinn::{ConnectionError, TransportErrorCode};
 use rustls::AlertDescription;
@@ -24,12 +25,12 @@ pub enum DialError {
     #[error("cannot open a UDP socket: {0}")]
     Socket(io::Error),
     /// Nobody answers.
-    #[error("{target} does not answer within {seconds} s: nobody listens there, or a firewall drops UDP")]
+    #[error("{target} does not answer within {waited:?}: nobody listens there, or a firewall drops UDP")]
     Silent {
         /// Whom we called.
         target: Target,
         /// For how long.
-        seconds: u64,
+        waited: Duration,
     },
     /// Something answers that is no such server.
     #[error("{target} speaks QUIC, but not {}: {}", .protocol, .way_out)]
@@ -58,7 +59,7 @@ pub enum DialError {
         reason: String,
     },
     /// WebTransport was refused.
-    #[error("{target} refuses the WebTransport session: HTTP status {status}{}", if *.status == 404 { ", there is no such path" } else { "" })]
+    #[error("{target} refuses the WebTransport session: HTTP status {status}{}", if *.status == 404 { ", there is no such path; the --moqt-path of the server says which there is" } else { "" })]
     Status {
         /// Whom we called.
         target: Target,

@@ -54,7 +54,7 @@ async fn shake_hands(
     config: &ClientConfig,
     patience: Duration,
 ) -> Result<(Endpoint, Connection, SocketAddr), DialError> {
-    let mut error = DialError::Silent { target: target.clone(), seconds: patience.as_secs() };
+    let mut error = DialError::Silent { target: target.clone(), waited: patience };
     for (place, address) in addresses.iter().enumerate() {
         let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let endpoint = match Endpoint::client(SocketAddr::new(any, 0)) {
@@ -90,6 +90,6 @@ async fn ask(target: &Target, connection: &Connection, patience: Duration) -> Re
             None => DialError::no_session(target, error),
         }),
         Ok(Err(error)) => Err(DialError::no_session(target, error)),
-        Err(_) => Err(failed(format!("no answer to the WebTransport request within {} s", patience.as_secs()))),
+        Err(_) => Err(failed(format!("no answer to the WebTransport request within {patience:?}"))),
     }
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use http::Uri;
 use thiserror::Error;
+use url::{Position, Url};
 
 use crate::moqt::DEFAULT_PORT;
 
@@ -36,8 +37,11 @@ pub enum TargetError {
     /// It has no scheme, or another one.
     #[error("write moqt://HOST:PORT/PATH for raw QUIC, or https://HOST:PORT/PATH for WebTransport")]
     Scheme,
+    /// Its port is none.
+    #[error("`{0}` is not a port; it is a number from 1 to 65535")]
+    Port(String),
     /// It has no host, or is no URL.
-    #[error("it is no URL; write moqt://HOST:PORT/PATH, an IPv6 address in brackets")]
+    #[error("it is no URL: write moqt://HOST:PORT/PATH, an IPv6 address in brackets, and %20 for a blank in the path")]
     Form,
     /// It has a name or a password in it, which would be seen by every user of the machine.
     #[error("a user name or password cannot be given in the URL")]
@@ -62,12 +66,22 @@ impl FromStr for Target {
         }
         // What is after the last colon, and no number from 0 to 65535, is no port.
         let host = authority.host();
-        if host.is_empty() || authority.as_str().len() > host.len() && authority.port_u16().is_none() {
+        if host.is_empty() {
             return Err(TargetError::Form);
         }
+        let port = match authority.as_str().strip_prefix(host) {
+            None | Some("") => DEFAULT_PORT,
+            Some(behind) => {
+                let port = behind.strip_prefix(':').unwrap_or(behind);
+                let number = port.parse().ok().filter(|port| *port != 0);
+                number.ok_or_else(|| TargetError::Port(port.to_owned()))?
+            }
+        };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        // As URLs write it, whatever carries the streams: over WebTransport nothing else can be asked for.
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
+        let url: Url = format!("https://localhost{path}").parse().map_err(|_| TargetError::Form)?;
+        let path = &url[Position::BeforePath..Position::AfterQuery];
         Ok(Self { transport, host: host.to_owned(), port, path: path.to_owned() })
     }
 }
@@ -104,9 +118,22 @@ mod tests {
         for wrong in ["localhost:4443", "http://h/echo", "wss://h"] {
             assert_eq!(read(wrong), Err(TargetError::Scheme), "{wrong}");
         }
-        for wrong in ["moqt://", "moqt:///echo", "moqt://h:99999/", "moqt://h:/", "moqt://::1:4443/echo", "moqt://h h/"]
-        {
+        for (text, path) in [("h/a/../b", "/b"), ("h/./b?x", "/b?x"), ("h/%65", "/%65"), ("h/b/", "/b/")] {
+            for scheme in ["moqt", "https"] {
+                assert_eq!(
+                    read(&format!("{scheme}://{text}")).map(|target| target.path).as_deref(),
+                    Ok(path),
+                    "{text}"
+                );
+            }
+        }
+        for wrong in ["moqt://", "moqt:///echo", "moqt://::1:4443/echo", "moqt://h h/", "moqt://h/a b"] {
             assert_eq!(read(wrong), Err(TargetError::Form), "{wrong}");
+        }
+        for (wrong, port) in
+            [("moqt://h:99999/", "99999"), ("https://[::1]:0/", "0"), ("moqt://h:/", ""), ("moqt://h:x", "x")]
+        {
+            assert_eq!(read(wrong), Err(TargetError::Port(port.to_owned())), "{wrong}");
         }
         assert_eq!(read("moqt://me:word@h/echo"), Err(TargetError::Login));
     }

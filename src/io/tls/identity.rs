@@ -19,8 +19,8 @@ use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::time::Time;
 
 use super::fingerprint::Fingerprint;
-use super::provider;
 use super::kept_key::CannotMake;
+use super::provider;
 use super::self_made::SelfMade;
 use super::shown::{Certified, Shown};
 

@@ -32,10 +32,11 @@ pub enum End {
     },
 }
 
-/// Whether who asks for `asked` wants what is served as `served`: a slash before it makes no difference.
+/// Whether who asks for `asked` wants what is served as `served`: a slash before it, or a query behind it, makes no difference.
 pub fn serves(served: &str, asked: &str) -> bool {
-    let bare = |path: &str| path.strip_prefix('/').map(str::to_owned).unwrap_or(path.to_owned());
-    bare(served) == bare(asked)
+    let path = asked.split_once('?').map_or(asked, |(path, _)| path);
+    let bare = |path: &str| path.strip_prefix('/').unwrap_or(path).to_owned();
+    bare(served) == bare(path)
 }
 
 impl Session {
