@@ -1,6 +1,7 @@
 //! What `echo-server --moqt` refuses, and with which words.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::net::UdpSocket;
 
 use crate::certificate::Authority;
@@ -17,7 +18,8 @@ fn options_that_cannot_be_meant_are_wrong_usage() {
     for (options, says) in [
         (&["--moqt", "https://localhost:4443/echo"][..], "give ADDR:PORT, such as localhost:4443"),
         (&["--moqt", "localhost:70000"], "give ADDR:PORT"),
-        (&["--moqt", "--moqt-path", "/a b"], "give the path of a URL, such as /echo"),
+        (&["--moqt", "--moqt-path", "/a b"], "give the path of a URL as URLs write it, such as /echo"),
+        (&["--moqt", "--moqt-path", "/a/../echo"], "without a query or dots between slashes"),
         (&["--moqt", "--moqt-delay", "-1"], "--moqt-delay"),
         (&["--moqt", "--cert", "x"], "--key <FILE>"),
         (&["--moqt", "--key", "x"], "--cert <FILE>"),
@@ -26,6 +28,8 @@ fn options_that_cannot_be_meant_are_wrong_usage() {
         (&["--cert-dir", "x"], "--moqt [<ADDR:PORT>]|--moqt-only"),
         (&["--moqt-path", "/x"], "--moqt [<ADDR:PORT>]|--moqt-only"),
         (&["--moqt-only", "--port", "5000"], "cannot be used with"),
+        (&["--moqt-only", "--max-buffer", "1M"], "cannot be used with"),
+        (&["--moqt-only", "--spin", "0"], "cannot be used with"),
         (&["--moqt-only", "--loss", "1%"], udp_only),
         (&["--moqt-only", "--with-signaling"], udp_only),
     ] {
@@ -104,8 +108,12 @@ fn a_folder_that_cannot_hold_the_certificate_is_said_in_one_line() {
     let start = |folder: &str| refused(&["--moqt-only", "--moqt", "127.0.0.1:0", "--cert-dir", folder], 3);
     fs::write(at("file"), "").unwrap();
     let line = start(&at("file"));
-    assert!(line.starts_with(&format!("jamjam-dev: cannot make the folder {}: ", at("file"))), "{line}");
+    assert!(line.starts_with(&format!("jamjam-dev: --cert-dir: cannot make the folder {}: ", at("file"))), "{line}");
     fs::write(at("moqt-key.pem"), "a diary").unwrap();
+    fs::set_permissions(at("moqt-key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
+    let line = start(folder.path().to_str().unwrap());
+    assert!(line.contains("moqt-key.pem (its mode is 644)") && line.contains("chmod 600"), "{line}");
+    fs::set_permissions(at("moqt-key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     let line = start(folder.path().to_str().unwrap());
     assert!(line.contains("moqt-key.pem holds no ECDSA P-256 key") && line.contains("remove the file"), "{line}");
     assert_eq!(fs::read_to_string(at("moqt-key.pem")).unwrap(), "a diary");
