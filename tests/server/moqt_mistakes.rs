@@ -1,8 +1,8 @@
 //! What `echo-server --moqt` refuses, and with which words.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::certificate::Authority;
 use crate::refused;
@@ -28,7 +28,7 @@ fn options_that_cannot_be_meant_are_wrong_usage() {
         (&["--cert-dir", "x"], "--moqt [<ADDR:PORT>]|--moqt-only"),
         (&["--moqt-path", "/x"], "--moqt [<ADDR:PORT>]|--moqt-only"),
         (&["--moqt-only", "--port", "5000"], "cannot be used with"),
-        (&["--moqt-only", "--max-buffer", "1M"], "cannot be used with"),
+        (&["--moqt-only", "--max-buffer", "1MiB"], "cannot be used with"),
         (&["--moqt-only", "--spin", "0"], "cannot be used with"),
         (&["--moqt-only", "--loss", "1%"], udp_only),
         (&["--moqt-only", "--with-signaling"], udp_only),
