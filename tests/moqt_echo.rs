@@ -121,8 +121,14 @@ fn of_three_times_what_fits_into_the_delay_a_third_comes_back_on_time() {
         let echoing = Echoing { delay: ms * MS, waiting_bytes: most, ..Echoing::default() };
         let count = 4 * u64::from(ms);
         let payload = Payload::Noise(1_000);
-        let sending =
-            Sending { count: Some(count), frames_per_group: 2, interval: MS, payload, timeout: 5_000 * MS, ..Sending::default() };
+        let sending = Sending {
+            count: Some(count),
+            frames_per_group: 2,
+            interval: MS,
+            payload,
+            timeout: 5_000 * MS,
+            ..Sending::default()
+        };
         let mut world = World::new(Plan { seed, echoing, sending, ..Plan::default() });
         world.most_waiting = most;
         assert_eq!(world.finish(), Ending::Done);
@@ -454,6 +460,42 @@ fn in_the_heads_flavour_nobody_waits_for_the_other_and_groups_are_counted_from_0
     client.say(Stream::Ours(2), &[0]);
     client.open(2, Kind::Uni, b"\x00\x02\x00\x00\x02hi");
     assert_eq!(facts(&mut client), [came((1, 0), Time::from_millis(50), true, true, b"hi")]);
+}
+
+/// A client of the head's flavour whose server has subscribed and announced, and has not agreed, at the first group.
+fn unagreed(sending: Sending) -> Hand<Client> {
+    let mut client = client(sending);
+    client.say(Stream::Ours(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);
+    client.open(0, Kind::Bidi, b"\x02\x15\x00\x0c/client.echo\x05index\x00");
+    client.say(Stream::Ours(1), b"\x0d\x01\x0bclient.echo");
+    client.until(Time::from_millis(50));
+    client
+}
+
+#[test]
+fn in_the_heads_flavour_a_server_has_to_agree_in_time_after_the_first_frame() {
+    let not_agreed = Some(&Ending::Unready("the server has not agreed to our subscription"));
+    let endless = || Sending { count: None, ..two_groups() };
+    let mut silent = unagreed(endless());
+    silent.until(Time::from_millis(5_049));
+    assert_eq!(silent.peer.application().ending(), None);
+    silent.until(Time::from_millis(5_050));
+    assert_eq!(silent.peer.application().ending(), not_agreed);
+    // A run that is over before: the last frame left at 60 ms, and 2 s are waited.
+    let mut short = unagreed(two_groups());
+    short.until(Time::from_millis(2_059));
+    assert_eq!(short.peer.application().ending(), None);
+    short.until(Time::from_millis(2_060));
+    assert_eq!(short.peer.application().ending(), not_agreed);
+    // Its word, or a group alone, is enough.
+    let mut agreed = unagreed(endless());
+    agreed.say(Stream::Ours(2), &[0]);
+    let mut heard = unagreed(endless());
+    heard.open(2, Kind::Uni, b"\x00\x02\x00\x00\x02hi");
+    for client in [&mut agreed, &mut heard] {
+        client.until(Time::from_millis(6_000));
+        assert_eq!(client.peer.application().ending(), None);
+    }
 }
 
 #[test]

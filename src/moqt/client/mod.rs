@@ -223,7 +223,11 @@ impl Client {
                 Ending::Unready(NOT_AGREED)
             }
             Phase::Waiting { since } if now >= self.over(since) => {
-                if self.agree_by.is_some() { Ending::Unready(NOT_AGREED) } else { Ending::Done }
+                if self.agree_by.is_some() {
+                    Ending::Unready(NOT_AGREED)
+                } else {
+                    Ending::Done
+                }
             }
             Phase::Opening { by } if now >= by => Ending::Unready(match (&self.listeners[..], self.echo) {
                 ([], _) => "the server has not subscribed to our track",
