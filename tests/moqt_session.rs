@@ -481,6 +481,25 @@ fn a_chunk_of_very_many_empty_frames_is_gone_through_a_few_at_a_time() {
 }
 
 #[test]
+fn who_has_just_finished_a_turn_waits_for_no_other() {
+    // 64 pieces are a turn: as many frames, or one less beside GROUP.
+    for frames in 60..70 {
+        let (mut echo, _) = subscribed(Limits::default());
+        let coming = echo.open(2, Uni, &group(&vec!["x"; frames]));
+        echo.finish(coming);
+        let mut turns = 0;
+        while echo.peer.is_behind() {
+            assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "{frames} frames, turn {turns}");
+            echo.peer.on_time(echo.now);
+            echo.act();
+            turns += 1;
+        }
+        assert!(turns <= 2, "{frames} frames: {turns} turns");
+        assert_eq!((echo.heard(Ours(2)), &echo.finished[..]), (group(&vec!["x"; frames]), &[Ours(2)][..]));
+    }
+}
+
+#[test]
 fn while_one_stream_waits_for_its_turn_another_has_its_own_and_none_is_lost() {
     let (mut echo, pieces) = subscribed(Limits::default());
     let [one, other] = [2, 6].map(|id| {
@@ -664,6 +683,9 @@ proptest! {
                 Move::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();
+            // Who is behind is not read from until it has caught up: it must have been told when.
+            let deadline = echo.peer.next_deadline();
+            assert!(!echo.peer.is_behind() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
         }
     }
 }

@@ -84,7 +84,7 @@ impl Relay {
 pub(super) struct Pumped {
     /// Groups that none of those who had subscribed wanted.
     pub(super) unwanted: u64,
-    /// Whether there may be more than is handed on in one turn.
+    /// Whether there is more than is handed on in one turn.
     pub(super) behind: bool,
 }
 
@@ -125,25 +125,30 @@ impl Line {
         session: &mut Session,
         subscribers: impl Fn(u64) -> &'a [Stream],
     ) -> Pumped {
-        let (mut charged, mut left, mut unwanted) = (0, AT_ONCE, 0);
+        let (mut charged, mut left, mut pumped) = (0, AT_ONCE, Pumped::default());
         self.relays.retain_mut(|relay| {
-            if relay.waits() && relay.is_due(now) && left > 0 {
-                let (subscribers, sequence) = (subscribers(relay.subscription), relay.sequence);
+            let subscribers = subscribers(relay.subscription);
+            if relay.waits() && relay.is_due(now) && !subscribers.is_empty() && left > 0 {
+                let sequence = relay.sequence;
                 let open = |subscriber: &Stream| session.open_group(*subscriber, sequence);
-                relay.to = (!subscribers.is_empty()).then(|| subscribers.iter().filter_map(open).collect());
-                unwanted += u64::from(relay.to.as_ref().is_some_and(Vec::is_empty));
+                let to: Vec<Stream> = subscribers.iter().filter_map(open).collect();
+                pumped.unwanted += u64::from(to.is_empty());
+                relay.to = Some(to);
             }
             let is_over = !relay.waits() && relay.pump(now, session, &mut left);
-            charged += if is_over { 0 } else { relay.charged };
+            if !is_over {
+                charged += relay.charged;
+                pumped.behind |= relay.is_due(now) && !(relay.waits() && subscribers.is_empty());
+            }
             !is_over
         });
         self.charged = charged;
-        Pumped { unwanted, behind: left == 0 }
+        pumped
     }
 
     /// Drops groups whole until what waits takes `most` bytes at most: first those that nobody has subscribed to, the oldest first, for
-    /// they may wait in vain; then the newest, so that what there is room for leaves when it is due. Returns how many those were, the
-    /// newest first.
+    /// they may wait in vain; then the newest, so that what there is room for leaves when it is due. Returns how many of the newest, and
+    /// how many of the others.
     pub(super) fn shed(
         &mut self,
         most: usize,
