@@ -96,8 +96,8 @@ fn a_delay_holds_each_frame_for_as_long_and_keeps_their_order() {
 }
 
 #[test]
-fn a_delayed_echo_that_would_take_too_much_memory_drops_its_oldest_groups_whole() {
-    // A group takes 1,024 bytes, its frame 1,000 and 64, its end 64: eight fit, and the next drops one.
+fn a_delayed_echo_that_would_take_too_much_memory_refuses_its_newest_groups_whole() {
+    // A group takes 1,024 bytes, its frame 1,000 and 64, its end 64: eight fit, and the next is refused.
     let echoing = Echoing { delay: 5_000 * MS, waiting_bytes: 8 * 2_152, ..Echoing::default() };
     let sending = Sending {
         count: Some(20),
@@ -108,9 +108,44 @@ fn a_delayed_echo_that_would_take_too_much_memory_drops_its_oldest_groups_whole(
     };
     let mut world = World::new(Plan { echoing, sending, ..Plan::default() });
     assert_eq!(world.finish(), Ending::Done);
-    assert_eq!(world.lost(), (1..=12).collect::<Vec<_>>());
-    assert_eq!(places(&world.came()), (13..=20).map(|group| (group, 0)).collect::<Vec<_>>());
-    assert_eq!(world.counts.groups_overdue, 12);
+    assert_eq!(world.lost(), (9..=20).collect::<Vec<_>>());
+    assert_eq!(places(&world.came()), (1..=8).map(|group| (group, 0)).collect::<Vec<_>>());
+    assert_eq!(world.counts.groups_no_room, 12);
+}
+
+#[test]
+fn of_three_times_what_fits_into_the_delay_a_third_comes_back_on_time() {
+    for (seed, ms) in [(1, 30), (2, 90), (3, 300), (4, 1_500)] {
+        // A group takes 1,024 bytes, each of its frames 1,000 and 64, its end 64. Of one each millisecond a third of those of the delay fit.
+        let most = ms as usize / 3 * 3_216;
+        let echoing = Echoing { delay: ms * MS, waiting_bytes: most, ..Echoing::default() };
+        let count = 4 * u64::from(ms);
+        let payload = Payload::Noise(1_000);
+        let sending = Sending {
+            count: Some(count),
+            frames_per_group: 2,
+            interval: MS,
+            payload,
+            timeout: 5_000 * MS,
+            ..Sending::default()
+        };
+        let mut world = World::new(Plan { seed, echoing, sending, ..Plan::default() });
+        world.most_waiting = most;
+        assert_eq!(world.finish(), Ending::Done);
+        // Room for so many, then none until the first of them leaves, when the next comes: and so on.
+        let (kept, refused): (Vec<u64>, Vec<u64>) =
+            (1..=count).partition(|group| (group - 1) % u64::from(ms) < u64::from(ms) / 3);
+        let expected: Vec<_> = kept.iter().flat_map(|group| [(*group, 0), (*group, 1)]).collect();
+        let mut came = world.came();
+        assert!(came.iter().all(|(_, _, took)| *took == ms * MS), "{ms} ms: all that comes is on time");
+        came.sort_by_key(|(group, _, _)| *group);
+        assert_eq!(places(&came), expected, "{ms} ms: whole, and in order");
+        assert_eq!(world.lost(), refused, "{ms} ms");
+        assert_eq!(world.counts.groups_no_room, refused.len() as u64);
+        let sent = (world.counts.groups_sent, world.counts.frames_sent, world.counts.bytes_sent);
+        let kept = kept.len() as u64;
+        assert_eq!(sent, (kept, 2 * kept, 2_000 * kept));
+    }
 }
 
 #[test]
@@ -425,6 +460,42 @@ fn in_the_heads_flavour_nobody_waits_for_the_other_and_groups_are_counted_from_0
     client.say(Stream::Ours(2), &[0]);
     client.open(2, Kind::Uni, b"\x00\x02\x00\x00\x02hi");
     assert_eq!(facts(&mut client), [came((1, 0), Time::from_millis(50), true, true, b"hi")]);
+}
+
+/// A client of the head's flavour whose server has subscribed and announced, and has not agreed, at the first group.
+fn unagreed(sending: Sending) -> Hand<Client> {
+    let mut client = client(sending);
+    client.say(Stream::Ours(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);
+    client.open(0, Kind::Bidi, b"\x02\x15\x00\x0c/client.echo\x05index\x00");
+    client.say(Stream::Ours(1), b"\x0d\x01\x0bclient.echo");
+    client.until(Time::from_millis(50));
+    client
+}
+
+#[test]
+fn in_the_heads_flavour_a_server_has_to_agree_in_time_after_the_first_frame() {
+    let not_agreed = Some(&Ending::Unready("the server has not agreed to our subscription"));
+    let endless = || Sending { count: None, ..two_groups() };
+    let mut silent = unagreed(endless());
+    silent.until(Time::from_millis(5_049));
+    assert_eq!(silent.peer.application().ending(), None);
+    silent.until(Time::from_millis(5_050));
+    assert_eq!(silent.peer.application().ending(), not_agreed);
+    // A run that is over before: the last frame left at 60 ms, and 2 s are waited.
+    let mut short = unagreed(two_groups());
+    short.until(Time::from_millis(2_059));
+    assert_eq!(short.peer.application().ending(), None);
+    short.until(Time::from_millis(2_060));
+    assert_eq!(short.peer.application().ending(), not_agreed);
+    // Its word, or a group alone, is enough.
+    let mut agreed = unagreed(endless());
+    agreed.say(Stream::Ours(2), &[0]);
+    let mut heard = unagreed(endless());
+    heard.open(2, Kind::Uni, b"\x00\x02\x00\x00\x02hi");
+    for client in [&mut agreed, &mut heard] {
+        client.until(Time::from_millis(6_000));
+        assert_eq!(client.peer.application().ending(), None);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod golden;
 mod hand;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hand::Hand;
 use jamjam_dev::moqt::echo::{Config, Echo};
@@ -432,6 +433,195 @@ fn a_track_that_ends_takes_what_waits_for_it_along() {
     assert_eq!(echo.heard(asked), pieces["announce-active"]);
 }
 
+/// Subscription 0 of the other end is on stream 4, and `more` are on those after it.
+fn subscribed_often(limits: Limits, more: u8) -> Hand<Echo> {
+    let (mut echo, pieces) = subscribed(limits);
+    for number in 1..=more {
+        // The first byte after the type and the length is the number.
+        let mut subscribe = pieces["subscribe"].clone();
+        subscribe[2] = number;
+        let subscriber = echo.open(4 + 4 * u64::from(number), Bidi, &subscribe);
+        assert_eq!(echo.heard(subscriber), pieces["info"]);
+    }
+    echo
+}
+
+#[test]
+fn a_chunk_of_very_many_empty_frames_is_gone_through_a_few_at_a_time() {
+    const FRAMES: usize = 1 << 16;
+    let mut echo = subscribed_often(Limits::default(), 15);
+    let coming = echo.open(2, Uni, &[0, 2, 0, 1]);
+    // Each of these bytes is a frame's length: none.
+    echo.peer.on_bytes(echo.now, coming, &vec![0; FRAMES]);
+    echo.peer.on_finish(echo.now, coming);
+    let (mut turns, mut frames, mut bytes) = (0, 0, 0);
+    loop {
+        let (mut writes, mut queued) = (0, 0);
+        while let Some(action) = echo.peer.poll_action() {
+            if let jamjam_dev::moqt::Action::Write(stream, more) = action {
+                writes += 1;
+                queued += more.len();
+                echo.peer.on_taken(echo.now, stream, more.len());
+            }
+        }
+        // 64 frames of one byte for each of 16 readers, in one write; in the first turn GROUP before them, of 4 bytes.
+        let (most_writes, most_queued) = if turns == 0 { (32, 16 * 68) } else { (16, 16 * 64) };
+        assert!(writes <= most_writes && queued <= most_queued, "turn {turns}: {writes} writes, {queued} bytes");
+        let counts = echo.peer.take_counts();
+        assert!(counts.frames_heard <= 64, "turn {turns}: {} frames", counts.frames_heard);
+        (turns, frames, bytes) = (turns + 1, frames + counts.frames_sent as usize, bytes + queued);
+        if !echo.peer.is_behind() {
+            break;
+        }
+        assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "the rest is due at once");
+        echo.peer.on_time(echo.now);
+    }
+    assert!(turns >= FRAMES / 64, "{turns}");
+    assert_eq!((frames, bytes), (16 * FRAMES, 16 * (FRAMES + 4)));
+}
+
+#[test]
+fn who_has_just_finished_a_turn_waits_for_no_other() {
+    // 64 pieces are a turn: as many frames, or one less beside GROUP.
+    for frames in 60..70 {
+        let (mut echo, _) = subscribed(Limits::default());
+        let coming = echo.open(2, Uni, &group(&vec!["x"; frames]));
+        echo.finish(coming);
+        let mut turns = 0;
+        while echo.peer.is_behind() {
+            assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "{frames} frames, turn {turns}");
+            echo.peer.on_time(echo.now);
+            echo.act();
+            turns += 1;
+        }
+        assert!(turns <= 2, "{frames} frames: {turns} turns");
+        assert_eq!((echo.heard(Ours(2)), &echo.finished[..]), (group(&vec!["x"; frames]), &[Ours(2)][..]));
+    }
+}
+
+#[test]
+fn while_one_stream_waits_for_its_turn_another_has_its_own_and_none_is_lost() {
+    let (mut echo, pieces) = subscribed(Limits::default());
+    let [one, other] = [2, 6].map(|id| {
+        echo.peer.on_open(echo.now, id, Uni);
+        Theirs(id)
+    });
+    let frames = |count: usize| [&[0, 2, 0, 1][..], &b"\x01x".repeat(count)].concat();
+    echo.peer.on_bytes(echo.now, one, &frames(1_000));
+    echo.peer.on_finish(echo.now, one);
+    echo.peer.on_bytes(echo.now, other, &frames(70));
+    echo.peer.on_finish(echo.now, other);
+    let asked = echo.open(8, Bidi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(asked), pieces["announce-active"]);
+    assert_eq!(echo.finished, [], "neither is through");
+    echo.until(Time::from_millis(1));
+    assert_eq!(echo.finished, [Ours(3), Ours(2)], "the short one first");
+    assert_eq!((echo.heard(Ours(2)), echo.heard(Ours(3))), (frames(1_000), frames(70)));
+}
+
+#[test]
+fn a_frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
+    let (mut echo, _) = subscribed(Limits::default());
+    echo.takes = false;
+    // GROUP takes 4 bytes, the frames 1 and 3, 1, and 2 and 100.
+    let long = "y".repeat(100);
+    let coming = echo.open(2, Uni, &[&group(&["abc", ""])[..], &[0x40, 100], long.as_bytes()].concat());
+    echo.finish(coming);
+    assert_eq!(echo.written[&Ours(2)].len(), 4 + 4 + 1 + 102);
+    let mut sent = |taken: usize| {
+        echo.peer.on_taken(Time::ZERO, Ours(2), taken);
+        let counts = echo.peer.take_counts();
+        (counts.frames_sent, counts.bytes_sent)
+    };
+    assert_eq!([sent(0), sent(4), sent(3)], [(0, 0); 3], "one byte of the first is missing");
+    assert_eq!(sent(1), (1, 3));
+    assert_eq!(sent(102), (1, 0), "the empty one, and all but a byte of the last");
+    assert_eq!([sent(1), sent(1)], [(1, 100), (0, 0)]);
+}
+
+#[test]
+fn groups_that_are_dropped_are_counted_once_for_their_reason() {
+    // Who unsubscribes: two groups of which something waits, for one of two readers.
+    let mut echo = subscribed_often(Limits::default(), 1);
+    echo.takes = false;
+    let one = echo.open(2, Uni, &group(&["one"]));
+    echo.open(6, Uni, &group(&["two"]));
+    echo.finish(Theirs(4));
+    assert_eq!(echo.reset, [(Ours(2), code::UNWANTED), (Ours(4), code::UNWANTED)]);
+    let counts = echo.counts;
+    assert_eq!((counts.groups_sent, counts.groups_unwanted, counts.drops()), (4, 2, [0; 3]));
+    echo.finish(one);
+    assert_eq!(echo.finished, [Theirs(4), Ours(3)]);
+
+    // Whom no reader wants: of groups 3 to 400 (0x190) the second is one.
+    let (mut echo, pieces) = subscribed(Limits::default());
+    echo.say(Theirs(4), &pieces["subscribe-update"]);
+    for (id, sequence) in [(2, 2), (6, 3)] {
+        let coming = echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x', 1, b'y']);
+        echo.finish(coming);
+    }
+    assert_eq!((echo.counts.groups_heard, echo.counts.groups_sent, echo.counts.drops()), (2, 1, [0, 0, 1]));
+}
+
+/// An echo that holds all for 10 ms, and `most` bytes of it, with a reader.
+fn delayed(most: usize) -> Hand<Echo> {
+    let end = End::Server { served: "/echo".to_owned(), asked: Some("/echo".to_owned()) };
+    let config = Config { delay: Duration::from_millis(10), waiting_bytes: most, ..Config::default() };
+    let mut echo = Hand::new(Peer::new(Session::new(Time::ZERO, end, Limits::default()), Echo::new(config)));
+    let pieces = golden::pieces("seed.txt");
+    echo.open(0, Bidi, &pieces["session-client"]);
+    echo.say(Ours(0), &pieces["announce-active"]);
+    echo.open(4, Bidi, &pieces["subscribe"]);
+    echo
+}
+
+#[test]
+fn a_group_that_takes_too_much_after_it_has_begun_to_leave_is_broken_off() {
+    // A group is charged 1,024, a frame 64 and its own.
+    let mut echo = delayed(1_024 + 2 * 74);
+    let coming = echo.open(2, Uni, &group(&["0123456789"]));
+    echo.until(Time::from_millis(10));
+    assert_eq!(echo.heard(Ours(2)), group(&["0123456789"]));
+    let two = &group(&["0123456789", "0123456789"])[4..];
+    echo.say(coming, two);
+    assert_eq!((echo.peer.application().waiting(), &echo.reset[..]), (1_172, &[][..]), "it fits to the byte");
+    echo.say(coming, &[0]);
+    assert_eq!(echo.reset, [(Ours(2), code::TOO_MUCH)]);
+    assert_eq!((echo.peer.application().waiting(), echo.counts.drops()), (0, [0, 1, 0]));
+    // Nothing of it is kept or counted any more.
+    echo.say(coming, two);
+    echo.finish(coming);
+    echo.until(Time::from_millis(100));
+    assert_eq!((echo.peer.application().waiting(), echo.counts.drops(), echo.counts.frames_sent), (0, [0, 1, 0], 1));
+}
+
+#[test]
+fn what_nobody_has_subscribed_to_makes_room_before_what_somebody_waits_for() {
+    let mut echo = delayed(3 * (1_024 + 64 + 1));
+    // Another track, as subscription 1: japan, kyoto, t; nobody subscribes to it.
+    echo.say(Ours(0), b"\x11\x01\x03\x05japan\x05kyoto\x01t\x00");
+    for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
+        echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
+    }
+    // Of six three have room: those of nobody go, the oldest first, and then the newest.
+    assert_eq!(echo.counts.drops(), [0, 1, 2]);
+    echo.until(Time::from_millis(10));
+    let heard: Vec<_> = (3..6).map(|handle| echo.heard(Ours(handle))).collect();
+    assert_eq!(heard, [1, 2, 3].map(|sequence| vec![0, 2, 0, sequence, 1, b'x']));
+}
+
+#[test]
+fn in_the_heads_flavour_what_is_announced_is_always_what_follows_the_prefix() {
+    let pieces = golden::pieces("head.txt");
+    let mut echo = echo(Some("/echo"), Limits::default());
+    echo.open(0, Bidi, &pieces["session-client"]);
+    // One suffix, "/b", of the prefix "/".
+    echo.say(Ours(0), b"\x04\x01\x02/b");
+    assert_eq!(echo.heard(Ours(1)), b"\x02\x0c\x00\x03//b\x05index\x00");
+    let asked = echo.open(4, Bidi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(asked), b"\x04\x01\x02/b");
+}
+
 #[test]
 fn a_stop_closes_the_session_with_a_code() {
     let (mut echo, _) = subscribed(Limits::default());
@@ -490,9 +680,12 @@ proptest! {
                 Move::Reset(id, ours, code) => echo.peer.on_reset(echo.now, stream(id, ours), code),
                 Move::Stopped(id, ours, code) => echo.peer.on_stopped(echo.now, stream(id, ours), code),
                 Move::Taken(id, ours, bytes) => echo.peer.on_taken(echo.now, stream(id, ours), bytes),
-                Move::Time(ms) => echo.until(echo.now + std::time::Duration::from_millis(ms)),
+                Move::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();
+            // Who is behind is not read from until it has caught up: it must have been told when.
+            let deadline = echo.peer.next_deadline();
+            assert!(!echo.peer.is_behind() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
         }
     }
 }

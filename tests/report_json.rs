@@ -298,7 +298,7 @@ fn a_run_over_moqt_is_printed_as_it_was() {
          frames missing in other groups",
         "connecting            name 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, set-up 6.000 ms, subscription 7.000 ms",
         "note: QUIC itself loses nothing: the server has not returned 2 groups whole and 3 frames of others in time, or not at all \
-         (for a slow reader the oldest groups are dropped); the original server refuses groups that come before it has taken note \
+         (for a slow reader the oldest groups are dropped, and where too much waits for a delay the newest); the original server refuses groups that come before it has taken note \
          of its own subscription",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");

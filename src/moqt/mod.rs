@@ -21,6 +21,7 @@ mod session;
 pub mod varint;
 
 pub use counts::Counts;
+pub(crate) use counts::counted;
 pub use deframe::{Deframer, GroupDeframer, GroupPiece};
 pub use fields::Malformed;
 pub use limits::Limits;

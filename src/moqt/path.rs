@@ -54,12 +54,11 @@ impl Path {
         whole.strip_prefix(&prefix.joined()).map(str::to_owned).unwrap_or(whole)
     }
 
-    /// What was announced as `told` to somebody who asked for what is under `prefix`: the whole path, or the rest of it.
+    /// What was announced as `told` to somebody who asked for what is under `prefix`: in the head's flavour the rest of the path, in
+    /// the seed's that or the whole.
     pub(super) fn announced(told: Self, prefix: &Self, flavour: Flavour) -> Self {
-        if told.is_under(prefix, flavour) {
-            return told;
-        }
         match flavour {
+            Flavour::Seed if told.is_under(prefix, flavour) => told,
             Flavour::Seed => Self([&prefix.0[..], &told.0[..]].concat()),
             Flavour::Head => Self(vec![prefix.joined() + &told.joined()]),
         }

@@ -9,11 +9,20 @@ pub trait Application {
     /// Is told what happened.
     fn on_event(&mut self, now: Time, session: &mut Session, event: Event);
 
+    /// Is told that everything that happened at once has been told: the time to act on all of it together.
+    fn on_settled(&mut self, _now: Time, _session: &mut Session) {}
+
     /// Is told the time: not before [`Application::deadline`], but for calls that do no harm.
     fn on_time(&mut self, now: Time, session: &mut Session);
 
     /// When it wants to be told the time.
     fn deadline(&self) -> Option<Time>;
+
+    /// Whether it has more to do at once than it does in one turn. It wants to be told the time for that, and nothing that came
+    /// meanwhile.
+    fn is_behind(&self) -> bool {
+        false
+    }
 
     /// What it has counted since it was asked last.
     fn take_counts(&mut self) -> Counts {
@@ -122,6 +131,11 @@ impl<A: Application> Peer<A> {
         [self.session.deadline(), self.application.deadline()].into_iter().flatten().min()
     }
 
+    /// Whether there was more to do than is done in one turn: until it is done no more bytes should be read. The deadline is at once.
+    pub fn is_behind(&self) -> bool {
+        self.session.is_behind() || !self.session.is_closed() && self.application.is_behind()
+    }
+
     /// What both have counted since this was asked last.
     pub fn take_counts(&mut self) -> Counts {
         let mut counts = self.session.take_counts();
@@ -130,8 +144,11 @@ impl<A: Application> Peer<A> {
     }
 
     fn settle(&mut self, now: Time) {
-        while let Some(event) = self.session.poll_event() {
-            self.application.on_event(now, &mut self.session, event);
+        while self.session.has_events() {
+            while let Some(event) = self.session.poll_event() {
+                self.application.on_event(now, &mut self.session, event);
+            }
+            self.application.on_settled(now, &mut self.session);
         }
     }
 }

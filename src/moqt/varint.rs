@@ -16,6 +16,16 @@ pub fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value, len))
 }
 
+/// How many bytes [`write`] appends for `value`.
+pub const fn size(value: u64) -> usize {
+    match value {
+        0..=0x3f => 1,
+        0x40..=0x3fff => 2,
+        0x4000..=0x3fff_ffff => 4,
+        _ => 8,
+    }
+}
+
 /// Appends `value` in as few bytes as hold it. What is above [`MAX`] is written as that.
 pub fn write(value: u64, to: &mut Vec<u8>) {
     let value = value.min(MAX);

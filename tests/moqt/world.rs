@@ -157,6 +157,8 @@ pub(crate) struct World {
     random: Random,
     /// Whether the client reads no groups for now.
     pub(crate) client_is_slow: bool,
+    /// Bytes that may wait in the echo at a time.
+    pub(crate) most_waiting: usize,
     pub(crate) facts: Vec<Fact>,
     /// What the server counted.
     pub(crate) counts: Counts,
@@ -178,6 +180,7 @@ impl World {
             now: Time::ZERO,
             random: Random(seed * 0x9E37_79B9 + 1),
             client_is_slow: false,
+            most_waiting: usize::MAX,
             facts: Vec::new(),
             counts: Counts::default(),
         }
@@ -192,6 +195,7 @@ impl World {
                 self.facts.push(fact);
             }
             self.counts.add(&self.server.take_counts());
+            assert!(self.server.application().waiting() <= self.most_waiting);
             if let Some((code, reason)) = closed_by_client {
                 self.server.on_gone(self.now, code, &reason);
                 return;

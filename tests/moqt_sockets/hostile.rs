@@ -237,3 +237,69 @@ fn a_group_that_its_reader_gives_up_is_given_up() {
         server.ordinary_echo(over);
     }
 }
+
+/// A parameter or a part of a path of a million bytes (0xf4240), with its length before it.
+fn million() -> Vec<u8> {
+    [&[0x80, 0x0f, 0x42, 0x40][..], &vec![b'x'; 1_000_000]].concat()
+}
+
+/// A message with its length in four bytes before it.
+fn message(body: &[u8]) -> Vec<u8> {
+    [&(0x8000_0000 | body.len() as u32).to_be_bytes()[..], body].concat()
+}
+
+#[test]
+fn what_a_subscription_is_asked_for_with_is_not_kept() {
+    let server = Echoing::start_alone(Terms::default());
+    let pieces = golden::pieces("seed.txt");
+    play(async {
+        let (stranger, _session) = set_up(&server, Transport::Quic, TransportConfig::default()).await;
+        let _conversations = converse(&stranger, &pieces).await;
+        let memory = memory::now();
+        let mut kept = Vec::new();
+        for number in 1..16 {
+            // Its number, the path of three parts, priority, order, first and last group, and one parameter of a million bytes.
+            let track = b"\x03\x05japan\x05kyoto\x04text\x00\x00\x00\x00\x01\x07";
+            let body = [&[number], &track[..], &million()].concat();
+            let (mut send, mut recv) = stranger.bidi(&[&[2], &message(&body)[..]].concat()).await;
+            assert_eq!(hear(&mut recv, pieces["info"].len()).await, pieces["info"]);
+            // The same once more, in SUBSCRIBE_UPDATE.
+            send.write_all(&message(&[b"\x00\x00\x00\x00\x01\x07", &million()[..]].concat())).await.unwrap();
+            kept.push((send, recv));
+        }
+        // What comes after the last of them has been read after them: a group that each of 16 is sent.
+        stranger.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
+        server.until("all are served", |reading| reading.counts.frames_sent == 16).await;
+        let grown = memory::since(memory);
+        // 15 of one parameter each would be 15,000,000, and 30,000,000 with the later ones.
+        assert!(grown < 8_000_000, "{grown} bytes");
+    });
+}
+
+#[test]
+fn a_byte_after_each_of_very_many_long_messages_keeps_none_of_them() {
+    let server = Echoing::start_alone(Terms::default());
+    let pieces = golden::pieces("seed.txt");
+    play(async {
+        let (stranger, _session) = set_up(&server, Transport::Quic, TransportConfig::default()).await;
+        let (memory, resident) = (memory::now(), memory::resident());
+        // A prefix of one part of a million bytes.
+        let (_send, mut recv) = stranger.bidi(&[&[1], &message(&[&[1], &million()[..]].concat())[..]].concat()).await;
+        assert_eq!(recv.read(&mut [0]).await, Err(ReadError::Reset(VarInt::from_u32(0x11))));
+        let mut kept = Vec::new();
+        for number in 1..=55 {
+            // One that is short, one of a million bytes which says nothing, and the first byte of a length of four.
+            let said = [&pieces["announce-please"][..], &message(&million()), &[0x80]].concat();
+            kept.push(stranger.bidi(&said).await);
+            // One after the other: all at once would be refused for what is not whole yet.
+            server.until("it is ignored", |reading| reading.counts.messages_ignored == number).await;
+        }
+        let (grown, more) = (memory::since(memory), memory::resident().saturating_sub(resident));
+        println!("{grown} bytes more allocated, {more} resident");
+        // All of them would be 55,000,000.
+        assert!(grown < 16 << 20, "{grown} bytes allocated");
+        assert!(more < 40 << 20, "{more} bytes resident");
+        assert_eq!(server.totals.read().counts.streams_refused, 1);
+    });
+    server.ordinary_echo(Transport::Quic);
+}

@@ -1,8 +1,11 @@
 //! What WebTransport adds: the request, its refusal, and streams of HTTP/3 that are nobody's.
 
+use std::time::Duration;
+
 use jamjam_dev::io::moqt::Transport;
 use jamjam_dev::io::moqt::client::DialError;
 use jamjam_dev::io::moqt::server::Terms;
+use jamjam_dev::moqt::Limits;
 use quinn::{RecvStream, SendStream, TransportConfig};
 
 use crate::echoing::{Echoing, call, groups};
@@ -75,6 +78,31 @@ fn both_names_of_the_protocol_are_understood_from_a_client_that_says_nothing_of_
             let _session = set_up(&stranger).await;
         });
     }
+}
+
+#[test]
+fn an_answer_that_is_not_taken_is_given_up() {
+    let setup = Duration::from_secs(1);
+    let server = Echoing::start(Terms { limits: Limits { setup, ..Limits::default() }, ..Terms::default() });
+    play(async {
+        let head = request("CONNECT", b"webtransport", b"/echo");
+        let mut reader = Stranger::ask(&server, &head, TransportConfig::default()).await;
+        assert_eq!(reader.status().await, 200);
+        // What the server says before its answer: a control stream with SETTINGS (RFC 9114, section 7.2.4) of less than 64 bytes.
+        let mut control = reader.connection.accept_uni().await.unwrap();
+        let start = hear(&mut control, 3).await;
+        assert_eq!(start[..2], [0x00, 0x04]);
+        let settings = 3 + u32::from(start[2]);
+        reader.connection.close(0x100_u32.into(), b"");
+        // Room for that and not a byte more, and nobody reads it.
+        let mut transport = TransportConfig::default();
+        transport.receive_window(settings.into());
+        let stranger = Stranger::ask(&server, &head, transport).await;
+        server.until("it is refused", |reading| reading.arrivals.requests_refused == 1 && reading.open == 0).await;
+        assert_eq!(server.totals.read().counts.setups_failed, 1);
+        drop(stranger);
+    });
+    server.ordinary_echo(Transport::WebTransport);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jamjam_dev::io::moqt::client::DialError;
 use jamjam_dev::io::tls::client::Trust;
 use jamjam_dev::moqt::Path;
-use jamjam_dev::moqt::client::{Config, Ending, Fact};
+use jamjam_dev::moqt::client::{Config, Ending, Fact, Payload};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
@@ -196,6 +196,30 @@ fn its_counts_stand_beside_those_of_udp_in_the_log_and_on_the_page() {
     assert_eq!((count(stats, "frames_heard"), count(stats, "frames_sent")), (12, 12), "{stats}");
     assert!(!stats.contains("groups_dropped"), "{stats}");
     assert!(ended.stats().to_string().starts_with("received=0, sent=0, buffered=0"));
+}
+
+#[test]
+fn groups_that_have_no_room_are_warned_of_and_counted() {
+    let (mut server, said) = start(&["--moqt-delay", "1h"]);
+    // A group takes 1,024 bytes, its frame 100,000 and 64, its end 64: 41 fit into 4 MiB.
+    let many = Config { payload: Payload::Noise(100_000), frames_per_group: 1, ..groups(Some(43)) };
+    let mut dial = dial(&said.quic, &said.pinned());
+    // However slowly groups leave, all of them do.
+    dial.limits.unsent_bytes = 64 << 20;
+    let ended = thread::scope(|scope| {
+        let client = scope.spawn(move || run_and_watch(&dial, &many, |_| ()));
+        let line = server.line_that_begins("MOQT: 1 group dropped since the last such line, the last of 127.0.0.1:");
+        assert_eq!(line.level, "WARN");
+        let all = "(in all: 0 for slow readers, 1 for want of room while they waited, 0 that nobody had subscribed to)";
+        assert!(line.message.ends_with(all), "{}", line.message);
+        let ended = server.stop("TERM");
+        drop(client.join());
+        ended
+    });
+    let stats = moqt_stats(&ended.lines);
+    // The last may have come before the stop.
+    assert!((1..=2).contains(&count(stats, "groups_no_room")), "{stats}");
+    assert_eq!(count(stats, "frames_sent"), 0, "{stats}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quinn::{ConnectionError, VarInt};
 use web_transport_proto::{error_from_http3, error_to_http3};
 
-use super::webtransport::{NO_ERROR, Session};
+use super::webtransport::{NO_ERROR, WebTransportSession};
 use crate::moqt::{Kind, code, varint};
 
 /// What a WebTransport stream begins with, before the session's number.
@@ -21,7 +21,7 @@ pub(super) enum Over {
     /// The connection itself.
     Quic(quinn::Connection),
     /// A session in it.
-    WebTransport(quinn::Connection, Session),
+    WebTransport(quinn::Connection, WebTransportSession),
 }
 
 impl Over {

@@ -64,7 +64,7 @@ pub(super) async fn pump<A: Application>(
             streams.act(action);
         }
         observe(peer, refused);
-        let deadline = peer.next_deadline();
+        let (deadline, behind) = (peer.next_deadline(), peer.is_behind());
         if turns.is_multiple_of(TURNS) {
             tokio::task::yield_now().await;
             if deadline.is_some_and(|deadline| deadline <= clock.now()) {
@@ -78,7 +78,7 @@ pub(super) async fn pump<A: Application>(
                 stopping = true;
                 peer.close(clock.now(), code::NONE, reason);
             }
-            input = streams.next() => match input {
+            input = streams.next(!behind) => match input {
                 Input::Refused => refused += 1,
                 Input::Gone(code, reason) => {
                     peer.on_gone(clock.now(), code, &reason);
@@ -88,7 +88,13 @@ pub(super) async fn pump<A: Application>(
                 }
                 input => tell(peer, clock.now(), input),
             },
-            () = clock.reach(deadline) => peer.on_time(clock.now()),
+            () = clock.reach(deadline) => {
+                peer.on_time(clock.now());
+                if behind {
+                    // Between two of its turns others have theirs.
+                    tokio::task::yield_now().await;
+                }
+            }
         }
     }
 }

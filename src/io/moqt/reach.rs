@@ -8,7 +8,7 @@ use url::Url;
 
 use super::client::{Dial, DialError, Setup};
 use super::over::Over;
-use super::webtransport::{NoSession, Session};
+use super::webtransport::{NoSession, WebTransportSession};
 use super::{Target, Transport, quic};
 use crate::io::resolve::resolve;
 
@@ -79,10 +79,10 @@ async fn shake_hands(
 }
 
 /// Asks for a WebTransport session.
-async fn ask(target: &Target, connection: &Connection, patience: Duration) -> Result<Session, DialError> {
+async fn ask(target: &Target, connection: &Connection, patience: Duration) -> Result<WebTransportSession, DialError> {
     let failed = |reason: String| DialError::Failed { target: target.clone(), reason };
     let url: Url = target.to_string().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
-    match tokio::time::timeout(patience, Session::ask(connection, url)).await {
+    match tokio::time::timeout(patience, WebTransportSession::ask(connection, url)).await {
         Ok(Ok(session)) => Ok(session),
         // Who closes the connection says more by that than by the stream that is lost with it.
         Ok(Err(error @ (NoSession::Lost(_) | NoSession::Malformed(_)))) => Err(match connection.close_reason() {

@@ -14,10 +14,16 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteEr
 
 use crate::moqt::{Kind, Stream};
 
+/// Bytes for which there is memory whatever waits. Beyond it no more than four times what waits: a long frame that was slow to leave does
+/// not occupy it for as long as its group lasts.
+const KEPT: usize = 4 << 10;
+
 /// What may be written, once there is a stream.
 pub(super) struct Sending {
     stream: Option<SendStream>,
     waiting: BytesMut,
+    /// The most bytes that have waited since there was new memory for them.
+    room: usize,
     /// How many of the bytes that wait are the stream's prefix, of which the peer knows nothing.
     prefix: usize,
     finish: bool,
@@ -39,7 +45,7 @@ impl Sending {
     /// A stream that is to be opened.
     pub(super) fn unopened(prefix: &[u8]) -> Self {
         let (waiting, prefix) = (BytesMut::from(prefix), prefix.len());
-        Self { stream: None, waiting, prefix, finish: false, given_up: None }
+        Self { stream: None, room: prefix, waiting, prefix, finish: false, given_up: None }
     }
 
     /// A stream that the other end opened.
@@ -54,6 +60,7 @@ impl Sending {
 
     pub(super) fn write(&mut self, bytes: &[u8]) {
         self.waiting.extend_from_slice(bytes);
+        self.room = self.room.max(self.waiting.len());
     }
 
     pub(super) fn finish(&mut self) {
@@ -73,6 +80,9 @@ impl Sending {
             match ready!(Pin::new(&mut *stream).poll_write(context, &self.waiting)) {
                 Ok(taken) => {
                     self.waiting.advance(taken);
+                    if self.room > KEPT.max(4 * self.waiting.len()) {
+                        (self.waiting, self.room) = (BytesMut::from(&self.waiting[..]), self.waiting.len());
+                    }
                     let of_prefix = taken.min(self.prefix);
                     self.prefix -= of_prefix;
                     if taken > of_prefix {

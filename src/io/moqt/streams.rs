@@ -126,19 +126,22 @@ impl Streams {
         }
     }
 
-    /// Waits for what happens next.
-    pub(super) async fn next(&mut self) -> Input {
-        poll_fn(|context| self.poll(context)).await
+    /// Waits for what happens next; for bytes that come, and the end after them, only if they are to be `read`.
+    pub(super) async fn next(&mut self, read: bool) -> Input {
+        poll_fn(|context| self.poll(context, read)).await
     }
 
     /// What has been sent goes first, so that what comes in is answered into room that is there.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+    fn poll(&mut self, context: &mut Context<'_>, read: bool) -> Poll<Input> {
         self.poll_opening(context);
         if let Poll::Ready(input) = self.poll_sending(context) {
             return Poll::Ready(input);
         }
         if let Poll::Ready(input) = self.poll_accepting(context) {
             return Poll::Ready(input);
+        }
+        if !read {
+            return Poll::Pending;
         }
         if let Poll::Ready(input) = self.poll_receiving(context) {
             return Poll::Ready(input);

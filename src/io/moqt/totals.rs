@@ -2,26 +2,11 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::moqt::Counts;
+use crate::moqt::{Counts, counted};
 
-macro_rules! arrivals {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// What became of those who came, before a session.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Arrivals {
-            $($(#[doc = $doc])+ pub $name: u64,)+
-        }
-
-        impl Arrivals {
-            /// All counts with their names and descriptions, in the order in which a log prints them.
-            pub fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
-                [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name),)+].into_iter()
-            }
-        }
-    };
-}
-
-arrivals! {
+counted! {
+/// What became of those who came, before a session.
+Arrivals {
     /// Connections over raw QUIC.
     connections_quic,
     /// Connections over HTTP/3, for WebTransport.
@@ -42,6 +27,7 @@ arrivals! {
     streams_stray,
     /// Connections closed because nothing was heard of them any more.
     connections_silent,
+}
 }
 
 /// The counts of a server. Its thread writes them, any other may read them.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use http::StatusCode;
@@ -17,10 +18,10 @@ use super::pump::{Clock, Ended, pump};
 use super::quic;
 use super::server::Terms;
 use super::streams::Streams;
-use super::webtransport::{NO_ERROR, Request, Session};
+use super::webtransport::{NO_ERROR, Request, WebTransportSession};
 use crate::io::complaints::Complaints;
 use crate::moqt::echo::Echo;
-use crate::moqt::{self, ALPN_WEBTRANSPORT, End, Peer, code, serves};
+use crate::moqt::{self, ALPN_WEBTRANSPORT, Counts, End, Peer, code, serves};
 
 /// Told to whoever is there when the server stops.
 const STOPPING: &str = "the server stops";
@@ -32,12 +33,15 @@ pub(super) struct Visits {
     refusals: Complaints,
     failures: Complaints,
     comings: Complaints,
+    drops: Complaints,
+    /// Dropped groups that the log has been told of.
+    drops_told: AtomicU64,
 }
 
 impl Visits {
     pub(super) fn new(terms: Terms, totals: Arc<Totals>) -> Self {
-        let [refusals, failures, comings] = [(); 3].map(|()| Complaints::default());
-        Self { terms, totals, refusals, failures, comings }
+        let [refusals, failures, comings, drops] = [(); 4].map(|()| Complaints::default());
+        Self { terms, totals, refusals, failures, comings, drops, drops_told: AtomicU64::new(0) }
     }
 
     /// Whether this comes from an address that is not served.
@@ -116,7 +120,7 @@ impl Visits {
         if self.comings.may() {
             info!("MOQT: {from} has connected over {}", if webtransport { "WebTransport" } else { "QUIC" });
         }
-        let Ended { code, reason, by_us } = self.serve(over, asked, stop).await;
+        let Ended { code, reason, by_us } = self.serve(over, from, asked, stop).await;
         if matches!(connection.close_reason(), Some(ConnectionError::TimedOut)) {
             self.totals.note(|reading| reading.arrivals.connections_silent += 1);
         }
@@ -135,7 +139,13 @@ impl Visits {
         }
     }
 
-    async fn serve(&self, over: Over, asked: Option<String>, stop: impl Future<Output = &'static str>) -> Ended {
+    async fn serve(
+        &self,
+        over: Over,
+        from: SocketAddr,
+        asked: Option<String>,
+        stop: impl Future<Output = &'static str>,
+    ) -> Ended {
         let Terms { path, echo, limits, .. } = &self.terms;
         let clock = Clock(Instant::now());
         let end = End::Server { served: path.clone(), asked };
@@ -143,19 +153,34 @@ impl Visits {
         let mut peer = Peer::new(session, Echo::new(echo.clone()));
         let mut noted = 0;
         let ended = pump(Streams::new(over), &mut peer, clock, stop, |peer, refused| {
-            self.totals.add(&peer.take_counts());
+            self.count(from, &peer.take_counts());
             if refused > noted {
                 self.totals.note(|reading| reading.arrivals.streams_stray += refused - noted);
                 noted = refused;
             }
         })
         .await;
-        self.totals.add(&peer.take_counts());
+        self.count(from, &peer.take_counts());
         ended
     }
 
+    /// Adds what the session with `from` has counted, and says that groups are dropped.
+    fn count(&self, from: SocketAddr, counts: &Counts) {
+        self.totals.add(counts);
+        if counts.drops().iter().sum::<u64>() > 0 && self.drops.may() {
+            let [slow, no_room, unheard] = self.totals.read().counts.drops();
+            let all = slow + no_room + unheard;
+            let new = all - self.drops_told.swap(all, Ordering::Relaxed);
+            warn!(
+                "MOQT: {new} group{} dropped since the last such line, the last of {from} (in all: {slow} for slow readers, {no_room} \
+                 for want of room while they waited, {unheard} that nobody had subscribed to)",
+                if new == 1 { "" } else { "s" }
+            );
+        }
+    }
+
     /// The WebTransport session that the first request is for, and its path.
-    async fn session(&self, connection: &Connection, from: SocketAddr) -> Option<(Session, String)> {
+    async fn session(&self, connection: &Connection, from: SocketAddr) -> Option<(WebTransportSession, String)> {
         let patience = self.terms.limits.setup;
         let request = match tokio::time::timeout(patience, Request::read(connection)).await {
             Ok(Ok(request)) => request,

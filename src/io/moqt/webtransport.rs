@@ -37,7 +37,7 @@ const ENABLED: [u32; 2] = [0x2c7c_f000, 0x14e9_cd29];
 const DRAFT: &str = "sec-webtransport-http3-draft02";
 
 /// A session that is there.
-pub(super) struct Session {
+pub(super) struct WebTransportSession {
     id: u64,
     send: SendStream,
     recv: Option<RecvStream>,
@@ -72,7 +72,7 @@ impl From<ConnectError> for NoSession {
 pub(super) struct Request {
     /// The path that it is for, or why it is none for a session.
     pub(super) path: Result<String, ConnectError>,
-    session: Session,
+    session: WebTransportSession,
 }
 
 impl Request {
@@ -84,11 +84,11 @@ impl Request {
             Ok(head) => decode(head).map(|request| request.url.path().to_owned()),
             Err(error) => Err(error),
         };
-        Ok(Self { path, session: Session::new(send, recv, settings) })
+        Ok(Self { path, session: WebTransportSession::new(send, recv, settings) })
     }
 
     /// Agrees.
-    pub(super) async fn accept(mut self) -> Result<Session, NoSession> {
+    pub(super) async fn accept(mut self) -> Result<WebTransportSession, NoSession> {
         self.session.answer(&ConnectResponse::OK).await?;
         Ok(self.session)
     }
@@ -102,7 +102,7 @@ impl Request {
     }
 }
 
-impl Session {
+impl WebTransportSession {
     /// Asks for a session.
     pub(super) async fn ask(connection: &Connection, url: Url) -> Result<Self, NoSession> {
         let settings = say_settings(connection).await?;

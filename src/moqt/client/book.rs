@@ -26,7 +26,8 @@ pub enum Fact {
         /// What is spoken.
         flavour: Flavour,
     },
-    /// The server has subscribed to our track and agreed to our subscription of its echo.
+    /// The server has subscribed to our track and agreed to our subscription of its echo; in the head's flavour it has announced the
+    /// echo, and agrees with its first group.
     Ready {
         /// When.
         at: Time,

@@ -28,7 +28,8 @@ pub struct Config {
     pub frame_interval: Duration,
     /// What is in the frames.
     pub payload: Payload,
-    /// How long after the set-up the server may take to subscribe and to announce the echo.
+    /// How long after the set-up the server may take to subscribe, to announce the echo and to agree to our subscription; in the head's
+    /// flavour, how long after the first frame to agree.
     pub patience: Duration,
     /// How long to wait before the first group: the original server refuses what comes before it has taken note of its own
     /// subscription.
@@ -64,7 +65,7 @@ impl Default for Config {
 pub enum Ending {
     /// Everything was sent, and has come back or was waited for.
     Done,
-    /// The server did not do its part in time: what it did not do.
+    /// The server did not do its part in time, before anything was sent or, where it may agree later, after that: what it did not do.
     Unready(&'static str),
     /// The connection was closed.
     Closed {

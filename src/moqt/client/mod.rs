@@ -35,6 +35,9 @@ pub const GRACE: Duration = Duration::from_millis(100);
 /// Frames sent in one go, before anything else is looked at.
 const AT_ONCE: usize = 64;
 
+/// What a server has not done that did all before.
+const NOT_AGREED: &str = "the server has not agreed to our subscription";
+
 /// How far a run is.
 #[derive(Debug)]
 enum Phase {
@@ -59,6 +62,8 @@ pub struct Client {
     listeners: Vec<Stream>,
     /// Our subscription to the echo, and whether it was agreed to.
     echo: Option<(u64, bool)>,
+    /// By when the server has to agree, if it may do so after our first frame only, and has not yet.
+    agree_by: Option<Time>,
     /// The group that is being sent, to each listener.
     open: Vec<Stream>,
     /// Groups that come: their sequence, and how many frames have come.
@@ -83,6 +88,7 @@ impl Client {
             phase: Phase::SettingUp,
             listeners: Vec::new(),
             echo: None,
+            agree_by: None,
             open: Vec::new(),
             coming: BTreeMap::new(),
             sent: 0,
@@ -125,7 +131,7 @@ impl Client {
     }
 
     /// Whether sending may begin. In the head's flavour the original server agrees to a subscription with the first group of it, which
-    /// waits for ours.
+    /// waits for ours: there it has to agree in time after the first frame.
     fn look_ready(&mut self, now: Time, flavour: Flavour) {
         let is_ready =
             !self.listeners.is_empty() && self.echo.is_some_and(|(_, agreed)| agreed || flavour == Flavour::Head);
@@ -165,6 +171,10 @@ impl Client {
             if frame == 0 {
                 let open = |listener: &Stream| session.open_group(*listener, group - before_first(session.flavour()));
                 self.open = self.listeners.iter().filter_map(open).collect();
+            }
+            let may_agree_later = session.flavour() == Some(Flavour::Head);
+            if may_agree_later && self.sent == 0 && !self.echo.is_some_and(|(_, agreed)| agreed) {
+                self.agree_by = Some(now + self.config.patience);
             }
             self.book.sent(group, now, due, payload.len());
             self.sent += 1;
@@ -209,11 +219,20 @@ impl Client {
     /// Ends the run if there is nothing left to wait for.
     fn look_done(&mut self, now: Time, session: &mut Session) {
         let ending = match self.phase {
-            Phase::Waiting { since } if now >= self.over(since) => Ending::Done,
+            Phase::Sending { .. } | Phase::Waiting { .. } if self.agree_by.is_some_and(|by| now >= by) => {
+                Ending::Unready(NOT_AGREED)
+            }
+            Phase::Waiting { since } if now >= self.over(since) => {
+                if self.agree_by.is_some() {
+                    Ending::Unready(NOT_AGREED)
+                } else {
+                    Ending::Done
+                }
+            }
             Phase::Opening { by } if now >= by => Ending::Unready(match (&self.listeners[..], self.echo) {
                 ([], _) => "the server has not subscribed to our track",
                 (_, None) => "the server has not announced its echo",
-                _ => "the server has not agreed to our subscription",
+                _ => NOT_AGREED,
             }),
             _ => return,
         };
@@ -258,13 +277,16 @@ impl Application for Client {
                 self.echo = Some((session.subscribe(&self.track(flavour)), false));
             }
             Event::Subscribed { subscription } => {
-                if let Some((ours, agreed)) = &mut self.echo {
-                    *agreed |= *ours == subscription;
+                if let Some((_, agreed)) = self.echo.as_mut().filter(|(ours, _)| *ours == subscription) {
+                    *agreed = true;
+                    self.agree_by = None;
                 }
             }
             // Whoever refuses may agree once it has announced again.
             Event::SubscriptionEnded { .. } => self.echo = None,
             Event::GroupBegan { group, sequence, .. } => {
+                // Whoever sends has agreed.
+                self.agree_by = None;
                 let sequence = sequence.saturating_add(before_first(Some(flavour)));
                 self.coming.insert(group, (sequence, 0));
             }
@@ -284,16 +306,17 @@ impl Application for Client {
     }
 
     fn deadline(&self) -> Option<Time> {
-        match self.phase {
-            Phase::Opening { by } => Some(by),
-            Phase::Sending { start } => Some(match self.supply.next(self.sent) {
+        let next = match self.phase {
+            Phase::Opening { by } => by,
+            Phase::Sending { start } => match self.supply.next(self.sent) {
                 Next::Now => self.next(start).2,
                 Next::Later(look) => look,
                 // After the last frame: at once.
                 Next::Never => Time::ZERO,
-            }),
-            Phase::Waiting { since } => Some(self.over(since)),
-            Phase::SettingUp | Phase::Over(_) => None,
-        }
+            },
+            Phase::Waiting { since } => self.over(since),
+            Phase::SettingUp | Phase::Over(_) => return None,
+        };
+        Some(self.agree_by.map_or(next, |by| by.min(next)))
     }
 }

@@ -12,6 +12,8 @@ use crate::time::Time;
 const FRAME_OVERHEAD: usize = 64;
 /// Bytes that a group is charged: so many that those that wait are few enough to be gone through often.
 const GROUP_OVERHEAD: usize = 1 << 10;
+/// Frames and ends of groups that are handed on in one turn, to each subscriber: no fewer than come in one, or they would pile up.
+const AT_ONCE: usize = 64;
 
 /// What comes next in a group.
 #[derive(Debug)]
@@ -49,28 +51,41 @@ impl Relay {
         self.to.is_none()
     }
 
-    /// Hands on what is due. Returns whether that was the last of it.
-    fn pump(&mut self, now: Time, session: &mut Session, subscribers: &[Stream]) -> bool {
-        while self.items.front().is_some_and(|(due, _)| *due <= now) {
-            let Some((_, item)) = self.items.pop_front() else { break };
-            self.charged -= item.charge();
-            let sequence = self.sequence;
-            let to = self.to.get_or_insert_with(|| {
-                subscribers.iter().filter_map(|subscriber| session.open_group(*subscriber, sequence)).collect()
-            });
-            for group in to {
-                match &item {
+    /// Whether the next of it is due.
+    fn is_due(&self, now: Time) -> bool {
+        self.items.front().is_some_and(|(due, _)| *due <= now)
+    }
+
+    /// Hands on what is due of it, but no more than `left`, which it lessens. Returns whether that was the last of it.
+    fn pump(&mut self, now: Time, session: &mut Session, left: &mut usize) -> bool {
+        let due = self.items.iter().take(*left).take_while(|(due, _)| *due <= now).count();
+        *left -= due;
+        // All of it to one before any of it to the next: what is short can be written together.
+        for group in self.to.iter().flatten() {
+            for (_, item) in self.items.range(..due) {
+                match item {
                     Item::Frame(payload) => session.send_frame(*group, payload.clone()),
                     Item::End => session.finish_group(*group),
                     Item::Broken(code) => session.reset_group(*group, *code),
                 }
             }
-            if !matches!(item, Item::Frame(_)) {
-                return true;
-            }
         }
-        false
+        let mut is_over = false;
+        for (_, item) in self.items.drain(..due) {
+            self.charged -= item.charge();
+            is_over = !matches!(item, Item::Frame(_));
+        }
+        is_over
     }
+}
+
+/// What has become of what was due.
+#[derive(Debug, Default)]
+pub(super) struct Pumped {
+    /// Groups that none of those who had subscribed wanted.
+    pub(super) unwanted: u64,
+    /// Whether there is more than is handed on in one turn.
+    pub(super) behind: bool,
 }
 
 /// All groups on their way, the oldest first.
@@ -97,26 +112,57 @@ impl Line {
         relay.items.push_back((due, item));
     }
 
-    /// Hands on what is due to the subscribers that `subscribers` names for each subscription. What nobody has subscribed to
-    /// waits.
-    pub(super) fn pump<'a>(&mut self, now: Time, session: &mut Session, subscribers: impl Fn(u64) -> &'a [Stream]) {
-        let mut charged = 0;
+    /// Bytes that all that waits is charged.
+    pub(super) fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// Hands on what is due, as much as one turn may, to the subscribers that `subscribers` names for each subscription. What nobody
+    /// has subscribed to waits.
+    pub(super) fn pump<'a>(
+        &mut self,
+        now: Time,
+        session: &mut Session,
+        subscribers: impl Fn(u64) -> &'a [Stream],
+    ) -> Pumped {
+        let (mut charged, mut left, mut pumped) = (0, AT_ONCE, Pumped::default());
         self.relays.retain_mut(|relay| {
             let subscribers = subscribers(relay.subscription);
-            let is_over = (!relay.waits() || !subscribers.is_empty()) && relay.pump(now, session, subscribers);
-            charged += if is_over { 0 } else { relay.charged };
+            if relay.waits() && relay.is_due(now) && !subscribers.is_empty() && left > 0 {
+                let sequence = relay.sequence;
+                let open = |subscriber: &Stream| session.open_group(*subscriber, sequence);
+                let to: Vec<Stream> = subscribers.iter().filter_map(open).collect();
+                pumped.unwanted += u64::from(to.is_empty());
+                relay.to = Some(to);
+            }
+            let is_over = !relay.waits() && relay.pump(now, session, &mut left);
+            if !is_over {
+                charged += relay.charged;
+                pumped.behind |= relay.is_due(now) && !(relay.waits() && subscribers.is_empty());
+            }
             !is_over
         });
         self.charged = charged;
+        pumped
     }
 
-    /// Drops the oldest groups whole until what waits takes `most` bytes at most. Returns how many those were.
-    pub(super) fn shed(&mut self, most: usize, session: &mut Session) -> u64 {
-        let mut dropped = 0;
-        while self.charged > most && self.drop_first(session, |_| true) {
-            dropped += 1;
+    /// Drops groups whole until what waits takes `most` bytes at most: first those that nobody has subscribed to, the oldest first, for
+    /// they may wait in vain; then the newest, so that what there is room for leaves when it is due. Returns how many of the newest, and
+    /// how many of the others.
+    pub(super) fn shed(
+        &mut self,
+        most: usize,
+        session: &mut Session,
+        has_subscribers: impl Fn(u64) -> bool,
+    ) -> (u64, u64) {
+        let (mut no_room, mut no_reader) = (0, 0);
+        while self.charged > most {
+            let in_vain = self.relays.iter().position(|relay| relay.waits() && !has_subscribers(relay.subscription));
+            let Some(at) = in_vain.or(self.relays.len().checked_sub(1)) else { break };
+            self.drop_one(at, session);
+            *(if in_vain.is_some() { &mut no_reader } else { &mut no_room }) += 1;
         }
-        dropped
+        (no_room, no_reader)
     }
 
     /// Of the groups of a subscription that have not begun to go anywhere, drops the oldest but `most`.
@@ -136,13 +182,16 @@ impl Line {
     }
 
     fn drop_first(&mut self, session: &mut Session, which: impl Fn(&Relay) -> bool) -> bool {
-        let Some(at) = self.relays.iter().position(which) else { return false };
-        let Some(relay) = self.relays.remove(at) else { return false };
+        let first = self.relays.iter().position(which);
+        first.inspect(|at| self.drop_one(*at, session)).is_some()
+    }
+
+    fn drop_one(&mut self, at: usize, session: &mut Session) {
+        let Some(relay) = self.relays.remove(at) else { return };
         self.charged -= relay.charged;
         for group in relay.to.into_iter().flatten() {
-            session.reset_group(group, code::EXPIRED);
+            session.reset_group(group, code::TOO_MUCH);
         }
-        true
     }
 
     /// Whether anything of a subscription is on its way.

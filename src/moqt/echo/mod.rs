@@ -69,6 +69,8 @@ pub struct Echo {
     /// Who has subscribed to what is not announced yet, and until when that may wait.
     early: BTreeMap<Stream, (Time, Path)>,
     line: Line,
+    /// Whether more is due than was handed on in one turn.
+    behind: bool,
     counts: Counts,
 }
 
@@ -81,8 +83,14 @@ impl Echo {
             askers: BTreeMap::new(),
             early: BTreeMap::new(),
             line: Line::default(),
+            behind: false,
             counts: Counts::default(),
         }
+    }
+
+    /// Bytes that all that waits is charged; more than [`Config::waiting_bytes`] only within one turn.
+    pub fn waiting(&self) -> usize {
+        self.line.charged()
     }
 
     fn on_announced(&mut self, session: &mut Session, path: Path) {
@@ -145,12 +153,15 @@ impl Echo {
         self.tracks.iter().find(|(_, track)| !track.ended && track.path == *path).map(|(subscription, _)| *subscription)
     }
 
-    /// Hands on what is due, and lets go of what has ended.
+    /// Hands on what is due, as much as one turn may, and lets go of what has ended.
     fn pump(&mut self, now: Time, session: &mut Session) {
         let tracks = &self.tracks;
         let subscribers = |subscription| tracks.get(&subscription).map_or(&[][..], |track| &track.subscribers);
-        self.line.pump(now, session, subscribers);
-        self.counts.groups_overdue += self.line.shed(self.config.waiting_bytes, session);
+        let pumped = self.line.pump(now, session, subscribers);
+        self.behind = pumped.behind;
+        let (no_room, no_reader) = self.line.shed(self.config.waiting_bytes, session, |id| !subscribers(id).is_empty());
+        self.counts.groups_no_room += no_room;
+        self.counts.groups_unheard += no_reader + pumped.unwanted;
         let line = &self.line;
         self.tracks.retain(|subscription, track| {
             let is_over = track.ended && (track.subscribers.is_empty() || !line.has(*subscription));
@@ -208,7 +219,12 @@ impl Application for Echo {
             Event::GroupLost { group, code } => self.line.push(group, due, Item::Broken(code)),
             Event::Subscribed { .. } | Event::GroupDropped { .. } | Event::Closed { .. } => {}
         }
-        self.pump(now, session);
+    }
+
+    fn on_settled(&mut self, now: Time, session: &mut Session) {
+        if !session.is_closed() {
+            self.pump(now, session);
+        }
     }
 
     fn on_time(&mut self, now: Time, session: &mut Session) {
@@ -226,6 +242,10 @@ impl Application for Echo {
             |subscription| self.tracks.get(&subscription).is_some_and(|track| !track.subscribers.is_empty());
         let refusals = self.early.values().map(|(by, _)| *by);
         refusals.chain(self.line.deadline(has_subscribers)).min()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind
     }
 
     fn take_counts(&mut self) -> Counts {

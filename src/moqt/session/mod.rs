@@ -56,6 +56,8 @@ pub struct Session {
     unsent: usize,
     /// Conversations that are over but for bytes that the transport has not taken.
     lingering: BTreeMap<Stream, usize>,
+    /// Streams with more in them than could be gone through in one turn.
+    behind: VecDeque<Stream>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
     counts: Counts,
@@ -77,6 +79,7 @@ impl Session {
             held: 0,
             unsent: 0,
             lingering: BTreeMap::new(),
+            behind: VecDeque::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
             counts: Counts::default(),
@@ -105,14 +108,24 @@ impl Session {
         self.events.pop_front()
     }
 
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// When [`Session::on_time`] has something to do.
     pub fn deadline(&self) -> Option<Time> {
-        if let Phase::Opening { by } = self.phase { Some(by) } else { None }
+        match self.phase {
+            Phase::Closed => None,
+            _ if self.is_behind() => Some(Time::ZERO),
+            Phase::Opening { by } => Some(by),
+            Phase::Open(_) => None,
+        }
     }
 
     /// It is `now`.
     pub fn on_time(&mut self, now: Time) {
-        if self.deadline().is_some_and(|by| now >= by) {
+        self.catch_up();
+        if matches!(self.phase, Phase::Opening { by } if now >= by) {
             let seconds = self.limits.setup.as_secs();
             self.close(code::SETUP, &format!("no set-up within {seconds} s"));
         }
@@ -142,6 +155,7 @@ impl Session {
         self.counts.setups_failed += u64::from(by_us && self.flavour().is_none());
         self.phase = Phase::Closed;
         self.streams.clear();
+        self.behind.clear();
         self.lingering.clear();
         self.outbox = Outbox::default();
         (self.held, self.unsent) = (0, 0);

@@ -127,6 +127,7 @@ impl Session {
     /// The other end does not want a track any more: what has not been taken of its groups is forgotten.
     pub(super) fn on_unsubscribed(&mut self, subscriber: Stream) {
         for group in self.outbox.of(subscriber) {
+            self.counts.groups_unwanted += 1;
             self.reset_group(group, code::UNWANTED);
             self.events.push_back(Event::GroupDropped { group });
         }

@@ -5,6 +5,7 @@ use super::super::fields::Malformed;
 use super::super::message::{Body, Flavour, PATH_PARAMETER, SessionClient, SessionServer, SessionUpdate, StreamType};
 use super::action::{Event, Kind, Stream};
 use super::entry::{Entry, Role};
+use super::streams::PIECES;
 use super::{Phase, Session};
 
 /// What is said to who speaks another protocol of the same name.
@@ -104,9 +105,7 @@ impl Session {
         }
         self.events.push_back(Event::Established { flavour, path });
         let early: Vec<Stream> = self.streams.keys().copied().filter(|other| *other != stream).collect();
-        for other in early {
-            self.advance(other);
-        }
+        early.into_iter().fold(PIECES, |left, other| self.advance(other, left));
     }
 
     /// What is said of the bitrate is not used.

@@ -8,6 +8,10 @@ use super::action::{Action, Event, Kind, Stream};
 use super::entry::{Entry, Role, Step};
 use super::setup::{self, End};
 
+/// Messages and frames that are gone through in one turn, after which others have theirs: one chunk of bytes may hold very many,
+/// and each may have to be said to many.
+pub(super) const PIECES: usize = 64;
+
 /// How the other end's side of a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -44,7 +48,7 @@ impl Session {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
         entry.deframer.push(bytes);
         self.held += bytes.len();
-        self.advance(stream);
+        self.turn(stream);
         if self.held > self.limits.held_bytes && self.streams.contains_key(&stream) {
             self.counts.streams_refused += 1;
             self.over(stream, Ending::GivenUp(code::TOO_MUCH));
@@ -55,7 +59,7 @@ impl Session {
     pub fn on_finish(&mut self, stream: Stream) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
         entry.finished = true;
-        self.advance(stream);
+        self.turn(stream);
     }
 
     /// The other end has given its side of a stream up.
@@ -88,17 +92,48 @@ impl Session {
                 self.lingering.remove(&stream);
             }
         } else {
-            self.outbox.taken(stream, bytes);
+            let (frames, bytes) = self.outbox.taken(stream, bytes);
+            self.counts.frames_sent += frames;
+            self.counts.bytes_sent += bytes;
         }
     }
 
-    /// Goes through what has come on a stream, as far as it is whole and may be looked at yet.
-    pub(super) fn advance(&mut self, stream: Stream) {
+    /// Something is new on a stream. One that waits for its turn already keeps its place.
+    fn turn(&mut self, stream: Stream) {
+        if !self.behind.contains(&stream) {
+            self.advance(stream, PIECES);
+        }
+    }
+
+    /// Whether whole pieces have come that wait for their turn. Until they have had it, as many calls of [`Session::on_time`] as it
+    /// takes, no more bytes should be read.
+    pub fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// One turn for what waits for it.
+    pub(super) fn catch_up(&mut self) {
+        let mut left = PIECES;
+        while left > 0
+            && let Some(stream) = self.behind.pop_front()
+        {
+            left = self.advance(stream, left);
+        }
+    }
+
+    /// Goes through what has come on a stream, as far as it is whole and may be looked at yet, but no more than `left` pieces. Returns
+    /// how many of these are left. With none the stream waits for its next turn.
+    pub(super) fn advance(&mut self, stream: Stream, mut left: usize) -> usize {
         while self.flavour().is_some() || self.first == Some(stream) {
-            let Some(entry) = self.streams.get_mut(&stream) else { return };
+            let Some(entry) = self.streams.get_mut(&stream) else { return left };
+            if left == 0 {
+                self.behind.push_back(stream);
+                return left;
+            }
             let before = entry.deframer.held();
             let step = entry.step();
             self.held -= before - entry.deframer.held();
+            left -= usize::from(!matches!(step, Ok(Step::More)));
             let done = match step {
                 Ok(Step::More) => break,
                 Ok(Step::Type(byte)) => {
@@ -114,7 +149,7 @@ impl Session {
             };
             if let Err(malformed) = done {
                 self.over(stream, Ending::Malformed(malformed));
-                return;
+                return left;
             }
         }
         let looked_at = self.flavour().is_some() || self.first == Some(stream);
@@ -122,6 +157,7 @@ impl Session {
             let ending = entry.finish().map_or_else(Ending::Malformed, |()| Ending::Finished);
             self.over(stream, ending);
         }
+        left
     }
 
     fn on_type(&mut self, stream: Stream, byte: u8) {

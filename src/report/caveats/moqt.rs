@@ -49,7 +49,7 @@ fn unanswered(moqt: &MoqtNumbers, judged: Option<&StreamNumbers>) -> Option<Cave
     };
     let text = format!(
         "QUIC itself loses nothing: the server has not returned {which} in time, or not at all (for a slow reader the oldest groups \
-         are dropped){end}{first}"
+         are dropped, and where too much waits for a delay the newest){end}{first}"
     );
     Some(say(Code::Unanswered, text))
 }
