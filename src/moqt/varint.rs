@@ -16,7 +16,7 @@ pub fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value, len))
 }
 
-/// How many bytes [`write`] appends for `value`.
+/// How many bytes [`write()`] appends for `value`.
 pub const fn size(value: u64) -> usize {
     match value {
         0..=0x3f => 1,
