@@ -499,6 +499,18 @@ fn in_the_heads_flavour_a_server_has_to_agree_in_time_after_the_first_frame() {
 }
 
 #[test]
+fn to_a_server_that_wants_the_track_no_longer_nothing_is_sent() {
+    let left = Some(&Ending::Unready("the server has ended its subscription to our track"));
+    let mut client = sending();
+    facts(&mut client);
+    client.finish(Stream::Theirs(0));
+    assert_eq!(client.peer.application().ending(), left);
+    client.until(Time::from_millis(100));
+    // The second group was due at 60 ms.
+    assert!(!facts(&mut client).iter().any(|fact| matches!(fact, Fact::Sent { .. })));
+}
+
+#[test]
 fn a_server_that_does_not_do_its_part_is_named() {
     type Said<'a> = &'a [(Stream, &'a [u8])];
     let steps: [(&str, Said<'_>); 3] = [

@@ -108,7 +108,7 @@ pub struct MoqtArgs {
     #[arg(long, value_name = "PATH", value_parser = url_path, requires = WANTED, default_value_t = Terms::default().path, help_heading = HEADING)]
     moqt_path: String,
 
-    /// What the paths of echoed tracks begin with, its parts between commas
+    /// What the paths of echoed tracks begin with in the seed's flavour, its parts between commas; in the head's it is always /
     #[arg(long, value_name = "PARTS", value_parser = prefix, requires = WANTED, default_value_t = echo::Config::default().prefix, help_heading = HEADING)]
     moqt_prefix: Path,
 

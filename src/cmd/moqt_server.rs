@@ -14,9 +14,10 @@ use super::demo_page::DemoPage;
 use super::moqt_options::{MoqtArgs, Place};
 use crate::echo::Cidr;
 use crate::io::moqt::server::{self, BindError, Bound, Terms};
-use crate::io::moqt::{Target, Totals, Transport};
+use crate::io::moqt::{Target, Totals};
 use crate::io::stop::Stop;
 use crate::io::tls::identity::{AUTHORITY, Identity};
+use crate::moqt::Transport;
 
 /// How long the whole process may take to end: sessions are closed within 2 s.
 const FAREWELL: Duration = Duration::from_secs(3);

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::io::moqt;
+use crate::moqt::Transport;
 use crate::wire::DEFAULT_PORT;
 
 /// A UDP target.
@@ -136,7 +137,7 @@ impl FromStr for MoqtTarget {
         let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
         let has_port = authority.rsplit(']').next().is_some_and(|behind| behind.contains(':'));
-        if !has_port && target.transport == moqt::Transport::WebTransport {
+        if !has_port && target.transport == Transport::WebTransport {
             target.port = HTTPS_PORT;
         }
         Ok(Self { target, has_port })

@@ -38,3 +38,30 @@ pub const ALPN_QUIC: &[u8] = b"moq-00";
 
 /// What WebTransport negotiates.
 pub const ALPN_WEBTRANSPORT: &[u8] = b"h3";
+
+/// What carries the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// QUIC itself: `moqt://`.
+    Quic,
+    /// A WebTransport session over HTTP/3: `https://`.
+    WebTransport,
+}
+
+impl Transport {
+    /// For scripts.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::WebTransport => "webtransport",
+        }
+    }
+
+    /// What URLs begin with.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Quic => "moqt",
+            Self::WebTransport => "https",
+        }
+    }
+}

@@ -63,6 +63,7 @@ pub enum Code {
     Complaint,
     Unanswered,
     GroupsRefused,
+    AskedAgain,
 }
 
 /// One caveat.

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::numbers::unsigned_millis;
 use super::websocket::LostWords;
-use crate::flow::moqt::{Lost, MoqtRun, SetUp, Transport};
-use crate::moqt::{Flavour, code};
+use crate::flow::moqt::{Lost, MoqtRun, SetUp};
+use crate::moqt::{Flavour, Transport, code};
 use crate::rooms::harmless::harmless;
 
 /// The connection.
@@ -16,6 +16,7 @@ pub struct MoqtNumbers {
     pub flavour: Option<&'static str>,
     pub track: String,
     pub frames_per_group: u64,
+    pub asked_again: Option<String>,
     pub groups_sent: u64,
     pub groups_returned: u64,
     pub groups_lost: u64,
@@ -33,13 +34,14 @@ pub struct MoqtNumbers {
 
 impl From<&MoqtRun> for MoqtNumbers {
     fn from(run: &MoqtRun) -> Self {
-        let MoqtRun { transport, flavour, track, frames_per_group, set_up, groups, lost } = run;
+        let MoqtRun { transport, flavour, track, frames_per_group, asked_again, set_up, groups, lost } = run;
         let SetUp { name_ns, quic_ns, connect_ns, session_ns, subscribe_ns } = *set_up;
         Self {
             transport: transport.name(),
             flavour: flavour.map(Flavour::name),
             track: harmless(track),
             frames_per_group: *frames_per_group,
+            asked_again: asked_again.as_deref().map(harmless),
             groups_sent: groups.sent,
             groups_returned: groups.returned,
             groups_lost: groups.lost,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use jamjam_dev::flow::moqt::{Frames, Groups, Lost, MoqtRun, SetUp, Terms, Transport};
+use jamjam_dev::flow::moqt::{Frames, Groups, Lost, MoqtRun, SetUp, Terms};
 use jamjam_dev::flow::run::{Command, Run, Signal};
 use jamjam_dev::flow::{Fact as Line, Fate, Observer};
-use jamjam_dev::moqt::Flavour;
 use jamjam_dev::moqt::client::{Config as Sending, Ending, Fact};
+use jamjam_dev::moqt::{Flavour, Transport};
 use jamjam_dev::stats::Stream;
 use jamjam_dev::time::Time;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::Transport;
 use jamjam_dev::io::moqt::client::{self, Dial};
 use jamjam_dev::io::moqt::server::Terms;
 use jamjam_dev::io::stop::Stop;
+use jamjam_dev::moqt::Transport;
 use jamjam_dev::moqt::client::{Client, Config, Ending, Fact};
 use jamjam_dev::moqt::{Flavour, Limits};
 
@@ -79,9 +79,9 @@ fn a_stop_ends_every_session_with_code_0_and_says_why() {
 fn each_part_of_the_set_up_has_its_time() {
     let server = Echoing::start(Terms::default());
     for transport in BOTH {
-        let setup = call(&server.dial(transport), &groups(1, 1)).unwrap().outcome.setup;
-        assert!(setup.handshake > Duration::ZERO && setup.session.is_some_and(|took| took > Duration::ZERO));
-        assert_eq!(setup.connect.is_some(), transport == Transport::WebTransport);
+        let set_up = call(&server.dial(transport), &groups(1, 1)).unwrap().outcome.set_up;
+        assert!(set_up.quic_ns.is_some_and(|took| took > 0) && set_up.session_ns.is_some_and(|took| took > 0));
+        assert_eq!(set_up.connect_ns.is_some(), transport == Transport::WebTransport);
     }
 }
 

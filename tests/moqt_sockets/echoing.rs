@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use jamjam_dev::io::moqt::client::{self, Dial, DialError, Outcome};
 use jamjam_dev::io::moqt::server::{self, Running, Terms};
-use jamjam_dev::io::moqt::{Reading, Totals, Transport};
+use jamjam_dev::io::moqt::{Reading, Totals};
 use jamjam_dev::io::stop::{Reason, Stop};
+use jamjam_dev::moqt::Transport;
 use jamjam_dev::moqt::client::{Client, Config, Ending, Fact};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::Transport;
 use jamjam_dev::io::moqt::server::Terms;
 use jamjam_dev::moqt::Limits;
+use jamjam_dev::moqt::Transport;
 use quinn::{ReadError, RecvStream, TransportConfig, VarInt};
 
 use crate::echoing::{BOTH, Echoing};

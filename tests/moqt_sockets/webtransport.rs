@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::Transport;
 use jamjam_dev::io::moqt::client::DialError;
 use jamjam_dev::io::moqt::server::Terms;
 use jamjam_dev::moqt::Limits;
+use jamjam_dev::moqt::Transport;
 use quinn::{RecvStream, SendStream, TransportConfig};
 
 use crate::echoing::{Echoing, call, groups};

@@ -1,8 +1,8 @@
 //! Runs over MOQT, for the tests of reports.
 
-use jamjam_dev::flow::moqt::{Groups, Lost, MoqtRun, SetUp, Transport};
+use jamjam_dev::flow::moqt::{Groups, Lost, MoqtRun, SetUp};
 use jamjam_dev::flow::run::{Command, Run, StreamKind};
-use jamjam_dev::moqt::Flavour;
+use jamjam_dev::moqt::{Flavour, Transport};
 use jamjam_dev::stats::Stream;
 
 fn run(moqt: MoqtRun, ping: Option<Stream>) -> Run {

@@ -9,12 +9,12 @@ use anyhow::Context;
 use super::super::Failure;
 use super::super::moqt_session::{Below, SessionArgs};
 use crate::io::moqt::server::{self, Running};
-use crate::io::moqt::{Target, Totals, Transport};
+use crate::io::moqt::{Target, Totals};
 use crate::io::stop::{Reason, Stop};
 use crate::io::tls::client::Trust;
 use crate::io::tls::identity::Identity;
 use crate::io::tls::self_made::SelfMade;
-use crate::moqt::{Path, echo};
+use crate::moqt::{Path, Transport, echo};
 
 /// The server at work.
 pub struct Embedded {

@@ -89,7 +89,7 @@ impl ClientArgs {
             head_track: config.head_broadcast.with(&config.head_track).to_string(),
         };
         let per_group = config.frames_per_group as u64;
-        let connection = MoqtRun::new(target.transport.into(), config.track.to_string(), per_group);
+        let connection = MoqtRun::new(target.transport, config.track.to_string(), per_group);
         let total = config.count.map(|count| count.saturating_mul(per_group));
         let frames = Frames::new(terms, connection, observer);
         let live = frames.live();

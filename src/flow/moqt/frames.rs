@@ -77,6 +77,11 @@ impl Frames {
         self.connection.groups.count(counts);
     }
 
+    /// The server kept silent about the path that it was asked for, and was asked for `path` then.
+    pub fn asked_again(&mut self, path: String) {
+        self.connection.asked_again = Some(path);
+    }
+
     /// When the session was set up, if it was.
     pub fn established(&self) -> Option<Time> {
         self.established

@@ -8,26 +8,7 @@ use thiserror::Error;
 pub use frames::{Frames, Terms};
 
 use crate::moqt::client::Ending;
-use crate::moqt::{Counts, Flavour};
-
-/// What is below MOQT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// QUIC itself (`moqt://`).
-    Quic,
-    /// A WebTransport session over HTTP/3 (`https://`).
-    WebTransport,
-}
-
-impl Transport {
-    /// For scripts.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Quic => "quic",
-            Self::WebTransport => "webtransport",
-        }
-    }
-}
+use crate::moqt::{Counts, Flavour, Transport};
 
 /// The raw result of the connection of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +21,8 @@ pub struct MoqtRun {
     pub track: String,
     /// Frames in a group.
     pub frames_per_group: u64,
+    /// The path that was asked for in the end, where the server kept silent about the one that was to be.
+    pub asked_again: Option<String>,
     /// How the connection was made, as far as it was.
     pub set_up: SetUp,
     /// What became of groups.
@@ -56,6 +39,7 @@ impl MoqtRun {
             flavour: None,
             track: track.into(),
             frames_per_group,
+            asked_again: None,
             set_up: SetUp::default(),
             groups: Groups::default(),
             lost: None,

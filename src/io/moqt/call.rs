@@ -106,7 +106,10 @@ fn run(
         }
         let error = match called {
             Ok(outcome) => {
-                frames.connected(outcome.setup.into(), &outcome.counts);
+                frames.connected(outcome.set_up, &outcome.counts);
+                if outcome.path != dial.target.path {
+                    frames.asked_again(outcome.path);
+                }
                 None
             }
             Err(error) => Some(error),

@@ -11,15 +11,17 @@ use rustls::client::danger::ServerCertVerifier;
 use tokio::sync::Notify;
 use tracing::info;
 
+use super::Target;
 pub use super::dial_error::DialError;
 use super::over::Over;
 use super::pump::{Clock, pump};
 use super::reach::{self, Reached};
 use super::streams::Streams;
-use super::{Target, Transport};
+use crate::flow::moqt::SetUp;
 use crate::io::stop::Stop;
 use crate::io::tls::client::Trust;
-use crate::moqt::{Application, Counts, End, Flavour, Limits, Peer, Session, code};
+use crate::moqt::{Application, Counts, End, Flavour, Limits, Peer, Session, Transport, code};
+use crate::time::nanos;
 
 /// How long the first answer over raw QUIC is waited for, if there is another way to ask.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -50,26 +52,13 @@ pub struct Dial {
     pub origin: Instant,
 }
 
-/// How long each part of the set-up took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Setup {
-    /// Finding the host's addresses.
-    pub name: Duration,
-    /// The handshake of QUIC, with TLS in it.
-    pub handshake: Duration,
-    /// From the request to the answer of WebTransport; none over raw QUIC.
-    pub connect: Option<Duration>,
-    /// From the first byte of MOQT to the server's answer; none if there was none.
-    pub session: Option<Duration>,
-}
-
 /// What has become of a call.
 #[derive(Debug)]
 pub struct Outcome<A> {
     /// The application, at its end.
     pub application: A,
-    /// How long each part of the set-up took.
-    pub setup: Setup,
+    /// How long each part of the set-up took, but for the subscriptions.
+    pub set_up: SetUp,
     /// The server's address.
     pub address: SocketAddr,
     /// The path that was asked for in the end: without its slash if the server kept silent about the other.
@@ -137,7 +126,7 @@ async fn attempt<A: Application>(
         () = stopped.notified() => return Err(DialError::Interrupted),
         reached = reach::reach(dial) => reached?,
     };
-    let Reached { endpoint, over, mut setup, address } = reached;
+    let Reached { endpoint, over, mut set_up, address } = reached;
     let (clock, began) = (Clock(dial.origin), Instant::now());
     let asked = matches!(over, Over::WebTransport(..));
     let end = End::Client { offers: dial.offers.clone(), path: path.to_owned(), asked };
@@ -159,17 +148,17 @@ async fn attempt<A: Application>(
         }
     };
     let ended = pump(Streams::new(over), &mut peer, clock, stop, |peer, _| {
-        if setup.session.is_none() && peer.session().flavour().is_some() {
-            setup.session = Some(began.elapsed());
+        if set_up.session_ns.is_none() && peer.session().flavour().is_some() {
+            set_up.session_ns = Some(nanos(began.elapsed()));
         }
         counts.add(&peer.take_counts());
         acts.set(counts.announcements > 0 || counts.subscriptions > 0);
         observe(peer.application());
     })
     .await;
-    let silent = was_silent.get() || setup.session.is_none() && ended.by_us && ended.code == code::SETUP;
+    let silent = was_silent.get() || set_up.session_ns.is_none() && ended.by_us && ended.code == code::SETUP;
     drain(&endpoint).await;
-    let outcome = Outcome { application: peer.into_application(), setup, address, path: path.to_owned(), counts };
+    let outcome = Outcome { application: peer.into_application(), set_up, address, path: path.to_owned(), counts };
     Ok((outcome, silent))
 }
 

@@ -7,10 +7,11 @@ use quinn::{ConnectionError, TransportErrorCode};
 use rustls::AlertDescription;
 use thiserror::Error;
 
+use super::Target;
 use super::webtransport::NoSession;
-use super::{Target, Transport};
 use crate::io::resolve::ResolveError;
 use crate::io::tls::client::TrustError;
+use crate::moqt::Transport;
 
 /// Why there is no session to speak of.
 #[derive(Debug, Error)]

@@ -25,31 +25,6 @@ mod totals;
 mod visit;
 mod webtransport;
 
-use crate::flow;
-use crate::time::nanos;
-
 pub use call::{Call, Called};
-pub use target::{Target, TargetError, Transport};
+pub use target::{Target, TargetError};
 pub use totals::{Arrivals, Reading, Totals};
-
-impl From<Transport> for flow::moqt::Transport {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Quic => Self::Quic,
-            Transport::WebTransport => Self::WebTransport,
-        }
-    }
-}
-
-impl From<client::Setup> for flow::moqt::SetUp {
-    fn from(setup: client::Setup) -> Self {
-        let client::Setup { name, handshake, connect, session } = setup;
-        Self {
-            name_ns: Some(nanos(name)),
-            quic_ns: Some(nanos(handshake)),
-            connect_ns: connect.map(nanos),
-            session_ns: session.map(nanos),
-            subscribe_ns: None,
-        }
-    }
-}

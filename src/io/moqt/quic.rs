@@ -9,8 +9,8 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::server::ResolvesServerCert;
 use rustls::version::TLS13;
 
-use super::Transport;
 use crate::io::tls::provider;
+use crate::moqt::Transport;
 use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, Limits};
 
 /// Bytes that may come and not be read yet: of a connection, and of one stream.

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use quinn::{ClientConfig, Connection, Endpoint};
 use url::Url;
 
-use super::client::{Dial, DialError, Setup};
+use super::client::{Dial, DialError};
 use super::over::Over;
 use super::webtransport::{NoSession, WebTransportSession};
-use super::{Target, Transport, quic};
+use super::{Target, quic};
+use crate::flow::moqt::SetUp;
 use crate::io::resolve::resolve;
+use crate::moqt::Transport;
+use crate::time::nanos;
 
 /// How long one address is tried before the next is.
 const NEXT: Duration = Duration::from_secs(1);
@@ -19,7 +22,7 @@ const NEXT: Duration = Duration::from_secs(1);
 pub(super) struct Reached {
     pub(super) endpoint: Endpoint,
     pub(super) over: Over,
-    pub(super) setup: Setup,
+    pub(super) set_up: SetUp,
     pub(super) address: SocketAddr,
 }
 
@@ -34,17 +37,17 @@ pub(super) async fn reach(dial: &Dial) -> Result<Reached, DialError> {
         .map_err(|error| DialError::Failed { target: target.clone(), reason: error.to_string() })?;
     let began = Instant::now();
     let (endpoint, connection, address) = shake_hands(target, &addresses, &config, limits.setup).await?;
-    let mut setup = Setup { name, handshake: began.elapsed(), ..Setup::default() };
+    let mut set_up = SetUp { name_ns: Some(nanos(name)), quic_ns: Some(nanos(began.elapsed())), ..SetUp::default() };
     let over = match target.transport {
         Transport::Quic => Over::Quic(connection),
         Transport::WebTransport => {
             let began = Instant::now();
             let session = ask(target, &connection, limits.setup).await?;
-            setup.connect = Some(began.elapsed());
+            set_up.connect_ns = Some(nanos(began.elapsed()));
             Over::WebTransport(connection, session)
         }
     };
-    Ok(Reached { endpoint, over, setup, address })
+    Ok(Reached { endpoint, over, set_up, address })
 }
 
 /// Tries one address after the other.

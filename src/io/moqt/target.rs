@@ -7,16 +7,7 @@ use http::Uri;
 use thiserror::Error;
 use url::{Position, Url};
 
-use crate::moqt::DEFAULT_PORT;
-
-/// What carries the streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// QUIC alone: `moqt://`.
-    Quic,
-    /// WebTransport over HTTP/3: `https://`.
-    WebTransport,
-}
+use crate::moqt::{DEFAULT_PORT, Transport};
 
 /// The address of a server and what is asked for there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +45,8 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, TargetError> {
         // A line feed from a file, or a blank from a hasty copy, is meant by nobody.
         let (scheme, rest) = text.trim().split_once("://").ok_or(TargetError::Scheme)?;
-        let transport = match &*scheme.to_ascii_lowercase() {
-            "moqt" => Transport::Quic,
-            "https" => Transport::WebTransport,
-            _ => return Err(TargetError::Scheme),
-        };
+        let is = |transport: &Transport| scheme.eq_ignore_ascii_case(transport.scheme());
+        let transport = [Transport::Quic, Transport::WebTransport].into_iter().find(is).ok_or(TargetError::Scheme)?;
         let uri: Uri = format!("https://{rest}").parse().map_err(|_| TargetError::Form)?;
         let authority = uri.authority().ok_or(TargetError::Form)?;
         if authority.as_str().contains('@') {
@@ -88,11 +76,8 @@ impl FromStr for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.transport {
-            Transport::Quic => "moqt",
-            Transport::WebTransport => "https",
-        };
-        let Self { host, port, path, .. } = self;
+        let Self { transport, host, port, path } = self;
+        let scheme = transport.scheme();
         if host.contains(':') {
             write!(f, "{scheme}://[{host}]:{port}{path}")
         } else {

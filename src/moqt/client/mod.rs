@@ -38,6 +38,9 @@ const AT_ONCE: usize = 64;
 /// What a server has not done that did all before.
 const NOT_AGREED: &str = "the server has not agreed to our subscription";
 
+/// What a server has done before all was sent.
+const UNSUBSCRIBED: &str = "the server has ended its subscription to our track";
+
 /// How far a run is.
 #[derive(Debug)]
 enum Phase {
@@ -229,6 +232,8 @@ impl Client {
                     Ending::Done
                 }
             }
+            // What is sent to nobody is not lost.
+            Phase::Sending { .. } if self.listeners.is_empty() => Ending::Unready(UNSUBSCRIBED),
             Phase::Opening { by } if now >= by => Ending::Unready(match (&self.listeners[..], self.echo) {
                 ([], _) => "the server has not subscribed to our track",
                 (_, None) => "the server has not announced its echo",

@@ -9,7 +9,7 @@ use crate::report::wording::count;
 /// The gravest first.
 pub(super) fn caveats(report: &Report, judged: Option<&StreamNumbers>) -> Vec<Caveat> {
     let Some(moqt) = &report.moqt else { return Vec::new() };
-    let found = [lost(moqt), silent(report, moqt, judged), unanswered(moqt, judged), refused(moqt)];
+    let found = [lost(moqt), silent(report, moqt, judged), unanswered(moqt, judged), refused(moqt), asked_again(moqt)];
     found.into_iter().flatten().collect()
 }
 
@@ -65,4 +65,13 @@ fn refused(moqt: &MoqtNumbers) -> Option<Caveat> {
         ),
     };
     Some(say(Code::GroupsRefused, text))
+}
+
+fn asked_again(moqt: &MoqtNumbers) -> Option<Caveat> {
+    let path = moqt.asked_again.as_ref()?;
+    let text = format!(
+        "the server did nothing for 2 s when it was asked for /{path}, and was asked for `{path}`: give it the path that it serves, or \
+         expect these 2 s"
+    );
+    Some(say(Code::AskedAgain, text))
 }
