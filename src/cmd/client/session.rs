@@ -94,7 +94,7 @@ impl ClientArgs {
         let frames = Frames::new(terms, connection, observer);
         let live = frames.live();
         let mut watch = Watch::start(&live, total, printer.as_mut());
-        let dial = Dial { offers, trust, ..Dial::new(target.clone(), Arc::<Witness>::clone(&witness)) };
+        let dial = Dial { trust, offers, ..Dial::new(target.clone(), Arc::<Witness>::clone(&witness)) };
         let wait_for = self.wait_for.map(|wait| wait.0);
         let patience = wait_for.unwrap_or(dial.limits.setup);
 

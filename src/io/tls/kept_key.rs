@@ -90,8 +90,8 @@ fn refuse_others(file: &Path, about: &fs::Metadata) -> Result<(), CannotMake> {
     if about.uid() != rustix::process::geteuid().as_raw() {
         return Err(CannotMake::Strange(file.to_owned()));
     }
-    let mode = about.mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(CannotMake::Open { file: file.to_owned(), mode }) }
+    let (mode, others) = (about.mode() & 0o777, 0o077);
+    if mode & others == 0 { Ok(()) } else { Err(CannotMake::Open { file: file.to_owned(), mode }) }
 }
 
 #[cfg(not(unix))]
@@ -114,7 +114,7 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&place.path().join("new"))), (0o700, 0o700));
         let file = folder.join("key.pem");
-        let made = read_or_make(&file).expect("a key").serialize_pem();
+        let first = read_or_make(&file).expect("a key").serialize_pem();
         for (mode, is_open) in [(0o640, true), (0o604, true), (0o620, true), (0o400, false), (0o600, false)] {
             fs::set_permissions(&file, Permissions::from_mode(mode)).expect("ours");
             let read = read_or_make(&file).map(|key| key.serialize_pem());
@@ -123,7 +123,7 @@ mod tests {
                     let told = error.to_string();
                     assert!(told.contains(&format!("mode is {mode:03o}")) && told.contains("chmod 600"), "{told}");
                 }
-                read => assert!(!is_open && read.expect("a key") == made, "{mode:o}"),
+                read => assert!(!is_open && read.expect("a key") == first, "{mode:o}"),
             }
         }
         // Only root can give a file away.
