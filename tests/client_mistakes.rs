@@ -103,7 +103,7 @@ fn targets_that_are_none_are_explained() {
         ("probe --embedded --to moqt://127.0.0.1:4443/echo", 2, "'--embedded' cannot be used with '--to"),
         ("probe --to moqt://127.0.0.1:4443/echo --moqt", 2, "cannot be used with"),
         ("probe --to 127.0.0.1:4443/echo", 2, "a MOQT echo server as moqt://127.0.0.1:4443/echo"),
-        ("probe --to moqt://", 2, "it is no URL; write moqt://HOST:PORT/PATH, an IPv6 address in brackets"),
+        ("probe --to moqt://", 2, "it is no URL: write moqt://HOST:PORT/PATH, an IPv6 address in brackets"),
         ("probe --to ws://", 2, "--to: it is no URL; write ws://HOST:PORT, an IPv6 address in brackets"),
         ("probe --to ws://me:secret@localhost", 2, "--to: a user name or password cannot be given in the URL"),
         ("probe --to http://localhost", 2, "`http://` is not a known scheme"),

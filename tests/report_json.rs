@@ -284,7 +284,7 @@ fn a_run_over_moqt_is_printed_as_it_was() {
     let report = Report::new(&moqt::all_kinds(), &Limits::default());
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let expected = json!({
-        "transport": "webtransport", "flavour": "seed", "track": "japan, kyoto, text", "frames_per_group": 2,
+        "transport": "webtransport", "flavour": "seed", "track": "japan, kyoto, text", "frames_per_group": 2, "asked_again": null,
         "groups_sent": 10, "groups_returned": 7, "groups_lost": 2, "groups_in_flight": 1, "frames_missing": 3,
         "groups_declined": 4, "groups_unsent": 1,
         "name_ms": 3.0, "quic_ms": 4.0, "connect_ms": 5.0, "session_ms": 6.0, "subscribe_ms": 7.0,

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use super::Failure;
 use super::args::Millis;
+use super::moqt_session::HEADING;
 use crate::moqt::client::{Config, Payload};
 use crate::moqt::fields::BODY_BYTES;
-
-const HEADING: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
 
 /// Frames in a group. A window of frames is remembered, and a group is not cut by it.
 const MOST_FRAMES: u64 = 10_000;

@@ -10,7 +10,7 @@ use crate::moqt::client::Config;
 use crate::moqt::fields::PATH_PARTS;
 use crate::moqt::{Flavour, Limits, Path};
 
-const HEADING: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
+pub(super) const HEADING: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
 
 /// What is below MOQT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

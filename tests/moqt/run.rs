@@ -218,3 +218,19 @@ fn the_client_and_the_ledger_come_to_the_same() {
         assert_eq!(head, seed % 2 == 1);
     }
 }
+
+#[test]
+fn of_a_first_try_that_was_met_with_silence_nothing_stays() {
+    let mut told = Told::new(2);
+    told.tell(&Fact::Ended {
+        at: at(2_010),
+        ending: Ending::Closed { code: 0, reason: "nothing".to_owned(), by_us: true },
+    });
+    told.frames.begin_anew();
+    told.frames.asked_again("echo".to_owned());
+    assert_eq!(told.frames.established(), None);
+    let moqt = told.end(2_020, Ending::Closed { code: 1, reason: "no".to_owned(), by_us: true }, None).moqt.unwrap();
+    // Else it would be a connection that broke, of the seed's flavour, with a time for its subscriptions.
+    assert_eq!(moqt.lost, Some(Lost::Refused("no".to_owned())));
+    assert_eq!((moqt.flavour, moqt.set_up, moqt.asked_again), (None, SetUp::default(), Some("echo".to_owned())));
+}

@@ -4,11 +4,14 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jamjam_dev::flow::moqt::{Frames, Lost, MoqtRun, Terms as Told};
+use jamjam_dev::flow::run::Command;
+use jamjam_dev::io::moqt::Call;
 use jamjam_dev::io::moqt::client::{Dial, DialError};
 use jamjam_dev::io::moqt::server::{self, BindError, Terms};
-use jamjam_dev::moqt::Limits;
-use jamjam_dev::moqt::Transport;
+use jamjam_dev::io::stop::Stop;
 use jamjam_dev::moqt::client::Ending;
+use jamjam_dev::moqt::{Flavour, Limits, Transport};
 use quinn::TransportConfig;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -87,6 +90,28 @@ fn a_server_that_only_knows_the_path_without_its_slash_is_asked_again_without_it
     assert_eq!(call.outcome.path, "echo");
     assert!(call.outcome.set_up.session_ns.is_some());
     assert!(matches!(call.outcome.application.ending(), Some(Ending::Unready(_))), "{:?}", call.outcome);
+    drop(silent);
+}
+
+/// The same as a whole run, whose report has it.
+#[test]
+fn that_a_server_was_asked_again_is_in_the_run() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let url = format!("moqt://{}/echo", socket.local_addr().unwrap());
+    let silent = crate::echoing::deaf_unless(socket, WITHOUT_SLASH, true);
+    let dial = Dial { offers: vec![Flavour::Seed], ..Dial::new(url.parse().unwrap(), believing()) };
+    let terms = Told {
+        command: Command::Probe,
+        target: url,
+        head_track: String::new(),
+        timeout: Duration::from_secs(2),
+        late_after: None,
+    };
+    let frames = Frames::new(terms, MoqtRun::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
+    let call = Call::begin(dial, groups(1, 1), frames, None, |_| {}, Stop::default()).unwrap();
+    let moqt = call.join().frames.into_run(None, &mut ()).moqt.unwrap();
+    let lost = Lost::Closed { code: 7, reason: "not today".to_owned() };
+    assert_eq!((moqt.asked_again.as_deref(), moqt.lost), (Some("echo"), Some(lost)));
     drop(silent);
 }
 

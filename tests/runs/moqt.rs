@@ -38,6 +38,10 @@ pub(crate) fn moqt_runs() -> Vec<(&'static str, Run)> {
         ("moqt refused", run(lost(Lost::Refused("no".to_owned())), None)),
         ("moqt unready", run(lost(Lost::Unready("the server has not")), None)),
         ("moqt broken", run(lost(Lost::Broken("gone".to_owned())), Some(silent.clone()))),
+        (
+            "moqt asked again",
+            run(MoqtRun { asked_again: Some("echo".to_owned()), groups, ..empty(Transport::Quic) }, None),
+        ),
         ("moqt silent", run(MoqtRun { groups, ..empty(Transport::Quic) }, Some(silent.clone()))),
     ];
     let codes = [0, 1, 3, 0x12, 0x13, u32::MAX];

@@ -192,14 +192,17 @@ fn unusable(error: DialError, target: &Target, witness: &Witness, stop: &Stop) -
 
 /// What is wrong with the server's certificate, which one it is, and the way out.
 fn disbelieved(witness: &Witness, reason: &str) -> anyhow::Error {
-    match witness.disbelieved() {
-        Some((shown, why)) => anyhow!(
-            "{}. The SHA-256 of the certificate that it shows is {shown}: if its owner, or the server itself, says the same, give \
-             --cert-sha256 {shown}",
-            disbelief::advice(&why)
-        ),
-        None => anyhow!("its certificate is not believed: {reason}"),
+    let Some((shown, why)) = witness.disbelieved() else {
+        return anyhow!("its certificate is not believed: {reason}");
+    };
+    let advice = disbelief::advice(&why);
+    if advice.contains(&shown.to_string()) {
+        return anyhow!("{advice}");
     }
+    anyhow!(
+        "{advice}. The SHA-256 of the certificate that it shows is {shown}: if its owner, or the server itself, says the same, give \
+         --cert-sha256 {shown}"
+    )
 }
 
 #[cfg(test)]

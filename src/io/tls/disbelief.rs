@@ -29,11 +29,9 @@ pub fn advice(why: &CertificateError) -> String {
              with -addext basicConstraints=critical,CA:FALSE, or for a test give --insecure"
                 .to_owned()
         }
-        Why::Other(other) if other.0.is::<Another>() => {
-            "its certificate is not the one of --cert-sha256; a server that makes its own makes another at each start, unless it keeps \
-             it by --cert-dir"
-                .to_owned()
-        }
+        Why::Other(other) if other.0.is::<Another>() => format!(
+            "{other}; if the server was started anew since, it prints that of its certificate, and with --cert-dir it keeps it"
+        ),
         _ => format!("invalid peer certificate: {why}; {NOT_BELIEVED}"),
     }
 }
