@@ -54,8 +54,8 @@
 //!    that is, from the start and the sample rate alone. The same loop as above runs it. (A microphone, [`io::mic`], is a source
 //!    too, but a live one: its callback fills a ring, [`audio::capture`], and rings a [`node::Bell`]; a packet is due when it is there.)
 //! 4. Each packet that leaves is entered in a ledger with its time and a digest of what should come back. What comes is
-//!    matched by sequence, compared, and counted in [`stats`] as it happens; an [`flow::Observer`] is told each fact
-//!    ([`io::record`] writes it into a WAV file, [`cmd::lines`] prints it).
+//!    matched by sequence, compared, and counted in [`stats`] as it happens; an [`flow::Observer`] is told of each
+//!    ([`io::tape`] carries the sound of both sides to recordings, [`cmd::lines`] prints a line a packet).
 //! 5. The node has no deadline any more when everything is back or nothing can be expected: the loop ends.
 //! 6. [`flow::run::Run`] is the raw result. [`report::Report`] judges it against the limits, [`report::text`] or
 //!    [`report::json`] prints it, [`report::junit`] and [`report::markdown`] go into files for CI, and its verdict becomes the exit code.

@@ -8,9 +8,11 @@ use jamjam_dev::audio::capture::ring;
 use jamjam_dev::audio::device_format::DeviceFormat;
 use jamjam_dev::audio::framer::{Framer, Shape};
 use jamjam_dev::audio::mix::Channels;
+use jamjam_dev::audio::pcm_out::SampleFormat;
 use jamjam_dev::echo::{Config, Echo, Protection};
 use jamjam_dev::flow::run::StreamKind;
-use jamjam_dev::flow::{Client, Form, Probing, Pull, Questions, Sending, Source, Terms};
+use jamjam_dev::flow::{Client, Fact, Fate, Form, Observer, Probing, Pull, Questions, Sending, Sent, Source, Terms};
+use jamjam_dev::io::tape::{self, Both, Hearers, Recording};
 use jamjam_dev::node::Bell;
 use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
 use jamjam_dev::rooms::{Event, EventKind, event_queue};
@@ -191,9 +193,40 @@ fn sound_of_a_device() -> usize {
     count
 }
 
+/// The node's end of the tape, in turns of which some find it full: what nobody has room for is dropped in place. The other end
+/// writes both recordings, and its own thread is counted too.
+fn a_tape_of_both_sides() -> usize {
+    let folder = tempfile::tempdir().expect("a folder");
+    let form = Form { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };
+    let create = |name| folder.path().join(name);
+    let hearers = Hearers {
+        recording: Some(Recording::create(&create("returned"), SampleFormat::S24, form).expect("a file")),
+        both: Some(Both::create(&create("both"), SampleFormat::F32, form).expect("a file")),
+    };
+    let (mut head, tape) = tape::start(hearers, form).expect("a thread");
+    let payload = [7; 128 * 2 * 4];
+    let count = allocations(|turn| {
+        for index in turn * 4..turn * 4 + 4 {
+            head.on_sent(Sent { index, sequence: index as u32, payload: &payload });
+            let came = (index % 3 > 0).then_some(Time::ZERO);
+            let fate = if came.is_some() { Fate::Returned } else { Fate::Lost };
+            let payload = if came.is_some() { &payload[..] } else { &[] };
+            let (stream, sequence) = (StreamKind::Audio, index as u32);
+            head.on_fact(Fact { stream, index, sequence, sent: Time::ZERO, came, fate, payload });
+        }
+    });
+    drop(head);
+    let (_, dropped) = tape.finish();
+    // A disk is slower than this.
+    assert!(dropped.sent > 0 && dropped.returned > 0 && dropped.missing > 0, "{dropped:?}");
+    count
+}
+
 #[test]
-fn echo_sender_prober_a_devices_callback_and_the_audio_thread_of_surfaces_allocate_nothing_when_warm() {
+fn echo_sender_prober_tape_a_devices_callback_and_the_audio_thread_of_surfaces_allocate_nothing_when_warm() {
     assert_eq!(sound_of_a_device(), 0, "sound of a device");
+
+    assert_eq!(a_tape_of_both_sides(), 0, "tape");
 
     assert_eq!(events_of_control_surfaces(), 0, "events");
 

@@ -22,7 +22,7 @@ use super::report_files::ReportFiles;
 use super::room::RoomArgs;
 use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::{Run, Signal};
-use crate::flow::{Client, Script};
+use crate::flow::{Client, Observer, Script};
 use crate::io::stop::{Reason, Stop};
 use crate::io::udp::{self, Backend, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
 use crate::report::limits::Limits;
@@ -183,13 +183,15 @@ impl ClientArgs {
         }
     }
 
-    /// Runs `client` to its end or until `stop` is requested. `total` is how many packets it will send, where that is known.
+    /// Runs `client` to its end or until `stop` is requested. `total` is how many packets it will send, where that is known;
+    /// what is decided only at the end goes to `closing`.
     pub fn conduct<S: Script + Send + 'static>(
         &self,
         client: Client<S>,
         peer: Peer,
         total: Option<u64>,
         lines: Option<&mut LinePrinter>,
+        closing: &mut dyn Observer,
         stop: &Stop,
     ) -> Result<Ended, Failure> {
         let live = client.live();
@@ -205,7 +207,7 @@ impl ClientArgs {
         let mut broken = peer.around.end();
         let result = std::mem::replace(&mut watched.tally.result, Ok(()));
         broken = result.context("cannot go on reading from the socket").err().or(broken);
-        let mut run = watched.into_run(&peer.name, stop);
+        let mut run = watched.into_run(&peer.name, stop, closing);
         run.refused = refused;
         Ok(Ended { run, broken })
     }

@@ -34,6 +34,7 @@ pub mod secrets;
 pub mod send;
 pub mod signaling_server;
 pub mod sound;
+pub mod tape;
 pub mod target;
 pub mod texts;
 pub mod tls;

@@ -12,7 +12,7 @@ use super::moqt_session::SessionArgs;
 use super::output::note;
 use super::target::{MoqtTarget, ProbeTarget, Target};
 use crate::flow::run::{Command, StreamKind};
-use crate::flow::{Client, Observer, Probing, Questions, Terms};
+use crate::flow::{Client, Probing, Questions, Terms};
 use crate::io::stop::Stop;
 use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_DATAGRAM};
 
@@ -138,12 +138,8 @@ impl Args {
         let count = (self.count > 0).then_some(self.count);
         let questions = Questions { kind, count, interval: self.interval.0, size };
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
-        let observer: Box<dyn Observer> = match queue {
-            Some(queue) => Box::new(queue),
-            None => Box::new(()),
-        };
-        let client = Client::new(terms, Probing::new(questions), observer);
-        let ended = self.client.conduct(client, peer, count, printer.as_mut(), stop)?;
+        let client = Client::new(terms, Probing::new(questions), Box::new(queue));
+        let ended = self.client.conduct(client, peer, count, printer.as_mut(), &mut (), stop)?;
         self.client.report(ended, colour)
     }
 

@@ -1,7 +1,5 @@
 //! `jamjam-dev send`: plays audio to an echo server as a jamjam client does, or says texts to a MOQT one, and judges what comes back.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 
@@ -9,23 +7,21 @@ use super::Failure;
 use super::args::{Colour, Millis};
 use super::client::{ClientArgs, Embedded, Peer, Session};
 use super::distinct::refuse_one_file_twice;
-use super::lines::{self, LineQueue};
+use super::lines;
 use super::mic::{self, Capturing, MicArgs};
 use super::moqt_session::SessionArgs;
 use super::output::note;
 use super::sound::{Cut, Sound, SoundArgs};
+use super::tape::{self, TapeArgs};
 use super::target::{MoqtTarget, SendTarget};
 use super::texts::{self, TextArgs};
-use crate::audio::pcm_out::SampleFormat;
 use crate::flow::run::{Command, StreamKind};
-use crate::flow::{Client, Fact, Form, Observer, Sending, Source, Terms};
+use crate::flow::{Client, Form, Sending, Source, Terms};
 use crate::io::feed::{self, Feeder};
-use crate::io::record::{self, Recorder, Recording};
 use crate::io::stop::Stop;
 use crate::wire::{HEADER_LEN, WHOLE_DATAGRAM};
 
 const HEADING_TARGET: &str = "Target";
-const HEADING_RECORD: &str = "Recording";
 
 /// Send a WAV file, a tone or a microphone as paced AUDIO packets, or texts over MOQT, and judge what comes back
 #[derive(Debug, clap::Args)]
@@ -51,27 +47,11 @@ pub struct Args {
     #[command(flatten)]
     mic: MicArgs,
 
-    /// Write what comes back as a WAV file, with silence where nothing came
-    #[arg(long, value_name = "FILE", help_heading = HEADING_RECORD)]
-    record: Option<PathBuf>,
-
-    /// Samples of that file
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, requires = "record", help_heading = HEADING_RECORD)]
-    record_format: RecordFormat,
+    #[command(flatten)]
+    tape: TapeArgs,
 
     #[command(flatten)]
     client: ClientArgs,
-}
-
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum RecordFormat {
-    /// 32-bit floats: exactly what came back
-    #[default]
-    F32,
-    /// 16-bit integers
-    S16,
-    /// 24-bit integers
-    S24,
 }
 
 impl Args {
@@ -95,8 +75,7 @@ impl Args {
         }
         // All that can be wrong is found before the first packet leaves.
         self.client.refuse_no_target(to)?;
-        let copy = self.record.as_deref().map(|file| ("--record", file));
-        refuse_one_file_twice(self.sound.file().into_iter().chain(copy).chain(self.client.written()))?;
+        refuse_one_file_twice(self.sound.file().into_iter().chain(self.tape.written()).chain(self.client.written()))?;
         if self.no_echo {
             self.client.refuse_limits_without_answers()?;
         }
@@ -109,20 +88,16 @@ impl Args {
             ));
         }
         let peer = self.client.connect(to, "send", stop)?;
-        let (recorder, recording) = self.start_recording(form)?;
+        let (head, mut tape) = self.tape.start(form)?;
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
 
-        let observer = Box::new(Watchers { recorder, queue });
-        let client = Client::new(self.terms(&peer), Sending::new(form, source), observer);
-        let mut ended = self.client.conduct(client, peer, packets, printer.as_mut(), stop)?;
+        let client = Client::new(self.terms(&peer), Sending::new(form, source), Box::new((head, queue)));
+        let mut ended = self.client.conduct(client, peer, packets, printer.as_mut(), &mut tape, stop)?;
 
         let lost = mic::lost(&ended.run);
         let broken = &mut ended.broken;
-        if let (Some(recording), Some(audio)) = (recording, &mut ended.run.audio) {
-            match recording.finish(audio.sent_samples) {
-                Ok((samples, left_out)) => (audio.recorded_samples, audio.record_dropped) = (Some(samples), left_out),
-                Err(error) => *broken = Some(anyhow!("cannot write the recording: {error}")),
-            }
+        if let Some(audio) = &mut ended.run.audio {
+            *broken = tape::finish(tape, audio).or(broken.take());
         }
         // After Ctrl-C nobody waits for a pipe that may never end.
         let feeder = feeder.filter(|_| ended.run.interrupted.is_none());
@@ -185,20 +160,6 @@ impl Args {
             ask: self.client.ask.random(),
         }
     }
-
-    fn start_recording(&self, form: Form) -> Result<(Option<Recorder>, Option<Recording>), Failure> {
-        let Some(path) = &self.record else { return Ok((None, None)) };
-        let format = match self.record_format {
-            RecordFormat::F32 => SampleFormat::F32,
-            RecordFormat::S16 => SampleFormat::S16,
-            RecordFormat::S24 => SampleFormat::S24,
-        };
-        let Form { sample_rate: rate, channels, frame_samples, .. } = form;
-        let (recorder, recording) = record::start(path, record::Shape { format, rate, channels, frame_samples })
-            .with_context(|| format!("cannot write the recording to {}", path.display()))
-            .map_err(Failure::unusable)?;
-        Ok((Some(recorder), Some(recording)))
-    }
 }
 
 /// What is sent, opened.
@@ -208,21 +169,4 @@ struct Supply {
     feeder: Option<Feeder>,
     form: Form,
     packets: Option<u64>,
-}
-
-/// Everyone who wants to see facts as they happen.
-struct Watchers {
-    recorder: Option<Recorder>,
-    queue: Option<LineQueue>,
-}
-
-impl Observer for Watchers {
-    fn on_fact(&mut self, fact: Fact<'_>) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.on_fact(fact);
-        }
-        if let Some(queue) = &mut self.queue {
-            queue.on_fact(fact);
-        }
-    }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::ledger::{Came, Ledger};
 use super::live::Live;
-use super::observer::Observer;
+use super::observer::{Observer, Sent};
 use super::run::StreamKind;
 use crate::node::{Outcome, Sink, Transmit};
 use crate::stats::{Pacing, Stream};
 use crate::time::{Time, nanos};
+use crate::wire::HEADER_LEN;
 
 /// The terms of a conversation.
 #[derive(Clone, Debug)]
@@ -104,7 +105,12 @@ impl Book {
         if outcome == Outcome::Busy {
             return outcome;
         }
-        self.ledgers.of_mut(kind).sent(now, answer, outcome == Outcome::Failed, &mut *self.observer);
+        let ledger = self.ledgers.of_mut(kind);
+        let (index, sequence) = (ledger.next_index(), ledger.next_sequence());
+        ledger.sent(now, answer, outcome == Outcome::Failed, &mut *self.observer);
+        if let (StreamKind::Audio, Some(payload)) = (kind, datagram.get(HEADER_LEN..)) {
+            self.observer.on_sent(Sent { index, sequence, payload });
+        }
         if kind == self.terms.judged {
             self.live.sent.add(1);
             self.pacing.on_sent(due, now);

@@ -31,7 +31,7 @@ pub use ending::GRACE;
 pub use inquiry::PATIENCE;
 pub use ledger::{Came, WINDOW};
 pub use live::Live;
-pub use observer::{Fact, Fate, Observer};
+pub use observer::{Fact, Fate, Observer, Sent};
 pub use prober::{Prober, Probing, Questions};
 pub use schedule::Schedule;
 pub use sender::{Form, Sender, Sending};

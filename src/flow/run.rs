@@ -228,4 +228,8 @@ pub struct AudioRun {
     pub recorded_samples: Option<u64>,
     /// Returned packets that the recording had to leave out.
     pub record_dropped: u64,
+    /// Samples a channel written by `--record-both`; `None` without it.
+    pub recorded_both_samples: Option<u64>,
+    /// Packets of either side that this recording had to leave out.
+    pub record_both_dropped: u64,
 }

@@ -47,6 +47,7 @@ pub enum Code {
     DeviceLost,
     Underruns,
     RecordDropped,
+    RecordBothDropped,
     HoldUnknown,
     HoldMismatch,
     HoldFromFewPings,
@@ -206,6 +207,10 @@ fn about_audio(report: &Report) -> Vec<Caveat> {
     if audio.record_dropped > 0 {
         let text = format!("the recording lacks {} that came back", count(audio.record_dropped, "packet"));
         found.push(say(Code::RecordDropped, text));
+    }
+    if audio.record_both_dropped > 0 {
+        let text = format!("the recording of both sides lacks {}", count(audio.record_both_dropped, "packet"));
+        found.push(say(Code::RecordBothDropped, text));
     }
     if audio.echo_min_us.is_some() && audio.hold_ms.is_none() {
         let text = "no LATENCY_PONG came, so the server's hold is unknown and with it AUDIO's round trip: give --hold";

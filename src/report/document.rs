@@ -84,6 +84,8 @@ pub struct AudioNumbers {
     pub underruns: u64,
     pub recorded_samples: Option<u64>,
     pub record_dropped: u64,
+    pub recorded_both_samples: Option<u64>,
+    pub record_both_dropped: u64,
 }
 
 impl Report {
@@ -192,6 +194,8 @@ impl AudioNumbers {
             underruns: audio.underruns,
             recorded_samples: audio.recorded_samples,
             record_dropped: audio.record_dropped,
+            recorded_both_samples: audio.recorded_both_samples,
+            record_both_dropped: audio.record_both_dropped,
         }
     }
 }

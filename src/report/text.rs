@@ -214,6 +214,9 @@ fn details(report: &Report) -> String {
         if let Some(samples) = audio.recorded_samples {
             row(&mut text, "recorded", &wording::count(samples, "sample"));
         }
+        if let Some(samples) = audio.recorded_both_samples {
+            row(&mut text, "both recorded", &wording::count(samples, "sample"));
+        }
     }
     if let Some(capture) = &report.capture {
         capture::rows(&mut text, capture);

@@ -12,7 +12,7 @@ use super::watch::Watch;
 use super::{ClientArgs, Ended};
 use crate::flow::run::{Command, Run, StreamKind};
 use crate::flow::websocket::{Lost, WebSocketRun};
-use crate::flow::{Asker, Asking, Client, Observer, Terms};
+use crate::flow::{Asker, Asking, Client, Terms};
 use crate::io::stop::Stop;
 use crate::io::udp::DEFAULT_BUFFER;
 use crate::io::websocket::{self, BeginError, Begun, Connected, Plan};
@@ -86,11 +86,7 @@ impl ClientArgs {
             ask: None,
         };
         let (queue, mut printer) = self.json_lines.then(lines::channel).unzip();
-        let observer: Box<dyn Observer> = match queue {
-            Some(queue) => Box::new(queue),
-            None => Box::new(()),
-        };
-        let client: Asker = Client::new(terms, Asking::new(connected.dialogue(plan), count, interval), observer);
+        let client: Asker = Client::new(terms, Asking::new(connected.dialogue(plan), count, interval), Box::new(queue));
         let live = client.live();
         let watch = Watch::start(&live, count, printer.as_mut());
         let running = connected
@@ -112,7 +108,7 @@ impl ClientArgs {
             }
         }
         let url = plan.urls.first().map(ToString::to_string).unwrap_or_default();
-        let run = Run { websocket: Some(websocket), ..watched.into_run(&url, stop) };
+        let run = Run { websocket: Some(websocket), ..watched.into_run(&url, stop, &mut ()) };
         Ok(Ended { run, broken })
     }
 }

@@ -14,7 +14,6 @@ use super::super::target::MoqtTarget;
 use super::embedded_moqt::Embedded;
 use super::watch::{Seen, Watch, signal};
 use super::{ClientArgs, Ended};
-use crate::flow::Observer;
 use crate::flow::moqt::{Frames, Lost, MoqtRun, Terms};
 use crate::flow::run::Command;
 use crate::io::moqt::client::{Dial, DialError};
@@ -77,10 +76,6 @@ impl ClientArgs {
         self.files.prepare()?;
 
         let (queue, mut printer) = self.json_lines.then(lines::channel).unzip();
-        let observer: Box<dyn Observer> = match queue {
-            Some(queue) => Box::new(queue),
-            None => Box::new(()),
-        };
         let terms = Terms {
             command,
             target: name,
@@ -91,7 +86,7 @@ impl ClientArgs {
         let per_group = config.frames_per_group as u64;
         let connection = MoqtRun::new(target.transport, config.track.to_string(), per_group);
         let total = config.count.map(|count| count.saturating_mul(per_group));
-        let frames = Frames::new(terms, connection, observer);
+        let frames = Frames::new(terms, connection, Box::new(queue));
         let live = frames.live();
         let mut watch = Watch::start(&live, total, printer.as_mut());
         let dial = Dial { trust, offers, ..Dial::new(target.clone(), Arc::<Witness>::clone(&witness)) };
@@ -130,13 +125,8 @@ impl ClientArgs {
             frames.lost(lost.map_err(|error| unusable(error, &target, &witness, stop))?);
         }
         let interrupted = stop.requested().filter(|_| frames.is_cut_short()).map(signal);
-        let Seen { clock, unix_ns, lines } = watch.finish();
-        let mut nobody = ();
-        let closing: &mut dyn Observer = match lines {
-            Some(lines) => lines,
-            None => &mut nobody,
-        };
-        let mut run = frames.into_run(interrupted, closing);
+        let Seen { clock, unix_ns, mut lines } = watch.finish();
+        let mut run = frames.into_run(interrupted, &mut lines);
         run.wait = wait;
         run.machine = Some(Machine { clock, ..Machine::default() });
         run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;

@@ -98,16 +98,11 @@ impl<'a> Watch<'a> {
 }
 
 impl<S: Script> Watched<'_, S> {
-    /// The run's raw result. Lines of what is decided only now are printed.
-    pub(super) fn into_run(self, target: &str, stop: &Stop) -> Run {
+    /// The run's raw result. Lines of what is decided only now are printed, and `closing` is told.
+    pub(super) fn into_run(self, target: &str, stop: &Stop, closing: &mut dyn Observer) -> Run {
         let Self { client, tally, unix_ns, lines } = self;
         let interrupted = stop.requested().filter(|_| !client.is_finished());
-        let mut nobody = ();
-        let closing: &mut dyn Observer = match lines {
-            Some(lines) => lines,
-            None => &mut nobody,
-        };
-        let mut run = client.into_run(target, interrupted.map(|_| tally.ended), closing);
+        let mut run = client.into_run(target, interrupted.map(|_| tally.ended), &mut (lines, closing));
         run.machine = Some(tally.machine);
         run.interrupted = interrupted.map(signal);
         run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
