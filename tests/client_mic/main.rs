@@ -75,14 +75,20 @@ fn report(ended: &Ended, code: i32) -> Value {
     document::report(ended)
 }
 
-/// What was recorded of a run over an echo server in the program itself, and the report.
+/// What was recorded of a run over an echo server in the program itself, and the report. Where both sides are recorded each is
+/// the same, or the mean of its channels.
 fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("returned.wav");
+    let [file, both] = ["returned.wav", "both.wav"].map(|name| folder.path().join(name));
     let line = format!("--mic --embedded --delay 20 --json --max-loss 0% {options}");
-    let ended = alsa.send(&line, &[OsStr::new("--record"), file.as_os_str()]);
+    let record = [OsStr::new("--record"), file.as_os_str(), OsStr::new("--record-both"), both.as_os_str()];
+    let ended = alsa.send(&line, &record);
     let report = report(&ended, 0);
-    (Wav::read(&file), report)
+    let wav = Wav::read(&file);
+    let mean = |frame: &[f32]| (frame.iter().copied().map(f64::from).sum::<f64>() / frame.len() as f64) as f32;
+    let each: Vec<f32> = wav.samples().chunks(wav.channels.into()).map(mean).flat_map(|sample| [sample; 2]).collect();
+    assert_same(&Wav::read(&both).samples(), &each, "both sides");
+    (wav, report)
 }
 
 /// Whether two rows of samples are the same, told by the first that differs.
