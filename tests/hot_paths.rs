@@ -9,6 +9,7 @@ use jamjam_dev::audio::device_format::DeviceFormat;
 use jamjam_dev::audio::framer::{Framer, Shape};
 use jamjam_dev::audio::mix::Channels;
 use jamjam_dev::audio::pcm_out::SampleFormat;
+use jamjam_dev::audio::picture::Picture;
 use jamjam_dev::echo::{Config, Echo, Protection};
 use jamjam_dev::flow::run::StreamKind;
 use jamjam_dev::flow::{Client, Fact, Fate, Form, Observer, Probing, Pull, Questions, Sending, Sent, Source, Terms};
@@ -202,6 +203,7 @@ fn a_tape_of_both_sides() -> usize {
     let hearers = Hearers {
         recording: Some(Recording::create(&create("returned"), SampleFormat::S24, form).expect("a file")),
         both: Some(Both::create(&create("both"), SampleFormat::F32, form).expect("a file")),
+        picture: Some(Picture::new(48_000, 2, 128, 1_000_000)),
     };
     let (mut head, tape) = tape::start(hearers, form).expect("a thread");
     let payload = [7; 128 * 2 * 4];

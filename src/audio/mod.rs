@@ -12,6 +12,7 @@ pub mod framer;
 pub mod mix;
 pub mod payload;
 pub mod pcm_out;
+pub mod picture;
 pub mod playback;
 pub mod resample;
 pub mod tone;

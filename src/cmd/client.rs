@@ -18,7 +18,7 @@ use super::ask::AskArgs;
 use super::impairment::ImpairmentArgs;
 use super::lines::LinePrinter;
 use super::output::{note, print};
-use super::report_files::ReportFiles;
+use super::report_files::{Page, ReportFiles};
 use super::room::RoomArgs;
 use crate::echo::DEFAULT_DELAY;
 use crate::flow::run::{Run, Signal};
@@ -134,6 +134,8 @@ pub struct Ended {
     pub run: Run,
     /// What could not be used to the end: a socket, a file. It is told after the report.
     pub broken: Option<anyhow::Error>,
+    /// What `--html` shows besides the report.
+    pub page: Option<Page>,
 }
 
 impl ClientArgs {
@@ -209,7 +211,7 @@ impl ClientArgs {
         broken = result.context("cannot go on reading from the socket").err().or(broken);
         let mut run = watched.into_run(&peer.name, stop, closing);
         run.refused = refused;
-        Ok(Ended { run, broken })
+        Ok(Ended { run, broken, page: None })
     }
 
     /// Whether standard output holds the report, or lines about packets, and nothing else.
@@ -222,9 +224,9 @@ impl ClientArgs {
         if self.is_for_machines() {
             return self.report(ended, colour);
         }
-        let Ended { run, broken } = ended;
+        let Ended { run, broken, page } = ended;
         let report = Report::new(&run, &self.limits());
-        let files = self.files.write(&report, broken.as_ref());
+        let files = self.files.write(&report, page.as_ref(), broken.as_ref());
         for line in text::brief(&report) {
             note(&line);
         }
@@ -232,9 +234,9 @@ impl ClientArgs {
     }
 
     /// Judges the run, prints the report, and gives the exit code, unless something else broke.
-    pub fn report(&self, Ended { run, broken }: Ended, colour: Colour) -> Result<u8, Failure> {
+    pub fn report(&self, Ended { run, broken, page }: Ended, colour: Colour) -> Result<u8, Failure> {
         let report = Report::new(&run, &self.limits());
-        let files = self.files.write(&report, broken.as_ref());
+        let files = self.files.write(&report, page.as_ref(), broken.as_ref());
         let mut stdout = io::stdout().lock();
         let document = if self.json_lines {
             json::line(&crate::report::lines::Line::Report(Box::new(report.clone())))

@@ -12,10 +12,10 @@ use super::mic::{self, Capturing, MicArgs};
 use super::moqt_session::SessionArgs;
 use super::output::note;
 use super::sound::{Cut, Sound, SoundArgs};
-use super::tape::{self, TapeArgs};
+use super::tape::TapeArgs;
 use super::target::{MoqtTarget, SendTarget};
 use super::texts::{self, TextArgs};
-use crate::flow::run::{Command, StreamKind};
+use crate::flow::run::{Command, Run, StreamKind};
 use crate::flow::{Client, Form, Sending, Source, Terms};
 use crate::io::feed::{self, Feeder};
 use crate::io::stop::Stop;
@@ -87,6 +87,7 @@ impl Args {
                  --frame avoids it"
             ));
         }
+        self.tape.prepare()?;
         let peer = self.client.connect(to, "send", stop)?;
         let (head, mut tape) = self.tape.start(form)?;
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
@@ -95,10 +96,8 @@ impl Args {
         let mut ended = self.client.conduct(client, peer, packets, printer.as_mut(), &mut tape, stop)?;
 
         let lost = mic::lost(&ended.run);
+        self.tape.finish(tape, self.sent_name(&ended.run), &mut ended);
         let broken = &mut ended.broken;
-        if let Some(audio) = &mut ended.run.audio {
-            *broken = tape::finish(tape, audio).or(broken.take());
-        }
         // After Ctrl-C nobody waits for a pipe that may never end.
         let feeder = feeder.filter(|_| ended.run.interrupted.is_none());
         match feeder.map_or(Ok(None), Feeder::join) {
@@ -108,6 +107,12 @@ impl Args {
         }
         *broken = lost.or(broken.take());
         self.client.report(ended, colour)
+    }
+
+    /// What was sent, as a person would call it.
+    fn sent_name(&self, run: &Run) -> String {
+        let capture = run.audio.as_ref().and_then(|audio| audio.capture.as_ref());
+        capture.map_or_else(|| self.sound.name(), |capture| capture.device.clone())
     }
 
     /// Opens what is to be sent.

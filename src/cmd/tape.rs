@@ -1,15 +1,18 @@
-//! What `send` keeps of the sound that leaves and comes back: `--record` and `--record-both`.
+//! What `send` keeps of the sound that leaves and comes back: `--record`, `--record-both` and the pictures of `--html`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
 use super::Failure;
+use super::client::{Ended, HEADING_REPORT};
 use super::output::note;
+use super::report_files::{self, Page};
 use crate::audio::pcm_out::SampleFormat;
+use crate::audio::picture::Picture;
 use crate::flow::Form;
-use crate::flow::run::AudioRun;
 use crate::io::tape::{self, Both, Head, Hearers, Recording, Tape};
+use crate::report::html;
 
 const HEADING_RECORD: &str = "Recording";
 
@@ -22,6 +25,10 @@ pub struct TapeArgs {
     /// Samples of those files
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t, requires = "recordings", help_heading = HEADING_RECORD)]
     record_format: RecordFormat,
+
+    /// Also write the report to this file, as a page with the sound of both sides to look at and, while it is short, to listen to
+    #[arg(long, value_name = "FILE", help_heading = HEADING_REPORT)]
+    html: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -50,11 +57,17 @@ enum RecordFormat {
 impl TapeArgs {
     /// The files that are written, each with its option.
     pub fn written(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let all = [("--record", &self.recordings.record), ("--record-both", &self.recordings.record_both)];
+        let Recordings { record, record_both } = &self.recordings;
+        let all = [("--record", record), ("--record-both", record_both), ("--html", &self.html)];
         all.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Creates the files and starts to listen, if anything is to be kept.
+    /// Finds what would stand in the way of the page, and removes that of an earlier run.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        self.html.as_deref().map_or(Ok(()), |file| report_files::prepare("--html", file))
+    }
+
+    /// Creates the recordings and starts to listen, if anything is to be kept.
     pub fn start(&self, form: Form) -> Result<(Option<Head>, Option<Tape>), Failure> {
         let format = match self.record_format {
             RecordFormat::F32 => SampleFormat::F32,
@@ -75,36 +88,45 @@ impl TapeArgs {
                 note("--record-both: each side is the mean of its channels");
             }
         }
+        if self.html.is_some() {
+            let Form { sample_rate, channels, frame_samples, .. } = form;
+            hearers.picture = Some(Picture::new(sample_rate, channels, frame_samples, html::MOST_SOUND));
+        }
         if !hearers.any() {
             return Ok((None, None));
         }
         let (head, tape) = tape::start(hearers, form).context("cannot start a thread").map_err(Failure::unusable)?;
         Ok((Some(head), Some(tape)))
     }
-}
 
-/// Completes what was kept of a run that has ended, and enters it. Hands back what went wrong first.
-pub fn finish(tape: Option<Tape>, audio: &mut AudioRun) -> Option<anyhow::Error> {
-    let (Hearers { recording, both }, dropped) = tape?.finish();
-    let mut broken = None;
-    let unfinished = |error| anyhow!("cannot write the recording: {error}");
-    if let Some(recording) = recording {
-        match recording.finish(audio.sent_samples) {
-            Ok(kept) => {
-                audio.recorded_samples = Some(kept.samples);
-                audio.record_dropped = kept.left_out + dropped.returned;
+    /// Completes what was kept of a run that has ended, and enters it. `name` is what was sent, as a person would call it. What went
+    /// wrong goes before what was broken already.
+    pub fn finish(&self, tape: Option<Tape>, name: String, ended: &mut Ended) {
+        let (Some(tape), Some(audio)) = (tape, &mut ended.run.audio) else { return };
+        let (Hearers { recording, both, picture }, dropped) = tape.finish();
+        let unfinished = |option, error| Some(anyhow!("cannot write the recording: {error}").context(option));
+        let mut broken = None;
+        if let Some(recording) = recording {
+            match recording.finish(audio.sent_samples) {
+                Ok(kept) => {
+                    audio.recorded_samples = Some(kept.samples);
+                    audio.record_dropped = kept.left_out + dropped.returned;
+                }
+                Err(error) => broken = unfinished("--record", error),
             }
-            Err(error) => broken = Some(unfinished(error)),
         }
-    }
-    if let Some(both) = both {
-        match both.finish(audio.sent_samples) {
-            Ok(kept) => {
-                audio.recorded_both_samples = Some(kept.samples);
-                audio.record_both_dropped = kept.left_out + dropped.sent + dropped.returned;
+        if let Some(both) = both {
+            match both.finish(audio.sent_samples) {
+                Ok(kept) => {
+                    audio.recorded_both_samples = Some(kept.samples);
+                    audio.record_both_dropped = kept.left_out + dropped.sent + dropped.returned;
+                }
+                Err(error) => broken = broken.or(unfinished("--record-both", error)),
             }
-            Err(error) => broken = broken.or(Some(unfinished(error).context("--record-both"))),
         }
+        ended.broken = broken.or(ended.broken.take());
+        let page = self.html.clone().zip(picture);
+        let left_out = dropped.sent + dropped.returned + dropped.missing;
+        ended.page = page.map(|(file, picture)| Page { file, name, picture, left_out });
     }
-    broken
 }

@@ -16,7 +16,7 @@ pub fn document(report: &Report, broken: Option<&str>) -> Result<String, Seriali
     let mut suite = TestSuite::new(name.as_str());
     suite.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     suite.add_properties(properties(report));
-    if let Some(started) = started(report) {
+    if let Some(started) = wording::started(report) {
         suite.extra.insert("timestamp".into(), started.into());
     }
     let silence = report.verdict.silence.as_deref();
@@ -35,12 +35,6 @@ pub fn document(report: &Report, broken: Option<&str>) -> Result<String, Seriali
 /// Text from outside without the two letters that XML knows nothing of and `quick_junit` lets through.
 fn outside(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "")
-}
-
-/// When counting began, as ISO 8601 in UTC.
-fn started(report: &Report) -> Option<String> {
-    let ms = i64::try_from(report.started_unix_ms).ok()?;
-    Some(jiff::Timestamp::from_millisecond(ms).ok()?.to_string())
 }
 
 /// What a reader wants beside the cases: the numbers of the judged stream under their names in the JSON report.

@@ -32,15 +32,10 @@ pub fn summary(report: &Report, broken: Option<&str>) -> String {
 }
 
 fn heading(report: &Report, broken: Option<&str>) -> String {
-    // What did not go to its end has not passed, whatever its numbers say.
-    let (word, cut) = match (broken, report.interrupted) {
-        (Some(why), _) => ("BROKEN OFF", format!("{}; until then: ", plain(why))),
-        (None, Some(signal)) => ("INTERRUPTED", format!("{} came; until then: ", wording::signal(signal))),
-        (None, None) if report.verdict.passed => ("PASSED", String::new()),
-        (None, None) => ("FAILED", String::new()),
-    };
+    let (word, cut) = wording::outcome(report, broken);
     let (command, target) = (wording::command(report.command), plain(&report.target));
     let (why, took) = (plain(&text::why(report)), wording::time(report.duration_ms * 1e3));
+    let cut = plain(&cut);
     format!("## {word}: {command} {target}\n\n{cut}{why}. The run took {took}.\n")
 }
 

@@ -1,12 +1,13 @@
 //! From the facts of a run to what a person, a script or a CI job reads.
 //!
-//! A [`Run`](crate::flow::run::Run) and the [`limits::Limits`] become one [`Report`], once; [`text`], [`json`], [`junit`] and [`markdown`]
+//! A [`Run`](crate::flow::run::Run) and the [`limits::Limits`] become one [`Report`], once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`]
 //! print that and compute nothing. Every number in it is defined in `docs/measuring.md`, its shape in `docs/report.schema.json`.
 
 mod capture;
 pub mod caveats;
 mod direction;
 mod document;
+pub mod html;
 pub mod json;
 pub mod junit;
 pub mod limits;

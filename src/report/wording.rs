@@ -1,6 +1,7 @@
 //! How quantities read in a sentence or a table.
 
 use super::caveats::Caveat;
+use super::document::Report;
 use super::limits::{Judgement, LimitUnit};
 use crate::flow::run::{Command, Signal};
 
@@ -78,4 +79,21 @@ pub(super) const fn signal(signal: Signal) -> &'static str {
 /// `1 packet`, `2 packets`.
 pub(super) fn count(n: u64, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
+/// How a run went in a word, and what kept it from its end, as the beginning of a sentence: what did not go to its end has not
+/// passed, whatever its numbers say.
+pub(super) fn outcome(report: &Report, broken: Option<&str>) -> (&'static str, String) {
+    match (broken, report.interrupted) {
+        (Some(why), _) => ("BROKEN OFF", format!("{why}; until then: ")),
+        (None, Some(name)) => ("INTERRUPTED", format!("{} came; until then: ", signal(name))),
+        (None, None) if report.verdict.passed => ("PASSED", String::new()),
+        (None, None) => ("FAILED", String::new()),
+    }
+}
+
+/// When counting began, as ISO 8601 in UTC.
+pub(super) fn started(report: &Report) -> Option<String> {
+    let ms = i64::try_from(report.started_unix_ms).ok()?;
+    Some(jiff::Timestamp::from_millisecond(ms).ok()?.to_string())
 }

@@ -58,7 +58,7 @@ impl ClientArgs {
                 let timeout_ns = nanos(self.timeout.0);
                 let late_after_ns = self.late_after.map(|late| nanos(late.0));
                 let run = Run { started_unix_ms: now / 1_000_000, websocket, timeout_ns, late_after_ns, ..run };
-                Ended { run, broken: None }
+                Ended { run, broken: None, page: None }
             }
         };
         ended.run.wait = wait;
@@ -109,7 +109,7 @@ impl ClientArgs {
         }
         let url = plan.urls.first().map(ToString::to_string).unwrap_or_default();
         let run = Run { websocket: Some(websocket), ..watched.into_run(&url, stop, &mut ()) };
-        Ok(Ended { run, broken })
+        Ok(Ended { run, broken, page: None })
     }
 }
 

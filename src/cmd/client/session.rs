@@ -130,7 +130,7 @@ impl ClientArgs {
         run.wait = wait;
         run.machine = Some(Machine { clock, ..Machine::default() });
         run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
-        Ok(Ended { run, broken: None })
+        Ok(Ended { run, broken: None, page: None })
     }
 }
 

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::audio::payload;
+use crate::audio::picture::Picture;
 use crate::flow::run::StreamKind;
 use crate::flow::{Fact, Fate, Form, Observer, Sent};
 use crate::stats::Count;
@@ -50,13 +51,15 @@ pub struct Hearers {
     pub recording: Option<Recording>,
     /// `--record-both`.
     pub both: Option<Both>,
+    /// `--html`.
+    pub picture: Option<Picture>,
 }
 
 impl Hearers {
     /// Whether anybody listens.
     pub fn any(&self) -> bool {
-        let Self { recording, both } = self;
-        recording.is_some() || both.is_some()
+        let Self { recording, both, picture } = self;
+        recording.is_some() || both.is_some() || picture.is_some()
     }
 
     /// Of [`Side::Missing`] there are no samples.
@@ -68,6 +71,17 @@ impl Hearers {
             (Some(both), Side::Sent) => both.on_sent(index, samples),
             (Some(both), Side::Returned | Side::Late) => both.on_returned(index, samples),
             _ => {}
+        }
+        let Some(picture) = &mut self.picture else { return };
+        match side {
+            Side::Sent => picture.on_sent(index, samples),
+            Side::Returned => picture.on_returned(index, samples),
+            // A listener does not wait.
+            Side::Late => {
+                picture.on_returned(index, samples);
+                picture.on_missing(index);
+            }
+            Side::Missing => picture.on_missing(index),
         }
     }
 }
