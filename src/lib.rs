@@ -58,7 +58,7 @@
 //!    ([`io::tape`] carries the sound of both sides to recordings, [`cmd::lines`] prints a line a packet).
 //! 5. The node has no deadline any more when everything is back or nothing can be expected: the loop ends.
 //! 6. [`flow::run::Run`] is the raw result. [`report::Report`] judges it against the limits, [`report::text`] or
-//!    [`report::json`] prints it, [`report::junit`] and [`report::markdown`] go into files for CI, and its verdict becomes the exit code.
+//!    [`report::json`] prints it, [`report::junit`], [`report::markdown`] and [`report::html`] go into files, and its verdict becomes the exit code.
 
 pub mod audio;
 pub mod cmd;

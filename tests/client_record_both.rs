@@ -72,8 +72,7 @@ fn each_side_of_stereo_sound_is_the_mean_of_its_channels_and_the_program_says_so
     // Means are halves of integers, and one of them is rounded.
     let input: Vec<i16> = (0..2_000).flat_map(|n| [n * 16, -7_000 + n]).collect();
     client::wav::write(&folder.path().join("take.wav"), 44_100, 2, &input);
-    let mean: Vec<f32> =
-        input.chunks(2).map(|pair| (f32::from(pair[0]) + f32::from(pair[1])) / 2.0 / 32_768.0).collect();
+    let mean: Vec<f32> = input.chunks(2).map(|pair| (f32::from(pair[0]) + f32::from(pair[1])) / 65_536.0).collect();
     let take = folder.path().join("take.wav");
     let line = format!(
         "send --wav {} --resample native --frame 100 --embedded --delay 20 --spin 0 --record-both",

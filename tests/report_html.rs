@@ -20,7 +20,7 @@ fn run(packets: i64) -> Run {
 }
 
 fn shown(run: &Run, name: &str, picture: &Picture) -> String {
-    page(&Report::new(run, &Limits::default()), None, &Sound { name, picture, left_out: 0 })
+    page(&Report::new(run, &Limits::default()), None, &Sound { name, picture, left_out: 0 }, "")
 }
 
 fn picture() -> Picture {
@@ -124,7 +124,9 @@ fn gaps_that_are_too_many_to_keep_are_counted_and_the_first_are_kept_in_any_orde
         let mut picture = picture();
         picture.on_sent(9_999, &[0.0; 128]);
         let order: Vec<u64> = if back { (0..5_000).rev().collect() } else { (0..5_000).collect() };
-        order.into_iter().for_each(|n| picture.on_missing(2 * n));
+        for n in order {
+            picture.on_missing(2 * n);
+        }
         assert!(picture.gaps().is_cut());
         assert_eq!(picture.gaps().packets(), 5_000);
         picture
@@ -214,11 +216,12 @@ fn names_from_outside_are_text_and_nothing_else() {
         &Report::new(&run, &Limits::default()),
         Some(hostile),
         &Sound { name: hostile, picture: &picture, left_out: 3 },
+        "a {}",
     );
     let escaped = "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39; onload=x {style} {report} &amp;amp; \u{fffd}gnp.\u{fffd} `code`";
     assert!(page.contains(&format!("<title>BROKEN OFF: send to {escaped}</title>")));
     assert!(page.contains(&format!("<h1>send to <bdi>{escaped}</bdi></h1>")));
-    assert!(page.contains(&format!("<p><bdi>{escaped}</bdi>: 0.003 s")));
+    assert!(page.contains(&format!("<p>This is <bdi>{escaped}</bdi>: 0.003 s")));
     assert!(!page.contains("<script") && !page.contains('\u{202e}') && !page.contains('\u{7}'));
     assert_eq!(page.matches("<style>").count(), 1);
     assert!(page.contains("3 packets of either side are neither seen nor heard here"));
@@ -240,7 +243,7 @@ fn every_element_is_closed_and_every_name_is_there() {
     run.interrupted = Some(Signal::Interrupt);
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     let report = Report::new(&run, &limits);
-    let page = page(&report, None, &Sound { name: "x", picture: &picture, left_out: 0 });
+    let page = page(&report, None, &Sound { name: "x", picture: &picture, left_out: 0 }, "");
     assert!(page.contains("<strong>INTERRUPTED</strong>: SIGINT came; until then: "), "{page}");
     assert!(!page.contains("NaN"));
     // As XML, but for what HTML leaves open.

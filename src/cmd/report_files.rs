@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::Failure;
 use crate::audio::picture::Picture;
+use crate::io::http::page::HOUSE_STYLE;
 use crate::io::whole_file;
 use crate::report::html::{self, Sound};
 use crate::report::{Report, junit, markdown};
@@ -53,7 +54,7 @@ impl ReportFiles {
         }
         if let Some(Page { file, name, picture, left_out }) = page {
             let sound = Sound { name, picture, left_out: *left_out };
-            write("--html", file, Ok(html::page(report, broken, &sound)));
+            write("--html", file, Ok(html::page(report, broken, &sound, HOUSE_STYLE)));
         }
         result
     }

@@ -16,8 +16,7 @@ use crate::rooms::harmless::acts;
 pub use sound::Sound;
 
 const PAGE: &str = include_str!("page.html");
-/// What all pages of ours have in common; what is this page's own comes after it.
-const STYLE: &str = concat!(include_str!("../../io/http/house.css"), include_str!("style.css"));
+const STYLE: &str = include_str!("style.css");
 
 /// The page is never longer than this, in bytes: the sound stays out of it where it would be.
 pub const MOST_BYTES: usize = 5_000_000;
@@ -25,13 +24,15 @@ pub const MOST_BYTES: usize = 5_000_000;
 /// More bytes of sound than this a side are never in a page: it has two, and writes three bytes as four letters.
 pub const MOST_SOUND: usize = MOST_BYTES / 2 / 4 * 3;
 
-/// The whole page. `broken` is what could not be used to the end (a socket, a file), if anything.
-pub fn page(report: &Report, broken: Option<&str>, sound: &Sound<'_>) -> String {
-    let whole = filled(report, broken, sound.section(report, true));
-    if whole.len() <= MOST_BYTES { whole } else { filled(report, broken, sound.section(report, false)) }
+/// The whole page. `broken` is what could not be used to the end (a socket, a file), if anything; `house_style` is what all pages of
+/// ours have in common, before what is this page's own.
+pub fn page(report: &Report, broken: Option<&str>, sound: &Sound<'_>, house_style: &str) -> String {
+    let filled = |audible| filled(report, broken, sound.section(report, audible), house_style);
+    let whole = filled(true);
+    if whole.len() <= MOST_BYTES { whole } else { filled(false) }
 }
 
-fn filled(report: &Report, broken: Option<&str>, mut sound: String) -> String {
+fn filled(report: &Report, broken: Option<&str>, mut sound: String, house_style: &str) -> String {
     let (word, cut) = wording::outcome(report, broken);
     let outcome = match word {
         "PASSED" => "passed",
@@ -42,7 +43,7 @@ fn filled(report: &Report, broken: Option<&str>, mut sound: String) -> String {
         "word" => word.to_owned(),
         "command" => wording::command(report.command).to_owned(),
         "target" => escaped(&report.target),
-        "style" => STYLE.to_owned(),
+        "style" => [house_style, STYLE].concat(),
         "outcome" => outcome.to_owned(),
         "why" => prose(&format!("{cut}{}", text::why(report))),
         "facts" => facts(report),
@@ -108,8 +109,11 @@ fn figures(report: &Report) -> String {
     }
     table += "</tr></thead><tbody>\n";
     for (label, cells) in rows {
-        let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", escaped(cell))).collect();
-        _ = writeln!(table, "<tr><th scope=\"row\">{}</th>{cells}</tr>", escaped(label));
+        _ = write!(table, "<tr><th scope=\"row\">{}</th>", escaped(label));
+        for cell in cells {
+            _ = write!(table, "<td>{}</td>", escaped(&cell));
+        }
+        table += "</tr>\n";
     }
     table + "</tbody></table></div>"
 }
@@ -120,12 +124,11 @@ fn notes(report: &Report) -> String {
     }
     let mut list = "<section aria-labelledby=\"notes\"><h2 id=\"notes\">Notes</h2><ul>\n".to_owned();
     for caveat in &report.caveats {
-        list += &format!("<li>{}", prose(&caveat.text));
-        if !caveat.points.is_empty() {
-            let points: String = caveat.points.iter().map(|point| format!("<li>{}</li>", prose(point))).collect();
-            list += &format!("<ol>{points}</ol>");
+        _ = write!(list, "<li>{}", prose(&caveat.text));
+        for (at, point) in caveat.points.iter().enumerate() {
+            _ = write!(list, "{}<li>{}</li>", if at == 0 { "<ol>" } else { "" }, prose(point));
         }
-        list += "</li>\n";
+        list += if caveat.points.is_empty() { "</li>\n" } else { "</ol></li>\n" };
     }
     list + "</ul></section>"
 }

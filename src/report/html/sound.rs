@@ -39,8 +39,8 @@ impl Sound<'_> {
         let (rate, channels) = (picture.rate(), count(u64::from(picture.channels()), "channel"));
         let both = if picture.channels() > 1 { ", drawn one over the other" } else { "" };
         let mut text = format!(
-            "<p><bdi>{name}</bdi>: {length}, {rate} Hz, {channels}{both}. What came back stands below what was sent, without the delay; a \
-             band marks a gap, where nothing whole came back in time. The top of either picture is {height}.</p>\n"
+            "<p>This is <bdi>{name}</bdi>: {length}, {rate} Hz, {channels}{both}. What came back stands below what was sent, without the delay; a \
+             band marks a gap, where nothing came back in time. Both are drawn to one scale, up to {height}.</p>\n"
         );
         if self.left_out > 0 {
             let packets = count(self.left_out, "packet");
@@ -115,8 +115,11 @@ fn axis(picture: &Picture) -> String {
     let width = picture.columns().len() as u64 * picture.width();
     let end = width as f64 / f64::from(picture.rate().max(1));
     let at = |part: u32| end * f64::from(part) / f64::from(PARTS);
-    let times: String = (0..=PARTS).map(|part| format!("<span>{}</span>", clock(at(part), end))).collect();
-    format!("<div class=\"axis\" aria-hidden=\"true\">{times}</div>\n")
+    let mut axis = "<div class=\"axis\" aria-hidden=\"true\">".to_owned();
+    for part in 0..=PARTS {
+        _ = write!(axis, "<span>{}</span>", clock(at(part), end));
+    }
+    axis + "</div>\n"
 }
 
 /// A point in time of a sound of that length, in seconds.

@@ -6,17 +6,18 @@ use crate::audio::picture::{Column, Reach, Side};
 
 /// Height of the coordinates; a column is one wide.
 const HEIGHT: f32 = 200.0;
-/// What is left above and below.
-const EDGE: f32 = 4.0;
+/// Where the wave is: above it is room for the bands, which it would hide where only a part of a column is missing.
+const TOP: f32 = 20.0;
+const BOTTOM: f32 = HEIGHT - 4.0;
+const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
 /// Least thickness: silence is a line, and nothing at all is none.
 const THIN: f32 = 2.0;
 
 /// From the attributes of the element on, without its end. `scale` is the sample that reaches the edge.
 pub(super) fn svg(columns: &[Column], width: u64, side: Side, scale: f32) -> String {
     let n = columns.len();
-    let middle = HEIGHT / 2.0;
     let mut text = format!(
-        "viewBox=\"0 0 {n} {HEIGHT}\" preserveAspectRatio=\"none\"><line class=\"middle\" x1=\"0\" x2=\"{n}\" y1=\"{middle}\" y2=\"{middle}\"/>"
+        "viewBox=\"0 0 {n} {HEIGHT}\" preserveAspectRatio=\"none\"><line class=\"middle\" x1=\"0\" x2=\"{n}\" y1=\"{MIDDLE}\" y2=\"{MIDDLE}\"/>"
     );
     bands(&mut text, columns, width);
     let reach = |column: &Column| match side {
@@ -37,14 +38,14 @@ pub(super) fn svg(columns: &[Column], width: u64, side: Side, scale: f32) -> Str
 
 /// The outline of columns in a row, there along the top and back along the bottom.
 fn wave(text: &mut String, start: usize, run: &[Reach], scale: f32) {
-    let y = |sample: f32| HEIGHT / 2.0 - (sample / scale).clamp(-1.0, 1.0) * (HEIGHT / 2.0 - EDGE);
+    let y = |sample: f32| MIDDLE - (sample / scale).clamp(-1.0, 1.0) * (BOTTOM - MIDDLE);
     let edges = run.iter().map(|reach| {
         let (top, bottom) = (y(reach.most), y(reach.least));
         let lack = (THIN - (bottom - top)).max(0.0) / 2.0;
         (top - lack, bottom + lack)
     });
     // Writing to a string cannot fail.
-    _ = write!(text, "M{start} {:.0}", HEIGHT / 2.0);
+    _ = write!(text, "M{start} {MIDDLE}");
     for (top, _) in edges.clone() {
         _ = write!(text, "V{top:.1}h1");
     }
