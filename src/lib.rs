@@ -12,6 +12,7 @@
 //! | 3 | [`wire`] | the bytes of a jamjam packet, and of STUN |
 //! | 3 | [`audio`] | samples: WAV, tones, what devices deliver, mixing, resampling, payloads |
 //! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, drift of a clock, in fixed memory |
+//! | 3 | [`heard`] | what a listener would notice: gaps, level, clipping, silence, alignment |
 //! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
 //! | 4 | [`moqt`] | MOQT streams as a state machine: messages, sessions, the echo and its client |
 //! | 5 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
@@ -64,6 +65,7 @@ pub mod audio;
 pub mod cmd;
 pub mod echo;
 pub mod flow;
+pub mod heard;
 pub mod io;
 pub mod link;
 pub mod moqt;

@@ -13,6 +13,7 @@ use jamjam_dev::audio::picture::Picture;
 use jamjam_dev::echo::{Config, Echo, Protection};
 use jamjam_dev::flow::run::StreamKind;
 use jamjam_dev::flow::{Client, Fact, Fate, Form, Observer, Probing, Pull, Questions, Sending, Sent, Source, Terms};
+use jamjam_dev::heard::{self, Ear};
 use jamjam_dev::io::tape::{self, Both, Hearers, Recording};
 use jamjam_dev::node::Bell;
 use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
@@ -200,7 +201,9 @@ fn a_tape_of_both_sides() -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let form = Form { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };
     let create = |name| folder.path().join(name);
+    let ear = Ear::new(heard::Shape { rate: 48_000, channels: 2, frame_samples: 128 });
     let hearers = Hearers {
+        ear,
         recording: Some(Recording::create(&create("returned"), SampleFormat::S24, form).expect("a file")),
         both: Some(Both::create(&create("both"), SampleFormat::F32, form).expect("a file")),
         picture: Some(Picture::new(48_000, 2, 128, 1_000_000)),

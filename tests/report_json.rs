@@ -7,6 +7,7 @@ use std::time::Duration;
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_dev::flow::run::{Asked, AudioRun, Command, Run, Signal, StreamKind, Wait};
 use jamjam_dev::flow::{CaptureRun, Fate};
+use jamjam_dev::heard::{Came, Ear, Shape};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::lines::{Line, Packet};
 use jamjam_dev::report::{Report, json, text};
@@ -28,7 +29,14 @@ const MEASURING: &str = include_str!("../docs/measuring.md");
 
 fn every_limit() -> Limits {
     let limit = |ms| Some(Duration::from_millis(ms));
-    Limits { max_loss: Some(0.01), max_burst: Some(3), max_p50: limit(5), max_p99: limit(20), max_jitter: limit(1) }
+    Limits {
+        max_loss: Some(0.01),
+        max_burst: Some(3),
+        max_p50: limit(5),
+        max_p99: limit(20),
+        max_jitter: limit(1),
+        max_gaps: Some(0),
+    }
 }
 
 fn stream(mut stream: Stream, round_trips: impl IntoIterator<Item = i64>) -> Stream {
@@ -90,6 +98,24 @@ fn captured() -> Run {
     run
 }
 
+/// A run of ten packets of 128 samples whose sound somebody heard: 1, 2 and 5 are missing, and 7 came back changed.
+fn heard(sound: impl Fn(usize) -> f32) -> Run {
+    let mut ear = Ear::new(Shape { rate: 48_000, channels: 1, frame_samples: 128 });
+    let sound: Vec<f32> = (0..1_280).map(sound).collect();
+    for (index, packet) in (0..).zip(sound.chunks(128)) {
+        ear.on_sent(index, packet);
+        match index {
+            1 | 2 | 5 => ear.on_missing(index),
+            7 => ear.on_returned(index, &[0.0; 128], Came::Changed),
+            _ => ear.on_returned(index, packet, Came::Whole),
+        }
+    }
+    let mut run = all_well();
+    let audio = run.audio.as_mut().unwrap();
+    (audio.heard, audio.heard_dropped) = (Some(ear.finish()), 2);
+    run
+}
+
 fn probe(ping: Stream) -> Run {
     Run { ping: Some(ping), ..Run::new(Command::Probe, "127.0.0.1:5000", StreamKind::Ping) }
 }
@@ -130,6 +156,8 @@ fn runs() -> Vec<(&'static str, Run)> {
         ("all well", all_well()),
         ("all wrong", all_wrong()),
         ("captured", captured()),
+        ("heard", heard(|n| if n % 2 == 0 { 1.0 } else { -1.0 })),
+        ("heard silence", heard(|_| 0.0)),
         ("all lost", probe(lost.clone())),
         ("refused", Run { refused: 100, machine: Some(Machine::default()), ..probe(lost) }),
         ("one answer", probe(stream(Stream::new(), [MS]))),
@@ -275,8 +303,8 @@ fn every_label_of_the_text_is_defined_in_measuring_md() {
     }
     // 24 rows of the table; hold, echo time, recorded, bursts, reordering, two of delay variation, pacing error and its p50, send
     // call, wake-up, connecting, the server's clock, groups, seen as, refused, stray; captured, overruns,
-    // device xruns, device clock.
-    assert_eq!(seen.len(), 45, "{seen:?}");
+    // device xruns, device clock; gaps, level, alignment.
+    assert_eq!(seen.len(), 48, "{seen:?}");
 }
 
 #[test]
@@ -447,4 +475,70 @@ fn a_line_is_one_line_and_the_last_one_is_the_document() {
     assert_eq!(line.matches('\n').count(), 1);
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     assert_eq!(parse(&line), parse(&json::document(&report).unwrap()));
+}
+
+#[test]
+fn what_a_listener_would_notice_stands_under_its_names_and_in_words() {
+    // A square wave of every other sample at full scale: each sample in a row is clipped. 128 samples are 2.667 ms.
+    let run = heard(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
+    let limits = Limits { max_gaps: Some(1), ..Limits::default() };
+    let report = Report::new(&run, &limits);
+    let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
+    let level = |clips, samples| {
+        json!({
+            "peak_dbfs": 0.0, "rms_dbfs": 0.0, "clips": clips, "clipped_samples": samples, "first_clip_at_ms": 0.0,
+            "not_numbers": 0
+        })
+    };
+    // Of what came back, 128 of 896 samples are silence: the root of 6/7 is -0.669 dB.
+    let mut returned = level(4, 768);
+    returned["rms_dbfs"] = json!(-0.669);
+    let expected = json!({
+        "gaps": 2, "gap_packets": 3, "gap_ms": 8.0, "gap_ratio": 0.3, "gap_longest_ms": 5.333,
+        "gap_longest_at_ms": 2.667, "gap_packets_beyond": 0,
+        "gap_list": [
+            {"at_ms": 2.667, "ms": 5.333, "packet": 1, "packets": 2}, {"at_ms": 13.333, "ms": 2.667, "packet": 5, "packets": 1}
+        ],
+        "sent_levels": [level(1, 1_280)], "sent_silent": false, "silence_longest_ms": 0.0,
+        "returned_levels": [returned], "returned_silent": false, "changed": 1,
+        "alignment": "too_little", "shift_samples": null, "similarity": null, "gain_db": null, "heard_dropped": 2
+    });
+    assert_eq!(document["heard"], expected);
+    let text = text::summary(&report, false);
+    for line in [
+        "gaps                  2, 8.000 ms in all (30 %), the longest 5.333 ms; at 0.003 s (5.333 ms), 0.013 s (2.667 ms)",
+        "level                 sent peak 0.0 dBFS, RMS 0.0 dBFS, clipped 1 time; returned peak 0.0 dBFS, RMS -0.7 dBFS, clipped 4 times",
+        "alignment             - (too little came back changed, or it is silent)",
+        "limit --max-gaps 1 gap: 2 gaps, broken",
+        "note: what was sent is clipped 1 time, first at 0.0 \u{b5}s: it was recorded, or made, too loud",
+        "note: gaps, levels and alignment are without 2 packets: this machine did not keep up",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn silence_of_a_microphone_is_asked_about() {
+    let mut run = heard(|_| 0.0);
+    let note = |run: &Run| text::summary(&Report::new(run, &Limits::default()), false);
+    assert!(note(&run).contains("note: all that was sent is digital silence: is it the right file?"), "{}", note(&run));
+    assert!(note(&run).contains("level                 sent peak silent dBFS"), "{}", note(&run));
+    run.audio.as_mut().unwrap().capture = Some(CaptureRun::default());
+    let asked =
+        "note: the microphone delivered digital silence: is it muted, or has this program no permission to listen?";
+    assert!(note(&run).contains(asked), "{}", note(&run));
+}
+
+#[test]
+fn few_gaps_prove_nothing_where_not_all_was_heard() {
+    let verdict = |dropped, asked| {
+        let mut run = heard(|n| n as f32 / 2_000.0);
+        run.audio.as_mut().unwrap().heard_dropped = dropped;
+        let report = Report::new(&run, &Limits { max_gaps: Some(asked), ..Limits::default() });
+        (report.limits[0].measured, report.limits[0].passed)
+    };
+    assert_eq!(verdict(0, 2), (Some(2.0), true));
+    assert_eq!(verdict(0, 1), (Some(2.0), false));
+    assert_eq!(verdict(1, 2), (None, false));
+    assert_eq!(verdict(1, 1), (Some(2.0), false));
 }

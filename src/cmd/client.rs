@@ -37,7 +37,7 @@ use watch::Watch;
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIME: &str = "Time";
-const HEADING_LIMITS: &str = "Limits (exit code 1 when one is broken)";
+pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 when one is broken)";
 pub(super) const HEADING_REPORT: &str = "Report";
 const HEADING_MACHINE: &str = "This machine";
 
@@ -102,6 +102,10 @@ pub struct ClientArgs {
     /// Highest mean jitter, likewise
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
     max_jitter: Option<Millis>,
+
+    /// Most gaps, of `send`: whoever has sound says so.
+    #[arg(skip)]
+    pub max_gaps: Option<u64>,
 
     /// Print the report as one JSON document
     #[arg(long, conflicts_with = "json_lines", help_heading = HEADING_REPORT)]
@@ -182,6 +186,7 @@ impl ClientArgs {
             max_p50: time(self.max_p50),
             max_p99: time(self.max_p99),
             max_jitter: time(self.max_jitter),
+            max_gaps: self.max_gaps,
         }
     }
 

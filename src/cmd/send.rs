@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::Failure;
 use super::args::{Colour, Millis};
-use super::client::{ClientArgs, Embedded, Peer, Session};
+use super::client::{ClientArgs, Embedded, HEADING_LIMITS, Peer, Session};
 use super::distinct::refuse_one_file_twice;
 use super::lines;
 use super::mic::{self, Capturing, MicArgs};
@@ -50,13 +50,18 @@ pub struct Args {
     #[command(flatten)]
     tape: TapeArgs,
 
+    /// Most gaps in what comes back: stretches of sound of which nothing comes, or too late (--late-after)
+    #[arg(long, value_name = "N", conflicts_with = "texts", help_heading = HEADING_LIMITS)]
+    max_gaps: Option<u64>,
+
     #[command(flatten)]
     client: ClientArgs,
 }
 
 impl Args {
     /// Sends until done or `stop` is requested.
-    pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+    pub fn run(mut self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
+        self.client.max_gaps = self.max_gaps;
         if let Some(code) = self.mic.list(self.client.json())? {
             return Ok(code);
         }

@@ -11,6 +11,7 @@ use super::report_files::{self, Page};
 use crate::audio::pcm_out::SampleFormat;
 use crate::audio::picture::Picture;
 use crate::flow::Form;
+use crate::heard::{Ear, Shape};
 use crate::io::tape::{self, Both, Head, Hearers, Recording, Tape};
 use crate::report::html;
 
@@ -67,8 +68,8 @@ impl TapeArgs {
         self.html.as_deref().map_or(Ok(()), |file| report_files::prepare("--html", file))
     }
 
-    /// Creates the recordings and starts to listen, if anything is to be kept.
-    pub fn start(&self, form: Form) -> Result<(Option<Head>, Option<Tape>), Failure> {
+    /// Creates the recordings and starts to listen.
+    pub fn start(&self, form: Form) -> Result<(Head, Tape), Failure> {
         let format = match self.record_format {
             RecordFormat::F32 => SampleFormat::F32,
             RecordFormat::S16 => SampleFormat::S16,
@@ -76,7 +77,9 @@ impl TapeArgs {
         };
         let Recordings { record, record_both } = &self.recordings;
         let cannot = |path: &Path| format!("cannot write the recording to {}", path.display());
-        let mut hearers = Hearers::default();
+        let Form { sample_rate: rate, channels, frame_samples, .. } = form;
+        let ear = Ear::new(Shape { rate, channels, frame_samples });
+        let mut hearers = Hearers { recording: None, both: None, picture: None, ear };
         if let Some(path) = record {
             let recording = Recording::create(path, format, form).with_context(|| cannot(path));
             hearers.recording = Some(recording.map_err(Failure::unusable)?);
@@ -89,21 +92,18 @@ impl TapeArgs {
             }
         }
         if self.html.is_some() {
-            let Form { sample_rate, channels, frame_samples, .. } = form;
-            hearers.picture = Some(Picture::new(sample_rate, channels, frame_samples, html::MOST_SOUND));
+            hearers.picture = Some(Picture::new(rate, channels, frame_samples, html::MOST_SOUND));
         }
-        if !hearers.any() {
-            return Ok((None, None));
-        }
-        let (head, tape) = tape::start(hearers, form).context("cannot start a thread").map_err(Failure::unusable)?;
-        Ok((Some(head), Some(tape)))
+        tape::start(hearers, form).context("cannot start a thread").map_err(Failure::unusable)
     }
 
     /// Completes what was kept of a run that has ended, and enters it. `name` is what was sent, as a person would call it. What went
     /// wrong goes before what was broken already.
-    pub fn finish(&self, tape: Option<Tape>, name: String, ended: &mut Ended) {
-        let (Some(tape), Some(audio)) = (tape, &mut ended.run.audio) else { return };
-        let (Hearers { recording, both, picture }, dropped) = tape.finish();
+    pub fn finish(&self, tape: Tape, name: String, ended: &mut Ended) {
+        let Some(audio) = &mut ended.run.audio else { return };
+        let (Hearers { recording, both, picture, ear }, dropped) = tape.finish();
+        audio.heard = Some(ear.finish());
+        audio.heard_dropped = dropped.sent + dropped.returned + dropped.changed + dropped.missing;
         let unfinished = |option, error| Some(anyhow!("cannot write the recording: {error}").context(option));
         let mut broken = None;
         if let Some(recording) = recording {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::capture::CaptureRun;
 use super::moqt::MoqtRun;
 use super::websocket::WebSocketRun;
+use crate::heard::Heard;
 use crate::stats::{Machine, Pacing, Stream};
 use crate::wire::Kind;
 
@@ -232,4 +233,8 @@ pub struct AudioRun {
     pub recorded_both_samples: Option<u64>,
     /// Packets of either side that this recording had to leave out.
     pub record_both_dropped: u64,
+    /// What a listener would have noticed, if anybody listened.
+    pub heard: Option<Heard>,
+    /// Packets of either side, and missing ones, that the listener was not told of.
+    pub heard_dropped: u64,
 }

@@ -1,6 +1,7 @@
 //! What a person who knows measuring would add to the numbers.
 
 mod capture;
+mod heard;
 mod machine;
 mod moqt;
 mod websocket;
@@ -47,6 +48,12 @@ pub enum Code {
     DeviceLost,
     Underruns,
     RecordDropped,
+    SentSilence,
+    ReturnedSilence,
+    Clipped,
+    NotNumbers,
+    Unlike,
+    HeardDropped,
     RecordBothDropped,
     HoldUnknown,
     HoldMismatch,
@@ -98,6 +105,7 @@ pub(super) fn caveats(report: &Report) -> Vec<Caveat> {
     found.extend(direction::not_told(report).map(|text| say(Code::DirectionNotTold, text)));
     found.extend(machine::caveats(report));
     found.extend(report.capture.iter().flat_map(capture::caveats));
+    found.extend(report.heard.iter().flat_map(|heard| heard::caveats(heard, report.capture.is_some())));
     found.extend(about_audio(report));
     found.extend(about_precision(report, judged));
     found

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::capture::CaptureNumbers;
 use super::caveats::{Caveat, caveats};
 use super::direction::AskedNumbers;
+use super::heard::HeardNumbers;
 use super::limits::{Judgement, Limits};
 use super::machine::MachineNumbers;
 use super::moqt::MoqtNumbers;
@@ -38,6 +39,7 @@ pub struct Report {
     pub streams: Streams,
     pub audio: Option<AudioNumbers>,
     pub capture: Option<CaptureNumbers>,
+    pub heard: Option<HeardNumbers>,
     pub pacing: Option<PacingNumbers>,
     pub machine: Option<MachineNumbers>,
     pub websocket: Option<WebSocketNumbers>,
@@ -116,6 +118,7 @@ impl Report {
             },
             audio: run.audio.as_ref().map(|audio| AudioNumbers::new(run, audio)),
             capture: run.audio.as_ref().and_then(|audio| audio.capture.as_ref()).map(CaptureNumbers::from),
+            heard: run.audio.as_ref().and_then(HeardNumbers::of),
             pacing: run.pacing.as_ref().map(PacingNumbers::from),
             machine: run.machine.as_ref().map(MachineNumbers::from),
             websocket: run.websocket.as_ref().map(WebSocketNumbers::from),

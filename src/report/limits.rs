@@ -23,6 +23,8 @@ pub struct Limits {
     pub max_p99: Option<Duration>,
     /// `--max-jitter`: the mean of the running jitter estimate.
     pub max_jitter: Option<Duration>,
+    /// `--max-gaps`: stretches of AUDIO of which nothing came back in time.
+    pub max_gaps: Option<u64>,
 }
 
 /// Which limit.
@@ -39,6 +41,8 @@ pub enum Limit {
     MaxP99,
     /// `--max-jitter`
     MaxJitter,
+    /// `--max-gaps`
+    MaxGaps,
 }
 
 impl Limit {
@@ -50,6 +54,7 @@ impl Limit {
             Self::MaxP50 => "--max-p50",
             Self::MaxP99 => "--max-p99",
             Self::MaxJitter => "--max-jitter",
+            Self::MaxGaps => "--max-gaps",
         }
     }
 }
@@ -70,6 +75,8 @@ pub enum Measure {
     RttMax,
     /// `jitter_mean_us`
     JitterMean,
+    /// `gaps`
+    Gaps,
 }
 
 /// What `asked` and `measured` count.
@@ -82,6 +89,8 @@ pub enum LimitUnit {
     Packets,
     /// Microseconds.
     Us,
+    /// Gaps.
+    Gaps,
 }
 
 /// One limit held against a run.
@@ -117,7 +126,8 @@ impl Limits {
         let p50 = self.max_p50.map(|asked| judge_percentile(run, rtt, Limit::MaxP50, asked));
         let p99 = self.max_p99.map(|asked| judge_percentile(run, rtt, Limit::MaxP99, asked));
         let jitter = self.max_jitter.map(|asked| judge_jitter(run, asked));
-        [loss, burst, p50, p99, jitter].into_iter().flatten().collect()
+        let gaps = self.max_gaps.map(|asked| judge_gaps(run, asked));
+        [loss, burst, p50, p99, jitter, gaps].into_iter().flatten().collect()
     }
 }
 
@@ -145,6 +155,25 @@ fn judge_burst(run: &Run, asked: u64) -> Judgement {
         measured: longest.map(|longest| longest as f64),
         passed: longest.is_some_and(|longest| longest <= asked),
         note: longest.is_none().then(|| no_data(run, "no packet's fate is known")),
+    }
+}
+
+/// Where the listener was not told of everything, gaps may be missing: then too many are too many, and few say nothing.
+fn judge_gaps(run: &Run, asked: u64) -> Judgement {
+    let settled = run.stream(StreamKind::Audio).is_some_and(|stream| run.answers_expected && stream.settled() > 0);
+    let audio = run.audio.as_ref().filter(|_| settled);
+    let found = audio.and_then(|audio| Some((audio.heard.as_ref()?.gaps.count(), audio.heard_dropped)));
+    let gaps = found.filter(|(gaps, dropped)| *dropped == 0 || *gaps > asked).map(|(gaps, _)| gaps);
+    let usually =
+        if found.is_some() { "the listener did not keep up on this machine" } else { "no packet's fate is known" };
+    Judgement {
+        limit: Limit::MaxGaps,
+        measure: Measure::Gaps,
+        unit: LimitUnit::Gaps,
+        asked: asked as f64,
+        measured: gaps.map(|gaps| gaps as f64),
+        passed: gaps.is_some_and(|gaps| gaps <= asked),
+        note: gaps.is_none().then(|| no_data(run, usually)),
     }
 }
 

@@ -7,6 +7,7 @@ mod capture;
 pub mod caveats;
 mod direction;
 mod document;
+mod heard;
 pub mod html;
 pub mod json;
 pub mod junit;

@@ -3,6 +3,7 @@
 mod beside;
 mod brief;
 mod capture;
+mod heard;
 mod moqt;
 mod websocket;
 
@@ -220,6 +221,9 @@ fn details(report: &Report) -> String {
     }
     if let Some(capture) = &report.capture {
         capture::rows(&mut text, capture);
+    }
+    if let Some(heard) = &report.heard {
+        heard::rows(&mut text, heard);
     }
     if let Some(judged) = report.streams.get(report.judged) {
         beside::stream_rows(&mut text, judged);

@@ -41,6 +41,7 @@ pub(super) fn limit(judgement: &Judgement, value: f64) -> String {
         LimitUnit::Ratio => ratio(value),
         LimitUnit::Packets => count(value as u64, "packet"),
         LimitUnit::Us => time(value),
+        LimitUnit::Gaps => count(value as u64, "gap"),
     }
 }
 

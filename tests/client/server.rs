@@ -22,6 +22,8 @@ pub enum Deed {
     Times(usize),
     /// Answer with one bit changed that does not tell which packet it is.
     Damage,
+    /// Answer with sound that is half as loud, upside down.
+    Halve,
     /// Answer without the last four bytes.
     Truncate,
     /// Answer damaged, then as it should be.
@@ -187,6 +189,10 @@ impl Work {
             Deed::Silence | Deed::AfterNext => Vec::new(),
             Deed::Times(count) => vec![answer.bytes(); count],
             Deed::Damage => vec![damaged()],
+            Deed::Halve => {
+                let payload = answer.samples().iter().flat_map(|sample| (sample / -2.0).to_le_bytes()).collect();
+                vec![Packet { payload, ..answer.clone() }.bytes()]
+            }
             Deed::Truncate => vec![answer.bytes()[..bytes.len() - 4].to_vec()],
             Deed::DamageThenAnswer => vec![damaged(), answer.bytes()],
             Deed::Later(more) => {

@@ -5,7 +5,7 @@
 pub(crate) const FLOORS: &[&[&str]] = &[
     &["time"],
     &["node", "units"],
-    &["wire", "audio", "stats"],
+    &["wire", "audio", "stats", "heard"],
     &["link", "moqt"],
     &["echo", "flow", "rooms"],
     &["report"],

@@ -19,6 +19,7 @@ use crate::audio::payload;
 use crate::audio::picture::Picture;
 use crate::flow::run::StreamKind;
 use crate::flow::{Fact, Fate, Form, Observer, Sent};
+use crate::heard::{Came, Ear};
 use crate::stats::Count;
 
 pub use both::Both;
@@ -40,12 +41,13 @@ pub enum Side {
     Returned,
     /// It came back whole, after more than `--late-after`.
     Late,
+    /// It came back with other bytes.
+    Changed,
     /// It will not come back. What was on its way when the run was cut short is not missing.
     Missing,
 }
 
-/// Whoever listens: those that are wanted.
-#[derive(Default)]
+/// Whoever listens: those that are wanted, and the ear.
 pub struct Hearers {
     /// `--record`.
     pub recording: Option<Recording>,
@@ -53,15 +55,11 @@ pub struct Hearers {
     pub both: Option<Both>,
     /// `--html`.
     pub picture: Option<Picture>,
+    /// For the report.
+    pub ear: Ear,
 }
 
 impl Hearers {
-    /// Whether anybody listens.
-    pub fn any(&self) -> bool {
-        let Self { recording, both, picture } = self;
-        recording.is_some() || both.is_some() || picture.is_some()
-    }
-
     /// Of [`Side::Missing`] there are no samples.
     fn hear(&mut self, side: Side, index: u64, samples: &[f32]) {
         if let (Some(recording), Side::Returned | Side::Late) = (&mut self.recording, side) {
@@ -72,6 +70,13 @@ impl Hearers {
             (Some(both), Side::Returned | Side::Late) => both.on_returned(index, samples),
             _ => {}
         }
+        match side {
+            Side::Sent => self.ear.on_sent(index, samples),
+            Side::Returned => self.ear.on_returned(index, samples, Came::Whole),
+            Side::Late => self.ear.on_returned(index, samples, Came::Late),
+            Side::Changed => self.ear.on_returned(index, samples, Came::Changed),
+            Side::Missing => self.ear.on_missing(index),
+        }
         let Some(picture) = &mut self.picture else { return };
         match side {
             Side::Sent => picture.on_sent(index, samples),
@@ -81,6 +86,8 @@ impl Hearers {
                 picture.on_returned(index, samples);
                 picture.on_missing(index);
             }
+            // What came back changed is not shown, nor missed.
+            Side::Changed => {}
             Side::Missing => picture.on_missing(index),
         }
     }
@@ -97,8 +104,10 @@ struct Packet {
 pub struct Dropped {
     /// Of what was sent.
     pub sent: u64,
-    /// Of what came back.
+    /// Of what came back whole.
     pub returned: u64,
+    /// Of what came back changed.
+    pub changed: u64,
     /// Of what is missing.
     pub missing: u64,
 }
@@ -107,6 +116,7 @@ pub struct Dropped {
 struct Drops {
     sent: Count,
     returned: Count,
+    changed: Count,
     missing: Count,
 }
 
@@ -115,6 +125,7 @@ impl Drops {
         match side {
             Side::Sent => &self.sent,
             Side::Returned | Side::Late => &self.returned,
+            Side::Changed => &self.changed,
             Side::Missing => &self.missing,
         }
     }
@@ -175,8 +186,11 @@ impl Tape {
         let Self { queue, drops, thread } = self;
         drop(queue);
         let hearers = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let Drops { sent, returned, missing } = &*drops;
-        (hearers, Dropped { sent: sent.get(), returned: returned.get(), missing: missing.get() })
+        let Drops { sent, returned, changed, missing } = &*drops;
+        (
+            hearers,
+            Dropped { sent: sent.get(), returned: returned.get(), changed: changed.get(), missing: missing.get() },
+        )
     }
 }
 
@@ -195,11 +209,12 @@ impl Head {
     }
 }
 
-/// What a fact says to those who listen, if anything: a further copy is nothing new, and a damaged one no sound.
+/// What a fact says to those who listen, if anything: a further copy is nothing new.
 fn side(fact: &Fact<'_>) -> Option<Side> {
     match (fact.stream, fact.fate) {
         (StreamKind::Audio, Fate::Returned) => Some(Side::Returned),
         (StreamKind::Audio, Fate::Late) => Some(Side::Late),
+        (StreamKind::Audio, Fate::Damaged) => Some(Side::Changed),
         (StreamKind::Audio, Fate::Lost) => Some(Side::Missing),
         _ => None,
     }

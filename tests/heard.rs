@@ -1,0 +1,260 @@
+//! What a listener would notice, against truths that were worked out by hand.
+
+use jamjam_dev::heard::{Alignment, Came, Ear, Fit, Gap, Heard, Level, MOST_GAPS, Shape};
+use proptest::prelude::*;
+
+const MONO: Shape = Shape { rate: 48_000, channels: 1, frame_samples: 128 };
+
+/// Noise that repeats itself after 2^32 samples: Numerical Recipes' generator, its upper half as a 16-bit sample.
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from((state >> 16) as u16 as i16) / 65_536.0
+        })
+        .collect()
+}
+
+/// What is heard of `sent` when `returned` comes back in its place, every packet of it changed.
+fn changed(sent: &[f32], returned: &[f32]) -> Heard {
+    let mut ear = Ear::new(MONO);
+    for (index, packet) in sent.chunks(128).enumerate() {
+        ear.on_sent(index as u64, packet);
+    }
+    for (index, packet) in returned.chunks(128).enumerate() {
+        ear.on_returned(index as u64, packet, Came::Changed);
+    }
+    ear.finish()
+}
+
+fn gap(packet: u64, packets: u64, length: u64) -> Gap {
+    Gap { packet, packets, start: packet * 128, length }
+}
+
+#[test]
+fn neighbours_that_are_missing_are_one_gap_whatever_the_order() {
+    // Ten packets of 128 samples and one of 20: 1,300 samples.
+    let sound = noise(1_300, 1);
+    let mut ear = Ear::new(MONO);
+    for (index, packet) in sound.chunks(128).enumerate() {
+        ear.on_sent(index as u64, packet);
+    }
+    for index in [3, 10, 5, 4, 1, 4] {
+        ear.on_missing(index);
+    }
+    for index in [0, 2, 6, 7, 8, 9] {
+        ear.on_returned(index, &sound[index as usize * 128..][..128], Came::Whole);
+    }
+    let heard = ear.finish();
+    let gaps: Vec<Gap> = heard.gaps.iter().collect();
+    assert_eq!(gaps, [gap(1, 1, 128), gap(3, 3, 384), gap(10, 1, 20)]);
+    assert_eq!((heard.gaps.count(), heard.gaps.packets(), heard.gaps.samples()), (3, 5, 532));
+    assert_eq!(heard.gaps.longest(), Some(gap(3, 3, 384)));
+    assert_eq!((heard.samples, heard.changed, heard.alignment), (1_300, 0, Alignment::Exact));
+}
+
+#[test]
+fn what_comes_too_late_to_be_played_is_a_gap_and_is_not_heard() {
+    let mut ear = Ear::new(MONO);
+    for index in 0..3 {
+        ear.on_sent(index, &[0.5; 128]);
+    }
+    ear.on_returned(0, &[0.25; 128], Came::Whole);
+    ear.on_returned(2, &[0.25; 128], Came::Whole);
+    ear.on_returned(1, &[0.75; 128], Came::Late);
+    let heard = ear.finish();
+    assert_eq!(heard.gaps.iter().collect::<Vec<_>>(), [gap(1, 1, 128)]);
+    assert_eq!(heard.returned.unwrap()[0].peak, 0.25);
+}
+
+#[test]
+fn where_there_are_too_many_gaps_packets_are_still_counted() {
+    let mut ear = Ear::new(Shape { frame_samples: 1, ..MONO });
+    let packets = 2 * (MOST_GAPS as u64 + 10);
+    for index in 0..packets {
+        ear.on_sent(index, &[0.5]);
+    }
+    (0..packets).step_by(2).for_each(|index| ear.on_missing(index));
+    // The one between the first two joins them, and makes room.
+    ear.on_missing(1);
+    let gaps = ear.finish().gaps;
+    assert_eq!((gaps.count(), gaps.beyond(), gaps.packets()), (MOST_GAPS as u64 - 1, 10, MOST_GAPS as u64 + 11));
+    assert_eq!(gaps.samples(), MOST_GAPS as u64 + 11);
+}
+
+#[test]
+fn levels_are_peak_and_mean_square_of_each_channel() {
+    // Left a square wave of a half: peak and root of the mean square are both 0.5. Right 0.6, 0, 0.8, 0: 1.00 / 4.
+    let mut ear = Ear::new(Shape { channels: 2, frame_samples: 4, ..MONO });
+    ear.on_sent(0, &[0.5, 0.6, -0.5, 0.0, 0.5, -0.8, -0.5, 0.0]);
+    let levels = ear.finish().sent;
+    assert_eq!((levels[0].peak, levels[0].mean_square, levels[0].samples), (0.5, 0.25, 4));
+    assert_eq!(levels[1].peak, 0.8);
+    assert!((levels[1].mean_square - 0.25).abs() < 1e-7, "{levels:?}");
+}
+
+#[test]
+fn a_whole_turn_of_a_sine_at_full_scale_has_a_mean_square_of_a_half() {
+    let sine: Vec<f32> = (0..480).map(|n| (std::f32::consts::TAU * n as f32 / 480.0).sin()).collect();
+    let mut ear = Ear::new(Shape { frame_samples: 480, ..MONO });
+    ear.on_sent(0, &sine);
+    let level = ear.finish().sent[0];
+    assert!((level.mean_square - 0.5).abs() < 1e-6 && level.peak == 1.0, "{level:?}");
+}
+
+#[test]
+fn three_samples_at_full_scale_in_a_row_are_clipped_also_across_packets() {
+    const FULL: f32 = 32_767.0 / 32_768.0;
+    let mut ear = Ear::new(Shape { frame_samples: 8, ..MONO });
+    // Two, which is a peak; then three, of which the last is in the next packet, below zero and above.
+    ear.on_sent(0, &[0.0, 1.0, FULL, 0.9, 0.0, 0.0, -1.0, -FULL]);
+    ear.on_sent(1, &[-1.5, 0.0, FULL, FULL, FULL, FULL, FULL, 0.0]);
+    // Just below full scale, however often.
+    ear.on_sent(2, &[0.999_9; 8]);
+    let level = ear.finish().sent[0];
+    assert_eq!((level.clips, level.clipped, level.first_clip), (2, 8, Some(6)));
+    // The same with a packet between the two that was not heard.
+    let mut ear = Ear::new(Shape { frame_samples: 8, ..MONO });
+    ear.on_sent(0, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
+    ear.on_sent(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(ear.finish().sent[0].clips, 0);
+}
+
+#[test]
+fn what_is_no_number_is_counted_and_spoils_nothing() {
+    let mut ear = Ear::new(Shape { frame_samples: 4, ..MONO });
+    ear.on_sent(0, &[f32::NAN, 0.5, f32::INFINITY, -0.5]);
+    let expected = Level { samples: 2, not_numbers: 2, peak: 0.5, mean_square: 0.25, ..Level::default() };
+    let heard = ear.finish();
+    assert_eq!(heard.sent, [expected]);
+    assert!(!heard.sent_is_silent());
+}
+
+#[test]
+fn silence_is_zero_to_the_last_bit_and_the_longest_stretch_of_it_is_told() {
+    let heard = |packets: &[&[f32]]| {
+        let mut ear = Ear::new(Shape { channels: 2, frame_samples: 2, ..MONO });
+        for (index, packet) in packets.iter().enumerate() {
+            ear.on_sent(index as u64, packet);
+        }
+        ear.finish()
+    };
+    let silent = heard(&[&[0.0; 4], &[-0.0; 4], &[0.0; 2]]);
+    assert!(silent.sent_is_silent());
+    assert_eq!(silent.silence, 5);
+    // A stretch that goes on over two packets, while both channels are silent.
+    let quiet = heard(&[&[0.0, 1e-9, 0.0, 0.0], &[0.0, 0.0, 0.0, 0.0], &[0.0, 0.0, 1e-9, 0.0]]);
+    assert!(!quiet.sent_is_silent());
+    assert_eq!(quiet.silence, 4);
+    // Nothing was sent: that is not silence.
+    assert!(!heard(&[]).sent_is_silent());
+}
+
+#[test]
+fn sound_that_comes_back_shifted_and_quieter_is_found() {
+    let sent = noise(48_000, 7);
+    for (shift, gain) in [(37_i64, 0.5_f32), (-5_000, 2.0), (0, -0.25), (16_384, 1.0)] {
+        let returned: Vec<f32> = (0..48_000_i64)
+            .map(|n| {
+                usize::try_from(n - shift).ok().and_then(|from| sent.get(from)).map_or(0.0, |sample| sample * gain)
+            })
+            .collect();
+        let heard = changed(&sent, &returned);
+        let Alignment::Shifted(Fit { shift: found, similarity, gain: louder }) = heard.alignment else {
+            panic!("{shift}: {:?}", heard.alignment)
+        };
+        assert_eq!(found, shift);
+        assert!((louder / f64::from(gain) - 1.0).abs() < 1e-6, "{shift}: {louder}");
+        assert!((similarity.abs() - 1.0).abs() < 1e-6 && (similarity < 0.0) == (gain < 0.0), "{shift}: {similarity}");
+        assert_eq!(heard.changed, 375);
+    }
+}
+
+#[test]
+fn half_noise_of_its_own_makes_it_less_alike_by_as_much() {
+    // Two noises of one strength that have nothing to do with each other: the similarity is 1 / root of 2.
+    let (sent, other) = (noise(96_000, 7), noise(96_000, 1_234_567));
+    let returned: Vec<f32> = sent.iter().zip(&other).map(|(a, b)| a + b).collect();
+    let Alignment::Shifted(fit) = changed(&sent, &returned).alignment else { panic!("another") };
+    assert_eq!(fit.shift, 0);
+    assert!((fit.similarity - 0.5_f64.sqrt()).abs() < 0.01 && (fit.gain - 1.0).abs() < 0.01, "{fit:?}");
+}
+
+#[test]
+fn packets_that_are_missing_do_not_make_the_rest_less_alike() {
+    let sent = noise(48_000, 7);
+    let mut ear = Ear::new(MONO);
+    for (index, packet) in sent.chunks(128).enumerate() {
+        ear.on_sent(index as u64, packet);
+    }
+    for (index, packet) in sent.chunks(128).enumerate().filter(|(index, _)| index % 3 != 0) {
+        let quieter: Vec<f32> = packet.iter().map(|sample| sample / 2.0).collect();
+        ear.on_returned(index as u64, &quieter, Came::Changed);
+    }
+    let Alignment::Shifted(fit) = ear.finish().alignment else { panic!("another") };
+    assert_eq!(fit.shift, 0);
+    assert!((fit.similarity - 1.0).abs() < 1e-6 && (fit.gain - 0.5).abs() < 1e-6, "{fit:?}");
+}
+
+#[test]
+fn a_tone_fits_at_every_period_and_other_sound_nowhere() {
+    let tone: Vec<f32> = (0..48_000).map(|n| (std::f32::consts::TAU * n as f32 / 100.0).sin() / 2.0).collect();
+    let quieter: Vec<f32> = tone.iter().map(|sample| sample / 2.0).collect();
+    assert!(matches!(changed(&tone, &quieter).alignment, Alignment::Ambiguous(_)));
+    let other = changed(&noise(48_000, 7), &noise(48_000, 1_234_567)).alignment;
+    assert!(matches!(other, Alignment::Unlike(fit) if fit.similarity.abs() < 0.05), "{other:?}");
+}
+
+#[test]
+fn of_silence_and_of_next_to_nothing_nothing_is_said() {
+    let sound = noise(48_000, 7);
+    assert_eq!(changed(&sound, &vec![0.0; 48_000]).alignment, Alignment::TooLittle);
+    assert_eq!(changed(&vec![0.0; 48_000], &sound).alignment, Alignment::TooLittle);
+    assert_eq!(changed(&sound, &sound[..2_048]).alignment, Alignment::TooLittle);
+    assert_eq!(changed(&sound, &vec![f32::NAN; 48_000]).alignment, Alignment::TooLittle);
+    let mut ear = Ear::new(MONO);
+    ear.on_sent(0, &sound[..128]);
+    ear.on_missing(0);
+    let heard = ear.finish();
+    assert_eq!((heard.alignment, heard.returned), (Alignment::Nothing, None));
+}
+
+proptest! {
+    /// In whatever order packets come back or are given up, the same is heard.
+    #[test]
+    fn the_order_of_arrival_makes_no_difference(
+        fates in prop::collection::vec(0..4_u8, 1..200),
+        order in any::<prop::sample::Index>().prop_perturb(|_, mut random| random.random::<u64>()),
+    ) {
+        let sound = noise(fates.len() * 16, 3);
+        let packet = |index: u64| &sound[index as usize * 16..][..16];
+        let heard = |indexes: &[u64]| {
+            let mut ear = Ear::new(Shape { frame_samples: 16, ..MONO });
+            (0..fates.len() as u64).for_each(|index| ear.on_sent(index, packet(index)));
+            for &index in indexes {
+                match fates[index as usize] {
+                    0 => ear.on_missing(index),
+                    1 => ear.on_returned(index, packet(index), Came::Late),
+                    2 => ear.on_returned(index, packet(index), Came::Changed),
+                    _ => ear.on_returned(index, packet(index), Came::Whole),
+                }
+            }
+            ear.finish()
+        };
+        let straight: Vec<u64> = (0..fates.len() as u64).collect();
+        let mut shuffled = straight.clone();
+        shuffled.sort_by_key(|index| (index ^ order).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let (one, other) = (heard(&straight), heard(&shuffled));
+        prop_assert_eq!(&one.gaps, &other.gaps);
+        prop_assert_eq!((one.changed, one.samples, one.alignment), (other.changed, other.samples, other.alignment));
+        prop_assert_eq!(one.gaps.packets(), fates.iter().filter(|fate| **fate < 2).count() as u64);
+        match (one.returned, other.returned) {
+            (Some(one), Some(other)) => {
+                prop_assert_eq!(one[0].peak, other[0].peak);
+                prop_assert!((one[0].mean_square - other[0].mean_square).abs() < 1e-12);
+            }
+            (one, other) => prop_assert_eq!(one, other),
+        }
+    }
+}
