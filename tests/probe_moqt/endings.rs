@@ -120,7 +120,7 @@ fn of_a_first_ask_that_was_met_with_silence_nothing_is_reported_but_that_there_w
 #[test]
 fn a_run_that_nobody_listens_to_any_more_ends_and_is_not_called_a_loss() {
     let server = Fake::start([(3, Deed::Leave)]);
-    let report = report(1, &server.url, &server.with(&["--count", "0", "--interval", "1s", "--max-loss", "100%"]));
+    let report = report(1, &server.url, &server.with(&["--count", "6", "--interval", "1s", "--max-loss", "100%"]));
     let words = "the server has ended its subscription to our track";
     assert_eq!(report["moqt"]["connection_lost"], json!({"kind": "unready", "close_code": null, "text": words}));
     assert!(reasons(&report).contains(words), "{report:#}");
