@@ -53,6 +53,11 @@ impl Time {
     }
 }
 
+/// A duration in seconds, as people are told it: what is less than a millisecond is cut off, and `{}` writes `5` and `0.25`.
+pub fn seconds(duration: Duration) -> f64 {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
+}
+
 /// A duration as whole nanoseconds, at most `u64::MAX`.
 pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

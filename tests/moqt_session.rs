@@ -179,6 +179,9 @@ fn a_set_up_that_does_not_come_is_not_waited_for() {
         assert_eq!(silent.closed, None);
         silent.until(Time::from_millis(5_000));
         assert_eq!(silent.closed(), (code::SETUP, "no set-up within 5 s"));
+        let mut hasty = self::echo(None, Limits { setup: Duration::from_millis(250), ..Limits::default() });
+        hasty.until(Time::from_millis(250));
+        assert_eq!(hasty.closed(), (code::SETUP, "no set-up within 0.25 s"));
         let mut ended = quic();
         let first = ended.open(0, Bidi, &hello[..sent]);
         ended.finish(first);

@@ -72,7 +72,7 @@ impl Pieces {
 fn the_messages_of_the_seed_are_the_golden_bytes() {
     let mut pieces = Pieces::of(Seed);
     let quic = SessionClient { versions: vec![0xffff_ff00], parameters: vec![(1, b"/echo".to_vec())] };
-    assert_eq!(quic.path(), Some("/echo"));
+    assert_eq!(quic.path(), Ok("/echo"));
     pieces.check("session-client-quic", Some(0), &quic);
     pieces.check("session-client", Some(0), &SessionClient { versions: vec![0xffff_ff00], parameters: vec![] });
     pieces.check("session-server", None, &SessionServer { version: 0xffff_ff00, parameters: vec![] });

@@ -204,7 +204,11 @@ impl Args {
 
     /// Refuses what cannot be meant where there is no UDP echo.
     fn refuse_in_vain(&self) -> Result<(), Failure> {
-        match self.impairment.given().or_else(|| self.announce.given()).filter(|_| self.moqt.is_alone()) {
+        // An empty variable is no delay, and the one that holds anyway does no harm: clap would refuse both.
+        let delay =
+            (self.delay != Millis(DEFAULT_DELAY)).then_some("--delay (or ECHO_DELAY_MS; that of MOQT is --moqt-delay)");
+        let given = self.impairment.given().or_else(|| self.announce.given()).or(delay);
+        match given.filter(|_| self.moqt.is_alone()) {
             Some(option) => Err(Failure::usage(format!(
                 "{option} is about the UDP echo, which --moqt-only leaves out: leave out one of them"
             ))),

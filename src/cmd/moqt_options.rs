@@ -101,7 +101,7 @@ pub struct MoqtArgs {
     moqt: Option<Place>,
 
     /// Echo MOQT, and nothing else: no UDP packets of jamjam
-    #[arg(long, conflicts_with_all = ["port", "host", "max_buffer", "max_buffer_per_client", "socket_buffer", "spin"], help_heading = HEADING)]
+    #[arg(long, conflicts_with_all = ["port", "host", "max_buffer", "max_buffer_per_client", "socket_buffer", "spin", "max_rate_per_source", "max_bits_per_source", "limit_loopback", "room_name"], help_heading = HEADING)]
     moqt_only: bool,
 
     /// Path that clients ask for

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Failure;
-use super::args::{Colour, Millis};
+use super::args::{Colour, Millis, Size};
 use super::client::{ClientArgs, Embedded, Session, over_udp_and_not_moqt, over_udp_only};
 use super::dialect::DialectArgs;
 use super::groups::GroupArgs;
@@ -63,8 +63,8 @@ pub struct Args {
     audio: bool,
 
     /// Payload bytes of an AUDIO packet, a multiple of 4, or bytes of a frame of MOQT [default: 512]
-    #[arg(long, value_name = "BYTES", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
-    size: Option<usize>,
+    #[arg(long, value_name = "SIZE", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
+    size: Option<Size>,
 
     #[command(flatten)]
     client: ClientArgs,
@@ -75,6 +75,11 @@ fn count(text: &str) -> Result<u64, String> {
 }
 
 impl Args {
+    /// Bytes of a payload.
+    fn size(&self) -> usize {
+        self.size.map_or(SIZE, |Size(size)| usize::try_from(size).unwrap_or(usize::MAX))
+    }
+
     /// Probes until done or `stop` is requested.
     pub fn run(self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
         match &self.to {
@@ -103,7 +108,7 @@ impl Args {
                 "--size: only AUDIO and MOQT's frames can be longer; ask with AUDIO by --audio",
             ));
         }
-        let size = self.size.unwrap_or(SIZE);
+        let size = self.size();
         if !size.is_multiple_of(4) || size > MAX_DATAGRAM - HEADER_LEN {
             return Err(Failure::usage(format!(
                 "--size {size}: AUDIO is made of 4-byte samples, and a datagram carries at most {} bytes of them",
@@ -168,7 +173,7 @@ impl Args {
         }
         self.client.refuse_over_moqt()?;
         let count = (self.count > 0).then_some(self.count);
-        let size = self.size.unwrap_or(SIZE);
+        let size = self.size();
         let config = self.groups.config(count, self.interval.0, size, self.session.config())?;
         let offers = self.session.offers()?;
         let embedded = Embedded::start(&self.session, &config.prefix)?;

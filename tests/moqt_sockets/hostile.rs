@@ -75,7 +75,7 @@ fn a_path_that_is_not_served_or_is_no_text_is_refused_by_the_session_where_the_s
     let unknown = b"\x00\x11\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x05/nope";
     expect(&server, Transport::Quic, (unknown, false), 0x13, "there is no /nope here, only /echo");
     let no_text = b"\x00\x11\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x05/\xff\xfe\xfd\xfc";
-    expect(&server, Transport::Quic, (no_text, false), 0x13, "the set-up names no path");
+    expect(&server, Transport::Quic, (no_text, false), 0x13, "the path in the set-up is no UTF-8");
     // One that is asked for with its slash or without is the same.
     let bare = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
     play(async {

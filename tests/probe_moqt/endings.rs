@@ -56,12 +56,16 @@ fn a_host_without_an_address_and_anybody_far_away_are_refused_before_anything_is
 #[test]
 fn a_certificate_that_is_not_believed_is_told_by_its_sha_256() {
     let server = Fake::start([]);
-    for options in [&[][..], &["--cert-sha256", &"0".repeat(64)]] {
+    let zeros = "0".repeat(64);
+    let way_out = format!("give --cert-sha256 {}\n", server.sha256);
+    let another =
+        format!("its certificate is another one: it has SHA-256 {}, and {zeros} is believed; ", server.sha256);
+    for (options, words, times) in [(&[][..], way_out, 2), (&["--cert-sha256", &zeros], another, 1)] {
         let ended = probe(&server.url, options);
         assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
-        let way_out = format!("give --cert-sha256 {}\n", server.sha256);
         assert!(ended.stderr.starts_with(&format!("jamjam-dev: cannot use {}: ", server.url)), "{}", ended.stderr);
-        assert!(ended.stderr.ends_with(&way_out), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&words), "{}", ended.stderr);
+        assert_eq!(ended.stderr.matches(&server.sha256).count(), times, "{}", ended.stderr);
     }
     report(0, &server.url, &["--insecure", "--count", "2"]);
     report(0, &server.url, &server.with(&["--count", "2"]));
@@ -83,13 +87,46 @@ fn a_server_that_closes_is_told_with_its_code_and_what_was_on_its_way_is_lost() 
 
 #[test]
 fn another_version_is_refused_in_words() {
-    let server = Fake::greeting(Greeting::Other, []);
+    let server = Fake::greeting(&[Greeting::Other], []);
     let report = report(1, &server.url, &server.with(&[]));
     let lost = &report["moqt"]["connection_lost"];
     let words = "no version in common: 0xff000001 offered, 0xffffff00 and 0xfeedbabe spoken";
     assert_eq!(lost, &json!({"kind": "refused", "close_code": null, "text": words}));
     assert!(report["moqt"]["quic_ms"].as_f64().unwrap() > 0.0, "{report:#}");
     assert_eq!(report["moqt"]["session_ms"], Value::Null);
+}
+
+#[test]
+fn of_a_first_ask_that_was_met_with_silence_nothing_is_reported_but_that_there_was_one() {
+    // The first call agrees on the head's flavour, the second on nothing at all.
+    let server = Fake::greeting(&[Greeting::Mute, Greeting::Other], []);
+    let refused = report(1, &server.url, &server.with(&[]));
+    let told = &refused["moqt"];
+    assert_eq!((&told["asked_again"], &told["connection_lost"]["kind"]), (&json!("echo"), &json!("refused")));
+    assert_eq!((&told["flavour"], &told["track"]), (&Value::Null, &json!("japan, kyoto, text")), "{told}");
+    assert_eq!((&told["session_ms"], &told["subscribe_ms"]), (&Value::Null, &Value::Null), "{told}");
+    assert!(codes(&refused).contains(&"asked_again"), "{refused:#}");
+
+    let server = Fake::greeting(&[Greeting::Mute, Greeting::Seed], []);
+    let answered = report(0, &server.url, &server.with(&["--count", "3", "--interval", "5"]));
+    let told = &answered["moqt"];
+    assert_eq!((&told["asked_again"], &told["connection_lost"]), (&json!("echo"), &Value::Null));
+    assert_eq!((&told["flavour"], &told["track"]), (&json!("seed"), &json!("japan, kyoto, text")), "{told}");
+    assert_eq!(document::counts(&answered, "ping", ["sent", "returned"]), [3, 3]);
+    assert!(codes(&answered).contains(&"asked_again"), "{answered:#}");
+    assert_eq!(server.groups.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_run_that_nobody_listens_to_any_more_ends_and_is_not_called_a_loss() {
+    let server = Fake::start([(3, Deed::Leave)]);
+    let report = report(1, &server.url, &server.with(&["--count", "6", "--interval", "1s", "--max-loss", "100%"]));
+    let words = "the server has ended its subscription to our track";
+    assert_eq!(report["moqt"]["connection_lost"], json!({"kind": "unready", "close_code": null, "text": words}));
+    assert!(reasons(&report).contains(words), "{report:#}");
+    let [sent, returned] = document::counts(&report, "ping", ["sent", "returned"]);
+    // Those that it took came back; a machine that stands still for a second may have sent one more.
+    assert!(returned == 3 && sent <= 4, "{report:#}");
 }
 
 #[test]
@@ -170,6 +207,8 @@ fn what_belongs_to_others_is_refused_with_moqt_and_moqts_with_others() {
         ("probe --embedded --moqt=udp", "[possible values: quic, webtransport]"),
         ("probe --to moqt://127.0.0.1:9/ --frames-per-group 0", "0 is not in 1..=10000"),
         ("probe --to moqt://127.0.0.1:9/ --size 1048577", "--size 1048577: a MOQT frame has at most 1048576 bytes"),
+        ("probe --to moqt://127.0.0.1:9/ --size -1", "`-1` is not a number; write a size such as 64MiB or 4096"),
+        ("probe --to moqt://127.0.0.1:9/ --size 99999999999999999999999999", "is too large; at most"),
         ("probe --to moqt://127.0.0.1:9/ --moqt-track ,", "give 1 to 64 parts"),
         ("probe --to moqt://127.0.0.1:9/ --moqt-track a --moqt-flavour head", "--moqt-track: in the head's flavour"),
         ("probe --to moqt://127.0.0.1:99999/", "`99999` is not a port; it is a number from 1 to 65535"),

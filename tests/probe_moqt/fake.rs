@@ -37,6 +37,8 @@ pub(crate) enum Deed {
     Refuse,
     /// Closes the connection with this code in its place.
     Close(u32),
+    /// Returns it, and wants no more of the track.
+    Leave,
 }
 
 /// What the server says first.
@@ -46,6 +48,8 @@ pub(crate) enum Greeting {
     Seed,
     /// That it speaks a version that nobody offered.
     Other,
+    /// That it speaks the head's flavour; and then it does nothing. Who calls again asks for another path.
+    Mute,
 }
 
 /// A server at work.
@@ -60,10 +64,11 @@ pub(crate) struct Fake {
 impl Fake {
     /// A server that returns all groups but these.
     pub(crate) fn start(deeds: impl IntoIterator<Item = (u64, Deed)>) -> Self {
-        Self::greeting(Greeting::Seed, deeds)
+        Self::greeting(&[Greeting::Seed], deeds)
     }
 
-    pub(crate) fn greeting(greeting: Greeting, deeds: impl IntoIterator<Item = (u64, Deed)>) -> Self {
+    /// A server that greets each caller with the next of `greetings`, and all others with the last.
+    pub(crate) fn greeting(greetings: &'static [Greeting], deeds: impl IntoIterator<Item = (u64, Deed)>) -> Self {
         let deeds: BTreeMap<u64, Deed> = deeds.into_iter().collect();
         let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let digits: Vec<String> = Sha256::digest(made.cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -82,12 +87,14 @@ impl Fake {
             runtime.block_on(async move {
                 let endpoint = Endpoint::server(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
                 started.send(endpoint.local_addr().unwrap()).unwrap();
+                let mut call = 0;
                 while let Some(incoming) = endpoint.accept().await {
                     // Whoever does not like the certificate goes away again.
                     let Ok(connection) = incoming.await else { continue };
                     // What is lost with the connection is no matter: the client has gone.
-                    let _ = serve(&connection, greeting, &deeds, &heard).await;
+                    let _ = serve(&connection, greetings, call, &deeds, &heard).await;
                     connection.closed().await;
+                    call += 1;
                 }
             });
         });
@@ -125,7 +132,8 @@ async fn piece(stream: &mut RecvStream) -> Result<Vec<u8>, Gone> {
 
 async fn serve(
     connection: &Connection,
-    greeting: Greeting,
+    greetings: &[Greeting],
+    call: usize,
     deeds: &BTreeMap<u64, Deed>,
     heard: &mpsc::Sender<u64>,
 ) -> Result<(), Gone> {
@@ -133,10 +141,17 @@ async fn serve(
     assert_eq!(byte(&mut session).await?, 0, "the session stream comes first");
     let hello = piece(&mut session).await?;
     assert!(hello.windows(8).any(|eight| eight == VERSION), "the seed's version is offered: {hello:x?}");
-    assert!(hello.ends_with(b"\x01\x05/echo"), "the path is asked for: {hello:x?}");
-    match greeting {
+    let is_second = call > 0 && greetings.first() == Some(&Greeting::Mute);
+    let path: &[u8] = if is_second { b"\x01\x04echo" } else { b"\x01\x05/echo" };
+    assert!(hello.ends_with(path), "the path is asked for: {hello:x?}");
+    match greetings[call.min(greetings.len() - 1)] {
         Greeting::Seed => send.write_all(&[&[9], &VERSION[..], &[0]].concat()).await?,
         Greeting::Other => send.write_all(&[9, 0xc0, 0, 0, 0, 0xff, 0, 0, 1, 0]).await?,
+        Greeting::Mute => {
+            send.write_all(&[9, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]).await?;
+            connection.closed().await;
+            return Ok(());
+        }
     }
     // A side that is let go of is one that is given up.
     let mut kept = vec![(send, session)];
@@ -152,6 +167,7 @@ async fn serve(
         send.write_all(answer).await?;
         kept.push((send, asking));
     }
+    let [_, _, (subscription, _), ..] = &mut kept[..] else { panic!("the third stream is our subscription") };
     let mut held: Option<(u8, Vec<Vec<u8>>)> = None;
     loop {
         let mut stream = connection.accept_uni().await?;
@@ -175,8 +191,8 @@ async fn serve(
             Some(Deed::Drop | Deed::Refuse | Deed::Close(_)) => {}
             Some(Deed::Cut(most)) => {
                 let mut cut = answer(connection, sequence, &frames[..most]).await?;
-                // What was written has to be there before the end that is none, or it may be forgotten with it.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                // What was written has to be read before the end that is none, or it may be forgotten with it.
+                be_heard(connection).await?;
                 cut.reset(VarInt::from_u32(3))?;
             }
             Some(Deed::Alter) => {
@@ -192,12 +208,28 @@ async fn serve(
                 answer(connection, sequence, &frames).await?.finish()?;
                 answer(connection, 63, &frames[..1]).await?.finish()?;
             }
+            Some(Deed::Leave) => {
+                answer(connection, sequence, &frames).await?.finish()?;
+                be_heard(connection).await?;
+                subscription.finish()?;
+            }
             None => answer(connection, sequence, &frames).await?.finish()?,
         }
         if let Some((sequence, frames)) = held.take_if(|(held, _)| *held != sequence) {
             answer(connection, sequence, &frames).await?.finish()?;
         }
     }
+}
+
+/// Waits until the client has read what was written: what it says to a question that left later it says after that, and where it saw
+/// both at once, to the next.
+async fn be_heard(connection: &Connection) -> Result<(), Gone> {
+    for _ in 0..2 {
+        let (mut asking, mut answered) = connection.open_bi().await?;
+        asking.write_all(PLEASE).await?;
+        assert_eq!(piece(&mut answered).await?, &ACTIVE[1..]);
+    }
+    Ok(())
 }
 
 /// Begins a group, and writes frames of it.

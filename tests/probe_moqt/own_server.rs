@@ -129,6 +129,42 @@ fn a_path_that_is_not_served_is_refused_over_both_transports() {
 }
 
 #[test]
+fn a_path_is_judged_the_same_over_both_transports() {
+    let server = Server::start(Duration::ZERO);
+    let ca = server.ca();
+    for (path, is_served) in [
+        ("echo?x=1", true),
+        ("a/../echo", true),
+        ("./echo#part", true),
+        ("echo/", false),
+        ("/echo", false),
+        ("%65cho", false),
+        ("écho", false),
+        ("", false),
+    ] {
+        for scheme in ["moqt", "https"] {
+            let url = format!("{scheme}://localhost:{}/{path}", server.port);
+            let report = report(u8::from(!is_served).into(), &url, &Server::with(&ca, &["--count", "1"]));
+            assert_eq!(report["moqt"]["connection_lost"].is_null(), is_served, "{url}");
+        }
+    }
+}
+
+#[test]
+fn another_sha_256_than_the_certificates_is_told_once_over_both_transports() {
+    let server = Server::start(Duration::ZERO);
+    let zeros = "0".repeat(64);
+    for scheme in ["moqt", "https"] {
+        let url = format!("{scheme}://localhost:{}/echo", server.port);
+        let ended = crate::probe(&url, &["--cert-sha256", &zeros]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+        let is_hash = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let words = ended.stderr.split(|c: char| !c.is_alphanumeric());
+        assert_eq!(words.filter(is_hash).count(), 2, "its own, and what was believed: {}", ended.stderr);
+    }
+}
+
+#[test]
 fn the_embedded_server_answers_over_both_transports() {
     for (option, transport) in [("--moqt", "quic"), ("--moqt=quic", "quic"), ("--moqt=webtransport", "webtransport")] {
         let line = ["probe", "--embedded", option, "--count", "5", "--interval", "5", "--moqt-delay", "30", "--json"];

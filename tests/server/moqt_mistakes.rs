@@ -30,6 +30,11 @@ fn options_that_cannot_be_meant_are_wrong_usage() {
         (&["--moqt-only", "--port", "5000"], "cannot be used with"),
         (&["--moqt-only", "--max-buffer", "1MiB"], "cannot be used with"),
         (&["--moqt-only", "--spin", "0"], "cannot be used with"),
+        (&["--moqt-only", "--max-rate-per-source", "5"], "cannot be used with"),
+        (&["--moqt-only", "--max-bits-per-source", "5mbit"], "cannot be used with"),
+        (&["--moqt-only", "--limit-loopback"], "cannot be used with"),
+        (&["--moqt-only", "--room-name", "x"], "cannot be used with"),
+        (&["--moqt-only", "--delay", "5"], "that of MOQT is --moqt-delay) is about the UDP echo"),
         (&["--moqt-only", "--loss", "1%"], udp_only),
         (&["--moqt-only", "--with-signaling"], udp_only),
     ] {
@@ -55,7 +60,8 @@ fn a_port_that_is_taken_is_said_in_one_line_for_each_family() {
         let address = taken.local_addr().unwrap();
         let place = format!("localhost:{}", address.port());
         let line = refused(&["--port", "0", "--socket-buffer", "204800", "--moqt", &place], 3);
-        let says = "for MOQT: the UDP port is in use by another program; choose another, or 0 for any free one";
+        let says =
+            "for MOQT: the UDP port is in use by another program; choose another with --moqt, or 0 for any free one";
         assert_eq!(line, format!("jamjam-dev: cannot listen on {address} {says}"));
     }
 }

@@ -238,12 +238,46 @@ fn alone_it_leaves_the_udp_echo_out() {
     let metrics = metrics.strip_prefix("Metrics on http://").and_then(|rest| rest.strip_suffix("/metrics"));
     let page = get(metrics.unwrap().parse().unwrap(), "/metrics");
     assert!(page.contains("\njamjam_moqt_sessions_total 1\n") && !page.contains("jamjam_echo_"), "{page}");
-    let again = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0"], |_| {});
+    // A variable that is empty, as a compose file makes one that it does not know, is no delay of UDP that would be left out.
+    let again = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0"], |command| {
+        command.env("ECHO_DELAY_MS", "");
+    });
     for (server, signal) in [(server, "TERM"), (again, "INT")] {
         let ended = server.stop(signal);
         assert_eq!(ended.code, Some(0));
         assert!(ended.lines.last().unwrap().contains(" INFO MOQT stats: connections_open=0, "), "{:?}", ended.lines);
     }
+}
+
+/// The datagrams are none of QUIC: what of them is not dropped by the kernel, the library drops.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_kernel_drops_of_both_sockets_is_counted() {
+    let mut server = Server::start_as(&["--moqt-only", "--moqt", "localhost:0", "--metrics", "0"], |_| {});
+    let metrics = server.line_that_begins("Metrics on http://").message;
+    let metrics = metrics.strip_prefix("Metrics on http://").and_then(|rest| rest.strip_suffix("/metrics")).unwrap();
+    let name = "\njamjam_moqt_kernel_dropped_total ";
+    let dropped = || -> u64 {
+        let page = get(metrics.parse().unwrap(), "/metrics");
+        page.split_once(name).and_then(|(_, rest)| rest.lines().next()).unwrap().parse().unwrap()
+    };
+    assert_eq!(dropped(), 0);
+    let mut last = 0;
+    for host in ["127.0.0.1", "::1"] {
+        let Ok(socket) = UdpSocket::bind((host, 0)) else { continue };
+        server.signal("STOP");
+        crate::server::poll_until("a halt", || (server.status("State") == "T").then_some(()));
+        // The buffer is 16 MiB in the kernel at most, and no datagram takes less than 512 bytes of it there.
+        for _ in 0..40_000 {
+            socket.send_to(&[0], (host, server.address.port())).unwrap();
+        }
+        server.signal("CONT");
+        let now = dropped();
+        assert!(now > last, "{host}: {now} after {last}");
+        last = now;
+    }
+    let stats = server.stop("TERM");
+    assert_eq!(count(moqt_stats(&stats.lines), "kernel_dropped"), last);
 }
 
 #[test]

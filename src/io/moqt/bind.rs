@@ -18,7 +18,8 @@ pub struct Bound {
 pub enum BindError {
     /// Somebody else has the port.
     #[error(
-        "cannot listen on {0} for MOQT: the UDP port is in use by another program; choose another, or 0 for any free one"
+        "cannot listen on {0} for MOQT: the UDP port is in use by another program; choose another with --moqt, or 0 for any free \
+         one"
     )]
     InUse(SocketAddr),
     /// The address is not one of this machine's.

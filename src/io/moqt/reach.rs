@@ -32,7 +32,7 @@ pub(super) async fn reach(dial: &Dial) -> Result<Reached, DialError> {
     let began = Instant::now();
     let addresses = resolve(&target.host, target.port)?;
     let name = began.elapsed();
-    addresses.iter().try_for_each(|address| trust.refuse_anybody_afar(address.ip()))?;
+    trust.refuse_anybody_afar(&addresses)?;
     let config = quic::client(verifier.clone(), target.transport, limits)
         .map_err(|error| DialError::Failed { target: target.clone(), reason: error.to_string() })?;
     let began = Instant::now();

@@ -105,6 +105,7 @@ pub fn serve(
     let endpoints = {
         let _within = runtime.enter();
         let open = |socket: UdpSocket| {
+            totals.watch(&socket);
             Endpoint::new(EndpointConfig::default(), Some(config.clone()), socket, Arc::new(TokioRuntime))
         };
         bound.into_sockets().map(open).collect::<io::Result<Vec<Endpoint>>>()?

@@ -103,7 +103,13 @@ mod tests {
         for wrong in ["localhost:4443", "http://h/echo", "wss://h"] {
             assert_eq!(read(wrong), Err(TargetError::Scheme), "{wrong}");
         }
-        for (text, path) in [("h/a/../b", "/b"), ("h/./b?x", "/b?x"), ("h/%65", "/%65"), ("h/b/", "/b/")] {
+        for (text, path) in [
+            ("h/a/../b", "/b"),
+            ("h/./b?x", "/b?x"),
+            ("h/%65", "/%65"),
+            ("h/\u{e9}?\u{e9}", "/%C3%A9?%C3%A9"),
+            ("h/b/", "/b/"),
+        ] {
             for scheme in ["moqt", "https"] {
                 assert_eq!(
                     read(&format!("{scheme}://{text}")).map(|target| target.path).as_deref(),

@@ -1,7 +1,9 @@
 //! What all connections of a server have counted together, for whoever prints or exports it.
 
+use std::net::UdpSocket;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::io::udp::KernelDrops;
 use crate::moqt::{Counts, counted};
 
 counted! {
@@ -32,7 +34,11 @@ Arrivals {
 
 /// The counts of a server. Its thread writes them, any other may read them.
 #[derive(Debug, Default)]
-pub struct Totals(Mutex<Reading>);
+pub struct Totals {
+    counted: Mutex<Reading>,
+    /// What the system counts; the sockets are kept until the last reading.
+    kernel: Mutex<Vec<KernelDrops>>,
+}
 
 /// What was counted up to now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +49,8 @@ pub struct Reading {
     pub arrivals: Arrivals,
     /// What the sessions counted.
     pub counts: Counts,
+    /// What the kernel threw away because a socket's receive buffer was full; `None` where it does not tell.
+    pub kernel_dropped: Option<u64>,
 }
 
 impl Reading {
@@ -54,14 +62,22 @@ impl Reading {
 
     /// All that only rises, with names and descriptions, in the order in which a log prints them.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
-        self.arrivals.fields().chain(self.counts.fields())
+        let help = "Datagrams that the kernel threw away because a receive buffer was full";
+        let kernel = self.kernel_dropped.map(|count| ("kernel_dropped", help, count));
+        self.arrivals.fields().chain(self.counts.fields()).chain(kernel)
     }
 }
 
 impl Totals {
     /// What was counted up to now.
     pub fn read(&self) -> Reading {
-        *self.lock()
+        let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+        Reading { kernel_dropped: kernel.iter().map(KernelDrops::read).sum(), ..*self.lock() }
+    }
+
+    /// Counts from now on what the kernel drops of `socket` too.
+    pub(super) fn watch(&self, socket: &UdpSocket) {
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner).push(KernelDrops::of(socket));
     }
 
     /// Counts something.
@@ -77,6 +93,6 @@ impl Totals {
     }
 
     fn lock(&self) -> MutexGuard<'_, Reading> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

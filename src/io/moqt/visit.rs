@@ -22,6 +22,7 @@ use super::webtransport::{NO_ERROR, Request, WebTransportSession};
 use crate::io::complaints::Complaints;
 use crate::moqt::echo::Echo;
 use crate::moqt::{self, ALPN_WEBTRANSPORT, Counts, End, Peer, code, serves};
+use crate::time::seconds;
 
 /// Told to whoever is there when the server stops.
 const STOPPING: &str = "the server stops";
@@ -189,7 +190,7 @@ impl Visits {
                 return None;
             }
             Err(_) => {
-                self.refused(from, &format!("it did not come within {} s", patience.as_secs()));
+                self.refused(from, &format!("it did not come within {} s", seconds(patience)));
                 return None;
             }
         };
@@ -198,7 +199,7 @@ impl Visits {
                 let path = path.clone();
                 // Who grants no room for the answer is not waited for any longer than who does not ask.
                 let Ok(accepted) = tokio::time::timeout(patience, request.accept()).await else {
-                    self.refused(from, &format!("our answer was not taken within {} s", patience.as_secs()));
+                    self.refused(from, &format!("our answer was not taken within {} s", seconds(patience)));
                     return None;
                 };
                 return Some((accepted.ok()?, path));

@@ -1,6 +1,6 @@
 //! Whom a client believes: the system's certificate authorities, those of a file besides, one certificate alone, or for a test anybody.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,10 +61,12 @@ pub enum TrustError {
 }
 
 impl Trust {
-    /// Refuses to believe anybody at all as the server at `address`, unless that is this machine. To be asked by those clients
-    /// for which certificates that nobody vouches for are an everyday matter, so that their way out is the fingerprint.
-    pub fn refuse_anybody_afar(&self, address: IpAddr) -> Result<(), TrustError> {
-        if self.anybody && !address.to_canonical().is_loopback() { Err(TrustError::Afar(address)) } else { Ok(()) }
+    /// Refuses to believe anybody at all as the server at one of `addresses`, unless all of them are this machine's. To be asked
+    /// of the very addresses that are called, by those clients for which certificates that nobody vouches for are an everyday
+    /// matter, so that their way out is the fingerprint.
+    pub fn refuse_anybody_afar(&self, addresses: &[SocketAddr]) -> Result<(), TrustError> {
+        let is_afar = |ip: &IpAddr| self.anybody && !ip.to_canonical().is_loopback();
+        addresses.iter().map(SocketAddr::ip).find(is_afar).map_or(Ok(()), |ip| Err(TrustError::Afar(ip)))
     }
 
     /// What a client's connections are made with.
@@ -115,7 +117,8 @@ mod tests {
 
     #[test]
     fn anybody_is_believed_on_this_machine_alone() {
-        let refused = |trust: &Trust, ip: &str| trust.refuse_anybody_afar(ip.parse().expect("an address")).is_err();
+        let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), 4_443);
+        let refused = |trust: &Trust, ip: &str| trust.refuse_anybody_afar(&[at(ip)]).is_err();
         let anybody = Trust { anybody: true, ..Trust::default() };
         for (ip, afar) in [
             ("127.0.0.1", false),
@@ -131,5 +134,8 @@ mod tests {
             assert_eq!(refused(&anybody, ip), afar, "{ip}");
             assert!(!refused(&Trust::default(), ip), "{ip}");
         }
+        // A name may lead to this machine and to others.
+        let refused = anybody.refuse_anybody_afar(&["127.0.0.1", "::1", "192.0.2.1", "192.0.2.2"].map(at));
+        assert!(matches!(refused, Err(TrustError::Afar(ip)) if ip == at("192.0.2.1").ip()));
     }
 }

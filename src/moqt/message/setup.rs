@@ -17,10 +17,11 @@ pub struct SessionClient {
 }
 
 impl SessionClient {
-    /// The path that it asks for, where it names one that is text.
-    pub fn path(&self) -> Option<&str> {
-        let (_, value) = self.parameters.iter().find(|(key, _)| *key == PATH_PARAMETER)?;
-        std::str::from_utf8(value).ok()
+    /// The path that it asks for, or why that is none.
+    pub fn path(&self) -> Result<&str, &'static str> {
+        let named = self.parameters.iter().find(|(key, _)| *key == PATH_PARAMETER);
+        let (_, value) = named.ok_or("the set-up names no path")?;
+        std::str::from_utf8(value).map_err(|_| "the path in the set-up is no UTF-8")
     }
 }
 

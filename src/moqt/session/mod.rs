@@ -21,7 +21,7 @@ use super::code;
 use super::counts::Counts;
 use super::limits::Limits;
 use super::message::Flavour;
-use crate::time::Time;
+use crate::time::{Time, seconds};
 use asking::Subscriptions;
 use entry::Entry;
 use groups_out::Outbox;
@@ -126,8 +126,8 @@ impl Session {
     pub fn on_time(&mut self, now: Time) {
         self.catch_up();
         if matches!(self.phase, Phase::Opening { by } if now >= by) {
-            let seconds = self.limits.setup.as_secs();
-            self.close(code::SETUP, &format!("no set-up within {seconds} s"));
+            let reason = format!("no set-up within {} s", seconds(self.limits.setup));
+            self.close(code::SETUP, &reason);
         }
     }
 

@@ -63,9 +63,12 @@ impl Session {
         match &self.end {
             End::Server { served, asked } => {
                 let hello = SessionClient::parse(Flavour::Seed, body)?;
-                let Some(path) = asked.as_deref().or(hello.path()) else {
-                    self.close(code::SETUP, "the set-up names no path");
-                    return Ok(());
+                let path = match asked.as_deref().map_or_else(|| hello.path(), Ok) {
+                    Ok(path) => path,
+                    Err(why) => {
+                        self.close(code::SETUP, why);
+                        return Ok(());
+                    }
                 };
                 if asked.is_none() && !serves(served, path) {
                     let reason = format!("there is no {path:.64} here, only {served}");
