@@ -16,6 +16,11 @@ pub struct Gaps {
 }
 
 impl Gaps {
+    /// With room for all that are kept: nothing is allocated later.
+    pub(super) fn new() -> Self {
+        Self { stretches: Vec::with_capacity(KEPT + 1), ..Self::default() }
+    }
+
     /// Adds a packet by its index. None is added twice.
     pub(super) fn add(&mut self, index: u64) {
         self.packets += 1;

@@ -98,7 +98,7 @@ impl Picture {
             samples: 0,
             width: 1,
             columns: Vec::with_capacity(COLUMNS),
-            gaps: Gaps::default(),
+            gaps: Gaps::new(),
             sent: Clip::new(most_bytes),
             returned: Clip::new(most_bytes),
         }
