@@ -206,18 +206,30 @@ fn a_tape_of_both_sides() -> usize {
         ear,
         recording: Some(Recording::create(&create("returned"), SampleFormat::S24, form).expect("a file")),
         both: Some(Both::create(&create("both"), SampleFormat::F32, form).expect("a file")),
-        picture: Some(Picture::new(48_000, 2, 128, 1_000_000)),
+        picture: Some(Picture::new(48_000, 2, 128, 0)),
     };
     let (mut head, tape) = tape::start(hearers, form).expect("a thread");
     let payload = [7; 128 * 2 * 4];
+    let returned = |index: u64| {
+        let (stream, sequence, now) = (StreamKind::Audio, index as u32, Time::ZERO);
+        Fact { stream, index, sequence, sent: now, came: Some(now), fate: Fate::Returned, payload: &payload }
+    };
+    for index in 0..2 {
+        head.on_sent(Sent { index, sequence: index as u32, payload: &payload });
+        head.on_fact(returned(index));
+    }
+    // The thread is warm once it has written the second packet: a header, and two times 128 samples of two channels in 24 bits.
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while std::fs::metadata(create("returned")).expect("a file").len() < 44 + 2 * 128 * 2 * 3 {
+        assert!(std::time::Instant::now() < deadline, "nothing is written");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let count = allocations(|turn| {
         for index in turn * 4..turn * 4 + 4 {
             head.on_sent(Sent { index, sequence: index as u32, payload: &payload });
-            let came = (index % 3 > 0).then_some(Time::ZERO);
-            let fate = if came.is_some() { Fate::Returned } else { Fate::Lost };
-            let payload = if came.is_some() { &payload[..] } else { &[] };
-            let (stream, sequence) = (StreamKind::Audio, index as u32);
-            head.on_fact(Fact { stream, index, sequence, sent: Time::ZERO, came, fate, payload });
+            let returned = returned(index);
+            let lost = Fact { came: None, fate: Fate::Lost, payload: &[], ..returned };
+            head.on_fact(if index % 3 > 0 { returned } else { lost });
         }
     });
     drop(head);
