@@ -65,19 +65,27 @@ fn run(block: &str, way: &Way, folder: &Path) -> Output {
     output.unwrap_or_else(|_| panic!("this goes on:\n{block}"))
 }
 
-/// The process of this group that has a UDP socket, once there is one; the process's own network namespace shows it.
+/// The echo server of this group, once it serves.
 fn the_server_of(group: u32) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let named = Command::new("pgrep").args(["-g", &group.to_string(), "echo-server"]).output().unwrap();
         let server = String::from_utf8(named.stdout).unwrap().trim().to_owned();
-        let sockets = std::fs::read_to_string(format!("/proc/{server}/net/udp")).unwrap_or_default();
-        if !server.is_empty() && sockets.lines().count() > 1 {
+        // It has its socket before it takes signals, and the thread that serves after that.
+        if !server.is_empty() && threads_that_serve(&server) > 1 {
             return server;
         }
         assert!(Instant::now() < deadline, "nothing serves");
         thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// The main thread of the server, and those that echo.
+fn threads_that_serve(server: &str) -> usize {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{server}/task")) else { return 0 };
+    let name =
+        |thread: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok();
+    threads.filter_map(name).filter(|name| ["echo-server", "moqt"].contains(&name.trim())).count()
 }
 
 fn signal(whom: &str, name: &str) {
