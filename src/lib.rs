@@ -70,6 +70,7 @@ pub mod io;
 pub mod link;
 pub mod moqt;
 pub mod node;
+pub mod playout;
 pub mod report;
 pub mod rooms;
 pub mod stats;

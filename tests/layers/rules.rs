@@ -5,7 +5,7 @@
 pub(crate) const FLOORS: &[&[&str]] = &[
     &["time"],
     &["node", "units"],
-    &["wire", "audio", "stats", "heard"],
+    &["wire", "audio", "stats", "heard", "playout"],
     &["link", "moqt"],
     &["echo", "flow", "rooms"],
     &["report"],

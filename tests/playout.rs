@@ -1,0 +1,246 @@
+//! The jitter buffer in virtual time: packets that come as a network brings them, and a device that takes sound at its own pace.
+//! What is expected is computed here, from the sound that was sent and the times that the test chose.
+
+use std::time::Duration;
+
+use jamjam_dev::playout::{Config, Played, Playout};
+use jamjam_dev::time::Time;
+
+const RATE: u32 = 48_000;
+const FRAME: usize = 128;
+const BLOCK: usize = 240;
+const SECOND: f64 = 1e9;
+
+/// A network and a device.
+struct World {
+    channels: u16,
+    device_rate: u32,
+    allowance: Option<Duration>,
+    /// How much faster the device is than it says, in millionths.
+    ppm: f64,
+    seconds: f64,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { channels: 1, device_rate: RATE, allowance: Some(Duration::from_millis(20)), ppm: 0.0, seconds: 4.0 }
+    }
+}
+
+/// Numbers that look random, from 0 up to 1.
+fn scattered(n: u64) -> f64 {
+    (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1_u64 << 24) as f64
+}
+
+/// Sample `n` of the sound: noise, so that no place of it is like another, and never zero.
+fn sound(n: usize) -> f32 {
+    (0.1 + scattered(n as u64) * 0.8) as f32 * if n % 2 == 0 { 0.5 } else { -0.5 }
+}
+
+impl World {
+    /// Plays; `delay` says how many seconds after it was sent a packet comes, `None`: never.
+    fn play(&self, delay: impl Fn(u64) -> Option<f64>) -> (Vec<f32>, Played) {
+        self.play_late(delay, |_| 0.0)
+    }
+
+    /// And the device asks the n-th time so many seconds late.
+    fn play_late(&self, delay: impl Fn(u64) -> Option<f64>, late: impl Fn(u64) -> f64) -> (Vec<f32>, Played) {
+        let channels = usize::from(self.channels);
+        let mut playout = Playout::new(Config {
+            rate: RATE,
+            channels: self.channels,
+            frame_samples: FRAME as u32,
+            device_rate: self.device_rate,
+            device_block: BLOCK as u32,
+            allowance: self.allowance,
+        })
+        .unwrap();
+        let packets = (self.seconds * f64::from(RATE) / FRAME as f64) as u64;
+        let mut coming: Vec<(f64, u64)> = (0..packets)
+            .filter_map(|index| Some((1.0 + index as f64 * FRAME as f64 / f64::from(RATE) + delay(index)?, index)))
+            .collect();
+        coming.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        let mut coming = coming.into_iter().peekable();
+        let mut heard = Vec::new();
+        playout.on_sent(packets);
+        for asked in 0.. {
+            let pace = BLOCK as f64 / (f64::from(self.device_rate) * (1.0 + self.ppm / 1e6));
+            let now = 0.9 + asked as f64 * pace + late(asked);
+            while let Some((at, index)) = coming.next_if(|(at, _)| *at <= now) {
+                let samples: Vec<f32> =
+                    (0..FRAME * channels).map(|n| sound(index as usize * FRAME * channels + n)).collect();
+                playout.on_packet(index, Time::from_nanos((at * SECOND) as u64), &samples);
+            }
+            let mut out = vec![9.0; BLOCK * channels];
+            playout.fill(&mut out, Time::from_nanos((now * SECOND) as u64));
+            heard.extend(out);
+            if coming.peek().is_none() && playout.is_empty() {
+                return (heard, playout.played());
+            }
+        }
+        unreachable!()
+    }
+}
+
+/// Where the sound begins, in samples.
+fn begins(heard: &[f32]) -> usize {
+    heard.iter().position(|sample| *sample != 0.0).expect("something is heard")
+}
+
+fn ms(seconds: f64) -> f64 {
+    seconds * 1e3
+}
+
+#[test]
+fn every_sample_is_played_as_it_came_in_its_order() {
+    for channels in [1, 2] {
+        let world = World { channels, ..World::default() };
+        // Up to 15 ms late and so in any order, one in ten twice as fast as the others.
+        let (heard, played) = world.play(|index| Some(0.003 + scattered(index) * 0.015));
+        let start = begins(&heard);
+        let sent = played.packets as usize * FRAME * usize::from(channels);
+        assert_eq!(sent, 1_500 * FRAME * usize::from(channels));
+        let wrong = (0..sent).find(|n| heard[start + n].to_bits() != sound(*n).to_bits());
+        assert_eq!(wrong, None, "{played:?}");
+        assert!(heard[start + sent..].iter().all(|sample| *sample == 0.0));
+        assert_eq!((played.concealed, played.late, played.early, played.jumps), (0, 0, 0, 0));
+        assert_eq!(played.correction_ppm, 0.0);
+    }
+}
+
+#[test]
+fn a_packet_may_be_as_late_as_is_allowed_and_no_later_than_the_block_and_the_tolerance_add() {
+    let world = World::default();
+    // Number 700 comes 20 ms after the others would; then so late that even 5 ms of a block, a tolerance of 2.5 ms, and what is
+    // pulled at once beyond a block, are over.
+    let with = |late: f64| world.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
+    let at_the_limit = with(0.020);
+    assert_eq!((at_the_limit.concealed, at_the_limit.late), (0, 0), "{at_the_limit:?}");
+    let beyond = with(0.035);
+    assert_eq!((beyond.concealed, beyond.late, beyond.packets), (1, 1, 1_499), "{beyond:?}");
+    assert!(beyond.latest > Duration::ZERO && beyond.latest < Duration::from_millis(35), "{beyond:?}");
+}
+
+#[test]
+fn what_is_missing_is_concealed_without_a_step_and_all_else_stays_in_its_place() {
+    let lost = 700..703_usize;
+    let (heard, played) = World::default().play(|index| (!lost.contains(&(index as usize))).then_some(0.003));
+    assert_eq!((played.concealed, played.late, played.packets), (3, 0, 1_497));
+    let start = begins(&heard);
+    let gap = lost.start * FRAME..lost.end * FRAME;
+    // 5 ms are 240 frames: backwards, and fading.
+    for n in 0..240 {
+        let expected = sound(gap.start - 1 - n) * (240 - n) as f32 / 240.0;
+        let found = heard[start + gap.start + n];
+        assert!((found - expected).abs() < 1e-6, "{n}: {found}, not {expected}");
+    }
+    assert!(heard[start + gap.start + 240..start + gap.end].iter().all(|sample| *sample == 0.0));
+    // 1/750 s are 64 frames: faded in, in equal steps.
+    for n in 0..64 {
+        let expected = sound(gap.end + n) * (n + 1) as f32 / 65.0;
+        let found = heard[start + gap.end + n];
+        assert!((found - expected).abs() < 1e-6, "{n}: {found}, not {expected}");
+    }
+    let wrong = (0..gap.start).chain(gap.end + 64..1_500 * FRAME).find(|n| heard[start + n] != sound(*n));
+    assert_eq!(wrong, None);
+}
+
+#[test]
+fn a_device_that_is_fast_or_slow_is_followed() {
+    for ppm in [300.0, -300.0, 60.0] {
+        let world = World { ppm, seconds: 240.0, allowance: Some(Duration::from_millis(10)), ..World::default() };
+        // Up to 4 ms of jitter, and askings up to 2 ms late.
+        let (_, played) = world.play_late(|n| Some(0.003 + scattered(n) * 0.004), |n| scattered(n + 7) * 0.002);
+        assert_eq!((played.concealed, played.jumps, played.early), (0, 0, 0), "{ppm}: {played:?}");
+        // A device that takes more has to be given sound more slowly.
+        assert!((played.correction_ppm + ppm).abs() < 40.0, "{ppm}: {played:?}");
+        // 10 ms, an eighth of that as tolerance, and a block of 5 ms: 16.25 ms, and what is learnt late.
+        let depth = played.depth.unwrap();
+        assert!(ms(depth.min) > 14.0 && ms(depth.max) < 18.5, "{ppm}: {played:?}");
+    }
+}
+
+#[test]
+fn without_being_followed_it_would_run_dry() {
+    // So that the test above can fail: at 300 millionths 240 s are 72 ms.
+    let world = World { ppm: 300.0, seconds: 3.0, allowance: Some(Duration::from_millis(10)), ..World::default() };
+    let (_, played) = world.play(|_| Some(0.003));
+    assert_eq!(played.correction_ppm, 0.0, "within the tolerance nothing is done: {played:?}");
+}
+
+#[test]
+fn another_rate_is_matched_at_the_pitch_and_the_place_of_the_sound() {
+    for device_rate in [44_100, 96_000] {
+        let world = World { device_rate, seconds: 6.0, ..World::default() };
+        let (heard, played) = world.play(|_| Some(0.003));
+        assert_eq!((played.concealed, played.jumps), (0, 0), "{played:?}");
+        // The noise is almost all around half the rate, which 44.1 kHz does not hold; how long it lasts shows all the same.
+        let start = begins(&heard);
+        let end = heard.iter().rposition(|sample| *sample != 0.0).unwrap();
+        let lasts = (end - start) as f64 / f64::from(device_rate);
+        assert!((lasts - 6.0).abs() < 0.01, "{device_rate}: {lasts}");
+    }
+}
+
+#[test]
+fn the_allowance_follows_what_the_path_does() {
+    let world = World { allowance: None, seconds: 60.0, ..World::default() };
+    // Nothing to allow for: the least. Then up to 12 ms, and from the 30th second on nothing again, to be forgotten slowly.
+    let (_, calm) = world.play(|_| Some(0.003));
+    assert_eq!(calm.allowance, Duration::from_millis(1));
+    assert!(ms(calm.depth.unwrap().min) < 8.0, "{calm:?}");
+    assert_eq!((calm.concealed, calm.jumps), (0, 0));
+    let (_, rough) = world.play(|index| Some(0.003 + scattered(index) * 0.012));
+    assert!((11.5..=12.5).contains(&ms(rough.allowance.as_secs_f64())), "{rough:?}");
+    // Until it was known.
+    assert!(rough.concealed > 0 && rough.concealed < 300, "{rough:?}");
+    assert_eq!(rough.concealed, rough.late, "all came");
+    // After 80 s of calm 0.9^80 = 0.0002 of ten seconds' packets count.
+    let world = World { seconds: 90.0, ..world };
+    let (_, calmed) = world.play(|index| Some(0.003 + if index < 3_750 { scattered(index) * 0.012 } else { 0.0 }));
+    assert_eq!(calmed.allowance, Duration::from_millis(1), "{calmed:?}");
+}
+
+#[test]
+fn a_path_that_becomes_longer_or_shorter_is_followed_by_a_pause_or_a_skip() {
+    let world = World { seconds: 8.0, ..World::default() };
+    let (heard, longer) = world.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
+    assert_eq!(longer.jumps, 1, "{longer:?}");
+    // From 300 ms less the depth, until a window of a second has ended.
+    assert!(longer.late > 0 && longer.late <= 2 * 375, "{longer:?}");
+    assert_eq!(longer.concealed, longer.late);
+    // What comes afterwards is played as it came: the last second is in order.
+    let end = heard.iter().rposition(|sample| *sample != 0.0).unwrap() + 1;
+    let wrong = (1..=48_000).find(|n| heard[end - n] != sound(1_500 * 2 * FRAME - n));
+    assert_eq!(wrong, None);
+    let (heard, shorter) = world.play(|index| Some(if index < 750 { 0.303 } else { 0.003 }));
+    assert_eq!((shorter.jumps, shorter.late), (1, 0), "{shorter:?}");
+    let end = heard.iter().rposition(|sample| *sample != 0.0).unwrap() + 1;
+    let wrong = (1..=48_000).find(|n| heard[end - n] != sound(1_500 * 2 * FRAME - n));
+    assert_eq!(wrong, None);
+}
+
+#[test]
+fn nothing_harmful_is_given_to_anybodys_ears() {
+    let config = Config {
+        rate: RATE,
+        channels: 1,
+        frame_samples: 4,
+        device_rate: RATE,
+        device_block: 128,
+        allowance: Some(Duration::ZERO),
+    };
+    let mut playout = Playout::new(config).unwrap();
+    playout.on_sent(4);
+    let at = Time::from_nanos(1_000_000_000);
+    playout.on_packet(0, at, &[f32::NAN, f32::INFINITY, -9.0, 1.5]);
+    playout.on_packet(1, at, &[0.5]);
+    playout.on_packet(2, at, &[0.25; 9]);
+    // The same again is nothing new, and what nobody sent comes much too early.
+    playout.on_packet(2, at, &[0.75; 4]);
+    let mut out = vec![9.0; 4_800];
+    playout.fill(&mut out, at);
+    let start = begins(&out);
+    assert_eq!(out[start..start + 11], [1.0, -1.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.25]);
+    assert!(out.iter().all(|sample| sample.abs() <= 1.0));
+}
