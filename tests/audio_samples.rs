@@ -1,6 +1,6 @@
 //! Mixing, tones, and the bytes of samples on the wire and in a recording.
 
-use jamjam_dev::audio::mix::{Channels, Mixer};
+use jamjam_dev::audio::mix::{Channels, Mixer, fan_out};
 use jamjam_dev::audio::payload;
 use jamjam_dev::audio::pcm_out::{SampleFormat, header};
 use jamjam_dev::audio::tone::Tone;
@@ -167,4 +167,15 @@ fn a_recording_with_a_gap_reads_back_as_samples_and_silence() {
         };
         assert_eq!(found, [0.5, -0.5, 0.0, 0.0, 0.0, 0.0, 0.25, -1.0], "{format:?}");
     }
+}
+
+#[test]
+fn a_device_gets_sound_on_its_first_two_channels() {
+    let out = |frames: &[f32], of, channels| fan_out(frames, of, channels).collect::<Vec<_>>();
+    assert_eq!(out(&[0.5, -0.25], Channels::Mono, 1), [0.5, -0.25]);
+    assert_eq!(out(&[0.5, -0.25], Channels::Mono, 2), [0.5, 0.5, -0.25, -0.25]);
+    assert_eq!(out(&[0.5], Channels::Mono, 4), [0.5, 0.5, 0.0, 0.0]);
+    assert_eq!(out(&[0.5, -0.25], Channels::Stereo, 1), [0.125]);
+    assert_eq!(out(&[0.5, -0.25], Channels::Stereo, 2), [0.5, -0.25]);
+    assert_eq!(out(&[0.5, -0.25], Channels::Stereo, 3), [0.5, -0.25, 0.0]);
 }

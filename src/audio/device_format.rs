@@ -1,4 +1,4 @@
-//! The forms in which sound devices deliver samples, and what they are on the wire.
+//! The forms in which sound devices deliver and take samples, and what they are on the wire.
 
 /// How a device stores one sample, in this machine's byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,35 @@ impl DeviceFormat {
             }),
         }
     }
+
+    /// The reverse: writes `samples` to `bytes`, as far as both go. Each is rounded to the nearest that there is; beyond full scale
+    /// it is full scale, and what is no number is silence.
+    pub fn encode(self, samples: impl Iterator<Item = f32>, bytes: &mut [u8]) {
+        let samples = samples.map(|sample| if sample.is_nan() { 0.0 } else { f64::from(sample.clamp(-1.0, 1.0)) });
+        // Casts stop at the ends of a type's range.
+        let steps = |half: f64| move |sample: f64| (sample * half).round();
+        let (of_8, of_16, of_32) = (steps(128.0), steps(32_768.0), steps(2_147_483_648.0));
+        let of_24 = |sample| steps(8_388_608.0)(sample).min(8_388_607.0) as i32;
+        let of_64 = |sample| steps(9_223_372_036_854_775_808.0)(sample) as i64;
+        match self {
+            Self::F32 => put(samples, bytes, |s| (s as f32).to_ne_bytes()),
+            Self::F64 => put(samples, bytes, f64::to_ne_bytes),
+            Self::I8 => put(samples, bytes, |s| (of_8(s) as i8).to_ne_bytes()),
+            Self::U8 => put(samples, bytes, |s| [(of_8(s) + 128.0) as u8]),
+            Self::I16 => put(samples, bytes, |s| (of_16(s) as i16).to_ne_bytes()),
+            Self::U16 => put(samples, bytes, |s| ((of_16(s) + 32_768.0) as u16).to_ne_bytes()),
+            Self::I24 => put(samples, bytes, |s| of_24(s).to_ne_bytes()),
+            Self::U24 => put(samples, bytes, |s| (of_24(s) + 8_388_608).to_ne_bytes()),
+            Self::I32 => put(samples, bytes, |s| (of_32(s) as i32).to_ne_bytes()),
+            Self::U32 => put(samples, bytes, |s| ((of_32(s) + 2_147_483_648.0) as u32).to_ne_bytes()),
+            Self::I64 => put(samples, bytes, |s| of_64(s).to_ne_bytes()),
+            Self::U64 => put(samples, bytes, |s| (of_64(s).cast_unsigned() ^ 1 << 63).to_ne_bytes()),
+        }
+    }
+}
+
+fn put<const N: usize>(samples: impl Iterator<Item = f64>, bytes: &mut [u8], value: impl Fn(f64) -> [u8; N]) {
+    bytes.as_chunks_mut::<N>().0.iter_mut().zip(samples).for_each(|(bytes, sample)| *bytes = value(sample));
 }
 
 fn each<'a, const N: usize>(bytes: &[u8], out: impl Iterator<Item = &'a mut f32>, value: impl Fn([u8; N]) -> f32) {
@@ -169,6 +198,44 @@ mod tests {
     fn integers_of_32_bits_are_rounded_once_to_the_nearest_even_float() {
         // 2^24 + 1 lies halfway between two floats and goes to the even one, 2^24; 2^24 + 3 to 2^24 + 4.
         samples!(I32: 16_777_217_i32 => 16_777_216.0 / 2_147_483_648.0, 16_777_219_i32 => 16_777_220.0 / 2_147_483_648.0);
+    }
+
+    #[test]
+    fn what_a_device_takes_is_what_it_would_deliver() {
+        // Numbers of at most 24 bits, so that a float holds them.
+        macro_rules! and_back {
+            ($($format:ident: $($number:expr),+);+) => {
+                $(let bytes = [$($number.to_ne_bytes().as_slice()),+].concat();
+                let mut back = vec![0xAA; bytes.len()];
+                DeviceFormat::$format.encode(decoded(DeviceFormat::$format, &bytes).into_iter(), &mut back);
+                assert_eq!(back, bytes, stringify!($format));)+
+            };
+        }
+        and_back!(I8: -128_i8, -1_i8, 0_i8, 1_i8, 127_i8; U8: 0_u8, 127_u8, 128_u8, 129_u8, 255_u8;
+            I16: i16::MIN, -1_i16, 0_i16, 1_i16, i16::MAX; U16: 0_u16, 32_767_u16, 32_768_u16, u16::MAX;
+            I24: -8_388_608_i32, -1_i32, 0_i32, 1_i32, 8_388_607_i32; U24: 0_u32, 8_388_607_u32, 8_388_608_u32, 16_777_215_u32;
+            I32: i32::MIN, -256_i32, 0_i32, 256_i32, 1_i32 << 30; U32: 0_u32, 1_u32 << 31, 3_u32 << 30;
+            I64: i64::MIN, 0_i64, 1_i64 << 62; U64: 0_u64, 1_u64 << 63, 3_u64 << 62;
+            F32: -1.0_f32, 0.1_f32, 1.0_f32; F64: -1.0_f64, 0.5_f64, 1.0_f64);
+    }
+
+    #[test]
+    fn what_is_too_loud_for_a_device_is_full_scale_and_what_is_no_number_silence() {
+        let loud = [9.0, -9.0, f32::INFINITY, f32::NAN, 1.0];
+        let mut bytes = [0; 10];
+        DeviceFormat::I16.encode(loud.into_iter(), &mut bytes);
+        let found: Vec<_> = bytes.as_chunks().0.iter().map(|b| i16::from_ne_bytes(*b)).collect();
+        assert_eq!(found, [i16::MAX, i16::MIN, i16::MAX, 0, i16::MAX]);
+        let mut bytes = [0; 20];
+        DeviceFormat::U24.encode(loud.into_iter(), &mut bytes);
+        let found: Vec<_> = bytes.as_chunks().0.iter().map(|b| u32::from_ne_bytes(*b)).collect();
+        assert_eq!(found, [0xFF_FFFF, 0, 0xFF_FFFF, 0x80_0000, 0xFF_FFFF]);
+        DeviceFormat::F32.encode(loud.into_iter(), &mut bytes);
+        assert_eq!(decoded(DeviceFormat::F32, &bytes), [1.0, -1.0, 1.0, 0.0, 1.0]);
+        // 0.4 and 0.6 of a step.
+        let mut bytes = [0; 2];
+        DeviceFormat::I8.encode([0.4 / 128.0, -0.6 / 128.0].into_iter(), &mut bytes);
+        assert_eq!(bytes, [0, 255]);
     }
 
     #[test]

@@ -66,3 +66,16 @@ fn average(frame: &[f32], first: usize, step: usize) -> f32 {
     let count = picked.len();
     (picked.map(|sample| f64::from(*sample)).sum::<f64>() / count as f64) as f32
 }
+
+/// `frames` of one or two channels for a device of `channels`: mono on its first two, stereo on the first two or, as the mean of
+/// both, on the only one; the others are silent.
+pub fn fan_out(frames: &[f32], of: Channels, channels: u16) -> impl Iterator<Item = f32> + '_ {
+    frames.chunks_exact(usize::from(of.count())).flat_map(move |frame| {
+        (0..channels).map(move |channel| match (of, channel) {
+            (Channels::Stereo, 0) if channels == 1 => f32::midpoint(frame[0], frame[1]),
+            (Channels::Mono, 0 | 1) | (Channels::Stereo, 0) => frame[0],
+            (Channels::Stereo, 1) => frame[1],
+            _ => 0.0,
+        })
+    })
+}

@@ -10,7 +10,7 @@ use super::sound::{self, Cut, SoundArgs};
 use crate::audio::framer::Framer;
 use crate::audio::mix::Channels;
 use crate::flow::run::Run;
-use crate::io::mic::{self, Live, NO_DEVICES};
+use crate::io::sound::{self as devices, Direction, Live, NO_DEVICES};
 use crate::wire::SAMPLE_RATE;
 
 const HEADING_MIC: &str = "Microphone";
@@ -54,7 +54,7 @@ impl MicArgs {
         if !self.list_devices {
             return Ok(None);
         }
-        let devices = mic::list().context("cannot list devices").map_err(Failure::unusable)?;
+        let devices = devices::list().context("cannot list devices").map_err(Failure::unusable)?;
         let text = if json || on_one_line {
             devices
                 .document(NO_DEVICES, on_one_line)
@@ -70,7 +70,7 @@ impl MicArgs {
     /// Opens the device, and says what it will deliver and what is done to that.
     pub fn open(&self, sound: &SoundArgs) -> Result<Capturing, Failure> {
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--mic"));
-        let found = mic::find(self.mic_device.as_deref(), sound.channels()).map_err(unusable)?;
+        let found = devices::find(Direction::Input, self.mic_device.as_deref(), sound.channels(), SAMPLE_RATE).map_err(unusable)?;
         let (name, choice) = (found.name().to_owned(), *found.choice());
         let channels = sound.channels().map_or(Channels::natural(choice.channels), |asked| {
             if asked == 1 { Channels::Mono } else { Channels::Stereo }
@@ -79,7 +79,7 @@ impl MicArgs {
         let framer = Framer::new(cut.shape).map_err(|error| Failure::unusable(anyhow!("cannot resample: {error}")))?;
         let a_packet = u64::from(cut.form.frame_samples) * u64::from(choice.rate);
         let wished = self.mic_buffer.unwrap_or(a_packet.div_ceil(u64::from(SAMPLE_RATE)) as u32);
-        let live = found.open(framer, wished).map_err(unusable)?;
+        let live = found.listen(framer, wished).map_err(unusable)?;
 
         let (asked, told) = live.buffer();
         let s = if choice.channels == 1 { "" } else { "s" };

@@ -24,6 +24,7 @@ pub mod moqt_options;
 pub mod moqt_server;
 pub mod moqt_session;
 pub mod output;
+pub mod play;
 pub mod probe;
 pub mod protection;
 pub mod report_files;

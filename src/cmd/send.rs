@@ -11,6 +11,7 @@ use super::lines;
 use super::mic::{self, Capturing, MicArgs};
 use super::moqt_session::SessionArgs;
 use super::output::note;
+use super::play::{self, PlayArgs};
 use super::sound::{Cut, Sound, SoundArgs};
 use super::tape::TapeArgs;
 use super::target::{MoqtTarget, SendTarget};
@@ -46,6 +47,9 @@ pub struct Args {
 
     #[command(flatten)]
     mic: MicArgs,
+
+    #[command(flatten)]
+    play: PlayArgs,
 
     #[command(flatten)]
     tape: TapeArgs,
@@ -94,12 +98,14 @@ impl Args {
         }
         self.tape.prepare()?;
         let peer = self.client.connect(to, "send", stop)?;
+        let (returning, speaker) = self.play.start(form)?.unzip();
         let (head, mut tape) = self.tape.start(form)?;
         let (queue, mut printer) = self.client.json_lines.then(lines::channel).unzip();
 
-        let client = Client::new(self.terms(&peer), Sending::new(form, source), Box::new((head, queue)));
+        let client = Client::new(self.terms(&peer), Sending::new(form, source), Box::new(((head, returning), queue)));
         let mut ended = self.client.conduct(client, peer, packets, printer.as_mut(), &mut tape, stop)?;
 
+        play::finish(speaker, &mut ended, stop);
         let lost = mic::lost(&ended.run);
         self.tape.finish(tape, self.sent_name(&ended.run), &mut ended);
         let broken = &mut ended.broken;

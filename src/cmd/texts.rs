@@ -31,7 +31,7 @@ const FULL: Duration = Duration::from_millis(10);
 pub struct TextArgs {
     /// Text to send, and to print when it comes back; may be given more than once. - sends the lines of standard input as they
     /// come
-    #[arg(long = "text", value_name = "TEXT", conflicts_with_all = ["wav", "tone", "mic", "duration", "repeat", "frame", "channels", "resample", "first_sequence", "record", "record_both", "html", "no_echo"], help_heading = HEADING)]
+    #[arg(long = "text", value_name = "TEXT", conflicts_with_all = ["wav", "tone", "mic", "duration", "repeat", "frame", "channels", "resample", "first_sequence", "play", "record", "record_both", "html", "no_echo"], help_heading = HEADING)]
     texts: Vec<String>,
 
     /// Least time between two texts, in milliseconds or with a unit [default: 250]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::capture::CaptureRun;
+use super::playback::PlaybackRun;
 use super::moqt::MoqtRun;
 use super::websocket::WebSocketRun;
 use crate::heard::Heard;
@@ -225,6 +226,8 @@ pub struct AudioRun {
     pub underruns: u64,
     /// What is known of the device that the sound came from, if it came from one.
     pub capture: Option<CaptureRun>,
+    /// What is known of the device that played what came back, if one did.
+    pub playback: Option<PlaybackRun>,
     /// Samples a channel written by `--record`; `None` without it.
     pub recorded_samples: Option<u64>,
     /// Returned packets that the recording had to leave out.

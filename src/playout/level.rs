@@ -158,7 +158,7 @@ impl Level {
         if late && wrong < -PAUSES * self.rate {
             return Some(Change::Pause(-wrong as u64));
         }
-        if wrong > SKIPS * self.rate {
+        if wrong > (SKIPS + self.tolerance()) * self.rate {
             return Some(Change::Skip(wrong as u64));
         }
         self.steers |= wrong.abs() > self.tolerance() * self.rate;

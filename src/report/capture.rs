@@ -52,6 +52,6 @@ impl From<&CaptureRun> for CaptureNumbers {
 }
 
 /// Rounded to three decimals; adding zero turns -0.0 into 0.0.
-fn thousandths(value: f64) -> f64 {
+pub(super) fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3 + 0.0
 }

@@ -4,6 +4,7 @@ mod capture;
 mod heard;
 mod machine;
 mod moqt;
+mod playback;
 mod websocket;
 
 use serde::Serialize;
@@ -46,6 +47,10 @@ pub enum Code {
     Overruns,
     DeviceXruns,
     DeviceLost,
+    SpeakerLost,
+    SpeakerStuck,
+    SpeakerXruns,
+    PlayedLate,
     Underruns,
     RecordDropped,
     SentSilence,
@@ -105,6 +110,7 @@ pub(super) fn caveats(report: &Report) -> Vec<Caveat> {
     found.extend(direction::not_told(report).map(|text| say(Code::DirectionNotTold, text)));
     found.extend(machine::caveats(report));
     found.extend(report.capture.iter().flat_map(capture::caveats));
+    found.extend(report.playback.iter().flat_map(playback::caveats));
     found.extend(report.heard.iter().flat_map(|heard| heard::caveats(heard, report.capture.is_some())));
     found.extend(about_audio(report));
     found.extend(about_precision(report, judged));

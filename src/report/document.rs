@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::capture::CaptureNumbers;
+use super::playback::PlaybackNumbers;
 use super::caveats::{Caveat, caveats};
 use super::direction::AskedNumbers;
 use super::heard::HeardNumbers;
@@ -39,6 +40,7 @@ pub struct Report {
     pub streams: Streams,
     pub audio: Option<AudioNumbers>,
     pub capture: Option<CaptureNumbers>,
+    pub playback: Option<PlaybackNumbers>,
     pub heard: Option<HeardNumbers>,
     pub pacing: Option<PacingNumbers>,
     pub machine: Option<MachineNumbers>,
@@ -118,6 +120,7 @@ impl Report {
             },
             audio: run.audio.as_ref().map(|audio| AudioNumbers::new(run, audio)),
             capture: run.audio.as_ref().and_then(|audio| audio.capture.as_ref()).map(CaptureNumbers::from),
+            playback: run.audio.as_ref().and_then(|audio| audio.playback.as_ref()).map(PlaybackNumbers::from),
             heard: run.audio.as_ref().and_then(HeardNumbers::of),
             pacing: run.pacing.as_ref().map(PacingNumbers::from),
             machine: run.machine.as_ref().map(MachineNumbers::from),

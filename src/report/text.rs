@@ -5,6 +5,7 @@ mod brief;
 mod capture;
 mod heard;
 mod moqt;
+mod playback;
 mod websocket;
 
 use std::fmt::Write;
@@ -100,6 +101,9 @@ fn heading(report: &Report, paint: Paint) -> String {
     }
     if let Some(capture) = &report.capture {
         text += &capture::heading(capture);
+    }
+    if let Some(playback) = &report.playback {
+        text += &playback::heading(playback);
     }
     if let Some(websocket) = &report.websocket {
         text += &websocket::heading(websocket);
@@ -221,6 +225,9 @@ fn details(report: &Report) -> String {
     }
     if let Some(capture) = &report.capture {
         capture::rows(&mut text, capture);
+    }
+    if let Some(playback) = &report.playback {
+        playback::rows(&mut text, playback);
     }
     if let Some(heard) = &report.heard {
         heard::rows(&mut text, heard);

@@ -7,10 +7,23 @@ use crate::stats::DRIFT_TAKES;
 
 /// `device: default (USB Audio), I16, 2 channels, 48000 Hz`.
 pub(super) fn heading(capture: &CaptureNumbers) -> String {
+    let CaptureNumbers { device, device_format, device_channels, device_rate_hz, .. } = capture;
+    named("device", device, device_format, *device_channels, *device_rate_hz)
+}
+
+/// A device and its form.
+pub(super) fn named(what: &str, device: &str, format: &str, channels: u16, rate_hz: u32) -> String {
     // A device calls itself what it likes.
-    let name: String = capture.device.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    let channels = count(capture.device_channels.into(), "channel");
-    format!("device: {name}, {}, {channels}, {} Hz\n", capture.device_format, capture.device_rate_hz)
+    let name: String = device.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    format!("{what}: {name}, {format}, {}, {rate_hz} Hz\n", count(channels.into(), "channel"))
+}
+
+/// How fast a device's clock ran.
+pub(super) fn clock(drift_ppm: Option<f64>, uncertainty_ppm: Option<f64>, span_s: u64) -> String {
+    match (drift_ppm, uncertainty_ppm) {
+        (Some(ppm), Some(uncertainty)) => format!("{ppm:+.1} ppm, ± {uncertainty:.1}, over {span_s} s"),
+        _ => format!("- (it takes {DRIFT_TAKES} s)"),
+    }
 }
 
 /// What it delivered, what was lost of that, and how fast its clock ran.
@@ -31,9 +44,5 @@ pub(super) fn rows(text: &mut String, capture: &CaptureNumbers) {
     if capture.xruns > 0 {
         row(text, "device xruns", &capture.xruns.to_string());
     }
-    let drift = match (capture.drift_ppm, capture.drift_uncertainty_ppm) {
-        (Some(ppm), Some(uncertainty)) => format!("{ppm:+.1} ppm, ± {uncertainty:.1}, over {} s", capture.drift_span_s),
-        _ => format!("- (it takes {DRIFT_TAKES} s)"),
-    };
-    row(text, "device clock", &drift);
+    row(text, "device clock", &clock(capture.drift_ppm, capture.drift_uncertainty_ppm, capture.drift_span_s));
 }

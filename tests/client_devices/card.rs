@@ -27,7 +27,7 @@ pub fn plug_in() -> Option<&'static Path> {
         }
         let folder = tempfile::tempdir().unwrap();
         let library = folder.path().join("libsound_card.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/client_mic/sound_card.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/client_devices/sound_card.c");
         let flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-DPIC", "-o"];
         let gcc = Command::new("gcc").args(flags).arg(&library).arg(source).arg("-lasound").output().unwrap();
         assert!(gcc.status.success(), "{}", String::from_utf8_lossy(&gcc.stderr));
@@ -65,6 +65,23 @@ impl Alsa {
         )
         .unwrap();
         self.written()
+    }
+
+    /// And a card called `name`, with these fields, that plays.
+    pub fn and_speaker(mut self, name: &str, fields: &str) -> Self {
+        let file = self.folder.path().join(format!("{name}.played"));
+        writeln!(
+            self.text,
+            "pcm.!{name} {{ type sound_card played \"{}\" {fields} hint {{ show on description \"The card {name}\" }} }}",
+            file.display()
+        )
+        .unwrap();
+        self.written()
+    }
+
+    /// What that card has played.
+    pub fn played(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.folder.path().join(format!("{name}.played"))).unwrap()
     }
 
     /// And whatever these words of ALSA's make.

@@ -1,79 +1,14 @@
-//! `send --mic` on a machine without a sound card: the program as a person starts it, ALSA's own library below it, and below
-//! that a card that delivers the samples of a file. No test here judges a time: a busy machine only makes the card slower.
-
-#![cfg(all(target_os = "linux", feature = "mic"))]
-
-#[path = "../client/mod.rs"]
-mod client;
-
-#[allow(unreachable_pub, reason = "a part of this test alone")]
-mod card;
+//! What a card delivers leaves, and comes back.
 
 use std::ffi::OsStr;
 
-use card::{Alsa, plug_in};
-use client::program::Ended;
-use client::server::Server;
-use client::wav::{self, Wav};
-use client::{at_once, document};
 use serde_json::{Value, json};
 
-/// Numbers that look random; the first of them is not zero.
-fn noise(count: usize) -> Vec<u32> {
-    let step = |state: &mut u32| {
-        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        Some(*state)
-    };
-    std::iter::repeat_with(|| ()).scan(7, |state, ()| step(state)).take(count).collect()
-}
-
-/// Noise as a device delivers it: the bytes, and the samples that these are on the wire.
-fn sound(format: &str, count: usize) -> (Vec<u8>, Vec<f32>) {
-    let numbers = noise(count);
-    match format {
-        "S16_LE" => numbers
-            .iter()
-            .map(|n| (*n >> 16) as u16)
-            .map(|n| (n.to_le_bytes(), f64::from(n.cast_signed()) / 32_768.0))
-            .map(|(bytes, sample)| (bytes.to_vec(), sample as f32))
-            .unzip_flat(),
-        "S24_LE" => numbers
-            .iter()
-            .map(|n| n.cast_signed() >> 8)
-            .map(|n| (n.to_le_bytes().to_vec(), (f64::from(n) / 8_388_608.0) as f32))
-            .unzip_flat(),
-        "S32_LE" => numbers
-            .iter()
-            .map(|n| (n.to_le_bytes().to_vec(), (f64::from(n.cast_signed()) / 2_147_483_648.0) as f32))
-            .unzip_flat(),
-        "U8" => numbers
-            .iter()
-            .map(|n| (*n >> 24) as u8)
-            .map(|n| (vec![n], ((f64::from(n) - 128.0) / 128.0) as f32))
-            .unzip_flat(),
-        "FLOAT_LE" => numbers
-            .iter()
-            .map(|n| (f64::from(n.cast_signed()) / 2_147_483_648.0) as f32)
-            .map(|sample| (sample.to_le_bytes().to_vec(), sample))
-            .unzip_flat(),
-        other => panic!("{other}"),
-    }
-}
-
-/// Bytes of samples in a row, and the samples.
-trait UnzipFlat: Iterator<Item = (Vec<u8>, f32)> + Sized {
-    fn unzip_flat(self) -> (Vec<u8>, Vec<f32>) {
-        let (bytes, samples): (Vec<_>, Vec<_>) = self.unzip();
-        (bytes.concat(), samples)
-    }
-}
-
-impl<I: Iterator<Item = (Vec<u8>, f32)>> UnzipFlat for I {}
-
-fn report(ended: &Ended, code: i32) -> Value {
-    assert_eq!(ended.code, code, "{ended:?}");
-    document::report(ended)
-}
+use super::card::{Alsa, plug_in};
+use super::client::{at_once, document, program};
+use super::client::server::Server;
+use super::client::wav::{self, Wav};
+use super::{assert_same, report, sound};
 
 /// What was recorded of a run over an echo server in the program itself, and the report. Where both sides are recorded each is
 /// the same, or the mean of its channels.
@@ -89,12 +24,6 @@ fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
     let each: Vec<f32> = wav.samples().chunks(wav.channels.into()).map(mean).flat_map(|sample| [sample; 2]).collect();
     assert_same(&Wav::read(&both).samples(), &each, "both sides");
     (wav, report)
-}
-
-/// Whether two rows of samples are the same, told by the first that differs.
-fn assert_same(found: &[f32], expected: &[f32], what: &str) {
-    let differs = found.iter().zip(expected).position(|(found, expected)| found.to_bits() != expected.to_bits());
-    assert_eq!((differs, found.len()), (None, expected.len()), "{what}: the first sample that differs, and the length");
 }
 
 #[test]
@@ -200,7 +129,7 @@ fn another_rate_is_resampled_as_a_file_of_it_is() {
     let server = Server::faithful();
     let to = server.to();
     let args = ["send", "--duration", "500ms", "--to", to.as_str(), "--wav"].map(OsStr::new);
-    let ended = client::program::run_args(args.into_iter().chain([file.as_os_str()]));
+    let ended = program::run_args(args.into_iter().chain([file.as_os_str()]));
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_same(&captured.samples(), &server.samples(), "from the card, and from a file");
 }

@@ -1,11 +1,13 @@
 // A sound card for tests: an ALSA plug-in that delivers a raw file, frame by frame as it is, at the pace of the monotonic
-// clock, and silence after its end. It is built by the test, and named in an ALSA configuration of the test's own:
+// clock, and silence after its end; or that takes sound at that pace, and writes what it has played to a raw file. It is built by
+// the test, and named in an ALSA configuration of the test's own:
 //
 //     pcm.card { type sound_card  file "x.raw"  format S16_LE  channels 1  rate 48000 }
+//     pcm.loud { type sound_card  played "y.raw"  format S16_LE  channels 2  rate 48000 }
 //
-// and, if wanted, `gone_after N` (once N frames were read the card is pulled out), `xrun_after N` (then it loses sound, once),
-// `stuck_after N` (then it hears no more, and does not say so) and `ppm N` (its clock is fast by so many millionths).
-// A program that reads too late finds a full buffer and misses nothing: the clock of the card waits for it.
+// and, if wanted, `gone_after N` (once N frames were read or written the card is pulled out), `xrun_after N` (then it loses sound,
+// once), `stuck_after N` (then it hears or plays no more, and does not say so) and `ppm N` (its clock is fast by so many millionths).
+// A program that comes too late finds a full or an empty buffer and misses nothing: the clock of the card waits for it.
 #include <alsa/asoundlib.h>
 #include <alsa/pcm_external.h>
 #include <errno.h>
@@ -21,8 +23,9 @@
 
 struct card {
     snd_pcm_ioplug_t io;
-    FILE *file;
-    int timer;                  // readable once a whole period waits
+    FILE *file;                 // what it delivers, or has played
+    int plays;
+    int timer;                  // readable once a whole period waits, or has room
     int running;
     uint64_t began;             // when frame 0 since the start began, in nanoseconds
     uint64_t before;            // frames that the program took before the start
@@ -46,12 +49,13 @@ static int reached(const struct card *card, long after, uint64_t position)
 static int is_gone(const struct card *card) { return reached(card, card->gone_after, card->io.appl_ptr); }
 static int has_xrun(const struct card *card) { return reached(card, card->xrun_after, card->io.appl_ptr); }
 
-// Frames that have been heard since the start.
+// Frames that have been heard, or played, since the start.
 static uint64_t heard(struct card *card)
 {
     if (!card->running)
         return 0;
-    uint64_t frames = (now() - card->began) * card->speed, most = card->io.appl_ptr + card->io.buffer_size;
+    uint64_t most = card->io.appl_ptr + (card->plays ? 0 : card->io.buffer_size);
+    uint64_t frames = (now() - card->began) * card->speed;
     if (frames > most) {
         card->began += (frames - most) / card->speed;
         frames = most;
@@ -59,15 +63,17 @@ static uint64_t heard(struct card *card)
     return card->stuck_after >= 0 && frames > (uint64_t)card->stuck_after ? (uint64_t)card->stuck_after : frames;
 }
 
-// Makes the timer end when a period after frame `from` is whole, or at once where there is something else to tell.
+// Makes the timer end when a period after frame `from` is whole, or has room, or at once where there is something else to tell.
 static void set_timer(struct card *card, uint64_t from)
 {
-    uint64_t at = card->began + (uint64_t)((from + card->io.period_size) / card->speed) + 2; // rounded up, and a little more
-    if (reached(card, card->gone_after, from) || reached(card, card->xrun_after, from))
+    uint64_t until = from + card->io.period_size, buffer = card->plays ? card->io.buffer_size : 0;
+    until = until > buffer ? until - buffer : 0;
+    uint64_t at = card->began + (uint64_t)(until / card->speed) + 2; // rounded up, and a little more
+    if (reached(card, card->gone_after, from) || reached(card, card->xrun_after, from) || (card->plays && !until))
         at = 1;
     struct itimerspec time = {.it_value = {at / SECOND, at % SECOND}};
-    int is_stuck = card->stuck_after >= 0 && from + card->io.period_size > (uint64_t)card->stuck_after;
-    if (!card->running || is_stuck)
+    int is_stuck = card->stuck_after >= 0 && until > (uint64_t)card->stuck_after;
+    if ((!card->running && !card->plays) || is_stuck)
         memset(&time, 0, sizeof time);
     timerfd_settime(card->timer, TFD_TIMER_ABSTIME, &time, NULL);
 }
@@ -84,8 +90,21 @@ static int card_start(snd_pcm_ioplug_t *io)
 static int card_stop(snd_pcm_ioplug_t *io)
 {
     struct card *card = io->private_data;
+    // What was not played by now never will be.
+    if (card->plays && card->running) {
+        uint64_t frame = snd_pcm_format_physical_width(io->format) / 8 * io->channels;
+        fflush(card->file);
+        if (ftruncate(fileno(card->file), (card->before + heard(card)) * frame))
+            SNDERR("cannot cut off what was not played");
+    }
     card->running = 0;
     set_timer(card, 0);
+    return 0;
+}
+
+static int card_prepare(snd_pcm_ioplug_t *io)
+{
+    set_timer(io->private_data, io->appl_ptr);
     return 0;
 }
 
@@ -110,6 +129,12 @@ static snd_pcm_sframes_t card_transfer(snd_pcm_ioplug_t *io, const snd_pcm_chann
     // the same frames are asked for again and again, and those behind the buffer's end apart.
     char *to = (char *)areas[0].addr + (areas[0].first + areas[0].step * offset) / 8;
     size_t frame = areas[0].step / 8, whole = 0;
+    if (card->plays) {
+        if (fwrite(to, frame, size, card->file) != size)
+            return -EIO;
+        set_timer(card, io->appl_ptr + size);
+        return size;
+    }
     int mapped = io->access != SND_PCM_ACCESS_RW_INTERLEAVED;
     uint64_t ahead = mapped ? (offset + io->buffer_size - io->appl_ptr % io->buffer_size) % io->buffer_size : 0;
     if (!fseek(card->file, (card->before + io->appl_ptr + ahead) * frame, SEEK_SET))
@@ -128,8 +153,10 @@ static int card_poll_revents(snd_pcm_ioplug_t *io, struct pollfd *fds, unsigned 
         snd_pcm_ioplug_set_state(io, SND_PCM_STATE_DISCONNECTED);
         *revents = POLLERR | POLLHUP;
     } else if (has_xrun(card)) {
-        *revents = POLLIN | POLLERR;
-    } else if (heard(card) >= io->appl_ptr + io->period_size) {
+        *revents = (card->plays ? POLLOUT : POLLIN) | POLLERR;
+    } else if (card->plays && heard(card) + io->buffer_size >= io->appl_ptr + io->period_size) {
+        *revents = POLLOUT;
+    } else if (!card->plays && heard(card) >= io->appl_ptr + io->period_size) {
         *revents = POLLIN;
     } else {
         set_timer(card, io->appl_ptr);
@@ -154,13 +181,13 @@ static int card_close(snd_pcm_ioplug_t *io)
 }
 
 static const snd_pcm_ioplug_callback_t callbacks = {
-    .start = card_start, .stop = card_stop, .pointer = card_pointer, .transfer = card_transfer,
+    .start = card_start, .stop = card_stop, .prepare = card_prepare, .pointer = card_pointer, .transfer = card_transfer,
     .poll_revents = card_poll_revents, .sw_params = card_sw_params, .close = card_close,
 };
 
 SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
 {
-    const char *file = NULL, *format = "S16_LE";
+    const char *file = NULL, *played = NULL, *format = "S16_LE";
     long channels = 1, rate = 48000, ppm = 0, gone_after = -1, xrun_after = -1, stuck_after = -1;
     snd_config_iterator_t i, next;
     (void)root;
@@ -170,6 +197,7 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
         if (snd_config_get_id(field, &id) < 0)
             continue;
         if (!strcmp(id, "file")) snd_config_get_string(field, &file);
+        else if (!strcmp(id, "played")) snd_config_get_string(field, &played);
         else if (!strcmp(id, "format")) snd_config_get_string(field, &format);
         else if (!strcmp(id, "channels")) snd_config_get_integer(field, &channels);
         else if (!strcmp(id, "rate")) snd_config_get_integer(field, &rate);
@@ -178,18 +206,20 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
         else if (!strcmp(id, "stuck_after")) snd_config_get_integer(field, &stuck_after);
         else if (!strcmp(id, "ppm")) snd_config_get_integer(field, &ppm);
     }
-    if (stream != SND_PCM_STREAM_CAPTURE)
+    int plays = stream == SND_PCM_STREAM_PLAYBACK;
+    if (!(plays ? played : file))
         return -ENODEV;
     struct card *card = calloc(1, sizeof *card);
     if (!card)
         return -ENOMEM;
+    card->plays = plays;
     card->gone_after = gone_after;
     card->xrun_after = xrun_after;
     card->stuck_after = stuck_after;
     card->speed = rate * (1 + ppm / 1e6) / SECOND;
     card->boundary = 1;
     card->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    card->file = file ? fopen(file, "rb") : NULL;
+    card->file = plays ? fopen(played, "wb") : fopen(file, "rb");
     snd_pcm_ioplug_t *io = &card->io;
     io->version = SND_PCM_IOPLUG_VERSION;
     io->name = "sound card of a test";
@@ -200,7 +230,7 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
     io->poll_events = POLLIN;
     int error = card->file ? snd_pcm_ioplug_create(io, name, stream, mode) : -ENOENT;
     if (error < 0) {
-        SNDERR("cannot be made of %s", file ? file : "nothing");
+        SNDERR("cannot be made of %s", plays ? played : file);
         card_close(io);
         return error;
     }

@@ -1,0 +1,258 @@
+//! What comes back, played by a device as it asks for it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use cpal::traits::{DeviceTrait, StreamTrait};
+use cpal::{BufferSize, ErrorKind, StreamConfig};
+
+use super::devices::asked;
+use crate::audio::device_format::DeviceFormat;
+use crate::audio::device_offer::Choice;
+use crate::audio::mix::{Channels, fan_out};
+use crate::audio::payload;
+use crate::flow::run::StreamKind;
+use crate::flow::{Fact, Fate, Form, Observer, PlaybackRun, Sent};
+use crate::io::stop::Stop;
+use crate::playout::{Config, Giver, MOST_ALLOWANCE, OutOfRange, Played, Playout, Taker, handover};
+use crate::stats::{Drift, DriftEstimate};
+use crate::time::{Time, nanos};
+
+/// Frames that are made at once; a device that takes more is filled in parts.
+const PART: usize = 1_024;
+
+/// A device that has not played everything so long after the last packet plays no more.
+const PATIENCE: Duration = MOST_ALLOWANCE.saturating_add(Duration::from_secs(2));
+
+/// How often it is looked whether all is played.
+const LOOKS: Duration = Duration::from_millis(5);
+
+/// Why a device does not play.
+pub(super) enum OpenError {
+    /// What comes cannot be played on it.
+    Form(OutOfRange),
+    /// It does not do what is asked of it.
+    Device(cpal::Error),
+}
+
+/// What the device's thread tells us.
+#[derive(Default)]
+struct Told {
+    xruns: AtomicU64,
+    /// All was played.
+    is_over: AtomicBool,
+    /// Why it takes no more.
+    broken: OnceLock<String>,
+}
+
+/// What is known once the device's thread is gone.
+struct Outcome {
+    played: Played,
+    drift: Option<DriftEstimate>,
+    drift_span: Duration,
+    dropped: u64,
+    latency: Duration,
+}
+
+/// The node's end: whatever comes first for a packet goes on to the device, late or changed as it may be.
+pub struct Returning {
+    giver: Giver,
+    origin: Instant,
+}
+
+/// A device that plays.
+pub struct Speaker {
+    /// Ends when dropped.
+    stream: cpal::Stream,
+    told: Arc<Told>,
+    outcome: Receiver<Outcome>,
+    run: PlaybackRun,
+}
+
+/// What the device's callback runs.
+struct Player {
+    playout: Playout,
+    taker: Taker,
+    channels: Channels,
+    format: DeviceFormat,
+    device_channels: u16,
+    device_rate: u32,
+    /// A packet on its way from the ring.
+    packet: Vec<f32>,
+    /// Frames on their way to the device.
+    frames: Vec<f32>,
+    origin: Instant,
+    drift: Drift,
+    xruns: u64,
+    /// How long the device holds back what it is given, at most, as it says.
+    latency: Duration,
+    /// When all is played.
+    ends: Option<Time>,
+    told: Arc<Told>,
+    outcome: SyncSender<Outcome>,
+}
+
+impl Speaker {
+    /// Opens `device`, to take `buffer` frames at a time, and starts it.
+    pub(super) fn open(
+        device: &cpal::Device,
+        name: &str,
+        choice: Choice,
+        buffer: u32,
+        form: Form,
+        allowance: Option<Duration>,
+    ) -> Result<(Returning, Self), OpenError> {
+        let Choice { format, channels: device_channels, rate: device_rate, .. } = choice;
+        let Form { sample_rate, channels, frame_samples, .. } = form;
+        let config =
+            Config { rate: sample_rate, channels, frame_samples, device_rate, device_block: buffer, allowance };
+        let playout = Playout::new(config).map_err(OpenError::Form)?;
+        let (giver, taker) = handover(sample_rate, channels, frame_samples);
+        let (told, origin) = (Arc::<Told>::default(), Instant::now());
+        let (send, outcome) = mpsc::sync_channel(1);
+        let mut player = Player {
+            playout,
+            taker,
+            channels: if channels == 1 { Channels::Mono } else { Channels::Stereo },
+            format,
+            device_channels,
+            device_rate,
+            packet: Vec::with_capacity(frame_samples as usize * usize::from(channels)),
+            frames: vec![0.0; PART * usize::from(channels)],
+            origin,
+            drift: Drift::new(device_rate),
+            xruns: 0,
+            latency: Duration::ZERO,
+            ends: None,
+            told: Arc::clone(&told),
+            outcome: send,
+        };
+        let on_asked = move |data: &mut cpal::Data, info: &cpal::OutputCallbackInfo| {
+            let times = info.timestamp();
+            player.fill(data.bytes_mut(), times.playback.saturating_duration_since(times.callback));
+        };
+        let tell = Arc::clone(&told);
+        let on_error = move |error: cpal::Error| match error.kind() {
+            ErrorKind::Xrun => {
+                tell.xruns.fetch_add(1, Ordering::Relaxed);
+            }
+            // It goes on all the same.
+            ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::DeviceBusy => {}
+            kind => {
+                let _ = tell.broken.set(match kind {
+                    ErrorKind::DeviceNotAvailable => "it has disappeared".to_owned(),
+                    _ => error.to_string(),
+                });
+            }
+        };
+        let config =
+            StreamConfig { channels: device_channels, sample_rate: device_rate, buffer_size: BufferSize::Fixed(buffer) };
+        let stream = device
+            .build_output_stream_raw(config, asked(format), on_asked, on_error, None)
+            .and_then(|stream| stream.play().map(|()| stream))
+            .map_err(OpenError::Device)?;
+        let run = PlaybackRun {
+            device: name.to_owned(),
+            sample_format: format.name(),
+            sample_rate: device_rate,
+            channels: device_channels,
+            buffer_asked: buffer,
+            buffer_told: stream.buffer_size().ok(),
+            allowance,
+            ..PlaybackRun::default()
+        };
+        Ok((Returning { giver, origin }, Self { stream, told, outcome, run }))
+    }
+
+    /// How many frames at a time it was asked for, and how many it says.
+    pub fn buffer(&self) -> (u32, Option<u32>) {
+        (self.run.buffer_asked, self.run.buffer_told)
+    }
+
+    /// Waits until all that has come is played, unless `stop` is requested, and closes the device. The [`Returning`] must be gone.
+    pub fn finish(self, stop: &Stop) -> PlaybackRun {
+        let Self { stream, told, outcome, run } = self;
+        let until = Instant::now() + PATIENCE;
+        let goes_on = || told.broken.get().is_none() && stop.requested().is_none() && Instant::now() < until;
+        while goes_on() && !told.is_over.load(Ordering::Acquire) {
+            std::thread::sleep(LOOKS);
+        }
+        drop(stream);
+        // The callback gives it back when it is dropped, which some systems do in their own time.
+        let outcome = outcome.recv_timeout(Duration::from_secs(1)).ok();
+        let run = PlaybackRun {
+            xruns: told.xruns.load(Ordering::Relaxed),
+            lost: told.broken.get().cloned(),
+            ..run
+        };
+        let Some(Outcome { played, drift, drift_span, dropped, latency }) = outcome else { return run };
+        PlaybackRun { played: Some(played), drift, drift_span, dropped, latency, ..run }
+    }
+}
+
+impl Player {
+    /// Fills what the device asks for, the first of which it plays after `latency`.
+    fn fill(&mut self, bytes: &mut [u8], latency: Duration) {
+        let now = since(self.origin);
+        self.latency = self.latency.max(latency);
+        // Looked at first: what was handed over before the end is still taken.
+        let no_more_comes = self.taker.is_over();
+        while let Some(packet) = self.taker.next(&mut self.packet) {
+            self.playout.on_packet(packet.index, packet.at, &self.packet);
+        }
+        self.playout.on_sent(self.taker.sent());
+        let frame_bytes = self.format.bytes_per_sample() * usize::from(self.device_channels);
+        let channels = usize::from(self.channels.count());
+        for part in bytes.chunks_mut(PART * frame_bytes) {
+            let frames = &mut self.frames[..part.len() / frame_bytes * channels];
+            self.playout.fill(frames, now);
+            self.format.encode(fan_out(frames, self.channels, self.device_channels), part);
+        }
+        let xruns = self.told.xruns.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.xruns, xruns) != xruns {
+            self.drift.interrupt();
+        }
+        let frames = (bytes.len() / frame_bytes) as u64;
+        self.drift.on_delivery(frames, now);
+        if no_more_comes && self.playout.is_empty() {
+            let lasts = Duration::from_secs_f64(frames as f64 / f64::from(self.device_rate));
+            if now >= *self.ends.get_or_insert(now + latency + lasts) {
+                self.told.is_over.store(true, Ordering::Release);
+            }
+        }
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        let _ = self.outcome.try_send(Outcome {
+            played: self.playout.played(),
+            drift: self.drift.estimate(),
+            drift_span: self.drift.span(),
+            dropped: self.taker.dropped(),
+            latency: self.latency,
+        });
+    }
+}
+
+impl Observer for Returning {
+    fn on_sent(&mut self, sent: Sent<'_>) {
+        self.giver.sent(sent.index + 1);
+    }
+
+    fn on_fact(&mut self, fact: Fact<'_>) {
+        if let (StreamKind::Audio, Fate::Returned | Fate::Late | Fate::Damaged) = (fact.stream, fact.fate)
+            && let Some(samples) = payload::decode(fact.payload)
+        {
+            // It can be played from now on, whenever it came.
+            self.giver.give(fact.index, since(self.origin), samples);
+        }
+    }
+}
+
+/// Now, in nanoseconds since `origin`.
+fn since(origin: Instant) -> Time {
+    Time::from_nanos(nanos(origin.elapsed()))
+}

@@ -1,0 +1,38 @@
+//! What the device that played did to the sound.
+
+use super::{Caveat, Code, say};
+use crate::report::playback::PlaybackNumbers;
+use crate::report::wording::count;
+
+/// Packets, in a hundred, that came too late to be played before it is worth a word.
+const LATE_PERCENT: u64 = 1;
+
+pub(super) fn caveats(playback: &PlaybackNumbers) -> Vec<Caveat> {
+    let mut found = Vec::new();
+    if let Some(why) = &playback.device_lost {
+        let text = format!("the device that played was lost during the run: {why}; what came back after that was not heard");
+        found.push(say(Code::SpeakerLost, text));
+    }
+    if playback.not_taken > 0 {
+        let text = format!(
+            "the device did not take what came back in time: {} were not played",
+            count(playback.not_taken, "packet")
+        );
+        found.push(say(Code::SpeakerStuck, text));
+    }
+    if playback.xruns > 0 {
+        let text = format!(
+            "the device that played ran dry, {}: a larger --play-buffer may help",
+            count(playback.xruns, "time")
+        );
+        found.push(say(Code::SpeakerXruns, text));
+    }
+    if playback.late * 100 > playback.played * LATE_PERCENT && playback.jitter_buffer_ms.is_some() {
+        let text = format!(
+            "{} came too late to be played: a larger --jitter-buffer, or auto, plays more of them, later",
+            count(playback.late, "packet")
+        );
+        found.push(say(Code::PlayedLate, text));
+    }
+    found
+}
