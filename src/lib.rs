@@ -10,9 +10,10 @@
 //! | 2 | [`node`] | what every party to a UDP conversation is: a state machine with three calls, and perhaps a bell |
 //! | 2 | [`units`] | quantities as people type them: `5ms`, `0.5%`, `64MiB`, `2mbit`, `off` |
 //! | 3 | [`wire`] | the bytes of a jamjam packet, and of STUN |
-//! | 3 | [`audio`] | samples: WAV, tones, what devices deliver, mixing, resampling, payloads |
+//! | 3 | [`audio`] | samples: WAV, tones, what devices deliver and take, mixing, resampling, payloads |
 //! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, drift of a clock, in fixed memory |
 //! | 3 | [`heard`] | what a listener would notice: gaps, level, clipping, silence, alignment |
+//! | 3 | [`playout`] | playing what comes back: a jitter buffer that follows the path and the device, and conceals gaps |
 //! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
 //! | 4 | [`moqt`] | MOQT streams as a state machine: messages, sessions, the echo and its client |
 //! | 5 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
@@ -52,11 +53,11 @@
 //! 1. [`cmd::send`] opens the WAV file ([`audio::wav`]); [`audio::playback`] mixes, resamples and cuts it into payloads.
 //! 2. [`io::feed`] does that ahead of time, on a thread of its own, into a bounded queue: a [`flow::Source`].
 //! 3. [`flow::Sender`] is a node. The packet after this one is made ready before it is due; [`flow::Schedule`] tells when
-//!    that is, from the start and the sample rate alone. The same loop as above runs it. (A microphone, [`io::mic`], is a source
+//!    that is, from the start and the sample rate alone. The same loop as above runs it. (A microphone, [`io::sound`], is a source
 //!    too, but a live one: its callback fills a ring, [`audio::capture`], and rings a [`node::Bell`]; a packet is due when it is there.)
 //! 4. Each packet that leaves is entered in a ledger with its time and a digest of what should come back. What comes is
 //!    matched by sequence, compared, and counted in [`stats`] as it happens; an [`flow::Observer`] is told of each
-//!    ([`io::tape`] carries the sound of both sides to recordings, [`cmd::lines`] prints a line a packet).
+//!    ([`io::tape`] carries the sound of both sides to recordings, [`io::sound`] what came back to a loudspeaker's callback, which plays it by [`playout`], [`cmd::lines`] prints a line a packet).
 //! 5. The node has no deadline any more when everything is back or nothing can be expected: the loop ends.
 //! 6. [`flow::run::Run`] is the raw result. [`report::Report`] judges it against the limits, [`report::text`] or
 //!    [`report::json`] prints it, [`report::junit`], [`report::markdown`] and [`report::html`] go into files, and its verdict becomes the exit code.

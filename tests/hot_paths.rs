@@ -7,7 +7,7 @@ use std::time::Duration;
 use jamjam_dev::audio::capture::ring;
 use jamjam_dev::audio::device_format::DeviceFormat;
 use jamjam_dev::audio::framer::{Framer, Shape};
-use jamjam_dev::audio::mix::Channels;
+use jamjam_dev::audio::mix::{Channels, fan_out};
 use jamjam_dev::audio::pcm_out::SampleFormat;
 use jamjam_dev::audio::picture::Picture;
 use jamjam_dev::echo::{Config, Echo, Protection};
@@ -17,6 +17,7 @@ use jamjam_dev::heard::{self, Ear};
 use jamjam_dev::io::tape::{self, Both, Hearers, Recording};
 use jamjam_dev::node::Bell;
 use jamjam_dev::node::{Datagram, Node, Outcome, Sink, Transmit};
+use jamjam_dev::playout::{self, Playout, handover};
 use jamjam_dev::rooms::{Event, EventKind, event_queue};
 use jamjam_dev::time::Time;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -195,6 +196,49 @@ fn sound_of_a_device() -> usize {
     count
 }
 
+/// What comes back on its way to a device: the ring, and a callback that plays it at the device's rate in its format.
+fn sound_on_a_device() -> usize {
+    let mut count = 0;
+    for device_rate in [48_000, 44_100] {
+        let (mut giver, mut taker) = handover(48_000, 2, 128);
+        let config = playout::Config {
+            rate: 48_000,
+            channels: 2,
+            frame_samples: 128,
+            device_rate,
+            device_block: 128,
+            allowance: None,
+        };
+        let mut playout = Playout::new(config).expect("these rates can be matched");
+        let mut packet = Vec::with_capacity(256);
+        let (mut frames, mut bytes) = (vec![0.0; 256], vec![0; 4 * 128 * 4]);
+        count += allocations(|turn| {
+            let now = Time::from_nanos(turn * 2_666_667);
+            giver.sent(turn + 1);
+            // Some are lost, some too late, and some there is no room for; every 1,000 turns nobody takes what comes.
+            if turn % 7 > 0 {
+                giver.give(turn, now, std::iter::repeat_n(0.5, 256));
+            }
+            if turn % 11 == 0 {
+                giver.give(turn.saturating_sub(40), now, std::iter::repeat_n(0.5, 256));
+            }
+            if turn % 1_000 > 400 {
+                return;
+            }
+            playout.on_sent(taker.sent());
+            while let Some(told) = taker.next(&mut packet) {
+                playout.on_packet(told.index, told.at, &packet);
+            }
+            playout.fill(&mut frames, now);
+            DeviceFormat::I24.encode(fan_out(&frames, Channels::Stereo, 4), &mut bytes);
+        });
+        let played = playout.played();
+        assert!(played.packets > 0 && played.concealed > 0 && played.late > 0 && played.jumps > 0, "{played:?}");
+        assert!(taker.dropped() > 0);
+    }
+    count
+}
+
 /// The node's end of the tape, in turns of which some find it full: what nobody has room for is dropped in place. The other end
 /// writes both recordings, and its own thread is counted too.
 fn a_tape_of_both_sides() -> usize {
@@ -240,8 +284,10 @@ fn a_tape_of_both_sides() -> usize {
 }
 
 #[test]
-fn echo_sender_prober_tape_a_devices_callback_and_the_audio_thread_of_surfaces_allocate_nothing_when_warm() {
+fn echo_sender_prober_tape_callbacks_of_devices_and_the_audio_thread_of_surfaces_allocate_nothing_when_warm() {
     assert_eq!(sound_of_a_device(), 0, "sound of a device");
+
+    assert_eq!(sound_on_a_device(), 0, "sound on a device");
 
     assert_eq!(a_tape_of_both_sides(), 0, "tape");
 

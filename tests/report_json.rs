@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_dev::flow::run::{Asked, AudioRun, Command, Run, Signal, StreamKind, Wait};
-use jamjam_dev::flow::{CaptureRun, Fate};
+use jamjam_dev::flow::{CaptureRun, Fate, PlaybackRun};
 use jamjam_dev::heard::{Came, Ear, Shape};
+use jamjam_dev::playout::{Depth, Played};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::lines::{Line, Packet};
 use jamjam_dev::report::{Report, json, text};
@@ -98,6 +99,40 @@ fn captured() -> Run {
     run
 }
 
+/// A run whose sound went to a device to which all happened that can.
+fn played() -> Run {
+    let mut run = all_well();
+    let played = Played {
+        packets: 900,
+        concealed: 17,
+        late: 11,
+        latest: Duration::from_micros(4_250),
+        early: 2,
+        jumps: 1,
+        depth: Some(Depth { min: 0.0147, mean: 0.015_123_4, max: 0.0158 }),
+        allowance: Duration::from_millis(10),
+        correction_ppm: -45.312_49,
+    };
+    let playback = PlaybackRun {
+        device: "loud\u{7}".to_owned(),
+        sample_format: "I16",
+        sample_rate: 44_100,
+        channels: 2,
+        buffer_asked: 256,
+        buffer_told: Some(240),
+        allowance: Some(Duration::from_millis(10)),
+        latency: Duration::from_micros(5_333),
+        dropped: 3,
+        xruns: 2,
+        drift: Some(DriftEstimate { ppm: 37.5, uncertainty_ppm: 1.86 }),
+        drift_span: Duration::from_secs(11),
+        lost: Some("it has disappeared".to_owned()),
+        played: Some(played),
+    };
+    run.audio.as_mut().unwrap().playback = Some(playback);
+    run
+}
+
 /// A run of ten packets of 128 samples whose sound somebody heard: 1, 2 and 5 are missing, and 7 came back changed.
 fn heard(sound: impl Fn(usize) -> f32) -> Run {
     let mut ear = Ear::new(Shape { rate: 48_000, channels: 1, frame_samples: 128 });
@@ -156,6 +191,7 @@ fn runs() -> Vec<(&'static str, Run)> {
         ("all well", all_well()),
         ("all wrong", all_wrong()),
         ("captured", captured()),
+        ("played", played()),
         ("heard", heard(|n| if n % 2 == 0 { 1.0 } else { -1.0 })),
         ("heard silence", heard(|_| 0.0)),
         ("all lost", probe(lost.clone())),
@@ -303,8 +339,8 @@ fn every_label_of_the_text_is_defined_in_measuring_md() {
     }
     // 24 rows of the table; hold, echo time, recorded, bursts, reordering, two of delay variation, pacing error and its p50, send
     // call, wake-up, connecting, the server's clock, groups, seen as, refused, stray; captured, overruns,
-    // device xruns, device clock; gaps, level, alignment.
-    assert_eq!(seen.len(), 48, "{seen:?}");
+    // device xruns, device clock; played, jitter buffer, speaker latency, speaker xruns, speaker clock; gaps, level, alignment.
+    assert_eq!(seen.len(), 53, "{seen:?}");
 }
 
 #[test]
@@ -425,6 +461,56 @@ fn what_a_device_did_stands_under_its_names_and_in_words() {
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }
+}
+
+#[test]
+fn how_a_device_played_stands_under_its_names_and_in_words() {
+    let mut run = played();
+    let report = Report::new(&run, &Limits::default());
+    let expected = json!({
+        "device": "loud\u{7}", "device_format": "I16", "device_rate_hz": 44_100, "device_channels": 2, "buffer_asked_frames": 256,
+        "buffer_frames": 240, "jitter_buffer_ms": 10.0, "played": 900, "concealed": 17, "late": 11, "late_max_ms": 4.25,
+        "early": 2, "not_taken": 3, "jumps": 1, "depth_min_ms": 14.7, "depth_mean_ms": 15.123, "depth_max_ms": 15.8,
+        "allowed_ms": 10.0, "device_latency_ms": 5.333, "correction_ppm": -45.312, "xruns": 2, "drift_ppm": 37.5,
+        "drift_uncertainty_ppm": 1.86, "drift_span_s": 11, "device_lost": "it has disappeared"
+    });
+    assert_eq!(serde_json::to_value(&report.playback).unwrap(), expected);
+    let text = text::summary(&report, false);
+    for line in [
+        "played on: loud , I16, 2 channels, 44100 Hz",
+        "played                900 packets; 17 concealed; 11 too late, the latest by 4.250 ms",
+        "jitter buffer         15.1 ms deep (14.7 to 15.8), 10.000 ms allowed; paused or skipped 1 time",
+        "speaker latency       5.333 ms, as the device says",
+        "speaker xruns         2",
+        "speaker clock         +37.5 ppm, ± 1.9, over 11 s; sound was played 45.3 ppm slower in the end",
+        "note: the device that played was lost during the run: it has disappeared; what came back after that was not heard",
+        "note: the device did not take what came back in time: 3 packets were not played",
+        "note: the device that played ran dry, 2 times: a larger --play-buffer may help",
+        "note: 11 packets came too late to be played: a larger --jitter-buffer, or auto, plays more of them, later",
+    ] {
+        assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
+    }
+    // All well, nothing played yet, and nothing to follow.
+    let playback = run.audio.as_ref().unwrap().playback.clone().unwrap();
+    run.audio.as_mut().unwrap().playback = Some(PlaybackRun {
+        allowance: None,
+        dropped: 0,
+        xruns: 0,
+        drift: None,
+        lost: None,
+        played: Some(Played { allowance: Duration::from_millis(5), ..Played::default() }),
+        ..playback
+    });
+    let report = Report::new(&run, &Limits::default());
+    let text = text::summary(&report, false);
+    for line in [
+        "played                0 packets; 0 concealed",
+        "jitter buffer         nothing came, auto: 5.000 ms allowed",
+        "speaker clock         - (it takes 10 s); nothing was done about it",
+    ] {
+        assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("speaker xruns") && !text.contains("note: the device"), "{text}");
 }
 
 #[test]

@@ -70,7 +70,8 @@ impl MicArgs {
     /// Opens the device, and says what it will deliver and what is done to that.
     pub fn open(&self, sound: &SoundArgs) -> Result<Capturing, Failure> {
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--mic"));
-        let found = devices::find(Direction::Input, self.mic_device.as_deref(), sound.channels(), SAMPLE_RATE).map_err(unusable)?;
+        let found = devices::find(Direction::Input, self.mic_device.as_deref(), sound.channels(), SAMPLE_RATE)
+            .map_err(unusable)?;
         let (name, choice) = (found.name().to_owned(), *found.choice());
         let channels = sound.channels().map_or(Channels::natural(choice.channels), |asked| {
             if asked == 1 { Channels::Mono } else { Channels::Stereo }

@@ -80,7 +80,8 @@ impl PlayArgs {
             return Ok(None);
         }
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--play"));
-        let found = sound::find(Direction::Output, self.play_device.as_deref(), None, form.sample_rate).map_err(unusable)?;
+        let found =
+            sound::find(Direction::Output, self.play_device.as_deref(), None, form.sample_rate).map_err(unusable)?;
         let (name, choice) = (found.name().to_owned(), *found.choice());
         let in_device = u64::from(form.frame_samples) * u64::from(choice.rate) / u64::from(form.sample_rate.max(1));
         let wished = self.play_buffer.unwrap_or(BUFFER.max(u32::try_from(in_device).unwrap_or(u32::MAX)));

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::capture::CaptureRun;
-use super::playback::PlaybackRun;
 use super::moqt::MoqtRun;
+use super::playback::PlaybackRun;
 use super::websocket::WebSocketRun;
 use crate::heard::Heard;
 use crate::stats::{Machine, Pacing, Stream};

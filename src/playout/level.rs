@@ -89,7 +89,8 @@ impl Level {
             spread: Spread::new(),
             before: None,
             window: Window::default(),
-            block: (f64::from(config.device_block) * f64::from(config.rate) / f64::from(config.device_rate)).ceil() as usize,
+            block: (f64::from(config.device_block) * f64::from(config.rate) / f64::from(config.device_rate)).ceil()
+                as usize,
             steers: false,
             learnt: 0.0,
             sum: 0.0,

@@ -4,9 +4,7 @@
 //! as long as the pace is right. At different rates a windowed sinc whose ratio can be moved does both.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{
-    Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction,
-};
+use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
 use thiserror::Error;
 
 /// Frames that are given out at once, at most: longer crossfades would not be heard less.
@@ -103,7 +101,9 @@ impl Matching {
         let source = InterleavedSlice::new(frames, self.channels, frames.len() / self.channels);
         let target = InterleavedSlice::new_mut(&mut self.ready, self.channels, self.chunk);
         let (source, mut target) = source.ok().zip(target.ok()).expect("both have the sizes that were asked for");
-        self.resampler.process_into_buffer(&source, &mut target, None).expect("both have the sizes that were asked for");
+        self.resampler
+            .process_into_buffer(&source, &mut target, None)
+            .expect("both have the sizes that were asked for");
         self.given = 0;
     }
 

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::capture::CaptureNumbers;
-use super::playback::PlaybackNumbers;
 use super::caveats::{Caveat, caveats};
 use super::direction::AskedNumbers;
 use super::heard::HeardNumbers;
@@ -12,6 +11,7 @@ use super::machine::MachineNumbers;
 use super::moqt::MoqtNumbers;
 use super::names::{Names, Spoken};
 use super::numbers::{PacingNumbers, StreamNumbers, micros, millis, unsigned_millis};
+use super::playback::PlaybackNumbers;
 use super::round_trip::RoundTrip;
 use super::verdict::Verdict;
 use super::websocket::{LostWords, WebSocketNumbers};

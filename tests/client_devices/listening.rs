@@ -5,9 +5,9 @@ use std::ffi::OsStr;
 use serde_json::{Value, json};
 
 use super::card::{Alsa, plug_in};
-use super::client::{at_once, document, program};
 use super::client::server::Server;
 use super::client::wav::{self, Wav};
+use super::client::{at_once, document, program};
 use super::{assert_same, report, sound};
 
 /// What was recorded of a run over an echo server in the program itself, and the report. Where both sides are recorded each is

@@ -88,7 +88,9 @@ fn what_does_not_come_back_is_concealed_and_all_else_is_played_in_its_place() {
     // 64 frames after a gap are faded in, and before that there is the fading sound of 240.
     let untouched = |n: &usize| {
         let packet = n / 128;
-        !(100..103).contains(&packet) && packet != 200 && ![103, 201].iter().any(|after| (after * 128..after * 128 + 64).contains(n))
+        !(100..103).contains(&packet)
+            && packet != 200
+            && ![103, 201].iter().any(|after| (after * 128..after * 128 + 64).contains(n))
     };
     let differs = (0..sent.len()).filter(untouched).find(|n| found[*n] != sent[*n]);
     assert_eq!(differs, None);
@@ -178,7 +180,11 @@ fn without_an_output_device_one_sentence_says_why() {
     for (alsa, options) in [(Alsa::empty(), ""), (Alsa::empty(), "--play-device flute")] {
         let ended = alsa.send(&format!("--tone 440 --duration 1s --embedded --play {options}"), &[]);
         assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (3, "", 1), "{ended:?}");
-        assert!(ended.stderr.starts_with("jamjam-dev: --play: ") && (ended.stderr.contains("output device") || ended.stderr.contains("cannot play on default")), "{ended:?}");
+        assert!(
+            ended.stderr.starts_with("jamjam-dev: --play: ")
+                && (ended.stderr.contains("output device") || ended.stderr.contains("cannot play on default")),
+            "{ended:?}"
+        );
     }
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and("ears", &[], "channels 1").and_speaker("loud", "channels 1");

@@ -201,7 +201,9 @@ impl Direction {
                 format!("it is not there{said}; {NO_DEVICES}")
             }
             ErrorKind::PermissionDenied => {
-                format!("this user may not use it{said}: on Linux it takes the group audio, elsewhere the system's leave")
+                format!(
+                    "this user may not use it{said}: on Linux it takes the group audio, elsewhere the system's leave"
+                )
             }
             ErrorKind::DeviceBusy => {
                 format!("another program has it for itself{said}; end that one, or take another device")

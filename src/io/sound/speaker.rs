@@ -147,8 +147,11 @@ impl Speaker {
                 });
             }
         };
-        let config =
-            StreamConfig { channels: device_channels, sample_rate: device_rate, buffer_size: BufferSize::Fixed(buffer) };
+        let config = StreamConfig {
+            channels: device_channels,
+            sample_rate: device_rate,
+            buffer_size: BufferSize::Fixed(buffer),
+        };
         let stream = device
             .build_output_stream_raw(config, asked(format), on_asked, on_error, None)
             .and_then(|stream| stream.play().map(|()| stream))
@@ -182,11 +185,7 @@ impl Speaker {
         drop(stream);
         // The callback gives it back when it is dropped, which some systems do in their own time.
         let outcome = outcome.recv_timeout(Duration::from_secs(1)).ok();
-        let run = PlaybackRun {
-            xruns: told.xruns.load(Ordering::Relaxed),
-            lost: told.broken.get().cloned(),
-            ..run
-        };
+        let run = PlaybackRun { xruns: told.xruns.load(Ordering::Relaxed), lost: told.broken.get().cloned(), ..run };
         let Some(Outcome { played, drift, drift_span, dropped, latency }) = outcome else { return run };
         PlaybackRun { played: Some(played), drift, drift_span, dropped, latency, ..run }
     }

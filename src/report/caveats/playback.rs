@@ -10,7 +10,8 @@ const LATE_PERCENT: u64 = 1;
 pub(super) fn caveats(playback: &PlaybackNumbers) -> Vec<Caveat> {
     let mut found = Vec::new();
     if let Some(why) = &playback.device_lost {
-        let text = format!("the device that played was lost during the run: {why}; what came back after that was not heard");
+        let text =
+            format!("the device that played was lost during the run: {why}; what came back after that was not heard");
         found.push(say(Code::SpeakerLost, text));
     }
     if playback.not_taken > 0 {
