@@ -34,7 +34,7 @@ fn scattered(n: u64) -> f64 {
 
 /// Sample `n` of the sound: noise, so that no place of it is like another, and never zero.
 fn sound(n: usize) -> f32 {
-    (0.1 + scattered(n as u64) * 0.8) as f32 * if n % 2 == 0 { 0.5 } else { -0.5 }
+    (0.1 + scattered(n as u64) * 0.8) as f32 * if n.is_multiple_of(2) { 0.5 } else { -0.5 }
 }
 
 impl World {

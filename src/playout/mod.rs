@@ -1,10 +1,10 @@
 //! What came back, played: a jitter buffer between packets that come as the network likes and a device that takes sound at a
 //! pace of its own.
 //!
-//! Packets wait by their place in the sound ([`Waiting`]). A device takes what is due, ready or not: what is missing is concealed
-//! ([`Concealment`]), what comes after its turn is late. How long packets wait is the *depth*, and [`Level`] keeps it where it
+//! Packets wait by their place in the sound (`waiting`). A device takes what is due, ready or not: what is missing is concealed
+//! (`concealment`), what comes after its turn is late. How long packets wait is the *depth*, and `level` keeps it where it
 //! should be: at what was asked for, or at what the delays of the latest packets show to be enough. It does so by playing
-//! a little faster or slower ([`Matching`]), which absorbs a device's drift, and by a pause or a skip where that would take
+//! a little faster or slower (`matching`), which absorbs a device's drift, and by a pause or a skip where that would take
 //! too long. As long as the depth is right nothing is done to the sound: every sample is played as it came.
 //!
 //! Time is an argument and nothing here asks for memory once it is made, so a device's callback can run it.
