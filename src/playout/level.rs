@@ -15,6 +15,9 @@ use crate::time::{Time, nanos};
 /// How long a window is in which the least counts.
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// How long nothing may come in time before something is done about it.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// What later packets are allowed before it is known how late they are, in seconds.
 const FIRST_ALLOWANCE: f64 = 0.005;
 
@@ -56,7 +59,33 @@ struct Window {
     device: Option<f64>,
     /// Frames that the device took at once, at most.
     block: usize,
+    /// Whether packets came too late, and in time.
     late: bool,
+    in_time: bool,
+}
+
+/// The lesser, where there is one.
+fn least(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    [one, other].into_iter().flatten().reduce(f64::min)
+}
+
+impl Window {
+    /// And what came after it.
+    fn and(self, later: Self) -> Self {
+        Self {
+            since: self.since.or(later.since),
+            packet: least(self.packet, later.packet),
+            device: least(self.device, later.device),
+            block: self.block.max(later.block),
+            late: self.late || later.late,
+            in_time: self.in_time || later.in_time,
+        }
+    }
+
+    /// In frames, where anything came.
+    fn depth(&self) -> Option<f64> {
+        Some(self.device? - self.packet?)
+    }
 }
 
 /// The level, and what is known of the delays.
@@ -69,6 +98,8 @@ pub(super) struct Level {
     /// What the least delay was in the window before, in frames.
     before: Option<f64>,
     window: Window,
+    /// What is not part of the window yet.
+    latest: Window,
     block: usize,
     /// Whether the depth was ever wrong: from then on it is steered.
     steers: bool,
@@ -89,6 +120,7 @@ impl Level {
             spread: Spread::new(),
             before: None,
             window: Window::default(),
+            latest: Window::default(),
             block: (f64::from(config.device_block) * f64::from(config.rate) / f64::from(config.device_rate)).ceil()
                 as usize,
             steers: false,
@@ -116,47 +148,57 @@ impl Level {
     /// A packet came that begins at `start`.
     pub(super) fn on_packet(&mut self, at: Time, start: i64, is_late: bool) {
         let behind = self.frames(at) - start as f64;
-        let least = self.window.packet.map_or(behind, |least| least.min(behind));
-        self.window.packet = Some(least);
-        self.window.late |= is_late;
-        let quickest = self.before.map_or(least, |before| before.min(least));
-        self.spread.add((behind - quickest) / self.rate);
+        self.latest.packet = least(self.latest.packet, Some(behind));
+        self.latest.late |= is_late;
+        self.latest.in_time |= !is_late;
+        let quickest = least(self.before, least(self.window.packet, self.latest.packet));
+        self.spread.add((behind - quickest.unwrap_or(behind)) / self.rate);
     }
 
     /// Where playing begins, if it begins at `now` and a packet has come.
     pub(super) fn begin(&self, now: Time) -> Option<i64> {
-        let behind = self.window.packet.or(self.before)?;
-        Some((self.frames(now) - behind - self.target()).round() as i64)
+        Some((self.frames(now) - self.latest.packet? - self.target()).round() as i64)
     }
 
     /// The device asked at `now` for what begins at `place`, and took `taken` frames. Where it `stood` still nothing is learnt.
     pub(super) fn on_fill(&mut self, now: Time, place: i64, taken: usize, stood: bool) -> Option<Change> {
         if stood {
-            self.window = Window { packet: self.window.packet, ..Window::default() };
+            (self.window, self.latest) = Default::default();
             return None;
         }
         let behind = self.frames(now) - place as f64;
-        let window = &mut self.window;
-        window.device = Some(window.device.map_or(behind, |least| least.min(behind)));
-        window.block = window.block.max(taken);
-        let since = *window.since.get_or_insert(now);
-        (now.since(since) >= WINDOW).then(|| self.turn())?
+        let latest = &mut self.latest;
+        latest.device = least(latest.device, Some(behind));
+        latest.block = latest.block.max(taken);
+        if now.since(*latest.since.get_or_insert(now)) < PATIENCE {
+            return None;
+        }
+        let latest = std::mem::take(latest);
+        let all_late = latest.late && !latest.in_time;
+        self.spread.settle(!all_late);
+        if all_late {
+            // What was before says nothing of the path, or the device, as it is now.
+            (self.window, self.before) = Default::default();
+            return self.turn(latest);
+        }
+        self.window = self.window.and(latest);
+        let whole = self.window.since.is_some_and(|since| now.since(since) >= WINDOW);
+        whole.then(|| std::mem::take(&mut self.window)).and_then(|window| self.turn(window))
     }
 
     /// A window has ended.
-    fn turn(&mut self) -> Option<Change> {
-        let Window { packet, device, block, late, .. } = std::mem::take(&mut self.window);
+    fn turn(&mut self, window: Window) -> Option<Change> {
         // Nothing came: nothing is known.
-        let depth = device? - packet?;
-        self.before = packet;
-        self.block = block;
+        let depth = window.depth()?;
+        self.before = window.packet;
+        self.block = window.block;
         self.note(depth / self.rate);
         if self.asked.is_none() {
             self.allowance = self.spread.width().clamp(ALLOWED.0, ALLOWED.1);
             self.spread.forget();
         }
         let wrong = depth - self.target();
-        if late && wrong < -PAUSES * self.rate {
+        if window.late && wrong < -PAUSES * self.rate {
             return Some(Change::Pause(-wrong as u64));
         }
         if wrong > (SKIPS + self.tolerance()) * self.rate {
@@ -167,8 +209,12 @@ impl Level {
             return None;
         }
         let most = MOST * self.rate;
-        self.learnt = (self.learnt + wrong * GAIN.1).clamp(-most, most);
-        Some(Change::Faster(1.0 + (self.learnt + wrong * GAIN.0).clamp(-most, most) / self.rate))
+        let speed = self.learnt + wrong * GAIN.0;
+        // What takes longer than a second anyway teaches nothing of a clock.
+        if speed.abs() < most {
+            self.learnt = (self.learnt + wrong * GAIN.1).clamp(-most, most);
+        }
+        Some(Change::Faster(1.0 + speed.clamp(-most, most) / self.rate))
     }
 
     fn note(&mut self, depth: f64) {
@@ -187,7 +233,7 @@ impl Level {
     /// What was measured so far. In the first second, what there is.
     pub(super) fn depth(&self) -> Option<Depth> {
         let Some((min, max)) = self.range else {
-            let depth = (self.window.device? - self.window.packet?) / self.rate;
+            let depth = self.window.and(self.latest).depth()? / self.rate;
             return Some(Depth { min: depth, mean: depth, max: depth });
         };
         Some(Depth { min, mean: self.sum / self.windows as f64, max })

@@ -112,7 +112,9 @@ impl Playout {
     pub fn new(config: Config) -> Result<Self, OutOfRange> {
         let Config { rate, channels, frame_samples, device_rate, device_block, .. } = config;
         let matching = Matching::new(rate, device_rate, channels, device_block)?;
-        let room = (MOST_ALLOWANCE + ROOM_AHEAD).as_secs_f64() * f64::from(rate) / f64::from(frame_samples.max(1));
+        let block = Duration::from_secs_f64(f64::from(device_block) / f64::from(device_rate.max(1)));
+        let room =
+            (MOST_ALLOWANCE + ROOM_AHEAD + block).as_secs_f64() * f64::from(rate) / f64::from(frame_samples.max(1));
         Ok(Self {
             channels: usize::from(channels),
             frame: i64::from(frame_samples.max(1)),

@@ -16,18 +16,29 @@ const ONE_IN: f32 = 1_000.0;
 #[derive(Debug)]
 pub(super) struct Spread {
     counts: Box<[f32; BUCKETS]>,
+    /// Of the latest packets, of which it is not yet known whether they count.
+    latest: Box<[f32; BUCKETS]>,
 }
 
 impl Spread {
     pub(super) fn new() -> Self {
-        Self { counts: Box::new([0.0; BUCKETS]) }
+        let none = || Box::new([0.0; BUCKETS]);
+        Self { counts: none(), latest: none() }
     }
 
     /// A packet came `seconds` after the quickest.
     pub(super) fn add(&mut self, seconds: f64) {
         // A negative one is the quickest.
         let bucket = ((seconds * BUCKETS_A_SECOND) as usize).min(BUCKETS - 1);
-        self.counts[bucket] += 1.0;
+        self.latest[bucket] += 1.0;
+    }
+
+    /// Since the last call packets were what they are, or something else had happened and they say nothing.
+    pub(super) fn settle(&mut self, counts: bool) {
+        for (count, latest) in self.counts.iter_mut().zip(self.latest.iter_mut()) {
+            let latest = std::mem::take(latest);
+            *count += if counts { latest } else { 0.0 };
+        }
     }
 
     /// A second has passed.
@@ -57,8 +68,13 @@ mod tests {
         (0..2_000).for_each(|_| spread.add(0.003_1));
         // Two of 2,002 are one in a thousand: not yet too many, as a third one is.
         (0..2).for_each(|_| spread.add(0.050_1));
+        spread.settle(true);
         assert_eq!(spread.width(), 0.003_25);
         spread.add(0.050_1);
+        spread.settle(false);
+        assert_eq!(spread.width(), 0.003_25);
+        spread.add(0.050_1);
+        spread.settle(true);
         assert_eq!(spread.width(), 0.050_25);
     }
 
@@ -66,9 +82,11 @@ mod tests {
     fn what_was_long_ago_is_forgotten() {
         let mut spread = Spread::new();
         (0..100).for_each(|_| spread.add(0.020_1));
+        spread.settle(true);
         let seconds = (0..).take_while(|_| {
             spread.forget();
             (0..100).for_each(|_| spread.add(0.0));
+            spread.settle(true);
             spread.width() > 0.001
         });
         // 100 × 0.9^n beside 1,000 is less than one in a thousand once n is above 43.7.
@@ -80,8 +98,10 @@ mod tests {
         let mut spread = Spread::new();
         assert_eq!(spread.width(), 0.000_25);
         spread.add(-1.0);
+        spread.settle(true);
         assert_eq!(spread.width(), 0.000_25);
         spread.add(f64::INFINITY);
+        spread.settle(true);
         assert_eq!(spread.width(), 0.2);
     }
 }

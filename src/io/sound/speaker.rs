@@ -20,9 +20,6 @@ use crate::playout::{Config, Giver, MOST_ALLOWANCE, OutOfRange, Played, Playout,
 use crate::stats::{Drift, DriftEstimate};
 use crate::time::{Time, nanos};
 
-/// Frames that are made at once; a device that takes more is filled in parts.
-const PART: usize = 1_024;
-
 /// A device that has not played everything so long after the last packet plays no more.
 const PATIENCE: Duration = MOST_ALLOWANCE.saturating_add(Duration::from_secs(2));
 
@@ -120,7 +117,8 @@ impl Speaker {
             device_channels,
             device_rate,
             packet: Vec::with_capacity(frame_samples as usize * usize::from(channels)),
-            frames: vec![0.0; PART * usize::from(channels)],
+            // Some take more than they were asked to.
+            frames: vec![0.0; 2 * buffer as usize * usize::from(channels)],
             origin,
             drift: Drift::new(device_rate),
             xruns: 0,
@@ -204,7 +202,8 @@ impl Player {
         self.playout.on_sent(self.taker.sent());
         let frame_bytes = self.format.bytes_per_sample() * usize::from(self.device_channels);
         let channels = usize::from(self.channels.count());
-        for part in bytes.chunks_mut(PART * frame_bytes) {
+        // What takes still more is filled in parts.
+        for part in bytes.chunks_mut(self.frames.len() / channels * frame_bytes) {
             let frames = &mut self.frames[..part.len() / frame_bytes * channels];
             self.playout.fill(frames, now);
             self.format.encode(fan_out(frames, self.channels, self.device_channels), part);
