@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jamjam_dev::audio::picture::{COLUMNS, Picture, Side};
 use jamjam_dev::flow::run::{AudioRun, Run, Signal};
+use jamjam_dev::heard::{Ear, Shape};
 use jamjam_dev::report::Report;
 use jamjam_dev::report::html::{MOST_BYTES, MOST_SOUND, Sound, page};
 use jamjam_dev::report::limits::Limits;
@@ -17,6 +18,25 @@ fn run(packets: i64) -> Run {
     let audio = stream(Stream::relative(), (0..packets).map(|n| 50 * MS + n));
     let shape = AudioRun { sample_rate: 48_000, channels: 1, frame_samples: 128, ..AudioRun::default() };
     send(AudioRun { stream: audio, sent_samples: packets as u64 * 128, ..shape })
+}
+
+/// A run of `packets` packets, the last of `last` samples, of which these are missing, and its picture.
+fn run_without(packets: u64, last: usize, missing: impl IntoIterator<Item = u64>) -> (Run, Picture) {
+    let mut picture = picture();
+    let mut ear = Ear::new(Shape { rate: 48_000, channels: 1, frame_samples: 128 });
+    for index in 0..packets {
+        let samples = [0.5; 128];
+        let samples = &samples[..if index + 1 == packets { last } else { 128 }];
+        picture.on_sent(index, samples);
+        ear.on_sent(index, samples);
+    }
+    for index in missing {
+        picture.on_missing(index);
+        ear.on_missing(index);
+    }
+    let mut run = run(packets.cast_signed());
+    run.audio.as_mut().unwrap().heard = Some(ear.finish());
+    (run, picture)
 }
 
 fn shown(run: &Run, name: &str, picture: &Picture) -> String {
@@ -74,16 +94,8 @@ fn each_column_holds_the_least_and_the_most_of_its_samples_whatever_the_order() 
 #[test]
 fn neighbouring_packets_are_one_gap_and_each_is_marked_where_it_is() {
     // 100 packets of 128 samples are 12,800 samples, in 1,600 columns of 8: 16 a packet. The last are told out of turn.
-    let mut picture = picture();
-    for index in 0..100 {
-        picture.on_sent(index, &[0.5; 128]);
-    }
-    for index in [0, 11, 10, 12, 39, 99, 41, 40] {
-        picture.on_missing(index);
-    }
-    let stretches = [0..1, 10..13, 39..42, 99..100];
-    assert_eq!((picture.gaps().stretches(), picture.gaps().packets()), (&stretches[..], 8));
-    let page = shown(&run(100), "x", &picture);
+    let (run, picture) = run_without(100, 128, [0, 11, 10, 12, 39, 99, 41, 40]);
+    let page = shown(&run, "x", &picture);
     for side in ["sent", "returned"] {
         assert_eq!(bands(&page, side), [(0, 16), (160, 48), (624, 48), (1_584, 16)]);
     }
@@ -103,40 +115,25 @@ fn neighbouring_packets_are_one_gap_and_each_is_marked_where_it_is() {
 
 #[test]
 fn the_last_packet_is_as_long_as_it_is_and_a_band_as_strong_as_what_is_missing() {
-    let mut picture = picture();
     // 1,600 columns of two samples; then one packet more, a short one, makes it 801 of four.
-    for index in 0..25 {
-        picture.on_sent(index, &[0.1; 128]);
-    }
-    picture.on_sent(25, &[0.1; 2]);
-    picture.on_missing(25);
+    let (run, picture) = run_without(26, 2, [25]);
     assert_eq!(picture.columns()[800].missing, 2);
     assert_eq!(picture.columns().len(), 801);
-    let page = shown(&run(26), "x", &picture);
+    let page = shown(&run, "x", &picture);
     // Two of four.
     assert_eq!(between(&page, "<rect class=\"", "\"")[0], "gap some");
-    assert!(page.contains("1 gap, 41.7 µs in all"), "two samples");
+    // Two samples are 41.67 µs, and the report counts whole ones.
+    assert!(page.contains("1 gap, 42.0 µs in all"));
 }
 
 #[test]
-fn gaps_that_are_too_many_to_keep_are_counted_and_the_first_are_kept_in_any_order() {
-    let [one, other] = [false, true].map(|back| {
-        let mut picture = picture();
-        picture.on_sent(9_999, &[0.0; 128]);
-        let order: Vec<u64> = if back { (0..5_000).rev().collect() } else { (0..5_000).collect() };
-        for n in order {
-            picture.on_missing(2 * n);
-        }
-        assert!(picture.gaps().is_cut());
-        assert_eq!(picture.gaps().packets(), 5_000);
-        picture
-    });
-    let first: Vec<_> = (0..1_000).map(|n| 2 * n..2 * n + 1).collect();
-    assert_eq!(one.gaps().stretches(), first);
-    assert_eq!(other.gaps().stretches(), first);
-    let page = shown(&run(10_000), "x", &one);
-    assert!(page.contains("more than 1000 gaps") && page.contains("The first 100 gaps"));
-    assert_eq!(rows(&page).len(), 100);
+fn of_many_gaps_the_first_are_listed_and_all_are_counted() {
+    let (run, picture) = run_without(10_000, 128, (0..5_000).rev().map(|n| 2 * n));
+    let page = shown(&run, "x", &picture);
+    assert!(page.contains("; 5000 gaps, 13.333 s in all, 50 %") && page.contains("The first 100 gaps"));
+    let rows = rows(&page);
+    // The hundredth is packet 198: 198 × 128 / 48,000 s.
+    assert_eq!((rows.len(), rows[99]), (100, "0.5280 s</td><td>0.5307 s</td><td>1"));
 }
 
 #[test]

@@ -4,11 +4,8 @@
 //! What it shows depends on what was sent and came back, never on the order of that.
 
 mod clip;
-mod gaps;
 
 use std::ops::Range;
-
-pub use gaps::Gaps;
 
 use clip::Clip;
 
@@ -82,7 +79,6 @@ pub struct Picture {
     /// Samples a channel in each column.
     width: u64,
     columns: Vec<Column>,
-    gaps: Gaps,
     sent: Clip,
     returned: Clip,
 }
@@ -98,7 +94,6 @@ impl Picture {
             samples: 0,
             width: 1,
             columns: Vec::with_capacity(COLUMNS),
-            gaps: Gaps::new(),
             sent: Clip::new(most_bytes),
             returned: Clip::new(most_bytes),
         }
@@ -122,7 +117,6 @@ impl Picture {
 
     /// Takes note of a packet that was sent and did not come back in time. Each is told once.
     pub fn on_missing(&mut self, index: u64) {
-        self.gaps.add(index);
         let start = self.start(index);
         // The last packet is a short one.
         let end = (start + u64::from(self.frame_samples)).min(self.samples).max(start);
@@ -194,17 +188,6 @@ impl Picture {
     /// Channels, drawn one over the other.
     pub fn channels(&self) -> u16 {
         self.channels
-    }
-
-    /// What is missing, as stretches of neighbouring packets.
-    pub fn gaps(&self) -> &Gaps {
-        &self.gaps
-    }
-
-    /// Where packets with these indices lie in the sound, in seconds.
-    pub fn seconds(&self, packets: &Range<u64>) -> Range<f64> {
-        let at = |index| self.start(index).min(self.samples) as f64 / f64::from(self.rate.max(1));
-        at(packets.start)..at(packets.end)
     }
 
     /// One side as a WAV file of 16-bit samples, as long as what was sent: silent where nothing is known. `None`: it is too long.

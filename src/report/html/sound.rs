@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::{escaped, waveform};
 use crate::audio::picture::{Column, Picture, Reach, Side};
 use crate::report::document::Report;
+use crate::report::heard::HeardNumbers;
 use crate::report::wording::{count, ratio, time};
 
 /// Gaps that are listed.
@@ -51,7 +52,7 @@ impl Sound<'_> {
         }
         let sent = format!("{length}, peak {}", decibels(peaks[0]));
         let returned = if report.answers_expected {
-            format!("peak {}; {}", decibels(peaks[1]), missing(picture))
+            format!("peak {}; {}", decibels(peaks[1]), report.heard.as_ref().map_or_else(String::new, missing))
         } else {
             "nothing was expected back".to_owned()
         };
@@ -74,7 +75,7 @@ impl Sound<'_> {
             text += "<p>The sound is too long to be in this page, which stays under 5 MB: <code>--record FILE.wav</code> keeps what comes back, and \
                      <code>--record-both FILE.wav</code> both sides.</p>\n";
         }
-        text + &list(picture)
+        text + &report.heard.as_ref().map_or_else(String::new, list)
     }
 }
 
@@ -97,16 +98,11 @@ fn seconds(seconds: f64) -> String {
     format!("{seconds:.3} s")
 }
 
-fn missing(picture: &Picture) -> String {
-    let gaps = picture.gaps();
-    if gaps.packets() == 0 {
-        return "no gaps".to_owned();
-    }
-    let found = gaps.stretches().len() as u64;
-    let found = if gaps.is_cut() { format!("more than {}", count(found, "gap")) } else { count(found, "gap") };
-    let samples: u64 = picture.columns().iter().map(|column| column.missing).sum();
-    let length = time(samples as f64 * 1e6 / f64::from(picture.rate().max(1)));
-    format!("{found}, {length} in all, {}", ratio(samples as f64 / picture.samples() as f64))
+fn missing(heard: &HeardNumbers) -> String {
+    let Some(part) = heard.gap_ratio.filter(|_| heard.gaps > 0) else { return "no gaps".to_owned() };
+    let found = count(heard.gaps, "gap");
+    let found = if heard.gap_packets_beyond > 0 { format!("more than {found}") } else { found };
+    format!("{found}, {} in all, {}", time(heard.gap_ms * 1e3), ratio(part))
 }
 
 /// Times below a waveform, evenly spaced.
@@ -140,22 +136,18 @@ fn listen(picture: &Picture, side: Side, title: &str) -> Option<String> {
 }
 
 /// Where the gaps are.
-fn list(picture: &Picture) -> String {
-    let gaps = picture.gaps();
-    let shown = gaps.stretches().iter().take(LISTED);
-    if shown.len() == 0 {
+fn list(heard: &HeardNumbers) -> String {
+    if heard.gap_list.is_empty() {
         return String::new();
     }
-    let more = gaps.is_cut() || gaps.stretches().len() > LISTED;
-    let which = if more { format!("The first {LISTED} gaps") } else { "The gaps".to_owned() };
+    let which = if heard.gaps > LISTED as u64 { format!("The first {LISTED} gaps") } else { "The gaps".to_owned() };
     let mut table = format!(
         "<div class=\"wide long\" role=\"region\" aria-label=\"Gaps\" tabindex=\"0\"><table id=\"gaps\"><caption>{which}, in time since the \
          first sample</caption><thead><tr><th scope=\"col\">from</th><th scope=\"col\">to</th><th scope=\"col\">packets</th></tr></thead><tbody>\n"
     );
-    for gap in shown {
-        let time = picture.seconds(gap);
-        let [from, to] = [time.start, time.end].map(|at| format!("<td>{at:.4} s</td>"));
-        _ = writeln!(table, "<tr>{from}{to}<td>{}</td></tr>", gap.end - gap.start);
+    for gap in heard.gap_list.iter().take(LISTED) {
+        let [from, to] = [gap.at_ms, gap.at_ms + gap.ms].map(|at| format!("<td>{:.4} s</td>", at / 1e3));
+        _ = writeln!(table, "<tr>{from}{to}<td>{}</td></tr>", gap.packets);
     }
     table + "</tbody></table></div>"
 }
