@@ -1,6 +1,6 @@
 //! What a listener would notice, against truths that were worked out by hand.
 
-use jamjam_dev::heard::{Alignment, Came, Ear, Fit, Gap, Heard, Level, MOST_GAPS, Shape};
+use jamjam_dev::heard::{Alignment, Came, Ear, FARTHEST, Fit, Gap, Heard, Level, MOST_GAPS, Shape, WINDOW};
 use proptest::prelude::*;
 
 const MONO: Shape = Shape { rate: 48_000, channels: 1, frame_samples: 128 };
@@ -122,6 +122,31 @@ fn three_samples_at_full_scale_in_a_row_are_clipped_also_across_packets() {
 }
 
 #[test]
+fn a_clipped_stretch_over_three_packets_is_one_whichever_comes_last() {
+    let packets = [[0.0, 0.0, 1.0, 1.0], [-1.0; 4], [1.0, 0.0, 0.0, 0.0]];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut ear = Ear::new(Shape { frame_samples: 4, ..MONO });
+        (0..3).for_each(|index| ear.on_sent(index, &[0.0; 4]));
+        for index in order {
+            ear.on_returned(index, &packets[index as usize], Came::Changed);
+        }
+        let level = ear.finish().returned.unwrap()[0];
+        assert_eq!((level.clips, level.clipped, level.first_clip), (1, 7, Some(2)), "{order:?}");
+    }
+}
+
+#[test]
+fn of_very_many_stretches_that_wait_for_a_neighbour_none_is_lost() {
+    // Every other packet is clipped from edge to edge, and those between never come.
+    let mut ear = Ear::new(Shape { frame_samples: 4, ..MONO });
+    for index in (0..10_000).rev() {
+        ear.on_returned(2 * index, &[1.0; 4], Came::Changed);
+    }
+    let level = ear.finish().returned.unwrap()[0];
+    assert_eq!((level.clips, level.clipped, level.first_clip), (10_000, 40_000, Some(0)));
+}
+
+#[test]
 fn what_is_no_number_is_counted_and_spoils_nothing() {
     let mut ear = Ear::new(Shape { frame_samples: 4, ..MONO });
     ear.on_sent(0, &[f32::NAN, 0.5, f32::INFINITY, -0.5]);
@@ -168,6 +193,19 @@ fn sound_that_comes_back_shifted_and_quieter_is_found() {
         assert!((louder / f64::from(gain) - 1.0).abs() < 1e-6, "{shift}: {louder}");
         assert!((similarity.abs() - 1.0).abs() < 1e-6 && (similarity < 0.0) == (gain < 0.0), "{shift}: {similarity}");
         assert_eq!(heard.changed, 375);
+    }
+}
+
+#[test]
+fn sound_that_comes_early_is_as_like_to_the_end_of_what_is_compared() {
+    // Longer than what is compared: the end of that came from beyond it.
+    let sent = noise(WINDOW + 2 * FARTHEST, 7);
+    for shift in [-(FARTHEST as i64), FARTHEST as i64] {
+        let at = |n: i64| usize::try_from(n - shift).ok().and_then(|from| sent.get(from)).copied().unwrap_or(0.0);
+        let returned: Vec<f32> = (0..sent.len() as i64).map(at).collect();
+        let Alignment::Shifted(fit) = changed(&sent, &returned).alignment else { panic!("{shift}") };
+        assert_eq!(fit.shift, shift);
+        assert!((fit.similarity - 1.0).abs() < 1e-6 && (fit.gain - 1.0).abs() < 1e-6, "{fit:?}");
     }
 }
 
@@ -227,7 +265,8 @@ proptest! {
         fates in prop::collection::vec(0..4_u8, 1..200),
         order in any::<prop::sample::Index>().prop_perturb(|_, mut random| random.random::<u64>()),
     ) {
-        let sound = noise(fates.len() * 16, 3);
+        // Loud enough that half of it is clipped, in stretches of any length.
+        let sound: Vec<f32> = noise(fates.len() * 16, 3).iter().map(|sample| if *sample > 0.0 { 1.0 } else { *sample }).collect();
         let packet = |index: u64| &sound[index as usize * 16..][..16];
         let heard = |indexes: &[u64]| {
             let mut ear = Ear::new(Shape { frame_samples: 16, ..MONO });
@@ -252,6 +291,11 @@ proptest! {
         match (one.returned, other.returned) {
             (Some(one), Some(other)) => {
                 prop_assert_eq!(one[0].peak, other[0].peak);
+                prop_assert_eq!((one[0].clips, one[0].clipped, one[0].first_clip), (other[0].clips, other[0].clipped, other[0].first_clip));
+                // As somebody would count who has all of it before him; silence where nothing came.
+                let came: Vec<bool> = (0..sound.len()).map(|n| fates[n / 16] >= 2 && sound[n] == 1.0).collect();
+                let stretches: Vec<usize> = came.split(|full| !full).map(<[bool]>::len).filter(|length| *length >= 3).collect();
+                prop_assert_eq!((one[0].clips, one[0].clipped), (stretches.len() as u64, stretches.iter().sum::<usize>() as u64));
                 prop_assert!((one[0].mean_square - other[0].mean_square).abs() < 1e-12);
             }
             (one, other) => prop_assert_eq!(one, other),

@@ -55,7 +55,8 @@ pub struct Fit {
     pub gain: f64,
 }
 
-/// Both sides of the seconds that are compared, mixed to one channel.
+/// Both sides of the seconds that are compared, mixed to one channel: what came back in the window, and what was sent in it and as far
+/// beyond it as sound may come early.
 #[derive(Debug)]
 pub(super) struct Comparison {
     channels: usize,
@@ -69,29 +70,29 @@ pub(super) struct Comparison {
 impl Comparison {
     pub(super) fn new(channels: u16) -> Self {
         let channels = usize::from(channels.max(1));
-        Self { channels, start: None, sent: vec![0.0; WINDOW], changed: vec![(0.0, false); WINDOW] }
+        Self { channels, start: None, sent: vec![0.0; WINDOW + FARTHEST], changed: vec![(0.0, false); WINDOW] }
     }
 
     pub(super) fn on_sent(&mut self, place: u64, samples: &[f32]) {
         if self.start.is_none() && samples.iter().any(|sample| *sample != 0.0 && sample.is_finite()) {
             self.start = Some(place);
         }
-        let Some(first) = self.within(place) else { return };
+        let Some(first) = self.within(place, self.sent.len()) else { return };
         for (to, mixed) in self.sent[first..].iter_mut().zip(mono(samples, self.channels)) {
             *to = mixed;
         }
     }
 
     pub(super) fn on_changed(&mut self, place: u64, samples: &[f32]) {
-        let Some(first) = self.within(place) else { return };
+        let Some(first) = self.within(place, self.changed.len()) else { return };
         for (to, mixed) in self.changed[first..].iter_mut().zip(mono(samples, self.channels)) {
             *to = (mixed, true);
         }
     }
 
-    fn within(&self, place: u64) -> Option<usize> {
+    fn within(&self, place: u64, length: usize) -> Option<usize> {
         let first = usize::try_from(place.checked_sub(self.start?)?).ok()?;
-        (first < WINDOW).then_some(first)
+        (first < length).then_some(first)
     }
 
     pub(super) fn judge(&self) -> Alignment {

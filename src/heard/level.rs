@@ -1,10 +1,9 @@
 //! How loud sound is, and whether it was too loud for what made it.
 
+use super::clips::Clips;
+
 /// From here on a sample is at full scale: the largest of a 16-bit converter.
 pub const FULL_SCALE: f32 = 32_767.0 / 32_768.0;
-
-/// So many samples at full scale in a row are clipped: a peak that just reaches it has one, or two.
-pub const CLIPPED: u64 = 3;
 
 /// How loud one channel was. A sine at full scale has a `peak` of 1 and a mean square of 0.5.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -17,7 +16,7 @@ pub struct Level {
     pub peak: f32,
     /// The mean of the squares; 0 without samples.
     pub mean_square: f64,
-    /// Stretches of at least [`CLIPPED`] samples at full scale.
+    /// Stretches of at least [`CLIPPED`](super::CLIPPED) samples at full scale.
     pub clips: u64,
     /// Samples in them.
     pub clipped: u64,
@@ -26,42 +25,36 @@ pub struct Level {
 }
 
 /// Measures a channel.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Channel {
     level: Level,
     squares: f64,
-    /// Samples at full scale that end where the last packet ended.
-    run: u64,
+    clips: Clips,
 }
 
 impl Channel {
-    fn hear(&mut self, place: u64, sample: f32) {
-        if !sample.is_finite() {
-            self.level.not_numbers += 1;
-            self.run = 0;
-            return;
-        }
-        self.level.samples += 1;
-        self.level.peak = self.level.peak.max(sample.abs());
-        self.squares += f64::from(sample) * f64::from(sample);
-        if sample.abs() < FULL_SCALE {
-            self.run = 0;
-            return;
-        }
-        self.run += 1;
-        if self.run == CLIPPED {
-            let start = place + 1 - CLIPPED;
-            self.level.clips += 1;
-            self.level.clipped += CLIPPED;
-            self.level.first_clip = Some(self.level.first_clip.map_or(start, |first| first.min(start)));
-        } else if self.run > CLIPPED {
-            self.level.clipped += 1;
-        }
+    fn hear(&mut self, place: u64, samples: impl Iterator<Item = f32>) {
+        let Self { level, squares, clips } = self;
+        clips.hear(
+            place,
+            samples.map(|sample| {
+                if !sample.is_finite() {
+                    level.not_numbers += 1;
+                    return false;
+                }
+                level.samples += 1;
+                level.peak = level.peak.max(sample.abs());
+                *squares += f64::from(sample) * f64::from(sample);
+                sample.abs() >= FULL_SCALE
+            }),
+        );
     }
 
-    fn level(&self) -> Level {
-        let mean_square = if self.level.samples > 0 { self.squares / self.level.samples as f64 } else { 0.0 };
-        Level { mean_square, ..self.level }
+    fn finish(self) -> Level {
+        let Self { level, squares, mut clips } = self;
+        clips.finish();
+        let mean_square = if level.samples > 0 { squares / level.samples as f64 } else { 0.0 };
+        Level { mean_square, clips: clips.stretches, clipped: clips.samples, first_clip: clips.first, ..level }
     }
 }
 
@@ -78,26 +71,27 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(channels: u16) -> Self {
-        let channels = vec![Channel::default(); usize::from(channels.max(1))];
+        let channel = || Channel { level: Level::default(), squares: 0.0, clips: Clips::new() };
+        let channels = std::iter::repeat_with(channel).take(usize::from(channels.max(1))).collect();
         Self { channels, next: 0, zeros: 0, longest: 0 }
     }
 
-    /// Interleaved samples, the first of them at `place`. What belongs together is looked for across packets that come one after the other.
+    /// Interleaved samples, the first of them at `place`. Clipped stretches are found whatever comes first, silent ones across packets
+    /// that come one after the other.
     pub(super) fn hear(&mut self, place: u64, samples: &[f32]) {
+        let count = self.channels.len();
+        let frames = samples.chunks_exact(count);
+        for (at, channel) in self.channels.iter_mut().enumerate() {
+            channel.hear(place, frames.clone().map(|frame| frame[at]));
+        }
         if place != self.next {
             self.zeros = 0;
-            self.channels.iter_mut().for_each(|channel| channel.run = 0);
         }
-        let mut at = place;
-        for frame in samples.chunks_exact(self.channels.len()) {
-            for (channel, sample) in self.channels.iter_mut().zip(frame) {
-                channel.hear(at, *sample);
-            }
+        self.next = place + frames.len() as u64;
+        for frame in frames {
             self.zeros = if frame.iter().all(|sample| *sample == 0.0) { self.zeros + 1 } else { 0 };
             self.longest = self.longest.max(self.zeros);
-            at += 1;
         }
-        self.next = at;
     }
 
     /// Samples of the first channel, numbers or not.
@@ -109,7 +103,8 @@ impl Meter {
         self.longest
     }
 
-    pub(super) fn levels(&self) -> Vec<Level> {
-        self.channels.iter().map(Channel::level).collect()
+    /// All has been heard.
+    pub(super) fn finish(self) -> Vec<Level> {
+        self.channels.into_iter().map(Channel::finish).collect()
     }
 }

@@ -5,12 +5,14 @@
 //! list of gaps, and the first seconds of sound for a comparison, so its memory does not grow with the run.
 
 mod alignment;
+mod clips;
 mod gaps;
 mod level;
 
 pub use alignment::{Alignment, FARTHEST, Fit, WINDOW};
+pub use clips::CLIPPED;
 pub use gaps::{Gap, Gaps, MOST_GAPS};
-pub use level::{CLIPPED, FULL_SCALE, Level};
+pub use level::{FULL_SCALE, Level};
 
 use alignment::Comparison;
 use level::Meter;
@@ -139,8 +141,8 @@ impl Ear {
             (true, 0) => Alignment::Exact,
             (true, _) => comparison.judge(),
         };
-        let (silence, sent) = (sent.longest_silence(), sent.levels());
-        Heard { shape, sent, silence, returned: came.then(|| returned.levels()), gaps, samples, changed, alignment }
+        let (silence, sent) = (sent.longest_silence(), sent.finish());
+        Heard { shape, sent, silence, returned: came.then(|| returned.finish()), gaps, samples, changed, alignment }
     }
 
     fn place(&self, index: u64) -> u64 {
