@@ -76,7 +76,8 @@ fn a_group_that_takes_longer_than_the_interval_stretches_the_bound_and_what_is_t
 fn a_client_whose_server_vanishes_ends_within_its_bound() {
     let mut endings = [0; 3];
     for seed in 0..300 {
-        let sending = Sending { count: Some(20), interval: 20 * MS, ..Sending::default() };
+        let (interval, timeout) = (20 * MS, 4_000 * MS);
+        let sending = Sending { count: Some(20), interval, timeout, ..Sending::default() };
         let offers = vec![Flavour::ALL[seed as usize % 2]];
         let mut world = World::new(Plan { seed, offers, sending: sending.clone(), ..Plan::default() });
         let mut bound = Bound::new(sending, at(5_000));
@@ -93,12 +94,12 @@ fn a_client_whose_server_vanishes_ends_within_its_bound() {
                 break ending.clone();
             }
         };
-        // 5 s of set-up, or for the subscriptions; or 50 ms, 19 intervals, 2 s; a whole run listens on for 100 ms. A step is 1 ms.
+        // 5 s of set-up, or for the subscriptions; or 50 ms, 19 intervals, 4 s; a whole run listens on for 100 ms. A step is 1 ms.
         let (which, by) = match ending {
             Ending::Closed { by_us: true, .. } => (0, 5_001),
-            Ending::Unready("the server has not agreed to our subscription") if taken > 3 => (1, 2_431),
+            Ending::Unready("the server has not agreed to our subscription") if taken > 3 => (1, 4_431),
             Ending::Unready(_) => (1, 5_001),
-            Ending::Done => (2, if world.came().len() == 20 { 531 } else { 2_431 }),
+            Ending::Done => (2, if world.came().len() == 20 { 531 } else { 4_431 }),
             other => panic!("seed {seed}: {other:?}"),
         };
         endings[which] += 1;
