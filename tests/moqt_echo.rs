@@ -1,5 +1,7 @@
 //! The client and the echo joined in memory, with streams that overtake each other and bytes in chunks of any size.
 
+#[path = "moqt/bound.rs"]
+mod bound;
 #[path = "moqt/hand.rs"]
 mod hand;
 #[path = "moqt/run.rs"]
@@ -378,6 +380,7 @@ fn what_does_not_come_back_is_lost_or_missing() {
         came((1, 0), at(50), true, true, b"hi"),
         sent(2, 0, 60),
         sent(2, 1, 60),
+        Fact::AllSent { at: at(60) },
         Fact::FrameMissing { group: 1, frame: 1, sent: at(50) },
         Fact::GroupLost { group: 2, sent: at(60) },
         Fact::Ended { at: at(2_060), ending: Ending::Done },
@@ -397,7 +400,7 @@ fn a_second_copy_is_heard_for_a_while_after_all_has_come() {
     client.until(Time::from_millis(160));
     assert_eq!(client.peer.application().ending(), Some(&Ending::Done));
     let at = Time::from_millis;
-    let last = facts(&mut client).split_off(10);
+    let last = facts(&mut client).split_off(11);
     let expected = [
         Fact::Unmatched { group: 1, frame: 0, at: at(159), intact: true, payload: "hi".into() },
         Fact::Ended { at: at(160), ending: Ending::Done },

@@ -87,6 +87,7 @@ pub(super) fn advice(lost: &LostWords) -> &'static str {
             "what listens there speaks this MOQT and does not echo this track: is the path the echo's, and --moqt-track under the \
              prefix that the server asks for?"
         }
+        ("overdue", _) => "what came until then is in the report; tell us how it came to that, and try again",
         ("closed", Some(code::NONE)) => "the server ends, or its work is done: try again",
         ("closed", Some(code::INTERNAL)) => {
             "the server could not go on, or we did not read fast enough: look at its log, or give a longer --interval"

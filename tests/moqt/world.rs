@@ -157,6 +157,8 @@ pub(crate) struct World {
     random: Random,
     /// Whether the client reads no groups for now.
     pub(crate) client_is_slow: bool,
+    /// Pieces that are still delivered; then both vanish for each other, without a word.
+    pub(crate) left: usize,
     /// Bytes that may wait in the echo at a time.
     pub(crate) most_waiting: usize,
     pub(crate) facts: Vec<Fact>,
@@ -180,6 +182,7 @@ impl World {
             now: Time::ZERO,
             random: Random(seed * 0x9E37_79B9 + 1),
             client_is_slow: false,
+            left: usize::MAX,
             most_waiting: usize::MAX,
             facts: Vec::new(),
             counts: Counts::default(),
@@ -204,6 +207,8 @@ impl World {
                 self.client.on_gone(self.now, code, &reason);
                 return;
             }
+            let Some(left) = self.left.checked_sub(1) else { return };
+            self.left = left;
             let (now, slow, random) = (self.now, self.client_is_slow, &mut self.random);
             let to_server_first = random.below(2) == 0;
             let mut deliver = |to_server: bool| {

@@ -109,7 +109,7 @@ fn that_a_server_was_asked_again_is_in_the_run() {
     };
     let frames = Frames::new(terms, MoqtRun::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
     let call = Call::begin(dial, groups(1, 1), frames, None, |_| {}, Stop::default()).unwrap();
-    let moqt = call.join().frames.into_run(None, &mut ()).moqt.unwrap();
+    let moqt = call.end().frames.into_run(None, &mut ()).moqt.unwrap();
     let lost = Lost::Closed { code: 7, reason: "not today".to_owned() };
     assert_eq!((moqt.asked_again.as_deref(), moqt.lost), (Some("echo"), Some(lost)));
     drop(silent);

@@ -8,5 +8,6 @@ mod golden;
 mod hostile;
 mod limits;
 mod memory;
+mod overdue;
 mod stranger;
 mod webtransport;

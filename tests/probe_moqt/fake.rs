@@ -52,12 +52,29 @@ pub(crate) enum Greeting {
     Mute,
 }
 
+/// What becomes of a server, from one moment on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It says nothing more on any stream. Its connection stays, and answers whoever asks whether it is there.
+    Mute,
+    /// It stands still, as if its process were stopped: its socket is there and is not read.
+    Still,
+    /// It is gone without a word, and its port with it.
+    Gone,
+    /// It is gone without a word, and another, which knows nothing of this one's connections, has its port.
+    Again,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 4] = [Self::Mute, Self::Still, Self::Gone, Self::Again];
+}
+
 /// A server at work.
 pub(crate) struct Fake {
     pub(crate) url: String,
     /// The SHA-256 of its certificate, as `--cert-sha256` takes it.
     pub(crate) sha256: String,
-    /// A line for each group that came: its sequence.
+    /// A line for each group that came: its sequence. And a 0 when a fault begins.
     pub(crate) groups: mpsc::Receiver<u64>,
 }
 
@@ -69,6 +86,20 @@ impl Fake {
 
     /// A server that greets each caller with the next of `greetings`, and all others with the last.
     pub(crate) fn greeting(greetings: &'static [Greeting], deeds: impl IntoIterator<Item = (u64, Deed)>) -> Self {
+        Self::serving(greetings, deeds, None)
+    }
+
+    /// A server that fails at this stage: 0 before it answers the set-up, 1 after that, 2 and 3 after the answer to each of its own questions,
+    /// 4 and 5 after its answer to each of ours, and at the n-th group with 5 + n.
+    pub(crate) fn failing(stage: u8, fault: Fault) -> Self {
+        Self::serving(&[Greeting::Seed], [], Some((stage, fault)))
+    }
+
+    fn serving(
+        greetings: &'static [Greeting],
+        deeds: impl IntoIterator<Item = (u64, Deed)>,
+        fault: Option<(u8, Fault)>,
+    ) -> Self {
         let deeds: BTreeMap<u64, Deed> = deeds.into_iter().collect();
         let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let digits: Vec<String> = Sha256::digest(made.cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -83,20 +114,36 @@ impl Fake {
         let (started, address) = mpsc::channel();
         let (heard, groups) = mpsc::channel();
         thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let endpoint = Endpoint::server(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-                started.send(endpoint.local_addr().unwrap()).unwrap();
+            let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let script = Script { greetings, deeds, fault, heard };
+            // What is dropped with its runtime says nothing to the other end.
+            let (config, address) = runtime().block_on(async move {
+                let endpoint = Endpoint::server(config.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+                let address = endpoint.local_addr().unwrap();
+                started.send(address).unwrap();
                 let mut call = 0;
                 while let Some(incoming) = endpoint.accept().await {
                     // Whoever does not like the certificate goes away again.
                     let Ok(connection) = incoming.await else { continue };
                     // What is lost with the connection is no matter: the client has gone.
-                    let _ = serve(&connection, greetings, call, &deeds, &heard).await;
+                    if serve(&connection, call, &script).await.is_err_and(|gone| gone.is::<Vanished>()) {
+                        break;
+                    }
                     connection.closed().await;
                     call += 1;
                 }
+                (config, address)
             });
+            if let Some((_, Fault::Again)) = fault {
+                runtime().block_on(async move {
+                    let endpoint = Endpoint::server(config, address).unwrap();
+                    // Whoever calls is heard, and told nothing.
+                    let mut kept = Vec::new();
+                    while let Some(incoming) = endpoint.accept().await {
+                        kept.extend(incoming.await);
+                    }
+                });
+            }
         });
         let address = address.recv().unwrap();
         Self { url: format!("moqt://localhost:{}/echo", address.port()), sha256, groups }
@@ -110,6 +157,34 @@ impl Fake {
 
 /// Whatever ends a conversation before its time.
 type Gone = Box<dyn std::error::Error + Send + Sync>;
+
+/// The end of a server that says no word.
+#[derive(Debug, thiserror::Error)]
+#[error("vanished")]
+struct Vanished;
+
+/// What a server does.
+struct Script {
+    greetings: &'static [Greeting],
+    deeds: BTreeMap<u64, Deed>,
+    fault: Option<(u8, Fault)>,
+    heard: mpsc::Sender<u64>,
+}
+
+impl Script {
+    /// Fails, if this is the stage.
+    async fn reach(&self, stage: u8, connection: &Connection) -> Result<(), Gone> {
+        let Some((_, fault)) = self.fault.filter(|(when, _)| *when == stage) else { return Ok(()) };
+        self.heard.send(0)?;
+        match fault {
+            Fault::Mute => Err(connection.closed().await.into()),
+            Fault::Still => loop {
+                thread::park();
+            },
+            Fault::Gone | Fault::Again => Err(Vanished.into()),
+        }
+    }
+}
 
 async fn byte(stream: &mut RecvStream) -> Result<u8, Gone> {
     let mut byte = [0];
@@ -130,20 +205,16 @@ async fn piece(stream: &mut RecvStream) -> Result<Vec<u8>, Gone> {
     Ok(bytes)
 }
 
-async fn serve(
-    connection: &Connection,
-    greetings: &[Greeting],
-    call: usize,
-    deeds: &BTreeMap<u64, Deed>,
-    heard: &mpsc::Sender<u64>,
-) -> Result<(), Gone> {
+async fn serve(connection: &Connection, call: usize, script: &Script) -> Result<(), Gone> {
+    let Script { greetings, deeds, heard, .. } = script;
     let (mut send, mut session) = connection.accept_bi().await?;
     assert_eq!(byte(&mut session).await?, 0, "the session stream comes first");
     let hello = piece(&mut session).await?;
     assert!(hello.windows(8).any(|eight| eight == VERSION), "the seed's version is offered: {hello:x?}");
-    let is_second = call > 0 && greetings.first() == Some(&Greeting::Mute);
+    let is_second = call > 0 && (greetings.first() == Some(&Greeting::Mute) || script.fault.is_some());
     let path: &[u8] = if is_second { b"\x01\x04echo" } else { b"\x01\x05/echo" };
     assert!(hello.ends_with(path), "the path is asked for: {hello:x?}");
+    script.reach(0, connection).await?;
     match greetings[call.min(greetings.len() - 1)] {
         Greeting::Seed => send.write_all(&[&[9], &VERSION[..], &[0]].concat()).await?,
         Greeting::Other => send.write_all(&[9, 0xc0, 0, 0, 0, 0xff, 0, 0, 1, 0]).await?,
@@ -153,19 +224,22 @@ async fn serve(
             return Ok(());
         }
     }
+    script.reach(1, connection).await?;
     // A side that is let go of is one that is given up.
     let mut kept = vec![(send, session)];
-    for (said, answer) in [(PLEASE, &ACTIVE[1..]), (SUBSCRIBE, &INFO[1..])] {
+    for (stage, said, answer) in [(2, PLEASE, &ACTIVE[1..]), (3, SUBSCRIBE, &INFO[1..])] {
         let (mut send, mut answered) = connection.open_bi().await?;
         send.write_all(said).await?;
         assert_eq!(piece(&mut answered).await?, answer);
         kept.push((send, answered));
+        script.reach(stage, connection).await?;
     }
     for (kind, asked, answer) in [(1, &PLEASE[2..], ACTIVE), (2, &SUBSCRIBE[2..], INFO)] {
         let (mut send, mut asking) = connection.accept_bi().await?;
         assert_eq!((byte(&mut asking).await?, piece(&mut asking).await?), (kind, asked.to_vec()));
         send.write_all(answer).await?;
         kept.push((send, asking));
+        script.reach(3 + kind, connection).await?;
     }
     let [_, _, (subscription, _), ..] = &mut kept[..] else { panic!("the third stream is our subscription") };
     let mut held: Option<(u8, Vec<Vec<u8>>)> = None;
@@ -174,6 +248,7 @@ async fn serve(
         let begin = [byte(&mut stream).await?].into_iter().chain(piece(&mut stream).await?).collect::<Vec<u8>>();
         let [0, 0, sequence @ 1..=63] = begin[..] else { panic!("no group of the one subscription: {begin:x?}") };
         heard.send(sequence.into())?;
+        script.reach(5 + sequence, connection).await?;
         let deed = deeds.get(&sequence.into()).copied();
         if let Some(Deed::Refuse) = deed {
             stream.stop(VarInt::from_u32(0))?;

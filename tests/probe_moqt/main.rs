@@ -12,6 +12,7 @@ mod fake;
 mod own_server;
 mod texts;
 mod truth;
+mod vanishing;
 
 use client::program::{Ended, run_args};
 use serde_json::Value;

@@ -37,6 +37,7 @@ pub(crate) fn moqt_runs() -> Vec<(&'static str, Run)> {
         ("moqt unreachable", run(lost(Lost::Unreachable("no".to_owned())), None)),
         ("moqt refused", run(lost(Lost::Refused("no".to_owned())), None)),
         ("moqt unready", run(lost(Lost::Unready("the server has not")), None)),
+        ("moqt overdue", run(lost(Lost::Overdue("a session")), None)),
         ("moqt broken", run(lost(Lost::Broken("gone".to_owned())), Some(silent.clone()))),
         (
             "moqt asked again",

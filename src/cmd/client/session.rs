@@ -102,21 +102,21 @@ impl ClientArgs {
         };
         let config = Config { timeout: self.timeout.0, ..config };
         let call = Call::begin(dial, config, frames, wait_for, heard, stop.clone());
-        let call = call.context("cannot start a thread").map_err(Failure::unusable)?;
+        let mut call = call.context("cannot start a thread").map_err(Failure::unusable)?;
         if let Some(print) = print {
             watch = watch.without_bar();
-            watch.until(stop, |patience| match echoes.recv_timeout(patience) {
-                Ok(text) => {
-                    print(&text);
-                    false
+            watch.until(stop, |patience| {
+                let heard = echoes.recv_timeout(patience);
+                if let Ok(text) = &heard {
+                    print(text);
                 }
-                Err(error) => error == RecvTimeoutError::Disconnected,
+                heard == Err(RecvTimeoutError::Disconnected) || call.is_given_up()
             });
         } else {
             drop(echoes);
-            watch.until(stop, |patience| call.ended_within(patience));
+            watch.until(stop, |patience| call.is_over_within(patience));
         }
-        let Called { mut frames, error, wait } = call.join();
+        let Called { mut frames, error, wait } = call.end();
         if let Some(server) = embedded {
             server.end();
         }

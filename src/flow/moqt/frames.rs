@@ -136,7 +136,7 @@ impl Frames {
             Fact::GroupLost { .. } => self.connection.groups.lost += 1,
             Fact::FrameMissing { .. } => self.connection.groups.frames_missing += 1,
             // The ledger comes to the same by the same rule.
-            Fact::InFlight { .. } => {}
+            Fact::InFlight { .. } | Fact::AllSent { .. } => {}
             Fact::Ended { at, ref ending } => self.ended = Some((at, ending.clone())),
         }
     }
@@ -158,9 +158,17 @@ impl Frames {
         self.live.returned.set(self.ledger.stream().returned);
     }
 
+    /// Whether the client has told its end.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// Whether we ended the run ourselves before it was done.
     pub fn is_cut_short(&self) -> bool {
-        !matches!(self.ended, Some((_, Ending::Done | Ending::Unready(_) | Ending::Closed { by_us: false, .. })))
+        !matches!(
+            self.ended,
+            Some((_, Ending::Done | Ending::Unready(_) | Ending::Overdue(_) | Ending::Closed { by_us: false, .. }))
+        )
     }
 
     /// The raw result. `interrupted` is the request that cut the run short, if one did. What is decided only now (lost, in flight)
@@ -170,7 +178,8 @@ impl Frames {
         if interrupted.is_none() && self.connection.lost.is_none() {
             self.connection.lost = Lost::of(&ending, self.established.is_some());
         }
-        let cut_short = interrupted.map(|_| (at, self.terms.timeout));
+        let given_up = matches!(ending, Ending::Overdue(_));
+        let cut_short = (interrupted.is_some() || given_up).then_some((at, self.terms.timeout));
         let mut run = Run::new(self.terms.command, self.terms.target, StreamKind::Ping);
         run.duration_ns = self.started.map_or(0, |started| nanos(at.since(started)));
         run.timeout_ns = nanos(self.terms.timeout);

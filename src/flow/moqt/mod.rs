@@ -103,6 +103,11 @@ pub enum Lost {
     /// The server did not do its part in time.
     #[error("{0}")]
     Unready(&'static str),
+    /// We did not do ours: the run is given up.
+    #[error(
+        "the run waited for {0} longer than its options allow and was given up; that is a fault of this program or machine"
+    )]
+    Overdue(&'static str),
     /// The server closed the connection.
     #[error("the server closed the connection with {code:#x}{reason}", reason = bracketed(.reason))]
     Closed {
@@ -123,6 +128,7 @@ impl Lost {
             Self::Unreachable(_) => "unreachable",
             Self::Refused(_) => "refused",
             Self::Unready(_) => "unready",
+            Self::Overdue(_) => "overdue",
             Self::Closed { .. } => "closed",
             Self::Broken(_) => "broken",
         }
@@ -133,6 +139,7 @@ impl Lost {
         Some(match ending {
             Ending::Done => return None,
             Ending::Unready(why) => Self::Unready(why),
+            Ending::Overdue(awaited) => Self::Overdue(awaited),
             Ending::Closed { code, reason, by_us: false } => Self::Closed { code: *code, reason: reason.clone() },
             Ending::Closed { reason, by_us: true, .. } if established => Self::Broken(reason.clone()),
             Ending::Closed { reason, by_us: true, .. } => Self::Refused(reason.clone()),

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::pending;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::Target;
 pub use super::dial_error::DialError;
-use super::over::Over;
+use super::over::{self, Over};
 use super::pump::{Clock, pump};
 use super::reach::{self, Reached};
 use super::streams::Streams;
@@ -30,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_millis(100);
 
 /// Told to the server when a run is interrupted.
-const INTERRUPTED: &str = "interrupted";
+pub(super) const INTERRUPTED: &str = "interrupted";
 
 /// The same to a server that does nothing.
 const SILENT: &str = "nothing was heard";
@@ -74,6 +74,21 @@ impl Dial {
         let (trust, limits) = (Trust::default(), Limits::default());
         Self { target, verifier, trust, offers, limits, origin: Instant::now() }
     }
+
+    /// The path that is asked for when the server keeps silent about the first one, if there is such a path.
+    fn bare(&self) -> Option<&str> {
+        let Target { path, transport, .. } = &self.target;
+        path.strip_prefix('/').filter(|bare| *transport == Transport::Quic && !bare.is_empty())
+    }
+
+    /// How long [`run`] may take until a session is set up or it is known that there is none. With each path that is asked for: the
+    /// name; the handshake, with all addresses but the last, and with that; WebTransport's part; MOQT's; and the end.
+    pub(super) fn longest(&self) -> Duration {
+        let name = if self.target.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { reach::NAME };
+        let parts = if self.target.transport == Transport::Quic { 3 } else { 4 };
+        let asks = if self.bare().is_some() { 2 } else { 1 };
+        (name + self.limits.setup * parts + over::FAREWELL + DRAIN) * asks
+    }
 }
 
 /// Calls, and runs an application until its session is closed by either end, on this thread, which must not be one of tokio's.
@@ -94,10 +109,9 @@ pub fn run<A: Application>(
     if stop.requested().is_some() {
         return Err(DialError::Interrupted);
     }
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let path = &dial.target.path;
-        let bare = path.strip_prefix('/').filter(|bare| dial.target.transport == Transport::Quic && !bare.is_empty());
-        if let Some(bare) = bare {
+        if let Some(bare) = dial.bare() {
             let limits = Limits { setup: dial.limits.setup.min(SILENCE), ..dial.limits.clone() };
             let (outcome, silent) = attempt(dial, path, limits, Some(SILENCE), make(), &mut observe, &stopped).await?;
             if !silent || stop.requested().is_some() {
@@ -107,7 +121,10 @@ pub fn run<A: Application>(
             return Ok(attempt(dial, bare, dial.limits.clone(), None, make(), &mut observe, &stopped).await?.0);
         }
         Ok(attempt(dial, path, dial.limits.clone(), None, make(), &mut observe, &stopped).await?.0)
-    })
+    });
+    // The system may still look for the name, and cannot be told to leave it.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// One call, and whether the server kept silent in it: it did not answer the set-up, or, where `silence` is how long it may, did

@@ -14,7 +14,7 @@ pub(super) const UNI: u64 = 0x54;
 pub(super) const BIDI: u64 = 0x41;
 
 /// How long the end of a WebTransport session may take to be acknowledged.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What carries the streams.
 pub(super) enum Over {

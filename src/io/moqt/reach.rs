@@ -1,5 +1,6 @@
 //! The way of a client to a server: the name, the handshake, and WebTransport's request, each timed.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,14 @@ use super::over::Over;
 use super::webtransport::{NoSession, WebTransportSession};
 use super::{Target, quic};
 use crate::flow::moqt::SetUp;
-use crate::io::resolve::resolve;
+use crate::io::resolve::{ResolveError, resolve};
 use crate::moqt::Transport;
 use crate::time::nanos;
 
-/// How long one address is tried before the next is.
+/// How long the system may look for a name: it asks a second name server after 5 s.
+pub(super) const NAME: Duration = Duration::from_secs(10);
+
+/// How long one address is tried before the next is; of many, less: all but the last together for as long as the last.
 const NEXT: Duration = Duration::from_secs(1);
 
 /// A server that was reached.
@@ -30,7 +34,7 @@ pub(super) struct Reached {
 pub(super) async fn reach(dial: &Dial) -> Result<Reached, DialError> {
     let Dial { target, verifier, trust, limits, .. } = dial;
     let began = Instant::now();
-    let addresses = resolve(&target.host, target.port)?;
+    let addresses = find(target).await?;
     let name = began.elapsed();
     trust.refuse_anybody_afar(&addresses)?;
     let config = quic::client(verifier.clone(), target.transport, limits)
@@ -50,6 +54,16 @@ pub(super) async fn reach(dial: &Dial) -> Result<Reached, DialError> {
     Ok(Reached { endpoint, over, set_up, address })
 }
 
+/// Looks for a host's addresses beside this thread, which has to hear a request to stop meanwhile.
+async fn find(target: &Target) -> Result<Vec<SocketAddr>, ResolveError> {
+    let (host, port) = (target.host.clone(), target.port);
+    let failed = |error: io::Error| ResolveError::Unknown { host: target.host.clone(), error };
+    match tokio::time::timeout(NAME, tokio::task::spawn_blocking(move || resolve(&host, port))).await {
+        Ok(found) => found.map_err(|panicked| failed(panicked.into()))?,
+        Err(elapsed) => Err(failed(elapsed.into())),
+    }
+}
+
 /// Tries one address after the other.
 async fn shake_hands(
     target: &Target,
@@ -58,6 +72,7 @@ async fn shake_hands(
     patience: Duration,
 ) -> Result<(Endpoint, Connection, SocketAddr), DialError> {
     let mut error = DialError::Silent { target: target.clone(), waited: patience };
+    let many = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for (place, address) in addresses.iter().enumerate() {
         let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let endpoint = match Endpoint::client(SocketAddr::new(any, 0)) {
@@ -70,7 +85,7 @@ async fn shake_hands(
         let failed = |reason: String| DialError::Failed { target: target.clone(), reason };
         let connecting =
             endpoint.connect_with(config.clone(), *address, &target.host).map_err(|error| failed(error.to_string()))?;
-        let patience = if place + 1 < addresses.len() { NEXT.min(patience) } else { patience };
+        let patience = if place + 1 < addresses.len() { NEXT.min(patience / many) } else { patience };
         match tokio::time::timeout(patience, connecting).await {
             Ok(Ok(connection)) => return Ok((endpoint, connection, *address)),
             // Somebody is there: another address would say the same.

@@ -45,6 +45,11 @@ pub enum Fact {
         /// Bytes in it.
         bytes: usize,
     },
+    /// All has been sent: no other frame leaves.
+    AllSent {
+        /// When.
+        at: Time,
+    },
     /// It came back.
     Came {
         /// Its group.

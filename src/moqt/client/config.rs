@@ -60,6 +60,23 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// How long after the first frame the one with this number is due, counted from 0 over all groups.
+    pub(super) fn due(&self, frame: u64) -> Duration {
+        let per_group = self.frames_per_group.max(1) as u64;
+        times(self.gap(), frame / per_group) + times(self.frame_interval, frame % per_group)
+    }
+
+    /// The time between the first frames of two groups, and the most between any two frames that follow each other.
+    pub(super) fn gap(&self) -> Duration {
+        self.interval.max(times(self.frame_interval, self.frames_per_group.saturating_sub(1) as u64))
+    }
+}
+
+fn times(duration: Duration, times: u64) -> Duration {
+    duration.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX))
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -67,6 +84,8 @@ pub enum Ending {
     Done,
     /// The server did not do its part in time, before anything was sent or, where it may agree later, after that: what it did not do.
     Unready(&'static str),
+    /// It was past its [`Bound`](super::Bound) and was given up: what it was waited for.
+    Overdue(&'static str),
     /// The connection was closed.
     Closed {
         /// With this code.

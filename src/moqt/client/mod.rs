@@ -2,6 +2,7 @@
 //! what it sent and what came back.
 
 mod book;
+mod bound;
 mod config;
 mod feed;
 mod payload;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use book::{Fact, WINDOW, WINDOW_FRAMES};
+pub use bound::Bound;
 pub use config::{Config, Ending};
 pub use feed::Feed;
 pub use payload::Payload;
@@ -81,8 +83,6 @@ impl Client {
     /// A run to be.
     pub fn new(mut config: Config) -> Self {
         config.frames_per_group = config.frames_per_group.max(1);
-        let frames = u32::try_from(config.frames_per_group).unwrap_or(u32::MAX);
-        config.interval = config.interval.max(config.frame_interval.saturating_mul(frames - 1));
         let book = Book::new(FIRST_GROUP, config.frames_per_group);
         let frames = config.count.map(|count| count.saturating_mul(config.frames_per_group as u64));
         let supply = Supply::new(config.payload.clone(), frames);
@@ -148,9 +148,7 @@ impl Client {
     fn next(&self, start: Time) -> (u64, usize, Time) {
         let per_group = self.config.frames_per_group as u64;
         let (group, frame) = (self.sent / per_group, self.sent % per_group);
-        let after = |interval: Duration, times: u64| interval.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
-        let due = start + after(self.config.interval, group) + after(self.config.frame_interval, frame);
-        (FIRST_GROUP + group, frame as usize, due)
+        (FIRST_GROUP + group, frame as usize, start + self.config.due(self.sent))
     }
 
     fn send_due(&mut self, now: Time, session: &mut Session, mut start: Time) {
@@ -160,6 +158,7 @@ impl Client {
                 Next::Now => {}
                 Next::Later(_) => return,
                 Next::Never => {
+                    self.book.tell(Fact::AllSent { at: now });
                     self.phase = Phase::Waiting { since: now };
                     return;
                 }
