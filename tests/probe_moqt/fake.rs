@@ -2,12 +2,12 @@
 //! test tells it to.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint, RecvStream, SendStream, ServerConfig, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig, TokioRuntime, VarInt};
 use rcgen::generate_simple_self_signed;
 use rustls::pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
@@ -117,10 +117,12 @@ impl Fake {
             let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let script = Script { greetings, deeds, fault, heard };
             // What is dropped with its runtime says nothing to the other end.
-            let (config, address) = runtime().block_on(async move {
-                let endpoint = Endpoint::server(config.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-                let address = endpoint.local_addr().unwrap();
-                started.send(address).unwrap();
+            let (config, kept) = runtime().block_on(async move {
+                let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+                started.send(socket.local_addr().unwrap()).unwrap();
+                // Nobody else takes the port in between.
+                let kept = matches!(fault, Some((_, Fault::Again))).then(|| socket.try_clone().unwrap());
+                let endpoint = endpoint(config.clone(), socket);
                 let mut call = 0;
                 while let Some(incoming) = endpoint.accept().await {
                     // Whoever does not like the certificate goes away again.
@@ -132,11 +134,11 @@ impl Fake {
                     connection.closed().await;
                     call += 1;
                 }
-                (config, address)
+                (config, kept)
             });
-            if let Some((_, Fault::Again)) = fault {
+            if let Some(socket) = kept {
                 runtime().block_on(async move {
-                    let endpoint = Endpoint::server(config, address).unwrap();
+                    let endpoint = endpoint(config, socket);
                     // Whoever calls is heard, and told nothing.
                     let mut kept = Vec::new();
                     while let Some(incoming) = endpoint.accept().await {
@@ -153,6 +155,11 @@ impl Fake {
     pub(crate) fn with<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         [&["--cert-sha256", &self.sha256], more].concat()
     }
+}
+
+/// A server's end on this socket, in the runtime that is entered.
+fn endpoint(config: ServerConfig, socket: UdpSocket) -> Endpoint {
+    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).unwrap()
 }
 
 /// Whatever ends a conversation before its time.
