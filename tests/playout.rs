@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jamjam_dev::playout::{Config, Played, Playout};
 use jamjam_dev::time::Time;
+use proptest::prelude::*;
 
 const RATE: u32 = 48_000;
 const FRAME: usize = 128;
@@ -240,11 +241,66 @@ fn nothing_harmful_is_given_to_anybodys_ears() {
     playout.on_packet(0, at, &[f32::NAN, f32::INFINITY, -9.0, 1.5]);
     playout.on_packet(1, at, &[0.5]);
     playout.on_packet(2, at, &[0.25; 9]);
-    // The same again is nothing new, and what nobody sent comes much too early.
+    // The same again is nothing new.
     playout.on_packet(2, at, &[0.75; 4]);
     let mut out = vec![9.0; 4_800];
     playout.fill(&mut out, at);
     let start = begins(&out);
     assert_eq!(out[start..start + 11], [1.0, -1.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.25]);
     assert!(out.iter().all(|sample| sample.abs() <= 1.0));
+}
+
+/// What may happen next.
+#[derive(Clone, Debug)]
+enum Next {
+    Sent(u64),
+    Packet(u64, u64, Vec<f32>),
+    Fill(usize, u64),
+}
+
+fn next() -> impl Strategy<Value = Next> {
+    let index = || prop_oneof![8 => 0..2_000_u64, 1 => any::<u64>()];
+    let at = || prop_oneof![8 => 0..20_000_000_000_u64, 1 => any::<u64>()];
+    let sample = prop_oneof![8 => -1.0..1.0_f32, 1 => any::<f32>()];
+    prop_oneof![
+        (0..2_000_u64).prop_map(Next::Sent),
+        (index(), at(), prop::collection::vec(sample, 0..99))
+            .prop_map(|(index, at, samples)| Next::Packet(index, at, samples)),
+        (0..999_usize, at()).prop_map(|(frames, at)| Next::Fill(frames, at)),
+    ]
+}
+
+proptest! {
+    /// Packets that nobody sent, clocks that run backwards, any sound and any block: what is played is finite and within full scale, and
+    /// each packet is played, or counted, once at most.
+    #[test]
+    fn whatever_comes_is_survived(
+        events in prop::collection::vec(next(), 0..300),
+        channels in 1..=2_u16,
+        frame_samples in 0..50_u32,
+        device_block in 1..600_u32,
+        allowance in prop::option::of(0..1_000_u64),
+    ) {
+        let allowance = allowance.map(Duration::from_millis);
+        let config = Config { rate: 8_000, channels, frame_samples, device_rate: 8_000, device_block, allowance };
+        let mut playout = Playout::new(config).unwrap();
+        let mut came = 0;
+        for event in events {
+            match event {
+                Next::Sent(packets) => playout.on_sent(packets),
+                Next::Packet(index, at, samples) => {
+                    came += 1;
+                    playout.on_packet(index, Time::from_nanos(at), &samples);
+                }
+                Next::Fill(frames, at) => {
+                    let mut out = vec![9.0_f32; frames * usize::from(channels)];
+                    playout.fill(&mut out, Time::from_nanos(at));
+                    prop_assert!(out.iter().all(|sample| sample.abs() <= 1.0), "{out:?}");
+                }
+            }
+        }
+        let played = playout.played();
+        prop_assert!(played.packets + played.late + played.early <= came, "{played:?}");
+        prop_assert!(played.depth.is_none_or(|depth| depth.min <= depth.max && depth.mean.is_finite()), "{played:?}");
+    }
 }

@@ -136,9 +136,12 @@ impl Playout {
         self.sent = packets;
     }
 
-    /// The packet `index` came at `at`: interleaved samples, finite and within full scale or made so.
+    /// The packet `index` came at `at`: interleaved samples, finite and within full scale or made so. What nobody sent is nothing.
     pub fn on_packet(&mut self, index: u64, at: Time, samples: &[f32]) {
-        let start = index.cast_signed().saturating_mul(self.frame);
+        if index >= self.sent {
+            return;
+        }
+        let start = index.cast_signed() * self.frame;
         let late_by = self.place.map_or(0, |place| place - start).max(0);
         self.level.on_packet(at, start, late_by > 0);
         if late_by > 0 {

@@ -197,6 +197,7 @@ impl Player {
         // Looked at first: what was handed over before the end is still taken.
         let no_more_comes = self.taker.is_over();
         while let Some(packet) = self.taker.next(&mut self.packet) {
+            self.playout.on_sent(self.taker.sent());
             self.playout.on_packet(packet.index, packet.at, &self.packet);
         }
         self.playout.on_sent(self.taker.sent());
