@@ -82,18 +82,7 @@ impl MicArgs {
         let wished = self.mic_buffer.unwrap_or(a_packet.div_ceil(u64::from(SAMPLE_RATE)) as u32);
         let live = found.listen(framer, wished).map_err(unusable)?;
 
-        let (asked, told) = live.buffer();
-        let s = if choice.channels == 1 { "" } else { "s" };
-        note(&format!(
-            "{name}: {}, {} channel{s}, {} Hz, {} frames at a time",
-            choice.format.name(),
-            choice.channels,
-            choice.rate,
-            told.unwrap_or(asked)
-        ));
-        if told.unwrap_or(asked) != wished {
-            note(&format!("it was to deliver {wished} frames at a time, and does not offer that"));
-        }
+        sound::note_device(&name, &choice, wished, live.buffer());
         if choice.format.is_rounded() {
             note("samples of more than 24 bits are rounded to 32-bit floats");
         }

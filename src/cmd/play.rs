@@ -10,6 +10,7 @@ use super::Failure;
 use super::args::Millis;
 use super::client::Ended;
 use super::output::note;
+use super::sound::note_device;
 use crate::flow::Form;
 use crate::io::sound::{self, Direction, Returning, Speaker};
 use crate::io::stop::Stop;
@@ -93,15 +94,7 @@ impl PlayArgs {
             JitterBuffer::Fixed(allowance) => Some(allowance),
         };
         let (returning, speaker) = found.play(form, allowance, wished).map_err(unusable)?;
-        let (asked, told) = speaker.buffer();
-        let s = if choice.channels == 1 { "" } else { "s" };
-        note(&format!(
-            "playing on {name}: {}, {} channel{s}, {} Hz, {} frames at a time",
-            choice.format.name(),
-            choice.channels,
-            choice.rate,
-            told.unwrap_or(asked)
-        ));
+        note_device(&format!("playing on {name}"), &choice, wished, speaker.buffer());
         if choice.rate != form.sample_rate {
             note(&format!("what comes back is resampled from {} Hz to {} Hz", form.sample_rate, choice.rate));
         }

@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow};
 use super::Failure;
 use super::args::Seconds;
 use super::output::note;
+use crate::audio::device_offer::Choice;
 use crate::audio::mix::Channels;
 use crate::audio::playback::{Input, Playback, Shape};
 use crate::audio::tone::Tone;
@@ -286,6 +287,22 @@ impl SoundArgs {
         let samples = samples.into_iter().chain(most_samples).min();
         let packets = samples.map(|samples| samples.div_ceil(u64::from(frame_samples)));
         Ok(Cut { shape, form, packets })
+    }
+}
+
+/// Says how a device was opened that was to take or deliver `wished` frames at a time, was `asked` for so many, and has `told` how many.
+pub fn note_device(doing: &str, choice: &Choice, wished: u32, (asked, told): (u32, Option<u32>)) {
+    let Choice { format, channels, rate, .. } = choice;
+    let frames = told.unwrap_or(asked);
+    let s = |n: u32| if n == 1 { "" } else { "s" };
+    note(&format!(
+        "{doing}: {}, {channels} channel{}, {rate} Hz, {frames} frame{} at a time",
+        format.name(),
+        s((*channels).into()),
+        s(frames)
+    ));
+    if frames != wished {
+        note(&format!("it was to be {wished} frame{} at a time, and the device does not offer that", s(wished)));
     }
 }
 

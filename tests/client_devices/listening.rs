@@ -103,7 +103,7 @@ fn the_device_is_asked_for_as_many_frames_as_a_packet_has_or_as_is_said() {
             }
             // As much as was sent, to the end of a delivery; the last may have come while the run ended.
             assert!(capture["captured_frames"].as_u64().unwrap() >= 4_800, "{capture}");
-            let refused = ended.stderr.contains("it was to deliver 1 frames at a time, and does not offer that");
+            let refused = ended.stderr.contains("it was to be 1 frame at a time, and the device does not offer that");
             assert_eq!(refused, options == "--mic-buffer 1", "{}", ended.stderr);
         },
     );
