@@ -121,6 +121,6 @@ fn rates_and_channels_that_no_sound_has_are_refused() {
     }
     assert_eq!(
         Resampler::new(44_100, 0, 2).unwrap_err().to_string(),
-        "cannot resample 2 channels from 44100 Hz to 0 Hz: 1 to 256 channels and 1000 to 768000 Hz are supported"
+        "sound with 2 channel(s) cannot be resampled from 44100 Hz to 0 Hz: 1 to 256 channels and 1000 to 768000 Hz are supported"
     );
 }

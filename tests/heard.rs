@@ -1,6 +1,8 @@
 //! What a listener would notice, against truths that were worked out by hand.
 
-use jamjam_dev::heard::{Alignment, Came, Ear, FARTHEST, Fit, Gap, Heard, Level, MOST_GAPS, Shape, WINDOW};
+use jamjam_dev::heard::{
+    Alignment, Came, Ear, FARTHEST, Fit, Gap, Heard, Intake, Level, MOST_GAPS, Shape, Taken, WINDOW,
+};
 use proptest::prelude::*;
 
 const MONO: Shape = Shape { rate: 48_000, channels: 1, frame_samples: 128 };
@@ -157,7 +159,7 @@ fn what_is_no_number_is_counted_and_spoils_nothing() {
 }
 
 #[test]
-fn silence_is_zero_to_the_last_bit_and_the_longest_stretch_of_it_is_told() {
+fn silence_is_zero_to_the_last_bit() {
     let heard = |packets: &[&[f32]]| {
         let mut ear = Ear::new(Shape { channels: 2, frame_samples: 2, ..MONO });
         for (index, packet) in packets.iter().enumerate() {
@@ -167,13 +169,29 @@ fn silence_is_zero_to_the_last_bit_and_the_longest_stretch_of_it_is_told() {
     };
     let silent = heard(&[&[0.0; 4], &[-0.0; 4], &[0.0; 2]]);
     assert!(silent.sent_is_silent());
-    assert_eq!(silent.silence, 5);
-    // A stretch that goes on over two packets, while both channels are silent.
-    let quiet = heard(&[&[0.0, 1e-9, 0.0, 0.0], &[0.0, 0.0, 0.0, 0.0], &[0.0, 0.0, 1e-9, 0.0]]);
-    assert!(!quiet.sent_is_silent());
-    assert_eq!(quiet.silence, 4);
+    assert!(!heard(&[&[0.0; 4], &[0.0, 0.0, 0.0, 1e-9]]).sent_is_silent());
     // Nothing was sent: that is not silence.
     assert!(!heard(&[]).sent_is_silent());
+}
+
+#[test]
+fn a_source_is_told_of_in_its_own_samples_all_channels_together() {
+    let mut source = Intake::new(44_100, 2);
+    assert_eq!(source.taken(), Taken { rate: 44_100, ..Taken::default() });
+    // Left is full from the second frame to the seventh, right in the third and fourth only; then five frames of zeros.
+    let left = [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, -0.0, 0.0, 0.0, 0.0, 0.5, 0.0];
+    let right = [0.5, 0.5, -1.0, 1.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1e-9];
+    let woven: Vec<f32> = left.into_iter().zip(right).flat_map(<[f32; 2]>::from).collect();
+    source.hear(&woven[..6]);
+    source.hear(&[]);
+    source.hear(&woven[6..20]);
+    source.hear(&woven[20..]);
+    let expected = Taken { rate: 44_100, clips: 1, clipped: 6, first_clip: Some(1), silence: 5 };
+    assert_eq!(source.taken(), expected);
+    // A stretch that has not ended yet is told too, once.
+    source.hear(&[0.0, -1.0].repeat(4));
+    let expected = Taken { clips: 2, clipped: 10, ..expected };
+    assert_eq!((source.taken(), source.taken()), (expected, expected));
 }
 
 #[test]
@@ -259,6 +277,32 @@ fn of_silence_and_of_next_to_nothing_nothing_is_said() {
 }
 
 proptest! {
+    /// However sound comes in pieces, the same is told of it.
+    #[test]
+    fn pieces_make_no_difference(frames in prop::collection::vec((0..3_u8, 0..3_u8), 0..200), cuts in prop::collection::vec(0..40_usize, 1..50)) {
+        let sample = |value: u8| [0.0, 0.25, -1.0][usize::from(value)];
+        let sound: Vec<f32> = frames.iter().flat_map(|(left, right)| [sample(*left), sample(*right)]).collect();
+        let (mut whole, mut pieces) = (Intake::new(8_000, 2), Intake::new(8_000, 2));
+        whole.hear(&sound);
+        let (mut rest, mut cut) = (&sound[..], cuts.iter().cycle());
+        while !rest.is_empty() {
+            // A cut of no frames at all would never end.
+            let (piece, others) = rest.split_at((2 * cut.next().unwrap() + 2).min(rest.len()));
+            pieces.hear(piece);
+            rest = others;
+        }
+        prop_assert_eq!(whole.taken(), pieces.taken());
+        // As somebody would count who has all of it before him.
+        let longest = |frames: &mut dyn Iterator<Item = bool>| {
+            let frames: Vec<bool> = frames.collect();
+            frames.split(|is_so| !is_so).map(<[bool]>::len).collect::<Vec<_>>()
+        };
+        let silent = longest(&mut frames.iter().map(|(left, right)| *left == 0 && *right == 0));
+        prop_assert_eq!(whole.taken().silence, silent.into_iter().max().unwrap_or(0) as u64);
+        let full = [longest(&mut frames.iter().map(|(left, _)| *left == 2)), longest(&mut frames.iter().map(|(_, right)| *right == 2))].concat();
+        prop_assert_eq!(whole.taken().clips, full.iter().filter(|length| **length >= 3).count() as u64);
+    }
+
     /// In whatever order packets come back or are given up, the same is heard.
     #[test]
     fn the_order_of_arrival_makes_no_difference(

@@ -17,6 +17,8 @@ struct World {
     channels: u16,
     device_rate: u32,
     allowance: Option<Duration>,
+    /// Frames that the device takes at a time.
+    block: usize,
     /// How much faster the device is than it says, in millionths.
     ppm: f64,
     seconds: f64,
@@ -24,7 +26,8 @@ struct World {
 
 impl Default for World {
     fn default() -> Self {
-        Self { channels: 1, device_rate: RATE, allowance: Some(Duration::from_millis(20)), ppm: 0.0, seconds: 4.0 }
+        let allowance = Some(Duration::from_millis(20));
+        Self { channels: 1, device_rate: RATE, allowance, block: BLOCK, ppm: 0.0, seconds: 4.0 }
     }
 }
 
@@ -52,7 +55,7 @@ impl World {
             channels: self.channels,
             frame_samples: FRAME as u32,
             device_rate: self.device_rate,
-            device_block: BLOCK as u32,
+            device_block: self.block as u32,
             allowance: self.allowance,
         })
         .unwrap();
@@ -62,25 +65,38 @@ impl World {
             .collect();
         coming.sort_by(|a, b| a.partial_cmp(b).unwrap());
         let mut coming = coming.into_iter().peekable();
-        let mut heard = Vec::new();
+        let (mut heard, mut ends) = (Vec::new(), None);
         playout.on_sent(packets);
         for asked in 0.. {
-            let pace = BLOCK as f64 / (f64::from(self.device_rate) * (1.0 + self.ppm / 1e6));
+            let pace = self.block as f64 / (f64::from(self.device_rate) * (1.0 + self.ppm / 1e6));
             let now = 0.9 + asked as f64 * pace + late(asked);
             while let Some((at, index)) = coming.next_if(|(at, _)| *at <= now) {
                 let samples: Vec<f32> =
                     (0..FRAME * channels).map(|n| sound(index as usize * FRAME * channels + n)).collect();
                 playout.on_packet(index, Time::from_nanos((at * SECOND) as u64), &samples);
             }
-            let mut out = vec![9.0; BLOCK * channels];
+            let mut out = vec![9.0; self.block * channels];
             playout.fill(&mut out, Time::from_nanos((now * SECOND) as u64));
             heard.extend(out);
             if coming.peek().is_none() && playout.is_empty() {
+                // And a second more.
+                ends = ends.or(Some(now + 1.0));
+            }
+            if ends.is_some_and(|ends| now >= ends) {
                 return (heard, playout.played());
             }
         }
         unreachable!()
     }
+}
+
+/// Samples for which the sound fades when nothing more comes: 5 ms.
+const FADES: usize = 240;
+
+/// What was heard last and was not only fading, all channels.
+fn last(heard: &[f32], samples: usize, channels: usize) -> &[f32] {
+    let end = heard.iter().rposition(|sample| *sample != 0.0).expect("something is heard") + 1 - FADES * channels;
+    &heard[end - samples..end]
 }
 
 /// Where the sound begins, in samples.
@@ -103,7 +119,11 @@ fn every_sample_is_played_as_it_came_in_its_order() {
         assert_eq!(sent, 1_500 * FRAME * usize::from(channels));
         let wrong = (0..sent).find(|n| heard[start + n].to_bits() != sound(*n).to_bits());
         assert_eq!(wrong, None, "{played:?}");
-        assert!(heard[start + sent..].iter().all(|sample| *sample == 0.0));
+        assert_eq!(last(&heard, sent, channels.into()).len(), sent);
+        assert_eq!(
+            begins(&heard) + sent,
+            heard.iter().rposition(|sample| *sample != 0.0).unwrap() + 1 - FADES * usize::from(channels)
+        );
         assert_eq!((played.concealed, played.late, played.early, played.jumps), (0, 0, 0, 0));
         assert_eq!(played.correction_ppm, 0.0);
     }
@@ -170,6 +190,69 @@ fn without_being_followed_it_would_run_dry() {
 }
 
 #[test]
+fn a_clock_that_is_far_out_is_learnt_so_that_nothing_of_it_is_left_in_the_depth() {
+    for ppm in [1_000.0, -1_000.0] {
+        let world = World { ppm, seconds: 120.0, ..World::default() };
+        let (_, played) = world.play(|_| Some(0.003));
+        assert_eq!((played.concealed, played.jumps), (0, 0), "{ppm}: {played:?}");
+        assert!((played.correction_ppm + ppm).abs() < 20.0, "{ppm}: {played:?}");
+        // 20 ms, 2.5 ms and a block of 5 ms. A correction by the error alone would leave 4 ms of it, 48 frames a second at a quarter a second.
+        let depth = played.depth.unwrap();
+        assert!((ms(depth.mean) - 27.5).abs() < 1.0, "{ppm}: {played:?}");
+    }
+}
+
+#[test]
+fn a_device_that_first_asks_late_plays_from_there_on_and_leaves_nothing_behind() {
+    for late in [0.015, 0.05, 0.3] {
+        let world = World { allowance: Some(Duration::from_millis(1)), ..World::default() };
+        // It asks at 1.0 s, 3 ms before the first packet, and all that follows is so much later.
+        let (heard, played) = world.play_late(|_| Some(0.003), |n| if n > 20 { late } else { 0.0 });
+        assert_eq!((played.early, played.late, played.concealed, played.jumps), (0, 0, 0, 0), "{late}: {played:?}");
+        assert_eq!(played.packets + played.skipped, 1_500, "{late}: {played:?}");
+        // A block of 5 ms, 1 ms, and the tolerance of 0.5 ms might have waited. A packet is 2.67 ms.
+        let missed = (late + 0.002 - 0.006_5) / 0.002_667;
+        assert!((played.skipped as f64 - missed).abs() < 3.0, "{late}: {played:?}, not {missed}");
+        let wrong = (0..48_000).find(|n| last(&heard, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
+        assert_eq!(wrong, None, "{late}");
+        // It is faded in.
+        assert!(heard[begins(&heard)].abs() < 0.02, "{late}");
+        // Where it makes up for it, asking several times at once, playing began too early, and pauses once to be in time.
+        let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
+        let (heard, played) = world.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
+        assert_eq!((played.early, played.jumps, played.concealed), (0, 1, played.late), "{late}: {played:?}");
+        assert_eq!(played.packets + played.skipped + played.late, 1_500, "{late}: {played:?}");
+        let wrong = (0..48_000).find(|n| last(&heard, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
+        assert_eq!(wrong, None, "{late}");
+    }
+}
+
+#[test]
+fn where_nothing_more_is_sent_the_sound_fades_and_nothing_is_concealed() {
+    let (heard, played) = World::default().play(|_| Some(0.003));
+    let start = begins(&heard) + 1_500 * FRAME;
+    for n in 0..FADES {
+        let expected = sound(1_500 * FRAME - 1 - n) * (FADES - n) as f32 / FADES as f32;
+        assert!((heard[start + n] - expected).abs() < 1e-6, "{n}: {}, not {expected}", heard[start + n]);
+    }
+    assert!(heard[start + FADES..].iter().all(|sample| *sample == 0.0));
+    assert_eq!((played.concealed, played.late, played.packets), (0, 0, 1_500));
+}
+
+#[test]
+fn a_block_of_any_length_waits_no_longer_than_it_has_to() {
+    // 521 has no divisor; 513, 735 and 1,025 have none that is near the half or the third of them.
+    for block in [1, 15, 16, 17, 511, 513, 521, 735, 1_025, 4_096] {
+        let world = World { block, seconds: 10.0, ..World::default() };
+        let (_, played) = world.play(|_| Some(0.003));
+        assert_eq!((played.concealed, played.jumps, played.correction_ppm), (0, 0, 0.0), "{block}: {played:?}");
+        let depth = played.depth.unwrap();
+        assert!(ms(depth.max - depth.min) < 0.5, "{block}: {played:?}");
+        assert!(ms(depth.min) - 22.5 - block as f64 / 48.0 < 0.5, "{block}: {played:?}");
+    }
+}
+
+#[test]
 fn another_rate_is_matched_at_the_pitch_and_the_place_of_the_sound() {
     for device_rate in [44_100, 96_000] {
         let world = World { device_rate, seconds: 6.0, ..World::default() };
@@ -179,7 +262,7 @@ fn another_rate_is_matched_at_the_pitch_and_the_place_of_the_sound() {
         let start = begins(&heard);
         let end = heard.iter().rposition(|sample| *sample != 0.0).unwrap();
         let lasts = (end - start) as f64 / f64::from(device_rate);
-        assert!((lasts - 6.0).abs() < 0.01, "{device_rate}: {lasts}");
+        assert!((lasts - 6.005).abs() < 0.01, "{device_rate}: {lasts}");
     }
 }
 
@@ -212,16 +295,17 @@ fn a_path_that_becomes_longer_or_shorter_is_followed_by_a_pause_or_a_skip() {
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
     // What comes afterwards is played as it came: the last second is in order.
-    let end = heard.iter().rposition(|sample| *sample != 0.0).unwrap() + 1;
-    let wrong = (1..=48_000).find(|n| heard[end - n] != sound(1_500 * 2 * FRAME - n));
+    let wrong = (0..48_000).find(|n| last(&heard, 48_000, 1)[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
     assert_eq!(wrong, None);
     // What the path was before is not taken for jitter.
     let (_, longer) = World { allowance: None, ..world }.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!((longer.jumps, longer.allowance), (1, Duration::from_millis(1)), "{longer:?}");
     let (heard, shorter) = world.play(|index| Some(if index < 750 { 0.303 } else { 0.003 }));
     assert_eq!((shorter.jumps, shorter.late), (1, 0), "{shorter:?}");
-    let end = heard.iter().rposition(|sample| *sample != 0.0).unwrap() + 1;
-    let wrong = (1..=48_000).find(|n| heard[end - n] != sound(1_500 * 2 * FRAME - n));
+    // 300 ms, less what the 30 ms of silence until the first of them came was good for, are about 112 packets.
+    assert_eq!(shorter.packets + shorter.skipped, 3_000, "{shorter:?}");
+    assert!((90..=115).contains(&shorter.skipped), "{shorter:?}");
+    let wrong = (0..48_000).find(|n| last(&heard, 48_000, 1)[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
     assert_eq!(wrong, None);
 }
 
@@ -300,7 +384,7 @@ proptest! {
             }
         }
         let played = playout.played();
-        prop_assert!(played.packets + played.late + played.early <= came, "{played:?}");
+        prop_assert!(played.packets + played.late + played.early + played.skipped <= came, "{played:?}");
         prop_assert!(played.depth.is_none_or(|depth| depth.min <= depth.max && depth.mean.is_finite()), "{played:?}");
     }
 }

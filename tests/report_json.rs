@@ -7,9 +7,9 @@ use std::time::Duration;
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_dev::flow::run::{Asked, AudioRun, Command, Run, Signal, StreamKind, Wait};
 use jamjam_dev::flow::{CaptureRun, Fate, PlaybackRun};
-use jamjam_dev::heard::{Came, Ear, Shape};
+use jamjam_dev::heard::{Came, Ear, Intake, Shape};
 use jamjam_dev::playout::{Depth, Played};
-use jamjam_dev::report::limits::Limits;
+use jamjam_dev::report::limits::{HeardLimits, Limits};
 use jamjam_dev::report::lines::{Line, Packet};
 use jamjam_dev::report::{Report, json, text};
 use jamjam_dev::stats::{DriftEstimate, Machine, Pacing, Stream};
@@ -36,7 +36,7 @@ fn every_limit() -> Limits {
         max_p50: limit(5),
         max_p99: limit(20),
         max_jitter: limit(1),
-        max_gaps: Some(0),
+        heard: HeardLimits { max_gaps: Some(0), max_clips: Some(0), max_silence: limit(1) },
     }
 }
 
@@ -108,6 +108,7 @@ fn played() -> Run {
         late: 11,
         latest: Duration::from_micros(4_250),
         early: 2,
+        skipped: 5,
         jumps: 1,
         depth: Some(Depth { min: 0.0147, mean: 0.015_123_4, max: 0.0158 }),
         allowance: Duration::from_millis(10),
@@ -137,6 +138,8 @@ fn played() -> Run {
 fn heard(sound: impl Fn(usize) -> f32) -> Run {
     let mut ear = Ear::new(Shape { rate: 48_000, channels: 1, frame_samples: 128 });
     let sound: Vec<f32> = (0..1_280).map(sound).collect();
+    let mut intake = Intake::new(48_000, 1);
+    intake.hear(&sound);
     for (index, packet) in (0..).zip(sound.chunks(128)) {
         ear.on_sent(index, packet);
         match index {
@@ -147,7 +150,7 @@ fn heard(sound: impl Fn(usize) -> f32) -> Run {
     }
     let mut run = all_well();
     let audio = run.audio.as_mut().unwrap();
-    (audio.heard, audio.heard_dropped) = (Some(ear.finish()), 2);
+    (audio.taken, audio.heard, audio.heard_dropped) = (Some(intake.taken()), Some(ear.finish()), 2);
     run
 }
 
@@ -470,7 +473,7 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
     let expected = json!({
         "device": "loud\u{7}", "device_format": "I16", "device_rate_hz": 44_100, "device_channels": 2, "buffer_asked_frames": 256,
         "buffer_frames": 240, "jitter_buffer_ms": 10.0, "played": 900, "concealed": 17, "late": 11, "late_max_ms": 4.25,
-        "early": 2, "not_taken": 3, "jumps": 1, "depth_min_ms": 14.7, "depth_mean_ms": 15.123, "depth_max_ms": 15.8,
+        "early": 2, "skipped": 5, "not_taken": 3, "jumps": 1, "depth_min_ms": 14.7, "depth_mean_ms": 15.123, "depth_max_ms": 15.8,
         "allowed_ms": 10.0, "device_latency_ms": 5.333, "correction_ppm": -45.312, "xruns": 2, "drift_ppm": 37.5,
         "drift_uncertainty_ppm": 1.86, "drift_span_s": 11, "device_lost": "it has disappeared"
     });
@@ -478,7 +481,7 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
     let text = text::summary(&report, false);
     for line in [
         "played on: loud , I16, 2 channels, 44100 Hz",
-        "played                900 packets; 17 concealed; 11 too late, the latest by 4.250 ms",
+        "played                900 packets; 17 concealed; 11 too late, the latest by 4.250 ms; 5 skipped; 2 too early",
         "jitter buffer         15.1 ms deep (14.7 to 15.8), 10.000 ms allowed; paused or skipped 1 time",
         "speaker latency       5.333 ms, as the device says",
         "speaker xruns         2",
@@ -567,7 +570,7 @@ fn a_line_is_one_line_and_the_last_one_is_the_document() {
 fn what_a_listener_would_notice_stands_under_its_names_and_in_words() {
     // A square wave of every other sample at full scale: each sample in a row is clipped. 128 samples are 2.667 ms.
     let run = heard(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
-    let limits = Limits { max_gaps: Some(1), ..Limits::default() };
+    let limits = heard_limits(HeardLimits { max_gaps: Some(1), ..HeardLimits::default() });
     let report = Report::new(&run, &limits);
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let level = |clips, samples| {
@@ -585,7 +588,8 @@ fn what_a_listener_would_notice_stands_under_its_names_and_in_words() {
         "gap_list": [
             {"at_ms": 2.667, "ms": 5.333, "packet": 1, "packets": 2}, {"at_ms": 13.333, "ms": 2.667, "packet": 5, "packets": 1}
         ],
-        "sent_levels": [level(1, 1_280)], "sent_silent": false, "silence_longest_ms": 0.0,
+        "sent_levels": [level(1, 1_280)], "sent_silent": false,
+        "source_clips": 1, "source_clipped_samples": 1_280, "source_first_clip_at_ms": 0.0, "source_silence_ms": 0.0,
         "returned_levels": [returned], "returned_silent": false, "changed": 1,
         "alignment": "too_little", "shift_samples": null, "similarity": null, "gain_db": null, "heard_dropped": 2
     });
@@ -608,23 +612,65 @@ fn silence_of_a_microphone_is_asked_about() {
     let mut run = heard(|_| 0.0);
     let note = |run: &Run| text::summary(&Report::new(run, &Limits::default()), false);
     assert!(note(&run).contains("note: all that was sent is digital silence: is it the right file?"), "{}", note(&run));
-    assert!(note(&run).contains("level                 sent peak silent dBFS"), "{}", note(&run));
+    assert!(
+        note(&run).contains("level                 sent digital silence; returned digital silence\n"),
+        "{}",
+        note(&run)
+    );
     run.audio.as_mut().unwrap().capture = Some(CaptureRun::default());
     let asked =
         "note: the microphone delivered digital silence: is it muted, or has this program no permission to listen?";
     assert!(note(&run).contains(asked), "{}", note(&run));
 }
 
+fn heard_limits(heard: HeardLimits) -> Limits {
+    Limits { heard, ..Limits::default() }
+}
+
 #[test]
-fn few_gaps_prove_nothing_where_not_all_was_heard() {
-    let verdict = |dropped, asked| {
-        let mut run = heard(|n| n as f32 / 2_000.0);
-        run.audio.as_mut().unwrap().heard_dropped = dropped;
-        let report = Report::new(&run, &Limits { max_gaps: Some(asked), ..Limits::default() });
-        (report.limits[0].measured, report.limits[0].passed)
+fn little_proves_nothing_where_not_all_was_heard() {
+    let judged = |run: &Run, heard| {
+        let report = Report::new(run, &heard_limits(heard));
+        let judgement = report.limits[0].clone();
+        (judgement.measured, judgement.passed, judgement.note)
     };
-    assert_eq!(verdict(0, 2), (Some(2.0), true));
-    assert_eq!(verdict(0, 1), (Some(2.0), false));
-    assert_eq!(verdict(1, 2), (None, false));
-    assert_eq!(verdict(1, 1), (Some(2.0), false));
+    let kept_up = "the listener did not keep up on this machine";
+    // Ten packets, one at full scale and one of zeros, which a sample of the next ends; and three of them are missing in two gaps.
+    let mut run = heard(|n| match n {
+        0..128 => 1.0,
+        128..256 => 0.0,
+        _ => 0.5,
+    });
+    let none = HeardLimits::default();
+    let gaps = |n| HeardLimits { max_gaps: Some(n), ..none };
+    let clips = |n| HeardLimits { max_clips: Some(n), ..none };
+    // 128 samples at 48 kHz are 2,666,666.7 ns.
+    let silence = |ns| HeardLimits { max_silence: Some(Duration::from_nanos(ns)), ..none };
+    for (limit, value, passed) in [
+        (gaps(2), 2.0, true),
+        (gaps(1), 2.0, false),
+        (clips(1), 1.0, true),
+        (clips(0), 1.0, false),
+        (silence(2_666_667), 2_666.667, true),
+        (silence(2_666_000), 2_666.667, false),
+    ] {
+        run.audio.as_mut().unwrap().heard_dropped = 0;
+        assert_eq!(judged(&run, limit), (Some(value), passed, None), "{limit:?}");
+        // Who did not hear all of what came back may have missed gaps; the source is heard by whoever reads it.
+        run.audio.as_mut().unwrap().heard_dropped = 1;
+        let proves_nothing = passed && limit.max_gaps.is_some();
+        let expected =
+            if proves_nothing { (None, false, Some(kept_up.to_owned())) } else { (Some(value), passed, None) };
+        assert_eq!(judged(&run, limit), expected, "{limit:?}");
+    }
+    run.audio.as_mut().unwrap().heard_dropped = 0;
+    // What was sent is judged without answers too; what would come back is not.
+    run.answers_expected = false;
+    assert_eq!(judged(&run, clips(1)), (Some(1.0), true, None));
+    assert_eq!(judged(&run, gaps(2)), (None, false, Some("no answers were expected".to_owned())));
+    // A file is read before anything is sent.
+    run.audio.as_mut().unwrap().stream.sent = 0;
+    assert_eq!(judged(&run, clips(1)), (None, false, Some("nothing was sent".to_owned())));
+    run.audio = None;
+    assert_eq!(judged(&run, silence(0)), (None, false, Some("nobody listened".to_owned())));
 }

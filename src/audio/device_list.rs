@@ -7,6 +7,10 @@ use serde::Serialize;
 /// Raised when a field of the document changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
 
+/// Said of a device whose formats are all unknown here, with the way out.
+pub const NO_FORMAT: &str = "its samples are in no format that is known here (24 bits in three bytes, for one): take a device that converts \
+                             them, such as plughw:... in place of hw:..., or default";
+
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listed {
@@ -17,7 +21,7 @@ pub struct Listed {
     /// Whether it is used where none is named.
     #[serde(rename = "default")]
     pub is_default: bool,
-    /// How it can store samples.
+    /// How it can store samples, as far as is known here.
     pub formats: Vec<&'static str>,
     /// How many channels it can have, in rising order.
     pub channels: Vec<u16>,
@@ -58,13 +62,11 @@ impl Devices {
                 let mark = if device.is_default { " [default]" } else { "" };
                 let [id, name] = [&device.id, &device.name].map(|text| harmless(text));
                 _ = writeln!(text, "{number:>4}  {id}{mark}: {name}");
-                _ = writeln!(
-                    text,
-                    "      {}; {}; {}",
-                    channels(&device.channels),
-                    rates(&device.rates_hz),
-                    device.formats.join(", ")
-                );
+                let Listed { channels: counts, rates_hz, formats, .. } = device;
+                _ = match formats[..] {
+                    [] => writeln!(text, "      {NO_FORMAT}"),
+                    _ => writeln!(text, "      {}; {}; {}", channels(counts), rates(rates_hz), formats.join(", ")),
+                };
             }
         }
         text
@@ -161,12 +163,16 @@ mod tests {
             rates_hz: vec![Rates { from: 8_000, to: 192_000 }],
         };
         let microphone = Listed { channels: vec![1], ..card() };
-        let devices = Devices { inputs: vec![default, microphone], outputs: vec![] };
+        let strange = Listed { id: "hw:1".to_owned(), formats: vec![], channels: vec![], rates_hz: vec![], ..card() };
+        let devices = Devices { inputs: vec![default, microphone, strange], outputs: vec![] };
         let expected = "input devices
    0  default [default]: Sound server
       1 to 3, 6 channels; 8000 to 192000 Hz; F32
    1  hw:CARD=0,DEV=0: A [2JCard
       1 channel; 44100, 48000 Hz; I32, I16
+   2  hw:1: A [2JCard
+      its samples are in no format that is known here (24 bits in three bytes, for one): take a device that converts them, such as plughw:... \
+in place of hw:..., or default
 no output devices: nobody knows
 ";
         assert_eq!(devices.table("nobody knows"), expected);

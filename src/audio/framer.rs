@@ -21,8 +21,14 @@ pub struct Shape {
     pub most_samples: Option<u64>,
 }
 
+/// Whoever listens to the input as it comes: interleaved samples, block by block.
+pub type Listener = Box<dyn FnMut(&[f32]) + Send>;
+
 /// Takes samples of any number, and gives payloads of one length.
 pub struct Framer {
+    listener: Option<Listener>,
+    /// Samples of the input, all channels, that are still of use.
+    of_use: u64,
     mixer: Mixer,
     resampler: Option<Resampler>,
     channels: usize,
@@ -43,7 +49,13 @@ impl Framer {
         } else {
             Some(Resampler::new(shape.input_rate, shape.rate, channels)?)
         };
+        let of_use = shape.most_samples.map_or(u64::MAX, |most| {
+            let frames = (u128::from(most) * u128::from(shape.input_rate)).div_ceil(u128::from(shape.rate.max(1)));
+            u64::try_from(frames * u128::from(shape.input_channels)).unwrap_or(u64::MAX)
+        });
         Ok(Self {
+            listener: None,
+            of_use,
             mixer: Mixer::new(shape.input_channels, shape.channels),
             resampler,
             channels: usize::from(channels),
@@ -55,8 +67,18 @@ impl Framer {
         })
     }
 
+    /// From now on `listener` hears the input too, as far as it is sent.
+    pub fn listen(&mut self, listener: Listener) {
+        self.listener = Some(listener);
+    }
+
     /// Takes interleaved samples of the input.
     pub fn push(&mut self, samples: &[f32]) {
+        if let Some(listener) = &mut self.listener {
+            let of_use = samples.len().min(usize::try_from(self.of_use).unwrap_or(usize::MAX));
+            self.of_use -= of_use as u64;
+            listener(&samples[..of_use]);
+        }
         self.ready.drain(..self.cut);
         self.cut = 0;
         self.mixed.clear();

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::framer::Framer;
-pub use super::framer::Shape;
+pub use super::framer::{Listener, Shape};
 use super::resample::OutOfRange;
 use super::tone::Tone;
 use super::wav::{WavError, WavStream};
@@ -40,6 +40,11 @@ impl<R: Read> Playback<R> {
     pub fn new(input: Input<R>, shape: Shape) -> Result<Self, OutOfRange> {
         let framer = Framer::new(shape)?;
         Ok(Self { input, framer, read: Vec::new(), pass: 0, ended: false, warning: None })
+    }
+
+    /// From now on `listener` hears the input too, as far as it is sent.
+    pub fn listen(&mut self, listener: Listener) {
+        self.framer.listen(listener);
     }
 
     /// Appends the payload of the next packet; false at the end. The last packet may be shorter than the others.

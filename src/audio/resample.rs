@@ -17,7 +17,7 @@ const BLOCK_FRAMES: usize = 1024;
 /// Why there is no such resampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "cannot resample {channels} channels from {from} Hz to {to} Hz: 1 to {MAX_CHANNELS} channels and {} to {} Hz are supported",
+    "sound with {channels} channel(s) cannot be resampled from {from} Hz to {to} Hz: 1 to {MAX_CHANNELS} channels and {} to {} Hz are supported",
     SAMPLE_RATES.start(), SAMPLE_RATES.end()
 )]
 pub struct OutOfRange {

@@ -25,7 +25,7 @@ use crate::flow::run::{Run, Signal};
 use crate::flow::{Client, Observer, Script};
 use crate::io::stop::{Reason, Stop};
 use crate::io::udp::{self, Backend, DEFAULT_BUFFER, DEFAULT_SPIN, Idle, KernelDrops, Options};
-use crate::report::limits::Limits;
+use crate::report::limits::{HeardLimits, Limits};
 use crate::report::{Report, json, text};
 
 pub(super) use conversation::over_udp_only;
@@ -103,9 +103,9 @@ pub struct ClientArgs {
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
     max_jitter: Option<Millis>,
 
-    /// Most gaps, of `send`: whoever has sound says so.
+    /// Those of `send`: whoever has sound says so.
     #[arg(skip)]
-    pub max_gaps: Option<u64>,
+    pub heard_limits: HeardLimits,
 
     /// Print the report as one JSON document
     #[arg(long, conflicts_with = "json_lines", help_heading = HEADING_REPORT)]
@@ -161,7 +161,8 @@ impl ClientArgs {
 
     /// Where nothing comes back nothing can be judged by what does.
     pub fn refuse_limits_without_answers(&self) -> Result<(), Failure> {
-        if self.limits() == Limits::default() {
+        let limits = self.limits();
+        if (Limits { heard: limits.heard.of_answers(), ..limits }) == Limits::default() {
             return Ok(());
         }
         Err(Failure::usage("--no-echo: nothing comes back that a limit could judge; leave out one or the other"))
@@ -186,7 +187,7 @@ impl ClientArgs {
             max_p50: time(self.max_p50),
             max_p99: time(self.max_p99),
             max_jitter: time(self.max_jitter),
-            max_gaps: self.max_gaps,
+            heard: self.heard_limits,
         }
     }
 

@@ -5,7 +5,9 @@ use std::io;
 use anyhow::{Context, anyhow};
 
 use super::Failure;
+use super::intake::Listening;
 use super::output::{note, print};
+use super::play::MOST_BUFFER;
 use super::sound::{self, Cut, SoundArgs};
 use crate::audio::framer::Framer;
 use crate::audio::mix::Channels;
@@ -15,6 +17,9 @@ use crate::wire::SAMPLE_RATE;
 
 const HEADING_MIC: &str = "Microphone";
 
+/// What is sent instead of a microphone's sound: beside it `requires` alone would say nothing, for `--mic` could not be there.
+const NOT_MIC: [&str; 2] = ["wav", "tone"];
+
 /// Options of what is captured.
 #[derive(Debug, clap::Args)]
 pub struct MicArgs {
@@ -23,11 +28,11 @@ pub struct MicArgs {
     mic: bool,
 
     /// Which one: its number or name in --list-devices, or a part of that which no other has [default: the system's]
-    #[arg(long, value_name = "NAME|INDEX", requires = "mic", help_heading = HEADING_MIC)]
+    #[arg(long, value_name = "NAME|INDEX", requires = "mic", conflicts_with_all = NOT_MIC, help_heading = HEADING_MIC)]
     mic_device: Option<String>,
 
     /// How many frames to ask the device for at a time [default: as many as --frame]
-    #[arg(long, value_name = "FRAMES", requires = "mic", value_parser = clap::value_parser!(u32).range(1..), help_heading = HEADING_MIC)]
+    #[arg(long, value_name = "FRAMES", requires = "mic", conflicts_with_all = NOT_MIC, value_parser = clap::value_parser!(u32).range(1..=MOST_BUFFER), help_heading = HEADING_MIC)]
     mic_buffer: Option<u32>,
 
     /// Print the sound devices that are there, and do nothing else
@@ -39,6 +44,8 @@ pub struct MicArgs {
 pub struct Capturing {
     /// What it delivers.
     pub live: Live,
+    /// What listens to that.
+    pub listening: Listening,
     /// The form it is sent in.
     pub cut: Cut,
 }
@@ -77,7 +84,9 @@ impl MicArgs {
             if asked == 1 { Channels::Mono } else { Channels::Stereo }
         });
         let cut = sound.cut((choice.rate, choice.channels), SAMPLE_RATE, channels, None)?;
-        let framer = Framer::new(cut.shape).map_err(|error| Failure::unusable(anyhow!("cannot resample: {error}")))?;
+        let mut framer = Framer::new(cut.shape).with_context(|| format!("--mic: {name}")).map_err(Failure::unusable)?;
+        let listening = Listening::to(cut.shape);
+        framer.listen(listening.ear());
         let a_packet = u64::from(cut.form.frame_samples) * u64::from(choice.rate);
         let wished = self.mic_buffer.unwrap_or(a_packet.div_ceil(u64::from(SAMPLE_RATE)) as u32);
         let live = found.listen(framer, wished).map_err(unusable)?;
@@ -94,7 +103,7 @@ impl MicArgs {
                 choice.rate
             ));
         }
-        Ok(Capturing { live, cut })
+        Ok(Capturing { live, listening, cut })
     }
 }
 

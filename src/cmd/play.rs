@@ -21,8 +21,8 @@ const HEADING_PLAY: &str = "Playing";
 /// Frames that a device is asked to take at a time, at least.
 const BUFFER: u32 = 256;
 
-/// Frames that it may be asked to take at a time: more than a second of sound is no monitoring any more.
-const MOST_BUFFER: i64 = 65_536;
+/// Frames that any device may be asked for at a time: more than a second of sound is no monitoring any more.
+pub const MOST_BUFFER: i64 = 65_536;
 
 /// Options of what is played.
 #[derive(Debug, clap::Args)]
@@ -32,15 +32,15 @@ pub struct PlayArgs {
     play: bool,
 
     /// Which one: its number or name in --list-devices, or a part of that which no other has [default: the system's]
-    #[arg(long, value_name = "NAME|INDEX", requires = "play", help_heading = HEADING_PLAY)]
+    #[arg(long, value_name = "NAME|INDEX", requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAY)]
     play_device: Option<String>,
 
     /// How many frames to ask the device to take at a time [default: 256, or as many as --frame if that is more]
-    #[arg(long, value_name = "FRAMES", requires = "play", value_parser = clap::value_parser!(u32).range(1..=MOST_BUFFER), help_heading = HEADING_PLAY)]
+    #[arg(long, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MOST_BUFFER), help_heading = HEADING_PLAY)]
     play_buffer: Option<u32>,
 
     /// How much later than the quickest packets one may come and still be played, up to 1s; "auto": as the latest packets show
-    #[arg(long, value_name = "MS|auto", default_value_t, requires = "play", help_heading = HEADING_PLAY)]
+    #[arg(long, value_name = "MS|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAY)]
     jitter_buffer: JitterBuffer,
 }
 

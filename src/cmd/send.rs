@@ -7,6 +7,7 @@ use super::Failure;
 use super::args::{Colour, Millis};
 use super::client::{ClientArgs, Embedded, HEADING_LIMITS, Peer, Session};
 use super::distinct::refuse_one_file_twice;
+use super::intake::Listening;
 use super::lines;
 use super::mic::{self, Capturing, MicArgs};
 use super::moqt_session::SessionArgs;
@@ -20,6 +21,7 @@ use crate::flow::run::{Command, Run, StreamKind};
 use crate::flow::{Client, Form, Sending, Source, Terms};
 use crate::io::feed::{self, Feeder};
 use crate::io::stop::Stop;
+use crate::report::limits::HeardLimits;
 use crate::wire::{HEADER_LEN, WHOLE_DATAGRAM};
 
 const HEADING_TARGET: &str = "Target";
@@ -55,8 +57,16 @@ pub struct Args {
     tape: TapeArgs,
 
     /// Most gaps in what comes back: stretches of sound of which nothing comes, or too late (--late-after)
-    #[arg(long, value_name = "N", conflicts_with = "texts", help_heading = HEADING_LIMITS)]
+    #[arg(long, value_name = "N", help_heading = HEADING_LIMITS)]
     max_gaps: Option<u64>,
+
+    /// Most clipped stretches in what is sent: samples at full scale in a row, all channels together
+    #[arg(long, value_name = "N", help_heading = HEADING_LIMITS)]
+    max_clips: Option<u64>,
+
+    /// Longest stretch of digital silence in what is sent: a microphone that is on delivers none
+    #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
+    max_silence: Option<Millis>,
 
     #[command(flatten)]
     client: ClientArgs,
@@ -65,7 +75,11 @@ pub struct Args {
 impl Args {
     /// Sends until done or `stop` is requested.
     pub fn run(mut self, colour: Colour, stop: &Stop) -> Result<u8, Failure> {
-        self.client.max_gaps = self.max_gaps;
+        self.client.heard_limits = HeardLimits {
+            max_gaps: self.max_gaps,
+            max_clips: self.max_clips,
+            max_silence: self.max_silence.map(|Millis(time)| time),
+        };
         if let Some(code) = self.mic.list(self.client.json())? {
             return Ok(code);
         }
@@ -88,7 +102,7 @@ impl Args {
         if self.no_echo {
             self.client.refuse_limits_without_answers()?;
         }
-        let Supply { source, feeder, form, packets } = self.supply()?;
+        let Supply { source, feeder, listening, form, packets } = self.supply()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         if payload + HEADER_LEN > WHOLE_DATAGRAM {
             note(&format!(
@@ -105,6 +119,9 @@ impl Args {
         let client = Client::new(self.terms(&peer), Sending::new(form, source), Box::new(((head, returning), queue)));
         let mut ended = self.client.conduct(client, peer, packets, printer.as_mut(), &mut tape, stop)?;
 
+        if let Some(audio) = &mut ended.run.audio {
+            audio.taken = Some(listening.taken());
+        }
         play::finish(speaker, &mut ended, stop);
         let lost = mic::lost(&ended.run);
         self.tape.finish(tape, self.sent_name(&ended.run), &mut ended);
@@ -129,10 +146,10 @@ impl Args {
     /// Opens what is to be sent.
     fn supply(&self) -> Result<Supply, Failure> {
         if self.mic.is_wanted() {
-            let Capturing { live, cut: Cut { form, packets, .. } } = self.mic.open(&self.sound)?;
-            return Ok(Supply { source: Box::new(live), feeder: None, form, packets });
+            let Capturing { live, listening, cut: Cut { form, packets, .. } } = self.mic.open(&self.sound)?;
+            return Ok(Supply { source: Box::new(live), feeder: None, listening, form, packets });
         }
-        let Sound { playback, form, packets } = self.sound.open()?;
+        let Sound { playback, listening, form, packets } = self.sound.open()?;
         let (feed, feeder) = feed::start(playback).context("cannot start a thread").map_err(Failure::unusable)?;
         if feed.is_empty() {
             drop(feed);
@@ -141,7 +158,7 @@ impl Args {
                 Ok(_) => anyhow!("nothing to send: {} holds no sound", self.sound.name()),
             }));
         }
-        Ok(Supply { source: Box::new(feed), feeder: Some(feeder), form, packets })
+        Ok(Supply { source: Box::new(feed), feeder: Some(feeder), listening, form, packets })
     }
 
     /// Sends texts to a MOQT echo server, the embedded one unless there is a target, and prints what comes back.
@@ -183,6 +200,8 @@ struct Supply {
     source: Box<dyn Source + Send>,
     /// Who reads it, if it is read from a file.
     feeder: Option<Feeder>,
+    /// What listens to it before it is cut into packets.
+    listening: Listening,
     form: Form,
     packets: Option<u64>,
 }

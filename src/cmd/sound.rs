@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow};
 
 use super::Failure;
 use super::args::Seconds;
+use super::intake::Listening;
 use super::output::note;
 use crate::audio::device_offer::Choice;
 use crate::audio::mix::Channels;
@@ -137,6 +138,8 @@ pub type Reader = Box<dyn Read + Send>;
 pub struct Sound {
     /// The payloads.
     pub playback: Playback<Reader>,
+    /// What listens to what they are made of.
+    pub listening: Listening,
     /// Their form.
     pub form: Form,
     /// How many there are, where that is known.
@@ -254,9 +257,10 @@ impl SoundArgs {
         samples: Option<u64>,
     ) -> Result<Sound, Failure> {
         let Cut { shape, form, packets } = self.cut(of_input, rate, channels, samples)?;
-        let playback =
-            Playback::new(input, shape).map_err(|error| Failure::unusable(anyhow!("cannot resample: {error}")))?;
-        Ok(Sound { playback, form, packets })
+        let mut playback = Playback::new(input, shape).context(self.name()).map_err(Failure::unusable)?;
+        let listening = Listening::to(shape);
+        playback.listen(listening.ear());
+        Ok(Sound { playback, listening, form, packets })
     }
 
     /// How many channels are asked for.

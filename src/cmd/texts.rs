@@ -17,6 +17,34 @@ use crate::rooms::harmless::acts;
 
 const HEADING: &str = "Text (to a MOQT echo server)";
 
+/// Options that only sound has. Those that need one of the others are in it too: beside a text they could not be needed, and nothing would be
+/// said.
+const OF_SOUND: [&str; 23] = [
+    "wav",
+    "tone",
+    "mic",
+    "mic_device",
+    "mic_buffer",
+    "duration",
+    "repeat",
+    "frame",
+    "channels",
+    "resample",
+    "first_sequence",
+    "play",
+    "play_device",
+    "play_buffer",
+    "jitter_buffer",
+    "record",
+    "record_both",
+    "record_format",
+    "html",
+    "no_echo",
+    "max_gaps",
+    "max_clips",
+    "max_silence",
+];
+
 /// Reads standard input.
 const INPUT: &str = "-";
 
@@ -31,11 +59,11 @@ const FULL: Duration = Duration::from_millis(10);
 pub struct TextArgs {
     /// Text to send, and to print when it comes back; may be given more than once. - sends the lines of standard input as they
     /// come
-    #[arg(long = "text", value_name = "TEXT", conflicts_with_all = ["wav", "tone", "mic", "duration", "repeat", "frame", "channels", "resample", "first_sequence", "play", "record", "record_both", "html", "no_echo"], help_heading = HEADING)]
+    #[arg(long = "text", value_name = "TEXT", conflicts_with_all = OF_SOUND, help_heading = HEADING)]
     texts: Vec<String>,
 
     /// Least time between two texts, in milliseconds or with a unit [default: 250]
-    #[arg(long, value_name = "TIME", requires = "texts", help_heading = HEADING)]
+    #[arg(long, value_name = "TIME", requires = "texts", conflicts_with_all = OF_SOUND, help_heading = HEADING)]
     interval: Option<Millis>,
 }
 

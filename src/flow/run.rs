@@ -8,7 +8,7 @@ use super::capture::CaptureRun;
 use super::moqt::MoqtRun;
 use super::playback::PlaybackRun;
 use super::websocket::WebSocketRun;
-use crate::heard::Heard;
+use crate::heard::{Heard, Taken};
 use crate::stats::{Machine, Pacing, Stream};
 use crate::wire::Kind;
 
@@ -236,6 +236,8 @@ pub struct AudioRun {
     pub recorded_both_samples: Option<u64>,
     /// Packets of either side that this recording had to leave out.
     pub record_both_dropped: u64,
+    /// What was noticed of the sound before anything was done to it, if anybody listened to that.
+    pub taken: Option<Taken>,
     /// What a listener would have noticed, if anybody listened.
     pub heard: Option<Heard>,
     /// Packets of either side, and missing ones, that the listener was not told of.

@@ -5,6 +5,11 @@ use super::clips::Clips;
 /// From here on a sample is at full scale: the largest of a 16-bit converter.
 pub const FULL_SCALE: f32 = 32_767.0 / 32_768.0;
 
+/// Whether a sample is at full scale.
+pub(super) fn is_full(sample: f32) -> bool {
+    sample.abs() >= FULL_SCALE && sample.is_finite()
+}
+
 /// How loud one channel was. A sine at full scale has a `peak` of 1 and a mean square of 0.5.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Level {
@@ -45,7 +50,7 @@ impl Channel {
                 level.samples += 1;
                 level.peak = level.peak.max(sample.abs());
                 *squares += f64::from(sample) * f64::from(sample);
-                sample.abs() >= FULL_SCALE
+                is_full(sample)
             }),
         );
     }
@@ -62,45 +67,25 @@ impl Channel {
 #[derive(Debug)]
 pub(super) struct Meter {
     channels: Vec<Channel>,
-    /// Where the next packet begins, if it is the next.
-    next: u64,
-    /// The stretch of zeros that ends there, and the longest so far.
-    zeros: u64,
-    longest: u64,
 }
 
 impl Meter {
     pub(super) fn new(channels: u16) -> Self {
         let channel = || Channel { level: Level::default(), squares: 0.0, clips: Clips::new() };
-        let channels = std::iter::repeat_with(channel).take(usize::from(channels.max(1))).collect();
-        Self { channels, next: 0, zeros: 0, longest: 0 }
+        Self { channels: std::iter::repeat_with(channel).take(usize::from(channels.max(1))).collect() }
     }
 
-    /// Interleaved samples, the first of them at `place`. Clipped stretches are found whatever comes first, silent ones across packets
-    /// that come one after the other.
+    /// Interleaved samples, the first of them at `place`, in any order of places.
     pub(super) fn hear(&mut self, place: u64, samples: &[f32]) {
-        let count = self.channels.len();
-        let frames = samples.chunks_exact(count);
+        let frames = samples.chunks_exact(self.channels.len());
         for (at, channel) in self.channels.iter_mut().enumerate() {
             channel.hear(place, frames.clone().map(|frame| frame[at]));
-        }
-        if place != self.next {
-            self.zeros = 0;
-        }
-        self.next = place + frames.len() as u64;
-        for frame in frames {
-            self.zeros = if frame.iter().all(|sample| *sample == 0.0) { self.zeros + 1 } else { 0 };
-            self.longest = self.longest.max(self.zeros);
         }
     }
 
     /// Samples of the first channel, numbers or not.
     pub(super) fn samples(&self) -> u64 {
         self.channels.first().map_or(0, |channel| channel.level.samples + channel.level.not_numbers)
-    }
-
-    pub(super) fn longest_silence(&self) -> u64 {
-        self.longest
     }
 
     /// All has been heard.

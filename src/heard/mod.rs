@@ -1,17 +1,20 @@
 //! What a listener would notice of a run's sound: gaps, level, clipping, silence, and whether what came back is what was sent, in
 //! its place.
 //!
-//! An [`Ear`] is told of packets by their index: what was sent in order, what came back in any order. It keeps sums, a bounded
-//! list of gaps, and the first seconds of sound for a comparison, so its memory does not grow with the run.
+//! An [`Intake`] hears sound as it comes from its source. An [`Ear`] is told of packets by their index: what was sent in order, what
+//! came back in any order. Both keep sums, the ear a bounded list of gaps and the first seconds of sound for a comparison, so that
+//! memory does not grow with the run.
 
 mod alignment;
 mod clips;
 mod gaps;
+mod intake;
 mod level;
 
 pub use alignment::{Alignment, FARTHEST, Fit, WINDOW};
 pub use clips::CLIPPED;
 pub use gaps::{Gap, Gaps, MOST_GAPS};
+pub use intake::{Intake, Taken};
 pub use level::{FULL_SCALE, Level};
 
 use alignment::Comparison;
@@ -60,8 +63,6 @@ pub struct Heard {
     pub shape: Shape,
     /// What was sent, a channel each.
     pub sent: Vec<Level>,
-    /// The longest stretch of what was sent in which every sample is zero.
-    pub silence: u64,
     /// What came back in time, whole or changed, a channel each. `None`: nothing did.
     pub returned: Option<Vec<Level>>,
     /// What did not come back in time.
@@ -141,8 +142,15 @@ impl Ear {
             (true, 0) => Alignment::Exact,
             (true, _) => comparison.judge(),
         };
-        let (silence, sent) = (sent.longest_silence(), sent.finish());
-        Heard { shape, sent, silence, returned: came.then(|| returned.finish()), gaps, samples, changed, alignment }
+        Heard {
+            shape,
+            sent: sent.finish(),
+            returned: came.then(|| returned.finish()),
+            gaps,
+            samples,
+            changed,
+            alignment,
+        }
     }
 
     fn place(&self, index: u64) -> u64 {

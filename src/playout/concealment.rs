@@ -1,4 +1,4 @@
-//! What is heard where a packet is missing: what was played last, backwards and fading to silence; then what comes is faded in.
+//! What is heard where sound breaks off, for a packet is missing or nothing more was sent: what was played last, backwards and fading to silence; then what comes is faded in.
 //! So there is no step in the sound, and a gap is heard as what it is.
 
 /// How long the fading sound lasts, in parts of a second.
@@ -60,12 +60,12 @@ impl Concealment {
         &self.frames[self.fades_out * self.channels..][..frames * self.channels]
     }
 
-    /// Frames before the sound begins, or after its end.
+    /// Frames before the sound begins.
     pub(super) fn silence(&mut self, frames: usize) {
         self.next(frames * self.channels).fill(0.0);
     }
 
-    /// Frames that are missing.
+    /// Frames that are not there.
     pub(super) fn conceal(&mut self, frames: usize) {
         let mut gone = match self.now {
             Now::Gone(gone) => gone,

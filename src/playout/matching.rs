@@ -46,12 +46,18 @@ impl std::fmt::Debug for Matching {
     }
 }
 
+/// The longest chunk of which whole ones make the block, so that nothing is taken before it is asked for. Where there is none the least:
+/// then little is.
+fn chunk(block: u32) -> u32 {
+    let chunks = block.div_ceil(MOST_CHUNK).max(1)..=block / LEAST_CHUNK;
+    chunks.filter(|chunks| block.is_multiple_of(*chunks)).map(|chunks| block / chunks).next().unwrap_or(LEAST_CHUNK)
+}
+
 impl Matching {
     /// For a device that takes `block` frames at a time, most often.
     pub(super) fn new(from: u32, to: u32, channels: u16, block: u32) -> Result<Self, OutOfRange> {
         let refused = OutOfRange { from, to, channels };
-        // Whole chunks, so that nothing is taken before it is asked for.
-        let chunk = block.div_ceil(block.div_ceil(MOST_CHUNK).max(1)).max(LEAST_CHUNK) as usize;
+        let chunk = chunk(block) as usize;
         let channels = usize::from(channels);
         if from == 0 || to == 0 || channels == 0 {
             return Err(refused);

@@ -59,12 +59,14 @@ pub struct Played {
     pub packets: u64,
     /// Packets that were not there at their turn.
     pub concealed: u64,
-    /// Of these, such as came afterwards.
+    /// Packets that came after their turn.
     pub late: u64,
     /// How long after its turn the latest of these came.
     pub latest: Duration,
     /// Packets that came before there was room for them.
     pub early: u64,
+    /// Packets that waited, and were left out because playing began after them, or skipped them.
+    pub skipped: u64,
     /// How often playing paused or skipped.
     pub jumps: u64,
     /// How long the quickest packets waited, second by second; `None` before the first.
@@ -154,8 +156,11 @@ impl Playout {
 
     /// Fills `out` with what is to be played next: interleaved frames at the device's rate, which asks at `now`.
     pub fn fill(&mut self, out: &mut [f32], now: Time) {
-        if self.place.is_none() && !self.waiting.is_empty() {
-            self.place = self.level.begin(now);
+        if self.place.is_none()
+            && !self.waiting.is_empty()
+            && let Some(place) = self.level.begin(now)
+        {
+            self.go_to(place);
         }
         let Some(before) = self.place else { return out.fill(0.0) };
         let (left, stood) = (self.matching.left(), self.pause > 0);
@@ -179,13 +184,19 @@ impl Playout {
                 self.played.jumps += 1;
             }
             Some(Change::Skip(frames)) => {
-                let place = self.place.unwrap_or(before) + frames.cast_signed();
-                self.waiting.forget_before((place / self.frame).max(0).cast_unsigned());
-                self.place = Some(place);
-                self.concealment.cut();
+                self.go_to(self.place.unwrap_or(before) + frames.cast_signed());
                 self.played.jumps += 1;
             }
         }
+    }
+
+    /// Playing goes on at `place`, which is never before where it stands. What waits before that will not be played.
+    fn go_to(&mut self, place: i64) {
+        if place > 0 {
+            self.played.skipped += self.waiting.forget_before((place / self.frame).cast_unsigned());
+            self.concealment.cut();
+        }
+        self.place = Some(place);
     }
 
     /// Takes `frames` frames from where playing stands, missing ones included.
@@ -211,11 +222,11 @@ impl Playout {
                 if let Some(samples) = self.waiting.get(index) {
                     let [from, to] = [within, within + taken].map(|frame| frame as usize * self.channels);
                     self.concealment.play(&samples[from..to]);
-                } else if index < self.sent {
-                    self.played.concealed += u64::from(self.concealed.replace(index) != Some(index));
-                    self.concealment.conceal(taken as usize);
                 } else {
-                    self.concealment.silence(taken as usize);
+                    // What was not sent is not missing; where sound breaks off it fades all the same.
+                    let is_new = index < self.sent && self.concealed.replace(index) != Some(index);
+                    self.played.concealed += u64::from(is_new);
+                    self.concealment.conceal(taken as usize);
                 }
                 if within + taken == self.frame {
                     self.played.packets += u64::from(self.waiting.forget(index));

@@ -66,14 +66,16 @@ impl Waiting {
         was_there
     }
 
-    /// All before `index` are passed over.
-    pub(super) fn forget_before(&mut self, index: u64) {
+    /// All before `index` are passed over. How many those were.
+    pub(super) fn forget_before(&mut self, index: u64) -> u64 {
+        let before = self.held;
         for slot in &mut self.indices {
             if slot.is_some_and(|held| held < index) {
                 *slot = None;
                 self.held -= 1;
             }
         }
+        (before - self.held) as u64
     }
 
     pub(super) fn is_empty(&self) -> bool {

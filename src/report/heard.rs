@@ -22,7 +22,10 @@ pub struct HeardNumbers {
     pub gap_list: Vec<GapNumbers>,
     pub sent_levels: Vec<LevelNumbers>,
     pub sent_silent: bool,
-    pub silence_longest_ms: f64,
+    pub source_clips: Option<u64>,
+    pub source_clipped_samples: Option<u64>,
+    pub source_first_clip_at_ms: Option<f64>,
+    pub source_silence_ms: Option<f64>,
     pub returned_levels: Option<Vec<LevelNumbers>>,
     pub returned_silent: bool,
     pub changed: u64,
@@ -60,7 +63,9 @@ impl HeardNumbers {
     pub(super) fn of(audio: &AudioRun) -> Option<Self> {
         let heard = audio.heard.as_ref().filter(|heard| heard.samples > 0)?;
         let Heard { shape, gaps, samples, .. } = heard;
-        let ms = |samples: u64| rounded(samples as f64 * 1e3 / f64::from(shape.rate.max(1)));
+        let at_rate = |rate: u32, samples: u64| rounded(samples as f64 * 1e3 / f64::from(rate.max(1)));
+        let ms = |samples| at_rate(shape.rate, samples);
+        let source = audio.taken;
         let longest = gaps.longest();
         let told = |gap: Gap| GapNumbers {
             at_ms: ms(gap.start),
@@ -96,7 +101,10 @@ impl HeardNumbers {
             gap_list: gaps.iter().take(TOLD).map(told).collect(),
             sent_levels: heard.sent.iter().map(level).collect(),
             sent_silent: heard.sent_is_silent(),
-            silence_longest_ms: ms(heard.silence),
+            source_clips: source.map(|taken| taken.clips),
+            source_clipped_samples: source.map(|taken| taken.clipped),
+            source_first_clip_at_ms: source.and_then(|taken| Some(at_rate(taken.rate, taken.first_clip?))),
+            source_silence_ms: source.map(|taken| at_rate(taken.rate, taken.silence)),
             returned_levels: heard.returned.as_ref().map(|levels| levels.iter().map(level).collect()),
             returned_silent: heard.returned_is_silent(),
             changed: heard.changed,

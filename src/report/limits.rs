@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::numbers::rounded_micros;
 use super::round_trip::RoundTrip;
 use crate::flow::run::{Run, StreamKind};
+use crate::heard::Taken;
 use crate::stats::Stream;
 use crate::time::nanos;
 
@@ -23,8 +24,26 @@ pub struct Limits {
     pub max_p99: Option<Duration>,
     /// `--max-jitter`: the mean of the running jitter estimate.
     pub max_jitter: Option<Duration>,
+    /// What a listener would notice.
+    pub heard: HeardLimits,
+}
+
+/// Limits on what a listener would notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HeardLimits {
     /// `--max-gaps`: stretches of AUDIO of which nothing came back in time.
     pub max_gaps: Option<u64>,
+    /// `--max-clips`: clipped stretches in what was sent.
+    pub max_clips: Option<u64>,
+    /// `--max-silence`: the longest stretch of digital silence in what was sent.
+    pub max_silence: Option<Duration>,
+}
+
+impl HeardLimits {
+    /// Those that judge what comes back, not what was sent.
+    pub fn of_answers(self) -> Self {
+        Self { max_gaps: self.max_gaps, ..Self::default() }
+    }
 }
 
 /// Which limit.
@@ -43,6 +62,10 @@ pub enum Limit {
     MaxJitter,
     /// `--max-gaps`
     MaxGaps,
+    /// `--max-clips`
+    MaxClips,
+    /// `--max-silence`
+    MaxSilence,
 }
 
 impl Limit {
@@ -55,6 +78,8 @@ impl Limit {
             Self::MaxP99 => "--max-p99",
             Self::MaxJitter => "--max-jitter",
             Self::MaxGaps => "--max-gaps",
+            Self::MaxClips => "--max-clips",
+            Self::MaxSilence => "--max-silence",
         }
     }
 }
@@ -77,6 +102,10 @@ pub enum Measure {
     JitterMean,
     /// `gaps`
     Gaps,
+    /// `source_clips`
+    SourceClips,
+    /// `source_silence_ms`, in microseconds
+    SourceSilence,
 }
 
 /// What `asked` and `measured` count.
@@ -91,6 +120,8 @@ pub enum LimitUnit {
     Us,
     /// Gaps.
     Gaps,
+    /// Clipped stretches.
+    Clips,
 }
 
 /// One limit held against a run.
@@ -126,8 +157,10 @@ impl Limits {
         let p50 = self.max_p50.map(|asked| judge_percentile(run, rtt, Limit::MaxP50, asked));
         let p99 = self.max_p99.map(|asked| judge_percentile(run, rtt, Limit::MaxP99, asked));
         let jitter = self.max_jitter.map(|asked| judge_jitter(run, asked));
-        let gaps = self.max_gaps.map(|asked| judge_gaps(run, asked));
-        [loss, burst, p50, p99, jitter, gaps].into_iter().flatten().collect()
+        let gaps = self.heard.max_gaps.map(|asked| judge_gaps(run, asked));
+        let clips = self.heard.max_clips.map(|asked| judge_clips(run, asked));
+        let silence = self.heard.max_silence.map(|asked| judge_silence(run, asked));
+        [loss, burst, p50, p99, jitter, gaps, clips, silence].into_iter().flatten().collect()
     }
 }
 
@@ -147,33 +180,53 @@ fn judge_loss(run: &Run, asked: f64) -> Judgement {
 fn judge_burst(run: &Run, asked: u64) -> Judgement {
     let settled = run.stream(run.judged).filter(|stream| run.answers_expected && stream.settled() > 0);
     let longest = settled.map(|stream| stream.bursts.longest());
-    Judgement {
-        limit: Limit::MaxBurst,
-        measure: Measure::BurstMax,
-        unit: LimitUnit::Packets,
-        asked: asked as f64,
-        measured: longest.map(|longest| longest as f64),
-        passed: longest.is_some_and(|longest| longest <= asked),
-        note: longest.is_none().then(|| no_data(run, "no packet's fate is known")),
+    let longest = longest.ok_or_else(|| no_data(run, "no packet's fate is known"));
+    counted(Limit::MaxBurst, Measure::BurstMax, LimitUnit::Packets, asked, longest)
+}
+
+fn judge_gaps(run: &Run, asked: u64) -> Judgement {
+    let audio = run.audio.as_ref();
+    let is_settled = audio.is_some_and(|audio| run.answers_expected && audio.stream.settled() > 0);
+    let gaps = match audio.and_then(|audio| Some((audio.heard.as_ref()?.gaps.count(), audio.heard_dropped))) {
+        _ if !is_settled => Err(no_data(run, "no packet's fate is known")),
+        None => Err("nobody listened".to_owned()),
+        // There may be more: then too many are too many, and few say nothing.
+        Some((gaps, 1..)) if gaps <= asked => Err("the listener did not keep up on this machine".to_owned()),
+        Some((gaps, _)) => Ok(gaps),
+    };
+    counted(Limit::MaxGaps, Measure::Gaps, LimitUnit::Gaps, asked, gaps)
+}
+
+fn judge_clips(run: &Run, asked: u64) -> Judgement {
+    let clips = taken(run).map(|taken| taken.clips);
+    counted(Limit::MaxClips, Measure::SourceClips, LimitUnit::Clips, asked, clips)
+}
+
+fn judge_silence(run: &Run, asked: Duration) -> Judgement {
+    let ns = taken(run).map(|taken| taken.silence as f64 * 1e9 / f64::from(taken.rate.max(1)));
+    let (longest, note) = ns.map_or_else(|why| (None, Some(why)), |ns| (Some(ns), None));
+    over_time(Limit::MaxSilence, Measure::SourceSilence, asked, longest, note)
+}
+
+/// What was taken from the source, or why it is not known.
+fn taken(run: &Run) -> Result<Taken, String> {
+    match run.audio.as_ref().and_then(|audio| Some((audio.stream.sent, audio.taken?))) {
+        None => Err("nobody listened".to_owned()),
+        Some((0, _)) => Err("nothing was sent".to_owned()),
+        Some((_, taken)) => Ok(taken),
     }
 }
 
-/// Where the listener was not told of everything, gaps may be missing: then too many are too many, and few say nothing.
-fn judge_gaps(run: &Run, asked: u64) -> Judgement {
-    let settled = run.stream(StreamKind::Audio).is_some_and(|stream| run.answers_expected && stream.settled() > 0);
-    let audio = run.audio.as_ref().filter(|_| settled);
-    let found = audio.and_then(|audio| Some((audio.heard.as_ref()?.gaps.count(), audio.heard_dropped)));
-    let gaps = found.filter(|(gaps, dropped)| *dropped == 0 || *gaps > asked).map(|(gaps, _)| gaps);
-    let usually =
-        if found.is_some() { "the listener did not keep up on this machine" } else { "no packet's fate is known" };
+/// A limit on how many there are.
+fn counted(limit: Limit, measure: Measure, unit: LimitUnit, asked: u64, measured: Result<u64, String>) -> Judgement {
     Judgement {
-        limit: Limit::MaxGaps,
-        measure: Measure::Gaps,
-        unit: LimitUnit::Gaps,
+        limit,
+        measure,
+        unit,
         asked: asked as f64,
-        measured: gaps.map(|gaps| gaps as f64),
-        passed: gaps.is_some_and(|gaps| gaps <= asked),
-        note: gaps.is_none().then(|| no_data(run, usually)),
+        measured: measured.as_ref().ok().map(|measured| *measured as f64),
+        passed: measured.as_ref().is_ok_and(|measured| *measured <= asked),
+        note: measured.err(),
     }
 }
 

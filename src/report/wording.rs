@@ -42,6 +42,7 @@ pub(super) fn limit(judgement: &Judgement, value: f64) -> String {
         LimitUnit::Packets => count(value as u64, "packet"),
         LimitUnit::Us => time(value),
         LimitUnit::Gaps => count(value as u64, "gap"),
+        LimitUnit::Clips => count(value as u64, "clip"),
     }
 }
 

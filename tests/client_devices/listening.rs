@@ -229,6 +229,7 @@ fn devices_are_listed_for_people_and_for_programs() {
         &[],
         "format S32_LE channels 6 rate 96000",
     );
+    let alsa = alsa.and("odd", &[], "format S24_3LE");
     let ended = alsa.send("--list-devices", &[]);
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
     let (inputs, outputs) = ended.stdout.split_once("no output devices: there is no sound card here, ").unwrap();
@@ -244,6 +245,8 @@ fn devices_are_listed_for_people_and_for_programs() {
         [
             "  default [default]: The card default\n      2 channels; 48000 Hz; F32",
             "  line: The card line\n      6 channels; 96000 Hz; I32",
+            "  odd: The card odd\n      its samples are in no format that is known here (24 bits in three bytes, for one): \
+             take a device that converts them, such as plughw:... in place of hw:..., or default",
         ]
     );
 
@@ -257,8 +260,11 @@ fn devices_are_listed_for_people_and_for_programs() {
         "formats": ["I32"], "channels": [6], "rates_hz": [{"from": 96_000, "to": 96_000}]
     });
     assert_eq!(*line, expected);
-    assert_eq!((list["inputs"].as_array().unwrap().len(), list["outputs"].as_array().unwrap().len()), (2, 0));
+    assert_eq!((list["inputs"].as_array().unwrap().len(), list["outputs"].as_array().unwrap().len()), (3, 0));
     assert!(list["why_none"].is_string());
+    let ended = alsa.send("--mic --mic-device odd --embedded", &[]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+    assert!(ended.stderr.contains("cannot listen to odd (The card odd): its samples are in no format"), "{ended:?}");
 }
 
 #[test]
@@ -320,6 +326,12 @@ fn options_that_a_microphone_does_not_have_are_refused_in_words() {
         ("--mic --repeat 2", "--repeat"),
         ("--mic --resample native", "--resample"),
         ("--mic-buffer 128", "--mic"),
+        ("--mic-buffer 128 --tone 440", "--mic-buffer"),
+        ("--mic-device 0 --wav x.wav", "--mic-device"),
+        ("--mic --mic-buffer 65537", "1..=65536"),
+        ("--mic-buffer 128 --text hello", "--mic-buffer"),
+        ("--interval 5 --tone 440", "--interval"),
+        ("--max-clips 0 --text hello", "--max-clips"),
         ("--mic-device 0", "--mic"),
         ("--mic --mic-buffer 0", "--mic-buffer"),
     ];

@@ -10,7 +10,7 @@ use super::quiet::Quiet;
 use super::speaker::{OpenError, Returning, Speaker};
 use super::{DeviceError, Direction, NO_DEVICES};
 use crate::audio::device_format::DeviceFormat;
-use crate::audio::device_list::{Devices, Listed, Rates};
+use crate::audio::device_list::{Devices, Listed, NO_FORMAT, Rates};
 use crate::audio::device_offer::{Choice, Offer, choose};
 use crate::audio::framer::Framer;
 use crate::flow::Form;
@@ -51,7 +51,7 @@ pub fn find(direction: Direction, name: Option<&str>, channels: Option<u16>, rat
     let offers = direction.configs(&device).map_err(|error| direction.refused(&name, &error, &quiet))?;
     let offers: Vec<Offer> = offers.iter().filter_map(offer).collect();
     let Some(choice) = choose(&offers, channels, rate) else {
-        return Err(direction.unusable(&name, "it offers no samples that are known here"));
+        return Err(direction.unusable(&name, NO_FORMAT));
     };
     Ok(Found { direction, device, name, choice })
 }
@@ -139,7 +139,8 @@ impl Direction {
         let listed = devices.into_iter().filter_map(|device| {
             let id = id(&device);
             let offers: Vec<Offer> = self.configs(&device).ok()?.iter().filter_map(offer).collect();
-            if id == NOTHING || offers.is_empty() {
+            // ALSA does not open one that goes the other way; others say that it offers nothing.
+            if id == NOTHING || (offers.is_empty() && !cfg!(target_os = "linux")) {
                 return None;
             }
             let is_default = Some(&id) == default_id.as_ref();

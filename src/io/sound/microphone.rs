@@ -23,8 +23,11 @@ const RING: Duration = Duration::from_secs(1);
 /// The fewest deliveries that the ring holds, however long they are.
 const DELIVERIES: usize = 8;
 
-/// A device that has delivered nothing for so long is given up.
+/// A device that has delivered nothing for so long is given up,
 const STUCK: Duration = Duration::from_secs(5);
+
+/// or for as long as this many of its deliveries take.
+const MISSED: u32 = 4;
 
 /// What the device's thread tells us.
 #[derive(Default)]
@@ -48,6 +51,8 @@ pub struct Live {
     origin: Instant,
     /// The last delivery, or the start.
     last: Option<Time>,
+    /// How long it may deliver nothing.
+    patience: Duration,
     drift: Drift,
     run: CaptureRun,
     ended: bool,
@@ -107,6 +112,7 @@ impl Live {
             bell,
             origin,
             last: None,
+            patience: STUCK.max(Duration::from_secs_f64(f64::from(buffer) / f64::from(rate.max(1))) * MISSED),
             drift: Drift::new(rate),
             run,
             ended: false,
@@ -161,7 +167,9 @@ impl Source for Live {
             let silent = self.last.map_or(Duration::ZERO, |last| since(self.origin).since(last));
             match broken {
                 Some(why) => self.give_up(why),
-                None if silent > STUCK => self.give_up(format!("it has delivered nothing for {STUCK:?}")),
+                None if silent > self.patience => {
+                    self.give_up(format!("it has delivered nothing for {:?}", self.patience));
+                }
                 None => return Pull::NotYet,
             }
         }

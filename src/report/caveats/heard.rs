@@ -23,9 +23,8 @@ pub(super) fn caveats(heard: &HeardNumbers, is_live: bool) -> Vec<Caveat> {
         found.push(say(Code::Unlike, text));
     }
     let sum = |pick: fn(&LevelNumbers) -> u64| heard.sent_levels.iter().map(pick).sum::<u64>();
-    let first = heard.sent_levels.iter().filter_map(|level| level.first_clip_at_ms).reduce(f64::min);
-    if let Some(first) = first {
-        let (times, at) = (count(sum(|level| level.clips), "time"), time(first * 1e3));
+    if let (Some(clips), Some(first)) = (heard.source_clips, heard.source_first_clip_at_ms) {
+        let (times, at) = (count(clips, "time"), time(first * 1e3));
         let source = if is_live { "turn the input down" } else { "it was recorded, or made, too loud" };
         found.push(say(Code::Clipped, format!("what was sent is clipped {times}, first at {at}: {source}")));
     }

@@ -16,9 +16,10 @@ pub(super) fn rows(text: &mut String, heard: &HeardNumbers) {
         None => String::new(),
         // Whole packets are as loud as when they were sent.
         Some(_) if heard.changed == 0 => String::new(),
-        Some(levels) => format!("; returned {}", level(levels)),
+        Some(levels) => format!("; returned {}", level(levels, levels.iter().map(|level| level.clips).sum())),
     };
-    row(text, "level", &format!("sent {}{returned}", level(&heard.sent_levels)));
+    let sent = level(&heard.sent_levels, heard.source_clips.unwrap_or(0));
+    row(text, "level", &format!("sent {sent}{returned}"));
     if heard.changed > 0 {
         row(text, "alignment", &alignment(heard));
     }
@@ -35,15 +36,14 @@ fn gaps(heard: &HeardNumbers) -> String {
 }
 
 /// `peak -6.0 dBFS, RMS -9.0 dBFS`, the channels beside each other.
-fn level(levels: &[LevelNumbers]) -> String {
+fn level(levels: &[LevelNumbers], clips: u64) -> String {
+    if levels.iter().all(|level| level.peak_dbfs.is_none()) {
+        return "digital silence".to_owned();
+    }
     let each = |pick: fn(&LevelNumbers) -> Option<f64>| {
-        let all: Vec<String> = levels
-            .iter()
-            .map(|level| pick(level).map_or_else(|| "silent".to_owned(), |db| format!("{db:.1}")))
-            .collect();
-        all.join(" / ")
+        let shown = |level| pick(level).map_or_else(|| "-\u{221e}".to_owned(), |db| format!("{db:.1}"));
+        levels.iter().map(shown).collect::<Vec<_>>().join(" / ")
     };
-    let clips = levels.iter().map(|level| level.clips).sum();
     let clipped = if clips > 0 { format!(", clipped {}", count(clips, "time")) } else { String::new() };
     format!("peak {} dBFS, RMS {} dBFS{clipped}", each(|level| level.peak_dbfs), each(|level| level.rms_dbfs))
 }

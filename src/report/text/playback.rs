@@ -16,7 +16,9 @@ pub(super) fn rows(text: &mut String, playback: &PlaybackNumbers) {
         .late_max_ms
         .map_or_else(String::new, |most| format!("; {} too late, the latest by {}", playback.late, time(most * 1e3)));
     let (played, concealed) = (count(playback.played, "packet"), playback.concealed);
-    row(text, "played", &format!("{played}; {concealed} concealed{late}"));
+    let some = |count: u64, what: &str| if count > 0 { format!("; {count} {what}") } else { String::new() };
+    let (skipped, early) = (some(playback.skipped, "skipped"), some(playback.early, "too early"));
+    row(text, "played", &format!("{played}; {concealed} concealed{late}{skipped}{early}"));
     let deep = match (playback.depth_mean_ms, playback.depth_min_ms, playback.depth_max_ms) {
         (Some(mean), Some(least), Some(most)) => format!("{mean:.1} ms deep ({least:.1} to {most:.1})"),
         _ => "nothing came".to_owned(),

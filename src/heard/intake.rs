@@ -1,0 +1,65 @@
+//! Sound as it comes from its file or microphone, before it is mixed and resampled: a resampler turns edges into peaks and flat tops into
+//! round ones, so only here it is seen what was clipped, and what was silence.
+
+use super::clips::Clips;
+use super::level::is_full;
+
+/// Listens to a source from its beginning.
+#[derive(Debug)]
+pub struct Intake {
+    rate: u32,
+    channels: Vec<Clips>,
+    frames: u64,
+    /// The stretch of zeros that ends here, and the longest so far.
+    zeros: u64,
+    longest: u64,
+}
+
+/// What was taken in. Places and lengths are in samples a channel of the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Samples a second and channel.
+    pub rate: u32,
+    /// Stretches of at least [`CLIPPED`](super::CLIPPED) samples at full scale, of all channels.
+    pub clips: u64,
+    /// Samples in them.
+    pub clipped: u64,
+    /// Where the first of them begins.
+    pub first_clip: Option<u64>,
+    /// The longest stretch in which every sample of every channel is zero.
+    pub silence: u64,
+}
+
+impl Intake {
+    /// Nothing has come yet of a source with this rate in Hz and so many interleaved channels.
+    pub fn new(rate: u32, channels: u16) -> Self {
+        let channels = std::iter::repeat_with(Clips::new).take(usize::from(channels.max(1))).collect();
+        Self { rate, channels, frames: 0, zeros: 0, longest: 0 }
+    }
+
+    /// Interleaved samples that follow those before.
+    pub fn hear(&mut self, samples: &[f32]) {
+        let frames = samples.chunks_exact(self.channels.len());
+        for (at, channel) in self.channels.iter_mut().enumerate() {
+            channel.hear(self.frames, frames.clone().map(|frame| is_full(frame[at])));
+        }
+        self.frames += frames.len() as u64;
+        for frame in frames {
+            self.zeros = if frame.iter().all(|sample| *sample == 0.0) { self.zeros + 1 } else { 0 };
+            self.longest = self.longest.max(self.zeros);
+        }
+    }
+
+    /// What has come so far.
+    pub fn taken(&self) -> Taken {
+        let mut taken = Taken { rate: self.rate, silence: self.longest, ..Taken::default() };
+        for channel in &self.channels {
+            let mut channel = channel.clone();
+            channel.finish();
+            taken.clips += channel.stretches;
+            taken.clipped += channel.samples;
+            taken.first_clip = [taken.first_clip, channel.first].into_iter().flatten().min();
+        }
+        taken
+    }
+}
