@@ -200,7 +200,7 @@ fn sound_of_a_device() -> usize {
 fn sound_on_a_device() -> usize {
     let mut count = 0;
     for device_rate in [48_000, 44_100] {
-        let (mut giver, mut taker) = handover(48_000, 2, 128);
+        let (mut giver, mut taker) = handover(48_000, 2, 128, Duration::from_millis(5));
         let config = playout::Config {
             rate: 48_000,
             channels: 2,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jamjam_dev::playout::{Config, Played, Playout};
+use jamjam_dev::playout::{Config, Packet, Played, Playout, handover};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 
@@ -224,6 +224,68 @@ fn a_device_that_first_asks_late_plays_from_there_on_and_leaves_nothing_behind()
         assert_eq!(played.packets + played.skipped + played.late, 1_500, "{late}: {played:?}");
         let wrong = (0..48_000).find(|n| last(&heard, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
         assert_eq!(wrong, None, "{late}");
+    }
+}
+
+#[test]
+fn a_ring_holds_a_second_and_a_block_and_counts_what_finds_no_room() {
+    // A second and a block of 0.28 s are 480 packets of 2.667 ms.
+    let (mut giver, mut taker) = handover(RATE, 2, FRAME as u32, Duration::from_millis(280));
+    let at = Time::from_nanos(7);
+    for index in 0..500_u16 {
+        giver.give(index.into(), at, (0..256_u16).map(|n| f32::from(index) + f32::from(n) / 256.0));
+    }
+    giver.sent(500);
+    assert_eq!((taker.sent(), taker.waiting(), taker.dropped(), taker.is_over()), (500, 480, 20, false));
+    let mut samples = Vec::new();
+    for index in 0..480_u16 {
+        assert_eq!(taker.next(&mut samples), Some(Packet { index: index.into(), at, samples: 256 }));
+        assert_eq!((samples[0], samples[255]), (f32::from(index), f32::from(index) + 255.0 / 256.0));
+    }
+    assert_eq!(taker.next(&mut samples), None);
+    // There is room again; what is too long of a packet is left.
+    giver.give(500, at, [1.0; 300].into_iter());
+    drop(giver);
+    assert!(taker.is_over());
+    assert_eq!(taker.next(&mut samples), Some(Packet { index: 500, at, samples: 256 }));
+    assert_eq!((taker.dropped(), samples.len()), (20, 256));
+}
+
+#[test]
+fn a_device_that_takes_more_at_once_now_and_then_is_expected_to() {
+    // Every 4.3 s a device takes three times what it usually takes, and pauses for so long; it gets it in one piece, or in parts.
+    for parts in [1, 3] {
+        let (frames, seconds) = (4_096_u64, 60.0);
+        let mut playout = Playout::new(Config {
+            rate: RATE,
+            channels: 1,
+            frame_samples: FRAME as u32,
+            device_rate: RATE,
+            device_block: frames as u32,
+            allowance: Some(Duration::from_millis(20)),
+        })
+        .unwrap();
+        playout.on_sent((seconds * f64::from(RATE)) as u64 / FRAME as u64);
+        let (mut place, mut next) = (0, 0);
+        for asked in 0.. {
+            let now = 1.0 + place as f64 / f64::from(RATE);
+            if now > seconds {
+                break;
+            }
+            while next as f64 * FRAME as f64 / f64::from(RATE) + 0.5 < now {
+                playout.on_packet(next, Time::from_nanos((now * SECOND) as u64), &[0.5; FRAME]);
+                next += 1;
+            }
+            let taken = frames * if asked % 50 == 7 { 3 } else { 1 };
+            for _ in 0..parts {
+                playout.fill(&mut vec![0.0; (taken / parts) as usize], Time::from_nanos((now * SECOND) as u64));
+            }
+            place += taken;
+        }
+        let played = playout.played();
+        // It is learnt the first time.
+        assert!(played.jumps <= 1 && played.concealed <= 100, "{parts}: {played:?}");
+        assert!(played.packets > 20_000, "{parts}: {played:?}");
     }
 }
 

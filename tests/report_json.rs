@@ -508,7 +508,7 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
     let text = text::summary(&report, false);
     for line in [
         "played                0 packets; 0 concealed",
-        "jitter buffer         nothing came, auto: 5.000 ms allowed",
+        "jitter buffer         nothing was played, auto: 5.000 ms allowed",
         "speaker clock         - (it takes 10 s); nothing was done about it",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");

@@ -9,7 +9,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::time::Time;
 
-/// How long the device may stand still before packets are dropped.
+/// How much longer than between two askings the device may stand still before packets are dropped.
 const ROOM: Duration = Duration::from_secs(1);
 
 /// A packet on its way.
@@ -46,11 +46,11 @@ pub struct Taker {
     shared: Arc<Shared>,
 }
 
-/// A ring for packets of `frame_samples` frames of `channels` channels at `rate`.
-pub fn handover(rate: u32, channels: u16, frame_samples: u32) -> (Giver, Taker) {
-    let frame_samples = frame_samples.max(1);
-    let packets = (ROOM.as_secs() as u32 * rate).div_ceil(frame_samples).max(8) as usize;
-    let most = frame_samples as usize * usize::from(channels);
+/// A ring for packets of `frame_samples` frames of `channels` channels at `rate`, for a device that asks every `block`.
+pub fn handover(rate: u32, channels: u16, frame_samples: u32, block: Duration) -> (Giver, Taker) {
+    let frames = (ROOM + block).as_secs_f64() * f64::from(rate);
+    let packets = (frames / f64::from(frame_samples.max(1))).ceil().max(8.0) as usize;
+    let most = frame_samples.max(1) as usize * usize::from(channels);
     let (give_packet, take_packet) = RingBuffer::new(packets);
     let (give_sample, take_sample) = RingBuffer::new(packets * most);
     let shared = Arc::<Shared>::default();
@@ -100,6 +100,11 @@ impl Taker {
     /// Packets that have been sent.
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::Relaxed)
+    }
+
+    /// Packets in the ring.
+    pub fn waiting(&self) -> u64 {
+        self.packets.slots() as u64
     }
 
     /// Packets for which there was no room.

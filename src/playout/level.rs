@@ -24,6 +24,9 @@ const FIRST_ALLOWANCE: f64 = 0.005;
 /// The least and the most that they are allowed by themselves.
 const ALLOWED: (f64, f64) = (0.001, 0.2);
 
+/// Seconds in which a device is expected to take as much at once again as it did: some do so now and then only.
+const BLOCKS: usize = 16;
+
 /// The least tolerance, in seconds, and which part of the allowance it is else.
 const TOLERANCE: (f64, f64) = (0.000_5, 0.125);
 
@@ -100,7 +103,11 @@ pub(super) struct Level {
     window: Window,
     /// What is not part of the window yet.
     latest: Window,
-    block: usize,
+    /// When the device asked last, and how much it has taken since: some are given what they ask for in parts.
+    asked_at: Option<Time>,
+    at_once: usize,
+    /// What the device took at once, at most, in each of the latest windows.
+    blocks: [usize; BLOCKS],
     /// Whether the depth was ever wrong: from then on it is steered.
     steers: bool,
     /// The part of the speed that was learnt, in frames a second.
@@ -114,6 +121,7 @@ pub(super) struct Level {
 impl Level {
     pub(super) fn new(config: Config) -> Self {
         let asked = config.allowance.map(|allowance| allowance.as_secs_f64());
+        let block = (config.block().as_secs_f64() * f64::from(config.rate)).ceil() as usize;
         Self {
             rate: f64::from(config.rate),
             asked,
@@ -121,8 +129,9 @@ impl Level {
             before: None,
             window: Window::default(),
             latest: Window::default(),
-            block: (f64::from(config.device_block) * f64::from(config.rate) / f64::from(config.device_rate)).ceil()
-                as usize,
+            asked_at: None,
+            at_once: 0,
+            blocks: [block; BLOCKS],
             steers: false,
             learnt: 0.0,
             sum: 0.0,
@@ -142,7 +151,8 @@ impl Level {
 
     /// What the depth should be, in frames.
     fn target(&self) -> f64 {
-        self.block as f64 + (self.allowance + self.tolerance()) * self.rate
+        let block = self.blocks.iter().max().copied().unwrap_or(0);
+        block as f64 + (self.allowance + self.tolerance()) * self.rate
     }
 
     /// A packet came that begins at `start`.
@@ -168,8 +178,13 @@ impl Level {
         }
         let behind = self.frames(now) - place as f64;
         let latest = &mut self.latest;
-        latest.device = least(latest.device, Some(behind));
-        latest.block = latest.block.max(taken);
+        if self.asked_at.replace(now) == Some(now) {
+            self.at_once += taken;
+        } else {
+            self.at_once = taken;
+            latest.device = least(latest.device, Some(behind));
+        }
+        latest.block = latest.block.max(self.at_once);
         if now.since(*latest.since.get_or_insert(now)) < PATIENCE {
             return None;
         }
@@ -191,7 +206,7 @@ impl Level {
         // Nothing came: nothing is known.
         let depth = window.depth()?;
         self.before = window.packet;
-        self.block = window.block;
+        self.blocks[self.windows as usize % BLOCKS] = window.block;
         self.note(depth / self.rate);
         if self.asked.is_none() {
             self.allowance = self.spread.width().clamp(ALLOWED.0, ALLOWED.1);

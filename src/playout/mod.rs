@@ -52,6 +52,13 @@ pub struct Config {
     pub allowance: Option<Duration>,
 }
 
+impl Config {
+    /// How often the device asks.
+    pub fn block(&self) -> Duration {
+        Duration::from_secs_f64(f64::from(self.device_block) / f64::from(self.device_rate.max(1)))
+    }
+}
+
 /// How it went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Played {
@@ -114,9 +121,8 @@ impl Playout {
     pub fn new(config: Config) -> Result<Self, OutOfRange> {
         let Config { rate, channels, frame_samples, device_rate, device_block, .. } = config;
         let matching = Matching::new(rate, device_rate, channels, device_block)?;
-        let block = Duration::from_secs_f64(f64::from(device_block) / f64::from(device_rate.max(1)));
-        let room =
-            (MOST_ALLOWANCE + ROOM_AHEAD + block).as_secs_f64() * f64::from(rate) / f64::from(frame_samples.max(1));
+        let room = MOST_ALLOWANCE + ROOM_AHEAD + config.block();
+        let room = room.as_secs_f64() * f64::from(rate) / f64::from(frame_samples.max(1));
         Ok(Self {
             channels: usize::from(channels),
             frame: i64::from(frame_samples.max(1)),
@@ -236,6 +242,11 @@ impl Playout {
             left -= taken;
         }
         self.place = Some(place);
+    }
+
+    /// Packets that wait to be played.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.held()
     }
 
     /// Whether nothing waits to be played.

@@ -66,6 +66,11 @@ impl Waiting {
         was_there
     }
 
+    /// How many wait.
+    pub(super) fn held(&self) -> u64 {
+        self.held as u64
+    }
+
     /// All before `index` are passed over. How many those were.
     pub(super) fn forget_before(&mut self, index: u64) -> u64 {
         let before = self.held;

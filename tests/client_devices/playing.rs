@@ -134,6 +134,41 @@ fn a_card_that_disappears_leaves_a_report_and_exit_code_3() {
 }
 
 #[test]
+fn a_card_that_gets_stuck_or_fails_leaves_a_report_and_exit_code_3() {
+    let cases = [
+        // From the beginning, in the middle, and with too little left for the ring to overflow: what it has not played is counted.
+        ("stuck_after 0", "1s", "it has not played all of it 3."),
+        ("stuck_after 24000", "3s", "it has not played all of it 3."),
+        ("stuck_after 40000", "1s", "it has not played all of it 3."),
+        ("fails_after 24000", "2s", "I/O error"),
+    ];
+    at_once(cases, |(fields, duration, expected)| {
+        let Some(plug_in) = plug_in() else { return };
+        let alsa = Alsa::with(plug_in).and_speaker("loud", &format!("channels 1 {fields}"));
+        let line = format!("--tone 440 --duration {duration} --embedded --delay 20 --play --play-device loud --json");
+        let ended = alsa.send(&line, &[]);
+        let report = report(&ended, 3);
+        let playback = &report["playback"];
+        let why = playback["device_lost"].as_str().unwrap_or_default();
+        assert!(why.contains(expected), "{fields}: {playback:#}");
+        // Each packet that came was played, or it is told what became of it. The device may hold back a few that it was given.
+        let [came, played, not_taken, late, skipped] = [
+            &report["streams"]["audio"]["returned"],
+            &playback["played"],
+            &playback["not_taken"],
+            &playback["late"],
+            &playback["skipped"],
+        ]
+        .map(|count| count.as_u64().unwrap());
+        assert!((came - 1..=came).contains(&(played + not_taken + late + skipped)), "{fields}: {came} {playback:#}");
+        // What asks without a pause is nobody's clock.
+        let depth = playback["depth_max_ms"].as_f64().unwrap_or(0.0);
+        assert!((0.0..1_000.0).contains(&depth), "{fields}: {playback:#}");
+        assert_eq!((&playback["drift_ppm"], late < 20), (&Value::Null, true), "{fields}: {playback:#}");
+    });
+}
+
+#[test]
 fn a_card_that_runs_dry_is_counted_and_goes_on() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1 xrun_after 24000");

@@ -6,7 +6,8 @@
 //     pcm.loud { type sound_card  played "y.raw"  format S16_LE  channels 2  rate 48000 }
 //
 // and, if wanted, `gone_after N` (once N frames were read or written the card is pulled out), `xrun_after N` (then it loses sound,
-// once), `stuck_after N` (then it hears or plays no more, and does not say so) and `ppm N` (its clock is fast by so many millionths).
+// once), `stuck_after N` (then it hears or plays no more, and does not say so), `fails_after N` (then every transfer fails, and it asks
+// for the next at once) and `ppm N` (its clock is fast by so many millionths).
 // A program that comes too late finds a full or an empty buffer and misses nothing: the clock of the card waits for it.
 #include <alsa/asoundlib.h>
 #include <alsa/pcm_external.h>
@@ -29,7 +30,7 @@ struct card {
     int running;
     uint64_t began;             // when frame 0 since the start began, in nanoseconds
     uint64_t before;            // frames that the program took before the start
-    long gone_after, xrun_after, stuck_after; // -1: never
+    long gone_after, xrun_after, stuck_after, fails_after; // -1: never
     double speed;               // frames in a nanosecond
     snd_pcm_uframes_t boundary; // where ALSA's own positions wrap
 };
@@ -47,6 +48,7 @@ static int reached(const struct card *card, long after, uint64_t position)
     return after >= 0 && card->before + position >= (uint64_t)after;
 }
 static int is_gone(const struct card *card) { return reached(card, card->gone_after, card->io.appl_ptr); }
+static int fails(const struct card *card) { return reached(card, card->fails_after, card->io.appl_ptr); }
 static int has_xrun(const struct card *card) { return reached(card, card->xrun_after, card->io.appl_ptr); }
 
 // Frames that have been heard, or played, since the start.
@@ -69,7 +71,7 @@ static void set_timer(struct card *card, uint64_t from)
     uint64_t until = from + card->io.period_size, buffer = card->plays ? card->io.buffer_size : 0;
     until = until > buffer ? until - buffer : 0;
     uint64_t at = card->began + (uint64_t)(until / card->speed) + 2; // rounded up, and a little more
-    if (reached(card, card->gone_after, from) || reached(card, card->xrun_after, from) || (card->plays && !until))
+    if (reached(card, card->gone_after, from) || reached(card, card->xrun_after, from) || reached(card, card->fails_after, from) || (card->plays && !until))
         at = 1;
     struct itimerspec time = {.it_value = {at / SECOND, at % SECOND}};
     int is_stuck = card->stuck_after >= 0 && until > (uint64_t)card->stuck_after;
@@ -125,6 +127,8 @@ static snd_pcm_sframes_t card_transfer(snd_pcm_ioplug_t *io, const snd_pcm_chann
     struct card *card = io->private_data;
     if (is_gone(card))
         return -ENODEV;
+    if (fails(card))
+        return -EIO;
     // Interleaved: the first channel's area begins where its frame does, and a step is a frame. Where the program maps the buffer
     // the same frames are asked for again and again, and those behind the buffer's end apart.
     char *to = (char *)areas[0].addr + (areas[0].first + areas[0].step * offset) / 8;
@@ -152,6 +156,8 @@ static int card_poll_revents(snd_pcm_ioplug_t *io, struct pollfd *fds, unsigned 
     if (is_gone(card)) {
         snd_pcm_ioplug_set_state(io, SND_PCM_STATE_DISCONNECTED);
         *revents = POLLERR | POLLHUP;
+    } else if (fails(card)) {
+        *revents = card->plays ? POLLOUT : POLLIN;
     } else if (has_xrun(card)) {
         *revents = (card->plays ? POLLOUT : POLLIN) | POLLERR;
     } else if (card->plays && heard(card) + io->buffer_size >= io->appl_ptr + io->period_size) {
@@ -188,7 +194,7 @@ static const snd_pcm_ioplug_callback_t callbacks = {
 SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
 {
     const char *file = NULL, *played = NULL, *format = "S16_LE";
-    long channels = 1, rate = 48000, ppm = 0, gone_after = -1, xrun_after = -1, stuck_after = -1;
+    long channels = 1, rate = 48000, ppm = 0, gone_after = -1, xrun_after = -1, stuck_after = -1, fails_after = -1;
     snd_config_iterator_t i, next;
     (void)root;
     snd_config_for_each(i, next, conf) {
@@ -204,6 +210,7 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
         else if (!strcmp(id, "gone_after")) snd_config_get_integer(field, &gone_after);
         else if (!strcmp(id, "xrun_after")) snd_config_get_integer(field, &xrun_after);
         else if (!strcmp(id, "stuck_after")) snd_config_get_integer(field, &stuck_after);
+        else if (!strcmp(id, "fails_after")) snd_config_get_integer(field, &fails_after);
         else if (!strcmp(id, "ppm")) snd_config_get_integer(field, &ppm);
     }
     int plays = stream == SND_PCM_STREAM_PLAYBACK;
@@ -216,6 +223,7 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
     card->gone_after = gone_after;
     card->xrun_after = xrun_after;
     card->stuck_after = stuck_after;
+    card->fails_after = fails_after;
     card->speed = rate * (1 + ppm / 1e6) / SECOND;
     card->boundary = 1;
     card->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);

@@ -20,8 +20,14 @@ use crate::playout::{Config, Giver, MOST_ALLOWANCE, OutOfRange, Played, Playout,
 use crate::stats::{Drift, DriftEstimate};
 use crate::time::{Time, nanos};
 
-/// A device that has not played everything so long after the last packet plays no more.
+/// A device that has not played everything so long after the last packet, and the blocks that it takes at once, plays no more.
 const PATIENCE: Duration = MOST_ALLOWANCE.saturating_add(Duration::from_secs(2));
+
+/// Blocks that a device may hold back.
+const BLOCKS: u32 = 4;
+
+/// How long a device that is broken waits for what it asks for: it may ask without a pause.
+const BROKEN: Duration = Duration::from_millis(10);
 
 /// How often it is looked whether all is played.
 const LOOKS: Duration = Duration::from_millis(5);
@@ -50,6 +56,8 @@ struct Outcome {
     drift: Option<DriftEstimate>,
     drift_span: Duration,
     dropped: u64,
+    /// Packets that were not played by then.
+    left: u64,
     latency: Duration,
 }
 
@@ -65,6 +73,8 @@ pub struct Speaker {
     stream: cpal::Stream,
     told: Arc<Told>,
     outcome: Receiver<Outcome>,
+    /// How long it may take to play all that has come.
+    patience: Duration,
     run: PlaybackRun,
 }
 
@@ -106,7 +116,8 @@ impl Speaker {
         let config =
             Config { rate: sample_rate, channels, frame_samples, device_rate, device_block: buffer, allowance };
         let playout = Playout::new(config).map_err(OpenError::Form)?;
-        let (giver, taker) = handover(sample_rate, channels, frame_samples);
+        let (giver, taker) = handover(sample_rate, channels, frame_samples, config.block());
+        let patience = PATIENCE + BLOCKS * config.block();
         let (told, origin) = (Arc::<Told>::default(), Instant::now());
         let (send, outcome) = mpsc::sync_channel(1);
         let mut player = Player {
@@ -164,7 +175,7 @@ impl Speaker {
             allowance,
             ..PlaybackRun::default()
         };
-        Ok((Returning { giver, origin }, Self { stream, told, outcome, run }))
+        Ok((Returning { giver, origin }, Self { stream, told, outcome, patience, run }))
     }
 
     /// How many frames at a time it was asked for, and how many it says.
@@ -174,24 +185,34 @@ impl Speaker {
 
     /// Waits until all that has come is played, unless `stop` is requested, and closes the device. The [`Returning`] must be gone.
     pub fn finish(self, stop: &Stop) -> PlaybackRun {
-        let Self { stream, told, outcome, run } = self;
-        let until = Instant::now() + PATIENCE;
-        let goes_on = || told.broken.get().is_none() && stop.requested().is_none() && Instant::now() < until;
-        while goes_on() && !told.is_over.load(Ordering::Acquire) {
+        let Self { stream, told, outcome, patience, mut run } = self;
+        let until = Instant::now() + patience;
+        let is_over = || told.is_over.load(Ordering::Acquire);
+        let is_wanted = || stop.requested().is_none();
+        while told.broken.get().is_none() && is_wanted() && !is_over() {
+            if Instant::now() >= until {
+                let _ = told.broken.set(format!("it has not played all of it {patience:?} after the last of it came"));
+            }
             std::thread::sleep(LOOKS);
         }
         drop(stream);
+        (run.xruns, run.lost) = (told.xruns.load(Ordering::Relaxed), told.broken.get().cloned());
         // The callback gives it back when it is dropped, which some systems do in their own time.
         let outcome = outcome.recv_timeout(Duration::from_secs(1)).ok();
-        let run = PlaybackRun { xruns: told.xruns.load(Ordering::Relaxed), lost: told.broken.get().cloned(), ..run };
-        let Some(Outcome { played, drift, drift_span, dropped, latency }) = outcome else { return run };
-        PlaybackRun { played: Some(played), drift, drift_span, dropped, latency, ..run }
+        let Some(Outcome { played, drift, drift_span, dropped, left, latency }) = outcome else { return run };
+        // Who wants to hear no more misses nothing.
+        let left = if run.lost.is_some() { left } else { 0 };
+        PlaybackRun { played: Some(played), drift, drift_span, dropped: dropped + left, latency, ..run }
     }
 }
 
 impl Player {
     /// Fills what the device asks for, the first of which it plays after `latency`.
     fn fill(&mut self, bytes: &mut [u8], latency: Duration) {
+        if self.told.broken.get().is_some() {
+            self.format.encode(std::iter::repeat(0.0), bytes);
+            return std::thread::sleep(BROKEN);
+        }
         let now = since(self.origin);
         self.latency = self.latency.max(latency);
         // Looked at first: what was handed over before the end is still taken.
@@ -231,6 +252,7 @@ impl Drop for Player {
             drift: self.drift.estimate(),
             drift_span: self.drift.span(),
             dropped: self.taker.dropped(),
+            left: self.taker.waiting() + self.playout.waiting(),
             latency: self.latency,
         });
     }

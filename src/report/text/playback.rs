@@ -21,7 +21,7 @@ pub(super) fn rows(text: &mut String, playback: &PlaybackNumbers) {
     row(text, "played", &format!("{played}; {concealed} concealed{late}{skipped}{early}"));
     let deep = match (playback.depth_mean_ms, playback.depth_min_ms, playback.depth_max_ms) {
         (Some(mean), Some(least), Some(most)) => format!("{mean:.1} ms deep ({least:.1} to {most:.1})"),
-        _ => "nothing came".to_owned(),
+        _ => "nothing was played".to_owned(),
     };
     let how = if playback.jitter_buffer_ms.is_none() { "auto: " } else { "" };
     let jumps = match playback.jumps {
