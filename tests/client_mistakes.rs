@@ -113,6 +113,21 @@ fn targets_that_are_none_are_explained() {
 }
 
 #[test]
+fn a_file_that_cannot_be_what_it_should_is_refused_before_anything_is_sent() {
+    // Nobody means a file of that name, and nothing is left that would look like one.
+    at_once(["--junit", "--markdown", "--html", "--record", "--record-both", "--fate-log"], |option| {
+        refuse(&[(&format!("send --tone 440 --embedded {option} -"), 2, "for a file of that name say ./-")]);
+    });
+    assert!(!std::path::Path::new("-").exists());
+    at_once(["--record", "--record-both"], |option| {
+        for file in ["/dev/null", "/dev/full", "/dev/stdout"] {
+            let line = format!("send --tone 440 --to TO {option} {file}");
+            refuse(&[(&line, 3, &format!("cannot write the recording to {file}: it is no regular file"))]);
+        }
+    });
+}
+
+#[test]
 fn what_belongs_to_udp_or_to_websocket_alone_is_refused_with_the_other() {
     let nothing =
         "it means nothing over WebSocket; leave it out, or give a UDP target as HOST[:PORT] in place of ws://";

@@ -4,14 +4,23 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
+use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
 use clap::{Arg, Command, Error, ValueEnum};
 
 use crate::io::{log, udp};
 use crate::units::{self, Unit, UnitError};
+
+/// A file that is written: never `-`, which elsewhere means standard output and here would be a file of this name.
+pub fn written_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|file| match file.as_os_str() == "-" {
+        true => Err("standard output is not written to here; for a file of that name say ./-"),
+        false => Ok(file),
+    })
+}
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -10,7 +10,7 @@ use tracing::{Level, enabled, info, warn};
 
 use super::Failure;
 use super::announcing::AnnounceArgs;
-use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size, spin};
+use super::args::{Colour, Driver, Listen, LogFormat, Millis, OrOff, Seconds, Size, spin, written_file};
 use super::distinct::refuse_one_file_twice;
 use super::echo_statistics::{Statistics, UdpCounts};
 use super::impairment::{FateFile, ImpairmentArgs, Prepared};
@@ -50,7 +50,7 @@ pub struct Args {
     delay: Millis,
 
     /// Write the address listened on to this file, once it is
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written_file())]
     address_file: Option<PathBuf>,
 
     /// Serve metrics and /healthz over HTTP: an address and port, or a port for this machine alone

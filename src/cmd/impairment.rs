@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::Failure;
-use super::args::{BitRate, Millis, Percent};
+use super::args::{BitRate, Millis, Percent, written_file};
 use super::output::note;
 use crate::echo::{Config, Echo};
 use crate::io::entropy;
@@ -55,7 +55,7 @@ pub struct ImpairmentArgs {
     seed: Option<u64>,
 
     /// Write the fate of each reply to this file, as CSV
-    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    #[arg(long, value_name = "FILE", value_parser = written_file(), help_heading = HEADING)]
     fate_log: Option<PathBuf>,
 }
 

@@ -98,8 +98,8 @@ impl MicArgs {
         sound::note_mixing(choice.channels, channels);
         if choice.rate != SAMPLE_RATE {
             note(&format!(
-                "resampled from {} Hz to {SAMPLE_RATE} Hz, which the device does not offer: packets leave in groups, and \
-                 sound is held back for some tens of milliseconds",
+                "resampled from {} Hz to {SAMPLE_RATE} Hz, which the device does not offer: packets leave in groups, \
+                 about a thousand of its frames at a time",
                 choice.rate
             ));
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::Failure;
+use super::args::written_file;
 use crate::audio::picture::Picture;
 use crate::io::http::page::HOUSE_STYLE;
 use crate::io::whole_file;
@@ -15,11 +16,11 @@ use crate::report::{Report, junit, markdown};
 #[derive(Debug, clap::Args)]
 pub struct ReportFiles {
     /// Also write the report to this file, as JUnit XML
-    #[arg(long, value_name = "FILE", help_heading = super::client::HEADING_REPORT)]
+    #[arg(long, value_name = "FILE", value_parser = written_file(), help_heading = super::client::HEADING_REPORT)]
     junit: Option<PathBuf>,
 
     /// Also write the report to this file, as Markdown for the summary of a CI job
-    #[arg(long, value_name = "FILE", help_heading = super::client::HEADING_REPORT)]
+    #[arg(long, value_name = "FILE", value_parser = written_file(), help_heading = super::client::HEADING_REPORT)]
     markdown: Option<PathBuf>,
 }
 

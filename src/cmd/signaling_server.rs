@@ -10,7 +10,7 @@ use anyhow::Context;
 use tracing::{info, warn};
 
 use super::Failure;
-use super::args::{Colour, LogFormat, Spaced};
+use super::args::{Colour, LogFormat, Spaced, written_file};
 use super::bbx_options::BbxOptions;
 use super::broadcast_rooms::BroadcastRooms;
 use super::dialect::Dialect;
@@ -53,7 +53,7 @@ pub struct Args {
     dialect: Vec<Dialect>,
 
     /// Write the address listened on to this file, once it is
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written_file())]
     address_file: Option<PathBuf>,
 
     #[command(flatten)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 
 use super::Failure;
+use super::args::written_file;
 use super::client::{Ended, HEADING_REPORT};
 use super::output::note;
 use super::report_files::{self, Page};
@@ -28,7 +29,7 @@ pub struct TapeArgs {
     record_format: RecordFormat,
 
     /// Also write the report to this file, as a page with the sound of both sides to look at and, while it is short, to listen to
-    #[arg(long, value_name = "FILE", help_heading = HEADING_REPORT)]
+    #[arg(long, value_name = "FILE", value_parser = written_file(), help_heading = HEADING_REPORT)]
     html: Option<PathBuf>,
 }
 
@@ -36,11 +37,11 @@ pub struct TapeArgs {
 #[group(id = "recordings", multiple = true)]
 struct Recordings {
     /// Write what comes back as a WAV file, with silence where nothing came
-    #[arg(long, value_name = "FILE", help_heading = HEADING_RECORD)]
+    #[arg(long, value_name = "FILE", value_parser = written_file(), help_heading = HEADING_RECORD)]
     record: Option<PathBuf>,
 
     /// Write a stereo WAV file: left what is sent, right what comes back for it, without the delay; stereo sound is mixed to its mean
-    #[arg(long, value_name = "FILE", help_heading = HEADING_RECORD)]
+    #[arg(long, value_name = "FILE", value_parser = written_file(), help_heading = HEADING_RECORD)]
     record_both: Option<PathBuf>,
 }
 

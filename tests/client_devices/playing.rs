@@ -237,6 +237,7 @@ fn without_an_output_device_one_sentence_says_why() {
 fn options_that_mean_nothing_beside_each_other_are_refused_in_words() {
     let cases = [
         ("--play --no-echo --to 192.0.2.1", "--no-echo"),
+        ("--play-device 0 --no-echo --to 192.0.2.1", "--no-echo"),
         ("--play-device 0 --embedded", "--play"),
         ("--play-buffer 128 --embedded", "--play"),
         ("--jitter-buffer 20 --embedded", "--play"),

@@ -64,10 +64,15 @@ impl Wave {
     /// Creates the file with a header.
     pub(super) fn create(path: &Path, format: SampleFormat, channels: u16, form: Form) -> io::Result<Self> {
         let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        // A pipe, a terminal or the like fails before anything is measured, though some would take it all.
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is no regular file, and packets are written in any order",
+            ));
+        }
         let Form { sample_rate: rate, frame_samples, .. } = form;
         file.write_all(&header(format, rate, channels, 0))?;
-        // A pipe or a terminal fails here, before anything is measured.
-        file.rewind()?;
         Ok(Self {
             file,
             format,
