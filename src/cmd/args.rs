@@ -16,9 +16,13 @@ use crate::units::{self, Unit, UnitError};
 
 /// A file that is written: never `-`, which elsewhere means standard output and here would be a file of this name.
 pub fn written_file() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|file| match file.as_os_str() == "-" {
-        true => Err("standard output is not written to here; for a file of that name say ./-"),
-        false => Ok(file),
+    PathBufValueParser::new().try_map(|file| {
+        let names_no_file = file.as_os_str() == "-";
+        if names_no_file {
+            Err("standard output is not written to here; for a file of that name say ./-")
+        } else {
+            Ok(file)
+        }
     })
 }
 

@@ -41,6 +41,7 @@ pub struct HeardLimits {
 
 impl HeardLimits {
     /// Those that judge what comes back, not what was sent.
+    #[must_use]
     pub fn of_answers(self) -> Self {
         Self { max_gaps: self.max_gaps, ..Self::default() }
     }
