@@ -228,15 +228,46 @@ fn a_device_that_first_asks_late_plays_from_there_on_and_leaves_nothing_behind()
 }
 
 #[test]
-fn a_ring_holds_a_second_and_a_block_and_counts_what_finds_no_room() {
-    // A second and a block of 0.28 s are 480 packets of 2.667 ms.
-    let (mut giver, mut taker) = handover(RATE, 2, FRAME as u32, Duration::from_millis(280));
+fn the_end_of_a_sound_that_is_not_whole_packets_fades_as_any_other() {
+    let mut playout = Playout::new(Config {
+        rate: RATE,
+        channels: 2,
+        frame_samples: FRAME as u32,
+        device_rate: RATE,
+        device_block: 128,
+        allowance: Some(Duration::from_millis(100)),
+    })
+    .unwrap();
+    // Nine packets, and half of one, of a constant; the frame after them is its echo, and no step of it is larger than a fade's.
+    playout.on_sent(10);
+    for index in 0..10 {
+        let frames = if index == 9 { FRAME / 2 } else { FRAME };
+        playout.on_packet(index, Time::from_millis(1_000), &[0.5].repeat(2 * frames));
+    }
+    let mut heard = vec![0.0; 16_384 * 2];
+    for (asked, out) in heard.chunks_mut(256).enumerate() {
+        playout.fill(out, Time::from_nanos(1_000_000_000 + asked as u64 * 2_666_667));
+    }
+    let played = playout.played();
+    let loud = heard.iter().filter(|sample| **sample == 0.5).count() / 2;
+    // The fade begins with the last sample again.
+    assert_eq!((loud, played.concealed), (9 * FRAME + FRAME / 2 + 1, 0), "{played:?}");
+    let last = heard.iter().rposition(|sample| *sample == 0.5).unwrap();
+    let steps = heard[last..].windows(3).map(|frames| (frames[2] - frames[0]).abs()).fold(0.0, f32::max);
+    assert!(steps < 0.5 / 240.0 * 1.5, "{steps}");
+}
+
+#[test]
+fn a_ring_holds_what_it_should_and_counts_what_finds_no_room() {
+    // 1.28 s are 480 packets of 2.667 ms.
+    let (mut giver, mut taker) = handover(RATE, 2, FRAME as u32, Duration::from_millis(1_280));
+    let tally = giver.tally();
     let at = Time::from_nanos(7);
     for index in 0..500_u16 {
         giver.give(index.into(), at, (0..256_u16).map(|n| f32::from(index) + f32::from(n) / 256.0));
     }
     giver.sent(500);
-    assert_eq!((taker.sent(), taker.waiting(), taker.dropped(), taker.is_over()), (500, 480, 20, false));
+    assert_eq!((taker.sent(), tally.given(), tally.dropped(), taker.is_over()), (500, 500, 20, false));
     let mut samples = Vec::new();
     for index in 0..480_u16 {
         assert_eq!(taker.next(&mut samples), Some(Packet { index: index.into(), at, samples: 256 }));
@@ -248,7 +279,7 @@ fn a_ring_holds_a_second_and_a_block_and_counts_what_finds_no_room() {
     drop(giver);
     assert!(taker.is_over());
     assert_eq!(taker.next(&mut samples), Some(Packet { index: 500, at, samples: 256 }));
-    assert_eq!((taker.dropped(), samples.len()), (20, 256));
+    assert_eq!((tally.given(), tally.dropped(), samples.len()), (501, 20, 256));
 }
 
 #[test]
@@ -392,7 +423,12 @@ fn nothing_harmful_is_given_to_anybodys_ears() {
     let mut out = vec![9.0; 4_800];
     playout.fill(&mut out, at);
     let start = begins(&out);
-    assert_eq!(out[start..start + 11], [1.0, -1.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.25]);
+    // What a packet lacks is what was played before, backwards and fading; then the next is faded in, within 64 samples.
+    let expected = [1.0, -1.0, 1.0, 0.5, 0.5, 239.0 / 240.0, -238.0 / 240.0, (237.0 / 240.0 * 64.0 + 0.25) / 65.0];
+    let expected = expected.into_iter().chain([2.0, 3.0, 4.0].map(|n| 0.25 * n / 65.0));
+    for (found, expected) in out[start..].iter().zip(expected) {
+        assert!((f64::from(*found) - expected).abs() < 1e-6, "{:?}", &out[start..start + 11]);
+    }
     assert!(out.iter().all(|sample| sample.abs() <= 1.0));
 }
 

@@ -124,11 +124,12 @@ fn played() -> Run {
         allowance: Some(Duration::from_millis(10)),
         latency: Duration::from_micros(5_333),
         dropped: 3,
+        unplayed: 216,
         xruns: 2,
         drift: Some(DriftEstimate { ppm: 37.5, uncertainty_ppm: 1.86 }),
         drift_span: Duration::from_secs(11),
         lost: Some("it has disappeared".to_owned()),
-        played: Some(played),
+        played,
     };
     run.audio.as_mut().unwrap().playback = Some(playback);
     run
@@ -473,7 +474,7 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
     let expected = json!({
         "device": "loud\u{7}", "device_format": "I16", "device_rate_hz": 44_100, "device_channels": 2, "buffer_asked_frames": 256,
         "buffer_frames": 240, "jitter_buffer_ms": 10.0, "played": 900, "concealed": 17, "late": 11, "late_max_ms": 4.25,
-        "early": 2, "skipped": 5, "not_taken": 3, "jumps": 1, "depth_min_ms": 14.7, "depth_mean_ms": 15.123, "depth_max_ms": 15.8,
+        "early": 2, "skipped": 5, "not_taken": 3, "unplayed": 216, "jumps": 1, "depth_min_ms": 14.7, "depth_mean_ms": 15.123, "depth_max_ms": 15.8,
         "allowed_ms": 10.0, "device_latency_ms": 5.333, "correction_ppm": -45.312, "xruns": 2, "drift_ppm": 37.5,
         "drift_uncertainty_ppm": 1.86, "drift_span_s": 11, "device_lost": "it has disappeared"
     });
@@ -481,13 +482,13 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
     let text = text::summary(&report, false);
     for line in [
         "played on: loud , I16, 2 channels, 44100 Hz",
-        "played                900 packets; 17 concealed; 11 too late, the latest by 4.250 ms; 5 skipped; 2 too early",
+        "played                900 packets; 17 concealed; 11 too late, the latest by 4.250 ms; 5 skipped; 2 too early; 216 unplayed in the end",
         "jitter buffer         15.1 ms deep (14.7 to 15.8), 10.000 ms allowed; paused or skipped 1 time",
         "speaker latency       5.333 ms, as the device says",
         "speaker xruns         2",
         "speaker clock         +37.5 ppm, ± 1.9, over 11 s; sound was played 45.3 ppm slower in the end",
-        "note: the device that played was lost during the run: it has disappeared; what came back after that was not heard",
-        "note: the device did not take what came back in time: 3 packets were not played",
+        "note: the device that played was lost during the run: it has disappeared; not all that came back was heard",
+        "note: 3 packets that came back found no room on the way to the device: it stood still, or too much came at once",
         "note: the device that played ran dry, 2 times: a larger --play-buffer may help",
         "note: 11 packets came too late to be played: a larger --jitter-buffer, or auto, plays more of them, later",
     ] {
@@ -498,10 +499,11 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
     run.audio.as_mut().unwrap().playback = Some(PlaybackRun {
         allowance: None,
         dropped: 0,
+        unplayed: 0,
         xruns: 0,
         drift: None,
         lost: None,
-        played: Some(Played { allowance: Duration::from_millis(5), ..Played::default() }),
+        played: Played { allowance: Duration::from_millis(5), ..Played::default() },
         ..playback
     });
     let report = Report::new(&run, &Limits::default());

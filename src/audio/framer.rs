@@ -26,6 +26,8 @@ pub type Listener = Box<dyn FnMut(&[f32]) + Send>;
 
 /// Takes samples of any number, and gives payloads of one length.
 pub struct Framer {
+    /// Rate and channels of the input.
+    input: (u32, u16),
     listener: Option<Listener>,
     /// Samples of the input, all channels, that are still of use.
     of_use: u64,
@@ -54,6 +56,7 @@ impl Framer {
             u64::try_from(frames * u128::from(shape.input_channels)).unwrap_or(u64::MAX)
         });
         Ok(Self {
+            input: (shape.input_rate, shape.input_channels),
             listener: None,
             of_use,
             mixer: Mixer::new(shape.input_channels, shape.channels),
@@ -65,6 +68,11 @@ impl Framer {
             cut: 0,
             left: shape.most_samples.unwrap_or(u64::MAX),
         })
+    }
+
+    /// Rate in Hz and channels of the input.
+    pub fn input(&self) -> (u32, u16) {
+        self.input
     }
 
     /// From now on `listener` hears the input too, as far as it is sent.

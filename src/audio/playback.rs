@@ -2,8 +2,8 @@
 
 use std::io::Read;
 
-use super::framer::Framer;
-pub use super::framer::{Listener, Shape};
+pub use super::framer::Shape;
+use super::framer::{Framer, Listener};
 use super::resample::OutOfRange;
 use super::tone::Tone;
 use super::wav::{WavError, WavStream};
@@ -40,6 +40,11 @@ impl<R: Read> Playback<R> {
     pub fn new(input: Input<R>, shape: Shape) -> Result<Self, OutOfRange> {
         let framer = Framer::new(shape)?;
         Ok(Self { input, framer, read: Vec::new(), pass: 0, ended: false, warning: None })
+    }
+
+    /// Rate in Hz and channels of what is read.
+    pub fn input(&self) -> (u32, u16) {
+        self.framer.input()
     }
 
     /// From now on `listener` hears the input too, as far as it is sent.

@@ -5,7 +5,6 @@ use std::io;
 use anyhow::{Context, anyhow};
 
 use super::Failure;
-use super::intake::Listening;
 use super::output::{note, print};
 use super::play::MOST_BUFFER;
 use super::sound::{self, Cut, SoundArgs};
@@ -44,8 +43,6 @@ pub struct MicArgs {
 pub struct Capturing {
     /// What it delivers.
     pub live: Live,
-    /// What listens to that.
-    pub listening: Listening,
     /// The form it is sent in.
     pub cut: Cut,
 }
@@ -84,9 +81,7 @@ impl MicArgs {
             if asked == 1 { Channels::Mono } else { Channels::Stereo }
         });
         let cut = sound.cut((choice.rate, choice.channels), SAMPLE_RATE, channels, None)?;
-        let mut framer = Framer::new(cut.shape).with_context(|| format!("--mic: {name}")).map_err(Failure::unusable)?;
-        let listening = Listening::to(cut.shape);
-        framer.listen(listening.ear());
+        let framer = Framer::new(cut.shape).with_context(|| format!("--mic: {name}")).map_err(Failure::unusable)?;
         let a_packet = u64::from(cut.form.frame_samples) * u64::from(choice.rate);
         let wished = self.mic_buffer.unwrap_or(a_packet.div_ceil(u64::from(SAMPLE_RATE)) as u32);
         let live = found.listen(framer, wished).map_err(unusable)?;
@@ -103,7 +98,7 @@ impl MicArgs {
                 choice.rate
             ));
         }
-        Ok(Capturing { live, listening, cut })
+        Ok(Capturing { live, cut })
     }
 }
 

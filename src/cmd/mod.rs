@@ -17,7 +17,6 @@ pub mod generate;
 pub mod groups;
 pub mod heartbeats;
 pub mod impairment;
-mod intake;
 pub mod lines;
 pub mod listening;
 pub mod mic;

@@ -106,7 +106,7 @@ impl PlayArgs {
 pub fn finish(speaker: Option<Speaker>, ended: &mut Ended, stop: &Stop) {
     let Some(playback) = speaker.map(|speaker| speaker.finish(stop)) else { return };
     if let Some(why) = &playback.lost {
-        let lost = anyhow!("{} was lost: {why}; what came back after that was not played", playback.device);
+        let lost = anyhow!("{} was lost: {why}; not all that came back was played", playback.device);
         ended.broken.get_or_insert(lost);
     }
     if let Some(audio) = &mut ended.run.audio {

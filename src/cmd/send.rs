@@ -7,7 +7,6 @@ use super::Failure;
 use super::args::{Colour, Millis};
 use super::client::{ClientArgs, Embedded, HEADING_LIMITS, Peer, Session};
 use super::distinct::refuse_one_file_twice;
-use super::intake::Listening;
 use super::lines;
 use super::mic::{self, Capturing, MicArgs};
 use super::moqt_session::SessionArgs;
@@ -60,11 +59,11 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = HEADING_LIMITS)]
     max_gaps: Option<u64>,
 
-    /// Most clipped stretches in what is sent: samples at full scale in a row, all channels together
+    /// Most clipped stretches in the sound that is sent, as its file or device has it: samples at full scale in a row
     #[arg(long, value_name = "N", help_heading = HEADING_LIMITS)]
     max_clips: Option<u64>,
 
-    /// Longest stretch of digital silence in what is sent: a microphone that is on delivers none
+    /// Longest stretch of digital silence in the sound that is sent, as its file or device has it: a microphone that is on delivers none
     #[arg(long, value_name = "TIME", help_heading = HEADING_LIMITS)]
     max_silence: Option<Millis>,
 
@@ -102,7 +101,7 @@ impl Args {
         if self.no_echo {
             self.client.refuse_limits_without_answers()?;
         }
-        let Supply { source, feeder, listening, form, packets } = self.supply()?;
+        let Supply { source, feeder, form, packets } = self.supply()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         if payload + HEADER_LEN > WHOLE_DATAGRAM {
             note(&format!(
@@ -119,9 +118,6 @@ impl Args {
         let client = Client::new(self.terms(&peer), Sending::new(form, source), Box::new(((head, returning), queue)));
         let mut ended = self.client.conduct(client, peer, packets, printer.as_mut(), &mut tape, stop)?;
 
-        if let Some(audio) = &mut ended.run.audio {
-            audio.taken = Some(listening.taken());
-        }
         play::finish(speaker, &mut ended, stop);
         let lost = mic::lost(&ended.run);
         self.tape.finish(tape, self.sent_name(&ended.run), &mut ended);
@@ -146,10 +142,10 @@ impl Args {
     /// Opens what is to be sent.
     fn supply(&self) -> Result<Supply, Failure> {
         if self.mic.is_wanted() {
-            let Capturing { live, listening, cut: Cut { form, packets, .. } } = self.mic.open(&self.sound)?;
-            return Ok(Supply { source: Box::new(live), feeder: None, listening, form, packets });
+            let Capturing { live, cut: Cut { form, packets, .. } } = self.mic.open(&self.sound)?;
+            return Ok(Supply { source: Box::new(live), feeder: None, form, packets });
         }
-        let Sound { playback, listening, form, packets } = self.sound.open()?;
+        let Sound { playback, form, packets } = self.sound.open()?;
         let (feed, feeder) = feed::start(playback).context("cannot start a thread").map_err(Failure::unusable)?;
         if feed.is_empty() {
             drop(feed);
@@ -158,7 +154,7 @@ impl Args {
                 Ok(_) => anyhow!("nothing to send: {} holds no sound", self.sound.name()),
             }));
         }
-        Ok(Supply { source: Box::new(feed), feeder: Some(feeder), listening, form, packets })
+        Ok(Supply { source: Box::new(feed), feeder: Some(feeder), form, packets })
     }
 
     /// Sends texts to a MOQT echo server, the embedded one unless there is a target, and prints what comes back.
@@ -200,8 +196,6 @@ struct Supply {
     source: Box<dyn Source + Send>,
     /// Who reads it, if it is read from a file.
     feeder: Option<Feeder>,
-    /// What listens to it before it is cut into packets.
-    listening: Listening,
     form: Form,
     packets: Option<u64>,
 }

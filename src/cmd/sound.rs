@@ -10,7 +10,6 @@ use anyhow::{Context, anyhow};
 
 use super::Failure;
 use super::args::Seconds;
-use super::intake::Listening;
 use super::output::note;
 use crate::audio::device_offer::Choice;
 use crate::audio::mix::Channels;
@@ -138,8 +137,6 @@ pub type Reader = Box<dyn Read + Send>;
 pub struct Sound {
     /// The payloads.
     pub playback: Playback<Reader>,
-    /// What listens to what they are made of.
-    pub listening: Listening,
     /// Their form.
     pub form: Form,
     /// How many there are, where that is known.
@@ -257,10 +254,8 @@ impl SoundArgs {
         samples: Option<u64>,
     ) -> Result<Sound, Failure> {
         let Cut { shape, form, packets } = self.cut(of_input, rate, channels, samples)?;
-        let mut playback = Playback::new(input, shape).context(self.name()).map_err(Failure::unusable)?;
-        let listening = Listening::to(shape);
-        playback.listen(listening.ear());
-        Ok(Sound { playback, listening, form, packets })
+        let playback = Playback::new(input, shape).context(self.name()).map_err(Failure::unusable)?;
+        Ok(Sound { playback, form, packets })
     }
 
     /// How many channels are asked for.

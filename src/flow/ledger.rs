@@ -112,6 +112,7 @@ impl Ledger {
             return;
         };
         let slot = &mut self.slots[(index - self.oldest) as usize];
+        let is_first = matches!(slot.state, State::Out { .. });
         let fate = match slot.state {
             State::Returned { .. } => {
                 self.stream.duplicated += 1;
@@ -142,6 +143,7 @@ impl Ledger {
             sent,
             came: Some(came.at),
             fate,
+            is_first,
             payload: came.payload,
         });
     }
@@ -209,7 +211,7 @@ impl Ledger {
             _ => self.stream.lost += 1,
         }
         let (stream, sequence, sent) = (self.kind, self.sequence(index), slot.left);
-        observer.on_fact(Fact { stream, index, sequence, sent, came: None, fate, payload: &[] });
+        observer.on_fact(Fact { stream, index, sequence, sent, came: None, fate, is_first: false, payload: &[] });
     }
 
     fn sequence(&self, index: u64) -> u32 {

@@ -38,6 +38,8 @@ pub struct Fact<'a> {
     pub came: Option<Time>,
     /// What became of it.
     pub fate: Fate,
+    /// Whether the datagram is the first that came for the packet.
+    pub is_first: bool,
     /// The datagram's payload; empty where none came.
     pub payload: &'a [u8],
 }

@@ -24,8 +24,10 @@ pub struct PlaybackRun {
     pub allowance: Option<Duration>,
     /// How long the device held back what it was given, at most, as it says.
     pub latency: Duration,
-    /// Packets that the device's thread did not take in time.
+    /// Packets that found no room on their way to the device's thread.
     pub dropped: u64,
+    /// Packets that were still to be played in the end.
+    pub unplayed: u64,
     /// How often the device or its driver ran dry.
     pub xruns: u64,
     /// How far its clock runs from ours, once there is enough to tell.
@@ -34,6 +36,6 @@ pub struct PlaybackRun {
     pub drift_span: Duration,
     /// Why it took no more, if it stopped before it was told to.
     pub lost: Option<String>,
-    /// What was played, and how; `None` where the device did not give it back.
-    pub played: Option<Played>,
+    /// What was played, and how.
+    pub played: Played,
 }

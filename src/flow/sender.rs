@@ -246,6 +246,7 @@ impl<S: Source> Script for Sending<S> {
             sent_samples: self.position,
             underruns: self.underruns,
             capture: self.source.capture(),
+            taken: self.source.taken(),
             ..AudioRun::default()
         })
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::capture::CaptureRun;
+use crate::heard::Taken;
 use crate::node::Bell;
 
 /// What a [`Source`] had to give.
@@ -41,6 +42,11 @@ pub trait Source {
     fn capture(&self) -> Option<CaptureRun> {
         None
     }
+
+    /// What was noticed of the sound before anything was done to it, as far as it is in what [`Source::next`] has appended.
+    fn taken(&self) -> Option<Taken> {
+        None
+    }
 }
 
 impl<S: Source + ?Sized> Source for Box<S> {
@@ -62,5 +68,9 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn capture(&self) -> Option<CaptureRun> {
         (**self).capture()
+    }
+
+    fn taken(&self) -> Option<Taken> {
+        (**self).taken()
     }
 }

@@ -118,6 +118,17 @@ impl Clips {
         }
     }
 
+    /// Stretches, samples in them, and where the first begins, if no more came.
+    pub(super) fn so_far(&self) -> (u64, u64, Option<u64>) {
+        let waiting = self.waiting.iter().map(|waiting| &waiting.samples);
+        let clipped = waiting
+            .map(|samples| (samples.start, samples.end - samples.start))
+            .filter(|(_, length)| *length >= CLIPPED);
+        clipped.fold((self.stretches, self.samples, self.first), |(stretches, samples, first), (start, length)| {
+            (stretches + 1, samples + length, [first, Some(start)].into_iter().flatten().min())
+        })
+    }
+
     fn count(&mut self, samples: &Range<u64>) {
         let length = samples.end - samples.start;
         if length >= CLIPPED {

@@ -54,11 +54,10 @@ impl Intake {
     pub fn taken(&self) -> Taken {
         let mut taken = Taken { rate: self.rate, silence: self.longest, ..Taken::default() };
         for channel in &self.channels {
-            let mut channel = channel.clone();
-            channel.finish();
-            taken.clips += channel.stretches;
-            taken.clipped += channel.samples;
-            taken.first_clip = [taken.first_clip, channel.first].into_iter().flatten().min();
+            let (stretches, samples, first) = channel.so_far();
+            taken.clips += stretches;
+            taken.clipped += samples;
+            taken.first_clip = [taken.first_clip, first].into_iter().flatten().min();
         }
         taken
     }

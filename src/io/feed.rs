@@ -4,19 +4,29 @@ use std::io::{self, Read};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use std::thread::JoinHandle;
 
+use super::intake::SharedIntake;
 use crate::audio::playback::Playback;
 use crate::audio::wav::WavError;
 use crate::flow::{Pull, Source};
+use crate::heard::Taken;
 
 /// Packets read ahead: two thirds of a second at 375 a second.
 const AHEAD: usize = 256;
 
+/// A payload, and what had been read of the source when it was made.
+struct Frame {
+    payload: Vec<u8>,
+    taken: Taken,
+}
+
 /// The supply, for the node that sends.
 pub struct Feed {
     /// The first payload, until it is taken.
-    first: Option<Vec<u8>>,
-    ready: Receiver<Vec<u8>>,
+    first: Option<Frame>,
+    ready: Receiver<Frame>,
     spent: SyncSender<Vec<u8>>,
+    /// That of the last payload that was taken.
+    taken: Taken,
 }
 
 /// The thread that reads.
@@ -29,12 +39,15 @@ pub fn start<R: Read + Send + 'static>(mut playback: Playback<R>) -> io::Result<
     let (fill, ready) = mpsc::sync_channel(AHEAD);
     let (spent, reuse) = mpsc::sync_channel::<Vec<u8>>(AHEAD);
     let (primed, is_primed) = mpsc::channel::<()>();
+    let intake = SharedIntake::of(playback.input());
+    let taken = intake.taken();
+    playback.listen(intake.listener());
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
         let mut primed = Some(primed);
         for count in 0.. {
             let mut payload = reuse.try_recv().unwrap_or_default();
             payload.clear();
-            if !playback.next_payload(&mut payload)? || fill.send(payload).is_err() {
+            if !playback.next_payload(&mut payload)? || fill.send(Frame { payload, taken: intake.taken() }).is_err() {
                 break;
             }
             if count + 1 == AHEAD {
@@ -47,7 +60,7 @@ pub fn start<R: Read + Send + 'static>(mut playback: Playback<R>) -> io::Result<
     // Ends when the sender of this channel is dropped: at a full supply, the end of the audio, or an error.
     let _ = is_primed.recv();
     let first = ready.recv().ok();
-    Ok((Feed { first, ready, spent }, Feeder { thread }))
+    Ok((Feed { first, ready, spent, taken }, Feeder { thread }))
 }
 
 impl Feed {
@@ -71,13 +84,17 @@ impl Source for Feed {
     fn next(&mut self, payload: &mut Vec<u8>) -> Pull {
         match self.first.take().map_or_else(|| self.ready.try_recv(), Ok) {
             Ok(frame) => {
-                payload.extend_from_slice(&frame);
+                payload.extend_from_slice(&frame.payload);
+                self.taken = frame.taken;
                 // A full channel only means that the buffer is not needed again.
-                let _ = self.spent.try_send(frame);
+                let _ = self.spent.try_send(frame.payload);
                 Pull::Frame
             }
             Err(TryRecvError::Empty) => Pull::NotYet,
             Err(TryRecvError::Disconnected) => Pull::End,
         }
+    }
+    fn taken(&self) -> Option<Taken> {
+        Some(self.taken)
     }
 }

@@ -6,6 +6,7 @@ pub mod entropy;
 pub mod fate_log;
 pub mod feed;
 pub mod http;
+pub mod intake;
 pub mod log;
 pub mod moqt;
 pub mod moqt_page;

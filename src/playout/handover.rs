@@ -9,9 +9,6 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::time::Time;
 
-/// How much longer than between two askings the device may stand still before packets are dropped.
-const ROOM: Duration = Duration::from_secs(1);
-
 /// A packet on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
@@ -26,6 +23,7 @@ pub struct Packet {
 #[derive(Default)]
 struct Shared {
     sent: AtomicU64,
+    given: AtomicU64,
     dropped: AtomicU64,
     is_over: AtomicBool,
 }
@@ -46,9 +44,13 @@ pub struct Taker {
     shared: Arc<Shared>,
 }
 
-/// A ring for packets of `frame_samples` frames of `channels` channels at `rate`, for a device that asks every `block`.
-pub fn handover(rate: u32, channels: u16, frame_samples: u32, block: Duration) -> (Giver, Taker) {
-    let frames = (ROOM + block).as_secs_f64() * f64::from(rate);
+/// How many packets were handed over, to be asked by anybody.
+#[derive(Clone)]
+pub struct Tally(Arc<Shared>);
+
+/// A ring for packets of `frame_samples` frames of `channels` channels at `rate`, with room for so much of them.
+pub fn handover(rate: u32, channels: u16, frame_samples: u32, room: Duration) -> (Giver, Taker) {
+    let frames = room.as_secs_f64() * f64::from(rate);
     let packets = (frames / f64::from(frame_samples.max(1))).ceil().max(8.0) as usize;
     let most = frame_samples.max(1) as usize * usize::from(channels);
     let (give_packet, take_packet) = RingBuffer::new(packets);
@@ -61,6 +63,11 @@ pub fn handover(rate: u32, channels: u16, frame_samples: u32, block: Duration) -
 }
 
 impl Giver {
+    /// What is counted.
+    pub fn tally(&self) -> Tally {
+        Tally(Arc::clone(&self.shared))
+    }
+
     /// So many packets have been sent.
     pub fn sent(&self, packets: u64) {
         self.shared.sent.store(packets, Ordering::Relaxed);
@@ -68,6 +75,7 @@ impl Giver {
 
     /// Hands a packet over; what is too long of it is left. Where there is no room it is dropped, and counted.
     pub fn give(&mut self, index: u64, at: Time, samples: impl ExactSizeIterator<Item = f32>) {
+        self.shared.given.fetch_add(1, Ordering::Relaxed);
         let len = samples.len().min(self.most);
         let room: Result<_, ChunkError> =
             if self.packets.is_full() { Err(ChunkError::TooFewSlots(0)) } else { self.samples.write_chunk_uninit(len) };
@@ -78,6 +86,18 @@ impl Giver {
         room.fill_from_iter(samples.take(len));
         // There is room, and nobody else writes. A packet is told of after its samples are there.
         let _ = self.packets.push(Packet { index, at, samples: len as u32 });
+    }
+}
+
+impl Tally {
+    /// Packets that were given, whether there was room or not.
+    pub fn given(&self) -> u64 {
+        self.0.given.load(Ordering::Relaxed)
+    }
+
+    /// Those for which there was none.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -100,16 +120,6 @@ impl Taker {
     /// Packets that have been sent.
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::Relaxed)
-    }
-
-    /// Packets in the ring.
-    pub fn waiting(&self) -> u64 {
-        self.packets.slots() as u64
-    }
-
-    /// Packets for which there was no room.
-    pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
     }
 
     /// Whether no more packets come. What is in the ring is still to be taken.

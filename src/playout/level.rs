@@ -103,6 +103,8 @@ pub(super) struct Level {
     window: Window,
     /// What is not part of the window yet.
     latest: Window,
+    /// Whether the next look decides, however little it has seen.
+    is_hurried: bool,
     /// When the device asked last, and how much it has taken since: some are given what they ask for in parts.
     asked_at: Option<Time>,
     at_once: usize,
@@ -129,6 +131,7 @@ impl Level {
             before: None,
             window: Window::default(),
             latest: Window::default(),
+            is_hurried: false,
             asked_at: None,
             at_once: 0,
             blocks: [block; BLOCKS],
@@ -191,7 +194,7 @@ impl Level {
         let latest = std::mem::take(latest);
         let all_late = latest.late && !latest.in_time;
         self.spread.settle(!all_late);
-        if all_late {
+        if all_late || std::mem::take(&mut self.is_hurried) {
             // What was before says nothing of the path, or the device, as it is now.
             (self.window, self.before) = Default::default();
             return self.turn(latest);
@@ -199,6 +202,12 @@ impl Level {
         self.window = self.window.and(latest);
         let whole = self.window.since.is_some_and(|since| now.since(since) >= WINDOW);
         whole.then(|| std::mem::take(&mut self.window)).and_then(|window| self.turn(window))
+    }
+
+    /// What the device did so far says nothing of where it is now.
+    pub(super) fn interrupt(&mut self) {
+        (self.window, self.latest) = Default::default();
+        self.is_hurried = true;
     }
 
     /// A window has ended.

@@ -13,6 +13,9 @@ const MOST_CHUNK: u32 = 512;
 /// And at least.
 const LEAST_CHUNK: u32 = 16;
 
+/// Length of the filter between different rates.
+const SINC_LEN: usize = 128;
+
 /// How far the ratio may be moved, and a little more.
 const MOVES: f64 = 1.01;
 
@@ -66,7 +69,7 @@ impl Matching {
             Box::new(Slip::new(chunk, channels, FixedAsync::Output).map_err(|_| refused)?)
         } else {
             let sinc = SincInterpolationParameters {
-                sinc_len: 128,
+                sinc_len: SINC_LEN,
                 f_cutoff: None,
                 oversampling_factor: 256,
                 interpolation: SincInterpolationType::Cubic,
@@ -82,6 +85,11 @@ impl Matching {
     /// Frames that it takes at once, at most.
     pub(super) fn most_in(&self) -> usize {
         self.resampler.input_frames_max()
+    }
+
+    /// Frames that it may hold, ready ones and those in its filter.
+    pub(super) fn most_held(&self) -> usize {
+        self.most_in() + SINC_LEN
     }
 
     /// Frames that are ready, in those of what comes.
@@ -122,10 +130,5 @@ impl Matching {
 
     pub(super) fn speed(&self) -> f64 {
         self.speed
-    }
-
-    /// Whether all was given out.
-    pub(super) fn is_empty(&self) -> bool {
-        self.given == self.ready.len()
     }
 }

@@ -23,7 +23,7 @@ use level::{Change, Level};
 use matching::Matching;
 use waiting::{Put, Waiting};
 
-pub use handover::{Giver, Packet, Taker, handover};
+pub use handover::{Giver, Packet, Taker, Tally, handover};
 pub use matching::OutOfRange;
 
 use crate::time::Time;
@@ -41,7 +41,7 @@ pub struct Config {
     pub rate: u32,
     /// Interleaved channels of what comes, and of what is given out.
     pub channels: u16,
-    /// Samples a channel and packet; a shorter packet ends with silence.
+    /// Samples a channel and packet; a shorter packet is the last, or was cut.
     pub frame_samples: u32,
     /// Samples a second and channel that the device takes.
     pub device_rate: u32,
@@ -56,6 +56,11 @@ impl Config {
     /// How often the device asks.
     pub fn block(&self) -> Duration {
         Duration::from_secs_f64(f64::from(self.device_block) / f64::from(self.device_rate.max(1)))
+    }
+
+    /// For how much sound there is room, wherever it waits.
+    pub fn room(&self) -> Duration {
+        MOST_ALLOWANCE + ROOM_AHEAD + self.block()
     }
 }
 
@@ -121,8 +126,7 @@ impl Playout {
     pub fn new(config: Config) -> Result<Self, OutOfRange> {
         let Config { rate, channels, frame_samples, device_rate, device_block, .. } = config;
         let matching = Matching::new(rate, device_rate, channels, device_block)?;
-        let room = MOST_ALLOWANCE + ROOM_AHEAD + config.block();
-        let room = room.as_secs_f64() * f64::from(rate) / f64::from(frame_samples.max(1));
+        let room = config.room().as_secs_f64() * f64::from(rate) / f64::from(frame_samples.max(1));
         Ok(Self {
             channels: usize::from(channels),
             frame: i64::from(frame_samples.max(1)),
@@ -225,14 +229,20 @@ impl Playout {
             } else {
                 let (index, within) = ((place / self.frame).cast_unsigned(), place % self.frame);
                 taken = left.min(self.frame - within);
-                if let Some(samples) = self.waiting.get(index) {
-                    let [from, to] = [within, within + taken].map(|frame| frame as usize * self.channels);
-                    self.concealment.play(&samples[from..to]);
-                } else {
-                    // What was not sent is not missing; where sound breaks off it fades all the same.
-                    let is_new = index < self.sent && self.concealed.replace(index) != Some(index);
-                    self.played.concealed += u64::from(is_new);
-                    self.concealment.conceal(taken as usize);
+                let samples = self.waiting.get(index);
+                if samples.is_none() && index < self.sent && self.concealed.replace(index) != Some(index) {
+                    self.played.concealed += 1;
+                }
+                // Where sound breaks off it fades, be it missing, be it that no more was sent.
+                let there = samples.unwrap_or(&[]);
+                let there = &there[(within as usize * self.channels).min(there.len())..];
+                let there = &there[..(taken as usize).min(there.len() / self.channels) * self.channels];
+                if !there.is_empty() {
+                    self.concealment.play(there);
+                }
+                let rest = taken as usize - there.len() / self.channels;
+                if rest > 0 {
+                    self.concealment.conceal(rest);
                 }
                 if within + taken == self.frame {
                     self.played.packets += u64::from(self.waiting.forget(index));
@@ -244,14 +254,19 @@ impl Playout {
         self.place = Some(place);
     }
 
-    /// Packets that wait to be played.
-    pub fn waiting(&self) -> u64 {
-        self.waiting.held()
+    /// Whether no packet waits to be played. What was taken of the last one is [on its way](Self::lingers) still.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
-    /// Whether nothing waits to be played.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.matching.is_empty()
+    /// How long after the last packet was taken something of it may still be given out.
+    pub fn lingers(&self) -> Duration {
+        self.concealment.fades_for() + Duration::from_secs_f64(self.matching.most_held() as f64 / self.rate)
+    }
+
+    /// The device lost what it was given, and asks for as much again: whether the depth is right is looked at soon.
+    pub fn interrupt(&mut self) {
+        self.level.interrupt();
     }
 
     /// How it went so far.

@@ -25,6 +25,7 @@ pub struct PlaybackNumbers {
     pub early: u64,
     pub skipped: u64,
     pub not_taken: u64,
+    pub unplayed: u64,
     pub jumps: u64,
     pub depth_min_ms: Option<f64>,
     pub depth_mean_ms: Option<f64>,
@@ -41,7 +42,7 @@ pub struct PlaybackNumbers {
 
 impl From<&PlaybackRun> for PlaybackNumbers {
     fn from(run: &PlaybackRun) -> Self {
-        let played = run.played.unwrap_or_default();
+        let played = run.played;
         let ms = |duration: Duration| thousandths(duration.as_secs_f64() * 1e3);
         let depth = played.depth.map(|depth| [depth.min, depth.mean, depth.max].map(|depth| thousandths(depth * 1e3)));
         Self {
@@ -59,6 +60,7 @@ impl From<&PlaybackRun> for PlaybackNumbers {
             early: played.early,
             skipped: played.skipped,
             not_taken: run.dropped,
+            unplayed: run.unplayed,
             jumps: played.jumps,
             depth_min_ms: depth.map(|[min, _, _]| min),
             depth_mean_ms: depth.map(|[_, mean, _]| mean),

@@ -7,7 +7,8 @@
 //
 // and, if wanted, `gone_after N` (once N frames were read or written the card is pulled out), `xrun_after N` (then it loses sound,
 // once), `stuck_after N` (then it hears or plays no more, and does not say so), `fails_after N` (then every transfer fails, and it asks
-// for the next at once) and `ppm N` (its clock is fast by so many millionths).
+// for the next at once), `hangs_after N` (then no transfer ever returns), `takes N` (so many frames at a time, whatever it is asked) and
+// `ppm N` (its clock is fast by so many millionths).
 // A program that comes too late finds a full or an empty buffer and misses nothing: the clock of the card waits for it.
 #include <alsa/asoundlib.h>
 #include <alsa/pcm_external.h>
@@ -30,7 +31,7 @@ struct card {
     int running;
     uint64_t began;             // when frame 0 since the start began, in nanoseconds
     uint64_t before;            // frames that the program took before the start
-    long gone_after, xrun_after, stuck_after, fails_after; // -1: never
+    long gone_after, xrun_after, stuck_after, fails_after, hangs_after; // -1: never
     double speed;               // frames in a nanosecond
     snd_pcm_uframes_t boundary; // where ALSA's own positions wrap
 };
@@ -129,6 +130,8 @@ static snd_pcm_sframes_t card_transfer(snd_pcm_ioplug_t *io, const snd_pcm_chann
         return -ENODEV;
     if (fails(card))
         return -EIO;
+    while (reached(card, card->hangs_after, card->io.appl_ptr))
+        pause();
     // Interleaved: the first channel's area begins where its frame does, and a step is a frame. Where the program maps the buffer
     // the same frames are asked for again and again, and those behind the buffer's end apart.
     char *to = (char *)areas[0].addr + (areas[0].first + areas[0].step * offset) / 8;
@@ -194,7 +197,7 @@ static const snd_pcm_ioplug_callback_t callbacks = {
 SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
 {
     const char *file = NULL, *played = NULL, *format = "S16_LE";
-    long channels = 1, rate = 48000, ppm = 0, gone_after = -1, xrun_after = -1, stuck_after = -1, fails_after = -1;
+    long channels = 1, rate = 48000, ppm = 0, gone_after = -1, xrun_after = -1, stuck_after = -1, fails_after = -1, hangs_after = -1, takes = 0;
     snd_config_iterator_t i, next;
     (void)root;
     snd_config_for_each(i, next, conf) {
@@ -211,6 +214,8 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
         else if (!strcmp(id, "xrun_after")) snd_config_get_integer(field, &xrun_after);
         else if (!strcmp(id, "stuck_after")) snd_config_get_integer(field, &stuck_after);
         else if (!strcmp(id, "fails_after")) snd_config_get_integer(field, &fails_after);
+        else if (!strcmp(id, "hangs_after")) snd_config_get_integer(field, &hangs_after);
+        else if (!strcmp(id, "takes")) snd_config_get_integer(field, &takes);
         else if (!strcmp(id, "ppm")) snd_config_get_integer(field, &ppm);
     }
     int plays = stream == SND_PCM_STREAM_PLAYBACK;
@@ -224,6 +229,7 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
     card->xrun_after = xrun_after;
     card->stuck_after = stuck_after;
     card->fails_after = fails_after;
+    card->hangs_after = hangs_after;
     card->speed = rate * (1 + ppm / 1e6) / SECOND;
     card->boundary = 1;
     card->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -250,7 +256,7 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
         (error = snd_pcm_ioplug_set_param_list(io, SND_PCM_IOPLUG_HW_FORMAT, 1, &samples)) < 0 ||
         (error = snd_pcm_ioplug_set_param_minmax(io, SND_PCM_IOPLUG_HW_CHANNELS, channels, channels)) < 0 ||
         (error = snd_pcm_ioplug_set_param_minmax(io, SND_PCM_IOPLUG_HW_RATE, rate, rate)) < 0 ||
-        (error = snd_pcm_ioplug_set_param_minmax(io, SND_PCM_IOPLUG_HW_PERIOD_BYTES, 32 * frame, 4096 * frame)) < 0 ||
+        (error = snd_pcm_ioplug_set_param_minmax(io, SND_PCM_IOPLUG_HW_PERIOD_BYTES, (takes ? takes : 32) * frame, (takes ? takes : 4096) * frame)) < 0 ||
         (error = snd_pcm_ioplug_set_param_minmax(io, SND_PCM_IOPLUG_HW_PERIODS, 2, 16)) < 0) {
         snd_pcm_ioplug_delete(io);
         return error;

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
+use super::closing::close;
 use super::devices::asked;
 use super::quiet::Quiet;
 use crate::audio::capture::{self, Block, Captured};
 use crate::audio::device_offer::Choice;
 use crate::audio::framer::Framer;
 use crate::flow::{CaptureRun, Pull, Source};
+use crate::heard::Taken;
+use crate::io::intake::SharedIntake;
 use crate::node::Bell;
 use crate::stats::Drift;
 use crate::time::{Time, nanos};
@@ -44,6 +47,7 @@ pub struct Live {
     stream: Option<cpal::Stream>,
     captured: Captured,
     framer: Framer,
+    intake: SharedIntake,
     block: Vec<f32>,
     told: Arc<Told>,
     bell: Bell,
@@ -65,7 +69,7 @@ impl Live {
         name: &str,
         choice: Choice,
         buffer: u32,
-        framer: Framer,
+        mut framer: Framer,
     ) -> Result<Self, cpal::Error> {
         let Choice { format, channels, rate, .. } = choice;
         let room = (RING.as_secs() as usize * rate as usize).max(buffer as usize * DELIVERIES);
@@ -103,10 +107,13 @@ impl Live {
             buffer_told: stream.buffer_size().ok(),
             ..CaptureRun::default()
         };
+        let intake = SharedIntake::of(framer.input());
+        framer.listen(intake.listener());
         Ok(Self {
             stream: Some(stream),
             captured,
             framer,
+            intake,
             block: Vec::new(),
             told,
             bell,
@@ -150,8 +157,14 @@ impl Live {
     fn give_up(&mut self, why: String) {
         self.run.lost = Some(why);
         // A device that is broken may complain without a pause.
-        self.stream = None;
+        self.stream.take().map(close);
         self.end();
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.stream.take().map(close);
     }
 }
 
@@ -210,6 +223,10 @@ impl Source for Live {
             drift_span: self.drift.span(),
             ..self.run.clone()
         })
+    }
+
+    fn taken(&self) -> Option<Taken> {
+        Some(self.intake.taken())
     }
 }
 

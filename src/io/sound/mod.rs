@@ -6,6 +6,8 @@
 #[cfg(not(feature = "mic"))]
 mod absent;
 #[cfg(feature = "mic")]
+mod closing;
+#[cfg(feature = "mic")]
 mod devices;
 #[cfg(feature = "mic")]
 mod microphone;

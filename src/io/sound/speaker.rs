@@ -1,13 +1,13 @@
 //! What comes back, played by a device as it asks for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
+use super::closing::close;
 use super::devices::asked;
 use crate::audio::device_format::DeviceFormat;
 use crate::audio::device_offer::Choice;
@@ -16,7 +16,7 @@ use crate::audio::payload;
 use crate::flow::run::StreamKind;
 use crate::flow::{Fact, Fate, Form, Observer, PlaybackRun, Sent};
 use crate::io::stop::Stop;
-use crate::playout::{Config, Giver, MOST_ALLOWANCE, OutOfRange, Played, Playout, Taker, handover};
+use crate::playout::{Config, Giver, MOST_ALLOWANCE, OutOfRange, Played, Playout, Taker, Tally, handover};
 use crate::stats::{Drift, DriftEstimate};
 use crate::time::{Time, nanos};
 
@@ -48,16 +48,16 @@ struct Told {
     is_over: AtomicBool,
     /// Why it takes no more.
     broken: OnceLock<String>,
+    so_far: Mutex<SoFar>,
 }
 
-/// What is known once the device's thread is gone.
-struct Outcome {
+/// What is known after the last asking.
+#[derive(Clone, Copy, Default)]
+struct SoFar {
     played: Played,
     drift: Option<DriftEstimate>,
     drift_span: Duration,
-    dropped: u64,
-    /// Packets that were not played by then.
-    left: u64,
+    /// How long the device holds back what it is given, at most, as it says.
     latency: Duration,
 }
 
@@ -69,10 +69,9 @@ pub struct Returning {
 
 /// A device that plays.
 pub struct Speaker {
-    /// Ends when dropped.
     stream: cpal::Stream,
     told: Arc<Told>,
-    outcome: Receiver<Outcome>,
+    tally: Tally,
     /// How long it may take to play all that has come.
     patience: Duration,
     run: PlaybackRun,
@@ -93,12 +92,10 @@ struct Player {
     origin: Instant,
     drift: Drift,
     xruns: u64,
-    /// How long the device holds back what it is given, at most, as it says.
     latency: Duration,
     /// When all is played.
     ends: Option<Time>,
     told: Arc<Told>,
-    outcome: SyncSender<Outcome>,
 }
 
 impl Speaker {
@@ -116,10 +113,9 @@ impl Speaker {
         let config =
             Config { rate: sample_rate, channels, frame_samples, device_rate, device_block: buffer, allowance };
         let playout = Playout::new(config).map_err(OpenError::Form)?;
-        let (giver, taker) = handover(sample_rate, channels, frame_samples, config.block());
+        let (giver, taker) = handover(sample_rate, channels, frame_samples, config.room());
         let patience = PATIENCE + BLOCKS * config.block();
         let (told, origin) = (Arc::<Told>::default(), Instant::now());
-        let (send, outcome) = mpsc::sync_channel(1);
         let mut player = Player {
             playout,
             taker,
@@ -136,7 +132,6 @@ impl Speaker {
             latency: Duration::ZERO,
             ends: None,
             told: Arc::clone(&told),
-            outcome: send,
         };
         let on_asked = move |data: &mut cpal::Data, info: &cpal::OutputCallbackInfo| {
             let times = info.timestamp();
@@ -175,7 +170,8 @@ impl Speaker {
             allowance,
             ..PlaybackRun::default()
         };
-        Ok((Returning { giver, origin }, Self { stream, told, outcome, patience, run }))
+        let tally = giver.tally();
+        Ok((Returning { giver, origin }, Self { stream, told, tally, patience, run }))
     }
 
     /// How many frames at a time it was asked for, and how many it says.
@@ -185,24 +181,34 @@ impl Speaker {
 
     /// Waits until all that has come is played, unless `stop` is requested, and closes the device. The [`Returning`] must be gone.
     pub fn finish(self, stop: &Stop) -> PlaybackRun {
-        let Self { stream, told, outcome, patience, mut run } = self;
+        let Self { stream, told, tally, patience, run } = self;
         let until = Instant::now() + patience;
         let is_over = || told.is_over.load(Ordering::Acquire);
         let is_wanted = || stop.requested().is_none();
         while told.broken.get().is_none() && is_wanted() && !is_over() {
             if Instant::now() >= until {
-                let _ = told.broken.set(format!("it has not played all of it {patience:?} after the last of it came"));
+                let _ = told.broken.set(format!(
+                    "it has not played all of it {:.1} s after the last of it came",
+                    patience.as_secs_f64()
+                ));
             }
             std::thread::sleep(LOOKS);
         }
-        drop(stream);
-        (run.xruns, run.lost) = (told.xruns.load(Ordering::Relaxed), told.broken.get().cloned());
-        // The callback gives it back when it is dropped, which some systems do in their own time.
-        let outcome = outcome.recv_timeout(Duration::from_secs(1)).ok();
-        let Some(Outcome { played, drift, drift_span, dropped, left, latency }) = outcome else { return run };
-        // Who wants to hear no more misses nothing.
-        let left = if run.lost.is_some() { left } else { 0 };
-        PlaybackRun { played: Some(played), drift, drift_span, dropped: dropped + left, latency, ..run }
+        close(stream);
+        let SoFar { played, drift, drift_span, latency } = *told.so_far.lock().unwrap_or_else(PoisonError::into_inner);
+        let (given, dropped) = (tally.given(), tally.dropped());
+        let settled = dropped + played.packets + played.late + played.early + played.skipped;
+        PlaybackRun {
+            xruns: told.xruns.load(Ordering::Relaxed),
+            lost: told.broken.get().cloned(),
+            dropped,
+            unplayed: given.saturating_sub(settled),
+            played,
+            drift,
+            drift_span,
+            latency,
+            ..run
+        }
     }
 }
 
@@ -233,28 +239,26 @@ impl Player {
         let xruns = self.told.xruns.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.xruns, xruns) != xruns {
             self.drift.interrupt();
+            self.playout.interrupt();
         }
         let frames = (bytes.len() / frame_bytes) as u64;
         self.drift.on_delivery(frames, now);
         if no_more_comes && self.playout.is_empty() {
-            let lasts = Duration::from_secs_f64(frames as f64 / f64::from(self.device_rate));
-            if now >= *self.ends.get_or_insert(now + latency + lasts) {
-                self.told.is_over.store(true, Ordering::Release);
-            }
+            let lasts = Duration::from_secs_f64(frames as f64 / f64::from(self.device_rate)) + self.playout.lingers();
+            self.ends.get_or_insert(now + latency + lasts);
         }
-    }
-}
-
-impl Drop for Player {
-    fn drop(&mut self) {
-        let _ = self.outcome.try_send(Outcome {
-            played: self.playout.played(),
-            drift: self.drift.estimate(),
-            drift_span: self.drift.span(),
-            dropped: self.taker.dropped(),
-            left: self.taker.waiting() + self.playout.waiting(),
-            latency: self.latency,
-        });
+        // Whoever asks does so when no more is played.
+        if let Ok(mut so_far) = self.told.so_far.try_lock() {
+            *so_far = SoFar {
+                played: self.playout.played(),
+                drift: self.drift.estimate(),
+                drift_span: self.drift.span(),
+                latency: self.latency,
+            };
+        }
+        if self.ends.is_some_and(|ends| now >= ends) {
+            self.told.is_over.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -264,7 +268,8 @@ impl Observer for Returning {
     }
 
     fn on_fact(&mut self, fact: Fact<'_>) {
-        if let (StreamKind::Audio, Fate::Returned | Fate::Late | Fate::Damaged) = (fact.stream, fact.fate)
+        if let (StreamKind::Audio, Fate::Returned | Fate::Late | Fate::Damaged, true) =
+            (fact.stream, fact.fate, fact.is_first)
             && let Some(samples) = payload::decode(fact.payload)
         {
             // It can be played from now on, whenever it came.

@@ -10,13 +10,12 @@ const LATE_PERCENT: u64 = 1;
 pub(super) fn caveats(playback: &PlaybackNumbers) -> Vec<Caveat> {
     let mut found = Vec::new();
     if let Some(why) = &playback.device_lost {
-        let text =
-            format!("the device that played was lost during the run: {why}; what came back after that was not heard");
+        let text = format!("the device that played was lost during the run: {why}; not all that came back was heard");
         found.push(say(Code::SpeakerLost, text));
     }
     if playback.not_taken > 0 {
         let text = format!(
-            "the device did not take what came back in time: {} were not played",
+            "{} that came back found no room on the way to the device: it stood still, or too much came at once",
             count(playback.not_taken, "packet")
         );
         found.push(say(Code::SpeakerStuck, text));

@@ -37,14 +37,14 @@ fn gaps(heard: &HeardNumbers) -> String {
 
 /// `peak -6.0 dBFS, RMS -9.0 dBFS`, the channels beside each other.
 fn level(levels: &[LevelNumbers], clips: u64) -> String {
+    let clipped = if clips > 0 { format!(", clipped {}", count(clips, "time")) } else { String::new() };
     if levels.iter().all(|level| level.peak_dbfs.is_none()) {
-        return "digital silence".to_owned();
+        return format!("digital silence{clipped}");
     }
     let each = |pick: fn(&LevelNumbers) -> Option<f64>| {
         let shown = |level| pick(level).map_or_else(|| "-\u{221e}".to_owned(), |db| format!("{db:.1}"));
         levels.iter().map(shown).collect::<Vec<_>>().join(" / ")
     };
-    let clipped = if clips > 0 { format!(", clipped {}", count(clips, "time")) } else { String::new() };
     format!("peak {} dBFS, RMS {} dBFS{clipped}", each(|level| level.peak_dbfs), each(|level| level.rms_dbfs))
 }
 

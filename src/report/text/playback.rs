@@ -18,7 +18,8 @@ pub(super) fn rows(text: &mut String, playback: &PlaybackNumbers) {
     let (played, concealed) = (count(playback.played, "packet"), playback.concealed);
     let some = |count: u64, what: &str| if count > 0 { format!("; {count} {what}") } else { String::new() };
     let (skipped, early) = (some(playback.skipped, "skipped"), some(playback.early, "too early"));
-    row(text, "played", &format!("{played}; {concealed} concealed{late}{skipped}{early}"));
+    let unplayed = some(playback.unplayed, "unplayed in the end");
+    row(text, "played", &format!("{played}; {concealed} concealed{late}{skipped}{early}{unplayed}"));
     let deep = match (playback.depth_mean_ms, playback.depth_min_ms, playback.depth_max_ms) {
         (Some(mean), Some(least), Some(most)) => format!("{mean:.1} ms deep ({least:.1} to {most:.1})"),
         _ => "nothing was played".to_owned(),
