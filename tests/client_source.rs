@@ -5,7 +5,8 @@ mod client;
 
 use std::f64::consts::TAU;
 
-use client::program::run_args;
+use client::program::{command, run_args, start};
+use client::server::Server;
 use client::wav;
 use client::{at_once, document};
 use serde_json::{Value, json};
@@ -93,4 +94,24 @@ fn silence_is_as_long_as_it_is_in_the_file_and_what_is_not_sent_is_not_counted()
             assert_eq!((&heard["source_silence_ms"], ended), (&json!(expected), code), "{options}: {heard}");
         },
     );
+}
+
+#[test]
+fn of_a_run_that_is_cut_short_the_source_is_what_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("long.wav");
+    // Eight packets a second, of which many seconds are read ahead.
+    wav::write(&file, 48_000, 1, &too_loud(1_000.0, 48_000).repeat(60));
+    let server = Server::faithful();
+    let line = format!("send --frame 6000 --hold 0 --json --to {} --wav", server.to());
+    let program = start(command(line.split_whitespace()).arg(&file));
+    server.wait_for(20);
+    program.signal("INT");
+    let report = document::report(&program.end());
+    let heard = &report["heard"];
+    let [sent, source] =
+        [&heard["sent_levels"][0]["clips"], &heard["source_clips"]].map(|clips| clips.as_u64().unwrap());
+    // The packet that would have left next, 125 periods, and what was read for it, at most 1,024 samples.
+    assert!((sent..=sent + 250 + 43 + 1).contains(&source), "{sent} {source}");
+    assert!(sent >= 500, "{sent}");
 }

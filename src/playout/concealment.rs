@@ -1,10 +1,8 @@
 //! What is heard where sound breaks off, for a packet is missing or nothing more was sent: what was played last, backwards and fading
 //! to silence; then what comes is faded in. So there is no step in the sound, and a gap is heard as what it is.
 
-use std::time::Duration;
-
 /// How long the fading sound lasts, in parts of a second.
-const FADES_OUT: u32 = 200;
+pub(super) const FADES_OUT: u32 = 200;
 
 /// How long what comes after a gap takes to be there whole, in parts of a second.
 const FADES_IN: u32 = 750;
@@ -48,11 +46,6 @@ impl Concealment {
             echo: vec![0.0; fades_out * channels],
             now: Now::Whole,
         }
-    }
-
-    /// How long the fading sound lasts.
-    pub(super) fn fades_for(&self) -> Duration {
-        Duration::from_secs(1) / FADES_OUT
     }
 
     /// Begins to take frames, after those that were taken before.

@@ -18,7 +18,7 @@ mod waiting;
 
 use std::time::Duration;
 
-use concealment::Concealment;
+use concealment::{Concealment, FADES_OUT};
 use level::{Change, Level};
 use matching::Matching;
 use waiting::{Put, Waiting};
@@ -261,7 +261,7 @@ impl Playout {
 
     /// How long after the last packet was taken something of it may still be given out.
     pub fn lingers(&self) -> Duration {
-        self.concealment.fades_for() + Duration::from_secs_f64(self.matching.most_held() as f64 / self.rate)
+        Duration::from_secs(1) / FADES_OUT + Duration::from_secs_f64(self.matching.most_held() as f64 / self.rate)
     }
 
     /// The device lost what it was given, and asks for as much again: whether the depth is right is looked at soon.

@@ -154,17 +154,23 @@ impl Live {
         self.framer.finish();
     }
 
+    fn close(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            close(stream);
+        }
+    }
+
     fn give_up(&mut self, why: String) {
         self.run.lost = Some(why);
         // A device that is broken may complain without a pause.
-        self.stream.take().map(close);
+        self.close();
         self.end();
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.stream.take().map(close);
+        self.close();
     }
 }
 
