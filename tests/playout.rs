@@ -70,6 +70,7 @@ impl World {
         for asked in 0.. {
             let pace = self.block as f64 / (f64::from(self.device_rate) * (1.0 + self.ppm / 1e6));
             let now = 0.9 + asked as f64 * pace + late(asked);
+            assert!(now < self.seconds + 100.0, "something waits for ever: {:?}", playout.played());
             while let Some((at, index)) = coming.next_if(|(at, _)| *at <= now) {
                 let samples: Vec<f32> =
                     (0..FRAME * channels).map(|n| sound(index as usize * FRAME * channels + n)).collect();
