@@ -284,6 +284,46 @@ fn a_ring_holds_what_it_should_and_counts_what_finds_no_room() {
 }
 
 #[test]
+fn a_device_that_lost_what_it_was_given_is_caught_up_with_soon() {
+    const BLOCK: u64 = 256;
+    // After 1.3 s, early in the second window, the device asks a block earlier than it would have. Told or not; how many packets are late then.
+    let late = |is_told: bool| {
+        let mut playout = Playout::new(Config {
+            rate: RATE,
+            channels: 1,
+            frame_samples: FRAME as u32,
+            device_rate: RATE,
+            device_block: BLOCK as u32,
+            allowance: Some(Duration::from_millis(5)),
+        })
+        .unwrap();
+        playout.on_sent(1_500);
+        let comes = |index: u64| 1.0 + index as f64 * FRAME as f64 / f64::from(RATE) + scattered(index) * 0.004;
+        let mut coming: Vec<(f64, u64)> = (0..1_500).map(|index| (comes(index), index)).collect();
+        coming.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        let mut coming = coming.into_iter().peekable();
+        let ran_dry = (1.3 * f64::from(RATE)) as u64 / BLOCK;
+        for asked in 0..5 * u64::from(RATE) / BLOCK {
+            let ahead = u64::from(asked > ran_dry);
+            let now = 1.0 + (asked - ahead) as f64 * BLOCK as f64 / f64::from(RATE);
+            while let Some((at, index)) = coming.next_if(|(at, _)| *at <= now) {
+                playout.on_packet(index, Time::from_nanos((at * SECOND) as u64), &[0.5; FRAME]);
+            }
+            playout.fill(&mut [0.0; BLOCK as usize], Time::from_nanos((now * SECOND) as u64));
+            if is_told && asked == ran_dry + 1 {
+                playout.interrupt();
+            }
+        }
+        let played = playout.played();
+        assert_eq!((played.jumps, played.packets + played.late), (1, 1_500), "{played:?}");
+        played.late
+    };
+    // A tenth of a second is looked at; else what is left of the second, some six times as much.
+    let (told, untold) = (late(true), late(false));
+    assert!(told > 0 && told * 4 < untold, "{told} {untold}");
+}
+
+#[test]
 fn a_device_that_takes_more_at_once_now_and_then_is_expected_to() {
     // Every 4.3 s a device takes three times what it usually takes, and pauses for so long; it gets it in one piece, or in parts.
     for parts in [1, 3] {
