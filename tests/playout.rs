@@ -318,7 +318,7 @@ fn a_device_that_lost_what_it_was_given_is_caught_up_with_soon() {
         assert_eq!((played.jumps, played.packets + played.late), (1, 1_500), "{played:?}");
         played.late
     };
-    // A tenth of a second is looked at; else what is left of the second, some six times as much.
+    // A tenth of a second is looked at; else what is left of the second, several times as much.
     let (told, untold) = (late(true), late(false));
     assert!(told > 0 && told * 4 < untold, "{told} {untold}");
 }

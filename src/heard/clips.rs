@@ -27,11 +27,11 @@ pub(super) struct Clips {
     /// The earliest first.
     waiting: Vec<Waiting>,
     /// Stretches of at least [`CLIPPED`] samples.
-    pub(super) stretches: u64,
+    stretches: u64,
     /// Samples in them.
-    pub(super) samples: u64,
+    samples: u64,
     /// Where the first of them begins.
-    pub(super) first: Option<u64>,
+    first: Option<u64>,
 }
 
 impl Clips {
@@ -118,7 +118,8 @@ impl Clips {
         }
     }
 
-    /// Stretches, samples in them, and where the first begins, if no more came.
+    /// Stretches of at least [`CLIPPED`] samples, samples in them, and where the first begins; what waits for a neighbour has none, for all
+    /// that is known.
     pub(super) fn so_far(&self) -> (u64, u64, Option<u64>) {
         let waiting = self.waiting.iter().map(|waiting| &waiting.samples);
         let clipped = waiting
@@ -135,13 +136,6 @@ impl Clips {
             self.stretches += 1;
             self.samples += length;
             self.first = Some(self.first.map_or(samples.start, |first| first.min(samples.start)));
-        }
-    }
-
-    /// Nothing more is heard: what waits has no neighbours.
-    pub(super) fn finish(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting) {
-            self.count(&waiting.samples);
         }
     }
 }

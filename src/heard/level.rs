@@ -56,10 +56,10 @@ impl Channel {
     }
 
     fn finish(self) -> Level {
-        let Self { level, squares, mut clips } = self;
-        clips.finish();
+        let Self { level, squares, clips } = self;
+        let (stretches, clipped, first_clip) = clips.so_far();
         let mean_square = if level.samples > 0 { squares / level.samples as f64 } else { 0.0 };
-        Level { mean_square, clips: clips.stretches, clipped: clips.samples, first_clip: clips.first, ..level }
+        Level { mean_square, clips: stretches, clipped, first_clip, ..level }
     }
 }
 

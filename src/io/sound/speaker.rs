@@ -12,7 +12,7 @@ use super::devices::asked;
 use crate::audio::device_format::DeviceFormat;
 use crate::audio::device_offer::Choice;
 use crate::audio::mix::{Channels, fan_out};
-use crate::audio::payload;
+use crate::audio::payload::{self, BYTES_PER_SAMPLE};
 use crate::flow::run::StreamKind;
 use crate::flow::{Fact, Fate, Form, Observer, PlaybackRun, Sent};
 use crate::io::stop::Stop;
@@ -268,9 +268,11 @@ impl Observer for Returning {
     }
 
     fn on_fact(&mut self, fact: Fact<'_>) {
+        // Of one that was cut within a sample what is whole.
+        let whole = fact.payload.len() / BYTES_PER_SAMPLE * BYTES_PER_SAMPLE;
         if let (StreamKind::Audio, Fate::Returned | Fate::Late | Fate::Damaged, true) =
             (fact.stream, fact.fate, fact.is_first)
-            && let Some(samples) = payload::decode(fact.payload)
+            && let Some(samples) = payload::decode(&fact.payload[..whole])
         {
             // It can be played from now on, whenever it came.
             self.giver.give(fact.index, since(self.origin), samples);
@@ -281,4 +283,30 @@ impl Observer for Returning {
 /// Now, in nanoseconds since `origin`.
 fn since(origin: Instant) -> Time {
     Time::from_nanos(nanos(origin.elapsed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_copy_of_a_packet_goes_on_to_the_device_however_it_was_cut() {
+        let (giver, mut taker) = handover(48_000, 1, 128, Duration::from_secs(1));
+        let tally = giver.tally();
+        let mut returning = Returning { giver, origin: Instant::now() };
+        let (stream, sent, came) = (StreamKind::Audio, Time::from_millis(1), Some(Time::from_millis(2)));
+        let mut hear = |index, fate, is_first, payload: &[u8]| {
+            returning.on_fact(Fact { stream, index, sequence: 1, sent, came, fate, is_first, payload });
+        };
+        // A sample of 1.0 and a byte of the next, and then all of it; nothing at all; and one that is given up.
+        hear(0, Fate::Damaged, true, &[0, 0, 128, 63, 0]);
+        hear(0, Fate::Returned, false, &[0, 0, 128, 63, 0, 0, 128, 63]);
+        hear(1, Fate::Damaged, true, &[]);
+        hear(2, Fate::Lost, false, &[]);
+        let mut samples = Vec::new();
+        let next = taker.next(&mut samples).map(|packet| packet.index);
+        assert_eq!((next, &samples[..], tally.given()), (Some(0), &[1.0][..], 2));
+        assert_eq!(taker.next(&mut samples).map(|packet| (packet.index, packet.samples)), Some((1, 0)));
+        assert_eq!(taker.next(&mut samples), None);
+    }
 }
