@@ -4,22 +4,28 @@
 mod client;
 
 use std::f64::consts::TAU;
+use std::path::Path;
 
-use client::program::{command, run_args, start};
-use client::server::Server;
-use client::wav;
+use client::program::{Ended, command, run_args, start};
+use client::server::{Deed, Server};
+use client::wav::{self, Wav};
 use client::{at_once, document};
 use serde_json::{Value, json};
 
 /// What is heard of a file with these samples, sent with `options`, and the code that the run ended with.
 fn heard(rate: u32, channels: u16, samples: &[i16], options: &str) -> (Value, i32) {
+    let ended = sent(|file| wav::write(file, rate, channels, samples), &format!("{options} --json"));
+    (document::report(&ended)["heard"].clone(), ended.code)
+}
+
+/// How it ends when the file that `make` makes is sent with `options`.
+fn sent(make: impl Fn(&Path), options: &str) -> Ended {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
-    wav::write(&file, rate, channels, samples);
+    make(&file);
     let line = ["send".as_ref(), "--wav".as_ref(), file.as_os_str()];
-    let options = format!("{options} --embedded --delay 0 --frame 480 --json");
-    let ended = run_args(line.into_iter().chain(options.split_whitespace().map(AsRef::as_ref)));
-    (document::report(&ended)["heard"].clone(), ended.code)
+    let options = format!("{options} --embedded --delay 0 --frame 480");
+    run_args(line.into_iter().chain(options.split_whitespace().map(AsRef::as_ref)))
 }
 
 /// A second of a sine that is a fifth too loud for its file, from a quarter of its period on. What is too loud is cut off twice a
@@ -94,6 +100,150 @@ fn silence_is_as_long_as_it_is_in_the_file_and_what_is_not_sent_is_not_counted()
             assert_eq!((&heard["source_silence_ms"], ended), (&json!(expected), code), "{options}: {heard}");
         },
     );
+}
+
+/// A tenth of a second of a quiet tone, all channels alike, with `value` in three places.
+fn with_three(value: f32, rate: u32, channels: u16) -> Vec<f32> {
+    let samples = rate as usize / 10 * usize::from(channels);
+    let mut sound: Vec<f32> = (0..samples).map(|n| (n as f32 / 50.0).sin() / 4.0).collect();
+    for at in [0, 1_001, samples - 1] {
+        sound[at] = value;
+    }
+    sound
+}
+
+/// The notes that tell of samples that are NaN or infinite.
+fn notes(report: &Value) -> Vec<&str> {
+    let all = report["caveats"].as_array().unwrap().iter();
+    let about = all.filter(|note| note["code"] == "not_numbers");
+    about.map(|note| note["text"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn non_finite_samples_of_a_file_are_counted_and_zero_once_computed_with() {
+    let cases = [
+        (44_100, 1, ""),
+        (44_100, 2, ""),
+        (44_100, 1, "--channels 2"),
+        (44_100, 2, "--channels 1"),
+        (96_000, 1, ""),
+        (96_000, 6, ""),
+        (48_000, 2, "--channels 1"),
+        (96_000, 4, "--resample native"),
+    ];
+    let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+    at_once(cases.into_iter().zip(values.into_iter().cycle()), |((rate, channels, options), value)| {
+        let make = |file: &Path| wav::write_floats(file, rate, channels, &with_three(value, rate, channels));
+        let ended = sent(make, &format!("{options} --json"));
+        let case = format!("{value} {rate} {channels} {options}: {ended:?}");
+        assert_eq!(ended.code, 0, "{case}");
+        let report = document::report(&ended);
+        let heard = &report["heard"];
+        assert_eq!(heard["source_non_finite_samples"], 3, "{case}");
+        assert_eq!(heard["source_replaced_samples"], 3, "{case}");
+        let levels = heard["sent_levels"].as_array().unwrap();
+        assert!(levels.iter().all(|level| level["not_numbers"] == 0 && level["peak_dbfs"].is_number()), "{case}");
+        assert_eq!(notes(&report), ["3 samples of the source were NaN or infinite; they were replaced by 0"], "{case}");
+    });
+}
+
+#[test]
+fn non_finite_samples_that_are_only_copied_are_sent_unchanged_and_counted() {
+    let cases =
+        [(48_000, 1, "", 1), (48_000, 2, "", 1), (44_100, 1, "--resample native", 1), (48_000, 1, "--channels 2", 2)];
+    let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7fc0_0001)];
+    at_once(cases.into_iter().zip(values), |((rate, channels, options, copies), value)| {
+        let sound = with_three(value, rate, channels);
+        let folder = tempfile::tempdir().unwrap();
+        let [record, both, page] = ["back.wav", "both.wav", "page.html"].map(|name| folder.path().join(name));
+        let files = format!("--record {} --record-both {} --html {}", record.display(), both.display(), page.display());
+        let make = |file: &Path| wav::write_floats(file, rate, channels, &sound);
+        let ended = sent(make, &format!("{options} {files} --json"));
+        let case = format!("{value} {rate} {channels} {options}: {ended:?}");
+        assert_eq!(ended.code, 0, "{case}");
+        let report = document::report(&ended);
+        let heard = &report["heard"];
+        assert_eq!(heard["source_non_finite_samples"], 3, "{case}");
+        assert_eq!(heard["source_replaced_samples"], 0, "{case}");
+        for side in ["sent_levels", "returned_levels"] {
+            let levels = heard[side].as_array().unwrap().iter();
+            assert_eq!(
+                levels.map(|level| level["not_numbers"].as_u64().unwrap()).sum::<u64>(),
+                3 * copies,
+                "{side} {case}"
+            );
+        }
+        let note = "3 samples of the source were NaN or infinite; they were sent unchanged: players make noise or silence of them";
+        assert_eq!(notes(&report), [note], "{case}");
+        let back: Vec<u32> = Wav::read(&record).samples().iter().map(|sample| sample.to_bits()).collect();
+        let expected: Vec<u32> = sound.iter().flat_map(|sample| vec![sample.to_bits(); copies as usize]).collect();
+        assert!(back == expected, "{case}");
+        let page = std::fs::read_to_string(&page).unwrap();
+        assert!(page.contains("3 samples of the source were NaN or infinite"), "{page}");
+        assert!(!page.contains(">NaN") && !page.contains("inf dBFS") && !page.contains("NaN dBFS"), "{page}");
+    });
+}
+
+#[test]
+fn a_file_of_the_largest_floats_is_sent_at_every_rate() {
+    let cases = [
+        (44_100, 1, ""),
+        (96_000, 2, "--channels 1"),
+        (44_100, 4, ""),
+        (48_000, 2, ""),
+        (96_000, 1, "--resample native"),
+    ];
+    at_once(cases, |(rate, channels, options)| {
+        let sound: Vec<f32> = (0..6_000).map(|n| if n / 500 % 2 == 0 { f32::MAX } else { -1e38 }).collect();
+        let ended = sent(|file| wav::write_floats(file, rate, channels, &sound), &format!("{options} --json"));
+        assert_eq!(ended.code, 0, "{rate} {channels} {options}: {ended:?}");
+        let heard = &document::report(&ended)["heard"];
+        // Large as they are, they are numbers.
+        assert_eq!((&heard["source_non_finite_samples"], &heard["source_replaced_samples"]), (&json!(0), &json!(0)));
+        assert_eq!(heard["sent_levels"][0]["not_numbers"], 0, "{heard}");
+    });
+}
+
+#[test]
+fn the_text_report_names_non_finite_samples_of_both_sides() {
+    let lines = |options: &str, rate: u32, sound: &[f32]| {
+        let ended = sent(|file| wav::write_floats(file, rate, 1, sound), options);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let told = lines("", 44_100, &with_three(f32::NAN, 44_100, 1));
+    assert!(
+        told.contains(&"note: 3 samples of the source were NaN or infinite; they were replaced by 0".to_owned()),
+        "{told:#?}"
+    );
+    // All of it: that is no silence.
+    let told = lines("", 48_000, &[f32::INFINITY; 960]);
+    let level = told.iter().find(|line| line.starts_with("level ")).unwrap();
+    assert!(level.ends_with("sent peak -\u{221e} dBFS, RMS -\u{221e} dBFS, 960 samples NaN or infinite"), "{level}");
+    assert!(!told.iter().any(|line| line.contains("digital silence")), "{told:#?}");
+}
+
+#[test]
+fn non_finite_samples_of_changed_packets_are_told_of_what_came_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("made.wav");
+    wav::write_floats(&file, 48_000, 1, &with_three(f32::NAN, 48_000, 1));
+    // Of half of NaN nothing else becomes.
+    let server = Server::with_audio(|_| Deed::Halve);
+    let line = format!("send --frame 480 --hold 0 --to {} --wav", server.to());
+    let run = |more: &[&str]| {
+        let words = line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]);
+        run_args(words.chain(more.iter().map(AsRef::as_ref)))
+    };
+    let heard = &document::report(&run(&["--json"]))["heard"];
+    assert_eq!(heard["returned_levels"][0]["not_numbers"], 3, "{heard}");
+    for name in ["similarity", "gain_db"] {
+        assert!(heard[name].is_number(), "{heard}");
+    }
+    let text = run(&[]).stdout;
+    let level = text.lines().find(|line| line.starts_with("level ")).unwrap();
+    let [sent, returned] = <[&str; 2]>::try_from(level.split(';').collect::<Vec<_>>()).unwrap();
+    assert!([sent, returned].iter().all(|side| side.ends_with(", 3 samples NaN or infinite")), "{level}");
 }
 
 #[test]

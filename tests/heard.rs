@@ -186,12 +186,29 @@ fn a_source_is_told_of_in_its_own_samples_all_channels_together() {
     source.hear(&[]);
     source.hear(&woven[6..20]);
     source.hear(&woven[20..]);
-    let expected = Taken { rate: 44_100, clips: 1, clipped: 6, first_clip: Some(1), silence: 5 };
+    let expected =
+        Taken { rate: 44_100, clips: 1, clipped: 6, first_clip: Some(1), silence: 5, non_finite: 0, replaced: 0 };
     assert_eq!(source.taken(), expected);
     // A stretch that has not ended yet is told too, once.
     source.hear(&[0.0, -1.0].repeat(4));
     let expected = Taken { clips: 2, clipped: 10, ..expected };
     assert_eq!((source.taken(), source.taken()), (expected, expected));
+}
+
+#[test]
+fn non_finite_samples_of_a_source_are_counted_on_every_channel() {
+    let values = [f32::NAN, 0.5, 0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, -0.0];
+    for replaces in [false, true] {
+        let mut source = Intake::new(44_100, 2).replacing_non_finite(replaces);
+        assert_eq!((source.taken().non_finite, source.taken().replaced), (0, 0));
+        source.hear(&values);
+        // They are neither clipped nor silence.
+        let expected =
+            Taken { rate: 44_100, non_finite: 4, replaced: if replaces { 4 } else { 0 }, ..Taken::default() };
+        assert_eq!(source.taken(), expected);
+        source.hear(&values);
+        assert_eq!(source.taken().non_finite, 8);
+    }
 }
 
 #[test]

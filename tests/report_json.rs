@@ -7,7 +7,7 @@ use std::time::Duration;
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_dev::flow::run::{Asked, AudioRun, Command, Run, Signal, StreamKind, Wait};
 use jamjam_dev::flow::{CaptureRun, Fate, PlaybackRun};
-use jamjam_dev::heard::{Came, Ear, Intake, Shape};
+use jamjam_dev::heard::{Came, Ear, Intake, Shape, Taken};
 use jamjam_dev::playout::{Depth, Played};
 use jamjam_dev::report::limits::{HeardLimits, Limits};
 use jamjam_dev::report::lines::{Line, Packet};
@@ -109,6 +109,7 @@ fn played() -> Run {
         latest: Duration::from_micros(4_250),
         early: 2,
         skipped: 5,
+        non_finite: 1,
         jumps: 1,
         depth: Some(Depth { min: 0.0147, mean: 0.015_123_4, max: 0.0158 }),
         allowance: Duration::from_millis(10),
@@ -474,7 +475,7 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
     let expected = json!({
         "device": "loud\u{7}", "device_format": "I16", "device_rate_hz": 44_100, "device_channels": 2, "buffer_asked_frames": 256,
         "buffer_frames": 240, "jitter_buffer_ms": 10.0, "played": 900, "concealed": 17, "late": 11, "late_max_ms": 4.25,
-        "early": 2, "skipped": 5, "not_taken": 3, "unplayed": 216, "jumps": 1, "depth_min_ms": 14.7, "depth_mean_ms": 15.123, "depth_max_ms": 15.8,
+        "early": 2, "skipped": 5, "not_taken": 3, "unplayed": 216, "non_finite_samples": 1, "jumps": 1, "depth_min_ms": 14.7, "depth_mean_ms": 15.123, "depth_max_ms": 15.8,
         "allowed_ms": 10.0, "device_latency_ms": 5.333, "correction_ppm": -45.312, "xruns": 2, "drift_ppm": 37.5,
         "drift_uncertainty_ppm": 1.86, "drift_span_s": 11, "device_lost": "it has disappeared"
     });
@@ -491,6 +492,7 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
         "note: 3 packets that came back found no room on the way to the device: it stood still, or too much came at once",
         "note: the device that played ran dry, 2 times: a larger --play-buffer may help",
         "note: 11 packets came too late to be played: a larger --jitter-buffer, or auto, plays more of them, later",
+        "note: 1 sample of what came back was NaN or infinite; it was played as 0",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }
@@ -592,6 +594,7 @@ fn what_a_listener_would_notice_stands_under_its_names_and_in_words() {
         ],
         "sent_levels": [level(1, 1_280)], "sent_silent": false,
         "source_clips": 1, "source_clipped_samples": 1_280, "source_first_clip_at_ms": 0.0, "source_silence_ms": 0.0,
+        "source_non_finite_samples": 0, "source_replaced_samples": 0,
         "returned_levels": [returned], "returned_silent": false, "changed": 1,
         "alignment": "too_little", "shift_samples": null, "similarity": null, "gain_db": null, "heard_dropped": 2
     });
@@ -607,6 +610,30 @@ fn what_a_listener_would_notice_stands_under_its_names_and_in_words() {
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
     }
+}
+
+#[test]
+fn non_finite_samples_stand_under_their_names_and_in_words() {
+    let limits = heard_limits(HeardLimits::default());
+    // Two: one in packet 1, which is missing, one in packet 9, which came back. Packet 7 came back as silence.
+    let report = Report::new(&heard(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }), &limits);
+    let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
+    let found = &document["heard"];
+    assert_eq!([&found["source_non_finite_samples"], &found["source_replaced_samples"]], [2, 0]);
+    assert_eq!([&found["sent_levels"][0]["not_numbers"], &found["returned_levels"][0]["not_numbers"]], [2, 1]);
+    let text = text::summary(&report, false);
+    for line in [
+        "level                 sent peak -6.0 dBFS, RMS -6.0 dBFS, 2 samples NaN or infinite; returned peak -6.0 dBFS, RMS -6.7 dBFS, 1 sample NaN or infinite",
+        "note: 2 samples of the source were NaN or infinite; they were sent unchanged: players make noise or silence of them",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
+    }
+    let mut run = heard(|_| 0.5);
+    let taken = Taken { rate: 44_100, non_finite: 1, replaced: 1, ..Taken::default() };
+    run.audio.as_mut().unwrap().taken = Some(taken);
+    let text = text::summary(&Report::new(&run, &limits), false);
+    let line = "note: 1 sample of the source was NaN or infinite; it was replaced by 0";
+    assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
 }
 
 #[test]

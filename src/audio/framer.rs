@@ -33,6 +33,7 @@ pub struct Framer {
     of_use: u64,
     mixer: Mixer,
     resampler: Option<Resampler>,
+    replaces_non_finite: bool,
     channels: usize,
     frame_samples: usize,
     mixed: Vec<f32>,
@@ -55,11 +56,13 @@ impl Framer {
             let frames = (u128::from(most) * u128::from(shape.input_rate)).div_ceil(u128::from(shape.rate.max(1)));
             u64::try_from(frames * u128::from(shape.input_channels)).unwrap_or(u64::MAX)
         });
+        let mixer = Mixer::new(shape.input_channels, shape.channels);
         Ok(Self {
             input: (shape.input_rate, shape.input_channels),
             listener: None,
             of_use,
-            mixer: Mixer::new(shape.input_channels, shape.channels),
+            replaces_non_finite: resampler.is_some() || !mixer.is_copy(),
+            mixer,
             resampler,
             channels: usize::from(channels),
             frame_samples: shape.frame_samples,
@@ -73,6 +76,12 @@ impl Framer {
     /// Rate in Hz and channels of the input.
     pub fn input(&self) -> (u32, u16) {
         self.input
+    }
+
+    /// Whether samples of the input that are NaN or infinite become 0: where sound is resampled, or channels are averaged. Else
+    /// they are sent as they come, like all others.
+    pub fn replaces_non_finite(&self) -> bool {
+        self.replaces_non_finite
     }
 
     /// From now on `listener` hears the input too, as far as it is sent.

@@ -28,7 +28,7 @@ impl Channels {
 ///
 /// - the same number of channels: copied bit for bit;
 /// - mono to stereo: the sample on both sides;
-/// - to mono: the average of all channels;
+/// - to mono: the average of all channels, where a sample that is NaN or infinite counts as 0;
 /// - more than two to stereo: left is the average of channels 0, 2, 4, …, right of 1, 3, 5, …. That keeps the front
 ///   pair of every layout apart, cannot clip, and needs no knowledge of speaker positions, which files rarely tell.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,11 @@ impl Mixer {
         self.inputs == usize::from(self.output.count())
     }
 
+    /// True if samples are only copied, with every bit, and none is computed.
+    pub fn is_copy(&self) -> bool {
+        self.inputs <= usize::from(self.output.count())
+    }
+
     /// Appends the mix of `frames` to `out`. An incomplete frame at the end is ignored.
     pub fn mix(&self, frames: &[f32], out: &mut Vec<f32>) {
         let frames = frames.chunks_exact(self.inputs);
@@ -64,7 +69,8 @@ impl Mixer {
 fn average(frame: &[f32], first: usize, step: usize) -> f32 {
     let picked = frame.iter().skip(first).step_by(step);
     let count = picked.len();
-    (picked.map(|sample| f64::from(*sample)).sum::<f64>() / count as f64) as f32
+    let finite = picked.map(|sample| if sample.is_finite() { f64::from(*sample) } else { 0.0 });
+    (finite.sum::<f64>() / count as f64) as f32
 }
 
 /// `frames` of one or two channels for a device of `channels`: mono on its first two, stereo on the first two or, as the mean of

@@ -47,6 +47,11 @@ impl<R: Read> Playback<R> {
         self.framer.input()
     }
 
+    /// Whether samples that are NaN or infinite become 0, see [`Framer::replaces_non_finite`].
+    pub fn replaces_non_finite(&self) -> bool {
+        self.framer.replaces_non_finite()
+    }
+
     /// From now on `listener` hears the input too, as far as it is sent.
     pub fn listen(&mut self, listener: Listener) {
         self.framer.listen(listener);

@@ -3,6 +3,9 @@
 //! The filter is `rubato`'s synchronous one: the ratio is exact (147:160 for 44.1 to 48 kHz), so that nothing drifts
 //! over hours. Its delay is cut off at the start and pumped out at the end: what happened at second 1.000 of the
 //! input happens at second 1.000 of the output. Equal rates need no resampler; leave it out and keep every bit.
+//!
+//! Any input is resampled to finite samples: the filter would spread one that is NaN or infinite over its whole block, and panic
+//! on the way. Such a sample counts as 0, and a magnitude above 1e15 as 1e15.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
@@ -13,6 +16,10 @@ use super::{MAX_CHANNELS, SAMPLE_RATES};
 /// Frames of the lower rate that are filtered at once, at least. More would steepen the filter and lengthen what it
 /// must see before the first output; at 1024 the passband of 48 kHz reaches beyond 23 kHz.
 const BLOCK_FRAMES: usize = 1024;
+
+/// The largest magnitude that is filtered, 300 dB above full scale. The longest transforms, of three million samples, add up less
+/// than 1e20 times that, which a float holds.
+const MAX_MAGNITUDE: f32 = 1e15;
 
 /// Why there is no such resampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -79,11 +86,11 @@ impl Resampler {
         self.samples_in += samples.len() as u64;
         while self.block_in.len() + samples.len() >= block {
             let (head, rest) = samples.split_at(block - self.block_in.len());
-            self.block_in.extend_from_slice(head);
+            self.block_in.extend(head.iter().copied().map(bounded));
             samples = rest;
             self.process(u64::MAX, out);
         }
-        self.block_in.extend_from_slice(samples);
+        self.block_in.extend(samples.iter().copied().map(bounded));
     }
 
     /// Appends what is left. In all, `ceil(frames in × to / from)` frames came out.
@@ -112,6 +119,11 @@ impl Resampler {
         out.extend_from_slice(ready);
         self.samples_out += ready.len() as u64;
     }
+}
+
+/// The sample, such that sums of many are finite. Any that sound is made of stays as it is, to the last bit.
+fn bounded(sample: f32) -> f32 {
+    if sample.is_finite() { sample.clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE) } else { 0.0 }
 }
 
 const fn gcd(a: u32, b: u32) -> u32 {

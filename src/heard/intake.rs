@@ -8,11 +8,13 @@ use super::level::is_full;
 #[derive(Debug)]
 pub struct Intake {
     rate: u32,
+    replaces_non_finite: bool,
     channels: Vec<Clips>,
     frames: u64,
     /// The stretch of zeros that ends here, and the longest so far.
     zeros: u64,
     longest: u64,
+    non_finite: u64,
 }
 
 /// What was taken in. Places and lengths are in samples a channel of the source.
@@ -28,13 +30,23 @@ pub struct Taken {
     pub first_clip: Option<u64>,
     /// The longest stretch in which every sample of every channel is zero.
     pub silence: u64,
+    /// Samples of all channels that are NaN or infinite.
+    pub non_finite: u64,
+    /// Those of them that are sent as 0.
+    pub replaced: u64,
 }
 
 impl Intake {
     /// Nothing has come yet of a source with this rate in Hz and so many interleaved channels.
     pub fn new(rate: u32, channels: u16) -> Self {
         let channels = std::iter::repeat_with(Clips::new).take(usize::from(channels.max(1))).collect();
-        Self { rate, channels, frames: 0, zeros: 0, longest: 0 }
+        Self { rate, replaces_non_finite: false, channels, frames: 0, zeros: 0, longest: 0, non_finite: 0 }
+    }
+
+    /// Whether what is NaN or infinite is sent as 0.
+    #[must_use]
+    pub fn replacing_non_finite(self, replaces_non_finite: bool) -> Self {
+        Self { replaces_non_finite, ..self }
     }
 
     /// Interleaved samples that follow those before.
@@ -47,12 +59,15 @@ impl Intake {
         for frame in frames {
             self.zeros = if frame.iter().all(|sample| *sample == 0.0) { self.zeros + 1 } else { 0 };
             self.longest = self.longest.max(self.zeros);
+            self.non_finite += frame.iter().filter(|sample| !sample.is_finite()).count() as u64;
         }
     }
 
     /// What has come so far.
     pub fn taken(&self) -> Taken {
-        let mut taken = Taken { rate: self.rate, silence: self.longest, ..Taken::default() };
+        let Self { rate, longest: silence, non_finite, .. } = *self;
+        let replaced = if self.replaces_non_finite { non_finite } else { 0 };
+        let mut taken = Taken { rate, silence, non_finite, replaced, ..Taken::default() };
         for channel in &self.channels {
             let (stretches, samples, first) = channel.so_far();
             taken.clips += stretches;

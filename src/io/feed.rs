@@ -39,7 +39,7 @@ pub fn start<R: Read + Send + 'static>(mut playback: Playback<R>) -> io::Result<
     let (fill, ready) = mpsc::sync_channel(AHEAD);
     let (spent, reuse) = mpsc::sync_channel::<Vec<u8>>(AHEAD);
     let (primed, is_primed) = mpsc::channel::<()>();
-    let intake = SharedIntake::of(playback.input());
+    let intake = SharedIntake::of(playback.input(), playback.replaces_non_finite());
     let taken = intake.taken();
     playback.listen(intake.listener());
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {

@@ -10,9 +10,9 @@ use crate::heard::{Intake, Taken};
 pub struct SharedIntake(Arc<Mutex<Intake>>);
 
 impl SharedIntake {
-    /// Of a source with this rate in Hz and so many interleaved channels.
-    pub fn of((rate, channels): (u32, u16)) -> Self {
-        Self(Arc::new(Mutex::new(Intake::new(rate, channels))))
+    /// Of a source with this rate in Hz and so many interleaved channels, of which what is NaN or infinite is sent as 0, or not.
+    pub fn of((rate, channels): (u32, u16), replaces_non_finite: bool) -> Self {
+        Self(Arc::new(Mutex::new(Intake::new(rate, channels).replacing_non_finite(replaces_non_finite))))
     }
 
     /// Whoever reads the source tells it what it reads.

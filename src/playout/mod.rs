@@ -79,6 +79,8 @@ pub struct Played {
     pub early: u64,
     /// Packets that waited, and were left out because playing began after them, or skipped them.
     pub skipped: u64,
+    /// Samples of packets that were kept to be played that were NaN or infinite, and are 0.
+    pub non_finite: u64,
     /// How often playing paused or skipped.
     pub jumps: u64,
     /// How long the quickest packets waited, second by second; `None` before the first.
@@ -272,6 +274,7 @@ impl Playout {
     /// How it went so far.
     pub fn played(&self) -> Played {
         Played {
+            non_finite: self.waiting.non_finite(),
             depth: self.level.depth(),
             allowance: self.level.allowance(),
             correction_ppm: (self.matching.speed() - 1.0) * 1e6,

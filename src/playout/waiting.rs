@@ -27,12 +27,14 @@ pub(super) struct Waiting {
     slots: Vec<Option<Held>>,
     samples: Vec<f32>,
     held: usize,
+    /// Samples that were NaN or infinite.
+    non_finite: u64,
 }
 
 impl Waiting {
     pub(super) fn new(slots: usize, most: usize) -> Self {
         let slots = slots.max(1);
-        Self { most, slots: vec![None; slots], samples: vec![0.0; slots * most], held: 0 }
+        Self { most, slots: vec![None; slots], samples: vec![0.0; slots * most], held: 0, non_finite: 0 }
     }
 
     fn slot(&self, index: u64) -> usize {
@@ -44,7 +46,7 @@ impl Waiting {
         self.slots[self.slot(index)].filter(|held| held.index == index)
     }
 
-    /// Keeps a packet. What it has too much of is left; what is no number is silence too, and what
+    /// Keeps a packet. What it has too much of is left; what is NaN or infinite is 0 and counted, and what
     /// lies beyond full scale is cut to it: it goes to somebody's ears.
     pub(super) fn put(&mut self, index: u64, samples: &[f32]) -> Put {
         let slot = self.slot(index);
@@ -56,9 +58,10 @@ impl Waiting {
         let len = samples.len().min(self.most);
         self.slots[slot] = Some(Held { index, len });
         self.held += 1;
-        let harmless = |sample: &f32| if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) };
+        let harmless = |sample: &f32| if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
         let kept = &mut self.samples[slot * self.most..][..len];
         kept.iter_mut().zip(samples).for_each(|(kept, sample)| *kept = harmless(sample));
+        self.non_finite += samples[..len].iter().filter(|sample| !sample.is_finite()).count() as u64;
         Put::Kept
     }
 
@@ -88,6 +91,11 @@ impl Waiting {
             }
         }
         (before - self.held) as u64
+    }
+
+    /// Samples that were NaN or infinite, in all packets that were kept.
+    pub(super) fn non_finite(&self) -> u64 {
+        self.non_finite
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -51,6 +51,7 @@ pub enum Code {
     SpeakerStuck,
     SpeakerXruns,
     PlayedLate,
+    PlayedNonFinite,
     Underruns,
     RecordDropped,
     SentSilence,

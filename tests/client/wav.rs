@@ -65,3 +65,19 @@ pub fn write(path: &Path, rate: u32, channels: u16, samples: &[i16]) {
     file.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
     std::fs::write(path, file).unwrap();
 }
+
+/// Writes 32-bit floats, bit for bit.
+pub fn write_floats(path: &Path, rate: u32, channels: u16, samples: &[f32]) {
+    let length = samples.len() as u32 * 4;
+    let mut file = b"RIFF".to_vec();
+    file.extend((36 + length).to_le_bytes());
+    file.extend(b"WAVEfmt \x10\0\0\0\x03\0");
+    file.extend(channels.to_le_bytes());
+    file.extend(rate.to_le_bytes());
+    file.extend((rate * u32::from(channels) * 4).to_le_bytes());
+    file.extend((channels * 4).to_le_bytes());
+    file.extend(b"\x20\0data");
+    file.extend(length.to_le_bytes());
+    file.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    std::fs::write(path, file).unwrap();
+}

@@ -33,7 +33,6 @@ impl Reach {
         self.least <= self.most
     }
 
-    /// What is not a number reaches nowhere.
     fn over(self, other: Self) -> Self {
         Self { least: self.least.min(other.least), most: self.most.max(other.most) }
     }
@@ -127,6 +126,7 @@ impl Picture {
         index.saturating_mul(u64::from(self.frame_samples))
     }
 
+    /// What is NaN or infinite reaches nowhere.
     fn draw(&mut self, start: u64, samples: &[f32], side: impl Fn(&mut Column) -> &mut Reach) {
         let channels = usize::from(self.channels);
         let end = start + (samples.len() / channels) as u64;
@@ -135,6 +135,7 @@ impl Picture {
             let reach = side(column);
             *reach = samples[from..to]
                 .iter()
+                .filter(|sample| sample.is_finite())
                 .fold(*reach, |reach, sample| reach.over(Reach { least: *sample, most: *sample }));
         });
     }

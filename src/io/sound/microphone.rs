@@ -107,7 +107,7 @@ impl Live {
             buffer_told: stream.buffer_size().ok(),
             ..CaptureRun::default()
         };
-        let intake = SharedIntake::of(framer.input());
+        let intake = SharedIntake::of(framer.input(), framer.replaces_non_finite());
         framer.listen(intake.listener());
         Ok(Self {
             stream: Some(stream),

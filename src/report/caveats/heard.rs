@@ -28,7 +28,15 @@ pub(super) fn caveats(heard: &HeardNumbers, is_live: bool) -> Vec<Caveat> {
         let source = if is_live { "turn the input down" } else { "it was recorded, or made, too loud" };
         found.push(say(Code::Clipped, format!("what was sent is clipped {times}, first at {at}: {source}")));
     }
-    if sum(|level| level.not_numbers) > 0 {
+    if let Some(samples @ 1..) = heard.source_non_finite_samples {
+        let (were, they) = were_they(samples);
+        let became = match heard.source_replaced_samples {
+            Some(1..) => "replaced by 0",
+            _ => "sent unchanged: players make noise or silence of them",
+        };
+        let text = format!("{} of the source {were} NaN or infinite; {they} {became}", count(samples, "sample"));
+        found.push(say(Code::NotNumbers, text));
+    } else if sum(|level| level.not_numbers) > 0 {
         let text = format!(
             "{} of what was sent are not numbers, or infinite: players make noise or silence of them",
             count(sum(|level| level.not_numbers), "sample")
@@ -43,4 +51,9 @@ pub(super) fn caveats(heard: &HeardNumbers, is_live: bool) -> Vec<Caveat> {
         found.push(say(Code::HeardDropped, text));
     }
     found
+}
+
+/// The words for one and for several.
+pub(super) fn were_they(count: u64) -> (&'static str, &'static str) {
+    if count == 1 { ("was", "it was") } else { ("were", "they were") }
 }

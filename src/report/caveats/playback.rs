@@ -1,5 +1,6 @@
 //! What the device that played did to the sound.
 
+use super::heard::were_they;
 use super::{Caveat, Code, say};
 use crate::report::playback::PlaybackNumbers;
 use crate::report::wording::count;
@@ -33,6 +34,12 @@ pub(super) fn caveats(playback: &PlaybackNumbers) -> Vec<Caveat> {
             count(playback.late, "packet")
         );
         found.push(say(Code::PlayedLate, text));
+    }
+    if playback.non_finite_samples > 0 {
+        let (were, they) = were_they(playback.non_finite_samples);
+        let samples = count(playback.non_finite_samples, "sample");
+        let text = format!("{samples} of what came back {were} NaN or infinite; {they} played as 0");
+        found.push(say(Code::PlayedNonFinite, text));
     }
     found
 }

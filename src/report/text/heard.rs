@@ -38,14 +38,22 @@ fn gaps(heard: &HeardNumbers) -> String {
 /// `peak -6.0 dBFS, RMS -9.0 dBFS`, the channels beside each other.
 fn level(levels: &[LevelNumbers], clips: u64) -> String {
     let clipped = if clips > 0 { format!(", clipped {}", count(clips, "time")) } else { String::new() };
-    if levels.iter().all(|level| level.peak_dbfs.is_none()) {
+    let non_finite = match levels.iter().map(|level| level.not_numbers).sum() {
+        0 => String::new(),
+        samples => format!(", {} NaN or infinite", count(samples, "sample")),
+    };
+    if levels.iter().all(|level| level.peak_dbfs.is_none() && level.not_numbers == 0) {
         return format!("digital silence{clipped}");
     }
     let each = |pick: fn(&LevelNumbers) -> Option<f64>| {
         let shown = |level| pick(level).map_or_else(|| "-\u{221e}".to_owned(), |db| format!("{db:.1}"));
         levels.iter().map(shown).collect::<Vec<_>>().join(" / ")
     };
-    format!("peak {} dBFS, RMS {} dBFS{clipped}", each(|level| level.peak_dbfs), each(|level| level.rms_dbfs))
+    format!(
+        "peak {} dBFS, RMS {} dBFS{clipped}{non_finite}",
+        each(|level| level.peak_dbfs),
+        each(|level| level.rms_dbfs)
+    )
 }
 
 fn alignment(heard: &HeardNumbers) -> String {
