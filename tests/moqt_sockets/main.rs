@@ -3,6 +3,7 @@
 mod dialogue;
 mod echo;
 mod echoing;
+mod flooding;
 #[path = "../moqt/golden.rs"]
 mod golden;
 mod hostile;

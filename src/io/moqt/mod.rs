@@ -7,6 +7,7 @@
 //! [`server`] runs on a thread of its own until it is told to stop; [`client`] runs one application on the thread that asks.
 
 mod bind;
+mod bounded_reader;
 mod call;
 pub mod client;
 mod dial_error;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quinn::{ConnectionError, VarInt};
 use web_transport_proto::{error_from_http3, error_to_http3};
 
-use super::webtransport::{NO_ERROR, WebTransportSession};
+use super::webtransport::{EXCESSIVE_LOAD, NO_ERROR, SessionEnd, WebTransportSession};
 use crate::moqt::{Kind, code, varint};
 
 /// What a WebTransport stream begins with, before the session's number.
@@ -15,6 +15,9 @@ pub(super) const BIDI: u64 = 0x41;
 
 /// How long the end of a WebTransport session may take to be acknowledged.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a connection is closed with [`EXCESSIVE_LOAD`].
+const EXCESSIVE: &str = "too many bytes on the stream of the CONNECT request";
 
 /// What carries the streams.
 pub(super) enum Over {
@@ -67,7 +70,8 @@ impl Over {
         }
     }
 
-    /// Waits until the other end has ended the session or the connection is gone: with which code, and why.
+    /// Waits until the other end has ended the session or the connection is gone: with which code, and why. A connection on which
+    /// the session's stream carries too much is closed.
     pub(super) fn gone(&mut self) -> impl Future<Output = (u32, String)> + Send + 'static {
         let connection = self.connection().clone();
         let ended = match self {
@@ -78,19 +82,28 @@ impl Over {
             let Some(ended) = ended else { return reason(&connection.closed().await) };
             tokio::select! {
                 biased;
-                ended = ended => ended.unwrap_or_else(|| connection.close_reason().map_or_else(unsaid, |error| reason(&error))),
+                ended = ended => match ended {
+                    SessionEnd::Said(code, why) => (code, why),
+                    SessionEnd::Broken => connection.close_reason().map_or_else(unsaid, |error| reason(&error)),
+                    SessionEnd::Excessive => {
+                        connection.close(VarInt::from_u32(EXCESSIVE_LOAD), EXCESSIVE.as_bytes());
+                        (EXCESSIVE_LOAD, EXCESSIVE.to_owned())
+                    }
+                },
                 error = connection.closed() => reason(&error),
             }
         }
     }
 
-    /// Closes the connection after the other end has ended the session.
-    pub(super) fn leave(self) {
+    /// Closes the connection after the other end has ended the session. Returns whether it was closed by us before.
+    pub(super) fn leave(self) -> bool {
+        let closed = self.connection().close_reason();
         // A second end would hide the first.
-        if self.connection().close_reason().is_none() {
+        if closed.is_none() {
             let code = if self.session().is_some() { NO_ERROR } else { code::NONE };
             self.connection().close(VarInt::from_u32(code), b"");
         }
+        closed == Some(ConnectionError::LocallyClosed)
     }
 
     /// Closes the session, and the connection with it.

@@ -81,10 +81,14 @@ pub(super) async fn pump<A: Application>(
             input = streams.next(!behind) => match input {
                 Input::Refused => refused += 1,
                 Input::Gone(code, reason) => {
-                    peer.on_gone(clock.now(), code, &reason);
+                    let by_us = streams.leave();
+                    if by_us {
+                        peer.close(clock.now(), code, &reason);
+                    } else {
+                        peer.on_gone(clock.now(), code, &reason);
+                    }
                     observe(peer, refused);
-                    streams.leave();
-                    return Ended { code, reason, by_us: false };
+                    return Ended { code, reason, by_us };
                 }
                 input => tell(peer, clock.now(), input),
             },

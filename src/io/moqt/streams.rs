@@ -87,9 +87,9 @@ impl Streams {
         self.over.close(code, reason).await;
     }
 
-    /// Leaves a session that the other end has ended.
-    pub(super) fn leave(self) {
-        self.over.leave();
+    /// Leaves a session that has ended. Returns whether we have closed the connection.
+    pub(super) fn leave(self) -> bool {
+        self.over.leave()
     }
 
     /// Does what the peer wants done, but for the end of the connection. What is for streams that are over is ignored.

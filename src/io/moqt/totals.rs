@@ -27,6 +27,8 @@ Arrivals {
     requests_refused,
     /// Streams over HTTP/3 that belong to no session, refused.
     streams_stray,
+    /// Connections over HTTP/3 closed because too many bytes came on the stream of the request.
+    connections_excessive,
     /// Connections closed because nothing was heard of them any more.
     connections_silent,
 }

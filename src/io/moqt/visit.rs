@@ -18,7 +18,7 @@ use super::pump::{Clock, Ended, pump};
 use super::quic;
 use super::server::Terms;
 use super::streams::Streams;
-use super::webtransport::{NO_ERROR, Request, WebTransportSession};
+use super::webtransport::{EXCESSIVE_LOAD, NO_ERROR, Request, WebTransportSession};
 use crate::io::complaints::Complaints;
 use crate::moqt::echo::Echo;
 use crate::moqt::{self, ALPN_WEBTRANSPORT, Counts, End, Peer, code, serves};
@@ -124,6 +124,9 @@ impl Visits {
         let Ended { code, reason, by_us } = self.serve(over, from, asked, stop).await;
         if matches!(connection.close_reason(), Some(ConnectionError::TimedOut)) {
             self.totals.note(|reading| reading.arrivals.connections_silent += 1);
+        }
+        if by_us && code == EXCESSIVE_LOAD {
+            self.totals.note(|reading| reading.arrivals.connections_excessive += 1);
         }
         if by_us && code != code::NONE && self.failures.may() {
             warn!("MOQT: closed {from} with code {code:#x}: {reason}");
