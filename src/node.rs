@@ -19,7 +19,7 @@ pub use bell::Bell;
 /// One or more datagrams that arrived together from one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
-    /// Who sent it.
+    /// The source. If the driver detects a forged source, it sets the unspecified address and keeps the port.
     pub from: SocketAddr,
     /// Which of our addresses was asked, where the system tells.
     pub to: Option<IpAddr>,

@@ -30,7 +30,7 @@ fn audio() -> Vec<u8> {
 }
 
 fn hear(echo: &mut Echo, from: SocketAddr, bytes: &[u8], stride: usize) {
-    echo.on_datagram(Time::ZERO, &[Datagram { from, to: None, at: Time::ZERO, bytes, stride }]);
+    echo.on_datagram(Time::ZERO, &[Datagram { from, to: Some(from.ip()), at: Time::ZERO, bytes, stride }]);
 }
 
 fn drain(echo: &mut Echo) -> usize {
@@ -193,7 +193,7 @@ proptest! {
                 4 => SocketAddr::from(([192, 0, 2, 16], 5_000)),
                 number => client(number),
             };
-            echo.on_datagram(now, &[Datagram { from, to: None, at: now, bytes: &bytes, stride }]);
+            echo.on_datagram(now, &[Datagram { from, to: Some(from.ip()), at: now, bytes: &bytes, stride }]);
             sent += bytes.len().div_ceil(stride).max(1) as u64;
             prop_assert_eq!(arrived(&counters), sent);
 

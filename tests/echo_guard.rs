@@ -32,10 +32,21 @@ fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
 
 /// One datagram that arrives at `at` nanoseconds, and how many leave at once.
 fn answers(echo: &mut Echo, at: u64, from: &str, bytes: &[u8]) -> usize {
+    replies(echo, at, (from, None), bytes).len()
+}
+
+/// The same for one that arrives at a loopback address.
+fn answers_on_loopback(echo: &mut Echo, at: u64, from: &str, bytes: &[u8]) -> usize {
+    replies(echo, at, (from, Some("127.0.0.1")), bytes).len()
+}
+
+/// What leaves at once when a datagram arrives at `at` nanoseconds, from an address and port, at one of ours.
+fn replies(echo: &mut Echo, at: u64, (from, to): (&str, Option<&str>), bytes: &[u8]) -> Vec<Vec<u8>> {
     let (at, mut tape) = (Time::from_nanos(at), Tape::new());
-    echo.on_datagram(at, &[Datagram { from: address(from), to: None, at, bytes, stride: bytes.len().max(1) }]);
+    let to = to.map(|ip| ip.parse().expect("an address"));
+    echo.on_datagram(at, &[Datagram { from: address(from), to, at, bytes, stride: bytes.len().max(1) }]);
     echo.poll_transmit(at, &mut tape);
-    tape.left.len()
+    tape.take()
 }
 
 /// How many of 5,000 different AUDIO packets are returned at once.
@@ -101,11 +112,20 @@ fn bits_are_those_of_the_reply_in_its_ip_packet() {
 fn loopback_is_exempt_unless_told_and_both_limits_can_be_off() {
     let loopback = ["127.0.0.1:5000", "[::1]:5000", "[::ffff:127.0.0.9]:5000"];
     let off = Protection { max_rate: None, max_bits: None, ..Protection::default() };
+    let returned = |protection: Protection, from, to| -> usize {
+        let mut echo = server(Duration::ZERO, protection);
+        (0..5_000).map(|n| replies(&mut echo, 0, (from, to), &packet(1, n, &[0; 8])).len()).sum()
+    };
     for from in loopback {
-        assert_eq!(returned_at_once(&mut server(Duration::ZERO, Protection::default()), from), 5_000, "{from}");
+        let to = Some(if from.contains("::1") { "::1" } else { "127.0.0.1" });
+        assert_eq!(returned(Protection::default(), from, to), 5_000, "{from}");
         let limited = Protection { limit_loopback: true, ..Protection::default() };
-        assert_eq!(returned_at_once(&mut server(Duration::ZERO, limited), from), 1_000, "{from}");
+        assert_eq!(returned(limited, from, to), 1_000, "{from}");
+        // Where it arrived may be unknown, or an address that other machines reach.
+        assert_eq!(returned(Protection::default(), from, None), 1_000, "{from}");
     }
+    assert_eq!(returned(Protection::default(), "127.0.0.1:5000", Some("192.0.2.9")), 1_000);
+    assert_eq!(returned(Protection::default(), "[::1]:5000", Some("2001:db8::9")), 1_000);
     assert_eq!(returned_at_once(&mut server(Duration::ZERO, off), "192.0.2.1:5000"), 5_000);
 }
 
@@ -161,6 +181,44 @@ fn what_came_from_an_address_that_is_no_hosts_own_has_no_answer() {
     assert_eq!((echo.counters().dropped_nobody.get(), echo.counters().received.get()), (18, 0));
 }
 
+#[test]
+fn an_ipv4_source_that_came_over_ipv6_has_no_answer() {
+    // Linux delivers these from the wire, and a reply would leave over IPv4: to a service of this machine, or to anybody.
+    for from in ["[::ffff:127.0.0.1]:5000", "[::ffff:127.0.0.1]:53", "[::ffff:192.0.2.1]:5000", "[::ffff:10.0.0.1]:1"] {
+        for to in ["2001:db8::9", "fe80::9", "::1"] {
+            let mut echo = server(Duration::ZERO, Protection::default());
+            for kind in [1, 4, 5] {
+                let left = replies(&mut echo, 0, (from, Some(to)), &packet(kind, 1, &[0; 12]));
+                assert!(left.is_empty(), "{from} to {to}: {left:?}");
+            }
+            assert_eq!(echo.counters().dropped_nobody.get(), 3, "{from} to {to}");
+        }
+        // What did come over IPv4 is answered, however the system writes the address that it arrived at.
+        for to in ["192.0.2.9", "::ffff:192.0.2.9", "127.0.0.1"] {
+            let mut echo = server(Duration::ZERO, Protection::default());
+            assert_eq!(replies(&mut echo, 0, (from, Some(to)), &packet(4, 1, &[])).len(), 1, "{from} to {to}");
+        }
+    }
+}
+
+#[test]
+fn the_servers_own_address_and_port_as_a_source_has_no_answer() {
+    let server = || Echo::new(Config { port: Some(5_000), delay: Duration::ZERO, ..Config::default() });
+    let answered = |from, to| replies(&mut server(), 0, (from, Some(to)), &packet(4, 1, &[])).len();
+    for own in [
+        ("192.0.2.9:5000", "192.0.2.9"),
+        ("[::ffff:192.0.2.9]:5000", "192.0.2.9"),
+        ("192.0.2.9:5000", "::ffff:192.0.2.9"),
+        ("[2001:db8::9]:5000", "2001:db8::9"),
+        ("127.0.0.1:5000", "127.0.0.1"),
+        ("[::1]:5000", "::1"),
+    ] {
+        assert_eq!(answered(own.0, own.1), 0, "{own:?}");
+    }
+    // A client on this machine, and another server on another of its addresses.
+    assert_eq!((answered("192.0.2.9:5001", "192.0.2.9"), answered("192.0.2.8:5000", "192.0.2.9")), (1, 1));
+}
+
 /// 1 Mbit/s: 524,280 bits, one packet of any length, may come at once to be held, and as much be answered at once.
 const MEGABIT: Protection =
     Protection { max_rate: None, max_bits: Some(1_000_000), allow: Vec::new(), limit_loopback: false, key: [0; 2] };
@@ -204,10 +262,10 @@ fn a_path_that_holds_back_lets_nothing_that_comes_again_be_forgotten_earlier() {
     let config = Config { delay: Duration::ZERO, ..Config::default() };
     let mut echo = Echo::impaired(config, back, Box::new(()));
     let again = packet(1, 7, &[]);
-    for at in [0, 1, 2, 100, 409, 411] {
+    for at in [0, 1, 2, 100, 609, 611] {
         answers(&mut echo, at * SECOND, "192.0.2.1:5000", &again);
     }
-    // Three, and one more after 10 s and four times 100 s.
+    // Three, and one more after 10 s and six times 100 s.
     assert_eq!((echo.counters().received.get(), echo.counters().dropped_repeated.get()), (4, 2));
 }
 
@@ -264,18 +322,113 @@ fn answered(from: &str, datagrams: impl IntoIterator<Item = (u64, Vec<u8>)>) -> 
     datagrams.into_iter().map(|(at, bytes)| answers(&mut echo, at * MS, from, &bytes)).sum()
 }
 
+/// What is sent to a client in reply to its KEEPALIVEs, one per second, beside the echo of each, which leaves first or second at once.
+fn beside_the_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
+    let mut echo = server(Duration::ZERO, Protection::default());
+    let mut others = Vec::new();
+    for second in 0..seconds {
+        // Now and then the network holds one up, or delivers it twice.
+        let late = if second % 100 == 0 { 700 * MS } else { 0 };
+        let at = second * SECOND + late;
+        let sent = keepalive(second);
+        for _ in 0..if second % 1_000 == 0 { 2 } else { 1 } {
+            let mut left = replies(&mut echo, at, ("192.0.2.1:5000", None), &sent);
+            let echoed = left.iter().position(|bytes| *bytes == sent);
+            left.remove(echoed.unwrap_or_else(|| panic!("second {second} has no answer")));
+            others.extend(left.into_iter().map(|bytes| (second, bytes)));
+        }
+    }
+    assert_eq!(echo.counters().dropped_repeated.get(), 0);
+    others
+}
+
 #[test]
-fn a_client_whose_sign_of_life_never_changes_is_answered_each_second_for_a_day() {
-    assert_eq!(answered("192.0.2.1:5000", (0..86_400).map(|second| (second * 1_000, packet(4, 0, b"alive")))), 86_400);
+fn a_client_whose_keepalive_never_changes_is_answered_each_second_for_a_day() {
+    let loop_checks = beside_the_echoes(86_400, |_| packet(4, 0, b"alive"));
+    // Nothing else tells it from an echo server than that it does not return these: two in a row, and then one in half a minute.
+    let times: Vec<u64> = loop_checks.iter().map(|(second, _)| *second).collect();
+    assert!(times.windows(3).all(|three| three[2] - three[0] >= 29) && times.len() <= 86_400 / 30 + 2, "{times:?}");
+    for (second, bytes) in loop_checks {
+        // A KEEPALIVE without flags and payload.
+        assert_eq!((&bytes[..2], &bytes[10..]), (&[1, 4][..], &[0, 0][..]), "second {second}");
+    }
+}
+
+#[test]
+fn a_client_whose_keepalives_count_is_sent_nothing_but_their_echoes() {
+    let none: Vec<(u64, Vec<u8>)> = Vec::new();
+    assert_eq!(beside_the_echoes(86_400, |second| packet(4, second as u32, &[])), none);
+}
+
+#[test]
+fn only_the_source_that_returns_its_own_loop_check_is_not_answered() {
+    let mut echo = server(Duration::ZERO, Protection::default());
+    let [one, other] = [(0, "192.0.2.1:5000"), (1, "192.0.2.1:5001")].map(|(at, from)| {
+        let mut left = Vec::new();
+        for _ in 0..3 {
+            left = replies(&mut echo, at * SECOND, (from, None), &packet(4, 7, &[]));
+        }
+        assert_eq!(left.len(), 2, "a loop check and an echo");
+        left.remove(0)
+    });
+    assert_ne!(one, other);
+    let mut answered = |at: u64, from, bytes: &[u8]| answers(&mut echo, at * SECOND, from, bytes);
+    // Of another source, too long, with a flag, with another sequence: KEEPALIVEs like any other.
+    let (longer, mut flag, mut counted) = ([&one[..], &[0]].concat(), one.clone(), one.clone());
+    flag[11] ^= 1;
+    counted[5] ^= 1;
+    for bytes in [&other, &longer, &flag, &counted] {
+        assert_eq!(answered(3, "192.0.2.1:5000", bytes), 1, "{bytes:x?}");
+    }
+    assert_eq!(answered(3, "192.0.2.1:5000", &one), 0);
+    // No KEEPALIVE of that address and port for a minute, and all else.
+    for at in [3, 30, 62] {
+        assert_eq!(answered(at, "192.0.2.1:5000", &packet(4, 100 + at as u32, &[])), 0, "{at} s");
+        assert_eq!(answered(at, "192.0.2.1:5000", &packet(1, at as u32, &[])), 1, "{at} s");
+        assert_eq!(answered(at, "192.0.2.1:5000", &packet(5, at as u32, &[0; 12])), 1, "{at} s");
+        assert_eq!(answered(at, "192.0.2.1:5001", &packet(4, 100 + at as u32, &[])), 1, "{at} s");
+    }
+    assert_eq!(answered(64, "192.0.2.1:5000", &packet(4, 200, &[])), 1);
+    let counters = echo.counters();
+    assert_eq!((counters.loop_checks.get(), counters.dropped_repeated.get()), (2, 4));
+}
+
+#[test]
+fn a_loop_check_that_comes_back_after_two_minutes_is_a_keepalive() {
+    // Whoever had the address and port then cannot silence whoever has it now.
+    let mut echo = server(Duration::ZERO, Protection::default());
+    let mut check = Vec::new();
+    for at in [0, 1, 2, 128, 129, 130] {
+        check.extend(replies(&mut echo, at * SECOND, ("192.0.2.1:5000", None), &packet(4, 7, &[])).into_iter().next());
+    }
+    let (old, new) = (&check[2], &check[5]);
+    assert_ne!(old, new);
+    assert_eq!(answers(&mut echo, 130 * SECOND, "192.0.2.1:5000", old), 1);
+    assert_eq!(answers(&mut echo, 130 * SECOND, "192.0.2.1:5000", new), 0);
+}
+
+#[test]
+fn a_loop_check_takes_room_from_what_is_answered_after_it() {
+    // One per second, and one at once.
+    let mut echo = server(Duration::ZERO, Protection { max_rate: Some(1), ..Protection::default() });
+    let mut at_second =
+        |second: u64, sequence| answers(&mut echo, second * SECOND, "192.0.2.1:5000", &packet(4, sequence, &[]));
+    assert_eq!([0, 1, 2].map(|second| at_second(second, 7)), [1, 1, 2]);
+    assert_eq!([3, 4].map(|second| at_second(second, 8)), [0, 1]);
 }
 
 #[test]
 fn the_same_datagram_is_answered_so_often_and_another_anew() {
     let ten = |bytes: Vec<u8>| (0..10).map(move |at| (at, bytes.clone()));
     assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200]))), 3);
-    assert_eq!(answered("192.0.2.1:5000", ten(packet(4, 1, &[5; 200]))), 4);
+    // All ten, with a loop check before the third and the fourth.
+    assert_eq!(answered("192.0.2.1:5000", ten(packet(4, 1, &[5; 200]))), 10 + 2);
+    assert_eq!(answered("192.0.2.1:5000", (0..100).map(|_| (0, packet(4, 1, &[])))), 10 + 2);
     // Loopback is exempt.
-    assert_eq!(answered("127.0.0.1:5000", ten(packet(1, 1, &[5; 200])).chain(ten(packet(4, 1, &[])))), 20);
+    let mut echo = server(Duration::ZERO, Protection::default());
+    let mut on_loopback = |bytes: &[u8]| answers_on_loopback(&mut echo, 0, "127.0.0.1:5000", bytes);
+    let both: usize = (0..10).map(|_| on_loopback(&packet(1, 1, &[5; 200])) + on_loopback(&packet(4, 1, &[]))).sum();
+    assert_eq!(both, 20);
     // Another header, length, or beginning of the payload is another datagram; what differs only after 64 bytes is the same.
     for (place, times) in [(2, 6), (6, 6), (10, 6), (12, 6), (75, 6), (76, 3)] {
         let mut other = packet(1, 1, &[5; 200]);

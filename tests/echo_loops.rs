@@ -1,7 +1,8 @@
 //! Echo servers that hear of each other by forged datagrams, in virtual time: how often each answers, and when they are silent.
 //!
-//! A turn is both delays and the way there and back. AUDIO is answered three times and then once in 10 s and four delays, KEEPALIVE
-//! four times and then once in 800 ms; each answer takes such a time from three or four of them, and each turn gives its own back.
+//! A turn is both delays and the way there and back. AUDIO is answered three times and then once in 10 s and six delays; each answer
+//! takes such a time from three of them, and each turn gives its own back. The third KEEPALIVE of the same bytes is preceded by a loop
+//! check, which only an echo server returns.
 
 #[path = "nodes/tape.rs"]
 mod tape;
@@ -11,9 +12,11 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jamjam_dev::echo::{Config, Counters, Echo};
+use jamjam_dev::echo::{Config, Counters, Echo, Protection};
 use jamjam_dev::node::{Datagram, Node};
+use jamjam_dev::stats::Count;
 use jamjam_dev::time::Time;
+use proptest::prelude::*;
 
 use tape::Tape;
 
@@ -27,6 +30,8 @@ struct World {
     order: u64,
     /// One way, in nanoseconds.
     way: u64,
+    /// When which host sent a KEEPALIVE, in nanoseconds.
+    sent: Vec<(u64, usize)>,
 }
 
 const MS: u64 = 1_000_000;
@@ -42,7 +47,7 @@ fn echo(delay_ms: u64) -> Echo {
 impl World {
     fn new(hosts: Vec<Option<Echo>>, way_ms: u64) -> Self {
         let hosts = (1..).map(address).zip(hosts).collect();
-        Self { hosts, wire: BinaryHeap::new(), order: 0, way: way_ms * MS }
+        Self { hosts, wire: BinaryHeap::new(), order: 0, way: way_ms * MS, sent: Vec::new() }
     }
 
     /// Two servers with these delays.
@@ -88,6 +93,9 @@ impl World {
                 let (here, mut tape) = (*here, Tape::new());
                 echo.poll_transmit(Time::from_nanos(now), &mut tape);
                 for left in tape.left {
+                    if left.bytes[1] == 4 {
+                        self.sent.push((now, host));
+                    }
                     self.send(now, here, left.to, left.bytes);
                 }
             }
@@ -95,8 +103,10 @@ impl World {
     }
 
     fn send(&mut self, now: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        let host = self.hosts.iter().position(|(address, _)| *address == to).expect("somebody at this address");
-        self.put(now + self.way, host, from, bytes);
+        // What is for a client ends there.
+        if let Some(host) = self.hosts.iter().position(|(address, _)| *address == to) {
+            self.put(now + self.way, host, from, bytes);
+        }
     }
 
     /// Until nothing more can happen.
@@ -126,7 +136,7 @@ fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn audio_goes_to_and_fro_three_times_or_four_with_long_delays() {
+fn audio_goes_to_and_fro_three_times() {
     // Delays of the two, one way, how often each echoes, and when the first hears it once more: after that many turns.
     for (delays, way, echoes, end) in [
         ([0, 0], 0, 3, 0),
@@ -135,8 +145,10 @@ fn audio_goes_to_and_fro_three_times_or_four_with_long_delays() {
         ([0, 3_000], 20, 3, 9_120),
         ([3_000, 0], 20, 3, 9_120),
         ([3_000, 3_000], 20, 3, 18_120),
-        // At the fourth 3 x 250 s less 3 x 121 s are taken of 750, and 250 more are 637; at the fifth 4 x 129 s and 250 are 766.
-        ([60_000, 60_000], 500, 4, 484_000),
+        ([60_000, 60_000], 500, 3, 363_000),
+        // The longest round trip for which this is promised.
+        ([0, 0], 1_000, 3, 6_000),
+        ([3_000, 3_000], 1_000, 3, 24_000),
     ] {
         let mut world = World::pair(delays, way);
         world.forge(0, 1, packet(1, 7, &[9; 512]));
@@ -148,10 +160,13 @@ fn audio_goes_to_and_fro_three_times_or_four_with_long_delays() {
 
 #[test]
 fn of_two_delays_the_longer_one_ends_what_the_shorter_one_would_go_on_with() {
-    // The first would echo at 10 s, or 50 s, five times; the second takes 3 x 24.9 s and 30 of 90, or 4 x 47.9 s and 74 of 222.
-    for (delays, echoes, end) in [([0, 5_000], [4, 3], 50 + 3 * 5_100), ([10_000, 16_000], [5, 4], 10_050 + 4 * 26_100)]
-    {
-        let mut world = World::pair(delays, 50);
+    // The first would echo five times, or four; the second finds 3 x 34.9 s of 120 taken and needs 40, or 3 x 79.9 s of 318 and needs 106.
+    for (delays, way, echoes, end) in [
+        ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
+        ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),
+        ([0, 3_000], 1_000, [4, 3], 1_000 + 3 * 5_000),
+    ] {
+        let mut world = World::pair(delays, way);
         world.forge(0, 1, packet(1, 7, &[9; 512]));
         assert_eq!(world.run(), end, "{delays:?}");
         assert_eq!(world.counts(0, audio_counts), [echoes[0], 0, 0], "{delays:?}");
@@ -160,24 +175,111 @@ fn of_two_delays_the_longer_one_ends_what_the_shorter_one_would_go_on_with() {
 }
 
 #[test]
-fn a_sign_of_life_goes_to_and_fro_four_times_or_a_little_more_on_a_long_way() {
-    // At a turn of 200 ms: before the fifth 4 x 800 less 4 x 200 ms are taken of 3,200, and 800 more are just as much; before the
-    // sixth 5 x 600 and 800 are 3,800. At 330 ms the sixth finds 5 x 470 and 800, which are 3,150, the seventh 3,620.
-    for (way, answers, end) in [(0, 4, 0), (20, 4, 160), (100, 5, 1_000), (150, 5, 1_500), (165, 6, 1_980)] {
+fn a_keepalive_exchange_ends_after_three_round_trips() {
+    // One way up to 5 s. The third time, a loop check goes ahead of the echo, and comes back ahead of it. The other server answers
+    // it and sends its own.
+    for way in [0, 1, 20, 165, 399, 400, 401, 450, 500, 750, 999, 1_000, 2_000, 5_000] {
         let mut world = World::pair([3_000, 3_000], way);
         world.forge(0, 1, packet(4, 7, &[]));
-        assert_eq!(world.run(), end, "{way} ms");
-        assert_eq!(world.counts(0, answer_counts), [answers, 1, 0], "{way} ms");
-        assert_eq!(world.counts(1, answer_counts), [answers, 0, 0], "{way} ms");
+        assert_eq!(world.run(), 6 * way, "{way} ms");
+        let counts = |counters: &Counters| {
+            [&counters.keepalives, &counters.loop_checks, &counters.answers, &counters.dropped_repeated].map(Count::get)
+        };
+        // Of the first: both loop checks and the fourth KEEPALIVE are not answered.
+        assert_eq!(world.counts(0, counts), [3, 1, 4, 3], "{way} ms");
+        assert_eq!(world.counts(1, counts), [4, 1, 5, 0], "{way} ms");
     }
 }
 
 #[test]
-fn a_loop_as_slow_as_a_clients_sign_of_life_cannot_be_told_from_one() {
-    let mut world = World::pair([0, 0], 500);
-    world.forge(0, 1, packet(4, 7, &[]));
-    world.run_until(60_000);
-    assert_eq!(world.counts(0, answer_counts), [61, 0, 0]);
+fn after_an_exchange_a_new_one_ends_just_as_soon() {
+    let mut world = World::pair([0, 0], 1_000);
+    // Within the minute in which the source counts as an echo server, after it, and much later.
+    for at in [0, 20_000, 59_000, 70_000, 131_000, 500_000] {
+        world.forge(at, 1, packet(4, 7, &[]));
+        let end = world.run();
+        assert!(end <= at + 6_000, "forged at {at} ms, ended at {end} ms");
+    }
+}
+
+/// How often a host sends in the second in which it sends most, of those that begin at `from_ms` or later.
+fn most_in_a_second(world: &World, host: usize, from_ms: u64) -> usize {
+    let times: Vec<u64> =
+        world.sent.iter().filter(|(at, of)| *of == host && *at >= from_ms * MS).map(|(at, _)| *at).collect();
+    let within = |first: usize| times[first..].partition_point(|at| *at < times[first] + 1_000 * MS);
+    (0..times.len()).map(within).max().unwrap_or(0)
+}
+
+#[test]
+fn a_storm_of_keepalives_is_20_replies_per_second_after_its_first_turn() {
+    // 2.8 MB at once: as much as 8,000 packets per second let through in one round trip.
+    for way in [100, 400, 415, 500, 1_000] {
+        let mut world = World::pair([0, 0], way);
+        for sequence in 0..6_600_u32 {
+            world.forge(u64::from(sequence) / 8, 1, packet(4, sequence, &[7; 412]));
+        }
+        let last_forged = 825;
+        let end = world.run();
+        assert!(end <= last_forged + 10_000, "{way} ms: ended at {end} ms");
+        for host in [0, 1] {
+            // Each server has answered each packet once.
+            let first_turn = last_forged + way + 1;
+            let most = most_in_a_second(&world, host, first_turn);
+            assert!(most <= 20 + 2, "{way} ms: host {host} sent {most} packets in a second");
+        }
+    }
+}
+
+#[test]
+fn a_storm_of_keepalives_ends_the_same_beside_audio_of_fifty_clients() {
+    let mut world = World::pair([3_000, 3_000], 1_000);
+    // More than any table holds: 375 packets per second each, for 12 s.
+    for number in 0..50 * 375 * 12_u32 {
+        let from = SocketAddr::from(([198, 51, 100, (number % 50) as u8], 5_000));
+        world.put(u64::from(number) * 1_000 * MS / 18_750, 0, from, packet(1, number / 50, &[0; 8]));
+    }
+    (0..300).for_each(|sequence| world.forge(3_000, 1, packet(4, sequence, &[])));
+    world.run();
+    let last = world.sent.last().map_or(0, |(at, _)| *at) / MS;
+    assert!(last <= 3_000 + 10_000, "the last KEEPALIVE was sent at {last} ms");
+    for host in [0, 1] {
+        let most = most_in_a_second(&world, host, 3_000 + 1_001);
+        assert!(most <= 20 + 2, "host {host} sent {most} packets in a second");
+    }
+}
+
+#[test]
+fn a_keepalive_exchange_ends_however_low_the_rate() {
+    for rate in [1, 2, 8, 15, 16, 100] {
+        for way in [50, 500, 1_000] {
+            let mut world = World::pair([0, 0], way);
+            for (_, host) in &mut world.hosts {
+                let protection = Protection { max_rate: Some(rate), ..Protection::default() };
+                *host = Some(Echo::new(Config { protection, ..Config::default() }));
+            }
+            world.forge(0, 1, packet(4, 7, &[]));
+            let end = world.run();
+            assert!(end <= 10_000, "{rate} per second, {way} ms: ended at {end} ms");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_keepalive_exchange_ends_within_10_s(
+        way in 0u64..=1_000,
+        delays in [0u64..4_000, 0u64..4_000],
+        forged in prop::collection::vec((0u64..3_000, 0u32..4, 0usize..20), 1..40),
+    ) {
+        let mut world = World::pair(delays, way);
+        let mut last = 0;
+        for (at, sequence, len) in forged {
+            world.forge(at, 1, packet(4, sequence, &vec![3; len]));
+            last = last.max(at);
+        }
+        let end = world.run();
+        prop_assert!(end <= last + 10_000, "last forged at {last} ms, ended at {end} ms");
+    }
 }
 
 #[test]
@@ -191,7 +293,8 @@ fn a_server_that_is_handed_its_own_address_falls_silent_too() {
     let mut world = World::new(vec![Some(echo(0))], 0);
     world.forge(0, 0, packet(4, 7, &[]));
     world.run();
-    assert_eq!(world.counts(0, answer_counts), [4, 1, 0]);
+    // Three echoes and a loop check, which comes back, as the fourth KEEPALIVE does.
+    assert_eq!(world.counts(0, answer_counts), [4, 2, 0]);
 }
 
 #[test]
@@ -201,8 +304,8 @@ fn an_echo_server_of_another_make_is_answered_no_oftener() {
         world.forge(0, 1, packet(1, 7, &[9; 512]));
         world.forge(0, 1, packet(4, 8, b"hello"));
         world.run();
-        assert_eq!(world.counts(0, audio_counts), [3, 2, 0], "{delay} ms");
-        assert_eq!(world.counts(0, answer_counts)[0], 4, "{delay} ms");
+        assert_eq!(world.counts(0, audio_counts), [3, 3, 0], "{delay} ms");
+        assert_eq!(world.counts(0, answer_counts)[0], 3 + 1, "{delay} ms");
     }
 }
 
@@ -245,9 +348,10 @@ fn a_thousand_forged_datagrams_are_no_different() {
     assert_eq!(world.counts(1, audio_counts), [1_000 + 2 * 320, 0, 0]);
     let mut world = World::pair([0, 0], 20);
     (0..1_000).for_each(|sequence| world.forge(0, 1, packet(4, sequence, &[])));
-    assert_eq!(world.run(), 160);
-    assert_eq!(world.counts(0, answer_counts), [1_000 + 3 * 320, 320, 680]);
-    assert_eq!(world.counts(1, answer_counts), [1_000 + 3 * 320, 0, 0]);
+    // Of those that come back ten have an answer, and these are too early the next time.
+    assert_eq!(world.run(), 80);
+    assert_eq!(world.counts(0, answer_counts), [1_000 + 10, 310 + 10, 680]);
+    assert_eq!(world.counts(1, answer_counts), [1_000 + 10, 0, 0]);
 }
 
 #[test]

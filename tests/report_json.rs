@@ -492,7 +492,7 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
         "note: 3 packets that came back found no room on the way to the device: it stood still, or too much came at once",
         "note: the device that played ran dry, 2 times: a larger --play-buffer may help",
         "note: 11 packets came too late to be played: a larger --jitter-buffer, or auto, plays more of them, later",
-        "note: 1 sample of what came back was NaN or infinite; it was played as 0",
+        "note: 1 sample in the packets for playing was NaN or infinite; it was set to 0",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }

@@ -21,49 +21,49 @@ fn limited(host: &str, delay: &str) -> Server {
     Server::start(&["--host", host, "-d", delay, "--limit-loopback"])
 }
 
-/// Two servers, or one that is handed its own address: one forged datagram each, until the first has refused to go on. Gives the
-/// statistics at the end.
-fn after_a_loop(datagram: &[u8], mut first: Server, second: Option<Server>) -> (Stats, Option<Stats>) {
-    let (here, there) = (first.address, second.as_ref().map_or(first.address, |second| second.address));
+/// Two servers: one forged datagram, until the first has refused to go on. Gives the statistics at the end.
+fn after_a_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats, Stats) {
+    let (here, there) = (first.address, second.address);
     let forged = Instant::now();
     Forger::of(there).send(here, datagram);
     let line = first.line_that_begins(&format!("{there} sends back what it was sent: another echo server? "));
     assert_eq!(line.level, "WARN");
     println!("silent {:?} after the forged datagram", forged.elapsed());
-    // There was one datagram, and it was not answered: nothing is on its way any more.
-    (first.stop("TERM").stats(), second.map(|second| second.stop("TERM").stats()))
+    // Nothing is on its way any more that is answered.
+    (first.stop("TERM").stats(), second.stop("TERM").stats())
 }
 
 #[test]
 fn two_servers_that_are_handed_each_others_address_fall_silent() {
     inside("two_servers_that_are_handed_each_others_address_fall_silent", || {
         for delay in ["0", "100"] {
-            let pair = || (limited("127.0.0.1", delay), Some(limited("127.0.0.2", delay)));
+            let pair = || (limited("127.0.0.1", delay), limited("127.0.0.2", delay));
             let (first, second) = pair();
             let (first, second) = after_a_loop(&audio(1, 512), first, second);
-            let second = second.unwrap();
             assert_eq!((first.count("sent"), first.count("dropped_repeated")), (3, 1), "{delay}: {first}");
             assert_eq!((second.count("sent"), second.count("dropped_repeated")), (3, 0), "{delay}: {second}");
 
             let (first, second) = pair();
             let (first, second) = after_a_loop(&keepalive(1, b"are you there?"), first, second);
-            let second = second.unwrap();
-            // Four, and one more for each 800 ms that a busy machine takes.
-            assert!((4..10).contains(&first.count("answers")), "{delay}: {first}");
-            assert_eq!(first.count("answers"), second.count("answers"), "{delay}: {first}; {second}");
-            assert_eq!((first.count("dropped_repeated"), second.count("dropped_repeated")), (1, 0), "{delay}");
+            // The third is preceded by a loop check, and what comes after that has come back is not answered.
+            assert_eq!((first.count("keepalives"), first.count("loop_checks")), (3, 1), "{delay}: {first}");
+            assert!(first.count("dropped_repeated") >= 1, "{delay}: {first}");
+            // The other one answers the loop check, too.
+            assert_eq!(second.count("keepalives"), 4, "{delay}: {second}");
         }
     });
 }
 
 #[test]
-fn a_server_that_is_handed_its_own_address_falls_silent() {
-    inside("a_server_that_is_handed_its_own_address_falls_silent", || {
-        for delay in ["0", "100"] {
-            let (stats, _) = after_a_loop(&audio(1, 512), limited("127.0.0.1", delay), None);
-            assert_eq!((stats.count("sent"), stats.count("dropped_repeated")), (3, 1), "{delay}: {stats}");
-            let (stats, _) = after_a_loop(&keepalive(1, &[]), limited("127.0.0.1", delay), None);
-            assert!((4..10).contains(&stats.count("answers")), "{delay}: {stats}");
+fn a_server_that_is_handed_its_own_address_says_nothing() {
+    inside("a_server_that_is_handed_its_own_address_says_nothing", || {
+        for datagram in [audio(1, 512), keepalive(1, &[])] {
+            let server = Server::start(&["--host", "127.0.0.1", "-d", "0"]);
+            Forger::of(server.address).send(server.address, &datagram);
+            let synced = Client::of(server.address).sync();
+            let stats = server.stop("TERM").stats();
+            assert_eq!((stats.count("sent"), stats.count("answers")), (0, synced), "{stats}");
+            assert_eq!(stats.count("dropped_nobody"), 1, "{stats}");
         }
     });
 }
@@ -72,7 +72,8 @@ fn a_server_that_is_handed_its_own_address_falls_silent() {
 fn a_loop_within_loopback_is_let_alone_unless_told() {
     inside("a_loop_within_loopback_is_let_alone_unless_told", || {
         let mut server = Server::start(&["--host", "127.0.0.1", "-d", "1", "--stats-interval", "20ms"]);
-        Forger::of(server.address).send(server.address, &audio(1, 512));
+        let other = Server::start(&["--host", "127.0.0.2", "-d", "1"]);
+        Forger::of(other.address).send(server.address, &audio(1, 512));
         while Stats::of(&server.line_that_begins("Stats: ")).count("sent") < 100 {}
         let stats = server.stop("TERM").stats();
         assert_eq!(stats.count("dropped_repeated"), 0, "{stats}");

@@ -4,8 +4,8 @@
 //! over hours. Its delay is cut off at the start and pumped out at the end: what happened at second 1.000 of the
 //! input happens at second 1.000 of the output. Equal rates need no resampler; leave it out and keep every bit.
 //!
-//! Any input is resampled to finite samples: the filter would spread one that is NaN or infinite over its whole block, and panic
-//! on the way. Such a sample counts as 0, and a magnitude above 1e15 as 1e15.
+//! The output is always finite. A NaN or infinite input sample would spread over its whole block and make the filter panic. Such
+//! a sample counts as 0, and a magnitude above 1e15 as 1e15.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler as _};
@@ -121,7 +121,7 @@ impl Resampler {
     }
 }
 
-/// The sample, such that sums of many are finite. Any that sound is made of stays as it is, to the last bit.
+/// The sample, such that sums of many are finite. Every finite sample of at most 1e15 is unchanged.
 fn bounded(sample: f32) -> f32 {
     if sample.is_finite() { sample.clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE) } else { 0.0 }
 }

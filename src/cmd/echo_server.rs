@@ -125,10 +125,11 @@ impl Args {
             total: self.max_buffer.0.map(|Size(size)| size),
             per_client: self.max_buffer_per_client.0.map(|Size(size)| size),
         };
-        let config = Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection };
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let bound = self.bind()?;
         let moqt = Ready::prepare(&self.moqt, self.protection.allow(), Some(bound.address))?;
+        let port = Some(bound.address.port());
+        let config = Config { delay: self.delay.0, limits, follow: enabled!(Level::INFO), protection, port };
         // Not before the port is ours: the fate log may be that of the server that has it.
         let Prepared { mut echo, again, fates } = self.impairment.prepare(config)?;
         let announcement = self.announce.prepare(&self.host, bound.address)?;

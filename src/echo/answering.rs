@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::budget::Refused;
 use super::delay_line::Pushed;
+use super::guard::KeepaliveReply;
 use super::route::Route;
 use super::{Echo, log};
 use crate::node::Datagram;
@@ -23,7 +24,7 @@ impl Echo {
             Kind::Keepalive => {
                 let probed;
                 let (answer, admitted) = match wire::route_probe_answer(packet.payload) {
-                    wire::Keepalive::Unchanged => (bytes, self.guard.admit_keepalive(train, bytes)),
+                    wire::Keepalive::Unchanged => (bytes, self.admit_keepalive(train, bytes)),
                     wire::Keepalive::Payload(payload) => {
                         let mut whole = [0; HEADER_LEN + 5];
                         whole[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
@@ -52,6 +53,23 @@ impl Echo {
             }
         }
         Ok(())
+    }
+
+    /// Whether a KEEPALIVE is returned unchanged. A loop check leaves before the echo, so that it comes back before it.
+    fn admit_keepalive(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
+        match self.guard.admit_keepalive(train, bytes) {
+            KeepaliveReply::Nothing => false,
+            KeepaliveReply::Echo => true,
+            KeepaliveReply::LoopCheckAndEcho(check) => {
+                // A bad path on purpose does not apply to it.
+                let route = Route { peer: train.from, local: train.to };
+                if self.answers.push(train.at, route, &check, check.len()).refused.is_none() {
+                    self.counters.loop_checks.add(1);
+                    log::loop_check(train.from);
+                }
+                true
+            }
+        }
     }
 
     /// Tells a STUN client its address. The one answer that may be longer than its question (`docs/protocol.md`). It is no

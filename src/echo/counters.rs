@@ -8,7 +8,7 @@ macro_rules! counters {
         /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `stun`, `infos`, `ignored`,
         /// `stun_answered`, the `dropped_` counts but `dropped_at_stop`, and the `refused_` counts. What was received or answered is in
         /// exactly one of `sent`, `answers`, `send_failed`, `dropped_at_stop` and the `impaired_` losses, or still waits; so is
-        /// each second copy in `impaired_duplicated`.
+        /// each second copy in `impaired_duplicated` and each loop check.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Count,)+
@@ -47,7 +47,9 @@ counters! {
     Count pings,
     /// STUN Binding requests taken for an answer.
     Count stun,
-    /// Answers to KEEPALIVE, LATENCY_PING and STUN sent.
+    /// Loop checks taken for sending: KEEPALIVEs that only another echo server returns.
+    Count loop_checks,
+    /// Answers to KEEPALIVE, LATENCY_PING and STUN sent, and loop checks.
     Count answers,
     /// LATENCY_INFO packets: noted in the debug log, not answered.
     Count infos,
@@ -71,11 +73,11 @@ counters! {
     Count dropped_stun,
     /// Datagrams from source port 0, to which nothing can be returned.
     Count dropped_port_zero,
-    /// Datagrams from an address that is no host's own: 0.0.0.0, ::, multicast, broadcast.
+    /// Datagrams from an address that no client has: 0.0.0.0, ::, multicast, broadcast, an IPv4 address sent over IPv6, our own.
     Count dropped_nobody,
     /// Datagrams from sources that are not among those served.
     Count dropped_not_allowed,
-    /// AUDIO and KEEPALIVE packets that had come too often before, byte for byte from the same source.
+    /// AUDIO and KEEPALIVE packets that had come too often before, byte for byte from the same source, and KEEPALIVEs of echo servers.
     Count dropped_repeated,
     /// Packets not answered because their source address had had its packets of the second.
     Count refused_rate,

@@ -4,7 +4,6 @@
 //! reply: is the source one that may be served, has its address had enough for now, and has this very datagram come too often?
 //! A no is silence, and is counted.
 
-use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +12,17 @@ use super::cidr::Cidr;
 use super::counters::Counters;
 use super::log;
 use super::rates::{Over, Rates};
-use super::repeats::{Repeats, Rule};
-use super::visitor::Visitors;
+use super::repeats::{Repeats, Rule, Verdict};
+use super::visitor::{Purpose, Visitors};
 use crate::node::{Datagram, Transmit};
 use crate::time::Time;
-use crate::wire::HEADER_LEN;
+use crate::wire::{self, HEADER_LEN};
 
-/// How much of a datagram tells it from others: the header, and this much of the payload.
-const TELLING: usize = HEADER_LEN + 64;
+/// The longest round trip of an exchange of KEEPALIVE that is noticed.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(10);
+
+/// A loop-check token is valid in the period of this many seconds in which it was made, and in the next period.
+const TOKEN_SECONDS: u64 = 64;
 
 /// What keeps the server from being aimed at others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +33,8 @@ pub struct Protection {
     pub max_bits: Option<u64>,
     /// Who is served; empty is everybody.
     pub allow: Vec<Cidr>,
-    /// Whether loopback sources, which nobody can forge from elsewhere, are limited too.
+    /// Whether loopback sources are limited too. Only a loopback source whose datagram arrived at a loopback address can be
+    /// exempt.
     pub limit_loopback: bool,
     /// A secret, so that nobody can choose addresses or datagrams that share a place in the tables.
     pub key: [u64; 2],
@@ -50,12 +53,28 @@ impl Default for Protection {
     }
 }
 
+/// What to send in reply to a KEEPALIVE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeepaliveReply {
+    /// Nothing.
+    Nothing,
+    /// Its echo.
+    Echo,
+    /// This loop check, then its echo.
+    LoopCheckAndEcho([u8; HEADER_LEN]),
+}
+
 /// The one who decides.
 pub(super) struct Guard {
     visitors: Visitors,
     rates: Rates,
-    repeats: Repeats,
-    audio: Rule,
+    /// AUDIO that has come, and by which rule it comes again.
+    audio: Repeats,
+    audio_rule: Rule,
+    /// KEEPALIVEs that have come, apart from AUDIO, which would leave them no place.
+    keepalives: Repeats,
+    /// What is known of sources of repeated KEEPALIVEs.
+    sources: Repeats,
     counters: Arc<Counters>,
     /// To be said: who is not served, who was above the limits, and who repeated itself.
     strangers: Reminder,
@@ -67,12 +86,15 @@ impl Guard {
     /// A guard of a server that holds AUDIO for `delay`. What it refuses it counts in `counters`.
     pub(super) fn new(protection: Protection, delay: Duration, counters: Arc<Counters>) -> Self {
         let Protection { max_rate, max_bits, allow, limit_loopback, key } = protection;
-        let audio = Rule::audio(delay);
+        let audio_rule = Rule::audio(delay);
+        let source_rules = [Rule::REPEATED_KEEPALIVES, Rule::LOOP_CHECK, Rule::ECHO_SERVER];
         Self {
             visitors: Visitors::new(allow, limit_loopback, key),
             rates: Rates::new(max_rate, max_bits),
-            repeats: Repeats::new(&[audio, Rule::AT_ONCE]),
-            audio,
+            audio: Repeats::new(&[audio_rule], Duration::ZERO),
+            audio_rule,
+            keepalives: Repeats::new(&[Rule::KEEPALIVE], LONGEST_ROUND_TRIP),
+            sources: Repeats::new(&source_rules, Duration::ZERO),
             counters,
             strangers: Reminder::default(),
             above: Reminder::default(),
@@ -82,7 +104,7 @@ impl Guard {
 
     /// Whether who sent `train` is served at all. If not, it is counted here.
     pub(super) fn serves(&mut self, train: &Datagram<'_>) -> bool {
-        let allowed = self.visitors.at(train.from).allowed;
+        let allowed = self.visitors.at(train.from, train.to).allowed;
         if !allowed {
             self.counters.dropped_not_allowed.add(train.segments().count());
             self.strangers.note(train.from, train.segments().count() as u64);
@@ -96,31 +118,70 @@ impl Guard {
         self.admit_by(Rates::answer, train, len)
     }
 
-    /// The same for a KEEPALIVE that comes back unchanged: it must not have come too often, either.
-    pub(super) fn admit_keepalive(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
-        self.admit_by(Rates::answer, train, bytes.len()) && self.admit_again(train, bytes, Rule::AT_ONCE)
+    /// Decides the reply to a KEEPALIVE that would be echoed unchanged. An address and port that returns a loop check is an echo
+    /// server: its KEEPALIVEs are not answered for a minute. Without this check, an exchange of two echo servers with a round
+    /// trip of one second looks like a client that sends the same KEEPALIVE once per second.
+    pub(super) fn admit_keepalive(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> KeepaliveReply {
+        let visitor = self.visitors.at(train.from, train.to);
+        if !visitor.limited {
+            return KeepaliveReply::Echo;
+        }
+        let (source, home, headers) = (visitor.digests.clone(), visitor.home, visitor.headers);
+        let (echo_server, loop_check) = (source.of(Purpose::EchoServer), source.of(Purpose::LoopCheck));
+        let period = train.at.as_nanos() / 1_000_000_000 / TOKEN_SECONDS;
+        let is_returned = |period| wire::is_loop_check(bytes, source.of(Purpose::Token(period)));
+        let returned =
+            self.sources.knows(train.at, loop_check) && (is_returned(period) || is_returned(period.wrapping_sub(1)));
+        if returned {
+            self.sources.judge(train.at, echo_server, Rule::ECHO_SERVER);
+        }
+        if returned || self.sources.knows(train.at, echo_server) {
+            self.count_repeated(train);
+            return KeepaliveReply::Nothing;
+        }
+        if !self.admit_by(Rates::answer, train, bytes.len()) {
+            return KeepaliveReply::Nothing;
+        }
+        let verdict = self.keepalives.judge(train.at, source.of_datagram(bytes), Rule::KEEPALIVE);
+        let admitted = match verdict {
+            Verdict::TooOften => false,
+            Verdict::First => true,
+            Verdict::Second | Verdict::Later => {
+                self.sources.admit(train.at, source.of(Purpose::RepeatedKeepalives), Rule::REPEATED_KEEPALIVES)
+            }
+        };
+        if !admitted {
+            self.count_repeated(train);
+            return KeepaliveReply::Nothing;
+        }
+        if verdict == Verdict::Later && self.sources.admit(train.at, loop_check, Rule::LOOP_CHECK) {
+            // The loop check is sent regardless of the limit: at a low rate the echo already uses all of it.
+            self.rates.left(home, train.at, 1, HEADER_LEN + headers);
+            return KeepaliveReply::LoopCheckAndEcho(wire::loop_check(source.of(Purpose::Token(period))));
+        }
+        KeepaliveReply::Echo
     }
 
     /// The same for AUDIO, which leaves later; [`Guard::left`] must be told.
     pub(super) fn admit_audio(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
-        self.admit_by(Rates::hold, train, bytes.len()) && self.admit_again(train, bytes, self.audio)
+        self.admit_by(Rates::hold, train, bytes.len()) && self.admit_again(train, bytes)
     }
 
     /// Whether there is room for a second copy of an answer of `len` bytes. Nobody misses one that is not made: it is not counted.
     pub(super) fn admit_copy(&mut self, train: &Datagram<'_>, len: usize) -> bool {
-        let visitor = self.visitors.at(train.from);
+        let visitor = self.visitors.at(train.from, train.to);
         !visitor.limited || self.rates.answer(visitor.home, train.at, len + visitor.headers).is_ok()
     }
 
     /// The same of AUDIO, which leaves later.
     pub(super) fn admit_held_copy(&mut self, train: &Datagram<'_>, len: usize) -> bool {
-        let visitor = self.visitors.at(train.from);
+        let visitor = self.visitors.at(train.from, train.to);
         !visitor.limited || self.rates.hold(visitor.home, train.at, len + visitor.headers).is_ok()
     }
 
     /// AUDIO has left.
     pub(super) fn left(&mut self, now: Time, transmit: &Transmit<'_>) {
-        let visitor = self.visitors.at(transmit.to);
+        let visitor = self.visitors.at(transmit.to, transmit.from);
         if visitor.limited {
             let packets = transmit.count();
             self.rates.left(visitor.home, now, packets, transmit.bytes.len() + packets * visitor.headers);
@@ -133,7 +194,7 @@ impl Guard {
         train: &Datagram<'_>,
         len: usize,
     ) -> bool {
-        let visitor = self.visitors.at(train.from);
+        let visitor = self.visitors.at(train.from, train.to);
         if !visitor.limited {
             return true;
         }
@@ -147,20 +208,21 @@ impl Guard {
         false
     }
 
-    fn admit_again(&mut self, train: &Datagram<'_>, bytes: &[u8], rule: Rule) -> bool {
-        let visitor = self.visitors.at(train.from);
+    fn admit_again(&mut self, train: &Datagram<'_>, bytes: &[u8]) -> bool {
+        let visitor = self.visitors.at(train.from, train.to);
         if !visitor.limited {
             return true;
         }
-        let mut hasher = visitor.hasher.clone();
-        hasher.write_usize(bytes.len());
-        hasher.write(&bytes[..bytes.len().min(TELLING)]);
-        let admitted = self.repeats.admit(train.at, hasher.finish(), rule);
+        let admitted = self.audio.admit(train.at, visitor.digests.of_datagram(bytes), self.audio_rule);
         if !admitted {
-            self.counters.dropped_repeated.add(1);
-            self.repeating.note(train.from, 1);
+            self.count_repeated(train);
         }
         admitted
+    }
+
+    fn count_repeated(&mut self, train: &Datagram<'_>) {
+        self.counters.dropped_repeated.add(1);
+        self.repeating.note(train.from, 1);
     }
 
     /// Says at most once a second what was refused.

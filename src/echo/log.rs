@@ -80,7 +80,7 @@ pub(super) fn from_port_zero(from: SocketAddr) {
 }
 
 pub(super) fn from_nobody(from: SocketAddr) {
-    debug!("Dropped what came from {}: that is no host's address", plain(from));
+    debug!("Dropped a datagram from {from}: not a valid client address");
 }
 
 pub(super) fn not_allowed(from: SocketAddr) {
@@ -111,6 +111,10 @@ pub(super) fn above_limits(last: SocketAddr, packets: u64, rate: u64, bits: u64)
 
 pub(super) fn repeated(last: SocketAddr, packets: u64) {
     warn!("{} sends back what it was sent: another echo server? Packets not answered: {packets}", plain(last));
+}
+
+pub(super) fn loop_check(to: SocketAddr) {
+    debug!("Queued a loop check to {}: this source repeats a KEEPALIVE, as an echo server does", plain(to));
 }
 
 pub(super) fn address_told(by: SocketAddr, address: SocketAddr, before: Option<SocketAddr>) {

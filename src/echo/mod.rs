@@ -72,17 +72,26 @@ pub struct Config {
     pub follow: bool,
     /// Who is answered, and how much.
     pub protection: Protection,
+    /// The server's own port, if known. A datagram from the server's own address and this port is forged.
+    pub port: Option<u16>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { delay: DEFAULT_DELAY, limits: Limits::default(), follow: false, protection: Protection::default() }
+        Self {
+            delay: DEFAULT_DELAY,
+            limits: Limits::default(),
+            follow: false,
+            protection: Protection::default(),
+            port: None,
+        }
     }
 }
 
 /// The server.
 pub struct Echo {
     delay: Duration,
+    port: Option<u16>,
     /// AUDIO on its way back.
     held: DelayLine,
     /// Answers that are due at once.
@@ -108,6 +117,7 @@ impl Echo {
         let counters = Arc::<Counters>::default();
         Self {
             delay: config.delay,
+            port: config.port,
             held: DelayLine::new(config.limits),
             answers: DelayLine::new(ANSWERS),
             scattered: None,
@@ -148,13 +158,19 @@ impl Echo {
             // Nothing can be returned to port 0, and trying would switch off segmented sending for everyone.
             self.counters.dropped_port_zero.add(train.segments().count());
             log::from_port_zero(train.from);
-        } else if is_nobodys(train.from.ip()) {
+        } else if is_nobodys(train.from.ip()) || is_forged(train.from.ip(), train.to) || self.is_own(train) {
             self.counters.dropped_nobody.add(train.segments().count());
             log::from_nobody(train.from);
         } else if self.guard.serves(train) {
             self.follow(train);
             self.on_train(train);
         }
+    }
+
+    /// Whether the source is this server's own address and port.
+    fn is_own(&self, train: &Datagram<'_>) -> bool {
+        Some(train.from.port()) == self.port
+            && train.to.is_some_and(|to| to.to_canonical() == train.from.ip().to_canonical())
     }
 
     /// Takes neighbours of one client apart: AUDIO waits a run at a time, all else is answered singly.
@@ -235,6 +251,12 @@ impl Echo {
 fn is_nobodys(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Whether a datagram came over IPv6 with an IPv4 address as its source (`::ffff:127.0.0.1`), which only a forger sends: what comes
+/// over IPv4 arrives at an IPv4 address. The reply would leave over IPv4, maybe to this machine's own loopback services.
+fn is_forged(source: IpAddr, arrived_at: Option<IpAddr>) -> bool {
+    source.to_canonical().is_ipv4() && arrived_at.is_some_and(|ip| ip.to_canonical().is_ipv6())
 }
 
 impl Node for Echo {

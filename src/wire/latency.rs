@@ -1,4 +1,5 @@
-//! The payloads with a structure of their own: pings, the client's latency report, the newer client's route probe.
+//! The payloads with a structure of their own: pings, the client's latency report, the newer client's route probe; and the
+//! echo servers' own loop check.
 
 use super::header::{HEADER_LEN, Header, Kind, Malformed, Packet};
 
@@ -72,6 +73,17 @@ pub fn route_probe_answer(payload: &[u8]) -> Keepalive {
         [2, _, _, _, _] => Keepalive::Silence,
         _ => Keepalive::Unchanged,
     }
+}
+
+/// A KEEPALIVE that only an echo server returns: clients do not answer it, and no other host has the token. The token replaces
+/// sequence and timestamp, so the packet is only a header, the shortest possible KEEPALIVE.
+pub fn loop_check(token: u64) -> [u8; HEADER_LEN] {
+    Header::new(Kind::Keepalive, (token >> 32) as u32, token as u32).to_bytes()
+}
+
+/// Whether a KEEPALIVE is the loop check with this token.
+pub fn is_loop_check(bytes: &[u8], token: u64) -> bool {
+    bytes == loop_check(token)
 }
 
 /// The payload of LATENCY_INFO: what a client says of its own latencies, in milliseconds.

@@ -10,7 +10,7 @@ pub mod stun;
 use std::net::IpAddr;
 
 pub use header::{HEADER_LEN, Header, Kind, Malformed, Packet, VERSION, parse};
-pub use latency::{Info, Keepalive, PING_LEN, Ping, route_probe_answer};
+pub use latency::{Info, Keepalive, PING_LEN, Ping, is_loop_check, loop_check, route_probe_answer};
 
 /// Largest payload of a UDP datagram over IPv4, in bytes.
 pub const MAX_DATAGRAM: usize = 65_507;

@@ -139,7 +139,7 @@ fn non_finite_samples_that_come_back_are_played_as_zero_and_counted() {
         assert_eq!(report["playback"]["non_finite_samples"], 4, "{fields}: {:#}", report["playback"]);
         let notes = report["caveats"].as_array().unwrap();
         let note = notes.iter().find(|note| note["code"] == "played_non_finite").unwrap();
-        assert_eq!(note["text"], "4 samples of what came back were NaN or infinite; they were played as 0");
+        assert_eq!(note["text"], "4 samples in the packets for playing were NaN or infinite; they were set to 0");
         if fields.contains("FLOAT") {
             let played = alsa.played("loud");
             let samples = played.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));

@@ -126,7 +126,7 @@ impl Picture {
         index.saturating_mul(u64::from(self.frame_samples))
     }
 
-    /// What is NaN or infinite reaches nowhere.
+    /// NaN and infinite samples are not drawn.
     fn draw(&mut self, start: u64, samples: &[f32], side: impl Fn(&mut Column) -> &mut Reach) {
         let channels = usize::from(self.channels);
         let end = start + (samples.len() / channels) as u64;

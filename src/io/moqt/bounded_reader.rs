@@ -1,5 +1,5 @@
-//! A reader of HTTP/3 frames and capsules from a peer that may send very many of them, each next to nothing: it bounds what is read in
-//! all and in one poll.
+//! A reader for a peer that may send very many tiny HTTP/3 frames and capsules. It limits the total number of bytes and the
+//! number of reads in one poll.
 
 use std::io;
 use std::pin::Pin;
@@ -43,7 +43,8 @@ impl<R: AsyncRead> BoundedReader<R> {
 impl<R: AsyncRead + Unpin> AsyncRead for BoundedReader<R> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // The transport has no part in tokio's budget: without this a reader of single bytes reads on for as long as there are any.
+        // The transport does not use tokio's task budget. Without this call, a task that reads single bytes does not yield while
+        // data is available.
         let turn = ready!(coop::poll_proceed(context));
         let available = ready!(Pin::new(&mut this.inner).poll_fill_buf(context))?;
         turn.made_progress();
@@ -59,7 +60,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for BoundedReader<R> {
     }
 }
 
-/// What reading fails with when more came than was allowed.
+/// The error of a read beyond the limit.
 pub(super) fn excess() -> io::Error {
     io::Error::other("too many bytes")
 }

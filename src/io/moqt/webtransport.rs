@@ -31,7 +31,8 @@ pub(super) const NO_SESSION: u32 = 0x3994_bd84;
 /// Maximum bytes of the head of a request or an answer together with all that comes before it: other frames, types and lengths.
 const HEAD_BYTES: u64 = 16 << 10;
 
-/// Maximum bytes on the same stream after that, for as long as the session lasts. Real peers send some tens, at its end.
+/// Maximum bytes on the same stream after that, for as long as the session lasts. A normal peer sends a few dozen bytes, at the
+/// end of the session.
 const SESSION_BYTES: u64 = 64 << 10;
 
 /// The longest reason that may be given for the end of a session, in bytes.
@@ -202,7 +203,8 @@ async fn ended<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -> SessionEnd {
     loop {
         match capsules.read().await {
             Ok(Some(Capsule::CloseWebTransportSession { code, reason })) => return SessionEnd::Said(code, reason),
-            // One frame may hold very many, and nothing is read between them.
+            // One DATA frame may contain very many capsules, and the library parses them from its buffer without a read that uses
+            // the budget.
             Ok(Some(_)) => consume_budget().await,
             Ok(None) => return SessionEnd::Said(code::NONE, "the session's stream has ended".to_owned()),
             Err(_) if recv.exceeded() => return SessionEnd::Excessive,

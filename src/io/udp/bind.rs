@@ -79,6 +79,8 @@ pub fn connect(peer: SocketAddr, buffer: usize) -> Result<Bound, BindError> {
 fn open(address: SocketAddr, buffer: usize, attach: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     ask_for_buffers(&socket, buffer);
+    #[cfg(target_os = "linux")]
+    ask_for_arrival(&socket, address)?;
     attach(&socket)?;
     let socket = UdpSocket::from(socket);
     Ok(Bound { address: socket.local_addr()?, granted: granted(&socket), socket })
@@ -96,6 +98,19 @@ fn ask_for_buffers(socket: &Socket, receive: usize) {
     }
     let _ = socket.set_recv_buffer_size(receive);
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
+}
+
+/// Enables the arrival address and interface for every datagram before the socket is bound. The driver enables them later, when
+/// datagrams without them may already be queued.
+#[cfg(target_os = "linux")]
+fn ask_for_arrival(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let asked = if address.is_ipv6() {
+        setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)
+    } else {
+        setsockopt(socket, sockopt::Ipv4PacketInfo, &true)
+    };
+    Ok(asked?)
 }
 
 /// Linux reports twice what it grants: the other half is its own bookkeeping.

@@ -1,7 +1,7 @@
 //! The port on Linux: batches in and trains out through quinn-udp, the kernel's receive stamps, waits in nanoseconds.
 
 use std::io::{self, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ const OLDEST_STAMP: Duration = Duration::from_millis(50);
 /// Datagrams up to this length may leave as trains: 1,280 bytes, which every IPv6 path carries, less the headers.
 /// Segmented sends are never fragmented, and one failure would switch them off for the life of the socket.
 const LONGEST_IN_TRAIN: usize = 1_280 - 40 - 8;
+/// The index of the loopback interface in every network namespace.
+const LOOPBACK_INTERFACE: u32 = 1;
+
 /// Payload bytes of one segmented send.
 const LONGEST_TRAIN: usize = 65_000;
 
@@ -93,7 +96,7 @@ impl Port for LinuxPort {
         for ((datagram, meta), slot) in batch.iter_mut().zip(&metas[..received]).zip(&slots) {
             let age = meta.timestamp.map_or(0, |stamp| wall.saturating_sub(nanos(stamp)));
             *datagram = Datagram {
-                from: meta.addr,
+                from: source(meta),
                 to: meta.dst_ip,
                 at: now.saturating_sub(Duration::from_nanos(age).min(OLDEST_STAMP)),
                 bytes: &slot[..meta.len],
@@ -173,6 +176,18 @@ impl Port for LinuxPort {
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// The source of a datagram; the unspecified address with its port if the source is forged. Sources in 127.0.0.0/8, also as
+/// IPv4-mapped IPv6 addresses, are valid only on the loopback interface. Linux does not enforce this with `route_localnet`, nor
+/// for IPv6.
+fn source(meta: &RecvMeta) -> SocketAddr {
+    let is_loopback = matches!(meta.addr.ip().to_canonical(), IpAddr::V4(ip) if ip.is_loopback());
+    if is_loopback && meta.interface_index.is_some_and(|index| index != LOOPBACK_INTERFACE) {
+        SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), meta.addr.port())
+    } else {
+        meta.addr
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn caveats(playback: &PlaybackNumbers) -> Vec<Caveat> {
     if playback.non_finite_samples > 0 {
         let (were, they) = were_they(playback.non_finite_samples);
         let samples = count(playback.non_finite_samples, "sample");
-        let text = format!("{samples} of what came back {were} NaN or infinite; {they} played as 0");
+        let text = format!("{samples} in the packets for playing {were} NaN or infinite; {they} set to 0");
         found.push(say(Code::PlayedNonFinite, text));
     }
     found
