@@ -183,7 +183,7 @@ fn what_came_from_an_address_that_is_no_hosts_own_has_no_answer() {
 
 #[test]
 fn an_ipv4_source_that_came_over_ipv6_has_no_answer() {
-    // Linux delivers these from the wire, and a reply would leave over IPv4: to a service of this machine, or to anybody.
+    // Linux delivers these from the wire, and a reply would leave over IPv4: to a service of this machine, or to any address.
     for from in ["[::ffff:127.0.0.1]:5000", "[::ffff:127.0.0.1]:53", "[::ffff:192.0.2.1]:5000", "[::ffff:10.0.0.1]:1"] {
         for to in ["2001:db8::9", "fe80::9", "::1"] {
             let mut echo = server(Duration::ZERO, Protection::default());
@@ -395,7 +395,7 @@ fn only_the_source_that_returns_its_own_loop_check_is_not_answered() {
 
 #[test]
 fn a_loop_check_that_comes_back_after_two_minutes_is_a_keepalive() {
-    // Whoever had the address and port then cannot silence whoever has it now.
+    // The previous owner of an address and port behind a NAT cannot silence the present one.
     let mut echo = server(Duration::ZERO, Protection::default());
     let mut check = Vec::new();
     for at in [0, 1, 2, 128, 129, 130] {

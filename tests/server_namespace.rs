@@ -120,7 +120,8 @@ const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
 
 /// What came of forged datagrams.
 struct Forged {
-    /// Packets that the server sent, but for at least one and at most so many that a client asked for to know that it has read all.
+    /// Packets that the server sent. They include between one and `synced` replies to the client that waits until the server has read
+    /// everything.
     sent: u64,
     synced: u64,
     /// Of these, in reply to what was not forged.
@@ -251,7 +252,7 @@ fn moqt_sends_nothing_to_ipv4_sources_that_came_over_ipv6() {
             let forged = format!("[::ffff:127.0.0.1]:{}", service.local_addr().unwrap().port());
             cable.send(forged.parse().unwrap(), at("fd09::1", server.address), &unknown_version);
         }
-        // Whoever is what it says has an answer, over either version of IP.
+        // A real client gets an answer, over either version of IP.
         for host in ["fd09::1", "10.9.8.1", "::1", "127.0.0.1"] {
             let answer = Client::of(at(host, server.address)).ask(&unknown_version);
             assert_eq!(answer[1..5], [0; 4], "{host}: version negotiation");

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use crate::time::Time;
 
-/// Sets of [`WAYS`] places, 8 bytes each: 512 KiB, of which the system gives what is used.
+/// Sets of [`WAYS`] places, 8 bytes each: 1 MiB, of which the system gives what is used. All that one address may send in 2 s, which
+/// is 16,000 datagrams, finds a place: with four ways, dozens of them would displace each other.
 const SETS: usize = 16_384;
-const WAYS: usize = 4;
+const WAYS: usize = 8;
 
 /// How often the same datagram is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,9 +244,9 @@ mod tests {
         let mut verdicts = Vec::new();
         for turn in 0..4 {
             verdicts.push(repeats.judge(Time::from_millis(1 + 2_000 * turn), A, Rule::KEEPALIVE));
-            // Between two turns five other datagrams come that belong into the same set, once the second turn has been noticed.
-            for other in (1..=5_u64).filter(|_| turn > 0) {
-                repeats.judge(Time::from_millis(1_000 + 2_000 * turn), (turn * 10 + other) << 33 | 7, audio);
+            // Between two turns, more others come than belong into the same set, once the second turn has been noticed.
+            for other in (0..=WAYS as u64).filter(|_| turn > 0) {
+                repeats.judge(Time::from_millis(1_000 + 2_000 * turn), (turn * 100 + other + 1) << 33 | 7, audio);
             }
         }
         assert_eq!(verdicts, [First, Second, Later, Later]);
@@ -277,9 +278,9 @@ mod tests {
     }
 
     #[test]
-    fn five_loops_of_one_set_all_end() {
+    fn more_loops_than_a_set_has_places_all_end() {
         let (mut repeats, audio) = memory();
-        let mut alive: Vec<u64> = (1..=5).map(|number| number << 33 | 7).collect();
+        let mut alive: Vec<u64> = (1..=WAYS as u64 + 1).map(|number| number << 33 | 7).collect();
         for millis in 0..200 {
             alive.retain(|digest| repeats.admit(Time::from_millis(millis), *digest, audio));
         }
@@ -290,13 +291,13 @@ mod tests {
     fn a_set_that_somebody_keeps_full_of_what_was_repeated_hides_no_loop() {
         let (mut repeats, audio) = memory();
         let full = |repeats: &mut Repeats, now| {
-            for number in 1..=4_u64 {
+            for number in 1..=WAYS as u64 {
                 repeats.admit(now, number << 33 | 7, audio);
             }
         };
         (0..10).for_each(|millis| full(&mut repeats, Time::from_millis(millis)));
-        // It has to stay in its place three times in a row, of which each has three chances in four.
-        let turns = turns(&mut repeats, 5 << 33 | 7, audio, full);
+        // It has to stay in its place three times in a row, of which each has seven chances in eight.
+        let turns = turns(&mut repeats, (WAYS as u64 + 1) << 33 | 7, audio, full);
         assert!((3..100).contains(&turns), "{turns}");
     }
 }

@@ -10,7 +10,8 @@ use crate::heard::{Intake, Taken};
 pub struct SharedIntake(Arc<Mutex<Intake>>);
 
 impl SharedIntake {
-    /// Of a source with this rate in Hz and so many interleaved channels, of which what is NaN or infinite is sent as 0, or not.
+    /// For a source with this rate in Hz and this number of interleaved channels. `replaces_non_finite`: NaN and infinite samples are
+    /// sent as 0.
     pub fn of((rate, channels): (u32, u16), replaces_non_finite: bool) -> Self {
         Self(Arc::new(Mutex::new(Intake::new(rate, channels).replacing_non_finite(replaces_non_finite))))
     }

@@ -280,7 +280,7 @@ mod tests {
 
     /// Runs to the end on a stream that always has more. Returns the number of polls too.
     fn polled<T>(future: impl Future<Output = T>) -> (T, usize) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
         let mut polls = 0;
         let mut future = pin!(future);
         let end = runtime.block_on(poll_fn(|context| {

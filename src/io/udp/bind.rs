@@ -80,7 +80,7 @@ fn open(address: SocketAddr, buffer: usize, attach: impl FnOnce(&Socket) -> io::
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     ask_for_buffers(&socket, buffer);
     #[cfg(target_os = "linux")]
-    ask_for_arrival(&socket, address)?;
+    enable_arrival_info(&socket, address)?;
     attach(&socket)?;
     let socket = UdpSocket::from(socket);
     Ok(Bound { address: socket.local_addr()?, granted: granted(&socket), socket })
@@ -103,14 +103,14 @@ fn ask_for_buffers(socket: &Socket, receive: usize) {
 /// Enables the arrival address and interface for every datagram before the socket is bound. The driver enables them later, when
 /// datagrams without them may already be queued.
 #[cfg(target_os = "linux")]
-fn ask_for_arrival(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+fn enable_arrival_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
-    let asked = if address.is_ipv6() {
+    let enabled = if address.is_ipv6() {
         setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)
     } else {
         setsockopt(socket, sockopt::Ipv4PacketInfo, &true)
     };
-    Ok(asked?)
+    Ok(enabled?)
 }
 
 /// Linux reports twice what it grants: the other half is its own bookkeeping.
