@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""Measures one loopback path with `jamjam-dev probe`, sockperf and irtt, turn by turn, and prints their medians.
+"""Compares `jamjam-dev probe`, sockperf and irtt on a loopback path and prints median round-trip times.
 
     cargo build --release --examples && cargo build --release
     python3 benches/compare.py [--rounds 5] [--seconds 5] [--rate 100,1000]
     python3 benches/compare.py --impaired [--seed 7]
 
-All three send the same number of datagrams of the same size at the same rate, each to its own server, and none but one
-at a time; the rounds are interleaved, because a machine has better and worse minutes. sockperf and irtt are Debian's
-packages of those names. What is compared is the round trip; sockperf is asked for it by --full-rtt, else it halves it.
+Each tool sends the same number of datagrams of the same size at the same rate to its own server, one tool at a time. Rounds
+are interleaved, so that changes in machine load affect all tools equally. sockperf and irtt are the Debian packages of these
+names. By default sockperf reports half of the round-trip time; --full-rtt selects the whole.
 
-Two ways of measuring: sockperf (ping-pong) and irtt read the clock in the program, after it has been woken; probe takes
-the kernel's stamp of the answer, so its own wake-up is not in it. `--driver portable` reads the clock in the program too.
+The tools take receive times differently: sockperf (ping-pong) and irtt read the clock in user space after waking up, so their
+results include the wake-up latency. probe uses the kernel's receive timestamp. With `--driver portable` it reads the clock in
+user space as well.
 
-With --impaired, probe and irtt each speak to their own server through a relay that loses and doubles answers by a seed
-(examples/impaired_relay.rs), and what they count is held against what the relay did.
+With --impaired, probe and irtt each connect to their own server through a relay that drops and duplicates replies pseudorandomly
+(examples/impaired_relay.rs), and the counts of the tools are compared with those of the relay.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import time
 
 PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target" / "release" / "jamjam-dev"
 RELAY = PROGRAM.parent / "examples" / "impaired_relay"
-SIZE = 60  # bytes of a datagram: irtt's smallest with its time stamps and counts
+SIZE = 60  # datagram length in bytes: irtt's minimum with timestamps and counts
 
 
 def run(*command):
@@ -38,13 +39,13 @@ def run(*command):
 
 
 def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_port:
-        any_port.bind(("127.0.0.1", 0))
-        return any_port.getsockname()[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe_socket:
+        probe_socket.bind(("127.0.0.1", 0))
+        return probe_socket.getsockname()[1]
 
 
 class Server:
-    """A server that runs while one client measures it."""
+    """A server process for the duration of one measurement."""
 
     def __init__(self, *command):
         self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -58,13 +59,13 @@ class Server:
         self.process.wait()
 
 
-def ours(rate, seconds, *options):
+def jamjam_probe(rate, seconds, *options):
     with tempfile.TemporaryDirectory() as folder:
         address = pathlib.Path(folder) / "address"
-        serving = [PROGRAM, "echo-server", "--host", "127.0.0.1", "--port", 0, "--delay", 0, "--address-file", address]
-        with Server(*serving):
+        server = [PROGRAM, "echo-server", "--host", "127.0.0.1", "--port", 0, "--delay", 0, "--address-file", address]
+        with Server(*server):
             text = run(
-                PROGRAM, "probe", "--to", address.read_text().strip(), "--audio", "--size", SIZE - 12, "--hold", 0,
+                PROGRAM, "probe", "--to", address.read_text().strip(), "--audio", "--size", SIZE - 12, "--server-delay", 0,
                 "--interval", f"{1e6 / rate}us", "--count", rate * seconds, "--json", *options,
             )
     numbers = json.loads(text)["streams"]["audio"]
@@ -75,7 +76,7 @@ def sockperf(rate, seconds):
     path = ["-i", "127.0.0.1", "-p", 21111]
     with Server("sockperf", "server", *path):
         text = run("sockperf", "ping-pong", *path, "-t", seconds, "--mps", rate, "-m", SIZE, "--full-rtt")
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # it colours what goes into a pipe
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # sockperf colors its output even in a pipe
     percentile = {p: float(us) for p, us in re.findall(r"percentile ([0-9.]+) = +([0-9.]+)", text)}
     sent, received = re.search(r"\[Valid Duration\].*SentMessages=(\d+); ReceivedMessages=(\d+)", text).groups()
     return {"sent": int(sent), "lost": int(sent) - int(received), "p50": percentile["50.000"], "p99": percentile["99.000"]}
@@ -94,49 +95,49 @@ def irtt(rate, seconds):
 
 
 TOOLS = {
-    "probe": lambda rate, seconds: ours(rate, seconds),
-    "probe, clock in the program": lambda rate, seconds: ours(rate, seconds, "--driver", "portable"),
+    "probe": jamjam_probe,
+    "probe, user-space clock": lambda rate, seconds: jamjam_probe(rate, seconds, "--driver", "portable"),
     "sockperf": sockperf,
     "irtt": irtt,
 }
 
 
 def impaired(seed, count):
-    """What each tool counts of `count` packets through the relay, beside what the relay did."""
-    print("| tool | sent | lost, as it says | as the relay says | duplicates, as it says | as the relay says |")
+    """Compares the counts of each tool with those of the relay, for `count` packets."""
+    print("| tool | sent | lost (tool) | lost (relay) | duplicates (tool) | duplicates (relay) |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for tool in ("probe", "irtt"):
-        server, front = free_port(), f"127.0.0.1:{free_port()}"
+        server_port, relay_address = free_port(), f"127.0.0.1:{free_port()}"
         if tool == "probe":
-            serving = [PROGRAM, "echo-server", "--host", "127.0.0.1", "--port", server, "--delay", 0]
-            asking = [PROGRAM, "probe", "--to", front, "--audio", "--size", SIZE - 12, "--hold", 0, "--timeout", "500ms",
+            server = [PROGRAM, "echo-server", "--host", "127.0.0.1", "--port", server_port, "--delay", 0]
+            client = [PROGRAM, "probe", "--to", relay_address, "--audio", "--size", SIZE - 12, "--server-delay", 0, "--timeout", "500ms",
                       "--interval", "2ms", "--count", count, "--json"]
         else:
-            serving = ["irtt", "server", "-b", f"127.0.0.1:{server}", "-i", 0]
-            asking = ["irtt", "client", "-Q", "-o", "-", "-i", "2ms", "-d", f"{count * 2}ms", "-l", SIZE, "--timer=busy",
-                      "--stats=none", "--tstamp=none", "--wait=500ms", front]
-        with Server(*serving):
-            relay = [RELAY, front, f"127.0.0.1:{server}", SIZE, 3, 1, seed]
+            server = ["irtt", "server", "-b", f"127.0.0.1:{server_port}", "-i", 0]
+            client = ["irtt", "client", "-Q", "-o", "-", "-i", "2ms", "-d", f"{count * 2}ms", "-l", SIZE, "--timer=busy",
+                      "--stats=none", "--tstamp=none", "--wait=500ms", relay_address]
+        with Server(*server):
+            relay = [RELAY, relay_address, f"127.0.0.1:{server_port}", SIZE, 3, 1, seed]
             relay = subprocess.Popen([str(word) for word in relay], stdout=subprocess.PIPE, text=True)
             time.sleep(0.2)
-            said = json.loads(run(*asking))
-            did = json.loads(relay.communicate(timeout=30)[0])
+            report = json.loads(run(*client))
+            relayed = json.loads(relay.communicate(timeout=30)[0])
         if tool == "probe":
-            audio = said["streams"]["audio"]
-            sent, lost, doubled = audio["sent"], audio["lost"], audio["duplicated"]
+            audio = report["streams"]["audio"]
+            sent, lost, duplicated = audio["sent"], audio["lost"], audio["duplicated"]
         else:
-            stats = said["stats"]
-            sent, doubled = stats["packets_sent"], stats["duplicates"]
-            lost = sent - (stats["packets_received"] - doubled)
-        print(f"| {tool} | {sent} | {lost} | {did['lost']} | {doubled} | {did['doubled']} |", flush=True)
+            stats = report["stats"]
+            sent, duplicated = stats["packets_sent"], stats["duplicates"]
+            lost = sent - (stats["packets_received"] - duplicated)
+        print(f"| {tool} | {sent} | {lost} | {relayed['lost']} | {duplicated} | {relayed['duplicated']} |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--rate", default="100,1000", help="datagrams a second, one or more")
-    parser.add_argument("--impaired", action="store_true", help="compare what is counted on a bad path instead")
+    parser.add_argument("--rate", default="100,1000", help="datagrams per second, comma-separated")
+    parser.add_argument("--impaired", action="store_true", help="compare loss and duplicate counts on an impaired path instead")
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
     if missing := [tool for tool in ("sockperf", "irtt") if not shutil.which(tool)]:
@@ -145,21 +146,21 @@ def main():
         sys.exit(f"compare.py: {PROGRAM} is missing: cargo build --release")
     if arguments.impaired:
         return impaired(arguments.seed, 3_000)
-    print("| rate | tool | p50 (median of rounds) | of sockperf's | p99 | lost |")
+    print("| rate | tool | p50 (median of rounds) | vs. sockperf | p99 | lost |")
     print("| ---: | --- | ---: | ---: | ---: | ---: |")
     for rate in (int(rate) for rate in arguments.rate.split(",")):
         rounds = {tool: [] for tool in TOOLS}
-        for turn in range(arguments.rounds):
-            # Each round begins with another tool, so that none always has the same neighbour.
+        for round_number in range(arguments.rounds):
+            # Rotate the order, so that no tool always follows the same one.
             order = list(TOOLS)
-            for tool in order[turn % len(order):] + order[: turn % len(order)]:
+            for tool in order[round_number % len(order):] + order[: round_number % len(order)]:
                 rounds[tool].append(TOOLS[tool](rate, arguments.seconds))
-        middle = {tool: statistics.median(one["p50"] for one in each) for tool, each in rounds.items()}
-        for tool, each in rounds.items():
-            p99 = statistics.median(one["p99"] for one in each)
-            lost, sent = sum(one["lost"] for one in each), sum(one["sent"] for one in each)
-            difference = middle[tool] - middle["sockperf"]
-            print(f"| {rate}/s | {tool} | {middle[tool]:.1f} µs | {difference:+.1f} µs | {p99:.1f} µs | {lost} of {sent} |", flush=True)
+        median_p50 = {tool: statistics.median(result["p50"] for result in results) for tool, results in rounds.items()}
+        for tool, results in rounds.items():
+            p99 = statistics.median(result["p99"] for result in results)
+            lost, sent = sum(result["lost"] for result in results), sum(result["sent"] for result in results)
+            difference = median_p50[tool] - median_p50["sockperf"]
+            print(f"| {rate}/s | {tool} | {median_p50[tool]:.1f} µs | {difference:+.1f} µs | {p99:.1f} µs | {lost} of {sent} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measures the MOQT echo over loopback: round trip and throughput, over raw QUIC and WebTransport in turns.
+"""Measures round-trip time and throughput of the MOQT echo over loopback, alternating between raw QUIC and WebTransport.
 
     cargo build --release
     python3 benches/moqt.py [--repeat 5] [--program FILE]
 
-Linux, and Python's standard library only. Both ends are ours: the server on one processor, `probe` on another. What is printed is what
-`probe` tells (docs/measuring.md), and the server's processor time by /proc. docs/benchmarks.md tells what the figures mean, and has some.
+Requires Linux and Python's standard library. The server is pinned to one processor and `probe` to another. Prints the results of
+`probe` (docs/measuring.md) and the server's CPU time from /proc. docs/benchmarks.md explains the figures and lists results.
 """
 
 import argparse
@@ -21,8 +21,8 @@ import sys
 from rooms import PROGRAM
 
 SCHEMES = {"raw QUIC": "moqt", "WebTransport": "https"}
-SMALL, LARGE = 100, 32 * 1024  # bytes of a frame
-RATES = [64, 128, 192, 256, 384, 512, 768, 1024]  # MiB/s offered each way
+SMALL, LARGE = 100, 32 * 1024  # frame sizes in bytes
+RATES = [64, 128, 192, 256, 384, 512, 768, 1024]  # offered load in MiB/s per direction
 
 
 def pinned(choose):
@@ -31,21 +31,21 @@ def pinned(choose):
 
 class Server:
     def __init__(self, program):
-        with socket.socket(type=socket.SOCK_DGRAM) as any_port:
-            any_port.bind(("127.0.0.1", 0))
-            self.port = any_port.getsockname()[1]
+        with socket.socket(type=socket.SOCK_DGRAM) as probe_socket:
+            probe_socket.bind(("127.0.0.1", 0))
+            self.port = probe_socket.getsockname()[1]
         command = [program, "echo-server", "--moqt-only", "--moqt", f"127.0.0.1:{self.port}"]
         self.process = subprocess.Popen(command, env={**os.environ, "RUST_LOG": "warn"}, preexec_fn=pinned(min))
 
     def cpu(self):
-        """Seconds of processor time of all its threads."""
+        """CPU time of all threads in seconds."""
         threads = pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
         return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
-    def end(self):
+    def stop(self):
         self.process.send_signal(signal.SIGTERM)
         if self.process.wait(10) != 0:
-            sys.exit("the server did not end well")
+            sys.exit("the server exited with an error")
 
 
 def probe(program, server, scheme, count, interval_us, size):
@@ -53,8 +53,8 @@ def probe(program, server, scheme, count, interval_us, size):
     options = ["--insecure", "--wait-for", "5s", "--json", "--count", count, "--interval", f"{interval_us}us", "--size", size]
     command = [str(word) for word in [program, "probe", "--to", target, *options]]
     cpu = server.cpu()
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=pinned(max))
-    report = json.loads(ended.stdout)
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=pinned(max))
+    report = json.loads(result.stdout)
     return {
         **report["streams"]["ping"],
         "server_cpu": server.cpu() - cpu,
@@ -64,12 +64,12 @@ def probe(program, server, scheme, count, interval_us, size):
 def round_trip(program, server, scheme):
     run = probe(program, server, scheme, 500, 10_000, SMALL)
     if run["returned"] != run["sent"]:
-        sys.exit(f"{run['lost']} frames were lost at 100 a second")
+        sys.exit(f"{run['lost']} frames were lost at 100 frames/s")
     return {"p50_us": run["rtt_p50_us"], "p90_us": run["rtt_p90_us"], "p99_us": run["rtt_p99_us"]}
 
 
 def throughput(program, server, scheme):
-    """The highest of RATES, going up, at which 99 in 100 frames come back, each within a second, and what the server does for it."""
+    """The highest rate up to which at least 99 % of the frames return, each within a second, with the server's CPU time."""
     best = None
     for rate in RATES:
         interval_us = LARGE / (rate * 1.048576)
@@ -78,9 +78,9 @@ def throughput(program, server, scheme):
         if run["returned"] < 0.99 * count or run["rtt_max_us"] > 1e6:
             break
         mib = count * LARGE / 2**20
-        best = {"MiB/s each way": rate, "server ms/MiB": run["server_cpu"] * 1e3 / mib, "p50_us there": run["rtt_p50_us"]}
+        best = {"MiB/s each way": rate, "server ms/MiB": run["server_cpu"] * 1e3 / mib, "p50_us": run["rtt_p50_us"]}
     if best is None:
-        sys.exit(f"not even {RATES[0]} MiB/s came back")
+        sys.exit(f"frames were lost at the lowest rate, {RATES[0]} MiB/s")
     return best
 
 
@@ -98,11 +98,11 @@ def main():
                 try:
                     runs[name].append(measure(options.program, server, SCHEMES[name]))
                 finally:
-                    server.end()
+                    server.stop()
         print(f"\n{measure.__name__.replace('_', ' ')}")
         for figure in runs["raw QUIC"][0]:
             values = {name: sorted(run[figure] for run in runs[name]) for name in SCHEMES}
-            shown = [f"{name} {statistics.median(of):9,.2f} ({of[0]:,.2f} to {of[-1]:,.2f})" for name, of in values.items()]
+            shown = [f"{name} {statistics.median(sample):9,.2f} ({sample[0]:,.2f} to {sample[-1]:,.2f})" for name, sample in values.items()]
             print(f"  {figure:<16} {'   '.join(shown)}", flush=True)
 
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Measures broadcast rooms of `jamjam-dev signaling-server` beside a minimal server of Node's `ws`, in turns.
+"""Compares broadcast rooms of `jamjam-dev signaling-server` with a minimal server based on Node's `ws`.
 
     cargo build --release
     cargo build --release --manifest-path benches/ws_load/Cargo.toml
     npm ci --prefix tests/node
     python3 benches/side_by_side.py [--repeat 7] [--seconds 4] [--deliveries 20000,60000,150000,inf] [--members 10,100] [--idle 1000,5000]
 
-Linux, Python's standard library, Node. Each server runs on one processor and the load (benches/ws_load) on another. The work of the
-two is not the same: `ws_server.mjs` passes bytes on; ours looks at a token, reads JSON and writes the documented frame around
-it. docs/benchmarks.md tells what the figures mean, and has some.
+Requires Linux, Python's standard library and Node. Each server is pinned to one processor and the load generator (benches/ws_load)
+to another. The servers do different work: `ws_server.mjs` forwards bytes, ours verifies a token, parses JSON and adds the documented
+envelope. docs/benchmarks.md explains the figures and lists results.
 """
 
 import argparse
@@ -22,22 +22,22 @@ import statistics
 import subprocess
 import sys
 
-from rooms import PROGRAM, Server, busy, ours
+from rooms import PROGRAM, Server, jamjam_server, machine_cpu
 
 HERE = pathlib.Path(__file__).resolve().parent
 LOAD = HERE / "ws_load" / "target" / "release" / "ws_load"
 SECRET = "secret"
-CLIENTS = 1000  # in rooms, whatever their size
+CLIENTS = 1000  # in all rooms together
 BYTES = 100
 
 SERVERS = {
-    "ours": ours(PROGRAM, "--hmac-secret", SECRET),
+    "ours": jamjam_server(PROGRAM, "--hmac-secret", SECRET),
     "node": lambda port: ["node", HERE / "ws_server.mjs", port],
 }
 
 
 def path(room):
-    """Where a room is: Node's server takes any path for one."""
+    """URL path of a room with an access token. Node's server uses the whole path as the room name."""
     unpadded = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")
     payload = unpadded(json.dumps({"clientId": "bench", "room": room}).encode())
     signature = unpadded(hmac.new(SECRET.encode(), payload, hashlib.sha256).digest())
@@ -45,56 +45,56 @@ def path(room):
 
 
 class Load:
-    """The program that makes the load, on the last processor, with its clients connected."""
+    """The load generator, pinned to the last processor, with all clients connected."""
 
     def __init__(self, server, paths, members, rate, seconds):
-        last = max(os.sched_getaffinity(0))
+        last_cpu = max(os.sched_getaffinity(0))
         self.process = subprocess.Popen(
             [str(word) for word in [LOAD, f"127.0.0.1:{server.port}", members, rate, seconds, BYTES]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {last}),
+            preexec_fn=lambda: os.sched_setaffinity(0, {last_cpu}),
         )
-        self.tell("".join(line + "\n" for line in paths))
+        self.write_line("".join(line + "\n" for line in paths))
         if self.process.stdout.readline() != "ready\n":
-            sys.exit("not everybody could connect")
+            sys.exit("not all clients could connect")
 
-    def tell(self, line):
+    def write_line(self, line):
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
     def run(self):
-        self.tell("go")
+        self.write_line("go")
         return json.loads(self.process.stdout.readline())
 
-    def end(self):
+    def stop(self):
         self.process.stdin.close()
         self.process.wait()
 
 
 def relay(name, members, deliveries, seconds):
-    """One run of one server."""
+    """One run of one server under load."""
     server = Server(SERVERS[name])
     try:
         rate = deliveries / (members - 1)
         paths = [path(f"r{number // members}") for number in range(CLIENTS)]
         load = Load(server, paths, members, rate, seconds)
-        cpu, machine = server.cpu(), busy()
-        told = load.run()
-        cpu, machine = server.cpu() - cpu, busy() - machine
-        load.end()
-        if told["delivered"] != told["expected"] or told["wrong"]:
-            sys.exit(f"{name} did not deliver all: {told}")
+        cpu, machine = server.cpu(), machine_cpu()
+        result = load.run()
+        cpu, machine = server.cpu() - cpu, machine_cpu() - machine
+        load.stop()
+        if result["delivered"] != result["expected"] or result["wrong"]:
+            sys.exit(f"{name} did not deliver every message correctly: {result}")
         return {
-            "us_per_delivery": cpu / told["delivered"] * 1e6,
-            "deliveries_per_cpu_s": told["delivered"] / cpu,
-            "deliveries_per_s": told["delivered"] / told["seconds"],
-            "p50_us": told["p50_us"],
-            "p90_us": told["p90_us"],
-            "server_busy": cpu / told["seconds"],
-            "load_busy": told["busy"],
-            "other_cpus": max(0.0, machine - cpu - told["busy"] * told["seconds"]) / told["seconds"],
+            "us_per_delivery": cpu / result["delivered"] * 1e6,
+            "deliveries_per_cpu_s": result["delivered"] / cpu,
+            "deliveries_per_s": result["delivered"] / result["seconds"],
+            "p50_us": result["p50_us"],
+            "p90_us": result["p90_us"],
+            "server_busy": cpu / result["seconds"],
+            "load_busy": result["busy"],
+            "other_cpus": max(0.0, machine - cpu - result["busy"] * result["seconds"]) / result["seconds"],
         }
     finally:
         server.process.kill()
@@ -102,54 +102,54 @@ def relay(name, members, deliveries, seconds):
 
 
 def idle(name, number):
-    """Resident bytes of a member that says nothing, of so many in rooms of a hundred."""
+    """Resident memory per idle member in bytes, with `number` members in rooms of 100."""
     server = Server(SERVERS[name])
     try:
-        # What the first connections cost once is no connection's.
+        # Exclude one-time allocations of the first connections.
         first = Load(server, [path(f"w{number // 10}") for number in range(100)], 10, 1, 1)
         before = server.resident()
         load = Load(server, [path(f"r{number // 100}") for number in range(number)], 100, 1, 1)
         bytes_each = (server.resident() - before) / number
-        load.end()
-        first.end()
+        load.stop()
+        first.stop()
         return {"bytes": bytes_each}
     finally:
         server.process.kill()
         server.process.wait()
 
 
-def compare(what, repeat, measure):
-    """Both in turns; medians with the lowest and the highest, and the ratio of the medians."""
+def compare(title, repeat, measure):
+    """Measures both servers alternately; prints medians with minimum and maximum, and the ratio of the medians."""
     runs = {name: [] for name in SERVERS}
     for turn in range(repeat):
         names = list(SERVERS)
         for name in names if turn % 2 == 0 else reversed(names):
             runs[name].append(measure(name))
-    print(f"\n{what}")
+    print(f"\n{title}")
     for figure in runs["ours"][0]:
         values = {name: sorted(run[figure] for run in runs[name]) for name in SERVERS}
-        middle = {name: statistics.median(values[name]) for name in SERVERS}
+        median = {name: statistics.median(values[name]) for name in SERVERS}
         shown = "  ".join(
-            f"{name} {middle[name]:>10,.2f} ({values[name][0]:,.2f} to {values[name][-1]:,.2f})" for name in SERVERS
+            f"{name} {median[name]:>10,.2f} ({values[name][0]:,.2f} to {values[name][-1]:,.2f})" for name in SERVERS
         )
-        print(f"  {figure:<22} {shown}  ratio {middle['ours'] / max(middle['node'], 1e-9):.2f}", flush=True)
+        print(f"  {figure:<22} {shown}  ratio {median['ours'] / max(median['node'], 1e-9):.2f}", flush=True)
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--repeat", type=int, default=7)
     options.add_argument("--seconds", type=float, default=4)
-    options.add_argument("--deliveries", default="20000,60000,150000,inf", help="offered, a second; inf: as many as are taken")
+    options.add_argument("--deliveries", default="20000,60000,150000,inf", help="offered deliveries per second; inf: as many as the server accepts")
     options.add_argument("--members", default="10,100")
     options.add_argument("--idle", default="1000,5000")
     options = options.parse_args()
     try:
-        # A larger share for both servers and the load alike, where that is permitted.
+        # Raises the priority of servers and load generator alike, if permitted.
         os.nice(-10)
     except PermissionError:
         pass
     for number in filter(None, map(int, filter(None, options.idle.split(",")))):
-        compare(f"{number} members that say nothing", 3, lambda name: idle(name, number))
+        compare(f"{number} idle members", 3, lambda name: idle(name, number))
     for members in map(int, options.members.split(",")):
         for deliveries in map(float, options.deliveries.split(",")):
             compare(

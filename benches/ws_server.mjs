@@ -1,5 +1,5 @@
-// The least that a broadcast server can be with Node and `ws`: what one says in a room, which is the path, goes to all others there
-// as it came. No token, no JSON, no limits. `benches/side_by_side.py` runs it beside ours:
+// A minimal broadcast server based on Node's `ws`: forwards each message unchanged to all other clients that are connected to the
+// same path. No tokens, no JSON, no limits. Used for comparison by `benches/side_by_side.py`.
 //
 //     npm ci --prefix tests/node
 //     node benches/ws_server.mjs 8080

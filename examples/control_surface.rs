@@ -1,12 +1,13 @@
-//! A program with telephones as its control surfaces: it makes a room, prints the code, and lets whoever joins play.
+//! A synthesizer that is controlled from mobile phones: creates a room for control surfaces, prints its code and
+//! applies their events.
 //!
 //! ```sh
 //! cargo run --example control_surface
 //! ```
 //!
-//! Telephones set `gain`, at a time of their choosing, and trigger `note_on`. An audio thread obeys them without ever waiting
-//! for anybody. Back to the telephones go the parameter `notes`, how many there were, and ten times a second what a
-//! meter would show. `BIND_ADDR` says where to listen, Ctrl-C ends it.
+//! Phones set the parameter `gain`, optionally at a given time, and trigger `note_on`. An audio thread applies these
+//! events without blocking. The phones receive the parameter `notes`, which counts the notes, and ten times per second
+//! the level of a meter. `BIND_ADDR` sets the listen address; Ctrl-C stops the program.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -14,93 +15,97 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jamjam_dev::io::rooms::surfaces::{Command, Config, Server};
-use jamjam_dev::rooms::{EventConsumer, EventKind, SurfaceEvent, event_queue};
+use jamjam_dev::io::signaling::control_surface_server::{ServerCommand, WsServer, WsServerConfig};
+use jamjam_dev::signaling::{ControlSurfaceEventKind, EventConsumer, InlineEvent, event_queue};
 use tokio::sync::{mpsc, oneshot};
 
-/// How long a sound card plays what it is given at a time: 128 samples at 48 kHz.
+/// Duration of one audio buffer: 128 samples at 48 kHz.
 const PERIOD: Duration = Duration::from_nanos(128 * 1_000_000_000 / 48_000);
 
-/// Events that may wait for their time.
-const MOST_WAITING: usize = 256;
+/// Maximum scheduled events.
+const MAX_SCHEDULED: usize = 256;
 
-/// How far ahead that may be, in microseconds: as far as in the room's own state.
-const FARTHEST_US: u64 = 60_000_000;
+/// Maximum time that an event is scheduled ahead, in microseconds; the same limit as in the room state.
+const MAX_AHEAD_US: u64 = 60_000_000;
 
-/// What the audio thread tells the others: numbers that both may touch at any time.
+/// State that the audio thread shares with the other threads.
 #[derive(Default)]
 struct Meter {
-    /// The bits of a float.
+    /// Bits of an `f32`.
     gain: AtomicU32,
     notes: AtomicU32,
-    ended: AtomicBool,
+    stopped: AtomicBool,
 }
 
-/// What runs in the audio thread. Nothing here waits for anybody, and once made it neither asks for memory nor gives any back.
+/// Runs on the audio thread: never blocks, and neither allocates nor frees memory once created.
 struct Synth {
     events: EventConsumer,
-    /// Those whose time has not come, in the order in which they came.
-    waiting: Vec<SurfaceEvent>,
+    /// Events that are not due yet, in order of arrival.
+    scheduled: Vec<InlineEvent>,
     gain: f32,
     meter: Arc<Meter>,
 }
 
 impl Synth {
     fn new(events: EventConsumer, meter: Arc<Meter>) -> Self {
-        Self { events, waiting: Vec::with_capacity(MOST_WAITING), gain: 0.0, meter }
+        Self { events, scheduled: Vec::with_capacity(MAX_SCHEDULED), gain: 0.0, meter }
     }
 
-    /// Does what is due at `now`, in microseconds since 1970; then the next samples would be made.
-    fn period(&mut self, now: u64) {
+    /// Applies the events that are due at `now`, in microseconds since 1970. A synthesizer would then compute the next
+    /// samples.
+    fn process(&mut self, now: u64) {
         while let Some(event) = self.events.pop() {
             let ahead = event.at.map_or(0, |at| at.saturating_sub(now));
-            if ahead == 0 || ahead > FARTHEST_US || self.waiting.len() == MOST_WAITING {
-                self.obey(&event);
+            if ahead == 0 || ahead > MAX_AHEAD_US || self.scheduled.len() == MAX_SCHEDULED {
+                self.apply(&event);
             } else {
-                self.waiting.push(event);
+                self.scheduled.push(event);
             }
         }
-        let due = |(_, event): &(usize, &SurfaceEvent)| event.at.is_none_or(|at| at <= now);
-        while let Some((first, _)) = self.waiting.iter().enumerate().filter(due).min_by_key(|(_, event)| event.at) {
-            let event = self.waiting.remove(first);
-            self.obey(&event);
+        let due = |(_, event): &(usize, &InlineEvent)| event.at.is_none_or(|at| at <= now);
+        while let Some((first, _)) = self.scheduled.iter().enumerate().filter(due).min_by_key(|(_, event)| event.at) {
+            let event = self.scheduled.remove(first);
+            self.apply(&event);
         }
     }
 
-    fn obey(&mut self, event: &SurfaceEvent) {
+    fn apply(&mut self, event: &InlineEvent) {
         match (event.kind, &*event.name, event.value) {
-            (EventKind::Param, "gain", Some(gain)) => {
-                // Whatever a telephone says, nobody's ears are hurt.
+            (ControlSurfaceEventKind::Param, "gain", Some(gain)) => {
+                // Limits the level for any input.
                 self.gain = gain.clamp(0.0, 1.0);
                 self.meter.gain.store(self.gain.to_bits(), Ordering::Relaxed);
             }
-            (EventKind::Trigger, "note_on", _) => _ = self.meter.notes.fetch_add(1, Ordering::Relaxed),
+            (ControlSurfaceEventKind::Trigger, "note_on", _) => _ = self.meter.notes.fetch_add(1, Ordering::Relaxed),
             _ => {}
         }
     }
 }
 
-/// The audio thread. A sound card would call [`Synth::period`]; here a clock does.
-fn play(mut synth: Synth) -> EventConsumer {
-    while !synth.meter.ended.load(Ordering::Relaxed) {
+/// The audio thread. A sound card would call [`Synth::process`]; here a timer does.
+fn run_audio(mut synth: Synth) -> EventConsumer {
+    while !synth.meter.stopped.load(Ordering::Relaxed) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        synth.period(now.as_micros() as u64);
+        synth.process(now.as_micros() as u64);
         thread::sleep(PERIOD);
     }
     synth.events
 }
 
-/// Tells the telephones what they have done, until the server takes no more commands.
-async fn show(commands: mpsc::Sender<Command>, meter: Arc<Meter>) -> Result<(), mpsc::error::SendError<Command>> {
-    let mut told = 0;
+/// Sends `notes` and the meter to the phones until the server stops.
+async fn send_feedback(
+    commands: mpsc::Sender<ServerCommand>,
+    meter: Arc<Meter>,
+) -> Result<(), mpsc::error::SendError<ServerCommand>> {
+    let mut last_sent = 0;
     loop {
         let notes = meter.notes.load(Ordering::Relaxed);
-        if notes != told {
-            told = notes;
-            commands.send(Command::BroadcastParam { name: "notes".to_owned(), value: notes as f32 }).await?;
+        if notes != last_sent {
+            last_sent = notes;
+            commands.send(ServerCommand::BroadcastParam { name: "notes".to_owned(), value: notes as f32 }).await?;
         }
         let gain = f32::from_bits(meter.gain.load(Ordering::Relaxed));
-        commands.send(Command::BroadcastVisualization { data: vec![gain] }).await?;
+        commands.send(ServerCommand::BroadcastVisualization { data: vec![gain] }).await?;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -109,30 +114,30 @@ async fn show(commands: mpsc::Sender<Command>, meter: Arc<Meter>) -> Result<(), 
 pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let (producer, consumer) = event_queue(256);
     let (commands, command_rx) = mpsc::channel(256);
-    let mut config = Config::default();
+    let mut config = WsServerConfig::default();
     if let Ok(address) = std::env::var("BIND_ADDR") {
         config.bind_addr = address.parse()?;
     }
-    let server = Server::new(config, producer, command_rx)?;
+    let server = WsServer::new(config, producer, command_rx)?;
 
-    // The server obeys from now on; who connects is let in once it runs.
+    // The server handles commands from here on, and accepts connections once it runs.
     let (response, code) = oneshot::channel();
-    commands.send(Command::CreateRoom { response }).await?;
+    commands.send(ServerCommand::CreateRoom { response }).await?;
     println!("room {} at ws://{}/", code.await?, server.local_addr()?);
 
     let meter = Arc::new(Meter::default());
     let synth = Synth::new(consumer, Arc::clone(&meter));
-    let audio = thread::Builder::new().name("audio".to_owned()).spawn(move || play(synth))?;
-    tokio::spawn(show(commands.clone(), Arc::clone(&meter)));
+    let audio = thread::Builder::new().name("audio".to_owned()).spawn(move || run_audio(synth))?;
+    tokio::spawn(send_feedback(commands.clone(), Arc::clone(&meter)));
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
-            let _ = commands.send(Command::Shutdown).await;
+            let _ = commands.send(ServerCommand::Shutdown).await;
         }
     });
     server.run().await?;
 
-    meter.ended.store(true, Ordering::Relaxed);
-    let events = audio.join().map_err(|_| "the audio thread has panicked")?;
-    println!("{} notes, {} events lost", meter.notes.load(Ordering::Relaxed), events.lost());
+    meter.stopped.store(true, Ordering::Relaxed);
+    let events = audio.join().map_err(|_| "the audio thread panicked")?;
+    println!("{} notes, {} events lost", meter.notes.load(Ordering::Relaxed), events.dropped());
     Ok(())
 }

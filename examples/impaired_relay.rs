@@ -1,67 +1,67 @@
-//! A relay that impairs what another program sends back: the server's bad path, for any UDP conversation of one client.
+//! A UDP relay for one client that drops and duplicates the server's replies.
 //!
 //!     impaired_relay LISTEN SERVER SIZE LOSS_PERCENT DUPLICATE_PERCENT SEED
 //!
-//! What comes on LISTEN goes to SERVER, and what SERVER answers goes back; of the answers those of SIZE bytes are lost and
-//! doubled by the seed, in the order in which they come. When nothing has come for two seconds it prints what it did and ends.
-//! `benches/compare.py --impaired` holds other tools' counts against it.
+//! Forwards datagrams from LISTEN to SERVER and replies back to the client. Replies of SIZE bytes are dropped and
+//! duplicated pseudorandomly by SEED, in order of arrival. After two seconds without a reply it prints its counts and
+//! exits. `benches/compare.py --impaired` compares the counts of other programs with them.
 
 use std::error::Error;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use jamjam_dev::link::{Impairment, Link};
-use jamjam_dev::wire::Kind;
+use jamjam_dev::impairment::{Impairer, Impairment};
+use jamjam_dev::wire::PacketType;
 
-/// How long nothing has to come before the conversation is over.
-const SILENCE: Duration = Duration::from_secs(2);
+/// Time without a datagram until the relay exits.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let [listen, server, size, loss, duplicate, seed] = &words[..] else {
-        return Err("give LISTEN SERVER SIZE LOSS_PERCENT DUPLICATE_PERCENT SEED".into());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [listen, server, size, loss, duplicate, seed] = &arguments[..] else {
+        return Err("usage: impaired_relay LISTEN SERVER SIZE LOSS_PERCENT DUPLICATE_PERCENT SEED".into());
     };
-    let (front, back) = (UdpSocket::bind(listen)?, UdpSocket::bind("127.0.0.1:0")?);
-    back.connect(server)?;
+    let (client_socket, server_socket) = (UdpSocket::bind(listen)?, UdpSocket::bind("127.0.0.1:0")?);
+    server_socket.connect(server)?;
     let ratio = |percent: &str| percent.parse::<f64>().map(|percent| percent / 100.0);
     let impairment =
         Impairment { loss: ratio(loss)?, duplicate: ratio(duplicate)?, seed: seed.parse()?, ..Impairment::default() };
-    let (mut link, size) = (Link::new(impairment), size.parse::<usize>()?);
+    let (mut impairer, size) = (Impairer::new(impairment), size.parse::<usize>()?);
 
     let mut buffer = vec![0; 65_536];
-    let (len, client) = front.recv_from(&mut buffer)?;
-    back.send(&buffer[..len])?;
+    let (len, client) = client_socket.recv_from(&mut buffer)?;
+    server_socket.send(&buffer[..len])?;
     thread::scope(|scope| {
-        scope.spawn(|| outward(&front, &back, client));
-        let (mut answers, mut missing, mut doubled) = (0, 0, 0);
-        back.set_read_timeout(Some(SILENCE))?;
-        while let Ok(len) = back.recv(&mut buffer) {
+        scope.spawn(|| forward_upstream(&client_socket, &server_socket, client));
+        let (mut replies, mut dropped, mut duplicated) = (0, 0, 0);
+        server_socket.set_read_timeout(Some(IDLE_TIMEOUT))?;
+        while let Ok(len) = server_socket.recv(&mut buffer) {
             let mut copies = 1;
             if len == size {
-                let fate = link.decide(Kind::Keepalive, 0);
-                answers += 1;
-                missing += u64::from(fate.loss.is_some());
-                doubled += u64::from(fate.loss.is_none() && fate.copies > 1);
-                copies = if fate.loss.is_some() { 0 } else { fate.copies };
+                let decision = impairer.decide(PacketType::Keepalive, 0);
+                replies += 1;
+                dropped += u64::from(decision.loss.is_some());
+                duplicated += u64::from(decision.loss.is_none() && decision.copies > 1);
+                copies = if decision.loss.is_some() { 0 } else { decision.copies };
             }
             for _ in 0..copies {
-                front.send_to(&buffer[..len], client)?;
+                client_socket.send_to(&buffer[..len], client)?;
             }
         }
-        println!("{{\"answers\": {answers}, \"lost\": {missing}, \"doubled\": {doubled}}}");
+        println!("{{\"replies\": {replies}, \"lost\": {dropped}, \"duplicated\": {duplicated}}}");
         Ok(())
     })
 }
 
-/// Carries what the client sends to the server, until it is silent.
-fn outward(front: &UdpSocket, back: &UdpSocket, client: SocketAddr) -> std::io::Result<()> {
-    front.set_read_timeout(Some(SILENCE))?;
+/// Forwards datagrams from the client to the server until the client is idle.
+fn forward_upstream(client_socket: &UdpSocket, server_socket: &UdpSocket, client: SocketAddr) -> std::io::Result<()> {
+    client_socket.set_read_timeout(Some(IDLE_TIMEOUT))?;
     let mut buffer = vec![0; 65_536];
     loop {
-        let (len, from) = front.recv_from(&mut buffer)?;
-        if from == client {
-            back.send(&buffer[..len])?;
+        let (len, source) = client_socket.recv_from(&mut buffer)?;
+        if source == client {
+            server_socket.send(&buffer[..len])?;
         }
     }
 }

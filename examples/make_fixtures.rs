@@ -1,4 +1,4 @@
-//! Writes `fixtures/audio/` anew: `cargo run --example make_fixtures`.
+//! Regenerates `fixtures/audio/`: `cargo run --example make_fixtures`.
 
 use std::path::Path;
 

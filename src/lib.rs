@@ -1,79 +1,95 @@
-//! An echo server, a sender of real audio and a path probe for people who build and run jamjam.
+//! Tests network-music software without a second musician: an echo server, a signaling server, an audio sender and a network probe in one
+//! binary.
 //!
-//! This page is the map of the house. A *room* is a module of this crate. Rooms lie on floors, and a room uses rooms
-//! of lower floors only, never a neighbour on its own; `tests/layers.rs` reads every path of every file and fails on
-//! an arrow that goes up or across.
+//! # Modules
 //!
-//! | floor | room | what is in it |
+//! Modules are in layers. A module uses only modules of lower layers; `tests/repository/layers.rs` checks every path and fails otherwise.
+//!
+//! | layer | module | contents |
 //! | ---: | --- | --- |
-//! | 1 | [`time`] | a point in time, in nanoseconds since an origin that nothing depends on |
-//! | 2 | [`node`] | what every party to a UDP conversation is: a state machine with three calls, and perhaps a bell |
-//! | 2 | [`units`] | quantities as people type them: `5ms`, `0.5%`, `64MiB`, `2mbit`, `off` |
-//! | 3 | [`wire`] | the bytes of a jamjam packet, and of STUN |
-//! | 3 | [`audio`] | samples: WAV, tones, what devices deliver and take, mixing, resampling, payloads |
-//! | 3 | [`stats`] | counts, percentiles, bursts, reordering, jitter, delay variation, pacing, drift of a clock, in fixed memory |
-//! | 3 | [`heard`] | what a listener would notice: gaps, level, clipping, silence, alignment |
-//! | 3 | [`playout`] | playing what comes back: a jitter buffer that follows the path and the device, and conceals gaps |
-//! | 4 | [`link`] | a bad path, on purpose and by a seed: what it loses, delays, repeats and reorders |
-//! | 4 | [`moqt`] | MOQT streams as a state machine: messages, sessions, the echo and its client |
-//! | 5 | [`echo`] | the echo server as a node: delay line, budget, protection, counters |
-//! | 5 | [`flow`] | the sending side as nodes: schedule, ledger, sender, prober, and what a signaling server is asked |
-//! | 5 | [`rooms`] | rooms over WebSocket as a state machine: hub, limits, a file a dialect |
-//! | 6 | [`report`] | from a run's facts to numbers, limits, a verdict, text, JSON, JUnit and Markdown |
-//! | 7 | [`io`] | **acts**: sockets, threads, clocks, files, sound devices, HTTP and WebSocket, the log, the progress bar |
-//! | 8 | [`cmd`] | **acts**: one file a subcommand: options, wiring, what is printed |
+//! | 1 | [`time`] | points in time without a clock, wall-clock conversion |
+//! | 2 | [`node`] | the interface between a UDP state machine and its driver |
+//! | 2 | [`units`] | quantities in options: `5ms`, `0.5%`, `64MiB`, `2mbit`, `off` |
+//! | 2 | [`address`] | networks, canonical addresses, which addresses count as one client |
+//! | 2 | [`sanitize`] | removal of control characters from text of others |
+//! | 3 | [`rate_limit`] | limits of packets, requests and failed attempts |
+//! | 3 | [`log_throttle`] | limits of log lines |
+//! | 4 | [`wire`] | jamjam packets and STUN messages |
+//! | 4 | [`audio`] | WAV, devices, mixing, resampling; [`audio::quality`] analysis; [`audio::jitter_buffer`] |
+//! | 4 | [`stats`] | counters, percentiles, loss, reordering, jitter, delay variation, pacing, clock drift |
+//! | 5 | [`impairment`] | reproducible loss, jitter, reordering, duplication and bandwidth limit |
+//! | 5 | [`moqt`] | MOQT messages, sessions, echo and client |
+//! | 6 | [`echo`] | the echo server: delay line, admission, counters |
+//! | 6 | [`signaling`] | the signaling server: hub, rooms, limits, one module per dialect |
+//! | 7 | [`client`] | the audio sender and the prober |
+//! | 8 | [`report`] | limits and output formats: text, JSON, JUnit, Markdown, HTML |
+//! | 9 | [`io`] | **performs I/O**: sockets, threads, clocks, files, devices, HTTP, TLS, logging |
+//! | 10 | [`cli`] | **performs I/O**: options, wiring and output of the subcommands |
 //!
-//! Above them all is `main.rs`: it parses, listens for signals, runs one subcommand and exits.
+//! `main.rs` parses the command line, handles signals, runs one subcommand and exits.
 //!
-//! # Two rooms act, the rest is pure
+//! Only [`io`] and [`cli`] access sockets, clocks, files, threads, the environment and standard output. All other modules are pure state
+//! machines: time comes in as an argument, deadlines go out as values, so the same code runs on a socket and in a test that simulates an
+//! hour. Pure modules may use the traits of `std::io` and emit `tracing` events. Only [`cli`] and `main.rs` use `clap` and `anyhow`.
 //!
-//! Only [`io`] and [`cmd`] touch sockets, clocks, files, threads, the environment or standard output. Everywhere else
-//! time comes in as an argument and a deadline goes out as a value, so that the same code runs under a socket and in
-//! a test of a simulated hour. Pure rooms may read and write through `std::io`'s traits and raise `tracing` events.
-//! `clap` and `anyhow` stop at the door: only [`cmd`] and `main.rs` know of flags.
+//! # Life of a packet in `echo-server`
 //!
-//! # How a packet walks through `echo-server`
+//! 1. [`cli::echo_server`] converts options to an [`echo::EchoConfig`], binds the socket ([`io::udp::bind`]) and starts the driver on a thread
+//!    ([`io::udp::spawn_node`]).
+//! 2. The driver receives a batch with kernel timestamps and passes it to [`echo::EchoServer`] ([`node::Node::on_datagram`]).
+//! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). AUDIO enters the
+//!    delay line, due at its timestamp plus the delay. Replies to KEEPALIVE, LATENCY_PING and STUN enter a second line, due at once.
+//! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then polls the clock.
+//! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]: packets of one client as one segmented send
+//!    from the line's memory. If replies are impaired or logged, [`impairment`] decides about each one and a queue by due time replaces both lines.
+//! 6. The main thread logs the [`echo::Counters`] until [`io::stop::StopToken`] is requested.
 //!
-//! 1. [`cmd::echo_server`] turns options into an [`echo::Config`], binds the socket ([`io::udp::bind`]) and gives both to
-//!    [`io::udp::spawn`], which runs the one loop there is on a thread of its own.
-//! 2. The loop reads a batch, with the kernel's receive stamps, and hands it to [`echo::Echo`] by
-//!    [`node::Node::on_datagram`].
-//! 3. [`wire::parse`] says what each datagram is, and the guard whether it may be answered ([`echo::Protection`]). AUDIO is
-//!    charged to the budget and put into the delay line, due at its stamp plus the delay; what answers KEEPALIVE,
-//!    LATENCY_PING and STUN goes into a second line, due at once; the rest is counted.
-//! 4. The loop sleeps until [`node::Node::next_deadline`], a little less, and watches the clock for what is left.
-//! 5. [`node::Node::poll_transmit`] hands what is due to the loop's [`node::Sink`]: neighbours of one client as one
-//!    segmented send, straight from the line's memory, from the address that was asked.
-//!    (Where replies are impaired or their fates are logged, [`link`] decides on each when it comes, and all of them wait in
-//!    one line by due time instead; [`io::fate_log`] writes what became of them.)
-//! 6. Meanwhile the main thread reads the [`echo::Counters`] and logs them, until [`io::stop::Stop`] is requested.
+//! # Life of audio in `send`
 //!
-//! # How audio walks through `send`
+//! 1. [`cli::send`] opens the WAV file ([`audio::wav`]). A thread of [`io`] mixes, resamples and splits it into payloads ahead of
+//!    time ([`audio`]), into a bounded queue, the [`client::PayloadSource`]. A microphone ([`io::sound`]) is a source too.
+//! 2. [`client::AudioSender`] is a node. [`client::Schedule`] computes due times from the start and the sample rate. Packets of a microphone are
+//!    due when they are complete; its callback wakes the driver ([`node::DriverWaker`]).
+//! 3. Each sent packet is tracked with its time and a digest of the expected echo. Echoes are matched by sequence number, compared and
+//!    counted in [`stats`]. A [`client::PacketObserver`] receives each one, for recordings ([`io::recorder`]) and playback ([`io::sound`]).
+//! 4. When all echoes have returned or timed out, the node has no deadline and the driver ends.
+//! 5. [`report::Report`] evaluates the result (`client::RunResults`) against the limits. The output formats print it, and the exit code is 1 if
+//!    a limit is exceeded.
 //!
-//! 1. [`cmd::send`] opens the WAV file ([`audio::wav`]); [`audio::playback`] mixes, resamples and cuts it into payloads.
-//! 2. [`io::feed`] does that ahead of time, on a thread of its own, into a bounded queue: a [`flow::Source`].
-//! 3. [`flow::Sender`] is a node. The packet after this one is made ready before it is due; [`flow::Schedule`] tells when
-//!    that is, from the start and the sample rate alone. The same loop as above runs it. (A microphone, [`io::sound`], is a source
-//!    too, but a live one: its callback fills a ring, [`audio::capture`], and rings a [`node::Bell`]; a packet is due when it is there.)
-//! 4. Each packet that leaves is entered in a ledger with its time and a digest of what should come back. What comes is
-//!    matched by sequence, compared, and counted in [`stats`] as it happens; an [`flow::Observer`] is told of each
-//!    ([`io::tape`] carries the sound of both sides to recordings, [`io::sound`] what came back to a loudspeaker's callback, which plays it by [`playout`], [`cmd::lines`] prints a line a packet).
-//! 5. The node has no deadline any more when everything is back or nothing can be expected: the loop ends.
-//! 6. [`flow::run::Run`] is the raw result. [`report::Report`] judges it against the limits, [`report::text`] or
-//!    [`report::json`] prints it, [`report::junit`], [`report::markdown`] and [`report::html`] go into files, and its verdict becomes the exit code.
+//! # Glossary
+//!
+//! - **admission**: decides which datagrams get a reply, by source and by rate.
+//! - **conceal**: replace missing audio so that the gap is less audible.
+//! - **damaged**: returned with other bytes than sent.
+//! - **delay line**: queue in which AUDIO waits for the server delay.
+//! - **dialect**: message protocol of a signaling server: `jamjam`, `webrtc`, `broadcast` or `bbx`.
+//! - **echo time**: round trip including the server delay.
+//! - **figure**: one number of the report.
+//! - **immediate reply**: reply without delay, to KEEPALIVE, LATENCY_PING or STUN.
+//! - **lateness**: send time minus due time.
+//! - **loop check**: KEEPALIVE with a secret token, sent to find out whether a source is another echo server.
+//! - **mapped address**: a socket's address as a STUN server receives it (RFC 8489).
+//! - **outcome**: what happened to a packet: returned, damaged, lost, or in flight.
+//! - **resync**: restart of the jitter buffer at another position, after a jump in sequence numbers or a long gap.
+//! - **segment**: one datagram of a buffer with several (GSO, GRO); a **batch** is the result of one receive call.
+//! - **server delay**: time between the arrival of AUDIO and its echo (`--server-delay`).
+//! - **settled**: has an outcome.
+//! - **source**: address that a packet or connection comes from; for limits, an IPv6 /64 is one source.
 
+pub mod address;
 pub mod audio;
-pub mod cmd;
+pub mod cli;
+pub mod client;
 pub mod echo;
-pub mod flow;
-pub mod heard;
+pub mod impairment;
 pub mod io;
-pub mod link;
+pub mod log_throttle;
 pub mod moqt;
 pub mod node;
-pub mod playout;
+pub mod rate_limit;
 pub mod report;
-pub mod rooms;
+pub mod sanitize;
+pub mod signaling;
 pub mod stats;
 pub mod time;
 pub mod units;

@@ -1,34 +1,35 @@
-//! Parses the command line, listens for signals, runs one subcommand, and exits with its code.
+//! Parses the command line, handles signals, runs one subcommand, and exits with its code.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use jamjam_dev::cmd::output::note;
-use jamjam_dev::cmd::{Failure, environment};
-use jamjam_dev::io::stop::{Reason, Stop};
+use jamjam_dev::cli::output::print_notice;
+use jamjam_dev::cli::{Failure, environment};
+use jamjam_dev::client::StopSignal;
+use jamjam_dev::io::stop::StopToken;
 
 fn main() -> ExitCode {
     let cli = environment::parse();
-    let stop = Stop::default();
+    let stop = StopToken::default();
     let result = listen_for_signals(stop.clone()).and_then(|()| cli.run(&stop));
     match result {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
-            note(&format!("{error:#}"));
+            print_notice(&format!("{error:#}"));
             code.into()
         }
     }
 }
 
-/// How long a run that was asked to stop may take to end unless it says otherwise: long enough to complete a recording.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Default maximum duration of a shutdown: long enough to complete a recording.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Signals that come so close together are one: coreutils' `timeout` signals its child, and then the child's group.
-const TOGETHER: Duration = Duration::from_millis(250);
+/// Signals within this time count as one: `timeout` of coreutils signals its child, and then the child's process group.
+const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
-/// Turns SIGINT and SIGTERM into a request to stop, from a thread of their own. A second one, or the end of [`PATIENCE`], ends
-/// the process; so does the first before anything has begun.
-fn listen_for_signals(stop: Stop) -> Result<(), Failure> {
+/// Handles SIGINT and SIGTERM on a thread: the first signal requests a stop. A second signal, or the end of the shutdown time-out, exits the
+/// process immediately; so does the first signal while the program is still starting.
+fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let context = runtime.enter();
@@ -38,18 +39,18 @@ fn listen_for_signals(stop: Stop) -> Result<(), Failure> {
             runtime.block_on(async {
                 let reason = signals.next().await;
                 stop.request(reason);
-                if !stop.is_awaited() {
-                    // Nothing has begun: a name server or a pipe keeps us waiting.
+                if !stop.has_callbacks() {
+                    // Still starting, for example waiting for a name server or a pipe.
                     std::process::exit(reason.exit_code().into());
                 }
-                let patience = stop.allowed().unwrap_or(PATIENCE);
-                let asked = Instant::now();
-                let again = async {
-                    while asked.elapsed() < TOGETHER {
+                let timeout = stop.grace_period().unwrap_or(SHUTDOWN_TIMEOUT);
+                let requested_at = Instant::now();
+                let second_signal = async {
+                    while requested_at.elapsed() < SIGNAL_DEBOUNCE {
                         signals.next().await;
                     }
                 };
-                let _ = tokio::time::timeout(patience, again).await;
+                let _ = tokio::time::timeout(timeout, second_signal).await;
                 std::process::exit(reason.exit_code().into());
             });
         })?;
@@ -71,10 +72,10 @@ impl Signals {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) -> Reason {
+    async fn next(&mut self) -> StopSignal {
         tokio::select! {
-            _ = self.interrupt.recv() => Reason::Interrupt,
-            _ = self.terminate.recv() => Reason::Terminate,
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
+            _ = self.terminate.recv() => StopSignal::Terminate,
         }
     }
 }
@@ -88,9 +89,9 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn next(&mut self) -> Reason {
-        // Without a handler the system ends the process itself, which is what Ctrl-C means.
+    async fn next(&mut self) -> StopSignal {
+        // If no handler can be installed, the system ends the process at Ctrl-C.
         let _ = tokio::signal::ctrl_c().await;
-        Reason::Interrupt
+        StopSignal::Interrupt
     }
 }

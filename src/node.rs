@@ -1,100 +1,129 @@
-//! What every party to a UDP conversation is: a state machine with three calls.
+//! The interface between a UDP state machine and its driver.
 //!
-//! A [`Node`] owns no socket and reads no clock. A driver hands it what arrived ([`Node::on_datagram`]), asks it
-//! for what should leave ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the
-//! sender and the prober are nodes; one driver runs them all on a socket (`io::udp`), and the tests run the same
-//! nodes in virtual time over simulated links.
+//! A [`Node`] owns no socket and reads no clock. A driver passes in what arrived ([`Node::on_datagram`]), collects what is due
+//! ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are nodes. One driver
+//! runs them all on a socket (`io::udp`), and tests run the same nodes in virtual time.
 //!
-//! Batches travel as slices in and a [`Sink`] out. Neighbouring datagrams of one peer may share a buffer, cut by
-//! a `stride`, as the kernel delivers and takes them (GRO and GSO); what leaves borrows its bytes from the node.
+//! Datagrams of one peer may share a buffer, divided into segments of `segment_size` bytes, as the kernel delivers and accepts
+//! them (GRO and GSO). Sent bytes are borrowed from the node.
 
-mod bell;
-
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 
 use crate::time::Time;
 
-pub use bell::Bell;
-
 /// One or more datagrams that arrived together from one peer.
 #[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
+pub struct Receive<'a> {
     /// The source. If the driver detects a forged source, it sets the unspecified address and keeps the port.
-    pub from: SocketAddr,
-    /// Which of our addresses was asked, where the system tells.
-    pub to: Option<IpAddr>,
-    /// When it arrived: the kernel's receive stamp where there is one, else the time of the read.
-    pub at: Time,
-    /// The payload bytes of all datagrams, one after the other.
-    pub bytes: &'a [u8],
-    /// Length of each datagram in `bytes`; the last may be shorter.
-    pub stride: usize,
+    pub source: SocketAddr,
+    /// The local address at which it arrived, if the system reports it.
+    pub dst_ip: Option<IpAddr>,
+    /// The kernel's receive timestamp, or the time of the read if there is none.
+    pub received_at: Time,
+    /// The payloads of all datagrams, concatenated.
+    pub contents: &'a [u8],
+    /// Length of each datagram in `contents`; the last may be shorter.
+    pub segment_size: usize,
 }
 
-impl<'a> Datagram<'a> {
+impl<'a> Receive<'a> {
     /// The single datagrams, in order. An empty datagram yields one empty slice.
     pub fn segments(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let empty: Option<&'a [u8]> = self.bytes.is_empty().then_some(&[]);
-        self.bytes.chunks(self.stride.max(1)).chain(empty)
+        let empty: Option<&'a [u8]> = self.contents.is_empty().then_some(&[]);
+        self.contents.chunks(self.segment_size.max(1)).chain(empty)
     }
 }
 
-/// One or more datagrams that leave together for one peer.
+/// One or more datagrams to send together to one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
-    /// Whom it is for.
-    pub to: SocketAddr,
-    /// Which of our addresses it should come from: the one that was asked.
-    pub from: Option<IpAddr>,
-    /// The payload bytes of all datagrams, one after the other.
-    pub bytes: &'a [u8],
-    /// Length of each datagram in `bytes`; the last may be shorter.
-    pub stride: usize,
+    /// The peer.
+    pub destination: SocketAddr,
+    /// The local address to send from: the one at which the request arrived.
+    pub src_ip: Option<IpAddr>,
+    /// The payloads of all datagrams, concatenated.
+    pub contents: &'a [u8],
+    /// Length of each datagram in `contents`; the last may be shorter.
+    pub segment_size: usize,
 }
 
 impl Transmit<'_> {
-    /// How many datagrams this is. An empty datagram is one.
-    pub fn count(&self) -> usize {
-        self.bytes.len().div_ceil(self.stride.max(1)).max(1)
+    /// Number of datagrams. An empty datagram counts as one.
+    pub fn segment_count(&self) -> usize {
+        self.contents.len().div_ceil(self.segment_size.max(1)).max(1)
     }
 }
 
-/// What became of a [`Transmit`].
+/// The result of sending a [`Transmit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The system took it.
+pub enum SendStatus {
+    /// The system accepted it.
     Sent,
-    /// The system has no room just now: keep it and offer it again when asked next.
-    Busy,
-    /// The system does not take several datagrams as one: offer them singly. Never said of a single one.
-    Split,
-    /// The system refused it for good (no route, not permitted): count it and go on.
+    /// The system has no buffer space now: keep it and offer it again at the next poll.
+    WouldBlock,
+    /// The system rejects segmented sends: offer the datagrams singly. Never returned for a single datagram.
+    GsoUnsupported,
+    /// Sending failed permanently (no route, not permitted): count it and continue.
     Failed,
 }
 
-/// Where a node puts what leaves.
-pub trait Sink {
-    /// Hands one transmit over. After [`Outcome::Busy`] the node stops until it is polled again.
-    fn send(&mut self, transmit: Transmit<'_>) -> Outcome;
+/// Where a node sends its datagrams.
+pub trait TransmitSink {
+    /// Sends one transmit. After [`SendStatus::WouldBlock`] the node stops until the next poll.
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus;
 
-    /// How many datagrams of `len` bytes one transmit may carry; at least 1.
-    fn segments(&self, len: usize) -> usize;
+    /// The maximum number of datagrams of `len` bytes in one transmit; at least 1.
+    fn max_segments(&self, len: usize) -> usize;
 }
 
-/// A party to a UDP conversation, without sockets, clocks or entropy.
+/// Maximum sends in one [`Node::poll_transmit`]. Then the driver reads the socket again, so that a backlog that becomes due at once
+/// does not overflow the receive buffer.
+pub const MAX_SENDS_PER_POLL: usize = 64;
+
+/// A UDP endpoint without sockets, clocks or entropy.
 pub trait Node {
-    /// Takes what arrived. `now` is when it was read, never before any `at` in the batch.
-    fn on_datagram(&mut self, now: Time, batch: &[Datagram<'_>]);
+    /// Handles received datagrams. `now` is the time of the read, never before any `received_at` in the batch.
+    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]);
 
-    /// Hands what is due at `now` to `sink`. A node may leave some of it for the next call, with a deadline that has passed.
-    fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink);
+    /// Sends what is due at `now`. A node may leave some of it for the next call, with a deadline in the past.
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink);
 
-    /// When to call [`Node::poll_transmit`] next if nothing arrives before. `None`: only when spoken to; a client
-    /// node has finished its run.
+    /// When to call [`Node::poll_transmit`] next if nothing arrives before. `None`: only after [`Node::on_datagram`]; a client node
+    /// has finished its run.
     fn next_deadline(&self) -> Option<Time>;
 
-    /// What somebody else rings when there is something to send before that. `None`: nobody does.
-    fn bell(&self) -> Option<&Bell> {
+    /// The waker through which another thread makes the driver poll before the deadline, if there is one.
+    fn waker(&self) -> Option<&DriverWaker> {
         None
+    }
+}
+
+type WakeFn = Box<dyn Fn() + Send + Sync>;
+
+/// Wakes a driver from another thread. Clones share one waker. Waking neither locks nor allocates, so an audio callback may do it;
+/// before a driver has registered it has no effect.
+#[derive(Clone, Default)]
+pub struct DriverWaker(Arc<OnceLock<WakeFn>>);
+
+impl DriverWaker {
+    /// Makes a sleeping driver poll its node again.
+    pub fn wake(&self) {
+        if let Some(wake) = self.0.get() {
+            wake();
+        }
+    }
+
+    /// Registers the driver's wake function. A driver registers before its first sleep and polls its node afterwards. Only the
+    /// first registration counts.
+    pub fn register(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(wake));
+    }
+}
+
+impl fmt::Debug for DriverWaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.get().is_some() { "DriverWaker(registered)" } else { "DriverWaker" })
     }
 }

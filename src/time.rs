@@ -1,12 +1,15 @@
-//! Our own clock value: nanoseconds since an origin that only differences from depend on.
+//! Points in time without a clock: [`Time`] counts nanoseconds from an arbitrary origin, [`WallClock`] relates it to 1970.
 //!
-//! Nothing pure reads a clock. A driver (or a test) hands a [`Time`] in, and every deadline is an absolute
-//! [`Time`] out, so that the same code runs under a socket, in a simulator and in a test of a whole day.
+//! Pure modules read no clock. A driver or a test passes a [`Time`] in, and every deadline is an absolute [`Time`], so the same code
+//! runs on a socket, in a simulator and in a test that covers a whole day.
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// A point in time, in nanoseconds since the driver's origin. Never negative, never wraps in practice (584 years).
+/// Nanoseconds in one second.
+pub const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// A point in time, in nanoseconds since the driver's origin. The range is 584 years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
@@ -34,39 +37,29 @@ impl Time {
         self.0 / 1_000
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time from `earlier` to this, or zero if `earlier` is later.
     #[must_use]
-    pub const fn since(self, earlier: Self) -> Duration {
+    pub const fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// How far this is from `earlier` in nanoseconds, negative when it came before.
+    /// Nanoseconds from `earlier` to this, negative if `earlier` is later.
     #[must_use]
-    pub const fn signed_since(self, earlier: Self) -> i64 {
+    pub const fn signed_nanos_since(self, earlier: Self) -> i64 {
         self.0.wrapping_sub(earlier.0) as i64
     }
 
-    /// `duration` before this, or the origin where that would lie before it.
+    /// `duration` before this, but not before the origin.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(nanos(duration)))
+        Self(self.0.saturating_sub(saturating_nanos(duration)))
     }
-}
-
-/// A duration in seconds, as people are told it: what is less than a millisecond is cut off, and `{}` writes `5` and `0.25`.
-pub fn seconds(duration: Duration) -> f64 {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
-}
-
-/// A duration as whole nanoseconds, at most `u64::MAX`.
-pub fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Add<Duration> for Time {
     type Output = Self;
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(nanos(duration)))
+        Self(self.0.saturating_add(saturating_nanos(duration)))
     }
 }
 
@@ -79,6 +72,70 @@ impl AddAssign<Duration> for Time {
 impl Sub for Time {
     type Output = Duration;
     fn sub(self, earlier: Self) -> Duration {
-        self.since(earlier)
+        self.duration_since(earlier)
+    }
+}
+
+/// One moment on both clocks: the monotonic [`Time`] that deadlines use, and the time of day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WallClock {
+    /// The moment on the monotonic clock.
+    pub monotonic: Time,
+    /// The same moment in nanoseconds since 1970-01-01 UTC; negative before that.
+    pub unix_ns: i64,
+}
+
+impl WallClock {
+    /// The moment `monotonic`, at which `since_1970` has passed since 1970-01-01 UTC: `SystemTime::now().duration_since(UNIX_EPOCH)`,
+    /// read by the caller.
+    pub fn new(monotonic: Time, since_1970: Duration) -> Self {
+        Self { monotonic, unix_ns: i64::try_from(saturating_nanos(since_1970)).unwrap_or(i64::MAX) }
+    }
+
+    /// Microseconds since 1970, or 0 before that.
+    pub const fn unix_us(self) -> u64 {
+        if self.unix_ns < 0 { 0 } else { self.unix_ns.cast_unsigned() / 1_000 }
+    }
+
+    /// Milliseconds since 1970, or 0 before that.
+    pub const fn unix_ms(self) -> u64 {
+        self.unix_us() / 1_000
+    }
+
+    /// The time of day at `time`, in nanoseconds since 1970, if the wall clock is not set in between.
+    pub const fn unix_ns_at(self, time: Time) -> i64 {
+        self.unix_ns.saturating_add(time.signed_nanos_since(self.monotonic))
+    }
+}
+
+/// For tests and for callers without a wall clock: 1970 is the origin of the monotonic clock.
+impl From<Time> for WallClock {
+    fn from(monotonic: Time) -> Self {
+        Self { monotonic, unix_ns: i64::try_from(monotonic.as_nanos()).unwrap_or(i64::MAX) }
+    }
+}
+
+/// A duration in seconds for display, truncated to milliseconds: `{}` prints `5` and `0.25`.
+pub fn display_seconds(duration: Duration) -> f64 {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
+}
+
+/// A duration in nanoseconds, at most `u64::MAX`.
+pub fn saturating_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_clock_follows_the_monotonic_clock() {
+        let clock = WallClock::new(Time::from_millis(5), Duration::from_millis(1_700_000_000_123));
+        assert_eq!((clock.unix_us(), clock.unix_ms()), (1_700_000_000_123_000, 1_700_000_000_123));
+        assert_eq!(clock.unix_ns_at(Time::from_millis(6)), 1_700_000_000_124_000_000);
+        assert_eq!(clock.unix_ns_at(Time::ZERO), 1_700_000_000_118_000_000);
+        assert_eq!(WallClock { monotonic: Time::ZERO, unix_ns: -1 }.unix_us(), 0);
+        assert_eq!(WallClock::from(Time::from_millis(7)).unix_ms(), 7);
     }
 }

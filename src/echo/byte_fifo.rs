@@ -1,39 +1,38 @@
-//! A first-in first-out store of bytes that gives its memory back.
+//! A first-in first-out byte queue that returns its memory to the system.
 //!
-//! Bytes lie one after the other in mapped chunks of a fixed size. A chunk that has drained is kept for reuse, up to
-//! a few, and unmapped beyond that, so that memory returns to the system whatever the allocator does; growing never
-//! copies what is already stored. What straddles two chunks is copied into a scratch buffer when it is looked at, so
-//! no byte of a chunk is wasted.
+//! Bytes are stored contiguously in memory-mapped chunks of a fixed size. A few empty chunks are kept for reuse and further ones are
+//! unmapped, independent of the allocator. Growing never copies stored bytes. A read across a chunk boundary is copied into a scratch
+//! buffer, so chunks have no unused gaps.
 
 use std::collections::VecDeque;
 use std::io;
 
 use memmap2::MmapMut;
 
-/// Drained chunks kept for reuse: enough for a steady stream to run without asking the system for memory.
-const SPARES: usize = 2;
+/// Empty chunks kept for reuse: enough for a steady stream without new mappings.
+const SPARE_CHUNK_CAPACITY: usize = 2;
 
-/// The store, in chunks of `CHUNK` bytes. Offsets count from the oldest byte held.
+/// The queue, in chunks of `CHUNK` bytes. Offsets count from the oldest byte.
 #[derive(Default)]
 pub(super) struct ByteFifo<const CHUNK: usize> {
     chunks: VecDeque<MmapMut>,
-    spares: Vec<MmapMut>,
-    /// Bytes of the first chunk that have left already.
-    drained: usize,
+    spare_chunks: Vec<MmapMut>,
+    /// Bytes of the first chunk that are already consumed.
+    consumed: usize,
     len: usize,
     scratch: Vec<u8>,
 }
 
 impl<const CHUNK: usize> ByteFifo<CHUNK> {
-    /// Bytes held.
+    /// Number of stored bytes.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Makes room for `len` more bytes. Fails when the system has no memory left.
+    /// Allocates space for `len` more bytes. Fails if the system has no memory left.
     pub(super) fn reserve(&mut self, len: usize) -> io::Result<()> {
-        while self.chunks.len() * CHUNK < self.drained + self.len + len {
-            let chunk = match self.spares.pop() {
+        while self.chunks.len() * CHUNK < self.consumed + self.len + len {
+            let chunk = match self.spare_chunks.pop() {
                 Some(chunk) => chunk,
                 None => MmapMut::map_anon(CHUNK)?,
             };
@@ -45,39 +44,39 @@ impl<const CHUNK: usize> ByteFifo<CHUNK> {
     /// Appends `bytes`.
     ///
     /// # Panics
-    /// If [`ByteFifo::reserve`] has not made room for them.
+    /// If [`ByteFifo::reserve`] was not called for them.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        let (mut at, mut rest) = (self.drained + self.len, bytes);
+        let (mut position, mut rest) = (self.consumed + self.len, bytes);
         while !rest.is_empty() {
-            let room = &mut self.chunks[at / CHUNK][at % CHUNK..];
-            let part = room.len().min(rest.len());
-            room[..part].copy_from_slice(&rest[..part]);
+            let free = &mut self.chunks[position / CHUNK][position % CHUNK..];
+            let part = free.len().min(rest.len());
+            free[..part].copy_from_slice(&rest[..part]);
             rest = &rest[part..];
-            at += part;
+            position += part;
         }
         self.len += bytes.len();
     }
 
-    /// How many bytes from the oldest on lie side by side.
-    pub(super) fn contiguous(&self) -> usize {
-        self.len.min(CHUNK - self.drained)
+    /// Number of bytes from the oldest on that are contiguous.
+    pub(super) fn contiguous_len(&self) -> usize {
+        self.len.min(CHUNK - self.consumed)
     }
 
-    /// The oldest `len` bytes. Side by side they are lent as they lie, else gathered first.
+    /// The oldest `len` bytes: borrowed if they are contiguous, otherwise copied into the scratch buffer.
     ///
     /// # Panics
-    /// If fewer are held.
-    pub(super) fn front(&mut self, len: usize) -> &[u8] {
-        assert!(len <= self.len, "asked for {len} of {} bytes", self.len);
+    /// If fewer bytes are stored.
+    pub(super) fn peek(&mut self, len: usize) -> &[u8] {
+        assert!(len <= self.len, "cannot read {len} of {} bytes", self.len);
         if len == 0 {
             return &[];
         }
-        if len <= self.contiguous() {
-            return &self.chunks[0][self.drained..self.drained + len];
+        if len <= self.contiguous_len() {
+            return &self.chunks[0][self.consumed..self.consumed + len];
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.resize(len.max(scratch.len()), 0);
-        self.copy_out(0, &mut scratch[..len]);
+        self.copy_to(0, &mut scratch[..len]);
         self.scratch = scratch;
         &self.scratch[..len]
     }
@@ -85,44 +84,44 @@ impl<const CHUNK: usize> ByteFifo<CHUNK> {
     /// Copies the bytes from `offset` on into `out`.
     ///
     /// # Panics
-    /// If fewer are held.
-    pub(super) fn copy_out(&self, offset: usize, out: &mut [u8]) {
-        assert!(offset + out.len() <= self.len, "asked for {} bytes at {offset} of {}", out.len(), self.len);
-        let (mut at, mut done) = (self.drained + offset, 0);
+    /// If fewer bytes are stored.
+    pub(super) fn copy_to(&self, offset: usize, out: &mut [u8]) {
+        assert!(offset + out.len() <= self.len, "cannot read {} bytes at {offset} of {}", out.len(), self.len);
+        let (mut position, mut done) = (self.consumed + offset, 0);
         while done < out.len() {
-            let there = &self.chunks[at / CHUNK][at % CHUNK..];
-            let part = there.len().min(out.len() - done);
-            out[done..done + part].copy_from_slice(&there[..part]);
+            let stored = &self.chunks[position / CHUNK][position % CHUNK..];
+            let part = stored.len().min(out.len() - done);
+            out[done..done + part].copy_from_slice(&stored[..part]);
             done += part;
-            at += part;
+            position += part;
         }
     }
 
-    /// Forgets the oldest `len` bytes.
+    /// Removes the oldest `len` bytes.
     ///
     /// # Panics
-    /// If fewer are held.
-    pub(super) fn pop(&mut self, len: usize) {
-        assert!(len <= self.len, "asked to drop {len} of {} bytes", self.len);
+    /// If fewer bytes are stored.
+    pub(super) fn consume(&mut self, len: usize) {
+        assert!(len <= self.len, "cannot consume {len} of {} bytes", self.len);
         self.len -= len;
-        self.drained += len;
-        while self.drained >= CHUNK {
-            self.drained -= CHUNK;
-            self.retire_first();
+        self.consumed += len;
+        while self.consumed >= CHUNK {
+            self.consumed -= CHUNK;
+            self.recycle_first_chunk();
         }
         if self.len == 0 && !self.chunks.is_empty() {
-            // Start again at the beginning of a chunk: its pages are warm.
-            self.drained = 0;
+            // Reuse the first chunk from its start: its pages are mapped already.
+            self.consumed = 0;
             while self.chunks.len() > 1 {
-                self.retire_first();
+                self.recycle_first_chunk();
             }
         }
     }
 
-    fn retire_first(&mut self) {
+    fn recycle_first_chunk(&mut self) {
         if let Some(chunk) = self.chunks.pop_front() {
-            if self.spares.len() < SPARES {
-                self.spares.push(chunk);
+            if self.spare_chunks.len() < SPARE_CHUNK_CAPACITY {
+                self.spare_chunks.push(chunk);
             }
             if self.chunks.is_empty() && self.chunks.capacity() > 64 {
                 self.chunks.shrink_to(16);
@@ -140,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out_in_order(steps in prop::collection::vec((0usize..70_000, 0usize..70_000), 1..60)) {
+        fn bytes_come_out_in_the_order_they_were_pushed(steps in prop::collection::vec((0usize..70_000, 0usize..70_000), 1..60)) {
             let mut fifo = ByteFifo::<CHUNK>::default();
             let mut model: VecDeque<u8> = VecDeque::new();
             let mut next = 0u8;
@@ -152,13 +151,13 @@ mod tests {
                 model.extend(&bytes);
                 let pop = pop.min(fifo.len());
                 let expected: Vec<u8> = model.drain(..pop).collect();
-                prop_assert_eq!(fifo.front(pop), &expected[..]);
-                fifo.pop(pop);
+                prop_assert_eq!(fifo.peek(pop), &expected[..]);
+                fifo.consume(pop);
                 prop_assert_eq!(fifo.len(), model.len());
                 if fifo.len() > 10 {
                     let mut out = [0; 10];
                     let at = fifo.len() / 2 - 5;
-                    fifo.copy_out(at, &mut out);
+                    fifo.copy_to(at, &mut out);
                     prop_assert!(out.iter().eq(model.range(at..at + 10)));
                 }
             }
@@ -166,15 +165,15 @@ mod tests {
     }
 
     #[test]
-    fn a_drained_store_keeps_only_a_few_chunks() {
+    fn an_empty_fifo_keeps_at_most_the_spare_chunks() {
         let mut fifo = ByteFifo::<CHUNK>::default();
         for _ in 0..3 {
             for _ in 0..100 {
                 fifo.reserve(CHUNK).expect("25 MiB");
                 fifo.push(&vec![1; CHUNK]);
             }
-            fifo.pop(fifo.len());
-            assert!(fifo.chunks.len() + fifo.spares.len() <= 1 + SPARES);
+            fifo.consume(fifo.len());
+            assert!(fifo.chunks.len() + fifo.spare_chunks.len() <= 1 + SPARE_CHUNK_CAPACITY);
         }
     }
 }

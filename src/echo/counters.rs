@@ -1,118 +1,273 @@
-//! What the echo server counts. Written by the thread that runs the node, read by anyone at any time.
+//! Counters of the echo server, their lateness histograms, and their export as Prometheus metrics. The node's thread writes them; any
+//! thread may read them at any time.
+//!
+//! A counter NAME becomes the metric `jamjam_echo_NAME_total`. Counters with a common prefix (`dropped_short`, `dropped_version`) become one
+//! metric, with the rest of the name as the label `reason`, so a new counter is exported without another line of code.
 
-use super::lateness::Lateness;
-use crate::stats::{Count, Kind};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::stats::{Counter, MetricKind};
+use crate::time::saturating_nanos;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
-        /// Every datagram that reaches the node is in exactly one of `received`, `keepalives`, `pings`, `stun`, `infos`, `ignored`,
-        /// `stun_answered`, the `dropped_` counts but `dropped_at_stop`, and the `refused_` counts. What was received or answered is in
-        /// exactly one of `sent`, `answers`, `send_failed`, `dropped_at_stop` and the `impaired_` losses, or still waits; so is
-        /// each second copy in `impaired_duplicated` and each loop check.
+        /// Every received datagram is counted exactly once in `received`, `keepalives`, `pings`, `stun_requests`, `latency_infos`, `ignored`,
+        /// `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`. Every reply to a counted packet, every duplicate in
+        /// `impaired_duplicated` and every loop check is counted exactly once in `sent`, `immediate_replies`, `send_failed`, `dropped_at_stop` or
+        /// an `impaired_` loss, or is still queued.
         #[derive(Debug, Default)]
         pub struct Counters {
-            $($(#[doc = $doc])+ pub $name: Count,)+
-            /// How late AUDIO left.
-            pub audio_lateness: Lateness,
-            /// How late answers left.
-            pub answer_lateness: Lateness,
+            $($(#[doc = $doc])+ pub $name: Counter,)+
+            /// Lateness of AUDIO.
+            pub audio_lateness: LatenessHistogram,
+            /// Lateness of immediate replies.
+            pub immediate_lateness: LatenessHistogram,
         }
 
         impl Counters {
-            /// All counts with their names, in the order in which the log prints them.
-            pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                self.described().map(|(name, _, _, count)| (name, count))
+            /// All counters with their names, in the order of the log line.
+            pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                self.metrics().map(|(name, _, _, count)| (name, count))
             }
 
-            /// The same, each with its kind and its description.
-            pub fn described(&self) -> impl Iterator<Item = (&'static str, Kind, &'static str, u64)> + use<> {
-                [$((stringify!($name), Kind::$kind, concat!($($doc),+).trim_ascii(), self.$name.get()),)+].into_iter()
+            /// All counters with name, kind, help text and value.
+            pub fn metrics(&self) -> impl Iterator<Item = (&'static str, MetricKind, &'static str, u64)> + use<> {
+                [$((stringify!($name), MetricKind::$kind, concat!($($doc),+).trim_ascii(), self.$name.get()),)+].into_iter()
             }
         }
     };
 }
 
 counters! {
-    /// AUDIO packets taken into the delay line.
-    Count received,
+    /// AUDIO packets queued in the delay line.
+    Counter received,
     /// AUDIO packets echoed.
-    Count sent,
-    /// AUDIO packets waiting.
+    Counter sent,
+    /// AUDIO packets in the delay line.
     Gauge buffered,
-    /// Memory charged for what waits, in bytes.
+    /// Memory charged for queued packets, in bytes.
     Gauge buffered_bytes,
-    /// KEEPALIVE packets taken for an answer.
-    Count keepalives,
-    /// LATENCY_PING packets taken for an answer.
-    Count pings,
-    /// STUN Binding requests taken for an answer.
-    Count stun,
-    /// Loop checks taken for sending: KEEPALIVEs that only another echo server returns.
-    Count loop_checks,
-    /// Answers to KEEPALIVE, LATENCY_PING and STUN sent, and loop checks.
-    Count answers,
-    /// LATENCY_INFO packets: noted in the debug log, not answered.
-    Count infos,
-    /// FEC, CONTROL and LATENCY_PONG packets, replies of a newer client's route probe, and STUN indications: ignored.
-    Count ignored,
-    /// STUN Binding requests of the server's own sent, by which it learns how others see its socket.
-    Count stun_asked,
-    /// Answers to them, of whatever content.
-    Count stun_answered,
-    /// Rounds of them that were given up without an address.
-    Count stun_unanswered,
+    /// KEEPALIVE packets answered.
+    Counter keepalives,
+    /// LATENCY_PING packets answered.
+    Counter pings,
+    /// STUN Binding requests answered.
+    Counter stun_requests,
+    /// Loop checks queued: KEEPALIVE packets that only another echo server returns.
+    Counter loop_checks,
+    /// Replies to KEEPALIVE, LATENCY_PING and STUN sent, including loop checks.
+    Counter immediate_replies,
+    /// LATENCY_INFO packets received; not answered.
+    Counter latency_infos,
+    /// FEC, CONTROL and LATENCY_PONG packets, route probe replies and STUN indications received; not answered.
+    Counter ignored,
+    /// STUN Binding requests sent to learn the mapped address of the socket.
+    Counter mapped_address_requests,
+    /// Responses to the server's STUN Binding requests, including errors.
+    Counter mapped_address_responses,
+    /// STUN transactions of the server that timed out without a mapped address.
+    Counter mapped_address_timeouts,
     /// Datagrams shorter than a header.
-    Count dropped_short,
-    /// Datagrams with another version.
-    Count dropped_version,
+    Counter dropped_short,
+    /// Datagrams with a version other than 1.
+    Counter dropped_version,
     /// Packets of an unknown type.
-    Count dropped_type,
-    /// Packets whose payload does not fit their type.
-    Count dropped_payload,
-    /// Datagrams that begin like a STUN request and are none.
-    Count dropped_stun,
-    /// Datagrams from source port 0, to which nothing can be returned.
-    Count dropped_port_zero,
-    /// Datagrams from an address that no client has: 0.0.0.0, ::, multicast, broadcast, an IPv4 address sent over IPv6, our own.
-    Count dropped_nobody,
-    /// Datagrams from sources that are not among those served.
-    Count dropped_not_allowed,
-    /// AUDIO and KEEPALIVE packets that had come too often before, byte for byte from the same source, and KEEPALIVEs of echo servers.
-    Count dropped_repeated,
-    /// Packets not answered because their source address had had its packets of the second.
-    Count refused_rate,
-    /// Packets not answered because their source address had had its bits of the second.
-    Count refused_bits,
-    /// AUDIO packets refused because the delay line held its cap for all clients.
-    Count refused_buffer,
-    /// AUDIO packets refused because their client held its cap.
-    Count refused_client,
-    /// KEEPALIVE and LATENCY_PING packets and STUN requests refused because the system takes no more answers.
-    Count refused_answers,
-    /// Packets refused because the system had no memory.
-    Count refused_memory,
-    /// Packets that the system refused to send.
-    Count send_failed,
-    /// Bytes of all datagrams that were read.
-    Count heard_bytes,
-    /// Bytes of AUDIO, answers and STUN requests sent.
-    Count sent_bytes,
-    /// Sources that are followed: heard in the last 10 s.
+    Counter dropped_type,
+    /// Packets with an invalid payload for their type.
+    Counter dropped_payload,
+    /// Malformed STUN requests.
+    Counter dropped_stun,
+    /// Datagrams from source port 0, which cannot be answered.
+    Counter dropped_port_zero,
+    /// Datagrams from an invalid source: unspecified, multicast, broadcast, IPv4-mapped over IPv6, or the server itself.
+    Counter dropped_invalid_source,
+    /// Datagrams from sources outside --allow.
+    Counter dropped_not_allowed,
+    /// AUDIO and KEEPALIVE packets that repeated too often, and KEEPALIVE packets of echo servers.
+    Counter dropped_repeated,
+    /// Packets above --max-rate-per-source.
+    Counter dropped_packet_rate,
+    /// Packets above --max-bitrate-per-source.
+    Counter dropped_bit_rate,
+    /// AUDIO packets above the total limit of the delay line.
+    Counter dropped_buffer_full,
+    /// AUDIO packets above the limit of the delay line for one client.
+    Counter dropped_client_buffer_full,
+    /// Replies to KEEPALIVE, LATENCY_PING and STUN dropped because the socket accepts no more.
+    Counter dropped_reply_buffer_full,
+    /// Packets dropped because memory allocation failed.
+    Counter dropped_out_of_memory,
+    /// Packets for which sending failed.
+    Counter send_failed,
+    /// Bytes of all received datagrams.
+    Counter received_bytes,
+    /// Bytes of all sent datagrams.
+    Counter sent_bytes,
+    /// Tracked sources: those seen in the last 10 s, at most 1,024.
     Gauge sources,
-    /// Datagrams of sources beyond those that are followed; served all the same, and counted above too.
-    Count unfollowed,
-    /// Replies lost on purpose by `--loss`.
-    Count impaired_lost,
-    /// Replies lost on purpose in a burst.
-    Count impaired_burst,
-    /// Replies lost on purpose because they were named.
-    Count impaired_asked,
-    /// Replies dropped because the queue before the limited bandwidth was full.
-    Count impaired_queue,
-    /// Second copies made on purpose.
-    Count impaired_duplicated,
-    /// Replies held back on purpose so that later ones pass; in the other counts too.
-    Count impaired_reordered,
-    /// AUDIO packets and answers still waiting at the stop.
-    Count dropped_at_stop,
+    /// Datagrams from sources that are not tracked because the table is full; handled as usual and counted above too.
+    Counter untracked,
+    /// Replies lost by --loss.
+    Counter impaired_lost,
+    /// Replies lost by --burst-loss.
+    Counter impaired_burst,
+    /// Replies lost because --drop-packets lists them.
+    Counter impaired_listed,
+    /// Replies lost because the queue of --bandwidth was full.
+    Counter impaired_queue,
+    /// Duplicates sent by --duplicate.
+    Counter impaired_duplicated,
+    /// Replies delayed by --reorder; counted above too.
+    Counter impaired_reordered,
+    /// Replies still queued when the server stopped.
+    Counter dropped_at_stop,
+}
+
+/// Inclusive upper bounds of the buckets in microseconds. A last bucket has no bound.
+pub const LATENESS_BOUNDS_US: [u64; 14] =
+    [5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
+
+/// Lateness of sent packets: the time of the poll minus the packet's due time.
+#[derive(Debug, Default)]
+pub struct LatenessHistogram {
+    buckets: [Counter; LATENESS_BOUNDS_US.len() + 1],
+    sum_ns: Counter,
+}
+
+impl LatenessHistogram {
+    /// Counts `packets` sent `late` after their due time.
+    pub(super) fn observe(&self, late: Duration, packets: usize) {
+        let ns = saturating_nanos(late);
+        let bucket = LATENESS_BOUNDS_US.partition_point(|bound| bound * 1_000 < ns);
+        self.buckets[bucket].add(packets);
+        self.sum_ns.add((ns as usize).saturating_mul(packets));
+    }
+
+    /// Packets in each bucket; the last one has no upper bound.
+    pub fn buckets(&self) -> [u64; LATENESS_BOUNDS_US.len() + 1] {
+        std::array::from_fn(|bucket| self.buckets[bucket].get())
+    }
+
+    /// The sum of the lateness of all packets, in nanoseconds.
+    pub fn sum_ns(&self) -> u64 {
+        self.sum_ns.get()
+    }
+}
+
+/// Name prefixes that become one metric, with the rest of the name as the label `reason`, and their help texts.
+const METRIC_FAMILIES: [(&str, &str); 2] =
+    [("dropped", "Datagrams and packets dropped, by reason"), ("impaired", "Replies impaired on purpose, by reason")];
+
+/// Counters kept outside the node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExternalCounts {
+    /// Datagrams that the kernel dropped because the receive buffer was full, if the system reports it.
+    pub kernel_dropped: Option<u64>,
+    /// Rows of the outcome log that were not written.
+    pub outcome_log_dropped: u64,
+    /// Log lines dropped because standard error was not read.
+    pub log_dropped: u64,
+}
+
+/// Exports the counters of a server at each scrape.
+pub struct EchoCollector<O> {
+    counters: Arc<Counters>,
+    external: O,
+}
+
+impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> EchoCollector<O> {
+    /// Exports `counters` and the result of `external`, which is called at each scrape.
+    pub fn new(counters: Arc<Counters>, external: O) -> Self {
+        Self { counters, external }
+    }
+
+    /// Adds the metrics to `registry` with the prefix `jamjam_echo`.
+    pub fn register(self, registry: &mut Registry) {
+        registry.sub_registry_with_prefix("jamjam_echo").register_collector(Box::new(self));
+    }
+}
+
+impl<O> fmt::Debug for EchoCollector<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EchoCollector").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollector<O> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let family = |name: &str| METRIC_FAMILIES.iter().find(|(family, _)| name.split('_').next() == Some(*family));
+        for (name, kind, help, count) in self.counters.metrics() {
+            match kind {
+                MetricKind::Gauge => {
+                    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&count)?;
+                }
+                MetricKind::Counter if family(name).is_none() => encode_counter(&mut encoder, name, help, count)?,
+                MetricKind::Counter => {}
+            }
+        }
+        let ExternalCounts { kernel_dropped, outcome_log_dropped, log_dropped } = (self.external)();
+        for (family, help) in METRIC_FAMILIES {
+            let mut metric = encoder.encode_descriptor(family, help, None, MetricType::Counter)?;
+            let of_family = |name: &'static str| name.strip_prefix(family)?.strip_prefix('_');
+            let counts = self.counters.values().filter_map(|(name, count)| Some((of_family(name)?, count)));
+            let kernel = kernel_dropped.filter(|_| family == "dropped").map(|count| ("kernel", count));
+            for (reason, count) in counts.chain(kernel) {
+                metric.encode_family(&[("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        encode_counter(
+            &mut encoder,
+            "outcome_log_dropped",
+            "Rows of the outcome log that were not written",
+            outcome_log_dropped,
+        )?;
+        encode_counter(
+            &mut encoder,
+            "log_dropped",
+            "Log lines dropped because standard error was not read",
+            log_dropped,
+        )?;
+        let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
+        let help = "Time from the due time of packets to sending them, by kind: delayed audio and immediate replies";
+        let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricType::Histogram)?;
+        for (kind, lateness) in lateness {
+            encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;
+        }
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        let mut build = encoder.encode_descriptor("build_info", "Version of the server", None, MetricType::Gauge)?;
+        build.encode_family(&version)?.encode_gauge(&1_u64)
+    }
+}
+
+fn encode_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&count, None)
+}
+
+fn encode_histogram(metric: &mut MetricEncoder<'_>, lateness: &LatenessHistogram) -> fmt::Result {
+    let bounds = LATENESS_BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(lateness.buckets()).collect();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    metric.encode_histogram::<NoLabelSet>(lateness.sum_ns() as f64 / 1e9, count, &buckets, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upper_bound_belongs_to_its_bucket() {
+        let lateness = LatenessHistogram::default();
+        for (ns, packets) in [(0, 1), (5_000, 2), (5_001, 3), (100_000_000, 4), (100_000_001, 5)] {
+            lateness.observe(Duration::from_nanos(ns), packets);
+        }
+        assert_eq!(lateness.buckets(), [3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5]);
+        assert_eq!(lateness.sum_ns(), 2 * 5_000 + 3 * 5_001 + 4 * 100_000_000 + 5 * 100_000_001);
+    }
 }

@@ -1,180 +1,384 @@
-//! The delay line: datagrams wait here, first in first out, until they are due.
+//! The delay line: a first-in first-out queue of datagrams with due times, limited in memory for each client and in total.
 //!
-//! A waiting packet costs its own bytes and [`RECORD`] more. Neighbours of one client that are due together lie side
-//! by side and leave as one segmented send, without a copy.
+//! A queued packet takes its own bytes and at most [`ENTRY_LEN`] more. Packets of one client that are due together are stored
+//! contiguously and leave as one segmented send, without a copy.
 
-use super::budget::{Budget, Limits, PACKET_COST, Refused};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
 use super::byte_fifo::ByteFifo;
-use super::route::{ROUTE_LEN, Route};
-use crate::node::Transmit;
+use crate::node::{Receive, Transmit};
 use crate::time::Time;
 
-/// Bytes of bookkeeping beside each entry: due time, length, stride, route.
-const RECORD: usize = 8 + 4 + 2 + ROUTE_LEN;
+/// Length of a stored entry in bytes: due time, length, segment size, reply path.
+const ENTRY_LEN: usize = 8 + 4 + 2 + REPLY_PATH_LEN;
 
-/// One or more datagrams of one client, `stride` bytes each (the last may be shorter), due together.
+/// One or more datagrams of one client with the same due time, `segment_size` bytes each (the last may be shorter).
 #[derive(Clone, Copy)]
-struct Entry {
+struct DelayLineEntry {
     due: Time,
     len: usize,
-    stride: usize,
-    route: Route,
+    segment_size: usize,
+    reply_path: ReplyPath,
 }
 
-impl Entry {
-    fn to_bytes(self) -> [u8; RECORD] {
-        let mut bytes = [0; RECORD];
+impl DelayLineEntry {
+    fn to_bytes(self) -> [u8; ENTRY_LEN] {
+        let mut bytes = [0; ENTRY_LEN];
         bytes[..8].copy_from_slice(&self.due.as_nanos().to_le_bytes());
         bytes[8..12].copy_from_slice(&(self.len as u32).to_le_bytes());
-        bytes[12..14].copy_from_slice(&(self.stride as u16).to_le_bytes());
-        bytes[14..].copy_from_slice(&self.route.to_bytes());
+        bytes[12..14].copy_from_slice(&(self.segment_size as u16).to_le_bytes());
+        bytes[14..].copy_from_slice(&self.reply_path.to_bytes());
         bytes
     }
 
-    fn from_bytes(bytes: &[u8; RECORD]) -> Self {
-        let [d0, d1, d2, d3, d4, d5, d6, d7, l0, l1, l2, l3, s0, s1, route @ ..] = bytes;
+    fn from_bytes(bytes: &[u8; ENTRY_LEN]) -> Self {
+        let [d0, d1, d2, d3, d4, d5, d6, d7, l0, l1, l2, l3, s0, s1, reply_path @ ..] = bytes;
         Self {
             due: Time::from_nanos(u64::from_le_bytes([*d0, *d1, *d2, *d3, *d4, *d5, *d6, *d7])),
             len: u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize,
-            stride: usize::from(u16::from_le_bytes([*s0, *s1])),
-            route: Route::from_bytes(route),
+            segment_size: usize::from(u16::from_le_bytes([*s0, *s1])),
+            reply_path: ReplyPath::from_bytes(reply_path),
         }
     }
 
-    /// Datagrams in the first `len` bytes.
-    fn count(&self, len: usize) -> usize {
-        len.div_ceil(self.stride.max(1)).max(1)
+    /// Number of datagrams in the first `len` bytes.
+    fn segment_count(&self, len: usize) -> usize {
+        len.div_ceil(self.segment_size.max(1)).max(1)
     }
 }
 
-/// Chunk length of the packets' bytes: at most one packet in 128 KiB straddles a boundary and is copied.
-const BYTES: usize = 128 * 1024;
+/// Chunk length of packet bytes: at most one packet in 128 KiB crosses a boundary and is copied.
+const PACKET_CHUNK_LEN: usize = 128 * 1024;
 
-/// Chunk length of the entries: an idle line should hold little.
-const ENTRIES: usize = 32 * 1024;
+/// Chunk length of entries: small, so that an idle line takes little memory.
+const ENTRY_CHUNK_LEN: usize = 32 * 1024;
 
-/// What became of the datagrams that [`DelayLine::push`] was given.
+/// Limits of immediate replies, which are queued only while the socket accepts no more. Separate from the limits of AUDIO, so that
+/// KEEPALIVEs are answered even if the delay line is full.
+pub(super) const IMMEDIATE_REPLY_LIMITS: BufferLimits =
+    BufferLimits { total: Some(16 << 20), per_client: Some(4 << 20) };
+
+/// The result of [`DelayLine::push`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pushed {
-    /// How many wait now: the first ones.
+pub(super) struct PushResult {
+    /// Number of datagrams queued: the first ones.
     pub(super) admitted: usize,
-    /// How many of the last ones may not, and why.
-    pub(super) refused: Option<(Refused, usize)>,
+    /// Number of datagrams dropped, and the reason.
+    pub(super) dropped: Option<(BufferFull, usize)>,
 }
 
-/// The line itself.
+/// Datagrams in the order of their due times.
 pub(super) struct DelayLine {
-    budget: Budget,
-    entries: ByteFifo<ENTRIES>,
-    bytes: ByteFifo<BYTES>,
+    account: BufferAccount,
+    entries: ByteFifo<ENTRY_CHUNK_LEN>,
+    bytes: ByteFifo<PACKET_CHUNK_LEN>,
     packets: usize,
-    /// The oldest entry, less what has left of it.
-    head: Option<Entry>,
+    /// The oldest entry, without the bytes already sent.
+    front: Option<DelayLineEntry>,
     newest_due: Time,
 }
 
 impl DelayLine {
-    /// An empty line that keeps to `limits`.
-    pub(super) fn new(limits: Limits) -> Self {
+    /// An empty line.
+    pub(super) fn new(limits: BufferLimits) -> Self {
         let (entries, bytes) = (ByteFifo::default(), ByteFifo::default());
         Self {
-            budget: Budget::new(limits, PACKET_COST),
+            account: BufferAccount::new(limits, PACKET_OVERHEAD),
             entries,
             bytes,
             packets: 0,
-            head: None,
+            front: None,
             newest_due: Time::ZERO,
         }
     }
 
-    /// Memory charged for what waits, in bytes.
-    pub(super) fn charged(&self) -> u64 {
-        self.budget.held()
+    /// Memory charged for queued datagrams, in bytes.
+    pub(super) fn charged_bytes(&self) -> u64 {
+        self.account.charged()
     }
 
-    /// Datagrams waiting.
-    pub(super) fn packets(&self) -> usize {
+    /// Number of queued datagrams.
+    pub(super) fn len(&self) -> usize {
         self.packets
     }
 
-    /// When the oldest is due.
+    /// Due time of the oldest datagram.
     pub(super) fn next_due(&self) -> Option<Time> {
-        self.head.map(|entry| entry.due)
+        self.front.map(|entry| entry.due)
     }
 
-    /// Appends one or more datagrams of one client, none of them empty, as far as the limits allow. A `due` before that of
-    /// the last entry is raised to it: stamps of two receive queues may cross, the order of arrival may not.
-    pub(super) fn push(&mut self, due: Time, route: Route, bytes: &[u8], stride: usize) -> Pushed {
-        let given = bytes.len().div_ceil(stride);
-        let (len, refused) = self.budget.admit(route.peer, bytes.len(), stride);
-        let admitted = len.div_ceil(stride);
-        let pushed = Pushed { admitted, refused: refused.map(|reason| (reason, given - admitted)) };
+    /// Appends datagrams of one client, none of them empty, as far as the limits permit. A `due` before that of the last entry is
+    /// raised to it: timestamps of two receive queues may be out of order, replies may not.
+    pub(super) fn push(&mut self, due: Time, reply_path: ReplyPath, bytes: &[u8], segment_size: usize) -> PushResult {
+        let count = bytes.len().div_ceil(segment_size);
+        let (len, full) = self.account.charge(reply_path.peer, bytes.len(), segment_size);
+        let admitted = len.div_ceil(segment_size);
+        let result = PushResult { admitted, dropped: full.map(|reason| (reason, count - admitted)) };
         if len == 0 {
-            return pushed;
+            return result;
         }
-        if self.bytes.reserve(len).and_then(|()| self.entries.reserve(RECORD)).is_err() {
-            self.budget.give_back(route.peer, len, admitted);
-            return Pushed { admitted: 0, refused: Some((Refused::Memory, given)) };
+        if self.bytes.reserve(len).and_then(|()| self.entries.reserve(ENTRY_LEN)).is_err() {
+            self.account.release(reply_path.peer, len, admitted);
+            return PushResult { admitted: 0, dropped: Some((BufferFull::OutOfMemory, count)) };
         }
-        let due = if self.head.is_some() { due.max(self.newest_due) } else { due };
-        let entry = Entry { due, len, stride, route };
+        let due = if self.front.is_some() { due.max(self.newest_due) } else { due };
+        let entry = DelayLineEntry { due, len, segment_size, reply_path };
         self.bytes.push(&bytes[..len]);
-        match self.head {
-            None => self.head = Some(entry),
+        match self.front {
+            None => self.front = Some(entry),
             Some(_) => self.entries.push(&entry.to_bytes()),
         }
         self.newest_due = due;
         self.packets += admitted;
-        pushed
+        result
     }
 
-    /// What leaves first of all that is due at `now`: neighbours of one client and one length as a single transmit
-    /// of at most `segments(length)` datagrams.
-    pub(super) fn head(&mut self, now: Time, segments: impl Fn(usize) -> usize) -> Option<Transmit<'_>> {
-        let head = self.head.filter(|entry| entry.due <= now)?;
-        let most = segments(head.stride).max(1) * head.stride;
-        let side_by_side = self.bytes.contiguous();
-        let (mut len, mut offset) = (head.len, 0);
-        while len < most.min(side_by_side) && len % head.stride == 0 && offset < self.entries.len() {
+    /// The first datagrams that are due at `now`, if any: neighbors of one client and one length as a single transmit of at most
+    /// `max_segments(length)` datagrams.
+    pub(super) fn peek_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<Transmit<'_>> {
+        let front = self.front.filter(|entry| entry.due <= now)?;
+        let segment_size = front.segment_size;
+        let max_len = max_segments(segment_size).max(1) * segment_size;
+        let contiguous = self.bytes.contiguous_len();
+        let (mut len, mut offset) = (front.len, 0);
+        while len < max_len.min(contiguous) && len % segment_size == 0 && offset < self.entries.len() {
             let next = self.entry_at(offset);
-            // A single shorter datagram may be the last; a train of shorter ones would be cut in other places.
-            let fits = next.stride == head.stride || (next.len < head.stride && next.count(next.len) == 1);
-            if next.due > now || next.route != head.route || !fits {
+            // Only the last datagram of a segmented send may be shorter.
+            let fits =
+                next.segment_size == segment_size || (next.len < segment_size && next.segment_count(next.len) == 1);
+            if next.due > now || next.reply_path != front.reply_path || !fits {
                 break;
             }
             len += next.len;
-            offset += RECORD;
+            offset += ENTRY_LEN;
         }
-        len = len.min(most);
-        if len > side_by_side {
-            // Whole datagrams up to the boundary; one that straddles it goes alone, gathered by the store.
-            len = (side_by_side / head.stride * head.stride).max(head.stride.min(head.len));
+        len = len.min(max_len);
+        if len > contiguous {
+            // Whole datagrams up to the chunk boundary. A datagram across the boundary is sent alone, from the scratch buffer.
+            len = (contiguous / segment_size * segment_size).max(segment_size.min(front.len));
         }
-        let Route { peer, local } = head.route;
-        Some(Transmit { to: peer, from: local, bytes: self.bytes.front(len), stride: head.stride })
+        let ReplyPath { peer, src_ip } = front.reply_path;
+        Some(Transmit { destination: peer, src_ip, contents: self.bytes.peek(len), segment_size })
     }
 
-    /// Forgets the oldest `len` bytes: what [`DelayLine::head`] lent.
-    pub(super) fn drop_head(&mut self, len: usize) {
-        self.bytes.pop(len);
-        let mut left = len;
-        while let Some(entry) = self.head.as_mut().filter(|_| left > 0) {
-            let part = entry.len.min(left);
-            let packets = entry.count(part);
-            self.budget.give_back(entry.route.peer, part, packets);
+    /// Removes the oldest `len` bytes, as returned by [`DelayLine::peek_due`].
+    pub(super) fn consume(&mut self, len: usize) {
+        self.bytes.consume(len);
+        let mut remaining = len;
+        while let Some(entry) = self.front.as_mut().filter(|_| remaining > 0) {
+            let part = entry.len.min(remaining);
+            let packets = entry.segment_count(part);
+            self.account.release(entry.reply_path.peer, part, packets);
             self.packets -= packets;
-            left -= part;
+            remaining -= part;
             entry.len -= part;
             if entry.len == 0 {
-                self.head = (self.entries.len() > 0).then(|| self.entry_at(0));
-                self.entries.pop(RECORD.min(self.entries.len()));
+                self.front = (self.entries.len() > 0).then(|| self.entry_at(0));
+                self.entries.consume(ENTRY_LEN.min(self.entries.len()));
             }
         }
     }
 
-    fn entry_at(&self, offset: usize) -> Entry {
-        let mut bytes = [0; RECORD];
-        self.entries.copy_out(offset, &mut bytes);
-        Entry::from_bytes(&bytes)
+    fn entry_at(&self, offset: usize) -> DelayLineEntry {
+        let mut bytes = [0; ENTRY_LEN];
+        self.entries.copy_to(offset, &mut bytes);
+        DelayLineEntry::from_bytes(&bytes)
+    }
+}
+
+/// Bytes charged for a queued datagram in addition to its own: at least its real bookkeeping.
+pub const PACKET_OVERHEAD: usize = 100;
+
+/// Memory limits in bytes; `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferLimits {
+    /// Limit for all clients together.
+    pub total: Option<u64>,
+    /// Limit for one client (address and port), so that one client cannot use the memory of the others.
+    pub per_client: Option<u64>,
+}
+
+impl Default for BufferLimits {
+    /// 1 GiB in total, 64 MiB per client.
+    fn default() -> Self {
+        Self { total: Some(1 << 30), per_client: Some(64 << 20) }
+    }
+}
+
+/// Why a datagram is not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BufferFull {
+    /// The total limit is reached.
+    Total,
+    /// The limit of the client is reached.
+    Client,
+    /// Allocation failed.
+    OutOfMemory,
+}
+
+/// Memory charged for queued datagrams.
+pub(super) struct BufferAccount {
+    limits: BufferLimits,
+    /// Bytes charged for each datagram in addition to its own.
+    packet_overhead: usize,
+    charged: u64,
+    /// Bytes charged to each client, by a digest of its address: 17 bytes per entry, so that clients with one packet each stay
+    /// within what is charged. Clients with equal digests share a limit.
+    charged_by_client: HashMap<u64, u64>,
+}
+
+impl BufferAccount {
+    /// An empty account. Each datagram is charged `packet_overhead` bytes in addition to its own.
+    pub(super) fn new(limits: BufferLimits, packet_overhead: usize) -> Self {
+        Self { limits, packet_overhead, charged: 0, charged_by_client: HashMap::new() }
+    }
+
+    /// Total bytes charged.
+    pub(super) fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    /// Charges as many of the `segment_size`-byte datagrams in `len` bytes as the limits permit. Returns the number of charged bytes and
+    /// the limit that rejects the rest.
+    pub(super) fn charge(&mut self, peer: SocketAddr, len: usize, segment_size: usize) -> (usize, Option<BufferFull>) {
+        let client = client_digest(peer);
+        let charged = self.charged_by_client.get(&client).copied().unwrap_or(0);
+        let free = |limit: Option<u64>, charged: u64| limit.map_or(u64::MAX, |limit| limit.saturating_sub(charged));
+        let (total, per_client) = (free(self.limits.total, self.charged), free(self.limits.per_client, charged));
+        let (free, full) =
+            if per_client < total { (per_client, BufferFull::Client) } else { (total, BufferFull::Total) };
+        let (admitted, full) = if self.cost(len, len.div_ceil(segment_size)) <= free {
+            (len, None)
+        } else {
+            ((free / self.cost(segment_size, 1)) as usize * segment_size, Some(full))
+        };
+        if admitted > 0 {
+            let cost = self.cost(admitted, admitted.div_ceil(segment_size));
+            self.charged += cost;
+            *self.charged_by_client.entry(client).or_default() += cost;
+        }
+        (admitted, full)
+    }
+
+    /// Releases the charge of `packets` datagrams of `bytes` bytes in total.
+    pub(super) fn release(&mut self, peer: SocketAddr, bytes: usize, packets: usize) {
+        let cost = self.cost(bytes, packets);
+        self.charged -= cost;
+        let client = client_digest(peer);
+        if let Some(charged) = self.charged_by_client.get_mut(&client) {
+            *charged -= cost;
+            if *charged == 0 {
+                self.charged_by_client.remove(&client);
+                // Frees the memory of a table that had many clients.
+                if self.charged_by_client.is_empty() && self.charged_by_client.capacity() > 1024 {
+                    self.charged_by_client = HashMap::new();
+                }
+            }
+        }
+    }
+
+    fn cost(&self, bytes: usize, packets: usize) -> u64 {
+        (bytes + packets * self.packet_overhead) as u64
+    }
+}
+
+fn client_digest(peer: SocketAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    peer.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Length of a stored [`ReplyPath`] in bytes.
+const REPLY_PATH_LEN: usize = 40;
+
+const FAMILY_IPV4: u8 = 4;
+const FAMILY_IPV6: u8 = 6;
+const FAMILY_NONE: u8 = 0;
+
+/// Destination and source address of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReplyPath {
+    /// The client.
+    pub(super) peer: SocketAddr,
+    /// The local address at which the request arrived, if the system reports it.
+    pub(super) src_ip: Option<IpAddr>,
+}
+
+impl ReplyPath {
+    /// From the address at which `received` arrived to its source.
+    pub(super) fn of(received: &Receive<'_>) -> Self {
+        Self { peer: received.source, src_ip: received.dst_ip }
+    }
+
+    /// The stored form: client (family, address, port, scope), local address (family, address).
+    fn to_bytes(self) -> [u8; REPLY_PATH_LEN] {
+        let mut bytes = [0; REPLY_PATH_LEN];
+        encode_ip(&mut bytes[..17], Some(self.peer.ip()));
+        bytes[17..19].copy_from_slice(&self.peer.port().to_le_bytes());
+        if let SocketAddr::V6(peer) = self.peer {
+            bytes[19..23].copy_from_slice(&peer.scope_id().to_le_bytes());
+        }
+        encode_ip(&mut bytes[23..], self.src_ip);
+        bytes
+    }
+
+    /// The inverse of [`ReplyPath::to_bytes`].
+    fn from_bytes(bytes: &[u8; REPLY_PATH_LEN]) -> Self {
+        let port = u16::from_le_bytes([bytes[17], bytes[18]]);
+        let scope = u32::from_le_bytes([bytes[19], bytes[20], bytes[21], bytes[22]]);
+        let peer = match decode_ip(&bytes[..17]) {
+            Some(IpAddr::V6(ip)) => SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope)),
+            Some(IpAddr::V4(ip)) => SocketAddr::new(ip.into(), port),
+            None => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+        };
+        Self { peer, src_ip: decode_ip(&bytes[23..]) }
+    }
+}
+
+fn encode_ip(bytes: &mut [u8], ip: Option<IpAddr>) {
+    match ip {
+        Some(IpAddr::V4(ip)) => {
+            bytes[0] = FAMILY_IPV4;
+            bytes[1..5].copy_from_slice(&ip.octets());
+        }
+        Some(IpAddr::V6(ip)) => {
+            bytes[0] = FAMILY_IPV6;
+            bytes[1..17].copy_from_slice(&ip.octets());
+        }
+        None => bytes[0] = FAMILY_NONE,
+    }
+}
+
+fn decode_ip(bytes: &[u8]) -> Option<IpAddr> {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&bytes[1..17]);
+    match bytes[0] {
+        FAMILY_IPV4 => Some(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]).into()),
+        FAMILY_IPV6 => Some(Ipv6Addr::from(octets).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reply_path_round_trips_through_its_bytes() {
+        let scoped = SocketAddrV6::new("fe80::1".parse().expect("an address"), 5000, 0, 3).into();
+        let peers: [SocketAddr; 4] = [
+            "1.2.3.4:5000".parse().expect("an address"),
+            "[::ffff:1.2.3.4]:65535".parse().expect("an address"),
+            "[2001:db8::7]:1".parse().expect("an address"),
+            scoped,
+        ];
+        for peer in peers {
+            for src_ip in [None, Some(IpAddr::from([127, 0, 0, 2])), Some("2001:db8::8".parse().expect("an address"))] {
+                let reply_path = ReplyPath { peer, src_ip };
+                assert_eq!(ReplyPath::from_bytes(&reply_path.to_bytes()), reply_path);
+            }
+        }
     }
 }

@@ -1,231 +1,288 @@
-//! Who is being heard: what came from each source, a line in the log when one is first heard, and one when it has fallen
-//! silent.
+//! Source table: counters of up to 1,024 sources, their log lines, and the counts that a client can request over STUN.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::arrivals::Arrivals;
-use super::log;
+use tracing::info;
+
+use crate::address::canonical_socket_addr;
+use crate::log_throttle::LogThrottle;
 use crate::time::Time;
-use crate::wire::stun::Heard;
-use crate::wire::{Header, Kind, Malformed};
+use crate::wire::stun::ReceivedCounts;
+use crate::wire::{Header, PacketError, PacketType};
 
-/// Sources that are followed at a time. More are served all the same, and counted.
-const MOST: usize = 1_024;
+/// Maximum sources in the table. Packets of further sources are handled as usual and counted as `untracked`.
+const MAX_SOURCES: usize = 1_024;
 
-/// A source is silent after this long: ten of a client's signs of life.
-const SILENT_AFTER: Duration = Duration::from_secs(10);
+/// A source without packets for this long is inactive and is removed: ten KEEPALIVE intervals of a client.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often silence is looked for.
-const EVERY: Duration = Duration::from_secs(1);
+/// Interval of the search for inactive sources.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lines a second: a flood of forged sources must not flood the log.
-const LINES: u32 = 10;
+/// Limits the log lines that a flood of forged sources can cause.
+const MAX_LOG_LINES_PER_SECOND: u32 = 10;
 
-/// How often a source is told in a second what was heard from it.
-const TELLS: u32 = 10;
+/// Maximum count reports per second to one source.
+const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
-/// What came from one source.
+/// Maximum distance from the newest sequence number at which a late packet is distinguished from a duplicate.
+const SEQUENCE_WINDOW: u32 = u128::BITS;
+
+/// A larger distance from the newest sequence number restarts the window: the client has restarted, or sent `--wait-for` packets
+/// before the run.
+const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
+
+/// Counters of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Source {
-    first: Time,
-    last: Time,
-    /// Whether the log has been told of it.
-    said: bool,
+pub(super) struct SourceStats {
+    first_seen: Time,
+    last_seen: Time,
+    /// Whether its first packet was logged, or suppressed by the throttle.
+    logged: bool,
     /// Packets of all types, and STUN messages.
-    pub(super) packets: u64,
-    pub(super) audio: Arrivals,
-    ping: Arrivals,
-    keepalive: Arrivals,
-    pub(super) malformed: Misread,
-    /// When the second began in which it is told at most [`TELLS`] times, and how often it was.
-    told: (Time, u32),
+    packets: u64,
+    audio: SequenceTracker,
+    ping: SequenceTracker,
+    keepalive: SequenceTracker,
+    malformed: MalformedCounts,
+    /// Start of the current second, and the count reports in it.
+    count_reports: (Time, u32),
 }
 
-impl Source {
-    /// How long it was heard.
-    pub(super) fn heard_for(&self) -> Duration {
-        self.last.since(self.first)
+impl SourceStats {
+    /// Time from the first to the last packet.
+    fn active_time(&self) -> Duration {
+        self.last_seen.duration_since(self.first_seen)
     }
 
-    /// What was heard from it, for itself; `None` when it asks too often. A run that begins after it is told must not pass for
-    /// copies of the run before, so the sequence numbers begin anew.
-    pub(super) fn tell(&mut self, now: Time) -> Option<Heard> {
-        if now.since(self.told.0) >= Duration::from_secs(1) {
-            self.told = (now, 0);
+    /// The counts to report to this source, or `None` above [`MAX_COUNT_REPORTS_PER_SECOND`]. A client requests its counts at the end of
+    /// a run, so the sequence windows are reset: packets of its next run are not duplicates.
+    pub(super) fn report_counts(&mut self, now: Time) -> Option<ReceivedCounts> {
+        if now.duration_since(self.count_reports.0) >= Duration::from_secs(1) {
+            self.count_reports = (now, 0);
         }
-        if self.told.1 == TELLS {
+        if self.count_reports.1 == MAX_COUNT_REPORTS_PER_SECOND {
             return None;
         }
-        self.told.1 += 1;
+        self.count_reports.1 += 1;
         let streams = [&mut self.audio, &mut self.ping, &mut self.keepalive];
         let [audio, ping, keepalive] = streams.map(|stream| {
-            stream.begin_anew();
+            stream.reset_window();
             stream.distinct
         });
-        Some(Heard { since: self.first.as_micros() as u32, audio, ping, keepalive })
+        Some(ReceivedCounts { epoch: self.first_seen.as_micros() as u32, audio, ping, keepalive })
     }
 
-    fn on_packet(&mut self, packet: Header) {
+    fn on_packet(&mut self, header: Header) {
         self.packets += 1;
-        match packet.kind {
-            Kind::Audio => self.audio.on(packet.sequence),
-            Kind::LatencyPing => self.ping.on(packet.sequence),
-            Kind::Keepalive => self.keepalive.on(packet.sequence),
-            Kind::Fec | Kind::Control | Kind::LatencyPong | Kind::LatencyInfo => {}
+        match header.packet_type {
+            PacketType::Audio => self.audio.record(header.sequence),
+            PacketType::LatencyPing => self.ping.record(header.sequence),
+            PacketType::Keepalive => self.keepalive.record(header.sequence),
+            PacketType::Fec | PacketType::Control | PacketType::LatencyPong | PacketType::LatencyInfo => {}
         }
     }
 }
 
-/// Datagrams that were no packets, by what was wrong with them.
+/// Malformed datagrams by reason: short, version, type, payload, STUN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Misread([u64; 5]);
+struct MalformedCounts([u64; 5]);
 
-impl Misread {
-    fn on(&mut self, reason: Malformed) {
-        self.0[match reason {
-            Malformed::Short(_) => 0,
-            Malformed::Version(_) => 1,
-            Malformed::Kind(_) => 2,
-            Malformed::Payload { .. } => 3,
-            Malformed::Stun(_) => 4,
+impl MalformedCounts {
+    fn record(&mut self, error: PacketError) {
+        self.0[match error {
+            PacketError::TooShort(_) => 0,
+            PacketError::Version(_) => 1,
+            PacketError::Type(_) => 2,
+            PacketError::Payload { .. } => 3,
+            PacketError::Stun(_) => 4,
         }] += 1;
     }
+}
 
-    /// Each reason with its count, under the names of the server's own counts.
-    pub(super) fn by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-        ["short", "version", "type", "payload", "stun"].into_iter().zip(self.0)
+/// Detects gaps and duplicates in the sequence numbers of one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SequenceTracker {
+    /// The newest sequence number, and a bitmap of the received ones before it (bit 0: itself).
+    window: Option<(u32, u128)>,
+    /// Packets without duplicates; wraps.
+    distinct: u32,
+    /// Skipped sequence numbers that have not arrived since.
+    gaps: u64,
+    /// Packets whose sequence number was received before, within the window.
+    duplicates: u64,
+}
+
+impl SequenceTracker {
+    /// Packets after this call are not duplicates of packets before it.
+    fn reset_window(&mut self) {
+        self.window = None;
+    }
+
+    fn record(&mut self, sequence: u32) {
+        let ahead = |newest: u32| sequence.wrapping_sub(newest).cast_signed();
+        let window = self.window.filter(|(newest, _)| ahead(*newest).unsigned_abs() <= MAX_SEQUENCE_JUMP);
+        let Some((newest, received)) = window else {
+            self.window = Some((sequence, 1));
+            self.distinct = self.distinct.wrapping_add(1);
+            return;
+        };
+        let distance = ahead(newest).unsigned_abs();
+        if ahead(newest) > 0 {
+            self.gaps += u64::from(distance - 1);
+            self.window = Some((sequence, received.checked_shl(distance).unwrap_or(0) | 1));
+        } else if distance < SEQUENCE_WINDOW {
+            let bit = 1 << distance;
+            if received & bit != 0 {
+                self.duplicates += 1;
+                return;
+            }
+            self.gaps = self.gaps.saturating_sub(1);
+            self.window = Some((newest, received | bit));
+        }
+        self.distinct = self.distinct.wrapping_add(1);
     }
 }
 
-/// The lines that may be said in one second.
-struct Lines {
-    wanted: bool,
-    left: u32,
-    held_back: u64,
+/// The sources that sent something in the last [`SOURCE_TIMEOUT`].
+pub(super) struct SourceTable {
+    sources: HashMap<SocketAddr, SourceStats>,
+    next_sweep: Time,
+    log_enabled: bool,
+    throttle: LogThrottle,
 }
 
-impl Lines {
-    fn say(&mut self, line: impl FnOnce()) {
-        match (self.wanted, self.left) {
-            (false, _) => {}
-            (true, 0) => self.held_back += 1,
-            (true, _) => {
-                self.left -= 1;
-                line();
-            }
+impl SourceTable {
+    /// An empty table. `log_enabled`: log when a source appears and when it becomes inactive, which needs one deadline per second.
+    pub(super) fn new(log_enabled: bool) -> Self {
+        Self {
+            sources: HashMap::new(),
+            next_sweep: Time::ZERO,
+            log_enabled,
+            throttle: LogThrottle::new(MAX_LOG_LINES_PER_SECOND),
         }
     }
-}
 
-/// The sources being heard.
-pub(super) struct Sources {
-    followed: HashMap<SocketAddr, Source>,
-    sweep: Time,
-    lines: Lines,
-}
-
-impl Sources {
-    /// Nobody has been heard. `lines`: say in the log who comes and goes, which takes a look a second.
-    pub(super) fn new(lines: bool) -> Self {
-        Self { followed: HashMap::new(), sweep: Time::ZERO, lines: Lines { wanted: lines, left: LINES, held_back: 0 } }
-    }
-
-    /// These packets came from `peer` at `now`. Gives how many of them were not noted, because too many sources are followed.
-    pub(super) fn hear(&mut self, now: Time, peer: SocketAddr, packets: impl Iterator<Item = Header>) -> usize {
+    /// Records packets of `source`. Returns the number of packets that were not recorded because the table is full.
+    pub(super) fn on_packets(&mut self, now: Time, source: SocketAddr, packets: impl Iterator<Item = Header>) -> usize {
         let mut packets = packets.peekable();
         if packets.peek().is_none() {
             return 0;
         }
-        let Some(source) = self.source(now, peer) else { return packets.count() };
-        // A health check asks with LATENCY_PING from this machine, each time from another port: two lines for each would
-        // bury the others.
-        let mut is_check = peer.ip().to_canonical().is_loopback();
-        for packet in packets {
-            is_check &= packet.kind == Kind::LatencyPing;
-            source.on_packet(packet);
+        let Some(stats) = self.get_or_insert(now, source) else { return packets.count() };
+        // Local health checks send one LATENCY_PING from a new port each time. Their log lines would hide the others.
+        let mut is_health_check = source.ip().to_canonical().is_loopback();
+        for header in packets {
+            is_health_check &= header.packet_type == PacketType::LatencyPing;
+            stats.on_packet(header);
         }
-        // Looked up again only where there is something to say.
-        if !is_check && !source.said {
-            self.say_heard(peer);
+        if !is_health_check && !stats.logged {
+            self.log_first_packet(now, source);
         }
         0
     }
 
-    /// A datagram that is no packet came from `peer`. Gives 1 if that was not noted.
-    pub(super) fn misread(&mut self, now: Time, peer: SocketAddr, reason: Malformed) -> usize {
-        let known = self.source(now, peer).map(|source| source.malformed.on(reason)).is_some();
-        self.say_heard(peer);
-        usize::from(!known)
+    /// Records a datagram that is not a packet. Returns 1 if the table is full.
+    pub(super) fn on_malformed(&mut self, now: Time, source: SocketAddr, error: PacketError) -> usize {
+        let is_tracked = self.get_or_insert(now, source).map(|stats| stats.malformed.record(error)).is_some();
+        self.log_first_packet(now, source);
+        usize::from(!is_tracked)
     }
 
-    /// A STUN message came from `peer`. `None` if that was not noted.
-    pub(super) fn hear_stun(&mut self, now: Time, peer: SocketAddr) -> Option<&mut Source> {
-        self.source(now, peer)?.packets += 1;
-        self.say_heard(peer);
-        self.followed.get_mut(&peer)
+    /// Records a STUN message. `None` if the table is full.
+    pub(super) fn on_stun(&mut self, now: Time, source: SocketAddr) -> Option<&mut SourceStats> {
+        self.get_or_insert(now, source)?.packets += 1;
+        self.log_first_packet(now, source);
+        self.sources.get_mut(&source)
     }
 
-    /// The source at `peer`, heard at `now`: an old one, or a new one if there is room.
-    fn source(&mut self, now: Time, peer: SocketAddr) -> Option<&mut Source> {
-        if self.followed.is_empty() {
-            self.sweep = now + EVERY;
-            self.lines.left = LINES;
+    fn get_or_insert(&mut self, now: Time, source: SocketAddr) -> Option<&mut SourceStats> {
+        if self.sources.is_empty() {
+            self.next_sweep = now + SWEEP_INTERVAL;
         }
-        let is_full = self.followed.len() == MOST;
-        let source = match self.followed.entry(peer) {
-            Entry::Occupied(known) => known.into_mut(),
+        let is_full = self.sources.len() == MAX_SOURCES;
+        let stats = match self.sources.entry(source) {
+            Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) if is_full => return None,
-            Entry::Vacant(room) => room.insert(Source { first: now, ..Source::default() }),
+            Entry::Vacant(entry) => entry.insert(SourceStats { first_seen: now, ..SourceStats::default() }),
         };
-        source.last = now;
-        Some(source)
+        stats.last_seen = now;
+        Some(stats)
     }
 
-    /// Says that `peer` is heard, if it is followed and that has not been said.
-    fn say_heard(&mut self, peer: SocketAddr) {
-        if let Some(source) = self.followed.get_mut(&peer).filter(|source| !source.said) {
-            source.said = true;
-            self.lines.say(|| log::source_heard(peer));
+    fn log_first_packet(&mut self, now: Time, source: SocketAddr) {
+        if let Some(stats) = self.sources.get_mut(&source).filter(|stats| !stats.logged) {
+            stats.logged = true;
+            if self.log_enabled && self.throttle.allow(now) {
+                log_first_seen(source);
+            }
         }
     }
 
-    /// Looks for those that have fallen silent, once a second.
-    pub(super) fn look(&mut self, now: Time) {
-        if !self.has_something_to_look_at() || now < self.sweep {
+    /// Removes and logs inactive sources, once per second.
+    pub(super) fn sweep(&mut self, now: Time) {
+        if !self.needs_sweep() || now < self.next_sweep {
             return;
         }
-        self.sweep = now + EVERY;
-        self.lines.left = LINES;
-        let lines = &mut self.lines;
-        self.followed.retain(|peer, source| {
-            let heard = now.since(source.last) < SILENT_AFTER;
-            if !heard && source.said {
-                lines.say(|| log::source_silent(*peer, source));
+        self.next_sweep = now + SWEEP_INTERVAL;
+        let (log_enabled, throttle) = (self.log_enabled, &mut self.throttle);
+        self.sources.retain(|source, stats| {
+            let is_active = now.duration_since(stats.last_seen) < SOURCE_TIMEOUT;
+            if !is_active && stats.logged && log_enabled && throttle.allow(now) {
+                log_inactive(*source, stats);
             }
-            heard
+            is_active
         });
-        if lines.held_back > 0 && lines.left > 0 {
-            log::sources_held_back(std::mem::take(&mut lines.held_back));
+        if let Some(count) = throttle.take_due(now) {
+            log_suppressed(count);
         }
     }
 
-    /// How many are followed now.
+    /// Number of sources.
     pub(super) fn len(&self) -> u64 {
-        self.followed.len() as u64
+        self.sources.len() as u64
     }
 
-    /// When to look next; `None` while nobody is heard, or where nobody wants to read of it: then the next datagram will do.
-    pub(super) fn next_look(&self) -> Option<Time> {
-        (self.lines.wanted && self.has_something_to_look_at()).then_some(self.sweep)
+    /// When to call [`SourceTable::sweep`]. `None` if there is nothing to remove, or if the log is disabled: then a sweep after the next
+    /// datagram is early enough.
+    pub(super) fn sweep_deadline(&self) -> Option<Time> {
+        (self.log_enabled && self.needs_sweep()).then_some(self.next_sweep)
     }
 
-    /// Sources, or lines that were held back when the last of them fell silent.
-    fn has_something_to_look_at(&self) -> bool {
-        !self.followed.is_empty() || self.lines.held_back > 0
+    /// Suppressed log lines are reported even after the last source was removed.
+    fn needs_sweep(&self) -> bool {
+        !self.sources.is_empty() || self.throttle.suppressed() > 0
     }
+}
+
+fn log_first_seen(source: SocketAddr) {
+    info!(target: "echo", source = %canonical_socket_addr(source), "source first seen");
+}
+
+fn log_inactive(source: SocketAddr, stats: &SourceStats) {
+    let [short, version, packet_type, payload, stun] = stats.malformed.0.map(|count| (count > 0).then_some(count));
+    info!(
+        target: "echo",
+        source = %canonical_socket_addr(source),
+        active_s = (stats.active_time().as_secs_f64() * 10.0).round() / 10.0,
+        packets = stats.packets,
+        gaps = stats.audio.gaps,
+        duplicates = stats.audio.duplicates,
+        malformed = stats.malformed.0.iter().sum::<u64>(),
+        short,
+        version,
+        r#type = packet_type,
+        payload,
+        stun,
+        "source inactive"
+    );
+}
+
+fn log_suppressed(count: u64) {
+    info!(target: "echo", count, "source log lines suppressed");
 }
 
 #[cfg(test)]
@@ -233,99 +290,164 @@ mod tests {
     use super::*;
 
     #[test]
-    fn on_this_machine_pings_alone_are_a_health_check_and_leave_no_lines() {
-        let kinds = |kinds: &'static [Kind]| kinds.iter().map(|kind| Header::new(*kind, 0, 0));
-        let lines = |peers: &[(&str, &'static [Kind])]| {
-            let mut sources = Sources::new(true);
+    fn loopback_source_that_only_pings_is_not_logged() {
+        let headers = |types: &'static [PacketType]| types.iter().map(|packet_type| Header::new(*packet_type, 0, 0));
+        let lines = |peers: &[(&str, &'static [PacketType])]| {
+            let mut table = SourceTable::new(true);
             for (peer, packets) in peers {
-                sources.hear(Time::ZERO, peer.parse().expect("an address"), kinds(packets));
+                table.on_packets(Time::ZERO, peer.parse().expect("an address"), headers(packets));
             }
-            let heard = LINES - sources.lines.left;
-            sources.look(Time::from_millis(20_000));
-            (heard, LINES - sources.lines.left, sources.len())
+            let first_seen = MAX_LOG_LINES_PER_SECOND - table.throttle.remaining(Time::ZERO);
+            table.sweep(Time::from_millis(20_000));
+            let inactive = MAX_LOG_LINES_PER_SECOND - table.throttle.remaining(Time::from_millis(20_000));
+            (first_seen, inactive, table.len())
         };
-        let pings: &[Kind] = &[Kind::LatencyPing; 2];
-        for here in ["127.0.0.1:9", "127.8.9.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
-            assert_eq!(lines(&[(here, pings)]), (0, 0, 0), "{here}");
-            assert_eq!(lines(&[(here, pings), (here, &[Kind::Keepalive]), (here, pings)]), (1, 1, 0), "{here}");
-            assert_eq!(lines(&[(here, &[Kind::LatencyPing, Kind::Audio, Kind::LatencyPing])]), (1, 1, 0), "{here}");
+        let pings: &[PacketType] = &[PacketType::LatencyPing; 2];
+        for source in ["127.0.0.1:9", "127.8.9.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+            assert_eq!(lines(&[(source, pings)]), (0, 0, 0), "{source}");
+            assert_eq!(
+                lines(&[(source, pings), (source, &[PacketType::Keepalive]), (source, pings)]),
+                (1, 1, 0),
+                "{source}"
+            );
+            assert_eq!(
+                lines(&[(source, &[PacketType::LatencyPing, PacketType::Audio, PacketType::LatencyPing])]),
+                (1, 1, 0),
+                "{source}"
+            );
         }
         assert_eq!(lines(&[("192.0.2.1:9", pings), ("[2001:db8::1]:9", pings)]), (2, 2, 0));
-        // It is followed all the same, for it may ask what was heard.
-        let mut sources = Sources::new(true);
-        let here = "127.0.0.1:9".parse().expect("an address");
-        sources.hear(Time::ZERO, here, kinds(pings));
+        // The source is tracked all the same: it can request its counts.
+        let mut table = SourceTable::new(true);
+        let source = "127.0.0.1:9".parse().expect("an address");
+        table.on_packets(Time::ZERO, source, headers(pings));
         assert_eq!(
-            sources.hear_stun(Time::ZERO, here).and_then(|source| source.tell(Time::ZERO)).map(|heard| heard.ping),
+            table
+                .on_stun(Time::ZERO, source)
+                .and_then(|source| source.report_counts(Time::ZERO))
+                .map(|counts| counts.ping),
             Some(1)
         );
     }
 
     #[test]
-    fn a_source_is_forgotten_ten_seconds_after_its_last_packet_and_the_table_is_bounded() {
-        let mut sources = Sources::new(true);
+    fn source_expires_after_10_s_and_the_table_is_bounded() {
+        let mut table = SourceTable::new(true);
         let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
-        let one = || std::iter::once(Header::new(Kind::Keepalive, 0, 0));
-        assert_eq!(sources.hear(Time::from_millis(50), peer(1), std::iter::empty()), 0);
-        assert_eq!(sources.next_look(), None);
-        assert_eq!(sources.hear(Time::from_millis(100), peer(1), one()), 0);
-        assert_eq!(sources.next_look(), Some(Time::from_millis(1_100)));
-        sources.look(Time::from_millis(10_099));
-        assert_eq!(sources.followed.len(), 1);
-        sources.look(Time::from_millis(11_099));
-        assert_eq!((sources.followed.len(), sources.next_look()), (0, None));
-        for port in 1..=MOST as u16 {
-            assert_eq!(sources.hear(Time::from_millis(20_000), peer(port), one()), 0);
+        let one = || std::iter::once(Header::new(PacketType::Keepalive, 0, 0));
+        assert_eq!(table.on_packets(Time::from_millis(50), peer(1), std::iter::empty()), 0);
+        assert_eq!(table.sweep_deadline(), None);
+        assert_eq!(table.on_packets(Time::from_millis(100), peer(1), one()), 0);
+        assert_eq!(table.sweep_deadline(), Some(Time::from_millis(1_100)));
+        table.sweep(Time::from_millis(10_099));
+        assert_eq!(table.sources.len(), 1);
+        table.sweep(Time::from_millis(11_099));
+        assert_eq!((table.sources.len(), table.sweep_deadline()), (0, None));
+        for port in 1..=MAX_SOURCES as u16 {
+            assert_eq!(table.on_packets(Time::from_millis(20_000), peer(port), one()), 0);
         }
-        assert_eq!(sources.hear(Time::from_millis(20_000), peer(65_000), one().chain(one())), 2);
-        assert_eq!(sources.hear(Time::from_millis(20_000), peer(1), one()), 0);
-        // Ten lines were written in that second, the rest is held back and told as a number.
-        assert_eq!((sources.lines.left, sources.lines.held_back), (0, MOST as u64 - 10));
+        assert_eq!(table.on_packets(Time::from_millis(20_000), peer(65_000), one().chain(one())), 2);
+        assert_eq!(table.on_packets(Time::from_millis(20_000), peer(1), one()), 0);
+        // Ten sources were logged in that second; the others are suppressed and counted.
+        assert_eq!(
+            (table.throttle.remaining(Time::from_millis(20_000)), table.throttle.suppressed()),
+            (0, MAX_SOURCES as u64 - 10)
+        );
     }
 
     #[test]
-    fn what_was_held_back_is_said_though_nobody_is_left() {
-        let mut sources = Sources::new(true);
+    fn suppressed_log_lines_are_counted_after_the_last_source_expires() {
+        let mut table = SourceTable::new(true);
         let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
         for port in 1..=30 {
-            sources.hear(Time::from_millis(100), peer(port), std::iter::once(Header::new(Kind::Keepalive, 0, 0)));
+            table.on_packets(
+                Time::from_millis(100),
+                peer(port),
+                std::iter::once(Header::new(PacketType::Keepalive, 0, 0)),
+            );
         }
-        sources.look(Time::from_millis(1_100));
-        // All fall silent together: ten have a line, twenty are held back for the next second.
-        sources.look(Time::from_millis(11_100));
-        assert_eq!((sources.len(), sources.lines.left, sources.lines.held_back), (0, 0, 20));
-        assert_eq!(sources.next_look(), Some(Time::from_millis(12_100)));
-        sources.look(Time::from_millis(12_100));
-        assert_eq!((sources.lines.held_back, sources.next_look()), (0, None));
+        table.sweep(Time::from_millis(1_100));
+        // All become inactive together: ten are logged, twenty are counted in the next second.
+        table.sweep(Time::from_millis(11_100));
+        assert_eq!(
+            (table.len(), table.throttle.remaining(Time::from_millis(11_100)), table.throttle.suppressed()),
+            (0, 0, 20)
+        );
+        assert_eq!(table.sweep_deadline(), Some(Time::from_millis(12_100)));
+        table.sweep(Time::from_millis(12_100));
+        assert_eq!((table.throttle.suppressed(), table.sweep_deadline()), (0, None));
     }
 
     #[test]
-    fn what_is_no_packet_makes_a_source_heard_within_the_same_bounds() {
-        let mut sources = Sources::new(true);
+    fn malformed_datagrams_create_sources_within_the_same_bound() {
+        let mut table = SourceTable::new(true);
         let peer = |port| SocketAddr::from(([192, 0, 2, 1], port));
         let at = Time::from_millis(100);
-        for reason in [Malformed::Version(2), Malformed::Short(0), Malformed::Version(0)] {
-            assert_eq!(sources.misread(at, peer(1), reason), 0);
+        for reason in [PacketError::Version(2), PacketError::TooShort(0), PacketError::Version(0)] {
+            assert_eq!(table.on_malformed(at, peer(1), reason), 0);
         }
-        assert!(sources.hear_stun(at, peer(1)).is_some());
-        let counts: Vec<_> = sources.followed[&peer(1)].malformed.by_reason().collect();
-        assert_eq!(counts, [("short", 1), ("version", 2), ("type", 0), ("payload", 0), ("stun", 0)]);
-        assert_eq!(sources.followed[&peer(1)].packets, 1);
-        for port in 2..=MOST as u16 {
-            assert_eq!(sources.misread(at, peer(port), Malformed::Kind(9)), 0);
+        assert!(table.on_stun(at, peer(1)).is_some());
+        assert_eq!(table.sources[&peer(1)].malformed.0, [1, 2, 0, 0, 0]);
+        assert_eq!(table.sources[&peer(1)].packets, 1);
+        for port in 2..=MAX_SOURCES as u16 {
+            assert_eq!(table.on_malformed(at, peer(port), PacketError::Type(9)), 0);
         }
-        assert_eq!(sources.misread(at, peer(65_000), Malformed::Kind(9)), 1);
-        assert!(sources.hear_stun(at, peer(65_000)).is_none());
-        assert_eq!((sources.followed.len(), sources.lines.held_back), (MOST, MOST as u64 - 10));
+        assert_eq!(table.on_malformed(at, peer(65_000), PacketError::Type(9)), 1);
+        assert!(table.on_stun(at, peer(65_000)).is_none());
+        assert_eq!((table.sources.len(), table.throttle.suppressed()), (MAX_SOURCES, MAX_SOURCES as u64 - 10));
     }
 
     #[test]
-    fn where_nobody_reads_the_log_nothing_wakes_the_server_and_sources_are_forgotten_all_the_same() {
-        let mut sources = Sources::new(false);
+    fn disabled_log_sets_no_deadline_and_sources_still_expire() {
+        let mut table = SourceTable::new(false);
         let peer = SocketAddr::from(([192, 0, 2, 1], 1));
-        sources.misread(Time::from_millis(100), peer, Malformed::Short(0));
-        assert_eq!(sources.next_look(), None);
-        sources.look(Time::from_millis(11_000));
-        assert!(sources.followed.is_empty());
+        table.on_malformed(Time::from_millis(100), peer, PacketError::TooShort(0));
+        assert_eq!(table.sweep_deadline(), None);
+        table.sweep(Time::from_millis(11_000));
+        assert!(table.sources.is_empty());
+    }
+
+    /// Distinct packets, gaps and duplicates after these sequence numbers.
+    fn counts_after(sequences: &[u32]) -> (u32, u64, u64) {
+        let mut tracker = SequenceTracker::default();
+        for sequence in sequences {
+            tracker.record(*sequence);
+        }
+        (tracker.distinct, tracker.gaps, tracker.duplicates)
+    }
+
+    #[test]
+    fn sequence_numbers_reveal_gaps_and_duplicates() {
+        assert_eq!(counts_after(&[1, 2, 3]), (3, 0, 0));
+        assert_eq!(counts_after(&[1, 4]), (2, 2, 0));
+        assert_eq!(counts_after(&[1, 4, 2]), (3, 1, 0));
+        assert_eq!(counts_after(&[1, 4, 2, 3]), (4, 0, 0));
+        assert_eq!(counts_after(&[1, 2, 2, 1]), (2, 0, 2));
+        assert_eq!(counts_after(&[u32::MAX, 0, 2]), (3, 1, 0));
+        // The window reaches 127 behind the newest. Beyond it, neither gaps nor duplicates are counted.
+        assert_eq!(counts_after(&[100, 227, 100, 101]), (3, 125, 1));
+        assert_eq!(counts_after(&[100, 228, 100]), (3, 127, 0));
+    }
+
+    #[test]
+    fn sequence_jump_above_the_maximum_restarts_the_window() {
+        assert_eq!(counts_after(&[0, 65_536]), (2, 65_535, 0));
+        assert_eq!(counts_after(&[0, 65_537]), (2, 0, 0));
+        // From `--wait-for` packets to the first packets of a run, which arrive twice.
+        assert_eq!(counts_after(&[0x8000_0000, 0, 0, 1, 1, 2]), (4, 0, 2));
+        assert_eq!(counts_after(&[0x8000_0001, 0, 0, 1, 1, 2]), (4, 0, 2));
+        assert_eq!(counts_after(&[100_000, 1, 2, 4, 4]), (4, 1, 1));
+    }
+
+    #[test]
+    fn sequence_numbers_may_repeat_after_a_window_reset() {
+        let mut tracker = SequenceTracker::default();
+        for run in 1..=3 {
+            for sequence in [7, 8, 10, 8] {
+                tracker.record(sequence);
+            }
+            assert_eq!((tracker.distinct, tracker.gaps, tracker.duplicates), (3 * run, run.into(), run.into()));
+            tracker.reset_window();
+        }
     }
 }

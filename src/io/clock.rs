@@ -1,60 +1,77 @@
-//! Watches whether the system's clock is set while something is measured by it.
+//! Reads the system's clocks, and detects jumps of the wall clock during a measurement.
 
+use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::warn;
 
 use crate::stats::{ClockJumps, ClockReading};
-use crate::time::{Time, nanos};
+use crate::time::{Time, WallClock, saturating_nanos};
 
-/// The clocks, compared at each look.
+/// Monotonic time since the first call in this process.
+pub fn monotonic_now() -> Time {
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Time::from_nanos(saturating_nanos(ORIGIN.elapsed()))
+}
+
+/// The time of day now, at `monotonic` on the caller's monotonic clock.
+pub fn wall_clock(monotonic: Time) -> WallClock {
+    WallClock::new(monotonic, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    wall_clock(Time::ZERO).unix_ms()
+}
+
+/// Compares the wall clock with the monotonic clock at each sample.
 #[derive(Debug)]
-pub struct ClockWatch {
+pub struct ClockMonitor {
     origin: Instant,
     jumps: ClockJumps,
 }
 
-impl ClockWatch {
-    /// Takes the first look.
+impl ClockMonitor {
+    /// Takes the first sample.
     pub fn start() -> Self {
-        let mut watch = Self { origin: Instant::now(), jumps: ClockJumps::default() };
-        watch.look();
-        watch
+        let mut monitor = Self { origin: Instant::now(), jumps: ClockJumps::default() };
+        monitor.sample();
+        monitor
     }
 
-    /// Takes another look. `Some`: the wall clock has jumped by this many nanoseconds since the last one.
-    pub fn look(&mut self) -> Option<i64> {
-        let reading = self.read();
+    /// Takes a sample. Returns the jump of the wall clock since the last sample in nanoseconds, if any.
+    pub fn sample(&mut self) -> Option<i64> {
+        let reading = self.read_clocks();
         self.jumps.on_reading(reading)
     }
 
-    /// Takes another look on behalf of an echo server, and logs a jump.
-    pub fn warn(&mut self) {
-        if let Some(jump) = self.look() {
-            warn!("{}", sentence(jump));
+    /// Takes a sample for an echo server and logs a jump.
+    pub fn sample_and_log(&mut self) {
+        if let Some(jump_ns) = self.sample() {
+            warn!(target: "clock", jump_ms = to_millis(jump_ns), "system clock jumped, replies may leave up to 50 ms early");
         }
     }
 
-    /// Takes the last look. What all of them have shown.
+    /// Takes the last sample and returns all jumps.
     pub fn finish(mut self) -> ClockJumps {
-        self.look();
+        self.sample();
         self.jumps
     }
 
-    fn read(&self) -> ClockReading {
-        let now = || Time::from_nanos(nanos(self.origin.elapsed()));
+    fn read_clocks(&self) -> ClockReading {
+        let now = || Time::from_nanos(saturating_nanos(self.origin.elapsed()));
         let before = now();
         let wall_ns = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => nanos(since).cast_signed(),
-            Err(until) => -nanos(until.duration()).cast_signed(),
+            Ok(since) => saturating_nanos(since).cast_signed(),
+            Err(until) => -saturating_nanos(until.duration()).cast_signed(),
         };
-        let boot_ns = boot_ns();
+        let boot_ns = boot_time_ns();
         ClockReading { before, wall_ns, boot_ns, after: now() }
     }
 }
 
-/// The clock that goes on while the machine sleeps. Other systems have none here that tells sleep from a jump.
-fn boot_ns() -> Option<i64> {
+/// Time since boot including suspend, to distinguish suspend from a jump. Linux only.
+fn boot_time_ns() -> Option<i64> {
     #[cfg(target_os = "linux")]
     let now = {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -65,11 +82,8 @@ fn boot_ns() -> Option<i64> {
     now
 }
 
-fn sentence(jump_ns: i64) -> String {
-    format!(
-        "The system's clock jumped by {:+.3} s: an echo of what was being received then may have left up to 50 ms early",
-        jump_ns as f64 / 1e9
-    )
+fn to_millis(nanos: i64) -> i64 {
+    (nanos as f64 / 1e6).round() as i64
 }
 
 #[cfg(test)]
@@ -77,20 +91,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jump_is_told_with_its_direction() {
-        let begins = |jump, text: &str| assert!(sentence(jump).starts_with(text), "{}", sentence(jump));
-        begins(1_500_000_000, "The system's clock jumped by +1.500 s: ");
-        begins(-20_000_000, "The system's clock jumped by -0.020 s: ");
+    fn clock_jump_is_logged_with_its_sign() {
+        assert_eq!([1_500_000_000, -20_000_000, -19_999_999].map(to_millis), [1_500, -20, -20]);
     }
 
     #[test]
-    fn the_clocks_are_read_one_after_the_other() {
-        let watch = ClockWatch::start();
-        let (first, second) = (watch.read(), watch.read());
+    fn clock_readings_are_in_order() {
+        let monitor = ClockMonitor::start();
+        let (first, second) = (monitor.read_clocks(), monitor.read_clocks());
         assert!(first.before <= first.after && first.after <= second.before && second.before <= second.after);
         assert!(first.boot_ns <= second.boot_ns);
         assert_eq!(first.boot_ns.is_some(), cfg!(target_os = "linux"));
-        // 2020-01-01: the wall clock is no other one.
+        // Later than 2020-01-01: this is the wall clock.
         assert!(first.wall_ns > 1_577_836_800_000_000_000, "{first:?}");
     }
 }

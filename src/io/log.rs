@@ -1,7 +1,8 @@
-//! The log on standard error: the seed's line format, or one JSON object a line.
+//! The log on standard error: one line of text per event in the format of the seeds, or one JSON object.
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 use tracing::field::{Field, Visit};
@@ -14,139 +15,204 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::rooms::harmless::acts;
+use crate::io::clock;
+use crate::log_throttle::LogThrottle;
+use crate::sanitize::is_control_or_bidi;
 
-/// How log lines look.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// `2024-01-15T10:30:00.000Z INFO Echo server listening on 0.0.0.0:5000`
     #[default]
     Text,
-    /// The same as a JSON object, with numbers as fields of their own.
+    /// One JSON object per event, with its fields.
     Json,
 }
 
-/// A log level that is none.
+/// An invalid log filter.
 #[derive(Debug, Error)]
 #[error("cannot read the log level `{filter}`: {reason}; use trace, debug, info, warn, error or off")]
-pub struct BadFilter {
+pub struct LogFilterError {
     filter: String,
     reason: String,
 }
 
-/// Lines on their way to standard error. Whoever reads it may be slow; whoever logs must not wait for them.
-const QUEUE: usize = 8_192;
+/// A [`LogThrottle`] of one line per second that several threads share.
+#[derive(Debug, Default)]
+pub struct SharedLogThrottle(Mutex<LogThrottle>);
 
-/// The log at work. Dropping it writes what is still queued, for a second at most.
-pub struct Log {
-    dropped: ErrorCounter,
+impl SharedLogThrottle {
+    /// Whether an event may be logged now.
+    pub fn allow(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).allow(clock::monotonic_now())
+    }
+}
+
+/// Maximum queued lines. Logging never waits for a slow reader of standard error.
+const LINE_QUEUE_CAPACITY: usize = 8_192;
+
+/// Keeps the log running. Dropping it writes the queued lines for at most a second.
+pub struct LogGuard {
+    dropped_lines: ErrorCounter,
     _writer: WorkerGuard,
 }
 
-impl Log {
-    /// Tells how many lines were dropped because nobody read standard error, also without the log at hand.
-    pub fn dropped(&self) -> impl Fn() -> u64 + Send + Sync + 'static + use<> {
-        let dropped = self.dropped.clone();
+impl LogGuard {
+    /// Returns a function that counts the lines dropped because standard error was not read. It outlives the guard.
+    pub fn dropped_lines(&self) -> impl Fn() -> u64 + Send + Sync + 'static + use<> {
+        let dropped = self.dropped_lines.clone();
         move || dropped.dropped_lines() as u64
     }
 }
 
-/// Sends the log to standard error from now on, from a thread of its own. `filter` is what `RUST_LOG` holds: a level, or `target=level` pairs.
-/// `colour` sets the level off on a terminal.
-pub fn start(filter: &str, format: Format, colour: bool) -> Result<Log, BadFilter> {
-    let bad = |reason: String| BadFilter { filter: filter.to_owned(), reason };
-    if let Some(word) = filter.split(',').map(str::trim).find(|word| names_nothing(word)) {
-        return Err(bad(format!("`{word}` is no level")));
+/// Starts the log, which is written on a thread of its own. `filter` has the syntax of `RUST_LOG`: a level, or `target=level` pairs.
+/// `color` colors the level if standard error is a terminal.
+pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, LogFilterError> {
+    let invalid = |reason: String| LogFilterError { filter: filter.to_owned(), reason };
+    if let Some(word) = filter.split(',').map(str::trim).find(|word| is_unknown_level(word)) {
+        return Err(invalid(format!("`{word}` is not a level")));
     }
-    let filter = EnvFilter::builder().parse(filter).map_err(|error| bad(error.to_string()))?;
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(QUEUE).thread_name("log").finish(std::io::stderr());
-    let dropped = writer.error_counter();
+    let filter = EnvFilter::builder().parse(filter).map_err(|error| invalid(error.to_string()))?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINE_QUEUE_CAPACITY)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let dropped_lines = writer.error_counter();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
-        // It would say on standard error that standard error is gone, and panic.
+        // Otherwise it reports failed writes to standard error on standard error, and panics.
         .log_internal_errors(false);
     match format {
-        Format::Text => builder.with_ansi(colour && std::io::stderr().is_terminal()).event_format(Line).init(),
-        Format::Json => {
-            builder.with_ansi(false).with_timer(Milliseconds).json().flatten_event(true).with_target(false).init();
+        LogFormat::Text => builder.with_ansi(color && std::io::stderr().is_terminal()).event_format(TextFormat).init(),
+        LogFormat::Json => {
+            builder.with_ansi(false).with_timer(UtcMillis).json().flatten_event(true).init();
         }
     }
-    Ok(Log { dropped, _writer: guard })
+    Ok(LogGuard { dropped_lines, _writer: guard })
 }
 
-/// Whether `word` stands alone and is neither a level nor a part of this program: a level misspelt, which would be taken for
-/// the name of another program's part and silence everything.
-fn names_nothing(word: &str) -> bool {
+/// The areas of the log: events with these targets are printed as `area: event key=value`.
+const AREAS: [&str; 12] = [
+    "echo",
+    "signaling",
+    "control_surface",
+    "http",
+    "console",
+    "demo_page",
+    "metrics",
+    "registration",
+    "room",
+    "moqt",
+    "tls",
+    "clock",
+];
+
+/// Whether `word` is neither a level, an area nor a module of this program. `EnvFilter` takes a misspelled level for the name of a
+/// module, which silences the log.
+fn is_unknown_level(word: &str) -> bool {
     !word.is_empty()
         && !word.contains(['=', '['])
+        && !AREAS.contains(&word)
         && !word.starts_with(env!("CARGO_CRATE_NAME"))
         && word.parse::<LevelFilter>().is_err()
 }
 
 /// UTC to the millisecond: `2024-01-15T10:30:00.000Z`.
-struct Milliseconds;
+struct UtcMillis;
 
-impl FormatTime for Milliseconds {
+impl FormatTime for UtcMillis {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
         write!(writer, "{}", jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ"))
     }
 }
 
-/// Time, level, message; single spaces between. An event's other fields are for the JSON form: the message says it all.
-struct Line;
+/// Formats `TIME LEVEL area: event key=value`. Events without an area are the fixed lines of the seeds: their fields appear only in
+/// the JSON format.
+struct TextFormat;
 
-impl<S, N> FormatEvent<S, N> for Line
+impl<S, N> FormatEvent<S, N> for TextFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        Milliseconds.format_time(&mut writer)?;
+        UtcMillis.format_time(&mut writer)?;
         let level = *event.metadata().level();
         if writer.has_ansi_escapes() {
-            let colour = match level {
+            let color = match level {
                 Level::ERROR => 31,
                 Level::WARN => 33,
                 Level::INFO => 32,
                 _ => 34,
             };
-            write!(writer, " \x1b[{colour}m{level}\x1b[0m ")?;
+            write!(writer, " \x1b[{color}m{level}\x1b[0m ")?;
         } else {
             write!(writer, " {level} ")?;
         }
-        let mut message = Message { writer, result: Ok(()) };
-        event.record(&mut message);
-        message.result?;
-        writeln!(message.writer)
+        let area = event.metadata().target();
+        let has_area = AREAS.contains(&area);
+        if has_area {
+            write!(writer, "{area}: ")?;
+        }
+        let mut line = LineVisitor { writer, with_fields: has_area, result: Ok(()) };
+        event.record(&mut line);
+        line.result?;
+        writeln!(line.writer)
     }
 }
 
-/// Lines hold what strangers wrote too: nothing in it acts on the terminal that shows it, or makes up another line.
-struct Shown<'a, 'w>(&'a mut Writer<'w>);
+/// Replaces control and bidirectional characters, because log lines contain data from the network. They could control the terminal or
+/// forge lines.
+struct TerminalSafe<'a, 'w>(&'a mut Writer<'w>);
 
-impl fmt::Write for Shown<'_, '_> {
+impl fmt::Write for TerminalSafe<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly always.
+        // The common case.
         if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return self.0.write_str(text);
         }
         text.chars()
-            .try_for_each(|letter| self.0.write_char(if acts(letter) { char::REPLACEMENT_CHARACTER } else { letter }))
+            .try_for_each(|c| self.0.write_char(if is_control_or_bidi(c) { char::REPLACEMENT_CHARACTER } else { c }))
     }
 }
 
-struct Message<'a> {
+/// Prints the message, and the other fields as ` key=value`. `message` is always the first field.
+struct LineVisitor<'a> {
     writer: Writer<'a>,
+    with_fields: bool,
     result: fmt::Result,
 }
 
-impl Visit for Message<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.result = write!(Shown(&mut self.writer), "{value:?}");
+impl LineVisitor<'_> {
+    fn write_field(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        if self.result.is_err() {
+            return;
         }
+        self.result = if field.name() == "message" {
+            TerminalSafe(&mut self.writer).write_fmt(value)
+        } else if self.with_fields {
+            let text = value.to_string();
+            let needs_quotes = text.is_empty() || text.contains([' ', '"', '=']);
+            let mut writer = TerminalSafe(&mut self.writer);
+            if needs_quotes {
+                write!(writer, " {}=\"{}\"", field.name(), text.replace('\\', "\\\\").replace('"', "\\\""))
+            } else {
+                write!(writer, " {}={text}", field.name())
+            }
+        } else {
+            Ok(())
+        };
+    }
+}
+
+impl Visit for LineVisitor<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write_field(field, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.write_field(field, format_args!("{value:?}"));
     }
 }
 
@@ -154,10 +220,57 @@ impl Visit for Message<'_> {
 mod tests {
     use super::*;
 
+    /// Returns the line of an event without its time.
+    fn line_of(log: impl FnOnce()) -> String {
+        use std::sync::{Arc, Mutex};
+        #[derive(Clone, Default)]
+        struct Sink(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().expect("no panic").extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .event_format(TextFormat)
+            .finish();
+        tracing::subscriber::with_default(subscriber, log);
+        let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
+        text.split_once(' ').expect("a time").1.to_owned()
+    }
+
     #[test]
-    fn nothing_in_a_line_acts_on_a_terminal_or_ends_the_line() {
+    fn event_of_an_area_is_printed_with_its_fields() {
+        let address = std::net::SocketAddr::from(([192, 0, 2, 1], 40_000));
+        assert_eq!(
+            line_of(
+                || tracing::info!(target: "echo", source = %address, packets = 7, reason = "buffer full", "audio packet dropped")
+            ),
+            "INFO echo: audio packet dropped source=192.0.2.1:40000 packets=7 reason=\"buffer full\"\n"
+        );
+        assert_eq!(
+            line_of(|| tracing::warn!(target: "room", text = %"a \"b\"\nc", user = "", "chat message received")),
+            "WARN room: chat message received text=\"a \\\"b\\\"\u{fffd}c\" user=\"\"\n"
+        );
+    }
+
+    #[test]
+    fn fixed_line_is_printed_without_area_and_fields() {
+        assert_eq!(line_of(|| tracing::info!(received = 1, "Stats: received=1")), "INFO Stats: received=1\n");
+    }
+
+    #[test]
+    fn control_characters_in_log_lines_are_replaced() {
         let mut line = String::new();
-        write!(Shown(&mut Writer::new(&mut line)), "Zoë \u{1b}[2J\u{9b}\u{7f}\r\n🔊\u{202e}").expect("room");
+        write!(TerminalSafe(&mut Writer::new(&mut line)), "Zoë \u{1b}[2J\u{9b}\u{7f}\r\n🔊\u{202e}").expect("room");
         assert_eq!(line, "Zoë \u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}\u{fffd}🔊\u{fffd}");
     }
 }

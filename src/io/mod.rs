@@ -1,25 +1,20 @@
-//! The room that acts: sockets, threads, clocks, files, devices.
+//! Everything that performs I/O: sockets, threads, clocks, files and devices.
 
+pub mod admin;
+pub mod atomic_file;
 pub mod clock;
-pub mod complaints;
-pub mod entropy;
-pub mod fate_log;
-pub mod feed;
+pub mod connection_permit;
 pub mod http;
-pub mod intake;
 pub mod log;
 pub mod moqt;
-pub mod moqt_page;
-pub mod process;
-pub mod progress;
-pub mod reach;
+pub mod os;
+pub mod outcome_log;
+pub mod read_ahead;
+pub mod recorder;
 pub mod resolve;
-pub mod rooms;
 pub mod signaling;
 pub mod sound;
 pub mod stop;
-pub mod tape;
 pub mod tls;
 pub mod udp;
 pub mod websocket;
-pub mod whole_file;

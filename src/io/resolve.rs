@@ -1,36 +1,100 @@
-//! Host names and addresses in any spelling.
+//! Resolves host names, and selects the first address that replies to a KEEPALIVE.
 
 use std::io;
+use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-/// Why a host cannot be used.
+use super::stop::StopToken;
+use super::udp;
+use crate::wire::{self, HEADER_LEN, Header, PacketType};
+
+/// Why a host could not be resolved.
 #[derive(Debug, Error)]
 pub enum ResolveError {
-    /// The system found no address.
+    /// The lookup failed.
     #[error("cannot find an address for host `{host}`: {error}")]
-    Unknown {
-        /// The name.
+    Lookup {
+        /// Host name.
         host: String,
-        /// The system's word.
+        /// The error of the system.
         error: io::Error,
     },
-    /// The system found the name, but no address.
+    /// The host name has no address.
     #[error("host `{0}` has no address")]
-    Empty(String),
+    NoAddress(String),
 }
 
-/// All addresses of `host` with `port`, IPv4 before IPv6: a name, an IPv4 or IPv6 address, bare or in brackets, with or without a zone.
+/// Returns all addresses of `host` with `port`, IPv4 first. `host` is a name or an address, with or without brackets and zone.
 pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     let found =
-        (bare, port).to_socket_addrs().map_err(|error| ResolveError::Unknown { host: host.to_owned(), error })?;
+        (bare, port).to_socket_addrs().map_err(|error| ResolveError::Lookup { host: host.to_owned(), error })?;
     let mut addresses: Vec<SocketAddr> = found.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.dedup();
-    if addresses.is_empty() { Err(ResolveError::Empty(host.to_owned())) } else { Ok(addresses) }
+    if addresses.is_empty() { Err(ResolveError::NoAddress(host.to_owned())) } else { Ok(addresses) }
+}
+
+/// Maximum time for the reply of one address.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Interval of the check for a stop request.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// An address that did not reply, and the error.
+pub type UnreachableAddress = (SocketAddr, io::Error);
+
+/// Returns the first address that returns a KEEPALIVE, or the first address if there is no reply. A single candidate is not tested.
+///
+/// # Panics
+/// If `candidates` is empty.
+pub fn first_reachable_or_first(candidates: &[SocketAddr]) -> SocketAddr {
+    match candidates {
+        [] => panic!("a resolved host has an address"),
+        [only] => *only,
+        [first, ..] => first_reachable(candidates, &StopToken::default()).unwrap_or(*first),
+    }
+}
+
+/// Returns the first address that returns a KEEPALIVE within half a second. Tries one address after the other. Without a reply,
+/// returns all addresses that were tried, which are fewer after a stop request.
+pub fn first_reachable(candidates: &[SocketAddr], stop: &StopToken) -> Result<SocketAddr, Vec<UnreachableAddress>> {
+    let mut unreachable = Vec::new();
+    for peer in candidates {
+        if stop.signal().is_some() {
+            break;
+        }
+        match probe_address(*peer, stop) {
+            Ok(()) => return Ok(*peer),
+            Err(error) => unreachable.push((*peer, error)),
+        }
+    }
+    Err(unreachable)
+}
+
+fn probe_address(peer: SocketAddr, stop: &StopToken) -> io::Result<()> {
+    let socket = udp::connect(peer, udp::DEFAULT_RECEIVE_BUFFER).map_err(io::Error::other)?.socket;
+    let deadline = Instant::now() + KEEPALIVE_TIMEOUT;
+    socket.send(&Header::new(PacketType::Keepalive, 0, 0).to_bytes())?;
+    let mut reply = [0; HEADER_LEN];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || stop.signal().is_some() {
+            return Err(io::Error::new(TimedOut, format!("no reply within {} ms", KEEPALIVE_TIMEOUT.as_millis())));
+        }
+        socket.set_read_timeout(Some(left.min(POLL_INTERVAL)))?;
+        match socket.recv(&mut reply) {
+            Ok(len) if wire::parse_packet(&reply[..len]).is_ok() => return Ok(()),
+            Ok(_) => {}
+            // The start of the loop checks whether a signal is a stop request.
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

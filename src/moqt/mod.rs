@@ -1,55 +1,48 @@
-//! MOQT as one Go program speaks it, and an echo over it, without sockets: bytes, messages, sessions, and what is done with them.
+//! MOQT as spoken by the Go program gomoqt, as a sans-I/O protocol: bytes, messages, sessions, and the echo on top.
 //!
-//! A [`Peer`] is one end of one connection: a [`Session`], which knows streams and messages, and an [`Application`], which
-//! knows what they are for. Whoever owns the connection tells it what came and when, and does the [`Action`]s that come out.
-//! The server's application is [`echo::Echo`], the client's [`client::Client`]. Neither knows whether raw QUIC or WebTransport is
-//! below, and tests join two of them in memory.
-//!
-//! Both wire formats that the program has had share all of it: see [`Flavour`].
+//! A [`MoqtEndpoint`] is one end of one connection: a [`Session`], which handles streams and messages, and a
+//! [`SessionHandler`], which is the application: [`echo::MoqtEcho`] on the server, [`client::MoqtClient`] on the
+//! client. The owner of the connection passes in events with their time and performs the [`SessionAction`]s. Raw QUIC
+//! and WebTransport look the same here. Both wire formats of gomoqt are supported: see [`MoqtVersion`].
+
+use std::time::Duration;
 
 pub mod client;
-pub mod code;
-mod counts;
-mod deframe;
+pub mod codec;
+mod counters;
 pub mod echo;
-pub mod fields;
-mod limits;
 pub mod message;
-mod path;
-mod peer;
 mod session;
-pub mod varint;
 
-pub use counts::Counts;
-pub(crate) use counts::counted;
-pub use deframe::{Deframer, GroupDeframer, GroupPiece};
-pub use fields::Malformed;
-pub use limits::Limits;
-pub use message::Flavour;
-pub use path::Path;
-pub use peer::{Application, Peer};
-pub use session::{Action, End, Event, Kind, Session, Stream, serves};
+pub use codec::{DecodeError, Deframer, GroupDeframer, GroupItem};
+pub use counters::SessionCounters;
+pub(crate) use counters::counters;
+pub use message::{MoqtVersion, TrackPath};
+pub use session::{
+    EndpointRole, MoqtEndpoint, Session, SessionAction, SessionEvent, SessionHandler, StreamDir, StreamHandle,
+    path_matches,
+};
 
-/// The port unless told otherwise.
+/// Default UDP port.
 pub const DEFAULT_PORT: u16 = 4_443;
 
-/// What raw QUIC negotiates. One IETF draft uses the same name for another protocol.
+/// ALPN of raw QUIC. An IETF draft uses the same name for another protocol.
 pub const ALPN_QUIC: &[u8] = b"moq-00";
 
-/// What WebTransport negotiates.
+/// ALPN of WebTransport.
 pub const ALPN_WEBTRANSPORT: &[u8] = b"h3";
 
-/// What carries the streams.
+/// Transport that carries the streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// QUIC itself: `moqt://`.
+    /// Raw QUIC: `moqt://`.
     Quic,
     /// A WebTransport session over HTTP/3: `https://`.
     WebTransport,
 }
 
 impl Transport {
-    /// For scripts.
+    /// Name in options, logs and JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Quic => "quic",
@@ -57,11 +50,90 @@ impl Transport {
         }
     }
 
-    /// What URLs begin with.
+    /// URL scheme.
     pub const fn scheme(self) -> &'static str {
         match self {
             Self::Quic => "moqt",
             Self::WebTransport => "https",
         }
     }
+}
+
+/// Limits of one connection. Limits of fields within messages are in [`codec`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Maximum duration of the setup.
+    pub setup_timeout: Duration,
+    /// Maximum open bidirectional streams of the peer.
+    pub max_bidi_streams: usize,
+    /// Maximum groups being received.
+    pub max_incoming_groups: usize,
+    /// Maximum paths announced by the peer.
+    pub max_announcements: usize,
+    /// Maximum subscriptions of the peer.
+    pub max_subscriptions: usize,
+    /// Maximum bytes of a path.
+    pub max_path_bytes: usize,
+    /// Maximum bytes of incomplete messages and frames.
+    pub max_reassembly_bytes: usize,
+    /// Maximum bytes of messages that the transport has not taken.
+    pub max_unsent_message_bytes: usize,
+    /// Maximum bytes of groups that the transport has not taken.
+    pub max_unsent_group_bytes: usize,
+    /// Maximum groups being sent.
+    pub max_outgoing_groups: usize,
+}
+
+impl Default for SessionLimits {
+    /// 5 s; 64 bidirectional streams, 128 incoming groups, 16 announcements and subscriptions, paths of 4 KiB, 4 MiB
+    /// in reassembly, 256 KiB of messages and 4 MiB of at most 256 groups unsent.
+    fn default() -> Self {
+        Self {
+            setup_timeout: Duration::from_secs(5),
+            max_bidi_streams: 64,
+            max_incoming_groups: 128,
+            max_announcements: 16,
+            max_subscriptions: 16,
+            max_path_bytes: 4 << 10,
+            max_reassembly_bytes: 4 << 20,
+            max_unsent_message_bytes: 256 << 10,
+            max_unsent_group_bytes: 4 << 20,
+            max_outgoing_groups: 256,
+        }
+    }
+}
+
+pub mod error_code {
+    //! Error codes that close connections, reset streams and reject requests. Values are those of gomoqt where it has
+    //! one. Each scope has its own numbers starting at 0, so a code has a meaning within its scope only.
+
+    /// Connection: no error.
+    pub const NO_ERROR: u32 = 0x0;
+    /// Connection: internal error, for example a peer that does not read messages.
+    pub const INTERNAL_ERROR: u32 = 0x1;
+    /// Connection: the peer violated the protocol, or speaks another one.
+    pub const PROTOCOL_VIOLATION: u32 = 0x3;
+    /// Connection: no common version. From gomoqt-0.9; gomoqt-2025-02 has no code for this.
+    pub const UNSUPPORTED_VERSION: u32 = 0x12;
+    /// Connection: the setup timed out or requested an unknown path. From gomoqt-0.9.
+    pub const SETUP_FAILED: u32 = 0x13;
+
+    /// Stream: malformed message.
+    pub const MALFORMED_MESSAGE: u32 = 0x0;
+    /// Stream: unknown or unsupported stream type.
+    pub const UNSUPPORTED_STREAM_TYPE: u32 = 0x10;
+    /// Stream: too many streams or too many incomplete bytes. Our own code.
+    pub const LIMIT_EXCEEDED: u32 = 0x11;
+
+    /// Subscription: the subscribe ID is in use.
+    pub const DUPLICATE_SUBSCRIBE_ID: u32 = 0x2;
+    /// Subscription: there is no such track.
+    pub const TRACK_NOT_FOUND: u32 = 0x3;
+
+    /// Group: it waited too long for a slow subscriber.
+    pub const GROUP_EXPIRED: u32 = 0x3;
+    /// Group: its track ended, or the subscriber unsubscribed.
+    pub const PUBLISH_ABORTED: u32 = 0x5;
+    /// Group: it names no subscription. From gomoqt-0.9.
+    pub const INVALID_SUBSCRIBE_ID: u32 = 0x7;
 }

@@ -1,26 +1,31 @@
-//! The report as JUnit XML, for CI servers: a test suite of one run, with a test case for each thing that it judges.
+//! The report as JUnit XML for CI servers: one test suite, with test cases for the run, its replies, its payloads and each limit.
 //!
-//! A run that was cut short or broke off is an error whatever its numbers say: CI must not show it as passed.
+//! A run that was interrupted or aborted is an error even if its figures are good: CI must not show it as passed.
 
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use super::document::Report;
-use super::limits::Judgement;
-use super::wording;
+use super::figures::StreamFigures;
+use super::limits::LimitResult;
+use super::model::{Report, Warning};
+use super::quantities::{self, Key, Value};
 
-/// The whole document. `broken` is what could not be used to the end (a socket, a file), if anything.
-pub fn document(report: &Report, broken: Option<&str>) -> Result<String, SerializeError> {
-    let name = format!("jamjam-dev {}", wording::command(report.command));
+/// The whole document. `error` is what ended the run early: a socket or file error.
+pub fn document(report: &Report, error: Option<&str>) -> Result<String, SerializeError> {
+    let name = format!("jamjam-dev {}", quantities::command(report.command));
     let mut suite = TestSuite::new(name.as_str());
     suite.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     suite.add_properties(properties(report));
-    if let Some(started) = wording::started(report) {
-        suite.extra.insert("timestamp".into(), started.into());
+    if let Some(start_time) = report.start_time() {
+        suite.extra.insert("timestamp".into(), start_time.into());
     }
-    let silence = report.verdict.silence.as_deref();
-    let mut cases = vec![ending(report, broken), answers(report, silence), bytes(report, silence)];
+    let no_reply_reason = report.verdict.no_reply_reason.as_deref();
+    let mut cases = vec![
+        run_completed(report, error),
+        replies_received(report, no_reply_reason),
+        payload_intact(report, no_reply_reason),
+    ];
     cases.extend(report.limits.iter().map(limit));
     for mut case in cases {
         case.set_classname(name.as_str());
@@ -32,86 +37,81 @@ pub fn document(report: &Report, broken: Option<&str>) -> Result<String, Seriali
     document.to_string()
 }
 
-/// Text from outside without the two letters that XML knows nothing of and `quick_junit` lets through.
-fn outside(text: &str) -> String {
+/// Removes the two noncharacters that XML forbids and `quick_junit` writes.
+fn strip_invalid_xml(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "")
 }
 
-/// What a reader wants beside the cases: the numbers of the judged stream under their names in the JSON report.
+/// The run and the key figures of the evaluated stream, under their JSON names.
 fn properties(report: &Report) -> Vec<Property> {
-    let mut all = vec![
-        Property::new("target", outside(&report.target)),
+    let mut properties = vec![
+        Property::new("target", strip_invalid_xml(&report.target)),
         Property::new("tool_version", report.tool_version),
-        Property::new("judged", report.names(report.judged).sent),
+        Property::new("evaluated_stream", report.labels(report.evaluated_stream).request),
     ];
-    let Some(stream) = report.streams.get(report.judged) else { return all };
-    for (name, count) in [("sent", stream.sent), ("returned", stream.returned), ("lost", stream.lost)] {
-        all.push(Property::new(name, count.to_string()));
+    let Some(stream) = report.streams.get(report.evaluated_stream) else { return properties };
+    for figure in StreamFigures::FIGURES.iter().filter(|figure| figure.key == Key::Property) {
+        let value = match (figure.value)(stream) {
+            Value::Count(n) => n.to_string(),
+            Value::Number(value) => value.to_string(),
+            Value::Missing | Value::Other => continue,
+        };
+        properties.push(Property::new(figure.name, value));
     }
-    for (name, number) in [
-        ("loss_ratio", stream.loss_ratio),
-        ("rtt_p50_us", stream.rtt_p50_us),
-        ("rtt_p99_us", stream.rtt_p99_us),
-        ("rtt_max_us", stream.rtt_max_us),
-        ("jitter_mean_us", stream.jitter_mean_us),
-    ] {
-        all.extend(number.map(|number| Property::new(name, number.to_string())));
-    }
-    all
+    properties
 }
 
-/// Whether the run came to the end it was asked for.
-fn ending(report: &Report, broken: Option<&str>) -> TestCase {
-    let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", wording::signal(signal)));
-    let lost = report.connection_lost().map(|lost| lost.text.as_str());
-    let status = match broken.map(outside).or(interrupted).or(lost.map(outside)) {
-        Some(why) => not_passed(NonSuccessKind::Error, "cut short", why),
+fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
+    let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", quantities::signal(signal)));
+    let failure = report.connection_failure().map(|failure| failure.message.as_str());
+    let status = match error.map(strip_invalid_xml).or(interrupted).or(failure.map(strip_invalid_xml)) {
+        Some(reason) => non_success(NonSuccessKind::Error, "incomplete", reason),
         None => TestCaseStatus::success(),
     };
-    let mut case = TestCase::new("the run went to its end", status);
-    // All the time went into the one run that every case is about; a sum over the cases is then right.
+    let mut case = TestCase::new("run completed", status);
+    // All cases share one run: only the first has its duration, so that the sum over the cases is right.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     case
 }
 
-/// Whether anything happened at all; where nothing did, with the reasons that a person would look into.
-fn answers(report: &Report, silence: Option<&str>) -> TestCase {
-    let name = if report.answers_expected { "answers came back" } else { "everything was sent" };
-    let Some(silence) = silence else { return TestCase::new(name, TestCaseStatus::success()) };
-    let mut status = not_passed(NonSuccessKind::Failure, "nothing heard", silence);
-    let notes: Vec<String> = report.caveats.iter().map(wording::caveat).collect();
-    status.set_description(notes.join("\n"));
+/// A failure contains all warnings, as they name the likely causes.
+fn replies_received(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
+    let name = if report.replies_expected { "replies received" } else { "all packets sent" };
+    let Some(reason) = no_reply_reason else { return TestCase::new(name, TestCaseStatus::success()) };
+    let mut status = non_success(NonSuccessKind::Failure, "no replies", reason);
+    let warnings: Vec<String> = report.warnings.iter().map(Warning::lines).collect();
+    status.set_description(warnings.join("\n"));
     TestCase::new(name, status)
 }
 
-fn bytes(report: &Report, silence: Option<&str>) -> TestCase {
-    let damage = report.verdict.damage.join("; ");
-    let status = match silence {
-        _ if !damage.is_empty() => not_passed(NonSuccessKind::Failure, "damaged", damage),
-        None if report.answers_expected => TestCaseStatus::success(),
+fn payload_intact(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
+    let damage = report.verdict.damage_reasons.join("; ");
+    let status = match no_reply_reason {
+        _ if !damage.is_empty() => non_success(NonSuccessKind::Failure, "damaged", damage),
+        None if report.replies_expected => TestCaseStatus::success(),
         _ => {
             let mut status = TestCaseStatus::skipped();
-            status.set_message(silence.unwrap_or("no answers were expected"));
+            status.set_message(no_reply_reason.unwrap_or("no replies were expected"));
             status
         }
     };
-    TestCase::new("bytes came back whole", status)
+    TestCase::new("payload intact", status)
 }
 
-fn limit(judgement: &Judgement) -> TestCase {
-    let asked = wording::limit(judgement, judgement.asked);
-    let told = format!("{}, allowed at most {asked}{}", wording::found(judgement), wording::note(judgement));
-    let name = format!("{} {asked}", judgement.limit.option());
-    if !judgement.passed {
-        return TestCase::new(name, not_passed(NonSuccessKind::Failure, "limit broken", told));
+fn limit(result: &LimitResult) -> TestCase {
+    let allowed = result.allowed_text();
+    let measured = format!("{}, maximum {allowed}{}", result.measured_text(), result.note_text());
+    let name = format!("{} {allowed}", result.limit.option());
+    if !result.passed {
+        return TestCase::new(name, non_success(NonSuccessKind::Failure, "limit exceeded", measured));
     }
     let mut case = TestCase::new(name, TestCaseStatus::success());
-    case.set_system_out(told);
+    case.set_system_out(measured);
     case
 }
 
-fn not_passed(kind: NonSuccessKind, what: &str, why: impl AsRef<str>) -> TestCaseStatus {
+fn non_success(kind: NonSuccessKind, error_type: &str, message: impl AsRef<str>) -> TestCaseStatus {
     let mut status = TestCaseStatus::non_success(kind);
-    status.set_type(what).set_message(why.as_ref());
+    status.set_type(error_type).set_message(message.as_ref());
     status
 }

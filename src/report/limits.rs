@@ -1,53 +1,54 @@
-//! What a run must keep to, and whether it did.
+//! Limits that a run must meet, and the verdict. Every limit except the audio limits applies to the evaluated stream. A limit without data
+//! is exceeded.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::numbers::rounded_micros;
-use super::round_trip::RoundTrip;
-use crate::flow::run::{Run, StreamKind};
-use crate::heard::Taken;
-use crate::stats::Stream;
-use crate::time::nanos;
+use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time, rounded_micros};
+use crate::audio::quality::SourceQuality;
+use crate::client::{RunResults, StreamKind};
+use crate::sanitize::sanitize;
+use crate::stats::StreamStats;
+use crate::time::saturating_nanos;
 
-/// The limits a person sets. All of them judge the judged stream; none is on unless asked for.
+/// The limits of a run. None is set by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// `--max-loss`: lost packets as a part of those whose fate is known, 0 to 1.
+    /// `--max-loss`: ratio of lost packets to packets with an outcome, 0 to 1.
     pub max_loss: Option<f64>,
-    /// `--max-burst`: packets lost one after the other.
+    /// `--max-burst`: consecutive lost packets.
     pub max_burst: Option<u64>,
-    /// `--max-p50`: the round trip's median.
+    /// `--max-p50`: median of the round trip.
     pub max_p50: Option<Duration>,
-    /// `--max-p99`: the round trip's 99th percentile.
+    /// `--max-p99`: 99th percentile of the round trip.
     pub max_p99: Option<Duration>,
-    /// `--max-jitter`: the mean of the running jitter estimate.
+    /// `--max-jitter`: mean of the running jitter estimate (RFC 3550, section 6.4.1).
     pub max_jitter: Option<Duration>,
-    /// What a listener would notice.
-    pub heard: HeardLimits,
+    /// Limits on the audio.
+    pub audio: AudioLimits,
 }
 
-/// Limits on what a listener would notice.
+/// Limits on the audio.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct HeardLimits {
-    /// `--max-gaps`: stretches of AUDIO of which nothing came back in time.
+pub struct AudioLimits {
+    /// `--max-gaps`: gaps in the returned audio.
     pub max_gaps: Option<u64>,
-    /// `--max-clips`: clipped stretches in what was sent.
+    /// `--max-clips`: runs of clipped samples in the sent audio.
     pub max_clips: Option<u64>,
-    /// `--max-silence`: the longest stretch of digital silence in what was sent.
+    /// `--max-silence`: longest digital silence in the sent audio.
     pub max_silence: Option<Duration>,
 }
 
-impl HeardLimits {
-    /// Those that judge what comes back, not what was sent.
+impl AudioLimits {
+    /// The limits on the returned audio, without those on the sent audio.
     #[must_use]
-    pub fn of_answers(self) -> Self {
+    pub fn needing_replies(self) -> Self {
         Self { max_gaps: self.max_gaps, ..Self::default() }
     }
 }
 
-/// Which limit.
+/// A limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
@@ -70,7 +71,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The option that sets it.
+    /// The option that sets the limit.
     pub const fn option(self) -> &'static str {
         match self {
             Self::MaxLoss => "--max-loss",
@@ -85,63 +86,40 @@ impl Limit {
     }
 }
 
-/// The number that was held against a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Measure {
-    /// `loss_ratio`
-    LossRatio,
-    /// `burst_max`
-    BurstMax,
-    /// `rtt_p50_us`
-    RttP50,
-    /// `rtt_p99_us`
-    RttP99,
-    /// `rtt_max_us`, in place of a percentile that too few samples hide
-    RttMax,
-    /// `jitter_mean_us`
-    JitterMean,
-    /// `gaps`
-    Gaps,
-    /// `source_clips`
-    SourceClips,
-    /// `source_silence_ms`, in microseconds
-    SourceSilence,
-}
-
-/// What `asked` and `measured` count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitUnit {
-    /// A part of one.
-    Ratio,
-    /// Packets.
-    Packets,
-    /// Microseconds.
-    Us,
-    /// Gaps.
-    Gaps,
-    /// Clipped stretches.
-    Clips,
-}
-
-/// One limit held against a run.
+/// The result of one limit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Judgement {
-    /// Which limit.
+pub struct LimitResult {
+    /// The limit.
     pub limit: Limit,
-    /// What it was held against.
-    pub measure: Measure,
-    /// The unit of the next two.
-    pub unit: LimitUnit,
-    /// The most that was allowed.
-    pub asked: f64,
-    /// What it was; `None` without data, and then the limit is broken.
+    /// The figure that was compared, by its JSON name.
+    pub figure: &'static str,
+    /// The unit of `allowed` and `measured`: `ratio`, `packets`, `us`, `gaps` or `clips`.
+    pub unit: Unit,
+    /// The maximum.
+    pub allowed: f64,
+    /// The value of the figure; `None` without data.
     pub measured: Option<f64>,
-    /// Whether it was kept.
+    /// Whether the limit was met.
     pub passed: bool,
-    /// What a reader must know about it.
+    /// Why there is no data, or why another figure was compared.
     pub note: Option<String>,
+}
+
+impl LimitResult {
+    /// `1 %`, `5.000 ms`.
+    pub(super) fn allowed_text(&self) -> String {
+        self.unit.format(self.allowed)
+    }
+
+    /// `0.5 %`, `no data`.
+    pub(super) fn measured_text(&self) -> String {
+        self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured))
+    }
+
+    /// The note in brackets after a space; empty without one.
+    pub(super) fn note_text(&self) -> String {
+        self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"))
+    }
 }
 
 impl Limits {
@@ -150,146 +128,275 @@ impl Limits {
         *self != Self::default()
     }
 
-    /// Holds each limit against the judged stream.
-    pub fn judge(&self, run: &Run) -> Vec<Judgement> {
-        let rtt = RoundTrip::of(run, run.judged);
-        let loss = self.max_loss.map(|asked| judge_loss(run, asked));
-        let burst = self.max_burst.map(|asked| judge_burst(run, asked));
-        let p50 = self.max_p50.map(|asked| judge_percentile(run, rtt, Limit::MaxP50, asked));
-        let p99 = self.max_p99.map(|asked| judge_percentile(run, rtt, Limit::MaxP99, asked));
-        let jitter = self.max_jitter.map(|asked| judge_jitter(run, asked));
-        let gaps = self.heard.max_gaps.map(|asked| judge_gaps(run, asked));
-        let clips = self.heard.max_clips.map(|asked| judge_clips(run, asked));
-        let silence = self.heard.max_silence.map(|asked| judge_silence(run, asked));
+    /// Compares each limit that was set with the run.
+    pub fn evaluate(&self, run: &RunResults) -> Vec<LimitResult> {
+        let rtt = RoundTrip::of(run, run.evaluated_stream);
+        let loss = self.max_loss.map(|allowed| evaluate_loss(run, allowed));
+        let burst = self.max_burst.map(|allowed| evaluate_burst(run, allowed));
+        let p50 = self.max_p50.map(|allowed| evaluate_percentile(run, rtt, Limit::MaxP50, allowed));
+        let p99 = self.max_p99.map(|allowed| evaluate_percentile(run, rtt, Limit::MaxP99, allowed));
+        let jitter = self.max_jitter.map(|allowed| evaluate_jitter(run, allowed));
+        let gaps = self.audio.max_gaps.map(|allowed| evaluate_gaps(run, allowed));
+        let clips = self.audio.max_clips.map(|allowed| evaluate_clips(run, allowed));
+        let silence = self.audio.max_silence.map(|allowed| evaluate_silence(run, allowed));
         [loss, burst, p50, p99, jitter, gaps, clips, silence].into_iter().flatten().collect()
     }
 }
 
-fn judge_loss(run: &Run, asked: f64) -> Judgement {
-    let measured = if run.answers_expected { run.stream(run.judged).and_then(Stream::loss_ratio) } else { None };
-    Judgement {
+fn evaluate_loss(run: &RunResults, allowed: f64) -> LimitResult {
+    let measured =
+        if run.replies_expected { run.stream(run.evaluated_stream).and_then(StreamStats::loss_ratio) } else { None };
+    LimitResult {
         limit: Limit::MaxLoss,
-        measure: Measure::LossRatio,
-        unit: LimitUnit::Ratio,
-        asked,
+        figure: "loss_ratio",
+        unit: Unit::Ratio,
+        allowed,
         measured,
-        passed: measured.is_some_and(|measured| measured <= asked),
-        note: measured.is_none().then(|| no_data(run, "no packet's fate is known")),
+        passed: measured.is_some_and(|measured| measured <= allowed),
+        note: measured.is_none().then(|| missing_data_reason(run, NO_OUTCOME)),
     }
 }
 
-fn judge_burst(run: &Run, asked: u64) -> Judgement {
-    let settled = run.stream(run.judged).filter(|stream| run.answers_expected && stream.settled() > 0);
-    let longest = settled.map(|stream| stream.bursts.longest());
-    let longest = longest.ok_or_else(|| no_data(run, "no packet's fate is known"));
-    counted(Limit::MaxBurst, Measure::BurstMax, LimitUnit::Packets, asked, longest)
+fn evaluate_burst(run: &RunResults, allowed: u64) -> LimitResult {
+    let settled = run.stream(run.evaluated_stream).filter(|stream| run.replies_expected && stream.settled() > 0);
+    let longest = settled.map(|stream| stream.loss_bursts.longest());
+    let longest = longest.ok_or_else(|| missing_data_reason(run, NO_OUTCOME));
+    evaluate_count(Limit::MaxBurst, "burst_max", Unit::Packets, allowed, longest)
 }
 
-fn judge_gaps(run: &Run, asked: u64) -> Judgement {
+fn evaluate_gaps(run: &RunResults, allowed: u64) -> LimitResult {
     let audio = run.audio.as_ref();
-    let is_settled = audio.is_some_and(|audio| run.answers_expected && audio.stream.settled() > 0);
-    let gaps = match audio.and_then(|audio| Some((audio.heard.as_ref()?.gaps.count(), audio.heard_dropped))) {
-        _ if !is_settled => Err(no_data(run, "no packet's fate is known")),
-        None => Err("nobody listened".to_owned()),
-        // There may be more: then too many are too many, and few say nothing.
-        Some((gaps, 1..)) if gaps <= asked => Err("the listener did not keep up on this machine".to_owned()),
+    let is_settled = audio.is_some_and(|audio| run.replies_expected && audio.stats.settled() > 0);
+    let gaps = match audio.and_then(|audio| Some((audio.quality.as_ref()?.gaps.count(), audio.quality_dropped))) {
+        _ if !is_settled => Err(missing_data_reason(run, NO_OUTCOME)),
+        None => Err(NOT_ANALYZED.to_owned()),
+        // The packets that were not analyzed may contain more gaps: the count can exceed the limit but cannot meet it.
+        Some((gaps, 1..)) if gaps <= allowed => Err("this host was too slow to analyze all returned audio".to_owned()),
         Some((gaps, _)) => Ok(gaps),
     };
-    counted(Limit::MaxGaps, Measure::Gaps, LimitUnit::Gaps, asked, gaps)
+    evaluate_count(Limit::MaxGaps, "gaps", Unit::Gaps, allowed, gaps)
 }
 
-fn judge_clips(run: &Run, asked: u64) -> Judgement {
-    let clips = taken(run).map(|taken| taken.clips);
-    counted(Limit::MaxClips, Measure::SourceClips, LimitUnit::Clips, asked, clips)
+fn evaluate_clips(run: &RunResults, allowed: u64) -> LimitResult {
+    let clips = source_quality(run).map(|source| source.clips);
+    evaluate_count(Limit::MaxClips, "source_clips", Unit::Clips, allowed, clips)
 }
 
-fn judge_silence(run: &Run, asked: Duration) -> Judgement {
-    let ns = taken(run).map(|taken| taken.silence as f64 * 1e9 / f64::from(taken.rate.max(1)));
-    let (longest, note) = ns.map_or_else(|why| (None, Some(why)), |ns| (Some(ns), None));
-    over_time(Limit::MaxSilence, Measure::SourceSilence, asked, longest, note)
+fn evaluate_silence(run: &RunResults, allowed: Duration) -> LimitResult {
+    let ns = source_quality(run).map(|source| source.longest_silence as f64 * 1e9 / f64::from(source.rate.max(1)));
+    let (longest, note) = ns.map_or_else(|reason| (None, Some(reason)), |ns| (Some(ns), None));
+    evaluate_duration(Limit::MaxSilence, "source_silence_ms", allowed, longest, note)
 }
 
-/// What was taken from the source, or why it is not known.
-fn taken(run: &Run) -> Result<Taken, String> {
-    match run.audio.as_ref().and_then(|audio| Some((audio.stream.sent, audio.taken?))) {
-        None => Err("nobody listened".to_owned()),
-        Some((0, _)) => Err("nothing was sent".to_owned()),
-        Some((_, taken)) => Ok(taken),
+/// The quality of the sent audio, or why it is missing.
+fn source_quality(run: &RunResults) -> Result<SourceQuality, String> {
+    match run.audio.as_ref().and_then(|audio| Some((audio.stats.sent, audio.source_quality?))) {
+        None => Err(NOT_ANALYZED.to_owned()),
+        Some((0, _)) => Err(NOTHING_SENT.to_owned()),
+        Some((_, source)) => Ok(source),
     }
 }
 
-/// A limit on how many there are.
-fn counted(limit: Limit, measure: Measure, unit: LimitUnit, asked: u64, measured: Result<u64, String>) -> Judgement {
-    Judgement {
+/// Evaluates a limit on an integer.
+fn evaluate_count(
+    limit: Limit,
+    figure: &'static str,
+    unit: Unit,
+    allowed: u64,
+    measured: Result<u64, String>,
+) -> LimitResult {
+    LimitResult {
         limit,
-        measure,
+        figure,
         unit,
-        asked: asked as f64,
+        allowed: allowed as f64,
         measured: measured.as_ref().ok().map(|measured| *measured as f64),
-        passed: measured.as_ref().is_ok_and(|measured| *measured <= asked),
+        passed: measured.as_ref().is_ok_and(|measured| *measured <= allowed),
         note: measured.err(),
     }
 }
 
-fn judge_percentile(run: &Run, rtt: Option<RoundTrip<'_>>, limit: Limit, asked: Duration) -> Judgement {
-    let (p, name, measure) = match limit {
-        Limit::MaxP50 => (0.5, "p50", Measure::RttP50),
-        _ => (0.99, "p99", Measure::RttP99),
+fn evaluate_percentile(run: &RunResults, rtt: Option<RoundTrip<'_>>, limit: Limit, allowed: Duration) -> LimitResult {
+    let (p, name, figure) = match limit {
+        Limit::MaxP50 => (0.5, "p50", "rtt_p50_us"),
+        _ => (0.99, "p99", "rtt_p99_us"),
     };
-    let shown = rtt.and_then(|rtt| rtt.percentile(p));
+    let percentile = rtt.and_then(|rtt| rtt.percentile(p));
     let maximum = rtt.and_then(|rtt| rtt.max());
-    let (measured, measure, note) = match (shown, maximum) {
-        (Some(_), _) => (shown, measure, None),
+    let (measured, figure, note) = match (percentile, maximum) {
+        (Some(_), _) => (percentile, figure, None),
         (None, Some(_)) => {
             let count = rtt.map_or(0, |rtt| rtt.count());
-            (maximum, Measure::RttMax, Some(format!("too few samples for {name} ({count}): the maximum is judged")))
+            let note = format!("too few samples for {name} ({count}): compared with the maximum");
+            (maximum, "rtt_max_us", Some(note))
         }
-        (None, None) => (None, measure, Some(no_data(run, "nothing came back"))),
+        (None, None) => (None, figure, Some(missing_data_reason(run, NO_REPLIES))),
     };
     if measured.is_some_and(|ns| ns < 0) {
-        // No packet comes back before it left: such a time keeps every limit and says nothing.
-        let note = "below zero: the server holds AUDIO for less than --hold says".to_owned();
-        return over_time(limit, measure, asked, None, Some(note));
+        // A negative round trip would meet any limit.
+        let note = "negative round trip: the server delays AUDIO by less than --server-delay".to_owned();
+        return evaluate_duration(limit, figure, allowed, None, Some(note));
     }
-    over_time(limit, measure, asked, measured.map(|ns| ns as f64), note)
+    evaluate_duration(limit, figure, allowed, measured.map(|ns| ns as f64), note)
 }
 
-fn judge_jitter(run: &Run, asked: Duration) -> Judgement {
-    let measured = run.stream(run.judged).and_then(|stream| stream.jitter.mean());
-    let note = measured.is_none().then(|| no_data(run, "jitter takes two packets that came back"));
-    over_time(Limit::MaxJitter, Measure::JitterMean, asked, measured, note)
+fn evaluate_jitter(run: &RunResults, allowed: Duration) -> LimitResult {
+    let measured = run.stream(run.evaluated_stream).and_then(|stream| stream.jitter.mean());
+    let note = measured.is_none().then(|| missing_data_reason(run, "jitter needs two returned packets"));
+    evaluate_duration(Limit::MaxJitter, "jitter_mean_us", allowed, measured, note)
 }
 
-/// A limit in time. The comparison is in nanoseconds, before any rounding.
-fn over_time(
+/// Evaluates a limit on a time. Compares in nanoseconds, before rounding.
+fn evaluate_duration(
     limit: Limit,
-    measure: Measure,
-    asked: Duration,
+    figure: &'static str,
+    allowed: Duration,
     measured_ns: Option<f64>,
     note: Option<String>,
-) -> Judgement {
-    let asked_ns = nanos(asked) as f64;
-    Judgement {
+) -> LimitResult {
+    let allowed_ns = saturating_nanos(allowed) as f64;
+    LimitResult {
         limit,
-        measure,
-        unit: LimitUnit::Us,
-        asked: rounded_micros(asked_ns),
+        figure,
+        unit: Unit::Us,
+        allowed: rounded_micros(allowed_ns),
         measured: measured_ns.map(rounded_micros),
-        passed: measured_ns.is_some_and(|measured| measured <= asked_ns),
+        passed: measured_ns.is_some_and(|measured| measured <= allowed_ns),
         note,
     }
 }
 
-/// Why there is nothing to judge: `usually`, unless something more telling is known.
-fn no_data(run: &Run, usually: &str) -> String {
-    if !run.answers_expected {
-        return "no answers were expected".to_owned();
+const NO_OUTCOME: &str = "no packet was returned or lost";
+const NO_REPLIES: &str = "no replies received";
+const NOT_ANALYZED: &str = "the audio was not analyzed";
+const NOTHING_SENT: &str = "nothing was sent";
+
+/// Why a figure of the evaluated stream has no data; `default` if there is no more specific reason.
+fn missing_data_reason(run: &RunResults, default: &str) -> String {
+    if !run.replies_expected {
+        return "no replies were expected".to_owned();
     }
-    match run.stream(run.judged) {
-        None | Some(Stream { sent: 0, .. }) => "nothing was sent".to_owned(),
-        Some(stream) if run.judged == StreamKind::Audio && stream.returned > 0 && run.hold().ns().is_none() => {
-            "the server's hold is unknown, no LATENCY_PONG came: give --hold".to_owned()
+    match run.stream(run.evaluated_stream) {
+        None | Some(StreamStats { sent: 0, .. }) => NOTHING_SENT.to_owned(),
+        Some(stream)
+            if run.evaluated_stream == StreamKind::Audio
+                && stream.returned > 0
+                && run.server_delay().effective_ns().is_none() =>
+        {
+            "the server delay is unknown because no LATENCY_PONG arrived; give --server-delay".to_owned()
         }
-        Some(_) => usually.to_owned(),
+        Some(_) => default.to_owned(),
+    }
+}
+
+/// Whether the run passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Whether the run passed.
+    pub passed: bool,
+    /// Whether any limit was set. Without limits, a run passes if intact replies arrived.
+    pub limits_set: bool,
+    /// Why the run failed; empty if it passed.
+    pub reasons: Vec<String>,
+    /// The reason that no reply arrived or nothing was sent.
+    #[serde(skip)]
+    pub no_reply_reason: Option<String>,
+    /// The reasons that concern damaged replies.
+    #[serde(skip)]
+    pub damage_reasons: Vec<String>,
+}
+
+impl Verdict {
+    /// 0 if the run passed, 1 if it failed. The caller chooses the exit code of an interrupted run.
+    pub fn exit_code(&self) -> u8 {
+        u8::from(!self.passed)
+    }
+
+    pub(super) fn new(run: &RunResults, limits: &[LimitResult]) -> Self {
+        let stream = run.stream(run.evaluated_stream);
+        let no_reply_reason = no_reply_reason(run, stream);
+        let protocol = RunProtocol::of_run(run);
+        let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
+        let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
+        // Without replies, that is the reason; limits without data only follow from it.
+        let exceeded = limits
+            .iter()
+            .filter(|limit| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some()))
+            .map(exceeded_limit);
+        let reasons: Vec<String> = no_reply_reason
+            .clone()
+            .into_iter()
+            .chain(connection_failure_reason(run, stream))
+            .chain(damage_reasons.clone())
+            .chain(exceeded)
+            .collect();
+        Self { passed: reasons.is_empty(), limits_set: !limits.is_empty(), reasons, no_reply_reason, damage_reasons }
+    }
+}
+
+/// Why no reply arrived, or why a run without replies did not send everything.
+fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<String> {
+    if let Some(wait) = run.readiness_wait.filter(|wait| !wait.reply_received) {
+        return Some(format!("no reply within {}", format_time(wait.waited_ns as f64 / 1e3)));
+    }
+    let Some(stream) = stream.filter(|stream| stream.sent > 0) else {
+        return Some(NOTHING_SENT.to_owned());
+    };
+    if !run.replies_expected {
+        let failed = stream.send_failed;
+        return (failed > 0).then(|| format!("{failed} of {} packets could not be sent", stream.sent));
+    }
+    (stream.returned == 0 && stream.damaged == 0).then(|| NO_REPLIES.to_owned())
+}
+
+/// Why the connection failed, and after how many messages or frames.
+fn connection_failure_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<String> {
+    let websocket =
+        run.websocket.as_ref().and_then(|websocket| Some((websocket.failure.as_ref()?.to_string(), "message")));
+    let (failure, unit) = websocket.or_else(|| Some((run.moqt.as_ref()?.failure.as_ref()?.to_string(), "frame")))?;
+    let sent = stream.map_or(0, |stream| stream.sent);
+    let when = if sent > 0 { format!(" after {}", format_count(sent, unit)) } else { String::new() };
+    Some(format!("{}{when}", sanitize(&failure)))
+}
+
+fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {
+    match (stream.damaged, stream.damaged_copies) {
+        (0, 0) => None,
+        (0, copies) => Some(format!("{copies} damaged {}s arrived before an intact copy", labels.reply_noun())),
+        (packets, _) => Some(format!("{packets} of {} {}s returned damaged", stream.sent, labels.request_noun())),
+    }
+}
+
+fn exceeded_limit(limit: &LimitResult) -> String {
+    let (option, allowed) = (limit.limit.option(), limit.allowed_text());
+    format!("{option} {allowed} exceeded: {}{}", limit.measured_text(), limit.note_text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::RunKind;
+    use crate::report::figures::{AudioQualityFigures, StreamFigures};
+
+    #[test]
+    fn every_limit_compares_a_figure_of_the_table() {
+        let time = Some(Duration::ZERO);
+        let limits = Limits {
+            max_loss: Some(0.0),
+            max_burst: Some(0),
+            max_p50: time,
+            max_p99: time,
+            max_jitter: time,
+            audio: AudioLimits { max_gaps: Some(0), max_clips: Some(0), max_silence: time },
+        };
+        let results = limits.evaluate(&RunResults::new(RunKind::Send, "x", StreamKind::Audio));
+        let names: Vec<&str> = StreamFigures::FIGURES
+            .iter()
+            .map(|figure| figure.name)
+            .chain(AudioQualityFigures::FIGURES.iter().map(|figure| figure.name))
+            .collect();
+        assert_eq!(results.len(), 8);
+        assert!(results.iter().all(|result| names.contains(&result.figure)), "{results:?}");
+        assert!(names.contains(&"rtt_max_us"));
     }
 }

@@ -1,100 +1,82 @@
-//! The report as GitHub-flavoured Markdown, for the summary of a CI job: verdict, limits, key numbers, notes, and the
-//! whole report for people folded away below.
+//! The report as GitHub-flavored Markdown, for the summary of a CI job: verdict, limits, key figures, warnings, and the text report in a
+//! collapsed block.
 
 use std::fmt::Write;
 
-use super::document::Report;
-use super::{text, wording};
+use super::model::Report;
+use super::quantities::{self, Key, format_time};
+use super::text;
 
-/// The rows of the report's table that a reader of a summary looks for; all of them stand in the folded part.
-const KEY_ROWS: [&str; 14] = [
-    "sent",
-    "returned",
-    "lost",
-    "loss",
-    "lost outward",
-    "lost homeward",
-    "damaged",
-    "duplicated",
-    "reordered",
-    "late",
-    "round trip p50",
-    "round trip p99",
-    "round trip max",
-    "jitter mean",
-];
-
-/// The whole summary. `broken` is what could not be used to the end (a socket, a file), if anything.
-pub fn summary(report: &Report, broken: Option<&str>) -> String {
-    let parts = [heading(report, broken), limits(report), streams(report), notes(report), folded(report)];
+/// The whole summary. `error` is what ended the run early: a socket or file error.
+pub fn summary(report: &Report, error: Option<&str>) -> String {
+    let parts = [heading(report, error), limits(report), streams(report), warnings(report), details_block(report)];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join("\n")
 }
 
-fn heading(report: &Report, broken: Option<&str>) -> String {
-    let (word, cut) = wording::outcome(report, broken);
-    let (command, target) = (wording::command(report.command), plain(&report.target));
-    let (why, took) = (plain(&text::why(report)), wording::time(report.duration_ms * 1e3));
-    let cut = plain(&cut);
-    format!("## {word}: {command} {target}\n\n{cut}{why}. The run took {took}.\n")
+fn heading(report: &Report, error: Option<&str>) -> String {
+    let (status, until) = report.status_line(error);
+    let (command, target) = (quantities::command(report.command), escape(&report.target));
+    let (until, reason) = (escape(&until), escape(&text::verdict_reason(report)));
+    let duration = format_time(report.duration_ms * 1e3);
+    format!("## {status}: {command} {target}\n\n{until}{reason}. The run took {duration}.\n")
 }
 
 fn limits(report: &Report) -> String {
     if report.limits.is_empty() {
         return String::new();
     }
-    let mut table = "| limit | allowed | measured | |\n| --- | ---: | ---: | --- |\n".to_owned();
-    for judgement in &report.limits {
-        let option = judgement.limit.option();
-        let allowed = plain(&wording::limit(judgement, judgement.asked));
-        let found = plain(&wording::found(judgement));
-        let kept = if judgement.passed { "kept" } else { "**broken**" };
-        let note = plain(&wording::note(judgement));
+    let mut table = "| limit | allowed | measured | result |\n| --- | ---: | ---: | --- |\n".to_owned();
+    for limit in &report.limits {
+        let option = limit.limit.option();
+        let [allowed, measured, note] =
+            [limit.allowed_text(), limit.measured_text(), limit.note_text()].map(|text| escape(&text));
+        let result = if limit.passed { "met" } else { "**exceeded**" };
         // Writing to a string cannot fail.
-        _ = writeln!(table, "| `{option}` | {allowed} | {found} | {kept}{note} |");
+        _ = writeln!(table, "| `{option}` | {allowed} | {measured} | {result}{note} |");
     }
     table
 }
 
 fn streams(report: &Report) -> String {
-    let rows = text::rows(report);
+    let rows = text::stream_rows(report);
     if rows.is_empty() {
         return String::new();
     }
-    let names: Vec<&str> = report.streams.iter().map(|(kind, _)| report.names(kind).sent).collect();
+    let names: Vec<&str> = report.streams.iter().map(|(kind, _)| report.labels(kind).request).collect();
     let mut table = format!("| | {} |\n| --- |{}\n", names.join(" | "), " ---: |".repeat(names.len()));
-    for (label, cells) in rows.iter().filter(|(label, _)| KEY_ROWS.contains(label)) {
-        let cells: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();
-        _ = writeln!(table, "| {label} | {} |", cells.join(" | "));
+    for row in rows.iter().filter(|row| row.key != Key::No) {
+        let cells: Vec<String> = row.cells.iter().map(|cell| escape(cell)).collect();
+        _ = writeln!(table, "| {} | {} |", row.label, cells.join(" | "));
     }
     table
 }
 
-fn notes(report: &Report) -> String {
+fn warnings(report: &Report) -> String {
     let mut list = String::new();
-    for caveat in &report.caveats {
-        _ = writeln!(list, "- {}", prose(&caveat.text));
-        for (at, point) in caveat.points.iter().enumerate() {
-            _ = writeln!(list, "  {}. {}", at + 1, prose(point));
+    for warning in &report.warnings {
+        _ = writeln!(list, "- {}", format_prose(&warning.message));
+        for (index, detail) in warning.details.iter().enumerate() {
+            _ = writeln!(list, "  {}. {}", index + 1, format_prose(detail));
         }
     }
     list
 }
 
-/// The report as `text` prints it, behind a click.
-fn folded(report: &Report) -> String {
+/// The text report in a collapsed block.
+fn details_block(report: &Report) -> String {
     let text = text::summary(report, false);
+    // Longer than any run of backticks in the text, so that the text cannot close the fence.
     let fence = "`".repeat(3.max(longest_run_of_backticks(&text) + 1));
     format!("<details>\n<summary>The whole report</summary>\n\n{fence}text\n{text}{fence}\n\n</details>\n")
 }
 
-/// A fence that is longer than any run within ends only where we end it.
 fn longest_run_of_backticks(text: &str) -> usize {
     text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0)
 }
 
-/// Text that means nothing but itself: names of targets and messages of the system come from outside.
-fn plain(text: &str) -> String {
+/// Escapes text from outside, such as target names and system messages, so that it has no meaning in Markdown or HTML.
+fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -109,8 +91,8 @@ fn plain(text: &str) -> String {
     escaped
 }
 
-/// Our own sentences, in which backticks mark what can be typed.
-fn prose(text: &str) -> String {
+/// Escapes text of this program, in which backticks mark code.
+fn format_prose(text: &str) -> String {
     let parts = text.split('`').enumerate();
-    parts.map(|(at, part)| if at % 2 == 0 { plain(part) } else { format!("`{part}`") }).collect()
+    parts.map(|(index, part)| if index % 2 == 0 { escape(part) } else { format!("`{part}`") }).collect()
 }

@@ -1,39 +1,76 @@
-//! From the facts of a run to what a person, a script or a CI job reads.
+//! Turns the raw results of a run into a report.
 //!
-//! A [`Run`](crate::flow::run::Run) and the [`limits::Limits`] become one [`Report`], once; [`text`], [`json`], [`junit`], [`markdown`] and [`html`]
-//! print that and compute nothing. Every number in it is defined in `docs/measuring.md`, its shape in `docs/report.schema.json`.
+//! [`Report::new`] computes every figure, limit and warning once. [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print the report
+//! and compute nothing. `docs/measuring.md` defines the figures, `docs/report.schema.json` the shape of the JSON document.
 
-mod capture;
-pub mod caveats;
-mod direction;
-mod document;
-mod heard;
+mod connection_failures;
+pub mod figures;
 pub mod html;
 pub mod json;
 pub mod junit;
 pub mod limits;
-pub mod lines;
-mod machine;
 pub mod markdown;
-mod moqt;
-mod names;
-mod numbers;
-mod order;
-mod playback;
-mod round_trip;
+mod model;
+pub mod quantities;
 pub mod text;
-mod variation;
-pub mod verdict;
-mod websocket;
-mod wording;
+mod warnings;
 
-pub use capture::CaptureNumbers;
-pub use document::{AudioNumbers, Report, SCHEMA_VERSION, Streams, WaitNumbers};
-pub use machine::MachineNumbers;
-pub use moqt::MoqtNumbers;
-pub use numbers::{BarNumbers, PacingNumbers, StreamNumbers};
-pub use order::OrderNumbers;
-pub use playback::PlaybackNumbers;
-pub use round_trip::RoundTrip;
-pub use variation::VariationNumbers;
-pub use websocket::{LostWords, SetUpNumbers, WebSocketNumbers};
+use figures::{
+    AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LossReportFigures,
+    MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, StreamInput, WaitFigures, WebSocketFigures,
+};
+use limits::{Limits, Verdict};
+pub use model::{Report, SCHEMA_VERSION, Streams, Warning, WarningCode};
+use quantities::{RoundTrip, unsigned_millis};
+
+use crate::client::{RunResults, StreamKind};
+
+impl Report {
+    /// Computes the report of a run that has ended.
+    pub fn new(run: &RunResults, limits: &Limits) -> Self {
+        let stream = |kind| {
+            let (rtt, lost_upstream) = (RoundTrip::of(run, kind), run.lost_upstream(kind));
+            Some(StreamFigures::new(StreamInput { stream: run.stream(kind)?, rtt, lost_upstream }))
+        };
+        let audio = run.audio.as_ref();
+        // There is nothing to analyze if nothing was sent.
+        let quality = audio.and_then(|audio| Some((audio, audio.quality.as_ref()?)));
+        let quality = quality.filter(|(_, quality)| quality.sent_samples > 0);
+        let limits = limits.evaluate(run);
+        let verdict = Verdict::new(run, &limits);
+        let mut report = Self {
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION"),
+            command: run.run_kind,
+            target: run.target.clone(),
+            started_unix_ms: run.started_unix_ms,
+            duration_ms: unsigned_millis(run.duration_ns),
+            evaluated_stream: run.evaluated_stream,
+            replies_expected: run.replies_expected,
+            timeout_ms: unsigned_millis(run.timeout_ns),
+            late_after_ms: run.late_after_ns.map(unsigned_millis),
+            readiness_wait: run.readiness_wait.map(WaitFigures::new),
+            loss_report: run.loss_report.map(LossReportFigures::new),
+            interrupted: run.interrupted,
+            streams: Streams {
+                audio: stream(StreamKind::Audio),
+                ping: stream(StreamKind::Ping),
+                keepalive: stream(StreamKind::Keepalive),
+            },
+            audio: audio.map(|audio| AudioFigures::new((run, audio))),
+            capture: audio.and_then(|audio| audio.capture.as_ref()).map(CaptureFigures::new),
+            playback: audio.and_then(|audio| audio.playback.as_ref()).map(PlaybackFigures::new),
+            audio_quality: quality.map(AudioQualityFigures::new),
+            pacing: run.pacing.as_ref().map(PacingFigures::new),
+            host_timing: run.host_timing.as_ref().map(HostTimingFigures::new),
+            websocket: run.websocket.as_ref().map(WebSocketFigures::new),
+            moqt: run.moqt.as_ref().map(MoqtFigures::new),
+            datagrams: DatagramFigures::new(run),
+            limits,
+            verdict,
+            warnings: Vec::new(),
+        };
+        report.warnings = warnings::warnings(&report);
+        report
+    }
+}

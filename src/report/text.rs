@@ -1,40 +1,30 @@
-//! The report for people.
-
-mod beside;
-mod brief;
-mod capture;
-mod heard;
-mod moqt;
-mod playback;
-mod websocket;
+//! The report as text: a heading, the table of streams, a histogram, rows of further figures, limits, warnings and the verdict.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-pub use brief::brief;
+use super::figures::{
+    AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, DatagramFigures, HistogramBarFigures,
+    HostTimingFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WebSocketFigures,
+};
+use super::limits::LimitResult;
+use super::model::{Report, Warning, WarningCode};
+use super::quantities::{self, Figure, Key, Shown, Value, When, format_count, format_time, rows};
+use crate::client::RunKind;
 
-use super::caveats::Caveat;
-use super::document::Report;
-use super::limits::Judgement;
-use super::numbers::{BarNumbers, PacingNumbers, StreamNumbers};
-use super::wording::{self, fine_time, time, time_or_dash};
-use crate::flow::run::Command;
-
-/// Width of the table's labels and of the histogram's edges.
-const LABEL: usize = 20;
+/// Width of labels and of the histogram's edges.
+const LABEL_WIDTH: usize = 20;
 /// Width of a stream's column: `LATENCY_PING` and two spaces.
-const COLUMN: usize = 14;
-/// Length of the longest bar.
-const BAR: usize = 40;
+const COLUMN_WIDTH: usize = 14;
+const MAX_BAR_WIDTH: usize = 40;
+/// Minimum number of round trips for a histogram.
+const MIN_HISTOGRAM_SAMPLES: u64 = 10;
 
-/// Round trips that make a picture worth looking at.
-const PICTURE_TAKES: u64 = 10;
-
-/// Colours by their meaning, or none.
+/// ANSI colors, if enabled.
 #[derive(Clone, Copy)]
-struct Paint(bool);
+struct Style(bool);
 
-impl Paint {
+impl Style {
     fn with(self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -44,7 +34,7 @@ impl Paint {
     fn bad(self, text: &str) -> String {
         self.with("31", text)
     }
-    fn wary(self, text: &str) -> String {
+    fn warn(self, text: &str) -> String {
         self.with("33", text)
     }
     fn strong(self, text: &str) -> String {
@@ -52,264 +42,244 @@ impl Paint {
     }
 }
 
-/// The whole report, ending with the verdict's line. `colour` adds ANSI codes.
-pub fn summary(report: &Report, colour: bool) -> String {
-    let paint = Paint(colour);
-    let mut parts = vec![heading(report, paint)];
-    // Before the first answer nothing was counted: no table of zeros.
-    if report.wait.is_none_or(|wait| wait.answered) {
-        let judged = report.streams.get(report.judged);
-        parts.push(table(report, paint));
-        parts.extend(judged.and_then(|stream| picture(report.names(report.judged).sent, &stream.rtt_histogram)));
+/// The whole report. The verdict is the last line. `color` adds ANSI codes.
+pub fn summary(report: &Report, color: bool) -> String {
+    let style = Style(color);
+    let mut parts = vec![heading(report, style)];
+    // Nothing is counted before the first reply: a table would contain only zeros.
+    if report.readiness_wait.as_ref().is_none_or(|wait| wait.reply_received) {
+        let stream = report.streams.get(report.evaluated_stream);
+        parts.push(table(report, style));
+        parts.extend(
+            stream.and_then(|stream| histogram(report.labels(report.evaluated_stream).request, &stream.rtt_histogram)),
+        );
         parts.push(details(report));
     }
-    parts.push(report.limits.iter().map(|judgement| limit(judgement, paint)).collect());
-    parts.push(report.caveats.iter().map(|one| caveat(one, paint)).collect());
-    parts.push(verdict(report, paint));
+    parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
+    parts.push(report.warnings.iter().map(|one| warning(one, style)).collect());
+    parts.push(verdict(report, style));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
 
-/// A duration as the report writes it.
-pub fn duration(duration: Duration) -> String {
-    time(duration.as_nanos() as f64 / 1e3)
+/// The report in a few lines, for runs whose own output matters more: replies, round trips, and problems.
+pub fn brief(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(stream) = report.streams.get(report.evaluated_stream).filter(|stream| stream.sent > 0) {
+        let unit = report.labels(report.evaluated_stream).request_unit;
+        let round_trip = match (stream.rtt_min_us, stream.rtt_max_us) {
+            (Some(min), Some(max)) if stream.rtt_count > 1 => {
+                format!(", round trip {} to {}", format_time(min), format_time(max))
+            }
+            (Some(min), _) => format!(", round trip {}", format_time(min)),
+            _ => String::new(),
+        };
+        let mut line = format!("{} of {} returned{round_trip}", stream.returned, format_count(stream.sent, unit));
+        for (label, times) in report.moqt.iter().flat_map(|moqt| rows(MoqtFigures::FIGURES, moqt)) {
+            if label == "connection setup" {
+                _ = write!(line, "; {label}: {times}");
+            }
+        }
+        lines.push(line);
+    }
+    let matters = |code| {
+        matches!(
+            code,
+            WarningCode::ConnectionFailure
+                | WarningCode::NoReplies
+                | WarningCode::RepliesMissing
+                | WarningCode::GroupsDropped
+                | WarningCode::Damaged
+                | WarningCode::Unmatched
+                | WarningCode::InFlight
+        )
+    };
+    lines.extend(report.warnings.iter().filter(|warning| matters(warning.code)).map(Warning::lines));
+    if !report.verdict.passed {
+        lines.push(format!("FAILED: {}", report.verdict.reasons.join("; ")));
+    }
+    lines
 }
 
-fn heading(report: &Report, paint: Paint) -> String {
-    let what = match report.command {
-        Command::Send => "send to",
-        Command::Probe => "probe of",
+/// A duration as the report writes it.
+pub fn duration(duration: Duration) -> String {
+    format_time(duration.as_nanos() as f64 / 1e3)
+}
+
+fn heading(report: &Report, style: Style) -> String {
+    let command = match report.command {
+        RunKind::Send => "send to",
+        RunKind::Probe => "probe of",
     };
-    let mut text = paint.strong(&format!("{what} {}, {}", report.target, time(report.duration_ms * 1e3)));
-    if let Some(wait) = report.wait {
-        let end = if wait.answered { "for the first answer" } else { "in vain" };
-        _ = write!(text, ", waited {} {end}", time(wait.waited_ms * 1e3));
+    let mut text = style.strong(&format!("{command} {}, {}", report.target, format_time(report.duration_ms * 1e3)));
+    if let Some(wait) = &report.readiness_wait {
+        let end = if wait.reply_received { "for the first reply" } else { "without a reply" };
+        _ = write!(text, ", waited {} {end}", format_time(wait.waited_ms * 1e3));
     }
     if let Some(signal) = report.interrupted {
-        _ = write!(text, ", {}", paint.wary(&format!("interrupted by {}", wording::signal(signal))));
+        _ = write!(text, ", {}", style.warn(&format!("interrupted by {}", quantities::signal(signal))));
     }
     text.push('\n');
     if let Some(audio) = &report.audio {
         _ = writeln!(
             text,
-            "audio: {} Hz, {}, {} a packet ({} payload bytes)",
+            "audio: {} Hz, {}, {} per packet ({} payload bytes)",
             audio.sample_rate_hz,
-            wording::count(audio.channels.into(), "channel"),
-            wording::count(audio.frame_samples.into(), "sample"),
+            format_count(audio.channels.into(), "channel"),
+            format_count(audio.frame_samples.into(), "sample"),
             audio.payload_bytes
         );
     }
-    if let Some(capture) = &report.capture {
-        text += &capture::heading(capture);
+    if let Some(CaptureFigures { device, device_format, device_channels, device_rate_hz, .. }) = &report.capture {
+        text += &device_line("capture device", device, device_format, *device_channels, *device_rate_hz);
     }
-    if let Some(playback) = &report.playback {
-        text += &playback::heading(playback);
+    if let Some(PlaybackFigures { device, device_format, device_channels, device_rate_hz, .. }) = &report.playback {
+        text += &device_line("playback device", device, device_format, *device_channels, *device_rate_hz);
     }
-    if let Some(websocket) = &report.websocket {
-        text += &websocket::heading(websocket);
+    if let Some(WebSocketFigures { dialect, request, response, .. }) = &report.websocket {
+        let exchange = if request == response {
+            "messages relayed between two members".to_owned()
+        } else {
+            format!("{request} answered by {response}")
+        };
+        _ = writeln!(text, "{} over WebSocket: {exchange}", dialect.name());
     }
     if let Some(moqt) = &report.moqt {
-        text += &moqt::heading(moqt);
+        let transport = if moqt.transport == "webtransport" { "WebTransport" } else { "raw QUIC" };
+        let version = moqt.version.map_or_else(String::new, |version| format!(", version {version}"));
+        let frames = format_count(moqt.frames_per_group, "frame");
+        _ = writeln!(text, "MOQT over {transport}{version}: {}; {frames} per group", moqt.track);
     }
     text
 }
 
-/// A row: its label, how a stream's cell reads, and whether it stays away where every stream has 0. Any row stays away
-/// where no stream has a value.
-type Row = (&'static str, fn(&StreamNumbers) -> String, bool);
+/// `capture device: default (USB Audio), I16, 2 channels, 48000 Hz`.
+fn device_line(label: &str, device: &str, format: &str, channels: u16, rate_hz: u32) -> String {
+    // The name comes from the driver.
+    let name: String = device.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    format!("{label}: {name}, {format}, {}, {rate_hz} Hz\n", format_count(channels.into(), "channel"))
+}
 
-const ROWS: [Row; 24] = [
-    ("sent", |s| s.sent.to_string(), false),
-    ("returned", |s| s.returned.to_string(), false),
-    ("lost", |s| s.lost.to_string(), false),
-    ("lost outward", |s| lost_somewhere(s.lost_outward), false),
-    ("lost homeward", |s| lost_somewhere(s.lost_homeward), false),
-    ("loss", |s| s.loss_ratio.map_or_else(|| "-".to_owned(), wording::ratio), false),
-    ("damaged", |s| s.damaged.to_string(), false),
-    ("damaged copies", |s| s.damaged_copies.to_string(), true),
-    ("duplicated", |s| s.duplicated.to_string(), false),
-    ("reordered", |s| s.reordered.to_string(), false),
-    ("late", |s| s.late.to_string(), false),
-    ("unmatched", |s| s.unmatched.to_string(), true),
-    ("send failed", |s| s.send_failed.to_string(), true),
-    ("in flight", |s| s.in_flight.to_string(), true),
-    ("round trips", |s| s.rtt_count.to_string(), false),
-    ("round trip min", |s| time_or_dash(s.rtt_min_us), false),
-    ("round trip mean", |s| time_or_dash(s.rtt_mean_us), false),
-    ("round trip p50", |s| time_or_dash(s.rtt_p50_us), false),
-    ("round trip p90", |s| time_or_dash(s.rtt_p90_us), false),
-    ("round trip p99", |s| time_or_dash(s.rtt_p99_us), false),
-    ("round trip p99.9", |s| time_or_dash(s.rtt_p999_us), false),
-    ("round trip max", |s| time_or_dash(s.rtt_max_us), false),
-    ("jitter mean", |s| time_or_dash(s.jitter_mean_us), false),
-    ("jitter max", |s| time_or_dash(s.jitter_max_us), false),
-];
-
-fn table(report: &Report, paint: Paint) -> String {
-    let rows = rows(report);
+fn table(report: &Report, style: Style) -> String {
+    let rows = stream_rows(report);
     if rows.is_empty() {
         return String::new();
     }
     let head: Vec<String> =
-        report.streams.iter().map(|(kind, _)| format!("{:>COLUMN$}", report.names(kind).sent)).collect();
-    let mut text = format!("{:LABEL$}{}\n", "", paint.strong(&head.concat()));
-    for (label, cells) in rows {
-        let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>COLUMN$}")).collect();
-        _ = writeln!(text, "{label:LABEL$}{}", cells.concat());
+        report.streams.iter().map(|(kind, _)| format!("{:>COLUMN_WIDTH$}", report.labels(kind).request)).collect();
+    let mut text = format!("{:LABEL_WIDTH$}{}\n", "", style.strong(&head.concat()));
+    for StreamRow { label, cells, .. } in rows {
+        let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>COLUMN_WIDTH$}")).collect();
+        _ = writeln!(text, "{label:LABEL_WIDTH$}{}", cells.concat());
     }
     text
 }
 
-/// The rows of the table that have something to say, each with a cell for every stream that was sent.
-pub(super) fn rows(report: &Report) -> Vec<(&'static str, Vec<String>)> {
-    let mut rows = Vec::new();
-    for (label, cell, only_if_any) in ROWS {
-        let cells: Vec<String> = report.streams.iter().map(|(_, stream)| cell(stream)).collect();
-        let empty = cells.iter().all(|cell| cell == "-" || (only_if_any && cell == "0"));
-        let moot = match label {
-            // Where no answer is expected every packet stays without a fate; that is no news.
-            "in flight" => !report.answers_expected,
-            "late" => report.late_after_ms.is_none(),
-            "lost outward" | "lost homeward" => report.asked.is_none(),
-            _ => false,
-        };
-        if !empty && !moot {
-            rows.push((label, cells));
-        }
-    }
-    rows
+/// A row of the table of streams.
+pub(super) struct StreamRow {
+    pub(super) label: &'static str,
+    /// One cell for each stream that was sent.
+    pub(super) cells: Vec<String>,
+    pub(super) key: Key,
 }
 
-fn lost_somewhere(packets: Option<u64>) -> String {
-    packets.map_or_else(|| "unknown".to_owned(), |packets| packets.to_string())
+/// The rows of the table of streams, without those that have nothing to show.
+pub(super) fn stream_rows(report: &Report) -> Vec<StreamRow> {
+    let mut figures: Vec<(u8, When, &Figure<StreamFigures>)> = StreamFigures::FIGURES
+        .iter()
+        .filter_map(|figure| match figure.shown {
+            Shown::Cell(position, when) => Some((position, when, figure)),
+            _ => None,
+        })
+        .collect();
+    figures.sort_unstable_by_key(|(position, ..)| *position);
+    figures.into_iter().filter_map(|(_, when, figure)| stream_row(report, when, figure)).collect()
 }
 
-/// The judged stream's round trip as a small histogram.
-fn picture(name: &str, bars: &[BarNumbers]) -> Option<String> {
-    let most = bars.iter().map(|bar| bar.count).max()?;
-    if bars.iter().map(|bar| bar.count).sum::<u64>() < PICTURE_TAKES {
+fn stream_row(report: &Report, when: When, figure: &Figure<StreamFigures>) -> Option<StreamRow> {
+    let missing = if when == When::LossReport { "unknown" } else { "-" };
+    let cell = |stream| figure.format(stream).unwrap_or_else(|| missing.to_owned());
+    let cells: Vec<String> = report.streams.iter().map(|(_, stream)| cell(stream)).collect();
+    let any = |is_shown: fn(Value) -> bool| report.streams.iter().any(|(_, stream)| is_shown((figure.value)(stream)));
+    let is_shown = match when {
+        When::NonZero => any(|value| value != Value::Count(0)),
+        // Without replies, every packet stays in flight.
+        When::RepliesExpected => report.replies_expected && any(|value| value != Value::Count(0)),
+        When::LateAfter => report.late_after_ms.is_some() && !cells.is_empty(),
+        When::LossReport => report.loss_report.is_some() && !cells.is_empty(),
+        _ => any(|value| value != Value::Missing),
+    };
+    is_shown.then_some(StreamRow { label: figure.label, cells, key: figure.key })
+}
+
+/// The round trips of the evaluated stream as a small histogram.
+fn histogram(name: &str, bars: &[HistogramBarFigures]) -> Option<String> {
+    let max_count = bars.iter().map(|bar| bar.count).max()?;
+    if bars.iter().map(|bar| bar.count).sum::<u64>() < MIN_HISTOGRAM_SAMPLES {
         return None;
     }
-    let mut text = format!("histogram of {name}'s round trip\n");
+    let mut text = format!("histogram of the {name} round trip\n");
     for bar in bars {
         let edge = match bar.to_us {
-            Some(to) => format!("{} to {}", time(bar.from_us), time(to)),
-            None => format!("from {}", time(bar.from_us)),
+            Some(to) => format!("{} to {}", format_time(bar.from_us), format_time(to)),
+            None => format!("from {}", format_time(bar.from_us)),
         };
-        // What is there is seen: at least one block.
-        let length = (bar.count * BAR as u64).div_ceil(most) as usize;
+        // Rounded up, so that every bar is visible.
+        let length = (bar.count * MAX_BAR_WIDTH as u64).div_ceil(max_count) as usize;
         _ = writeln!(text, "{edge:>26}  {} {}", "█".repeat(length), bar.count);
     }
     Some(text)
 }
 
 fn details(report: &Report) -> String {
-    let mut text = String::new();
-    if let Some(audio) = &report.audio {
-        let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| fine_time(ms * 1e3));
-        let (used, given, estimated) = (ms(audio.hold_ms), ms(audio.hold_given_ms), ms(audio.hold_estimated_ms));
-        row(&mut text, "hold", &format!("{used} (given {given}, estimated {estimated})"));
-        let echo = [
-            ("min", audio.echo_min_us),
-            ("p50", audio.echo_p50_us),
-            ("p99", audio.echo_p99_us),
-            ("max", audio.echo_max_us),
-        ];
-        row(&mut text, "echo time", &listed(&echo));
-        if let Some(samples) = audio.recorded_samples {
-            row(&mut text, "recorded", &wording::count(samples, "sample"));
-        }
-        if let Some(samples) = audio.recorded_both_samples {
-            row(&mut text, "both recorded", &wording::count(samples, "sample"));
-        }
-    }
-    if let Some(capture) = &report.capture {
-        capture::rows(&mut text, capture);
-    }
-    if let Some(playback) = &report.playback {
-        playback::rows(&mut text, playback);
-    }
-    if let Some(heard) = &report.heard {
-        heard::rows(&mut text, heard);
-    }
-    if let Some(judged) = report.streams.get(report.judged) {
-        beside::stream_rows(&mut text, judged);
-    }
-    if let Some(pacing) = &report.pacing {
-        pacing_rows(&mut text, pacing);
-    }
-    if let Some(machine) = &report.machine {
-        beside::machine_rows(&mut text, machine);
-    }
+    let mut all: Vec<(&str, String)> = Vec::new();
+    all.extend(report.audio.iter().flat_map(|audio| rows(AudioFigures::FIGURES, audio)));
+    all.extend(report.capture.iter().flat_map(|capture| rows(CaptureFigures::FIGURES, capture)));
+    all.extend(report.playback.iter().flat_map(|playback| rows(PlaybackFigures::FIGURES, playback)));
+    all.extend(report.audio_quality.iter().flat_map(|quality| rows(AudioQualityFigures::FIGURES, quality)));
+    let stream = report.streams.get(report.evaluated_stream);
+    all.extend(stream.into_iter().flat_map(|stream| rows(StreamFigures::FIGURES, stream)));
+    all.extend(report.pacing.iter().flat_map(|pacing| rows(PacingFigures::FIGURES, pacing)));
+    all.extend(report.host_timing.iter().flat_map(|host| rows(HostTimingFigures::FIGURES, host)));
     if let Some(websocket) = &report.websocket {
-        websocket::rows(&mut text, websocket);
+        all.extend(websocket.connections.iter().flat_map(|one| rows(ConnectionSetupFigures::FIGURES, one)));
+        all.extend(rows(WebSocketFigures::FIGURES, websocket));
     }
-    if let Some(moqt) = &report.moqt {
-        moqt::rows(&mut text, moqt);
+    all.extend(report.moqt.iter().flat_map(|moqt| rows(MoqtFigures::FIGURES, moqt)));
+    all.extend(report.loss_report.iter().flat_map(|loss| rows(LossReportFigures::FIGURES, loss)));
+    all.extend(rows(DatagramFigures::FIGURES, &report.datagrams));
+    let mut details = String::new();
+    for (label, text) in all {
+        _ = writeln!(details, "{label:LABEL_WIDTH$}  {text}");
     }
-    if let Some(asked) = &report.asked {
-        row(&mut text, "seen as", &asked.seen_as());
-    }
-    for (label, n) in [("refused", report.refused), ("stray", report.stray)] {
-        if n > 0 {
-            row(&mut text, label, &n.to_string());
-        }
-    }
-    text
+    details
 }
 
-fn pacing_rows(text: &mut String, pacing: &PacingNumbers) {
-    let all = [
-        ("p50", pacing.pacing_p50_us),
-        ("p99", pacing.pacing_p99_us),
-        ("p99.9", pacing.pacing_p999_us),
-        ("max", pacing.pacing_max_us),
-    ];
-    row(text, "pacing error", &listed(&all));
-    if pacing.pacing_first_5s_p50_us.is_some() {
-        let edges = [("first 5 s", pacing.pacing_first_5s_p50_us), ("last 5 s", pacing.pacing_last_5s_p50_us)];
-        row(text, "pacing error p50", &listed(&edges));
-    }
+fn limit(result: &LimitResult, style: Style) -> String {
+    let (option, allowed, measured) = (result.limit.option(), result.allowed_text(), result.measured_text());
+    let end = if result.passed { style.good("met") } else { style.bad("exceeded") };
+    format!("limit {option} {allowed}: {measured}, {end}{}\n", result.note_text())
 }
 
-fn row(text: &mut String, label: &str, value: &str) {
-    _ = writeln!(text, "{label:LABEL$}  {value}");
+fn warning(warning: &Warning, style: Style) -> String {
+    format!("{} {}\n", style.warn("warning:"), warning.lines())
 }
 
-fn listed(values: &[(&str, Option<f64>)]) -> String {
-    values
-        .iter()
-        .map(|(name, us)| format!("{name} {}", us.map_or_else(|| "-".to_owned(), fine_time)))
-        .collect::<Vec<_>>()
-        .join(", ")
+fn verdict(report: &Report, style: Style) -> String {
+    let word = if report.verdict.passed { style.good("PASSED") } else { style.bad("FAILED") };
+    format!("{word}: {}\n", verdict_reason(report))
 }
 
-fn limit(judgement: &Judgement, paint: Paint) -> String {
-    let asked = wording::limit(judgement, judgement.asked);
-    let end = if judgement.passed { paint.good("kept") } else { paint.bad("broken") };
-    let (found, note) = (wording::found(judgement), wording::note(judgement));
-    format!("limit {} {asked}: {found}, {end}{note}\n", judgement.limit.option())
-}
-
-fn caveat(caveat: &Caveat, paint: Paint) -> String {
-    format!("{} {}\n", paint.wary("note:"), wording::caveat(caveat))
-}
-
-fn verdict(report: &Report, paint: Paint) -> String {
-    let word = if report.verdict.passed { paint.good("PASSED") } else { paint.bad("FAILED") };
-    format!("{word}: {}\n", why(report))
-}
-
-/// Why the verdict is as it is.
-pub(super) fn why(report: &Report) -> String {
+/// Why the run passed or failed.
+pub(super) fn verdict_reason(report: &Report) -> String {
     let verdict = &report.verdict;
     if !verdict.passed {
         return verdict.reasons.join("; ");
     }
-    let why = match (verdict.limits_set, report.answers_expected) {
-        (true, _) => "every limit was kept",
-        (false, true) => "answers came back; no limits were set",
-        (false, false) => "everything was sent; no answers were expected, no limits were set",
+    let reason = match (verdict.limits_set, report.replies_expected) {
+        (true, _) => "all limits met",
+        (false, true) => "replies received; no limits set",
+        (false, false) => "all packets sent; no replies expected, no limits set",
     };
-    why.to_owned()
+    reason.to_owned()
 }

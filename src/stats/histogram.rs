@@ -1,77 +1,77 @@
-//! Counts of nanosecond values on a log-linear scale: fixed memory, no value further than 0.1 % from its bucket's edge.
+//! A log-linear histogram of nanosecond values: fixed memory, bucket width at most 0.1 % of the value.
 //!
-//! Magnitudes below 2,048 have a bucket each; above, every octave is cut into 1,024 equal buckets. An octave's
-//! counts are allocated when its first value comes (8 KiB), so a quiet path costs a few of them and the worst one
-//! under a megabyte. Negative values have the same scale mirrored.
+//! Magnitudes below 2,048 have one bucket each; above, every octave has 1,024 equal buckets. The counts of an octave are allocated
+//! with its first value (8 KiB), so a typical path needs a few of them and the worst case less than one megabyte. Negative values have the
+//! same scale mirrored.
 
 use std::iter;
 
-/// log2 of the buckets in an octave. A bucket is at most 1/1,024 of its lower edge wide: less than 0.1 %.
-const SUB_BITS: u32 = 10;
-const SUB: usize = 1 << SUB_BITS;
-/// One block of magnitudes below 1,024, then one per octave up to 2^63, the magnitude of `i64::MIN`.
-const BLOCKS: usize = 64 - SUB_BITS as usize + 1;
-/// Percentiles are taken as whole millionths, so that ranks are exact integers.
+/// log2 of the buckets in an octave. The width of a bucket is at most 1/1,024 of its lower bound: less than 0.1 %.
+const SUB_BUCKET_BITS: u32 = 10;
+const SUB_BUCKETS: usize = 1 << SUB_BUCKET_BITS;
+/// One octave for magnitudes below 1,024, then one per octave up to 2^63, the magnitude of `i64::MIN`.
+const OCTAVES: usize = 64 - SUB_BUCKET_BITS as usize + 1;
+/// Percentiles are rounded to millionths, so that ranks are exact integers.
 const MILLION: u128 = 1_000_000;
 
 /// Counts of signed values in nanoseconds. Count, minimum, maximum and sum are exact.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    below: Side,
-    above: Side,
+    negative: MagnitudeCounts,
+    positive: MagnitudeCounts,
     count: u64,
     sum: i128,
-    extremes: Option<(i64, i64)>,
+    min_max: Option<(i64, i64)>,
 }
 
 impl Histogram {
-    /// An empty histogram. Nothing is allocated yet.
+    /// An empty histogram, without allocation.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Counts one value.
     pub fn record(&mut self, value: i64) {
-        let side = if value < 0 { &mut self.below } else { &mut self.above };
+        let side = if value < 0 { &mut self.negative } else { &mut self.positive };
         side.add(value.unsigned_abs(), 1);
         self.count += 1;
         self.sum += i128::from(value);
-        let (min, max) = self.extremes.unwrap_or((value, value));
-        self.extremes = Some((min.min(value), max.max(value)));
+        let (min, max) = self.min_max.unwrap_or((value, value));
+        self.min_max = Some((min.min(value), max.max(value)));
     }
 
-    /// Adds everything that `other` has counted.
+    /// Adds all values of `other`.
     pub fn merge(&mut self, other: &Self) {
-        self.below.merge(&other.below);
-        self.above.merge(&other.above);
+        self.negative.merge(&other.negative);
+        self.positive.merge(&other.positive);
         self.count += other.count;
         self.sum += other.sum;
-        self.extremes = match (self.extremes, other.extremes) {
+        self.min_max = match (self.min_max, other.min_max) {
             (Some(mine), Some(theirs)) => Some((mine.0.min(theirs.0), mine.1.max(theirs.1))),
             (one, other) => one.or(other),
         };
     }
 
-    /// Forgets every value and keeps the memory.
+    /// Removes all values and keeps the memory.
     pub fn clear(&mut self) {
-        self.below.clear();
-        self.above.clear();
-        (self.count, self.sum, self.extremes) = (0, 0, None);
+        self.negative.clear();
+        self.positive.clear();
+        (self.count, self.sum, self.min_max) = (0, 0, None);
     }
 
-    /// How many values were counted.
+    /// Number of values.
     pub fn count(&self) -> u64 {
         self.count
     }
 
     /// The smallest value, exact.
     pub fn min(&self) -> Option<i64> {
-        self.extremes.map(|(min, _)| min)
+        self.min_max.map(|(min, _)| min)
     }
 
     /// The largest value, exact.
     pub fn max(&self) -> Option<i64> {
-        self.extremes.map(|(_, max)| max)
+        self.min_max.map(|(_, max)| max)
     }
 
     /// The arithmetic mean, from the exact sum.
@@ -79,10 +79,10 @@ impl Histogram {
         (self.count > 0).then(|| self.sum as f64 / self.count as f64)
     }
 
-    /// The nearest-rank percentile: the value of rank ⌈`p`·n⌉, at least 1, as the upper edge of its bucket.
+    /// The nearest-rank percentile: the value of rank ⌈`p`·n⌉, at least 1, as the upper bound of its bucket.
     ///
-    /// `p` runs from 0 to 1 and is rounded to a millionth. The answer is never below the true value, never beyond
-    /// the maximum and at most 0.1 % of the true value's magnitude away.
+    /// `p` runs from 0 to 1 and is rounded to a millionth. The result is never below the true value, never
+    /// above the maximum, and at most 0.1 % of the true value's magnitude away.
     pub fn percentile(&self, p: f64) -> Option<i64> {
         let rank = (u128::from(self.count) * millionths(p)).div_ceil(MILLION).max(1);
         let mut seen = 0;
@@ -91,86 +91,139 @@ impl Histogram {
                 seen += u128::from(count);
                 seen >= rank
             })
-            .map(|(upper_edge, _)| upper_edge)
+            .map(|(upper, _)| upper)
     }
 
-    /// [`Histogram::percentile`] from 1/(1−`p`) values on: p50 from 2, p90 from 10, p99 from 100. `None` below.
-    pub fn shown_percentile(&self, p: f64) -> Option<i64> {
+    /// [`Histogram::percentile`] if there are at least 1/(1−`p`) values: 2 for p50, 10 for p90, 100 for p99. Otherwise `None`.
+    pub fn percentile_if_enough(&self, p: f64) -> Option<i64> {
         let enough = u128::from(self.count) * (MILLION - millionths(p)) >= MILLION;
         if enough { self.percentile(p) } else { None }
     }
 
-    /// Every bucket that has values, from the smallest on: its upper edge (never beyond the maximum) and its count.
-    pub(super) fn buckets(&self) -> impl Iterator<Item = (i64, u64)> {
+    /// Upper bound (at most the maximum) and count of each bucket with values, in ascending order.
+    fn buckets(&self) -> impl Iterator<Item = (i64, u64)> {
         let max = self.max().unwrap_or(0);
-        // A mirrored bucket's upper edge is its end nearer to zero.
-        let below = self.below.ascending().rev().map(|(lower, _, count)| (0i64.saturating_sub_unsigned(lower), count));
-        let above = self.above.ascending().map(|(_, upper, count)| (i64::try_from(upper).unwrap_or(i64::MAX), count));
-        below.chain(above).map(move |(edge, count)| (edge.min(max), count))
+        // The upper bound of a mirrored bucket is its end closer to zero.
+        let negative =
+            self.negative.ascending().rev().map(|(lower, _, count)| (0i64.saturating_sub_unsigned(lower), count));
+        let positive =
+            self.positive.ascending().map(|(_, upper, count)| (i64::try_from(upper).unwrap_or(i64::MAX), count));
+        negative.chain(positive).map(move |(upper, count)| (upper.min(max), count))
     }
 }
 
-/// `p` in whole millionths.
+/// `p` rounded to millionths.
 fn millionths(p: f64) -> u128 {
     (p.clamp(0.0, 1.0) * MILLION as f64).round() as u128
 }
 
-/// Counts of magnitudes on one side of zero.
+/// Counts of magnitudes of one sign.
 #[derive(Clone, Debug)]
-struct Side {
-    blocks: [Option<Box<[u64; SUB]>>; BLOCKS],
+struct MagnitudeCounts {
+    octaves: [Option<Box<[u64; SUB_BUCKETS]>>; OCTAVES],
 }
 
-impl Default for Side {
+impl Default for MagnitudeCounts {
     fn default() -> Self {
-        Self { blocks: [const { None }; BLOCKS] }
+        Self { octaves: [const { None }; OCTAVES] }
     }
 }
 
-impl Side {
+impl MagnitudeCounts {
     fn add(&mut self, magnitude: u64, count: u64) {
-        let (block, slot) = place(magnitude);
-        self.blocks[block].get_or_insert_with(|| Box::new([0; SUB]))[slot] += count;
+        let (octave, slot) = bucket_index(magnitude);
+        self.octaves[octave].get_or_insert_with(|| Box::new([0; SUB_BUCKETS]))[slot] += count;
     }
 
     fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in iter::zip(&mut self.blocks, &other.blocks) {
+        for (mine, theirs) in iter::zip(&mut self.octaves, &other.octaves) {
             let Some(theirs) = theirs else { continue };
-            let mine = mine.get_or_insert_with(|| Box::new([0; SUB]));
+            let mine = mine.get_or_insert_with(|| Box::new([0; SUB_BUCKETS]));
             iter::zip(mine.iter_mut(), theirs.iter()).for_each(|(mine, theirs)| *mine += theirs);
         }
     }
 
     fn clear(&mut self) {
-        self.blocks.iter_mut().flatten().for_each(|block| block.fill(0));
+        self.octaves.iter_mut().flatten().for_each(|octave| octave.fill(0));
     }
 
-    /// Lowest magnitude, highest magnitude and count of each bucket in use.
+    /// Lowest magnitude, highest magnitude and count of each bucket with values.
     fn ascending(&self) -> impl DoubleEndedIterator<Item = (u64, u64, u64)> {
-        self.blocks.iter().enumerate().filter_map(|(at, block)| Some((at, block.as_ref()?))).flat_map(|(at, block)| {
-            block.iter().enumerate().filter(|&(_, &count)| count > 0).map(move |(slot, &count)| {
-                let (lower, upper) = edges(at, slot);
-                (lower, upper, count)
-            })
-        })
+        self.octaves.iter().enumerate().filter_map(|(index, octave)| Some((index, octave.as_ref()?))).flat_map(
+            |(index, octave)| {
+                octave.iter().enumerate().filter(|&(_, &count)| count > 0).map(move |(slot, &count)| {
+                    let (lower, upper) = bucket_bounds(index, slot);
+                    (lower, upper, count)
+                })
+            },
+        )
     }
 }
 
-/// Which block and slot a magnitude is counted in.
-fn place(magnitude: u64) -> (usize, usize) {
-    let octave = magnitude.checked_ilog2().unwrap_or(0);
-    if octave < SUB_BITS {
+/// Octave and slot of a magnitude.
+fn bucket_index(magnitude: u64) -> (usize, usize) {
+    let log2 = magnitude.checked_ilog2().unwrap_or(0);
+    if log2 < SUB_BUCKET_BITS {
         return (0, magnitude as usize);
     }
-    let shift = octave - SUB_BITS;
-    (shift as usize + 1, (magnitude >> shift) as usize - SUB)
+    let shift = log2 - SUB_BUCKET_BITS;
+    (shift as usize + 1, (magnitude >> shift) as usize - SUB_BUCKETS)
 }
 
-/// The lowest and highest magnitude that share a slot.
-fn edges(block: usize, slot: usize) -> (u64, u64) {
-    let Some(shift) = block.checked_sub(1) else {
+/// The lowest and highest magnitude of a slot.
+fn bucket_bounds(octave: usize, slot: usize) -> (u64, u64) {
+    let Some(shift) = octave.checked_sub(1) else {
         return (slot as u64, slot as u64);
     };
-    let lower = ((SUB + slot) as u64) << shift;
+    let lower = ((SUB_BUCKETS + slot) as u64) << shift;
     (lower, lower + ((1u64 << shift) - 1))
+}
+
+/// Below one microsecond, bars would show the clock, not the path.
+const MIN_BAR_WIDTH_NS: i64 = 1_000;
+
+/// The number of values from `lower` (inclusive) to `upper` (exclusive).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistogramBar {
+    /// Lower bound in nanoseconds.
+    pub lower: i64,
+    /// Upper bound in nanoseconds; `None` for the last bar, which contains all larger values.
+    pub upper: Option<i64>,
+    /// Number of values.
+    pub count: u64,
+}
+
+impl Histogram {
+    /// A coarse histogram for display: at most `n` bars, or 2 (zero is always a bound), over all values plus `offset` nanoseconds.
+    ///
+    /// The bounds are multiples of the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile
+    /// (below 100 values: to the maximum). The last bar has no upper bound, so that a single outlier does not flatten the others. A value
+    /// within a bucket's width (0.1 %) of a bound may be in the next bar.
+    pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
+        let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
+        let low = min.saturating_add(offset);
+        let high = self.percentile_if_enough(0.99).unwrap_or(max).saturating_add(offset);
+        let n = i64::try_from(n.max(2)).unwrap_or(i64::MAX);
+        let Some(width) = bar_widths().find(|width| bar_count(low, high, *width) <= n) else { return Vec::new() };
+        let first = low.div_euclid(width).saturating_mul(width);
+        let bound = |bar: i64| first.saturating_add(bar.saturating_mul(width));
+        let count = bar_count(low, high, width);
+        let mut bars: Vec<HistogramBar> = (0..count)
+            .map(|bar| HistogramBar { lower: bound(bar), upper: (bar + 1 < count).then(|| bound(bar + 1)), count: 0 })
+            .collect();
+        for (value, values) in self.buckets() {
+            let bar = (value.saturating_add(offset).saturating_sub(first) / width).clamp(0, count - 1);
+            bars[bar as usize].count += values;
+        }
+        bars
+    }
+}
+
+fn bar_count(low: i64, high: i64, width: i64) -> i64 {
+    high.div_euclid(width).saturating_sub(low.div_euclid(width)).saturating_add(1)
+}
+
+/// 1, 2, 5, 10, 20 … µs in nanoseconds, up to 64 bits.
+fn bar_widths() -> impl Iterator<Item = i64> {
+    (0..16).flat_map(|power| [1, 2, 5].map(|digit| digit * MIN_BAR_WIDTH_NS.saturating_mul(10i64.pow(power))))
 }

@@ -1,30 +1,48 @@
-//! Numbers from facts: what was sent and heard becomes counts, percentiles and jitter, in fixed memory.
+//! Statistics of packets and clocks: counters, percentiles, loss, jitter, delay variation, pacing and drift, in fixed memory.
 //!
-//! Nothing here allocates per sample, so a run may last for ever. Every number is defined in `docs/measuring.md`;
-//! this room computes them and judges nothing.
+//! Recording a sample does not allocate (except the first value in a histogram octave), so a run may last forever. `docs/measuring.md`
+//! defines every number. This module computes numbers and applies no limits.
 
-mod bars;
-mod bursts;
-mod clock_jumps;
-mod count;
-mod drift;
+mod clock;
+mod delay;
 mod histogram;
-mod ipdv;
-mod jitter;
-mod machine;
-mod pacing;
-mod reordering;
-mod stream;
+mod loss;
+mod stream_stats;
 
-pub use bars::Bar;
-pub use bursts::{BURST_LENGTHS, Bursts};
-pub use clock_jumps::{ClockJumps, ClockReading};
-pub use count::{Count, Kind};
-pub use drift::{DRIFT_TAKES, Drift, DriftEstimate};
-pub use histogram::Histogram;
-pub use ipdv::Ipdv;
-pub use jitter::Jitter;
-pub use machine::Machine;
-pub use pacing::{PACING_EDGE, Pacing};
-pub use reordering::{Overtaken, Reordering};
-pub use stream::Stream;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use clock::{ClockJumps, ClockReading, DriftEstimate, DriftEstimator, MIN_DRIFT_SECONDS};
+pub use delay::{HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, PacingStats};
+pub use histogram::{Histogram, HistogramBar};
+pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, ReorderedPacket, Reordering};
+pub use stream_stats::StreamStats;
+
+/// The kind of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Counts events; never decreases.
+    Counter,
+    /// A current value.
+    Gauge,
+}
+
+/// A counter or gauge that one thread writes and any thread reads, so a relaxed load and store suffices, which is cheaper than an atomic increment.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: usize) {
+        self.0.store(self.0.load(Ordering::Relaxed) + n as u64, Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The current value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

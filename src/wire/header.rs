@@ -1,37 +1,37 @@
-//! The header every packet begins with: version, type, sequence, timestamp, flags; all big-endian.
+//! The 12-byte packet header: version, type, sequence, timestamp, flags; all big-endian.
 
 use thiserror::Error;
 
-use super::stun::Fault;
+use super::stun::StunError;
 
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 12;
 
-/// The only protocol version there is.
-pub const VERSION: u8 = 1;
+/// The protocol version.
+pub const PROTOCOL_VERSION: u8 = 1;
 
-/// What a packet is for (header byte 1).
+/// The type of a packet (header byte 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Kind {
+pub enum PacketType {
     /// Samples: 32-bit floats, little-endian, interleaved.
     Audio = 0x01,
-    /// Forward error correction, opaque to us.
+    /// Forward error correction; opaque here.
     Fec = 0x02,
-    /// Control, opaque to us.
+    /// Control; opaque here.
     Control = 0x03,
-    /// Sign of life, usually empty; returned unchanged.
+    /// Keeps the connection alive; usually empty; echoed unchanged.
     Keepalive = 0x04,
-    /// Asks for a [`Kind::LatencyPong`].
+    /// Requests a [`PacketType::LatencyPong`].
     LatencyPing = 0x05,
-    /// Answers a [`Kind::LatencyPing`] with its payload.
+    /// Returns the payload of a [`PacketType::LatencyPing`].
     LatencyPong = 0x06,
-    /// A client's own latencies, for display.
+    /// The latencies of a client, for display.
     LatencyInfo = 0x07,
 }
 
-impl Kind {
-    /// The name used in the protocol's documents.
+impl PacketType {
+    /// The name in the protocol specification.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Audio => "AUDIO",
@@ -45,10 +45,10 @@ impl Kind {
     }
 }
 
-impl TryFrom<u8> for Kind {
-    type Error = Malformed;
+impl TryFrom<u8> for PacketType {
+    type Error = PacketError;
 
-    fn try_from(byte: u8) -> Result<Self, Malformed> {
+    fn try_from(byte: u8) -> Result<Self, PacketError> {
         Ok(match byte {
             0x01 => Self::Audio,
             0x02 => Self::Fec,
@@ -57,62 +57,62 @@ impl TryFrom<u8> for Kind {
             0x05 => Self::LatencyPing,
             0x06 => Self::LatencyPong,
             0x07 => Self::LatencyInfo,
-            other => return Err(Malformed::Kind(other)),
+            other => return Err(PacketError::Type(other)),
         })
     }
 }
 
-/// Why a datagram is neither a jamjam packet nor a STUN request.
+/// Why a datagram is neither a jamjam packet nor a STUN message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Malformed {
-    /// Too short to hold a header.
-    #[error("{0} bytes, a header takes 12")]
-    Short(usize),
-    /// Another protocol, or a version we do not know.
+pub enum PacketError {
+    /// Shorter than a header.
+    #[error("{0} bytes, shorter than the 12-byte header")]
+    TooShort(usize),
+    /// Another protocol, or an unknown version.
     #[error("version {0}, expected 1")]
     Version(u8),
-    /// A type we do not know.
+    /// Unknown packet type.
     #[error("unknown type {0:#04x}")]
-    Kind(u8),
-    /// The payload does not fit the type.
-    #[error("{} payload of {len} bytes, at least {at_least} expected", kind.name())]
+    Type(u8),
+    /// The payload is too short for the type.
+    #[error("{} payload of {len} bytes, expected at least {min_len}", packet_type.name())]
     Payload {
         /// The packet's type.
-        kind: Kind,
-        /// Payload bytes found.
+        packet_type: PacketType,
+        /// Length of the payload in bytes.
         len: usize,
-        /// Payload bytes needed.
-        at_least: usize,
+        /// Minimum length in bytes.
+        min_len: usize,
     },
-    /// It begins like a STUN request and is none that can be answered. [`parse`] never says this: to it that is version 0.
+    /// Starts like a STUN request but is malformed. [`parse_packet`] never returns this, but version 0.
     #[error(transparent)]
-    Stun(#[from] Fault),
+    Stun(#[from] StunError),
 }
 
-/// The fields of a header after the version.
+/// The header fields after the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The packet's type.
-    pub kind: Kind,
-    /// Counts packets of one stream; wraps at 2^32. Each type counts for itself.
+    pub packet_type: PacketType,
+    /// Counts the packets of one type; wraps at 2^32.
     pub sequence: u32,
-    /// For AUDIO the position of the first sample, in samples per channel; wraps at 2^32.
+    /// For AUDIO: position of the first sample, in samples per channel; wraps at 2^32.
     pub timestamp: u32,
-    /// Bit 0 sealed, bit 1 FEC follows; all other bits are carried through untouched.
+    /// Bit 0: encrypted; bit 1: has FEC. An echo returns all bits unchanged.
     pub flags: u16,
 }
 
 impl Header {
-    /// The header of a plain packet: no flags.
-    pub const fn new(kind: Kind, sequence: u32, timestamp: u32) -> Self {
-        Self { kind, sequence, timestamp, flags: 0 }
+    /// A header without flags.
+    pub const fn new(packet_type: PacketType, sequence: u32, timestamp: u32) -> Self {
+        Self { packet_type, sequence, timestamp, flags: 0 }
     }
 
-    /// The twelve bytes.
+    /// The encoded header.
     pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
-        bytes[0] = VERSION;
-        bytes[1] = self.kind as u8;
+        bytes[0] = PROTOCOL_VERSION;
+        bytes[1] = self.packet_type as u8;
         bytes[2..6].copy_from_slice(&self.sequence.to_be_bytes());
         bytes[6..10].copy_from_slice(&self.timestamp.to_be_bytes());
         bytes[10..12].copy_from_slice(&self.flags.to_be_bytes());
@@ -120,26 +120,26 @@ impl Header {
     }
 }
 
-/// A datagram read as a packet. The payload is borrowed from it.
+/// A parsed datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// The header's fields.
+    /// The header.
     pub header: Header,
-    /// Everything after the header.
+    /// The bytes after the header, borrowed from the datagram.
     pub payload: &'a [u8],
 }
 
-/// Reads a datagram as a packet. Total: every byte string gives a packet or the reason why it is none.
-pub fn parse(datagram: &[u8]) -> Result<Packet<'_>, Malformed> {
-    let Some((head, payload)) = datagram.split_first_chunk::<HEADER_LEN>() else {
-        return Err(Malformed::Short(datagram.len()));
+/// Parses a datagram. Any input gives a packet or an error.
+pub fn parse_packet(datagram: &[u8]) -> Result<Packet<'_>, PacketError> {
+    let Some((header, payload)) = datagram.split_first_chunk::<HEADER_LEN>() else {
+        return Err(PacketError::TooShort(datagram.len()));
     };
-    let [version, kind, s0, s1, s2, s3, t0, t1, t2, t3, f0, f1] = *head;
-    if version != VERSION {
-        return Err(Malformed::Version(version));
+    let [version, packet_type, s0, s1, s2, s3, t0, t1, t2, t3, f0, f1] = *header;
+    if version != PROTOCOL_VERSION {
+        return Err(PacketError::Version(version));
     }
     let header = Header {
-        kind: Kind::try_from(kind)?,
+        packet_type: PacketType::try_from(packet_type)?,
         sequence: u32::from_be_bytes([s0, s1, s2, s3]),
         timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
         flags: u16::from_be_bytes([f0, f1]),

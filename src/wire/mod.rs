@@ -1,32 +1,32 @@
-//! The bytes of a jamjam packet: a 12-byte header and, per type, a payload; and STUN, which shares the port.
+//! The wire format: jamjam packets (a 12-byte header and a payload for each type) and STUN, which shares the port.
 //!
-//! Parsing is total: any byte string either is a packet or names what is wrong with it. The protocol is told in
-//! `docs/protocol.md`; the golden bytes are in `fixtures/wire/`.
+//! Any input gives a packet or an error. The protocol is specified in `docs/protocol.md`; golden bytes are in `fixtures/wire/`.
 
 mod header;
-mod latency;
+mod payload;
 pub mod stun;
 
 use std::net::IpAddr;
 
-pub use header::{HEADER_LEN, Header, Kind, Malformed, Packet, VERSION, parse};
-pub use latency::{Info, Keepalive, PING_LEN, Ping, is_loop_check, loop_check, route_probe_answer};
+pub use header::{HEADER_LEN, Header, PROTOCOL_VERSION, Packet, PacketError, PacketType, parse_packet};
+pub use payload::{
+    KeepaliveAction, LatencyInfo, PING_PAYLOAD_LEN, PingPayload, is_loop_check, keepalive_action, loop_check,
+};
 
-/// Largest payload of a UDP datagram over IPv4, in bytes.
-pub const MAX_DATAGRAM: usize = 65_507;
+/// Maximum payload of a UDP datagram over IPv4, in bytes.
+pub const MAX_UDP_PAYLOAD: usize = 65_507;
 
-/// Bytes of the IP and UDP headers of a datagram to or from this address; one of an IPv4 client of a dual-stack socket travels
-/// over IPv4. The further headers of fragments are not counted.
-pub fn ip_headers(peer: IpAddr) -> usize {
+/// Length of the IP and UDP headers of a datagram to or from this address, in bytes. IPv4-mapped addresses use IPv4. The additional
+/// headers of fragments are not included.
+pub fn ip_udp_header_len(peer: IpAddr) -> usize {
     8 + if peer.to_canonical().is_ipv4() { 20 } else { 40 }
 }
 
-/// Longest datagram that an Ethernet frame carries over IPv4, in bytes; over IPv6 it is 20 less. Longer ones travel in
-/// fragments.
-pub const WHOLE_DATAGRAM: usize = 1_500 - 20 - 8;
+/// Maximum UDP payload that fits an Ethernet frame over IPv4, in bytes; 20 less over IPv6. Longer datagrams are fragmented.
+pub const MAX_UNFRAGMENTED_PAYLOAD: usize = 1_500 - 20 - 8;
 
-/// Samples a second of jamjam's audio.
+/// Sample rate of AUDIO, in hertz.
 pub const SAMPLE_RATE: u32 = 48_000;
 
-/// UDP port of an echo server unless told otherwise.
+/// Default UDP port of an echo server.
 pub const DEFAULT_PORT: u16 = 5_000;

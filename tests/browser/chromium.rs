@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
-use crate::server::{PATIENCE, poll_until};
+use test_support::server::{PATIENCE, poll_until};
 
 /// A browser that runs, with a profile of its own. It is killed when dropped.
 pub(crate) struct Chromium {

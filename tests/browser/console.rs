@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
 use crate::chromium::{Chromium, Page};
-use crate::person::{CONTRAST, HANDS, all_is_well, colours, press};
-use crate::server::process::{Server, run};
+use crate::person::{CONTRAST, HANDS, all_is_well, colors, press};
+use test_support::server::process::{Server, run};
 
 const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
@@ -21,7 +21,7 @@ struct Client(WebSocket<TcpStream>);
 impl Client {
     fn at(server: &Server, path: &str) -> Self {
         let stream = TcpStream::connect(server.address).unwrap();
-        stream.set_read_timeout(Some(crate::server::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(test_support::server::PATIENCE)).unwrap();
         Self(tungstenite::client(format!("ws://{}{path}", server.address), stream).unwrap().0)
     }
 
@@ -128,7 +128,7 @@ fn who_is_where_what_they_said_and_why_it_was_refused_is_seen_at_a_glance() {
     );
     let seen = seen.as_str().unwrap();
     assert!(
-        seen.contains("✕ refused") && seen.contains("JoinRoom") && seen.contains("\"password\": \"(not kept)\""),
+        seen.contains("✕ rejected") && seen.contains("JoinRoom") && seen.contains("\"password\": \"(redacted)\""),
         "{seen}"
     );
     assert!(seen.contains("\n    \"peer_name\": \"Dan\"\n") && !seen.contains("opensesame"), "{seen}");
@@ -144,7 +144,7 @@ fn who_is_where_what_they_said_and_why_it_was_refused_is_seen_at_a_glance() {
         json!(["jamjam 4 2 3", "broadcast 1 1 1", "bbx 1 1 1", "webrtc 1 1 1", "undecided 0 0 0", "all 7 5 6"])
     );
     for scheme in ["light", "dark"] {
-        colours(&mut browser, &page, scheme);
+        colors(&mut browser, &page, scheme);
         browser.picture(&page, &format!("console-{scheme}.png"));
     }
     all_is_well(&browser, &own(&server), 5);
@@ -165,12 +165,12 @@ fn content_of_protected_rooms_stays_hidden_until_it_is_switched_on_and_whenever_
     let text = "document.querySelector('#notes').textContent";
     let seen = browser.evaluate(&page, text);
     let seen = seen.as_str().unwrap();
-    assert!(!seen.contains("nobody else") && seen.contains("Not shown: the room has a password"), "{seen}");
+    assert!(!seen.contains("nobody else") && seen.contains("Hidden: the room has a password"), "{seen}");
     browser.evaluate(&page, "document.querySelector('#content').click()");
     let shown = "until(() => { all('#notes details').forEach((one) => { one.open = true; }); return \
                  document.querySelector('#notes').textContent.includes('nobody else reads this'); })";
     assert_eq!(browser.evaluate(&page, shown), true);
-    let line = server.line_that_begins("The console shows 127.0.0.1 what is said in rooms");
+    let line = server.line_that_begins("console: protected content shown to=127.0.0.1");
     assert_eq!(line.level, "INFO");
     browser.evaluate(&page, "document.querySelector('#content').click()");
     browser.evaluate(
@@ -217,7 +217,7 @@ fn everything_is_reached_with_the_keyboard_and_its_focus_is_seen() {
     assert_eq!(reached, expected);
     // Paused: what comes is counted and not shown, until it goes on.
     clients[1].chat("while it is paused");
-    browser.evaluate(&page, "until(() => document.querySelector('#pause').textContent.includes('Go on (1 new)'))");
+    browser.evaluate(&page, "until(() => document.querySelector('#pause').textContent.includes('Resume (1 new)'))");
     assert_eq!(browser.evaluate(&page, "note('Bob') === undefined"), true);
     press(&mut browser, &page, "p");
     browser.evaluate(&page, "until(() => note('Bob'))");
@@ -281,7 +281,7 @@ fn names_and_messages_of_strangers_stay_text() {
     let text = text.as_str().unwrap();
     assert!(text.contains("onerror=") && text.contains("⟨U+202E⟩") && text.contains("⟨U+0007⟩"), "{text}");
     let acts = |letter: &char| {
-        jamjam_dev::rooms::harmless::acts(*letter) && !"\n\t".contains(*letter) || *letter == '\u{200b}'
+        jamjam_dev::sanitize::is_control_or_bidi(*letter) && !"\n\t".contains(*letter) || *letter == '\u{200b}'
     };
     assert_eq!(text.chars().find(acts), None);
     // Nothing makes the page wider than the window.
@@ -302,10 +302,10 @@ fn words_stand_out_from_what_is_behind_them_in_light_and_dark_and_fit_a_narrow_w
     let page = open(&mut browser, &server, 360, 800);
     clients[5].say(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
     clients[3].0.send(Message::text("no json")).unwrap();
-    browser.evaluate(&page, "until(() => note('△ ignored') && note('✕ refused'))");
+    browser.evaluate(&page, "until(() => note('△ ignored') && note('✕ rejected'))");
     browser.evaluate(&page, "all('details').forEach((one) => { one.open = true; })");
     for scheme in ["light", "dark"] {
-        colours(&mut browser, &page, scheme);
+        colors(&mut browser, &page, scheme);
         let least = browser.evaluate(&page, CONTRAST);
         assert!(least[0].as_u64().unwrap() > 80 && least[1].as_f64().unwrap() >= 4.5, "{scheme}: {least}");
         assert_eq!(

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::chromium::{Chromium, Page};
-use crate::server::process::Server;
+use test_support::server::process::Server;
 
 /// Waits until something is there, and can click on it.
 const HANDS: &str = "

@@ -3,16 +3,14 @@
 
 #![cfg(unix)]
 
-#[path = "../server/certificate.rs"]
-mod certificate;
+use test_support::certificate;
+use test_support::server;
 mod chromium;
 mod console;
 mod docs;
 mod moqt;
 mod node;
 mod person;
-#[path = "../server/mod.rs"]
-mod server;
 
 use std::net::TcpStream;
 

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, Page};
-use crate::person::{CONTRAST, HANDS, all_is_well, colours, press};
-use crate::server::process::Server;
+use crate::person::{CONTRAST, HANDS, all_is_well, colors, press};
+use test_support::server::process::Server;
 
 /// An echo server with a page, and where that is.
 fn start(options: &[&str]) -> (Server, String) {
@@ -13,8 +13,8 @@ fn start(options: &[&str]) -> (Server, String) {
         all.extend(default.into_iter().filter(|_| !options.contains(&default[0])));
     }
     let mut server = Server::start(&[&all, options].concat());
-    let url = server.line_that_begins("Demo page on http://").message;
-    (server, url.strip_prefix("Demo page on ").unwrap().to_owned())
+    let url = server.line_that_begins("demo_page: listening url=http://").message;
+    (server, url.strip_prefix("demo_page: listening url=").unwrap().to_owned())
 }
 
 fn open(browser: &mut Chromium, url: &str, width: u32, height: u32) -> Page {
@@ -31,7 +31,7 @@ fn state(browser: &mut Chromium, page: &Page, state: &str) -> String {
     let found = browser.evaluate(
         page,
         &format!(
-            "until(() => document.querySelector('#link')?.dataset.state === '{state}').then(() => words('#trouble')[0])"
+            "until(() => document.querySelector('#link')?.dataset.state === '{state}').then(() => words('#error')[0])"
         ),
     );
     found.as_str().unwrap().to_owned()
@@ -51,7 +51,7 @@ fn fifty_of_fifty_groups_and_what_is_typed_come_back() {
     browser.evaluate(&page, "document.querySelector('#text').focus()");
     browser.tell(&page, "Input.insertText", &json!({"text": "こんにちは, is this <b>me</b>?"}));
     press(&mut browser, &page, "Enter");
-    let row = "until(() => { const cells = words('#said tbody tr:first-child td'); return cells.length === 4 && cells[3] !== '…' && cells; })";
+    let row = "until(() => { const cells = words('#messages tbody tr:first-child td'); return cells.length === 4 && cells[3] !== '…' && cells; })";
     let row = browser.evaluate(&page, row);
     assert_eq!(row[0], "1");
     assert_eq!(
@@ -60,20 +60,20 @@ fn fifty_of_fifty_groups_and_what_is_typed_come_back() {
     );
     let took: f64 = row[3].as_str().unwrap().parse().expect("milliseconds");
     assert!(took > 0.0 && took < 3_000.0, "{took}");
-    assert_eq!(browser.evaluate(&page, "[all('#said b').length, document.activeElement.id]"), json!([0, "text"]));
-    click(&mut browser, &page, "fifty");
+    assert_eq!(browser.evaluate(&page, "[all('#messages b').length, document.activeElement.id]"), json!([0, "text"]));
+    click(&mut browser, &page, "burst");
     let told = browser
-        .evaluate(&page, "until(() => words('#fifty-words')[0].includes('came back') && words('#fifty-words')[0])");
-    assert_eq!(told, "50 of 50 came back");
+        .evaluate(&page, "until(() => words('#burst-status')[0].includes('returned') && words('#burst-status')[0])");
+    assert_eq!(told, "50 of 50 returned");
     let drawn =
         browser.evaluate(&page, "[all('#plot circle').length, all('#plot .lost').length, words('#summary')[0]]");
     assert_eq!((&drawn[0], &drawn[1]), (&json!(51), &json!(0)));
     assert!(drawn[2].as_str().unwrap().ends_with(" ms, of the last 51 groups."), "{drawn}");
     let labels = browser.evaluate(&page, "all('#plot .label').map((label) => label.textContent)");
-    assert_eq!(labels, json!(["group", "round trip (ms)"]));
+    assert_eq!(labels, json!(["group", "RTT (ms)"]));
     assert_eq!(browser.evaluate(&page, "crossOriginIsolated"), true, "a clock of 5 µs");
     for scheme in ["light", "dark"] {
-        colours(&mut browser, &page, scheme);
+        colors(&mut browser, &page, scheme);
         browser.picture(&page, &format!("moqt-{scheme}.png"));
     }
     all_is_well(&browser, &url, 2);
@@ -96,8 +96,8 @@ fn what_goes_wrong_is_said_in_words_and_a_server_that_was_started_again_is_found
     };
     again(&mut browser, "document.querySelector('#path').value = '/nowhere'");
     let words = state(&mut browser, &page, "gone");
-    assert_eq!(words, "There is nothing at /nowhere: the server answers 404. It serves /echo alone.");
-    assert_eq!(browser.evaluate(&page, "all('#send:disabled, #fifty:disabled').length"), 2);
+    assert_eq!(words, "Unknown path /nowhere (404): the server serves /echo.");
+    assert_eq!(browser.evaluate(&page, "all('#send:disabled, #burst:disabled').length"), 2);
     again(&mut browser, "document.querySelector('#path').value = 'echo'");
     state(&mut browser, &page, "live");
     // Of a certificate with another hash the browser does not want to know.
@@ -108,7 +108,7 @@ fn what_goes_wrong_is_said_in_words_and_a_server_that_was_started_again_is_found
     );
     let words = state(&mut browser, &page, "gone");
     assert!(
-        words.starts_with("No session: the server is there, but this browser does not reach it over QUIC."),
+        words.starts_with("Cannot connect: the server is running, but this browser cannot reach it over QUIC."),
         "{words}"
     );
     again(&mut browser, "fetch = asked");
@@ -116,9 +116,9 @@ fn what_goes_wrong_is_said_in_words_and_a_server_that_was_started_again_is_found
     browser.picture(&page, "moqt-live.png");
     assert_eq!(server.stop("TERM").code, Some(0));
     let words = state(&mut browser, &page, "gone");
-    assert_eq!(words, "The server is gone: it does not answer any more. Start it again, then press “Connect again”.");
+    assert_eq!(words, "The server does not respond. Restart it, then press “Reconnect”.");
     for scheme in ["light", "dark"] {
-        colours(&mut browser, &page, scheme);
+        colors(&mut browser, &page, scheme);
         browser.picture(&page, &format!("moqt-gone-{scheme}.png"));
     }
     click(&mut browser, &page, "connect");
@@ -130,7 +130,7 @@ fn what_goes_wrong_is_said_in_words_and_a_server_that_was_started_again_is_found
     state(&mut browser, &page, "live");
     again(&mut browser, "delete globalThis.WebTransport");
     let words = state(&mut browser, &page, "gone");
-    assert!(words.starts_with("This browser has no WebTransport."), "{words}");
+    assert!(words.starts_with("This browser does not support WebTransport."), "{words}");
     drop(server);
 }
 
@@ -145,19 +145,19 @@ fn what_is_wrong_with_a_certificate_is_said_in_words() {
     let mut trouble = |is_p256: bool, from_days: i64, until_days: i64| {
         let [from, until] = [from_days, until_days].map(|days| 1_795_176_000_000 + days * 86_400_000);
         let facts = json!({"isP256": is_p256, "notBeforeMs": from, "notAfterMs": until});
-        browser.evaluate(&page, &format!("certificateTrouble({facts}, 1795176000000)"))
+        browser.evaluate(&page, &format!("certificateProblem({facts}, 1795176000000)"))
     };
     assert_eq!(trouble(true, -4, 10), Value::Null);
     let words = |told: Value| told.as_str().unwrap().to_owned();
     assert_eq!(
         words(trouble(true, -11, -1)),
-        "The server’s certificate expired on 2026-11-19 12:00 UTC: it needs a new one, unless this machine’s clock is wrong."
+        "The server’s certificate expired on 2026-11-19 12:00 UTC: renew it, or check the clock of this machine."
     );
     assert_eq!(
         words(trouble(true, 1, 3)),
-        "The server’s certificate is valid from 2026-11-21 12:00 UTC on: this machine’s clock may be wrong."
+        "The server’s certificate is not valid before 2026-11-21 12:00 UTC: check the clock of this machine."
     );
-    assert!(words(trouble(true, -1, 14)).contains("because it is valid for 15 days, and 14 at most are allowed"));
+    assert!(words(trouble(true, -1, 14)).contains("because it is valid for 15 days, more than the maximum of 14"));
     assert!(words(trouble(false, -1, 9)).contains("because its key is not ECDSA P-256"));
 }
 
@@ -182,25 +182,25 @@ fn the_page_is_used_by_the_keyboard_alone_in_a_narrow_window_by_day_and_by_night
             }
             "send" => {
                 press(&mut browser, &page, "Enter");
-                browser.evaluate(&page, "until(() => all('#said td').length)");
+                browser.evaluate(&page, "until(() => all('#messages td').length)");
             }
-            "fifty" => press(&mut browser, &page, "Enter"),
+            "burst" => press(&mut browser, &page, "Enter"),
             _ => {}
         }
         reached.push(id);
     }
-    assert_eq!(reached, ["path", "connect", "text", "send", "wide", "fifty"]);
+    assert_eq!(reached, ["path", "connect", "text", "send", "wide", "burst"]);
     let told = browser
-        .evaluate(&page, "until(() => words('#fifty-words')[0].includes('came back') && words('#fifty-words')[0])");
-    assert_eq!(told, "50 of 50 came back");
+        .evaluate(&page, "until(() => words('#burst-status')[0].includes('returned') && words('#burst-status')[0])");
+    assert_eq!(told, "50 of 50 returned");
     // Whatever was on its way is there; none came before its time.
-    let least = browser.evaluate(&page, "Math.min(...[...groups.values()].map(({ tookMs }) => tookMs))");
+    let least = browser.evaluate(&page, "Math.min(...[...groups.values()].map(({ rttMs }) => rttMs))");
     assert!(least.as_f64().unwrap() >= 19.0, "{least}");
-    let row = browser.evaluate(&page, "words('#said tbody tr:first-child td')[2]");
+    let row = browser.evaluate(&page, "words('#messages tbody tr:first-child td')[2]");
     assert_eq!(row, "w".repeat(300));
-    browser.evaluate(&page, "show('gone', '✕', 'Not connected', GONE)");
+    browser.evaluate(&page, "setStatus('gone', '✕', 'Not connected', SERVER_GONE)");
     for scheme in ["light", "dark"] {
-        colours(&mut browser, &page, scheme);
+        colors(&mut browser, &page, scheme);
         let least = browser.evaluate(&page, CONTRAST);
         assert!(least[0].as_u64().unwrap() > 25 && least[1].as_f64().unwrap() >= 4.5, "{scheme}: {least}");
         let fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::server::process::Server;
+use test_support::server::process::Server;
 
 #[test]
 #[ignore = "needs Node and what npm installs: .ci/full"]

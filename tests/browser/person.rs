@@ -23,7 +23,7 @@ pub(crate) const CONTRAST: &str = "(() => {
     const luminance = (rgb) => rgb.map((part) => part / 255)
         .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
         .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
-    const read = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const read = (color) => color.match(/[\\d.]+/g).map(Number);
     const behind = (one) => {
         for (; one; one = one.parentElement) {
             const [r, g, b, a = 1] = read(getComputedStyle(one).backgroundColor);
@@ -62,7 +62,7 @@ pub(crate) fn press(browser: &mut Chromium, page: &Page, key: &str) {
 }
 
 /// The system is light or dark.
-pub(crate) fn colours(browser: &mut Chromium, page: &Page, scheme: &str) {
+pub(crate) fn colors(browser: &mut Chromium, page: &Page, scheme: &str) {
     let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
     browser.tell(page, "Emulation.setEmulatedMedia", &scheme);
 }

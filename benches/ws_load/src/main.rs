@@ -1,14 +1,15 @@
-//! Load for a server that relays what a member of a room says to all others there, over WebSocket and loopback.
+//! Load generator for a WebSocket server that forwards each message to all other members of a room.
 //!
 //!     ws_load ADDRESS MEMBERS RATE SECONDS BYTES < PATHS
 //!
-//! Each line of the input up to an empty one is the path of a connection; so many after each other are a room. When all are there,
-//! `ready` is printed; after the next line of the input, RATE messages of BYTES bytes a second are said for SECONDS, by each room
-//! in turn and each of its members, and a line of JSON tells what became of them. It ends with its input. A RATE of `inf` is as many as the
-//! server takes: a message leaves whenever fewer than ten for each room are on their way.
+//! Each input line up to an empty one is the URL path of a connection; MEMBERS consecutive connections form a room.
+//! Once all are connected, `ready` is printed. Each further input line starts a run: RATE messages of BYTES bytes per
+//! second for SECONDS, from every room and member in turn, then one line of JSON with the results. The end of the input
+//! ends the program. With a RATE of `inf`, a message is sent whenever fewer than ten per room are in flight.
 //!
-//! Frames are made and read here, without any library. Each message has a number, by which the receiver knows when it left, in which
-//! room and by whom. What is lost, crossed, repeated or out of order is an error.
+//! Frames are encoded and parsed without a library. Each message contains a number that identifies its send time, room
+//! and sender. Misrouted, duplicate and reordered messages count as wrong; lost ones are missing from the number
+//! delivered.
 
 use std::collections::VecDeque;
 use std::env;
@@ -19,20 +20,20 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-/// The key of all masks: any will do, but zeros, which some servers need not undo.
+/// Masking key of all frames. Not zero, because a server may skip unmasking with a zero key.
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// What comes after the last message before it is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for outstanding messages, and for a response during connection setup.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Messages of each room that are on their way at a rate of `inf`.
+/// Messages in flight per room at a rate of `inf`.
 const WINDOW: usize = 10;
 
 struct Client {
     stream: TcpStream,
-    /// What has come of a frame that is not whole.
-    rest: Vec<u8>,
-    /// The last number that each member of the room has said here.
+    /// Start of an incomplete frame.
+    incomplete: Vec<u8>,
+    /// Last number received from each member of the room.
     last: Vec<u32>,
 }
 
@@ -40,10 +41,10 @@ struct Load {
     clients: Vec<Client>,
     poll: Poll,
     members: usize,
-    /// When each message left.
-    left: Vec<Instant>,
+    /// Send time of each message.
+    sent_at: Vec<Instant>,
     latencies_ns: Vec<u64>,
-    /// Messages that were not where or when they should be.
+    /// Misrouted, duplicate or reordered messages.
     wrong: u64,
     buffer: Vec<u8>,
 }
@@ -71,7 +72,7 @@ impl Load {
         for (number, path) in paths.iter().enumerate() {
             let mut stream = std::net::TcpStream::connect(address).expect("a connection");
             stream.set_nodelay(true).expect("no delay");
-            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             let request = format!(
                 "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -79,84 +80,92 @@ impl Load {
             stream.write_all(request.as_bytes()).expect("a request");
             let (mut head, mut byte) = (Vec::new(), [0]);
             while !head.ends_with(b"\r\n\r\n") {
-                stream.read_exact(&mut byte).expect("an answer");
+                stream.read_exact(&mut byte).expect("a response");
                 head.push(byte[0]);
             }
             assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
             stream.set_nonblocking(true).expect("a mode");
             let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(number), Interest::READABLE).expect("a place");
-            clients.push(Client { stream, rest: Vec::new(), last: vec![0; members] });
+            poll.registry().register(&mut stream, Token(number), Interest::READABLE).expect("a registration");
+            clients.push(Client { stream, incomplete: Vec::new(), last: vec![0; members] });
         }
-        Self { clients, poll, members, left: Vec::new(), latencies_ns: Vec::new(), wrong: 0, buffer: vec![0; 1 << 16] }
+        Self {
+            clients,
+            poll,
+            members,
+            sent_at: Vec::new(),
+            latencies_ns: Vec::new(),
+            wrong: 0,
+            buffer: vec![0; 1 << 16],
+        }
     }
 
     fn run(&mut self, rate: f64, seconds: f64, bytes: usize) -> String {
         let rooms = self.clients.len() / self.members;
-        let first = self.left.len();
+        let first = self.sent_at.len();
         self.latencies_ns.clear();
-        // What was said before this does not count: welcomes.
-        self.hear(Duration::from_millis(200));
+        // Discard the welcome messages.
+        self.receive(Duration::from_millis(200));
         self.latencies_ns.clear();
-        let by_rate = (rate * seconds) as usize;
-        let (cpu, began) = (own_cpu(), Instant::now());
-        let mut waiting: VecDeque<(usize, Vec<u8>)> = VecDeque::new();
-        let mut said = 0;
+        let total = (rate * seconds) as usize;
+        let (cpu, start) = (own_cpu(), Instant::now());
+        let mut queue: VecDeque<(usize, Vec<u8>)> = VecDeque::new();
+        let mut sent = 0;
         let others = self.members - 1;
         loop {
             let now = Instant::now();
-            let so_far = (now - began).as_secs_f64();
+            let elapsed = (now - start).as_secs_f64();
             let due = if rate.is_finite() {
-                by_rate.min((so_far * rate) as usize)
-            } else if so_far < seconds {
+                total.min((elapsed * rate) as usize)
+            } else if elapsed < seconds {
                 self.latencies_ns.len() / others + rooms * WINDOW
             } else {
-                said
+                sent
             };
-            while said < due {
-                let number = first + said;
-                let speaker = number % rooms * self.members + number / rooms % self.members;
-                self.left.push(Instant::now());
-                waiting.push_back((speaker, message(number, bytes)));
-                self.say(&mut waiting);
-                said += 1;
+            while sent < due {
+                let number = first + sent;
+                let sender = number % rooms * self.members + number / rooms % self.members;
+                self.sent_at.push(Instant::now());
+                queue.push_back((sender, message(number, bytes)));
+                self.send(&mut queue);
+                sent += 1;
             }
-            self.say(&mut waiting);
-            self.hear(Duration::ZERO);
-            let is_over = now - began > Duration::from_secs_f64(seconds) + PATIENCE;
-            let is_said = if rate.is_finite() { said == by_rate } else { so_far >= seconds };
-            if is_said && self.latencies_ns.len() >= said * others || is_over {
+            self.send(&mut queue);
+            self.receive(Duration::ZERO);
+            let timed_out = now - start > Duration::from_secs_f64(seconds) + TIMEOUT;
+            let all_sent = if rate.is_finite() { sent == total } else { elapsed >= seconds };
+            if all_sent && self.latencies_ns.len() >= sent * others || timed_out {
                 break;
             }
         }
-        let took = began.elapsed().as_secs_f64();
-        // What comes now is too much.
-        self.hear(Duration::from_millis(50));
-        let busy = (own_cpu() - cpu) / took;
+        let duration = start.elapsed().as_secs_f64();
+        // Anything received from here on is a duplicate.
+        self.receive(Duration::from_millis(50));
+        let busy = (own_cpu() - cpu) / duration;
         self.latencies_ns.sort_unstable();
-        let at = |share: f64| {
+        let percentile = |fraction: f64| {
             let count = self.latencies_ns.len();
-            let place = ((share * count as f64).ceil() as usize).clamp(1, count.max(1)) - 1;
-            self.latencies_ns.get(place).map_or(0.0, |ns| *ns as f64 / 1e3)
+            let index = ((fraction * count as f64).ceil() as usize).clamp(1, count.max(1)) - 1;
+            self.latencies_ns.get(index).map_or(0.0, |ns| *ns as f64 / 1e3)
         };
         format!(
-            "{{\"said\":{said},\"expected\":{},\"delivered\":{},\"wrong\":{},\"seconds\":{took:.3},\"busy\":{busy:.2},\
+            "{{\"sent\":{sent},\"expected\":{},\"delivered\":{},\"wrong\":{},\"seconds\":{duration:.3},\"busy\":{busy:.2},\
              \"p50_us\":{:.1},\"p90_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1}}}",
-            said * others,
+            sent * others,
             self.latencies_ns.len(),
             self.wrong,
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            at(1.0)
+            percentile(0.5),
+            percentile(0.9),
+            percentile(0.99),
+            percentile(1.0)
         )
     }
 
-    /// Says what waits, as far as the sockets take it.
-    fn say(&mut self, waiting: &mut VecDeque<(usize, Vec<u8>)>) {
-        while let Some((speaker, frame)) = waiting.front_mut() {
-            match self.clients[*speaker].stream.write(frame) {
-                Ok(written) if written == frame.len() => _ = waiting.pop_front(),
+    /// Sends queued frames in order until a socket would block.
+    fn send(&mut self, queue: &mut VecDeque<(usize, Vec<u8>)>) {
+        while let Some((sender, frame)) = queue.front_mut() {
+            match self.clients[*sender].stream.write(frame) {
+                Ok(written) if written == frame.len() => _ = queue.pop_front(),
                 Ok(written) => _ = frame.drain(..written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => panic!("{error}"),
@@ -164,21 +173,21 @@ impl Load {
         }
     }
 
-    /// Hears what has come by then.
-    fn hear(&mut self, wait: Duration) {
+    /// Waits up to `timeout` for readable sockets and reads them.
+    fn receive(&mut self, timeout: Duration) {
         let mut events = Events::with_capacity(256);
-        self.poll.poll(&mut events, Some(wait)).expect("events");
+        self.poll.poll(&mut events, Some(timeout)).expect("events");
         for event in &events {
             let number = event.token().0;
-            // Read to the end, or it would not be told again.
+            // Events are edge-triggered: read until the socket would block.
             loop {
                 let mut buffer = std::mem::take(&mut self.buffer);
                 let read = self.clients[number].stream.read(&mut buffer);
                 let now = Instant::now();
                 let more = match read {
-                    Ok(0) => panic!("the server has closed a connection"),
+                    Ok(0) => panic!("the server closed a connection"),
                     Ok(read) => {
-                        self.take(number, &buffer[..read], now);
+                        self.on_bytes(number, &buffer[..read], now);
                         read == buffer.len()
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
@@ -192,69 +201,69 @@ impl Load {
         }
     }
 
-    fn take(&mut self, receiver: usize, bytes: &[u8], now: Instant) {
-        let mut rest = std::mem::take(&mut self.clients[receiver].rest);
-        if rest.is_empty() {
-            let used = self.frames(receiver, bytes, now);
-            rest.extend_from_slice(&bytes[used..]);
+    fn on_bytes(&mut self, receiver: usize, bytes: &[u8], now: Instant) {
+        let mut incomplete = std::mem::take(&mut self.clients[receiver].incomplete);
+        if incomplete.is_empty() {
+            let used = self.parse_frames(receiver, bytes, now);
+            incomplete.extend_from_slice(&bytes[used..]);
         } else {
-            rest.extend_from_slice(bytes);
-            let used = self.frames(receiver, &rest, now);
-            rest.drain(..used);
+            incomplete.extend_from_slice(bytes);
+            let used = self.parse_frames(receiver, &incomplete, now);
+            incomplete.drain(..used);
         }
-        self.clients[receiver].rest = rest;
+        self.clients[receiver].incomplete = incomplete;
     }
 
-    /// Whole frames; how many bytes they were.
-    fn frames(&mut self, receiver: usize, bytes: &[u8], now: Instant) -> usize {
+    /// Parses complete frames and returns their total length.
+    fn parse_frames(&mut self, receiver: usize, bytes: &[u8], now: Instant) -> usize {
         let mut used = 0;
-        while let [first, short, more @ ..] = &bytes[used..] {
-            let (length, head) = match (short, more) {
+        while let [first, short_len, rest @ ..] = &bytes[used..] {
+            let (length, head) = match (short_len, rest) {
                 (126, [high, low, ..]) => (usize::from(u16::from_be_bytes([*high, *low])), 4),
                 (126.., _) => break,
-                (short, _) => (usize::from(*short), 2),
+                (short_len, _) => (usize::from(*short_len), 2),
             };
             let Some(payload) = bytes.get(used + head..used + head + length) else { break };
             used += head + length;
             if *first == 0x81 {
-                self.message(receiver, payload, now);
+                self.on_message(receiver, payload, now);
             }
         }
         used
     }
 
-    fn message(&mut self, receiver: usize, payload: &[u8], now: Instant) {
-        // Welcomes have no number.
-        let Some(at) = payload.iter().position(|byte| *byte == b'#') else { return };
-        let number = payload[at + 1..].iter().take_while(|byte| byte.is_ascii_digit());
+    fn on_message(&mut self, receiver: usize, payload: &[u8], now: Instant) {
+        // Welcome messages have no number.
+        let Some(marker) = payload.iter().position(|byte| *byte == b'#') else { return };
+        let number = payload[marker + 1..].iter().take_while(|byte| byte.is_ascii_digit());
         let number = number.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
         let rooms = self.clients.len() / self.members;
-        let (room, speaker) = (number % rooms, number / rooms % self.members);
-        let last = &mut self.clients[receiver].last[speaker];
-        let is_right = room == receiver / self.members
-            && speaker != receiver % self.members
-            && number < self.left.len()
+        let (room, sender) = (number % rooms, number / rooms % self.members);
+        let last = &mut self.clients[receiver].last[sender];
+        let is_valid = room == receiver / self.members
+            && sender != receiver % self.members
+            && number < self.sent_at.len()
             && (*last == 0 || number == *last as usize + rooms * self.members);
-        if !is_right {
+        if !is_valid {
             self.wrong += 1;
             return;
         }
         *last = number as u32;
-        self.latencies_ns.push((now - self.left[number]).as_nanos() as u64);
+        self.latencies_ns.push((now - self.sent_at[number]).as_nanos() as u64);
     }
 }
 
-/// A text frame with a message of so many bytes.
+/// A masked text frame with a message of `bytes` bytes.
 fn message(number: usize, bytes: usize) -> Vec<u8> {
-    let begin = format!("{{\"type\":\"message\",\"content\":\"#{number} ");
-    let filler = bytes.checked_sub(begin.len() + 2).expect("more bytes");
-    assert!(bytes < 126, "a message is short here");
-    let text = begin + &"x".repeat(filler) + "\"}";
+    let start = format!("{{\"type\":\"message\",\"content\":\"#{number} ");
+    let filler = bytes.checked_sub(start.len() + 2).expect("BYTES is too small");
+    assert!(bytes < 126, "BYTES must be less than 126");
+    let text = start + &"x".repeat(filler) + "\"}";
     let masked = text.bytes().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key);
     [0x81, 0x80 | bytes as u8].into_iter().chain(KEY).chain(masked).collect()
 }
 
-/// Seconds of processor time of this process.
+/// CPU time of this process in seconds.
 fn own_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/self/schedstat").expect("schedstat");
     text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds") / 1e9

@@ -1,14 +1,13 @@
-//! HTTP Basic (RFC 7617): who may read the description of the server and change what it does.
+//! HTTP Basic authentication (RFC 7617) for the pages of the operator.
 //!
-//! There is one name and one password, and neither is built in. Both are kept and compared as digests, so that the time a
-//! comparison takes tells neither how much of them was right nor how long they are. Whoever fails too often has to wait, with the
-//! right password too: otherwise a guesser would notice when to stop.
+//! There is one user and one password, without a default. Both are stored and compared as SHA-256 digests in constant time. An
+//! address with too many failed logins has to wait even with the right password: otherwise an attacker could see when to stop.
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -22,20 +21,21 @@ use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 use tracing::warn;
 
-use super::rate::{Rate, Rates};
-use super::{Client, answer, same_site};
-use crate::io::complaints::Complaints;
+use crate::io::clock;
+use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body, csrf};
+use crate::io::log::SharedLogThrottle;
+use crate::rate_limit::{WindowLimit, WindowLimiter};
+use crate::time::Time;
 
-/// Failed logins of one address unless told otherwise, and in how much time.
-const FAILURES: Rate = Rate { most: 20, per: Duration::from_secs(15 * 60) };
+/// Default limit of failed logins per address.
+const DEFAULT_FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Duration::from_secs(15 * 60) };
 
-/// What a browser asks its user for.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"docs\"");
 
-/// A browser may keep pages, and asks each time whether they still hold; that takes the login again.
-const NOT_FOR_OTHERS: HeaderValue = HeaderValue::from_static("private, no-cache");
+/// Browsers may store a page, but have to revalidate it, which requires the login again.
+const CACHE_CONTROL_PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// A name and its password. Only their digests are kept.
+/// A user name and its password, stored as SHA-256 digests.
 #[derive(Clone)]
 pub struct Credentials {
     name: [u8; 32],
@@ -43,26 +43,26 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Those of this name, in which there can be no colon (RFC 7617, section 2), and this password.
+    /// The name must not contain a colon (RFC 7617, section 2).
     pub fn new(name: &str, password: &str) -> Self {
-        Self::of(name.as_bytes(), password.as_bytes())
+        Self::from_bytes(name.as_bytes(), password.as_bytes())
     }
 
-    fn of(name: &[u8], password: &[u8]) -> Self {
+    fn from_bytes(name: &[u8], password: &[u8]) -> Self {
         let digest = |text| Sha256::digest(text).into();
         Self { name: digest(name), password: digest(password) }
     }
 
-    /// Those that the value of an `Authorization` header shows.
-    fn shown(header: &HeaderValue) -> Option<Self> {
-        let (scheme, told) = header.to_str().ok()?.trim().split_once(' ')?;
-        let told = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(told.trim()).ok())??;
-        let colon = told.iter().position(|byte| *byte == b':')?;
-        Some(Self::of(&told[..colon], &told[colon + 1..]))
+    /// Parses the value of an `Authorization` header.
+    fn from_header(header: &HeaderValue) -> Option<Self> {
+        let (scheme, encoded) = header.to_str().ok()?.trim().split_once(' ')?;
+        let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(encoded.trim()).ok())??;
+        let colon = decoded.iter().position(|byte| *byte == b':')?;
+        Some(Self::from_bytes(&decoded[..colon], &decoded[colon + 1..]))
     }
 
-    fn are(&self, other: &Self) -> Choice {
-        // Both are always compared: a wrong name takes as long as a wrong password.
+    fn matches(&self, other: &Self) -> Choice {
+        // Both are always compared, so that a wrong name takes as long as a wrong password.
         self.name.ct_eq(&other.name) & self.password.ct_eq(&other.password)
     }
 }
@@ -73,122 +73,130 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Why somebody is not let in.
+/// Why a login is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// There is no password that could be right.
-    #[error(
-        "Nobody is let in: there is no docs password; give signaling-server --docs-password-file FILE, or set DOCS_PASSWORD"
-    )]
-    Nobody,
-    /// Nothing was shown.
+pub enum LoginError {
+    /// The server has no password.
+    #[error("Login disabled: no password is set; use --docs-password-file FILE or set DOCS_PASSWORD")]
+    NoPasswordSet,
+    /// The request has no `Authorization` header.
     #[error("Login required")]
     Missing,
-    /// It was not the right thing.
+    /// The name, the password or the header is wrong.
     #[error("Wrong name or password")]
-    Wrong,
-    /// It was wrong too often. How long to wait.
+    Invalid,
+    /// Too many failed logins of this address. Contains the time until the next attempt.
     #[error("Too many failed logins, please try again later")]
-    TooOften(Duration),
+    RateLimited(Duration),
 }
 
-/// The one login of a server.
+/// The login of a server, with its attempt limit.
 #[derive(Debug)]
 pub struct Login {
-    expected: Option<Credentials>,
-    failures: Rates,
-    failed: AtomicU64,
-    blocked: AtomicU64,
-    complaints: Complaints,
+    credentials: Option<Credentials>,
+    failed_attempts: Option<Mutex<WindowLimiter>>,
+    failed_count: AtomicU64,
+    rate_limited_count: AtomicU64,
+    log_throttle: SharedLogThrottle,
 }
 
 impl Default for Login {
-    /// Nobody is let in.
+    /// Rejects every login.
     fn default() -> Self {
-        Self::new(None, Some(FAILURES))
+        Self::new(None, Some(DEFAULT_FAILURE_LIMIT))
     }
 }
 
 impl Login {
-    /// A login for whoever shows `expected`, if there is such a thing. One address may fail as often as `failures` says, or for ever.
-    pub fn new(expected: Option<Credentials>, failures: Option<Rate>) -> Self {
-        let (failed, blocked) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { expected, failures: Rates::new(failures), failed, blocked, complaints: Complaints::default() }
-    }
-
-    /// Logins that were wrong.
-    pub fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    /// Logins that were not looked at, because their address had failed too often.
-    pub fn blocked(&self) -> u64 {
-        self.blocked.load(Ordering::Relaxed)
-    }
-
-    /// Whether a request with these headers, from this address, is let in. A browser's first question comes without a
-    /// login: that is no failure.
-    pub fn check(&self, headers: &HeaderMap, from: IpAddr, now: Instant) -> Result<(), Refusal> {
-        let Some(expected) = &self.expected else { return Err(Refusal::Nobody) };
-        let mut shown = headers.get_all(header::AUTHORIZATION).into_iter();
-        let Some(first) = shown.next() else { return Err(Refusal::Missing) };
-        if let Some(wait) = self.failures.wait(from, now) {
-            return Err(self.refused(from, Refusal::TooOften(wait)));
+    /// Without `credentials` every login is rejected. `failures` limits failed logins per address; `None` is no limit.
+    pub fn new(credentials: Option<Credentials>, failures: Option<WindowLimit>) -> Self {
+        let (failed_count, rate_limited_count) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self {
+            credentials,
+            failed_attempts: failures.map(|limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES))),
+            failed_count,
+            rate_limited_count,
+            log_throttle: SharedLogThrottle::default(),
         }
-        // Two of them are no login.
-        let given = Credentials::shown(first).filter(|_| shown.next().is_none());
-        if given.is_some_and(|given| given.are(expected).into()) {
+    }
+
+    /// Rejected logins with a wrong name or password.
+    pub fn failed_count(&self) -> u64 {
+        self.failed_count.load(Ordering::Relaxed)
+    }
+
+    /// Logins rejected without a check, because their address had failed too often.
+    pub fn rate_limited_count(&self) -> u64 {
+        self.rate_limited_count.load(Ordering::Relaxed)
+    }
+
+    /// Checks the login of a request. The first request of a browser comes without one, which does not count as a failure.
+    pub fn check(&self, headers: &HeaderMap, source: IpAddr, now: Time) -> Result<(), LoginError> {
+        let Some(expected) = &self.credentials else { return Err(LoginError::NoPasswordSet) };
+        let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
+        let Some(first) = values.next() else { return Err(LoginError::Missing) };
+        if let Some(wait) = self.failed_attempts().and_then(|mut failed| failed.retry_after(now, source)) {
+            return Err(self.count_rejection(source, LoginError::RateLimited(wait)));
+        }
+        // A repeated header is not accepted.
+        let given = Credentials::from_header(first).filter(|_| values.next().is_none());
+        if given.is_some_and(|given| given.matches(expected).into()) {
             return Ok(());
         }
-        let why = self.failures.take(from, now).map_or_else(Refusal::TooOften, |()| Refusal::Wrong);
-        Err(self.refused(from, why))
+        let counted = self.failed_attempts().map_or(Ok(()), |mut failed| failed.check(now, source));
+        let reason = counted.map_or_else(LoginError::RateLimited, |()| LoginError::Invalid);
+        Err(self.count_rejection(source, reason))
     }
 
-    /// Counts it, and says so: what was shown is not said, since it may be nearly right.
-    fn refused(&self, from: IpAddr, why: Refusal) -> Refusal {
-        let count = if why == Refusal::Wrong { &self.failed } else { &self.blocked };
+    /// Failed logins by address, if they are limited.
+    fn failed_attempts(&self) -> Option<MutexGuard<'_, WindowLimiter>> {
+        self.failed_attempts.as_ref().map(|failed| failed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts and logs a rejection. The given name and password are not logged: they may be nearly right.
+    fn count_rejection(&self, source: IpAddr, reason: LoginError) -> LoginError {
+        let count = if reason == LoginError::Invalid { &self.failed_count } else { &self.rate_limited_count };
         count.fetch_add(1, Ordering::Relaxed);
-        if self.complaints.may() {
-            warn!("Refused a login from {from}: {why}");
+        if self.log_throttle.allow() {
+            warn!(target: "http", source = %source, reason = %reason, "login rejected");
         }
-        why
+        reason
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for LoginError {
     fn into_response(self) -> Response {
-        if let Self::TooOften(wait) = self {
-            return answer::too_many(&self.to_string(), wait);
+        if let Self::RateLimited(wait) = self {
+            return body::too_many_requests(&self.to_string(), wait);
         }
-        let mut response = answer::refusal(StatusCode::UNAUTHORIZED, &self.to_string());
+        let mut response = body::error_response(StatusCode::UNAUTHORIZED, &self.to_string());
         response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
         response
     }
 }
 
-/// Puts all routes of `router` behind `login`, those that change something behind the rule of [`same_site`] too, before a body
-/// is read.
-pub fn protect(router: Router, login: &Arc<Login>) -> Router {
-    // What is not for a method is said behind the login as well, which is why it is said here.
-    let router = router.method_not_allowed_fallback(async || answer::method_not_allowed());
-    router.layer(from_fn_with_state(Arc::clone(login), guard))
+/// Requires `login` for all routes of `router`, and the checks of [`csrf`], before a body is read.
+pub fn require_login(router: Router, login: &Arc<Login>) -> Router {
+    // Set here so that a 405 response requires the login too.
+    let router = router.method_not_allowed_fallback(async || body::method_not_allowed());
+    router.layer(from_fn_with_state(Arc::clone(login), login_middleware))
 }
 
-async fn guard(
+async fn login_middleware(
     State(login): State<Arc<Login>>,
-    Extension(client): Extension<Client>,
+    Extension(client): Extension<ConnectionInfo>,
     request: Request,
     next: Next,
 ) -> Response {
-    let from = client.from.ip();
-    let mut response = if let Err(refusal) = login.check(request.headers(), from, Instant::now()) {
-        refusal.into_response()
-    } else if let Err(breach) = same_site::check(request.method(), request.headers()) {
-        answer::refusal(StatusCode::FORBIDDEN, &breach.to_string())
+    let source = client.source.ip();
+    let mut response = if let Err(error) = login.check(request.headers(), source, clock::monotonic_now()) {
+        error.into_response()
+    } else if let Err(error) = csrf::check(request.method(), request.headers()) {
+        body::error_response(StatusCode::FORBIDDEN, &error.to_string())
     } else {
         next.run(request).await
     };
-    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NOT_FOR_OTHERS);
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(CACHE_CONTROL_PRIVATE);
     response
 }
 
@@ -197,24 +205,24 @@ mod tests {
     use super::*;
 
     fn headers(values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (header::AUTHORIZATION, value.parse().expect("a value"))).collect()
+        values.iter().map(|value| (header::AUTHORIZATION, value.parse().expect("a header value"))).collect()
     }
 
     fn address(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
     }
 
-    fn login(most: u32) -> Login {
-        let rate = Rate { most, per: Duration::from_secs(60) };
+    fn login(count: u32) -> Login {
+        let rate = WindowLimit { count, period: Duration::from_secs(60) };
         Login::new(Some(Credentials::new("admin", "open: sesame ü")), Some(rate))
     }
 
-    // printf 'admin:open: sesame ü' | base64, and so on.
+    // printf 'admin:open: sesame ü' | base64
     const RIGHT: &str = "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8";
 
     #[test]
-    fn the_right_name_with_the_right_password_and_nothing_else_opens() {
-        let (login, now) = (login(1_000), Instant::now());
+    fn only_the_exact_name_and_password_are_accepted() {
+        let (login, now) = (login(1_000), Time::ZERO);
         for right in [RIGHT, "basic  YWRtaW46b3Blbjogc2VzYW1lIMO8 ", "BASIC YWRtaW46b3Blbjogc2VzYW1lIMO8"] {
             assert_eq!(login.check(&headers(&[right]), address(1), now), Ok(()), "{right}");
         }
@@ -223,7 +231,7 @@ mod tests {
             "Basic",
             "Basic ",
             "Basic !!!!",
-            // Without a colon: admin
+            // No colon: admin
             "Basic YWRtaW4=",
             // admin: and :open: sesame ü and :
             "Basic YWRtaW46",
@@ -233,48 +241,51 @@ mod tests {
             "Basic QWRtaW46b3Blbjogc2VzYW1lIMO8",
             "Basic YWRtaW46b3Blbjogc2VzYW1l",
             "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8eA==",
-            // The right ones by another scheme, in another alphabet's padding, twice in one.
+            // The right credentials with another scheme, with wrong padding, and twice in one header.
             "Bearer YWRtaW46b3Blbjogc2VzYW1lIMO8",
             "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8=",
             "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8, Basic YWRtaW46b3Blbjogc2VzYW1lIMO8",
             "BasicYWRtaW46b3Blbjogc2VzYW1lIMO8",
         ] {
-            assert_eq!(login.check(&headers(&[wrong]), address(1), now), Err(Refusal::Wrong), "{wrong}");
+            assert_eq!(login.check(&headers(&[wrong]), address(1), now), Err(LoginError::Invalid), "{wrong}");
         }
-        assert_eq!(login.check(&headers(&[RIGHT, RIGHT]), address(1), now), Err(Refusal::Wrong));
-        assert_eq!(login.check(&HeaderMap::new(), address(1), now), Err(Refusal::Missing));
-        assert_eq!((login.failed(), login.blocked()), (16, 0));
+        assert_eq!(login.check(&headers(&[RIGHT, RIGHT]), address(1), now), Err(LoginError::Invalid));
+        assert_eq!(login.check(&HeaderMap::new(), address(1), now), Err(LoginError::Missing));
+        assert_eq!((login.failed_count(), login.rate_limited_count()), (16, 0));
     }
 
     #[test]
-    fn who_fails_too_often_waits_even_with_the_right_password_and_others_do_not() {
-        let (login, start) = (login(2), Instant::now());
+    fn rate_limited_address_is_rejected_with_the_right_password_too() {
+        let (login, start) = (login(2), Time::ZERO);
         let at = |seconds| start + Duration::from_secs(seconds);
         let wrong = headers(&["Basic YWRtaW46"]);
         let right = headers(&[RIGHT]);
-        // Neither what is right nor what is not shown is counted.
+        // Correct logins and requests without a login do not count.
         for _ in 0..100 {
             assert_eq!(login.check(&right, address(1), at(0)), Ok(()));
-            assert_eq!(login.check(&HeaderMap::new(), address(1), at(0)), Err(Refusal::Missing));
+            assert_eq!(login.check(&HeaderMap::new(), address(1), at(0)), Err(LoginError::Missing));
         }
-        assert_eq!(login.check(&wrong, address(1), at(0)), Err(Refusal::Wrong));
+        assert_eq!(login.check(&wrong, address(1), at(0)), Err(LoginError::Invalid));
         assert_eq!(login.check(&right, address(1), at(1)), Ok(()));
-        assert_eq!(login.check(&wrong, address(1), at(20)), Err(Refusal::Wrong));
+        assert_eq!(login.check(&wrong, address(1), at(20)), Err(LoginError::Invalid));
         for headers in [&right, &wrong] {
             let wait = Duration::from_secs(39);
-            assert_eq!(login.check(headers, address(1), at(21)), Err(Refusal::TooOften(wait)));
+            assert_eq!(login.check(headers, address(1), at(21)), Err(LoginError::RateLimited(wait)));
         }
         assert_eq!(login.check(&right, address(2), at(21)), Ok(()));
         assert_eq!(login.check(&right, address(1), at(60)), Ok(()));
-        assert_eq!((login.failed(), login.blocked()), (2, 2));
+        assert_eq!((login.failed_count(), login.rate_limited_count()), (2, 2));
     }
 
     #[test]
-    fn without_a_password_nobody_is_let_in_and_nothing_shows_one() {
+    fn without_a_password_every_login_is_rejected() {
         let right = headers(&[RIGHT]);
-        assert_eq!(Login::default().check(&right, address(1), Instant::now()), Err(Refusal::Nobody));
-        // Neither does an empty name with an empty password open what has none.
-        assert_eq!(Login::default().check(&headers(&["Basic Og=="]), address(1), Instant::now()), Err(Refusal::Nobody));
+        assert_eq!(Login::default().check(&right, address(1), Time::ZERO), Err(LoginError::NoPasswordSet));
+        // An empty name with an empty password is not accepted either.
+        assert_eq!(
+            Login::default().check(&headers(&["Basic Og=="]), address(1), Time::ZERO),
+            Err(LoginError::NoPasswordSet)
+        );
         assert!(!format!("{:?}", login(1)).contains("sesame"));
     }
 }

@@ -1,26 +1,19 @@
-//! HTTP: the one accept loop, for those that look at a server (on a thread of its own, never in the way of UDP) and for
-//! WebSocket.
+//! HTTP/1.1 server: one accept loop for the WebSocket servers and for the pages beside a UDP server (on a thread of their own).
 //!
-//! Connections are short of patience and bounded: whoever says nothing is closed, whoever is too many waits, and whoever holds
-//! more than one address may have is closed at once. What becomes a WebSocket leaves the time limits and keeps its place.
+//! Connections are limited in number and time. An upgraded connection leaves the time limits and keeps its permit.
 
-pub mod answer;
-mod forwarded;
-pub mod here;
+pub mod body;
+pub mod csrf;
 pub mod login;
-pub mod metrics;
-pub mod page;
-mod places;
-pub mod rate;
-pub mod same_site;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderMap;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -33,161 +26,152 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(in crate::io) use places::party;
-pub use places::{Place, Places};
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
+use crate::io::stop::StopToken;
+use crate::io::tls::server::HandshakeAcceptor;
 
-use crate::io::stop::Stop;
-use crate::io::tls::server::Handshakes;
-
-/// What connections may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Connections served at a time; more wait in the system's queue. `None` is no limit.
-    pub connections: Option<usize>,
-    /// Connections of one address at a time; more are closed at once. Loopback is exempt. `None` is no limit.
-    pub per_address: Option<usize>,
-    /// How long a TLS handshake and a request's head may take together, and how long a connection may be idle.
-    pub patience: Duration,
-    /// How long a connection may last, busy or not: one that asks and never reads must not keep its place. What has been
-    /// upgraded is no longer under it, and an answer without an end begins it anew ([`Place::last`]) as it is read.
-    pub lifetime: Duration,
-    /// Whether a proxy stands before the server and says, in `X-Forwarded-For`, whom a request comes from.
-    pub trust_proxy: bool,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        let (patience, lifetime) = (Duration::from_secs(10), Duration::from_secs(60));
-        Self { connections: Some(64), per_address: None, patience, lifetime, trust_proxy: false }
-    }
-}
-
-/// Whose request it is: an extension of every request.
+/// The connection of a request; an extension of every request.
 #[derive(Clone, Debug)]
-pub struct Client {
-    /// The other end of the connection; behind a proxy that is trusted whoever it says that asks, with the proxy's port.
-    pub from: SocketAddr,
-    /// Its place. Whoever takes the connection over by an upgrade keeps this as long as the connection.
-    pub place: Arc<Place>,
+pub struct ConnectionInfo {
+    /// The address of the client. With a trusted proxy the forwarded address, with the proxy's port.
+    pub source: SocketAddr,
+    /// The permit of the connection. An upgraded connection keeps it until its end.
+    pub permit: Arc<ConnectionPermit>,
 }
 
-/// A peer that is gone without a word is found after two minutes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// TCP keepalive: a vanished peer is detected after two minutes.
+const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 #[cfg(not(windows))]
-const KEEPALIVE_PROBES: u32 = 4;
+const TCP_KEEPALIVE_PROBES: u32 = 4;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
+/// Length of the listen queue.
+const LISTEN_BACKLOG: i32 = 1024;
 
-/// The longest head of a request. Whoever sends it slowly holds as much for as long as the patience lasts, times the connections.
-const HEAD_BYTES: usize = 16 << 10;
+/// Maximum size of a request head. Slow clients can occupy this much memory per connection until the handshake time-out.
+const MAX_HEADER_BYTES: usize = 16 << 10;
 
-/// How long to wait when the system has no file descriptor left for a connection.
-const BREATH: Duration = Duration::from_millis(100);
+/// Pause when the process has no file descriptor left for a connection.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What to do about a port that is taken.
-const IN_USE: &str = "the TCP port is in use by another program; choose another, or 0 for any free one";
+/// Maximum number of addresses whose requests or failed logins are counted.
+pub const MAX_LIMITED_SOURCES: usize = 100_000;
 
-/// Listens on `address`.
+const PORT_IN_USE: &str = "the TCP port is in use by another program; choose another, or 0 for any free one";
+
+/// Binds a non-blocking listener to `address`.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
-        kind @ io::ErrorKind::AddrInUse => io::Error::new(kind, IN_USE),
+        kind @ io::ErrorKind::AddrInUse => io::Error::new(kind, PORT_IN_USE),
         _ => error,
     })?;
     listener.set_nonblocking(true)?;
-    // A thousand clients that come back at once after a restart wait here, not in a second round of SYN.
-    SockRef::from(&listener).listen(BACKLOG)?;
+    // Large enough for a thousand clients that reconnect at once after a restart.
+    SockRef::from(&listener).listen(LISTEN_BACKLOG)?;
     Ok(listener)
 }
 
 /// Serves `router` on a new thread called `name` until `stop` is requested.
-pub fn spawn(name: &str, listener: TcpListener, router: Router, stop: &Stop) -> io::Result<()> {
+pub fn spawn(name: &str, listener: TcpListener, router: Router, stop: &StopToken) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stopped = Arc::new(Notify::new());
     let wake = Arc::clone(&stopped);
-    stop.on_request(move || wake.notify_one());
-    if stop.requested().is_some() {
+    stop.on_stop(move || wake.notify_one());
+    if stop.signal().is_some() {
         return Ok(());
     }
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
                 () = stopped.notified() => {}
-                () = accept(listener, router, Places::new(Bounds::default()), None) => {}
+                () = accept_loop(listener, router, ConnectionLimiter::new(ConnectionLimits::default()), None) => {}
             }
         });
     })?;
     Ok(())
 }
 
-/// Accepts connections on `listener` and serves `router` to them, after a handshake if there is `tls`, as far as there are
-/// `places`. Ends only if the listener cannot be used.
-pub async fn accept(listener: TcpListener, router: Router, places: Arc<Places>, tls: Option<Arc<Handshakes>>) {
+/// Accepts connections and serves `router` to them, over TLS if `tls` is given. Returns only if the listener cannot be used.
+pub async fn accept_loop(
+    listener: TcpListener,
+    router: Router,
+    limiter: Arc<ConnectionLimiter>,
+    tls: Option<Arc<HandshakeAcceptor>>,
+) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let bounds = places.bounds();
+    let limits = limiter.limits();
     loop {
-        let free = places.free().await;
-        let Ok((stream, from)) = listener.accept().await else {
-            tokio::time::sleep(BREATH).await;
+        let slot = limiter.acquire().await;
+        let Ok((stream, source)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             continue;
         };
-        let Some(place) = places.take(free, from.ip()) else { continue };
-        prepare(&stream);
-        let client = Client { from, place: Arc::new(place) };
+        let Some(permit) = limiter.assign(slot, source.ip()) else { continue };
+        configure_tcp(&stream);
+        let client = ConnectionInfo { source, permit: Arc::new(permit) };
         let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
-            let Some(tls) = tls else { return serve(stream, client, router, bounds).await };
+            let Some(tls) = tls else { return serve_connection(stream, client, router, limits).await };
             let began = Instant::now();
-            if let Some(stream) = tls.accept(stream, from, bounds.patience).await {
-                // The handshake and the head of the first request have one time together.
-                let patience = bounds.patience.saturating_sub(began.elapsed());
-                serve(stream, client, router, Bounds { patience, ..bounds }).await;
+            if let Some(stream) = tls.accept(stream, source, limits.handshake_timeout).await {
+                // TLS handshake and request head share one time-out.
+                let handshake_timeout = limits.handshake_timeout.saturating_sub(began.elapsed());
+                serve_connection(stream, client, router, ConnectionLimits { handshake_timeout, ..limits }).await;
             }
         });
     }
 }
 
 /// Serves one connection until it ends or is upgraded.
-async fn serve<S>(stream: S, client: Client, router: Router, bounds: Bounds)
+async fn serve_connection<S>(stream: S, client: ConnectionInfo, router: Router, limits: ConnectionLimits)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let router = TowerToHyperService::new(router);
-    let place = Arc::clone(&client.place);
+    let permit = Arc::clone(&client.permit);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        client.place.asked();
+        client.permit.on_request();
         let mut client = client.clone();
-        if let Some(told) = bounds.trust_proxy.then(|| forwarded::client(request.headers())).flatten() {
-            client.from.set_ip(told);
+        if let Some(address) = limits.trust_proxy.then(|| forwarded_address(request.headers())).flatten() {
+            client.source.set_ip(address);
         }
         request.extensions_mut().insert(client);
         router.call(request)
     });
     let mut http = http1::Builder::new();
-    http.max_buf_size(HEAD_BYTES).timer(TokioTimer::new()).header_read_timeout(bounds.patience);
-    // What a client does wrong is told to that client; there is nobody else to tell. An upgrade ends this future, not the
-    // connection.
+    http.max_buf_size(MAX_HEADER_BYTES).timer(TokioTimer::new()).header_read_timeout(limits.handshake_timeout);
+    // Protocol errors are answered to the client. An upgrade ends this future, but not the connection.
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    place.last();
+    permit.extend();
     loop {
-        match tokio::time::timeout_at(place.until(), serving.as_mut()).await {
-            Ok(Err(error)) if error.is_timeout() => return place.late(),
+        match tokio::time::timeout_at(permit.deadline(), serving.as_mut()).await {
+            Ok(Err(error)) if error.is_timeout() => return permit.on_header_timeout(),
             Ok(_) => return,
-            Err(_) if place.until() <= Instant::now() => return,
-            // Meanwhile more of an answer without an end was taken.
+            Err(_) if permit.deadline() <= Instant::now() => return,
+            // The lifetime was extended.
             Err(_) => {}
         }
     }
 }
 
-/// Small messages leave at once, and whoever vanishes is noticed. A system that refuses either still serves.
-fn prepare(stream: &TcpStream) {
+/// Disables Nagle's algorithm and enables keepalive. Errors are ignored: the connection works without them.
+fn configure_tcp(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE_IDLE).with_interval(TCP_KEEPALIVE_INTERVAL);
     #[cfg(not(windows))]
-    let keepalive = keepalive.with_retries(KEEPALIVE_PROBES);
+    let keepalive = keepalive.with_retries(TCP_KEEPALIVE_PROBES);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Any client can send this header; it is used only behind a trusted proxy, which overwrites it.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The first address in the header, with or without a port.
+fn forwarded_address(headers: &HeaderMap) -> Option<IpAddr> {
+    let first = headers.get(FORWARDED_FOR)?.to_str().ok()?.split(',').next()?.trim();
+    let bare = first.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(first);
+    let address = bare.parse().or_else(|_| first.parse().map(|address: SocketAddr| address.ip()));
+    address.ok().map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -200,86 +184,128 @@ mod tests {
 
     use super::*;
 
-    /// Long enough for a busy machine, and an end for a test that would wait for ever.
-    const LONG: Duration = Duration::from_secs(20);
+    /// Only prevents a hang.
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// A server with these bounds on a thread of its own, for as long as the tests run.
-    fn serve(bounds: Bounds, router: Router) -> SocketAddr {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    /// Starts a server on its own thread.
+    fn start_server(limits: ConnectionLimits, router: Router) -> SocketAddr {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        std::thread::spawn(move || runtime.block_on(accept(listener, router, Places::new(bounds), None)));
+        std::thread::spawn(move || {
+            runtime.block_on(accept_loop(listener, router, ConnectionLimiter::new(limits), None));
+        });
         address
     }
 
     fn connect(address: SocketAddr) -> TcpStream {
         let stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(LONG)).expect("a time-out");
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("a time-out");
         stream
     }
 
-    fn ask(address: SocketAddr) -> String {
+    fn http_get(address: SocketAddr) -> String {
         let mut stream = connect(address);
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("a response");
+        response
     }
 
-    fn short() -> Bounds {
-        Bounds {
-            connections: Some(1),
-            per_address: None,
-            patience: Duration::from_millis(50),
-            lifetime: LONG * 10,
-            ..Bounds::default()
+    fn short_limits() -> ConnectionLimits {
+        ConnectionLimits {
+            max_connections: Some(1),
+            max_connections_per_address: None,
+            handshake_timeout: Duration::from_millis(50),
+            max_lifetime: TEST_TIMEOUT * 10,
+            ..ConnectionLimits::default()
         }
     }
 
     #[test]
-    fn whoever_says_nothing_loses_the_place() {
-        let address = serve(short(), Router::new().route("/", get(async || "well")));
-        // It holds the only place, and says nothing.
+    fn silent_connection_is_closed() {
+        let address = start_server(short_limits(), Router::new().route("/", get(async || "ok")));
+        // Occupies the only slot and sends nothing.
         let _silent = connect(address);
-        assert!(ask(address).ends_with("well"));
+        assert!(http_get(address).ends_with("ok"));
     }
 
     #[test]
-    fn whoever_asks_and_never_reads_loses_the_place_too() {
-        let much = "x".repeat(64 << 20);
-        let router = Router::new().route("/much", get(async move || much.clone())).route("/", get(async || "well"));
-        let bounds = Bounds { patience: LONG * 10, lifetime: Duration::from_millis(50), ..short() };
-        let address = serve(bounds, router);
-        let mut deaf = connect(address);
-        deaf.write_all(b"GET /much HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
-        assert!(ask(address).ends_with("well"));
+    fn connection_that_never_reads_is_closed() {
+        let large = "x".repeat(64 << 20);
+        let router = Router::new().route("/large", get(async move || large.clone())).route("/", get(async || "ok"));
+        let limits = ConnectionLimits {
+            handshake_timeout: TEST_TIMEOUT * 10,
+            max_lifetime: Duration::from_millis(50),
+            ..short_limits()
+        };
+        let address = start_server(limits, router);
+        let mut stalled = connect(address);
+        stalled.write_all(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
+        assert!(http_get(address).ends_with("ok"));
     }
 
     #[test]
-    fn no_more_are_served_at_a_time_than_there_are_places() {
-        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let seen = Arc::clone(&most);
+    fn concurrent_connections_are_limited() {
+        let (now, max) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let seen = Arc::clone(&max);
         let router = Router::new().route(
             "/",
             get(move || {
-                let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+                let (now, max) = (Arc::clone(&now), Arc::clone(&max));
                 async move {
-                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    // Whoever could be served beside this one is, in the meantime.
+                    max.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    // Gives other requests time to overlap with this one.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     now.fetch_sub(1, Ordering::SeqCst);
-                    "well"
+                    "ok"
                 }
             }),
         );
-        let address = serve(
-            Bounds { connections: Some(3), per_address: None, patience: LONG, lifetime: LONG, ..Bounds::default() },
+        let address = start_server(
+            ConnectionLimits {
+                max_connections: Some(3),
+                max_connections_per_address: None,
+                handshake_timeout: TEST_TIMEOUT,
+                max_lifetime: TEST_TIMEOUT,
+                ..ConnectionLimits::default()
+            },
             router,
         );
-        let asking: Vec<_> = (0..20).map(|_| std::thread::spawn(move || ask(address))).collect();
-        for one in asking {
-            assert!(one.join().expect("an answer").ends_with("well"));
+        let clients: Vec<_> = (0..20).map(|_| std::thread::spawn(move || http_get(address))).collect();
+        for client in clients {
+            assert!(client.join().expect("a response").ends_with("ok"));
         }
         assert_eq!(seen.load(Ordering::SeqCst), 3);
+    }
+
+    fn forwarded(values: &[&str]) -> Option<String> {
+        let headers: HeaderMap = values
+            .iter()
+            .map(|value| (FORWARDED_FOR.parse().expect("a name"), value.parse().expect("a value")))
+            .collect();
+        forwarded_address(&headers).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn first_valid_forwarded_address_is_used() {
+        for (value, address) in [
+            ("192.0.2.1", "192.0.2.1"),
+            (" 192.0.2.1 , 198.51.100.7", "192.0.2.1"),
+            ("192.0.2.1:5000,198.51.100.7", "192.0.2.1"),
+            ("2001:db8::a", "2001:db8::a"),
+            ("[2001:db8::a]", "2001:db8::a"),
+            ("[2001:db8::a]:5000", "2001:db8::a"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+        ] {
+            assert_eq!(forwarded(&[value]).as_deref(), Some(address), "{value}");
+        }
+        for value in
+            ["", ",192.0.2.1", "unknown", "_hidden, 192.0.2.1", "192.0.2", "192.0.2.1;", "[192.0.2.1", "example.org"]
+        {
+            assert_eq!(forwarded(&[value]), None, "{value}");
+        }
+        assert_eq!(forwarded(&["192.0.2.1", "192.0.2.2"]).as_deref(), Some("192.0.2.1"));
+        assert_eq!(forwarded(&[]), None);
     }
 }

@@ -1,185 +1,637 @@
-//! The client's end: one application with a server, from the name's look-up to the last byte.
+//! Connects to a MOQT server and runs a session: name resolution, QUIC handshake, WebTransport request, MOQT setup,
+//! each timed. [`run_session`] runs any handler on the calling thread; [`ClientThread`] runs a [`MoqtClient`] with
+//! retries on its own thread, under a watchdog.
 
 use std::cell::Cell;
 use std::future::pending;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use quinn::Endpoint;
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportErrorCode};
+use rustls::AlertDescription;
 use rustls::client::danger::ServerCertVerifier;
+use thiserror::Error;
 use tokio::sync::Notify;
 use tracing::info;
+use url::Url;
 
-use super::Target;
-pub use super::dial_error::DialError;
-use super::over::{self, Over};
-use super::pump::{Clock, pump};
-use super::reach::{self, Reached};
-use super::streams::Streams;
-use crate::flow::moqt::SetUp;
-use crate::io::stop::Stop;
-use crate::io::tls::client::Trust;
-use crate::moqt::{Application, Counts, End, Flavour, Limits, Peer, Session, Transport, code};
-use crate::time::nanos;
+use super::streams::{ConnectionStreams, SessionClock, drive_session};
+use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportError, WebTransportSession};
+use super::{MoqtUrl, quic};
+use crate::client::WaitResult;
+use crate::client::{FrameTracker, MoqtConnectTimes};
+use crate::io::resolve::{ResolveError, resolve};
+use crate::io::stop::StopToken;
+use crate::io::tls::client::{TrustError, TrustPolicy};
+use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, ProgressDeadline};
+use crate::moqt::{
+    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionCounters, SessionHandler, SessionLimits, Transport,
+    error_code,
+};
+use crate::time::{Time, saturating_nanos};
 
-/// How long the first answer over raw QUIC is waited for, if there is another way to ask.
-const SILENCE: Duration = Duration::from_secs(2);
+/// Timeout of name resolution. The system resolver tries a second server after 5 s.
+const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the word that a connection is closed may take to leave, and to be repeated to who has not heard it.
-const DRAIN: Duration = Duration::from_millis(100);
+/// Maximum time per address before the next one is tried. With many addresses less, so that all but the last together
+/// take at most as long as the last.
+const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Told to the server when a run is interrupted.
-pub(super) const INTERRUPTED: &str = "interrupted";
+/// Maximum time without a reply over raw QUIC before the alternative path is tried.
+const NO_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The same to a server that does nothing.
-const SILENT: &str = "nothing was heard";
+/// Close reason for a server that does not reply.
+const NO_REPLY_REASON: &str = "no reply";
 
-/// Whom to call, and how.
-#[derive(Clone, Debug)]
-pub struct Dial {
-    /// The server.
-    pub target: Target,
-    /// Who is believed to be that server.
-    pub verifier: Arc<dyn ServerCertVerifier>,
-    /// What that rests on: where anybody is believed, no address but this machine's own is called, whatever a name leads to.
-    pub trust: Trust,
-    /// What is spoken, the preferred one first; not empty.
-    pub offers: Vec<Flavour>,
-    /// What the connection may use. `setup` is how long each part of the set-up may take: the handshake, WebTransport's, and MOQT's.
-    pub limits: Limits,
-    /// What all times that are told count from.
-    pub origin: Instant,
+/// Close reason when a run is interrupted.
+const INTERRUPTED_REASON: &str = "interrupted";
+
+/// Time for the connection close to be sent, and repeated to a peer that did not receive it.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Interval between connection attempts while waiting for a server.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Maximum duration of one such attempt. Lost packets are retransmitted within it.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a run may exceed its deadline before it is abandoned, because the machine may be busy. Starts when the
+/// delay is noticed, because the watchdog may have been suspended too.
+const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
+
+/// Maximum time for a run to end after a stop request. A report should appear within two seconds.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// QUIC error code of a server that accepts no more connections (RFC 9000, section 20.1).
+const CONNECTION_REFUSED: TransportErrorCode = TransportErrorCode::CONNECTION_REFUSED;
+
+/// Result of a [`ClientThread`].
+pub struct ClientThreadResult {
+    /// The recorded events of the run.
+    pub frame_tracker: FrameTracker,
+    /// Reason why there was no session.
+    pub error: Option<MoqtConnectError>,
+    /// How long the server was waited for.
+    pub readiness_wait: Option<WaitResult>,
 }
 
-/// What has become of a call.
-#[derive(Debug)]
-pub struct Outcome<A> {
-    /// The application, at its end.
-    pub application: A,
-    /// How long each part of the set-up took, but for the subscriptions.
-    pub set_up: SetUp,
-    /// The server's address.
-    pub address: SocketAddr,
-    /// The path that was asked for in the end: without its slash if the server kept silent about the other.
-    pub path: String,
-    /// What the session counted.
-    pub counts: Counts,
+/// Progress of a run.
+struct RunProgress {
+    frame_tracker: FrameTracker,
+    deadline: ProgressDeadline,
 }
 
-impl Dial {
-    /// Calls from now on, with everything as it is unless told.
-    pub fn new(target: Target, verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        let offers = Flavour::ALL.to_vec();
-        let (trust, limits) = (Trust::default(), Limits::default());
-        Self { target, verifier, trust, offers, limits, origin: Instant::now() }
+/// Progress shared with the thread; `None` after the run was evaluated.
+#[derive(Clone)]
+struct SharedProgress(Arc<Mutex<Option<RunProgress>>>);
+
+impl SharedProgress {
+    fn lock(&self) -> MutexGuard<'_, Option<RunProgress>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The path that is asked for when the server keeps silent about the first one, if there is such a path.
-    fn bare(&self) -> Option<&str> {
-        let Target { path, transport, .. } = &self.target;
-        path.strip_prefix('/').filter(|bare| *transport == Transport::Quic && !bare.is_empty())
-    }
-
-    /// How long [`run`] may take until a session is set up or it is known that there is none. With each path that is asked for: the
-    /// name; the handshake, with all addresses but the last, and with that; WebTransport's part; MOQT's; and the end.
-    pub(super) fn longest(&self) -> Duration {
-        let name = if self.target.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { reach::NAME };
-        let parts = if self.target.transport == Transport::Quic { 3 } else { 4 };
-        let asks = if self.bare().is_some() { 2 } else { 1 };
-        (name + self.limits.setup * parts + over::FAREWELL + DRAIN) * asks
+    /// Updates the progress.
+    fn update(&self, new: impl FnOnce(&mut RunProgress)) {
+        self.lock().as_mut().map(new);
     }
 }
 
-/// Calls, and runs an application until its session is closed by either end, on this thread, which must not be one of tokio's.
-/// `observe` is called whenever something has happened, the last time when it is over. A request of `stop` closes the session.
+/// A MOQT client run on its own thread.
 ///
-/// Over raw QUIC, a server that keeps silent when it is asked for `/echo` is called once more and asked for `echo`: the
-/// original one knows its paths so. `make` is called for each.
-pub fn run<A: Application>(
-    dial: &Dial,
-    make: impl Fn() -> A,
+/// The caller shares the recorded events. A thread that exceeds its [`ProgressDeadline`], or does not stop on
+/// request, is abandoned, and the run consists of the events recorded until then. This keeps a run from hanging if
+/// the system or a lower layer does.
+pub struct ClientThread {
+    thread: JoinHandle<Option<MoqtConnectError>>,
+    finished: Receiver<()>,
+    progress: SharedProgress,
+    clock: SessionClock,
+    started_at: Instant,
+    wait_for: Option<Duration>,
+    stop: StopToken,
+    /// Since when the thread is overdue.
+    overdue_since: Option<Instant>,
+}
+
+impl ClientThread {
+    /// Connects with `options` and runs a client with `config`. With `wait_for`, connection attempts are repeated for
+    /// that long. `on_event` is called for each event on the sending thread.
+    pub fn spawn(
+        options: MoqtConnectOptions,
+        config: MoqtClientConfig,
+        frame_tracker: FrameTracker,
+        wait_for: Option<Duration>,
+        mut on_event: impl FnMut(&MoqtClientEvent) + Send + 'static,
+        stop: StopToken,
+    ) -> io::Result<Self> {
+        let (finish_guard, finished) = mpsc::channel();
+        let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
+        let connect_deadline = clock.now() + wait_for.unwrap_or_default() + options.max_connect_time();
+        let progress = SharedProgress(Arc::new(Mutex::new(Some(RunProgress {
+            frame_tracker,
+            deadline: ProgressDeadline::new(config.clone(), connect_deadline),
+        }))));
+        let (stop_token, thread_progress) = (stop.clone(), progress.clone());
+        let thread = thread::Builder::new().name("moqt-client".to_owned()).spawn(move || {
+            let error = run_with_retries(options, &config, &thread_progress, wait_for, &mut on_event, &stop_token);
+            // The receiver of `finished` may rely on `on_event` being dropped.
+            drop((on_event, finish_guard));
+            error
+        })?;
+        Ok(Self { thread, finished, progress, clock, started_at, wait_for, stop, overdue_since: None })
+    }
+
+    /// Waits at most `timeout` for the end of the run. Returns true if it finished or is abandoned.
+    pub fn finished_within(&mut self, timeout: Duration) -> bool {
+        self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected) || self.is_abandoned()
+    }
+
+    /// Whether the run is overdue.
+    pub fn is_abandoned(&mut self) -> bool {
+        let timeout = if self.stop.signal().is_some() {
+            SHUTDOWN_TIMEOUT
+        } else if self.deadline().is_some_and(|(by, _)| by < self.clock.now()) {
+            WATCHDOG_MARGIN
+        } else {
+            self.overdue_since = None;
+            return false;
+        };
+        self.overdue_since.get_or_insert_with(Instant::now).elapsed() >= timeout
+    }
+
+    /// The deadline of the next sign of progress, and what is awaited.
+    fn deadline(&self) -> Option<(Time, &'static str)> {
+        self.progress
+            .lock()
+            .as_ref()
+            .and_then(|progress| Some((progress.deadline.deadline()?, progress.deadline.awaiting())))
+    }
+
+    /// Waits until the run finishes or is abandoned, and returns its result.
+    ///
+    /// # Panics
+    /// Panics if the thread panicked.
+    pub fn join(mut self) -> ClientThreadResult {
+        while !self.finished_within(RETRY_INTERVAL) {}
+        let has_ended = self.finished.try_recv() == Err(TryRecvError::Disconnected);
+        let Self { thread, progress, clock, started_at, wait_for, stop, .. } = self;
+        let mut error = None;
+        if has_ended {
+            error = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+        // Only this method takes it.
+        let Some(RunProgress { mut frame_tracker, deadline }) = progress.lock().take() else { unreachable!() };
+        let (now, established) = (clock.now(), frame_tracker.established_at());
+        if !has_ended && !frame_tracker.is_finished() {
+            let outcome = match stop.signal() {
+                None => MoqtRunOutcome::TimedOut(deadline.awaiting()),
+                Some(_) => MoqtRunOutcome::Closed {
+                    code: error_code::NO_ERROR,
+                    reason: INTERRUPTED_REASON.to_owned(),
+                    closed_locally: true,
+                },
+            };
+            error = (stop.signal().is_some() && established.is_none()).then_some(MoqtConnectError::Interrupted);
+            frame_tracker.on_event(&MoqtClientEvent::Finished { at: now, outcome });
+        }
+        let in_session = established.map_or(Duration::ZERO, |at| now.duration_since(at));
+        let readiness_wait = wait_for.map(|_| WaitResult {
+            waited_ns: saturating_nanos(started_at.elapsed().saturating_sub(in_session)),
+            reply_received: established.is_some(),
+        });
+        ClientThreadResult { frame_tracker, error, readiness_wait }
+    }
+}
+
+/// Options of a connection.
+#[derive(Clone, Debug)]
+pub struct MoqtConnectOptions {
+    /// The server.
+    pub url: MoqtUrl,
+    /// Verifies the server certificate.
+    pub verifier: Arc<dyn ServerCertVerifier>,
+    /// The policy of `verifier`. If it accepts any certificate, only loopback addresses are contacted.
+    pub trust: TrustPolicy,
+    /// Offered versions, the preferred one first; not empty.
+    pub offered_versions: Vec<MoqtVersion>,
+    /// Session limits. `setup_timeout` applies to each part of the setup: QUIC handshake, WebTransport request, MOQT
+    /// setup.
+    pub limits: SessionLimits,
+    /// Origin of all event times.
+    pub clock_origin: Instant,
+}
+
+/// Result of a session.
+#[derive(Debug)]
+pub struct SessionResult<A> {
+    /// The handler.
+    pub handler: A,
+    /// Duration of each part of the setup, except for the subscriptions.
+    pub connect_times: MoqtConnectTimes,
+    /// Address of the server.
+    pub server_address: SocketAddr,
+    /// The last requested path: without its slash if the server did not reply to the first one.
+    pub requested_path: String,
+    /// Session counters.
+    pub counters: SessionCounters,
+}
+
+impl MoqtConnectOptions {
+    /// Default options; times count from now.
+    pub fn new(url: MoqtUrl, verifier: Arc<dyn ServerCertVerifier>) -> Self {
+        let offered_versions = MoqtVersion::ALL.to_vec();
+        let (trust, limits) = (TrustPolicy::default(), SessionLimits::default());
+        Self { url, verifier, trust, offered_versions, limits, clock_origin: Instant::now() }
+    }
+
+    /// The alternative path for a server that does not reply, if there is one.
+    fn path_without_slash(&self) -> Option<&str> {
+        let MoqtUrl { path, transport, .. } = &self.url;
+        path.strip_prefix('/').filter(|alternative_path| *transport == Transport::Quic && !alternative_path.is_empty())
+    }
+
+    /// Maximum duration of [`run_session`] until a session is set up or has failed. For each path: name resolution;
+    /// the handshake with all addresses but the last, and with the last; the WebTransport request; the MOQT setup;
+    /// the close.
+    pub(super) fn max_connect_time(&self) -> Duration {
+        let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
+        let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };
+        let attempts = if self.path_without_slash().is_some() { 2 } else { 1 };
+        (name + self.limits.setup_timeout * parts + SESSION_CLOSE_TIMEOUT + DRAIN_TIMEOUT) * attempts
+    }
+}
+
+/// Reason why no session was established.
+#[derive(Debug, Error)]
+pub enum MoqtConnectError {
+    /// Name resolution failed.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The server is remote and any certificate would be accepted.
+    #[error(transparent)]
+    InsecureRemote(#[from] TrustError),
+    /// The system cannot provide a socket, thread or timer.
+    #[error("cannot open a UDP socket: {0}")]
+    Socket(io::Error),
+    /// No reply.
+    #[error("no reply from {url} within {timeout:?}: no server is listening there, or a firewall drops UDP")]
+    TimedOut {
+        /// The server.
+        url: MoqtUrl,
+        /// The timeout.
+        timeout: Duration,
+    },
+    /// The server speaks another protocol.
+    #[error("{url} supports QUIC, but not {protocol}; {hint}")]
+    UnsupportedProtocol {
+        /// The server.
+        url: MoqtUrl,
+        /// The missing protocol.
+        protocol: &'static str,
+        /// Suggested remedy.
+        hint: &'static str,
+    },
+    /// The certificate was rejected.
+    #[error("certificate of {url} rejected: {reason}")]
+    InvalidCertificate {
+        /// The server.
+        url: MoqtUrl,
+        /// Reason.
+        reason: String,
+    },
+    /// Any other failure.
+    #[error("cannot connect to {url}: {reason}")]
+    Failed {
+        /// The server.
+        url: MoqtUrl,
+        /// Reason.
+        reason: String,
+    },
+    /// The server rejected the WebTransport request.
+    #[error("{url} rejected the WebTransport session: HTTP status {status}{}", if *.status == 404 { "; use the server's --moqt-path" } else { "" })]
+    HttpStatus {
+        /// The server.
+        url: MoqtUrl,
+        /// HTTP status code.
+        status: u16,
+    },
+    /// A stop was requested before the session.
+    #[error("interrupted before the connection was established")]
+    Interrupted,
+}
+
+fn run_with_retries(
+    mut options: MoqtConnectOptions,
+    config: &MoqtClientConfig,
+    progress: &SharedProgress,
+    wait_for: Option<Duration>,
+    on_event: &mut impl FnMut(&MoqtClientEvent),
+    stop: &StopToken,
+) -> Option<MoqtConnectError> {
+    let started_at = Instant::now();
+    let setup_timeout = options.limits.setup_timeout;
+    loop {
+        let left = wait_for.map(|whole| whole.saturating_sub(started_at.elapsed()));
+        if let Some(left) = left {
+            options.limits.setup_timeout = left.clamp(RETRY_INTERVAL, ATTEMPT_TIMEOUT.min(setup_timeout));
+        }
+        let make_handler = || {
+            // A retry with another path discards the events of the first attempt.
+            progress.update(|progress| {
+                progress.frame_tracker.reset_connection();
+                progress.deadline.restart();
+            });
+            MoqtClient::new(config.clone())
+        };
+        let observe = |client: &mut MoqtClient| {
+            while let Some(event) = client.poll_event() {
+                progress.update(|progress| {
+                    progress.frame_tracker.on_event(&event);
+                    progress.deadline.on_event(&event);
+                });
+                on_event(&event);
+            }
+        };
+        let error = match run_session(&options, make_handler, observe, stop) {
+            Ok(outcome) => {
+                progress.update(|progress| {
+                    progress.frame_tracker.on_connected(outcome.connect_times, &outcome.counters);
+                    if outcome.requested_path != options.url.path {
+                        progress.frame_tracker.on_path_retried(outcome.requested_path);
+                    }
+                });
+                return None;
+            }
+            Err(error) => error,
+        };
+        let is_transient = matches!(error, MoqtConnectError::TimedOut { .. } | MoqtConnectError::Failed { .. });
+        if !is_transient || left.is_none_or(|left| left <= options.limits.setup_timeout) || stop.signal().is_some() {
+            return Some(error);
+        }
+        thread::sleep(RETRY_INTERVAL);
+    }
+}
+
+/// Connects, and runs a handler until either end closes the session. Must not be called on a tokio thread. `observe`
+/// is called after each turn. A stop request closes the session.
+///
+/// Over raw QUIC, a server that does not reply for path `/echo` is contacted again with path `echo`, because gomoqt's
+/// server registers its paths without the slash. `make_handler` is called for each attempt.
+pub fn run_session<A: SessionHandler>(
+    options: &MoqtConnectOptions,
+    make_handler: impl Fn() -> A,
     mut observe: impl FnMut(&mut A),
-    stop: &Stop,
-) -> Result<Outcome<A>, DialError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DialError::Socket)?;
+    stop: &StopToken,
+) -> Result<SessionResult<A>, MoqtConnectError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MoqtConnectError::Socket)?;
     let stopped = Arc::new(Notify::new());
     let wake = Arc::clone(&stopped);
-    stop.on_request(move || wake.notify_one());
-    if stop.requested().is_some() {
-        return Err(DialError::Interrupted);
+    stop.on_stop(move || wake.notify_one());
+    if stop.signal().is_some() {
+        return Err(MoqtConnectError::Interrupted);
     }
     let outcome = runtime.block_on(async {
-        let path = &dial.target.path;
-        if let Some(bare) = dial.bare() {
-            let limits = Limits { setup: dial.limits.setup.min(SILENCE), ..dial.limits.clone() };
-            let (outcome, silent) = attempt(dial, path, limits, Some(SILENCE), make(), &mut observe, &stopped).await?;
-            if !silent || stop.requested().is_some() {
+        let path = &options.url.path;
+        if let Some(alternative_path) = options.path_without_slash() {
+            let limits = SessionLimits {
+                setup_timeout: options.limits.setup_timeout.min(NO_REPLY_TIMEOUT),
+                ..options.limits.clone()
+            };
+            let (outcome, no_reply) =
+                try_session(options, path, limits, Some(NO_REPLY_TIMEOUT), make_handler(), &mut observe, &stopped)
+                    .await?;
+            if !no_reply || stop.signal().is_some() {
                 return Ok(outcome);
             }
-            info!("{} keeps silent: asking it for `{bare}`", dial.target);
-            return Ok(attempt(dial, bare, dial.limits.clone(), None, make(), &mut observe, &stopped).await?.0);
+            info!(target: "moqt", url = %options.url, path = alternative_path, "no reply, retrying with another path");
+            return Ok(try_session(
+                options,
+                alternative_path,
+                options.limits.clone(),
+                None,
+                make_handler(),
+                &mut observe,
+                &stopped,
+            )
+            .await?
+            .0);
         }
-        Ok(attempt(dial, path, dial.limits.clone(), None, make(), &mut observe, &stopped).await?.0)
+        Ok(try_session(options, path, options.limits.clone(), None, make_handler(), &mut observe, &stopped).await?.0)
     });
-    // The system may still look for the name, and cannot be told to leave it.
+    // A blocking name resolution cannot be cancelled.
     runtime.shutdown_background();
     outcome
 }
 
-/// One call, and whether the server kept silent in it: it did not answer the set-up, or, where `silence` is how long it may, did
-/// nothing after that. (The original one agrees to every path, and has nobody at those that it does not know.)
-async fn attempt<A: Application>(
-    dial: &Dial,
+/// One connection attempt. Also returns whether the server did not reply: it did not answer the setup, or did nothing
+/// within `no_reply_timeout` after it. (gomoqt's server accepts every path and serves only those that it has
+/// registered.)
+async fn try_session<A: SessionHandler>(
+    options: &MoqtConnectOptions,
     path: &str,
-    limits: Limits,
-    silence: Option<Duration>,
-    application: A,
+    limits: SessionLimits,
+    no_reply_timeout: Option<Duration>,
+    handler: A,
     observe: &mut impl FnMut(&mut A),
     stopped: &Notify,
-) -> Result<(Outcome<A>, bool), DialError> {
-    let reached = tokio::select! {
+) -> Result<(SessionResult<A>, bool), MoqtConnectError> {
+    let connected = tokio::select! {
         biased;
-        () = stopped.notified() => return Err(DialError::Interrupted),
-        reached = reach::reach(dial) => reached?,
+        () = stopped.notified() => return Err(MoqtConnectError::Interrupted),
+        connected = connect(options) => connected?,
     };
-    let Reached { endpoint, over, mut set_up, address } = reached;
-    let (clock, began) = (Clock(dial.origin), Instant::now());
-    let asked = matches!(over, Over::WebTransport(..));
-    let end = End::Client { offers: dial.offers.clone(), path: path.to_owned(), asked };
-    let mut peer = Peer::new(Session::new(clock.now(), end, limits), application);
-    let mut counts = Counts::default();
-    let (acts, was_silent) = (Cell::new(false), Cell::new(false));
+    let Connected { endpoint: quic_endpoint, transport, mut connect_times, address: server_address } = connected;
+    let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
+    let path_in_connect = matches!(transport, TransportConnection::WebTransport(..));
+    let role = EndpointRole::Client {
+        offered_versions: options.offered_versions.clone(),
+        path: path.to_owned(),
+        path_in_connect,
+    };
+    let mut endpoint = MoqtEndpoint::new(Session::new(clock.now(), role, limits), handler);
+    let mut counters = SessionCounters::default();
+    let (is_active, timed_out) = (Cell::new(false), Cell::new(false));
     let stop = async {
-        let silent = async {
-            tokio::time::sleep(silence.unwrap_or(Duration::MAX)).await;
-            if acts.get() {
+        let no_reply = async {
+            tokio::time::sleep(no_reply_timeout.unwrap_or(Duration::MAX)).await;
+            if is_active.get() {
                 pending::<()>().await;
             }
-            was_silent.set(true);
+            timed_out.set(true);
         };
         tokio::select! {
             biased;
-            () = stopped.notified() => INTERRUPTED,
-            () = silent => SILENT,
+            () = stopped.notified() => INTERRUPTED_REASON,
+            () = no_reply => NO_REPLY_REASON,
         }
     };
-    let ended = pump(Streams::new(over), &mut peer, clock, stop, |peer, _| {
-        if set_up.session_ns.is_none() && peer.session().flavour().is_some() {
-            set_up.session_ns = Some(nanos(began.elapsed()));
+    let close = drive_session(ConnectionStreams::new(transport), &mut endpoint, clock, stop, |endpoint, _| {
+        if connect_times.session_ns.is_none() && endpoint.session().version().is_some() {
+            connect_times.session_ns = Some(saturating_nanos(started_at.elapsed()));
         }
-        counts.add(&peer.take_counts());
-        acts.set(counts.announcements > 0 || counts.subscriptions > 0);
-        observe(peer.application());
+        counters.add(&endpoint.take_counters());
+        is_active.set(counters.announcements > 0 || counters.subscriptions > 0);
+        observe(endpoint.handler());
     })
     .await;
-    let silent = was_silent.get() || set_up.session_ns.is_none() && ended.by_us && ended.code == code::SETUP;
-    drain(&endpoint).await;
-    let outcome = Outcome { application: peer.into_application(), set_up, address, path: path.to_owned(), counts };
-    Ok((outcome, silent))
+    let no_reply = timed_out.get()
+        || connect_times.session_ns.is_none() && close.closed_locally && close.code == error_code::SETUP_FAILED;
+    drain(&quic_endpoint).await;
+    let outcome = SessionResult {
+        handler: endpoint.into_handler(),
+        connect_times,
+        server_address,
+        requested_path: path.to_owned(),
+        counters,
+    };
+    Ok((outcome, no_reply))
 }
 
-/// Gives the end of the connection the time to be told.
+/// Waits until the connection close has been sent.
 async fn drain(endpoint: &Endpoint) {
-    let _ = tokio::time::timeout(DRAIN, endpoint.wait_idle()).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, endpoint.wait_idle()).await;
+}
+
+/// A connection that is ready for a session.
+struct Connected {
+    endpoint: Endpoint,
+    transport: TransportConnection,
+    connect_times: MoqtConnectTimes,
+    address: SocketAddr,
+}
+
+/// Connects to a server.
+async fn connect(options: &MoqtConnectOptions) -> Result<Connected, MoqtConnectError> {
+    let MoqtConnectOptions { url, verifier, trust, limits, .. } = options;
+    let started_at = Instant::now();
+    let addresses = resolve_host(url).await?;
+    let name = started_at.elapsed();
+    trust.require_loopback_if_insecure(&addresses)?;
+    let config = quic::client_config(verifier.clone(), url.transport, limits)
+        .map_err(|error| MoqtConnectError::Failed { url: url.clone(), reason: error.to_string() })?;
+    let started_at = Instant::now();
+    let (endpoint, connection, address) = connect_quic(url, &addresses, &config, limits.setup_timeout).await?;
+    let mut connect_times = MoqtConnectTimes {
+        dns_ns: Some(saturating_nanos(name)),
+        quic_ns: Some(saturating_nanos(started_at.elapsed())),
+        ..MoqtConnectTimes::default()
+    };
+    let transport = match url.transport {
+        Transport::Quic => TransportConnection::Quic(connection),
+        Transport::WebTransport => {
+            let started_at = Instant::now();
+            let session = connect_webtransport(url, &connection, limits.setup_timeout).await?;
+            connect_times.webtransport_ns = Some(saturating_nanos(started_at.elapsed()));
+            TransportConnection::WebTransport(connection, session)
+        }
+    };
+    Ok(Connected { endpoint, transport, connect_times, address })
+}
+
+/// Resolves the host on another thread, so that this one can handle a stop request.
+async fn resolve_host(url: &MoqtUrl) -> Result<Vec<SocketAddr>, ResolveError> {
+    let (host, port) = (url.host.clone(), url.port);
+    let failed = |error: io::Error| ResolveError::Lookup { host: url.host.clone(), error };
+    match tokio::time::timeout(DNS_TIMEOUT, tokio::task::spawn_blocking(move || resolve(&host, port))).await {
+        Ok(found) => found.map_err(|panicked| failed(panicked.into()))?,
+        Err(elapsed) => Err(failed(elapsed.into())),
+    }
+}
+
+/// Tries the addresses in order.
+async fn connect_quic(
+    url: &MoqtUrl,
+    addresses: &[SocketAddr],
+    config: &ClientConfig,
+    timeout: Duration,
+) -> Result<(Endpoint, Connection, SocketAddr), MoqtConnectError> {
+    let mut error = MoqtConnectError::TimedOut { url: url.clone(), timeout };
+    let address_count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for (index, address) in addresses.iter().enumerate() {
+        let unspecified = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let endpoint = match Endpoint::client(SocketAddr::new(unspecified, 0)) {
+            Ok(endpoint) => endpoint,
+            Err(failed) => {
+                error = MoqtConnectError::Socket(failed);
+                continue;
+            }
+        };
+        let failed = |reason: String| MoqtConnectError::Failed { url: url.clone(), reason };
+        let connecting =
+            endpoint.connect_with(config.clone(), *address, &url.host).map_err(|error| failed(error.to_string()))?;
+        let attempt_timeout =
+            if index + 1 < addresses.len() { NEXT_ADDRESS_TIMEOUT.min(timeout / address_count) } else { timeout };
+        match tokio::time::timeout(attempt_timeout, connecting).await {
+            Ok(Ok(connection)) => return Ok((endpoint, connection, *address)),
+            // The server replied, so another address would give the same result.
+            Ok(Err(error)) => return Err(MoqtConnectError::from_connection_error(url, &error)),
+            Err(_) => {}
+        }
+    }
+    Err(error)
+}
+
+/// Requests a WebTransport session.
+async fn connect_webtransport(
+    url: &MoqtUrl,
+    connection: &Connection,
+    timeout: Duration,
+) -> Result<WebTransportSession, MoqtConnectError> {
+    let failed = |reason: String| MoqtConnectError::Failed { url: url.clone(), reason };
+    let request_url: Url = url.to_string().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
+    match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url)).await {
+        Ok(Ok(session)) => Ok(session),
+        // The reason for closing the connection is more specific than the lost stream.
+        Ok(Err(error @ (WebTransportError::ConnectionLost(_) | WebTransportError::Malformed(_)))) => {
+            Err(match connection.close_reason() {
+                Some(error) => MoqtConnectError::from_connection_error(url, &error),
+                None => MoqtConnectError::from_webtransport_error(url, error),
+            })
+        }
+        Ok(Err(error)) => Err(MoqtConnectError::from_webtransport_error(url, error)),
+        Err(_) => Err(failed(format!("no response to the WebTransport request within {timeout:?}"))),
+    }
+}
+
+impl MoqtConnectError {
+    /// Classifies a lost connection.
+    fn from_connection_error(server: &MoqtUrl, error: &ConnectionError) -> Self {
+        let url = server.clone();
+        let no_alpn = TransportErrorCode::crypto(AlertDescription::NoApplicationProtocol.into());
+        let (code, reason) = match error {
+            ConnectionError::TransportError(error) => (error.code, error.reason.clone()),
+            ConnectionError::ConnectionClosed(close) => {
+                (close.error_code, String::from_utf8_lossy(&close.reason).into_owned())
+            }
+            error => return Self::Failed { url, reason: error.to_string() },
+        };
+        let by_peer = matches!(error, ConnectionError::ConnectionClosed(_));
+        if code == no_alpn {
+            let (protocol, hint) = match url.transport {
+                Transport::Quic => ("MOQT over raw QUIC (moq-00)", "try https:// with the same address"),
+                Transport::WebTransport => ("HTTP/3", "try moqt:// with the same address"),
+            };
+            Self::UnsupportedProtocol { url, protocol, hint }
+        } else if code == CONNECTION_REFUSED {
+            Self::Failed { url, reason: "the server accepts no more connections at the moment".to_owned() }
+        } else if !by_peer && (0x100..0x200).contains(&u64::from(code)) {
+            Self::InvalidCertificate { url, reason }
+        } else {
+            Self::Failed { url, reason: error.to_string() }
+        }
+    }
+
+    /// Classifies a failed WebTransport request.
+    fn from_webtransport_error(server: &MoqtUrl, error: WebTransportError) -> Self {
+        let url = server.clone();
+        match error {
+            WebTransportError::HttpStatus(status) => Self::HttpStatus { url, status: status.as_u16() },
+            error => Self::Failed { url, reason: error.to_string() },
+        }
+    }
 }

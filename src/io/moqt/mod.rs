@@ -1,31 +1,19 @@
-//! MOQT over the network: QUIC endpoints for [`crate::moqt`], with and without WebTransport, on the same UDP port.
+//! QUIC endpoints for [`crate::moqt`]. The ALPN selects the transport of a connection: `moq-00` is raw QUIC, `h3` is
+//! WebTransport. [`crate::moqt::MoqtEndpoint`] is the same for both: `streams` carries data between it and the
+//! transport on server and client.
 //!
-//! A connection negotiates by ALPN what is spoken on it: `moq-00` has MOQT's streams bare, `h3` has them in a WebTransport
-//! session. [`crate::moqt::Peer`] sees no difference: below it is one set of streams, and one loop that carries bytes between
-//! them and the peer, for the server's end and the client's.
-//!
-//! [`server`] runs on a thread of its own until it is told to stop; [`client`] runs one application on the thread that asks.
+//! [`server`] runs on its own thread until it is stopped; [`client`] runs one session on the calling thread, or a
+//! whole run on its own thread.
 
-mod bind;
-mod bounded_reader;
-mod call;
 pub mod client;
-mod dial_error;
-mod entering;
-pub mod exposition;
-mod over;
-mod places;
-mod pump;
+mod counters;
+pub mod demo_page;
 mod quic;
-mod reach;
-mod sending;
 pub mod server;
 mod streams;
-mod target;
-mod totals;
-mod visit;
+mod url;
 mod webtransport;
 
-pub use call::{Call, Called};
-pub use target::{Target, TargetError};
-pub use totals::{Arrivals, Reading, Totals};
+pub use self::url::{MoqtUrl, ParseMoqtUrlError};
+pub use counters::{ConnectionCounters, CounterSnapshot, ServerCounters, register_metrics};
+pub use quic::{BoundSockets, MoqtBindError, bind_all};

@@ -1,5 +1,7 @@
-//! How QUIC is configured, at both ends.
+//! QUIC configuration of server and client, and the UDP sockets of a server.
 
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,95 +10,178 @@ use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig
 use rustls::client::danger::ServerCertVerifier;
 use rustls::server::ResolvesServerCert;
 use rustls::version::TLS13;
+use thiserror::Error;
 
-use crate::io::tls::provider;
-use crate::moqt::Transport;
-use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, Limits};
+use crate::io::tls::crypto_provider;
+use crate::io::udp;
+use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, SessionLimits, Transport};
 
-/// Bytes that may come and not be read yet: of a connection, and of one stream.
-const RECEIVE_WINDOW: u32 = 4 << 20;
-const STREAM_WINDOW: u32 = 1 << 20;
+/// Flow-control windows in bytes: per connection and per stream.
+const CONNECTION_RECEIVE_WINDOW: u32 = 4 << 20;
+const STREAM_RECEIVE_WINDOW: u32 = 1 << 20;
 
-/// Bytes that the transport takes before they are acknowledged: what it has taken cannot be dropped for a slow reader any more.
+/// Maximum unacknowledged bytes. Data taken by the transport can no longer be dropped for a slow reader.
 const SEND_WINDOW: u64 = 1 << 20;
 
-/// Bytes of datagrams that are kept, though nobody reads them: WebTransport demands that they may come.
-const DATAGRAMS: usize = 16 << 10;
+/// Receive buffer for QUIC datagrams, in bytes. They are not read, but WebTransport requires support for them.
+const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 16 << 10;
 
-/// Connections that wait to be looked at, and what they may send meanwhile, in bytes: each, and all.
-const INCOMING: usize = 256;
-const INCOMING_BYTES: u64 = 16 << 10;
-const INCOMING_BYTES_ALL: u64 = 1 << 20;
+/// Limits of connections that are not accepted yet: their number, and buffered bytes per connection and in total.
+const MAX_INCOMING: usize = 256;
+const INCOMING_BUFFER_BYTES: u64 = 16 << 10;
+const INCOMING_BUFFER_TOTAL_BYTES: u64 = 1 << 20;
 
-/// How often a client says that it is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Interval of keep-alive packets of a client.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a client waits for any sign of life.
-const CLIENT_IDLE: Duration = Duration::from_secs(30);
+/// Idle timeout of a client.
+const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn server(
+/// Attempts to find a port that is free on all addresses.
+const MAX_BIND_ATTEMPTS: usize = 16;
+
+/// Bound sockets that are not served yet.
+#[derive(Debug)]
+pub struct BoundSockets {
+    sockets: Vec<(UdpSocket, SocketAddr)>,
+}
+
+/// Reason why a socket cannot be bound.
+#[derive(Debug, Error)]
+pub enum MoqtBindError {
+    /// The port is in use.
+    #[error(
+        "cannot listen on {0} for MOQT: the UDP port is in use by another program; choose another with --moqt, or 0 for any \
+         free port"
+    )]
+    AddrInUse(SocketAddr),
+    /// The address is not local.
+    #[error(
+        "cannot listen on {0} for MOQT: not an address of this machine; 0.0.0.0 listens on all IPv4 addresses, [::] on all"
+    )]
+    AddrNotAvailable(SocketAddr),
+    /// The port requires privileges.
+    #[error("cannot listen on {0} for MOQT: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
+    PermissionDenied(SocketAddr),
+    /// Any other error of the operating system.
+    #[error("cannot open a UDP socket for MOQT on {address}: {error}")]
+    Other {
+        /// The requested address.
+        address: SocketAddr,
+        /// The system error.
+        error: io::Error,
+    },
+}
+
+impl BoundSockets {
+    /// The bound addresses with their ports, in the order of the request.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.sockets.iter().map(|(_, address)| *address)
+    }
+
+    pub(super) fn into_sockets(self) -> impl Iterator<Item = UdpSocket> {
+        self.sockets.into_iter().map(|(socket, _)| socket)
+    }
+}
+
+/// Binds a socket to each address. If the port is 0, all sockets get the same free port. `[::]` also accepts IPv4.
+pub fn bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, MoqtBindError> {
+    let mut attempt = 1;
+    loop {
+        match try_bind_all(addresses) {
+            // The port that the system chose for the first address is in use on another.
+            Err(MoqtBindError::AddrInUse(_))
+                if attempt < MAX_BIND_ATTEMPTS && addresses.iter().all(|address| address.port() == 0) =>
+            {
+                attempt += 1;
+            }
+            bound => return bound,
+        }
+    }
+}
+
+fn try_bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, MoqtBindError> {
+    let mut sockets: Vec<(UdpSocket, SocketAddr)> = Vec::new();
+    for address in addresses {
+        let mut address = *address;
+        if let (0, Some((_, first))) = (address.port(), sockets.first()) {
+            address.set_port(first.port());
+        }
+        let bound = udp::bind(address, udp::DEFAULT_RECEIVE_BUFFER).map_err(|error| match error {
+            udp::BindError::AddrInUse(address) => MoqtBindError::AddrInUse(address),
+            udp::BindError::AddrNotAvailable(address) => MoqtBindError::AddrNotAvailable(address),
+            udp::BindError::PermissionDenied(address) => MoqtBindError::PermissionDenied(address),
+            udp::BindError::Other { address, error } => MoqtBindError::Other { address, error },
+        })?;
+        sockets.push((bound.socket, bound.address));
+    }
+    Ok(BoundSockets { sockets })
+}
+
+pub(super) fn server_config(
     certificate: Arc<dyn ResolvesServerCert>,
-    limits: &Limits,
-    idle: Duration,
+    limits: &SessionLimits,
+    idle_timeout: Duration,
 ) -> Result<ServerConfig, rustls::Error> {
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+    let mut tls = rustls::ServerConfig::builder_with_provider(crypto_provider())
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     tls.alpn_protocols = vec![ALPN_WEBTRANSPORT.to_vec(), ALPN_QUIC.to_vec()];
     let mut config =
-        ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(|error| unfit(&error))?));
+        ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(|error| to_rustls_error(&error))?));
     config
-        .transport_config(Arc::new(transport(limits, idle)))
-        .max_incoming(INCOMING)
-        .incoming_buffer_size(INCOMING_BYTES)
-        .incoming_buffer_size_total(INCOMING_BYTES_ALL);
+        .transport_config(Arc::new(transport_config(limits, idle_timeout)))
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(INCOMING_BUFFER_TOTAL_BYTES);
     Ok(config)
 }
 
-pub(super) fn client(
+pub(super) fn client_config(
     verifier: Arc<dyn ServerCertVerifier>,
-    over: Transport,
-    limits: &Limits,
+    transport: Transport,
+    limits: &SessionLimits,
 ) -> Result<ClientConfig, rustls::Error> {
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+    let mut tls = rustls::ClientConfig::builder_with_provider(crypto_provider())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    tls.alpn_protocols = vec![match over {
+    tls.alpn_protocols = vec![match transport {
         Transport::Quic => ALPN_QUIC.to_vec(),
         Transport::WebTransport => ALPN_WEBTRANSPORT.to_vec(),
     }];
-    let mut transport = transport(limits, CLIENT_IDLE);
-    transport.keep_alive_interval(Some(KEEP_ALIVE));
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(|error| unfit(&error))?));
-    config.transport_config(Arc::new(transport));
+    let mut quic = transport_config(limits, CLIENT_IDLE_TIMEOUT);
+    quic.keep_alive_interval(Some(KEEP_ALIVE_INTERVAL));
+    let mut config =
+        ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(|error| to_rustls_error(&error))?));
+    config.transport_config(Arc::new(quic));
     Ok(config)
 }
 
-/// What a connection negotiated, once its handshake is done.
-pub(super) fn alpn(connection: &Connection) -> Option<Vec<u8>> {
+/// The negotiated ALPN. Available after the handshake.
+pub(super) fn negotiated_alpn(connection: &Connection) -> Option<Vec<u8>> {
     connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
 }
 
-/// The provider has no cipher suite for QUIC's first packets: ours has.
-fn unfit(error: &NoInitialCipherSuite) -> rustls::Error {
+/// Converts the error that a provider without a cipher suite for initial packets causes. Ours has one.
+fn to_rustls_error(error: &NoInitialCipherSuite) -> rustls::Error {
     rustls::Error::General(error.to_string())
 }
 
-fn transport(limits: &Limits, idle: Duration) -> TransportConfig {
+fn transport_config(limits: &SessionLimits, idle_timeout: Duration) -> TransportConfig {
     let count = |streams: usize| VarInt::try_from(streams as u64).unwrap_or(VarInt::MAX);
     let mut config = TransportConfig::default();
     config
-        // No more than a session takes. The few that HTTP/3 has for itself are among them.
-        .max_concurrent_bidi_streams(count(limits.conversations))
-        .max_concurrent_uni_streams(count(limits.groups))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        // HTTP/3's own streams are within these limits.
+        .max_concurrent_bidi_streams(count(limits.max_bidi_streams))
+        .max_concurrent_uni_streams(count(limits.max_incoming_groups))
+        .receive_window(VarInt::from_u32(CONNECTION_RECEIVE_WINDOW))
+        .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(Some(DATAGRAMS))
-        // What is longer than QUIC can say is for ever.
-        .max_idle_timeout(IdleTimeout::try_from(idle).ok());
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER_BYTES))
+        // A timeout that QUIC cannot represent is disabled.
+        .max_idle_timeout(IdleTimeout::try_from(idle_timeout).ok());
     config
 }

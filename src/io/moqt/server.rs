@@ -1,78 +1,90 @@
-//! The server's end: an echo for whoever connects, on a thread of its own.
+//! The MOQT echo server: accepts connections on its own thread, validates and limits sources, and runs one session
+//! per connection. Counts and logs what happens to them.
 
 use std::future::pending;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::panic::resume_unwind;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
+use http::StatusCode;
+use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ResolvesServerCert;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
 
-use super::Totals;
-pub use super::bind::{BindError, Bound, bind};
-use super::places::{Places, Verdict};
-use super::quic;
-use super::visit::Visits;
-use crate::echo::Cidr;
-use crate::io::stop::Stop;
-use crate::io::tls::provider;
-use crate::moqt::Limits;
-use crate::moqt::echo;
+use super::ServerCounters;
+use super::quic::{self, BoundSockets};
+use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session};
+use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
+use crate::address::{Cidr, canonical_socket_addr};
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, QuicAdmission};
+use crate::io::log::SharedLogThrottle;
+use crate::io::stop::StopToken;
+use crate::io::tls::crypto_provider;
+use crate::moqt::echo::{MoqtEcho, MoqtEchoConfig};
+use crate::moqt::{
+    ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, Session, SessionCounters, SessionLimits, Transport, error_code,
+    path_matches,
+};
+use crate::time::display_seconds;
 
-/// How long sessions may take to close after a stop, and how long the word that their connections are closed may take to leave, and to
-/// be repeated to who has not heard it.
-const FAREWELL: Duration = Duration::from_millis(1_200);
-const DRAIN: Duration = Duration::from_millis(100);
+/// Maximum time for sessions to close after a stop, and time for connection closes to be sent and repeated.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_200);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What is served, to how many, and for how long.
+/// Close reason when the server stops.
+const SHUTDOWN_REASON: &str = "server is shutting down";
+
+/// Configuration of a server.
 #[derive(Clone, Debug)]
-pub struct Terms {
-    /// The path that is served, such as `/echo`.
+pub struct MoqtServerConfig {
+    /// Served path, such as `/echo`.
     pub path: String,
-    /// What is echoed, and how.
-    pub echo: echo::Config,
-    /// What one connection may use.
-    pub limits: Limits,
-    /// Who is served; if nobody is named, everybody. Others hear nothing.
+    /// Echo configuration.
+    pub echo: MoqtEchoConfig,
+    /// Limits per connection.
+    pub limits: SessionLimits,
+    /// Allowed sources; empty means all. Packets of other sources are dropped without a reply.
     pub allow: Vec<Cidr>,
-    /// Connections at a time. Beyond that they are refused.
-    pub connections: usize,
-    /// Connections of one address at a time, a /64 of IPv6 being one; those of this machine itself are not counted.
-    pub per_source: usize,
-    /// How long nothing may be heard of a connection before it is closed.
-    pub idle: Duration,
+    /// Maximum concurrent connections.
+    pub max_connections: usize,
+    /// Maximum concurrent connections per source; an IPv6 /64 counts as one. Loopback is exempt.
+    pub max_connections_per_source: usize,
+    /// Idle timeout of a connection.
+    pub idle_timeout: Duration,
 }
 
-impl Default for Terms {
-    /// `/echo`; 128 connections, 32 of one address, each silent for a minute at most.
+impl Default for MoqtServerConfig {
+    /// `/echo`; 128 connections, 32 per source, idle timeout of one minute.
     fn default() -> Self {
         Self {
             path: "/echo".to_owned(),
-            echo: echo::Config::default(),
-            limits: Limits::default(),
+            echo: MoqtEchoConfig::default(),
+            limits: SessionLimits::default(),
             allow: Vec::new(),
-            connections: 128,
-            per_source: 32,
-            idle: Duration::from_secs(60),
+            max_connections: 128,
+            max_connections_per_source: 32,
+            idle_timeout: Duration::from_secs(60),
         }
     }
 }
 
-/// A server at work.
+/// A running server.
 #[derive(Debug)]
-pub struct Running {
+pub struct ServerThread {
     thread: JoinHandle<()>,
 }
 
-impl Running {
+impl ServerThread {
     /// Waits until the server has stopped.
     pub fn join(self) {
         if let Err(panic) = self.thread.join() {
@@ -81,69 +93,72 @@ impl Running {
     }
 }
 
-/// A certificate for [`serve`], with those that vouch for it after it. Whoever wants to change it while the server runs brings a
-/// [`ResolvesServerCert`] of their own.
-pub fn certificate(
+/// A resolver for [`spawn`] with one certificate chain that stays the same while the server runs.
+pub fn fixed_certificate(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<dyn ResolvesServerCert>, rustls::Error> {
-    let certified = CertifiedKey::from_der(chain, key, &provider())?;
+    let certified = CertifiedKey::from_der(chain, key, &crypto_provider())?;
     Ok(Arc::new(SingleCertAndKey::from(certified)))
 }
 
-/// Serves whoever connects until `stop` is requested, on a thread of its own. Then every session is closed with the code 0,
-/// within 2 s, and the thread ends.
-pub fn serve(
-    bound: Bound,
+/// Serves on a new thread until `stop` is requested. Then closes every session with code 0 and ends within 2 s.
+pub fn spawn(
+    bound: BoundSockets,
     certificate: Arc<dyn ResolvesServerCert>,
-    terms: Terms,
-    totals: Arc<Totals>,
-    stop: &Stop,
-) -> io::Result<Running> {
-    let config = quic::server(certificate, &terms.limits, terms.idle).map_err(io::Error::other)?;
+    config: MoqtServerConfig,
+    counters: Arc<ServerCounters>,
+    stop: &StopToken,
+) -> io::Result<ServerThread> {
+    let quic_config =
+        quic::server_config(certificate, &config.limits, config.idle_timeout).map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let endpoints = {
         let _within = runtime.enter();
-        let open = |socket: UdpSocket| {
-            totals.watch(&socket);
-            Endpoint::new(EndpointConfig::default(), Some(config.clone()), socket, Arc::new(TokioRuntime))
+        let create_endpoint = |socket: UdpSocket| {
+            counters.watch_kernel_drops(&socket);
+            Endpoint::new(EndpointConfig::default(), Some(quic_config.clone()), socket, Arc::new(TokioRuntime))
         };
-        bound.into_sockets().map(open).collect::<io::Result<Vec<Endpoint>>>()?
+        bound.into_sockets().map(create_endpoint).collect::<io::Result<Vec<Endpoint>>>()?
     };
     let stopped = Arc::new(Notify::new());
     let wake = Arc::clone(&stopped);
-    stop.on_request(move || wake.notify_one());
-    if stop.requested().is_some() {
+    stop.on_stop(move || wake.notify_one());
+    if stop.signal().is_some() {
         stopped.notify_one();
     }
     let thread = std::thread::Builder::new()
         .name("moqt".to_owned())
-        .spawn(move || runtime.block_on(run(endpoints, terms, totals, stopped)))?;
-    Ok(Running { thread })
+        .spawn(move || runtime.block_on(run(endpoints, config, counters, stopped)))?;
+    Ok(ServerThread { thread })
 }
 
-async fn run(endpoints: Vec<Endpoint>, terms: Terms, totals: Arc<Totals>, stopped: Arc<Notify>) {
-    let places = Places::new(terms.connections, terms.per_source);
-    let visits = Arc::new(Visits::new(terms, totals));
+async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<ServerCounters>, stopped: Arc<Notify>) {
+    let limiter = ConnectionLimiter::new(ConnectionLimits {
+        max_connections: Some(config.max_connections),
+        max_connections_per_address: Some(config.max_connections_per_source),
+        ..ConnectionLimits::default()
+    });
+    let connections = Arc::new(MoqtConnections::new(config, counters));
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             () = stopped.notified() => break,
-            // What is done is let go of, also while more come.
+            // Removes finished tasks also while connections keep arriving.
             Some(_) = tasks.join_next() => {}
-            incoming = accept(&endpoints) => {
-                if visits.is_stranger(&incoming) {
-                    visits.ignore(incoming);
+            incoming = accept_any(&endpoints) => {
+                if connections.is_unknown_source(&incoming) {
+                    connections.drop_unknown_source(incoming);
                     continue;
                 }
-                match places.ask(incoming.remote_address().ip(), incoming.remote_address_validated()) {
-                    Verdict::Come(place) => {
-                        tasks.spawn(Arc::clone(&visits).receive(incoming, place, stopping.clone()));
+                match limiter.admit_quic(incoming.remote_address().ip(), incoming.remote_address_validated()) {
+                    QuicAdmission::Accepted(permit) => {
+                        tasks.spawn(Arc::clone(&connections).handle(incoming, permit, stopping.clone()));
                     }
-                    Verdict::Prove => visits.prove(incoming),
-                    verdict => visits.refuse(incoming, &verdict),
+                    QuicAdmission::Retry => connections.send_retry(incoming),
+                    decision => connections.reject(incoming, &decision),
                 }
             }
         }
@@ -152,19 +167,279 @@ async fn run(endpoints: Vec<Endpoint>, terms: Terms, totals: Arc<Totals>, stoppe
         endpoint.set_server_config(None);
     }
     let _ = stop.send(true);
-    let _ = tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, async { while tasks.join_next().await.is_some() {} }).await;
     tasks.shutdown().await;
-    let _ = tokio::time::timeout(DRAIN, join_all(endpoints.iter().map(Endpoint::wait_idle))).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, join_all(endpoints.iter().map(Endpoint::wait_idle))).await;
 }
 
-/// The next one who comes to any of the sockets.
-async fn accept(endpoints: &[Endpoint]) -> Incoming {
+/// The next connection attempt on any socket.
+async fn accept_any(endpoints: &[Endpoint]) -> Incoming {
     if endpoints.is_empty() {
         return pending().await;
     }
     match select_all(endpoints.iter().map(Endpoint::accept).map(Box::pin)).await.0 {
         Some(incoming) => incoming,
-        // An endpoint is never closed before the end.
+        // Endpoints are not closed before the server stops.
         None => pending().await,
+    }
+}
+
+/// State shared by all connections of a server.
+struct MoqtConnections {
+    config: MoqtServerConfig,
+    counters: Arc<ServerCounters>,
+    rejection_throttle: SharedLogThrottle,
+    failure_throttle: SharedLogThrottle,
+    connection_throttle: SharedLogThrottle,
+    drop_throttle: SharedLogThrottle,
+    /// Dropped groups that have been logged.
+    drops_logged: AtomicU64,
+}
+
+impl MoqtConnections {
+    fn new(config: MoqtServerConfig, counters: Arc<ServerCounters>) -> Self {
+        let [rejection_throttle, failure_throttle, connection_throttle, drop_throttle] =
+            [(); 4].map(|()| SharedLogThrottle::default());
+        Self {
+            config,
+            counters,
+            rejection_throttle,
+            failure_throttle,
+            connection_throttle,
+            drop_throttle,
+            drops_logged: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the source is not allowed.
+    fn is_unknown_source(&self, incoming: &Incoming) -> bool {
+        let allow = &self.config.allow;
+        !allow.is_empty() && !allow.iter().any(|network| network.contains(incoming.remote_address().ip()))
+    }
+
+    /// Drops a connection attempt of a source that is not allowed.
+    fn drop_unknown_source(&self, incoming: Incoming) {
+        self.counters.update(|counters| counters.connections.connections_dropped_not_allowed += 1);
+        if self.rejection_throttle.allow() {
+            info!(target: "moqt", source = %incoming.remote_address(), reason = "not allowed", "connection dropped");
+        }
+        incoming.ignore();
+    }
+
+    /// Sends a Retry packet. Nothing is stored for the source.
+    fn send_retry(&self, incoming: Incoming) {
+        self.counters.update(|counters| counters.connections.retries_sent += 1);
+        if let Err(error) = incoming.retry() {
+            error.into_incoming().refuse();
+        }
+    }
+
+    /// Rejects a connection because of a limit.
+    fn reject(&self, incoming: Incoming, decision: &QuicAdmission) {
+        let is_address_limit = matches!(decision, QuicAdmission::AddressLimit);
+        self.counters.update(|counters| {
+            let connections = &mut counters.connections;
+            *(if is_address_limit {
+                &mut connections.connections_rejected_address_limit
+            } else {
+                &mut connections.connections_rejected_limit
+            }) += 1;
+        });
+        if self.rejection_throttle.allow() {
+            let source = canonical_socket_addr(incoming.remote_address());
+            let (reason, limit) = if is_address_limit {
+                ("address limit", self.config.max_connections_per_source)
+            } else {
+                ("connection limit", self.config.max_connections)
+            };
+            warn!(target: "moqt", %source, reason, limit, "connection rejected");
+        }
+        incoming.refuse();
+    }
+
+    /// Handles a connection until it ends or the server stops.
+    async fn handle(
+        self: Arc<Self>,
+        incoming: Incoming,
+        permit: ConnectionPermit,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let source = canonical_socket_addr(incoming.remote_address());
+        let mut stop = pin!(async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            SHUTDOWN_REASON
+        });
+        let connection = tokio::select! {
+            connection = self.accept_handshake(incoming) => match connection {
+                Ok(connection) => connection,
+                Err(reason) => return self.on_handshake_failed(source, &reason),
+            },
+            _ = &mut stop => return,
+        };
+        permit.finish_handshake();
+        let is_webtransport = quic::negotiated_alpn(&connection).is_some_and(|alpn| alpn == ALPN_WEBTRANSPORT);
+        let _open = self.count_open(is_webtransport);
+        let (transport, connect_path) = if is_webtransport {
+            tokio::select! {
+                session = self.accept_webtransport(&connection, source) => match session {
+                    Some((session, path)) => (TransportConnection::WebTransport(connection.clone(), session), Some(path)),
+                    None => return connection.close(VarInt::from_u32(H3_NO_ERROR), b""),
+                },
+                _ = &mut stop => return connection.close(VarInt::from_u32(H3_NO_ERROR), SHUTDOWN_REASON.as_bytes()),
+            }
+        } else {
+            (TransportConnection::Quic(connection.clone()), None)
+        };
+        if self.connection_throttle.allow() {
+            let transport = if is_webtransport { Transport::WebTransport } else { Transport::Quic };
+            info!(target: "moqt", %source, transport = transport.name(), "connected");
+        }
+        let SessionClose { code, reason, closed_locally } =
+            self.run_session(transport, source, connect_path, stop).await;
+        if matches!(connection.close_reason(), Some(ConnectionError::TimedOut)) {
+            self.counters.update(|counters| counters.connections.connections_timed_out += 1);
+        }
+        if closed_locally && code == H3_EXCESSIVE_LOAD {
+            self.counters.update(|counters| counters.connections.connections_closed_excessive_load += 1);
+        }
+        let closed_by = if closed_locally { "server" } else { "client" };
+        if closed_locally && code != error_code::NO_ERROR && self.failure_throttle.allow() {
+            warn!(target: "moqt", %source, code = %format_args!("{code:#x}"), reason, closed_by, "connection closed");
+        } else {
+            debug!(target: "moqt", %source, code = %format_args!("{code:#x}"), reason, closed_by, "connection closed");
+        }
+    }
+
+    async fn accept_handshake(&self, incoming: Incoming) -> Result<Connection, String> {
+        let connecting = incoming.accept().map_err(|error| error.to_string())?;
+        match tokio::time::timeout(self.config.limits.setup_timeout, connecting).await {
+            Ok(connection) => connection.map_err(|error| error.to_string()),
+            Err(_) => Err("timed out".to_owned()),
+        }
+    }
+
+    async fn run_session(
+        &self,
+        transport: TransportConnection,
+        source: SocketAddr,
+        connect_path: Option<String>,
+        stop: impl Future<Output = &'static str>,
+    ) -> SessionClose {
+        let MoqtServerConfig { path, echo, limits, .. } = &self.config;
+        let clock = SessionClock(Instant::now());
+        let role = EndpointRole::Server { served_path: path.clone(), connect_path };
+        let session = Session::new(clock.now(), role, limits.clone());
+        let mut endpoint = MoqtEndpoint::new(session, MoqtEcho::new(echo.clone()));
+        let mut counted = 0;
+        let close =
+            drive_session(ConnectionStreams::new(transport), &mut endpoint, clock, stop, |endpoint, rejected| {
+                self.add_session_counters(source, &endpoint.take_counters());
+                if rejected > counted {
+                    self.counters.update(|counters| counters.connections.streams_stray += rejected - counted);
+                    counted = rejected;
+                }
+            })
+            .await;
+        self.add_session_counters(source, &endpoint.take_counters());
+        close
+    }
+
+    /// Adds session counters and logs dropped groups.
+    fn add_session_counters(&self, source: SocketAddr, session_counters: &SessionCounters) {
+        self.counters.add_session(session_counters);
+        if session_counters.groups_dropped().iter().sum::<u64>() > 0 && self.drop_throttle.allow() {
+            let [slow_reader, buffer_full, no_subscriber] = self.counters.snapshot().sessions.groups_dropped();
+            let total = slow_reader + buffer_full + no_subscriber;
+            let groups = total - self.drops_logged.swap(total, Ordering::Relaxed);
+            warn!(
+                target: "moqt",
+                groups,
+                last_source = %source,
+                slow_reader,
+                buffer_full,
+                no_subscriber,
+                "groups dropped"
+            );
+        }
+    }
+
+    /// Accepts the WebTransport session of the first request. Returns it with its path.
+    async fn accept_webtransport(
+        &self,
+        connection: &Connection,
+        source: SocketAddr,
+    ) -> Option<(WebTransportSession, String)> {
+        let timeout = self.config.limits.setup_timeout;
+        let request = match tokio::time::timeout(timeout, SessionRequest::receive(connection)).await {
+            Ok(Ok(request)) => request,
+            Ok(Err(error)) => {
+                self.on_request_rejected(source, &error.to_string());
+                return None;
+            }
+            Err(_) => {
+                self.on_request_rejected(source, &format!("no request within {} s", display_seconds(timeout)));
+                return None;
+            }
+        };
+        let (status, reason) = match &request.path {
+            Ok(path) if path_matches(&self.config.path, path) => {
+                let path = path.clone();
+                // A client that grants no credit for the response is given up after the same time.
+                let Ok(accepted) = tokio::time::timeout(timeout, request.accept()).await else {
+                    self.on_request_rejected(
+                        source,
+                        &format!("response not read within {} s", display_seconds(timeout)),
+                    );
+                    return None;
+                };
+                return Some((accepted.ok()?, path));
+            }
+            Ok(path) => {
+                (StatusCode::NOT_FOUND, format!("unknown path {path:.64}, this server serves {}", self.config.path))
+            }
+            Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+        };
+        self.on_request_rejected(source, &reason);
+        let _ = tokio::time::timeout(timeout, request.reject(status, connection)).await;
+        None
+    }
+
+    fn on_request_rejected(&self, source: SocketAddr, reason: &str) {
+        self.counters.update(|counters| {
+            counters.connections.requests_rejected += 1;
+            counters.sessions.setups_failed += 1;
+        });
+        if self.failure_throttle.allow() {
+            warn!(target: "moqt", %source, reason, "WebTransport request rejected");
+        }
+    }
+
+    fn on_handshake_failed(&self, source: SocketAddr, reason: &str) {
+        self.counters.update(|counters| counters.connections.handshakes_failed += 1);
+        if self.failure_throttle.allow() {
+            warn!(target: "moqt", %source, reason, "QUIC handshake failed");
+        }
+    }
+
+    fn count_open(&self, is_webtransport: bool) -> OpenConnection<'_> {
+        self.counters.update(|counters| {
+            counters.connections_open += 1;
+            let connections = &mut counters.connections;
+            *(if is_webtransport {
+                &mut connections.connections_webtransport
+            } else {
+                &mut connections.connections_quic
+            }) += 1;
+        });
+        OpenConnection(&self.counters)
+    }
+}
+
+/// Counts an open connection until it is dropped.
+struct OpenConnection<'a>(&'a ServerCounters);
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.update(|counters| counters.connections_open -= 1);
     }
 }

@@ -1,279 +1,630 @@
-//! The streams of one connection, as a peer knows them: actions go in, what happened comes out, one thing at a time.
+//! Carries data between a [`MoqtEndpoint`] and the streams of a connection, for server and client. [`drive_session`]
+//! is the loop; [`ConnectionStreams`] performs actions and returns one event at a time, fairly among streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::ops::Bound::{Excluded, Included, Unbounded};
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
+use web_transport_proto::{error_from_http3, error_to_http3};
 
-use super::entering::{Entered, enter};
-use super::over::Over;
-use super::sending::{Opening, Sending, Sent};
-use crate::moqt::{Action, Kind, Stream};
+use super::webtransport::{H3_REQUEST_REJECTED, TransportConnection, WT_BUFFERED_STREAM_REJECTED};
+use crate::moqt::codec::write_varint;
+use crate::moqt::{MoqtEndpoint, SessionAction, SessionHandler, StreamDir, StreamHandle, error_code};
+use crate::time::{Time, saturating_nanos};
 
-/// The most bytes of one stream that are told at a time.
-const CHUNK: usize = 64 << 10;
+/// Iterations after which the loop yields and checks the deadline even while events keep arriving.
+const ITERATIONS_PER_YIELD: usize = 64;
 
-/// What happened.
-pub(super) enum Input {
-    /// The other end opened a stream.
-    Opened(u64, Kind),
-    /// It opened one that does not belong to the session, and was refused.
-    Refused,
-    /// Bytes came.
-    Bytes(Stream, Bytes),
-    /// The other end finished its side.
-    Finished(Stream),
-    /// It gave its side up.
-    Reset(Stream, u32),
-    /// It does not want to hear more.
-    Stopped(Stream, u32),
-    /// The transport took so many bytes more.
-    Taken(Stream, usize),
-    /// The session has ended, or the connection is lost: the code, and why.
-    Gone(u32, String),
+/// Maximum bytes of one event.
+const MAX_CHUNK_BYTES: usize = 64 << 10;
+
+/// Capacity in bytes that a send buffer may keep in any case. Above it, the capacity is at most four times the unsent
+/// bytes, so one long frame does not occupy its memory for the rest of the group.
+const MIN_BUFFER_CAPACITY: usize = 4 << 10;
+
+/// Maximum time to receive the header of a WebTransport stream.
+const STREAM_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// First varint of a WebTransport stream; the session id follows.
+const WT_UNI_STREAM_TYPE: u64 = 0x54;
+
+const WT_BIDI_SIGNAL: u64 = 0x41;
+
+/// Time since the start of a connection or run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SessionClock(pub(super) Instant);
+
+impl SessionClock {
+    pub(super) fn now(self) -> Time {
+        Time::from_nanos(saturating_nanos(self.0.elapsed()))
+    }
+
+    /// Sleeps until `deadline`. A time that cannot be represented never arrives.
+    async fn sleep_until(self, deadline: Option<Time>) {
+        // A timer would sleep until the end of the millisecond.
+        if deadline.is_some_and(|deadline| deadline <= self.now()) {
+            return;
+        }
+        match deadline.and_then(|deadline| self.0.checked_add(Duration::from_nanos(deadline.as_nanos()))) {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
-type Accepted = Result<(Option<SendStream>, RecvStream), ConnectionError>;
+/// How a session was closed.
+#[derive(Debug)]
+pub(super) struct SessionClose {
+    pub(super) code: u32,
+    pub(super) reason: String,
+    pub(super) closed_locally: bool,
+}
+
+/// Runs an endpoint until either end closes the session. Closes it without error when `stop` completes. `observe` is
+/// called after each turn, and a last time at the end, with the number of rejected streams that did not belong to the
+/// session.
+pub(super) async fn drive_session<A: SessionHandler>(
+    mut streams: ConnectionStreams,
+    endpoint: &mut MoqtEndpoint<A>,
+    clock: SessionClock,
+    stop: impl Future<Output = &'static str>,
+    mut observe: impl FnMut(&mut MoqtEndpoint<A>, u64),
+) -> SessionClose {
+    let mut stop = pin!(stop);
+    let mut stopping = false;
+    let mut rejected = 0;
+    let mut iterations = 0_usize;
+    loop {
+        iterations = iterations.wrapping_add(1);
+        while let Some(action) = endpoint.poll_action() {
+            if let SessionAction::Close { code, reason } = action {
+                observe(endpoint, rejected);
+                streams.close(code, &reason).await;
+                return SessionClose { code, reason, closed_locally: true };
+            }
+            streams.apply(action);
+        }
+        observe(endpoint, rejected);
+        let (deadline, has_backlog) = (endpoint.next_deadline(), endpoint.has_backlog());
+        if iterations.is_multiple_of(ITERATIONS_PER_YIELD) {
+            tokio::task::yield_now().await;
+            if deadline.is_some_and(|deadline| deadline <= clock.now()) {
+                endpoint.handle_timeout(clock.now());
+                continue;
+            }
+        }
+        tokio::select! {
+            biased;
+            reason = &mut stop, if !stopping => {
+                stopping = true;
+                endpoint.close(clock.now(), error_code::NO_ERROR, reason);
+            }
+            event = streams.next_event(!has_backlog) => match event {
+                TransportEvent::StreamRejected => rejected += 1,
+                TransportEvent::Closed(code, reason) => {
+                    let closed_locally = streams.close_after_peer();
+                    if closed_locally {
+                        endpoint.close(clock.now(), code, &reason);
+                    } else {
+                        endpoint.on_connection_closed(clock.now(), code, &reason);
+                    }
+                    observe(endpoint, rejected);
+                    return SessionClose { code, reason, closed_locally };
+                }
+                event => dispatch(endpoint, clock.now(), event),
+            },
+            () = clock.sleep_until(deadline) => {
+                endpoint.handle_timeout(clock.now());
+                if has_backlog {
+                    // Other tasks run between two turns of the backlog.
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+}
+
+fn dispatch<A: SessionHandler>(endpoint: &mut MoqtEndpoint<A>, now: Time, event: TransportEvent) {
+    match event {
+        TransportEvent::StreamRejected | TransportEvent::Closed(..) => {}
+        TransportEvent::Opened(id, dir) => endpoint.on_stream_opened(now, id, dir),
+        TransportEvent::Data(stream, bytes) => endpoint.on_stream_data(now, stream, &bytes),
+        TransportEvent::Finished(stream) => endpoint.on_stream_finished(now, stream),
+        TransportEvent::Reset(stream, code) => endpoint.on_stream_reset(now, stream, code),
+        TransportEvent::Stopped(stream, code) => endpoint.on_stop_sending(now, stream, code),
+        TransportEvent::Written(stream, bytes) => endpoint.on_bytes_written(now, stream, bytes),
+    }
+}
+
+/// An event of the transport.
+enum TransportEvent {
+    /// The peer opened a stream.
+    Opened(u64, StreamDir),
+    /// The peer opened a stream outside of the session, and it was rejected.
+    StreamRejected,
+    /// Data arrived.
+    Data(StreamHandle, Bytes),
+    /// The peer finished its side.
+    Finished(StreamHandle),
+    /// The peer reset its side.
+    Reset(StreamHandle, u32),
+    /// The peer sent `STOP_SENDING`.
+    Stopped(StreamHandle, u32),
+    /// The transport took this many bytes.
+    Written(StreamHandle, usize),
+    /// The session was closed or the connection lost: code and reason.
+    Closed(u32, String),
+}
+
+type AcceptResult = Result<(Option<SendStream>, RecvStream), ConnectionError>;
 
 /// The streams of one connection.
-pub(super) struct Streams {
-    over: Over,
-    receiving: BTreeMap<Stream, RecvStream>,
-    sending: BTreeMap<Stream, Sending>,
-    /// Ours that are to be opened: those in both directions, and the others.
-    opening: [Opening; 2],
-    /// The next of theirs, likewise.
-    accepting: [Option<BoxFuture<'static, Accepted>>; 2],
-    /// Those of theirs that have not said yet what they are for.
-    entering: FuturesUnordered<BoxFuture<'static, (Kind, Entered)>>,
-    /// Whether one in both directions has entered: the first one that the other end opened, which is not like the others.
-    first_entered: bool,
-    /// Whether one is about to.
-    first_entering: bool,
-    gone: Option<BoxFuture<'static, (u32, String)>>,
-    /// Whose turn it was last, so that no stream keeps others waiting.
-    last_sent: Stream,
-    last_received: Stream,
+pub(super) struct ConnectionStreams {
+    transport: TransportConnection,
+    /// The WebTransport session id; `None` over raw QUIC.
+    session_id: Option<u64>,
+    recv_streams: BTreeMap<StreamHandle, RecvStream>,
+    send_buffers: BTreeMap<StreamHandle, SendBuffer>,
+    /// Our streams to open: bidirectional, unidirectional.
+    openers: [StreamOpener; 2],
+    /// The next streams of the peer: bidirectional, unidirectional.
+    accept_futures: [Option<BoxFuture<'static, AcceptResult>>; 2],
+    /// Streams of the peer whose header has not arrived.
+    header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,
+    /// Whether the first bidirectional stream was accepted. It is the session stream.
+    first_bi_accepted: bool,
+    /// Whether its header is being read.
+    first_bi_pending: bool,
+    closed: Option<BoxFuture<'static, (u32, String)>>,
+    /// The streams polled last, for fairness.
+    last_polled_send: StreamHandle,
+    last_polled_recv: StreamHandle,
 }
 
-impl Streams {
-    pub(super) fn new(mut over: Over) -> Self {
-        let gone: BoxFuture<'static, _> = Box::pin(over.gone());
-        let accepting = [Kind::Bidi, Kind::Uni].map(|kind| Some(accept(kind, over.connection().clone())));
+impl ConnectionStreams {
+    pub(super) fn new(mut transport: TransportConnection) -> Self {
+        let closed: BoxFuture<'static, _> = Box::pin(transport.closed());
+        let accept_futures =
+            [StreamDir::Bi, StreamDir::Uni].map(|dir| Some(accept_stream(dir, transport.connection().clone())));
         Self {
-            over,
-            receiving: BTreeMap::new(),
-            sending: BTreeMap::new(),
-            opening: [Kind::Bidi, Kind::Uni].map(Opening::new),
-            accepting,
-            entering: FuturesUnordered::new(),
-            first_entered: false,
-            first_entering: false,
-            gone: Some(gone),
-            last_sent: Stream::Ours(0),
-            last_received: Stream::Ours(0),
+            session_id: transport.session_id(),
+            transport,
+            recv_streams: BTreeMap::new(),
+            send_buffers: BTreeMap::new(),
+            openers: [StreamDir::Bi, StreamDir::Uni].map(StreamOpener::new),
+            accept_futures,
+            header_reads: FuturesUnordered::new(),
+            first_bi_accepted: false,
+            first_bi_pending: false,
+            closed: Some(closed),
+            last_polled_send: StreamHandle::Local(0),
+            last_polled_recv: StreamHandle::Local(0),
         }
     }
 
     /// Closes the session and the connection.
-    pub(super) async fn close(self, code: u32, reason: &str) {
-        self.over.close(code, reason).await;
+    async fn close(self, code: u32, reason: &str) {
+        self.transport.close(code, reason).await;
     }
 
-    /// Leaves a session that has ended. Returns whether we have closed the connection.
-    pub(super) fn leave(self) -> bool {
-        self.over.leave()
+    /// Closes the connection after the peer closed the session. Returns whether this end had closed it before.
+    fn close_after_peer(self) -> bool {
+        self.transport.close_after_peer()
     }
 
-    /// Does what the peer wants done, but for the end of the connection. What is for streams that are over is ignored.
-    pub(super) fn act(&mut self, action: Action) {
+    /// Performs an action, except for [`SessionAction::Close`]. Actions for removed streams are ignored.
+    fn apply(&mut self, action: SessionAction) {
         match action {
-            Action::Open(stream, kind) => {
-                self.sending.insert(stream, Sending::unopened(&self.over.prefix(kind)));
-                self.opening[kind as usize].push(stream);
+            SessionAction::OpenStream(stream, dir) => {
+                self.send_buffers.insert(stream, SendBuffer::pending(&stream_header(self.session_id, dir)));
+                self.openers[dir as usize].push(stream);
             }
-            Action::Write(stream, bytes) => {
-                if let Some(sending) = self.sending.get_mut(&stream) {
-                    sending.write(&bytes);
+            SessionAction::Write(stream, bytes) => {
+                if let Some(buffer) = self.send_buffers.get_mut(&stream) {
+                    buffer.write(&bytes);
                 }
             }
-            Action::Finish(stream) => {
-                if let Some(sending) = self.sending.get_mut(&stream) {
-                    sending.finish();
+            SessionAction::Finish(stream) => {
+                if let Some(buffer) = self.send_buffers.get_mut(&stream) {
+                    buffer.finish();
                 }
             }
-            Action::Reset(stream, code) => {
-                if let Some(sending) = self.sending.remove(&stream) {
-                    sending.reset(self.over.written(code));
+            SessionAction::Reset(stream, code) => {
+                if let Some(buffer) = self.send_buffers.remove(&stream) {
+                    buffer.reset(encode_error_code(self.session_id, code));
                 }
             }
-            Action::Stop(stream, code) => {
-                if let Some(mut recv) = self.receiving.remove(&stream) {
-                    // One that has ended meanwhile needs no word.
-                    let _ = recv.stop(self.over.written(code));
-                } else if let Some(sending) = self.sending.get_mut(&stream) {
-                    sending.given_up = Some(code);
+            SessionAction::StopSending(stream, code) => {
+                if let Some(mut recv) = self.recv_streams.remove(&stream) {
+                    // Fails only if the stream has already ended.
+                    let _ = recv.stop(encode_error_code(self.session_id, code));
+                } else if let Some(buffer) = self.send_buffers.get_mut(&stream) {
+                    buffer.stop_code = Some(code);
                 }
             }
-            Action::Close { .. } => {}
+            SessionAction::Close { .. } => {}
         }
     }
 
-    /// Waits for what happens next; for bytes that come, and the end after them, only if they are to be `read`.
-    pub(super) async fn next(&mut self, read: bool) -> Input {
+    /// Waits for the next event. Incoming data and the end of the connection are reported only if `read` is set.
+    async fn next_event(&mut self, read: bool) -> TransportEvent {
         poll_fn(|context| self.poll(context, read)).await
     }
 
-    /// What has been sent goes first, so that what comes in is answered into room that is there.
-    fn poll(&mut self, context: &mut Context<'_>, read: bool) -> Poll<Input> {
-        self.poll_opening(context);
-        if let Poll::Ready(input) = self.poll_sending(context) {
-            return Poll::Ready(input);
+    /// Sends first, so that replies to incoming data find room.
+    fn poll(&mut self, context: &mut Context<'_>, read: bool) -> Poll<TransportEvent> {
+        self.poll_openers(context);
+        if let Poll::Ready(event) = self.poll_send(context) {
+            return Poll::Ready(event);
         }
-        if let Poll::Ready(input) = self.poll_accepting(context) {
-            return Poll::Ready(input);
+        if let Poll::Ready(event) = self.poll_accept(context) {
+            return Poll::Ready(event);
         }
         if !read {
             return Poll::Pending;
         }
-        if let Poll::Ready(input) = self.poll_receiving(context) {
-            return Poll::Ready(input);
+        if let Poll::Ready(event) = self.poll_recv(context) {
+            return Poll::Ready(event);
         }
-        // Last, so that what had come before the end is told.
-        let Some(gone) = &mut self.gone else { return Poll::Pending };
-        let Poll::Ready((code, reason)) = gone.as_mut().poll(context) else { return Poll::Pending };
-        self.gone = None;
-        Poll::Ready(Input::Gone(code, reason))
+        // Last, so that data received before the close is reported first.
+        let Some(closed) = &mut self.closed else { return Poll::Pending };
+        let Poll::Ready((code, reason)) = closed.as_mut().poll(context) else { return Poll::Pending };
+        self.closed = None;
+        Poll::Ready(TransportEvent::Closed(code, reason))
     }
 
-    fn poll_opening(&mut self, context: &mut Context<'_>) {
-        for opening in &mut self.opening {
-            let sending = &mut self.sending;
+    fn poll_openers(&mut self, context: &mut Context<'_>) {
+        for opener in &mut self.openers {
+            let buffer = &mut self.send_buffers;
             while let Poll::Ready((stream, (send, recv))) =
-                opening.poll(context, self.over.connection(), |stream| sending.contains_key(&stream))
+                opener.poll(context, self.transport.connection(), |stream| buffer.contains_key(&stream))
             {
-                let given_up = sending.get_mut(&stream).and_then(|sending| {
-                    sending.attach(send);
-                    sending.given_up
+                let stop_code = buffer.get_mut(&stream).and_then(|buffer| {
+                    buffer.attach(send);
+                    buffer.stop_code
                 });
-                match (recv, given_up) {
-                    (Some(mut recv), Some(code)) => drop(recv.stop(self.over.written(code))),
-                    (Some(recv), None) => drop(self.receiving.insert(stream, recv)),
+                match (recv, stop_code) {
+                    (Some(mut recv), Some(code)) => drop(recv.stop(encode_error_code(self.session_id, code))),
+                    (Some(recv), None) => drop(self.recv_streams.insert(stream, recv)),
                     (None, _) => {}
                 }
             }
         }
     }
 
-    fn poll_sending(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<TransportEvent> {
         loop {
-            let sent = in_turn(&mut self.sending, &mut self.last_sent, |sending| sending.poll(context));
+            let sent =
+                poll_round_robin(&mut self.send_buffers, &mut self.last_polled_send, |buffer| buffer.poll(context));
             let Poll::Ready((stream, sent)) = sent else { return Poll::Pending };
             match sent {
-                Sent::Taken(bytes) => return Poll::Ready(Input::Taken(stream, bytes)),
-                Sent::Stopped(code) => return Poll::Ready(Input::Stopped(stream, self.over.read(code))),
-                Sent::Over => drop(self.sending.remove(&stream)),
+                SendProgress::Written(bytes) => return Poll::Ready(TransportEvent::Written(stream, bytes)),
+                SendProgress::Stopped(code) => {
+                    return Poll::Ready(TransportEvent::Stopped(stream, decode_error_code(self.session_id, code)));
+                }
+                SendProgress::Done => drop(self.send_buffers.remove(&stream)),
             }
         }
     }
 
-    fn poll_accepting(&mut self, context: &mut Context<'_>) -> Poll<Input> {
-        for kind in [Kind::Bidi, Kind::Uni] {
-            // Until the first one has entered the second waits, or it could be taken for the first.
-            while self.may_accept(kind)
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<TransportEvent> {
+        for dir in [StreamDir::Bi, StreamDir::Uni] {
+            // A second stream waits for the first one's header, or it could be taken for the session stream.
+            while self.may_accept(dir)
                 && let Some(Poll::Ready(accepted)) =
-                    self.accepting[kind as usize].as_mut().map(|accepting| accepting.as_mut().poll(context))
+                    self.accept_futures[dir as usize].as_mut().map(|future| future.as_mut().poll(context))
             {
-                self.accepting[kind as usize] = None;
-                // Where the connection is lost, somebody else tells.
+                self.accept_futures[dir as usize] = None;
+                // The `closed` future reports a lost connection.
                 let Ok((send, recv)) = accepted else { break };
-                self.accepting[kind as usize] = Some(accept(kind, self.over.connection().clone()));
-                match self.over.session() {
-                    None => return Poll::Ready(self.entered(kind, send, recv)),
+                self.accept_futures[dir as usize] = Some(accept_stream(dir, self.transport.connection().clone()));
+                match self.session_id {
+                    None => return Poll::Ready(self.register(dir, send, recv)),
                     Some(session) => {
-                        self.first_entering |= kind == Kind::Bidi;
-                        self.entering.push(Box::pin(async move { (kind, enter(session, send, recv).await) }));
+                        self.first_bi_pending |= dir == StreamDir::Bi;
+                        self.header_reads
+                            .push(Box::pin(async move { (dir, read_stream_header(session, send, recv).await) }));
                     }
                 }
             }
         }
-        while let Poll::Ready(Some((kind, entered))) = self.entering.poll_next_unpin(context) {
-            self.first_entering &= kind == Kind::Uni;
-            match entered {
-                Entered::Stream(send, recv) => return Poll::Ready(self.entered(kind, send, recv)),
-                Entered::Refused => return Poll::Ready(Input::Refused),
-                Entered::Ignored => {}
+        while let Poll::Ready(Some((dir, header))) = self.header_reads.poll_next_unpin(context) {
+            self.first_bi_pending &= dir == StreamDir::Uni;
+            match header {
+                PeerStream::InSession(send, recv) => return Poll::Ready(self.register(dir, send, recv)),
+                PeerStream::Rejected => return Poll::Ready(TransportEvent::StreamRejected),
+                PeerStream::Ignored => {}
             }
         }
         Poll::Pending
     }
 
-    fn may_accept(&self, kind: Kind) -> bool {
-        kind == Kind::Uni || self.first_entered || !self.first_entering
+    fn may_accept(&self, dir: StreamDir) -> bool {
+        dir == StreamDir::Uni || self.first_bi_accepted || !self.first_bi_pending
     }
 
-    fn entered(&mut self, kind: Kind, send: Option<SendStream>, recv: RecvStream) -> Input {
-        self.first_entered |= kind == Kind::Bidi;
+    fn register(&mut self, dir: StreamDir, send: Option<SendStream>, recv: RecvStream) -> TransportEvent {
+        self.first_bi_accepted |= dir == StreamDir::Bi;
         let id = quinn::VarInt::from(recv.id()).into_inner();
-        self.receiving.insert(Stream::Theirs(id), recv);
+        self.recv_streams.insert(StreamHandle::Remote(id), recv);
         if let Some(send) = send {
-            self.sending.insert(Stream::Theirs(id), Sending::opened(send));
+            self.send_buffers.insert(StreamHandle::Remote(id), SendBuffer::from_stream(send));
         }
-        Input::Opened(id, kind)
+        TransportEvent::Opened(id, dir)
     }
 
-    fn poll_receiving(&mut self, context: &mut Context<'_>) -> Poll<Input> {
+    fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<TransportEvent> {
         loop {
-            let received = in_turn(&mut self.receiving, &mut self.last_received, |recv| {
-                // It keeps nothing between two polls.
-                pin!(recv.read_chunk(CHUNK, true)).poll(context)
+            let received = poll_round_robin(&mut self.recv_streams, &mut self.last_polled_recv, |recv| {
+                // The future keeps no state between polls.
+                pin!(recv.read_chunk(MAX_CHUNK_BYTES, true)).poll(context)
             });
             let Poll::Ready((stream, received)) = received else { return Poll::Pending };
             if let Ok(Some(chunk)) = received {
-                return Poll::Ready(Input::Bytes(stream, chunk.bytes));
+                return Poll::Ready(TransportEvent::Data(stream, chunk.bytes));
             }
-            self.receiving.remove(&stream);
+            self.recv_streams.remove(&stream);
             match received {
-                Ok(_) => return Poll::Ready(Input::Finished(stream)),
-                Err(ReadError::Reset(code)) => return Poll::Ready(Input::Reset(stream, self.over.read(code))),
-                // The connection is lost, which is told once for all of them.
+                Ok(_) => return Poll::Ready(TransportEvent::Finished(stream)),
+                Err(ReadError::Reset(code)) => {
+                    return Poll::Ready(TransportEvent::Reset(stream, decode_error_code(self.session_id, code)));
+                }
+                // The `closed` future reports a lost connection.
                 Err(_) => {}
             }
         }
     }
 }
 
-/// Polls one after the other, beginning behind the one that was ready last; with the oldest after a pause, so that of what has
-/// piled up the oldest comes first.
-fn in_turn<V, T>(
-    streams: &mut BTreeMap<Stream, V>,
-    last: &mut Stream,
+/// Unsent data of our side of a stream, which may still have to be opened.
+///
+/// `STOP_SENDING` is noticed at the next write. `SendStream::stopped` of quinn would report it at once, but keeps 100
+/// bytes per reset stream until the connection ends, and groups dropped for slow readers are reset.
+struct SendBuffer {
+    stream: Option<SendStream>,
+    unsent: BytesMut,
+    /// Maximum of `unsent` since its memory was allocated.
+    peak_unsent: usize,
+    /// Bytes of `unsent` that belong to the stream header, which the endpoint does not count.
+    header_unsent: usize,
+    finish_requested: bool,
+    /// Code for `STOP_SENDING` that was requested before the stream was open.
+    stop_code: Option<u32>,
+}
+
+/// Progress of a send buffer.
+enum SendProgress {
+    /// The transport took this many bytes.
+    Written(usize),
+    /// The peer sent `STOP_SENDING`.
+    Stopped(VarInt),
+    /// All data was written and finished, or the connection was lost.
+    Done,
+}
+
+impl SendBuffer {
+    /// A stream that is not open yet.
+    fn pending(header: &[u8]) -> Self {
+        let (unsent, header_unsent) = (BytesMut::from(header), header.len());
+        Self {
+            stream: None,
+            peak_unsent: header_unsent,
+            unsent,
+            header_unsent,
+            finish_requested: false,
+            stop_code: None,
+        }
+    }
+
+    /// The send side of a stream opened by the peer.
+    fn from_stream(stream: SendStream) -> Self {
+        Self { stream: Some(stream), ..Self::pending(&[]) }
+    }
+
+    /// Sets the opened stream.
+    fn attach(&mut self, stream: SendStream) {
+        self.stream = Some(stream);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.unsent.extend_from_slice(bytes);
+        self.peak_unsent = self.peak_unsent.max(self.unsent.len());
+    }
+
+    fn finish(&mut self) {
+        self.finish_requested = true;
+    }
+
+    /// Resets the stream. A stream that was never opened is only forgotten.
+    fn reset(self, code: VarInt) {
+        if let Some(mut stream) = self.stream {
+            let _ = stream.reset(code);
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<SendProgress> {
+        let Some(stream) = &mut self.stream else { return Poll::Pending };
+        while !self.unsent.is_empty() {
+            match ready!(Pin::new(&mut *stream).poll_write(context, &self.unsent)) {
+                Ok(written) => {
+                    self.unsent.advance(written);
+                    if self.peak_unsent > MIN_BUFFER_CAPACITY.max(4 * self.unsent.len()) {
+                        (self.unsent, self.peak_unsent) = (BytesMut::from(&self.unsent[..]), self.unsent.len());
+                    }
+                    let header_bytes = written.min(self.header_unsent);
+                    self.header_unsent -= header_bytes;
+                    if written > header_bytes {
+                        return Poll::Ready(SendProgress::Written(written - header_bytes));
+                    }
+                }
+                Err(WriteError::Stopped(code)) => return Poll::Ready(SendProgress::Stopped(code)),
+                Err(_) => return Poll::Ready(SendProgress::Done),
+            }
+        }
+        if self.finish_requested {
+            let _ = stream.finish();
+            return Poll::Ready(SendProgress::Done);
+        }
+        Poll::Pending
+    }
+}
+
+type OpenedStream = (SendStream, Option<RecvStream>);
+
+/// Streams of one direction that wait for credit of the peer.
+struct StreamOpener {
+    dir: StreamDir,
+    queue: VecDeque<StreamHandle>,
+    /// The pending request to the transport, for whichever stream is first by then.
+    in_progress: Option<BoxFuture<'static, Result<OpenedStream, ConnectionError>>>,
+    /// An opened stream that was no longer needed.
+    spare: Option<OpenedStream>,
+}
+
+impl StreamOpener {
+    fn new(dir: StreamDir) -> Self {
+        Self { dir, queue: VecDeque::new(), in_progress: None, spare: None }
+    }
+
+    fn push(&mut self, stream: StreamHandle) {
+        self.queue.push_back(stream);
+    }
+
+    /// The next opened stream. Streams that are no longer `is_needed` are skipped.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: &Connection,
+        is_needed: impl Fn(StreamHandle) -> bool,
+    ) -> Poll<(StreamHandle, OpenedStream)> {
+        while self.queue.front().is_some_and(|stream| !is_needed(*stream)) {
+            self.queue.pop_front();
+        }
+        let Some(stream) = self.queue.front().copied() else { return Poll::Pending };
+        if self.spare.is_none() {
+            let next = self.in_progress.get_or_insert_with(|| open_stream(self.dir, connection.clone()));
+            let opened = ready!(next.as_mut().poll(context));
+            self.in_progress = None;
+            // The `closed` future reports a lost connection.
+            self.spare = opened.ok();
+        }
+        let Some(opened) = self.spare.take() else { return Poll::Pending };
+        self.queue.pop_front();
+        Poll::Ready((stream, opened))
+    }
+}
+
+fn open_stream(dir: StreamDir, connection: Connection) -> BoxFuture<'static, Result<OpenedStream, ConnectionError>> {
+    Box::pin(async move {
+        Ok(match dir {
+            StreamDir::Bi => connection.open_bi().await.map(|(send, recv)| (send, Some(recv)))?,
+            StreamDir::Uni => (connection.open_uni().await?, None),
+        })
+    })
+}
+
+/// Result of reading a stream header.
+enum PeerStream {
+    /// The stream belongs to the session.
+    InSession(Option<SendStream>, RecvStream),
+    /// An HTTP/3 stream or a reserved type, which has ended.
+    Ignored,
+    /// The stream was rejected.
+    Rejected,
+}
+
+/// Reads the header of a stream of the peer.
+async fn read_stream_header(session: u64, send: Option<SendStream>, mut recv: RecvStream) -> PeerStream {
+    let expected = if send.is_some() { WT_BIDI_SIGNAL } else { WT_UNI_STREAM_TYPE };
+    let read_header = async {
+        let stream_type = web_transport_proto::VarInt::read(&mut recv).await.ok()?.into_inner();
+        if stream_type != expected {
+            return Some(None);
+        }
+        Some(Some(web_transport_proto::VarInt::read(&mut recv).await.ok()?.into_inner()))
+    };
+    match tokio::time::timeout(STREAM_HEADER_TIMEOUT, read_header).await {
+        Ok(Some(Some(id))) if id == session => PeerStream::InSession(send, recv),
+        // Control, QPACK and reserved streams. They may carry data for as long as the connection lasts.
+        Ok(Some(None)) if send.is_none() => {
+            let _ = tokio::io::copy(&mut recv, &mut tokio::io::sink()).await;
+            PeerStream::Ignored
+        }
+        Ok(Some(None)) => reject_stream(send, recv, H3_REQUEST_REJECTED),
+        _ => reject_stream(send, recv, WT_BUFFERED_STREAM_REJECTED),
+    }
+}
+
+fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> PeerStream {
+    let code = VarInt::from_u32(code);
+    // Fails only if the stream has already ended.
+    let _ = recv.stop(code);
+    if let Some(mut send) = send {
+        let _ = send.reset(code);
+    }
+    PeerStream::Rejected
+}
+
+/// Polls the values in order, starting after the last one that was ready. Starts with the oldest after all were
+/// pending, so that older data goes first.
+fn poll_round_robin<V, T>(
+    streams: &mut BTreeMap<StreamHandle, V>,
+    last_ready: &mut StreamHandle,
     mut poll: impl FnMut(&mut V) -> Poll<T>,
-) -> Poll<(Stream, T)> {
-    for range in [(Excluded(*last), Unbounded), (Unbounded, Included(*last))] {
+) -> Poll<(StreamHandle, T)> {
+    for range in [(Excluded(*last_ready), Unbounded), (Unbounded, Included(*last_ready))] {
         for (stream, value) in streams.range_mut(range) {
             if let Poll::Ready(ready) = poll(value) {
-                *last = *stream;
+                *last_ready = *stream;
                 return Poll::Ready((*stream, ready));
             }
         }
     }
-    *last = Stream::Ours(0);
+    *last_ready = StreamHandle::Local(0);
     Poll::Pending
 }
 
-fn accept(kind: Kind, connection: Connection) -> BoxFuture<'static, Accepted> {
+fn accept_stream(dir: StreamDir, connection: Connection) -> BoxFuture<'static, AcceptResult> {
     Box::pin(async move {
-        Ok(match kind {
-            Kind::Bidi => connection.accept_bi().await.map(|(send, recv)| (Some(send), recv))?,
-            Kind::Uni => (None, connection.accept_uni().await?),
+        Ok(match dir {
+            StreamDir::Bi => connection.accept_bi().await.map(|(send, recv)| (Some(send), recv))?,
+            StreamDir::Uni => (None, connection.accept_uni().await?),
         })
     })
+}
+
+/// The header of a stream that we open.
+fn stream_header(session_id: Option<u64>, dir: StreamDir) -> Vec<u8> {
+    let mut header = Vec::new();
+    if let Some(session_id) = session_id {
+        write_varint(if dir == StreamDir::Bi { WT_BIDI_SIGNAL } else { WT_UNI_STREAM_TYPE }, &mut header);
+        write_varint(session_id, &mut header);
+    }
+    header
+}
+
+/// Encodes an application error code of a stream. WebTransport maps it into a range of HTTP/3 codes.
+fn encode_error_code(session_id: Option<u64>, code: u32) -> VarInt {
+    match session_id {
+        None => VarInt::from_u32(code),
+        // The end of the range is far below 2^62.
+        Some(_) => VarInt::from_u64(error_to_http3(code)).unwrap_or(VarInt::MAX),
+    }
+}
+
+/// Decodes an application error code of a stream. Codes outside of the session's range or above 32 bits become 0.
+fn decode_error_code(session_id: Option<u64>, code: VarInt) -> u32 {
+    let code = code.into_inner();
+    match session_id {
+        None => u32::try_from(code).unwrap_or(error_code::NO_ERROR),
+        Some(_) => error_from_http3(code).unwrap_or(error_code::NO_ERROR),
+    }
 }

@@ -1,121 +1,228 @@
-//! WebTransport's part of a connection, as much as one session needs: the settings, one CONNECT request, and the end of its stream.
+//! The part of WebTransport over HTTP/3 that one session needs: SETTINGS, one CONNECT request, and the end of its
+//! stream. Bytes and polls are limited, because a peer may send many tiny frames.
 //!
-//! What is asked of the other end is what real ones do: the original client sends no setting of WebTransport, and its server
-//! wants a header of an old draft.
+//! Peers are treated leniently: gomoqt's client sends no WebTransport setting, and its server requires a header of an
+//! old draft.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::task::consume_budget;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader, ReadBuf};
+use tokio::task::{consume_budget, coop};
 use url::Url;
 use web_transport_proto::{
     Capsule, ConnectError, ConnectRequest, ConnectResponse, Frame, Http3CapsuleReader, Setting, Settings, VarInt,
 };
 
-use super::bounded_reader::{BoundedReader, excess};
-use crate::moqt::{code, varint};
+use crate::moqt::codec::write_varint;
+use crate::moqt::error_code;
 
-/// HTTP/3's code for a connection that ends in peace (RFC 9114, section 8.1).
-pub(super) const NO_ERROR: u32 = 0x100;
-/// For a peer that makes more work than it should.
-pub(super) const EXCESSIVE_LOAD: u32 = 0x107;
-/// For a request that is not looked at.
-pub(super) const REQUEST_REJECTED: u32 = 0x10b;
-/// WebTransport's code for a stream of a session that does not exist.
-pub(super) const NO_SESSION: u32 = 0x3994_bd84;
+/// HTTP/3 error code `H3_NO_ERROR` (RFC 9114, section 8.1).
+pub(super) const H3_NO_ERROR: u32 = 0x100;
+/// HTTP/3 error code for a peer that causes excessive load.
+pub(super) const H3_EXCESSIVE_LOAD: u32 = 0x107;
+/// HTTP/3 error code for a request that is not processed.
+pub(super) const H3_REQUEST_REJECTED: u32 = 0x10b;
+/// WebTransport error code for a stream of an unknown session.
+pub(super) const WT_BUFFERED_STREAM_REJECTED: u32 = 0x3994_bd84;
 
-/// Maximum bytes of the head of a request or an answer together with all that comes before it: other frames, types and lengths.
-const HEAD_BYTES: u64 = 16 << 10;
+/// Maximum bytes up to the end of the request or response headers, including other frames before them.
+const MAX_HEADER_BYTES: u64 = 16 << 10;
 
-/// Maximum bytes on the same stream after that, for as long as the session lasts. A normal peer sends a few dozen bytes, at the
-/// end of the session.
-const SESSION_BYTES: u64 = 64 << 10;
+/// Maximum bytes on the CONNECT stream after the headers, for the whole session. A normal peer sends a few dozen
+/// bytes at the end of the session.
+const MAX_CONNECT_STREAM_BYTES: u64 = 64 << 10;
 
-/// The longest reason that may be given for the end of a session, in bytes.
-const REASON_BYTES: usize = 1_024;
+/// Maximum bytes of the reason for closing a session.
+const MAX_CLOSE_REASON_BYTES: usize = 1_024;
 
-/// Settings of drafts that the library does not know: WebTransport itself, and how many sessions.
-const ENABLED: [u32; 2] = [0x2c7c_f000, 0x14e9_cd29];
+/// Settings of drafts that the library does not support: WebTransport enabled, and maximum sessions.
+const EXTRA_SETTINGS: [u32; 2] = [0x2c7c_f000, 0x14e9_cd29];
 
-/// What the server of the seed wants to see in a request.
-const DRAFT: &str = "sec-webtransport-http3-draft02";
+/// Header that gomoqt's server requires in a request.
+const DRAFT02_HEADER: &str = "sec-webtransport-http3-draft02";
 
-/// A session that is there.
+/// Maximum time to close a WebTransport session.
+pub(super) const SESSION_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Close reason sent with [`H3_EXCESSIVE_LOAD`].
+const EXCESSIVE_LOAD_REASON: &str = "too many bytes on the stream of the CONNECT request";
+
+/// Bytes per read from the stream. The transport locks the connection for each read, however short.
+const READ_BUFFER_BYTES: usize = 1 << 10;
+
+/// Connection that carries the streams of a session.
+pub(super) enum TransportConnection {
+    /// Raw QUIC.
+    Quic(quinn::Connection),
+    /// A WebTransport session on a QUIC connection.
+    WebTransport(quinn::Connection, WebTransportSession),
+}
+
+impl TransportConnection {
+    pub(super) fn connection(&self) -> &quinn::Connection {
+        match self {
+            Self::Quic(connection) | Self::WebTransport(connection, _) => connection,
+        }
+    }
+
+    /// The WebTransport session id; `None` over raw QUIC.
+    pub(super) fn session_id(&self) -> Option<u64> {
+        match self {
+            Self::Quic(_) => None,
+            Self::WebTransport(_, session) => Some(session.id()),
+        }
+    }
+
+    /// Waits for the end of the session or connection. Returns its code and reason. Closes a connection with too many
+    /// bytes on the CONNECT stream.
+    pub(super) fn closed(&mut self) -> impl Future<Output = (u32, String)> + Send + 'static {
+        let connection = self.connection().clone();
+        let session_end = match self {
+            Self::Quic(_) => None,
+            Self::WebTransport(_, session) => session.take_closed(),
+        };
+        async move {
+            let Some(session_end) = session_end else { return close_reason(&connection.closed().await) };
+            tokio::select! {
+                biased;
+                session_end = session_end => match session_end {
+                    ConnectStreamEnd::Closed(code, reason) => (code, reason),
+                    ConnectStreamEnd::Reset => connection.close_reason().map_or_else(connect_stream_reset, |error| close_reason(&error)),
+                    ConnectStreamEnd::ExcessiveLoad => {
+                        connection.close(quinn::VarInt::from_u32(H3_EXCESSIVE_LOAD), EXCESSIVE_LOAD_REASON.as_bytes());
+                        (H3_EXCESSIVE_LOAD, EXCESSIVE_LOAD_REASON.to_owned())
+                    }
+                },
+                error = connection.closed() => close_reason(&error),
+            }
+        }
+    }
+
+    /// Closes the connection after the peer ended the session. Returns whether this end had closed it before.
+    pub(super) fn close_after_peer(self) -> bool {
+        let closed = self.connection().close_reason();
+        // A second close would hide the first reason.
+        if closed.is_none() {
+            let code = if self.session_id().is_some() { H3_NO_ERROR } else { error_code::NO_ERROR };
+            self.connection().close(quinn::VarInt::from_u32(code), b"");
+        }
+        closed == Some(ConnectionError::LocallyClosed)
+    }
+
+    /// Closes the session and the connection.
+    pub(super) async fn close(self, code: u32, reason: &str) {
+        match self {
+            Self::Quic(connection) => connection.close(quinn::VarInt::from_u32(code), reason.as_bytes()),
+            Self::WebTransport(connection, session) => {
+                // A peer that receives the connection close first ignores the CONNECT stream.
+                let _ = tokio::time::timeout(SESSION_CLOSE_TIMEOUT, session.close(code, reason, &connection)).await;
+                connection.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
+            }
+        }
+    }
+}
+
+fn connect_stream_reset() -> (u32, String) {
+    (error_code::NO_ERROR, "the session stream was reset".to_owned())
+}
+
+/// Code and reason of a closed connection.
+fn close_reason(error: &ConnectionError) -> (u32, String) {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let code = close.error_code.into_inner();
+            let code = if code == u64::from(H3_NO_ERROR) {
+                error_code::NO_ERROR
+            } else {
+                u32::try_from(code).unwrap_or(error_code::INTERNAL_ERROR)
+            };
+            (code, String::from_utf8_lossy(&close.reason).into_owned())
+        }
+        ConnectionError::TimedOut => (error_code::INTERNAL_ERROR, "idle timeout".to_owned()),
+        error => (error_code::INTERNAL_ERROR, error.to_string()),
+    }
+}
+
+/// An established session.
 pub(super) struct WebTransportSession {
     id: u64,
     send: SendStream,
     recv: Option<BoundedReader<RecvStream>>,
-    /// Is never written to again, and must not be closed before the connection.
-    _settings: SendStream,
+    /// Keeps the control stream open until the connection closes. Nothing more is written to it.
+    _control_stream: SendStream,
 }
 
-/// How the stream of a session's request ended.
+/// How a CONNECT stream ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum SessionEnd {
-    /// As it should: with a code, and why, where that is said.
-    Said(u32, String),
-    /// It broke off.
-    Broken,
-    /// More came than is read.
-    Excessive,
+pub(super) enum ConnectStreamEnd {
+    /// With the code and reason of a `CLOSE_WEBTRANSPORT_SESSION` capsule, or without one.
+    Closed(u32, String),
+    /// By a reset.
+    Reset,
+    /// With more bytes than allowed.
+    ExcessiveLoad,
 }
 
-/// Why there is no session.
+/// Reason why no session was established.
 #[derive(Debug, Error)]
-pub(super) enum NoSession {
-    /// The server said so.
+pub(super) enum WebTransportError {
+    /// The server rejected the request.
     #[error("HTTP status {0}")]
-    Status(StatusCode),
-    /// Something else came than what was expected.
+    HttpStatus(StatusCode),
+    /// The response is malformed.
     #[error("{0}")]
     Malformed(ConnectError),
-    /// The connection is lost.
+    /// The connection was lost.
     #[error(transparent)]
-    Lost(#[from] io::Error),
+    ConnectionLost(#[from] io::Error),
 }
 
-impl From<ConnectError> for NoSession {
+impl From<ConnectError> for WebTransportError {
     fn from(error: ConnectError) -> Self {
         match error {
-            ConnectError::WrongStatus(Some(status)) | ConnectError::ErrorStatus(status) => Self::Status(status),
+            ConnectError::WrongStatus(Some(status)) | ConnectError::ErrorStatus(status) => Self::HttpStatus(status),
             error => Self::Malformed(error),
         }
     }
 }
 
-/// A request that came, with what to answer on.
-pub(super) struct Request {
-    /// The path that it is for, or why it is none for a session.
+/// A received request that is not answered yet.
+pub(super) struct SessionRequest {
+    /// The requested path, or the reason why this is not a WebTransport request.
     pub(super) path: Result<String, ConnectError>,
     session: WebTransportSession,
 }
 
-impl Request {
-    /// Says what we are and waits for the first request.
-    pub(super) async fn read(connection: &Connection) -> Result<Self, NoSession> {
-        let settings = say_settings(connection).await?;
+impl SessionRequest {
+    /// Sends our settings and waits for the first request.
+    pub(super) async fn receive(connection: &Connection) -> Result<Self, WebTransportError> {
+        let settings = send_settings(connection).await?;
         let (send, recv) = connection.accept_bi().await.map_err(io::Error::from)?;
-        let mut recv = BoundedReader::new(recv, HEAD_BYTES);
-        let path = match head(&mut recv).await {
-            Ok(head) => decode(head).map(|request| request.url.path().to_owned()),
+        let mut recv = BoundedReader::new(recv, MAX_HEADER_BYTES);
+        let path = match read_headers(&mut recv).await {
+            Ok(headers) => decode_request(headers).map(|request| request.url.path().to_owned()),
             Err(error) => Err(error),
         };
         Ok(Self { path, session: WebTransportSession::new(send, recv, settings) })
     }
 
-    /// Agrees.
-    pub(super) async fn accept(mut self) -> Result<WebTransportSession, NoSession> {
-        self.session.answer(&ConnectResponse::OK).await?;
+    /// Accepts the session.
+    pub(super) async fn accept(mut self) -> Result<WebTransportSession, WebTransportError> {
+        self.session.send_response(&ConnectResponse::OK).await?;
         Ok(self.session)
     }
 
-    /// Refuses, and keeps the connection until the other end has closed it: it could not read the answer after that.
-    pub(super) async fn refuse(mut self, status: StatusCode, connection: &Connection) -> Result<(), NoSession> {
-        self.session.answer(&ConnectResponse::new(status)).await?;
+    /// Rejects the session. Keeps the connection until the peer closes it, because a close could overtake the
+    /// response.
+    pub(super) async fn reject(mut self, status: StatusCode, connection: &Connection) -> Result<(), WebTransportError> {
+        self.session.send_response(&ConnectResponse::new(status)).await?;
         let _ = self.session.send.finish();
         connection.closed().await;
         Ok(())
@@ -123,60 +230,61 @@ impl Request {
 }
 
 impl WebTransportSession {
-    /// Asks for a session.
-    pub(super) async fn ask(connection: &Connection, url: Url) -> Result<Self, NoSession> {
-        let settings = say_settings(connection).await?;
+    /// Requests a session.
+    pub(super) async fn connect(connection: &Connection, url: Url) -> Result<Self, WebTransportError> {
+        let settings = send_settings(connection).await?;
         let (mut send, recv) = connection.open_bi().await.map_err(io::Error::from)?;
-        let mut recv = BoundedReader::new(recv, HEAD_BYTES);
-        let draft = http::HeaderName::from_static(DRAFT);
-        let request = ConnectRequest::new(url).with_header(draft, http::HeaderValue::from_static("1"));
+        let mut recv = BoundedReader::new(recv, MAX_HEADER_BYTES);
+        let header_name = http::HeaderName::from_static(DRAFT02_HEADER);
+        let request = ConnectRequest::new(url).with_header(header_name, http::HeaderValue::from_static("1"));
         let mut bytes = Vec::new();
         request.encode(&mut bytes)?;
         send.write_all(&bytes).await.map_err(io::Error::from)?;
         let response = ConnectResponse::read(&mut recv).await;
-        response.map_err(|error| if recv.exceeded() { excess().into() } else { error })?;
+        response.map_err(|error| if recv.exceeded() { limit_exceeded().into() } else { error })?;
         Ok(Self::new(send, recv, settings))
     }
 
     fn new(send: SendStream, mut recv: BoundedReader<RecvStream>, settings: SendStream) -> Self {
-        recv.allow(SESSION_BYTES);
+        recv.set_limit(MAX_CONNECT_STREAM_BYTES);
         let id = quinn::VarInt::from(send.id()).into_inner();
-        Self { id, send, recv: Some(recv), _settings: settings }
+        Self { id, send, recv: Some(recv), _control_stream: settings }
     }
 
-    async fn answer(&mut self, response: &ConnectResponse) -> Result<(), NoSession> {
+    async fn send_response(&mut self, response: &ConnectResponse) -> Result<(), WebTransportError> {
         let mut bytes = Vec::new();
         response.encode(&mut bytes)?;
         Ok(self.send.write_all(&bytes).await.map_err(io::Error::from)?)
     }
 
-    /// The number of the stream of the request, which names the session on others.
+    /// The session id: the stream id of the CONNECT request.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 
-    /// Waits for the end of the session. Can be taken once.
-    pub(super) fn take_ended(&mut self) -> Option<impl Future<Output = SessionEnd> + Send + 'static> {
-        self.recv.take().map(ended)
+    /// Returns a future of the end of the session. Can be called once.
+    pub(super) fn take_closed(&mut self) -> Option<impl Future<Output = ConnectStreamEnd> + Send + 'static> {
+        self.recv.take().map(read_connect_stream)
     }
 
-    /// Says the end of the session, and waits until that has arrived.
-    pub(super) async fn close(mut self, code: u32, why: &str, connection: &Connection) {
-        let mut end = REASON_BYTES.min(why.len());
-        while !why.is_char_boundary(end) {
+    /// Sends `CLOSE_WEBTRANSPORT_SESSION` and waits until the peer has received it.
+    pub(super) async fn close(mut self, code: u32, reason: &str, connection: &Connection) {
+        let mut end = MAX_CLOSE_REASON_BYTES.min(reason.len());
+        while !reason.is_char_boundary(end) {
             end -= 1;
         }
         let mut capsule = Vec::new();
-        Capsule::CloseWebTransportSession { code, reason: why[..end].to_owned() }.encode(&mut capsule);
+        Capsule::CloseWebTransportSession { code, reason: reason[..end].to_owned() }.encode(&mut capsule);
         let mut frame = Vec::new();
         Frame::DATA.encode(&mut frame);
-        varint::write(capsule.len() as u64, &mut frame);
+        write_varint(capsule.len() as u64, &mut frame);
         frame.extend_from_slice(&capsule);
         if self.send.write_all(&frame).await.is_err() || self.send.finish().is_err() {
             return;
         }
         if connection.side().is_server() {
-            // Whoever has read it closes the connection. That it has arrived does not say that it was read.
+            // A client closes the connection when it has read the capsule. An acknowledgment does not show that it
+            // was read.
             connection.closed().await;
         } else {
             let _ = self.send.stopped().await;
@@ -184,10 +292,10 @@ impl WebTransportSession {
     }
 }
 
-async fn say_settings(connection: &Connection) -> Result<SendStream, io::Error> {
+async fn send_settings(connection: &Connection) -> Result<SendStream, io::Error> {
     let mut settings = Settings::default();
     settings.enable_webtransport(1);
-    for setting in ENABLED {
+    for setting in EXTRA_SETTINGS {
         settings.insert(Setting(VarInt::from_u32(setting)), VarInt::from_u32(1));
     }
     let mut bytes = Vec::new();
@@ -197,28 +305,32 @@ async fn say_settings(connection: &Connection) -> Result<SendStream, io::Error> 
     Ok(stream)
 }
 
-/// Reads what comes on the stream of a session's request, to its end.
-async fn ended<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -> SessionEnd {
+/// Reads the CONNECT stream to its end.
+async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -> ConnectStreamEnd {
     let mut capsules = Http3CapsuleReader::new(&mut recv);
     loop {
         match capsules.read().await {
-            Ok(Some(Capsule::CloseWebTransportSession { code, reason })) => return SessionEnd::Said(code, reason),
-            // One DATA frame may contain very many capsules, and the library parses them from its buffer without a read that uses
-            // the budget.
+            Ok(Some(Capsule::CloseWebTransportSession { code, reason })) => {
+                return ConnectStreamEnd::Closed(code, reason);
+            }
+            // One DATA frame may contain very many capsules. The library parses them from its buffer without a read
+            // that consumes the task budget.
             Ok(Some(_)) => consume_budget().await,
-            Ok(None) => return SessionEnd::Said(code::NONE, "the session's stream has ended".to_owned()),
-            Err(_) if recv.exceeded() => return SessionEnd::Excessive,
-            Err(_) => return SessionEnd::Broken,
+            Ok(None) => {
+                return ConnectStreamEnd::Closed(error_code::NO_ERROR, "the session stream ended".to_owned());
+            }
+            Err(_) if recv.exceeded() => return ConnectStreamEnd::ExcessiveLoad,
+            Err(_) => return ConnectStreamEnd::Reset,
         }
     }
 }
 
-/// The payload of the first HEADERS frame. Frames before it are skipped, as those that mean nothing must be.
-async fn head<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Result<Vec<u8>, ConnectError> {
+/// The payload of the first HEADERS frame. Reserved frames before it are skipped (RFC 9114, section 7.2.8).
+async fn read_headers<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Result<Vec<u8>, ConnectError> {
     loop {
-        let kind = Frame(number(recv).await?);
-        let length = number(recv).await?.into_inner();
-        if length > recv.left() {
+        let frame_type = Frame(read_varint(recv).await?);
+        let length = read_varint(recv).await?.into_inner();
+        if length > recv.remaining() {
             return Err(ConnectError::FrameTooLarge);
         }
         let mut payload = Vec::new();
@@ -226,40 +338,94 @@ async fn head<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Result<Vec<u
         if (payload.len() as u64) < length {
             return Err(ConnectError::UnexpectedEnd);
         }
-        if kind == Frame::HEADERS {
+        if frame_type == Frame::HEADERS {
             return Ok(payload);
         }
-        if !kind.is_grease() {
-            return Err(ConnectError::UnexpectedFrame(kind));
+        if !frame_type.is_grease() {
+            return Err(ConnectError::UnexpectedFrame(frame_type));
         }
     }
 }
 
-async fn number<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Result<VarInt, ConnectError> {
+async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Result<VarInt, ConnectError> {
     let read = VarInt::read(recv).await;
-    read.map_err(|_| if recv.exceeded() { excess().into() } else { ConnectError::UnexpectedEnd })
+    read.map_err(|_| if recv.exceeded() { limit_exceeded().into() } else { ConnectError::UnexpectedEnd })
 }
 
-/// What a head asks for. The later drafts' name of the protocol is as good as the earlier: of a field that comes twice the
-/// library takes the last, so that name is overruled.
-fn decode(mut head: Vec<u8>) -> Result<ConnectRequest, ConnectError> {
-    /// A literal field line with a literal name (RFC 9204, section 4.5.6): lengths of 9, with a prefix of 3 bits, and 12.
-    const PROTOCOL: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
-    match decode_as_it_is(&head) {
+/// Decodes a CONNECT request. Later drafts use another protocol name. The library accepts only the earlier name and
+/// takes the last of duplicate fields, so the earlier name is appended.
+fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, ConnectError> {
+    /// A literal field line with a literal name (RFC 9204, section 4.5.6), lengths 9 and 12.
+    const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
+    match decode_header_block(&headers) {
         Err(ConnectError::WrongProtocol(Some(protocol))) if protocol == "webtransport-h3" => {
-            head.extend_from_slice(PROTOCOL);
-            decode_as_it_is(&head)
+            headers.extend_from_slice(WEBTRANSPORT_PROTOCOL_FIELD);
+            decode_header_block(&headers)
         }
         decoded => decoded,
     }
 }
 
-fn decode_as_it_is(head: &[u8]) -> Result<ConnectRequest, ConnectError> {
+fn decode_header_block(headers: &[u8]) -> Result<ConnectRequest, ConnectError> {
     let mut frame = Vec::new();
     Frame::HEADERS.encode(&mut frame);
-    varint::write(head.len() as u64, &mut frame);
-    frame.extend_from_slice(head);
+    write_varint(headers.len() as u64, &mut frame);
+    frame.extend_from_slice(headers);
     ConnectRequest::decode(&mut Bytes::from(frame))
+}
+
+/// Limits the total bytes read, and yields after as many reads as tokio's task budget allows per poll (128).
+struct BoundedReader<R> {
+    inner: BufReader<R>,
+    remaining: u64,
+    exceeded: bool,
+}
+
+impl<R: AsyncRead> BoundedReader<R> {
+    /// Allows `remaining` bytes, including frame headers.
+    fn new(inner: R, remaining: u64) -> Self {
+        Self { inner: BufReader::with_capacity(READ_BUFFER_BYTES, inner), remaining, exceeded: false }
+    }
+
+    /// Allows `remaining` bytes from now on.
+    fn set_limit(&mut self, left: u64) {
+        self.remaining = left;
+    }
+
+    /// Bytes that may still be read.
+    fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// Whether the limit was exceeded. Reads fail after that.
+    fn exceeded(&self) -> bool {
+        self.exceeded
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for BoundedReader<R> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // The transport does not use tokio's task budget. Without this call, a task that reads single bytes does not
+        // yield while data is available.
+        let budget = ready!(coop::poll_proceed(context));
+        let available = ready!(Pin::new(&mut this.inner).poll_fill_buf(context))?;
+        budget.made_progress();
+        let count = available.len().min(output.remaining());
+        if count as u64 > this.remaining {
+            this.exceeded = true;
+            return Poll::Ready(Err(limit_exceeded()));
+        }
+        output.put_slice(&available[..count]);
+        this.remaining -= count as u64;
+        Pin::new(&mut this.inner).consume(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The error of a read beyond the limit.
+fn limit_exceeded() -> io::Error {
+    io::Error::other("too many bytes")
 }
 
 #[cfg(test)]
@@ -269,17 +435,17 @@ mod tests {
 
     use super::*;
 
-    /// Frames and capsules that say nothing, each of two bytes: DATA, a reserved type, an unknown one.
-    const EMPTY: [&[u8]; 3] = [b"\x00\x00", b"\x21\x00", b"\x3f\x00"];
-    /// A DATA frame of as many capsules of a reserved type as fit into `bytes` with its type and length.
+    /// Empty frames and capsules of two bytes: DATA, a reserved type, an unknown type.
+    const EMPTY_FRAMES: [&[u8]; 3] = [b"\x00\x00", b"\x21\x00", b"\x3f\x00"];
+    /// A DATA frame of `bytes` bytes that contains empty capsules of a reserved type.
     fn capsules(bytes: usize) -> Vec<u8> {
         let payload = bytes - 5;
         let header = [&[0x00][..], &(0x8000_0000 | payload as u32).to_be_bytes()].concat();
         [header, b"\x17\x00".repeat(payload / 2)].concat()
     }
 
-    /// Runs to the end on a stream that always has more. Returns the number of polls too.
-    fn polled<T>(future: impl Future<Output = T>) -> (T, usize) {
+    /// Runs a future on a stream that always has data. Returns its result and the number of polls.
+    fn run_counting_polls<T>(future: impl Future<Output = T>) -> (T, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
         let mut polls = 0;
         let mut future = pin!(future);
@@ -291,47 +457,51 @@ mod tests {
     }
 
     #[test]
-    fn one_poll_reads_at_most_128_empty_frames_before_the_head() {
+    fn empty_frames_before_headers_are_read_in_bounded_polls() {
         let bytes = b"\x21\x00".repeat(8_000);
-        let (head, polls) = polled(head(&mut BoundedReader::new(&bytes[..], HEAD_BYTES)));
-        assert!(matches!(head, Err(ConnectError::UnexpectedEnd)), "{head:?}");
+        let (headers, polls) = run_counting_polls(read_headers(&mut BoundedReader::new(&bytes[..], MAX_HEADER_BYTES)));
+        assert!(matches!(headers, Err(ConnectError::UnexpectedEnd)), "{headers:?}");
         assert!(polls >= 8_000 / 128, "{polls} polls");
     }
 
     #[test]
-    fn one_poll_reads_at_most_128_empty_frames_or_capsules_of_a_session() {
-        for bytes in EMPTY.map(|frame| frame.repeat(8_000)).into_iter().chain([capsules(16_005)]) {
-            let (end, polls) = polled(ended(BoundedReader::new(&bytes[..], SESSION_BYTES)));
-            assert_eq!(end, SessionEnd::Said(code::NONE, "the session's stream has ended".to_owned()));
+    fn empty_frames_of_a_session_are_read_in_bounded_polls() {
+        for bytes in EMPTY_FRAMES.map(|frame| frame.repeat(8_000)).into_iter().chain([capsules(16_005)]) {
+            let (end, polls) =
+                run_counting_polls(read_connect_stream(BoundedReader::new(&bytes[..], MAX_CONNECT_STREAM_BYTES)));
+            assert_eq!(end, ConnectStreamEnd::Closed(error_code::NO_ERROR, "the session stream ended".to_owned()));
             assert!(polls >= 8_000 / 128, "{:x?}: {polls} polls", &bytes[..7]);
         }
     }
 
     #[test]
-    fn a_head_with_all_before_it_is_read_up_to_16_kib() {
+    fn headers_beyond_16_kib_are_rejected() {
         for (frames, fits) in [(8_190, true), (8_191, false)] {
             let bytes = [&b"\x21\x00".repeat(frames)[..], b"\x01\x02ab"].concat();
-            let (head, _) = polled(head(&mut BoundedReader::new(&bytes[..], HEAD_BYTES)));
-            assert_eq!(head.is_ok_and(|head| head == b"ab"), fits, "{} bytes", bytes.len());
+            let (headers, _) = run_counting_polls(read_headers(&mut BoundedReader::new(&bytes[..], MAX_HEADER_BYTES)));
+            assert_eq!(headers.is_ok_and(|headers| headers == b"ab"), fits, "{} bytes", bytes.len());
         }
     }
 
     #[test]
-    fn a_sessions_stream_is_read_up_to_64_kib() {
-        let all = SESSION_BYTES as usize;
-        // CLOSE_WEBTRANSPORT_SESSION without its code, which the library takes for the beginning of a longer one.
+    fn connect_stream_beyond_64_kib_closes_the_session() {
+        let limit = MAX_CONNECT_STREAM_BYTES as usize;
+        // CLOSE_WEBTRANSPORT_SESSION without its code, which the library treats as incomplete.
         let short = b"\x00\x03\x68\x43\x00".to_vec();
-        let filled = |bytes: &[u8]| bytes.repeat(all / bytes.len());
-        let full = EMPTY.into_iter().map(filled).chain([[capsules(all - 1), vec![0x00]].concat()]);
+        let filled = |bytes: &[u8]| bytes.repeat(limit / bytes.len());
+        let full = EMPTY_FRAMES.into_iter().map(filled).chain([[capsules(limit - 1), vec![0x00]].concat()]);
         for bytes in full {
             let more = [&bytes[..], b"\x00\x00"].concat();
-            let (end, _) = polled(ended(BoundedReader::new(&bytes[..], SESSION_BYTES)));
-            assert_ne!(end, SessionEnd::Excessive, "{:x?}", &bytes[..7]);
-            let (end, _) = polled(ended(BoundedReader::new(&more[..], SESSION_BYTES)));
-            assert_eq!(end, SessionEnd::Excessive, "{:x?}", &bytes[..7]);
+            let (end, _) =
+                run_counting_polls(read_connect_stream(BoundedReader::new(&bytes[..], MAX_CONNECT_STREAM_BYTES)));
+            assert_ne!(end, ConnectStreamEnd::ExcessiveLoad, "{:x?}", &bytes[..7]);
+            let (end, _) =
+                run_counting_polls(read_connect_stream(BoundedReader::new(&more[..], MAX_CONNECT_STREAM_BYTES)));
+            assert_eq!(end, ConnectStreamEnd::ExcessiveLoad, "{:x?}", &bytes[..7]);
         }
         let bytes = [short, capsules(16_385).repeat(4)].concat();
-        let (end, _) = polled(ended(BoundedReader::new(&bytes[..], SESSION_BYTES)));
-        assert_eq!(end, SessionEnd::Excessive);
+        let (end, _) =
+            run_counting_polls(read_connect_stream(BoundedReader::new(&bytes[..], MAX_CONNECT_STREAM_BYTES)));
+        assert_eq!(end, ConnectStreamEnd::ExcessiveLoad);
     }
 }

@@ -1,17 +1,245 @@
-//! The client's side of jamjam's signaling: a connection, and over one the echo server's registration or a
-//! client's visit.
+//! Signaling over WebSocket: the server around the hub of [`crate::signaling`], and the client side of jamjam.
+//!
+//! Each connection is one task with a bounded send queue. The hub is behind one lock, under which messages are handled and queues are
+//! filled; nothing is written or awaited there, so a slow reader affects only itself.
 
-mod advice;
-mod connection;
-mod pauses;
-mod reach;
-mod registration;
-mod url;
-mod visit;
+pub mod broadcast_http;
+pub mod client;
+pub mod control_surface_server;
+pub(in crate::io) mod event_stream;
+pub mod registration;
+pub(in crate::io) mod shared_hub;
 
-pub use connection::{ConnectError, Connection, Lost};
-pub(super) use connection::{PATIENCE, addresses, config, connect, prepare};
-pub use reach::{Own, outward_address};
-pub use registration::Registration;
-pub use url::{SignalingUrl, UrlError};
-pub use visit::{Visit, VisitError, list};
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::{Extension, Router};
+use tokio::sync::{Notify, mpsc};
+use tracing::warn;
+
+use crate::io::admin::HttpRoutes;
+use crate::io::admin::metrics::SignalingCollector;
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
+use crate::io::http::login::Login;
+use crate::io::http::{self, ConnectionInfo, body};
+use crate::io::log::SharedLogThrottle;
+use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
+use crate::io::signaling::shared_hub::SharedHub;
+use crate::io::stop::StopToken;
+use crate::io::tls::server::HandshakeAcceptor;
+use crate::io::websocket::handshake::UpgradeError;
+use crate::io::websocket::send_queue::SendQueueLimits;
+use crate::io::websocket::{connection, handshake};
+use crate::sanitize::sanitize;
+use crate::signaling::{self, DialectSet, Hub, Route, SignalingLimits};
+
+/// Maximum time for closing all connections at shutdown.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Configuration of the server, in addition to the hub's limits.
+#[derive(Debug, Default)]
+pub struct SignalingServerConfig {
+    /// Connection limits.
+    pub connection_limits: ConnectionLimits,
+    /// Limits of the outbound queues.
+    pub send_queue: SendQueueLimits,
+    /// TLS; plain TCP without it.
+    pub tls: Option<Arc<HandshakeAcceptor>>,
+    /// HTTP endpoints of broadcast rooms.
+    pub broadcast: BroadcastHttpConfig,
+    /// Login for the operator's pages. By default every login is rejected.
+    pub login: Arc<Login>,
+}
+
+/// Serves `hub` on `listener` until `stop` is requested and connections are closed.
+pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
+    let stopped = Arc::new(Notify::new());
+    let wake = Arc::clone(&stopped);
+    stop.on_stop(move || wake.notify_one());
+    if stop.signal().is_none() {
+        runtime.block_on(serve_async(listener, hub, options, async move { stopped.notified().await }));
+    }
+    // Connections that have not closed in time are not waited for.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// The same on the caller's runtime, until `stopped` completes.
+pub async fn serve_async(
+    listener: TcpListener,
+    hub: Hub,
+    options: SignalingServerConfig,
+    stopped: impl Future<Output = ()>,
+) {
+    let (hub, all_closed) = SharedHub::new(hub, options.send_queue);
+    serve_hub(listener, &hub, all_closed, options, stopped).await;
+}
+
+/// Closes all connections when it is dropped, also if the serving future is dropped.
+struct CloseAllGuard<'a>(&'a SharedHub);
+
+impl Drop for CloseAllGuard<'_> {
+    fn drop(&mut self) {
+        self.0.close_all(SHUTDOWN_TIMEOUT);
+    }
+}
+
+async fn serve_hub(
+    listener: TcpListener,
+    hub: &Arc<SharedHub>,
+    mut all_closed: mpsc::Receiver<Infallible>,
+    options: SignalingServerConfig,
+    stopped: impl Future<Output = ()>,
+) {
+    let close_guard = CloseAllGuard(hub);
+    let limiter = ConnectionLimiter::new(options.connection_limits);
+    let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
+    let dialects = limits.dialects;
+    let SignalingServerConfig { tls, login, broadcast, .. } = options;
+    // On loopback without a proxy only local users can connect, so metrics need no login.
+    let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let metrics_are_public = is_local && !options.connection_limits.trust_proxy;
+    let collector = SignalingCollector {
+        hub: Arc::clone(hub),
+        connection_limiter: Arc::clone(&limiter),
+        tls: tls.clone(),
+        login: Arc::clone(&login),
+    };
+    let shutdown = Arc::new(Notify::new());
+    let pages = HttpRoutes { hub: Arc::clone(hub), collector, login, broadcast, dialects, metrics_are_public };
+    let plain = pages.router(&shutdown);
+    let router = upgrade_router(plain, Arc::clone(hub), limits);
+    tokio::select! {
+        () = stopped => {}
+        () = shutdown.notified() => {}
+        () = http::accept_loop(listener, router, limiter, tls) => {}
+        () = hub.run_timers() => {}
+    }
+    drop(close_guard);
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_closed.recv()).await;
+}
+
+/// The only protocol version (RFC 6455, section 4.1).
+const SUPPORTED_VERSION: HeaderValue = HeaderValue::from_static("13");
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+#[derive(Clone)]
+struct UpgradeState {
+    hub: Arc<SharedHub>,
+    limits: Arc<SignalingLimits>,
+    log_throttle: Arc<SharedLogThrottle>,
+}
+
+impl UpgradeState {
+    /// Logs why an upgrade was rejected, for client developers. Only the path is logged: the query may contain a token.
+    fn log_rejection(&self, source: SocketAddr, uri: &Uri, reason: &dyn Display) {
+        if self.log_throttle.allow() {
+            warn!(target: "http", path = %sanitize(uri.path()), source = %source, reason = %reason, "WebSocket upgrade rejected");
+        }
+    }
+}
+
+/// Handles upgrades before `plain`, which serves all other requests.
+fn upgrade_router(plain: Router, hub: Arc<SharedHub>, limits: Arc<SignalingLimits>) -> Router {
+    let dialects = limits.dialects;
+    plain
+        .method_not_allowed_fallback(async || body::method_not_allowed())
+        .fallback(move |method: Method, uri: Uri| async move { fallback(&method, &uri, dialects) })
+        .layer(from_fn_with_state(UpgradeState { hub, limits, log_throttle: Arc::default() }, upgrade_middleware))
+}
+
+/// Upgrades requests for the WebSocket of a dialect. An upgrade to another protocol, such as HTTP/2, is ignored (RFC 9110,
+/// section 7.8).
+async fn upgrade_middleware(
+    State(state): State<UpgradeState>,
+    Extension(client): Extension<ConnectionInfo>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if !handshake::is_upgrade_request(request.headers()) {
+        return next.run(request).await;
+    }
+    let uri = request.uri();
+    let header = |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+    let route = match signaling::route(uri.path(), uri.query().unwrap_or_default(), state.limits.dialects) {
+        Ok(_) if !state.limits.allows_origin(header(header::ORIGIN)) => Route::OriginNotAllowed,
+        Ok(Route::Broadcast(params)) => {
+            let params = params.with_authorization(header(header::AUTHORIZATION));
+            let headers = request.headers().iter();
+            Route::Broadcast(
+                params.with_headers(headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))),
+            )
+        }
+        Ok(route) => route,
+        Err(error) => {
+            state.log_rejection(client.source, uri, &error);
+            return body::not_found();
+        }
+    };
+    if !client.permit.assign_forwarded(client.source.ip()) {
+        return body::too_many_requests("Too many connections", Duration::ZERO);
+    }
+    let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
+    let serve = async move |io| {
+        let served = state.hub.on_connect(client.source.ip().to_canonical(), route);
+        // The hub does not count pings and fragments, so they have the rate of messages.
+        connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
+        // Frees the slot at the end of the connection.
+        drop(client.permit);
+    };
+    handshake::accept_upgrade(&mut request, serve).unwrap_or_else(|error| {
+        log_state.log_rejection(source, &uri, &error);
+        rejection_response(error)
+    })
+}
+
+/// The response to an upgrade request that violates RFC 6455, section 4.2.1.
+fn rejection_response(error: UpgradeError) -> Response {
+    match error {
+        UpgradeError::Method => method_not_allowed("GET"),
+        UpgradeError::Version => {
+            let mut response = upgrade_required(&error.to_string());
+            response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, SUPPORTED_VERSION);
+            response
+        }
+        UpgradeError::HttpVersion => upgrade_required(&error.to_string()),
+        UpgradeError::NotExclusive | UpgradeError::Connection | UpgradeError::Key => {
+            body::error_response(StatusCode::BAD_REQUEST, &error.to_string())
+        }
+    }
+}
+
+/// The response for paths without a page.
+fn fallback(method: &Method, uri: &Uri, dialects: DialectSet) -> Response {
+    if signaling::route(uri.path(), uri.query().unwrap_or_default(), dialects).is_err() {
+        body::not_found()
+    } else if method == Method::GET || method == Method::HEAD {
+        upgrade_required("This is a WebSocket endpoint; connect with ws:// or wss://")
+    } else {
+        method_not_allowed("GET,HEAD")
+    }
+}
+
+fn upgrade_required(error: &str) -> Response {
+    let mut response = body::error_response(StatusCode::UPGRADE_REQUIRED, error);
+    // A 426 response must name the protocol (RFC 9110, section 15.5.22).
+    response.headers_mut().insert(header::UPGRADE, WEBSOCKET);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    response
+}
+
+fn method_not_allowed(allow: &'static str) -> Response {
+    let mut response = body::method_not_allowed();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}

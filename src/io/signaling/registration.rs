@@ -1,69 +1,71 @@
-//! The echo server's registration: a thread of its own that keeps the bot in its room, whatever becomes of the signaling server.
+//! Registers the echo server in a jamjam room: a thread that connects, keeps the room, and reconnects with backoff, and the choice of
+//! the address to advertise.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use rustls::ClientConfig;
 use thiserror::Error;
+use tokio::net::lookup_host;
 use tokio::sync::{Notify, watch};
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::connection::{ConnectError, Connection, Lost};
-use super::pauses::Pauses;
-use super::reach::Own;
-use super::url::SignalingUrl;
-use crate::io::stop::Stop;
-use crate::rooms::client::bot::{Bot, Reach, Refused};
-use crate::rooms::jamjam::messages::Asked;
+use crate::io::clock;
+use crate::io::os;
+use crate::io::signaling::client::{SignalingConnection, WebSocketFailure};
+use crate::io::stop::StopToken;
+use crate::io::websocket::handshake::WebSocketConnectError;
+use crate::io::websocket::handshake::WebSocketUrl;
+use crate::signaling::client::{AddressCandidates, EchoParticipant, RoomRejected};
+use crate::signaling::jamjam::ClientMessage;
 
-/// How long the server may take to give the bot its room, and to take what it says.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum time until the room is joined, and for sending a message.
+const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A room that was there for so long: the next connection is tried soon. To have been connected is not enough, which one is to a
-/// server that hangs.
-const GOOD: Duration = Duration::from_secs(10);
+/// A room that lasted this long resets the backoff. A connection alone does not: a server that hangs accepts connections too.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// How often a host name is asked what it means now.
-const RESOLVE: Duration = Duration::from_secs(60);
+/// Interval of DNS lookups of a host name in --public-addr.
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What it takes to be registered.
+/// Settings of a registration.
 pub struct Registration {
-    /// Where the signaling server is now: one in this process moves with the machine.
-    pub url: Box<dyn Fn() -> SignalingUrl + Send>,
-    /// Whom to believe where TLS is spoken.
+    /// Returns the current URL of the signaling server. A server in this process may change its address.
+    pub url: Box<dyn Fn() -> WebSocketUrl + Send>,
+    /// TLS configuration for `wss`.
     pub tls: Arc<ClientConfig>,
-    /// Who makes the room.
-    pub bot: Bot,
-    /// Where the echo server is.
-    pub own: Own,
-    /// What a STUN server sees, if one is asked.
-    pub reflexive: Option<watch::Receiver<Option<SocketAddr>>>,
+    /// The member that creates the room.
+    pub participant: EchoParticipant,
+    /// The address of the echo server.
+    pub address: AdvertisedAddress,
+    /// The mapped address from STUN, if --stun is given.
+    pub mapped_address: Option<watch::Receiver<Option<SocketAddr>>>,
 }
 
-/// Why a registration has ended.
+/// Why a connection has ended.
 #[derive(Debug, Error)]
-enum Ended {
+enum RegistrationError {
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(#[from] WebSocketConnectError),
     #[error(transparent)]
-    Lost(#[from] Lost),
+    Failure(#[from] WebSocketFailure),
     #[error(transparent)]
-    Refused(#[from] Refused),
-    #[error("the server does not answer; is it a jamjam signaling server?")]
-    Overdue,
+    Rejected(#[from] RoomRejected),
+    #[error("no reply from the server; is it a jamjam signaling server?")]
+    Timeout,
 }
 
 impl Registration {
-    /// Registers again and again on a thread of its own, until `stop` is requested. Nobody waits for it: a connection that is
-    /// dropped says enough.
-    pub fn spawn(self, stop: &Stop) -> io::Result<()> {
+    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined: closing the connection is
+    /// enough for the server.
+    pub fn spawn(self, stop: &StopToken) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = Arc::new(Notify::new());
         let wake = Arc::clone(&stopped);
-        stop.on_request(move || wake.notify_one());
+        stop.on_stop(move || wake.notify_one());
         thread::Builder::new().name("registration".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -77,89 +79,99 @@ impl Registration {
     }
 
     async fn run(mut self) {
-        let mut pauses = Pauses::default();
-        let mut complaint = String::new();
+        let mut backoff = Backoff::default();
+        let mut last_error = String::new();
         loop {
             let url = (self.url)();
             let mut registered = None;
-            let Err(ended) = self.attend(&url, &mut registered).await;
-            if registered.is_some_and(|since: Instant| since.elapsed() >= GOOD) {
-                pauses.reset();
-                complaint.clear();
+            let Err(error) = self.run_connection(&url, &mut registered).await;
+            if registered.is_some_and(|since: Instant| since.elapsed() >= STABLE_AFTER) {
+                backoff.reset();
+                last_error.clear();
             }
-            let pause = pauses.next();
-            let said = ended.to_string();
-            // What was said just now need not be said with every try.
-            if said == complaint {
-                debug!("Not registered with {url}: {said}");
+            let delay = backoff.next_delay();
+            let message = error.to_string();
+            // A repeated error is logged as debug only.
+            if message == last_error {
+                debug!(target: "registration", url = %url, error = %message, retry_ms = delay.as_millis() as u64, "failed, retrying");
             } else {
-                warn!("Not registered with {url}: {said}; trying again");
-                complaint = said;
+                warn!(target: "registration", url = %url, error = %message, retry_ms = delay.as_millis() as u64, "failed, retrying");
+                last_error = message;
             }
-            sleep(pause).await;
+            sleep(delay).await;
         }
     }
 
-    /// One connection to `url`, from its beginning to its end, and since when the room was there.
-    async fn attend(
+    /// Runs one connection until it ends. Sets `registered` when the room is joined.
+    async fn run_connection(
         &mut self,
-        url: &SignalingUrl,
+        url: &WebSocketUrl,
         registered: &mut Option<Instant>,
-    ) -> Result<std::convert::Infallible, Ended> {
-        let mut connection = Connection::open(url, &self.tls).await?;
-        info!("Connected to the signaling server {url}");
-        let reach = self.reach(&connection).await;
-        self.bot.on_reach(reach);
-        if reach == Reach::default() && self.reflexive.is_none() && self.own.public.is_none() {
+    ) -> Result<std::convert::Infallible, RegistrationError> {
+        let mut connection = SignalingConnection::connect(url, &self.tls).await?;
+        info!(target: "registration", url = %url, "connected");
+        let addresses = self.address_candidates(&connection).await;
+        self.participant.on_addresses(addresses);
+        if addresses == AddressCandidates::default()
+            && self.mapped_address.is_none()
+            && self.address.public_address.is_none()
+        {
             warn!(
-                "Clients of {url} are not told where this server is: it listens on {}, which they cannot use; give \
-                 --public-addr HOST:PORT, or --stun HOST:PORT",
-                self.own.listening
+                target: "registration",
+                url = %url,
+                listening = %self.address.listen_address,
+                "no address to advertise; set --public-addr or --stun"
             );
         }
-        say(&mut connection, &self.bot.on_connected()).await?;
-        let overdue = sleep(PATIENCE);
-        tokio::pin!(overdue);
-        let mut resolve = interval(RESOLVE);
+        send(&mut connection, &self.participant.on_connected()).await?;
+        let join_deadline = sleep(SERVER_REPLY_TIMEOUT);
+        tokio::pin!(join_deadline);
+        let mut resolve = interval(RESOLVE_INTERVAL);
         resolve.reset();
         loop {
-            let asked = tokio::select! {
-                told = connection.hear() => {
-                    let asked = self.bot.on_told(told?, unix_millis())?;
-                    if self.bot.is_in() {
+            let reply = tokio::select! {
+                message = connection.recv() => {
+                    let reply = self.participant.on_message(message?, clock::wall_clock(clock::monotonic_now()))?;
+                    if self.participant.is_joined() {
                         registered.get_or_insert_with(Instant::now);
                     }
-                    asked
+                    reply
                 }
-                () = &mut overdue, if !self.bot.is_in() => return Err(Ended::Overdue),
-                () = changed(&mut self.reflexive) => self.tell_reach(&connection).await,
-                _ = resolve.tick(), if self.own.may_change() => self.tell_reach(&connection).await,
+                () = &mut join_deadline, if !self.participant.is_joined() => return Err(RegistrationError::Timeout),
+                () = mapped_address_changed(&mut self.mapped_address) => self.update_addresses(&connection).await,
+                _ = resolve.tick(), if self.address.is_host_name() => self.update_addresses(&connection).await,
             };
-            if let Some(asked) = asked {
-                say(&mut connection, &asked).await?;
+            if let Some(reply) = reply {
+                send(&mut connection, &reply).await?;
             }
         }
     }
 
-    async fn tell_reach(&mut self, connection: &Connection) -> Option<Asked> {
-        let reach = self.reach(connection).await;
-        self.bot.on_reach(reach)
+    async fn update_addresses(&mut self, connection: &SignalingConnection) -> Option<ClientMessage> {
+        let addresses = self.address_candidates(connection).await;
+        self.participant.on_addresses(addresses)
     }
 
-    async fn reach(&self, connection: &Connection) -> Reach {
-        let reflexive = self.reflexive.as_ref().and_then(|seen| *seen.borrow());
-        Reach { host: self.own.address(connection.local, connection.peer).await, reflexive }
+    async fn address_candidates(&self, connection: &SignalingConnection) -> AddressCandidates {
+        let server_reflexive = self.mapped_address.as_ref().and_then(|mapped| *mapped.borrow());
+        AddressCandidates {
+            host: self.address.resolve_for(connection.local_addr, connection.peer_addr).await,
+            server_reflexive,
+        }
     }
 }
 
-async fn say(connection: &mut Connection, asked: &Asked) -> Result<(), Ended> {
-    timeout(PATIENCE, connection.say(asked)).await.map_err(|_| Lost::Silent)?.map_err(Ended::from)
+async fn send(connection: &mut SignalingConnection, reply: &ClientMessage) -> Result<(), RegistrationError> {
+    timeout(SERVER_REPLY_TIMEOUT, connection.send(reply))
+        .await
+        .map_err(|_| WebSocketFailure::PingTimeout)?
+        .map_err(RegistrationError::from)
 }
 
-/// Returns when a STUN server sees another address than before.
-async fn changed(reflexive: &mut Option<watch::Receiver<Option<SocketAddr>>>) {
-    let is_new = match reflexive {
-        Some(seen) => seen.changed().await.is_ok(),
+/// Completes when STUN reports another mapped address.
+async fn mapped_address_changed(mapped_address: &mut Option<watch::Receiver<Option<SocketAddr>>>) {
+    let is_new = match mapped_address {
+        Some(mapped) => mapped.changed().await.is_ok(),
         None => false,
     };
     if !is_new {
@@ -167,8 +179,107 @@ async fn changed(reflexive: &mut Option<watch::Receiver<Option<SocketAddr>>>) {
     }
 }
 
-fn unix_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+/// Maximum of the first delay.
+const INITIAL_DELAY: Duration = Duration::from_millis(500);
+
+/// Maximum delay.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Exponential backoff. Each delay is randomized between half and all of its maximum, so that clients do not reconnect all at
+/// once after a restart.
+#[derive(Debug, Default)]
+struct Backoff {
+    attempts: u32,
+}
+
+impl Backoff {
+    /// The next delay.
+    fn next_delay(&mut self) -> Duration {
+        let [chance] = os::random_u64s();
+        let max = INITIAL_DELAY.saturating_mul(1 << self.attempts.min(16)).min(MAX_BACKOFF);
+        self.attempts += 1;
+        max.mul_f64(0.5 + 0.5 * (chance as f64 / u64::MAX as f64))
+    }
+
+    /// Starts again with a short delay.
+    pub(in crate::io) fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+/// What determines the address that the echo server advertises.
+#[derive(Clone, Debug)]
+pub struct AdvertisedAddress {
+    /// Listen address of the echo server.
+    pub listen_address: SocketAddr,
+    /// Host and port from --public-addr; the port defaults to the listen port.
+    pub public_address: Option<(String, Option<u16>)>,
+}
+
+impl AdvertisedAddress {
+    /// Whether the public address is a host name, which may resolve to another address later.
+    fn is_host_name(&self) -> bool {
+        self.public_address.as_ref().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err())
+    }
+
+    /// The address to advertise to clients of the server at `peer`, to which this host is `local`.
+    async fn resolve_for(&self, local: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
+        let Some((host, port)) = &self.public_address else {
+            return address_for_peer(self.listen_address, local.ip().to_canonical(), peer.ip().to_canonical());
+        };
+        let port = port.unwrap_or(self.listen_address.port());
+        let found = match lookup_host((host.as_str(), port)).await {
+            Ok(found) => found.min_by_key(SocketAddr::is_ipv6),
+            Err(error) => {
+                warn!(target: "registration", host = %host, error = %error, "cannot resolve --public-addr");
+                None
+            }
+        };
+        found.filter(|address| !address.ip().is_unspecified())
+    }
+}
+
+/// The source address of the default route. Nothing is sent: a UDP socket is connected to an address for documentation (RFC
+/// 5737).
+pub fn default_route_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// The address of a socket bound to `listening` for clients of the server at `peer`, to which this host is `local`.
+fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Option<SocketAddr> {
+    let (ip, port) = (listening.ip().to_canonical(), listening.port());
+    if is_link_local(ip) {
+        // Useless without the interface of the client.
+        return None;
+    }
+    if !ip.is_unspecified() {
+        let is_reachable = peer.is_loopback() || !ip.is_loopback();
+        return is_reachable.then_some(SocketAddr::new(ip, port));
+    }
+    let same_family = local.is_ipv4() == ip.is_ipv4() || ip.is_ipv6();
+    let near = peer == local || is_private(peer);
+    let usable = same_family && near && !local.is_unspecified() && !is_link_local(local);
+    usable.then_some(SocketAddr::new(local, port))
+}
+
+/// Whether an address belongs to a private network, from which `local` can be reached.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared_address_space(ip),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local(),
+    }
+}
+
+/// 100.64.0.0/10 (RFC 6598), also used by overlay networks.
+fn is_shared_address_space(ip: Ipv4Addr) -> bool {
+    let [first, second, ..] = ip.octets();
+    first == 100 && second & 0b1100_0000 == 64
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if Ipv6Addr::is_unicast_link_local(&ip))
 }
 
 #[cfg(test)]
@@ -176,28 +287,80 @@ mod tests {
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use crate::client::StopSignal;
+    use crate::io::tls::client::TrustPolicy;
+
     use super::*;
-    use crate::io::stop::Reason;
-    use crate::io::tls::client::Trust;
 
     #[test]
-    fn a_signaling_server_that_moves_is_followed() {
-        let places = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-        let urls = places.each_ref().map(|place| {
-            let address = place.local_addr().expect("an address");
-            format!("ws://{address}").parse::<SignalingUrl>().expect("a URL")
+    fn registration_follows_a_changed_url() {
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let urls = listeners.each_ref().map(|listener| {
+            let address = listener.local_addr().expect("an address");
+            format!("ws://{address}").parse::<WebSocketUrl>().expect("a URL")
         });
-        let moved = AtomicBool::new(false);
-        let url = move || urls[usize::from(moved.swap(true, Ordering::SeqCst))].clone();
-        let own = Own { listening: SocketAddr::from(([127, 0, 0, 1], 5_000)), public: None };
-        let bot = Bot::new("x", Duration::ZERO, Reach::default());
-        let tls = Trust { anybody: true, ..Trust::default() }.config().expect("TLS");
-        let stop = Stop::default();
-        Registration { url: Box::new(url), tls, bot, own, reflexive: None }.spawn(&stop).expect("a thread");
-        // The first is there, and goes; it is asked for at the second then.
-        for place in places {
-            drop(place.accept().expect("a connection"));
+        let has_moved = AtomicBool::new(false);
+        let url = move || urls[usize::from(has_moved.swap(true, Ordering::SeqCst))].clone();
+        let address =
+            AdvertisedAddress { listen_address: SocketAddr::from(([127, 0, 0, 1], 5_000)), public_address: None };
+        let participant = EchoParticipant::new("x", Duration::ZERO, AddressCandidates::default());
+        let tls = TrustPolicy { accept_any: true, ..TrustPolicy::default() }.client_config().expect("TLS");
+        let stop = StopToken::default();
+        Registration { url: Box::new(url), tls, participant, address, mapped_address: None }
+            .spawn(&stop)
+            .expect("a thread");
+        // The first server goes away; the second attempt uses the second URL.
+        for listener in listeners {
+            drop(listener.accept().expect("a connection"));
         }
-        stop.request(Reason::Terminate);
+        stop.request(StopSignal::Terminate);
+    }
+
+    #[test]
+    fn delays_double_up_to_30_seconds_with_jitter() {
+        let mut backoff = Backoff::default();
+        let max = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000].map(Duration::from_millis);
+        for max in max {
+            let delay = backoff.next_delay();
+            assert!(delay >= max / 2 && delay <= max, "{delay:?} of {max:?}");
+        }
+        backoff.reset();
+        assert!(backoff.next_delay() <= INITIAL_DELAY);
+        let drawn: std::collections::HashSet<Duration> = (0..20).map(|_| Backoff::default().next_delay()).collect();
+        assert!(drawn.len() > 10, "{drawn:?}");
+        let longest = (0..100).map(|_| backoff.next_delay()).max();
+        assert!(longest <= Some(MAX_BACKOFF));
+    }
+
+    #[test]
+    fn unreachable_addresses_are_never_advertised() {
+        for (listening, local, peer, expected) in [
+            // A bound address is advertised, but loopback only to loopback.
+            ("192.0.2.1:5000", "192.0.2.1", "198.51.100.7", Some("192.0.2.1:5000")),
+            ("127.0.0.1:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
+            ("127.0.0.1:5000", "192.0.2.1", "198.51.100.7", None),
+            ("127.0.0.1:5000", "192.168.1.5", "192.168.1.9", None),
+            // Unspecified: the local address for a server nearby, none for a public server.
+            ("0.0.0.0:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
+            ("0.0.0.0:6000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:6000")),
+            ("0.0.0.0:5000", "100.100.1.2", "100.101.0.1", Some("100.100.1.2:5000")),
+            ("0.0.0.0:5000", "192.168.1.5", "198.51.100.7", None),
+            ("0.0.0.0:5000", "100.128.0.1", "100.128.0.2", None),
+            // The server runs on this host, which is public.
+            ("0.0.0.0:5000", "198.51.100.7", "198.51.100.7", Some("198.51.100.7:5000")),
+            // Both families, or one.
+            ("[::]:5000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:5000")),
+            ("[::]:5000", "fd00::5", "fd00::9", Some("[fd00::5]:5000")),
+            ("[::]:5000", "2001:db8::5", "2001:db8::9", None),
+            ("0.0.0.0:5000", "::1", "::1", None),
+            ("0.0.0.0:5000", "fd00::5", "fd00::9", None),
+            // Link-local addresses need an interface.
+            ("[::]:5000", "fe80::5", "fe80::9", None),
+            ("[fe80::5]:5000", "fe80::5", "fe80::9", None),
+        ] {
+            let found = address_for_peer(listening.parse().unwrap(), local.parse().unwrap(), peer.parse().unwrap());
+            let expected = expected.map(|expected| expected.parse().unwrap());
+            assert_eq!(found, expected, "{listening} towards {peer} from {local}");
+        }
     }
 }

@@ -1,279 +1,282 @@
-//! Which devices there are, and which one is meant.
+//! Lists the audio devices of the system and selects one by name or index.
 
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait};
 use cpal::{ErrorKind, SampleFormat, SupportedBufferSize, SupportedStreamConfigRange};
 
-use super::microphone::Live;
-use super::quiet::Quiet;
-use super::speaker::{OpenError, Returning, Speaker};
-use super::{DeviceError, Direction, NO_DEVICES};
-use crate::audio::device_format::DeviceFormat;
-use crate::audio::device_list::{Devices, Listed, NO_FORMAT, Rates};
-use crate::audio::device_offer::{Choice, Offer, choose};
-use crate::audio::framer::Framer;
-use crate::flow::Form;
+use super::microphone::Microphone;
+use super::speaker::{OpenError, Speaker, SpeakerObserver};
+use super::{AlsaErrorCapture, DeviceDirection, DeviceError, NO_DEVICES_HINT};
+use crate::audio::convert::Packetizer;
+use crate::audio::devices::{
+    DeviceConfig, DeviceInfo, DeviceList, DeviceSampleFormat, RateRange, SupportedConfig, UNKNOWN_FORMAT_HINT,
+    select_config,
+};
+use crate::client::AudioStreamConfig;
 
-/// ALSA's name for what makes silence, as fast as it can, and swallows everything.
-const NOTHING: &str = "null";
+/// The ALSA null device, which has no clock.
+const ALSA_NULL_DEVICE: &str = "null";
 
-/// A device that can be opened.
-pub struct Found {
-    direction: Direction,
+/// A device and the configuration it will be opened with.
+pub struct SelectedDevice {
+    direction: DeviceDirection,
     device: cpal::Device,
     name: String,
-    choice: Choice,
+    config: DeviceConfig,
 }
 
-/// The devices there are. To find out each is opened, so one that another program has alone is missing.
-pub fn list() -> Result<Devices, DeviceError> {
-    let _quiet = Quiet::begin();
-    let host = host()?;
-    let listed = |direction: Direction| -> Result<Vec<Listed>, DeviceError> {
-        Ok(direction.opened(&host)?.into_iter().map(|(_, listed)| listed).collect())
+/// Lists all devices. Each device is opened, so that those in exclusive use by other programs are missing.
+pub fn list_devices() -> Result<DeviceList, DeviceError> {
+    let _errors = AlsaErrorCapture::install();
+    let host = default_host()?;
+    let list = |direction: DeviceDirection| -> Result<Vec<DeviceInfo>, DeviceError> {
+        Ok(direction.openable_devices(&host)?.into_iter().map(|(_, info)| info).collect())
     };
-    Ok(Devices { inputs: listed(Direction::Input)?, outputs: listed(Direction::Output)? })
+    Ok(DeviceList { inputs: list(DeviceDirection::Input)?, outputs: list(DeviceDirection::Output)? })
 }
 
-/// The device called `name` (its number, id, name, or a part of that which no other has), or the default, and what it is asked
-/// for if `channels` at `rate` are wanted of it.
-pub fn find(direction: Direction, name: Option<&str>, channels: Option<u16>, rate: u32) -> Result<Found, DeviceError> {
-    let quiet = Quiet::begin();
-    let host = host()?;
+/// Selects a device and its configuration for `channels` at `rate`. `name` is an index, an id, a name or a unique part of either;
+/// `None` is the default device.
+pub fn select_device(
+    direction: DeviceDirection,
+    name: Option<&str>,
+    channels: Option<u16>,
+    rate: u32,
+) -> Result<SelectedDevice, DeviceError> {
+    let errors = AlsaErrorCapture::install();
+    let host = default_host()?;
     let device = match name {
         None => direction
-            .default(&host)
-            .ok_or_else(|| direction.unusable(&format!("the default {direction} device"), NO_DEVICES))?,
-        Some(name) => direction.named(&host, name)?,
+            .default_device(&host)
+            .ok_or_else(|| direction.device_error(&format!("the default {direction} device"), NO_DEVICES_HINT))?,
+        Some(name) => direction.find_by_name(&host, name)?,
     };
-    let name = shown(&device);
-    let offers = direction.configs(&device).map_err(|error| direction.refused(&name, &error, &quiet))?;
-    let offers: Vec<Offer> = offers.iter().filter_map(offer).collect();
-    let Some(choice) = choose(&offers, channels, rate) else {
-        return Err(direction.unusable(&name, NO_FORMAT));
+    let name = display_name(&device);
+    let supported =
+        direction.supported_configs(&device).map_err(|error| direction.describe_error(&name, &error, &errors))?;
+    let supported: Vec<SupportedConfig> = supported.iter().filter_map(supported_config).collect();
+    let Some(config) = select_config(&supported, channels, rate) else {
+        return Err(direction.device_error(&name, UNKNOWN_FORMAT_HINT));
     };
-    Ok(Found { direction, device, name, choice })
+    Ok(SelectedDevice { direction, device, name, config })
 }
 
-impl Found {
-    /// Its name.
+impl SelectedDevice {
+    /// Name of the device.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it is asked for.
-    pub fn choice(&self) -> &Choice {
-        &self.choice
+    /// Configuration the device is opened with.
+    pub fn config(&self) -> &DeviceConfig {
+        &self.config
     }
 
-    /// Opens it, to deliver `buffer` frames at a time or what comes nearest. It does not listen yet.
-    pub fn listen(self, framer: Framer, buffer: u32) -> Result<Live, DeviceError> {
-        let quiet = Quiet::begin();
-        let buffer = self.choice.buffer(buffer);
-        Live::open(&self.device, &self.name, self.choice, buffer, framer)
-            .map_err(|error| self.not_opened(&error, (buffer, "--mic-buffer or --mic-device"), &quiet))
+    /// Opens an input with a buffer of `buffer` frames, limited to the range of the device. Does not start it.
+    pub fn open_microphone(self, packetizer: Packetizer, buffer: u32) -> Result<Microphone, DeviceError> {
+        let errors = AlsaErrorCapture::install();
+        let buffer = self.config.clamp_buffer(buffer);
+        Microphone::open(&self.device, &self.name, self.config, buffer, packetizer)
+            .map_err(|error| self.open_error(&error, (buffer, "--mic-buffer or --mic-device"), &errors))
     }
 
-    /// Opens it, to take `buffer` frames at a time or what comes nearest, and to play what comes back in `form`, with so much
-    /// time allowed for packets that are late. It begins at once, with silence.
-    pub fn play(
+    /// Opens an output with a buffer of `buffer` frames, limited to the range of the device, for packets of `stream`, and starts it.
+    /// `jitter_allowance`: see [`crate::audio::jitter_buffer::JitterBufferConfig::jitter_allowance`].
+    pub fn open_speaker(
         self,
-        form: Form,
-        allowance: Option<Duration>,
+        stream: AudioStreamConfig,
+        jitter_allowance: Option<Duration>,
         buffer: u32,
-    ) -> Result<(Returning, Speaker), DeviceError> {
-        let quiet = Quiet::begin();
-        let buffer = self.choice.buffer(buffer);
-        match Speaker::open(&self.device, &self.name, self.choice, buffer, form, allowance) {
-            Err(OpenError::Form(error)) => Err(self.direction.unusable(&self.name, &error.to_string())),
+    ) -> Result<(SpeakerObserver, Speaker), DeviceError> {
+        let errors = AlsaErrorCapture::install();
+        let buffer = self.config.clamp_buffer(buffer);
+        match Speaker::open(&self.device, &self.name, self.config, buffer, stream, jitter_allowance) {
+            Err(OpenError::UnsupportedRates(error)) => Err(self.direction.device_error(&self.name, &error.to_string())),
             Err(OpenError::Device(error)) => {
-                Err(self.not_opened(&error, (buffer, "--play-buffer or --play-device"), &quiet))
+                Err(self.open_error(&error, (buffer, "--play-buffer or --play-device"), &errors))
             }
             Ok(opened) => Ok(opened),
         }
     }
 
-    fn not_opened(&self, error: &cpal::Error, (buffer, way_out): (u32, &str), quiet: &Quiet) -> DeviceError {
+    fn open_error(
+        &self,
+        error: &cpal::Error,
+        (buffer, options): (u32, &str),
+        errors: &AlsaErrorCapture,
+    ) -> DeviceError {
         if error.kind() != ErrorKind::UnsupportedConfig {
-            return self.direction.refused(&self.name, error, quiet);
+            return self.direction.describe_error(&self.name, error, errors);
         }
-        let Choice { format, channels, rate, .. } = self.choice;
-        let asked = format!("{}, {channels} channels, {rate} Hz, {buffer} frames at a time", format.name());
-        let why = format!("it does not do what it offers ({asked}): {error} Try another {way_out}");
-        self.direction.unusable(&self.name, &why)
+        let DeviceConfig { format, channels, rate, .. } = self.config;
+        let requested = format!("{}, {channels} channels, {rate} Hz, buffer of {buffer} frames", format.name());
+        let reason = format!("it rejects a configuration that it lists ({requested}): {error} Try another {options}");
+        self.direction.device_error(&self.name, &reason)
     }
 }
 
-fn host() -> Result<cpal::Host, DeviceError> {
-    let id = cpal::ALL_HOSTS.first().ok_or_else(|| DeviceError::System("this system has none".to_owned()))?;
-    cpal::host_from_id(*id).map_err(|error| DeviceError::System(error.to_string()))
+fn default_host() -> Result<cpal::Host, DeviceError> {
+    let id = cpal::ALL_HOSTS.first().ok_or_else(|| DeviceError::Host("there is none on this system".to_owned()))?;
+    cpal::host_from_id(*id).map_err(|error| DeviceError::Host(error.to_string()))
 }
 
-impl Direction {
-    fn default(self, host: &cpal::Host) -> Option<cpal::Device> {
+impl DeviceDirection {
+    fn default_device(self, host: &cpal::Host) -> Option<cpal::Device> {
         match self {
             Self::Input => host.default_input_device(),
             Self::Output => host.default_output_device(),
         }
     }
 
-    fn configs(self, device: &cpal::Device) -> Result<Vec<SupportedStreamConfigRange>, cpal::Error> {
+    fn supported_configs(self, device: &cpal::Device) -> Result<Vec<SupportedStreamConfigRange>, cpal::Error> {
         match self {
             Self::Input => device.supported_input_configs().map(Iterator::collect),
             Self::Output => device.supported_output_configs().map(Iterator::collect),
         }
     }
 
-    /// All devices that can be opened, the default one first if the system does not list it.
-    fn opened(self, host: &cpal::Host) -> Result<Vec<(cpal::Device, Listed)>, DeviceError> {
-        let default = self.default(host);
-        let default_id = default.as_ref().map(id);
-        let devices = host.devices().map_err(|error| DeviceError::System(error.to_string()))?;
+    /// All devices that can be opened. The default device comes first if the system does not list it.
+    fn openable_devices(self, host: &cpal::Host) -> Result<Vec<(cpal::Device, DeviceInfo)>, DeviceError> {
+        let default = self.default_device(host);
+        let default_id = default.as_ref().map(device_id);
+        let devices = host.devices().map_err(|error| DeviceError::Host(error.to_string()))?;
         let mut devices: Vec<cpal::Device> = devices.collect();
         if let Some(default) = default
-            && devices.iter().all(|device| Some(id(device)) != default_id)
+            && devices.iter().all(|device| Some(device_id(device)) != default_id)
         {
             devices.insert(0, default);
         }
-        let listed = devices.into_iter().filter_map(|device| {
-            let id = id(&device);
-            let offers: Vec<Offer> = self.configs(&device).ok()?.iter().filter_map(offer).collect();
-            // ALSA does not open one that goes the other way; others say that it offers nothing.
-            if id == NOTHING || (offers.is_empty() && !cfg!(target_os = "linux")) {
+        let openable = devices.into_iter().filter_map(|device| {
+            let id = device_id(&device);
+            let supported: Vec<SupportedConfig> =
+                self.supported_configs(&device).ok()?.iter().filter_map(supported_config).collect();
+            // ALSA fails to open a device of the other direction; other systems list no configurations.
+            if id == ALSA_NULL_DEVICE || (supported.is_empty() && !cfg!(target_os = "linux")) {
                 return None;
             }
             let is_default = Some(&id) == default_id.as_ref();
-            let formats = DeviceFormat::ALL.iter().filter(|format| offers.iter().any(|offer| offer.format == **format));
+            let formats = DeviceSampleFormat::ALL
+                .iter()
+                .filter(|format| supported.iter().any(|config| config.format == **format));
             let formats = formats.map(|format| format.name()).collect();
-            let rates = |offer: &Offer| Rates { from: offer.rates.0, to: offer.rates.1 };
+            let rates = |config: &SupportedConfig| RateRange { from: config.rate_range.0, to: config.rate_range.1 };
             let (mut channels, mut rates_hz): (Vec<_>, Vec<_>) =
-                offers.iter().map(|offer| (offer.channels, rates(offer))).unzip();
+                supported.iter().map(|config| (config.channels, rates(config))).unzip();
             channels.sort_unstable();
             channels.dedup();
             rates_hz.sort_unstable();
             rates_hz.dedup();
-            let name = description(&device).unwrap_or_else(|| id.clone());
-            Some((device, Listed { id, name, is_default, formats, channels, rates_hz }))
+            let name = device_name(&device).unwrap_or_else(|| id.clone());
+            Some((device, DeviceInfo { id, name, is_default, formats, channels, rates_hz }))
         });
-        Ok(listed.collect())
+        Ok(openable.collect())
     }
 
-    fn named(self, host: &cpal::Host, name: &str) -> Result<cpal::Device, DeviceError> {
-        let mut devices = self.opened(host)?;
+    fn find_by_name(self, host: &cpal::Host, name: &str) -> Result<cpal::Device, DeviceError> {
+        let mut devices = self.openable_devices(host)?;
         let folded = name.to_lowercase();
-        let is_part =
-            |listed: &Listed| [&listed.id, &listed.name].iter().any(|text| text.to_lowercase().contains(&folded));
-        let places = |is_it: &dyn Fn(&Listed) -> bool| -> Vec<usize> {
-            (0..devices.len()).filter(|place| is_it(&devices[*place].1)).collect()
+        let contains_name =
+            |info: &DeviceInfo| [&info.id, &info.name].iter().any(|text| text.to_lowercase().contains(&folded));
+        let indexes = |matches: &dyn Fn(&DeviceInfo) -> bool| -> Vec<usize> {
+            (0..devices.len()).filter(|index| matches(&devices[*index].1)).collect()
         };
-        let number = name.parse().ok().filter(|number| *number < devices.len()).map(|number| vec![number]);
-        let found = number
-            .or_else(|| Some(places(&|listed| listed.id == name)).filter(|found| !found.is_empty()))
-            .or_else(|| Some(places(&|listed| listed.name == name)).filter(|found| !found.is_empty()))
-            .unwrap_or_else(|| places(&is_part));
-        let told = |places: &mut dyn Iterator<Item = usize>| {
-            let told = |place: usize| format!("{place} {} ({})", devices[place].1.id, devices[place].1.name);
-            places.map(told).collect::<Vec<_>>().join(", ")
+        let by_index = name.parse().ok().filter(|index| *index < devices.len()).map(|index| vec![index]);
+        let found = by_index
+            .or_else(|| Some(indexes(&|info| info.id == name)).filter(|found| !found.is_empty()))
+            .or_else(|| Some(indexes(&|info| info.name == name)).filter(|found| !found.is_empty()))
+            .unwrap_or_else(|| indexes(&contains_name));
+        let describe = |indexes: &mut dyn Iterator<Item = usize>| {
+            let device = |index: usize| format!("{index} {} ({})", devices[index].1.id, devices[index].1.name);
+            indexes.map(device).collect::<Vec<_>>().join(", ")
         };
         let (direction, name) = (self, name.to_owned());
         match found[..] {
-            [place] => Ok(devices.swap_remove(place).0),
-            [] if devices.is_empty() => {
-                Err(DeviceError::Unknown { direction, name, there: format!("there is none at all; {NO_DEVICES}") })
-            }
+            [index] => Ok(devices.swap_remove(index).0),
+            [] if devices.is_empty() => Err(DeviceError::NotFound {
+                direction,
+                name,
+                available: format!("there are no devices: {NO_DEVICES_HINT}"),
+            }),
             [] => {
-                let there = format!("there are {}", told(&mut (0..devices.len())));
-                Err(DeviceError::Unknown { direction, name, there })
+                let available = format!("available: {}", describe(&mut (0..devices.len())));
+                Err(DeviceError::NotFound { direction, name, available })
             }
-            _ => Err(DeviceError::Ambiguous { direction, name, those: told(&mut found.iter().copied()) }),
+            _ => Err(DeviceError::Ambiguous { direction, name, matches: describe(&mut found.iter().copied()) }),
         }
     }
 
-    fn unusable(self, device: &str, why: &str) -> DeviceError {
-        DeviceError::Unusable { direction: self, device: device.to_owned(), why: why.to_owned() }
+    fn device_error(self, device: &str, reason: &str) -> DeviceError {
+        DeviceError::Unusable { direction: self, device: device.to_owned(), reason: reason.to_owned() }
     }
 
-    /// What the system's refusal means, with the way out.
-    fn refused(self, device: &str, error: &cpal::Error, quiet: &Quiet) -> DeviceError {
-        let said = quiet.first().map_or_else(String::new, |words| format!(" ({words})"));
-        let why = match error.kind() {
+    /// Describes an error of the audio system, with a remedy.
+    fn describe_error(self, device: &str, error: &cpal::Error, errors: &AlsaErrorCapture) -> DeviceError {
+        let detail = errors.first_message().map_or_else(String::new, |message| format!(" ({message})"));
+        let reason = match error.kind() {
             ErrorKind::DeviceNotAvailable | ErrorKind::HostUnavailable => {
-                format!("it is not there{said}; {NO_DEVICES}")
+                format!("device not found{detail}; {NO_DEVICES_HINT}")
             }
             ErrorKind::PermissionDenied => {
                 format!(
-                    "this user may not use it{said}: on Linux it takes the group audio, elsewhere the system's leave"
+                    "permission denied{detail}; on Linux add this user to the group audio, elsewhere allow access in the system settings"
                 )
             }
             ErrorKind::DeviceBusy => {
-                format!("another program has it for itself{said}; end that one, or take another device")
+                format!("another program uses the device exclusively{detail}; close it, or select another device")
             }
-            ErrorKind::UnsupportedOperation => format!("it is no {self}{said}"),
-            _ => format!("{error}{said}"),
+            ErrorKind::UnsupportedOperation => format!("not an {self} device{detail}"),
+            _ => format!("{error}{detail}"),
         };
-        self.unusable(device, &why)
+        self.device_error(device, &reason)
     }
 }
 
-fn offer(range: &SupportedStreamConfigRange) -> Option<Offer> {
-    let buffer = match *range.buffer_size() {
+fn supported_config(range: &SupportedStreamConfigRange) -> Option<SupportedConfig> {
+    let buffer_range = match *range.buffer_size() {
         SupportedBufferSize::Range { min, max } => Some((min, max)),
         SupportedBufferSize::Unknown => None,
     };
-    let rates = (range.min_sample_rate(), range.max_sample_rate());
-    Some(Offer { format: known(range.sample_format())?, channels: range.channels(), rates, buffer })
+    let rate_range = (range.min_sample_rate(), range.max_sample_rate());
+    Some(SupportedConfig {
+        format: from_cpal_format(range.sample_format())?,
+        channels: range.channels(),
+        rate_range,
+        buffer_range,
+    })
 }
 
-fn known(format: SampleFormat) -> Option<DeviceFormat> {
+fn from_cpal_format(format: SampleFormat) -> Option<DeviceSampleFormat> {
     Some(match format {
-        SampleFormat::I8 => DeviceFormat::I8,
-        SampleFormat::I16 => DeviceFormat::I16,
-        SampleFormat::I24 => DeviceFormat::I24,
-        SampleFormat::I32 => DeviceFormat::I32,
-        SampleFormat::I64 => DeviceFormat::I64,
-        SampleFormat::U8 => DeviceFormat::U8,
-        SampleFormat::U16 => DeviceFormat::U16,
-        SampleFormat::U24 => DeviceFormat::U24,
-        SampleFormat::U32 => DeviceFormat::U32,
-        SampleFormat::U64 => DeviceFormat::U64,
-        SampleFormat::F32 => DeviceFormat::F32,
-        SampleFormat::F64 => DeviceFormat::F64,
-        // One bit a sample.
+        SampleFormat::I8 => DeviceSampleFormat::I8,
+        SampleFormat::I16 => DeviceSampleFormat::I16,
+        SampleFormat::I24 => DeviceSampleFormat::I24,
+        SampleFormat::I32 => DeviceSampleFormat::I32,
+        SampleFormat::I64 => DeviceSampleFormat::I64,
+        SampleFormat::U8 => DeviceSampleFormat::U8,
+        SampleFormat::U16 => DeviceSampleFormat::U16,
+        SampleFormat::U24 => DeviceSampleFormat::U24,
+        SampleFormat::U32 => DeviceSampleFormat::U32,
+        SampleFormat::U64 => DeviceSampleFormat::U64,
+        SampleFormat::F32 => DeviceSampleFormat::F32,
+        SampleFormat::F64 => DeviceSampleFormat::F64,
+        // DSD, one bit per sample.
         _ => return None,
     })
 }
 
-/// How `format` is called there.
-pub(super) const fn asked(format: DeviceFormat) -> SampleFormat {
-    match format {
-        DeviceFormat::I8 => SampleFormat::I8,
-        DeviceFormat::I16 => SampleFormat::I16,
-        DeviceFormat::I24 => SampleFormat::I24,
-        DeviceFormat::I32 => SampleFormat::I32,
-        DeviceFormat::I64 => SampleFormat::I64,
-        DeviceFormat::U8 => SampleFormat::U8,
-        DeviceFormat::U16 => SampleFormat::U16,
-        DeviceFormat::U24 => SampleFormat::U24,
-        DeviceFormat::U32 => SampleFormat::U32,
-        DeviceFormat::U64 => SampleFormat::U64,
-        DeviceFormat::F32 => SampleFormat::F32,
-        DeviceFormat::F64 => SampleFormat::F64,
-    }
-}
-
-fn id(device: &cpal::Device) -> String {
+fn device_id(device: &cpal::Device) -> String {
     device.id().map_or_else(|_| String::new(), |id| id.id().to_owned())
 }
 
-fn description(device: &cpal::Device) -> Option<String> {
+fn device_name(device: &cpal::Device) -> Option<String> {
     device.description().ok().map(|description| description.name().to_owned())
 }
 
-/// As messages and the report call it.
-fn shown(device: &cpal::Device) -> String {
-    let id = id(device);
-    match description(device) {
+/// Name in messages and reports.
+fn display_name(device: &cpal::Device) -> String {
+    let id = device_id(device);
+    match device_name(device) {
         Some(name) if name != id && !id.is_empty() => format!("{id} ({name})"),
         Some(name) => name,
         None => id,

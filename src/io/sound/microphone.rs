@@ -1,4 +1,4 @@
-//! Sound as a device delivers it, for the node that sends.
+//! Captures audio from a device and provides its payloads to the node as a live [`PayloadSource`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -7,236 +7,233 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
-use super::closing::close;
-use super::devices::asked;
-use super::quiet::Quiet;
-use crate::audio::capture::{self, Block, Captured};
-use crate::audio::device_offer::Choice;
-use crate::audio::framer::Framer;
-use crate::flow::{CaptureRun, Pull, Source};
-use crate::heard::Taken;
-use crate::io::intake::SharedIntake;
-use crate::node::Bell;
-use crate::stats::Drift;
-use crate::time::{Time, nanos};
+use super::AlsaErrorCapture;
+use super::{close_stream, elapsed_since, to_cpal_format};
+use crate::audio::convert::Packetizer;
+use crate::audio::devices::DeviceConfig;
+use crate::audio::quality::{SharedSourceMeter, SourceQuality};
+use crate::audio::spsc::{CaptureConsumer, CapturedBlock, capture_ring};
+use crate::client::{CaptureResults, PayloadSource, SourcePoll};
+use crate::node::DriverWaker;
+use crate::stats::DriftEstimator;
+use crate::time::Time;
 
-/// How long the sender may stand still before sound is dropped.
-const RING: Duration = Duration::from_secs(1);
+/// Duration of audio in the ring. If the sender stalls longer, audio is dropped.
+const RING_DURATION: Duration = Duration::from_secs(1);
 
-/// The fewest deliveries that the ring holds, however long they are.
-const DELIVERIES: usize = 8;
+/// Minimum number of callbacks that fit in the ring.
+const MIN_RING_CALLBACKS: usize = 8;
 
-/// A device that has delivered nothing for so long is given up,
-const STUCK: Duration = Duration::from_secs(5);
+/// Minimum time without a callback before the device counts as failed.
+const MIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// or for as long as this many of its deliveries take.
-const MISSED: u32 = 4;
+/// Number of callback intervals before the device counts as failed, if that is longer.
+const STALL_CALLBACKS: u32 = 4;
 
-/// What the device's thread tells us.
+/// State shared with the device's thread.
 #[derive(Default)]
-struct Told {
-    /// Nobody wants to hear any more.
-    closed: AtomicBool,
-    /// Why there is no more.
-    broken: OnceLock<String>,
+struct SharedState {
+    /// Capture has stopped; callbacks are ignored.
+    is_closed: AtomicBool,
+    /// Why the device stopped.
+    failure: OnceLock<String>,
 }
 
-/// A device that is listened to.
-pub struct Live {
-    /// Ends when dropped.
+/// An open input device.
+pub struct Microphone {
+    /// Closed when dropped.
     stream: Option<cpal::Stream>,
-    captured: Captured,
-    framer: Framer,
-    intake: SharedIntake,
+    ring: CaptureConsumer,
+    packetizer: Packetizer,
+    source_meter: SharedSourceMeter,
     block: Vec<f32>,
-    told: Arc<Told>,
-    bell: Bell,
-    /// What deliveries are timed from.
+    shared: Arc<SharedState>,
+    waker: DriverWaker,
+    /// Origin of all times.
     origin: Instant,
-    /// The last delivery, or the start.
-    last: Option<Time>,
-    /// How long it may deliver nothing.
-    patience: Duration,
-    drift: Drift,
-    run: CaptureRun,
+    /// Time of the last callback, or of the start.
+    last_callback_at: Option<Time>,
+    /// Maximum time without a callback.
+    stall_timeout: Duration,
+    drift: DriftEstimator,
+    results: CaptureResults,
     ended: bool,
 }
 
-impl Live {
-    /// Opens `device`, to deliver `buffer` frames at a time.
+impl Microphone {
+    /// Opens `device` with a buffer of `buffer` frames.
     pub(super) fn open(
         device: &cpal::Device,
         name: &str,
-        choice: Choice,
+        config: DeviceConfig,
         buffer: u32,
-        mut framer: Framer,
+        mut packetizer: Packetizer,
     ) -> Result<Self, cpal::Error> {
-        let Choice { format, channels, rate, .. } = choice;
-        let room = (RING.as_secs() as usize * rate as usize).max(buffer as usize * DELIVERIES);
-        let (mut capture, captured) = capture::ring(format, channels, room);
-        let (xruns, told, bell, origin) = (capture.xruns(), Arc::<Told>::default(), Bell::default(), Instant::now());
+        let DeviceConfig { format, channels, rate: sample_rate, .. } = config;
+        let ring_frames =
+            (RING_DURATION.as_secs() as usize * sample_rate as usize).max(buffer as usize * MIN_RING_CALLBACKS);
+        let (mut producer, ring) = capture_ring(format, channels, ring_frames);
+        let (xruns, shared, waker, origin) =
+            (producer.xrun_counter(), Arc::<SharedState>::default(), DriverWaker::default(), Instant::now());
 
-        let (heard, rope) = (Arc::clone(&told), bell.clone());
-        let on_sound = move |data: &cpal::Data, _: &cpal::InputCallbackInfo| {
-            if !heard.closed.load(Ordering::Relaxed) {
-                capture.deliver(data.bytes(), since(origin));
-                rope.ring();
+        let (data_state, data_waker) = (Arc::clone(&shared), waker.clone());
+        let on_data = move |data: &cpal::Data, _: &cpal::InputCallbackInfo| {
+            if !data_state.is_closed.load(Ordering::Relaxed) {
+                producer.push(data.bytes(), elapsed_since(origin));
+                data_waker.wake();
             }
         };
-        let (tell, rope) = (Arc::clone(&told), bell.clone());
+        let (error_state, error_waker) = (Arc::clone(&shared), waker.clone());
         let on_error = move |error: cpal::Error| match error.kind() {
-            ErrorKind::Xrun => xruns.add(),
-            // It goes on all the same.
+            ErrorKind::Xrun => xruns.increment(),
+            // Capture continues.
             ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::DeviceBusy => {}
             kind => {
-                let _ = tell.broken.set(match kind {
-                    ErrorKind::DeviceNotAvailable => "it has disappeared".to_owned(),
+                let _ = error_state.failure.set(match kind {
+                    ErrorKind::DeviceNotAvailable => "device disconnected".to_owned(),
                     _ => error.to_string(),
                 });
-                rope.ring();
+                error_waker.wake();
             }
         };
-        let config = StreamConfig { channels, sample_rate: rate, buffer_size: BufferSize::Fixed(buffer) };
-        let stream = device.build_input_stream_raw(config, asked(format), on_sound, on_error, None)?;
-        let run = CaptureRun {
+        let stream_config = StreamConfig { channels, sample_rate, buffer_size: BufferSize::Fixed(buffer) };
+        let stream = device.build_input_stream_raw(stream_config, to_cpal_format(format), on_data, on_error, None)?;
+        let results = CaptureResults {
             device: name.to_owned(),
             sample_format: format.name(),
-            sample_rate: rate,
+            sample_rate,
             channels,
-            buffer_asked: buffer,
-            buffer_told: stream.buffer_size().ok(),
-            ..CaptureRun::default()
+            requested_buffer_frames: buffer,
+            reported_buffer_frames: stream.buffer_size().ok(),
+            ..CaptureResults::default()
         };
-        let intake = SharedIntake::of(framer.input(), framer.replaces_non_finite());
-        framer.listen(intake.listener());
+        let source_meter = SharedSourceMeter::new(packetizer.input_format(), packetizer.replaces_non_finite());
+        packetizer.set_input_tap(source_meter.tap());
         Ok(Self {
             stream: Some(stream),
-            captured,
-            framer,
-            intake,
+            ring,
+            packetizer,
+            source_meter,
             block: Vec::new(),
-            told,
-            bell,
+            shared,
+            waker,
             origin,
-            last: None,
-            patience: STUCK.max(Duration::from_secs_f64(f64::from(buffer) / f64::from(rate.max(1))) * MISSED),
-            drift: Drift::new(rate),
-            run,
+            last_callback_at: None,
+            stall_timeout: MIN_STALL_TIMEOUT
+                .max(Duration::from_secs_f64(f64::from(buffer) / f64::from(sample_rate.max(1))) * STALL_CALLBACKS),
+            drift: DriftEstimator::new(sample_rate),
+            results,
             ended: false,
         })
     }
 
-    /// How many frames at a time it was asked for, and how many it says.
-    pub fn buffer(&self) -> (u32, Option<u32>) {
-        (self.run.buffer_asked, self.run.buffer_told)
+    /// Requested and reported buffer size in frames.
+    pub fn buffer_frames(&self) -> (u32, Option<u32>) {
+        (self.results.requested_buffer_frames, self.results.reported_buffer_frames)
     }
 
-    fn on_block(&mut self, block: Block) {
-        self.last = Some(block.at);
-        if block.missing > 0 {
-            self.run.first_overrun_at.get_or_insert(self.run.frames);
+    fn on_block(&mut self, block: CapturedBlock) {
+        self.last_callback_at = Some(block.captured_at);
+        if block.dropped_before > 0 {
+            self.results.first_overrun_at.get_or_insert(self.results.frames);
         }
         if block.after_xrun {
-            self.drift.interrupt();
+            self.drift.on_discontinuity();
         }
-        self.run.frames += u64::from(block.frames) + block.missing;
-        self.drift.on_delivery(u64::from(block.frames) + block.missing, block.at);
-        let (least, most) = &mut self.run.delivery_frames;
-        *least = if *least == 0 { block.frames } else { block.frames.min(*least) };
-        *most = block.frames.max(*most);
-        self.framer.push(&self.block);
+        self.results.frames += u64::from(block.frames) + block.dropped_before;
+        self.drift.on_callback(u64::from(block.frames) + block.dropped_before, block.captured_at);
+        let (min, max) = &mut self.results.callback_frames;
+        *min = if *min == 0 { block.frames } else { block.frames.min(*min) };
+        *max = block.frames.max(*max);
+        self.packetizer.push(&self.block);
     }
 
-    /// No more is taken; the device's own thread may go on until this is dropped.
-    fn end(&mut self) {
+    /// Stops taking audio. The device's thread may continue until this is dropped.
+    fn stop_capture(&mut self) {
         self.ended = true;
-        self.told.closed.store(true, Ordering::Relaxed);
-        self.framer.finish();
+        self.shared.is_closed.store(true, Ordering::Relaxed);
+        self.packetizer.finish();
     }
 
     fn close(&mut self) {
         if let Some(stream) = self.stream.take() {
-            close(stream);
+            close_stream(stream);
         }
     }
 
-    fn give_up(&mut self, why: String) {
-        self.run.lost = Some(why);
-        // A device that is broken may complain without a pause.
+    fn fail(&mut self, reason: String) {
+        self.results.failure = Some(reason);
+        // A failed device may report errors without a pause.
         self.close();
-        self.end();
+        self.stop_capture();
     }
 }
 
-impl Drop for Live {
+impl Drop for Microphone {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl Source for Live {
-    fn next(&mut self, payload: &mut Vec<u8>) -> Pull {
-        while !self.ended && !self.framer.has_whole() {
-            // Looked at first: what was delivered before it broke is still taken.
-            let broken = self.told.broken.get().cloned();
-            if let Some(block) = self.captured.next(&mut self.block) {
+impl PayloadSource for Microphone {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        while !self.ended && !self.packetizer.has_payload() {
+            // Read before the ring, so that audio from before the failure is still taken.
+            let failure = self.shared.failure.get().cloned();
+            if let Some(block) = self.ring.pop(&mut self.block) {
                 self.on_block(block);
                 continue;
             }
-            let silent = self.last.map_or(Duration::ZERO, |last| since(self.origin).since(last));
-            match broken {
-                Some(why) => self.give_up(why),
-                None if silent > self.patience => {
-                    self.give_up(format!("it has delivered nothing for {:?}", self.patience));
+            let idle =
+                self.last_callback_at.map_or(Duration::ZERO, |last| elapsed_since(self.origin).duration_since(last));
+            match failure {
+                Some(reason) => self.fail(reason),
+                None if idle > self.stall_timeout => {
+                    self.fail(format!("no audio from the device for {:?}", self.stall_timeout));
                 }
-                None => return Pull::NotYet,
+                None => return SourcePoll::Pending,
             }
         }
-        if self.framer.next_payload(payload) {
-            return Pull::Frame;
+        if self.packetizer.next_payload(payload) {
+            return SourcePoll::Ready;
         }
         if !self.ended {
-            self.end();
+            self.stop_capture();
         }
-        Pull::End
+        SourcePoll::End
     }
 
     fn start(&mut self) {
-        let _quiet = Quiet::begin();
-        self.last = Some(since(self.origin));
+        let _errors = AlsaErrorCapture::install();
+        self.last_callback_at = Some(elapsed_since(self.origin));
         if let Some(stream) = &self.stream
             && let Err(error) = stream.play()
         {
-            let _ = self.told.broken.set(format!("it does not start: {error}"));
+            let _ = self.shared.failure.set(format!("cannot start the device: {error}"));
         }
     }
 
-    fn age(&self) -> Option<Duration> {
-        Some(self.last.map_or(Duration::ZERO, |last| since(self.origin).since(last)))
+    fn capture_age(&self) -> Option<Duration> {
+        Some(self.last_callback_at.map_or(Duration::ZERO, |last| elapsed_since(self.origin).duration_since(last)))
     }
 
-    fn bell(&self) -> Option<&Bell> {
-        Some(&self.bell)
+    fn waker(&self) -> Option<&DriverWaker> {
+        Some(&self.waker)
     }
 
-    fn capture(&self) -> Option<CaptureRun> {
-        let overruns = self.captured.overruns();
-        Some(CaptureRun {
+    fn capture_results(&self) -> Option<CaptureResults> {
+        let overruns = self.ring.overruns();
+        Some(CaptureResults {
             overruns: overruns.count,
             overrun_frames: overruns.frames,
-            xruns: self.captured.xruns(),
+            xruns: self.ring.xruns(),
             drift: self.drift.estimate(),
             drift_span: self.drift.span(),
-            ..self.run.clone()
+            ..self.results.clone()
         })
     }
 
-    fn taken(&self) -> Option<Taken> {
-        Some(self.intake.taken())
+    fn source_quality(&self) -> Option<SourceQuality> {
+        Some(self.source_meter.source_quality())
     }
-}
-
-/// Now, in nanoseconds since `origin`.
-fn since(origin: Instant) -> Time {
-    Time::from_nanos(nanos(origin.elapsed()))
 }

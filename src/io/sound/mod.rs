@@ -1,52 +1,59 @@
-//! Sound devices of this machine: which there are, listening to one, and playing on one.
+//! Audio devices: listing them, capturing from a microphone and playing on a speaker.
 //!
-//! What is done with a device is in the feature `mic`, which on Linux links ALSA's library. Without it everything here says how
-//! to get it.
+//! Device access requires the feature `mic`, which links the ALSA library on Linux. Without it every function returns
+//! [`DeviceError::NotBuiltIn`].
 
-#[cfg(not(feature = "mic"))]
-mod absent;
-#[cfg(feature = "mic")]
-mod closing;
 #[cfg(feature = "mic")]
 mod devices;
 #[cfg(feature = "mic")]
 mod microphone;
-#[cfg(feature = "mic")]
-mod quiet;
+#[cfg(not(feature = "mic"))]
+mod no_devices;
 #[cfg(feature = "mic")]
 mod speaker;
 
 use std::fmt;
+#[cfg(feature = "mic")]
+use std::sync::mpsc;
+#[cfg(feature = "mic")]
+use std::time::{Duration, Instant};
 
+#[cfg(feature = "mic")]
+use cpal::SampleFormat;
 use thiserror::Error;
 
+#[cfg(feature = "mic")]
+pub use devices::{SelectedDevice, list_devices, select_device};
+#[cfg(feature = "mic")]
+pub use microphone::Microphone;
 #[cfg(not(feature = "mic"))]
-pub use absent::{Found, Live, Returning, Speaker, find, list};
+pub use no_devices::{Microphone, SelectedDevice, Speaker, SpeakerObserver, list_devices, select_device};
 #[cfg(feature = "mic")]
-pub use devices::{Found, find, list};
-#[cfg(feature = "mic")]
-pub use microphone::Live;
-#[cfg(feature = "mic")]
-pub use speaker::{Returning, Speaker};
+pub use speaker::{Speaker, SpeakerObserver};
 
-/// Why there may be no device at all, and the way out.
-pub const NO_DEVICES: &str = if cfg!(target_os = "linux") {
-    "there is no sound card here, or this user may not use it (group audio), or PulseAudio or PipeWire has it and ALSA does \
-     not know of them (on Debian: apt-get install libasound2-plugins, or pipewire-alsa)"
+#[cfg(feature = "mic")]
+use crate::audio::devices::DeviceSampleFormat;
+#[cfg(feature = "mic")]
+use crate::time::{Time, saturating_nanos};
+
+/// Possible causes and remedies if there is no device.
+pub const NO_DEVICES_HINT: &str = if cfg!(target_os = "linux") {
+    "there is no sound card, or this user may not use it (group audio), or ALSA is not connected to PulseAudio or PipeWire \
+     (on Debian: apt-get install libasound2-plugins, or pipewire-alsa)"
 } else {
-    "the system shows none to this program: is one connected, and may this program use it?"
+    "the system lists no device for this program; connect one, or allow this program to use it"
 };
 
-/// Which way sound goes.
+/// Direction of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From a microphone, or whatever else is listened to.
+pub enum DeviceDirection {
+    /// Microphones and other inputs.
     Input,
-    /// To a loudspeaker, or whatever else is played on.
+    /// Loudspeakers and other outputs.
     Output,
 }
 
-impl fmt::Display for Direction {
+impl fmt::Display for DeviceDirection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Input => "input",
@@ -58,43 +65,124 @@ impl fmt::Display for Direction {
 /// Why a device cannot be used.
 #[derive(Debug, Error)]
 pub enum DeviceError {
-    /// The program has no such feature.
+    /// The program was built without the feature `mic`.
     #[error(
-        "this jamjam-dev was built without sound devices; build it again with them: `cargo install --path . --locked`, which on \
-         Debian takes `apt-get install libasound2-dev pkg-config`"
+        "this jamjam-dev was built without audio devices; rebuild it with `cargo install --path . --locked` \
+         (on Debian, first: `apt-get install libasound2-dev pkg-config`)"
     )]
-    Absent,
-    /// Nothing can be asked of the sound system.
-    #[error("the sound system cannot be used: {0}")]
-    System(String),
-    /// No device has that name or number.
-    #[error("no {direction} device is called {name}: {there}")]
-    Unknown {
-        /// What was looked for.
-        direction: Direction,
-        /// As it was asked for.
+    NotBuiltIn,
+    /// The audio system failed.
+    #[error("cannot use the audio system: {0}")]
+    Host(String),
+    /// No device matches the name or index.
+    #[error("no {direction} device matches {name}; {available}")]
+    NotFound {
+        /// Direction of the device.
+        direction: DeviceDirection,
+        /// The requested name or index.
         name: String,
-        /// What there is.
-        there: String,
+        /// The available devices.
+        available: String,
     },
-    /// Several have it.
-    #[error("several {direction} devices are called {name}: {those}; say which, or give its number")]
+    /// Several devices match the name.
+    #[error("several {direction} devices match {name}: {matches}; use the full name or the index")]
     Ambiguous {
-        /// What was looked for.
-        direction: Direction,
-        /// As it was asked for.
+        /// Direction of the device.
+        direction: DeviceDirection,
+        /// The requested name or index.
         name: String,
-        /// Which.
-        those: String,
+        /// The matching devices.
+        matches: String,
     },
-    /// It is there, and does not do what is asked of it.
-    #[error("cannot {} {device}: {why}", match direction { Direction::Input => "listen to", Direction::Output => "play on" })]
+    /// The device cannot be used.
+    #[error("cannot {} {device}: {reason}", match direction { DeviceDirection::Input => "capture from", DeviceDirection::Output => "play on" })]
     Unusable {
-        /// What for.
-        direction: Direction,
-        /// Its name.
+        /// Direction of the device.
+        direction: DeviceDirection,
+        /// Name of the device.
         device: String,
-        /// Why not, and the way out.
-        why: String,
+        /// Cause and remedy.
+        reason: String,
     },
+}
+
+/// Maximum time to wait until a device is closed.
+#[cfg(feature = "mic")]
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Closes a device stream on another thread and waits at most [`CLOSE_TIMEOUT`], because a driver may hang.
+#[cfg(feature = "mic")]
+fn close_stream(stream: cpal::Stream) {
+    let (done_tx, done_rx) = mpsc::channel::<()>();
+    let thread = std::thread::Builder::new().name("audio-close".to_owned()).spawn(move || {
+        let _errors = AlsaErrorCapture::install();
+        drop(stream);
+        drop(done_tx);
+    });
+    if thread.is_ok() {
+        // Returns when the sender is dropped.
+        let _ = done_rx.recv_timeout(CLOSE_TIMEOUT);
+    }
+}
+
+/// Converts a sample format to that of cpal.
+#[cfg(feature = "mic")]
+const fn to_cpal_format(format: DeviceSampleFormat) -> SampleFormat {
+    match format {
+        DeviceSampleFormat::I8 => SampleFormat::I8,
+        DeviceSampleFormat::I16 => SampleFormat::I16,
+        DeviceSampleFormat::I24 => SampleFormat::I24,
+        DeviceSampleFormat::I32 => SampleFormat::I32,
+        DeviceSampleFormat::I64 => SampleFormat::I64,
+        DeviceSampleFormat::U8 => SampleFormat::U8,
+        DeviceSampleFormat::U16 => SampleFormat::U16,
+        DeviceSampleFormat::U24 => SampleFormat::U24,
+        DeviceSampleFormat::U32 => SampleFormat::U32,
+        DeviceSampleFormat::U64 => SampleFormat::U64,
+        DeviceSampleFormat::F32 => SampleFormat::F32,
+        DeviceSampleFormat::F64 => SampleFormat::F64,
+    }
+}
+
+/// Time since `origin`.
+#[cfg(feature = "mic")]
+fn elapsed_since(origin: Instant) -> Time {
+    Time::from_nanos(saturating_nanos(origin.elapsed()))
+}
+
+/// Captures the messages that the ALSA library prints to standard error, a dozen lines for one missing device. While it exists, those
+/// of this thread go to `output`.
+#[cfg(all(feature = "mic", target_os = "linux"))]
+struct AlsaErrorCapture {
+    output: Option<std::rc::Rc<std::cell::RefCell<alsa::Output>>>,
+}
+
+#[cfg(all(feature = "mic", target_os = "linux"))]
+impl AlsaErrorCapture {
+    /// Installs the error handler.
+    fn install() -> Self {
+        Self { output: alsa::Output::local_error_handler().ok() }
+    }
+
+    /// The first message, which is the cause of the others.
+    fn first_message(&self) -> Option<String> {
+        let messages = self.output.as_ref()?.try_borrow().ok()?.to_string();
+        // Format: `function: message`.
+        messages.lines().next().map(|line| line.split_once(": ").map_or(line, |(_, message)| message).trim().to_owned())
+    }
+}
+
+/// Other systems print nothing.
+#[cfg(all(feature = "mic", not(target_os = "linux")))]
+struct AlsaErrorCapture;
+
+#[cfg(all(feature = "mic", not(target_os = "linux")))]
+impl AlsaErrorCapture {
+    fn install() -> Self {
+        Self
+    }
+
+    fn first_message(&self) -> Option<String> {
+        None
+    }
 }

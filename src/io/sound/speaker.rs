@@ -1,4 +1,4 @@
-//! What comes back, played by a device as it asks for it.
+//! Plays returned audio on a device through the jitter buffer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -7,282 +7,284 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
-use super::closing::close;
-use super::devices::asked;
-use crate::audio::device_format::DeviceFormat;
-use crate::audio::device_offer::Choice;
-use crate::audio::mix::{Channels, fan_out};
-use crate::audio::payload::{self, BYTES_PER_SAMPLE};
-use crate::flow::run::StreamKind;
-use crate::flow::{Fact, Fate, Form, Observer, PlaybackRun, Sent};
-use crate::io::stop::Stop;
-use crate::playout::{Config, Giver, MOST_ALLOWANCE, OutOfRange, Played, Playout, Taker, Tally, handover};
-use crate::stats::{Drift, DriftEstimate};
-use crate::time::{Time, nanos};
+use super::{close_stream, elapsed_since, to_cpal_format};
+use crate::audio::convert::{BYTES_PER_SAMPLE, ChannelLayout, decode_payload, map_to_device};
+use crate::audio::devices::{DeviceConfig, DeviceSampleFormat};
+use crate::audio::jitter_buffer::{
+    JitterBuffer, JitterBufferConfig, JitterBufferStats, MAX_JITTER_ALLOWANCE, UnsupportedRates,
+};
+use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingCounters, packet_ring};
+use crate::client::StreamKind;
+use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio};
+use crate::io::stop::StopToken;
+use crate::stats::{DriftEstimate, DriftEstimator};
+use crate::time::Time;
 
-/// A device that has not played everything so long after the last packet, and the blocks that it takes at once, plays no more.
-const PATIENCE: Duration = MOST_ALLOWANCE.saturating_add(Duration::from_secs(2));
+/// Maximum time from the last packet to the end of playback, plus [`MAX_DEVICE_LATENCY_BLOCKS`].
+const DRAIN_TIMEOUT: Duration = MAX_JITTER_ALLOWANCE.saturating_add(Duration::from_secs(2));
 
-/// Blocks that a device may hold back.
-const BLOCKS: u32 = 4;
+/// Maximum number of blocks that a device buffers.
+const MAX_DEVICE_LATENCY_BLOCKS: u32 = 4;
 
-/// How long a device that is broken waits for what it asks for: it may ask without a pause.
-const BROKEN: Duration = Duration::from_millis(10);
+/// Delay of callbacks of a failed device, which may come without a pause.
+const FAILED_CALLBACK_DELAY: Duration = Duration::from_millis(10);
 
-/// How often it is looked whether all is played.
-const LOOKS: Duration = Duration::from_millis(5);
+/// Interval of the check whether all audio is played.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Why a device does not play.
+/// Why a device cannot be opened.
 pub(super) enum OpenError {
-    /// What comes cannot be played on it.
-    Form(OutOfRange),
-    /// It does not do what is asked of it.
+    /// The rates cannot be converted.
+    UnsupportedRates(UnsupportedRates),
+    /// The device failed.
     Device(cpal::Error),
 }
 
-/// What the device's thread tells us.
+/// State shared with the device's thread.
 #[derive(Default)]
-struct Told {
+struct SharedState {
     xruns: AtomicU64,
-    /// All was played.
-    is_over: AtomicBool,
-    /// Why it takes no more.
-    broken: OnceLock<String>,
-    so_far: Mutex<SoFar>,
+    /// All audio is played.
+    is_drained: AtomicBool,
+    /// Why the device stopped.
+    failure: OnceLock<String>,
+    status: Mutex<PlaybackStatus>,
 }
 
-/// What is known after the last asking.
+/// Status after the last callback.
 #[derive(Clone, Copy, Default)]
-struct SoFar {
-    played: Played,
+struct PlaybackStatus {
+    stats: JitterBufferStats,
     drift: Option<DriftEstimate>,
     drift_span: Duration,
-    /// How long the device holds back what it is given, at most, as it says.
+    /// Maximum latency reported by the device.
     latency: Duration,
 }
 
-/// The node's end: whatever comes first for a packet goes on to the device, late or changed as it may be.
-pub struct Returning {
-    giver: Giver,
+/// Passes the first copy of each packet to the device, even if it is late or damaged.
+pub struct SpeakerObserver {
+    producer: PacketProducer,
     origin: Instant,
 }
 
-/// A device that plays.
+/// An open output device.
 pub struct Speaker {
     stream: cpal::Stream,
-    told: Arc<Told>,
-    tally: Tally,
-    /// How long it may take to play all that has come.
-    patience: Duration,
-    run: PlaybackRun,
+    shared: Arc<SharedState>,
+    ring_counters: PacketRingCounters,
+    /// Maximum time to play the rest.
+    drain_timeout: Duration,
+    results: PlaybackResults,
 }
 
-/// What the device's callback runs.
-struct Player {
-    playout: Playout,
-    taker: Taker,
-    channels: Channels,
-    format: DeviceFormat,
+/// State of the device callback.
+struct PlaybackCallback {
+    jitter_buffer: JitterBuffer,
+    consumer: PacketConsumer,
+    channels: ChannelLayout,
+    format: DeviceSampleFormat,
     device_channels: u16,
     device_rate: u32,
-    /// A packet on its way from the ring.
+    /// Buffer for one packet.
     packet: Vec<f32>,
-    /// Frames on their way to the device.
+    /// Buffer for output frames.
     frames: Vec<f32>,
     origin: Instant,
-    drift: Drift,
+    drift: DriftEstimator,
     xruns: u64,
     latency: Duration,
-    /// When all is played.
-    ends: Option<Time>,
-    told: Arc<Told>,
+    /// Time when all audio is played.
+    drained_at: Option<Time>,
+    shared: Arc<SharedState>,
 }
 
 impl Speaker {
-    /// Opens `device`, to take `buffer` frames at a time, and starts it.
+    /// Opens `device` with a buffer of `buffer` frames and starts it.
     pub(super) fn open(
         device: &cpal::Device,
         name: &str,
-        choice: Choice,
+        device_config: DeviceConfig,
         buffer: u32,
-        form: Form,
-        allowance: Option<Duration>,
-    ) -> Result<(Returning, Self), OpenError> {
-        let Choice { format, channels: device_channels, rate: device_rate, .. } = choice;
-        let Form { sample_rate, channels, frame_samples, .. } = form;
-        let config =
-            Config { rate: sample_rate, channels, frame_samples, device_rate, device_block: buffer, allowance };
-        let playout = Playout::new(config).map_err(OpenError::Form)?;
-        let (giver, taker) = handover(sample_rate, channels, frame_samples, config.room());
-        let patience = PATIENCE + BLOCKS * config.block();
-        let (told, origin) = (Arc::<Told>::default(), Instant::now());
-        let mut player = Player {
-            playout,
-            taker,
-            channels: if channels == 1 { Channels::Mono } else { Channels::Stereo },
+        audio: AudioStreamConfig,
+        jitter_allowance: Option<Duration>,
+    ) -> Result<(SpeakerObserver, Self), OpenError> {
+        let DeviceConfig { format, channels: device_channels, rate: device_rate, .. } = device_config;
+        let AudioStreamConfig { sample_rate, channels, frame_samples, .. } = audio;
+        let config = JitterBufferConfig {
+            rate: sample_rate,
+            channels,
+            frame_samples,
+            device_rate,
+            device_block_frames: buffer,
+            jitter_allowance,
+        };
+        let jitter_buffer = JitterBuffer::new(config).map_err(OpenError::UnsupportedRates)?;
+        let (producer, consumer) = packet_ring(sample_rate, channels, frame_samples, config.capacity());
+        let drain_timeout = DRAIN_TIMEOUT + MAX_DEVICE_LATENCY_BLOCKS * config.block_duration();
+        let (shared, origin) = (Arc::<SharedState>::default(), Instant::now());
+        let mut callback = PlaybackCallback {
+            jitter_buffer,
+            consumer,
+            channels: if channels == 1 { ChannelLayout::Mono } else { ChannelLayout::Stereo },
             format,
             device_channels,
             device_rate,
             packet: Vec::with_capacity(frame_samples as usize * usize::from(channels)),
-            // Some take more than they were asked to.
+            // Some devices take more than the requested buffer.
             frames: vec![0.0; 2 * buffer as usize * usize::from(channels)],
             origin,
-            drift: Drift::new(device_rate),
+            drift: DriftEstimator::new(device_rate),
             xruns: 0,
             latency: Duration::ZERO,
-            ends: None,
-            told: Arc::clone(&told),
+            drained_at: None,
+            shared: Arc::clone(&shared),
         };
-        let on_asked = move |data: &mut cpal::Data, info: &cpal::OutputCallbackInfo| {
+        let on_data = move |data: &mut cpal::Data, info: &cpal::OutputCallbackInfo| {
             let times = info.timestamp();
-            player.fill(data.bytes_mut(), times.playback.saturating_duration_since(times.callback));
+            callback.fill(data.bytes_mut(), times.playback.saturating_duration_since(times.callback));
         };
-        let tell = Arc::clone(&told);
+        let error_state = Arc::clone(&shared);
         let on_error = move |error: cpal::Error| match error.kind() {
             ErrorKind::Xrun => {
-                tell.xruns.fetch_add(1, Ordering::Relaxed);
+                error_state.xruns.fetch_add(1, Ordering::Relaxed);
             }
-            // It goes on all the same.
+            // Playback continues.
             ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::DeviceBusy => {}
             kind => {
-                let _ = tell.broken.set(match kind {
-                    ErrorKind::DeviceNotAvailable => "it has disappeared".to_owned(),
+                let _ = error_state.failure.set(match kind {
+                    ErrorKind::DeviceNotAvailable => "device disconnected".to_owned(),
                     _ => error.to_string(),
                 });
             }
         };
-        let config = StreamConfig {
+        let stream_config = StreamConfig {
             channels: device_channels,
             sample_rate: device_rate,
             buffer_size: BufferSize::Fixed(buffer),
         };
         let stream = device
-            .build_output_stream_raw(config, asked(format), on_asked, on_error, None)
+            .build_output_stream_raw(stream_config, to_cpal_format(format), on_data, on_error, None)
             .and_then(|stream| stream.play().map(|()| stream))
             .map_err(OpenError::Device)?;
-        let run = PlaybackRun {
+        let results = PlaybackResults {
             device: name.to_owned(),
             sample_format: format.name(),
             sample_rate: device_rate,
             channels: device_channels,
-            buffer_asked: buffer,
-            buffer_told: stream.buffer_size().ok(),
-            allowance,
-            ..PlaybackRun::default()
+            requested_buffer_frames: buffer,
+            reported_buffer_frames: stream.buffer_size().ok(),
+            jitter_buffer: jitter_allowance,
+            ..PlaybackResults::default()
         };
-        let tally = giver.tally();
-        Ok((Returning { giver, origin }, Self { stream, told, tally, patience, run }))
+        let ring_counters = producer.counters();
+        Ok((SpeakerObserver { producer, origin }, Self { stream, shared, ring_counters, drain_timeout, results }))
     }
 
-    /// How many frames at a time it was asked for, and how many it says.
-    pub fn buffer(&self) -> (u32, Option<u32>) {
-        (self.run.buffer_asked, self.run.buffer_told)
+    /// Requested and reported buffer size in frames.
+    pub fn buffer_frames(&self) -> (u32, Option<u32>) {
+        (self.results.requested_buffer_frames, self.results.reported_buffer_frames)
     }
 
-    /// Waits until all that has come is played, unless `stop` is requested, and closes the device. The [`Returning`] must be gone.
-    pub fn finish(self, stop: &Stop) -> PlaybackRun {
-        let Self { stream, told, tally, patience, run } = self;
-        let until = Instant::now() + patience;
-        let is_over = || told.is_over.load(Ordering::Acquire);
-        let is_wanted = || stop.requested().is_none();
-        while told.broken.get().is_none() && is_wanted() && !is_over() {
-            if Instant::now() >= until {
-                let _ = told.broken.set(format!(
-                    "it has not played all of it {:.1} s after the last of it came",
-                    patience.as_secs_f64()
-                ));
+    /// Waits until all audio is played or `stop` is requested, and closes the device. The [`SpeakerObserver`] must be dropped before.
+    pub fn finish(self, stop: &StopToken) -> PlaybackResults {
+        let Self { stream, shared, ring_counters, drain_timeout, results } = self;
+        let deadline = Instant::now() + drain_timeout;
+        let is_drained = || shared.is_drained.load(Ordering::Acquire);
+        let is_running = || stop.signal().is_none();
+        while shared.failure.get().is_none() && is_running() && !is_drained() {
+            if Instant::now() >= deadline {
+                let _ = shared
+                    .failure
+                    .set(format!("playback not finished {:.1} s after the last packet", drain_timeout.as_secs_f64()));
             }
-            std::thread::sleep(LOOKS);
+            std::thread::sleep(POLL_INTERVAL);
         }
-        close(stream);
-        let SoFar { played, drift, drift_span, latency } = *told.so_far.lock().unwrap_or_else(PoisonError::into_inner);
-        let (given, dropped) = (tally.given(), tally.dropped());
-        let settled = dropped + played.packets + played.late + played.early + played.skipped;
-        PlaybackRun {
-            xruns: told.xruns.load(Ordering::Relaxed),
-            lost: told.broken.get().cloned(),
+        close_stream(stream);
+        let PlaybackStatus { stats, drift, drift_span, latency: device_latency } =
+            *shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pushed, dropped) = (ring_counters.pushed(), ring_counters.dropped());
+        let accounted = dropped + stats.played + stats.late + stats.early + stats.skipped;
+        PlaybackResults {
+            xruns: shared.xruns.load(Ordering::Relaxed),
+            failure: shared.failure.get().cloned(),
             dropped,
-            unplayed: given.saturating_sub(settled),
-            played,
+            unplayed: pushed.saturating_sub(accounted),
+            jitter_buffer_stats: stats,
             drift,
             drift_span,
-            latency,
-            ..run
+            device_latency,
+            ..results
         }
     }
 }
 
-impl Player {
-    /// Fills what the device asks for, the first of which it plays after `latency`.
+impl PlaybackCallback {
+    /// Fills the buffer of a callback. The device plays its first frame after `latency`.
     fn fill(&mut self, bytes: &mut [u8], latency: Duration) {
-        if self.told.broken.get().is_some() {
+        if self.shared.failure.get().is_some() {
             self.format.encode(std::iter::repeat(0.0), bytes);
-            return std::thread::sleep(BROKEN);
+            return std::thread::sleep(FAILED_CALLBACK_DELAY);
         }
-        let now = since(self.origin);
+        let now = elapsed_since(self.origin);
         self.latency = self.latency.max(latency);
-        // Looked at first: what was handed over before the end is still taken.
-        let no_more_comes = self.taker.is_over();
-        while let Some(packet) = self.taker.next(&mut self.packet) {
-            self.playout.on_sent(self.taker.sent());
-            self.playout.on_packet(packet.index, packet.at, &self.packet);
+        // Read before the ring, so that packets from before the end are still taken.
+        let is_closed = self.consumer.is_closed();
+        while let Some(packet) = self.consumer.pop(&mut self.packet) {
+            self.jitter_buffer.set_sent_packets(self.consumer.sent_packets());
+            self.jitter_buffer.on_packet(packet.index, packet.received_at, &self.packet);
         }
-        self.playout.on_sent(self.taker.sent());
+        self.jitter_buffer.set_sent_packets(self.consumer.sent_packets());
         let frame_bytes = self.format.bytes_per_sample() * usize::from(self.device_channels);
         let channels = usize::from(self.channels.count());
-        // What takes still more is filled in parts.
+        // Larger buffers are filled in parts.
         for part in bytes.chunks_mut(self.frames.len() / channels * frame_bytes) {
             let frames = &mut self.frames[..part.len() / frame_bytes * channels];
-            self.playout.fill(frames, now);
-            self.format.encode(fan_out(frames, self.channels, self.device_channels), part);
+            self.jitter_buffer.fill(frames, now);
+            self.format.encode(map_to_device(frames, self.channels, self.device_channels), part);
         }
-        let xruns = self.told.xruns.load(Ordering::Relaxed);
+        let xruns = self.shared.xruns.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.xruns, xruns) != xruns {
-            self.drift.interrupt();
-            self.playout.interrupt();
+            self.drift.on_discontinuity();
+            self.jitter_buffer.on_discontinuity();
         }
         let frames = (bytes.len() / frame_bytes) as u64;
-        self.drift.on_delivery(frames, now);
-        if no_more_comes && self.playout.is_empty() {
-            let lasts = Duration::from_secs_f64(frames as f64 / f64::from(self.device_rate)) + self.playout.lingers();
-            self.ends.get_or_insert(now + latency + lasts);
+        self.drift.on_callback(frames, now);
+        if is_closed && self.jitter_buffer.is_empty() {
+            let remaining = Duration::from_secs_f64(frames as f64 / f64::from(self.device_rate))
+                + self.jitter_buffer.drain_duration();
+            self.drained_at.get_or_insert(now + latency + remaining);
         }
-        // Whoever asks does so when no more is played.
-        if let Ok(mut so_far) = self.told.so_far.try_lock() {
-            *so_far = SoFar {
-                played: self.playout.played(),
+        // Never blocks: the status is read after playback.
+        if let Ok(mut status) = self.shared.status.try_lock() {
+            *status = PlaybackStatus {
+                stats: self.jitter_buffer.stats(),
                 drift: self.drift.estimate(),
                 drift_span: self.drift.span(),
                 latency: self.latency,
             };
         }
-        if self.ends.is_some_and(|ends| now >= ends) {
-            self.told.is_over.store(true, Ordering::Release);
+        if self.drained_at.is_some_and(|drained_at| now >= drained_at) {
+            self.shared.is_drained.store(true, Ordering::Release);
         }
     }
 }
 
-impl Observer for Returning {
-    fn on_sent(&mut self, sent: Sent<'_>) {
-        self.giver.sent(sent.index + 1);
+impl PacketObserver for SpeakerObserver {
+    fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
+        self.producer.set_sent_packets(sent.index + 1);
     }
 
-    fn on_fact(&mut self, fact: Fact<'_>) {
-        // Of one that was cut within a sample what is whole.
-        let whole = fact.payload.len() / BYTES_PER_SAMPLE * BYTES_PER_SAMPLE;
-        if let (StreamKind::Audio, Fate::Returned | Fate::Late | Fate::Damaged, true) =
-            (fact.stream, fact.fate, fact.is_first)
-            && let Some(samples) = payload::decode(&fact.payload[..whole])
+    fn on_packet(&mut self, event: PacketEvent<'_>) {
+        // A truncated packet is played up to the last complete sample.
+        let len = event.payload.len() / BYTES_PER_SAMPLE * BYTES_PER_SAMPLE;
+        if let (StreamKind::Audio, PacketOutcome::Returned | PacketOutcome::Late | PacketOutcome::Damaged, true) =
+            (event.stream, event.outcome, event.is_first)
+            && let Some(samples) = decode_payload(&event.payload[..len])
         {
-            // It can be played from now on, whenever it came.
-            self.giver.give(fact.index, since(self.origin), samples);
+            // The time of arrival is now, when the packet can be played.
+            self.producer.push(event.index, elapsed_since(self.origin), samples);
         }
     }
-}
-
-/// Now, in nanoseconds since `origin`.
-fn since(origin: Instant) -> Time {
-    Time::from_nanos(nanos(origin.elapsed()))
 }
 
 #[cfg(test)]
@@ -290,23 +292,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_copy_of_a_packet_goes_on_to_the_device_however_it_was_cut() {
-        let (giver, mut taker) = handover(48_000, 1, 128, Duration::from_secs(1));
-        let tally = giver.tally();
-        let mut returning = Returning { giver, origin: Instant::now() };
-        let (stream, sent, came) = (StreamKind::Audio, Time::from_millis(1), Some(Time::from_millis(2)));
-        let mut hear = |index, fate, is_first, payload: &[u8]| {
-            returning.on_fact(Fact { stream, index, sequence: 1, sent, came, fate, is_first, payload });
+    fn first_copy_of_each_packet_is_played() {
+        let (producer, mut consumer) = packet_ring(48_000, 1, 128, Duration::from_secs(1));
+        let counters = producer.counters();
+        let mut observer = SpeakerObserver { producer, origin: Instant::now() };
+        let (stream, sent_at, received_at) = (StreamKind::Audio, Time::from_millis(1), Some(Time::from_millis(2)));
+        let mut receive = |index, outcome, is_first, payload: &[u8]| {
+            observer.on_packet(PacketEvent {
+                stream,
+                index,
+                sequence: 1,
+                sent_at,
+                received_at,
+                outcome,
+                is_first,
+                payload,
+            });
         };
-        // A sample of 1.0 and a byte of the next, and then all of it; nothing at all; and one that is given up.
-        hear(0, Fate::Damaged, true, &[0, 0, 128, 63, 0]);
-        hear(0, Fate::Returned, false, &[0, 0, 128, 63, 0, 0, 128, 63]);
-        hear(1, Fate::Damaged, true, &[]);
-        hear(2, Fate::Lost, false, &[]);
+        // A truncated copy of packet 0, its complete copy, an empty packet 1, and a lost packet 2.
+        receive(0, PacketOutcome::Damaged, true, &[0, 0, 128, 63, 0]);
+        receive(0, PacketOutcome::Returned, false, &[0, 0, 128, 63, 0, 0, 128, 63]);
+        receive(1, PacketOutcome::Damaged, true, &[]);
+        receive(2, PacketOutcome::Lost, false, &[]);
         let mut samples = Vec::new();
-        let next = taker.next(&mut samples).map(|packet| packet.index);
-        assert_eq!((next, &samples[..], tally.given()), (Some(0), &[1.0][..], 2));
-        assert_eq!(taker.next(&mut samples).map(|packet| (packet.index, packet.samples)), Some((1, 0)));
-        assert_eq!(taker.next(&mut samples), None);
+        let next = consumer.pop(&mut samples).map(|packet| packet.index);
+        assert_eq!((next, &samples[..], counters.pushed()), (Some(0), &[1.0][..], 2));
+        assert_eq!(consumer.pop(&mut samples).map(|packet| (packet.index, packet.sample_count)), Some((1, 0)));
+        assert_eq!(consumer.pop(&mut samples), None);
     }
 }

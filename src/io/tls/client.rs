@@ -1,114 +1,279 @@
-//! Whom a client believes: the system's certificate authorities, those of a file besides, one certificate alone, or for a test anybody.
+//! Verification of server certificates: by the system's root certificates, a CA file, a pinned fingerprint, or none
+//! for tests. Also advice for rejected certificates.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::{ClientConfig, Error, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 use thiserror::Error;
 use tracing::debug;
 
-use super::fingerprint::Fingerprint;
-use super::provider;
-use super::unvouched::{Believed, Unvouched};
+use super::{Fingerprint, crypto_provider};
 
-/// Whose certificates are believed besides those of the system's authorities.
+const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE, or use --insecure for a test";
+
+/// Which server certificates a client accepts. By default those signed by a root certificate of the system.
 #[derive(Clone, Debug, Default)]
-pub struct Trust {
-    /// Those signed by a certificate of this file, PEM.
-    pub ca: Option<PathBuf>,
-    /// Not those, and no other, but this one, whoever vouches for it.
-    pub only: Option<Fingerprint>,
-    /// All others too.
-    pub anybody: bool,
+pub struct TrustPolicy {
+    /// PEM file of additional root certificates.
+    pub ca_file: Option<PathBuf>,
+    /// Accept only the certificate with this fingerprint, regardless of its issuer.
+    pub pinned: Option<Fingerprint>,
+    /// Accept any certificate.
+    pub accept_any: bool,
 }
 
-/// Why a client cannot speak TLS.
+/// Reason why a client cannot use TLS.
 #[derive(Debug, Error)]
 pub enum TrustError {
     /// The file cannot be read as PEM.
     #[error("cannot read certificates from {file}: {error}", file = .file.display())]
-    File {
+    ReadCa {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// Reason.
         error: pem::Error,
     },
-    /// It is PEM, and not of a certificate.
-    #[error("{file} holds no certificate: give a PEM file that begins with BEGIN CERTIFICATE", file = .0.display())]
-    Empty(PathBuf),
-    /// The certificate is none that can vouch for others.
-    #[error("{file} holds a certificate that cannot be used: {error}", file = .file.display())]
-    Certificate {
+    /// The PEM file contains no certificate.
+    #[error("{file} contains no certificate: use a PEM file that begins with BEGIN CERTIFICATE", file = .0.display())]
+    NoCertificate(PathBuf),
+    /// The certificate cannot be used as a root certificate.
+    #[error("cannot use a certificate in {file}: {error}", file = .file.display())]
+    InvalidCa {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// Reason.
         error: Error,
     },
-    /// Anybody would be believed who is not on this machine.
+    /// Any certificate would be accepted from a remote server.
     #[error(
-        "--insecure is for servers on this machine, and {0} is not: give the SHA-256 of its certificate (the server prints it) \
-         with --cert-sha256, or its authority with --ca FILE"
+        "--insecure requires a server on this machine, but {0} is remote: pass the SHA-256 of its certificate, which the server \
+         prints, with --cert-sha256, or its CA with --ca FILE"
     )]
-    Afar(IpAddr),
-    /// The library does not want to.
-    #[error("cannot speak TLS: {0}")]
-    Unsupported(#[from] Error),
+    InsecureRemote(IpAddr),
+    /// Error of the TLS library.
+    #[error("cannot configure TLS: {0}")]
+    Tls(#[from] Error),
 }
 
-impl Trust {
-    /// Refuses to believe anybody at all as the server at one of `addresses`, unless all of them are this machine's. To be asked
-    /// of the very addresses that are called, by those clients for which certificates that nobody vouches for are an everyday
-    /// matter, so that their way out is the fingerprint.
-    pub fn refuse_anybody_afar(&self, addresses: &[SocketAddr]) -> Result<(), TrustError> {
-        let is_afar = |ip: &IpAddr| self.anybody && !ip.to_canonical().is_loopback();
-        addresses.iter().map(SocketAddr::ip).find(is_afar).map_or(Ok(()), |ip| Err(TrustError::Afar(ip)))
+impl TrustPolicy {
+    /// Fails if any certificate would be accepted and one of `addresses` is not loopback. Called with the resolved
+    /// addresses by clients whose servers often have self-signed certificates, so that users pin the fingerprint
+    /// instead.
+    pub fn require_loopback_if_insecure(&self, addresses: &[SocketAddr]) -> Result<(), TrustError> {
+        let is_remote = |ip: &IpAddr| self.accept_any && !ip.to_canonical().is_loopback();
+        addresses.iter().map(SocketAddr::ip).find(is_remote).map_or(Ok(()), |ip| Err(TrustError::InsecureRemote(ip)))
     }
 
-    /// What a client's connections are made with.
-    pub fn config(&self) -> Result<Arc<ClientConfig>, TrustError> {
-        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    /// TLS configuration of a client.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, TrustError> {
+        let config = ClientConfig::builder_with_provider(crypto_provider()).with_safe_default_protocol_versions()?;
         let config = config.dangerous().with_custom_certificate_verifier(self.verifier()?);
         Ok(Arc::new(config.with_no_client_auth()))
     }
 
-    /// What judges a server's certificate.
+    /// Certificate verifier of a client.
     pub fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
-        let unvouched = |believed| Arc::new(Unvouched { believed, provider: provider() });
-        match self.only {
-            _ if self.anybody => return Ok(unvouched(Believed::Any)),
-            Some(only) => return Ok(unvouched(Believed::Only(only))),
+        let pinned_verifier = |policy| Arc::new(PinnedVerifier { policy, provider: crypto_provider() });
+        match self.pinned {
+            _ if self.accept_any => return Ok(pinned_verifier(PinPolicy::AcceptAny)),
+            Some(only) => return Ok(pinned_verifier(PinPolicy::Pinned(only))),
             None => {}
         }
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
-        let (added, unusable) = roots.add_parsable_certificates(system.certs);
-        debug!("{added} authorities of the system, {unusable} unusable, {} not read", system.errors.len());
-        if let Some(file) = &self.ca {
-            add(&mut roots, file)?;
+        let (added, invalid) = roots.add_parsable_certificates(system.certs);
+        debug!(target: "tls", added, invalid, unreadable = system.errors.len(), "system roots loaded");
+        if let Some(file) = &self.ca_file {
+            add_root_certificates(&mut roots, file)?;
         }
-        match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build() {
+        match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build() {
             Ok(verifier) => Ok(verifier),
-            // It wants at least one. There are no revocation lists here, which it could dislike.
-            Err(_) => Ok(unvouched(Believed::None)),
+            // Fails only without root certificates, because no revocation lists are used.
+            Err(_) => Ok(pinned_verifier(PinPolicy::RejectAll)),
         }
     }
 }
 
-fn add(roots: &mut RootCertStore, file: &Path) -> Result<(), TrustError> {
+fn add_root_certificates(roots: &mut RootCertStore, file: &Path) -> Result<(), TrustError> {
     let owned = || file.to_owned();
-    let unreadable = |error| TrustError::File { file: owned(), error };
-    let mut none = true;
-    for certificate in CertificateDer::pem_file_iter(file).map_err(unreadable)? {
-        let certificate = certificate.map_err(unreadable)?;
-        roots.add(certificate).map_err(|error| TrustError::Certificate { file: owned(), error })?;
-        none = false;
+    let read_error = |error| TrustError::ReadCa { file: owned(), error };
+    let mut is_empty = true;
+    for certificate in CertificateDer::pem_file_iter(file).map_err(read_error)? {
+        let certificate = certificate.map_err(read_error)?;
+        roots.add(certificate).map_err(|error| TrustError::InvalidCa { file: owned(), error })?;
+        is_empty = false;
     }
-    if none { Err(TrustError::Empty(owned())) } else { Ok(()) }
+    if is_empty { Err(TrustError::NoCertificate(owned())) } else { Ok(()) }
+}
+
+/// The server certificate is not the pinned one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("certificate fingerprint mismatch: expected {expected}, got {actual}")]
+pub struct FingerprintMismatch {
+    /// Fingerprint of the server certificate.
+    pub actual: Fingerprint,
+    /// Pinned fingerprint.
+    pub expected: Fingerprint,
+}
+
+/// Which certificates a [`PinnedVerifier`] accepts.
+#[derive(Clone, Copy, Debug)]
+enum PinPolicy {
+    /// Any certificate.
+    AcceptAny,
+    /// Only this certificate.
+    Pinned(Fingerprint),
+    /// No certificate, because there are no root certificates.
+    RejectAll,
+}
+
+/// Verifies a certificate without its issuer, name and validity. Handshake signatures are still verified, so the
+/// server must have the key.
+#[derive(Debug)]
+struct PinnedVerifier {
+    policy: PinPolicy,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for PinnedVerifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let actual = Fingerprint::from_certificate(certificate);
+        let reason = match self.policy {
+            PinPolicy::AcceptAny => return Ok(ServerCertVerified::assertion()),
+            PinPolicy::Pinned(pinned) if pinned == actual => return Ok(ServerCertVerified::assertion()),
+            PinPolicy::Pinned(expected) => {
+                CertificateError::Other(OtherError(Arc::new(FingerprintMismatch { actual, expected })))
+            }
+            PinPolicy::RejectAll => CertificateError::UnknownIssuer,
+        };
+        Err(Error::InvalidCertificate(reason))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Delegates to another verifier and records the last rejection, for libraries that report less detail.
+#[derive(Debug)]
+pub struct RecordingVerifier {
+    inner: Arc<dyn ServerCertVerifier>,
+    rejection: Mutex<Option<(Fingerprint, CertificateError)>>,
+}
+
+impl RecordingVerifier {
+    /// Records the rejections of `inner`.
+    pub fn new(inner: Arc<dyn ServerCertVerifier>) -> Self {
+        Self { inner, rejection: Mutex::new(None) }
+    }
+
+    /// Fingerprint of the last rejected certificate, and the reason.
+    pub fn rejection(&self) -> Option<(Fingerprint, CertificateError)> {
+        self.rejection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ServerCertVerifier for RecordingVerifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let result = self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        if let Err(Error::InvalidCertificate(reason)) = &result {
+            let rejection = (Fingerprint::from_certificate(certificate), reason.clone());
+            *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejection);
+        }
+        result
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Explains a rejected certificate and suggests a remedy.
+pub fn certificate_advice(error: &CertificateError) -> String {
+    match error {
+        // A CA with the same name and another key is a different CA.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            format!("certificate not trusted: self-signed or unknown CA; {UNTRUSTED_HINT}")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "certificate has expired; renew it on the server, or check the clock of this machine".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "certificate is not valid yet; check the clocks of both machines".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("{error}; connect to a name that it is valid for, or use --insecure for a test")
+        }
+        // The type has no public name in the verification library.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "certificate is a CA certificate (CA:TRUE), which servers must not use, even with --ca; reissue it with -addext \
+             basicConstraints=critical,CA:FALSE, or use --insecure for a test"
+                .to_owned()
+        }
+        CertificateError::Other(other) if other.0.is::<FingerprintMismatch>() => format!(
+            "{other}; a restarted server prints its new fingerprint, and keeps its certificate with --cert-dir"
+        ),
+        _ => format!("invalid certificate: {error}; {UNTRUSTED_HINT}"),
+    }
 }
 
 #[cfg(test)]
@@ -116,11 +281,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn anybody_is_believed_on_this_machine_alone() {
+    fn insecure_mode_accepts_loopback_addresses_only() {
         let at = |ip: &str| SocketAddr::new(ip.parse().expect("an address"), 4_443);
-        let refused = |trust: &Trust, ip: &str| trust.refuse_anybody_afar(&[at(ip)]).is_err();
-        let anybody = Trust { anybody: true, ..Trust::default() };
-        for (ip, afar) in [
+        let is_rejected = |trust: &TrustPolicy, ip: &str| trust.require_loopback_if_insecure(&[at(ip)]).is_err();
+        let accept_any = TrustPolicy { accept_any: true, ..TrustPolicy::default() };
+        for (ip, is_remote) in [
             ("127.0.0.1", false),
             ("127.9.9.9", false),
             ("::1", false),
@@ -131,11 +296,11 @@ mod tests {
             ("::ffff:10.0.0.1", true),
             ("fe80::1", true),
         ] {
-            assert_eq!(refused(&anybody, ip), afar, "{ip}");
-            assert!(!refused(&Trust::default(), ip), "{ip}");
+            assert_eq!(is_rejected(&accept_any, ip), is_remote, "{ip}");
+            assert!(!is_rejected(&TrustPolicy::default(), ip), "{ip}");
         }
-        // A name may lead to this machine and to others.
-        let refused = anybody.refuse_anybody_afar(&["127.0.0.1", "::1", "192.0.2.1", "192.0.2.2"].map(at));
-        assert!(matches!(refused, Err(TrustError::Afar(ip)) if ip == at("192.0.2.1").ip()));
+        // A name may resolve to loopback and other addresses.
+        let result = accept_any.require_loopback_if_insecure(&["127.0.0.1", "::1", "192.0.2.1", "192.0.2.2"].map(at));
+        assert!(matches!(result, Err(TrustError::InsecureRemote(ip)) if ip == at("192.0.2.1").ip()));
     }
 }

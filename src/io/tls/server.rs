@@ -1,82 +1,373 @@
-//! The server's end of a handshake: it ends in time, and whoever fails it is counted, and told of in the log.
+//! Server identities and TLS handshakes. A [`ServerIdentity`] is read from PEM files, whose problems are reported
+//! before the server listens, or self-signed and renewed while the server runs.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::AlertDescription;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, InconsistentKeys, ServerConfig};
+use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
+use x509_cert::certificate::{CertificateInner, Raw};
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::BasicConstraints;
+use x509_cert::time::Time;
 
-use super::identity::Identity;
-use crate::io::complaints::Complaints;
-use crate::stats::Count;
+use super::self_signed::{SelfSignedError, SelfSignedIssuer};
+use super::{CertificateWithKey, Fingerprint, crypto_provider};
+use crate::io::log::SharedLogThrottle;
+use crate::stats::Counter;
 
-/// Handshakes of one server.
-pub struct Handshakes {
+/// Maximum bytes read of a PEM file, for example from an endless device.
+const MAX_PEM_BYTES: u64 = 4 << 20;
+
+/// Reason why a certificate or key cannot be used, with a remedy.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system error.
+        error: io::Error,
+    },
+    /// The file is not valid PEM, or is truncated.
+    #[error("{} is damaged: {reason}; copy the complete file again", .path.display())]
+    MalformedPem {
+        /// The file.
+        path: PathBuf,
+        /// Reason.
+        reason: &'static str,
+    },
+    /// The file contains no certificate.
+    #[error(
+        "{path} contains no certificate: in a PEM file it begins with -----BEGIN CERTIFICATE-----; \
+         convert a binary file with: openssl x509 -inform der -in {path} -out cert.pem",
+        path = .0.display()
+    )]
+    NoCertificate(PathBuf),
+    /// The file contains no private key.
+    #[error(
+        "{path} contains no private key: in a PEM file it begins with -----BEGIN PRIVATE KEY-----; \
+         convert a binary file with: openssl pkey -inform der -in {path} -out key.pem",
+        path = .0.display()
+    )]
+    NoPrivateKey(PathBuf),
+    /// The key is encrypted.
+    #[error(
+        "the key in {path} is encrypted, and the server cannot ask for a passphrase; \
+         decrypt it with: openssl pkey -in {path} -out key.pem, and restrict its permissions",
+        path = .0.display()
+    )]
+    EncryptedKey(PathBuf),
+    /// The type of the key is not supported.
+    #[error(
+        "the key in {} cannot be used: it must be ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 bits or more",
+        .0.display()
+    )]
+    UnsupportedKey(PathBuf),
+    /// The certificate is invalid.
+    #[error("the certificate in {} cannot be used: {reason}; copy it again, or issue a new one", .path.display())]
+    InvalidCertificate {
+        /// The file.
+        path: PathBuf,
+        /// Reason.
+        reason: String,
+    },
+    /// The key belongs to another certificate.
+    #[error(
+        "the key in {} does not belong to the first certificate in {}: use a matching pair, \
+         with the server certificate before the CA certificates",
+        .key.display(), .certificate.display()
+    )]
+    KeyMismatch {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The key file.
+        key: PathBuf,
+    },
+    /// The certificate has expired.
+    #[error("the certificate in {} expired at {valid_until}: renew it", .path.display())]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// End of validity, UTC.
+        valid_until: Time,
+    },
+    /// The certificate is not valid yet.
+    #[error("the certificate in {} is not valid before {valid_from}: wait, or correct the clock of this machine", .path.display())]
+    NotYetValid {
+        /// The file.
+        path: PathBuf,
+        /// Start of validity, UTC.
+        valid_from: Time,
+    },
+}
+
+/// Warning for a CA certificate, which `openssl req -x509` creates by default. Browsers and curl may accept it from a
+/// server; jamjam and this program do not.
+pub const CA_CERTIFICATE_WARNING: &str =
+    "CA certificate used as server certificate, clients reject it; reissue it with basicConstraints=critical,CA:FALSE";
+
+/// Certificate and key of a server.
+#[derive(Debug)]
+pub struct ServerIdentity {
+    tls_config: Arc<ServerConfig>,
+    resolver: Arc<CertResolver>,
+}
+
+impl ServerIdentity {
+    /// Reads both files and checks the validity at `now`.
+    pub fn from_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Self, IdentityError> {
+        let chain = read_chain(certificate)?;
+        let own = chain.first().ok_or_else(|| IdentityError::NoCertificate(certificate.to_owned()))?;
+        let (valid_until, is_ca) = check_validity(own, certificate, now)?;
+        let key_pair = CertifiedKey::from_der(chain, read_private_key(key)?, &crypto_provider());
+        let key_pair = key_pair.map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                IdentityError::KeyMismatch { certificate: certificate.to_owned(), key: key.to_owned() }
+            }
+            rustls::Error::InvalidCertificate(_) => invalid_certificate(certificate, &error),
+            _ => IdentityError::UnsupportedKey(key.to_owned()),
+        })?;
+        let resolver =
+            CertResolver::fixed(CertificateWithKey { key: Arc::new(key_pair), valid_until, is_ca, renew_at: None });
+        Self::with_resolver(resolver).map_err(|error| invalid_certificate(certificate, &error))
+    }
+
+    /// A self-signed certificate that is valid at `now` and renewed while the server runs.
+    pub fn self_signed(issuer: SelfSignedIssuer, now: SystemTime) -> Result<Self, SelfSignedError> {
+        Ok(Self::with_resolver(CertResolver::renewing(issuer.load_or_issue(now)?, issuer))?)
+    }
+
+    fn with_resolver(resolver: CertResolver) -> Result<Self, rustls::Error> {
+        let resolver = Arc::new(resolver);
+        let config = ServerConfig::builder_with_provider(crypto_provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth();
+        let mut config = config.with_cert_resolver(Arc::<CertResolver>::clone(&resolver));
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+        Ok(Self { tls_config: Arc::new(config), resolver })
+    }
+
+    /// Resolves to the current certificate in handshakes.
+    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::<CertResolver>::clone(&self.resolver)
+    }
+
+    /// The current certificate without its chain.
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.current().certificate()
+    }
+
+    /// Fingerprint of the current certificate.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.current().fingerprint()
+    }
+
+    /// Whether the current certificate is a CA certificate.
+    pub fn is_ca(&self) -> bool {
+        self.current().is_ca
+    }
+
+    /// End of validity, as RFC 3339 in UTC.
+    pub fn valid_until(&self) -> String {
+        self.current().valid_until.to_string()
+    }
+
+    fn current(&self) -> CertificateWithKey {
+        self.resolver.current_at(SystemTime::now())
+    }
+}
+
+/// Accepts TLS handshakes of one server.
+pub struct HandshakeAcceptor {
     acceptor: TlsAcceptor,
-    failed: Count,
-    complaints: Complaints,
+    failed: Counter,
+    failure_throttle: SharedLogThrottle,
 }
 
-impl std::fmt::Debug for Handshakes {
+impl std::fmt::Debug for HandshakeAcceptor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handshakes").field("failed", &self.failed).finish_non_exhaustive()
+        f.debug_struct("HandshakeAcceptor").field("failed", &self.failed).finish_non_exhaustive()
     }
 }
 
-impl Handshakes {
-    /// Handshakes as `identity`.
-    pub fn new(identity: &Identity) -> Self {
-        let acceptor = TlsAcceptor::from(identity.config.clone());
-        Self { acceptor, failed: Count::default(), complaints: Complaints::default() }
+impl HandshakeAcceptor {
+    /// Accepts handshakes as `identity`.
+    pub fn new(identity: &ServerIdentity) -> Self {
+        let acceptor = TlsAcceptor::from(identity.tls_config.clone());
+        Self { acceptor, failed: Counter::default(), failure_throttle: SharedLogThrottle::default() }
     }
 
-    /// Handshakes so far that came to nothing.
+    /// Number of failed handshakes.
     pub fn failed(&self) -> u64 {
         self.failed.get()
     }
 
-    /// Shakes hands over `stream`, for `patience` at most.
+    /// Accepts a handshake over `stream` within `timeout`.
     pub async fn accept(
         &self,
         stream: TcpStream,
-        from: SocketAddr,
-        patience: Duration,
+        source: SocketAddr,
+        timeout: Duration,
     ) -> Option<TlsStream<TcpStream>> {
-        let why = match tokio::time::timeout(patience, self.acceptor.accept(stream)).await {
+        let reason = match tokio::time::timeout(timeout, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) if is_gone(&error) => {
-                // A load balancer that looks whether anybody is here, or a person who changed their mind.
-                debug!("{from} went away before the end of the TLS handshake");
+            Ok(Err(error)) if is_disconnect(&error) => {
+                // For example a health check of a load balancer.
+                debug!(target: "tls", %source, "connection closed during handshake");
                 self.failed.add(1);
                 return None;
             }
-            Ok(Err(error)) => reason(&error),
-            Err(_) => "it took too long".to_owned(),
+            Ok(Err(error)) => failure_reason(&error),
+            Err(_) => "timed out".to_owned(),
         };
         self.failed.add(1);
-        if self.complaints.may() {
-            warn!("TLS handshake with {from} failed: {why}");
+        if self.failure_throttle.allow() {
+            warn!(target: "tls", %source, reason, "handshake failed");
         }
         None
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
+/// Resolves to the current certificate, regardless of the requested name.
+#[derive(Debug)]
+struct CertResolver {
+    current: Mutex<CertificateWithKey>,
+    issuer: Option<SelfSignedIssuer>,
+    renewal_throttle: SharedLogThrottle,
+}
+
+impl CertResolver {
+    /// A certificate that does not change.
+    fn fixed(certificate: CertificateWithKey) -> Self {
+        Self { current: Mutex::new(certificate), issuer: None, renewal_throttle: SharedLogThrottle::default() }
+    }
+
+    /// A certificate that `issuer` renews.
+    fn renewing(certificate: CertificateWithKey, issuer: SelfSignedIssuer) -> Self {
+        Self { issuer: Some(issuer), ..Self::fixed(certificate) }
+    }
+
+    /// The certificate at `time`. Renewal takes a moment every few days; concurrent handshakes wait for it.
+    fn current_at(&self, time: SystemTime) -> CertificateWithKey {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(issuer) = self.issuer.as_ref().filter(|_| current.renew_at.is_some_and(|renew| time >= renew)) {
+            match issuer.load_or_issue(time) {
+                Ok(new) => {
+                    *current = new;
+                    info!(
+                        target: "tls",
+                        valid_until = %current.valid_until,
+                        sha256 = %current.fingerprint(),
+                        "certificate renewed"
+                    );
+                }
+                Err(error) if self.renewal_throttle.allow() => {
+                    warn!(target: "tls", valid_until = %current.valid_until, %error, "certificate renewal failed");
+                }
+                Err(_) => {}
+            }
+        }
+        current.clone()
+    }
+}
+
+impl ResolvesServerCert for CertResolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current_at(SystemTime::now()).key)
+    }
+}
+
+fn invalid_certificate(path: &Path, reason: &dyn std::fmt::Display) -> IdentityError {
+    IdentityError::InvalidCertificate { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// All certificates of the file, in order.
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    CertificateDer::pem_slice_iter(&read_limited(path)?)
+        .collect::<Result<_, _>>()
+        .map_err(|error| malformed_pem(path, &error))
+}
+
+fn malformed_pem(path: &Path, error: &PemError) -> IdentityError {
+    let reason = match error {
+        PemError::MissingSectionEnd { .. } => "a -----BEGIN line has no -----END line after it",
+        PemError::IllegalSectionStart { .. } => "a -----BEGIN line does not end in -----",
+        _ => "the text between -----BEGIN and -----END is not base64",
+    };
+    IdentityError::MalformedPem { path: path.to_owned(), reason }
+}
+
+/// The first private key of the file.
+fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    let text = read_limited(path)?;
+    // PKCS #8, and the older OpenSSL format.
+    let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
+    if marks.iter().any(|mark| text.windows(mark.len()).any(|window| window == *mark)) {
+        return Err(IdentityError::EncryptedKey(path.to_owned()));
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        PemError::NoItemsFound => IdentityError::NoPrivateKey(path.to_owned()),
+        error => malformed_pem(path, &error),
+    })
+}
+
+fn read_limited(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut text))
+        .map_err(|error| IdentityError::Read { path: path.to_owned(), error })?;
+    Ok(text)
+}
+
+/// End of validity of a certificate that is valid `now`, and whether it is a CA certificate.
+fn check_validity(
+    certificate: &CertificateDer<'_>,
+    path: &Path,
+    now: SystemTime,
+) -> Result<(Time, bool), IdentityError> {
+    // The raw profile accepts unusual serial numbers, which clients do not reject.
+    let certificate =
+        CertificateInner::<Raw>::from_der(certificate).map_err(|error| invalid_certificate(path, &error))?;
+    let validity = certificate.tbs_certificate().validity();
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let (valid_from, valid_until) = (validity.not_before, validity.not_after);
+    if now < valid_from.to_unix_duration() {
+        return Err(IdentityError::NotYetValid { path: path.to_owned(), valid_from });
+    }
+    // Valid through its last second (RFC 5280, section 4.1.2.5).
+    if now >= valid_until.to_unix_duration() + Duration::from_secs(1) {
+        return Err(IdentityError::Expired { path: path.to_owned(), valid_until });
+    }
+    let constraints = certificate.tbs_certificate().get_extension::<BasicConstraints>();
+    Ok((valid_until, constraints.is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca))))
+}
+
+fn is_disconnect(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
-fn reason(error: &io::Error) -> String {
+fn failure_reason(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        // The first byte of "GET" is no TLS record.
+        // For example a plain HTTP request.
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            "what came is no TLS; clients of this port need wss:// or https://".to_owned()
+            "not TLS; clients of this port must use wss:// or https://".to_owned()
         }
-        // Whatever it is that they do not like about the certificate, libraries name it differently.
+        // Libraries reject certificates with different alerts.
         Some(rustls::Error::AlertReceived(
             alert @ (AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
@@ -84,8 +375,23 @@ fn reason(error: &io::Error) -> String {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::DecryptError),
-        )) => format!("the client does not believe the certificate ({alert:?})"),
-        Some(rustls::Error::NoApplicationProtocol) => "the client wants another protocol than HTTP/1.1".to_owned(),
+        )) => format!("the client rejected the certificate ({alert:?})"),
+        Some(rustls::Error::NoApplicationProtocol) => "the client does not offer HTTP/1.1".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_server_renews_its_certificate() {
+        let long_ago = SystemTime::now() - Duration::from_secs(20 * 24 * 60 * 60);
+        let identity = ServerIdentity::self_signed(SelfSignedIssuer::new([], None), long_ago).expect("a certificate");
+        // The initial certificate expired ten days ago.
+        let fingerprint = identity.fingerprint();
+        assert!(identity.valid_until() > jiff::Timestamp::now().to_string(), "{}", identity.valid_until());
+        assert_eq!(identity.fingerprint(), fingerprint);
     }
 }

@@ -1,160 +1,160 @@
-//! The loop that runs a node on a socket: read what is there, send what is due, sleep to the next deadline.
+//! The loop that runs a node on a socket: receive, send what is due, sleep until the next deadline.
 
 use std::io;
 use std::time::Duration;
 
-use super::wake::{Plan, Wake};
-use crate::io::stop::Stop;
-use crate::node::{Bell, Datagram, Node, Outcome, Sink, Transmit};
-use crate::stats::{Histogram, Machine};
+use super::early_wake::{EarlyWake, WakePlan};
+use crate::io::stop::StopToken;
+use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
+use crate::stats::{Histogram, HostTiming};
 use crate::time::Time;
 
-/// Batches read before sending what is due: a flood must not hold up what others wait for.
-const READS: usize = 4;
+/// Maximum batches received before due packets are sent, so that a flood does not delay them.
+const MAX_READS_PER_TURN: usize = 4;
 
-/// While spinning, the socket is left alone this shortly before a deadline: a read takes a few microseconds.
-const QUIET: Duration = Duration::from_micros(8);
+/// While spinning, the socket is not read this shortly before a deadline, because a read takes a few microseconds.
+const SPIN_READ_GUARD: Duration = Duration::from_micros(8);
 
-/// A UDP socket as the loop needs it. One implementation a platform.
-pub(in crate::io) trait Port {
+/// The socket operations that the loop needs. One implementation per platform.
+pub(in crate::io) trait DriverIo {
     /// The monotonic clock.
     fn now(&self) -> Time;
-    /// Reads one batch, if any, and hands it to `take` with the time of the read. `true`: there may be more.
-    fn recv(&mut self, take: &mut dyn FnMut(Time, &[Datagram<'_>])) -> io::Result<bool>;
-    /// Sends. See [`Sink::send`].
-    fn send(&mut self, transmit: Transmit<'_>) -> Outcome;
-    /// See [`Sink::segments`].
-    fn segments(&self, len: usize) -> usize;
-    /// How often the peer's system has said that nobody listens on that port.
-    fn refused(&self) -> u64;
-    /// Hangs up a bell that ends a wait. Where nobody would ring it there is nothing to do.
-    fn hang(&mut self, _: &Bell) {}
-    /// Sleeps until the socket can be read (or written, with `writable`), a stop is requested, a bell rings, or `until` has come.
-    /// `true`: `until` has come and nothing else.
+    /// Receives one batch, if any, and passes it to `take` with the time of the read. Returns whether there may be more.
+    fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool>;
+    /// Sends. See [`TransmitSink::send`].
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus;
+    /// See [`TransmitSink::max_segments`].
+    fn max_segments(&self, len: usize) -> usize;
+    /// Number of ICMP port unreachable errors.
+    fn port_unreachable(&self) -> u64;
+    /// Registers a waker that ends a wait. The default does nothing, for nodes without a waker.
+    fn register_waker(&mut self, _: &DriverWaker) {}
+    /// Sleeps until the socket is readable (or writable, with `writable`), a stop is requested, the waker is called, or `until`.
+    /// Returns true only if `until` was reached.
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool>;
 }
 
-/// What a node without a deadline means.
+/// Behavior when a node has no deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Idle {
-    /// A server: wait to be spoken to.
+pub enum IdlePolicy {
+    /// A server: wait for packets.
     Wait,
-    /// A client: the run is over. Its send calls and wake-ups are timed, which a server is spared.
+    /// A client: the run is over. Send calls and wake-ups are timed, which servers avoid.
     Finish,
 }
 
-/// How the loop ended, and what it has seen itself.
+/// Statistics of the driver.
 #[derive(Debug)]
-pub struct Tally {
-    /// How often the peer's system has said that nobody listens on that port (ICMP port unreachable).
-    pub refused: u64,
-    /// When the loop ended, on the clock that the node was run on.
-    pub ended: Time,
-    /// Send calls and wake-ups of a client.
-    pub machine: Machine,
-    /// Whether the socket served to the end.
+pub struct DriverStats {
+    /// Number of ICMP port unreachable errors.
+    pub port_unreachable: u64,
+    /// Time when the loop ended, on the clock of the node.
+    pub ended_at: Time,
+    /// Duration of send calls and timer errors of a client.
+    pub host_timing: HostTiming,
+    /// The error that ended the loop, if any.
     pub result: io::Result<()>,
 }
 
-struct Outlet<'a, P> {
-    port: &'a mut P,
+struct TimedSink<'a, P> {
+    io: &'a mut P,
     busy: bool,
-    /// Where the time in each call is noted, if anybody wants to know.
-    calls: Option<&'a mut Histogram>,
+    /// Durations of the send calls, if they are timed.
+    send_call_times: Option<&'a mut Histogram>,
 }
 
-impl<P: Port> Sink for Outlet<'_, P> {
-    fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
-        let outcome = match &mut self.calls {
-            None => self.port.send(transmit),
-            Some(calls) => {
-                let before = self.port.now();
-                let outcome = self.port.send(transmit);
-                calls.record(self.port.now().signed_since(before));
-                outcome
+impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+        let status = match &mut self.send_call_times {
+            None => self.io.send(transmit),
+            Some(times) => {
+                let before = self.io.now();
+                let status = self.io.send(transmit);
+                times.record(self.io.now().signed_nanos_since(before));
+                status
             }
         };
-        self.busy |= outcome == Outcome::Busy;
-        outcome
+        self.busy |= status == SendStatus::WouldBlock;
+        status
     }
 
-    fn segments(&self, len: usize) -> usize {
-        self.port.segments(len)
+    fn max_segments(&self, len: usize) -> usize {
+        self.io.max_segments(len)
     }
 }
 
-/// Runs `node` on `port` until a stop is requested or, with [`Idle::Finish`], the node has no deadline left.
+/// Runs `node` on `io` until a stop is requested or, with [`IdlePolicy::Finish`], the node has no deadline left.
 pub(in crate::io) fn run(
-    port: &mut impl Port,
+    io: &mut impl DriverIo,
     node: &mut (impl Node + ?Sized),
-    stop: &Stop,
-    idle: Idle,
+    stop: &StopToken,
+    idle: IdlePolicy,
     spin: u8,
-) -> Tally {
-    let mut machine = Machine::default();
-    if let Some(bell) = node.bell() {
-        port.hang(bell);
+) -> DriverStats {
+    let mut host_timing = HostTiming::default();
+    if let Some(waker) = node.waker() {
+        io.register_waker(waker);
     }
-    let result = turn(port, node, stop, (idle, spin), &mut machine);
-    Tally { refused: port.refused(), ended: port.now(), machine, result }
+    let result = run_loop(io, node, stop, (idle, spin), &mut host_timing);
+    DriverStats { port_unreachable: io.port_unreachable(), ended_at: io.now(), host_timing, result }
 }
 
-fn turn(
-    port: &mut impl Port,
+fn run_loop(
+    io: &mut impl DriverIo,
     node: &mut (impl Node + ?Sized),
-    stop: &Stop,
-    (idle, spin): (Idle, u8),
-    machine: &mut Machine,
+    stop: &StopToken,
+    (idle, spin): (IdlePolicy, u8),
+    host_timing: &mut HostTiming,
 ) -> io::Result<()> {
-    let timed = idle == Idle::Finish;
-    let mut wake = Wake::new(spin);
+    let timed = idle == IdlePolicy::Finish;
+    let mut wake = EarlyWake::new(spin);
     let mut readable = true;
-    while stop.requested().is_none() {
+    while stop.signal().is_none() {
         let mut more = readable;
-        for _ in 0..READS {
-            more = more && port.recv(&mut |now, batch| node.on_datagram(now, batch))?;
+        for _ in 0..MAX_READS_PER_TURN {
+            more = more && io.recv(&mut |now, batch| node.on_datagram(now, batch))?;
         }
-        let mut outlet = Outlet { port, busy: false, calls: timed.then_some(&mut machine.send_call) };
-        let now = outlet.port.now();
-        node.poll_transmit(now, &mut outlet);
-        let busy = outlet.busy;
+        let mut sink = TimedSink { io, busy: false, send_call_times: timed.then_some(&mut host_timing.send_call) };
+        let now = sink.io.now();
+        node.poll_transmit(now, &mut sink);
+        let busy = sink.busy;
         let next = node.next_deadline();
-        if next.is_none() && idle == Idle::Finish {
-            // Also while more is there to be read: a flood must not keep a run from its end.
+        if next.is_none() && idle == IdlePolicy::Finish {
+            // Also with unread packets: a flood must not prolong a run.
             break;
         }
         if more {
-            // Not all was read: some systems tell only once that there is something to read.
+            // Some systems report readiness only once, so that everything must be read before a wait.
             continue;
         }
 
         let Some(deadline) = next else {
-            port.wait(None, false)?;
+            io.wait(None, false)?;
             readable = true;
             continue;
         };
         if busy {
-            // The system takes no more: the deadline has passed already, what ends the wait is room.
-            port.wait(None, true)?;
+            // The socket is full and the deadline has passed: wait until it is writable.
+            io.wait(None, true)?;
             readable = true;
             continue;
         }
-        let now = port.now();
+        let now = io.now();
         match wake.plan(now, deadline) {
-            Plan::Due => readable = true,
-            Plan::Sleep(until) => {
-                let timed_out = port.wait(Some(until), false)?;
+            WakePlan::Due => readable = true,
+            WakePlan::Sleep(until) => {
+                let timed_out = io.wait(Some(until), false)?;
                 readable = !timed_out;
                 if timed_out {
-                    let woken = port.now();
-                    wake.slept(until, woken);
+                    let woken = io.now();
+                    wake.on_slept(until, woken);
                     if timed {
-                        machine.wake.record(woken.signed_since(until));
+                        host_timing.timer_error.record(woken.signed_nanos_since(until));
                     }
                 }
             }
-            Plan::Spin => {
-                readable = deadline.since(now) > QUIET;
+            WakePlan::Spin => {
+                readable = deadline.duration_since(now) > SPIN_READ_GUARD;
                 std::hint::spin_loop();
             }
         }
@@ -170,89 +170,91 @@ mod tests {
 
     use super::*;
 
-    /// What the loop did to the port and the node, in order.
-    type Diary = Rc<RefCell<Vec<String>>>;
+    /// Calls of the loop in order.
+    type CallLog = Rc<RefCell<Vec<String>>>;
 
-    /// A port whose clock stands still but for sleeps and calls.
+    /// A `DriverIo` whose clock advances only in sleeps and send calls.
     #[derive(Default)]
-    struct Script {
-        diary: Diary,
+    struct ScriptedIo {
+        log: CallLog,
         now: Time,
-        /// How long a send call takes.
-        call: Duration,
-        /// How much too late a sleep ends.
-        late: Duration,
-        /// How often the clock was read.
-        looks: Cell<u32>,
-        /// Batches to read; `true`: there may be more behind.
+        /// Duration of a send call.
+        send_duration: Duration,
+        /// Timer error of a sleep.
+        oversleep: Duration,
+        /// Number of clock reads.
+        clock_reads: Cell<u32>,
+        /// Results of the receive calls.
         reads: Vec<bool>,
         busy: usize,
-        stop: Stop,
+        stop: StopToken,
     }
 
-    impl Port for Script {
+    impl DriverIo for ScriptedIo {
         fn now(&self) -> Time {
-            self.looks.set(self.looks.get() + 1);
+            self.clock_reads.set(self.clock_reads.get() + 1);
             self.now
         }
 
-        fn recv(&mut self, take: &mut dyn FnMut(Time, &[Datagram<'_>])) -> io::Result<bool> {
+        fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
             if self.reads.is_empty() {
                 return Ok(false);
             }
-            let from = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-            take(self.now, &[Datagram { from, to: None, at: self.now, bytes: b"x", stride: 1 }]);
+            let source = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+            take(self.now, &[Receive { source, dst_ip: None, received_at: self.now, contents: b"x", segment_size: 1 }]);
             Ok(self.reads.remove(0))
         }
 
-        fn send(&mut self, _: Transmit<'_>) -> Outcome {
-            self.now += self.call;
+        fn send(&mut self, _: Transmit<'_>) -> SendStatus {
+            self.now += self.send_duration;
             if self.busy > 0 {
                 self.busy -= 1;
-                return Outcome::Busy;
+                return SendStatus::WouldBlock;
             }
-            Outcome::Sent
+            SendStatus::Sent
         }
 
-        fn segments(&self, _: usize) -> usize {
+        fn max_segments(&self, _: usize) -> usize {
             1
         }
 
-        fn refused(&self) -> u64 {
+        fn port_unreachable(&self) -> u64 {
             3
         }
 
         fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
-            let what = if writable { "for room" } else { "" };
-            let how_long = until.map_or("for ever".to_owned(), |until| format!("{} ms", until.as_nanos() / 1_000_000));
-            self.diary.borrow_mut().push(format!("wait {how_long} {what}").trim_end().to_owned());
-            self.now = until.map_or(self.now, |until| until + self.late);
+            let event = if writable { "until writable" } else { "" };
+            let duration = until.map_or("forever".to_owned(), |until| format!("{} ms", until.as_nanos() / 1_000_000));
+            self.log.borrow_mut().push(format!("wait {duration} {event}").trim_end().to_owned());
+            self.now = until.map_or(self.now, |until| until + self.oversleep);
             if until.is_none() && !writable {
-                self.stop.request(crate::io::stop::Reason::Interrupt);
+                self.stop.request(crate::client::StopSignal::Interrupt);
             }
             Ok(until.is_some())
         }
     }
 
-    /// Sends one packet at each of its times.
-    struct Timetable {
-        diary: Diary,
+    /// A node that sends one packet at each of its times.
+    struct TimetableNode {
+        log: CallLog,
         times: Vec<Time>,
     }
 
-    impl Node for Timetable {
-        fn on_datagram(&mut self, _: Time, batch: &[Datagram<'_>]) {
-            self.diary.borrow_mut().push(format!("heard {}", batch.len()));
+    impl Node for TimetableNode {
+        fn on_datagram(&mut self, _: Time, batch: &[Receive<'_>]) {
+            self.log.borrow_mut().push(format!("received {}", batch.len()));
         }
 
-        fn poll_transmit(&mut self, now: Time, sink: &mut dyn Sink) {
+        fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
             while self.times.first().is_some_and(|time| *time <= now) {
-                let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-                if sink.send(Transmit { to, from: None, bytes: b"x", stride: 1 }) == Outcome::Busy {
+                let destination = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+                if sink.send(Transmit { destination, src_ip: None, contents: b"x", segment_size: 1 })
+                    == SendStatus::WouldBlock
+                {
                     return;
                 }
                 self.times.remove(0);
-                self.diary.borrow_mut().push(format!("sent {} ms", now.as_nanos() / 1_000_000));
+                self.log.borrow_mut().push(format!("sent {} ms", now.as_nanos() / 1_000_000));
             }
         }
 
@@ -261,88 +263,92 @@ mod tests {
         }
     }
 
-    fn drive(times_ms: &[u64], reads: Vec<bool>, busy: usize, idle: Idle) -> (Vec<String>, Tally) {
-        let diary = Diary::default();
-        let script = Script { diary: Rc::clone(&diary), reads, busy, ..Script::default() };
-        let (_, tally) = follow(script, times_ms, idle);
-        (diary.take(), tally)
+    fn run_timetable(times_ms: &[u64], reads: Vec<bool>, busy: usize, idle: IdlePolicy) -> (Vec<String>, DriverStats) {
+        let calls = CallLog::default();
+        let script = ScriptedIo { log: Rc::clone(&calls), reads, busy, ..ScriptedIo::default() };
+        let (_, stats) = run_scripted(script, times_ms, idle);
+        (calls.take(), stats)
     }
 
-    /// Runs the timetable on a port from the first millisecond on, and gives the port back.
-    fn follow(script: Script, times_ms: &[u64], idle: Idle) -> (Script, Tally) {
-        let (mut port, stop) = (Script { now: Time::from_millis(1), ..script }, Stop::default());
-        port.stop = stop.clone();
+    /// Runs the timetable from the first millisecond on and returns the `DriverIo`.
+    fn run_scripted(script: ScriptedIo, times_ms: &[u64], idle: IdlePolicy) -> (ScriptedIo, DriverStats) {
+        let (mut io, stop) = (ScriptedIo { now: Time::from_millis(1), ..script }, StopToken::default());
+        io.stop = stop.clone();
         let times = times_ms.iter().map(|ms| Time::from_millis(*ms)).collect();
-        let mut node = Timetable { diary: Rc::clone(&port.diary), times };
-        let tally = run(&mut port, &mut node, &stop, idle, 0);
-        (port, tally)
+        let mut node = TimetableNode { log: Rc::clone(&io.log), times };
+        let stats = run(&mut io, &mut node, &stop, idle, 0);
+        (io, stats)
     }
 
     #[test]
-    fn it_sleeps_to_each_deadline_and_a_client_without_one_has_finished() {
-        let (diary, tally) = drive(&[5, 9], vec![], 0, Idle::Finish);
-        assert_eq!(diary, ["wait 5 ms", "sent 5 ms", "wait 9 ms", "sent 9 ms"]);
-        assert_eq!((tally.refused, tally.ended), (3, Time::from_millis(9)));
-        tally.result.expect("the script does not fail");
+    fn client_sleeps_to_each_deadline_and_finishes() {
+        let (calls, stats) = run_timetable(&[5, 9], vec![], 0, IdlePolicy::Finish);
+        assert_eq!(calls, ["wait 5 ms", "sent 5 ms", "wait 9 ms", "sent 9 ms"]);
+        assert_eq!((stats.port_unreachable, stats.ended_at), (3, Time::from_millis(9)));
+        stats.result.expect("the script does not fail");
     }
 
     #[test]
-    fn a_server_without_a_deadline_waits_to_be_spoken_to_until_it_is_stopped() {
-        let (diary, _) = drive(&[], vec![], 0, Idle::Wait);
-        assert_eq!(diary, ["wait for ever"]);
+    fn idle_server_waits_until_it_is_stopped() {
+        let (calls, _) = run_timetable(&[], vec![], 0, IdlePolicy::Wait);
+        assert_eq!(calls, ["wait forever"]);
     }
 
     #[test]
-    fn what_is_due_leaves_between_reads_and_nothing_is_left_unread_before_a_sleep() {
-        // Nine batches wait, more than are read in a row, and the system tells only once that they do.
+    fn due_packets_are_sent_between_reads() {
+        // Nine batches are available, more than the loop reads in one turn, and readiness is reported only once.
         let reads = vec![true, true, true, true, true, true, true, true, false];
-        let (diary, _) = drive(&[1, 3], reads, 0, Idle::Finish);
-        let heard = |times| vec!["heard 1"; times];
-        assert_eq!(diary, [heard(4), vec!["sent 1 ms"], heard(5), vec!["wait 3 ms", "sent 3 ms"]].concat());
+        let (calls, _) = run_timetable(&[1, 3], reads, 0, IdlePolicy::Finish);
+        let received = |times| vec!["received 1"; times];
+        assert_eq!(calls, [received(4), vec!["sent 1 ms"], received(5), vec!["wait 3 ms", "sent 3 ms"]].concat());
     }
 
     #[test]
-    fn a_flood_does_not_keep_a_client_from_its_end() {
-        let (diary, _) = drive(&[1], vec![true; 100], 0, Idle::Finish);
-        assert_eq!(diary, ["heard 1", "heard 1", "heard 1", "heard 1", "sent 1 ms"]);
+    fn client_finishes_during_a_flood() {
+        let (calls, _) = run_timetable(&[1], vec![true; 100], 0, IdlePolicy::Finish);
+        assert_eq!(calls, ["received 1", "received 1", "received 1", "received 1", "sent 1 ms"]);
     }
 
     #[test]
-    fn a_busy_system_is_waited_for_and_the_packet_offered_again() {
-        let (diary, _) = drive(&[1], vec![], 2, Idle::Finish);
-        assert_eq!(diary, ["wait for ever for room", "wait for ever for room", "sent 1 ms"]);
+    fn busy_send_is_retried_when_writable() {
+        let (calls, _) = run_timetable(&[1], vec![], 2, IdlePolicy::Finish);
+        assert_eq!(calls, ["wait forever until writable", "wait forever until writable", "sent 1 ms"]);
     }
 
     #[test]
-    fn a_client_is_told_what_its_send_calls_and_wake_ups_cost() {
-        let (call, late) = (Duration::from_micros(30), Duration::from_micros(70));
-        let (_, tally) = follow(Script { call, late, busy: 1, ..Script::default() }, &[1, 5, 9], Idle::Finish);
-        // The first packet takes two calls: one that finds no room. It is due at once; the other two are slept for.
-        let Machine { send_call, wake, .. } = tally.machine;
+    fn client_send_calls_and_wake_ups_are_timed() {
+        let (send_duration, oversleep) = (Duration::from_micros(30), Duration::from_micros(70));
+        let (_, stats) = run_scripted(
+            ScriptedIo { send_duration, oversleep, busy: 1, ..ScriptedIo::default() },
+            &[1, 5, 9],
+            IdlePolicy::Finish,
+        );
+        // The first packet is due at once and takes two calls, because the first call would block. The other two need a sleep.
+        let HostTiming { send_call, timer_error, .. } = stats.host_timing;
         assert_eq!((send_call.count(), send_call.min(), send_call.max()), (4, Some(30_000), Some(30_000)));
-        assert_eq!((wake.count(), wake.min(), wake.max()), (2, Some(70_000), Some(70_000)));
+        assert_eq!((timer_error.count(), timer_error.min(), timer_error.max()), (2, Some(70_000), Some(70_000)));
     }
 
     #[test]
-    fn a_server_reads_the_clock_no_more_often_however_much_leaves() {
-        let looks = |times: &[u64]| {
-            let (port, tally) = follow(Script::default(), times, Idle::Wait);
-            assert_eq!((tally.machine.send_call.count(), tally.machine.wake.count()), (0, 0));
-            port.looks.get()
+    fn server_clock_reads_do_not_grow_with_packets() {
+        let clock_reads = |times: &[u64]| {
+            let (io, stats) = run_scripted(ScriptedIo::default(), times, IdlePolicy::Wait);
+            assert_eq!((stats.host_timing.send_call.count(), stats.host_timing.timer_error.count()), (0, 0));
+            io.clock_reads.get()
         };
-        assert_eq!(looks(&[1]), looks(&[1, 1, 1, 1]));
-        assert_eq!(looks(&[3]), looks(&[3, 3, 3, 3]));
+        assert_eq!(clock_reads(&[1]), clock_reads(&[1, 1, 1, 1]));
+        assert_eq!(clock_reads(&[3]), clock_reads(&[3, 3, 3, 3]));
     }
 
     #[test]
-    fn a_requested_stop_is_obeyed_before_anything_else() {
-        let stop = Stop::default();
-        stop.request(crate::io::stop::Reason::Terminate);
-        let diary = Diary::default();
-        let (port_diary, reads) = (Rc::clone(&diary), vec![true]);
-        let mut port = Script { diary: port_diary, reads, stop: stop.clone(), ..Script::default() };
-        let mut node = Timetable { diary: Rc::clone(&diary), times: vec![Time::ZERO] };
-        run(&mut port, &mut node, &stop, Idle::Wait, 100).result.expect("the script does not fail");
-        assert_eq!(diary.take(), Vec::<String>::new());
+    fn stop_request_ends_the_loop_first() {
+        let stop = StopToken::default();
+        stop.request(crate::client::StopSignal::Terminate);
+        let calls = CallLog::default();
+        let mut io =
+            ScriptedIo { log: Rc::clone(&calls), reads: vec![true], stop: stop.clone(), ..ScriptedIo::default() };
+        let mut node = TimetableNode { log: Rc::clone(&calls), times: vec![Time::ZERO] };
+        run(&mut io, &mut node, &stop, IdlePolicy::Wait, 100).result.expect("the script does not fail");
+        assert_eq!(calls.take(), Vec::<String>::new());
     }
 }

@@ -1,4 +1,4 @@
-//! The port on Linux: batches in and trains out through quinn-udp, the kernel's receive stamps, waits in nanoseconds.
+//! `DriverIo` on Linux: batched receive and segmented send through quinn-udp, kernel receive timestamps, waits in nanoseconds.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -12,164 +12,166 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::driver::Port;
-use crate::io::stop::Stop;
-use crate::node::{Bell, Datagram, Outcome, Transmit};
-use crate::time::{Time, nanos};
+use super::driver::DriverIo;
+use crate::io::stop::StopToken;
+use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
+use crate::time::{Time, saturating_nanos};
 
-/// Messages read at a time; each may be a train of up to 64 KiB.
-const BATCH: usize = 16;
-const MESSAGE: usize = 64 * 1024;
+/// Messages per receive call. Each may contain several datagrams (GRO), up to 64 KiB.
+const RECV_BATCH: usize = 16;
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// A stamp older than this is not believed: the wall clock was moved.
-const OLDEST_STAMP: Duration = Duration::from_millis(50);
+/// Maximum age of a receive timestamp. An older one means that the wall clock was set.
+const MAX_TIMESTAMP_AGE: Duration = Duration::from_millis(50);
 
-/// Datagrams up to this length may leave as trains: 1,280 bytes, which every IPv6 path carries, less the headers.
-/// Segmented sends are never fragmented, and one failure would switch them off for the life of the socket.
-const LONGEST_IN_TRAIN: usize = 1_280 - 40 - 8;
+/// Maximum length of a datagram in a segmented send (GSO): the minimum MTU of IPv6 without headers. Segmented sends cannot be
+/// fragmented, and quinn-udp disables them for the socket after one failure.
+const MAX_SEGMENT_BYTES: usize = 1_280 - 40 - 8;
+
 /// The index of the loopback interface in every network namespace.
-const LOOPBACK_INTERFACE: u32 = 1;
+const LOOPBACK_INTERFACE_INDEX: u32 = 1;
 
 /// Payload bytes of one segmented send.
-const LONGEST_TRAIN: usize = 65_000;
+const MAX_GSO_BYTES: usize = 65_000;
 
-pub(super) struct LinuxPort {
+pub(super) struct LinuxIo {
     socket: UdpSocket,
     state: UdpSocketState,
-    /// Set by a request to stop, and by a bell.
-    woken: Arc<OwnedFd>,
+    /// Set by a stop request and by a waker.
+    wake_event: Arc<OwnedFd>,
     buffer: Vec<u8>,
-    refused: u64,
+    port_unreachable: u64,
 }
 
-impl LinuxPort {
-    /// Prepares `socket` for the loop. To be called on the thread that runs it.
-    pub(super) fn new(socket: UdpSocket, stop: &Stop) -> io::Result<Self> {
-        let state = state_of(&socket)?;
-        // A nanosecond instead of 50 us: how late the kernel may let a sleep end.
+impl LinuxIo {
+    /// Prepares `socket`. Must be called on the thread that runs the driver.
+    pub(super) fn new(socket: UdpSocket, stop: &StopToken) -> io::Result<Self> {
+        let state = new_socket_state(&socket)?;
+        // Timer slack of 1 ns instead of 50 µs.
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
-        let woken = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        stop.on_request(waker(&woken));
-        // Touched now, so that no first packet waits for a page.
-        Ok(Self { socket, state, woken, buffer: vec![1; BATCH * MESSAGE], refused: 0 })
+        let wake_event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        stop.on_stop(event_waker(&wake_event));
+        // Nonzero, so that all pages are mapped before the first packet.
+        Ok(Self { socket, state, wake_event, buffer: vec![1; RECV_BATCH * MAX_MESSAGE_BYTES], port_unreachable: 0 })
     }
 
     fn send_once(&self, transmit: Transmit<'_>) -> io::Result<()> {
-        let train = transmit.bytes.len() > transmit.stride;
+        let is_segmented = transmit.contents.len() > transmit.segment_size;
         self.state.try_send(
             (&self.socket).into(),
             &quinn_udp::Transmit {
-                destination: transmit.to,
+                destination: transmit.destination,
                 ecn: None,
-                contents: transmit.bytes,
-                segment_size: train.then_some(transmit.stride),
-                src_ip: transmit.from,
+                contents: transmit.contents,
+                segment_size: is_segmented.then_some(transmit.segment_size),
+                src_ip: transmit.src_ip,
             },
         )
     }
 }
 
-impl Port for LinuxPort {
+impl DriverIo for LinuxIo {
     fn now(&self) -> Time {
-        Time::from_nanos(clock(ClockId::Monotonic))
+        Time::from_nanos(clock_ns(ClockId::Monotonic))
     }
 
-    fn recv(&mut self, take: &mut dyn FnMut(Time, &[Datagram<'_>])) -> io::Result<bool> {
-        let mut metas = [RecvMeta::default(); BATCH];
-        let mut slots = self.buffer.chunks_exact_mut(MESSAGE);
-        let mut slots: [IoSliceMut<'_>; BATCH] =
-            std::array::from_fn(|_| IoSliceMut::new(slots.next().expect("one slot a message")));
+    fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
+        let mut metas = [RecvMeta::default(); RECV_BATCH];
+        let mut slots = self.buffer.chunks_exact_mut(MAX_MESSAGE_BYTES);
+        let mut slots: [IoSliceMut<'_>; RECV_BATCH] =
+            std::array::from_fn(|_| IoSliceMut::new(slots.next().expect("one slot per message")));
         let received = match self.state.recv((&self.socket).into(), &mut slots, &mut metas) {
             Ok(received) => received,
-            Err(error) if is_passing(&error) => {
-                self.refused += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
+            Err(error) if is_transient(&error) => {
+                self.port_unreachable += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
                 return Ok(false);
             }
             Err(error) => return Err(error),
         };
-        // In this order, after the read: what passes between the two clock reads makes the packet younger, so the
-        // due time that follows from its age errs to the late side.
-        let wall = clock(ClockId::Realtime);
-        let now = Time::from_nanos(clock(ClockId::Monotonic));
-        let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-        let mut batch = [Datagram { from: nobody, to: None, at: now, bytes: &[], stride: 0 }; BATCH];
+        // The order matters: time between the two reads makes packets appear younger, so that replies are late and never early.
+        let wall = clock_ns(ClockId::Realtime);
+        let now = Time::from_nanos(clock_ns(ClockId::Monotonic));
+        let unspecified = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let mut batch =
+            [Receive { source: unspecified, dst_ip: None, received_at: now, contents: &[], segment_size: 0 };
+                RECV_BATCH];
         for ((datagram, meta), slot) in batch.iter_mut().zip(&metas[..received]).zip(&slots) {
-            let age = meta.timestamp.map_or(0, |stamp| wall.saturating_sub(nanos(stamp)));
-            *datagram = Datagram {
-                from: source(meta),
-                to: meta.dst_ip,
-                at: now.saturating_sub(Duration::from_nanos(age).min(OLDEST_STAMP)),
-                bytes: &slot[..meta.len],
-                stride: meta.stride,
+            let age = meta.timestamp.map_or(0, |timestamp| wall.saturating_sub(saturating_nanos(timestamp)));
+            *datagram = Receive {
+                source: validated_source(meta),
+                dst_ip: meta.dst_ip,
+                received_at: now.saturating_sub(Duration::from_nanos(age).min(MAX_TIMESTAMP_AGE)),
+                contents: &slot[..meta.len],
+                segment_size: meta.stride,
             };
         }
         take(now, &batch[..received]);
-        Ok(received == BATCH)
+        Ok(received == RECV_BATCH)
     }
 
-    fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         use io::ErrorKind::{ConnectionRefused, InvalidInput, NetworkUnreachable, WouldBlock};
-        let Err(error) = self.send_once(transmit) else { return Outcome::Sent };
+        let Err(error) = self.send_once(transmit) else { return SendStatus::Sent };
         let kind = error.kind();
         if kind == WouldBlock {
-            return Outcome::Busy;
+            return SendStatus::WouldBlock;
         }
-        if transmit.bytes.len() > transmit.stride {
-            // A device without segmented sends, or something wrong with this client: singly it will show.
-            return Outcome::Split;
+        if transmit.contents.len() > transmit.segment_size {
+            // The interface does not support segmented sends, or this destination fails: the caller sends single datagrams.
+            return SendStatus::GsoUnsupported;
         }
         if kind == InvalidInput
-            && let Ok(state) = state_of(&self.socket)
+            && let Ok(state) = new_socket_state(&self.socket)
         {
-            // quinn-udp takes this for a system without segmented sends and does without from now on. But it was
-            // one packet's addresses, and all other clients would pay for them.
+            // quinn-udp disables segmented sends after this error, but its cause may be the addresses of one packet. A new state
+            // keeps them enabled for all other clients.
             self.state = state;
         }
-        let again = if transmit.from.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
-            // What was asked cannot be a source: a broadcast, or an address that is gone. The system chooses.
-            Transmit { from: None, ..transmit }
-        } else if is_passing(&error) {
-            // An earlier datagram was refused, which says nothing about this one: the error is reported once only.
-            self.refused += u64::from(kind == ConnectionRefused);
+        let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
+            // The address is not a valid source (broadcast, or removed): the kernel selects one.
+            Transmit { src_ip: None, ..transmit }
+        } else if is_transient(&error) {
+            // The error belongs to an earlier datagram and is reported once.
+            self.port_unreachable += u64::from(kind == ConnectionRefused);
             transmit
         } else {
-            return Outcome::Failed;
+            return SendStatus::Failed;
         };
-        match self.send_once(again) {
-            Ok(()) => Outcome::Sent,
-            Err(error) if error.kind() == WouldBlock => Outcome::Busy,
-            Err(_) => Outcome::Failed,
+        match self.send_once(retry) {
+            Ok(()) => SendStatus::Sent,
+            Err(error) if error.kind() == WouldBlock => SendStatus::WouldBlock,
+            Err(_) => SendStatus::Failed,
         }
     }
 
-    fn segments(&self, len: usize) -> usize {
-        if len == 0 || len > LONGEST_IN_TRAIN {
+    fn max_segments(&self, len: usize) -> usize {
+        if len == 0 || len > MAX_SEGMENT_BYTES {
             return 1;
         }
-        self.state.max_gso_segments().min(LONGEST_TRAIN / len)
+        self.state.max_gso_segments().min(MAX_GSO_BYTES / len)
     }
 
-    fn refused(&self) -> u64 {
-        self.refused
+    fn port_unreachable(&self) -> u64 {
+        self.port_unreachable
     }
 
-    fn hang(&mut self, bell: &Bell) {
-        bell.hang(waker(&self.woken));
+    fn register_waker(&mut self, waker: &DriverWaker) {
+        waker.register(event_waker(&self.wake_event));
     }
 
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
         let timeout = until.map(|until| {
-            let left = until.since(self.now());
+            let left = until.duration_since(self.now());
             Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
         });
         let events = if writable { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut fds = [PollFd::new(&self.socket, events), PollFd::new(&*self.woken, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.socket, events), PollFd::new(&*self.wake_event, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => Ok(true),
             Ok(_) => {
                 if !fds[1].revents().is_empty() {
-                    // Whoever woke us did so after there was something to see, which is looked for next.
-                    let _ = rustix::io::read(&*self.woken, &mut [0; 8]);
+                    // The waker is called after the state changed, and the loop reads the state next.
+                    let _ = rustix::io::read(&*self.wake_event, &mut [0; 8]);
                 }
                 Ok(false)
             }
@@ -182,27 +184,27 @@ impl Port for LinuxPort {
 /// The source of a datagram; the unspecified address with its port if the source is forged. Sources in 127.0.0.0/8, also as
 /// IPv4-mapped IPv6 addresses, are valid only on the loopback interface. Linux does not enforce this with `route_localnet`, nor
 /// for IPv6.
-fn source(meta: &RecvMeta) -> SocketAddr {
+fn validated_source(meta: &RecvMeta) -> SocketAddr {
     let is_loopback = matches!(meta.addr.ip().to_canonical(), IpAddr::V4(ip) if ip.is_loopback());
-    if is_loopback && meta.interface_index.is_some_and(|index| index != LOOPBACK_INTERFACE) {
+    if is_loopback && meta.interface_index.is_some_and(|index| index != LOOPBACK_INTERFACE_INDEX) {
         SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), meta.addr.port())
     } else {
         meta.addr
     }
 }
 
-/// Ends a wait on `woken`, from any thread: one call into the system, which never waits.
-fn waker(woken: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
-    let woken = Arc::clone(woken);
+/// Returns a function that ends a wait from any thread with one system call that never blocks.
+fn event_waker(event: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
+    let event = Arc::clone(event);
     move || {
-        // Fails only when it is set already.
-        let _ = rustix::io::write(&woken, &1u64.to_ne_bytes());
+        // Fails only if the event is already set.
+        let _ = rustix::io::write(&event, &1u64.to_ne_bytes());
     }
 }
 
-/// Errors of a read that say nothing about the next one: nothing there, or an ICMP message about an earlier send, which
-/// anybody on the way may have sent.
-fn is_passing(error: &io::Error) -> bool {
+/// Whether the socket is still usable after this error: nothing to read, or an ICMP message about an earlier datagram, which any
+/// host on the path may have sent.
+fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
         Errno::from_io_error(error),
@@ -222,15 +224,14 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-/// Prepares the socket for batches, and for datagrams of any length.
-fn state_of(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+/// Creates the quinn-udp state and allows datagrams of any length.
+fn new_socket_state(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     let state = UdpSocketState::new(socket.into())?;
     allow_fragments(socket)?;
     Ok(state)
 }
 
-/// Takes back quinn-udp's ban on fragments: QUIC must not be fragmented, but an AUDIO packet may be longer than a path's
-/// MTU, and would vanish.
+/// Enables fragmentation, which quinn-udp disables for QUIC. AUDIO packets may be longer than the path MTU.
 fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
     sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::DONT)?;
     if socket.local_addr()?.is_ipv6() {
@@ -240,7 +241,7 @@ fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
-fn clock(id: ClockId) -> u64 {
+fn clock_ns(id: ClockId) -> u64 {
     let now = clock_gettime(id);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
@@ -252,9 +253,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_icmp_message_ends_a_run_and_a_broken_socket_does() {
-        // What Linux makes of "unreachable" in its variants (icmp(7), and icmpv6_err_convert), of a parameter problem and
-        // of a packet too big.
+    fn icmp_errors_are_transient_and_socket_errors_fatal() {
+        // Results of ICMP "unreachable", "parameter problem" and "packet too big" (icmp(7), icmpv6_err_convert).
         for errno in [
             Errno::CONNREFUSED,
             Errno::HOSTUNREACH,
@@ -266,10 +266,10 @@ mod tests {
             Errno::PROTO,
             Errno::MSGSIZE,
         ] {
-            assert!(is_passing(&errno.into()), "{errno}");
+            assert!(is_transient(&errno.into()), "{errno}");
         }
         for errno in [Errno::BADF, Errno::NOTSOCK, Errno::NOMEM, Errno::IO] {
-            assert!(!is_passing(&errno.into()), "{errno}");
+            assert!(!is_transient(&errno.into()), "{errno}");
         }
     }
 }

@@ -1,16 +1,14 @@
-//! Runs a node on a UDP socket, on a thread of its own.
+//! Runs a node on a UDP socket on a thread of its own.
 //!
-//! One loop (`driver.rs`) serves every node; what differs between systems is behind its `Port`. Audio pacing and the
-//! release of echoes want tens of microseconds, which a general-purpose timer wheel does not give, so this is neither
-//! tokio nor shared with anything else.
+//! One loop (`driver.rs`) serves every node; platform differences are behind its `DriverIo`. Pacing and delayed replies need a
+//! precision of tens of microseconds, which the timer wheel of an async runtime does not provide.
 
-mod bind;
 mod driver;
-mod kernel_drops;
+mod early_wake;
 #[cfg(target_os = "linux")]
 mod linux;
 mod portable;
-mod wake;
+mod socket;
 
 use std::io;
 use std::net::UdpSocket;
@@ -18,101 +16,109 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::io::stop::Stop;
+use crate::io::stop::StopToken;
 use crate::node::Node;
-use crate::stats::Machine;
+use crate::stats::HostTiming;
 use crate::time::Time;
 
-pub use bind::{BindError, Bound, DEFAULT_BUFFER, bind, connect};
-pub use driver::{Idle, Tally};
-pub(super) use driver::{Port, run as drive};
-pub use kernel_drops::KernelDrops;
+pub(super) use driver::{DriverIo, run as drive};
+pub use driver::{DriverStats, IdlePolicy};
+pub use socket::{BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, KernelDrops, bind, connect};
 
-/// Share of one core, in percent, that may be spent watching the clock, unless told otherwise.
-pub const DEFAULT_SPIN: u8 = 25;
+/// Default maximum share of one core, in percent, for spinning before deadlines.
+pub const DEFAULT_SPIN_PERCENT: u8 = 25;
 
-/// Which implementation of the loop's system calls to use.
+/// Implementation of the system calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
-    /// The best there is on this system.
+    /// The fastest implementation on this system.
     #[default]
     Native,
-    /// Plain calls that every system has.
+    /// Plain calls that exist on every system.
     Portable,
 }
 
-/// How to run a node.
+/// Options of the driver.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// What a node without a deadline means.
-    pub idle: Idle,
-    /// Share of one core, in percent, that may be spent watching the clock.
-    pub spin: u8,
-    /// Which system calls to use.
+pub struct DriverOptions {
+    /// Behavior when the node has no deadline.
+    pub idle: IdlePolicy,
+    /// Maximum share of one core, in percent, for spinning before deadlines.
+    pub spin_percent: u8,
+    /// Implementation of the system calls.
     pub backend: Backend,
 }
 
-/// Runs `node` on `socket` on the calling thread until it has finished or `stop` is requested.
-pub fn run(socket: UdpSocket, node: &mut (impl Node + ?Sized), stop: &Stop, options: Options) -> Tally {
-    let Options { idle, spin, backend } = options;
+/// Runs `node` on `socket` on the calling thread until the node finishes or `stop` is requested.
+pub fn run_node(
+    socket: UdpSocket,
+    node: &mut (impl Node + ?Sized),
+    stop: &StopToken,
+    options: DriverOptions,
+) -> DriverStats {
+    let DriverOptions { idle, spin_percent, backend } = options;
     let result = match backend {
         #[cfg(target_os = "linux")]
         Backend::Native => {
-            linux::LinuxPort::new(socket, stop).map(|mut port| driver::run(&mut port, node, stop, idle, spin))
+            linux::LinuxIo::new(socket, stop).map(|mut io| driver::run(&mut io, node, stop, idle, spin_percent))
         }
-        _ => portable::PortablePort::new(socket, stop).map(|mut port| driver::run(&mut port, node, stop, idle, spin)),
+        _ => portable::PortableIo::new(socket, stop).map(|mut io| driver::run(&mut io, node, stop, idle, spin_percent)),
     };
-    let nothing = Machine::default;
-    result.unwrap_or_else(|error| Tally { refused: 0, ended: Time::ZERO, machine: nothing(), result: Err(error) })
-}
-
-/// A node at work on a thread of its own.
-pub struct Running<N> {
-    thread: JoinHandle<(N, Tally)>,
-    ended: Receiver<()>,
-}
-
-/// Like [`run`], on a new thread called `name`.
-pub fn spawn<N: Node + Send + 'static>(
-    name: &str,
-    socket: UdpSocket,
-    mut node: N,
-    stop: Stop,
-    options: Options,
-) -> io::Result<Running<N>> {
-    Running::start(name, move || {
-        let tally = run(socket, &mut node, &stop, options);
-        (node, tally)
+    result.unwrap_or_else(|error| DriverStats {
+        port_unreachable: 0,
+        ended_at: Time::ZERO,
+        host_timing: HostTiming::default(),
+        result: Err(error),
     })
 }
 
-impl<N: Send + 'static> Running<N> {
-    /// Does `work`, which runs a node to its end, on a new thread called `name`.
-    pub(super) fn start(name: &str, work: impl FnOnce() -> (N, Tally) + Send + 'static) -> io::Result<Self> {
-        let (at_end, ended) = mpsc::channel();
+/// A thread that runs a node.
+pub struct NodeThread<N> {
+    thread: JoinHandle<(N, DriverStats)>,
+    finished: Receiver<()>,
+}
+
+/// Like [`run_node`], on a new thread called `name`.
+pub fn spawn_node<N: Node + Send + 'static>(
+    name: &str,
+    socket: UdpSocket,
+    mut node: N,
+    stop: StopToken,
+    options: DriverOptions,
+) -> io::Result<NodeThread<N>> {
+    NodeThread::spawn(name, move || {
+        let stats = run_node(socket, &mut node, &stop, options);
+        (node, stats)
+    })
+}
+
+impl<N: Send + 'static> NodeThread<N> {
+    /// Calls `work`, which runs a node to its end, on a new thread called `name`.
+    pub(super) fn spawn(name: &str, work: impl FnOnce() -> (N, DriverStats) + Send + 'static) -> io::Result<Self> {
+        let (finished_tx, finished) = mpsc::channel();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let done = work();
-            drop(at_end);
-            done
+            let result = work();
+            drop(finished_tx);
+            result
         })?;
-        Ok(Self { thread, ended })
+        Ok(Self { thread, finished })
     }
 }
 
-impl<N> Running<N> {
-    /// Waits for the end of the run, at most for `patience` (`None`: for ever). True when it has ended.
-    pub fn ended_within(&self, patience: Option<Duration>) -> bool {
-        match patience {
-            Some(patience) => self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected),
-            None => self.ended.recv().is_err(),
+impl<N> NodeThread<N> {
+    /// Waits for the end of the run for at most `timeout` (`None`: no limit). Returns whether it has ended.
+    pub fn finished_within(&self, timeout: Option<Duration>) -> bool {
+        match timeout {
+            Some(timeout) => self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected),
+            None => self.finished.recv().is_err(),
         }
     }
 
-    /// Waits for the end of the run and takes the node back, with how the run went.
+    /// Waits for the end of the run and returns the node and the statistics.
     ///
     /// # Panics
-    /// If the node did.
-    pub fn join(self) -> (N, Tally) {
+    /// If the node panicked.
+    pub fn join(self) -> (N, DriverStats) {
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }

@@ -1,7 +1,7 @@
-//! The port on every other platform: plain calls on a `mio` socket, time of receipt instead of the kernel's stamp.
+//! `DriverIo` for other platforms: plain calls on a `mio` socket and the time of the read instead of a kernel timestamp.
 //!
-//! It runs on Linux too, where the tests compare it with the other one. Sleeps end up to a millisecond late where the
-//! system counts them in milliseconds; never early.
+//! Tests run it on Linux too and compare both implementations. Sleeps end up to a millisecond late on systems with timeouts in
+//! milliseconds, and never early.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,118 +11,122 @@ use std::time::Instant;
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::driver::Port;
-use crate::io::stop::Stop;
-use crate::node::{Bell, Datagram, Outcome, Transmit};
-use crate::time::{Time, nanos};
+use super::driver::DriverIo;
+use crate::io::stop::StopToken;
+use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
+use crate::time::{Time, saturating_nanos};
 
 const SOCKET: Token = Token(0);
-const WOKEN: Token = Token(1);
-/// Datagrams read at a time.
-const BATCH: usize = 16;
-const DATAGRAM: usize = 64 * 1024;
+const WAKER: Token = Token(1);
 
-pub(super) struct PortablePort {
+/// Datagrams per batch.
+const RECV_BATCH: usize = 16;
+const MAX_DATAGRAM_BYTES: usize = 64 * 1024;
+
+pub(super) struct PortableIo {
     socket: UdpSocket,
     poll: Poll,
     waker: Arc<Waker>,
     events: Events,
     writable: bool,
     buffer: Vec<u8>,
-    /// Where the socket is connected to, if it is.
+    /// Peer of a connected socket.
     peer: Option<SocketAddr>,
     local: Option<IpAddr>,
     origin: Instant,
-    refused: u64,
+    port_unreachable: u64,
 }
 
-impl PortablePort {
-    /// Prepares `socket` for the loop.
-    pub(super) fn new(socket: std::net::UdpSocket, stop: &Stop) -> io::Result<Self> {
+impl PortableIo {
+    /// Prepares `socket`.
+    pub(super) fn new(socket: std::net::UdpSocket, stop: &StopToken) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let peer = socket.peer_addr().ok();
         let local = Some(socket.local_addr()?.ip()).filter(|ip| !ip.is_unspecified());
         let mut socket = UdpSocket::from_std(socket);
         let poll = Poll::new()?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WOKEN)?);
-        stop.on_request(wake(&waker));
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        stop.on_stop(poll_waker(&waker));
         Ok(Self {
             socket,
             poll,
             waker,
             events: Events::with_capacity(4),
             writable: false,
-            buffer: vec![1; BATCH * DATAGRAM],
+            buffer: vec![1; RECV_BATCH * MAX_DATAGRAM_BYTES],
             peer,
             local,
             origin: Instant::now(),
-            refused: 0,
+            port_unreachable: 0,
         })
     }
 }
 
-impl Port for PortablePort {
+impl DriverIo for PortableIo {
     fn now(&self) -> Time {
-        Time::from_nanos(nanos(self.origin.elapsed()))
+        Time::from_nanos(saturating_nanos(self.origin.elapsed()))
     }
 
-    fn recv(&mut self, take: &mut dyn FnMut(Time, &[Datagram<'_>])) -> io::Result<bool> {
-        let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-        let mut batch = [Datagram { from: nobody, to: None, at: Time::ZERO, bytes: &[], stride: 0 }; BATCH];
+    fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
+        let unspecified = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let mut batch =
+            [Receive { source: unspecified, dst_ip: None, received_at: Time::ZERO, contents: &[], segment_size: 0 };
+                RECV_BATCH];
         let (mut received, mut more, mut failed) = (0, true, None);
-        let mut slots = self.buffer.chunks_exact_mut(DATAGRAM);
-        // Errors (a peer's system refused an earlier datagram) take a slot like datagrams do, so the loop ends.
+        let mut slots = self.buffer.chunks_exact_mut(MAX_DATAGRAM_BYTES);
+        // Errors about earlier datagrams take a slot too, so that the loop ends.
         while let Some(slot) = slots.next().filter(|_| more) {
             match self.socket.recv_from(slot) {
-                Ok((len, from)) => {
-                    let at = Time::from_nanos(nanos(self.origin.elapsed()));
-                    batch[received] = Datagram { from, to: self.local, at, bytes: &slot[..len], stride: len };
+                Ok((len, source)) => {
+                    let received_at = Time::from_nanos(saturating_nanos(self.origin.elapsed()));
+                    batch[received] =
+                        Receive { source, dst_ip: self.local, received_at, contents: &slot[..len], segment_size: len };
                     received += 1;
                 }
                 Err(error) => {
                     more = error.kind() != io::ErrorKind::WouldBlock;
-                    self.refused += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
+                    self.port_unreachable += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
                     failed = Some(error);
                 }
             }
         }
         if let (0, true, Some(error)) = (received, more, failed) {
-            // Nothing but errors: those of earlier datagrams are told once each, so the socket itself is broken.
+            // Errors about earlier datagrams are reported once each. Errors only: the socket has failed.
             return Err(error);
         }
         if received > 0 {
-            take(Time::from_nanos(nanos(self.origin.elapsed())), &batch[..received]);
+            take(Time::from_nanos(saturating_nanos(self.origin.elapsed())), &batch[..received]);
         }
         Ok(more)
     }
 
-    fn send(&mut self, transmit: Transmit<'_>) -> Outcome {
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         let sent = match self.peer {
-            Some(_) => self.socket.send(transmit.bytes),
-            None => self.socket.send_to(transmit.bytes, transmit.to),
+            Some(_) => self.socket.send(transmit.contents),
+            None => self.socket.send_to(transmit.contents, transmit.destination),
         };
         match sent {
-            Ok(_) => Outcome::Sent,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Outcome::Busy,
+            Ok(_) => SendStatus::Sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => SendStatus::WouldBlock,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.peer.is_some() => {
-                self.refused += 1;
-                if self.socket.send(transmit.bytes).is_ok() { Outcome::Sent } else { Outcome::Failed }
+                self.port_unreachable += 1;
+                if self.socket.send(transmit.contents).is_ok() { SendStatus::Sent } else { SendStatus::Failed }
             }
-            Err(_) => Outcome::Failed,
+            Err(_) => SendStatus::Failed,
         }
     }
 
-    fn segments(&self, _: usize) -> usize {
+    fn max_segments(&self, _: usize) -> usize {
         1
     }
 
-    fn refused(&self) -> u64 {
-        self.refused
+    fn port_unreachable(&self) -> u64 {
+        self.port_unreachable
     }
 
-    fn hang(&mut self, bell: &Bell) {
-        bell.hang(wake(&self.waker));
+    fn register_waker(&mut self, waker: &DriverWaker) {
+        waker.register(poll_waker(&self.waker));
     }
 
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
@@ -131,7 +135,7 @@ impl Port for PortablePort {
             self.poll.registry().reregister(&mut self.socket, SOCKET, interest)?;
             self.writable = writable;
         }
-        let timeout = until.map(|until| until.since(self.now()));
+        let timeout = until.map(|until| until.duration_since(self.now()));
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => Ok(self.events.is_empty() && until.is_some()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
@@ -140,11 +144,11 @@ impl Port for PortablePort {
     }
 }
 
-/// Ends a wait, from any thread.
-fn wake(waker: &Arc<Waker>) -> impl Fn() + Send + Sync + 'static {
+/// Returns a function that ends a wait from any thread.
+fn poll_waker(waker: &Arc<Waker>) -> impl Fn() + Send + Sync + 'static {
     let waker = Arc::clone(waker);
     move || {
-        // Fails only when the loop is gone.
+        // Fails only after the driver has ended.
         let _ = waker.wake();
     }
 }

@@ -1,186 +1,272 @@
-//! What a client's end is for: it announces a track, serves groups to whoever subscribes, subscribes to the echo, and tells
-//! what it sent and what came back.
+//! The client application: announces a track, sends groups to the server's subscription, subscribes to the echo, and
+//! reports what was sent and returned as [`MoqtClientEvent`]s. [`ProgressDeadline`] limits a run from outside.
 
-mod book;
-mod bound;
-mod config;
-mod feed;
 mod payload;
-mod supply;
+mod sent_frames;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use book::{Fact, WINDOW, WINDOW_FRAMES};
-pub use bound::Bound;
-pub use config::{Config, Ending};
-pub use feed::Feed;
-pub use payload::Payload;
+pub use payload::{FramePayload, TextQueue};
+pub use sent_frames::{FRAME_WINDOW, GROUP_WINDOW, MoqtClientEvent};
 
-use super::code;
-use super::message::Flavour;
-use super::path::Path;
-use super::peer::Application;
-use super::session::{Event, Session, Stream};
+use super::error_code;
+use super::{MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use crate::time::Time;
-use book::{Book, Heard};
-use supply::{Next, Supply};
+use payload::{FrameSource, NextFrame};
+use sent_frames::{ReceivedFrame, SentFrames};
 
-/// The sequence of the first group, as the original program counts.
-pub const FIRST_GROUP: u64 = 1;
+/// Sequence number of the first group in gomoqt-2025-02.
+pub const FIRST_GROUP_SEQUENCE: u64 = 1;
 
-/// How long a run in which everything has come back listens on, for second copies.
-pub const GRACE: Duration = Duration::from_millis(100);
+/// How long a complete run waits for duplicates.
+pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 
-/// Frames sent in one go, before anything else is looked at.
-const AT_ONCE: usize = 64;
+/// Maximum frames sent in one turn.
+const MAX_FRAMES_PER_TURN: usize = 64;
 
-/// What a server has not done that did all before.
-const NOT_AGREED: &str = "the server has not agreed to our subscription";
+/// The server did everything else in time.
+const SUBSCRIBE_NOT_ACCEPTED: &str = "the server did not accept our subscription";
 
-/// What a server has done before all was sent.
-const UNSUBSCRIBED: &str = "the server has ended its subscription to our track";
+/// The server unsubscribed before all frames were sent.
+const SERVER_UNSUBSCRIBED: &str = "the server unsubscribed from our track";
 
-/// How far a run is.
+/// Maximum time to close the connection, including the peer's acknowledgment.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Configuration of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoqtClientConfig {
+    /// Announced track path in gomoqt-2025-02.
+    pub track_path: TrackPath,
+    /// Prefix of the requested announcements in gomoqt-2025-02.
+    pub track_prefix: TrackPath,
+    /// Announced broadcast path in gomoqt-0.9.
+    pub broadcast_path: TrackPath,
+    /// Prefix of the requested announcements in gomoqt-0.9.
+    pub broadcast_prefix: TrackPath,
+    /// Track name of the broadcast in gomoqt-0.9.
+    pub track_name: String,
+    /// Groups to send; `None` means until stopped.
+    pub group_count: Option<u64>,
+    /// Frames per group; at least 1.
+    pub frames_per_group: usize,
+    /// Time between the first frames of two groups.
+    pub group_interval: Duration,
+    /// Time between two frames of a group. If a group takes longer than `group_interval`, the interval is extended.
+    pub frame_interval: Duration,
+    /// Payload of the frames.
+    pub payload: FramePayload,
+    /// Maximum time after the setup for the server to subscribe, announce the echo and accept our subscription. In
+    /// gomoqt-0.9, also the maximum time after the first frame to accept it.
+    pub subscribe_timeout: Duration,
+    /// Delay before the first group. gomoqt rejects groups that arrive before it has registered its own subscription.
+    pub start_delay: Duration,
+    /// Maximum time to wait for a frame, in addition to the minimum RTT.
+    pub reply_timeout: Duration,
+}
+
+impl Default for MoqtClientConfig {
+    /// `japan, kyoto, text`, or `/client.echo` and the track `index`; 10 groups of one frame of 100 bytes, 250 ms
+    /// apart; 5 s to subscribe, 50 ms before the first group, 2 s for replies.
+    fn default() -> Self {
+        Self {
+            track_path: TrackPath::from_parts(["japan", "kyoto", "text"]),
+            track_prefix: TrackPath::from_parts(["japan", "kyoto"]),
+            broadcast_path: TrackPath::from_parts(["/client.echo"]),
+            broadcast_prefix: TrackPath::from_parts(["/"]),
+            track_name: "index".to_owned(),
+            group_count: Some(10),
+            frames_per_group: 1,
+            group_interval: Duration::from_millis(250),
+            frame_interval: Duration::ZERO,
+            payload: FramePayload::Random(100),
+            subscribe_timeout: Duration::from_secs(5),
+            start_delay: Duration::from_millis(50),
+            reply_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl MoqtClientConfig {
+    /// When a frame is due after the first one. Frames are counted from 0 over all groups.
+    fn due_offset(&self, frame: u64) -> Duration {
+        let per_group = self.frames_per_group.max(1) as u64;
+        mul_duration(self.group_period(), frame / per_group) + mul_duration(self.frame_interval, frame % per_group)
+    }
+
+    /// Time between the first frames of two groups, which is also the maximum between consecutive frames.
+    fn group_period(&self) -> Duration {
+        self.group_interval.max(mul_duration(self.frame_interval, self.frames_per_group.saturating_sub(1) as u64))
+    }
+}
+
+fn mul_duration(duration: Duration, factor: u64) -> Duration {
+    duration.saturating_mul(u32::try_from(factor).unwrap_or(u32::MAX))
+}
+
+/// Outcome of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoqtRunOutcome {
+    /// All frames were sent, and returned or waited for.
+    Completed,
+    /// The server was not ready in time: what it did not do.
+    NotReady(&'static str),
+    /// The run exceeded its [`ProgressDeadline`] and was abandoned: what it waited for.
+    TimedOut(&'static str),
+    /// The connection was closed.
+    Closed {
+        /// Error code.
+        code: u32,
+        /// Reason for logs and reports.
+        reason: String,
+        /// Whether we closed it, because of an interruption or a failed setup.
+        closed_locally: bool,
+    },
+}
+
+/// Phase of a run.
 #[derive(Debug)]
-enum Phase {
-    /// Before the set-up is done: the session has the deadline.
-    SettingUp,
+enum ClientPhase {
+    /// Until the session is set up. The session has the deadline.
+    SessionSetup,
     /// Until both sides have subscribed.
-    Opening { by: Time },
+    Subscribing { deadline: Time },
     /// From the first frame on.
     Sending { start: Time },
-    /// All has been sent, the last of it then.
-    Waiting { since: Time },
-    /// It is over.
-    Over(Ending),
+    /// After the last frame, which was sent at `since`.
+    FinalWait { since: Time },
+    /// The run is finished.
+    Finished(MoqtRunOutcome),
 }
 
-/// A run of one client.
+/// One run of the client.
 #[derive(Debug)]
-pub struct Client {
-    config: Config,
-    phase: Phase,
-    /// Who subscribed to our track.
-    listeners: Vec<Stream>,
-    /// Our subscription to the echo, and whether it was agreed to.
-    echo: Option<(u64, bool)>,
-    /// By when the server has to agree, if it may do so after our first frame only, and has not yet.
-    agree_by: Option<Time>,
-    /// The group that is being sent, to each listener.
-    open: Vec<Stream>,
-    /// Groups that come: their sequence, and how many frames have come.
-    coming: BTreeMap<Stream, (u64, usize)>,
+pub struct MoqtClient {
+    config: MoqtClientConfig,
+    phase: ClientPhase,
+    /// Subscriptions of the server to our track.
+    subscribe_streams: Vec<StreamHandle>,
+    /// The ID of our subscription to the echo, and whether it was accepted.
+    echo_subscription: Option<(u64, bool)>,
+    /// Deadline for the server to accept our subscription, if it may do so after our first frame and has not yet.
+    accept_deadline: Option<Time>,
+    /// The current group, one stream per subscription.
+    open_groups: Vec<StreamHandle>,
+    /// Groups being received: sequence number and frames received.
+    receiving: BTreeMap<StreamHandle, (u64, usize)>,
     /// Frames sent.
-    sent: u64,
-    supply: Supply,
-    book: Book,
+    frames_sent: u64,
+    source: FrameSource,
+    sent_frames: SentFrames,
 }
 
-impl Client {
-    /// A run to be.
-    pub fn new(mut config: Config) -> Self {
+impl MoqtClient {
+    /// Creates a run that starts with the session.
+    pub fn new(mut config: MoqtClientConfig) -> Self {
         config.frames_per_group = config.frames_per_group.max(1);
-        let book = Book::new(FIRST_GROUP, config.frames_per_group);
-        let frames = config.count.map(|count| count.saturating_mul(config.frames_per_group as u64));
-        let supply = Supply::new(config.payload.clone(), frames);
+        let sent_frames = SentFrames::new(FIRST_GROUP_SEQUENCE, config.frames_per_group);
+        let frame_count = config.group_count.map(|count| count.saturating_mul(config.frames_per_group as u64));
+        let source = FrameSource::new(config.payload.clone(), frame_count);
         Self {
             config,
-            phase: Phase::SettingUp,
-            listeners: Vec::new(),
-            echo: None,
-            agree_by: None,
-            open: Vec::new(),
-            coming: BTreeMap::new(),
-            sent: 0,
-            supply,
-            book,
+            phase: ClientPhase::SessionSetup,
+            subscribe_streams: Vec::new(),
+            echo_subscription: None,
+            accept_deadline: None,
+            open_groups: Vec::new(),
+            receiving: BTreeMap::new(),
+            frames_sent: 0,
+            source,
+            sent_frames,
         }
     }
 
-    /// What happened next.
-    pub fn poll_fact(&mut self) -> Option<Fact> {
-        self.book.poll_fact()
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<MoqtClientEvent> {
+        self.sent_frames.poll_event()
     }
 
-    /// How the run ended, once it has.
-    pub fn ending(&self) -> Option<&Ending> {
-        if let Phase::Over(ending) = &self.phase { Some(ending) } else { None }
+    /// The outcome of a finished run.
+    pub fn outcome(&self) -> Option<&MoqtRunOutcome> {
+        if let ClientPhase::Finished(outcome) = &self.phase { Some(outcome) } else { None }
     }
 
-    fn announced(&self, flavour: Flavour) -> &Path {
-        match flavour {
-            Flavour::Seed => &self.config.track,
-            Flavour::Head => &self.config.head_broadcast,
+    fn announced_path(&self, version: MoqtVersion) -> &TrackPath {
+        match version {
+            MoqtVersion::Gomoqt202502 => &self.config.track_path,
+            MoqtVersion::Gomoqt09 => &self.config.broadcast_path,
         }
     }
 
-    fn track(&self, flavour: Flavour) -> Path {
-        match flavour {
-            Flavour::Seed => self.config.track.clone(),
-            Flavour::Head => self.config.head_broadcast.with(&self.config.head_track),
+    fn published_track(&self, version: MoqtVersion) -> TrackPath {
+        match version {
+            MoqtVersion::Gomoqt202502 => self.config.track_path.clone(),
+            MoqtVersion::Gomoqt09 => self.config.broadcast_path.join(&self.config.track_name),
         }
     }
 
-    fn on_established(&mut self, now: Time, session: &mut Session, flavour: Flavour) {
-        self.book.tell(Fact::Established { at: now, flavour });
-        self.phase = Phase::Opening { by: now + self.config.patience };
-        session.ask(match flavour {
-            Flavour::Seed => &self.config.prefix,
-            Flavour::Head => &self.config.head_prefix,
+    fn on_established(&mut self, now: Time, session: &mut Session, version: MoqtVersion) {
+        self.sent_frames.push_event(MoqtClientEvent::Established { at: now, version });
+        self.phase = ClientPhase::Subscribing { deadline: now + self.config.subscribe_timeout };
+        session.request_announcements(match version {
+            MoqtVersion::Gomoqt202502 => &self.config.track_prefix,
+            MoqtVersion::Gomoqt09 => &self.config.broadcast_prefix,
         });
     }
 
-    /// Whether sending may begin. In the head's flavour the original server agrees to a subscription with the first group of it, which
-    /// waits for ours: there it has to agree in time after the first frame.
-    fn look_ready(&mut self, now: Time, flavour: Flavour) {
-        let is_ready =
-            !self.listeners.is_empty() && self.echo.is_some_and(|(_, agreed)| agreed || flavour == Flavour::Head);
-        if is_ready && matches!(self.phase, Phase::Opening { .. }) {
-            self.book.tell(Fact::Ready { at: now });
-            self.phase = Phase::Sending { start: now + self.config.settle };
+    /// Starts sending when both sides have subscribed. In gomoqt-0.9 the server accepts a subscription with its first
+    /// group, which waits for ours, so the deadline to accept starts with the first frame.
+    fn check_ready(&mut self, now: Time, version: MoqtVersion) {
+        let is_ready = !self.subscribe_streams.is_empty()
+            && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version == MoqtVersion::Gomoqt09);
+        if is_ready && matches!(self.phase, ClientPhase::Subscribing { .. }) {
+            self.sent_frames.push_event(MoqtClientEvent::Ready { at: now });
+            self.phase = ClientPhase::Sending { start: now + self.config.start_delay };
         }
     }
 
-    /// The group and the place in it of the next frame, and when it is due.
-    fn next(&self, start: Time) -> (u64, usize, Time) {
+    /// Group, position in the group and due time of the next frame.
+    fn next_frame(&self, start: Time) -> (u64, usize, Time) {
         let per_group = self.config.frames_per_group as u64;
-        let (group, frame) = (self.sent / per_group, self.sent % per_group);
-        (FIRST_GROUP + group, frame as usize, start + self.config.due(self.sent))
+        let (group, frame) = (self.frames_sent / per_group, self.frames_sent % per_group);
+        (FIRST_GROUP_SEQUENCE + group, frame as usize, start + self.config.due_offset(self.frames_sent))
     }
 
     fn send_due(&mut self, now: Time, session: &mut Session, mut start: Time) {
-        for _ in 0..AT_ONCE {
-            let given = self.supply.look(self.sent, now);
-            match self.supply.next(self.sent) {
-                Next::Now => {}
-                Next::Later(_) => return,
-                Next::Never => {
-                    self.book.tell(Fact::AllSent { at: now });
-                    self.phase = Phase::Waiting { since: now };
+        for _ in 0..MAX_FRAMES_PER_TURN {
+            let was_queued = self.source.poll_queue(self.frames_sent, now);
+            match self.source.next_frame(self.frames_sent) {
+                NextFrame::Ready => {}
+                NextFrame::RetryAt(_) => return,
+                NextFrame::Exhausted => {
+                    self.sent_frames.push_event(MoqtClientEvent::AllSent { at: now });
+                    self.phase = ClientPhase::FinalWait { since: now };
                     return;
                 }
             }
-            let (group, frame, mut due) = self.next(start);
-            if given && due < now {
-                // It could not leave before it was there.
+            let (group, frame, mut due) = self.next_frame(start);
+            if was_queued && due < now {
+                // The frame could not be sent before it was queued.
                 start += now - due;
-                (due, self.phase) = (now, Phase::Sending { start });
+                (due, self.phase) = (now, ClientPhase::Sending { start });
             }
-            let Some(payload) = self.supply.of(self.sent).filter(|_| due <= now) else { return };
+            let Some(payload) = self.source.bytes_of(self.frames_sent).filter(|_| due <= now) else { return };
             if frame == 0 {
-                let open = |listener: &Stream| session.open_group(*listener, group - before_first(session.flavour()));
-                self.open = self.listeners.iter().filter_map(open).collect();
+                let open = |subscriber: &StreamHandle| {
+                    session.open_group(*subscriber, group - wire_sequence_offset(session.version()))
+                };
+                self.open_groups = self.subscribe_streams.iter().filter_map(open).collect();
             }
-            let may_agree_later = session.flavour() == Some(Flavour::Head);
-            if may_agree_later && self.sent == 0 && !self.echo.is_some_and(|(_, agreed)| agreed) {
-                self.agree_by = Some(now + self.config.patience);
+            let accepts_later = session.version() == Some(MoqtVersion::Gomoqt09);
+            if accepts_later && self.frames_sent == 0 && !self.echo_subscription.is_some_and(|(_, accepted)| accepted) {
+                self.accept_deadline = Some(now + self.config.subscribe_timeout);
             }
-            self.book.sent(group, now, due, payload.len());
-            self.sent += 1;
-            for stream in &self.open {
+            self.sent_frames.record_sent(group, now, due, payload.len());
+            self.frames_sent += 1;
+            for stream in &self.open_groups {
                 session.send_frame(*stream, payload.clone());
                 if frame + 1 == self.config.frames_per_group {
                     session.finish_group(*stream);
@@ -189,138 +275,225 @@ impl Client {
         }
     }
 
-    fn on_frame(&mut self, now: Time, group: Stream, payload: Bytes) {
-        let Some((sequence, frames)) = self.coming.get_mut(&group) else { return };
+    fn on_frame(&mut self, now: Time, group: StreamHandle, payload: Bytes) {
+        let Some((sequence, frames)) = self.receiving.get_mut(&group) else { return };
         let (sequence, frame) = (*sequence, *frames);
         *frames += 1;
-        let before = sequence.wrapping_sub(FIRST_GROUP).wrapping_mul(self.config.frames_per_group as u64);
-        let intact = self.supply.of(before.wrapping_add(frame as u64)).is_some_and(|sent| sent == payload);
-        self.book.came(Heard { group: sequence, frame, at: now, intact, payload });
+        let first_frame = sequence.wrapping_sub(FIRST_GROUP_SEQUENCE).wrapping_mul(self.config.frames_per_group as u64);
+        let intact = self.source.bytes_of(first_frame.wrapping_add(frame as u64)).is_some_and(|sent| sent == payload);
+        self.sent_frames.record_returned(ReceivedFrame { group: sequence, frame, at: now, intact, payload });
     }
 
-    /// How long a frame is waited for.
-    fn patience(&self) -> Duration {
-        self.book.least_round_trip().unwrap_or_default() + self.config.timeout
+    /// Maximum time to wait for a frame.
+    fn reply_timeout(&self) -> Duration {
+        self.sent_frames.min_rtt().unwrap_or_default() + self.config.reply_timeout
     }
 
-    /// When the run ends of which the last frame left at `since`, as far as is known.
-    fn over(&self, since: Time) -> Time {
-        let by = since + self.patience();
-        self.book.complete_since().map_or(by, |complete| by.min(complete.max(since) + GRACE))
+    /// When the run ends if its last frame was sent at `since`.
+    fn finish_deadline(&self, since: Time) -> Time {
+        let deadline = since + self.reply_timeout();
+        self.sent_frames
+            .all_returned_at()
+            .map_or(deadline, |complete| deadline.min(complete.max(since) + DUPLICATE_WAIT))
     }
 
-    /// Ends the run. What left after `overdue` might still have come back.
-    fn end(&mut self, at: Time, overdue: Time, ending: Ending) {
-        if self.ending().is_none() {
-            self.book.close(overdue);
-            self.book.tell(Fact::Ended { at, ending: ending.clone() });
-            self.phase = Phase::Over(ending);
+    /// Finishes the run. Frames sent after `overdue` count as in flight.
+    fn finish(&mut self, at: Time, overdue: Time, outcome: MoqtRunOutcome) {
+        if self.outcome().is_none() {
+            self.sent_frames.finalize(overdue);
+            self.sent_frames.push_event(MoqtClientEvent::Finished { at, outcome: outcome.clone() });
+            self.phase = ClientPhase::Finished(outcome);
         }
     }
 
-    /// Ends the run if there is nothing left to wait for.
-    fn look_done(&mut self, now: Time, session: &mut Session) {
-        let ending = match self.phase {
-            Phase::Sending { .. } | Phase::Waiting { .. } if self.agree_by.is_some_and(|by| now >= by) => {
-                Ending::Unready(NOT_AGREED)
+    /// Finishes the run if nothing is left to wait for.
+    fn check_finished(&mut self, now: Time, session: &mut Session) {
+        let outcome = match self.phase {
+            ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. }
+                if self.accept_deadline.is_some_and(|deadline| now >= deadline) =>
+            {
+                MoqtRunOutcome::NotReady(SUBSCRIBE_NOT_ACCEPTED)
             }
-            Phase::Waiting { since } if now >= self.over(since) => {
-                if self.agree_by.is_some() {
-                    Ending::Unready(NOT_AGREED)
+            ClientPhase::FinalWait { since } if now >= self.finish_deadline(since) => {
+                if self.accept_deadline.is_some() {
+                    MoqtRunOutcome::NotReady(SUBSCRIBE_NOT_ACCEPTED)
                 } else {
-                    Ending::Done
+                    MoqtRunOutcome::Completed
                 }
             }
-            // What is sent to nobody is not lost.
-            Phase::Sending { .. } if self.listeners.is_empty() => Ending::Unready(UNSUBSCRIBED),
-            Phase::Opening { by } if now >= by => Ending::Unready(match (&self.listeners[..], self.echo) {
-                ([], _) => "the server has not subscribed to our track",
-                (_, None) => "the server has not announced its echo",
-                _ => NOT_AGREED,
-            }),
+            // Frames without a subscriber are not sent, so they cannot be lost.
+            ClientPhase::Sending { .. } if self.subscribe_streams.is_empty() => {
+                MoqtRunOutcome::NotReady(SERVER_UNSUBSCRIBED)
+            }
+            ClientPhase::Subscribing { deadline } if now >= deadline => {
+                MoqtRunOutcome::NotReady(match (&self.subscribe_streams[..], self.echo_subscription) {
+                    ([], _) => "the server did not subscribe to our track",
+                    (_, None) => "the server did not announce the echo",
+                    _ => SUBSCRIBE_NOT_ACCEPTED,
+                })
+            }
             _ => return,
         };
-        self.end(now, now, ending);
-        session.close(code::NONE, "done");
+        self.finish(now, now, outcome);
+        session.close(error_code::NO_ERROR, "done");
     }
 }
 
-/// How much less a group's sequence is on the wire: in the head's flavour the original program counts from 0, and so does its echo,
-/// whatever the groups that it echoes are called.
-fn before_first(flavour: Option<Flavour>) -> u64 {
-    if flavour == Some(Flavour::Head) { FIRST_GROUP } else { 0 }
+/// Difference between our group sequence and the one on the wire: in gomoqt-0.9 groups, and their echo, are numbered
+/// from 0.
+fn wire_sequence_offset(version: Option<MoqtVersion>) -> u64 {
+    if version == Some(MoqtVersion::Gomoqt09) { FIRST_GROUP_SEQUENCE } else { 0 }
 }
 
-impl Application for Client {
-    fn on_event(&mut self, now: Time, session: &mut Session, event: Event) {
-        if let Event::Closed { code, reason, by_us } = event {
-            let has_all = matches!(self.phase, Phase::Waiting { .. }) && self.book.complete_since().is_some();
-            // What was on its way when we closed it may have come; when the other end did, it is gone.
-            let overdue = if by_us { now.saturating_sub(self.patience()) } else { now };
-            let ending = if has_all && !by_us { Ending::Done } else { Ending::Closed { code, reason, by_us } };
-            self.end(now, overdue, ending);
+impl SessionHandler for MoqtClient {
+    fn on_event(&mut self, now: Time, session: &mut Session, event: SessionEvent) {
+        if let SessionEvent::Closed { code, reason, closed_locally } = event {
+            let has_all =
+                matches!(self.phase, ClientPhase::FinalWait { .. }) && self.sent_frames.all_returned_at().is_some();
+            // If the peer closed the connection, frames in flight are lost. If we closed it, they may still have
+            // arrived.
+            let overdue = if closed_locally { now.saturating_sub(self.reply_timeout()) } else { now };
+            let outcome = if has_all && !closed_locally {
+                MoqtRunOutcome::Completed
+            } else {
+                MoqtRunOutcome::Closed { code, reason, closed_locally }
+            };
+            self.finish(now, overdue, outcome);
             return;
         }
-        let Some(flavour) = session.flavour() else { return };
+        let Some(version) = session.version() else { return };
         match event {
-            Event::Established { flavour, .. } => self.on_established(now, session, flavour),
-            Event::Asked { asked, prefix } => {
-                let ours = Some(self.announced(flavour)).filter(|path| path.is_under(&prefix, flavour));
-                session.answer(asked, ours);
+            SessionEvent::Established { version, .. } => self.on_established(now, session, version),
+            SessionEvent::AnnounceRequested { announce_stream, prefix } => {
+                let path = Some(self.announced_path(version)).filter(|path| path.has_prefix(&prefix, version));
+                session.announce_all(announce_stream, path);
             }
-            Event::SubscribeAsked { subscriber, track } => {
-                if track == self.track(flavour) {
-                    session.accept(subscriber);
-                    self.listeners.push(subscriber);
+            SessionEvent::SubscribeRequested { subscribe_stream, track } => {
+                if track == self.published_track(version) {
+                    session.accept_subscribe(subscribe_stream);
+                    self.subscribe_streams.push(subscribe_stream);
                 } else {
-                    session.refuse(subscriber, code::NO_TRACK);
+                    session.reject_request(subscribe_stream, error_code::TRACK_NOT_FOUND);
                 }
             }
-            Event::Unsubscribed { subscriber } => self.listeners.retain(|other| *other != subscriber),
-            Event::Announced { path } if path == *self.announced(flavour) && self.echo.is_none() => {
-                self.echo = Some((session.subscribe(&self.track(flavour)), false));
+            SessionEvent::Unsubscribed { subscribe_stream } => {
+                self.subscribe_streams.retain(|other| *other != subscribe_stream);
             }
-            Event::Subscribed { subscription } => {
-                if let Some((_, agreed)) = self.echo.as_mut().filter(|(ours, _)| *ours == subscription) {
-                    *agreed = true;
-                    self.agree_by = None;
+            SessionEvent::Announced { path }
+                if path == *self.announced_path(version) && self.echo_subscription.is_none() =>
+            {
+                self.echo_subscription = Some((session.subscribe(&self.published_track(version)), false));
+            }
+            SessionEvent::SubscribeAccepted { subscribe_id } => {
+                if let Some((_, accepted)) = self.echo_subscription.as_mut().filter(|(id, _)| *id == subscribe_id) {
+                    *accepted = true;
+                    self.accept_deadline = None;
                 }
             }
-            // Whoever refuses may agree once it has announced again.
-            Event::SubscriptionEnded { .. } => self.echo = None,
-            Event::GroupBegan { group, sequence, .. } => {
-                // Whoever sends has agreed.
-                self.agree_by = None;
-                let sequence = sequence.saturating_add(before_first(Some(flavour)));
-                self.coming.insert(group, (sequence, 0));
+            // A server that rejected the subscription may accept it after a new announcement.
+            SessionEvent::SubscriptionEnded { .. } => self.echo_subscription = None,
+            SessionEvent::GroupStarted { group_stream, sequence, .. } => {
+                // A server that sends groups has accepted the subscription.
+                self.accept_deadline = None;
+                let sequence = sequence.saturating_add(wire_sequence_offset(Some(version)));
+                self.receiving.insert(group_stream, (sequence, 0));
             }
-            Event::Frame { group, payload } => self.on_frame(now, group, payload),
-            Event::GroupEnded { group } | Event::GroupLost { group, .. } => drop(self.coming.remove(&group)),
+            SessionEvent::FrameReceived { group_stream, payload } => self.on_frame(now, group_stream, payload),
+            SessionEvent::GroupEnded { group_stream } | SessionEvent::GroupAborted { group_stream, .. } => {
+                self.receiving.remove(&group_stream);
+            }
             _ => {}
         }
-        self.look_ready(now, flavour);
-        self.look_done(now, session);
+        self.check_ready(now, version);
+        self.check_finished(now, session);
     }
 
-    fn on_time(&mut self, now: Time, session: &mut Session) {
-        if let Phase::Sending { start } = self.phase {
+    fn handle_timeout(&mut self, now: Time, session: &mut Session) {
+        if let ClientPhase::Sending { start } = self.phase {
             self.send_due(now, session, start);
         }
-        self.look_done(now, session);
+        self.check_finished(now, session);
     }
 
-    fn deadline(&self) -> Option<Time> {
+    fn next_deadline(&self) -> Option<Time> {
         let next = match self.phase {
-            Phase::Opening { by } => by,
-            Phase::Sending { start } => match self.supply.next(self.sent) {
-                Next::Now => self.next(start).2,
-                Next::Later(look) => look,
-                // After the last frame: at once.
-                Next::Never => Time::ZERO,
+            ClientPhase::Subscribing { deadline } => deadline,
+            ClientPhase::Sending { start } => match self.source.next_frame(self.frames_sent) {
+                NextFrame::Ready => self.next_frame(start).2,
+                NextFrame::RetryAt(time) => time,
+                // After the last frame: immediately.
+                NextFrame::Exhausted => Time::ZERO,
             },
-            Phase::Waiting { since } => self.over(since),
-            Phase::SettingUp | Phase::Over(_) => return None,
+            ClientPhase::FinalWait { since } => self.finish_deadline(since),
+            ClientPhase::SessionSetup | ClientPhase::Finished(_) => return None,
         };
-        Some(self.agree_by.map_or(next, |by| by.min(next)))
+        Some(self.accept_deadline.map_or(next, |deadline| deadline.min(next)))
+    }
+}
+
+/// Deadline for the next sign of progress of a run, derived from its configuration and events.
+///
+/// A [`MoqtClient`] ends in time by itself as long as its timers are served. Its owner cannot rely on that, because a
+/// layer below may block or spin. The deadline covers connecting, subscribing, each group interval and the wait for
+/// late frames. Only events that occur a limited number of times extend it, so a peer cannot postpone it forever.
+#[derive(Debug)]
+pub struct ProgressDeadline {
+    config: MoqtClientConfig,
+    /// When all connection attempts must have ended.
+    connect_deadline: Time,
+    /// Minimum RTT of intact frames.
+    min_rtt: Option<Duration>,
+    /// `None` while the run waits for user input.
+    deadline: Option<Time>,
+    awaiting: &'static str,
+}
+
+impl ProgressDeadline {
+    /// The deadline of a run of `config` whose connection attempts all end before `connect_deadline`.
+    pub fn new(config: MoqtClientConfig, connect_deadline: Time) -> Self {
+        let mut progress = Self { config, connect_deadline, min_rtt: None, deadline: None, awaiting: "" };
+        progress.restart();
+        progress
+    }
+
+    /// A new connection attempt starts.
+    pub fn restart(&mut self) {
+        self.min_rtt = None;
+        (self.deadline, self.awaiting) = (Some(self.connect_deadline), "the session setup");
+    }
+
+    /// Updates the deadline.
+    pub fn on_event(&mut self, event: &MoqtClientEvent) {
+        let MoqtClientConfig { subscribe_timeout, start_delay, reply_timeout, payload, .. } = &self.config;
+        let is_interactive = matches!(payload, FramePayload::Queue(_));
+        let next = |start: Time| (!is_interactive).then(|| start + self.config.group_period() + CLOSE_TIMEOUT);
+        (self.deadline, self.awaiting) = match *event {
+            MoqtClientEvent::Established { at, .. } => {
+                (Some(at + *subscribe_timeout + CLOSE_TIMEOUT), "the subscriptions")
+            }
+            MoqtClientEvent::Ready { at } => (next(at + *start_delay), "the first frame to be sent"),
+            MoqtClientEvent::FrameSent { sent_at, .. } => (next(sent_at), "the next frame to be sent"),
+            MoqtClientEvent::AllSent { at } => {
+                let timeout = self.min_rtt.unwrap_or_default() + *reply_timeout;
+                (Some(at + timeout.max(DUPLICATE_WAIT) + CLOSE_TIMEOUT), "the sent frames to return")
+            }
+            MoqtClientEvent::FrameReturned { sent_at, at, intact: true, .. } if self.min_rtt.is_none() => {
+                self.min_rtt = Some(at - sent_at);
+                (self.deadline.map(|deadline| deadline + (at - sent_at)), self.awaiting)
+            }
+            MoqtClientEvent::Finished { at, .. } => (Some(at + CLOSE_TIMEOUT), "the connection to close"),
+            _ => return,
+        };
+    }
+
+    /// When the next event that extends the deadline, or the end of the run, is due. `None` while the run waits for
+    /// user input.
+    pub fn deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// What the run is waiting for.
+    pub fn awaiting(&self) -> &'static str {
+        self.awaiting
     }
 }

@@ -1,38 +1,183 @@
-//! What is in the frames that a client sends: made anew when it comes back, so nothing has to be kept to compare it with.
+//! Frame payloads of a client run: generated from the frame number, so that a returned frame can be compared without
+//! keeping a copy, or taken from a queue of texts that the user types.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Feed;
+use super::GROUP_WINDOW;
+use crate::time::Time;
 
-/// What is in the frames.
+/// Interval between polls of the text queue.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Payload of the frames of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
+pub enum FramePayload {
     /// These texts in turn; not empty.
     Texts(Vec<Bytes>),
-    /// As many bytes as this, no two frames alike.
-    Noise(usize),
-    /// What is given while the run goes on, a frame for each.
-    Fed(Feed),
+    /// This many pseudo-random bytes, different in each frame.
+    Random(usize),
+    /// Texts from a queue, one frame each.
+    Queue(TextQueue),
 }
 
-impl Payload {
-    /// The payload of the frame with this number, counted over all groups.
-    pub fn of(&self, frame: u64) -> Bytes {
+impl FramePayload {
+    /// The payload of a frame. Frames are counted from 0 over all groups.
+    pub fn bytes_of(&self, frame: u64) -> Bytes {
         match self {
             Self::Texts(texts) if texts.is_empty() => Bytes::new(),
             Self::Texts(texts) => texts[(frame % texts.len() as u64) as usize].clone(),
-            // What was given only its receiver knows.
-            Self::Fed(_) => Bytes::new(),
-            Self::Noise(size) => {
-                let words = (0..size.div_ceil(8) as u64).flat_map(|word| mix(frame << 20 ^ word).to_be_bytes());
+            // `FrameSource` has the queued texts.
+            Self::Queue(_) => Bytes::new(),
+            Self::Random(size) => {
+                let words = (0..size.div_ceil(8) as u64).flat_map(|word| splitmix64(frame << 20 ^ word).to_be_bytes());
                 words.take(*size).collect()
             }
         }
     }
 }
 
-/// `SplitMix64`'s output for a state.
-fn mix(state: u64) -> u64 {
+/// A bounded queue of texts to send. Clones share the queue.
+#[derive(Clone, Debug, Default)]
+pub struct TextQueue(Arc<Mutex<QueuedTexts>>);
+
+#[derive(Debug, Default)]
+struct QueuedTexts {
+    texts: VecDeque<Bytes>,
+    closed: bool,
+}
+
+/// Result of [`TextQueue::pop`].
+#[derive(Debug)]
+enum PopResult {
+    /// The next text.
+    Text(Bytes),
+    /// The queue is empty.
+    Empty,
+    /// The queue is empty and closed.
+    Closed,
+}
+
+impl TextQueue {
+    /// Maximum texts in the queue.
+    pub const CAPACITY: usize = 1_024;
+
+    /// Appends a text. Returns false if the queue is full.
+    pub fn try_push(&self, text: Bytes) -> bool {
+        let mut queue = self.lock();
+        let has_room = queue.texts.len() < Self::CAPACITY;
+        if has_room {
+            queue.texts.push_back(text);
+        }
+        has_room
+    }
+
+    /// Closes the queue: no more texts follow.
+    pub fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    fn pop(&self) -> PopResult {
+        let mut queue = self.lock();
+        match queue.texts.pop_front() {
+            Some(text) => PopResult::Text(text),
+            None if queue.closed => PopResult::Closed,
+            None => PopResult::Empty,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueuedTexts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Two handles are equal if they share one queue.
+impl PartialEq for TextQueue {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for TextQueue {}
+
+/// State of the next frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextFrame {
+    /// It can be sent.
+    Ready,
+    /// It is not available yet; retry at this time.
+    RetryAt(Time),
+    /// There are no more frames.
+    Exhausted,
+}
+
+/// The frames of a run, in order.
+#[derive(Debug)]
+pub(super) struct FrameSource {
+    payload: FramePayload,
+    /// Total frames; `None` means unlimited.
+    frame_count: Option<u64>,
+    /// Recent texts of the queue, which may still return; the first one is the frame `first_queued`.
+    queued: VecDeque<Bytes>,
+    first_queued: u64,
+    /// When to poll the queue again; `None` after it was closed.
+    poll_at: Option<Time>,
+}
+
+impl FrameSource {
+    /// `frame_count` frames of `payload`; `None` means unlimited.
+    pub(super) fn new(payload: FramePayload, frame_count: Option<u64>) -> Self {
+        Self { payload, frame_count, queued: VecDeque::new(), first_queued: 0, poll_at: Some(Time::ZERO) }
+    }
+
+    /// Polls the queue for the text of `frame` if it is not there yet. Returns whether a text was taken.
+    pub(super) fn poll_queue(&mut self, frame: u64, now: Time) -> bool {
+        let FramePayload::Queue(queue) = &self.payload else { return false };
+        if self.next_frame(frame) == NextFrame::Ready || self.poll_at.is_none() {
+            return false;
+        }
+        match queue.pop() {
+            PopResult::Text(text) => {
+                if self.queued.len() == GROUP_WINDOW {
+                    self.queued.pop_front();
+                    self.first_queued += 1;
+                }
+                self.queued.push_back(text);
+                return true;
+            }
+            PopResult::Empty => self.poll_at = Some(now + POLL_INTERVAL),
+            PopResult::Closed => self.poll_at = None,
+        }
+        false
+    }
+
+    /// Whether this frame can be sent.
+    pub(super) fn next_frame(&self, frame: u64) -> NextFrame {
+        match &self.payload {
+            _ if self.frame_count.is_some_and(|frames| frame >= frames) => NextFrame::Exhausted,
+            FramePayload::Queue(_) if frame >= self.first_queued + self.queued.len() as u64 => {
+                self.poll_at.map_or(NextFrame::Exhausted, NextFrame::RetryAt)
+            }
+            _ => NextFrame::Ready,
+        }
+    }
+
+    /// The payload of a frame; `None` if it is not queued yet or no longer kept.
+    pub(super) fn bytes_of(&self, frame: u64) -> Option<Bytes> {
+        match &self.payload {
+            FramePayload::Queue(_) => {
+                self.queued.get(usize::try_from(frame.checked_sub(self.first_queued)?).ok()?).cloned()
+            }
+            generated => Some(generated.bytes_of(frame)),
+        }
+    }
+}
+
+/// Output of `SplitMix64` for a state.
+fn splitmix64(state: u64) -> u64 {
     let mut z = state.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -1,110 +1,420 @@
-//! One session as a state machine: what comes on streams goes in, what to do on them comes out.
+//! One MOQT session as a state machine: stream events go in, [`SessionAction`]s and [`SessionEvent`]s come out.
+//! [`MoqtEndpoint`] joins a session with its [`SessionHandler`].
 //!
-//! This file has what a session is made of, and its end. What comes on streams is told apart in `streams`; what a conversation is
-//! about is in the files beside it: the set-up, what we ask of the other end, what it asks of us, groups that come and that go.
+//! This file negotiates the version and path. `streams` dispatches incoming data by stream, `subscriptions` handles
+//! announcements and subscriptions of both ends, and `groups` receives and sends groups.
 
-mod action;
-mod asking;
-mod entry;
-mod groups_in;
-mod groups_out;
-mod serving;
-mod setup;
+mod groups;
 mod streams;
+mod subscriptions;
 
 use std::collections::{BTreeMap, VecDeque};
 
-pub use action::{Action, Event, Kind, Stream};
-pub use setup::{End, serves};
+use bytes::Bytes;
 
-use super::code;
-use super::counts::Counts;
-use super::limits::Limits;
-use super::message::Flavour;
-use crate::time::{Time, seconds};
-use asking::Subscriptions;
-use entry::Entry;
-use groups_out::Outbox;
+use super::codec::DecodeError;
+use super::error_code;
+use super::message::{MessageBody, PATH_PARAMETER, SessionClient, SessionServer, SessionUpdate, StreamType};
+use super::{MoqtVersion, SessionCounters, SessionLimits, TrackPath};
+use crate::time::{Time, display_seconds};
+use groups::OutgoingGroups;
+use streams::{MAX_ITEMS_PER_TURN, StreamRole, StreamState};
+use subscriptions::OutgoingSubscriptions;
 
-/// How far a session is.
+/// Role of this end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointRole {
+    /// The connection was accepted.
+    Server {
+        /// The served path, such as `/echo`.
+        served_path: String,
+        /// The path of the WebTransport request, already checked. `None` over raw QUIC, where the setup message has
+        /// it.
+        connect_path: Option<String>,
+    },
+    /// The connection was opened.
+    Client {
+        /// Offered versions, the preferred one first; not empty.
+        offered_versions: Vec<MoqtVersion>,
+        /// The requested path.
+        path: String,
+        /// Whether the WebTransport request has the path. Over raw QUIC the setup message has it.
+        path_in_connect: bool,
+    },
+}
+
+/// Handle of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamHandle {
+    /// A stream opened by this session, numbered by it.
+    Local(u64),
+    /// A stream opened by the peer, numbered by the owner of the connection.
+    Remote(u64),
+}
+
+/// Direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// The set-up is to be done by then.
-    Opening { by: Time },
-    /// It is done.
-    Open(Flavour),
-    /// Nothing more happens.
+pub enum StreamDir {
+    /// Bidirectional.
+    Bi,
+    /// Unidirectional, from the opener to the other end.
+    Uni,
+}
+
+/// An action for the owner of the connection. Actions for one stream must keep their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionAction {
+    /// Open a stream for this handle. If the transport has no credit, later actions for the stream wait.
+    OpenStream(StreamHandle, StreamDir),
+    /// Append these bytes to the stream. `Session::on_bytes_written` reports what the transport has taken. Writes may
+    /// be short and numerous, so the owner should queue bytes, not actions.
+    Write(StreamHandle, Bytes),
+    /// Finish our side of the stream after all bytes.
+    Finish(StreamHandle),
+    /// Reset our side of the stream with this code and discard unsent bytes.
+    Reset(StreamHandle, u32),
+    /// Send `STOP_SENDING` with this code and ignore further data.
+    StopSending(StreamHandle, u32),
+    /// Close the connection. This is the last action.
+    Close {
+        /// A code of [`error_code`].
+        code: u32,
+        /// Reason for logs.
+        reason: String,
+    },
+}
+
+/// An event for the session handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// The setup is complete.
+    Established {
+        /// The negotiated version.
+        version: MoqtVersion,
+        /// The requested path.
+        path: String,
+    },
+    /// The peer requests announcements under `prefix`. Reply with `Session::announce_all`.
+    AnnounceRequested {
+        /// The stream of the request.
+        announce_stream: StreamHandle,
+        /// Prefix of the requested paths.
+        prefix: TrackPath,
+    },
+    /// The peer ended its announcement request.
+    AnnounceRequestEnded {
+        /// The stream of the request.
+        announce_stream: StreamHandle,
+    },
+    /// The peer announces a path.
+    Announced {
+        /// The full path.
+        path: TrackPath,
+    },
+    /// The peer no longer announces a path.
+    Unannounced {
+        /// The full path.
+        path: TrackPath,
+    },
+    /// The peer subscribes to a track. Reply with `Session::accept_subscribe` or `Session::reject_request`, now or
+    /// later.
+    SubscribeRequested {
+        /// The stream of the subscription.
+        subscribe_stream: StreamHandle,
+        /// The requested track.
+        track: TrackPath,
+    },
+    /// The peer ended its subscription.
+    Unsubscribed {
+        /// The stream of the subscription.
+        subscribe_stream: StreamHandle,
+    },
+    /// The peer accepted our subscription. Groups may arrive before this event.
+    SubscribeAccepted {
+        /// The ID of our subscription.
+        subscribe_id: u64,
+    },
+    /// Our subscription ended or was rejected.
+    SubscriptionEnded {
+        /// The ID of our subscription.
+        subscribe_id: u64,
+        /// Error code; `None` if it ended normally.
+        code: Option<u32>,
+    },
+    /// A group starts to arrive.
+    GroupStarted {
+        /// The stream of the group.
+        group_stream: StreamHandle,
+        /// The ID of our subscription.
+        subscribe_id: u64,
+        /// Sequence number of the group.
+        sequence: u64,
+    },
+    /// A complete frame arrived.
+    FrameReceived {
+        /// The stream of the group.
+        group_stream: StreamHandle,
+        /// Payload of the frame.
+        payload: Bytes,
+    },
+    /// All frames of the group arrived.
+    GroupEnded {
+        /// The stream of the group.
+        group_stream: StreamHandle,
+    },
+    /// The group was reset or malformed.
+    GroupAborted {
+        /// The stream of the group.
+        group_stream: StreamHandle,
+        /// The peer's code, or ours for malformed data.
+        code: u32,
+    },
+    /// A group of ours was dropped: too many bytes were unsent, or the subscriber stopped it.
+    GroupDropped {
+        /// The stream of the group.
+        group_stream: StreamHandle,
+    },
+    /// The connection is closed. This is the last event.
+    Closed {
+        /// Error code.
+        code: u32,
+        /// Reason for logs.
+        reason: String,
+        /// Whether this end closed it.
+        closed_locally: bool,
+    },
+}
+
+/// The application of a session.
+pub trait SessionHandler {
+    /// Handles an event.
+    fn on_event(&mut self, now: Time, session: &mut Session, event: SessionEvent);
+
+    /// Called after all events of one call have been handled, to act on them together.
+    fn on_events_drained(&mut self, _now: Time, _session: &mut Session) {}
+
+    /// Handles a timer. May be called before [`SessionHandler::next_deadline`].
+    fn handle_timeout(&mut self, now: Time, session: &mut Session);
+
+    /// When to call [`SessionHandler::handle_timeout`].
+    fn next_deadline(&self) -> Option<Time>;
+
+    /// Whether more work is due than one turn allows. While it is, the owner calls [`SessionHandler::handle_timeout`]
+    /// and reads no more data.
+    fn has_backlog(&self) -> bool {
+        false
+    }
+
+    /// Counters since the last call.
+    fn take_counters(&mut self) -> SessionCounters {
+        SessionCounters::default()
+    }
+}
+
+/// A session with its handler. After each call that takes `&mut self` there may be new actions
+/// ([`MoqtEndpoint::poll_action`]) and an earlier deadline.
+#[derive(Debug)]
+pub struct MoqtEndpoint<H> {
+    session: Session,
+    handler: H,
+}
+
+impl<H: SessionHandler> MoqtEndpoint<H> {
+    /// Joins a session and its handler.
+    pub fn new(session: Session, handler: H) -> Self {
+        Self { session, handler }
+    }
+
+    /// The handler.
+    pub fn handler(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// Returns the handler.
+    pub fn into_handler(self) -> H {
+        self.handler
+    }
+
+    /// The session.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The peer opened a stream. `id` identifies it among the peer's streams. The first bidirectional stream must be
+    /// reported first, because it is the session stream. The order of the others does not matter.
+    pub fn on_stream_opened(&mut self, now: Time, id: u64, dir: StreamDir) {
+        self.session.on_stream_opened(id, dir);
+        self.dispatch_events(now);
+    }
+
+    /// Data arrived on a stream.
+    pub fn on_stream_data(&mut self, now: Time, stream: StreamHandle, bytes: &[u8]) {
+        self.session.on_stream_data(stream, bytes);
+        self.dispatch_events(now);
+    }
+
+    /// The peer finished its side of a stream.
+    pub fn on_stream_finished(&mut self, now: Time, stream: StreamHandle) {
+        self.session.on_stream_finished(stream);
+        self.dispatch_events(now);
+    }
+
+    /// The peer reset its side of a stream.
+    pub fn on_stream_reset(&mut self, now: Time, stream: StreamHandle, code: u32) {
+        self.session.on_stream_reset(stream, code);
+        self.dispatch_events(now);
+    }
+
+    /// The peer sent `STOP_SENDING` for a stream.
+    pub fn on_stop_sending(&mut self, now: Time, stream: StreamHandle, code: u32) {
+        self.session.on_stop_sending(stream, code);
+        self.dispatch_events(now);
+    }
+
+    /// The transport has taken `bytes` more of the data written to a stream.
+    pub fn on_bytes_written(&mut self, now: Time, stream: StreamHandle, bytes: usize) {
+        self.session.on_bytes_written(stream, bytes);
+        self.dispatch_events(now);
+    }
+
+    /// The connection was closed by something other than [`SessionAction::Close`].
+    pub fn on_connection_closed(&mut self, now: Time, code: u32, reason: &str) {
+        self.session.on_connection_closed(code, reason);
+        self.dispatch_events(now);
+    }
+
+    /// Handles timers that are due at `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.session.handle_timeout(now);
+        self.dispatch_events(now);
+        if !self.session.is_closed() {
+            self.handler.handle_timeout(now, &mut self.session);
+            self.dispatch_events(now);
+        }
+    }
+
+    /// Closes the connection.
+    pub fn close(&mut self, now: Time, code: u32, reason: &str) {
+        self.session.close(code, reason);
+        self.dispatch_events(now);
+    }
+
+    /// The next action.
+    pub fn poll_action(&mut self) -> Option<SessionAction> {
+        self.session.poll_action()
+    }
+
+    /// When to call [`MoqtEndpoint::handle_timeout`] if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.session.is_closed() {
+            return None;
+        }
+        [self.session.next_deadline(), self.handler.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Whether work remains from the last turn. Until it is done, the deadline is immediate and no more data should
+    /// be read.
+    pub fn has_backlog(&self) -> bool {
+        self.session.has_backlog() || !self.session.is_closed() && self.handler.has_backlog()
+    }
+
+    /// Counters of session and handler since the last call.
+    pub fn take_counters(&mut self) -> SessionCounters {
+        let mut counters = self.session.take_counters();
+        counters.add(&self.handler.take_counters());
+        counters
+    }
+
+    fn dispatch_events(&mut self, now: Time) {
+        while self.session.has_events() {
+            while let Some(event) = self.session.poll_event() {
+                self.handler.on_event(now, &mut self.session, event);
+            }
+            self.handler.on_events_drained(now, &mut self.session);
+        }
+    }
+}
+
+/// State of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SessionState {
+    /// The setup must complete by the deadline.
+    SettingUp { deadline: Time },
+    /// The setup is complete.
+    Established(MoqtVersion),
+    /// The session is closed.
     Closed,
 }
 
 /// One end of one session.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the protocol has a session stream")]
 pub struct Session {
-    end: End,
-    limits: Limits,
-    phase: Phase,
-    /// The session stream, once it is open.
-    first: Option<Stream>,
-    /// Every stream but the groups that go out.
-    streams: BTreeMap<Stream, Entry>,
-    subscriptions: Subscriptions,
-    outbox: Outbox,
-    next_stream: u64,
-    /// Bytes that wait in `streams` to become whole.
-    held: usize,
-    /// Bytes written to `streams`, and to those in `lingering`, that the transport has not taken.
-    unsent: usize,
-    /// Conversations that are over but for bytes that the transport has not taken.
-    lingering: BTreeMap<Stream, usize>,
-    /// Streams with more in them than could be gone through in one turn.
-    behind: VecDeque<Stream>,
-    actions: VecDeque<Action>,
-    events: VecDeque<Event>,
-    counts: Counts,
+    role: EndpointRole,
+    limits: SessionLimits,
+    state: SessionState,
+    /// The session stream once it is open.
+    session_stream: Option<StreamHandle>,
+    /// All streams except outgoing groups.
+    streams: BTreeMap<StreamHandle, StreamState>,
+    subscriptions: OutgoingSubscriptions,
+    outgoing_groups: OutgoingGroups,
+    next_stream_number: u64,
+    /// Incomplete bytes in `streams`.
+    reassembly_bytes: usize,
+    /// Bytes written to `streams` and `finishing_streams` that the transport has not taken.
+    unsent_message_bytes: usize,
+    /// Removed streams whose last bytes the transport has not taken.
+    finishing_streams: BTreeMap<StreamHandle, usize>,
+    /// Streams with more items than one turn processes.
+    backlog: VecDeque<StreamHandle>,
+    actions: VecDeque<SessionAction>,
+    events: VecDeque<SessionEvent>,
+    counters: SessionCounters,
 }
 
 impl Session {
-    /// A session of the given end, whose set-up begins `now`.
-    pub fn new(now: Time, end: End, limits: Limits) -> Self {
-        let phase = Phase::Opening { by: now + limits.setup };
+    /// Creates a session whose setup starts `now`.
+    pub fn new(now: Time, role: EndpointRole, limits: SessionLimits) -> Self {
+        let state = SessionState::SettingUp { deadline: now + limits.setup_timeout };
         let mut session = Self {
-            end,
+            role,
             limits,
-            phase,
-            first: None,
+            state,
+            session_stream: None,
             streams: BTreeMap::new(),
-            subscriptions: Subscriptions::default(),
-            outbox: Outbox::default(),
-            next_stream: 0,
-            held: 0,
-            unsent: 0,
-            lingering: BTreeMap::new(),
-            behind: VecDeque::new(),
+            subscriptions: OutgoingSubscriptions::default(),
+            outgoing_groups: OutgoingGroups::default(),
+            next_stream_number: 0,
+            reassembly_bytes: 0,
+            unsent_message_bytes: 0,
+            finishing_streams: BTreeMap::new(),
+            backlog: VecDeque::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
-            counts: Counts::default(),
+            counters: SessionCounters::default(),
         };
-        session.begin();
+        session.start_setup();
         session
     }
 
-    /// What is spoken, once that is known.
-    pub fn flavour(&self) -> Option<Flavour> {
-        if let Phase::Open(flavour) = self.phase { Some(flavour) } else { None }
+    /// The negotiated version after the setup.
+    pub fn version(&self) -> Option<MoqtVersion> {
+        if let SessionState::Established(version) = self.state { Some(version) } else { None }
     }
 
-    /// Whether nothing more happens.
+    /// Whether the session is closed.
     pub fn is_closed(&self) -> bool {
-        self.phase == Phase::Closed
+        self.state == SessionState::Closed
     }
 
-    /// What to do next.
-    pub fn poll_action(&mut self) -> Option<Action> {
+    /// The next action.
+    pub fn poll_action(&mut self) -> Option<SessionAction> {
         self.actions.pop_front()
     }
 
-    /// What happened next.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
         self.events.pop_front()
     }
 
@@ -112,97 +422,191 @@ impl Session {
         !self.events.is_empty()
     }
 
-    /// When [`Session::on_time`] has something to do.
-    pub fn deadline(&self) -> Option<Time> {
-        match self.phase {
-            Phase::Closed => None,
-            _ if self.is_behind() => Some(Time::ZERO),
-            Phase::Opening { by } => Some(by),
-            Phase::Open(_) => None,
+    /// When to call [`Session::handle_timeout`].
+    pub fn next_deadline(&self) -> Option<Time> {
+        match self.state {
+            SessionState::Closed => None,
+            _ if self.has_backlog() => Some(Time::ZERO),
+            SessionState::SettingUp { deadline } => Some(deadline),
+            SessionState::Established(_) => None,
         }
     }
 
-    /// It is `now`.
-    pub fn on_time(&mut self, now: Time) {
-        self.catch_up();
-        if matches!(self.phase, Phase::Opening { by } if now >= by) {
-            let reason = format!("no set-up within {} s", seconds(self.limits.setup));
-            self.close(code::SETUP, &reason);
+    /// Handles timers that are due at `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.process_backlog();
+        if matches!(self.state, SessionState::SettingUp { deadline } if now >= deadline) {
+            let reason = format!("setup timed out after {} s", display_seconds(self.limits.setup_timeout));
+            self.close(error_code::SETUP_FAILED, &reason);
         }
     }
 
-    /// What was counted since this was asked last.
-    pub fn take_counts(&mut self) -> Counts {
-        std::mem::take(&mut self.counts)
+    /// Counters since the last call.
+    pub fn take_counters(&mut self) -> SessionCounters {
+        std::mem::take(&mut self.counters)
     }
 
-    /// The connection is gone.
-    pub fn on_gone(&mut self, code: u32, reason: &str) {
-        self.end_all(code, reason, false);
+    /// The connection was closed by the peer or the transport.
+    pub fn on_connection_closed(&mut self, code: u32, reason: &str) {
+        self.enter_closed(code, reason, false);
     }
 
     /// Closes the connection.
     pub fn close(&mut self, code: u32, reason: &str) {
-        if self.end_all(code, reason, true) {
-            self.actions.push_back(Action::Close { code, reason: reason.to_owned() });
+        if self.enter_closed(code, reason, true) {
+            self.actions.push_back(SessionAction::Close { code, reason: reason.to_owned() });
         }
     }
 
-    fn end_all(&mut self, code: u32, reason: &str, by_us: bool) -> bool {
+    fn enter_closed(&mut self, code: u32, reason: &str, closed_locally: bool) -> bool {
         if self.is_closed() {
             return false;
         }
-        self.counts.setups_failed += u64::from(by_us && self.flavour().is_none());
-        self.phase = Phase::Closed;
+        self.counters.setups_failed += u64::from(closed_locally && self.version().is_none());
+        self.state = SessionState::Closed;
         self.streams.clear();
-        self.behind.clear();
-        self.lingering.clear();
-        self.outbox = Outbox::default();
-        (self.held, self.unsent) = (0, 0);
-        self.events.push_back(Event::Closed { code, reason: reason.to_owned(), by_us });
+        self.backlog.clear();
+        self.finishing_streams.clear();
+        self.outgoing_groups = OutgoingGroups::default();
+        (self.reassembly_bytes, self.unsent_message_bytes) = (0, 0);
+        self.events.push_back(SessionEvent::Closed { code, reason: reason.to_owned(), closed_locally });
         true
     }
 
-    /// Refuses what the other end says on a stream, and says nothing on it.
-    fn turn_away(&mut self, stream: Stream, kind: Kind, code: u32) {
-        self.actions.push_back(Action::Stop(stream, code));
-        if kind == Kind::Bidi {
-            self.actions.push_back(Action::Reset(stream, code));
+    /// Rejects a stream of the peer and sends nothing on it.
+    fn reject_stream(&mut self, stream: StreamHandle, dir: StreamDir, code: u32) {
+        self.actions.push_back(SessionAction::StopSending(stream, code));
+        if dir == StreamDir::Bi {
+            self.actions.push_back(SessionAction::Reset(stream, code));
         }
     }
 
-    fn forget(&mut self, stream: Stream) -> Option<Entry> {
-        let entry = self.streams.remove(&stream)?;
-        self.held -= entry.deframer.held();
-        self.unsent -= entry.unsent;
-        Some(entry)
+    fn remove_stream(&mut self, stream: StreamHandle) -> Option<StreamState> {
+        let state = self.streams.remove(&stream)?;
+        self.reassembly_bytes -= state.deframer.buffered();
+        self.unsent_message_bytes -= state.unsent_bytes;
+        Some(state)
     }
 
-    /// Ends our side of a conversation that was forgotten, once all is written.
-    fn finish(&mut self, stream: Stream, entry: &Entry) {
-        if entry.unsent > 0 {
-            self.unsent += entry.unsent;
-            self.lingering.insert(stream, entry.unsent);
+    /// Finishes our side of a removed stream after its unsent bytes.
+    fn finish_stream(&mut self, stream: StreamHandle, state: &StreamState) {
+        if state.unsent_bytes > 0 {
+            self.unsent_message_bytes += state.unsent_bytes;
+            self.finishing_streams.insert(stream, state.unsent_bytes);
         }
-        self.actions.push_back(Action::Finish(stream));
+        self.actions.push_back(SessionAction::Finish(stream));
     }
 
-    /// Opens a stream of ours.
-    fn open(&mut self, kind: Kind) -> Stream {
-        let stream = Stream::Ours(self.next_stream);
-        self.next_stream += 1;
-        self.actions.push_back(Action::Open(stream, kind));
+    /// Opens a stream.
+    fn open_stream(&mut self, dir: StreamDir) -> StreamHandle {
+        let stream = StreamHandle::Local(self.next_stream_number);
+        self.next_stream_number += 1;
+        self.actions.push_back(SessionAction::OpenStream(stream, dir));
         stream
     }
 
-    /// Writes to a conversation. Whoever lets too much of that wait is not served any more.
-    fn say(&mut self, stream: Stream, bytes: Vec<u8>) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
-        entry.unsent += bytes.len();
-        self.unsent += bytes.len();
-        self.actions.push_back(Action::Write(stream, bytes.into()));
-        if self.unsent > self.limits.unsent_messages {
-            self.close(code::INTERNAL, "messages are not read");
+    /// Writes a message. Closes the connection if the peer does not read messages.
+    fn write_message(&mut self, stream: StreamHandle, bytes: Vec<u8>) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.unsent_bytes += bytes.len();
+        self.unsent_message_bytes += bytes.len();
+        self.actions.push_back(SessionAction::Write(stream, bytes.into()));
+        if self.unsent_message_bytes > self.limits.max_unsent_message_bytes {
+            self.close(error_code::INTERNAL_ERROR, "the peer does not read messages");
         }
     }
+}
+
+/// Whether the `requested` path is the `served` one. A leading slash and a query are ignored.
+pub fn path_matches(served: &str, requested: &str) -> bool {
+    let path = requested.split_once('?').map_or(requested, |(path, _)| path);
+    let without_slash = |path: &str| path.strip_prefix('/').unwrap_or(path).to_owned();
+    without_slash(served) == without_slash(path)
+}
+
+/// The session stream: the client offers versions and a path, the server selects a version or closes the connection with a reason.
+impl Session {
+    /// Sends `SESSION_CLIENT` if this end is the client.
+    fn start_setup(&mut self) {
+        let EndpointRole::Client { offered_versions, path, path_in_connect } = &self.role else {
+            return;
+        };
+        let mut hello = SessionClient {
+            versions: offered_versions.iter().map(|offer| offer.code()).collect(),
+            ..SessionClient::default()
+        };
+        if !path_in_connect {
+            hello.parameters.push((PATH_PARAMETER, path.clone().into_bytes()));
+        }
+        // The setup messages are the same in all versions.
+        let bytes = [vec![StreamType::Session as u8], hello.encode_with_length(MoqtVersion::Gomoqt202502)].concat();
+        let stream = self.open_stream(StreamDir::Bi);
+        self.session_stream = Some(stream);
+        self.streams.insert(stream, StreamState::new(StreamDir::Bi, StreamRole::SessionSetup));
+        self.write_message(stream, bytes);
+    }
+
+    fn on_setup(&mut self, stream: StreamHandle, body: &[u8]) -> Result<(), DecodeError> {
+        match &self.role {
+            EndpointRole::Server { served_path, connect_path } => {
+                let hello = SessionClient::from_bytes(MoqtVersion::Gomoqt202502, body)?;
+                let path = match connect_path.as_deref().map_or_else(|| hello.path(), Ok) {
+                    Ok(path) => path,
+                    Err(reason) => {
+                        self.close(error_code::SETUP_FAILED, reason);
+                        return Ok(());
+                    }
+                };
+                if connect_path.is_none() && !path_matches(served_path, path) {
+                    let reason = format!("unknown path {path:.64}, this server serves {served_path}");
+                    self.close(error_code::SETUP_FAILED, &reason);
+                    return Ok(());
+                }
+                let path = path.to_owned();
+                let offered = |version: &MoqtVersion| hello.versions.contains(&version.code());
+                let Some(version) = MoqtVersion::ALL.into_iter().find(offered) else {
+                    self.close(error_code::UNSUPPORTED_VERSION, &no_common_version(&hello.versions));
+                    return Ok(());
+                };
+                let reply = SessionServer { version: version.code(), ..SessionServer::default() };
+                self.write_message(stream, reply.encode_with_length(version));
+                self.establish(stream, version, path);
+            }
+            EndpointRole::Client { offered_versions, path, .. } => {
+                let reply = SessionServer::from_bytes(MoqtVersion::Gomoqt202502, body)?;
+                match MoqtVersion::from_code(reply.version).filter(|version| offered_versions.contains(version)) {
+                    Some(version) => {
+                        let path = path.clone();
+                        self.establish(stream, version, path);
+                    }
+                    None => self.close(error_code::UNSUPPORTED_VERSION, &no_common_version(&[reply.version])),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the setup and processes data that arrived early on other streams.
+    fn establish(&mut self, stream: StreamHandle, version: MoqtVersion, path: String) {
+        self.state = SessionState::Established(version);
+        self.counters.sessions += 1;
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.role = StreamRole::SessionUpdates;
+        }
+        self.events.push_back(SessionEvent::Established { version, path });
+        let waiting: Vec<StreamHandle> = self.streams.keys().copied().filter(|other| *other != stream).collect();
+        waiting.into_iter().fold(MAX_ITEMS_PER_TURN, |left, other| self.process_items(other, left));
+    }
+
+    /// Checks a bitrate update and ignores it.
+    fn on_session_update(&mut self, body: &[u8]) -> Result<(), DecodeError> {
+        SessionUpdate::from_bytes(MoqtVersion::Gomoqt202502, body)?;
+        self.counters.messages_ignored += 1;
+        Ok(())
+    }
+}
+
+fn no_common_version(offered: &[u64]) -> String {
+    let offered: Vec<String> = offered.iter().take(8).map(|version| format!("{version:#x}")).collect();
+    format!("no common version: offered {}, supported 0xffffff00 and 0xfeedbabe", offered.join(", "))
 }

@@ -1,237 +1,356 @@
-//! What comes on streams: their beginning, their bytes, their end, and which conversation each belongs to.
+//! Incoming stream data: opens, buffers, splits and ends streams, and dispatches their messages by the role of the
+//! stream. A turn processes a limited number of items; the rest waits in a backlog.
 
-use super::super::code;
-use super::super::fields::Malformed;
-use super::super::message::{FOREIGN_TYPE, GROUP_TYPE, StreamType};
-use super::Session;
-use super::action::{Action, Event, Kind, Stream};
-use super::entry::{Entry, Role, Step};
-use super::setup::{self, End};
+use std::collections::BTreeSet;
 
-/// Messages and frames that are gone through in one turn, after which others have theirs: one chunk of bytes may hold very many,
-/// and each may have to be said to many.
-pub(super) const PIECES: usize = 64;
+use bytes::Bytes;
+use tracing::debug;
 
-/// How the other end's side of a stream ended.
+use super::{EndpointRole, Session, SessionAction, SessionEvent, StreamDir, StreamHandle};
+use crate::moqt::codec::{DecodeError, Deframer, GROUP_STREAM_TYPE, GroupDeframer, GroupItem};
+use crate::moqt::error_code;
+use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, StreamType, Subscribe, TrackPath};
+
+/// Maximum messages and frames processed in one turn. One chunk may contain thousands, and each may be relayed to
+/// several subscribers.
+pub(super) const MAX_ITEMS_PER_TURN: usize = 64;
+
+/// Close reason for a peer that speaks another protocol of the same name.
+const IETF_MOQT_REASON: &str =
+    "unsupported MOQ protocol (first byte 0x20); supported versions are 0xffffff00 and 0xfeedbabe";
+
+/// Role of a stream.
+#[derive(Debug)]
+pub(super) enum StreamRole {
+    /// The type byte is missing, or is not read before the setup.
+    Untyped,
+    /// The session stream during the setup.
+    SessionSetup,
+    /// The session stream after the setup.
+    SessionUpdates,
+    /// An announcement request of the peer, with its prefix once received.
+    IncomingAnnounceRequest { prefix: Option<TrackPath> },
+    /// A subscription of the peer, once received.
+    IncomingSubscribe(Option<IncomingSubscription>),
+    /// Our announcement request.
+    OutgoingAnnounceRequest(AnnounceRequest),
+    /// Our subscription.
+    OutgoingSubscribe { subscribe_id: u64, accepted: bool },
+    /// An incoming group; `has_subscription` is false until its header names one of our subscriptions.
+    IncomingGroup { deframer: GroupDeframer, has_subscription: bool },
+}
+
+impl StreamRole {
+    /// A group whose header has not arrived.
+    pub(super) fn incoming_group() -> Self {
+        Self::IncomingGroup { deframer: GroupDeframer::default(), has_subscription: false }
+    }
+}
+
+/// A subscription of the peer.
+#[derive(Debug)]
+pub(super) struct IncomingSubscription {
+    pub(super) subscribe: Subscribe,
+    pub(super) accepted: bool,
+}
+
+/// State of our announcement request.
+#[derive(Debug)]
+pub(super) struct AnnounceRequest {
+    pub(super) prefix: TrackPath,
+    /// Whether the initial reply arrived, in versions that have one.
+    pub(super) init_received: bool,
+    pub(super) announced: BTreeSet<TrackPath>,
+}
+
+impl AnnounceRequest {
+    /// Events that end all announcements of the request.
+    pub(super) fn into_unannounced(self) -> impl Iterator<Item = SessionEvent> {
+        self.announced.into_iter().map(|path| SessionEvent::Unannounced { path })
+    }
+}
+
+/// The next item of a stream.
+pub(super) enum StreamItem {
+    /// No complete item is buffered.
+    Incomplete,
+    /// The stream type.
+    Type(u8),
+    /// A message body.
+    Message(Bytes),
+    /// An item of a group.
+    Group(GroupItem),
+}
+
+/// State of one stream.
+#[derive(Debug)]
+pub(super) struct StreamState {
+    pub(super) dir: StreamDir,
+    pub(super) role: StreamRole,
+    pub(super) deframer: Deframer,
+    /// Whether the peer finished its side.
+    pub(super) finished: bool,
+    /// Bytes written that the transport has not taken.
+    pub(super) unsent_bytes: usize,
+}
+
+impl StreamState {
+    pub(super) fn new(dir: StreamDir, role: StreamRole) -> Self {
+        Self { dir, role, deframer: Deframer::default(), finished: false, unsent_bytes: 0 }
+    }
+
+    /// Takes the next item from the buffer.
+    pub(super) fn next_item(&mut self) -> Result<StreamItem, DecodeError> {
+        Ok(match &mut self.role {
+            StreamRole::Untyped => self.deframer.next_byte().map_or(StreamItem::Incomplete, StreamItem::Type),
+            StreamRole::IncomingGroup { deframer, .. } => {
+                deframer.next(&mut self.deframer)?.map_or(StreamItem::Incomplete, StreamItem::Group)
+            }
+            _ => self.deframer.next_length_prefixed()?.map_or(StreamItem::Incomplete, StreamItem::Message),
+        })
+    }
+
+    /// Fails if the peer's side must not end here.
+    pub(super) fn check_end(&self) -> Result<(), DecodeError> {
+        match &self.role {
+            StreamRole::Untyped => Err(DecodeError::UnexpectedEnd("stream type")),
+            StreamRole::SessionSetup => Err(DecodeError::UnexpectedEnd("setup")),
+            StreamRole::IncomingAnnounceRequest { prefix: None } => Err(DecodeError::UnexpectedEnd("ANNOUNCE_PLEASE")),
+            StreamRole::IncomingSubscribe(None) => Err(DecodeError::UnexpectedEnd("SUBSCRIBE")),
+            StreamRole::IncomingGroup { deframer, .. } => deframer.check_end(&self.deframer),
+            _ => self.deframer.check_end(),
+        }
+    }
+}
+
+/// How the peer's side of a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// As it should.
+enum StreamEnd {
+    /// Normally.
     Finished,
-    /// The other end gave it up, or asks us to.
-    GivenUp(u32),
-    /// What came on it makes no sense.
-    Malformed(Malformed),
+    /// By `RESET_STREAM` or `STOP_SENDING`.
+    Reset(u32),
+    /// By malformed data.
+    Malformed(DecodeError),
 }
 
 impl Session {
-    /// The other end has opened a stream.
-    pub fn on_open(&mut self, id: u64, kind: Kind) {
-        let stream = Stream::Theirs(id);
+    /// The peer opened a stream.
+    pub fn on_stream_opened(&mut self, id: u64, dir: StreamDir) {
+        let stream = StreamHandle::Remote(id);
         if self.is_closed() || self.streams.contains_key(&stream) {
             return;
         }
-        let most = if kind == Kind::Bidi { self.limits.conversations } else { self.limits.groups };
-        let there = self.streams.iter().filter(|(key, entry)| matches!(key, Stream::Theirs(_)) && entry.kind == kind);
-        if there.count() >= most {
-            self.counts.streams_refused += 1;
-            self.turn_away(stream, kind, code::TOO_MUCH);
+        let max_streams =
+            if dir == StreamDir::Bi { self.limits.max_bidi_streams } else { self.limits.max_incoming_groups };
+        let open_streams =
+            self.streams.iter().filter(|(key, state)| matches!(key, StreamHandle::Remote(_)) && state.dir == dir);
+        if open_streams.count() >= max_streams {
+            self.counters.streams_rejected += 1;
+            self.reject_stream(stream, dir, error_code::LIMIT_EXCEEDED);
             return;
         }
-        if kind == Kind::Bidi && matches!(self.end, End::Server { .. }) {
-            self.first.get_or_insert(stream);
+        if dir == StreamDir::Bi && matches!(self.role, EndpointRole::Server { .. }) {
+            self.session_stream.get_or_insert(stream);
         }
-        self.streams.insert(stream, Entry::new(kind, Role::Untyped));
+        self.streams.insert(stream, StreamState::new(dir, StreamRole::Untyped));
     }
 
-    /// Bytes came on a stream.
-    pub fn on_bytes(&mut self, stream: Stream, bytes: &[u8]) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
-        entry.deframer.push(bytes);
-        self.held += bytes.len();
-        self.turn(stream);
-        if self.held > self.limits.held_bytes && self.streams.contains_key(&stream) {
-            self.counts.streams_refused += 1;
-            self.over(stream, Ending::GivenUp(code::TOO_MUCH));
+    /// Data arrived on a stream.
+    pub fn on_stream_data(&mut self, stream: StreamHandle, bytes: &[u8]) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.deframer.push(bytes);
+        self.reassembly_bytes += bytes.len();
+        self.process_stream(stream);
+        if self.reassembly_bytes > self.limits.max_reassembly_bytes && self.streams.contains_key(&stream) {
+            self.counters.streams_rejected += 1;
+            self.end_stream(stream, StreamEnd::Reset(error_code::LIMIT_EXCEEDED));
         }
     }
 
-    /// The other end has finished its side of a stream.
-    pub fn on_finish(&mut self, stream: Stream) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
-        entry.finished = true;
-        self.turn(stream);
+    /// The peer finished its side of a stream.
+    pub fn on_stream_finished(&mut self, stream: StreamHandle) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.finished = true;
+        self.process_stream(stream);
     }
 
-    /// The other end has given its side of a stream up.
-    pub fn on_reset(&mut self, stream: Stream, code: u32) {
-        self.over(stream, Ending::GivenUp(code));
+    /// The peer reset its side of a stream.
+    pub fn on_stream_reset(&mut self, stream: StreamHandle, code: u32) {
+        self.end_stream(stream, StreamEnd::Reset(code));
     }
 
-    /// The other end does not want to hear more on a stream.
-    pub fn on_stopped(&mut self, stream: Stream, code: u32) {
-        if self.outbox.remove(stream).is_some() {
-            self.counts.groups_declined += 1;
-            self.actions.push_back(Action::Reset(stream, code));
-            self.events.push_back(Event::GroupDropped { group: stream });
+    /// The peer sent `STOP_SENDING` for a stream.
+    pub fn on_stop_sending(&mut self, stream: StreamHandle, code: u32) {
+        if self.outgoing_groups.remove(stream).is_some() {
+            self.counters.groups_stopped += 1;
+            self.actions.push_back(SessionAction::Reset(stream, code));
+            self.events.push_back(SessionEvent::GroupDropped { group_stream: stream });
         } else {
-            self.over(stream, Ending::GivenUp(code));
+            self.end_stream(stream, StreamEnd::Reset(code));
         }
     }
 
-    /// The transport has taken `bytes` more of what was written to a stream.
-    pub fn on_taken(&mut self, stream: Stream, bytes: usize) {
-        if let Some(entry) = self.streams.get_mut(&stream) {
-            let bytes = bytes.min(entry.unsent);
-            entry.unsent -= bytes;
-            self.unsent -= bytes;
-        } else if let Some(unsent) = self.lingering.get_mut(&stream) {
+    /// The transport has taken `bytes` more of the data written to a stream.
+    pub fn on_bytes_written(&mut self, stream: StreamHandle, bytes: usize) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            let bytes = bytes.min(state.unsent_bytes);
+            state.unsent_bytes -= bytes;
+            self.unsent_message_bytes -= bytes;
+        } else if let Some(unsent) = self.finishing_streams.get_mut(&stream) {
             let bytes = bytes.min(*unsent);
             *unsent -= bytes;
-            self.unsent -= bytes;
+            self.unsent_message_bytes -= bytes;
             if *unsent == 0 {
-                self.lingering.remove(&stream);
+                self.finishing_streams.remove(&stream);
             }
         } else {
-            let (frames, bytes) = self.outbox.taken(stream, bytes);
-            self.counts.frames_sent += frames;
-            self.counts.bytes_sent += bytes;
+            let (frames, bytes) = self.outgoing_groups.on_bytes_written(stream, bytes);
+            self.counters.frames_sent += frames;
+            self.counters.sent_bytes += bytes;
         }
     }
 
-    /// Something is new on a stream. One that waits for its turn already keeps its place.
-    fn turn(&mut self, stream: Stream) {
-        if !self.behind.contains(&stream) {
-            self.advance(stream, PIECES);
+    /// Processes new data of a stream. A stream in the backlog waits for its turn.
+    fn process_stream(&mut self, stream: StreamHandle) {
+        if !self.backlog.contains(&stream) {
+            self.process_items(stream, MAX_ITEMS_PER_TURN);
         }
     }
 
-    /// Whether whole pieces have come that wait for their turn. Until they have had it, as many calls of [`Session::on_time`] as it
-    /// takes, no more bytes should be read.
-    pub fn is_behind(&self) -> bool {
-        !self.behind.is_empty()
+    /// Whether complete items wait for their turn. While they do, call [`Session::handle_timeout`] and read no more
+    /// data.
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
     }
 
-    /// One turn for what waits for it.
-    pub(super) fn catch_up(&mut self) {
-        let mut left = PIECES;
+    /// Processes one turn of the backlog.
+    pub(super) fn process_backlog(&mut self) {
+        let mut left = MAX_ITEMS_PER_TURN;
         while left > 0
-            && let Some(stream) = self.behind.pop_front()
+            && let Some(stream) = self.backlog.pop_front()
         {
-            left = self.advance(stream, left);
+            left = self.process_items(stream, left);
         }
     }
 
-    /// Goes through what has come on a stream, as far as it is whole and may be looked at yet, but no more than `left` pieces. Returns
-    /// how many of these are left. With none the stream waits for its next turn.
-    pub(super) fn advance(&mut self, stream: Stream, mut left: usize) -> usize {
-        while self.flavour().is_some() || self.first == Some(stream) {
-            let Some(entry) = self.streams.get_mut(&stream) else { return left };
+    /// Processes complete items of a stream, at most `left`. Returns what remains of `left`. At 0 the stream joins
+    /// the backlog.
+    pub(super) fn process_items(&mut self, stream: StreamHandle, mut left: usize) -> usize {
+        while self.version().is_some() || self.session_stream == Some(stream) {
+            let Some(state) = self.streams.get_mut(&stream) else { return left };
             if left == 0 {
-                self.behind.push_back(stream);
+                self.backlog.push_back(stream);
                 return left;
             }
-            let before = entry.deframer.held();
-            let step = entry.step();
-            self.held -= before - entry.deframer.held();
-            left -= usize::from(!matches!(step, Ok(Step::More)));
-            let done = match step {
-                Ok(Step::More) => break,
-                Ok(Step::Type(byte)) => {
-                    self.on_type(stream, byte);
+            let before = state.deframer.buffered();
+            let item = state.next_item();
+            self.reassembly_bytes -= before - state.deframer.buffered();
+            left -= usize::from(!matches!(item, Ok(StreamItem::Incomplete)));
+            let result = match item {
+                Ok(StreamItem::Incomplete) => break,
+                Ok(StreamItem::Type(byte)) => {
+                    self.on_stream_type(stream, byte);
                     Ok(())
                 }
-                Ok(Step::Message(body)) => self.on_message(stream, &body),
-                Ok(Step::Group(piece)) => {
-                    self.on_group(stream, piece);
+                Ok(StreamItem::Message(body)) => self.on_message(stream, &body),
+                Ok(StreamItem::Group(item)) => {
+                    self.on_group_item(stream, item);
                     Ok(())
                 }
-                Err(malformed) => Err(malformed),
+                Err(error) => Err(error),
             };
-            if let Err(malformed) = done {
-                self.over(stream, Ending::Malformed(malformed));
+            if let Err(error) = result {
+                self.end_stream(stream, StreamEnd::Malformed(error));
                 return left;
             }
         }
-        let looked_at = self.flavour().is_some() || self.first == Some(stream);
-        if let Some(entry) = self.streams.get(&stream).filter(|entry| looked_at && entry.finished) {
-            let ending = entry.finish().map_or_else(Ending::Malformed, |()| Ending::Finished);
-            self.over(stream, ending);
+        let is_readable = self.version().is_some() || self.session_stream == Some(stream);
+        if let Some(state) = self.streams.get(&stream).filter(|state| is_readable && state.finished) {
+            let end = state.check_end().map_or_else(StreamEnd::Malformed, |()| StreamEnd::Finished);
+            self.end_stream(stream, end);
         }
         left
     }
 
-    fn on_type(&mut self, stream: Stream, byte: u8) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
-        if self.first == Some(stream) {
+    fn on_stream_type(&mut self, stream: StreamHandle, byte: u8) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        if self.session_stream == Some(stream) {
             match byte {
-                0 => entry.role = Role::Setup,
-                FOREIGN_TYPE => self.close(code::PROTOCOL, setup::FOREIGN),
+                0 => state.role = StreamRole::SessionSetup,
+                IETF_CLIENT_SETUP_TYPE => self.close(error_code::PROTOCOL_VIOLATION, IETF_MOQT_REASON),
                 other => {
                     self.close(
-                        code::PROTOCOL,
-                        &format!("the first stream has type {other:#04x}, 0x00 (session) expected"),
+                        error_code::PROTOCOL_VIOLATION,
+                        &format!("the first stream has type {other:#04x}, expected 0x00 (session)"),
                     );
                 }
             }
             return;
         }
-        entry.role = match (entry.kind, byte) {
-            (Kind::Uni, GROUP_TYPE) => Role::group(),
-            (Kind::Bidi, byte) if byte == StreamType::Announce as u8 => Role::Asked { prefix: None },
-            (Kind::Bidi, byte) if byte == StreamType::Subscribe as u8 => Role::Serving(None),
-            (kind, _) => {
-                self.counts.streams_unknown += 1;
-                self.forget(stream);
-                self.turn_away(stream, kind, code::STREAM_TYPE);
+        state.role = match (state.dir, byte) {
+            (StreamDir::Uni, GROUP_STREAM_TYPE) => StreamRole::incoming_group(),
+            (StreamDir::Bi, byte) if byte == StreamType::Announce as u8 => {
+                StreamRole::IncomingAnnounceRequest { prefix: None }
+            }
+            (StreamDir::Bi, byte) if byte == StreamType::Subscribe as u8 => StreamRole::IncomingSubscribe(None),
+            (dir, _) => {
+                self.counters.streams_unknown_type += 1;
+                self.remove_stream(stream);
+                self.reject_stream(stream, dir, error_code::UNSUPPORTED_STREAM_TYPE);
                 return;
             }
         };
     }
 
-    fn on_message(&mut self, stream: Stream, body: &[u8]) -> Result<(), Malformed> {
-        let Some(entry) = self.streams.get_mut(&stream) else { return Ok(()) };
-        match &entry.role {
-            Role::Setup => self.on_setup(stream, body),
-            Role::Updates => self.on_session_update(body),
-            Role::Asked { .. } => self.on_asked(stream, body),
-            Role::Serving(_) => self.on_serving(stream, body),
-            Role::Asking(_) => self.on_announcement(stream, body),
-            Role::Subscribing { .. } => self.on_subscribe_reply(stream, body),
-            Role::Untyped | Role::Group { .. } => Ok(()),
+    fn on_message(&mut self, stream: StreamHandle, body: &[u8]) -> Result<(), DecodeError> {
+        let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
+        match &state.role {
+            StreamRole::SessionSetup => self.on_setup(stream, body),
+            StreamRole::SessionUpdates => self.on_session_update(body),
+            StreamRole::IncomingAnnounceRequest { .. } => self.on_announce_please(stream, body),
+            StreamRole::IncomingSubscribe(_) => self.on_subscribe(stream, body),
+            StreamRole::OutgoingAnnounceRequest(_) => self.on_announcement(stream, body),
+            StreamRole::OutgoingSubscribe { .. } => self.on_subscribe_reply(stream, body),
+            StreamRole::Untyped | StreamRole::IncomingGroup { .. } => Ok(()),
         }
     }
 
-    /// The end of a stream, as far as the other end decides it: our side of it ends too.
-    fn over(&mut self, stream: Stream, ending: Ending) {
-        let Some(entry) = self.forget(stream) else { return };
-        if self.first == Some(stream) {
-            match ending {
-                Ending::Malformed(malformed) => self.close(code::PROTOCOL, &format!("the session stream: {malformed}")),
-                _ => self.close(code::NONE, "the session stream has ended"),
+    /// Ends a stream after the peer ended it: our side ends too.
+    fn end_stream(&mut self, stream: StreamHandle, end: StreamEnd) {
+        let Some(state) = self.remove_stream(stream) else { return };
+        if self.session_stream == Some(stream) {
+            match end {
+                StreamEnd::Malformed(error) => {
+                    self.close(error_code::PROTOCOL_VIOLATION, &format!("malformed session stream: {error}"));
+                }
+                _ => self.close(error_code::NO_ERROR, "the session stream ended"),
             }
             return;
         }
-        let code = match ending {
-            Ending::Finished => None,
-            Ending::GivenUp(code) => Some(code),
-            Ending::Malformed(malformed) => {
-                self.counts.streams_malformed += 1;
-                tracing::debug!(?stream, %malformed, "a stream is refused");
-                Some(code::MALFORMED)
+        let code = match end {
+            StreamEnd::Finished => None,
+            StreamEnd::Reset(code) => Some(code),
+            StreamEnd::Malformed(error) => {
+                self.counters.streams_malformed += 1;
+                debug!(target: "moqt", ?stream, reason = %error, "stream rejected");
+                Some(error_code::MALFORMED_MESSAGE)
             }
         };
         match code {
-            None if entry.kind == Kind::Bidi => self.finish(stream, &entry),
+            None if state.dir == StreamDir::Bi => self.finish_stream(stream, &state),
             None => {}
-            // To stop what has been reset does no harm.
-            Some(code) => self.turn_away(stream, entry.kind, code),
+            // STOP_SENDING after a reset has no effect.
+            Some(code) => self.reject_stream(stream, state.dir, code),
         }
-        match entry.role {
-            Role::Asked { prefix: Some(_) } => self.events.push_back(Event::Unasked { asked: stream }),
-            Role::Serving(Some(_)) => self.on_unsubscribed(stream),
-            Role::Asking(asking) => self.events.extend(asking.into_ended()),
-            Role::Subscribing { subscription, .. } => self.on_subscription_ended(subscription, code),
-            Role::Group { known: true, .. } => self.on_group_over(stream, code),
+        match state.role {
+            StreamRole::IncomingAnnounceRequest { prefix: Some(_) } => {
+                self.events.push_back(SessionEvent::AnnounceRequestEnded { announce_stream: stream });
+            }
+            StreamRole::IncomingSubscribe(Some(_)) => self.on_unsubscribed(stream),
+            StreamRole::OutgoingAnnounceRequest(asking) => self.events.extend(asking.into_unannounced()),
+            StreamRole::OutgoingSubscribe { subscribe_id, .. } => self.on_subscription_ended(subscribe_id, code),
+            StreamRole::IncomingGroup { has_subscription: true, .. } => self.on_group_ended(stream, code),
             _ => {}
         }
     }

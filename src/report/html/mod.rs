@@ -1,77 +1,74 @@
-//! The report of a run of `send` as one page that a browser shows without loading anything: verdict, the sound of both sides to look at
-//! and to listen to, figures and notes.
+//! The report of a `send` run as one HTML page that loads nothing: verdict, the audio of both sides, figures and warnings.
 //!
-//! Whatever comes from outside is text in it and nothing else: every piece is escaped where it is written, and what was filled
-//! into the template is not read as a template again.
+//! Text from outside is escaped where it is written, and inserted text is not parsed as a template again.
 
-mod sound;
-mod waveform;
+mod audio;
 
 use std::fmt::Write;
 
-use super::document::Report;
-use super::{text, wording};
-use crate::rooms::harmless::acts;
+pub use audio::AudioSection;
 
-pub use sound::Sound;
+use super::model::Report;
+use super::quantities::{self, format_time};
+use super::text;
+use crate::sanitize::is_control_or_bidi;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
 
-/// The page is never longer than this, in bytes: the sound stays out of it where it would be.
-pub const MOST_BYTES: usize = 5_000_000;
+/// Maximum length of a page in bytes. A page that would be longer does not contain the audio.
+pub const MAX_PAGE_BYTES: usize = 5_000_000;
 
-/// More bytes of sound than this a side are never in a page: it has two, and writes three bytes as four letters.
-pub const MOST_SOUND: usize = MOST_BYTES / 2 / 4 * 3;
+/// Maximum length of one side's audio in bytes: a page contains two sides, and base64 turns three bytes into four.
+pub const MAX_AUDIO_BYTES: usize = MAX_PAGE_BYTES / 2 / 4 * 3;
 
-/// The whole page. `broken` is what could not be used to the end (a socket, a file), if anything; `house_style` is what all pages of
-/// ours have in common, before what is this page's own.
-pub fn page(report: &Report, broken: Option<&str>, sound: &Sound<'_>, house_style: &str) -> String {
-    let filled = |audible| filled(report, broken, sound.section(report, audible), house_style);
-    let whole = filled(true);
-    if whole.len() <= MOST_BYTES { whole } else { filled(false) }
+/// The whole page. `error` is what ended the run early: a socket or file error. `page_style` is the style sheet that all pages share.
+pub fn page(report: &Report, error: Option<&str>, audio: &AudioSection<'_>, page_style: &str) -> String {
+    let render = |with_players| render(report, error, audio.section(report, with_players), page_style);
+    let page = render(true);
+    if page.len() <= MAX_PAGE_BYTES { page } else { render(false) }
 }
 
-fn filled(report: &Report, broken: Option<&str>, mut sound: String, house_style: &str) -> String {
-    let (word, cut) = wording::outcome(report, broken);
-    let outcome = match word {
+fn render(report: &Report, error: Option<&str>, mut audio: String, page_style: &str) -> String {
+    let (status, until) = report.status_line(error);
+    let class = match status {
         "PASSED" => "passed",
         "FAILED" => "failed",
-        _ => "cut",
+        _ => "incomplete",
     };
-    fill(PAGE, |name| match name {
-        "word" => word.to_owned(),
-        "command" => wording::command(report.command).to_owned(),
-        "target" => escaped(&report.target),
-        "style" => [house_style, STYLE].concat(),
-        "outcome" => outcome.to_owned(),
-        "why" => prose(&format!("{cut}{}", text::why(report))),
-        "facts" => facts(report),
-        "sound" => std::mem::take(&mut sound),
+    render_template(PAGE, |name| match name {
+        "status" => status.to_owned(),
+        "command" => quantities::command(report.command).to_owned(),
+        "target" => escape(&report.target),
+        "style" => [page_style, STYLE].concat(),
+        "class" => class.to_owned(),
+        "reason" => format_prose(&format!("{until}{}", text::verdict_reason(report))),
+        "facts" => run_facts(report),
+        "audio" => std::mem::take(&mut audio),
         "limits" => limits(report),
         "figures" => figures(report),
-        "notes" => notes(report),
-        "report" => escaped(&text::summary(report, false)),
-        "version" => escaped(report.tool_version),
+        "warnings" => warnings(report),
+        "report" => escape(&text::summary(report, false)),
+        "version" => escape(report.tool_version),
         _ => String::new(),
     })
 }
 
-/// A template in which each name in braces is replaced once.
-fn fill(template: &str, mut with: impl FnMut(&str) -> String) -> String {
+/// Replaces each name in braces once.
+fn render_template(template: &str, mut value: impl FnMut(&str) -> String) -> String {
     let mut parts = template.split('{');
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (name, rest) = part.split_once('}').unwrap_or((part, ""));
-        text += &with(name);
+        text += &value(name);
         text += rest;
     }
     text
 }
 
-fn facts(report: &Report) -> String {
-    let started = wording::started(report).map(|at| format!("Started {at}, ")).unwrap_or_default();
-    format!("{started}took {}.", wording::time(report.duration_ms * 1e3))
+fn run_facts(report: &Report) -> String {
+    let started = report.start_time().map(|time| format!("Started {time}, ")).unwrap_or_default();
+    format!("{started}took {}.", format_time(report.duration_ms * 1e3))
 }
 
 fn limits(report: &Report) -> String {
@@ -80,24 +77,24 @@ fn limits(report: &Report) -> String {
     }
     let mut table = "<section aria-labelledby=\"limits\"><h2 id=\"limits\">Limits</h2>\n<div class=\"wide\" role=\"region\" \
                      aria-labelledby=\"limits\" tabindex=\"0\"><table><thead><tr><th scope=\"col\" class=\"words\">limit</th><th scope=\"col\">allowed</th>\
-                     <th scope=\"col\">measured</th><th scope=\"col\" class=\"words\">it was</th></tr></thead><tbody>\n"
+                     <th scope=\"col\">measured</th><th scope=\"col\" class=\"words\">result</th></tr></thead><tbody>\n"
         .to_owned();
-    for judgement in &report.limits {
-        let (option, note) = (judgement.limit.option(), escaped(&wording::note(judgement)));
-        let [allowed, found] =
-            [wording::limit(judgement, judgement.asked), wording::found(judgement)].map(|it| escaped(&it));
-        let kept = if judgement.passed { "kept" } else { "<strong>broken</strong>" };
+    for limit in &report.limits {
+        let option = limit.limit.option();
+        let [allowed, measured, note] =
+            [limit.allowed_text(), limit.measured_text(), limit.note_text()].map(|text| escape(&text));
+        let result = if limit.passed { "met" } else { "<strong>exceeded</strong>" };
         // Writing to a string cannot fail.
         _ = writeln!(
             table,
-            "<tr><th scope=\"row\"><code>{option}</code></th><td>{allowed}</td><td>{found}</td><td class=\"words\">{kept}{note}</td></tr>"
+            "<tr><th scope=\"row\"><code>{option}</code></th><td>{allowed}</td><td>{measured}</td><td class=\"words\">{result}{note}</td></tr>"
         );
     }
     table + "</tbody></table></div></section>"
 }
 
 fn figures(report: &Report) -> String {
-    let rows = text::rows(report);
+    let rows = text::stream_rows(report);
     if rows.is_empty() {
         return "<p>Nothing was counted.</p>".to_owned();
     }
@@ -105,36 +102,37 @@ fn figures(report: &Report) -> String {
         "<div class=\"wide\" role=\"region\" aria-labelledby=\"figures\" tabindex=\"0\"><table><thead><tr><td></td>"
             .to_owned();
     for (kind, _) in report.streams.iter() {
-        _ = write!(table, "<th scope=\"col\">{}</th>", escaped(report.names(kind).sent));
+        _ = write!(table, "<th scope=\"col\">{}</th>", escape(report.labels(kind).request));
     }
     table += "</tr></thead><tbody>\n";
-    for (label, cells) in rows {
-        _ = write!(table, "<tr><th scope=\"row\">{}</th>", escaped(label));
-        for cell in cells {
-            _ = write!(table, "<td>{}</td>", escaped(&cell));
+    for row in rows {
+        _ = write!(table, "<tr><th scope=\"row\">{}</th>", escape(row.label));
+        for cell in row.cells {
+            _ = write!(table, "<td>{}</td>", escape(&cell));
         }
         table += "</tr>\n";
     }
     table + "</tbody></table></div>"
 }
 
-fn notes(report: &Report) -> String {
-    if report.caveats.is_empty() {
+fn warnings(report: &Report) -> String {
+    if report.warnings.is_empty() {
         return String::new();
     }
-    let mut list = "<section aria-labelledby=\"notes\"><h2 id=\"notes\">Notes</h2><ul>\n".to_owned();
-    for caveat in &report.caveats {
-        _ = write!(list, "<li>{}", prose(&caveat.text));
-        for (at, point) in caveat.points.iter().enumerate() {
-            _ = write!(list, "{}<li>{}</li>", if at == 0 { "<ol>" } else { "" }, prose(point));
+    let mut list = "<section aria-labelledby=\"warnings\"><h2 id=\"warnings\">Warnings</h2><ul>\n".to_owned();
+    for warning in &report.warnings {
+        _ = write!(list, "<li>{}", format_prose(&warning.message));
+        for (index, detail) in warning.details.iter().enumerate() {
+            _ = write!(list, "{}<li>{}</li>", if index == 0 { "<ol>" } else { "" }, format_prose(detail));
         }
-        list += if caveat.points.is_empty() { "</li>\n" } else { "</ol></li>\n" };
+        list += if warning.details.is_empty() { "</li>\n" } else { "</ol></li>\n" };
     }
     list + "</ul></section>"
 }
 
-/// Text that means nothing but itself, also between quotes. What acts on a terminal or turns the direction of writing is replaced, but for ends of lines.
-fn escaped(text: &str) -> String {
+/// Escapes text for elements and quoted attributes. Control characters other than line feeds, and characters that change the writing direction,
+/// are replaced.
+fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -144,15 +142,15 @@ fn escaped(text: &str) -> String {
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
             '\n' => escaped.push('\n'),
-            letter if acts(letter) => escaped.push(char::REPLACEMENT_CHARACTER),
+            letter if is_control_or_bidi(letter) => escaped.push(char::REPLACEMENT_CHARACTER),
             letter => escaped.push(letter),
         }
     }
     escaped
 }
 
-/// Our own sentences, in which backticks mark what can be typed.
-fn prose(text: &str) -> String {
-    let parts = text.split('`').map(escaped).enumerate();
-    parts.map(|(at, part)| if at % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()
+/// Escapes text of this program, in which backticks mark code.
+fn format_prose(text: &str) -> String {
+    let parts = text.split('`').map(escape).enumerate();
+    parts.map(|(index, part)| if index % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()
 }

@@ -1,0 +1,505 @@
+//! Converts input samples to the payloads of AUDIO packets: mixes channels, resamples, and cuts packets of fixed length.
+//!
+//! [`PayloadReader`] reads a WAV file or a tone and feeds a [`Packetizer`], which chains [`Mixer`], [`Resampler`] and
+//! [`encode_payload`]. A microphone feeds a [`Packetizer`] directly. Samples are interleaved `f32` with full scale 1.0.
+
+use std::f64::consts::TAU;
+use std::io::Read;
+
+use rubato::audioadapter_buffers::direct::InterleavedSlice;
+use rubato::{Fft, FixedSync, Resampler as _};
+use thiserror::Error;
+
+use super::wav::{WavError, WavStream};
+use super::{MAX_CHANNELS, SAMPLE_RATES};
+
+/// Samples per channel in one read.
+const READ_BLOCK_FRAMES: usize = 1_024;
+
+/// The source of samples.
+pub enum AudioInput<R> {
+    /// A file. `reopen` starts the next pass, until it returns `None`.
+    Wav {
+        /// The first pass.
+        stream: WavStream<R>,
+        /// The passes after it.
+        reopen: Box<dyn FnMut() -> Option<Result<WavStream<R>, WavError>> + Send>,
+    },
+    /// An endless tone.
+    Tone(Tone),
+}
+
+/// Reads an input and returns its packet payloads in order.
+pub struct PayloadReader<R> {
+    input: AudioInput<R>,
+    packetizer: Packetizer,
+    block: Vec<f32>,
+    /// Samples per channel read in this pass.
+    frames_in_pass: u64,
+    ended: bool,
+    warning: Option<String>,
+}
+
+impl<R: Read> PayloadReader<R> {
+    /// Creates a reader that converts `input` as `config` states.
+    pub fn new(input: AudioInput<R>, config: PacketizerConfig) -> Result<Self, ResamplerError> {
+        let packetizer = Packetizer::new(config)?;
+        Ok(Self { input, packetizer, block: Vec::new(), frames_in_pass: 0, ended: false, warning: None })
+    }
+
+    /// Sample rate in Hz and channels of the input.
+    pub fn input_format(&self) -> (u32, u16) {
+        self.packetizer.input_format()
+    }
+
+    /// See [`Packetizer::replaces_non_finite`].
+    pub fn replaces_non_finite(&self) -> bool {
+        self.packetizer.replaces_non_finite()
+    }
+
+    /// See [`Packetizer::set_input_tap`].
+    pub fn set_input_tap(&mut self, tap: InputTap) {
+        self.packetizer.set_input_tap(tap);
+    }
+
+    /// Appends the next payload to `out`. Returns false at the end. The last payload may be shorter than the others.
+    pub fn next_payload(&mut self, out: &mut Vec<u8>) -> Result<bool, WavError> {
+        while !self.ended && !self.packetizer.has_payload() {
+            self.read_block()?;
+        }
+        Ok(self.packetizer.next_payload(out))
+    }
+
+    /// After the end: a warning if the file is shorter than its header states.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
+    fn read_block(&mut self) -> Result<(), WavError> {
+        self.block.clear();
+        match &mut self.input {
+            AudioInput::Tone(tone) => tone.fill(READ_BLOCK_FRAMES, &mut self.block),
+            AudioInput::Wav { stream, reopen } => {
+                let frames = stream.read(READ_BLOCK_FRAMES, &mut self.block)?;
+                self.frames_in_pass += frames as u64;
+                if frames == 0 {
+                    self.warning = self.warning.take().or_else(|| stream.warning());
+                    // A file without samples would be reopened forever.
+                    match reopen().filter(|_| self.frames_in_pass > 0) {
+                        Some(next) => *stream = next?,
+                        None => self.ended = true,
+                    }
+                    self.frames_in_pass = 0;
+                }
+            }
+        }
+        self.packetizer.push(&self.block);
+        if self.ended {
+            self.packetizer.finish();
+        }
+        Ok(())
+    }
+}
+
+/// Input format and output format of a [`Packetizer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketizerConfig {
+    /// Sample rate of the input in Hz.
+    pub input_rate: u32,
+    /// Channels of the input.
+    pub input_channels: u16,
+    /// Sample rate of the packets in Hz.
+    pub output_rate: u32,
+    /// Channels of the packets.
+    pub output_channels: ChannelLayout,
+    /// Samples per channel in each packet.
+    pub frame_samples: usize,
+    /// Maximum samples per channel to send; `None` is unlimited.
+    pub max_samples: Option<u64>,
+}
+
+/// Receives the interleaved input samples, block by block, before they are mixed and resampled.
+pub type InputTap = Box<dyn FnMut(&[f32]) + Send>;
+
+/// Converts blocks of samples of any length to payloads of fixed length.
+pub struct Packetizer {
+    /// Sample rate in Hz and channels.
+    input_format: (u32, u16),
+    input_tap: Option<InputTap>,
+    /// Input samples of all channels that will still be sent.
+    input_samples_left: u64,
+    mixer: Mixer,
+    resampler: Option<Resampler>,
+    replaces_non_finite: bool,
+    channels: usize,
+    frame_samples: usize,
+    mixed: Vec<f32>,
+    /// Converted interleaved samples; those before `consumed` are already sent.
+    ready: Vec<f32>,
+    consumed: usize,
+    output_samples_left: u64,
+}
+
+impl Packetizer {
+    /// Creates a packetizer. Fails if the sample rates or the channels are not supported.
+    pub fn new(config: PacketizerConfig) -> Result<Self, ResamplerError> {
+        let channels = config.output_channels.count();
+        let resampler = if config.input_rate == config.output_rate {
+            None
+        } else {
+            Some(Resampler::new(config.input_rate, config.output_rate, channels)?)
+        };
+        let input_samples_left = config.max_samples.map_or(u64::MAX, |max| {
+            let frames =
+                (u128::from(max) * u128::from(config.input_rate)).div_ceil(u128::from(config.output_rate.max(1)));
+            u64::try_from(frames * u128::from(config.input_channels)).unwrap_or(u64::MAX)
+        });
+        let mixer = Mixer::new(config.input_channels, config.output_channels);
+        Ok(Self {
+            input_format: (config.input_rate, config.input_channels),
+            input_tap: None,
+            input_samples_left,
+            replaces_non_finite: resampler.is_some() || !mixer.is_copy(),
+            mixer,
+            resampler,
+            channels: usize::from(channels),
+            frame_samples: config.frame_samples,
+            mixed: Vec::new(),
+            ready: Vec::new(),
+            consumed: 0,
+            output_samples_left: config.max_samples.unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Sample rate in Hz and channels of the input.
+    pub fn input_format(&self) -> (u32, u16) {
+        self.input_format
+    }
+
+    /// Whether NaN and infinite input samples become 0, which is so if samples are resampled or channels are averaged. Otherwise
+    /// all samples are sent bit for bit.
+    pub fn replaces_non_finite(&self) -> bool {
+        self.replaces_non_finite
+    }
+
+    /// Passes all further input samples to `tap` too, up to the last one that is sent.
+    pub fn set_input_tap(&mut self, tap: InputTap) {
+        self.input_tap = Some(tap);
+    }
+
+    /// Adds interleaved input samples.
+    pub fn push(&mut self, samples: &[f32]) {
+        if let Some(tap) = &mut self.input_tap {
+            let used = samples.len().min(usize::try_from(self.input_samples_left).unwrap_or(usize::MAX));
+            self.input_samples_left -= used as u64;
+            tap(&samples[..used]);
+        }
+        self.ready.drain(..self.consumed);
+        self.consumed = 0;
+        self.mixed.clear();
+        self.mixer.mix(samples, &mut self.mixed);
+        match &mut self.resampler {
+            None => self.ready.extend_from_slice(&self.mixed),
+            Some(resampler) => resampler.push(&self.mixed, &mut self.ready),
+        }
+    }
+
+    /// Flushes the resampler at the end of the input.
+    pub fn finish(&mut self) {
+        if let Some(resampler) = self.resampler.take() {
+            resampler.finish(&mut self.ready);
+        }
+    }
+
+    /// Whether the next payload is complete, or all samples have been sent.
+    pub fn has_payload(&self) -> bool {
+        self.ready.len() - self.consumed >= self.next_payload_len()
+    }
+
+    /// Appends the next payload to `out`, incomplete if the samples end. Returns false if there are no samples.
+    pub fn next_payload(&mut self, out: &mut Vec<u8>) -> bool {
+        let len = (self.ready.len() - self.consumed).min(self.next_payload_len());
+        encode_payload(&self.ready[self.consumed..self.consumed + len], out);
+        self.consumed += len;
+        self.output_samples_left -= (len / self.channels) as u64;
+        len > 0
+    }
+
+    /// Samples of all channels in the next complete payload.
+    fn next_payload_len(&self) -> usize {
+        usize::try_from(self.output_samples_left).unwrap_or(usize::MAX).min(self.frame_samples) * self.channels
+    }
+}
+
+/// Channels of the AUDIO packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelLayout {
+    /// One channel.
+    Mono,
+    /// Two channels, left first.
+    Stereo,
+}
+
+impl ChannelLayout {
+    /// Number of channels, 1 or 2.
+    pub const fn count(self) -> u16 {
+        match self {
+            Self::Mono => 1,
+            Self::Stereo => 2,
+        }
+    }
+
+    /// The default for an input with `channels` channels: mono stays mono, all others become stereo.
+    pub const fn default_for(channels: u16) -> Self {
+        if channels == 1 { Self::Mono } else { Self::Stereo }
+    }
+}
+
+/// Mixes interleaved frames up or down.
+///
+/// - Same number of channels: copied bit for bit.
+/// - Mono to stereo: the sample on both sides.
+/// - To mono: the average of all channels. NaN and infinite samples count as 0.
+/// - More than two to stereo: left is the average of channels 0, 2, 4, …, right of 1, 3, 5, …. This keeps the front
+///   pair of every layout apart, cannot clip, and does not depend on speaker positions, which few files contain.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixer {
+    inputs: usize,
+    output: ChannelLayout,
+}
+
+impl Mixer {
+    /// Creates a mixer from `inputs` channels (at least 1) to `output`.
+    pub fn new(inputs: u16, output: ChannelLayout) -> Self {
+        Self { inputs: usize::from(inputs.max(1)), output }
+    }
+
+    /// Whether frames are unchanged.
+    pub fn is_identity(&self) -> bool {
+        self.inputs == usize::from(self.output.count())
+    }
+
+    /// Whether samples are only copied and none is computed.
+    pub fn is_copy(&self) -> bool {
+        self.inputs <= usize::from(self.output.count())
+    }
+
+    /// Appends the mix of `frames` to `out`. An incomplete frame at the end is ignored.
+    pub fn mix(&self, frames: &[f32], out: &mut Vec<f32>) {
+        let frames = frames.chunks_exact(self.inputs);
+        match (self.output, self.inputs) {
+            (ChannelLayout::Mono, 1) | (ChannelLayout::Stereo, 2) => out.extend(frames.flatten()),
+            (ChannelLayout::Mono, _) => out.extend(frames.map(|frame| average(frame, 0, 1))),
+            (ChannelLayout::Stereo, 1) => out.extend(frames.flat_map(|frame| [frame[0], frame[0]])),
+            (ChannelLayout::Stereo, _) => {
+                out.extend(frames.flat_map(|frame| [average(frame, 0, 2), average(frame, 1, 2)]));
+            }
+        }
+    }
+}
+
+/// Averages every `step`th sample from `first` on. Rounds once.
+fn average(frame: &[f32], first: usize, step: usize) -> f32 {
+    let picked = frame.iter().skip(first).step_by(step);
+    let count = picked.len();
+    let finite = picked.map(|sample| if sample.is_finite() { f64::from(*sample) } else { 0.0 });
+    (finite.sum::<f64>() / count as f64) as f32
+}
+
+/// Maps mono or stereo `frames` to a device with `channels` channels. Mono goes to its first two channels, stereo to the first
+/// two or, averaged, to the only one. All other channels are silent.
+pub fn map_to_device(frames: &[f32], of: ChannelLayout, channels: u16) -> impl Iterator<Item = f32> + '_ {
+    frames.chunks_exact(usize::from(of.count())).flat_map(move |frame| {
+        (0..channels).map(move |channel| match (of, channel) {
+            (ChannelLayout::Stereo, 0) if channels == 1 => f32::midpoint(frame[0], frame[1]),
+            (ChannelLayout::Mono, 0 | 1) | (ChannelLayout::Stereo, 0) => frame[0],
+            (ChannelLayout::Stereo, 1) => frame[1],
+            _ => 0.0,
+        })
+    })
+}
+
+/// Minimum frames of the lower rate in a filter block. A longer block makes the filter steeper and its delay longer. With 1024,
+/// the passband of 48 kHz extends beyond 23 kHz.
+const BLOCK_FRAMES: usize = 1024;
+
+/// Maximum magnitude that is filtered, 300 dB above full scale. The longest transforms have three million samples, so that their
+/// sums do not overflow an `f32`.
+const MAX_MAGNITUDE: f32 = 1e15;
+
+/// Unsupported sample rates or channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "cannot resample {channels} channel(s) from {from_hz} Hz to {to_hz} Hz: supported are 1 to {MAX_CHANNELS} channels and {} to {} Hz",
+    SAMPLE_RATES.start(), SAMPLE_RATES.end()
+)]
+pub struct ResamplerError {
+    /// Input rate in Hz.
+    pub from_hz: u32,
+    /// Output rate in Hz.
+    pub to_hz: u32,
+    /// Number of channels.
+    pub channels: u16,
+}
+
+/// Resamples a stream of interleaved frames.
+///
+/// The filter is `rubato`'s synchronous one. Its ratio is exact (147:160 for 44.1 to 48 kHz), so that nothing drifts over hours.
+/// The filter delay is removed: second 1.000 of the input is second 1.000 of the output. Do not use it for equal rates; copying
+/// keeps every bit.
+///
+/// The output is always finite. A NaN or infinite sample would spread over its whole block and make the filter panic, so it
+/// counts as 0. Magnitudes above 1e15 count as 1e15.
+#[derive(Debug)]
+pub struct Resampler {
+    fft: Fft<f32>,
+    from: u64,
+    to: u64,
+    channels: usize,
+    /// Input of an incomplete block.
+    block_in: Vec<f32>,
+    block_out: Vec<f32>,
+    /// Frames of the filter delay that are still to be removed.
+    delay_left: usize,
+    samples_in: u64,
+    samples_out: u64,
+}
+
+impl Resampler {
+    /// Creates a resampler from `from_hz` to `to_hz`.
+    pub fn new(from_hz: u32, to_hz: u32, channels: u16) -> Result<Self, ResamplerError> {
+        let error = ResamplerError { from_hz, to_hz, channels };
+        if ![from_hz, to_hz].iter().all(|rate| SAMPLE_RATES.contains(rate)) || !(1..=MAX_CHANNELS).contains(&channels) {
+            return Err(error);
+        }
+        // With an odd block length the filter's center lies between two samples, and the output is shifted by half a sample.
+        // Therefore a block is an even number of the smallest blocks.
+        let divisor = gcd(from_hz, to_hz);
+        let smallest = [from_hz / divisor, to_hz / divisor].map(|frames| frames as usize);
+        let blocks = BLOCK_FRAMES.div_ceil(smallest[0].min(smallest[1])).next_multiple_of(2);
+        let channels = usize::from(channels);
+        let fft = Fft::new(from_hz as usize, to_hz as usize, blocks * smallest[0], channels, FixedSync::Both)
+            .map_err(|_| error)?;
+        Ok(Self {
+            from: u64::from(from_hz),
+            to: u64::from(to_hz),
+            channels,
+            block_in: Vec::with_capacity(fft.input_frames_next() * channels),
+            block_out: vec![0.0; fft.output_frames_next() * channels],
+            delay_left: fft.output_delay(),
+            samples_in: 0,
+            samples_out: 0,
+            fft,
+        })
+    }
+
+    /// Adds interleaved samples and appends the available output to `out`.
+    pub fn push(&mut self, mut samples: &[f32], out: &mut Vec<f32>) {
+        let block = self.fft.input_frames_next() * self.channels;
+        self.samples_in += samples.len() as u64;
+        while self.block_in.len() + samples.len() >= block {
+            let (head, rest) = samples.split_at(block - self.block_in.len());
+            self.block_in.extend(head.iter().copied().map(sanitize));
+            samples = rest;
+            self.process(u64::MAX, out);
+        }
+        self.block_in.extend(samples.iter().copied().map(sanitize));
+    }
+
+    /// Appends the rest. The total output is `ceil(input frames × to / from)` frames.
+    pub fn finish(mut self, out: &mut Vec<f32>) {
+        let channels = self.channels as u64;
+        let total = (self.samples_in / channels * self.to).div_ceil(self.from) * channels;
+        while self.samples_out < total {
+            self.block_in.resize(self.fft.input_frames_next() * self.channels, 0.0);
+            self.process(total, out);
+        }
+    }
+
+    /// Filters the full block and appends the samples after the delay and before sample `end`.
+    fn process(&mut self, end: u64, out: &mut Vec<f32>) {
+        let (frames_in, frames_out) = (self.fft.input_frames_next(), self.fft.output_frames_next());
+        let source = InterleavedSlice::new(&self.block_in, self.channels, frames_in);
+        let target = InterleavedSlice::new_mut(&mut self.block_out, self.channels, frames_out);
+        let (source, mut target) = source.ok().zip(target.ok()).expect("block lengths come from the filter");
+        self.fft.process_into_buffer(&source, &mut target, None).expect("block lengths come from the filter");
+        self.block_in.clear();
+
+        let skipped = self.delay_left.min(frames_out);
+        self.delay_left -= skipped;
+        let ready = &self.block_out[skipped * self.channels..];
+        let ready = &ready[..ready.len().min(usize::try_from(end - self.samples_out).unwrap_or(usize::MAX))];
+        out.extend_from_slice(ready);
+        self.samples_out += ready.len() as u64;
+    }
+}
+
+/// Limits a sample so that sums of many samples are finite.
+fn sanitize(sample: f32) -> f32 {
+    if sample.is_finite() { sample.clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE) } else { 0.0 }
+}
+
+const fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Bytes per sample in the payload of an AUDIO packet: interleaved 32-bit floats, little-endian.
+pub const BYTES_PER_SAMPLE: usize = 4;
+
+/// Appends the payload bytes of `samples` to `out`. Every bit is kept, also of NaN.
+pub fn encode_payload(samples: &[f32], out: &mut Vec<u8>) {
+    out.reserve(samples.len() * BYTES_PER_SAMPLE);
+    for sample in samples {
+        out.extend_from_slice(&sample.to_le_bytes());
+    }
+}
+
+/// Returns the samples in `payload`, or `None` if its length is not a multiple of [`BYTES_PER_SAMPLE`].
+pub fn decode_payload(payload: &[u8]) -> Option<impl ExactSizeIterator<Item = f32> + '_> {
+    let (samples, rest) = payload.as_chunks::<BYTES_PER_SAMPLE>();
+    rest.is_empty().then(|| samples.iter().map(|bytes| f32::from_le_bytes(*bytes)))
+}
+
+/// 2^64.
+const PHASE_CYCLE: f64 = 18_446_744_073_709_551_616.0;
+
+/// An endless sine tone, the same on every channel.
+///
+/// The phase is a 64-bit fraction of a cycle. It is computed from the frame number and never accumulated, so that a tone of many
+/// hours has no drift and no clicks.
+#[derive(Clone, Debug)]
+pub struct Tone {
+    /// Cycles per frame, as a fraction of 2^64.
+    phase_step: u64,
+    channels: u16,
+    amplitude: f64,
+    frame: u64,
+}
+
+impl Tone {
+    /// Creates a tone of `hz` (at most `rate` / 2) at `rate` frames per second. Full scale is `amplitude` 1.0.
+    pub fn new(hz: f64, rate: u32, channels: u16, amplitude: f32) -> Self {
+        let cycles_per_frame = hz / f64::from(rate);
+        Self {
+            phase_step: (cycles_per_frame * PHASE_CYCLE) as u64,
+            channels,
+            amplitude: f64::from(amplitude),
+            frame: 0,
+        }
+    }
+
+    /// Continues at frame number `frame`.
+    pub fn seek(&mut self, frame: u64) {
+        self.frame = frame;
+    }
+
+    /// Appends the next `frames` frames to `out`, interleaved.
+    pub fn fill(&mut self, frames: usize, out: &mut Vec<f32>) {
+        for _ in 0..frames {
+            let cycles = self.phase_step.wrapping_mul(self.frame) as f64 / PHASE_CYCLE;
+            let sample = (self.amplitude * (TAU * cycles).sin()) as f32;
+            out.extend(std::iter::repeat_n(sample, usize::from(self.channels)));
+            self.frame += 1;
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! Formats of audio devices: conversion of their samples to and from `f32`, selection of a configuration, and the list that
+//! `--list-devices` prints as text or JSON.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// Sample format of a device, in native byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceSampleFormat {
+    /// 32-bit floats.
+    F32,
+    /// 32-bit integers.
+    I32,
+    /// 24-bit integers in the low three bytes of four; the high byte is ignored.
+    I24,
+    /// 16-bit integers.
+    I16,
+    /// 64-bit floats.
+    F64,
+    /// Unsigned 32-bit integers: silence is 2^31.
+    U32,
+    /// Unsigned 24-bit integers in the low three bytes of four: silence is 2^23.
+    U24,
+    /// Unsigned 16-bit integers: silence is 2^15.
+    U16,
+    /// Unsigned 8-bit integers: silence is 128.
+    U8,
+    /// 8-bit integers.
+    I8,
+    /// 64-bit integers.
+    I64,
+    /// Unsigned 64-bit integers: silence is 2^63.
+    U64,
+}
+
+impl DeviceSampleFormat {
+    /// All formats in order of preference: no conversion first, then by resolution, rare formats last.
+    pub const ALL: [Self; 12] = [
+        Self::F32,
+        Self::I32,
+        Self::I24,
+        Self::I16,
+        Self::F64,
+        Self::U32,
+        Self::U24,
+        Self::U16,
+        Self::U8,
+        Self::I8,
+        Self::I64,
+        Self::U64,
+    ];
+
+    /// Name in lists and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::I32 => "I32",
+            Self::I24 => "I24",
+            Self::I16 => "I16",
+            Self::F64 => "F64",
+            Self::U32 => "U32",
+            Self::U24 => "U24",
+            Self::U16 => "U16",
+            Self::U8 => "U8",
+            Self::I8 => "I8",
+            Self::I64 => "I64",
+            Self::U64 => "U64",
+        }
+    }
+
+    /// Bytes per sample of one channel.
+    pub const fn bytes_per_sample(self) -> usize {
+        match self {
+            Self::U8 | Self::I8 => 1,
+            Self::I16 | Self::U16 => 2,
+            Self::F32 | Self::I32 | Self::I24 | Self::U32 | Self::U24 => 4,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+        }
+    }
+
+    /// Whether conversion to `f32` rounds samples.
+    pub const fn loses_precision(self) -> bool {
+        matches!(self, Self::I32 | Self::U32 | Self::F64 | Self::I64 | Self::U64)
+    }
+
+    /// Converts the samples in `bytes` to `f32` and stops at the end of the shorter side. Integers are divided by half their
+    /// range, so that full scale is −1.0 up to almost 1.0. Floats are unchanged, also beyond full scale. Samples that an `f32`
+    /// cannot represent are rounded once.
+    pub fn decode<'a>(self, bytes: &[u8], out: impl Iterator<Item = &'a mut f32>) {
+        // Division by a power of two is exact.
+        match self {
+            Self::F32 => decode_samples(bytes, out, f32::from_ne_bytes),
+            Self::F64 => decode_samples(bytes, out, |b| f64::from_ne_bytes(b) as f32),
+            Self::I8 => decode_samples(bytes, out, |b| f32::from(i8::from_ne_bytes(b)) / 128.0),
+            Self::U8 => decode_samples(bytes, out, |[b]| (f32::from(b) - 128.0) / 128.0),
+            Self::I16 => decode_samples(bytes, out, |b| f32::from(i16::from_ne_bytes(b)) / 32_768.0),
+            Self::U16 => decode_samples(bytes, out, |b| (f32::from(u16::from_ne_bytes(b)) - 32_768.0) / 32_768.0),
+            Self::I24 => decode_samples(bytes, out, |b| (i32::from_ne_bytes(b) << 8 >> 8) as f32 / 8_388_608.0),
+            Self::U24 => {
+                decode_samples(bytes, out, |b| {
+                    ((u32::from_ne_bytes(b) & 0xFF_FFFF) as f32 - 8_388_608.0) / 8_388_608.0
+                });
+            }
+            Self::I32 => decode_samples(bytes, out, |b| i32::from_ne_bytes(b) as f32 / 2_147_483_648.0),
+            // Inverting the highest bit subtracts half the range.
+            Self::U32 => {
+                decode_samples(bytes, out, |b| {
+                    (u32::from_ne_bytes(b) ^ 1 << 31).cast_signed() as f32 / 2_147_483_648.0
+                });
+            }
+            Self::I64 => decode_samples(bytes, out, |b| i64::from_ne_bytes(b) as f32 / 9_223_372_036_854_775_808.0),
+            Self::U64 => decode_samples(bytes, out, |b| {
+                (u64::from_ne_bytes(b) ^ 1 << 63).cast_signed() as f32 / 9_223_372_036_854_775_808.0
+            }),
+        }
+    }
+
+    /// Converts `samples` to `bytes` and stops at the end of the shorter side. Samples are rounded to nearest and saturate at full
+    /// scale. NaN becomes silence.
+    pub fn encode(self, samples: impl Iterator<Item = f32>, bytes: &mut [u8]) {
+        let samples = samples.map(|sample| if sample.is_nan() { 0.0 } else { f64::from(sample.clamp(-1.0, 1.0)) });
+        // Casts from float to integer saturate.
+        let steps = |half: f64| move |sample: f64| (sample * half).round();
+        let (of_8, of_16, of_32) = (steps(128.0), steps(32_768.0), steps(2_147_483_648.0));
+        let of_24 = |sample| steps(8_388_608.0)(sample).min(8_388_607.0) as i32;
+        let of_64 = |sample| steps(9_223_372_036_854_775_808.0)(sample) as i64;
+        match self {
+            Self::F32 => encode_samples(samples, bytes, |s| (s as f32).to_ne_bytes()),
+            Self::F64 => encode_samples(samples, bytes, f64::to_ne_bytes),
+            Self::I8 => encode_samples(samples, bytes, |s| (of_8(s) as i8).to_ne_bytes()),
+            Self::U8 => encode_samples(samples, bytes, |s| [(of_8(s) + 128.0) as u8]),
+            Self::I16 => encode_samples(samples, bytes, |s| (of_16(s) as i16).to_ne_bytes()),
+            Self::U16 => encode_samples(samples, bytes, |s| ((of_16(s) + 32_768.0) as u16).to_ne_bytes()),
+            Self::I24 => encode_samples(samples, bytes, |s| of_24(s).to_ne_bytes()),
+            Self::U24 => encode_samples(samples, bytes, |s| (of_24(s) + 8_388_608).to_ne_bytes()),
+            Self::I32 => encode_samples(samples, bytes, |s| (of_32(s) as i32).to_ne_bytes()),
+            Self::U32 => encode_samples(samples, bytes, |s| ((of_32(s) + 2_147_483_648.0) as u32).to_ne_bytes()),
+            Self::I64 => encode_samples(samples, bytes, |s| of_64(s).to_ne_bytes()),
+            Self::U64 => encode_samples(samples, bytes, |s| (of_64(s).cast_unsigned() ^ 1 << 63).to_ne_bytes()),
+        }
+    }
+}
+
+fn encode_samples<const N: usize>(
+    samples: impl Iterator<Item = f64>,
+    bytes: &mut [u8],
+    value: impl Fn(f64) -> [u8; N],
+) {
+    bytes.as_chunks_mut::<N>().0.iter_mut().zip(samples).for_each(|(bytes, sample)| *bytes = value(sample));
+}
+
+fn decode_samples<'a, const N: usize>(
+    bytes: &[u8],
+    out: impl Iterator<Item = &'a mut f32>,
+    value: impl Fn([u8; N]) -> f32,
+) {
+    for (bytes, slot) in bytes.as_chunks::<N>().0.iter().zip(out) {
+        *slot = value(*bytes);
+    }
+}
+
+/// A configuration that a device supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SupportedConfig {
+    /// Sample format.
+    pub format: DeviceSampleFormat,
+    /// Interleaved channels.
+    pub channels: u16,
+    /// Lowest and highest sample rate in Hz. All rates between them are supported.
+    pub rate_range: (u32, u32),
+    /// Minimum and maximum buffer size in frames, if the device reports them.
+    pub buffer_range: Option<(u32, u32)>,
+}
+
+/// The configuration a device is opened with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceConfig {
+    /// Sample format.
+    pub format: DeviceSampleFormat,
+    /// Interleaved channels.
+    pub channels: u16,
+    /// Sample rate in Hz.
+    pub rate: u32,
+    /// See [`SupportedConfig::buffer_range`].
+    pub buffer_range: Option<(u32, u32)>,
+}
+
+/// Selects the configuration that needs the least conversion. Compares the channels first (`channels`, else 2, else 1, else the
+/// fewest), then the distance to `rate`, then the order of [`DeviceSampleFormat::ALL`]. `None` if `supported` is empty.
+pub fn select_config(supported: &[SupportedConfig], channels: Option<u16>, rate: u32) -> Option<DeviceConfig> {
+    let channel_rank = |count: u16| match count {
+        count if Some(count) == channels => 0,
+        2 => 1,
+        1 => 2,
+        count => u32::from(count),
+    };
+    let format_rank = |format| DeviceSampleFormat::ALL.iter().position(|other| *other == format);
+    let nearest_rate = |config: &SupportedConfig| rate.min(config.rate_range.1).max(config.rate_range.0);
+    let best = supported.iter().min_by_key(|config| {
+        let nearest = nearest_rate(config);
+        // At equal distance the higher rate wins, because it loses nothing.
+        (channel_rank(config.channels), nearest.abs_diff(rate), nearest < rate, format_rank(config.format))
+    })?;
+    Some(DeviceConfig {
+        format: best.format,
+        channels: best.channels,
+        rate: nearest_rate(best),
+        buffer_range: best.buffer_range,
+    })
+}
+
+impl DeviceConfig {
+    /// Limits the buffer size `frames` to the range of the device.
+    pub fn clamp_buffer(&self, frames: u32) -> u32 {
+        let (min, max) = self.buffer_range.unwrap_or((1, u32::MAX));
+        frames.min(max).max(min).max(1)
+    }
+}
+
+/// Incremented when a field of the JSON document is removed or changes its meaning.
+const SCHEMA_VERSION: u32 = 1;
+
+/// Printed for a device without a supported format.
+pub const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (24 bits in three bytes are not supported, for example); use a device that converts, \
+                             such as plughw:... instead of hw:..., or default";
+
+/// An audio device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// Identifier of the system, unique per direction.
+    pub id: String,
+    /// Display name.
+    pub name: String,
+    /// Whether it is the default device.
+    #[serde(rename = "default")]
+    pub is_default: bool,
+    /// Supported sample formats.
+    pub formats: Vec<&'static str>,
+    /// Supported numbers of channels, ascending.
+    pub channels: Vec<u16>,
+    /// Supported sample rates, ascending.
+    pub rates_hz: Vec<RateRange>,
+}
+
+/// An inclusive range of sample rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct RateRange {
+    /// Lowest rate in Hz.
+    pub from: u32,
+    /// Highest rate in Hz.
+    pub to: u32,
+}
+
+/// All devices. The index in a list selects a device on the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceList {
+    /// Microphones and other inputs.
+    pub inputs: Vec<DeviceInfo>,
+    /// Loudspeakers and other outputs.
+    pub outputs: Vec<DeviceInfo>,
+}
+
+impl DeviceList {
+    /// Formats the list as text. `unavailable_reason` is printed for a direction without devices.
+    pub fn to_text(&self, unavailable_reason: &str) -> String {
+        let mut text = String::new();
+        for (title, devices) in [("input", &self.inputs), ("output", &self.outputs)] {
+            if devices.is_empty() {
+                // Writing to a `String` cannot fail.
+                _ = writeln!(text, "no {title} devices: {unavailable_reason}");
+                continue;
+            }
+            _ = writeln!(text, "{title} devices");
+            for (index, device) in devices.iter().enumerate() {
+                let mark = if device.is_default { " [default]" } else { "" };
+                let [id, name] = [&device.id, &device.name].map(|text| strip_control_characters(text));
+                _ = writeln!(text, "{index:>4}  {id}{mark}: {name}");
+                let DeviceInfo { channels: counts, rates_hz, formats, .. } = device;
+                _ = match formats[..] {
+                    [] => writeln!(text, "      {UNKNOWN_FORMAT_HINT}"),
+                    _ => writeln!(
+                        text,
+                        "      {}; {}; {}",
+                        format_channels(counts),
+                        format_rates(rates_hz),
+                        formats.join(", ")
+                    ),
+                };
+            }
+        }
+        text
+    }
+
+    /// Formats the list as a JSON document (`docs/devices.schema.json`), indented or on one line.
+    pub fn to_json(&self, unavailable_reason: &str, on_one_line: bool) -> serde_json::Result<String> {
+        let Self { inputs, outputs } = self;
+        let document = DeviceListJson {
+            kind: "devices",
+            schema_version: SCHEMA_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION"),
+            inputs: index_devices(inputs),
+            outputs: index_devices(outputs),
+            unavailable_reason: (inputs.is_empty() || outputs.is_empty()).then_some(unavailable_reason),
+        };
+        if on_one_line { serde_json::to_string(&document) } else { serde_json::to_string_pretty(&document) }
+    }
+}
+
+#[derive(Serialize)]
+struct DeviceListJson<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    schema_version: u32,
+    tool_version: &'static str,
+    inputs: Vec<IndexedDevice<'a>>,
+    outputs: Vec<IndexedDevice<'a>>,
+    unavailable_reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct IndexedDevice<'a> {
+    index: usize,
+    #[serde(flatten)]
+    device: &'a DeviceInfo,
+}
+
+fn index_devices(devices: &[DeviceInfo]) -> Vec<IndexedDevice<'_>> {
+    devices.iter().enumerate().map(|(index, device)| IndexedDevice { index, device }).collect()
+}
+
+/// Formats channel counts: `1 to 2, 6 channels`.
+fn format_channels(counts: &[u16]) -> String {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for count in counts {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *count => *last = *count,
+            _ => ranges.push((*count, *count)),
+        }
+    }
+    let ranges: Vec<String> = ranges.into_iter().map(|(first, last)| format_range(first, last)).collect();
+    format!("{} channel{}", ranges.join(", "), if counts == [1] { "" } else { "s" })
+}
+
+/// Formats sample rates: `44100, 48000 to 96000 Hz`.
+fn format_rates(rates: &[RateRange]) -> String {
+    let rates: Vec<String> = rates.iter().map(|rates| format_range(rates.from, rates.to)).collect();
+    format!("{} Hz", rates.join(", "))
+}
+
+fn format_range<T: Copy + PartialEq + std::fmt::Display>(first: T, last: T) -> String {
+    if first == last { first.to_string() } else { format!("{first} to {last}") }
+}
+
+/// Removes control characters, because device names are untrusted and printed to a terminal.
+fn strip_control_characters(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(format: DeviceSampleFormat, bytes: &[u8]) -> Vec<f32> {
+        let mut samples = vec![9.0; bytes.len() / format.bytes_per_sample()];
+        format.decode(bytes, samples.iter_mut());
+        samples
+    }
+
+    /// Asserts that the bytes of each number decode to the sample.
+    macro_rules! assert_decodes {
+        ($format:ident: $($number:expr => $sample:expr),+ $(,)?) => {
+            let bytes = [$($number.to_ne_bytes().as_slice()),+].concat();
+            assert_eq!(decoded(DeviceSampleFormat::$format, &bytes), [$($sample),+], stringify!($format));
+        };
+    }
+
+    #[test]
+    fn integers_are_scaled_by_half_their_range() {
+        assert_decodes!(I8: -128_i8 => -1.0, -1_i8 => -0.007_812_5, 0_i8 => 0.0, 64_i8 => 0.5, 127_i8 => 0.992_187_5);
+        assert_decodes!(U8: 0_u8 => -1.0, 127_u8 => -0.007_812_5, 128_u8 => 0.0, 192_u8 => 0.5, 255_u8 => 0.992_187_5);
+        // 1/32768 = 0.000030517578125.
+        assert_decodes!(I16: i16::MIN => -1.0, -1_i16 => -0.000_030_517_578, 1_i16 => 0.000_030_517_578, 16_384_i16 => 0.5,
+            i16::MAX => 0.999_969_5);
+        assert_decodes!(U16: 0_u16 => -1.0, 32_767_u16 => -0.000_030_517_578, 32_768_u16 => 0.0, 49_152_u16 => 0.5,
+            u16::MAX => 0.999_969_5);
+        // 1/8388608 = 1.1920928955078125e-7, which is also how far the largest is from full scale.
+        assert_decodes!(I24: -8_388_608_i32 => -1.0, -1_i32 => -1.192_092_9e-7, 1_i32 => 1.192_092_9e-7, 4_194_304_i32 => 0.5,
+            8_388_607_i32 => 1.0 - 1.192_092_9e-7);
+        assert_decodes!(U24: 0_u32 => -1.0, 8_388_607_u32 => -1.192_092_9e-7, 8_388_608_u32 => 0.0, 12_582_912_u32 => 0.5,
+            16_777_215_u32 => 1.0 - 1.192_092_9e-7);
+        // 2^-31 = 4.656612873077393e-10; the largest of 31 bits rounds up to full scale.
+        assert_decodes!(I32: i32::MIN => -1.0, -1_i32 => -4.656_613e-10, 1_i32 => 4.656_613e-10, 1_i32 << 30 => 0.5, i32::MAX => 1.0);
+        assert_decodes!(U32: 0_u32 => -1.0, (1_u32 << 31) - 1 => -4.656_613e-10, 1_u32 << 31 => 0.0, 3_u32 << 30 => 0.5, u32::MAX => 1.0);
+        assert_decodes!(I64: i64::MIN => -1.0, 0_i64 => 0.0, 1_i64 << 62 => 0.5, i64::MAX => 1.0);
+        assert_decodes!(U64: 0_u64 => -1.0, 1_u64 << 63 => 0.0, 3_u64 << 62 => 0.5, u64::MAX => 1.0);
+    }
+
+    #[test]
+    fn unused_byte_of_24_bit_samples_is_ignored() {
+        // Some devices leave zero in the high byte of negative samples, others leave garbage.
+        assert_decodes!(I24: 0x00FF_FFFF_u32 => -1.192_092_9e-7, 0x7F00_0001_u32 => 1.192_092_9e-7, 0x0080_0000_u32 => -1.0);
+        assert_decodes!(U24: 0xAB80_0000_u32 => 0.0, 0xFFFF_FFFF_u32 => 1.0 - 1.192_092_9e-7);
+    }
+
+    #[test]
+    fn floats_beyond_full_scale_are_unchanged() {
+        assert_decodes!(F32: 0.1_f32 => 0.1, -1.5_f32 => -1.5, f32::MIN_POSITIVE => f32::MIN_POSITIVE);
+        assert!(decoded(DeviceSampleFormat::F32, &f32::NAN.to_ne_bytes())[0].is_nan());
+        // 0.1 as `f64` rounds to 0.1 as `f32`; 1 + 2^-25 rounds to 1.
+        assert_decodes!(F64: 0.1_f64 => 0.1, -1.5_f64 => -1.5, 1.000_000_029_802_322_4_f64 => 1.0);
+    }
+
+    #[test]
+    fn integers_of_32_bits_round_to_nearest_even() {
+        // 2^24 + 1 lies halfway between two floats and rounds to the even one, 2^24; 2^24 + 3 rounds to 2^24 + 4.
+        assert_decodes!(I32: 16_777_217_i32 => 16_777_216.0 / 2_147_483_648.0, 16_777_219_i32 => 16_777_220.0 / 2_147_483_648.0);
+    }
+
+    #[test]
+    fn encoding_reverses_decoding() {
+        // Numbers of at most 24 bits, which an `f32` represents exactly.
+        macro_rules! assert_round_trip {
+            ($($format:ident: $($number:expr),+);+) => {
+                $(let bytes = [$($number.to_ne_bytes().as_slice()),+].concat();
+                let mut back = vec![0xAA; bytes.len()];
+                DeviceSampleFormat::$format.encode(decoded(DeviceSampleFormat::$format, &bytes).into_iter(), &mut back);
+                assert_eq!(back, bytes, stringify!($format));)+
+            };
+        }
+        assert_round_trip!(I8: -128_i8, -1_i8, 0_i8, 1_i8, 127_i8; U8: 0_u8, 127_u8, 128_u8, 129_u8, 255_u8;
+            I16: i16::MIN, -1_i16, 0_i16, 1_i16, i16::MAX; U16: 0_u16, 32_767_u16, 32_768_u16, u16::MAX;
+            I24: -8_388_608_i32, -1_i32, 0_i32, 1_i32, 8_388_607_i32; U24: 0_u32, 8_388_607_u32, 8_388_608_u32, 16_777_215_u32;
+            I32: i32::MIN, -256_i32, 0_i32, 256_i32, 1_i32 << 30; U32: 0_u32, 1_u32 << 31, 3_u32 << 30;
+            I64: i64::MIN, 0_i64, 1_i64 << 62; U64: 0_u64, 1_u64 << 63, 3_u64 << 62;
+            F32: -1.0_f32, 0.1_f32, 1.0_f32; F64: -1.0_f64, 0.5_f64, 1.0_f64);
+    }
+
+    #[test]
+    fn samples_beyond_full_scale_saturate_and_nan_is_silence() {
+        let loud = [9.0, -9.0, f32::INFINITY, f32::NAN, 1.0];
+        let mut bytes = [0; 10];
+        DeviceSampleFormat::I16.encode(loud.into_iter(), &mut bytes);
+        let found: Vec<_> = bytes.as_chunks().0.iter().map(|b| i16::from_ne_bytes(*b)).collect();
+        assert_eq!(found, [i16::MAX, i16::MIN, i16::MAX, 0, i16::MAX]);
+        let mut bytes = [0; 20];
+        DeviceSampleFormat::U24.encode(loud.into_iter(), &mut bytes);
+        let found: Vec<_> = bytes.as_chunks().0.iter().map(|b| u32::from_ne_bytes(*b)).collect();
+        assert_eq!(found, [0xFF_FFFF, 0, 0xFF_FFFF, 0x80_0000, 0xFF_FFFF]);
+        DeviceSampleFormat::F32.encode(loud.into_iter(), &mut bytes);
+        assert_eq!(decoded(DeviceSampleFormat::F32, &bytes), [1.0, -1.0, 1.0, 0.0, 1.0]);
+        // 0.4 and 0.6 of a step.
+        let mut bytes = [0; 2];
+        DeviceSampleFormat::I8.encode([0.4 / 128.0, -0.6 / 128.0].into_iter(), &mut bytes);
+        assert_eq!(bytes, [0, 255]);
+    }
+
+    #[test]
+    fn incomplete_samples_are_ignored() {
+        assert_eq!(decoded(DeviceSampleFormat::I16, &[0, 0, 1]), [0.0]);
+        let mut one = [7.0];
+        DeviceSampleFormat::U8.decode(&[128, 255], one.iter_mut());
+        assert_eq!(one, [0.0]);
+    }
+
+    fn supported_config(format: DeviceSampleFormat, channels: u16, rate_range: (u32, u32)) -> SupportedConfig {
+        SupportedConfig { format, channels, rate_range, buffer_range: None }
+    }
+
+    fn selected(supported: &[SupportedConfig], channels: Option<u16>) -> Option<(DeviceSampleFormat, u16, u32)> {
+        select_config(supported, channels, 48_000).map(|config| (config.format, config.channels, config.rate))
+    }
+
+    #[test]
+    fn config_with_the_least_conversion_is_selected() {
+        use DeviceSampleFormat::{F32, I16, I24, I32, U8};
+        let any = (8_000, 192_000);
+        let sound_server = [
+            supported_config(I16, 1, any),
+            supported_config(I16, 2, any),
+            supported_config(F32, 1, any),
+            supported_config(F32, 2, any),
+        ];
+        assert_eq!(selected(&sound_server, None), Some((F32, 2, 48_000)));
+        assert_eq!(selected(&sound_server, Some(1)), Some((F32, 1, 48_000)));
+        // A sound card without floats and with fixed rates.
+        let card = [
+            supported_config(I16, 2, (44_100, 44_100)),
+            supported_config(I32, 2, (44_100, 44_100)),
+            supported_config(I16, 2, (48_000, 48_000)),
+        ];
+        assert_eq!(selected(&card, Some(1)), Some((I16, 2, 48_000)));
+        assert_eq!(selected(&card[..2], None), Some((I32, 2, 44_100)));
+        let either = [
+            supported_config(I16, 1, (44_100, 44_100)),
+            supported_config(I16, 1, (51_900, 51_900)),
+            supported_config(U8, 1, (8_000, 8_000)),
+        ];
+        assert_eq!(selected(&either, Some(2)), Some((I16, 1, 51_900)));
+        let many = [supported_config(I24, 18, any), supported_config(I24, 8, any)];
+        assert_eq!(selected(&many, None), Some((I24, 8, 48_000)));
+        assert_eq!(selected(&[], None), None);
+    }
+
+    #[test]
+    fn buffer_size_is_clamped_to_the_device_range() {
+        let config =
+            |buffer_range| DeviceConfig { format: DeviceSampleFormat::I16, channels: 1, rate: 48_000, buffer_range };
+        assert_eq!([1, 128, 9_000].map(|frames| config(Some((32, 4_096))).clamp_buffer(frames)), [32, 128, 4_096]);
+        assert_eq!([0, 128].map(|frames| config(None).clamp_buffer(frames)), [1, 128]);
+    }
+
+    fn sound_card() -> DeviceInfo {
+        DeviceInfo {
+            id: "hw:CARD=0,DEV=0".to_owned(),
+            name: "A\u{1b}[2JCard".to_owned(),
+            is_default: false,
+            formats: vec!["I32", "I16"],
+            channels: vec![2],
+            rates_hz: vec![RateRange { from: 44_100, to: 44_100 }, RateRange { from: 48_000, to: 48_000 }],
+        }
+    }
+
+    #[test]
+    fn device_list_text_shows_number_name_and_formats() {
+        let default = DeviceInfo {
+            id: "default".to_owned(),
+            name: "Sound server".to_owned(),
+            is_default: true,
+            formats: vec!["F32"],
+            channels: vec![1, 2, 3, 6],
+            rates_hz: vec![RateRange { from: 8_000, to: 192_000 }],
+        };
+        let microphone = DeviceInfo { channels: vec![1], ..sound_card() };
+        let unsupported =
+            DeviceInfo { id: "hw:1".to_owned(), formats: vec![], channels: vec![], rates_hz: vec![], ..sound_card() };
+        let devices = DeviceList { inputs: vec![default, microphone, unsupported], outputs: vec![] };
+        let expected = "input devices
+   0  default [default]: Sound server
+      1 to 3, 6 channels; 8000 to 192000 Hz; F32
+   1  hw:CARD=0,DEV=0: A [2JCard
+      1 channel; 44100, 48000 Hz; I32, I16
+   2  hw:1: A [2JCard
+      no supported sample format (24 bits in three bytes are not supported, for example); use a device that converts, such as plughw:... \
+instead of hw:..., or default
+no output devices: no driver
+";
+        assert_eq!(devices.to_text("no driver"), expected);
+    }
+
+    #[test]
+    fn device_list_json_matches_the_schema() {
+        let devices = DeviceList { inputs: vec![sound_card()], outputs: vec![] };
+        let document = devices.to_json("no driver", true).unwrap();
+        let (head, rest) = document.split_once(r#""tool_version":"#).unwrap();
+        assert_eq!(head, r#"{"type":"devices","schema_version":1,"#);
+        let (_, rest) = rest.split_once(',').unwrap();
+        let expected = concat!(
+            r#""inputs":[{"index":0,"id":"hw:CARD=0,DEV=0","name":"A\u001b[2JCard","default":false,"formats":["I32","I16"],"#,
+            r#""channels":[2],"rates_hz":[{"from":44100,"to":44100},{"from":48000,"to":48000}]}],"outputs":[],"#,
+            r#""unavailable_reason":"no driver"}"#
+        );
+        assert_eq!(rest, expected);
+        let both = DeviceList { outputs: vec![sound_card()], ..devices };
+        assert!(both.to_json("", true).unwrap().ends_with(r#""unavailable_reason":null}"#));
+    }
+}

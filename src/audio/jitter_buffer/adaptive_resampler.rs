@@ -1,0 +1,138 @@
+//! Converts received samples to the rate and the clock of the device, with an adjustable speed.
+//!
+//! At equal rates `rubato`'s `Slip` drops or inserts a frame with a crossfade when needed, and copies samples otherwise. At different
+//! rates a windowed sinc with an adjustable ratio does both.
+
+use rubato::audioadapter_buffers::direct::InterleavedSlice;
+use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
+use thiserror::Error;
+
+/// Maximum output frames per call of the resampler. Longer crossfades do not sound better.
+const MAX_CHUNK_FRAMES: u32 = 512;
+
+/// Minimum output frames per call of the resampler.
+const MIN_CHUNK_FRAMES: u32 = 16;
+
+/// Length of the sinc filter in frames.
+const SINC_LEN: usize = 128;
+
+/// Maximum relative change of the ratio, slightly above the maximum speed.
+const MAX_RATIO_CHANGE: f64 = 1.01;
+
+/// The rates cannot be converted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("cannot play {channels} channels of {from_hz} Hz at {to_hz} Hz")]
+pub struct UnsupportedRates {
+    /// Rate of the packets in Hz.
+    pub from_hz: u32,
+    /// Rate of the device in Hz.
+    pub to_hz: u32,
+    /// Number of channels.
+    pub channels: u16,
+}
+
+/// A resampler with a fixed number of output frames per call.
+pub(super) struct AdaptiveResampler {
+    resampler: Box<dyn Adjustable<f32> + Send>,
+    channels: usize,
+    /// Output frames per call of the resampler.
+    chunk_frames: usize,
+    /// Output of the last call; samples before `consumed` have been read.
+    ready: Vec<f32>,
+    consumed: usize,
+    speed: f64,
+}
+
+impl std::fmt::Debug for AdaptiveResampler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AdaptiveResampler").field("speed", &self.speed).finish_non_exhaustive()
+    }
+}
+
+/// The longest chunk that divides the device block, so that no input is taken early. [`MIN_CHUNK_FRAMES`] if there is none.
+fn chunk_frames(block: u32) -> u32 {
+    let chunks = block.div_ceil(MAX_CHUNK_FRAMES).max(1)..=block / MIN_CHUNK_FRAMES;
+    chunks
+        .filter(|chunks| block.is_multiple_of(*chunks))
+        .map(|chunks| block / chunks)
+        .next()
+        .unwrap_or(MIN_CHUNK_FRAMES)
+}
+
+impl AdaptiveResampler {
+    /// Creates a resampler for a device that takes `block` frames per callback.
+    pub(super) fn new(from_hz: u32, to_hz: u32, channels: u16, block: u32) -> Result<Self, UnsupportedRates> {
+        let error = UnsupportedRates { from_hz, to_hz, channels };
+        let chunk_frames = chunk_frames(block) as usize;
+        let channels = usize::from(channels);
+        if from_hz == 0 || to_hz == 0 || channels == 0 {
+            return Err(error);
+        }
+        let resampler: Box<dyn Adjustable<f32> + Send> = if from_hz == to_hz {
+            Box::new(Slip::new(chunk_frames, channels, FixedAsync::Output).map_err(|_| error)?)
+        } else {
+            let sinc = SincInterpolationParameters {
+                sinc_len: SINC_LEN,
+                f_cutoff: None,
+                oversampling_factor: 256,
+                interpolation: SincInterpolationType::Cubic,
+                window: WindowFunction::BlackmanHarris2,
+            };
+            let ratio = f64::from(to_hz) / f64::from(from_hz);
+            Box::new(
+                Async::new_sinc(ratio, MAX_RATIO_CHANGE, &sinc, chunk_frames, channels, FixedAsync::Output)
+                    .map_err(|_| error)?,
+            )
+        };
+        let ready = vec![0.0; chunk_frames * channels];
+        Ok(Self { consumed: ready.len(), ready, resampler, channels, chunk_frames, speed: 1.0 })
+    }
+
+    /// Maximum input frames per call of [`Self::process`].
+    pub(super) fn max_input_frames(&self) -> usize {
+        self.resampler.input_frames_max()
+    }
+
+    /// Maximum frames in the output and in the filter.
+    pub(super) fn max_buffered_frames(&self) -> usize {
+        self.max_input_frames() + SINC_LEN
+    }
+
+    /// Unread output, in input frames.
+    pub(super) fn ready_input_frames(&self) -> usize {
+        (self.ready.len() - self.consumed) / self.channels * self.resampler.input_frames_next() / self.chunk_frames
+    }
+
+    /// Copies unread output to `out` and returns the number of samples.
+    pub(super) fn read(&mut self, out: &mut [f32]) -> usize {
+        let samples = out.len().min(self.ready.len() - self.consumed);
+        out[..samples].copy_from_slice(&self.ready[self.consumed..][..samples]);
+        self.consumed += samples;
+        samples
+    }
+
+    /// Input frames for the next call of [`Self::process`].
+    pub(super) fn next_input_frames(&self) -> usize {
+        self.resampler.input_frames_next()
+    }
+
+    /// Converts the next frames. All output must have been read.
+    pub(super) fn process(&mut self, frames: &[f32]) {
+        let source = InterleavedSlice::new(frames, self.channels, frames.len() / self.channels);
+        let target = InterleavedSlice::new_mut(&mut self.ready, self.channels, self.chunk_frames);
+        let (source, mut target) = source.ok().zip(target.ok()).expect("block lengths come from the resampler");
+        self.resampler.process_into_buffer(&source, &mut target, None).expect("block lengths come from the resampler");
+        self.consumed = 0;
+    }
+
+    /// Sets the speed: input frames per output frame, relative to the ratio of the rates.
+    pub(super) fn set_speed(&mut self, speed: f64) {
+        // The resampler clamps the ratio to its limits.
+        let _ = self.resampler.set_resample_ratio_relative(1.0 / speed, false);
+        self.speed = speed;
+    }
+
+    pub(super) fn speed(&self) -> f64 {
+        self.speed
+    }
+}

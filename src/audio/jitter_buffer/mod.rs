@@ -1,0 +1,387 @@
+//! Jitter buffer: plays packets that arrive with varying delay on a device with its own clock.
+//!
+//! Packets wait in a slot per index. The device takes what is due: a missing packet is concealed (`concealment`), a packet
+//! that arrives after its turn is late. The waiting time is the *depth*. `delay_control` keeps it at the configured or
+//! measured jitter allowance by playing slightly faster or slower (`adaptive_resampler`), and by a pause or a skip if that would
+//! take too long. Samples are unchanged while the depth is right.
+//!
+//! Time is an argument, and nothing allocates after creation, so that a device callback can run it.
+
+mod adaptive_resampler;
+mod concealment;
+mod delay_control;
+
+use std::time::Duration;
+
+use adaptive_resampler::AdaptiveResampler;
+use concealment::{Concealment, FADE_OUT_DIVISOR};
+use delay_control::{Adjustment, DelayController};
+
+pub use adaptive_resampler::UnsupportedRates;
+
+use crate::time::Time;
+
+/// Maximum of [`JitterBufferConfig::jitter_allowance`].
+pub const MAX_JITTER_ALLOWANCE: Duration = Duration::from_secs(1);
+
+/// Additional capacity for packets that arrive earlier than expected.
+const EARLY_CAPACITY: Duration = Duration::from_secs(1);
+
+/// Format of the packets and of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JitterBufferConfig {
+    /// Sample rate of the packets in Hz.
+    pub rate: u32,
+    /// Interleaved channels of input and output.
+    pub channels: u16,
+    /// Samples per channel in each packet. The last packet and truncated packets have fewer.
+    pub frame_samples: u32,
+    /// Sample rate of the device in Hz.
+    pub device_rate: u32,
+    /// Expected frames per device callback.
+    pub device_block_frames: u32,
+    /// How much later than the fastest packets a packet may arrive and still be played. `None`: measured from recent packets.
+    pub jitter_allowance: Option<Duration>,
+}
+
+impl JitterBufferConfig {
+    /// Duration of one device callback.
+    pub fn block_duration(&self) -> Duration {
+        Duration::from_secs_f64(f64::from(self.device_block_frames) / f64::from(self.device_rate.max(1)))
+    }
+
+    /// Duration of the audio that fits in the buffer.
+    pub fn capacity(&self) -> Duration {
+        MAX_JITTER_ALLOWANCE + EARLY_CAPACITY + self.block_duration()
+    }
+}
+
+/// Statistics of a jitter buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct JitterBufferStats {
+    /// Packets played.
+    pub played: u64,
+    /// Packets that were missing at their turn.
+    pub concealed: u64,
+    /// Packets that arrived after their turn.
+    pub late: u64,
+    /// Maximum lateness of a late packet.
+    pub max_lateness: Duration,
+    /// Packets dropped because their slot was still occupied.
+    pub early: u64,
+    /// Buffered packets not played because playback started after them or skipped them.
+    pub skipped: u64,
+    /// NaN and infinite samples in buffered packets, played as 0.
+    pub non_finite_samples: u64,
+    /// Number of pauses and skips.
+    pub resyncs: u64,
+    /// Waiting time of the fastest packets per second; `None` before the first measurement.
+    pub depth: Option<BufferDepth>,
+    /// Jitter allowance at the end.
+    pub jitter_allowance: Duration,
+    /// Rate correction at the end, in ppm; positive values play faster.
+    pub rate_correction_ppm: f64,
+}
+
+/// Waiting time of the fastest packets, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BufferDepth {
+    /// Minimum over all seconds.
+    pub min: f64,
+    /// Mean over all seconds.
+    pub mean: f64,
+    /// Maximum over all seconds.
+    pub max: f64,
+}
+
+/// Plays packets on a device.
+#[derive(Debug)]
+pub struct JitterBuffer {
+    channels: usize,
+    frame_samples: i64,
+    rate: f64,
+    slots: PacketSlots,
+    concealment: Concealment,
+    resampler: AdaptiveResampler,
+    delay_controller: DelayController,
+    /// Next frame to play, counted from the first sent frame; `None` before the first packet.
+    play_position: Option<i64>,
+    /// Remaining frames of a pause.
+    pause_frames: u64,
+    /// Packets sent so far. Packets beyond them are not missing.
+    sent_packets: u64,
+    /// Index of the last concealed packet.
+    last_concealed: Option<u64>,
+    stats: JitterBufferStats,
+}
+
+impl JitterBuffer {
+    /// Creates an empty jitter buffer. Fails if the rates cannot be converted.
+    pub fn new(config: JitterBufferConfig) -> Result<Self, UnsupportedRates> {
+        let JitterBufferConfig { rate, channels, frame_samples, device_rate, device_block_frames, .. } = config;
+        let resampler = AdaptiveResampler::new(rate, device_rate, channels, device_block_frames)?;
+        let slots = config.capacity().as_secs_f64() * f64::from(rate) / f64::from(frame_samples.max(1));
+        Ok(Self {
+            channels: usize::from(channels),
+            frame_samples: i64::from(frame_samples.max(1)),
+            rate: f64::from(rate),
+            slots: PacketSlots::new(slots.ceil() as usize, frame_samples.max(1) as usize * usize::from(channels)),
+            concealment: Concealment::new(rate, usize::from(channels), resampler.max_input_frames()),
+            delay_controller: DelayController::new(config),
+            resampler,
+            play_position: None,
+            pause_frames: 0,
+            sent_packets: 0,
+            last_concealed: None,
+            stats: JitterBufferStats::default(),
+        })
+    }
+
+    /// Sets the number of packets sent so far.
+    pub fn set_sent_packets(&mut self, packets: u64) {
+        self.sent_packets = packets;
+    }
+
+    /// Adds a packet of interleaved samples that arrived at `at`. Ignores indexes that were never sent. NaN and infinite samples
+    /// become 0, all others are clamped to full scale.
+    pub fn on_packet(&mut self, index: u64, at: Time, samples: &[f32]) {
+        if index >= self.sent_packets {
+            return;
+        }
+        let start = index.cast_signed() * self.frame_samples;
+        let late_by = self.play_position.map_or(0, |position| position - start).max(0);
+        self.delay_controller.on_packet(at, start, late_by > 0);
+        if late_by > 0 {
+            self.stats.late += 1;
+            self.stats.max_lateness = self.stats.max_lateness.max(Duration::from_secs_f64(late_by as f64 / self.rate));
+        } else if self.slots.insert(index, samples) == InsertResult::SlotOccupied {
+            self.stats.early += 1;
+        }
+    }
+
+    /// Fills `out` with the next interleaved frames at the device rate. `now` is the time of the callback.
+    pub fn fill(&mut self, out: &mut [f32], now: Time) {
+        if self.play_position.is_none()
+            && !self.slots.is_empty()
+            && let Some(position) = self.delay_controller.start_position(now)
+        {
+            self.seek(position);
+        }
+        let Some(before) = self.play_position else { return out.fill(0.0) };
+        let (left, was_paused) = (self.resampler.ready_input_frames(), self.pause_frames > 0);
+        let mut taken = left;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let written = self.resampler.read(rest);
+            rest = &mut rest[written..];
+            if !rest.is_empty() {
+                let frames = self.resampler.next_input_frames();
+                self.fill_block(frames);
+                self.resampler.process(self.concealment.block(frames));
+                taken += frames;
+            }
+        }
+        match self.delay_controller.on_fill(now, before - left as i64, taken, was_paused) {
+            None => {}
+            Some(Adjustment::Speed(ratio)) => self.resampler.set_speed(ratio),
+            Some(Adjustment::Pause(frames)) => {
+                self.pause_frames = frames;
+                self.stats.resyncs += 1;
+            }
+            Some(Adjustment::Skip(frames)) => {
+                self.seek(self.play_position.unwrap_or(before) + frames.cast_signed());
+                self.stats.resyncs += 1;
+            }
+        }
+    }
+
+    /// Continues playback at `position`, which is never before the present position. Drops the packets before it.
+    fn seek(&mut self, position: i64) {
+        if position > 0 {
+            self.stats.skipped += self.slots.remove_before((position / self.frame_samples).cast_unsigned());
+            self.concealment.mark_discontinuity();
+        }
+        self.play_position = Some(position);
+    }
+
+    /// Takes `frames` frames from the play position and conceals missing ones.
+    fn fill_block(&mut self, frames: usize) {
+        let Some(mut position) = self.play_position else { return };
+        self.concealment.start_block();
+        let mut left = frames as i64;
+        while left > 0 {
+            let taken;
+            if self.pause_frames > 0 {
+                taken = left.min(self.pause_frames.cast_signed());
+                self.pause_frames -= taken.cast_unsigned();
+                self.concealment.push_concealed(taken as usize);
+                left -= taken;
+                continue;
+            }
+            if position < 0 {
+                taken = left.min(-position);
+                self.concealment.push_silence(taken as usize);
+            } else {
+                let (index, within) = ((position / self.frame_samples).cast_unsigned(), position % self.frame_samples);
+                taken = left.min(self.frame_samples - within);
+                let samples = self.slots.get(index);
+                if samples.is_none() && index < self.sent_packets && self.last_concealed.replace(index) != Some(index) {
+                    self.stats.concealed += 1;
+                }
+                // Audio fades out both before a gap and after the last packet.
+                let available = samples.unwrap_or(&[]);
+                let available = &available[(within as usize * self.channels).min(available.len())..];
+                let available = &available[..(taken as usize).min(available.len() / self.channels) * self.channels];
+                if !available.is_empty() {
+                    self.concealment.push_samples(available);
+                }
+                let missing = taken as usize - available.len() / self.channels;
+                if missing > 0 {
+                    self.concealment.push_concealed(missing);
+                }
+                if within + taken == self.frame_samples {
+                    self.stats.played += u64::from(self.slots.remove(index));
+                }
+            }
+            position += taken;
+            left -= taken;
+        }
+        self.play_position = Some(position);
+    }
+
+    /// Whether no packet is buffered. The output of the last packet takes another [`Self::drain_duration`].
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Maximum time from taking the last packet to the end of its output.
+    pub fn drain_duration(&self) -> Duration {
+        Duration::from_secs(1) / FADE_OUT_DIVISOR
+            + Duration::from_secs_f64(self.resampler.max_buffered_frames() as f64 / self.rate)
+    }
+
+    /// The device lost frames: the depth is evaluated again soon.
+    pub fn on_discontinuity(&mut self) {
+        self.delay_controller.on_discontinuity();
+    }
+
+    /// Statistics so far.
+    pub fn stats(&self) -> JitterBufferStats {
+        JitterBufferStats {
+            non_finite_samples: self.slots.non_finite_samples(),
+            depth: self.delay_controller.depth(),
+            jitter_allowance: self.delay_controller.jitter_allowance(),
+            rate_correction_ppm: (self.resampler.speed() - 1.0) * 1e6,
+            ..self.stats
+        }
+    }
+}
+
+/// Result of [`PacketSlots::insert`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InsertResult {
+    /// The packet is buffered.
+    Inserted,
+    /// The packet was buffered before.
+    Duplicate,
+    /// An earlier packet occupies the slot.
+    SlotOccupied,
+}
+
+/// A buffered packet.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    index: u64,
+    /// Number of samples, all channels.
+    len: usize,
+}
+
+/// Buffered packets, each in the slot `index % slots`.
+#[derive(Debug)]
+struct PacketSlots {
+    /// Maximum samples per packet, all channels.
+    max_samples: usize,
+    slots: Vec<Option<Slot>>,
+    samples: Vec<f32>,
+    packet_count: usize,
+    /// NaN and infinite samples so far.
+    non_finite_samples: u64,
+}
+
+impl PacketSlots {
+    fn new(slots: usize, max_samples: usize) -> Self {
+        let slots = slots.max(1);
+        Self {
+            max_samples,
+            slots: vec![None; slots],
+            samples: vec![0.0; slots * max_samples],
+            packet_count: 0,
+            non_finite_samples: 0,
+        }
+    }
+
+    fn slot_index(&self, index: u64) -> usize {
+        (index % self.slots.len() as u64) as usize
+    }
+
+    /// Returns the slot of a packet if it is buffered.
+    fn slot_of(&self, index: u64) -> Option<Slot> {
+        self.slots[self.slot_index(index)].filter(|slot| slot.index == index)
+    }
+
+    /// Buffers a packet, truncated to the maximum length. NaN and infinite samples become 0 and are counted, all others are
+    /// clamped to full scale to protect the listener.
+    fn insert(&mut self, index: u64, samples: &[f32]) -> InsertResult {
+        let slot = self.slot_index(index);
+        match self.slots[slot] {
+            Some(packet) if packet.index == index => return InsertResult::Duplicate,
+            Some(_) => return InsertResult::SlotOccupied,
+            None => {}
+        }
+        let len = samples.len().min(self.max_samples);
+        self.slots[slot] = Some(Slot { index, len });
+        self.packet_count += 1;
+        let limit = |sample: &f32| if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+        let kept = &mut self.samples[slot * self.max_samples..][..len];
+        kept.iter_mut().zip(samples).for_each(|(kept, sample)| *kept = limit(sample));
+        self.non_finite_samples += samples[..len].iter().filter(|sample| !sample.is_finite()).count() as u64;
+        InsertResult::Inserted
+    }
+
+    /// Returns the samples of a packet.
+    fn get(&self, index: u64) -> Option<&[f32]> {
+        self.slot_of(index).map(|packet| &self.samples[self.slot_index(index) * self.max_samples..][..packet.len])
+    }
+
+    /// Removes a packet. Returns whether it was buffered.
+    fn remove(&mut self, index: u64) -> bool {
+        let was_buffered = self.slot_of(index).is_some();
+        if was_buffered {
+            let slot = self.slot_index(index);
+            self.slots[slot] = None;
+            self.packet_count -= 1;
+        }
+        was_buffered
+    }
+
+    /// Removes all packets before `index` and returns their number.
+    fn remove_before(&mut self, index: u64) -> u64 {
+        let before = self.packet_count;
+        for slot in &mut self.slots {
+            if slot.is_some_and(|packet| packet.index < index) {
+                *slot = None;
+                self.packet_count -= 1;
+            }
+        }
+        (before - self.packet_count) as u64
+    }
+
+    /// NaN and infinite samples in all packets that were buffered.
+    fn non_finite_samples(&self) -> u64 {
+        self.non_finite_samples
+    }
+
+    fn is_empty(&self) -> bool {
+        self.packet_count == 0
+    }
+}

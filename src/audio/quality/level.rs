@@ -1,0 +1,349 @@
+//! Level and clipping of a channel, and the [`SourceMeter`] for the input.
+//!
+//! Clips are found in packets that arrive in any order. A clip inside a packet is counted at once. A clip at the edge of a packet
+//! stays open until the adjacent packet is there. The input is measured before it is mixed and resampled, because a resampler
+//! changes peaks and hides clipping.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::audio::convert::InputTap;
+
+/// Minimum magnitude of a full-scale sample: the largest value of a 16-bit converter.
+pub const FULL_SCALE: f32 = 32_767.0 / 32_768.0;
+
+/// Whether a sample is at full scale.
+fn is_full_scale(sample: f32) -> bool {
+    sample.abs() >= FULL_SCALE && sample.is_finite()
+}
+
+/// Level of one channel. A full-scale sine has a peak of 1 and a mean square of 0.5.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ChannelLevel {
+    /// Finite samples.
+    pub finite_samples: u64,
+    /// NaN and infinite samples. All other fields ignore them.
+    pub non_finite_samples: u64,
+    /// Largest magnitude.
+    pub sample_peak: f32,
+    /// Mean of the squares; 0 without samples.
+    pub mean_square: f64,
+    /// Number of clips: at least `MIN_CLIP_SAMPLES` consecutive samples at full scale.
+    pub clips: u64,
+    /// Samples in clips.
+    pub clipped_samples: u64,
+    /// Start of the first clip, in samples from the first sent sample.
+    pub first_clip_offset: Option<u64>,
+}
+
+/// Measures one channel.
+#[derive(Clone, Debug)]
+struct ChannelMeter {
+    level: ChannelLevel,
+    sum_of_squares: f64,
+    clips: ClipDetector,
+}
+
+impl ChannelMeter {
+    fn add_samples(&mut self, offset: u64, samples: impl Iterator<Item = f32>) {
+        let Self { level, sum_of_squares, clips } = self;
+        clips.add_packet(
+            offset,
+            samples.map(|sample| {
+                if !sample.is_finite() {
+                    level.non_finite_samples += 1;
+                    return false;
+                }
+                level.finite_samples += 1;
+                level.sample_peak = level.sample_peak.max(sample.abs());
+                *sum_of_squares += f64::from(sample) * f64::from(sample);
+                is_full_scale(sample)
+            }),
+        );
+    }
+
+    fn finish(self) -> ChannelLevel {
+        let Self { level, sum_of_squares, clips } = self;
+        let (clips, clipped_samples, first_clip_offset) = clips.totals();
+        let mean_square = if level.finite_samples > 0 { sum_of_squares / level.finite_samples as f64 } else { 0.0 };
+        ChannelLevel { mean_square, clips, clipped_samples, first_clip_offset, ..level }
+    }
+}
+
+/// Measures all channels of the sent or the returned audio.
+#[derive(Debug)]
+pub(super) struct LevelMeter {
+    channels: Vec<ChannelMeter>,
+}
+
+impl LevelMeter {
+    pub(super) fn new(channels: u16) -> Self {
+        let channel =
+            || ChannelMeter { level: ChannelLevel::default(), sum_of_squares: 0.0, clips: ClipDetector::new() };
+        Self { channels: std::iter::repeat_with(channel).take(usize::from(channels.max(1))).collect() }
+    }
+
+    /// Adds interleaved samples at `offset`. Packets can be added in any order.
+    pub(super) fn add_packet(&mut self, offset: u64, samples: &[f32]) {
+        let frames = samples.chunks_exact(self.channels.len());
+        for (at, channel) in self.channels.iter_mut().enumerate() {
+            channel.add_samples(offset, frames.clone().map(|frame| frame[at]));
+        }
+    }
+
+    /// Samples per channel, finite or not.
+    pub(super) fn sample_count(&self) -> u64 {
+        self.channels.first().map_or(0, |channel| channel.level.finite_samples + channel.level.non_finite_samples)
+    }
+
+    /// Returns the level of each channel.
+    pub(super) fn finish(self) -> Vec<ChannelLevel> {
+        self.channels.into_iter().map(ChannelMeter::finish).collect()
+    }
+}
+
+/// Minimum number of consecutive full-scale samples that are a clip. A peak that just reaches full scale has one or two.
+pub const MIN_CLIP_SAMPLES: u64 = 3;
+
+/// Maximum number of open clips. Beyond it the first one is closed, and its continuation in an adjacent packet counts as another
+/// clip.
+const MAX_OPEN_CLIPS: usize = 1_024;
+
+/// A run of full-scale samples at the edge of a packet.
+#[derive(Clone, Debug)]
+struct OpenClip {
+    samples: Range<u64>,
+    /// Whether the adjacent packets, which have not been added yet, may extend it.
+    may_extend_before: bool,
+    may_extend_after: bool,
+}
+
+/// Finds the clips of one channel.
+#[derive(Clone, Debug, Default)]
+struct ClipDetector {
+    /// In order.
+    open_clips: Vec<OpenClip>,
+    /// Number of clips.
+    clips: u64,
+    /// Samples in clips.
+    samples: u64,
+    /// Start of the first clip.
+    first_offset: Option<u64>,
+}
+
+impl ClipDetector {
+    /// Allocates the list once.
+    fn new() -> Self {
+        Self { open_clips: Vec::with_capacity(MAX_OPEN_CLIPS + 1), ..Self::default() }
+    }
+
+    /// Adds a packet that starts at `offset`. `is_full` states for each sample whether it is at full scale.
+    fn add_packet(&mut self, offset: u64, is_full: impl Iterator<Item = bool>) {
+        let (mut at, mut clip_start) = (offset, None);
+        let mut starts_full = false;
+        for is_full in is_full {
+            match clip_start {
+                None if is_full => {
+                    clip_start = Some(at);
+                    starts_full |= at == offset;
+                }
+                Some(start) if !is_full => {
+                    self.add_clip(start..at, start == offset && offset > 0, false);
+                    clip_start = None;
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        if at == offset {
+            return;
+        }
+        if !starts_full {
+            self.close_clip_ending_at(offset);
+        }
+        match clip_start {
+            Some(start) => self.add_clip(start..at, start == offset && offset > 0, true),
+            None => self.close_clip_starting_at(at),
+        }
+    }
+
+    /// Adds a clip and joins it with adjacent open clips.
+    fn add_clip(&mut self, samples: Range<u64>, mut may_extend_before: bool, mut may_extend_after: bool) {
+        let Range { mut start, mut end } = samples;
+        let mut at = self.open_clips.partition_point(|clip| clip.samples.start < start);
+        if may_extend_before
+            && at > 0
+            && self.open_clips[at - 1].may_extend_after
+            && self.open_clips[at - 1].samples.end == start
+        {
+            at -= 1;
+            let adjacent = self.open_clips.remove(at);
+            (start, may_extend_before) = (adjacent.samples.start, adjacent.may_extend_before);
+        }
+        if may_extend_after
+            && self.open_clips.get(at).is_some_and(|clip| clip.may_extend_before && clip.samples.start == end)
+        {
+            let adjacent = self.open_clips.remove(at);
+            (end, may_extend_after) = (adjacent.samples.end, adjacent.may_extend_after);
+        }
+        if !(may_extend_before || may_extend_after) {
+            return self.count_clip(&(start..end));
+        }
+        self.open_clips.insert(at, OpenClip { samples: start..end, may_extend_before, may_extend_after });
+        if self.open_clips.len() > MAX_OPEN_CLIPS {
+            let first = self.open_clips.remove(0);
+            self.count_clip(&first.samples);
+        }
+    }
+
+    /// The packet at `offset` does not extend the clip that ends there.
+    fn close_clip_ending_at(&mut self, offset: u64) {
+        let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
+        if at > 0 && self.open_clips[at - 1].samples.end == offset {
+            self.open_clips[at - 1].may_extend_after = false;
+            self.close_if_bounded(at - 1);
+        }
+    }
+
+    /// The packet before `offset` does not extend the clip that starts there.
+    fn close_clip_starting_at(&mut self, offset: u64) {
+        let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
+        if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {
+            self.open_clips[at].may_extend_before = false;
+            self.close_if_bounded(at);
+        }
+    }
+
+    fn close_if_bounded(&mut self, at: usize) {
+        if !(self.open_clips[at].may_extend_before || self.open_clips[at].may_extend_after) {
+            let clip = self.open_clips.remove(at);
+            self.count_clip(&clip.samples);
+        }
+    }
+
+    /// Number of clips, samples in them, and start of the first one. Open clips are included with their present length.
+    fn totals(&self) -> (u64, u64, Option<u64>) {
+        let open = self.open_clips.iter().map(|clip| &clip.samples);
+        let clipped = open
+            .map(|samples| (samples.start, samples.end - samples.start))
+            .filter(|(_, length)| *length >= MIN_CLIP_SAMPLES);
+        clipped.fold((self.clips, self.samples, self.first_offset), |(clips, samples, first), (start, length)| {
+            (clips + 1, samples + length, [first, Some(start)].into_iter().flatten().min())
+        })
+    }
+
+    fn count_clip(&mut self, samples: &Range<u64>) {
+        let length = samples.end - samples.start;
+        if length >= MIN_CLIP_SAMPLES {
+            self.clips += 1;
+            self.samples += length;
+            self.first_offset = Some(self.first_offset.map_or(samples.start, |first| first.min(samples.start)));
+        }
+    }
+}
+
+/// Measures the input of a run.
+#[derive(Debug)]
+pub struct SourceMeter {
+    rate: u32,
+    replaces_non_finite: bool,
+    channels: Vec<ClipDetector>,
+    frames: u64,
+    /// Length of the silence that ends at the last sample.
+    current_silence: u64,
+    longest_silence: u64,
+    non_finite: u64,
+}
+
+/// Quality of the input. Offsets and lengths are in input samples per channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceQuality {
+    /// Sample rate in Hz.
+    pub rate: u32,
+    /// Number of clips in all channels.
+    pub clips: u64,
+    /// Samples in clips.
+    pub clipped_samples: u64,
+    /// Start of the first clip.
+    pub first_clip_offset: Option<u64>,
+    /// Longest silence: all samples of all channels are zero.
+    pub longest_silence: u64,
+    /// NaN and infinite samples of all channels.
+    pub non_finite_samples: u64,
+    /// NaN and infinite samples that are sent as 0.
+    pub replaced_samples: u64,
+}
+
+impl SourceMeter {
+    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels.
+    pub fn new(rate: u32, channels: u16) -> Self {
+        let channels = std::iter::repeat_with(ClipDetector::new).take(usize::from(channels.max(1))).collect();
+        Self {
+            rate,
+            replaces_non_finite: false,
+            channels,
+            frames: 0,
+            current_silence: 0,
+            longest_silence: 0,
+            non_finite: 0,
+        }
+    }
+
+    /// Sets whether NaN and infinite samples are sent as 0.
+    #[must_use]
+    pub fn replacing_non_finite(self, replaces_non_finite: bool) -> Self {
+        Self { replaces_non_finite, ..self }
+    }
+
+    /// Adds the next interleaved samples.
+    pub fn add_samples(&mut self, samples: &[f32]) {
+        let frames = samples.chunks_exact(self.channels.len());
+        for (at, channel) in self.channels.iter_mut().enumerate() {
+            channel.add_packet(self.frames, frames.clone().map(|frame| is_full_scale(frame[at])));
+        }
+        self.frames += frames.len() as u64;
+        for frame in frames {
+            self.current_silence = if frame.iter().all(|sample| *sample == 0.0) { self.current_silence + 1 } else { 0 };
+            self.longest_silence = self.longest_silence.max(self.current_silence);
+            self.non_finite += frame.iter().filter(|sample| !sample.is_finite()).count() as u64;
+        }
+    }
+
+    /// Quality of the input so far.
+    pub fn source_quality(&self) -> SourceQuality {
+        let Self { rate, longest_silence, non_finite: non_finite_samples, .. } = *self;
+        let replaced_samples = if self.replaces_non_finite { non_finite_samples } else { 0 };
+        let mut quality =
+            SourceQuality { rate, longest_silence, non_finite_samples, replaced_samples, ..SourceQuality::default() };
+        for channel in &self.channels {
+            let (clips, samples, first) = channel.totals();
+            quality.clips += clips;
+            quality.clipped_samples += samples;
+            quality.first_clip_offset = [quality.first_clip_offset, first].into_iter().flatten().min();
+        }
+        quality
+    }
+}
+
+/// A [`SourceMeter`] that one thread writes and another reads.
+#[derive(Clone)]
+pub struct SharedSourceMeter(Arc<Mutex<SourceMeter>>);
+
+impl SharedSourceMeter {
+    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels. `replaces_non_finite`: NaN and infinite
+    /// samples are sent as 0.
+    pub fn new((rate, channels): (u32, u16), replaces_non_finite: bool) -> Self {
+        Self(Arc::new(Mutex::new(SourceMeter::new(rate, channels).replacing_non_finite(replaces_non_finite))))
+    }
+
+    /// Returns a tap that adds samples to this meter.
+    pub fn tap(&self) -> InputTap {
+        let Self(meter) = self.clone();
+        Box::new(move |samples| meter.lock().unwrap_or_else(PoisonError::into_inner).add_samples(samples))
+    }
+
+    /// Quality of the input so far.
+    pub fn source_quality(&self) -> SourceQuality {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).source_quality()
+    }
+}

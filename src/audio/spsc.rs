@@ -1,0 +1,372 @@
+//! Lock-free rings with one producer and one consumer, between an audio device's callback and the other threads.
+//!
+//! The callback must never block: pushing and popping take no lock, allocate no memory and make no system call. A
+//! [`capture_ring`] carries blocks from the microphone to the sender, a [`packet_ring`] carries received packets to the speaker.
+//! A full ring drops the newest data and counts it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rtrb::chunks::ChunkError;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::devices::DeviceSampleFormat;
+use crate::time::Time;
+
+/// Expected minimum frames per callback. With smaller blocks the ring is full earlier.
+const MIN_BLOCK_FRAMES: usize = 16;
+
+/// The frames of one callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapturedBlock {
+    /// Number of frames.
+    pub frames: u32,
+    /// Time of the callback.
+    pub captured_at: Time,
+    /// Frames dropped between the previous block and this one because the ring was full.
+    pub dropped_before: u64,
+    /// The device lost an unknown number of frames since the previous block.
+    pub after_xrun: bool,
+}
+
+/// Frames dropped because the ring was full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overruns {
+    /// Number of overruns. Consecutive dropped blocks are one overrun.
+    pub count: u64,
+    /// Number of frames dropped.
+    pub frames: u64,
+}
+
+#[derive(Default)]
+struct CaptureCounters {
+    overruns: AtomicU64,
+    overrun_frames: AtomicU64,
+    xruns: AtomicU64,
+}
+
+/// Counts xruns that the device reports.
+#[derive(Clone)]
+pub struct XrunCounter(Arc<CaptureCounters>);
+
+impl XrunCounter {
+    /// Records an xrun.
+    pub fn increment(&self) {
+        self.0.xruns.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The end of a capture ring that the device callback uses.
+pub struct CaptureProducer {
+    format: DeviceSampleFormat,
+    channels: usize,
+    samples: Producer<f32>,
+    blocks: Producer<CapturedBlock>,
+    /// Frames dropped since the last block in the ring.
+    dropped_since_block: u64,
+    /// Xruns before the last block in the ring.
+    xruns_seen: u64,
+    shared: Arc<CaptureCounters>,
+}
+
+/// The reading end of a capture ring.
+pub struct CaptureConsumer {
+    channels: usize,
+    samples: Consumer<f32>,
+    blocks: Consumer<CapturedBlock>,
+    shared: Arc<CaptureCounters>,
+}
+
+/// Creates a ring of `frames` frames for a device that delivers `format` with `channels` channels.
+pub fn capture_ring(format: DeviceSampleFormat, channels: u16, frames: usize) -> (CaptureProducer, CaptureConsumer) {
+    let channels = usize::from(channels.max(1));
+    let (sample_producer, sample_consumer) = RingBuffer::new(frames * channels);
+    let (block_producer, block_consumer) = RingBuffer::new(frames.div_ceil(MIN_BLOCK_FRAMES));
+    let shared = Arc::<CaptureCounters>::default();
+    let producer = CaptureProducer {
+        format,
+        channels,
+        samples: sample_producer,
+        blocks: block_producer,
+        dropped_since_block: 0,
+        xruns_seen: 0,
+        shared: Arc::clone(&shared),
+    };
+    (producer, CaptureConsumer { channels, samples: sample_consumer, blocks: block_consumer, shared })
+}
+
+impl CaptureProducer {
+    /// The counter for xruns. An xrun that is recorded on the callback thread marks the right block.
+    pub fn xrun_counter(&self) -> XrunCounter {
+        XrunCounter(Arc::clone(&self.shared))
+    }
+
+    /// Adds one block of interleaved samples in the format of the device. Ignores an incomplete frame at the end.
+    pub fn push(&mut self, bytes: &[u8], captured_at: Time) {
+        let frames = bytes.len() / (self.format.bytes_per_sample() * self.channels);
+        if frames == 0 {
+            return;
+        }
+        let chunk = if self.blocks.is_full() { None } else { self.samples.write_chunk(frames * self.channels).ok() };
+        let Some(mut chunk) = chunk else {
+            if self.dropped_since_block == 0 {
+                self.shared.overruns.fetch_add(1, Ordering::Relaxed);
+            }
+            self.dropped_since_block += frames as u64;
+            self.shared.overrun_frames.fetch_add(frames as u64, Ordering::Relaxed);
+            return;
+        };
+        let (first, second) = chunk.as_mut_slices();
+        self.format.decode(bytes, first.iter_mut().chain(second));
+        chunk.commit_all();
+        let dropped_before = std::mem::take(&mut self.dropped_since_block);
+        let xruns = self.shared.xruns.load(Ordering::Relaxed);
+        let after_xrun = std::mem::replace(&mut self.xruns_seen, xruns) != xruns;
+        // Cannot fail: the ring is not full and there is one producer.
+        let _ = self.blocks.push(CapturedBlock { frames: frames as u32, captured_at, dropped_before, after_xrun });
+    }
+}
+
+impl CaptureConsumer {
+    /// Removes the oldest block and replaces the contents of `samples` with its samples.
+    pub fn pop(&mut self, samples: &mut Vec<f32>) -> Option<CapturedBlock> {
+        let block = self.blocks.pop().ok()?;
+        samples.resize(block.frames as usize * self.channels, 0.0);
+        // Cannot fail: the producer adds the samples before the block.
+        let _ = self.samples.pop_entire_slice(samples);
+        Some(block)
+    }
+
+    /// Overruns so far.
+    pub fn overruns(&self) -> Overruns {
+        let [count, frames] =
+            [&self.shared.overruns, &self.shared.overrun_frames].map(|count| count.load(Ordering::Relaxed));
+        Overruns { count, frames }
+    }
+
+    /// Xruns so far.
+    pub fn xruns(&self) -> u64 {
+        self.shared.xruns.load(Ordering::Relaxed)
+    }
+}
+
+/// A packet in a packet ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuedAudio {
+    /// Index among the sent packets, from 0.
+    pub index: u64,
+    /// Time of arrival.
+    pub received_at: Time,
+    /// Number of samples, all channels.
+    pub sample_count: u32,
+}
+
+#[derive(Default)]
+struct PacketRingState {
+    sent_packets: AtomicU64,
+    pushed: AtomicU64,
+    dropped: AtomicU64,
+    is_closed: AtomicBool,
+}
+
+/// The end of a packet ring that the receiving thread uses. Dropping it closes the ring.
+pub struct PacketProducer {
+    /// Maximum samples per packet, all channels.
+    max_samples: usize,
+    packets: Producer<QueuedAudio>,
+    samples: Producer<f32>,
+    shared: Arc<PacketRingState>,
+}
+
+/// The end of a packet ring that the device callback uses.
+pub struct PacketConsumer {
+    packets: Consumer<QueuedAudio>,
+    samples: Consumer<f32>,
+    shared: Arc<PacketRingState>,
+}
+
+/// Counters of a packet ring, readable from any thread.
+#[derive(Clone)]
+pub struct PacketRingCounters(Arc<PacketRingState>);
+
+/// Creates a ring with room for `capacity` of audio in packets of `frame_samples` frames.
+pub fn packet_ring(
+    rate: u32,
+    channels: u16,
+    frame_samples: u32,
+    capacity: Duration,
+) -> (PacketProducer, PacketConsumer) {
+    let frames = capacity.as_secs_f64() * f64::from(rate);
+    let packets = (frames / f64::from(frame_samples.max(1))).ceil().max(8.0) as usize;
+    let max_samples = frame_samples.max(1) as usize * usize::from(channels);
+    let (packet_producer, packet_consumer) = RingBuffer::new(packets);
+    let (sample_producer, sample_consumer) = RingBuffer::new(packets * max_samples);
+    let shared = Arc::<PacketRingState>::default();
+    (
+        PacketProducer { max_samples, packets: packet_producer, samples: sample_producer, shared: Arc::clone(&shared) },
+        PacketConsumer { packets: packet_consumer, samples: sample_consumer, shared },
+    )
+}
+
+impl PacketProducer {
+    /// Returns the counters of this ring.
+    pub fn counters(&self) -> PacketRingCounters {
+        PacketRingCounters(Arc::clone(&self.shared))
+    }
+
+    /// Sets the number of packets sent so far.
+    pub fn set_sent_packets(&self, packets: u64) {
+        self.shared.sent_packets.store(packets, Ordering::Relaxed);
+    }
+
+    /// Adds a packet, truncated to the maximum length. Drops and counts it if the ring is full.
+    pub fn push(&mut self, index: u64, received_at: Time, samples: impl ExactSizeIterator<Item = f32>) {
+        self.shared.pushed.fetch_add(1, Ordering::Relaxed);
+        let len = samples.len().min(self.max_samples);
+        let chunk: Result<_, ChunkError> =
+            if self.packets.is_full() { Err(ChunkError::TooFewSlots(0)) } else { self.samples.write_chunk_uninit(len) };
+        let Ok(chunk) = chunk else {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        chunk.fill_from_iter(samples.take(len));
+        // Cannot fail: the ring is not full and there is one producer. The samples must be in the ring before the packet.
+        let _ = self.packets.push(QueuedAudio { index, received_at, sample_count: len as u32 });
+    }
+}
+
+impl PacketRingCounters {
+    /// Packets pushed, including dropped ones.
+    pub fn pushed(&self) -> u64 {
+        self.0.pushed.load(Ordering::Relaxed)
+    }
+
+    /// Packets dropped because the ring was full.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for PacketProducer {
+    fn drop(&mut self) {
+        self.shared.is_closed.store(true, Ordering::Release);
+    }
+}
+
+impl PacketConsumer {
+    /// Removes the oldest packet and replaces the contents of `samples` with its samples.
+    pub fn pop(&mut self, samples: &mut Vec<f32>) -> Option<QueuedAudio> {
+        let packet = self.packets.pop().ok()?;
+        samples.resize(packet.sample_count as usize, 0.0);
+        // Cannot fail: the producer adds the samples before the packet.
+        let _ = self.samples.pop_entire_slice(samples);
+        Some(packet)
+    }
+
+    /// Number of packets sent so far.
+    pub fn sent_packets(&self) -> u64 {
+        self.shared.sent_packets.load(Ordering::Relaxed)
+    }
+
+    /// Whether the producer is gone. The ring may still contain packets.
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn at_ms(ms: u64) -> Time {
+        Time::from_nanos(ms * MS)
+    }
+
+    /// 16-bit samples as a device delivers them.
+    fn bytes(numbers: impl IntoIterator<Item = i16>) -> Vec<u8> {
+        numbers.into_iter().flat_map(i16::to_ne_bytes).collect()
+    }
+
+    #[test]
+    fn captured_blocks_keep_order_samples_and_times() {
+        let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::I16, 2, 48);
+        let mut samples = vec![0.0; 99];
+        assert_eq!(consumer.pop(&mut samples), None);
+        producer.push(&bytes([16_384, -16_384, 8_192, 0]), at_ms(3));
+        // The fifth sample is an incomplete frame.
+        producer.push(&bytes([-32_768, 0, 1, 2, 3]), at_ms(5));
+        assert_eq!(
+            consumer.pop(&mut samples),
+            Some(CapturedBlock { frames: 2, captured_at: at_ms(3), dropped_before: 0, after_xrun: false })
+        );
+        assert_eq!(samples, [0.5, -0.5, 0.25, 0.0]);
+        assert_eq!(
+            consumer.pop(&mut samples),
+            Some(CapturedBlock { frames: 2, captured_at: at_ms(5), dropped_before: 0, after_xrun: false })
+        );
+        assert_eq!(samples, [-1.0, 0.0, 1.0 / 32_768.0, 2.0 / 32_768.0]);
+        assert_eq!(consumer.pop(&mut samples), None);
+        assert_eq!(consumer.overruns(), Overruns::default());
+    }
+
+    #[test]
+    fn full_capture_ring_drops_the_newest_block_and_counts_it() {
+        let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::I16, 1, 160);
+        let mut samples = Vec::new();
+        let block = bytes(1..=50);
+        // Three blocks of 50 frames fit in 160. The fourth and the fifth are one overrun.
+        (0..5).for_each(|ms| producer.push(&block, at_ms(ms)));
+        assert_eq!(consumer.overruns(), Overruns { count: 1, frames: 100 });
+        assert_eq!(
+            consumer.pop(&mut samples),
+            Some(CapturedBlock { frames: 50, captured_at: at_ms(0), dropped_before: 0, after_xrun: false })
+        );
+        producer.push(&block, at_ms(5));
+        // Full again: a second overrun.
+        producer.push(&block, at_ms(6));
+        assert_eq!(consumer.overruns(), Overruns { count: 2, frames: 150 });
+        let rest: Vec<_> = std::iter::from_fn(|| consumer.pop(&mut samples)).collect();
+        assert_eq!(
+            rest.iter().map(|block| (block.captured_at, block.dropped_before)).collect::<Vec<_>>(),
+            [(at_ms(1), 0), (at_ms(2), 0), (at_ms(5), 100)]
+        );
+        producer.push(&block, at_ms(7));
+        assert_eq!(consumer.pop(&mut samples).map(|block| block.dropped_before), Some(50));
+        assert_eq!(samples.len(), 50);
+    }
+
+    #[test]
+    fn block_after_an_xrun_is_marked() {
+        let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::U8, 1, 32);
+        let (xruns, mut samples) = (producer.xrun_counter(), Vec::new());
+        producer.push(&[128; 16], at_ms(0));
+        xruns.increment();
+        xruns.increment();
+        producer.push(&[128; 16], at_ms(1));
+        xruns.increment();
+        // This block is dropped, so that the next one is marked.
+        producer.push(&[128; 16], at_ms(2));
+        let mut next = || consumer.pop(&mut samples).map(|block| (block.dropped_before, block.after_xrun));
+        assert_eq!([next(), next(), next()], [Some((0, false)), Some((0, true)), None]);
+        producer.push(&[128; 16], at_ms(3));
+        producer.push(&[128; 16], at_ms(4));
+        assert_eq!([next(), next()], [Some((16, true)), Some((0, false))]);
+        assert_eq!(consumer.xruns(), 3);
+    }
+
+    #[test]
+    fn capture_ring_keeps_samples_across_wrap_around() {
+        let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::I16, 1, 32);
+        let (mut samples, mut received) = (Vec::new(), Vec::new());
+        for block in 0..100 {
+            producer.push(&bytes(block * 7..block * 7 + 7), at_ms(0));
+            while consumer.pop(&mut samples).is_some() {
+                received.extend(samples.iter().map(|sample| (sample * 32_768.0) as i16));
+            }
+        }
+        assert_eq!(received, (0..700).collect::<Vec<i16>>());
+    }
+}

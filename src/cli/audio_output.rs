@@ -1,0 +1,249 @@
+//! Outputs for the returned audio of `send`: playback on a device, WAV recordings, and the waveforms of the HTML report.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::Failure;
+use super::audio_source::{MAX_DEVICE_BUFFER_FRAMES, print_device_format};
+use super::client::FinishedRun;
+use super::output::{HEADING_REPORT, HtmlPage, print_notice, remove_stale};
+use super::values::{Millis, output_file_parser};
+use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
+use crate::audio::quality::{Analyzer, PacketFormat};
+use crate::audio::wav::WavSampleFormat;
+use crate::audio::waveform::Waveform;
+use crate::client::AudioStreamConfig;
+use crate::io::recorder::{self, AudioSinks, Recorder, RecorderQueue, ReturnRecording, StereoRecording};
+use crate::io::sound::{self, DeviceDirection, Speaker, SpeakerObserver};
+use crate::io::stop::StopToken;
+use crate::report::html;
+
+const HEADING_PLAYBACK: &str = "Playback";
+
+/// Minimum default of the device buffer, in frames.
+const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
+
+/// Options of the playback.
+#[derive(Debug, clap::Args)]
+pub struct PlaybackArgs {
+    /// Play the returned audio on an output device
+    ///
+    /// Use headphones with a microphone, to avoid feedback.
+    #[arg(long, conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
+    play: bool,
+
+    /// Output device: number or name from --list-devices [default: the system's]
+    ///
+    /// A unique part of the name is enough.
+    #[arg(long, hide_short_help = true, value_name = "NAME|INDEX", requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
+    play_device: Option<String>,
+
+    /// Device buffer size in frames [default: 256, or --frame-size if larger]
+    #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
+    play_buffer: Option<u32>,
+
+    /// Maximum delay of a playable packet, up to 1s, or auto
+    ///
+    /// Relative to the fastest packets. "auto" adapts to the recent packets.
+    #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
+    jitter_buffer: JitterBuffer,
+}
+
+/// Maximum delay of packets that are played.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum JitterBuffer {
+    /// Adapts to the recent packets.
+    #[default]
+    Auto,
+    /// A fixed delay.
+    Fixed(Duration),
+}
+
+impl FromStr for JitterBuffer {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let Millis(delay) = text.parse().map_err(|error| format!("{error}, or \"auto\""))?;
+        if delay > MAX_JITTER_ALLOWANCE {
+            return Err(format!("give at most {MAX_JITTER_ALLOWANCE:?}, or \"auto\""));
+        }
+        Ok(Self::Fixed(delay))
+    }
+}
+
+impl fmt::Display for JitterBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(delay) => Millis(*delay).fmt(f),
+        }
+    }
+}
+
+impl PlaybackArgs {
+    /// Opens the device for --play and prints its format. It plays silence until the first packet returns.
+    pub fn start(&self, form: AudioStreamConfig) -> Result<Option<(SpeakerObserver, Speaker)>, Failure> {
+        if !self.play {
+            return Ok(None);
+        }
+        let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--play"));
+        let device = sound::select_device(DeviceDirection::Output, self.play_device.as_deref(), None, form.sample_rate)
+            .map_err(unusable)?;
+        let (name, config) = (device.name().to_owned(), *device.config());
+        let packet_frames = u64::from(form.frame_samples) * u64::from(config.rate) / u64::from(form.sample_rate.max(1));
+        let requested =
+            self.play_buffer.unwrap_or(MIN_DEVICE_BUFFER_FRAMES.max(u32::try_from(packet_frames).unwrap_or(u32::MAX)));
+        let allowance = match self.jitter_buffer {
+            JitterBuffer::Auto => None,
+            JitterBuffer::Fixed(allowance) => Some(allowance),
+        };
+        let (observer, speaker) = device.open_speaker(form, allowance, requested).map_err(unusable)?;
+        print_device_format(&format!("playing on {name}"), &config, requested, speaker.buffer_frames());
+        if config.rate != form.sample_rate {
+            print_notice(&format!("returned audio is resampled from {} Hz to {} Hz", form.sample_rate, config.rate));
+        }
+        Ok(Some((observer, speaker)))
+    }
+}
+
+/// Waits for the end of the playback and adds its statistics to the run.
+pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, stop: &StopToken) {
+    let Some(playback) = speaker.map(|speaker| speaker.finish(stop)) else { return };
+    if let Some(reason) = &playback.failure {
+        let error = anyhow!("{} was lost: {reason}; the returned audio was not played to its end", playback.device);
+        finished.error.get_or_insert(error);
+    }
+    if let Some(audio) = &mut finished.run.audio {
+        audio.playback = Some(playback);
+    }
+}
+
+const HEADING_RECORD: &str = "Recording";
+
+/// Options of recordings and the HTML report.
+#[derive(Debug, clap::Args)]
+pub struct RecordingArgs {
+    #[command(flatten)]
+    recordings: RecordingFiles,
+
+    /// Sample format of the recordings
+    #[arg(long, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t, requires = "recordings", help_heading = HEADING_RECORD)]
+    record_format: RecordFormat,
+
+    /// Write the report to this HTML file, with waveforms
+    ///
+    /// Recordings of up to a few megabytes can be played on the page.
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
+    html: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(id = "recordings", multiple = true)]
+struct RecordingFiles {
+    /// Write the returned audio to this WAV file
+    ///
+    /// Lost packets become silence.
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
+    record: Option<PathBuf>,
+
+    /// Write sent (left) and returned (right) audio to this WAV file
+    ///
+    /// The two sides are aligned. Stereo audio is mixed to mono on each side.
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
+    record_both: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum RecordFormat {
+    /// 32-bit floats, bit-exact
+    #[default]
+    F32,
+    /// 16-bit integers
+    S16,
+    /// 24-bit integers
+    S24,
+}
+
+impl RecordingArgs {
+    /// Output files with their options.
+    pub fn output_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let RecordingFiles { record, record_both } = &self.recordings;
+        let files = [("--record", record), ("--record-both", record_both), ("--html", &self.html)];
+        files.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
+    }
+
+    /// Checks that the HTML report can be written and removes that of an earlier run.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        self.html.as_deref().map_or(Ok(()), |file| remove_stale("--html", file))
+    }
+
+    /// Creates the recordings and starts the recorder thread.
+    pub fn start(&self, form: AudioStreamConfig) -> Result<(RecorderQueue, Recorder), Failure> {
+        let format = match self.record_format {
+            RecordFormat::F32 => WavSampleFormat::F32,
+            RecordFormat::S16 => WavSampleFormat::S16,
+            RecordFormat::S24 => WavSampleFormat::S24,
+        };
+        let RecordingFiles { record, record_both } = &self.recordings;
+        let write_error = |path: &Path| format!("cannot write the recording to {}", path.display());
+        let AudioStreamConfig { sample_rate, channels, frame_samples, .. } = form;
+        let analyzer = Analyzer::new(PacketFormat { sample_rate, channels, frame_samples });
+        let mut sinks = AudioSinks { recording: None, stereo_recording: None, waveform: None, analyzer };
+        if let Some(path) = record {
+            let recording = ReturnRecording::create(path, format, form).with_context(|| write_error(path));
+            sinks.recording = Some(recording.map_err(Failure::unusable)?);
+        }
+        if let Some(path) = record_both {
+            let both = StereoRecording::create(path, format, form)
+                .with_context(|| write_error(path))
+                .map_err(Failure::unusable)?;
+            sinks.stereo_recording = Some(both);
+            if form.channels > 1 {
+                print_notice("--record-both: each side is mixed to mono");
+            }
+        }
+        if self.html.is_some() {
+            sinks.waveform = Some(Waveform::new(sample_rate, channels, frame_samples, html::MAX_AUDIO_BYTES));
+        }
+        recorder::spawn(sinks, form).context("cannot start a thread").map_err(Failure::unusable)
+    }
+
+    /// Completes the recordings and adds them and the audio quality to the run. `name` is the name of the source. A recording error
+    /// takes precedence over an earlier error of the run.
+    pub fn finish(&self, recorder: Recorder, name: String, finished: &mut FinishedRun) {
+        let Some(audio) = &mut finished.run.audio else { return };
+        let (AudioSinks { recording, stereo_recording, waveform, analyzer }, dropped) = recorder.finish();
+        audio.quality = Some(analyzer.finish());
+        audio.quality_dropped = dropped.sent + dropped.returned + dropped.damaged + dropped.lost;
+        let recording_error = |option, error| Some(anyhow!("cannot write the recording: {error}").context(option));
+        let mut error = None;
+        if let Some(recording) = recording {
+            match recording.finish(audio.sent_samples) {
+                Ok(file) => {
+                    audio.recorded_samples = Some(file.samples);
+                    audio.recording_dropped = file.packets_left_out + dropped.returned;
+                }
+                Err(cause) => error = recording_error("--record", cause),
+            }
+        }
+        if let Some(both) = stereo_recording {
+            match both.finish(audio.sent_samples) {
+                Ok(file) => {
+                    audio.recorded_both_samples = Some(file.samples);
+                    audio.recording_both_dropped = file.packets_left_out + dropped.sent + dropped.returned;
+                }
+                Err(cause) => error = error.or(recording_error("--record-both", cause)),
+            }
+        }
+        finished.error = error.or(finished.error.take());
+        let page = self.html.clone().zip(waveform);
+        let missing_packets = dropped.sent + dropped.returned + dropped.lost;
+        finished.page = page.map(|(file, waveform)| HtmlPage { file, name, waveform, missing_packets });
+    }
+}

@@ -1,0 +1,454 @@
+//! Audio sources of `send`: a WAV file, standard input, a tone or a microphone, and how each is mixed, resampled and split into
+//! packets.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::Failure;
+use super::output::{print, print_notice};
+use super::values::Seconds;
+use crate::audio::convert::ChannelLayout;
+use crate::audio::convert::Packetizer;
+use crate::audio::convert::Tone;
+use crate::audio::convert::{AudioInput, PacketizerConfig, PayloadReader};
+use crate::audio::devices::DeviceConfig;
+use crate::audio::wav::{WavError, WavStream};
+use crate::client::AudioStreamConfig;
+use crate::client::RunResults;
+use crate::io::sound::{self as devices, DeviceDirection, Microphone, NO_DEVICES_HINT};
+use crate::time::saturating_nanos;
+use crate::units::{self, TimeUnit};
+use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, SAMPLE_RATE};
+
+const HEADING_AUDIO: &str = "Audio";
+
+/// Maximum device buffer, in frames: more than one second of audio.
+pub const MAX_DEVICE_BUFFER_FRAMES: i64 = 65_536;
+
+/// Amplitude of a tone: -12 dBFS.
+const TONE_AMPLITUDE: f32 = 0.25;
+
+/// Source and packet format of the audio.
+#[derive(Debug, clap::Args)]
+pub struct SourceArgs {
+    /// WAV file to send; - reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "mic", help_heading = HEADING_AUDIO)]
+    wav: Option<PathBuf>,
+
+    /// Send a sine tone of this frequency
+    #[arg(long, value_name = "HZ", value_parser = parse_frequency, conflicts_with_all = ["wav", "mic"], help_heading = HEADING_AUDIO)]
+    tone: Option<f64>,
+
+    /// Stop after this much audio, in seconds or with a unit
+    #[arg(long, value_name = "DURATION", help_heading = HEADING_AUDIO)]
+    duration: Option<Seconds>,
+
+    /// Number of times to play the file, or forever
+    #[arg(long, hide_short_help = true, value_name = "N|forever", default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
+    repeat: Repeat,
+
+    /// Packet length in samples per channel, or as a time (2.5ms)
+    #[arg(long, alias = "frame", value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
+    frame_size: FrameSize,
+
+    /// Channels to send [default: those of the source, at most 2]
+    #[arg(long, hide_short_help = true, value_name = "1|2", value_parser = clap::value_parser!(u16).range(1..=2), help_heading = HEADING_AUDIO)]
+    channels: Option<u16>,
+
+    /// Sample rate to send
+    #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
+    resample: Resample,
+
+    /// Sequence number of the first AUDIO packet
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 1, help_heading = HEADING_AUDIO)]
+    first_sequence: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Resample {
+    /// 48 kHz, the rate of jamjam
+    #[default]
+    #[value(name = "48k")]
+    To48k,
+    /// The rate of the file
+    Native,
+}
+
+/// Number of passes over a file.
+#[derive(Clone, Copy, Debug)]
+enum Repeat {
+    Times(u64),
+    Forever,
+}
+
+impl FromStr for Repeat {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "forever" => Ok(Self::Forever),
+            number => match number.parse() {
+                Ok(times) if times > 0 => Ok(Self::Times(times)),
+                _ => Err("give a number above 0, or forever".to_owned()),
+            },
+        }
+    }
+}
+
+/// Length of a packet.
+#[derive(Clone, Copy, Debug)]
+enum FrameSize {
+    Samples(u64),
+    Time(Duration),
+}
+
+impl FromStr for FrameSize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(samples) => Ok(Self::Samples(samples)),
+            Err(_) => units::parse_duration(text, TimeUnit::Millis)
+                .map(Self::Time)
+                .map_err(|_| "give a number of samples such as 128, or a time such as 2.5ms".to_owned()),
+        }
+    }
+}
+
+impl FrameSize {
+    /// Samples per channel at `rate`, if they fit a datagram.
+    fn samples(self, rate: u32, channels: u16) -> Result<u32, Failure> {
+        let samples = match self {
+            Self::Samples(samples) => samples,
+            Self::Time(time) => {
+                u64::try_from(u128::from(rate) * u128::from(saturating_nanos(time)) / 1_000_000_000).unwrap_or(u64::MAX)
+            }
+        };
+        let max_samples = ((MAX_UDP_PAYLOAD - HEADER_LEN) / (4 * usize::from(channels))) as u64;
+        if samples == 0 || samples > max_samples {
+            return Err(Failure::usage(format!(
+                "--frame-size: {samples} samples; with {} give 1 to {max_samples}, which fit a datagram",
+                if channels == 1 { "1 channel" } else { "2 channels" }
+            )));
+        }
+        Ok(samples as u32)
+    }
+}
+
+/// A WAV file or standard input.
+pub type WavReader = Box<dyn Read + Send>;
+
+/// Audio that is ready to send.
+pub struct PreparedSource {
+    /// The payloads.
+    pub payloads: PayloadReader<WavReader>,
+    /// Format of the payloads.
+    pub form: AudioStreamConfig,
+    /// Number of packets, if known.
+    pub packets: Option<u64>,
+}
+
+/// How audio is split into packets.
+pub struct PacketLayout {
+    /// Mixing, resampling and packet length.
+    pub packetizer: PacketizerConfig,
+    /// Format of the packets.
+    pub form: AudioStreamConfig,
+    /// Number of packets, if known.
+    pub packets: Option<u64>,
+}
+
+impl SourceArgs {
+    /// Opens the file or prepares the tone, and prints how it is converted.
+    pub fn open(&self) -> Result<PreparedSource, Failure> {
+        match (&self.wav, self.tone) {
+            (Some(path), _) => self.open_file(path),
+            (None, Some(hz)) => self.open_tone(hz),
+            (None, None) => Err(Failure::usage("nothing to send: give --wav FILE, --tone HZ or --mic")),
+        }
+    }
+
+    /// The input file with its option; `None` for a tone and for standard input.
+    pub fn file(&self) -> Option<(&'static str, &Path)> {
+        self.wav.as_deref().filter(|path| path.as_os_str() != "-").map(|path| ("--wav", path))
+    }
+
+    /// Name of the source in messages.
+    pub fn name(&self) -> String {
+        match &self.wav {
+            Some(path) if path.as_os_str() == "-" => "standard input".to_owned(),
+            Some(path) => path.display().to_string(),
+            None => "the tone".to_owned(),
+        }
+    }
+
+    fn open_file(&self, path: &Path) -> Result<PreparedSource, Failure> {
+        let from_stdin = path.as_os_str() == "-";
+        let name = self.name();
+        if from_stdin && !matches!(self.repeat, Repeat::Times(1)) {
+            return Err(Failure::usage(
+                "--repeat needs a file, because standard input can be read only once; omit it or give --wav FILE",
+            ));
+        }
+        let unreadable = |error: WavError| Failure::unusable(anyhow!("cannot read {name}: {error}"));
+        let stream = if from_stdin {
+            WavStream::open(Box::new(io::stdin()) as WavReader).map_err(unreadable)?
+        } else {
+            WavStream::open(open(path)?).map_err(unreadable)?
+        };
+
+        let format = *stream.format();
+        let rate = match self.resample {
+            Resample::To48k => SAMPLE_RATE,
+            Resample::Native => format.sample_rate,
+        };
+        let channels = match self.channels {
+            Some(1) => ChannelLayout::Mono,
+            Some(_) => ChannelLayout::Stereo,
+            None => ChannelLayout::default_for(format.channels),
+        };
+        print_notice(&format!("{name}: {format}"));
+        if format.is_lossy() {
+            print_notice("integers of more than 24 bits are rounded to 32-bit floats");
+        }
+        print_channel_mixing(format.channels, channels);
+        if format.sample_rate != rate {
+            print_notice(&format!(
+                "resampled from {} Hz to {rate} Hz; --resample native keeps the rate",
+                format.sample_rate
+            ));
+        }
+
+        let (mut remaining, path) = (self.repeat, path.to_owned());
+        let expected = format;
+        let reopen = Box::new(move || {
+            match &mut remaining {
+                Repeat::Forever => {}
+                Repeat::Times(times) => *times -= 1,
+            }
+            if let Repeat::Times(0) = remaining {
+                return None;
+            }
+            let file = File::open(&path).map_err(WavError::from);
+            let next = file.and_then(|file| WavStream::open(Box::new(BufReader::new(file)) as WavReader));
+            // A file replaced between two passes may have another format.
+            Some(next.and_then(|next| if *next.format() == expected { Ok(next) } else { Err(WavError::Replaced) }))
+        });
+        let times = match self.repeat {
+            Repeat::Times(times) => Some(times),
+            Repeat::Forever => None,
+        };
+        let input_samples = format.frames.zip(times).map(|(frames, times)| frames.saturating_mul(times));
+        let samples = input_samples.map(|samples| {
+            u64::try_from((u128::from(samples) * u128::from(rate)).div_ceil(u128::from(format.sample_rate)))
+                .unwrap_or(u64::MAX)
+        });
+        self.prepare(AudioInput::Wav { stream, reopen }, (format.sample_rate, format.channels), rate, channels, samples)
+    }
+
+    fn open_tone(&self, hz: f64) -> Result<PreparedSource, Failure> {
+        let channels = if self.channels == Some(2) { ChannelLayout::Stereo } else { ChannelLayout::Mono };
+        let tone = Tone::new(hz, SAMPLE_RATE, channels.count(), TONE_AMPLITUDE);
+        self.prepare(AudioInput::Tone(tone), (SAMPLE_RATE, channels.count()), SAMPLE_RATE, channels, None)
+    }
+
+    fn prepare(
+        &self,
+        input: AudioInput<WavReader>,
+        input_format: (u32, u16),
+        rate: u32,
+        channels: ChannelLayout,
+        samples: Option<u64>,
+    ) -> Result<PreparedSource, Failure> {
+        let PacketLayout { packetizer, form, packets } = self.packet_layout(input_format, rate, channels, samples)?;
+        let payloads = PayloadReader::new(input, packetizer).context(self.name()).map_err(Failure::unusable)?;
+        Ok(PreparedSource { payloads, form, packets })
+    }
+
+    /// The value of --channels.
+    pub fn channels(&self) -> Option<u16> {
+        self.channels
+    }
+
+    /// How an input of this rate and number of channels is split into packets. `samples` is its length in samples per channel at
+    /// `output_rate`, if known.
+    pub fn packet_layout(
+        &self,
+        (input_rate, input_channels): (u32, u16),
+        output_rate: u32,
+        output_channels: ChannelLayout,
+        samples: Option<u64>,
+    ) -> Result<PacketLayout, Failure> {
+        let frame_samples = self.frame_size.samples(output_rate, output_channels.count())?;
+        let max_samples = self.duration.map(|Seconds(time)| {
+            u64::try_from(u128::from(output_rate) * u128::from(saturating_nanos(time)) / 1_000_000_000)
+                .unwrap_or(u64::MAX)
+        });
+        if max_samples == Some(0) {
+            return Err(Failure::usage("--duration: nothing to send, shorter than one sample; give a longer time"));
+        }
+        let packetizer = PacketizerConfig {
+            input_rate,
+            input_channels,
+            output_rate,
+            output_channels,
+            frame_samples: frame_samples as usize,
+            max_samples,
+        };
+        let form = AudioStreamConfig {
+            sample_rate: output_rate,
+            channels: output_channels.count(),
+            frame_samples,
+            first_sequence: self.first_sequence,
+        };
+        let samples = samples.into_iter().chain(max_samples).min();
+        let packets = samples.map(|samples| samples.div_ceil(u64::from(frame_samples)));
+        Ok(PacketLayout { packetizer, form, packets })
+    }
+}
+
+/// Prints the format of an opened device. `wanted` is the buffer of the options; `requested` and `granted` are those of the device
+/// request and of its response, in frames.
+pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, (requested, granted): (u32, Option<u32>)) {
+    let DeviceConfig { format, channels, rate, .. } = config;
+    let frames = granted.unwrap_or(requested);
+    let s = |n: u32| if n == 1 { "" } else { "s" };
+    print_notice(&format!(
+        "{name}: {}, {channels} channel{}, {rate} Hz, buffer of {frames} frame{}",
+        format.name(),
+        s((*channels).into()),
+        s(frames)
+    ));
+    if frames != wanted {
+        print_notice(&format!("the device does not support a buffer of {wanted} frame{}", s(wanted)));
+    }
+}
+
+/// Prints how the channels of an input are mixed.
+pub fn print_channel_mixing(input: u16, channels: ChannelLayout) {
+    match input {
+        count if count == channels.count() => {}
+        1 => print_notice("the mono channel is sent as stereo"),
+        count => print_notice(&format!("{count} channels are mixed to {}", channels.count())),
+    }
+}
+
+/// Parses a frequency up to half of the sample rate.
+fn parse_frequency(text: &str) -> Result<f64, String> {
+    let max_hz = SAMPLE_RATE / 2;
+    let is_valid = |hz: &f64| *hz > 0.0 && *hz <= f64::from(max_hz);
+    text.parse()
+        .ok()
+        .filter(is_valid)
+        .ok_or_else(|| format!("give a frequency above 0 and up to {max_hz} Hz, such as 440"))
+}
+
+fn open(path: &Path) -> Result<WavReader, Failure> {
+    let file =
+        File::open(path).with_context(|| format!("cannot open {}", path.display())).map_err(Failure::unusable)?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+const HEADING_MIC: &str = "Microphone";
+
+/// Sources that conflict with --mic. Its options need the conflict too: clap does not check `requires` for an option that conflicts.
+const OTHER_SOURCES: [&str; 2] = ["wav", "tone"];
+
+/// Options of the microphone.
+#[derive(Debug, clap::Args)]
+pub struct CaptureArgs {
+    /// Send the audio of a microphone or other input device
+    ///
+    /// Until interrupted or for --duration.
+    #[arg(long, help_heading = HEADING_MIC)]
+    mic: bool,
+
+    /// Input device: number or name from --list-devices [default: the system's]
+    ///
+    /// A unique part of the name is enough.
+    #[arg(long, hide_short_help = true, value_name = "NAME|INDEX", requires = "mic", conflicts_with_all = OTHER_SOURCES, help_heading = HEADING_MIC)]
+    mic_device: Option<String>,
+
+    /// Device buffer size in frames [default: as --frame-size]
+    #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "mic", conflicts_with_all = OTHER_SOURCES, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_MIC)]
+    mic_buffer: Option<u32>,
+
+    /// Print the sound devices and exit
+    #[arg(long, help_heading = HEADING_MIC)]
+    list_devices: bool,
+}
+
+/// An opened microphone.
+pub struct CaptureSource {
+    /// The device.
+    pub microphone: Microphone,
+    /// How its audio is split into packets.
+    pub layout: PacketLayout,
+}
+
+impl CaptureArgs {
+    /// Whether the source is a microphone.
+    pub fn is_enabled(&self) -> bool {
+        self.mic
+    }
+
+    /// Prints the devices for --list-devices and returns the exit code.
+    pub fn list_devices(&self, (json, on_one_line): (bool, bool)) -> Result<Option<u8>, Failure> {
+        if !self.list_devices {
+            return Ok(None);
+        }
+        let devices = devices::list_devices().context("cannot list devices").map_err(Failure::unusable)?;
+        let text = if json || on_one_line {
+            devices
+                .to_json(NO_DEVICES_HINT, on_one_line)
+                .context("cannot write the devices as JSON")
+                .map_err(Failure::unusable)?
+        } else {
+            devices.to_text(NO_DEVICES_HINT)
+        };
+        print(&mut io::stdout().lock(), text.trim_end()).map_err(Failure::unusable)?;
+        Ok(Some(0))
+    }
+
+    /// Opens the device and prints its format and how its audio is converted.
+    pub fn open(&self, source: &SourceArgs) -> Result<CaptureSource, Failure> {
+        let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--mic"));
+        let device =
+            devices::select_device(DeviceDirection::Input, self.mic_device.as_deref(), source.channels(), SAMPLE_RATE)
+                .map_err(unusable)?;
+        let (name, config) = (device.name().to_owned(), *device.config());
+        let channels = source.channels().map_or(ChannelLayout::default_for(config.channels), |channels| {
+            if channels == 1 { ChannelLayout::Mono } else { ChannelLayout::Stereo }
+        });
+        let layout = source.packet_layout((config.rate, config.channels), SAMPLE_RATE, channels, None)?;
+        let packetizer =
+            Packetizer::new(layout.packetizer).with_context(|| format!("--mic: {name}")).map_err(Failure::unusable)?;
+        let packet_frames = u64::from(layout.form.frame_samples) * u64::from(config.rate);
+        let requested = self.mic_buffer.unwrap_or(packet_frames.div_ceil(u64::from(SAMPLE_RATE)) as u32);
+        let microphone = device.open_microphone(packetizer, requested).map_err(unusable)?;
+
+        print_device_format(&name, &config, requested, microphone.buffer_frames());
+        if config.format.loses_precision() {
+            print_notice("samples of more than 24 bits are rounded to 32-bit floats");
+        }
+        print_channel_mixing(config.channels, channels);
+        if config.rate != SAMPLE_RATE {
+            print_notice(&format!(
+                "resampled from {} Hz to {SAMPLE_RATE} Hz, which the device does not support: packets leave in groups of about 1,000 \
+                 device frames",
+                config.rate
+            ));
+        }
+        Ok(CaptureSource { microphone, layout })
+    }
+}
+
+/// The error of a device that failed during the run.
+pub fn device_lost_error(run: &RunResults) -> Option<anyhow::Error> {
+    let capture = run.audio.as_ref()?.capture.as_ref()?;
+    let reason = capture.failure.as_ref()?;
+    Some(anyhow!("{} was lost: {reason}; the report covers the audio up to then", capture.device))
+}

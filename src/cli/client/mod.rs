@@ -1,0 +1,454 @@
+//! Options that `send` and `probe` share (target, timing, limits, report), the monitor of a running client, and the report with its
+//! exit code. The submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
+
+pub mod moqt;
+pub mod udp;
+pub mod websocket;
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Arg, ColorChoice};
+
+use super::Failure;
+use super::client::udp::ConnectedTarget;
+use super::options::impairment::ImpairmentArgs;
+use super::output::{
+    HEADING_REPORT, HtmlPage, PacketLinePrinter, ProgressDisplay, ReportFileArgs, print, print_notice,
+};
+use super::values::{ByteSize, Millis, Percent, Seconds, UdpDriver, parse_percent, use_color};
+use crate::cli::client::udp::RoomTargetArgs;
+use crate::client::{ClientNode, PacketObserver, ProgressCounters, Workload};
+use crate::client::{RunResults, StopSignal};
+use crate::echo::DEFAULT_DELAY;
+use crate::io::clock::{ClockMonitor, wall_clock};
+use crate::io::os;
+use crate::io::stop::StopToken;
+use crate::io::udp::{
+    Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, DriverStats, IdlePolicy, KernelDrops,
+    NodeThread, spawn_node,
+};
+use crate::report::limits::{AudioLimits, Limits};
+use crate::report::{Report, json, text};
+use crate::stats::ClockJumps;
+use crate::time::Time;
+
+const HEADING_TARGET: &str = "Target";
+const HEADING_TIMING: &str = "Timing";
+pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
+const HEADING_LOCAL_SYSTEM: &str = "Local system";
+
+/// Default delay of the embedded echo server.
+const EMBEDDED_DELAY: Duration = Duration::from_millis(100);
+
+/// Options of `send` and `probe`.
+#[derive(Debug, clap::Args)]
+pub struct ClientArgs {
+    /// Use an echo server inside this process, on a free loopback port
+    #[arg(long, help_heading = HEADING_TARGET, conflicts_with = "to")]
+    embedded: bool,
+
+    /// A target in a room.
+    #[command(flatten)]
+    pub room: RoomTargetArgs,
+
+    /// Loss by direction.
+    #[command(flatten)]
+    pub loss_direction: LossDirectionArgs,
+
+    /// Delay of the embedded echo server, in ms or with a unit
+    #[arg(long, value_name = "DURATION", default_value_t = Millis(EMBEDDED_DELAY), requires = "embedded", conflicts_with = "to", help_heading = HEADING_TARGET)]
+    delay: Millis,
+
+    /// Impairment of the replies of the embedded echo server.
+    #[command(flatten)]
+    pub impairment: ImpairmentArgs,
+
+    /// Wait up to this long for the first reply, in seconds or with a unit
+    ///
+    /// Nothing is counted before the first reply.
+    #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
+    pub wait_for: Option<Seconds>,
+
+    /// Time limit for the last replies, in seconds or with a unit
+    #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
+    pub timeout: Seconds,
+
+    /// Count packets with a longer round trip as late, in ms or with a unit
+    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
+    pub late_after: Option<Millis>,
+
+    /// The server's delay, subtracted from the AUDIO round trip
+    ///
+    /// In milliseconds or with a unit.
+    #[arg(long, alias = "hold", value_name = "DURATION", help_heading = HEADING_TIMING)]
+    pub server_delay: Option<Millis>,
+
+    /// Maximum packet loss, such as 0.5%
+    #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
+    max_loss: Option<Percent>,
+
+    /// Maximum packets lost in a row
+    #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
+    max_burst: Option<u64>,
+
+    /// Maximum median round trip, in ms or with a unit
+    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
+    max_p50: Option<Millis>,
+
+    /// Maximum 99th percentile of the round trip, in ms or with a unit
+    #[arg(long, value_name = "DURATION", help_heading = HEADING_LIMITS)]
+    max_p99: Option<Millis>,
+
+    /// Maximum mean jitter, in ms or with a unit
+    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
+    max_jitter: Option<Millis>,
+
+    /// Audio limits, set by `send`.
+    #[arg(skip)]
+    pub audio_limits: AudioLimits,
+
+    /// Print the report as a JSON document
+    #[arg(long, conflicts_with = "json_lines", help_heading = HEADING_REPORT)]
+    json: bool,
+
+    /// Print a JSON line for each returned packet, then the report
+    #[arg(long, help_heading = HEADING_REPORT)]
+    pub json_lines: bool,
+
+    /// Report files.
+    #[command(flatten)]
+    pub files: ReportFileArgs,
+
+    /// Receive buffer size to request from the kernel
+    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_LOCAL_SYSTEM)]
+    socket_buffer: ByteSize,
+
+    /// Maximum share of one core spent busy-waiting, in percent
+    ///
+    /// Busy-waiting makes packets leave on time. Use 0 on battery power.
+    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_LOCAL_SYSTEM)]
+    spin: u8,
+
+    /// UDP driver to use
+    #[arg(long, value_enum, default_value_t, hide = true)]
+    driver: UdpDriver,
+}
+
+/// Hides rare options from the short help of `send` and `probe` that are common in that of `echo-server`.
+pub fn shorten_help(arg: Arg) -> Arg {
+    const RARE: [&str; 9] =
+        ["loss", "burst_loss", "drop_packets", "jitter", "reorder", "duplicate", "bandwidth", "seed", "outcome_log"];
+    let is_rare = RARE.contains(&arg.get_id().as_str());
+    if is_rare { arg.hide_short_help(true) } else { arg }
+}
+
+/// A finished run.
+pub struct FinishedRun {
+    /// Raw results.
+    pub run: RunResults,
+    /// A socket or file that failed during the run. Reported after the results.
+    pub error: Option<anyhow::Error>,
+    /// Waveforms for --html.
+    pub page: Option<HtmlPage>,
+}
+
+impl ClientArgs {
+    /// Prints the rooms for --list-rooms. Returns the exit code if there is no run.
+    pub fn list_and_exit(&self) -> Result<Option<u8>, Failure> {
+        self.room.validate()?;
+        self.room.list_rooms(self.json, self.json_lines)
+    }
+
+    /// Whether the report is JSON, and whether it is on one line.
+    pub fn json_format(&self) -> (bool, bool) {
+        (self.json, self.json_lines)
+    }
+
+    /// Output files with their options.
+    pub fn output_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        self.files.files().chain(self.impairment.outcome_log())
+    }
+
+    /// Rejects limits that need replies. Called for --no-echo.
+    pub fn reject_limits_without_replies(&self) -> Result<(), Failure> {
+        let limits = self.limits();
+        if (Limits { audio: limits.audio.needing_replies(), ..limits }) == Limits::default() {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "--no-echo cannot be used with limits on replies, which would never be met; omit one of them",
+        ))
+    }
+
+    /// The delay of the server, if known: --server-delay, or the delay of the embedded server.
+    pub fn known_server_delay(&self) -> Option<Duration> {
+        let embedded = self.embedded.then_some(self.delay);
+        self.server_delay.or(embedded).map(|Millis(delay)| delay)
+    }
+
+    /// Expected delay of the first echo; the default delay if the delay of the server is unknown.
+    pub fn expected_first_echo(&self) -> Duration {
+        self.known_server_delay().unwrap_or(DEFAULT_DELAY)
+    }
+
+    fn limits(&self) -> Limits {
+        let time = |limit: Option<Millis>| limit.map(|Millis(time)| time);
+        Limits {
+            max_loss: self.max_loss.map(|Percent(ratio)| ratio),
+            max_burst: self.max_burst,
+            max_p50: time(self.max_p50),
+            max_p99: time(self.max_p99),
+            max_jitter: time(self.max_jitter),
+            audio: self.audio_limits,
+        }
+    }
+
+    /// Runs `client` until it finishes or `stop` is requested. `total` is the number of packets to send, if known. Outcomes that are
+    /// decided at the end of the run go to `final_observer`.
+    pub fn run_client<S: Workload + Send + 'static>(
+        &self,
+        client: ClientNode<S>,
+        target: ConnectedTarget,
+        total: Option<u64>,
+        lines: Option<&mut PacketLinePrinter>,
+        final_observer: &mut dyn PacketObserver,
+        stop: &StopToken,
+    ) -> Result<FinishedRun, Failure> {
+        let live = client.progress();
+        let options =
+            DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: Backend::from(self.driver) };
+        let kernel = KernelDrops::for_socket(&target.bound.socket);
+        let monitor = RunMonitor::start(&live, total, lines);
+        let running = spawn_node("client", target.bound.socket, client, stop.clone(), options)
+            .context("cannot start a thread")
+            .map_err(Failure::unusable)?;
+        let mut finished = monitor.wait(running, stop);
+        finished.tally.host_timing.kernel_dropped = kernel.read();
+        let port_unreachable = finished.tally.port_unreachable;
+        let mut error = target.background.end();
+        let result = std::mem::replace(&mut finished.tally.result, Ok(()));
+        error = result.context("cannot read from the socket").err().or(error);
+        let mut run = finished.into_run(&target.name, stop, final_observer);
+        run.port_unreachable = port_unreachable;
+        Ok(FinishedRun { run, error, page: None })
+    }
+
+    /// Whether standard output is JSON only.
+    pub fn prints_json(&self) -> bool {
+        self.json || self.json_lines
+    }
+
+    /// Prints a summary to standard error, or the report as JSON to standard output. Returns the exit code.
+    pub fn report_to_stderr(&self, finished: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
+        if self.prints_json() {
+            return self.report(finished, color);
+        }
+        let FinishedRun { run, error, page } = finished;
+        let report = Report::new(&run, &self.limits());
+        let files = self.files.write(&report, page.as_ref(), error.as_ref());
+        for line in text::brief(&report) {
+            print_notice(&line);
+        }
+        exit_code(&run, &report, error.or(files.err()))
+    }
+
+    /// Prints the report and returns the exit code, or the error of the run.
+    pub fn report(&self, FinishedRun { run, error, page }: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
+        let report = Report::new(&run, &self.limits());
+        let files = self.files.write(&report, page.as_ref(), error.as_ref());
+        let mut stdout = io::stdout().lock();
+        let document = if self.json_lines {
+            json::line(&crate::report::json::JsonLine::Report(Box::new(report.clone())))
+        } else if self.json {
+            json::document(&report)
+        } else {
+            Ok(text::summary(&report, use_color(color, &stdout)))
+        };
+        let document = document.context("cannot write the report as JSON").map_err(Failure::unusable)?;
+        print(&mut stdout, document.trim_end()).map_err(Failure::unusable)?;
+        exit_code(&run, &report, error.or(files.err()))
+    }
+}
+
+/// Rejects an option that only UDP targets have. `protocol` is the one in use.
+pub(super) fn udp_only_error(option: &str, protocol: &str) -> Failure {
+    Failure::usage(format!("{option}: no effect over {protocol}; omit it, or give a UDP target: --to HOST[:PORT]"))
+}
+
+/// The exit code of a run.
+fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) -> Result<u8, Failure> {
+    if let Some(error) = error {
+        return Err(Failure::unusable(error));
+    }
+    Ok(match run.interrupted {
+        Some(signal) => signal.exit_code(),
+        None => report.exit_code(),
+    })
+}
+
+/// Loss report from the server.
+#[derive(Debug, clap::Args)]
+pub struct LossDirectionArgs {
+    /// Ask the server which packets arrived, to split loss by direction
+    ///
+    /// An echo-server reports arrivals and the address it sees; any STUN server reports the address.
+    #[arg(long, alias = "ask-server", help_heading = HEADING_TARGET)]
+    loss_direction: bool,
+}
+
+impl LossDirectionArgs {
+    /// Whether to request the loss report.
+    pub fn is_enabled(&self) -> bool {
+        self.loss_direction
+    }
+
+    /// Random bits for the STUN transaction IDs, if the loss report is requested.
+    pub fn transaction_seed(&self) -> Option<u128> {
+        self.loss_direction.then(|| {
+            let [high, low] = os::random_u64s();
+            u128::from(high) << 64 | u128::from(low)
+        })
+    }
+}
+
+/// Monitors a run from the main thread: progress bar, packet lines, jumps of the system clock.
+pub(super) struct RunMonitor<'a> {
+    live: &'a ProgressCounters,
+    clock: ClockMonitor,
+    total: Option<u64>,
+    show_progress_bar: bool,
+    lines: Option<&'a mut PacketLinePrinter>,
+}
+
+/// Observations of a finished run.
+pub(super) struct MonitorResult<'a> {
+    /// Jumps of the system clock.
+    pub(super) clock: ClockJumps,
+    /// End of the run, in nanoseconds since 1970.
+    pub(super) unix_ns: u64,
+    /// The printer of packet lines.
+    pub(super) lines: Option<&'a mut PacketLinePrinter>,
+}
+
+/// A finished client with the statistics of its driver.
+pub(super) struct FinishedClient<'a, S> {
+    pub(super) client: ClientNode<S>,
+    pub(super) tally: DriverStats,
+    /// End of the run, in nanoseconds since 1970.
+    unix_ns: u64,
+    lines: Option<&'a mut PacketLinePrinter>,
+}
+
+impl<'a> RunMonitor<'a> {
+    /// Starts monitoring, before the run. `total` is the number of packets to send, if known.
+    pub(super) fn start(
+        live: &'a ProgressCounters,
+        total: Option<u64>,
+        lines: Option<&'a mut PacketLinePrinter>,
+    ) -> Self {
+        Self { live, clock: ClockMonitor::start(), total, show_progress_bar: true, lines }
+    }
+
+    /// Disables the progress bar, for runs that print to the terminal.
+    pub(super) fn without_progress_bar(self) -> Self {
+        Self { show_progress_bar: false, ..self }
+    }
+
+    /// Monitors until `finished_within` returns true. It must wait for at most the duration it gets.
+    pub(super) fn poll_until(&mut self, stop: &StopToken, mut finished_within: impl FnMut(Duration) -> bool) {
+        let progress = ProgressDisplay::new(self.total, self.show_progress_bar && io::stderr().is_terminal());
+        while !finished_within(ProgressDisplay::UPDATE_INTERVAL) {
+            progress.update(self.live);
+            self.clock.sample();
+            if let Some(lines) = &mut self.lines {
+                lines.print_queued(self.live.counting_started());
+                if lines.reader_closed() {
+                    // The reader is gone, as with `| head`. With --count 0 the run would never end.
+                    stop.request(StopSignal::Interrupt);
+                }
+            }
+        }
+    }
+
+    /// Stops monitoring and prints the queued lines.
+    pub(super) fn finish(self) -> MonitorResult<'a> {
+        let Self { live, clock, mut lines, .. } = self;
+        let clock = clock.finish();
+        let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
+        if let Some(lines) = &mut lines {
+            lines.print_queued(live.counting_started());
+            if lines.dropped() > 0 {
+                print_notice(&format!(
+                    "{} lines were dropped: the reader of standard output is too slow",
+                    lines.dropped()
+                ));
+            }
+        }
+        MonitorResult { clock, unix_ns, lines }
+    }
+
+    /// Monitors `running` until it finishes.
+    pub(super) fn wait<S: Workload + Send + 'static>(
+        mut self,
+        running: NodeThread<ClientNode<S>>,
+        stop: &StopToken,
+    ) -> FinishedClient<'a, S> {
+        self.poll_until(stop, |timeout| running.finished_within(Some(timeout)));
+        let (client, mut tally) = running.join();
+        let MonitorResult { clock, unix_ns, lines } = self.finish();
+        tally.host_timing.clock_jumps = clock;
+        FinishedClient { client, tally, unix_ns, lines }
+    }
+}
+
+impl<S: Workload> FinishedClient<'_, S> {
+    /// The raw results. Outcomes that are decided now go to the packet lines and to `final_observer`.
+    pub(super) fn into_run(
+        self,
+        target: &str,
+        stop: &StopToken,
+        final_observer: &mut dyn PacketObserver,
+    ) -> RunResults {
+        let Self { client, tally, unix_ns, lines } = self;
+        let interrupted = stop.signal().filter(|_| !client.is_finished());
+        let mut run = client.into_results(target, interrupted.map(|_| tally.ended_at), &mut (lines, final_observer));
+        run.host_timing = Some(tally.host_timing);
+        run.interrupted = interrupted;
+        run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
+        run
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Options {
+        /// The target of `send` and `probe`.
+        #[arg(long)]
+        to: Option<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    }
+
+    pub(super) fn parse(words: &[&str]) -> ClientArgs {
+        Options::parse_from(["x"].iter().chain(words)).client
+    }
+
+    #[test]
+    fn first_echo_is_expected_after_the_known_server_delay() {
+        assert_eq!(parse(&[]).expected_first_echo(), Duration::from_secs(3));
+        assert_eq!(parse(&["--server-delay", "40"]).expected_first_echo(), Duration::from_millis(40));
+        assert_eq!(parse(&["--embedded"]).expected_first_echo(), Duration::from_millis(100));
+        assert_eq!(parse(&["--embedded", "--delay", "10s"]).expected_first_echo(), Duration::from_secs(10));
+        assert_eq!(
+            parse(&["--embedded", "--delay", "10s", "--server-delay", "9s"]).expected_first_echo(),
+            Duration::from_secs(9)
+        );
+    }
+}

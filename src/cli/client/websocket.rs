@@ -1,0 +1,412 @@
+//! `probe --to ws://…`: options, the URLs to connect to in each dialect, and the run against a signaling server.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::builder::NonEmptyStringValueParser;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Map;
+
+use super::{ClientArgs, FinishedRun, RunMonitor, udp_only_error};
+use crate::cli::Failure;
+use crate::cli::options::credentials::read_secret_text;
+use crate::cli::output::{self, check_distinct_files};
+use crate::cli::values::ByteSize;
+use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
+use crate::client::{RunKind, RunResults, StreamKind};
+use crate::client::{WebSocketFailure, WebSocketResults};
+use crate::io::clock;
+use crate::io::os;
+use crate::io::stop::StopToken;
+use crate::io::udp::DEFAULT_RECEIVE_BUFFER;
+use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
+use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
+use crate::signaling::Dialect;
+use crate::signaling::token::{Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
+use crate::signaling::{BroadcastParams, DialectSet, Route, decode_room_name, route};
+use crate::time::saturating_nanos;
+
+const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
+
+/// All characters except the unreserved ones (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Options for probing a signaling server.
+#[derive(clap::Args)]
+pub struct WebSocketProbeArgs {
+    /// Protocol dialect [default: that of the URL, else jamjam]
+    #[arg(long, value_enum, value_name = "DIALECT", help_heading = HEADING)]
+    dialect: Option<Dialect>,
+
+    /// Token for a broadcast room
+    ///
+    /// Other users of this machine can see the command line: prefer --token-file.
+    #[arg(long, hide_short_help = true, value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
+    token: Option<String>,
+
+    /// File with the token for a broadcast room
+    ///
+    /// A line break at its end is ignored.
+    #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with = "token", help_heading = HEADING)]
+    token_file: Option<PathBuf>,
+
+    /// File with the server's token secret, to sign tokens for both members
+    #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with_all = ["token", "token_file"], help_heading = HEADING)]
+    hmac_secret_file: Option<PathBuf>,
+
+    /// Code of the bbx room to join
+    ///
+    /// Pings are answered outside of rooms too.
+    #[arg(long, hide_short_help = true, alias = "code", value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
+    room_code: Option<String>,
+}
+
+/// Omits the token.
+impl fmt::Debug for WebSocketProbeArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketProbeArgs").field("dialect", &self.dialect).finish_non_exhaustive()
+    }
+}
+
+impl WebSocketProbeArgs {
+    /// The first of these options that was given.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let dialect = self.dialect.map(|_| "--dialect");
+        dialect.or(self.token_option()).or(self.room_code.as_ref().map(|_| "--room-code"))
+    }
+
+    /// The first given option for broadcast tokens.
+    fn token_option(&self) -> Option<&'static str> {
+        let all = [
+            ("--token", self.token.is_some()),
+            ("--token-file", self.token_file.is_some()),
+            ("--hmac-secret-file", self.hmac_secret_file.is_some()),
+        ];
+        all.into_iter().find_map(|(option, given)| given.then_some(option))
+    }
+
+    /// The URLs to connect to, and the dialect.
+    pub fn probe_plan(&self, url: &str, room: Option<&str>) -> Result<WebSocketTarget, Failure> {
+        // The error must not repeat the text, which may contain a token.
+        let url: WebSocketUrl = url.parse().map_err(url_error)?;
+        let routed = route(url.path(), url.query(), DialectSet::default());
+        let by_url = match &routed {
+            Ok(Route::Broadcast(_)) => Dialect::Broadcast,
+            Ok(Route::WebRtc(_)) => Dialect::WebRtc,
+            _ => Dialect::Jamjam,
+        };
+        let dialect = self.dialect.unwrap_or(by_url);
+        self.reject_unused_options(dialect, room)?;
+        let [nonce, own] = os::random_u64s();
+        let generated_name = format!("probe-{:08x}", own >> 32);
+        let urls = match (dialect, routed) {
+            (Dialect::Jamjam | Dialect::ControlSurface, _) => vec![url],
+            (Dialect::WebRtc, _) => vec![webrtc_url(&url, room, &generated_name)?],
+            (Dialect::Broadcast, Ok(Route::Broadcast(params))) => {
+                self.broadcast_urls(&url, &params, room, &generated_name)?
+            }
+            (Dialect::Broadcast, _) => self.broadcast_urls(&url, &BroadcastParams::default(), room, &generated_name)?,
+        };
+        Ok(WebSocketTarget { urls, dialect, room_code: self.room_code.clone(), nonce })
+    }
+
+    /// Rejects options of other dialects.
+    fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
+        use Dialect::{Broadcast, ControlSurface, Jamjam, WebRtc};
+        let reason = match (dialect, room.is_some(), self.token_option(), &self.room_code) {
+            (Jamjam | ControlSurface | WebRtc, _, Some(option), _) => {
+                format!("{option}: only broadcast rooms use tokens; add --dialect broadcast")
+            }
+            (Jamjam | Broadcast | WebRtc, _, _, Some(_)) => {
+                "--room-code: only bbx rooms have codes; add --dialect bbx".to_owned()
+            }
+            (Jamjam, true, ..) => {
+                "--room: a jamjam server is probed outside of rooms; add --dialect broadcast or webrtc, or for a UDP target give \
+                 --signaling-url instead of --to"
+                    .to_owned()
+            }
+            (ControlSurface, true, ..) => "--room: bbx rooms have codes instead of names; give --room-code".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Failure::usage(reason))
+    }
+
+    /// The URLs of two members of a broadcast room.
+    fn broadcast_urls(
+        &self,
+        url: &WebSocketUrl,
+        params: &BroadcastParams,
+        room: Option<&str>,
+        generated_name: &str,
+    ) -> Result<Vec<WebSocketUrl>, Failure> {
+        if params.is_control_channel {
+            return Err(Failure::usage("--to: a control channel cannot send; give the path of the room, /rooms/NAME"));
+        }
+        let url_room = params.room.as_deref();
+        if let (Some(url_room), Some(room)) = (url_room, room)
+            && url_room != room
+        {
+            return Err(Failure::usage("--room: the URL names another room; omit one of them"));
+        }
+        if let Some(option) = self.token_option().filter(|_| params.token.is_some()) {
+            return Err(Failure::usage(format!("{option}: the URL already contains a token; omit one of them")));
+        }
+        let has_token = params.token.is_some() || self.token.is_some() || self.token_file.is_some();
+        if has_token && url_room.or(room).is_none() {
+            return Err(Failure::usage("a token is valid for one room; give --room, or the URL path /rooms/NAME"));
+        }
+        let room = url_room.or(room).unwrap_or(generated_name);
+        let encoded = utf8_percent_encode(room, RESERVED).to_string();
+        if decode_room_name(&encoded).is_err() {
+            return Err(Failure::usage(
+                "--room: invalid name of a broadcast room; give up to 128 bytes without / and control characters, and no reserved \
+                 path such as health",
+            ));
+        }
+        let room_path = format!("/rooms/{encoded}");
+        // A room in the URL path stays there. At /ws, or at any path behind a proxy, the query names the room.
+        let (path, query) = match (url_room, url.path()) {
+            (Some(_), path) => (path, None),
+            (None, "/") => (room_path.as_str(), None),
+            (None, path) => (path, Some(("room", room))),
+        };
+        self.member_tokens(room)?
+            .iter()
+            .map(|token| {
+                let token = token.as_ref().map(|token| ("token", token.as_str()));
+                let parameters: Vec<(&str, &str)> = query.into_iter().chain(token).collect();
+                url.with_path_and_query(path, &parameters).map_err(url_error)
+            })
+            .collect()
+    }
+
+    /// The tokens of the two members.
+    fn member_tokens(&self, room: &str) -> Result<[Option<String>; 2], Failure> {
+        if let Some(secret) = read_secret_text("--hmac-secret", None, self.hmac_secret_file.as_deref())? {
+            let secret = Secret::new(&secret);
+            let now_ms = clock::unix_ms();
+            let member = |name| sign(&secret, &Claims::new(name, room, Map::new(), now_ms, DEFAULT_LIFETIME_SECONDS));
+            return Ok(["jamjam-dev probe speaking", "jamjam-dev probe listening"].map(|name| Some(member(name))));
+        }
+        let token = read_secret_text("--token", self.token.as_deref(), self.token_file.as_deref())?;
+        Ok([token.clone(), token])
+    }
+}
+
+/// Adds the room and user to the URL unless it has them.
+fn webrtc_url(url: &WebSocketUrl, room: Option<&str>, generated_name: &str) -> Result<WebSocketUrl, Failure> {
+    let has_parameter = |name: &str| form_urlencoded::parse(url.query().as_bytes()).any(|(key, _)| key == name);
+    if room.is_some() && has_parameter("roomId") {
+        return Err(Failure::usage("--room: the URL already contains a roomId; omit one of them"));
+    }
+    let all =
+        [("roomId", room.unwrap_or(generated_name)), ("userId", generated_name), ("userName", "jamjam-dev probe")];
+    let missing: Vec<(&str, &str)> = all.into_iter().filter(|(name, _)| !has_parameter(name)).collect();
+    url.with_path_and_query(url.path(), &missing).map_err(url_error)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
+fn url_error(error: UrlError) -> Failure {
+    Failure::usage(format!("--to: {error}"))
+}
+
+impl ClientArgs {
+    /// Rejects options without effect over WebSocket.
+    pub fn reject_udp_options(&self) -> Result<(), Failure> {
+        let ByteSize(buffer) = self.socket_buffer;
+        let options = [
+            ("--loss-direction", self.loss_direction.is_enabled()),
+            ("--server-delay", self.server_delay.is_some()),
+            ("--socket-buffer", buffer != DEFAULT_RECEIVE_BUFFER as u64),
+        ];
+        let given = options.into_iter().find_map(|(option, given)| given.then_some(option));
+        match given.or_else(|| self.impairment.first_given()).or_else(|| self.room.udp_only_option()) {
+            Some(option) => Err(udp_only_error(option, "WebSocket")),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends `count` requests, or until stopped, one every `interval`.
+    pub fn probe_websocket(
+        &self,
+        plan: &WebSocketTarget,
+        count: Option<u64>,
+        interval: Duration,
+        stop: &StopToken,
+    ) -> Result<FinishedRun, Failure> {
+        check_distinct_files(self.output_files())?;
+        let Some(url) = plan.urls.first() else {
+            return Err(Failure::usage("no URL to probe; give --to ws://HOST[:PORT]"));
+        };
+        let tls = self.room.tls_config(url)?;
+        self.files.remove_stale()?;
+        let started = probe::start(plan, &tls, self.wait_for.map(|wait| wait.0), stop);
+        let ProbeStart { connect_times, wait, connections } = started.map_err(|error| match error {
+            ProbeStartError::Interrupted(reason) => Failure {
+                code: reason.exit_code(),
+                error: anyhow::anyhow!("interrupted while connecting to {url}; nothing was sent"),
+            },
+            error => Failure::unusable(anyhow::Error::from(error).context(format!("cannot probe {url}"))),
+        })?;
+        let results = WebSocketResults { connect_times, ..WebSocketResults::new(plan.dialect) };
+        let mut finished = match connections {
+            Ok(connections) => self.run_connected(connections, plan, (count, interval), results, stop)?,
+            Err(failure) => {
+                let websocket = Some(WebSocketResults { failure: Some(failure), ..results });
+                let run = RunResults::new(RunKind::Probe, url.to_string(), StreamKind::Ping);
+                let timeout_ns = saturating_nanos(self.timeout.0);
+                let late_after_ns = self.late_after.map(|late| saturating_nanos(late.0));
+                let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, late_after_ns, ..run };
+                FinishedRun { run, error: None, page: None }
+            }
+        };
+        finished.run.readiness_wait = wait;
+        Ok(finished)
+    }
+
+    fn run_connected(
+        &self,
+        connections: ProbeConnections,
+        plan: &WebSocketTarget,
+        (count, interval): (Option<u64>, Duration),
+        results: WebSocketResults,
+        stop: &StopToken,
+    ) -> Result<FinishedRun, Failure> {
+        let config = RunConfig {
+            peer: connections.peer,
+            evaluated_stream: StreamKind::Ping,
+            server_delay: None,
+            first_echo_timeout: Duration::ZERO,
+            timeout: self.timeout.0,
+            late_after: self.late_after.map(|late| late.0),
+            replies_expected: true,
+            // The connection attempt already waited.
+            wait_for: None,
+            loss_report_nonce: None,
+        };
+        let (queue, mut printer) = self.json_lines.then(output::packet_lines).unzip();
+        let client: WebSocketProber = ClientNode::new(
+            config,
+            WebSocketWorkload::new(connections.request_matcher(plan), count, interval),
+            Box::new(queue),
+        );
+        let live = client.progress();
+        let monitor = RunMonitor::start(&live, count, printer.as_mut());
+        let running = connections
+            .spawn(client, stop.clone(), self.spin)
+            .context("cannot start a thread")
+            .map_err(Failure::unusable)?;
+        let mut finished = monitor.wait(running, stop);
+        let mut websocket = results;
+        websocket.clock_offset = finished.client.workload().clock_offset();
+        websocket.server_error = finished.client.workload().server_error().map(str::to_owned);
+        let mut run_error = None;
+        if let Err(error) = std::mem::replace(&mut finished.tally.result, Ok(())) {
+            match error.downcast::<WebSocketFailure>() {
+                Ok(failure) => {
+                    let has_missing = finished.client.on_disconnected(finished.tally.ended_at);
+                    websocket.failure = has_missing.then_some(failure);
+                }
+                Err(error) => run_error = Some(anyhow::Error::from(error).context("the connection failed")),
+            }
+        }
+        let url = plan.urls.first().map(ToString::to_string).unwrap_or_default();
+        let run = RunResults { websocket: Some(websocket), ..finished.into_run(&url, stop, &mut ()) };
+        Ok(FinishedRun { run, error: run_error, page: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        dialect: WebSocketProbeArgs,
+    }
+
+    fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> Result<(Dialect, Vec<String>), String> {
+        let options = Options::parse_from(["x"].iter().chain(words)).dialect;
+        let plan = options.probe_plan(url, room).map_err(|failure| failure.error.to_string())?;
+        let urls = plan.urls.iter().map(|url| format!("{}?{}", url.path(), url.query())).collect();
+        Ok((plan.dialect, urls))
+    }
+
+    #[test]
+    fn url_determines_the_dialect() {
+        use Dialect::{Broadcast, ControlSurface, Jamjam, WebRtc};
+        for (url, words, dialect) in [
+            ("ws://h", &[][..], Jamjam),
+            ("ws://h/ws", &[], Jamjam),
+            ("ws://h/v1/signaling", &[], Jamjam),
+            ("ws://h/radio", &[], Broadcast),
+            ("ws://h/rooms/radio", &[], Broadcast),
+            ("ws://h/?room=radio", &[], Broadcast),
+            ("ws://h/?userId=u", &[], WebRtc),
+            ("ws://h/radio", &["--dialect", "webrtc"], WebRtc),
+            ("ws://h", &["--dialect", "bbx", "--room-code", "1234"], ControlSurface),
+        ] {
+            assert_eq!(probe_plan(url, None, words).unwrap().0, dialect, "{url}");
+        }
+    }
+
+    #[test]
+    fn both_members_of_a_broadcast_room_get_its_url_and_token() {
+        let urls = |url, room, words: &[&str]| {
+            probe_plan(url, room, &[&["--dialect", "broadcast"], words].concat()).unwrap().1
+        };
+        for (url, room, path) in [
+            ("ws://h", Some("a b"), "/rooms/a%20b?token=t"),
+            ("ws://h/ws?x=1", Some("r"), "/ws?x=1&room=r&token=t"),
+            ("ws://h/r", None, "/r?token=t"),
+            ("ws://h/rooms/r", Some("r"), "/rooms/r?token=t"),
+        ] {
+            assert_eq!(urls(url, room, &["--token", "t"]), [path, path], "{url}");
+        }
+        let generated = urls("ws://h", None, &[]);
+        assert!(generated[0].starts_with("/rooms/probe-") && generated[0] == generated[1], "{generated:?}");
+        assert_ne!(urls("ws://h", None, &[]), generated);
+    }
+
+    #[test]
+    fn webrtc_url_gets_the_missing_parameters() {
+        let urls = |url, room| probe_plan(url, room, &["--dialect", "webrtc"]).unwrap().1.remove(0);
+        let all = urls("ws://h", Some("ä"));
+        assert!(
+            all.starts_with("/?roomId=%C3%A4&userId=probe-") && all.ends_with("&userName=jamjam-dev+probe"),
+            "{all}"
+        );
+        assert_eq!(urls("ws://h/x?roomId=r&userId=u&userName=n", None), "/x?roomId=r&userId=u&userName=n");
+    }
+
+    #[test]
+    fn contradicting_options_are_rejected() {
+        for (url, room, words, error) in [
+            ("ws://me:secret@h", None, &[][..], "--to: the URL must not contain a user name or password"),
+            ("ws://h", Some("r"), &[], "--room: a jamjam server is probed outside of rooms"),
+            (
+                "ws://h",
+                Some("r"),
+                &["--dialect", "bbx"],
+                "--room: bbx rooms have codes instead of names; give --room-code",
+            ),
+            ("ws://h", None, &["--token", "t"], "--token: only broadcast rooms use tokens; add --dialect broadcast"),
+            ("ws://h/r", None, &["--room-code", "1"], "--room-code: only bbx rooms have codes; add --dialect bbx"),
+            ("ws://h/r", Some("s"), &[], "--room: the URL names another room"),
+            ("ws://h/r?token=t", None, &["--token", "t"], "--token: the URL already contains a token"),
+            ("ws://h/rooms/r/remotecontrol", None, &[], "--to: a control channel cannot send"),
+            ("ws://h", None, &["--dialect", "broadcast", "--token", "t"], "a token is valid for one room; give --room"),
+            ("ws://h?token=t", None, &[], "a token is valid for one room; give --room"),
+            ("ws://h", Some("a/b"), &["--dialect", "broadcast"], "--room: invalid name of a broadcast room"),
+            ("ws://h", Some("health"), &["--dialect", "broadcast"], "--room: invalid name of a broadcast room"),
+            ("ws://h?roomId=r", Some("s"), &[], "--room: the URL already contains a roomId"),
+        ] {
+            let message = probe_plan(url, room, words).unwrap_err();
+            assert!(message.starts_with(error), "{url}: {message}");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! `jamjam-dev echo-server`: binds the UDP echo and the optional MOQT echo, metrics and registration, and logs statistics until
+//! stopped.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ColorChoice;
+use tracing::{Level, enabled, info, warn};
+
+use super::Failure;
+use super::moqt_server::{BoundMoqtServer, MoqtArgs};
+use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
+use super::options::registration::RegistrationArgs;
+use super::output::check_distinct_files;
+use super::server::{self, AddressFile, ServerStatistics, UdpStatistics};
+use super::values::{
+    BitRate, ByteSize, ListenAddress, LogFormat, Millis, OrOff, PacketRate, Seconds, UdpDriver, output_file_parser,
+    parse_percent,
+};
+use crate::address::Cidr;
+use crate::client::StopSignal;
+use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig};
+use crate::io::clock::ClockMonitor;
+use crate::io::log::LogGuard;
+use crate::io::stop::StopToken;
+use crate::io::udp::{
+    self, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, KernelDrops,
+};
+use crate::io::{http, os};
+use crate::units::ParseQuantityError;
+use crate::wire::DEFAULT_PORT;
+
+/// Default interval of the statistics log line.
+const STATS_INTERVAL: Duration = Duration::from_secs(60);
+
+const HEADING_MEMORY: &str = "Memory and timing";
+const HEADING_LOG: &str = "Log";
+const HEADING_PROTECTION: &str = "Protection";
+
+/// Run an echo server that returns AUDIO after a delay, and MOQT
+#[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
+pub struct Args {
+    /// UDP port to listen on; 0 selects a free port
+    #[arg(short, long, default_value_t = DEFAULT_PORT)]
+    port: u16,
+
+    /// Address or host name to listen on
+    ///
+    /// `::` accepts IPv4 clients too.
+    #[arg(long, default_value = "0.0.0.0")]
+    host: String,
+
+    /// Delay before AUDIO is returned, in ms or with a unit (250us, 3s)
+    #[arg(short, long, env = "ECHO_DELAY_MS", value_name = "MS", value_parser = parse_delay, default_value_t = Millis(DEFAULT_DELAY))]
+    delay: Millis,
+
+    /// Write the listen address to this file once the socket is bound
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
+    address_file: Option<PathBuf>,
+
+    /// Serve Prometheus metrics and /healthz over HTTP
+    ///
+    /// A bare port listens on 127.0.0.1.
+    #[arg(long, value_name = "[ADDR:]PORT")]
+    metrics: Option<ListenAddress>,
+
+    /// Maximum memory for delayed packets: a size, or off
+    ///
+    /// Each packet counts its length plus 100 bytes. Packets beyond the limit are dropped and counted.
+    #[arg(long, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
+    max_buffer: OrOff<ByteSize>,
+
+    /// Maximum memory for the delayed packets of one client, or off
+    ///
+    /// A client is an address and port.
+    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().per_client.map(ByteSize)), help_heading = HEADING_MEMORY)]
+    max_buffer_per_client: OrOff<ByteSize>,
+
+    /// Receive buffer size to request from the kernel
+    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_MEMORY)]
+    socket_buffer: ByteSize,
+
+    /// Maximum share of one core spent busy-waiting, in percent
+    ///
+    /// Busy-waiting makes packets leave on time. Use 0 on battery power.
+    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_MEMORY)]
+    spin: u8,
+
+    /// UDP driver to use
+    #[arg(long, value_enum, default_value_t, hide = true)]
+    driver: UdpDriver,
+
+    #[command(flatten)]
+    protection: AdmissionArgs,
+
+    #[command(flatten)]
+    impairment: ImpairmentArgs,
+
+    /// Log every packet and the reason for each drop (level debug)
+    ///
+    /// Overrides RUST_LOG.
+    #[arg(short, long, help_heading = HEADING_LOG)]
+    verbose: bool,
+
+    /// Format of the log lines
+    #[arg(long, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING_LOG)]
+    log_format: LogFormat,
+
+    /// Interval of the statistics log line, in seconds or with a unit, or off
+    #[arg(long, value_name = "DURATION", default_value_t = OrOff(Some(Seconds(STATS_INTERVAL))), help_heading = HEADING_LOG)]
+    stats_interval: OrOff<Seconds>,
+
+    #[command(flatten)]
+    announce: RegistrationArgs,
+
+    #[command(flatten)]
+    moqt: MoqtArgs,
+}
+
+impl Args {
+    /// Serves until `stop` is requested.
+    pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        self.announce.validate()?;
+        self.reject_unused_options()?;
+        let interval = match self.stats_interval.0 {
+            Some(Seconds(Duration::ZERO)) => {
+                return Err(Failure::usage("--stats-interval 0 is invalid; give a duration such as 60s, or off"));
+            }
+            interval => interval.map(|Seconds(interval)| interval),
+        };
+        self.check_output_files()?;
+        let admission = self.protection.admission_config()?;
+        let log = server::start_log(self.verbose, self.log_format, color)?;
+        os::set_process_name("echo-server");
+        if self.moqt.is_moqt_only() {
+            return self.run_moqt(log, interval, stop);
+        }
+
+        let buffer_limits = BufferLimits {
+            total: self.max_buffer.0.map(|ByteSize(size)| size),
+            per_client: self.max_buffer_per_client.0.map(|ByteSize(size)| size),
+        };
+        let address_file = AddressFile::clear(self.address_file.as_deref())?;
+        let bound = self.bind()?;
+        let moqt = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), Some(bound.address))?;
+        let local_port = Some(bound.address.port());
+        let config = EchoConfig {
+            delay: self.delay.0,
+            buffer_limits,
+            log_sources: enabled!(Level::INFO),
+            admission,
+            local_port,
+        };
+        // After the bind: a server that already uses the port may be writing the same outcome log.
+        let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
+        let registration = self.announce.prepare(&self.host, bound.address)?;
+        let metrics = self.bind_metrics()?;
+        // From here on a stop request shuts down in order instead of ending the process.
+        stop.on_stop(|| ());
+        address_file.write(bound.address)?;
+        let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
+        let kernel = Arc::new(KernelDrops::for_socket(&bound.socket));
+        let udp = Some(UdpStatistics { counters: echo.counters(), kernel, outcome_log_dropped });
+        let statistics = ServerStatistics { udp, moqt: moqt.as_ref().map(BoundMoqtServer::counts), log };
+        info!("Echo server listening on {}", bound.address);
+        if let Some(options) = reproduce_options {
+            info!(target: "echo", options, "impairment enabled");
+        }
+        let moqt =
+            moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT").map_err(Failure::unusable)?;
+        statistics.serve(metrics, stop)?;
+
+        let delay = self.delay.0;
+        let registration = registration.map(|registration| registration.start(&mut echo, delay, stop)).transpose();
+        let registration = registration.context("cannot start a thread").map_err(Failure::unusable)?;
+
+        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: self.spin, backend: self.driver.into() };
+        let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
+            .context("cannot start a thread")
+            .map_err(Failure::unusable)?;
+        let mut clock = ClockMonitor::start();
+        while !running.finished_within(interval) {
+            clock.sample_and_log();
+            statistics.log();
+        }
+        let (echo, tally) = running.join();
+        clock.sample_and_log();
+        echo.stop();
+        if tally.result.is_err() {
+            // The UDP echo failed on its own: stop MOQT too.
+            stop.request(StopSignal::Terminate);
+        }
+        let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
+        if let Some(moqt) = moqt {
+            moqt.join();
+        }
+        if let Some(registration) = registration {
+            registration.end();
+        }
+        statistics.log();
+        tally.result.context("cannot read from the socket").and(outcome_log).map_err(Failure::unusable)?;
+        Ok(0)
+    }
+
+    /// Serves MOQT only.
+    fn run_moqt(self, log: LogGuard, interval: Option<Duration>, stop: &StopToken) -> Result<u8, Failure> {
+        let address_file = AddressFile::clear(self.address_file.as_deref())?;
+        // With --moqt-only the server is always prepared.
+        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), None)? else { return Ok(0) };
+        let metrics = self.bind_metrics()?;
+        stop.on_stop(|| ());
+        moqt.address().map_or(Ok(()), |address| address_file.write(address))?;
+        let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), log };
+        let running = moqt.start(stop).context("cannot serve MOQT").map_err(Failure::unusable)?;
+        statistics.serve(metrics, stop)?;
+        let mut clock = ClockMonitor::start();
+        while !running.wait_for_stop(interval) {
+            clock.sample_and_log();
+            statistics.log();
+        }
+        running.join();
+        clock.sample_and_log();
+        statistics.log();
+        Ok(0)
+    }
+
+    /// Rejects options of the UDP echo with --moqt-only.
+    fn reject_unused_options(&self) -> Result<(), Failure> {
+        // Not `conflicts_with`: that would also reject an empty variable and the default delay.
+        let delay =
+            (self.delay != Millis(DEFAULT_DELAY)).then_some("--delay (or ECHO_DELAY_MS; for MOQT, use --moqt-delay)");
+        let first_given = self.impairment.first_given().or_else(|| self.announce.first_given()).or(delay);
+        match first_given.filter(|_| self.moqt.is_moqt_only()) {
+            Some(option) => Err(Failure::usage(format!(
+                "{option} applies to the UDP echo, which --moqt-only disables; omit one of them"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Output files must be distinct and must not be input files. A certificate and its key may share a file.
+    fn check_output_files(&self) -> Result<(), Failure> {
+        let address_file = self.address_file.as_deref().map(|file| ("--address-file", file));
+        let outputs = || address_file.into_iter().chain(self.impairment.outcome_log());
+        check_distinct_files(outputs())?;
+        let inputs: Vec<_> = self.moqt.certificate_files().collect();
+        inputs.iter().try_for_each(|(option, file)| check_distinct_files(outputs().chain([(*option, file.as_path())])))
+    }
+
+    fn bind_metrics(&self) -> Result<Option<TcpListener>, Failure> {
+        let Some(ListenAddress(address)) = self.metrics else { return Ok(None) };
+        let listener = http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"));
+        listener.map(Some).map_err(Failure::unusable)
+    }
+
+    /// Binds the first usable address of the host.
+    fn bind(&self) -> Result<BoundSocket, Failure> {
+        let addresses = server::resolve_listen_addresses(&self.host, self.port)?;
+        let requested = self.socket_buffer.0.min(1 << 30) as usize;
+        let mut first: Option<BindError> = None;
+        for address in addresses {
+            match udp::bind(address, requested) {
+                Ok(bound) => {
+                    if let Some(granted) = bound.receive_buffer.filter(|granted| *granted < requested) {
+                        warn!(
+                            target: "echo",
+                            granted_bytes = granted,
+                            requested_bytes = requested,
+                            "receive buffer smaller than requested; raise net.core.rmem_max"
+                        );
+                    }
+                    return Ok(bound);
+                }
+                Err(error) => {
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        // A resolved host has at least one address, so there is a first error.
+        Err(Failure::unusable(first.map_or_else(|| anyhow::anyhow!("no address"), anyhow::Error::from)))
+    }
+}
+
+/// Parses a delay. Empty text, which Compose substitutes for an unset variable, means the default.
+fn parse_delay(text: &str) -> Result<Millis, ParseQuantityError> {
+    if text.is_empty() { Ok(Millis(DEFAULT_DELAY)) } else { text.parse() }
+}
+
+/// Options that limit replies and restrict sources.
+#[derive(Debug, clap::Args)]
+pub struct AdmissionArgs {
+    /// Maximum packets per second sent to one address, or off
+    ///
+    /// IPv6 counts a /64 as one address. Excess packets are dropped and counted.
+    #[arg(long, value_name = "RATE", default_value_t = OrOff(AdmissionConfig::default().max_packet_rate.map(PacketRate)), help_heading = HEADING_PROTECTION)]
+    max_rate_per_source: OrOff<PacketRate>,
+
+    /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
+    ///
+    /// Counts whole IP packets; IPv6 counts a /64 as one address. Excess packets are dropped and counted.
+    #[arg(long, hide_short_help = true, alias = "max-bits-per-source", value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
+    max_bitrate_per_source: OrOff<BitRate>,
+
+    /// Reply only to these networks (192.0.2.0/24) or addresses
+    ///
+    /// Comma-separated or repeated. Loopback addresses are allowed only if listed.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', help_heading = HEADING_PROTECTION)]
+    allow: Vec<Cidr>,
+
+    /// Apply the limits to loopback sources too
+    #[arg(long, hide_short_help = true, help_heading = HEADING_PROTECTION)]
+    limit_loopback: bool,
+}
+
+impl AdmissionArgs {
+    /// Allowed networks; empty allows all.
+    pub fn allow(&self) -> &[Cidr] {
+        &self.allow
+    }
+
+    /// The limits of the UDP echo, with a random hash key.
+    pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
+        let zero_rate =
+            |option: &str| Failure::usage(format!("--{option} 0 would drop every packet; give a rate, or off"));
+        if self.max_rate_per_source.0 == Some(PacketRate(0)) {
+            return Err(zero_rate("max-rate-per-source"));
+        }
+        if self.max_bitrate_per_source.0 == Some(BitRate(0)) {
+            return Err(zero_rate("max-bitrate-per-source"));
+        }
+        Ok(AdmissionConfig {
+            max_packet_rate: self.max_rate_per_source.0.map(|PacketRate(rate)| rate),
+            max_bit_rate: self.max_bitrate_per_source.0.map(|BitRate(rate)| rate),
+            allowed_networks: self.allow.clone(),
+            limit_loopback: self.limit_loopback,
+            hash_key: os::random_u64s(),
+        })
+    }
+}

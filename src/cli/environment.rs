@@ -1,0 +1,111 @@
+//! Options from the environment: variables with two names, empty variables, and errors that name the variable of an invalid
+//! value.
+
+use std::env;
+use std::ffi::OsString;
+
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
+
+use super::Cli;
+
+/// Variables with a second name, which is used if the first is not set.
+const VARIABLE_ALIASES: &[(&str, &str)] = &[
+    ("PORT", "PORT_ENV"),
+    ("HEARTBEAT_INTERVAL", "HEARTBEAT_INTERVAL_MS"),
+    ("CLIENT_TIMEOUT", "CLIENT_TIMEOUT_MS"),
+    ("HMAC_SECRET", "AUTH_SECRET"),
+];
+
+/// Parses the command line and the environment. Exits with the error message if they are invalid.
+pub fn parse() -> Cli {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let command = map_arguments(Cli::command(), with_effective_variable);
+    let parsed = command.clone().try_get_matches_from(&arguments);
+    parsed.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| {
+        // If the command line alone is valid, a variable caused the error.
+        let without_env = map_arguments(Cli::command(), |argument| argument.env(Resettable::Reset));
+        let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
+        if is_from_env { name_variable_in_error(error, command).exit() } else { error.exit() }
+    })
+}
+
+/// Whether a variable is set and not empty. Compose substitutes empty text for unset variables.
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// The second name of a variable, if that one is in effect.
+fn alias_in_effect(name: &str) -> Option<&'static str> {
+    let (_, second) = VARIABLE_ALIASES.iter().find(|(first, _)| *first == name)?;
+    (!is_set(name) && is_set(second)).then_some(*second)
+}
+
+/// The argument with the variable in effect.
+fn with_effective_variable(argument: Arg) -> Arg {
+    let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
+    match alias_in_effect(name) {
+        Some(second) => argument.env(second),
+        None if env::var_os(name).is_some() && !is_set(name) => argument.env(Resettable::Reset),
+        None => argument,
+    }
+}
+
+fn map_arguments(command: Command, change: impl Fn(Arg) -> Arg + Copy) -> Command {
+    command.mut_args(change).mut_subcommands(|command| command.mut_args(change))
+}
+
+/// Adds the name of the variable to the option in an error.
+fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
+    // Arguments have their display form only after the build.
+    command.build();
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
+    let mut arguments = command.get_subcommands().flat_map(Command::get_arguments);
+    let variable = arguments.find_map(|argument| {
+        let name = argument.get_env()?.to_str()?;
+        (argument.to_string() == *option && is_set(name)).then_some(name)
+    });
+    if let Some(variable) = variable {
+        let named = format!("{option} ({variable} in the environment)");
+        error.insert(ContextKind::InvalidArg, ContextValue::String(named));
+    }
+    error
+}
+
+/// The variables that host and port come from.
+#[derive(Clone, Debug, Default)]
+pub struct AddressSource(Vec<&'static str>);
+
+impl AddressSource {
+    /// ` (PORT from the environment)`; empty if host and port come from the command line or the defaults.
+    pub fn suffix(&self) -> String {
+        if self.0.is_empty() { String::new() } else { format!(" ({} from the environment)", self.0.join(" and ")) }
+    }
+}
+
+impl FromArgMatches for AddressSource {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let decided = [("host", "HOST"), ("port", "PORT")]
+            .into_iter()
+            .filter(|(option, _)| matches.value_source(option) == Some(ValueSource::EnvVariable));
+        Ok(Self(decided.map(|(_, name)| alias_in_effect(name).unwrap_or(name)).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Not an option itself: it reads the sources of other options.
+impl clap::Args for AddressSource {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
+    }
+}

@@ -1,0 +1,175 @@
+//! `--generate`: the man page and the shell completions, generated from the options.
+
+use std::io;
+
+use clap::{Command, CommandFactory, ValueEnum};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use roff::{Roff, bold, roman};
+
+use super::output::print;
+use super::{Cli, Failure};
+
+/// Documents generated from the options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generate {
+    /// The man page, jamjam-dev.1
+    Man,
+    /// Completions for bash
+    CompleteBash,
+    /// Completions for zsh
+    CompleteZsh,
+    /// Completions for fish
+    CompleteFish,
+}
+
+impl Generate {
+    /// Prints the document.
+    pub fn print(self) -> Result<u8, Failure> {
+        let text = self.text().map_err(Failure::unusable)?;
+        print(&mut io::stdout().lock(), text.trim_end()).map_err(Failure::unusable)?;
+        Ok(0)
+    }
+
+    /// The text of the document.
+    pub fn text(self) -> anyhow::Result<String> {
+        let mut cli = Cli::command();
+        let shell = match self {
+            Self::Man => return man(cli),
+            Self::CompleteBash => Shell::Bash,
+            Self::CompleteZsh => Shell::Zsh,
+            Self::CompleteFish => Shell::Fish,
+        };
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut cli, "jamjam-dev", &mut text);
+        let text = String::from_utf8(text)?;
+        // clap_complete 4.6 spells the hyphen of a program's name in two ways in bash, and then finds no subcommand.
+        Ok(text.replace("jamjam__subcmd__dev", "jamjam__dev"))
+    }
+}
+
+/// Exit codes and their meaning, for the man page.
+const EXIT_CODES: [(&str, &str); 5] = [
+    (
+        "0",
+        "Success: all limits met or, without limits, at least one reply received. Servers: stopped by SIGINT or SIGTERM.",
+    ),
+    ("1", "A limit was exceeded, a packet came back damaged, or no reply was received."),
+    ("2", "Usage error."),
+    ("3", "A file, device, host name or socket cannot be used."),
+    ("130, 143", "send or probe was interrupted by SIGINT or SIGTERM; the report so far is printed."),
+];
+
+/// Variables without an option.
+const VARIABLES: [(&str, &str); 2] = [
+    ("NO_COLOR", "Disables colors if set and not empty."),
+    ("RUST_LOG", "Log level of the servers: trace, debug, info, warn, error or off. --verbose overrides it."),
+];
+
+const EXAMPLES: [(&str, &str); 4] = [
+    ("Try it on one machine:", "jamjam-dev send --tone 440 --duration 2s --embedded"),
+    ("Return the audio of a client after one second:", "jamjam-dev echo-server --delay 1000"),
+    ("Fail if a path drops packets or is slow:", "jamjam-dev probe --to echo.example.org --max-loss 0% --max-p99 5ms"),
+    (
+        "Send a recording and record the returned audio:",
+        "jamjam-dev send --wav take.wav --to echo.example.org --record returned.wav",
+    ),
+];
+
+/// One man page for all subcommands.
+fn man(cli: Command) -> anyhow::Result<String> {
+    let mut cli = cli.disable_help_subcommand(true);
+    cli.build();
+    let about = cli.get_about().map(ToString::to_string).unwrap_or_default();
+    let version = format!("jamjam-dev {}", env!("CARGO_PKG_VERSION"));
+    let mut page = Roff::new();
+    // A date would make builds irreproducible. The blank keeps the argument's position.
+    page.control("TH", ["jamjam-dev", "1", " ", &version, "User Commands"]);
+    page.control("SH", ["NAME"]);
+    page.text([roman(format!("jamjam-dev - {}", about.trim_end_matches('.')))]);
+    page.control("SH", ["SYNOPSIS"]);
+    for subcommand in cli.get_subcommands() {
+        page.text([bold(format!("jamjam-dev {}", subcommand.get_name())), roman(" [OPTION]...")]);
+        page.control("br", []);
+    }
+    page.text([bold("jamjam-dev --generate"), roman(" KIND")]);
+    page.control("SH", ["DESCRIPTION"]);
+    for subcommand in cli.get_subcommands() {
+        let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
+        tagged_paragraph(&mut page, &format!("jamjam-dev {}", subcommand.get_name()), &format!("{about}."));
+    }
+    let mut text = page.render();
+    text += &options(&cli, &[])?;
+    for subcommand in cli.get_subcommands() {
+        let title = format!("jamjam-dev {}", subcommand.get_name()).to_uppercase();
+        text += &Roff::new().control("SH", [title.as_str()]).to_roff();
+        text += &options(subcommand, &["help", "color"])?;
+    }
+    text += &final_sections(&cli).to_roff();
+    Ok(text)
+}
+
+/// The options of `command` without `hidden`, one subsection per help heading.
+fn options(command: &Command, hidden: &[&str]) -> anyhow::Result<String> {
+    let mut command = command.clone();
+    for id in hidden {
+        command = command.mut_arg(id, |arg| arg.hide(true));
+    }
+    let headings: Vec<String> =
+        command.get_arguments().filter_map(|arg| arg.get_help_heading()).map(str::to_owned).collect();
+    let subordinate = command.get_subcommands().next().is_none();
+    let mut rendered = Vec::new();
+    Man::new(command).render_options_section(&mut rendered)?;
+    let mut text = String::new();
+    // Each rendered part repeats the definitions from the top of the page.
+    let preamble = |line: &&str| line.starts_with(".ie ") || line.starts_with(".el ");
+    for line in String::from_utf8(rendered)?.lines().skip_while(preamble) {
+        if let Some(upper) = line.strip_prefix(".SH ").filter(|_| subordinate) {
+            // Help headings become subsections, spelled as in `--help`.
+            let upper = upper.trim_matches('"');
+            let heading = headings.iter().find(|heading| heading.to_uppercase() == upper);
+            text += &Roff::new().control("SS", [heading.map_or("General", String::as_str)]).to_roff();
+        } else {
+            text += line;
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}
+
+fn final_sections(cli: &Command) -> Roff {
+    let mut page = Roff::new();
+    page.control("SH", ["EXIT STATUS"]);
+    for (code, meaning) in EXIT_CODES {
+        tagged_paragraph(&mut page, code, meaning);
+    }
+    page.control("SH", ["ENVIRONMENT"]);
+    for subcommand in cli.get_subcommands() {
+        for arg in subcommand.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            if let (Some(variable), Some(option)) = (arg.get_env(), arg.get_long()) {
+                let meaning = format!("As --{option} of {}.", subcommand.get_name());
+                tagged_paragraph(&mut page, &variable.to_string_lossy(), &meaning);
+            }
+        }
+    }
+    for (variable, meaning) in VARIABLES {
+        tagged_paragraph(&mut page, variable, meaning);
+    }
+    page.control("SH", ["EXAMPLES"]);
+    for (purpose, line) in EXAMPLES {
+        page.control("PP", []);
+        page.text([roman(purpose)]);
+        page.control("PP", []);
+        page.control("RS", ["4"]);
+        page.text([bold(line)]);
+        page.control("RE", []);
+    }
+    page
+}
+
+/// A tagged paragraph: a term and its definition.
+fn tagged_paragraph(page: &mut Roff, term: &str, meaning: &str) {
+    page.control("TP", []);
+    page.text([bold(term)]);
+    page.text([roman(meaning)]);
+}

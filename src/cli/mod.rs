@@ -1,0 +1,90 @@
+//! Command line interface: one file per subcommand, with its options, defaults, wiring and output. Other modules take typed
+//! configurations and do not depend on clap.
+
+pub mod audio_output;
+pub mod audio_source;
+pub mod client;
+pub mod echo_server;
+pub mod environment;
+pub mod generate;
+pub mod moqt_server;
+pub mod options;
+pub mod output;
+pub mod probe;
+pub mod send;
+pub mod server;
+pub mod signaling_server;
+pub mod target;
+pub mod values;
+
+use std::fmt;
+
+use clap::{ColorChoice, Parser, Subcommand};
+use generate::Generate;
+
+use crate::io::stop::StopToken;
+
+/// Echo server, signaling server, audio sender and network probe for jamjam, low-latency network music.
+#[derive(Debug, Parser)]
+#[command(name = "jamjam-dev", version, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
+#[command(override_usage = "jamjam-dev [OPTIONS] <COMMAND>\n       jamjam-dev --generate <KIND>")]
+#[command(after_help = "Example: jamjam-dev send --tone 440 --duration 2s --embedded")]
+pub struct Cli {
+    /// When to use colors (NO_COLOR is respected)
+    #[arg(long, alias = "colour", default_value_t, global = true, value_name = "WHEN")] // plain-words: allow
+    color: ColorChoice,
+
+    /// Print a man page or shell completions and exit
+    #[arg(long, value_enum, value_name = "KIND")]
+    generate: Option<Generate>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    EchoServer(Box<echo_server::Args>),
+    #[command(mut_args(client::shorten_help))]
+    Send(Box<send::Args>),
+    #[command(mut_args(client::shorten_help))]
+    Probe(Box<probe::Args>),
+    SignalingServer(Box<signaling_server::Args>),
+}
+
+/// An error and its exit code: 1 no reply, 2 usage error, 3 unusable file, device, host name or socket.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code of the process.
+    pub code: u8,
+    /// Operation, cause and remedy.
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    fn usage(error: impl fmt::Display) -> Self {
+        Self { code: 2, error: anyhow::anyhow!("{error}") }
+    }
+
+    fn unusable(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 3, error: error.into() }
+    }
+}
+
+impl Cli {
+    /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code.
+    pub fn run(self, stop: &StopToken) -> Result<u8, Failure> {
+        match (self.generate, self.command) {
+            (Some(document), None) => document.print(),
+            (Some(_), Some(_)) => Err(Failure::usage("--generate takes no subcommand: its output covers all of them")),
+            (None, Some(Command::EchoServer(args))) => args.run(self.color, stop),
+            (None, Some(Command::Send(args))) => args.run(self.color, stop),
+            (None, Some(Command::Probe(args))) => args.run(self.color, stop),
+            (None, Some(Command::SignalingServer(args))) => args.run(self.color, stop),
+            (None, None) => {
+                Err(Failure::usage("subcommand required: echo-server, send, probe or signaling-server; see --help"))
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! MOQT echo of `echo-server`: options, certificate, sockets, the demo page for browsers, and the shutdown.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use clap::ArgGroup;
+use tracing::{info, warn};
+
+use super::Failure;
+use super::target::{LOCALHOST, ListenHostPort};
+use super::values::{ListenAddress, Millis};
+use crate::address::Cidr;
+use crate::io::http;
+use crate::io::moqt::demo_page::{self, CertificateInfo, ServerInfo};
+use crate::io::moqt::server::{self, MoqtServerConfig};
+use crate::io::moqt::{BoundSockets, MoqtBindError, MoqtUrl, ServerCounters, bind_all};
+use crate::io::stop::StopToken;
+use crate::io::tls::self_signed::SelfSignedIssuer;
+use crate::io::tls::server::{CA_CERTIFICATE_WARNING, ServerIdentity};
+use crate::moqt::codec::MAX_PATH_PARTS;
+use crate::moqt::{SessionLimits, TrackPath, Transport, echo};
+
+const HEADING: &str = "MOQT";
+
+/// Group of the options that enable MOQT.
+const MOQT_GROUP: &str = "moqt_enabled";
+
+/// Options of the MOQT echo.
+#[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new(MOQT_GROUP).args(["moqt", "moqt_only"]).multiple(true)))]
+pub struct MoqtArgs {
+    /// Echo MOQT over WebTransport and raw QUIC too, on one UDP port
+    ///
+    /// Listens on localhost:4443, over IPv4 and IPv6, unless an address is given.
+    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = LOCALHOST, help_heading = HEADING)]
+    moqt: Option<ListenHostPort>,
+
+    /// Echo MOQT only, without the UDP echo
+    #[arg(long, conflicts_with_all = ["port", "host", "max_buffer", "max_buffer_per_client", "socket_buffer", "spin", "max_rate_per_source", "max_bitrate_per_source", "limit_loopback", "room_name"], help_heading = HEADING)]
+    moqt_only: bool,
+
+    /// URL path of the WebTransport endpoint
+    #[arg(long, hide_short_help = true, value_name = "PATH", value_parser = parse_url_path, requires = MOQT_GROUP, default_value_t = MoqtServerConfig::default().path, help_heading = HEADING)]
+    moqt_path: String,
+
+    /// Path prefix of the tracks to echo, parts separated by commas
+    ///
+    /// Applies to version gomoqt-2025-02; gomoqt-0.9 always uses /.
+    #[arg(long, hide_short_help = true, value_name = "PATH", value_parser = parse_path_prefix, requires = MOQT_GROUP, default_value_t = echo::MoqtEchoConfig::default().track_prefix, help_heading = HEADING)]
+    moqt_prefix: TrackPath,
+
+    /// Delay before a MOQT frame is returned, in ms or with a unit
+    #[arg(long, hide_short_help = true, value_name = "MS", requires = MOQT_GROUP, default_value_t = Millis(echo::MoqtEchoConfig::default().delay), help_heading = HEADING)]
+    moqt_delay: Millis,
+
+    /// PEM file with the certificate chain
+    ///
+    /// Without it the server generates a self-signed certificate.
+    #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
+    cert: Option<PathBuf>,
+
+    /// PEM file with the certificate's private key, unencrypted
+    #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]
+    key: Option<PathBuf>,
+
+    /// Directory in which to keep the generated certificate
+    ///
+    /// Clients can then trust the same certificate across restarts.
+    #[arg(long, hide_short_help = true, value_name = "DIR", requires = MOQT_GROUP, conflicts_with = "cert", help_heading = HEADING)]
+    cert_dir: Option<PathBuf>,
+
+    /// The demo page for browsers.
+    #[command(flatten)]
+    pub demo_page: DemoPageArgs,
+}
+
+impl MoqtArgs {
+    /// The listen address, if MOQT is enabled.
+    pub fn listen_address(&self) -> Option<ListenHostPort> {
+        self.moqt.clone().or_else(|| self.moqt_only.then(ListenHostPort::default))
+    }
+
+    /// Whether the UDP echo is disabled.
+    pub fn is_moqt_only(&self) -> bool {
+        self.moqt_only
+    }
+
+    /// Certificate files that are read or written, with their options.
+    pub fn certificate_files(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        let given = [("--cert", self.cert.clone()), ("--key", self.key.clone())];
+        let kept =
+            self.cert_dir.iter().flat_map(|folder| SelfSignedIssuer::files(folder)).map(|file| ("--cert-dir", file));
+        given.into_iter().filter_map(|(option, file)| Some((option, file?))).chain(kept)
+    }
+
+    /// Loads the certificate, or generates one for a server at `address`.
+    fn load_identity(&self, address: &ListenHostPort) -> Result<ServerIdentity, Failure> {
+        let now = SystemTime::now();
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            let loaded = ServerIdentity::from_pem_files(cert, key, now).context("--cert and --key");
+            return loaded.map_err(Failure::unusable);
+        }
+        let issuer = SelfSignedIssuer::new([address.host.as_str()], self.cert_dir.clone());
+        let generated = ServerIdentity::self_signed(issuer, now);
+        generated.context("--cert-dir").map_err(Failure::unusable)
+    }
+
+    /// The certificate file for `--ca` of clients, if the certificate is kept.
+    fn certificate_file(&self) -> Option<PathBuf> {
+        self.cert_dir.as_deref().map(SelfSignedIssuer::certificate_path)
+    }
+
+    /// Configuration of the server. `allow` restricts the sources.
+    fn server_config(&self, allow: &[Cidr]) -> MoqtServerConfig {
+        let echo = echo::MoqtEchoConfig {
+            track_prefix: self.moqt_prefix.clone(),
+            delay: self.moqt_delay.0,
+            ..echo::MoqtEchoConfig::default()
+        };
+        MoqtServerConfig { path: self.moqt_path.clone(), echo, allow: allow.to_owned(), ..MoqtServerConfig::default() }
+    }
+}
+
+/// Parses the path of a URL, with or without the leading slash.
+fn parse_url_path(text: &str) -> Result<String, String> {
+    let path = format!("/{}", text.strip_prefix('/').unwrap_or(text));
+    let url = format!("moqt://{LOCALHOST}{path}").parse::<MoqtUrl>();
+    let is_path = url.is_ok_and(|url| url.path == path) && !path.contains('?');
+    if is_path {
+        Ok(path)
+    } else {
+        Err("give the path of a URL, such as /echo: percent-encoded, without a query and without . or .. segments"
+            .to_owned())
+    }
+}
+
+/// Parses the parts of a path. Leaves room for the name of the track.
+fn parse_path_prefix(text: &str) -> Result<TrackPath, String> {
+    let path = TrackPath::parse_list(text);
+    let max_bytes = SessionLimits::default().max_path_bytes;
+    if path.0.len() < MAX_PATH_PARTS && path.byte_len() < max_bytes {
+        Ok(path)
+    } else {
+        Err(format!(
+            "a track path has at most {MAX_PATH_PARTS} parts and {max_bytes} bytes, including the name of the track"
+        ))
+    }
+}
+
+/// Time limit for the shutdown of the process. Sessions close within 2 s.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A MOQT server with bound sockets and a certificate, ready to start.
+pub struct BoundMoqtServer {
+    address: ListenHostPort,
+    bound: BoundSockets,
+    identity: ServerIdentity,
+    certificate_file: Option<PathBuf>,
+    config: MoqtServerConfig,
+    counts: Arc<ServerCounters>,
+    demo_page: Option<DemoPage>,
+}
+
+impl BoundMoqtServer {
+    /// Loads the certificate and binds the sockets, if MOQT is enabled. `allow` restricts the sources; `udp` is the address of the UDP
+    /// echo, for the error if both use one port.
+    pub fn prepare(options: &MoqtArgs, allow: &[Cidr], udp: Option<SocketAddr>) -> Result<Option<Self>, Failure> {
+        let Some(address) = options.listen_address() else { return Ok(None) };
+        let identity = options.load_identity(&address)?;
+        let bound = bind(address.addresses()?).map_err(|error| match error {
+            MoqtBindError::AddrInUse(address) if udp.is_some_and(|udp| udp.port() == address.port()) => Failure::usage(
+                format!("--port and --moqt both use UDP port {}; give one of them another port", address.port()),
+            ),
+            error => Failure::unusable(error),
+        })?;
+        let demo_page = options.demo_page.bind()?;
+        let (certificate_file, config) = (options.certificate_file(), options.server_config(allow));
+        Ok(Some(Self { address, bound, identity, certificate_file, config, counts: Arc::default(), demo_page }))
+    }
+
+    /// The first listen address.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.bound.addresses().next()
+    }
+
+    /// The counters of the server.
+    pub fn counts(&self) -> Arc<ServerCounters> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Logs the addresses and serves until `stop` is requested.
+    pub fn start(self, stop: &StopToken) -> io::Result<RunningMoqtServer> {
+        self.log_addresses();
+        let url = self.local_url(Transport::WebTransport);
+        stop.set_grace_period(SHUTDOWN_TIMEOUT);
+        let (sender, stop_requested) = channel();
+        let callback_sender = sender.clone();
+        stop.on_stop(move || _ = callback_sender.send(()));
+        if stop.signal().is_some() {
+            let _ = sender.send(());
+        }
+        let server = server::spawn(self.bound, self.identity.resolver(), self.config.clone(), self.counts, stop)?;
+        if let Some(page) = self.demo_page {
+            page.serve(&url, self.identity, &self.config, stop)?;
+        }
+        Ok(RunningMoqtServer { server, stop_requested })
+    }
+
+    /// The URL for a client on this machine.
+    fn local_url(&self, transport: Transport) -> MoqtUrl {
+        let port = self.address().map_or(0, |address| address.port());
+        MoqtUrl { transport, host: self.address.local_host().to_owned(), port, path: self.config.path.clone() }
+    }
+
+    fn log_addresses(&self) {
+        let addresses: Vec<String> = self.bound.addresses().map(|address| address.to_string()).collect();
+        info!(target: "moqt", addresses = addresses.join(" "), "listening");
+        for (transport, name) in [(Transport::WebTransport, "WebTransport"), (Transport::Quic, "QUIC")] {
+            info!(target: "moqt", url = %self.local_url(transport), transport = name, "serving");
+        }
+        let identity = &self.identity;
+        let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
+        info!(target: "tls", %valid_until, %sha256, "certificate loaded");
+        if let Some(file) = &self.certificate_file {
+            info!(target: "tls", file = %file.display(), "certificate saved, clients verify it with --ca");
+        }
+        if identity.is_ca() {
+            warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
+        }
+    }
+}
+
+/// A running MOQT server.
+pub struct RunningMoqtServer {
+    server: server::ServerThread,
+    stop_requested: Receiver<()>,
+}
+
+impl RunningMoqtServer {
+    /// Waits for a stop request, at most for `timeout` (`None`: forever). Returns true if there was one.
+    pub fn wait_for_stop(&self, timeout: Option<Duration>) -> bool {
+        let Some(timeout) = timeout else {
+            let _ = self.stop_requested.recv();
+            return true;
+        };
+        self.stop_requested.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// Waits until every session is closed.
+    pub fn join(self) {
+        self.server.join();
+    }
+}
+
+/// Binds those of `addresses` that the machine has: without IPv6, there is no `::1`.
+fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, MoqtBindError> {
+    loop {
+        match bind_all(&addresses) {
+            Err(MoqtBindError::AddrNotAvailable(address) | MoqtBindError::Other { address, .. })
+                if addresses.iter().any(|other| other.ip() != address.ip()) =>
+            {
+                info!(target: "moqt", address = %address.ip(), "address not available");
+                addresses.retain(|other| other.ip() != address.ip());
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether and where there is a page.
+#[derive(Debug, clap::Args)]
+pub struct DemoPageArgs {
+    /// Serve a browser demo page for the MOQT echo, on loopback only
+    #[arg(long, hide_short_help = true, value_name = "[ADDR:]PORT", value_parser = parse_loopback_address, requires = MOQT_GROUP, help_heading = HEADING)]
+    demo_page: Option<ListenAddress>,
+}
+
+impl DemoPageArgs {
+    /// Binds the listener of the page.
+    fn bind(&self) -> Result<Option<DemoPage>, Failure> {
+        let Some(ListenAddress(address)) = self.demo_page else { return Ok(None) };
+        let listener = http::bind(address).with_context(|| format!("cannot listen on {address} for --demo-page"));
+        listener.map(|listener| Some(DemoPage(listener))).map_err(Failure::unusable)
+    }
+}
+
+/// The listener of the demo page.
+struct DemoPage(TcpListener);
+
+impl DemoPage {
+    /// Serves the page for the echo at `target`, with the hash of `identity`, until `stop` is requested.
+    fn serve(
+        self,
+        target: &MoqtUrl,
+        identity: ServerIdentity,
+        config: &MoqtServerConfig,
+        stop: &StopToken,
+    ) -> std::io::Result<()> {
+        let address = self.0.local_addr()?;
+        let origin = MoqtUrl { path: String::new(), ..target.clone() }.to_string();
+        let (path, echo) = (target.path.clone(), &config.echo);
+        let (prefix, delay_ms) = (echo.track_prefix.0.clone(), echo.delay.as_secs_f64() * 1e3);
+        let page_origin = origin.clone();
+        let server_info = move || {
+            let certificate = CertificateInfo::from_der(&identity.certificate());
+            let certificate =
+                certificate.inspect_err(|error| warn!(target: "demo_page", %error, "cannot read certificate"));
+            Some(ServerInfo {
+                origin: page_origin.clone(),
+                path: path.clone(),
+                prefix: prefix.clone(),
+                delay_ms,
+                certificate: certificate.ok()?,
+            })
+        };
+        http::spawn("demo-page", self.0, demo_page::router(&origin, server_info), stop)?;
+        info!(target: "demo_page", url = %format_args!("http://{address}/"), "listening");
+        Ok(())
+    }
+}
+
+/// Parses a loopback address. The page contains the certificate hash to trust, which must not cross a network unprotected.
+fn parse_loopback_address(text: &str) -> Result<ListenAddress, String> {
+    let address = ListenAddress::from_str(text)?;
+    if address.0.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err("the demo page is served on loopback only: give 127.0.0.1:PORT, [::1]:PORT or a port; for access from elsewhere, forward the port (ssh -L)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn url_path_is_normalized_or_rejected() {
+        for (text, path) in [("/echo", "/echo"), ("echo", "/echo"), ("/", "/"), ("/a/b%20c", "/a/b%20c")] {
+            assert_eq!(parse_url_path(text).as_deref(), Ok(path), "{text}");
+        }
+        for text in ["/a b", "/echo?x=1", "/echo#x", "/\u{e9}cho\n", "/a/../echo", "/./echo", "/%2e%2e/echo"] {
+            assert!(parse_url_path(text).is_err(), "{text}");
+        }
+    }
+}

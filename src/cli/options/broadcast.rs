@@ -1,0 +1,299 @@
+//! Broadcast rooms of `signaling-server`: tokens, limits, the built-in rooms, and rooms declared in TOML files, of which `NAME.toml`
+//! is room NAME.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, fs};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::Deserialize;
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::credentials::SecretArgs;
+use crate::cli::Failure;
+use crate::cli::values::{ByteSize, Millis, OrOff, RequestRate, parse_nonzero_size, parse_request_rate};
+use crate::io::clock;
+use crate::io::os;
+use crate::io::signaling::broadcast_http::{BroadcastHttpConfig, DEFAULT_MAX_POST_BYTES};
+use crate::signaling::broadcast::RoomHandlers;
+use crate::signaling::broadcast::{
+    self, BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, MAX_BROADCAST_DELAY,
+};
+use crate::signaling::broadcast::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom};
+use crate::signaling::token::{Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
+use crate::signaling::{SignalingLimits, is_valid_room_name};
+use crate::units::{self, TimeUnit};
+
+const HEADING: &str = "Broadcast rooms";
+
+/// Format of relayed messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Envelope {
+    /// The documented format
+    #[default]
+    Document,
+    /// The format that Dynode players parse
+    Dynode,
+}
+
+/// A delay, printed in seconds.
+#[derive(Clone, Copy, Debug)]
+struct DelaySeconds(Duration);
+
+impl fmt::Display for DelaySeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.as_secs_f64())
+    }
+}
+
+/// Parses a delay of at most 1 h.
+fn parse_delay(text: &str) -> Result<DelaySeconds, String> {
+    let delay = units::parse_duration(text, TimeUnit::Seconds).map_err(|error| error.to_string())?;
+    if delay > MAX_BROADCAST_DELAY { Err("the maximum is 1h".to_owned()) } else { Ok(DelaySeconds(delay)) }
+}
+
+/// Tokens, limits and contents of broadcast rooms.
+#[derive(Debug, clap::Args)]
+pub struct BroadcastArgs {
+    #[command(flatten)]
+    secrets: SecretArgs,
+
+    /// Print a token for a client and room, and exit
+    ///
+    /// Valid for 3600 seconds unless SECONDS is given. Needs the secret of the server.
+    #[arg(long, value_name = "CLIENT:ROOM[:SECONDS]", help_heading = HEADING)]
+    print_token: Option<String>,
+
+    /// Format of relayed messages
+    #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING)]
+    broadcast_envelope: Envelope,
+
+    /// Delay of messages of type post in room radio, in seconds or with a unit
+    #[arg(long, hide_short_help = true, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = parse_delay, default_value_t = DelaySeconds(Duration::ZERO), help_heading = HEADING)]
+    radio_delay: DelaySeconds,
+
+    /// Message types that are acknowledged but not relayed
+    ///
+    /// Comma-separated.
+    #[arg(long, hide_short_help = true, env = "SUPPRESSED_TYPES", value_name = "TYPE", value_delimiter = ',', default_value = DEFAULT_SUPPRESSED_TYPES, help_heading = HEADING)]
+    suppressed_types: Vec<String>,
+
+    /// Words that room chat rejects, ignoring case
+    ///
+    /// Comma-separated.
+    #[arg(long, hide_short_help = true, env = "CHAT_BANNED_WORDS", value_name = "WORD", value_delimiter = ',', default_value = DEFAULT_BANNED_WORDS, help_heading = HEADING)]
+    chat_banned_words: Vec<String>,
+
+    /// Directory of *.toml files, each declaring the room of its name
+    #[arg(long, env = "ROOMS_DIR", value_name = "DIR", help_heading = HEADING)]
+    rooms: Option<PathBuf>,
+
+    /// Accept control channels without a token
+    #[arg(long, hide_short_help = true, env = "OPEN_CONTROL_CHANNEL", help_heading = HEADING)]
+    open_control_channel: bool,
+
+    /// Time without a message after which a member is closed, or off
+    ///
+    /// In milliseconds or with a unit.
+    #[arg(long, hide_short_help = true, env = "IDLE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
+    idle_timeout: OrOff<Millis>,
+
+    /// Maximum lifetime of a connection, or off
+    ///
+    /// In milliseconds or with a unit.
+    #[arg(long, hide_short_help = true, env = "MAX_CONN_AGE_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
+    max_conn_age: OrOff<Millis>,
+
+    /// Maximum message size in a broadcast room
+    ///
+    /// Clients without a token are limited to 256 KiB as well.
+    #[arg(long, hide_short_help = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
+    max_payload: ByteSize,
+
+    /// Maximum size of an HTTP request body
+    #[arg(long, hide_short_help = true, env = "POST_CONTENT_MAX_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_POST_BYTES as u64), help_heading = HEADING)]
+    post_max: ByteSize,
+
+    /// Maximum tokens issued per source address, as N/TIME (10/15m), or off
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(BroadcastHttpConfig::default().token_limit.map(RequestRate)), help_heading = HEADING)]
+    rate_limit_token: OrOff<RequestRate>,
+
+    /// Maximum HTTP posts per source address, as N/TIME (10/15m), or off
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_POST", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(BroadcastHttpConfig::default().post_limit.map(RequestRate)), help_heading = HEADING)]
+    rate_limit_post: OrOff<RequestRate>,
+}
+
+impl BroadcastArgs {
+    /// The token of --print-token, if given.
+    pub fn printed_token(&self) -> Result<Option<String>, Failure> {
+        let Some(request) = &self.print_token else { return Ok(None) };
+        let secret = self.secrets.hmac_secret()?.ok_or_else(|| {
+            Failure::usage(
+                "--print-token needs the secret of the server; add --hmac-secret-file FILE or set HMAC_SECRET",
+            )
+        })?;
+        let invalid = || {
+            Failure::usage(format!(
+                "--print-token: {request:?} is not CLIENT:ROOM[:SECONDS]; give a value such as client-001:radio:3600"
+            ))
+        };
+        let (client, rest) = request.split_once(':').ok_or_else(invalid)?;
+        let (room, seconds) = match rest.rsplit_once(':') {
+            Some((room, seconds)) => (room, seconds.parse().ok().filter(|seconds| *seconds > 0.0).ok_or_else(invalid)?),
+            None => (rest, DEFAULT_LIFETIME_SECONDS),
+        };
+        if client.is_empty() || !is_valid_room_name(room) {
+            return Err(invalid());
+        }
+        let now_ms = clock::unix_ms();
+        let claims = Claims::new(client, room, serde_json::Map::new(), now_ms, seconds);
+        Ok(Some(sign(&secret, &claims)))
+    }
+
+    /// Warns if no secret was given.
+    pub fn warn_if_secret_is_random(&self) -> Result<(), Failure> {
+        if self.secrets.hmac_secret()?.is_none() {
+            warn!(
+                target: "signaling",
+                "HMAC_SECRET not set, using a random secret; tokens become invalid at restart"
+            );
+        }
+        Ok(())
+    }
+
+    /// Applies the options to the limits of the hub.
+    pub fn apply_to(&self, limits: &SignalingLimits) -> Result<SignalingLimits, Failure> {
+        let secret = self.secrets.hmac_secret()?;
+        let listed = |list: &[String]| -> Vec<String> {
+            list.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+        };
+        let broadcast = BroadcastSettings {
+            secret: Some(secret.unwrap_or_else(|| Secret::from_random(os::random_u64s()))),
+            envelope: self.envelope(),
+            suppressed_types: listed(&self.suppressed_types),
+            idle_timeout: self.idle_timeout.0.map(|millis| millis.0),
+            max_connection_age: self.max_conn_age.0.map(|millis| millis.0),
+            open_control_channel: self.open_control_channel,
+            max_payload_bytes: usize::try_from(self.max_payload.0).unwrap_or(usize::MAX),
+            ..BroadcastSettings::default()
+        };
+        Ok(SignalingLimits { broadcast, ..limits.clone() })
+    }
+
+    /// The handlers of the built-in rooms and of those declared in files.
+    pub fn room_handlers(&self) -> Result<RoomHandlers, Failure> {
+        let mut handlers = RoomHandlers::default();
+        handlers.insert("radio", RadioRoom::new(self.radio_delay.0, self.envelope()));
+        handlers.insert("chat", ChatRoom::new(&self.chat_banned_words));
+        if let Some(directory) = &self.rooms {
+            for (room, handler) in read_room_files(directory)? {
+                info!(target: "signaling", room, directory = %directory.display(), "room declared");
+                handlers.insert(&room, handler);
+            }
+        }
+        Ok(handlers)
+    }
+
+    /// The HTTP side of broadcast rooms.
+    pub fn http_config(&self) -> Result<BroadcastHttpConfig, Failure> {
+        Ok(BroadcastHttpConfig {
+            issuer_key: self.secrets.token_issuer_key()?,
+            token_limit: self.rate_limit_token.0.map(|rate| rate.0),
+            post_limit: self.rate_limit_post.0.map(|rate| rate.0),
+            max_post_bytes: usize::try_from(self.post_max.0).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn envelope(&self) -> broadcast::Envelope {
+        match self.broadcast_envelope {
+            Envelope::Document => broadcast::Envelope::Document,
+            Envelope::Dynode => broadcast::Envelope::Dynode,
+        }
+    }
+}
+
+/// Parses a duration. 0 and `off` mean none.
+fn parse_duration_or_off(text: &str) -> Result<OrOff<Millis>, String> {
+    if text == "off" {
+        return Ok(OrOff(None));
+    }
+    let duration = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
+    Ok(OrOff((!duration.is_zero()).then_some(Millis(duration))))
+}
+
+/// Contents of a room file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoomFile {
+    requires_auth: Option<bool>,
+    broadcast_delay: Option<toml::Spanned<String>>,
+    welcome: Option<toml::Table>,
+    max_clients: Option<toml::Spanned<usize>>,
+    stamp: Option<bool>,
+}
+
+/// The rooms declared in `directory`, with their names.
+fn read_room_files(directory: &Path) -> Result<Vec<(String, DeclaredRoom)>, Failure> {
+    let cannot_read = || format!("cannot read the rooms in {}", directory.display());
+    let entries = fs::read_dir(directory).with_context(cannot_read).map_err(Failure::unusable)?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<PathBuf>, _>>();
+    let mut paths = paths.with_context(cannot_read).map_err(Failure::unusable)?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    paths.into_iter().map(|path| parse_room_file(&path).map_err(Failure::unusable)).collect()
+}
+
+fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
+    let cannot = || format!("cannot use {} as a room", path.display());
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    if !is_valid_room_name(stem) {
+        let error = anyhow::anyhow!("invalid room name {stem:?}: reserved, too long, or not UTF-8; rename the file");
+        return Err(error.context(cannot()));
+    }
+    let text = fs::read_to_string(path).with_context(cannot)?;
+    let file: RoomFile = toml::from_str(&text).with_context(cannot)?;
+    let default = DeclaredRoom::default();
+    let line = |span: Range<usize>| text.get(..span.start).unwrap_or_default().lines().count().max(1);
+    let broadcast_delay = file.broadcast_delay.map(|delay| {
+        let parsed = units::parse_duration(delay.get_ref(), TimeUnit::Seconds).map_err(anyhow::Error::from);
+        let checked = parsed.and_then(|parsed| match parsed {
+            parsed if parsed > MAX_BROADCAST_DELAY => anyhow::bail!("the maximum is 1h"),
+            parsed => Ok(parsed),
+        });
+        checked.with_context(|| format!("line {}: broadcast_delay", line(delay.span())))
+    });
+    let max_clients = file.max_clients.map(|limit| match *limit.get_ref() {
+        0 => Err(anyhow::anyhow!(
+            "line {}: max_clients = 0 would admit no client; omit it for no limit",
+            line(limit.span())
+        )),
+        count => Ok(count),
+    });
+    let declared = DeclaredRoom {
+        requires_auth: file.requires_auth.unwrap_or(default.requires_auth),
+        broadcast_delay: broadcast_delay.transpose().with_context(cannot)?.unwrap_or(default.broadcast_delay),
+        welcome: file
+            .welcome
+            .map(|table| table.into_iter().map(|(key, value)| (key, toml_to_json(value))).collect())
+            .unwrap_or_default(),
+        max_clients: max_clients.transpose().with_context(cannot)?,
+        stamp: file.stamp.unwrap_or(default.stamp),
+    };
+    Ok((stem.to_owned(), declared))
+}
+
+/// Converts TOML to JSON. Dates and times become text.
+fn toml_to_json(value: toml::Value) -> Value {
+    match value {
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(value) => value.into(),
+        toml::Value::Array(values) => values.into_iter().map(toml_to_json).collect(),
+        toml::Value::Table(table) => table.into_iter().map(|(key, value)| (key, toml_to_json(value))).collect(),
+    }
+}

@@ -1,0 +1,255 @@
+//! Secrets, logins and certificates as options. A secret comes from a file, the environment or the command line; `Debug` never
+//! prints one.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+use std::{fmt, fs};
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::builder::OsStringValueParser;
+use rustls::ClientConfig;
+use tracing::info;
+
+use crate::cli::Failure;
+use crate::cli::values::{OrOff, RequestRate, parse_request_rate};
+use crate::io::http::login::{Credentials, Login};
+use crate::io::os;
+use crate::io::tls::Fingerprint;
+use crate::io::tls::client::TrustPolicy;
+use crate::io::tls::server::ServerIdentity;
+use crate::signaling::token::Secret;
+
+const HEADING_BROADCAST: &str = "Broadcast rooms";
+
+/// Secrets of the broadcast rooms.
+#[derive(clap::Args)]
+pub struct SecretArgs {
+    /// Secret that signs and verifies tokens [default: random]
+    ///
+    /// Other users of this machine can see the command line: prefer --hmac-secret-file or the environment.
+    /// AUTH_SECRET is used if HMAC_SECRET is not set.
+    #[arg(long, hide_short_help = true, env = "HMAC_SECRET", value_name = "SECRET", hide_env_values = true, help_heading = HEADING_BROADCAST)]
+    hmac_secret: Option<String>,
+
+    /// File with the secret that signs and verifies tokens
+    ///
+    /// A line break at its end is ignored.
+    #[arg(long, value_name = "FILE", help_heading = HEADING_BROADCAST)]
+    hmac_secret_file: Option<PathBuf>,
+
+    /// Key that POST /auth/token requires
+    ///
+    /// Without it, every request gets a token. Other users of this machine can see the command line: prefer
+    /// --token-issuer-key-file or the environment.
+    #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY", hide_env_values = true, help_heading = HEADING_BROADCAST)]
+    token_issuer_key: Option<String>,
+
+    /// File with the key that POST /auth/token requires
+    ///
+    /// A line break at its end is ignored.
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_BROADCAST)]
+    token_issuer_key_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for SecretArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretArgs").finish_non_exhaustive()
+    }
+}
+
+impl SecretArgs {
+    /// The secret that signs tokens, if given.
+    pub fn hmac_secret(&self) -> Result<Option<Secret>, Failure> {
+        read_secret("--hmac-secret", self.hmac_secret.as_deref(), self.hmac_secret_file.as_deref())
+    }
+
+    /// The key that token requests need, if given.
+    pub fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
+        read_secret("--token-issuer-key", self.token_issuer_key.as_deref(), self.token_issuer_key_file.as_deref())
+    }
+}
+
+fn read_secret(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    Ok(read_secret_text(option, given, file)?.as_deref().map(Secret::new))
+}
+
+/// Reads the secret of `option` or of its file. The file has precedence: the value may come from the environment.
+pub fn read_secret_text(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
+    if let Some(file) = file {
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("cannot read the secret of {option}-file from {}", file.display()))
+            .map_err(Failure::unusable)?;
+        let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+        if text.is_empty() {
+            let error = anyhow::anyhow!("{option}-file: {} is empty; write the secret into it", file.display());
+            return Err(Failure::unusable(error));
+        }
+        return Ok(Some(text.to_owned()));
+    }
+    match given {
+        Some("") => Err(Failure::usage(format!("{option} is empty; give a secret, or omit it"))),
+        given => Ok(given.map(str::to_owned)),
+    }
+}
+
+const HEADING_LOGIN: &str = "Login";
+
+/// Login to /docs, /console and /admin.
+#[derive(clap::Args)]
+pub struct LoginArgs {
+    /// User name for /docs, /console and /admin
+    #[arg(long, hide_short_help = true, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = "admin", help_heading = HEADING_LOGIN)]
+    docs_username: String,
+
+    /// Password for /docs, /console and /admin
+    ///
+    /// Without a password these pages reject every login, except that a server that listens on loopback and is
+    /// started at a terminal generates a password and prints it there. Other users of this machine can see the
+    /// command line: prefer --docs-password-file or the environment.
+    #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD", hide_env_values = true, help_heading = HEADING_LOGIN)]
+    docs_password: Option<String>,
+
+    /// File with the password for /docs, /console and /admin
+    ///
+    /// A line break at its end is ignored.
+    #[arg(long, value_name = "FILE", help_heading = HEADING_LOGIN)]
+    docs_password_file: Option<PathBuf>,
+
+    /// Maximum failed logins per source address, as N/TIME (20/15m), or off
+    ///
+    /// Beyond it, logins are rejected for a while, even with the right password.
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value = "20/15m", help_heading = HEADING_LOGIN)]
+    rate_limit_login: OrOff<RequestRate>,
+}
+
+impl fmt::Debug for LoginArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginArgs").finish_non_exhaustive()
+    }
+}
+
+impl LoginArgs {
+    /// The password, if given.
+    pub fn password(&self) -> Result<Option<String>, Failure> {
+        read_secret_text("--docs-password", self.docs_password.as_deref(), self.docs_password_file.as_deref())
+    }
+
+    /// The login of a server at `address`.
+    pub fn login_for(&self, address: SocketAddr, password: Option<String>) -> Login {
+        let password = password.or_else(|| self.generate_password(address));
+        if password.is_none() {
+            info!(target: "http", paths = "/docs /console /admin", "login disabled, DOCS_PASSWORD not set");
+        }
+        let expected = password.map(|password| Credentials::new(&self.docs_username, &password));
+        Login::new(expected, self.rate_limit_login.0.map(|RequestRate(limit)| limit))
+    }
+
+    /// Generates a password for a server on loopback and prints it to the terminal; never to a pipe or file.
+    fn generate_password(&self, address: SocketAddr) -> Option<String> {
+        if !address.ip().to_canonical().is_loopback() {
+            return None;
+        }
+        let password = URL_SAFE_NO_PAD.encode(os::random_u64s::<2>().map(u64::to_be_bytes).concat());
+        let notice = format!("docs login, until the server ends: {} {password}", self.docs_username);
+        let written = if stderr().is_terminal() {
+            writeln!(stderr(), "{notice}")
+        } else if stdout().is_terminal() {
+            writeln!(stdout(), "{notice}")
+        } else {
+            return None;
+        };
+        written.ok().map(|()| password)
+    }
+}
+
+/// Parses a user name for HTTP Basic authentication (RFC 7617, section 2).
+fn parse_username(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|letter: char| letter == ':' || letter.is_control()) {
+        Err("give a name without colons and control characters".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+const HEADING_TLS: &str = "TLS";
+
+/// Certificate and key of a server: both or neither.
+#[derive(Debug, clap::Args)]
+pub struct ServerTlsArgs {
+    /// PEM file with the certificate chain; enables wss:// and https://
+    #[arg(long, env = "TLS_CERT", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
+    cert: Option<OsString>,
+
+    /// PEM file with the certificate's private key, unencrypted
+    #[arg(long, env = "TLS_KEY", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
+    key: Option<OsString>,
+}
+
+impl ServerTlsArgs {
+    /// Loads the certificate and key, if given.
+    pub fn identity(&self) -> Result<Option<ServerIdentity>, Failure> {
+        match (non_empty_path(self.cert.as_deref()), non_empty_path(self.key.as_deref())) {
+            (None, None) => Ok(None),
+            (Some(cert), Some(key)) => {
+                ServerIdentity::from_pem_files(cert, key, SystemTime::now()).map(Some).map_err(Failure::unusable)
+            }
+            (Some(_), None) => Err(Failure::usage("--cert (TLS_CERT) needs the private key; add --key FILE (TLS_KEY)")),
+            (None, Some(_)) => Err(Failure::usage("--key (TLS_KEY) needs the certificate; add --cert FILE (TLS_CERT)")),
+        }
+    }
+}
+
+/// A path, or none for empty text, which Compose substitutes for an unset variable.
+fn non_empty_path(name: Option<&OsStr>) -> Option<&Path> {
+    name.filter(|name| !name.is_empty()).map(Path::new)
+}
+
+/// Certificate verification of TLS clients.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TrustArgs {
+    /// PEM file with additional trusted CA certificates
+    ///
+    /// The certificates of the system stay trusted.
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_TLS)]
+    ca: Option<PathBuf>,
+
+    /// Accept only the certificate with this SHA-256 fingerprint
+    ///
+    /// 64 hexadecimal digits. The issuer is not checked.
+    #[arg(long, hide_short_help = true, value_name = "HASH", conflicts_with = "ca", help_heading = HEADING_TLS)]
+    cert_sha256: Option<Fingerprint>,
+
+    /// Accept any certificate (testing only: connections can be intercepted)
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["ca", "cert_sha256"], help_heading = HEADING_TLS)]
+    insecure: bool,
+}
+
+impl TrustArgs {
+    /// Whether every certificate is accepted.
+    pub fn is_insecure(&self) -> bool {
+        self.insecure
+    }
+
+    /// The first of these options that was given.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let given =
+            [("--ca", self.ca.is_some()), ("--cert-sha256", self.cert_sha256.is_some()), ("--insecure", self.insecure)];
+        given.into_iter().find_map(|(option, given)| given.then_some(option))
+    }
+
+    /// Which certificates to accept.
+    pub fn trust_policy(&self) -> TrustPolicy {
+        TrustPolicy { ca_file: self.ca.clone(), pinned: self.cert_sha256, accept_any: self.insecure }
+    }
+
+    /// TLS configuration for connections.
+    pub fn tls_config(&self) -> Result<Arc<ClientConfig>, Failure> {
+        self.trust_policy().client_config().map_err(Failure::unusable)
+    }
+}

@@ -1,0 +1,341 @@
+//! Impairment options of an echo server, and its outcome log. The options print as typed, so that a random run can be repeated.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::cli::Failure;
+use crate::cli::output::print_notice;
+use crate::cli::values::{BitRate, Millis, Percent, output_file_parser};
+use crate::echo::{EchoConfig, EchoServer};
+use crate::impairment::{
+    BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,
+};
+use crate::io::os;
+use crate::io::outcome_log::{self, OutcomeLog};
+use crate::stats::Counter;
+
+const HEADING: &str = "Impairment (of echo server replies)";
+
+/// Impairment of replies.
+#[derive(Debug, clap::Args)]
+pub struct ImpairmentArgs {
+    /// Drop replies at random, such as 1%
+    #[arg(long, value_name = "PERCENT", help_heading = HEADING)]
+    loss: Option<Percent>,
+
+    /// Drop replies in bursts (Gilbert model), such as 1%,30%
+    ///
+    /// P is the probability that a burst starts, R that it ends, per reply.
+    #[arg(long, value_name = "P,R", value_parser = parse_burst, help_heading = HEADING)]
+    burst_loss: Option<GilbertModel>,
+
+    /// Drop these AUDIO sequence numbers, such as 10,20-25
+    #[arg(long, value_name = "LIST", help_heading = HEADING)]
+    drop_packets: Option<SequenceSet>,
+
+    /// Delay replies by up to this at random, keeping their order
+    ///
+    /// In milliseconds or with a unit.
+    #[arg(long, value_name = "DURATION", help_heading = HEADING)]
+    jitter: Option<Millis>,
+
+    /// Hold back replies at random so that later ones overtake them
+    ///
+    /// Held back by 10ms, or by DURATION.
+    #[arg(long, value_name = "PERCENT[,DURATION]", help_heading = HEADING)]
+    reorder: Option<ReorderArg>,
+
+    /// Send replies twice at random
+    #[arg(long, value_name = "PERCENT", help_heading = HEADING)]
+    duplicate: Option<Percent>,
+
+    /// Limit the bit rate of replies, such as 2Mbit
+    ///
+    /// Excess replies wait in a queue of up to 250ms, or DURATION.
+    #[arg(long, value_name = "BITRATE[,DURATION]", help_heading = HEADING)]
+    bandwidth: Option<BandwidthArg>,
+
+    /// Random seed; equal seeds give equal impairment [default: random, printed]
+    #[arg(long, value_name = "N", help_heading = HEADING)]
+    seed: Option<u64>,
+
+    /// Write the outcome of each reply to this CSV file
+    #[arg(long, alias = "fate-log", value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
+    outcome_log: Option<PathBuf>,
+}
+
+/// An echo server with the impairment of these options.
+pub struct PreparedEcho {
+    /// The server.
+    pub echo: EchoServer,
+    /// Options that reproduce the impairment, if there is any.
+    pub reproduce_options: Option<String>,
+    /// The outcome log, if given.
+    pub outcome_log: Option<OutcomeLogFile>,
+}
+
+/// An outcome log being written.
+pub struct OutcomeLogFile {
+    log: OutcomeLog,
+    path: PathBuf,
+}
+
+impl ImpairmentArgs {
+    /// The first of these options that was given.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let Self { loss, burst_loss, drop_packets, jitter, reorder, duplicate, bandwidth, seed, outcome_log } = self;
+        [
+            ("--loss", loss.is_some()),
+            ("--burst-loss", burst_loss.is_some()),
+            ("--drop-packets", drop_packets.is_some()),
+            ("--jitter", jitter.is_some()),
+            ("--reorder", reorder.is_some()),
+            ("--duplicate", duplicate.is_some()),
+            ("--bandwidth", bandwidth.is_some()),
+            ("--seed", seed.is_some()),
+            ("--outcome-log", outcome_log.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(name, given)| given.then_some(name))
+    }
+
+    /// The outcome log with its option.
+    pub fn outcome_log(&self) -> Option<(&'static str, &Path)> {
+        self.outcome_log.as_deref().map(|file| ("--outcome-log", file))
+    }
+
+    /// Whether the options impair AUDIO packets only.
+    pub fn affects_only_audio(&self) -> bool {
+        self.first_given() == Some("--drop-packets")
+            && self.jitter.is_none()
+            && self.reorder.is_none()
+            && self.duplicate.is_none()
+            && self.bandwidth.is_none()
+    }
+
+    /// Creates the server and opens the outcome log.
+    pub fn prepare(&self, config: EchoConfig) -> Result<PreparedEcho, Failure> {
+        let impairment = self.impairment();
+        let impaired = impairment != Impairment { seed: impairment.seed, ..Impairment::default() };
+        if self.seed.is_some() && !impaired {
+            return Err(Failure::usage(
+                "--seed has no effect without impairment; add --loss or another impairment option",
+            ));
+        }
+        let reproduce_options = impaired.then(|| self.as_options(impairment.seed));
+        let Some(path) = &self.outcome_log else {
+            let echo = if impaired {
+                EchoServer::with_impairment(config, impairment, Box::new(()))
+            } else {
+                EchoServer::new(config)
+            };
+            return Ok(PreparedEcho { echo, reproduce_options, outcome_log: None });
+        };
+        let (queue, log) = outcome_log::spawn(path)
+            .with_context(|| format!("cannot write the outcome log to {}", path.display()))
+            .map_err(Failure::unusable)?;
+        let echo = EchoServer::with_impairment(config, impairment, Box::new(queue));
+        Ok(PreparedEcho { echo, reproduce_options, outcome_log: Some(OutcomeLogFile { log, path: path.clone() }) })
+    }
+
+    fn impairment(&self) -> Impairment {
+        let ratio = |value: Option<Percent>| value.map_or(0.0, |Percent(ratio)| ratio);
+        Impairment {
+            loss: ratio(self.loss),
+            burst_loss: self.burst_loss,
+            dropped_sequences: self.drop_packets.clone().unwrap_or_default(),
+            jitter: self.jitter.map_or(Duration::ZERO, |Millis(jitter)| jitter),
+            reorder: self.reorder.map_or(0.0, |reorder| reorder.ratio),
+            reorder_delay: self.reorder.map_or(DEFAULT_REORDER_DELAY, |reorder| reorder.by),
+            duplicate: ratio(self.duplicate),
+            bandwidth: self.bandwidth.map(|BandwidthArg(bandwidth)| bandwidth),
+            seed: self.seed.unwrap_or_else(random_seed),
+        }
+    }
+
+    /// The options as typed on a command line.
+    fn as_options(&self, seed: u64) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let mut add = |option: &str, value: String| _ = write!(text, "--{option} {value} ");
+        if let Some(Percent(ratio)) = self.loss {
+            add("loss", format_percent(ratio));
+        }
+        if let Some((p, r)) = self.burst_loss.map(GilbertModel::probabilities) {
+            add("burst-loss", format!("{},{}", format_percent(p), format_percent(r)));
+        }
+        if let Some(packets) = &self.drop_packets {
+            add("drop-packets", packets.to_string());
+        }
+        if let Some(jitter) = self.jitter {
+            add("jitter", format!("{jitter}ms"));
+        }
+        if let Some(ReorderArg { ratio, by }) = self.reorder {
+            add("reorder", format!("{},{}ms", format_percent(ratio), Millis(by)));
+        }
+        if let Some(Percent(ratio)) = self.duplicate {
+            add("duplicate", format_percent(ratio));
+        }
+        if let Some(BandwidthArg(BandwidthLimit { bits_per_second, max_queue_delay })) = self.bandwidth {
+            add("bandwidth", format!("{},{}ms", BitRate(bits_per_second), Millis(max_queue_delay)));
+        }
+        add("seed", seed.to_string());
+        text.trim_end().to_owned()
+    }
+}
+
+impl OutcomeLogFile {
+    /// Counts the rows that could not be written.
+    pub fn dropped(&self) -> Arc<Counter> {
+        self.log.dropped()
+    }
+
+    /// Completes the file. The server must have been dropped before.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let dropped = self.dropped();
+        let result = self.log.finish();
+        if dropped.get() > 0 {
+            print_notice(&format!("{} rows are missing in the outcome log: the disk was too slow", dropped.get()));
+        }
+        result.with_context(|| format!("cannot write the outcome log to {}", self.path.display()))
+    }
+}
+
+/// Ratio of reordered replies, and how long they are held back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct ReorderArg {
+    ratio: f64,
+    by: Duration,
+}
+
+impl FromStr for ReorderArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (ratio, by) = split_duration(text, DEFAULT_REORDER_DELAY)?;
+        if by.is_zero() {
+            return Err("a time of 0 reorders nothing; give a time such as 10ms".to_owned());
+        }
+        let Percent(ratio) = ratio.parse().map_err(error_text)?;
+        Ok(Self { ratio, by })
+    }
+}
+
+/// Bit rate and queue length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct BandwidthArg(BandwidthLimit);
+
+impl FromStr for BandwidthArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (rate, max_queue_delay) = split_duration(text, DEFAULT_MAX_QUEUE_DELAY)?;
+        let BitRate(bits_per_second) = rate.parse().map_err(error_text)?;
+        if bits_per_second == 0 {
+            return Err("0 would block all replies; give a bit rate such as 2Mbit".to_owned());
+        }
+        Ok(Self(BandwidthLimit { bits_per_second, max_queue_delay }))
+    }
+}
+
+/// Splits `VALUE` or `VALUE,TIME`.
+fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), String> {
+    let Some((value, time)) = text.split_once(',') else { return Ok((text, otherwise)) };
+    let Millis(time) = time.parse().map_err(error_text)?;
+    Ok((value, time))
+}
+
+fn parse_burst(text: &str) -> Result<GilbertModel, String> {
+    let (p, r) = text
+        .split_once(',')
+        .ok_or("give two percentages, the probabilities that a burst starts and ends, such as 1%,30%")?;
+    let ratio = |text: &str| text.parse().map(|Percent(ratio)| ratio).map_err(error_text);
+    GilbertModel::new(ratio(p)?, ratio(r)?).map_err(|error| error.to_string())
+}
+
+fn error_text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// A ratio as a percentage, without the rounding errors of binary fractions.
+fn format_percent(ratio: f64) -> String {
+    format!("{}%", (ratio * 1e12).round() / 1e10)
+}
+
+/// A random seed, short enough to type.
+fn random_seed() -> u64 {
+    let [word] = os::random_u64s();
+    word % 1_000_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        impairment: ImpairmentArgs,
+    }
+
+    fn parse(line: &str) -> ImpairmentArgs {
+        Options::parse_from(["x"].into_iter().chain(line.split_whitespace())).impairment
+    }
+
+    #[test]
+    fn every_option_sets_its_field() {
+        let line = "--loss 1% --burst-loss 2%,30% --drop-packets 10,20-25 --jitter 5ms --reorder 0.5% --duplicate 0.1% \
+                    --bandwidth 2Mbit --seed 7";
+        let expected = Impairment {
+            loss: 0.01,
+            burst_loss: Some(GilbertModel::new(0.02, 0.3).expect("a model")),
+            dropped_sequences: "10,20-25".parse().expect("a set"),
+            jitter: Duration::from_millis(5),
+            reorder: 0.005,
+            reorder_delay: Duration::from_millis(10),
+            duplicate: 0.001,
+            bandwidth: Some(BandwidthLimit { bits_per_second: 2_000_000, max_queue_delay: Duration::from_millis(250) }),
+            seed: 7,
+        };
+        assert_eq!(parse(line).impairment(), expected);
+        let impairment = parse("--reorder 1%,20 --bandwidth 500kbit,1s").impairment();
+        assert_eq!((impairment.reorder, impairment.reorder_delay), (0.01, Duration::from_millis(20)));
+        let bandwidth = BandwidthLimit { bits_per_second: 500_000, max_queue_delay: Duration::from_secs(1) };
+        assert_eq!(impairment.bandwidth, Some(bandwidth));
+    }
+
+    #[test]
+    fn printed_options_reproduce_the_impairment() {
+        for line in [
+            "--loss 1% --seed 7",
+            "--loss 0.1% --duplicate 33.3% --seed 18446744073709551615",
+            "--burst-loss 0.07%,12.5% --drop-packets 20-25,10 --seed 1",
+            "--jitter 250us --reorder 0.3%,1s --bandwidth 1.5Mbit,0 --seed 0",
+        ] {
+            let first = parse(line);
+            let repeated = parse(&first.as_options(first.impairment().seed));
+            assert_eq!(repeated.impairment(), first.impairment(), "{line}");
+        }
+        assert_eq!(parse("--loss 1%").as_options(7), "--loss 1% --seed 7");
+        // Without --seed, the seed is random.
+        let random = parse("--loss 1%").impairment().seed;
+        assert_ne!(random, parse("--loss 1%").impairment().seed);
+    }
+
+    #[test]
+    fn no_options_means_no_impairment() {
+        let prepared = parse("").prepare(EchoConfig::default()).map_err(|failure| failure.error).expect("no file");
+        assert!(
+            prepared.reproduce_options.is_none() && prepared.outcome_log.is_none() && parse("").first_given().is_none()
+        );
+        for line in ["--loss 1%", "--seed 1", "--outcome-log x", "--bandwidth 1mbit", "--drop-packets 1"] {
+            assert_eq!(parse(line).first_given(), line.split(' ').next());
+        }
+    }
+}

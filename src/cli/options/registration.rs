@@ -1,0 +1,242 @@
+//! Registration of an echo server: it creates a room on a signaling server, which may run in the same process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+use std::{io, thread};
+
+use anyhow::Context;
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::credentials::TrustArgs;
+use super::signaling_limits;
+use crate::cli::Failure;
+use crate::cli::server::bind_tcp;
+use crate::cli::target::{HostPort, TargetError};
+use crate::cli::values::parse_port;
+use crate::echo::{EchoServer, StunConfig};
+use crate::io::signaling::registration::{AdvertisedAddress, Registration, default_route_address};
+use crate::io::signaling::{self, SignalingServerConfig};
+use crate::io::stop::StopToken;
+use crate::io::websocket::handshake::WebSocketUrl;
+use crate::io::{os, resolve};
+use crate::signaling::client::{AddressCandidates, EchoParticipant};
+use crate::signaling::{DialectSet, Hub, SignalingLimits};
+
+const HEADING_SIGNALING: &str = "Signaling";
+
+/// Default port of STUN (RFC 8489, section 18.6).
+const STUN_PORT: u16 = 3_478;
+
+/// Time for the signaling server in this process to close its connections.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Options for the registration.
+#[derive(Debug, clap::Args)]
+pub struct RegistrationArgs {
+    /// Register as a room on this signaling server (ws:// or wss://)
+    ///
+    /// Clients find the echo server in the room.
+    #[arg(long, env = "SIGNALING_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING_SIGNALING)]
+    signaling_url: Option<String>,
+
+    /// Run a signaling server in this process and register there
+    ///
+    /// Listens on --host and this TCP port [8080]. Write --with-signaling=PORT. Its other options have their
+    /// defaults; the subcommand signaling-server has all of them.
+    #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, require_equals = true, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
+    with_signaling: Option<u16>,
+
+    /// Room name, shown between "[BOT]" and the delay
+    #[arg(long, hide_short_help = true, value_name = "NAME", default_value = "Echo Server", help_heading = HEADING_SIGNALING)]
+    room_name: String,
+
+    /// Address or host name at which clients reach this server
+    ///
+    /// Add the port if it differs from the one listened on (HOST:PORT).
+    #[arg(long, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
+    public_addr: Option<HostPort>,
+
+    /// STUN server that reports the public address of this server
+    ///
+    /// A Binding request is sent every 25 s from the same UDP port.
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
+    stun: Option<HostPort>,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+impl RegistrationArgs {
+    /// Rejects contradicting options and options without effect.
+    pub fn validate(&self) -> Result<(), Failure> {
+        let url = self.signaling_url()?;
+        if url.is_some() && self.with_signaling.is_some() {
+            return Err(Failure::usage(
+                "--with-signaling cannot be used with --signaling-url (or SIGNALING_URL): the echo server registers with one \
+                 signaling server; omit one of them",
+            ));
+        }
+        if url.is_none() && self.with_signaling.is_none() {
+            if let Some(option) = self.trust.first_given() {
+                return Err(Failure::usage(format!(
+                    "{option}: no effect without a signaling server; add --signaling-url URL, or omit it"
+                )));
+            }
+            let given = [("--public-addr", self.public_addr.is_some()), ("--stun", self.stun.is_some())];
+            if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+                return Err(Failure::usage(format!(
+                    "{option}: no effect without a signaling server; add --signaling-url URL or --with-signaling, or omit it"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The option that enables the registration, if given.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let url = self.signaling_url.as_deref().is_some_and(|text| !text.is_empty());
+        let own = self.with_signaling.map(|_| "--with-signaling");
+        own.or(url.then_some("--signaling-url (or SIGNALING_URL)"))
+    }
+
+    /// The URL of the signaling server, if given. Empty text, which Compose substitutes for an unset variable, means none. Not
+    /// parsed by clap, which would repeat an invalid value, and it may contain a password.
+    fn signaling_url(&self) -> Result<Option<WebSocketUrl>, Failure> {
+        let text = self.signaling_url.as_deref().filter(|text| !text.is_empty());
+        let url = text.map(str::parse).transpose();
+        url.map_err(|error| Failure::usage(format!("--signaling-url (or SIGNALING_URL): {error}")))
+    }
+
+    /// Does everything that can fail, for an echo server that listens on `listen_address`.
+    pub fn prepare(&self, host: &str, listen_address: SocketAddr) -> Result<Option<PreparedRegistration>, Failure> {
+        let (url, server) = match (self.signaling_url()?, self.with_signaling) {
+            (Some(url), _) => (url, None),
+            (None, Some(port)) => {
+                os::raise_descriptor_limit();
+                let (listener, address) = bind_tcp(host, port)?;
+                (local_signaling_url(address)?, Some(listener))
+            }
+            (None, None) => return Ok(None),
+        };
+        let stun = self.stun.as_ref().map(|server| resolve_stun_server(server, listen_address)).transpose()?;
+        let public_address = self.public_addr.clone().map(|HostPort { host, port }| (host, port));
+        let own = AdvertisedAddress { listen_address, public_address };
+        let tls = self.trust.tls_config()?;
+        if self.trust.is_insecure() && url.is_secure() {
+            warn!(target: "tls", %url, "certificate verification disabled");
+        }
+        Ok(Some(PreparedRegistration { url, tls, own, stun, server, room_name: self.room_name.clone() }))
+    }
+}
+
+/// A registration that is ready to start.
+pub struct PreparedRegistration {
+    url: WebSocketUrl,
+    tls: Arc<ClientConfig>,
+    own: AdvertisedAddress,
+    stun: Option<SocketAddr>,
+    server: Option<TcpListener>,
+    room_name: String,
+}
+
+/// A running registration.
+pub struct RunningRegistration {
+    server_done: Option<Receiver<()>>,
+}
+
+impl PreparedRegistration {
+    /// Starts the signaling server, if it is in this process, and registers the echo server until the process ends.
+    pub fn start(self, echo: &mut EchoServer, delay: Duration, stop: &StopToken) -> io::Result<RunningRegistration> {
+        // Read again before each attempt: the address changes when the machine changes networks.
+        let own_server = self.server.as_ref().and_then(|server| server.local_addr().ok());
+        let server_done = self.server.map(|listener| spawn_signaling_server(listener, stop.clone())).transpose()?;
+        let mapped_address = self.stun.map(|server| {
+            let (sender, receiver) = watch::channel(None);
+            let config = StunConfig { server, hash_key: os::random_u64s() };
+            echo.monitor_mapped_address(
+                config,
+                Box::new(move |address| {
+                    sender.send_replace(Some(address));
+                }),
+            );
+            receiver
+        });
+        let participant = EchoParticipant::new(&self.room_name, delay, AddressCandidates::default());
+        let url = Box::new(move || {
+            own_server.and_then(|address| local_signaling_url(address).ok()).unwrap_or_else(|| self.url.clone())
+        });
+        Registration { url, tls: self.tls, participant, address: self.own, mapped_address }.spawn(stop)?;
+        Ok(RunningRegistration { server_done })
+    }
+}
+
+impl RunningRegistration {
+    /// Waits for the signaling server in this process to close its connections.
+    pub fn end(self) {
+        if let Some(finished) = self.server_done {
+            let _ = finished.recv_timeout(SHUTDOWN_TIMEOUT);
+        }
+    }
+}
+
+/// Runs a signaling server on its own thread. The receiver disconnects when the server stops.
+fn spawn_signaling_server(listener: TcpListener, stop: StopToken) -> io::Result<Receiver<()>> {
+    info!("Signaling server listening on ws://{}", listener.local_addr()?);
+    let (running, stopped) = channel::<()>();
+    thread::Builder::new().name("signaling".to_owned()).spawn(move || {
+        let limits = SignalingLimits { dialects: DialectSet::JAMJAM_ONLY, ..SignalingLimits::default() };
+        let hub = Hub::new(limits, os::random_u64s());
+        let options = SignalingServerConfig {
+            connection_limits: signaling_limits::default_connection_limits(),
+            ..SignalingServerConfig::default()
+        };
+        if let Err(error) = signaling::serve(listener, hub, options, &stop) {
+            warn!(target: "signaling", %error, "cannot start server");
+        }
+        drop(running);
+    })?;
+    Ok(stopped)
+}
+
+/// URL of the signaling server in this process. It has the address that clients use, so that the echo server advertises it.
+fn local_signaling_url(address: SocketAddr) -> Result<WebSocketUrl, Failure> {
+    let ip = if address.ip().is_unspecified() {
+        default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    } else {
+        address.ip()
+    };
+    let url = format!("ws://{}", SocketAddr::new(ip, address.port()));
+    url.parse().with_context(|| format!("cannot connect to {url}")).map_err(Failure::unusable)
+}
+
+/// The first address of the STUN server that a socket bound to `listening` can send to.
+fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr) -> Result<SocketAddr, Failure> {
+    let found = resolve::resolve(host, port.unwrap_or(STUN_PORT)).context("--stun").map_err(Failure::unusable)?;
+    let for_socket = found.iter().find_map(|address| match (listening.ip(), address.ip()) {
+        (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => Some(*address),
+        // A dual-stack socket.
+        (IpAddr::V6(ip), IpAddr::V4(v4)) if ip.is_unspecified() => {
+            Some(SocketAddr::new(v4.to_ipv6_mapped().into(), address.port()))
+        }
+        _ => None,
+    });
+    for_socket.ok_or_else(|| {
+        Failure::unusable(anyhow::anyhow!(
+            "cannot use --stun {host}: it has no address reachable from {listening}; listen on the other IP version"
+        ))
+    })
+}
+
+/// Parses an address for clients. Rejects unspecified and multicast addresses.
+fn parse_public_address(text: &str) -> Result<HostPort, String> {
+    let address: HostPort = text.parse().map_err(|error: TargetError| error.to_string())?;
+    let ip = address.host.parse::<IpAddr>().ok();
+    match ip.filter(|ip| ip.is_unspecified() || ip.is_multicast()) {
+        Some(ip) => Err(format!("{ip} is not a reachable address; give the address that clients use")),
+        None => Ok(address),
+    }
+}

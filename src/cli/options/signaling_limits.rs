@@ -1,0 +1,407 @@
+//! Limits of `signaling-server`: connections, messages, queues and heartbeats, and the rooms of control surfaces.
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, Error, FromArgMatches};
+
+use crate::cli::values::{
+    ByteSize, MessageRate, Millis, OrOff, Seconds, parse_message_rate, parse_nonzero_size, parse_origin,
+    parse_positive, parse_positive_or_off,
+};
+use crate::cli::{Failure, output};
+use crate::io::clock;
+use crate::io::connection_permit::ConnectionLimits;
+use crate::io::signaling::SignalingServerConfig;
+use crate::io::websocket::send_queue::SendQueueLimits;
+use crate::signaling::{ControlSurfaceLimits, CreateRoomOptions, Heartbeat, Hub, ROOM_CODE_DIGITS, SignalingLimits};
+use crate::time::Time;
+use crate::units::{self, TimeUnit};
+
+const HEADING_LIMITS: &str = "Limits";
+
+const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
+
+/// Time from accepting a connection to the end of its first request.
+const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Limits of connections.
+#[derive(Debug, clap::Args)]
+pub struct ConnectionLimitArgs {
+    /// Maximum number of connections, or off
+    ///
+    /// Further connections wait until one closes.
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS)), help_heading = HEADING_LIMITS)]
+    max_connections: OrOff<usize>,
+
+    /// Maximum connections per source address, or off
+    ///
+    /// IPv6 counts a /64 as one address. Further connections are closed. Loopback is exempt.
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS)), help_heading = HEADING_LIMITS)]
+    max_connections_per_address: OrOff<usize>,
+
+    /// Take the client address from X-Forwarded-For
+    ///
+    /// Uses the first entry for limits, logins and the log. Enable it only behind a proxy that overwrites the header;
+    /// otherwise clients can forge it.
+    #[arg(long, env = "TRUST_PROXY", value_parser = BoolishValueParser::new(), help_heading = HEADING_LIMITS)]
+    trust_proxy: bool,
+
+    /// Origins of web pages that may connect [default: all]
+    ///
+    /// Give scheme and host without a path. Comma-separated or repeated. Clients that send no Origin header are
+    /// always accepted.
+    #[arg(long, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_parser = parse_origin, value_delimiter = ',', help_heading = HEADING_LIMITS)]
+    origin: Vec<String>,
+
+    /// Maximum connections that have not sent a valid message yet
+    ///
+    /// Beyond it, the oldest of them is closed.
+    #[arg(long, hide_short_help = true, env = "MAX_UNDECIDED", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_undecided, help_heading = HEADING_LIMITS)]
+    max_undecided: usize,
+
+    /// Time limit for the first request of a connection, in ms or with a unit
+    #[arg(long, hide_short_help = true, env = "HANDSHAKE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_handshake_timeout, default_value_t = Millis(DEFAULT_HANDSHAKE_TIMEOUT), help_heading = HEADING_LIMITS)]
+    handshake_timeout: Millis,
+
+    /// Maximum messages per second and connection, as N/s, or off
+    ///
+    /// Pings and fragments have the same limit. Bursts of twice the rate are accepted; beyond it the connection is
+    /// closed.
+    #[arg(long, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = parse_message_rate, default_value_t = OrOff(SignalingLimits::default().message_rate.map(MessageRate)), help_heading = HEADING_LIMITS)]
+    rate_limit_messages: OrOff<MessageRate>,
+
+    /// Maximum messages queued for one connection
+    ///
+    /// A connection with a longer queue is closed.
+    #[arg(long, hide_short_help = true, env = "SEND_QUEUE_MESSAGES", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_messages, help_heading = HEADING_LIMITS)]
+    send_queue_messages: usize,
+
+    /// Maximum bytes queued for one connection (64KiB, 16MiB)
+    ///
+    /// A connection with a longer queue is closed.
+    #[arg(long, hide_short_help = true, env = "SEND_QUEUE_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(SendQueueLimits::default().max_bytes as u64), help_heading = HEADING_LIMITS)]
+    send_queue_bytes: ByteSize,
+
+    /// Maximum bytes queued for all connections together
+    ///
+    /// Beyond it, the connection with the longest queue is closed.
+    #[arg(long, hide_short_help = true, env = "QUEUE_BUDGET_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(SendQueueLimits::default().budget_bytes), help_heading = HEADING_LIMITS)]
+    queue_budget_bytes: ByteSize,
+}
+
+/// The limits without options, for a signaling server inside another command.
+pub fn default_connection_limits() -> ConnectionLimits {
+    ConnectionLimits {
+        max_connections: Some(DEFAULT_MAX_CONNECTIONS),
+        max_connections_per_address: Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS),
+        handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
+        ..ConnectionLimits::default()
+    }
+}
+
+impl ConnectionLimitArgs {
+    /// The limits of the hub.
+    pub fn hub_limits(&self) -> SignalingLimits {
+        let message_rate = self.rate_limit_messages.0.map(|MessageRate(rate)| rate);
+        let allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
+        SignalingLimits {
+            max_undecided: self.max_undecided,
+            message_rate,
+            allowed_origins,
+            ..SignalingLimits::default()
+        }
+    }
+
+    /// The limits of the sockets, without TLS.
+    pub fn server_options(&self) -> SignalingServerConfig {
+        let connection_limits = ConnectionLimits {
+            max_connections: self.max_connections.0,
+            max_connections_per_address: self.max_connections_per_address.0,
+            handshake_timeout: self.handshake_timeout.0,
+            trust_proxy: self.trust_proxy,
+            ..ConnectionLimits::default()
+        };
+        let max_bytes = usize::try_from(self.send_queue_bytes.0).unwrap_or(usize::MAX);
+        let send_queue = SendQueueLimits {
+            max_messages: self.send_queue_messages,
+            max_bytes,
+            budget_bytes: self.queue_budget_bytes.0,
+            ..SendQueueLimits::default()
+        };
+        SignalingServerConfig { connection_limits, send_queue, ..SignalingServerConfig::default() }
+    }
+}
+
+/// Parses a duration above 0.
+fn parse_handshake_timeout(text: &str) -> Result<Millis, String> {
+    let duration = units::parse_duration(text, units::TimeUnit::Millis).map_err(|error| error.to_string())?;
+    if duration.is_zero() {
+        Err("0 would close every connection; give a duration such as 10s".to_owned())
+    } else {
+        Ok(Millis(duration))
+    }
+}
+
+/// Heartbeats, and the size of WebRTC rooms.
+#[derive(Debug, clap::Args)]
+pub struct HeartbeatArgs {
+    /// Ping interval in WebRTC and broadcast rooms, in ms or with a unit, or off
+    ///
+    /// With 0 or off, inactive clients are not closed. HEARTBEAT_INTERVAL_MS is used if HEARTBEAT_INTERVAL is not
+    /// set.
+    #[arg(long, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, default_value_t = OrOff(Heartbeat::default().interval.map(Millis)), help_heading = HEADING_LIMITS)]
+    heartbeat_interval: OrOff<Millis>,
+
+    /// Time without traffic after which a client is closed, in ms or with a unit
+    ///
+    /// CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
+    #[arg(long, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, default_value_t = Millis(Heartbeat::default().timeout), help_heading = HEADING_LIMITS)]
+    client_timeout: Millis,
+
+    /// Maximum members of a WebRTC room
+    ///
+    /// Further members are closed.
+    #[arg(long, hide_short_help = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
+    webrtc_max_members: usize,
+}
+
+impl HeartbeatArgs {
+    /// Applies the options to the limits of the hub.
+    pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
+        let interval = self.heartbeat_interval.0.map(|Millis(interval)| interval);
+        let heartbeat = Heartbeat { interval, timeout: self.client_timeout.0 };
+        SignalingLimits { heartbeat, max_webrtc_members: self.webrtc_max_members, ..limits.clone() }
+    }
+}
+
+/// Shorter intervals would overload the server with pings.
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Parses an interval. 0 and `off` mean none.
+fn parse_interval_or_off(text: &str) -> Result<OrOff<Millis>, String> {
+    if text == "off" {
+        return Ok(OrOff(None));
+    }
+    let interval = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
+    match interval {
+        Duration::ZERO => Ok(OrOff(None)),
+        interval if interval < MIN_HEARTBEAT_INTERVAL => Err("give 10ms or more, or off".to_owned()),
+        interval => Ok(OrOff(Some(Millis(interval)))),
+    }
+}
+
+/// Parses a duration above 0.
+fn parse_nonzero_duration(text: &str) -> Result<Millis, String> {
+    let timeout = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
+    if timeout.is_zero() {
+        Err("give a duration such as 60s; to disable the time-out, give --heartbeat-interval off".to_owned())
+    } else {
+        Ok(Millis(timeout))
+    }
+}
+
+const HEADING_CONTROL_SURFACES: &str = "Control surfaces (bbx)";
+
+/// Requests a random code.
+const RANDOM_CODE: &str = "any";
+
+/// Rooms of control surfaces.
+#[derive(Debug, clap::Args)]
+pub struct ControlSurfaceArgs {
+    // Must be first: parsing an option removes it from the matches.
+    #[command(flatten)]
+    first_given: HeartbeatSource,
+
+    /// Create a room at startup and print its code: 4 to 6 digits, or any
+    ///
+    /// Comma-separated or repeated.
+    #[arg(long, env = "BBX_ROOM", value_name = "CODE", value_parser = parse_room_code, num_args = 0..=1, default_missing_value = RANDOM_CODE, value_delimiter = ',', help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_room: Vec<String>,
+
+    /// Number of digits of generated room codes, 4 to 6
+    #[arg(long, hide_short_help = true, env = "BBX_CODE_LENGTH", value_name = "N", value_parser = parse_code_length, default_value_t = ControlSurfaceLimits::default().code_digits, help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_code_length: usize,
+
+    /// Lifetime of a room, in seconds or with a unit
+    #[arg(long, hide_short_help = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value_t = Seconds(ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_room_expiration: Seconds,
+
+    /// Maximum members of a room
+    #[arg(long, hide_short_help = true, env = "BBX_MAX_CLIENTS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_members, help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_max_clients: usize,
+
+    /// Maximum number of rooms
+    #[arg(long, hide_short_help = true, env = "BBX_MAX_ROOMS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_rooms, help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_max_rooms: usize,
+
+    /// Ping interval, in ms or with a unit, or off [default: `5000`, or --heartbeat-interval if given]
+    ///
+    /// With 0 or off, inactive surfaces are not closed.
+    #[arg(long, hide_short_help = true, env = "BBX_PING_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_ping_interval: Option<OrOff<Millis>>,
+
+    /// Time without traffic after which a surface is closed [default: `30000`, or --client-timeout if given]
+    ///
+    /// In milliseconds or with a unit.
+    #[arg(long, hide_short_help = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_connection_timeout: Option<Millis>,
+
+    /// Maximum messages queued for a surface
+    ///
+    /// Beyond it, outdated parameter values are dropped.
+    #[arg(long, hide_short_help = true, env = "BROADCAST_CAPACITY", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_updates, help_heading = HEADING_CONTROL_SURFACES)]
+    broadcast_capacity: usize,
+}
+
+/// Which heartbeat options were given instead of left to their defaults.
+#[derive(Clone, Copy, Debug, Default)]
+struct HeartbeatSource {
+    interval: bool,
+    timeout: bool,
+}
+
+impl ControlSurfaceArgs {
+    /// Applies the options to the limits of the hub, which already have the heartbeat of the other dialects.
+    pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
+        let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
+        let interval = match self.bbx_ping_interval {
+            Some(OrOff(interval)) => interval.map(|Millis(interval)| interval),
+            None if self.first_given.interval => limits.heartbeat.interval,
+            None => interval,
+        };
+        let timeout = match self.bbx_connection_timeout {
+            Some(Millis(timeout)) => timeout,
+            None if self.first_given.timeout => limits.heartbeat.timeout,
+            None => timeout,
+        };
+        let control_surface = ControlSurfaceLimits {
+            code_digits: self.bbx_code_length,
+            room_lifetime: self.bbx_room_expiration.0,
+            max_members: self.bbx_max_clients,
+            max_rooms: self.bbx_max_rooms,
+            heartbeat: Heartbeat { interval, timeout },
+        };
+        SignalingLimits { control_surface, ..limits.clone() }
+    }
+
+    /// Applies the limit of surfaces to the limits of the send queues.
+    pub fn apply_to_queue(&self, limits: SendQueueLimits) -> SendQueueLimits {
+        SendQueueLimits { max_updates: self.broadcast_capacity, ..limits }
+    }
+
+    /// Creates the rooms of --bbx-room and prints their codes to standard output.
+    pub fn create_rooms(&self, hub: &mut Hub, dialect_enabled: bool) -> Result<(), Failure> {
+        if !self.bbx_room.is_empty() && !dialect_enabled {
+            return Err(Failure::usage(
+                "--bbx-room has no effect without the bbx dialect; add --dialect bbx".to_owned(),
+            ));
+        }
+        let now = clock::wall_clock(Time::ZERO);
+        let mut codes: Vec<_> = self.bbx_room.iter().filter(|code| *code != RANDOM_CODE).collect();
+        codes.sort();
+        if let Some([duplicate, _]) = codes.windows(2).find(|two| two[0] == two[1]) {
+            return Err(Failure::usage(format!(
+                "--bbx-room (BBX_ROOM in the environment): {duplicate} is given twice; give different codes"
+            )));
+        }
+        let mut created = Vec::new();
+        for code in &self.bbx_room {
+            let code = Some(code.clone()).filter(|code| code != RANDOM_CODE);
+            let options = CreateRoomOptions { code: code.clone(), ..CreateRoomOptions::default() };
+            let room = hub.create_room(now, options).map_err(|error| {
+                let suffix = code.map_or_else(String::new, |code| format!(" {code}"));
+                Failure::usage(format!("cannot create the room of --bbx-room{suffix}: {error}"))
+            })?;
+            created.push(room.code);
+        }
+        for code in created {
+            output::print(&mut io::stdout(), &format!("bbx room: {code}")).map_err(Failure::unusable)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromArgMatches for HeartbeatSource {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let is_given = |option| {
+            let source = matches.value_source(option);
+            matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+        };
+        Ok(Self { interval: is_given("heartbeat_interval"), timeout: is_given("client_timeout") })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// Not an option itself: it reads the sources of other options.
+impl clap::Args for HeartbeatSource {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
+    }
+}
+
+/// Parses a room code, or `any`.
+fn parse_room_code(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let is_code = ROOM_CODE_DIGITS.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_code || text == RANDOM_CODE {
+        Ok(text.to_owned())
+    } else {
+        Err("give a code of 4 to 6 digits, or any".to_owned())
+    }
+}
+
+fn parse_code_length(text: &str) -> Result<usize, String> {
+    let digits: RangeInclusive<usize> = ROOM_CODE_DIGITS;
+    text.parse().ok().filter(|number| digits.contains(number)).ok_or_else(|| "give 4, 5 or 6".to_owned())
+}
+
+/// Parses a duration of at least one second.
+fn parse_expiration(text: &str) -> Result<Seconds, String> {
+    let lifetime: Seconds = text.parse().map_err(|error: crate::units::ParseQuantityError| error.to_string())?;
+    if lifetime.0 < Duration::from_secs(1) { Err("give 1s or more".to_owned()) } else { Ok(lifetime) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Both {
+        #[command(flatten)]
+        bbx: ControlSurfaceArgs,
+        #[command(flatten)]
+        heartbeats: HeartbeatArgs,
+    }
+
+    /// Ping interval and time-out of surfaces, in ms.
+    fn heartbeat(options: &[&str]) -> (Option<u128>, u128) {
+        let Both { bbx, heartbeats } = Both::parse_from([&["x"], options].concat());
+        let Heartbeat { interval, timeout } =
+            bbx.apply_to(&heartbeats.apply_to(&SignalingLimits::default())).control_surface.heartbeat;
+        (interval.map(|interval| interval.as_millis()), timeout.as_millis())
+    }
+
+    #[test]
+    fn general_heartbeat_options_apply_to_surfaces_without_their_own() {
+        assert_eq!(heartbeat(&[]), (Some(5_000), 30_000));
+        assert_eq!(heartbeat(&["--heartbeat-interval", "30000"]), (Some(30_000), 30_000));
+        assert_eq!(heartbeat(&["--client-timeout", "1s"]), (Some(5_000), 1_000));
+        assert_eq!(heartbeat(&["--bbx-ping-interval", "2s", "--heartbeat-interval", "off"]), (Some(2_000), 30_000));
+        assert_eq!(heartbeat(&["--heartbeat-interval", "0"]), (None, 30_000));
+        assert_eq!(heartbeat(&["--bbx-ping-interval", "off", "--bbx-connection-timeout", "7"]), (None, 7));
+    }
+}

@@ -1,0 +1,326 @@
+//! Output of `send` and `probe`: the report and packet lines on standard output, notices and the progress bar on standard error,
+//! and report files.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Failure;
+use super::values::output_file_parser;
+use crate::audio::waveform::Waveform;
+use crate::client::StreamKind;
+use crate::client::{PacketEvent, PacketObserver, PacketOutcome, ProgressCounters};
+use crate::io::atomic_file;
+use crate::io::http::body::PAGE_STYLE;
+use crate::report::html::{self, AudioSection};
+use crate::report::json::{JsonLine, PacketLine};
+use crate::report::{Report, json, junit, markdown};
+use crate::stats::Counter;
+use crate::time::Time;
+
+/// Writes a line and flushes.
+pub fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {
+    writeln!(out, "{line}").and_then(|()| out.flush())
+}
+
+/// Prints a line. A closed pipe is not an error.
+pub fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
+    match write_line(out, line) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+/// Prints a notice to standard error. Write errors are ignored.
+pub fn print_notice(text: &str) {
+    let _ = writeln!(io::stderr(), "jamjam-dev: {text}");
+}
+
+pub(super) const HEADING_REPORT: &str = "Report";
+
+/// Capacity of the queue of packet records: about one second of a fast path.
+const QUEUE_CAPACITY: usize = 65_536;
+
+/// A packet event without its payload.
+#[derive(Clone, Copy)]
+struct PacketRecord {
+    stream: StreamKind,
+    sequence: u32,
+    sent: Time,
+    received_at: Option<Time>,
+    outcome: PacketOutcome,
+}
+
+impl From<PacketEvent<'_>> for PacketRecord {
+    fn from(PacketEvent { stream, sequence, sent_at, received_at, outcome, .. }: PacketEvent<'_>) -> Self {
+        Self { stream, sequence, sent: sent_at, received_at, outcome }
+    }
+}
+
+/// Queues packet records on the node's thread. Never blocks: excess records are dropped and counted.
+pub struct PacketLineSender {
+    queue: SyncSender<PacketRecord>,
+    dropped: Arc<Counter>,
+}
+
+/// Prints the queued records as JSON lines on the main thread.
+pub struct PacketLinePrinter {
+    records: Receiver<PacketRecord>,
+    dropped: Arc<Counter>,
+    started: Time,
+    reader_closed: bool,
+}
+
+/// Creates the queue between the node and the printer.
+pub fn packet_lines() -> (PacketLineSender, PacketLinePrinter) {
+    let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
+    let dropped = Arc::<Counter>::default();
+    (
+        PacketLineSender { queue, dropped: Arc::clone(&dropped) },
+        PacketLinePrinter { records, dropped, started: Time::ZERO, reader_closed: false },
+    )
+}
+
+impl PacketObserver for PacketLineSender {
+    fn on_packet(&mut self, event: PacketEvent<'_>) {
+        if self.queue.try_send(event.into()).is_err() {
+            self.dropped.add(1);
+        }
+    }
+}
+
+impl PacketLinePrinter {
+    /// Prints all queued records, with times relative to `started`.
+    pub fn print_queued(&mut self, started: Option<Time>) {
+        self.started = started.unwrap_or(self.started);
+        while let Ok(record) = self.records.try_recv() {
+            self.print(record);
+        }
+    }
+
+    /// Whether the reader of standard output has closed the pipe.
+    pub fn reader_closed(&self) -> bool {
+        self.reader_closed
+    }
+
+    /// Records dropped because standard output was too slow.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.get()
+    }
+
+    fn print(&mut self, record: PacketRecord) {
+        let PacketRecord { stream, sequence, sent, received_at, outcome } = record;
+        let since = |time: Time| time.signed_nanos_since(self.started);
+        let packet = PacketLine::new(stream, sequence, since(sent), received_at.map(since), outcome);
+        // Printing the report detects a broken standard output; a lost line needs no error of its own.
+        if let Ok(line) = json::line(&JsonLine::Packet(packet))
+            && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
+        {
+            self.reader_closed |= error.kind() == io::ErrorKind::BrokenPipe;
+        }
+    }
+}
+
+/// Prints the outcomes that are decided at the end of the run.
+impl PacketObserver for PacketLinePrinter {
+    fn on_packet(&mut self, event: PacketEvent<'_>) {
+        self.print(event.into());
+    }
+}
+
+/// Options for report files.
+#[derive(Debug, clap::Args)]
+pub struct ReportFileArgs {
+    /// Write the report to this JUnit XML file
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
+    junit: Option<PathBuf>,
+
+    /// Write the report to this Markdown file, for a CI job summary
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
+    markdown: Option<PathBuf>,
+}
+
+impl ReportFileArgs {
+    /// The files with their options.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let all = [("--junit", &self.junit), ("--markdown", &self.markdown)];
+        all.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
+    }
+
+    /// Checks that the files can be written, before the run, and removes reports of an earlier run.
+    pub fn remove_stale(&self) -> Result<(), Failure> {
+        self.files().try_for_each(|(option, file)| remove_stale(option, file))
+    }
+
+    /// Writes all files, even if one fails. Returns the first error.
+    pub fn write(&self, report: &Report, page: Option<&HtmlPage>, error: Option<&anyhow::Error>) -> anyhow::Result<()> {
+        let error = error.map(|error| format!("{error:#}"));
+        let error = error.as_deref();
+        let mut result = Ok(());
+        let mut write = |option, file, text: anyhow::Result<String>| {
+            let written = text.and_then(|text| Ok(atomic_file::write(file, &text)?));
+            let result = &mut result;
+            *result = std::mem::replace(result, Ok(())).and(written.with_context(|| write_error(option, file)));
+        };
+        for (option, file) in self.files() {
+            let text = match option {
+                "--junit" => junit::document(report, error).map_err(anyhow::Error::from),
+                _ => Ok(markdown::summary(report, error)),
+            };
+            write(option, file, text);
+        }
+        if let Some(HtmlPage { file, name, waveform, missing_packets }) = page {
+            let audio = AudioSection { name, picture: waveform, left_out: *missing_packets };
+            write("--html", file, Ok(html::page(report, error, &audio, PAGE_STYLE)));
+        }
+        result
+    }
+}
+
+/// The HTML report with the audio of the run.
+pub struct HtmlPage {
+    /// Output file.
+    pub file: PathBuf,
+    /// Name of the source.
+    pub name: String,
+    /// Waveforms of the sent and returned audio.
+    pub waveform: Waveform,
+    /// Packets of either side that are missing in the waveforms.
+    pub missing_packets: u64,
+}
+
+/// Checks that a file can be written and removes that of an earlier run.
+pub fn remove_stale(option: &str, file: &Path) -> Result<(), Failure> {
+    atomic_file::prepare(file).with_context(|| write_error(option, file)).map_err(Failure::unusable)
+}
+
+fn write_error(option: &str, file: &Path) -> String {
+    format!("{option}: cannot write {}", file.display())
+}
+
+/// Rejects two options that name the same file, in any spelling. Devices and `-` are exempt.
+pub fn check_distinct_files<'a>(files: impl IntoIterator<Item = (&'static str, &'a Path)>) -> Result<(), Failure> {
+    let mut seen: Vec<(&str, FileIdentity)> = Vec::new();
+    for (option, file) in files {
+        let Some(identity) = file_identity(file) else { continue };
+        if let Some((other, _)) = seen.iter().find(|(_, seen)| *seen == identity) {
+            let file = file.display();
+            return Err(Failure::usage(format!("{other} and {option}: both name {file}; give different files")));
+        }
+        seen.push((option, identity));
+    }
+    Ok(())
+}
+
+/// Identity of a file, which need not exist yet: its canonical directory and its name, with links resolved.
+type FileIdentity = (PathBuf, Option<OsString>);
+
+fn file_identity(file: &Path) -> Option<FileIdentity> {
+    if let Ok(real) = file.canonicalize() {
+        // Devices such as /dev/null can be shared.
+        return real.is_file().then(|| identity_of_real_path(&real));
+    }
+    // An invalid directory is reported when the file is written.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let link_target = std::fs::read_link(file).map(|target| folder.join(target));
+    match link_target {
+        Ok(target) if target != file => file_identity(&target),
+        _ => Some((folder.canonicalize().ok()?, file.file_name().map(OsString::from))),
+    }
+}
+
+fn identity_of_real_path(real: &Path) -> FileIdentity {
+    (real.parent().unwrap_or(real).to_owned(), real.file_name().map(OsString::from))
+}
+
+/// A progress bar on standard error. Dropping it clears it.
+pub struct ProgressDisplay {
+    bar: ProgressBar,
+}
+
+impl ProgressDisplay {
+    /// A bar of `total` packets, or a spinner if the total is unknown. Hidden unless `shown` and standard error is a terminal.
+    pub fn new(total: Option<u64>, shown: bool) -> Self {
+        let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(total, target);
+        let template = match total {
+            Some(_) => "{elapsed:>4} [{bar:30}] {pos}/{len} sent, {msg}",
+            None => "{elapsed:>4} {spinner} {pos} sent, {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message("waiting for the first reply");
+        Self { bar }
+    }
+
+    /// Updates the bar.
+    pub fn update(&self, live: &ProgressCounters) {
+        self.bar.set_position(live.sent.get());
+        if live.counting_started().is_some() {
+            self.bar.set_message(format!("{} returned", live.returned.get()));
+        }
+    }
+
+    /// Interval of calls to [`ProgressDisplay::update`].
+    pub const UPDATE_INTERVAL: Duration = Duration::from_millis(50);
+}
+
+impl Drop for ProgressDisplay {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    fn is_rejected(files: &[(&'static str, PathBuf)]) -> bool {
+        check_distinct_files(files.iter().map(|(option, file)| (*option, file.as_path()))).is_err()
+    }
+
+    #[test]
+    fn one_file_in_two_spellings_is_rejected() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("there"), "").expect("a file");
+        std::fs::create_dir(at("below")).expect("a folder");
+        for (one, other, same) in [
+            ("there", "there", true),
+            ("there", "below/../there", true),
+            ("new", "./new", true),
+            ("new", "below/../new", true),
+            ("new", "newer", false),
+            ("new", "below/new", false),
+            ("there", "new", false),
+        ] {
+            assert_eq!(is_rejected(&[("--a", at(one)), ("--b", at(other))]), same, "{one} {other}");
+        }
+        // A missing directory is reported elsewhere.
+        assert!(!is_rejected(&[("--a", at("nowhere/x")), ("--b", at("nowhere/x"))]));
+        assert!(!is_rejected(&[("--a", "/dev/null".into()), ("--b", "/dev/null".into())]));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn link_and_its_target_are_rejected_even_before_it_exists() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("goal", at("link")).expect("a link");
+        std::os::unix::fs::symlink("link", at("linked")).expect("a link");
+        assert!(is_rejected(&[("--a", at("linked")), ("--b", at("goal"))]));
+        std::fs::write(at("goal"), "").expect("a file");
+        assert!(is_rejected(&[("--a", at("linked")), ("--b", at("goal"))]));
+        // A link to itself must not loop forever.
+        std::os::unix::fs::symlink(at("loop"), at("loop")).expect("a link");
+        assert!(is_rejected(&[("--a", at("loop")), ("--b", at("loop"))]));
+    }
+}

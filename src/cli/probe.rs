@@ -1,0 +1,255 @@
+//! `jamjam-dev probe`: measures an echo server over UDP or MOQT, or a signaling server over WebSocket.
+
+use clap::ColorChoice;
+use std::time::Duration;
+
+use super::Failure;
+use super::client::moqt::{EmbeddedMoqtServer, HEADING_MOQT, MoqtClientArgs, MoqtRunPlan};
+use super::client::websocket::WebSocketProbeArgs;
+use super::client::{ClientArgs, udp_only_error};
+use super::output::{self, print_notice};
+use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
+use super::values::{ByteSize, Millis};
+use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig};
+use crate::client::{RunKind, StreamKind};
+use crate::io::stop::StopToken;
+use crate::moqt::client::{FramePayload, MoqtClientConfig};
+use crate::moqt::codec::MAX_BODY_BYTES;
+use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_UDP_PAYLOAD};
+
+const HEADING_TARGET: &str = "Target";
+const HEADING_PACKETS: &str = "Packets";
+
+/// Default payload size of AUDIO packets and MOQT frames, in bytes.
+const DEFAULT_PAYLOAD_SIZE: usize = 512;
+
+/// Shorter intervals are not feasible.
+const MIN_INTERVAL: Duration = Duration::from_micros(1);
+
+/// Public signaling servers close connections that send faster.
+const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Measure round trip, loss, jitter and reordering to an echo or signaling server
+#[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
+pub struct Args {
+    /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
+    ///
+    /// A UDP echo server; a MOQT echo server, moqt:// (raw QUIC) or https:// (WebTransport); or a signaling server,
+    /// ws:// or wss://.
+    #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
+    to: Option<ProbeTarget>,
+
+    #[command(flatten)]
+    dialect: WebSocketProbeArgs,
+
+    #[command(flatten)]
+    moqt: MoqtClientArgs,
+
+    #[command(flatten)]
+    groups: MoqtGroupArgs,
+
+    /// Packets or MOQT groups to send; 0 means until stopped
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = 100, help_heading = HEADING_PACKETS)]
+    count: u64,
+
+    /// Interval between packets or groups, in ms or with a unit
+    #[arg(long, value_name = "DURATION", default_value_t = Millis(Duration::from_millis(10)), help_heading = HEADING_PACKETS)]
+    interval: Millis,
+
+    /// Probe with KEEPALIVE instead of LATENCY_PING
+    #[arg(long, conflicts_with = "audio", help_heading = HEADING_PACKETS)]
+    keepalive: bool,
+
+    /// Probe with AUDIO instead of LATENCY_PING (see --server-delay)
+    #[arg(long, help_heading = HEADING_PACKETS)]
+    audio: bool,
+
+    /// Payload bytes of an AUDIO packet or MOQT frame [default: 512]
+    ///
+    /// AUDIO needs a multiple of 4.
+    #[arg(long, value_name = "SIZE", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
+    size: Option<ByteSize>,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give a number of packets such as 100, or 0 to run until stopped".to_owned())
+}
+
+impl Args {
+    /// Payload size, in bytes.
+    fn size(&self) -> usize {
+        self.size.map_or(DEFAULT_PAYLOAD_SIZE, |ByteSize(size)| usize::try_from(size).unwrap_or(usize::MAX))
+    }
+
+    /// Probes until finished or `stop` is requested.
+    pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        match &self.to {
+            Some(ProbeTarget::WebSocket(url)) => return self.run_websocket(url, color, stop),
+            Some(ProbeTarget::Moqt(target)) => return self.run_moqt(Some(target), color, stop),
+            None if self.moqt.embedded_transport().is_some() => return self.run_moqt(None, color, stop),
+            _ => {}
+        }
+        self.reject_moqt_options()?;
+        if let Some(option) = self.dialect.first_given() {
+            return Err(Failure::usage(format!("{option}: signaling servers only; give --to ws://HOST[:PORT]")));
+        }
+        if let Some(code) = self.client.list_and_exit()? {
+            return Ok(code);
+        }
+        let stream_kind = match (self.keepalive, self.audio) {
+            (true, _) => StreamKind::Keepalive,
+            (_, true) => StreamKind::Audio,
+            _ => StreamKind::Ping,
+        };
+        self.reject_short_interval()?;
+        if self.size.is_some() && stream_kind != StreamKind::Audio {
+            return Err(Failure::usage("--size applies to AUDIO and MOQT frames only; add --audio"));
+        }
+        let payload_len = self.size();
+        if !payload_len.is_multiple_of(4) || payload_len > MAX_UDP_PAYLOAD - HEADER_LEN {
+            return Err(Failure::usage(format!(
+                "--size {payload_len}: give a multiple of 4 (AUDIO has 4-byte samples) up to {}, which fits a datagram",
+                (MAX_UDP_PAYLOAD - HEADER_LEN) / 4 * 4
+            )));
+        }
+        if self.client.impairment.affects_only_audio() && stream_kind != StreamKind::Audio {
+            return Err(Failure::usage("--drop-packets applies to AUDIO only; add --audio"));
+        }
+        if self.client.server_delay.is_some() && stream_kind != StreamKind::Audio {
+            return Err(Failure::usage("--server-delay applies to AUDIO only; add --audio"));
+        }
+        let local = UdpTarget { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT };
+        let to = match &self.to {
+            Some(ProbeTarget::Udp(target)) => Some(target),
+            _ if self.client.room.is_enabled() => None,
+            _ => Some(&local),
+        };
+        let target = self.client.connect(to, "probe", stop)?;
+        let config = RunConfig {
+            peer: target.address,
+            evaluated_stream: stream_kind,
+            // An AUDIO probe sends no pings, from which the server delay could be measured.
+            server_delay: (stream_kind == StreamKind::Audio)
+                .then(|| self.client.known_server_delay().unwrap_or_default()),
+            first_echo_timeout: self.client.expected_first_echo(),
+            timeout: self.client.timeout.0,
+            late_after: self.client.late_after.map(|Millis(late)| late),
+            replies_expected: true,
+            wait_for: self.client.wait_for.map(|wait| wait.0),
+            loss_report_nonce: self.client.loss_direction.transaction_seed(),
+        };
+        let count = (self.count > 0).then_some(self.count);
+        let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
+        let (queue, mut printer) = self.client.json_lines.then(output::packet_lines).unzip();
+        let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(queue));
+        let finished = self.client.run_client(client, target, count, printer.as_mut(), &mut (), stop)?;
+        self.client.report(finished, color)
+    }
+
+    fn reject_short_interval(&self) -> Result<(), Failure> {
+        if self.interval.0 < MIN_INTERVAL {
+            return Err(Failure::usage("--interval: too short; the minimum is 1us"));
+        }
+        Ok(())
+    }
+
+    /// Rejects options of MOQT targets.
+    fn reject_moqt_options(&self) -> Result<(), Failure> {
+        match self.groups.first_given() {
+            Some(option) => Err(MoqtClientArgs::moqt_only_error(option)),
+            None => self.moqt.reject_unused_options(),
+        }
+    }
+
+    /// Sends groups to a MOQT echo server, the embedded one unless there is a target.
+    fn run_moqt(&self, to: Option<&MoqtTarget>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        self.reject_short_interval()?;
+        let given = [("--audio", self.audio), ("--keepalive", self.keepalive)];
+        let given = given.into_iter().find_map(|(option, given)| given.then_some(option));
+        if let Some(option) = given.or_else(|| self.dialect.first_given()) {
+            return Err(udp_only_error(option, "MOQT"));
+        }
+        self.client.reject_options_for_moqt()?;
+        let count = (self.count > 0).then_some(self.count);
+        let size = self.size();
+        let config = self.groups.config(count, self.interval.0, size, self.moqt.config())?;
+        let offered_versions = self.moqt.offered_versions()?;
+        let embedded = EmbeddedMoqtServer::start(&self.moqt, &config.track_prefix)?;
+        let plan = MoqtRunPlan { command: RunKind::Probe, to, embedded, offered_versions, config, print: None };
+        let finished = self.client.run_moqt(plan, stop)?;
+        self.client.report(finished, color)
+    }
+
+    /// Probes a signaling server.
+    fn run_websocket(&self, url: &str, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        self.reject_short_interval()?;
+        self.reject_moqt_options()?;
+        for (option, given) in
+            [("--audio", self.audio), ("--keepalive", self.keepalive), ("--size", self.size.is_some())]
+        {
+            if given {
+                return Err(udp_only_error(option, "WebSocket"));
+            }
+        }
+        self.client.reject_udp_options()?;
+        let plan = self.dialect.probe_plan(url, self.client.room.room_name())?;
+        if self.interval.0 < MIN_PUBLIC_SERVER_INTERVAL {
+            print_notice(
+                "--interval: many signaling servers accept at most 1000 messages per second and close faster connections",
+            );
+        }
+        let count = (self.count > 0).then_some(self.count);
+        let finished = self.client.probe_websocket(&plan, count, self.interval.0, stop)?;
+        self.client.report(finished, color)
+    }
+}
+
+/// Maximum frames in a group. A whole group must fit into the window of tracked frames.
+const MAX_FRAMES_PER_GROUP: u64 = 10_000;
+
+/// Layout of MOQT groups.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MoqtGroupArgs {
+    /// Frames in each MOQT group [default: 1]
+    #[arg(long, hide_short_help = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_FRAMES_PER_GROUP), help_heading = HEADING_MOQT)]
+    frames_per_group: Option<u64>,
+
+    /// Interval between the frames of a group, in ms or with a unit [default: 0]
+    ///
+    /// If the frames of a group take longer than --interval, the next group starts later.
+    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_MOQT)]
+    frame_interval: Option<Millis>,
+}
+
+impl MoqtGroupArgs {
+    /// The first of these options that was given.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let frames = self.frames_per_group.map(|_| "--frames-per-group");
+        frames.or(self.frame_interval.map(|_| "--frame-interval"))
+    }
+
+    /// Adds the groups to `config`: `group_count`, or unlimited, one every `group_interval`, with frames of `size` bytes.
+    pub fn config(
+        &self,
+        group_count: Option<u64>,
+        group_interval: Duration,
+        size: usize,
+        config: MoqtClientConfig,
+    ) -> Result<MoqtClientConfig, Failure> {
+        if size > MAX_BODY_BYTES {
+            return Err(Failure::usage(format!("--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes")));
+        }
+        Ok(MoqtClientConfig {
+            group_count,
+            group_interval,
+            frames_per_group: self.frames_per_group.map_or(1, |frames| frames as usize),
+            frame_interval: self.frame_interval.map_or(Duration::ZERO, |Millis(interval)| interval),
+            payload: FramePayload::Random(size),
+            ..config
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! Parts that both servers share: log, listen addresses, `--address-file`, and the statistics of `echo-server` in the log and as
+//! metrics.
+
+use std::fmt::Write;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::ColorChoice;
+use prometheus_client::registry::Registry;
+use tracing::info;
+
+use super::Failure;
+use super::values::{LogFormat, use_color};
+use crate::echo::{Counters, EchoCollector, ExternalCounts};
+use crate::io::log::{self, LogGuard};
+use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
+use crate::io::stop::StopToken;
+use crate::io::udp::{BindError, KernelDrops};
+use crate::io::{admin, atomic_file, http, resolve};
+use crate::stats::Counter;
+
+/// Starts the log. `--verbose` overrides `RUST_LOG`.
+pub fn start_log(verbose: bool, format: LogFormat, color: ColorChoice) -> Result<LogGuard, Failure> {
+    let filter = if verbose { "debug".to_owned() } else { log_filter() };
+    log::init(&filter, format.into(), use_color(color, &io::stderr()))
+        .map_err(|error| Failure::usage(format!("RUST_LOG: {error}")))
+}
+
+/// The filter of `RUST_LOG`, or `info`.
+fn log_filter() -> String {
+    std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".to_owned())
+}
+
+/// Resolves `--host` and `--port` to all their addresses.
+pub fn resolve_listen_addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        let (ip, port) = (address.ip(), address.port());
+        return Err(Failure::usage(format!("--host takes no port; give --host {ip} --port {port}")));
+    }
+    resolve::resolve(host, port).map_err(Failure::unusable)
+}
+
+/// Binds a TCP listener to the first usable address of `host`.
+pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Failure> {
+    let mut first = None;
+    for address in resolve_listen_addresses(host, port)? {
+        match http::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
+            Ok((address, listener)) => return Ok((listener, address)),
+            Err(error) => {
+                first.get_or_insert_with(|| bind_error(address, error));
+            }
+        }
+    }
+    // A resolved host has at least one address, so there is a first error.
+    Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
+}
+
+/// The same error texts as for UDP.
+fn bind_error(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::AddrInUse(address).into(),
+        io::ErrorKind::AddrNotAvailable => BindError::AddrNotAvailable(address).into(),
+        io::ErrorKind::PermissionDenied => BindError::PermissionDenied(address).into(),
+        _ => anyhow::Error::from(error).context(format!("cannot listen on {address}")),
+    }
+}
+
+/// The file of `--address-file`, if given.
+#[derive(Debug)]
+pub struct AddressFile<'a>(Option<&'a Path>);
+
+impl<'a> AddressFile<'a> {
+    /// Removes the file of an earlier server, so that scripts that wait for the file do not read a stale address.
+    pub fn clear(file: Option<&'a Path>) -> Result<Self, Failure> {
+        file.map_or(Ok(()), |file| atomic_file::prepare(file).with_context(|| cannot_write(file)))
+            .map_err(Failure::unusable)?;
+        Ok(Self(file))
+    }
+
+    /// Writes the listen address.
+    pub fn write(&self, address: SocketAddr) -> Result<(), Failure> {
+        let Some(file) = self.0 else { return Ok(()) };
+        atomic_file::write(file, &format!("{address}\n")).with_context(|| cannot_write(file)).map_err(Failure::unusable)
+    }
+}
+
+fn cannot_write(file: &Path) -> String {
+    format!("cannot write the address to {}", file.display())
+}
+
+/// MOQT counters that are always logged; the others only if they are not zero.
+const ALWAYS_LOGGED: [&str; 2] = ["frames_received", "frames_sent"];
+
+/// Counters of an echo server.
+pub struct ServerStatistics {
+    /// The UDP echo, if it runs.
+    pub udp: Option<UdpStatistics>,
+    /// The MOQT echo, if it runs.
+    pub moqt: Option<Arc<ServerCounters>>,
+    /// The log, which counts the lines it dropped.
+    pub log: LogGuard,
+}
+
+/// Counters of the UDP echo.
+pub struct UdpStatistics {
+    /// Counters of the node.
+    pub counters: Arc<Counters>,
+    /// Packets dropped by the kernel.
+    pub kernel: Arc<KernelDrops>,
+    /// Rows missing in the outcome log, if one is written.
+    pub outcome_log_dropped: Option<Arc<Counter>>,
+}
+
+impl ServerStatistics {
+    /// Serves the counters over HTTP if there is a listener.
+    pub fn serve(&self, listener: Option<TcpListener>, stop: &StopToken) -> Result<(), Failure> {
+        let served = listener.map_or(Ok(()), |listener| self.serve_on(listener, stop));
+        served.context("cannot serve metrics").map_err(Failure::unusable)
+    }
+
+    fn serve_on(&self, listener: TcpListener, stop: &StopToken) -> io::Result<()> {
+        info!(target: "metrics", url = %format_args!("http://{}/metrics", listener.local_addr()?), "listening");
+        let mut registry = Registry::default();
+        if let Some(UdpStatistics { counters, kernel, outcome_log_dropped }) = &self.udp {
+            let (kernel, outcome_log_dropped, log_dropped) =
+                (Arc::clone(kernel), outcome_log_dropped.clone(), self.log.dropped_lines());
+            let external = move || ExternalCounts {
+                kernel_dropped: kernel.read(),
+                outcome_log_dropped: outcome_log_dropped.as_ref().map_or(0, |dropped| dropped.get()),
+                log_dropped: log_dropped(),
+            };
+            EchoCollector::new(Arc::clone(counters), external).register(&mut registry);
+        }
+        if let Some(totals) = &self.moqt {
+            moqt::register_metrics(Arc::clone(totals), &mut registry);
+        }
+        let text = admin::metrics::encoder(registry);
+        http::spawn("metrics", listener, admin::metrics::router(text).merge(admin::metrics::healthz_router()), stop)
+    }
+
+    /// Logs one line per protocol. The line of UDP is the last.
+    pub fn log(&self) {
+        if let Some(totals) = &self.moqt {
+            self.log_moqt(&totals.snapshot());
+        }
+        if let Some(udp) = &self.udp {
+            self.log_udp(udp);
+        }
+    }
+
+    /// Logs the open connections, the sessions, the counters of [`ALWAYS_LOGGED`], and the others that are not zero.
+    fn log_moqt(&self, snapshot: &CounterSnapshot) {
+        let mut text = String::new();
+        for (name, _, count) in snapshot.metrics() {
+            if name != "sessions" && (count > 0 || ALWAYS_LOGGED.contains(&name)) {
+                // Writing to a string cannot fail.
+                let _ = write!(text, " {name}={count}");
+            }
+        }
+        if self.udp.is_none()
+            && let dropped @ 1.. = self.log.dropped_lines()()
+        {
+            let _ = write!(text, " log_dropped={dropped}");
+        }
+        let (connections_open, sessions) = (snapshot.connections_open, snapshot.sessions.sessions);
+        info!(target: "moqt", connections_open, sessions, "stats{text}");
+    }
+
+    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then the drops outside of the node.
+    fn log_udp(&self, udp: &UdpStatistics) {
+        let kernel_dropped = udp.kernel.read();
+        let mut text = String::from("Stats: ");
+        for (index, (name, count)) in udp.counters.values().enumerate() {
+            // The first three are fixed by the specification; of the others, those that are not zero.
+            if index < 3 || count > 0 {
+                let comma = if index == 0 { "" } else { ", " };
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{comma}{name}={count}");
+            }
+        }
+        let _ = match kernel_dropped {
+            Some(dropped) => write!(text, ", kernel_dropped={dropped}"),
+            None => write!(text, ", kernel_dropped=unknown"),
+        };
+        if let Some(dropped @ 1..) = udp.outcome_log_dropped.as_ref().map(|dropped| dropped.get()) {
+            let _ = write!(text, ", outcome_log_dropped={dropped}");
+        }
+        if let dropped @ 1.. = self.log.dropped_lines()() {
+            let _ = write!(text, ", log_dropped={dropped}");
+        }
+        let (received, sent) = (udp.counters.received.get(), udp.counters.sent.get());
+        let buffered = udp.counters.buffered.get();
+        info!(received, sent, buffered, kernel_dropped, "{text}");
+    }
+}

@@ -1,0 +1,149 @@
+//! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server and runs it until stopped.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ColorChoice;
+use tracing::{info, warn};
+
+use super::Failure;
+use super::environment::AddressSource;
+use super::options::broadcast::BroadcastArgs;
+use super::options::credentials::{LoginArgs, ServerTlsArgs};
+use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HeartbeatArgs};
+use super::server::{self, AddressFile, bind_tcp};
+use super::values::{DEFAULT_SIGNALING_PORT, LogFormat, TrimmedEnumParser, output_file_parser, parse_port};
+use crate::io::os;
+use crate::io::signaling::{self, SHUTDOWN_TIMEOUT, SignalingServerConfig};
+use crate::io::stop::StopToken;
+use crate::io::tls::server::{CA_CERTIFICATE_WARNING, HandshakeAcceptor};
+use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
+
+const DEFAULT_HOST: &str = "0.0.0.0";
+
+const HEADING_LOG: &str = "Log";
+
+/// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    // Must be first: parsing an option removes it from the matches.
+    #[command(flatten)]
+    address_source: AddressSource,
+
+    /// TCP port to listen on; 0 selects a free port
+    ///
+    /// PORT_ENV is used if PORT is not set.
+    #[arg(short, long, env = "PORT", value_parser = parse_port, default_value_t = DEFAULT_SIGNALING_PORT)]
+    port: u16,
+
+    /// Address or host name to listen on
+    ///
+    /// `::` accepts IPv4 clients too.
+    #[arg(long, env = "HOST", value_parser = parse_host, default_value = DEFAULT_HOST)]
+    host: String,
+
+    /// Protocol dialects to enable [default: all]
+    ///
+    /// Comma-separated or repeated. A single dialect is served on every path.
+    #[arg(long, env = "DIALECTS", value_name = "NAME", value_parser = TrimmedEnumParser::<Dialect>::default(), value_delimiter = ',')]
+    dialect: Vec<Dialect>,
+
+    /// Write the listen address to this file once the socket is bound
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
+    address_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    tls: ServerTlsArgs,
+
+    #[command(flatten)]
+    limits: ConnectionLimitArgs,
+
+    // Must precede the heartbeats: it reads whether they were given.
+    #[command(flatten)]
+    bbx: ControlSurfaceArgs,
+
+    #[command(flatten)]
+    heartbeats: HeartbeatArgs,
+
+    #[command(flatten)]
+    broadcast: BroadcastArgs,
+
+    #[command(flatten)]
+    login: LoginArgs,
+
+    /// Log every message and the reason for each rejection (level debug)
+    ///
+    /// Overrides RUST_LOG.
+    #[arg(short, long, help_heading = HEADING_LOG)]
+    verbose: bool,
+
+    /// Format of the log lines
+    #[arg(long, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING_LOG)]
+    log_format: LogFormat,
+}
+
+impl Args {
+    /// Serves until `stop` is requested.
+    pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        if let Some(token) = self.broadcast.printed_token()? {
+            println!("{token}");
+            return Ok(0);
+        }
+        // Dropping the guard flushes the log.
+        let _log = server::start_log(self.verbose, self.log_format, color)?;
+        os::set_process_name("signaling-server");
+        os::raise_descriptor_limit();
+        let address_file = AddressFile::clear(self.address_file.as_deref())?;
+        let handlers = self.broadcast.room_handlers()?;
+        let identity = self.tls.identity()?;
+        let (limits, broadcast) = (
+            self.broadcast.apply_to(&self.heartbeats.apply_to(&self.limits.hub_limits()))?,
+            self.broadcast.http_config()?,
+        );
+        let password = self.login.password()?;
+        let (listener, address) = bind_tcp(&self.host, self.port)?;
+        let tls = identity.as_ref().map(|identity| Arc::new(HandshakeAcceptor::new(identity)));
+        let dialects = self.enabled_dialects();
+        let options = SignalingServerConfig { tls, broadcast, ..self.limits.server_options() };
+        let options = SignalingServerConfig { send_queue: self.bbx.apply_to_queue(options.send_queue), ..options };
+        let limits = self.bbx.apply_to(&limits);
+        let mut hub = Hub::new(SignalingLimits { dialects, ..limits }, os::random_u64s()).with_handlers(handlers);
+        self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
+        // From here on a stop request shuts down in order instead of ending the process.
+        stop.on_stop(|| ());
+        stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
+        address_file.write(address)?;
+        let scheme = if identity.is_some() { "wss" } else { "ws" };
+        info!("Signaling server listening on {scheme}://{address}{}", self.address_source.suffix());
+        if let Some(identity) = identity {
+            let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
+            info!(target: "tls", %valid_until, %sha256, "certificate loaded");
+            if identity.is_ca() {
+                warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
+            }
+        }
+        if dialects.contains(Dialect::Broadcast) {
+            self.broadcast.warn_if_secret_is_random()?;
+        }
+        let options = SignalingServerConfig { login: Arc::new(self.login.login_for(address, password)), ..options };
+        signaling::serve(listener, hub, options, stop).context("cannot start threads").map_err(Failure::unusable)?;
+        info!(target: "signaling", "server stopped");
+        Ok(0)
+    }
+
+    /// The enabled dialects.
+    fn enabled_dialects(&self) -> DialectSet {
+        if self.dialect.is_empty() {
+            return DialectSet::default();
+        }
+        self.dialect.iter().copied().collect()
+    }
+}
+
+/// Parses a host. Empty text, which Compose substitutes for an unset variable, means the default.
+#[expect(clippy::unnecessary_wraps, reason = "required by clap")]
+fn parse_host(text: &str) -> Result<String, String> {
+    Ok(if text.is_empty() { DEFAULT_HOST } else { text }.to_owned())
+}

@@ -1,0 +1,369 @@
+//! Targets and listen addresses on the command line: `HOST[:PORT]` in every spelling of an address, `udp://` URLs, URLs of MOQT
+//! echo servers and of signaling servers. One parser splits host and port for all of them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::Failure;
+use crate::io::{moqt, resolve};
+use crate::moqt::Transport;
+use crate::wire::DEFAULT_PORT;
+
+/// A UDP target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpTarget {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The UDP port.
+    pub port: u16,
+}
+
+/// Reason why a text is not a target.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TargetError {
+    /// A signaling server where UDP is required.
+    #[error("signaling servers (ws://, wss://) are supported by probe only; audio needs a UDP target: HOST[:PORT]")]
+    WebSocket,
+    /// An unknown scheme.
+    #[error(
+        "unknown scheme `{0}://`; give a UDP target as HOST[:PORT], a MOQT echo server as moqt://HOST[:PORT]/PATH or \
+         https://HOST[:PORT]/PATH, or a signaling server as ws://HOST:PORT or wss://HOST"
+    )]
+    Scheme(String),
+    /// An invalid URL of a MOQT server.
+    #[error(transparent)]
+    Moqt(#[from] moqt::ParseMoqtUrlError),
+    /// A port that is not a number from 1 to 65535.
+    #[error("invalid port `{0}`: give a number from 1 to 65535")]
+    Port(String),
+    /// A path in a UDP target.
+    #[error("`{0}`: a UDP target has no path; give HOST[:PORT], or a MOQT echo server as moqt://{0}")]
+    Path(String),
+    /// The host is missing.
+    #[error("host missing; give HOST[:PORT], such as localhost:5000")]
+    NoHost,
+    /// An unmatched bracket, or text after the closing one.
+    #[error("`{0}`: give an IPv6 address with a port as [ADDRESS]:PORT")]
+    Brackets(String),
+}
+
+impl FromStr for UdpTarget {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let rest = match text.split_once("://") {
+            None | Some(("udp", _)) => text.strip_prefix("udp://").unwrap_or(text),
+            Some((scheme, _)) if scheme_matches(scheme, &WEBSOCKET_SCHEMES) => return Err(TargetError::WebSocket),
+            Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains('/') {
+            return Err(TargetError::Path(authority.to_owned()));
+        }
+        let HostPort { host, port } = authority.parse()?;
+        Ok(Self { host, port: port.unwrap_or(DEFAULT_PORT) })
+    }
+}
+
+/// A `--to` of `probe`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ProbeTarget {
+    /// An echo server.
+    Udp(UdpTarget),
+    /// A MOQT echo server.
+    Moqt(MoqtTarget),
+    /// The URL of a signaling server. It is parsed later, because clap would repeat an invalid value, and it may contain a token.
+    WebSocket(String),
+}
+
+impl FromStr for ProbeTarget {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        match text.split_once("://") {
+            Some((scheme, _)) if scheme_matches(scheme, &WEBSOCKET_SCHEMES) => Ok(Self::WebSocket(text.to_owned())),
+            Some((scheme, _)) if scheme_matches(scheme, &MOQT_SCHEMES) => text.parse().map(Self::Moqt),
+            _ => text.parse().map(Self::Udp),
+        }
+    }
+}
+
+impl fmt::Debug for ProbeTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(target) => target.fmt(f),
+            Self::Moqt(target) => target.fmt(f),
+            Self::WebSocket(_) => f.write_str("WebSocket"),
+        }
+    }
+}
+
+/// A `--to` of `send`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendTarget {
+    /// An echo server or a jamjam client, for audio.
+    Udp(UdpTarget),
+    /// A MOQT echo server, for texts.
+    Moqt(MoqtTarget),
+}
+
+impl FromStr for SendTarget {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        match text.split_once("://") {
+            Some((scheme, _)) if scheme_matches(scheme, &MOQT_SCHEMES) => text.parse().map(Self::Moqt),
+            _ => text.parse().map(Self::Udp),
+        }
+    }
+}
+
+/// A MOQT echo server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoqtTarget {
+    /// Address, transport and path.
+    pub target: moqt::MoqtUrl,
+    /// Whether the URL contains a port. Without one, `https://` means 443.
+    pub has_port: bool,
+}
+
+impl FromStr for MoqtTarget {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let mut target: moqt::MoqtUrl = text.parse()?;
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let has_port = authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+        if !has_port && target.transport == Transport::WebTransport {
+            target.port = HTTPS_PORT;
+        }
+        Ok(Self { target, has_port })
+    }
+}
+
+/// Default port of HTTPS.
+pub const HTTPS_PORT: u16 = 443;
+
+const WEBSOCKET_SCHEMES: [&str; 2] = ["ws", "wss"];
+const MOQT_SCHEMES: [&str; 2] = ["moqt", "https"];
+
+fn scheme_matches(scheme: &str, schemes: &[&str]) -> bool {
+    schemes.iter().any(|other| scheme.trim_start().eq_ignore_ascii_case(other))
+}
+
+/// `host`, `host:port`, or an IPv6 address with or without brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The port, if it was given.
+    pub port: Option<u16>,
+}
+
+impl FromStr for HostPort {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let (host, port) = if let Some(bracketed) = text.strip_prefix('[') {
+            let (host, rest) = bracketed.split_once(']').ok_or_else(|| TargetError::Brackets(text.to_owned()))?;
+            match rest.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if rest.is_empty() => (host, None),
+                None => return Err(TargetError::Brackets(text.to_owned())),
+            }
+        } else if text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
+            // A bare IPv6 address, with or without a zone.
+            (text, None)
+        } else {
+            text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
+        };
+        if host.is_empty() {
+            return Err(TargetError::NoHost);
+        }
+        let number = |port: &str| port.parse().ok().filter(|port| *port != 0);
+        let port = port.map(|port| number(port).ok_or_else(|| TargetError::Port(port.to_owned()))).transpose()?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for UdpTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl From<SocketAddr> for UdpTarget {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port() }
+    }
+}
+
+/// Host name of both loopback addresses.
+pub const LOCALHOST: &str = "localhost";
+
+/// A listen address: host name or IP address, and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenHostPort {
+    /// The name or address as given, without brackets.
+    pub host: String,
+    port: u16,
+}
+
+impl Default for ListenHostPort {
+    fn default() -> Self {
+        Self { host: LOCALHOST.to_owned(), port: crate::moqt::DEFAULT_PORT }
+    }
+}
+
+impl FromStr for ListenHostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(port) = text.parse() {
+            return Ok(Self { port, ..Self::default() });
+        }
+        // Port 0 is valid here, but not in a target.
+        let (rest, free) = text
+            .strip_suffix(":0")
+            .filter(|rest| rest.starts_with('[') || !rest.contains(':'))
+            .map_or((text, None), |rest| (rest, Some(0)));
+        // A port out of range and a URL are not host names.
+        let is_name = rest.chars().any(|c| !c.is_ascii_digit()) && !rest.contains('/');
+        let parsed = rest.parse::<HostPort>().ok().filter(|_| is_name);
+        let HostPort { host, port } =
+            parsed.ok_or("give ADDR:PORT, such as localhost:4443, 0.0.0.0:4443 or [::]:4443, or a port on loopback")?;
+        let port = free.or(port);
+        Ok(Self { host, port: port.unwrap_or(crate::moqt::DEFAULT_PORT) })
+    }
+}
+
+impl fmt::Display for ListenHostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+impl ListenHostPort {
+    /// The host for a client on this machine: `localhost` instead of an unspecified address.
+    pub fn local_host(&self) -> &str {
+        let is_any = self.host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+        if is_any { LOCALHOST } else { &self.host }
+    }
+
+    /// All addresses of the host.
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
+        if self.host.eq_ignore_ascii_case(LOCALHOST) {
+            // Browsers try both, independent of the name server.
+            return Ok(vec![(Ipv4Addr::LOCALHOST, self.port).into(), (Ipv6Addr::LOCALHOST, self.port).into()]);
+        }
+        let found = resolve::resolve(&self.host, self.port);
+        found.map_err(|error| Failure::unusable(anyhow::Error::from(error).context(format!("--moqt {self}"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn target_parses_in_every_spelling() {
+        for (text, host, port) in [
+            ("example.org", "example.org", 5000),
+            ("example.org:6000", "example.org", 6000),
+            ("udp://example.org", "example.org", 5000),
+            ("udp://example.org:6000/", "example.org", 6000),
+            ("127.0.0.1", "127.0.0.1", 5000),
+            ("127.0.0.1:1", "127.0.0.1", 1),
+            ("::1", "::1", 5000),
+            ("[::1]", "::1", 5000),
+            ("[::1]:65535", "::1", 65535),
+            ("fe80::1%eth0", "fe80::1%eth0", 5000),
+            ("[fe80::1%eth0]:7", "fe80::1%eth0", 7),
+            ("::ffff:1.2.3.4", "::ffff:1.2.3.4", 5000),
+        ] {
+            assert_eq!(text.parse(), Ok(UdpTarget { host: host.to_owned(), port }), "{text}");
+        }
+    }
+
+    #[test]
+    fn moqt_url_without_port_has_the_default_port_of_its_scheme() {
+        for (text, port, has_port) in [
+            ("moqt://h/echo", 4443, false),
+            ("moqt://h:1/echo", 1, true),
+            ("https://h/echo", 443, false),
+            ("https://h", 443, false),
+            ("https://h/a:b", 443, false),
+            ("https://h:4443/echo", 4443, true),
+            ("https://[::1]/echo", 443, false),
+            ("HTTPS://[::1]:7/echo", 7, true),
+        ] {
+            let Ok(ProbeTarget::Moqt(target)) = text.parse() else { panic!("{text}") };
+            assert_eq!((target.target.port, target.has_port), (port, has_port), "{text}");
+            assert_eq!(text.parse(), Ok(SendTarget::Moqt(target)), "{text}");
+        }
+        let error = TargetError::Moqt(moqt::ParseMoqtUrlError::Malformed);
+        assert_eq!(
+            ("moqt://h h/".parse::<ProbeTarget>(), "moqt://".parse::<SendTarget>()),
+            (Err(error.clone()), Err(error))
+        );
+    }
+
+    #[test]
+    fn invalid_target_returns_its_specific_error() {
+        for (text, error) in [
+            ("", TargetError::NoHost),
+            (":5000", TargetError::NoHost),
+            ("udp://", TargetError::NoHost),
+            ("host:", TargetError::Port(String::new())),
+            ("host:0", TargetError::Port("0".to_owned())),
+            ("host:65536", TargetError::Port("65536".to_owned())),
+            ("host:http", TargetError::Port("http".to_owned())),
+            ("host:4443/echo", TargetError::Path("host:4443/echo".to_owned())),
+            ("[::1", TargetError::Brackets("[::1".to_owned())),
+            ("[::1]5000", TargetError::Brackets("[::1]5000".to_owned())),
+            ("ws://host", TargetError::WebSocket),
+            ("WSS://host", TargetError::WebSocket),
+            ("ftp://host", TargetError::Scheme("ftp".to_owned())),
+        ] {
+            assert_eq!(text.parse::<UdpTarget>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn listen_address_is_a_host_a_port_or_both() {
+        for (text, host, port) in [
+            ("localhost", "localhost", 4_443),
+            ("4444", "localhost", 4_444),
+            ("0", "localhost", 0),
+            ("localhost:0", "localhost", 0),
+            ("0.0.0.0:5443", "0.0.0.0", 5_443),
+            ("[::]:0", "::", 0),
+            ("[::1]:1", "::1", 1),
+            ("::1", "::1", 4_443),
+            ("fe80::0", "fe80::0", 4_443),
+            ("echo.example.org", "echo.example.org", 4_443),
+        ] {
+            assert_eq!(text.parse(), Ok(ListenHostPort { host: host.to_owned(), port }), "{text}");
+        }
+        for text in ["", ":0", ":4443", "70000", "host:70000", "host:x", "https://localhost:4443", "[::1", "a:b:c"] {
+            assert!(text.parse::<ListenHostPort>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn local_host_of_an_unspecified_address_is_localhost() {
+        for (text, host) in [("0.0.0.0:1", "localhost"), ("[::]:1", "localhost"), ("192.0.2.1:1", "192.0.2.1")] {
+            assert_eq!(text.parse::<ListenHostPort>().expect("a listen address").local_host(), host);
+        }
+    }
+}

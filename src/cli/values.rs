@@ -1,0 +1,448 @@
+//! Value types of options: durations, sizes, rates, percentages, addresses and enumerations, with their parsers. A type's
+//! `Display` is the spelling that its `FromStr` accepts, so that defaults print as a user would type them.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
+use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
+
+use crate::io::{log, udp};
+use crate::rate_limit::WindowLimit;
+use crate::signaling::Dialect;
+use crate::units::{self, ParseQuantityError, TimeUnit};
+
+/// Parser for output files. Rejects `-`, which usually means standard output and would create a file of that name.
+pub fn output_file_parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|file| {
+        if file.as_os_str() == "-" {
+            Err("standard output is not supported; for a file of that name, give ./-")
+        } else {
+            Ok(file)
+        }
+    })
+}
+
+/// Whether to color the output on `stream`. `Auto` colors a terminal unless NO_COLOR is set and not empty.
+pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
+    match choice {
+        ColorChoice::Auto => stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+    }
+}
+
+/// Format of the log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text per event
+    #[default]
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+impl From<LogFormat> for log::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// UDP driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum UdpDriver {
+    /// The fastest driver of this system
+    #[default]
+    Native,
+    /// Portable system calls
+    Portable,
+}
+
+impl From<UdpDriver> for udp::Backend {
+    fn from(driver: UdpDriver) -> Self {
+        match driver {
+            UdpDriver::Native => Self::Native,
+            UdpDriver::Portable => Self::Portable,
+        }
+    }
+}
+
+/// A listen address: `ADDR:PORT`, or a bare port on 127.0.0.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenAddress(pub SocketAddr);
+
+impl FromStr for ListenAddress {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let port = |text: &str| text.parse::<u16>().ok();
+        let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let loopback = || text.strip_prefix("localhost:").and_then(port).or_else(|| port(text)).map(local);
+        text.parse().ok().or_else(loopback).map(Self).ok_or_else(|| {
+            "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or a port on loopback".to_owned()
+        })
+    }
+}
+
+/// A duration. A number without a unit is milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Millis(pub Duration);
+
+impl FromStr for Millis {
+    type Err = ParseQuantityError;
+    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
+        units::parse_duration(text, TimeUnit::Millis).map(Self)
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.as_secs_f64() * 1e3)
+    }
+}
+
+/// A duration. A number without a unit is seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub Duration);
+
+impl FromStr for Seconds {
+    type Err = ParseQuantityError;
+    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
+        units::parse_duration(text, TimeUnit::Seconds).map(Self)
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl FromStr for ByteSize {
+    type Err = ParseQuantityError;
+    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
+        units::parse_size(text).map(Self)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            size if size > 0 && size.is_multiple_of(1 << 30) => write!(f, "{}GiB", size >> 30),
+            size if size > 0 && size.is_multiple_of(1 << 20) => write!(f, "{}MiB", size >> 20),
+            size => write!(f, "{size}"),
+        }
+    }
+}
+
+/// A bit rate in bits per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitRate(pub u64);
+
+impl FromStr for BitRate {
+    type Err = ParseQuantityError;
+    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
+        units::parse_bit_rate(text).map(Self)
+    }
+}
+
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            rate if rate > 0 && rate.is_multiple_of(1_000_000_000) => write!(f, "{}gbit", rate / 1_000_000_000),
+            rate if rate > 0 && rate.is_multiple_of(1_000_000) => write!(f, "{}mbit", rate / 1_000_000),
+            rate if rate > 0 && rate.is_multiple_of(1_000) => write!(f, "{}kbit", rate / 1_000),
+            rate => write!(f, "{rate}bit"),
+        }
+    }
+}
+
+/// A percentage, stored as a ratio from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(pub f64);
+
+impl FromStr for Percent {
+    type Err = ParseQuantityError;
+    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
+        units::parse_ratio(text).map(Self)
+    }
+}
+
+/// Parses a whole percentage, with or without the sign.
+pub fn parse_percent(text: &str) -> Result<u8, String> {
+    let percent: Option<u8> = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    percent
+        .filter(|percent| *percent <= 100)
+        .ok_or_else(|| "give a whole percentage from 0 to 100, such as 25".to_owned())
+}
+
+/// Parser for an enumeration that ignores surrounding spaces, as in a comma-separated list.
+#[derive(Clone)]
+pub struct TrimmedEnumParser<T: ValueEnum + Clone + Send + Sync + 'static>(EnumValueParser<T>);
+
+impl<T: ValueEnum + Clone + Send + Sync + 'static> Default for TrimmedEnumParser<T> {
+    fn default() -> Self {
+        Self(EnumValueParser::new())
+    }
+}
+
+impl<T: ValueEnum + Clone + Send + Sync + 'static> TypedValueParser for TrimmedEnumParser<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
+        let value = value.to_str().map_or(value, |text| OsStr::new(text.trim()));
+        self.0.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.0.possible_values()
+    }
+}
+
+/// A value, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrOff<T>(pub Option<T>);
+
+impl<T: FromStr<Err = ParseQuantityError>> FromStr for OrOff<T> {
+    type Err = ParseQuantityError;
+    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
+        units::parse_or_off(text, T::from_str).map(Self)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for OrOff<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+/// Parses a whole number above 0.
+pub fn parse_positive(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "give a whole number above 0".to_owned())
+}
+
+/// Parses a whole number above 0, or `off`.
+pub fn parse_positive_or_off(text: &str) -> Result<OrOff<usize>, String> {
+    if text == "off" {
+        return Ok(OrOff(None));
+    }
+    parse_positive(text).map(|number| OrOff(Some(number))).map_err(|_| "give a whole number above 0, or off".to_owned())
+}
+
+/// Parses a size above 0.
+pub fn parse_nonzero_size(text: &str) -> Result<ByteSize, String> {
+    match ByteSize::from_str(text) {
+        Ok(ByteSize(0)) => Err("0 would accept no message; give a size such as 16MiB".to_owned()),
+        other => other.map_err(|error: ParseQuantityError| error.to_string()),
+    }
+}
+
+/// A rate in packets per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketRate(pub u64);
+
+impl FromStr for PacketRate {
+    type Err = ParseQuantityError;
+    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
+        let example = "a number of packets per second such as 8000";
+        text.parse().map(Self).map_err(|_| ParseQuantityError::NotANumber { text: text.to_owned(), example })
+    }
+}
+
+impl fmt::Display for PacketRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A rate in messages per second.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageRate(pub u32);
+
+impl fmt::Display for MessageRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", self.0)
+    }
+}
+
+/// Parses a message rate such as `1000/s`, or `off`.
+pub fn parse_message_rate(text: &str) -> Result<OrOff<MessageRate>, String> {
+    if text == "off" {
+        return Ok(OrOff(None));
+    }
+    let number = text.strip_suffix("/s").and_then(|number| number.parse().ok()).filter(|number| *number > 0);
+    number.map(|number| OrOff(Some(MessageRate(number)))).ok_or_else(|| "give a rate such as 1000/s, or off".to_owned())
+}
+
+/// A number of requests per period.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestRate(pub WindowLimit);
+
+impl fmt::Display for RequestRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WindowLimit { count, period } = self.0;
+        match period.as_secs() {
+            1 => write!(f, "{count}/s"),
+            60 => write!(f, "{count}/m"),
+            3_600 => write!(f, "{count}/h"),
+            minutes if minutes % 60 == 0 => write!(f, "{count}/{}m", minutes / 60),
+            seconds => write!(f, "{count}/{seconds}s"),
+        }
+    }
+}
+
+/// Parses a request rate such as `10/15m`, or `off`.
+pub fn parse_request_rate(text: &str) -> Result<OrOff<RequestRate>, String> {
+    if text == "off" {
+        return Ok(OrOff(None));
+    }
+    let parsed = text.split_once('/').and_then(|(count, time)| {
+        let count = count.parse().ok().filter(|count: &u32| *count > 0)?;
+        let (number, unit) = time.split_at(time.len().checked_sub(1).filter(|end| time.is_char_boundary(*end))?);
+        let number: u64 = if number.is_empty() { 1 } else { number.parse().ok().filter(|number| *number > 0)? };
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            _ => return None,
+        };
+        // At most one year, so that the period cannot overflow.
+        let per = number.checked_mul(seconds).filter(|seconds| *seconds <= 31_536_000)?;
+        Some(RequestRate(WindowLimit { count, period: Duration::from_secs(per) }))
+    });
+    parsed.map(|rate| OrOff(Some(rate))).ok_or_else(|| "give a rate such as 10/15m, 30/m or 5/s, or off".to_owned())
+}
+
+/// Default port of a signaling server.
+pub const DEFAULT_SIGNALING_PORT: u16 = 8_080;
+
+/// Parses a port. Empty text, which Compose substitutes for an unset variable, means the default.
+pub fn parse_port(text: &str) -> Result<u16, String> {
+    if text.is_empty() {
+        return Ok(DEFAULT_SIGNALING_PORT);
+    }
+    text.parse().map_err(|_| "give a port from 0 to 65535".to_owned())
+}
+
+impl ValueEnum for Dialect {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).help(match self {
+            Self::Jamjam => "Rooms of the jamjam app",
+            Self::Broadcast => "Broadcast rooms, with tokens",
+            Self::ControlSurface => "Control surfaces",
+            Self::WebRtc => "WebRTC signaling",
+        }))
+    }
+}
+
+/// Parses an origin (RFC 6454, section 6.1) into the form that browsers send in the `Origin` header: without a path and without
+/// the default port of its scheme. `null` is the origin of pages from files.
+pub fn parse_origin(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    // An empty list item is ignored.
+    if text.is_empty() || text == "null" {
+        return Ok(text.to_owned());
+    }
+    let invalid = |reason: &str| Err(format!("{reason}; give scheme and host, such as https://www.example.org"));
+    let Some((scheme, rest)) = text.split_once("://") else { return invalid("scheme missing") };
+    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(is_scheme) {
+        return invalid("scheme missing");
+    }
+    // The trailing slash of an address bar is not a path.
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '?', '#']) {
+        return invalid("an origin has no path");
+    }
+    if !authority.is_ascii() {
+        return invalid("the host name must be in ASCII form (xn--)");
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_address = host.starts_with('[') && host.ends_with(']');
+    let is_invalid = |letter: char| letter.is_ascii_whitespace() || letter.is_control() || "@*,:[]".contains(letter);
+    if host.is_empty() || !is_address && host.contains(is_invalid) {
+        return invalid("host missing or invalid");
+    }
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return invalid("the port must be a number up to 65535");
+    }
+    let default_port = match &*scheme.to_ascii_lowercase() {
+        "http" | "ws" => Some("80"),
+        "https" | "wss" => Some("443"),
+        _ => None,
+    };
+    Ok(match port {
+        Some(port) if Some(port) != default_port => format!("{scheme}://{host}:{port}"),
+        _ => format!("{scheme}://{host}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn origin_matches_what_browsers_send() {
+        for (text, origin) in [
+            ("https://a.example", "https://a.example"),
+            (" https://a.example/ ", "https://a.example"),
+            ("https://a.example:443", "https://a.example"),
+            ("http://a.example:80/", "http://a.example"),
+            ("http://a.example:443", "http://a.example:443"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("http://[::1]", "http://[::1]"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+            ("null", "null"),
+            ("", ""),
+        ] {
+            assert_eq!(parse_origin(text).as_deref(), Ok(origin), "{text}");
+        }
+        for wrong in [
+            "a.example",
+            "a.example:443",
+            "//a.example",
+            "://a.example",
+            "https://",
+            "https:///",
+            "https://a.example//",
+            "https://a.example/x",
+            "https://a.example?x",
+            "https://a.example#x",
+            "https://*.a.example",
+            "https://u@a.example",
+            "https://a b",
+            "https://ü.example",
+            "https://a.example:65536",
+            "https://a.example:",
+            "https://a:b:1",
+            "*",
+        ] {
+            assert!(parse_origin(wrong).is_err_and(|reason| reason.contains("such as https://")), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Results of the connections of a WebSocket or MOQT run: setup times, failures, group counts and the server's clock
+//! offset.
+
+use thiserror::Error;
+
+use crate::moqt::client::MoqtRunOutcome;
+use crate::moqt::{MoqtVersion, SessionCounters, Transport};
+use crate::signaling::Dialect;
+
+/// Results of the connections of a WebSocket run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSocketResults {
+    /// The signaling dialect.
+    pub dialect: Dialect,
+    /// Setup times of each connection: one, or in a broadcast room the sending one and the receiving one.
+    pub connect_times: Vec<WebSocketConnectTimes>,
+    /// Why the connection ended while requests or responses were outstanding.
+    pub failure: Option<WebSocketFailure>,
+    /// Offset of the server's clock, if the dialect reports the server's time.
+    pub clock_offset: Option<ClockOffset>,
+    /// Text of the first error message from the server.
+    pub server_error: Option<String>,
+}
+
+impl WebSocketResults {
+    /// Empty results of a run in `dialect`.
+    pub fn new(dialect: Dialect) -> Self {
+        Self { dialect, connect_times: Vec::new(), failure: None, clock_offset: None, server_error: None }
+    }
+}
+
+/// Duration of each step of a connection setup, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WebSocketConnectTimes {
+    /// DNS lookup.
+    pub dns_ns: u64,
+    /// TCP handshake, including failed attempts to other addresses.
+    pub tcp_ns: u64,
+    /// TLS handshake; `None` without TLS.
+    pub tls_ns: Option<u64>,
+    /// HTTP upgrade request and its response.
+    pub upgrade_ns: u64,
+    /// Time from the upgrade until the room was joined; `None` if the dialect needs no join.
+    pub join_ns: Option<u64>,
+}
+
+/// Why a WebSocket connection failed. Text from the server is unmodified, except for its maximum length.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum WebSocketFailure {
+    /// No connection was established.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The server rejected the join, or did not complete it in time.
+    #[error("cannot join the room: {0}")]
+    Rejected(String),
+    /// The server closed the connection.
+    #[error("the server closed the connection{}", describe_close(*.code, .reason))]
+    Closed {
+        /// Close code (RFC 6455, section 7.4), if the server sent one.
+        code: Option<u16>,
+        /// Close reason; may be empty.
+        reason: String,
+    },
+    /// An I/O or protocol error ended the connection.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+impl WebSocketFailure {
+    /// Machine-readable name of the variant, as in the JSON report.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Rejected(_) => "rejected",
+            Self::Closed { .. } => "closed",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
+/// Offset of the server's clock relative to this machine's; positive if the server's clock is ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockOffset {
+    /// `((t2 - t1) + (t3 - t4)) / 2` (RFC 5905, section 8) in nanoseconds, from the response with the minimum RTT.
+    pub offset_ns: i64,
+    /// RTT of that response in nanoseconds; half of it is the maximum error of the offset.
+    pub rtt_ns: i64,
+}
+
+fn describe_close(code: Option<u16>, reason: &str) -> String {
+    match (code, reason) {
+        (None, "") => " without a close code".to_owned(),
+        (None, reason) => format!(": {reason}"),
+        (Some(code), "") => format!(" with code {code}"),
+        (Some(code), reason) => format!(" with code {code} ({reason})"),
+    }
+}
+
+/// Results of the connection of a MOQT run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoqtResults {
+    /// The transport below MOQT.
+    pub transport: Transport,
+    /// Negotiated MOQT version, once a session is established.
+    pub version: Option<MoqtVersion>,
+    /// Display name of the track.
+    pub track: String,
+    /// Frames per group.
+    pub frames_per_group: u64,
+    /// Path of the second connection attempt, made if the server did not respond to the requested path.
+    pub retried_path: Option<String>,
+    /// Duration of each completed setup step.
+    pub connect_times: MoqtConnectTimes,
+    /// Group counters.
+    pub groups: GroupCounts,
+    /// Why there was no session, or why it ended while frames were outstanding.
+    pub failure: Option<MoqtFailure>,
+}
+
+impl MoqtResults {
+    /// Empty results of a run over `transport`.
+    pub fn new(transport: Transport, track: impl Into<String>, frames_per_group: u64) -> Self {
+        Self {
+            transport,
+            version: None,
+            track: track.into(),
+            frames_per_group,
+            retried_path: None,
+            connect_times: MoqtConnectTimes::default(),
+            groups: GroupCounts::default(),
+            failure: None,
+        }
+    }
+}
+
+/// Duration of each step of a connection setup, in nanoseconds; `None` for a step that was not completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MoqtConnectTimes {
+    /// DNS lookup.
+    pub dns_ns: Option<u64>,
+    /// QUIC and TLS handshake, including failed attempts to other addresses.
+    pub quic_ns: Option<u64>,
+    /// HTTP/3 settings and WebTransport session request. `None` over raw QUIC.
+    pub webtransport_ns: Option<u64>,
+    /// MOQT setup and version negotiation.
+    pub session_ns: Option<u64>,
+    /// Time until both sides accepted each other's subscription.
+    pub subscribe_ns: Option<u64>,
+}
+
+/// Group counters of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounts {
+    /// Groups with at least one frame sent.
+    pub sent: u64,
+    /// Groups with at least one frame returned, intact or damaged.
+    pub returned: u64,
+    /// Groups without a returned frame.
+    pub lost: u64,
+    /// Missing frames of groups that returned other frames.
+    pub frames_missing: u64,
+    /// Groups that the server stopped (QUIC `STOP_SENDING`) while they were being sent.
+    pub stopped: u64,
+    /// Groups that this client dropped because the transport did not accept them in time.
+    pub dropped: u64,
+}
+
+impl GroupCounts {
+    /// Groups still outstanding when the run was interrupted: neither returned nor lost.
+    pub fn in_flight(&self) -> u64 {
+        self.sent.saturating_sub(self.returned + self.lost)
+    }
+
+    /// Copies the counters that the session maintains.
+    pub fn set_session_counts(&mut self, counts: &SessionCounters) {
+        (self.stopped, self.dropped) = (counts.groups_stopped, counts.groups_dropped_slow_reader);
+    }
+}
+
+/// Why frames could not be sent, or why the session ended early. Text from the server is unmodified.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MoqtFailure {
+    /// No connection was established.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The server or this client rejected the connection during setup.
+    #[error("{0}")]
+    Rejected(String),
+    /// The server did not complete the subscriptions in time, or ended one.
+    #[error("{0}")]
+    NotReady(&'static str),
+    /// The run exceeded its own deadline.
+    #[error("timed out waiting for {0}: the options allow less time, so this program or machine is at fault")]
+    TimedOut(&'static str),
+    /// The server closed the connection.
+    #[error("the server closed the connection with code {code:#x}{reason}", reason = in_parentheses(.reason))]
+    Closed {
+        /// Application error code of the QUIC connection or WebTransport session.
+        code: u32,
+        /// Close reason; may be empty.
+        reason: String,
+    },
+    /// An I/O or protocol error ended the connection.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+impl MoqtFailure {
+    /// Machine-readable name of the variant, as in the JSON report.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Rejected(_) => "rejected",
+            Self::NotReady(_) => "not_ready",
+            Self::TimedOut(_) => "timed_out",
+            Self::Closed { .. } => "closed",
+            Self::Broken(_) => "broken",
+        }
+    }
+
+    /// Converts the outcome of the MOQT client; `None` for a completed run. `established`: the session was set up, so a
+    /// local close means a broken connection instead of a rejected one.
+    pub fn from_outcome(outcome: &MoqtRunOutcome, established: bool) -> Option<Self> {
+        Some(match outcome {
+            MoqtRunOutcome::Completed => return None,
+            MoqtRunOutcome::NotReady(reason) => Self::NotReady(reason),
+            MoqtRunOutcome::TimedOut(awaited) => Self::TimedOut(awaited),
+            MoqtRunOutcome::Closed { code, reason, closed_locally: false } => {
+                Self::Closed { code: *code, reason: reason.clone() }
+            }
+            MoqtRunOutcome::Closed { reason, closed_locally: true, .. } if established => Self::Broken(reason.clone()),
+            MoqtRunOutcome::Closed { reason, closed_locally: true, .. } => Self::Rejected(reason.clone()),
+        })
+    }
+}
+
+fn in_parentheses(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
+}

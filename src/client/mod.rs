@@ -1,0 +1,62 @@
+//! The client side: sends packets on a schedule, matches the replies and returns the raw results of a run.
+//!
+//! A [`ClientNode`] runs a [`Workload`]: [`AudioSender`] sends audio as a jamjam client does, [`Prober`] sends small
+//! packets at an interval, and [`WebSocketProber`] sends requests to a signaling server. Each keeps its packets in a
+//! [`PacketTracker`], which updates the statistics of `stats` as replies arrive. Runs over MOQT use a [`FrameTracker`]
+//! instead.
+
+mod connection_results;
+mod loss_report;
+mod moqt;
+mod observer;
+mod prober;
+mod request_matcher;
+mod results;
+mod run;
+mod sender;
+mod sent_packets;
+mod websocket;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use connection_results::{
+    ClockOffset, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure,
+    WebSocketResults,
+};
+pub use loss_report::{LOSS_REPORT_TIMEOUT, LossReport};
+pub use moqt::{FrameTracker, MoqtRunConfig};
+pub use observer::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
+pub use prober::{ProbeConfig, ProbeWorkload, Prober};
+pub use request_matcher::RequestMatcher;
+pub use results::{
+    AudioResults, CaptureResults, PlaybackResults, ProgressCounters, RunKind, RunResults, ServerDelay, StopSignal,
+    StreamKind, WaitResult,
+};
+pub use run::{ClientNode, DUPLICATE_WAIT, Schedule, Workload, WorkloadStep};
+pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};
+pub use sent_packets::{PacketTracker, ReceivedReply, SENT_PACKETS_CAPACITY};
+pub use websocket::{JoinHandshake, JoinRejected, WebSocketProber, WebSocketWorkload};
+
+/// Configuration of a run.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// Address of the server. Datagrams from other addresses count as stray.
+    pub peer: SocketAddr,
+    /// The stream that limits and progress apply to.
+    pub evaluated_stream: StreamKind,
+    /// Configured delay of the server for AUDIO, if given.
+    pub server_delay: Option<Duration>,
+    /// Reply time-out of AUDIO until the first echo, in addition to `timeout`.
+    pub first_echo_timeout: Duration,
+    /// Reply time-out, in addition to the minimum RTT of the stream.
+    pub timeout: Duration,
+    /// RTT above which a packet is late. For AUDIO the server delay is subtracted from the RTT first.
+    pub late_after: Option<Duration>,
+    /// Whether replies are expected.
+    pub replies_expected: bool,
+    /// Maximum time to wait for the server before counting starts; `None` to start at once.
+    pub wait_for: Option<Duration>,
+    /// Random bits for the transaction IDs of `--loss-direction`; `None` without it.
+    pub loss_report_nonce: Option<u128>,
+}

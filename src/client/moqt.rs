@@ -1,0 +1,207 @@
+//! Converts the events of a MOQT client into the results of a run. Frames are tracked like the packets of a UDP stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
+use super::observer::PacketObserver;
+use super::results::{ProgressCounters, RunKind, RunResults, StopSignal, StreamKind};
+use super::sent_packets::{ReceivedReply, SentPackets};
+use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
+use crate::moqt::{MoqtVersion, SessionCounters};
+use crate::stats::{PacingStats, StreamStats};
+use crate::time::{Time, saturating_nanos};
+
+/// Digest of an intact frame; any other value means a damaged one. The MOQT client has already compared the bytes.
+const INTACT_DIGEST: u64 = 0;
+
+/// Configuration of a MOQT run.
+#[derive(Clone, Debug)]
+pub struct MoqtRunConfig {
+    /// The subcommand.
+    pub run_kind: RunKind,
+    /// Display name of the server.
+    pub target: String,
+    /// Reply time-out, in addition to the minimum RTT.
+    pub timeout: Duration,
+    /// Display name of the track if the negotiated version is [`MoqtVersion::Gomoqt09`].
+    pub broadcast_track: String,
+    /// RTT above which a frame is late.
+    pub late_after: Option<Duration>,
+}
+
+/// Tracks the frames and groups of one run.
+pub struct FrameTracker {
+    config: MoqtRunConfig,
+    /// Results before the first connection attempt.
+    initial_results: MoqtResults,
+    results: MoqtResults,
+    sent_frames: SentPackets,
+    pacing: PacingStats,
+    established_at: Option<Time>,
+    /// When the first frame was due.
+    first_due: Option<Time>,
+    progress: Arc<ProgressCounters>,
+    /// When and how the client finished.
+    outcome: Option<(Time, MoqtRunOutcome)>,
+    observer: Box<dyn PacketObserver>,
+}
+
+impl FrameTracker {
+    /// `results` are the initial results, before a session is established.
+    pub fn new(config: MoqtRunConfig, results: MoqtResults, observer: Box<dyn PacketObserver>) -> Self {
+        Self {
+            config,
+            initial_results: results.clone(),
+            results,
+            sent_frames: SentPackets::new(StreamKind::Ping, 0, Some(Duration::ZERO)),
+            pacing: PacingStats::default(),
+            established_at: None,
+            first_due: None,
+            progress: Arc::default(),
+            outcome: None,
+            observer,
+        }
+    }
+
+    /// Counters that can be read on another thread during the run.
+    pub fn progress(&self) -> Arc<ProgressCounters> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Records the connect times, except for the subscriptions, and the counters of the session.
+    pub fn on_connected(&mut self, connect_times: MoqtConnectTimes, counts: &SessionCounters) {
+        let subscribe_ns = self.results.connect_times.subscribe_ns;
+        self.results.connect_times = MoqtConnectTimes { subscribe_ns, ..connect_times };
+        self.results.groups.set_session_counts(counts);
+    }
+
+    /// Records that the connection was retried with `path` because the server did not respond to the requested path.
+    pub fn on_path_retried(&mut self, path: String) {
+        self.results.retried_path = Some(path);
+    }
+
+    /// When the session was established.
+    pub fn established_at(&self) -> Option<Time> {
+        self.established_at
+    }
+
+    /// Resets the results of the session before another connection attempt.
+    pub fn reset_connection(&mut self) {
+        (self.established_at, self.outcome) = (None, None);
+        self.results = self.initial_results.clone();
+    }
+
+    /// Records why no session was established.
+    pub fn on_connection_failed(&mut self, failure: MoqtFailure) {
+        self.results.failure = Some(failure);
+    }
+
+    /// Handles the next event of the MOQT client.
+    pub fn on_event(&mut self, event: &MoqtClientEvent) {
+        match *event {
+            MoqtClientEvent::Established { at, version } => {
+                self.results.version = Some(version);
+                if version == MoqtVersion::Gomoqt09 {
+                    self.results.track.clone_from(&self.config.broadcast_track);
+                }
+                self.established_at = Some(at);
+            }
+            MoqtClientEvent::Ready { at } => {
+                self.results.connect_times.subscribe_ns =
+                    self.established_at.map(|established| saturating_nanos(at - established));
+            }
+            MoqtClientEvent::FrameSent { frame, sent_at, due, .. } => {
+                if self.first_due.is_none() {
+                    self.first_due = Some(due);
+                    self.progress.start(due);
+                }
+                self.results.groups.sent += u64::from(frame == 0);
+                self.sent_frames.on_sent(sent_at, INTACT_DIGEST, false, &mut *self.observer);
+                self.pacing.on_sent(due, sent_at);
+                self.progress.sent.add(1);
+            }
+            MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
+                self.results.groups.returned += u64::from(first_of_group);
+                self.on_frame_received((group, frame), at, intact, payload);
+            }
+            MoqtClientEvent::FrameUnmatched { group, frame, at, intact, ref payload } => {
+                // A duplicate of a returned frame is counted as such; a late copy of a lost frame is unmatched.
+                let returned =
+                    self.frame_index(group, frame).filter(|sequence| self.sent_frames.has_received(*sequence));
+                match returned {
+                    Some(_) => self.on_frame_received((group, frame), at, intact, payload),
+                    None => self.sent_frames.on_unmatched(),
+                }
+            }
+            MoqtClientEvent::GroupLost { .. } => self.results.groups.lost += 1,
+            MoqtClientEvent::FrameMissing { .. } => self.results.groups.frames_missing += 1,
+            // `sent_frames` applies the same rule to frames in flight.
+            MoqtClientEvent::FrameInFlight { .. } | MoqtClientEvent::AllSent { .. } => {}
+            MoqtClientEvent::Finished { at, ref outcome } => self.outcome = Some((at, outcome.clone())),
+        }
+    }
+
+    /// Index of a frame in the run, from 0; `None` if no such frame was sent.
+    fn frame_index(&self, group: u64, frame: usize) -> Option<u32> {
+        let (group, frame) = (group.checked_sub(FIRST_GROUP_SEQUENCE)?, frame as u64);
+        let in_group = frame < self.results.frames_per_group;
+        let index = group.checked_mul(self.results.frames_per_group)?.checked_add(frame).filter(|_| in_group)?;
+        (index < self.sent_frames.next_index()).then_some(index as u32)
+    }
+
+    fn on_frame_received(&mut self, (group, frame): (u64, usize), received_at: Time, intact: bool, payload: &[u8]) {
+        let Some(sequence) = self.frame_index(group, frame) else { return self.sent_frames.on_unmatched() };
+        let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
+        let late_after = self.config.late_after.map(|limit| i64::try_from(saturating_nanos(limit)).unwrap_or(i64::MAX));
+        let is_late = |_: &StreamStats, rtt| late_after.is_some_and(|limit| rtt > limit);
+        self.sent_frames.on_received(
+            ReceivedReply { sequence, received_at, digest, payload },
+            is_late,
+            &mut *self.observer,
+        );
+        self.progress.returned.set(self.sent_frames.stats().returned);
+    }
+
+    /// Whether the client has finished.
+    pub fn is_finished(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    /// Whether this program ended the run before it was complete.
+    pub fn is_interrupted(&self) -> bool {
+        !matches!(
+            self.outcome,
+            Some((
+                _,
+                MoqtRunOutcome::Completed
+                    | MoqtRunOutcome::NotReady(_)
+                    | MoqtRunOutcome::TimedOut(_)
+                    | MoqtRunOutcome::Closed { closed_locally: false, .. }
+            ))
+        )
+    }
+
+    /// Returns the results. `interrupted` is the signal that interrupted the run, if any. Events of frames without a
+    /// reply (lost, in flight) go to `observer`.
+    pub fn into_results(mut self, interrupted: Option<StopSignal>, observer: &mut dyn PacketObserver) -> RunResults {
+        let (at, outcome) = self.outcome.unwrap_or((Time::ZERO, MoqtRunOutcome::Completed));
+        if interrupted.is_none() && self.results.failure.is_none() {
+            self.results.failure = MoqtFailure::from_outcome(&outcome, self.established_at.is_some());
+        }
+        let timed_out = matches!(outcome, MoqtRunOutcome::TimedOut(_));
+        let incomplete = (interrupted.is_some() || timed_out).then_some((at, self.config.timeout));
+        let mut run = RunResults::new(self.config.run_kind, self.config.target, StreamKind::Ping);
+        run.duration_ns = self.first_due.map_or(0, |started| saturating_nanos(at.duration_since(started)));
+        run.timeout_ns = saturating_nanos(self.config.timeout);
+        run.late_after_ns = self.config.late_after.map(saturating_nanos);
+        run.interrupted = interrupted;
+        // A run that failed before the first frame has no stream.
+        if self.sent_frames.has_sent() || self.results.failure.is_none() {
+            run.ping = Some(self.sent_frames.finish(incomplete, observer));
+            run.pacing = Some(self.pacing);
+        }
+        run.moqt = Some(self.results);
+        run
+    }
+}

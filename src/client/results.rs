@@ -1,0 +1,341 @@
+//! Raw results of one run of `send` or `probe`: counters and measurements, neither rounded nor compared with limits.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::connection_results::{MoqtResults, WebSocketResults};
+use super::loss_report::LossReport;
+use crate::audio::jitter_buffer::JitterBufferStats;
+use crate::audio::quality::{AudioQuality, SourceQuality};
+use crate::stats::{Counter, DriftEstimate, HostTiming, PacingStats, StreamStats};
+use crate::time::Time;
+use crate::wire::PacketType;
+
+/// The subcommand of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunKind {
+    /// `jamjam-dev send`: audio as a jamjam client sends it (evaluates AUDIO), or texts over MOQT.
+    Send,
+    /// `jamjam-dev probe`: one stream of probe packets.
+    Probe,
+}
+
+/// The streams of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamKind {
+    /// AUDIO packets, echoed after the server delay.
+    Audio,
+    /// `LATENCY_PING`, answered by `LATENCY_PONG`. Over WebSocket: the request and response of the dialect. Over MOQT:
+    /// frames.
+    Ping,
+    /// KEEPALIVE, echoed without delay.
+    Keepalive,
+}
+
+impl StreamKind {
+    /// All kinds, in the column order of the report.
+    pub const ALL: [Self; 3] = [Self::Audio, Self::Ping, Self::Keepalive];
+
+    /// Type of the sent packets.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Audio => PacketType::Audio.name(),
+            Self::Ping => PacketType::LatencyPing.name(),
+            Self::Keepalive => PacketType::Keepalive.name(),
+        }
+    }
+
+    /// Type of the reply packets.
+    pub const fn reply_name(self) -> &'static str {
+        match self {
+            Self::Ping => PacketType::LatencyPong.name(),
+            Self::Audio | Self::Keepalive => self.name(),
+        }
+    }
+}
+
+/// The signal that interrupted a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum StopSignal {
+    /// SIGINT (Ctrl-C).
+    #[serde(rename = "SIGINT")]
+    Interrupt = 1,
+    /// SIGTERM.
+    #[serde(rename = "SIGTERM")]
+    Terminate = 2,
+}
+
+impl StopSignal {
+    /// Exit code of an interrupted run: 128 plus the signal number.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
+
+/// Result of `--wait-for`. No other counter includes packets from before the first reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitResult {
+    /// Time from the first attempt to the first reply or to the time-out, in nanoseconds.
+    pub waited_ns: u64,
+    /// Whether a reply arrived.
+    pub reply_received: bool,
+}
+
+/// All results of a run.
+#[derive(Clone, Debug)]
+pub struct RunResults {
+    /// The subcommand.
+    pub run_kind: RunKind,
+    /// Display name of the server.
+    pub target: String,
+    /// When counting started, in milliseconds since 1970-01-01 UTC.
+    pub started_unix_ms: u64,
+    /// From the start of counting to the end of the run, in nanoseconds.
+    pub duration_ns: u64,
+    /// The stream that limits apply to.
+    pub evaluated_stream: StreamKind,
+    /// Whether replies are expected; false with `--no-echo`.
+    pub replies_expected: bool,
+    /// `--timeout`: reply time-out in addition to the minimum RTT, in nanoseconds.
+    pub timeout_ns: u64,
+    /// `--late-after`, in nanoseconds.
+    pub late_after_ns: Option<u64>,
+    /// Result of `--wait-for`, if it was given.
+    pub readiness_wait: Option<WaitResult>,
+    /// Result of `--loss-direction`, if it was given.
+    pub loss_report: Option<LossReport>,
+    /// The signal that interrupted the run.
+    pub interrupted: Option<StopSignal>,
+    /// AUDIO, if any was sent.
+    pub audio: Option<AudioResults>,
+    /// `LATENCY_PING`, if any were sent.
+    pub ping: Option<StreamStats>,
+    /// KEEPALIVE, if any were sent.
+    pub keepalive: Option<StreamStats>,
+    /// Pacing errors of the evaluated stream.
+    pub pacing: Option<PacingStats>,
+    /// Timer errors, send call times, clock jumps and kernel drops of this machine, if measured.
+    pub host_timing: Option<HostTiming>,
+    /// Connections of a run over WebSocket.
+    pub websocket: Option<WebSocketResults>,
+    /// Connection of a run over MOQT.
+    pub moqt: Option<MoqtResults>,
+    /// ICMP "port unreachable" messages received.
+    pub port_unreachable: u64,
+    /// Datagrams that belong to no stream of the run: from another address, malformed, or of an unexpected type.
+    pub stray: u64,
+}
+
+impl RunResults {
+    /// Empty results of a run against `target`, with the default time-out of 2 s and replies expected.
+    pub fn new(run_kind: RunKind, target: impl Into<String>, evaluated_stream: StreamKind) -> Self {
+        Self {
+            run_kind,
+            target: target.into(),
+            started_unix_ms: 0,
+            duration_ns: 0,
+            evaluated_stream,
+            replies_expected: true,
+            timeout_ns: 2_000_000_000,
+            late_after_ns: None,
+            readiness_wait: None,
+            loss_report: None,
+            interrupted: None,
+            audio: None,
+            ping: None,
+            keepalive: None,
+            pacing: None,
+            host_timing: None,
+            websocket: None,
+            moqt: None,
+            port_unreachable: 0,
+            stray: 0,
+        }
+    }
+
+    /// Statistics of one stream, if it was sent.
+    pub fn stream(&self, kind: StreamKind) -> Option<&StreamStats> {
+        match kind {
+            StreamKind::Audio => self.audio.as_ref().map(|audio| &audio.stats),
+            StreamKind::Ping => self.ping.as_ref(),
+            StreamKind::Keepalive => self.keepalive.as_ref(),
+        }
+    }
+
+    /// Number of packets of a stream lost on the way to the server; `None` without the server's receive counts.
+    pub fn lost_upstream(&self, kind: StreamKind) -> Option<u64> {
+        let (loss_report, stream) = (self.loss_report.as_ref()?, self.stream(kind)?);
+        if stream.lost == 0 {
+            return Some(0);
+        }
+        // Both counts are modulo 2^32, and their difference is small.
+        let missing = (stream.sent as u32).wrapping_sub(loss_report.received?[kind as usize]).cast_signed();
+        Some(u64::from(missing.max(0).cast_unsigned()).min(stream.lost))
+    }
+
+    /// The server's delay for AUDIO; empty if no audio was sent.
+    pub fn server_delay(&self) -> ServerDelay {
+        let Some(audio) = &self.audio else { return ServerDelay::default() };
+        let min_rtt = |kind| self.stream(kind).and_then(StreamStats::min_rtt);
+        let estimated_ns = min_rtt(StreamKind::Audio).zip(min_rtt(StreamKind::Ping)).map(|(echo, ping)| echo - ping);
+        ServerDelay {
+            configured_ns: audio.configured_server_delay_ns.map(|delay| i64::try_from(delay).unwrap_or(i64::MAX)),
+            estimated_ns,
+        }
+    }
+}
+
+/// Delay that the server adds to AUDIO, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerDelay {
+    /// Value of `--server-delay`.
+    pub configured_ns: Option<i64>,
+    /// Minimum echo time minus the minimum RTT of `LATENCY_PING`.
+    pub estimated_ns: Option<i64>,
+}
+
+impl ServerDelay {
+    /// The configured delay, or else the estimated one.
+    pub fn effective_ns(self) -> Option<i64> {
+        self.configured_ns.or(self.estimated_ns)
+    }
+}
+
+/// Results of the AUDIO stream.
+#[derive(Clone, Debug, Default)]
+pub struct AudioResults {
+    /// Counters and echo times. Its RTTs include the server delay; created with [`StreamStats::with_rtt_baseline`].
+    pub stats: StreamStats,
+    /// Sample rate in Hz.
+    pub sample_rate: u32,
+    /// Number of interleaved channels.
+    pub channels: u16,
+    /// Samples per channel in each packet.
+    pub frame_samples: u32,
+    /// Maximum payload length of a packet in bytes.
+    pub payload_bytes: u32,
+    /// Samples sent per channel.
+    pub sent_samples: u64,
+    /// `--server-delay`, in nanoseconds. `probe --audio` defaults to 0 because it sends no pings to estimate the delay.
+    pub configured_server_delay_ns: Option<u64>,
+    /// Packets that were sent late because their samples were not ready when they were due.
+    pub underruns: u64,
+    /// Capture device, if the audio came from one.
+    pub capture: Option<CaptureResults>,
+    /// Playback device, if returned audio was played.
+    pub playback: Option<PlaybackResults>,
+    /// Samples per channel written by `--record`; `None` without it.
+    pub recorded_samples: Option<u64>,
+    /// Returned packets missing from the recording because its queue was full.
+    pub recording_dropped: u64,
+    /// Samples per channel written by `--record-both`; `None` without it.
+    pub recorded_both_samples: Option<u64>,
+    /// Sent or returned packets missing from that recording because its queue was full.
+    pub recording_both_dropped: u64,
+    /// Quality of the source before conversion, if analyzed.
+    pub source_quality: Option<SourceQuality>,
+    /// Quality of the returned audio, if analyzed.
+    pub quality: Option<AudioQuality>,
+    /// Packet events that the analyzer missed because its queue was full.
+    pub quality_dropped: u64,
+}
+
+/// A capture device and its counters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CaptureResults {
+    /// Name of the device.
+    pub device: String,
+    /// Sample format of the device.
+    pub sample_format: &'static str,
+    /// Sample rate of the device in Hz.
+    pub sample_rate: u32,
+    /// Number of interleaved channels of the device.
+    pub channels: u16,
+    /// Requested buffer size in frames.
+    pub requested_buffer_frames: u32,
+    /// Buffer size in frames that the device reports, if any.
+    pub reported_buffer_frames: Option<u32>,
+    /// Minimum and maximum number of frames per callback; 0 if there was no callback.
+    pub callback_frames: (u32, u32),
+    /// Captured frames, including dropped ones.
+    pub frames: u64,
+    /// How often the capture queue was full.
+    pub overruns: u64,
+    /// Frames dropped because the capture queue was full.
+    pub overrun_frames: u64,
+    /// Frames captured before the first overrun.
+    pub first_overrun_at: Option<u64>,
+    /// Overruns that the device or its driver reported.
+    pub xruns: u64,
+    /// Drift of the device clock relative to the system clock, once enough was measured.
+    pub drift: Option<DriftEstimate>,
+    /// Duration of the audio that the drift is estimated from.
+    pub drift_span: Duration,
+    /// Error that stopped the device during the run.
+    pub failure: Option<String>,
+}
+
+/// A playback device and its counters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlaybackResults {
+    /// Name of the device.
+    pub device: String,
+    /// Sample format of the device.
+    pub sample_format: &'static str,
+    /// Sample rate of the device in Hz.
+    pub sample_rate: u32,
+    /// Number of interleaved channels of the device.
+    pub channels: u16,
+    /// Requested buffer size in frames.
+    pub requested_buffer_frames: u32,
+    /// Buffer size in frames that the device reports, if any.
+    pub reported_buffer_frames: Option<u32>,
+    /// `--jitter-buffer`; `None` for `auto`.
+    pub jitter_buffer: Option<Duration>,
+    /// Maximum output latency that the device reports.
+    pub device_latency: Duration,
+    /// Packets dropped because the queue to the audio thread was full.
+    pub dropped: u64,
+    /// Packets not yet played at the end of the run.
+    pub unplayed: u64,
+    /// Underruns that the device or its driver reported.
+    pub xruns: u64,
+    /// Drift of the device clock relative to the system clock, once enough was measured.
+    pub drift: Option<DriftEstimate>,
+    /// Duration of the audio that the drift is estimated from.
+    pub drift_span: Duration,
+    /// Error that stopped the device during the run.
+    pub failure: Option<String>,
+    /// Statistics of the jitter buffer.
+    pub jitter_buffer_stats: JitterBufferStats,
+}
+
+/// Counters of the evaluated stream, shared with a progress bar on another thread.
+#[derive(Debug, Default)]
+pub struct ProgressCounters {
+    /// Packets sent.
+    pub sent: Counter,
+    /// Packets returned.
+    pub returned: Counter,
+    /// When counting started, in nanoseconds; 0 before.
+    started_ns: Counter,
+}
+
+impl ProgressCounters {
+    /// Starts counting at `at`.
+    pub(super) fn start(&self, at: Time) {
+        self.started_ns.set(at.as_nanos());
+    }
+
+    /// When counting started, the zero of relative times in the output; `None` while waiting for the server.
+    pub fn counting_started(&self) -> Option<Time> {
+        Some(self.started_ns.get()).filter(|ns| *ns > 0).map(Time::from_nanos)
+    }
+}

@@ -1,0 +1,418 @@
+//! The client node: an optional wait for the server (`--wait-for`), a workload, and a final wait for outstanding
+//! replies. [`Schedule`] computes when a workload sends.
+//!
+//! Only packets sent between the start of the workload and the end of the final wait are counted.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::RunConfig;
+use super::loss_report::LossReportRequester;
+use super::observer::PacketObserver;
+use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
+use super::sent_packets::{PacketTracker, ReceivedReply, SentPackets, SentPacketsByStream, parse_reply};
+use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
+use crate::stats::StreamStats;
+use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
+use crate::wire::{Header, PacketType};
+
+/// Maximum packets sent before the socket is read again, so that a workload that is too fast for this machine does not
+/// starve received datagrams and stop requests.
+pub(super) const MAX_SENDS_PER_POLL: usize = 64;
+
+/// Time between KEEPALIVE packets while waiting for the server.
+const READINESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// First sequence number of these KEEPALIVE packets, far from the counted ones.
+const FIRST_READINESS_SEQUENCE: u32 = 0x8000_0000;
+
+/// How long a run with all replies continues to receive duplicates.
+pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
+
+/// Result of polling a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkloadStep {
+    /// The socket would block.
+    WouldBlock,
+    /// Nothing is due before this time.
+    NextDue(Time),
+    /// All packets were sent.
+    Done,
+}
+
+/// The packets of a run and their schedule.
+pub trait Workload {
+    /// Subcommand that runs this workload.
+    const RUN_KIND: RunKind;
+    /// Sequence number of the first AUDIO packet.
+    fn first_audio_sequence(&self) -> u32;
+    /// Starts the schedule at `now`.
+    fn start(&mut self, now: Time, tracker: &PacketTracker);
+    /// Sends due packets. If some of them remain, the returned [`WorkloadStep::NextDue`] is in the past.
+    fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep;
+    /// Results of the AUDIO stream, if it was sent; [`ClientNode`] adds the statistics.
+    fn audio_results(&self) -> Option<AudioResults>;
+    /// Parses a datagram from the peer: its stream, and the reply, or `None` for a malformed reply. Returns `None` if
+    /// the datagram is no reply at all.
+    fn parse_reply<'a>(&mut self, datagram: &'a [u8], at: Time) -> Option<(StreamKind, Option<ReceivedReply<'a>>)> {
+        parse_reply(datagram, at)
+    }
+    /// Whether a datagram from another address is expected. An expected one is not counted as stray.
+    fn accept_secondary(&mut self, _: &[u8]) -> bool {
+        false
+    }
+    /// Wakes the driver when there is something to send before the deadline.
+    fn waker(&self) -> Option<&DriverWaker> {
+        None
+    }
+    /// Whether packets remain to be sent.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+}
+
+enum Phase {
+    New,
+    WaitingForServer(WaitForServer),
+    /// Waits for the first response of `--loss-direction`, before counting starts.
+    AwaitingBaseline,
+    /// With the next deadline.
+    Sending(Time),
+    /// With the next deadline.
+    FinalWait(FinalWait, Time),
+    Finished,
+}
+
+/// A client that runs the workload `S`.
+pub struct ClientNode<S> {
+    tracker: PacketTracker,
+    workload: S,
+    phase: Phase,
+    loss_report_requester: Option<LossReportRequester>,
+    /// When counting started.
+    started: Option<Time>,
+    finished_at: Option<Time>,
+    readiness_wait: Option<WaitResult>,
+}
+
+impl<S: Workload> ClientNode<S> {
+    /// Creates a client. It starts with the first [`Node::poll_transmit`].
+    pub fn new(config: RunConfig, workload: S, observer: Box<dyn PacketObserver>) -> Self {
+        let loss_report_requester = config.loss_report_nonce.map(LossReportRequester::new);
+        let tracker = PacketTracker::new(config, workload.first_audio_sequence(), observer);
+        Self {
+            tracker,
+            workload,
+            phase: Phase::New,
+            loss_report_requester,
+            started: None,
+            finished_at: None,
+            readiness_wait: None,
+        }
+    }
+
+    /// Counters that can be read on another thread during the run.
+    pub fn progress(&self) -> Arc<ProgressCounters> {
+        Arc::clone(&self.tracker.progress)
+    }
+
+    /// Whether the run has finished without being interrupted.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    /// The workload and its state.
+    pub fn workload(&self) -> &S {
+        &self.workload
+    }
+
+    /// Ends the run because the connection was lost at `at`. Returns whether packets or replies were outstanding.
+    pub fn on_disconnected(&mut self, at: Time) -> bool {
+        let outstanding = self.workload.has_unsent() || !self.tracker.is_complete();
+        if !self.is_finished() {
+            self.finished_at = Some(at);
+            self.phase = Phase::Finished;
+        }
+        outstanding
+    }
+
+    /// Returns the results. `interrupted_at` is when the run was interrupted, if it was. Events of packets without a
+    /// reply (lost, in flight) go to `observer`.
+    pub fn into_results(
+        self,
+        target: &str,
+        interrupted_at: Option<Time>,
+        observer: &mut dyn PacketObserver,
+    ) -> RunResults {
+        let PacketTracker { config, streams, pacing, stray, .. } = self.tracker;
+        let SentPacketsByStream { audio, ping, keepalive } = streams;
+        let interruption = interrupted_at.map(|at| (at, config.timeout));
+        let mut finish = |sent_packets: SentPackets| sent_packets.finish(interruption, observer);
+        let has_sent = |stats: &StreamStats| stats.sent > 0;
+
+        let mut run = RunResults::new(S::RUN_KIND, target, config.evaluated_stream);
+        let ended_at = interrupted_at.or(self.finished_at);
+        run.duration_ns =
+            self.started.zip(ended_at).map_or(0, |(started, ended)| saturating_nanos(ended.duration_since(started)));
+        run.replies_expected = config.replies_expected;
+        run.timeout_ns = saturating_nanos(config.timeout);
+        run.late_after_ns = config.late_after.map(saturating_nanos);
+        run.readiness_wait = self.readiness_wait.or_else(|| match &self.phase {
+            Phase::New => config.wait_for.map(|_| WaitResult { waited_ns: 0, reply_received: false }),
+            Phase::WaitingForServer(wait) => Some(wait.result(interrupted_at?, false)),
+            _ => None,
+        });
+        run.loss_report =
+            self.loss_report_requester.as_ref().map(|requester| requester.loss_report(interrupted_at.is_some()));
+        let stats = finish(audio);
+        run.audio = self.workload.audio_results().map(|audio| AudioResults {
+            stats,
+            configured_server_delay_ns: config.server_delay.map(saturating_nanos),
+            ..audio
+        });
+        run.ping = Some(finish(ping)).filter(|stats| has_sent(stats) || config.evaluated_stream == StreamKind::Ping);
+        run.keepalive =
+            Some(finish(keepalive)).filter(|stats| has_sent(stats) || config.evaluated_stream == StreamKind::Keepalive);
+        run.pacing = Some(pacing);
+        run.stray = stray;
+        run
+    }
+
+    fn request_baseline_or_start(&mut self, now: Time) {
+        match self.loss_report_requester {
+            Some(_) => self.phase = Phase::AwaitingBaseline,
+            None => self.start_sending(now),
+        }
+    }
+
+    fn start_sending(&mut self, now: Time) {
+        self.started = Some(now);
+        self.tracker.progress.start(now);
+        self.workload.start(now, &self.tracker);
+        self.phase = Phase::Sending(now);
+    }
+}
+
+impl<S: Workload> Node for ClientNode<S> {
+    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+        let peer = self.tracker.config.peer;
+        for receive in batch {
+            for datagram in receive.segments() {
+                // Checked first, because a STUN response can be mistaken for AUDIO.
+                let is_loss_report = receive.source == peer
+                    && self.loss_report_requester.as_mut().is_some_and(|requester| requester.handle_response(datagram));
+                match &self.phase {
+                    // Any datagram from the peer ends the wait; earlier datagrams are not counted.
+                    Phase::WaitingForServer(wait) if receive.source == peer => {
+                        self.readiness_wait = Some(wait.result(receive.received_at, true));
+                        self.tracker.readiness_sequences = wait.sequences_sent();
+                        self.request_baseline_or_start(now);
+                    }
+                    Phase::New | Phase::WaitingForServer(_) if self.tracker.config.wait_for.is_some() => {}
+                    Phase::AwaitingBaseline
+                        if self.loss_report_requester.as_ref().is_some_and(LossReportRequester::has_baseline) =>
+                    {
+                        self.start_sending(now);
+                    }
+                    Phase::AwaitingBaseline => {}
+                    _ if is_loss_report => {}
+                    _ if receive.source == peer => {
+                        let reply = self.workload.parse_reply(datagram, receive.received_at);
+                        self.tracker.on_received(reply);
+                    }
+                    _ => self.tracker.stray += u64::from(!self.workload.accept_secondary(datagram)),
+                }
+            }
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        if let Phase::New = self.phase {
+            match self.tracker.config.wait_for {
+                Some(timeout) => self.phase = Phase::WaitingForServer(WaitForServer::start(now, timeout)),
+                None => self.request_baseline_or_start(now),
+            }
+        }
+        if let Phase::WaitingForServer(wait) = &mut self.phase
+            && let Some(timed_out) = wait.poll_transmit(now, self.tracker.config.peer, sink)
+        {
+            self.readiness_wait = Some(timed_out);
+            self.phase = Phase::Finished;
+        }
+        if let Phase::AwaitingBaseline = self.phase
+            && !self
+                .loss_report_requester
+                .as_mut()
+                .is_some_and(|requester| requester.poll_baseline(now, self.tracker.config.peer, sink))
+        {
+            self.start_sending(now);
+        }
+        if let Phase::Sending(_) = self.phase {
+            match self.workload.poll_transmit(now, &mut self.tracker, sink) {
+                WorkloadStep::WouldBlock => {}
+                WorkloadStep::NextDue(due) => self.phase = Phase::Sending(due),
+                WorkloadStep::Done => self.phase = Phase::FinalWait(FinalWait::new(now), now),
+            }
+        }
+        if let Phase::FinalWait(wait, next_poll) = &mut self.phase {
+            let (complete, deadline) = (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now));
+            let is_over = wait.is_over(now, complete, deadline);
+            let RunConfig { peer, timeout, .. } = self.tracker.config;
+            // If all replies arrived, the loss needs no direction.
+            let requester = self.loss_report_requester.as_mut().filter(|_| !complete);
+            let requester_deadline =
+                requester.and_then(|requester| requester.poll_final(now, deadline, timeout, peer, sink));
+            *next_poll = match requester_deadline {
+                Some(deadline) if is_over => deadline,
+                Some(deadline) => deadline.min(wait.next_deadline()),
+                None => wait.next_deadline(),
+            };
+            if is_over && requester_deadline.is_none() {
+                self.finished_at = Some(now);
+                self.phase = Phase::Finished;
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::New => Some(Time::ZERO),
+            Phase::WaitingForServer(wait) => Some(wait.next_deadline()),
+            Phase::AwaitingBaseline => {
+                Some(self.loss_report_requester.as_ref().map_or(Time::ZERO, LossReportRequester::baseline_deadline))
+            }
+            Phase::Sending(due) | Phase::FinalWait(_, due) => Some(*due),
+            Phase::Finished => None,
+        }
+    }
+
+    fn waker(&self) -> Option<&DriverWaker> {
+        self.workload.waker()
+    }
+}
+
+/// `--wait-for`: sends KEEPALIVE packets until the server replies, so that client and server may start in any order.
+struct WaitForServer {
+    started_at: Time,
+    deadline: Time,
+    next_send: Time,
+    sequence: u32,
+}
+
+impl WaitForServer {
+    fn start(now: Time, timeout: Duration) -> Self {
+        Self { started_at: now, deadline: now + timeout, next_send: now, sequence: FIRST_READINESS_SEQUENCE }
+    }
+
+    /// Sends a KEEPALIVE if one is due. Returns the result when the wait times out.
+    fn poll_transmit(&mut self, now: Time, peer: SocketAddr, sink: &mut dyn TransmitSink) -> Option<WaitResult> {
+        if now >= self.deadline {
+            return Some(self.result(now, false));
+        }
+        if now >= self.next_send {
+            let keepalive = Header::new(PacketType::Keepalive, self.sequence, 0).to_bytes();
+            if sink.send(Transmit {
+                destination: peer,
+                src_ip: None,
+                contents: &keepalive,
+                segment_size: keepalive.len(),
+            }) != SendStatus::WouldBlock
+            {
+                self.sequence = self.sequence.wrapping_add(1);
+                self.next_send = now + READINESS_INTERVAL;
+            }
+        }
+        None
+    }
+
+    fn result(&self, at: Time, reply_received: bool) -> WaitResult {
+        WaitResult { waited_ns: saturating_nanos(at.duration_since(self.started_at)), reply_received }
+    }
+
+    /// Sequence numbers sent so far. Replies to them are not counted.
+    fn sequences_sent(&self) -> Range<u32> {
+        FIRST_READINESS_SEQUENCE..self.sequence
+    }
+
+    fn next_deadline(&self) -> Time {
+        self.next_send.min(self.deadline)
+    }
+}
+
+/// Waits for outstanding replies after the last packet was sent.
+#[derive(Clone, Copy, Debug)]
+struct FinalWait {
+    complete_at: Option<Time>,
+    ends_at: Time,
+}
+
+impl FinalWait {
+    fn new(now: Time) -> Self {
+        Self { complete_at: None, ends_at: now }
+    }
+
+    /// Whether the run is over: at `deadline`, or [`DUPLICATE_WAIT`] after the last reply, whichever is first.
+    fn is_over(&mut self, now: Time, complete: bool, deadline: Time) -> bool {
+        self.complete_at = complete.then(|| self.complete_at.unwrap_or(now));
+        self.ends_at = self.complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));
+        now >= self.ends_at
+    }
+
+    fn next_deadline(&self) -> Time {
+        self.ends_at
+    }
+}
+
+/// Deadlines at a constant rate. Each is computed from the start, so rounding errors do not accumulate and a late packet does not shift
+/// later ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    start: Time,
+    /// Nanoseconds per step, as a fraction.
+    numerator: u64,
+    denominator: u64,
+}
+
+impl Schedule {
+    /// One step is one sample at `sample_rate` (Hz).
+    ///
+    /// # Panics
+    /// If `sample_rate` is 0.
+    pub fn from_sample_rate(start: Time, sample_rate: u32) -> Self {
+        assert!(sample_rate > 0, "the sample rate must not be 0");
+        Self { start, numerator: NANOS_PER_SECOND, denominator: u64::from(sample_rate) }
+    }
+
+    /// One step is `interval_ns` nanoseconds.
+    pub fn from_interval(start: Time, interval_ns: u64) -> Self {
+        Self { start, numerator: interval_ns, denominator: 1 }
+    }
+
+    /// Deadline of step `step`, rounded down to a nanosecond; saturates at the maximum [`Time`].
+    pub fn due(&self, step: u64) -> Time {
+        let offset = u128::from(step) * u128::from(self.numerator) / u128::from(self.denominator);
+        Time::from_nanos(self.start.as_nanos().saturating_add(u64::try_from(offset).unwrap_or(u64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_day_of_samples_ends_at_the_exact_nanosecond() {
+        let start = Time::from_nanos(7);
+        // 24 h at 44,100 Hz are 3,810,240,000 samples.
+        assert_eq!(Schedule::from_sample_rate(start, 44_100).due(3_810_240_000).as_nanos(), 86_400_000_000_007);
+        // A packet of 128 samples at 48 kHz lasts 2,666,666.67 ns, so three packets last exactly 8 ms.
+        let schedule = Schedule::from_sample_rate(start, 48_000);
+        assert_eq!([128, 256, 384].map(|at| schedule.due(at).as_nanos()), [2_666_673, 5_333_340, 8_000_007]);
+    }
+
+    #[test]
+    fn due_time_saturates_at_the_maximum() {
+        assert_eq!(Schedule::from_interval(Time::ZERO, u64::MAX).due(u64::MAX).as_nanos(), u64::MAX);
+    }
+}

@@ -1,0 +1,333 @@
+//! The workload of `send`: AUDIO on an absolute schedule, or as a live source delivers it, and the other packets that a
+//! jamjam client sends every second: LATENCY_PING, KEEPALIVE and, once, LATENCY_INFO.
+
+use std::time::Duration;
+
+use super::results::{AudioResults, CaptureResults, RunKind, StreamKind};
+use super::run::{ClientNode, MAX_SENDS_PER_POLL, Schedule, Workload, WorkloadStep};
+use super::sent_packets::{PacketTracker, reply_digest};
+use crate::audio::quality::SourceQuality;
+use crate::node::{DriverWaker, SendStatus, TransmitSink};
+use crate::time::{Time, saturating_nanos};
+use crate::wire::{HEADER_LEN, Header, LatencyInfo, PacketType, PingPayload};
+
+/// Interval of KEEPALIVE and LATENCY_PING.
+const PERIODIC_PACKET_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time until a source without ready samples is polled again.
+const SOURCE_RETRY_INTERVAL: Duration = Duration::from_millis(1);
+
+/// A client that sends audio.
+pub type AudioSender<S> = ClientNode<AudioWorkload<S>>;
+
+/// Format of the audio and of its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AudioStreamConfig {
+    /// Sample rate in Hz.
+    pub sample_rate: u32,
+    /// Number of interleaved channels.
+    pub channels: u16,
+    /// Samples per channel in each packet.
+    pub frame_samples: u32,
+    /// Sequence number of the first packet.
+    pub first_sequence: u32,
+}
+
+/// Result of polling a [`PayloadSource`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcePoll {
+    /// The payload of the next packet was appended.
+    Ready,
+    /// The next payload is not ready.
+    Pending,
+    /// There are no more payloads.
+    End,
+}
+
+/// Supplies the payloads of AUDIO packets. Each has the frame length of the stream; the last one may be shorter.
+///
+/// A *live* source delivers audio at its own rate: a packet is due when its last sample was captured, not on a
+/// schedule, so a pending packet is not an underrun.
+pub trait PayloadSource {
+    /// Appends the next payload in wire format to `payload`.
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll;
+
+    /// Called when the first packet is due. A live source starts capturing.
+    fn start(&mut self) {}
+
+    /// Time since the last sample of the payload from [`PayloadSource::poll_next`] was captured. `None` if the source
+    /// is not live.
+    fn capture_age(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Wakes the driver when a live source has the next payload.
+    fn waker(&self) -> Option<&DriverWaker> {
+        None
+    }
+
+    /// Results of the capture device of a live source.
+    fn capture_results(&self) -> Option<CaptureResults> {
+        None
+    }
+
+    /// Quality of the audio before conversion, up to the last payload from [`PayloadSource::poll_next`].
+    fn source_quality(&self) -> Option<SourceQuality> {
+        None
+    }
+}
+
+impl<S: PayloadSource + ?Sized> PayloadSource for Box<S> {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        (**self).poll_next(payload)
+    }
+
+    fn start(&mut self) {
+        (**self).start();
+    }
+
+    fn capture_age(&self) -> Option<Duration> {
+        (**self).capture_age()
+    }
+
+    fn waker(&self) -> Option<&DriverWaker> {
+        (**self).waker()
+    }
+
+    fn capture_results(&self) -> Option<CaptureResults> {
+        (**self).capture_results()
+    }
+
+    fn source_quality(&self) -> Option<SourceQuality> {
+        (**self).source_quality()
+    }
+}
+
+/// The packets that are sent besides audio, in this order.
+#[derive(Clone, Copy)]
+enum PeriodicPacket {
+    Ping,
+    Keepalive,
+    /// Only in the first period.
+    LatencyInfo,
+}
+
+/// Sends audio from a [`PayloadSource`], and the periodic packets.
+pub struct AudioWorkload<S> {
+    config: AudioStreamConfig,
+    source: S,
+    audio_schedule: Schedule,
+    periodic_schedule: Schedule,
+    /// Periods whose packets were all sent.
+    periods_sent: u64,
+    next_periodic: PeriodicPacket,
+    /// Samples sent per channel.
+    position: u64,
+    /// The next AUDIO datagram, prepared before it is due; empty until then.
+    next_datagram: Vec<u8>,
+    next_digest: u64,
+    next_datagram_due: Time,
+    /// When the source ended. Periodic packets that are due later are not sent.
+    source_ended: Option<Time>,
+    /// When to poll a pending source again.
+    retry_at: Option<Time>,
+    /// When the source was last pending. Every packet that was due by then counts as an underrun.
+    starved_at: Option<Time>,
+    underruns: u64,
+    max_payload_len: usize,
+}
+
+impl<S: PayloadSource> AudioWorkload<S> {
+    /// Creates a workload that sends the payloads of `source`.
+    pub fn new(config: AudioStreamConfig, source: S) -> Self {
+        Self {
+            config,
+            source,
+            audio_schedule: Schedule::from_sample_rate(Time::ZERO, config.sample_rate),
+            periodic_schedule: Schedule::from_interval(Time::ZERO, saturating_nanos(PERIODIC_PACKET_INTERVAL)),
+            periods_sent: 0,
+            next_periodic: PeriodicPacket::Ping,
+            position: 0,
+            next_datagram: Vec::new(),
+            next_digest: 0,
+            next_datagram_due: Time::ZERO,
+            source_ended: None,
+            retry_at: None,
+            starved_at: None,
+            underruns: 0,
+            max_payload_len: 0,
+        }
+    }
+
+    /// Prepares the next AUDIO datagram, so that it only has to be sent when it is due.
+    fn prepare_next(&mut self, now: Time, tracker: &PacketTracker) -> SourcePoll {
+        let header = Header::new(PacketType::Audio, tracker.next_sequence(StreamKind::Audio), self.position as u32);
+        self.next_datagram.clear();
+        self.next_datagram.extend_from_slice(&header.to_bytes());
+        let poll = self.source.poll_next(&mut self.next_datagram);
+        match poll {
+            SourcePoll::Ready => {
+                self.next_digest = reply_digest(&self.next_datagram);
+                // Two clock readings can differ by a little: due times must not decrease.
+                let captured_at =
+                    self.source.capture_age().map(|age| now.saturating_sub(age).max(self.next_datagram_due));
+                self.next_datagram_due = captured_at.unwrap_or_else(|| self.audio_schedule.due(self.position));
+            }
+            SourcePoll::Pending if self.is_live() => {}
+            SourcePoll::Pending => self.starved_at = Some(now),
+            SourcePoll::End => self.source_ended = Some(now),
+        }
+        if poll != SourcePoll::Ready {
+            self.next_datagram.clear();
+        }
+        poll
+    }
+
+    fn is_live(&self) -> bool {
+        self.source.capture_age().is_some()
+    }
+
+    /// When the next packet is due; `None` if a live source is pending.
+    fn next_due(&self) -> Option<Time> {
+        if self.is_live() {
+            return (!self.next_datagram.is_empty()).then_some(self.next_datagram_due);
+        }
+        Some(self.retry_at.unwrap_or_else(|| self.audio_schedule.due(self.position)))
+    }
+
+    fn send_audio(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> SendStatus {
+        for _ in 0..MAX_SENDS_PER_POLL {
+            if self.source_ended.is_some() || self.next_due().is_some_and(|due| due > now) {
+                break;
+            }
+            if self.next_datagram.is_empty() {
+                match self.prepare_next(now, tracker) {
+                    SourcePoll::Ready => {}
+                    SourcePoll::Pending => {
+                        self.retry_at = Some(now + SOURCE_RETRY_INTERVAL);
+                        break;
+                    }
+                    SourcePoll::End => break,
+                }
+            }
+            self.retry_at = None;
+            let due = self.next_datagram_due;
+            if tracker.send(StreamKind::Audio, (due, now), &self.next_datagram, self.next_digest, sink)
+                == SendStatus::WouldBlock
+            {
+                return SendStatus::WouldBlock;
+            }
+            self.underruns += u64::from(self.starved_at.is_some_and(|starved_at| due <= starved_at));
+            let payload_len = self.next_datagram.len() - HEADER_LEN;
+            self.max_payload_len = self.max_payload_len.max(payload_len);
+            self.position += (payload_len / (4 * usize::from(self.config.channels.max(1)))) as u64;
+            self.prepare_next(now, tracker);
+        }
+        SendStatus::Sent
+    }
+
+    /// Sends the periodic packets that are due. If the socket would block, they are delayed, not skipped.
+    fn send_periodic(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> SendStatus {
+        while self.periodic_schedule.due(self.periods_sent) <= self.source_ended.unwrap_or(now) {
+            let times = (self.periodic_schedule.due(self.periods_sent), now);
+            let status = match self.next_periodic {
+                PeriodicPacket::Ping => {
+                    let ping = PingPayload {
+                        sent_time_us: now.as_micros(),
+                        sequence: tracker.next_sequence(StreamKind::Ping),
+                    };
+                    tracker.send(
+                        StreamKind::Ping,
+                        times,
+                        &ping.to_ping_datagram(),
+                        reply_digest(&ping.to_bytes()),
+                        sink,
+                    )
+                }
+                PeriodicPacket::Keepalive => {
+                    let sequence = tracker.next_sequence(StreamKind::Keepalive);
+                    let keepalive = Header::new(PacketType::Keepalive, sequence, 0).to_bytes();
+                    tracker.send(StreamKind::Keepalive, times, &keepalive, reply_digest(&keepalive), sink)
+                }
+                PeriodicPacket::LatencyInfo => tracker.send_untracked(&self.latency_info(), sink),
+            };
+            if status == SendStatus::WouldBlock {
+                return status;
+            }
+            self.next_periodic = match self.next_periodic {
+                PeriodicPacket::Ping => PeriodicPacket::Keepalive,
+                PeriodicPacket::Keepalive if self.periods_sent == 0 => PeriodicPacket::LatencyInfo,
+                PeriodicPacket::Keepalive | PeriodicPacket::LatencyInfo => {
+                    self.periods_sent += 1;
+                    PeriodicPacket::Ping
+                }
+            };
+        }
+        SendStatus::Sent
+    }
+
+    fn latency_info(&self) -> Vec<u8> {
+        let info = LatencyInfo {
+            capture_ms: 0.0,
+            playback_ms: 0.0,
+            encode_ms: 0.0,
+            decode_ms: 0.0,
+            jitter_buffer_ms: 0.0,
+            frame_size: self.config.frame_samples,
+            sample_rate: self.config.sample_rate,
+            codec: "pcm".to_owned(),
+            channel_count: Some(self.config.channels as u8),
+        };
+        let mut datagram = Header::new(PacketType::LatencyInfo, 0, 0).to_bytes().to_vec();
+        datagram.extend(info.to_bytes());
+        datagram
+    }
+}
+
+impl<S: PayloadSource> Workload for AudioWorkload<S> {
+    const RUN_KIND: RunKind = RunKind::Send;
+
+    fn first_audio_sequence(&self) -> u32 {
+        self.config.first_sequence
+    }
+
+    fn start(&mut self, now: Time, tracker: &PacketTracker) {
+        self.audio_schedule = Schedule::from_sample_rate(now, self.config.sample_rate);
+        self.periodic_schedule = Schedule::from_interval(now, saturating_nanos(PERIODIC_PACKET_INTERVAL));
+        self.source.start();
+        self.prepare_next(now, tracker);
+    }
+
+    fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep {
+        if self.send_audio(now, tracker, sink) == SendStatus::WouldBlock {
+            return WorkloadStep::WouldBlock;
+        }
+        // Before the check below, so that audio of a single packet is accompanied by a ping.
+        if self.send_periodic(now, tracker, sink) == SendStatus::WouldBlock {
+            return WorkloadStep::WouldBlock;
+        }
+        if self.source_ended.is_some() {
+            return WorkloadStep::Done;
+        }
+        let periodic = self.periodic_schedule.due(self.periods_sent);
+        WorkloadStep::NextDue(self.next_due().map_or(periodic, |audio| audio.min(periodic)))
+    }
+
+    fn waker(&self) -> Option<&DriverWaker> {
+        self.source.waker()
+    }
+
+    fn audio_results(&self) -> Option<AudioResults> {
+        Some(AudioResults {
+            sample_rate: self.config.sample_rate,
+            channels: self.config.channels,
+            frame_samples: self.config.frame_samples,
+            payload_bytes: self.max_payload_len as u32,
+            sent_samples: self.position,
+            underruns: self.underruns,
+            capture: self.source.capture_results(),
+            source_quality: self.source.source_quality(),
+            ..AudioResults::default()
+        })
+    }
+}

@@ -1,0 +1,451 @@
+//! Tracks sent packets until their replies arrive or they are lost.
+//!
+//! A packet keeps its entry until [`SENT_PACKETS_CAPACITY`] later packets of its stream have been sent. Replies are
+//! matched by sequence number and compared by a digest of the expected bytes, so memory does not grow with the length
+//! of a run.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::RunConfig;
+use super::observer::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
+use super::results::{ProgressCounters, StreamKind};
+use crate::node::{SendStatus, Transmit, TransmitSink};
+use crate::stats::{PacingStats, Reordering, StreamStats};
+use crate::time::{Time, saturating_nanos};
+use crate::wire::{self, HEADER_LEN, PING_PAYLOAD_LEN, PacketType, PingPayload};
+
+/// Maximum tracked packets per stream. A packet is final once this many later packets were sent: more than eleven
+/// minutes at 375 packets per second.
+pub const SENT_PACKETS_CAPACITY: usize = 262_144;
+
+/// The sent packets, pacing and progress of a run over UDP or WebSocket.
+pub struct PacketTracker {
+    pub(super) config: RunConfig,
+    pub(super) streams: SentPacketsByStream,
+    pub(super) pacing: PacingStats,
+    pub(super) progress: Arc<ProgressCounters>,
+    /// Received datagrams that belong to no stream of the run.
+    pub(super) stray: u64,
+    /// Sequence numbers of the KEEPALIVE packets of `--wait-for`, whose replies are not counted.
+    pub(super) readiness_sequences: Range<u32>,
+    observer: Box<dyn PacketObserver>,
+}
+
+impl PacketTracker {
+    pub(super) fn new(config: RunConfig, first_audio_sequence: u32, observer: Box<dyn PacketObserver>) -> Self {
+        let first_reply_timeout = |timeout: Duration| config.replies_expected.then_some(timeout);
+        let streams = SentPacketsByStream {
+            audio: SentPackets::new(
+                StreamKind::Audio,
+                first_audio_sequence,
+                first_reply_timeout(config.first_echo_timeout),
+            ),
+            ping: SentPackets::new(StreamKind::Ping, 0, first_reply_timeout(Duration::ZERO)),
+            keepalive: SentPackets::new(StreamKind::Keepalive, 0, first_reply_timeout(Duration::ZERO)),
+        };
+        Self {
+            config,
+            streams,
+            pacing: PacingStats::default(),
+            progress: Arc::default(),
+            stray: 0,
+            readiness_sequences: 0..0,
+            observer,
+        }
+    }
+
+    /// Sequence number of the next packet of a stream.
+    pub(super) fn next_sequence(&self, kind: StreamKind) -> u32 {
+        self.streams.get(kind).next_sequence()
+    }
+
+    /// Sends one packet that was due at `due` and tracks it, unless the socket would block. `expected_digest` is the
+    /// [`reply_digest`] of the expected reply.
+    pub(super) fn send(
+        &mut self,
+        kind: StreamKind,
+        (due, now): (Time, Time),
+        datagram: &[u8],
+        expected_digest: u64,
+        sink: &mut dyn TransmitSink,
+    ) -> SendStatus {
+        let outcome = self.send_untracked(datagram, sink);
+        if outcome == SendStatus::WouldBlock {
+            return outcome;
+        }
+        let sent_packets = self.streams.get_mut(kind);
+        let (index, sequence) = (sent_packets.next_index(), sent_packets.next_sequence());
+        sent_packets.on_sent(now, expected_digest, outcome == SendStatus::Failed, &mut *self.observer);
+        if let (StreamKind::Audio, Some(payload)) = (kind, datagram.get(HEADER_LEN..)) {
+            self.observer.on_audio_sent(SentAudio { index, sequence, payload });
+        }
+        if kind == self.config.evaluated_stream {
+            self.progress.sent.add(1);
+            self.pacing.on_sent(due, now);
+        }
+        outcome
+    }
+
+    /// Sends a packet that has no reply.
+    pub(super) fn send_untracked(&self, datagram: &[u8], sink: &mut dyn TransmitSink) -> SendStatus {
+        sink.send(Transmit {
+            destination: self.config.peer,
+            src_ip: None,
+            contents: datagram,
+            segment_size: datagram.len(),
+        })
+    }
+
+    /// Records a datagram from the peer, as parsed by [`parse_reply`].
+    pub(super) fn on_received(&mut self, parsed: Option<(StreamKind, Option<ReceivedReply<'_>>)>) {
+        let (kind, reply) = match parsed {
+            Some((StreamKind::Keepalive, Some(reply))) if self.readiness_sequences.contains(&reply.sequence) => return,
+            Some((kind, reply)) if self.streams.get(kind).has_sent() => (kind, reply),
+            _ => {
+                self.stray += 1;
+                return;
+            }
+        };
+        let late_after = self.config.late_after.map(signed_nanos);
+        match reply {
+            None => self.streams.get_mut(kind).on_unmatched(),
+            Some(reply) if kind == StreamKind::Audio => self.on_audio_received(reply, late_after),
+            Some(reply) => {
+                let is_late = |_: &StreamStats, rtt| late_after.is_some_and(|limit| rtt > limit);
+                self.streams.get_mut(kind).on_received(reply, is_late, &mut *self.observer);
+            }
+        }
+        self.progress.returned.set(self.streams.get(self.config.evaluated_stream).stats().returned);
+    }
+
+    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the configured one, or
+    /// else the estimate at this time: the minimum echo time minus the minimum ping RTT.
+    fn on_audio_received(&mut self, reply: ReceivedReply<'_>, late_after: Option<i64>) {
+        let configured = self.config.server_delay.map(signed_nanos);
+        let min_ping = self.streams.ping.stats().min_rtt();
+        let is_late = |stats: &StreamStats, rtt: i64| {
+            let estimated = || stats.min_rtt().zip(min_ping).map(|(echo, ping)| echo - ping);
+            let server_delay = configured.or_else(estimated);
+            server_delay.zip(late_after).is_some_and(|(delay, limit)| rtt.saturating_sub(delay) > limit)
+        };
+        self.streams.audio.on_received(reply, is_late, &mut *self.observer);
+    }
+
+    /// Whether every expected reply arrived.
+    pub(super) fn is_complete(&self) -> bool {
+        let SentPacketsByStream { audio, ping, keepalive } = &self.streams;
+        [audio, ping, keepalive].iter().all(|sent_packets| sent_packets.is_complete())
+    }
+
+    /// When the last packet of any stream times out.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let SentPacketsByStream { audio, ping, keepalive } = &self.streams;
+        [audio, ping, keepalive].iter().filter_map(|sent_packets| sent_packets.deadline(self.config.timeout)).max()
+    }
+}
+
+/// The sent packets of each stream.
+pub(super) struct SentPacketsByStream {
+    pub(super) audio: SentPackets,
+    pub(super) ping: SentPackets,
+    pub(super) keepalive: SentPackets,
+}
+
+impl SentPacketsByStream {
+    fn get(&self, kind: StreamKind) -> &SentPackets {
+        match kind {
+            StreamKind::Audio => &self.audio,
+            StreamKind::Ping => &self.ping,
+            StreamKind::Keepalive => &self.keepalive,
+        }
+    }
+
+    fn get_mut(&mut self, kind: StreamKind) -> &mut SentPackets {
+        match kind {
+            StreamKind::Audio => &mut self.audio,
+            StreamKind::Ping => &mut self.ping,
+            StreamKind::Keepalive => &mut self.keepalive,
+        }
+    }
+}
+
+/// A datagram that can be the reply to a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedReply<'a> {
+    /// Sequence number of the packet.
+    pub sequence: u32,
+    /// When the datagram arrived.
+    pub received_at: Time,
+    /// Digest of the bytes to compare.
+    pub digest: u64,
+    /// Payload of the datagram.
+    pub payload: &'a [u8],
+}
+
+/// Parses a datagram from the peer: its stream, and the reply, or `None` for a malformed reply. Returns `None` if the
+/// datagram is no reply at all.
+///
+/// AUDIO and KEEPALIVE are compared as a whole. Of LATENCY_PONG only the twelve payload bytes are compared, because
+/// servers differ in its header.
+pub(super) fn parse_reply(datagram: &[u8], received_at: Time) -> Option<(StreamKind, Option<ReceivedReply<'_>>)> {
+    let packet = wire::parse_packet(datagram).ok()?;
+    let payload = packet.payload;
+    let echo = || {
+        Some(ReceivedReply { sequence: packet.header.sequence, received_at, digest: reply_digest(datagram), payload })
+    };
+    match packet.header.packet_type {
+        PacketType::Audio => Some((StreamKind::Audio, echo())),
+        PacketType::Keepalive => Some((StreamKind::Keepalive, echo())),
+        PacketType::LatencyPong => {
+            let ping = PingPayload::parse(packet).ok();
+            let reply = ping.map(|ping| {
+                let digest = reply_digest(&payload[..PING_PAYLOAD_LEN]);
+                ReceivedReply { sequence: ping.sequence, received_at, digest, payload }
+            });
+            Some((StreamKind::Ping, reply))
+        }
+        PacketType::Fec | PacketType::Control | PacketType::LatencyPing | PacketType::LatencyInfo => None,
+    }
+}
+
+/// Digest of the bytes of a reply, for comparison with the expected bytes.
+pub(super) fn reply_digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// State of a packet, with the digest of the expected reply until it arrives intact, and then its RTT in nanoseconds.
+#[derive(Clone, Copy)]
+enum PacketState {
+    InFlight { expected_digest: u64 },
+    Damaged { expected_digest: u64 },
+    Returned { rtt: i64 },
+}
+
+struct SentPacket {
+    sent_at: Time,
+    state: PacketState,
+}
+
+/// The sent packets of one stream.
+pub(super) struct SentPackets {
+    stream_kind: StreamKind,
+    /// Reply time-out until the first reply sets a minimum RTT, in addition to the time-out of the run. `None` if no
+    /// replies are expected.
+    first_reply_timeout: Option<Duration>,
+    last_sent: Option<Time>,
+    first_sequence: u32,
+    /// Index of the first tracked packet.
+    first_index: u64,
+    packets: VecDeque<SentPacket>,
+    reordering: Reordering,
+    stats: StreamStats,
+}
+
+impl SentPackets {
+    /// Creates an empty stream. `first_sequence` is the sequence number of the packet with index 0. See the field for
+    /// `first_reply_timeout`.
+    pub(super) fn new(stream_kind: StreamKind, first_sequence: u32, first_reply_timeout: Option<Duration>) -> Self {
+        let stats =
+            if stream_kind == StreamKind::Audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
+        Self {
+            stream_kind,
+            first_reply_timeout,
+            last_sent: None,
+            first_sequence,
+            first_index: 0,
+            packets: VecDeque::new(),
+            reordering: Reordering::default(),
+            stats,
+        }
+    }
+
+    /// Index of the next packet.
+    pub(super) fn next_index(&self) -> u64 {
+        self.first_index + self.packets.len() as u64
+    }
+
+    /// Sequence number of the next packet.
+    pub(super) fn next_sequence(&self) -> u32 {
+        self.sequence_of(self.next_index())
+    }
+
+    /// Whether any packet was sent.
+    pub(super) fn has_sent(&self) -> bool {
+        self.last_sent.is_some()
+    }
+
+    pub(super) fn stats(&self) -> &StreamStats {
+        &self.stats
+    }
+
+    /// Records a sent packet. `failed`: the system did not send it. `expected_digest` is the [`reply_digest`] of the
+    /// expected reply.
+    pub(super) fn on_sent(
+        &mut self,
+        sent_at: Time,
+        expected_digest: u64,
+        failed: bool,
+        observer: &mut dyn PacketObserver,
+    ) {
+        if self.packets.len() == SENT_PACKETS_CAPACITY {
+            self.settle_oldest(PacketOutcome::Lost, observer);
+        }
+        self.packets.push_back(SentPacket { sent_at, state: PacketState::InFlight { expected_digest } });
+        self.last_sent = Some(sent_at);
+        self.stats.sent += 1;
+        self.stats.send_failed += u64::from(failed);
+    }
+
+    /// Records a reply. `is_late` decides from the RTT in nanoseconds whether the first intact copy is late; it is
+    /// called after the copy was counted.
+    pub(super) fn on_received(
+        &mut self,
+        reply: ReceivedReply<'_>,
+        is_late: impl FnOnce(&StreamStats, i64) -> bool,
+        observer: &mut dyn PacketObserver,
+    ) {
+        let Some(index) = self.index_of(reply.sequence) else {
+            self.on_unmatched();
+            return;
+        };
+        let packet = &mut self.packets[(index - self.first_index) as usize];
+        let is_first = matches!(packet.state, PacketState::InFlight { .. });
+        let outcome = match packet.state {
+            PacketState::Returned { .. } => {
+                self.stats.duplicated += 1;
+                PacketOutcome::Duplicate
+            }
+            PacketState::InFlight { expected_digest } | PacketState::Damaged { expected_digest }
+                if expected_digest != reply.digest =>
+            {
+                packet.state = PacketState::Damaged { expected_digest };
+                self.stats.damaged_copies += 1;
+                PacketOutcome::Damaged
+            }
+            PacketState::InFlight { .. } | PacketState::Damaged { .. } => {
+                let rtt = reply.received_at.signed_nanos_since(packet.sent_at);
+                packet.state = PacketState::Returned { rtt };
+                self.stats.on_return(rtt);
+                if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at) {
+                    self.stats.on_reordered(reordered);
+                }
+                let late = is_late(&self.stats, rtt);
+                self.stats.late += u64::from(late);
+                if late { PacketOutcome::Late } else { PacketOutcome::Returned }
+            }
+        };
+        let sent_at = packet.sent_at;
+        observer.on_packet(PacketEvent {
+            stream: self.stream_kind,
+            index,
+            sequence: reply.sequence,
+            sent_at,
+            received_at: Some(reply.received_at),
+            outcome,
+            is_first,
+            payload: reply.payload,
+        });
+    }
+
+    /// Whether a reply arrived for the tracked packet with this sequence number.
+    pub(super) fn has_received(&self, sequence: u32) -> bool {
+        let state = self.index_of(sequence).map(|index| self.packets[(index - self.first_index) as usize].state);
+        matches!(state, Some(PacketState::Returned { .. } | PacketState::Damaged { .. }))
+    }
+
+    /// Records a datagram of the reply type that matches no packet.
+    pub(super) fn on_unmatched(&mut self) {
+        self.stats.unmatched += 1;
+    }
+
+    /// Whether every expected reply arrived.
+    pub(super) fn is_complete(&self) -> bool {
+        self.first_reply_timeout.is_none() || self.stats.returned == self.stats.sent
+    }
+
+    /// Time after sending until a packet is lost: the minimum RTT so far, or else `first_reply_timeout`, plus
+    /// `timeout`.
+    fn reply_timeout(&self, timeout: Duration) -> Duration {
+        let min_rtt = self.stats.min_rtt().map(|rtt| Duration::from_nanos(rtt.max(0).cast_unsigned()));
+        min_rtt.or(self.first_reply_timeout).unwrap_or_default() + timeout
+    }
+
+    /// When the last packet times out.
+    pub(super) fn deadline(&self, timeout: Duration) -> Option<Time> {
+        self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
+    }
+
+    /// Finishes the stream and returns its statistics. Packets without an intact reply are lost or damaged. If the run
+    /// was interrupted at the given time, with the given time-out, packets that had not timed out are in flight.
+    pub(super) fn finish(
+        mut self,
+        interrupted: Option<(Time, Duration)>,
+        observer: &mut dyn PacketObserver,
+    ) -> StreamStats {
+        let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
+        while let Some(packet) = self.packets.front() {
+            let in_flight = interrupted.is_some_and(|(at, timeout)| at < packet.sent_at + timeout);
+            self.settle_oldest(if in_flight { PacketOutcome::InFlight } else { PacketOutcome::Lost }, observer);
+        }
+        self.stats
+    }
+
+    /// Stops tracking the oldest packet. `without_reply` is its outcome if no reply arrived.
+    fn settle_oldest(&mut self, without_reply: PacketOutcome, observer: &mut dyn PacketObserver) {
+        let Some(packet) = self.packets.pop_front() else { return };
+        let index = self.first_index;
+        self.first_index += 1;
+        self.reordering.discard_before(self.first_index);
+        let (outcome, rtt) = match packet.state {
+            PacketState::Returned { rtt } => (PacketOutcome::Returned, Some(rtt)),
+            PacketState::Damaged { .. } => (PacketOutcome::Damaged, None),
+            PacketState::InFlight { .. } if self.first_reply_timeout.is_none() => (PacketOutcome::InFlight, None),
+            PacketState::InFlight { .. } => (without_reply, None),
+        };
+        self.stats.loss_bursts.on_settled(outcome == PacketOutcome::Lost);
+        self.stats.ipdv.on_settled(rtt);
+        match outcome {
+            PacketOutcome::Returned => return,
+            PacketOutcome::Damaged => {
+                self.stats.damaged += 1;
+                return;
+            }
+            PacketOutcome::InFlight => self.stats.in_flight += 1,
+            _ => self.stats.lost += 1,
+        }
+        let (stream, sequence, sent_at) = (self.stream_kind, self.sequence_of(index), packet.sent_at);
+        observer.on_packet(PacketEvent {
+            stream,
+            index,
+            sequence,
+            sent_at,
+            received_at: None,
+            outcome,
+            is_first: false,
+            payload: &[],
+        });
+    }
+
+    fn sequence_of(&self, index: u64) -> u32 {
+        self.first_sequence.wrapping_add(index as u32)
+    }
+
+    /// Index of the tracked packet with this sequence number. Sequence numbers wrap: the index nearest to the next
+    /// packet is used.
+    fn index_of(&self, sequence: u32) -> Option<u64> {
+        let ahead = sequence.wrapping_sub(self.next_sequence()).cast_signed();
+        let index = self.next_index().checked_add_signed(i64::from(ahead))?;
+        (self.first_index..self.next_index()).contains(&index).then_some(index)
+    }
+}
+
+/// A duration in nanoseconds, for comparison with RTTs; saturates.
+fn signed_nanos(duration: Duration) -> i64 {
+    i64::try_from(saturating_nanos(duration)).unwrap_or(i64::MAX)
+}

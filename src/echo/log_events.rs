@@ -1,0 +1,209 @@
+//! Log events of the echo server. The lines "Received audio packet" and "Echoed packet" are fixed by the original server; all other
+//! events carry data in fields.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use tracing::{Level, debug, enabled, info, warn};
+
+use crate::address::canonical_socket_addr;
+use crate::node::Transmit;
+use crate::wire::{self, Header, LatencyInfo, PacketError, PacketType, stun};
+
+/// Logs AUDIO packets, of which the first `admitted` are delayed and the others dropped.
+pub(super) fn log_audio_received<'a>(source: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>, admitted: usize) {
+    if enabled!(Level::DEBUG) || enabled!(target: "echo", Level::DEBUG) {
+        let source = canonical_socket_addr(source);
+        for (index, packet) in datagrams.filter_map(|datagram| wire::parse_packet(datagram).ok()).enumerate() {
+            let sequence = packet.header.sequence;
+            if index < admitted {
+                debug!("Received audio packet seq={sequence} from {source}");
+            } else {
+                debug!(target: "echo", seq = sequence, source = %source, reason = "buffer full", "audio packet dropped");
+            }
+        }
+    }
+}
+
+pub(super) fn log_ignored(source: SocketAddr, header: Header) {
+    let reason = match header.packet_type {
+        PacketType::Fec => "not used by an echo server",
+        PacketType::Control => "no key exchange on this server",
+        PacketType::LatencyPong => "no matching LATENCY_PING",
+        PacketType::Keepalive => "route probe reply",
+        PacketType::Audio | PacketType::LatencyPing | PacketType::LatencyInfo => "no reply needed",
+    };
+    debug!(
+        target: "echo",
+        r#type = header.packet_type.name(),
+        seq = header.sequence,
+        source = %canonical_socket_addr(source),
+        reason,
+        "packet ignored"
+    );
+}
+
+pub(super) fn log_indication_ignored(source: SocketAddr) {
+    debug!(target: "echo", source = %canonical_socket_addr(source), "STUN indication ignored");
+}
+
+pub(super) fn log_port_zero(source: SocketAddr) {
+    log_dropped(source, "source port 0");
+}
+
+/// The address is logged as received: its canonical form would hide why it is invalid.
+pub(super) fn log_invalid_source(source: SocketAddr) {
+    debug!(target: "echo", source = %source, reason = "invalid source address", "datagram dropped");
+}
+
+pub(super) fn log_not_allowed(source: SocketAddr) {
+    log_dropped(source, "not in --allow");
+}
+
+fn log_dropped(source: SocketAddr, reason: &str) {
+    debug!(target: "echo", source = %canonical_socket_addr(source), reason, "datagram dropped");
+}
+
+pub(super) fn log_unknown_sources(last_source: SocketAddr, datagrams: u64, dropped_not_allowed: u64) {
+    info!(
+        target: "echo",
+        datagrams,
+        last_source = %canonical_socket_addr(last_source),
+        dropped_not_allowed,
+        "unknown source dropped"
+    );
+}
+
+pub(super) fn log_rate_limited(last_source: SocketAddr, packets: u64, dropped_packet_rate: u64, dropped_bit_rate: u64) {
+    warn!(
+        target: "echo",
+        packets,
+        last_source = %canonical_socket_addr(last_source),
+        dropped_packet_rate,
+        dropped_bit_rate,
+        "rate limit exceeded"
+    );
+}
+
+pub(super) fn log_possible_loop(source: SocketAddr, packets: u64) {
+    warn!(target: "echo", source = %canonical_socket_addr(source), packets, "possible echo loop");
+}
+
+pub(super) fn log_loop_check(destination: SocketAddr) {
+    debug!(target: "echo", destination = %canonical_socket_addr(destination), "loop check sent");
+}
+
+pub(super) fn log_mapped_address(stun_server: SocketAddr, mapped_address: SocketAddr, previous: Option<SocketAddr>) {
+    let stun_server = canonical_socket_addr(stun_server);
+    match previous {
+        None => {
+            info!(target: "echo", mapped_address = %mapped_address, stun_server = %stun_server, "mapped address learned");
+        }
+        Some(previous) => info!(
+            target: "echo",
+            mapped_address = %mapped_address,
+            previous = %previous,
+            stun_server = %stun_server,
+            "mapped address changed"
+        ),
+    }
+}
+
+pub(super) fn log_mapped_address_timeout(
+    stun_server: SocketAddr,
+    response_received: bool,
+    last_mapped_address: Option<SocketAddr>,
+    retry_s: u64,
+) {
+    warn!(
+        target: "echo",
+        stun_server = %canonical_socket_addr(stun_server),
+        reason = if response_received { "no usable address" } else { "no response" },
+        last_mapped_address = last_mapped_address.map(tracing::field::display),
+        retry_s,
+        hint = "check the STUN server and the firewall",
+        "mapped address request timed out"
+    );
+}
+
+pub(super) fn log_latency_info(source: SocketAddr, info: &LatencyInfo) {
+    debug!(
+        target: "echo",
+        source = %canonical_socket_addr(source),
+        capture_ms = info.capture_ms,
+        playback_ms = info.playback_ms,
+        encode_ms = info.encode_ms,
+        decode_ms = info.decode_ms,
+        jitter_buffer_ms = info.jitter_buffer_ms,
+        frame_size = info.frame_size,
+        sample_rate = info.sample_rate,
+        codec = info.codec,
+        channel_count = info.channel_count,
+        "latency info received"
+    );
+}
+
+pub(super) fn log_echoed(transmit: &Transmit<'_>) {
+    if enabled!(Level::DEBUG) {
+        for datagram in transmit.contents.chunks(transmit.segment_size.max(1)) {
+            if let Ok(packet) = wire::parse_packet(datagram) {
+                let (destination, sequence) = (canonical_socket_addr(transmit.destination), packet.header.sequence);
+                debug!("Echoed packet seq={sequence} to {destination}");
+            }
+        }
+    }
+}
+
+pub(super) fn log_reply_sent(transmit: &Transmit<'_>) {
+    if enabled!(target: "echo", Level::DEBUG) {
+        let destination = canonical_socket_addr(transmit.destination);
+        for datagram in transmit.contents.chunks(transmit.segment_size.max(1)) {
+            // Immediate replies are never AUDIO: a datagram that parses as AUDIO is a STUN response.
+            match wire::parse_packet(datagram).map(|packet| packet.header) {
+                Ok(header) if matches!(header.packet_type, PacketType::Keepalive | PacketType::LatencyPong) => debug!(
+                    target: "echo",
+                    r#type = header.packet_type.name(),
+                    seq = header.sequence,
+                    destination = %destination,
+                    "reply sent"
+                ),
+                _ => {
+                    let class = if stun::is_error_response(datagram) { "error" } else { "success" };
+                    debug!(target: "echo", destination = %destination, class, "STUN response sent");
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn log_malformed(source: SocketAddr, bytes: &[u8], error: PacketError) {
+    if enabled!(target: "echo", Level::DEBUG) {
+        let mut first_bytes = String::new();
+        for (index, byte) in bytes.iter().take(16).enumerate() {
+            // Writing to a string cannot fail.
+            let _ = write!(first_bytes, "{}{byte:02x}", if index == 0 { "" } else { " " });
+        }
+        debug!(
+            target: "echo",
+            source = %canonical_socket_addr(source),
+            len = bytes.len(),
+            reason = %error,
+            first_bytes,
+            "datagram dropped"
+        );
+    }
+}
+
+/// `totals`: buffer full, client buffer full, reply buffer full, out of memory.
+pub(super) fn log_buffer_full(packets: u64, totals: [u64; 4]) {
+    let [dropped_buffer_full, dropped_client_buffer_full, dropped_reply_buffer_full, dropped_out_of_memory] = totals;
+    warn!(
+        target: "echo",
+        packets,
+        dropped_buffer_full,
+        dropped_client_buffer_full,
+        dropped_reply_buffer_full,
+        dropped_out_of_memory,
+        "delay line full"
+    );
+}

@@ -1,0 +1,338 @@
+//! Limits how often the same datagram is answered, so that two echo servers do not exchange each other's echoes forever.
+//!
+//! One datagram with a forged source can start such a loop. It is the same datagram each time, from the same address and port. Clients
+//! rarely repeat a datagram: AUDIO has a new sequence number each time, and a KEEPALIVE without one is sent once per second. So the
+//! same datagram is answered a limited number of times. A KEEPALIVE loop with a round trip of one second looks like a client; the loop check
+//! in `admission.rs` detects it.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// Sets of [`CACHE_WAYS`] entries of 8 bytes: 1 MiB, of which only pages in use take memory. The 16,000 datagrams that one address may
+/// send in 2 s fit; with four ways, dozens of them would displace each other.
+const CACHE_SETS: usize = 16_384;
+const CACHE_WAYS: usize = 8;
+
+/// How often the same datagram is answered: `burst` times at once, then once per interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RepetitionLimit {
+    /// Interval in milliseconds.
+    interval_ms: u32,
+    /// Maximum burst.
+    burst: u32,
+}
+
+impl RepetitionLimit {
+    /// The same KEEPALIVE: a client may send it once per second forever, and a network may deliver ten of them at once.
+    pub(super) const KEEPALIVE: Self = Self { interval_ms: 800, burst: 10 };
+
+    /// All repeated KEEPALIVEs of one source: at most 20 replies in any second.
+    pub(super) const REPEATED_KEEPALIVES: Self = Self { interval_ms: 100, burst: 10 };
+
+    /// Loop checks sent to one source: two at once, because one may be lost.
+    pub(super) const LOOP_CHECK: Self = Self { interval_ms: 30_000, burst: 2 };
+
+    /// How long a source that returned a loop check is treated as an echo server.
+    pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
+
+    /// AUDIO that is delayed by `delay`. One pass of a loop takes the delays of both servers and a round trip, so six times the longer
+    /// delay plus 10 s is more than three passes if the round trip is below 3.3 s. Three at once, because networks duplicate packets
+    /// and users restart a client on a fixed port.
+    pub(super) fn audio(delay: Duration) -> Self {
+        // At most one day, so that three intervals are far below the wrap of the milliseconds (49 days).
+        let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
+        Self { interval_ms: interval.as_millis() as u32, burst: 3 }
+    }
+
+    /// Maximum lead of the theoretical arrival time over the clock, in milliseconds.
+    const fn tolerance_ms(self) -> u32 {
+        self.interval_ms * self.burst
+    }
+}
+
+/// 31 bits of a datagram's digest, whether it was answered more than once, and its theoretical arrival time in milliseconds (generic
+/// cell rate algorithm), at which the entry expires.
+#[derive(Clone, Copy)]
+struct CacheEntry(u64);
+
+impl CacheEntry {
+    fn new(tag: u32, repeated: bool, until: u32) -> Self {
+        Self(u64::from(tag) << 33 | u64::from(repeated) << 32 | u64::from(until))
+    }
+
+    fn tag(self) -> u32 {
+        (self.0 >> 33) as u32
+    }
+
+    fn is_repeated(self) -> bool {
+        self.0 >> 32 & 1 == 1
+    }
+
+    /// Milliseconds until it expires; 0 if it has expired, or belongs to an earlier period of the wrapping clock.
+    fn remaining_ms(self, now: u32, max_remaining: u32) -> u32 {
+        let remaining = (self.0 as u32).wrapping_sub(now);
+        if remaining <= max_remaining { remaining } else { 0 }
+    }
+
+    /// Whether it has not expired at `now`, or expired less than `retention` milliseconds ago.
+    fn is_live(self, now: u32, max_remaining: u32, retention: u32) -> bool {
+        self.0 != 0 && (self.remaining_ms(now, max_remaining) > 0 || now.wrapping_sub(self.0 as u32) < retention)
+    }
+}
+
+/// Whether a datagram may be answered, and how often it was received before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repetition {
+    /// The limit is exceeded.
+    Exceeded,
+    /// Not in the cache.
+    First,
+    /// Received once before.
+    Second,
+    /// Received at least twice before.
+    Later,
+}
+
+/// A set-associative cache of the datagrams of the last intervals.
+pub(super) struct RepetitionLimiter {
+    /// Allocated as zero pages, so only sets in use take memory.
+    sets: Vec<[u64; CACHE_WAYS]>,
+    /// Maximum lifetime of an entry, with a margin for unordered timestamps.
+    max_remaining_ms: u32,
+    /// For this many milliseconds after an entry expires, the same datagram still counts as a repetition.
+    retention_ms: u32,
+    next_way: usize,
+    /// Depends on all datagrams so far, so that a sender cannot predict which entry is evicted.
+    eviction_state: u64,
+}
+
+impl RepetitionLimiter {
+    /// A cache for datagrams under `limits`. They count as repetitions for `retention` after they expire.
+    pub(super) fn new(limits: &[RepetitionLimit], retention: Duration) -> Self {
+        let max_remaining_ms = limits.iter().map(|limit| limit.tolerance_ms()).max().unwrap_or(0) + 1_000;
+        Self {
+            sets: vec![[0; CACHE_WAYS]; CACHE_SETS],
+            max_remaining_ms,
+            retention_ms: retention.as_millis() as u32,
+            next_way: 0,
+            eviction_state: 0,
+        }
+    }
+
+    /// Charges the datagram with this digest, and returns whether it may be answered at `now` and how often it was received.
+    ///
+    /// An entry that was received once is replaced in turn, so that no order of arrival always evicts the same one. A repeated entry
+    /// stays until it expires, so that other datagrams cannot displace a detected loop. Only if all entries of a set are repeated, a random
+    /// one is replaced, so that no sender can fill a set permanently.
+    pub(super) fn check(&mut self, now: Time, digest: u64, limit: RepetitionLimit) -> Repetition {
+        let now = wrapping_millis(now);
+        let set = &mut self.sets[digest as usize % CACHE_SETS];
+        let tag = tag(digest);
+        let (max_remaining, retention) = (self.max_remaining_ms, self.retention_ms);
+        let is_live = |entry: &u64| CacheEntry(*entry).is_live(now, max_remaining, retention);
+        if let Some(entry) = set.iter_mut().find(|entry| CacheEntry(**entry).tag() == tag && is_live(entry)) {
+            let remaining = CacheEntry(*entry).remaining_ms(now, max_remaining) + limit.interval_ms;
+            if remaining > limit.tolerance_ms() {
+                return Repetition::Exceeded;
+            }
+            let repetition = if CacheEntry(*entry).is_repeated() { Repetition::Later } else { Repetition::Second };
+            *entry = CacheEntry::new(tag, true, now.wrapping_add(remaining)).0;
+            return repetition;
+        }
+        self.next_way = (self.next_way + 1) % CACHE_WAYS;
+        // Knuth's multiplier; the upper bits are well mixed.
+        self.eviction_state = self.eviction_state.wrapping_add(digest).wrapping_mul(6_364_136_223_846_793_005);
+        let is_repeated = |entry: &u64| CacheEntry(*entry).is_repeated();
+        let way = set.iter().position(|entry| !is_live(entry));
+        let way = way.or_else(|| (!is_repeated(&set[self.next_way])).then_some(self.next_way));
+        let way =
+            way.or_else(|| set.iter().all(is_repeated).then_some((self.eviction_state >> 62) as usize % CACHE_WAYS));
+        if let Some(way) = way {
+            set[way] = CacheEntry::new(tag, false, now.wrapping_add(limit.interval_ms)).0;
+        }
+        Repetition::First
+    }
+
+    /// Charges the datagram with this digest, and returns whether it may be answered at `now`.
+    pub(super) fn admit(&mut self, now: Time, digest: u64, limit: RepetitionLimit) -> bool {
+        self.check(now, digest, limit) != Repetition::Exceeded
+    }
+
+    /// Whether `digest` was admitted and has not expired.
+    pub(super) fn contains(&self, now: Time, digest: u64) -> bool {
+        let (now, tag) = (wrapping_millis(now), tag(digest));
+        let set = &self.sets[digest as usize % CACHE_SETS];
+        set.iter().any(|entry| {
+            CacheEntry(*entry).tag() == tag && CacheEntry(*entry).remaining_ms(now, self.max_remaining_ms) > 0
+        })
+    }
+}
+
+fn wrapping_millis(time: Time) -> u32 {
+    (time.as_nanos() / 1_000_000) as u32
+}
+
+fn tag(digest: u64) -> u32 {
+    (digest >> 33) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Repetition::{Exceeded, First, Later, Second};
+    use super::*;
+
+    const DIGEST: u64 = 0xAAAA_AAAA_0000_0007;
+
+    fn admissions(limiter: &mut RepetitionLimiter, digest: u64, limit: RepetitionLimit, times: &[u64]) -> Vec<bool> {
+        times.iter().map(|millis| limiter.admit(Time::from_millis(*millis), digest, limit)).collect()
+    }
+
+    fn limiter_and_audio_limit() -> (RepetitionLimiter, RepetitionLimit) {
+        let audio = RepetitionLimit::audio(Duration::from_secs(3));
+        (
+            RepetitionLimiter::new(
+                &[audio, RepetitionLimit::KEEPALIVE, RepetitionLimit::ECHO_SERVER],
+                Duration::from_secs(10),
+            ),
+            audio,
+        )
+    }
+
+    #[test]
+    fn keepalive_once_per_second_is_always_answered() {
+        let (mut limiter, _) = limiter_and_audio_limit();
+        // Ninety days, in which the milliseconds wrap: once per second, sometimes late.
+        for second in 0..90 * 86_400 {
+            let late = if second % 1_000 == 0 { 700 } else { 0 };
+            assert!(
+                limiter.admit(Time::from_millis(second * 1_000 + late), DIGEST, RepetitionLimit::KEEPALIVE),
+                "second {second}"
+            );
+        }
+    }
+
+    #[test]
+    fn ten_equal_keepalives_are_answered_then_one_every_800_ms() {
+        let (mut limiter, _) = limiter_and_audio_limit();
+        assert_eq!(
+            admissions(&mut limiter, DIGEST, RepetitionLimit::KEEPALIVE, &[5; 11]),
+            [&[true; 10][..], &[false]].concat()
+        );
+        // A rejected datagram is not charged: the next one is admitted at 805.
+        assert_eq!(
+            admissions(&mut limiter, DIGEST, RepetitionLimit::KEEPALIVE, &[804, 805, 805, 1_605]),
+            [false, true, false, true]
+        );
+    }
+
+    #[test]
+    fn equal_audio_is_answered_three_times_then_every_10_s_plus_6_delays() {
+        let (mut limiter, audio) = limiter_and_audio_limit();
+        // 10 s and 6 x 3 s.
+        assert_eq!(audio, RepetitionLimit { interval_ms: 28_000, burst: 3 });
+        let at = [0, 1, 6_000, 27_999, 28_000, 28_001, 56_000];
+        assert_eq!(admissions(&mut limiter, DIGEST, audio, &at), [true, true, true, false, true, false, true]);
+        // Expired three times 28 s after the last.
+        assert_eq!(admissions(&mut limiter, DIGEST, audio, &[200_000; 4]), [true, true, true, false]);
+    }
+
+    #[test]
+    fn maximum_delay_does_not_overflow() {
+        let audio = RepetitionLimit::audio(Duration::from_secs(1 << 40));
+        assert_eq!((audio.interval_ms, audio.tolerance_ms()), (86_400_000, 259_200_000));
+        let mut limiter = RepetitionLimiter::new(&[audio], Duration::ZERO);
+        assert_eq!(admissions(&mut limiter, DIGEST, audio, &[0, 0, 0, 0, 86_400_000]), [true, true, true, false, true]);
+    }
+
+    #[test]
+    fn keepalive_counts_as_repeated_for_10_s_after_its_interval() {
+        let check = |times: &[u64]| {
+            let (mut limiter, _) = limiter_and_audio_limit();
+            times
+                .iter()
+                .map(|millis| limiter.check(Time::from_millis(1 + *millis), DIGEST, RepetitionLimit::KEEPALIVE))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(check(&[0, 0, 0, 0]), [First, Second, Later, Later]);
+        assert_eq!(check(&[0; 11])[9..], [Later, Exceeded]);
+        assert_eq!(check(&[0, 2_000, 4_000, 6_000]), [First, Second, Later, Later]);
+        // The entry expires after 800 ms.
+        assert_eq!(check(&[0, 10_799, 21_598]), [First, Second, Later]);
+        assert_eq!(check(&[0, 10_800, 21_600]), [First, First, First]);
+    }
+
+    #[test]
+    fn repeated_keepalive_stays_cached_until_its_next_round_trip() {
+        let (mut limiter, audio) = limiter_and_audio_limit();
+        let mut repetitions = Vec::new();
+        for pass in 0..4 {
+            repetitions.push(limiter.check(Time::from_millis(1 + 2_000 * pass), DIGEST, RepetitionLimit::KEEPALIVE));
+            // After the second pass, more other datagrams than the set has ways arrive between two passes.
+            for other in (0..=CACHE_WAYS as u64).filter(|_| pass > 0) {
+                limiter.check(Time::from_millis(1_000 + 2_000 * pass), (pass * 100 + other + 1) << 33 | 7, audio);
+            }
+        }
+        assert_eq!(repetitions, [First, Second, Later, Later]);
+    }
+
+    #[test]
+    fn cache_entry_expires_after_its_interval() {
+        let (mut limiter, _) = limiter_and_audio_limit();
+        assert!(!limiter.contains(Time::from_millis(5), DIGEST));
+        limiter.check(Time::from_millis(5), DIGEST, RepetitionLimit::ECHO_SERVER);
+        assert!(limiter.contains(Time::from_millis(5), DIGEST) && limiter.contains(Time::from_millis(60_004), DIGEST));
+        assert!(
+            !limiter.contains(Time::from_millis(60_005), DIGEST)
+                && !limiter.contains(Time::from_millis(6), DIGEST ^ 1 << 33)
+        );
+    }
+
+    #[test]
+    fn unordered_timestamps_expire_no_entry() {
+        let (mut limiter, audio) = limiter_and_audio_limit();
+        assert_eq!(
+            admissions(&mut limiter, DIGEST, audio, &[100_000, 100_000, 100_000, 99_950]),
+            [true, true, true, false]
+        );
+    }
+
+    /// Number of replies to a loop with this digest and a round trip of 1 ms until it is blocked, while `others` runs.
+    fn replies_until_blocked(
+        limiter: &mut RepetitionLimiter,
+        digest: u64,
+        limit: RepetitionLimit,
+        mut others: impl FnMut(&mut RepetitionLimiter, Time),
+    ) -> u64 {
+        let blocked = |millis| {
+            let now = Time::from_millis(millis);
+            others(limiter, now);
+            !limiter.admit(now, digest, limit)
+        };
+        (0..10_000).position(blocked).expect("an end") as u64
+    }
+
+    #[test]
+    fn more_loops_than_cache_ways_all_end() {
+        let (mut limiter, audio) = limiter_and_audio_limit();
+        let mut alive: Vec<u64> = (1..=CACHE_WAYS as u64 + 1).map(|number| number << 33 | 7).collect();
+        for millis in 0..200 {
+            alive.retain(|digest| limiter.admit(Time::from_millis(millis), *digest, audio));
+        }
+        assert_eq!(alive, [0; 0]);
+    }
+
+    #[test]
+    fn cache_set_full_of_repetitions_hides_no_loop() {
+        let (mut limiter, audio) = limiter_and_audio_limit();
+        let full = |limiter: &mut RepetitionLimiter, now| {
+            for number in 1..=CACHE_WAYS as u64 {
+                limiter.admit(now, number << 33 | 7, audio);
+            }
+        };
+        (0..10).for_each(|millis| full(&mut limiter, Time::from_millis(millis)));
+        // Its entry must survive three passes in a row.
+        let replies = replies_until_blocked(&mut limiter, (CACHE_WAYS as u64 + 1) << 33 | 7, audio, full);
+        assert!((3..100).contains(&replies), "{replies}");
+    }
+}

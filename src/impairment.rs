@@ -1,0 +1,476 @@
+//! Reproducible network impairment: loss, jitter, reordering, duplication and a bandwidth limit.
+//!
+//! The decision about a packet depends only on the seed, its type and its index, not on other packets, ports or timing, so two runs are
+//! equal. The index of an AUDIO packet is its sequence number, so all clients lose the same packets. The index of any other type is the
+//! number of packets of its type before, from all clients, because clients may send those with a constant sequence number. Only
+//! the bandwidth limit depends on time and on other packets.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::time::{Time, saturating_nanos};
+use crate::wire::{self, PacketType};
+
+/// Default additional delay of a reordered packet.
+pub const DEFAULT_REORDER_DELAY: Duration = Duration::from_millis(10);
+
+/// Default maximum delay in the queue of the bandwidth limit.
+pub const DEFAULT_MAX_QUEUE_DELAY: Duration = Duration::from_millis(250);
+
+/// Configuration of the impairment. The default impairs nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Impairment {
+    /// Ratio of packets lost independently of each other, 0 to 1.
+    pub loss: f64,
+    /// Burst losses, in addition.
+    pub burst_loss: Option<GilbertModel>,
+    /// Sequence numbers of AUDIO packets that are always lost.
+    pub dropped_sequences: SequenceSet,
+    /// Maximum additional delay; uniformly distributed from 0.
+    pub jitter: Duration,
+    /// Ratio of packets that are delayed so that later ones overtake them, 0 to 1.
+    pub reorder: f64,
+    /// Additional delay of those packets.
+    pub reorder_delay: Duration,
+    /// Ratio of packets sent twice, 0 to 1.
+    pub duplicate: f64,
+    /// Bandwidth shared by all packets.
+    pub bandwidth: Option<BandwidthLimit>,
+    /// Seed of all random decisions.
+    pub seed: u64,
+}
+
+impl Default for Impairment {
+    fn default() -> Self {
+        Self {
+            loss: 0.0,
+            burst_loss: None,
+            dropped_sequences: SequenceSet::default(),
+            jitter: Duration::ZERO,
+            reorder: 0.0,
+            reorder_delay: DEFAULT_REORDER_DELAY,
+            duplicate: 0.0,
+            bandwidth: None,
+            seed: 0,
+        }
+    }
+}
+
+impl Impairment {
+    /// Maximum additional delay of a packet.
+    pub fn max_delay(&self) -> Duration {
+        let reorder_delay = if self.reorder > 0.0 { self.reorder_delay } else { Duration::ZERO };
+        let queue = self.bandwidth.map_or(Duration::ZERO, |bandwidth| bandwidth.max_queue_delay);
+        self.jitter.saturating_add(reorder_delay).saturating_add(queue)
+    }
+}
+
+/// Why a packet is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossCause {
+    /// Its sequence number is in [`Impairment::dropped_sequences`].
+    Listed,
+    /// Burst loss.
+    Burst,
+    /// Random loss.
+    Random,
+}
+
+/// The decision about a packet, before the bandwidth limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImpairmentDecision {
+    /// Why it is lost: the first cause in the order of [`LossCause`].
+    pub loss: Option<LossCause>,
+    /// Additional delay.
+    pub jitter: Duration,
+    /// Whether [`Impairer::reorder_delay`] is added so that later packets overtake it.
+    pub reordered: bool,
+    /// Number of copies: 1 or 2.
+    pub copies: u8,
+}
+
+/// Size of tables indexed by packet type.
+const PACKET_TYPES: usize = PacketType::LatencyInfo as usize + 1;
+
+/// Decides about packets one by one.
+#[derive(Clone, Debug)]
+pub struct Impairer {
+    impairment: Impairment,
+    bottleneck: Option<Bottleneck>,
+    /// Packets so far by type.
+    packet_counts: [u32; PACKET_TYPES],
+    /// Last index and state of the burst model by type.
+    burst_states: [Option<(u32, bool)>; PACKET_TYPES],
+}
+
+impl Impairer {
+    /// An impairer before the first packet.
+    pub fn new(impairment: Impairment) -> Self {
+        let bottleneck = impairment.bandwidth.map(Bottleneck::new);
+        Self { impairment, bottleneck, packet_counts: [0; PACKET_TYPES], burst_states: [None; PACKET_TYPES] }
+    }
+
+    /// Additional delay of a reordered packet.
+    pub fn reorder_delay(&self) -> Duration {
+        self.impairment.reorder_delay
+    }
+
+    /// Whether packets must also pass [`Impairer::enter_bottleneck`].
+    pub fn has_bandwidth_limit(&self) -> bool {
+        self.bottleneck.is_some()
+    }
+
+    /// Decides about the next packet of this type, with the sequence number `sequence`.
+    pub fn decide(&mut self, packet_type: PacketType, sequence: u32) -> ImpairmentDecision {
+        let count = &mut self.packet_counts[packet_type as usize];
+        let index = if packet_type == PacketType::Audio { sequence } else { *count };
+        *count = count.wrapping_add(1);
+        let Impairment { loss, burst_loss, dropped_sequences, jitter, reorder, duplicate, seed, .. } = &self.impairment;
+        let rng = |purpose| PacketRng::new(*seed, packet_type, purpose);
+        let occurs = |ratio: f64, purpose| rng(purpose).uniform_at(index) < ratio;
+        let burst_state = &mut self.burst_states[packet_type as usize];
+        let loss = if packet_type == PacketType::Audio && dropped_sequences.contains(sequence) {
+            Some(LossCause::Listed)
+        } else if burst_loss.is_some_and(|burst| burst.is_lost(rng(RngPurpose::Burst), index, burst_state)) {
+            Some(LossCause::Burst)
+        } else {
+            occurs(*loss, RngPurpose::Loss).then_some(LossCause::Random)
+        };
+        ImpairmentDecision {
+            loss,
+            jitter: Duration::from_nanos(
+                rng(RngPurpose::Jitter).uniform_inclusive_at(saturating_nanos(*jitter), index),
+            ),
+            reordered: occurs(*reorder, RngPurpose::Reorder),
+            copies: if occurs(*duplicate, RngPurpose::Duplicate) { 2 } else { 1 },
+        }
+    }
+
+    /// Passes a packet of `size` (payload length in bytes, copies) to `peer` through the bandwidth limit. `at` must not decrease.
+    /// `None`: the queue is full, and the packet is dropped with its copies.
+    pub fn enter_bottleneck(&mut self, at: Time, size: (usize, u8), peer: IpAddr) -> Option<Departure> {
+        match &mut self.bottleneck {
+            Some(bottleneck) => bottleneck.enqueue(at, size, peer),
+            None => Some(Departure { at, copy_spacing: Duration::ZERO }),
+        }
+    }
+}
+
+/// Minimum distance of P + R from 0 and from 200 %, near which a state lookup takes too many steps.
+const MIN_PROBABILITY_SUM: f64 = 0.001;
+
+/// Burst losses by the simple Gilbert model: two states, everything is lost in the bad one.
+///
+/// A state depends on the previous one, but can be computed for any packet. With one uniform random number u per packet, the good
+/// state becomes bad if u < P, and the bad one stays bad if u < 1 − R. If both conditions agree, the previous state does not matter; otherwise
+/// the state is the previous one, or (if P + R > 1) its opposite. So the state follows from the nearest earlier packet that
+/// decides, 1 / (P + R) steps back on average (coupling from the past).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GilbertModel {
+    p: f64,
+    r: f64,
+}
+
+/// Why two probabilities are not a usable model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum GilbertModelError {
+    /// Bursts would never start or never end.
+    #[error("P and R must be greater than 0: a burst starts with probability P and ends with probability R")]
+    ZeroProbability,
+    /// States would last for thousands of packets.
+    #[error("P and R are too small: their sum must be at least 0.1%")]
+    SumTooSmall,
+    /// States would alternate.
+    #[error("P and R are too large: their sum must be at most 199.9%")]
+    SumTooLarge,
+}
+
+impl GilbertModel {
+    /// A burst starts at a packet with probability `p` and ends with probability `r`, each from 0 to 1. The mean burst length is 1 / r
+    /// packets, and p / (p + r) of all packets are lost.
+    pub fn new(p: f64, r: f64) -> Result<Self, GilbertModelError> {
+        match p + r {
+            _ if p <= 0.0 || r <= 0.0 => Err(GilbertModelError::ZeroProbability),
+            sum if sum < MIN_PROBABILITY_SUM => Err(GilbertModelError::SumTooSmall),
+            sum if sum > 2.0 - MIN_PROBABILITY_SUM => Err(GilbertModelError::SumTooLarge),
+            _ => Ok(Self { p, r }),
+        }
+    }
+
+    /// The probabilities that a burst starts and ends.
+    pub fn probabilities(self) -> (f64, f64) {
+        (self.p, self.r)
+    }
+
+    /// Whether the packet `index` is lost. `cached` is the state of an earlier packet, which shortens the search; it is updated.
+    fn is_lost(self, rng: PacketRng, index: u32, cached: &mut Option<(u32, bool)>) -> bool {
+        let (mut at, mut inverted) = (index, false);
+        let bad = loop {
+            if let Some((_, bad)) = cached.filter(|(index, _)| *index == at) {
+                break bad != inverted;
+            }
+            let u = rng.uniform_at(at);
+            let (from_good, from_bad) = (u < self.p, u < 1.0 - self.r);
+            if from_good == from_bad {
+                break from_good != inverted;
+            }
+            inverted ^= from_good;
+            at = at.wrapping_sub(1);
+        };
+        *cached = Some((index, bad));
+        bad
+    }
+}
+
+/// A set of sequence numbers, written as `10,20-25`: ascending ranges that neither overlap nor touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SequenceSet(Vec<(u32, u32)>);
+
+/// Why a text is not a set of sequence numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ParseSequenceSetError {
+    /// A part is neither a number nor a range.
+    #[error("`{0}` is neither a sequence number (0 to 4294967295) nor a range; expected a list such as 10,20-25")]
+    NotANumber(String),
+    /// The end of a range is below its start.
+    #[error("`{0}` is a reversed range; use {1}")]
+    ReversedRange(String, String),
+}
+
+impl SequenceSet {
+    /// Whether the set contains `sequence`.
+    pub fn contains(&self, sequence: u32) -> bool {
+        // Only the last range that starts at or before it can contain it.
+        let count = self.0.partition_point(|(first, _)| *first <= sequence);
+        count > 0 && sequence <= self.0[count - 1].1
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromStr for SequenceSet {
+    type Err = ParseSequenceSetError;
+
+    fn from_str(text: &str) -> Result<Self, ParseSequenceSetError> {
+        let mut ranges = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let number =
+                |text: &str| text.trim().parse().map_err(|_| ParseSequenceSetError::NotANumber(part.to_owned()));
+            let (first, last): (u32, u32) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(ParseSequenceSetError::ReversedRange(part.to_owned(), format!("{last}-{first}")));
+            }
+            ranges.push((first, last));
+        }
+        ranges.sort_unstable();
+        let mut merged: Vec<(u32, u32)> = Vec::new();
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+                _ => merged.push((first, last)),
+            }
+        }
+        Ok(Self(merged))
+    }
+}
+
+impl fmt::Display for SequenceSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (first, last)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            if first == last { write!(f, "{comma}{first}") } else { write!(f, "{comma}{first}-{last}") }?;
+        }
+        Ok(())
+    }
+}
+
+/// A bandwidth limit with a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BandwidthLimit {
+    /// Bits per second, IP and UDP headers included; at least 1.
+    pub bits_per_second: u64,
+    /// Maximum time in the queue; packets that would wait longer are dropped.
+    pub max_queue_delay: Duration,
+}
+
+impl BandwidthLimit {
+    /// Transmission time of a datagram with a payload of `len` bytes to `peer`, rounded up to a nanosecond.
+    fn serialization_delay(self, len: usize, peer: IpAddr) -> Duration {
+        let bits = (len + wire::ip_udp_header_len(peer)) as u128 * 8;
+        let nanos = (bits * 1_000_000_000).div_ceil(u128::from(self.bits_per_second.max(1)));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// When a packet leaves the bandwidth limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// When its last bit is sent.
+    pub at: Time,
+    /// Time to the last bit of its copy, if there is one.
+    pub copy_spacing: Duration,
+}
+
+/// The state of a bandwidth limit.
+#[derive(Clone, Copy, Debug)]
+struct Bottleneck {
+    bandwidth: BandwidthLimit,
+    /// When the queue becomes empty.
+    busy_until: Time,
+}
+
+impl Bottleneck {
+    fn new(bandwidth: BandwidthLimit) -> Self {
+        Self { bandwidth, busy_until: Time::ZERO }
+    }
+
+    /// Enqueues a packet at `at`, followed by its copies. `None` if the queue is full.
+    fn enqueue(&mut self, at: Time, (len, copies): (usize, u8), peer: IpAddr) -> Option<Departure> {
+        if self.busy_until.duration_since(at) > self.bandwidth.max_queue_delay {
+            return None;
+        }
+        let duration = self.bandwidth.serialization_delay(len, peer);
+        let departure = self.busy_until.max(at) + duration;
+        self.busy_until = departure + duration * u32::from(copies.saturating_sub(1));
+        Some(Departure { at: departure, copy_spacing: duration })
+    }
+}
+
+/// γ, the odd integer nearest to 2^64 / φ.
+const SPLITMIX_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Purposes of random numbers; each has its own sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RngPurpose {
+    Loss = 1,
+    Burst,
+    Jitter,
+    Reorder,
+    Duplicate,
+}
+
+/// Random numbers for all packets of one type and one purpose, computed by index.
+///
+/// `SplitMix64` (Steele, Lea, Flood 2014, constants by Vigna) computes its n-th output from start + n × γ, so any output can be computed
+/// directly.
+#[derive(Clone, Copy, Debug)]
+struct PacketRng {
+    start: u64,
+}
+
+impl PacketRng {
+    fn new(seed: u64, packet_type: PacketType, purpose: RngPurpose) -> Self {
+        let stream = (packet_type as u64) << 8 | purpose as u64;
+        Self { start: splitmix64(splitmix64(seed.wrapping_add(SPLITMIX_GAMMA)).wrapping_add(stream)) }
+    }
+
+    fn u64_at(self, index: u32) -> u64 {
+        splitmix64(self.start.wrapping_add((u64::from(index) + 1).wrapping_mul(SPLITMIX_GAMMA)))
+    }
+
+    /// Uniformly distributed over [0, 1): a multiple of 2^−53.
+    fn uniform_at(self, index: u32) -> f64 {
+        (self.u64_at(index) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Uniformly distributed over the integers from 0 to `max`.
+    fn uniform_inclusive_at(self, max: u64, index: u32) -> u64 {
+        ((u128::from(self.u64_at(index)) * (u128::from(max) + 1)) >> 64) as u64
+    }
+}
+
+/// `SplitMix64`'s output function.
+fn splitmix64(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_set_parses_any_order_and_prints_the_shortest_form() {
+        for (text, written) in [
+            ("10", "10"),
+            ("10,20-25", "10,20-25"),
+            ("20-25, 10", "10,20-25"),
+            ("1,2,3,5", "1-3,5"),
+            ("1-10,5-20,21", "1-21"),
+            ("0-4294967295,7", "0-4294967295"),
+            ("4294967295", "4294967295"),
+        ] {
+            assert_eq!(text.parse::<SequenceSet>().map(|set| set.to_string()), Ok(written.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn sequence_set_contains_exactly_the_listed_numbers() {
+        let set: SequenceSet = "10,20-25,4294967295".parse().expect("a set");
+        let contained: Vec<u32> = (0..100).chain([u32::MAX - 1, u32::MAX]).filter(|n| set.contains(*n)).collect();
+        assert_eq!(contained, [10, 20, 21, 22, 23, 24, 25, u32::MAX]);
+        assert!(!SequenceSet::default().contains(0));
+    }
+
+    #[test]
+    fn invalid_sequence_set_is_rejected_with_its_reason() {
+        for text in ["", "a", "1,", "-5", "5-", "1-2-3", "4294967296", "1.5"] {
+            let error = text.parse::<SequenceSet>().expect_err(text);
+            assert!(matches!(error, ParseSequenceSetError::NotANumber(_)), "{text}: {error}");
+        }
+        let error = "10,25-20".parse::<SequenceSet>().expect_err("a reversed range");
+        assert_eq!(error.to_string(), "`25-20` is a reversed range; use 20-25");
+    }
+
+    #[test]
+    fn generator_matches_the_published_splitmix64_outputs() {
+        // The published first outputs for the seed 1234567.
+        let expected = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ];
+        let rng = PacketRng { start: 1_234_567 };
+        assert_eq!([0, 1, 2, 3, 4].map(|index| rng.u64_at(index)), expected);
+    }
+
+    #[test]
+    fn uniform_values_reach_and_never_exceed_the_maximum() {
+        let rng = PacketRng::new(7, PacketType::Audio, RngPurpose::Jitter);
+        let seen: std::collections::BTreeSet<u64> =
+            (0..1_000).map(|index| rng.uniform_inclusive_at(3, index)).collect();
+        assert_eq!(seen, [0, 1, 2, 3].into());
+        assert!((0..1_000).all(|index| rng.uniform_inclusive_at(0, index) == 0));
+        // The whole range of 64 bits does not overflow.
+        assert_eq!(rng.uniform_inclusive_at(u64::MAX, 5), rng.u64_at(5));
+    }
+
+    #[test]
+    fn packet_types_and_purposes_have_separate_random_sequences() {
+        let mut starts = std::collections::BTreeSet::new();
+        for seed in 0..10 {
+            for packet_type in [PacketType::Audio, PacketType::Keepalive, PacketType::LatencyPing] {
+                for purpose in [
+                    RngPurpose::Loss,
+                    RngPurpose::Burst,
+                    RngPurpose::Jitter,
+                    RngPurpose::Reorder,
+                    RngPurpose::Duplicate,
+                ] {
+                    assert!(starts.insert(PacketRng::new(seed, packet_type, purpose).start));
+                }
+            }
+        }
+    }
+}

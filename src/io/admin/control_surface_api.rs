@@ -1,0 +1,346 @@
+//! `/admin/bbx/…`: control surface rooms over HTTP, for the operator. The caller mounts the routes behind the login.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use axum::{Extension, Router};
+use futures_util::{StreamExt, stream};
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+use thiserror::Error;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use crate::io::http::body::{BodyError, JsonFields, MAX_CLIENTS, NUMBER, NUMBERS, SECONDS, TEXT};
+use crate::io::http::{ConnectionInfo, body};
+use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
+use crate::io::signaling::shared_hub::SharedHub;
+use crate::signaling::{CommandError, CreateRoomOptions};
+
+/// Maximum size of a request body, in bytes.
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// Maximum size of the body of a visualization, in bytes.
+const MAX_VISUALIZATION_BODY_BYTES: usize = 2 << 20;
+
+/// The routes, without the login.
+pub(super) fn router(hub: Arc<SharedHub>) -> Router {
+    Router::new()
+        .route("/admin/bbx/rooms", get(list_rooms).post(create_room))
+        .route("/admin/bbx/rooms/{code}", delete(close_room))
+        .route("/admin/bbx/param", post(set_param))
+        .route("/admin/bbx/params/{name}", put(declare_range))
+        .route("/admin/bbx/visualization", post(broadcast_visualization))
+        .route("/admin/bbx/events", get(event_stream))
+        .with_state(hub)
+}
+
+/// Why a request failed.
+#[derive(Debug, Error, PartialEq)]
+pub(super) enum ApiError {
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Body(BodyError::InvalidJson(_) | BodyError::Incomplete) => StatusCode::BAD_REQUEST,
+            Self::Body(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Command(CommandError::RoomNotFound) => StatusCode::NOT_FOUND,
+            Self::Command(CommandError::TooManyRooms(_) | CommandError::TooManyParameters) => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
+            Self::Body(BodyError::InvalidField(_)) | Self::Command(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        body::error_response(status, &self.to_string())
+    }
+}
+
+/// Reads the fields of a body of at most `max_bytes`.
+async fn read_fields(body: Body, max_bytes: usize) -> Result<JsonFields, BodyError> {
+    let body = to_bytes(body, max_bytes).await.map_err(|_| BodyError::TooLarge(max_bytes))?;
+    JsonFields::parse(&body)
+}
+
+/// The last segment of the path, percent-decoded once.
+fn last_path_segment(uri: &Uri) -> Result<String, BodyError> {
+    let segment = uri.path().rsplit('/').next().unwrap_or_default();
+    let is_broken = |rest: &str| rest.len() < 2 || !rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if segment.split('%').skip(1).any(is_broken) {
+        return Err(BodyError::InvalidField("In the path, % must be followed by two hexadecimal digits".to_owned()));
+    }
+    let decoded = percent_decode_str(segment).decode_utf8();
+    decoded
+        .map(Into::into)
+        .map_err(|_| BodyError::InvalidField("The last path segment is not UTF-8 after decoding".to_owned()))
+}
+
+type HubState = State<Arc<SharedHub>>;
+
+/// List control surface rooms
+#[utoipa::path(
+    get, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])),
+    responses((status = 200, description = "All rooms", body = ListRoomsResponse)),
+)]
+pub(super) async fn list_rooms(State(hub): HubState) -> Response {
+    let rooms = hub.with_hub(|_, inner, _| inner.control_surface_rooms());
+    body::json_response(StatusCode::OK, &json!({ "rooms": rooms }))
+}
+
+/// Create a control surface room
+#[utoipa::path(
+    post, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])), request_body = CreateRoomRequest,
+    responses(
+        (status = 201, description = "The room exists until it expires or is closed", body = CreateRoomResponse),
+        (status = 400, description = "The body is not JSON"),
+        (status = 413, description = "The body exceeds 64 KiB"),
+        (status = 422, description = "A field is missing, invalid or unknown"),
+        (status = 507, description = "The limit --bbx-max-rooms is reached"),
+    ),
+)]
+pub(super) async fn create_room(State(hub): HubState, body: Body) -> Result<Response, ApiError> {
+    let mut body = read_fields(body, MAX_BODY_BYTES).await?;
+    let max_members = body.optional("maxClients", &MAX_CLIENTS)?;
+    let lifetime = body.optional("expiresIn", &SECONDS)?.map(Duration::from_secs_f64);
+    body.finish()?;
+    let options = CreateRoomOptions { code: None, max_members, lifetime };
+    let created = hub.with_hub(|now, inner, _| inner.create_room(now, options))?;
+    Ok(body::json_response(StatusCode::CREATED, &created))
+}
+
+/// Close a control surface room
+#[utoipa::path(
+    delete, path = "/admin/bbx/rooms/{code}", tag = "control surfaces", security(("login" = [])),
+    params(("code" = String, Path, description = "The room's code")),
+    responses(
+        (status = 200, description = "The room is closed", body = CloseRoomResponse),
+        (status = 404, description = "No room has this code"),
+        (status = 422, description = "The code in the path cannot be decoded"),
+    ),
+)]
+pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Response, ApiError> {
+    let code = last_path_segment(&uri)?;
+    let clients = hub.with_hub(|_, inner, out| inner.close_room(&code, out))?;
+    Ok(body::json_response(StatusCode::OK, &json!({"closed": true, "clients": clients})))
+}
+
+/// Set a parameter
+#[utoipa::path(
+    post, path = "/admin/bbx/param", tag = "control surfaces", security(("login" = [])), request_body = SetParamRequest,
+    responses(
+        (status = 200, description = "The parameter is set and was sent to all clients of the rooms", body = DeliveredResponse),
+        (status = 400, description = "The body is not JSON"),
+        (status = 413, description = "The body exceeds 64 KiB"),
+        (status = 422, description = "A field is missing, invalid or unknown"),
+        (status = 404, description = "No room has this code"),
+        (status = 507, description = "The limit of 4096 parameters is reached"),
+    ),
+)]
+pub(super) async fn set_param(State(hub): HubState, body: Body) -> Result<Response, ApiError> {
+    let mut body = read_fields(body, MAX_BODY_BYTES).await?;
+    let (name, value) = (body.required("name", &TEXT)?, body.required("value", &NUMBER)?);
+    let room = body.optional("room", &TEXT)?;
+    body.finish()?;
+    let delivered = hub.with_hub(|_, inner, out| inner.broadcast_param(room.as_deref(), &name, value, out));
+    Ok(delivered_response(delivered?))
+}
+
+/// Declare the range of a parameter in all rooms
+#[utoipa::path(
+    put, path = "/admin/bbx/params/{name}", tag = "control surfaces", security(("login" = [])), request_body = DeclareRangeRequest,
+    params(("name" = String, Path, description = "The parameter's name")),
+    responses(
+        (status = 200, description = "The range is declared; `delivered` counts the clients that received a value", body = DeliveredResponse),
+        (status = 400, description = "The body is not JSON"),
+        (status = 413, description = "The body exceeds 64 KiB"),
+        (status = 422, description = "A field is missing, invalid or unknown"),
+        (status = 507, description = "The limit of 4096 declared ranges is reached"),
+    ),
+)]
+pub(super) async fn declare_range(State(hub): HubState, uri: Uri, body: Body) -> Result<Response, ApiError> {
+    let name = last_path_segment(&uri)?;
+    let mut body = read_fields(body, MAX_BODY_BYTES).await?;
+    let (min, max) = (body.required("min", &NUMBER)?, body.required("max", &NUMBER)?);
+    let value = body.optional("value", &NUMBER)?;
+    body.finish()?;
+    if min > max {
+        return Err(BodyError::InvalidField("\"min\" must not be above \"max\"".to_owned()).into());
+    }
+    let delivered = hub.with_hub(|_, inner, out| inner.declare_range(&name, (min, max), value, out));
+    Ok(delivered_response(delivered?))
+}
+
+/// Show numbers on control surfaces
+#[utoipa::path(
+    post, path = "/admin/bbx/visualization", tag = "control surfaces", security(("login" = [])), request_body = VisualizationRequest,
+    responses(
+        (status = 200, description = "The data was sent to all clients of the rooms", body = DeliveredResponse),
+        (status = 400, description = "The body is not JSON"),
+        (status = 413, description = "The body exceeds 2 MiB"),
+        (status = 422, description = "A field is missing, invalid or unknown"),
+        (status = 404, description = "No room has this code"),
+    ),
+)]
+pub(super) async fn broadcast_visualization(State(hub): HubState, body: Body) -> Result<Response, ApiError> {
+    let mut body = read_fields(body, MAX_VISUALIZATION_BODY_BYTES).await?;
+    let data = body.required("data", &NUMBERS)?;
+    let room = body.optional("room", &TEXT)?;
+    body.finish()?;
+    let delivered = hub.with_hub(|_, inner, out| inner.broadcast_visualization(room.as_deref(), &data, out));
+    Ok(delivered_response(delivered?))
+}
+
+fn delivered_response(clients: usize) -> Response {
+    body::json_response(StatusCode::OK, &json!({ "delivered": clients }))
+}
+
+/// Sent first, so that a client sees that the stream is open.
+const CONNECTED: Bytes = Bytes::from_static(b": connected\n\n");
+
+/// Sent when there are no events, so that both ends detect a lost connection.
+const KEEPALIVE_COMMENT: Bytes = Bytes::from_static(b": keepalive\n\n");
+
+/// Number of keepalives per maximum lifetime of an unread connection.
+const KEEPALIVES_PER_LIFETIME: u32 = 4;
+
+/// Stream control surface events
+#[utoipa::path(
+    get, path = "/admin/bbx/events", tag = "control surfaces", security(("login" = [])),
+    responses(
+        (status = 200, description = "Endless stream of server-sent events: `{room, nodeId, kind, name, value?, at?, time}`", content_type = "text/event-stream", body = String),
+        (status = 503, description = "16 streams are open, or the server is shutting down"),
+    ),
+)]
+pub(super) async fn event_stream(
+    State(hub): State<Arc<SharedHub>>,
+    Extension(client): Extension<ConnectionInfo>,
+) -> Response {
+    let Some(queue) = hub.add_event_stream() else {
+        let error =
+            format!("{MAX_EVENT_STREAMS} event streams are open, or the server is shutting down; try again later");
+        return body::error_response(StatusCode::SERVICE_UNAVAILABLE, &error);
+    };
+    let permit = client.permit;
+    // Shutdown waits until the end of the stream has been sent.
+    permit.hold_until_closed(hub.shutdown_guard());
+    let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
+    let events = stream::unfold((queue, permit), move |(queue, permit)| async move {
+        // Everything before has been read.
+        permit.extend();
+        let text = match timeout(keepalive_interval, queue.recv()).await {
+            Ok(text) => text?,
+            Err(_) => KEEPALIVE_COMMENT,
+        };
+        Some((text, (queue, permit)))
+    });
+    let body = Body::from_stream(stream::once(ready(CONNECTED)).chain(events).map(Ok::<_, Infallible>));
+    // The connection cannot be reused; closing it lets shutdown finish.
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONNECTION, "close"),
+    ];
+    (headers, body).into_response()
+}
+
+/// A new room.
+#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(super) struct CreateRoomRequest {
+    /// Maximum clients; default: --bbx-max-clients.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    max_clients: Option<u64>,
+    /// Lifetime in seconds; default: --bbx-room-expiration.
+    #[schema(minimum = 1, maximum = 315_360_000)]
+    expires_in: Option<f64>,
+}
+
+/// A created room.
+#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(super) struct CreateRoomResponse {
+    #[schema(example = "4711")]
+    code: String,
+    /// Milliseconds since 1970.
+    expires_at: u64,
+}
+
+/// A room and its number of clients.
+#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct RoomResponse {
+    #[schema(example = "4711")]
+    code: String,
+    clients: u64,
+    /// Milliseconds since 1970.
+    created_at: u64,
+    /// Milliseconds since 1970.
+    expires_at: u64,
+}
+
+/// All rooms, in order of creation.
+#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[derive(ToSchema)]
+pub(super) struct ListRoomsResponse {
+    rooms: Vec<RoomResponse>,
+}
+
+/// A closed room.
+#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[derive(ToSchema)]
+pub(super) struct CloseRoomResponse {
+    closed: bool,
+    /// Number of clients that were in it.
+    clients: u64,
+}
+
+/// A new parameter value.
+#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[derive(ToSchema)]
+pub(super) struct SetParamRequest {
+    #[schema(max_length = 256)]
+    name: String,
+    value: f32,
+    /// Room code; default: all rooms.
+    room: Option<String>,
+}
+
+/// The range of a parameter.
+#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[derive(ToSchema)]
+pub(super) struct DeclareRangeRequest {
+    min: f32,
+    max: f32,
+    /// Also sets the parameter.
+    value: Option<f32>,
+}
+
+/// Visualization data.
+#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[derive(ToSchema)]
+pub(super) struct VisualizationRequest {
+    #[schema(max_items = 65_536)]
+    data: Vec<f32>,
+    /// Room code; default: all rooms.
+    room: Option<String>,
+}
+
+/// Number of clients that received a message.
+#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[derive(ToSchema)]
+pub(super) struct DeliveredResponse {
+    delivered: u64,
+}

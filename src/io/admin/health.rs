@@ -1,0 +1,234 @@
+//! `/health` and `/rooms`: the state of the server as JSON, in the form that existing dashboards and clients expect.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::io::clock;
+use crate::io::http::login::Login;
+use crate::io::http::{ConnectionInfo, body};
+use crate::io::os::{self, ProcessResources};
+use crate::io::signaling::shared_hub::SharedHub;
+use crate::signaling::{DialectCounters, UNDECIDED};
+
+/// State of the server. `rooms`, `connections` and `roomDetails` are those of WebRTC, for its existing clients.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Health {
+    status: &'static str,
+    /// Seconds since the start, with millisecond resolution.
+    uptime: f64,
+    timestamp: String,
+    rooms: u64,
+    connections: u64,
+    #[schema(value_type = Vec<WebRtcRoom>)]
+    room_details: Box<RawValue>,
+    /// Connections of all dialects, including undecided ones.
+    clients: u64,
+    version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<ProcessResources>,
+    dialects: DialectHealth,
+}
+
+#[derive(Default, Serialize, ToSchema)]
+struct DialectHealth {
+    jamjam: JamjamHealth,
+    broadcast: BroadcastHealth,
+    #[serde(rename = "bbx")]
+    control_surface: ControlSurfaceHealth,
+    webrtc: WebRtcHealth,
+    undecided: u64,
+}
+
+#[derive(Default, Serialize, ToSchema)]
+struct JamjamHealth {
+    rooms: u64,
+    clients: u64,
+}
+
+#[derive(Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct BroadcastHealth {
+    rooms: u64,
+    clients: u64,
+    control_clients: u64,
+    /// Clients by room.
+    room_counts: BTreeMap<String, u64>,
+    /// Members and handler details by room. Only with the login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, BroadcastRoomDetails>>)]
+    details: Option<Map<String, Value>>,
+}
+
+#[derive(Default, Serialize, ToSchema)]
+struct ControlSurfaceHealth {
+    rooms: u64,
+    clients: u64,
+}
+
+#[derive(Default, Serialize, ToSchema)]
+struct WebRtcHealth {
+    rooms: u64,
+    connections: u64,
+}
+
+/// A WebRTC room.
+#[expect(dead_code, reason = "schema only: the hub writes the JSON")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct WebRtcRoom {
+    room_id: String,
+    participant_count: u64,
+    /// In order of joining.
+    participants: Vec<WebRtcParticipant>,
+}
+
+/// A participant of a WebRTC room.
+#[expect(dead_code, reason = "schema only: the hub writes the JSON")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct WebRtcParticipant {
+    id: String,
+    name: String,
+    /// Milliseconds since 1970.
+    joined_at: u64,
+}
+
+/// A broadcast room, with the details of its handler.
+#[expect(dead_code, reason = "schema only: the hub writes the JSON")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct BroadcastRoomDetails {
+    clients: u64,
+    control_clients: u64,
+    members: Vec<BroadcastMember>,
+}
+
+/// A member of a broadcast room.
+#[expect(dead_code, reason = "schema only: the hub writes the JSON")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct BroadcastMember {
+    client_id: String,
+    address: String,
+    /// Whether this is a control channel.
+    control: bool,
+}
+
+/// All WebRTC rooms.
+#[derive(Serialize, ToSchema)]
+struct WebRtcRoomList {
+    #[schema(value_type = Vec<WebRtcRoom>)]
+    rooms: Box<RawValue>,
+}
+
+#[derive(Clone)]
+pub(super) struct HealthState {
+    hub: Arc<SharedHub>,
+    login: Arc<Login>,
+}
+
+/// The routes of `/health` and `/rooms`, readable from any origin. Details need the login.
+pub(super) fn router(hub: &Arc<SharedHub>, login: &Arc<Login>) -> Router {
+    let state = HealthState { hub: Arc::clone(hub), login: Arc::clone(login) };
+    Router::new().route("/health", get(health)).route("/rooms", get(rooms)).with_state(state)
+}
+
+/// Server health
+#[utoipa::path(
+    get, path = "/health", tag = "monitoring", security((), ("login" = [])),
+    params(("detailed" = Option<bool>, Query, description = "`true` adds the members of broadcast rooms; requires the login")),
+    responses((status = 200, description = "The server is running", body = Health)),
+)]
+pub(super) async fn health(
+    State(state): State<HealthState>,
+    Extension(client): Extension<ConnectionInfo>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let mut health = current_health(&state.hub);
+    let is_detailed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "detailed" && value == "true";
+    if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
+        return allow_any_origin(body::json_response(StatusCode::OK, &health));
+    }
+    if let Err(error) = state.login.check(&headers, client.source.ip(), clock::monotonic_now()) {
+        return no_store(error.into_response());
+    }
+    health.dialects.broadcast.details = Some(state.hub.with_hub(|now, inner, _| inner.broadcast_details(now)));
+    no_store(body::json_response(StatusCode::OK, &health))
+}
+
+/// List WebRTC rooms
+#[utoipa::path(
+    get, path = "/rooms", tag = "monitoring",
+    responses((status = 200, description = "All WebRTC rooms with their participants", body = WebRtcRoomList)),
+)]
+pub(super) async fn rooms(State(state): State<HealthState>) -> Response {
+    let rooms = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json().to_owned());
+    allow_any_origin(body::json_response(StatusCode::OK, &WebRtcRoomList { rooms: raw_json(rooms) }))
+}
+
+fn current_health(hub: &SharedHub) -> Health {
+    // Read at one point in time.
+    let (counters, rooms, broadcast) = hub.with_hub(|_, inner, _| {
+        (inner.counters_by_dialect(), inner.webrtc_rooms_json().to_owned(), inner.broadcast_counters())
+    });
+    let counters_of = |dialect| {
+        counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
+    };
+    let (jamjam, control_surface, webrtc) = (counters_of("jamjam"), counters_of("bbx"), counters_of("webrtc"));
+    Health {
+        status: "ok",
+        uptime: hub.uptime().as_millis() as f64 / 1e3,
+        timestamp: format!("{:.3}", Timestamp::now()),
+        rooms: webrtc.rooms,
+        connections: webrtc.connections,
+        room_details: raw_json(rooms),
+        clients: counters.iter().map(|(_, counts)| counts.connections).sum(),
+        version: env!("CARGO_PKG_VERSION"),
+        resources: os::process_resources(),
+        dialects: DialectHealth {
+            jamjam: JamjamHealth { rooms: jamjam.rooms, clients: jamjam.connections },
+            control_surface: ControlSurfaceHealth {
+                rooms: control_surface.rooms,
+                clients: control_surface.connections,
+            },
+            broadcast: BroadcastHealth {
+                rooms: broadcast.rooms,
+                clients: broadcast.clients.values().sum(),
+                control_clients: broadcast.control_clients,
+                room_counts: broadcast.clients,
+                details: None,
+            },
+            webrtc: WebRtcHealth { rooms: webrtc.rooms, connections: webrtc.connections },
+            undecided: counters_of(UNDECIDED).connections,
+        },
+    }
+}
+
+/// Embeds JSON that is already serialized.
+fn raw_json(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).unwrap_or_else(|error| unreachable!("the hub writes valid JSON: {error}"))
+}
+
+fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn allow_any_origin(mut response: Response) -> Response {
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}

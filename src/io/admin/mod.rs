@@ -1,0 +1,277 @@
+//! HTTP routes beside the WebSocket: public pages, pages behind the login, and `POST /admin/shutdown`.
+
+mod console;
+mod control_surface_api;
+mod health;
+pub mod metrics;
+mod openapi;
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::post;
+use axum::{Extension, Router};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tracing::info;
+use utoipa::ToSchema;
+
+use crate::io::admin::metrics::SignalingCollector;
+use crate::io::http::login::{self, Login};
+use crate::io::http::{ConnectionInfo, body};
+use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
+use crate::io::signaling::shared_hub::SharedHub;
+use crate::signaling::{Dialect, DialectSet};
+
+/// What the routes need.
+pub(super) struct HttpRoutes {
+    pub(super) hub: Arc<SharedHub>,
+    pub(super) collector: SignalingCollector,
+    pub(super) login: Arc<Login>,
+    pub(super) broadcast: BroadcastHttpConfig,
+    pub(super) dialects: DialectSet,
+    /// Whether `/metrics` needs no login, because only local users can connect.
+    pub(super) metrics_are_public: bool,
+}
+
+impl HttpRoutes {
+    /// All routes. `shutdown` is notified when the operator stops the server.
+    pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
+        let Self { hub, collector, login, broadcast, dialects, metrics_are_public } = self;
+        let public = Router::new()
+            .merge(openapi::redirect_router())
+            .merge(metrics::healthz_router())
+            .merge(health::router(&hub, &login));
+        // These routes require the login and reject requests from pages of other sites.
+        let protected = Router::new().merge(shutdown_router(&hub, shutdown)).merge(openapi::router(dialects));
+        let protected = if dialects.contains(Dialect::ControlSurface) {
+            protected.merge(control_surface_api::router(Arc::clone(&hub)))
+        } else {
+            protected
+        };
+        let protected = protected.merge(console::router(&hub));
+        let metrics_router = metrics::router(collector.into_encoder());
+        let (public, protected) = if metrics_are_public {
+            (public.merge(metrics_router), protected)
+        } else {
+            (public, protected.merge(metrics_router))
+        };
+        let public = if dialects.contains(Dialect::Broadcast) {
+            public.merge(broadcast_http::router(hub, broadcast))
+        } else {
+            public
+        };
+        public.merge(login::require_login(protected, &login))
+    }
+}
+
+/// Maximum size of a request body, in bytes. The body has no fields.
+const MAX_BODY_BYTES: usize = 4 << 10;
+
+#[derive(Clone)]
+struct ShutdownState {
+    hub: Arc<SharedHub>,
+    shutdown: Arc<Notify>,
+}
+
+/// The route that stops the server by notifying `shutdown`.
+fn shutdown_router(hub: &Arc<SharedHub>, shutdown: &Arc<Notify>) -> Router {
+    let state = ShutdownState { hub: Arc::clone(hub), shutdown: Arc::clone(shutdown) };
+    Router::new().route("/admin/shutdown", post(shut_down)).with_state(state)
+}
+
+/// An object without fields.
+#[derive(ToSchema)]
+struct EmptyObject {}
+
+/// The server is stopping.
+#[derive(Serialize, ToSchema)]
+struct ShutdownResponse {
+    stopping: bool,
+}
+
+/// Stop the server
+#[utoipa::path(
+    post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operations", security(("login" = [])), request_body = EmptyObject,
+    responses(
+        (status = 202, description = "The server closes all connections within 5 s and stops", body = ShutdownResponse),
+        (status = 400, description = "The body is not JSON"),
+        (status = 413, description = "The body exceeds 4 KiB"),
+        (status = 422, description = "The body is not an object"),
+    ),
+)]
+async fn shut_down(
+    State(state): State<ShutdownState>,
+    Extension(client): Extension<ConnectionInfo>,
+    body: Body,
+) -> Response {
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
+        return body::error_response(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large");
+    };
+    // An empty body counts as an empty object.
+    let body = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(&body) };
+    match body {
+        Ok(Value::Object(_)) => {}
+        Ok(_) => return body::error_response(StatusCode::UNPROCESSABLE_ENTITY, "Payload must be a JSON object"),
+        Err(_) => return body::error_response(StatusCode::BAD_REQUEST, "Invalid JSON"),
+    }
+    info!(target: "http", source = %client.source.ip(), "shutdown requested");
+    // The response is sent before the server stops.
+    client.permit.hold_until_closed(state.hub.shutdown_guard());
+    state.shutdown.notify_one();
+    let mut response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use axum::extract::Request;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+    use serde_json::{Map, Value};
+    use tokio::sync::mpsc::error::TryRecvError;
+
+    use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
+    use crate::io::websocket::send_queue::SendQueueLimits;
+    use crate::signaling::{Hub, SignalingLimits};
+
+    use super::*;
+
+    const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
+
+    /// The debug output of the router: `axum` has no other way to list routes.
+    fn debug_router(dialects: DialectSet, metrics_are_public: bool) -> String {
+        let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, [1, 2, 3, 4]);
+        let (hub, _ended) = SharedHub::new(hub, SendQueueLimits::default());
+        let login = Arc::new(Login::default());
+        let collector = SignalingCollector {
+            hub: Arc::clone(&hub),
+            connection_limiter: ConnectionLimiter::new(ConnectionLimits::default()),
+            tls: None,
+            login: Arc::clone(&login),
+        };
+        let broadcast = BroadcastHttpConfig::default();
+        let routes = HttpRoutes { hub, collector, login, broadcast, dialects, metrics_are_public };
+        format!("{:?}", routes.router(&Arc::default()))
+    }
+
+    /// Each path with its methods.
+    fn routes(debug: &str) -> BTreeSet<String> {
+        let debug = debug.split("fallback_router").next().expect("its routes");
+        let (handlers, paths) = debug.split_once("node: ").expect("handlers, and their paths");
+        let entries = |text: &str| -> BTreeMap<String, String> {
+            let entry = |entry: &str| entry.split_once("): ").map(|(id, what)| (id.to_owned(), what.to_owned()));
+            text.split("RouteId(").skip(1).filter_map(entry).collect()
+        };
+        let handlers = entries(handlers);
+        let of_path = |(id, path): (String, String)| {
+            let path = path.split('"').nth(1).expect("a path").to_owned();
+            let handler = &handlers[&id];
+            let methods = METHODS.into_iter().filter(|method| !handler.contains(&format!("{method}: None")));
+            let methods: Vec<String> = methods.map(|method| format!("{method} {path}")).collect();
+            if methods.is_empty() { vec![format!("any {path}")] } else { methods }
+        };
+        entries(paths).into_iter().flat_map(of_path).collect()
+    }
+
+    fn openapi_document(dialects: DialectSet) -> Value {
+        serde_json::from_str(&openapi::openapi_json_for(dialects)).expect("JSON")
+    }
+
+    fn operations(document: &Value) -> BTreeMap<String, Map<String, Value>> {
+        let paths = document["paths"].as_object().expect("paths").iter();
+        let of_path = |(path, item): (&String, &Value)| {
+            let item = item.as_object().expect("operations").clone();
+            let path = path.clone();
+            item.into_iter().map(move |(method, operation)| {
+                (format!("{method} {path}"), operation.as_object().expect("an operation").clone())
+            })
+        };
+        paths.flat_map(of_path).collect()
+    }
+
+    #[test]
+    fn openapi_document_lists_exactly_the_routes() {
+        let all = DialectSet::default();
+        let sets =
+            [all, all.without(Dialect::Broadcast), all.without(Dialect::ControlSurface), DialectSet::JAMJAM_ONLY];
+        for (dialects, openly) in sets.into_iter().flat_map(|dialects| [(dialects, true), (dialects, false)]) {
+            let mut paths = routes(&debug_router(dialects, openly));
+            assert!(paths.remove("get /docs/"), "the same page as /docs");
+            // OpenAPI has no form for wildcards or for any method.
+            if paths.remove("any /rooms/{room}/{*rest}") {
+                paths.insert("get /rooms/{room}/{path}".to_owned());
+            }
+            assert!(paths.contains("post /admin/shutdown") && paths.contains("get /metrics"), "{paths:?}");
+            assert_eq!(paths.contains("post /auth/token"), dialects.contains(Dialect::Broadcast));
+            let described: BTreeSet<String> = operations(&openapi_document(dialects)).into_keys().collect();
+            assert_eq!(paths, described, "{dialects:?}");
+        }
+    }
+
+    #[test]
+    fn openapi_references_resolve() {
+        let document = openapi_document(DialectSet::default());
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().expect("a pointer");
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+        let tags: BTreeSet<&str> =
+            document["tags"].as_array().expect("tags").iter().filter_map(|tag| tag["name"].as_str()).collect();
+        let mut ids = BTreeSet::new();
+        for (name, operation) in operations(&document) {
+            assert!(ids.insert(operation["operationId"].to_string()), "{name}: its id is another's");
+            assert!(operation["tags"][0].as_str().is_some_and(|tag| tags.contains(tag)), "{name}");
+            let (_, path) = name.split_once(' ').expect("a path");
+            let in_path: BTreeSet<&str> = path.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
+            let parameters = operation.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
+            let described: Vec<&Value> = parameters.iter().filter(|parameter| parameter["in"] == "path").collect();
+            let named: BTreeSet<&str> = described.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
+            assert_eq!((in_path, true), (named, described.iter().all(|one| one["required"] == true)), "{name}");
+            for needed in operation.get("security").and_then(Value::as_array).into_iter().flatten() {
+                for scheme in needed.as_object().expect("schemes").keys() {
+                    assert!(document["components"]["securitySchemes"][scheme].is_object(), "{name}: {scheme}");
+                }
+            }
+            let answers = operation["responses"].as_object().expect("responses");
+            for (status, answer) in answers.iter().filter(|(status, _)| status.starts_with('4')) {
+                let form = &answer["content"]["application/json"]["schema"]["$ref"];
+                let expected = if status == "429" { "TooManyRequestsBody" } else { "ErrorBody" };
+                assert!(form.as_str().is_some_and(|form| form.ends_with(expected)), "{name} {status}");
+            }
+        }
+    }
+
+    #[test]
+    fn shutdown_waits_for_its_own_response() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]);
+            let (hub, mut all_closed) = SharedHub::new(hub, SendQueueLimits::default());
+            let (shutdown, limiter) = (Arc::new(Notify::new()), ConnectionLimiter::new(ConnectionLimits::default()));
+            let source = SocketAddr::from(([192, 0, 2, 1], 5_000));
+            let permit = limiter.assign(limiter.acquire().await, source.ip()).expect("a permit");
+            let client = ConnectionInfo { source, permit: Arc::new(permit) };
+            let mut request = Request::post("/admin/shutdown").body(Body::empty()).expect("a request");
+            request.extensions_mut().insert(client.clone());
+            let router = TowerToHyperService::new(shutdown_router(&hub, &shutdown));
+            let Ok(response) = router.call(request).await;
+            assert_eq!(response.status(), StatusCode::ACCEPTED);
+            shutdown.notified().await;
+            hub.close_all(Duration::ZERO);
+            assert_eq!(all_closed.try_recv(), Err(TryRecvError::Empty), "the response has not been sent");
+            drop(client);
+            assert_eq!(all_closed.recv().await, None);
+        });
+    }
+}

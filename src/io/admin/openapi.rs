@@ -1,0 +1,249 @@
+//! `/docs` and `/openapi.json`: the `OpenAPI` 3.1 document of the HTTP API, and Swagger UI, both embedded in the program.
+//!
+//! Each operation is documented beside its handler; this file adds what they share (login, error form).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
+use utoipa::{Modify, OpenApi as _};
+use utoipa_swagger_ui::Config;
+
+use crate::io::admin::{self, console, control_surface_api, health, metrics};
+use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
+use crate::io::signaling::broadcast_http;
+use crate::signaling::{Dialect, DialectSet};
+
+/// The start page of Swagger UI expects its files beside `/docs/`, so the page is our own.
+const PAGE: &str = include_str!("openapi/docs.html");
+const SCRIPT: &str = include_str!("openapi/docs.js");
+const STYLE: &str = include_str!("openapi/docs.css");
+
+/// Files of Swagger UI that the page needs.
+const SWAGGER_UI_FILES: [&str; 4] =
+    ["swagger-ui-bundle.js", "swagger-ui.css", "favicon-16x16.png", "favicon-32x32.png"];
+
+/// The page loads from this server only. Swagger UI draws arrows as `data:` images.
+const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
+
+/// Redirects browsers to the page. WebSocket upgrades on `/` are handled before.
+pub(super) fn redirect_router() -> Router {
+    Router::new().route("/", get(redirect_to_docs))
+}
+
+/// The page, its files, and the document.
+pub(super) fn router(dialects: DialectSet) -> Router {
+    Router::new()
+        .route("/docs", get(docs_page))
+        .route("/docs/", get(docs_page))
+        .route("/docs/swagger.json", get(swagger_json))
+        .route("/docs/{file}", get(docs_file))
+        .route("/openapi.json", get(openapi_json))
+        .with_state(Bytes::from(openapi_json_for(dialects)))
+}
+
+/// Redirect to the documentation
+#[utoipa::path(get, path = "/", tag = "documentation", responses((status = 302, description = "To `/docs`")))]
+async fn redirect_to_docs() -> Response {
+    (StatusCode::FOUND, [(header::LOCATION, "/docs")]).into_response()
+}
+
+/// API documentation
+#[utoipa::path(
+    get, path = "/docs", operation_id = "docs", tag = "documentation", security(("login" = [])),
+    responses((status = 200, description = "Swagger UI, embedded in the program", content_type = "text/html", body = String)),
+)]
+async fn docs_page() -> Response {
+    page_response("text/html; charset=utf-8", CSP, PAGE)
+}
+
+/// Files of the documentation
+#[utoipa::path(
+    get, path = "/docs/{file}", operation_id = "docsFile", tag = "documentation", security(("login" = [])),
+    params(("file" = String, Path, description = "For example `page.js`")),
+    responses((status = 200, description = "A script, a style or an image"), (status = 404, description = "No such file")),
+)]
+async fn docs_file(uri: Uri) -> Response {
+    match uri.path().rsplit('/').next().unwrap_or_default() {
+        "page.js" => page_response("text/javascript; charset=utf-8", CSP, SCRIPT),
+        "page.css" => page_response("text/css; charset=utf-8", CSP, STYLE),
+        name if SWAGGER_UI_FILES.contains(&name) => swagger_ui_file(name),
+        _ => body::not_found(),
+    }
+}
+
+/// `OpenAPI` document
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "openapi", tag = "documentation", security(("login" = [])),
+    responses((status = 200, description = "OpenAPI 3.1", body = Object)),
+)]
+async fn openapi_json(State(document): State<Bytes>) -> Response {
+    page_response("application/json", CSP, document)
+}
+
+/// `OpenAPI` document at Swagger's usual path
+#[utoipa::path(
+    get, path = "/docs/swagger.json", operation_id = "swagger", tag = "documentation", security(("login" = [])),
+    responses((status = 200, description = "OpenAPI 3.1", body = Object)),
+)]
+async fn swagger_json(document: State<Bytes>) -> Response {
+    openapi_json(document).await
+}
+
+/// A file of Swagger UI, stored and served compressed.
+fn swagger_ui_file(name: &str) -> Response {
+    let Ok(Some(file)) = utoipa_swagger_ui::serve(name, Arc::new(Config::default())) else {
+        return body::not_found();
+    };
+    let bytes = match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    let Ok(media_type) = HeaderValue::from_str(&file.content_type) else { return body::not_found() };
+    let mut response = page_response("", CSP, bytes);
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    if file.gzpipped {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+/// Name of the security scheme for the operator's login.
+const LOGIN_SCHEME: &str = "login";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(title = "jamjam-dev signaling-server", description = include_str!("openapi/about.md")),
+    tags(
+        (name = "monitoring", description = "State of the server"),
+        (name = "broadcast", description = "Tokens and posts for broadcast rooms"),
+        (name = "control surfaces", description = "Control surface rooms (bbx), for the operator"),
+        (name = "operations", description = "Control of the server, for the operator"),
+        (name = "documentation", description = "This document and its page"),
+    ),
+    paths(
+        health::health,
+        health::rooms,
+        metrics::healthz,
+        metrics::metrics,
+        broadcast_http::issue_token,
+        broadcast_http::post_content,
+        broadcast_http::post_typed,
+        broadcast_http::room_route,
+        control_surface_api::list_rooms,
+        control_surface_api::create_room,
+        control_surface_api::close_room,
+        control_surface_api::set_param,
+        control_surface_api::declare_range,
+        control_surface_api::broadcast_visualization,
+        control_surface_api::event_stream,
+        admin::shut_down,
+        console::console,
+        console::console_file,
+        console::console_state,
+        redirect_to_docs,
+        docs_page,
+        docs_file,
+        swagger_json,
+        openapi_json,
+    ),
+    components(schemas(ErrorBody, TooManyRequestsBody)),
+    modifiers(&SecuritySchemes, &LoginResponses, &ErrorSchema),
+)]
+struct ApiDocument;
+
+/// The document for a server with `dialects`, as JSON.
+pub(super) fn openapi_json_for(dialects: DialectSet) -> String {
+    let mut document = ApiDocument::openapi();
+    for (tag, dialect) in [("broadcast", Dialect::Broadcast), ("control surfaces", Dialect::ControlSurface)] {
+        if !dialects.contains(dialect) {
+            remove_tag(&mut document, tag);
+        }
+    }
+    // Strings, numbers and lists always serialize.
+    document.to_json().unwrap_or_default()
+}
+
+/// Removes the operations of a dialect that is not enabled.
+fn remove_tag(document: &mut OpenApi, tag: &str) {
+    let is_of = |operation: &Operation| operation.tags.iter().flatten().any(|of| of == tag);
+    document.paths.paths.retain(|_, item| !operations_mut(item).any(|(_, operation)| is_of(operation)));
+    document.tags.iter_mut().for_each(|tags| tags.retain(|of| of.name != tag));
+}
+
+/// The operations of a path, and whether each changes state.
+fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [(false, get), (true, put), (true, post), (true, delete), (true, patch)]
+        .into_iter()
+        .filter_map(|(changes_state, operation)| Some((changes_state, operation.as_mut()?)))
+}
+
+/// Adds the security schemes.
+struct SecuritySchemes;
+
+impl Modify for SecuritySchemes {
+    fn modify(&self, document: &mut OpenApi) {
+        let components = document.components.get_or_insert_default();
+        for (name, scheme, description) in [
+            (LOGIN_SCHEME, HttpAuthScheme::Basic, "Login of the operator (--docs-username, --docs-password-file)"),
+            ("room", HttpAuthScheme::Bearer, "Token for the room, from /auth/token"),
+            ("issuer", HttpAuthScheme::Bearer, "Key of --token-issuer-key, if set"),
+        ] {
+            let http = Http::builder().scheme(scheme).description(Some(description)).build();
+            components.add_security_scheme(name, SecurityScheme::Http(http));
+        }
+    }
+}
+
+/// Adds the responses that all operations with login share.
+struct LoginResponses;
+
+impl Modify for LoginResponses {
+    fn modify(&self, document: &mut OpenApi) {
+        let login = SecurityRequirement::new(LOGIN_SCHEME, [""; 0]);
+        for (changes_state, operation) in document.paths.paths.values_mut().flat_map(operations_mut) {
+            if !operation.security.iter().flatten().any(|needed| *needed == login) {
+                continue;
+            }
+            let mut responses =
+                vec![("401", "The login is missing or wrong"), ("429", "Too many failed logins of this address")];
+            responses.extend(
+                changes_state.then_some((
+                    "403",
+                    "The content type is not JSON, or the request comes from a page of another site",
+                )),
+            );
+            for (status, description) in responses {
+                let response = || utoipa::openapi::Response::new(description).into();
+                operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
+            }
+        }
+    }
+}
+
+/// Adds the error form to all error responses.
+struct ErrorSchema;
+
+impl Modify for ErrorSchema {
+    fn modify(&self, document: &mut OpenApi) {
+        for (_, operation) in document.paths.paths.values_mut().flat_map(operations_mut) {
+            for (status, response) in &mut operation.responses.responses {
+                let RefOr::T(response) = response else { continue };
+                if status.starts_with(['4', '5']) && response.content.is_empty() {
+                    let schema = if status == "429" { "TooManyRequestsBody" } else { "ErrorBody" };
+                    let content = Content::new(Some(Ref::from_schema_name(schema)));
+                    response.content.insert("application/json".to_owned(), content.into());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Writes files atomically: to a temporary file in the same folder, which is then renamed.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Replaces the contents of `file` with `text`. Other processes never read a partial file.
+pub fn write(file: &Path, text: &str) -> io::Result<()> {
+    write_with(file, text, &create_new_options())
+}
+
+/// Like [`write()`], but only the owner can read the file (mode 0600 from the start, on Unix).
+pub fn write_private(file: &Path, text: &str) -> io::Result<()> {
+    let mut options = create_new_options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    write_with(file, text, &options)
+}
+
+fn write_with(file: &Path, text: &str, options: &OpenOptions) -> io::Result<()> {
+    let target = resolve_links(file);
+    let temp = temp_path(&target);
+    let mut open = create_temp_file(&temp, options)?;
+    let result = open.write_all(text.as_bytes()).and_then(|()| fs::rename(&temp, &target));
+    if result.is_err() {
+        // The first error counts, even if the removal fails too.
+        let _ = fs::remove_file(&temp);
+    }
+    result
+}
+
+/// Options that never open an existing file. In a shared folder another user may have placed a link at the temporary path.
+fn create_new_options() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    options
+}
+
+/// Creates the temporary file. Removes an existing one, which an aborted process has left.
+fn create_temp_file(temp: &Path, options: &OpenOptions) -> io::Result<File> {
+    match options.open(temp) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(temp)?;
+            options.open(temp)
+        }
+        opened => opened,
+    }
+}
+
+/// Checks that `file` can be written, and removes the file of an earlier run, so that it is not mistaken for a new one.
+pub fn prepare(file: &Path) -> io::Result<()> {
+    let target = resolve_links(file);
+    let exists = match fs::metadata(&target) {
+        Ok(metadata) if metadata.is_file() => true,
+        // A rename would replace a device or a pipe.
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file")),
+        Err(_) => false,
+    };
+    let temp = temp_path(&target);
+    create_temp_file(&temp, &create_new_options())?;
+    fs::remove_file(&temp)?;
+    if exists { fs::remove_file(&target) } else { Ok(()) }
+}
+
+/// Follows links, also to a missing file, so that a link is not replaced.
+fn resolve_links(file: &Path) -> PathBuf {
+    let link_target = |target| file.parent().unwrap_or(Path::new("")).join(target);
+    file.canonicalize().or_else(|_| fs::read_link(file).map(link_target)).unwrap_or_else(|_| file.to_owned())
+}
+
+/// The temporary path is in the same folder, because a rename is atomic only within a file system. It contains the process id.
+fn temp_path(target: &Path) -> PathBuf {
+    let mut name = OsString::from(target);
+    name.push(format!(".{}.part", std::process::id()));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn link_at_the_temp_path_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, victim) = (folder.path().join("report.json"), folder.path().join("notes"));
+        fs::write(&victim, "mine").expect("a file");
+        let own: [fn(&Path) -> io::Result<()>; 3] =
+            [|file| write(file, "{}"), |file| write_private(file, "{}"), prepare];
+        for act in own {
+            std::os::unix::fs::symlink(&victim, temp_path(&resolve_links(&file))).expect("a link");
+            act(&file).expect("written");
+            assert_eq!(fs::read_to_string(&victim).expect("a file"), "mine");
+            assert!(!temp_path(&resolve_links(&file)).exists());
+            assert!(!file.is_symlink());
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Limits concurrent connections of TCP and QUIC servers, in total and per source address (IPv6: per /64). A [`ConnectionPermit`]
+//! belongs to one connection and frees its slot when it is dropped.
+//!
+//! TCP connections above the total wait in the listen backlog. QUIC connections are rejected, and while handshakes are pending
+//! their sources have to validate their address.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::address::source_network;
+use crate::io::log::SharedLogThrottle;
+
+/// Pending QUIC handshakes from which on source addresses must be validated with a Retry packet. Spoofed sources cannot occupy more
+/// permits, and a Retry packet is shorter than the packet that it answers.
+const MAX_UNVALIDATED_HANDSHAKES: usize = 8;
+
+/// Limits for the connections of one server.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Maximum concurrent connections. `None` is no limit.
+    pub max_connections: Option<usize>,
+    /// Maximum concurrent connections per source address; more are closed at once. Loopback is exempt. `None` is no limit.
+    pub max_connections_per_address: Option<usize>,
+    /// Time for the TLS handshake and the head of a request together, and maximum idle time of a connection.
+    pub handshake_timeout: Duration,
+    /// Maximum lifetime of a connection, busy or not, so that a client that never reads cannot keep its slot. Ends with an
+    /// upgrade; an endless response extends it as it is read ([`ConnectionPermit::extend`]).
+    pub max_lifetime: Duration,
+    /// Whether a reverse proxy sets `X-Forwarded-For`, which then names the source address of a request.
+    pub trust_proxy: bool,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        let (handshake_timeout, max_lifetime) = (Duration::from_secs(10), Duration::from_secs(60));
+        Self {
+            max_connections: Some(64),
+            max_connections_per_address: None,
+            handshake_timeout,
+            max_lifetime,
+            trust_proxy: false,
+        }
+    }
+}
+
+/// Counts the open connections of one server.
+#[derive(Debug)]
+pub struct ConnectionLimiter {
+    limits: ConnectionLimits,
+    semaphore: Arc<Semaphore>,
+    open_by_source: Mutex<HashMap<IpAddr, usize>>,
+    /// QUIC handshakes that are not complete.
+    pending_handshakes: AtomicUsize,
+    rejected: AtomicU64,
+    handshake_timeouts: AtomicU64,
+    log_throttle: SharedLogThrottle,
+}
+
+/// Decision on a QUIC connection attempt.
+#[derive(Debug)]
+pub(in crate::io) enum QuicAdmission {
+    /// Accepted, with its permit.
+    Accepted(ConnectionPermit),
+    /// The source must validate its address first.
+    Retry,
+    /// Rejected: the total limit is reached.
+    ConnectionLimit,
+    /// Rejected: the limit per source is reached.
+    AddressLimit,
+}
+
+/// The right to one connection; dropping it frees the slot.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    limiter: Arc<ConnectionLimiter>,
+    /// The address that the connection counts for.
+    source: OnceLock<IpAddr>,
+    /// Whether it is among the pending QUIC handshakes.
+    in_handshake: AtomicBool,
+    /// Whether a complete request head has arrived.
+    has_request: AtomicBool,
+    /// When the connection reaches its maximum lifetime.
+    deadline: Mutex<Instant>,
+    held: OnceLock<Box<dyn Any + Send + Sync>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ConnectionLimiter {
+    /// A limiter without connections.
+    pub fn new(limits: ConnectionLimits) -> Arc<Self> {
+        let limit = limits.max_connections.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let semaphore = Arc::new(Semaphore::new(limit));
+        Arc::new(Self {
+            limits,
+            semaphore,
+            open_by_source: Mutex::default(),
+            pending_handshakes: AtomicUsize::new(0),
+            rejected: AtomicU64::new(0),
+            handshake_timeouts: AtomicU64::new(0),
+            log_throttle: SharedLogThrottle::default(),
+        })
+    }
+
+    /// The configured limits.
+    pub fn limits(&self) -> ConnectionLimits {
+        self.limits
+    }
+
+    /// TCP connections closed because of the limit per source address.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Connections closed because no complete request arrived in time.
+    pub fn handshake_timeouts(&self) -> u64 {
+        self.handshake_timeouts.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a free slot of a TCP connection.
+    pub(in crate::io) async fn acquire(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Assigns a free slot to `address`; `None` if the limit per address is reached. Behind a proxy the address is counted by
+    /// [`ConnectionPermit::assign_forwarded`].
+    pub(in crate::io) fn assign(
+        self: &Arc<Self>,
+        free: OwnedSemaphorePermit,
+        address: IpAddr,
+    ) -> Option<ConnectionPermit> {
+        let counted = if self.limits.trust_proxy { None } else { self.count_tcp_source(address).ok()? };
+        Some(self.permit(free, counted, false))
+    }
+
+    /// Decides on a QUIC connection attempt from `address`, which is `validated` if the client has answered a Retry packet.
+    pub(in crate::io) fn admit_quic(self: &Arc<Self>, address: IpAddr, validated: bool) -> QuicAdmission {
+        let Ok(free) = Arc::clone(&self.semaphore).try_acquire_owned() else { return QuicAdmission::ConnectionLimit };
+        let max_unvalidated = MAX_UNVALIDATED_HANDSHAKES.min(self.limits.max_connections.unwrap_or(usize::MAX) / 2);
+        if !validated && self.pending_handshakes.load(Ordering::Relaxed) >= max_unvalidated {
+            return QuicAdmission::Retry;
+        }
+        let Ok(counted) = self.count_source(address) else { return QuicAdmission::AddressLimit };
+        self.pending_handshakes.fetch_add(1, Ordering::Relaxed);
+        QuicAdmission::Accepted(self.permit(free, counted, true))
+    }
+
+    fn permit(
+        self: &Arc<Self>,
+        free: OwnedSemaphorePermit,
+        counted: Option<IpAddr>,
+        in_handshake: bool,
+    ) -> ConnectionPermit {
+        ConnectionPermit {
+            limiter: Arc::clone(self),
+            source: counted.map_or_else(OnceLock::new, OnceLock::from),
+            in_handshake: AtomicBool::new(in_handshake),
+            has_request: AtomicBool::new(false),
+            deadline: Mutex::new(Instant::now() + self.limits.max_lifetime),
+            held: OnceLock::new(),
+            _permit: free,
+        }
+    }
+
+    /// Counts one more TCP connection for `address`; counts and logs a rejection.
+    fn count_tcp_source(&self, address: IpAddr) -> Result<Option<IpAddr>, SourceLimitReached> {
+        let counted = self.count_source(address);
+        if let Err(SourceLimitReached(limit)) = counted {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+            if self.log_throttle.allow() {
+                let source = source_network(address);
+                warn!(target: "http", source = %source, reason = "address limit", limit, "connection rejected");
+            }
+        }
+        counted
+    }
+
+    /// Counts one more connection for `address`. `Ok(None)` if the address is exempt.
+    fn count_source(&self, address: IpAddr) -> Result<Option<IpAddr>, SourceLimitReached> {
+        let address = source_network(address);
+        // A proxy on this host connects from loopback for all its clients.
+        let Some(limit) = self.limits.max_connections_per_address.filter(|_| !address.is_loopback()) else {
+            return Ok(None);
+        };
+        let mut open = self.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(address).or_default();
+        if *count >= limit {
+            if limit == 0 {
+                open.remove(&address);
+            }
+            return Err(SourceLimitReached(limit));
+        }
+        *count += 1;
+        Ok(Some(address))
+    }
+}
+
+/// The limit per source address is reached. Contains the limit.
+#[derive(Clone, Copy, Debug)]
+struct SourceLimitReached(usize);
+
+impl ConnectionPermit {
+    /// Drops `what` after the connection has ended and its data has left. Only the first value is kept.
+    pub fn hold_until_closed(&self, what: impl Any + Send + Sync) {
+        let _ = self.held.set(Box::new(what));
+    }
+
+    /// Counts the connection for the address that the proxy forwarded. False if the limit of that address is reached.
+    pub fn assign_forwarded(&self, address: IpAddr) -> bool {
+        if !self.limiter.limits.trust_proxy || self.source.get().is_some() {
+            return true;
+        }
+        let counted = self.limiter.count_tcp_source(address);
+        if let Ok(Some(address)) = counted {
+            let _ = self.source.set(address);
+        }
+        counted.is_ok()
+    }
+
+    /// The QUIC handshake is complete.
+    pub(in crate::io) fn finish_handshake(&self) {
+        if self.in_handshake.swap(false, Ordering::Relaxed) {
+            self.limiter.pending_handshakes.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Restarts the maximum lifetime. An endless response calls it whenever the client has read more of it.
+    pub fn extend(&self) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.max_lifetime();
+    }
+
+    /// Maximum lifetime after [`ConnectionPermit::extend`].
+    pub fn max_lifetime(&self) -> Duration {
+        self.limiter.limits.max_lifetime
+    }
+
+    /// When the connection reaches its maximum lifetime.
+    pub(in crate::io) fn deadline(&self) -> Instant {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A complete request head has arrived.
+    pub(in crate::io) fn on_request(&self) {
+        self.has_request.store(true, Ordering::Relaxed);
+    }
+
+    /// The time for a request head is over. Counted only if the connection never sent a complete one.
+    pub(in crate::io) fn on_header_timeout(&self) {
+        if !self.has_request.load(Ordering::Relaxed) {
+            self.limiter.handshake_timeouts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.finish_handshake();
+        let Some(address) = self.source.take() else { return };
+        let mut open = self.limiter.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn connections_per_address_are_limited_except_loopback() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let long = Duration::from_secs(1);
+            let limits = ConnectionLimits {
+                max_connections: None,
+                max_connections_per_address: Some(2),
+                handshake_timeout: long,
+                max_lifetime: long,
+                ..ConnectionLimits::default()
+            };
+            let limiter = ConnectionLimiter::new(limits);
+            let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+            // The same address as seen by a dual-stack socket.
+            let mapped: IpAddr = "::ffff:192.0.2.1".parse().expect("an address");
+            let first = limiter.assign(limiter.acquire().await, one).expect("a free slot");
+            let _second = limiter.assign(limiter.acquire().await, mapped).expect("a free slot");
+            assert!(limiter.assign(limiter.acquire().await, one).is_none());
+            assert!(limiter.assign(limiter.acquire().await, other).is_some());
+            assert_eq!(limiter.rejected(), 1);
+            drop(first);
+            assert!(limiter.assign(limiter.acquire().await, one).is_some());
+            // Addresses of one /64 count as one.
+            let [a, b, c, other] = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:0:1", "2001:db8:0:1::1"]
+                .map(|text| text.parse::<IpAddr>().expect("an address"));
+            let _held = [a, b].map(|address| (address, limiter.semaphore.clone())).map(|(address, free)| {
+                limiter.assign(free.try_acquire_owned().expect("a free slot"), address).expect("a free slot")
+            });
+            assert!(
+                limiter.assign(limiter.acquire().await, c).is_none()
+                    && limiter.assign(limiter.acquire().await, other).is_some()
+            );
+            assert_eq!(limiter.rejected(), 2);
+            let mut local = Vec::new();
+            for _ in 0..9 {
+                local.push(limiter.assign(limiter.acquire().await, IpAddr::from([127, 0, 0, 1])).expect("a free slot"));
+                local.push(
+                    limiter.assign(limiter.acquire().await, "::1".parse().expect("an address")).expect("a free slot"),
+                );
+            }
+            assert_eq!(limiter.rejected(), 2);
+        });
+    }
+
+    #[test]
+    fn forwarded_connections_count_for_the_forwarded_address() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let limits = ConnectionLimits {
+                max_connections: None,
+                max_connections_per_address: Some(1),
+                trust_proxy: true,
+                ..ConnectionLimits::default()
+            };
+            let limiter = ConnectionLimiter::new(limits);
+            let [proxy, one, other] = [9, 1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+            let mut permits = Vec::new();
+            for _ in 0..4 {
+                permits.push(limiter.assign(limiter.acquire().await, proxy).expect("a free slot"));
+            }
+            assert!(
+                permits[0].assign_forwarded(one)
+                    && !permits[1].assign_forwarded(one)
+                    && permits[2].assign_forwarded(other)
+            );
+            // The address of a permit does not change.
+            assert!(permits[0].assign_forwarded(other));
+            assert_eq!(limiter.rejected(), 1);
+            drop(permits.remove(0));
+            assert!(permits[0].assign_forwarded(one));
+            assert!(limiter.assign(limiter.acquire().await, one).is_some(), "a connection without a forwarded address");
+        });
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn quic_limiter(total: usize, per_address: usize) -> Arc<ConnectionLimiter> {
+        ConnectionLimiter::new(ConnectionLimits {
+            max_connections: Some(total),
+            max_connections_per_address: Some(per_address),
+            ..ConnectionLimits::default()
+        })
+    }
+
+    fn admitted(limiter: &Arc<ConnectionLimiter>, source: &str) -> ConnectionPermit {
+        match limiter.admit_quic(address(source), true) {
+            QuicAdmission::Accepted(permit) => {
+                permit.finish_handshake();
+                permit
+            }
+            other => panic!("{source}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn quic_connections_are_limited_in_total_and_per_source() {
+        let limiter = quic_limiter(5, 2);
+        let first = admitted(&limiter, "192.0.2.1");
+        let _second = admitted(&limiter, "::ffff:192.0.2.1");
+        assert!(matches!(limiter.admit_quic(address("192.0.2.1"), true), QuicAdmission::AddressLimit));
+        // An IPv6 /64 counts as one source.
+        let _permits = [admitted(&limiter, "2001:db8::1"), admitted(&limiter, "2001:db8::2")];
+        assert!(matches!(limiter.admit_quic(address("2001:db8::3"), true), QuicAdmission::AddressLimit));
+        let _fifth = admitted(&limiter, "2001:db8:0:1::1");
+        assert!(matches!(limiter.admit_quic(address("192.0.2.9"), true), QuicAdmission::ConnectionLimit));
+        drop(first);
+        drop(admitted(&limiter, "192.0.2.1"));
+        let local = quic_limiter(100, 2);
+        let permits: Vec<ConnectionPermit> =
+            (0..20).flat_map(|_| [admitted(&local, "127.0.0.1"), admitted(&local, "::1")]).collect();
+        assert_eq!(permits.len(), 40);
+    }
+
+    #[test]
+    fn unvalidated_address_gets_retry_while_handshakes_are_pending() {
+        let limiter = quic_limiter(100, 100);
+        let source = address("192.0.2.1");
+        let mut permits = Vec::new();
+        for _ in 0..8 {
+            let QuicAdmission::Accepted(permit) = limiter.admit_quic(source, false) else { panic!("no permit") };
+            permits.push(permit);
+        }
+        assert!(matches!(limiter.admit_quic(address("192.0.2.2"), false), QuicAdmission::Retry));
+        assert!(matches!(limiter.admit_quic(address("192.0.2.2"), true), QuicAdmission::Accepted(_)));
+        permits[0].finish_handshake();
+        assert!(matches!(limiter.admit_quic(source, false), QuicAdmission::Accepted(_)));
+    }
+}

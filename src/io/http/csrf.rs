@@ -1,0 +1,240 @@
+//! Rejects requests that a page of another site makes a browser send.
+//!
+//! A request that changes something needs `Content-Type: application/json`, which a form cannot send and for which a script needs a
+//! preflight that is never granted. A browser also names the page in `Origin`. Pages for this machine only check `Host` as well, because
+//! another site's name can resolve to loopback (DNS rebinding).
+
+use std::net::IpAddr;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use thiserror::Error;
+
+use crate::io::http::body;
+
+/// Why a request is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CsrfError {
+    /// The content type is not JSON.
+    #[error("Send Content-Type: application/json")]
+    ContentType,
+    /// The request comes from a page of another site.
+    #[error("Requests from pages of other sites are rejected")]
+    Origin,
+}
+
+/// Checks whether a request with this method and these headers may come from a page of another site.
+pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
+    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
+        // Links from other sites are allowed. Subresource requests are not: the page could not read the response, but the
+        // server would produce it.
+        let is = |name: &'static str, what: &str| {
+            single_header(headers, HeaderName::from_static(name)).map(|value| value.is_some_and(|value| value == what))
+        };
+        let is_subresource = is("sec-fetch-site", "cross-site")? && !is("sec-fetch-mode", "navigate")?;
+        return if is_subresource { Err(CsrfError::Origin) } else { Ok(()) };
+    }
+    if !single_header(headers, header::CONTENT_TYPE).is_ok_and(|value| value.is_some_and(is_json)) {
+        return Err(CsrfError::ContentType);
+    }
+    match single_header(headers, header::ORIGIN)? {
+        None => Ok(()),
+        Some(origin) if single_header(headers, header::HOST)?.is_some_and(|host| is_same_origin(origin, host)) => {
+            Ok(())
+        }
+        Some(_) => Err(CsrfError::Origin),
+    }
+}
+
+/// The only value of a header. A repeated header or one that is not text is an error, because it is ambiguous.
+fn single_header(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, CsrfError> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next().map(|value| value.to_str().map_err(|_| CsrfError::Origin)).transpose()?;
+    if values.next().is_some() { Err(CsrfError::Origin) } else { Ok(value) }
+}
+
+fn is_json(media_type: &str) -> bool {
+    media_type.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Whether the origin and the host are the same. A missing port is the default of the origin's scheme for both: behind a proxy
+/// that terminates TLS the server does not see the scheme of its clients.
+fn is_same_origin(origin: &str, host: &str) -> bool {
+    let Some((scheme, rest)) = origin.split_once("://") else { return false };
+    let default_port = match &*scheme.to_ascii_lowercase() {
+        "http" => 80,
+        "https" => 443,
+        _ => return false,
+    };
+    let (origin, host) = (parse_host_port(rest, default_port), parse_host_port(host, default_port));
+    origin.is_some() && origin == host
+}
+
+/// Host in lower case, and port.
+fn parse_host_port(text: &str, default_port: u16) -> Option<(String, u16)> {
+    let authority: Authority = text.parse().ok()?;
+    let host = authority.host();
+    // Userinfo before the host is not part of either header.
+    let port = text.strip_prefix(host)?;
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse().ok()?,
+        None => default_port,
+    };
+    Some((host.to_ascii_lowercase(), port))
+}
+
+/// Rejects requests whose `Host` is not a name or address of loopback.
+pub fn require_loopback_host(router: Router) -> Router {
+    router.layer(from_fn(async |request: Request, next: Next| -> Response {
+        if has_loopback_host(request.headers()) {
+            return next.run(request).await;
+        }
+        let error = "Only available on this host: use localhost, 127.0.0.1 or [::1]";
+        body::error_response(StatusCode::MISDIRECTED_REQUEST, error)
+    }))
+}
+
+/// Whether the only `Host` is loopback. The port does not matter, because it may be forwarded.
+fn has_loopback_host(headers: &HeaderMap) -> bool {
+    let Some((host, _)) =
+        single_header(headers, header::HOST).ok().flatten().and_then(|host| parse_host_port(host, 80))
+    else {
+        return false;
+    };
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let parsed = lines.iter().map(|(name, value)| {
+            (name.parse::<HeaderName>().expect("a header name"), value.parse().expect("a header value"))
+        });
+        parsed.collect()
+    }
+
+    fn check_post(lines: &[(&str, &str)]) -> Result<(), CsrfError> {
+        check(&Method::POST, &headers(lines))
+    }
+
+    #[test]
+    fn safe_methods_are_allowed_from_any_origin() {
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            assert_eq!(check(&method, &headers(&[("origin", "https://evil.example")])), Ok(()));
+        }
+        let odd: Method = "BREW".parse().expect("a method");
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::TRACE, odd] {
+            assert_eq!(check(&method, &HeaderMap::new()), Err(CsrfError::ContentType), "{method}");
+        }
+    }
+
+    #[test]
+    fn form_content_types_are_rejected() {
+        for json in ["application/json", "application/json; charset=utf-8", "Application/JSON ;charset=utf-8"] {
+            assert_eq!(check_post(&[("content-type", json)]), Ok(()), "{json}");
+        }
+        for other in [
+            "",
+            "text/plain",
+            "text/plain; application/json",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=application/json",
+            "application/jsonp",
+            "application/json, text/plain",
+            ";application/json",
+        ] {
+            assert_eq!(check_post(&[("content-type", other)]), Err(CsrfError::ContentType), "{other}");
+        }
+        let twice = [("content-type", "application/json"), ("content-type", "text/plain")];
+        assert_eq!(check_post(&twice), Err(CsrfError::ContentType));
+    }
+
+    #[test]
+    fn only_same_origin_requests_are_allowed() {
+        let from =
+            |origin, host| check_post(&[("content-type", "application/json"), ("origin", origin), ("host", host)]);
+        for (origin, host) in [
+            ("http://localhost:8080", "localhost:8080"),
+            ("http://LOCALHOST:8080", "localhost:8080"),
+            ("https://a.example", "A.example"),
+            ("https://a.example", "a.example:443"),
+            ("https://a.example:443", "a.example"),
+            ("http://a.example", "a.example:80"),
+            ("http://[::1]:8080", "[::1]:8080"),
+            ("https://[2001:db8::a]", "[2001:DB8::A]:443"),
+            ("http://192.0.2.1", "192.0.2.1"),
+        ] {
+            assert_eq!(from(origin, host), Ok(()), "{origin} at {host}");
+        }
+        for (origin, host) in [
+            ("null", "a.example"),
+            ("", "a.example"),
+            ("http://", "a.example"),
+            ("http://", ""),
+            ("a.example", "a.example"),
+            ("//a.example", "a.example"),
+            ("ftp://a.example", "a.example"),
+            ("chrome-extension://a.example", "a.example"),
+            ("https://b.example", "a.example"),
+            ("https://a.example.evil.example", "a.example"),
+            ("https://a.example@evil.example", "evil.example"),
+            ("https://evil.example/a.example", "a.example"),
+            ("http://a.example", "a.example:443"),
+            ("https://a.example", "a.example:80"),
+            ("http://a.example:8080", "a.example:8081"),
+            ("http://a.example:8080", "a.example"),
+            ("http://a.example:99999", "a.example"),
+            ("http://a.example", "a.example:99999"),
+            ("http://[::1]:8080", "[::2]:8080"),
+            ("http://[::1]:8080", "localhost:8080"),
+            ("https://a.example.", "a.example"),
+            ("https://a.example, https://b.example", "a.example"),
+        ] {
+            assert_eq!(from(origin, host), Err(CsrfError::Origin), "{origin} at {host}");
+        }
+        let json = ("content-type", "application/json");
+        assert_eq!(check_post(&[json, ("origin", "https://a.example")]), Err(CsrfError::Origin), "without Host");
+        let both = [json, ("host", "a.example"), ("origin", "https://a.example"), ("origin", "https://evil.example")];
+        assert_eq!(check_post(&both), Err(CsrfError::Origin));
+        let hosts = [json, ("origin", "https://a.example"), ("host", "evil.example"), ("host", "a.example")];
+        assert_eq!(check_post(&hosts), Err(CsrfError::Origin));
+    }
+
+    fn allowed(hosts: &[&str]) -> bool {
+        has_loopback_host(&hosts.iter().map(|host| (header::HOST, host.parse().expect("a header value"))).collect())
+    }
+
+    #[test]
+    fn only_loopback_hosts_are_allowed() {
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "127.9.9.9", "[::1]:8080", "[::1]"] {
+            assert!(allowed(&[host]), "{host}");
+        }
+        for host in [
+            "",
+            ":8080",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "localhost.:8080",
+            "127.0.0.1.evil.example",
+            "127.0.0.1@evil.example",
+            "evil.example@127.0.0.1",
+            "192.0.2.1:8080",
+            "0.0.0.0:8080",
+            "[::]:8080",
+            "[::ffff:192.0.2.1]:8080",
+            "localhost:99999",
+            "localhost, evil.example",
+        ] {
+            assert!(!allowed(&[host]), "{host}");
+        }
+        assert!(!allowed(&[]) && !allowed(&["localhost", "localhost"]) && !allowed(&["localhost", "evil.example"]));
+    }
+}

@@ -1,0 +1,129 @@
+//! Counters of a MOQT server over all connections, and their Prometheus metrics `jamjam_moqt_NAME_total`.
+
+use std::fmt;
+use std::net::UdpSocket;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::io::udp::KernelDrops;
+use crate::moqt::{SessionCounters, counters};
+
+counters! {
+/// Connection counters of a server.
+ConnectionCounters {
+    /// Connections over raw QUIC.
+    connections_quic,
+    /// Connections over HTTP/3, for WebTransport.
+    connections_webtransport,
+    /// Connections rejected because of the connection limit.
+    connections_rejected_limit,
+    /// Connections rejected because of the limit per address.
+    connections_rejected_address_limit,
+    /// Connection attempts dropped because the source is not allowed.
+    connections_dropped_not_allowed,
+    /// Retry packets sent to validate the source address.
+    retries_sent,
+    /// Connections whose handshake failed or timed out.
+    handshakes_failed,
+    /// HTTP/3 requests rejected: wrong path, or not WebTransport.
+    requests_rejected,
+    /// HTTP/3 streams that belong to no session, rejected.
+    streams_stray,
+    /// HTTP/3 connections closed because of too many bytes on the CONNECT stream.
+    connections_closed_excessive_load,
+    /// Connections closed by the idle timeout.
+    connections_timed_out,
+}
+}
+
+/// Counters of a server. Written by its thread, readable from any thread.
+#[derive(Debug, Default)]
+pub struct ServerCounters {
+    current: Mutex<CounterSnapshot>,
+    /// Kernel drop counters of the sockets. The sockets stay open until the last snapshot.
+    kernel_drops: Mutex<Vec<KernelDrops>>,
+}
+
+/// Values of all counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CounterSnapshot {
+    /// Connections that are open now.
+    pub connections_open: u64,
+    /// Connection counters.
+    pub connections: ConnectionCounters,
+    /// Sum of the session counters.
+    pub sessions: SessionCounters,
+    /// Datagrams dropped by the kernel because a receive buffer was full; `None` if the kernel does not report it.
+    pub kernel_dropped: Option<u64>,
+}
+
+impl CounterSnapshot {
+    /// Name of the gauge `connections_open`.
+    pub const CONNECTIONS_OPEN: &str = "connections_open";
+
+    /// Description of the gauge.
+    pub const CONNECTIONS_OPEN_HELP: &str = "Connections that are open now";
+
+    /// Name, description and value of every counter, in the order of the log.
+    pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+        let help = "Datagrams dropped by the kernel because a receive buffer was full";
+        let kernel_drops = self.kernel_dropped.map(|count| ("kernel_dropped", help, count));
+        self.connections.metrics().chain(self.sessions.metrics()).chain(kernel_drops)
+    }
+}
+
+impl ServerCounters {
+    /// Reads all counters.
+    pub fn snapshot(&self) -> CounterSnapshot {
+        let kernel_drops = self.kernel_drops.lock().unwrap_or_else(PoisonError::into_inner);
+        CounterSnapshot { kernel_dropped: kernel_drops.iter().map(KernelDrops::read).sum(), ..*self.lock() }
+    }
+
+    /// Also counts kernel drops of `socket`.
+    pub(super) fn watch_kernel_drops(&self, socket: &UdpSocket) {
+        self.kernel_drops.lock().unwrap_or_else(PoisonError::into_inner).push(KernelDrops::for_socket(socket));
+    }
+
+    /// Changes a counter.
+    pub(super) fn update(&self, change: impl FnOnce(&mut CounterSnapshot)) {
+        change(&mut self.lock());
+    }
+
+    /// Adds counters of a session.
+    pub(super) fn add_session(&self, session: &SessionCounters) {
+        if *session != SessionCounters::default() {
+            self.lock().sessions.add(session);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CounterSnapshot> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Registers the metrics of a server.
+pub fn register_metrics(counters: Arc<ServerCounters>, registry: &mut Registry) {
+    registry.sub_registry_with_prefix("jamjam_moqt").register_collector(Box::new(MoqtCollector(counters)));
+}
+
+#[derive(Debug)]
+struct MoqtCollector(Arc<ServerCounters>);
+
+impl Collector for MoqtCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.0.snapshot();
+        let help = CounterSnapshot::CONNECTIONS_OPEN_HELP;
+        encoder
+            .encode_descriptor(CounterSnapshot::CONNECTIONS_OPEN, help, None, MetricType::Gauge)?
+            .encode_gauge(&snapshot.connections_open)?;
+        for (name, help, count) in snapshot.metrics() {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            metric.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+}

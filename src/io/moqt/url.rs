@@ -1,0 +1,139 @@
+//! URL of a MOQT server: `moqt://host:4443/echo` over raw QUIC, `https://host:4443/echo` over WebTransport.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::Uri;
+use thiserror::Error;
+use url::{Position, Url};
+
+use crate::moqt::{DEFAULT_PORT, Transport};
+
+/// Transport, address and path of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoqtUrl {
+    /// Transport of the streams.
+    pub transport: Transport,
+    /// Host name or address; IPv6 without brackets.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+    /// Path and query, such as `/echo`.
+    pub path: String,
+}
+
+/// Reason why a text is not a server URL.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ParseMoqtUrlError {
+    /// The scheme is missing or unknown.
+    #[error("unknown scheme: write moqt://HOST:PORT/PATH for raw QUIC, or https://HOST:PORT/PATH for WebTransport")]
+    Scheme,
+    /// The port is invalid.
+    #[error("invalid port `{0}`: give a number from 1 to 65535")]
+    Port(String),
+    /// The host is missing, or the text is not a URL.
+    #[error("invalid URL; write moqt://HOST:PORT/PATH, an IPv6 address in brackets, and %20 for a space in the path")]
+    Malformed,
+    /// The URL contains a user name or password, which other users of the machine could see.
+    #[error("the URL must not contain a user name or password")]
+    Userinfo,
+}
+
+impl FromStr for MoqtUrl {
+    type Err = ParseMoqtUrlError;
+
+    fn from_str(text: &str) -> Result<Self, ParseMoqtUrlError> {
+        // Ignores surrounding white space, such as a line feed from a file.
+        let (scheme, rest) = text.trim().split_once("://").ok_or(ParseMoqtUrlError::Scheme)?;
+        let has_scheme = |transport: &Transport| scheme.eq_ignore_ascii_case(transport.scheme());
+        let transport =
+            [Transport::Quic, Transport::WebTransport].into_iter().find(has_scheme).ok_or(ParseMoqtUrlError::Scheme)?;
+        let uri: Uri = format!("https://{rest}").parse().map_err(|_| ParseMoqtUrlError::Malformed)?;
+        let authority = uri.authority().ok_or(ParseMoqtUrlError::Malformed)?;
+        if authority.as_str().contains('@') {
+            return Err(ParseMoqtUrlError::Userinfo);
+        }
+        // The text after the last colon must be a number from 1 to 65535.
+        let host = authority.host();
+        if host.is_empty() {
+            return Err(ParseMoqtUrlError::Malformed);
+        }
+        let port = match authority.as_str().strip_prefix(host) {
+            None | Some("") => DEFAULT_PORT,
+            Some(suffix) => {
+                let port = suffix.strip_prefix(':').unwrap_or(suffix);
+                let number = port.parse().ok().filter(|port| *port != 0);
+                number.ok_or_else(|| ParseMoqtUrlError::Port(port.to_owned()))?
+            }
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        // Normalized as a URL for both transports, because WebTransport can only send it that way.
+        let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let url: Url = format!("https://localhost{path}").parse().map_err(|_| ParseMoqtUrlError::Malformed)?;
+        let path = &url[Position::BeforePath..Position::AfterQuery];
+        Ok(Self { transport, host: host.to_owned(), port, path: path.to_owned() })
+    }
+}
+
+impl fmt::Display for MoqtUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transport, host, port, path } = self;
+        let scheme = transport.scheme();
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}{path}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}{path}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(transport: Transport, host: &str, port: u16, path: &str) -> MoqtUrl {
+        MoqtUrl { transport, host: host.to_owned(), port, path: path.to_owned() }
+    }
+
+    #[test]
+    fn url_selects_transport_and_default_port() {
+        let read = |text: &str| text.parse::<MoqtUrl>();
+        assert_eq!(read("moqt://localhost:4444/echo"), Ok(url(Transport::Quic, "localhost", 4_444, "/echo")));
+        assert_eq!(read("HTTPS://h/echo?x=1\n"), Ok(url(Transport::WebTransport, "h", 4_443, "/echo?x=1")));
+        assert_eq!(read("moqt://[::1]:1"), Ok(url(Transport::Quic, "::1", 1, "/")));
+        for wrong in ["localhost:4443", "http://h/echo", "wss://h"] {
+            assert_eq!(read(wrong), Err(ParseMoqtUrlError::Scheme), "{wrong}");
+        }
+        for (text, path) in [
+            ("h/a/../b", "/b"),
+            ("h/./b?x", "/b?x"),
+            ("h/%65", "/%65"),
+            ("h/\u{e9}?\u{e9}", "/%C3%A9?%C3%A9"),
+            ("h/b/", "/b/"),
+        ] {
+            for scheme in ["moqt", "https"] {
+                assert_eq!(
+                    read(&format!("{scheme}://{text}")).map(|parsed| parsed.path).as_deref(),
+                    Ok(path),
+                    "{text}"
+                );
+            }
+        }
+        for wrong in ["moqt://", "moqt:///echo", "moqt://::1:4443/echo", "moqt://h h/", "moqt://h/a b"] {
+            assert_eq!(read(wrong), Err(ParseMoqtUrlError::Malformed), "{wrong}");
+        }
+        for (wrong, port) in
+            [("moqt://h:99999/", "99999"), ("https://[::1]:0/", "0"), ("moqt://h:/", ""), ("moqt://h:x", "x")]
+        {
+            assert_eq!(read(wrong), Err(ParseMoqtUrlError::Port(port.to_owned())), "{wrong}");
+        }
+        assert_eq!(read("moqt://me:word@h/echo"), Err(ParseMoqtUrlError::Userinfo));
+    }
+
+    #[test]
+    fn url_displays_as_parsed() {
+        for text in ["moqt://localhost:4443/echo", "https://[::1]:4443/echo", "https://127.0.0.1:1/"] {
+            assert_eq!(text.parse::<MoqtUrl>().map(|parsed| parsed.to_string()).as_deref(), Ok(text));
+        }
+    }
+}

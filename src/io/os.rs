@@ -1,0 +1,74 @@
+//! Services of the operating system: process name, limits and resources, and random numbers.
+
+use std::array;
+use std::ffi::CString;
+use std::hash::{BuildHasher, RandomState};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Sets the name that `ps` and `pgrep` show (Linux only). Must be called on the main thread.
+pub fn set_process_name(name: &str) {
+    #[cfg(target_os = "linux")]
+    if let Ok(name) = CString::new(name) {
+        // Not essential: without it the process has the name of its file.
+        let _ = rustix::thread::set_name(&name);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = CString::new(name);
+}
+
+/// Raises the limit of open files to the maximum (Linux only), because each connection needs one.
+pub fn raise_descriptor_limit() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        // If this fails, the old limit stays, and connections above it wait.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+}
+
+/// Resources used by this process.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessResources {
+    /// Resident memory in bytes.
+    pub rss_bytes: u64,
+    /// Open files including sockets.
+    pub open_files: u64,
+}
+
+/// Resources used by this process now; `None` on systems other than Linux.
+pub fn process_resources() -> Option<ProcessResources> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
+    let open_files = match std::fs::metadata("/proc/self/fd").ok()?.len() {
+        // Before Linux 6.2 the entries must be counted. The open folder is one of them.
+        0 => std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64,
+        count => count,
+    };
+    Some(ProcessResources { rss_bytes: kibibytes << 10, open_files })
+}
+
+/// Returns random numbers that cannot be predicted. Each is a keyed hash with the random keys that std creates for hash maps.
+pub fn random_u64s<const N: usize>() -> [u64; N] {
+    array::from_fn(|_| RandomState::new().hash_one(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::random_u64s;
+
+    #[test]
+    fn random_words_do_not_repeat() {
+        let words: Vec<u64> = (0..100).flat_map(|_| random_u64s::<4>()).collect();
+        assert_eq!(words.iter().collect::<HashSet<_>>().len(), 400);
+    }
+}

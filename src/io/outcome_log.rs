@@ -1,0 +1,181 @@
+//! `--outcome-log`: writes one CSV row per reply on a thread of its own.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::thread::JoinHandle;
+
+use crate::echo::{ReplyEvent, ReplyObserver, ReplyOutcome};
+use crate::stats::Counter;
+use crate::time::{Time, saturating_nanos};
+
+/// Maximum queued rows: 0.2 s of a fast server.
+const QUEUE_CAPACITY: usize = 65_536;
+
+/// The columns, defined in `docs/measuring.md`.
+pub const HEADER: &str = "time_us,client,type,sequence,outcome,reordered,delay_us,copies";
+
+/// Queues rows on the node's thread. Rows that do not fit are dropped and counted.
+pub struct OutcomeQueue {
+    queue: SyncSender<ReplyEvent>,
+    dropped: Arc<Counter>,
+}
+
+/// The writing thread.
+pub struct OutcomeLog {
+    dropped: Arc<Counter>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+/// Creates the file and starts the writing thread.
+pub fn spawn(path: &Path) -> io::Result<(OutcomeQueue, OutcomeLog)> {
+    let mut out = BufWriter::new(File::create(path)?);
+    writeln!(out, "{HEADER}").and_then(|()| out.flush())?;
+    let (queue, rows) = mpsc::sync_channel(QUEUE_CAPACITY);
+    let thread =
+        std::thread::Builder::new().name("outcome-log".to_owned()).spawn(move || write_rows(&rows, &mut out))?;
+    let dropped = Arc::<Counter>::default();
+    Ok((OutcomeQueue { queue, dropped: Arc::clone(&dropped) }, OutcomeLog { dropped, thread }))
+}
+
+/// Writes rows until the queue is closed. Flushes whenever the queue is empty.
+fn write_rows(rows: &Receiver<ReplyEvent>, out: &mut impl Write) -> io::Result<()> {
+    loop {
+        match rows.try_recv() {
+            Ok(reply) => write_row(out, &reply)?,
+            Err(TryRecvError::Disconnected) => return out.flush(),
+            Err(TryRecvError::Empty) => {
+                out.flush()?;
+                if let Ok(reply) = rows.recv() {
+                    write_row(out, &reply)?;
+                }
+            }
+        }
+    }
+}
+
+/// Writes one row.
+pub fn write_row(out: &mut impl Write, reply: &ReplyEvent) -> io::Result<()> {
+    let ReplyEvent { received_at, client, packet_type, sequence, outcome, reordered, added_delay, copies_sent } = reply;
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    let (time, delay) = (format_micros(received_at.duration_since(Time::ZERO)), format_micros(*added_delay));
+    // Replies that were not sent have no delay.
+    let delay = if *outcome == ReplyOutcome::Sent { delay.as_str() } else { "" };
+    let (kind, outcome, reordered) = (packet_type.name(), outcome.name(), u8::from(*reordered));
+    writeln!(out, "{time},{client},{kind},{sequence},{outcome},{reordered},{delay},{copies_sent}")
+}
+
+fn format_micros(time: std::time::Duration) -> String {
+    let nanos = saturating_nanos(time);
+    format!("{}.{:03}", nanos / 1_000, nanos % 1_000)
+}
+
+impl ReplyObserver for OutcomeQueue {
+    fn on_reply(&mut self, reply: &ReplyEvent) {
+        if self.queue.try_send(*reply).is_err() {
+            self.dropped.add(1);
+        }
+    }
+}
+
+impl OutcomeLog {
+    /// Number of rows that were not written because the disk was too slow or failed.
+    pub fn dropped(&self) -> Arc<Counter> {
+        Arc::clone(&self.dropped)
+    }
+
+    /// Waits until all rows are written. The [`OutcomeQueue`] must be dropped before.
+    ///
+    /// # Panics
+    /// If the thread panicked.
+    pub fn finish(self) -> io::Result<()> {
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::impairment::LossCause;
+    use crate::wire::PacketType;
+
+    fn reply_event(sequence: u32) -> ReplyEvent {
+        ReplyEvent {
+            received_at: Time::from_nanos(1_234_567_008),
+            client: "[::ffff:192.0.2.1]:5000".parse().expect("an address"),
+            packet_type: PacketType::LatencyPing,
+            sequence,
+            outcome: ReplyOutcome::Sent,
+            reordered: true,
+            added_delay: Duration::from_nanos(10_000_050),
+            copies_sent: 2,
+        }
+    }
+
+    #[test]
+    fn row_contains_the_outcome_of_a_reply() {
+        let row = |reply: &ReplyEvent| {
+            let mut row = Vec::new();
+            write_row(&mut row, reply).expect("memory");
+            String::from_utf8(row).expect("text")
+        };
+        assert_eq!(row(&reply_event(7)), "1234567.008,192.0.2.1:5000,LATENCY_PING,7,sent,1,10000.050,2\n");
+        let client = "[2001:db8::1]:9".parse().expect("an address");
+        for (outcome, name) in [
+            (ReplyOutcome::Lost(LossCause::Random), "lost"),
+            (ReplyOutcome::Lost(LossCause::Burst), "burst"),
+            (ReplyOutcome::Lost(LossCause::Listed), "listed"),
+            (ReplyOutcome::BottleneckFull, "queue"),
+            (ReplyOutcome::Dropped, "refused"),
+            (ReplyOutcome::SendFailed, "failed"),
+            (ReplyOutcome::DroppedAtStop, "stopped"),
+        ] {
+            let reply = ReplyEvent {
+                client,
+                packet_type: PacketType::Audio,
+                outcome,
+                reordered: false,
+                copies_sent: 0,
+                received_at: Time::ZERO,
+                ..reply_event(0)
+            };
+            assert_eq!(row(&reply), format!("0.000,[2001:db8::1]:9,AUDIO,0,{name},0,,0\n"));
+        }
+    }
+
+    #[test]
+    fn all_rows_are_in_the_file_after_finish() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("outcomes.csv");
+        let (mut queue, log) = spawn(&path).expect("a file");
+        (0..10_000).for_each(|sequence| queue.on_reply(&reply_event(sequence)));
+        drop(queue);
+        let dropped = log.dropped();
+        log.finish().expect("a disk");
+        assert_eq!(dropped.get(), 0);
+        let text = std::fs::read_to_string(&path).expect("a file");
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("time_us,client,type,sequence,outcome,reordered,delay_us,copies"));
+        assert!(lines.enumerate().all(|(n, line)| line.split(',').nth(3) == Some(&n.to_string())), "{text}");
+        assert_eq!(text.lines().count(), 10_001);
+    }
+
+    #[test]
+    fn dropped_rows_are_counted_without_blocking() {
+        // No thread reads the queue: it fills.
+        let (queue, rows) = mpsc::sync_channel(2);
+        let dropped = Arc::<Counter>::default();
+        let mut full = OutcomeQueue { queue, dropped: Arc::clone(&dropped) };
+        (0..5).for_each(|sequence| full.on_reply(&reply_event(sequence)));
+        assert_eq!(dropped.get(), 3);
+        // The writing thread has ended.
+        drop(rows);
+        full.on_reply(&reply_event(6));
+        assert_eq!(dropped.get(), 4);
+    }
+}

@@ -1,0 +1,103 @@
+//! Reads audio ahead on a thread of its own, so that a slow disk does not delay packets.
+
+use std::io::{self, Read};
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::thread::JoinHandle;
+
+use crate::audio::convert::PayloadReader;
+use crate::audio::quality::{SharedSourceMeter, SourceQuality};
+use crate::audio::wav::WavError;
+use crate::client::{PayloadSource, SourcePoll};
+
+/// Packets read ahead: 0.7 s at 375 packets per second.
+const QUEUE_CAPACITY: usize = 256;
+
+/// A payload and the quality of the input up to it.
+struct QueuedPayload {
+    payload: Vec<u8>,
+    source_quality: SourceQuality,
+}
+
+/// The payloads that were read ahead, for the sending node.
+pub struct ReadAhead {
+    /// The first payload until it is taken.
+    first: Option<QueuedPayload>,
+    payloads: Receiver<QueuedPayload>,
+    free_buffers: SyncSender<Vec<u8>>,
+    /// Quality of the input up to the last payload that was taken.
+    source_quality: SourceQuality,
+}
+
+/// The reading thread.
+pub struct ReaderThread {
+    thread: JoinHandle<Result<Option<String>, WavError>>,
+}
+
+/// Starts to read from `reader`, and returns when the queue is full or the input has ended.
+pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Result<(ReadAhead, ReaderThread)> {
+    let (queue, payloads) = mpsc::sync_channel(QUEUE_CAPACITY);
+    let (free_buffers, buffers) = mpsc::sync_channel::<Vec<u8>>(QUEUE_CAPACITY);
+    let (queue_full_tx, queue_full) = mpsc::channel::<()>();
+    let meter = SharedSourceMeter::new(reader.input_format(), reader.replaces_non_finite());
+    let source_quality = meter.source_quality();
+    reader.set_input_tap(meter.tap());
+    let thread = std::thread::Builder::new().name("read-ahead".to_owned()).spawn(move || {
+        let mut queue_full_tx = Some(queue_full_tx);
+        for count in 0.. {
+            let mut payload = buffers.try_recv().unwrap_or_default();
+            payload.clear();
+            if !reader.next_payload(&mut payload)?
+                || queue.send(QueuedPayload { payload, source_quality: meter.source_quality() }).is_err()
+            {
+                break;
+            }
+            if count + 1 == QUEUE_CAPACITY {
+                queue_full_tx = None;
+            }
+        }
+        drop(queue_full_tx);
+        Ok(reader.warning().map(str::to_owned))
+    })?;
+    // Returns when the sender is dropped: when the queue is full, at the end of the input, or after an error.
+    let _ = queue_full.recv();
+    let first = payloads.recv().ok();
+    Ok((ReadAhead { first, payloads, free_buffers, source_quality }, ReaderThread { thread }))
+}
+
+impl ReadAhead {
+    /// Whether the input has no payload at all. Valid only before the first one is taken.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+}
+
+impl ReaderThread {
+    /// Waits for the end of the thread. Returns the warning of [`PayloadReader::warning`] or the read error. The [`ReadAhead`] must be
+    /// dropped before.
+    ///
+    /// # Panics
+    /// If the thread panicked.
+    pub fn join(self) -> Result<Option<String>, WavError> {
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl PayloadSource for ReadAhead {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        match self.first.take().map_or_else(|| self.payloads.try_recv(), Ok) {
+            Ok(queued) => {
+                payload.extend_from_slice(&queued.payload);
+                self.source_quality = queued.source_quality;
+                // A full channel only means that the buffer is not needed again.
+                let _ = self.free_buffers.try_send(queued.payload);
+                SourcePoll::Ready
+            }
+            Err(TryRecvError::Empty) => SourcePoll::Pending,
+            Err(TryRecvError::Disconnected) => SourcePoll::End,
+        }
+    }
+
+    fn source_quality(&self) -> Option<SourceQuality> {
+        Some(self.source_quality)
+    }
+}

@@ -1,0 +1,470 @@
+//! HTTP endpoints of broadcast rooms: tokens, posts, and the routes of room handlers.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::Response;
+use axum::routing::{any, post};
+use axum::{Extension, Router};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tracing::warn;
+use utoipa::ToSchema;
+
+use crate::io::clock;
+use crate::io::http::body::{BodyError, read_body};
+use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body};
+use crate::io::log::SharedLogThrottle;
+use crate::io::signaling::shared_hub::SharedHub;
+use crate::rate_limit::{WindowLimit, WindowLimiter};
+use crate::sanitize::sanitize;
+use crate::signaling::broadcast::{AcceptedPost, PostError, PostFormat};
+use crate::signaling::token::{DEFAULT_LIFETIME_SECONDS, Secret};
+use crate::signaling::{BearerToken, decode_room_name, is_valid_room_name};
+
+/// Default maximum size of a request body, in bytes.
+pub const DEFAULT_MAX_POST_BYTES: usize = 256 << 10;
+
+/// Configuration of the HTTP endpoints of broadcast rooms.
+#[derive(Clone, Debug)]
+pub struct BroadcastHttpConfig {
+    /// Key that a request for a token must show. Without it tokens are issued to every client.
+    pub issuer_key: Option<Secret>,
+    /// Maximum token requests per source address.
+    pub token_limit: Option<WindowLimit>,
+    /// Maximum posts per source address.
+    pub post_limit: Option<WindowLimit>,
+    /// Maximum size of a request body, in bytes.
+    pub max_post_bytes: usize,
+}
+
+impl Default for BroadcastHttpConfig {
+    /// Ten tokens per 15 minutes, 30 posts per minute, 256 KiB.
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Self {
+            issuer_key: None,
+            token_limit: Some(WindowLimit { count: 10, period: minutes(15) }),
+            post_limit: Some(WindowLimit { count: 30, period: minutes(1) }),
+            max_post_bytes: DEFAULT_MAX_POST_BYTES,
+        }
+    }
+}
+
+/// State shared by the handlers.
+pub(in crate::io) struct BroadcastHttpState {
+    hub: Arc<SharedHub>,
+    config: BroadcastHttpConfig,
+    token_limiter: Option<Mutex<WindowLimiter>>,
+    post_limiter: Option<Mutex<WindowLimiter>>,
+    log_throttle: SharedLogThrottle,
+}
+
+/// The routes of broadcast rooms.
+pub(in crate::io) fn router(hub: Arc<SharedHub>, config: BroadcastHttpConfig) -> Router {
+    let limiter = |limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES));
+    let (token_limiter, post_limiter) = (config.token_limit.map(limiter), config.post_limit.map(limiter));
+    let state = Arc::new(BroadcastHttpState {
+        hub,
+        config,
+        token_limiter,
+        post_limiter,
+        log_throttle: SharedLogThrottle::default(),
+    });
+    Router::new()
+        .route("/auth/token", post(issue_token).options(preflight))
+        .route("/{room}/postcontent", post(post_content).options(preflight))
+        .route("/rooms/{room}/post", post(post_typed).options(preflight))
+        .route("/rooms/{room}/{*rest}", any(room_route))
+        .with_state(state)
+}
+
+/// Answers CORS preflight requests.
+async fn preflight() -> Response {
+    let mut response = allow_any_origin(Response::new(Body::empty()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type, Authorization"));
+    response
+}
+
+fn allow_any_origin(mut response: Response) -> Response {
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// The token in the `Authorization` header.
+fn bearer_token(headers: &HeaderMap) -> Option<BearerToken> {
+    BearerToken::from_authorization(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
+}
+
+/// Counts a request. The error is the response to a client that exceeds the limit.
+fn check_rate(limiter: Option<&Mutex<WindowLimiter>>, source: IpAddr) -> Result<(), HttpRejection> {
+    let Some(limiter) = limiter else { return Ok(()) };
+    let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
+    limiter
+        .check(clock::monotonic_now(), source)
+        .map_err(|wait| HttpRejection::too_many_requests("Too many requests, please try again later", wait))
+}
+
+/// The response to an accepted post.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PostResponse {
+    success: bool,
+    /// Number of members that receive it.
+    client_count: usize,
+    /// Delay in milliseconds, if it is delayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay_ms: Option<u64>,
+}
+
+/// The response to an accepted typed post.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct TypedPostResponse {
+    #[serde(flatten)]
+    post: PostResponse,
+    status: &'static str,
+    room: String,
+    /// When it is delivered, in milliseconds since 1970.
+    scheduled_at: u64,
+    /// The message that members receive.
+    #[schema(value_type = Option<Object>)]
+    echo: Option<Box<RawValue>>,
+}
+
+/// A typed post.
+#[expect(dead_code, reason = "schema only: the hub parses the JSON")]
+#[derive(ToSchema)]
+struct TypedPost {
+    r#type: String,
+    /// ISO 8601.
+    #[schema(example = "2026-01-01T00:00:00Z")]
+    timestamp: String,
+    #[schema(value_type = Object)]
+    data: (),
+}
+
+/// Post a message to a room
+#[utoipa::path(
+    post, path = "/{room}/postcontent", operation_id = "postContent", tag = "broadcast", security(("room" = [])), request_body = Object,
+    params(("room" = String, Path, description = "Room name")),
+    responses(
+        (status = 200, description = "Relayed, or delayed", body = PostResponse),
+        (status = 400, description = "The body is not JSON"),
+        (status = 401, description = "The token is missing, invalid or for another room"),
+        (status = 404, description = "Invalid room name"),
+        (status = 413, description = "The body exceeds --post-max"),
+        (status = 422, description = "The body is not an object, or the room handler rejects it"),
+        (status = 429, description = "The rate limit or the limit of delayed messages is reached"),
+    ),
+)]
+pub(in crate::io) async fn post_content(
+    State(state): State<Arc<BroadcastHttpState>>,
+    Extension(client): Extension<ConnectionInfo>,
+    request: Request,
+) -> Response {
+    post_or_reject(&state, &client, PostFormat::Object, request).await
+}
+
+/// Post a typed message to a room
+#[utoipa::path(
+    post, path = "/rooms/{room}/post", operation_id = "postTyped", tag = "broadcast", security(("room" = [])), request_body = TypedPost,
+    params(("room" = String, Path, description = "Room name")),
+    responses(
+        (status = 202, description = "Queued for delivery", body = TypedPostResponse),
+        (status = 400, description = "The body is not JSON"),
+        (status = 401, description = "The token is missing, invalid or for another room"),
+        (status = 404, description = "Invalid room name"),
+        (status = 413, description = "The body exceeds --post-max"),
+        (status = 422, description = "Invalid fields, listed in `details`, or the room handler rejects it"),
+        (status = 429, description = "The rate limit or the limit of delayed messages is reached"),
+    ),
+)]
+pub(in crate::io) async fn post_typed(
+    State(state): State<Arc<BroadcastHttpState>>,
+    Extension(client): Extension<ConnectionInfo>,
+    request: Request,
+) -> Response {
+    post_or_reject(&state, &client, PostFormat::Typed, request).await
+}
+
+async fn post_or_reject(
+    state: &BroadcastHttpState,
+    client: &ConnectionInfo,
+    format: PostFormat,
+    request: Request,
+) -> Response {
+    let uri = request.uri().clone();
+    let result = accept_post(state, client, format, request).await;
+    allow_any_origin(result.unwrap_or_else(|rejection| rejection.into_logged_response(state, client, &uri)))
+}
+
+async fn accept_post(
+    state: &BroadcastHttpState,
+    client: &ConnectionInfo,
+    format: PostFormat,
+    request: Request,
+) -> Result<Response, HttpRejection> {
+    let mut segments = request.uri().path().split('/').skip(1);
+    let segment = match format {
+        PostFormat::Object => segments.next(),
+        PostFormat::Typed => segments.nth(1),
+    };
+    let room = decode_room_name(segment.unwrap_or_default())
+        .map_err(|_| HttpRejection::with_response("invalid room name", body::not_found()))?;
+    check_rate(state.post_limiter.as_ref(), client.source.ip())?;
+    let missing = "Authentication required";
+    let token = bearer_token(request.headers()).ok_or_else(|| HttpRejection::unauthorized(missing, missing))?;
+    state
+        .hub
+        .with_hub(|now, hub, _| hub.authorize(now, &room, &token))
+        .map_err(|reason| HttpRejection::unauthorized(reason.log_reason(), "Invalid or expired token"))?;
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body, state.config.max_post_bytes).await?;
+    let (posted, now_ms) =
+        state.hub.with_hub(|now, hub, out| (hub.post_to_room(now, &room, format, &body, out), now.unix_ms()));
+    let AcceptedPost { recipients, delay, message } = posted.map_err(|error| rejection(&error))?;
+    let delay_ms = delay.as_millis() as u64;
+    let has_delay = format == PostFormat::Typed || delay > Duration::ZERO;
+    let post = PostResponse { success: true, client_count: recipients, delay_ms: has_delay.then_some(delay_ms) };
+    if format == PostFormat::Object {
+        return Ok(body::json_response(StatusCode::OK, &post));
+    }
+    let echo = RawValue::from_string(message).ok();
+    let queued = TypedPostResponse { post, status: "queued", room, scheduled_at: now_ms + delay_ms, echo };
+    Ok(body::json_response(StatusCode::ACCEPTED, &queued))
+}
+
+fn rejection(error: &PostError) -> HttpRejection {
+    match error {
+        PostError::InvalidJson => HttpRejection::new(StatusCode::BAD_REQUEST, "Invalid JSON"),
+        PostError::NotAnObject => HttpRejection::new(StatusCode::UNPROCESSABLE_ENTITY, "Payload must be a JSON object"),
+        // The error of a room handler may quote the post, so it is not logged.
+        PostError::RejectedByRoom(reason) => HttpRejection::with_body(
+            "rejected by the room handler",
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &json!({"error": reason}),
+        ),
+        PostError::InvalidFields(details) => {
+            let reason = "Validation failed";
+            HttpRejection::with_body(
+                reason,
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &json!({"error": reason, "details": details}),
+            )
+        }
+        PostError::DelayQueueFull => {
+            HttpRejection::too_many_requests("Too many delayed messages are waiting", Duration::ZERO)
+        }
+    }
+}
+
+/// Call a route of the room's handler
+#[utoipa::path(
+    get, path = "/rooms/{room}/{path}", operation_id = "roomRoute", tag = "broadcast",
+    description = "Accepts any method. The room's handler defines requests and responses. `path` may have several segments.",
+    params(
+        ("room" = String, Path, description = "Room name"),
+        ("path" = String, Path, description = "Path defined by the handler"),
+    ),
+    responses(
+        (status = 200, description = "The response of the handler"),
+        (status = 404, description = "The handler has no such route"),
+        (status = 413, description = "The body exceeds --post-max"),
+    ),
+)]
+pub(in crate::io) async fn room_route(
+    State(state): State<Arc<BroadcastHttpState>>,
+    Extension(client): Extension<ConnectionInfo>,
+    request: Request,
+) -> Response {
+    let mut segments = request.uri().path().splitn(4, '/').skip(2);
+    let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
+    let Ok(room) = decode_room_name(name) else { return body::not_found() };
+    // Checked before the body is read.
+    if !state.hub.with_hub(|now, hub, _| hub.has_route(now, &room, &rest)) {
+        return body::not_found();
+    }
+    let (parts, body) = request.into_parts();
+    let body = match read_body(&parts.headers, body, state.config.max_post_bytes).await {
+        Ok(body) => body,
+        Err(error) => return HttpRejection::from(error).into_logged_response(&state, &client, &parts.uri),
+    };
+    let request = Request::from_parts(parts, body);
+    let response = state.hub.with_hub(|now, hub, _| hub.handle_room_route(now, &room, &rest, &request));
+    response.map_or_else(body::not_found, |response| response.map(Body::from))
+}
+
+/// Maximum length of a client id, in bytes. It is part of each message that members receive.
+const MAX_CLIENT_ID_BYTES: usize = 256;
+
+/// A request for a token.
+#[expect(dead_code, reason = "schema only: fields are parsed one by one")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+struct TokenRequest {
+    #[schema(example = "client-001")]
+    client_id: String,
+    #[schema(example = "radio")]
+    room: String,
+    /// Lifetime in seconds, at most one year.
+    #[schema(default = 3600, exclusive_minimum = 0)]
+    expires_in: Option<f64>,
+    /// Additional claims for the room.
+    #[schema(value_type = Option<Object>)]
+    metadata: (),
+}
+
+/// An issued token.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct TokenResponse<'a> {
+    token: String,
+    /// When it expires, in milliseconds since 1970.
+    expires_at: u64,
+    client_id: &'a str,
+    room: &'a str,
+}
+
+/// Issue a token for a room
+#[utoipa::path(
+    post, path = "/auth/token", operation_id = "issueToken", tag = "broadcast", security((), ("issuer" = [])), request_body = TokenRequest,
+    responses(
+        (status = 200, description = "A token that is valid for the room until it expires", body = TokenResponse),
+        (status = 400, description = "A field is missing or invalid, or the body is not JSON"),
+        (status = 401, description = "The token issuer key is required"),
+        (status = 413, description = "The body exceeds --post-max"),
+        (status = 429, description = "The rate limit of token requests is reached"),
+        (status = 503, description = "The server has no signing secret"),
+    ),
+)]
+pub(in crate::io) async fn issue_token(
+    State(state): State<Arc<BroadcastHttpState>>,
+    Extension(client): Extension<ConnectionInfo>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let result = token_response(&state, &client, &headers, body).await;
+    allow_any_origin(result.unwrap_or_else(|rejection| rejection.into_logged_response(&state, &client, &uri)))
+}
+
+async fn token_response(
+    state: &BroadcastHttpState,
+    client: &ConnectionInfo,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, HttpRejection> {
+    check_rate(state.token_limiter.as_ref(), client.source.ip())?;
+    if let Some(key) = &state.config.issuer_key
+        && bearer_token(headers).is_none_or(|token| !token.matches(key))
+    {
+        let error = "The token issuer key is required";
+        return Err(HttpRejection::unauthorized(error, error));
+    }
+    let body = read_body(headers, body, state.config.max_post_bytes).await?;
+    let body: Value =
+        serde_json::from_slice(&body).map_err(|_| bad_request("Invalid request: the body is not JSON"))?;
+    let string_field = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (Some(client_id), Some(room)) = (string_field("clientId"), string_field("room")) else {
+        return Err(missing_fields());
+    };
+    if client_id.len() > MAX_CLIENT_ID_BYTES {
+        return Err(bad_request("Invalid request: clientId must be at most 256 bytes"));
+    }
+    // No client can join a room with this name: most likely a mistake of the caller.
+    if !is_valid_room_name(room) {
+        return Err(bad_request(
+            "Invalid request: room must be at most 128 bytes without / and control characters, and not a reserved name",
+        ));
+    }
+    let seconds = match body.get("expiresIn") {
+        None | Some(Value::Null) => Some(DEFAULT_LIFETIME_SECONDS),
+        Some(value) => value.as_f64().filter(|seconds| *seconds > 0.0),
+    };
+    let seconds =
+        seconds.ok_or_else(|| bad_request("Invalid request: expiresIn must be a number of seconds above 0"))?;
+    let metadata = match body.get("metadata") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(members)) => members.clone(),
+        Some(_) => return Err(bad_request("Invalid request: metadata must be an object")),
+    };
+    let (token, expires_at) = state
+        .hub
+        .with_hub(|now, hub, _| hub.issue_token(now, client_id, room, metadata, seconds))
+        .ok_or_else(|| HttpRejection::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret"))?;
+    Ok(body::json_response(StatusCode::OK, &TokenResponse { token, expires_at, client_id, room }))
+}
+
+fn bad_request(error: &'static str) -> HttpRejection {
+    HttpRejection::new(StatusCode::BAD_REQUEST, error)
+}
+
+fn missing_fields() -> HttpRejection {
+    let example = json!({"clientId": "client-001", "room": "radio", "expiresIn": 3_600});
+    let error = "clientId and room are required";
+    HttpRejection::with_body(error, StatusCode::BAD_REQUEST, &json!({"error": error, "example": example}))
+}
+
+/// A rejected request.
+struct HttpRejection {
+    response: Box<Response>,
+    /// The reason for the log, without data from the request.
+    log_reason: &'static str,
+}
+
+impl From<BodyError> for HttpRejection {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
+            _ => Self::new(StatusCode::BAD_REQUEST, "The body is incomplete or malformed"),
+        }
+    }
+}
+
+impl HttpRejection {
+    /// Rejects with this status and error. The log shows the error.
+    pub(in crate::io) fn new(status: StatusCode, error: &'static str) -> Self {
+        Self::with_response(error, body::error_response(status, error))
+    }
+
+    /// Rejects with this response.
+    fn with_response(log_reason: &'static str, response: Response) -> Self {
+        Self { response: Box::new(response), log_reason }
+    }
+
+    /// Rejects with this status and body.
+    fn with_body(reason: &'static str, status: StatusCode, body: &impl Serialize) -> Self {
+        Self::with_response(reason, body::json_response(status, body))
+    }
+
+    /// Rejects with 401 and requires a bearer token.
+    fn unauthorized(reason: &'static str, error: &str) -> Self {
+        let mut response = body::error_response(StatusCode::UNAUTHORIZED, error);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        Self::with_response(reason, response)
+    }
+
+    /// Rejects with 429.
+    pub(in crate::io) fn too_many_requests(error: &'static str, wait: Duration) -> Self {
+        Self::with_response(error, body::too_many_requests(error, wait))
+    }
+
+    /// Counts and logs the rejection and returns the response. The log shows only the path: the query may contain a token.
+    fn into_logged_response(self, state: &BroadcastHttpState, client: &ConnectionInfo, uri: &Uri) -> Response {
+        state.hub.with_hub(|_, hub, _| hub.count_rejected_request());
+        if state.log_throttle.allow() {
+            let (path, status) = (sanitize(uri.path()), self.response.status().as_u16());
+            warn!(target: "http", path, source = %client.source, status, reason = self.log_reason, "request rejected");
+        }
+        *self.response
+    }
+}

@@ -1,0 +1,452 @@
+//! Client side of jamjam's signaling: the connection, the room list, and a session in a room.
+//!
+//! A session has its own thread that reads all messages, so the server never counts this client as a slow reader. Losing the server does
+//! not end the run: audio goes from peer to peer.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, thread};
+
+use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use tracing::debug;
+use tungstenite::{Error, Message};
+
+use crate::client::StopSignal;
+use crate::io::stop::StopToken;
+use crate::io::websocket::handshake::WebSocketUrl;
+use crate::io::websocket::handshake::{
+    CONNECT_TIMEOUT, PING_INTERVAL, WebSocketConnectError, configure_tcp, connect_tcp, resolve_url, websocket_config,
+};
+use crate::sanitize::sanitize;
+use crate::signaling::client::{RoomClient, RoomError};
+use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
+
+/// Maximum time for a reply of the server.
+const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum time until a member of the room advertises its address.
+const PEER_ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum time for leaving.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Why a connection has ended.
+#[derive(Debug, Error)]
+pub enum WebSocketFailure {
+    /// The server closed it.
+    #[error("the server closed the connection{colon}{reason}", colon = if .reason.is_empty() { "" } else { ": " })]
+    Closed {
+        /// The server's reason, sanitized for a terminal.
+        reason: String,
+    },
+    /// A protocol or I/O error.
+    #[error("the connection failed: {0}")]
+    Broken(Box<Error>),
+    /// The server did not answer a ping.
+    #[error("the server does not respond")]
+    PingTimeout,
+}
+
+/// A TCP stream with or without TLS.
+trait AsyncStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncStream for S {}
+
+/// A connection to a jamjam signaling server.
+pub struct SignalingConnection {
+    socket: WebSocketStream<Box<dyn AsyncStream>>,
+    /// Local address of the connection.
+    pub local_addr: SocketAddr,
+    /// Address of the server.
+    pub peer_addr: SocketAddr,
+    last_received: Instant,
+    awaiting_pong: bool,
+}
+
+impl SignalingConnection {
+    /// Connects to `url`, with `tls` for `wss`.
+    pub async fn connect(url: &WebSocketUrl, tls: &Arc<ClientConfig>) -> Result<Self, WebSocketConnectError> {
+        timeout(CONNECT_TIMEOUT, Self::connect_without_timeout(url, tls))
+            .await
+            .unwrap_or(Err(WebSocketConnectError::Timeout))
+    }
+
+    async fn connect_without_timeout(
+        url: &WebSocketUrl,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Self, WebSocketConnectError> {
+        let host = || url.host().to_owned();
+        let tcp = connect_tcp(&resolve_url(url).await?).await?;
+        let endpoint = |address: io::Result<SocketAddr>| {
+            address.map_err(|error| WebSocketConnectError::Resolve { host: host(), error })
+        };
+        let (local_addr, peer_addr) = (endpoint(tcp.local_addr())?, endpoint(tcp.peer_addr())?);
+        configure_tcp(&tcp);
+        let stream: Box<dyn AsyncStream> = if url.is_secure() {
+            let tls_error = |error| WebSocketConnectError::Tls { host: host(), error };
+            let name = ServerName::try_from(host()).map_err(|error| tls_error(io::Error::other(error)))?;
+            Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(tls_error)?)
+        } else {
+            Box::new(tcp)
+        };
+        let result = client_async_with_config(url.uri().clone(), stream, Some(websocket_config())).await;
+        let (socket, _) =
+            result.map_err(|error| WebSocketConnectError::Upgrade { address: peer_addr, error: Box::new(error) })?;
+        Ok(Self { socket, local_addr, peer_addr, last_received: Instant::now(), awaiting_pong: false })
+    }
+
+    /// Sends one message.
+    pub async fn send(&mut self, message: &ClientMessage) -> Result<(), WebSocketFailure> {
+        let text =
+            serde_json::to_string(message).unwrap_or_else(|error| unreachable!("JSON has every string: {error}"));
+        self.send_frame(Message::text(text)).await
+    }
+
+    /// The next message that can be parsed. Cancel safe.
+    pub async fn recv(&mut self) -> Result<ServerMessage, WebSocketFailure> {
+        loop {
+            let deadline = self.last_received + if self.awaiting_pong { PING_INTERVAL * 2 } else { PING_INTERVAL };
+            let message = tokio::select! {
+                message = self.socket.next() => message,
+                () = sleep_until(deadline) => {
+                    if self.awaiting_pong {
+                        return Err(WebSocketFailure::PingTimeout);
+                    }
+                    self.awaiting_pong = true;
+                    self.send_frame(Message::Ping(Vec::new().into())).await?;
+                    continue;
+                }
+            };
+            (self.last_received, self.awaiting_pong) = (Instant::now(), false);
+            match message {
+                Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+                    Ok(message) => return Ok(message),
+                    Err(error) => {
+                        debug!(target: "registration", error = %sanitize(&error.to_string()), "message ignored");
+                    }
+                },
+                Some(Ok(Message::Close(frame))) => {
+                    let reason = frame.map(|frame| sanitize(&frame.reason)).unwrap_or_default();
+                    return Err(WebSocketFailure::Closed { reason });
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(into_failure(error)),
+                None => return Err(WebSocketFailure::Closed { reason: String::new() }),
+            }
+        }
+    }
+
+    /// Closes the connection and waits up to 500 ms for the reply.
+    pub async fn close(mut self) {
+        let closing = async {
+            self.socket.close(None).await.ok();
+            while let Some(Ok(_)) = self.socket.next().await {}
+        };
+        let _ = timeout(Duration::from_millis(500), closing).await;
+    }
+
+    async fn send_frame(&mut self, message: Message) -> Result<(), WebSocketFailure> {
+        self.socket.send(message).await.map_err(into_failure)
+    }
+}
+
+fn into_failure(error: Error) -> WebSocketFailure {
+    match error {
+        Error::ConnectionClosed | Error::AlreadyClosed => WebSocketFailure::Closed { reason: String::new() },
+        error => WebSocketFailure::Broken(Box::new(error)),
+    }
+}
+
+/// Why a room could not be joined.
+#[derive(Debug, Error)]
+pub enum RoomSessionError {
+    /// The connection could not be established.
+    #[error(transparent)]
+    Connect(#[from] WebSocketConnectError),
+    /// The connection was lost.
+    #[error(transparent)]
+    Failure(#[from] WebSocketFailure),
+    /// The server rejected the request, or the room has no usable member.
+    #[error(transparent)]
+    Room(#[from] RoomError),
+    /// The server accepts connections, but does not reply to requests.
+    #[error("no reply from the server; is it a jamjam signaling server?")]
+    Timeout,
+    /// A stop was requested.
+    #[error("interrupted before the room was joined")]
+    Interrupted(StopSignal),
+    /// The thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Membership in a room. Dropping it leaves the room.
+pub struct RoomSession {
+    /// Name of the room, sanitized for a terminal.
+    pub room_name: String,
+    /// Addresses of the members, in the order in which to try them; at least one.
+    pub peer_addresses: Vec<SocketAddr>,
+    /// Sends our own address to the session's thread. Closing it ends the session.
+    address_sender: Option<mpsc::Sender<SocketAddr>>,
+    thread: Option<JoinHandle<Option<WebSocketFailure>>>,
+}
+
+impl RoomSession {
+    /// Joins the room of `client` on the server at `url`. A stop request cancels it.
+    pub fn join(
+        url: WebSocketUrl,
+        tls: Arc<ClientConfig>,
+        client: RoomClient,
+        stop: &StopToken,
+    ) -> Result<Self, RoomSessionError> {
+        let stopped = Arc::new(Notify::new());
+        let wake = Arc::clone(&stopped);
+        stop.on_stop(move || wake.notify_one());
+        if let Some(reason) = stop.signal() {
+            return Err(RoomSessionError::Interrupted(reason));
+        }
+        let (joined_tx, joined_rx) = std_mpsc::sync_channel(1);
+        let (address, own_addresses) = mpsc::channel(1);
+        let runtime = runtime()?;
+        let session = async move {
+            let joined = tokio::select! {
+                joined = connect_and_join(&url, &tls, client) => Some(joined),
+                () = stopped.notified() => None,
+            };
+            match joined {
+                Some(Ok((connection, client))) => {
+                    let _ = joined_tx.send(Ok((client.room_name().to_owned(), client.peer_addresses())));
+                    run_session(connection, own_addresses).await
+                }
+                Some(Err(error)) => {
+                    let _ = joined_tx.send(Err(error));
+                    None
+                }
+                // The closed channel is the result.
+                None => None,
+            }
+        };
+        let thread = thread::Builder::new().name("signaling".to_owned()).spawn(move || runtime.block_on(session))?;
+        // If joining failed, the thread is not joined: a DNS lookup may block it.
+        let (room_name, peer_addresses) = joined_rx
+            .recv()
+            .unwrap_or_else(|_| Err(RoomSessionError::Interrupted(stop.signal().unwrap_or(StopSignal::Interrupt))))?;
+        Ok(Self { room_name, peer_addresses, address_sender: Some(address), thread: Some(thread) })
+    }
+
+    /// Advertises our own address to the other members.
+    pub fn advertise(&self, address: SocketAddr) {
+        if let Some(sender) = &self.address_sender {
+            // Fails only if the connection is lost, and then no member can be reached.
+            let _ = sender.try_send(address);
+        }
+    }
+
+    /// Leaves the room within 500 ms. Returns why the connection was lost before, if it was.
+    pub fn leave_room(mut self) -> Option<WebSocketFailure> {
+        self.leave_and_wait()
+    }
+
+    fn leave_and_wait(&mut self) -> Option<WebSocketFailure> {
+        self.address_sender = None;
+        self.thread.take()?.join().ok()?
+    }
+}
+
+impl Drop for RoomSession {
+    fn drop(&mut self) {
+        self.leave_and_wait();
+    }
+}
+
+/// The rooms of the server at `url`.
+pub fn list_rooms(url: &WebSocketUrl, tls: &Arc<ClientConfig>) -> Result<Vec<RoomInfo>, RoomSessionError> {
+    runtime()?.block_on(async {
+        let mut connection = SignalingConnection::connect(url, tls).await?;
+        let listing = async {
+            connection.send(&ClientMessage::ListRooms).await?;
+            loop {
+                if let ServerMessage::RoomList { rooms } = connection.recv().await? {
+                    return Ok(rooms);
+                }
+            }
+        };
+        let rooms = timeout(SERVER_REPLY_TIMEOUT, listing).await.unwrap_or(Err(RoomSessionError::Timeout))?;
+        connection.close().await;
+        Ok(rooms)
+    })
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Connects, joins, and waits for the address of a member.
+async fn connect_and_join(
+    url: &WebSocketUrl,
+    tls: &Arc<ClientConfig>,
+    client: RoomClient,
+) -> Result<(SignalingConnection, RoomClient), RoomSessionError> {
+    let mut connection = SignalingConnection::connect(url, tls).await?;
+    let mut client = client;
+    match join_and_wait_for_peers(&mut connection, &mut client).await {
+        Ok(()) => Ok((connection, client)),
+        Err(error) => {
+            if let RoomSessionError::Room(_) = error {
+                leave_room(connection).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn join_and_wait_for_peers(
+    connection: &mut SignalingConnection,
+    client: &mut RoomClient,
+) -> Result<(), RoomSessionError> {
+    let join = async {
+        connection.send(&client.on_connected()).await?;
+        while !client.is_joined() {
+            handle_next_message(connection, client).await?;
+        }
+        Ok(())
+    };
+    timeout(SERVER_REPLY_TIMEOUT, join).await.unwrap_or(Err(RoomSessionError::Timeout))?;
+    let wait_for_peer = async {
+        while client.peer_addresses().is_empty() {
+            handle_next_message(connection, client).await?;
+        }
+        Ok(())
+    };
+    timeout(PEER_ADDRESS_TIMEOUT, wait_for_peer).await.unwrap_or_else(|_| Err(client.no_peer_error().into()))
+}
+
+async fn handle_next_message(
+    connection: &mut SignalingConnection,
+    client: &mut RoomClient,
+) -> Result<(), RoomSessionError> {
+    if let Some(reply) = client.on_message(connection.recv().await?)? {
+        connection.send(&reply).await?;
+    }
+    Ok(())
+}
+
+/// Stays in the room until it is left or the connection is lost.
+async fn run_session(
+    mut connection: SignalingConnection,
+    mut own_addresses: mpsc::Receiver<SocketAddr>,
+) -> Option<WebSocketFailure> {
+    let peer = connection.peer_addr.ip().to_canonical();
+    loop {
+        let failure = tokio::select! {
+            received = connection.recv() => {
+                match received {
+                    Ok(ServerMessage::ChatMessage(chat)) => {
+                        debug!(target: "room", user = %chat.sender_name, text = %chat.content, "chat message received");
+                        None
+                    }
+                    Ok(_) => None,
+                    Err(failure) => Some(failure),
+                }
+            }
+            address = own_addresses.recv() => match address {
+                // A loopback address is useful only to members on this host.
+                Some(address) if address.ip().is_loopback() && !peer.is_loopback() => None,
+                Some(address) => {
+                    let sent = timeout(SERVER_REPLY_TIMEOUT, connection.send(&RoomClient::address_update(address))).await;
+                    sent.unwrap_or(Err(WebSocketFailure::PingTimeout)).err()
+                }
+                None => {
+                    leave_room(connection).await;
+                    return None;
+                }
+            },
+        };
+        if failure.is_some() {
+            return failure;
+        }
+    }
+}
+
+async fn leave_room(mut connection: SignalingConnection) {
+    let leave = async {
+        if connection.send(&ClientMessage::LeaveRoom).await.is_ok() {
+            connection.close().await;
+        }
+    };
+    let _ = timeout(LEAVE_TIMEOUT, leave).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::WebSocketStream;
+    use tungstenite::protocol::Role;
+
+    use super::*;
+
+    /// A connection in memory, and its server end.
+    async fn connected_pair() -> (SignalingConnection, WebSocketStream<tokio::io::DuplexStream>) {
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let socket = WebSocketStream::from_raw_socket(Box::new(near) as Box<dyn AsyncStream>, Role::Client, None).await;
+        let connection = SignalingConnection {
+            socket,
+            local_addr: address,
+            peer_addr: address,
+            last_received: Instant::now(),
+            awaiting_pong: false,
+        };
+        (connection, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
+    }
+
+    fn elapsed_tenths(began: Instant) -> u128 {
+        began.elapsed().as_millis() / 100
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_server_is_pinged_then_times_out() {
+        let (mut connection, mut server) = connected_pair().await;
+        let began = Instant::now();
+        let silent = async {
+            assert!(matches!(server.next().await, Some(Ok(Message::Ping(_)))));
+            assert_eq!(elapsed_tenths(began), 300);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            received = connection.recv() => assert!(matches!(received, Err(WebSocketFailure::PingTimeout)), "{received:?}"),
+            () = silent => {}
+        }
+        assert_eq!(elapsed_tenths(began), 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn server_that_answers_pings_never_times_out() {
+        let (mut connection, mut server) = connected_pair().await;
+        let began = Instant::now();
+        // The library answers pings while it reads. In an hour there are 120.
+        let answer_pings = async {
+            let mut pings = 0;
+            while let Some(Ok(message)) = server.next().await {
+                pings += u32::from(message.is_ping());
+                if pings == 120 {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            received = connection.recv() => panic!("{received:?}"),
+            () = answer_pings => {}
+        }
+        assert_eq!(elapsed_tenths(began), 36_000);
+    }
+}

@@ -1,0 +1,247 @@
+//! A control surface server embedded in a program. Commands enter through a channel; events leave through a lock-free queue that an
+//! audio thread may empty.
+//!
+//! ```no_run
+//! use jamjam_dev::io::signaling::control_surface_server::{ServerCommand, WsServer, WsServerConfig};
+//! use jamjam_dev::signaling::event_queue;
+//! use tokio::sync::{mpsc, oneshot};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let (producer, mut consumer) = event_queue(256);
+//! let (commands, command_rx) = mpsc::channel(256);
+//! // Commands are executed from now on; connections wait until the server runs.
+//! let server = WsServer::new(WsServerConfig::default(), producer, command_rx)?;
+//!
+//! let (response, room_code) = oneshot::channel();
+//! commands.send(ServerCommand::CreateRoom { response }).await?;
+//! println!("Room code: {}", room_code.await?);
+//!
+//! std::thread::spawn(move || while let Some(event) = consumer.pop() { /* an audio thread */ });
+//! server.run().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+//!
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::io::connection_permit::ConnectionLimits;
+use crate::io::log::SharedLogThrottle;
+use crate::io::signaling::shared_hub::SharedHub;
+use crate::io::signaling::{SignalingServerConfig, serve_hub};
+use crate::io::websocket::send_queue::SendQueueLimits;
+use crate::io::{http, os};
+use crate::signaling::{
+    ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventProducer, Heartbeat, Hub, SignalingLimits,
+};
+
+/// Maximum concurrent connections, in total and per source address.
+const MAX_CONNECTIONS: usize = 10_000;
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
+
+/// Listen address and time-outs of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WsServerConfig {
+    /// TCP address to listen on; port 0 selects a free port.
+    pub bind_addr: SocketAddr,
+    /// Interval of pings to clients. Zero disables pings and the time-out.
+    pub ping_interval: Duration,
+    /// Maximum time without incoming data; then a client is disconnected.
+    pub connection_timeout: Duration,
+    /// Maximum queued messages per client before superseded parameter values are dropped.
+    pub broadcast_capacity: usize,
+}
+
+impl Default for WsServerConfig {
+    /// `0.0.0.0:8080`, 5 s, 30 s, 256.
+    fn default() -> Self {
+        let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
+        Self {
+            bind_addr: (Ipv4Addr::UNSPECIFIED, 8_080).into(),
+            ping_interval: interval.unwrap_or_default(),
+            connection_timeout: timeout,
+            broadcast_capacity: SendQueueLimits::default().max_updates,
+        }
+    }
+}
+
+/// Settings of all rooms of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomConfig {
+    /// Number of digits of a room code, 4 to 6.
+    pub code_length: usize,
+    /// Lifetime of a room.
+    pub expiration: Duration,
+    /// Maximum clients in a room.
+    pub max_clients: usize,
+}
+
+impl Default for RoomConfig {
+    /// Four digits, 24 hours, 100 clients.
+    fn default() -> Self {
+        let ControlSurfaceLimits { code_digits, room_lifetime, max_members, .. } = ControlSurfaceLimits::default();
+        Self { code_length: code_digits, expiration: room_lifetime, max_clients: max_members }
+    }
+}
+
+/// A command of the program to its server. Failed commands, such as closing a room that does not exist, are logged.
+#[derive(Debug)]
+pub enum ServerCommand {
+    /// Sets a parameter in all rooms and sends it to all clients.
+    BroadcastParam {
+        /// Name, at most 256 bytes.
+        name: String,
+        /// Value; has to be finite.
+        value: f32,
+    },
+    /// Sends visualization data to all clients.
+    BroadcastVisualization {
+        /// At most 65,536 finite values.
+        data: Vec<f32>,
+    },
+    /// Creates a room.
+    CreateRoom {
+        /// Receives the room code. Dropped if there are 1,000 rooms already. If the receiver is gone, the room is closed again.
+        response: oneshot::Sender<String>,
+    },
+    /// Closes a room and disconnects its clients.
+    CloseRoom {
+        /// The room code.
+        code: String,
+    },
+    /// Stops the server after closing all connections. Later commands are not executed.
+    Shutdown,
+}
+
+/// A server for control surfaces only. It accepts them on every path.
+pub struct WsServer {
+    listener: TcpListener,
+    hub: Arc<SharedHub>,
+    ended: mpsc::Receiver<Infallible>,
+    config: SignalingServerConfig,
+    shutdown: Arc<Notify>,
+    command_task: CommandTask,
+}
+
+/// The task that executes commands. Dropping it aborts the task.
+struct CommandTask(JoinHandle<()>);
+
+impl Drop for CommandTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl WsServer {
+    /// Binds the listener and executes `commands` in a task of the current tokio runtime. [`WsServer::run`] accepts
+    /// connections. Fails without a tokio runtime, and if the address cannot be bound.
+    pub fn new(
+        config: WsServerConfig,
+        events: EventProducer,
+        commands: mpsc::Receiver<ServerCommand>,
+    ) -> io::Result<Self> {
+        Self::with_rooms(config, RoomConfig::default(), events, commands)
+    }
+
+    /// The same with other room settings.
+    pub fn with_rooms(
+        config: WsServerConfig,
+        rooms: RoomConfig,
+        events: EventProducer,
+        commands: mpsc::Receiver<ServerCommand>,
+    ) -> io::Result<Self> {
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
+        let listener = http::bind(config.bind_addr)?;
+        let interval = Some(config.ping_interval).filter(|interval| !interval.is_zero());
+        let control_surface = ControlSurfaceLimits {
+            code_digits: rooms.code_length,
+            room_lifetime: rooms.expiration,
+            max_members: rooms.max_clients,
+            heartbeat: Heartbeat { interval, timeout: config.connection_timeout },
+            ..ControlSurfaceLimits::default()
+        };
+        let dialects = DialectSet::only(Dialect::ControlSurface);
+        let hub =
+            Hub::new(SignalingLimits { dialects, control_surface, ..SignalingLimits::default() }, os::random_u64s());
+        let send_queue = SendQueueLimits { max_updates: config.broadcast_capacity, ..SendQueueLimits::default() };
+        let (max_connections, max_connections_per_address) = (Some(MAX_CONNECTIONS), Some(MAX_CONNECTIONS_PER_ADDRESS));
+        let connection_limits =
+            ConnectionLimits { max_connections, max_connections_per_address, ..ConnectionLimits::default() };
+        let options = SignalingServerConfig { connection_limits, send_queue, ..SignalingServerConfig::default() };
+        let (hub, ended) = SharedHub::new(hub, send_queue);
+        hub.add_program_listener(events);
+        let shutdown = Arc::new(Notify::new());
+        let command_loop = run_commands(commands, Arc::clone(&hub), Arc::clone(&shutdown));
+        Ok(Self {
+            listener,
+            hub,
+            ended,
+            config: options,
+            shutdown,
+            command_task: CommandTask(runtime.spawn(command_loop)),
+        })
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until [`ServerCommand::Shutdown`], then waits up to 5 s for connections to close. Dropping the future closes them
+    /// without waiting.
+    pub async fn run(self) -> io::Result<()> {
+        let Self { listener, hub, ended, config, shutdown, command_task } = self;
+        serve_hub(listener, &hub, ended, config, shutdown.notified()).await;
+        drop(command_task);
+        Ok(())
+    }
+}
+
+/// Executes commands until shutdown or until the channel is closed.
+async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<SharedHub>, shutdown: Arc<Notify>) {
+    let log_throttle = SharedLogThrottle::default();
+    while let Some(command) = commands.recv().await {
+        let (action, result) = match command {
+            ServerCommand::BroadcastParam { name, value } => (
+                "set parameter",
+                hub.with_hub(|_, inner, out| inner.broadcast_param(None, &name, value, out)).map(drop),
+            ),
+            ServerCommand::BroadcastVisualization { data } => (
+                "show visualization",
+                hub.with_hub(|_, inner, out| inner.broadcast_visualization(None, &data, out)).map(drop),
+            ),
+            ServerCommand::CreateRoom { response } => {
+                let created = hub.with_hub(|now, inner, _| inner.create_room(now, CreateRoomOptions::default()));
+                let delivered = created.map(|created| response.send(created.code));
+                (
+                    "create room",
+                    delivered.map(|delivered| {
+                        // The code of the room can no longer be delivered.
+                        if let Err(code) = delivered {
+                            let _ = hub.with_hub(|_, inner, out| inner.close_room(&code, out));
+                        }
+                    }),
+                )
+            }
+            ServerCommand::CloseRoom { code } => {
+                ("close room", hub.with_hub(|_, inner, out| inner.close_room(&code, out)).map(drop))
+            }
+            ServerCommand::Shutdown => return shutdown.notify_one(),
+        };
+        if let Err(error) = result
+            && log_throttle.allow()
+        {
+            warn!(target: "control_surface", command = action, error = %error, "command failed");
+        }
+    }
+}

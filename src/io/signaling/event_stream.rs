@@ -1,0 +1,269 @@
+//! Listeners for control surface events: HTTP event streams and the embedding program.
+//!
+//! Events are published under the hub's lock and never wait: a listener that does not keep up loses events, which are counted.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use axum::body::Bytes;
+use tokio::sync::Notify;
+
+use crate::signaling::{ControlSurfaceEvent, EventProducer};
+
+/// Maximum concurrent event streams over HTTP.
+pub(in crate::io) const MAX_EVENT_STREAMS: usize = 16;
+
+/// Maximum queued events per stream.
+const EVENT_STREAM_CAPACITY: usize = 1_024;
+
+/// Maximum events per write.
+const MAX_EVENTS_PER_WRITE: usize = 64;
+
+/// A receiver of events.
+enum EventListener {
+    Stream(Weak<EventStreamQueue>),
+    Program(EventProducer),
+}
+
+/// All receivers of events.
+#[derive(Default)]
+pub(in crate::io) struct EventListeners {
+    listeners: Vec<EventListener>,
+    dropped_events: u64,
+    rejected: u64,
+}
+
+/// Number of listeners, and what they missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::io) struct EventListenerCounters {
+    /// Connected listeners.
+    pub(in crate::io) active: u64,
+    /// Events that were not delivered, counted per listener.
+    pub(in crate::io) dropped_events: u64,
+    /// Rejected streams.
+    pub(in crate::io) rejected: u64,
+}
+
+impl EventListeners {
+    /// Adds the embedding program as a listener.
+    pub(in crate::io) fn add_program(&mut self, events: EventProducer) {
+        self.listeners.push(EventListener::Program(events));
+    }
+
+    /// Adds a stream. `None` if there are too many, or if the server is shutting down.
+    pub(in crate::io) fn add_stream(&mut self, accepts_streams: bool) -> Option<Arc<EventStreamQueue>> {
+        self.listeners.retain(EventListener::is_connected);
+        let streams = self.listeners.iter().filter(|listener| matches!(listener, EventListener::Stream(_))).count();
+        if !accepts_streams || streams >= MAX_EVENT_STREAMS {
+            self.rejected += 1;
+            return None;
+        }
+        let queue = Arc::new(EventStreamQueue::default());
+        self.listeners.push(EventListener::Stream(Arc::downgrade(&queue)));
+        Some(queue)
+    }
+
+    pub(in crate::io) fn counters(&self) -> EventListenerCounters {
+        let active = self.listeners.iter().filter(|listener| listener.is_connected()).count() as u64;
+        EventListenerCounters { active, dropped_events: self.dropped_events, rejected: self.rejected }
+    }
+
+    /// Delivers an event to all listeners.
+    pub(in crate::io) fn publish(&mut self, event: &ControlSurfaceEvent) {
+        let Self { listeners, dropped_events, .. } = self;
+        let mut text = None;
+        listeners.retain_mut(|listener| {
+            let is_connected = listener.is_connected();
+            let delivered = match listener {
+                EventListener::Program(events) => !is_connected || events.push(event),
+                EventListener::Stream(queue) => queue.upgrade().is_none_or(|queue| {
+                    let text: &Bytes = text.get_or_insert_with(|| sse_event(event));
+                    queue.push(text.clone())
+                }),
+            };
+            *dropped_events += u64::from(!delivered);
+            is_connected
+        });
+    }
+
+    /// Ends all streams.
+    pub(in crate::io) fn close_all(&mut self) {
+        for listener in self.listeners.drain(..) {
+            if let EventListener::Stream(queue) = listener
+                && let Some(queue) = queue.upgrade()
+            {
+                queue.lock().closed = true;
+                queue.ready.notify_one();
+            }
+        }
+    }
+}
+
+impl EventListener {
+    fn is_connected(&self) -> bool {
+        match self {
+            Self::Stream(queue) => queue.strong_count() > 0,
+            Self::Program(events) => !events.is_abandoned(),
+        }
+    }
+}
+
+/// An event in the format of server-sent events (HTML, section 9.2). Line breaks in JSON are always escaped.
+fn sse_event(event: &ControlSurfaceEvent) -> Bytes {
+    let json = serde_json::to_string(event).unwrap_or_else(|error| unreachable!("JSON has texts and numbers: {error}"));
+    Bytes::from(format!("data: {json}\n\n"))
+}
+
+/// Events queued for one stream.
+#[derive(Default)]
+pub(in crate::io) struct EventStreamQueue {
+    inner: Mutex<EventStreamState>,
+    ready: Notify,
+}
+
+#[derive(Default)]
+struct EventStreamState {
+    events: VecDeque<QueuedEvent>,
+    closed: bool,
+}
+
+enum QueuedEvent {
+    Event(Bytes),
+    /// Number of events dropped at this point.
+    Dropped(u64),
+}
+
+impl EventStreamQueue {
+    /// Queues an event. If the queue is full, counts it as dropped and returns false.
+    fn push(&self, text: Bytes) -> bool {
+        let mut inner = self.lock();
+        let has_space = inner.events.len() < EVENT_STREAM_CAPACITY;
+        if has_space {
+            inner.events.push_back(QueuedEvent::Event(text));
+        } else if let Some(QueuedEvent::Dropped(count)) = inner.events.back_mut() {
+            *count += 1;
+        } else {
+            inner.events.push_back(QueuedEvent::Dropped(1));
+        }
+        drop(inner);
+        self.ready.notify_one();
+        has_space
+    }
+
+    /// The queued events, or the next one; `None` after the end. Cancel safe.
+    pub(in crate::io) async fn recv(&self) -> Option<Bytes> {
+        loop {
+            {
+                let mut inner = self.lock();
+                let count = inner.events.len().min(MAX_EVENTS_PER_WRITE);
+                if count > 0 {
+                    return Some(inner.events.drain(..count).fold(Vec::new(), append_event).into());
+                }
+                if inner.closed {
+                    return None;
+                }
+            }
+            self.ready.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, EventStreamState> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn append_event(mut text: Vec<u8>, event: QueuedEvent) -> Vec<u8> {
+    match event {
+        QueuedEvent::Event(event) => text.extend_from_slice(&event),
+        QueuedEvent::Dropped(count) => {
+            text.extend_from_slice(format!("event: dropped\ndata: {{\"dropped\":{count}}}\n\n").as_bytes());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::signaling::{ControlSurfaceEventKind, event_queue};
+
+    use super::*;
+
+    fn event(received_at: u64) -> ControlSurfaceEvent {
+        let (room, node_id, name) = ("1234".to_owned(), "n".to_owned(), "a\nb\"".to_owned());
+        ControlSurfaceEvent {
+            room,
+            node_id,
+            kind: ControlSurfaceEventKind::Trigger,
+            name,
+            value: None,
+            at: None,
+            received_at,
+        }
+    }
+
+    fn expected_event(time: u64) -> String {
+        format!(
+            "data: {{\"room\":\"1234\",\"nodeId\":\"n\",\"kind\":\"trigger\",\"name\":\"a\\nb\\\"\",\"time\":{time}}}\n\n"
+        )
+    }
+
+    fn add_stream(listeners: &mut EventListeners) -> Option<Arc<EventStreamQueue>> {
+        listeners.add_stream(true)
+    }
+
+    /// Publishes an event. Returns the number of listeners that missed it.
+    fn publish(listeners: &mut EventListeners, time: u64) -> u64 {
+        let before = listeners.counters().dropped_events;
+        listeners.publish(&event(time));
+        listeners.counters().dropped_events - before
+    }
+
+    async fn drain(queue: &EventStreamQueue) -> String {
+        let mut text = String::new();
+        while let Some(more) = queue.recv().await {
+            assert!(more.len() <= MAX_EVENTS_PER_WRITE * expected_event(1_000).len());
+            text += str::from_utf8(&more).expect("text");
+        }
+        text
+    }
+
+    #[tokio::test]
+    async fn slow_stream_gets_the_dropped_count_in_place() {
+        let mut listeners = EventListeners::default();
+        let (fast, slow) =
+            (add_stream(&mut listeners).expect("a stream"), add_stream(&mut listeners).expect("a stream"));
+        for time in 0..1_024 {
+            assert_eq!(publish(&mut listeners, time), 0);
+        }
+        let mut received = String::new();
+        for _ in 0..1_024 / MAX_EVENTS_PER_WRITE {
+            received += str::from_utf8(&fast.recv().await.expect("events")).expect("text");
+        }
+        assert_eq!((publish(&mut listeners, 1_024), publish(&mut listeners, 1_025)), (1, 1));
+        let first = slow.recv().await.expect("events");
+        assert_eq!(str::from_utf8(&first), Ok(&*(0..64).map(expected_event).collect::<String>()));
+        assert_eq!(publish(&mut listeners, 1_026), 0);
+        listeners.close_all();
+        let expected: String = (64..1_024).map(expected_event).collect();
+        assert_eq!(drain(&slow).await, expected + "event: dropped\ndata: {\"dropped\":2}\n\n" + &expected_event(1_026));
+        assert_eq!(received + &drain(&fast).await, (0..1_027).map(expected_event).collect::<String>());
+    }
+
+    #[test]
+    fn stream_limit_excludes_the_program_listener() {
+        let mut listeners = EventListeners::default();
+        let (producer, mut consumer) = event_queue(1);
+        listeners.add_program(producer);
+        let mut streams: Vec<_> =
+            (0..MAX_EVENT_STREAMS).map(|_| add_stream(&mut listeners).expect("a stream")).collect();
+        assert!(add_stream(&mut listeners).is_none() && listeners.counters().active == 17);
+        streams.pop();
+        assert_eq!(listeners.counters().active, 16);
+        assert!(add_stream(&mut listeners).is_some());
+        // The added stream is dropped again; the program's queue holds one event.
+        assert_eq!((publish(&mut listeners, 1), publish(&mut listeners, 2), listeners.counters().active), (0, 1, 16));
+        assert_eq!((consumer.pop().map(|event| event.received_at), consumer.dropped()), (Some(1), 1));
+        drop(consumer);
+        assert_eq!((publish(&mut listeners, 3), listeners.counters().active), (0, 15));
+    }
+}

@@ -1,0 +1,447 @@
+//! The hub and the send queues of all connections, behind one lock.
+//!
+//! Nothing is written or awaited under the lock: the hub's messages go into queues, and a connection whose queue is full is closed.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use tokio::sync::{Notify, mpsc};
+use tracing::warn;
+
+use crate::io::clock;
+use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, EventStreamQueue};
+use crate::io::websocket::connection::{MessageHandler, ServedConnection};
+use crate::io::websocket::frame::{self, FrameError};
+use crate::io::websocket::send_queue::{PendingClose, QueueBudget, QueueFull, SendQueue, SendQueueLimits};
+use crate::signaling::{
+    CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Route,
+    Snapshot, SnapshotQuery, UpdateKey,
+};
+use crate::time::{Time, WallClock, saturating_nanos};
+
+/// The hub and all connections of a server.
+pub(in crate::io) struct SharedHub {
+    started: Instant,
+    state: Mutex<LockedHub>,
+    queue_budget: Arc<QueueBudget>,
+    /// Notified when the hub's next deadline is earlier than before.
+    deadline_changed: Notify,
+}
+
+struct LockedHub {
+    hub: Hub,
+    queues: OutboundQueues,
+    next_conn: u64,
+    /// Cloned for every connection; `None` after shutdown has started.
+    shutdown_guard: Option<mpsc::Sender<Infallible>>,
+}
+
+impl SharedHub {
+    /// The second value is closed when, after [`SharedHub::close_all`], all connections have ended.
+    pub(in crate::io) fn new(hub: Hub, limits: SendQueueLimits) -> (Arc<Self>, mpsc::Receiver<Infallible>) {
+        let (shutdown_guard, all_closed) = mpsc::channel(1);
+        let state =
+            LockedHub { hub, queues: OutboundQueues::default(), next_conn: 0, shutdown_guard: Some(shutdown_guard) };
+        let state = Mutex::new(state);
+        (
+            Arc::new(Self {
+                started: Instant::now(),
+                state,
+                queue_budget: QueueBudget::new(limits),
+                deadline_changed: Notify::new(),
+            }),
+            all_closed,
+        )
+    }
+
+    /// Adds a connection.
+    pub(in crate::io) fn on_connect(&self, source: IpAddr, route: Route) -> ServedConnection {
+        let queue = Arc::new(SendQueue::new(Arc::clone(&self.queue_budget)));
+        self.with_state(None, |now, state| {
+            let conn = ConnId(state.next_conn);
+            state.next_conn += 1;
+            if state.shutdown_guard.is_some() {
+                state.queues.queues.insert(conn, Arc::clone(&queue));
+                state.hub.on_connect(now, conn, NewConnection { source, route }, &mut state.queues);
+            } else {
+                queue.close(pending_close(CloseCode::GOING_AWAY, ""));
+            }
+            let max_message_bytes = state.hub.max_message_bytes(conn);
+            ServedConnection { conn, queue, max_message_bytes, _shutdown_guard: state.shutdown_guard.clone() }
+        })
+        .unwrap_or_else(|| unreachable!("no connection is required"))
+    }
+
+    /// Runs the hub's timers until it is dropped.
+    pub(in crate::io) async fn run_timers(&self) {
+        loop {
+            let next = self.state.lock().unwrap_or_else(PoisonError::into_inner).hub.next_deadline();
+            let wait = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until((self.started + at.duration_since(Time::ZERO)).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => { self.with_state(None, |now, state| state.hub.on_deadline(now, &mut state.queues)); }
+                () = self.deadline_changed.notified() => {}
+            }
+        }
+    }
+
+    /// Closes a connection because of an error, if it is still open.
+    fn close_connection(
+        &self,
+        served: &ServedConnection,
+        code: CloseCode,
+        reason: &str,
+        count: impl FnOnce(&mut DialectCounters),
+    ) {
+        let closed = self.with_state(Some(served.conn), |now, state| {
+            state.hub.update_counters(served.conn, count);
+            state.queues.queues.remove(&served.conn);
+            state.hub.on_server_close(now, served.conn, code.get(), reason, &mut state.queues);
+            served.queue.close(pending_close(code, reason));
+        });
+        if closed.is_some() {
+            warn!(target: "signaling", conn = served.conn.0, code = code.get(), reason, closed_by = "server", "connection closed");
+        }
+    }
+
+    /// Closes all connections, also later ones, and gives them `timeout` for the closing handshake.
+    pub(in crate::io) fn close_all(&self, timeout: Duration) {
+        self.with_state(None, |_, state| {
+            state.shutdown_guard = None;
+            state.queues.listeners.close_all();
+            for (conn, queue) in state.queues.queues.drain() {
+                let (code, reason) = state.hub.shutdown_close_frame(conn);
+                queue.close(PendingClose { code: Some(CloseCode(code)), reason: reason.to_owned(), timeout });
+            }
+        });
+    }
+
+    /// Calls the hub for something that does not concern one connection.
+    pub(in crate::io) fn with_hub<T>(&self, action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T) -> T {
+        self.with_state(None, |now, state| action(now, &mut state.hub, &mut state.queues))
+            .unwrap_or_else(|| unreachable!("no connection is required"))
+    }
+
+    /// Shutdown waits until the guard is dropped, as for connections. `None` after shutdown has started.
+    pub(in crate::io) fn shutdown_guard(&self) -> Option<mpsc::Sender<Infallible>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).shutdown_guard.clone()
+    }
+
+    /// Adds the program as a listener for control surface events.
+    pub(in crate::io) fn add_program_listener(&self, events: EventProducer) {
+        self.with_state(None, |_, state| state.queues.listeners.add_program(events));
+    }
+
+    /// Adds an event stream, unless there are too many or the server is shutting down.
+    pub(in crate::io) fn add_event_stream(&self) -> Option<Arc<EventStreamQueue>> {
+        self.with_state(None, |_, state| state.queues.listeners.add_stream(state.shutdown_guard.is_some()))?
+    }
+
+    pub(in crate::io) fn event_listener_counters(&self) -> EventListenerCounters {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).queues.listeners.counters()
+    }
+
+    /// Time since the start.
+    pub(in crate::io) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Counters by dialect name.
+    pub(in crate::io) fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
+        let LockedHub { hub, queues, .. } = &*self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counters = hub.counters_by_dialect();
+        for (conn, queue) in &queues.queues {
+            let dialect_name = hub.dialect_name(*conn);
+            if let Some((_, counts)) = counters.iter_mut().find(|(dialect, _)| Some(*dialect) == dialect_name) {
+                counts.queued_bytes += queue.queued_bytes() as u64;
+            }
+        }
+        counters
+    }
+
+    /// Queued bytes of all connections, including those that are closing.
+    pub(in crate::io) fn queued_bytes(&self) -> u64 {
+        self.queue_budget.used_bytes()
+    }
+
+    /// Runs `action` under the lock. `None` if `required` is given and not connected any more.
+    fn with_state<T>(
+        &self,
+        required: Option<ConnId>,
+        action: impl FnOnce(WallClock, &mut LockedHub) -> T,
+    ) -> Option<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if required.is_some_and(|conn| !state.queues.queues.contains_key(&conn)) {
+            return None;
+        }
+        // Read under the lock, so that the hub's time never goes back.
+        let now = clock::wall_clock(Time::from_nanos(saturating_nanos(self.started.elapsed())));
+        let previous_deadline = state.hub.next_deadline();
+        let result = action(now, &mut state);
+        let LockedHub { hub, queues, .. } = &mut *state;
+        for (conn, dropped) in queues.coalesced.drain(..) {
+            hub.update_counters(conn, |counts| counts.updates_coalesced += dropped as u64);
+        }
+        let mut evicted = 0_u64;
+        // Messages about an eviction may fill further queues.
+        while let Some(Eviction { conn, dropped_messages, is_over_budget }) = queues.evicted.pop() {
+            hub.update_counters(conn, |counts| {
+                counts.closed_slow_reader += 1;
+                counts.messages_dropped_slow_reader += dropped_messages as u64;
+                counts.queue_budget_evictions += u64::from(is_over_budget);
+            });
+            hub.on_server_close(now, conn, CloseCode::TRY_AGAIN_LATER.get(), SLOW_READER, queues);
+            evicted += 1;
+        }
+        let next = hub.next_deadline();
+        drop(state);
+        if next.is_some_and(|next| previous_deadline.is_none_or(|previous_deadline| next < previous_deadline)) {
+            self.deadline_changed.notify_one();
+        }
+        if evicted > 0 {
+            warn!(target: "signaling", connections = evicted, "connections closed, queue or budget full");
+        }
+        Some(result)
+    }
+}
+
+impl MessageHandler for SharedHub {
+    fn on_text(&self, conn: ConnId, text: &str) {
+        self.with_state(Some(conn), |now, state| state.hub.on_text(now, conn, text, &mut state.queues));
+    }
+
+    fn on_binary(&self, conn: ConnId) {
+        self.with_state(Some(conn), |now, state| state.hub.on_binary(now, conn, &mut state.queues));
+    }
+
+    fn on_activity(&self, conn: ConnId) {
+        self.with_state(Some(conn), |now, state| state.hub.on_activity(now, conn));
+    }
+
+    fn on_close(&self, conn: ConnId, code: CloseCode, reason: &str) {
+        self.with_state(Some(conn), |now, state| {
+            state.queues.queues.remove(&conn);
+            state.hub.on_close(now, conn, code.get(), reason, &mut state.queues);
+        });
+    }
+
+    fn on_frame_error(&self, served: &ServedConnection, error: FrameError) {
+        self.close_connection(served, error.close_code(), &error.to_string(), |counts| match error {
+            FrameError::Protocol => counts.closed_protocol_error += 1,
+            FrameError::InvalidUtf8 => counts.closed_invalid_utf8 += 1,
+            FrameError::MessageTooBig => counts.closed_message_too_big += 1,
+        });
+    }
+
+    fn on_frame_rate_exceeded(&self, served: &ServedConnection) {
+        self.close_connection(served, CloseCode::POLICY_VIOLATION, "Rate limit exceeded", |counts| {
+            counts.closed_frame_rate += 1;
+        });
+    }
+
+    fn enforce_budget(&self) {
+        self.with_state(None, |_, state| state.queues.enforce_budget(&self.queue_budget));
+    }
+
+    fn on_disconnect(&self, conn: ConnId) {
+        self.with_state(Some(conn), |now, state| {
+            state.queues.queues.remove(&conn);
+            state.hub.on_disconnect(now, conn, &mut state.queues);
+        });
+    }
+}
+
+impl SharedHub {
+    /// A snapshot of rooms and connections with their queued bytes, and the counters by dialect name.
+    pub(in crate::io) fn snapshot(&self, query: &SnapshotQuery) -> (Snapshot, Vec<(&'static str, DialectCounters)>) {
+        let mut snapshot = self.with_hub(|now, hub, _| hub.snapshot(now, query));
+        {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let members = snapshot.rooms.iter_mut().flat_map(|room| &mut room.members);
+            for connection in members.chain(&mut snapshot.unjoined) {
+                let queue = state.queues.queues.get(&crate::signaling::ConnId(connection.connection));
+                connection.queued_bytes = queue.map_or(0, |queue| queue.queued_bytes() as u64);
+            }
+        }
+        (snapshot, self.counters_by_dialect())
+    }
+}
+
+/// Time for the closing handshake.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Close reason of a slow reader.
+const SLOW_READER: &str = "does not read what it is sent";
+
+/// The send queues of all connections.
+#[derive(Default)]
+struct OutboundQueues {
+    pub(in crate::io) queues: HashMap<ConnId, Arc<SendQueue>>,
+    /// Connections closed while the hub was running. The hub is informed when it has finished.
+    evicted: Vec<Eviction>,
+    /// Updates dropped meanwhile, by connection.
+    pub(in crate::io) coalesced: Vec<(ConnId, usize)>,
+    /// Listeners for control surface events.
+    pub(in crate::io) listeners: EventListeners,
+}
+
+/// A connection closed because of a full queue or an exceeded budget.
+#[derive(Debug, PartialEq, Eq)]
+struct Eviction {
+    pub(in crate::io) conn: ConnId,
+    /// Queued messages that are lost.
+    dropped_messages: usize,
+    /// Whether the budget of all connections was exceeded.
+    is_over_budget: bool,
+}
+
+impl EventSink for OutboundQueues {
+    fn send(&mut self, to: &[ConnId], text: String) {
+        self.enqueue(to, &text, |queue, frame| queue.push(frame).map(|()| 0));
+    }
+
+    fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
+        self.enqueue(to, &text, |queue, frame| queue.push_update(frame, key));
+    }
+
+    fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
+        self.listeners.publish(&event);
+    }
+
+    fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
+        if let Some(queue) = self.queues.remove(&conn) {
+            queue.close(pending_close(CloseCode(code), reason));
+        }
+    }
+
+    fn ping(&mut self, conn: ConnId) {
+        // A full queue needs no ping: the connection is a slow reader and will time out.
+        if let Some(queue) = self.queues.get(&conn) {
+            let _ = queue.push(frame::ping_frame());
+        }
+    }
+
+    fn abort(&mut self, conn: ConnId) {
+        if let Some(queue) = self.queues.remove(&conn) {
+            queue.close_discarding(PendingClose { code: None, reason: String::new(), timeout: Duration::ZERO });
+        }
+    }
+}
+
+impl OutboundQueues {
+    /// Queues a message with `push`, which returns the number of updates that it dropped.
+    fn enqueue(&mut self, to: &[ConnId], text: &str, push: impl Fn(&SendQueue, Bytes) -> Result<usize, QueueFull>) {
+        let frame = frame::text_frame(text);
+        for conn in to {
+            while let Some(queue) = self.queues.get(conn) {
+                match push(queue, frame.clone()) {
+                    Ok(0) => break,
+                    Ok(dropped) => {
+                        self.coalesced.push((*conn, dropped));
+                        break;
+                    }
+                    Err(QueueFull::Connection) => self.evict(*conn, 1, false),
+                    Err(QueueFull::Budget) => {
+                        let largest = self.largest_queue().unwrap_or(*conn);
+                        self.evict(largest, usize::from(largest == *conn), true);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection with the most queued bytes. Searched only when the budget is exceeded.
+    fn largest_queue(&self) -> Option<ConnId> {
+        let charged = self.queues.iter().map(|(conn, queue)| (queue.charged_bytes(), *conn));
+        charged.max().filter(|(bytes, _)| *bytes > 0).map(|(_, conn)| conn)
+    }
+
+    /// Closes the connections with the most queued bytes until the budget is met.
+    pub(in crate::io) fn enforce_budget(&mut self, all: &QueueBudget) {
+        while all.is_exceeded() {
+            let Some(largest) = self.largest_queue() else { return };
+            self.evict(largest, 0, true);
+        }
+    }
+
+    /// Closes a connection that does not read, or does not complete its messages. `more` messages are lost in addition to the
+    /// queued ones.
+    fn evict(&mut self, conn: ConnId, more: usize, is_over_budget: bool) {
+        if let Some(queue) = self.queues.remove(&conn) {
+            let discarded = queue.close_discarding(pending_close(CloseCode::TRY_AGAIN_LATER, SLOW_READER));
+            self.evicted.push(Eviction { conn, dropped_messages: discarded + more, is_over_budget });
+        }
+    }
+}
+
+/// A close with a close frame.
+pub(in crate::io) fn pending_close(code: CloseCode, reason: &str) -> PendingClose {
+    PendingClose { code: Some(code), reason: reason.to_owned(), timeout: CLOSE_TIMEOUT }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::io::websocket::send_queue::SendQueueLimits;
+
+    use super::*;
+
+    #[test]
+    fn budget_overrun_evicts_the_largest_queue_not_the_recipient() {
+        let budget =
+            QueueBudget::new(SendQueueLimits { max_messages: 9, max_bytes: 99, budget_bytes: 30, max_updates: 9 });
+        let mut queues = OutboundQueues::default();
+        for conn in [ConnId(1), ConnId(2)] {
+            queues.queues.insert(conn, Arc::new(SendQueue::new(Arc::clone(&budget))));
+        }
+        // Frames of ten bytes each.
+        for conn in [1, 1, 2, 2] {
+            queues.send(&[ConnId(conn)], "12345678".to_owned());
+        }
+        assert_eq!(queues.evicted, [Eviction { conn: ConnId(1), dropped_messages: 2, is_over_budget: true }]);
+        assert!(queues.queues.contains_key(&ConnId(2)));
+        assert_eq!(budget.used_bytes(), 20);
+    }
+
+    /// Four connections use up the budget with incomplete messages; no other connection is closed for that.
+    #[test]
+    fn partial_messages_are_charged_to_their_senders() {
+        let budget =
+            QueueBudget::new(SendQueueLimits { max_messages: 9, max_bytes: 99, budget_bytes: 80, max_updates: 9 });
+        let mut queues = OutboundQueues::default();
+        for conn in 1..=8 {
+            queues.queues.insert(ConnId(conn), Arc::new(SendQueue::new(Arc::clone(&budget))));
+        }
+        // The task of a connection charge its queue too.
+        let served: Vec<Arc<SendQueue>> = queues.queues.values().map(Arc::clone).collect();
+        let charge = |queues: &OutboundQueues, conn: u64, bytes: usize| {
+            queues.queues[&ConnId(conn)].charge_partial_message(bytes)
+        };
+        for conn in 1..=4 {
+            assert_eq!(charge(&queues, conn, 20), Ok(()));
+        }
+        // Ten bytes to each of four: two of the senders are closed.
+        queues.send(&[ConnId(5), ConnId(6), ConnId(7), ConnId(8)], "12345678".to_owned());
+        let evicted = |queues: &OutboundQueues| queues.evicted.iter().map(|evicted| evicted.conn).collect::<Vec<_>>();
+        assert_eq!((evicted(&queues), budget.used_bytes()), (vec![ConnId(4), ConnId(3)], 80));
+        // A connection with little data is not closed for others.
+        assert_eq!((charge(&queues, 1, 0), charge(&queues, 2, 0), budget.used_bytes()), (Ok(()), Ok(()), 40));
+        let large = Arc::clone(&queues.queues[&ConnId(6)]);
+        assert_eq!((large.charge_partial_message(35), charge(&queues, 7, 8)), (Ok(()), Err(QueueFull::Budget)));
+        queues.enforce_budget(&budget);
+        assert_eq!(evicted(&queues), [ConnId(4), ConnId(3), ConnId(6)]);
+        assert_eq!(
+            (large.charge_partial_message(35), charge(&queues, 7, 8), budget.used_bytes()),
+            (Err(QueueFull::Connection), Ok(()), 38)
+        );
+        drop((queues, large, served));
+        assert_eq!(budget.used_bytes(), 0);
+    }
+}

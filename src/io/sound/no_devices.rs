@@ -1,0 +1,95 @@
+//! Replaces the device functions if the program was built without the feature `mic`.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use super::{DeviceDirection, DeviceError};
+use crate::audio::convert::Packetizer;
+use crate::audio::devices::{DeviceConfig, DeviceList};
+use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PayloadSource, PlaybackResults, SourcePoll};
+use crate::io::stop::StopToken;
+
+/// A device; never created.
+pub struct SelectedDevice(Infallible);
+
+/// A microphone; never created.
+pub struct Microphone(Infallible);
+
+/// An observer that plays packets; never created.
+pub struct SpeakerObserver(Infallible);
+
+/// A speaker; never created.
+pub struct Speaker(Infallible);
+
+/// Returns [`DeviceError::NotBuiltIn`].
+pub fn list_devices() -> Result<DeviceList, DeviceError> {
+    Err(DeviceError::NotBuiltIn)
+}
+
+/// Returns [`DeviceError::NotBuiltIn`].
+pub fn select_device(
+    _: DeviceDirection,
+    _: Option<&str>,
+    _: Option<u16>,
+    _: u32,
+) -> Result<SelectedDevice, DeviceError> {
+    Err(DeviceError::NotBuiltIn)
+}
+
+impl SelectedDevice {
+    /// Name of the device.
+    pub fn name(&self) -> &str {
+        match self.0 {}
+    }
+
+    /// Configuration the device is opened with.
+    pub fn config(&self) -> &DeviceConfig {
+        match self.0 {}
+    }
+
+    /// Opens an input.
+    pub fn open_microphone(self, _: Packetizer, _: u32) -> Result<Microphone, DeviceError> {
+        match self.0 {}
+    }
+
+    /// Opens an output.
+    pub fn open_speaker(
+        self,
+        _: AudioStreamConfig,
+        _: Option<Duration>,
+        _: u32,
+    ) -> Result<(SpeakerObserver, Speaker), DeviceError> {
+        match self.0 {}
+    }
+}
+
+impl Microphone {
+    /// Requested and reported buffer size in frames.
+    pub fn buffer_frames(&self) -> (u32, Option<u32>) {
+        match self.0 {}
+    }
+}
+
+impl PayloadSource for Microphone {
+    fn poll_next(&mut self, _: &mut Vec<u8>) -> SourcePoll {
+        match self.0 {}
+    }
+}
+
+impl PacketObserver for SpeakerObserver {
+    fn on_packet(&mut self, _: PacketEvent<'_>) {
+        match self.0 {}
+    }
+}
+
+impl Speaker {
+    /// Requested and reported buffer size in frames.
+    pub fn buffer_frames(&self) -> (u32, Option<u32>) {
+        match self.0 {}
+    }
+
+    /// Waits until all audio is played.
+    pub fn finish(self, _: &StopToken) -> PlaybackResults {
+        match self.0 {}
+    }
+}

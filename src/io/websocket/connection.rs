@@ -1,0 +1,295 @@
+//! One WebSocket connection: a task that reads frames, passes messages to a [`MessageHandler`], and writes the frames of its send queue.
+//!
+//! The task is one poll function that owns no buffers between two polls, so an idle connection stays small.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+use crate::io::clock;
+use crate::io::websocket::frame::{self, FrameDecoder, FrameError, FrameEvent};
+use crate::io::websocket::send_queue::{NextWrite, PendingClose, QueueFull, SendQueue};
+use crate::rate_limit::Gcra;
+use crate::signaling::{CloseCode, ConnId};
+use crate::time::Time;
+
+/// Size of the read buffer, which is on the stack.
+const READ_BUFFER_BYTES: usize = 16 << 10;
+
+/// Maximum reads per poll, so that other tasks get their turn.
+const MAX_READS_PER_POLL: usize = 4;
+
+/// Maximum time for sending the reply to a close frame.
+const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Receives what a connection reads. Calls after the end of a connection was decided have no effect.
+pub(in crate::io) trait MessageHandler {
+    /// A whole text message.
+    fn on_text(&self, conn: ConnId, text: &str);
+    /// A whole binary message.
+    fn on_binary(&self, conn: ConnId);
+    /// A ping, a pong or a fragment.
+    fn on_activity(&self, conn: ConnId);
+    /// The peer's close frame.
+    fn on_close(&self, conn: ConnId, code: CloseCode, reason: &str);
+    /// A frame that violates the protocol or a limit. Nothing more is read.
+    fn on_frame_error(&self, served: &ServedConnection, error: FrameError);
+    /// More control frames and fragments per second than allowed. Nothing more is read.
+    fn on_frame_rate_exceeded(&self, served: &ServedConnection);
+    /// All connections together buffer more than the budget.
+    fn enforce_budget(&self);
+    /// The connection is gone. Called once, as the last.
+    fn on_disconnect(&self, conn: ConnId);
+}
+
+/// What the task of a connection needs from the server.
+pub(in crate::io) struct ServedConnection {
+    pub(in crate::io) conn: ConnId,
+    pub(in crate::io) queue: Arc<SendQueue>,
+    /// Maximum size of a received message, in bytes.
+    pub(in crate::io) max_message_bytes: usize,
+    /// The server's shutdown waits until all clones are dropped.
+    pub(in crate::io) _shutdown_guard: Option<mpsc::Sender<Infallible>>,
+}
+
+/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the handler limits whole messages.
+pub(in crate::io) async fn serve<H: MessageHandler>(
+    io: TokioIo<Upgraded>,
+    served: &ServedConnection,
+    handler: &H,
+    control_limit: Option<Gcra>,
+) {
+    let mut connection = WebSocketConnection {
+        io,
+        served,
+        handler,
+        decoder: FrameDecoder::default(),
+        read_state: ReadState::Open,
+        pending_pong: None,
+        control_frame: Bytes::new(),
+        close_sent: false,
+        close_timer: None,
+        control_limit,
+        control_arrival: Time::ZERO,
+    };
+    // Also covers a panic in a room handler: the member must leave its room.
+    let _guard = DisconnectGuard { handler, conn: served.conn };
+    // A lost connection is a normal end.
+    let _: io::Result<()> = poll_fn(|cx| connection.poll(cx)).await;
+}
+
+/// Reports the end of the connection when it is dropped.
+struct DisconnectGuard<'a, H: MessageHandler> {
+    handler: &'a H,
+    conn: ConnId,
+}
+
+impl<H: MessageHandler> Drop for DisconnectGuard<'_, H> {
+    fn drop(&mut self) {
+        self.handler.on_disconnect(self.conn);
+    }
+}
+
+/// How received bytes are handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadState {
+    /// Bytes are decoded.
+    Open,
+    /// Bytes are discarded until the peer closes: the stream is invalid or the connection is closing.
+    Discarding,
+    /// The peer has sent its close frame.
+    CloseReceived,
+}
+
+struct WebSocketConnection<'a, H> {
+    io: TokioIo<Upgraded>,
+    served: &'a ServedConnection,
+    handler: &'a H,
+    decoder: FrameDecoder,
+    read_state: ReadState,
+    /// The reply to the latest ping. Earlier pings need none (RFC 6455, section 5.5.3), so replies cannot accumulate.
+    pending_pong: Option<Bytes>,
+    /// The unsent rest of a pong or close frame.
+    control_frame: Bytes,
+    /// Whether the close frame has been started.
+    close_sent: bool,
+    close_timer: Option<Pin<Box<Sleep>>>,
+    control_limit: Option<Gcra>,
+    /// Theoretical arrival time of the next control frame or fragment.
+    control_arrival: Time,
+}
+
+impl<H: MessageHandler> WebSocketConnection<'_, H> {
+    /// Reads and writes as much as possible. Ready at the end of the connection.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(result) = self.read(cx) {
+            return Poll::Ready(result);
+        }
+        match self.write(cx) {
+            Poll::Ready(Ok(())) if self.close_sent && self.read_state == ReadState::CloseReceived => {
+                // The closing handshake is complete.
+                let _ = Pin::new(&mut self.io).poll_shutdown(cx);
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {
+                if let Some(timeout) = self.served.queue.poll_pending_close(cx.waker()) {
+                    self.start_close_timer(timeout);
+                }
+            }
+        }
+        match &mut self.close_timer {
+            Some(timer) => timer.as_mut().poll(cx).map(Ok),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Reads what is available. Ready at the end of the stream.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut storage = [MaybeUninit::uninit(); READ_BUFFER_BYTES];
+        for _ in 0..MAX_READS_PER_POLL {
+            let mut buffer = ReadBuf::uninit(&mut storage);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.read_state == ReadState::Open {
+                self.decode(buffer.filled_mut());
+            }
+        }
+        // Yields to other tasks.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn decode(&mut self, bytes: &mut [u8]) {
+        let Self { served, handler, decoder, read_state, pending_pong, control_limit, control_arrival, .. } = self;
+        let result = decoder.decode(bytes, served.max_message_bytes, |event| {
+            match event {
+                FrameEvent::Text(text) => handler.on_text(served.conn, text),
+                FrameEvent::Binary => handler.on_binary(served.conn),
+                FrameEvent::Ping(payload) => {
+                    *pending_pong = Some(frame::pong_frame(payload));
+                    handler.on_activity(served.conn);
+                }
+                FrameEvent::Fragment | FrameEvent::Pong => handler.on_activity(served.conn),
+                FrameEvent::Close(code, reason) => {
+                    *read_state = ReadState::CloseReceived;
+                    handler.on_close(served.conn, code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
+                    served.queue.close_discarding(PendingClose {
+                        code,
+                        reason: String::new(),
+                        timeout: CLOSE_REPLY_TIMEOUT,
+                    });
+                    return false;
+                }
+            }
+            if let (FrameEvent::Ping(_) | FrameEvent::Pong | FrameEvent::Fragment, Some(limit)) =
+                (event, *control_limit)
+            {
+                if let Some(arrival) = limit.try_advance(*control_arrival, clock::monotonic_now(), 1) {
+                    *control_arrival = arrival;
+                } else {
+                    *read_state = ReadState::Discarding;
+                    handler.on_frame_rate_exceeded(served);
+                }
+            }
+            *read_state == ReadState::Open
+        });
+        if let Err(error) = result {
+            self.read_state = ReadState::Discarding;
+            self.handler.on_frame_error(self.served, error);
+        }
+        if self.read_state == ReadState::Open {
+            let buffered = self.decoder.buffered_bytes();
+            let mut charged = self.served.queue.charge_partial_message(buffered);
+            if charged == Err(QueueFull::Budget) {
+                self.handler.enforce_budget();
+                charged = self.served.queue.charge_partial_message(buffered);
+            }
+            if charged == Err(QueueFull::Connection) {
+                self.read_state = ReadState::Discarding;
+            }
+        }
+        self.release_if_discarding();
+    }
+
+    /// Frees the decoder when the rest of the stream is discarded.
+    fn release_if_discarding(&mut self) {
+        if self.read_state != ReadState::Open {
+            self.decoder = FrameDecoder::default();
+            let _ = self.served.queue.charge_partial_message(0);
+        }
+    }
+
+    /// Writes what is queued. Ready when the queue is empty.
+    fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if !self.control_frame.is_empty() {
+                let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.control_frame))?;
+                self.control_frame = self.control_frame.slice(nonzero(written)?..);
+                continue;
+            }
+            if self.close_sent {
+                break;
+            }
+            match self.served.queue.next_write(cx.waker()) {
+                // A pong cannot be sent inside another frame.
+                NextWrite::Frames { written: 0, .. } | NextWrite::Empty if self.pending_pong.is_some() => {
+                    self.control_frame = self.pending_pong.take().unwrap_or_default();
+                }
+                NextWrite::Frames { frames, written } => {
+                    let io = Pin::new(&mut self.io);
+                    let written = if let [frame] = &*frames {
+                        // The usual case; cheaper than a vectored write.
+                        ready!(io.poll_write(cx, &frame[written..]))?
+                    } else {
+                        let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
+                        slices[0].advance(written);
+                        ready!(io.poll_write_vectored(cx, &slices))?
+                    };
+                    self.served.queue.advance(nonzero(written)?);
+                }
+                NextWrite::Empty => break,
+                // Abort without a close frame.
+                NextWrite::Close(PendingClose { timeout: Duration::ZERO, .. }) => {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                NextWrite::Close(PendingClose { code, reason, timeout }) => {
+                    // The reply to the close frame is still decoded, unless a long partial message comes before it.
+                    if self.read_state == ReadState::Open && self.decoder.buffered_bytes() > READ_BUFFER_BYTES {
+                        self.read_state = ReadState::Discarding;
+                    }
+                    self.release_if_discarding();
+                    self.start_close_timer(timeout);
+                    self.close_sent = true;
+                    self.control_frame = frame::close_frame(code, &reason);
+                }
+            }
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// The connection has to end within `timeout` from now on.
+    fn start_close_timer(&mut self, timeout: Duration) {
+        self.close_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+    }
+}
+
+/// A write of zero bytes means that the connection is lost.
+fn nonzero(written: usize) -> io::Result<usize> {
+    if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
+}

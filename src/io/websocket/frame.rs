@@ -1,0 +1,471 @@
+//! WebSocket frames (RFC 6455, section 5): an incremental decoder and an encoder.
+//!
+//! The decoder stores nothing between two messages. A declared length reserves no memory: the buffer grows with the bytes that arrive.
+
+use axum::body::Bytes;
+use thiserror::Error;
+
+use crate::signaling::CloseCode;
+
+/// Maximum payload of a control frame, in bytes (section 5.5).
+const MAX_CONTROL_PAYLOAD_BYTES: usize = 125;
+
+/// Opcodes (section 11.8).
+const CONTINUATION: u8 = 0x0;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
+
+/// Marks the last frame of a message.
+const FIN: u8 = 0x80;
+
+/// Why a stream cannot be decoded any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(in crate::io) enum FrameError {
+    #[error("not the WebSocket protocol")]
+    Protocol,
+    #[error("text is not UTF-8")]
+    InvalidUtf8,
+    #[error("message too long")]
+    MessageTooBig,
+}
+
+impl FrameError {
+    /// The close code for this error (section 7.4.1).
+    pub(in crate::io) fn close_code(self) -> CloseCode {
+        match self {
+            Self::Protocol => CloseCode::PROTOCOL_ERROR,
+            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
+        }
+    }
+}
+
+/// A decoded frame or message.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::io) enum FrameEvent<'a> {
+    /// A whole text message.
+    Text(&'a str),
+    /// A whole binary message. Its content is not used.
+    Binary,
+    /// A fragment that does not complete its message.
+    Fragment,
+    Ping(&'a [u8]),
+    Pong,
+    /// A close frame with its code and reason.
+    Close(Option<CloseCode>, &'a str),
+}
+
+/// Incremental decoder of client frames. Holds only what is incomplete between two reads.
+#[derive(Debug, Default)]
+pub(in crate::io) struct FrameDecoder {
+    /// A frame that has not arrived completely.
+    partial_frame: Vec<u8>,
+    /// Opcode and length so far of a fragmented message.
+    fragmented: Option<(u8, usize)>,
+    /// Text of the fragments so far.
+    fragment_text: Vec<u8>,
+}
+
+struct FrameHeader {
+    fin: bool,
+    opcode: u8,
+    len: usize,
+    mask: [u8; 4],
+    /// Offset of the payload.
+    payload_offset: usize,
+}
+
+impl FrameDecoder {
+    /// Decodes `read` and passes each event to `on_event` until that returns false.
+    pub(in crate::io) fn decode(
+        &mut self,
+        read: &mut [u8],
+        max_message_bytes: usize,
+        mut on_event: impl FnMut(FrameEvent<'_>) -> bool,
+    ) -> Result<(), FrameError> {
+        if self.partial_frame.is_empty() {
+            let used = self.decode_frames(read, max_message_bytes, &mut on_event)?;
+            self.partial_frame.extend_from_slice(&read[used..]);
+            return Ok(());
+        }
+        self.partial_frame.extend_from_slice(read);
+        let mut whole = std::mem::take(&mut self.partial_frame);
+        let used = self.decode_frames(&mut whole, max_message_bytes, &mut on_event)?;
+        if used == 0 {
+            self.partial_frame = whole;
+        } else {
+            // Reallocated to its size, so that an idle connection stays small.
+            self.partial_frame = whole[used..].to_vec();
+        }
+        Ok(())
+    }
+
+    /// Bytes of incomplete frames and messages.
+    pub(in crate::io) fn buffered_bytes(&self) -> usize {
+        self.partial_frame.len() + self.fragment_text.len()
+    }
+
+    /// Decodes complete frames. Returns the number of bytes they occupy.
+    fn decode_frames(
+        &mut self,
+        bytes: &mut [u8],
+        max_message_bytes: usize,
+        on_event: &mut impl FnMut(FrameEvent<'_>) -> bool,
+    ) -> Result<usize, FrameError> {
+        let mut used = 0;
+        while let Some(header) = self.decode_header(&bytes[used..], max_message_bytes)? {
+            let payload = used + header.payload_offset..used + header.payload_offset + header.len;
+            if payload.end > bytes.len() {
+                break;
+            }
+            used = payload.end;
+            let payload = &mut bytes[payload];
+            apply_mask(payload, header.mask);
+            if !self.handle_frame(&header, payload, on_event)? {
+                return Ok(bytes.len());
+            }
+        }
+        Ok(used)
+    }
+
+    /// Parses a frame header and checks that the frame is allowed at this point. `None` if the header is incomplete.
+    fn decode_header(&self, bytes: &[u8], max_message_bytes: usize) -> Result<Option<FrameHeader>, FrameError> {
+        let &[first, second, ref more @ ..] = bytes else { return Ok(None) };
+        let (fin, opcode) = (first & FIN != 0, first & 0x0f);
+        let (masked, short_len) = (second & 0x80 != 0, usize::from(second & 0x7f));
+        // No extension is negotiated, so the reserved bits must be zero; client frames must be masked.
+        if first & 0x70 != 0 || !masked {
+            return Err(FrameError::Protocol);
+        }
+        let is_allowed = match opcode {
+            CONTINUATION => self.fragmented.is_some(),
+            TEXT | BINARY => self.fragmented.is_none(),
+            CLOSE | PING | PONG => fin && short_len <= MAX_CONTROL_PAYLOAD_BYTES,
+            _ => false,
+        };
+        if !is_allowed {
+            return Err(FrameError::Protocol);
+        }
+        let (len, payload_offset) = match short_len {
+            126 => {
+                let Some(len) = more.first_chunk() else { return Ok(None) };
+                (u64::from(u16::from_be_bytes(*len)), 4)
+            }
+            127 => {
+                let Some(len) = more.first_chunk() else { return Ok(None) };
+                (u64::from_be_bytes(*len), 10)
+            }
+            short => (short as u64, 2),
+        };
+        let before = self.fragmented.map_or(0, |(_, len)| len);
+        let len =
+            usize::try_from(len).ok().filter(|len| opcode >= CLOSE || *len <= max_message_bytes.saturating_sub(before));
+        let len = len.ok_or(FrameError::MessageTooBig)?;
+        let Some(key) = bytes.get(payload_offset..).and_then(<[u8]>::first_chunk) else { return Ok(None) };
+        Ok(Some(FrameHeader { fin, opcode, len, mask: *key, payload_offset: payload_offset + 4 }))
+    }
+
+    /// Emits the event of a complete frame. Returns false if no more events are wanted.
+    fn handle_frame(
+        &mut self,
+        header: &FrameHeader,
+        payload: &[u8],
+        on_event: &mut impl FnMut(FrameEvent<'_>) -> bool,
+    ) -> Result<bool, FrameError> {
+        match header.opcode {
+            PING => return Ok(on_event(FrameEvent::Ping(payload))),
+            PONG => return Ok(on_event(FrameEvent::Pong)),
+            CLOSE => {
+                let (code, reason) = parse_close(payload)?;
+                return Ok(on_event(FrameEvent::Close(code, reason)));
+            }
+            _ => {}
+        }
+        if header.fin && self.fragmented.is_none() {
+            return emit_message(header.opcode, payload, on_event);
+        }
+        let (kind, len) = self.fragmented.unwrap_or((header.opcode, 0));
+        if kind == TEXT {
+            self.fragment_text.extend_from_slice(payload);
+        }
+        if !header.fin {
+            self.fragmented = Some((kind, len + payload.len()));
+            return Ok(on_event(FrameEvent::Fragment));
+        }
+        self.fragmented = None;
+        emit_message(kind, &std::mem::take(&mut self.fragment_text), on_event)
+    }
+}
+
+fn emit_message(
+    kind: u8,
+    payload: &[u8],
+    on_event: &mut impl FnMut(FrameEvent<'_>) -> bool,
+) -> Result<bool, FrameError> {
+    if kind == BINARY {
+        return Ok(on_event(FrameEvent::Binary));
+    }
+    let text = std::str::from_utf8(payload).map_err(|_| FrameError::InvalidUtf8)?;
+    Ok(on_event(FrameEvent::Text(text)))
+}
+
+/// Code and reason of a close frame. A code must be allowed in a frame, and the reason must be UTF-8.
+fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), FrameError> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() { Ok((None, "")) } else { Err(FrameError::Protocol) };
+    };
+    let code = CloseCode(u16::from_be_bytes(*code));
+    if !code.is_allowed_in_frame() {
+        return Err(FrameError::Protocol);
+    }
+    let reason = std::str::from_utf8(reason).map_err(|_| FrameError::InvalidUtf8)?;
+    Ok((Some(code), reason))
+}
+
+fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
+    let mut words = payload.chunks_exact_mut(4);
+    for word in &mut words {
+        word.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+    }
+    words.into_remainder().iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+}
+
+/// A text message in one frame.
+pub(in crate::io) fn text_frame(text: &str) -> Bytes {
+    encode_frame(TEXT, &[text.as_bytes()])
+}
+
+pub(in crate::io) fn ping_frame() -> Bytes {
+    encode_frame(PING, &[])
+}
+
+pub(in crate::io) fn pong_frame(payload: &[u8]) -> Bytes {
+    encode_frame(PONG, &[payload])
+}
+
+/// A close frame; without a code its payload is empty.
+pub(in crate::io) fn close_frame(code: Option<CloseCode>, reason: &str) -> Bytes {
+    match code {
+        Some(code) => encode_frame(CLOSE, &[&code.get().to_be_bytes(), reason.as_bytes()]),
+        None => encode_frame(CLOSE, &[]),
+    }
+}
+
+fn encode_frame(opcode: u8, parts: &[&[u8]]) -> Bytes {
+    let len = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut frame = Vec::with_capacity(10 + len);
+    frame.push(FIN | opcode);
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(short @ ..=125), _) => frame.push(short),
+        (_, Ok(middle)) => {
+            frame.push(126);
+            frame.extend_from_slice(&middle.to_be_bytes());
+        }
+        _ => {
+            frame.push(127);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    for part in parts {
+        frame.extend_from_slice(part);
+    }
+    frame.into()
+}
+
+/// Differential test: this decoder, with the input in arbitrary pieces, must decode the same events as `tungstenite`.
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Cursor, Read, Write};
+
+    use proptest::prelude::*;
+    use tungstenite::error::{CapacityError, Error, ProtocolError};
+    use tungstenite::protocol::{Role, WebSocketConfig};
+    use tungstenite::{Message, WebSocket};
+
+    use super::*;
+
+    const MAX_MESSAGE_BYTES: usize = 300;
+
+    /// The events up to the end or the first error.
+    #[derive(Debug, PartialEq, Eq)]
+    enum DecodedEvent {
+        Text(String),
+        Binary,
+        Ping(Vec<u8>),
+        Pong,
+        Close(Option<CloseCode>),
+        Error(FrameError),
+    }
+
+    /// A client frame, valid or not.
+    #[derive(Clone, Debug)]
+    struct TestFrame {
+        first: u8,
+        mask: Option<[u8; 4]>,
+        payload: Vec<u8>,
+        /// Width of the length field: 0 (in the second byte), 2 or 8 bytes.
+        length_bytes: usize,
+    }
+
+    impl TestFrame {
+        fn bytes(&self) -> Vec<u8> {
+            let len = self.payload.len();
+            let mask = if self.mask.is_some() { 0x80 } else { 0 };
+            let mut bytes = vec![self.first];
+            // `tungstenite` accepts a short control frame with a long length field; RFC 6455 does not (section 5.2).
+            match if self.first & 0x08 == 0 { self.length_bytes } else { 0 } {
+                0 if len < 126 => bytes.push(mask | len as u8),
+                0 | 2 => {
+                    bytes.push(mask | 0x7e);
+                    bytes.extend((len as u16).to_be_bytes());
+                }
+                _ => {
+                    bytes.push(mask | 0x7f);
+                    bytes.extend((len as u64).to_be_bytes());
+                }
+            }
+            bytes.extend(self.mask.iter().flatten());
+            let key = self.mask.unwrap_or_default();
+            bytes.extend(self.payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+            bytes
+        }
+    }
+
+    fn payload_strategy() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            6 => "[a-zäß🔊]{0,12}".prop_map(String::into_bytes),
+            2 => proptest::collection::vec(any::<u8>(), 0..8),
+            1 => proptest::collection::vec(Just(b'x'), 120..320),
+            2 => (900_u16..5_000, "[a-z]{0,5}").prop_map(|(code, reason)| [&code.to_be_bytes()[..], reason.as_bytes()].concat()),
+        ]
+    }
+
+    fn frame_strategy() -> impl Strategy<Value = TestFrame> {
+        // Mostly valid frames, so that sequences get far.
+        let first = prop_oneof![
+            6 => Just(0x81), 3 => Just(0x01), 3 => Just(0x80), 2 => Just(0x00), 2 => Just(0x82), 1 => Just(0x02),
+            2 => Just(0x89), 2 => Just(0x8a), 1 => Just(0x88), 1 => any::<u8>(),
+        ];
+        let mask = prop_oneof![20 => any::<[u8; 4]>().prop_map(Some), 1 => Just(None)];
+        let length_bytes = prop_oneof![8 => Just(0), 1 => Just(2), 1 => Just(8)];
+        (first, mask, payload_strategy(), length_bytes).prop_map(|(first, mask, mut payload, length_bytes)| {
+            // With an invalid code and an invalid reason either error may be reported.
+            if first & 0x0f == 0x08 && std::str::from_utf8(payload.get(2..).unwrap_or_default()).is_err() {
+                payload.truncate(2);
+            }
+            TestFrame { first, mask, payload, length_bytes }
+        })
+    }
+
+    /// Feeds the decoder pieces of these lengths, repeated.
+    fn decode_with_ours(bytes: &[u8], pieces: &[usize]) -> Vec<DecodedEvent> {
+        let (mut decoder, mut events) = (FrameDecoder::default(), Vec::new());
+        let (mut rest, mut lengths) = (bytes.to_vec(), pieces.iter().cycle());
+        while !rest.is_empty() {
+            let mut piece: Vec<u8> = rest.drain(..rest.len().min(*lengths.next().unwrap())).collect();
+            let result = decoder.decode(&mut piece, MAX_MESSAGE_BYTES, |event| {
+                events.extend(match event {
+                    FrameEvent::Text(text) => Some(DecodedEvent::Text(text.to_owned())),
+                    FrameEvent::Binary => Some(DecodedEvent::Binary),
+                    FrameEvent::Fragment => None,
+                    FrameEvent::Ping(payload) => Some(DecodedEvent::Ping(payload.to_vec())),
+                    FrameEvent::Pong => Some(DecodedEvent::Pong),
+                    FrameEvent::Close(code, _) => Some(DecodedEvent::Close(code)),
+                });
+                !matches!(events.last(), Some(DecodedEvent::Close(_)))
+            });
+            if let Err(error) = result {
+                events.push(DecodedEvent::Error(error));
+            }
+            if matches!(events.last(), Some(DecodedEvent::Close(_) | DecodedEvent::Error(_))) {
+                break;
+            }
+        }
+        if let Some(last @ DecodedEvent::Close(Some(CloseCode::PROTOCOL_ERROR))) = events.last_mut() {
+            *last = DecodedEvent::Error(FrameError::Protocol);
+        }
+        events
+    }
+
+    /// Reads from a buffer and discards writes.
+    struct ReadOnlyStream(Cursor<Vec<u8>>);
+
+    impl Read for ReadOnlyStream {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            self.0.read(to)
+        }
+    }
+
+    impl Write for ReadOnlyStream {
+        fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+            Ok(from.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn decode_with_tungstenite(bytes: Vec<u8>) -> Vec<DecodedEvent> {
+        let mut config = WebSocketConfig::default();
+        config.max_message_size = Some(MAX_MESSAGE_BYTES);
+        config.max_frame_size = Some(MAX_MESSAGE_BYTES);
+        let mut socket = WebSocket::from_raw_socket(ReadOnlyStream(Cursor::new(bytes)), Role::Server, Some(config));
+        let mut events = Vec::new();
+        loop {
+            events.push(match socket.read() {
+                Ok(Message::Text(text)) => DecodedEvent::Text(text.to_string()),
+                Ok(Message::Binary(_)) => DecodedEvent::Binary,
+                Ok(Message::Ping(payload)) => DecodedEvent::Ping(payload.to_vec()),
+                Ok(Message::Pong(_)) => DecodedEvent::Pong,
+                Ok(Message::Close(frame)) => match frame.map(|frame| CloseCode(frame.code.into())) {
+                    // `tungstenite` replaces a code that is not allowed by this one.
+                    Some(CloseCode::PROTOCOL_ERROR) => DecodedEvent::Error(FrameError::Protocol),
+                    code => DecodedEvent::Close(code),
+                },
+                Ok(Message::Frame(_)) => unreachable!("frames are not read raw"),
+                Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
+                    DecodedEvent::Error(FrameError::MessageTooBig)
+                }
+                Err(Error::Utf8(_)) => DecodedEvent::Error(FrameError::InvalidUtf8),
+                Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_)) => return events,
+                Err(Error::Protocol(_)) => DecodedEvent::Error(FrameError::Protocol),
+                Err(other) => panic!("{other}"),
+            });
+            if matches!(events.last(), Some(DecodedEvent::Close(_) | DecodedEvent::Error(_))) {
+                return events;
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_decoded_as_tungstenite_decodes_them(
+            frames in proptest::collection::vec(frame_strategy(), 1..8),
+            pieces in proptest::collection::vec(1_usize..40, 1..5),
+        ) {
+            let bytes: Vec<u8> = frames.iter().flat_map(TestFrame::bytes).collect();
+            for pieces in [pieces, vec![bytes.len()]] {
+                let (mut ours, mut library) = (decode_with_ours(&bytes, &pieces), decode_with_tungstenite(bytes.clone()));
+                // For a frame with two errors either may be reported; other tests check which error has which code.
+                for events in [&mut ours, &mut library] {
+                    if let Some(last @ DecodedEvent::Error(FrameError::MessageTooBig)) = events.last_mut() {
+                        *last = DecodedEvent::Error(FrameError::Protocol);
+                    }
+                }
+                if library.last() == Some(&DecodedEvent::Error(FrameError::InvalidUtf8)) {
+                    // `tungstenite` validates each fragment; this decoder validates whole messages.
+                    library.pop();
+                    let later = ours.split_off(library.len().min(ours.len()));
+                    prop_assert!(!later.iter().any(|event| matches!(event, DecodedEvent::Text(_) | DecodedEvent::Binary)), "{:?}", later);
+                }
+                prop_assert_eq!(ours, library);
+            }
+        }
+    }
+}

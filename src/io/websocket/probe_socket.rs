@@ -1,0 +1,471 @@
+//! Driver I/O over WebSocket: non-blocking connections over TCP or TLS whose messages carry the time at which their last byte was
+//! read, and the poller on which the probe's thread waits.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use rustls::{ClientConnection, StreamOwned};
+use tokio::sync::Notify;
+use tungstenite::error::{CapacityError, ProtocolError};
+use tungstenite::{Error, Message, WebSocket};
+
+use crate::client::StopSignal;
+use crate::client::WebSocketFailure;
+use crate::io::clock;
+use crate::io::stop::StopToken;
+use crate::io::udp::DriverIo;
+use crate::node::{Receive, SendStatus, Transmit};
+use crate::sanitize::sanitize;
+use crate::time::{Time, WallClock, saturating_nanos};
+
+/// Maximum messages per socket and read call.
+const MAX_MESSAGES_PER_READ: usize = 32;
+
+/// Time without progress in sending after which the connection is given up. TCP alone would wait for many minutes.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum time for the closing handshake.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Source of messages that the prober ignores.
+const IGNORED_SOURCE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Connections to one server: requests are sent on the first, responses are received on the last.
+pub(super) struct WebSocketIo {
+    sockets: Vec<NonBlockingWebSocket>,
+    poller: Poller,
+    peer: SocketAddr,
+    failure: Option<WebSocketFailure>,
+    /// Why nothing can be sent any more. Reported after the data that the server sent before has been read.
+    send_failure: Option<WebSocketFailure>,
+    /// Since when the socket accepts no data.
+    blocked_since: Option<Time>,
+}
+
+impl WebSocketIo {
+    pub(super) fn new(sockets: Vec<NonBlockingWebSocket>, poller: Poller, peer: SocketAddr) -> Self {
+        Self { sockets, poller, peer, failure: None, send_failure: None, blocked_since: None }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.failure.is_some() || self.send_failure.is_some()
+    }
+
+    /// Closes all connections and waits for the replies for up to [`CLOSE_TIMEOUT`].
+    pub(super) fn close(mut self) {
+        let until = self.poller.now() + CLOSE_TIMEOUT;
+        self.sockets.retain_mut(|socket| socket.close().is_ok());
+        while !self.sockets.is_empty() && self.poller.now() < until {
+            let mut more = false;
+            self.sockets.retain_mut(|socket| {
+                let read = socket.read();
+                more |= matches!(read, Ok(ReadResult::Text(..) | ReadResult::ControlFrames));
+                read.is_ok()
+            });
+            // Data from the server does not extend the wait.
+            if !more && !self.sockets.is_empty() && self.poller.wait(Some(until)).unwrap_or(true) {
+                return;
+            }
+        }
+    }
+
+    /// Reads a batch from each socket, even if another one has failed. True if there may be more.
+    fn read(&mut self, messages: &mut Vec<(SocketAddr, Bytes, Time)>) -> bool {
+        let mut more = false;
+        let last = self.sockets.len() - 1;
+        for (number, socket) in self.sockets.iter_mut().enumerate() {
+            let source = if number == last { self.peer } else { IGNORED_SOURCE };
+            let mut failure = socket.flush().err();
+            for read in 1..=MAX_MESSAGES_PER_READ {
+                match socket.read() {
+                    Ok(ReadResult::Text(bytes, at)) => messages.push((source, bytes, at)),
+                    Ok(ReadResult::ControlFrames) => {}
+                    Ok(ReadResult::WouldBlock) => break,
+                    Err(error) => {
+                        // The close frame explains more than the error of a write.
+                        failure = Some(error);
+                        break;
+                    }
+                }
+                more |= read == MAX_MESSAGES_PER_READ;
+            }
+            self.failure = self.failure.take().or(failure);
+        }
+        if !more {
+            self.failure = self.failure.take().or(self.send_failure.take());
+        }
+        more || self.failure.is_some()
+    }
+}
+
+impl DriverIo for WebSocketIo {
+    fn now(&self) -> Time {
+        self.poller.now()
+    }
+
+    fn recv(&mut self, deliver: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
+        if let Some(failure) = self.failure.take() {
+            return Err(io::Error::other(failure));
+        }
+        let mut messages = Vec::new();
+        // Messages received before the end of a connection count.
+        let more = self.read(&mut messages);
+        let batch: Vec<Receive<'_>> = messages
+            .iter()
+            .map(|(source, contents, at)| Receive {
+                source: *source,
+                dst_ip: None,
+                received_at: *at,
+                contents,
+                segment_size: contents.len(),
+            })
+            .collect();
+        if !batch.is_empty() {
+            deliver(self.now(), &batch);
+        }
+        Ok(more)
+    }
+
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+        if self.is_closed() {
+            // The driver reads next and receives the error then.
+            return SendStatus::WouldBlock;
+        }
+        let socket = &mut self.sockets[0];
+        let sent = socket.flush().and_then(|()| {
+            if socket.has_unsent_bytes {
+                return Ok(false);
+            }
+            socket.send_text(str::from_utf8(transmit.contents).unwrap_or_default()).map(|()| true)
+        });
+        match sent {
+            Ok(true) => {
+                self.blocked_since = None;
+                SendStatus::Sent
+            }
+            Ok(false) => {
+                self.blocked_since = self.blocked_since.or_else(|| Some(self.now()));
+                SendStatus::WouldBlock
+            }
+            Err(failure) => {
+                self.send_failure = Some(failure);
+                SendStatus::WouldBlock
+            }
+        }
+    }
+
+    fn max_segments(&self, _: usize) -> usize {
+        1
+    }
+
+    fn port_unreachable(&self) -> u64 {
+        0
+    }
+
+    fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
+        if self.is_closed() {
+            return Ok(false);
+        }
+        if !writable {
+            return self.poller.wait(until);
+        }
+        let until = self.blocked_since.unwrap_or_else(|| self.now()) + SEND_TIMEOUT;
+        if self.poller.wait(Some(until))? || self.now() >= until {
+            self.failure = Some(WebSocketFailure::Broken(format!(
+                "the server has accepted no data for {} s",
+                SEND_TIMEOUT.as_secs()
+            )));
+        }
+        Ok(false)
+    }
+}
+
+/// Maximum frames handled per message, because a server may send any number of pings.
+const MAX_FRAMES_PER_MESSAGE: usize = 64;
+
+/// A TCP stream that records the time of its last read.
+pub(super) struct TimestampedTcp {
+    pub(super) tcp: TcpStream,
+    origin: Instant,
+    read_at: Time,
+}
+
+impl TimestampedTcp {
+    pub(super) fn new(tcp: TcpStream, origin: Instant) -> Self {
+        Self { tcp, origin, read_at: Time::ZERO }
+    }
+}
+
+impl Read for TimestampedTcp {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.tcp.read(buffer)?;
+        if length > 0 {
+            self.read_at = Time::from_nanos(saturating_nanos(self.origin.elapsed()));
+        }
+        Ok(length)
+    }
+}
+
+impl Write for TimestampedTcp {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tcp.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
+}
+
+/// A TCP stream with or without TLS.
+pub(super) enum MaybeTlsStream {
+    Plain(TimestampedTcp),
+    Tls(Box<StreamOwned<ClientConnection, TimestampedTcp>>),
+}
+
+impl MaybeTlsStream {
+    fn tcp(&self) -> &TimestampedTcp {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => &tls.sock,
+        }
+    }
+}
+
+impl Read for MaybeTlsStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for MaybeTlsStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// The result of a read.
+pub(super) enum ReadResult {
+    /// A text message and the time at which its last byte was read. A binary message is an empty text, which matches no
+    /// request.
+    Text(Bytes, Time),
+    /// There is no complete message.
+    WouldBlock,
+    /// Only control frames so far; there may be more.
+    ControlFrames,
+}
+
+/// A WebSocket client connection that never blocks.
+pub(super) struct NonBlockingWebSocket {
+    inner: WebSocket<MaybeTlsStream>,
+    /// Whether the last message has not been sent completely.
+    has_unsent_bytes: bool,
+}
+
+impl NonBlockingWebSocket {
+    pub(super) fn new(inner: WebSocket<MaybeTlsStream>) -> Self {
+        Self { inner, has_unsent_bytes: false }
+    }
+
+    /// Reads one message.
+    pub(super) fn read(&mut self) -> Result<ReadResult, WebSocketFailure> {
+        for _ in 0..MAX_FRAMES_PER_MESSAGE {
+            match self.inner.read() {
+                Ok(Message::Text(text)) => {
+                    return Ok(ReadResult::Text(text.into(), self.inner.get_ref().tcp().read_at));
+                }
+                Ok(Message::Binary(_)) => {
+                    return Ok(ReadResult::Text(Bytes::new(), self.inner.get_ref().tcp().read_at));
+                }
+                Ok(Message::Close(frame)) => {
+                    // Sends the close reply. A server that does not wait for it may be gone already.
+                    let _ = self.inner.flush();
+                    let (code, reason) = frame.map(|frame| (frame.code.into(), sanitize(&frame.reason))).unzip();
+                    return Err(WebSocketFailure::Closed { code, reason: reason.unwrap_or_default() });
+                }
+                Ok(_) => {}
+                Err(error) if would_block(&error) => return Ok(ReadResult::WouldBlock),
+                Err(error) => return Err(into_failure(error)),
+            }
+        }
+        Ok(ReadResult::ControlFrames)
+    }
+
+    /// Sends a text message. If the socket does not accept all of it, the rest is buffered and
+    /// [`NonBlockingWebSocket::has_unsent_bytes`] is set.
+    pub(super) fn send_text(&mut self, text: &str) -> Result<(), WebSocketFailure> {
+        let sent = self.inner.send(Message::text(text));
+        self.update_unsent(sent)
+    }
+
+    /// Sends buffered bytes, as far as the socket accepts them.
+    pub(super) fn flush(&mut self) -> Result<(), WebSocketFailure> {
+        if !self.has_unsent_bytes {
+            return Ok(());
+        }
+        let flushed = self.inner.flush();
+        self.update_unsent(flushed)
+    }
+
+    /// Sends a close frame.
+    pub(super) fn close(&mut self) -> Result<(), WebSocketFailure> {
+        let closed = self.inner.close(None).and_then(|()| self.inner.flush());
+        self.update_unsent(closed)
+    }
+
+    fn update_unsent(&mut self, result: tungstenite::Result<()>) -> Result<(), WebSocketFailure> {
+        match result {
+            Ok(()) => self.has_unsent_bytes = false,
+            Err(error) if would_block(&error) => self.has_unsent_bytes = true,
+            Err(error) => return Err(into_failure(error)),
+        }
+        Ok(())
+    }
+}
+
+fn would_block(error: &Error) -> bool {
+    matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn into_failure(error: Error) -> WebSocketFailure {
+    match error {
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing) => {
+            WebSocketFailure::Closed { code: None, reason: String::new() }
+        }
+        Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            ) =>
+        {
+            WebSocketFailure::Closed { code: None, reason: String::new() }
+        }
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            WebSocketFailure::Broken(format!("received a message of {size} bytes; the maximum is {max_size}"))
+        }
+        error => WebSocketFailure::Broken(sanitize(&error.to_string())),
+    }
+}
+
+const STOP_TOKEN: Token = Token(usize::MAX);
+
+/// Waits for I/O, timers and stop requests, and provides the clock.
+pub(super) struct Poller {
+    poll: Poll,
+    events: Events,
+    origin: Instant,
+    stop: StopToken,
+    /// Notifies asynchronous waiters of a stop request.
+    stop_notify: Arc<Notify>,
+}
+
+impl Poller {
+    /// Use it on one thread at a time.
+    pub(super) fn new(stop: &StopToken) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), STOP_TOKEN)?);
+        let stop_notify = Arc::new(Notify::new());
+        let notify = Arc::clone(&stop_notify);
+        stop.on_stop(move || {
+            notify.notify_one();
+            // Fails only after the poller was dropped.
+            let _ = waker.wake();
+        });
+        Ok(Self { poll, events: Events::with_capacity(8), origin: Instant::now(), stop: stop.clone(), stop_notify })
+    }
+
+    /// Origin of the clock, also for receive times.
+    pub(super) fn origin(&self) -> Instant {
+        self.origin
+    }
+
+    /// Monotonic time since the origin.
+    pub(super) fn now(&self) -> Time {
+        Time::from_nanos(saturating_nanos(self.origin.elapsed()))
+    }
+
+    /// The current wall-clock time.
+    pub(super) fn wall_clock(&self) -> WallClock {
+        clock::wall_clock(self.now())
+    }
+
+    /// The requested stop, if any.
+    pub(super) fn stop_signal(&self) -> Option<StopSignal> {
+        self.stop.signal()
+    }
+
+    /// Waits for a stop request.
+    pub(super) async fn wait_for_stop(&self) -> StopSignal {
+        loop {
+            if let Some(reason) = self.stop.signal() {
+                return reason;
+            }
+            self.stop_notify.notified().await;
+        }
+    }
+
+    /// Registers `tcp`, edge-triggered: after an event it has to be read or written until it would block.
+    pub(super) fn register(&self, tcp: &mut TcpStream, number: usize) -> io::Result<()> {
+        self.poll.registry().register(tcp, Token(number), Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Waits for socket events, a stop request, or `until`. True if only the time has passed.
+    pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<bool> {
+        let remaining = until.map(|until| until.duration_since(self.now()));
+        let remaining = self.sleep_precisely(remaining)?;
+        match self.poll.poll(&mut self.events, remaining) {
+            Ok(()) => Ok(self.events.is_empty() && until.is_some_and(|until| self.now() >= until)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits with nanosecond resolution where the system has it; the timeouts of the poll itself are up to a millisecond late.
+    #[cfg(target_os = "linux")]
+    fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+        let timeout = remaining.map(|remaining| Timespec {
+            tv_sec: remaining.as_secs().cast_signed(),
+            tv_nsec: remaining.subsec_nanos().into(),
+        });
+        match poll(&mut [PollFd::new(self.poll.registry(), PollFlags::IN)], timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(Some(Duration::ZERO)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "same signature as on Linux")]
+    fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
+        Ok(remaining)
+    }
+}
+
+/// Reduces the timer slack of this thread from 50 µs to 1 ns. Call it on the thread that paces.
+pub(super) fn reduce_timer_slack() {
+    #[cfg(target_os = "linux")]
+    {
+        // Without it wake-ups are late, which the report shows.
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    }
+}

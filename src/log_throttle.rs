@@ -1,0 +1,115 @@
+//! Limits how often an event that a peer can cause is logged. Events above the limit are counted, and the next line can carry the
+//! number.
+//!
+//! The throttle reads no clock and takes no lock: callers with several threads put it behind a mutex.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// The interval to which the maximum number of lines applies.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Allows a maximum number of log lines per second. The default is one line.
+#[derive(Clone, Copy, Debug)]
+pub struct LogThrottle {
+    max_lines: u32,
+    /// Lines left in the current interval.
+    remaining: u32,
+    /// When the next interval may begin. It begins with the first line after that.
+    interval_end: Time,
+    /// Events without a line so far.
+    suppressed: u64,
+}
+
+impl Default for LogThrottle {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+impl LogThrottle {
+    /// Allows `max_lines` lines per second.
+    pub const fn new(max_lines: u32) -> Self {
+        Self { max_lines, remaining: max_lines, interval_end: Time::ZERO, suppressed: 0 }
+    }
+
+    /// Whether one event may be logged at `now`. If not, it is counted as suppressed.
+    pub fn allow(&mut self, now: Time) -> bool {
+        let allowed = self.take_line(now);
+        self.suppressed += u64::from(!allowed);
+        allowed
+    }
+
+    /// Counts `events` that get no line of their own.
+    pub fn record(&mut self, events: u64) {
+        self.suppressed += events;
+    }
+
+    /// The events without a line since the last call, if there are any and a line about them may be logged at `now`.
+    pub fn take_due(&mut self, now: Time) -> Option<u64> {
+        (self.suppressed > 0 && self.take_line(now)).then(|| self.take_suppressed())
+    }
+
+    /// The events without a line since the last call, for a caller that may log a line.
+    pub fn take_suppressed(&mut self) -> u64 {
+        std::mem::take(&mut self.suppressed)
+    }
+
+    /// Events without a line so far.
+    pub fn suppressed(&self) -> u64 {
+        self.suppressed
+    }
+
+    /// Lines that may still be logged in the interval of `now`.
+    pub fn remaining(&self, now: Time) -> u32 {
+        if now >= self.interval_end { self.max_lines } else { self.remaining }
+    }
+
+    fn take_line(&mut self, now: Time) -> bool {
+        if now >= self.interval_end {
+            self.interval_end = now + INTERVAL;
+            self.remaining = self.max_lines;
+        }
+        let allowed = self.remaining > 0;
+        self.remaining -= u32::from(allowed);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_per_second_is_allowed_and_the_rest_is_counted() {
+        let mut throttle = LogThrottle::default();
+        let allowed = [0, 0, 999, 1_000, 1_500, 5_000].map(|millis| throttle.allow(Time::from_millis(millis)));
+        assert_eq!(allowed, [true, false, false, true, false, true]);
+        assert_eq!(throttle.suppressed(), 3);
+        assert_eq!(throttle.take_due(Time::from_millis(5_999)), None);
+        assert_eq!(throttle.take_due(Time::from_millis(6_000)), Some(3));
+        assert_eq!(throttle.take_due(Time::from_millis(9_000)), None);
+    }
+
+    #[test]
+    fn recorded_events_are_reported_together_once_per_second() {
+        let mut throttle = LogThrottle::default();
+        throttle.record(2);
+        assert_eq!(throttle.take_due(Time::ZERO), Some(2));
+        throttle.record(1);
+        throttle.record(4);
+        assert_eq!(throttle.take_due(Time::from_millis(500)), None);
+        assert_eq!(throttle.take_due(Time::from_millis(1_000)), Some(5));
+    }
+
+    #[test]
+    fn maximum_applies_to_each_interval() {
+        let mut throttle = LogThrottle::new(10);
+        let lines =
+            |throttle: &mut LogThrottle, millis| (0..30).filter(|_| throttle.allow(Time::from_millis(millis))).count();
+        assert_eq!((lines(&mut throttle, 100), throttle.suppressed()), (10, 20));
+        assert_eq!(lines(&mut throttle, 1_099), 0);
+        assert_eq!(lines(&mut throttle, 1_100), 10);
+    }
+}

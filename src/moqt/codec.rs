@@ -1,0 +1,328 @@
+//! Wire encoding of MOQT: QUIC varints (RFC 9000, section 16), fields of message bodies, the GROUP header, and
+//! deframers that split a stream into messages and frames.
+//!
+//! Decoding accepts any bytes and returns a value or an error. Counts and lengths are checked against their limits
+//! before anything is read or reserved.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// The first byte of a unidirectional stream that carries a group.
+pub const GROUP_STREAM_TYPE: u8 = 0;
+
+/// Largest value of a varint.
+pub const MAX_VARINT: u64 = (1 << 62) - 1;
+
+/// Maximum bytes of an encoded varint.
+pub const MAX_VARINT_LEN: usize = 8;
+
+/// Maximum bytes of a message body and of a frame.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+/// Maximum parts of a path.
+pub const MAX_PATH_PARTS: usize = 64;
+/// Maximum parameters of a message.
+pub const MAX_PARAMETERS: usize = 64;
+/// Maximum versions that a client may offer.
+pub const MAX_VERSIONS: usize = 64;
+/// Maximum suffixes in one `ANNOUNCE_INIT`.
+pub const MAX_SUFFIXES: usize = 1_024;
+
+/// Capacity in bytes that a deframer may keep in any case. Above it, the capacity is at most four times the buffered
+/// bytes, so one long message does not occupy its memory for the rest of the stream.
+const MIN_BUFFER_CAPACITY: usize = 4 << 10;
+
+/// Reason why bytes cannot be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// The body ends within the named field.
+    #[error("{0} is truncated")]
+    UnexpectedEnd(&'static str),
+    /// A length exceeds its limit.
+    #[error("length of {len} bytes exceeds the maximum of {max}")]
+    TooLong {
+        /// Announced length in bytes.
+        len: u64,
+        /// Maximum length in bytes.
+        max: usize,
+    },
+    /// A count exceeds its limit.
+    #[error("{count} items in {field} exceed the maximum of {max}")]
+    TooMany {
+        /// Name of the counted field.
+        field: &'static str,
+        /// Announced count.
+        count: u64,
+        /// Maximum count.
+        max: usize,
+    },
+    /// The named string is not UTF-8.
+    #[error("{0} is not UTF-8")]
+    InvalidUtf8(&'static str),
+    /// Unknown status in ANNOUNCE.
+    #[error("unknown announcement status {0}")]
+    UnknownStatus(u64),
+    /// The stream ends this many bytes into a message.
+    #[error("stream ends {0} bytes into a message")]
+    TruncatedStream(usize),
+    /// The named message does not exist in the negotiated version.
+    #[error("{0} does not exist in this version")]
+    NotInVersion(&'static str),
+}
+
+/// Key-value pairs at the end of a message, in wire order.
+pub type Parameters = Vec<(u64, Vec<u8>)>;
+
+/// Reads the fields of a message body in order.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldReader<'a>(&'a [u8]);
+
+impl<'a> FieldReader<'a> {
+    /// Starts at the beginning of `body`.
+    pub const fn new(body: &'a [u8]) -> Self {
+        Self(body)
+    }
+
+    /// Whether all bytes are consumed.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads a varint.
+    pub fn varint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let (value, len) = read_varint(self.0).ok_or(DecodeError::UnexpectedEnd(field))?;
+        self.0 = &self.0[len..];
+        Ok(value)
+    }
+
+    /// Reads a length and that many bytes.
+    pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let len = self.varint(field)?;
+        let len = usize::try_from(len).map_err(|_| DecodeError::UnexpectedEnd(field))?;
+        let (bytes, rest) = self.0.split_at_checked(len).ok_or(DecodeError::UnexpectedEnd(field))?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    /// Reads a UTF-8 string.
+    pub fn string(&mut self, field: &'static str) -> Result<String, DecodeError> {
+        std::str::from_utf8(self.bytes(field)?).map(str::to_owned).map_err(|_| DecodeError::InvalidUtf8(field))
+    }
+
+    /// Reads a count of at most `max`.
+    fn count(&mut self, field: &'static str, max: usize) -> Result<usize, DecodeError> {
+        let count = self.varint(field)?;
+        usize::try_from(count).ok().filter(|fits| *fits <= max).ok_or(DecodeError::TooMany { field, count, max })
+    }
+
+    /// Reads a count and that many strings.
+    pub fn strings(&mut self, field: &'static str, max: usize) -> Result<Vec<String>, DecodeError> {
+        let count = self.count(field, max)?;
+        (0..count).map(|_| self.string(field)).collect()
+    }
+
+    /// Reads a count and that many varints.
+    pub fn varints(&mut self, field: &'static str, max: usize) -> Result<Vec<u64>, DecodeError> {
+        let count = self.count(field, max)?;
+        (0..count).map(|_| self.varint(field)).collect()
+    }
+
+    /// Reads parameters. A body that ends here has none.
+    pub fn parameters(&mut self) -> Result<Parameters, DecodeError> {
+        if self.is_empty() {
+            return Ok(Parameters::new());
+        }
+        let count = self.count("parameters", MAX_PARAMETERS)?;
+        (0..count).map(|_| Ok((self.varint("parameters")?, self.bytes("parameters")?.to_vec()))).collect()
+    }
+}
+
+/// GROUP, the header of a group stream. It is the same in all versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupHeader {
+    /// Subscribe ID chosen by the subscriber.
+    pub subscribe_id: u64,
+    /// Sequence number of the group in its track.
+    pub sequence: u64,
+}
+
+impl GroupHeader {
+    /// Appends the fields.
+    pub fn encode(&self, to: &mut Vec<u8>) {
+        write_varint(self.subscribe_id, to);
+        write_varint(self.sequence, to);
+    }
+
+    /// Decodes a whole body.
+    pub fn from_bytes(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut fields = FieldReader::new(body);
+        Ok(Self { subscribe_id: fields.varint("subscribe ID")?, sequence: fields.varint("group sequence")? })
+    }
+
+    /// Encodes the body length and the body.
+    pub fn encode_with_length(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(2 * MAX_VARINT_LEN);
+        self.encode(&mut body);
+        let mut bytes = Vec::with_capacity(MAX_VARINT_LEN + body.len());
+        write_bytes(&body, &mut bytes);
+        bytes
+    }
+}
+
+/// Splits a stream into its type byte and length-prefixed messages or frames. Buffers at most one incomplete message;
+/// nothing is reserved before it arrives.
+#[derive(Debug, Default)]
+pub struct Deframer {
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that have been returned.
+    consumed: usize,
+}
+
+impl Deframer {
+    /// Appends the next bytes of the stream.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.consumed);
+        self.consumed = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Bytes that have not been returned.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len() - self.consumed
+    }
+
+    /// Returns the next single byte: the stream type.
+    pub fn next_byte(&mut self) -> Option<u8> {
+        let byte = *self.buffer.get(self.consumed)?;
+        self.consumed += 1;
+        Some(byte)
+    }
+
+    /// Returns the next length-prefixed message or frame if it is complete. Fails as soon as the length is known to
+    /// exceed [`MAX_BODY_BYTES`]. The result is a copy that does not share the buffer.
+    pub fn next_length_prefixed(&mut self) -> Result<Option<Bytes>, DecodeError> {
+        let unread = &self.buffer[self.consumed..];
+        let Some((len, prefix_len)) = read_varint(unread) else { return Ok(None) };
+        if len > MAX_BODY_BYTES as u64 {
+            return Err(DecodeError::TooLong { len, max: MAX_BODY_BYTES });
+        }
+        let end = prefix_len + len as usize;
+        let Some(message) = unread.get(prefix_len..end) else { return Ok(None) };
+        let message = Bytes::copy_from_slice(message);
+        self.consumed += end;
+        if self.buffer.capacity() > MIN_BUFFER_CAPACITY.max(4 * self.buffered()) {
+            *self = Self { buffer: self.buffer[self.consumed..].to_vec(), consumed: 0 };
+        }
+        Ok(Some(message))
+    }
+
+    /// Fails if the stream ends within a message.
+    pub fn check_end(&self) -> Result<(), DecodeError> {
+        if self.buffered() == 0 { Ok(()) } else { Err(DecodeError::TruncatedStream(self.buffered())) }
+    }
+}
+
+/// One item of a group stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupItem {
+    /// The group header.
+    Header(GroupHeader),
+    /// A complete frame.
+    Frame(Bytes),
+}
+
+/// Splits a group stream, after its type byte, into the header and frames.
+#[derive(Debug, Default)]
+pub struct GroupDeframer {
+    /// Whether GROUP has been read.
+    header_read: bool,
+}
+
+impl GroupDeframer {
+    /// Returns the next complete item of `stream`.
+    pub fn next(&mut self, stream: &mut Deframer) -> Result<Option<GroupItem>, DecodeError> {
+        let Some(message) = stream.next_length_prefixed()? else { return Ok(None) };
+        if self.header_read {
+            return Ok(Some(GroupItem::Frame(message)));
+        }
+        self.header_read = true;
+        Ok(Some(GroupItem::Header(GroupHeader::from_bytes(&message)?)))
+    }
+
+    /// Fails if the stream ends before GROUP or within a frame.
+    pub fn check_end(&self, stream: &Deframer) -> Result<(), DecodeError> {
+        stream.check_end()?;
+        if self.header_read { Ok(()) } else { Err(DecodeError::UnexpectedEnd("GROUP")) }
+    }
+}
+
+/// Reads the varint at the start of `bytes`. Returns its value and encoded length, or `None` if more bytes are
+/// needed. Accepts encodings that are longer than necessary, as QUIC does.
+pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let first = *bytes.first()?;
+    let len = 1 << (first >> 6);
+    let rest = bytes.get(1..len)?;
+    let value = rest.iter().fold(u64::from(first & 0x3f), |value, byte| value << 8 | u64::from(*byte));
+    Some((value, len))
+}
+
+/// Bytes that [`write_varint()`] appends for `value`.
+pub const fn varint_len(value: u64) -> usize {
+    match value {
+        0..=0x3f => 1,
+        0x40..=0x3fff => 2,
+        0x4000..=0x3fff_ffff => 4,
+        _ => 8,
+    }
+}
+
+/// Appends the shortest encoding of `value`. Values above [`MAX_VARINT`] are written as [`MAX_VARINT`].
+pub fn write_varint(value: u64, to: &mut Vec<u8>) {
+    let value = value.min(MAX_VARINT);
+    match value {
+        0..=0x3f => to.push(value as u8),
+        0x40..=0x3fff => to.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),
+        0x4000..=0x3fff_ffff => to.extend_from_slice(&(value as u32 | 0x8000_0000).to_be_bytes()),
+        _ => to.extend_from_slice(&(value | 0xc000_0000_0000_0000).to_be_bytes()),
+    }
+}
+
+/// Appends a length and the bytes.
+pub fn write_bytes(bytes: &[u8], to: &mut Vec<u8>) {
+    write_varint(bytes.len() as u64, to);
+    to.extend_from_slice(bytes);
+}
+
+/// Appends a count and the strings.
+pub fn write_strings<S: AsRef<str>>(strings: &[S], to: &mut Vec<u8>) {
+    write_varint(strings.len() as u64, to);
+    for string in strings {
+        write_bytes(string.as_ref().as_bytes(), to);
+    }
+}
+
+/// Appends a count and the parameters.
+pub fn write_parameters(parameters: &Parameters, to: &mut Vec<u8>) {
+    write_varint(parameters.len() as u64, to);
+    for (key, value) in parameters {
+        write_varint(*key, to);
+        write_bytes(value, to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffer_shrinks_after_a_long_message() {
+        let mut stream = Deframer::default();
+        // 1,000,000 bytes (0xf4240) after a four-byte length.
+        stream.push(&[&[0x80, 0x0f, 0x42, 0x40][..], &vec![b'x'; 1_000_000], &[0x80]].concat());
+        assert_eq!(stream.next_length_prefixed().unwrap().unwrap().len(), 1_000_000);
+        assert_eq!(stream.buffered(), 1);
+        assert!(stream.buffer.capacity() <= MIN_BUFFER_CAPACITY, "{}", stream.buffer.capacity());
+        // Reading continues normally: 0x80 starts a four-byte length, here 2.
+        stream.push(&[0, 0, 2, b'a', b'b']);
+        assert_eq!(stream.next_length_prefixed().unwrap().unwrap(), "ab");
+    }
+}

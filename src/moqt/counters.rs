@@ -1,0 +1,84 @@
+//! Counters of one session. The owner of a connection takes them regularly and adds them to its totals.
+
+/// Defines a struct of `u64` counters with their names and descriptions.
+macro_rules! counters {
+    ($(#[doc = $what:literal])+ $counts:ident { $($(#[doc = $doc:literal])+ $name:ident,)+ }) => {
+        $(#[doc = $what])+
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $counts {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl $counts {
+            /// Name, description and value of every counter, in the order of the log.
+            pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name),)+].into_iter()
+            }
+
+            /// Adds all counters of `more`.
+            pub fn add(&mut self, more: &Self) {
+                $(self.$name += more.$name;)+
+            }
+        }
+    };
+}
+pub(crate) use counters;
+
+counters! {
+/// Counters of one session.
+SessionCounters {
+    /// Sessions set up.
+    sessions,
+    /// Connections that we closed before a session was set up.
+    setups_failed,
+    /// Paths announced by peers.
+    announcements,
+    /// Announcements ignored: beyond the limit, or with a path that is too long.
+    announcements_rejected,
+    /// Subscriptions of peers accepted.
+    subscriptions,
+    /// Subscriptions of peers rejected.
+    subscriptions_rejected,
+    /// Groups received, counted at their start.
+    groups_received,
+    /// Frames received.
+    frames_received,
+    /// Bytes in frames received.
+    received_bytes,
+    /// Groups received that were reset or malformed.
+    groups_aborted,
+    /// Groups received that name no subscription, rejected.
+    groups_rejected,
+    /// Groups sent, counted at their start and once per subscriber.
+    groups_sent,
+    /// Frames sent, counted when the transport has taken them completely.
+    frames_sent,
+    /// Bytes in frames sent.
+    sent_bytes,
+    /// Groups dropped because their subscriber reads too slowly.
+    groups_dropped_slow_reader,
+    /// Groups dropped, newest first, because the delay buffer is full.
+    groups_dropped_buffer_full,
+    /// Groups dropped because they have no subscriber.
+    groups_dropped_no_subscriber,
+    /// Groups sent that the subscriber stopped.
+    groups_stopped,
+    /// Groups sent that were reset because the subscriber unsubscribed.
+    groups_unsubscribed,
+    /// Streams beyond the limits, rejected.
+    streams_rejected,
+    /// Streams of an unknown or unsupported type, rejected.
+    streams_unknown_type,
+    /// Streams with a malformed message, rejected.
+    streams_malformed,
+    /// Messages without a field that is used here, ignored.
+    messages_ignored,
+}
+}
+
+impl SessionCounters {
+    /// Groups dropped for our own reasons: slow reader, buffer full, no subscriber.
+    pub fn groups_dropped(&self) -> [u64; 3] {
+        [self.groups_dropped_slow_reader, self.groups_dropped_buffer_full, self.groups_dropped_no_subscriber]
+    }
+}

@@ -1,0 +1,478 @@
+//! The server application: subscribes to every announced track, announces it back, and relays each group frame by
+//! frame to its subscribers, after the configured delay and in bounded memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::error_code;
+use super::message::AnnounceStatus;
+use super::{MoqtVersion, Session, SessionCounters, SessionEvent, SessionHandler, StreamHandle, TrackPath};
+use crate::time::Time;
+
+/// Bytes charged per frame in addition to its payload.
+const FRAME_OVERHEAD: usize = 64;
+/// Bytes charged per group. The value limits the number of waiting groups, which are scanned often.
+const GROUP_OVERHEAD: usize = 1 << 10;
+/// Maximum frames and group ends relayed per turn to each subscriber. At least as many as one turn receives, or the
+/// queue would grow.
+const MAX_ITEMS_PER_TURN: usize = 64;
+
+/// Configuration of the echo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoqtEchoConfig {
+    /// Prefix of the requested announcements in gomoqt-2025-02.
+    pub track_prefix: TrackPath,
+    /// Prefix of the requested announcements in gomoqt-0.9.
+    pub broadcast_prefix: TrackPath,
+    /// Name of the echoed track of a broadcast in gomoqt-0.9.
+    pub track_name: String,
+    /// Delay of each frame.
+    pub delay: Duration,
+    /// Maximum bytes of frames that wait for their due time or for a subscriber.
+    pub max_buffered_bytes: usize,
+    /// Maximum groups that wait for the first subscriber of their track.
+    pub max_unsubscribed_groups: usize,
+    /// Maximum time that a subscription waits for its track to be announced.
+    pub announce_timeout: Duration,
+}
+
+impl Default for MoqtEchoConfig {
+    /// `japan, kyoto`, or `/` and the track `index`; no delay; at most 4 MiB and 4 groups wait; subscriptions wait 5
+    /// s.
+    fn default() -> Self {
+        Self {
+            track_prefix: TrackPath::from_parts(["japan", "kyoto"]),
+            broadcast_prefix: TrackPath::from_parts(["/"]),
+            track_name: "index".to_owned(),
+            delay: Duration::ZERO,
+            max_buffered_bytes: 4 << 20,
+            max_unsubscribed_groups: 4,
+            announce_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A track announced by the client.
+#[derive(Debug)]
+struct EchoTrack {
+    path: TrackPath,
+    subscribe_streams: Vec<StreamHandle>,
+    /// Whether the track has ended. It is removed when its last group has been relayed.
+    ended: bool,
+}
+
+/// The echo of one connection.
+#[derive(Debug)]
+pub struct MoqtEcho {
+    config: MoqtEchoConfig,
+    /// Announced tracks by the ID of our subscription.
+    tracks: BTreeMap<u64, EchoTrack>,
+    /// Streams of announcement requests with their prefix.
+    announce_streams: BTreeMap<StreamHandle, TrackPath>,
+    /// Subscriptions to tracks that are not announced yet, with their deadline.
+    pending_subscribes: BTreeMap<StreamHandle, (Time, TrackPath)>,
+    relay_queue: RelayQueue,
+    /// Whether more is due than one turn relays.
+    has_backlog: bool,
+    counters: SessionCounters,
+}
+
+impl MoqtEcho {
+    /// Creates the echo of one connection.
+    pub fn new(config: MoqtEchoConfig) -> Self {
+        Self {
+            config,
+            tracks: BTreeMap::new(),
+            announce_streams: BTreeMap::new(),
+            pending_subscribes: BTreeMap::new(),
+            relay_queue: RelayQueue::default(),
+            has_backlog: false,
+            counters: SessionCounters::default(),
+        }
+    }
+
+    /// Bytes charged for all queued groups; exceeds [`MoqtEchoConfig::max_buffered_bytes`] only within a turn.
+    pub fn buffered_bytes(&self) -> usize {
+        self.relay_queue.cost()
+    }
+
+    fn on_announced(&mut self, session: &mut Session, path: TrackPath) {
+        let Some(version) = session.version() else { return };
+        for (stream, prefix) in &self.announce_streams {
+            if path.has_prefix(prefix, version) {
+                session.announce(*stream, &path, AnnounceStatus::Active);
+            }
+        }
+        let track = Self::track_path(&self.config, version, &path);
+        let subscription = session.subscribe(&track);
+        let pending: Vec<StreamHandle> = self
+            .pending_subscribes
+            .iter()
+            .filter(|(_, (_, requested))| *requested == track)
+            .map(|(stream, _)| *stream)
+            .collect();
+        for subscriber in &pending {
+            self.pending_subscribes.remove(subscriber);
+            session.accept_subscribe(*subscriber);
+        }
+        self.tracks.insert(subscription, EchoTrack { path, subscribe_streams: pending, ended: false });
+    }
+
+    /// Marks a track as ended: it accepts no subscription, and is removed when its last group has been relayed.
+    fn on_track_ended(&mut self, session: &mut Session, subscription: u64) {
+        let Some(version) = session.version() else { return };
+        let Some(track) = self.tracks.get_mut(&subscription).filter(|track| !track.ended) else { return };
+        track.ended = true;
+        for (stream, prefix) in &self.announce_streams {
+            if track.path.has_prefix(prefix, version) {
+                session.announce(*stream, &track.path, AnnounceStatus::Ended);
+            }
+        }
+    }
+
+    fn on_subscribe(&mut self, now: Time, session: &mut Session, subscriber: StreamHandle, requested: TrackPath) {
+        let Some(version) = session.version() else { return };
+        let found = self
+            .tracks
+            .values_mut()
+            .find(|track| !track.ended && Self::track_path(&self.config, version, &track.path) == requested);
+        if let Some(track) = found {
+            session.accept_subscribe(subscriber);
+            track.subscribe_streams.push(subscriber);
+        } else {
+            self.pending_subscribes.insert(subscriber, (now + self.config.announce_timeout, requested));
+        }
+    }
+
+    /// The track that carries the announced `path`.
+    fn track_path(config: &MoqtEchoConfig, version: MoqtVersion, path: &TrackPath) -> TrackPath {
+        match version {
+            MoqtVersion::Gomoqt202502 => path.clone(),
+            MoqtVersion::Gomoqt09 => path.join(&config.track_name),
+        }
+    }
+
+    fn active_subscription(&self, path: &TrackPath) -> Option<u64> {
+        self.tracks.iter().find(|(_, track)| !track.ended && track.path == *path).map(|(subscription, _)| *subscription)
+    }
+
+    /// Relays due frames, at most one turn's worth, then applies the limits and removes ended tracks.
+    fn relay_due(&mut self, now: Time, session: &mut Session) {
+        let tracks = &self.tracks;
+        let subscribers = |subscription| tracks.get(&subscription).map_or(&[][..], |track| &track.subscribe_streams);
+        let progress = self.relay_queue.relay_due(now, session, subscribers);
+        self.has_backlog = progress.has_backlog;
+        let (buffer_full, no_subscriber) =
+            self.relay_queue.drop_over_limit(self.config.max_buffered_bytes, session, |id| !subscribers(id).is_empty());
+        self.counters.groups_dropped_buffer_full += buffer_full;
+        self.counters.groups_dropped_no_subscriber += no_subscriber + progress.no_subscriber;
+        let relay_queue = &self.relay_queue;
+        self.tracks.retain(|subscription, track| {
+            let is_finished =
+                track.ended && (track.subscribe_streams.is_empty() || !relay_queue.has_subscription(*subscription));
+            if is_finished {
+                track.subscribe_streams.iter().for_each(|subscriber| session.end_subscription(*subscriber));
+            }
+            !is_finished
+        });
+        let tracks = &self.tracks;
+        let has_ended = |subscription: u64| !tracks.contains_key(&subscription);
+        self.counters.groups_dropped_no_subscriber += self.relay_queue.drop_orphaned(session, has_ended);
+    }
+}
+
+impl SessionHandler for MoqtEcho {
+    fn on_event(&mut self, now: Time, session: &mut Session, event: SessionEvent) {
+        let due = now + self.config.delay;
+        match event {
+            SessionEvent::Established { version, .. } => {
+                let prefix = match version {
+                    MoqtVersion::Gomoqt202502 => &self.config.track_prefix,
+                    MoqtVersion::Gomoqt09 => &self.config.broadcast_prefix,
+                };
+                session.request_announcements(prefix);
+            }
+            SessionEvent::AnnounceRequested { announce_stream, prefix } => {
+                let Some(version) = session.version() else { return };
+                let active =
+                    self.tracks.values().filter(|track| !track.ended && track.path.has_prefix(&prefix, version));
+                session.announce_all(announce_stream, active.map(|track| &track.path));
+                self.announce_streams.insert(announce_stream, prefix);
+            }
+            SessionEvent::AnnounceRequestEnded { announce_stream } => {
+                drop(self.announce_streams.remove(&announce_stream));
+            }
+            SessionEvent::Announced { path } => self.on_announced(session, path),
+            SessionEvent::Unannounced { path } => {
+                if let Some(subscription) = self.active_subscription(&path) {
+                    session.unsubscribe(subscription);
+                    self.on_track_ended(session, subscription);
+                }
+            }
+            SessionEvent::SubscribeRequested { subscribe_stream, track } => {
+                self.on_subscribe(now, session, subscribe_stream, track);
+            }
+            SessionEvent::Unsubscribed { subscribe_stream } => {
+                self.pending_subscribes.remove(&subscribe_stream);
+                self.tracks
+                    .values_mut()
+                    .for_each(|track| track.subscribe_streams.retain(|other| *other != subscribe_stream));
+            }
+            SessionEvent::SubscriptionEnded { subscribe_id, .. } => self.on_track_ended(session, subscribe_id),
+            SessionEvent::GroupStarted { group_stream, subscribe_id, sequence } => {
+                self.relay_queue.start_group(group_stream, subscribe_id, sequence);
+                if self.tracks.get(&subscribe_id).is_some_and(|track| track.subscribe_streams.is_empty()) {
+                    let max_groups = self.config.max_unsubscribed_groups;
+                    self.counters.groups_dropped_no_subscriber +=
+                        self.relay_queue.drop_unsubscribed(subscribe_id, max_groups, session);
+                }
+            }
+            SessionEvent::FrameReceived { group_stream, payload } => {
+                self.relay_queue.push(group_stream, due, RelayItem::Frame(payload));
+            }
+            SessionEvent::GroupEnded { group_stream } => self.relay_queue.push(group_stream, due, RelayItem::Fin),
+            SessionEvent::GroupAborted { group_stream, code } => {
+                self.relay_queue.push(group_stream, due, RelayItem::Reset(code));
+            }
+            SessionEvent::SubscribeAccepted { .. }
+            | SessionEvent::GroupDropped { .. }
+            | SessionEvent::Closed { .. } => {}
+        }
+    }
+
+    fn on_events_drained(&mut self, now: Time, session: &mut Session) {
+        if !session.is_closed() {
+            self.relay_due(now, session);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Time, session: &mut Session) {
+        let expired: Vec<StreamHandle> = self
+            .pending_subscribes
+            .iter()
+            .filter(|(_, (deadline, _))| now >= *deadline)
+            .map(|(subscriber, _)| *subscriber)
+            .collect();
+        for subscriber in expired {
+            self.pending_subscribes.remove(&subscriber);
+            session.reject_request(subscriber, error_code::TRACK_NOT_FOUND);
+        }
+        self.relay_due(now, session);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let has_subscribers =
+            |subscription| self.tracks.get(&subscription).is_some_and(|track| !track.subscribe_streams.is_empty());
+        let deadlines = self.pending_subscribes.values().map(|(deadline, _)| *deadline);
+        deadlines.chain(self.relay_queue.next_deadline(has_subscribers)).min()
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.has_backlog
+    }
+
+    fn take_counters(&mut self) -> SessionCounters {
+        std::mem::take(&mut self.counters)
+    }
+}
+
+/// Next item of a group.
+#[derive(Debug)]
+enum RelayItem {
+    /// A frame.
+    Frame(Bytes),
+    /// The group has ended.
+    Fin,
+    /// The group was reset.
+    Reset(u32),
+}
+
+impl RelayItem {
+    fn cost(&self) -> usize {
+        FRAME_OVERHEAD + if let Self::Frame(payload) = self { payload.len() } else { 0 }
+    }
+}
+
+/// Relays one group from its incoming stream to the streams of its subscribers.
+#[derive(Debug)]
+struct GroupRelay {
+    source: StreamHandle,
+    /// The subscription that the group belongs to.
+    subscribe_id: u64,
+    sequence: u64,
+    /// Outgoing streams; `None` until the relay starts.
+    destinations: Option<Vec<StreamHandle>>,
+    items: VecDeque<(Time, RelayItem)>,
+    cost: usize,
+}
+
+impl GroupRelay {
+    /// Whether no outgoing stream is open yet.
+    fn is_unstarted(&self) -> bool {
+        self.destinations.is_none()
+    }
+
+    /// Whether the next item is due.
+    fn is_due(&self, now: Time) -> bool {
+        self.items.front().is_some_and(|(due, _)| *due <= now)
+    }
+
+    /// Relays due items, at most `left`, and subtracts them from `left`. Returns whether the group is complete.
+    fn relay_due(&mut self, now: Time, session: &mut Session, left: &mut usize) -> bool {
+        let due = self.items.iter().take(*left).take_while(|(due, _)| *due <= now).count();
+        *left -= due;
+        // All items go to one subscriber before the next, so that short writes can be coalesced.
+        for group in self.destinations.iter().flatten() {
+            for (_, item) in self.items.range(..due) {
+                match item {
+                    RelayItem::Frame(payload) => session.send_frame(*group, payload.clone()),
+                    RelayItem::Fin => session.finish_group(*group),
+                    RelayItem::Reset(code) => session.reset_group(*group, *code),
+                }
+            }
+        }
+        let mut is_complete = false;
+        for (_, item) in self.items.drain(..due) {
+            self.cost -= item.cost();
+            is_complete = !matches!(item, RelayItem::Frame(_));
+        }
+        is_complete
+    }
+}
+
+/// Result of one turn of the queue.
+#[derive(Debug, Default)]
+struct RelayProgress {
+    /// Groups that no subscriber's range contains.
+    no_subscriber: u64,
+    /// Whether more is due than one turn relays.
+    has_backlog: bool,
+}
+
+/// All groups in the echo, the oldest first.
+#[derive(Debug, Default)]
+struct RelayQueue {
+    groups: VecDeque<GroupRelay>,
+    cost: usize,
+}
+
+impl RelayQueue {
+    /// Adds a group.
+    fn start_group(&mut self, source: StreamHandle, subscribe_id: u64, sequence: u64) {
+        let relay = GroupRelay {
+            source,
+            subscribe_id,
+            sequence,
+            destinations: None,
+            items: VecDeque::new(),
+            cost: GROUP_OVERHEAD,
+        };
+        self.cost += GROUP_OVERHEAD;
+        self.groups.push_back(relay);
+    }
+
+    /// Adds an item to a group. Items of dropped groups are ignored.
+    fn push(&mut self, source: StreamHandle, due: Time, item: RelayItem) {
+        let Some(relay) = self.groups.iter_mut().rev().find(|relay| relay.source == source) else { return };
+        let cost = item.cost();
+        relay.cost += cost;
+        self.cost += cost;
+        relay.items.push_back((due, item));
+    }
+
+    /// Bytes charged for all queued groups.
+    fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Relays due items, at most one turn's worth. `subscribers` returns the subscribe streams of a subscription.
+    /// Groups without a subscriber wait.
+    fn relay_due<'a>(
+        &mut self,
+        now: Time,
+        session: &mut Session,
+        subscribers: impl Fn(u64) -> &'a [StreamHandle],
+    ) -> RelayProgress {
+        let (mut total_cost, mut left, mut progress) = (0, MAX_ITEMS_PER_TURN, RelayProgress::default());
+        self.groups.retain_mut(|relay| {
+            let subscribers = subscribers(relay.subscribe_id);
+            if relay.is_unstarted() && relay.is_due(now) && !subscribers.is_empty() && left > 0 {
+                let sequence = relay.sequence;
+                let open = |subscriber: &StreamHandle| session.open_group(*subscriber, sequence);
+                let destinations: Vec<StreamHandle> = subscribers.iter().filter_map(open).collect();
+                progress.no_subscriber += u64::from(destinations.is_empty());
+                relay.destinations = Some(destinations);
+            }
+            let is_complete = !relay.is_unstarted() && relay.relay_due(now, session, &mut left);
+            if !is_complete {
+                total_cost += relay.cost;
+                progress.has_backlog |= relay.is_due(now) && !(relay.is_unstarted() && subscribers.is_empty());
+            }
+            !is_complete
+        });
+        self.cost = total_cost;
+        progress
+    }
+
+    /// Drops whole groups until at most `max_bytes` are charged: first groups without a subscriber, oldest first,
+    /// then the newest groups, so that the remaining ones leave on time. Returns the number of groups dropped because
+    /// the buffer is full and because they have no subscriber.
+    fn drop_over_limit(
+        &mut self,
+        max_bytes: usize,
+        session: &mut Session,
+        has_subscribers: impl Fn(u64) -> bool,
+    ) -> (u64, u64) {
+        let (mut buffer_full, mut no_subscriber) = (0, 0);
+        while self.cost > max_bytes {
+            let unsubscribed =
+                self.groups.iter().position(|relay| relay.is_unstarted() && !has_subscribers(relay.subscribe_id));
+            let Some(index) = unsubscribed.or(self.groups.len().checked_sub(1)) else { break };
+            self.drop_at(index, session);
+            *(if unsubscribed.is_some() { &mut no_subscriber } else { &mut buffer_full }) += 1;
+        }
+        (buffer_full, no_subscriber)
+    }
+
+    /// Drops the oldest unstarted groups of a subscription, except for the last `max_groups`.
+    fn drop_unsubscribed(&mut self, subscription: u64, max_groups: usize, session: &mut Session) -> u64 {
+        let matches_subscription = |relay: &GroupRelay| relay.is_unstarted() && relay.subscribe_id == subscription;
+        let excess = self.groups.iter().filter(|relay| matches_subscription(relay)).count().saturating_sub(max_groups);
+        (0..excess).map(|_| u64::from(self.drop_first(session, matches_subscription))).sum()
+    }
+
+    /// Drops unstarted groups of subscriptions for which `has_ended` is true.
+    fn drop_orphaned(&mut self, session: &mut Session, has_ended: impl Fn(u64) -> bool) -> u64 {
+        let mut dropped = 0;
+        while self.drop_first(session, |relay| relay.is_unstarted() && has_ended(relay.subscribe_id)) {
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn drop_first(&mut self, session: &mut Session, predicate: impl Fn(&GroupRelay) -> bool) -> bool {
+        let first = self.groups.iter().position(predicate);
+        first.inspect(|index| self.drop_at(*index, session)).is_some()
+    }
+
+    fn drop_at(&mut self, index: usize, session: &mut Session) {
+        let Some(relay) = self.groups.remove(index) else { return };
+        self.cost -= relay.cost;
+        for group in relay.destinations.into_iter().flatten() {
+            session.reset_group(group, error_code::LIMIT_EXCEEDED);
+        }
+    }
+
+    /// Whether a group of the subscription is queued.
+    fn has_subscription(&self, subscription: u64) -> bool {
+        self.groups.iter().any(|relay| relay.subscribe_id == subscription)
+    }
+
+    /// When the next item that can be relayed is due.
+    fn next_deadline(&self, has_subscribers: impl Fn(u64) -> bool) -> Option<Time> {
+        let can_relay = |relay: &&GroupRelay| !relay.is_unstarted() || has_subscribers(relay.subscribe_id);
+        self.groups.iter().filter(can_relay).filter_map(|relay| relay.items.front().map(|(due, _)| *due)).min()
+    }
+}

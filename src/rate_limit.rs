@@ -1,0 +1,367 @@
+//! Rate limits: [`Gcra`] for one stream of events, [`RateLimiter`] for the packets and bits sent to each source, and
+//! [`WindowLimiter`] for events per source in a fixed period.
+//!
+//! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. An event advances it by the time that
+//! the event takes at the permitted rate, and is rejected if it would be further ahead of the clock than the tolerance.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::address::source_network;
+use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
+
+/// Buckets of a [`RateLimiter`], 32 bytes each. Sources in the same bucket share its limits.
+const RATE_BUCKETS: usize = 8_192;
+
+/// The burst that is admitted to be sent later, and the burst that is sent immediately, as time at the permitted rate. One packet
+/// of any length is always admitted.
+const BURST_TOLERANCE: Duration = Duration::from_millis(125);
+
+/// The largest IP packet, in bits.
+const MAX_IP_PACKET_BITS: u64 = 65_535 * 8;
+
+/// A rate limit by the generic cell rate algorithm. The caller keeps the theoretical arrival time of each stream, which starts at
+/// [`Time::ZERO`].
+#[derive(Clone, Copy, Debug)]
+pub struct Gcra {
+    /// Units (packets, bits or messages) per second.
+    rate: u64,
+    /// How far the theoretical arrival time may be ahead of the clock, in nanoseconds.
+    tolerance: u64,
+}
+
+impl Gcra {
+    /// `rate` units per second, at least 1, and a burst of `tolerance` times the rate.
+    pub fn new(rate: u64, tolerance: Duration) -> Self {
+        Self { rate: rate.max(1), tolerance: saturating_nanos(tolerance) }
+    }
+
+    /// `rate` units per second, at least 1, and a burst of exactly as many units as the rate allows in `seconds`.
+    pub fn with_burst_seconds(rate: u64, seconds: u64) -> Self {
+        let gcra = Self::new(rate, Duration::ZERO);
+        // A multiple of one unit's rounded duration; otherwise rounding would cost the last unit of the burst.
+        Self { tolerance: gcra.duration_of(1).saturating_mul(gcra.rate).saturating_mul(seconds), ..gcra }
+    }
+
+    /// As [`Gcra::new`], with the tolerance raised so that `min_burst` units are always admitted at once.
+    fn with_min_burst(rate: u64, tolerance: Duration, min_burst: u64) -> Self {
+        let gcra = Self::new(rate, tolerance);
+        Self { tolerance: gcra.tolerance.max(gcra.duration_of(min_burst)), ..gcra }
+    }
+
+    /// The theoretical arrival time after `amount` more units at `now`, whether or not they are within the limit.
+    pub fn advance(self, arrival: Time, now: Time, amount: u64) -> Time {
+        Time::from_nanos(self.advance_nanos(arrival.as_nanos(), now, amount))
+    }
+
+    /// The theoretical arrival time after `amount` more units at `now`, or `None` if they exceed the limit.
+    pub fn try_advance(self, arrival: Time, now: Time, amount: u64) -> Option<Time> {
+        self.try_advance_nanos(arrival.as_nanos(), now, amount).map(Time::from_nanos)
+    }
+
+    fn advance_nanos(self, arrival: u64, now: Time, amount: u64) -> u64 {
+        arrival.max(now.as_nanos()).saturating_add(self.duration_of(amount))
+    }
+
+    fn try_advance_nanos(self, arrival: u64, now: Time, amount: u64) -> Option<u64> {
+        Some(self.advance_nanos(arrival, now, amount))
+            .filter(|arrival| *arrival <= now.as_nanos().saturating_add(self.tolerance))
+    }
+
+    /// Nanoseconds that `amount` units take, rounded up so that the rate is never exceeded. An IP packet has too few bits to overflow.
+    fn duration_of(self, amount: u64) -> u64 {
+        (amount * NANOS_PER_SECOND).div_ceil(self.rate)
+    }
+}
+
+/// The limit that a packet exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateExceeded {
+    /// Packets per second.
+    Packets,
+    /// Bits per second.
+    Bits,
+}
+
+/// Theoretical arrival times of packets and of bits, in nanoseconds.
+type ArrivalTimes = [u64; 2];
+
+/// Limits packets and bits per second sent to each source, in a fixed number of buckets.
+///
+/// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of arrival times: one for admission to the
+/// delay line, one for sending. A delayed packet advances the second set when it is sent, whatever its state; an immediate reply
+/// is admitted only if it fits there. So no interval contains more than the rate times its length plus two tolerances.
+pub struct RateLimiter {
+    packets: Option<Gcra>,
+    bits: Option<Gcra>,
+    /// Admission and sending. Allocated as zero pages, so only buckets in use take memory.
+    buckets: Vec<[ArrivalTimes; 2]>,
+}
+
+impl RateLimiter {
+    /// Limits in packets and bits per second; `None` is no limit.
+    pub fn new(packets: Option<u64>, bits: Option<u64>) -> Self {
+        Self {
+            packets: packets.map(|rate| Gcra::with_min_burst(rate, BURST_TOLERANCE, 1)),
+            bits: bits.map(|rate| Gcra::with_min_burst(rate, BURST_TOLERANCE, MAX_IP_PACKET_BITS)),
+            buckets: vec![[[0; 2]; 2]; RATE_BUCKETS],
+        }
+    }
+
+    /// Admits an IP packet of `len` bytes that is sent later to the source with the digest `key`.
+    pub fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
+        let [admitted, _] = &mut self.buckets[key as usize % RATE_BUCKETS];
+        admit(admitted, self.packets, self.bits, now, len)
+    }
+
+    /// Admits an IP packet of `len` bytes that is sent immediately.
+    pub fn admit_immediate(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
+        let [_, sent] = &mut self.buckets[key as usize % RATE_BUCKETS];
+        admit(sent, self.packets, self.bits, now, len)
+    }
+
+    /// Charges `packets` delayed packets that have been sent, `len` bytes of IP packets in total.
+    pub fn charge_sent(&mut self, key: u64, now: Time, packets: usize, len: usize) {
+        let [_, [packet_arrival, bit_arrival]] = &mut self.buckets[key as usize % RATE_BUCKETS];
+        if let Some(limit) = self.packets {
+            *packet_arrival = limit.advance_nanos(*packet_arrival, now, packets as u64);
+        }
+        if let Some(limit) = self.bits {
+            *bit_arrival = limit.advance_nanos(*bit_arrival, now, len as u64 * 8);
+        }
+    }
+}
+
+/// Charges both limits, or neither.
+fn admit(
+    arrivals: &mut ArrivalTimes,
+    packets: Option<Gcra>,
+    bits: Option<Gcra>,
+    now: Time,
+    len: usize,
+) -> Result<(), RateExceeded> {
+    let advanced = |limit: Option<Gcra>, arrival, amount| {
+        limit.map_or(Some(arrival), |limit| limit.try_advance_nanos(arrival, now, amount))
+    };
+    let [packet_arrival, bit_arrival] = *arrivals;
+    let packet_arrival = advanced(packets, packet_arrival, 1).ok_or(RateExceeded::Packets)?;
+    let bit_arrival = advanced(bits, bit_arrival, len as u64 * 8).ok_or(RateExceeded::Bits)?;
+    *arrivals = [packet_arrival, bit_arrival];
+    Ok(())
+}
+
+/// A maximum number of events in a period that begins with the first of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowLimit {
+    /// Maximum events.
+    pub count: u32,
+    /// Length of the period.
+    pub period: Duration,
+}
+
+/// Limits events of each source ([`source_network`]: an IPv6 /64 is one source) in fixed periods, and reports exactly how long a
+/// source has to wait (for `Retry-After`). The table is bounded: if it is full, the source whose period ends first is removed.
+#[derive(Clone, Debug)]
+pub struct WindowLimiter {
+    limit: WindowLimit,
+    max_sources: usize,
+    /// End of the period and events in it.
+    windows: HashMap<IpAddr, (Time, u32)>,
+    /// The same sources in the order in which their periods end.
+    expiry: VecDeque<(Time, IpAddr)>,
+}
+
+impl WindowLimiter {
+    /// Tracks at most `max_sources` sources.
+    pub fn new(limit: WindowLimit, max_sources: usize) -> Self {
+        Self { limit, max_sources: max_sources.max(1), windows: HashMap::new(), expiry: VecDeque::new() }
+    }
+
+    /// How long `source` has to wait until its next event is admitted, or `None` if it is admitted now. Counts nothing.
+    pub fn retry_after(&mut self, now: Time, source: IpAddr) -> Option<Duration> {
+        self.remove_expired(now);
+        let (end, events) = *self.windows.get(&source_network(source))?;
+        (events >= self.limit.count).then(|| end.duration_since(now))
+    }
+
+    /// Counts one event of `source`, or returns how long it has to wait. An event above the limit is not counted.
+    pub fn check(&mut self, now: Time, source: IpAddr) -> Result<(), Duration> {
+        self.remove_expired(now);
+        let source = source_network(source);
+        if let Some((end, events)) = self.windows.get_mut(&source) {
+            if *events >= self.limit.count {
+                return Err(end.duration_since(now));
+            }
+            *events += 1;
+            return Ok(());
+        }
+        if self.limit.count == 0 {
+            return Err(self.limit.period);
+        }
+        if self.windows.len() >= self.max_sources
+            && let Some((_, first)) = self.expiry.pop_front()
+        {
+            self.windows.remove(&first);
+        }
+        let end = now + self.limit.period;
+        self.windows.insert(source, (end, 1));
+        self.expiry.push_back((end, source));
+        Ok(())
+    }
+
+    fn remove_expired(&mut self, now: Time) {
+        while let Some((_, source)) = self.expiry.front().filter(|(end, _)| *end <= now) {
+            self.windows.remove(source);
+            self.expiry.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Number of packets of `len` bytes that are admitted at `now` milliseconds, and the limit that ends it.
+    fn admitted_at(limiter: &mut RateLimiter, now: u64, len: usize) -> (usize, RateExceeded) {
+        let mut admitted = 0;
+        loop {
+            match limiter.admit_immediate(7, Time::from_millis(now), len) {
+                Ok(()) => admitted += 1,
+                Err(over) => return (admitted, over),
+            }
+            assert!(admitted < 100_000, "there is no limit");
+        }
+    }
+
+    #[test]
+    fn burst_of_125_ms_is_admitted_then_the_configured_rate() {
+        let mut limiter = RateLimiter::new(Some(8_000), None);
+        assert_eq!(admitted_at(&mut limiter, 0, 500), (1_000, RateExceeded::Packets));
+        assert_eq!(admitted_at(&mut limiter, 1, 500), (8, RateExceeded::Packets));
+        assert_eq!(admitted_at(&mut limiter, 51, 500), (400, RateExceeded::Packets));
+        // The burst does not grow with a longer pause.
+        assert_eq!(admitted_at(&mut limiter, 3_600_000, 500), (1_000, RateExceeded::Packets));
+    }
+
+    #[test]
+    fn packet_and_bit_limits_apply_independently() {
+        // 64 Mbit/s for 125 ms are 8,000,000 bits: 1,000 packets of 1,000 bytes.
+        let mut limiter = RateLimiter::new(None, Some(64_000_000));
+        assert_eq!(admitted_at(&mut limiter, 0, 1_000), (1_000, RateExceeded::Bits));
+        assert_eq!(admitted_at(&mut limiter, 1, 1_000), (8, RateExceeded::Bits));
+        let mut limiter = RateLimiter::new(Some(8_000), Some(64_000_000));
+        assert_eq!(admitted_at(&mut limiter, 0, 999), (1_000, RateExceeded::Packets));
+        let mut limiter = RateLimiter::new(Some(8_000), Some(64_000_000));
+        assert_eq!(admitted_at(&mut limiter, 0, 1_001), (999, RateExceeded::Bits));
+    }
+
+    #[test]
+    fn delayed_packets_are_charged_when_sent() {
+        let mut limiter = RateLimiter::new(Some(8_000), None);
+        for _ in 0..1_000 {
+            assert_eq!(limiter.admit_delayed(7, Time::ZERO, 500), Ok(()));
+        }
+        assert_eq!(limiter.admit_delayed(7, Time::ZERO, 500), Err(RateExceeded::Packets));
+        // The packets wait for a second. Immediate replies are admitted meanwhile, and for 125 ms after the packets are sent they are not.
+        assert_eq!(admitted_at(&mut limiter, 0, 500), (1_000, RateExceeded::Packets));
+        limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
+        assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
+        assert_eq!(admitted_at(&mut limiter, 1_001, 500), (8, RateExceeded::Packets));
+        // Delayed packets are charged even if immediate replies have used the limit, which then takes longer to recover.
+        assert_eq!(admitted_at(&mut limiter, 5_000, 500), (1_000, RateExceeded::Packets));
+        limiter.charge_sent(7, Time::from_millis(5_000), 1_000, 500_000);
+        assert_eq!(admitted_at(&mut limiter, 5_125, 500), (0, RateExceeded::Packets));
+        assert_eq!(admitted_at(&mut limiter, 5_126, 500), (8, RateExceeded::Packets));
+    }
+
+    #[test]
+    fn sent_bits_are_charged() {
+        let mut limiter = RateLimiter::new(None, Some(64_000_000));
+        limiter.charge_sent(7, Time::ZERO, 10, 500_000);
+        assert_eq!(admitted_at(&mut limiter, 0, 1_000), (500, RateExceeded::Bits));
+    }
+
+    #[test]
+    fn rejected_packet_is_charged_to_no_limit() {
+        // 1 Mbit/s: 524,280 bits, one packet of 65,535 bytes, are more than 125 ms of it.
+        let mut limiter = RateLimiter::new(Some(16), Some(1_000_000));
+        assert_eq!(limiter.admit_immediate(7, Time::ZERO, 65_535), Ok(()));
+        for _ in 0..10 {
+            assert_eq!(limiter.admit_immediate(7, Time::ZERO, 1_000), Err(RateExceeded::Bits));
+        }
+        // The first packet took 62.5 ms of the packet limit. A second one fits, because the rejected packets took nothing.
+        assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Ok(()));
+        assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Err(RateExceeded::Packets));
+    }
+
+    #[test]
+    fn lowest_rate_admits_one_packet_of_any_length() {
+        let mut limiter = RateLimiter::new(Some(1), Some(1));
+        assert_eq!(limiter.admit_immediate(7, Time::from_millis(5), 65_535), Ok(()));
+        assert_eq!(limiter.admit_immediate(7, Time::from_millis(1_004), 100), Err(RateExceeded::Packets));
+        assert_eq!(limiter.admit_immediate(7, Time::from_millis(1_005), 100), Err(RateExceeded::Bits));
+    }
+
+    #[test]
+    fn no_limit_admits_packets_with_unordered_timestamps() {
+        let mut limiter = RateLimiter::new(None, None);
+        for now in [9, 3, 5, 0] {
+            assert_eq!(limiter.admit_immediate(7, Time::from_millis(now), 65_535), Ok(()));
+            assert_eq!(limiter.admit_delayed(7, Time::from_millis(now), 65_535), Ok(()));
+            limiter.charge_sent(7, Time::from_millis(now), 1, 65_535);
+        }
+    }
+
+    #[test]
+    fn buckets_are_independent() {
+        let mut limiter = RateLimiter::new(Some(8), None);
+        assert_eq!(admitted_at(&mut limiter, 0, 500).0, 1);
+        assert_eq!(limiter.admit_immediate(8, Time::ZERO, 500), Ok(()));
+        assert_eq!(limiter.admit_immediate(7 + RATE_BUCKETS as u64, Time::ZERO, 500), Err(RateExceeded::Packets));
+    }
+
+    #[test]
+    fn burst_in_seconds_is_exact_for_every_rate() {
+        for rate in [1, 3, 7, 10, 300, 1_000, 9_999] {
+            let (limit, mut arrival) = (Gcra::with_burst_seconds(rate, 2), Time::ZERO);
+            let mut admit = |now| {
+                let advanced = limit.try_advance(arrival, Time::from_millis(now), 1);
+                arrival = advanced.unwrap_or(arrival);
+                advanced.is_some()
+            };
+            let burst = (0..u32::MAX).take_while(|_| admit(1_000)).count() as u64;
+            assert_eq!(burst, 2 * rate);
+            let refilled = (0..u32::MAX).take_while(|_| admit(2_001)).count() as u64;
+            assert!((rate..=rate + rate / 1_000 + 1).contains(&refilled), "{rate}: {refilled}");
+        }
+    }
+
+    #[test]
+    fn window_is_restored_when_the_period_ends() {
+        let mut limiter = WindowLimiter::new(WindowLimit { count: 2, period: Duration::from_secs(10) }, 100);
+        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let at = |seconds: u64| Time::from_millis(seconds * 1_000);
+        assert_eq!((limiter.check(at(0), one), limiter.check(at(4), one)), (Ok(()), Ok(())));
+        assert_eq!(limiter.check(at(4), one), Err(Duration::from_secs(6)));
+        assert_eq!(limiter.retry_after(at(5), one), Some(Duration::from_secs(5)));
+        assert_eq!(limiter.retry_after(at(5), other), None);
+        assert_eq!(limiter.retry_after(at(10), one), None);
+        assert_eq!((limiter.check(at(10), one), limiter.check(at(11), one)), (Ok(()), Ok(())));
+        assert_eq!(limiter.check(at(11), one), Err(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn window_of_an_ipv6_64_is_shared_and_the_table_is_bounded() {
+        let mut limiter = WindowLimiter::new(WindowLimit { count: 100, period: Duration::from_secs(900) }, 4_096);
+        let host = |host: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, host]);
+        (0..100).for_each(|number| limiter.check(Time::ZERO, host(number)).expect("below the limit"));
+        assert_eq!(limiter.retry_after(Time::ZERO, host(500)), Some(Duration::from_secs(900)));
+        assert_eq!(limiter.retry_after(Time::ZERO, IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1])), None);
+        (0..4_095_u32).for_each(|number| limiter.check(Time::ZERO, IpAddr::V4(number.into())).expect("first event"));
+        assert!(limiter.retry_after(Time::ZERO, host(500)).is_some());
+        limiter.check(Time::ZERO, IpAddr::from([192, 0, 2, 1])).expect("first event");
+        assert_eq!(limiter.retry_after(Time::ZERO, host(500)), None);
+        assert_eq!((limiter.windows.len(), limiter.expiry.len()), (4_096, 4_096));
+    }
+}

@@ -1,0 +1,214 @@
+//! Warnings about WebSocket and MOQT connections: why a connection failed, what to do about it, and why replies are missing.
+
+use super::figures::{ConnectionFailure, MoqtFigures, StreamFigures, WebSocketFigures};
+use super::model::{Report, Warning, WarningCode};
+use super::quantities::format_count;
+use crate::moqt::error_code;
+use crate::signaling::{CloseCode, Dialect};
+
+/// The warnings about the WebSocket connections, the most serious first. `stream` is the evaluated stream.
+pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
+    let Some(websocket) = &report.websocket else { return Vec::new() };
+    let failure = websocket.connection_failure.as_ref().map(|failure| {
+        let advice = websocket_advice(websocket.dialect, failure);
+        Warning::new(WarningCode::ConnectionFailure, format!("{}: {advice}", failure.message))
+    });
+    let server_error = websocket.server_error.as_ref().map(|message| {
+        Warning::new(WarningCode::ServerError, format!("the server reported an error (the first one): {message}"))
+    });
+    let no_replies = websocket_no_replies(report, websocket, stream);
+    let replies_missing = websocket_replies_missing(websocket, stream);
+    [failure, server_error, no_replies, replies_missing].into_iter().flatten().collect()
+}
+
+/// What to do about a failed WebSocket connection.
+fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure) -> &'static str {
+    match (failure.kind, failure.close_code.and_then(|code| close_code_advice(dialect, code))) {
+        (_, Some(advice)) => advice,
+        ("unreachable", _) => {
+            "check host and port, that the server runs, that it speaks this dialect at this path, and that no firewall blocks it"
+        }
+        ("rejected", _) if dialect == Dialect::ControlSurface => {
+            "give the --room-code of a room that exists and is not full"
+        }
+        ("rejected", _) => "check --dialect and the room",
+        ("closed", _) => "the server or a proxy closed the connection; check the server's log",
+        _ => "the server or a proxy violated the WebSocket protocol, or the network failed",
+    }
+}
+
+/// What to do about a close code; `None` if the code is not specific enough.
+fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
+    let broadcast = dialect == Dialect::Broadcast;
+    Some(match CloseCode(u16::try_from(code).ok()?) {
+        CloseCode::NORMAL_CLOSURE | CloseCode::GOING_AWAY => "the server shuts down or closed the room; try again",
+        CloseCode::POLICY_VIOLATION => {
+            "policy violation: too many messages per second (give a longer --interval) or too many wrong room codes"
+        }
+        CloseCode::MESSAGE_TOO_BIG => "a message was too large for the server",
+        CloseCode::INTERNAL_ERROR | CloseCode::SERVICE_RESTART | CloseCode::BAD_GATEWAY => {
+            "the server failed or restarts; check its log"
+        }
+        CloseCode::TRY_AGAIN_LATER => {
+            "the server or the room is full, or this client read too slowly; try again later or give a longer --interval"
+        }
+        CloseCode::IDLE_TIMEOUT if broadcast => "the server closes idle connections; give a shorter --interval",
+        // The same number as MAX_CONNECTION_AGE.
+        CloseCode::AUTHENTICATION_REQUIRED if broadcast => {
+            "the room requires a token, or admits members for a limited time; give --token-file FILE, or sign tokens with \
+             --hmac-secret-file FILE"
+        }
+        // The same number as SERVER_SHUTDOWN.
+        CloseCode::INVALID_TOKEN if broadcast => {
+            "the server shuts down, or the token has expired, is for another room, or is signed with another secret; give a new \
+             --token-file and its --room, or the server's secret with --hmac-secret-file"
+        }
+        CloseCode::ORIGIN_NOT_ALLOWED | CloseCode::REJECTED_BY_ROOM if broadcast => {
+            "the room rejects this client; contact its operator"
+        }
+        CloseCode::ROOM_NAME_REQUIRED if broadcast => "the server rejects the room name; give another --room",
+        _ => return None,
+    })
+}
+
+/// The connection works, but no reply arrives.
+fn websocket_no_replies(
+    report: &Report,
+    websocket: &WebSocketFigures,
+    stream: Option<&StreamFigures>,
+) -> Option<Warning> {
+    let stream = stream.filter(|stream| stream.sent > 0 && !stream.has_replies())?;
+    if websocket.connection_failure.is_some() || report.interrupted.is_some() {
+        return None;
+    }
+    let WebSocketFigures { dialect, request, response, .. } = websocket;
+    let received =
+        if report.datagrams.stray + stream.unmatched > 0 { "other messages arrived" } else { "no message arrived" };
+    let message = format!(
+        "the server accepts the connection but does not answer {request} with {response} ({received}): check that it speaks {}, or \
+         give another --dialect",
+        dialect.name()
+    );
+    Some(Warning::new(WarningCode::NoReplies, message))
+}
+
+fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
+    let stream = stream.filter(|stream| stream.has_replies())?;
+    let has_request_ids = websocket.dialect.has_request_ids();
+    if stream.lost == 0 && (has_request_ids || stream.unmatched == 0) {
+        return None;
+    }
+    let mut message = match stream.lost {
+        0 => "received more replies than requests".to_owned(),
+        lost => format!(
+            "TCP loses no data: the server did not answer {} in time, or the connection ended first",
+            format_count(lost, &format!("{} message", websocket.request))
+        ),
+    };
+    if !has_request_ids {
+        message.push_str("; replies of this dialect carry no request ID, so a missing or extra reply makes all later round trips wrong");
+    }
+    Some(Warning::new(WarningCode::RepliesMissing, message))
+}
+
+/// The warnings about the MOQT connection, the most serious first. `stream` is the evaluated stream.
+pub(super) fn moqt_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
+    let Some(moqt) = &report.moqt else { return Vec::new() };
+    let failure = moqt.connection_failure.as_ref().map(|failure| {
+        Warning::new(WarningCode::ConnectionFailure, format!("{}: {}", failure.message, moqt_advice(failure)))
+    });
+    let warnings = [
+        failure,
+        moqt_no_replies(report, moqt, stream),
+        moqt_replies_missing(moqt, stream),
+        groups_dropped(moqt),
+        path_retried(moqt),
+    ];
+    warnings.into_iter().flatten().collect()
+}
+
+/// What to do about a failed MOQT connection.
+fn moqt_advice(failure: &ConnectionFailure) -> &'static str {
+    match (failure.kind, failure.close_code) {
+        ("unreachable", _) => {
+            "no server listens there or a firewall drops UDP (QUIC cannot distinguish these); check host and port, and that the \
+             server runs; compare with `jamjam-dev probe --embedded --moqt` on this host"
+        }
+        ("rejected", _) => {
+            "check the URL with its path, and that the server speaks the same MOQT version; docs/moqt.md lists servers"
+        }
+        ("not_ready", _) => {
+            "the server speaks this MOQT version but does not echo this track; check the path, and that --moqt-track is under the \
+             prefix that the server subscribes to"
+        }
+        ("timed_out", _) => "the report contains what arrived until then; try again, and report it if it happens again",
+        ("closed", Some(error_code::NO_ERROR)) => "the server shuts down or is done; try again",
+        ("closed", Some(error_code::INTERNAL_ERROR)) => {
+            "the server failed, or this client read too slowly; check the server's log or give a longer --interval"
+        }
+        ("closed", Some(error_code::PROTOCOL_VIOLATION | error_code::UNSUPPORTED_VERSION)) => {
+            "the server speaks another version of MOQT"
+        }
+        ("closed", Some(error_code::SETUP_FAILED)) => "check the path",
+        ("closed", _) => "the server or a device on the path closed the connection; check the server's log",
+        _ => "the server or a device on the path violated the protocol, or the network failed",
+    }
+}
+
+/// Both sides subscribed, but no frame arrives.
+fn moqt_no_replies(report: &Report, moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
+    let stream = stream.filter(|stream| stream.sent > 0 && !stream.has_replies())?;
+    if moqt.connection_failure.is_some() || report.interrupted.is_some() {
+        return None;
+    }
+    let received = if stream.unmatched > 0 { "other frames arrived" } else { "no frame arrived" };
+    let message = format!(
+        "the server subscribed to {} and accepted this client's subscription but does not return its frames ({received}): check its \
+         log; if it delays its echo, give a longer --timeout",
+        moqt.track
+    );
+    Some(Warning::new(WarningCode::NoReplies, message))
+}
+
+fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
+    stream.filter(|stream| stream.has_replies() && stream.lost > 0)?;
+    let groups = format_count(moqt.groups_lost, "group");
+    let frames = format_count(moqt.frames_missing, "frame");
+    let missing = match (moqt.groups_lost, moqt.frames_missing) {
+        (0, _) => format!("{frames} of returned groups"),
+        (_, 0) => groups,
+        _ => format!("{groups} and {frames} of other groups"),
+    };
+    let ended = if moqt.connection_failure.is_some() { ", or the connection ended first" } else { "" };
+    let rejected = if moqt.groups_lost > 0 {
+        "; the original server rejects groups that arrive before it has registered its own subscription"
+    } else {
+        ""
+    };
+    let message = format!(
+        "QUIC loses no data: the server did not return {missing} in time (it drops the oldest groups for a slow reader, and the newest if \
+         too many wait for a delay){ended}{rejected}"
+    );
+    Some(Warning::new(WarningCode::RepliesMissing, message))
+}
+
+fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
+    let message = match (moqt.groups_stopped, moqt.groups_dropped) {
+        (0, 0) => return None,
+        (stopped, 0) => format!("the server stopped {} while they were being sent", format_count(stopped, "group")),
+        (_, dropped) => format!(
+            "{} could not be sent completely because the server or the path was too slow: give a longer --interval or a smaller --size",
+            format_count(dropped, "group")
+        ),
+    };
+    Some(Warning::new(WarningCode::GroupsDropped, message))
+}
+
+fn path_retried(moqt: &MoqtFigures) -> Option<Warning> {
+    let path = moqt.retried_path.as_ref()?;
+    let message = format!(
+        "the server did not respond to the path /{path} within 2 s, so the path `{path}` was tried: give the path that the server expects to \
+         avoid this delay"
+    );
+    Some(Warning::new(WarningCode::PathRetried, message))
+}

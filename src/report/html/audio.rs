@@ -1,0 +1,229 @@
+//! The audio of a run in its HTML page: a waveform of each side with its gaps, players, and a table of gaps.
+
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::escape;
+use crate::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
+use crate::report::figures::AudioQualityFigures;
+use crate::report::model::Report;
+use crate::report::quantities::{format_count, format_percent, format_time};
+
+/// Maximum number of gaps in the table.
+const MAX_LISTED_GAPS: usize = 100;
+/// Number of intervals on the time axis.
+const AXIS_PARTS: u32 = 4;
+
+/// Height of the SVG coordinates. A column is one unit wide.
+const HEIGHT: f32 = 200.0;
+/// Upper edge of the wave. The space above shows the gap bands, which the wave would hide if only a part of a column is missing.
+const TOP: f32 = 20.0;
+const BOTTOM: f32 = HEIGHT - 4.0;
+const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
+/// Minimum thickness of the wave: silence is a line, missing samples are nothing.
+const MIN_THICKNESS: f32 = 2.0;
+
+/// The audio of a run.
+pub struct AudioSection<'a> {
+    /// Name of the source: a file or a device.
+    pub name: &'a str,
+    /// Both sides.
+    pub picture: &'a Waveform,
+    /// Packets of either side that are missing in the picture.
+    pub left_out: u64,
+}
+
+impl AudioSection<'_> {
+    /// The HTML of the section. `with_players` embeds the audio of both sides, as far as the picture has it.
+    pub(super) fn section(&self, report: &Report, with_players: bool) -> String {
+        let picture = self.picture;
+        let name = escape(self.name);
+        if picture.sent_samples() == 0 {
+            return format!("<p>No audio of <bdi>{name}</bdi> was sent.</p>");
+        }
+        let (scale, peaks) = scale(picture.columns());
+        let height = decibels(scale);
+        let length = seconds(picture.sent_samples() as f64 / f64::from(picture.rate().max(1)));
+        let (rate, channels) = (picture.rate(), format_count(u64::from(picture.channels()), "channel"));
+        let overlaid = if picture.channels() > 1 { ", overlaid" } else { "" };
+        let mut text = format!(
+            "<p><bdi>{name}</bdi>: {length}, {rate} Hz, {channels}{overlaid}. The returned audio is shown below the sent audio, without the \
+             delay. A band marks a gap: audio that did not return in time. Both waveforms have the same scale, up to {height}.</p>\n"
+        );
+        if self.left_out > 0 {
+            let packets = format_count(self.left_out, "packet");
+            _ = writeln!(
+                text,
+                "<p class=\"verdict incomplete\">This host was too slow: the waveforms and players lack {packets}.</p>"
+            );
+        }
+        let quality = report.audio_quality.as_ref();
+        let sent = format!("{length}, peak {}", decibels(peaks[0]));
+        let returned = if report.replies_expected {
+            format!("peak {}; {}", decibels(peaks[1]), quality.map_or_else(String::new, gap_summary))
+        } else {
+            "no replies were expected".to_owned()
+        };
+        let mut has_player = false;
+        for (side, id, title, caption) in
+            [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)]
+        {
+            let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
+            let wave = waveform_svg(picture.columns(), picture.samples_per_column(), side, scale);
+            let player = if with_players { audio_player(picture, side, title) } else { None };
+            has_player |= player.is_some();
+            _ = writeln!(
+                text,
+                "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{}{}</figure>",
+                axis(picture),
+                player.unwrap_or_default()
+            );
+        }
+        if !has_player {
+            text += "<p>The audio is too long for this page, which stays under 5 MB: <code>--record FILE.wav</code> records the returned audio, and \
+                     <code>--record-both FILE.wav</code> both sides.</p>\n";
+        }
+        text + &quality.map_or_else(String::new, gap_table)
+    }
+}
+
+/// The sample value at the upper edge of both waveforms, and the peaks of both sides.
+fn scale(columns: &[WaveformColumn]) -> (f32, [f32; 2]) {
+    let peak = |side: fn(&WaveformColumn) -> PeakRange| {
+        let ranges = columns.iter().map(side).filter(|range| range.has_samples());
+        ranges.map(|range| range.max.max(-range.min)).fold(0.0, f32::max)
+    };
+    let peaks = [peak(|column| column.sent), peak(|column| column.returned)];
+    let max = peaks[0].max(peaks[1]);
+    (if max > 0.0 && max.is_finite() { max } else { 1.0 }, peaks)
+}
+
+fn decibels(peak: f32) -> String {
+    if peak > 0.0 { format!("{:.1} dBFS", 20.0 * f64::from(peak).log10()) } else { "digital silence".to_owned() }
+}
+
+fn seconds(seconds: f64) -> String {
+    format!("{seconds:.3} s")
+}
+
+fn gap_summary(quality: &AudioQualityFigures) -> String {
+    let Some(ratio) = quality.gap_ratio.filter(|_| quality.gaps > 0) else { return "no gaps".to_owned() };
+    let gaps = format_count(quality.gaps, "gap");
+    let gaps = if quality.gap_packets_overflow > 0 { format!("more than {gaps}") } else { gaps };
+    format!("{gaps}, {} in total, {}", format_time(quality.gap_ms * 1e3), format_percent(ratio))
+}
+
+/// Evenly spaced times below a waveform.
+fn axis(picture: &Waveform) -> String {
+    // The last column may extend beyond the end of the audio.
+    let width = picture.columns().len() as u64 * picture.samples_per_column();
+    let end = width as f64 / f64::from(picture.rate().max(1));
+    let time = |part: u32| end * f64::from(part) / f64::from(AXIS_PARTS);
+    let mut axis = "<div class=\"axis\" aria-hidden=\"true\">".to_owned();
+    for part in 0..=AXIS_PARTS {
+        _ = write!(axis, "<span>{}</span>", axis_label(time(part), end));
+    }
+    axis + "</div>\n"
+}
+
+/// A time in audio of `length`, both in seconds.
+fn axis_label(time: f64, length: f64) -> String {
+    if length < 600.0 {
+        return seconds(time);
+    }
+    let whole = time as u64;
+    format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+}
+
+fn audio_player(picture: &Waveform, side: WaveformSide, title: &str) -> Option<String> {
+    let wav = STANDARD.encode(picture.to_wav(side)?);
+    Some(format!(
+        "<audio controls preload=\"metadata\" aria-label=\"{title}\" src=\"data:audio/wav;base64,{wav}\"></audio>\n"
+    ))
+}
+
+fn gap_table(quality: &AudioQualityFigures) -> String {
+    if quality.gap_list.is_empty() {
+        return String::new();
+    }
+    let caption = if quality.gaps > MAX_LISTED_GAPS as u64 {
+        format!("The first {MAX_LISTED_GAPS} gaps")
+    } else {
+        "The gaps".to_owned()
+    };
+    let mut table = format!(
+        "<div class=\"wide long\" role=\"region\" aria-label=\"Gaps\" tabindex=\"0\"><table id=\"gaps\"><caption>{caption}, in time since the \
+         first sample</caption><thead><tr><th scope=\"col\">from</th><th scope=\"col\">to</th><th scope=\"col\">packets</th></tr></thead><tbody>\n"
+    );
+    for gap in quality.gap_list.iter().take(MAX_LISTED_GAPS) {
+        let [from, to] =
+            [gap.at_ms, gap.at_ms + gap.duration_ms].map(|time_ms| format!("<td>{:.4} s</td>", time_ms / 1e3));
+        _ = writeln!(table, "<tr>{from}{to}<td>{}</td></tr>", gap.packets);
+    }
+    table + "</tbody></table></div>"
+}
+
+/// A waveform as an SVG, from the attributes of the element on and without its end tag. `samples_per_column` gives the strength of gap bands;
+/// `scale` is the sample value at the edge.
+fn waveform_svg(columns: &[WaveformColumn], samples_per_column: u64, side: WaveformSide, scale: f32) -> String {
+    let n = columns.len();
+    let mut text = format!(
+        "viewBox=\"0 0 {n} {HEIGHT}\" preserveAspectRatio=\"none\"><line class=\"middle\" x1=\"0\" x2=\"{n}\" y1=\"{MIDDLE}\" y2=\"{MIDDLE}\"/>"
+    );
+    gap_bands(&mut text, columns, samples_per_column);
+    let range = |column: &WaveformColumn| match side {
+        WaveformSide::Sent => column.sent,
+        WaveformSide::Returned => column.returned,
+    };
+    let ranges: Vec<PeakRange> = columns.iter().map(range).collect();
+    text += "<path class=\"wave\" d=\"";
+    let mut start = 0;
+    for run in ranges.chunk_by(|one, next| one.has_samples() == next.has_samples()) {
+        if run[0].has_samples() {
+            outline(&mut text, start, run, scale);
+        }
+        start += run.len();
+    }
+    text + "\"/>"
+}
+
+/// The outline of consecutive columns: forwards along the top, backwards along the bottom.
+fn outline(text: &mut String, start: usize, run: &[PeakRange], scale: f32) {
+    let y = |sample: f32| MIDDLE - (sample / scale).clamp(-1.0, 1.0) * (BOTTOM - MIDDLE);
+    let edges = run.iter().map(|range| {
+        let (top, bottom) = (y(range.max), y(range.min));
+        let padding = (MIN_THICKNESS - (bottom - top)).max(0.0) / 2.0;
+        (top - padding, bottom + padding)
+    });
+    // Writing to a string cannot fail.
+    _ = write!(text, "M{start} {MIDDLE}");
+    for (top, _) in edges.clone() {
+        _ = write!(text, "V{top:.1}h1");
+    }
+    for (_, bottom) in edges.rev() {
+        _ = write!(text, "V{bottom:.1}h-1");
+    }
+    text.push('z');
+}
+
+/// Bands over columns with missing samples. The class gives the part that is missing, in quarters.
+fn gap_bands(text: &mut String, columns: &[WaveformColumn], samples_per_column: u64) {
+    let quarters = |column: &WaveformColumn| (4 * column.lost_samples).div_ceil(samples_per_column.max(1)).min(4);
+    let mut start = 0;
+    for run in columns.chunk_by(|one, next| quarters(one) == quarters(next)) {
+        let class = match quarters(&run[0]) {
+            0 => None,
+            1 => Some("gap few"),
+            2 => Some("gap some"),
+            3 => Some("gap most"),
+            _ => Some("gap"),
+        };
+        if let Some(class) = class {
+            let width = run.len();
+            _ = write!(text, "<rect class=\"{class}\" x=\"{start}\" y=\"0\" width=\"{width}\" height=\"{HEIGHT}\"/>");
+        }
+        start += run.len();
+    }
+}

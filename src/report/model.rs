@@ -1,0 +1,186 @@
+//! The report as data: what every output format prints. `docs/measuring.md` defines each field under its JSON name.
+
+use serde::Serialize;
+
+use super::figures::{
+    AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, DatagramFigures, HostTimingFigures,
+    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WaitFigures, WebSocketFigures,
+};
+use super::limits::{LimitResult, Verdict};
+use super::quantities::{self, RunProtocol, StreamLabels};
+use crate::client::{RunKind, StopSignal, StreamKind};
+
+/// Rises if a field changes its meaning or is removed. A new field does not raise it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The report of one run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+pub struct Report {
+    pub schema_version: u32,
+    pub tool_version: &'static str,
+    pub command: RunKind,
+    pub target: String,
+    pub started_unix_ms: u64,
+    pub duration_ms: f64,
+    pub evaluated_stream: StreamKind,
+    pub replies_expected: bool,
+    pub timeout_ms: f64,
+    pub late_after_ms: Option<f64>,
+    pub readiness_wait: Option<WaitFigures>,
+    pub loss_report: Option<LossReportFigures>,
+    pub interrupted: Option<StopSignal>,
+    pub streams: Streams,
+    pub audio: Option<AudioFigures>,
+    pub capture: Option<CaptureFigures>,
+    pub playback: Option<PlaybackFigures>,
+    pub audio_quality: Option<AudioQualityFigures>,
+    pub pacing: Option<PacingFigures>,
+    pub host_timing: Option<HostTimingFigures>,
+    pub websocket: Option<WebSocketFigures>,
+    pub moqt: Option<MoqtFigures>,
+    #[serde(flatten)]
+    pub datagrams: DatagramFigures,
+    pub limits: Vec<LimitResult>,
+    pub verdict: Verdict,
+    pub warnings: Vec<Warning>,
+}
+
+/// The streams that were sent; `null` for the others.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "named like the streams")]
+pub struct Streams {
+    pub audio: Option<StreamFigures>,
+    pub ping: Option<StreamFigures>,
+    pub keepalive: Option<StreamFigures>,
+}
+
+/// What a warning is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "each code is defined in docs/measuring.md")]
+pub enum WarningCode {
+    NoReplies,
+    Damaged,
+    SendFailed,
+    PortUnreachable,
+    Unmatched,
+    Stray,
+    InFlight,
+    LossDirectionNotRequested,
+    LossDirectionUnknown,
+    CaptureOverruns,
+    CaptureXruns,
+    CaptureDeviceLost,
+    PlaybackDeviceLost,
+    PlaybackQueueFull,
+    PlaybackXruns,
+    PlayedLate,
+    PlayedNonFinite,
+    Underruns,
+    RecordingIncomplete,
+    SentSilence,
+    ReturnedSilence,
+    Clipped,
+    NonFiniteSamples,
+    Uncorrelated,
+    AnalysisIncomplete,
+    RecordingBothIncomplete,
+    ServerDelayUnknown,
+    ServerDelayMismatch,
+    ServerDelayUncertain,
+    Fragmented,
+    FewSamples,
+    PacingError,
+    PacingDrift,
+    KernelDropped,
+    Suspended,
+    ClockJumped,
+    SlowSendCalls,
+    TimerError,
+    ConnectionFailure,
+    ServerError,
+    RepliesMissing,
+    GroupsDropped,
+    PathRetried,
+}
+
+/// A problem of the run, or a reason to read its figures with care.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// The subject, for programs.
+    pub code: WarningCode,
+    /// The problem, its cause and its remedy.
+    pub message: String,
+    /// Possible causes, the likeliest first.
+    pub details: Vec<String>,
+}
+
+impl Warning {
+    pub(super) fn new(code: WarningCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: Vec::new() }
+    }
+
+    /// The message, then one numbered line for each detail.
+    pub(super) fn lines(&self) -> String {
+        let details = self.details.iter().enumerate().map(|(index, detail)| format!("\n  {}. {detail}", index + 1));
+        format!("{}{}", self.message, details.collect::<String>())
+    }
+}
+
+impl Report {
+    /// The names of a stream's packets.
+    pub(super) fn labels(&self, kind: StreamKind) -> StreamLabels {
+        let dialect = self.websocket.as_ref().map(|websocket| websocket.dialect);
+        StreamLabels::new(RunProtocol::new(dialect, self.moqt.is_some()), kind)
+    }
+
+    /// Whether the run exchanged plain UDP datagrams.
+    pub(super) fn is_over_udp(&self) -> bool {
+        self.websocket.is_none() && self.moqt.is_none()
+    }
+
+    /// Why there was no connection, or why it ended early.
+    pub(super) fn connection_failure(&self) -> Option<&ConnectionFailure> {
+        let websocket = self.websocket.as_ref().and_then(|websocket| websocket.connection_failure.as_ref());
+        websocket.or_else(|| self.moqt.as_ref()?.connection_failure.as_ref())
+    }
+
+    /// The result in one word, and for a run that did not complete the beginning of the sentence that explains it. `error` is what ended the
+    /// run early.
+    pub(super) fn status_line(&self, error: Option<&str>) -> (&'static str, String) {
+        match (error, self.interrupted) {
+            (Some(error), _) => ("ABORTED", format!("{error}; until then: ")),
+            (None, Some(signal)) => ("INTERRUPTED", format!("received {}; until then: ", quantities::signal(signal))),
+            (None, None) if self.verdict.passed => ("PASSED", String::new()),
+            (None, None) => ("FAILED", String::new()),
+        }
+    }
+
+    /// When counting began: ISO 8601, UTC.
+    pub(super) fn start_time(&self) -> Option<String> {
+        let ms = i64::try_from(self.started_unix_ms).ok()?;
+        Some(jiff::Timestamp::from_millisecond(ms).ok()?.to_string())
+    }
+
+    /// 0 if the run passed, 1 if it failed.
+    pub fn exit_code(&self) -> u8 {
+        self.verdict.exit_code()
+    }
+}
+
+impl Streams {
+    /// The figures of one stream, if it was sent.
+    pub fn get(&self, kind: StreamKind) -> Option<&StreamFigures> {
+        match kind {
+            StreamKind::Audio => self.audio.as_ref(),
+            StreamKind::Ping => self.ping.as_ref(),
+            StreamKind::Keepalive => self.keepalive.as_ref(),
+        }
+    }
+
+    /// The streams that were sent, in the order of the table's columns.
+    pub fn iter(&self) -> impl Iterator<Item = (StreamKind, &StreamFigures)> {
+        StreamKind::ALL.into_iter().filter_map(|kind| Some((kind, self.get(kind)?)))
+    }
+}

@@ -1,0 +1,417 @@
+//! Warnings: problems of the run, and reasons to read its figures with care.
+
+use super::connection_failures::{moqt_warnings, websocket_warnings};
+use super::figures::{
+    AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
+    StreamFigures, UNCORRELATED,
+};
+use super::model::{Report, Warning, WarningCode};
+use super::quantities::{StreamLabels, format_count, format_time};
+use crate::client::StreamKind;
+use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
+
+/// A pacing error above this, in microseconds, is visible in the jitter.
+const PACING_WARNING_US: f64 = 1_000.0;
+/// Change of the median pacing error during the run that is worth a warning, in microseconds.
+const PACING_DRIFT_WARNING_US: f64 = 100.0;
+/// Difference between the configured and the estimated server delay that is worth a warning, in milliseconds.
+const SERVER_DELAY_MISMATCH_MS: f64 = 5.0;
+/// Number of pings from which the estimate of the server delay is reliable.
+const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
+/// The largest AUDIO payload that fits one Ethernet frame.
+const MAX_UNFRAGMENTED_AUDIO_PAYLOAD: u32 = (MAX_UNFRAGMENTED_PAYLOAD - HEADER_LEN) as u32;
+/// Number of round trips that a 99th percentile needs.
+const MIN_P99_SAMPLES: u64 = 100;
+/// A send call above this, in microseconds, is noticeable in the round trip of a local network. On an idle host it takes 3 to 30 µs.
+const SEND_CALL_WARNING_US: f64 = 100.0;
+/// A timer error above this, in microseconds, makes packets leave in bursts: the shortest packets of jamjam are 1,333 µs apart.
+const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
+/// Percentage of late packets above which a larger jitter buffer helps.
+const LATE_WARNING_PERCENT: u64 = 1;
+
+/// The warnings of a report, the most serious first.
+pub(super) fn warnings(report: &Report) -> Vec<Warning> {
+    let stream = report.streams.get(report.evaluated_stream);
+    let mut found = websocket_warnings(report, stream);
+    found.extend(moqt_warnings(report, stream));
+    // A capture device that delivered nothing provides no information about the path.
+    let captured_nothing = report.capture.is_some() && stream.is_some_and(|stream| stream.sent == 0);
+    if report.is_over_udp() && !captured_nothing {
+        found.extend(no_replies(report, stream));
+    }
+    found.extend(report.streams.iter().filter_map(|(kind, stream)| damaged(report.labels(kind), stream)));
+    found.extend(report.streams.iter().flat_map(|(kind, stream)| count_warnings(report, kind, stream)));
+    if report.datagrams.stray > 0 {
+        let unit = report.labels(report.evaluated_stream).reply_unit;
+        let message = format!("{} matched no stream of this run", format_count(report.datagrams.stray, unit));
+        found.push(Warning::new(WarningCode::Stray, message));
+    }
+    found.extend(direction_not_requested(report, stream));
+    found.extend(direction_unknown(report));
+    found.extend(report.host_timing.iter().flat_map(host_timing_warnings));
+    found.extend(report.capture.iter().flat_map(capture_warnings));
+    found.extend(report.playback.iter().flat_map(playback_warnings));
+    found.extend(
+        report.audio_quality.iter().flat_map(|quality| audio_quality_warnings(quality, report.capture.is_some())),
+    );
+    found.extend(report.audio.iter().flat_map(|audio| audio_warnings(report, audio)));
+    found.extend(few_samples(stream));
+    found.extend(report.pacing.iter().flat_map(pacing_warnings));
+    found
+}
+
+/// No reply arrived: three possible causes, each with the evidence for or against it.
+fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
+    let port_unreachable = report.datagrams.port_unreachable;
+    if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
+        let message = "ICMP port unreachable was received during the run: the server started late or stopped early, or a firewall \
+                       rejects packets intermittently";
+        return (port_unreachable > 0).then(|| Warning::new(WarningCode::PortUnreachable, message));
+    }
+    let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
+    let unmatched = report.datagrams.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
+    let (request, reply) = (report.evaluated_stream.name(), report.evaluated_stream.reply_name());
+    let closed_port = match port_unreachable {
+        0 => "not received".to_owned(),
+        n => format!("received {}, so check this first", format_count(n, "time")),
+    };
+    let unreachable = if other.is_some() || unmatched > 0 {
+        "ruled out, because other datagrams arrived"
+    } else if port_unreachable > 0 {
+        "unlikely, because ICMP port unreachable was received"
+    } else {
+        "no datagram arrived, so check this first: run `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's host; \
+         if both pass, the cause is on the path"
+    };
+    let wrong_server = match report.evaluated_stream {
+        StreamKind::Audio => "no echo server listens there, or its delay exceeds the duration of this run".to_owned(),
+        StreamKind::Ping | StreamKind::Keepalive => format!("the server does not answer {request}"),
+    };
+    let other_replies = match (other, unmatched) {
+        (Some((kind, stream)), _) => {
+            let replies = stream.returned.max(stream.damaged);
+            format!(
+                "likely, because {replies} {} arrived: give --server-delay or a longer --timeout",
+                kind.reply_name()
+            )
+        }
+        (None, 1..) => format!("likely, because {} without a request arrived", format_count(unmatched, "datagram")),
+        (None, 0) if port_unreachable > 0 => "check cause 1 first".to_owned(),
+        (None, 0) => "unlikely, because no other datagram arrived".to_owned(),
+    };
+    Some(Warning {
+        code: WarningCode::NoReplies,
+        message: format!("no {reply} received; possible causes:"),
+        details: vec![
+            format!("the port is closed or a firewall rejects packets (ICMP port unreachable): {closed_port}"),
+            format!(
+                "the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): {unreachable}"
+            ),
+            format!("{wrong_server}: {other_replies}"),
+        ],
+    })
+}
+
+fn damaged(labels: StreamLabels, stream: &StreamFigures) -> Option<Warning> {
+    let message = format!(
+        "{} arrived with other bytes than were sent: the server or a device on the path modifies packets",
+        format_count(stream.damaged_copies.max(stream.damaged), &labels.reply_noun())
+    );
+    (stream.damaged_copies > 0 || stream.damaged > 0).then(|| Warning::new(WarningCode::Damaged, message))
+}
+
+fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> Vec<Warning> {
+    let labels = report.labels(kind);
+    let packets = |n| format_count(n, &labels.request_noun());
+    let mut found = Vec::new();
+    if stream.send_failed > 0 {
+        let message = format!("{} could not be sent; counted as lost", packets(stream.send_failed));
+        found.push(Warning::new(WarningCode::SendFailed, message));
+    }
+    if stream.unmatched > 0 {
+        let replies = format_count(stream.unmatched, &labels.reply_noun());
+        let message = format!("{replies} matched no request: replies to an earlier run or to another client");
+        found.push(Warning::new(WarningCode::Unmatched, message));
+    }
+    // Without replies, every packet stays in flight.
+    if stream.in_flight > 0 && report.replies_expected {
+        let packets = packets(stream.in_flight);
+        let message =
+            format!("{packets} in flight when the run was interrupted; counted neither as returned nor as lost");
+        found.push(Warning::new(WarningCode::InFlight, message));
+    }
+    found
+}
+
+fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
+    // Without any reply there are more important causes to check.
+    let lost = stream.filter(|stream| stream.has_replies()).map_or(0, |stream| stream.lost);
+    let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
+    (report.loss_report.is_none() && report.is_over_udp() && lost > 0)
+        .then(|| Warning::new(WarningCode::LossDirectionNotRequested, message))
+}
+
+fn direction_unknown(report: &Report) -> Option<Warning> {
+    let loss_report = report.loss_report.as_ref()?;
+    let lost = |(kind, stream): (StreamKind, &StreamFigures)| {
+        stream.lost_upstream.is_none().then(|| format_count(stream.lost, &format!("lost {} packet", kind.name())))
+    };
+    let lost: Vec<String> = report.streams.iter().filter_map(lost).collect();
+    let reason = match (report.interrupted, loss_report.response_received) {
+        (Some(_), _) => "the run was interrupted before the second request to the server",
+        (None, true) => "the server did not report its counters both at the start and at the end",
+        (None, false) => "the server did not answer the request",
+    };
+    let message = format!("the direction of {} is unknown: {reason}", lost.join(" and "));
+    (!lost.is_empty()).then(|| Warning::new(WarningCode::LossDirectionUnknown, message))
+}
+
+/// First what makes figures wrong, then what makes them less precise.
+fn host_timing_warnings(host: &HostTimingFigures) -> Vec<Warning> {
+    let warnings =
+        [kernel_dropped(host), suspended(host), clock_jumped(host), slow_send_calls(host), timer_errors(host)];
+    warnings.into_iter().flatten().collect()
+}
+
+fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
+    let dropped = host.kernel_dropped.filter(|dropped| *dropped > 0)?;
+    let message = format!(
+        "the receive buffer of this host overflowed {}: the dropped datagrams count as lost, although the path delivered them; give a \
+         larger --socket-buffer",
+        if dropped == 1 { "once".to_owned() } else { format!("{dropped} times") }
+    );
+    Some(Warning::new(WarningCode::KernelDropped, message))
+}
+
+fn suspended(host: &HostTimingFigures) -> Option<Warning> {
+    let message = format!(
+        "this host was suspended for {} during the run: packets in flight were lost or have wrong round trips",
+        format_time(host.suspended_ms * 1e3)
+    );
+    (host.suspended_ms > 0.0).then(|| Warning::new(WarningCode::Suspended, message))
+}
+
+fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
+    let largest = host.clock_jump_max_ms?;
+    let sign = if largest > 0.0 { "+" } else { "" };
+    let jumps = if host.clock_jumps == 1 {
+        format!("jumped by {sign}{}", format_time(largest * 1e3))
+    } else {
+        format!("jumped {}, by up to {sign}{}", format_count(host.clock_jumps, "time"), format_time(largest * 1e3))
+    };
+    let message = format!(
+        "the clock of this host {jumps}: round trips at that moment may be wrong by up to 50 ms, and started_unix_ms is relative to the \
+         clock at the end of the run"
+    );
+    Some(Warning::new(WarningCode::ClockJumped, message))
+}
+
+fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
+    let p99 = host.send_call_p99_us.filter(|p99| *p99 > SEND_CALL_WARNING_US)?;
+    let message = format!(
+        "send calls of this host took {} (p99), which is part of the round trip and of the jitter: a packet capture, a local firewall \
+         or other programs may slow them down",
+        format_time(p99)
+    );
+    Some(Warning::new(WarningCode::SlowSendCalls, message))
+}
+
+fn timer_errors(host: &HostTimingFigures) -> Option<Warning> {
+    let p99 = host.timer_error_p99_us.filter(|p99| *p99 > TIMER_ERROR_WARNING_US)?;
+    let message = format!(
+        "timers of this host fired {} late (p99): packets leave late and in bursts, and without receive timestamps of the kernel round \
+         trips are longer by as much; close other programs or measure from a less busy host",
+        format_time(p99)
+    );
+    Some(Warning::new(WarningCode::TimerError, message))
+}
+
+fn capture_warnings(capture: &CaptureFigures) -> Vec<Warning> {
+    let mut found = Vec::new();
+    if let Some(reason) = &capture.device_lost {
+        let message = format!("the capture device was lost during the run: {reason}");
+        found.push(Warning::new(WarningCode::CaptureDeviceLost, message));
+    }
+    if capture.overruns > 0 {
+        let (times, frames) = (format_count(capture.overruns, "time"), format_count(capture.overrun_frames, "frame"));
+        let message = format!(
+            "the sender did not read the capture device in time, {times}: the sent audio lacks {frames} and continues without a gap"
+        );
+        found.push(Warning::new(WarningCode::CaptureOverruns, message));
+    }
+    if capture.xruns > 0 {
+        let message = format!(
+            "the capture device or its driver lost audio of unknown length, {}: try a larger --mic-buffer",
+            format_count(capture.xruns, "time")
+        );
+        found.push(Warning::new(WarningCode::CaptureXruns, message));
+    }
+    found
+}
+
+fn playback_warnings(playback: &PlaybackFigures) -> Vec<Warning> {
+    let mut found = Vec::new();
+    if let Some(reason) = &playback.device_lost {
+        let message = format!("the playback device was lost during the run: {reason}; later audio was not played");
+        found.push(Warning::new(WarningCode::PlaybackDeviceLost, message));
+    }
+    if playback.queue_full > 0 {
+        let message = format!(
+            "the playback queue was full for {}: the device stopped, or too many packets arrived at once",
+            format_count(playback.queue_full, "packet")
+        );
+        found.push(Warning::new(WarningCode::PlaybackQueueFull, message));
+    }
+    if playback.xruns > 0 {
+        let times = format_count(playback.xruns, "time");
+        let message = format!("the playback device ran out of audio, {times}: try a larger --play-buffer");
+        found.push(Warning::new(WarningCode::PlaybackXruns, message));
+    }
+    if playback.late * 100 > playback.played * LATE_WARNING_PERCENT && playback.jitter_buffer_ms.is_some() {
+        let message = format!(
+            "{} arrived too late to be played: a larger --jitter-buffer, or auto, plays more of them but adds delay",
+            format_count(playback.late, "packet")
+        );
+        found.push(Warning::new(WarningCode::PlayedLate, message));
+    }
+    if playback.non_finite_samples > 0 {
+        let samples = format_count(playback.non_finite_samples, "NaN or infinite sample");
+        let message = format!("{samples} replaced by 0 before playback");
+        found.push(Warning::new(WarningCode::PlayedNonFinite, message));
+    }
+    found
+}
+
+/// `is_live`: the audio comes from a capture device.
+fn audio_quality_warnings(quality: &AudioQualityFigures, is_live: bool) -> Vec<Warning> {
+    let mut found = Vec::new();
+    if quality.sent_silent {
+        let message = if is_live {
+            "the microphone delivered only digital silence: it may be muted, or this program may lack permission to use it"
+        } else {
+            "the sent audio is digital silence: check the source"
+        };
+        found.push(Warning::new(WarningCode::SentSilence, message));
+    } else if quality.returned_silent {
+        let message = "the returned audio is digital silence, but the sent audio is not: the other side may be muted";
+        found.push(Warning::new(WarningCode::ReturnedSilence, message));
+    }
+    if quality.alignment == UNCORRELATED {
+        let message =
+            "the returned audio does not match the sent audio: it has another source, or it was changed on the path";
+        found.push(Warning::new(WarningCode::Uncorrelated, message));
+    }
+    if let (Some(clips), Some(first)) = (quality.source_clips, quality.source_first_clip_at_ms) {
+        let (times, at) = (format_count(clips, "time"), format_time(first * 1e3));
+        let remedy = if is_live { "reduce the input level" } else { "the source is too loud" };
+        let message = format!("the sent audio is clipped {times}, first at {at}: {remedy}");
+        found.push(Warning::new(WarningCode::Clipped, message));
+    }
+    found.extend(non_finite_samples(quality));
+    if quality.quality_dropped > 0 {
+        let message = format!(
+            "gaps, levels and alignment lack {}: this host was too slow to analyze all audio",
+            format_count(quality.quality_dropped, "packet")
+        );
+        found.push(Warning::new(WarningCode::AnalysisIncomplete, message));
+    }
+    found
+}
+
+fn non_finite_samples(quality: &AudioQualityFigures) -> Option<Warning> {
+    let samples = |n| format_count(n, "NaN or infinite sample");
+    let message = match (quality.source_non_finite_samples, quality.source_replaced_samples) {
+        (Some(n @ 1..), Some(1..)) => format!("{} in the source; replaced by 0", samples(n)),
+        (Some(n @ 1..), _) => {
+            format!("{} in the source; sent unchanged, players output noise or silence for them", samples(n))
+        }
+        _ => match quality.sent_levels.iter().map(|level: &LevelFigures| level.non_finite_samples).sum() {
+            0 => return None,
+            n => format!("{} in the sent audio; players output noise or silence for them", samples(n)),
+        },
+    };
+    Some(Warning::new(WarningCode::NonFiniteSamples, message))
+}
+
+fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
+    let mut found = Vec::new();
+    if audio.underruns > 0 {
+        let packets = format_count(audio.underruns, "packet");
+        let message = format!("the source delivered {packets} too late; sent late");
+        found.push(Warning::new(WarningCode::Underruns, message));
+    }
+    if audio.recording_dropped > 0 {
+        let message = format!("the recording lacks {}", format_count(audio.recording_dropped, "returned packet"));
+        found.push(Warning::new(WarningCode::RecordingIncomplete, message));
+    }
+    if audio.recording_both_dropped > 0 {
+        let packets = format_count(audio.recording_both_dropped, "packet");
+        let message = format!("the recording of both sides lacks {packets}");
+        found.push(Warning::new(WarningCode::RecordingBothIncomplete, message));
+    }
+    found.extend(server_delay_warnings(report, audio));
+    if audio.payload_bytes > MAX_UNFRAGMENTED_AUDIO_PAYLOAD {
+        let message = format!(
+            "{} payload bytes exceed one Ethernet frame: packets are fragmented, and one lost fragment loses the packet",
+            audio.payload_bytes
+        );
+        found.push(Warning::new(WarningCode::Fragmented, message));
+    }
+    found
+}
+
+fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
+    let mut found = Vec::new();
+    let (configured, estimated) = (audio.server_delay_configured_ms, audio.server_delay_estimated_ms);
+    if audio.echo_time_min_us.is_some() && audio.server_delay_ms.is_none() {
+        let message =
+            "no LATENCY_PONG received, so the server delay and the AUDIO round trip are unknown: give --server-delay";
+        found.push(Warning::new(WarningCode::ServerDelayUnknown, message));
+    }
+    if let (Some(configured), Some(estimated)) = (configured, estimated)
+        && (configured - estimated).abs() > SERVER_DELAY_MISMATCH_MS
+    {
+        let [configured, estimated] = [configured, estimated].map(|ms| format_time(ms * 1e3));
+        let message = format!("--server-delay is {configured}, but the measured server delay is {estimated}");
+        found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
+    } else if report.streams.audio.as_ref().and_then(|audio| audio.rtt_min_us).is_some_and(|min| min < 0.0) {
+        let message = "AUDIO returned earlier than --server-delay allows: the actual server delay is shorter";
+        found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
+    }
+    let pings = report.streams.ping.as_ref().map_or(0, |ping| ping.returned);
+    if configured.is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
+        let message = format!(
+            "the server delay is estimated from only {}, which makes AUDIO round trips less accurate: use a longer run or --server-delay",
+            format_count(pings, "ping")
+        );
+        found.push(Warning::new(WarningCode::ServerDelayUncertain, message));
+    }
+    found
+}
+
+fn few_samples(stream: Option<&StreamFigures>) -> Option<Warning> {
+    let n = stream.map(|stream| stream.rtt_count).filter(|n| (1..MIN_P99_SAMPLES).contains(n))?;
+    let message = format!("only {}: a p99 needs {MIN_P99_SAMPLES}", format_count(n, "round trip"));
+    Some(Warning::new(WarningCode::FewSamples, message))
+}
+
+fn pacing_warnings(pacing: &PacingFigures) -> Vec<Warning> {
+    let mut found = Vec::new();
+    let (name, error) = match pacing.pacing_p99_us {
+        Some(p99) => ("p99", Some(p99)),
+        None => ("maximum", pacing.pacing_max_us),
+    };
+    if let Some(error) = error.filter(|error| *error > PACING_WARNING_US) {
+        let message = format!("the pacing error of this host ({name} {}) is part of the jitter", format_time(error));
+        found.push(Warning::new(WarningCode::PacingError, message));
+    }
+    if let (Some(first), Some(last)) = (pacing.pacing_first_5s_p50_us, pacing.pacing_last_5s_p50_us)
+        && (last - first).abs() > PACING_DRIFT_WARNING_US
+    {
+        let (first, last) = (format_time(first), format_time(last));
+        let message =
+            format!("the pacing of this host drifted: median error {first} in the first 5 s, {last} in the last 5 s");
+        found.push(Warning::new(WarningCode::PacingDrift, message));
+    }
+    found
+}

@@ -1,0 +1,42 @@
+//! Makes text from the network safe to print: control and bidirectional characters are replaced, and the length is limited.
+
+/// Maximum length of sanitized text, in characters: one or two terminal lines.
+const MAX_SANITIZED_CHARS: usize = 256;
+
+/// Replaces control and bidirectional characters by U+FFFD and cuts the text to 256 characters.
+pub fn sanitize(text: &str) -> String {
+    text.chars()
+        .take(MAX_SANITIZED_CHARS)
+        .map(|letter| if is_control_or_bidi(letter) { char::REPLACEMENT_CHARACTER } else { letter })
+        .collect()
+}
+
+/// Whether a terminal acts on this character: controls, line separators, and marks that change the writing direction.
+pub fn is_control_or_bidi(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Cuts `text` to at most `max_bytes` bytes, at a character boundary.
+pub fn truncate_bytes(mut text: String, max_bytes: usize) -> String {
+    let end = (0..=max_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or(0));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_and_bidi_characters_are_replaced_and_length_is_limited() {
+        assert_eq!(sanitize("a\u{1b}[31m\n\u{202e}b"), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
+        assert_eq!(sanitize(&"x".repeat(300)).len(), 256);
+    }
+
+    #[test]
+    fn text_is_cut_at_a_character_boundary() {
+        assert_eq!(truncate_bytes("aä".to_owned(), 2), "a");
+        assert_eq!(truncate_bytes("aä".to_owned(), 3), "aä");
+    }
+}

@@ -1,0 +1,429 @@
+//! The room handlers of the program (`radio`, `chat`, relay, and rooms declared in files), and the registry that finds the handler of
+//! a room by its name.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::Envelope;
+use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView, default_welcome};
+use crate::signaling::ConnId;
+use crate::signaling::hub::to_json;
+use crate::signaling::json::to_string_limited;
+
+/// The room handlers by room name.
+pub struct RoomHandlers {
+    named: BTreeMap<String, Box<dyn RoomHandler>>,
+    default: Box<dyn RoomHandler>,
+}
+
+impl Default for RoomHandlers {
+    /// Handlers for `radio` and `chat`; all other rooms relay every message.
+    fn default() -> Self {
+        let mut registry = Self { named: BTreeMap::new(), default: Box::new(RelayRoom) };
+        registry.insert("radio", RadioRoom::default());
+        registry.insert("chat", ChatRoom::default());
+        registry
+    }
+}
+
+impl RoomHandlers {
+    /// Sets the handler of the room with this name, and replaces an earlier one.
+    pub fn insert(&mut self, room: &str, handler: impl RoomHandler + 'static) {
+        self.named.insert(room.to_owned(), Box::new(handler));
+    }
+
+    /// The names of the rooms with their own handler, in alphabetical order.
+    pub fn room_names(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
+    }
+
+    /// The handler of a room.
+    pub(super) fn get(&self, room: &str) -> &dyn RoomHandler {
+        self.named.get(room).unwrap_or(&self.default).as_ref()
+    }
+
+    /// The handler of a room, to call its hooks.
+    pub(super) fn get_mut(&mut self, room: &str) -> &mut dyn RoomHandler {
+        match self.named.get_mut(room) {
+            Some(handler) => handler.as_mut(),
+            None => self.default.as_mut(),
+        }
+    }
+}
+
+/// A room that relays every message: all hooks have their defaults.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RelayRoom;
+
+impl RoomHandler for RelayRoom {}
+
+/// A room that is declared in a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclaredRoom {
+    /// Whether joining needs a token.
+    pub requires_auth: bool,
+    /// Delay of every message.
+    pub broadcast_delay: Duration,
+    /// Fields of the welcome message, added to the default ones or replacing them.
+    pub welcome: Map<String, Value>,
+    /// Maximum number of members.
+    pub max_clients: Option<usize>,
+    /// Whether `processed` and `timestamp` (milliseconds since 1970) are added to messages.
+    pub stamp: bool,
+}
+
+impl Default for DeclaredRoom {
+    fn default() -> Self {
+        Self {
+            requires_auth: true,
+            broadcast_delay: Duration::ZERO,
+            welcome: Map::new(),
+            max_clients: None,
+            stamp: false,
+        }
+    }
+}
+
+impl DeclaredRoom {
+    fn add_stamp(&self, room: &RoomView<'_>, mut payload: Value) -> RelayPayload {
+        if let (true, Some(members)) = (self.stamp, payload.as_object_mut()) {
+            members.insert("processed".to_owned(), true.into());
+            members.insert("timestamp".to_owned(), room.unix_ms().into());
+        }
+        RelayPayload::Message(payload)
+    }
+}
+
+impl RoomHandler for DeclaredRoom {
+    fn requires_auth(&self) -> bool {
+        self.requires_auth
+    }
+
+    fn max_clients(&self) -> Option<usize> {
+        self.max_clients
+    }
+
+    fn welcome_message(&mut self, room: &RoomView<'_>, _: &ClientInfo) -> String {
+        let mut frame = default_welcome(room);
+        if let Some(members) = frame.as_object_mut() {
+            members.extend(self.welcome.clone());
+        }
+        frame.to_string()
+    }
+
+    fn on_message(&mut self, room: &RoomView<'_>, _: &ClientInfo, payload: Value) -> Option<RelayPayload> {
+        Some(self.add_stamp(room, payload))
+    }
+
+    fn on_http_post(&mut self, room: &RoomView<'_>, payload: Value) -> Option<RelayPayload> {
+        Some(self.add_stamp(room, payload))
+    }
+
+    fn broadcast_delay(&self, _: &RelayContext<'_>) -> Duration {
+        self.broadcast_delay
+    }
+}
+
+/// Number of stored messages, and how many of them the welcome message contains.
+const HISTORY_CAPACITY: usize = 10;
+const WELCOME_HISTORY_LEN: usize = 5;
+
+/// Maximum length of a stored message, in bytes.
+const MAX_HISTORY_ENTRY_BYTES: usize = 256 << 10;
+
+/// The features in the welcome message.
+const FEATURES: [&str; 3] = ["content-broadcast", "recent-content", "delayed-posts"];
+
+/// The welcome message.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RadioWelcome<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    message: &'static str,
+    room: &'a str,
+    time: u64,
+    recent_content: Vec<&'a RawValue>,
+    features: [&'static str; 3],
+}
+
+/// A stored message.
+#[derive(Serialize)]
+struct HistoryEntry<'a> {
+    timestamp: String,
+    data: &'a Value,
+}
+
+/// The `radio` room: relays content to players and its duration to control channels. Stores recent messages, also while it is empty.
+#[derive(Debug, Default)]
+pub struct RadioRoom {
+    default_delay: Duration,
+    envelope: Envelope,
+    /// The oldest first, as the JSON of the welcome message.
+    history: VecDeque<Box<RawValue>>,
+    /// The latest known duration of content, in milliseconds.
+    slot_duration_ms: Option<f64>,
+}
+
+impl RadioRoom {
+    /// `default_delay` applies to messages of type `post` without a delay of their own.
+    pub fn new(default_delay: Duration, envelope: Envelope) -> Self {
+        Self { default_delay, envelope, ..Self::default() }
+    }
+
+    /// Long messages are not stored: each new member receives the stored ones.
+    fn add_to_history(&mut self, room: &RoomView<'_>, payload: &Value) {
+        let written =
+            to_string_limited(&HistoryEntry { timestamp: room.iso_time(), data: payload }, MAX_HISTORY_ENTRY_BYTES);
+        let Some(remembered) = written.and_then(|text| RawValue::from_string(text).ok()) else { return };
+        if self.history.len() == HISTORY_CAPACITY {
+            self.history.pop_front();
+        }
+        self.history.push_back(remembered);
+    }
+
+    /// Adds fields that the players of Dynode expect.
+    fn add_dynode_fields(&self, mut payload: Value, marks: &[(&str, &str)]) -> RelayPayload {
+        if let (Envelope::Dynode, Some(members)) = (self.envelope, payload.as_object_mut()) {
+            members.extend(marks.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
+        }
+        RelayPayload::Message(payload)
+    }
+}
+
+impl RoomHandler for RadioRoom {
+    fn welcome_message(&mut self, room: &RoomView<'_>, _: &ClientInfo) -> String {
+        let recent = self.history.iter().skip(self.history.len().saturating_sub(WELCOME_HISTORY_LEN));
+        to_json(&RadioWelcome {
+            kind: "welcome",
+            message: "Connected to Radio Content room",
+            room: room.name,
+            time: room.unix_ms(),
+            recent_content: recent.map(Box::as_ref).collect(),
+            features: FEATURES,
+        })
+    }
+
+    fn validate_http_post(&mut self, _: &RoomView<'_>, payload: &Value) -> Result<(), String> {
+        let content = payload.get("data").and_then(|data| data.get("content"));
+        let has_id = |content: &Value| match content.get("id") {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+            Some(_) => true,
+        };
+        if content.is_none_or(has_id) { Ok(()) } else { Err("Content must have an id".to_owned()) }
+    }
+
+    fn on_message(&mut self, _: &RoomView<'_>, _: &ClientInfo, payload: Value) -> Option<RelayPayload> {
+        Some(self.add_dynode_fields(payload, &[("room", "radio"), ("processedBy", "RadioHandler")]))
+    }
+
+    fn on_http_post(&mut self, _: &RoomView<'_>, payload: Value) -> Option<RelayPayload> {
+        Some(self.add_dynode_fields(payload, &[("room", "radio"), ("contentType", "radio")]))
+    }
+
+    fn room_stats(&self, _: &RoomView<'_>) -> Map<String, Value> {
+        Map::from_iter([("recentContent".to_owned(), self.history.len().into())])
+    }
+
+    fn control_payload(&mut self, context: &RelayContext<'_>) -> Option<Value> {
+        self.add_to_history(&context.room, context.payload);
+        self.slot_duration_ms = slot_duration_ms(context).or(self.slot_duration_ms);
+        let seconds = (self.slot_duration_ms? / 1e3).round();
+        let mut letters = context.room.name.chars();
+        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+        Some(json!({"rc": {
+            "version": "1",
+            "id": "1",
+            "action": "play_now",
+            "name": format!("{first}{}Content", letters.as_str()),
+            "max-duration": seconds.to_string(),
+        }}))
+    }
+
+    fn broadcast_delay(&self, context: &RelayContext<'_>) -> Duration {
+        let RelayContext { payload, sender, .. } = context;
+        let is_post = payload.get("type").and_then(Value::as_str).is_some_and(|kind| kind.eq_ignore_ascii_case("post"));
+        if !is_post {
+            return Duration::ZERO;
+        }
+        let in_message =
+            positive_number(payload.get("delay")).or_else(|| positive_number(payload.get("data")?.get("delay")));
+        let own = || {
+            let client = (*sender)?;
+            let query = client.query_parameter("broadcastDelay").map(Value::from);
+            positive_number(query.as_ref()).or_else(|| positive_number(client.metadata("broadcastDelay")))
+        };
+        let seconds = in_message.or_else(own);
+        seconds.map_or(self.default_delay, |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    }
+}
+
+/// The duration of content in milliseconds, from the message or else from its sender's URL or token.
+fn slot_duration_ms(context: &RelayContext<'_>) -> Option<f64> {
+    let in_any = |find: &dyn Fn(&str) -> Option<f64>| {
+        let seconds = |name| find(name).map(|seconds| seconds * 1e3);
+        find("expectedSlotDurationMs")
+            .or_else(|| seconds("expectedSlotDurationSeconds"))
+            .or_else(|| seconds("durationSeconds"))
+    };
+    let payload = context.payload;
+    let places = [Some(payload), payload.get("metadata"), payload.get("data")];
+    let in_message = places.into_iter().flatten().find_map(|index| in_any(&|name| positive_number(index.get(name))));
+    in_message.or_else(|| {
+        let sender = context.sender?;
+        in_any(&|name| positive_number(sender.query_parameter(name).map(Value::from).as_ref()))
+            .or_else(|| in_any(&|name| positive_number(sender.metadata(name))))
+    })
+}
+
+/// Maximum length of a user name and of a message, in characters.
+const MAX_USERNAME_CHARS: usize = 20;
+const MAX_MESSAGE_CHARS: usize = 500;
+
+/// Default list of banned words.
+pub const DEFAULT_BANNED_WORDS: &str = "spam,badword";
+
+/// The `chat` room: members set a user name and exchange text messages.
+#[derive(Debug)]
+pub struct ChatRoom {
+    /// In lower case.
+    banned_words: Vec<String>,
+    /// User names, sorted by connection number.
+    usernames: Vec<(ConnId, String)>,
+    /// Messages since the room was last empty.
+    message_count: u64,
+}
+
+impl Default for ChatRoom {
+    fn default() -> Self {
+        Self::new(DEFAULT_BANNED_WORDS.split(','))
+    }
+}
+
+impl ChatRoom {
+    /// A room that rejects messages with these words, compared without case.
+    pub fn new<S: AsRef<str>>(banned: impl IntoIterator<Item = S>) -> Self {
+        let small = |word: S| word.as_ref().trim().to_lowercase();
+        let banned_words = banned.into_iter().map(small).filter(|word| !word.is_empty()).collect();
+        Self { banned_words, usernames: Vec::new(), message_count: 0 }
+    }
+
+    fn find_username(&self, conn: ConnId) -> Result<usize, usize> {
+        self.usernames.binary_search_by_key(&conn, |(conn, _)| *conn)
+    }
+
+    fn username(&self, conn: ConnId) -> Option<&str> {
+        self.find_username(conn).ok().map(|index| self.usernames[index].1.as_str())
+    }
+}
+
+fn message_type(payload: &Value) -> &str {
+    payload.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn system_message(room: &RoomView<'_>, text: &str) -> RelayPayload {
+    RelayPayload::Content(json!({"type": "systemMessage", "text": text, "timestamp": room.iso_time()}))
+}
+
+impl RoomHandler for ChatRoom {
+    fn welcome_message(&mut self, room: &RoomView<'_>, _: &ClientInfo) -> String {
+        let frame = json!({
+            "type": "welcome",
+            "message": "Connected to Chat room",
+            "room": room.name,
+            "time": room.unix_ms(),
+            "onlineUsers": self.usernames.iter().map(|(_, name)| name).collect::<Vec<_>>(),
+            "totalMessages": self.message_count,
+            "instructions": {
+                "setUsername": "Send {type: \"setUsername\", username: \"YourName\"}",
+                "sendMessage": "Send {type: \"chatMessage\", text: \"Your message\"}",
+                "typing": "Send {type: \"typing\", isTyping: true}",
+            },
+        });
+        frame.to_string()
+    }
+
+    fn validate_message(&mut self, _: &RoomView<'_>, client: &ClientInfo, payload: &Value) -> Result<(), String> {
+        let kind = message_type(payload);
+        if kind != "setUsername" && self.username(client.conn).is_none() {
+            return Err("Username required. Send {type: \"setUsername\", username: \"YourName\"} first".to_owned());
+        }
+        if kind != "chatMessage" {
+            return Ok(());
+        }
+        let text = payload.get("text").and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = text.ok_or("Chat message must have a text field")?;
+        if text.chars().count() > MAX_MESSAGE_CHARS {
+            return Err(format!("Message too long (max {MAX_MESSAGE_CHARS} characters)"));
+        }
+        let small = text.to_lowercase();
+        if self.banned_words.iter().any(|word| small.contains(word)) {
+            return Err("Message contains inappropriate content".to_owned());
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, room: &RoomView<'_>, client: &ClientInfo, mut payload: Value) -> Option<RelayPayload> {
+        if message_type(&payload) == "setUsername" {
+            let name: String = payload.get("username")?.as_str()?.trim().chars().take(MAX_USERNAME_CHARS).collect();
+            let name = name.trim_end().to_owned();
+            if name.is_empty() {
+                return None;
+            }
+            let announced = system_message(room, &format!("{name} joined the chat"));
+            match self.find_username(client.conn) {
+                Ok(index) => self.usernames[index].1 = name,
+                Err(index) => self.usernames.insert(index, (client.conn, name)),
+            }
+            return Some(announced);
+        }
+        let name = self.username(client.conn)?.to_owned();
+        Some(RelayPayload::Content(match message_type(&payload) {
+            "typing" => json!({"type": "userTyping", "username": name, "isTyping": payload["isTyping"]}),
+            "chatMessage" => {
+                self.message_count += 1;
+                let text = payload["text"].take();
+                json!({"type": "chatMessage", "username": name, "text": text, "timestamp": room.iso_time(), "messageId": self.message_count})
+            }
+            _ => {
+                if let Some(members) = payload.as_object_mut() {
+                    members.insert("username".to_owned(), name.into());
+                }
+                payload
+            }
+        }))
+    }
+
+    fn on_leave(&mut self, room: &RoomView<'_>, client: &ClientInfo, _: u16, _: &str) -> Vec<RoomAction> {
+        if room.clients == 0 {
+            self.message_count = 0;
+        }
+        let Ok(index) = self.find_username(client.conn) else { return Vec::new() };
+        let (_, name) = self.usernames.remove(index);
+        vec![RoomAction::Broadcast(system_message(room, &format!("{name} left the chat")))]
+    }
+
+    fn room_stats(&self, _: &RoomView<'_>) -> Map<String, Value> {
+        let names = self.usernames.iter().map(|(_, name)| Value::from(name.as_str())).collect::<Vec<_>>();
+        Map::from_iter([
+            ("onlineUsers".to_owned(), names.into()),
+            ("totalMessages".to_owned(), self.message_count.into()),
+        ])
+    }
+}
+
+/// A positive number, written as a number or as a string.
+fn positive_number(value: Option<&Value>) -> Option<f64> {
+    let number = match value? {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.filter(|number: &f64| number.is_finite() && *number > 0.0)
+}

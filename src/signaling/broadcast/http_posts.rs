@@ -1,0 +1,240 @@
+//! Broadcast rooms over HTTP: posts, tokens, routes of room handlers, and statistics.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use super::messages::{MessageOrigin, MessageSender, relay_or_delay, wrap};
+use super::{BroadcastDialect, BroadcastSettings, Membership, RoomHandlers};
+use crate::signaling::activity_log::{ActivityOutcome, ActivityScope, MAX_KEPT_BYTES};
+use crate::signaling::dialect::Dialect;
+use crate::signaling::hub::{ConnectionContext, Hub};
+use crate::signaling::limits::SignalingLimits;
+use crate::signaling::route::BearerToken;
+use crate::signaling::token::{Claims, TokenError, sign, verify};
+use crate::signaling::{EventSink, json};
+use crate::time::WallClock;
+
+/// The format of a post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostFormat {
+    /// Any JSON object.
+    Object,
+    /// An object with type, timestamp and data.
+    Typed,
+}
+
+/// The result of an accepted post.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AcceptedPost {
+    /// Number of members that receive it.
+    pub recipients: usize,
+    /// The delay before it is relayed.
+    pub delay: Duration,
+    /// The relayed message as JSON; `null` if the room handler dropped it.
+    pub message: String,
+}
+
+/// An invalid field of a post.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The name of the field.
+    pub field: &'static str,
+    /// The requirement.
+    pub message: &'static str,
+}
+
+/// Why a post is rejected.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PostError {
+    /// Status 400.
+    #[error("Invalid JSON")]
+    InvalidJson,
+    /// Status 422.
+    #[error("Payload must be a JSON object")]
+    NotAnObject,
+    /// Status 422, with the invalid fields.
+    #[error("Validation failed")]
+    InvalidFields(Vec<FieldError>),
+    /// Status 422, with the message of the room handler.
+    #[error("{0}")]
+    RejectedByRoom(String),
+    /// Status 429.
+    #[error("Too many delayed messages are waiting")]
+    DelayQueueFull,
+}
+
+/// The claims of a token, if it is valid for this room now.
+pub(super) fn verify_token(
+    settings: &BroadcastSettings,
+    token: &str,
+    room: &str,
+    unix_ms: u64,
+) -> Result<Claims, TokenError> {
+    verify(settings.secret.as_ref().ok_or(TokenError::InvalidSignature)?, token, room, unix_ms)
+}
+
+/// Validates a post and relays it. The caller has verified the token.
+fn post(
+    ctx: &mut ConnectionContext<'_>,
+    dialect: &mut BroadcastDialect,
+    limits: &SignalingLimits,
+    name: &str,
+    format: PostFormat,
+    body: &[u8],
+) -> Result<AcceptedPost, PostError> {
+    let payload: Value =
+        std::str::from_utf8(body).ok().and_then(|body| json::parse(body).ok()).ok_or(PostError::InvalidJson)?;
+    let Some(members) = payload.as_object() else { return Err(PostError::NotAnObject) };
+    let errors = if format == PostFormat::Typed { invalid_fields(members) } else { Vec::new() };
+    if !errors.is_empty() {
+        return Err(PostError::InvalidFields(errors));
+    }
+    let room = dialect.room_view(name, ctx.now);
+    let handler = dialect.handlers.get_mut(name);
+    handler.validate_http_post(&room, &payload).map_err(PostError::RejectedByRoom)?;
+    let Some(relay) = handler.on_http_post(&room, payload) else {
+        return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
+    };
+    let origin = MessageOrigin { room: name, sender: None, received_at: ctx.now };
+    let delay = relay_or_delay(ctx, dialect, limits, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
+    let message = wrap(limits.broadcast.envelope, &room, MessageSender::Http, &relay);
+    Ok(AcceptedPost { recipients: room.clients, delay, message })
+}
+
+fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
+    let text = |name| members.get(name).and_then(Value::as_str);
+    let is_time = |text: &str| text.parse::<jiff::Timestamp>().is_ok() || text.parse::<jiff::civil::DateTime>().is_ok();
+    let checks = [
+        (text("type").is_some_and(|kind| !kind.is_empty()), "type", "must be a string"),
+        (text("timestamp").is_some_and(is_time), "timestamp", "must be an ISO 8601 time"),
+        (members.get("data").is_some_and(Value::is_object), "data", "must be an object"),
+    ];
+    let errors = checks.into_iter().filter(|(is_right, ..)| !is_right);
+    errors.map(|(_, field, message)| FieldError { field, message }).collect()
+}
+
+/// Numbers of members of broadcast rooms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BroadcastCounters {
+    /// Open rooms.
+    pub rooms: u64,
+    /// Control channels in all rooms.
+    pub control_clients: u64,
+    /// Members per room, without control channels.
+    pub clients: BTreeMap<String, u64>,
+}
+
+impl Hub {
+    /// Sets the handlers of broadcast rooms.
+    #[must_use]
+    pub fn with_handlers(mut self, handlers: RoomHandlers) -> Self {
+        self.dialects.broadcast.handlers = handlers;
+        self
+    }
+
+    /// A token that is valid for `seconds`, and its expiry in milliseconds since 1970; `None` if the server has no secret.
+    pub fn issue_token(
+        &self,
+        now: WallClock,
+        client_id: &str,
+        room: &str,
+        metadata: Map<String, Value>,
+        seconds: f64,
+    ) -> Option<(String, u64)> {
+        let claims = Claims::new(client_id, room, metadata, now.unix_ms(), seconds);
+        Some((sign(self.limits.broadcast.secret.as_ref()?, &claims), claims.expires_ms()?))
+    }
+
+    /// Verifies a token for a broadcast room.
+    pub fn authorize(&self, now: WallClock, room: &str, token: &BearerToken) -> Result<(), TokenError> {
+        verify_token(&self.limits.broadcast, token.as_str(), room, now.unix_ms()).map(|_| ())
+    }
+
+    /// Relays a post to a broadcast room. The caller has verified the token.
+    pub fn post_to_room(
+        &mut self,
+        now: WallClock,
+        room: &str,
+        format: PostFormat,
+        body: &[u8],
+        sink: &mut dyn EventSink,
+    ) -> Result<AcceptedPost, PostError> {
+        let (mut ctx, dialects, limits) = self.system_context(now, Dialect::Broadcast, sink);
+        let posted = post(&mut ctx, &mut dialects.broadcast, limits, room, format, body);
+        self.record_post(now, room, body, &posted);
+        posted
+    }
+
+    /// Whether the handler of a broadcast room serves `path`.
+    pub fn has_route(&self, now: WallClock, room: &str, path: &str) -> bool {
+        let dialect = &self.dialects.broadcast;
+        dialect.handlers.get(room).has_route(&dialect.room_view(room, now), path)
+    }
+
+    /// Counts an HTTP request about broadcast rooms that was rejected.
+    pub fn count_rejected_request(&mut self) {
+        self.counters[Some(Dialect::Broadcast)].requests_rejected += 1;
+    }
+
+    /// The response of a broadcast room's handler to a request at `path` below the room's path.
+    pub fn handle_room_route(
+        &mut self,
+        now: WallClock,
+        room: &str,
+        path: &str,
+        request: &http::Request<Bytes>,
+    ) -> Option<http::Response<Bytes>> {
+        let dialect = &mut self.dialects.broadcast;
+        let view = dialect.room_view(room, now);
+        dialect.handlers.get_mut(room).routes(&view, path, request)
+    }
+
+    /// The numbers of members of broadcast rooms.
+    pub fn broadcast_counters(&self) -> BroadcastCounters {
+        self.dialects.broadcast.counters()
+    }
+
+    /// Members and statistics of all broadcast rooms.
+    pub fn broadcast_details(&self, now: WallClock) -> Map<String, Value> {
+        let dialect = &self.dialects.broadcast;
+        let details = dialect.rooms.iter().map(|room| {
+            let members = room.members.iter().map(|member| {
+                let Membership { client, is_control_channel } = &member.data;
+                json!({"clientId": client.id(), "address": client.source, "control": is_control_channel})
+            });
+            let members: Vec<Value> = members.collect();
+            let view = dialect.room_view(room.name(), now);
+            let mut stats = dialect.handlers.get(room.name()).room_stats(&view);
+            stats.insert("clients".to_owned(), view.clients.into());
+            stats.insert("controlClients".to_owned(), view.control_clients.into());
+            stats.insert("members".to_owned(), members.into());
+            (room.name().to_owned(), stats.into())
+        });
+        details.collect()
+    }
+
+    fn record_post(&mut self, now: WallClock, room: &str, body: &[u8], posted: &Result<AcceptedPost, PostError>) {
+        if !self.activity_log.is_active(now.monotonic) {
+            return;
+        }
+        let BroadcastDialect { rooms, handlers, .. } = &self.dialects.broadcast;
+        let scope = ActivityScope {
+            dialect: Some(Dialect::Broadcast),
+            room: Some(room.to_owned()),
+            room_key: rooms.find(room),
+            protected: handlers.get(room).requires_auth(),
+        };
+        let failure = posted.as_ref().err().map(|error| match error {
+            // The handler's own text may quote the content.
+            PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
+            other => (ActivityOutcome::Rejected, other.to_string()),
+        });
+        let start = String::from_utf8_lossy(&body[..body.len().min(2 * MAX_KEPT_BYTES)]);
+        self.activity_log.record_message(now, scope, None, (Some(&start), body.len()), failure);
+    }
+}

@@ -1,0 +1,346 @@
+//! Messages of broadcast rooms: validation, acknowledgment, delay, and the envelope in which they are relayed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use tracing::debug;
+
+use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
+use super::{BroadcastDialect, Envelope, Membership};
+use crate::signaling::dialect::Dialect;
+use crate::signaling::hub::{ConnectionContext, to_json};
+use crate::signaling::json::{self, JsonError, MessageError};
+use crate::signaling::limits::SignalingLimits;
+use crate::signaling::timers::{DialectTimer, TimerEvent};
+use crate::time::WallClock;
+
+/// Maximum delay of a message.
+pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
+
+/// Origin of a message: room, sender and receive time.
+#[derive(Clone, Copy)]
+pub(super) struct MessageOrigin<'a> {
+    pub(super) room: &'a str,
+    /// `None` for a post over HTTP.
+    pub(super) sender: Option<&'a Arc<ClientInfo>>,
+    pub(super) received_at: WallClock,
+}
+
+/// Too many messages or bytes wait for their delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DelayQueueFull;
+
+/// Handles a message of a member.
+pub(super) fn on_text(
+    ctx: &mut ConnectionContext<'_>,
+    dialect: &mut BroadcastDialect,
+    limits: &SignalingLimits,
+    text: &str,
+) -> Result<(), MessageError> {
+    let (member, room) = dialect.rooms.member(ctx.conn).ok_or(MessageError::NotInRoom)?;
+    let (Membership { client, is_control_channel }, name) = (member.data.clone(), room.name().to_owned());
+    if is_control_channel {
+        return reject(ctx, "Control channel is receive-only");
+    }
+    let settings = &limits.broadcast;
+    if text.len() > settings.max_payload_bytes {
+        return Err(MessageError::MessageTooBig(settings.max_payload_bytes));
+    }
+    let payload = match json::parse(text) {
+        Ok(payload) => payload,
+        Err(JsonError::Syntax) => return reject(ctx, "Invalid JSON payload"),
+        Err(JsonError::TooLarge) => return reject(ctx, "Payload is too deep or has too many values"),
+    };
+    if !payload.is_object() && !payload.is_array() {
+        return reject(ctx, "Payload must be a JSON object");
+    }
+    let room = dialect.room_view(&name, ctx.now);
+    let handler = dialect.handlers.get_mut(&name);
+    if let Err(error) = handler.validate_message(&room, &client, &payload) {
+        ctx.count_rejection();
+        ctx.reply(&ServerMessage::Error { error: &error });
+        // The handler's own text may quote the message, so it is not logged.
+        return Err(MessageError::Rejected("rejected by the room handler"));
+    }
+    if let Some(kind) = payload.get("type").and_then(Value::as_str)
+        && settings.suppressed_types.iter().any(|suppressed| suppressed.eq_ignore_ascii_case(kind))
+    {
+        ctx.reply(&ServerMessage::Ack { ack_type: kind, received_at: ctx.unix_ms() });
+        return Ok(());
+    }
+    let relay = handler.on_message(&room, &client, payload).ok_or(MessageError::DroppedByRoom)?;
+    let origin = MessageOrigin { room: &name, sender: Some(&client), received_at: ctx.now };
+    match relay_or_delay(ctx, dialect, limits, origin, &relay) {
+        Ok(_) => Ok(()),
+        Err(DelayQueueFull) => reject(ctx, "Too many delayed messages are waiting"),
+    }
+}
+
+/// Counts a rejected message and sends the error to its sender.
+fn reject(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<(), MessageError> {
+    ctx.count_rejection();
+    ctx.reply(&ServerMessage::Error { error });
+    Err(MessageError::Rejected(error))
+}
+
+/// Relays a message now or after the delay that the room handler returns. Returns the delay.
+pub(super) fn relay_or_delay(
+    ctx: &mut ConnectionContext<'_>,
+    dialect: &mut BroadcastDialect,
+    limits: &SignalingLimits,
+    origin: MessageOrigin<'_>,
+    relay: &RelayPayload,
+) -> Result<Duration, DelayQueueFull> {
+    let settings = &limits.broadcast;
+    let MessageOrigin { room: name, sender, received_at } = origin;
+    let context = RelayContext {
+        room: dialect.room_view(name, ctx.now),
+        sender: sender.map(Arc::as_ref),
+        payload: relay.value(),
+    };
+    let delay = dialect.handlers.get_mut(name).broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
+    if delay.is_zero() {
+        relay_now(ctx, dialect, limits, origin, relay);
+        return Ok(delay);
+    }
+    let variant = match relay {
+        RelayPayload::Message(_) => RelayPayload::Message,
+        RelayPayload::Content(_) => RelayPayload::Content,
+    };
+    let payload = json::to_string_limited(relay.value(), settings.max_delayed_bytes).ok_or(DelayQueueFull)?;
+    // The sender's data is kept until the message is relayed, even if it leaves.
+    let charged_bytes = payload.len() + name.len() + sender.map_or(0, |client| retained_bytes(client));
+    let message =
+        DelayedMessage { room: name.to_owned(), sender: sender.cloned(), received_at, variant, payload, charged_bytes };
+    let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes);
+    let timer = DialectTimer::DelayedMessage(id.ok_or(DelayQueueFull)?);
+    debug!(target: "signaling", delay_ms = delay.as_millis() as u64, "message delayed");
+    ctx.timers.insert(ctx.now.monotonic + delay, TimerEvent::Dialect(Dialect::Broadcast, timer));
+    Ok(delay)
+}
+
+/// Approximate memory of a sender's query and claims, in bytes.
+fn retained_bytes(client: &ClientInfo) -> usize {
+    let query: usize = client.query.iter().map(|(name, value)| name.len() + value.len()).sum();
+    query + client.claims.as_ref().map_or(0, json::serialized_len)
+}
+
+/// Relays a message whose delay is over.
+pub(super) fn relay_delayed(
+    ctx: &mut ConnectionContext<'_>,
+    dialect: &mut BroadcastDialect,
+    limits: &SignalingLimits,
+    id: u64,
+) {
+    let Some(message) = dialect.delay_queue.take(id) else { return };
+    let DelayedMessage { room, sender, received_at, variant, payload, .. } = message;
+    // Always succeeds: the text is our own.
+    let Some(payload) = json::from_str_unlimited_depth(&payload) else { return };
+    relay_now(
+        ctx,
+        dialect,
+        limits,
+        MessageOrigin { room: &room, sender: sender.as_ref(), received_at },
+        &variant(payload),
+    );
+}
+
+fn relay_now(
+    ctx: &mut ConnectionContext<'_>,
+    dialect: &mut BroadcastDialect,
+    limits: &SignalingLimits,
+    origin: MessageOrigin<'_>,
+    relay: &RelayPayload,
+) {
+    let MessageOrigin { room: name, sender, received_at } = origin;
+    let room = dialect.room_view(name, ctx.now);
+    // Also called without control channels: the room handler may store the message.
+    let context = RelayContext { room, sender: sender.map(Arc::as_ref), payload: relay.value() };
+    let control = dialect.handlers.get_mut(name).control_payload(&context);
+    let mut members = dialect.members(name, false);
+    members.retain(|conn| Some(*conn) != sender.map(|client| client.conn));
+    if !members.is_empty() {
+        let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
+        ctx.send_text(&members, wrap(limits.broadcast.envelope, &RoomView { now: received_at, ..room }, source, relay));
+    }
+    if let Some(control) = control {
+        ctx.send(&dialect.members(name, true), &control);
+    }
+}
+
+/// The sender in the envelope of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MessageSender<'a> {
+    /// A member, by the client id in its token.
+    Member(&'a str),
+    /// The room handler, or a post over HTTP.
+    Handler,
+    Http,
+}
+
+/// Messages of the server that do not come from a room handler.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub(super) enum ServerMessage<'a> {
+    ControlWelcome { message: &'a str, room: &'a str, time: u64 },
+    Ack { ack_type: &'a str, received_at: u64 },
+    Error { error: &'a str },
+}
+
+#[derive(Serialize)]
+struct DocumentEnvelope<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    content: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Value>,
+    /// In seconds since 1970.
+    timestamp: u64,
+    from: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DynodeEnvelope<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    from: &'a str,
+    received_at: u64,
+    data: &'a Value,
+}
+
+/// Puts `relay` into the envelope for the members of `room`.
+pub(super) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSender<'_>, relay: &RelayPayload) -> String {
+    let from = match source {
+        MessageSender::Member(id) => id,
+        MessageSender::Handler | MessageSender::Http => "server",
+    };
+    let payload = relay.value();
+    match (envelope, source) {
+        (Envelope::Document, _) => {
+            let (content, metadata) = match relay {
+                RelayPayload::Content(content) => (content, None),
+                RelayPayload::Message(message) => {
+                    let content = message.get("content").or_else(|| message.get("data"));
+                    (content.unwrap_or(message), message.get("metadata"))
+                }
+            };
+            let (kind, timestamp) = (format!("{}-content", room.name), room.unix_ms() / 1_000);
+            to_json(&DocumentEnvelope { kind, content, metadata, timestamp, from })
+        }
+        (Envelope::Dynode, MessageSender::Http) => {
+            let mut body = payload.clone();
+            if let Some(members) = body.as_object_mut() {
+                members.insert("serverReceivedAt".to_owned(), room.iso_time().into());
+            }
+            to_json(&body)
+        }
+        (Envelope::Dynode, _) => {
+            to_json(&DynodeEnvelope { kind: "broadcast", from, received_at: room.unix_ms(), data: payload })
+        }
+    }
+}
+
+/// A message that waits for its delay. Kept as text, so that its memory is close to the bytes that are charged.
+pub(super) struct DelayedMessage {
+    pub(super) room: String,
+    pub(super) sender: Option<Arc<ClientInfo>>,
+    /// The receive time, which the envelope contains.
+    pub(super) received_at: WallClock,
+    /// The variant of the payload.
+    pub(super) variant: fn(Value) -> RelayPayload,
+    pub(super) payload: String,
+    pub(super) charged_bytes: usize,
+}
+
+/// A room may use a quarter of the bytes of all rooms.
+const ROOM_SHARE_DIVISOR: usize = 4;
+
+/// The delayed messages of all rooms, by id.
+#[derive(Default)]
+pub(super) struct DelayQueue {
+    messages: HashMap<u64, DelayedMessage>,
+    last_id: u64,
+    rooms: HashMap<String, RoomUsage>,
+    bytes: usize,
+}
+
+/// Number and bytes of the delayed messages of one room.
+#[derive(Default)]
+struct RoomUsage {
+    messages: usize,
+    bytes: usize,
+}
+
+impl DelayQueue {
+    /// Stores a message, unless a limit is reached. Returns its id.
+    pub(super) fn push(&mut self, message: DelayedMessage, max_messages: usize, max_bytes: usize) -> Option<u64> {
+        if !self.try_reserve(&message.room, message.charged_bytes, max_messages, max_bytes) {
+            return None;
+        }
+        self.last_id += 1;
+        self.messages.insert(self.last_id, message);
+        Some(self.last_id)
+    }
+
+    /// Removes a message whose delay is over.
+    pub(super) fn take(&mut self, id: u64) -> Option<DelayedMessage> {
+        let message = self.messages.remove(&id)?;
+        self.release(&message.room, message.charged_bytes);
+        Some(message)
+    }
+
+    /// Reserves space for a message, unless the room has too many messages, or the room or all rooms have too many bytes.
+    fn try_reserve(&mut self, room: &str, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
+        let (messages, own) = self.rooms.get(room).map_or((0, 0), |usage| (usage.messages, usage.bytes));
+        if messages >= max_messages || own + bytes > max_bytes / ROOM_SHARE_DIVISOR || self.bytes + bytes > max_bytes {
+            return false;
+        }
+        let usage = self.rooms.entry(room.to_owned()).or_default();
+        usage.messages += 1;
+        usage.bytes += bytes;
+        self.bytes += bytes;
+        true
+    }
+
+    /// Releases the space of a message.
+    fn release(&mut self, room: &str, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some(usage) = self.rooms.get_mut(room) {
+            usage.messages -= 1;
+            usage.bytes = usage.bytes.saturating_sub(bytes);
+            if usage.messages == 0 {
+                self.rooms.remove(room);
+            }
+        }
+    }
+
+    /// The number of delayed messages.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delayed_bytes_are_limited_per_room_and_in_total() {
+        let mut queue = DelayQueue::default();
+        // Two messages per room, 25 of 100 bytes per room.
+        let mut admit = |room, bytes| queue.try_reserve(room, bytes, 2, 100);
+        assert_eq!([admit("a", 10), admit("a", 10), admit("a", 1)], [true, true, false]);
+        assert_eq!([admit("b", 26), admit("b", 20), admit("b", 6), admit("b", 5)], [false, true, false, true]);
+        assert_eq!([admit("c", 25), admit("d", 25), admit("e", 6), admit("e", 5)], [true, true, false, true]);
+        queue.release("a", 10);
+        assert!(queue.try_reserve("a", 10, 2, 100));
+        for (room, bytes) in [("a", 10), ("a", 10), ("b", 20), ("b", 5), ("c", 25), ("d", 25), ("e", 5)] {
+            queue.release(room, bytes);
+        }
+        assert!(queue.rooms.is_empty() && queue.bytes == 0);
+    }
+}

@@ -1,0 +1,346 @@
+//! The broadcast dialect: a token admits a client to a room, and each message is relayed to all other members.
+//!
+//! A room's [`RoomHandler`] decides who may join and transforms messages. Control channels only receive.
+
+mod builtin_rooms;
+mod http_posts;
+mod messages;
+mod room_handler;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::close_code::CloseCode;
+use super::dialect::Dialect;
+use super::hub::{ConnectionContext, DialectHandler};
+use super::json::MessageError;
+use super::limits::SignalingLimits;
+use super::rooms::{MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
+use super::route::BroadcastParams;
+use super::timers::{DialectTimer, TimerEvent};
+use super::{ConnId, Route};
+use crate::time::WallClock;
+use messages::DelayQueue;
+use messages::{MessageSender, ServerMessage, wrap};
+
+pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, Envelope};
+pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
+pub use http_posts::{AcceptedPost, BroadcastCounters, FieldError, PostError, PostFormat};
+pub use messages::MAX_BROADCAST_DELAY;
+pub use room_handler::{
+    ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
+};
+
+/// The broadcast dialect.
+#[derive(Default)]
+pub(super) struct BroadcastDialect {
+    /// The data of a room is the number of its control channels.
+    pub(super) rooms: RoomMap<usize, Membership>,
+    pub(super) handlers: RoomHandlers,
+    delay_queue: DelayQueue,
+}
+
+/// A member or control channel of a room.
+#[derive(Clone)]
+pub(super) struct Membership {
+    pub(super) client: Arc<ClientInfo>,
+    pub(super) is_control_channel: bool,
+}
+
+impl BroadcastDialect {
+    /// The current state of a room. A room that is not open is empty.
+    fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
+        let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
+        let (all, control_clients) = room.map_or((0, 0), |room| (room.members.len(), room.data));
+        RoomView { name, now, clients: all - control_clients, control_clients }
+    }
+
+    /// The connections of the members of a room, or of its control channels.
+    fn members(&self, name: &str, control: bool) -> Vec<ConnId> {
+        let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
+        let members = room.into_iter().flat_map(|room| &room.members);
+        members.filter(|member| member.data.is_control_channel == control).map(|member| member.conn).collect()
+    }
+
+    /// Whether `conn` is a member with a token.
+    pub(super) fn is_authorized(&self, conn: ConnId) -> bool {
+        let member = self.rooms.member(conn);
+        member.is_some_and(|(member, _)| !member.data.is_control_channel && member.data.client.claims.is_some())
+    }
+
+    /// Whether `conn` is a control channel.
+    pub(super) fn is_control_channel(&self, conn: ConnId) -> bool {
+        self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel)
+    }
+
+    /// The numbers of members.
+    pub(super) fn counters(&self) -> BroadcastCounters {
+        let mut counts = BroadcastCounters { rooms: self.rooms.len() as u64, ..BroadcastCounters::default() };
+        for room in self.rooms.iter() {
+            counts.control_clients += room.data as u64;
+            counts.clients.insert(room.name().to_owned(), (room.members.len() - room.data) as u64);
+        }
+        counts
+    }
+
+    fn room_name(&self, key: RoomKey) -> Option<String> {
+        self.rooms.get(key).map(|room| room.name().to_owned())
+    }
+}
+
+impl RoomData for usize {}
+
+impl MemberData for Membership {
+    fn info(&self) -> MemberInfo<'_> {
+        MemberInfo { id: Some(self.client.id()), name: None, is_control_channel: self.is_control_channel }
+    }
+}
+
+impl DialectHandler for BroadcastDialect {
+    fn rooms(&self) -> &dyn RoomDirectory {
+        &self.rooms
+    }
+
+    fn expects_objects(&self) -> bool {
+        false
+    }
+
+    fn is_protected(&self, room: &str) -> bool {
+        self.handlers.get(room).requires_auth()
+    }
+
+    fn on_connect(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        route: Route,
+    ) -> Option<RoomKey> {
+        let Route::Broadcast(params) = route else { return None };
+        join(ctx, self, limits, params)
+    }
+
+    fn on_text(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        text: &str,
+    ) -> Result<(), MessageError> {
+        messages::on_text(ctx, self, limits, text)
+    }
+
+    fn on_disconnect(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        code: CloseCode,
+        reason: &str,
+    ) {
+        if let Some((name, actions)) = remove_member(self, ctx.now, ctx.conn, code, reason) {
+            apply_actions(ctx, self, limits, &name, actions);
+        }
+    }
+
+    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, limits: &SignalingLimits, timer: DialectTimer) {
+        match timer {
+            DialectTimer::RoomHeartbeat(room) => {
+                let is_open = on_room_heartbeat(ctx, self, limits, room);
+                if let (true, Some(interval)) = (is_open, limits.heartbeat.interval) {
+                    let next = TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::RoomHeartbeat(room));
+                    ctx.timers.insert(ctx.now.monotonic + interval, next);
+                }
+            }
+            DialectTimer::DelayedMessage(id) => messages::relay_delayed(ctx, self, limits, id),
+            DialectTimer::RoomExpiry(_) | DialectTimer::ScheduledUpdate { .. } => {}
+        }
+    }
+
+    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
+        // A control channel must not send anything.
+        limits.broadcast.idle_timeout.filter(|_| !self.is_control_channel(conn))
+    }
+
+    fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
+        limits.broadcast.max_connection_age
+    }
+
+    fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
+        let max_payload_bytes = limits.broadcast.max_payload_bytes;
+        if self.is_authorized(conn) { max_payload_bytes } else { max_payload_bytes.min(limits.max_message_bytes) }
+    }
+
+    fn shutdown_close_frame(&self) -> (CloseCode, &'static str) {
+        (CloseCode::SERVER_SHUTDOWN, "Server shutting down")
+    }
+
+    fn delayed_messages(&self) -> usize {
+        self.delay_queue.len()
+    }
+}
+
+/// Adds a new connection to its room, or closes it. Returns the room if it was created.
+fn join(
+    ctx: &mut ConnectionContext<'_>,
+    dialect: &mut BroadcastDialect,
+    limits: &SignalingLimits,
+    params: BroadcastParams,
+) -> Option<RoomKey> {
+    let settings = &limits.broadcast;
+    let Some(name) = params.room else {
+        reject(ctx, CloseCode::ROOM_NAME_REQUIRED, "Room name required");
+        return None;
+    };
+    let is_open = if params.is_control_channel {
+        settings.open_control_channel
+    } else {
+        !dialect.handlers.get(&name).requires_auth()
+    };
+    let claims =
+        params.token.as_ref().map(|given| http_posts::verify_token(settings, given.as_str(), &name, ctx.unix_ms()));
+    let claims = match claims {
+        None if is_open => None,
+        None => {
+            reject(ctx, CloseCode::AUTHENTICATION_REQUIRED, "Authentication required");
+            return None;
+        }
+        Some(Ok(claims)) => Some(claims),
+        Some(Err(error)) => {
+            debug!(target: "signaling", conn = ctx.conn.0, reason = %error, "token rejected");
+            reject(ctx, CloseCode::INVALID_TOKEN, "Invalid or expired token");
+            return None;
+        }
+    };
+    let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query: params.query });
+    let now = ctx.now;
+    let room = dialect.room_view(&name, now);
+    let handler = dialect.handlers.get_mut(&name);
+    let request = JoinRequest { query: &client.query, headers: &params.headers };
+    if let Err(Rejection { code, reason }) = handler.verify_auth(&room, &client, &request) {
+        reject(ctx, CloseCode(code), &reason);
+        return None;
+    }
+    if !params.is_control_channel && handler.max_clients().is_some_and(|max| room.clients >= max) {
+        reject(ctx, CloseCode::TRY_AGAIN_LATER, "Room is full");
+        return None;
+    }
+    let found = dialect.rooms.find(&name);
+    if found.is_none() && dialect.rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
+        reject(ctx, CloseCode::TRY_AGAIN_LATER, "Too many rooms");
+        return None;
+    }
+    let membership = Membership { client: Arc::clone(&client), is_control_channel: params.is_control_channel };
+    let created = match found {
+        Some(key) => {
+            dialect.rooms.join(key, ctx.conn, membership);
+            if let Some(room) = dialect.rooms.get_mut(key) {
+                room.data += usize::from(params.is_control_channel);
+            }
+            None
+        }
+        None => Some(dialect.rooms.create(
+            vec![name.clone()],
+            ctx.source,
+            ctx.unix_ms(),
+            usize::from(params.is_control_channel),
+            ctx.conn,
+            membership,
+        )),
+    };
+    let room = dialect.room_view(&name, now);
+    let handler = dialect.handlers.get_mut(&name);
+    let actions = if params.is_control_channel {
+        let message = "Connected to remote control channel";
+        ctx.reply(&ServerMessage::ControlWelcome { message, room: &name, time: room.unix_ms() });
+        handler.on_control_join(&room, &client)
+    } else {
+        let welcome = handler.welcome_message(&room, &client);
+        ctx.reply_text(welcome);
+        handler.on_join(&room, &client)
+    };
+    apply_actions(ctx, dialect, limits, &name, actions);
+    created
+}
+
+/// Rejects and closes the connection.
+fn reject(ctx: &mut ConnectionContext<'_>, code: CloseCode, reason: &str) {
+    let (code, reason) = code.for_frame(reason);
+    ctx.reject_and_close(code, reason);
+}
+
+/// Removes a connection from its room. Returns the room's name and the actions of its handler.
+fn remove_member(
+    dialect: &mut BroadcastDialect,
+    now: WallClock,
+    conn: ConnId,
+    code: CloseCode,
+    reason: &str,
+) -> Option<(String, Vec<RoomAction>)> {
+    let key = dialect.rooms.room_of(conn)?;
+    let name = dialect.room_name(key)?;
+    let (Membership { client, is_control_channel }, _) = dialect.rooms.leave(conn, None)?;
+    if let Some(room) = dialect.rooms.get_mut(key) {
+        room.data -= usize::from(is_control_channel);
+    }
+    let room = dialect.room_view(&name, now);
+    let handler = dialect.handlers.get_mut(&name);
+    let actions = if is_control_channel {
+        handler.on_control_leave(&room, &client, code.get(), reason)
+    } else {
+        handler.on_leave(&room, &client, code.get(), reason)
+    };
+    Some((name, actions))
+}
+
+/// Calls the heartbeat hook. Returns whether the room is still open.
+fn on_room_heartbeat(
+    ctx: &mut ConnectionContext<'_>,
+    dialect: &mut BroadcastDialect,
+    limits: &SignalingLimits,
+    key: RoomKey,
+) -> bool {
+    let Some(name) = dialect.room_name(key) else { return false };
+    let room = dialect.room_view(&name, ctx.now);
+    let actions = dialect.handlers.get_mut(&name).on_heartbeat(&room);
+    apply_actions(ctx, dialect, limits, &name, actions);
+    dialect.rooms.get(key).is_some()
+}
+
+/// Performs the actions of a room handler, and the actions that result from closing connections. Actions on connections of other rooms
+/// are ignored.
+fn apply_actions(
+    ctx: &mut ConnectionContext<'_>,
+    dialect: &mut BroadcastDialect,
+    limits: &SignalingLimits,
+    name: &str,
+    actions: Vec<RoomAction>,
+) {
+    let mut pending = VecDeque::from(actions);
+    while let Some(action) = pending.pop_front() {
+        let is_here = |dialect: &BroadcastDialect, conn: ConnId| {
+            dialect.rooms.room_of(conn).is_some_and(|membership| dialect.rooms.find(name) == Some(membership))
+        };
+        match action {
+            RoomAction::Send(Recipients::Connection(conn), message) if is_here(dialect, conn) => {
+                ctx.send(&[conn], &message);
+            }
+            RoomAction::Send(Recipients::Members, message) => ctx.send(&dialect.members(name, false), &message),
+            RoomAction::Send(Recipients::ControlChannels, message) => ctx.send(&dialect.members(name, true), &message),
+            RoomAction::Broadcast(relay) => {
+                let room = dialect.room_view(name, ctx.now);
+                let message = wrap(limits.broadcast.envelope, &room, MessageSender::Handler, &relay);
+                ctx.send_text(&dialect.members(name, false), message);
+            }
+            RoomAction::Close(conn, code, reason) if is_here(dialect, conn) => {
+                let (code, reason) = CloseCode(code).for_frame(&reason);
+                if let Some((_, more)) = remove_member(dialect, ctx.now, conn, code, reason) {
+                    pending.extend(more);
+                }
+                ctx.close(conn, code, reason);
+            }
+            // The connection is not in this room.
+            RoomAction::Send(Recipients::Connection(_), _) | RoomAction::Close(..) => {}
+        }
+    }
+}

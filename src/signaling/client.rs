@@ -1,0 +1,580 @@
+//! The client side of the jamjam dialect, as state machines without a socket.
+//!
+//! [`RoomClient`] finds and joins a room and learns the addresses of its members. [`EchoParticipant`] creates a room for an echo server,
+//! publishes the server's addresses and echoes chat messages. [`room_table`] and [`rooms_json`] print lists of rooms.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::Serialize;
+use thiserror::Error;
+use tracing::{debug, info};
+
+use super::jamjam::{
+    Candidate, CandidateType, ChatMessage, ClientMessage, MAX_CANDIDATES, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
+};
+use super::rooms;
+use crate::log_throttle::LogThrottle;
+use crate::sanitize::{sanitize, truncate_bytes};
+use crate::time::{Time, WallClock};
+
+/// Maximum number of other members that are stored; servers accept fewer.
+const MAX_PEERS: usize = 64;
+
+/// Maximum number of rooms that an error message lists.
+const MAX_LISTED_ROOMS: usize = 20;
+
+/// The server's error for an unknown id or code.
+const ROOM_NOT_FOUND: &str = "Room not found";
+
+/// The server's error for a wrong or missing password.
+const INVALID_PASSWORD: &str = "Invalid password";
+
+/// Why a client cannot reach a peer through a room.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RoomError {
+    /// No room matches.
+    #[error("no room matches `{query}`; {}", list_all(.rooms))]
+    NotFound {
+        /// The room that was requested.
+        query: String,
+        /// The rooms of the server.
+        rooms: Vec<RoomInfo>,
+    },
+    /// Several rooms match.
+    #[error("several rooms match `{query}`; give the id or the invite code of one:\n{}", list_first(.rooms))]
+    Ambiguous {
+        /// The room that was requested.
+        query: String,
+        /// The rooms that match.
+        rooms: Vec<RoomInfo>,
+    },
+    /// The room needs a password, and none was given.
+    #[error("room `{0}` needs a password; give --password or --password-file")]
+    PasswordRequired(String),
+    /// The password is wrong.
+    #[error("wrong password for room `{0}`")]
+    WrongPassword(String),
+    /// The server rejected the request for another reason.
+    #[error("the server rejected joining room `{room}`: {message}")]
+    Rejected {
+        /// The room.
+        room: String,
+        /// The server's message.
+        message: String,
+    },
+    /// There is no other member.
+    #[error("room `{0}` has no other member to send to")]
+    NoPeers(String),
+    /// No member has published an address.
+    #[error("no member of room `{room}` has published an address: {}", .peers.join(", "))]
+    NoPeerAddress {
+        /// The room.
+        room: String,
+        /// The names of the members.
+        peers: Vec<String>,
+    },
+}
+
+fn list_all(rooms: &[RoomInfo]) -> String {
+    if rooms.is_empty() {
+        "the server has no rooms".to_owned()
+    } else {
+        format!("its rooms are:\n{}", list_first(rooms))
+    }
+}
+
+fn list_first(rooms: &[RoomInfo]) -> String {
+    let more = rooms.len().saturating_sub(MAX_LISTED_ROOMS);
+    let rest = if more > 0 { format!("\nand {more} more; --list-rooms prints all") } else { String::new() };
+    room_table(&rooms[..rooms.len() - more]) + &rest
+}
+
+/// The state of a [`RoomClient`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JoinState {
+    Listing,
+    Joining {
+        /// Whether the room was in the list.
+        listed: bool,
+    },
+    Joined,
+}
+
+/// A client that finds a room by its id, code or name, joins it and learns its members' addresses.
+#[derive(Debug)]
+pub struct RoomClient {
+    /// The requested room: an id, an invite code, a name or a part of one.
+    query: String,
+    password: Option<String>,
+    peer_name: String,
+    state: JoinState,
+    /// The sanitized name of the room; until the list arrives, the query.
+    room_name: String,
+    /// The rooms in the server's list.
+    rooms: Vec<RoomInfo>,
+    /// The client's own id in the room.
+    peer_id: String,
+    peers: Vec<KnownPeer>,
+}
+
+/// Another member. The stored data is limited, since the server is not trusted.
+#[derive(Debug)]
+struct KnownPeer {
+    id: String,
+    name: String,
+    /// In the order of preference.
+    addresses: Vec<SocketAddr>,
+}
+
+impl RoomClient {
+    /// A client called `name` that joins the room `query`.
+    pub fn new(query: &str, password: Option<String>, name: &str) -> Self {
+        Self {
+            query: query.to_owned(),
+            password,
+            peer_name: name.to_owned(),
+            state: JoinState::Listing,
+            room_name: sanitize(query),
+            rooms: Vec::new(),
+            peer_id: String::new(),
+            peers: Vec::new(),
+        }
+    }
+
+    /// The first message: the list shows the room's name and whether it needs a password.
+    pub fn on_connected(&self) -> ClientMessage {
+        ClientMessage::ListRooms
+    }
+
+    /// Handles a message of the server; returns the message to send, if any.
+    pub fn on_message(&mut self, message: ServerMessage) -> Result<Option<ClientMessage>, RoomError> {
+        match (message, self.state) {
+            (ServerMessage::RoomList { rooms }, JoinState::Listing) => self.on_room_list(rooms).map(Some),
+            (ServerMessage::Error { message }, JoinState::Joining { listed: false }) if message == ROOM_NOT_FOUND => {
+                Err(self.not_found())
+            }
+            (ServerMessage::Error { message }, JoinState::Listing | JoinState::Joining { .. }) => {
+                Err(self.rejected(&message))
+            }
+            (ServerMessage::RoomJoined { peer_id, peers, .. }, JoinState::Joining { .. }) => {
+                (self.state, self.peer_id) = (JoinState::Joined, peer_id);
+                for peer in peers {
+                    self.update_peer(peer);
+                }
+                Ok(None)
+            }
+            (ServerMessage::PeerJoined { peer } | ServerMessage::PeerUpdated { peer }, JoinState::Joined) => {
+                self.update_peer(peer);
+                Ok(None)
+            }
+            (ServerMessage::PeerLeft { peer_id }, JoinState::Joined) => {
+                self.peers.retain(|other| other.id != peer_id);
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the client is in the room.
+    pub fn is_joined(&self) -> bool {
+        self.state == JoinState::Joined
+    }
+
+    /// The sanitized room name; the query if the server does not list the room.
+    pub fn room_name(&self) -> &str {
+        &self.room_name
+    }
+
+    /// The usable addresses of the other members without duplicates: echo servers first, and for each member its candidates by descending
+    /// priority, then the public and the local address.
+    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
+        let mut others: Vec<&KnownPeer> = self.peers.iter().collect();
+        others.sort_by_key(|other| other.name != PEER_NAME);
+        let mut seen = HashSet::new();
+        others.into_iter().flat_map(|other| &other.addresses).copied().filter(|address| seen.insert(*address)).collect()
+    }
+
+    /// The error to report if no peer can be reached.
+    pub fn no_peer_error(&self) -> RoomError {
+        let room = self.room_name.clone();
+        if self.peers.is_empty() {
+            return RoomError::NoPeers(room);
+        }
+        RoomError::NoPeerAddress { room, peers: self.peers.iter().map(|other| sanitize(&other.name)).collect() }
+    }
+
+    /// The message that publishes the client's own socket address.
+    pub fn address_update(address: SocketAddr) -> ClientMessage {
+        let candidate = Candidate { address, kind: CandidateType::Host, priority: HOST_PRIORITY };
+        let address = Some(address);
+        ClientMessage::UpdatePeerInfo { candidates: vec![candidate], public_addr: address, local_addr: address }
+    }
+
+    fn on_room_list(&mut self, rooms: Vec<RoomInfo>) -> Result<ClientMessage, RoomError> {
+        self.rooms = rooms;
+        let query = self.query.as_str();
+        let matching = |is: &dyn Fn(&RoomInfo) -> bool| self.rooms.iter().filter(|room| is(room)).cloned().collect();
+        let by_code: Vec<RoomInfo> = matching(&|room| room.id == query || room.invite_code == query);
+        let by_name: Vec<RoomInfo> = matching(&|room| room.name == query);
+        let by_part: Vec<RoomInfo> = matching(&|room| room.name.contains(query));
+        let found = [by_code, by_name, by_part].into_iter().find(|found| !found.is_empty()).unwrap_or_default();
+        match found.as_slice() {
+            [room] => {
+                self.room_name = sanitize(&room.name);
+                if room.has_password && self.password.is_none() {
+                    return Err(RoomError::PasswordRequired(self.room_name.clone()));
+                }
+                self.state = JoinState::Joining { listed: true };
+                Ok(self.join(&room.id))
+            }
+            // A server may hide rooms from the list.
+            [] if is_room_id_or_code(query) => {
+                self.state = JoinState::Joining { listed: false };
+                Ok(self.join(query))
+            }
+            [] => Err(self.not_found()),
+            _ => Err(RoomError::Ambiguous { query: self.room_name.clone(), rooms: found }),
+        }
+    }
+
+    fn join(&self, room: &str) -> ClientMessage {
+        let (password, peer_name) = (self.password.clone(), self.peer_name.clone());
+        ClientMessage::JoinRoom { room_id: room.to_owned(), password, peer_name }
+    }
+
+    fn not_found(&self) -> RoomError {
+        RoomError::NotFound { query: self.room_name.clone(), rooms: self.rooms.clone() }
+    }
+
+    fn rejected(&self, message: &str) -> RoomError {
+        match message {
+            INVALID_PASSWORD if self.password.is_none() => RoomError::PasswordRequired(self.room_name.clone()),
+            INVALID_PASSWORD => RoomError::WrongPassword(self.room_name.clone()),
+            _ => RoomError::Rejected { room: self.room_name.clone(), message: sanitize(message) },
+        }
+    }
+
+    /// Stores a member or its new addresses. Some servers also report the client itself.
+    fn update_peer(&mut self, peer: Peer) {
+        if peer.id == self.peer_id || peer.id.len() > MAX_NAME_BYTES {
+            return;
+        }
+        let peer =
+            KnownPeer { addresses: addresses_of(&peer), id: peer.id, name: truncate_bytes(peer.name, MAX_NAME_BYTES) };
+        match self.peers.iter().position(|other| other.id == peer.id) {
+            Some(index) => self.peers[index] = peer,
+            None if self.peers.len() < MAX_PEERS => self.peers.push(peer),
+            None => {}
+        }
+    }
+}
+
+fn addresses_of(peer: &Peer) -> Vec<SocketAddr> {
+    let mut candidates: Vec<&Candidate> = peer.candidates.iter().collect();
+    candidates.sort_by_key(|candidate| Reverse(candidate.priority));
+    let candidates = candidates.into_iter().take(MAX_CANDIDATES).map(|candidate| &candidate.address);
+    let addresses = candidates.chain(&peer.public_addr).chain(&peer.local_addr).copied();
+    addresses.filter(is_unicast).collect()
+}
+
+/// Whether the address identifies one host: not unspecified, multicast or broadcast, and with a port.
+fn is_unicast(address: &SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && address.port() != 0
+}
+
+/// Whether `query` has the form of a room id or an invite code.
+fn is_room_id_or_code(query: &str) -> bool {
+    let is_id = query.len() == 8 && query.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id || rooms::is_invite_code(query) || rooms::is_long_invite_code(query)
+}
+
+/// Name of the echo server in its room.
+pub const PEER_NAME: &str = "Echo Bot";
+
+/// Prefix of echoed chat messages.
+const ECHO_PREFIX: &str = "🔊 ";
+
+/// Maximum length of an echoed chat message, in bytes.
+const MAX_ECHO_BYTES: usize = 16 << 10;
+
+/// Maximum number of echoed messages per second, so that a flood in the room does not exceed the server's message rate.
+const MAX_ECHOES_PER_SECOND: u32 = 100;
+
+/// Maximum number of log lines per second about members, which anyone in the room can cause.
+const MAX_LOG_LINES_PER_SECOND: u32 = 20;
+
+/// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2; one component, local preference 65,535).
+const HOST_PRIORITY: u32 = 126 << 24 | 65_535 << 8 | 255;
+const SERVER_REFLEXIVE_PRIORITY: u32 = 100 << 24 | 65_535 << 8 | 255;
+
+/// The addresses at which clients reach the echo server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressCandidates {
+    /// An address of its own interface, or the one that the operator gave.
+    pub host: Option<SocketAddr>,
+    /// The mapped address that a STUN server reported.
+    pub server_reflexive: Option<SocketAddr>,
+}
+
+/// The server rejected the creation of a room.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the signaling server rejected the creation of a room: {0}")]
+pub struct RoomRejected(pub String);
+
+/// The state of an [`EchoParticipant`] on one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ParticipantState {
+    Rejoining,
+    Creating,
+    /// In the room, with this id.
+    Joined {
+        peer_id: String,
+    },
+}
+
+/// The echo server's member in its room: publishes the server's addresses and echoes chat messages.
+#[derive(Debug)]
+pub struct EchoParticipant {
+    room_name: String,
+    addresses: AddressCandidates,
+    /// The invite code of the last room.
+    invite_code: Option<String>,
+    state: ParticipantState,
+    /// Ids and names of the other members.
+    peers: Vec<(String, String)>,
+    echo_limiter: EchoLimiter,
+    log_throttle: LogThrottle,
+}
+
+/// Counts echoed messages per second of wall-clock time.
+#[derive(Debug, Default)]
+struct EchoLimiter {
+    /// The current second since 1970.
+    second: u64,
+    count: u32,
+}
+
+impl EchoLimiter {
+    /// Counts a message at `unix_ms`, unless there are [`MAX_ECHOES_PER_SECOND`] in this second.
+    fn allow(&mut self, unix_ms: u64) -> bool {
+        let second = unix_ms / 1_000;
+        if self.second != second {
+            *self = Self { second, count: 0 };
+        }
+        let allowed = self.count < MAX_ECHOES_PER_SECOND;
+        self.count += u32::from(allowed);
+        allowed
+    }
+}
+
+impl EchoParticipant {
+    /// A participant whose room is called `[BOT] {room_name} ({delay}ms delay)`.
+    pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates) -> Self {
+        // A single division, so that 300 us prints as 0.3.
+        let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
+        Self {
+            room_name,
+            addresses,
+            invite_code: None,
+            state: ParticipantState::Creating,
+            peers: Vec::new(),
+            echo_limiter: EchoLimiter::default(),
+            log_throttle: LogThrottle::new(MAX_LOG_LINES_PER_SECOND),
+        }
+    }
+
+    /// The first message on a new connection: rejoins the old room, where clients may still be, or creates a room.
+    pub fn on_connected(&mut self) -> ClientMessage {
+        let Some(room) = &self.invite_code else { return self.create_room() };
+        self.state = ParticipantState::Rejoining;
+        ClientMessage::JoinRoom { room_id: room.clone(), password: None, peer_name: PEER_NAME.to_owned() }
+    }
+
+    /// Whether it is in its room on this connection.
+    pub fn is_joined(&self) -> bool {
+        matches!(self.state, ParticipantState::Joined { .. })
+    }
+
+    /// Sets new addresses; returns the message that publishes them, if necessary.
+    pub fn on_addresses(&mut self, addresses: AddressCandidates) -> Option<ClientMessage> {
+        let is_new = std::mem::replace(&mut self.addresses, addresses) != addresses;
+        if is_new && self.is_joined() { self.update_peer_info() } else { None }
+    }
+
+    /// Handles a message of the server; returns the message to send, if any.
+    pub fn on_message(
+        &mut self,
+        message: ServerMessage,
+        now: WallClock,
+    ) -> Result<Option<ClientMessage>, RoomRejected> {
+        match (message, &self.state) {
+            (ServerMessage::RoomCreated { room_id, peer_id, invite_code }, ParticipantState::Creating) => {
+                let [id, code] = [&room_id, &invite_code].map(|text| sanitize(text));
+                info!(target: "registration", room = self.room_name, id, invite_code = code, "room created");
+                self.invite_code = Some(invite_code);
+                self.state = ParticipantState::Joined { peer_id };
+                Ok(self.update_peer_info())
+            }
+            (ServerMessage::RoomJoined { room_id, peer_id, peers }, ParticipantState::Rejoining) => {
+                info!(target: "registration", room = self.room_name, id = sanitize(&room_id), members = peers.len(), "room rejoined");
+                self.peers.clear();
+                for peer in peers {
+                    self.add_peer(peer);
+                }
+                self.state = ParticipantState::Joined { peer_id };
+                Ok(self.update_peer_info())
+            }
+            (ServerMessage::Error { message }, ParticipantState::Rejoining) => {
+                debug!(target: "registration", error = sanitize(&message), "room not found, creating a new one");
+                Ok(Some(self.create_room()))
+            }
+            (ServerMessage::Error { message }, ParticipantState::Creating) => Err(RoomRejected(sanitize(&message))),
+            (ServerMessage::PeerJoined { peer }, _) => {
+                self.log_membership(now.monotonic, &peer.name, true);
+                self.add_peer(peer);
+                Ok(None)
+            }
+            (ServerMessage::PeerLeft { peer_id }, _) => {
+                let index = self.peers.iter().position(|(id, _)| *id == peer_id);
+                let name = index.map_or(peer_id, |index| self.peers.swap_remove(index).1);
+                self.log_membership(now.monotonic, &name, false);
+                Ok(None)
+            }
+            (ServerMessage::ChatMessage(chat), ParticipantState::Joined { peer_id }) => {
+                let allowed = self.echo_limiter.allow(now.unix_ms());
+                Ok(if allowed { echo_chat(&chat, peer_id, now.unix_ms()) } else { None })
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Stores another member. The stored data is limited, since the server is not trusted.
+    fn add_peer(&mut self, peer: Peer) {
+        if self.peers.len() < MAX_PEERS && peer.id.len() <= MAX_NAME_BYTES {
+            self.peers.push((peer.id, sanitize(&peer.name)));
+        }
+    }
+
+    fn log_membership(&mut self, now: Time, name: &str, joined: bool) {
+        if !self.log_throttle.allow(now) {
+            return;
+        }
+        let count = self.log_throttle.take_suppressed();
+        if count > 0 {
+            info!(target: "registration", count, "member events not logged");
+        }
+        let user = sanitize(name);
+        if joined {
+            info!(target: "registration", user, "member joined");
+        } else {
+            info!(target: "registration", user, "member left");
+        }
+    }
+
+    fn create_room(&mut self) -> ClientMessage {
+        self.state = ParticipantState::Creating;
+        self.invite_code = None;
+        self.peers.clear();
+        ClientMessage::CreateRoom { room_name: self.room_name.clone(), password: None, peer_name: PEER_NAME.to_owned() }
+    }
+
+    /// Old clients read only the last two fields.
+    fn update_peer_info(&self) -> Option<ClientMessage> {
+        let AddressCandidates { host, server_reflexive } = self.addresses;
+        let candidate =
+            |address: Option<SocketAddr>, kind, priority| address.map(|address| Candidate { address, kind, priority });
+        let candidates: Vec<Candidate> = [
+            candidate(host, CandidateType::Host, HOST_PRIORITY),
+            candidate(server_reflexive, CandidateType::ServerReflexive, SERVER_REFLEXIVE_PRIORITY),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let public_addr = server_reflexive.or(host)?;
+        Some(ClientMessage::UpdatePeerInfo { candidates, public_addr: Some(public_addr), local_addr: host })
+    }
+}
+
+/// The echo of a chat message. Own messages, very long ones, and messages that were echoed twice are not echoed: two echo servers in
+/// one room would never stop.
+fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMessage> {
+    let is_returned_twice = chat.content.strip_prefix(ECHO_PREFIX).is_some_and(|rest| rest.starts_with(ECHO_PREFIX));
+    if chat.sender_id == own_id || is_returned_twice || chat.content.len() > MAX_ECHO_BYTES {
+        debug!(target: "registration", bytes = chat.content.len(), "chat message not echoed");
+        return None;
+    }
+    Some(ClientMessage::ChatMessage(ChatMessage {
+        sender_id: own_id.to_owned(),
+        sender_name: PEER_NAME.to_owned(),
+        content: format!("{ECHO_PREFIX}{}", chat.content),
+        timestamp: unix_ms,
+    }))
+}
+
+/// Increases when a field of the document changes its meaning or is removed.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The rooms as a table with a header line, or `no rooms`. The name comes last, because its width depends on the terminal's font.
+pub fn room_table(rooms: &[RoomInfo]) -> String {
+    if rooms.is_empty() {
+        return "no rooms".to_owned();
+    }
+    let mut text = "id        invite code  members  password  name".to_owned();
+    for room in rooms {
+        let [id, code] = [&room.id, &room.invite_code].map(|text| sanitize(text));
+        let members = format!("{}/{}", room.peer_count, room.max_peers);
+        let password = if room.has_password { "yes" } else { "no" };
+        // Writing to a string cannot fail.
+        _ = write!(text, "\n{id:<8}  {code:<11}  {members:>7}  {password:<8}  {}", sanitize(&room.name));
+    }
+    text
+}
+
+/// The rooms as a JSON document that conforms to `docs/rooms.schema.json`.
+pub fn rooms_json(rooms: &[RoomInfo], on_one_line: bool) -> serde_json::Result<String> {
+    let document = RoomsDocument {
+        kind: "rooms",
+        schema_version: SCHEMA_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION"),
+        rooms: rooms.iter().map(RoomEntry::from).collect(),
+    };
+    if on_one_line { serde_json::to_string(&document) } else { serde_json::to_string_pretty(&document) }
+}
+
+#[derive(Serialize)]
+struct RoomsDocument<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    schema_version: u32,
+    tool_version: &'static str,
+    rooms: Vec<RoomEntry<'a>>,
+}
+
+#[derive(Serialize)]
+struct RoomEntry<'a> {
+    id: &'a str,
+    invite_code: &'a str,
+    name: &'a str,
+    members: usize,
+    max_members: usize,
+    has_password: bool,
+}
+
+impl<'a> From<&'a RoomInfo> for RoomEntry<'a> {
+    fn from(room: &'a RoomInfo) -> Self {
+        Self {
+            id: &room.id,
+            invite_code: &room.invite_code,
+            name: &room.name,
+            members: room.peer_count,
+            max_members: room.max_peers,
+            has_password: room.has_password,
+        }
+    }
+}

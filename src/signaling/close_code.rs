@@ -1,0 +1,98 @@
+//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry), and the private codes of broadcast rooms (4000 to 4999).
+
+use std::fmt;
+
+/// Maximum bytes of a close reason: a control frame carries 125 bytes, and two of them are the code.
+const MAX_REASON_BYTES: usize = 123;
+
+/// The code of a WebSocket close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CloseCode(pub u16);
+
+impl CloseCode {
+    /// The connection has served its purpose.
+    pub const NORMAL_CLOSURE: Self = Self(1000);
+    /// The server stops.
+    pub const GOING_AWAY: Self = Self(1001);
+    /// The peer violated RFC 6455.
+    pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// Stands for a close frame without a code; never sent.
+    pub const NO_STATUS_RECEIVED: Self = Self(1005);
+    /// Stands for a connection that was lost without a close frame; never sent.
+    pub const ABNORMAL_CLOSURE: Self = Self(1006);
+    /// A text message was not UTF-8.
+    pub const INVALID_PAYLOAD: Self = Self(1007);
+    /// The client violated a rule of the server, for example the message rate.
+    pub const POLICY_VIOLATION: Self = Self(1008);
+    /// A message was longer than the server accepts.
+    pub const MESSAGE_TOO_BIG: Self = Self(1009);
+    /// The server met an unexpected condition.
+    pub const INTERNAL_ERROR: Self = Self(1011);
+    /// The server restarts.
+    pub const SERVICE_RESTART: Self = Self(1012);
+    /// A limit is reached; the client may try again later.
+    pub const TRY_AGAIN_LATER: Self = Self(1013);
+    /// A gateway received an invalid response from its upstream server.
+    pub const BAD_GATEWAY: Self = Self(1014);
+    /// Broadcast rooms: the client sent nothing for too long.
+    pub const IDLE_TIMEOUT: Self = Self(4000);
+    /// Broadcast rooms: the room needs a token.
+    pub const AUTHENTICATION_REQUIRED: Self = Self(4001);
+    /// Broadcast rooms: the connection reached its maximum age. The same number as [`CloseCode::AUTHENTICATION_REQUIRED`].
+    pub const MAX_CONNECTION_AGE: Self = Self(4001);
+    /// Broadcast rooms: the token is invalid or expired.
+    pub const INVALID_TOKEN: Self = Self(4002);
+    /// Broadcast rooms: the server stops. The same number as [`CloseCode::INVALID_TOKEN`].
+    pub const SERVER_SHUTDOWN: Self = Self(4002);
+    /// The page's origin is not among the allowed ones.
+    pub const ORIGIN_NOT_ALLOWED: Self = Self(4003);
+    /// Broadcast rooms: the room's handler rejected the client.
+    pub const REJECTED_BY_ROOM: Self = Self(4004);
+    /// Broadcast rooms: the URL names no valid room.
+    pub const ROOM_NAME_REQUIRED: Self = Self(4005);
+
+    /// The number on the wire.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// Whether a close frame may carry this code. The others are reserved, or stand for closes without a frame.
+    pub const fn is_allowed_in_frame(self) -> bool {
+        matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
+    }
+
+    /// A code and reason that fit a close frame: [`CloseCode::REJECTED_BY_ROOM`] instead of a code that is not allowed, and the reason
+    /// cut to 123 bytes.
+    pub fn for_frame(self, reason: &str) -> (Self, &str) {
+        let end = (0..=reason.len().min(MAX_REASON_BYTES)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
+        (if self.is_allowed_in_frame() { self } else { Self::REJECTED_BY_ROOM }, &reason[..end])
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<CloseCode> for u16 {
+    fn from(code: CloseCode) -> Self {
+        code.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_codes_and_long_reasons_are_replaced_for_a_frame() {
+        for code in [999, 1004, 1005, 1006, 1015, 2999, 5000] {
+            assert_eq!(CloseCode(code).for_frame("x"), (CloseCode::REJECTED_BY_ROOM, "x"), "{code}");
+        }
+        assert_eq!(CloseCode(4999).for_frame(""), (CloseCode(4999), ""));
+        let long = "ä".repeat(100);
+        let (_, reason) = CloseCode::NORMAL_CLOSURE.for_frame(&long);
+        assert_eq!(reason.len(), 122);
+    }
+}

@@ -1,0 +1,252 @@
+//! What the program does with control surface rooms: it creates, closes and lists them, sets parameters and sends visualizations.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use thiserror::Error;
+use tracing::info;
+
+use super::{
+    ControlSurfaceRoom, ParameterRange, ParameterValues, ServerMessage, TooManyParameters, store_and_broadcast,
+};
+use crate::signaling::control_surface_events::{MAX_PARAMETER_NAME_BYTES, ROOM_CODE_DIGITS};
+use crate::signaling::dialect::Dialect;
+use crate::signaling::hub::{ConnectionHandle, Hub, to_json};
+use crate::signaling::rooms::RoomKey;
+use crate::signaling::timers::{DialectTimer, TimerEvent};
+use crate::signaling::{ConnId, EventSink};
+use crate::time::WallClock;
+
+/// Maximum lifetime of a room, which keeps time arithmetic from overflowing.
+const MAX_ROOM_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Maximum number of values of a visualization.
+pub const MAX_VISUALIZATION_VALUES: usize = 65_536;
+
+/// Options of a new room. Absent ones are taken from [`ControlSurfaceLimits`](crate::signaling::ControlSurfaceLimits).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateRoomOptions {
+    /// A code of 4 to 6 digits; random by default.
+    pub code: Option<String>,
+    /// Maximum number of members.
+    pub max_members: Option<usize>,
+    /// Lifetime of the room.
+    pub lifetime: Option<Duration>,
+}
+
+/// A room that was created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreatedRoom {
+    /// The room code.
+    pub code: String,
+    /// When the room closes, in milliseconds since 1970.
+    #[serde(rename = "expiresAt")]
+    pub expires_ms: u64,
+}
+
+/// An open room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlSurfaceRoomInfo {
+    /// The room code.
+    pub code: String,
+    /// Number of members.
+    #[serde(rename = "clients")]
+    pub member_count: usize,
+    /// Creation time in milliseconds since 1970.
+    #[serde(rename = "createdAt")]
+    pub created_ms: u64,
+    /// When the room closes, in milliseconds since 1970.
+    #[serde(rename = "expiresAt")]
+    pub expires_ms: u64,
+}
+
+/// Why a command failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// The maximum number of rooms is open.
+    #[error("the maximum number of rooms ({0}) is open; close one first")]
+    TooManyRooms(usize),
+    /// The code is in use.
+    #[error("another room has this code")]
+    CodeTaken,
+    /// The code is not 4 to 6 digits.
+    #[error("a room code has 4 to 6 digits")]
+    InvalidCode,
+    /// No room has the code.
+    #[error("no room has this code")]
+    RoomNotFound,
+    /// The parameter name is too long.
+    #[error("name longer than 256 bytes")]
+    NameTooLong,
+    /// A value is not a finite number of 32 bits, a range is empty, or there are too many values.
+    #[error(
+        "values must be finite 32-bit numbers, at most 65536 of them, and the minimum of a range must not exceed its maximum"
+    )]
+    InvalidValue,
+    /// The maximum number of parameters exists.
+    #[error("there are already 4096 parameters")]
+    TooManyParameters,
+}
+
+impl From<TooManyParameters> for CommandError {
+    fn from(TooManyParameters: TooManyParameters) -> Self {
+        Self::TooManyParameters
+    }
+}
+
+impl Hub {
+    /// Creates a room.
+    pub fn create_room(
+        &mut self,
+        now: impl Into<WallClock>,
+        options: CreateRoomOptions,
+    ) -> Result<CreatedRoom, CommandError> {
+        let now = now.into();
+        let limits = &self.limits.control_surface;
+        let digits = limits.code_digits.clamp(*ROOM_CODE_DIGITS.start(), *ROOM_CODE_DIGITS.end());
+        // At most half of the codes are in use, so a free one is found quickly and codes stay hard to guess.
+        let max_rooms = limits.max_rooms.min(10_usize.pow(digits as u32) / 2);
+        let rooms = &mut self.dialects.control_surface.rooms;
+        if rooms.len() >= max_rooms {
+            return Err(CommandError::TooManyRooms(rooms.len()));
+        }
+        let code = match options.code {
+            Some(code)
+                if !ROOM_CODE_DIGITS.contains(&code.len()) || !code.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                return Err(CommandError::InvalidCode);
+            }
+            Some(code) if rooms.contains_name(&code) => return Err(CommandError::CodeTaken),
+            Some(code) => code,
+            None => loop {
+                let code = self.ids.room_code(digits);
+                if !rooms.contains_name(&code) {
+                    break code;
+                }
+            },
+        };
+        let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
+        let expiry_timer = self.timers.insert(
+            now.monotonic + lifetime,
+            TimerEvent::Dialect(Dialect::ControlSurface, DialectTimer::RoomExpiry(code.clone())),
+        );
+        let created_ms = now.unix_ms();
+        let expires_ms = created_ms + lifetime.as_millis() as u64;
+        let max_members = options.max_members.unwrap_or(limits.max_members);
+        let parameters = ParameterValues::default();
+        let room =
+            ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, created_ms, expires_ms, expiry_timer };
+        rooms.create_permanent(vec![code.clone()], created_ms, room);
+        info!(
+            target: "signaling",
+            dialect = Dialect::ControlSurface.name(),
+            max_clients = max_members,
+            expires_in_s = lifetime.as_secs(),
+            "room created"
+        );
+        Ok(CreatedRoom { code, expires_ms })
+    }
+
+    /// Informs the members of a room and closes it. Returns the number of members.
+    pub fn close_room(&mut self, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
+        let Self { dialects, connections, timers, counters, .. } = self;
+        let mut handle = ConnectionHandle { counters: &mut counters[Some(Dialect::ControlSurface)], sink };
+        dialects.control_surface.close_room(code, connections, timers, &mut handle).ok_or(CommandError::RoomNotFound)
+    }
+
+    /// All rooms in the order of creation.
+    pub fn control_surface_rooms(&self) -> Vec<ControlSurfaceRoomInfo> {
+        let rooms = self.dialects.control_surface.rooms.iter();
+        let infos = rooms.map(|room| ControlSurfaceRoomInfo {
+            code: room.name().to_owned(),
+            member_count: room.members.len(),
+            created_ms: room.data.created_ms,
+            expires_ms: room.data.expires_ms,
+        });
+        infos.collect()
+    }
+
+    /// Sets a parameter in the room with `code`, or in all rooms, and sends it to the members. Returns the number of receivers.
+    pub fn broadcast_param(
+        &mut self,
+        code: Option<&str>,
+        name: &str,
+        value: f32,
+        sink: &mut dyn EventSink,
+    ) -> Result<usize, CommandError> {
+        check_name(name)?;
+        check_values(&[value])?;
+        let rooms = self.target_rooms(code)?;
+        let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
+        let mut receivers = 0;
+        for key in rooms {
+            match store_and_broadcast(&mut self.dialects.control_surface.rooms, &mut handle, key, None, name, value) {
+                Ok(added) => receivers += added,
+                Err(TooManyParameters) if code.is_some() => return Err(CommandError::TooManyParameters),
+                Err(TooManyParameters) => handle.counters.requests_rejected += 1,
+            }
+        }
+        Ok(receivers)
+    }
+
+    /// Declares the range of a parameter for all rooms, and sets the parameter if there is a `value`. Returns the number of receivers.
+    pub fn declare_range(
+        &mut self,
+        name: &str,
+        (min, max): (f32, f32),
+        value: Option<f32>,
+        sink: &mut dyn EventSink,
+    ) -> Result<usize, CommandError> {
+        check_name(name)?;
+        check_values(&[min, max, value.unwrap_or(min)])?;
+        if min > max {
+            return Err(CommandError::InvalidValue);
+        }
+        self.dialects.control_surface.ranges.declare(name, ParameterRange { min, max })?;
+        self.dialects.control_surface.rooms.iter_mut().for_each(|room| room.data.parameters.invalidate_state());
+        value.map_or(Ok(0), |value| self.broadcast_param(None, name, value, sink))
+    }
+
+    /// Sends a visualization to the members of the room with `code`, or of all rooms. Returns the number of receivers.
+    pub fn broadcast_visualization(
+        &mut self,
+        code: Option<&str>,
+        data: &[f32],
+        sink: &mut dyn EventSink,
+    ) -> Result<usize, CommandError> {
+        check_values(data)?;
+        let rooms = self.target_rooms(code)?;
+        let text = to_json(&ServerMessage::Visualization { data });
+        let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
+        let mut receivers = 0;
+        for key in rooms {
+            let Some(room) = self.dialects.control_surface.rooms.get(key) else { continue };
+            let members: Vec<ConnId> = room.members.iter().map(|member| member.conn).collect();
+            if !members.is_empty() {
+                handle.send_update(&members, text.clone(), key.update_key(0));
+            }
+            receivers += members.len();
+        }
+        Ok(receivers)
+    }
+
+    /// The room with `code`, or all rooms.
+    fn target_rooms(&self, code: Option<&str>) -> Result<Vec<RoomKey>, CommandError> {
+        let rooms = &self.dialects.control_surface.rooms;
+        match code {
+            Some(code) => rooms.find(code).map(|key| vec![key]).ok_or(CommandError::RoomNotFound),
+            None => Ok(rooms.keys().collect()),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), CommandError> {
+    if name.len() > MAX_PARAMETER_NAME_BYTES { Err(CommandError::NameTooLong) } else { Ok(()) }
+}
+
+fn check_values(values: &[f32]) -> Result<(), CommandError> {
+    let are_fit = values.len() <= MAX_VISUALIZATION_VALUES && values.iter().all(|value| value.is_finite());
+    if are_fit { Ok(()) } else { Err(CommandError::InvalidValue) }
+}

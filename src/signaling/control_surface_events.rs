@@ -1,0 +1,248 @@
+//! Events of control surfaces, and a lock-free queue that carries them to a real-time thread.
+//!
+//! A [`ControlSurfaceEvent`] owns its strings, so dropping one frees memory. An [`InlineEvent`] stores them in place and is `Copy`: popping,
+//! copying and dropping one never allocates, frees, locks or makes a system call.
+
+use std::fmt;
+use std::ops::{Deref, RangeInclusive};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+use serde::Serialize;
+
+/// Number of digits of a room code.
+pub const ROOM_CODE_DIGITS: RangeInclusive<usize> = 4..=6;
+
+/// Maximum length of a parameter or trigger name, in bytes.
+pub(super) const MAX_PARAMETER_NAME_BYTES: usize = 256;
+
+/// An action of a client. Reported when it is received, even if its effect is scheduled for later.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlSurfaceEvent {
+    /// The room code.
+    pub room: String,
+    /// The client's node id, which its `welcome` message contained.
+    pub node_id: String,
+    /// The kind of action.
+    pub kind: ControlSurfaceEventKind,
+    /// The name of the parameter or trigger.
+    pub name: String,
+    /// The new value of the parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<f32>,
+    /// When the client wants it to take effect, in microseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
+    /// When it was received, in microseconds since 1970.
+    #[serde(rename = "time")]
+    pub received_at: u64,
+}
+
+/// The kind of a [`ControlSurfaceEvent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlSurfaceEventKind {
+    /// A parameter has a new value.
+    Param,
+    /// A momentary trigger, which is not stored.
+    Trigger,
+}
+
+/// Length of a node id: a UUID.
+const NODE_ID_BYTES: usize = 36;
+
+/// A string of at most `N` bytes, stored in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct InlineStr<const N: usize> {
+    len: u16,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> InlineStr<N> {
+    /// Copies a string, if it has at most `N` bytes.
+    pub fn new(text: &str) -> Option<Self> {
+        let mut bytes = [0; N];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self { len: u16::try_from(text.len()).ok()?, bytes })
+    }
+}
+
+impl<const N: usize> Deref for InlineStr<N> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // Always valid UTF-8, because it was copied from a string.
+        self.bytes.get(..self.len.into()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+}
+
+impl<const N: usize> fmt::Debug for InlineStr<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl<const N: usize> fmt::Display for InlineStr<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&**self, f)
+    }
+}
+
+/// A [`ControlSurfaceEvent`] of a fixed size of at most 350 bytes. Compare and match strings as `&*event.name`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InlineEvent {
+    /// The room code.
+    pub room: InlineStr<{ *ROOM_CODE_DIGITS.end() }>,
+    /// The client's node id, which its `welcome` message contained.
+    pub node_id: InlineStr<NODE_ID_BYTES>,
+    /// The kind of action.
+    pub kind: ControlSurfaceEventKind,
+    /// The name of the parameter or trigger.
+    pub name: InlineStr<MAX_PARAMETER_NAME_BYTES>,
+    /// The new value of the parameter, which is finite; `None` for a trigger.
+    pub value: Option<f32>,
+    /// When the client wants it to take effect, in microseconds since 1970. May be any number.
+    pub at: Option<u64>,
+    /// When it was received, in microseconds since 1970.
+    pub received_at: u64,
+}
+
+impl InlineEvent {
+    /// Copies an event, if its strings fit. The strings of a hub's events always fit.
+    pub fn new(event: &ControlSurfaceEvent) -> Option<Self> {
+        let ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at } = event;
+        let (room, node_id, name) = (InlineStr::new(room)?, InlineStr::new(node_id)?, InlineStr::new(name)?);
+        Some(Self { room, node_id, kind: *kind, name, value: *value, at: *at, received_at: *received_at })
+    }
+}
+
+/// The producing end of an event queue.
+#[derive(Debug)]
+pub struct EventProducer {
+    queue: Producer<InlineEvent>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The consuming end of an event queue, for example on an audio thread.
+#[derive(Debug)]
+pub struct EventConsumer {
+    queue: Consumer<InlineEvent>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// A queue for up to `capacity` events. A full queue drops and counts new events.
+pub fn event_queue(capacity: usize) -> (EventProducer, EventConsumer) {
+    let (producer, consumer) = RingBuffer::new(capacity);
+    let dropped = Arc::new(AtomicU64::new(0));
+    (EventProducer { queue: producer, dropped: Arc::clone(&dropped) }, EventConsumer { queue: consumer, dropped })
+}
+
+impl EventProducer {
+    /// Appends an event and returns true, unless the queue is full. Never blocks or allocates.
+    pub fn push(&mut self, event: &ControlSurfaceEvent) -> bool {
+        let pushed = InlineEvent::new(event).is_some_and(|event| self.queue.push(event).is_ok());
+        if !pushed {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        pushed
+    }
+
+    /// Whether the consumer was dropped.
+    pub fn is_abandoned(&self) -> bool {
+        self.queue.is_abandoned()
+    }
+}
+
+impl EventConsumer {
+    /// Removes the oldest event. Never blocks, allocates or frees.
+    pub fn pop(&mut self) -> Option<InlineEvent> {
+        self.queue.pop().ok()
+    }
+
+    /// Number of events dropped because the queue was full. Never blocks, allocates or frees.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Whether the producer was dropped, because the server stopped. Queued events can still be popped.
+    pub fn is_abandoned(&self) -> bool {
+        self.queue.is_abandoned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event(name: &str) -> ControlSurfaceEvent {
+        ControlSurfaceEvent {
+            room: "123456".to_owned(),
+            node_id: "69043ffa-0f20-473a-b977-27525b15a135".to_owned(),
+            kind: ControlSurfaceEventKind::Param,
+            name: name.to_owned(),
+            value: Some(0.7),
+            at: Some(u64::MAX),
+            received_at: 7,
+        }
+    }
+
+    #[test]
+    fn popped_event_equals_the_pushed_one() {
+        let (mut producer, mut consumer) = event_queue(2);
+        let long = "ä".repeat(128);
+        assert!(producer.push(&event(&long)) && producer.push(&event("")));
+        let popped = consumer.pop().expect("an event");
+        assert_eq!((&*popped.room, &*popped.name, popped.value), ("123456", &*long, Some(0.7)));
+        assert_eq!(&*popped.node_id, "69043ffa-0f20-473a-b977-27525b15a135");
+        assert_eq!((popped.kind, popped.at, popped.received_at), (ControlSurfaceEventKind::Param, Some(u64::MAX), 7));
+        assert_eq!(consumer.pop().map(|event| event.name.len()), Some(0));
+        assert_eq!((consumer.pop(), consumer.dropped()), (None, 0));
+        assert!(size_of::<InlineEvent>() <= 350);
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_is_popped_in_order_or_counted_as_lost(
+            capacity in 0usize..5,
+            actions in prop::collection::vec(prop::option::of(0usize..300), 0..60),
+        ) {
+            let (mut producer, mut consumer) = event_queue(capacity);
+            let (mut queued, mut lost) = (VecDeque::new(), 0);
+            for action in actions {
+                // `Some` pushes a name of this length, and `None` pops an event.
+                let Some(length) = action else {
+                    prop_assert_eq!(consumer.pop().map(|event| event.name.len()), queued.pop_front());
+                    continue;
+                };
+                if queued.len() < capacity && length <= 256 {
+                    queued.push_back(length);
+                } else {
+                    lost += 1;
+                }
+                producer.push(&event(&"x".repeat(length)));
+                prop_assert_eq!(consumer.dropped(), lost);
+            }
+        }
+    }
+
+    #[test]
+    fn full_queue_drops_and_counts_the_newest_events() {
+        let (mut producer, mut consumer) = event_queue(2);
+        let pushed: Vec<bool> = ["a", "b", "c", "d"].iter().map(|name| producer.push(&event(name))).collect();
+        assert_eq!((pushed, consumer.dropped()), (vec![true, true, false, false], 2));
+        assert_eq!(consumer.pop().map(|event| event.name.to_string()), Some("a".to_owned()));
+        assert!(producer.push(&event("e")));
+        let rest: Vec<String> = std::iter::from_fn(|| consumer.pop()).map(|event| event.name.to_string()).collect();
+        assert_eq!((rest.join(""), consumer.dropped()), ("be".to_owned(), 2));
+        // Strings that are too long are dropped, never truncated.
+        assert!(!producer.push(&event(&"x".repeat(257))) && consumer.dropped() == 3);
+        drop(producer);
+        assert!(consumer.is_abandoned());
+    }
+}

@@ -1,0 +1,126 @@
+//! Counters and gauges of each dialect, with the help texts of `/metrics`.
+
+use std::ops::{AddAssign, Index, IndexMut};
+
+use super::dialect::Dialect;
+use crate::stats::MetricKind;
+
+/// The label of connections that have not selected a dialect.
+pub const UNDECIDED: &str = "undecided";
+
+macro_rules! dialect_counters {
+    ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
+        /// Counters and gauges of one dialect.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct DialectCounters { $($(#[doc = $doc])+ pub $name: u64,)+ }
+
+        impl DialectCounters {
+            /// Name, kind, help text and accessor of each counter and gauge.
+            pub fn metrics() -> impl Iterator<Item = (&'static str, MetricKind, &'static str, fn(&DialectCounters) -> u64)> {
+                let all: [(_, _, _, fn(&DialectCounters) -> u64); _] =
+                    [$((stringify!($name), MetricKind::$kind, concat!($($doc),+).trim_ascii(), |counts| counts.$name),)+];
+                all.into_iter()
+            }
+        }
+
+        impl AddAssign for DialectCounters {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+    };
+}
+
+dialect_counters! {
+    /// Open WebSocket connections.
+    Gauge connections,
+    /// Open rooms.
+    Gauge rooms,
+    /// Connections that are in a room.
+    Gauge members,
+    /// Messages that wait for their broadcast delay.
+    Gauge delayed_messages,
+    /// Bytes queued for clients that read slowly.
+    Gauge queued_bytes,
+    /// Connections opened, by their dialect at that time.
+    Counter connections_opened,
+    /// Messages received.
+    Counter messages_received,
+    /// Bytes of text received in messages.
+    Counter received_bytes,
+    /// Messages sent, counted once per receiver.
+    Counter messages_sent,
+    /// Bytes of text sent in messages, counted once per receiver.
+    Counter sent_bytes,
+    /// Messages without effect and without a reply.
+    Counter messages_ignored,
+    /// Control surface events passed to the program.
+    Counter control_surface_events,
+    /// Messages and requests rejected because of a limit, a room handler, a missing or invalid token, or invalid content.
+    Counter requests_rejected,
+    /// Timer runs that check heartbeats, idle time-outs, maximum age and room expiry.
+    Counter cleanup_runs,
+    /// Connections closed because they exceeded the message rate.
+    Counter closed_message_rate,
+    /// Undecided connections closed to make room for new ones.
+    Counter closed_undecided_limit,
+    /// Connections closed because they did not answer a ping in time.
+    Counter closed_heartbeat_timeout,
+    /// Connections closed because they sent no message for the idle time-out.
+    Counter closed_idle_timeout,
+    /// Connections closed because they reached the maximum connection age.
+    Counter closed_max_age,
+    /// Connections closed because they sent too many pings or fragments.
+    Counter closed_frame_rate,
+    /// Connections closed because a message was too long.
+    Counter closed_message_too_big,
+    /// Connections closed because a text message was not UTF-8.
+    Counter closed_invalid_utf8,
+    /// Connections closed because they violated the WebSocket protocol.
+    Counter closed_protocol_error,
+    /// Connections closed because they read too slowly.
+    Counter closed_slow_reader,
+    /// Messages dropped because their receiver was closed as a slow reader.
+    Counter messages_dropped_slow_reader,
+    /// Connections closed because the queued bytes of all connections exceeded the budget.
+    Counter queue_budget_evictions,
+    /// Parameter updates replaced by a newer value before a slow client read them.
+    Counter updates_coalesced,
+}
+
+impl DialectCounters {
+    /// Counts a message of `bytes` bytes to `receivers` connections.
+    pub(super) fn add_sent(&mut self, receivers: usize, bytes: usize) {
+        self.messages_sent += receivers as u64;
+        self.sent_bytes += (receivers * bytes) as u64;
+    }
+}
+
+/// The counters of each dialect, and of undecided connections (`None`).
+#[derive(Default)]
+pub(super) struct CountersByDialect([DialectCounters; Dialect::ALL.len() + 1]);
+
+impl CountersByDialect {
+    /// The name of a dialect in `/health` and `/metrics`.
+    pub(super) fn name_of(dialect: Option<Dialect>) -> &'static str {
+        dialect.map_or(UNDECIDED, Dialect::name)
+    }
+}
+
+fn row(dialect: Option<Dialect>) -> usize {
+    dialect.map_or(0, |dialect| dialect as usize + 1)
+}
+
+impl Index<Option<Dialect>> for CountersByDialect {
+    type Output = DialectCounters;
+
+    fn index(&self, dialect: Option<Dialect>) -> &DialectCounters {
+        &self.0[row(dialect)]
+    }
+}
+
+impl IndexMut<Option<Dialect>> for CountersByDialect {
+    fn index_mut(&mut self, dialect: Option<Dialect>) -> &mut DialectCounters {
+        &mut self.0[row(dialect)]
+    }
+}

@@ -1,0 +1,370 @@
+//! The dialect of the jamjam app: clients create, list and join rooms, and exchange addresses and chat messages.
+//!
+//! Messages are JSON with the variant in `type` and its fields in `data`. Unreadable messages are ignored.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use tracing::debug;
+
+use super::close_code::CloseCode;
+use super::dialect::Dialect;
+use super::hub::{ConnectionContext, DialectHandler, to_json};
+use super::json::MessageError;
+use super::limits::{Heartbeat, SignalingLimits};
+use super::rooms::{IdGenerator, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
+use crate::sanitize::truncate_bytes;
+
+/// A message of a client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum ClientMessage {
+    /// Creates a room with the client as its first member.
+    CreateRoom {
+        /// Display name of the room.
+        room_name: String,
+        /// Password that others need to join.
+        password: Option<String>,
+        /// Display name of the client.
+        peer_name: String,
+    },
+    /// Joins a room.
+    JoinRoom {
+        /// The room's id or invite code.
+        room_id: String,
+        /// The room's password, if it has one.
+        password: Option<String>,
+        /// Display name of the client.
+        peer_name: String,
+    },
+    /// Leaves the room.
+    LeaveRoom,
+    /// Publishes the addresses of the client to the other members.
+    UpdatePeerInfo {
+        /// Candidate addresses. An empty list keeps the previous candidates.
+        #[serde(default)]
+        candidates: Vec<Candidate>,
+        /// Address as seen from outside the client's network.
+        public_addr: Option<SocketAddr>,
+        /// Address in the client's network.
+        local_addr: Option<SocketAddr>,
+    },
+    /// Requests the list of rooms.
+    ListRooms,
+    /// Sends a chat message to the other members.
+    ChatMessage(ChatMessage),
+}
+
+/// A message of a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum ServerMessage {
+    /// The room was created.
+    RoomCreated {
+        /// The room's id: eight lower-case hexadecimal digits.
+        room_id: String,
+        /// The client's id in the room: a UUID.
+        peer_id: String,
+        /// An invite code, which identifies the room like its id.
+        invite_code: String,
+    },
+    /// The client has joined the room.
+    RoomJoined {
+        /// The room's id, even if the client sent the invite code.
+        room_id: String,
+        /// The client's id in the room: a UUID.
+        peer_id: String,
+        /// The other members.
+        peers: Vec<Peer>,
+    },
+    /// Another client joined.
+    PeerJoined {
+        /// The new member.
+        peer: Peer,
+    },
+    /// A member published new addresses.
+    PeerUpdated {
+        /// The member.
+        peer: Peer,
+    },
+    /// A member left.
+    PeerLeft {
+        /// The member's id.
+        peer_id: String,
+    },
+    /// The open rooms.
+    RoomList {
+        /// In the order of creation.
+        rooms: Vec<RoomInfo>,
+    },
+    /// A chat message of another member.
+    ChatMessage(ChatMessage),
+    /// A request was rejected.
+    Error {
+        /// The reason.
+        message: String,
+    },
+}
+
+/// A chat message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    /// Id of the sender; the server replaces it by the real one.
+    pub sender_id: String,
+    /// Name of the sender; the server replaces it by the real one.
+    pub sender_name: String,
+    /// The text.
+    pub content: String,
+    /// Timestamp by the sender's clock, in a unit of the sender's choice.
+    pub timestamp: u64,
+}
+
+/// A member as the other members see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// A UUID.
+    pub id: String,
+    /// Display name.
+    pub name: String,
+    /// Candidate addresses.
+    #[serde(default)]
+    pub candidates: Vec<Candidate>,
+    /// Address as seen from outside the member's network.
+    pub public_addr: Option<SocketAddr>,
+    /// Address in the member's network.
+    pub local_addr: Option<SocketAddr>,
+}
+
+/// A room in the list of rooms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomInfo {
+    /// Eight lower-case hexadecimal digits.
+    pub id: String,
+    /// Display name.
+    pub name: String,
+    /// Number of members.
+    pub peer_count: usize,
+    /// Maximum number of members.
+    pub max_peers: usize,
+    /// Whether a password is needed.
+    pub has_password: bool,
+    /// The invite code.
+    pub invite_code: String,
+}
+
+/// A candidate address of a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The address.
+    pub address: SocketAddr,
+    /// How the address was found.
+    #[serde(rename = "candidate_type")]
+    pub kind: CandidateType,
+    /// Candidates with a higher priority are tried first (RFC 8445, section 5.1.2).
+    pub priority: u32,
+}
+
+/// The type of a candidate (RFC 8445, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CandidateType {
+    /// An address of the peer's own interface.
+    Host,
+    /// The mapped address that a STUN server reported.
+    ServerReflexive,
+}
+
+/// Maximum number of members of a room, including its creator.
+const MAX_PEERS_PER_ROOM: usize = 10;
+
+/// Maximum number of candidates of a peer.
+pub(super) const MAX_CANDIDATES: usize = 64;
+
+/// Maximum length of names, in bytes. Longer names are truncated.
+pub(super) const MAX_NAME_BYTES: usize = 256;
+
+/// Message types that select this dialect.
+const MESSAGE_TYPES: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
+
+type JamjamRooms = RoomMap<JamjamRoom, Peer>;
+
+/// The jamjam dialect.
+#[derive(Default)]
+pub(super) struct JamjamDialect {
+    rooms: JamjamRooms,
+}
+
+/// A room with the data that only this dialect has.
+struct JamjamRoom {
+    id: String,
+    name: String,
+    invite_code: String,
+    password: Option<String>,
+}
+
+impl RoomData for JamjamRoom {
+    fn display_name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+impl MemberData for Peer {
+    fn info(&self) -> MemberInfo<'_> {
+        MemberInfo { id: Some(&self.id), name: Some(&self.name), is_control_channel: false }
+    }
+}
+
+impl DialectHandler for JamjamDialect {
+    fn rooms(&self) -> &dyn RoomDirectory {
+        &self.rooms
+    }
+
+    fn message_types(&self) -> &'static [&'static str] {
+        &MESSAGE_TYPES
+    }
+
+    fn is_protected(&self, room: &str) -> bool {
+        self.rooms.find(room).and_then(|key| self.rooms.get(key)).is_some_and(|room| room.data.password.is_some())
+    }
+
+    fn on_text(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        text: &str,
+    ) -> Result<(), MessageError> {
+        on_text(ctx, &mut self.rooms, limits, text)
+    }
+
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, _: CloseCode, _: &str) {
+        leave_room(ctx, &mut self.rooms, None);
+    }
+
+    /// jamjam clients are not pinged: they answer pings only while they read.
+    fn heartbeat(&self, _: &SignalingLimits) -> Option<Heartbeat> {
+        None
+    }
+}
+
+/// Handles a message.
+fn on_text(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &mut JamjamRooms,
+    limits: &SignalingLimits,
+    text: &str,
+) -> Result<(), MessageError> {
+    match serde_json::from_str(text)? {
+        ClientMessage::CreateRoom { room_name, password, peer_name } => {
+            return create_room(ctx, rooms, limits, (room_name, password), peer_name);
+        }
+        ClientMessage::JoinRoom { room_id, password, peer_name } => {
+            return join_room(ctx, rooms, &room_id, password.as_deref(), peer_name);
+        }
+        ClientMessage::LeaveRoom => leave_room(ctx, rooms, None),
+        ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
+            if candidates.len() > MAX_CANDIDATES {
+                return Err(MessageError::TooMany("candidates"));
+            }
+            let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
+            if !candidates.is_empty() {
+                peer.candidates = candidates;
+            }
+            (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
+            ctx.send(&others, &ServerMessage::PeerUpdated { peer: peer.clone() });
+        }
+        ClientMessage::ListRooms => list_rooms(ctx, rooms),
+        ClientMessage::ChatMessage(mut chat) => {
+            let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
+            (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
+            ctx.send(&others, &ServerMessage::ChatMessage(chat));
+        }
+    }
+    Ok(())
+}
+
+fn leave_room(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms, keep: Option<RoomKey>) {
+    if let Some((peer, others)) = rooms.leave(ctx.conn, keep) {
+        debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, "member left");
+        ctx.send(&others, &ServerMessage::PeerLeft { peer_id: peer.id });
+    }
+}
+
+fn create_room(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &mut JamjamRooms,
+    limits: &SignalingLimits,
+    (name, password): (String, Option<String>),
+    peer_name: String,
+) -> Result<(), MessageError> {
+    if rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
+        ctx.count_rejection();
+        return reject(ctx, "Too many rooms");
+    }
+    leave_room(ctx, rooms, None);
+    let id = ctx.generate_unique(IdGenerator::room_id, |id| rooms.contains_name(id));
+    let invite_code = ctx.generate_unique(IdGenerator::invite_code, |code| rooms.contains_name(code));
+    let peer = new_peer(ctx, peer_name);
+    let [room_id, peer_id, invite] = [&id, &peer.id, &invite_code].map(String::clone);
+    debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, room = id, "room created");
+    ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id, invite_code: invite });
+    let names = vec![id.clone(), invite_code.clone()];
+    let room = JamjamRoom { id, name: truncate_bytes(name, MAX_NAME_BYTES), invite_code, password };
+    rooms.create(names, ctx.source, ctx.unix_ms(), room, ctx.conn, peer);
+    Ok(())
+}
+
+fn join_room(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &mut JamjamRooms,
+    name: &str,
+    password: Option<&str>,
+    peer_name: String,
+) -> Result<(), MessageError> {
+    let found = rooms.find(name).and_then(|key| Some((key, rooms.get(key)?)));
+    // An id is longer than an invite code, so a name cannot match both.
+    let Some((key, room)) = found else { return reject(ctx, "Room not found") };
+    if let Some(expected) = &room.data.password {
+        let given = password.unwrap_or_default();
+        // Constant time for passwords of equal length.
+        if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
+            return reject(ctx, "Invalid password");
+        }
+    }
+    if room.members.len() >= MAX_PEERS_PER_ROOM {
+        return reject(ctx, "Room is full");
+    }
+    leave_room(ctx, rooms, Some(key));
+    let peer = new_peer(ctx, peer_name);
+    if let Some(room) = rooms.get(key) {
+        let peers = room.members.iter().map(|member| member.data.clone()).collect();
+        let others: Vec<_> = room.members.iter().map(|member| member.conn).collect();
+        debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, room = room.data.id, "member joined");
+        ctx.reply(&ServerMessage::RoomJoined { room_id: room.data.id.clone(), peer_id: peer.id.clone(), peers });
+        ctx.send(&others, &ServerMessage::PeerJoined { peer: peer.clone() });
+    }
+    rooms.join(key, ctx.conn, peer);
+    Ok(())
+}
+
+fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) {
+    let info = |room: &Room<JamjamRoom, Peer>| RoomInfo {
+        id: room.data.id.clone(),
+        name: room.data.name.clone(),
+        peer_count: room.members.len(),
+        max_peers: MAX_PEERS_PER_ROOM,
+        has_password: room.data.password.is_some(),
+        invite_code: room.data.invite_code.clone(),
+    };
+    ctx.reply_text(rooms.json(|rooms| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() })));
+}
+
+fn reject(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<(), MessageError> {
+    debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, reason, "request rejected");
+    ctx.reply(&ServerMessage::Error { message: reason.to_owned() });
+    Err(MessageError::Rejected(reason))
+}
+
+fn new_peer(ctx: &mut ConnectionContext<'_>, name: String) -> Peer {
+    let id = ctx.generate_unique(IdGenerator::uuid, |_| false);
+    Peer { id, name: truncate_bytes(name, MAX_NAME_BYTES), candidates: Vec::new(), public_addr: None, local_addr: None }
+}

@@ -1,0 +1,170 @@
+//! Limits of the signaling server and their defaults.
+
+use std::time::Duration;
+
+use super::dialect::DialectSet;
+use super::token::Secret;
+use crate::rate_limit::Gcra;
+
+/// A connection may use its message rate for this many seconds at once.
+const MESSAGE_BURST_SECONDS: u64 = 2;
+
+/// Default maximum length of a message, in bytes.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 256 << 10;
+
+/// Limits of the signaling server. `None` is no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignalingLimits {
+    /// Maximum length of a message, in bytes.
+    pub max_message_bytes: usize,
+    /// Maximum number of connections that have not selected a dialect.
+    pub max_undecided: usize,
+    /// Maximum messages per second of one connection, with bursts of two seconds.
+    pub message_rate: Option<u32>,
+    /// Maximum number of open rooms per dialect and creating address.
+    pub max_rooms_per_address: usize,
+    /// Maximum number of participants of a WebRTC room.
+    pub max_webrtc_members: usize,
+    /// The dialects that the server supports.
+    pub dialects: DialectSet,
+    /// Limits of control surface rooms.
+    pub control_surface: ControlSurfaceLimits,
+    /// Heartbeat of broadcast and WebRTC connections. Control surfaces have their own, and jamjam connections have none.
+    pub heartbeat: Heartbeat,
+    /// Settings of broadcast rooms.
+    pub broadcast: BroadcastSettings,
+    /// Origins (RFC 6454) of pages that may connect; empty allows all.
+    pub allowed_origins: Vec<String>,
+}
+
+impl SignalingLimits {
+    /// The limit of messages of one connection. It applies to control frames and fragments too, which are no messages.
+    pub fn message_limit(&self) -> Option<Gcra> {
+        self.message_rate.map(|rate| Gcra::with_burst_seconds(u64::from(rate), MESSAGE_BURST_SECONDS))
+    }
+
+    /// Whether a page with this origin may connect. A client without an origin is not a page and may always connect.
+    pub fn allows_origin(&self, origin: Option<&str>) -> bool {
+        let is_listed = |origin: &str| self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
+        self.allowed_origins.is_empty() || origin.is_none_or(is_listed)
+    }
+}
+
+/// When connections are pinged and dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Interval of pings; `None` disables them.
+    pub interval: Option<Duration>,
+    /// How long a connection may send nothing before it is dropped.
+    pub timeout: Duration,
+}
+
+impl Default for Heartbeat {
+    /// A ping every 30 s and a time-out of 60 s.
+    fn default() -> Self {
+        Self { interval: Some(Duration::from_secs(30)), timeout: Duration::from_secs(60) }
+    }
+}
+
+impl Default for SignalingLimits {
+    /// 256 KiB per message, 1,024 undecided connections, 1,000 messages per second, 1,000 rooms, 100 participants.
+    fn default() -> Self {
+        Self {
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            max_undecided: 1_024,
+            message_rate: Some(1_000),
+            max_rooms_per_address: 1_000,
+            max_webrtc_members: 100,
+            dialects: DialectSet::default(),
+            control_surface: ControlSurfaceLimits::default(),
+            heartbeat: Heartbeat::default(),
+            broadcast: BroadcastSettings::default(),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+/// Limits of control surface rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlSurfaceLimits {
+    /// Digits of a generated room code: 4 to 6.
+    pub code_digits: usize,
+    /// How long a room exists.
+    pub room_lifetime: Duration,
+    /// Maximum number of members of a room.
+    pub max_members: usize,
+    /// Maximum number of open rooms.
+    pub max_rooms: usize,
+    /// Heartbeat of control surfaces.
+    pub heartbeat: Heartbeat,
+}
+
+impl Default for ControlSurfaceLimits {
+    /// Four digits, one day, 100 members, 1,000 rooms; a ping every 5 s and a time-out of 30 s.
+    fn default() -> Self {
+        let heartbeat = Heartbeat { interval: Some(Duration::from_secs(5)), timeout: Duration::from_secs(30) };
+        Self {
+            code_digits: 4,
+            room_lifetime: Duration::from_secs(86_400),
+            max_members: 100,
+            max_rooms: 1_000,
+            heartbeat,
+        }
+    }
+}
+
+/// Default maximum length of a message of an authorized member, in bytes.
+pub const DEFAULT_MAX_PAYLOAD_BYTES: usize = 10 << 20;
+
+/// Default list of message types that are acknowledged but not relayed.
+pub const DEFAULT_SUPPRESSED_TYPES: &str = "keepalive,ack";
+
+/// Settings of all broadcast rooms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BroadcastSettings {
+    /// Signs and verifies tokens; without a secret, every token is rejected.
+    pub secret: Option<Secret>,
+    /// The envelope of relayed messages.
+    pub envelope: Envelope,
+    /// Message types that are acknowledged but not relayed, compared without case.
+    pub suppressed_types: Vec<String>,
+    /// How long a member may send no message; `None` is no limit.
+    pub idle_timeout: Option<Duration>,
+    /// Maximum age of a connection; `None` is no limit.
+    pub max_connection_age: Option<Duration>,
+    /// Whether control channels may join without a token.
+    pub open_control_channel: bool,
+    /// Maximum length of a message of an authorized member, in bytes.
+    pub max_payload_bytes: usize,
+    /// Maximum number of delayed messages per room.
+    pub max_delayed_messages: usize,
+    /// Maximum bytes of delayed messages of all rooms.
+    pub max_delayed_bytes: usize,
+}
+
+impl Default for BroadcastSettings {
+    /// No secret, the documented envelope, `keepalive` and `ack` suppressed, 10 MiB per message, 10,000 delayed messages and 64 MiB.
+    fn default() -> Self {
+        Self {
+            secret: None,
+            envelope: Envelope::default(),
+            suppressed_types: DEFAULT_SUPPRESSED_TYPES.split(',').map(str::to_owned).collect(),
+            idle_timeout: None,
+            max_connection_age: None,
+            open_control_channel: false,
+            max_payload_bytes: DEFAULT_MAX_PAYLOAD_BYTES,
+            max_delayed_messages: 10_000,
+            max_delayed_bytes: 64 << 20,
+        }
+    }
+}
+
+/// The envelope of relayed messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Envelope {
+    /// The documented one.
+    #[default]
+    Document,
+    /// The one that the players of Dynode parse.
+    Dynode,
+}

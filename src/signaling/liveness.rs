@@ -1,0 +1,122 @@
+//! Deadlines of the hub: heartbeats, idle time-outs, maximum connection age, and the timers of the dialects.
+//!
+//! A connection is dropped only after a ping, whatever the interval and the time-out are.
+
+use tracing::info;
+
+use super::close_code::CloseCode;
+use super::dialect::Dialect;
+use super::hub::Hub;
+use super::limits::Heartbeat;
+use super::rooms::RoomKey;
+use super::timers::{DialectTimer, TimerEvent};
+use super::{ConnId, EventSink};
+use crate::time::{Time, WallClock};
+
+impl Hub {
+    /// When to call [`Hub::on_deadline`] if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    /// Handles all timers that are due.
+    pub fn on_deadline(&mut self, now: impl Into<WallClock>, sink: &mut dyn EventSink) {
+        let now = now.into();
+        while let Some(event) = self.timers.pop_due(now.monotonic) {
+            match event {
+                TimerEvent::Heartbeat(conn) => self.on_heartbeat_timer(now, conn, sink),
+                TimerEvent::IdleTimeout(conn) => self.check_idle_timeout(now, conn, sink),
+                TimerEvent::MaxAge(conn) => self.close_at_max_age(now, conn, sink),
+                TimerEvent::ActivityLogExpiry => self.expire_activity_log(now.monotonic),
+                TimerEvent::Dialect(dialect, timer) => {
+                    let (mut ctx, dialects, limits) = self.system_context(now, dialect, sink);
+                    dialects.get_mut(dialect).on_timer(&mut ctx, limits, timer);
+                }
+            }
+        }
+    }
+
+    /// Starts the heartbeat of a connection, if it is still open and its dialect has one.
+    pub(super) fn start_heartbeat(&mut self, now: Time, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.last_ping = now;
+        if let Some(Heartbeat { interval: Some(interval), .. }) = self.heartbeat(conn) {
+            self.schedule(now + interval, TimerEvent::Heartbeat(conn));
+        }
+    }
+
+    fn heartbeat(&self, conn: ConnId) -> Option<Heartbeat> {
+        self.dialects.get(self.connections.get(&conn)?.dialect?).heartbeat(&self.limits)
+    }
+
+    /// Drops a connection that did not answer a ping in time; otherwise sends a ping if the interval has passed.
+    fn on_heartbeat_timer(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
+        let Some(Heartbeat { interval: Some(interval), timeout }) = self.heartbeat(conn) else { return };
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let dialect = connection.dialect;
+        self.counters[dialect].cleanup_runs += 1;
+        if connection.awaiting_pong && now.monotonic >= connection.last_seen + timeout {
+            self.counters[dialect].closed_heartbeat_timeout += 1;
+            info!(target: "signaling", conn = conn.0, source = %connection.source, "connection timed out");
+            self.on_server_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "heartbeat timeout", sink);
+            sink.abort(conn);
+            return;
+        }
+        if now.monotonic >= connection.last_ping + interval {
+            (connection.awaiting_pong, connection.last_ping) = (true, now.monotonic);
+            sink.ping(conn);
+        }
+        let mut next = connection.last_ping + interval;
+        if connection.awaiting_pong {
+            // A connection that was silent for longer than the time-out before the ping gets the whole time-out after it.
+            let expires_at = connection.last_seen + timeout;
+            next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
+        }
+        self.schedule(next, TimerEvent::Heartbeat(conn));
+    }
+
+    /// Schedules the heartbeat of a room that was `created`, and the idle time-out and maximum age of a new connection.
+    pub(super) fn start_member_timers(&mut self, now: Time, conn: ConnId, dialect: Dialect, created: Option<RoomKey>) {
+        if let (Some(room), Some(interval)) = (created, self.limits.heartbeat.interval) {
+            self.schedule(now + interval, TimerEvent::Dialect(dialect, DialectTimer::RoomHeartbeat(room)));
+        }
+        if !self.connections.contains_key(&conn) {
+            return;
+        }
+        let handler = self.dialects.get(dialect);
+        let idle_timeout = handler.idle_timeout(&self.limits, conn);
+        let max_age = handler.max_connection_age(&self.limits);
+        for (after, event) in [(idle_timeout, TimerEvent::IdleTimeout(conn)), (max_age, TimerEvent::MaxAge(conn))] {
+            if let Some(after) = after {
+                self.schedule(now + after, event);
+            }
+        }
+    }
+
+    /// Closes a connection that sent no message for too long, or checks again when it would have.
+    fn check_idle_timeout(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
+        let Some(connection) = self.connections.get(&conn) else { return };
+        let (dialect, last_message) = (connection.dialect, connection.last_message);
+        let Some(timeout) = dialect.and_then(|dialect| self.dialects.get(dialect).idle_timeout(&self.limits, conn))
+        else {
+            return;
+        };
+        self.counters[dialect].cleanup_runs += 1;
+        if now.monotonic < last_message + timeout {
+            self.schedule(last_message + timeout, TimerEvent::IdleTimeout(conn));
+        } else {
+            self.counters[dialect].closed_idle_timeout += 1;
+            self.close_connection(now, conn, CloseCode::IDLE_TIMEOUT, "Idle timeout", sink);
+        }
+    }
+
+    /// Closes a connection that has reached the maximum age.
+    fn close_at_max_age(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
+        if let Some(connection) = self.connections.get(&conn) {
+            let counters = &mut self.counters[connection.dialect];
+            counters.cleanup_runs += 1;
+            counters.closed_max_age += 1;
+            self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! The rooms of one dialect, their members, and the generator of room ids, codes and UUIDs.
+//!
+//! A [`RoomMap`] finds a room by each of its names and by each member, and removes a room with its last member unless the room is
+//! permanent. Ids cannot be guessed without the generator's key.
+
+use std::collections::{BTreeMap, HashMap, btree_map};
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+
+use sha2::{Digest, Sha256};
+
+use super::{ConnId, UpdateKey};
+
+/// The number of a room, in the order of creation. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RoomKey(u64);
+
+/// Bits of an [`UpdateKey`] that hold the index within the room.
+const UPDATE_KEY_BITS: u32 = 13;
+
+impl RoomKey {
+    /// The key of updates of one value in this room. Index 0 is the visualization, and parameters start at 1.
+    pub(super) fn update_key(self, index: usize) -> UpdateKey {
+        UpdateKey(NonZeroU64::MIN.saturating_add(self.0 << UPDATE_KEY_BITS | index as u64))
+    }
+}
+
+/// A member of a room, with the data of the dialect.
+pub(super) struct Member<M> {
+    pub(super) conn: ConnId,
+    pub(super) data: M,
+    /// Increases with each join of any room; the member list is sorted by it.
+    join_order: u64,
+}
+
+/// A room with the data of the dialect.
+pub(super) struct Room<R, M> {
+    pub(super) data: R,
+    /// In the order of joining. Only a permanent room can be empty.
+    pub(super) members: Vec<Member<M>>,
+    names: Vec<String>,
+    /// The address that created the room; `None` for a permanent room.
+    creator: Option<IpAddr>,
+    created_ms: u64,
+}
+
+impl<R, M> Room<R, M> {
+    /// The first name.
+    pub(super) fn name(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+
+    fn member_index(&self, join_order: u64) -> Option<usize> {
+        self.members.binary_search_by_key(&join_order, |member| member.join_order).ok()
+    }
+}
+
+/// The rooms of one dialect.
+pub(super) struct RoomMap<R, M> {
+    rooms: BTreeMap<RoomKey, Room<R, M>>,
+    keys_by_name: HashMap<String, RoomKey>,
+    /// The room and join order of each member.
+    memberships: HashMap<ConnId, (RoomKey, u64)>,
+    /// Open rooms per creating address.
+    rooms_by_creator: HashMap<IpAddr, usize>,
+    last_key: u64,
+    last_join_order: u64,
+    /// The cached result of [`RoomMap::json`].
+    cached_json: Option<String>,
+}
+
+impl<R, M> Default for RoomMap<R, M> {
+    fn default() -> Self {
+        Self {
+            rooms: BTreeMap::new(),
+            keys_by_name: HashMap::new(),
+            memberships: HashMap::new(),
+            rooms_by_creator: HashMap::new(),
+            last_key: 0,
+            last_join_order: 0,
+            cached_json: None,
+        }
+    }
+}
+
+impl<R, M> RoomMap<R, M> {
+    /// Open rooms.
+    pub(super) fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Open rooms that were created from `address`.
+    pub(super) fn rooms_created_by(&self, address: IpAddr) -> usize {
+        self.rooms_by_creator.get(&address).copied().unwrap_or(0)
+    }
+
+    /// Whether an open room has this name.
+    pub(super) fn contains_name(&self, name: &str) -> bool {
+        self.keys_by_name.contains_key(name)
+    }
+
+    /// The room with this name.
+    pub(super) fn find(&self, name: &str) -> Option<RoomKey> {
+        self.keys_by_name.get(name).copied()
+    }
+
+    /// A room, if it is open.
+    pub(super) fn get(&self, room: RoomKey) -> Option<&Room<R, M>> {
+        self.rooms.get(&room)
+    }
+
+    /// All rooms in the order of creation.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Room<R, M>> {
+        self.rooms.values()
+    }
+
+    /// A room, if it is open.
+    pub(super) fn get_mut(&mut self, room: RoomKey) -> Option<&mut Room<R, M>> {
+        self.rooms.get_mut(&room)
+    }
+
+    /// All rooms in the order of creation.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Room<R, M>> {
+        self.rooms.values_mut()
+    }
+
+    /// The keys of all rooms.
+    pub(super) fn keys(&self) -> impl Iterator<Item = RoomKey> {
+        self.rooms.keys().copied()
+    }
+
+    /// The room of a connection.
+    pub(super) fn room_of(&self, conn: ConnId) -> Option<RoomKey> {
+        self.memberships.get(&conn).map(|(room, _)| *room)
+    }
+
+    /// The member and room of a connection, in O(log members).
+    pub(super) fn member(&self, conn: ConnId) -> Option<(&Member<M>, &Room<R, M>)> {
+        let &(key, join_order) = self.memberships.get(&conn)?;
+        let room = self.rooms.get(&key)?;
+        Some((&room.members[room.member_index(join_order)?], room))
+    }
+
+    /// All rooms in the order of creation, serialized by `write`. Cached until a room or its members change.
+    pub(super) fn json(&mut self, write: impl FnOnce(btree_map::Values<'_, RoomKey, Room<R, M>>) -> String) -> &str {
+        self.cached_json.get_or_insert_with(|| write(self.rooms.values()))
+    }
+
+    /// Creates a room with these unused names and its first member, a connection that is in no room.
+    pub(super) fn create(
+        &mut self,
+        names: Vec<String>,
+        creator: IpAddr,
+        created_ms: u64,
+        data: R,
+        conn: ConnId,
+        member: M,
+    ) -> RoomKey {
+        let room = self.register_names(&names);
+        *self.rooms_by_creator.entry(creator).or_default() += 1;
+        self.rooms.insert(room, Room { data, members: Vec::new(), names, creator: Some(creator), created_ms });
+        self.join(room, conn, member);
+        room
+    }
+
+    /// Creates an empty room with these unused names that stays open until it is closed.
+    pub(super) fn create_permanent(&mut self, names: Vec<String>, created_ms: u64, data: R) -> RoomKey {
+        let room = self.register_names(&names);
+        self.rooms.insert(room, Room { data, members: Vec::new(), names, creator: None, created_ms });
+        room
+    }
+
+    fn register_names(&mut self, names: &[String]) -> RoomKey {
+        self.last_key += 1;
+        self.cached_json = None;
+        let room = RoomKey(self.last_key);
+        for name in names {
+            self.keys_by_name.insert(name.clone(), room);
+        }
+        room
+    }
+
+    /// Adds a connection that is in no room.
+    pub(super) fn join(&mut self, room: RoomKey, conn: ConnId, member: M) {
+        if let Some(found) = self.rooms.get_mut(&room) {
+            self.last_join_order += 1;
+            found.members.push(Member { conn, data: member, join_order: self.last_join_order });
+            self.cached_json = None;
+            self.memberships.insert(conn, (room, self.last_join_order));
+        }
+    }
+
+    /// Removes a connection from its room; returns its data and the remaining members. A room without members is closed, unless it is
+    /// `keep` (a member is about to join) or permanent.
+    pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>) -> Option<(M, Vec<ConnId>)> {
+        let (key, join_order) = self.memberships.remove(&conn)?;
+        self.cached_json = None;
+        let room = self.rooms.get_mut(&key)?;
+        let removed = room.members.remove(room.member_index(join_order)?);
+        let others: Vec<ConnId> = room.members.iter().map(|member| member.conn).collect();
+        if others.is_empty() && keep != Some(key) && room.creator.is_some() {
+            self.close(key);
+        }
+        Some((removed.data, others))
+    }
+
+    /// Closes a room; returns its data and members.
+    pub(super) fn close(&mut self, key: RoomKey) -> Option<(R, Vec<ConnId>)> {
+        let Room { data, members, names, creator, .. } = self.rooms.remove(&key)?;
+        self.cached_json = None;
+        for name in names {
+            self.keys_by_name.remove(&name);
+        }
+        if let Some(creator) = creator
+            && let Some(count) = self.rooms_by_creator.get_mut(&creator)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.rooms_by_creator.remove(&creator);
+            }
+        }
+        let members: Vec<ConnId> = members.into_iter().map(|member| member.conn).collect();
+        for conn in &members {
+            self.memberships.remove(conn);
+        }
+        Some((data, members))
+    }
+
+    /// The data of a connection in its room, and the other members.
+    pub(super) fn member_mut(&mut self, conn: ConnId) -> Option<(&mut M, Vec<ConnId>)> {
+        let (key, join_order) = self.memberships.get(&conn)?;
+        let room = self.rooms.get_mut(key)?;
+        let others = room.members.iter().map(|member| member.conn).filter(|other| *other != conn).collect();
+        let index = room.member_index(*join_order)?;
+        Some((&mut room.members[index].data, others))
+    }
+}
+
+/// What the console shows of a room.
+pub(super) trait RoomData {
+    /// The display name, if it differs from the room's id.
+    fn display_name(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// What the console shows of a member.
+pub(super) trait MemberData {
+    fn info(&self) -> MemberInfo<'_>;
+}
+
+/// A member as the console shows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MemberInfo<'a> {
+    pub(super) id: Option<&'a str>,
+    pub(super) name: Option<&'a str>,
+    pub(super) is_control_channel: bool,
+}
+
+/// The rooms of any dialect.
+pub(super) trait RoomDirectory {
+    fn room_count(&self) -> usize;
+
+    /// Connections that are in a room.
+    fn member_count(&self) -> usize;
+
+    fn contains_room(&self, room: RoomKey) -> bool;
+
+    fn is_member(&self, conn: ConnId) -> bool;
+
+    /// The room of a connection, with its first name.
+    fn membership(&self, conn: ConnId) -> Option<(RoomKey, &str)>;
+
+    /// Open rooms that were created from an address.
+    fn rooms_created_by(&self, address: IpAddr) -> usize;
+
+    /// All rooms in the order of their creation.
+    fn rooms(&self) -> Box<dyn Iterator<Item = (RoomKey, &dyn RoomEntry)> + '_>;
+}
+
+/// A room of any dialect.
+pub(super) trait RoomEntry {
+    fn id(&self) -> &str;
+
+    fn display_name(&self) -> Option<&str>;
+
+    /// Creation time in milliseconds since 1970.
+    fn created_ms(&self) -> u64;
+
+    fn member_count(&self) -> usize;
+
+    /// The members in the order of joining.
+    fn members(&self) -> Box<dyn Iterator<Item = (ConnId, MemberInfo<'_>)> + '_>;
+}
+
+impl<R: RoomData, M: MemberData> RoomDirectory for RoomMap<R, M> {
+    fn room_count(&self) -> usize {
+        self.len()
+    }
+
+    fn member_count(&self) -> usize {
+        self.memberships.len()
+    }
+
+    fn contains_room(&self, room: RoomKey) -> bool {
+        self.rooms.contains_key(&room)
+    }
+
+    fn is_member(&self, conn: ConnId) -> bool {
+        self.memberships.contains_key(&conn)
+    }
+
+    fn membership(&self, conn: ConnId) -> Option<(RoomKey, &str)> {
+        let room = self.room_of(conn)?;
+        Some((room, self.get(room)?.name()))
+    }
+
+    fn rooms_created_by(&self, address: IpAddr) -> usize {
+        Self::rooms_created_by(self, address)
+    }
+
+    fn rooms(&self) -> Box<dyn Iterator<Item = (RoomKey, &dyn RoomEntry)> + '_> {
+        Box::new(self.rooms.iter().map(|(key, room)| (*key, room as &dyn RoomEntry)))
+    }
+}
+
+impl<R: RoomData, M: MemberData> RoomEntry for Room<R, M> {
+    fn id(&self) -> &str {
+        self.name()
+    }
+
+    fn display_name(&self) -> Option<&str> {
+        self.data.display_name()
+    }
+
+    fn created_ms(&self) -> u64 {
+        self.created_ms
+    }
+
+    fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    fn members(&self) -> Box<dyn Iterator<Item = (ConnId, MemberInfo<'_>)> + '_> {
+        Box::new(self.members.iter().map(|member| (member.conn, member.data.info())))
+    }
+}
+
+/// Letters and digits without those that look alike.
+const INVITE_ALPHABET: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
+
+/// Length of an invite code in letters.
+const INVITE_CODE_LEN: usize = 6;
+
+/// Length of an invite code of newer jamjam servers in letters.
+const LONG_INVITE_CODE_LEN: usize = 9;
+
+/// Generates ids from SHA-256 of a secret key and a counter. Without the key, an id does not reveal the next one.
+pub(super) struct IdGenerator {
+    key: [u64; 4],
+    counter: u64,
+}
+
+impl IdGenerator {
+    pub(super) fn new(key: [u64; 4]) -> Self {
+        Self { key, counter: 0 }
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.counter += 1;
+        let mut digest = Sha256::new();
+        for word in self.key.into_iter().chain([self.counter]) {
+            digest.update(word.to_le_bytes());
+        }
+        let digest: [u8; 32] = digest.finalize().into();
+        digest.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+    }
+
+    /// A room id: eight lower-case hexadecimal digits.
+    pub(super) fn room_id(&mut self) -> String {
+        format!("{:08x}", self.next_u64() as u32)
+    }
+
+    /// An invite code: six letters and digits.
+    pub(super) fn invite_code(&mut self) -> String {
+        let mut bits = self.next_u64();
+        let mut letter = || {
+            let letter = INVITE_ALPHABET[(bits % INVITE_ALPHABET.len() as u64) as usize];
+            bits /= INVITE_ALPHABET.len() as u64;
+            char::from(letter)
+        };
+        (0..INVITE_CODE_LEN).map(|_| letter()).collect()
+    }
+
+    /// A room code with this number of decimal digits, at most 19.
+    pub(super) fn room_code(&mut self, digits: usize) -> String {
+        // The modulo bias is below 1 in 10^13.
+        let code = self.next_u64() % 10_u64.pow(digits as u32);
+        format!("{code:0digits$}")
+    }
+
+    /// A version 4 UUID (RFC 9562, section 5.4).
+    pub(super) fn uuid(&mut self) -> String {
+        let bits = u128::from(self.next_u64()) << 64 | u128::from(self.next_u64());
+        let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+        let hex = format!("{bits:032x}");
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+/// Whether `name` has the form of an invite code.
+pub(super) fn is_invite_code(name: &str) -> bool {
+    name.len() == INVITE_CODE_LEN && uses_invite_alphabet(name)
+}
+
+/// Whether `name` has the form of an invite code of a newer jamjam server.
+pub(super) fn is_long_invite_code(name: &str) -> bool {
+    name.len() == LONG_INVITE_CODE_LEN && uses_invite_alphabet(name)
+}
+
+fn uses_invite_alphabet(name: &str) -> bool {
+    name.bytes().all(|byte| INVITE_ALPHABET.contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_and_names_are_removed_with_the_last_member() {
+        let mut space = RoomMap::<(), ()>::default();
+        let here = IpAddr::from([192, 0, 2, 1]);
+        space.create(vec!["a".to_owned(), "b".to_owned()], here, 0, (), ConnId(1), ());
+        let room = space.find("b").expect("the room");
+        space.join(room, ConnId(2), ());
+        assert_eq!(space.leave(ConnId(1), None).map(|((), others)| others), Some(vec![ConnId(2)]));
+        assert_eq!((space.contains_name("a"), space.rooms_created_by(here), space.memberships.len()), (true, 1, 1));
+        // Kept for a member that is about to join.
+        assert_eq!(space.leave(ConnId(2), Some(room)).map(|((), others)| others), Some(Vec::new()));
+        assert!(space.contains_name("a"));
+        space.join(room, ConnId(3), ());
+        assert!(space.leave(ConnId(3), None).is_some() && space.leave(ConnId(3), None).is_none());
+        assert_eq!(
+            (space.contains_name("a"), space.contains_name("b"), space.rooms_created_by(here), space.len()),
+            (false, false, 0, 0)
+        );
+        assert!(space.keys_by_name.is_empty() && space.memberships.is_empty() && space.rooms_by_creator.is_empty());
+    }
+
+    #[test]
+    fn permanent_room_stays_until_closed_and_removes_its_members() {
+        let mut space = RoomMap::<&str, ()>::default();
+        let room = space.create_permanent(vec!["1234".to_owned()], 0, "data");
+        space.join(room, ConnId(1), ());
+        assert!(space.leave(ConnId(1), None).is_some() && space.contains_name("1234"));
+        space.join(room, ConnId(2), ());
+        space.join(room, ConnId(3), ());
+        assert_eq!(space.close(room), Some(("data", vec![ConnId(2), ConnId(3)])));
+        assert_eq!(
+            (space.close(room), space.len(), space.memberships.len(), space.contains_name("1234")),
+            (None, 0, 0, false)
+        );
+    }
+
+    #[test]
+    fn members_are_found_after_any_order_of_joins_and_leaves() {
+        let mut space = RoomMap::<(), u64>::default();
+        let here = IpAddr::from([192, 0, 2, 1]);
+        // The highest connection number joins first.
+        let room = space.create(vec!["a".to_owned()], here, 0, (), ConnId(9), 90);
+        for conn in [5, 7, 1] {
+            space.join(room, ConnId(conn), 10 * conn);
+        }
+        let found =
+            |space: &RoomMap<(), u64>, conn| space.member(ConnId(conn)).map(|(member, _)| (member.conn, member.data));
+        assert_eq!(space.leave(ConnId(7), None), Some((70, vec![ConnId(9), ConnId(5), ConnId(1)])));
+        space.join(room, ConnId(7), 71);
+        for (conn, data) in [(9, 90), (5, 50), (1, 10), (7, 71)] {
+            assert_eq!(found(&space, conn), Some((ConnId(conn), data)));
+            assert_eq!(space.member_mut(ConnId(conn)).map(|(data, _)| *data), Some(data));
+        }
+        assert_eq!(found(&space, 2), None);
+    }
+
+    #[test]
+    fn update_keys_of_different_rooms_differ() {
+        let topics: std::collections::HashSet<UpdateKey> =
+            (1..=3).flat_map(|room| (0..=4_096).map(move |index| RoomKey(room).update_key(index))).collect();
+        assert_eq!(topics.len(), 3 * 4_097);
+    }
+
+    #[test]
+    fn generated_ids_are_well_formed_and_unique() {
+        let mut names = IdGenerator::new([1, 2, 3, 4]);
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1_000 {
+            let (room, invite, uuid) = (names.room_id(), names.invite_code(), names.uuid());
+            assert!(room.len() == 8 && room.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{room}");
+            assert!(is_invite_code(&invite), "{invite}");
+            let version_and_variant = (uuid.as_bytes()[14], uuid.as_bytes()[19]);
+            assert!(uuid.len() == 36 && matches!(version_and_variant, (b'4', b'8' | b'9' | b'a' | b'b')), "{uuid}");
+            assert!(seen.insert(uuid));
+        }
+        // python3 -c 'import hashlib, struct; print(hashlib.sha256(struct.pack("<5Q", 1, 2, 3, 4, 1)).hexdigest()[:16])'
+        assert_eq!(format!("{:016x}", IdGenerator::new([1, 2, 3, 4]).next_u64()), "5897e478f7f8ab05");
+        for digits in 4..=6 {
+            let codes: Vec<String> = (0..100_000).map(|_| names.room_code(digits)).collect();
+            assert!(codes.iter().all(|code| code.len() == digits && code.bytes().all(|byte| byte.is_ascii_digit())));
+            // Each first digit occurs about one time in ten.
+            for first in "0123456789".chars() {
+                let share = codes.iter().filter(|code| code.starts_with(first)).count();
+                assert!((9_500..10_500).contains(&share), "{digits} digits, {first}: {share}");
+            }
+        }
+        assert_ne!(IdGenerator::new([1, 2, 3, 5]).uuid(), IdGenerator::new([1, 2, 3, 4]).uuid());
+        for other in ["ABC23", "ABC2345", "abc234", "ABCI23", "ABC0O1", "ÄBC23"] {
+            assert!(!is_invite_code(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Selects the dialect of a WebSocket upgrade request by its path and query, and parses the parameters of the dialect.
+
+use std::fmt;
+
+use form_urlencoded::parse;
+use percent_encoding::percent_decode_str;
+use thiserror::Error;
+
+use super::dialect::{Dialect, DialectSet};
+use super::token::Secret;
+
+/// What the path and query of a request select.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The first message selects the dialect.
+    Undecided,
+    /// The WebRTC dialect.
+    WebRtc(WebRtcParams),
+    /// The broadcast dialect.
+    Broadcast(BroadcastParams),
+    /// The page's origin is not [allowed](super::SignalingLimits::allows_origin), so the connection is closed at once. Scripts in a browser
+    /// see a close code, but no HTTP status.
+    OriginNotAllowed,
+}
+
+impl Route {
+    /// The dialect that the URL selects.
+    pub(super) fn dialect(&self) -> Option<Dialect> {
+        match self {
+            Self::Undecided | Self::OriginNotAllowed => None,
+            Self::Broadcast(_) => Some(Dialect::Broadcast),
+            Self::WebRtc(_) => Some(Dialect::WebRtc),
+        }
+    }
+}
+
+/// Parameters of a WebRTC connection; absent ones are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebRtcParams {
+    /// `roomId`.
+    pub room_id: String,
+    /// `userId`.
+    pub user_id: String,
+    /// `userName`.
+    pub user_name: String,
+}
+
+/// Why an upgrade is rejected with status 404.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RouteError {
+    /// No dialect uses the path.
+    #[error("no such path; connect to / or /ws")]
+    NoSuchPath,
+    /// The query selects a dialect that is disabled.
+    #[error("the query selects a dialect that is disabled")]
+    DialectDisabled,
+}
+
+/// Selects the dialect by `path`, then by `query`. A server with one dialect uses it for every path.
+pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, RouteError> {
+    let webrtc = || Route::WebRtc(parse_webrtc_params(query));
+    let (has_broadcast, has_webrtc) = (dialects.contains(Dialect::Broadcast), dialects.contains(Dialect::WebRtc));
+    if dialects == DialectSet::JAMJAM_ONLY || dialects == DialectSet::only(Dialect::ControlSurface) {
+        return Ok(Route::Undecided);
+    }
+    if dialects == DialectSet::only(Dialect::WebRtc) {
+        return Ok(webrtc());
+    }
+    let broadcast_alone = dialects == DialectSet::only(Dialect::Broadcast);
+    let in_path = parse_room_path(path).filter(|_| has_broadcast);
+    if let Some((room, control)) = in_path {
+        return Ok(Route::Broadcast(BroadcastParams::new(Some(room), control, query)));
+    }
+    if broadcast_alone {
+        return Ok(Route::Broadcast(BroadcastParams::new(None, false, query)));
+    }
+    if !matches!(path, "/" | "/ws" | "/ws/") {
+        return Err(RouteError::NoSuchPath);
+    }
+    let has = |names: &[&str]| parse(query.as_bytes()).any(|(name, _)| names.contains(&&*name));
+    if has(&["roomId", "userId", "userName"]) {
+        return if has_webrtc { Ok(webrtc()) } else { Err(RouteError::DialectDisabled) };
+    }
+    match (has(&["room", "token"]), has_broadcast) {
+        (true, true) => Ok(Route::Broadcast(BroadcastParams::new(None, false, query))),
+        (true, false) => Err(RouteError::DialectDisabled),
+        (false, _) => Ok(Route::Undecided),
+    }
+}
+
+/// The WebRTC parameters of a query. The last one of a name counts.
+fn parse_webrtc_params(query: &str) -> WebRtcParams {
+    let mut params = WebRtcParams::default();
+    for (name, value) in parse(query.as_bytes()) {
+        match &*name {
+            "roomId" => params.room_id = value.into_owned(),
+            "userId" => params.user_id = value.into_owned(),
+            "userName" => params.user_name = value.into_owned(),
+            _ => {}
+        }
+    }
+    params
+}
+
+/// Maximum length of a room name, in bytes.
+const MAX_ROOM_NAME_BYTES: usize = 128;
+
+/// First path segments that are not room names.
+const RESERVED_SEGMENTS: [&str; 16] = [
+    "health",
+    "healthz",
+    "readyz",
+    "rooms",
+    "docs",
+    "console",
+    "auth",
+    "admin",
+    "api",
+    "v1",
+    "ws",
+    "metrics",
+    "images",
+    "favicon.ico",
+    "openapi.json",
+    "postcontent",
+];
+
+/// A token of a client. `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken(String);
+
+impl BearerToken {
+    /// The token in an `Authorization` header.
+    pub fn from_authorization(header: &str) -> Option<Self> {
+        let (scheme, token) = header.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| Self(token.trim().to_owned()))
+    }
+
+    /// Compares with a secret in constant time.
+    pub fn matches(&self, secret: &Secret) -> bool {
+        secret.matches(&self.0)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Given")
+    }
+}
+
+/// Parameters of a broadcast connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BroadcastParams {
+    /// The room, if the URL names a valid one.
+    pub room: Option<String>,
+    /// Whether it is the room's control channel.
+    pub is_control_channel: bool,
+    /// The token from the query, or else from the `Authorization` header.
+    pub token: Option<BearerToken>,
+    /// The other query parameters.
+    pub query: Vec<(String, String)>,
+    /// The headers that the room handler may see, with names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Headers with credentials, which room handlers do not see.
+const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+impl BroadcastParams {
+    /// The parameters of a query. The room is `room_in_path`, or else that of the query.
+    fn new(room_in_path: Option<Result<String, InvalidRoomName>>, is_control_channel: bool, query: &str) -> Self {
+        let mut params = Self { is_control_channel, ..Self::default() };
+        let mut room_in_query = None;
+        for (name, value) in parse(query.as_bytes()) {
+            match &*name {
+                "token" if params.token.is_none() && !value.is_empty() => {
+                    params.token = Some(BearerToken(value.into_owned()));
+                }
+                "room" if room_in_query.is_none() => room_in_query = Some(check_room_name(value.into_owned())),
+                // The first one counts.
+                "token" | "room" => {}
+                _ => params.query.push((name.into_owned(), value.into_owned())),
+            }
+        }
+        params.room = room_in_path.or(room_in_query).and_then(Result::ok);
+        params
+    }
+
+    /// Adds the token of the `Authorization` header, unless the query has one.
+    #[must_use]
+    pub fn with_authorization(mut self, authorization: Option<&str>) -> Self {
+        self.token = self.token.or_else(|| BearerToken::from_authorization(authorization?));
+        self
+    }
+
+    /// Adds the headers, with names in lower case, that the room handler may see during the join.
+    #[must_use]
+    pub fn with_headers<'a>(mut self, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let shown = headers.filter(|(name, _)| !CREDENTIAL_HEADERS.contains(name));
+        self.headers = shown.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self
+    }
+}
+
+/// The name is not a valid room name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidRoomName;
+
+fn check_room_name(name: String) -> Result<String, InvalidRoomName> {
+    let is_forbidden = |letter: char| letter.is_control() || letter == '/';
+    let is_invalid = name.is_empty()
+        || name.len() > MAX_ROOM_NAME_BYTES
+        || name.contains(is_forbidden)
+        || RESERVED_SEGMENTS.contains(&&*name);
+    if is_invalid { Err(InvalidRoomName) } else { Ok(name) }
+}
+
+/// Whether a room can have this name (not percent-encoded).
+pub fn is_valid_room_name(name: &str) -> bool {
+    check_room_name(name.to_owned()).is_ok()
+}
+
+/// Percent-decodes the room name in a path segment, once.
+pub fn decode_room_name(segment: &str) -> Result<String, InvalidRoomName> {
+    let name = percent_decode_str(segment).decode_utf8().map_err(|_| InvalidRoomName)?;
+    check_room_name(name.into_owned())
+}
+
+/// The room of a path, and whether it is its control channel; `None` if no room can have the path.
+fn parse_room_path(path: &str) -> Option<(Result<String, InvalidRoomName>, bool)> {
+    let path = path.strip_prefix('/')?;
+    let Some(below) = path.strip_prefix("rooms") else { return parse_root_segment(path) };
+    let Some(below) = below.strip_prefix('/') else {
+        return if below.is_empty() { Some((Err(InvalidRoomName), false)) } else { parse_root_segment(path) };
+    };
+    let below = below.strip_suffix('/').unwrap_or(below);
+    match below.split_once('/') {
+        None => Some((decode_room_name(below), false)),
+        Some((name, "remotecontrol")) => Some((decode_room_name(name), true)),
+        Some(_) => None,
+    }
+}
+
+/// A room directly below the root. Reserved names are not rooms.
+fn parse_root_segment(path: &str) -> Option<(Result<String, InvalidRoomName>, bool)> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let is_reserved = path.is_empty() || path.contains('/') || RESERVED_SEGMENTS.contains(&&*decoded);
+    (!is_reserved).then(|| (decode_room_name(path), false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTROL_SURFACE_ONLY: DialectSet = DialectSet::only(Dialect::ControlSurface);
+    const WEBRTC_ONLY: DialectSet = DialectSet::only(Dialect::WebRtc);
+
+    fn webrtc_route(room: &str, user: &str, name: &str) -> Route {
+        let [room_id, user_id, user_name] = [room, user, name].map(str::to_owned);
+        Route::WebRtc(WebRtcParams { room_id, user_id, user_name })
+    }
+
+    #[test]
+    fn bare_path_is_undecided_and_disabled_dialects_are_rejected() {
+        let all = DialectSet::ALL.without(Dialect::Broadcast);
+        for path in ["/", "/ws", "/ws/"] {
+            assert_eq!(route(path, "", all), Ok(Route::Undecided));
+            assert_eq!(route(path, "x=1&y", all), Ok(Route::Undecided));
+        }
+        for query in ["x=1&token=t", "room=radio"] {
+            assert_eq!(route("/", query, all), Err(RouteError::DialectDisabled));
+        }
+        let first_spoken = all.without(Dialect::WebRtc);
+        assert_eq!(route("/", "", first_spoken), Ok(Route::Undecided));
+        assert_eq!(route("/", "roomId=r", first_spoken), Err(RouteError::DialectDisabled));
+        for path in ["/radio", "/rooms/radio", "/v1/signaling", "/wsx", ""] {
+            assert_eq!(route(path, "", all), Err(RouteError::NoSuchPath));
+            assert_eq!(route(path, "roomId=r", all), Err(RouteError::NoSuchPath), "the path beats the query");
+            assert_eq!(route(path, "token=t", DialectSet::JAMJAM_ONLY), Ok(Route::Undecided));
+            assert_eq!(route(path, "roomId=r", CONTROL_SURFACE_ONLY), Ok(Route::Undecided));
+            assert_eq!(route(path, "userId=u", WEBRTC_ONLY), Ok(webrtc_route("", "u", "")));
+        }
+    }
+
+    #[test]
+    fn room_in_path_or_query_selects_broadcast() {
+        let params = |path, query, dialects| match route(path, query, dialects) {
+            Ok(Route::Broadcast(params)) => Some((params.room, params.is_control_channel)),
+            _ => None,
+        };
+        let (all, radio) = (DialectSet::default(), || Some("radio".to_owned()));
+        for path in ["/radio", "/rooms/radio"] {
+            assert_eq!(
+                params(path, "roomId=r&userId=u&userName=n", all),
+                Some((radio(), false)),
+                "the path beats the query"
+            );
+        }
+        assert_eq!(params("/rooms/radio/remotecontrol", "", all), Some((radio(), true)));
+        for path in ["/", "/ws", "/ws/"] {
+            assert_eq!(params(path, "room=radio", all), Some((radio(), false)));
+            assert_eq!(params(path, "token=t", all), Some((None, false)));
+            assert_eq!(params(path, "token=t&roomId=r", all), None, "WebRTC comes first");
+        }
+        for path in ["/health", "/metrics", "/v1/signaling", "/docs/", "/radio/x", "/rooms/radio/x"] {
+            assert_eq!(route(path, "token=t", all), Err(RouteError::NoSuchPath), "{path}");
+        }
+        // A server with broadcast rooms alone uses every path; a path without a room name selects no room.
+        let broadcast_alone = DialectSet::only(Dialect::Broadcast);
+        for path in ["/", "/health", "/radio/x"] {
+            assert_eq!(params(path, "", broadcast_alone), Some((None, false)));
+        }
+        assert_eq!(
+            (params("/", "room=radio", broadcast_alone), params("/radio", "", broadcast_alone)),
+            (Some((radio(), false)), Some((radio(), false)))
+        );
+    }
+
+    #[test]
+    fn any_webrtc_parameter_selects_webrtc_and_is_decoded() {
+        for (query, decoded) in [
+            ("roomId=r&userId=u&userName=n", webrtc_route("r", "u", "n")),
+            ("userName=Ann+B&userId=%C3%A4&roomId=a%2Fb%26c", webrtc_route("a/b&c", "ä", "Ann B")),
+            ("roomId=", webrtc_route("", "", "")),
+            ("userId=u&room=x&token=t", webrtc_route("", "u", "")),
+            ("roomId=a&roomId=b", webrtc_route("b", "", "")),
+            ("%72oomId=r", webrtc_route("r", "", "")),
+            ("roomId=%ff%00", webrtc_route("\u{fffd}\0", "", "")),
+        ] {
+            assert_eq!(route("/", query, DialectSet::default()), Ok(decoded), "{query}");
+        }
+    }
+
+    fn parsed_room(path: &str) -> Option<(Option<String>, bool)> {
+        parse_room_path(path).map(|(room, control)| (room.ok(), control))
+    }
+
+    #[test]
+    fn room_and_control_channel_are_parsed_from_the_path() {
+        let radio = || Some("radio".to_owned());
+        for path in ["/radio", "/radio/", "/rooms/radio", "/rooms/radio/", "/%72adio"] {
+            assert_eq!(parsed_room(path), Some((radio(), false)), "{path}");
+        }
+        for path in ["/rooms/radio/remotecontrol", "/rooms/radio/remotecontrol/"] {
+            assert_eq!(parsed_room(path), Some((radio(), true)), "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "/ws",
+            "/health",
+            "/%68ealth",
+            "/postcontent",
+            "/v1",
+            "/v1/signaling",
+            "/radio/remotecontrol",
+            "/rooms/a/b",
+        ] {
+            assert_eq!(parsed_room(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn room_names_are_decoded_once_and_invalid_ones_rejected() {
+        let room_in_path = |path| parsed_room(path).and_then(|(room, _)| room);
+        for (path, room) in [
+            ("/a%20b", "a b"),
+            ("/%2541", "%41"),
+            ("/a+b", "a+b"),
+            ("/%E2%98%83", "☃"),
+            ("/roomsx", "roomsx"),
+            ("/Health", "Health"),
+        ] {
+            assert_eq!(room_in_path(path).as_deref(), Some(room));
+        }
+        assert_eq!(room_in_path(&format!("/{}", "x".repeat(128))).map(|name| name.len()), Some(128));
+        let long = format!("/{}", "x".repeat(129));
+        for path in [
+            "/rooms",
+            "/rooms/",
+            "/rooms/health",
+            "/rooms/rooms",
+            "/a%2Fb",
+            "/a%00",
+            "/a%C2%85",
+            "/%FF",
+            "/rooms//remotecontrol",
+            &long,
+        ] {
+            assert_eq!(parse_room_path(path).map(|(room, _)| room), Some(Err(InvalidRoomName)), "{path}");
+        }
+    }
+
+    #[test]
+    fn credential_headers_are_hidden_from_room_handlers() {
+        let headers = [
+            ("host", "x"),
+            ("authorization", "Bearer t"),
+            ("cookie", "c"),
+            ("proxy-authorization", "p"),
+            ("accept", "a"),
+        ];
+        let params = BroadcastParams::new(None, false, "").with_headers(headers.into_iter());
+        assert_eq!(
+            params.headers,
+            [("host", "x"), ("accept", "a")].map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn token_in_the_query_wins_and_is_never_printed() {
+        let params = BroadcastParams::new(None, false, "room=a&token=secret1&token=secret2&x=1&room=b&x=2");
+        assert_eq!(params.room.as_deref(), Some("a"));
+        assert_eq!(params.query, [("x".to_owned(), "1".to_owned()), ("x".to_owned(), "2".to_owned())]);
+        let printed = format!("{params:?}");
+        assert!(!printed.contains("secret"), "{printed}");
+        assert_eq!(params.with_authorization(Some("Bearer other")).token, Some(BearerToken("secret1".to_owned())));
+        let from_header = |header| BroadcastParams::new(None, false, "token=").with_authorization(Some(header)).token;
+        assert_eq!(from_header("bearer  t"), Some(BearerToken("t".to_owned())));
+        assert_eq!((from_header("Basic t"), from_header("t")), (None, None));
+    }
+}

@@ -1,0 +1,335 @@
+//! Snapshots for the console: rooms and members of all dialects, connections outside rooms, source addresses, and recent activity.
+//! Also the counters of each dialect for `/metrics` and `/health`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::ConnId;
+use super::activity_log::{ActivityEntry, ActivityLog, ActivityOutcome, ActivityScope};
+use super::counters::{CountersByDialect, DialectCounters};
+use super::dialect::Dialect;
+use super::hub::{Connections, DialectHandler, Hub};
+use super::json::MessageError;
+use super::rooms::MemberInfo;
+use crate::sanitize::truncate_bytes;
+use crate::time::{Time, WallClock};
+
+/// Maximum number of rooms per dialect, and of connections outside rooms.
+pub const MAX_SNAPSHOT_ROOMS: usize = 200;
+
+/// Maximum number of members per room.
+pub const MAX_SNAPSHOT_MEMBERS: usize = 100;
+
+/// Maximum number of members of all rooms together.
+const MAX_SNAPSHOT_MEMBERS_TOTAL: usize = 2_000;
+
+/// Maximum number of source addresses.
+const MAX_SNAPSHOT_ADDRESSES: usize = 10;
+
+/// Maximum length of ids and names, in bytes.
+const MAX_SNAPSHOT_NAME_BYTES: usize = 256;
+
+/// What a snapshot includes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotQuery {
+    /// Only activity with a number above this one.
+    pub after: u64,
+    /// Whether to include the text of messages in protected rooms.
+    pub include_content: bool,
+    /// Only rooms and connections with this text in a name, id, address or connection number, compared without case; empty for all.
+    pub filter: String,
+}
+
+/// The state of the server at one time.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Rooms by dialect, in the order of creation.
+    pub rooms: Vec<RoomSnapshot>,
+    /// Rooms that are not included.
+    pub omitted_rooms: usize,
+    /// Connections outside rooms.
+    pub unjoined: Vec<ConnectionSnapshot>,
+    /// Connections outside rooms that are not included.
+    pub omitted_unjoined: usize,
+    /// The source addresses with the most connections, in descending order.
+    pub addresses: Vec<AddressSnapshot>,
+    /// Recent activity, the oldest first.
+    pub activity: Vec<ActivityEntry>,
+    /// The number of the latest activity.
+    pub last_activity: u64,
+}
+
+/// A room as the console shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomSnapshot {
+    /// The name of the dialect.
+    pub dialect: &'static str,
+    /// The id, which is unique within the dialect.
+    pub id: String,
+    /// The display name, if it differs from the id.
+    pub name: Option<String>,
+    /// Whether a password or token is needed.
+    pub protected: bool,
+    /// Creation time in milliseconds since 1970.
+    pub created_at: u64,
+    /// Number of members.
+    pub member_count: usize,
+    /// The members that match the filter.
+    pub members: Vec<ConnectionSnapshot>,
+    /// Messages since the activity log became active.
+    pub message_count: u64,
+}
+
+/// A connection as the console shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionSnapshot {
+    /// The number of the connection.
+    pub connection: u64,
+    /// The name of the dialect.
+    pub dialect: &'static str,
+    /// The source address.
+    pub address: IpAddr,
+    /// The id in the room.
+    pub id: Option<String>,
+    /// The display name.
+    pub name: Option<String>,
+    /// Whether it is a control channel.
+    pub is_control_channel: bool,
+    /// Age of the connection in milliseconds.
+    pub connected_ms: u64,
+    /// Milliseconds since the last message; `None` if there was none.
+    pub idle_ms: Option<u64>,
+    /// Bytes queued for the connection.
+    pub queued_bytes: u64,
+}
+
+/// The connections from one source address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressSnapshot {
+    /// The source address.
+    pub address: IpAddr,
+    /// Open connections.
+    pub connections: usize,
+    /// Open rooms that were created from this address.
+    pub rooms: usize,
+}
+
+impl Hub {
+    /// A snapshot of the server. It keeps the activity log running for the next snapshot, which must be taken within ten seconds.
+    pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
+        let Self { dialects, connections, activity_log, timers, .. } = self;
+        activity_log.extend(now.monotonic, timers);
+        activity_log.retain_counts(|dialect, room| dialects.get(dialect).rooms().contains_room(room));
+        let mut builder = SnapshotBuilder {
+            now,
+            connections,
+            activity_log,
+            filter: query.filter.to_lowercase(),
+            snapshot: Snapshot::default(),
+            members_left: MAX_SNAPSHOT_MEMBERS_TOTAL,
+        };
+        for dialect in Dialect::ALL {
+            builder.add_rooms(dialect, dialects.get(dialect));
+        }
+        builder
+            .add_unjoined(|conn, dialect| dialect.is_none_or(|dialect| !dialects.get(dialect).rooms().is_member(conn)));
+        builder.add_addresses(|source| {
+            Dialect::ALL.into_iter().map(|dialect| dialects.get(dialect).rooms().rooms_created_by(source)).sum()
+        });
+        Snapshot {
+            activity: activity_log.entries_after(query.after, query.include_content),
+            last_activity: activity_log.last_number(),
+            ..builder.snapshot
+        }
+    }
+
+    /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the gauges of now.
+    pub fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
+        let dialects = std::iter::once(None).chain(Dialect::ALL.into_iter().map(Some));
+        let counters = dialects.map(|dialect| {
+            let mut counters = self.counters[dialect];
+            let of_dialect = self.connections.values().filter(|connection| connection.dialect == dialect);
+            counters.connections = of_dialect.count() as u64;
+            if let Some(handler) = dialect.map(|dialect| self.dialects.get(dialect)) {
+                counters.rooms = handler.rooms().room_count() as u64;
+                counters.members = handler.rooms().member_count() as u64;
+                counters.delayed_messages = handler.delayed_messages() as u64;
+            }
+            (CountersByDialect::name_of(dialect), counters)
+        });
+        counters.collect()
+    }
+
+    /// The sum of the counters of all dialects.
+    pub fn total_counters(&self) -> DialectCounters {
+        let mut total = DialectCounters::default();
+        self.counters_by_dialect().into_iter().for_each(|(_, counters)| total += counters);
+        total
+    }
+
+    /// Updates the counters of a connection's dialect.
+    pub fn update_counters(&mut self, conn: ConnId, update: impl FnOnce(&mut DialectCounters)) {
+        if let Some(connection) = self.connections.get(&conn) {
+            update(&mut self.counters[connection.dialect]);
+        }
+    }
+
+    /// The name of a connection's dialect, or [`UNDECIDED`](super::UNDECIDED).
+    pub fn dialect_name(&self, conn: ConnId) -> Option<&'static str> {
+        self.connections.get(&conn).map(|connection| CountersByDialect::name_of(connection.dialect))
+    }
+
+    /// Discards the activity log if no snapshot was taken lately.
+    pub(super) fn expire_activity_log(&mut self, now: Time) {
+        self.activity_log.clear_if_expired(now, &mut self.timers);
+    }
+
+    /// The dialect and room of a connection.
+    pub(super) fn activity_scope(&self, conn: ConnId) -> Option<ActivityScope> {
+        let dialect = self.connections.get(&conn)?.dialect;
+        let handler = dialect.map(|dialect| self.dialects.get(dialect));
+        let Some((handler, (key, room))) =
+            handler.and_then(|handler| Some((handler, handler.rooms().membership(conn)?)))
+        else {
+            return Some(ActivityScope::outside_rooms(dialect));
+        };
+        let protected = handler.is_protected(room);
+        Some(ActivityScope { dialect, room: Some(room.to_owned()), room_key: Some(key), protected })
+    }
+
+    /// Records a message. `before` is where its sender was before the message had its effect.
+    pub(super) fn record_message(
+        &mut self,
+        now: WallClock,
+        before: ActivityScope,
+        sender: (ConnId, IpAddr),
+        text: Option<&str>,
+        error: Option<&MessageError>,
+    ) {
+        let after = self.activity_scope(sender.0).unwrap_or_else(|| before.clone());
+        // A message that leaves a room, or changes rooms, belongs to the room that it leaves.
+        let scope = ActivityScope { dialect: after.dialect, ..if before.room.is_some() { before } else { after } };
+        let outcome = |error: &MessageError| {
+            if error.is_rejection() { ActivityOutcome::Rejected } else { ActivityOutcome::Ignored }
+        };
+        let failure = error.map(|error| (outcome(error), error.to_string()));
+        self.activity_log.record_message(now, scope, Some(sender), (text, text.map_or(0, str::len)), failure);
+    }
+}
+
+/// Adds one part of a snapshot after the other.
+struct SnapshotBuilder<'a> {
+    now: WallClock,
+    connections: &'a Connections,
+    activity_log: &'a ActivityLog,
+    /// In lower case.
+    filter: String,
+    snapshot: Snapshot,
+    /// How many more members fit.
+    members_left: usize,
+}
+
+impl SnapshotBuilder<'_> {
+    /// Adds the rooms of a dialect that match the filter, or that have a member who does.
+    fn add_rooms(&mut self, dialect: Dialect, handler: &dyn DialectHandler) {
+        let mut shown = 0;
+        for (key, room) in handler.rooms().rooms() {
+            let name = room.display_name();
+            let room_matches = self.matches_filter(room.id()) || name.is_some_and(|name| self.matches_filter(name));
+            let members = room.members().filter_map(|(conn, MemberInfo { id, name, is_control_channel })| {
+                let member = ConnectionSnapshot {
+                    id: id.map(truncated_name),
+                    name: name.map(truncated_name),
+                    is_control_channel,
+                    ..self.connection_snapshot(conn)?
+                };
+                (room_matches || self.connection_matches_filter(&member)).then_some(member)
+            });
+            let mut members = members.peekable();
+            if !room_matches && members.peek().is_none() {
+                continue;
+            }
+            if shown == MAX_SNAPSHOT_ROOMS {
+                self.snapshot.omitted_rooms += 1;
+                continue;
+            }
+            shown += 1;
+            let members: Vec<ConnectionSnapshot> = members.take(MAX_SNAPSHOT_MEMBERS.min(self.members_left)).collect();
+            self.members_left -= members.len();
+            self.snapshot.rooms.push(RoomSnapshot {
+                dialect: dialect.name(),
+                id: truncated_name(room.id()),
+                name: name.map(str::to_owned),
+                protected: handler.is_protected(room.id()),
+                created_at: room.created_ms(),
+                member_count: room.member_count(),
+                members,
+                message_count: self.activity_log.message_count(dialect, key),
+            });
+        }
+    }
+
+    /// Adds the connections outside rooms, the oldest first.
+    fn add_unjoined(&mut self, is_unjoined: impl Fn(ConnId, Option<Dialect>) -> bool) {
+        let all = self.connections.iter().filter(|(conn, connection)| is_unjoined(**conn, connection.dialect));
+        let found = all
+            .filter_map(|(conn, _)| self.connection_snapshot(*conn))
+            .filter(|connection| self.connection_matches_filter(connection));
+        let mut found: Vec<ConnectionSnapshot> = found.collect();
+        found.sort_unstable_by_key(|connection| connection.connection);
+        self.snapshot.omitted_unjoined = found.len().saturating_sub(MAX_SNAPSHOT_ROOMS);
+        found.truncate(MAX_SNAPSHOT_ROOMS);
+        self.snapshot.unjoined = found;
+    }
+
+    /// Adds the source addresses with the most connections.
+    fn add_addresses(&mut self, rooms: impl Fn(IpAddr) -> usize) {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for connection in self.connections.values() {
+            *counts.entry(connection.source).or_default() += 1;
+        }
+        let mut addresses: Vec<(usize, IpAddr)> = counts.into_iter().map(|(from, count)| (count, from)).collect();
+        addresses.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        addresses.truncate(MAX_SNAPSHOT_ADDRESSES);
+        let address_snapshot = |(connections, address)| AddressSnapshot { address, connections, rooms: rooms(address) };
+        self.snapshot.addresses = addresses.into_iter().map(address_snapshot).collect();
+    }
+
+    /// The data of a connection that does not depend on its dialect.
+    fn connection_snapshot(&self, conn: ConnId) -> Option<ConnectionSnapshot> {
+        let connection = self.connections.get(&conn)?;
+        let ago = |time| self.now.monotonic.duration_since(time).as_millis() as u64;
+        Some(ConnectionSnapshot {
+            connection: conn.0,
+            dialect: CountersByDialect::name_of(connection.dialect),
+            address: connection.source,
+            id: None,
+            name: None,
+            is_control_channel: false,
+            connected_ms: ago(connection.connected_at),
+            idle_ms: (connection.last_message > connection.connected_at).then(|| ago(connection.last_message)),
+            queued_bytes: 0,
+        })
+    }
+
+    fn matches_filter(&self, text: &str) -> bool {
+        self.filter.is_empty() || text.to_lowercase().contains(&self.filter)
+    }
+
+    fn connection_matches_filter(&self, connection: &ConnectionSnapshot) -> bool {
+        self.filter.is_empty()
+            || [&connection.id, &connection.name].into_iter().flatten().any(|text| self.matches_filter(text))
+            || connection.address.to_string().contains(&self.filter)
+            || self.filter.strip_prefix('#').unwrap_or(&self.filter) == connection.connection.to_string()
+    }
+}
+
+fn truncated_name(text: &str) -> String {
+    truncate_bytes(text.to_owned(), MAX_SNAPSHOT_NAME_BYTES)
+}

@@ -1,0 +1,174 @@
+//! Tokens that admit a client to a broadcast room until they expire, signed with the server's secret.
+//!
+//! The format is `P.S`: `P` is the payload's JSON in unpadded base64url, and `S` is the HMAC-SHA256 of the text `P` in the same encoding.
+//! The signature covers the text, so order and spacing of the JSON do not matter.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+/// Default lifetime of a token, in seconds.
+pub const DEFAULT_LIFETIME_SECONDS: f64 = 3_600.0;
+
+/// Maximum lifetime of a token that the server issues: one year, in seconds.
+pub const MAX_LIFETIME_SECONDS: f64 = 31_536_000.0;
+
+/// The key that signs tokens. `Debug` does not print it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// The UTF-8 bytes of `text` as the key.
+    pub fn new(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+
+    /// A key of 256 random bits.
+    pub fn from_random(words: [u64; 4]) -> Self {
+        Self(words.iter().flat_map(|word| word.to_be_bytes()).collect())
+    }
+
+    pub(in crate::signaling) fn matches(&self, given: &str) -> bool {
+        self.0.ct_eq(given.as_bytes()).into()
+    }
+
+    fn digest(&self, text: &str) -> String {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+        mac.update(text.as_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The payload of a token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claims {
+    /// The client's id; empty if it is neither a string nor a number.
+    #[serde(default, deserialize_with = "string_or_empty")]
+    pub client_id: String,
+    /// The room.
+    pub room: String,
+    /// Expiry in milliseconds since 1970; `None` never expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<serde_json::Number>,
+    /// Data of the issuer for the room handler.
+    #[serde(default, deserialize_with = "object_or_empty")]
+    pub metadata: Map<String, Value>,
+    /// Time of issue in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<Value>,
+}
+
+/// A payload with an unusual client id is still validly signed.
+fn string_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(value)? {
+        Value::String(text) => text,
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    })
+}
+
+fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<String, Value>, D::Error> {
+    Ok(if let Value::Object(members) = Value::deserialize(value)? { members } else { Map::new() })
+}
+
+impl Claims {
+    /// Claims that expire `seconds` after `now_ms` (milliseconds since 1970).
+    pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
+        let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
+        Self {
+            client_id: client_id.to_owned(),
+            room: room.to_owned(),
+            expires_at: Some(expires_at.into()),
+            metadata,
+            issued_at: Some(now_ms.into()),
+        }
+    }
+
+    /// Expiry in milliseconds since 1970.
+    pub fn expires_ms(&self) -> Option<u64> {
+        self.expires_at.as_ref()?.as_u64()
+    }
+}
+
+/// Why a token is rejected. Clients learn only that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TokenError {
+    /// Not exactly one dot.
+    #[error("malformed token")]
+    Malformed,
+    /// Signed with another secret, or modified.
+    #[error("invalid signature")]
+    InvalidSignature,
+    /// The signed text is not a payload.
+    #[error("invalid payload")]
+    InvalidPayload,
+    /// The token has expired.
+    #[error("expired token")]
+    Expired,
+    /// The token is for another room.
+    #[error("token for another room")]
+    WrongRoom,
+}
+
+impl TokenError {
+    /// The reason for the log of an HTTP request.
+    pub fn log_reason(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed token",
+            Self::InvalidSignature => "invalid token signature",
+            Self::InvalidPayload => "invalid token payload",
+            Self::Expired => "expired token",
+            Self::WrongRoom => "token for another room",
+        }
+    }
+}
+
+/// Signs `claims`.
+pub fn sign(secret: &Secret, claims: &Claims) -> String {
+    // Cannot fail: the claims consist of JSON values.
+    let payload = serde_json::to_vec(claims).unwrap_or_default();
+    let payload = URL_SAFE_NO_PAD.encode(payload);
+    let signature = secret.digest(&payload);
+    format!("{payload}.{signature}")
+}
+
+/// The claims of `token`, if it is valid for `room` at `now_ms` (milliseconds since 1970).
+pub fn verify(secret: &Secret, token: &str, room: &str, now_ms: u64) -> Result<Claims, TokenError> {
+    let (payload, signature) = token.split_once('.').ok_or(TokenError::Malformed)?;
+    if signature.contains('.') {
+        return Err(TokenError::Malformed);
+    }
+    if !bool::from(secret.digest(payload).as_bytes().ct_eq(signature.as_bytes())) {
+        return Err(TokenError::InvalidSignature);
+    }
+    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::InvalidPayload)?;
+    // serde would also accept an array of the field values.
+    let payload: Map<String, Value> = serde_json::from_slice(&payload).map_err(|_| TokenError::InvalidPayload)?;
+    let other_room = payload.get("room").is_none_or(|named| named != room);
+    let claims = match payload.get("expiresAt") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at > now_ms as f64) => Ok(()),
+        Some(Value::Number(_)) => Err(TokenError::Expired),
+        Some(_) => Err(TokenError::InvalidPayload),
+    };
+    claims?;
+    if other_room {
+        return Err(TokenError::WrongRoom);
+    }
+    serde_json::from_value(Value::Object(payload)).map_err(|_| TokenError::InvalidPayload)
+}

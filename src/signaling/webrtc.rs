@@ -1,0 +1,275 @@
+//! The WebRTC dialect: the URL selects room and user, and messages are relayed to one participant, whom they name.
+//!
+//! Messages are flat JSON objects. Relayed values are copied as they were written; the sender's id is that of the connection.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use tracing::info;
+
+use super::close_code::CloseCode;
+use super::dialect::Dialect;
+use super::hub::{ConnectionContext, DialectHandler, Hub, to_json};
+use super::json::{self, MessageError};
+use super::limits::SignalingLimits;
+use super::rooms::{MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
+use super::route::WebRtcParams;
+use super::{ConnId, Route};
+use crate::sanitize::sanitize;
+
+/// Maximum length of user ids and user names, and of room ids, in bytes.
+const MAX_USER_BYTES: usize = 256;
+const MAX_ROOM_ID_BYTES: usize = 128;
+
+type WebRtcRooms = RoomMap<(), Participant>;
+
+/// The WebRTC dialect.
+#[derive(Default)]
+pub(super) struct WebRtcDialect {
+    rooms: WebRtcRooms,
+}
+
+/// A participant as all participants see it.
+#[derive(Serialize)]
+struct Participant {
+    id: String,
+    name: String,
+    /// Milliseconds since 1970.
+    #[serde(rename = "joinedAt")]
+    joined_at: u64,
+}
+
+/// A room in `/health` and `/rooms`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RoomInfo<'a> {
+    room_id: &'a str,
+    participant_count: usize,
+    participants: Vec<&'a Participant>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClientMessage<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "deserialize_present")]
+    target_user_id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "deserialize_present")]
+    sdp: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "deserialize_present")]
+    candidate: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "deserialize_present")]
+    updates: Option<&'a RawValue>,
+}
+
+/// Distinguishes `null`, which is a value, from an absent field.
+fn deserialize_present<'de: 'a, 'a, D: Deserializer<'de>>(value: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+enum ServerMessage<'a> {
+    Welcome { room_id: &'a str, user_id: &'a str, participants: Vec<&'a Participant> },
+    ExistingParticipants { participants: Vec<&'a Participant> },
+    ParticipantsList { participants: Vec<&'a Participant> },
+    ParticipantJoined { user_id: &'a str, user_name: &'a str, participants: Vec<&'a Participant> },
+    ParticipantLeft { user_id: &'a str, user_name: &'a str, participants: Vec<&'a Participant> },
+    Pong,
+}
+
+/// A message relayed to one participant or to all others. It keeps its type.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RelayedMessage<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sdp: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updates: Option<&'a RawValue>,
+}
+
+impl RoomData for () {}
+
+impl MemberData for Participant {
+    fn info(&self) -> MemberInfo<'_> {
+        MemberInfo { id: Some(&self.id), name: Some(&self.name), is_control_channel: false }
+    }
+}
+
+impl DialectHandler for WebRtcDialect {
+    fn rooms(&self) -> &dyn RoomDirectory {
+        &self.rooms
+    }
+
+    fn on_connect(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        route: Route,
+    ) -> Option<RoomKey> {
+        if let Route::WebRtc(params) = route {
+            join(ctx, &mut self.rooms, limits, params);
+        }
+        None
+    }
+
+    fn on_text(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        _: &SignalingLimits,
+        text: &str,
+    ) -> Result<(), MessageError> {
+        on_text(ctx, &self.rooms, text)
+    }
+
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, code: CloseCode, reason: &str) {
+        leave(ctx, &mut self.rooms, code, reason);
+    }
+}
+
+impl Hub {
+    /// The WebRTC rooms with their participants as a JSON array, for `/health` and `/rooms`. Cached until a room changes.
+    pub fn webrtc_rooms_json(&mut self) -> &str {
+        self.dialects.webrtc.rooms.json(|rooms| {
+            let rooms = rooms.map(|room| RoomInfo {
+                room_id: room.name(),
+                participant_count: room.members.len(),
+                participants: room.members.iter().map(|member| &member.data).collect(),
+            });
+            to_json(&rooms.collect::<Vec<_>>())
+        })
+    }
+}
+
+/// Adds a new connection to its room, or closes it.
+fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &SignalingLimits, params: WebRtcParams) {
+    let WebRtcParams { room_id, user_id: user, user_name: name } = params;
+    let values = [&room_id, &user, &name];
+    if values.iter().any(|text| text.is_empty()) {
+        return ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Missing required parameters");
+    }
+    if room_id.len() > MAX_ROOM_ID_BYTES || user.len() > MAX_USER_BYTES || name.len() > MAX_USER_BYTES {
+        return ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Parameter too long");
+    }
+    let found = rooms.find(&room_id);
+    let previous = found.and_then(|key| rooms.get(key)?.members.iter().find(|member| member.data.id == user));
+    let previous = previous.map(|member| member.conn);
+    let members = found.and_then(|key| rooms.get(key)).map_or(0, |room| room.members.len());
+    if previous.is_none() && members >= limits.max_webrtc_members {
+        return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Room is full");
+    }
+    if found.is_none() && rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
+        return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
+    }
+    if let Some(previous) = previous {
+        // The others receive no message: the user is still in the room.
+        rooms.leave(previous, found);
+        ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
+    }
+    let participant = Participant { id: user, name, joined_at: ctx.unix_ms() };
+    let (user_id, user_name) = (participant.id.clone(), participant.name.clone());
+    let key = match found {
+        Some(key) => {
+            rooms.join(key, ctx.conn, participant);
+            key
+        }
+        None => rooms.create(vec![room_id.clone()], ctx.source, ctx.unix_ms(), (), ctx.conn, participant),
+    };
+    let (others, participants) = others_and_participants(rooms, key, ctx.conn);
+    let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
+    info!(
+        target: "signaling",
+        dialect = Dialect::WebRtc.name(),
+        conn = ctx.conn.0,
+        room = sanitize(&room_id),
+        user = sanitize(user_id),
+        "member joined"
+    );
+    ctx.send(&others, &ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() });
+    ctx.reply(&ServerMessage::Welcome { room_id: &room_id, user_id, participants: participants.clone() });
+    if !others.is_empty() {
+        let participants = participants.into_iter().filter(|other| other.id != user_id).collect();
+        ctx.reply(&ServerMessage::ExistingParticipants { participants });
+    }
+}
+
+/// Handles a message.
+fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> Result<(), MessageError> {
+    if json::is_too_deep(text) {
+        return Err(MessageError::TooDeep(json::MAX_DEPTH));
+    }
+    let message: ClientMessage<'_> = serde_json::from_str(text)?;
+    let key = rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
+    let room = rooms.get(key).ok_or(MessageError::NotInRoom)?;
+    let sender = room.members.iter().find(|member| member.conn == ctx.conn).ok_or(MessageError::NotInRoom)?;
+    let sender_id = sender.data.id.as_str();
+    let relayed = |from_user_id, user_id| RelayedMessage {
+        kind: &message.kind,
+        from_user_id,
+        user_id,
+        sdp: None,
+        candidate: None,
+        updates: None,
+    };
+    let to_target = match &*message.kind {
+        "offer" | "answer" => RelayedMessage { sdp: message.sdp, ..relayed(Some(sender_id), None) },
+        "ice-candidate" => RelayedMessage { candidate: message.candidate, ..relayed(Some(sender_id), None) },
+        "call-ended" => relayed(Some(sender_id), None),
+        "participant-update" => {
+            let (others, _) = others_and_participants(rooms, key, ctx.conn);
+            ctx.send(&others, &RelayedMessage { updates: message.updates, ..relayed(None, Some(sender_id)) });
+            return Ok(());
+        }
+        "request-participants" => {
+            let (_, participants) = others_and_participants(rooms, key, ctx.conn);
+            ctx.reply(&ServerMessage::ParticipantsList { participants });
+            return Ok(());
+        }
+        "ping" => {
+            ctx.reply(&ServerMessage::Pong);
+            return Ok(());
+        }
+        _ => return Err(MessageError::UnknownType),
+    };
+    let target: String = serde_json::from_str(message.target_user_id.ok_or(MessageError::TargetNotFound)?.get())?;
+    let target = room.members.iter().find(|member| member.data.id == target).ok_or(MessageError::TargetNotFound)?;
+    ctx.send(&[target.conn], &to_target);
+    Ok(())
+}
+
+/// Removes the connection from its room and informs the others.
+fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, code: CloseCode, reason: &str) {
+    let reason = if code == CloseCode::ABNORMAL_CLOSURE { "connection lost" } else { reason };
+    let Some(key) = rooms.room_of(ctx.conn) else { return };
+    let room_id = rooms.get(key).map_or_else(String::new, |room| sanitize(room.name()));
+    let Some((left, others)) = rooms.leave(ctx.conn, None) else { return };
+    info!(
+        target: "signaling",
+        dialect = Dialect::WebRtc.name(),
+        conn = ctx.conn.0,
+        room = room_id,
+        user = sanitize(&left.id),
+        reason,
+        members = others.len(),
+        "member left"
+    );
+    let (_, participants) = others_and_participants(rooms, key, ctx.conn);
+    ctx.send(&others, &ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants });
+}
+
+/// The other connections in the room of `own`, and all participants.
+fn others_and_participants(rooms: &WebRtcRooms, key: RoomKey, sender: ConnId) -> (Vec<ConnId>, Vec<&Participant>) {
+    let Some(room) = rooms.get(key) else { return (Vec::new(), Vec::new()) };
+    let others = room.members.iter().map(|member| member.conn).filter(|conn| *conn != sender).collect();
+    (others, room.members.iter().map(|member| &member.data).collect())
+}

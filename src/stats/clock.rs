@@ -1,0 +1,301 @@
+//! Clocks: jumps of the wall clock, suspension of the machine, and the drift of a device's sample clock.
+
+use std::time::Duration;
+
+use crate::time::{Time, saturating_nanos};
+
+/// Smaller differences are not jumps.
+const MIN_CLOCK_JUMP: Duration = Duration::from_millis(1);
+/// Maximum slew rate of a synchronized clock: 1/2,000, which is the 500 ppm of NTP.
+const MAX_SLEW_DIVISOR: u64 = 2_000;
+
+/// All clocks at about the same moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The monotonic clock before reading the others.
+    pub before: Time,
+    /// The wall clock, in nanoseconds since 1970.
+    pub wall_ns: i64,
+    /// A monotonic clock that includes suspension, in nanoseconds, if the system has one.
+    pub boot_ns: Option<i64>,
+    /// The monotonic clock after reading the others.
+    pub after: Time,
+}
+
+impl ClockReading {
+    fn monotonic_ns(&self) -> i64 {
+        (self.before.as_nanos() + saturating_nanos(self.after.duration_since(self.before)) / 2).cast_signed()
+    }
+
+    /// Duration of the reading: the uncertainty of when each clock was read.
+    fn uncertainty(&self) -> Duration {
+        self.after.duration_since(self.before)
+    }
+}
+
+/// Detects jumps by comparing each reading with the one before.
+///
+/// A difference to the monotonic clock above one millisecond plus slewing plus the duration of the readings is a jump of the wall clock, or
+/// suspension. Suspension is distinguished if the system has a clock that includes it.
+#[derive(Clone, Debug, Default)]
+pub struct ClockJumps {
+    last: Option<ClockReading>,
+    count: u64,
+    max_jump_ns: Option<i64>,
+    suspended_ns: u64,
+}
+
+impl ClockJumps {
+    /// Records a reading. `Some`: the wall clock jumped since the last one, in nanoseconds; negative if it was set back.
+    pub fn on_reading(&mut self, reading: ClockReading) -> Option<i64> {
+        let last = self.last.replace(reading)?;
+        let passed = reading.monotonic_ns() - last.monotonic_ns();
+        let slewed = Duration::from_nanos(passed.max(0).cast_unsigned() / MAX_SLEW_DIVISOR);
+        let allowed =
+            saturating_nanos(MIN_CLOCK_JUMP + slewed + last.uncertainty() + reading.uncertainty()).cast_signed();
+        let suspended = last.boot_ns.zip(reading.boot_ns).map_or(0, |(then, now)| now - then - passed);
+        let suspended = if suspended > allowed { suspended } else { 0 };
+        self.suspended_ns += suspended.cast_unsigned();
+        let jump = Some(reading.wall_ns - last.wall_ns - passed - suspended).filter(|jump| jump.abs() > allowed)?;
+        self.count += 1;
+        if self.max_jump_ns.is_none_or(|max| jump.abs() > max.abs()) {
+            self.max_jump_ns = Some(jump);
+        }
+        Some(jump)
+    }
+
+    /// Number of jumps.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The jump of the largest magnitude, in nanoseconds; negative if the clock was set back.
+    pub fn max_jump_ns(&self) -> Option<i64> {
+        self.max_jump_ns
+    }
+
+    /// Time in suspension in nanoseconds, if the system has a clock that includes it.
+    pub fn suspended_ns(&self) -> u64 {
+        self.suspended_ns
+    }
+}
+
+/// Minimum seconds of audio for an estimate.
+pub const MIN_DRIFT_SECONDS: u64 = 10;
+
+/// An estimate of the drift of a sample clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DriftEstimate {
+    /// How much faster than its nominal rate the device runs, in parts per million; negative if slower.
+    pub ppm: f64,
+    /// Two standard errors of `ppm`.
+    pub uncertainty_ppm: f64,
+}
+
+/// Sums of a least-squares fit, relative to the means so that hours cost no precision.
+#[derive(Clone, Copy, Debug, Default)]
+struct LeastSquaresFit {
+    n: f64,
+    mean_x: f64,
+    mean_y: f64,
+    xx: f64,
+    xy: f64,
+    yy: f64,
+}
+
+impl LeastSquaresFit {
+    fn add(&mut self, x: f64, y: f64) {
+        self.n += 1.0;
+        let (dx, dy) = (x - self.mean_x, y - self.mean_y);
+        self.mean_x += dx / self.n;
+        self.mean_y += dy / self.n;
+        self.xx += dx * (x - self.mean_x);
+        self.xy += dx * (y - self.mean_y);
+        self.yy += dy * (y - self.mean_y);
+    }
+}
+
+/// Estimates the drift of a device's sample clock against the monotonic clock, from the frames of its callbacks and their times.
+///
+/// A callback may be late, but never early. So of each second of audio only the earliest callback is used, relative to its nominal
+/// time, and the drift is the slope of a least-squares fit. After a discontinuity the number of lost frames is unknown: a new fit
+/// with the same slope starts.
+#[derive(Clone, Debug)]
+pub struct DriftEstimator {
+    rate: f64,
+    /// The first callback since the last discontinuity.
+    origin: Option<Time>,
+    /// Frames after that callback.
+    frames: u64,
+    /// The current second of audio, and its earliest callback: time by the device in seconds, lateness in nanoseconds.
+    second: u64,
+    earliest: Option<(f64, f64)>,
+    fit: LeastSquaresFit,
+    /// Number and sums of the fits before the last discontinuity.
+    finished_fits: LeastSquaresFit,
+    finished_fit_count: f64,
+}
+
+impl DriftEstimator {
+    /// `rate`: the nominal sample rate in hertz.
+    pub fn new(rate: u32) -> Self {
+        Self {
+            rate: f64::from(rate),
+            origin: None,
+            frames: 0,
+            second: 0,
+            earliest: None,
+            fit: LeastSquaresFit::default(),
+            finished_fits: LeastSquaresFit::default(),
+            finished_fit_count: 0.0,
+        }
+    }
+
+    /// Records a callback with `frames` frames, the last of which was available at `at`.
+    pub fn on_callback(&mut self, frames: u64, at: Time) {
+        let Some(origin) = self.origin else {
+            // The duration of its frames is unknown.
+            self.origin = Some(at);
+            return;
+        };
+        self.frames += frames;
+        let device_time = self.frames as f64 / self.rate;
+        let late = at.signed_nanos_since(origin) as f64 - device_time * 1e9;
+        let second = device_time as u64;
+        if second > self.second {
+            self.finish_second();
+            self.second = second;
+        }
+        if self.earliest.is_none_or(|(_, earliest)| late < earliest) {
+            self.earliest = Some((device_time, late));
+        }
+    }
+
+    /// An unknown number of frames was lost.
+    pub fn on_discontinuity(&mut self) {
+        // The current second is incomplete, so its earliest callback is less reliable.
+        self.earliest = None;
+        let fit = std::mem::take(&mut self.fit);
+        if fit.n > 0.0 {
+            self.finished_fit_count += 1.0;
+            self.finished_fits.n += fit.n;
+            self.finished_fits.xx += fit.xx;
+            self.finished_fits.xy += fit.xy;
+            self.finished_fits.yy += fit.yy;
+        }
+        (self.origin, self.frames, self.second) = (None, 0, 0);
+    }
+
+    fn finish_second(&mut self) {
+        if let Some((device_time, late)) = self.earliest.take() {
+            self.fit.add(device_time, late);
+        }
+    }
+
+    /// The estimate, after at least [`MIN_DRIFT_SECONDS`] seconds of audio.
+    pub fn estimate(&self) -> Option<DriftEstimate> {
+        let points = self.finished_fits.n + self.fit.n;
+        let fits = self.finished_fit_count + f64::from(u8::from(self.fit.n > 0.0));
+        let (xx, xy, yy) = (
+            self.finished_fits.xx + self.fit.xx,
+            self.finished_fits.xy + self.fit.xy,
+            self.finished_fits.yy + self.fit.yy,
+        );
+        // Each fit has its own offset; all fits share one slope.
+        let degrees_of_freedom = points - fits - 1.0;
+        if points < MIN_DRIFT_SECONDS as f64 || degrees_of_freedom < 1.0 || xx <= 0.0 {
+            return None;
+        }
+        // Nanoseconds that the monotonic clock gains in one second of the device.
+        let slope = xy / xx;
+        let spread = ((yy - slope * xy).max(0.0) / degrees_of_freedom / xx).sqrt();
+        Some(DriftEstimate { ppm: (1.0 / (1.0 + slope / 1e9) - 1.0) * 1e6, uncertainty_ppm: 2.0 * spread / 1e3 })
+    }
+
+    /// Seconds of audio in the estimate.
+    pub fn span(&self) -> Duration {
+        Duration::from_secs((self.finished_fits.n + self.fit.n) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device with a nominal rate of 48,000 that delivers `true_rate` frames per second for `seconds`, 480 per callback. Callback n is
+    /// late by `jitter(n)` nanoseconds.
+    fn simulated_device(true_rate: f64, seconds: u64, mut jitter: impl FnMut(u64) -> u64) -> DriftEstimator {
+        let mut drift = DriftEstimator::new(48_000);
+        for n in 1..=seconds * 100 {
+            let ns = (n as f64 * 480.0 / true_rate * 1e9).round() as u64;
+            drift.on_callback(480, Time::from_nanos(7_000_000_000 + ns + jitter(n)));
+        }
+        drift
+    }
+
+    /// Pseudo-random numbers below `max`.
+    fn pseudo_random(n: u64, max: u64) -> u64 {
+        (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % max
+    }
+
+    fn assert_drift_near(drift: &DriftEstimator, ppm: f64, within: f64) {
+        let estimate = drift.estimate().expect("enough audio");
+        assert!((estimate.ppm - ppm).abs() <= within, "{estimate:?}, expected {ppm}");
+        assert!(estimate.uncertainty_ppm <= within, "{estimate:?}");
+    }
+
+    #[test]
+    fn steady_clock_drift_is_estimated_exactly() {
+        // 48,004.8 is 100 ppm above 48,000; 47,997.6 is 50 ppm below.
+        assert_drift_near(&simulated_device(48_000.0, 20, |_| 0), 0.0, 0.01);
+        assert_drift_near(&simulated_device(48_004.8, 20, |_| 0), 100.0, 0.01);
+        assert_drift_near(&simulated_device(47_997.6, 20, |_| 0), -50.0, 0.01);
+    }
+
+    #[test]
+    fn late_callbacks_do_not_bias_the_drift_estimate() {
+        // Up to 5 ms late, one in 50 by 40 ms more: first and last callback alone would be off by more than 250 ppm.
+        let jitter = |n| pseudo_random(n, 5_000_000) + if n % 50 == 49 { 40_000_000 } else { 0 };
+        let drift = simulated_device(48_001.44, 60, jitter);
+        assert_drift_near(&drift, 30.0, 2.5);
+        let estimate = drift.estimate().unwrap();
+        assert!((estimate.ppm - 30.0).abs() <= 2.0 * estimate.uncertainty_ppm, "{estimate:?}");
+        assert!(estimate.uncertainty_ppm > 0.01, "uncertainty does not reflect jitter: {estimate:?}");
+    }
+
+    #[test]
+    fn no_drift_estimate_before_ten_seconds_of_audio() {
+        // The tenth second ends with the first callback of the eleventh.
+        assert_eq!(simulated_device(48_004.8, 10, |_| 0).estimate(), None);
+        let drift = simulated_device(48_004.8, 11, |_| 0);
+        assert!(drift.estimate().is_some());
+        assert_eq!(drift.span(), Duration::from_secs(10));
+        assert_eq!(DriftEstimator::new(48_000).estimate(), None);
+    }
+
+    #[test]
+    fn discontinuity_does_not_bias_the_drift_estimate() {
+        let mut drift = DriftEstimator::new(48_000);
+        for n in 0..3_000_u64 {
+            // Every 9 s the device loses half a second and reports a discontinuity.
+            let lost = n / 900;
+            if n > 0 && n % 900 == 0 {
+                drift.on_discontinuity();
+            }
+            // 48,002.4 frames per second: 50 ppm.
+            let ns = (n as f64 * 480.0 / 48_002.4 * 1e9).round() as u64 + lost * 500_000_000;
+            drift.on_callback(480, Time::from_nanos(ns));
+        }
+        assert_drift_near(&drift, 50.0, 0.05);
+    }
+
+    #[test]
+    fn drift_estimate_stays_precise_over_one_day() {
+        let mut drift = DriftEstimator::new(48_000);
+        // One callback per second: 48,000 frames in 1,000,020,000 ns is 19.9996 ppm too slow.
+        for n in 0..86_400_u64 {
+            drift.on_callback(48_000, Time::from_nanos(n * 1_000_020_000));
+        }
+        assert_drift_near(&drift, -19.9996, 0.000_1);
+    }
+}

@@ -1,0 +1,152 @@
+//! Delay statistics: delay variation (RFC 5481), jitter (RFC 3550), pacing of our own sends, and timing of the local host.
+
+use super::{ClockJumps, Histogram};
+use crate::time::{NANOS_PER_SECOND, Time};
+
+/// Inter-packet delay variation (RFC 5481, section 4.1): the differences of the round trips of packets that were sent one after the other and
+/// both returned, in any order.
+#[derive(Clone, Debug, Default)]
+pub struct Ipdv {
+    previous: Option<i64>,
+    magnitudes: Histogram,
+    min_max: Option<(i64, i64)>,
+}
+
+impl Ipdv {
+    /// Records the packet that was sent next: its round trip in nanoseconds if it returned.
+    pub fn on_settled(&mut self, round_trip_ns: Option<i64>) {
+        let previous = std::mem::replace(&mut self.previous, round_trip_ns);
+        let Some((before, now)) = previous.zip(round_trip_ns) else { return };
+        let difference = now.saturating_sub(before);
+        self.magnitudes.record(difference.saturating_abs());
+        let (min, max) = self.min_max.unwrap_or((difference, difference));
+        self.min_max = Some((min.min(difference), max.max(difference)));
+    }
+
+    /// The magnitudes of the differences.
+    pub fn magnitudes(&self) -> &Histogram {
+        &self.magnitudes
+    }
+
+    /// The smallest difference; negative if a round trip was shorter than the one before.
+    pub fn min(&self) -> Option<i64> {
+        self.min_max.map(|(min, _)| min)
+    }
+
+    /// The largest difference.
+    pub fn max(&self) -> Option<i64> {
+        self.min_max.map(|(_, max)| max)
+    }
+}
+
+/// Interarrival jitter (RFC 3550, section 6.4.1): the running estimate `J += (|D| − J) / 16`, in the order of arrival.
+///
+/// `D` is the difference of two successive transit times, so a constant clock offset and a constant server delay cancel out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Jitter {
+    previous: Option<i64>,
+    estimate: f64,
+    sum: f64,
+    max: f64,
+    count: u64,
+}
+
+impl Jitter {
+    /// Records the transit time of the packet that arrived next, in nanoseconds.
+    pub fn on_transit(&mut self, transit_ns: i64) {
+        if let Some(previous) = self.previous.replace(transit_ns) {
+            let difference = transit_ns.abs_diff(previous) as f64;
+            self.estimate += (difference - self.estimate) / 16.0;
+            self.sum += self.estimate;
+            self.max = self.max.max(self.estimate);
+            self.count += 1;
+        }
+    }
+
+    /// Number of updates of the estimate: packets minus one.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The mean of the estimate after each update, in nanoseconds.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+
+    /// The maximum of the estimate, in nanoseconds.
+    pub fn max(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.max)
+    }
+
+    /// The estimate after the last update, in nanoseconds.
+    pub fn last(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.estimate)
+    }
+}
+
+/// Length of the start and end of a run that are evaluated separately, in seconds.
+pub const PACING_EDGE_SECONDS: u64 = 5;
+
+/// Pacing errors: send time minus due time in nanoseconds, negative if early.
+///
+/// Seconds count from the due time of the first packet. The start is seconds 0 to 4; the end is the last five seconds, kept in a ring
+/// of one small histogram per second.
+#[derive(Clone, Debug, Default)]
+pub struct PacingStats {
+    all: Histogram,
+    first: Histogram,
+    recent: [Histogram; PACING_EDGE_SECONDS as usize],
+    origin: Option<Time>,
+    second: u64,
+}
+
+impl PacingStats {
+    /// Records a packet that was due at `due` and sent at `sent`. Due times must not decrease.
+    pub fn on_sent(&mut self, due: Time, sent: Time) {
+        let error = sent.signed_nanos_since(due);
+        let origin = *self.origin.get_or_insert(due);
+        let second = due.as_nanos().saturating_sub(origin.as_nanos()) / NANOS_PER_SECOND;
+        // Seconds without due packets are cleared too, at most the whole ring.
+        for passed in (self.second + 1..=second).take(PACING_EDGE_SECONDS as usize) {
+            self.recent[ring_index(passed)].clear();
+        }
+        self.second = self.second.max(second);
+        self.all.record(error);
+        if second < PACING_EDGE_SECONDS {
+            self.first.record(error);
+        }
+        self.recent[ring_index(second)].record(error);
+    }
+
+    /// The errors of all packets.
+    pub fn all(&self) -> &Histogram {
+        &self.all
+    }
+
+    /// The errors of the first and the last five seconds. `None` if they overlap, below ten seconds.
+    pub fn first_and_last(&self) -> Option<(Histogram, Histogram)> {
+        if self.second + 1 < 2 * PACING_EDGE_SECONDS {
+            return None;
+        }
+        let mut last = Histogram::new();
+        self.recent.iter().for_each(|second| last.merge(second));
+        Some((self.first.clone(), last))
+    }
+}
+
+fn ring_index(second: u64) -> usize {
+    (second % PACING_EDGE_SECONDS) as usize
+}
+
+/// Timing of the local host, which affects the accuracy of a run's results.
+#[derive(Clone, Debug, Default)]
+pub struct HostTiming {
+    /// Duration of each send call, in nanoseconds.
+    pub send_call: Histogram,
+    /// Lateness of each sleep that was not interrupted, in nanoseconds.
+    pub timer_error: Histogram,
+    /// Jumps of the wall clock.
+    pub clock_jumps: ClockJumps,
+    /// Datagrams that the kernel dropped because our receive buffer was full; `None` if the system does not report it.
+    pub kernel_dropped: Option<u64>,
+}

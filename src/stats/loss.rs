@@ -1,0 +1,111 @@
+//! Loss bursts and reordering (RFC 4737, sections 3.1, 4.2 and 4.3) of one stream.
+
+use crate::time::Time;
+use std::collections::VecDeque;
+
+/// Number of burst lengths counted separately; the last bucket contains all longer ones.
+pub const BURST_LENGTH_BUCKETS: usize = 10;
+
+/// Loss bursts by length, from the outcome of every packet in the order of sending.
+///
+/// A burst is a maximal sequence of lost packets; any other outcome ends it. The current burst is included with its length so far. Bursts
+/// matter because a receiver that conceals one lost packet may not conceal ten in a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LossBursts {
+    lengths: [u64; BURST_LENGTH_BUCKETS],
+    current: u64,
+    max_length: u64,
+}
+
+impl LossBursts {
+    /// Records the outcome of the packet that was sent next.
+    pub fn on_settled(&mut self, lost: bool) {
+        if !lost {
+            self.current = 0;
+            return;
+        }
+        if let Some(shorter) = length_bucket(self.current) {
+            self.lengths[shorter] -= 1;
+        }
+        self.current += 1;
+        if let Some(longer) = length_bucket(self.current) {
+            self.lengths[longer] += 1;
+        }
+        self.max_length = self.max_length.max(self.current);
+    }
+
+    /// Number of bursts of 1, 2, … 9 packets, and of 10 or more.
+    pub fn lengths(&self) -> [u64; BURST_LENGTH_BUCKETS] {
+        self.lengths
+    }
+
+    /// Length of the longest burst; 0 if there is none.
+    pub fn longest(&self) -> u64 {
+        self.max_length
+    }
+}
+
+/// The bucket of bursts of this length.
+fn length_bucket(length: u64) -> Option<usize> {
+    Some(length.checked_sub(1)?.min(BURST_LENGTH_BUCKETS as u64 - 1) as usize)
+}
+
+/// How far a reordered packet arrived behind the first of the packets that were sent after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReorderedPacket {
+    /// Packets in between, plus 1: the reordering extent of RFC 4737.
+    pub extent: u64,
+    /// Nanoseconds in between: the late time offset of RFC 4737.
+    pub late_time_offset_ns: i64,
+}
+
+/// Packets that were missing when a packet sent after them arrived.
+#[derive(Clone, Copy, Debug)]
+struct MissingRange {
+    /// Index of the first missing packet. The range ends before the packet that overtook it.
+    first: u64,
+    /// Position of the overtaking packet in the order of arrival.
+    arrival_index: u64,
+    /// When the overtaking packet arrived.
+    arrived_at: Time,
+}
+
+/// Detects reordering from the first copies of a stream's packets, identified by their index in the order of sending.
+///
+/// A packet is always overtaken first by the newest packet so far, which leaves a missing range behind it. So the missing ranges contain
+/// the first overtaking packet of every packet that is still missing.
+#[derive(Clone, Debug, Default)]
+pub struct Reordering {
+    next_expected: u64,
+    arrived: u64,
+    missing_ranges: VecDeque<MissingRange>,
+}
+
+impl Reordering {
+    /// Records the first copy of packet `index`. `Some`: it is reordered (RFC 4737: Type-P-Reordered), because it arrived after a packet that
+    /// was sent later. A missing range alone is loss, not reordering.
+    pub fn on_arrival(&mut self, index: u64, arrived_at: Time) -> Option<ReorderedPacket> {
+        let arrival_index = self.arrived;
+        self.arrived += 1;
+        if index >= self.next_expected {
+            if index > self.next_expected {
+                self.missing_ranges.push_back(MissingRange { first: self.next_expected, arrival_index, arrived_at });
+            }
+            self.next_expected = index.saturating_add(1);
+            return None;
+        }
+        let count = self.missing_ranges.partition_point(|range| range.first <= index);
+        let range = self.missing_ranges.get(count.checked_sub(1)?)?;
+        Some(ReorderedPacket {
+            extent: arrival_index - range.arrival_index,
+            late_time_offset_ns: arrived_at.signed_nanos_since(range.arrived_at),
+        })
+    }
+
+    /// Discards ranges that contain only packets before `index`, which can no longer arrive.
+    pub fn discard_before(&mut self, index: u64) {
+        while self.missing_ranges.get(1).is_some_and(|next| next.first <= index) {
+            self.missing_ranges.pop_front();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The statistics of one stream: every packet has one outcome, every datagram is counted once.
+
+use super::{Histogram, Ipdv, Jitter, LossBursts, ReorderedPacket};
+
+/// Counters and times of one stream. At the end of a run, `sent = returned + damaged + lost + in_flight`, and the received
+/// datagrams of the stream are `returned + duplicated + damaged_copies + unmatched`.
+#[derive(Clone, Debug, Default)]
+pub struct StreamStats {
+    /// Packets sent, including those for which sending failed.
+    pub sent: u64,
+    /// Packets of which an undamaged copy returned.
+    pub returned: u64,
+    /// Packets of which nothing returned.
+    pub lost: u64,
+    /// Packets of which only damaged copies returned.
+    pub damaged: u64,
+    /// Packets without an outcome: a reply was still possible when the run was interrupted, or no reply was expected (`--no-echo`). 0 in
+    /// every other run.
+    pub in_flight: u64,
+    /// Datagrams for a packet of which an undamaged copy had returned before.
+    pub duplicated: u64,
+    /// Datagrams whose bytes differ from those sent, before an undamaged copy returned.
+    pub damaged_copies: u64,
+    /// Returned packets whose first undamaged copy was overtaken.
+    pub reordered: u64,
+    /// Returned packets with a round trip above `--late-after`.
+    pub late: u64,
+    /// Datagrams of this type that match no tracked packet.
+    pub unmatched: u64,
+    /// Packets for which sending failed permanently; they count as lost.
+    pub send_failed: u64,
+    /// Subtracted from every recorded round trip, in nanoseconds: see [`StreamStats::with_rtt_baseline`].
+    pub rtt_baseline_ns: Option<i64>,
+    /// Round trips of the returned packets minus [`StreamStats::rtt_baseline_ns`], in nanoseconds.
+    pub rtt: Histogram,
+    /// Jitter of the returned packets in the order of arrival.
+    pub jitter: Jitter,
+    /// Loss bursts of the settled packets.
+    pub loss_bursts: LossBursts,
+    /// Reordering extents, in packets.
+    pub reorder_extent: Histogram,
+    /// Late time offsets of reordered packets, in nanoseconds.
+    pub reorder_late_time_offset: Histogram,
+    /// Delay variation of the settled packets.
+    pub ipdv: Ipdv,
+}
+
+impl StreamStats {
+    /// A stream whose round trips are recorded unchanged.
+    pub fn new() -> Self {
+        Self { rtt_baseline_ns: Some(0), ..Self::default() }
+    }
+
+    /// A stream whose round trips are recorded relative to the first one, so that a server delay of seconds does not reduce the precision of
+    /// the path's microseconds.
+    pub fn with_rtt_baseline() -> Self {
+        Self::default()
+    }
+
+    /// Records a packet whose first undamaged copy returned after `round_trip_ns`.
+    pub fn on_return(&mut self, round_trip_ns: i64) {
+        self.returned += 1;
+        let baseline = *self.rtt_baseline_ns.get_or_insert(round_trip_ns);
+        self.rtt.record(round_trip_ns.saturating_sub(baseline));
+        self.jitter.on_transit(round_trip_ns);
+    }
+
+    /// Records a returned packet that was overtaken.
+    pub fn on_reordered(&mut self, packet: ReorderedPacket) {
+        self.reordered += 1;
+        self.reorder_extent.record(i64::try_from(packet.extent).unwrap_or(i64::MAX));
+        self.reorder_late_time_offset.record(packet.late_time_offset_ns);
+    }
+
+    /// The value subtracted from each recorded round trip, in nanoseconds.
+    pub fn rtt_baseline(&self) -> i64 {
+        self.rtt_baseline_ns.unwrap_or(0)
+    }
+
+    /// The minimum round trip in nanoseconds, exact.
+    pub fn min_rtt(&self) -> Option<i64> {
+        self.rtt.min().map(|min| min.saturating_add(self.rtt_baseline()))
+    }
+
+    /// Packets with an outcome.
+    pub fn settled(&self) -> u64 {
+        self.sent.saturating_sub(self.in_flight)
+    }
+
+    /// Lost packets divided by settled packets, 0 to 1. `None` without settled packets.
+    pub fn loss_ratio(&self) -> Option<f64> {
+        (self.settled() > 0).then(|| self.lost as f64 / self.settled() as f64)
+    }
+
+    /// Reordered packets divided by returned packets, 0 to 1 (RFC 4737, section 4.1). `None` without returned packets.
+    pub fn reordered_ratio(&self) -> Option<f64> {
+        (self.returned > 0).then(|| self.reordered as f64 / self.returned as f64)
+    }
+
+    /// A percentile of packet delay variation (RFC 5481, section 4.2): the round trip minus the minimum round trip, in nanoseconds.
+    pub fn pdv(&self, p: f64) -> Option<i64> {
+        Some(self.rtt.percentile_if_enough(p)?.saturating_sub(self.rtt.min()?))
+    }
+
+    /// The maximum packet delay variation, in nanoseconds, exact.
+    pub fn max_pdv(&self) -> Option<i64> {
+        Some(self.rtt.max()?.saturating_sub(self.rtt.min()?))
+    }
+}

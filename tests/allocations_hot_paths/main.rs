@@ -1,0 +1,338 @@
+//! The hot paths neither ask for memory nor give it back once they are warm.
+
+use std::alloc::System;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jamjam_dev::audio::convert::{ChannelLayout, Packetizer, PacketizerConfig, map_to_device};
+use jamjam_dev::audio::devices::DeviceSampleFormat;
+use jamjam_dev::audio::jitter_buffer::{self, JitterBuffer};
+use jamjam_dev::audio::quality::{self, Analyzer};
+use jamjam_dev::audio::spsc::{capture_ring, packet_ring};
+use jamjam_dev::audio::wav::WavSampleFormat;
+use jamjam_dev::audio::waveform::Waveform;
+use jamjam_dev::client::{
+    AudioStreamConfig, AudioWorkload, ClientNode, PacketEvent, PacketObserver, PacketOutcome, PayloadSource,
+    ProbeConfig, ProbeWorkload, RunConfig, SentAudio, SourcePoll, StreamKind,
+};
+use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
+use jamjam_dev::io::recorder::{self, AudioSinks, ReturnRecording, StereoRecording};
+use jamjam_dev::node::DriverWaker;
+use jamjam_dev::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
+use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, event_queue};
+use jamjam_dev::time::Time;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const CLIENT: &str = "192.0.2.1:7000";
+const SERVER: &str = "192.0.2.2:5000";
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// Takes everything, and keeps the last of it for whoever wants to answer.
+struct Wire {
+    sent: usize,
+    last: Vec<u8>,
+}
+
+impl TransmitSink for Wire {
+    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+        self.sent += transmit.segment_count();
+        self.last.clear();
+        self.last.extend_from_slice(transmit.contents);
+        SendStatus::Sent
+    }
+
+    fn max_segments(&self, _: usize) -> usize {
+        16
+    }
+}
+
+fn wire() -> Wire {
+    Wire { sent: 0, last: Vec::with_capacity(65_536) }
+}
+
+/// Runs `turn` 5,000 times to warm up (the statistics of the last five seconds need that), then 1,000 times more, and counts
+/// what these allocate. Tests run side by side in one process, so this file has one test only.
+fn allocations(mut turn: impl FnMut(u64)) -> usize {
+    (0..5_000).for_each(&mut turn);
+    let region = Region::new(ALLOCATOR);
+    (5_000..6_000).for_each(&mut turn);
+    let change = region.change();
+    change.allocations + change.reallocations + change.deallocations
+}
+
+fn an_echo_of_trains_and_pings() -> usize {
+    // Limits that are asked about each packet, and never reached.
+    let admission = AdmissionConfig {
+        max_packet_rate: Some(1_000_000),
+        max_bit_rate: Some(1_000_000_000),
+        ..AdmissionConfig::default()
+    };
+    let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_millis(20), admission, ..EchoConfig::default() });
+    let mut wire = wire();
+    let audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
+    let mut train = audio.repeat(30);
+    let ping = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1];
+    let count = allocations(|turn| {
+        let now = Time::from_millis(turn);
+        let source = address(CLIENT);
+        // As a stream counts: what repeats itself would not be answered.
+        for (sequence, packet) in (turn as u32 * 30..).zip(train.chunks_mut(audio.len())) {
+            packet[2..6].copy_from_slice(&sequence.to_be_bytes());
+        }
+        echo.on_datagram(
+            now,
+            &[
+                Receive { source, dst_ip: None, received_at: now, contents: &train, segment_size: audio.len() },
+                Receive { source, dst_ip: None, received_at: now, contents: &ping, segment_size: ping.len() },
+            ],
+        );
+        echo.poll_transmit(now, &mut wire);
+    });
+    // 5,980 turns of 30 AUDIO packets have left (20 ms are on their way), and 6,000 pongs.
+    assert_eq!(wire.sent, 5_980 * 30 + 6_000);
+    count
+}
+
+struct Silence;
+
+impl PayloadSource for Silence {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        payload.resize(payload.len() + 512, 0);
+        SourcePoll::Ready
+    }
+}
+
+fn terms(evaluated_stream: StreamKind) -> RunConfig {
+    RunConfig {
+        peer: address(SERVER),
+        evaluated_stream,
+        server_delay: Some(Duration::ZERO),
+        first_echo_timeout: Duration::ZERO,
+        timeout: Duration::from_secs(2),
+        late_after: None,
+        replies_expected: true,
+        wait_for: None,
+        loss_report_nonce: None,
+    }
+}
+
+/// Everything a client sends comes back at once; a PONG is made of a PING.
+fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
+    let mut wire = wire();
+    let mut now = Time::from_millis(1);
+    let count = allocations(|_| {
+        now += step;
+        client.poll_transmit(now, &mut wire);
+        if wire.last.get(1) == Some(&5) {
+            wire.last[1] = 6;
+        }
+        let answer = Receive {
+            source: address(SERVER),
+            dst_ip: None,
+            received_at: now,
+            contents: &wire.last,
+            segment_size: wire.last.len(),
+        };
+        client.on_datagram(now, &[answer]);
+    });
+    (wire.sent, count)
+}
+
+/// Ten events come and go each turn, and four too many for the queue.
+fn events_of_control_surfaces() -> usize {
+    let (mut producer, mut consumer) = event_queue(10);
+    let event = ControlSurfaceEvent {
+        room: "123456".to_owned(),
+        node_id: "69043ffa-0f20-473a-b977-27525b15a135".to_owned(),
+        kind: ControlSurfaceEventKind::Param,
+        name: "x".repeat(256),
+        value: Some(0.7),
+        at: Some(1),
+        received_at: 1,
+    };
+    // As an audio thread keeps those whose time has not come.
+    let mut kept = None;
+    let count = allocations(|_| {
+        assert_eq!((0..14).filter(|_| producer.push(&event)).count(), 10);
+        while let Some(popped) = consumer.pop() {
+            assert!(&*popped.name == event.name.as_str() && popped.node_id.len() == 36);
+            kept = Some(popped);
+        }
+    });
+    assert_eq!((consumer.dropped(), kept.is_some()), (6_000 * 4, true));
+    count
+}
+
+/// A device's callback in every format, with the bell that it rings; and the sender's side, which mixes and cuts.
+fn sound_of_a_device() -> usize {
+    let mut count = 0;
+    for format in DeviceSampleFormat::ALL {
+        let (mut capture, mut captured) = capture_ring(format, 2, 1_024);
+        let (bell, xruns) = (DriverWaker::default(), capture.xrun_counter());
+        bell.register(|| {});
+        let shape = PacketizerConfig {
+            input_rate: 48_000,
+            input_channels: 2,
+            output_rate: 48_000,
+            output_channels: ChannelLayout::Mono,
+            frame_samples: 100,
+            max_samples: None,
+        };
+        let mut framer = Packetizer::new(shape).expect("equal rates need no filter");
+        let delivery = vec![0; 128 * 2 * format.bytes_per_sample()];
+        let (mut samples, mut payload) = (Vec::new(), Vec::new());
+        count += allocations(|turn| {
+            // Every tenth time nobody takes what comes, until the ring is full and beyond.
+            for _ in 0..if turn % 10 == 9 { 10 } else { 1 } {
+                capture.push(&delivery, Time::from_millis(turn));
+                bell.wake();
+            }
+            xruns.increment();
+            while captured.pop(&mut samples).is_some() {
+                framer.push(&samples);
+                while framer.has_payload() {
+                    payload.clear();
+                    framer.next_payload(&mut payload);
+                }
+            }
+        });
+        assert_eq!(captured.overruns().count, 600, "{format:?}");
+    }
+    count
+}
+
+/// What comes back on its way to a device: the ring, and a callback that plays it at the device's rate in its format.
+fn sound_on_a_device() -> usize {
+    let mut count = 0;
+    for device_rate in [48_000, 44_100] {
+        let (mut giver, mut taker) = packet_ring(48_000, 2, 128, Duration::from_secs(1));
+        let tally = giver.counters();
+        let config = jitter_buffer::JitterBufferConfig {
+            rate: 48_000,
+            channels: 2,
+            frame_samples: 128,
+            device_rate,
+            device_block_frames: 128,
+            jitter_allowance: None,
+        };
+        let mut playout = JitterBuffer::new(config).expect("these rates can be matched");
+        let mut packet = Vec::with_capacity(256);
+        let (mut frames, mut bytes) = (vec![0.0; 256], vec![0; 4 * 128 * 4]);
+        count += allocations(|turn| {
+            let now = Time::from_nanos(turn * 2_666_667);
+            giver.set_sent_packets(turn + 1);
+            // Some are lost, some too late, and some there is no room for; every 1,000 turns nobody takes what comes.
+            if turn % 7 > 0 {
+                giver.push(turn, now, std::iter::repeat_n(0.5, 256));
+            }
+            if turn % 11 == 0 {
+                giver.push(turn.saturating_sub(40), now, std::iter::repeat_n(0.5, 256));
+            }
+            if turn % 1_000 > 400 {
+                return;
+            }
+            playout.set_sent_packets(taker.sent_packets());
+            while let Some(told) = taker.pop(&mut packet) {
+                playout.on_packet(told.index, told.received_at, &packet);
+            }
+            playout.fill(&mut frames, now);
+            DeviceSampleFormat::I24.encode(map_to_device(&frames, ChannelLayout::Stereo, 4), &mut bytes);
+        });
+        let played = playout.stats();
+        assert!(played.played > 0 && played.concealed > 0 && played.late > 0 && played.resyncs > 0, "{played:?}");
+        assert!(tally.dropped() > 0);
+    }
+    count
+}
+
+/// The node's end of the tape, in turns of which some find it full: what nobody has room for is dropped in place. The other end
+/// writes both recordings, and its own thread is counted too.
+fn a_tape_of_both_sides() -> usize {
+    let folder = tempfile::tempdir().expect("a folder");
+    let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };
+    let create = |name| folder.path().join(name);
+    let analyzer = Analyzer::new(quality::PacketFormat { sample_rate: 48_000, channels: 2, frame_samples: 128 });
+    let hearers = AudioSinks {
+        analyzer,
+        recording: Some(ReturnRecording::create(&create("returned"), WavSampleFormat::S24, form).expect("a file")),
+        stereo_recording: Some(StereoRecording::create(&create("both"), WavSampleFormat::F32, form).expect("a file")),
+        waveform: Some(Waveform::new(48_000, 2, 128, 0)),
+    };
+    let (mut head, tape) = recorder::spawn(hearers, form).expect("a thread");
+    let payload = [7; 128 * 2 * 4];
+    let returned = |index: u64| {
+        let (stream, sequence, now) = (StreamKind::Audio, index as u32, Time::ZERO);
+        PacketEvent {
+            stream,
+            index,
+            sequence,
+            sent_at: now,
+            received_at: Some(now),
+            outcome: PacketOutcome::Returned,
+            is_first: true,
+            payload: &payload,
+        }
+    };
+    for index in 0..2 {
+        head.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
+        head.on_packet(returned(index));
+    }
+    // The thread is warm once it has written the second packet: a header, and two times 128 samples of two channels in 24 bits.
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while std::fs::metadata(create("returned")).expect("a file").len() < 44 + 2 * 128 * 2 * 3 {
+        assert!(std::time::Instant::now() < deadline, "nothing is written");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let count = allocations(|turn| {
+        for index in turn * 4..turn * 4 + 4 {
+            head.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
+            let returned = returned(index);
+            let lost = PacketEvent {
+                received_at: None,
+                outcome: PacketOutcome::Lost,
+                is_first: false,
+                payload: &[],
+                ..returned
+            };
+            head.on_packet(if index % 3 > 0 { returned } else { lost });
+        }
+    });
+    drop(head);
+    let (_, dropped) = tape.finish();
+    // A disk is slower than this.
+    assert!(dropped.sent > 0 && dropped.returned > 0 && dropped.lost > 0, "{dropped:?}");
+    count
+}
+
+#[test]
+fn echo_sender_prober_tape_callbacks_of_devices_and_the_audio_thread_of_surfaces_allocate_nothing_when_warm() {
+    assert_eq!(sound_of_a_device(), 0, "sound of a device");
+
+    assert_eq!(sound_on_a_device(), 0, "sound on a device");
+
+    assert_eq!(a_tape_of_both_sides(), 0, "tape");
+
+    assert_eq!(events_of_control_surfaces(), 0, "events");
+
+    assert_eq!(an_echo_of_trains_and_pings(), 0, "echo");
+
+    let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };
+    let sender = ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(form, Silence), Box::new(()));
+    // 6,000 steps of 2.5 ms are 15 s: 5,625 packets, 15 KEEPALIVE, 15 LATENCY_PING, one LATENCY_INFO; the first are sent at once.
+    let (sent, count) = reflected(sender, Duration::from_micros(2_500));
+    assert_eq!(sent, 5_625 + 15 + 15 + 1);
+    assert_eq!(count, 0, "sender");
+
+    let questions =
+        ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval: Duration::from_millis(1), payload_len: 0 };
+    let prober = ClientNode::new(terms(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()));
+    let (sent, count) = reflected(prober, Duration::from_millis(1));
+    assert_eq!(sent, 6_000);
+    assert_eq!(count, 0, "prober");
+}

@@ -1,0 +1,10 @@
+//! WAV files, sample conversion, audio quality and the jitter buffer.
+
+mod committed_fixtures;
+mod jitter_buffer;
+mod non_finite_samples;
+mod quality;
+mod resampling;
+mod sample_conversion;
+mod wav;
+mod wav_parsing;

@@ -1,0 +1,179 @@
+//! Mixing, tones, and the bytes of samples on the wire and in a recording.
+
+use jamjam_dev::audio::convert::{ChannelLayout, Mixer, Tone, decode_payload, encode_payload, map_to_device};
+use jamjam_dev::audio::wav::{WavSampleFormat, wav_header};
+
+fn mixed(inputs: u16, output: ChannelLayout, frames: &[f32]) -> Vec<f32> {
+    let mut out = Vec::new();
+    Mixer::new(inputs, output).mix(frames, &mut out);
+    out
+}
+
+#[test]
+fn mono_and_stereo_stay_themselves_bit_for_bit() {
+    let frames = [f32::MIN_POSITIVE, -0.0, 1.5, f32::from_bits(0x7fc0_0001)];
+    for (inputs, output) in [(1, ChannelLayout::Mono), (2, ChannelLayout::Stereo)] {
+        assert!(Mixer::new(inputs, output).is_identity());
+        let bits: Vec<u32> = mixed(inputs, output, &frames).iter().map(|sample| sample.to_bits()).collect();
+        assert_eq!(bits, [0x0080_0000, 0x8000_0000, 0x3fc0_0000, 0x7fc0_0001]);
+    }
+}
+
+#[test]
+fn mono_becomes_the_same_on_both_sides() {
+    assert_eq!(mixed(1, ChannelLayout::Stereo, &[0.5, -0.25]), [0.5, 0.5, -0.25, -0.25]);
+}
+
+#[test]
+fn mono_is_the_average_of_all_channels() {
+    assert_eq!(mixed(2, ChannelLayout::Mono, &[0.5, -0.25, 1.0, 1.0]), [0.125, 1.0]);
+    assert_eq!(mixed(4, ChannelLayout::Mono, &[1.0, 0.5, 0.25, 0.25]), [0.5]);
+    assert_eq!(mixed(3, ChannelLayout::Mono, &[0.1, 0.1, 0.1]), [0.1], "rounded once");
+}
+
+#[test]
+fn more_than_two_become_even_on_the_left_and_odd_on_the_right() {
+    assert_eq!(mixed(3, ChannelLayout::Stereo, &[1.0, 0.25, 0.5, 0.0, -1.0, 0.0]), [0.75, 0.25, 0.0, -1.0]);
+    let eight = [0.1, -0.8, 0.2, -0.4, 0.3, -0.2, 0.4, -0.2];
+    assert_eq!(mixed(8, ChannelLayout::Stereo, &eight), [0.25, -0.4]);
+    assert_eq!(mixed(8, ChannelLayout::Stereo, &[1.0; 16]), [1.0; 4], "full scale does not clip");
+}
+
+#[test]
+fn mono_goes_as_mono_and_everything_else_as_stereo() {
+    assert_eq!([1, 2, 3, 8].map(|channels| ChannelLayout::default_for(channels).count()), [1, 2, 2, 2]);
+}
+
+#[test]
+fn a_payload_is_little_endian_floats() {
+    let mut bytes = Vec::new();
+    encode_payload(&[1.0, -0.5, f32::from_bits(0x7fc0_0001)], &mut bytes);
+    assert_eq!(bytes, [0, 0, 0x80, 0x3f, 0, 0, 0, 0xbf, 0x01, 0, 0xc0, 0x7f]);
+    let back: Vec<u32> = decode_payload(&bytes).unwrap().map(f32::to_bits).collect();
+    assert_eq!(back, [0x3f80_0000, 0xbf00_0000, 0x7fc0_0001]);
+}
+
+#[test]
+fn a_payload_of_a_fraction_of_a_sample_is_none() {
+    for length in [1, 2, 3, 5, 511] {
+        assert!(decode_payload(&vec![0; length]).is_none(), "{length} bytes");
+    }
+    assert_eq!(decode_payload(&[]).unwrap().len(), 0);
+}
+
+#[test]
+fn a_tone_is_a_sine_of_its_pitch_and_level_on_every_channel() {
+    let mut out = Vec::new();
+    Tone::new(12_000.0, 48_000, 2, 0.5).fill(5, &mut out);
+    let expected = [0.0, 0.0, 0.5, 0.5, 0.0, 0.0, -0.5, -0.5, 0.0, 0.0];
+    assert_eq!(out.len(), expected.len());
+    for (found, wanted) in out.iter().zip(expected) {
+        assert!((found - wanted).abs() < 1e-7, "{out:?}");
+    }
+}
+
+#[test]
+fn a_tone_goes_on_where_it_stopped() {
+    let (mut pieces, mut whole) = (Vec::new(), Vec::new());
+    let mut tone = Tone::new(440.0, 44_100, 1, 1.0);
+    for frames in [1, 127, 0, 300] {
+        tone.fill(frames, &mut pieces);
+    }
+    Tone::new(440.0, 44_100, 1, 1.0).fill(428, &mut whole);
+    assert_eq!(pieces, whole);
+}
+
+#[test]
+fn a_tone_of_ten_hours_has_not_drifted() {
+    // 1000 Hz at 48 kHz repeats every 48 frames, 440.1 Hz at 44.1 kHz every 441,000: after ten hours of whole periods
+    // it is where it began.
+    for (hz, rate, frames) in [(1_000.0, 48_000, 48_000_u64 * 36_000), (440.1, 44_100, 441_000 * 3_600)] {
+        let (mut early, mut late) = (Vec::new(), Vec::new());
+        let mut tone = Tone::new(hz, rate, 1, 1.0);
+        tone.fill(1_000, &mut early);
+        tone.seek(frames);
+        tone.fill(1_000, &mut late);
+        let apart = early.iter().zip(&late).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-6, "{hz} Hz: {apart}");
+    }
+}
+
+fn encoded(format: WavSampleFormat, samples: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    format.encode(samples, &mut bytes);
+    assert_eq!(bytes.len(), samples.len() * format.bytes_per_sample());
+    bytes
+}
+
+#[test]
+fn integers_are_rounded_to_nearest_and_held_at_full_scale() {
+    let s16 = [0.5, -1.0, 1.0, 7.0, f32::NEG_INFINITY, f32::NAN, 1.4 / 32_768.0, -1.6 / 32_768.0];
+    assert_eq!(
+        encoded(WavSampleFormat::S16, &s16),
+        [0, 0x40, 0, 0x80, 0xff, 0x7f, 0xff, 0x7f, 0, 0x80, 0, 0, 1, 0, 0xfe, 0xff]
+    );
+    let s24 = [0.5, -1.0, 1.0, f32::INFINITY, -9.0, f32::NAN, -1.6 / 8_388_608.0];
+    assert_eq!(
+        encoded(WavSampleFormat::S24, &s24),
+        [0, 0, 0x40, 0, 0, 0x80, 0xff, 0xff, 0x7f, 0xff, 0xff, 0x7f, 0, 0, 0x80, 0, 0, 0, 0xfe, 0xff, 0xff]
+    );
+    assert_eq!(encoded(WavSampleFormat::F32, &[7.0]), [0, 0, 0xe0, 0x40]);
+}
+
+#[test]
+fn every_16_bit_sample_survives_the_way_to_a_float_and_back() {
+    for value in i16::MIN..=i16::MAX {
+        assert_eq!(encoded(WavSampleFormat::S16, &[f32::from(value) / 32_768.0]), value.to_le_bytes());
+    }
+}
+
+#[test]
+fn headers_are_those_of_the_specification() {
+    assert_eq!(
+        wav_header(WavSampleFormat::S16, 48_000, 2, 400),
+        *b"RIFF\xb4\x01\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0\x80\xbb\0\0\0\xee\x02\0\x04\0\x10\0data\x90\x01\0\0"
+    );
+    // Three bytes of samples, and a pad byte that the length of the file counts.
+    assert_eq!(
+        wav_header(WavSampleFormat::S24, 44_100, 1, 3),
+        *b"RIFF\x28\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x44\xac\0\0\xcc\x04\x02\0\x03\0\x18\0data\x03\0\0\0"
+    );
+    assert_eq!(
+        wav_header(WavSampleFormat::F32, 48_000, 1, 4_000),
+        *b"RIFF\xd2\x0f\0\0WAVEfmt \x12\0\0\0\x03\0\x01\0\x80\xbb\0\0\0\xee\x02\0\x04\0\x20\0\0\0\
+           fact\x04\0\0\0\xe8\x03\0\0data\xa0\x0f\0\0"
+    );
+    for format in [WavSampleFormat::F32, WavSampleFormat::S16, WavSampleFormat::S24] {
+        assert_eq!(wav_header(format, 48_000, 2, u32::MAX).len(), format.header_len());
+    }
+}
+
+#[test]
+fn a_recording_with_a_gap_reads_back_as_samples_and_silence() {
+    for format in [WavSampleFormat::F32, WavSampleFormat::S16, WavSampleFormat::S24] {
+        let mut file = wav_header(format, 48_000, 2, 8 * format.bytes_per_sample() as u32);
+        format.encode(&[0.5, -0.5], &mut file);
+        file.resize(format.header_len() + 6 * format.bytes_per_sample(), 0);
+        format.encode(&[0.25, -1.0], &mut file);
+        let mut reader = hound::WavReader::new(file.as_slice()).unwrap();
+        assert_eq!((reader.spec().sample_rate, reader.spec().channels, reader.duration()), (48_000, 2, 4));
+        let found: Vec<f32> = if format == WavSampleFormat::F32 {
+            reader.samples::<f32>().map(Result::unwrap).collect()
+        } else {
+            let full = (1_u32 << (reader.spec().bits_per_sample - 1)) as f32;
+            reader.samples::<i32>().map(|sample| sample.unwrap() as f32 / full).collect()
+        };
+        assert_eq!(found, [0.5, -0.5, 0.0, 0.0, 0.0, 0.0, 0.25, -1.0], "{format:?}");
+    }
+}
+
+#[test]
+fn a_device_gets_sound_on_its_first_two_channels() {
+    let out = |frames: &[f32], of, channels| map_to_device(frames, of, channels).collect::<Vec<_>>();
+    assert_eq!(out(&[0.5, -0.25], ChannelLayout::Mono, 1), [0.5, -0.25]);
+    assert_eq!(out(&[0.5, -0.25], ChannelLayout::Mono, 2), [0.5, 0.5, -0.25, -0.25]);
+    assert_eq!(out(&[0.5], ChannelLayout::Mono, 4), [0.5, 0.5, 0.0, 0.0]);
+    assert_eq!(out(&[0.5, -0.25], ChannelLayout::Stereo, 1), [0.125]);
+    assert_eq!(out(&[0.5, -0.25], ChannelLayout::Stereo, 2), [0.5, -0.25]);
+    assert_eq!(out(&[0.5, -0.25], ChannelLayout::Stereo, 3), [0.5, -0.25, 0.0]);
+}

@@ -1,0 +1,213 @@
+//! Headers put together by hand: widths, codings, lengths, and first bytes of other files.
+
+use jamjam_dev::audio::wav::SampleEncoding;
+
+use super::{SUPPORTED, play, refusal};
+
+/// A file of one `fmt ` body and some bytes of samples.
+fn wav(fmt: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut file = b"RIFF\0\0\0\0WAVEfmt ".to_vec();
+    file.extend((fmt.len() as u32).to_le_bytes());
+    file.extend(fmt);
+    file.extend(b"data");
+    file.extend((data.len() as u32).to_le_bytes());
+    file.extend(data);
+    file
+}
+
+fn fmt(tag: u16, channels: u16, rate: u32, frame_bytes: u16, bits: u16) -> Vec<u8> {
+    let mut body = [tag.to_le_bytes(), channels.to_le_bytes()].concat();
+    body.extend(rate.to_le_bytes());
+    body.extend((rate * u32::from(frame_bytes)).to_le_bytes());
+    body.extend(frame_bytes.to_le_bytes());
+    body.extend(bits.to_le_bytes());
+    body
+}
+
+fn extensible(fmt: &[u8], valid_bits: u8, guid: [u8; 16]) -> Vec<u8> {
+    let mut body = fmt.to_vec();
+    body[..2].copy_from_slice(&[0xfe, 0xff]);
+    body.extend([22, 0, valid_bits, 0, 0, 0, 0, 0]);
+    body.extend(guid);
+    body
+}
+
+const PCM: [u8; 16] = *b"\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
+
+const FLOAT: [u8; 16] = *b"\x03\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
+
+const AMBISONIC_PCM: [u8; 16] = *b"\x01\0\0\0\x21\x07\xd3\x11\x86\x44\xc8\xc1\xca\0\0\0";
+
+#[test]
+fn another_kind_of_file_is_named() {
+    let cases: [(&[u8], &str); 9] = [
+        (b"RIFX\0\0\0\x24WAVEfmt ", "big-endian WAV (RIFX)"),
+        (b"RF64\xff\xff\xff\xffWAVEds64", "RF64 (WAV above 4 GiB)"),
+        (b"RIFF\x24\0\0\0AVI LIST", "RIFF, but not WAVE"),
+        (b"fLaC\0\0\0\x22\x10\0\x10\0", "FLAC"),
+        (b"ID3\x04\0\0\0\0\0\0\0\0", "MP3"),
+        (b"\xff\xfb\x90\x64\0\x0f\xf0\0\0\0\0\0", "MP3"),
+        (b"OggS\0\x02\0\0\0\0\0\0", "Ogg (Vorbis, Opus or FLAC)"),
+        (b"\0\0\0\x20ftypM4A \0\0", "MP4 or M4A"),
+        (b"\x7fELF\x02\x01\x01\0\0\0\0\0", "unknown type, first bytes 7f 45 4c 46"),
+    ];
+    for (file, name) in cases {
+        assert_eq!(refusal(file), format!("not a RIFF WAV file (found {name}); {SUPPORTED}"));
+    }
+}
+
+#[test]
+fn integers_are_divided_by_half_their_range() {
+    let cases: [(u16, &[u8], &[f32]); 4] = [
+        // Eight bits are unsigned: 128 is silence.
+        (8, &[0, 128, 192, 255], &[-1.0, 0.0, 0.5, 127.0 / 128.0]),
+        (16, &[0x00, 0x80, 0x01, 0x00, 0xff, 0x7f], &[-1.0, 1.0 / 32_768.0, 32_767.0 / 32_768.0]),
+        (24, &[0, 0, 0x80, 1, 0, 0, 0, 0, 0x40], &[-1.0, 1.0 / 8_388_608.0, 0.5]),
+        (32, &[0, 0, 0, 0x80, 0, 0, 0, 0x20, 0xff, 0xff, 0xff, 0x7f], &[-1.0, 0.25, 1.0]),
+    ];
+    for (bits, data, expected) in cases {
+        let played = play(&wav(&fmt(1, 1, 8_000, bits / 8, bits), data)).unwrap();
+        assert_eq!(played.samples, expected, "{bits} bits");
+        assert_eq!(played.format.is_lossy(), bits == 32, "{bits} bits");
+    }
+}
+
+#[test]
+fn floats_pass_bit_for_bit_even_if_they_are_no_numbers() {
+    let bits = [0x3f80_0000_u32, 0x8000_0000, 0x7fc0_0001, 0xff80_0000, 0x4120_0000, 0x0000_0001];
+    let data: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+    for header in [fmt(3, 1, 48_000, 4, 32), extensible(&fmt(3, 1, 48_000, 4, 32), 32, FLOAT)] {
+        let played = play(&wav(&header, &data)).unwrap();
+        assert_eq!(played.samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>(), bits);
+        assert_eq!(played.format.encoding, SampleEncoding::Float);
+    }
+}
+
+#[test]
+fn odd_widths_lie_at_the_upper_end_of_their_bytes() {
+    let cases = [
+        ("12 bits in 16", fmt(1, 1, 8_000, 2, 12), &[0xf0, 0x7f, 0x00, 0xc0][..], [2_047.0 / 2_048.0, -0.5], 12),
+        ("5 bits in 8", fmt(1, 1, 8_000, 1, 5), &[0xf8, 0x40], [15.0 / 16.0, -0.5], 5),
+        ("20 bits in 24", fmt(1, 1, 8_000, 3, 20), &[0, 0, 0x40, 0x10, 0, 0x80], [0.5, -524_287.0 / 524_288.0], 20),
+        (
+            "20 bits in 24, extensible",
+            extensible(&fmt(1, 1, 8_000, 3, 24), 20, PCM),
+            &[0, 0, 0x40, 0x10, 0, 0x80],
+            [0.5, -524_287.0 / 524_288.0],
+            20,
+        ),
+        (
+            "24 bits in 32, extensible",
+            extensible(&fmt(1, 1, 8_000, 4, 32), 24, PCM),
+            &[0, 0, 0, 0x40, 0, 1, 0, 0x80],
+            [0.5, -8_388_607.0 / 8_388_608.0],
+            24,
+        ),
+    ];
+    for (name, header, data, expected, bits) in cases {
+        let played = play(&wav(&header, data)).unwrap();
+        assert_eq!(played.samples, expected, "{name}");
+        assert_eq!(played.format.bits, bits, "{name}");
+        assert!(!played.format.is_lossy(), "{name}");
+    }
+}
+
+#[test]
+fn the_recorder_of_alsa_keeps_24_bits_at_the_lower_end_of_32() {
+    let played = play(&wav(&fmt(1, 1, 48_000, 4, 24), &[0, 0, 0x40, 0, 0xff, 0xff, 0xff, 0xff])).unwrap();
+    assert_eq!(played.samples, [0.5, -1.0 / 8_388_608.0]);
+}
+
+#[test]
+fn widths_that_nobody_can_guess_are_refused_with_both_numbers() {
+    let cases = [
+        (fmt(1, 1, 8_000, 4, 20), "integer PCM (tag 0x0001), 20 bits in 32, 1 channel, 8000 Hz"),
+        (fmt(1, 2, 8_000, 16, 64), "integer PCM (tag 0x0001), 64 bits, 2 channels, 8000 Hz"),
+        (fmt(3, 2, 48_000, 16, 64), "float PCM (tag 0x0003), 64 bits, 2 channels, 48000 Hz"),
+        (
+            extensible(&fmt(3, 2, 48_000, 16, 64), 64, FLOAT),
+            "float PCM (tag 0xfffe extensible), 64 bits, 2 channels, 48000 Hz",
+        ),
+        (fmt(7, 1, 8_000, 1, 8), "mu-law (tag 0x0007), 8 bits, 1 channel, 8000 Hz"),
+        (fmt(2, 2, 44_100, 2_048, 4), "Microsoft ADPCM (tag 0x0002), 4 bits, 2 channels, 44100 Hz"),
+        (fmt(1, 2, 44_100, 5, 16), "integer PCM (tag 0x0001), 16 bits, 2 channels, 44100 Hz"),
+        (fmt(0xfffe, 2, 44_100, 4, 16), "unknown encoding (tag 0xfffe), 16 bits, 2 channels, 44100 Hz"),
+        (fmt(1, 1, 8_000, 2, 0xffff), "integer PCM (tag 0x0001), 65535 bits in 16, 1 channel, 8000 Hz"),
+    ];
+    for (header, found) in cases {
+        assert_eq!(
+            refusal(&wav(&header, &[0; 64])),
+            format!("the format is {found}, which is not supported; {SUPPORTED}")
+        );
+    }
+}
+
+#[test]
+fn what_hound_alone_refuses_or_misreads_plays() {
+    let plain = fmt(1, 1, 8_000, 2, 16);
+    let data = [0x00, 0x40, 0x00, 0xc0];
+    let with_size = |extra: usize| [plain.clone(), vec![0; extra]].concat();
+    let mut wrong_byte_rate = plain.clone();
+    wrong_byte_rate[8] = 1;
+    let cases = [
+        ("fmt of 18 bytes", with_size(2)),
+        ("fmt of 20 bytes", with_size(4)),
+        ("fmt of 40 bytes, not extensible", with_size(24)),
+        ("fmt of 17 bytes, padded", with_size(1)),
+        ("wrong byte rate", wrong_byte_rate),
+        ("ambisonic", extensible(&plain, 16, AMBISONIC_PCM)),
+        ("extensible with more behind it", [extensible(&plain, 16, PCM), vec![7; 6]].concat()),
+    ];
+    for (name, header) in cases {
+        let mut file = wav(&header, &data);
+        if header.len() % 2 == 1 {
+            file.insert(20 + header.len(), 0);
+        }
+        assert_eq!(play(&file).unwrap().samples, [0.5, -0.5], "{name}");
+    }
+}
+
+#[test]
+fn a_forgotten_pad_byte_is_forgiven() {
+    let mut file = wav(&fmt(1, 1, 8_000, 2, 16), &[0x00, 0x40]);
+    let list = b"LIST\x05\0\0\0INFOx";
+    file.splice(12..12, *list);
+    assert_eq!(play(&file).unwrap().samples, [0.5]);
+}
+
+#[test]
+fn an_empty_data_chunk_before_another_chunk_is_empty() {
+    let mut file = wav(&fmt(1, 1, 8_000, 2, 16), &[]);
+    file.extend(b"LIST\x04\0\0\0INFO");
+    let played = play(&file).unwrap();
+    assert!(played.samples.is_empty());
+    assert_eq!(played.format.frames, Some(0));
+}
+
+#[test]
+fn a_length_written_before_it_was_known_plays_to_the_end_without_a_warning() {
+    for length in [0_u32, 0x7fff_f000, 0x7fff_ff00, 0x8000_0000, 0xffff_ffdb, 0xffff_ffff] {
+        let mut file = wav(&fmt(1, 2, 48_000, 4, 16), &[0x00, 0x40, 0x00, 0xc0, 0x00, 0x20, 0x00, 0xe0]);
+        file[40..44].copy_from_slice(&length.to_le_bytes());
+        let played = play(&file).unwrap();
+        assert_eq!(played.samples, [0.5, -0.5, 0.25, -0.25], "{length:#x}");
+        assert_eq!(played.format.frames, None, "{length:#x}");
+        assert_eq!(played.warning, None, "{length:#x}");
+    }
+}
+
+#[test]
+fn samples_before_any_format_are_refused() {
+    let file = b"RIFF\0\0\0\0WAVEdata\x04\0\0\0\0\0\0\0fmt \x10\0\0\0";
+    assert_eq!(refusal(file), "the header is damaged: there is no fmt chunk before the data chunk");
+    let file = b"RIFF\0\0\0\0WAVEfmt \x0e\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0data\0\0\0\0";
+    assert_eq!(refusal(file), "the header is damaged: the fmt chunk has 14 bytes, minimum 16");
+}
+
+#[test]
+fn absurd_channels_and_rates_are_refused() {
+    let file = wav(&fmt(1, 257, 8_000, 514, 16), &[]);
+    assert_eq!(refusal(&file), "the header is damaged: 257 channels, supported are 1 to 256");
+    let file = wav(&fmt(1, 1, 768_001, 2, 16), &[]);
+    assert_eq!(refusal(&file), "the header is damaged: sample rate 768001 Hz, supported are 1000 to 768000 Hz");
+}

@@ -1,0 +1,38 @@
+//! What every kind of WAV file, sound or broken, is read as.
+
+mod fixtures;
+mod headers;
+mod streams;
+
+use std::path::Path;
+
+use jamjam_dev::audio::wav::{WavError, WavFormat, WavStream};
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/audio").join(name)).unwrap()
+}
+
+struct Played {
+    format: WavFormat,
+    samples: Vec<f32>,
+    warning: Option<String>,
+}
+
+fn play(file: &[u8]) -> Result<Played, WavError> {
+    let mut stream = WavStream::open(file)?;
+    let mut samples = Vec::new();
+    while stream.read(1_000, &mut samples)? > 0 {}
+    Ok(Played { format: *stream.format(), samples, warning: stream.warning() })
+}
+
+fn refusal(file: &[u8]) -> String {
+    play(file).err().expect("a refusal").to_string()
+}
+
+/// The saw tooth in the broken fixtures: every sample is known without reading the generator's output.
+fn saw(samples: usize) -> Vec<f32> {
+    (0..samples).map(|n| ((n % 256) as f32 - 128.0) * 64.0 / 32_768.0).collect()
+}
+
+const SUPPORTED: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers or 32-bit floats; \
+                         convert it with: ffmpeg -i IN -c:a pcm_s16le OUT.wav";

@@ -1,0 +1,85 @@
+//! Where the echo server listens, from where it answers, and by what name it is found.
+
+use std::net::UdpSocket;
+use test_support::server;
+
+use server::client::{Client, at};
+use server::packet::{audio, keepalive};
+use server::process::Server;
+
+fn has_ipv6() -> bool {
+    UdpSocket::bind("[::1]:0").is_ok()
+}
+
+#[test]
+fn a_host_may_be_spelled_in_any_way() {
+    let mut spellings = vec![("127.0.0.1", "127.0.0.1"), ("[127.0.0.1]", "127.0.0.1")];
+    if has_ipv6() {
+        spellings.extend([("::1", "::1"), ("[::1]", "::1"), ("0:0:0:0:0:0:0:1", "::1"), ("[0::1]", "::1")]);
+    }
+    for (host, ip) in spellings {
+        let mut server = Server::start(&["--host", host, "-d", "0"]);
+        assert_eq!(server.address.ip().to_string(), ip, "{host}");
+        assert_eq!(server.line().message, format!("Echo server listening on {}", server.address));
+        assert_eq!(Client::of(server.address).ask(&audio(1, 64)), audio(1, 64));
+    }
+}
+
+#[test]
+fn localhost_is_a_loopback_address() {
+    let server = Server::start(&["--host", "localhost", "-d", "0"]);
+    assert!(server.address.ip().is_loopback(), "{}", server.address);
+    assert_eq!(Client::of(server.address).ask(&audio(1, 64)), audio(1, 64));
+}
+
+#[test]
+fn a_dual_stack_server_answers_both_and_writes_ipv4_plainly() {
+    if !has_ipv6() {
+        return;
+    }
+    for driver in ["native", "portable"] {
+        let mut server = Server::start(&["--host", "::", "-d", "0", "-v", "--driver", driver]);
+        let port = server.address.port();
+        assert_eq!(server.line().message, format!("Echo server listening on [::]:{port}"));
+        for host in ["127.0.0.1", "::1"] {
+            let client = Client::of(at(host, server.address));
+            assert_eq!(client.ask(&audio(5, 64)), audio(5, 64));
+            // As the client itself is called: 127.0.0.1:40000, [::1]:40000.
+            let here = client.address();
+            assert_eq!(server.line().message, format!("echo: source first seen source={here}"));
+            assert_eq!(server.line().message, format!("Received audio packet seq=5 from {here}"));
+            assert_eq!(server.line().message, format!("Echoed packet seq=5 to {here}"));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_comes_from_the_address_that_was_asked() {
+    let hosts: &[&str] = if has_ipv6() { &["0.0.0.0", "::"] } else { &["0.0.0.0"] };
+    for host in hosts {
+        let server = Server::start(&["--host", host, "-d", "20"]);
+        // Connected sockets: an answer from 127.0.0.1 would not be seen.
+        let clients = ["127.0.0.2", "127.0.0.3", "127.0.0.1"].map(|host| Client::of(at(host, server.address)));
+        for (sequence, client) in (0..).zip(&clients) {
+            client.send(&audio(sequence, 64));
+        }
+        for (sequence, client) in (0..).zip(&clients) {
+            assert_eq!(client.recv(), audio(sequence, 64));
+            assert_eq!(client.ask(&keepalive(9, &[])), keepalive(9, &[]));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn pgrep_finds_it_by_the_name_it_has_always_had() {
+    let server = Server::start(&["--host", "127.0.0.1"]);
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", server.id())).unwrap();
+    assert_eq!(name, "echo-server\n");
+    // Without procps there is no pgrep; the name above is what it would look for.
+    if let Ok(found) = std::process::Command::new("pgrep").arg("echo-server").output() {
+        let found = String::from_utf8(found.stdout).unwrap();
+        assert!(found.lines().any(|id| id == server.id().to_string()), "{found}");
+    }
+}

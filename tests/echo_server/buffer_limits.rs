@@ -1,0 +1,177 @@
+//! No loss is silent: what the kernel drops and what the caps refuse is counted.
+
+use server::client::Client;
+use server::packet::{audio, keepalive, packet};
+use server::poll_until;
+use server::process::Server;
+use test_support::server;
+
+/// How much comes back, `most` at most.
+fn returned(client: &Client, most: usize) -> usize {
+    let mut buffer = [0; 2_000];
+    let mut came = 0;
+    while came < most && client.socket.recv(&mut buffer).is_ok() {
+        came += 1;
+    }
+    came
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_kernel_drops_is_counted() {
+    for (driver, host) in [("native", "127.0.0.1"), ("portable", "127.0.0.1"), ("native", "::")] {
+        let options = ["--host", host, "-d", "0", "--socket-buffer", "4096", "--driver", driver];
+        let server = Server::start(&options);
+        let mut client = Client::of(server::client::at("127.0.0.1", server.address));
+        // The server stands still while the burst arrives, so that its buffer must overflow.
+        server.signal("STOP");
+        poll_until("a halt", || (server.status("State") == "T").then_some(()));
+        for sequence in 0..500 {
+            client.send(&audio(sequence, 512));
+        }
+        server.signal("CONT");
+        let first = client.recv();
+        assert_eq!(first, audio(0, 512));
+        let syncs = client.sync();
+        let stats = server.stop("TERM").stats();
+        let (received, dropped) = (stats.count("received"), stats.count("kernel_dropped"));
+        assert!(dropped > 400, "{stats}");
+        assert_eq!(received + dropped, 500, "{stats}");
+        assert_eq!(stats.count("sent"), received, "{stats}");
+        assert_eq!(stats.arrivals(), 500 + syncs, "{stats}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_smaller_buffer_than_asked_for_is_said() {
+    use server::process::as_nobody;
+    let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+    let most: u64 = most.trim().parse().unwrap();
+    let asked = most + 4_096;
+    let mut server = Server::start_with(&["--host", "127.0.0.1", "--socket-buffer", &asked.to_string()], as_nobody);
+    let line = server.line();
+    assert_eq!(line.level, "WARN");
+    let beginning = "echo: receive buffer smaller than requested";
+    assert!(line.message.starts_with(beginning), "{}", line.message);
+    assert!(line.message.ends_with(&format!("granted_bytes={most} requested_bytes={asked}")), "{}", line.message);
+    assert!(server.line().message.starts_with("Echo server listening on "));
+
+    let mut server = Server::start_with(&["--host", "127.0.0.1", "--socket-buffer", &most.to_string()], as_nobody);
+    assert!(server.line().message.starts_with("Echo server listening on "), "a warning without a reason");
+}
+
+/// Sends AUDIO `from..to` of 1,000 bytes, slowly enough that the kernel drops none. Returns the signs of life it took.
+fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
+    let mut syncs = 0;
+    for sequence in range {
+        client.send(&audio(sequence, 988));
+        if sequence % 32 == 31 {
+            syncs += client.sync();
+        }
+    }
+    syncs + client.sync()
+}
+
+// A packet of 1,000 bytes is charged 1,100.
+
+#[test]
+fn the_cap_for_all_refuses_and_counts() {
+    let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--max-buffer", "1MiB"]);
+    let mut clients = [Client::of(server.address), Client::of(server.address)];
+    // 1,048,576 / 1,100 = 953.25.
+    let mut syncs = fill(&mut clients[0], 0..900);
+    for sequence in 0..60 {
+        clients[1].send(&audio(sequence, 988));
+    }
+    syncs += clients[1].sync();
+    let ended = server.stop("TERM");
+    let warnings = ended.lines.iter().filter(|line| line.contains(" WARN echo: delay line full ")).count();
+    assert!((1..=3).contains(&warnings), "{:?}", ended.lines);
+    let stats = ended.stats();
+    assert_eq!(stats.count("received"), 953, "{stats}");
+    assert_eq!(stats.count("dropped_buffer_full"), 7, "{stats}");
+    assert_eq!(stats.count("dropped_at_stop"), 953, "{stats}");
+    assert_eq!(stats.arrivals(), 960 + syncs, "{stats}");
+}
+
+#[test]
+fn one_clients_flood_leaves_the_others_memory_alone() {
+    let server = Server::start(&[
+        "--host",
+        "127.0.0.1",
+        "-d",
+        "400ms",
+        "--max-buffer",
+        "off",
+        "--max-buffer-per-client",
+        "64KiB",
+    ]);
+    let (flood, modest) = (Client::of(server.address), Client::of(server.address));
+    // 65,536 / 1,100 = 59.6.
+    for sequence in 0..100 {
+        flood.send(&audio(sequence, 988));
+    }
+    for sequence in 0..20 {
+        modest.send(&audio(sequence, 988));
+    }
+    for sequence in 0..20 {
+        assert_eq!(modest.recv(), audio(sequence, 988));
+    }
+    assert_eq!(returned(&flood, 59), 59);
+    // What has left makes room again.
+    for sequence in 0..59 {
+        flood.send(&audio(sequence, 988));
+    }
+    assert_eq!(returned(&flood, 59), 59);
+    let stats = server.stop("TERM").stats();
+    assert_eq!(stats.count("dropped_client_buffer_full"), 41, "{stats}");
+    assert_eq!(stats.count("sent"), 20 + 59 + 59, "{stats}");
+    assert_eq!(stats.arrivals(), 179, "{stats}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_train_is_taken_as_far_as_the_cap_allows() {
+    use server::train::TrainClient;
+    for driver in ["native", "portable"] {
+        let cap = ["--max-buffer-per-client", "33600"];
+        let server = Server::start(&[&["--host", "127.0.0.1", "-d", "100", "--driver", driver], &cap[..]].concat());
+        // 60 packets of 1,000 bytes, and room for 30.5.
+        let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 988)).collect();
+        let client = TrainClient::of(server.address);
+        client.send(&packets.concat(), 1_000);
+        let (came, _) = client.recv(30);
+        assert!(came == packets[..30], "other packets came ({driver})");
+        let stats = server.stop("TERM").stats();
+        assert_eq!((stats.count("received"), stats.count("dropped_client_buffer_full")), (30, 30), "{stats}");
+        assert_eq!(stats.arrivals(), 60, "{stats}");
+    }
+}
+
+#[test]
+fn a_cap_can_be_switched_off() {
+    // 70,000 packets of 1,000 bytes are charged 77 MB, more than the 64 MiB that one client may hold by default.
+    for (options, refused) in [(&["--max-buffer-per-client", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
+        let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h"], options].concat());
+        fill(&mut Client::of(server.address), 0..70_000);
+        let stats = server.stop("TERM").stats();
+        assert_eq!(stats.count("dropped_client_buffer_full"), refused, "{stats}");
+        assert_eq!(stats.count("dropped_at_stop"), 70_000 - refused, "{stats}");
+    }
+}
+
+#[test]
+fn signs_of_life_are_answered_when_nothing_more_may_wait() {
+    for cap in ["--max-buffer", "--max-buffer-per-client"] {
+        let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", cap, "1100"]);
+        let client = Client::of(server.address);
+        client.send(&audio(1, 988));
+        client.send(&audio(2, 988));
+        assert_eq!(client.ask(&keepalive(3, &[])), keepalive(3, &[]), "{cap}");
+        let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
+        assert_eq!(client.ask(&packet(0x05, 4, &payload)), packet(0x06, 4, &payload), "{cap}");
+        let stats = server.stop("TERM").stats();
+        assert_eq!((stats.count("received"), stats.arrivals()), (1, 4), "{stats}");
+    }
+}

@@ -1,0 +1,175 @@
+//! What comes back: every byte, in order, never early, and signs of life at once.
+
+use std::time::{Duration, Instant};
+use test_support::server;
+
+use server::client::Client;
+use server::packet::{audio, keepalive, packet};
+use server::process::Server;
+
+/// Both ways of talking to the system must behave alike.
+const DRIVERS: [&str; 2] = ["native", "portable"];
+
+fn start(driver: &str, delay: &str) -> Server {
+    Server::start(&["--host", "127.0.0.1", "-d", delay, "--driver", driver])
+}
+
+#[test]
+fn audio_of_any_length_comes_back_whole() {
+    for driver in DRIVERS {
+        let server = start(driver, "0");
+        let client = Client::of(server.address);
+        let lengths = [12, 13, 14, 76, 268, 524, 1_231, 1_232, 1_233, 1_472, 1_473, 2_047, 2_048, 2_049, 4_096, 7_692];
+        for (sequence, len) in (0..).zip(lengths.into_iter().chain([9_000, 16_384, 32_768, 65_000, 65_506, 65_507])) {
+            let datagram = audio(sequence, len - 12);
+            assert_eq!(datagram.len(), len);
+            assert!(client.ask(&datagram) == datagram, "{len} bytes come back changed ({driver})");
+        }
+    }
+}
+
+#[test]
+fn every_flag_comes_back() {
+    for driver in DRIVERS {
+        let server = start(driver, "0");
+        let client = Client::of(server.address);
+        for flags in (0..16).map(|bit| 1u16 << bit).chain([0xffff, 0x5555, 0xaaaa]) {
+            let mut datagram = audio(3, 256);
+            datagram[6..10].copy_from_slice(&[0xff, 0xee, 0xdd, 0xcc]);
+            datagram[10..12].copy_from_slice(&flags.to_be_bytes());
+            assert_eq!(client.ask(&datagram), datagram, "flags {flags:#06x} ({driver})");
+        }
+    }
+}
+
+#[test]
+fn echoes_keep_their_order_and_are_never_early() {
+    for driver in DRIVERS {
+        for (delay, gap) in [(1, 1), (20, 1), (250, 10)] {
+            let server = start(driver, &delay.to_string());
+            let client = Client::of(server.address);
+            let delay = Duration::from_millis(delay);
+            let mut sent = Vec::new();
+            for sequence in 0..60 {
+                sent.push(Instant::now());
+                client.send(&audio(sequence, 64 + sequence as usize % 3));
+                if sequence % gap == 0 {
+                    std::thread::yield_now();
+                }
+            }
+            for (sequence, sent) in (0..).zip(sent) {
+                assert_eq!(client.recv(), audio(sequence, 64 + sequence as usize % 3), "{driver}");
+                assert!(sent.elapsed() >= delay, "{:?} after it was sent, of {delay:?} ({driver})", sent.elapsed());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fine_delay_is_kept() {
+    for driver in DRIVERS {
+        let server = start(driver, "250us");
+        let client = Client::of(server.address);
+        for sequence in 0..100 {
+            let sent = Instant::now();
+            assert_eq!(client.ask(&audio(sequence, 64)), audio(sequence, 64));
+            assert!(sent.elapsed() >= Duration::from_micros(250), "{:?} ({driver})", sent.elapsed());
+        }
+    }
+}
+
+#[test]
+fn signs_of_life_are_answered_while_audio_waits() {
+    for driver in DRIVERS {
+        let server = start(driver, "1h");
+        let client = Client::of(server.address);
+        client.send(&audio(1, 512));
+        let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
+        let mut ping = packet(0x05, 77, &payload);
+        // The pong's timestamp and flags are 0 whatever the ping's were, and what follows the payload is not repeated.
+        ping[6..12].copy_from_slice(&[1, 2, 3, 4, 5, 6]);
+        ping.extend([9; 20]);
+        assert_eq!(client.ask(&ping), packet(0x06, 77, &payload), "{driver}");
+        let mut alive = keepalive(78, &[]);
+        alive[6..12].copy_from_slice(&[1, 2, 3, 4, 0x80, 6]);
+        assert_eq!(client.ask(&alive), alive, "{driver}");
+        assert_eq!(client.ask(&keepalive(79, &[3; 5])), keepalive(79, &[3; 5]), "{driver}");
+        // The newer client's route probe: a request is answered as such, a reply not at all.
+        client.send(&keepalive(80, &[2, 0xa, 0xb, 0xc, 0xd]));
+        let probe = keepalive(81, &[1, 0xa, 0xb, 0xc, 0xd]);
+        assert_eq!(client.ask(&probe), keepalive(81, &[2, 0xa, 0xb, 0xc, 0xd]), "{driver}");
+        let stats = server.stop("TERM").stats();
+        assert_eq!(stats.count("dropped_at_stop"), 1, "{stats}");
+        assert_eq!(stats.count("immediate_replies"), 4, "{stats}");
+        assert_eq!(stats.count("ignored"), 1, "{stats}");
+    }
+}
+
+#[test]
+fn what_is_ignored_stays_unanswered() {
+    for driver in DRIVERS {
+        let server = start(driver, "0");
+        let client = Client::of(server.address);
+        for kind in [0x00, 0x02, 0x03, 0x06, 0x07, 0x08, 0xff] {
+            client.send(&packet(kind, 1, &[0; 40]));
+        }
+        // In order: an answer to one of those would come before this.
+        assert_eq!(client.ask(&keepalive(2, &[])), keepalive(2, &[]), "{driver}");
+        assert_eq!(client.ask(&audio(3, 64)), audio(3, 64), "{driver}");
+    }
+}
+
+#[test]
+fn clients_get_their_own_packets_only() {
+    for driver in DRIVERS {
+        let server = start(driver, "50");
+        let clients: Vec<Client> = (0..20).map(|_| Client::of(server.address)).collect();
+        for round in 0..5 {
+            for (number, client) in (0..).zip(&clients) {
+                client.send(&audio(number * 100 + round, 300));
+            }
+        }
+        for round in 0..5 {
+            for (number, client) in (0..).zip(&clients) {
+                assert_eq!(client.recv(), audio(number * 100 + round, 300), "{driver}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_has_gone_harms_nobody() {
+    for driver in DRIVERS {
+        let server = start(driver, "50");
+        let (gone, stays) = (Client::of(server.address), Client::of(server.address));
+        for sequence in 0..20 {
+            gone.send(&audio(sequence, 64));
+            stays.send(&audio(sequence, 64));
+        }
+        // Its echoes meet a closed port, of which the system tells the server.
+        drop(gone);
+        for sequence in 0..20 {
+            assert_eq!(stays.recv(), audio(sequence, 64), "{driver}");
+        }
+        assert_eq!(stays.ask(&keepalive(1, &[])), keepalive(1, &[]), "{driver}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_train_comes_back_packet_by_packet_whatever_is_in_it() {
+    use server::train::TrainClient;
+    for driver in DRIVERS {
+        let server = start(driver, "0");
+        // Equal lengths, the last shorter: AUDIO, KEEPALIVE, AUDIO, something else, a short AUDIO.
+        let packets = [audio(1, 100), keepalive(2, &[7; 100]), audio(3, 100), packet(0x2a, 4, &[0; 100]), audio(5, 8)];
+        let client = TrainClient::of(server.address);
+        client.send(&packets.concat(), 112);
+        let (mut came, _) = client.recv(4);
+        // What is answered at once may overtake what waits, even for no time.
+        came.sort_by_key(|packet| packet[5]);
+        assert_eq!(came, [&packets[0], &packets[1], &packets[2], &packets[4]].map(Vec::clone), "{driver}");
+        let stats = server.stop("TERM").stats();
+        assert_eq!((stats.count("received"), stats.count("sent"), stats.count("dropped_type")), (3, 3, 1), "{stats}");
+    }
+}

@@ -1,0 +1,47 @@
+//! Impairment that cannot be meant is refused before anything is bound or sent, in words that help.
+
+use client::program;
+use server::process;
+use test_support::client;
+use test_support::server;
+
+#[test]
+fn what_cannot_be_meant_is_refused_in_words() {
+    let servers = [
+        ("--loss 200%", 2, "the maximum is 100%"),
+        ("--loss 1", 2, "1%"),
+        ("--burst-loss 1%", 2, "give two percentages"),
+        ("--burst-loss 0%,30%", 2, "P and R must be greater than 0"),
+        ("--burst-loss 0.01%,0.01%", 2, "at least 0.1%"),
+        ("--burst-loss 100%,100%", 2, "at most 199.9%"),
+        ("--drop-packets 25-20", 2, "use 20-25"),
+        ("--drop-packets ten", 2, "is neither a sequence number"),
+        ("--jitter 5mss", 2, "unknown unit"),
+        ("--reorder 1%,0", 2, "a time of 0 reorders nothing"),
+        ("--reorder 10ms", 2, "expected %"),
+        ("--bandwidth 0", 2, "0 would block all replies"),
+        ("--bandwidth 2MB", 2, "expected bit, kbit, mbit or gbit"),
+        ("--seed 7", 2, "add --loss or another impairment option"),
+        ("--seed -1 --loss 1%", 2, "invalid value '-1' for '--seed <N>'"),
+        ("--outcome-log /nowhere/x", 3, "cannot write the outcome log to /nowhere/x"),
+    ];
+    client::at_once(servers, |(options, code, expected)| {
+        let words: Vec<&str> = ["echo-server", "--port", "0"].into_iter().chain(options.split(' ')).collect();
+        let output = process::run(&words, |_| {});
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{options}: {stderr}");
+        assert!(stderr.contains(expected), "{options}: {stderr}");
+    });
+    let clients =
+        ["probe --loss 1%", "probe --to 127.0.0.1:9 --outcome-log x", "send --tone 440 --to 127.0.0.1:9 --seed 1"];
+    client::at_once(clients, |line| {
+        let ended = program::run(line);
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{line}");
+        assert!(
+            ended.stderr.ends_with("only an embedded echo server can impair replies; add --embedded\n"),
+            "{ended:?}"
+        );
+    });
+    let report = program::run("probe --embedded --count 1 --outcome-log /nowhere/x");
+    assert_eq!((report.code, report.stdout.as_str()), (3, ""), "{report:?}");
+}

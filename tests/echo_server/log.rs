@@ -1,0 +1,262 @@
+//! The echo server's log, to the letter.
+
+use std::io::Write as _;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+use test_support::server;
+
+use serde_json::Value;
+use server::client::Client;
+use server::line::{Line, Stats};
+use server::packet::{audio, keepalive, packet};
+use server::process::{self, Server};
+use server::{PATIENCE, poll_until};
+
+const QUIET: &[&str] = &["--host", "127.0.0.1", "-d", "0"];
+
+fn verbose() -> Server {
+    Server::start(&["--host", "127.0.0.1", "-d", "0", "-v"])
+}
+
+#[test]
+fn the_lines_are_the_documented_ones_to_the_letter() {
+    let mut server = verbose();
+    let client = Client::of(server.address);
+    let (here, there) = (client.address(), server.address);
+    assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
+    assert_eq!(client.ask(&audio(4_294_967_295, 64)), audio(4_294_967_295, 64));
+    let said: Vec<Line> = (0..6).map(|_| server.line()).collect();
+    let said: Vec<(&str, &str)> = said.iter().map(Line::said).collect();
+    assert_eq!(
+        said,
+        [
+            ("INFO", format!("Echo server listening on {there}").as_str()),
+            ("INFO", format!("echo: source first seen source={here}").as_str()),
+            ("DEBUG", format!("Received audio packet seq=1 from {here}").as_str()),
+            ("DEBUG", format!("Echoed packet seq=1 to {here}").as_str()),
+            ("DEBUG", format!("Received audio packet seq=4294967295 from {here}").as_str()),
+            ("DEBUG", format!("Echoed packet seq=4294967295 to {here}").as_str()),
+        ]
+    );
+    let ended = server.stop("TERM");
+    let last = Line::of(ended.lines.last().unwrap());
+    assert_eq!(last.level, "INFO");
+    assert!(last.message.starts_with("Stats: received=2, sent=2, buffered=0, "), "{}", last.message);
+}
+
+#[test]
+fn times_are_utc_whatever_the_time_zone() {
+    // Servers of these tests run with TZ=Asia/Tokyo, nine hours ahead.
+    let line = Server::start(QUIET).line();
+    let said: jiff::Timestamp = line.time.parse().unwrap();
+    let apart = SystemTime::now().duration_since(said.into()).expect("a time that has passed");
+    assert!(apart < PATIENCE, "{} was {apart:?} ago", line.time);
+}
+
+#[test]
+fn a_dropped_datagram_is_said_with_what_is_wrong_and_its_first_bytes() {
+    let mut server = verbose();
+    let mut client = Client::of(server.address);
+    let here = client.address();
+    server.line();
+    client.send(&[1, 1, 0, 0]);
+    client.send(&[2, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9, 8, 7, 6, 5, 4]);
+    client.send(&packet(0x2a, 1, &[]));
+    client.send(&packet(0x05, 1, &[0; 11]));
+    client.sync();
+    let said: Vec<Line> = (0..5).map(|_| server.line()).collect();
+    // The last of them has a header at least, so somebody was heard.
+    let said: Vec<String> = said.into_iter().filter(|line| line.level == "DEBUG").map(|line| line.message).collect();
+    let dropped = |len, reason: &str, first_bytes: &str| {
+        format!("echo: datagram dropped source={here} len={len} reason=\"{reason}\" first_bytes=\"{first_bytes}\"")
+    };
+    assert_eq!(
+        said,
+        [
+            dropped(4, "4 bytes, shorter than the 12-byte header", "01 01 00 00"),
+            dropped(18, "version 2, expected 1", "02 01 00 00 00 01 00 00 00 00 00 00 09 08 07 06"),
+            dropped(12, "unknown type 0x2a", "01 2a 00 00 00 01 00 00 00 00 00 00"),
+            dropped(
+                23,
+                "LATENCY_PING payload of 11 bytes, expected at least 12",
+                "01 05 00 00 00 01 00 00 00 00 00 00 00 00 00 00"
+            ),
+        ]
+    );
+}
+
+/// The levels that appear in the log of a server that is asked once, with these options and this `RUST_LOG`.
+fn levels(options: &[&str], rust_log: Option<&str>) -> Vec<String> {
+    let server = Server::start_with(&[QUIET, options].concat(), |command| {
+        if let Some(level) = rust_log {
+            command.env("RUST_LOG", level);
+        }
+    });
+    let client = Client::of(server.address);
+    assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
+    let mut levels: Vec<String> = server.stop("TERM").lines.iter().map(|line| Line::of(line).level).collect();
+    levels.sort();
+    levels.dedup();
+    levels
+}
+
+#[test]
+fn the_level_is_info_unless_told_otherwise_and_verbose_wins_over_the_variable() {
+    assert_eq!(levels(&[], None), ["INFO"]);
+    assert_eq!(levels(&[], Some("")), ["INFO"]);
+    assert_eq!(levels(&[], Some("info")), ["INFO"]);
+    assert_eq!(levels(&[], Some("debug")), ["DEBUG", "INFO"]);
+    assert_eq!(levels(&[], Some("error")), <[&str; 0]>::default());
+    assert_eq!(levels(&["-v"], None), ["DEBUG", "INFO"]);
+    assert_eq!(levels(&["--verbose"], Some("error")), ["DEBUG", "INFO"]);
+}
+
+#[test]
+fn statistics_come_at_the_interval_asked_for() {
+    let mut server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--stats-interval", "200ms"]);
+    let mut client = Client::of(server.address);
+    client.send(&audio(1, 64));
+    client.send(&packet(0x02, 1, &[]));
+    client.send(&packet(0x03, 1, &[]));
+    client.sync();
+    server.line_that_begins("Stats: received=1, sent=0, buffered=1, ");
+    let stats = Stats::of(&server.line());
+    assert_eq!(stats.count("ignored"), 2, "{stats}");
+    // The datagram and 100 bytes of bookkeeping.
+    assert_eq!(stats.count("buffered_bytes"), 12 + 64 + 100, "{stats}");
+    assert_eq!(stats.count("keepalives"), stats.count("immediate_replies"), "{stats}");
+    let (first, second) = (server.line(), server.line());
+    let [first, second] = [first, second].map(|line| line.time.parse::<jiff::Timestamp>().unwrap());
+    // Time stamps are cut to milliseconds.
+    assert!(first.duration_until(second) >= jiff::SignedDuration::from_millis(199), "{first} {second}");
+}
+
+#[test]
+fn statistics_can_be_switched_off_but_for_the_last() {
+    let server = Server::start(&["--host", "127.0.0.1", "-d", "600ms", "--stats-interval", "off"]);
+    let client = Client::of(server.address);
+    // 600 ms in which a shorter interval would be seen; that 60 s is not taken for off, the help says.
+    assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
+    let lines = server.stop("TERM").lines;
+    // Listening, a source, and the last statistics.
+    assert_eq!(lines.len(), 3, "{lines:?}");
+}
+
+#[test]
+fn nothing_but_text_goes_to_a_pipe() {
+    for color in ["auto", "always", "never"] {
+        let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--color", color]);
+        let client = Client::of(server.address);
+        client.ask(&audio(1, 64));
+        let lines = server.stop("TERM").lines;
+        assert!(lines.len() >= 4 && lines.iter().all(|line| !line.contains('\x1b')), "{lines:?}");
+    }
+}
+
+/// What a server writes to a terminal.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(prepare: impl FnOnce(&mut Command)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (id, address) = (folder.path().join("id"), folder.path().join("address"));
+    let server = process::program(&["echo-server", "--host", "127.0.0.1", "--port", "0", "--address-file"]);
+    let mut words: Vec<&str> = vec![server.get_program().to_str().unwrap()];
+    words.extend(server.get_args().map(|word| word.to_str().unwrap()));
+    let line = format!("echo $$ > {}; exec {} {}", id.display(), words.join(" "), address.display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-qefc", &line, "/dev/null"]).env_remove("NO_COLOR").env_remove("RUST_LOG");
+    prepare(&mut terminal);
+    let terminal = terminal.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).spawn();
+    let terminal = terminal.expect("script, which every Linux system has (bsdutils, util-linux)");
+    poll_until("an address file", || std::fs::read_to_string(&address).ok()?.ends_with('\n').then_some(()));
+    let id = std::fs::read_to_string(&id).unwrap();
+    assert!(Command::new("sh").args(["-c", "kill -s TERM $0", id.trim()]).status().unwrap().success());
+    String::from_utf8(terminal.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_sees_colors_unless_it_asks_for_none() {
+    let tried = Command::new("script").args(["-qefc", "true", "/dev/null"]).output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        // Past the test runner's capture, so that it is seen; a bare chroot has no /dev/pts.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: no terminal can be made here (script, /dev/pts)");
+        return;
+    }
+    let colored = on_a_terminal(|_| {});
+    assert!(colored.contains("Z \x1b[32mINFO\x1b[0m Echo server listening on "), "{colored:?}");
+    let plain = on_a_terminal(|command| {
+        command.env("NO_COLOR", "1");
+    });
+    assert!(plain.contains("Z INFO Echo server listening on ") && !plain.contains('\x1b'), "{plain:?}");
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--log-format", "json"]);
+    let (client, address) = (Client::of(server.address), server.address);
+    client.ask(&audio(7, 64));
+    client.ask(&keepalive(8, &[]));
+    let here = client.address();
+    let lines = server.stop("TERM").lines;
+    let objects: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(objects.iter().all(Value::is_object));
+    let said: Vec<(&str, &str)> =
+        objects.iter().map(|object| (object["level"].as_str().unwrap(), object["message"].as_str().unwrap())).collect();
+    assert_eq!(said[0], ("INFO", format!("Echo server listening on {address}").as_str()));
+    assert_eq!(said[1], ("INFO", "source first seen"));
+    assert_eq!((&objects[1]["target"], &objects[1]["source"]), (&Value::from("echo"), &Value::from(here.to_string())));
+    assert_eq!(said[2], ("DEBUG", format!("Received audio packet seq=7 from {here}").as_str()));
+    assert_eq!(said[3], ("DEBUG", format!("Echoed packet seq=7 to {here}").as_str()));
+    let last = objects.last().unwrap();
+    let numbers = ["received", "sent", "buffered"].map(|name| last[name].as_u64().unwrap());
+    assert_eq!(numbers, [1, 1, 0], "{last}");
+    for object in &objects {
+        Line::of(&format!("{} - -", object["timestamp"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_does_not_end_the_server() {
+    let mut server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--stats-interval", "20ms"]);
+    let client = Client::of(server.address);
+    server.close_log();
+    for sequence in 0..200 {
+        assert_eq!(client.ask(&audio(sequence, 64)), audio(sequence, 64));
+    }
+    client.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    assert!(server.is_running());
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_source_that_has_fallen_silent_is_told_with_what_came_from_it() {
+    let mut server = Server::start(QUIET);
+    let client = Client::of(server.address);
+    let here = client.address();
+    // 4 never comes, 5 comes late, 6 comes twice, 7 and 8 never come.
+    for sequence in [1, 2, 3, 6, 6, 5, 9] {
+        client.send(&audio(sequence, 16));
+    }
+    let garbage = Client::of(server.address);
+    let there = garbage.address();
+    garbage.send(b"GET / HTTP/1.1\r\n");
+    garbage.send(&packet(0x2a, 1, &[]));
+    garbage.send(&[1, 1]);
+    garbage.send(&[0, 3, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+    for _ in 0..2 {
+        garbage.send(&packet(0x05, 1, &[]));
+    }
+    let beginnings = [here, there].map(|address| format!("echo: source inactive source={address} active_s="));
+    let lines: Vec<Line> = std::iter::repeat_with(|| server.line())
+        .filter(|line| beginnings.iter().any(|beginning| line.message.starts_with(beginning)))
+        .take(2)
+        .collect();
+    // Two sources that become inactive together are logged in any order.
+    let counts = |beginning: &str| {
+        lines.iter().find_map(|line| line.message.strip_prefix(beginning)?.split_once(' ')).expect("a line").1
+    };
+    assert_eq!(counts(&beginnings[0]), "packets=7 gaps=3 duplicates=1 malformed=0");
+    let malformed = "malformed=6 short=1 version=1 type=1 payload=2 stun=1";
+    assert_eq!(counts(&beginnings[1]), format!("packets=2 gaps=0 duplicates=0 {malformed}"));
+}

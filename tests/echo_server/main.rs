@@ -1,0 +1,19 @@
+//! `jamjam-dev echo-server` as a process on real sockets.
+
+mod addresses;
+mod buffer_limits;
+mod demo_page;
+mod echo;
+mod impairment;
+mod impairment_usage;
+mod log;
+mod malformed_datagrams;
+mod memory_per_packet;
+mod metrics;
+mod moqt;
+mod moqt_client;
+mod moqt_usage;
+mod options;
+mod registration;
+mod shutdown;
+mod stun;

@@ -1,0 +1,81 @@
+//! What a waiting packet costs in resident memory, and that it is given back.
+
+#![cfg(target_os = "linux")]
+
+use std::thread;
+use test_support::server;
+
+use server::client::Client;
+use server::line::Stats;
+use server::packet::audio;
+use server::process::Server;
+
+const CLIENTS: u32 = 100;
+const PACKETS: u32 = 15_000;
+const HEADER: f64 = 12.0;
+
+fn resident_kib(server: &Server) -> u64 {
+    server.status("VmRSS").parse().expect("kibibytes")
+}
+
+/// Sends all packets, one from each client in turn, so slowly that none is dropped.
+fn fill(clients: &mut [Client], payload: usize) {
+    let datagram = audio(1, payload);
+    for _ in 0..PACKETS / CLIENTS {
+        for few in clients.chunks_mut(10) {
+            for client in &*few {
+                client.send(&datagram);
+            }
+            few[0].sync();
+        }
+    }
+}
+
+/// Reads statistics until all packets wait or none does.
+fn until_buffered(server: &mut Server, packets: u64) -> Stats {
+    loop {
+        let stats = Stats::of(&server.line_that_begins("Stats: "));
+        if stats.count("buffered") == packets {
+            return stats;
+        }
+    }
+}
+
+/// Three times full and empty. Returns what a packet has cost beyond its datagram, and what was left above the start each time.
+fn measure(payload: usize) -> (f64, Vec<i64>) {
+    let options = ["--host", "127.0.0.1", "-d", "2s", "--stats-interval", "20ms", "--max-buffer", "off"];
+    let mut server = Server::start(&options);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::of(server.address)).collect();
+    // The address file comes before the loop's buffers; an answer comes after them.
+    clients[0].sync();
+    let idle = resident_kib(&server);
+    let (mut cost, mut left) = (f64::MIN, Vec::new());
+    for _ in 0..3 {
+        fill(&mut clients, payload);
+        until_buffered(&mut server, PACKETS.into());
+        let full = resident_kib(&server);
+        let held = (full - idle) as f64 * 1_024.0 / f64::from(PACKETS);
+        cost = cost.max(held - HEADER - payload as f64);
+        let stats = until_buffered(&mut server, 0);
+        assert_eq!(
+            stats.arrivals(),
+            stats.count("received") + stats.count("keepalives"),
+            "something was dropped: {stats}"
+        );
+        left.push(resident_kib(&server) as i64 - idle as i64);
+    }
+    (cost, left)
+}
+
+#[test]
+fn a_waiting_packet_costs_at_most_100_bytes_more_than_itself_and_the_memory_comes_back_each_time() {
+    thread::scope(|scope| {
+        let runs = [512, 1_460, 7_680].map(|payload| (payload, scope.spawn(move || measure(payload))));
+        for (payload, run) in runs {
+            let (cost, left) = run.join().expect("a measurement");
+            println!("{payload} bytes of payload: {cost:.1} bytes above the datagram; left {left:?} KiB");
+            assert!(cost <= 100.0, "{payload}: {cost:.1} bytes");
+            assert!(left.iter().all(|kib| *kib <= 2_048), "{payload}: {left:?} KiB above the start");
+        }
+    });
+}

@@ -1,0 +1,159 @@
+//! `echo-server --metrics`: the counts as a monitoring system reads them, over HTTP, beside the echo.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use test_support::server;
+
+use server::client::Client;
+use server::packet::{audio, keepalive};
+use server::process::{Server, run};
+use server::{PATIENCE, poll_until};
+
+/// A server with metrics on a free port, and where they are.
+fn with_metrics(options: &[&str]) -> (Server, SocketAddr) {
+    let mut server = Server::start(&[&["--host", "127.0.0.1", "--metrics", "0"], options].concat());
+    let said = server.line_that_begins("metrics: listening url=http://").message;
+    let address = said.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
+    let address = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no address in {said:?}"));
+    (server, address)
+}
+
+/// What the server says to `request`, until it closes.
+fn ask(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let answer = ask(address, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.to_owned(), body.to_owned())
+}
+
+/// The page, once the server has said on it that `name` is `value`: it counts what it has done just after it has done it.
+fn page_with(address: SocketAddr, name: &str, value: f64) -> String {
+    poll_until(&format!("{name} {value}"), || {
+        let (_, page) = get(address, "/metrics");
+        (sample(&page, name) == Some(value)).then_some(page)
+    })
+}
+
+/// The value of the sample with this name and labels, as they stand in the page.
+fn sample(page: &str, name: &str) -> Option<f64> {
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}")))
+}
+
+#[test]
+fn every_count_of_the_log_is_on_the_page_and_the_lateness_has_every_packet_that_left() {
+    let (server, address) = with_metrics(&["-d", "0"]);
+    let mut client = Client::of(server.address);
+    for sequence in 0..50 {
+        client.send(&audio(sequence, 512));
+        client.recv();
+    }
+    for sequence in 0..7 {
+        client.send(&keepalive(sequence, b""));
+        client.recv();
+    }
+    client.send(&[1, 1, 0]);
+    client.send(&[9; 30]);
+    client.send(&[9; 31]);
+    client.sync();
+    page_with(address, "jamjam_echo_buffered_bytes", 0.0);
+    let (head, page) = get(address, "/metrics");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
+    assert!(page.ends_with("\n# EOF\n"), "{page}");
+    for (name, value) in [
+        ("jamjam_echo_received_total", 50.0),
+        ("jamjam_echo_sent_total", 50.0),
+        ("jamjam_echo_buffered", 0.0),
+        ("jamjam_echo_buffered_bytes", 0.0),
+        ("jamjam_echo_sources", 1.0),
+        ("jamjam_echo_dropped_total{reason=\"short\"}", 1.0),
+        ("jamjam_echo_dropped_total{reason=\"version\"}", 2.0),
+        ("jamjam_echo_dropped_total{reason=\"type\"}", 0.0),
+        ("jamjam_echo_dropped_total{reason=\"buffer_full\"}", 0.0),
+        ("jamjam_echo_lateness_seconds_count{packet=\"audio\"}", 50.0),
+        ("jamjam_echo_lateness_seconds_bucket{le=\"+Inf\",packet=\"audio\"}", 50.0),
+        ("jamjam_echo_build_info{version=\"0.1.0\"}", 1.0),
+    ] {
+        assert_eq!(sample(&page, name), Some(value), "{name} in\n{page}");
+    }
+    let counted = |name: &str| sample(&page, &format!("jamjam_echo_{name}_total")).expect("a count");
+    let answers = counted("immediate_replies");
+    assert!(answers > 7.0 && answers == counted("keepalives") + counted("pings"), "{page}");
+    assert_eq!(sample(&page, "jamjam_echo_lateness_seconds_count{packet=\"immediate\"}"), Some(answers));
+    assert!(counted("sent_bytes") >= f64::from(50 * 524), "{page}");
+    assert_eq!(counted("received_bytes"), counted("sent_bytes") + 3.0 + 30.0 + 31.0, "{page}");
+    let stats = server.stop("TERM").stats();
+    assert_eq!(stats.count("received_bytes") as f64, counted("received_bytes"), "{stats}");
+}
+
+#[test]
+fn what_waits_is_seen_while_it_waits() {
+    let (server, address) = with_metrics(&["-d", "60s"]);
+    let mut client = Client::of(server.address);
+    (0..3).for_each(|sequence| client.send(&audio(sequence, 512)));
+    client.sync();
+    // Header, payload and what each packet is charged beyond.
+    let page = page_with(address, "jamjam_echo_buffered_bytes", f64::from(3 * (12 + 512 + 100)));
+    assert_eq!(sample(&page, "jamjam_echo_buffered"), Some(3.0), "{page}");
+}
+
+#[test]
+fn a_supervisor_is_told_that_all_is_well_and_a_stranger_nothing() {
+    let (_server, address) = with_metrics(&[]);
+    let (head, body) = get(address, "/healthz");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(body, "ok\n");
+    for (path, status) in [("/", "404"), ("/metrics/x", "404"), ("/../etc/passwd", "404")] {
+        let (head, _) = get(address, path);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+    }
+    let posted = ask(address, b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");
+    let garbage = ask(address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not HTTP\r\n\r\n");
+    assert!(garbage.starts_with("HTTP/1.1 400 "), "{garbage}");
+}
+
+#[test]
+fn connections_that_say_nothing_neither_stop_the_echo_nor_the_server_from_ending() {
+    let (server, address) = with_metrics(&["-d", "0"]);
+    let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let client = Client::of(server.address);
+    client.send(&audio(1, 512));
+    assert_eq!(client.recv(), audio(1, 512));
+    // Places become free as the silent ones go.
+    drop(silent);
+    let page = poll_until("a page", || Some(get(address, "/healthz").1));
+    assert_eq!(page, "ok\n");
+    let _silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    assert_eq!(server.stop("TERM").code, Some(0));
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_before_anything_is_served() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&["echo-server", "--port", "0", "--metrics", &address], |_| {});
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let beginning = format!("jamjam-dev: cannot listen on {address} for --metrics: ");
+    assert!(said.starts_with(&beginning) && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn an_address_that_is_none_is_told_in_words() {
+    for wrong in ["", ":9464", "9464x", "example.org:9464", "127.0.0.1", "70000", "http://127.0.0.1:9464"] {
+        let output = run(&["echo-server", "--port", "0", "--metrics", wrong], |_| {});
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("give ADDR:PORT, such as 127.0.0.1:9464"), "{wrong:?}: {said}");
+    }
+}

@@ -1,0 +1,122 @@
+//! MOQT as a client of this project speaks it, to the program on real sockets: what is said in its log, and an echo.
+
+use std::time::Duration;
+
+use jamjam_dev::io::moqt::client::{self, MoqtConnectError, MoqtConnectOptions};
+use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::io::tls::client::TrustPolicy;
+use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
+
+use test_support::server::PATIENCE;
+use test_support::server::process::Server;
+
+/// What the server says of itself before it serves MOQT.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) listening: String,
+    pub(crate) webtransport: String,
+    pub(crate) quic: String,
+    pub(crate) until: String,
+    pub(crate) sha256: String,
+}
+
+impl Said {
+    /// Reads it from the log.
+    pub(crate) fn of(server: &mut Server) -> Self {
+        let rest = |message: &str, before: &str, after: &str| {
+            let rest = message.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            rest.unwrap_or_else(|| panic!("no {before}…{after} in {message:?}")).to_owned()
+        };
+        let listening = server.line_that_begins("moqt: listening addresses=").message;
+        let [webtransport, quic, certificate] = [(); 3].map(|()| server.line().message);
+        let certificate = rest(&certificate, "tls: certificate loaded valid_until=", "");
+        let (until, sha256) = certificate.split_once(" sha256=").expect("both");
+        Self {
+            listening: rest(&listening, "moqt: listening addresses=", "").replace('"', ""),
+            webtransport: rest(&webtransport, "moqt: serving url=", " transport=WebTransport"),
+            quic: rest(&quic, "moqt: serving url=", " transport=QUIC"),
+            until: until.to_owned(),
+            sha256: sha256.to_owned(),
+        }
+    }
+
+    /// The port that all URLs share.
+    pub(crate) fn port(&self) -> u16 {
+        let port = |url: &str| url.rsplit_once(':')?.1.split('/').next()?.parse::<u16>().ok();
+        let (one, other) = (port(&self.webtransport), port(&self.quic));
+        assert_eq!(one, other, "{self:?}");
+        one.unwrap_or_else(|| panic!("no port in {self:?}"))
+    }
+
+    /// Both URLs.
+    pub(crate) fn urls(&self) -> [&str; 2] {
+        [&self.webtransport, &self.quic]
+    }
+
+    /// Believes the certificate that was named, and no other.
+    pub(crate) fn pinned(&self) -> TrustPolicy {
+        TrustPolicy { pinned: Some(self.sha256.parse().expect("a fingerprint")), ..TrustPolicy::default() }
+    }
+}
+
+/// So many groups of two frames.
+pub(crate) fn groups(group_count: Option<u64>) -> MoqtClientConfig {
+    let group_interval = Duration::from_millis(4);
+    MoqtClientConfig {
+        group_count,
+        frames_per_group: 2,
+        group_interval,
+        reply_timeout: PATIENCE,
+        subscribe_timeout: PATIENCE,
+        ..MoqtClientConfig::default()
+    }
+}
+
+/// How a run ended, and its facts.
+pub(crate) struct Ran {
+    pub(crate) ending: MoqtRunOutcome,
+    pub(crate) facts: Vec<MoqtClientEvent>,
+}
+
+/// Runs a client to its end.
+pub(crate) fn run(url: &str, trust: &TrustPolicy, config: &MoqtClientConfig) -> Result<Ran, MoqtConnectError> {
+    run_and_watch(&dial(url, trust), config, |_| ())
+}
+
+/// A call that believes whom `trust` says.
+pub(crate) fn dial(url: &str, trust: &TrustPolicy) -> MoqtConnectOptions {
+    MoqtConnectOptions::new(url.parse().expect("a URL"), trust.verifier().expect("a judge"))
+}
+
+/// Runs a client to its end, and shows what has happened.
+pub(crate) fn run_and_watch(
+    dial: &MoqtConnectOptions,
+    config: &MoqtClientConfig,
+    mut watch: impl FnMut(&MoqtClientEvent),
+) -> Result<Ran, MoqtConnectError> {
+    let mut facts = Vec::new();
+    let observe = |client: &mut MoqtClient| {
+        while let Some(fact) = client.poll_event() {
+            watch(&fact);
+            facts.push(fact);
+        }
+    };
+    let outcome = client::run_session(dial, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
+    Ok(Ran { ending: outcome.handler.outcome().expect("an end").clone(), facts })
+}
+
+/// Three groups come back whole, the frames of each in order.
+pub(crate) fn assert_echoes(url: &str, trust: &TrustPolicy, config: &MoqtClientConfig) -> Vec<MoqtClientEvent> {
+    let ran = run(url, trust, &MoqtClientConfig { group_count: Some(3), ..config.clone() })
+        .unwrap_or_else(|error| panic!("{url}: {error}"));
+    assert_eq!(ran.ending, MoqtRunOutcome::Completed, "{url}");
+    let came = ran.facts.iter().filter_map(|fact| match *fact {
+        MoqtClientEvent::FrameReturned { group, frame, intact: true, .. } => Some((group, frame)),
+        _ => None,
+    });
+    // A later group may overtake an earlier one: each has a stream of its own.
+    let mut came: Vec<_> = came.collect();
+    came.sort_by_key(|(group, _)| *group);
+    assert_eq!(came, [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)], "{url}");
+    ran.facts
+}

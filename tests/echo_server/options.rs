@@ -1,0 +1,289 @@
+//! The echo server's options, variables and defaults, and what it says when it cannot run.
+
+use std::net::UdpSocket;
+use std::process::Output;
+use test_support::server;
+
+use server::client::Client;
+use server::packet::audio;
+use server::process::{self, Server, run};
+
+/// Exit code 2 or 3, nothing on stdout, and one line on stderr. Returns that line.
+pub(crate) fn refusal(output: &Output, code: i32) -> String {
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(output.stdout.is_empty());
+    stderr
+}
+
+fn one_line(output: &Output, code: i32) -> String {
+    let stderr = refusal(output, code);
+    let (line, rest) = stderr.split_once('\n').expect("a whole line");
+    assert_eq!(rest, "", "more than one line");
+    line.to_owned()
+}
+
+pub(crate) fn refused(options: &[&str], code: i32) -> String {
+    one_line(&process::run(&[&["echo-server"], options].concat(), |_| {}), code)
+}
+
+#[test]
+fn the_help_names_every_option_with_its_default_and_variable() {
+    let output = process::run(&["echo-server", "--help"], |_| {});
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+    let help = String::from_utf8(output.stdout).unwrap();
+    // Of each option: how it is written, then what its paragraphs must hold.
+    let options: &[(&str, &[&str])] = &[
+        ("-p, --port <PORT>", &["[default: 5000]"]),
+        ("    --host <HOST>", &["[default: 0.0.0.0]"]),
+        ("-d, --delay <MS>", &["[env: ECHO_DELAY_MS=]", "[default: 3000]"]),
+        ("    --address-file <FILE>", &[]),
+        ("    --metrics <[ADDR:]PORT>", &[]),
+        ("    --max-buffer <SIZE>", &["[default: 1GiB]"]),
+        ("    --max-buffer-per-client <SIZE>", &["[default: 64MiB]"]),
+        ("    --socket-buffer <SIZE>", &["[default: 8MiB]"]),
+        ("    --spin <PERCENT>", &["[default: 25]"]),
+        ("    --max-rate-per-source <RATE>", &["[default: 8000]"]),
+        ("    --max-bitrate-per-source <BITRATE>", &["[default: 64mbit]"]),
+        ("    --allow <CIDR>", &[]),
+        ("    --limit-loopback", &[]),
+        ("    --loss <PERCENT>", &["such as 1%"]),
+        ("    --burst-loss <P,R>", &["such as 1%,30%"]),
+        ("    --drop-packets <LIST>", &["such as 10,20-25"]),
+        ("    --jitter <DURATION>", &["In milliseconds or with a unit"]),
+        ("    --reorder <PERCENT[,DURATION]>", &["by 10ms, or by DURATION"]),
+        ("    --duplicate <PERCENT>", &[]),
+        ("    --bandwidth <BITRATE[,DURATION]>", &["such as 2Mbit", "a queue of up to 250ms, or DURATION"]),
+        ("    --seed <N>", &["[default: random, printed]"]),
+        ("    --outcome-log <FILE>", &["CSV"]),
+        ("-v, --verbose", &["Overrides RUST_LOG"]),
+        ("    --log-format <FORMAT>", &["[default: text]"]),
+        ("    --stats-interval <DURATION>", &["[default: 60s]"]),
+        ("    --signaling-url <URL>", &["[env: SIGNALING_URL]"]),
+        ("    --with-signaling[=<PORT>]", &["signaling-server", "8080"]),
+        ("    --room-name <NAME>", &["[default: \"Echo Server\"]"]),
+        ("    --public-addr <ADDR>", &["HOST:PORT"]),
+        ("    --stun <HOST[:PORT]>", &["every 25 s"]),
+        ("    --ca <FILE>", &["PEM"]),
+        ("    --cert-sha256 <HASH>", &["hexadecimal digits"]),
+        ("    --insecure", &["testing only"]),
+        ("    --moqt [<ADDR:PORT>]", &["localhost:4443", "IPv4 and IPv6"]),
+        ("    --moqt-only", &[]),
+        ("    --moqt-path <PATH>", &["[default: /echo]"]),
+        ("    --moqt-prefix <PATH>", &["[default: \"japan, kyoto\"]"]),
+        ("    --moqt-delay <MS>", &["[default: 0]"]),
+        ("    --cert <FILE>", &["PEM"]),
+        ("    --key <FILE>", &["PEM"]),
+        ("    --cert-dir <DIR>", &[]),
+        ("    --demo-page <[ADDR:]PORT>", &[]),
+        ("-h, --help", &[]),
+    ];
+    for (option, facts) in options {
+        let after = help.split_once(&format!("\n  {option}\n")).unwrap_or_else(|| panic!("{option}: {help}")).1;
+        // Up to the next option or heading, whose lines are indented by at most six spaces.
+        let is_next = |line: &&str| !line.is_empty() && !line.starts_with("          ");
+        let about: Vec<&str> = after.lines().take_while(|line| !is_next(line)).collect();
+        for fact in *facts {
+            assert!(about.join("\n").contains(fact), "{option} without {fact}: {about:?}");
+        }
+    }
+    assert!(!help.contains("--driver"), "a hidden option is shown");
+    assert_eq!(help.matches("\n  -").count() + help.matches("\n      --").count(), options.len() + 1, "{help}");
+}
+
+#[test]
+fn the_short_help_is_there_too() {
+    let output = process::run(&["echo-server", "-h"], |_| {});
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains("-d, --delay <MS>"), "{help}");
+}
+
+#[test]
+fn port_0_takes_a_free_port_and_writes_it_to_the_address_file() {
+    let mut server = Server::start(&["--host", "127.0.0.1"]);
+    assert_ne!(server.address.port(), 0);
+    assert_eq!(server.line().message, format!("Echo server listening on {}", server.address));
+}
+
+#[test]
+fn the_port_that_is_given_is_the_port_listened_on() {
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let server = Server::start_as(&["--host", "127.0.0.1", "-p", &address.port().to_string()], |_| {});
+    assert_eq!(server.address, address);
+}
+
+/// Whether AUDIO sent to this server, which may take hours, is waiting: it is there at the end and not before.
+fn holds_audio(server: Server) -> bool {
+    let mut client = Client::of(server::client::at("127.0.0.1", server.address));
+    client.send(&audio(1, 100));
+    client.sync();
+    let stats = server.stop("TERM").stats();
+    assert_eq!(stats.count("received"), 1);
+    stats.count("dropped_at_stop") == 1
+}
+
+fn returns_audio(server: &Server) -> bool {
+    let client = Client::of(server::client::at("127.0.0.1", server.address));
+    client.ask(&audio(1, 100)) == audio(1, 100)
+}
+
+#[test]
+fn the_delay_is_taken_from_the_variable() {
+    assert!(returns_audio(&Server::start_with(&[], |command| {
+        command.env("ECHO_DELAY_MS", "0");
+    })));
+    assert!(holds_audio(Server::start_with(&[], |command| {
+        command.env("ECHO_DELAY_MS", "3600000");
+    })));
+}
+
+#[test]
+fn the_option_wins_over_the_variable() {
+    assert!(returns_audio(&Server::start_with(&["--delay", "0"], |command| {
+        command.env("ECHO_DELAY_MS", "3600000");
+    })));
+    assert!(holds_audio(Server::start_with(&["-d", "1h"], |command| {
+        command.env("ECHO_DELAY_MS", "0");
+    })));
+}
+
+#[test]
+fn an_empty_signaling_variable_is_none() {
+    assert!(returns_audio(&Server::start_with(&["-d", "0"], |command| {
+        command.env("SIGNALING_URL", "");
+    })));
+}
+
+#[test]
+fn help_does_not_tell_what_is_secret_in_a_signaling_url() {
+    for subcommand in ["echo-server", "send", "probe"] {
+        let help = run(&[subcommand, "--help"], |command| {
+            command.env("SIGNALING_URL", "wss://h/?token=hunter2");
+        });
+        assert!(!String::from_utf8(help.stdout).unwrap().contains("hunter2"), "{subcommand}");
+    }
+}
+
+#[test]
+fn nonsense_options_are_wrong_usage() {
+    for options in [
+        &["--nonsense"][..],
+        &["--port", "65536"],
+        &["--port", "-1"],
+        &["--port", "five"],
+        &["--delay", "-1"],
+        &["--delay", "soon"],
+        &["--delay", "5 parsecs"],
+        &["--delay", "99999999999999999999"],
+        &["--spin", "101"],
+        &["--max-buffer", "much"],
+        &["--log-format", "xml"],
+        &["--stats-interval", "never"],
+        &["--stats-interval", "0"],
+        &["5000"],
+    ] {
+        let stderr = refusal(&process::run(&[&["echo-server"], options].concat(), |_| {}), 2);
+        assert!(!stderr.is_empty(), "{options:?} is refused without a word");
+    }
+    let by_variable = process::run(&["echo-server", "--port", "0"], |command| {
+        command.env("ECHO_DELAY_MS", "soon");
+    });
+    assert!(refusal(&by_variable, 2).contains("soon"));
+}
+
+#[test]
+fn a_log_level_that_is_none_is_wrong_usage() {
+    let output = process::run(&["echo-server", "--port", "0"], |command| {
+        command.env("RUST_LOG", "info,=");
+    });
+    assert!(one_line(&output, 2).starts_with("jamjam-dev: RUST_LOG: cannot read the log level `info,=`"));
+}
+
+#[test]
+fn a_misspelt_log_level_is_wrong_usage_and_not_silence() {
+    for level in ["warning", "loud,info"] {
+        let output = process::run(&["echo-server", "--port", "0"], |command| {
+            command.env("RUST_LOG", level);
+        });
+        assert!(
+            one_line(&output, 2).starts_with(&format!("jamjam-dev: RUST_LOG: cannot read the log level `{level}`"))
+        );
+    }
+}
+
+#[test]
+fn a_host_with_a_port_is_told_where_the_port_goes() {
+    for (host, way) in [("127.0.0.1:5000", "--host 127.0.0.1 --port 5000"), ("[::1]:7", "--host ::1 --port 7")] {
+        assert_eq!(refused(&["--host", host], 2), format!("jamjam-dev: --host takes no port; give {way}"));
+    }
+}
+
+#[test]
+fn a_port_in_use_is_said_in_one_line() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let line = refused(&["--host", "127.0.0.1", "--port", &address.port().to_string()], 3);
+    assert_eq!(
+        line,
+        format!(
+            "jamjam-dev: cannot listen on {address}: the port is in use by another program; choose another with --port, or \
+             0 for any free one"
+        )
+    );
+}
+
+#[test]
+fn an_address_of_another_machine_is_said_in_one_line() {
+    // 192.0.2.0/24 and 2001:db8::/32 are for examples: no machine has them, but this one may be an example.
+    for host in ["203.0.113.7", "2001:db8:dead::7"] {
+        let line = refused(&["--host", host, "--port", "0"], 3);
+        let address = if host.contains(':') { format!("[{host}]:0") } else { format!("{host}:0") };
+        assert!(
+            line.starts_with(&format!("jamjam-dev: cannot listen on {address}: this machine has no such address;")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_host_is_said_in_one_line() {
+    // The name can never exist (RFC 6761).
+    let line = refused(&["--host", "studio.invalid", "--port", "0"], 3);
+    assert!(line.starts_with("jamjam-dev: cannot find an address for host `studio.invalid`: "), "{line}");
+}
+
+#[test]
+fn an_address_file_that_cannot_be_written_is_said_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("missing/address");
+    let file_option = ["--address-file", file.to_str().unwrap()];
+    let line = refused(&[&["--port", "0", "--socket-buffer", "204800"], &file_option[..]].concat(), 3);
+    assert!(line.starts_with(&format!("jamjam-dev: cannot write the address to {}: ", file.display())), "{line}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_low_port_without_the_right_to_it_is_said_in_one_line() {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if first.trim().parse::<u16>().unwrap() < 7 {
+        // The system gives these ports to everybody.
+        return;
+    }
+    let output = process::run(&["echo-server", "--host", "127.0.0.1", "--port", "7"], process::as_nobody);
+    assert_eq!(
+        one_line(&output, 3),
+        "jamjam-dev: cannot listen on 127.0.0.1:7: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    );
+}
+
+#[test]
+fn an_empty_delay_variable_is_none() {
+    let mut server = Server::start_with(&["--host", "127.0.0.1"], |command| {
+        command.env("ECHO_DELAY_MS", "");
+    });
+    assert!(server.is_running());
+}

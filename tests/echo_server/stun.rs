@@ -1,0 +1,105 @@
+//! The echo server tells whoever asks by STUN how it sees them, on the port that it echoes on.
+
+use std::net::SocketAddr;
+use test_support::server;
+
+use server::client::{Client, at};
+use server::line::Stats;
+use server::packet::audio;
+use server::process::Server;
+
+/// A Binding request without attributes.
+const REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+
+/// The address in a success response to [`REQUEST`] that has nothing but XOR-MAPPED-ADDRESS in it.
+fn mapped(response: &[u8]) -> SocketAddr {
+    let len = response.len() as u8;
+    assert_eq!(response[..4], [1, 1, 0, len - 20], "{response:02x?}");
+    assert_eq!(response[4..20], REQUEST[4..20], "cookie and transaction");
+    assert_eq!(response[20..24], [0, 0x20, 0, len - 24], "{response:02x?}");
+    let plain: Vec<u8> = response[28..].iter().zip(&REQUEST[4..]).map(|(byte, key)| byte ^ key).collect();
+    let port = u16::from_be_bytes([response[26] ^ 0x21, response[27] ^ 0x12]);
+    match (response[25], plain.len()) {
+        (1, 4) => SocketAddr::from((<[u8; 4]>::try_from(plain).unwrap(), port)),
+        (2, 16) => SocketAddr::from((<[u8; 16]>::try_from(plain).unwrap(), port)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_client_learns_its_address_over_either_family_and_is_echoed_on_the_same_port() {
+    for driver in ["native", "portable"] {
+        let dual = Server::start(&["--host", "::", "-d", "0", "--driver", driver]);
+        for (host, len) in [("127.0.0.1", 32), ("::1", 44)] {
+            let client = Client::of(at(host, dual.address));
+            let response = client.ask(&REQUEST);
+            assert_eq!(response.len(), len);
+            assert_eq!(mapped(&response), client.address(), "{driver}");
+            assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
+        }
+        let stats = dual.stop("TERM").stats();
+        let counts = ["stun_requests", "immediate_replies", "received", "sent"].map(|name| stats.count(name));
+        assert_eq!(counts, [2, 2, 2, 2], "{stats}");
+    }
+}
+
+#[test]
+fn a_bad_path_on_purpose_and_limits_treat_stun_as_they_say() {
+    let lossy = Server::start(&["--host", "127.0.0.1", "--loss", "100%"]);
+    let client = Client::of(lossy.address);
+    assert_eq!(mapped(&client.ask(&REQUEST)), client.address(), "it is no packet, so it is not impaired");
+
+    let options = ["--host", "127.0.0.1", "--limit-loopback", "--max-rate-per-source", "1", "--stats-interval", "20ms"];
+    let mut limited = Server::start(&options);
+    let client = Client::of(limited.address);
+    for _ in 0..100 {
+        client.send(&REQUEST);
+    }
+    assert_eq!(mapped(&client.recv()), client.address());
+    let stats = std::iter::repeat_with(|| Stats::of(&limited.line_that_begins("Stats: ")))
+        .find(|stats| stats.count("stun_requests") + stats.count("dropped_packet_rate") == 100)
+        .expect("an endless log");
+    assert!(stats.count("stun_requests") > 0 && stats.count("dropped_packet_rate") > 50, "{stats}");
+}
+
+#[test]
+fn the_log_names_what_is_wrong_with_a_stun_message() {
+    let mut server = Server::start(&["--host", "127.0.0.1", "-d", "0", "-v"]);
+    let client = Client::of(server.address);
+    let here = client.address();
+    let mut long = REQUEST;
+    long[3] = 4;
+    client.send(&long);
+    let mut allocate = REQUEST;
+    allocate[1] = 3;
+    client.send(&allocate);
+    client.send(&REQUEST[..12]);
+    client.ask(&REQUEST);
+    let said: Vec<String> = std::iter::repeat_with(|| server.line())
+        .filter(|line| line.level == "DEBUG")
+        .map(|line| line.message)
+        .take(4)
+        .collect();
+    let dropped = |len, reason: &str, first_bytes: &str| {
+        format!("echo: datagram dropped source={here} len={len} reason=\"{reason}\" first_bytes=\"{first_bytes}\"")
+    };
+    assert_eq!(
+        said,
+        [
+            dropped(
+                20,
+                "STUN length field 4, 0 bytes after the header",
+                "00 01 00 04 21 12 a4 42 01 02 03 04 05 06 07 08"
+            ),
+            dropped(
+                20,
+                "STUN type 0x0003, only Binding requests are supported",
+                "00 03 00 00 21 12 a4 42 01 02 03 04 05 06 07 08"
+            ),
+            dropped(12, "12 bytes, shorter than the 20-byte STUN header", "00 01 00 00 21 12 a4 42 01 02 03 04"),
+            format!("echo: STUN response sent destination={here} class=success"),
+        ]
+    );
+    let stats = server.stop("TERM").stats();
+    assert_eq!((stats.count("stun_requests"), stats.count("dropped_stun")), (1, 3), "{stats}");
+}

@@ -1,0 +1,110 @@
+//! Bursts of loss, and reordering by RFC 4737's definitions, against values computed by hand.
+
+use jamjam_dev::stats::{LossBursts, ReorderedPacket, Reordering, StreamStats};
+use jamjam_dev::time::Time;
+
+/// One letter a packet in sending order: `x` is lost.
+fn bursts(fates: &str) -> LossBursts {
+    let mut bursts = LossBursts::default();
+    fates.chars().for_each(|fate| bursts.on_settled(fate == 'x'));
+    bursts
+}
+
+#[test]
+fn bursts_are_counted_by_their_length() {
+    let found = bursts("x..xx.x.xxx......x");
+    assert_eq!(found.lengths(), [3, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(found.longest(), 3);
+    assert_eq!((bursts("....").lengths(), bursts("....").longest()), ([0; 10], 0));
+}
+
+#[test]
+fn nine_in_a_row_are_told_from_ten_and_all_longer_ones_stand_together() {
+    for (length, place) in [(9, 8), (10, 9), (11, 9), (1_000, 9)] {
+        let found = bursts(&format!("..{}..", "x".repeat(length)));
+        let mut expected = [0; 10];
+        expected[place] = 1;
+        assert_eq!((found.lengths(), found.longest()), (expected, length as u64), "{length}");
+    }
+    let found = bursts(&["x".repeat(12), "x".repeat(10), "x".repeat(9)].join("."));
+    assert_eq!((found.lengths()[8], found.lengths()[9], found.longest()), (1, 2, 12));
+}
+
+#[test]
+fn a_burst_that_goes_on_is_counted_by_its_length_so_far() {
+    assert_eq!(bursts(".xx").lengths(), [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bursts(".xxx").lengths(), [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// Feeds packets that came at these milliseconds. Those that were overtaken, with extent and offset in milliseconds.
+fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
+    let mut reordering = Reordering::default();
+    let mut found = Vec::new();
+    for (index, ms) in arrivals {
+        if let Some(ReorderedPacket { extent, late_time_offset_ns }) =
+            reordering.on_arrival(*index, Time::from_millis(*ms))
+        {
+            found.push((*index, extent, late_time_offset_ns / 1_000_000));
+        }
+    }
+    found
+}
+
+#[test]
+fn one_packet_that_four_overtook_is_four_places_late() {
+    // 4 comes at 210 ms after 5 to 8, of which 5 came first, at 148 ms: sections 4.2 and 4.3 look at that one alone.
+    let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
+    assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
+}
+
+#[test]
+fn two_packets_that_one_overtook_are_one_and_two_places_late() {
+    // 5 and 6 come right behind 7, which came at 188 ms.
+    let arrivals = [(1, 68), (2, 88), (3, 108), (4, 128), (7, 188), (5, 189), (6, 190), (8, 208), (9, 228), (10, 248)];
+    assert_eq!(overtaken(&arrivals), [(5, 1, 1), (6, 2, 2)]);
+}
+
+#[test]
+fn the_extent_is_that_to_the_first_overtaker_not_the_last() {
+    // 2 is overtaken by 3 first (place 1), 1 likewise; 5 by 6 (place 4), and 4 by 6 too.
+    let arrivals = [(0, 0), (3, 10), (2, 20), (1, 30), (6, 40), (7, 41), (4, 50), (5, 60)];
+    assert_eq!(overtaken(&arrivals), [(2, 1, 10), (1, 2, 20), (4, 2, 10), (5, 3, 20)]);
+}
+
+#[test]
+fn a_loss_in_front_of_a_gap_does_not_move_the_overtaker() {
+    // 1 never comes; 4 was overtaken by 5, not by 2, though 2 left the older gap.
+    assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (4, 5)]), [(4, 2, 2)]);
+    // And if 1 does come, 2 was first.
+    assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (1, 5)]), [(1, 4, 4)]);
+}
+
+#[test]
+fn what_is_forgotten_takes_nothing_from_what_may_still_come() {
+    let mut reordering = Reordering::default();
+    // Every odd packet is missing: the one before packet n was overtaken at place n/2.
+    for n in (0..1_000).step_by(2) {
+        assert_eq!(reordering.on_arrival(n, Time::from_millis(n)), None);
+    }
+    reordering.discard_before(901);
+    let by = |extent, late_ms: i64| Some(ReorderedPacket { extent, late_time_offset_ns: late_ms * 1_000_000 });
+    // 901 was overtaken by 902 at place 451, and comes at place 500.
+    assert_eq!(reordering.on_arrival(901, Time::from_millis(1_000)), by(500 - 451, 98));
+    reordering.discard_before(998);
+    assert_eq!(reordering.on_arrival(999, Time::from_millis(1_001)), None);
+    assert_eq!(reordering.on_arrival(1_001, Time::from_millis(1_002)), None);
+    assert_eq!(reordering.on_arrival(1_000, Time::from_millis(1_007)), by(1, 5));
+}
+
+#[test]
+fn a_stream_sums_up_who_was_overtaken() {
+    let mut stream = StreamStats::new();
+    (0..8).for_each(|_| stream.on_return(1_000));
+    assert_eq!((stream.reordered_ratio(), stream.reorder_extent.mean()), (Some(0.0), None));
+    stream.on_reordered(ReorderedPacket { extent: 1, late_time_offset_ns: 500 });
+    stream.on_reordered(ReorderedPacket { extent: 6, late_time_offset_ns: 300 });
+    assert_eq!((stream.reordered, stream.reordered_ratio()), (2, Some(0.25)));
+    assert_eq!((stream.reorder_extent.mean(), stream.reorder_extent.max()), (Some(3.5), Some(6)));
+    assert_eq!(stream.reorder_late_time_offset.max(), Some(500));
+    assert_eq!(StreamStats::new().reordered_ratio(), None);
+}

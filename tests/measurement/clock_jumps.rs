@@ -1,0 +1,90 @@
+//! Jumps of the wall clock and sleep of the machine, in hand-made series of readings.
+
+use jamjam_dev::stats::{ClockJumps, ClockReading};
+use jamjam_dev::time::Time;
+
+const MS: i64 = 1_000_000;
+const S: i64 = 1_000 * MS;
+
+/// A reading in an instant.
+fn reading(mono: i64, wall: i64, boot: Option<i64>) -> ClockReading {
+    let at = Time::from_nanos(mono.cast_unsigned());
+    ClockReading { before: at, wall_ns: wall, boot_ns: boot, after: at }
+}
+
+/// (monotonic, wall) in nanoseconds, one after the other; the clock that goes on in sleep is the monotonic one.
+fn jumps(series: &[(i64, i64)]) -> (Vec<Option<i64>>, ClockJumps) {
+    let mut jumps = ClockJumps::default();
+    let told = series.iter().map(|(mono, wall)| jumps.on_reading(reading(*mono, 1_800_000 * S + wall, Some(*mono))));
+    (told.collect(), jumps)
+}
+
+#[test]
+fn clocks_that_go_alike_do_not_jump() {
+    let (told, jumps) = jumps(&[(5, 5), (50 * MS, 50 * MS), (100 * MS, 100 * MS), (60 * S, 60 * S)]);
+    assert_eq!(told, [None; 4]);
+    assert_eq!((jumps.count(), jumps.max_jump_ns(), jumps.suspended_ns()), (0, None, 0));
+}
+
+#[test]
+fn a_step_in_either_direction_is_a_jump_of_its_size() {
+    // Set forward by 3 s in the second 50 ms, back by 20 ms in the fourth.
+    let (told, jumps) = jumps(&[
+        (0, 0),
+        (50 * MS, 50 * MS),
+        (100 * MS, 3_100 * MS),
+        (150 * MS, 3_150 * MS),
+        (200 * MS, 3_180 * MS),
+        (250 * MS, 3_230 * MS),
+    ]);
+    assert_eq!(told, [None, None, Some(3 * S), None, Some(-20 * MS), None]);
+    assert_eq!((jumps.count(), jumps.max_jump_ns(), jumps.suspended_ns()), (2, Some(3 * S), 0));
+    let (_, jumps) = self::jumps(&[(0, 0), (50 * MS, 70 * MS), (100 * MS, -900 * MS)]);
+    assert_eq!((jumps.count(), jumps.max_jump_ns()), (2, Some(-1_020 * MS)));
+}
+
+#[test]
+fn what_steering_explains_is_no_jump() {
+    // 500 millionths of 60 s are 30 ms, and 1 ms is allowed for nothing.
+    assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS)]).1.count(), 0);
+    assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS)]).1.count(), 0);
+    assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS + 1)]).1.max_jump_ns(), Some(31 * MS + 1));
+    assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS - 1)]).1.max_jump_ns(), Some(-31 * MS - 1));
+    // In 50 ms it is 25 µs and the 1 ms.
+    assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_000)]).1.count(), 0);
+    assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_001)]).1.count(), 1);
+}
+
+#[test]
+fn sleep_is_told_from_a_jump() {
+    let mut jumps = ClockJumps::default();
+    jumps.on_reading(reading(S, 100 * S, Some(50 * S)));
+    // 20 s of sleep: the monotonic clock stood still, both others went on.
+    assert_eq!(jumps.on_reading(reading(S + 50 * MS, 120 * S + 50 * MS, Some(70 * S + 50 * MS))), None);
+    assert_eq!((jumps.count(), jumps.suspended_ns()), (0, (20 * S).cast_unsigned()));
+    // Asleep once more for 5 s, and the clock is set back by 2 s meanwhile.
+    let found = jumps.on_reading(reading(S + 100 * MS, 123 * S + 100 * MS, Some(75 * S + 100 * MS)));
+    assert_eq!((found, jumps.suspended_ns()), (Some(-2 * S), (25 * S).cast_unsigned()));
+}
+
+#[test]
+fn without_a_clock_that_goes_on_sleep_shows_as_a_jump() {
+    let mut jumps = ClockJumps::default();
+    jumps.on_reading(reading(S, 100 * S, None));
+    assert_eq!(jumps.on_reading(reading(S + 50 * MS, 120 * S + 50 * MS, None)), Some(20 * S));
+    assert_eq!(jumps.suspended_ns(), 0);
+}
+
+#[test]
+fn a_thread_that_was_put_aside_between_two_clocks_has_not_seen_a_jump() {
+    // 30 ms pass while the clocks are read; the wall clock is read at the very end of them, or at their beginning.
+    for wall in [130 * MS, 100 * MS] {
+        let mut jumps = ClockJumps::default();
+        jumps.on_reading(reading(0, 0, Some(0)));
+        let (before, after) = (Time::from_millis(100), Time::from_millis(130));
+        let slow = ClockReading { before, wall_ns: wall, boot_ns: Some(wall), after };
+        assert_eq!(jumps.on_reading(slow), None);
+        assert_eq!(jumps.on_reading(reading(150 * MS, 150 * MS, Some(150 * MS))), None);
+        assert_eq!((jumps.count(), jumps.suspended_ns()), (0, 0), "{wall}");
+    }
+}

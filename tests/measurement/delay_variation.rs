@@ -1,0 +1,68 @@
+//! Delay variation by RFC 5481's definitions, against values computed by hand.
+
+use jamjam_dev::stats::{Ipdv, StreamStats};
+
+fn ipdv(round_trips: &[Option<i64>]) -> Ipdv {
+    let mut ipdv = Ipdv::default();
+    for round_trip in round_trips {
+        ipdv.on_settled(*round_trip);
+    }
+    ipdv
+}
+
+#[test]
+fn ipdv_is_the_difference_to_the_packet_before_in_sending_order() {
+    // The fourth packet took 150, all others 68. Differences: 0, 0, 82, −82, 0 …
+    let found = ipdv(&[68, 68, 68, 150, 68, 68, 68, 68, 68, 68].map(Some));
+    assert_eq!((found.magnitudes().count(), found.min(), found.max()), (9, Some(-82), Some(82)));
+    assert_eq!(found.magnitudes().mean(), Some(164.0 / 9.0));
+    // Sizes in order: seven zeros, 82, 82. The 5th of 9 is the median.
+    assert_eq!(found.magnitudes().percentile_if_enough(0.5), Some(0));
+}
+
+#[test]
+fn a_packet_that_did_not_return_has_no_difference_on_either_side() {
+    let found = ipdv(&[Some(10), Some(30), None, Some(500), Some(505), None, None, Some(9)]);
+    // 30 − 10 and 505 − 500.
+    assert_eq!((found.magnitudes().count(), found.min(), found.max()), (2, Some(5), Some(20)));
+    assert_eq!(found.magnitudes().mean(), Some(12.5));
+    let alone = ipdv(&[None, Some(7), None]);
+    assert_eq!((alone.magnitudes().count(), alone.min(), alone.max()), (0, None, None));
+}
+
+#[test]
+fn ipdv_of_a_steady_fall_is_negative_and_its_size_is_not() {
+    let found = ipdv(&[400, 300, 200, 100].map(Some));
+    assert_eq!((found.min(), found.max()), (Some(-100), Some(-100)));
+    assert_eq!((found.magnitudes().min(), found.magnitudes().max()), (Some(100), Some(100)));
+}
+
+#[test]
+fn pdv_is_what_a_round_trip_takes_beyond_the_smallest() {
+    let mut stream = StreamStats::new();
+    // 1,000 round trips of 1,000 ns (exact in the histogram) up to 1,999 ns.
+    (0..1_000).rev().for_each(|n| stream.on_return(1_000 + n));
+    // Ranks 500, 990 and 999 of 1,000, less the first.
+    assert_eq!([0.5, 0.99, 0.999].map(|p| stream.pdv(p)), [Some(499), Some(989), Some(998)]);
+    assert_eq!(stream.max_pdv(), Some(999));
+}
+
+#[test]
+fn pdv_of_audio_does_not_depend_on_the_hold_nor_on_which_came_first() {
+    for hold in [0, 3_000_000_000] {
+        let mut stream = StreamStats::with_rtt_baseline();
+        // 500, 300, 1,500 ns beyond the hold: medians 500, smallest 300.
+        for ns in [500, 300, 1_500] {
+            stream.on_return(hold + ns);
+        }
+        assert_eq!((stream.pdv(0.5), stream.max_pdv()), (Some(200), Some(1_200)), "{hold}");
+    }
+}
+
+#[test]
+fn too_few_round_trips_have_no_percentile_of_variation() {
+    let mut stream = StreamStats::new();
+    assert_eq!((stream.pdv(0.5), stream.max_pdv()), (None, None));
+    stream.on_return(7);
+    assert_eq!((stream.pdv(0.5), stream.max_pdv()), (None, Some(0)));
+}

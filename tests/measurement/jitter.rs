@@ -1,0 +1,143 @@
+//! Jitter and reordering against their RFCs, pacing against numbers written by hand.
+
+use jamjam_dev::stats::{Jitter, PacingStats, Reordering, StreamStats};
+use jamjam_dev::time::Time;
+use proptest::prelude::*;
+
+/// RFC 3550, 6.4.1, from its text, with times of sending and of arrival kept apart:
+/// D(i-1,i) = (Ri - Ri-1) - (Si - Si-1), J(i) = J(i-1) + (|D(i-1,i)| - J(i-1))/16.
+fn estimates_by_the_rfc(sent: &[i64], arrived: &[i64]) -> Vec<f64> {
+    let mut estimates = Vec::new();
+    let mut j = 0.0;
+    for i in 1..sent.len() {
+        let d = (arrived[i] - arrived[i - 1]) - (sent[i] - sent[i - 1]);
+        j += (d.abs() as f64 - j) / 16.0;
+        estimates.push(j);
+    }
+    estimates
+}
+
+#[test]
+fn jitter_by_hand() {
+    // Transits 100, 116, 100, 100: |D| = 16, 16, 0. J = 1, then 1 + 15/16 = 1.9375, then 1.9375 × 15/16 = 1.81640625.
+    let mut jitter = Jitter::default();
+    for transit in [100, 116, 100, 100] {
+        jitter.on_transit(transit);
+    }
+    assert_eq!(jitter.count(), 3);
+    assert_eq!(jitter.last(), Some(1.816_406_25));
+    assert_eq!(jitter.max(), Some(1.937_5));
+    assert_eq!(jitter.mean(), Some((1.0 + 1.937_5 + 1.816_406_25) / 3.0));
+}
+
+#[test]
+fn one_packet_has_no_jitter() {
+    let mut jitter = Jitter::default();
+    jitter.on_transit(5);
+    assert_eq!((jitter.count(), jitter.mean(), jitter.max(), jitter.last()), (0, None, None, None));
+}
+
+proptest! {
+    #[test]
+    fn jitter_is_that_of_the_rfc_and_a_constant_hold_cancels_out(
+        steps in prop::collection::vec((0..10_000_000i64, 0..5_000_000i64), 2..200),
+        hold in 0..3_000_000_000i64,
+    ) {
+        let sent: Vec<i64> = steps.iter().scan(0, |at, (gap, _)| { *at += gap; Some(*at) }).collect();
+        let arrived: Vec<i64> = sent.iter().zip(&steps).map(|(sent, (_, transit))| sent + transit).collect();
+        let truth = estimates_by_the_rfc(&sent, &arrived);
+
+        let mut jitter = Jitter::default();
+        sent.iter().zip(&arrived).for_each(|(sent, arrived)| jitter.on_transit(arrived - sent + hold));
+        let near = |found: Option<f64>, truth: f64| (found.unwrap() - truth).abs() <= truth.abs() * 1e-9;
+        prop_assert_eq!(jitter.count(), truth.len() as u64);
+        prop_assert!(near(jitter.mean(), truth.iter().sum::<f64>() / truth.len() as f64));
+        prop_assert!(near(jitter.max(), truth.iter().copied().fold(0.0, f64::max)));
+        prop_assert!(near(jitter.last(), *truth.last().unwrap()));
+    }
+}
+
+fn reordered(arrivals: &[u64]) -> Vec<u64> {
+    let mut reordering = Reordering::default();
+    arrivals.iter().copied().filter(|index| reordering.on_arrival(*index, Time::ZERO).is_some()).collect()
+}
+
+#[test]
+fn a_gap_alone_is_not_reordering() {
+    assert_eq!(reordered(&[0, 1, 5, 6, 9]), [0u64; 0]);
+}
+
+#[test]
+fn a_packet_overtaken_by_later_ones_is_reordered_and_they_are_not() {
+    // 4 arrives after 5 to 8: it alone is reordered (RFC 4737, 3.1: its number is below the next expected, 9).
+    assert_eq!(reordered(&[1, 2, 3, 5, 6, 7, 8, 4, 9, 10]), [4]);
+    assert_eq!(reordered(&[3, 2, 1, 0, 4]), [2, 1, 0]);
+    // One overtaken packet does not excuse those that follow it.
+    assert_eq!(reordered(&[0, 5, 1, 2, 3, 6]), [1, 2, 3]);
+}
+
+#[test]
+fn the_last_index_there_is_can_be_overtaken_by_nothing() {
+    assert_eq!(reordered(&[u64::MAX - 1, u64::MAX, 7]), [7]);
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn pacing(sent: impl IntoIterator<Item = (u64, i64)>) -> PacingStats {
+    let mut pacing = PacingStats::default();
+    for (due, error) in sent {
+        pacing.on_sent(Time::from_nanos(due), Time::from_nanos(due.checked_add_signed(error).unwrap()));
+    }
+    pacing
+}
+
+#[test]
+fn pacing_errors_are_left_less_due_and_can_be_early() {
+    let pacing = pacing([(7 * SECOND, 40), (8 * SECOND, -3), (9 * SECOND, 11)]);
+    let all = pacing.all();
+    assert_eq!((all.count(), all.min(), all.max(), all.mean()), (3, Some(-3), Some(40), Some(16.0)));
+}
+
+#[test]
+fn the_first_and_the_last_five_seconds_are_kept_apart() {
+    // A minute at two packets a second, starting late in the driver's life; the error is the second it falls into.
+    let start = 1_234_567 * SECOND + 89;
+    let sent = (0..120u64).map(|n| (start + n * SECOND / 2, (n / 2) as i64));
+    let (first, last) = pacing(sent).first_and_last().unwrap();
+    assert_eq!((first.count(), first.min(), first.max()), (10, Some(0), Some(4)));
+    assert_eq!((last.count(), last.min(), last.max()), (10, Some(55), Some(59)));
+}
+
+#[test]
+fn the_ends_of_a_run_are_not_compared_while_they_overlap() {
+    let seconds = |n: u64| (0..n).map(|second| (second * SECOND, 1));
+    assert!(pacing(seconds(9)).first_and_last().is_none());
+    assert!(pacing(seconds(10)).first_and_last().is_some());
+}
+
+#[test]
+fn seconds_without_packets_do_not_keep_what_was_there_before() {
+    let (_, last) = pacing([(0, 1), (SECOND, 1), (2 * SECOND, 1), (107 * SECOND, 9)]).first_and_last().unwrap();
+    assert_eq!((last.count(), last.min()), (1, Some(9)));
+}
+
+#[test]
+fn a_relative_stream_keeps_microseconds_beside_a_hold_of_seconds() {
+    let mut stream = StreamStats::with_rtt_baseline();
+    // 3 s of hold; the path adds 100, 350 and 230 µs.
+    for echo in [3_000_100_000, 3_000_350_000, 3_000_230_000] {
+        stream.on_return(echo);
+    }
+    assert_eq!((stream.returned, stream.rtt_baseline(), stream.min_rtt()), (3, 3_000_100_000, Some(3_000_100_000)));
+    // 130 µs after the first: 130,000 lies in the bucket 129,920 … 130,047 (128 ns wide).
+    assert_eq!(stream.rtt.percentile(0.5), Some(130_047));
+    assert_eq!(stream.jitter.count(), 2);
+}
+
+#[test]
+fn loss_is_a_part_of_the_packets_whose_fate_is_known() {
+    let stream = StreamStats { sent: 110, lost: 25, in_flight: 10, ..StreamStats::new() };
+    assert_eq!(stream.loss_ratio(), Some(0.25));
+    assert_eq!(StreamStats::new().loss_ratio(), None);
+    assert_eq!(StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() }.loss_ratio(), None);
+}

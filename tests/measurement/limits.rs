@@ -1,0 +1,280 @@
+//! Limits and verdict: a table of runs, each with what must come of it.
+
+use std::time::Duration;
+
+use jamjam_dev::client::{AudioResults, RunKind, RunResults, StopSignal, StreamKind, WaitResult};
+use jamjam_dev::report::Report;
+use jamjam_dev::report::limits::{LimitResult, Limits};
+use jamjam_dev::stats::StreamStats;
+
+const MS: i64 = 1_000_000;
+
+/// A probe that sent `sent` pings; the first came back after the given nanoseconds each, the rest are lost.
+fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
+    let mut ping = StreamStats::new();
+    for ns in round_trips {
+        ping.on_return(*ns);
+    }
+    ping.sent = sent;
+    ping.lost = sent - ping.returned;
+    RunResults { ping: Some(ping), ..RunResults::new(RunKind::Probe, "127.0.0.1:5000", StreamKind::Ping) }
+}
+
+/// A run of `send` whose AUDIO came back after the given echo times and whose pings after theirs.
+fn send(configured_server_delay_ns: Option<u64>, echo_times: &[i64], pings: &[i64]) -> RunResults {
+    let mut audio =
+        AudioResults { stats: StreamStats::with_rtt_baseline(), configured_server_delay_ns, ..AudioResults::default() };
+    for ns in echo_times {
+        audio.stats.on_return(*ns);
+    }
+    audio.stats.sent = echo_times.len() as u64;
+    let run = probe(pings.len() as u64, pings);
+    RunResults {
+        audio: Some(audio),
+        ping: run.ping,
+        ..RunResults::new(RunKind::Send, "127.0.0.1:5000", StreamKind::Audio)
+    }
+}
+
+fn passed(run: &RunResults, limits: Limits) -> bool {
+    let report = Report::new(run, &limits);
+    assert_eq!(report.exit_code(), u8::from(!report.verdict.passed));
+    assert_eq!(report.verdict.passed, report.verdict.reasons.is_empty());
+    report.verdict.passed
+}
+
+fn reasons(run: &RunResults, limits: Limits) -> Vec<String> {
+    Report::new(run, &limits).verdict.reasons
+}
+
+fn only(run: &RunResults, limits: Limits) -> LimitResult {
+    let [judgement] = <[LimitResult; 1]>::try_from(Report::new(run, &limits).limits).unwrap();
+    judgement
+}
+
+fn max_loss(ratio: f64) -> Limits {
+    Limits { max_loss: Some(ratio), ..Limits::default() }
+}
+
+fn max_p99(micros: u64) -> Limits {
+    Limits { max_p99: Some(Duration::from_micros(micros)), ..Limits::default() }
+}
+
+fn max_p50(micros: u64) -> Limits {
+    Limits { max_p50: Some(Duration::from_micros(micros)), ..Limits::default() }
+}
+
+fn max_jitter(nanos: u64) -> Limits {
+    Limits { max_jitter: Some(Duration::from_nanos(nanos)), ..Limits::default() }
+}
+
+#[test]
+fn without_limits_anything_that_came_back_passes_and_the_report_says_that_none_were_set() {
+    let report = Report::new(&probe(100, &[90 * MS]), &Limits::default());
+    assert!(report.verdict.passed && !report.verdict.limits_set && report.limits.is_empty());
+}
+
+#[test]
+fn nothing_heard_is_never_passed() {
+    for limits in [Limits::default(), max_loss(1.0), max_p99(1_000_000), max_jitter(1_000_000_000)] {
+        assert_eq!(reasons(&probe(100, &[]), limits)[0], "no replies received", "{limits:?}");
+    }
+}
+
+#[test]
+fn nothing_sent_is_never_passed() {
+    for limits in [Limits::default(), max_loss(1.0), max_p99(1_000_000)] {
+        assert_eq!(reasons(&probe(0, &[]), limits), ["nothing was sent"], "{limits:?}");
+        let none = RunResults::new(RunKind::Probe, "x", StreamKind::Ping);
+        assert_eq!(reasons(&none, limits), ["nothing was sent"], "{limits:?}");
+    }
+}
+
+#[test]
+fn a_wait_in_vain_is_never_passed() {
+    let readiness_wait = Some(WaitResult { waited_ns: 10_000_000_000, reply_received: false });
+    assert_eq!(reasons(&RunResults { readiness_wait, ..probe(0, &[]) }, max_loss(0.0)), ["no reply within 10.000 s"]);
+}
+
+#[test]
+fn loss_equal_to_its_limit_is_kept_and_one_packet_more_breaks_it() {
+    let run = |returned: usize| probe(200, &vec![MS; returned]);
+    assert!(passed(&run(199), max_loss(0.005)));
+    assert!(!passed(&run(198), max_loss(0.005)));
+    assert!(passed(&run(200), max_loss(0.0)));
+    assert!(!passed(&run(199), max_loss(0.0)));
+    assert_eq!(reasons(&run(198), max_loss(0.005)), ["--max-loss 0.5 % exceeded: 1 %"]);
+}
+
+#[test]
+fn one_packet_lost_of_ten_million_does_not_read_as_none() {
+    let mut run = probe(10, &[MS; 10]);
+    let ping = run.ping.as_mut().unwrap();
+    (ping.sent, ping.returned, ping.lost) = (10_000_000, 9_999_999, 1);
+    assert_eq!(reasons(&run, max_loss(0.0)), ["--max-loss 0 % exceeded: < 0.001 %"]);
+}
+
+#[test]
+fn a_percentile_that_is_shown_is_judged_and_equal_is_kept() {
+    // 99 × 2,000 ns (exact in the histogram) and one straggler: p99 is 2 µs.
+    let mut round_trips = vec![2_000; 99];
+    round_trips.push(500 * MS);
+    let judgement = only(&probe(100, &round_trips), max_p99(2));
+    assert_eq!((judgement.figure, judgement.measured, judgement.note), ("rtt_p99_us", Some(2.0), None));
+    assert!(judgement.passed);
+    assert!(!passed(&probe(100, &round_trips), max_p99(1)));
+}
+
+#[test]
+fn a_limit_on_a_hidden_percentile_judges_the_maximum_and_says_so() {
+    let mut round_trips = vec![MS; 98];
+    round_trips.push(9 * MS);
+    let judgement = only(&probe(99, &round_trips), max_p99(8_999));
+    assert_eq!((judgement.figure, judgement.measured, judgement.passed), ("rtt_max_us", Some(9_000.0), false));
+    assert_eq!(judgement.note.as_deref(), Some("too few samples for p99 (99): compared with the maximum"));
+    assert!(only(&probe(99, &round_trips), max_p99(9_000)).passed);
+    assert_eq!(only(&probe(1, &[MS]), max_p50(1_000)).figure, "rtt_max_us");
+}
+
+#[test]
+fn p50_and_p99_are_each_judged_by_their_own_limit() {
+    let mut round_trips = vec![1_000; 50];
+    round_trips.extend([2_000_000; 50]);
+    let run = probe(100, &round_trips);
+    assert!(passed(&run, max_p50(1)) && !passed(&run, max_p99(1_999)));
+    let both = Limits { max_p50: Some(Duration::from_nanos(999)), ..max_p99(1_999) };
+    assert_eq!(reasons(&run, both), ["--max-p50 1.0 µs exceeded: 1.0 µs", "--max-p99 1.999 ms exceeded: 2.000 ms"]);
+}
+
+#[test]
+fn the_jitter_limit_judges_the_mean_of_the_running_estimate() {
+    // Transits 0, 16,000, 16,000 ns: J = 1,000, then 937.5. The mean is 968.75 ns, the maximum 1,000.
+    let run = probe(3, &[0, 16_000, 16_000]);
+    assert!(passed(&run, max_jitter(969)));
+    assert!(!passed(&run, max_jitter(968)));
+    // 0, 1600: J = 100 ns.
+    assert!(passed(&probe(2, &[0, 1_600]), max_jitter(100)) && !passed(&probe(2, &[0, 1_600]), max_jitter(99)));
+}
+
+#[test]
+fn a_limit_with_no_data_is_broken() {
+    let judgement = only(&probe(10, &[MS]), max_jitter(1_000_000_000));
+    assert_eq!((judgement.measured, judgement.passed), (None, false));
+    assert_eq!(judgement.note.as_deref(), Some("jitter needs two returned packets"));
+    assert!(!passed(&probe(10, &[MS]), max_jitter(1_000_000_000)));
+}
+
+#[test]
+fn damage_fails_with_and_without_limits_whatever_else_is_well() {
+    let mut run = probe(100, &[MS; 99]);
+    let ping = run.ping.as_mut().unwrap();
+    (ping.lost, ping.damaged, ping.damaged_copies) = (0, 1, 1);
+    assert_eq!(reasons(&run, Limits::default()), ["1 of 100 LATENCY_PING packets returned damaged"]);
+    assert!(!passed(&run, max_loss(1.0)));
+}
+
+#[test]
+fn a_damaged_copy_before_a_whole_one_fails_too() {
+    let mut run = probe(100, &[MS; 100]);
+    run.ping.as_mut().unwrap().damaged_copies = 2;
+    assert_eq!(reasons(&run, max_loss(0.0)), ["2 damaged LATENCY_PONG datagrams arrived before an intact copy"]);
+}
+
+#[test]
+fn damage_in_a_stream_that_is_not_judged_fails() {
+    let mut run = send(None, &[101 * MS, 102 * MS], &[MS]);
+    run.keepalive = Some(StreamStats { sent: 3, damaged: 3, damaged_copies: 3, ..StreamStats::new() });
+    assert_eq!(reasons(&run, Limits::default()), ["3 of 3 KEEPALIVE packets returned damaged"]);
+}
+
+#[test]
+fn all_damaged_is_not_called_silence() {
+    let mut run = probe(2, &[]);
+    let ping = run.ping.as_mut().unwrap();
+    (ping.lost, ping.damaged, ping.damaged_copies) = (0, 2, 2);
+    assert_eq!(reasons(&run, Limits::default()), ["2 of 2 LATENCY_PING packets returned damaged"]);
+}
+
+#[test]
+fn send_is_judged_by_audio_alone() {
+    let mut run = send(Some(0), &[MS; 10], &[]);
+    run.ping = Some(StreamStats { sent: 5, lost: 5, ..StreamStats::new() });
+    assert!(passed(&run, max_loss(0.0)));
+    let silent = RunResults { audio: None, ..send(None, &[], &[MS; 10]) };
+    assert!(!passed(&silent, Limits::default()));
+}
+
+#[test]
+fn audio_is_judged_without_the_hold_that_was_estimated() {
+    // Echo times 3,002 and 3,005 ms, smallest ping 2 ms: hold 3,000 ms, round trips 2 and 5 ms.
+    let run = send(None, &[3_002 * MS, 3_005 * MS], &[4 * MS, 2 * MS]);
+    let report = Report::new(&run, &max_p99(5_000));
+    let audio = report.audio.as_ref().unwrap();
+    assert_eq!(
+        (audio.server_delay_ms, audio.server_delay_configured_ms, audio.server_delay_estimated_ms),
+        (Some(3_000.0), None, Some(3_000.0))
+    );
+    assert_eq!(report.limits[0].measured, Some(5_000.0));
+    assert!(report.verdict.passed && !passed(&run, max_p99(4_999)));
+}
+
+#[test]
+fn a_given_hold_counts_before_the_estimated_one() {
+    let run = send(Some(2_990_000_000), &[3_002 * MS, 3_005 * MS], &[2 * MS]);
+    let report = Report::new(&run, &max_p99(15_000));
+    let audio = report.audio.as_ref().unwrap();
+    assert_eq!(
+        (audio.server_delay_ms, audio.server_delay_configured_ms, audio.server_delay_estimated_ms),
+        (Some(2_990.0), Some(2_990.0), Some(3_000.0))
+    );
+    assert_eq!(report.limits[0].measured, Some(15_000.0));
+}
+
+#[test]
+fn a_round_trip_below_zero_keeps_no_limit() {
+    // Echo times 102 and 105 ms; --server-delay says 200 ms.
+    let run = send(Some(200_000_000), &[102 * MS, 105 * MS], &[2 * MS]);
+    for limits in [max_p50(5_000), max_p99(5_000)] {
+        let judgement = only(&run, limits);
+        assert_eq!((judgement.measured, judgement.passed), (None, false));
+        assert!(judgement.note.unwrap().contains("--server-delay"));
+    }
+    // A median of 0 can be.
+    assert!(passed(&send(Some(102_000_000), &[102 * MS, 105 * MS], &[2 * MS]), max_p50(0)));
+}
+
+#[test]
+fn an_unknown_hold_breaks_a_limit_on_the_round_trip_but_not_one_on_loss_or_jitter() {
+    let run = send(None, &[3_002 * MS, 3_002 * MS], &[]);
+    let judgement = only(&run, max_p50(1_000_000_000));
+    assert_eq!((judgement.measured, judgement.passed), (None, false));
+    assert!(judgement.note.unwrap().contains("give --server-delay"));
+    assert!(passed(&run, max_loss(0.0)) && passed(&run, max_jitter(0)));
+    let report = Report::new(&run, &Limits::default());
+    assert_eq!(report.streams.audio.unwrap().rtt_count, 0);
+    assert_eq!(report.audio.unwrap().echo_time_min_us, Some(3_002_000.0));
+}
+
+#[test]
+fn packets_in_flight_at_an_interruption_are_no_loss() {
+    let mut run = RunResults { interrupted: Some(StopSignal::Interrupt), ..probe(100, &[MS; 90]) };
+    let ping = run.ping.as_mut().unwrap();
+    (ping.lost, ping.in_flight) = (0, 10);
+    assert!(passed(&run, max_loss(0.0)));
+}
+
+#[test]
+fn without_an_expected_echo_sending_everything_passes() {
+    let mut run = send(None, &[], &[]);
+    run.replies_expected = false;
+    (run.audio.as_mut().unwrap().stats.sent, run.audio.as_mut().unwrap().stats.in_flight) = (375, 375);
+    assert!(passed(&run, Limits::default()));
+    assert_eq!(reasons(&run, max_loss(1.0)), ["--max-loss 100 % exceeded: no data (no replies were expected)"]);
+    let stream = &mut run.audio.as_mut().unwrap().stats;
+    (stream.returned, stream.in_flight) = (5, 370);
+    assert_eq!(reasons(&run, max_loss(1.0)), ["--max-loss 100 % exceeded: no data (no replies were expected)"]);
+    run.audio.as_mut().unwrap().stats.send_failed = 3;
+    assert_eq!(reasons(&run, Limits::default()), ["3 of 375 packets could not be sent"]);
+    run.audio = None;
+    assert_eq!(reasons(&run, Limits::default()), ["nothing was sent"]);
+}

@@ -1,0 +1,26 @@
+//! A machine that did everything there is a number for.
+
+use jamjam_dev::stats::{ClockReading, HostTiming};
+use jamjam_dev::time::Time;
+
+const MS: i64 = 1_000_000;
+
+/// 1,000 send calls of 1 to 1,000 ns, as many wake-ups of twice that; a clock set forward by 3 s and back by 4 s, 2 s of
+/// sleep, and 12 drops.
+pub(crate) fn machine() -> HostTiming {
+    let mut machine = HostTiming { kernel_dropped: Some(12), ..HostTiming::default() };
+    for ns in 1..=1_000 {
+        machine.send_call.record(ns);
+        machine.timer_error.record(2 * ns);
+    }
+    for (mono, wall, boot) in [(0, 0, 0), (50, 3_050, 50), (100, -900, 100), (150, 1_150, 2_150)] {
+        let at = Time::from_millis(mono);
+        machine.clock_jumps.on_reading(ClockReading {
+            before: at,
+            wall_ns: wall * MS,
+            boot_ns: Some(boot * MS),
+            after: at,
+        });
+    }
+    machine
+}

@@ -1,0 +1,109 @@
+//! Quantities as people type them.
+
+use std::time::Duration;
+
+use jamjam_dev::cli::values::BitRate;
+use jamjam_dev::units::{
+    ParseQuantityError, TimeUnit, parse_bit_rate, parse_duration, parse_or_off, parse_ratio, parse_size,
+};
+
+#[test]
+fn a_duration_takes_its_unit_and_a_bare_number_the_options_own() {
+    let millis = |text| parse_duration(text, TimeUnit::Millis).unwrap();
+    assert_eq!(millis("3000"), Duration::from_secs(3));
+    assert_eq!(millis("5ms"), Duration::from_millis(5));
+    assert_eq!(millis("250us"), Duration::from_micros(250));
+    assert_eq!(millis("250µs"), Duration::from_micros(250));
+    assert_eq!(millis("7ns"), Duration::from_nanos(7));
+    assert_eq!(millis("2s"), Duration::from_secs(2));
+    assert_eq!(millis("2 s"), Duration::from_secs(2));
+    assert_eq!(millis("1.5m"), Duration::from_secs(90));
+    assert_eq!(millis("1h"), Duration::from_secs(3_600));
+    assert_eq!(millis("0"), Duration::ZERO);
+    assert_eq!(parse_duration("2.5", TimeUnit::Seconds), Ok(Duration::from_millis(2_500)));
+}
+
+#[test]
+fn decimals_are_exact() {
+    assert_eq!(parse_duration("0.1ms", TimeUnit::Millis), Ok(Duration::from_micros(100)));
+    assert_eq!(parse_duration("2.666667ms", TimeUnit::Millis), Ok(Duration::from_nanos(2_666_667)));
+}
+
+#[test]
+fn what_is_no_duration_says_what_one_looks_like() {
+    let error = |text| parse_duration(text, TimeUnit::Millis).unwrap_err().to_string();
+    assert_eq!(error("soon"), "`soon` is not a number; expected a duration such as 5ms or 2s");
+    assert_eq!(error("-5ms"), "`-5ms` is not a number; expected a duration such as 5ms or 2s");
+    assert_eq!(error(""), "`` is not a number; expected a duration such as 5ms or 2s");
+    assert_eq!(error("5 parsec"), "unknown unit `parsec`; expected ns, us, ms, s, m or h");
+    assert_eq!(error("999999999999h"), "`999999999999h` is too large; the maximum is 584 years");
+    for bad in [".5s", "5.s", "1.2.3s", "1e3", "0x10"] {
+        assert!(parse_duration(bad, TimeUnit::Millis).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_ratio_is_a_percentage() {
+    assert_eq!(parse_ratio("0%"), Ok(0.0));
+    assert_eq!(parse_ratio("0"), Ok(0.0));
+    assert_eq!(parse_ratio("100%"), Ok(1.0));
+    assert_eq!(parse_ratio("1"), Err(ParseQuantityError::MissingPercentSign("1".to_owned())));
+    assert!(parse_ratio("100.1%").is_err());
+    assert!(parse_ratio("5ms").is_err());
+}
+
+#[test]
+fn a_ratio_is_the_float_that_counting_gives() {
+    assert_eq!(parse_ratio("0.5%"), Ok(1.0 / 200.0));
+    assert_eq!(parse_ratio("0.1%"), Ok(1.0 / 1_000.0));
+    assert_eq!(parse_ratio("0.7%"), Ok(7.0 / 1_000.0));
+}
+
+#[test]
+fn a_size_is_bytes_with_binary_or_decimal_multiples() {
+    assert_eq!(parse_size("4096"), Ok(4_096));
+    assert_eq!(parse_size("64MiB"), Ok(67_108_864));
+    assert_eq!(parse_size("1GiB"), Ok(1_073_741_824));
+    assert_eq!(parse_size("1.5KiB"), Ok(1_536));
+    assert_eq!(parse_size("2MB"), Ok(2_000_000));
+    assert_eq!(parse_size("16777215TiB").map(|size| size >> 40), Ok(16_777_215));
+    assert_eq!(
+        parse_size("1XB").unwrap_err().to_string(),
+        "unknown unit `XB`; expected B, KiB, MiB, GiB, TiB, kB, MB or GB"
+    );
+    assert!(parse_size("99999999999TiB").is_err());
+}
+
+#[test]
+fn a_bit_rate_counts_in_thousands_and_is_written_with_either_m() {
+    assert_eq!(parse_bit_rate("64mbit"), Ok(64_000_000));
+    assert_eq!(parse_bit_rate("2Mbit"), Ok(2_000_000));
+    assert_eq!(parse_bit_rate("500kbit"), Ok(500_000));
+    assert_eq!(parse_bit_rate("1.5 Gbit"), Ok(1_500_000_000));
+    assert_eq!(parse_bit_rate("9600bit"), Ok(9_600));
+    assert_eq!(parse_bit_rate("0"), Ok(0));
+    let error = |text| parse_bit_rate(text).unwrap_err().to_string();
+    // What tc calls mbps is megabytes a second, others mean megabits by it.
+    assert_eq!(error("2Mbps"), "unknown unit `Mbps`; expected bit, kbit, mbit or gbit");
+    assert_eq!(error("2"), "`2` could be bits or megabits per second; use 2mbit or 2bit");
+    assert_eq!(error("1,5mbit"), "`1,5mbit`: use a decimal point, not a comma");
+    assert_eq!(error("fast"), "`fast` is not a number; expected a bit rate such as 64mbit or 500kbit");
+    assert_eq!(error("18446744074gbit"), "`18446744074gbit` is too large; the maximum is 18446744073gbit");
+}
+
+#[test]
+fn a_bit_rate_is_shown_as_it_is_typed() {
+    let shown =
+        [(64_000_000, "64mbit"), (1_500_000, "1500kbit"), (2_000_000_000, "2gbit"), (9_601, "9601bit"), (0, "0bit")];
+    for (rate, text) in shown {
+        assert_eq!(BitRate(rate).to_string(), text);
+        assert_eq!(text.parse::<BitRate>(), Ok(BitRate(rate)));
+    }
+}
+
+#[test]
+fn off_switches_a_limit_off() {
+    assert_eq!(parse_or_off("off", parse_size), Ok(None));
+    assert_eq!(parse_or_off("1KiB", parse_size), Ok(Some(1_024)));
+    assert!(parse_or_off("of", parse_size).is_err());
+}

@@ -1,0 +1,200 @@
+//! What a person who knows measuring would add to the numbers.
+
+use crate::runs;
+use std::time::Duration;
+
+use jamjam_dev::client::{AudioResults, RunResults};
+use jamjam_dev::report::Report;
+use jamjam_dev::report::limits::Limits;
+use jamjam_dev::stats::{PacingStats, StreamStats};
+use jamjam_dev::time::Time;
+
+use runs::{MS, probe, send, stream};
+
+/// The notes of a run without limits.
+fn notes(run: &RunResults) -> Vec<String> {
+    Report::new(run, &Limits::default()).warnings.into_iter().map(|caveat| caveat.message).collect()
+}
+
+/// The three reasons that a run which heard nothing is given.
+fn reasons(run: &RunResults) -> [String; 3] {
+    let report = Report::new(run, &Limits::default());
+    <[String; 3]>::try_from(report.warnings[0].details.clone()).unwrap()
+}
+
+#[test]
+fn what_came_back_damaged_is_not_called_silence() {
+    let run = probe(StreamStats { sent: 1, damaged: 1, damaged_copies: 1, ..StreamStats::new() });
+    assert_eq!(
+        notes(&run),
+        [
+            "1 LATENCY_PONG datagram arrived with other bytes than were sent: the server or a device on the path modifies packets"
+        ]
+    );
+}
+
+#[test]
+fn a_closed_port_is_told_from_a_silent_path() {
+    let lost = || probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() });
+    let [port, path, _] = reasons(&RunResults { port_unreachable: 12, ..lost() });
+    assert!(port.ends_with("(ICMP port unreachable): received 12 times, so check this first"), "{port}");
+    assert!(path.ends_with("unlikely, because ICMP port unreachable was received"), "{path}");
+    let [port, path, _] = reasons(&lost());
+    assert!(port.ends_with("not received") && path.contains("check this first"), "{port} {path}");
+}
+
+#[test]
+fn answered_pings_beside_silent_audio_point_at_the_server() {
+    let audio = AudioResults {
+        stats: StreamStats { sent: 375, lost: 375, ..StreamStats::with_rtt_baseline() },
+        ..AudioResults::default()
+    };
+    let run = RunResults { ping: Some(stream(StreamStats::new(), [MS, MS])), ..send(audio) };
+    let [_, path, server] = reasons(&run);
+    assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
+    assert!(server.starts_with("no echo server listens there, or its delay exceeds"), "{server}");
+    assert!(
+        server.ends_with("likely, because 2 LATENCY_PONG arrived: give --server-delay or a longer --timeout"),
+        "{server}"
+    );
+}
+
+#[test]
+fn datagrams_that_answer_nothing_point_at_another_server() {
+    let run = RunResults { stray: 4, ..probe(StreamStats { sent: 9, lost: 9, unmatched: 1, ..StreamStats::new() }) };
+    let [_, _, server] = reasons(&run);
+    assert!(server.ends_with("likely, because 5 datagrams without a request arrived"), "{server}");
+}
+
+#[test]
+fn a_clean_run_has_no_notes() {
+    assert_eq!(notes(&probe(stream(StreamStats::new(), [MS; 100]))), [""; 0]);
+    let silent = StreamStats { sent: 100, in_flight: 100, ..StreamStats::new() };
+    assert_eq!(notes(&RunResults { replies_expected: false, ..probe(silent) }), [""; 0]);
+}
+
+#[test]
+fn each_oddity_is_named() {
+    let ping = |ping: StreamStats| probe(StreamStats { sent: 200, ..stream(ping, [MS; 100]) });
+    assert_eq!(notes(&probe(stream(StreamStats::new(), [MS]))), ["only 1 round trip: a p99 needs 100"]);
+    assert_eq!(
+        notes(&ping(StreamStats { damaged: 1, damaged_copies: 2, ..StreamStats::new() })),
+        [
+            "2 LATENCY_PONG datagrams arrived with other bytes than were sent: the server or a device on the path modifies packets"
+        ]
+    );
+    assert_eq!(
+        notes(&ping(StreamStats { send_failed: 1, ..StreamStats::new() })),
+        ["1 LATENCY_PING packet could not be sent; counted as lost"]
+    );
+    assert_eq!(
+        notes(&ping(StreamStats { unmatched: 3, ..StreamStats::new() })),
+        ["3 LATENCY_PONG datagrams matched no request: replies to an earlier run or to another client"]
+    );
+    assert_eq!(
+        notes(&RunResults { port_unreachable: 1, ..ping(StreamStats::new()) }),
+        [
+            "ICMP port unreachable was received during the run: the server started late or stopped early, or a firewall rejects \
+          packets intermittently"
+        ]
+    );
+}
+
+#[test]
+fn each_oddity_of_audio_is_named() {
+    let audio = |change: fn(&mut AudioResults)| {
+        let stats = stream(StreamStats::with_rtt_baseline(), [100 * MS; 100]);
+        let mut audio =
+            AudioResults { stats, configured_server_delay_ns: Some(100_000_000), ..AudioResults::default() };
+        change(&mut audio);
+        notes(&send(audio))
+    };
+    assert_eq!(audio(|_| ()), [""; 0]);
+    assert_eq!(audio(|audio| audio.underruns = 2), ["the source delivered 2 packets too late; sent late"]);
+    assert_eq!(audio(|audio| audio.recording_dropped = 1), ["the recording lacks 1 returned packet"]);
+    assert_eq!(audio(|audio| audio.payload_bytes = 1_460), [""; 0]);
+    assert_eq!(
+        audio(|audio| audio.payload_bytes = 1_461),
+        [
+            "1461 payload bytes exceed one Ethernet frame: packets are fragmented, and one lost fragment loses the packet"
+        ]
+    );
+    assert_eq!(
+        audio(|audio| audio.configured_server_delay_ns = Some(100_000_001)),
+        ["AUDIO returned earlier than --server-delay allows: the actual server delay is shorter"]
+    );
+    assert_eq!(
+        audio(|audio| audio.configured_server_delay_ns = None),
+        ["no LATENCY_PONG received, so the server delay and the AUDIO round trip are unknown: give --server-delay"]
+    );
+}
+
+#[test]
+fn a_hold_that_differs_from_what_was_seen_is_named() {
+    // Echo times of 103 ms and pings of 3 ms: the server holds 100 ms.
+    let run = |given| {
+        let stream_of_audio = stream(StreamStats::with_rtt_baseline(), [103 * MS; 100]);
+        let audio =
+            AudioResults { stats: stream_of_audio, configured_server_delay_ns: Some(given), ..AudioResults::default() };
+        notes(&RunResults { ping: Some(stream(StreamStats::new(), [3 * MS])), ..send(audio) })
+    };
+    assert_eq!(run(95_000_000), [""; 0]);
+    assert_eq!(run(94_999_999), ["--server-delay is 95.000 ms, but the measured server delay is 100.000 ms"]);
+}
+
+#[test]
+fn a_pacing_error_over_a_millisecond_asks_for_care_with_jitter() {
+    let run = |micros: &[u64]| {
+        let mut pacing = PacingStats::default();
+        for (n, micros) in micros.iter().enumerate() {
+            let due = Time::from_millis(n as u64);
+            pacing.on_sent(due, due + Duration::from_micros(*micros));
+        }
+        notes(&RunResults { pacing: Some(pacing), ..probe(stream(StreamStats::new(), [MS; 100])) })
+    };
+    assert_eq!(run(&[1_000, 5]), [""; 0]);
+    assert_eq!(run(&[1_100, 5]), ["the pacing error of this host (maximum 1.100 ms) is part of the jitter"]);
+    // One straggler in a hundred is beyond p99; two are not.
+    let mut errors = vec![5; 100];
+    errors[50] = 3_000;
+    assert_eq!(run(&errors), [""; 0]);
+    errors[51] = 3_000;
+    assert_eq!(run(&errors), ["the pacing error of this host (p99 3.000 ms) is part of the jitter"]);
+}
+
+#[test]
+fn a_drift_of_our_own_pacing_is_named() {
+    let run = |last: u64| {
+        let mut pacing = PacingStats::default();
+        for second in 0..20 {
+            let due = Time::from_millis(second * 1_000);
+            pacing.on_sent(due, due + Duration::from_nanos(if second < 10 { 1_000 } else { last }));
+        }
+        notes(&RunResults { pacing: Some(pacing), ..probe(stream(StreamStats::new(), [MS; 100])) })
+    };
+    assert_eq!(run(90_000), [""; 0]);
+    assert_eq!(
+        run(500_000),
+        ["the pacing of this host drifted: median error 1.0 µs in the first 5 s, 500.0 µs in the last 5 s"]
+    );
+}
+
+#[test]
+fn a_hold_estimated_from_few_pings_is_said() {
+    let run = |pings: usize| {
+        let mut run = send(AudioResults {
+            stats: stream(StreamStats::with_rtt_baseline(), [100 * MS; 100]),
+            ..AudioResults::default()
+        });
+        run.ping = Some(stream(StreamStats::new(), vec![MS; pings]));
+        notes(&run)
+    };
+    assert_eq!(
+        run(2),
+        [
+            "the server delay is estimated from only 2 pings, which makes AUDIO round trips less accurate: use a longer run or \
+          --server-delay"
+        ]
+    );
+    assert_eq!(run(3), [""; 0]);
+}

@@ -1,0 +1,125 @@
+//! Clients that send very many frames and capsules that say nothing on the stream of the CONNECT request.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jamjam_dev::io::moqt::server::MoqtServerConfig;
+use jamjam_dev::moqt::client::MoqtRunOutcome;
+use jamjam_dev::moqt::{SessionLimits, Transport};
+use quinn::{ConnectionError, TransportConfig};
+
+use crate::echoing::{BOTH, Echoing, LONG, call, groups, whole};
+use crate::stranger::{Stranger, hear, play, request};
+
+/// More than is read of one connection.
+const ENOUGH: usize = 80 << 10;
+
+/// HTTP/3's `H3_EXCESSIVE_LOAD`.
+const EXCESSIVE_LOAD: u64 = 0x107;
+
+/// A server that gives a busy machine the time for a set-up.
+fn patient() -> MoqtServerConfig {
+    MoqtServerConfig {
+        limits: SessionLimits { setup_timeout: LONG, ..SessionLimits::default() },
+        ..MoqtServerConfig::default()
+    }
+}
+
+/// Bytes that say nothing: DATA frames, frames of a reserved type and of an unknown one, all empty; empty capsules in DATA frames; and
+/// a message for the session's end that has no code, with more after it.
+fn floods() -> [Vec<u8>; 5] {
+    let capsules = [&b"\x00\x7f\xfe"[..], &b"\x17\x00".repeat(8_191)].concat();
+    let repeated = |bytes: &[u8]| bytes.repeat(ENOUGH.div_ceil(bytes.len()));
+    let short = [&b"\x00\x03\x68\x43\x00"[..], &repeated(&capsules)].concat();
+    [repeated(b"\x00\x00"), repeated(b"\x21\x00"), repeated(b"\x3f\x00"), repeated(&capsules), short]
+}
+
+/// Sends it on the stream of the request, and waits until the server has closed the connection: with which code, and why.
+async fn flood(stranger: &mut Stranger, bytes: &[u8]) -> (u64, String) {
+    let (send, _) = stranger.request.as_mut().unwrap();
+    // The server may close before all is said.
+    let _ = send.write_all(bytes).await;
+    match stranger.connection.closed().await {
+        ConnectionError::ApplicationClosed(close) => {
+            (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
+        }
+        error => panic!("not closed by the server: {error}"),
+    }
+}
+
+#[test]
+fn empty_frames_beyond_16_kib_before_a_request_are_refused() {
+    let server = Echoing::start(patient());
+    let head = request("CONNECT", b"webtransport", b"/echo");
+    for (frames, status) in [(8_000, 200), (8_192, 400)] {
+        play(async {
+            let bytes = [&b"\x21\x00".repeat(frames)[..], &head].concat();
+            let mut stranger = Stranger::ask(&server, &bytes, TransportConfig::default()).await;
+            assert_eq!(stranger.status().await, status, "{frames} frames");
+        });
+    }
+    assert_eq!(server.totals.snapshot().connections.requests_rejected, 1);
+    server.ordinary_echo(Transport::WebTransport);
+}
+
+#[test]
+fn beyond_64_kib_after_a_request_the_connection_is_closed() {
+    let server = Echoing::start(patient());
+    let pieces = test_support::moqt_golden::pieces("seed.txt");
+    let mut closed = 0;
+    for bytes in floods() {
+        for is_set_up in [false, true] {
+            play(async {
+                let mut stranger = Stranger::come(&server, Transport::WebTransport).await;
+                let mut session = None;
+                if is_set_up {
+                    let (_, recv) = session.insert(stranger.bidi(&pieces["session-client"]).await);
+                    assert_eq!(hear(recv, pieces["session-server"].len()).await, pieces["session-server"]);
+                }
+                let (code, reason) = flood(&mut stranger, &bytes).await;
+                assert_eq!(code, EXCESSIVE_LOAD, "{:x?}: {reason}", &bytes[..5]);
+                assert!(reason.contains("too many bytes"), "{reason}");
+                closed += 1;
+                let counted = |arrivals: jamjam_dev::io::moqt::ConnectionCounters| {
+                    arrivals.connections_closed_excessive_load == closed
+                };
+                server
+                    .until("it is counted", |reading| reading.connections_open == 0 && counted(reading.connections))
+                    .await;
+            });
+        }
+    }
+    assert_eq!(server.totals.snapshot().sessions.setups_failed, closed / 2);
+    server.ordinary_echo(Transport::WebTransport);
+}
+
+#[test]
+fn beside_three_flooding_clients_an_echo_is_whole_and_they_are_closed() {
+    let server = &Echoing::start(patient());
+    let done = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flooding = floods().into_iter().take(3).map(|bytes| {
+            scope.spawn(move || {
+                let mut closed = 0;
+                // Each comes again as soon as it is closed.
+                while closed == 0 || !done.load(Ordering::Relaxed) {
+                    play(async {
+                        let mut stranger = Stranger::come(server, Transport::WebTransport).await;
+                        assert_eq!(flood(&mut stranger, &bytes).await.0, EXCESSIVE_LOAD);
+                    });
+                    closed += 1;
+                }
+                closed
+            })
+        });
+        let flooding: Vec<_> = flooding.collect();
+        for transport in BOTH {
+            let call = call(&server.dial(transport), &groups(50, 1)).unwrap();
+            assert_eq!(call.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+            assert_eq!(call.came(), whole(50, 1));
+        }
+        done.store(true, Ordering::Relaxed);
+        for flooder in flooding {
+            assert!(flooder.join().unwrap() > 0);
+        }
+    });
+}

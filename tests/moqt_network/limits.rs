@@ -1,0 +1,184 @@
+//! Who is let in, and what a client makes of servers that do not let it in, keep silent, or are others than they say.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jamjam_dev::client::RunKind;
+use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig as Told};
+use jamjam_dev::io::moqt::client::{ClientThread, MoqtConnectError, MoqtConnectOptions};
+use jamjam_dev::io::moqt::server::MoqtServerConfig;
+use jamjam_dev::io::moqt::{MoqtBindError, bind_all};
+use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::moqt::client::MoqtRunOutcome;
+use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
+use quinn::TransportConfig;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::ring;
+
+use crate::echoing::{BOTH, Echoing, believing, call, groups, in_company};
+use crate::stranger::{Stranger, connect, play};
+
+#[test]
+fn there_are_so_many_places_and_one_that_is_left_is_free_again() {
+    let server = Echoing::start(MoqtServerConfig { max_connections: 2, ..MoqtServerConfig::default() });
+    play(async {
+        let one = Stranger::come(&server, Transport::Quic).await;
+        let two = Stranger::come(&server, Transport::WebTransport).await;
+        server.until("both are there", |reading| reading.connections_open == 2).await;
+        let dial = server.dial(Transport::Quic);
+        let third = std::thread::spawn(move || call(&dial, &groups(1, 1)).err()).join().unwrap();
+        let Some(MoqtConnectError::Failed { reason, .. }) = third else { panic!("{third:?}") };
+        assert_eq!(reason, "the server accepts no more connections at the moment");
+        assert_eq!(server.totals.snapshot().connections.connections_rejected_limit, 1);
+        one.connection.close(0_u32.into(), b"");
+        server.until("one is gone", |reading| reading.connections_open == 1).await;
+        server.ordinary_echo(Transport::Quic);
+        drop(two);
+    });
+}
+
+#[test]
+fn where_there_is_a_crowd_addresses_have_to_be_proved_and_clients_do_so_unasked() {
+    // Of a single place none is for those who have not.
+    let server = Echoing::start(MoqtServerConfig { max_connections: 1, ..MoqtServerConfig::default() });
+    for (place, transport) in BOTH.into_iter().enumerate() {
+        server.ordinary_echo(transport);
+        let reading = server.wait("it has left", |reading| reading.connections_open == 0);
+        assert_eq!(reading.connections.retries_sent, place as u64 + 1);
+    }
+}
+
+#[test]
+fn who_says_nothing_any_more_is_closed_and_counted() {
+    let server =
+        Echoing::start(MoqtServerConfig { idle_timeout: Duration::from_millis(300), ..MoqtServerConfig::default() });
+    play(async {
+        let mut transport = TransportConfig::default();
+        transport.max_idle_timeout(None);
+        let (_endpoint, connection) = connect(&server, b"moq-00", transport).await;
+        server
+            .until("it is closed", |reading| {
+                reading.connections_open == 0 && reading.connections.connections_timed_out == 1
+            })
+            .await;
+        drop(connection);
+    });
+}
+
+#[test]
+fn a_handshake_for_another_protocol_fails_and_is_counted() {
+    let server = Echoing::start(MoqtServerConfig::default());
+    let other = std::thread::scope(|scope| {
+        scope.spawn(|| play(connect(&server, b"hq-interop", TransportConfig::default()))).join().is_err()
+    });
+    assert!(other);
+    server.wait("it is counted", |reading| reading.connections.handshakes_failed == 1);
+    server.ordinary_echo(Transport::Quic);
+}
+
+/// A set-up that asks for `echo`.
+const WITHOUT_SLASH: &[u8] = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
+
+#[test]
+fn a_server_that_only_knows_the_path_without_its_slash_is_asked_again_without_it() {
+    let _company = in_company();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let silent = crate::echoing::deaf_unless(socket, WITHOUT_SLASH, false);
+    let mut dial = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), believing());
+    dial.offered_versions.truncate(1);
+    // It does no more than that.
+    let config =
+        jamjam_dev::moqt::client::MoqtClientConfig { subscribe_timeout: Duration::from_millis(1), ..groups(1, 1) };
+    let call = call(&dial, &config).unwrap();
+    assert_eq!(call.outcome.requested_path, "echo");
+    assert!(call.outcome.connect_times.session_ns.is_some());
+    assert!(matches!(call.outcome.handler.outcome(), Some(MoqtRunOutcome::NotReady(_))), "{:?}", call.outcome);
+    drop(silent);
+}
+
+/// The same as a whole run, whose report has it.
+#[test]
+fn that_a_server_was_asked_again_is_in_the_run() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let url = format!("moqt://{}/echo", socket.local_addr().unwrap());
+    let silent = crate::echoing::deaf_unless(socket, WITHOUT_SLASH, true);
+    let dial = MoqtConnectOptions {
+        offered_versions: vec![MoqtVersion::Gomoqt202502],
+        ..MoqtConnectOptions::new(url.parse().unwrap(), believing())
+    };
+    let terms = Told {
+        run_kind: RunKind::Probe,
+        target: url,
+        broadcast_track: String::new(),
+        timeout: Duration::from_secs(2),
+        late_after: None,
+    };
+    let frames = FrameTracker::new(terms, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
+    let call = ClientThread::spawn(dial, groups(1, 1), frames, None, |_| {}, StopToken::default()).unwrap();
+    let moqt = call.join().frame_tracker.into_results(None, &mut ()).moqt.unwrap();
+    let lost = MoqtFailure::Closed { code: 7, reason: "not today".to_owned() };
+    assert_eq!((moqt.retried_path.as_deref(), moqt.failure), (Some("echo"), Some(lost)));
+    drop(silent);
+}
+
+/// As the original server is: it agrees to every path, and has nobody at `/echo`.
+#[test]
+fn a_server_that_agrees_and_then_does_nothing_is_asked_again_too() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let silent = crate::echoing::deaf_unless(socket, WITHOUT_SLASH, true);
+    let mut dial = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), believing());
+    dial.offered_versions.truncate(1);
+    let call = call(&dial, &groups(1, 1)).unwrap();
+    assert_eq!(call.outcome.requested_path, "echo");
+    let expected = MoqtRunOutcome::Closed { code: 7, reason: "not today".to_owned(), closed_locally: false };
+    assert_eq!(call.outcome.handler.outcome(), Some(&expected));
+    drop(silent);
+}
+
+#[test]
+fn a_certificate_that_is_not_believed_is_said() {
+    let server = Echoing::start(MoqtServerConfig::default());
+    let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(stranger.cert.der().clone()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    for transport in BOTH {
+        let dial = MoqtConnectOptions::new(server.url(transport, "/echo").parse().unwrap(), verifier.clone());
+        let error = call(&dial, &groups(1, 1)).err();
+        assert!(matches!(error, Some(MoqtConnectError::InvalidCertificate { .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn nobody_there_is_said_in_time() {
+    let _company = in_company();
+    // It has the port and never answers.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    for scheme in ["moqt", "https"] {
+        let mut dial = MoqtConnectOptions::new(format!("{scheme}://{address}/echo").parse().unwrap(), believing());
+        dial.limits = SessionLimits { setup_timeout: Duration::from_secs(1), ..SessionLimits::default() };
+        let error = call(&dial, &groups(1, 1)).err().unwrap();
+        assert!(
+            matches!(error, MoqtConnectError::TimedOut { timeout, .. } if timeout == Duration::from_secs(1)),
+            "{error:?}"
+        );
+        assert!(error.to_string().starts_with(&format!("no reply from {scheme}://{address}/echo within 1s: ")));
+    }
+}
+
+#[test]
+fn addresses_of_a_server_share_a_port_and_one_that_is_taken_is_said() {
+    let loopback: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), ([127, 0, 0, 2], 0).into()];
+    let bound = bind_all(&loopback).unwrap();
+    let addresses: Vec<SocketAddr> = bound.addresses().collect();
+    assert_eq!(addresses.iter().map(SocketAddr::ip).collect::<Vec<_>>(), loopback.map(|address| address.ip()));
+    assert!(addresses[0].port() != 0 && addresses[0].port() == addresses[1].port());
+    let again = bind_all(&addresses[1..]);
+    assert!(matches!(again, Err(MoqtBindError::AddrInUse(address)) if address == addresses[1]), "{again:?}");
+}

@@ -1,0 +1,279 @@
+//! The echo server as a weapon: what happens when its answers are aimed at others, seen from outside.
+
+#![cfg(target_os = "linux")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use test_support::server;
+
+use server::client::{Client, at};
+use server::forged::Forger;
+use server::line::Stats;
+use server::namespace::{add_address, inside};
+use server::packet::{audio, keepalive, packet};
+use server::process::{self, Server};
+
+/// A server at `host` whose limits hold for loopback too.
+fn limited(host: &str, delay: &str) -> Server {
+    Server::start(&["--host", host, "-d", delay, "--limit-loopback"])
+}
+
+/// Two servers: one forged datagram, until the first has refused to go on. Gives the statistics at the end.
+fn after_a_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats, Stats) {
+    let (here, there) = (first.address, second.address);
+    let forged = Instant::now();
+    Forger::of(there).send(here, datagram);
+    let line = first.line_that_begins(&format!("echo: possible echo loop source={there} packets="));
+    assert_eq!(line.level, "WARN");
+    println!("silent {:?} after the forged datagram", forged.elapsed());
+    // Nothing is on its way any more that is answered.
+    (first.stop("TERM").stats(), second.stop("TERM").stats())
+}
+
+#[test]
+fn two_servers_that_are_handed_each_others_address_fall_silent() {
+    inside("two_servers_that_are_handed_each_others_address_fall_silent", || {
+        for delay in ["0", "100"] {
+            let pair = || (limited("127.0.0.1", delay), limited("127.0.0.2", delay));
+            let (first, second) = pair();
+            let (first, second) = after_a_loop(&audio(1, 512), first, second);
+            assert_eq!((first.count("sent"), first.count("dropped_repeated")), (3, 1), "{delay}: {first}");
+            assert_eq!((second.count("sent"), second.count("dropped_repeated")), (3, 0), "{delay}: {second}");
+
+            let (first, second) = pair();
+            let (first, second) = after_a_loop(&keepalive(1, b"are you there?"), first, second);
+            // The third is preceded by a loop check, and what comes after that has come back is not answered.
+            assert_eq!((first.count("keepalives"), first.count("loop_checks")), (3, 1), "{delay}: {first}");
+            assert!(first.count("dropped_repeated") >= 1, "{delay}: {first}");
+            // The other one answers the loop check, too.
+            assert_eq!(second.count("keepalives"), 4, "{delay}: {second}");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_handed_its_own_address_says_nothing() {
+    inside("a_server_that_is_handed_its_own_address_says_nothing", || {
+        for datagram in [audio(1, 512), keepalive(1, &[])] {
+            let server = Server::start(&["--host", "127.0.0.1", "-d", "0"]);
+            Forger::of(server.address).send(server.address, &datagram);
+            let synced = Client::of(server.address).sync();
+            let stats = server.stop("TERM").stats();
+            assert_eq!((stats.count("sent"), stats.count("immediate_replies")), (0, synced), "{stats}");
+            assert_eq!(stats.count("dropped_invalid_source"), 1, "{stats}");
+        }
+    });
+}
+
+#[test]
+fn a_loop_within_loopback_is_let_alone_unless_told() {
+    inside("a_loop_within_loopback_is_let_alone_unless_told", || {
+        let mut server = Server::start(&["--host", "127.0.0.1", "-d", "1", "--stats-interval", "20ms"]);
+        let other = Server::start(&["--host", "127.0.0.2", "-d", "1"]);
+        Forger::of(other.address).send(server.address, &audio(1, 512));
+        while Stats::of(&server.line_that_begins("Stats: ")).count("sent") < 100 {}
+        let stats = server.stop("TERM").stats();
+        assert_eq!(stats.count("dropped_repeated"), 0, "{stats}");
+    });
+}
+
+/// Packets that a socket had no room for, as the system counts them.
+fn drops_of(socket: &UdpSocket) -> u64 {
+    let SocketAddr::V4(here) = socket.local_addr().unwrap() else { panic!("an IPv4 address") };
+    let here = format!("{:08X}:{:04X}", u32::from_ne_bytes(here.ip().octets()), here.port());
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(&here)).expect("the socket");
+    line.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+/// What a flood did.
+struct Flood {
+    stats: Stats,
+    /// Datagrams with the victim's address, and those that reached the victim.
+    forged: u64,
+    reached: u64,
+    took: Duration,
+    /// How the real client ended, and its report.
+    client: (Option<i32>, serde_json::Value),
+}
+
+/// While a client sends 2 s of audio, somebody sends all that a server answers with the address of a victim, 40,000 a second.
+fn flood() -> Flood {
+    let options = ["--host", "10.9.0.1", "-d", "100", "--socket-buffer", "8MiB", "--stats-interval", "off"];
+    let server = Server::start(&options);
+    let victim = UdpSocket::bind("10.9.0.2:4000").unwrap();
+    victim.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let raw = Forger::of(victim.local_addr().unwrap());
+    let (ended, over, read) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
+    let address = server.address;
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let listening = scope.spawn(|| {
+            let mut buffer = [0; 2_000];
+            // Until the server has ended and nothing is left.
+            while victim.recv(&mut buffer).is_ok() || !over.load(Ordering::Acquire) {
+                read.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let forging = scope.spawn(|| {
+            let mut number = 0;
+            while !ended.load(Ordering::Acquire) {
+                for _ in 0..40 {
+                    number += 1;
+                    let bytes = match number % 4 {
+                        0 => keepalive(number, &[]),
+                        1 => packet(0x05, number, &[7; 12]),
+                        _ => audio(number, 64),
+                    };
+                    raw.send(address, &bytes);
+                }
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            u64::from(number)
+        });
+        let to = address.to_string();
+        let client = process::run(
+            &[
+                "send",
+                "--tone",
+                "440",
+                "--duration",
+                "2s",
+                "--to",
+                &to,
+                "--server-delay",
+                "100ms",
+                "--max-loss",
+                "0%",
+                "--json",
+            ],
+            |_| {},
+        );
+        ended.store(true, Ordering::Release);
+        let forged = forging.join().unwrap();
+        let stats = server.stop("TERM").stats();
+        over.store(true, Ordering::Release);
+        listening.join().unwrap();
+        let reached = read.load(Ordering::Relaxed) + drops_of(&victim);
+        let report = serde_json::from_slice(&client.stdout).expect("a report");
+        Flood { stats, forged, reached, took: began.elapsed(), client: (client.status.code(), report) }
+    })
+}
+
+#[test]
+fn a_flood_with_a_victims_address_is_answered_up_to_the_limit_and_harms_no_client() {
+    inside("a_flood_with_a_victims_address_is_answered_up_to_the_limit_and_harms_no_client", || {
+        for host in ["10.9.0.1", "10.9.0.2"] {
+            add_address(host.parse().unwrap());
+        }
+        for _ in 0..5 {
+            let Flood { stats, forged, reached, took, client: (code, report) } = flood();
+            let returned = report["streams"]["audio"]["returned"].as_u64().unwrap();
+            println!("{forged} forged in {took:?}, {reached} reached the victim, {returned} the client: {stats}");
+            // 8,000 a second, and a quarter of a second's worth.
+            assert!(reached as f64 <= 8_000.0 * took.as_secs_f64() + 2_000.0, "{reached} in {took:?}");
+            assert!(reached > 2_000 && stats.count("dropped_packet_rate") > 0, "{stats}");
+            if stats.count("kernel_dropped") == 0 {
+                // All else that left was the client's own: AUDIO, and signs of life once a second.
+                let own = stats.count("sent") + stats.count("immediate_replies") - reached;
+                assert!((754..=756).contains(&own), "{own}: {stats}");
+                assert_eq!((returned, code), (750, Some(0)), "{report:#}");
+                return;
+            }
+            // The machine was elsewhere for so long that the system threw packets away: whose, nobody knows.
+        }
+        panic!("this machine is too busy for a flood");
+    });
+}
+
+#[test]
+fn the_flood_is_said_once_a_second() {
+    inside("the_flood_is_said_once_a_second", || {
+        let server =
+            Server::start(&["--host", "127.0.0.1", "-d", "0", "--limit-loopback", "--max-rate-per-source", "8"]);
+        let mut client = Client::of(server.address);
+        let began = Instant::now();
+        for sequence in 0..200 {
+            client.send(&audio(sequence, 64));
+        }
+        let syncs = client.sync();
+        let took = began.elapsed();
+        let ended = server.stop("TERM");
+        let lines: Vec<_> =
+            ended.lines.iter().filter(|line| line.contains(" WARN echo: rate limit exceeded ")).collect();
+        assert!(!lines.is_empty() && lines.len() as u64 <= took.as_secs() + 1, "{took:?}: {lines:#?}");
+        assert!(lines[0].contains(&format!(" last_source={} dropped_packet_rate=", client.address())), "{lines:#?}");
+        let stats = ended.stats();
+        assert_eq!(stats.arrivals(), 200 + syncs, "{stats}");
+        assert!(
+            stats.count("received") >= 1 && stats.count("received") as f64 <= 1.0 + 8.0 * took.as_secs_f64(),
+            "{stats}"
+        );
+    });
+}
+
+#[test]
+fn who_is_not_allowed_gets_silence_and_is_counted() {
+    let options = ["--host", "0.0.0.0", "-d", "0", "--allow", "127.0.0.2,127.0.0.8/29", "--allow", "::1"];
+    let server = Server::start(&options);
+    let from = |host: &str| {
+        let socket = UdpSocket::bind((host, 0)).unwrap();
+        socket.connect(at("127.0.0.1", server.address)).unwrap();
+        socket
+    };
+    for host in ["127.0.0.1", "127.0.0.3", "127.0.0.16"] {
+        from(host).send(&keepalive(1, &[])).unwrap();
+    }
+    for host in ["127.0.0.2", "127.0.0.8", "127.0.0.15"] {
+        let socket = from(host);
+        socket.set_read_timeout(Some(server::PATIENCE)).unwrap();
+        socket.send(&keepalive(2, &[])).unwrap();
+        let mut answer = [0; 100];
+        assert_eq!(socket.recv(&mut answer).unwrap(), 12, "{host}");
+    }
+    let stats = server.stop("TERM").stats();
+    assert_eq!(
+        (stats.count("dropped_not_allowed"), stats.count("immediate_replies"), stats.arrivals()),
+        (3, 3, 6),
+        "{stats}"
+    );
+}
+
+#[test]
+fn limits_that_make_no_sense_are_wrong_usage() {
+    for (options, said) in [
+        (["--allow", "192.0.2.7/24"], "use 192.0.2.0/24 for the network or 192.0.2.7 for the single address"),
+        (["--allow", "10.0.0.0/33"], "`10.0.0.0/33`: the prefix length must be a number of bits, at most 32"),
+        (["--allow", "studio.example.org"], "`studio.example.org` is not a network; expected 192.0.2.0/24"),
+        (["--allow", "10.0.0.0/8,,::1"], "`` is not a network"),
+        (["--max-rate-per-source", "0"], "--max-rate-per-source 0 would drop every packet; give a rate, or off"),
+        (["--max-rate-per-source", "8k"], "`8k` is not a number; expected a number of packets per second such as 8000"),
+        (["--max-bitrate-per-source", "0"], "--max-bitrate-per-source 0 would drop every packet; give a rate, or off"),
+        (["--max-bitrate-per-source", "8MB"], "unknown unit `MB`; expected bit, kbit, mbit or gbit"),
+    ] {
+        let output = process::run(&[&["echo-server", "--port", "0"], &options[..]].concat(), |_| {});
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {stderr}");
+        assert!(stderr.contains(said), "{options:?}: {stderr}");
+    }
+}
+
+#[test]
+fn limits_can_be_switched_off() {
+    inside("limits_can_be_switched_off", || {
+        let off = ["--max-rate-per-source", "off", "--max-bitrate-per-source", "off"];
+        let server = Server::start(&[&["--host", "127.0.0.1", "-d", "0", "--limit-loopback"], &off[..]].concat());
+        let mut client = Client::of(server.address);
+        let mut syncs = 0;
+        for sequence in 0..20_000 {
+            client.send(&audio(sequence, 16));
+            if sequence % 32 == 31 {
+                syncs += client.sync();
+            }
+        }
+        let stats = server.stop("TERM").stats();
+        assert_eq!((stats.count("received"), stats.arrivals()), (20_000, 20_000 + syncs), "{stats}");
+    });
+}

@@ -1,0 +1,261 @@
+//! The echo server on a path with an MTU of 1,500, and against datagrams that nobody should send.
+
+#![cfg(target_os = "linux")]
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+use test_support::server;
+
+use server::client::{Client, at};
+use server::forged::{Cable, Forger};
+use server::namespace::{add_address, inside};
+use server::packet::{audio, keepalive, packet};
+use server::process::Server;
+use server::train::TrainClient;
+
+#[test]
+fn without_options_it_is_the_server_that_the_documentation_promises() {
+    inside("without_options_it_is_the_server_that_the_documentation_promises", || {
+        let mut server = Server::start_as(&[], |_| {});
+        let line = server.line_that_begins("Echo server");
+        assert_eq!(line.said(), ("INFO", "Echo server listening on 0.0.0.0:5000"));
+        let client = Client::of("127.0.0.1:5000".parse().unwrap());
+        let sent = Instant::now();
+        assert_eq!(client.ask(&audio(1, 512)), audio(1, 512));
+        let took = sent.elapsed();
+        assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(6), "{took:?}");
+    });
+}
+
+#[test]
+fn large_audio_comes_back_over_a_small_mtu() {
+    inside("large_audio_comes_back_over_a_small_mtu", || {
+        for driver in ["native", "portable"] {
+            for (host, asked) in [
+                ("0.0.0.0", &["127.0.0.1"][..]),
+                ("127.0.0.1", &["127.0.0.1"]),
+                ("::1", &["::1"]),
+                ("::", &["127.0.0.1", "::1"]),
+            ] {
+                let server = Server::start(&["--host", host, "-d", "0", "--driver", driver]);
+                for ip in asked {
+                    let client = Client::of(at(ip, server.address));
+                    for (sequence, payload) in (0..).zip([1_460, 1_461, 7_680, 65_495]) {
+                        let datagram = audio(sequence, payload);
+                        assert!(client.ask(&datagram) == datagram, "{payload} bytes by {ip} to {host} ({driver})");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn an_ipv6_answer_comes_from_the_address_that_was_asked() {
+    inside("an_ipv6_answer_comes_from_the_address_that_was_asked", || {
+        for host in ["fd00::2", "fd00::3"] {
+            add_address(host.parse().unwrap());
+        }
+        let server = Server::start(&["--host", "::", "-d", "0"]);
+        for host in ["fd00::2", "fd00::3", "::1", "127.0.0.2"] {
+            assert_eq!(Client::of(at(host, server.address)).ask(&audio(1, 64)), audio(1, 64), "{host}");
+        }
+    });
+}
+
+/// Whether 60 equal packets come back, most of them in one segmented send.
+fn assert_trains_leave(server: &Server, when: &str) {
+    let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 500)).collect();
+    let client = TrainClient::of(at("127.0.0.1", server.address));
+    client.send(&packets.concat(), 512);
+    let (came, largest) = client.recv(60);
+    assert!(came == packets, "{when}: other packets came");
+    assert!(largest > 30, "{when}: segmented sends are off, the largest train has {largest} packets");
+}
+
+#[test]
+fn a_datagram_from_port_0_is_dropped_and_harms_nobody() {
+    inside("a_datagram_from_port_0_is_dropped_and_harms_nobody", || {
+        let server = Server::start(&["-d", "0"]);
+        assert_trains_leave(&server, "before");
+        let (to, nobody) = (at("127.0.0.1", server.address), Forger::of("127.0.0.1:0".parse().unwrap()));
+        for bytes in [audio(1, 64), packet(0x04, 2, &[]), packet(0x05, 3, &[0; 12]), vec![], vec![0; 5]] {
+            nobody.send(to, &bytes);
+        }
+        assert_trains_leave(&server, "after");
+        let stats = server.stop("TERM").stats();
+        assert_eq!(stats.count("dropped_port_zero"), 5, "{stats}");
+        assert_eq!(stats.count("sent"), 120, "{stats}");
+        assert_eq!(stats.arrivals(), 125, "{stats}");
+    });
+}
+
+#[test]
+fn a_broadcast_is_answered_and_harms_nobody() {
+    inside("a_broadcast_is_answered_and_harms_nobody", || {
+        for host in ["0.0.0.0", "::"] {
+            let server = Server::start(&["--host", host, "-d", "0"]);
+            assert_trains_leave(&server, "before");
+            for everybody in ["255.255.255.255", "127.255.255.255"] {
+                let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+                client.set_broadcast(true).unwrap();
+                client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                client.send_to(&audio(1, 64), at(everybody, server.address)).unwrap();
+                let mut answer = [0; 100];
+                let (len, from) = client.recv_from(&mut answer).unwrap_or_else(|error| panic!("{everybody}: {error}"));
+                assert_eq!((&answer[..len], from.port()), (&audio(1, 64)[..], server.address.port()));
+                assert_trains_leave(&server, everybody);
+            }
+            let stats = server.stop("TERM").stats();
+            assert_eq!((stats.count("sent"), stats.count("send_failed")), (3 * 60 + 2, 0), "{stats}");
+        }
+    });
+}
+
+/// This machine's addresses on the cable, and two of other machines.
+const OURS: [&str; 2] = ["10.9.8.1", "fd09::1"];
+const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
+
+/// What came of forged datagrams.
+struct Forged {
+    /// Packets that the server sent. They include between one and `synced` replies to the client that waits until the server has read
+    /// everything.
+    sent: u64,
+    synced: u64,
+    /// Of these, in reply to what was not forged.
+    honest: u64,
+    /// Datagrams that the server dropped for their source.
+    dropped: u64,
+    /// Datagrams that reached a service of this machine.
+    served: u64,
+}
+
+/// A server at `host` is sent datagrams from another machine whose sources are forged: every form of a loopback address, IPv4 addresses
+/// over IPv6, the server's own and the unspecified ones; from its own port, and from that of a service that has all of this machine's
+/// addresses.
+fn forged_from_the_wire(cable: &Cable, host: &str, driver: &str) -> Forged {
+    let server = Server::start(&["--host", host, "-d", "0", "--driver", driver]);
+    let service = UdpSocket::bind("[::]:0").unwrap();
+    service.set_nonblocking(true).unwrap();
+    let ports = [server.address.port(), service.local_addr().unwrap().port()];
+    let forged = [
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:127.9.9.9",
+        "::ffff:10.9.8.1",
+        "::ffff:10.9.8.77",
+        "0.0.0.0",
+        "::",
+        "::ffff:0.0.0.0",
+    ];
+    let to = ["10.9.8.1", "fd09::1", "127.0.0.1", "::1", "::ffff:127.0.0.1", "::ffff:10.9.8.1"];
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let forge = |from: &str, port, to: &str, bytes: &[u8]| {
+        if ip(from).is_ipv4() == ip(to).is_ipv4() {
+            cable.send(SocketAddr::new(ip(from), port), at(to, server.address), bytes);
+        }
+    };
+    let mut sequence = 0;
+    for (from, to, port) in forged.iter().flat_map(|from| to.map(|to| ports.map(|port| (*from, to, port)))).flatten() {
+        sequence += 1;
+        forge(from, port, to, &keepalive(sequence, &[]));
+        forge(from, port, to, &audio(sequence, 64));
+        forge(from, port, to, &packet(0x05, sequence, &[0; 12]));
+    }
+    for own in OURS {
+        forge(own, ports[0], own, &keepalive(1_000, &[]));
+        forge(own, ports[0], own, &audio(1_000, 64));
+    }
+    // What shows that all this arrives: each of these has an answer if the server listens on the address.
+    for (other, own) in OTHERS.into_iter().zip(OURS) {
+        forge(other, 4_000, own, &keepalive(2_000, &[]));
+        forge(other, 4_000, own, &audio(2_000, 64));
+    }
+    let reached = match host {
+        "0.0.0.0" => at("127.0.0.1", server.address),
+        "::" => at("::1", server.address),
+        _ => server.address,
+    };
+    let synced = Client::of(reached).sync();
+    let honest = 2 * match host {
+        "::" => 2,
+        "0.0.0.0" | "10.9.8.1" | "fd09::1" => 1,
+        _ => 0,
+    };
+    let mut reached_service = 0;
+    while service.recv(&mut [0; 100]).is_ok() {
+        reached_service += 1;
+    }
+    let stats = server.stop("TERM").stats();
+    println!("{host} {driver}: {stats}");
+    let sent = stats.count("sent") + stats.count("immediate_replies");
+    Forged { sent, synced, honest, dropped: stats.count("dropped_invalid_source"), served: reached_service }
+}
+
+fn assert_no_forged_source_gets_a_reply(cable: &Cable) {
+    for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
+        let Forged { sent, synced, honest, dropped, served } = forged_from_the_wire(cable, host, "native");
+        assert!((honest + 1..=honest + synced).contains(&sent), "{host}: {sent} packets, {honest} and {synced} wanted");
+        assert_eq!(served, 0, "{host}");
+        // Linux delivers some; a kernel that does not is welcome to.
+        println!("{host}: {dropped} forged datagrams were delivered and dropped");
+    }
+}
+
+#[test]
+fn no_forged_source_from_another_machine_gets_a_reply() {
+    inside("no_forged_source_from_another_machine_gets_a_reply", || {
+        let cable = Cable::plug(&OURS.map(|address| address.parse().unwrap()));
+        assert_no_forged_source_gets_a_reply(&cable);
+        // It does not learn which addresses were reached, so it takes some sources for clients. What they get ends.
+        for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
+            let Forged { sent, .. } = forged_from_the_wire(&cable, host, "portable");
+            assert!(sent < 100, "{host}: {sent} packets");
+        }
+    });
+}
+
+#[test]
+fn no_forged_loopback_source_gets_a_reply_where_the_system_routes_it() {
+    inside("no_forged_loopback_source_gets_a_reply_where_the_system_routes_it", || {
+        let cable = Cable::plug(&OURS.map(|address| address.parse().unwrap()));
+        // As kube-proxy and Docker set it, and worse.
+        for (setting, value) in [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")] {
+            for interface in ["all", "near"] {
+                let path = format!("/proc/sys/net/ipv4/conf/{interface}/{setting}");
+                if let Err(error) = std::fs::write(&path, value) {
+                    let _ = writeln!(std::io::stderr(), "SKIPPED: {path}: {error}");
+                    return;
+                }
+            }
+        }
+        assert_no_forged_source_gets_a_reply(&cable);
+    });
+}
+
+#[test]
+fn moqt_sends_nothing_to_ipv4_sources_that_came_over_ipv6() {
+    inside("moqt_sends_nothing_to_ipv4_sources_that_came_over_ipv6", || {
+        let cable = Cable::plug(&OURS.map(|address| address.parse().unwrap()));
+        let server = Server::start_as(&["--moqt-only", "--moqt", "[::]:0"], |_| {});
+        let service = UdpSocket::bind("127.0.0.1:0").unwrap();
+        service.set_nonblocking(true).unwrap();
+        // A long header of a version that does not exist: it is answered with those that do (RFC 9000, section 6).
+        let mut unknown_version =
+            vec![0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 7, 6, 5, 4, 3, 2, 1];
+        unknown_version.resize(1_200, 0);
+        for _ in 0..10 {
+            let forged = format!("[::ffff:127.0.0.1]:{}", service.local_addr().unwrap().port());
+            cable.send(forged.parse().unwrap(), at("fd09::1", server.address), &unknown_version);
+        }
+        // A real client gets an answer, over either version of IP.
+        for host in ["fd09::1", "10.9.8.1", "::1", "127.0.0.1"] {
+            let answer = Client::of(at(host, server.address)).ask(&unknown_version);
+            assert_eq!(answer[1..5], [0; 4], "{host}: version negotiation");
+        }
+        assert!(service.recv(&mut [0; 2_000]).is_err(), "a service on 127.0.0.1 was sent something");
+    });
+}

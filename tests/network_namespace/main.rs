@@ -1,0 +1,4 @@
+//! Tests that run themselves again in a network namespace.
+
+mod admission;
+mod echo;

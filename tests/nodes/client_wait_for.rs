@@ -1,0 +1,106 @@
+//! `--wait-for` in virtual time: until the first answer nothing counts.
+
+use std::time::Duration;
+use test_support::script;
+
+use jamjam_dev::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind, WaitResult};
+use jamjam_dev::node::Node;
+use jamjam_dev::node::Receive;
+use jamjam_dev::time::Time;
+
+use script::{MS, deadline, header, hear, peer, poll, pong, terms};
+
+fn prober(stream_kind: StreamKind, wait_for: Option<u64>) -> Prober {
+    let mut terms = terms(stream_kind);
+    terms.wait_for = wait_for.map(Duration::from_millis);
+    let questions = ProbeConfig { stream_kind, count: Some(2), interval: Duration::from_millis(10), payload_len: 64 };
+    ClientNode::new(terms, ProbeWorkload::new(questions), Box::new(()))
+}
+
+fn interrupted(node: Prober, at: u64) -> RunResults {
+    node.into_results("", Some(Time::from_nanos(at)), &mut ())
+}
+
+#[test]
+fn it_knocks_ten_times_a_second_and_gives_up_in_time() {
+    let mut node = prober(StreamKind::Ping, Some(1_000));
+    let start = 7 * MS;
+    let mut now = start;
+    let mut knocks = Vec::new();
+    while let Some(next) = deadline(&node).filter(|next| *next < 10_000 * MS) {
+        now = now.max(next);
+        knocks.extend(poll(&mut node, now).into_iter().map(|bytes| (now, bytes)));
+    }
+    let expected = |n: u32| (start + u64::from(n) * 100 * MS, header(4, 0x8000_0000 + n, 0));
+    assert_eq!(knocks, (0..10).map(expected).collect::<Vec<_>>());
+    assert!(node.is_finished());
+    let run = node.into_results("", None, &mut ());
+    assert_eq!(run.readiness_wait, Some(WaitResult { waited_ns: 1_000 * MS, reply_received: false }));
+    assert_eq!((run.ping.expect("the judged stream").sent, run.duration_ns), (0, 0));
+}
+
+#[test]
+fn until_the_first_answer_nothing_counts_and_then_it_counts_from_zero() {
+    let mut node = prober(StreamKind::Keepalive, Some(10_000));
+    let first = poll(&mut node, 0);
+    let second = poll(&mut node, 100 * MS);
+    assert_eq!((first, second), (vec![header(4, 0x8000_0000, 0)], vec![header(4, 0x8000_0001, 0)]));
+    let stranger = "192.0.2.77:5000".parse().expect("an address");
+    hear(&mut node, 120 * MS, stranger, &header(4, 0x8000_0000, 0));
+
+    // It arrived at 130 ms and is read a little later, with a second one behind it.
+    let answer = header(4, 0x8000_0000, 0);
+    let (received_at, read) = (Time::from_millis(130), Time::from_millis(131));
+    let datagram = Receive { source: peer(), dst_ip: None, received_at, contents: &answer, segment_size: 12 };
+    node.on_datagram(read, &[datagram, datagram]);
+    assert_eq!(poll(&mut node, 131 * MS), [header(4, 0, 0)]);
+    assert_eq!(deadline(&node), Some(141 * MS));
+    // The answer to the other knock comes later; its place was before the count.
+    hear(&mut node, 132 * MS, peer(), &header(4, 0x8000_0001, 0));
+    // This is no knock of ours.
+    hear(&mut node, 133 * MS, peer(), &header(4, 0x8000_0002, 0));
+
+    let run = interrupted(node, 141 * MS);
+    assert_eq!(run.readiness_wait, Some(WaitResult { waited_ns: 130 * MS, reply_received: true }));
+    let stream = run.keepalive.as_ref().expect("the judged stream");
+    assert_eq!((run.stray, stream.sent, stream.returned, stream.unmatched), (0, 1, 0, 1));
+    assert_eq!(run.duration_ns, 10 * MS);
+}
+
+#[test]
+fn whatever_comes_from_the_target_is_an_answer() {
+    let mut node = prober(StreamKind::Ping, Some(10_000));
+    poll(&mut node, 0);
+    hear(&mut node, 5 * MS, peer(), b"hello");
+    let pings = poll(&mut node, 5 * MS);
+    hear(&mut node, 6 * MS, peer(), &pong(&pings[0]));
+    let run = interrupted(node, 7 * MS);
+    assert_eq!((run.stray, run.ping.expect("pings").returned), (0, 1));
+}
+
+#[test]
+fn a_run_that_is_interrupted_while_it_waits_says_how_long_it_waited() {
+    let mut node = prober(StreamKind::Ping, Some(10_000));
+    poll(&mut node, 5 * MS);
+    let wait = interrupted(node, 255 * MS).readiness_wait;
+    assert_eq!(wait, Some(WaitResult { waited_ns: 250 * MS, reply_received: false }));
+    let wait = interrupted(prober(StreamKind::Ping, Some(10_000)), 255 * MS).readiness_wait;
+    assert_eq!(wait, Some(WaitResult { waited_ns: 0, reply_received: false }));
+    assert_eq!(interrupted(prober(StreamKind::Ping, None), 255 * MS).readiness_wait, None);
+}
+
+#[test]
+fn without_a_wait_no_number_is_a_knock() {
+    let mut node = prober(StreamKind::Keepalive, None);
+    poll(&mut node, 0);
+    hear(&mut node, 1, peer(), &header(4, 0x8000_0000, 0));
+    assert_eq!(interrupted(node, 2).keepalive.expect("the judged stream").unmatched, 1);
+}
+
+#[test]
+fn what_left_at_the_clocks_origin_can_still_be_in_flight() {
+    let mut node = prober(StreamKind::Ping, None);
+    poll(&mut node, 0);
+    let stream = interrupted(node, 1_000 * MS).ping.expect("the judged stream");
+    assert_eq!((stream.lost, stream.in_flight), (0, 1));
+}

@@ -1,0 +1,385 @@
+//! The echo server over a bad way back, in virtual time: order, copies, spacing, counts, and that fates do not depend on
+//! what they must not.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use test_support::tape;
+
+use jamjam_dev::echo::{
+    BufferLimits, EchoConfig, EchoServer, IMPAIRED_PACKET_OVERHEAD, ReplyEvent, ReplyObserver, ReplyOutcome,
+};
+use jamjam_dev::impairment::{BandwidthLimit, GilbertModel, Impairment};
+use jamjam_dev::node::{Node, Receive, SendStatus};
+use jamjam_dev::time::Time;
+use jamjam_dev::wire::PacketType;
+use proptest::prelude::*;
+
+use tape::Tape;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// What the observer was told.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<ReplyEvent>>>);
+
+impl ReplyObserver for Told {
+    fn on_reply(&mut self, fated: &ReplyEvent) {
+        self.0.lock().expect("nobody panics with the lock").push(*fated);
+    }
+}
+
+impl Told {
+    fn all(&self) -> Vec<ReplyEvent> {
+        self.0.lock().expect("nobody panics with the lock").clone()
+    }
+}
+
+fn server(delay: Duration, impairment: Impairment) -> (EchoServer, Told) {
+    let told = Told::default();
+    let config = EchoConfig { delay, ..EchoConfig::default() };
+    (EchoServer::with_impairment(config, impairment, Box::new(told.clone())), told)
+}
+
+fn client(number: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, number], 5_000))
+}
+
+fn packet(kind: u8, sequence: u32, payload: usize) -> Vec<u8> {
+    let mut bytes = vec![1, kind];
+    bytes.extend(sequence.to_be_bytes());
+    bytes.resize(12 + payload, 0);
+    bytes
+}
+
+fn audio(sequence: u32) -> Vec<u8> {
+    packet(1, sequence, 16)
+}
+
+fn sequence(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes(bytes[2..6].try_into().expect("four bytes"))
+}
+
+fn hear(echo: &mut EchoServer, received_at: Time, source: SocketAddr, contents: &[u8]) {
+    echo.on_datagram(
+        received_at,
+        &[Receive { source, dst_ip: None, received_at, contents, segment_size: contents.len() }],
+    );
+}
+
+/// Runs the server on its own deadlines up to `end`. When and as what each datagram left.
+fn drain(echo: &mut EchoServer, end: Time) -> Vec<(Time, Vec<u8>)> {
+    let (mut tape, mut left) = (Tape::new(), Vec::new());
+    while let Some(due) = echo.next_deadline().filter(|due| *due <= end) {
+        echo.poll_transmit(due, &mut tape);
+        left.extend(tape.take().into_iter().map(|bytes| (due, bytes)));
+    }
+    left
+}
+
+#[test]
+fn jitter_delays_and_keeps_the_order_of_each_source() {
+    let (mut echo, told) = server(20 * MS, Impairment { jitter: 5 * MS, seed: 1, ..Impairment::default() });
+    for n in 0..1_000 {
+        // Two clients, a packet a millisecond each: independent delays of up to 5 ms would shuffle them.
+        for number in [1, 2] {
+            hear(&mut echo, Time::from_millis(n), client(number), &audio(n as u32 * 10 + u32::from(number)));
+        }
+    }
+    let left = drain(&mut echo, Time::from_millis(2_000));
+    assert_eq!(left.len(), 2_000);
+    for number in [1, 2] {
+        let own = left.iter().filter(|(_, bytes)| sequence(bytes) % 10 == number);
+        let mut longest = Duration::ZERO;
+        for (n, (at, bytes)) in own.enumerate() {
+            assert_eq!(sequence(bytes), n as u32 * 10 + number);
+            let late = at.signed_nanos_since(Time::from_millis(n as u64 + 20));
+            assert!((0..=5_000_000).contains(&late), "{late}");
+            longest = longest.max(Duration::from_nanos(late.cast_unsigned()));
+        }
+        assert!(longest > 4 * MS, "{longest:?}");
+    }
+    assert!(
+        told.all()
+            .iter()
+            .all(|fated| fated.outcome == ReplyOutcome::Sent && !fated.reordered && fated.copies_sent == 1)
+    );
+    assert!(told.all().iter().any(|fated| fated.added_delay > 4 * MS));
+}
+
+#[test]
+fn what_is_told_of_a_delay_is_when_the_reply_left() {
+    let bandwidth = Some(BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: 50 * MS });
+    let impairment = Impairment { jitter: 3 * MS, reorder: 0.2, bandwidth, seed: 2, ..Impairment::default() };
+    let (mut echo, told) = server(20 * MS, impairment);
+    (0..300).for_each(|n| hear(&mut echo, Time::from_millis(u64::from(n) * 2), client(1), &audio(n)));
+    let left = drain(&mut echo, Time::from_millis(2_000));
+    let planned: Vec<(Time, u32)> =
+        told.all().iter().map(|fated| (fated.received_at + 20 * MS + fated.added_delay, fated.sequence)).collect();
+    assert_eq!(left.iter().map(|(at, bytes)| (*at, sequence(bytes))).collect::<Vec<_>>(), planned);
+    assert_eq!(left.len(), 300);
+}
+
+#[test]
+fn a_packet_that_is_held_back_is_passed_by_later_ones_and_no_other_is() {
+    let impairment = Impairment { reorder: 0.05, jitter: 5 * MS, seed: 3, ..Impairment::default() };
+    let (mut echo, told) = server(20 * MS, impairment);
+    for n in 0..2_000 {
+        hear(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n));
+    }
+    let left: Vec<u32> = drain(&mut echo, Time::from_millis(3_000)).iter().map(|(_, bytes)| sequence(bytes)).collect();
+    // RFC 4737: a packet is reordered if one that was sent later has come before it.
+    let mut highest = None;
+    let mut passed = Vec::new();
+    for sequence in left {
+        if highest > Some(sequence) {
+            passed.push(sequence);
+        }
+        highest = highest.max(Some(sequence));
+    }
+    let told = told.all();
+    let held_back: Vec<u32> = told.iter().filter(|fated| fated.reordered).map(|fated| fated.sequence).collect();
+    assert!((60..140).contains(&held_back.len()), "{held_back:?}");
+    assert_eq!(passed, held_back);
+    assert_eq!(echo.counters().impaired_reordered.get(), held_back.len() as u64);
+}
+
+#[test]
+fn answers_do_not_wait_for_audio() {
+    let (mut echo, _) = server(3_000 * MS, Impairment { jitter: 5 * MS, seed: 4, ..Impairment::default() });
+    hear(&mut echo, Time::ZERO, client(1), &audio(1));
+    hear(&mut echo, Time::ZERO, client(1), &packet(4, 1, 0));
+    hear(&mut echo, Time::ZERO, client(1), &packet(5, 1, 12));
+    let left = drain(&mut echo, Time::from_millis(5));
+    assert_eq!(left.iter().map(|(_, bytes)| bytes[1]).collect::<Vec<_>>(), [4, 6]);
+}
+
+#[test]
+fn a_second_copy_leaves_right_behind_the_first() {
+    let (mut echo, told) = server(10 * MS, Impairment { duplicate: 1.0, ..Impairment::default() });
+    for n in [1, 2, 3] {
+        hear(&mut echo, Time::ZERO, client(1), &audio(n));
+    }
+    let left = drain(&mut echo, Time::from_millis(10));
+    assert_eq!(left.iter().map(|(_, bytes)| sequence(bytes)).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3]);
+    let counters = echo.counters();
+    assert_eq!((counters.received.get(), counters.sent.get(), counters.impaired_duplicated.get()), (3, 6, 3));
+    assert!(told.all().iter().all(|fated| fated.copies_sent == 2));
+}
+
+#[test]
+fn a_limited_bandwidth_spaces_what_leaves_and_drops_what_its_queue_cannot_hold() {
+    // 72 + 28 bytes are 800 bits: 8 ms at 100 kbit/s.
+    let bandwidth = Some(BandwidthLimit { bits_per_second: 100_000, max_queue_delay: 20 * MS });
+    let (mut echo, told) = server(10 * MS, Impairment { bandwidth, ..Impairment::default() });
+    for n in 1..=6 {
+        hear(&mut echo, Time::ZERO, client(n as u8), &packet(1, n, 60));
+    }
+    // While AUDIO queues, a ping comes. Its pong is 24 + 28 bytes, 416 bits, 4.16 ms.
+    hear(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
+    let left = drain(&mut echo, Time::from_millis(1_000));
+    let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
+    // They come at 10 ms and wait for 0, 8 and 16 ms; the fourth would wait for 24. The pong comes at 11 and would for 23.
+    assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
+    let counters = echo.counters();
+    assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));
+    let queue: Vec<u32> = told
+        .all()
+        .iter()
+        .filter(|fated| fated.outcome == ReplyOutcome::BottleneckFull)
+        .map(|fated| fated.sequence)
+        .collect();
+    assert_eq!(queue, [4, 5, 6, 9]);
+    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
+    // 23 ms later there is room again.
+    hear(&mut echo, Time::from_millis(34), client(1), &packet(5, 10, 12));
+    assert_eq!(drain(&mut echo, Time::from_millis(1_000))[0].0.as_micros(), 38_160);
+}
+
+fn everything(seed: u64) -> Impairment {
+    Impairment {
+        loss: 0.1,
+        burst_loss: Some(GilbertModel::new(0.05, 0.3).expect("a model")),
+        dropped_sequences: "3,40-44".parse().expect("a set"),
+        jitter: 5 * MS,
+        reorder: 0.1,
+        duplicate: 0.1,
+        seed,
+        ..Impairment::default()
+    }
+}
+
+/// Fate, reordering and copies of each AUDIO packet by client and sequence.
+fn fates(told: &Told) -> BTreeMap<(IpAddr, u32), (ReplyOutcome, bool, u8)> {
+    let audio = told.all().into_iter().filter(|fated| fated.packet_type == PacketType::Audio);
+    audio.map(|f| ((f.client.ip(), f.sequence), (f.outcome, f.reordered, f.copies_sent))).collect()
+}
+
+#[test]
+fn neither_ports_nor_order_nor_trains_nor_other_packets_change_a_fate() {
+    let (mut echo, told) = server(10 * MS, everything(5));
+    for n in 0..500 {
+        hear(&mut echo, Time::from_millis(n), client(1), &audio(n as u32));
+    }
+    drain(&mut echo, Time::from_millis(5_000));
+    let alone = fates(&told);
+    assert_eq!(alone.len(), 500);
+
+    let (mut echo, told) = server(300 * MS, everything(5));
+    let (first, second) = (SocketAddr::from(([192, 0, 2, 1], 777)), SocketAddr::from(([192, 0, 2, 2], 1)));
+    // 3 and 500 have no common divisor: another order. Trains of five, and signs of life between them.
+    let order: Vec<u32> = (0..500).map(|n| n * 3 % 500).collect();
+    for (n, five) in order.chunks(5).enumerate() {
+        let received_at = Time::from_millis(n as u64 * 40);
+        let train: Vec<u8> = five.iter().flat_map(|n| audio(*n)).collect();
+        for source in [first, second] {
+            echo.on_datagram(
+                received_at,
+                &[Receive { source, dst_ip: None, received_at, contents: &train, segment_size: 28 }],
+            );
+            hear(&mut echo, received_at, source, &packet(4, 0, 0));
+        }
+    }
+    drain(&mut echo, Time::from_millis(50_000));
+    let both = fates(&told);
+    assert_eq!(both.len(), 1_000);
+    for ((client_ip, sequence), fate) in &both {
+        assert_eq!(fate, &alone[&(client(1).ip(), *sequence)], "packet {sequence} of {client_ip}");
+    }
+    // Other seeds, other fates.
+    let (mut echo, told) = server(10 * MS, everything(6));
+    (0..500).for_each(|n| hear(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n)));
+    drain(&mut echo, Time::from_millis(5_000));
+    assert_ne!(fates(&told), alone);
+}
+
+#[test]
+fn a_copy_is_charged_like_a_packet_and_both_are_refused_together() {
+    // A packet of 28 bytes and its copy.
+    let two = 2 * (28 + IMPAIRED_PACKET_OVERHEAD) as u64;
+    let buffer_limits = BufferLimits { total: Some(2 * two + 600), per_client: Some(two + 600) };
+    let config = EchoConfig { delay: 10 * MS, buffer_limits, ..EchoConfig::default() };
+    let told = Told::default();
+    let impairment = Impairment { duplicate: 1.0, ..Impairment::default() };
+    let mut echo = EchoServer::with_impairment(config, impairment, Box::new(told.clone()));
+    hear(&mut echo, Time::ZERO, client(1), &audio(1));
+    let counters = echo.counters();
+    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
+    // There is room for one more of the client's, not for two; then for one more of anybody's.
+    hear(&mut echo, Time::ZERO, client(1), &audio(2));
+    hear(&mut echo, Time::ZERO, client(2), &audio(3));
+    hear(&mut echo, Time::ZERO, client(3), &audio(4));
+    assert_eq!(
+        (counters.dropped_client_buffer_full.get(), counters.dropped_buffer_full.get(), counters.received.get()),
+        (1, 1, 2)
+    );
+    assert_eq!(counters.buffered_bytes.get(), 2 * two);
+    assert_eq!(drain(&mut echo, Time::from_millis(10)).len(), 4);
+    assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
+    let told: Vec<(u32, ReplyOutcome)> = told.all().iter().map(|fated| (fated.sequence, fated.outcome)).collect();
+    assert_eq!(
+        told,
+        [(2, ReplyOutcome::Dropped), (4, ReplyOutcome::Dropped), (1, ReplyOutcome::Sent), (3, ReplyOutcome::Sent)]
+    );
+}
+
+#[test]
+fn what_the_system_refuses_or_a_stop_catches_has_its_fate_too() {
+    let (mut echo, told) = server(10 * MS, Impairment { duplicate: 1.0, ..Impairment::default() });
+    for n in 1..=4 {
+        hear(&mut echo, Time::ZERO, client(1), &audio(n));
+    }
+    let mut tape = Tape::new();
+    // Both copies of 1 fail, the second of 2 does, the first of 3 leaves before the system is busy.
+    tape.plan = [
+        SendStatus::Failed,
+        SendStatus::Failed,
+        SendStatus::Sent,
+        SendStatus::Failed,
+        SendStatus::Sent,
+        SendStatus::WouldBlock,
+    ]
+    .into();
+    echo.poll_transmit(Time::from_millis(10), &mut tape);
+    assert_eq!(echo.next_deadline(), Some(Time::from_millis(10)));
+    let counters = echo.counters();
+    echo.stop();
+    assert_eq!((counters.sent.get(), counters.send_failed.get(), counters.dropped_at_stop.get()), (2, 3, 2));
+    assert_eq!((counters.received.get(), counters.impaired_duplicated.get()), (4, 3));
+    let told: Vec<(u32, ReplyOutcome, u8)> =
+        told.all().iter().map(|f| (f.sequence, f.outcome, f.copies_sent)).collect();
+    assert_eq!(
+        told,
+        [
+            (1, ReplyOutcome::SendFailed, 0),
+            (2, ReplyOutcome::Sent, 1),
+            (3, ReplyOutcome::Sent, 1),
+            (4, ReplyOutcome::DroppedAtStop, 0)
+        ]
+    );
+}
+
+#[test]
+fn a_backlog_that_falls_due_at_once_leaves_in_parts() {
+    let (mut echo, _) = server(10 * MS, Impairment { jitter: 1 * MS, ..Impairment::default() });
+    (0..200).for_each(|n| hear(&mut echo, Time::ZERO, client(1), &audio(n)));
+    let mut tape = Tape::new();
+    let now = Time::from_millis(100);
+    for part in [64, 64, 64, 8] {
+        assert!(echo.next_deadline().is_some_and(|due| due <= now));
+        echo.poll_transmit(now, &mut tape);
+        assert_eq!(tape.take().len(), part);
+    }
+    assert_eq!(echo.next_deadline(), None);
+}
+
+proptest! {
+    /// The sentences of `docs/measuring.md`, and the fates beside the counts.
+    #[test]
+    fn every_reply_ends_in_exactly_one_count_and_has_exactly_one_fate(
+        steps in prop::collection::vec((0u64..8, 1u8..4, prop::sample::select(vec![1u8, 1, 1, 4, 5, 2, 9])), 1..300),
+        outcomes in prop::collection::vec(0u8..8, 0..400),
+        (seed, narrow, cap) in (0u64..1_000, any::<bool>(), prop::option::of(500u64..9_000)),
+    ) {
+        let bandwidth = narrow.then_some(BandwidthLimit { bits_per_second: 200_000, max_queue_delay: 10 * MS });
+        let limits = BufferLimits { total: None, per_client: cap };
+        let config = EchoConfig { delay: 10 * MS, buffer_limits: limits, ..EchoConfig::default() };
+        let told = Told::default();
+        let mut echo = EchoServer::with_impairment(config, Impairment { bandwidth, ..everything(seed) }, Box::new(told.clone()));
+        let mut tape = Tape::new();
+        let outcome = |n: u8| match n { 0 => SendStatus::WouldBlock, 1 => SendStatus::Failed, _ => SendStatus::Sent };
+        tape.plan = outcomes.into_iter().map(outcome).collect();
+        let (mut now, mut asked) = (0, 0);
+        for (n, (passed, from, kind)) in steps.iter().enumerate() {
+            now += passed;
+            asked += u64::from(matches!(kind, 1 | 4 | 5));
+            hear(&mut echo, Time::from_millis(now), client(*from), &packet(*kind, n as u32, 16));
+            echo.poll_transmit(Time::from_millis(now), &mut tape);
+        }
+        let counters = echo.counters();
+        echo.stop();
+        let sum = |names: &[&str]| {
+            let fields = counters.values().filter(|(name, _)| names.contains(name));
+            fields.map(|(_, count)| count).sum::<u64>()
+        };
+        let made = sum(&["received", "keepalives", "pings", "impaired_duplicated"]);
+        let ended = sum(&["sent", "immediate_replies", "send_failed", "dropped_at_stop", "impaired_lost", "impaired_burst",
+            "impaired_listed", "impaired_queue"]);
+        prop_assert_eq!(made, ended);
+        prop_assert_eq!(sum(&["buffered", "buffered_bytes"]), 0);
+
+        let told = told.all();
+        let with = |name: &str| told.iter().filter(|fated| fated.outcome.name() == name).count() as u64;
+        prop_assert_eq!(told.len() as u64, asked);
+        prop_assert_eq!(with("refused"), sum(&["dropped_client_buffer_full", "dropped_buffer_full", "dropped_reply_buffer_full"]));
+        for (fate, name) in [("lost", "impaired_lost"), ("burst", "impaired_burst"), ("listed", "impaired_listed"),
+            ("queue", "impaired_queue")] {
+            prop_assert_eq!(with(fate), sum(&[name]));
+        }
+        prop_assert_eq!(told.iter().map(|fated| u64::from(fated.copies_sent)).sum::<u64>(), sum(&["sent", "immediate_replies"]));
+        let held_back = told.iter().filter(|fated| fated.reordered).count() as u64;
+        prop_assert_eq!(held_back, sum(&["impaired_reordered"]));
+        prop_assert!(told.iter().all(|fated| (fated.outcome == ReplyOutcome::Sent) == (fated.copies_sent > 0)));
+    }
+}

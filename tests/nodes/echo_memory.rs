@@ -1,0 +1,232 @@
+//! What the echo server may hold, for whom, and where each datagram is counted.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use test_support::tape;
+
+use jamjam_dev::echo::{AdmissionConfig, BufferLimits, Counters, EchoConfig, EchoServer};
+use jamjam_dev::node::{Node, Receive, SendStatus};
+use jamjam_dev::time::Time;
+use proptest::prelude::*;
+
+use tape::Tape;
+
+/// On loopback, where nothing else is limited than what may wait.
+fn client(number: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 2, number], 5_000))
+}
+
+fn server(total: Option<u64>, per_client: Option<u64>) -> EchoServer {
+    EchoServer::new(EchoConfig {
+        delay: Duration::from_millis(10),
+        buffer_limits: BufferLimits { total, per_client },
+        ..EchoConfig::default()
+    })
+}
+
+/// 100 bytes of AUDIO, for which a delay line is charged 200.
+fn audio() -> Vec<u8> {
+    let mut bytes = vec![1, 1];
+    bytes.resize(100, 0);
+    bytes
+}
+
+fn hear(echo: &mut EchoServer, source: SocketAddr, contents: &[u8], segment_size: usize) {
+    echo.on_datagram(
+        Time::ZERO,
+        &[Receive { source, dst_ip: Some(source.ip()), received_at: Time::ZERO, contents, segment_size }],
+    );
+}
+
+fn drain(echo: &mut EchoServer) -> usize {
+    let mut tape = Tape::new();
+    echo.poll_transmit(Time::from_millis(10), &mut tape);
+    tape.left.len()
+}
+
+#[test]
+fn one_clients_flood_does_not_take_the_others_memory() {
+    let mut echo = server(Some(10_000), Some(1_000));
+    for _ in 0..100 {
+        hear(&mut echo, client(1), &audio(), 100);
+    }
+    hear(&mut echo, client(2), &audio(), 100);
+    let counters = echo.counters();
+    assert_eq!(
+        (counters.received.get(), counters.dropped_client_buffer_full.get(), counters.dropped_buffer_full.get()),
+        (6, 95, 0)
+    );
+    assert_eq!(counters.buffered_bytes.get(), 1_200);
+    // Another port is another client.
+    hear(&mut echo, SocketAddr::from(([127, 0, 2, 1], 5_001)), &audio(), 100);
+    assert_eq!(counters.received.get(), 7);
+}
+
+#[test]
+fn what_is_refused_is_counted_by_the_cap_that_refused_it() {
+    let mut echo = server(Some(1_000), Some(600));
+    for number in [1, 2, 3] {
+        // A train of five: as many of it as there is room for are taken, in order.
+        hear(&mut echo, client(number), &audio().repeat(5), 100);
+    }
+    let counters = echo.counters();
+    assert_eq!(
+        (counters.received.get(), counters.dropped_client_buffer_full.get(), counters.dropped_buffer_full.get()),
+        (5, 2, 8)
+    );
+    assert_eq!(drain(&mut echo), 5);
+}
+
+#[test]
+fn without_caps_nothing_is_refused() {
+    let mut echo = server(None, None);
+    for _ in 0..10_000 {
+        hear(&mut echo, client(1), &audio(), 100);
+    }
+    assert_eq!(echo.counters().received.get(), 10_000);
+}
+
+#[test]
+fn memory_is_given_back_whether_packets_leave_or_are_refused() {
+    let mut echo = server(Some(1_000), Some(1_000));
+    for turn in 1..=3 {
+        for _ in 0..6 {
+            hear(&mut echo, client(1), &audio(), 100);
+        }
+        let counters = echo.counters();
+        assert_eq!((counters.received.get(), counters.dropped_buffer_full.get()), (5 * turn, turn));
+        let mut tape = Tape::new();
+        tape.segments = 2;
+        tape.plan = [SendStatus::Sent, SendStatus::Failed, SendStatus::WouldBlock].into();
+        echo.poll_transmit(Time::from_millis(10), &mut tape);
+        assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, 200));
+        drain(&mut echo);
+        assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
+    }
+}
+
+#[test]
+fn a_full_delay_line_leaves_a_client_its_keepalive() {
+    let mut echo = server(Some(1_000), Some(1_000));
+    hear(&mut echo, client(1), &audio().repeat(10), 100);
+    assert_eq!(echo.counters().dropped_buffer_full.get(), 5);
+    let keepalive = [1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    let question = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    let answer = [1, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    hear(&mut echo, client(1), &keepalive, 12);
+    hear(&mut echo, client(1), &question, 24);
+    let mut tape = Tape::new();
+    echo.poll_transmit(Time::ZERO, &mut tape);
+    assert_eq!(tape.take(), [keepalive.to_vec(), answer.to_vec()]);
+}
+
+#[test]
+fn answers_that_the_system_does_not_take_are_bounded_too() {
+    let mut echo = server(None, None);
+    let keepalive = [vec![1, 4], vec![0; 1_022]].concat();
+    // 4 MiB hold 3,731 of 1,024 bytes and 100 more.
+    for _ in 0..5_000 {
+        hear(&mut echo, client(1), &keepalive, 1_024);
+    }
+    let counters = echo.counters();
+    assert_eq!((counters.keepalives.get(), counters.dropped_reply_buffer_full.get()), (3_731, 1_269));
+    hear(&mut echo, client(2), &keepalive, 1_024);
+    assert_eq!(counters.keepalives.get(), 3_732);
+}
+
+#[test]
+fn what_waits_at_the_stop_is_counted() {
+    let mut echo = server(None, None);
+    hear(&mut echo, client(1), &audio().repeat(3), 100);
+    hear(&mut echo, client(1), &[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 12);
+    let counters = echo.counters();
+    assert_eq!(counters.buffered.get(), 3);
+    echo.stop();
+    assert_eq!((counters.dropped_at_stop.get(), counters.buffered.get(), counters.buffered_bytes.get()), (4, 0, 0));
+}
+
+/// Datagrams that reached the node, by the counts of what became of them.
+fn arrived(counters: &Counters) -> u64 {
+    let drops = [&counters.dropped_short, &counters.dropped_version, &counters.dropped_type, &counters.dropped_payload];
+    let refusals = [
+        &counters.dropped_buffer_full,
+        &counters.dropped_client_buffer_full,
+        &counters.dropped_out_of_memory,
+        &counters.dropped_reply_buffer_full,
+    ];
+    let guarded = [
+        &counters.dropped_not_allowed,
+        &counters.dropped_repeated,
+        &counters.dropped_packet_rate,
+        &counters.dropped_bit_rate,
+    ];
+    let others = [&counters.latency_infos, &counters.ignored, &counters.dropped_port_zero];
+    let all = drops
+        .into_iter()
+        .chain(refusals)
+        .chain(guarded)
+        .chain(others)
+        .map(jamjam_dev::stats::Counter::get)
+        .sum::<u64>();
+    all + taken(counters)
+}
+
+fn taken(counters: &Counters) -> u64 {
+    counters.received.get() + counters.keepalives.get() + counters.pings.get()
+}
+
+/// Something between noise and a packet.
+fn datagram() -> impl Strategy<Value = Vec<u8>> {
+    let noise = prop::collection::vec(any::<u8>(), 0..80);
+    let packet = (0u8..9, prop::collection::vec(any::<u8>(), 10..80)).prop_map(|(kind, rest)| {
+        let mut bytes = vec![1, kind];
+        bytes.extend(rest);
+        bytes
+    });
+    prop_oneof![1 => noise, 4 => packet]
+}
+
+/// A client (0 has port 0, 3 is limited, 4 is not allowed), what it sends, its stride, the time until then in milliseconds, and what the system says.
+type Step = (u8, Vec<u8>, usize, u64, Option<SendStatus>);
+
+fn step() -> impl Strategy<Value = Step> {
+    let outcome = prop_oneof![Just(None), Just(Some(SendStatus::Failed)), Just(Some(SendStatus::WouldBlock))];
+    (0u8..5, datagram(), 1usize..100, 0u64..8, outcome)
+}
+
+proptest! {
+    #[test]
+    fn every_datagram_is_in_one_count_and_what_was_taken_leaves_or_is_counted(
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let protection = AdmissionConfig {
+            max_packet_rate: Some(16),
+            max_bit_rate: Some(16_000),
+            allowed_networks: vec!["127.0.0.0/8".parse().expect("a network"), "192.0.2.0/28".parse().expect("a network")],
+            ..AdmissionConfig::default()
+        };
+        let limits = BufferLimits { total: Some(3_000), per_client: Some(2_000) };
+        let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_millis(10), buffer_limits: limits, admission: protection, ..EchoConfig::default() });
+        let counters = echo.counters();
+        let (mut now, mut sent) = (Time::ZERO, 0);
+        for (number, bytes, stride, passed, outcome) in steps {
+            now += Duration::from_millis(passed);
+            let from = match number {
+                0 => SocketAddr::from(([127, 0, 2, 1], 0)),
+                3 => SocketAddr::from(([192, 0, 2, 3], 5_000)),
+                4 => SocketAddr::from(([192, 0, 2, 16], 5_000)),
+                number => client(number),
+            };
+            echo.on_datagram(now, &[Receive { source: from, dst_ip: Some(from.ip()), received_at: now, contents: &bytes, segment_size: stride }]);
+            sent += bytes.len().div_ceil(stride).max(1) as u64;
+            prop_assert_eq!(arrived(&counters), sent);
+
+            let mut tape = Tape::new();
+            tape.plan = outcome.into_iter().collect();
+            echo.poll_transmit(now, &mut tape);
+        }
+        echo.stop();
+        let fates = [&counters.sent, &counters.immediate_replies, &counters.send_failed, &counters.dropped_at_stop];
+        prop_assert_eq!(fates.map(jamjam_dev::stats::Counter::get).iter().sum::<u64>(), taken(&counters));
+    }
+}

@@ -1,0 +1,279 @@
+//! The impaired path: its rates, its distributions, and that a fate depends on seed, type and index alone. Expected values
+//! come from the models' own formulas, with room for chance: 5 standard deviations, and seeds that do not change.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jamjam_dev::impairment::{
+    BandwidthLimit, GilbertModel, GilbertModelError, Impairer, Impairment, ImpairmentDecision, LossCause,
+};
+use jamjam_dev::time::Time;
+use jamjam_dev::wire::PacketType;
+
+const DRAWS: u32 = 1_000_000;
+const MS: Duration = Duration::from_millis(1);
+
+/// The fates of AUDIO packets 0, 1, 2, …
+fn fates(impairment: Impairment) -> impl Iterator<Item = ImpairmentDecision> {
+    let mut link = Impairer::new(impairment);
+    (0..DRAWS).map(move |sequence| link.decide(PacketType::Audio, sequence))
+}
+
+/// Of [`DRAWS`] independent draws with this probability, so many may succeed.
+fn assert_binomial(what: &str, probability: f64, counted: usize) {
+    let n = f64::from(DRAWS);
+    let (mean, deviation) = (n * probability, (n * probability * (1.0 - probability)).sqrt());
+    let off = (counted as f64 - mean).abs();
+    assert!(off <= 5.0 * deviation, "{what} {probability}: {counted} of {DRAWS}");
+}
+
+#[test]
+fn loss_duplicates_and_reordering_have_the_rates_that_were_asked_for() {
+    for (seed, ratio) in [(1, 0.0), (2, 0.001), (3, 0.01), (4, 0.25), (5, 0.999), (6, 1.0)] {
+        let count = |impairment: Impairment, counts: fn(&ImpairmentDecision) -> bool| {
+            fates(Impairment { seed, ..impairment }).filter(counts).count()
+        };
+        let loss = Impairment { loss: ratio, ..Impairment::default() };
+        assert_binomial("loss", ratio, count(loss, |fate| fate.loss == Some(LossCause::Random)));
+        let duplicate = Impairment { duplicate: ratio, ..Impairment::default() };
+        assert_binomial("duplicates", ratio, count(duplicate, |fate| fate.copies == 2));
+        let reorder = Impairment { reorder: ratio, ..Impairment::default() };
+        assert_binomial("reordering", ratio, count(reorder, |fate| fate.reordered));
+    }
+}
+
+#[test]
+fn what_is_not_asked_for_does_not_happen() {
+    let nothing = ImpairmentDecision { loss: None, jitter: Duration::ZERO, reordered: false, copies: 1 };
+    assert!(fates(Impairment::default()).all(|fate| fate == nothing));
+}
+
+#[test]
+fn losses_do_not_know_of_each_other_nor_of_the_other_fates() {
+    let all = Impairment { loss: 0.1, duplicate: 0.1, reorder: 0.1, seed: 8, ..Impairment::default() };
+    let fates: Vec<ImpairmentDecision> = fates(all).collect();
+    let both = |a: fn(&ImpairmentDecision) -> bool, b: fn(&ImpairmentDecision) -> bool, apart: usize| {
+        fates.iter().zip(&fates[apart..]).filter(|(first, second)| a(first) && b(second)).count()
+    };
+    for apart in [1, 2, 3, 64] {
+        assert_binomial("two losses", 0.01, both(|fate| fate.loss.is_some(), |fate| fate.loss.is_some(), apart));
+    }
+    assert_binomial("lost and repeated", 0.01, both(|fate| fate.loss.is_some(), |fate| fate.copies == 2, 0));
+    assert_binomial("lost and reordered", 0.01, both(|fate| fate.loss.is_some(), |fate| fate.reordered, 0));
+    assert_binomial("repeated and reordered", 0.01, both(|fate| fate.copies == 2, |fate| fate.reordered, 0));
+}
+
+/// The lengths of the runs of `true`, one that is cut off at an end left out.
+fn runs(states: &[bool]) -> Vec<usize> {
+    let whole = states.split(|state| !state).map(<[bool]>::len).filter(|len| *len > 0).collect::<Vec<_>>();
+    whole[1..whole.len() - 1].to_vec()
+}
+
+#[test]
+fn bursts_are_as_long_and_as_frequent_as_in_gilberts_model() {
+    for (seed, p, r) in [(1, 0.01, 0.3), (2, 0.002, 0.05), (3, 0.5, 0.5), (4, 0.8, 0.7), (5, 0.95, 0.9)] {
+        let burst_loss = Some(GilbertModel::new(p, r).expect("a model"));
+        let states: Vec<bool> = fates(Impairment { burst_loss, seed, ..Impairment::default() })
+            .map(|fate| {
+                assert!(matches!(fate.loss, None | Some(LossCause::Burst)));
+                fate.loss.is_some()
+            })
+            .collect();
+        let lost = states.iter().filter(|lost| **lost).count() as f64;
+        // p / (p + r) of all; neighbours hang together, which widens chance's room by (1 + λ) / (1 − λ), λ = 1 − p − r.
+        let (share, lambda) = (p / (p + r), 1.0 - p - r);
+        let n = f64::from(DRAWS);
+        let deviation = (n * share * (1.0 - share) * (1.0 + lambda) / (1.0 - lambda)).sqrt();
+        assert!((lost - n * share).abs() <= 5.0 * deviation, "P {p} R {r}: {lost} lost");
+        // Burst lengths are geometric: mean 1 / r, variance (1 − r) / r².
+        for (what, probability, runs) in
+            [("burst", r, runs(&states)), ("gap", p, runs(&states.iter().map(|lost| !lost).collect::<Vec<_>>()))]
+        {
+            let many = runs.len() as f64;
+            let mean = runs.iter().sum::<usize>() as f64 / many;
+            let deviation = ((1.0 - probability) / probability.powi(2) / many).sqrt();
+            assert!((mean - 1.0 / probability).abs() <= 5.0 * deviation, "P {p} R {r}: mean {what} {mean}");
+            let single = runs.iter().filter(|len| **len == 1).count() as f64;
+            let deviation = (many * probability * (1.0 - probability)).sqrt();
+            assert!((single - many * probability).abs() <= 5.0 * deviation, "P {p} R {r}: {single} {what}s of 1");
+        }
+    }
+}
+
+#[test]
+fn a_burst_is_the_same_from_whichever_packet_one_looks_first() {
+    for (p, r) in [(0.01, 0.3), (0.0005, 0.0005), (0.95, 0.9), (1.0, 0.99)] {
+        let burst_loss = Some(GilbertModel::new(p, r).expect("a model"));
+        let impairment = Impairment { burst_loss, seed: 9, ..Impairment::default() };
+        let mut forwards = Impairer::new(impairment.clone());
+        let in_order: Vec<ImpairmentDecision> =
+            (0..10_000).map(|sequence| forwards.decide(PacketType::Audio, sequence)).collect();
+        let mut backwards = Impairer::new(impairment.clone());
+        let mut reversed: Vec<ImpairmentDecision> =
+            (0..10_000).rev().map(|n| backwards.decide(PacketType::Audio, n)).collect();
+        reversed.reverse();
+        assert_eq!(in_order, reversed);
+        // 7 and 10,000 have no common divisor: every packet once, far from its neighbours.
+        let mut leaping = Impairer::new(impairment.clone());
+        for place in (0..10_000).map(|n| n * 7 % 10_000) {
+            assert_eq!(leaping.decide(PacketType::Audio, place), in_order[place as usize]);
+        }
+        for place in [0, 5, 9_999] {
+            assert_eq!(Impairer::new(impairment.clone()).decide(PacketType::Audio, place), in_order[place as usize]);
+        }
+    }
+}
+
+#[test]
+fn bursts_go_on_where_sequence_numbers_wrap() {
+    // A burst of 1,000 packets on average: at any seam the state almost never changes.
+    let burst_loss = Some(GilbertModel::new(0.001, 0.001).expect("a model"));
+    let changes = (0..1_000).filter(|seed| {
+        let mut link = Impairer::new(Impairment { burst_loss, seed: *seed, ..Impairment::default() });
+        link.decide(PacketType::Audio, u32::MAX).loss != link.decide(PacketType::Audio, 0).loss
+    });
+    // 1 of 1,000 on average; independent states would differ in half of them.
+    assert!(changes.count() <= 6);
+}
+
+#[test]
+fn probabilities_that_make_no_burst_model_are_refused() {
+    for (p, r, error) in [
+        (0.0, 0.3, GilbertModelError::ZeroProbability),
+        (0.3, 0.0, GilbertModelError::ZeroProbability),
+        (0.0004, 0.0005, GilbertModelError::SumTooSmall),
+        (1.0, 1.0, GilbertModelError::SumTooLarge),
+    ] {
+        assert_eq!(GilbertModel::new(p, r), Err(error));
+    }
+    assert!(GilbertModel::new(0.0005, 0.0005).is_ok() && GilbertModel::new(1.0, 0.999).is_ok());
+}
+
+#[test]
+fn jitter_is_evenly_spread_from_nothing_to_what_was_asked_for() {
+    let cells = 100u64;
+    let mut counted = [0u64; 100];
+    for fate in fates(Impairment { jitter: 5 * MS, seed: 10, ..Impairment::default() }) {
+        assert!(fate.jitter <= 5 * MS);
+        counted[(fate.jitter.as_nanos() as u64 * cells / 5_000_001) as usize] += 1;
+    }
+    let expected = f64::from(DRAWS) / cells as f64;
+    let chi_square: f64 = counted.iter().map(|count| (*count as f64 - expected).powi(2) / expected).sum();
+    // 99 degrees of freedom: mean 99, deviation 14.1.
+    assert!((28.0..170.0).contains(&chi_square), "{chi_square}");
+}
+
+#[test]
+fn exactly_the_named_audio_packets_are_dropped_whatever_else_is_asked_for() {
+    let dropped_sequences = "10,20-25".parse().expect("a set");
+    let impairment = Impairment { dropped_sequences, loss: 0.5, seed: 11, ..Impairment::default() };
+    let mut link = Impairer::new(impairment);
+    let asked: Vec<u32> =
+        (0..1_000).filter(|n| link.decide(PacketType::Audio, *n).loss == Some(LossCause::Listed)).collect();
+    assert_eq!(asked, [10, 20, 21, 22, 23, 24, 25]);
+    // The same numbers on other packets mean nothing.
+    assert!((0..1_000).all(|n| link.decide(PacketType::Keepalive, n).loss != Some(LossCause::Listed)));
+}
+
+fn everything(seed: u64) -> Impairment {
+    Impairment {
+        loss: 0.1,
+        burst_loss: Some(GilbertModel::new(0.02, 0.3).expect("a model")),
+        jitter: 5 * MS,
+        reorder: 0.1,
+        duplicate: 0.1,
+        seed,
+        ..Impairment::default()
+    }
+}
+
+#[test]
+fn audio_is_known_by_its_sequence_and_all_else_by_its_place() {
+    let mut alone = Impairer::new(everything(12));
+    let audio: Vec<ImpairmentDecision> = (0..1_000).map(|sequence| alone.decide(PacketType::Audio, sequence)).collect();
+    let pings: Vec<ImpairmentDecision> =
+        (0..1_000).map(|sequence| alone.decide(PacketType::LatencyPing, sequence)).collect();
+    let keepalives: Vec<ImpairmentDecision> = (0..1_000).map(|_| alone.decide(PacketType::Keepalive, 0)).collect();
+    // Another client's AUDIO between them, and numbers that a ping does not need.
+    let mut crowded = Impairer::new(everything(12));
+    for place in 0..1_000 {
+        assert_eq!(crowded.decide(PacketType::Audio, place as u32), audio[place]);
+        crowded.decide(PacketType::Audio, 77_000 + place as u32);
+        assert_eq!(crowded.decide(PacketType::LatencyPing, 5), pings[place]);
+        assert_eq!(crowded.decide(PacketType::Keepalive, 900), keepalives[place]);
+        assert_eq!(
+            crowded.decide(PacketType::Audio, place as u32),
+            audio[place],
+            "a second copy shares the first one's fate"
+        );
+    }
+    // A type is not another's shadow, a seed not another's.
+    assert_ne!(audio, pings);
+    assert_ne!(pings, keepalives);
+    let mut other = Impairer::new(everything(13));
+    assert_ne!((0..1_000).map(|sequence| other.decide(PacketType::Audio, sequence)).collect::<Vec<_>>(), audio);
+}
+
+/// A payload of 472 bytes is 500 bytes in IPv4, 4,000 bits: 2 ms at 2 Mbit/s.
+const LEN: usize = 472;
+
+fn narrow(max_queue_delay: Duration) -> Impairer {
+    let bandwidth = Some(BandwidthLimit { bits_per_second: 2_000_000, max_queue_delay });
+    Impairer::new(Impairment { bandwidth, ..Impairment::default() })
+}
+
+fn v4() -> IpAddr {
+    [192, 0, 2, 1].into()
+}
+
+/// When it leaves, in microseconds.
+fn pass(link: &mut Impairer, at_us: u64, copies: u8) -> Option<u64> {
+    let passage = link.enter_bottleneck(Time::from_nanos(at_us * 1_000), (LEN, copies), v4())?;
+    assert_eq!(passage.copy_spacing, 2 * MS);
+    Some(passage.at.as_micros())
+}
+
+#[test]
+fn packets_leave_a_limited_bandwidth_one_after_the_other() {
+    let mut link = narrow(250 * MS);
+    assert!(link.has_bandwidth_limit());
+    assert_eq!(pass(&mut link, 1_000, 1), Some(3_000));
+    assert_eq!(pass(&mut link, 1_500, 1), Some(5_000));
+    assert_eq!(pass(&mut link, 5_000, 1), Some(7_000));
+    // Free again.
+    assert_eq!(pass(&mut link, 20_000, 1), Some(22_000));
+    // A copy takes its own time, and the next one waits for it.
+    assert_eq!(pass(&mut link, 21_000, 2), Some(24_000));
+    assert_eq!(pass(&mut link, 21_000, 1), Some(28_000));
+}
+
+#[test]
+fn the_queue_before_it_drops_what_would_wait_longer() {
+    let mut link = narrow(5 * MS);
+    assert_eq!(pass(&mut link, 0, 1), Some(2_000));
+    assert_eq!(pass(&mut link, 0, 1), Some(4_000));
+    assert_eq!(pass(&mut link, 0, 1), Some(6_000));
+    // It would wait for 6 ms. A millisecond later 5 are left, which is kept.
+    assert_eq!(pass(&mut link, 0, 1), None);
+    assert_eq!(pass(&mut link, 999, 1), None);
+    assert_eq!(pass(&mut link, 1_000, 1), Some(8_000));
+    assert_eq!(pass(&mut link, 1_000, 2), None);
+}
+
+#[test]
+fn the_headers_of_ip_count_and_a_mapped_address_is_ipv4() {
+    let bandwidth = Some(BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: MS });
+    let after = |peer: &str| {
+        let mut link = Impairer::new(Impairment { bandwidth, ..Impairment::default() });
+        let peer = peer.parse().expect("an address");
+        link.enter_bottleneck(Time::ZERO, (12, 1), peer).expect("room").at.as_micros()
+    };
+    // 12 + 8 + 20 bytes are 320 bits, 12 + 8 + 40 are 480.
+    assert_eq!((after("192.0.2.1"), after("::ffff:192.0.2.1"), after("2001:db8::1")), (320, 320, 480));
+    let mut wide = Impairer::new(Impairment::default());
+    let passage = wide.enter_bottleneck(Time::from_millis(7), (LEN, 2), v4()).expect("no limit");
+    assert_eq!(
+        (wide.has_bandwidth_limit(), passage.at, passage.copy_spacing),
+        (false, Time::from_millis(7), Duration::ZERO)
+    );
+}

@@ -1,0 +1,16 @@
+//! The echo server and the clients as state machines, in virtual time.
+
+mod client_backlog;
+mod client_loss_report;
+mod client_wait_for;
+mod echo_admission;
+mod echo_batches;
+mod echo_delay_line;
+mod echo_impairment;
+mod echo_loss_report;
+mod echo_mapped_address;
+mod echo_memory;
+mod echo_reply_loops;
+mod impairment;
+mod prober;
+mod sender;

@@ -1,0 +1,156 @@
+//! Live sound as a node sends it: in virtual time when it is due, and on real sockets that the bell wakes the loop.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::{SocketAddr, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jamjam_dev::client::{
+    AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StopSignal, StreamKind,
+};
+use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::io::udp::{self, Backend, DriverOptions, IdlePolicy};
+use jamjam_dev::node::{DriverWaker, Node, Receive, Transmit, TransmitSink};
+use jamjam_dev::time::Time;
+
+use test_support::script::{MS, deadline, poll, terms};
+
+const US: u64 = 1_000;
+
+/// What a device has delivered: when, in nanoseconds, each packet's last sample was there.
+#[derive(Clone, Default)]
+struct Deliveries(Rc<RefCell<VecDeque<u64>>>, Rc<Cell<bool>>, Rc<Cell<u32>>);
+
+/// A device with a clock of its own, read a little later than the loop's: 1 µs later each time.
+struct Device {
+    deliveries: Deliveries,
+    now: u64,
+    last: u64,
+}
+
+impl PayloadSource for Device {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        match self.deliveries.0.borrow_mut().pop_front() {
+            Some(at) => {
+                self.last = at;
+                self.now = self.now.max(at) + US;
+                payload.extend([7; 384]);
+                SourcePoll::Ready
+            }
+            None if self.deliveries.1.get() => SourcePoll::End,
+            None => SourcePoll::Pending,
+        }
+    }
+
+    fn start(&mut self) {
+        self.deliveries.2.set(self.deliveries.2.get() + 1);
+    }
+
+    fn capture_age(&self) -> Option<Duration> {
+        Some(Duration::from_nanos(self.now - self.last))
+    }
+}
+
+fn sender() -> (AudioSender<Device>, Deliveries) {
+    let deliveries = Deliveries::default();
+    let device = Device { deliveries: deliveries.clone(), now: 0, last: 0 };
+    let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
+    (ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(form, device), Box::new(())), deliveries)
+}
+
+fn audio(left: &[Vec<u8>]) -> usize {
+    left.iter().filter(|bytes| bytes[1] == 1).count()
+}
+
+#[test]
+fn live_sound_leaves_as_it_comes_and_what_has_not_come_is_not_waited_for() {
+    let (mut node, deliveries) = sender();
+    let start = 5 * MS;
+    // The first ping, KEEPALIVE and description leave; there is no sound yet.
+    let left = poll(&mut node, start);
+    assert_eq!((left.len(), audio(&left), deliveries.2.get()), (3, 0, 1));
+    // Not in a millisecond, not in a packet's length: with the next sign of life, or when the bell rings.
+    assert_eq!(deadline(&node), Some(start + 1_000 * MS));
+
+    // One packet, long after a file's would have been due; then three at once.
+    deliveries.0.borrow_mut().push_back(start + 70 * MS);
+    assert_eq!(audio(&poll(&mut node, start + 70 * MS + US)), 1);
+    deliveries.0.borrow_mut().extend([start + 80 * MS; 3]);
+    assert_eq!(audio(&poll(&mut node, start + 80 * MS + 40 * US)), 3);
+    assert_eq!(audio(&poll(&mut node, start + 90 * MS)), 0);
+    assert_eq!(deadline(&node), Some(start + 1_000 * MS));
+
+    deliveries.1.set(true);
+    poll(&mut node, start + 100 * MS);
+    let run = node.into_results("", Some(Time::from_nanos(start + 200 * MS)), &mut ());
+    let audio = run.audio.expect("a sender has audio");
+    assert_eq!((audio.stats.sent, audio.sent_samples, audio.underruns), (4, 4 * 96, 0));
+}
+
+#[test]
+fn a_live_packet_is_due_since_it_was_delivered_and_due_times_never_go_back() {
+    let (mut node, deliveries) = sender();
+    poll(&mut node, 0);
+    // Its clock is read 1, 2 and 3 µs after the delivery: to the loop these would be due 1, 2 and 3 µs before its own reading.
+    deliveries.0.borrow_mut().extend([9 * MS; 3]);
+    poll(&mut node, 9 * MS + 50 * US);
+    // 20 µs later by the loop's clock.
+    deliveries.0.borrow_mut().push_back(30 * MS);
+    poll(&mut node, 30 * MS + 20 * US);
+    let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
+    // The ages 1, 2, 3 µs become 1, 1, 1: the second is not due before the first. The last is 1 µs old.
+    let all = pacing.all();
+    assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
+}
+
+/// Sends one datagram to `to` for each time that its bell was rung, and has no deadline.
+struct Doorman {
+    to: SocketAddr,
+    bell: DriverWaker,
+    rung: Arc<AtomicBool>,
+}
+
+impl Node for Doorman {
+    fn on_datagram(&mut self, _: Time, _: &[Receive<'_>]) {}
+
+    fn poll_transmit(&mut self, _: Time, sink: &mut dyn TransmitSink) {
+        if self.rung.swap(false, Ordering::SeqCst) {
+            sink.send(Transmit { destination: self.to, src_ip: None, contents: b"here", segment_size: 4 });
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        None
+    }
+
+    fn waker(&self) -> Option<&DriverWaker> {
+        Some(&self.bell)
+    }
+}
+
+#[test]
+fn a_bell_wakes_the_loop_each_time_that_it_rings() {
+    for backend in [Backend::Native, Backend::Portable] {
+        let ear = UdpSocket::bind("127.0.0.1:0").unwrap();
+        ear.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let (bell, rung, stop) = (DriverWaker::default(), Arc::<AtomicBool>::default(), StopToken::default());
+        // Before there is a loop it rings for nobody.
+        bell.wake();
+        let doorman = Doorman { to: ear.local_addr().unwrap(), bell: bell.clone(), rung: Arc::clone(&rung) };
+        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend };
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let running = udp::spawn_node("doorman", socket, doorman, stop.clone(), options).unwrap();
+        for _ in 0..20 {
+            rung.store(true, Ordering::SeqCst);
+            bell.wake();
+            let mut heard = [0; 8];
+            assert_eq!(ear.recv(&mut heard).unwrap(), 4, "{backend:?}");
+        }
+        stop.request(StopSignal::Terminate);
+        running.join().1.result.unwrap();
+    }
+}

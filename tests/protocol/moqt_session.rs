@@ -1,0 +1,713 @@
+//! One session with the other end played by hand: the original programs' bytes, streams in odd orders, and malice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+use test_support::hand;
+use test_support::moqt_golden as golden;
+
+use hand::Hand;
+use jamjam_dev::moqt::echo::{MoqtEcho, MoqtEchoConfig};
+use jamjam_dev::moqt::{
+    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code, path_matches,
+};
+use jamjam_dev::time::Time;
+use proptest::prelude::*;
+
+use StreamDir::{Bi, Uni};
+use StreamHandle::{Local, Remote};
+
+/// An echo at `/echo`; `asked` where the transport knows the path.
+fn echo(asked: Option<&str>, limits: SessionLimits) -> Hand<MoqtEcho> {
+    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: asked.map(str::to_owned) };
+    Hand::new(MoqtEndpoint::new(Session::new(Time::ZERO, end, limits), MoqtEcho::new(MoqtEchoConfig::default())))
+}
+
+fn quic() -> Hand<MoqtEcho> {
+    echo(None, SessionLimits::default())
+}
+
+/// An echo whose set-up is done, in the seed's flavour; what it said is heard.
+fn established(limits: SessionLimits) -> (Hand<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let pieces = golden::pieces("seed.txt");
+    let mut echo = echo(None, limits);
+    let first = echo.open(0, Bi, &pieces["session-client-quic"]);
+    assert_eq!(echo.heard(first), pieces["session-server"]);
+    assert_eq!(echo.heard(Local(0)), pieces["announce-please"]);
+    (echo, pieces)
+}
+
+/// The same, with `japan, kyoto, text` announced, subscribed to by the echo as 0, and by the other end as 0 on stream 4.
+fn subscribed(limits: SessionLimits) -> (Hand<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let (mut echo, pieces) = established(limits);
+    echo.say(Local(0), &pieces["announce-active"]);
+    echo.say(Local(1), &pieces["info"]);
+    let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
+    assert_eq!(echo.heard(subscriber), pieces["info"]);
+    echo.heard(Local(1));
+    (echo, pieces)
+}
+
+/// A group of the peer: GROUP for subscription 0, as golden, and `frames`.
+fn group(frames: &[&str]) -> Vec<u8> {
+    let frames = frames.iter().flat_map(|frame| [&[frame.len() as u8], frame.as_bytes()].concat());
+    [0, 2, 0, 1].into_iter().chain(frames).collect()
+}
+
+#[test]
+fn the_original_client_is_answered_byte_for_byte() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    // It asks for announcements and subscribes at once, before it has announced anything.
+    let asked = echo.open(4, Bi, &pieces["announce-please-bare"]);
+    let subscriber = echo.open(8, Bi, &pieces["subscribe-bare"]);
+    assert_eq!((echo.heard(asked), echo.heard(subscriber)), (vec![], vec![]), "nothing is announced yet");
+    echo.say(Local(0), &pieces["announce-active-bare"]);
+    assert_eq!(echo.opened[1], (Local(1), Bi));
+    assert_eq!(echo.heard(Local(1)), pieces["subscribe"], "the echo subscribes");
+    assert_eq!(echo.heard(asked), pieces["announce-active"], "announces back");
+    assert_eq!(echo.heard(subscriber), pieces["info"], "and agrees");
+    echo.say(Local(1), &pieces["info"]);
+    let group = echo.open(2, Uni, &pieces["group"]);
+    echo.say(group, &pieces["frame"]);
+    assert_eq!(echo.opened[2], (Local(2), Uni));
+    assert_eq!(echo.heard(Local(2)), [&pieces["group"][..], &pieces["frame"]].concat(), "before the group ends");
+    assert!(!echo.finished.contains(&Local(2)));
+    echo.finish(group);
+    assert!(echo.finished.contains(&Local(2)));
+    assert_eq!(echo.closed, None);
+}
+
+#[test]
+fn the_later_client_is_answered_byte_for_byte() {
+    let pieces = golden::pieces("head.txt");
+    let mut echo = echo(Some("/echo"), SessionLimits::default());
+    let first = echo.open(0, Bi, &pieces["session-client"]);
+    assert_eq!(echo.heard(first), pieces["session-server"]);
+    assert_eq!(echo.heard(Local(0)), pieces["announce-please"]);
+    let early = echo.open(4, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(early), pieces["announce-init-none"]);
+    echo.say(Local(0), &pieces["announce-init"]);
+    assert_eq!(echo.heard(early), pieces["announce-active"]);
+    assert_eq!(echo.heard(Local(1)), pieces["subscribe"]);
+    let late = echo.open(8, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(late), pieces["announce-init"]);
+    let subscriber = echo.open(12, Bi, &pieces["subscribe"]);
+    assert_eq!(echo.heard(subscriber), pieces["subscribe-ok"]);
+    echo.say(Local(1), &pieces["subscribe-ok"]);
+    let group = echo.open(2, Uni, &[&pieces["group"][..], &pieces["frame"]].concat());
+    echo.finish(group);
+    assert_eq!(echo.heard(Local(2)), [&pieces["group"][..], &pieces["frame"]].concat());
+    echo.say(Local(0), &pieces["announce-ended"]);
+    assert_eq!(echo.heard(early), pieces["announce-ended"]);
+    assert_eq!(echo.heard(late), pieces["announce-ended"]);
+    assert!(echo.finished.contains(&subscriber), "the echo's track ends with what it echoes");
+}
+
+#[test]
+fn the_original_program_s_live_is_no_error() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    echo.say(Local(0), &pieces["announce-live-bare"]);
+    echo.say(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(Local(1)), pieces["subscribe"]);
+}
+
+#[test]
+fn the_flavour_is_chosen_from_the_offer() {
+    let both = [0x00, 0x13, 0x02, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0x00];
+    let mut echo = echo(Some("/echo"), SessionLimits::default());
+    echo.open(0, Bi, &both[..]);
+    assert_eq!(echo.peer.session().version(), None, "one byte of it is missing, by its length of 19");
+    let mut whole = both;
+    whole[1] = 0x12;
+    let mut echo = self::echo(Some("/echo"), SessionLimits::default());
+    let first = echo.open(0, Bi, &whole);
+    assert_eq!(echo.peer.session().version(), Some(MoqtVersion::Gomoqt202502), "the seed's is preferred");
+    assert_eq!(echo.heard(first), golden::pieces("seed.txt")["session-server"]);
+}
+
+#[test]
+fn a_path_is_served_with_or_without_its_slash() {
+    for (asked, is_served) in [("/echo", true), ("echo", true), ("/other", false), ("//echo", false), ("", false)] {
+        assert_eq!(path_matches("/echo", asked), is_served, "{asked}");
+        let hello = [
+            &[0, 12 + asked.len() as u8, 1, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 1, 1, asked.len() as u8][..],
+            asked.as_bytes(),
+        ];
+        let mut echo = quic();
+        echo.open(0, Bi, &hello.concat());
+        assert_eq!(echo.closed.is_none(), is_served, "{asked}");
+        if !is_served {
+            assert_eq!(
+                echo.closed(),
+                (error_code::SETUP_FAILED, format!("unknown path {asked}, this server serves /echo").as_str())
+            );
+        }
+    }
+    let mut nameless = quic();
+    nameless.open(0, Bi, &golden::pieces("seed.txt")["session-client"]);
+    assert_eq!(nameless.closed(), (error_code::SETUP_FAILED, "the setup contains no path"));
+}
+
+#[test]
+fn what_is_not_ours_is_refused_with_its_reason() {
+    #[rustfmt::skip]
+    let cases: [(&[u8], u32, &str); 7] = [
+        (&[0x20, 0x43, 0x21], error_code::PROTOCOL_VIOLATION, "unsupported MOQ protocol (first byte 0x20)"),
+        (&[0x02, 0x17],       error_code::PROTOCOL_VIOLATION, "type 0x02, expected 0x00 (session)"),
+        (&[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0x00], error_code::SETUP_FAILED, "contains no path"),
+        (&[0x00, 0x0d, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 1, b'/'], error_code::SETUP_FAILED, "unknown path /, "),
+        (&[0x00, 0x11, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 5, b'/', b'e', b'c', b'h', b'o'], error_code::UNSUPPORTED_VERSION, "offered 0xff0bad03, supported 0xffffff00 and 0xfeedbabe"),
+        (&[0x00, 0xc0, 0, 0, 1, 0, 0, 0, 0], error_code::PROTOCOL_VIOLATION, "length of 4294967296 bytes exceeds the maximum of 1048576"),
+        (&[0x00, 0x01, 0x3f], error_code::PROTOCOL_VIOLATION, "versions is truncated"),
+    ];
+    for (bytes, code, reason) in cases {
+        let mut echo = quic();
+        echo.open(0, Bi, bytes);
+        let (closed, why) = echo.closed();
+        assert_eq!(closed, code, "{bytes:02x?}: {why}");
+        assert!(why.contains(reason), "{bytes:02x?}: {why}");
+        assert_eq!(echo.counts.setups_failed, 1);
+    }
+}
+
+#[test]
+fn a_set_up_that_does_not_come_is_not_waited_for() {
+    let hello = &golden::pieces("seed.txt")["session-client-quic"];
+    for sent in 0..hello.len() {
+        let mut silent = quic();
+        if sent > 0 {
+            silent.open(0, Bi, &hello[..sent]);
+        }
+        silent.until(Time::from_millis(4_999));
+        assert_eq!(silent.closed, None);
+        silent.until(Time::from_millis(5_000));
+        assert_eq!(silent.closed(), (error_code::SETUP_FAILED, "setup timed out after 5 s"));
+        let mut hasty =
+            self::echo(None, SessionLimits { setup_timeout: Duration::from_millis(250), ..SessionLimits::default() });
+        hasty.until(Time::from_millis(250));
+        assert_eq!(hasty.closed(), (error_code::SETUP_FAILED, "setup timed out after 0.25 s"));
+        let mut ended = quic();
+        let first = ended.open(0, Bi, &hello[..sent]);
+        ended.finish(first);
+        assert_eq!(ended.closed().0, error_code::PROTOCOL_VIOLATION, "ended after {sent} bytes");
+    }
+    let (mut echo, _) = established(SessionLimits::default());
+    echo.until(Time::from_millis(60_000));
+    assert_eq!(echo.closed, None);
+    echo.finish(Remote(0));
+    assert_eq!(echo.closed(), (error_code::NO_ERROR, "the session stream ended"));
+}
+
+#[test]
+fn streams_that_overtake_the_set_up_wait_for_it() {
+    let pieces = golden::pieces("seed.txt");
+    let mut echo = quic();
+    echo.peer.on_stream_opened(Time::ZERO, 0, Bi);
+    let asked = echo.open(4, Bi, &pieces["announce-please"]);
+    let subscriber = echo.open(8, Bi, &pieces["subscribe"]);
+    let stray = echo.open(2, Uni, &pieces["group"]);
+    echo.finish(asked);
+    assert_eq!((echo.opened.len(), echo.stopped.len()), (0, 0), "nothing is said before the set-up");
+    echo.say(Remote(0), &pieces["session-client-quic"]);
+    assert_eq!(
+        echo.stopped,
+        [(stray, error_code::INVALID_SUBSCRIBE_ID)],
+        "no group can have a number that was not given out"
+    );
+    assert_eq!(echo.finished, [asked]);
+    echo.say(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(subscriber), pieces["info"]);
+}
+
+#[test]
+fn a_subscription_to_what_is_never_announced_is_refused_in_time() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
+    echo.until(Time::from_millis(4_999));
+    assert_eq!(echo.reset, []);
+    echo.until(Time::from_millis(5_000));
+    assert_eq!(
+        (&echo.reset[..], &echo.stopped[..]),
+        (&[(subscriber, error_code::TRACK_NOT_FOUND)][..], &[(subscriber, error_code::TRACK_NOT_FOUND)][..])
+    );
+    assert_eq!((echo.counts.subscriptions_rejected, echo.closed), (1, None));
+}
+
+#[test]
+fn an_unknown_stream_is_refused_and_the_session_goes_on() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    for (id, kind, byte) in [(4, Bi, 0), (8, Bi, 3), (12, Bi, 4), (16, Bi, 0x20), (2, Uni, 1), (6, Uni, 0x21)] {
+        let stream = echo.open(id, kind, &[byte, 0, 0]);
+        assert_eq!(echo.stopped.pop(), Some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
+        assert_eq!(echo.reset.pop(), (kind == Bi).then_some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
+        echo.say(stream, &[1, 2, 3]);
+    }
+    assert_eq!(echo.counts.streams_unknown_type, 6);
+    echo.say(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(Local(1)), pieces["subscribe"]);
+}
+
+#[test]
+fn a_malformed_message_ends_its_stream_and_no_more() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    #[rustfmt::skip]
+    let cases: [&[u8]; 5] = [
+        &[1, 0x04, 0x01, 0x02, 0xc3, 0x28],        // a prefix that is not UTF-8
+        &[1, 0x03, 0x40, 0x41, 0x00],              // 65 parts
+        &[2, 0x02, 0x00, 0x3f],                    // 63 parts that are not there
+        &[2, 0x80, 0x10, 0x00, 0x01],              // one byte over a mebibyte
+        &[2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    ];
+    for (id, bytes) in (4..).step_by(4).zip(cases) {
+        let stream = echo.open(id, Bi, bytes);
+        assert_eq!(echo.reset.pop(), Some((stream, error_code::MALFORMED_MESSAGE)), "{bytes:02x?}");
+        assert_eq!(echo.stopped.pop(), Some((stream, error_code::MALFORMED_MESSAGE)), "{bytes:02x?}");
+    }
+    let cut = echo.open(40, Bi, &pieces["subscribe"][..9]);
+    echo.finish(cut);
+    assert_eq!(echo.reset.pop(), Some((cut, error_code::MALFORMED_MESSAGE)));
+    for (id, type_alone) in [(44, 1), (48, 2)] {
+        let stream = echo.open(id, Bi, &[type_alone]);
+        echo.finish(stream);
+        assert_eq!(echo.reset.pop(), Some((stream, error_code::MALFORMED_MESSAGE)));
+    }
+    assert_eq!(echo.counts.streams_malformed, 8);
+    echo.say(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(Local(1)), pieces["subscribe"]);
+    echo.say(Local(0), &[0x01, 0x07]);
+    assert_eq!(echo.reset.pop(), Some((Local(0), error_code::MALFORMED_MESSAGE)), "an announcement with status 7");
+}
+
+#[test]
+fn a_second_subscription_with_the_same_number_is_refused() {
+    let (mut echo, pieces) = subscribed(SessionLimits::default());
+    let second = echo.open(8, Bi, &pieces["subscribe"]);
+    assert_eq!(echo.reset, [(second, error_code::DUPLICATE_SUBSCRIBE_ID)]);
+    echo.open(2, Uni, &group(&["a"]));
+    assert_eq!(echo.opened.last(), Some(&(Local(2), Uni)), "the first is served");
+}
+
+#[test]
+fn only_groups_that_are_wanted_are_sent() {
+    let (mut echo, pieces) = subscribed(SessionLimits::default());
+    echo.say(Remote(4), &pieces["subscribe-update"]);
+    for (id, sequence, is_wanted) in [(2, 2, false), (6, 3, true), (10, 63, true)] {
+        echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x']);
+        let sent = echo.opened.pop().filter(|(_, kind)| *kind == Uni);
+        assert_eq!(sent.is_some(), is_wanted, "{sequence}");
+    }
+    let after = echo.open(14, Uni, &[0, 3, 0, 0x41, 0x91, 1, b'x']);
+    assert_ne!(echo.opened.last().map(|(_, kind)| *kind), Some(Uni), "401 is after 400");
+    echo.finish(after);
+}
+
+#[test]
+fn ten_thousand_streams_are_turned_away() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    for id in (8..40_008).step_by(4) {
+        echo.open(id, Bi, &[]);
+        echo.open(id + 2, Uni, &[0]);
+    }
+    // 64 conversations, of which two are the session stream and the subscription, and 128 groups.
+    assert_eq!(echo.counts.streams_rejected, 10_000 - 62 + 10_000 - 128);
+    assert!(echo.stopped.iter().all(|(_, code)| *code == error_code::LIMIT_EXCEEDED));
+    assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));
+    echo.finish(Remote(10));
+    echo.open(50_002, Uni, &group(&["still here"]));
+    assert_eq!(echo.heard(Local(2)), group(&["still here"]), "one place is free again");
+}
+
+#[test]
+fn what_is_announced_beyond_the_limit_is_ignored() {
+    let (mut echo, _) = established(SessionLimits::default());
+    for part in 0..100_u8 {
+        let path = [&[0x0f, 1, 3, 5][..], b"japan", &[5], b"kyoto", &[1, part]].concat();
+        let body = path.len() as u8 - 1;
+        echo.say(Local(0), &[&[body], &path[1..]].concat());
+    }
+    assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (16, 84));
+    // One part of 4,097 bytes (0x1001): 4 more are the status, the count and the part's length.
+    let long = [&[0x50, 0x05, 1, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
+    let (mut echo, _) = established(SessionLimits::default());
+    echo.say(Local(0), &long);
+    assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (0, 1));
+    assert_eq!(echo.opened.len(), 1, "no subscription");
+}
+
+#[test]
+fn a_prefix_that_is_too_long_is_not_kept() {
+    let (mut echo, _) = established(SessionLimits::default());
+    // One part of 4,097 bytes (0x1001), and 3 more: the count and the part's length.
+    let please = [&[1, 0x50, 0x04, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
+    let asked = echo.open(4, Bi, &please);
+    assert_eq!(echo.stopped.last(), Some(&(asked, error_code::LIMIT_EXCEEDED)));
+    assert_eq!(echo.counts.streams_rejected, 1);
+}
+
+#[test]
+fn frames_that_never_get_whole_are_bounded() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    for id in (2..402).step_by(4) {
+        echo.open(id, Uni, &[0, 2, 0, 1, 0x80, 0x10, 0x00, 0x00]);
+        for _ in 0..15 {
+            echo.say(Remote(id), &vec![0; 1 << 16]);
+        }
+    }
+    // 100 groups of 960 KiB each would be 94 MiB: four of them fit into 4 MiB.
+    let refused = echo.stopped.iter().filter(|(_, code)| *code == error_code::LIMIT_EXCEEDED).count();
+    assert_eq!((refused, echo.counts.groups_aborted), (96, 96));
+    assert_eq!(echo.closed, None);
+}
+
+#[test]
+fn who_does_not_read_its_answers_is_closed() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    echo.say(Local(0), &pieces["announce-active"]);
+    let asked = echo.open(4, Bi, &pieces["announce-please"]);
+    echo.takes = false;
+    for _ in 0..10_000 {
+        echo.say(Local(0), &pieces["announce-ended"]);
+        if echo.closed.is_some() {
+            break;
+        }
+        echo.say(Local(0), &pieces["announce-active"]);
+        let unread = echo.written.values().map(Vec::len).sum::<usize>();
+        assert!(unread <= 257 << 10, "{unread}");
+    }
+    assert!(echo.written.contains_key(&asked));
+    assert_eq!(echo.closed(), (error_code::INTERNAL_ERROR, "the peer does not read messages"));
+}
+
+#[test]
+fn who_does_not_take_our_questions_is_closed() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    echo.takes = false;
+    let mut times = 0;
+    while echo.closed.is_none() && times < 20_000 {
+        echo.say(Local(0), &pieces["announce-active"]);
+        echo.say(Local(0), &pieces["announce-ended"]);
+        times += 1;
+    }
+    // A subscription each time, ended or not: 64 of 26 bytes, and 27 where the number takes two: 9,647 of those fit into the rest.
+    assert_eq!((times, echo.closed().0), (64 + 9_647 + 1, error_code::INTERNAL_ERROR));
+}
+
+#[test]
+fn a_group_that_breaks_off_breaks_off_in_the_echo() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    let broken = echo.open(2, Uni, &group(&["one"]));
+    echo.reset(broken, 42);
+    assert_eq!((&echo.reset[..], &echo.finished[..]), (&[(Local(2), 42)][..], &[][..]));
+    let cut = echo.open(6, Uni, &[&group(&["one"])[..], &[9, b'x']].concat());
+    echo.finish(cut);
+    assert_eq!(
+        echo.reset,
+        [(Local(2), 42), (Local(3), error_code::MALFORMED_MESSAGE)],
+        "a truncated frame is an error"
+    );
+    assert_eq!(echo.counts.groups_aborted, 2);
+}
+
+#[test]
+fn who_leaves_gets_nothing_more() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    let group = echo.open(2, Uni, &group(&["one"]));
+    echo.takes = false;
+    echo.say(group, &[1, b'w']);
+    echo.finish(Remote(4));
+    assert_eq!(
+        (&echo.finished[..], &echo.reset[..]),
+        (&[Remote(4)][..], &[(Local(2), error_code::PUBLISH_ABORTED)][..])
+    );
+    let opened = echo.opened.len();
+    echo.say(group, &[1, b'x']);
+    echo.finish(group);
+    echo.open(6, Uni, &self::group(&["two"]));
+    assert_eq!(echo.opened.len(), opened);
+}
+
+#[test]
+fn a_track_that_ends_takes_what_waits_for_it_along() {
+    let (mut echo, pieces) = established(SessionLimits::default());
+    let asked = echo.open(4, Bi, &pieces["announce-please"]);
+    echo.say(Local(0), &pieces["announce-active"]);
+    let group = echo.open(2, Uni, &group(&["one"]));
+    echo.heard(asked);
+    echo.reset(Local(1), 3);
+    assert_eq!(echo.heard(asked), pieces["announce-ended"], "what the client does not serve is not announced back");
+    assert_eq!(echo.counts.groups_dropped_no_subscriber, 1);
+    echo.finish(group);
+    let late = echo.open(6, Uni, &self::group(&["two"]));
+    assert!(
+        !echo.stopped.contains(&(late, error_code::INVALID_SUBSCRIBE_ID)),
+        "a group may come after the end of its subscription"
+    );
+    let late = echo.open(8, Bi, &pieces["subscribe"]);
+    assert!(echo.heard(late).is_empty(), "nobody can subscribe to it any more");
+    // It is announced again, and is there again.
+    echo.say(Local(0), &pieces["announce-ended"]);
+    echo.say(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.heard(late), pieces["info"]);
+    assert_eq!(echo.heard(asked), pieces["announce-active"]);
+}
+
+/// Subscription 0 of the other end is on stream 4, and `more` are on those after it.
+fn subscribed_often(limits: SessionLimits, more: u8) -> Hand<MoqtEcho> {
+    let (mut echo, pieces) = subscribed(limits);
+    for number in 1..=more {
+        // The first byte after the type and the length is the number.
+        let mut subscribe = pieces["subscribe"].clone();
+        subscribe[2] = number;
+        let subscriber = echo.open(4 + 4 * u64::from(number), Bi, &subscribe);
+        assert_eq!(echo.heard(subscriber), pieces["info"]);
+    }
+    echo
+}
+
+#[test]
+fn a_chunk_of_very_many_empty_frames_is_gone_through_a_few_at_a_time() {
+    const FRAMES: usize = 1 << 16;
+    let mut echo = subscribed_often(SessionLimits::default(), 15);
+    let coming = echo.open(2, Uni, &[0, 2, 0, 1]);
+    // Each of these bytes is a frame's length: none.
+    echo.peer.on_stream_data(echo.now, coming, &vec![0; FRAMES]);
+    echo.peer.on_stream_finished(echo.now, coming);
+    let (mut turns, mut frames, mut bytes) = (0, 0, 0);
+    loop {
+        let (mut writes, mut queued) = (0, 0);
+        while let Some(action) = echo.peer.poll_action() {
+            if let jamjam_dev::moqt::SessionAction::Write(stream, more) = action {
+                writes += 1;
+                queued += more.len();
+                echo.peer.on_bytes_written(echo.now, stream, more.len());
+            }
+        }
+        // 64 frames of one byte for each of 16 readers, in one write; in the first turn GROUP before them, of 4 bytes.
+        let (most_writes, most_queued) = if turns == 0 { (32, 16 * 68) } else { (16, 16 * 64) };
+        assert!(writes <= most_writes && queued <= most_queued, "turn {turns}: {writes} writes, {queued} bytes");
+        let counts = echo.peer.take_counters();
+        assert!(counts.frames_received <= 64, "turn {turns}: {} frames", counts.frames_received);
+        (turns, frames, bytes) = (turns + 1, frames + counts.frames_sent as usize, bytes + queued);
+        if !echo.peer.has_backlog() {
+            break;
+        }
+        assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "the rest is due at once");
+        echo.peer.handle_timeout(echo.now);
+    }
+    assert!(turns >= FRAMES / 64, "{turns}");
+    assert_eq!((frames, bytes), (16 * FRAMES, 16 * (FRAMES + 4)));
+}
+
+#[test]
+fn who_has_just_finished_a_turn_waits_for_no_other() {
+    // 64 pieces are a turn: as many frames, or one less beside GROUP.
+    for frames in (60..70).chain(124..132) {
+        let (mut echo, _) = subscribed(SessionLimits::default());
+        let coming = echo.open(2, Uni, &group(&vec!["x"; frames]));
+        echo.finish(coming);
+        let mut turns = 0;
+        while echo.peer.has_backlog() {
+            assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "{frames} frames, turn {turns}");
+            echo.peer.handle_timeout(echo.now);
+            echo.act();
+            turns += 1;
+        }
+        assert!(turns <= 3, "{frames} frames: {turns} turns");
+        assert_eq!((echo.heard(Local(2)), &echo.finished[..]), (group(&vec!["x"; frames]), &[Local(2)][..]));
+    }
+}
+
+#[test]
+fn while_one_stream_waits_for_its_turn_another_has_its_own_and_none_is_lost() {
+    let (mut echo, pieces) = subscribed(SessionLimits::default());
+    let [one, other] = [2, 6].map(|id| {
+        echo.peer.on_stream_opened(echo.now, id, Uni);
+        Remote(id)
+    });
+    let frames = |count: usize| [&[0, 2, 0, 1][..], &b"\x01x".repeat(count)].concat();
+    echo.peer.on_stream_data(echo.now, one, &frames(1_000));
+    echo.peer.on_stream_finished(echo.now, one);
+    echo.peer.on_stream_data(echo.now, other, &frames(70));
+    echo.peer.on_stream_finished(echo.now, other);
+    let asked = echo.open(8, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(asked), pieces["announce-active"]);
+    assert_eq!(echo.finished, [], "neither is through");
+    echo.until(Time::from_millis(1));
+    assert_eq!(echo.finished, [Local(3), Local(2)], "the short one first");
+    assert_eq!((echo.heard(Local(2)), echo.heard(Local(3))), (frames(1_000), frames(70)));
+}
+
+#[test]
+fn a_frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    echo.takes = false;
+    // GROUP takes 4 bytes, the frames 1 and 3, 1, and 2 and 100.
+    let long = "y".repeat(100);
+    let coming = echo.open(2, Uni, &[&group(&["abc", ""])[..], &[0x40, 100], long.as_bytes()].concat());
+    echo.finish(coming);
+    assert_eq!(echo.written[&Local(2)].len(), 4 + 4 + 1 + 102);
+    let mut sent = |taken: usize| {
+        echo.peer.on_bytes_written(Time::ZERO, Local(2), taken);
+        let counts = echo.peer.take_counters();
+        (counts.frames_sent, counts.sent_bytes)
+    };
+    assert_eq!([sent(0), sent(4), sent(3)], [(0, 0); 3], "one byte of the first is missing");
+    assert_eq!(sent(1), (1, 3));
+    assert_eq!(sent(102), (1, 0), "the empty one, and all but a byte of the last");
+    assert_eq!([sent(1), sent(1)], [(1, 100), (0, 0)]);
+}
+
+#[test]
+fn groups_that_are_dropped_are_counted_once_for_their_reason() {
+    // Who unsubscribes: two groups of which something waits, for one of two readers.
+    let mut echo = subscribed_often(SessionLimits::default(), 1);
+    echo.takes = false;
+    let one = echo.open(2, Uni, &group(&["one"]));
+    echo.open(6, Uni, &group(&["two"]));
+    echo.finish(Remote(4));
+    assert_eq!(echo.reset, [(Local(2), error_code::PUBLISH_ABORTED), (Local(4), error_code::PUBLISH_ABORTED)]);
+    let counts = echo.counts;
+    assert_eq!((counts.groups_sent, counts.groups_unsubscribed, counts.groups_dropped()), (4, 2, [0; 3]));
+    echo.finish(one);
+    assert_eq!(echo.finished, [Remote(4), Local(3)]);
+
+    // Whom no reader wants: of groups 3 to 400 (0x190) the second is one.
+    let (mut echo, pieces) = subscribed(SessionLimits::default());
+    echo.say(Remote(4), &pieces["subscribe-update"]);
+    for (id, sequence) in [(2, 2), (6, 3)] {
+        let coming = echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x', 1, b'y']);
+        echo.finish(coming);
+    }
+    assert_eq!((echo.counts.groups_received, echo.counts.groups_sent, echo.counts.groups_dropped()), (2, 1, [0, 0, 1]));
+}
+
+/// An echo that holds all for 10 ms, and `most` bytes of it, with a reader.
+fn delayed(most: usize) -> Hand<MoqtEcho> {
+    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: Some("/echo".to_owned()) };
+    let config =
+        MoqtEchoConfig { delay: Duration::from_millis(10), max_buffered_bytes: most, ..MoqtEchoConfig::default() };
+    let mut echo =
+        Hand::new(MoqtEndpoint::new(Session::new(Time::ZERO, end, SessionLimits::default()), MoqtEcho::new(config)));
+    let pieces = golden::pieces("seed.txt");
+    echo.open(0, Bi, &pieces["session-client"]);
+    echo.say(Local(0), &pieces["announce-active"]);
+    echo.open(4, Bi, &pieces["subscribe"]);
+    echo
+}
+
+#[test]
+fn a_group_that_takes_too_much_after_it_has_begun_to_leave_is_broken_off() {
+    // A group is charged 1,024, a frame 64 and its own.
+    let mut echo = delayed(1_024 + 2 * 74);
+    let coming = echo.open(2, Uni, &group(&["0123456789"]));
+    echo.until(Time::from_millis(10));
+    assert_eq!(echo.heard(Local(2)), group(&["0123456789"]));
+    let two = &group(&["0123456789", "0123456789"])[4..];
+    echo.say(coming, two);
+    assert_eq!((echo.peer.handler().buffered_bytes(), &echo.reset[..]), (1_172, &[][..]), "it fits to the byte");
+    echo.say(coming, &[0]);
+    assert_eq!(echo.reset, [(Local(2), error_code::LIMIT_EXCEEDED)]);
+    assert_eq!((echo.peer.handler().buffered_bytes(), echo.counts.groups_dropped()), (0, [0, 1, 0]));
+    // Nothing of it is kept or counted any more.
+    echo.say(coming, two);
+    echo.finish(coming);
+    echo.until(Time::from_millis(100));
+    assert_eq!(
+        (echo.peer.handler().buffered_bytes(), echo.counts.groups_dropped(), echo.counts.frames_sent),
+        (0, [0, 1, 0], 1)
+    );
+}
+
+#[test]
+fn what_nobody_has_subscribed_to_makes_room_before_what_somebody_waits_for() {
+    let mut echo = delayed(3 * (1_024 + 64 + 1));
+    // Another track, as subscription 1: japan, kyoto, t; nobody subscribes to it.
+    echo.say(Local(0), b"\x11\x01\x03\x05japan\x05kyoto\x01t\x00");
+    for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
+        echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
+    }
+    // Of six three have room: those of nobody go, the oldest first, and then the newest.
+    assert_eq!(echo.counts.groups_dropped(), [0, 1, 2]);
+    echo.until(Time::from_millis(10));
+    let heard: Vec<_> = (3..6).map(|handle| echo.heard(Local(handle))).collect();
+    assert_eq!(heard, [1, 2, 3].map(|sequence| vec![0, 2, 0, sequence, 1, b'x']));
+}
+
+#[test]
+fn in_the_heads_flavour_what_is_announced_is_always_what_follows_the_prefix() {
+    let pieces = golden::pieces("head.txt");
+    let mut echo = echo(Some("/echo"), SessionLimits::default());
+    echo.open(0, Bi, &pieces["session-client"]);
+    // One suffix, "/b", of the prefix "/".
+    echo.say(Local(0), b"\x04\x01\x02/b");
+    assert_eq!(echo.heard(Local(1)), b"\x02\x0c\x00\x03//b\x05index\x00");
+    let asked = echo.open(4, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(asked), b"\x04\x01\x02/b");
+}
+
+#[test]
+fn a_stop_closes_the_session_with_a_code() {
+    let (mut echo, _) = subscribed(SessionLimits::default());
+    echo.peer.close(Time::ZERO, error_code::NO_ERROR, "server is shutting down");
+    echo.act();
+    assert_eq!(echo.closed(), (error_code::NO_ERROR, "server is shutting down"));
+    assert_eq!(echo.peer.next_deadline(), None);
+    echo.say(Remote(0), &[1, 2, 3]);
+    echo.open(99, Bi, &[7]);
+    assert_eq!(echo.counts.setups_failed, 0);
+}
+
+/// What a stranger may do.
+#[derive(Clone, Debug)]
+enum Move {
+    Open(u64, bool),
+    Bytes(u64, bool, Vec<u8>),
+    Piece(u64, bool, prop::sample::Index),
+    Finish(u64, bool),
+    Reset(u64, bool, u32),
+    Stopped(u64, bool, u32),
+    Taken(u64, bool, usize),
+    Time(u64),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let stream = || (0..12_u64, any::<bool>());
+    let one = prop_oneof![
+        3 => stream().prop_map(|(id, uni)| Move::Open(id, uni)),
+        3 => (stream(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|((id, ours), bytes)| Move::Bytes(id, ours, bytes)),
+        9 => (stream(), any::<prop::sample::Index>()).prop_map(|((id, ours), piece)| Move::Piece(id, ours, piece)),
+        1 => stream().prop_map(|(id, ours)| Move::Finish(id, ours)),
+        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| Move::Reset(id, ours, code)),
+        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| Move::Stopped(id, ours, code)),
+        1 => (stream(), 0..1_000_usize).prop_map(|((id, ours), bytes)| Move::Taken(id, ours, bytes)),
+        1 => (0..2_000_u64).prop_map(Move::Time),
+    ];
+    prop::collection::vec(one, 0..80)
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_stranger_does_a_session_stands_or_is_closed(head in any::<bool>(), moves in moves()) {
+        let pieces = golden::pieces(if head { "head.txt" } else { "seed.txt" });
+        let mut echo = echo(Some("/echo"), SessionLimits::default());
+        echo.takes = false;
+        echo.open(100, Bi, &pieces["session-client"]);
+        let pieces: Vec<_> = pieces.into_values().collect();
+        let stream = |id, ours| if ours { Local(id) } else { Remote(id) };
+        for step in moves {
+            match step {
+                Move::Open(id, uni) => echo.peer.on_stream_opened(echo.now, id, if uni { Uni } else { Bi }),
+                Move::Bytes(id, ours, bytes) => echo.peer.on_stream_data(echo.now, stream(id, ours), &bytes),
+                Move::Piece(id, ours, piece) => echo.peer.on_stream_data(echo.now, stream(id, ours), &pieces[piece.index(pieces.len())]),
+                Move::Finish(id, ours) => echo.peer.on_stream_finished(echo.now, stream(id, ours)),
+                Move::Reset(id, ours, code) => echo.peer.on_stream_reset(echo.now, stream(id, ours), code),
+                Move::Stopped(id, ours, code) => echo.peer.on_stop_sending(echo.now, stream(id, ours), code),
+                Move::Taken(id, ours, bytes) => echo.peer.on_bytes_written(echo.now, stream(id, ours), bytes),
+                Move::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
+            }
+            echo.act();
+            // Who is behind is not read from until it has caught up: it must have been told when.
+            let deadline = echo.peer.next_deadline();
+            assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
+        }
+    }
+}

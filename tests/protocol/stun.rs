@@ -1,0 +1,308 @@
+//! STUN against the vectors of RFC 5769 and bytes written by hand, and against anything else that may arrive.
+
+use std::net::SocketAddr;
+use test_support::golden;
+
+use golden::packet;
+use jamjam_dev::wire::stun::{
+    BindingRequest, ReceivedCounts, ResponseAttributes, StunError, StunMessage, binding_request, counts_request,
+    is_response_to, is_stun, parse_message,
+};
+use proptest::prelude::*;
+
+/// The fixtures that are requests.
+const REQUESTS: [&str; 5] = [
+    "stun-ask.hex",
+    "stun-request.hex",
+    "stun-request-fingerprint.hex",
+    "stun-rfc5769-request.hex",
+    "stun-rfc5769-long-term.hex",
+];
+
+fn request(bytes: &[u8]) -> BindingRequest {
+    match parse_message(bytes) {
+        Ok(StunMessage::Request(request)) => request,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn answer(bytes: &[u8], from: &str) -> Vec<u8> {
+    request(bytes).respond(from.parse().expect("an address"), None).as_bytes().to_vec()
+}
+
+/// A request with this transaction and these attributes, as the RFC's figures have it.
+fn with_attributes(transaction: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (kind, value) in attributes {
+        body.extend(kind.to_be_bytes());
+        body.extend((value.len() as u16).to_be_bytes());
+        body.extend(*value);
+        body.resize(body.len().next_multiple_of(4), 0);
+    }
+    [&[0, 1][..], &(body.len() as u16).to_be_bytes(), &[0x21, 0x12, 0xa4, 0x42], transaction, &body].concat()
+}
+
+#[test]
+fn the_mapped_addresses_are_those_of_the_rfc() {
+    // The vectors' answers have a SOFTWARE and a MESSAGE-INTEGRITY that we do not write: the attribute between is compared.
+    let vector = packet("stun-rfc5769-ipv4.hex");
+    let asked = with_attributes(&vector[8..20], &[]);
+    assert_eq!(answer(&asked, "192.0.2.1:32853")[20..], vector[36..48]);
+    assert_eq!(answer(&asked, "[::ffff:192.0.2.1]:32853")[20..], vector[36..48], "a client of a dual-stack socket");
+    let vector = packet("stun-rfc5769-ipv6.hex");
+    let asked = with_attributes(&vector[8..20], &[]);
+    assert_eq!(answer(&asked, "[2001:db8:1234:5678:11:2233:4455:6677]:32853")[20..], vector[36..60]);
+}
+
+#[test]
+fn an_answer_is_at_most_24_bytes_longer_than_its_question() {
+    let bare = packet("stun-request.hex");
+    assert_eq!((bare.len(), answer(&bare, "192.0.2.1:1").len(), answer(&bare, "[2001:db8::1]:1").len()), (20, 32, 44));
+    for unknown in 1..=200 {
+        let attributes = vec![(0x0024, &[][..]); unknown];
+        let asked = with_attributes(&[7; 12], &attributes);
+        let answer = answer(&asked, "[2001:db8::1]:1");
+        assert!(answer.len() <= asked.len() + 24, "{unknown} unknown attributes: {} bytes", answer.len());
+        // Header, error code, and at most sixteen attributes by name.
+        assert_eq!(answer.len(), 20 + 8 + 4 + (2 * unknown.min(16)).next_multiple_of(4));
+    }
+}
+
+#[test]
+fn what_must_be_understood_and_is_not_is_named_and_nothing_else_is() {
+    // CHANGE-REQUEST of RFC 5780 must be understood; 0x8030 and 0xc001 need not be; USERNAME is.
+    let attributes: [(u16, &[u8]); 5] =
+        [(0x8030, &[1]), (0x0003, &[0; 4]), (0x0006, b"me"), (0xc001, &[]), (0x7fff, &[])];
+    let answer = answer(&with_attributes(&[7; 12], &attributes), "192.0.2.1:1");
+    assert_eq!(answer[..2], [0x01, 0x11]);
+    assert_eq!(answer[20..], [0, 9, 0, 4, 0, 0, 4, 20, 0, 10, 0, 4, 0x00, 0x03, 0x7f, 0xff]);
+}
+
+#[test]
+fn what_message_integrity_does_not_cover_is_not_looked_at() {
+    let attributes: [(u16, &[u8]); 2] = [(0x0008, &[0; 20]), (0x0024, &[0; 4])];
+    assert_eq!(answer(&with_attributes(&[7; 12], &attributes), "192.0.2.1:1")[..2], [1, 1]);
+    let attributes: [(u16, &[u8]); 2] = [(0x0024, &[0; 4]), (0x0008, &[0; 20])];
+    assert_eq!(answer(&with_attributes(&[7; 12], &attributes), "192.0.2.1:1")[..2], [1, 0x11]);
+}
+
+#[test]
+fn each_fault_is_named() {
+    let bare = packet("stun-request.hex");
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = bare.clone();
+        bytes[at] = byte;
+        parse_message(&bytes)
+    };
+    assert_eq!(parse_message(&bare[..19]), Err(StunError::TooShort(19)));
+    assert_eq!(changed(3, 4), Err(StunError::Length { length: 4, found: 0 }));
+    assert_eq!(changed(1, 3), Err(StunError::Type(3)));
+    assert_eq!(changed(1, 0x11), Ok(StunMessage::Indication));
+    let odd = [&[0, 1, 0, 2][..], &bare[4..], &[0, 0]].concat();
+    assert_eq!(parse_message(&odd), Err(StunError::Length { length: 2, found: 2 }));
+    let mut beyond = with_attributes(&[7; 12], &[(0x8022, b"abcd")]);
+    beyond[23] = 5;
+    assert_eq!(parse_message(&beyond), Err(StunError::Attribute { attribute_type: 0x8022, len: 5 }));
+    let long = with_attributes(&[7; 12], &[(0x8022, &[0; 1_256])]);
+    assert_eq!(long.len(), 1_280);
+    request(&long);
+    assert_eq!(parse_message(&with_attributes(&[7; 12], &[(0x8022, &[0; 1_260])])), Err(StunError::TooLong(1_284)));
+    let mut wrong = packet("stun-request-fingerprint.hex");
+    *wrong.last_mut().unwrap() ^= 1;
+    assert_eq!(parse_message(&wrong), Err(StunError::Fingerprint));
+    let mut more = packet("stun-request-fingerprint.hex");
+    more.extend([0x80, 0x22, 0, 0]);
+    more[3] += 4;
+    assert_eq!(parse_message(&more), Err(StunError::Fingerprint), "something follows it");
+}
+
+#[test]
+fn only_a_first_byte_of_zero_and_the_cookie_make_it_stun() {
+    for name in REQUESTS {
+        assert!(is_stun(&packet(name)), "{name}");
+    }
+    for name in golden::names().iter().filter(|name| !REQUESTS.contains(&name.as_str())) {
+        assert!(!is_stun(&packet(name)), "{name}");
+    }
+    // RFC 3489 had sixteen bytes of transaction and no cookie.
+    let mut older = packet("stun-request.hex");
+    older[4..8].copy_from_slice(&[1, 2, 3, 4]);
+    assert!(!is_stun(&older));
+}
+
+#[test]
+fn no_truncation_of_a_request_is_a_request() {
+    for name in REQUESTS {
+        let whole = packet(name);
+        request(&whole);
+        for len in 0..whole.len() {
+            assert!(parse_message(&whole[..len]).is_err(), "{name}, {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn no_bit_flip_passes_a_fingerprint() {
+    for name in ["stun-request-fingerprint.hex", "stun-rfc5769-request.hex"] {
+        let whole = packet(name);
+        let mut hidden = 0;
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            // A flip in the frame of an attribute can hide the FINGERPRINT: then it is a request that has none.
+            if let Ok(StunMessage::Request(request)) = parse_message(&flipped) {
+                let answer = request.respond(SocketAddr::from(([192, 0, 2, 1], 1)), None);
+                assert!(!answer.as_bytes().windows(4).any(|four| four == [0x80, 0x28, 0, 4]), "{name}, bit {bit}");
+                hidden += 1;
+            }
+        }
+        assert!(hidden < whole.len(), "{name}: {hidden} of {} flips are not seen", whole.len() * 8);
+    }
+}
+
+fn near_requests() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![any::<u16>(), Just(0xc0ec), Just(0x0008), Just(0x8028)];
+    let attribute = (kind, 0..20_u16, prop::collection::vec(any::<u8>(), 0..20));
+    (prop::collection::vec(attribute, 0..8), any::<bool>()).prop_map(|(attributes, honest)| {
+        let mut bytes = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+        for (kind, len, value) in attributes {
+            bytes.extend(kind.to_be_bytes());
+            bytes.extend(if honest { value.len() as u16 } else { len }.to_be_bytes());
+            bytes.extend(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+        }
+        let len = bytes.len() as u16 - 20;
+        bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        bytes
+    })
+}
+
+fn transaction(message: &[u8]) -> [u8; 12] {
+    message[8..20].try_into().expect("twelve bytes")
+}
+
+#[test]
+fn our_bare_question_is_the_golden_one() {
+    let bare = packet("stun-request.hex");
+    assert_eq!(binding_request(transaction(&bare))[..], bare);
+}
+
+#[test]
+fn our_question_and_its_answer_are_the_golden_ones() {
+    let (asked, answered) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
+    assert_eq!(counts_request(transaction(&asked))[..], asked);
+    let heard = ReceivedCounts { epoch: 10_000_000, audio: 0, ping: 0, keepalive: 0 };
+    let from = SocketAddr::from(([192, 0, 2, 1], 40_000));
+    assert!(request(&asked).wants_counts());
+    assert_eq!(request(&asked).respond(from, Some(heard)).as_bytes(), answered);
+    assert!(is_response_to(&answered, &transaction(&asked)));
+    assert_eq!(
+        ResponseAttributes::parse(&answered),
+        Some(ResponseAttributes { mapped_address: Some(from), received_counts: Some(heard) })
+    );
+    // Over IPv6 it is as long as its question, and without one that asks nothing is told.
+    let far = SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1));
+    assert_eq!((asked.len(), request(&asked).respond(far, Some(heard)).as_bytes().len()), (76, 76));
+    assert!(!request(&packet("stun-request.hex")).wants_counts());
+}
+
+#[test]
+fn nothing_is_told_where_that_would_make_the_answer_longer_than_its_question() {
+    let heard = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
+    for (placeholder, from, told) in
+        [(28, "192.0.2.1:1", false), (32, "192.0.2.1:1", true), (44, "[::2]:1", true), (40, "[::2]:1", false)]
+    {
+        let asked = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder])]);
+        let answer = request(&asked).respond(from.parse().expect("an address"), heard);
+        let tells = answer.as_bytes().windows(4).any(|four| four == [0xc0, 0xec, 0, 20]);
+        assert_eq!(tells, told, "{placeholder} {from}");
+        assert!(!told || answer.as_bytes().len() <= asked.len());
+    }
+}
+
+#[test]
+fn the_length_of_a_fingerprint_counts_too() {
+    // A question with a FINGERPRINT of its own; its answer is 20 + 12 + 24 + 8 bytes long.
+    let asked = packet("stun-ask.hex");
+    assert_eq!(asked.len(), 76);
+    let heard = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
+    for (placeholder, told) in [(24, false), (28, false), (32, false), (36, true)] {
+        let mut asked = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder - 4])]);
+        let len = (asked.len() - 20 + 8) as u16;
+        asked[2..4].copy_from_slice(&len.to_be_bytes());
+        let crc = crc32(&asked) ^ 0x5354_554e;
+        asked.extend([0x80, 0x28, 0, 4]);
+        asked.extend(crc.to_be_bytes());
+        let answer = request(&asked).respond("192.0.2.1:1".parse().expect("an address"), heard);
+        assert_eq!(answer.as_bytes().len() == 64, told, "{placeholder}");
+        assert!(!told || asked.len() >= 64, "{placeholder}");
+    }
+}
+
+/// The CRC-32 of Ethernet, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+#[test]
+fn the_answers_of_the_rfc_are_read() {
+    let ipv4 = packet("stun-rfc5769-ipv4.hex");
+    let seen = |bytes: &[u8]| {
+        ResponseAttributes::parse(bytes)
+            .map(|answer| (answer.mapped_address.unwrap().to_string(), answer.received_counts))
+    };
+    assert_eq!(seen(&ipv4), Some(("192.0.2.1:32853".to_owned(), None)));
+    let ipv6 = packet("stun-rfc5769-ipv6.hex");
+    assert_eq!(seen(&ipv6), Some(("[2001:db8:1234:5678:11:2233:4455:6677]:32853".to_owned(), None)));
+    assert_eq!(ResponseAttributes::parse(&packet("stun-answer-unknown.hex")), Some(ResponseAttributes::default()));
+}
+
+#[test]
+fn cookie_and_transaction_and_type_make_an_answer_and_a_damaged_one_is_not_read() {
+    let (asked, answered) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
+    let transaction = transaction(&asked);
+    assert!(!is_response_to(&asked, &transaction), "a question is no answer");
+    for byte in 0..answered.len() {
+        let mut changed = answered.clone();
+        changed[byte] ^= 0x80;
+        let told = !matches!(byte, 0..=1 | 4..20);
+        assert_eq!(is_response_to(&changed, &transaction), told, "byte {byte}");
+        let read = ResponseAttributes::parse(&changed).and_then(|answer| answer.received_counts);
+        assert_eq!(read, None, "byte {byte}");
+    }
+    for len in 0..answered.len() {
+        assert_eq!(ResponseAttributes::parse(&answered[..len]), None, "{len} bytes");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_can_be_read_as_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200), near in near_requests()) {
+        let mut near = near;
+        near[..2].copy_from_slice(&[1, 1]);
+        for bytes in [bytes, near] {
+            let transaction = bytes.get(8..20).map_or([0; 12], |id| id.try_into().expect("twelve bytes"));
+            let _ = (is_response_to(&bytes, &transaction), ResponseAttributes::parse(&bytes));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_or_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..1_400)) {
+        let _ = (is_stun(&bytes), parse_message(&bytes));
+    }
+
+    #[test]
+    fn nearly_right_attributes_are_walked_within_bounds(bytes in near_requests(), port in any::<u16>(), ip in any::<[u8; 16]>()) {
+        let from = SocketAddr::from((ip, port));
+        if let Ok(StunMessage::Request(request)) = parse_message(&bytes) {
+            let heard = Some(ReceivedCounts { epoch: u32::MAX, audio: 1, ping: 2, keepalive: 3 });
+            let answer = request.respond(from, heard);
+            let answer = answer.as_bytes();
+            prop_assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len() - 20);
+            prop_assert_eq!(&answer[4..20], &bytes[4..20]);
+            prop_assert!(answer.len() <= bytes.len() + 24);
+        }
+    }
+}

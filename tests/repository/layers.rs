@@ -1,0 +1,253 @@
+//! The house keeps its shape: two rooms and the program act, the rest is pure; no arrow between rooms goes up; a file
+//! is one idea of a readable length, named by the field's word for it.
+//!
+//! The walk reads every path of every file (`layers/paths.rs`) and asks the rules (`layers/rules.rs`). What it
+//! cannot see: methods, and names that a macro of another crate makes up.
+
+mod paths;
+mod rules;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use paths::What;
+use rules::LONGEST;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below `src/`, as paths from the root.
+fn sources() -> Vec<PathBuf> {
+    let mut folders = vec![root().join("src")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The names of folders and file below `src/`: `["wire", "header"]`.
+fn stems(file: &Path) -> Vec<String> {
+    let below = file.strip_prefix("src").unwrap().with_extension("");
+    below.iter().map(|name| name.to_str().unwrap().to_owned()).collect()
+}
+
+/// Everything that `source` does against the rules, if it is the text of `file`.
+fn breaches(file: &str, source: &str) -> Vec<String> {
+    let mut module = stems(Path::new(file));
+    let room = module[0].clone();
+    if matches!(module[module.len() - 1].as_str(), "mod" | "lib" | "main") {
+        module.pop();
+    }
+    let mut breaches = Vec::new();
+    for named in paths::named(source, &module).unwrap_or_else(|error| panic!("{file}: {error}")) {
+        let objection = match named.what {
+            What::Macro => rules::macro_objection(&room, &named.path),
+            what => rules::objection(&room, &named.path, what == What::Glob),
+        };
+        breaches.extend(objection.map(|why| format!("{file}:{}: {why}", named.line)));
+    }
+    breaches.dedup();
+    breaches
+}
+
+#[test]
+fn pure_rooms_do_not_act_and_no_arrow_goes_up() {
+    let files = sources();
+    for expected in ["src/lib.rs", "src/main.rs", "src/time.rs", "src/wire/header.rs"] {
+        assert!(files.iter().any(|file| file == Path::new(expected)), "the walk missed {expected}");
+    }
+    let breaches: Vec<String> = files
+        .iter()
+        .flat_map(|file| breaches(file.to_str().unwrap(), &fs::read_to_string(root().join(file)).unwrap()))
+        .collect();
+    assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
+}
+
+#[test]
+fn a_file_is_named_by_its_idea() {
+    let nameless: Vec<String> = sources()
+        .iter()
+        .flat_map(|file| stems(file).into_iter().map(|stem| (file.clone(), stem)).collect::<Vec<_>>())
+        .filter_map(|(file, stem)| Some(format!("{}: {}", file.display(), rules::name_objection(&stem)?)))
+        .collect();
+    assert!(nameless.is_empty(), "\n{}", nameless.join("\n"));
+    assert!(rules::name_objection("session_manager").is_some());
+    assert!(rules::name_objection("delay_line").is_none());
+}
+
+/// The files with a reason to be long: lines "- `src/x.rs`: the reason" in `docs/ARCHITECTURE.md`.
+fn excused(architecture: &str) -> Vec<&str> {
+    architecture
+        .lines()
+        .filter_map(|line| line.strip_prefix("- `src/")?.split_once("`: "))
+        .filter(|(_, reason)| !reason.trim().is_empty())
+        .map(|(file, _)| file)
+        .collect()
+}
+
+#[test]
+fn a_file_is_short_or_says_why_not() {
+    let architecture = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap_or_default();
+    let excused = excused(&architecture);
+    let mut lengths = Vec::new();
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let length = fs::read_to_string(root().join(&file)).unwrap().lines().count();
+        lengths.push(length);
+        let name = file.strip_prefix("src").unwrap().to_str().unwrap();
+        match (length > LONGEST, excused.contains(&name)) {
+            (true, false) => wrong.push(format!("src/{name}: {length} lines, and no reason in docs/ARCHITECTURE.md")),
+            (false, true) => wrong.push(format!("src/{name} is short again: docs/ARCHITECTURE.md need not excuse it")),
+            _ => {}
+        }
+    }
+    lengths.sort_unstable();
+    let median = lengths[lengths.len() / 2];
+    println!("{} files, median {median} lines", lengths.len());
+    assert!(wrong.is_empty(), "median {median} lines\n{}", wrong.join("\n"));
+}
+
+/// Each source does one thing against the rules and must be found to, in the room of that file.
+fn refused(file: &str, source: &str, why: &str) {
+    let breaches = breaches(file, source);
+    assert!(
+        breaches.iter().any(|breach| breach.contains(why)),
+        "{file}: {source}\nnot refused for: {why}\n{breaches:?}"
+    );
+}
+
+fn accepted(file: &str, source: &str) {
+    assert_eq!(breaches(file, source), Vec::<String>::new(), "{source}");
+}
+
+#[test]
+fn a_pure_room_that_acts_is_found() {
+    for (source, why) in [
+        ("fn f() { std::time::Instant::now(); }", "std::time::Instant"),
+        ("use std::time::Instant;", "std::time::Instant"),
+        ("use core::time::{Duration, Instant};", "std::time::Instant"),
+        ("fn f() { println!(\"x\"); }", "println!"),
+        ("fn f() { std::eprintln!(\"x\"); }", "eprintln!"),
+        ("fn f() { dbg!(1); }", "dbg!"),
+        ("use std::fs;", "std::fs"),
+        ("use std::{io, fs::File};", "std::fs"),
+        ("fn f(x: &std::fs::File) {}", "std::fs"),
+        ("fn f() { rand::rng(); }", "rand"),
+        ("fn f() { ::rand::rng(); }", "rand"),
+        ("extern crate rand;", "rand"),
+        ("use tokio;", "tokio"),
+        ("#[tokio::main] async fn f() {}", "tokio"),
+        ("fn f() { tokio::select! {} }", "tokio"),
+        ("#[derive(clap::Parser)] struct S;", "clap"),
+        ("use anyhow::Result;", "anyhow"),
+        ("use std::io; fn f() { io::stdin(); }", "std::io::stdin"),
+        ("use std::net::{IpAddr, UdpSocket};", "std::net::UdpSocket"),
+        ("fn f<T: std::net::ToSocketAddrs>() {}", "std::net::ToSocketAddrs"),
+        ("fn f() { <std::time::SystemTime>::now(); }", "std::time::SystemTime"),
+        ("mod tests { fn f() { std::thread::spawn(|| ()); } }", "std::thread"),
+        ("#[cfg(test)] mod tests { use std::env; }", "std::env"),
+        ("fn f() { std::process::exit(1) }", "std::process"),
+        ("fn f() { hound::WavReader::open(\"a.wav\"); }", "hound::WavReader::open"),
+        ("fn f() { jiff::Timestamp::now(); }", "jiff::Timestamp::now"),
+    ] {
+        refused("src/stats/loss.rs", source, why);
+    }
+}
+
+#[test]
+fn another_name_hides_nothing() {
+    for (source, why) in [
+        ("use std::time as t; fn f() { t::Instant::now(); }", "std::time::Instant"),
+        ("use std::time::{self as t}; fn f() { t::Instant::now(); }", "std::time::Instant"),
+        ("use std as s; fn f() { s::fs::read(\"x\"); }", "std::fs"),
+        ("use std as s; use s::time as t; fn f() { t::Instant::now(); }", "std::time::Instant"),
+        ("extern crate rand as dice; fn f() { dice::rng(); }", "rand"),
+        ("fn f() { use std::time as t; t::Instant::now(); }", "std::time::Instant"),
+        ("use std::println as say; fn f() { say!(); }", "println!"),
+        ("use std::time::*;", "std::time::Instant"),
+        ("use std::*;", "std::env"),
+        ("use std::net::*;", "std::net"),
+        ("use super::super::*;", "a glob of the whole crate"),
+        ("use crate::{io as i}; fn f() { i::udp::run(); }", "stats uses io"),
+    ] {
+        refused("src/stats/loss.rs", source, why);
+    }
+}
+
+#[test]
+fn the_inside_of_a_macro_is_read_too() {
+    for (source, why) in [
+        ("fn f() { assert!(std::time::Instant::now() > x); }", "std::time::Instant"),
+        ("use std::time as t; fn f() { assert!(t::Instant::now() > x); }", "std::time::Instant"),
+        ("fn f() { format!(\"{}\", std::fs::read(\"x\").len()); }", "std::fs"),
+        ("fn f() { vec![vec![::std::env::var(\"X\")]]; }", "std::env"),
+        ("fn f() { assert!({ println!(\"x\"); true }); }", "println!"),
+        ("macro_rules! m { () => { use std::{io, fs}; }; }", "std::fs"),
+        ("macro_rules! m { () => { use std::{time as t}; t::Instant::now() }; }", "std::time::Instant"),
+        ("macro_rules! m { () => { use std::time; time::Instant::now() }; }", "std::time::Instant"),
+        ("macro_rules! m { () => { use std::time::*; }; }", "std::time::Instant"),
+        ("macro_rules! m { () => { $crate::io::udp::run() }; }", "stats uses io"),
+        ("fn f() { matches!(x, Some(1..std::process::ID)); }", "std::process"),
+        ("#[cfg_attr(test, derive(clap::Parser))] struct S;", "clap"),
+    ] {
+        refused("src/stats/loss.rs", source, why);
+    }
+}
+
+#[test]
+fn an_arrow_that_goes_up_or_across_is_found() {
+    for (file, source, why) in [
+        ("src/time.rs", "use crate::node::Node;", "time uses node"),
+        ("src/wire/header.rs", "use crate::stats;", "wire uses stats"),
+        ("src/wire/header.rs", "fn f() { crate::echo::run(); }", "wire uses echo"),
+        ("src/wire/header.rs", "use super::super::report::Report;", "wire uses report"),
+        ("src/wire/mod.rs", "use super::report::Report;", "wire uses report"),
+        ("src/impairment.rs", "use super::io;", "impairment uses io"),
+        ("src/impairment.rs", "mod tests { use super::super::io; }", "impairment uses io"),
+        ("src/stats/loss.rs", "use crate::{echo::Echo, time::Time};", "stats uses echo"),
+        ("src/io/udp.rs", "use crate::cli::send::Options;", "io uses cli"),
+        ("src/io/udp.rs", "use jamjam_dev::cli;", "io uses cli"),
+        ("src/io/udp.rs", "use clap::Parser;", "clap stops at the door"),
+        ("src/io/udp.rs", "use anyhow::Context;", "anyhow stops at the door"),
+        ("src/lib.rs", "pub use crate::time::Time;", "lib uses time"),
+        ("src/attic.rs", "use crate::time::Time;", "attic or time is no room"),
+        ("src/wire/mod.rs", "use crate::attic;", "wire or attic is no room"),
+    ] {
+        refused(file, source, why);
+    }
+}
+
+#[test]
+fn what_the_rules_allow_is_left_alone() {
+    for (file, source) in [
+        ("src/time.rs", "use std::time::Duration; use std::ops::{Add, Sub}; fn f(d: std::time::Duration) {}"),
+        ("src/node.rs", "use std::net::{IpAddr, SocketAddr}; use crate::time::Time;"),
+        ("src/audio/wav.rs", "use std::io::{self, Read, Seek}; fn f(r: impl Read) -> io::Result<()> {}"),
+        ("src/audio/wav.rs", "use std::io::prelude::*; fn f() { hound::WavReader::new(x); }"),
+        ("src/wire/mod.rs", "mod header; pub use header::Header; use self::latency::Ping;"),
+        ("src/wire/header.rs", "use super::latency::Ping; mod tests { use super::*; use crate::time::Time; }"),
+        ("src/wire/header.rs", "const V: &str = env!(\"CARGO_PKG_VERSION\"); pub(crate) fn f() {}"),
+        ("src/echo.rs", "use crate::{impairment::Line, wire, stats::*}; fn f() { tracing::info!(\"{}\", wire::LEN); }"),
+        ("src/stats/loss.rs", "fn f(rand: u8, env: u8) { assert!(rand as u64 == s.nix, \"{}\", env as u64); }"),
+        (
+            "src/stats/loss.rs",
+            "/// Like `std::fs`, and println!(\"x\").\nfn f() { let s = \"std::fs\"; } // rand::rng()",
+        ),
+        ("src/io/udp.rs", "use std::{fs, thread}; use crate::{node::Node, report::Report}; fn f() { println!(); }"),
+        ("src/cli/send.rs", "use clap::Parser; use crate::io::udp; use super::exit; fn f() { anyhow::bail!(\"x\") }"),
+        ("src/main.rs", "use jamjam_dev::cli; fn main() { std::process::exit(1) } mod tests { use super::*; }"),
+        ("src/lib.rs", "//! The map.\npub mod time; pub mod wire;"),
+    ] {
+        accepted(file, source);
+    }
+}

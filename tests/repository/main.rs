@@ -1,0 +1,13 @@
+//! The files beside the code: docs, packaging, module layers, the GitHub action.
+
+mod architecture_paths;
+mod counter_docs;
+mod dependency_docs;
+mod github_action;
+mod layers;
+mod licenses;
+mod man_and_completions;
+mod option_tables;
+mod packaging;
+mod plain_words;
+mod protocol_docs;

@@ -1,0 +1,153 @@
+//! The option tables in `docs/` are made from the options themselves. `UPDATE_DOCS=1 cargo test --test repository option_tables`
+//! writes them anew.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use clap::builder::PossibleValue;
+use clap::{Arg, ArgAction, Command, CommandFactory};
+use jamjam_dev::cli::Cli;
+
+const SUBCOMMANDS: [&str; 4] = ["echo-server", "send", "probe", "signaling-server"];
+
+/// The tables of one subcommand, one for each heading in the order of `--help`.
+fn tables(command: &Command) -> String {
+    let shown: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version"))
+        .collect();
+    let mut headings: Vec<Option<&str>> = Vec::new();
+    for arg in &shown {
+        if !headings.contains(&arg.get_help_heading()) {
+            headings.push(arg.get_help_heading());
+        }
+    }
+    let mut text = String::new();
+    for heading in headings {
+        let arguments = shown.iter().filter(|arg| arg.get_help_heading() == heading);
+        // Writing to a string cannot fail.
+        _ = write!(text, "\n### {}\n\n| option | meaning | default | environment |\n", heading.unwrap_or("General"));
+        text += "| --- | --- | --- | --- |\n";
+        arguments.for_each(|arg| text += &row(arg));
+    }
+    text
+}
+
+fn row(arg: &Arg) -> String {
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    // A default that depends on something else is told by the help's own words.
+    let (meaning, told) = match help.split_once(" [default: ") {
+        Some((meaning, told)) => (meaning.to_owned(), told.strip_suffix(']').map(str::to_owned)),
+        None => (help, None),
+    };
+    let values = arg.get_possible_values();
+    let takes_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+    let choice = if takes_value && !values.is_empty() { format!(": {}", choices(&values)) } else { String::new() };
+    let default = told.or_else(|| {
+        let default = arg.get_default_values().first().filter(|_| takes_value)?;
+        Some(format!("`{}`", default.to_str()?))
+    });
+    let environment = arg.get_env().and_then(|name| name.to_str()).map(|name| format!("`{name}`"));
+    let cells = [
+        format!("`{}`", option(arg, takes_value)),
+        meaning + &choice,
+        default.unwrap_or_default(),
+        environment.unwrap_or_default(),
+    ];
+    // A bar would end the cell, also in code.
+    let cells = cells.map(|cell| cell.replace('|', "\\|"));
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// `-p, --port <PORT>`.
+fn option(arg: &Arg, takes_value: bool) -> String {
+    let short = arg.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
+    let long = arg.get_long().expect("every option has a long name");
+    let value = arg.get_value_names().filter(|_| takes_value).map(|names| format!(" <{}>", names[0]));
+    format!("{short}--{long}{}", value.unwrap_or_default())
+}
+
+/// `auto` (on a terminal), `never`: what is said of a value begins in lower case, and not at all if it is the value itself.
+fn choices(values: &[PossibleValue]) -> String {
+    let one = |value: &PossibleValue| match value.get_help() {
+        Some(help) if !help.to_string().eq_ignore_ascii_case(value.get_name()) => {
+            let help = help.to_string();
+            let (first, rest) = help.split_at(1);
+            format!("`{}` ({}{rest})", value.get_name(), first.to_ascii_lowercase())
+        }
+        _ => format!("`{}`", value.get_name()),
+    };
+    values.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn markers(subcommand: &str) -> [String; 2] {
+    ["begin", "end"].map(|edge| format!("<!-- options:{subcommand}:{edge} -->\n"))
+}
+
+/// The page with what stands between its markers replaced.
+fn with_tables(page: &str, subcommand: &str, tables: &str) -> String {
+    let [begin, end] = markers(subcommand);
+    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no {begin}"));
+    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("no {end}"));
+    format!("{before}{begin}{tables}\n{end}{after}")
+}
+
+#[test]
+fn the_option_tables_are_those_of_the_program() {
+    let mut cli = Cli::command();
+    cli.build();
+    let names: Vec<_> = cli.get_subcommands().map(Command::get_name).filter(|name| *name != "help").collect();
+    assert_eq!(names, SUBCOMMANDS, "a page for each subcommand");
+    let mut stale = Vec::new();
+    for subcommand in SUBCOMMANDS {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{subcommand}.md"));
+        let page = std::fs::read_to_string(&file).unwrap();
+        let fresh = with_tables(&page, subcommand, &tables(cli.find_subcommand(subcommand).unwrap()));
+        if page == fresh {
+            continue;
+        }
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&file, fresh).unwrap();
+        } else {
+            stale.push(subcommand);
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "stale: {stale:?}; UPDATE_DOCS=1 cargo test --test repository option_tables writes them anew"
+    );
+}
+
+#[test]
+fn a_table_shows_what_a_reader_needs_by_heading() {
+    let command = Command::new("x")
+        .arg(Arg::new("port").short('p').long("port").value_name("N").default_value("5000").env("PORT").help("Where"))
+        .arg(Arg::new("secret").long("secret").hide(true))
+        .arg(Arg::new("to").long("to").value_name("A|B").help("Whom [default: nobody]").help_heading("Target"))
+        .arg(Arg::new("loud").long("loud").action(ArgAction::SetTrue).help("More").help_heading("Target"))
+        .arg(
+            Arg::new("when")
+                .long("when")
+                .value_name("WHEN")
+                .help("Time")
+                .value_parser([PossibleValue::new("now").help("Now"), PossibleValue::new("then").help("Sometime")]),
+        );
+    let expected = "
+### General
+
+| option | meaning | default | environment |
+| --- | --- | --- | --- |
+| `-p, --port <N>` | Where | `5000` | `PORT` |
+| `--when <WHEN>` | Time: `now`, `then` (sometime) |  |  |
+
+### Target
+
+| option | meaning | default | environment |
+| --- | --- | --- | --- |
+| `--to <A\\|B>` | Whom | nobody |  |
+| `--loud` | More |  |  |
+";
+    assert_eq!(tables(&command), expected);
+    let page = "a\n<!-- options:x:begin -->\nold\n<!-- options:x:end -->\nz\n";
+    assert_eq!(with_tables(page, "x", "\nnew\n"), "a\n<!-- options:x:begin -->\n\nnew\n\n<!-- options:x:end -->\nz\n");
+}

@@ -1,0 +1,228 @@
+//! What the container image, the compose service and the systemd unit say of the program is true of it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use test_support::server;
+
+use clap::{CommandFactory, Parser};
+use jamjam_dev::cli::Cli;
+use jamjam_dev::echo::BufferLimits;
+use serde_json::Value;
+use server::process::{self, Server};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The instructions of `Dockerfile.echo`, continued lines joined.
+fn instructions() -> Vec<(String, String)> {
+    let lines: Vec<String> = read("Dockerfile.echo")
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let joined = lines.join("\n").replace("\\\n", " ");
+    let cut = |line: &str| line.split_once(' ').map(|(word, rest)| (word.to_owned(), rest.trim().to_owned())).unwrap();
+    joined.lines().map(cut).collect()
+}
+
+/// What the last stage says by this instruction, once.
+fn setting(name: &str) -> String {
+    let all = instructions();
+    let last_stage = all.iter().rposition(|(word, _)| word == "FROM").unwrap();
+    let said: Vec<_> = all[last_stage..].iter().filter(|(word, _)| word == name).collect();
+    assert_eq!(said.len(), 1, "{name}");
+    said[0].1.clone()
+}
+
+/// The words of an instruction in its exec form: no shell is there to take them apart.
+fn words(text: &str) -> Vec<String> {
+    let start = text.find('[').unwrap_or_else(|| panic!("{text} needs a shell"));
+    serde_json::from_str(&text[start..]).unwrap()
+}
+
+/// Whether a subcommand has this environment variable, by its option's own words or the log's.
+fn is_known(variable: &str, subcommand: &str) -> bool {
+    let mut cli = Cli::command();
+    cli.build();
+    let command = cli.find_subcommand(subcommand).unwrap();
+    variable == "RUST_LOG" || command.get_arguments().any(|arg| arg.get_env().is_some_and(|name| name == variable))
+}
+
+/// `1280m`, `1280M`.
+fn mebibytes(text: &str) -> u64 {
+    text.trim_end_matches(['m', 'M']).parse().unwrap()
+}
+
+#[test]
+fn the_image_runs_an_echo_server_as_nobody_and_its_port_is_the_default() {
+    let entrypoint = words(&setting("ENTRYPOINT"));
+    assert_eq!(entrypoint, ["jamjam-dev"]);
+    let command = [entrypoint, words(&setting("CMD"))].concat();
+    assert_eq!(command, ["jamjam-dev", "echo-server"]);
+    Cli::try_parse_from(&command).unwrap();
+    assert_eq!(setting("EXPOSE"), "4443/udp 5000/udp 8080/tcp");
+    assert_eq!(jamjam_dev::wire::DEFAULT_PORT, 5_000);
+    assert_eq!(setting("STOPSIGNAL"), "SIGTERM");
+    let user = setting("USER");
+    let numbers: Vec<u32> = user.split(':').map(|id| id.parse().unwrap()).collect();
+    assert!(numbers.len() == 2 && !numbers.contains(&0), "{user}");
+    assert_eq!(setting("ENV"), "PATH=/usr/local/bin");
+    assert!(read("Dockerfile.echo").contains(r#"cp "$program" /image/usr/local/bin/"#));
+}
+
+#[test]
+fn the_health_check_passes_where_a_server_answers_fails_where_none_does_and_leaves_no_line() {
+    let check = words(&setting("HEALTHCHECK"));
+    Cli::try_parse_from(&check).unwrap();
+    assert_eq!(check[..2], ["jamjam-dev", "probe"]);
+
+    let server = Server::start(&["--host", "127.0.0.1"]);
+    let address = server.address.to_string();
+    let mut arguments: Vec<&str> = check[1..].iter().map(String::as_str).collect();
+    arguments.extend(["--to", &address]);
+    let healthy = process::run(&arguments, |_| {});
+    assert_eq!(healthy.status.code(), Some(0), "{healthy:?}");
+
+    let ended = server.stop("TERM");
+    assert_eq!(ended.stats().count("pings"), 3);
+    assert_eq!(ended.lines.len(), 2, "listening, and the statistics: {:?}", ended.lines);
+    assert_eq!(process::run(&arguments, |_| {}).status.code(), Some(1));
+}
+
+#[test]
+fn the_image_is_built_from_all_that_cargo_needs() {
+    let sources: Vec<String> = instructions()
+        .into_iter()
+        .filter(|(word, rest)| word == "COPY" && !rest.starts_with("--from"))
+        .flat_map(|(_, rest)| {
+            let mut words: Vec<_> = rest.split(' ').map(str::to_owned).collect();
+            words.pop();
+            words
+        })
+        .collect();
+    assert_eq!(sources, ["Cargo.toml", "Cargo.lock", "src"]);
+    let ignored = read(".dockerignore");
+    let let_in: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert!(ignored.lines().any(|line| line == "*"));
+    assert_eq!(let_in, sources);
+
+    let folder = tempfile::tempdir().unwrap();
+    for source in &sources {
+        copy(&root().join(source), &folder.path().join(source));
+    }
+    assert_eq!(targets(folder.path()), targets(&root()));
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::copy(from, to).unwrap();
+        let text = fs::read_to_string(from).unwrap();
+        let leaves = ["include_str!(\"../", "include_bytes!(\"../"].iter().any(|include| text.contains(include));
+        assert!(!leaves, "{} may include what the image does not have", from.display());
+    }
+}
+
+/// What `cargo build` makes of a folder.
+fn targets(folder: &Path) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let targets = metadata["packages"][0]["targets"].as_array().unwrap().iter();
+    let built = targets.filter(|target| ["lib", "bin", "custom-build"].contains(&target["kind"][0].as_str().unwrap()));
+    built.map(|target| format!("{} {}", target["kind"][0], target["name"])).collect()
+}
+
+#[test]
+fn the_compose_services_name_what_there_is() {
+    let whole = read("compose.yaml");
+    let (compose, signaling) = whole.split_once("\n  signaling-server:\n").unwrap();
+    // The value of `KEY: VALUE`, and the items of the list below `KEY_FILE_NAME:`.
+    let value = |key: &str| {
+        let line = compose.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
+        line.unwrap_or_else(|| panic!("{key}")).to_owned()
+    };
+    let list = |key: &str| -> Vec<String> {
+        let below = compose.lines().skip_while(|line| line.trim() != format!("{key}:")).skip(1);
+        below.map_while(|line| line.trim().strip_prefix("- ").map(|item| item.trim_matches('"').to_owned())).collect()
+    };
+    assert!(compose.contains("\n  echo-server:\n"));
+    // The other is of the same image, with what it takes to be a signaling server.
+    for same in [
+        "    image: jamjam-echo\n",
+        "      dockerfile: Dockerfile.echo\n",
+        "    read_only: true\n",
+        "      - \"8080:8080\"\n",
+    ] {
+        assert!(signaling.contains(same), "{same}");
+    }
+    let array = |key: &str| words(signaling.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap());
+    assert_eq!(array("command: "), ["signaling-server"]);
+    let asks = array("test: ");
+    assert_eq!(asks[0], "CMD");
+    Cli::try_parse_from(&asks[1..]).unwrap();
+    assert_eq!((value("image"), value("dockerfile")), ("jamjam-echo".into(), "Dockerfile.echo".into()));
+    assert_eq!(list("ports"), ["5000:5000/udp"]);
+
+    let environment: Vec<(String, String)> = list("environment")
+        .iter()
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap();
+            // `${NAME:-VALUE}` is VALUE where whoever calls compose has not set NAME.
+            let unset = value.strip_prefix(&format!("${{{name}:-")).and_then(|rest| rest.strip_suffix('}'));
+            (name.to_owned(), unset.unwrap_or(value).to_owned())
+        })
+        .collect();
+    assert_eq!(environment.len(), 3);
+    for (name, _) in &environment {
+        assert!(is_known(name, "echo-server"), "{name}");
+    }
+    let server = Server::start_with(&["--host", "127.0.0.1"], |command| {
+        command.envs(environment);
+    });
+    assert_eq!(server.stop("TERM").code, Some(0));
+}
+
+#[test]
+fn the_systemd_unit_starts_what_there_is_and_names_variables_that_are_read() {
+    let unit = read("packaging/jamjam-echo.service");
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+    let mut words: Vec<&str> = value("ExecStart").split(' ').collect();
+    assert_eq!(words.pop(), Some("$JAMJAM_ECHO_OPTIONS"));
+    assert_eq!(words[..2], ["/usr/local/bin/jamjam-dev", "echo-server"]);
+    Cli::try_parse_from(&words).unwrap();
+    let file = value("EnvironmentFile").trim_start_matches('-');
+    let told = unit.lines().find_map(|line| line.strip_prefix("# ")?.strip_prefix(file)).unwrap();
+    let variables: Vec<&str> = told.split([' ', ',']).filter(|word| word.contains('_')).collect();
+    assert_eq!(variables, ["ECHO_DELAY_MS", "RUST_LOG", "JAMJAM_ECHO_OPTIONS"]);
+    for variable in &variables[..2] {
+        assert!(is_known(variable, "echo-server"), "{variable}");
+    }
+}
+
+#[test]
+fn memory_limits_leave_a_quarter_more_than_waiting_packets_may_take() {
+    let packets = BufferLimits::default().total.unwrap() / (1 << 20);
+    let limit = |file: &str, key: &str| {
+        let text = read(file);
+        mebibytes(text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap())
+    };
+    assert_eq!(limit("compose.yaml", "mem_limit: "), packets + packets / 4);
+    assert_eq!(limit("packaging/jamjam-echo.service", "MemoryMax="), packets + packets / 4);
+}

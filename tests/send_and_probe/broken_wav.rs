@@ -1,0 +1,163 @@
+//! `send` with files as they should not be: what can be played is played with a word about the rest, what cannot is
+//! refused in one line before any packet leaves.
+
+#![cfg(unix)]
+
+use client::program::{run, run_args, run_with_input};
+use client::server::Server;
+use client::{at_once, fixture};
+use test_support::client;
+
+const SUPPORTED: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers or 32-bit floats; \
+                         convert it with: ffmpeg -i IN -c:a pcm_s16le OUT.wav";
+
+#[test]
+fn what_cannot_be_played_is_refused_in_one_line_before_anything_leaves() {
+    let unsupported =
+        |found: &str| format!("cannot read FILE: the format is {found}, which is not supported; {SUPPORTED}");
+    let cases = [
+        ("empty-file", "cannot read FILE: the file is empty".to_owned()),
+        ("empty-data", "nothing to send: FILE contains no audio".to_owned()),
+        ("ima-adpcm", unsupported("IMA ADPCM (tag 0x0011), 4 bits, 1 channel, 22050 Hz")),
+        (
+            "extensible-unknown-subformat",
+            unsupported(
+                "unknown encoding (tag 0xfffe extensible, sub-format 00000092-0000-0010-8000-00aa00389b71), 16 bits, 2 \
+                 channels, 48000 Hz",
+            ),
+        ),
+        ("not-a-wav", format!("cannot read FILE: not a RIFF WAV file (found text); {SUPPORTED}")),
+        ("header-cut-in-fmt", "cannot read FILE: the file ends inside its header".to_owned()),
+        ("zero-channels", "cannot read FILE: the header is damaged: 0 channels, supported are 1 to 256".to_owned()),
+        (
+            "zero-rate",
+            "cannot read FILE: the header is damaged: sample rate 0 Hz, supported are 1000 to 768000 Hz".to_owned(),
+        ),
+    ];
+    let server = Server::faithful();
+    at_once(cases, |(name, expected)| {
+        let file = format!("fixtures/audio/broken/{name}.wav");
+        let ended = run(&format!("send --wav {file} --resample native --to {}", server.to()));
+        // A file with a sound head and no sound is described before it is refused.
+        let said = ended.stderr.lines().last().unwrap_or_default();
+        assert_eq!(said, format!("jamjam-dev: {}", expected.replace("FILE", &file)));
+        assert_eq!(ended.stderr.lines().count(), if name == "empty-data" { 2 } else { 1 }, "{}", ended.stderr);
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{name}");
+
+        let input = std::fs::read(fixture(&format!("broken/{name}.wav"))).unwrap();
+        let ended = run_with_input(["send", "--wav", "-", "--resample", "native", "--to", &server.to()], input);
+        let said = ended.stderr.lines().last().unwrap_or_default();
+        assert_eq!(said, format!("jamjam-dev: {}", expected.replace("FILE", "standard input")));
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{name}");
+    });
+    assert_eq!(server.heard(), []);
+}
+
+/// The first samples of the saw tooth in these files: 64 steps of 16 bits a sample, 256 samples a tooth.
+fn saw(samples: i16) -> Vec<f32> {
+    (0..samples).map(|n| f32::from((n % 256 - 128) * 64) / 32_768.0).collect()
+}
+
+#[test]
+fn what_can_be_played_is_played_to_its_last_whole_sample_with_a_word_about_the_rest() {
+    let cut = |bytes| format!("incomplete frame at the end ({bytes} bytes) dropped");
+    let early =
+        |claimed, found| format!("data ends early: the header states {claimed} frames, the file contains {found}");
+    let cases = [
+        ("truncated", 1_000, format!("{}; {}", early("2000", 1_000), cut("1 of 2"))),
+        ("truncated-24bit", 700, format!("{}; {}", early("1000", 700), cut("2 of 3"))),
+        ("data-length-too-big", 1_000, early("2013265920", 1_000)),
+        ("data-length-odd", 1_000, cut("1 of 2")),
+        ("data-length-0", 1_000, String::new()),
+        ("data-length-ffffffff", 1_000, String::new()),
+        ("riff-size-wrong", 1_000, String::new()),
+        ("chunks-in-odd-order", 1_000, String::new()),
+    ];
+    at_once(cases, |(name, samples, warning)| {
+        let file = format!("fixtures/audio/broken/{name}.wav");
+        let server = Server::faithful();
+        let ended = run(&format!("send --wav {file} --resample native --to {} --spin 0", server.to()));
+        assert_eq!(ended.code, 0, "{name}: {ended:?}");
+        assert_eq!(server.samples(), saw(samples), "{name}");
+        let found = if name == "truncated-24bit" { "24" } else { "16" };
+        let mut expected = vec![format!("jamjam-dev: {file}: {found}-bit integer, 1 channel, 8000 Hz")];
+        if !warning.is_empty() {
+            expected.push(format!("jamjam-dev: {file}: {warning}"));
+        }
+        assert_eq!(ended.stderr.lines().collect::<Vec<_>>(), expected, "{name}");
+
+        // Played again and again it is the same sound again and again, with one warning.
+        let server = Server::faithful();
+        let ended = run(&format!("send --wav {file} --resample native --repeat 2 --to {} --spin 0", server.to()));
+        assert_eq!(server.samples(), saw(samples).repeat(2), "{name}");
+        assert_eq!(ended.stderr.lines().collect::<Vec<_>>(), expected, "{name}");
+    });
+}
+
+#[test]
+fn what_is_no_readable_file_is_said_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.wav");
+    let forbidden = folder.path().join("forbidden.wav");
+    std::fs::copy(fixture("24bit-mono-48k.wav"), &forbidden).unwrap();
+    let mut cases = vec![
+        (missing, "cannot open FILE: No such file or directory"),
+        (folder.path().to_owned(), "cannot read FILE: Is a directory"),
+        (folder.path().join("x".repeat(300)), "cannot open FILE: File name too long"),
+    ];
+    if forbid(&forbidden) {
+        cases.push((forbidden, "cannot open FILE: Permission denied"));
+    }
+    let server = Server::faithful();
+    at_once(cases, |(path, expected)| {
+        let to = server.to();
+        let ended = run_args(["send", "--wav", path.to_str().unwrap(), "--to", &to]);
+        let expected = format!("jamjam-dev: {} (os error ", expected.replace("FILE", path.to_str().unwrap()));
+        assert!(ended.stderr.starts_with(&expected) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+    });
+    assert_eq!(server.heard(), []);
+}
+
+/// Takes the right to read away. False where this user may read everything.
+fn forbid(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::File::open(path).is_err()
+}
+
+#[test]
+fn a_recording_never_replaces_what_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("take.wav");
+    std::fs::copy(fixture("24bit-mono-48k.wav"), &file).unwrap();
+    let link = folder.path().join("link.wav");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for record in [&file, &link, &folder.path().join(".").join("take.wav")] {
+        let [wav, record] = [&file, record].map(|path| path.to_str().unwrap());
+        let ended = run_args(["send", "--wav", wav, "--embedded", "--record", record]);
+        assert_eq!(ended.code, 2, "{ended:?}");
+        let said = format!("jamjam-dev: --wav and --record: both name {record}; give different files\n");
+        assert_eq!(ended.stderr, said);
+    }
+    assert!(std::fs::read(&file).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_is_found_out_before_anything_leaves() {
+    let server = Server::faithful();
+    let to = server.to();
+    let ended = run_args(["send", "--tone", "440", "--record", "/no/such/folder/take.wav", "--to", &to]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+    assert!(
+        ended.stderr.starts_with("jamjam-dev: cannot write the recording to /no/such/folder/take.wav: "),
+        "{ended:?}"
+    );
+    assert_eq!(server.heard(), []);
+    // Nor does a file without sound leave an empty recording behind.
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("take.wav");
+    let empty = "fixtures/audio/broken/empty-data.wav";
+    assert_eq!(run_args(["send", "--wav", empty, "--to", &to, "--record", record.to_str().unwrap()]).code, 3);
+    assert!(!record.exists());
+}

@@ -1,0 +1,207 @@
+//! `send --html`: the page that a run leaves.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::path::Path;
+use test_support::client;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use client::packet::AUDIO;
+use client::program::{self, Ended, run_args};
+use client::server::{Deed, Server};
+use client::wav::Wav;
+use client::{at_once, fixture};
+use tempfile::TempDir;
+
+/// Runs `line`, cut at spaces, with the page's file as its last word.
+fn with_page(line: &str, page: &Path) -> Ended {
+    run_args(line.split_whitespace().map(AsRef::as_ref).chain(["--html".as_ref(), page.as_os_str()]))
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
+    text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
+}
+
+/// The gaps that the page lists, as first packet and how many.
+fn gaps(page: &str) -> Vec<(u64, u64)> {
+    let rows = between(page, "<tr><td>", "</td></tr>").into_iter().filter(|row| row.contains(" s</td>"));
+    let gap = rows.map(|row| {
+        let cells: Vec<&str> = row.split("</td><td>").collect();
+        let from: f64 = cells[0].strip_suffix(" s").unwrap().parse().unwrap();
+        // Packets are 2.6667 ms long, and times have four digits.
+        ((from * 375.0).round() as u64, cells[2].parse().unwrap())
+    });
+    gap.collect()
+}
+
+/// The two sounds in the page, as files.
+fn sounds(page: &str, folder: &TempDir) -> Vec<Vec<f32>> {
+    let sounds = between(page, "src=\"data:audio/wav;base64,", "\"").into_iter();
+    let read = sounds.map(|sound| {
+        let file = folder.path().join("embedded.wav");
+        fs::write(&file, STANDARD.decode(sound).unwrap()).unwrap();
+        Wav::read(&file).samples()
+    });
+    read.collect()
+}
+
+#[test]
+fn gaps_are_where_the_fate_log_says_and_both_sides_are_the_very_sound() {
+    let paths =
+        ["--loss 5% --seed 7", "--burst-loss 2%,30% --jitter 30 --reorder 5% --duplicate 5% --seed 3", "--loss 0%"];
+    at_once(paths, |path| {
+        let folder = TempDir::new().unwrap();
+        let [page, fates] = ["page.html", "fates.csv"].map(|name| folder.path().join(name));
+        let wav = fixture("speech-16bit-mono-48k.wav");
+        let line = format!(
+            "send --wav {} --embedded --delay 300 {path} --outcome-log {} --spin 0",
+            wav.display(),
+            fates.display()
+        );
+        let ended = with_page(&line, &page);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let page = fs::read_to_string(&page).unwrap();
+        let speech = Wav::read(&wav).samples();
+        let (mut returned, mut expected) = (speech.clone(), Vec::<(u64, u64)>::new());
+        let fates = fs::read_to_string(&fates).unwrap();
+        let mut lost: Vec<u64> = fates
+            .lines()
+            .map(|row| row.split(',').collect::<Vec<_>>())
+            .filter(|cells| cells[2] == "AUDIO" && ["lost", "burst"].contains(&cells[4]))
+            .map(|cells| cells[3].parse::<u64>().unwrap() - 1)
+            .collect();
+        lost.sort_unstable();
+        for index in lost {
+            returned[index as usize * 128..].iter_mut().take(128).for_each(|sample| *sample = 0.0);
+            match expected.last_mut() {
+                Some((first, count)) if *first + *count == index => *count += 1,
+                _ => expected.push((index, 1)),
+            }
+        }
+        assert_eq!(gaps(&page), expected, "{path}");
+        assert_eq!(expected.is_empty(), path == "--loss 0%");
+        assert!(page.contains(if expected.is_empty() { "; no gaps</figcaption>" } else { " gaps, " }));
+        assert!(sounds(&page, &folder) == [speech, returned], "{path}");
+        assert!(page.contains("<strong>PASSED</strong>: replies received; no limits set."), "{path}");
+    });
+}
+
+#[test]
+fn what_came_late_is_a_gap_to_a_listener_and_what_was_never_expected_is_none() {
+    let folder = TempDir::new().unwrap();
+    let page = folder.path().join("page.html");
+    // Nothing is faster than a nanosecond.
+    let ended = with_page("send --tone 440 --duration 20ms --embedded --delay 10 --late-after 1ns", &page);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let late = fs::read_to_string(&page).unwrap();
+    let late: u64 = gaps(&late).iter().map(|(_, packets)| packets).sum();
+    let row = ended.stdout.lines().find(|line| line.starts_with("late ")).unwrap();
+    assert_eq!(row.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap(), late);
+    assert!(late > 0);
+
+    let server = Server::silent();
+    let ended = with_page(&format!("send --tone 440 --duration 20ms --no-echo --to {}", server.to()), &page);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.contains("<strong>Returned</strong>: no replies were expected</figcaption>"));
+    assert_eq!(gaps(&page), []);
+    let heard: Vec<f32> = server.heard_of(AUDIO).iter().flat_map(client::packet::Packet::samples).collect();
+    // The tone has more than 16 bits.
+    let [sent, returned] = &sounds(&page, &folder)[..] else { panic!("two sounds") };
+    assert!(sent.len() == 960 && sent.iter().zip(&heard).all(|(one, other)| (one - other).abs() <= 0.5 / 32_768.0));
+    assert_eq!(returned, &vec![0.0; 960]);
+}
+
+#[test]
+fn an_interrupted_run_leaves_its_page_and_what_was_on_its_way_is_no_gap() {
+    let folder = TempDir::new().unwrap();
+    let page = folder.path().join("page.html");
+    // The third never comes back, and its time is over after 1 s; that of the last hundred is not.
+    let server = Server::with_audio(|sequence| match sequence {
+        3 => Deed::Silence,
+        1..700 => Deed::Answer,
+        _ => Deed::Silence,
+    });
+    let line = format!("send --tone 440 --server-delay 0 --timeout 1s --to {} --html", server.to());
+    let program = program::start(program::command(line.split_whitespace()).arg(&page));
+    server.wait_for(800);
+    program.signal("INT");
+    let ended = program.end();
+    assert_eq!(ended.code, 130, "{ended:?}");
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.contains("<title>INTERRUPTED: send to "), "{page}");
+    assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; until then: "));
+    let [first, rest @ ..] = &gaps(&page)[..] else { panic!("gaps") };
+    assert_eq!(*first, (2, 1));
+    let lost: u64 = rest.iter().map(|(_, packets)| packets).sum();
+    let row = ended.stdout.lines().find(|line| line.starts_with("lost ")).unwrap();
+    assert_eq!(row.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap(), 1 + lost);
+    let in_flight = ended.stdout.lines().find(|line| line.starts_with("in flight "));
+    assert!(in_flight.is_some(), "{}", ended.stdout);
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_found_out_before_anything_is_sent() {
+    let folder = TempDir::new().unwrap();
+    for file in [folder.path(), &folder.path().join("no/where"), Path::new("/dev/null")] {
+        let server = Server::faithful();
+        let ended = with_page(&format!("send --tone 440 --duration 20ms --to {}", server.to()), file);
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("--html: cannot write {}: ", file.display())), "{ended:?}");
+        assert!(server.heard().is_empty());
+    }
+    // A run that comes to nothing leaves no page of the one before.
+    let page = folder.path().join("page.html");
+    fs::write(&page, "of yesterday").unwrap();
+    assert_eq!(with_page("send --tone 440 --to host.invalid", &page).code, 3);
+    assert!(!page.exists());
+}
+
+#[test]
+fn a_page_destroys_no_other_file_and_belongs_to_audio() {
+    let folder = TempDir::new().unwrap();
+    let take = folder.path().join("take.wav");
+    client::wav::write(&take, 48_000, 1, &[0; 128]);
+    let name = take.display();
+    for (line, options) in [
+        (format!("send --wav {name} --embedded"), "--wav and --html"),
+        (format!("send --tone 440 --embedded --record {name}"), "--record and --html"),
+        (format!("send --tone 440 --embedded --record-both {name}"), "--record-both and --html"),
+        (format!("send --tone 440 --embedded --junit {name}"), "--html and --junit"),
+        (format!("send --tone 440 --embedded --outcome-log {name}"), "--html and --outcome-log"),
+    ] {
+        let ended = with_page(&line, &take);
+        let said = format!("jamjam-dev: {options}: both name {name}; give different files\n");
+        assert_eq!((ended.code, ended.stderr.as_str()), (2, said.as_str()));
+    }
+    let page = folder.path().join("page.html");
+    for line in ["send --text x --to moqt://127.0.0.1:1/echo", "probe --embedded"] {
+        assert_eq!(with_page(line, &page).code, 2, "{line}");
+    }
+    assert!(!page.exists() && fs::read(&take).unwrap().len() == 44 + 256);
+}
+
+#[test]
+fn the_name_of_a_file_is_text_and_nothing_else() {
+    let folder = TempDir::new().unwrap();
+    let take = folder.path().join("<img src=x onerror=alert(1)> \" {style} \u{202e}.wav");
+    client::wav::write(&take, 48_000, 1, &[1_000; 256]);
+    let page = folder.path().join("page.html");
+    let ended = run_args([
+        "send".as_ref(),
+        "--wav".as_ref(),
+        take.as_os_str(),
+        "--embedded".as_ref(),
+        "--delay".as_ref(),
+        "0".as_ref(),
+        "--html".as_ref(),
+        page.as_os_str(),
+    ]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let page = fs::read_to_string(&page).unwrap();
+    let place = folder.path().display();
+    let name = format!("<bdi>{place}/&lt;img src=x onerror=alert(1)&gt; &quot; {{style}} \u{fffd}.wav</bdi>");
+    assert!(page.contains(&name) && !page.contains("<img"), "{name}");
+}

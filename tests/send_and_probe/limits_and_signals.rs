@@ -1,0 +1,201 @@
+//! Limits and signals: what `send` and `probe` exit with, and the report that stands beside it.
+
+use std::time::Duration;
+use test_support::client;
+
+use client::packet::{AUDIO, KEEPALIVE};
+use client::program::{self, run};
+use client::server::{Deed, Server};
+use client::wav::Wav;
+use client::{at_once, document};
+use serde_json::{Value, json};
+
+/// What each answer takes at least.
+const SLOW: Duration = Duration::from_millis(60);
+
+#[test]
+fn limits_on_the_round_trip_are_kept_and_broken() {
+    let cases = [
+        ("--count 100 --max-p50 50ms", 1, "rtt_p50_us", ""),
+        ("--count 100 --max-p50 30s", 0, "rtt_p50_us", ""),
+        ("--count 100 --max-p99 50", 1, "rtt_p99_us", ""),
+        ("--count 100 --max-p99 30s", 0, "rtt_p99_us", ""),
+        ("--count 99 --max-p99 50ms", 1, "rtt_max_us", "99"),
+        ("--count 1 --max-p50 50ms", 1, "rtt_max_us", "1"),
+    ];
+    at_once(cases, |(options, code, measure, note)| {
+        let server = Server::with_delay(SLOW, |_| Deed::Answer);
+        let ended = run(&format!("probe {options} --interval 1 --to {} --json", server.to()));
+        assert_eq!(ended.code, code, "{options}: {ended:?}");
+        let report = document::report(&ended);
+        let [limit] = &report["limits"].as_array().unwrap()[..] else { panic!("{report:#}") };
+        assert_eq!((&limit["figure"], &limit["passed"]), (&json!(measure), &json!(code == 0)));
+        let allowed = if options.contains("30s") { 30e6 } else { 50e3 };
+        assert_eq!(limit["allowed"], allowed);
+        assert!(limit["measured"].as_f64().unwrap() >= 60e3, "{limit:#}");
+        assert_eq!(limit["note"].is_string(), !note.is_empty(), "{limit:#}");
+        let reasons = report["verdict"]["reasons"].as_array().unwrap();
+        assert_eq!(reasons.len(), code as usize, "{reasons:?}");
+    });
+}
+
+#[test]
+fn a_limit_on_loss_is_exact() {
+    // One of 20 is lost: 5 %.
+    for (limit, code) in [("5%", 0), ("4.999%", 1), ("0%", 1), ("0", 1), ("100%", 0)] {
+        let server = Server::that(|packet| if packet.index() == 6 { Deed::Silence } else { Deed::Answer });
+        let ended =
+            run(&format!("probe --count 20 --interval 1 --timeout 300ms --max-loss {limit} --to {}", server.to()));
+        assert_eq!(ended.code, code, "{limit}: {ended:?}");
+        let (verdict, word) = if code == 0 { ("PASSED", "met") } else { ("FAILED", "exceeded") };
+        assert!(ended.stdout.lines().last().unwrap().starts_with(verdict), "{}", ended.stdout);
+        assert!(ended.stdout.contains(&format!(": 5 %, {word}")), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_limit_on_jitter_is_kept_and_broken() {
+    at_once([("5ms", 1), ("30s", 0)], |(limit, code)| {
+        // Every other answer takes 60 ms longer: mean jitter is near 60 ms in the end.
+        let server = Server::that(|packet| if packet.index() % 2 == 0 { Deed::Answer } else { Deed::Later(SLOW) });
+        let ended = run(&format!("probe --count 30 --interval 100ms --max-jitter {limit} --to {} --json", server.to()));
+        assert_eq!(ended.code, code, "{ended:?}");
+        let report = document::report(&ended);
+        let jitter = report["streams"]["ping"]["jitter_mean_us"].as_f64().unwrap();
+        assert!((5e3..30e6).contains(&jitter), "{jitter}");
+        assert_eq!(report["limits"][0]["measured"], jitter);
+    });
+}
+
+#[test]
+fn send_judges_audio_without_the_hold() {
+    let cases = [
+        ("--server-delay 0 --max-p50 50ms", 1),
+        ("--server-delay 60ms --max-p50 30s --max-loss 0% --max-p99 30s --max-jitter 30s", 0),
+    ];
+    at_once(cases, |(limits, code)| {
+        let server = Server::with_audio(|_| Deed::Later(SLOW));
+        let ended = run(&format!("send --tone 440 --duration 100ms {limits} --to {} --json", server.to()));
+        assert_eq!(ended.code, code, "{ended:?}");
+        let report = document::report(&ended);
+        assert_eq!(report["evaluated_stream"], "audio");
+        assert_eq!(report["verdict"]["limits_set"], true);
+    });
+}
+
+#[test]
+fn a_limit_without_data_is_broken() {
+    let server = Server::silent();
+    let ended = run(&format!("probe --count 3 --interval 1 --timeout 100ms --max-p50 30s --to {} --json", server.to()));
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let report = document::report(&ended);
+    assert_eq!((&report["limits"][0]["measured"], &report["limits"][0]["passed"]), (&Value::Null, &json!(false)));
+    assert_eq!(report["verdict"]["reasons"], json!(["no replies received"]));
+}
+
+#[test]
+fn a_signal_ends_a_run_with_the_report_so_far_and_a_code_of_its_own() {
+    let lines = [
+        "probe --count 0 --interval 1 --json",
+        "probe --count 0 --interval 1 --audio --json",
+        "send --tone 440 --server-delay 0 --json",
+    ];
+    let signals = [("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")];
+    let cases = lines.iter().flat_map(|line| signals.map(|signal| (line, signal)));
+    let cases = cases.flat_map(|(line, signal)| ["native", "portable"].map(|driver| (line, signal, driver)));
+    at_once(cases, |(line, (signal, code, name), driver)| {
+        let server = Server::faithful();
+        let line = format!("{line} --to {} --driver {driver} --spin 0", server.to());
+        let program = program::start_line(&line);
+        server.wait_for(100);
+        program.signal(signal);
+        let ended = program.end();
+        assert_eq!(ended.code, code, "{line}: {ended:?}");
+        let report = document::report(&ended);
+        assert_eq!(report["interrupted"], name);
+        let stream = report["evaluated_stream"].as_str().unwrap();
+        let [sent, returned, lost, in_flight] =
+            document::counts(&report, stream, ["sent", "returned", "lost", "in_flight"]);
+        assert!(sent >= 90 && returned > 0, "{report:#}");
+        assert_eq!((lost, sent), (0, returned + in_flight));
+    });
+}
+
+#[test]
+fn an_interrupted_wait_and_an_interrupted_silence_are_reported_too() {
+    at_once([("--wait-for 1h", 0), ("", 1)], |(option, least)| {
+        let server = Server::silent();
+        let line = format!("probe {option} --count 0 --to {}", server.to());
+        let program = program::start_line(&line);
+        server.wait_for(3);
+        program.signal("INT");
+        let ended = program.end();
+        assert_eq!(ended.code, 130, "{ended:?}");
+        assert!(ended.stdout.lines().next().unwrap().contains("interrupted by SIGINT"), "{}", ended.stdout);
+        assert!(ended.stdout.contains("FAILED: "), "{}", ended.stdout);
+        assert_eq!(server.heard_of(KEEPALIVE).is_empty(), least == 1);
+    });
+}
+
+#[test]
+fn an_interrupted_recording_is_a_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("take.wav");
+    let server = Server::faithful();
+    let line = format!("send --tone 440 --server-delay 0 --json --to {} --record", server.to());
+    let mut command = program::command(line.split_whitespace());
+    let program = program::start(command.arg(&file));
+    server.wait_for(100);
+    program.signal("INT");
+    let ended = program.end();
+    assert_eq!(ended.code, 130, "{ended:?}");
+    let report = document::report(&ended);
+    let recorded = Wav::read(&file).samples();
+    let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]);
+    assert_eq!(recorded.len() as u64, sent * 128);
+    assert_eq!(report["audio"]["recorded_samples"], sent * 128);
+    let samples: Vec<f32> = server.heard_of(AUDIO).iter().flat_map(client::packet::Packet::samples).collect();
+    let returned = returned as usize * 128;
+    assert!(recorded[..returned] == samples[..returned] && recorded[returned..].iter().all(|sample| *sample == 0.0));
+}
+
+#[test]
+fn every_line_is_a_document_and_the_last_is_the_report() {
+    let lines = [
+        "probe --count 40 --interval 1",
+        "probe --count 40 --interval 1 --keepalive",
+        "send --tone 440 --duration 106.67ms --server-delay 0",
+    ];
+    let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
+    at_once(cases, |(line, driver)| {
+        let judged = if line.starts_with("send") { AUDIO } else { 0 };
+        let server = Server::that(move |packet| match packet.index() {
+            _ if judged == AUDIO && packet.kind != AUDIO => Deed::Answer,
+            3 | 7 => Deed::Silence,
+            5 => Deed::Times(3),
+            12 => Deed::Damage,
+            13 => Deed::DamageThenAnswer,
+            _ => Deed::Answer,
+        });
+        let to = server.to();
+        let ended = run(&format!("{line} --timeout 500ms --to {to} --driver {driver} --spin 0 --json-lines"));
+        assert_eq!(ended.code, 1, "{ended:?}");
+        let (packets, report) = document::lines(&ended);
+        let stream = report["evaluated_stream"].as_str().unwrap();
+        let of = |fate: &str| packets.iter().filter(|line| line["stream"] == stream && line["outcome"] == fate).count();
+        // Damaged: packet 12, which has no other line, and the first copy of packet 13.
+        assert_eq!(["returned", "duplicate", "damaged", "lost", "in_flight", "late"].map(of), [37, 2, 2, 2, 0, 0]);
+        for line in &packets {
+            let times = ["sent_us", "returned_us", "echo_time_us"].map(|name| line[name].as_f64());
+            match times {
+                [Some(sent), Some(returned), Some(trip)] => {
+                    assert!(sent >= 0.0 && (returned - sent - trip).abs() < 0.01, "{line}");
+                }
+                [Some(_), None, None] => assert_eq!(line["outcome"], "lost"),
+                _ => panic!("{line}"),
+            }
+        }
+        let counts = document::counts(&report, stream, ["returned", "duplicated", "damaged_copies", "lost"]);
+        assert_eq!(counts, [37, 2, 2, 2]);
+    });
+}

@@ -1,0 +1,23 @@
+//! `jamjam-dev send` and `jamjam-dev probe` as processes on real sockets.
+
+mod audio_source;
+mod broken_wav;
+mod bursts_and_reordering;
+mod certificates;
+mod gaps;
+mod html_page;
+mod limits_and_signals;
+mod loss_direction;
+mod moqt;
+mod packet_counts;
+mod packets;
+mod real_speech;
+mod record;
+mod record_both;
+mod report_files;
+mod rooms;
+mod rooms_tls;
+mod source_quality;
+mod stdout_and_stderr;
+mod usage_errors;
+mod websocket;

@@ -1,0 +1,240 @@
+//! Connections that come to nothing, or end: what is reported, in which words, and with which exit code.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::moqt::fake::{Deed, Fake, Greeting};
+use crate::moqt::{codes, moqt, probe, report};
+use test_support::client::document;
+use test_support::client::program::{run_args, start_line};
+
+fn reasons(report: &Value) -> String {
+    report["verdict"]["reasons"].to_string()
+}
+
+/// A port that is open and says nothing: that is what a port where nobody listens is to QUIC too.
+fn mute() -> (UdpSocket, u16) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
+#[test]
+fn nobody_is_named_with_the_time_that_was_waited() {
+    let (_socket, port) = mute();
+    let folder = tempfile::tempdir().unwrap();
+    let [junit, markdown] = ["junit.xml", "report.md"].map(|name| folder.path().join(name).display().to_string());
+    let url = format!("moqt://127.0.0.1:{port}/echo");
+    let report = report(1, &url, &["--wait-for", "300ms", "--junit", &junit, "--markdown", &markdown]);
+    let words = format!("no reply from {url} within 300.000 ms");
+    assert_eq!(
+        report["moqt"]["connection_failure"],
+        json!({"kind": "unreachable", "close_code": null, "message": words})
+    );
+    assert_eq!(
+        (&report["readiness_wait"]["reply_received"], codes(&report)),
+        (&json!(false), vec!["connection_failure"])
+    );
+    assert_eq!((&report["target"], &report["streams"]["ping"]), (&json!(url), &Value::Null));
+    let [junit, markdown] = [junit, markdown].map(|file| std::fs::read_to_string(file).unwrap());
+    assert!(junit.contains(&format!("message=\"{words}\"")), "{junit}");
+    assert!(markdown.starts_with("## FAILED: probe moqt://"), "{markdown}");
+}
+
+#[test]
+fn a_host_without_an_address_and_anybody_far_away_are_refused_before_anything_is_reported() {
+    let ended = probe("moqt://no.such.host.invalid/echo", &[]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+    let words =
+        "cannot use moqt://no.such.host.invalid:4443/echo: cannot find an address for host `no.such.host.invalid`: ";
+    assert!(ended.stderr.starts_with(&format!("jamjam-dev: {words}")), "{}", ended.stderr);
+    let ended = probe("https://192.0.2.1/echo", &["--insecure"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{ended:?}");
+    assert!(
+        ended.stderr.contains("--insecure requires a server on this machine, but 192.0.2.1 is remote"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_certificate_that_is_not_believed_is_told_by_its_sha_256() {
+    let server = Fake::start([]);
+    let zeros = "0".repeat(64);
+    let way_out = format!("give --cert-sha256 {}\n", server.sha256);
+    let another = format!("certificate fingerprint mismatch: expected {zeros}, got {}; ", server.sha256);
+    for (options, words, times) in [(&[][..], way_out, 2), (&["--cert-sha256", &zeros], another, 1)] {
+        let ended = probe(&server.url, options);
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+        assert!(ended.stderr.starts_with(&format!("jamjam-dev: cannot use {}: ", server.url)), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&words), "{}", ended.stderr);
+        assert_eq!(ended.stderr.matches(&server.sha256).count(), times, "{}", ended.stderr);
+    }
+    report(0, &server.url, &["--insecure", "--count", "2"]);
+    report(0, &server.url, &server.with(&["--count", "2"]));
+}
+
+#[test]
+fn a_server_that_closes_is_told_with_its_code_and_what_was_on_its_way_is_lost() {
+    let server = Fake::start([(3, Deed::Drop), (6, Deed::Close(0x2a))]);
+    let report = report(1, &server.url, &server.with(&["--count", "0", "--interval", "30", "--max-loss", "100%"]));
+    let words = "the server closed the connection with code 0x2a (whim)";
+    assert_eq!(report["moqt"]["connection_failure"], json!({"kind": "closed", "close_code": 42, "message": words}));
+    let [sent, returned, lost, in_flight] =
+        document::counts(&report, "ping", ["sent", "returned", "lost", "in_flight"]);
+    // Groups 1, 2, 4 and 5 came back. Whatever left by then is lost: no more than a few groups.
+    assert_eq!((returned, in_flight, sent), (4, 0, 4 + lost));
+    assert!(reasons(&report).contains(&format!("{words} after {sent} frames")), "{report:#}");
+    assert_eq!(moqt(&report, ["groups_sent", "groups_lost"]), [sent, lost]);
+}
+
+#[test]
+fn another_version_is_refused_in_words() {
+    let server = Fake::greeting(&[Greeting::Other], []);
+    let report = report(1, &server.url, &server.with(&[]));
+    let lost = &report["moqt"]["connection_failure"];
+    let words = "no common version: offered 0xff000001, supported 0xffffff00 and 0xfeedbabe";
+    assert_eq!(lost, &json!({"kind": "rejected", "close_code": null, "message": words}));
+    assert!(report["moqt"]["quic_ms"].as_f64().unwrap() > 0.0, "{report:#}");
+    assert_eq!(report["moqt"]["session_ms"], Value::Null);
+}
+
+#[test]
+fn of_a_first_ask_that_was_met_with_silence_nothing_is_reported_but_that_there_was_one() {
+    // The first call agrees on the head's flavour, the second on nothing at all.
+    let server = Fake::greeting(&[Greeting::Mute, Greeting::Other], []);
+    let refused = report(1, &server.url, &server.with(&[]));
+    let told = &refused["moqt"];
+    assert_eq!((&told["retried_path"], &told["connection_failure"]["kind"]), (&json!("echo"), &json!("rejected")));
+    assert_eq!((&told["version"], &told["track"]), (&Value::Null, &json!("japan, kyoto, text")), "{told}");
+    assert_eq!((&told["session_ms"], &told["subscribe_ms"]), (&Value::Null, &Value::Null), "{told}");
+    assert!(codes(&refused).contains(&"path_retried"), "{refused:#}");
+
+    let server = Fake::greeting(&[Greeting::Mute, Greeting::Seed], []);
+    let answered = report(0, &server.url, &server.with(&["--count", "3", "--interval", "5"]));
+    let told = &answered["moqt"];
+    assert_eq!((&told["retried_path"], &told["connection_failure"]), (&json!("echo"), &Value::Null));
+    assert_eq!((&told["version"], &told["track"]), (&json!("gomoqt-2025-02"), &json!("japan, kyoto, text")), "{told}");
+    assert_eq!(document::counts(&answered, "ping", ["sent", "returned"]), [3, 3]);
+    assert!(codes(&answered).contains(&"path_retried"), "{answered:#}");
+    assert_eq!(server.groups.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_run_that_nobody_listens_to_any_more_ends_and_is_not_called_a_loss() {
+    let server = Fake::start([(3, Deed::Leave)]);
+    let report = report(1, &server.url, &server.with(&["--count", "6", "--interval", "1s", "--max-loss", "100%"]));
+    let words = "the server unsubscribed from our track";
+    assert_eq!(
+        report["moqt"]["connection_failure"],
+        json!({"kind": "not_ready", "close_code": null, "message": words})
+    );
+    assert!(reasons(&report).contains(words), "{report:#}");
+    let [sent, returned] = document::counts(&report, "ping", ["sent", "returned"]);
+    // Those that it took came back; a machine that stands still for a second may have sent one more.
+    assert!(returned == 3 && sent <= 4, "{report:#}");
+}
+
+#[test]
+fn a_request_to_stop_prints_the_report_so_far() {
+    let server = Fake::start([(2, Deed::Drop)]);
+    for (signal, code, name) in [("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")] {
+        let program = start_line(&format!(
+            "probe --to {} --cert-sha256 {} --count 0 --interval 20 --timeout 60s --json",
+            server.url, server.sha256
+        ));
+        while server.groups.recv_timeout(Duration::from_secs(30)).unwrap() < 5 {}
+        program.signal(signal);
+        let ended = program.end();
+        assert_eq!((ended.code, ended.stderr.as_str()), (code, ""), "{ended:?}");
+        let report = document::report(&ended);
+        assert_eq!(report["interrupted"], json!(name));
+        assert_eq!(report["moqt"]["connection_failure"], Value::Null);
+        let [returned, lost, in_flight] = document::counts(&report, "ping", ["returned", "lost", "in_flight"]);
+        // Group 2 may still come within the minute.
+        assert!(returned >= 3 && lost == 0 && in_flight >= 1, "{report:#}");
+        server.groups.try_iter().count();
+    }
+}
+
+#[test]
+fn a_request_to_stop_while_it_connects_ends_it_at_once() {
+    let (socket, port) = mute();
+    let program = start_line(&format!("probe --to moqt://127.0.0.1:{port}/echo"));
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.recv(&mut [0; 2_048]).unwrap();
+    program.signal("TERM");
+    let ended = program.end();
+    assert_eq!((ended.code, ended.stdout.as_str()), (143, ""), "{ended:?}");
+    let words = format!("interrupted while connecting to moqt://127.0.0.1:{port}/echo; nothing was sent\n");
+    assert_eq!(ended.stderr, format!("jamjam-dev: {words}"));
+}
+
+#[test]
+fn what_belongs_to_others_is_refused_with_moqt_and_moqts_with_others() {
+    let nothing = "no effect over MOQT; omit it, or give a UDP target: --to HOST[:PORT]";
+    for option in [
+        "--audio",
+        "--keepalive",
+        "--server-delay 5",
+        "--loss-direction",
+        "--socket-buffer 1MiB",
+        "--spin 0",
+        "--loss 1%",
+        "--dialect bbx",
+        "--room r",
+    ] {
+        for target in ["--to moqt://127.0.0.1:9/echo", "--embedded --moqt"] {
+            if option == "--room r" && target != "--to moqt://127.0.0.1:9/echo" {
+                continue;
+            }
+            let ended = run_args(format!("probe {target} {option}").split(' '));
+            let named = option.split(' ').next().unwrap();
+            assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{option}");
+            assert!(ended.stderr.contains(&format!("{named}: {nothing}")), "{}", ended.stderr);
+        }
+    }
+    for option in ["--frames-per-group 2", "--frame-interval 5", "--moqt-version gomoqt-0.9", "--moqt-track a"] {
+        for target in ["--to 127.0.0.1:9", "--embedded", "--to ws://127.0.0.1:9"] {
+            let ended = run_args(format!("probe {target} {option}").split(' '));
+            let named = option.split(' ').next().unwrap();
+            assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{option}");
+            assert!(
+                ended.stderr.contains(&format!("{named}: MOQT targets only; give --to moqt://")),
+                "{}",
+                ended.stderr
+            );
+        }
+    }
+    for (line, words) in [
+        ("probe --moqt", "--embedded"),
+        ("probe --embedded --moqt --delay 5", "cannot be used with"),
+        ("probe --embedded --moqt-delay 5", "--moqt"),
+        ("probe --embedded --moqt=udp", "[possible values: quic, webtransport]"),
+        ("probe --to moqt://127.0.0.1:9/ --frames-per-group 0", "0 is not in 1..=10000"),
+        ("probe --to moqt://127.0.0.1:9/ --size 1048577", "--size 1048577: a MOQT frame has at most 1048576 bytes"),
+        ("probe --to moqt://127.0.0.1:9/ --size -1", "`-1` is not a number; expected a size such as 64MiB or 4096"),
+        ("probe --to moqt://127.0.0.1:9/ --size 99999999999999999999999999", "is too large; the maximum is"),
+        ("probe --to moqt://127.0.0.1:9/ --moqt-track ,", "give 1 to 64 parts"),
+        (
+            "probe --to moqt://127.0.0.1:9/ --moqt-track a --moqt-version gomoqt-0.9",
+            "--moqt-track cannot be used with gomoqt-0.9, whose track is always /client.echo, index",
+        ),
+        ("probe --to moqt://127.0.0.1:99999/", "invalid port `99999`: give a number from 1 to 65535"),
+        ("probe --to moqt:///echo", "invalid URL; write moqt://HOST:PORT/PATH"),
+        ("probe --to moqt://127.0.0.1:9/ --interval 0", "--interval: too short"),
+        ("send --to moqt://127.0.0.1:9/", "nothing to send: give --text TEXT"),
+        ("send --embedded --moqt", "nothing to send: give --text TEXT"),
+        ("send --to 127.0.0.1:9 --text x", "--text: MOQT targets only"),
+        ("send --to moqt://127.0.0.1:9/ --text x --tone 440", "cannot be used with"),
+        ("send --to moqt://127.0.0.1:9/ --text x --no-echo", "cannot be used with"),
+        ("send --to moqt://127.0.0.1:9/ --text - --text -", "standard input can be read only once"),
+        ("send --to ws://127.0.0.1:9/ --text x", "signaling servers (ws://, wss://) are supported by probe only"),
+    ] {
+        let ended = run_args(line.split(' '));
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{line}: {}", ended.stderr);
+        assert!(ended.stderr.contains(words), "{line}: {}", ended.stderr);
+    }
+}

@@ -1,0 +1,116 @@
+//! `send --text`: what a person says comes back, line by line.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::moqt::fake::{Deed, Fake};
+use crate::moqt::own_server::Server;
+use test_support::client::document;
+use test_support::client::program::{Ended, command, run_args, run_with_input};
+
+/// What was printed, sorted: groups may overtake each other.
+fn lines(ended: &Ended) -> Vec<&str> {
+    let mut lines: Vec<&str> = ended.stdout.strip_suffix('\n').unwrap_or_default().split('\n').collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn texts_come_back_in_lines_and_how_it_went_is_said_beside_them() {
+    let server = Server::start(Duration::ZERO);
+    let [ca, file] = server.ca();
+    for scheme in ["moqt", "https"] {
+        let url = format!("{scheme}://localhost:{}/echo", server.port);
+        let line = [
+            "send",
+            "--text",
+            "hello",
+            "--text",
+            "",
+            "--text",
+            "日本 京都",
+            "--interval",
+            "20",
+            "--to",
+            &url,
+            &ca,
+            &file,
+        ];
+        let ended = run_args(line);
+        assert_eq!((ended.code, lines(&ended)), (0, vec!["", "hello", "日本 京都"]), "{ended:?}");
+        assert!(ended.stderr.starts_with("jamjam-dev: 3 of 3 frames returned, round trip "), "{}", ended.stderr);
+        assert!(ended.stderr.contains("; connection setup: DNS "), "{}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn lines_of_standard_input_are_sent_without_their_ends() {
+    let input = b"one\r\ntwo\n\nno end".to_vec();
+    let line = ["send", "--embedded", "--moqt", "--text", "zero", "--text", "-", "--interval", "20"];
+    let ended = run_with_input(line, input);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(lines(&ended), ["", "no end", "one", "two", "zero"]);
+}
+
+#[test]
+fn a_line_comes_back_while_more_may_be_typed() {
+    let mut program = command(["send", "--embedded", "--moqt", "--text", "-", "--interval", "1"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut typed, mut echo) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
+    let (said, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        for text in ["first\n", "second\n"] {
+            typed.write_all(text.as_bytes()).unwrap();
+            let mut line = String::new();
+            echo.read_line(&mut line).unwrap();
+            said.send(line).unwrap();
+        }
+        // The end of what is typed is the end of what comes.
+        drop(typed);
+        let mut rest = String::new();
+        echo.read_to_string(&mut rest).unwrap();
+        said.send(rest).unwrap();
+    });
+    let lines: Vec<_> = (0..3).map(|_| heard.recv_timeout(Duration::from_secs(30))).collect();
+    if lines.iter().any(Result::is_err) {
+        program.kill().unwrap();
+    }
+    assert_eq!(lines, ["first\n", "second\n", ""].map(|line| Ok(line.to_owned())));
+    assert_eq!(program.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_does_not_come_back_is_said_and_fails() {
+    let server = Fake::start([(1, Deed::Drop), (2, Deed::Drop)]);
+    let line = ["send", "--to", &server.url, "--text", "a", "--text", "b", "--interval", "20", "--timeout", "200ms"];
+    let ended = run_args(line.iter().chain(&server.with(&[])));
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+    assert!(ended.stderr.starts_with("jamjam-dev: 0 of 2 frames returned; connection setup: "), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("jamjam-dev: FAILED: no replies received\n"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_comes_back_changed_is_printed_as_it_came_and_fails() {
+    let server = Fake::start([(1, Deed::Alter), (2, Deed::Twice)]);
+    let line =
+        ["send", "--to", &server.url, "--text", "hello", "--text", "again", "--interval", "50", "--timeout", "300ms"];
+    let ended = run_args(line.iter().chain(&server.with(&[])));
+    assert_eq!((ended.code, lines(&ended)), (1, vec!["again", "again", "iello"]), "{ended:?}");
+    assert!(ended.stderr.contains("FAILED: 1 of 2 MOQT frames returned damaged"), "{}", ended.stderr);
+}
+
+#[test]
+fn for_machines_the_report_takes_the_place_of_the_lines() {
+    let ended = run_args(["send", "--embedded", "--moqt", "--text", "hello", "--json"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    let report = document::report(&ended);
+    assert_eq!((&report["command"], &report["evaluated_stream"]), (&json!("send"), &json!("ping")));
+    assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
+}

@@ -1,0 +1,177 @@
+//! What `send` and `probe` put on the wire, as an independent server sees it.
+
+use client::packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
+use client::program::{run, run_args, run_with_input};
+use client::server::Server;
+use client::wav::Wav;
+use client::{at_once, document, fixture};
+use test_support::client;
+
+const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
+
+#[test]
+fn every_fixture_comes_back_whole_from_the_embedded_server_and_from_an_independent_one() {
+    // Its packets of 128 samples at 48 kHz, the last one short.
+    let files = [
+        ("speech-16bit-mono-48k", 563),
+        ("music-16bit-stereo-44k1", 375),
+        ("24bit-mono-48k", 188),
+        ("float-96k", 188),
+        ("8ch-16bit-48k", 188),
+    ];
+    let ways = ["--embedded --delay 20", "--embedded --delay 20 --driver portable", "", "--driver portable"];
+    let cases = files.iter().flat_map(|file| ways.map(|way| (file, way)));
+    at_once(cases, |((name, packets), way)| {
+        let server = Server::faithful();
+        let target = if way.contains("--embedded") { String::new() } else { format!("--to {}", server.to()) };
+        let ended = run(&format!("send --wav fixtures/audio/{name}.wav {target} {way} --spin 0 --json"));
+        assert_eq!(ended.code, 0, "{name} {way}: {ended:?}");
+        let report = document::report(&ended);
+        let counts = document::counts(&report, "audio", ["sent", "returned", "lost", "damaged"]);
+        assert_eq!(counts, [*packets, *packets, 0, 0], "{name} {way}");
+        assert_eq!(report["verdict"]["passed"], true);
+        if target.is_empty() {
+            assert_eq!(report["target"], "embedded echo server (20 ms)");
+            assert_eq!(server.heard(), []);
+        } else {
+            assert_eq!(server.heard_of(AUDIO).len() as u64, *packets);
+        }
+    });
+}
+
+#[test]
+fn a_16_bit_file_leaves_as_the_protocol_says() {
+    let server = Server::faithful();
+    let ended = run(&format!("send --wav {SPEECH} --to {} --spin 0 --json", server.to()));
+    assert_eq!(ended.code, 0, "{ended:?}");
+
+    // 72,000 samples: 562 packets of 128 and one of 64.
+    let samples = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
+    let audio = server.heard_of(AUDIO);
+    assert_eq!(audio.len(), 563);
+    for (index, packet) in audio.iter().enumerate() {
+        let from = index * 128;
+        let payload = samples[from..(from + 128).min(72_000)].iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let expected =
+            Packet { version: 1, kind: 1, sequence: index as u32 + 1, timestamp: from as u32, flags: 0, payload };
+        assert_eq!(packet, &expected, "packet {index}");
+    }
+    assert_eq!(audio[562].payload.len(), 256);
+
+    // 1.5 s of audio: signs of life after 0 and 1 s, each type with a sequence of its own.
+    let keepalives: Vec<_> = server.heard_of(KEEPALIVE).iter().map(Packet::bytes).collect();
+    assert_eq!(keepalives, [[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]);
+    let pings = server.heard_of(PING);
+    assert_eq!(pings.len(), 2);
+    for (number, ping) in pings.iter().enumerate() {
+        let number = number as u32;
+        assert_eq!((ping.version, ping.sequence, ping.timestamp, ping.flags), (1, number, 0, 0));
+        assert_eq!((ping.payload.len(), &ping.payload[8..]), (12, &number.to_be_bytes()[..]));
+    }
+    let sent_us = pings.iter().map(|ping| u64::from_be_bytes(ping.payload[..8].try_into().unwrap()));
+    let [first, second] = sent_us.collect::<Vec<_>>()[..] else { panic!() };
+    // Due a second apart, never early; each may be late by as much as this machine is busy.
+    assert!(second > first);
+
+    let infos: Vec<_> = server.heard_of(INFO).iter().map(Packet::bytes).collect();
+    let mut info = vec![1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    info.extend([0; 20]); // five delays of 0.0 ms
+    info.extend([0, 0, 0, 128, 0, 0, 0xbb, 0x80, 3, b'p', b'c', b'm', 1]);
+    assert_eq!(infos, [info]);
+    assert_eq!(server.heard().len(), 563 + 2 + 2 + 1);
+}
+
+#[test]
+fn frames_may_have_any_length_that_fits() {
+    // 100 ms are 4,800 samples at 48 kHz.
+    let cases = [
+        ("64", 64, 75, 64),
+        ("128", 128, 38, 64),
+        ("5ms", 240, 20, 240),
+        ("2.5ms", 120, 40, 120),
+        ("365", 365, 14, 55),
+        ("366", 366, 14, 42),
+        ("960", 960, 5, 960),
+        ("7", 7, 686, 5),
+        ("16373", 16_373, 1, 4_800),
+    ];
+    at_once(cases, |(frame, samples, packets, last)| {
+        let server = Server::faithful();
+        let line =
+            format!("send --tone 440 --duration 100ms --frame-size {frame} --to {} --spin 0 --json", server.to());
+        let ended = run(&line);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let audio = server.heard_of(AUDIO);
+        assert_eq!(audio.len(), packets, "{frame}");
+        for (index, packet) in audio.iter().enumerate() {
+            let length = if index + 1 == packets { last } else { samples };
+            assert_eq!((packet.timestamp, packet.payload.len()), ((index * samples) as u32, 4 * length), "{frame}");
+        }
+        let report = document::report(&ended);
+        assert_eq!(report["audio"]["frame_samples"], samples);
+        let warned = ended.stderr.contains("exceed an Ethernet frame");
+        assert_eq!(warned, samples * 4 > 1_460, "{frame}: {}", ended.stderr);
+    });
+}
+
+#[test]
+fn the_sequence_wraps_and_still_matches() {
+    let server = Server::faithful();
+    let line = format!(
+        "send --tone 440 --duration 20ms --first-sequence 4294967294 --to {} --spin 0 --max-loss 0% --json",
+        server.to()
+    );
+    let ended = run(&line);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let sequences: Vec<_> = server.heard_of(AUDIO).iter().map(|packet| packet.sequence).collect();
+    assert_eq!(sequences, [0xffff_fffe, 0xffff_ffff, 0, 1, 2, 3, 4, 5]);
+    assert_eq!(document::counts(&document::report(&ended), "audio", ["returned", "unmatched"]), [8, 0]);
+}
+
+#[test]
+fn standard_input_is_sent_like_a_file() {
+    let file = std::fs::read(fixture("24bit-mono-48k.wav")).unwrap();
+    let server = Server::faithful();
+    let ended = run_with_input(["send", "--wav", "-", "--to", &server.to(), "--spin", "0"], file);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(server.samples(), Wav::read(&fixture("24bit-mono-48k.wav")).samples());
+    assert_eq!(ended.stderr, "jamjam-dev: standard input: 24-bit integer, 1 channel, 48000 Hz\n");
+}
+
+#[test]
+fn a_probe_asks_with_what_it_is_told_to() {
+    let asks =
+        [("", PING, 24), ("--keepalive", KEEPALIVE, 12), ("--audio", AUDIO, 524), ("--audio --size 8", AUDIO, 20)];
+    let drivers = ["native", "portable"];
+    at_once(asks.iter().flat_map(|ask| drivers.map(|driver| (ask, driver))), |((options, kind, length), driver)| {
+        let server = Server::faithful();
+        let to = server.to();
+        let ended = run(&format!("probe {options} --count 20 --interval 1ms --to {to} --driver {driver} --json"));
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let heard = server.heard();
+        assert_eq!(heard.len(), 20, "{options}");
+        assert!(heard.iter().all(|packet| packet.kind == *kind && packet.bytes().len() == *length), "{options}");
+        let report = document::report(&ended);
+        assert_eq!(report["target"], to);
+        let stream = report["evaluated_stream"].as_str().unwrap();
+        assert_eq!(document::counts(&report, stream, ["sent", "returned", "lost"]), [20, 20, 0]);
+    });
+}
+
+#[test]
+fn a_host_is_found_in_every_spelling() {
+    let server = Server::faithful();
+    let port = server.address.port();
+    let spellings = [
+        format!("127.0.0.1:{port}"),
+        format!("udp://127.0.0.1:{port}"),
+        format!("udp://127.0.0.1:{port}/"),
+        format!("[::ffff:127.0.0.1]:{port}"),
+        format!("localhost:{port}"),
+    ];
+    at_once(&spellings, |to| {
+        let ended = run_args(["probe", "--to", to, "--count", "3", "--interval", "1", "--json"]);
+        assert_eq!(ended.code, 0, "{to}: {ended:?}");
+        assert_eq!(document::counts(&document::report(&ended), "ping", ["returned"]), [3]);
+    });
+}

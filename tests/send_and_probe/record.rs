@@ -1,0 +1,143 @@
+//! What `send --record` keeps of what came back.
+
+use std::path::Path;
+use test_support::client;
+
+use client::packet::AUDIO;
+use client::program::{Ended, run_args};
+use client::server::{Deed, Server};
+use client::wav::Wav;
+use client::{at_once, document, fixture};
+
+const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
+
+/// Sends `duration` of the speech to `server` and records.
+fn record(server: &Server, file: &Path, more: &str) -> Ended {
+    let line = format!(
+        "send --wav {SPEECH} --to {} --spin 0 --timeout 500ms --server-delay 0 --json {more} --record",
+        server.to()
+    );
+    run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]))
+}
+
+#[test]
+fn a_recording_of_a_16_bit_file_holds_its_samples_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = Wav::read(&fixture("speech-16bit-mono-48k.wav"));
+    let ways = ["--embedded --delay 10", "--embedded --delay 10 --driver portable"];
+    at_once(ways.iter().enumerate(), |(number, way)| {
+        let file = folder.path().join(format!("{number}.wav"));
+        let line = format!("send --wav {SPEECH} {way} --spin 0 --json --record");
+        let ended = run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]));
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let recorded = Wav::read(&file);
+        assert_eq!((recorded.tag, recorded.channels, recorded.rate, recorded.bits), (3, 1, 48_000, 32));
+        assert_eq!(recorded.samples(), input.samples());
+        assert_eq!(document::report(&ended)["audio"]["recorded_samples"], 72_000);
+    });
+}
+
+#[test]
+fn integers_come_back_as_the_bytes_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    // 16 bits in 24 are the same bytes above a zero.
+    let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).data;
+    let speech24 = speech.chunks(2).flat_map(|sample| [0, sample[0], sample[1]]).collect();
+    let bell = Wav::read(&fixture("24bit-mono-48k.wav")).data;
+    let cases = [
+        ("speech-16bit-mono-48k", "s16", 16, speech),
+        ("speech-16bit-mono-48k", "s24", 24, speech24),
+        ("24bit-mono-48k", "s24", 24, bell),
+    ];
+    at_once(cases, |(name, format, bits, data)| {
+        let file = folder.path().join(format!("{name}-{format}.wav"));
+        let line = format!(
+            "send --wav fixtures/audio/{name}.wav --embedded --delay 0 --spin 0 --record-format {format} --record"
+        );
+        let ended = run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]));
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let recorded = Wav::read(&file);
+        assert_eq!((recorded.tag, recorded.channels, recorded.rate, recorded.bits), (1, 1, 48_000, bits));
+        assert!(recorded.data == data, "{name} as {format}");
+    });
+}
+
+#[test]
+fn what_did_not_come_back_is_silence_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    // 200 ms are 9,600 samples in 75 packets; the first, some in the middle and the last two never come back.
+    let lost = [1, 10, 11, 40, 74, 75];
+    let server =
+        Server::with_audio(move |sequence| if lost.contains(&sequence) { Deed::Silence } else { Deed::Answer });
+    let file = folder.path().join("gaps.wav");
+    let ended = record(&server, &file, "--duration 200ms");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(document::counts(&document::report(&ended), "audio", ["sent", "returned", "lost"]), [75, 69, 6]);
+
+    let mut expected = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_600].to_vec();
+    for sequence in lost {
+        let from = (sequence as usize - 1) * 128;
+        expected[from..from + 128].fill(0.0);
+    }
+    assert!(Wav::read(&file).samples() == expected);
+}
+
+#[test]
+fn the_order_of_arrival_and_second_copies_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::with_audio(|sequence| match sequence % 4 {
+        0 => Deed::AfterNext,
+        1 => Deed::Times(2),
+        2 => Deed::DamageThenAnswer,
+        _ => Deed::Answer,
+    });
+    let file = folder.path().join("order.wav");
+    let ended = record(&server, &file, "--duration 200ms");
+    // Damaged copies fail the run, but each packet came whole, too.
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(Wav::read(&file).samples() == Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_600]);
+}
+
+#[test]
+fn damaged_sound_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::with_audio(|sequence| if sequence == 3 { Deed::Damage } else { Deed::Answer });
+    let file = folder.path().join("damaged.wav");
+    assert_eq!(record(&server, &file, "--duration 20ms").code, 1);
+    let mut expected = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..960].to_vec();
+    expected[256..384].fill(0.0);
+    assert!(Wav::read(&file).samples() == expected);
+}
+
+#[test]
+fn where_nothing_comes_back_the_recording_is_silence_of_full_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::silent();
+    let file = folder.path().join("silence.wav");
+    let ended = record(&server, &file, "--duration 100ms --record-format s24");
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert_eq!(server.heard_of(AUDIO).len(), 38);
+    assert!(Wav::read(&file).data == vec![0; 4_800 * 3]);
+}
+
+#[test]
+fn stereo_and_an_odd_number_of_bytes_are_recorded_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("odd.wav");
+    let server = Server::faithful();
+    // One sample in one channel of 24 bits: three bytes and a pad byte.
+    let ended = record(&server, &file, "--frame-size 1 --duration 21us --record-format s24");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(Wav::read(&file).data.len(), 3);
+
+    let server = Server::faithful();
+    let ended = record(&server, &file, "--channels 2 --duration 30ms");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let recorded = Wav::read(&file);
+    let expected: Vec<_> = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..1_440]
+        .iter()
+        .flat_map(|sample| [*sample; 2])
+        .collect();
+    assert_eq!(recorded.channels, 2);
+    assert!(recorded.samples() == expected);
+}

@@ -1,0 +1,214 @@
+//! What `send --record-both` keeps: the sent sound left, what came back for it right.
+
+use std::path::Path;
+use test_support::client;
+
+use client::packet::{AUDIO, Packet};
+use client::program::{self, Ended, run_args};
+use client::server::{Deed, Server};
+use client::wav::Wav;
+use client::{at_once, document, fixture};
+
+const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
+
+/// Runs `line`, cut at spaces, with the file as its last word.
+fn record(line: &str, file: &Path) -> Ended {
+    run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]))
+}
+
+/// The two sides of a stereo file.
+fn sides(file: &Path) -> [Vec<f32>; 2] {
+    let wav = Wav::read(file);
+    assert_eq!(wav.channels, 2);
+    [0, 1].map(|side| wav.samples().into_iter().skip(side).step_by(2).collect())
+}
+
+/// The samples of what the server has heard, in order.
+fn sent_to(server: &Server) -> Vec<f32> {
+    server.heard_of(AUDIO).iter().flat_map(Packet::samples).collect()
+}
+
+#[test]
+fn each_side_is_the_very_sound_and_the_right_one_is_silent_where_the_fate_log_says_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
+    // 0.3 s late, disordered, and some of it twice.
+    let paths = ["--loss 5% --seed 7", "--burst-loss 2%,40% --jitter 30 --reorder 5% --duplicate 5% --seed 3"];
+    at_once(paths.iter().enumerate(), |(number, path)| {
+        let [file, fates] = ["wav", "csv"].map(|kind| folder.path().join(format!("{number}.{kind}")));
+        let fate_log = fates.display();
+        let line = format!(
+            "send --wav {SPEECH} --embedded --delay 300 {path} --outcome-log {fate_log} --spin 0 --json --record-both"
+        );
+        let ended = record(&line, &file);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let [left, right] = sides(&file);
+        assert!(left == speech, "{path}");
+        let mut expected = speech.clone();
+        let mut lost = 0;
+        for row in std::fs::read_to_string(&fates).unwrap().lines().skip(1) {
+            let cells: Vec<&str> = row.split(',').collect();
+            if cells[2] == "AUDIO" && ["lost", "burst"].contains(&cells[4]) {
+                // The first packet has sequence number 1.
+                let from = (cells[3].parse::<usize>().unwrap() - 1) * 128;
+                expected[from..(from + 128).min(speech.len())].fill(0.0);
+                lost += 1;
+            }
+        }
+        assert!(lost > 5 && right == expected, "{path}: {lost} lost");
+        let report = document::report(&ended);
+        assert_eq!(document::counts(&report, "audio", ["lost"]), [lost]);
+        let audio = &report["audio"];
+        assert_eq!((&audio["recorded_both_samples"], &audio["recording_both_dropped"]), (&72_000.into(), &0.into()));
+        assert!(audio["recorded_samples"].is_null());
+    });
+}
+
+#[test]
+fn each_side_of_stereo_sound_is_the_mean_of_its_channels_and_the_program_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("both.wav");
+    // Means are halves of integers, and one of them is rounded.
+    let input: Vec<i16> = (0..2_000).flat_map(|n| [n * 16, -7_000 + n]).collect();
+    client::wav::write(&folder.path().join("take.wav"), 44_100, 2, &input);
+    let mean: Vec<f32> = input.chunks(2).map(|pair| (f32::from(pair[0]) + f32::from(pair[1])) / 65_536.0).collect();
+    let take = folder.path().join("take.wav");
+    let line = format!(
+        "send --wav {} --resample native --frame-size 100 --embedded --delay 20 --spin 0 --record-both",
+        take.display()
+    );
+    let ended = record(&line, &file);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stderr.contains("jamjam-dev: --record-both: each side is mixed to mono\n"), "{ended:?}");
+    let wav = Wav::read(&file);
+    assert_eq!((wav.tag, wav.bits, wav.rate), (3, 32, 44_100));
+    assert!(sides(&file) == [mean.clone(), mean]);
+}
+
+#[test]
+fn the_format_holds_for_both_recordings() {
+    let folder = tempfile::tempdir().unwrap();
+    let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav"));
+    at_once([("s16", 16), ("s24", 24)], |(format, bits)| {
+        let [one, both] = ["one", "both"].map(|name| folder.path().join(format!("{name}-{format}.wav")));
+        let line = format!(
+            "send --wav {SPEECH} --embedded --delay 0 --spin 0 --record-format {format} --record {} --record-both",
+            one.display()
+        );
+        assert_eq!(record(&line, &both).code, 0);
+        let wav = Wav::read(&both);
+        assert_eq!((wav.tag, wav.bits, wav.rate), (1, bits, 48_000));
+        assert!(sides(&both) == [speech.samples(), speech.samples()], "{format}");
+        assert!(Wav::read(&one).samples() == speech.samples(), "{format}");
+    });
+    let said = run_args(["send", "--tone", "440", "--embedded", "--record-format", "s16"]);
+    assert!(said.code == 2 && said.stderr.contains("--record"), "{said:?}");
+}
+
+#[test]
+fn order_copies_and_damage_do_not_move_a_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("both.wav");
+    let server = Server::with_audio(|sequence| match sequence % 5 {
+        0 => Deed::AfterNext,
+        1 => Deed::Times(2),
+        2 => Deed::DamageThenAnswer,
+        3 if sequence == 33 => Deed::Damage,
+        _ => Deed::Answer,
+    });
+    let line = format!(
+        "send --tone 440 --duration 197ms --to {} --spin 0 --timeout 500ms --server-delay 0 --record-both",
+        server.to()
+    );
+    // What came damaged fails the run.
+    assert_eq!(record(&line, &file).code, 1);
+    let [left, right] = sides(&file);
+    let mut expected = sent_to(&server);
+    assert!(left == expected && left.len() == 9_456);
+    expected[32 * 128..33 * 128].fill(0.0);
+    assert!(right == expected);
+}
+
+#[test]
+fn where_no_echo_is_expected_the_right_side_is_silent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("both.wav");
+    let server = Server::silent();
+    let line = format!("send --tone 440 --duration 21ms --no-echo --to {} --spin 0 --record-both", server.to());
+    assert_eq!(record(&line, &file).code, 0);
+    let [left, right] = sides(&file);
+    // The last packet is a short one.
+    assert!(left == sent_to(&server) && left.len() == 1_008);
+    assert!(right == vec![0.0; 1_008]);
+}
+
+#[test]
+fn an_interrupted_run_leaves_a_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("both.wav");
+    let server = Server::faithful();
+    let line = format!("send --tone 440 --server-delay 0 --json --to {} --record-both", server.to());
+    let program = program::start(program::command(line.split_whitespace()).arg(&file));
+    server.wait_for(100);
+    program.signal("INT");
+    let ended = program.end();
+    assert_eq!(ended.code, 130, "{ended:?}");
+    let report = document::report(&ended);
+    let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]).map(|packets| packets as usize);
+    let [left, right] = sides(&file);
+    assert!(left == sent_to(&server)[..sent * 128]);
+    assert!(right[..returned * 128] == left[..returned * 128]);
+    assert_eq!(right[returned * 128..], vec![0.0; (sent - returned) * 128]);
+}
+
+/// A limit on the size of files stands for a disk that is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn when_the_disk_is_full_the_file_holds_what_fitted_and_the_error_says_how_much() {
+    let folder = tempfile::tempdir().unwrap();
+    let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
+    // 100 blocks of 512 bytes, a header of 58 bytes: of one channel 12,785 floats fit, of two 6,392, in whole packets 99 and 49.
+    at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
+        let file = folder.path().join(format!("{channels}.wav"));
+        let line = format!(
+            "trap '' XFSZ; ulimit -f 100; exec {} send --wav {SPEECH} --embedded --delay 20 --spin 0 {option} {}",
+            env!("CARGO_BIN_EXE_jamjam-dev"),
+            file.display()
+        );
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &line]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let ended = program::start(&mut command).end();
+        assert_eq!(ended.code, 3, "{ended:?}");
+        let samples = packets * 128;
+        let there =
+            format!("; the file contains the first {:.3} s, {samples} samples\n", f64::from(samples) / 48_000.0);
+        assert!(ended.stderr.contains("cannot write the recording: File too large"), "{ended:?}");
+        assert!(ended.stderr.ends_with(&there), "{ended:?}");
+        // The run went on, and its report says so.
+        assert!(ended.stdout.contains("PASSED"), "{ended:?}");
+        let wav = Wav::read(&file);
+        assert_eq!((wav.channels, wav.samples().len()), (channels, samples as usize * usize::from(channels)));
+        assert!(wav.samples().into_iter().step_by(channels.into()).eq(speech[..samples as usize].iter().copied()));
+    });
+}
+
+#[test]
+fn no_two_options_write_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let take = folder.path().join("take.wav");
+    std::fs::copy(fixture("24bit-mono-48k.wav"), &take).unwrap();
+    let (wav, other) = (take.to_str().unwrap(), folder.path().join("./new.wav"));
+    let other = other.to_str().unwrap();
+    let new = folder.path().join("new.wav");
+    let new = new.to_str().unwrap();
+    for (one, two) in [(wav, "--wav and --record-both"), (other, "--record and --record-both")] {
+        let ended = run_args(["send", "--wav", wav, "--embedded", "--record", new, "--record-both", one]);
+        let said = format!("jamjam-dev: {two}: both name {one}; give different files\n");
+        assert_eq!((ended.code, ended.stderr.as_str()), (2, said.as_str()));
+    }
+    assert!(std::fs::read(&take).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());
+    let text = run_args(["send", "--text", "x", "--to", "moqt://127.0.0.1:1/echo", "--record-both", new]);
+    assert_eq!(text.code, 2, "{text:?}");
+    assert!(!Path::new(new).exists());
+}

@@ -1,0 +1,188 @@
+//! `--junit` and `--markdown`: the files that a run leaves, and those that it does not.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use test_support::client;
+
+use client::packet::AUDIO;
+use client::program::{self, Ended, run_args};
+use client::server::{Deed, Server, closed_port};
+use client::{at_once, document};
+use roxmltree::Document;
+use tempfile::TempDir;
+
+/// Runs `line`, cut at spaces, with both files in `folder`.
+fn with_files(line: &str, folder: &Path) -> Ended {
+    program::start(&mut command(line, folder)).end()
+}
+
+fn command(line: &str, folder: &Path) -> std::process::Command {
+    let mut command = program::command(line.split_whitespace());
+    command.arg("--junit").arg(folder.join("junit.xml")).arg("--markdown").arg(folder.join("summary.md"));
+    command
+}
+
+/// Names of what is in `folder`, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Cases that did not pass, each with the element that says so, and the summary's first line.
+fn told(folder: &Path) -> (Vec<(String, String)>, String) {
+    assert_eq!(names(folder), ["junit.xml", "summary.md"], "nothing else is left");
+    let text = fs::read_to_string(folder.join("junit.xml")).unwrap();
+    let junit = Document::parse(&text).unwrap();
+    let cases = junit.descendants().filter(|node| node.has_tag_name("testcase"));
+    let bad = cases.filter_map(|case| {
+        let kind = case.children().find(|node| ["failure", "error", "skipped"].contains(&node.tag_name().name()))?;
+        Some((case.attribute("name").unwrap().to_owned(), kind.tag_name().name().to_owned()))
+    });
+    let summary = fs::read_to_string(folder.join("summary.md")).unwrap();
+    (bad.collect(), summary.lines().next().unwrap().to_owned())
+}
+
+fn pair(name: &str, kind: &str) -> (String, String) {
+    (name.to_owned(), kind.to_owned())
+}
+
+#[test]
+fn both_files_stand_beside_every_form_of_the_printed_report() {
+    at_once(["", "--json", "--json-lines"], |form| {
+        let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
+        let ended = with_files(
+            &format!("probe --count 3 --interval 1 --max-loss 0% --to {} {form}", server.to()),
+            folder.path(),
+        );
+        assert_eq!(ended.code, 0, "{ended:?}");
+        match form {
+            "--json" => assert_eq!(document::report(&ended)["streams"]["ping"]["sent"], 3),
+            "--json-lines" => assert_eq!(document::lines(&ended).0.len(), 3),
+            _ => assert!(ended.stdout.ends_with("PASSED: all limits met\n"), "{ended:?}"),
+        }
+        assert_eq!(told(folder.path()), (vec![], format!("## PASSED: probe {}", server.to())));
+    });
+}
+
+#[test]
+fn a_broken_limit_and_silence_are_written_too() {
+    let slow = Server::with_delay(Duration::from_millis(30), |_| Deed::Answer);
+    let folder = TempDir::new().unwrap();
+    let ended = with_files(&format!("probe --count 2 --interval 1 --max-p50 1ms --to {}", slow.to()), folder.path());
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let bad = vec![pair("--max-p50 1.000 ms", "failure")];
+    assert_eq!(told(folder.path()), (bad, format!("## FAILED: probe {}", slow.to())));
+
+    let (_socket, closed) = closed_port();
+    let folder = TempDir::new().unwrap();
+    let line = format!("send --tone 440 --duration 20ms --server-delay 0 --timeout 0.1 --max-loss 5% --to {closed}");
+    let ended = with_files(&line, folder.path());
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let bad =
+        vec![pair("replies received", "failure"), pair("payload intact", "skipped"), pair("--max-loss 5 %", "failure")];
+    assert_eq!(told(folder.path()), (bad, format!("## FAILED: send {closed}")));
+}
+
+#[test]
+fn an_interrupted_run_leaves_both_and_neither_is_green() {
+    at_once([("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")], |(signal, code, name)| {
+        let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
+        let line = format!("probe --count 0 --interval 1 --max-loss 100% --to {}", server.to());
+        let program = program::start(&mut command(&line, folder.path()));
+        server.wait_for(5);
+        program.signal(signal);
+        let ended = program.end();
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.stdout.contains(name), "{ended:?}");
+        let bad = vec![pair("run completed", "error")];
+        assert_eq!(told(folder.path()), (bad, format!("## INTERRUPTED: probe {}", server.to())));
+    });
+}
+
+#[test]
+fn damaged_bytes_are_a_failure_of_their_own() {
+    let server = Server::with_audio(|sequence| if sequence == 2 { Deed::Damage } else { Deed::Answer });
+    let folder = TempDir::new().unwrap();
+    let line = format!("send --tone 440 --duration 20ms --server-delay 0 --to {}", server.to());
+    assert_eq!(with_files(&line, folder.path()).code, 1);
+    let bad = vec![pair("payload intact", "failure")];
+    assert_eq!(told(folder.path()), (bad, format!("## FAILED: send {}", server.to())));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_found_out_before_anything_is_sent() {
+    let folder = TempDir::new().unwrap();
+    let (device, nowhere) = (Path::new("/dev/null"), folder.path().join("no/where"));
+    for option in ["--junit", "--markdown"] {
+        for file in [folder.path(), nowhere.as_path(), device] {
+            let server = Server::faithful();
+            let to = server.to();
+            let ended = run_args([Path::new("probe"), "--to".as_ref(), to.as_ref(), option.as_ref(), file]);
+            assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+            let said = format!("{option}: cannot write {}: ", file.display());
+            assert!(ended.stderr.contains(&said), "{ended:?}");
+            assert!(server.heard().is_empty());
+        }
+    }
+    assert!(names(folder.path()).is_empty());
+    assert!(!fs::metadata(device).unwrap().is_file(), "a device stays one");
+}
+
+#[test]
+fn a_run_that_comes_to_nothing_leaves_no_report_of_the_one_before() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("junit.xml"), "of yesterday").unwrap();
+    let ended = with_files("probe --to host.invalid", folder.path());
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(names(folder.path()).is_empty());
+}
+
+#[test]
+fn a_report_that_cannot_be_written_at_the_end_is_still_printed() {
+    let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
+    let inner = folder.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    let program = program::start(&mut command(&format!("probe --count 0 --interval 1 --to {}", server.to()), &inner));
+    // It has sent something, so it has looked at the folder already.
+    server.wait_for(5);
+    fs::remove_dir(&inner).unwrap();
+    program.signal("INT");
+    let ended = program.end();
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.stdout.ends_with("PASSED: replies received; no limits set\n"), "{ended:?}");
+    assert!(ended.stderr.contains("--junit: cannot write"), "{ended:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_stays_a_link() {
+    let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
+    let (file, link) = (folder.path().join("file.xml"), folder.path().join("link.xml"));
+    fs::write(&file, "of yesterday").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let to = server.to();
+    let ended = run_args(["probe", "--count", "1", "--to", &to, "--junit", link.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs::read_to_string(&file).unwrap().starts_with("<?xml"));
+}
+
+#[test]
+fn a_report_does_not_destroy_what_is_sent_or_recorded() {
+    let (server, folder) = (Server::silent(), TempDir::new().unwrap());
+    let (take, back) = (folder.path().join("take.wav"), folder.path().join("back.wav"));
+    client::wav::write(&take, 48_000, 1, &[0; 128]);
+    let (take_name, back_name, to) = (take.to_str().unwrap(), back.to_str().unwrap(), server.to());
+    for file in [take_name, back_name] {
+        let ended = run_args(["send", "--to", &to, "--wav", take_name, "--record", back_name, "--junit", file]);
+        assert_eq!(ended.code, 2, "{ended:?}");
+    }
+    let same = run_args(["probe", "--to", &to, "--junit", back_name, "--markdown", back_name]);
+    assert_eq!(same.code, 2, "{same:?}");
+    assert_eq!(names(folder.path()), ["take.wav"]);
+    assert_eq!(fs::read(&take).unwrap().len(), 44 + 256);
+    assert!(server.heard_of(AUDIO).is_empty());
+}

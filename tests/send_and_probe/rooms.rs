@@ -1,0 +1,462 @@
+//! `send` and `probe` with `--room`, and `--list-rooms`: the program, the signaling server and the echo server on real sockets.
+
+#![cfg(unix)]
+
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use test_support::client;
+use test_support::server;
+
+use serde_json::{Value, json};
+use tungstenite::Message;
+
+use client::packet::{KEEPALIVE, PING};
+use client::player::Player;
+use client::program::{Ended, command, run, run_args, start, start_line};
+use client::server::Server as Echo;
+use client::{at_once, document};
+use server::process::Server;
+
+/// The longest an address is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+fn probe(server: &Server, room: &str, more: &[&str]) -> Ended {
+    let url = format!("ws://{}", server.address);
+    let line = ["probe", "--count", "3", "--interval", "1", "--signaling-url", &url, "--room", room];
+    run_args(line.iter().chain(more))
+}
+
+fn assert_all_well(ended: &Ended, target: &str) {
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    let title = ended.stdout.lines().next().unwrap();
+    assert!(title.starts_with(&format!("probe of {target}, ")), "{title}");
+}
+
+/// An error alone: nothing is reported.
+fn assert_refused(ended: &Ended, code: i32, error: &str) {
+    assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{ended:?}");
+    assert_eq!(ended.stderr, format!("jamjam-dev: {error}\n"));
+}
+
+/// A socket that hears and never answers.
+fn ear() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// How many KEEPALIVE it has heard, and that it has heard nothing else.
+fn keepalives(ear: &UdpSocket) -> usize {
+    let mut bytes = [0; 2_048];
+    std::iter::from_fn(|| ear.recv(&mut bytes).ok().map(|length| bytes[..length].to_vec()))
+        .inspect(|bytes| assert_eq!(client::packet::Packet::read(bytes).kind, KEEPALIVE))
+        .count()
+}
+
+#[test]
+fn an_echo_server_that_registers_is_found_by_a_part_of_its_rooms_name() {
+    let signaling = Server::start_signaling(&[]);
+    let url = format!("ws://{}", signaling.address);
+    let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--signaling-url", &url]);
+    echo.line_that_begins("registration: room created ");
+    let target = format!("[BOT] Echo Server (20ms delay) ({})", echo.address);
+
+    assert_all_well(&probe(&signaling, "Echo Server", &[]), &target);
+    let sent =
+        run_args(["send", "--tone", "440", "--duration", "100ms", "--signaling-url", &url, "--room", "Echo", "--json"]);
+    assert_eq!((sent.code, sent.stderr.as_str()), (0, ""), "{sent:?}");
+    let report = document::report(&sent);
+    assert_eq!(report["target"], target);
+    assert_eq!(report["streams"]["audio"]["returned"], 38);
+
+    for guest in ["probe", "send"] {
+        echo.line_that_begins(&format!("registration: member joined user=\"jamjam-dev {guest}\""));
+        echo.line_that_begins(&format!("registration: member left user=\"jamjam-dev {guest}\""));
+    }
+    let list = run_args(["probe", "--signaling-url", &url, "--list-rooms", "--json"]);
+    let list: Value = serde_json::from_str(&list.stdout).unwrap();
+    assert_eq!(list["rooms"][0]["members"], 1);
+}
+
+#[test]
+fn a_room_is_joined_by_name_id_and_invite_code_and_left_again() {
+    let signaling = Server::start_signaling(&[]);
+    let echo = Echo::faithful();
+    let mut player = Player::at(signaling.address, "jam", None, echo.address);
+    let target = format!("jam ({})", echo.address);
+    for word in ["jam", &player.room.clone(), &player.invite.clone()] {
+        assert_all_well(&probe(&signaling, word, &[]), &target);
+        let guest = player.hear_a("PeerJoined")["peer"].clone();
+        assert_eq!(guest["name"], "jamjam-dev probe");
+        player.hear_a("PeerUpdated");
+        assert_eq!(player.hear_a("PeerLeft")["peer_id"], guest["id"]);
+        assert_eq!(player.members(), 1);
+    }
+}
+
+#[test]
+fn addresses_are_tried_one_after_the_other_until_one_answers() {
+    at_once(0..4, |answering| {
+        let signaling = Server::start_signaling(&[]);
+        let mut player = Player::with_room(signaling.address, "jam", None);
+        let echo = Echo::faithful();
+        let ears = [ear(), ear(), ear(), ear()];
+        let at = |n: usize| if n == answering { echo.address } else { ears[n].1 };
+        // Nobody listens there, which is known at once.
+        let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let candidate = |address: SocketAddr, priority: u32| json!({"address": address, "candidate_type": "Host", "priority": priority});
+        let candidates = json!([
+            candidate(at(1), 1),
+            candidate(closed, 2),
+            candidate("0.0.0.0:5000".parse().unwrap(), 4),
+            candidate(at(0), 3),
+        ]);
+
+        let url = format!("ws://{}", signaling.address);
+        let program =
+            start(&mut command(["probe", "--count", "3", "--interval", "1", "--signaling-url", &url, "--room", "jam"]));
+        // Addresses that are told late are waited for.
+        player.hear_a("PeerJoined");
+        let told = Instant::now();
+        let data = json!({"candidates": candidates, "public_addr": at(2), "local_addr": at(3)});
+        player.say(&json!({"type": "UpdatePeerInfo", "data": data}));
+        let ended = program.end();
+
+        assert_all_well(&ended, &format!("jam ({})", echo.address));
+        for (n, (ear, _)) in ears.iter().enumerate() {
+            assert_eq!(keepalives(ear), usize::from(n < answering), "{n}");
+        }
+        // Each that was silent had its half second, however slow this machine is.
+        assert!(told.elapsed() >= PATIENCE * answering as u32);
+        assert_eq!(echo.heard_of(KEEPALIVE).len(), 1);
+        assert_eq!(echo.heard_of(PING).len(), 3);
+    });
+}
+
+#[test]
+fn who_does_not_answer_is_sent_one_keepalive_and_nothing_else() {
+    let signaling = Server::start_signaling(&[]);
+    let (silent, first) = ear();
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut player = Player::with_room(signaling.address, "jam", None);
+    player.is_at(&json!([]), Some(first), Some(closed));
+    let url = format!("ws://{}", signaling.address);
+    for line in [&["probe", "--keepalive"][..], &["send", "--tone", "440", "--duration", "100ms"]] {
+        let ended = run_args(line.iter().chain(&["--signaling-url", &url, "--room", "jam"]));
+        assert_refused(
+            &ended,
+            1,
+            &format!(
+                "no member of room `jam` replies to KEEPALIVE: {first} (no reply within 500 ms), {closed} (Connection refused (os \
+                 error 111)); no other packets were sent; if you know the address, give --to instead of --room"
+            ),
+        );
+        assert_eq!(keepalives(&silent), 1, "{line:?}");
+    }
+}
+
+#[test]
+fn the_others_are_told_from_where_the_packets_come() {
+    let signaling = Server::start_signaling(&[]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut player = Player::at(signaling.address, "jam", None, socket.local_addr().unwrap());
+    let url = format!("ws://{}", signaling.address);
+    let program =
+        start(&mut command(["probe", "--count", "1", "--timeout", "10ms", "--signaling-url", &url, "--room", "jam"]));
+    let mut bytes = [0; 2_048];
+    let (length, asking) = socket.recv_from(&mut bytes).unwrap();
+    socket.send_to(&bytes[..length], asking).unwrap();
+    let (length, from) = socket.recv_from(&mut bytes).unwrap();
+    assert_eq!(client::packet::Packet::read(&bytes[..length]).kind, PING);
+    let peer = player.hear_next("PeerUpdated")["peer"].clone();
+    program.end();
+    let address = json!(from);
+    assert_eq!((&peer["public_addr"], &peer["local_addr"]), (&address, &address));
+    assert_eq!(peer["candidates"], json!([{"address": from, "candidate_type": "Host", "priority": 2_130_706_431_u32}]));
+}
+
+#[test]
+fn a_password_comes_from_the_line_or_a_file() {
+    let signaling = Server::start_signaling(&[]);
+    let echo = Echo::faithful();
+    let _player = Player::at(signaling.address, "vault", Some("sesame"), echo.address);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let target = format!("vault ({})", echo.address);
+    let right = [file("plain", "sesame"), file("unix", "sesame\n"), file("dos", "sesame\r\n")];
+    assert_all_well(&probe(&signaling, "vault", &["--password", "sesame"]), &target);
+    for file in &right {
+        assert_all_well(&probe(&signaling, "vault", &["--password-file", file]), &target);
+    }
+
+    let cannot = format!("cannot join a room on ws://{}: ", signaling.address);
+    let needed = format!("{cannot}room `vault` needs a password; give --password or --password-file");
+    assert_refused(&probe(&signaling, "vault", &[]), 3, &needed);
+    let wrong = format!("{cannot}wrong password for room `vault`");
+    assert_refused(&probe(&signaling, "vault", &["--password-file", &file("wrong", "sesame ")]), 3, &wrong);
+
+    for (file, reason) in [
+        (file("empty", "\n"), "the file is empty"),
+        (file("long", &"x".repeat(4_097)), "longer than 4096 bytes"),
+        (folder.path().join("none").to_str().unwrap().to_owned(), "No such file or directory (os error 2)"),
+    ] {
+        let error = format!("cannot read a password from {file}: {reason}");
+        assert_refused(&probe(&signaling, "vault", &["--password-file", &file]), 3, &error);
+    }
+}
+
+#[test]
+fn a_room_that_is_not_there_or_that_several_could_be_is_told_with_a_list() {
+    let signaling = Server::start_signaling(&[]);
+    let cannot = format!("cannot join a room on ws://{}: ", signaling.address);
+    assert_refused(
+        &probe(&signaling, "duo", &[]),
+        3,
+        &format!("{cannot}no room matches `duo`; the server has no rooms"),
+    );
+
+    let players = [1, 2].map(|_| Player::with_room(signaling.address, "duo", None));
+    let header = "id        invite code  members  password  name";
+    let rows =
+        players.iter().map(|player| format!("\n{}  {}          1/10  no        duo", player.room, player.invite));
+    let table = header.to_owned() + &rows.collect::<String>();
+    let several = format!("{cannot}several rooms match `duo`; give the id or the invite code of one:\n{table}");
+    assert_refused(&probe(&signaling, "duo", &[]), 3, &several);
+    let unknown = format!("{cannot}no room matches `trio`; its rooms are:\n{table}");
+    assert_refused(&probe(&signaling, "trio", &[]), 3, &unknown);
+}
+
+#[test]
+fn where_nobody_says_where_they_are_it_is_told_after_a_while() {
+    let signaling = Server::start_signaling(&[]);
+    let mut player = Player::with_room(signaling.address, "jam", None);
+    player.is_at(&json!([]), Some("0.0.0.0:5000".parse().unwrap()), None);
+    let error = "no member of room `jam` has published an address: Echo Bot";
+    let error = format!("cannot join a room on ws://{}: {error}", signaling.address);
+    assert_refused(&probe(&signaling, "jam", &[]), 3, &error);
+    player.hear_a("PeerJoined");
+    player.hear_a("PeerLeft");
+}
+
+/// A server that takes one connection and does with it what a test says.
+fn server_that(does: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || does(listener.accept().unwrap().0));
+    address
+}
+
+#[test]
+fn a_request_to_stop_ends_the_joining_at_once_and_in_words() {
+    let listed = json!({"type": "RoomList", "data": {"rooms": [
+        {"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"},
+    ]}});
+    let shy = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
+    // Silent before the upgrade, after it, once it was asked to join, and with nobody in the room.
+    for told in [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, shy])] {
+        for (signal, code) in [("INT", 130), ("TERM", 143)] {
+            let told = told.clone();
+            let (reached, waiting) = mpsc::channel();
+            let server = server_that(move |mut stream| {
+                if let Some(told) = told {
+                    let mut socket = tungstenite::accept(stream.try_clone().unwrap()).unwrap();
+                    for told in told {
+                        socket.read().unwrap();
+                        socket.send(Message::text(told.to_string())).unwrap();
+                    }
+                }
+                reached.send(()).unwrap();
+                std::io::copy(&mut stream, &mut std::io::sink()).unwrap_or_default();
+            });
+            let program = start_line(&format!("probe --signaling-url ws://{server} --room jam"));
+            waiting.recv_timeout(Duration::from_secs(30)).unwrap();
+            program.signal(signal);
+            let error = format!("interrupted while joining a room on ws://{server}; nothing was sent");
+            assert_refused(&program.end(), code, &error);
+        }
+    }
+}
+
+#[test]
+fn a_request_to_stop_ends_the_search_for_an_address() {
+    let signaling = Server::start_signaling(&[]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut player = Player::at(signaling.address, "jam", None, socket.local_addr().unwrap());
+    let url = format!("ws://{}", signaling.address);
+    let program = start_line(&format!("probe --signaling-url {url} --room jam"));
+    socket.recv(&mut [0; 64]).unwrap();
+    program.signal("INT");
+    let ended = program.end();
+    // Were the machine so slow that half a second has passed, it would have been interrupted while it ran.
+    assert_eq!((ended.code, ended.stdout.is_empty()), (130, ended.stderr.contains("nothing was sent")), "{ended:?}");
+    player.hear_next("PeerLeft");
+}
+
+#[test]
+fn a_server_that_is_none_is_told_in_words() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closing = server_that(|stream| {
+        let mut socket = tungstenite::accept(stream).unwrap();
+        socket.read().unwrap();
+        socket.close(None).unwrap();
+        while socket.read().is_ok() {}
+    });
+    for (server, reason) in [
+        (closed, format!("cannot connect to {closed}: Connection refused (os error 111)")),
+        (closing, "the server closed the connection".to_owned()),
+    ] {
+        let ended = run(&format!("probe --signaling-url ws://{server} --room jam"));
+        assert_refused(&ended, 3, &format!("cannot join a room on ws://{server}: {reason}"));
+    }
+    let ended = run(&format!("send --signaling-url ws://{closed} --list-rooms"));
+    let reason = format!("cannot connect to {closed}: Connection refused (os error 111)");
+    assert_refused(&ended, 3, &format!("cannot list the rooms of ws://{closed}: {reason}"));
+}
+
+#[test]
+fn a_signaling_server_that_is_lost_stops_no_packets() {
+    let signaling = Server::start_signaling(&[]);
+    let echo = Echo::faithful();
+    let player = Player::at(signaling.address, "jam", None, echo.address);
+    let url = format!("ws://{}", signaling.address);
+    let program = start(&mut command([
+        "probe",
+        "--count",
+        "300",
+        "--interval",
+        "5",
+        "--signaling-url",
+        &url,
+        "--room",
+        "jam",
+        "--json",
+    ]));
+    echo.wait_for(10);
+    drop((player, signaling));
+    let ended = program.end();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let report = document::report(&ended);
+    assert_eq!(
+        (&report["streams"]["ping"]["sent"], &report["streams"]["ping"]["returned"]),
+        (&json!(300), &json!(300))
+    );
+    let note = "jamjam-dev: connection to the signaling server lost during the run, which continued without it: ";
+    assert!(ended.stderr.starts_with(note) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+}
+
+#[test]
+fn an_interrupted_run_leaves_the_room_and_reports() {
+    let signaling = Server::start_signaling(&[]);
+    let echo = Echo::faithful();
+    let mut player = Player::at(signaling.address, "jam", None, echo.address);
+    let url = format!("ws://{}", signaling.address);
+    let program = start(&mut command(["probe", "--count", "0", "--signaling-url", &url, "--room", "jam"]));
+    echo.wait_for(10);
+    program.signal("INT");
+    let ended = program.end();
+    assert_eq!((ended.code, ended.stderr.as_str()), (130, ""), "{ended:?}");
+    assert!(ended.stdout.starts_with("probe of jam ("), "{}", ended.stdout);
+    player.hear_next("PeerLeft");
+    assert_eq!(player.members(), 1);
+}
+
+#[test]
+fn rooms_are_listed_as_a_table_and_as_json() {
+    let signaling = Server::start_signaling(&[]);
+    let list = |command: &str| run(&format!("{command} --signaling-url ws://{} --list-rooms", signaling.address));
+    for command in ["send", "probe"] {
+        let ended = list(command);
+        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (0, "no rooms\n", ""));
+    }
+    let vault = Player::with_room(signaling.address, "a\u{1b}[31m vault", Some("sesame"));
+    let jam = Player::with_room(signaling.address, "jam", None);
+    let table = format!(
+        "id        invite code  members  password  name\n\
+         {}  {}          1/10  yes       a\u{fffd}[31m vault\n\
+         {}  {}          1/10  no        jam\n",
+        vault.room, vault.invite, jam.room, jam.invite
+    );
+    assert_eq!(list("send").stdout, table);
+
+    let ended = list("probe --json");
+    let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let line = list("probe --json-lines").stdout;
+    assert_eq!((line.lines().count(), serde_json::from_str::<Value>(&line).unwrap()), (1, document.clone()));
+    document::assert_valid_rooms(&document);
+    let room = |player: &Player, name: &str, has_password: bool| json!({"id": player.room, "invite_code": player.invite, "name": name, "members": 1, "max_members": 10, "has_password": has_password});
+    assert_eq!(
+        document,
+        json!({
+            "type": "rooms", "schema_version": 1, "tool_version": env!("CARGO_PKG_VERSION"),
+            "rooms": [room(&vault, "a\u{1b}[31m vault", true), room(&jam, "jam", false)],
+        })
+    );
+}
+
+#[test]
+fn a_variable_of_the_environment_alone_disturbs_nobody() {
+    let echo = Echo::faithful();
+    for url in ["ws://127.0.0.1:9", "", "nonsense"] {
+        for target in ["--embedded", &format!("--to {}", echo.address)] {
+            let line = format!("probe --count 1 {target}");
+            let ended = start(command(line.split_whitespace()).env("SIGNALING_URL", url)).end();
+            assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{url} {line}");
+        }
+    }
+    // It is made use of where a room is asked for.
+    let signaling = Server::start_signaling(&[]);
+    let url = format!("ws://{}", signaling.address);
+    let ended = start(command(["send", "--list-rooms"]).env("SIGNALING_URL", &url)).end();
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, "no rooms\n"));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_before_anything_is_asked() {
+    let in_vain = "no effect without a room; add --room NAME or --list-rooms, or omit it";
+    let needed = "needs a signaling server; add --signaling-url URL or set SIGNALING_URL";
+    for (options, error) in [
+        ("--signaling-url ws://127.0.0.1:9", format!("--signaling-url: {in_vain}")),
+        ("--signaling-url ws://127.0.0.1:9 --embedded", format!("--signaling-url: {in_vain}")),
+        ("--ca x.pem --embedded", format!("--ca: {in_vain}")),
+        ("--insecure", format!("--insecure: {in_vain}")),
+        ("--room jam", format!("--room {needed}")),
+        ("--list-rooms", format!("--list-rooms {needed}")),
+        (
+            "--room jam --signaling-url http://me:secret@x",
+            "--signaling-url (or SIGNALING_URL): the scheme is missing or unknown; write ws://HOST:PORT, or wss:// for TLS".to_owned(),
+        ),
+        (
+            "--room jam --signaling-url ws://me:secret@x",
+            "--signaling-url (or SIGNALING_URL): the URL must not contain a user name or password".to_owned(),
+        ),
+    ] {
+        assert_refused(&run(&format!("probe {options}")), 2, &error);
+    }
+    let ended = start(command(["probe", "--room", "jam"]).env("SIGNALING_URL", "")).end();
+    assert_refused(&ended, 2, &format!("--room {needed}"));
+
+    // What clap says ends with 2 too.
+    for options in [
+        "--room jam --to 127.0.0.1",
+        "--room jam --embedded",
+        "--list-rooms --room jam",
+        "--list-rooms --to 127.0.0.1",
+        "--password x",
+        "--password-file x",
+        "--room jam --password x --password-file x",
+        "--room=",
+    ] {
+        for command in ["send", "probe"] {
+            let ended = run(&format!("{command} --signaling-url ws://127.0.0.1:9 {options}"));
+            assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{options}: {ended:?}");
+        }
+    }
+    let ended = run("send --tone 440");
+    assert!(ended.stderr.contains("or --signaling-url URL with --room NAME"), "{}", ended.stderr);
+}

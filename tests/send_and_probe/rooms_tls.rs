@@ -1,0 +1,122 @@
+//! `--room` and `--list-rooms` over `wss://`: whose certificates are believed.
+
+#![cfg(unix)]
+
+use certificate::Authority;
+use client::program::{Ended, run_args};
+use server::process::Server;
+use test_support::certificate;
+use test_support::client;
+use test_support::server;
+
+fn program(words: &[&str], url: &str, more: &[&str]) -> Ended {
+    run_args(words.iter().chain(&["--signaling-url", url]).chain(more))
+}
+
+#[test]
+fn a_room_is_joined_over_tls_where_the_certificate_is_believed() {
+    let authority = Authority::new();
+    let ca = authority.own();
+    let ca = ca.to_str().unwrap();
+    let signaling = Server::start_signaling(&authority.certify().options());
+    let url = format!("wss://localhost:{}", signaling.address.port());
+    let options = ["--host", "127.0.0.1", "--delay", "0", "--signaling-url", &url, "--ca", ca];
+    let mut echo = Server::start(&options);
+    echo.line_that_begins("registration: room created ");
+
+    let probe = ["probe", "--count", "3", "--interval", "1", "--room", "Echo Server"];
+    let title = format!("probe of [BOT] Echo Server (0ms delay) ({}), ", echo.address);
+    let believed = program(&probe, &url, &["--ca", ca]);
+    assert_eq!((believed.code, believed.stderr.as_str()), (0, ""), "{believed:?}");
+    assert!(believed.stdout.starts_with(&title), "{}", believed.stdout);
+
+    let insecure = program(&probe, &url, &["--insecure"]);
+    let warning = format!("jamjam-dev: --insecure: the certificate of {url} is not verified\n");
+    assert_eq!((insecure.code, insecure.stderr), (0, warning));
+    assert!(insecure.stdout.starts_with(&title), "{}", insecure.stdout);
+}
+
+#[test]
+fn a_certificate_that_is_not_believed_ends_it_before_anything_is_said() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let stranger = stranger.own();
+    let stranger = stranger.to_str().unwrap();
+    let mut signaling = Server::start_signaling(&authority.certify().options());
+    let url = format!("wss://127.0.0.1:{}", signaling.address.port());
+    for (words, failed) in
+        [(["probe", "--room=jam"], "cannot join a room on"), (["send", "--list-rooms"], "cannot list the rooms of")]
+    {
+        // The stranger calls itself as the authority does, and has another key.
+        for more in [&[][..], &["--ca", stranger]] {
+            let ended = program(&words, &url, more);
+            let way_out = "trust its CA with --ca FILE, or use --insecure for a test";
+            let why = "certificate not trusted: self-signed or unknown CA";
+            let failure = format!("TLS with `127.0.0.1` failed: {why}; {way_out}");
+            let error = format!("jamjam-dev: {failed} {url}: {failure}\n");
+            assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr), (3, "", error));
+        }
+    }
+    let line = signaling.line_that_begins("tls: handshake failed source=127.0.0.1:");
+    assert!(line.message.contains(" reason=\"the client rejected the certificate ("), "{}", line.message);
+}
+
+#[test]
+fn a_file_of_authorities_that_cannot_be_used_is_told() {
+    let authority = Authority::new();
+    let key = authority.certify().key;
+    let key = key.to_str().unwrap();
+    for (file, error) in [
+        (key.to_owned(), format!("{key} contains no certificate: use a PEM file that begins with BEGIN CERTIFICATE")),
+        (format!("{key}.none"), format!("cannot read certificates from {key}.none: ")),
+    ] {
+        let ended = program(&["probe", "--list-rooms"], "wss://127.0.0.1:9", &["--ca", &file]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+        assert!(ended.stderr.starts_with(&format!("jamjam-dev: {error}")), "{}", ended.stderr);
+    }
+}
+
+/// The one line of a failed `probe --list-rooms`, after the URL.
+fn failed(url: &str, more: &[&str]) -> String {
+    let ended = program(&["probe", "--list-rooms"], url, more);
+    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+    let prefix = format!("jamjam-dev: cannot list the rooms of {url}: ");
+    ended.stderr.strip_prefix(&prefix).unwrap_or_else(|| panic!("{ended:?}")).trim_end().to_owned()
+}
+
+#[test]
+fn the_wrong_one_of_ws_and_wss_is_told() {
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let (secure, plain) = (Server::start_signaling(&pair.options()), Server::start_signaling(&[]));
+    let error = failed(&format!("wss://{}", plain.address), &[]);
+    assert_eq!(error, "TLS with `127.0.0.1` failed: the server does not use TLS; use ws:// instead of wss://");
+    let error = failed(&format!("ws://{}", secure.address), &[]);
+    let upgrade = format!("{} rejects the WebSocket upgrade: ", secure.address);
+    assert_eq!(error, format!("{upgrade}the server does not use plain HTTP; use wss:// instead of ws://"));
+    let error = failed(&format!("ws://{}/v1/signaling", plain.address), &[]);
+    let upgrade = format!("{} rejects the WebSocket upgrade: ", plain.address);
+    assert_eq!(error, format!("{upgrade}HTTP 404 Not Found; signaling servers usually use / or /ws without a query"));
+}
+
+#[test]
+fn a_certificate_that_cannot_be_a_servers_is_told_at_both_ends() {
+    let authority = Authority::new();
+    let pair = authority.own_as_server();
+    let mut signaling = Server::start_signaling(&pair.options());
+    signaling.line_that_begins("tls: CA certificate used as server certificate, ");
+    let url = format!("wss://localhost:{}", signaling.address.port());
+    let error = failed(&url, &["--ca", pair.cert.to_str().unwrap()]);
+    assert!(error.contains("CA certificate (CA:TRUE)") && error.contains("CA:FALSE"), "{error}");
+}
+
+#[test]
+fn a_certificate_that_is_believed_for_another_name_is_told() {
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let [cert, cert_file, key, key_file] = pair.options();
+    let signaling = Server::start_signaling(&["--host", "127.0.0.2", cert, cert_file, key, key_file]);
+    let url = format!("wss://{}", signaling.address);
+    let error = failed(&url, &["--ca", authority.own().to_str().unwrap()]);
+    assert!(error.starts_with("TLS with `127.0.0.2` failed: certificate not valid for name"), "{error}");
+    assert!(error.ends_with("; connect to a name that it is valid for, or use --insecure for a test"), "{error}");
+}

@@ -1,0 +1,266 @@
+//! What `send` says of its source, before it is mixed and brought to another rate: against sounds whose clipped stretches and silence are
+//! known because they were made so.
+
+use std::f64::consts::TAU;
+use std::path::Path;
+use test_support::client;
+
+use client::program::{Ended, command, run_args, start};
+use client::server::{Deed, Server};
+use client::wav::{self, Wav};
+use client::{at_once, document};
+use serde_json::{Value, json};
+
+/// What is heard of a file with these samples, sent with `options`, and the code that the run ended with.
+fn heard(rate: u32, channels: u16, samples: &[i16], options: &str) -> (Value, i32) {
+    let ended = sent(|file| wav::write(file, rate, channels, samples), &format!("{options} --json"));
+    (document::report(&ended)["audio_quality"].clone(), ended.code)
+}
+
+/// How it ends when the file that `make` makes is sent with `options`.
+fn sent(make: impl Fn(&Path), options: &str) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("made.wav");
+    make(&file);
+    let line = ["send".as_ref(), "--wav".as_ref(), file.as_os_str()];
+    let options = format!("{options} --embedded --delay 0 --frame-size 480");
+    run_args(line.into_iter().chain(options.split_whitespace().map(AsRef::as_ref)))
+}
+
+/// A second of a sine that is a fifth too loud for its file, from a quarter of its period on. What is too loud is cut off twice a
+/// period, for 67 degrees.
+fn too_loud(hz: f64, rate: u32) -> Vec<i16> {
+    let sample = |n: u32| 1.2 * (TAU * (0.25 + hz * f64::from(n) / f64::from(rate))).sin();
+    (0..rate).map(|n| (32_768.0 * sample(n)).clamp(-32_768.0, 32_767.0) as i16).collect()
+}
+
+/// Two channels, the other one silent.
+fn beside_silence(samples: &[i16]) -> Vec<i16> {
+    samples.iter().flat_map(|sample| [*sample, 0]).collect()
+}
+
+#[test]
+fn what_was_clipped_in_the_file_is_counted_whatever_is_done_to_it() {
+    // The first peak is cut through by the file's beginning, and what is left of it at the end: 2,001 stretches of 1,000 periods.
+    at_once(
+        [
+            (48_000, 1_000.0, 1, ""),
+            (44_100, 1_000.0, 1, ""),
+            (96_000, 1_000.0, 1, ""),
+            (44_100, 1_000.0, 1, "--resample native"),
+            (44_100, 1_000.0, 2, "--channels 1"),
+            (8_000, 100.0, 1, ""),
+        ],
+        |(rate, hz, channels, options)| {
+            let mono = too_loud(hz, rate);
+            let samples = if channels == 2 { beside_silence(&mono) } else { mono };
+            let (heard, _) = heard(rate, channels, &samples, options);
+            let case = format!("{rate} Hz {hz} {channels} {options}: {heard}");
+            assert_eq!(heard["source_clips"], 2.0 * hz + 1.0, "{case}");
+            assert_eq!(heard["source_first_clip_at_ms"], 0.0, "{case}");
+            let full = samples.iter().filter(|sample| **sample == 32_767 || **sample <= -32_767).count();
+            assert_eq!(heard["source_clipped_samples"], full, "{case}");
+        },
+    );
+}
+
+#[test]
+fn what_is_not_clipped_is_not_said_to_be_because_a_resampler_overshoots() {
+    // A square wave of 95 % has, without what is above 22 kHz, peaks beyond full scale.
+    let square: Vec<i16> = (0..44_100).map(|n| if n / 21 % 2 == 0 { 31_130 } else { -31_130 }).collect();
+    let (heard, code) = heard(44_100, 1, &square, "--max-clips 0");
+    assert!(heard["sent_levels"][0]["peak_dbfs"].as_f64().unwrap() > 0.0, "{heard}");
+    assert_eq!(
+        (&heard["source_clips"], &heard["source_first_clip_at_ms"], code),
+        (&json!(0), &Value::Null, 0),
+        "{heard}"
+    );
+}
+
+#[test]
+fn silence_is_as_long_as_it_is_in_the_file_and_what_is_not_sent_is_not_counted() {
+    // 100 ms of sound, 300 ms of silence, 100 ms of sound, 400 ms of silence.
+    let mut samples: Vec<i16> = (0..39_690).map(|n| if n % 2 == 0 { 8_000 } else { -7_000 }).collect();
+    samples[4_410..17_640].fill(0);
+    samples[22_050..].fill(0);
+    at_once(
+        [
+            ("--max-silence 400ms", 400.0, 0),
+            ("--max-silence 399ms", 400.0, 1),
+            ("--duration 500ms --max-silence 300ms", 300.0, 0),
+            ("--duration 500ms --max-silence 299ms", 300.0, 1),
+            // What is sent of it is 50 ms.
+            ("--duration 150ms", 50.0, 0),
+            // The silence at its end runs into that at its beginning, if there is any: there is none.
+            ("--repeat 2", 400.0, 0),
+        ],
+        |(options, expected, code)| {
+            let (heard, ended) = heard(44_100, 1, &samples, options);
+            assert_eq!((&heard["source_silence_ms"], ended), (&json!(expected), code), "{options}: {heard}");
+        },
+    );
+}
+
+/// A tenth of a second of a quiet tone, all channels alike, with `value` in three places.
+fn with_three(value: f32, rate: u32, channels: u16) -> Vec<f32> {
+    let samples = rate as usize / 10 * usize::from(channels);
+    let mut sound: Vec<f32> = (0..samples).map(|n| (n as f32 / 50.0).sin() / 4.0).collect();
+    for at in [0, 1_001, samples - 1] {
+        sound[at] = value;
+    }
+    sound
+}
+
+/// The notes that tell of samples that are NaN or infinite.
+fn notes(report: &Value) -> Vec<&str> {
+    let all = report["warnings"].as_array().unwrap().iter();
+    let about = all.filter(|note| note["code"] == "non_finite_samples");
+    about.map(|note| note["message"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn non_finite_samples_of_a_file_are_counted_and_zero_once_computed_with() {
+    let cases = [
+        (44_100, 1, ""),
+        (44_100, 2, ""),
+        (44_100, 1, "--channels 2"),
+        (44_100, 2, "--channels 1"),
+        (96_000, 1, ""),
+        (96_000, 6, ""),
+        (48_000, 2, "--channels 1"),
+        (96_000, 4, "--resample native"),
+    ];
+    let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+    at_once(cases.into_iter().zip(values.into_iter().cycle()), |((rate, channels, options), value)| {
+        let make = |file: &Path| wav::write_floats(file, rate, channels, &with_three(value, rate, channels));
+        let ended = sent(make, &format!("{options} --json"));
+        let case = format!("{value} {rate} {channels} {options}: {ended:?}");
+        assert_eq!(ended.code, 0, "{case}");
+        let report = document::report(&ended);
+        let heard = &report["audio_quality"];
+        assert_eq!(heard["source_non_finite_samples"], 3, "{case}");
+        assert_eq!(heard["source_replaced_samples"], 3, "{case}");
+        let levels = heard["sent_levels"].as_array().unwrap();
+        assert!(
+            levels.iter().all(|level| level["non_finite_samples"] == 0 && level["peak_dbfs"].is_number()),
+            "{case}"
+        );
+        assert_eq!(notes(&report), ["3 NaN or infinite samples in the source; replaced by 0"], "{case}");
+    });
+}
+
+#[test]
+fn non_finite_samples_that_are_only_copied_are_sent_unchanged_and_counted() {
+    let cases =
+        [(48_000, 1, "", 1), (48_000, 2, "", 1), (44_100, 1, "--resample native", 1), (48_000, 1, "--channels 2", 2)];
+    let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7fc0_0001)];
+    at_once(cases.into_iter().zip(values), |((rate, channels, options, copies), value)| {
+        let sound = with_three(value, rate, channels);
+        let folder = tempfile::tempdir().unwrap();
+        let [record, both, page] = ["back.wav", "both.wav", "page.html"].map(|name| folder.path().join(name));
+        let files = format!("--record {} --record-both {} --html {}", record.display(), both.display(), page.display());
+        let make = |file: &Path| wav::write_floats(file, rate, channels, &sound);
+        let ended = sent(make, &format!("{options} {files} --json"));
+        let case = format!("{value} {rate} {channels} {options}: {ended:?}");
+        assert_eq!(ended.code, 0, "{case}");
+        let report = document::report(&ended);
+        let heard = &report["audio_quality"];
+        assert_eq!(heard["source_non_finite_samples"], 3, "{case}");
+        assert_eq!(heard["source_replaced_samples"], 0, "{case}");
+        for side in ["sent_levels", "returned_levels"] {
+            let levels = heard[side].as_array().unwrap().iter();
+            assert_eq!(
+                levels.map(|level| level["non_finite_samples"].as_u64().unwrap()).sum::<u64>(),
+                3 * copies,
+                "{side} {case}"
+            );
+        }
+        let note = "3 NaN or infinite samples in the source; sent unchanged, players output noise or silence for them";
+        assert_eq!(notes(&report), [note], "{case}");
+        let back: Vec<u32> = Wav::read(&record).samples().iter().map(|sample| sample.to_bits()).collect();
+        let expected: Vec<u32> = sound.iter().flat_map(|sample| vec![sample.to_bits(); copies as usize]).collect();
+        assert!(back == expected, "{case}");
+        let page = std::fs::read_to_string(&page).unwrap();
+        assert!(page.contains("3 NaN or infinite samples in the source"), "{page}");
+        assert!(!page.contains(">NaN") && !page.contains("inf dBFS") && !page.contains("NaN dBFS"), "{page}");
+    });
+}
+
+#[test]
+fn a_file_of_the_largest_floats_is_sent_at_every_rate() {
+    let cases = [
+        (44_100, 1, ""),
+        (96_000, 2, "--channels 1"),
+        (44_100, 4, ""),
+        (48_000, 2, ""),
+        (96_000, 1, "--resample native"),
+    ];
+    at_once(cases, |(rate, channels, options)| {
+        let sound: Vec<f32> = (0..6_000).map(|n| if n / 500 % 2 == 0 { f32::MAX } else { -1e38 }).collect();
+        let ended = sent(|file| wav::write_floats(file, rate, channels, &sound), &format!("{options} --json"));
+        assert_eq!(ended.code, 0, "{rate} {channels} {options}: {ended:?}");
+        let heard = &document::report(&ended)["audio_quality"];
+        // Large as they are, they are numbers.
+        assert_eq!((&heard["source_non_finite_samples"], &heard["source_replaced_samples"]), (&json!(0), &json!(0)));
+        assert_eq!(heard["sent_levels"][0]["non_finite_samples"], 0, "{heard}");
+    });
+}
+
+#[test]
+fn the_text_report_names_non_finite_samples_of_both_sides() {
+    let lines = |options: &str, rate: u32, sound: &[f32]| {
+        let ended = sent(|file| wav::write_floats(file, rate, 1, sound), options);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let told = lines("", 44_100, &with_three(f32::NAN, 44_100, 1));
+    assert!(told.contains(&"warning: 3 NaN or infinite samples in the source; replaced by 0".to_owned()), "{told:#?}");
+    // All of it: that is no silence.
+    let told = lines("", 48_000, &[f32::INFINITY; 960]);
+    let level = told.iter().find(|line| line.starts_with("level ")).unwrap();
+    assert!(level.ends_with("sent peak -\u{221e} dBFS, RMS -\u{221e} dBFS, 960 NaN or infinite samples"), "{level}");
+    assert!(!told.iter().any(|line| line.contains("digital silence")), "{told:#?}");
+}
+
+#[test]
+fn non_finite_samples_of_changed_packets_are_told_of_what_came_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("made.wav");
+    wav::write_floats(&file, 48_000, 1, &with_three(f32::NAN, 48_000, 1));
+    // Of half of NaN nothing else becomes.
+    let server = Server::with_audio(|_| Deed::Halve);
+    let line = format!("send --frame-size 480 --server-delay 0 --to {} --wav", server.to());
+    let run = |more: &[&str]| {
+        let words = line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]);
+        run_args(words.chain(more.iter().map(AsRef::as_ref)))
+    };
+    let heard = &document::report(&run(&["--json"]))["audio_quality"];
+    assert_eq!(heard["returned_levels"][0]["non_finite_samples"], 3, "{heard}");
+    for name in ["correlation", "gain_db"] {
+        assert!(heard[name].is_number(), "{heard}");
+    }
+    let text = run(&[]).stdout;
+    let level = text.lines().find(|line| line.starts_with("level ")).unwrap();
+    let [sent, returned] = <[&str; 2]>::try_from(level.split(';').collect::<Vec<_>>()).unwrap();
+    assert!([sent, returned].iter().all(|side| side.ends_with(", 3 NaN or infinite samples")), "{level}");
+}
+
+#[test]
+fn of_a_run_that_is_cut_short_the_source_is_what_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("long.wav");
+    // Eight packets a second, of which many seconds are read ahead.
+    wav::write(&file, 48_000, 1, &too_loud(1_000.0, 48_000).repeat(60));
+    let server = Server::faithful();
+    let line = format!("send --frame-size 6000 --server-delay 0 --json --to {} --wav", server.to());
+    let program = start(command(line.split_whitespace()).arg(&file));
+    server.wait_for(20);
+    program.signal("INT");
+    let report = document::report(&program.end());
+    let heard = &report["audio_quality"];
+    let [sent, source] =
+        [&heard["sent_levels"][0]["clips"], &heard["source_clips"]].map(|clips| clips.as_u64().unwrap());
+    // The packet that would have left next, 125 periods, and what was read for it, at most 1,024 samples.
+    assert!((sent..=sent + 250 + 43 + 1).contains(&source), "{sent} {source}");
+    assert!(sent >= 500, "{sent}");
+}

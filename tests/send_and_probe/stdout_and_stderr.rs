@@ -1,0 +1,164 @@
+//! What goes to standard output and what to standard error, and what happens when nobody reads them.
+
+use std::fs::File;
+use std::io::Read;
+use test_support::client;
+
+use client::program::{self, Ended, run};
+use client::server::Server;
+use client::{at_once, document};
+
+const SEND: &str = "send --wav fixtures/audio/music-16bit-stereo-44k1.wav --duration 20ms --embedded --delay 0";
+const PROBE: &str = "probe --embedded --count 3 --interval 1";
+const ESCAPE: char = '\u{1b}';
+
+/// Runs with a variable set.
+fn run_with(name: &str, value: &str, line: &str) -> Ended {
+    program::start(program::command(line.split_whitespace()).env(name, value)).end()
+}
+
+#[test]
+fn standard_output_is_the_report_and_nothing_else() {
+    at_once([SEND, PROBE], |line| {
+        let text = run(line);
+        let first = format!("{} embedded echo server (", if line == SEND { "send to" } else { "probe of" });
+        assert!(text.stdout.starts_with(&first) && text.stdout.ends_with("no limits set\n"), "{text:?}");
+        let json = run(&format!("{line} --json"));
+        assert_eq!(document::report(&json)["verdict"]["passed"], true);
+        let (packets, _) = document::lines(&run(&format!("{line} --json-lines")));
+        assert!(packets.len() >= 3);
+        // People are told the same whatever the report looks like.
+        assert_eq!(text.stderr, json.stderr);
+        assert_eq!(text.stderr.lines().count(), if line == SEND { 2 } else { 0 }, "{}", text.stderr);
+    });
+}
+
+#[test]
+fn there_are_no_colors_and_no_bars_in_a_pipe_unless_asked_for() {
+    let plain = [run(SEND), run(PROBE), run(&format!("{PROBE} --color never")), run_with("NO_COLOR", "1", PROBE)];
+    for ended in plain {
+        assert!(!ended.stdout.contains(ESCAPE) && !ended.stderr.contains([ESCAPE, '\r']), "{ended:?}");
+    }
+    for line in [format!("{PROBE} --color always"), format!("--color always {PROBE}")] {
+        // Who says always means it, NO_COLOR or not.
+        for ended in [run(&line), run_with("NO_COLOR", "1", &line)] {
+            assert_eq!(ended.code, 0, "{ended:?}");
+            assert!(ended.stdout.contains("\u{1b}[32mPASSED\u{1b}[0m"), "{}", ended.stdout);
+        }
+    }
+    let json = run(&format!("{PROBE} --json --color always"));
+    assert_eq!(document::report(&json)["verdict"]["passed"], true);
+}
+
+#[test]
+fn a_reader_that_has_read_enough_ends_the_run_quietly() {
+    // (line, exit code): without lines nobody notices, and the run is short; with lines it would go on for ever.
+    let server = Server::faithful();
+    let endless = format!("probe --count 0 --interval 1 --json-lines --to {}", server.to());
+    at_once([(PROBE, 0), (&endless, 130)], |(line, code)| {
+        let mut program = program::start_line(line);
+        let (first, stdout) = program.first_line();
+        drop(stdout);
+        let ended = program.end();
+        assert_eq!((ended.code, ended.stderr.as_str()), (code, ""), "{line}");
+        assert!(!first.is_empty());
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_said_and_a_full_standard_error_disturbs_nothing() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for line in [PROBE.to_owned(), format!("{PROBE} --json"), format!("{PROBE} --json-lines")] {
+        let ended = program::start(program::command(line.split_whitespace()).stdout(full())).end();
+        assert_eq!(ended.code, 3, "{ended:?}");
+        assert!(ended.stderr.starts_with("jamjam-dev: cannot write to standard output: "), "{}", ended.stderr);
+    }
+    let ended = program::start(program::command(SEND.split_whitespace()).stderr(full())).end();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let failing = "send --wav missing.wav --embedded";
+    let ended = program::start(program::command(failing.split_whitespace()).stderr(full())).end();
+    assert_eq!(ended.code, 3, "{ended:?}");
+}
+
+#[test]
+fn help_answers_for_every_subcommand() {
+    let cases = [
+        ("--help", "Usage: jamjam-dev "),
+        ("-h", "Usage: jamjam-dev "),
+        ("help", "Usage: jamjam-dev "),
+        ("echo-server --help", "Usage: jamjam-dev echo-server "),
+        ("send --help", "Usage: jamjam-dev send "),
+        ("send -h", "Usage: jamjam-dev send "),
+        ("help send", "Usage: jamjam-dev send "),
+        ("probe --help", "Usage: jamjam-dev probe "),
+        ("help probe", "Usage: jamjam-dev probe "),
+        ("--version", concat!("jamjam-dev ", env!("CARGO_PKG_VERSION"))),
+    ];
+    for (line, expected) in cases {
+        let ended = run(line);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{line}");
+        assert!(ended.stdout.contains(expected), "{line}: {}", ended.stdout);
+    }
+    for line in ["send --help", "probe --help"] {
+        let help = run(line).stdout;
+        for heading in ["Target:", "Timing:", "Limits (exit code 1 if one is exceeded):", "Report:", "Local system:"] {
+            assert!(help.contains(&format!("\n{heading}\n")), "{line}: {heading}");
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+    let nothing = run("");
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (2, ""));
+    assert!(nothing.stderr.contains("Usage: jamjam-dev "), "{}", nothing.stderr);
+}
+
+#[test]
+fn a_probe_without_a_target_asks_this_machine_at_port_5000() {
+    // Whether anybody listens there makes no difference here.
+    let ended = run("probe --count 1 --timeout 50ms --json");
+    assert_eq!(document::report(&ended)["target"], "127.0.0.1:5000");
+}
+
+#[test]
+fn what_is_told_while_a_pipe_is_open_reaches_it_at_once() {
+    // A line is there while the run goes on: it is not held back until some buffer is full.
+    let server = Server::faithful();
+    let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());
+    let mut program = program::start_line(&line);
+    let (first, mut stdout) = program.first_line();
+    document::assert_valid(&serde_json::from_str(&first).unwrap());
+    assert!(program.is_running());
+    program.signal("INT");
+    assert_eq!(program.end().code, 130);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert!(rest.lines().last().unwrap().starts_with(r#"{"type":"report""#), "{rest}");
+}
+
+#[test]
+fn two_signals_at_once_are_one_and_cost_no_report() {
+    // As coreutils' `timeout --signal INT` sends them: to its child, and to the group that the child is in.
+    let mut program = program::start_line("probe --embedded --count 0 --interval 1ms --json-lines --wait-for 5s");
+    let (_, mut stdout) = program.first_line();
+    for _ in 0..2 {
+        program.signal("INT");
+    }
+    assert_eq!(program.end().code, 130);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert!(rest.lines().last().unwrap().starts_with(r#"{"type":"report""#), "{rest}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_our_own_receive_buffer_had_no_room_for_is_told() {
+    let dropped = |report: &serde_json::Value| report["host_timing"]["kernel_dropped"].as_u64().unwrap();
+    let codes = |report: &serde_json::Value| report["warnings"].to_string();
+    // Pings leave 64 in a row before an answer is read, and the least buffer there is holds a few.
+    let ended = run("probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1 --json");
+    let report = document::report(&ended);
+    assert!(dropped(&report) > 0 && codes(&report).contains("kernel_dropped"), "{ended:?}");
+    assert_eq!(ended.stderr, "");
+    let report = document::report(&run("probe --embedded --count 5 --interval 1 --json"));
+    assert!(dropped(&report) == 0 && !codes(&report).contains("kernel_dropped"), "{report:#}");
+}

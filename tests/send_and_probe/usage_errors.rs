@@ -1,0 +1,256 @@
+//! What a tired person types: each mistake is refused with the exit code that goes with it and a sentence that helps,
+//! before a packet leaves.
+
+use client::at_once;
+use client::program::run_args;
+use client::server::Server;
+use test_support::client;
+
+/// Runs each line and holds it against its code and a part of what it says. `TO` is a server that must not hear a thing.
+fn refuse(cases: &[(&str, i32, &str)]) {
+    let server = Server::faithful();
+    let to = server.to();
+    at_once(cases, |(line, code, expected)| {
+        // A word may be empty or hold spaces: written in quotes.
+        let words = line.split(' ').map(|word| if word == "''" { "" } else { word });
+        let ended = run_args(words.map(|word| word.replace('_', " ").replace("TO", &to)));
+        assert_eq!((ended.code, ended.stdout.as_str()), (*code, ""), "{line}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{line}: {}", ended.stderr);
+        if *code == 3 {
+            assert_eq!(ended.stderr.lines().count(), 1, "{line}: {}", ended.stderr);
+        }
+        assert!(ended.stderr.starts_with("jamjam-dev: ") || ended.stderr.starts_with("error: "), "{}", ended.stderr);
+    });
+    assert_eq!(server.heard(), []);
+}
+
+#[test]
+fn mistyped_words_are_answered_with_the_right_ones() {
+    refuse(&[
+        ("porbe", 2, "a similar subcommand exists: 'probe'"),
+        ("probe --embeded", 2, "a similar argument exists: '--embedded'"),
+        ("probe --too TO", 2, "a similar argument exists: '--to'"),
+        ("probe TO", 2, "unexpected argument '127.0.0.1:"),
+        ("send --wav", 2, "a value is required for '--wav <FILE>'"),
+        ("send --wav '' --to TO", 2, "a value is required for '--wav <FILE>'"),
+        ("send --tone 440 --to TO --record-format s32", 2, "[possible values: f32, s16, s24]"),
+        ("send --tone 440 --to TO --resample 44100", 2, "[possible values: 48k, native]"),
+        ("probe --to TO --color red", 2, "[possible values: auto, always, never]"),
+    ]);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    refuse(&[
+        ("send", 2, "no target: give --to HOST[:PORT], or --embedded"),
+        ("send --to TO", 2, "nothing to send: give --wav FILE, --tone HZ or --mic"),
+        ("send --embedded", 2, "nothing to send: give --wav FILE, --tone HZ or --mic"),
+        ("send --tone 440", 2, "no target: give --to"),
+        ("send --wav fixtures/audio/24bit-mono-48k.wav", 2, "no target: give --to"),
+        ("send --tone 440 --to TO --record-format s16", 2, "--record <FILE>"),
+        ("probe --delay 5", 2, "--embedded"),
+        ("probe --to TO --size 8", 2, "--audio"),
+    ]);
+}
+
+#[test]
+fn what_does_not_go_together_is_said() {
+    let both = "cannot be used with";
+    refuse(&[
+        ("probe --embedded --to TO", 2, both),
+        ("send --tone 440 --embedded --to TO", 2, both),
+        ("send --tone 440 --to TO --delay 5", 2, both),
+        ("probe --to TO --delay 5", 2, both),
+        ("send --wav a.wav --tone 440 --to TO", 2, both),
+        ("send --tone 440 --repeat 3 --to TO", 2, both),
+        ("send --tone 440 --resample native --to TO", 2, both),
+        ("probe --to TO --keepalive --audio", 2, both),
+        ("probe --to TO --keepalive --size 8", 2, both),
+        ("probe --to TO --json --json-lines", 2, both),
+        (
+            "send --tone 440 --to TO --junit target/x --markdown ./target/x",
+            2,
+            "--junit and --markdown: both name ./target/x",
+        ),
+        (
+            "send --tone 440 --embedded --record target/x --outcome-log target/x",
+            2,
+            "--record and --outcome-log: both name",
+        ),
+        ("probe --embedded --junit target/x --outcome-log target/x", 2, "--junit and --outcome-log: both name"),
+        ("send --tone 440 --to TO --no-echo --max-loss 1%", 2, "--no-echo cannot be used with limits on replies"),
+        ("probe --embedded --drop-packets 5", 2, "--drop-packets applies to AUDIO only; add --audio"),
+        ("send --wav - --repeat 2 --to TO", 2, "--repeat needs a file, because standard input can be read only once"),
+    ]);
+}
+
+#[test]
+fn targets_that_are_none_are_explained() {
+    refuse(&[
+        ("probe --to ''", 2, "host missing; give HOST[:PORT], such as localhost:5000"),
+        ("probe --to :5000", 2, "host missing"),
+        ("probe --to localhost:", 2, "invalid port ``: give a number from 1 to 65535"),
+        ("probe --to localhost:0", 2, "invalid port `0`"),
+        ("probe --to localhost:99999", 2, "invalid port `99999`"),
+        ("probe --to localhost:http", 2, "invalid port `http`"),
+        ("probe --to [::1", 2, "give an IPv6 address with a port as [ADDRESS]:PORT"),
+        (
+            "send --tone 440 --to ws://localhost",
+            2,
+            "signaling servers (ws://, wss://) are supported by probe only; audio needs a UDP target",
+        ),
+        ("probe --embedded --to moqt://127.0.0.1:4443/echo", 2, "'--embedded' cannot be used with '--to"),
+        ("probe --to moqt://127.0.0.1:4443/echo --moqt", 2, "cannot be used with"),
+        ("probe --to 127.0.0.1:4443/echo", 2, "a MOQT echo server as moqt://127.0.0.1:4443/echo"),
+        ("probe --to moqt://", 2, "invalid URL; write moqt://HOST:PORT/PATH, an IPv6 address in brackets"),
+        ("probe --to ws://", 2, "--to: invalid URL; write ws://HOST:PORT, with an IPv6 address in brackets"),
+        ("probe --to ws://me:secret@localhost", 2, "--to: the URL must not contain a user name or password"),
+        ("probe --to http://localhost", 2, "unknown scheme `http://`"),
+        ("probe --to no.such.host.invalid", 3, "cannot find an address for host `no.such.host.invalid`: "),
+        ("send --tone 440 --to not_a_host", 3, "cannot find an address for host `not a host`: "),
+    ]);
+}
+
+#[test]
+fn a_file_that_cannot_be_what_it_should_is_refused_before_anything_is_sent() {
+    // Nobody means a file of that name, and nothing is left that would look like one.
+    at_once(["--junit", "--markdown", "--html", "--record", "--record-both", "--outcome-log"], |option| {
+        refuse(&[(&format!("send --tone 440 --embedded {option} -"), 2, "for a file of that name, give ./-")]);
+    });
+    assert!(!std::path::Path::new("-").exists());
+    at_once(["--record", "--record-both"], |option| {
+        for file in ["/dev/null", "/dev/full", "/dev/stdout"] {
+            let line = format!("send --tone 440 --to TO {option} {file}");
+            refuse(&[(&line, 3, &format!("cannot write the recording to {file}: not a regular file"))]);
+        }
+    });
+}
+
+#[test]
+fn what_belongs_to_udp_or_to_websocket_alone_is_refused_with_the_other() {
+    let nothing = "no effect over WebSocket; omit it, or give a UDP target: --to HOST[:PORT]";
+    let options = [
+        "--audio",
+        "--keepalive",
+        "--server-delay 5",
+        "--loss-direction",
+        "--socket-buffer 1MiB",
+        "--loss 1%",
+        "--outcome-log x",
+        "--signaling-url ws://127.0.0.1:9",
+        "--room r --password x",
+        "--room r --password-file x",
+    ];
+    at_once(options, |option| {
+        let named = option.split(' ').rfind(|word| word.starts_with("--")).unwrap();
+        refuse(&[(&format!("probe --to ws://TO {option}"), 2, &format!("{named}: {nothing}"))]);
+    });
+    let nothing = "signaling servers only; give --to ws://HOST[:PORT]";
+    let options = ["--dialect bbx", "--token x", "--token-file x", "--hmac-secret-file x", "--room-code 1234"];
+    at_once(options, |option| {
+        let named = option.split(' ').next().unwrap();
+        refuse(&[(&format!("probe --to TO {option}"), 2, &format!("{named}: {nothing}"))]);
+        refuse(&[(&format!("probe --embedded {option}"), 2, &format!("{named}: {nothing}"))]);
+    });
+    refuse(&[
+        ("probe --to ws://TO --dialect ws", 2, "[possible values: jamjam, broadcast, bbx, webrtc]"),
+        ("probe --to ws://TO --interval 0", 2, "--interval: too short"),
+        ("probe --to ws://TO --embedded", 2, "cannot be used with"),
+        ("probe --to ws://TO/r --token x --token-file y", 2, "cannot be used with"),
+        ("probe --to ws://TO/r --token x --hmac-secret-file y", 2, "cannot be used with"),
+        (
+            "probe --to ws://TO/r --token-file target/none",
+            3,
+            "cannot read the secret of --token-file from target/none: ",
+        ),
+        ("probe --to wss://TO --ca target/none", 3, "cannot read certificates from target/none: "),
+        ("probe --to ws://TO/r --room-code 1", 2, "--room-code: only bbx rooms have codes; add --dialect bbx"),
+    ]);
+}
+
+#[test]
+fn quantities_that_are_none_are_explained() {
+    let duration = "is not a number; expected a duration such as 5ms or 2s";
+    let units = "; expected ns, us, ms, s, m or h";
+    let tone = "give a frequency above 0 and up to 24000 Hz, such as 440";
+    let count = "give a number of packets such as 100, or 0 to run until stopped";
+    refuse(&[
+        ("probe --to TO --max-p99 5k", 2, units),
+        ("probe --to TO --timeout 5sec", 2, units),
+        ("probe --to TO --timeout -1", 2, duration),
+        ("probe --to TO --interval fast", 2, duration),
+        ("probe --to TO --interval ''", 2, duration),
+        ("probe --to TO --interval 0", 2, "--interval: too short; the minimum is 1us"),
+        ("probe --to TO --interval 999ns", 2, "--interval: too short; the minimum is 1us"),
+        ("probe --to TO --wait-for 1000000000000000000000", 2, "is too large; the maximum is 584 years"),
+        ("probe --to TO --timeout 9999999999999999999999999999999999999999", 2, duration),
+        ("probe --to TO --max-loss 5", 2, "`5` could be a ratio or a percentage; use 5%"),
+        ("probe --to TO --max-loss 101%", 2, "the maximum is 100%"),
+        ("probe --to TO --max-loss -1%", 2, "-1"),
+        ("probe --to TO --count -1", 2, count),
+        ("probe --to TO --count many", 2, count),
+        ("probe --to TO --count 99999999999999999999", 2, count),
+        ("probe --to TO --audio --size 3", 2, "--size 3: give a multiple of 4 (AUDIO has 4-byte samples)"),
+        ("probe --to TO --audio --size 65496", 2, "up to 65492, which fits a datagram"),
+        ("probe --to TO --spin 101", 2, "give a whole percentage from 0 to 100"),
+        ("probe --to TO --socket-buffer 1XB", 2, "unknown unit `XB`; expected B, KiB, MiB"),
+        ("send --to TO --tone 0", 2, tone),
+        ("send --to TO --tone -440", 2, tone),
+        ("send --to TO --tone NaN", 2, tone),
+        ("send --to TO --tone inf", 2, tone),
+        ("send --to TO --tone 48000", 2, tone),
+        ("send --to TO --tone A4", 2, tone),
+        (
+            "send --to TO --tone 440 --frame-size 0",
+            2,
+            "--frame-size: 0 samples; with 1 channel give 1 to 16373, which fit a datagram",
+        ),
+        ("send --to TO --tone 440 --frame-size 16374", 2, "with 1 channel give 1 to 16373, which fit a datagram"),
+        (
+            "send --to TO --tone 440 --channels 2 --frame-size 8187",
+            2,
+            "with 2 channels give 1 to 8186, which fit a datagram",
+        ),
+        ("send --to TO --tone 440 --frame-size 1h", 2, "fit a datagram"),
+        ("send --to TO --tone 440 --frame-size -5", 2, "give a number of samples such as 128, or a time such as 2.5ms"),
+        (
+            "send --to TO --tone 440 --frame-size big",
+            2,
+            "give a number of samples such as 128, or a time such as 2.5ms",
+        ),
+        ("send --to TO --tone 440 --channels 3", 2, "3 is not in 1..=2"),
+        ("send --to TO --tone 440 --duration 0", 2, "--duration: nothing to send"),
+        ("send --to TO --tone 440 --duration 1us", 2, "--duration: nothing to send"),
+        ("send --to TO --tone 440 --first-sequence 4294967296", 2, "4294967296 is not in 0..=4294967295"),
+        ("send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat 0", 2, "give a number above 0, or forever"),
+        (
+            "send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat forevr",
+            2,
+            "give a number above 0, or forever",
+        ),
+    ]);
+}
+
+#[test]
+fn quantities_beyond_any_use_are_taken_without_a_panic_or_an_overflow() {
+    // The longest times that can be written end when all has come back; the largest buffer is cut to what there is.
+    let long = "18446744073709551615ns";
+    let lines = [
+        format!("probe --embedded --count 3 --interval 1 --timeout {long} --wait-for {long} --late-after {long}"),
+        format!("probe --embedded --count 3 --interval 1 --max-p50 {long} --max-p99 {long} --max-jitter {long}"),
+        format!("probe --embedded --audio --delay 0 --count 3 --interval 1 --server-delay {long} --timeout {long}"),
+        format!(
+            "send --embedded --delay 0 --wav fixtures/audio/24bit-mono-48k.wav --duration {long} --server-delay {long}"
+        ),
+        "probe --embedded --count 3 --interval 1 --socket-buffer 16777215TiB".to_owned(),
+        "probe --embedded --count 3 --interval 1 --socket-buffer 0".to_owned(),
+        "send --embedded --delay 0 --tone 0.000001 --duration 20ms --channels 2 --frame-size 8186".to_owned(),
+    ];
+    at_once(lines, |line| {
+        let ended = run_args(line.split(' '));
+        assert_eq!(ended.code, 0, "{line}: {ended:?}");
+        // Nothing takes longer than 584 years.
+        let late = ended.stdout.lines().find(|line| line.starts_with("late "));
+        assert!(late.is_none_or(|late| late.ends_with(" 0")), "{line}: {late:?}");
+    });
+}

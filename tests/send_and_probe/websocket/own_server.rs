@@ -1,0 +1,147 @@
+//! Against the program's own signaling server, in all four dialects, plain and under TLS.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::websocket::report;
+use test_support::certificate::Authority;
+use test_support::client::document;
+use test_support::client::program::{run_args, start_line};
+use test_support::server::process::Server;
+
+const SECRET: &str = "test-secret";
+
+/// A server with a bbx room of this code.
+fn start(options: &[&str]) -> Server {
+    Server::start_signaling(&[&["--hmac-secret", SECRET, "--bbx-room", "4711"], options].concat())
+}
+
+fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
+    let file = folder.path().join(name);
+    fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+/// Twenty questions in every dialect, each of which is answered.
+fn all_dialects(url: &str, trust: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = file(&folder, "secret", "test-secret\n");
+    // For client c1 in room radio until 2100, signed by somebody else's program.
+    let token = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
+    let token_file = file(&folder, "token", token);
+    let with_token = format!("{url}/radio?token={token}");
+    let at_ws = format!("{url}/ws");
+    for (to, options, dialect, connections, joins) in [
+        (url, &[][..], "jamjam", 1, false),
+        (url, &["--dialect", "bbx"], "bbx", 1, false),
+        (url, &["--dialect", "bbx", "--room-code", "4711"], "bbx", 1, true),
+        (url, &["--dialect", "webrtc"], "webrtc", 1, true),
+        (url, &["--dialect", "webrtc", "--room", "a b"], "webrtc", 1, true),
+        (url, &["--dialect", "broadcast", "--hmac-secret-file", &secret], "broadcast", 2, true),
+        (&at_ws, &["--dialect", "broadcast", "--room", "ä b", "--hmac-secret-file", &secret], "broadcast", 2, true),
+        (url, &["--dialect", "broadcast", "--room", "radio", "--token-file", &token_file], "broadcast", 2, true),
+        (&with_token, &[], "broadcast", 2, true),
+    ] {
+        let line = ["probe", "--to", to, "--count", "20", "--interval", "2", "--max-loss", "0%", "--json"];
+        let ended = run_args(line.iter().chain(trust).chain(options));
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{options:?} {ended:?}");
+        let report = document::report(&ended);
+        let (stream, websocket) = (&report["streams"]["ping"], &report["websocket"]);
+        let counts =
+            ["sent", "returned", "duplicated", "reordered", "unmatched"].map(|name| stream[name].as_u64().unwrap());
+        assert_eq!(counts, [20, 20, 0, 0, 0], "{options:?} {report:#}");
+        assert_eq!((&websocket["dialect"], &report["stray"]), (&json!(dialect), &json!(0)), "{options:?}");
+        let made = websocket["connections"].as_array().unwrap();
+        assert_eq!(made.len(), connections);
+        for one in made {
+            assert_eq!((one["join_ms"].is_f64(), one["tls_ms"].is_f64()), (joins, url.starts_with("wss")), "{one}");
+        }
+        let waits = trust.contains(&"--wait-for");
+        assert_eq!(
+            report["readiness_wait"].get("reply_received").cloned().unwrap_or_default(),
+            if waits { json!(true) } else { Value::Null },
+            "{report:#}"
+        );
+        // Two clocks that are one.
+        let clock = websocket["clock_offset_us"].as_f64();
+        assert_eq!(clock.is_some(), dialect == "bbx");
+        let error = websocket["clock_offset_error_us"].as_f64().unwrap_or_default();
+        assert!(clock.is_none_or(|clock| clock.abs() <= error + 500.0), "{websocket}");
+        assert!(!ended.stdout.contains("eyJ"), "a token is shown: {}", ended.stdout);
+    }
+}
+
+#[test]
+fn every_dialect_answers_over_plain_sockets() {
+    let server = start(&[]);
+    all_dialects(&format!("ws://{}", server.address), &[]);
+}
+
+#[test]
+fn every_dialect_answers_under_tls() {
+    let authority = Authority::new();
+    let server = start(&authority.certify().options());
+    let ca = authority.own();
+    all_dialects(
+        &format!("wss://localhost:{}", server.address.port()),
+        &["--ca", ca.to_str().unwrap(), "--wait-for", "20s"],
+    );
+
+    let url = format!("wss://localhost:{}", server.address.port());
+    let ended = run_args(["probe", "--to", &url]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+    let words = format!("jamjam-dev: cannot probe {url}: TLS with `localhost` failed: certificate not trusted");
+    assert!(ended.stderr.starts_with(&words), "{}", ended.stderr);
+    let ended = run_args(["probe", "--to", &url, "--insecure", "--count", "2"]);
+    let warning = format!("jamjam-dev: --insecure: the certificate of {url} is not verified\n");
+    assert_eq!((ended.code, ended.stderr), (0, warning));
+    let plain = report(1, server.address, &[]);
+    let told = plain["verdict"]["reasons"][1].as_str().unwrap();
+    assert!(told.ends_with("the server does not use plain HTTP; use wss:// instead of ws://"), "{told}");
+}
+
+#[test]
+fn a_token_that_is_worth_nothing_is_told_with_the_way_out() {
+    let server = start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = file(&folder, "secret", "another secret");
+    let report = report(1, server.address, &["--dialect", "broadcast", "--hmac-secret-file", &wrong]);
+    let lost = &report["websocket"]["connection_failure"];
+    assert_eq!((&lost["close_code"], &lost["kind"]), (&json!(4002), &json!("closed")));
+    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("the server's secret with --hmac-secret-file"));
+}
+
+#[test]
+fn a_server_that_shuts_down_ends_the_run_and_fails_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = file(&folder, "secret", SECRET);
+    let server = start(&[]);
+    let mut program = start_line(&format!(
+        "probe --to ws://{} --dialect broadcast --hmac-secret-file {secret} --count 0 --interval 5 --json-lines",
+        server.address
+    ));
+    let (_, rest) = program.first_line();
+    let ended = server.stop("TERM");
+    assert_eq!(ended.code, Some(0));
+    let last = std::io::BufRead::lines(rest).map_while(Result::ok).last().unwrap();
+    let report: Value = serde_json::from_str(&last).unwrap();
+    document::assert_valid(&report);
+    assert_eq!(program.end().code, 1);
+    let text = "the server closed the connection with code 4002 (Server shutting down)";
+    assert_eq!(
+        report["websocket"]["connection_failure"],
+        json!({"kind": "closed", "close_code": 4002, "message": text})
+    );
+    assert!(report["streams"]["ping"]["returned"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn whoever_asks_too_often_is_told_that_it_was_the_rate() {
+    let server = start(&["--rate-limit-messages", "10/s"]);
+    let report = report(1, server.address, &["--count", "100", "--interval", "1"]);
+    assert_eq!(report["websocket"]["connection_failure"]["close_code"], 1008, "{report:#}");
+    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("give a longer --interval"));
+    // Twice the rate may come at once.
+    assert!(report["streams"]["ping"]["returned"].as_u64().unwrap() >= 20, "{report:#}");
+}

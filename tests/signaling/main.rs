@@ -1,0 +1,11 @@
+//! The signaling hub and its dialects, in memory.
+
+mod broadcast;
+mod control_surface;
+mod echo_participant;
+mod hub;
+mod jamjam;
+mod room_client;
+mod tokens;
+mod transcript_reader;
+mod webrtc;

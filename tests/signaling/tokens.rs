@@ -1,0 +1,128 @@
+//! Tokens of broadcast rooms. The signed texts were made with another program, Python's `hmac` and `base64`.
+
+use jamjam_dev::signaling::token::{Claims, Secret, TokenError, sign, verify};
+use proptest::prelude::*;
+use serde_json::{Map, json};
+
+/// `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},"issuedAt":1700000000000}` under `test-secret`.
+const TOKEN: &str = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
+const NOW: u64 = 1_700_000_000_000;
+const END: u64 = 4_102_444_800_000;
+
+fn secret() -> Secret {
+    Secret::new("test-secret")
+}
+
+fn verified(token: &str) -> Result<Claims, TokenError> {
+    verify(&secret(), token, "radio", NOW)
+}
+
+#[test]
+fn ours_is_the_same_byte_for_byte() {
+    let claims = Claims::new("c1", "radio", Map::new(), NOW, 31_536_000.0 * 1e9);
+    // A year at most.
+    assert_eq!(claims.expires_ms(), Some(NOW + 31_536_000_000));
+    let claims = Claims { expires_at: Some(END.into()), ..claims };
+    assert_eq!(sign(&secret(), &claims), TOKEN);
+    let other = "W3fRzRi1GspTPpkYcK2qe3YVv29jAC1DmWfYOn6ZXPM";
+    assert_eq!(sign(&Secret::new("sécret ☃"), &claims).rsplit_once('.').unwrap().1, other);
+    let metadata = json!({"broadcastDelay": 2}).as_object().unwrap().clone();
+    let claims = Claims { client_id: "ann".to_owned(), room: "chat".to_owned(), metadata, ..claims };
+    assert_eq!(
+        sign(&Secret::new(&"k".repeat(100)), &claims),
+        "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJjaGF0IiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6eyJicm9hZGNhc3REZWxheSI6Mn0sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.qjItaPCMAj2CaXbu_HC792wq1YgipIrtR70vtqOZNCw"
+    );
+}
+
+#[test]
+fn one_signed_elsewhere_says_who_where_and_until_when() {
+    let claims = verified(TOKEN).unwrap();
+    assert_eq!((claims.client_id.as_str(), claims.room.as_str(), claims.expires_ms()), ("c1", "radio", Some(END)));
+    // ` {"room" : "ä/b", "x":1,\n"clientId":"c 2"} `: order and space are free, and no end is for ever.
+    let free =
+        "IHsicm9vbSIgOiAiw6QvYiIsICJ4IjoxLAoiY2xpZW50SWQiOiJjIDIifSA.IkA1fdVs1m64pw1U1xyOYwx1xZgRhb1aD8iHHEThhgg";
+    let claims = verify(&secret(), free, "ä/b", u64::MAX).unwrap();
+    assert_eq!((claims.client_id.as_str(), claims.expires_at), ("c 2", None));
+}
+
+#[test]
+fn its_time_and_its_room_count() {
+    assert!(verify(&secret(), TOKEN, "radio", END - 1).is_ok());
+    assert_eq!(verify(&secret(), TOKEN, "radio", END), Err(TokenError::Expired));
+    for room in ["", "Radio", "radio ", "chat", "radio/remotecontrol"] {
+        assert_eq!(verify(&secret(), TOKEN, room, NOW), Err(TokenError::WrongRoom));
+    }
+    // The order of the checks: expired is found before another room. `expiresAt` is 1700000000000.
+    let expired = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0IjoxNzAwMDAwMDAwMDAwfQ.P-kKD0FBrm7qIKbJuO4EbXNXClyWWPU8zvkuFrhZItE";
+    assert_eq!(verify(&secret(), expired, "chat", NOW), Err(TokenError::Expired));
+}
+
+#[test]
+fn what_is_signed_and_no_payload_is_worth_nothing() {
+    // `[1]`, and an `expiresAt` of "soon".
+    for token in [
+        "WzFd.mJ3wZP_seFiIG2QS3L-grhEUpkMHpKvydIjjSykbic0",
+        "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijoic29vbiJ9.4_w9w1X4V-cPx-xgczpcb1uhT2tQhfbbmkpsjhbSvGI",
+    ] {
+        assert_eq!(verified(token), Err(TokenError::InvalidPayload), "{token}");
+    }
+}
+
+#[test]
+fn nobody_elses_form_is_taken() {
+    let (payload, signature) = TOKEN.split_once('.').unwrap();
+    for token in ["", ".", "x", payload] {
+        assert!(verified(token).is_err(), "{token}");
+    }
+    for token in [format!("{TOKEN}."), format!(".{TOKEN}"), format!("{payload}..{signature}"), format!("{TOKEN}.x")] {
+        assert_eq!(verified(&token), Err(TokenError::Malformed), "{token}");
+    }
+    let standard = signature.replace('-', "+").replace('_', "/");
+    let padded = format!("{payload}.{signature}=");
+    for token in [padded, format!("{payload}=.{signature}"), format!("{payload}. {signature}"), format!(" {TOKEN}")] {
+        assert_eq!(verified(&token), Err(TokenError::InvalidSignature), "{token}");
+    }
+    assert!(standard == signature || verified(&format!("{payload}.{standard}")).is_err());
+    assert_eq!(verify(&Secret::new("test-secret "), TOKEN, "radio", NOW), Err(TokenError::InvalidSignature));
+    assert_eq!(verify(&Secret::new(""), TOKEN, "radio", NOW), Err(TokenError::InvalidSignature));
+}
+
+#[test]
+fn no_truncation_and_no_changed_bit_is_taken() {
+    for end in 0..TOKEN.len() {
+        assert!(verified(&TOKEN[..end]).is_err(), "{end}");
+        assert!(verified(&TOKEN[end + 1..]).is_err(), "{end}");
+    }
+    for place in 0..TOKEN.len() {
+        for bit in 0..7 {
+            let mut bytes = TOKEN.as_bytes().to_vec();
+            bytes[place] ^= 1 << bit;
+            let changed = String::from_utf8(bytes).unwrap();
+            assert!(verified(&changed).is_err(), "{changed}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_not_shown() {
+    assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+}
+
+proptest! {
+    #[test]
+    fn what_is_signed_is_verified_in_its_room_alone(
+        id in "\\PC{0,40}", room in "\\PC{1,40}", other in "\\PC{1,40}", seconds in 0.001_f64..1e7, key in "\\PC{0,80}",
+    ) {
+        let secret = Secret::new(&key);
+        let token = sign(&secret, &Claims::new(&id, &room, Map::new(), NOW, seconds));
+        let claims = verify(&secret, &token, &room, NOW).unwrap();
+        prop_assert_eq!(&claims.client_id, &id);
+        prop_assert!(other == room || verify(&secret, &token, &other, NOW) == Err(TokenError::WrongRoom));
+        prop_assert_eq!(verify(&secret, &token, &room, NOW + 10_000_000_000), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn what_nobody_signed_is_refused_without_a_panic(token in "\\PC*\\.?\\PC*") {
+        prop_assert!(verified(&token).is_err());
+    }
+}

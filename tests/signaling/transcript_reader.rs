@@ -1,0 +1,250 @@
+//! The reader of transcripts, on transcripts that are wrong: each must fail, and say where. Their server hands what a
+//! client says to everybody else, as it came.
+
+use std::collections::{BTreeMap, VecDeque};
+use test_support::compare;
+use test_support::transcript;
+
+use transcript::{Played, Stage, play};
+
+/// Hands on what is said, and a word about what else is done.
+#[derive(Default)]
+struct Parrot {
+    waiting: BTreeMap<String, VecDeque<String>>,
+}
+
+impl Stage for Parrot {
+    fn connect(&mut self, name: &str, _: &str) -> Result<(), String> {
+        self.waiting.insert(name.to_owned(), VecDeque::new());
+        Ok(())
+    }
+
+    fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
+        for (_, waiting) in self.waiting.iter_mut().filter(|(other, _)| *other != name) {
+            waiting.push_back(text.to_owned());
+        }
+        Ok(())
+    }
+
+    fn send_binary(&mut self, name: &str) -> Result<(), String> {
+        self.say(name, "\"binary\"")
+    }
+
+    fn close(&mut self, name: &str) -> Result<(), String> {
+        self.waiting.remove(name);
+        self.say(name, "\"closed\"")
+    }
+
+    fn cut(&mut self, name: &str) -> Result<(), String> {
+        self.waiting.remove(name);
+        self.say(name, "\"cut\"")
+    }
+
+    fn hear(&mut self, name: &str) -> Result<String, String> {
+        self.waiting.get_mut(name).and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} hears nothing"))
+    }
+
+    fn silent(&mut self, name: &str) -> Result<(), String> {
+        self.waiting[name].front().map_or(Ok(()), |text| Err(format!("{name} hears {text}")))
+    }
+
+    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
+        Err(format!("nobody closes {name}"))
+    }
+
+    fn pinged(&mut self, name: &str) -> Result<(), String> {
+        Err(format!("nobody pings {name}"))
+    }
+
+    fn pass(&mut self, _: u64) -> bool {
+        false
+    }
+
+    fn settled(&mut self) -> Result<(), String> {
+        let names: Vec<String> = self.waiting.keys().cloned().collect();
+        names.iter().try_for_each(|name| self.silent(name))
+    }
+}
+
+const ROOM: &str = r#"{"id":"1a2b3c4d"}"#;
+
+/// Plays these lines after ann and bob have connected (lines 1 and 2).
+fn played(lines: &[&str]) -> Result<Played, String> {
+    let script = format!("ann connects\nbob connects\n{}\n", lines.join("\n"));
+    play(&script, &mut Parrot::default())
+}
+
+/// These lines must fail, in a message that has all of `says`.
+#[track_caller]
+fn fails(lines: &[&str], says: &[&str]) {
+    let what = played(lines).expect_err("a wrong transcript was taken for a right one");
+    for text in says {
+        assert!(what.contains(text), "{text:?} is not in:\n{what}");
+    }
+}
+
+#[track_caller]
+fn holds(lines: &[&str]) {
+    assert_eq!(played(lines), Ok(Played::Whole));
+}
+
+#[test]
+fn a_right_transcript_holds() {
+    holds(&[
+        "# a comment",
+        "",
+        r#"ann> {"type":"A","data":{"n":1,"list":[null,true,"x"]}}"#,
+        r#"bob< {"data":{"list":[null,true,"x"],"n":1},"type":"A"}"#,
+        "ann hears nothing",
+        "bob hears nothing",
+        "ann sends binary",
+        r#"bob< "binary""#,
+        "ann closes",
+        r#"bob< "closed""#,
+        "ann connects",
+        "bob is cut",
+        r#"ann< "cut""#,
+    ]);
+}
+
+#[test]
+fn a_wrong_value_is_found_and_named_by_its_path() {
+    let said = r#"ann> {"type":"A","data":{"n":1,"list":[null,true,"x"]}}"#;
+    for (wrong, path) in [
+        (r#"{"type":"B","data":{"n":1,"list":[null,true,"x"]}}"#, r#"message.type is "A", expected "B""#),
+        (r#"{"type":"A","data":{"n":2,"list":[null,true,"x"]}}"#, "message.data.n is 1, expected 2"),
+        (r#"{"type":"A","data":{"n":1.0,"list":[null,true,"x"]}}"#, "message.data.n is 1, expected 1.0"),
+        (r#"{"type":"A","data":{"n":"1","list":[null,true,"x"]}}"#, "message.data.n is 1, expected \"1\""),
+        (r#"{"type":"A","data":{"n":1,"list":[null,false,"x"]}}"#, "message.data.list[1] is true, expected false"),
+        (r#"{"type":"A","data":{"n":1,"list":[null,"x",true]}}"#, "message.data.list[1] is true, expected \"x\""),
+        (r#"{"type":"A","data":{"n":1,"list":[null,true]}}"#, "message.data.list has 3 elements, expected 2"),
+        (r#"{"type":"A","data":{"n":1,"list":[null,true,"x",1]}}"#, "message.data.list has 3 elements, expected 4"),
+        (r#"{"type":"A","data":{"n":1,"list":[null,true,"x"],"o":null}}"#, "message.data.o is missing, expected null"),
+        (r#"{"type":"A","data":{"list":[null,true,"x"]}}"#, "message.data.n is too much: 1"),
+        (r#"{"type":"A","data":null}"#, "message.data is "),
+    ] {
+        fails(&[said, &format!("bob< {wrong}")], &["line 4", path]);
+    }
+}
+
+#[test]
+fn every_difference_of_a_message_is_named() {
+    fails(
+        &[r#"ann> {"a":1,"b":2}"#, r#"bob< {"a":3,"c":2}"#],
+        &["message.a is 1", "message.b is too", "message.c is mi"],
+    );
+}
+
+#[test]
+fn a_missing_message_is_found() {
+    fails(&["ann> 1", "bob< 1", "bob< 1"], &["line 5", "bob hears nothing"]);
+    fails(&["bob< 1"], &["line 3", "bob hears nothing"]);
+}
+
+#[test]
+fn an_extra_message_is_found() {
+    fails(&["ann> 1"], &["at the end", "bob hears 1"]);
+    fails(&["ann> 1", "bob hears nothing"], &["line 4", "bob hears 1"]);
+    fails(&["ann> 1", "ann> 2", "bob< 1", "bob< 2"], &["line 4", "before this line: bob hears 1"]);
+    fails(&["ann> 1", "bob closes", r#"ann< "closed""#], &["line 4", "bob hears 1"]);
+    fails(&["ann> 1", "bob is cut", r#"ann< "cut""#], &["line 4", "bob hears 1"]);
+    fails(&["ann> 1", "cat connects", "bob< 1"], &["line 4", "bob hears 1"]);
+    fails(&["ann> 1", "bob sends binary"], &["line 4", "bob hears 1"]);
+}
+
+#[test]
+fn messages_in_another_order_are_found() {
+    fails(&["cat connects", "ann> 1", "bob< 1", "cat> 2", "cat< 1"], &["line 6", "cat hears 1"]);
+}
+
+#[test]
+fn a_name_binds_on_first_sight_and_is_said_again() {
+    let again = r#"ann> {"id":"$room","text":"in $room, not ${room}0, for $5"}"#;
+    let heard = r#"bob< {"id":"1a2b3c4d","text":"in $room, not 1a2b3c4d0, for $5"}"#;
+    holds(&[&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#, again, heard]);
+    holds(&[r#"ann> {"url":"ws://host/1a2b3c4d/x"}"#, r#"bob< {"url":"ws://host/$room/x"}"#]);
+}
+
+#[test]
+fn a_name_that_does_not_match_is_found() {
+    let bound = [&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#];
+    fails(
+        &[bound[0], bound[1], r#"ann> {"id":"1a2b3c4e"}"#, bound[1]],
+        &["line 6", "1a2b3c4e", "expected \"1a2b3c4d\""],
+    );
+    fails(&[r#"ann> ["1a2b3c4d","1a2b3c4e"]"#, r#"bob< ["$room","$room"]"#], &["message[1]"]);
+    fails(&[bound[0], bound[1], r#"ann> {"id":"x1a2b3c4d"}"#, r#"bob< {"id":"y$room"}"#], &["expected \"y1a2b3c4d\""]);
+    fails(&[r#"ann> {"id":"x1a2b3c4d"}"#, r#"bob< {"id":"y$room"}"#], &["expected \"y$room\""]);
+}
+
+#[test]
+fn a_name_that_stands_for_nothing_cannot_be_said() {
+    fails(&[r#"ann> {"id":"$room"}"#, r#"bob< {"id":"$room"}"#], &["line 3", "$room stands for nothing yet"]);
+    fails(&[r#"ann> "ab""#, r#"bob< "$one$two""#], &["two unknown names"]);
+    fails(&[r#"ann> """#, r#"bob< "$some""#], &["expected \"$some\""]);
+    fails(&["ann> 5", r#"bob< "$some""#], &["message is 5"]);
+}
+
+#[test]
+fn two_names_stand_for_two_values() {
+    let said = r#"ann> ["1a2b3c4d","1a2b3c4d"]"#;
+    fails(&[said, r#"bob< ["$room_a","$room_b"]"#], &["$room_b is the same as $room_a"]);
+    holds(&[said, r#"bob< ["$room_a1","$room_a2"]"#]);
+}
+
+#[test]
+fn a_name_has_the_form_of_what_it_stands_for() {
+    for (value, name) in [
+        ("1A2B3C4D", "room"),
+        ("1a2b3c4", "room"),
+        ("1a2b3c4g", "room_b"),
+        ("ABC23", "invite"),
+        ("abc234", "invite"),
+        ("ABC10O", "invite_b"),
+        ("ABCIL2", "invite"),
+        ("ann", "peer_ann"),
+        ("6f1c2a34-5b6d-1e7f-8a9b-0c1d2e3f4a5b", "peer_ann"),
+        ("6f1c2a34-5b6d-4e7f-ca9b-0c1d2e3f4a5b", "peer_ann"),
+        ("6F1C2A34-5b6d-4e7f-8a9b-0c1d2e3f4a5b", "peer_ann"),
+        ("6f1c2a345b6d4e7f8a9b0c1d2e3f4a5b", "peer_ann"),
+    ] {
+        fails(&[&format!("ann> \"{value}\""), &format!("bob< \"${name}\"")], &[&format!("${name} is no ")]);
+    }
+    let right = r#"["1a2b3c4d","ABC234","6f1c2a34-5b6d-4e7f-8a9b-0c1d2e3f4a5b","anything"]"#;
+    holds(&[&format!("ann> {right}"), r#"bob< ["$room","$invite","$peer_ann","$other"]"#]);
+}
+
+#[test]
+fn a_time_is_a_whole_number_and_binds_like_a_name() {
+    for (expected, got, holds) in [
+        (r#"{"at":"$ms1"}"#, r#"{"at":1700000000000}"#, true),
+        (r#"{"at":"$ms1","too":"$ms1"}"#, r#"{"at":5,"too":5}"#, true),
+        (r#"{"at":"$ms1","too":"$ms2"}"#, r#"{"at":5,"too":5}"#, true),
+        (r#"{"at":"$ms1","too":"$ms1"}"#, r#"{"at":5,"too":6}"#, false),
+        (r#"{"at":"$ms1"}"#, r#"{"at":"5"}"#, false),
+        (r#"{"at":"$ms1"}"#, r#"{"at":5.5}"#, false),
+        (r#"{"at":"$ms1"}"#, r#"{"at":null}"#, false),
+        (r#"{"at":"$name"}"#, r#"{"at":5}"#, false),
+    ] {
+        assert_eq!(compare::Bindings::default().compare(expected, got).is_ok(), holds, "{expected} {got}");
+    }
+}
+
+#[test]
+fn a_name_can_be_said_in_another_case_where_it_has_one() {
+    holds(&[&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#, r#"ann> "${room:upper}""#, r#"bob< "1A2B3C4D""#]);
+    let lines = [r#"ann> "12345678""#, r#"bob< "$room""#, r#"ann> "${room:upper}""#, "nonsense"];
+    assert_eq!(played(&lines), Ok(Played::Until(5)));
+}
+
+#[test]
+fn what_is_no_line_of_a_transcript_is_found() {
+    for line in ["ann", "ann says hello", "connects", "> 1", "ann >1", "ann  connects", "ann hears", " # comment"] {
+        fails(&[line], &["line 3", "no line of a transcript"]);
+    }
+    for line in ["ann connects", "cat> 1", "cat< 1", "cat hears nothing", "cat closes"] {
+        fails(&[line], &["line 3", "connected already, or not yet"]);
+    }
+    fails(&["ann> 1", "bob< {"], &["line 4", "the transcript is no JSON"]);
+    fails(&["ann> {", "bob< 1"], &["line 4", "heard no JSON"]);
+}

@@ -1,0 +1,271 @@
+//! Broadcast rooms over real sockets: the transcripts, plain and under TLS, and a room of one's own with each of its hooks.
+
+#![cfg(unix)]
+
+use test_support::certificate;
+use test_support::scripts;
+use test_support::server;
+use test_support::sockets;
+use test_support::transcript;
+#[expect(dead_code, reason = "its main is not called here")]
+#[path = "../../examples/custom_room.rs"]
+mod custom_room;
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use certificate::{Authority, trusting};
+use custom_room::MyRoom;
+use jamjam_dev::client::StopSignal;
+use jamjam_dev::io::http::bind;
+use jamjam_dev::io::http::login::{Credentials, Login};
+use jamjam_dev::io::signaling::{SignalingServerConfig, serve};
+use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::signaling::broadcast::{BroadcastSettings, RoomHandlers};
+use jamjam_dev::signaling::token::{Claims, Secret, sign};
+use jamjam_dev::signaling::{Heartbeat, Hub, SignalingLimits};
+use rustls::ClientConfig;
+use scripts::scripts;
+use serde_json::{Map, Value, json};
+use server::PATIENCE;
+use server::process::Server;
+use sockets::Sockets;
+use transcript::{Played, play};
+use tungstenite::protocol::CloseFrame;
+use tungstenite::stream::MaybeTlsStream;
+use tungstenite::{Message, WebSocket};
+
+const SECRET: &str = "test-secret";
+
+/// Each transcript on a server of its own: rooms remember.
+fn play_all(options: &[&str], tls: Option<&Arc<ClientConfig>>) {
+    let (mut wrong, mut whole) = (String::new(), 0);
+    for (name, script) in scripts("broadcast") {
+        let server = Server::start_signaling(&[options, &["--hmac-secret", SECRET]].concat());
+        let mut stage = Sockets::new(server.address, tls.cloned());
+        match play(&script, &mut stage).and_then(|played| stage.empty().map(|()| played)) {
+            Ok(played) => whole += usize::from(played == Played::Whole),
+            Err(what) => _ = writeln!(wrong, "{name}: {what}"),
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(whole >= 19, "{whole} transcripts");
+}
+
+#[test]
+fn every_transcript_holds_over_plain_sockets() {
+    play_all(&[], None);
+}
+
+#[test]
+fn every_transcript_holds_under_tls() {
+    let authority = Authority::new();
+    play_all(&authority.certify().options(), Some(&trusting(&authority.own())));
+}
+
+/// A server with the example's room, until it is dropped.
+struct Own {
+    address: SocketAddr,
+    stop: Arc<StopToken>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Own {
+    fn start() -> Self {
+        let mut handlers = RoomHandlers::default();
+        handlers.insert("myroom", MyRoom::default());
+        let broadcast = BroadcastSettings { secret: Some(Secret::new(SECRET)), ..BroadcastSettings::default() };
+        let heartbeat = Heartbeat { interval: Some(Duration::from_millis(50)), timeout: PATIENCE };
+        let limits = SignalingLimits { broadcast, heartbeat, ..SignalingLimits::default() };
+        let hub = Hub::new(limits, [1, 2, 3, 4]).with_handlers(handlers);
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), Arc::new(StopToken::default()));
+        let stopped = Arc::clone(&stop);
+        let login = Arc::new(Login::new(Some(Credentials::new("admin", "sesame")), None));
+        let options = SignalingServerConfig { login, ..SignalingServerConfig::default() };
+        let serving = std::thread::spawn(move || serve(listener, hub, options, &stopped).unwrap());
+        Self { address, stop, thread: Some(serving) }
+    }
+
+    fn connect(&self, to: &str) -> Client {
+        let (mut socket, _) = tungstenite::connect(format!("ws://{}{to}", self.address)).unwrap();
+        if let MaybeTlsStream::Plain(tcp) = socket.get_mut() {
+            tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        Client(socket)
+    }
+
+    fn join(&self, name: &str) -> Client {
+        self.connect(&format!("/myroom?token={}", token(name)))
+    }
+
+    fn ask(&self, request: &str, body: &str) -> String {
+        self.ask_as(&format!("Bearer {}", token("poster")), request, body)
+    }
+
+    fn ask_as(&self, authorization: &str, request: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let length = body.len();
+        let head =
+            format!("Host: x\r\nConnection: close\r\nAuthorization: {authorization}\r\nContent-Length: {length}");
+        write!(stream, "{request} HTTP/1.1\r\n{head}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.stop.request(StopSignal::Interrupt);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn token(name: &str) -> String {
+    sign(&Secret::new(SECRET), &Claims::new(name, "myroom", Map::new(), 4_000_000_000_000, 1.0))
+}
+
+struct Client(WebSocket<MaybeTlsStream<TcpStream>>);
+
+impl Client {
+    fn say(&mut self, message: &Value) {
+        self.0.send(Message::text(message.to_string())).unwrap();
+    }
+
+    /// The next message, but for those of type `beat`.
+    fn hear(&mut self) -> Value {
+        loop {
+            let heard = self.any();
+            if heard["type"] != "beat" {
+                return heard;
+            }
+        }
+    }
+
+    fn any(&mut self) -> Value {
+        loop {
+            match self.0.read().unwrap() {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Ping(_) => self.0.flush().unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn closed(&mut self) -> (u16, String) {
+        match self.0.read().unwrap() {
+            Message::Close(Some(frame)) => (frame.code.into(), frame.reason.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The content of the next relayed message.
+    fn content(&mut self) -> Value {
+        let heard = self.hear();
+        assert_eq!(heard["type"], "myroom-content", "{heard}");
+        assert!(heard["content"]["timestamp"].is_u64(), "{heard}");
+        let mut content = heard["content"].clone();
+        content.as_object_mut().unwrap().remove("timestamp");
+        content
+    }
+}
+
+fn notice(what: &str, who: &str) -> Value {
+    json!({"type": "notice", "what": what, "who": who})
+}
+
+#[test]
+fn every_hook_of_a_room_of_ones_own_has_its_effect() {
+    let server = Own::start();
+    // requires_auth: it is the room that refuses, in its own words; verify_auth: with its own code, or the usual one.
+    assert_eq!(server.connect("/myroom").closed(), (4_001, "Missing clientId".to_owned()));
+    assert_eq!(server.join("mallory").closed(), (4_004, "Rejected by room".to_owned()));
+    // It sees the request's headers.
+    let mut request =
+        tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/myroom", server.address)).unwrap();
+    request.headers_mut().insert("User-Agent", "myclient/1".parse().unwrap());
+    let old = Client(tungstenite::connect(request).unwrap().0).closed();
+    assert_eq!(old, (4_010, "Update your client".to_owned()));
+    // welcome_message, then on_join.
+    let mut ann = server.join("ann");
+    let welcome = ann.hear();
+    assert_eq!((&welcome["message"], &welcome["you"]), (&json!("Welcome to MyRoom!"), &json!("ann")));
+    assert_eq!(ann.hear(), notice("joined", "ann"));
+    let mut bob = server.join("bob");
+    bob.hear();
+    assert_eq!((ann.hear(), bob.hear()), (notice("joined", "bob"), notice("joined", "bob")));
+    // on_control_join and on_heartbeat, which counts both kinds.
+    let mut con = server.connect(&format!("/rooms/myroom/remotecontrol?token={}", token("con")));
+    assert_eq!(con.hear()["type"], "control-welcome");
+    assert_eq!((ann.hear(), bob.hear()), (notice("listens", "con"), notice("listens", "con")));
+    assert_eq!(con.any(), json!({"type": "beat", "clients": 2, "listeners": 1}));
+    // validate_message, on_message, control_payload.
+    ann.say(&json!({"text": 1}));
+    assert_eq!(ann.hear(), json!({"type": "error", "error": "A message needs a type"}));
+    ann.say(&json!({"type": "forget"}));
+    ann.say(&json!({"type": "x", "text": "hello"}));
+    assert_eq!(bob.content(), json!({"type": "x", "text": "hello", "processed": true}));
+    assert_eq!(con.hear(), json!({"type": "relayed", "kind": "x", "by": "ann"}));
+    // broadcast_delay: what is said later comes first.
+    ann.say(&json!({"type": "late", "wait": 300}));
+    ann.say(&json!({"type": "early"}));
+    assert_eq!((bob.content()["type"].clone(), bob.content()["type"].clone()), (json!("early"), json!("late")));
+    assert_eq!((con.hear()["kind"].clone(), con.hear()["kind"].clone()), (json!("early"), json!("late")));
+    // validate_http_post, on_http_post.
+    let refused = server.ask("POST /myroom/postcontent", "{}");
+    assert!(
+        refused.starts_with("HTTP/1.1 422 ") && refused.ends_with(r#"{"error":"A post needs a type"}"#),
+        "{refused}"
+    );
+    let taken = server.ask("POST /myroom/postcontent", r#"{"type":"y"}"#);
+    assert!(taken.ends_with(r#"{"success":true,"clientCount":2}"#), "{taken}");
+    let posted = json!({"type": "y", "posted": true, "processed": true});
+    assert_eq!((ann.content(), bob.content()), (posted.clone(), posted));
+    assert_eq!(con.hear(), json!({"type": "relayed", "kind": "y", "by": "http"}));
+    // routes: an answer, a refusal, nothing.
+    let stats = server.ask("GET /rooms/myroom/stats", "");
+    assert!(
+        stats.starts_with("HTTP/1.1 200 ") && stats.ends_with(r#"{"room":"myroom","relayed":4,"clients":2}"#),
+        "{stats}"
+    );
+    assert!(server.ask("DELETE /rooms/myroom/stats", "").starts_with("HTTP/1.1 405 "));
+    assert!(server.ask("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
+    // has_route: where nothing is, nobody waits for a body.
+    for room in ["myroom", "lobby"] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "POST /rooms/{room}/more HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n").unwrap();
+        let mut answer = [0; 13];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 404 ");
+    }
+    // room_stats, beside what is told of every room; printf admin:sesame | base64
+    let health = server.ask_as("Basic YWRtaW46c2VzYW1l", "GET /health?detailed=true", "");
+    let (_, health) = health.split_once("\r\n\r\n").unwrap();
+    let mut told = serde_json::from_str::<Value>(health).unwrap()["dialects"]["broadcast"]["details"]["myroom"].take();
+    assert_eq!(told["members"].take().as_array().map(Vec::len), Some(3));
+    assert_eq!(told, json!({"relayed": 4, "clients": 2, "controlClients": 1, "members": null}));
+    // max_clients.
+    let mut cat = server.join("cat");
+    assert_eq!(
+        (cat.hear()["type"].clone(), ann.hear(), bob.hear()),
+        (json!("welcome"), notice("joined", "cat"), notice("joined", "cat"))
+    );
+    assert_eq!(server.join("dan").closed(), (1_013, "Room is full".to_owned()));
+    // on_leave with what was said at the end, or 1006 for nothing; on_control_leave.
+    cat.0.close(Some(CloseFrame { code: 4_321.into(), reason: "Enough".into() })).unwrap();
+    assert_eq!(
+        (ann.hear(), bob.hear()),
+        (notice("left with 4321 Enough", "cat"), notice("left with 4321 Enough", "cat"))
+    );
+    drop(con);
+    assert_eq!(ann.hear(), notice("listens no more: 1006", "con"));
+    drop(bob);
+    assert_eq!(ann.hear(), notice("left with 1006 ", "bob"));
+}

@@ -1,0 +1,326 @@
+//! The HTTP side of `jamjam-dev signaling-server`: what dashboards, supervisors and lost browsers are answered.
+
+#![cfg(unix)]
+
+use test_support::server;
+mod ask;
+mod console;
+mod docs;
+mod login;
+mod proxied;
+
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use tungstenite::Message;
+
+use ask::{ask, get};
+use server::member::Member;
+use server::poll_until;
+use server::process::Server;
+
+fn health(server: &Server) -> Value {
+    serde_json::from_str(&get(server, "/health").body).unwrap()
+}
+
+const UPGRADE: [&str; 4] = [
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+
+/// The headers of a right upgrade, with one replaced, or left out where `with` is empty.
+fn upgrade_with(replaced: &str, with: &'static str) -> Vec<&'static str> {
+    let changed = UPGRADE.map(|header| if header.starts_with(replaced) { with } else { header });
+    changed.into_iter().filter(|header| !header.is_empty()).collect()
+}
+
+#[test]
+fn health_has_the_form_that_dashboards_know() {
+    let server = Server::start_signaling(&[]);
+    let answer = get(&server, "/health");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    let mut health: Value = serde_json::from_str(&answer.body).unwrap();
+    assert!(health["uptime"].is_f64(), "{health}");
+    poll_until("a later time", || (self::health(&server)["uptime"].as_f64()? > 0.0).then_some(()));
+    let timestamp = health["timestamp"].as_str().unwrap();
+    let form: String = timestamp.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+    assert_eq!(form, "9999-99-99T99:99:99.999Z");
+    let resources = health["resources"].take();
+    if cfg!(target_os = "linux") {
+        let resources = resources.as_object().unwrap();
+        assert_eq!(resources.keys().collect::<Vec<_>>(), ["rssBytes", "openFiles"]);
+        // Standard input, output and error, and the listener.
+        assert!(resources["openFiles"].as_u64().unwrap() >= 4, "{resources:?}");
+    }
+    health["uptime"] = Value::Null;
+    health["timestamp"] = Value::Null;
+    health.as_object_mut().unwrap().remove("resources");
+    let expected = json!({
+        "status": "ok", "uptime": null, "timestamp": null, "rooms": 0, "connections": 0, "roomDetails": [], "clients": 0,
+        "version": env!("CARGO_PKG_VERSION"),
+        "dialects": {
+            "jamjam": {"rooms": 0, "clients": 0},
+            "broadcast": {"rooms": 0, "clients": 0, "controlClients": 0, "roomCounts": {}},
+            "bbx": {"rooms": 0, "clients": 0},
+            "webrtc": {"rooms": 0, "connections": 0},
+            "undecided": 0,
+        },
+    });
+    assert_eq!(health, expected);
+}
+
+#[test]
+fn health_counts_who_is_there() {
+    let server = Server::start_signaling(&[]);
+    let url = format!("ws://{}/", server.address);
+    let connect = || tungstenite::client(&url, TcpStream::connect(server.address).unwrap()).unwrap().0;
+    let (mut first, mut second, mut third) = (connect(), connect(), connect());
+    let create = r#"{"type":"CreateRoom","data":{"room_name":"jam","peer_name":"Ann"}}"#;
+    first.send(Message::text(create)).unwrap();
+    assert!(first.read().unwrap().is_text());
+    second.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();
+    assert!(second.read().unwrap().is_text());
+    // It has said nothing; once it is answered it is counted.
+    third.send(Message::Ping("here?".into())).unwrap();
+    assert!(third.read().unwrap().is_pong());
+    let health = health(&server);
+    assert_eq!(health["dialects"]["jamjam"], json!({"rooms": 1, "clients": 2}));
+    assert_eq!((&health["dialects"]["undecided"], &health["clients"]), (&json!(1), &json!(3)));
+    // These three are of WebRTC alone.
+    assert_eq!((&health["rooms"], &health["connections"], &health["roomDetails"]), (&json!(0), &json!(0), &json!([])));
+}
+
+/// `/proc/PID` as the system shows it to anybody, while `/health` is asked.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_resources_are_those_of_the_process() {
+    let server = Server::start_signaling(&[]);
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
+    let resources = health(&server)["resources"].take();
+    // Nobody is connected any more, but for the one who asked, or the folder that was counted.
+    let (told, seen) = (resources["openFiles"].as_u64().unwrap() as usize, files());
+    assert!(told.abs_diff(seen) <= 2, "{told} told, {seen} seen");
+    let (told, seen) = (resources["rssBytes"].as_u64().unwrap(), server.status("VmRSS").parse::<u64>().unwrap() << 10);
+    assert!(told.abs_diff(seen) < 4 << 20, "{told} told, {seen} seen");
+}
+
+#[test]
+fn rooms_are_those_of_webrtc_and_there_are_none() {
+    let server = Server::start_signaling(&[]);
+    let answer = get(&server, "/rooms");
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"rooms":[]}"#));
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+}
+
+#[test]
+fn only_the_login_sees_who_is_in_broadcast_rooms() {
+    let server = Server::start_signaling(&["--hmac-secret", "test-secret", "--docs-password", "sesame"]);
+    let to = |path| format!("ws://{}{path}?token={}", server.address, login::ANN);
+    let connect = |url| tungstenite::client(url, TcpStream::connect(server.address).unwrap()).unwrap().0;
+    // Who has been welcomed has joined: members are told in that order.
+    let mut ann = connect(to("/radio"));
+    assert!(ann.read().unwrap().is_text());
+    let mut con = connect(to("/rooms/radio/remotecontrol"));
+    assert!(con.read().unwrap().is_text());
+    for path in ["/health?detailed=true", "/health?x=1&%64etailed=true"] {
+        let answer = ask(&server, "GET", path, &[login::RIGHT]);
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, ""), "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        let details = &body["dialects"]["broadcast"]["details"]["radio"];
+        let member = |control| json!({"clientId": "ann", "address": "127.0.0.1", "control": control});
+        assert_eq!(details["members"], json!([member(false), member(true)]), "{details}");
+        assert_eq!((&details["clients"], &details["controlClients"]), (&json!(1), &json!(1)));
+        for headers in [&[][..], &[login::WRONG]] {
+            let answer = ask(&server, "GET", path, headers);
+            assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Basic realm=\"docs\""), "{path}");
+            assert!(!answer.error().is_empty());
+        }
+    }
+    // Everybody sees the rest, whatever login they show.
+    for path in ["/health", "/health?detailed=false", "/health?detailed", "/health?undetailed=true"] {
+        for headers in [&[][..], &[login::WRONG], &[login::RIGHT]] {
+            let answer = ask(&server, "GET", path, headers);
+            assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, "*"), "{path}");
+            assert!(!answer.body.contains("details\":{") && !answer.body.contains("ann"), "{}", answer.body);
+        }
+    }
+}
+
+#[test]
+fn metrics_are_open_on_this_machine_alone_and_counted_logins_are_in_them() {
+    let server = Server::start_signaling(&["--docs-password", "sesame"]);
+    assert_eq!(ask(&server, "GET", "/health?detailed=true", &[login::WRONG]).status, 401);
+    let metrics = get(&server, "/metrics");
+    assert_eq!(metrics.status, 200);
+    for line in ["jamjam_signaling_logins_failed_total 1", "jamjam_signaling_logins_rate_limited_total 0"] {
+        assert!(metrics.body.lines().any(|told| told == line), "{}", metrics.body);
+    }
+    // Seen from elsewhere, or brought by a proxy, they take the login.
+    for options in [&["--host", "0.0.0.0"][..], &["--trust-proxy"]] {
+        let server = Server::start_signaling(&[&["--docs-password", "sesame"], options].concat());
+        for (headers, status) in [(&[][..], 401), (&[login::WRONG], 401), (&[login::RIGHT], 200)] {
+            let metrics = ask(&server, "GET", "/metrics", headers);
+            assert_eq!(metrics.status, status, "{options:?} {headers:?}");
+            assert_eq!(metrics.body.contains("jamjam_signaling_"), status == 200);
+        }
+        assert_eq!(get(&server, "/healthz").status, 200);
+    }
+}
+
+#[test]
+fn head_tells_what_get_would() {
+    let server = Server::start_signaling(&[]);
+    for (path, status) in [
+        ("/health", 200),
+        ("/rooms", 200),
+        ("/healthz", 200),
+        ("/metrics", 200),
+        ("/", 302),
+        ("/ws", 426),
+        ("/radio", 426),
+        ("/rooms/radio", 426),
+        ("/radio/x", 404),
+    ] {
+        let (get, mut head) = (get(&server, path), ask(&server, "HEAD", path, &[]));
+        assert_eq!((get.status, head.status), (status, status), "{path}");
+        // The uptime and the counts have gone on, and their lengths with them.
+        for changing in ["date", "content-length"] {
+            let value = head.headers.remove(changing);
+            assert!(value.is_some() || status != 200, "{path}: no {changing}");
+        }
+        let kept = get.headers.into_iter().filter(|(name, _)| !["date", "content-length"].contains(&name.as_str()));
+        assert_eq!(head.headers, kept.collect(), "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_there_or_not_for_that_method_is_said_in_json() {
+    let server = Server::start_signaling(&[]);
+    for path in ["/radio/x", "/rooms/radio/x", "/health/", "/v1/signaling", "/postcontent", "//", "/%2e%2e/x"] {
+        let answer = get(&server, path);
+        assert_eq!((answer.status, answer.error().as_str()), (404, "Not found"), "{path}");
+    }
+    for path in ["/health", "/rooms", "/healthz", "/metrics", "/", "/ws"] {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+            let answer = ask(&server, method, path, &[]);
+            assert_eq!((answer.status, answer.error().as_str()), (405, "Method not allowed"), "{method} {path}");
+            assert_eq!(answer.header("allow"), "GET,HEAD", "{method} {path}");
+        }
+    }
+    assert_eq!(ask(&server, "POST", "/radio", &[]).status, 405);
+    assert_eq!(ask(&server, "POST", "/postcontent", &[]).status, 404);
+}
+
+#[test]
+fn a_browser_at_a_websocket_is_told_what_it_is() {
+    let server = Server::start_signaling(&[]);
+    for path in ["/ws", "/ws/", "/ws?x=1", "/ws?token=t", "/radio"] {
+        let answer = get(&server, path);
+        assert_eq!(answer.status, 426, "{path}");
+        assert_eq!(answer.error(), "This is a WebSocket endpoint; connect with ws:// or wss://");
+        assert_eq!(answer.header("upgrade"), "websocket");
+    }
+    for path in ["/", "/?x=1", "/?token=t"] {
+        let answer = get(&server, path);
+        assert_eq!((answer.status, answer.header("location"), answer.body.as_str()), (302, "/docs", ""), "{path}");
+    }
+    // An upgrade to anything else is no reason not to answer.
+    let other = ask(&server, "GET", "/health", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"]);
+    assert_eq!(other.status, 200);
+}
+
+#[test]
+fn an_upgrade_that_is_not_right_is_refused_in_json() {
+    let server = Server::start_signaling(&[]);
+    assert_eq!(ask(&server, "GET", "/", &UPGRADE).status, 101);
+    for (replaced, with, status) in [
+        ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8", 426),
+        ("Sec-WebSocket-Version", "", 426),
+        ("Sec-WebSocket-Key", "", 400),
+        ("Connection", "Connection: keep-alive", 400),
+        ("Upgrade", "Upgrade: websocket, h2c", 400),
+    ] {
+        let answer = ask(&server, "GET", "/", &upgrade_with(replaced, with));
+        assert_eq!(answer.status, status, "{with}: {answer:?}");
+        assert!(!answer.error().is_empty());
+        let version = if status == 426 { "13" } else { "" };
+        assert_eq!(answer.header("sec-websocket-version"), version, "{with}");
+    }
+    let posted = ask(&server, "POST", "/", &UPGRADE);
+    assert_eq!((posted.status, posted.header("allow")), (405, "GET"));
+    assert_eq!(posted.error(), "Method not allowed");
+    for path in ["/health", "/healthz", "/metrics", "/docs", "/radio/x"] {
+        assert_eq!(ask(&server, "GET", path, &UPGRADE).error(), "Not found", "{path}");
+    }
+}
+
+#[test]
+fn the_log_tells_what_a_client_did_wrong_and_no_secret() {
+    let mut server = Server::start_signaling(&[]);
+    assert_eq!(ask(&server, "GET", "/radio/x?token=sesame", &UPGRADE).status, 404);
+    let line = server.line_that_begins("http: WebSocket upgrade rejected path=/radio/x source=127.0.0.1:");
+    assert_eq!(line.level, "WARN");
+    assert!(line.message.ends_with(" reason=\"no such path; connect to / or /ws\""), "{}", line.message);
+    // It is said once a second at most, however often it happens.
+    let before = std::time::Instant::now();
+    (0..50).for_each(|_| assert_eq!(ask(&server, "GET", "/x/%1b?token=sesame", &UPGRADE).status, 404));
+    let most = before.elapsed().as_secs() + 1;
+    let mut member = Member::of(server.address);
+    member.say("JoinRoom", &json!({"room_id": "nowhere", "password": "sesame", "peer_name": "Ann"}));
+    assert_eq!(member.hear_a("Error")["message"], "Room not found");
+    let line = server.line_that_begins("signaling: message rejected conn=");
+    assert!(line.level == "WARN" && line.message.ends_with(" reason=\"Room not found\""), "{line:?}");
+    assert!(!server.lines.concat().contains("sesame"));
+    let again = server.lines.iter().filter(|line| line.contains("WebSocket upgrade rejected path=/x/%1b")).count();
+    assert!(again as u64 <= most, "{again} in {most} s");
+}
+
+#[test]
+fn no_level_of_the_log_tells_a_password_or_a_token() {
+    let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
+        command.env("RUST_LOG", "trace");
+    });
+    ask(&server, "GET", "/radio?token=hunter2", &UPGRADE);
+    ask(&server, "GET", "/metrics?token=hunter2", &["Authorization: Bearer hunter2"]);
+    let mut member = Member::of(server.address);
+    member.say("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
+    let room = member.hear_a("RoomCreated")["room_id"].clone();
+    let mut other = Member::of(server.address);
+    for password in ["hunter22", "hunter2"] {
+        other.say("JoinRoom", &json!({"room_id": room, "password": password, "peer_name": "Bob"}));
+        other.hear();
+    }
+    // What is wrong with a message is told, and not what is in it.
+    for data in [json!({"room_id": room, "password": ["hunter2"], "peer_name": "Cid"}), json!("hunter2")] {
+        Member::of(server.address).say("JoinRoom", &data);
+    }
+    server.line_that_begins("signaling: message ignored conn=");
+    server.line_that_begins("signaling: message ignored conn=");
+    assert!(server.lines.iter().any(|line| line.contains(" DEBUG ")), "{:?}", server.lines);
+    drop((member, other));
+    let ended = server.stop("INT");
+    assert!(ended.lines.len() > 5 && !ended.lines.concat().contains("hunter2"), "{:?}", ended.lines);
+}
+
+#[test]
+fn a_head_longer_than_sixteen_kilobytes_is_refused() {
+    let server = Server::start_signaling(&[]);
+    assert_eq!(ask(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(15 << 10))]).status, 200);
+    assert_eq!(ask(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(17 << 10))]).status, 431);
+}
+
+#[test]
+fn one_dialect_alone_has_every_path_and_the_pages_stay() {
+    let server = Server::start_signaling(&["--dialect", "jamjam"]);
+    for path in ["/", "/radio", "/health", "/metrics"] {
+        assert_eq!(ask(&server, "GET", path, &UPGRADE).status, 101, "{path}");
+    }
+    assert_eq!(get(&server, "/radio").status, 426);
+    assert_eq!(get(&server, "/health").status, 200);
+}

@@ -1,0 +1,77 @@
+//! Whose request it is: the peer's, or whoever a trusted proxy says.
+
+use std::net::TcpStream;
+
+use tungstenite::ClientRequestBuilder;
+use tungstenite::Error;
+use tungstenite::http::Uri;
+
+use crate::http::ask::{ask, send};
+use crate::http::login::{JSON, RIGHT, WRONG};
+use test_support::server::process::Server;
+
+/// Connects as a proxy does for a client; the status if that is refused.
+fn connect(server: &Server, forwarded: &str) -> Result<tungstenite::WebSocket<TcpStream>, u16> {
+    let uri: Uri = format!("ws://{}/", server.address).parse().unwrap();
+    let request = ClientRequestBuilder::new(uri).with_header("X-Forwarded-For", forwarded);
+    match tungstenite::client(request, TcpStream::connect(server.address).unwrap()) {
+        Ok((socket, _)) => Ok(socket),
+        Err(tungstenite::HandshakeError::Failure(Error::Http(answer))) => Err(answer.status().as_u16()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Asks for a token, and tries to log in, as a proxy does for a client: the two statuses.
+fn statuses(server: &Server, forwarded: &str, login: &str) -> (u16, u16) {
+    let forwarded = format!("X-Forwarded-For: {forwarded}");
+    let body = r#"{"clientId":"ann","room":"radio"}"#;
+    let token = send(server, "POST", "/auth/token", &[JSON, &forwarded], body).status;
+    (token, ask(server, "GET", "/health?detailed=true", &[login, &forwarded]).status)
+}
+
+const ONE_EACH: [&str; 6] = ["--docs-password", "sesame", "--rate-limit-token", "1/15m", "--rate-limit-login", "1/15m"];
+
+#[test]
+fn a_forged_address_has_no_effect() {
+    let mut server = Server::start_signaling(&ONE_EACH);
+    let _socket = connect(&server, "192.0.2.1").unwrap();
+    server.line_that_begins("signaling: connection opened conn=0 source=127.0.0.1");
+    assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
+    assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (429, 429));
+}
+
+#[test]
+fn a_trusted_proxy_says_who_it_is_for_limits_logins_and_the_log() {
+    let options = ["--trust-proxy", "--max-connections-per-address", "1"];
+    let mut server = Server::start_signaling(&[&ONE_EACH[..], &options].concat());
+    let first = connect(&server, "192.0.2.1, 198.51.100.7").unwrap();
+    server.line_that_begins("signaling: connection opened conn=0 source=192.0.2.1");
+    let _second = connect(&server, "[2001:db8::1]:5000").unwrap();
+    server.line_that_begins("signaling: connection opened conn=1 source=2001:db8::1");
+    assert_eq!(connect(&server, "192.0.2.1").err(), Some(429));
+    server.line_that_begins("http: connection rejected source=192.0.2.1 reason=\"address limit\" limit=1");
+    // Nobody, or nonsense: it is the proxy itself.
+    for forwarded in ["", "unknown", "192.0.2.999, 192.0.2.1"] {
+        drop(connect(&server, forwarded).unwrap());
+        let line = server.line_that_begins("signaling: connection opened ");
+        assert!(line.message.ends_with(" source=127.0.0.1"), "{}", line.message);
+    }
+    drop(first);
+    server.line_that_begins("signaling: connection closed conn=0 ");
+    test_support::server::poll_until("a free place", || connect(&server, "192.0.2.1").ok());
+    assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
+    assert_eq!(statuses(&server, "192.0.2.1", RIGHT), (429, 429));
+    server.line_that_begins("http: login rejected source=192.0.2.1 reason=");
+    assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (200, 200));
+}
+
+#[test]
+fn the_variable_is_as_good_as_the_option_and_off_is_off() {
+    for (value, from) in [("true", "192.0.2.1"), ("on", "192.0.2.1"), ("off", "127.0.0.1"), ("", "127.0.0.1")] {
+        let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
+            command.env("TRUST_PROXY", value);
+        });
+        let _socket = connect(&server, "192.0.2.1").unwrap();
+        server.line_that_begins(&format!("signaling: connection opened conn=0 source={from}"));
+    }
+}

@@ -1,0 +1,138 @@
+//! What `signaling-server` takes from its environment, and what it says of it.
+
+#![cfg(unix)]
+
+use std::process::Command;
+use test_support::server;
+
+use server::process::{Server, run};
+
+fn set(variables: &'static [(&'static str, &'static str)]) -> impl FnOnce(&mut Command) {
+    move |command| {
+        command.envs(variables.iter().copied());
+    }
+}
+
+/// What the start line says after the address, under these variables.
+fn bracket(options: &[&str], variables: &'static [(&'static str, &'static str)]) -> String {
+    let mut server = Server::start_signaling_as(options, set(variables));
+    let line = server.line_that_begins("Signaling server listening on ");
+    let address = format!("Signaling server listening on ws://{}", server.address);
+    line.message.strip_prefix(&address).expect("the address").to_owned()
+}
+
+#[test]
+fn the_start_line_names_the_variables_that_decided_where_it_listens() {
+    let here = ["--host", "127.0.0.1"];
+    assert_eq!(bracket(&here, &[("PORT", "0")]), " (PORT from the environment)");
+    assert_eq!(bracket(&here, &[("PORT_ENV", "0")]), " (PORT_ENV from the environment)");
+    assert_eq!(bracket(&[], &[("PORT", "0"), ("HOST", "127.0.0.1")]), " (HOST and PORT from the environment)");
+    assert_eq!(bracket(&["--port", "0"], &[("PORT", "1"), ("HOST", "127.0.0.1")]), " (HOST from the environment)");
+    // The first spelling wins, unless it says nothing.
+    assert_eq!(bracket(&here, &[("PORT", "0"), ("PORT_ENV", "x")]), " (PORT from the environment)");
+    assert_eq!(bracket(&here, &[("PORT", ""), ("PORT_ENV", "0")]), " (PORT_ENV from the environment)");
+}
+
+#[test]
+fn a_malformed_variable_is_named() {
+    let wrong: [(&str, &str); 29] = [
+        ("PORT", "abc"),
+        ("PORT_ENV", "70000"),
+        ("MAX_CONNECTIONS", "0"),
+        ("MAX_UNDECIDED", "many"),
+        ("HANDSHAKE_TIMEOUT_MS", "0"),
+        ("RATE_LIMIT_MESSAGES", "1000"),
+        ("SEND_QUEUE_MESSAGES", "-1"),
+        ("SEND_QUEUE_BYTES", "0"),
+        ("QUEUE_BUDGET_BYTES", "512 Mio"),
+        ("DIALECTS", "jamjam,morse"),
+        ("HEARTBEAT_INTERVAL", "often"),
+        ("HEARTBEAT_INTERVAL_MS", "-1"),
+        ("HEARTBEAT_INTERVAL", "1ms"),
+        ("CLIENT_TIMEOUT", "0"),
+        ("CLIENT_TIMEOUT_MS", "1 minute"),
+        ("WEBRTC_MAX_MEMBERS", "0"),
+        ("WEBRTC_MAX_MEMBERS", "off"),
+        ("BROADCAST_ENVELOPE", "paper"),
+        ("RADIO_POST_BROADCAST_DELAY_SECONDS", "soon"),
+        ("RADIO_POST_BROADCAST_DELAY_SECONDS", "3600.5"),
+        ("ORIGIN_ALLOWLIST", "https://a.example,b.example"),
+        ("ORIGIN_ALLOWLIST", "https://a.example/page"),
+        ("RATE_LIMIT_TOKEN", "10"),
+        ("RATE_LIMIT_POST", "0/m"),
+        ("MAX_PAYLOAD_BYTES", "0"),
+        ("POST_CONTENT_MAX_BYTES", "much"),
+        ("IDLE_TIMEOUT_MS", "long"),
+        ("MAX_CONN_AGE_MS", "-1"),
+        ("OPEN_CONTROL_CHANNEL", "perhaps"),
+    ];
+    for (variable, value) in wrong {
+        let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| {
+            command.env(variable, value);
+        });
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}: {stderr}");
+        let first = stderr.lines().next().unwrap_or_default();
+        assert!(first.contains(&format!("({variable} in the environment)")), "{variable}: {stderr}");
+    }
+    // Whoever writes the option is told of the option alone.
+    let output = run(&["signaling-server", "--port", "abc"], |command| {
+        command.env("PORT", "0");
+    });
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && !stderr.contains("environment"), "{stderr}");
+}
+
+#[test]
+fn lists_in_variables_may_have_spaces() {
+    let variables =
+        [("DIALECTS", "jamjam, bbx"), ("BBX_ROOM", "4711, 4712"), ("ORIGIN_ALLOWLIST", "https://a.example, ")];
+    let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
+        command.envs(variables);
+    });
+    server.line_that_begins("Signaling server listening on ");
+}
+
+#[test]
+fn a_dialect_that_nobody_knows_is_told_from_those_that_are_spoken() {
+    let output = run(&["signaling-server", "--dialect", "morse"], |_| {});
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(2) && stderr.contains("[possible values: jamjam, broadcast, bbx, webrtc]"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_verbose_log_tells_who_makes_and_leaves_which_room_and_what_is_refused() {
+    let mut server = Server::start_signaling(&["--verbose"]);
+    let stream = std::net::TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(server::PATIENCE)).unwrap();
+    let (mut socket, _) = tungstenite::client("ws://localhost/", stream).unwrap();
+    for text in [
+        r#"{"type":"CreateRoom","data":{"room_name":"jam","password":"hunter2","peer_name":"Ann"}}"#,
+        r#"{"type":"JoinRoom","data":{"room_id":"nowhere","peer_name":"Ann"}}"#,
+        r#"{"type":"LeaveRoom"}"#,
+    ] {
+        socket.send(tungstenite::Message::text(text)).unwrap();
+    }
+    let created: serde_json::Value = serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
+    let id = created["data"]["room_id"].as_str().unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let message = server.line().message;
+        assert!(!message.contains("hunter2"), "{message}");
+        if message.contains(" conn=0") && !message.contains(" source=") && !message.contains(" receivers=") {
+            seen.push(message);
+        }
+    }
+    let made = format!("signaling: room created dialect=jamjam conn=0 room={id}");
+    assert_eq!(
+        seen,
+        [
+            &*made,
+            "signaling: request rejected dialect=jamjam conn=0 reason=\"Room not found\"",
+            "signaling: member left dialect=jamjam conn=0"
+        ]
+    );
+}

@@ -1,0 +1,221 @@
+//! Virtual time: nodes with addresses, joined by links, woken as a driver wakes them.
+
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use jamjam_dev::node::{Node, Receive};
+use jamjam_dev::time::Time;
+
+use super::chance::Chance;
+use super::link::Link;
+use super::log::Event;
+use super::outlet::{Outlet, System};
+
+/// How the machine under a node treats it. Times are nanoseconds, the rest probabilities.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Machine {
+    pub(crate) system: System,
+    /// Wakes come up to this much late.
+    pub(crate) lateness: u64,
+    /// And with this probability up to 30 ms.
+    pub(crate) stalls: f64,
+    /// A poll comes before the deadline.
+    pub(crate) early_polls: f64,
+    /// Neighbours of one length are read as one train.
+    pub(crate) trains: bool,
+}
+
+/// A node with its address and its surroundings.
+pub(crate) struct Host<N> {
+    pub(crate) address: SocketAddr,
+    pub(crate) node: N,
+    pub(crate) machine: Machine,
+    /// What left and arrived, complete.
+    pub(crate) log: Vec<Event>,
+    /// A signal stops the node then.
+    pub(crate) interrupt: Option<u64>,
+    /// When the node had no deadline left after it had one, or was interrupted.
+    pub(crate) ended: Option<u64>,
+    /// What the host's own clock shows, for those who live on it.
+    pub(crate) clock: Rc<Cell<u64>>,
+    /// When the node is woken next.
+    pub(crate) wake: Option<u64>,
+    /// Whether no deadline means the end.
+    pub(crate) ends: bool,
+    /// Before then it hears nothing.
+    pub(crate) up_from: u64,
+    inbox: Vec<(u64, SocketAddr, Vec<u8>)>,
+}
+
+impl<N> Host<N> {
+    /// A host that is first woken at `start`. `ends`: a run; else a server.
+    pub(crate) fn new(address: SocketAddr, node: N, machine: Machine, start: u64, ends: bool) -> Self {
+        Self {
+            address,
+            node,
+            machine,
+            log: Vec::new(),
+            interrupt: None,
+            ended: None,
+            clock: Rc::default(),
+            wake: Some(start),
+            ends,
+            up_from: 0,
+            inbox: Vec::new(),
+        }
+    }
+}
+
+/// What is on its way: when it arrives, a serial number, whom for, from whom, bytes.
+type Flight = Reverse<(u64, u64, SocketAddr, SocketAddr, Vec<u8>)>;
+
+/// All of them.
+pub(crate) struct Net<N> {
+    pub(crate) hosts: Vec<Host<N>>,
+    /// By (from, to).
+    pub(crate) links: HashMap<(SocketAddr, SocketAddr), Link>,
+    flying: BinaryHeap<Flight>,
+    serial: u64,
+    chance: Chance,
+}
+
+impl<N: Node> Net<N> {
+    pub(crate) fn new(chance: Chance) -> Self {
+        Self { hosts: Vec::new(), links: HashMap::new(), flying: BinaryHeap::new(), serial: 0, chance }
+    }
+
+    /// Lets a datagram arrive at `at`.
+    pub(crate) fn arrive(&mut self, at: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        self.serial += 1;
+        self.flying.push(Reverse((at, self.serial, to, from, bytes)));
+    }
+
+    /// Runs until every host that ends has ended.
+    pub(crate) fn run(&mut self) {
+        let mut steps = 0u64;
+        while self.hosts.iter().any(|host| host.ends && host.ended.is_none()) {
+            steps += 1;
+            assert!(steps < 5_000_000, "this world does not come to an end");
+            let flight = self.flying.peek().map(|Reverse((at, ..))| *at);
+            let wake = (0..self.hosts.len()).filter_map(|i| Some((self.hosts[i].next()?, i))).min();
+            match (flight, wake) {
+                (None, None) => panic!("a run waits for ever"),
+                (Some(flight), wake) if wake.is_none_or(|(wake, _)| flight <= wake) => self.land(),
+                (_, Some((now, i))) => self.wake(now, i),
+                (Some(_), None) => self.land(),
+            }
+        }
+    }
+
+    /// The next datagram comes to its host, which is going to read it soon.
+    fn land(&mut self) {
+        let Some(Reverse((at, _, to, from, bytes))) = self.flying.pop() else { return };
+        let hears = |host: &&mut Host<N>| host.address == to && host.ended.is_none() && host.up_from <= at;
+        let Some(host) = self.hosts.iter_mut().find(hears) else { return };
+        host.inbox.push((at, from, bytes));
+        let read = at + lateness(&host.machine, &mut self.chance);
+        host.wake = Some(host.wake.map_or(read, |wake| wake.min(read)));
+    }
+
+    fn wake(&mut self, now: u64, i: usize) {
+        let host = &mut self.hosts[i];
+        host.clock.set(now);
+        host.wake = None;
+        if host.interrupt.is_some_and(|at| at <= now) {
+            host.ended = Some(now);
+            return;
+        }
+        host.read(now, &mut self.chance);
+        let mut outlet = Outlet::new(host.machine.system, &mut self.chance);
+        host.node.poll_transmit(Time::from_nanos(now), &mut outlet);
+        let (sent, busy) = (outlet.sent, outlet.busy);
+        let from = host.address;
+        host.plan(now, busy, &mut self.chance);
+        for sent in sent {
+            let event = Event::Left { at: now as i64, bytes: sent.bytes.clone(), refused: sent.refused };
+            self.hosts[i].log.push(event);
+            if sent.refused {
+                continue;
+            }
+            let Some(link) = self.links.get_mut(&(from, sent.to)) else { continue };
+            for (at, bytes) in link.carry(now, &sent.bytes) {
+                self.arrive(at, from, sent.to, bytes);
+            }
+        }
+    }
+}
+
+impl<N: Node> Host<N> {
+    fn next(&self) -> Option<u64> {
+        let running = self.ended.is_none();
+        self.wake.into_iter().chain(self.interrupt).min().filter(|_| running)
+    }
+
+    /// Hands over what has come, as one batch.
+    fn read(&mut self, now: u64, chance: &mut Chance) {
+        let mut trains: Vec<(u64, SocketAddr, Vec<u8>, usize, bool)> = Vec::new();
+        for (at, from, bytes) in std::mem::take(&mut self.inbox) {
+            let joins = self.machine.trains && chance.happens(0.7);
+            match trains.last_mut() {
+                // A train ends with its first shorter datagram.
+                Some((last, peer, train, stride, open))
+                    if joins && *open && *peer == from && !bytes.is_empty() && bytes.len() <= *stride =>
+                {
+                    *last = at;
+                    *open = bytes.len() == *stride;
+                    train.extend(bytes);
+                }
+                _ => trains.push((at, from, bytes.clone(), bytes.len(), true)),
+            }
+        }
+        let batch: Vec<Receive<'_>> = trains
+            .iter()
+            .map(|(at, from, contents, stride, _)| Receive {
+                source: *from,
+                dst_ip: None,
+                received_at: Time::from_nanos(*at),
+                contents,
+                segment_size: *stride,
+            })
+            .collect();
+        for train in &batch {
+            for bytes in train.segments() {
+                let (at, from) = (train.received_at.as_nanos() as i64, train.source);
+                self.log.push(Event::Heard { at, from, bytes: bytes.to_vec() });
+            }
+        }
+        if !batch.is_empty() {
+            self.node.on_datagram(Time::from_nanos(now), &batch);
+        }
+    }
+
+    /// Decides when to wake the node next.
+    fn plan(&mut self, now: u64, busy: bool, chance: &mut Chance) {
+        if busy {
+            self.wake = Some(now + chance.between(1_000, 200_000));
+            return;
+        }
+        let Some(deadline) = self.node.next_deadline().map(Time::as_nanos) else {
+            self.ended = self.ends.then_some(now);
+            return;
+        };
+        // A node with a backlog leaves some of it for another call.
+        if deadline <= now {
+            self.wake = Some(now + lateness(&self.machine, chance));
+            return;
+        }
+        self.wake = Some(if chance.happens(self.machine.early_polls) {
+            now + chance.below(deadline - now)
+        } else {
+            deadline + lateness(&self.machine, chance)
+        });
+    }
+}
+
+fn lateness(machine: &Machine, chance: &mut Chance) -> u64 {
+    let most = if chance.happens(machine.stalls) { 30_000_000 } else { machine.lateness };
+    chance.below(most + 1)
+}

@@ -1,0 +1,120 @@
+//! What comes of a text that a member of a broadcast room says, or that is posted into one.
+
+use std::time::Duration;
+
+use jamjam_dev::signaling::ConnId;
+use serde_json::Value;
+
+use crate::signaling::world::{Later, World};
+
+/// A number above 0, or text that is one.
+fn positive(value: Option<&Value>) -> Option<f64> {
+    let number = match value? {
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_f64(),
+    };
+    number.filter(|number| *number > 0.0)
+}
+
+/// What stands in the frame of a message: its content, its data, or all of it; and its metadata.
+fn framed(message: &Value) -> String {
+    let content = message.get("content").or(message.get("data")).unwrap_or(message);
+    format!("{content} {}", message.get("metadata").map(Value::to_string).unwrap_or_default())
+}
+
+impl World {
+    pub(crate) fn broadcasts(&mut self, conn: ConnId, said: &str) {
+        let Some(seat) = self.seat(conn).cloned() else { return };
+        let message: Option<Value> = serde_json::from_str(said).ok();
+        let message = message.filter(|message| (message.is_object() || message.is_array()) && !seat.control);
+        let Some(message) = message else { return self.hears(conn, "error ", &[]) };
+        let kind = message["type"].as_str().unwrap_or_default();
+        let is_chat = seat.room == "broadcast chat";
+        if is_chat {
+            let text = message["text"].as_str().unwrap_or_default();
+            let banned = ["spam", "badword"].iter().any(|word| text.to_lowercase().contains(word));
+            let is_text_wrong = text.is_empty() || text.chars().count() > 500 || banned;
+            if kind != "setUsername" && seat.nick.is_none() || kind == "chatMessage" && is_text_wrong {
+                return self.hears(conn, "error ", &[]);
+            }
+        }
+        if ["keepalive", "ack"].contains(&&*kind.to_lowercase()) {
+            return self.hears(conn, "ack", &[]);
+        }
+        if !is_chat {
+            return self.relays(&seat.room, Some((conn, &seat.id)), &message);
+        }
+        let nick = seat.nick.unwrap_or_default();
+        let what = match kind {
+            "setUsername" => {
+                let nick: String = message["username"].as_str().unwrap_or_default().trim().chars().take(20).collect();
+                if nick.trim_end().is_empty() {
+                    return;
+                }
+                let seat = self.seats.iter_mut().find(|seat| seat.conn == conn);
+                seat.expect("it has a seat").nick = Some(nick.clone());
+                nick
+            }
+            "chatMessage" => format!("{nick} {}", message["text"]),
+            "typing" => format!("{nick} {}", message["isTyping"]),
+            // It would replace what the message says of a name.
+            _ if message.is_object() => {
+                let mut message = message.clone();
+                message["username"] = nick.into();
+                message.to_string()
+            }
+            _ => message.to_string(),
+        };
+        self.relay(&seat.room, Some(conn), &format!("{what} {}", seat.id), None);
+    }
+
+    /// A message goes to a room, at once or later.
+    fn relays(&mut self, room: &str, by: Option<(ConnId, &str)>, message: &Value) {
+        let is_radio = room == "broadcast radio";
+        let mut delay = None;
+        if is_radio {
+            let is_post = message["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("post"));
+            let asked =
+                positive(message.get("delay")).or(positive(message.get("data").and_then(|data| data.get("delay"))));
+            delay = asked.filter(|_| is_post);
+        }
+        let what = format!("{} {}", framed(message), by.map_or("", |(_, id)| id));
+        let (by, played) = (by.map(|(conn, _)| conn), is_radio.then(|| message.clone()));
+        match delay {
+            None => self.relay(room, by, &what, played.as_ref()),
+            Some(seconds) => {
+                let due = self.now + Duration::from_secs_f64(seconds.min(3_600.0));
+                self.later.push((due, Later::Relay { room: room.to_owned(), by, what, played }));
+            }
+        }
+    }
+
+    /// The radio relays a message. Whether the length of any so far is known.
+    pub(crate) fn goes_on_air(&mut self, message: &Value) -> bool {
+        if message.to_string().len() <= 256 << 10 {
+            self.radio.push(message.to_string());
+        }
+        let places = [Some(message), message.get("metadata"), message.get("data")];
+        let lengths = places.into_iter().flatten().map(|place| positive(place.get("durationSeconds")));
+        self.is_length_known |= lengths.flatten().next().is_some();
+        self.is_length_known
+    }
+
+    /// Something is posted; how many members it is for, or why it is for nobody.
+    pub(crate) fn posted(&mut self, name: &str, typed: bool, body: &str) -> Result<usize, &'static str> {
+        let message: Value = serde_json::from_str(body).map_err(|_| "not JSON")?;
+        if !message.is_object() {
+            return Err("no object");
+        }
+        let is_filled = message["type"].is_string() && message["timestamp"].is_string() && message["data"].is_object();
+        if typed && !is_filled {
+            return Err("a field");
+        }
+        if name == "radio" && message["data"].get("content").is_some_and(|content| content["id"].is_null()) {
+            return Err("the room");
+        }
+        let room = format!("broadcast {name}");
+        self.relays(&room, None, &message);
+        Ok(self.members(&room).len())
+    }
+}

@@ -1,0 +1,233 @@
+//! What comes of a text of a client of jamjam, of a control surface, or of a WebRTC participant.
+
+use std::net::SocketAddr;
+
+use jamjam_dev::signaling::ConnId;
+use serde_json::Value;
+
+use crate::signaling::ears::Ears;
+use crate::signaling::world::{Later, MOST_MEMBERS, MOST_ROOMS, Made, Seat, Speaks, World};
+
+const JAMJAM: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
+const BBX: [&str; 6] = ["join", "param", "trigger", "sync", "ping", "leave"];
+
+/// A member that is text; none if it is anything else.
+fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    object.get(name)?.as_str()
+}
+
+/// Nothing is wrong with a member that may be missing: it is of the right kind, or not there.
+fn optional(object: &Value, name: &str, is_right: fn(&Value) -> bool) -> Option<()> {
+    object.get(name).is_none_or(|value| value.is_null() || is_right(value)).then_some(())
+}
+
+impl World {
+    /// Somebody says something. Names that the server makes are taken from its answer.
+    pub(crate) fn says(&mut self, conn: ConnId, said: &str, ears: &Ears) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(&conn) else { return };
+        (client.lived, client.spoke) = (now, now);
+        if client.speaks == Speaks::Broadcast {
+            return self.broadcasts(conn, said);
+        }
+        if said.len() > 256 << 10 {
+            return;
+        }
+        let Ok(message) = serde_json::from_str::<Value>(said) else { return };
+        let Some(kind) = text(&message, "type").map(str::to_owned) else { return };
+        if client.speaks == Speaks::Undecided {
+            client.speaks = match &*kind {
+                kind if JAMJAM.contains(&kind) => Speaks::Jamjam,
+                kind if BBX.contains(&kind) => Speaks::Bbx,
+                _ => return,
+            };
+        }
+        // What cannot be understood is ignored.
+        let _ = match client.speaks {
+            Speaks::Jamjam => self.jams(conn, &kind, &message["data"], ears),
+            Speaks::Bbx => self.plays(conn, &kind, &message),
+            _ => self.signals(conn, &kind, &message),
+        };
+    }
+
+    fn jams(&mut self, conn: ConnId, kind: &str, data: &Value, ears: &Ears) -> Option<()> {
+        let from = self.clients[&conn].from;
+        let own = self.seat(conn).cloned();
+        let room = own.as_ref().map(|seat| seat.room.as_str());
+        match kind {
+            "CreateRoom" => {
+                let (title, name) = (text(data, "room_name")?, text(data, "peer_name")?);
+                optional(data, "password", Value::is_string)?;
+                let password = text(data, "password").map(str::to_owned);
+                if self.made_by(from, Speaks::Jamjam) >= MOST_ROOMS {
+                    self.hears(conn, "Error", &[]);
+                    return Some(());
+                }
+                self.leave(conn, None);
+                let room = format!("jamjam #{}", self.known.len());
+                let mut made = ears.told.iter().filter(|(other, _)| *other == conn).map(|(_, told)| &told["data"]);
+                let made = made.find(|data| data["invite_code"].is_string())?;
+                let [id, code] =
+                    ["room_id", "invite_code"].map(|name| made[name].as_str().unwrap_or_default().to_owned());
+                self.known.push((room.clone(), id, code));
+                self.made.push(Made { room: room.clone(), from, title: title.to_owned(), password });
+                self.hears(conn, "RoomCreated", &[]);
+                self.sit(Seat { room, conn, control: false, id: String::new(), name: name.to_owned(), nick: None });
+            }
+            "JoinRoom" => {
+                let (wanted, name) = (text(data, "room_id")?, text(data, "peer_name")?);
+                optional(data, "password", Value::is_string)?;
+                let password = text(data, "password");
+                let known = self.known.iter().find(|(_, id, code)| [id, code].contains(&&wanted.to_owned()));
+                let made = known.and_then(|(room, ..)| self.made.iter().find(|made| made.room == *room)).cloned();
+                let Some(made) = made.filter(|made| made.password.is_none() || made.password.as_deref() == password)
+                else {
+                    self.hears(conn, "Error", &[]);
+                    return Some(());
+                };
+                if self.members(&made.room).len() >= 10 {
+                    self.hears(conn, "Error", &[]);
+                    return Some(());
+                }
+                self.leave(conn, Some(&made.room));
+                let there = self.names(&made.room);
+                let there: Vec<&str> = there.iter().map(String::as_str).collect();
+                self.hears(conn, "RoomJoined", &there);
+                self.others_hear(&made.room, None, "PeerJoined", &[name]);
+                self.sit(Seat {
+                    room: made.room,
+                    conn,
+                    control: false,
+                    id: String::new(),
+                    name: name.to_owned(),
+                    nick: None,
+                });
+            }
+            "LeaveRoom" if data.is_null() => self.leave(conn, None),
+            "UpdatePeerInfo" if data.is_object() && data.get("candidates").is_none() => {
+                for address in ["public_addr", "local_addr"] {
+                    optional(data, address, Value::is_string)?;
+                    text(data, address).is_none_or(|address| address.parse::<SocketAddr>().is_ok()).then_some(())?;
+                }
+                self.others_hear(room?, Some(conn), "PeerUpdated", &[&own.as_ref()?.name]);
+            }
+            "ListRooms" if data.is_null() => {
+                let titles: Vec<String> = self
+                    .made
+                    .iter()
+                    .filter(|made| made.room.starts_with("jamjam"))
+                    .map(|made| made.title.clone())
+                    .collect();
+                self.hears(conn, "RoomList", &titles.iter().map(String::as_str).collect::<Vec<_>>());
+            }
+            "ChatMessage" => {
+                let (_, _, content) = (text(data, "sender_id")?, text(data, "sender_name")?, text(data, "content")?);
+                data.get("timestamp")?.as_u64()?;
+                self.others_hear(room?, Some(conn), "ChatMessage", &[&own.as_ref()?.name, content]);
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn plays(&mut self, conn: ConnId, kind: &str, message: &Value) -> Option<()> {
+        let room = self.seat(conn).map(|seat| seat.room.clone());
+        let code =
+            |world: &Self, room: &str| world.opened.iter().find(|opened| opened.room == room).map(|opened| opened.code);
+        match kind {
+            "join" => {
+                let wanted = text(message, "room_code")?;
+                let Some(found) =
+                    self.opened.iter().find(|opened| opened.code == wanted).map(|opened| opened.room.clone())
+                else {
+                    self.hears(conn, "error INVALID_ROOM", &[]);
+                    let client = self.clients.get_mut(&conn)?;
+                    client.wrong_codes += 1;
+                    if client.wrong_codes >= 20 {
+                        self.close(conn, 1_008);
+                    }
+                    return Some(());
+                };
+                if self.members(&found).iter().filter(|seat| seat.conn != conn).count() >= MOST_MEMBERS {
+                    self.hears(conn, "error ROOM_FULL", &[]);
+                    return Some(());
+                }
+                self.leave(conn, None);
+                self.hears(conn, "welcome", &[]);
+                self.sit(Seat {
+                    room: found,
+                    conn,
+                    control: false,
+                    id: String::new(),
+                    name: String::new(),
+                    nick: None,
+                });
+            }
+            "param" => {
+                let (name, value) = (text(message, "param")?, message.get("value")?.as_f64()? as f32);
+                optional(message, "at", Value::is_number)?;
+                let room = room?;
+                if !value.is_finite() {
+                    return None;
+                }
+                self.events.push((code(self, &room)?.to_owned(), name.to_owned(), Some(value)));
+                let ahead = message["at"].as_f64().map_or(0, |at| (at as u64).saturating_sub(self.now.as_micros()));
+                if ahead == 0 || ahead > 60_000_000 {
+                    self.set(&room, Some(conn), name, value);
+                } else {
+                    let due = self.now + std::time::Duration::from_micros(ahead);
+                    self.later.push((due, Later::Value { room, by: conn, name: name.to_owned(), value }));
+                }
+            }
+            "trigger" => {
+                let name = text(message, "name")?;
+                optional(message, "at", Value::is_number)?;
+                self.events.push((code(self, &room?)?.to_owned(), name.to_owned(), None));
+            }
+            "sync" => {
+                let room = room?;
+                let opened = self.opened.iter().find(|opened| opened.room == room)?;
+                let shown = opened.values.iter().map(|(name, value)| {
+                    let (min, max) = self.ranges.get(name).copied().unwrap_or((0.0, 1.0));
+                    format!("\"{name}\"={value} of {min} to {max}")
+                });
+                let state = format!("state {:?}", shown.collect::<Vec<_>>());
+                self.hears(conn, &state, &[]);
+            }
+            "ping" if message.get("client_time").is_some_and(Value::is_number) => self.hears(conn, "pong", &[]),
+            "leave" => self.close(conn, 1_000),
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn signals(&mut self, conn: ConnId, kind: &str, message: &Value) -> Option<()> {
+        let own = self.seat(conn)?.clone();
+        let part = match kind {
+            "offer" | "answer" => "sdp",
+            "ice-candidate" => "candidate",
+            "participant-update" => "updates",
+            "call-ended" => "",
+            "request-participants" => {
+                let all = self.names(&own.room);
+                self.hears(conn, "participants-list", &all.iter().map(String::as_str).collect::<Vec<_>>());
+                return Some(());
+            }
+            "ping" => {
+                self.hears(conn, "pong", &[]);
+                return Some(());
+            }
+            _ => return None,
+        };
+        let relayed = message.get(part).map(Value::to_string).unwrap_or_default();
+        let kind = format!("{kind} from \"{}\"", own.id);
+        if part == "updates" {
+            self.others_hear(&own.room, Some(conn), &kind, &[&relayed]);
+        } else {
+            let target = text(message, "targetUserId")?;
+            let target = self.members(&own.room).into_iter().find(|seat| seat.id == target)?;
+            self.hears(target.conn, &kind, &[&relayed]);
+        }
+        Some(())
+    }
+}

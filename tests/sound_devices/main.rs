@@ -1,0 +1,78 @@
+//! `send --mic` and `send --play` on a machine without a sound card: the program as a person starts it, ALSA's own library below
+//! it, and below that a card that delivers the samples of a file, and writes what it plays to another. No test here judges a time:
+//! a busy machine only makes the card slower.
+
+#![cfg(all(target_os = "linux", feature = "mic"))]
+
+use test_support::client;
+#[allow(unreachable_pub, reason = "a part of this test alone")]
+mod card;
+mod listening;
+mod playing;
+
+use client::document;
+use client::program::Ended;
+use serde_json::Value;
+
+/// Numbers that look random; the first of them is not zero.
+fn noise(count: usize) -> Vec<u32> {
+    let step = |state: &mut u32| {
+        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        Some(*state)
+    };
+    std::iter::repeat_with(|| ()).scan(7, |state, ()| step(state)).take(count).collect()
+}
+
+/// Noise as a device delivers it: the bytes, and the samples that these are on the wire.
+fn sound(format: &str, count: usize) -> (Vec<u8>, Vec<f32>) {
+    let numbers = noise(count);
+    match format {
+        "S16_LE" => numbers
+            .iter()
+            .map(|n| (*n >> 16) as u16)
+            .map(|n| (n.to_le_bytes(), f64::from(n.cast_signed()) / 32_768.0))
+            .map(|(bytes, sample)| (bytes.to_vec(), sample as f32))
+            .unzip_flat(),
+        "S24_LE" => numbers
+            .iter()
+            .map(|n| n.cast_signed() >> 8)
+            .map(|n| (n.to_le_bytes().to_vec(), (f64::from(n) / 8_388_608.0) as f32))
+            .unzip_flat(),
+        "S32_LE" => numbers
+            .iter()
+            .map(|n| (n.to_le_bytes().to_vec(), (f64::from(n.cast_signed()) / 2_147_483_648.0) as f32))
+            .unzip_flat(),
+        "U8" => numbers
+            .iter()
+            .map(|n| (*n >> 24) as u8)
+            .map(|n| (vec![n], ((f64::from(n) - 128.0) / 128.0) as f32))
+            .unzip_flat(),
+        "FLOAT_LE" => numbers
+            .iter()
+            .map(|n| (f64::from(n.cast_signed()) / 2_147_483_648.0) as f32)
+            .map(|sample| (sample.to_le_bytes().to_vec(), sample))
+            .unzip_flat(),
+        other => panic!("{other}"),
+    }
+}
+
+/// Bytes of samples in a row, and the samples.
+trait UnzipFlat: Iterator<Item = (Vec<u8>, f32)> + Sized {
+    fn unzip_flat(self) -> (Vec<u8>, Vec<f32>) {
+        let (bytes, samples): (Vec<_>, Vec<_>) = self.unzip();
+        (bytes.concat(), samples)
+    }
+}
+
+impl<I: Iterator<Item = (Vec<u8>, f32)>> UnzipFlat for I {}
+
+fn report(ended: &Ended, code: i32) -> Value {
+    assert_eq!(ended.code, code, "{ended:?}");
+    document::report(ended)
+}
+
+/// Whether two rows of samples are the same, told by the first that differs.
+fn assert_same(found: &[f32], expected: &[f32], what: &str) {
+    let differs = found.iter().zip(expected).position(|(found, expected)| found.to_bits() != expected.to_bits());
+    assert_eq!((differs, found.len()), (None, expected.len()), "{what}: the first sample that differs, and the length");
+}

@@ -1,0 +1,316 @@
+//! What comes back is played by a card.
+
+use std::ffi::OsStr;
+
+use serde_json::{Value, json};
+
+use super::card::{Alsa, plug_in};
+use super::client::packet::AUDIO;
+use super::client::server::{Deed, Server};
+use super::client::{at_once, document, wav};
+use super::{noise, report};
+
+/// What holds up a machine for less than half a second changes nothing: so much is allowed, and so large is the card's buffer.
+const PATIENT: &str = "--jitter-buffer 1s --play-buffer 4096";
+
+/// Noise as numbers of 16 bits, none of them zero.
+fn numbers(count: usize) -> Vec<i16> {
+    noise(count).into_iter().map(|n| ((n >> 16) as u16).cast_signed() | 1).collect()
+}
+
+/// The numbers that a card of 16 bits has played.
+fn played(alsa: &Alsa, card: &str) -> Vec<i16> {
+    alsa.played(card).as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes)).collect()
+}
+
+/// What was played from the first number that is not zero on, as far as something was.
+fn sounding(played: &[i16]) -> &[i16] {
+    let first = played.iter().position(|n| *n != 0).expect("something is played");
+    let last = played.iter().rposition(|n| *n != 0).unwrap();
+    &played[first..=last]
+}
+
+/// What is played of the sound's end, backwards and fading, once all is played: 5 ms of frames at 48 kHz.
+const FADES: usize = 240;
+
+/// `sent`, and `play` of it: the options, and a card called "loud" of these fields. What the card has played, and the report.
+fn play(sent: (&[i16], u16), options: &str, fields: &str) -> Option<(Vec<i16>, Value)> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sent.wav");
+    wav::write(&file, 48_000, sent.1, sent.0);
+    let alsa = Alsa::with(plug_in()?).and_speaker("loud", fields);
+    let line = format!("--play --play-device loud --json {options} --wav");
+    let ended = alsa.send(&line, &[file.as_os_str()]);
+    let report = report(&ended, 0);
+    Some((played(&alsa, "loud"), report))
+}
+
+#[test]
+fn a_card_plays_the_very_samples_that_were_sent() {
+    let cases = [(1, "format S16_LE channels 1"), (2, "format S16_LE channels 2"), (1, "format S16_LE channels 2")];
+    at_once(cases, |(channels, fields)| {
+        let sent = numbers(48_000 * usize::from(channels));
+        let options = format!("--embedded --delay 50 {PATIENT}");
+        let Some((played, report)) = play((&sent, channels), &options, fields) else { return };
+        // A card of two channels plays mono on both.
+        let doubled = channels == 1 && fields.ends_with('2');
+        let expected: Vec<i16> = sent.iter().flat_map(|n| vec![*n; if doubled { 2 } else { 1 }]).collect();
+        let found = sounding(&played);
+        let differs = found.iter().zip(&expected).position(|(found, expected)| found != expected);
+        let frames = expected.len() / if fields.ends_with('2') { 2 } else { 1 };
+        assert_eq!(expected.len() / frames * (frames + FADES), found.len(), "{fields}: {:#}", report["playback"]);
+        assert_eq!(differs, None, "{fields}: {:#}", report["playback"]);
+        let playback = &report["playback"];
+        assert_eq!(playback["played"], json!(375));
+        for nothing in ["concealed", "late", "early", "queue_full", "resyncs"] {
+            assert_eq!(playback[nothing], json!(0), "{nothing}");
+        }
+        assert_eq!(playback["rate_correction_ppm"], json!(0.0));
+        assert_eq!((&playback["jitter_buffer_ms"], &playback["jitter_allowance_ms"]), (&json!(1000.0), &json!(1000.0)));
+        assert_eq!((&playback["device_format"], &playback["device_rate_hz"]), (&json!("I16"), &json!(48_000)));
+    });
+}
+
+#[test]
+fn what_does_not_come_back_is_concealed_and_all_else_is_played_in_its_place() {
+    let Some(plug_in) = plug_in() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sent.wav");
+    let sent = numbers(48_000);
+    wav::write(&file, 48_000, 1, &sent);
+    // Three in a row, and one alone; sequence numbers count from 1.
+    let server = Server::with_audio(|index| match index {
+        101..104 | 201 => Deed::Silence,
+        _ => Deed::Answer,
+    });
+    let alsa = Alsa::with(plug_in).and_speaker("loud", "format S16_LE channels 1");
+    let line = format!("--play --json --play-device loud {PATIENT} --timeout 500ms --to {} --wav", server.to());
+    let report = report(&alsa.send(&line, &[file.as_os_str()]), 0);
+    let playback = &report["playback"];
+    assert_eq!([&playback["played"], &playback["concealed"], &playback["late"]], [&json!(371), &json!(4), &json!(0)]);
+    let played = played(&alsa, "loud");
+    let found = sounding(&played);
+    assert_eq!(found.len(), sent.len() + FADES);
+    // 64 frames after a gap are faded in, and before that there is the fading sound of 240.
+    let untouched = |n: &usize| {
+        let packet = n / 128;
+        !(100..103).contains(&packet)
+            && packet != 200
+            && ![103, 201].iter().any(|after| (after * 128..after * 128 + 64).contains(n))
+    };
+    let differs = (0..sent.len()).filter(untouched).find(|n| found[*n] != sent[*n]);
+    assert_eq!(differs, None);
+    // What is heard there is what was played before, backwards: its first number is the last one again.
+    assert_eq!(found[100 * 128], sent[100 * 128 - 1]);
+    assert_eq!(found[100 * 128 + FADES..103 * 128], [0; 3 * 128 - FADES]);
+}
+
+#[test]
+fn a_card_of_another_rate_plays_the_same_pitch() {
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in).and_speaker("loud", "format S16_LE channels 1 rate 44100");
+    let line = format!("--tone 1000 --duration 2s --embedded --delay 50 --play --play-device loud --json {PATIENT}");
+    let report = report(&alsa.send(&line, &[]), 0);
+    assert_eq!(report["playback"]["device_rate_hz"], json!(44_100));
+    let played = played(&alsa, "loud");
+    let found = sounding(&played);
+    // Two seconds, what they fade for, and what the filter rings.
+    assert!(found.len().abs_diff(88_200 + FADES * 441 / 480) < 200, "{}", found.len());
+    // Ups through zero in the second in the middle: as many as the tone has periods.
+    let ups = found[22_050..66_150].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+    assert!((999..=1_001).contains(&ups), "{ups}");
+}
+
+#[test]
+fn non_finite_samples_that_come_back_are_played_as_zero_and_counted() {
+    let Some(plug_in) = plug_in() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sent.wav");
+    let mut sent: Vec<f32> = numbers(24_000).into_iter().map(|n| f32::from(n) / 32_768.0).collect();
+    let damage = [(1_000, f32::NAN), (2_000, f32::INFINITY), (3_000, f32::NEG_INFINITY), (23_000, f32::NAN)];
+    for (at, value) in damage {
+        sent[at] = value;
+    }
+    wav::write_floats(&file, 48_000, 1, &sent);
+    at_once(["format S16_LE channels 1", "format FLOAT_LE channels 1 rate 44100"], |fields| {
+        let alsa = Alsa::with(plug_in).and_speaker("loud", fields);
+        let line = format!("--embedded --delay 50 --play --play-device loud --json {PATIENT} --wav");
+        let report = report(&alsa.send(&line, &[file.as_os_str()]), 0);
+        assert_eq!(report["playback"]["non_finite_samples"], 4, "{fields}: {:#}", report["playback"]);
+        let notes = report["warnings"].as_array().unwrap();
+        let note = notes.iter().find(|note| note["code"] == "played_non_finite").unwrap();
+        assert_eq!(note["message"], "4 NaN or infinite samples replaced by 0 before playback");
+        if fields.contains("FLOAT") {
+            let played = alsa.played("loud");
+            let samples = played.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            assert!(samples.into_iter().all(|sample| sample.abs() <= 1.0));
+        } else {
+            let played = played(&alsa, "loud");
+            let found = sounding(&played);
+            let expected = sent.iter().map(|sample| if sample.is_finite() { (sample * 32_768.0) as i16 } else { 0 });
+            assert_eq!(found.iter().zip(expected).position(|(found, expected)| *found != expected), None);
+        }
+    });
+}
+
+/// Each packet that came was played, or it is told what became of it.
+fn assert_accounted(report: &Value) {
+    let playback = &report["playback"];
+    let fates =
+        ["played", "late", "early", "skipped", "queue_full", "unplayed"].map(|fate| playback[fate].as_u64().unwrap());
+    assert_eq!(report["streams"]["audio"]["returned"], json!(fates.iter().sum::<u64>()), "{playback:#}");
+}
+
+#[test]
+fn a_card_that_disappears_fails_hangs_or_gets_stuck_leaves_a_report_and_exit_code_3() {
+    let late = "playback not finished 3.0 s after the last packet";
+    let cases = [
+        ("gone_after 4096", "1s", "device disconnected"),
+        ("gone_after 24000", "2s", "device disconnected"),
+        ("fails_after 24000", "2s", "I/O error"),
+        // From the beginning, in the middle, and shortly before the end.
+        ("stuck_after 0", "1s", late),
+        ("stuck_after 24000", "3s", late),
+        ("stuck_after 40000", "1s", late),
+        ("hangs_after 24000", "1s", late),
+    ];
+    at_once(cases, |(fields, duration, expected)| {
+        let Some(plug_in) = plug_in() else { return };
+        let alsa = Alsa::with(plug_in).and_speaker("loud", &format!("channels 1 {fields}"));
+        let line = format!("--tone 440 --duration {duration} --embedded --delay 20 --play --play-device loud --json");
+        let ended = alsa.send(&line, &[]);
+        let report = report(&ended, 3);
+        let playback = &report["playback"];
+        let why = playback["device_lost"].as_str().unwrap_or_default();
+        assert!(why.contains(expected), "{fields}: {playback:#}");
+        assert!(
+            ended.stderr.contains(&format!("loud (The card loud) was lost: {why}; the returned audio was not played")),
+            "{ended:?}"
+        );
+        assert_accounted(&report);
+        // What asks without a pause is nobody's clock.
+        let depth = playback["depth_max_ms"].as_f64().unwrap_or(0.0);
+        assert!((0.0..1_000.0).contains(&depth), "{fields}: {playback:#}");
+        assert_eq!(playback["drift_ppm"], Value::Null, "{fields}: {playback:#}");
+        // It was measured all the same.
+        let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]);
+        assert!(sent >= 375 && sent == returned, "{fields}: {sent} {returned}");
+    });
+}
+
+#[test]
+fn a_card_that_takes_another_number_of_frames_than_it_was_asked_to_plays_all_and_is_not_waited_for() {
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1 takes 441");
+    let line = "--tone 440 --duration 1s --frame-size 512 --embedded --delay 20 --play --play-device loud --play-buffer 512 --json";
+    let report = report(&alsa.send(line, &[]), 0);
+    let playback = &report["playback"];
+    assert_eq!(
+        (&playback["reported_buffer_frames"], &playback["device_lost"]),
+        (&json!(441), &Value::Null),
+        "{playback:#}"
+    );
+    assert_accounted(&report);
+    assert_eq!(playback["unplayed"], json!(0), "{playback:#}");
+}
+
+#[test]
+fn what_comes_twice_is_played_once_and_the_second_is_not_late() {
+    let Some(plug_in) = plug_in() else { return };
+    let server = Server::that(|packet| if packet.kind == AUDIO { Deed::DamageThenAnswer } else { Deed::Answer });
+    let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1");
+    let line = format!(
+        "--tone 440 --duration 1s --to {} --server-delay 0 --play --play-device loud --json {PATIENT}",
+        server.to()
+    );
+    let report = report(&alsa.send(&line, &[]), 1);
+    assert_eq!(document::counts(&report, "audio", ["returned", "damaged_copies"]), [375, 375]);
+    assert_accounted(&report);
+    assert_eq!((&report["playback"]["played"], &report["playback"]["late"]), (&json!(375), &json!(0)));
+}
+
+#[test]
+fn a_card_that_runs_dry_is_counted_and_goes_on() {
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1 xrun_after 24000");
+    let line = "--tone 440 --duration 1s --embedded --delay 20 --play --play-device loud --json";
+    let report = report(&alsa.send(line, &[]), 0);
+    let playback = &report["playback"];
+    assert_eq!((&playback["xruns"], &playback["device_lost"]), (&json!(1), &Value::Null), "{playback:#}");
+    assert!(playback["played"].as_u64().unwrap() > 200, "{playback:#}");
+}
+
+#[test]
+fn it_plays_what_the_microphone_hears_until_it_is_interrupted() {
+    let Some(plug_in) = plug_in() else { return };
+    let sound: Vec<u8> = numbers(48_000).iter().flat_map(|n| n.to_le_bytes()).collect();
+    let alsa = Alsa::with(plug_in).and("ears", &sound, "channels 1").and_speaker("loud", "channels 1");
+    let server = Server::faithful();
+    let to = server.to();
+    let words = ["send", "--mic", "--mic-device", "ears", "--play", "--play-device", "loud", "--json", "--to", &to];
+    let program = alsa.start(words);
+    server.wait_for(200);
+    program.signal("INT");
+    let report = report(&program.end(), 130);
+    assert!(report["playback"]["played"].as_u64().unwrap() > 0, "{:#}", report["playback"]);
+    assert_eq!(report["capture"]["device"], json!("ears (The card ears)"));
+}
+
+#[test]
+#[ignore = "takes 25 seconds, and a machine that never pauses for longer than the card's buffer, 170 ms; .ci/full runs it"]
+fn the_drift_of_a_card_is_told_and_absorbed() {
+    at_once([800.0, -800.0], |ppm: f64| {
+        let Some(plug_in) = plug_in() else { return };
+        let alsa = Alsa::with(plug_in).and_speaker("loud", &format!("channels 1 ppm {ppm}"));
+        let line = "--tone 440 --duration 25s --embedded --delay 20 --play --play-device loud --play-buffer 4096 \
+                    --jitter-buffer 10 --json";
+        let report = report(&alsa.send(line, &[]), 0);
+        let playback = &report["playback"];
+        let number = |name: &str| playback[name].as_f64().unwrap();
+        assert!((number("drift_ppm") - ppm).abs() < 40.0, "{playback:#}");
+        assert!((number("correction_ppm") + ppm).abs() < 100.0, "{playback:#}");
+        // 25 s of it are 20 ms, more than is allowed.
+        let nothing = ["concealed", "late", "resyncs"].map(|name| playback[name].as_u64().unwrap());
+        assert_eq!(nothing, [0; 3], "{playback:#}");
+        assert!(number("depth_max_ms") - number("depth_min_ms") < 8.0, "{playback:#}");
+    });
+}
+
+#[test]
+fn without_an_output_device_one_sentence_says_why() {
+    for (alsa, options) in [(Alsa::empty(), ""), (Alsa::empty(), "--play-device flute")] {
+        let ended = alsa.send(&format!("--tone 440 --duration 1s --embedded --play {options}"), &[]);
+        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (3, "", 1), "{ended:?}");
+        assert!(
+            ended.stderr.starts_with("jamjam-dev: --play: ")
+                && (ended.stderr.contains("output device") || ended.stderr.contains("cannot play on default")),
+            "{ended:?}"
+        );
+    }
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in).and("ears", &[], "channels 1").and_speaker("loud", "channels 1");
+    let ended = alsa.send("--tone 440 --embedded --play --play-device ears", &[]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.stderr.contains("no output device matches ears; available: 0 loud (The card loud)"), "{ended:?}");
+}
+
+#[test]
+fn options_that_mean_nothing_beside_each_other_are_refused_in_words() {
+    let cases = [
+        ("--play --no-echo --to 192.0.2.1", "--no-echo"),
+        ("--play-device 0 --no-echo --to 192.0.2.1", "--no-echo"),
+        ("--play-device 0 --embedded", "--play"),
+        ("--play-buffer 128 --embedded", "--play"),
+        ("--jitter-buffer 20 --embedded", "--play"),
+        ("--play --play-buffer 0 --embedded", "--play-buffer"),
+        ("--play --jitter-buffer 2s --embedded", "at most 1s"),
+        ("--play --jitter-buffer much --embedded", "\"auto\""),
+        ("--play --text hello --embedded --moqt", "--text"),
+    ];
+    for (options, named) in cases {
+        let line = if options.contains("--text") { options.to_owned() } else { format!("{options} --tone 440") };
+        let ended = Alsa::empty().send(&line, &[] as &[&OsStr]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{options}: {ended:?}");
+        assert!(ended.stderr.contains(named), "{options}: {}", ended.stderr);
+    }
+}

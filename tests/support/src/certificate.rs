@@ -1,0 +1,93 @@
+//! Certificates for tests: an authority, and what it vouches for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tempfile::TempDir;
+
+/// A year, month and day.
+pub type Day = (i32, u8, u8);
+
+/// An authority, and a folder for its certificates.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+/// The files of a certificate and of its key.
+pub struct Pair {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Pair {
+    /// As options of a server.
+    pub fn options(&self) -> [&str; 4] {
+        ["--cert", self.cert.to_str().unwrap(), "--key", self.key.to_str().unwrap()]
+    }
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "an authority of the tests");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Self { issuer, folder: tempfile::tempdir().unwrap() };
+        fs::write(authority.own(), authority.issuer.pem()).unwrap();
+        authority
+    }
+
+    /// The file of its own certificate.
+    pub fn own(&self) -> PathBuf {
+        self.file("authority.pem")
+    }
+
+    /// A file in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Its own certificate and key, as if it were a server.
+    pub fn own_as_server(&self) -> Pair {
+        let pair = Pair { cert: self.own(), key: self.file("authority.key") };
+        fs::write(&pair.key, self.issuer.key().serialize_pem()).unwrap();
+        pair
+    }
+
+    /// A certificate for this machine, valid for all our lives.
+    pub fn certify(&self) -> Pair {
+        self.certify_for("server", (2000, 1, 1), (2200, 1, 1))
+    }
+
+    /// A certificate for this machine in files of this name, valid from one midnight to another.
+    pub fn certify_for(&self, name: &str, from: Day, until: Day) -> Pair {
+        self.certify_key(name, from, until, &KeyPair::generate().unwrap())
+    }
+
+    /// The same for a key of any kind.
+    pub fn certify_key(&self, name: &str, from: Day, until: Day, key: &KeyPair) -> Pair {
+        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = date_time_ymd(from.0, from.1, from.2);
+        params.not_after = date_time_ymd(until.0, until.1, until.2);
+        let pair = Pair { cert: self.file(&format!("{name}.pem")), key: self.file(&format!("{name}.key")) };
+        fs::write(&pair.cert, params.signed_by(key, &self.issuer).unwrap().pem()).unwrap();
+        fs::write(&pair.key, key.serialize_pem()).unwrap();
+        pair
+    }
+}
+
+/// A client that trusts the authority in this file, and nobody else.
+pub fn trusting(authority: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}

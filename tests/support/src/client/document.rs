@@ -1,0 +1,61 @@
+//! What the program prints as JSON: read, and held against the documented schema.
+
+use std::sync::OnceLock;
+
+use boon::{Compiler, SchemaIndex, Schemas};
+use serde_json::Value;
+
+use super::program::Ended;
+
+/// Holds a document against `docs/report.schema.json`.
+pub fn assert_valid(document: &Value) {
+    static SCHEMA: OnceLock<(Schemas, SchemaIndex)> = OnceLock::new();
+    let (schemas, index) = SCHEMA.get_or_init(|| {
+        let text = include_str!("../../../../docs/report.schema.json");
+        let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+        compiler.add_resource("report", serde_json::from_str(text).unwrap()).unwrap();
+        let index = compiler.compile("report", &mut schemas).unwrap();
+        (schemas, index)
+    });
+    if let Err(error) = schemas.validate(document, *index) {
+        panic!("{error:#}\n{document:#}");
+    }
+}
+
+/// Holds a document against `docs/rooms.schema.json`.
+pub fn assert_valid_rooms(document: &Value) {
+    assert_fits(document, include_str!("../../../../docs/rooms.schema.json"));
+}
+
+/// Holds a document against a schema.
+pub fn assert_fits(document: &Value, schema: &str) {
+    let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+    compiler.add_resource("schema", serde_json::from_str(schema).unwrap()).unwrap();
+    let index = compiler.compile("schema", &mut schemas).unwrap();
+    if let Err(error) = schemas.validate(document, index) {
+        panic!("{error:#}\n{document:#}");
+    }
+}
+
+/// The one document that `--json` leaves on standard output.
+pub fn report(ended: &Ended) -> Value {
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    assert_valid(&report);
+    assert_eq!(report["type"], "report");
+    report
+}
+
+/// The documents that `--json-lines` leaves on standard output: those of packets, and the report.
+pub fn lines(ended: &Ended) -> (Vec<Value>, Value) {
+    let mut lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.iter().for_each(assert_valid);
+    let report = lines.pop().unwrap();
+    assert_eq!(report["type"], "report");
+    assert!(lines.iter().all(|line| line["type"] == "packet"));
+    (lines, report)
+}
+
+/// Numbers of one stream by name, in the order asked.
+pub fn counts<const N: usize>(report: &Value, stream: &str, names: [&str; N]) -> [u64; N] {
+    names.map(|name| report["streams"][stream][name].as_u64().unwrap_or_else(|| panic!("{stream} {name}: {report:#}")))
+}

@@ -1,0 +1,26 @@
+//! What the tests of `send` and `probe` share: the program as a person starts it, and servers, packets and WAV files
+//! that know nothing of the program's own code.
+
+pub mod document;
+pub mod packet;
+pub mod player;
+pub mod program;
+pub mod server;
+pub mod wav;
+
+use std::path::PathBuf;
+
+/// A file in `fixtures/audio`.
+pub fn fixture(name: &str) -> PathBuf {
+    crate::repository().join("fixtures/audio").join(name)
+}
+
+/// Does `work` with each of `items`, all at once, and hands back what it gave in the same order.
+pub fn at_once<I: Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
+        let results: Vec<_> = threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        results.into_iter().map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}

@@ -1,0 +1,128 @@
+//! The program as a person starts it.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+/// Nothing here takes as long; whoever does hangs.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code.
+    pub code: i32,
+    /// The whole of standard output.
+    pub stdout: String,
+    /// The whole of standard error.
+    pub stderr: String,
+}
+
+/// The program with these arguments in the project's folder and a plain environment, not yet started.
+pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(crate::built_program());
+    command.current_dir(crate::repository()).args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for name in ["NO_COLOR", "CLICOLOR_FORCE", "RUST_LOG", "ECHO_DELAY_MS", "SIGNALING_URL"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs the program to its end. The line is cut at spaces.
+pub fn run(line: &str) -> Ended {
+    run_args(line.split_whitespace())
+}
+
+/// Runs the program to its end.
+pub fn run_args(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
+    start(&mut command(args)).end()
+}
+
+/// Runs the program to its end with `input` on standard input.
+pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: Vec<u8>) -> Ended {
+    let mut program = start(command(args).stdin(Stdio::piped()));
+    let mut stdin = program.0.stdin.take().unwrap();
+    // The program may end before it has read all of it.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let ended = program.end();
+    writer.join().unwrap();
+    ended
+}
+
+/// A program at work. It does not outlive the test that started it.
+pub struct Program(Child);
+
+/// Starts what was prepared.
+pub fn start(command: &mut Command) -> Program {
+    Program(command.spawn().unwrap())
+}
+
+/// Starts the program. The line is cut at spaces.
+pub fn start_line(line: &str) -> Program {
+    start(&mut command(line.split_whitespace()))
+}
+
+impl Program {
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -s {name} {}", self.0.id())]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the first line on standard output. The reader holds the rest; dropping it closes the pipe.
+    pub fn first_line(&mut self) -> (String, BufReader<ChildStdout>) {
+        let mut stdout = BufReader::new(self.0.stdout.take().unwrap());
+        bounded(&on_thread(move || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            (line, stdout)
+        }))
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Ended {
+        let (stdout, stderr) = (all_of(self.0.stdout.take()), all_of(self.0.stderr.take()));
+        let (stdout, stderr) = (bounded(&stdout), bounded(&stderr));
+        // It has closed both: it is at its end.
+        let status = self.0.wait().unwrap();
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        Ended { code: status.code().unwrap_or(-1), stdout, stderr }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Only where a test failed is it still there.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Reads a pipe, where there is one, to its end.
+fn all_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
+    on_thread(move || {
+        let mut text = String::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_string(&mut text).unwrap();
+        }
+        text
+    })
+}
+
+fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (result, receiver) = mpsc::channel();
+    std::thread::spawn(move || result.send(work()));
+    receiver
+}
+
+fn bounded<T>(result: &Receiver<T>) -> T {
+    result.recv_timeout(DEADLINE).expect("the program does not hang")
+}

@@ -1,0 +1,187 @@
+//! Compares what was heard with what a transcript has: the order of an object's members is free, every member must be
+//! there and no other.
+//!
+//! `$name` or `${name}` in a string, all of it or a part, binds on first sight and must match later. A name says what it
+//! stands for: `room…` is a room's id, `invite…` an invite code, `peer…` and `node…` a peer's id, and has the form of one. Two names
+//! stand for two values, except where they differ only in the digits at their end (the same client once more). A client
+//! may say `${name:upper}` and `${name:lower}`. `"$ms1"`, alone in its string, stands for a number: a time, in whole milliseconds;
+//! `"$us1"` in whole microseconds.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// What names stand for.
+#[derive(Default)]
+pub struct Bindings(BTreeMap<String, String>);
+
+/// What a client says, with the names replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Spelling {
+    Text(String),
+    /// A name was to be spelled in another case, and that is how it is spelled anyway.
+    NoOtherCase,
+}
+
+/// A piece of a string: text as it is, or a name and the case it is to be spelled in.
+enum Piece<'a> {
+    Text(&'a str),
+    Name(&'a str, &'a str),
+}
+
+/// The pieces of `text`. A `$` that no letter follows is text.
+fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
+    let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut pieces = Vec::new();
+    let (mut rest, mut from) = (text, 0);
+    while let Some(at) = rest[from..].find('$').map(|at| at + from) {
+        let after = &rest[at + 1..];
+        let (name, left) = if let Some(inner) = after.strip_prefix('{') {
+            inner.split_once('}').ok_or_else(|| format!("no }} after {}", &rest[at..]))?
+        } else {
+            after.split_at(after.find(|c| !in_name(c)).unwrap_or(after.len()))
+        };
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            from = at + 1;
+            continue;
+        }
+        let (name, case) = name.split_once(':').unwrap_or((name, ""));
+        pieces.push(Piece::Text(&rest[..at]));
+        pieces.push(Piece::Name(name, case));
+        (rest, from) = (left, 0);
+    }
+    pieces.push(Piece::Text(rest));
+    Ok(pieces)
+}
+
+/// Whether what is expected is a name that stands for a number.
+fn is_number(expected: &str) -> bool {
+    expected.starts_with("$ms") || expected.starts_with("$us")
+}
+
+/// What is wrong with `value` for what `name` says it is.
+fn fault(name: &str, value: &str) -> Option<&'static str> {
+    let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let code = |b: u8| b"ABCDEFGHJKMNPQRSTUVWXYZ23456789".contains(&b);
+    let lengths = |text: &str| text.split('-').map(str::len).collect::<Vec<_>>();
+    if name.starts_with("room") && !(value.len() == 8 && hex(value)) {
+        Some("is no room id, 8 lower-case hex digits")
+    } else if name.starts_with("invite") && !(value.len() == 6 && value.bytes().all(code)) {
+        Some("is no invite code, 6 of ABCDEFGHJKMNPQRSTUVWXYZ23456789")
+    } else if name.starts_with("peer") || name.starts_with("node") {
+        let form = lengths(value) == [8, 4, 4, 4, 12] && hex(&value.replace('-', ""));
+        let version_4 = form && value.as_bytes()[14] == b'4' && b"89ab".contains(&value.as_bytes()[19]);
+        (!version_4).then_some("is no uuid v4")
+    } else {
+        None
+    }
+}
+
+impl Bindings {
+    /// What a client says: `text` with every name replaced by what it stands for.
+    pub fn spell(&self, text: &str) -> Result<Spelling, String> {
+        let mut spelled = String::new();
+        for piece in pieces(text)? {
+            match piece {
+                Piece::Text(text) => spelled += text,
+                Piece::Name(name, case) => {
+                    let value = self.0.get(name).ok_or_else(|| format!("${name} stands for nothing yet"))?;
+                    let other = match case {
+                        "" => value.clone(),
+                        "upper" => value.to_uppercase(),
+                        "lower" => value.to_lowercase(),
+                        _ => return Err(format!("{case} is no case")),
+                    };
+                    if !case.is_empty() && other == *value {
+                        return Ok(Spelling::NoOtherCase);
+                    }
+                    spelled += &other;
+                }
+            }
+        }
+        Ok(Spelling::Text(spelled))
+    }
+
+    /// Compares the message `got` with the `expected` one; the error names every difference by its path.
+    pub fn compare(&mut self, expected: &str, got: &str) -> Result<(), String> {
+        let expected: Value =
+            serde_json::from_str(expected).map_err(|error| format!("the transcript is no JSON: {error}"))?;
+        let heard: Value = serde_json::from_str(got).map_err(|error| format!("heard no JSON ({error}): {got}"))?;
+        let mut differences = Vec::new();
+        self.value("message", &expected, &heard, &mut differences);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{}\n    heard: {got}", differences.join("\n    ")))
+    }
+
+    fn value(&mut self, path: &str, expected: &Value, got: &Value, differences: &mut Vec<String>) {
+        match (expected, got) {
+            (Value::Object(expected), Value::Object(got)) => {
+                for (key, expected) in expected {
+                    match got.get(key) {
+                        Some(got) => self.value(&format!("{path}.{key}"), expected, got, differences),
+                        None => differences.push(format!("{path}.{key} is missing, expected {expected}")),
+                    }
+                }
+                for (key, got) in got.iter().filter(|(key, _)| !expected.contains_key(*key)) {
+                    differences.push(format!("{path}.{key} is too much: {got}"));
+                }
+            }
+            (Value::Array(expected), Value::Array(got)) => {
+                if expected.len() != got.len() {
+                    differences.push(format!("{path} has {} elements, expected {}", got.len(), expected.len()));
+                }
+                for (at, (expected, got)) in expected.iter().zip(got).enumerate() {
+                    self.value(&format!("{path}[{at}]"), expected, got, differences);
+                }
+            }
+            (Value::String(expected), Value::String(got)) if !is_number(expected) => {
+                if let Err(difference) = self.string(expected, got) {
+                    differences.push(format!("{path} {difference}"));
+                }
+            }
+            (Value::String(expected), Value::Number(got)) if is_number(expected) && got.is_u64() => {
+                if let Err(difference) = self.string(expected, &got.to_string()) {
+                    differences.push(format!("{path} {difference}"));
+                }
+            }
+            _ if expected == got => {}
+            _ => differences.push(format!("{path} is {got}, expected {expected}")),
+        }
+    }
+
+    fn string(&mut self, expected: &str, got: &str) -> Result<(), String> {
+        let (mut before, mut unbound, mut after) = (String::new(), None, String::new());
+        for piece in pieces(expected)? {
+            let known = match piece {
+                Piece::Text(text) => text,
+                Piece::Name(name, "") => match self.0.get(name) {
+                    Some(value) => value,
+                    None if unbound.is_some() => return Err(format!("has two unknown names: {expected:?}")),
+                    None => {
+                        unbound = Some(name);
+                        continue;
+                    }
+                },
+                Piece::Name(..) => return Err(format!("spells a name in another case: {expected:?}")),
+            };
+            *if unbound.is_some() { &mut after } else { &mut before } += known;
+        }
+        let Some(name) = unbound else {
+            return if before == got { Ok(()) } else { Err(format!("is {got:?}, expected {before:?} ({expected})")) };
+        };
+        let middle = got.strip_prefix(before.as_str()).and_then(|rest| rest.strip_suffix(after.as_str()));
+        let value = middle.filter(|value| !value.is_empty());
+        let value = value.ok_or_else(|| format!("is {got:?}, expected {expected:?}"))?;
+        if let Some(fault) = fault(name, value) {
+            return Err(format!("is {got:?}: ${name} {fault}"));
+        }
+        let stem = |name: &str| name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+        if let Some((other, _)) = self.0.iter().find(|(other, bound)| *bound == value && stem(other) != stem(name)) {
+            return Err(format!("is {got:?}: ${name} is the same as ${other}"));
+        }
+        self.0.insert(name.to_owned(), value.to_owned());
+        Ok(())
+    }
+}

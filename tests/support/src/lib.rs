@@ -1,0 +1,40 @@
+//! What the test programs share: the program as a process, clients and servers that use none of its code, transcripts.
+
+use std::path::{Path, PathBuf};
+
+pub mod certificate;
+pub mod client;
+pub mod compare;
+pub mod golden;
+pub mod hall;
+pub mod hand;
+pub mod logged;
+pub mod moqt_golden;
+pub mod script;
+pub mod scripts;
+pub mod server;
+pub mod sockets;
+pub mod stun;
+pub mod tape;
+pub mod transcript;
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// The program that was built together with the running test program.
+///
+/// # Panics
+/// If it was not.
+pub fn built_program() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test program");
+    let program = test
+        .ancestors()
+        .nth(2)
+        .expect("a target folder")
+        .join("jamjam-dev")
+        .with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(program.exists(), "{} is not built", program.display());
+    program
+}

@@ -1,0 +1,39 @@
+//! What is logged while something happens.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use tracing::Dispatch;
+use tracing::subscriber::{NoSubscriber, with_default};
+
+/// What is logged goes here.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no writer panics").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps a second dispatcher. With exactly one, `tracing` evaluates a callsite for the thread that reaches it first; a test that runs
+/// in parallel without a subscriber would disable it for all threads.
+pub fn keep_callsites_enabled() {
+    static SECOND: OnceLock<Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
+}
+
+/// The lines of INFO and above, without the time, that `happening` logs on this thread.
+pub fn logged(happening: impl FnOnce()) -> Vec<String> {
+    keep_callsites_enabled();
+    let lines = Lines::default();
+    let to = lines.clone();
+    let format = tracing_subscriber::fmt::format().with_target(false).without_time().with_ansi(false).compact();
+    with_default(tracing_subscriber::fmt().event_format(format).with_writer(move || to.clone()).finish(), happening);
+    let bytes = std::mem::take(&mut *lines.0.lock().expect("no writer panics"));
+    String::from_utf8(bytes).expect("UTF-8").lines().map(|line| line.trim().to_owned()).collect()
+}

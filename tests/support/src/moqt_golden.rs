@@ -1,0 +1,29 @@
+//! Reads `fixtures/moqt`: lines of a name, a colon and pairs of hexadecimal digits; `#` begins a comment. Strict: anything
+//! else is refused, so that a typing error cannot pass for a shorter message.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+/// The pieces of `seed.txt` or `head.txt`.
+pub fn pieces(file: &str) -> BTreeMap<String, Vec<u8>> {
+    let path = crate::repository().join("fixtures/moqt").join(file);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let pieces: Vec<(String, Vec<u8>)> = lines
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let (name, bytes) = line.split_once(':').unwrap_or_else(|| panic!("{file}: no colon in `{line}`"));
+            (name.to_owned(), bytes.split_ascii_whitespace().map(byte).collect())
+        })
+        .collect();
+    let count = pieces.len();
+    let pieces: BTreeMap<_, _> = pieces.into_iter().collect();
+    assert_eq!(pieces.len(), count, "{file}: a name is used twice");
+    pieces
+}
+
+fn byte(word: &str) -> u8 {
+    let is_pair = word.len() == 2 && word.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    assert!(is_pair, "`{word}` is no byte");
+    u8::from_str_radix(word, 16).unwrap()
+}

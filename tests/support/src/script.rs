@@ -1,0 +1,73 @@
+//! What a client is told in these tests, and what comes back to it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jamjam_dev::client::{RunConfig, StreamKind};
+use jamjam_dev::node::{Node, Receive};
+use jamjam_dev::time::Time;
+
+use super::tape::Tape;
+
+pub const MS: u64 = 1_000_000;
+
+/// The other side.
+pub fn peer() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 2], 5_000))
+}
+
+/// Two seconds of time-out, answers expected, nothing else said.
+pub fn terms(evaluated_stream: StreamKind) -> RunConfig {
+    RunConfig {
+        peer: peer(),
+        evaluated_stream,
+        server_delay: None,
+        first_echo_timeout: Duration::from_secs(3),
+        timeout: Duration::from_secs(2),
+        late_after: None,
+        replies_expected: true,
+        wait_for: None,
+        loss_report_nonce: None,
+    }
+}
+
+/// One datagram that arrives at `at` nanoseconds and is read at once.
+pub fn hear(node: &mut impl Node, at: u64, source: SocketAddr, contents: &[u8]) {
+    let received_at = Time::from_nanos(at);
+    node.on_datagram(
+        received_at,
+        &[Receive { source, dst_ip: None, received_at, contents, segment_size: contents.len() }],
+    );
+}
+
+/// What leaves at `now` nanoseconds.
+pub fn poll(node: &mut impl Node, now: u64) -> Vec<Vec<u8>> {
+    let (mut tape, now) = (Tape::new(), Time::from_nanos(now));
+    let mut left = Vec::new();
+    // As the driver does: a node may leave a part of what is due for the next call.
+    loop {
+        node.poll_transmit(now, &mut tape);
+        let part = tape.take();
+        let more = !part.is_empty() && node.next_deadline().is_some_and(|deadline| deadline <= now);
+        left.extend(part);
+        if !more {
+            return left;
+        }
+    }
+}
+
+pub fn deadline(node: &impl Node) -> Option<u64> {
+    node.next_deadline().map(Time::as_nanos)
+}
+
+/// A header of version 1 without flags.
+pub fn header(kind: u8, sequence: u32, timestamp: u32) -> Vec<u8> {
+    [&[1, kind][..], &sequence.to_be_bytes(), &timestamp.to_be_bytes(), &[0, 0]].concat()
+}
+
+/// The LATENCY_PONG to a LATENCY_PING.
+pub fn pong(ping: &[u8]) -> Vec<u8> {
+    let mut answer = ping.to_vec();
+    answer[1] = 6;
+    answer
+}

@@ -1,0 +1,76 @@
+//! A client: one socket that talks to one address only.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
+use super::packet::keepalive;
+
+/// Connected, so that an answer from any other address than the one asked is never seen.
+pub struct Client {
+    pub socket: UdpSocket,
+    syncs: u32,
+}
+
+impl Client {
+    /// A client on a free port that asks `server`.
+    pub fn of(server: SocketAddr) -> Self {
+        let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).unwrap();
+        socket.connect(server).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, syncs: 0 }
+    }
+
+    /// Its own address.
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
+    /// Sends one datagram.
+    pub fn send(&self, datagram: &[u8]) {
+        assert_eq!(self.socket.send(datagram).unwrap(), datagram.len());
+    }
+
+    /// The next datagram that comes.
+    pub fn recv(&self) -> Vec<u8> {
+        let mut buffer = vec![0; 65_536];
+        let len = self.socket.recv(&mut buffer).expect("an answer in time");
+        buffer.truncate(len);
+        buffer
+    }
+
+    /// Sends one datagram and returns what comes next.
+    pub fn ask(&self, datagram: &[u8]) -> Vec<u8> {
+        self.send(datagram);
+        self.recv()
+    }
+
+    /// Returns once the server has read everything that was sent to it before: sends KEEPALIVE until one comes back, and throws
+    /// away what comes meanwhile. Returns how many it took.
+    pub fn sync(&mut self) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        self.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        self.syncs += 1;
+        let token = keepalive(self.syncs, b"has it read this far?");
+        let mut sent = 0;
+        let mut buffer = vec![0; 65_536];
+        'ask: while Instant::now() < deadline {
+            self.send(&token);
+            sent += 1;
+            while let Ok(len) = self.socket.recv(&mut buffer) {
+                if buffer[..len] == token {
+                    break 'ask;
+                }
+            }
+        }
+        assert!(Instant::now() < deadline, "the server has fallen silent");
+        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        sent
+    }
+}
+
+/// `address` with another host.
+pub fn at(host: &str, address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(host.parse().unwrap(), address.port())
+}

@@ -1,0 +1,77 @@
+//! A line of the log, taken apart by its spaces alone.
+
+/// `2024-01-15T10:30:00.000Z INFO Echo server listening on 0.0.0.0:5000`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub time: String,
+    pub level: String,
+    pub message: String,
+}
+
+impl Line {
+    /// Cuts at the first and second space.
+    pub fn of(text: &str) -> Self {
+        let (time, rest) = text.split_once(' ').unwrap_or_else(|| panic!("no time in {text:?}"));
+        let (level, message) = rest.split_once(' ').unwrap_or_else(|| panic!("no level in {text:?}"));
+        assert!(has_the_shape_of_a_time(time), "{time:?} is no time like 2024-01-15T10:30:00.000Z");
+        Self { time: time.to_owned(), level: level.to_owned(), message: message.to_owned() }
+    }
+
+    /// Level and message: everything but the time.
+    pub fn said(&self) -> (&str, &str) {
+        (&self.level, &self.message)
+    }
+}
+
+fn has_the_shape_of_a_time(text: &str) -> bool {
+    const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd.dddZ";
+    let fits = |(shape, byte): (&u8, u8)| if *shape == b'd' { byte.is_ascii_digit() } else { byte == *shape };
+    text.len() == SHAPE.len() && SHAPE.iter().zip(text.bytes()).all(fits)
+}
+
+/// A line of statistics.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    text: String,
+    fields: Vec<(String, String)>,
+}
+
+impl Stats {
+    /// Reads `Stats: received=100, sent=100, buffered=0` and the facts after it.
+    pub fn of(line: &Line) -> Self {
+        assert_eq!(line.level, "INFO");
+        let text = line.message.strip_prefix("Stats: ").unwrap_or_else(|| panic!("{:?}", line.message));
+        let field = |field: &str| {
+            let (name, value) = field.split_once('=').unwrap_or_else(|| panic!("no = in {field:?}"));
+            (name.to_owned(), value.to_owned())
+        };
+        let fields: Vec<_> = text.split(", ").map(field).collect();
+        let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names[..3], ["received", "sent", "buffered"], "{text}");
+        Self { text: text.to_owned(), fields }
+    }
+
+    /// A count; what is not printed is zero.
+    pub fn count(&self, name: &str) -> u64 {
+        let value = self.fields.iter().find_map(|(field, value)| (field == name).then_some(value));
+        value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}")))
+    }
+
+    /// What became of everything that was sent to the server, each datagram in exactly one count.
+    pub fn arrivals(&self) -> u64 {
+        let ends = |name: &str| {
+            matches!(
+                name,
+                "received" | "keepalives" | "pings" | "stun_requests" | "latency_infos" | "ignored" | "kernel_dropped"
+            ) || name.starts_with("dropped_") && name != "dropped_at_stop"
+        };
+        let counts = self.fields.iter().filter(|(name, _)| ends(name));
+        counts.map(|(name, value)| value.parse::<u64>().unwrap_or_else(|_| panic!("{name} is {value:?}"))).sum()
+    }
+}
+
+impl std::fmt::Display for Stats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}

@@ -1,0 +1,116 @@
+//! Tests in a network of their own: nothing but a loopback interface, with an MTU as on a real path.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::net::{IpAddr, Ipv6Addr};
+use std::process::Command;
+
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
+
+use super::poll_until;
+
+/// Set in the process that runs inside.
+const INSIDE: &str = "JAMJAM_TEST_NAMESPACE";
+
+/// Runs `body` in a new network namespace, by running the calling test again in there: `name` is the test's function, and `body` a
+/// closure in it. Prints a line where the system does not permit it.
+///
+/// # Panics
+/// If the test does not pass in there.
+pub fn inside<F: FnOnce()>(name: &str, body: F) {
+    // `program::module::test::{{closure}}`
+    let path = std::any::type_name::<F>();
+    let test =
+        path.split_once("::").and_then(|(_, path)| path.strip_suffix("::{{closure}}")).expect("a closure of a test");
+    assert_eq!(test.rsplit("::").next(), Some(name), "the closure of another test");
+    if env::var_os(INSIDE).is_some() {
+        set_up_loopback(1_500);
+        return body();
+    }
+    // Root needs no user namespace; others may be permitted one, where they are root.
+    let permitted =
+        |flag: &&str| Command::new("unshare").args([flag, "true"]).output().is_ok_and(|o| o.status.success());
+    let Some(flag) = ["-n", "-rn"].into_iter().find(permitted) else {
+        // Past the test runner's capture, which shows nothing of a test that passes.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: no network namespaces here (unshare -n, unshare -rn)");
+        return;
+    };
+    let this = env::current_exe().unwrap();
+    let ran =
+        Command::new("unshare").arg(flag).arg(this).args(["--exact", test, "--nocapture"]).env(INSIDE, "1").output();
+    let ran = ran.unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "inside the namespace: {out}{err}");
+    assert!(out.contains("1 passed"), "no test is called {name}: {out}");
+}
+
+/// `RTM_NEWLINK` for interface 1: up, with this MTU.
+fn set_up_loopback(mtu: u32) {
+    let mut message = vec![0, 0, 0, 0];
+    message.extend(1u32.to_ne_bytes());
+    // The flags and which of them to change: IFF_UP.
+    message.extend(1u32.to_ne_bytes());
+    message.extend(1u32.to_ne_bytes());
+    message.extend(attribute(4, &mtu.to_ne_bytes()));
+    tell_the_kernel(16, &message);
+    if fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6").is_ok_and(|text| text.trim() == "0") {
+        await_route_to(Ipv6Addr::LOCALHOST);
+    }
+}
+
+/// `RTM_NEWADDR`: one more address on the loopback interface, usable at once.
+pub fn add_address(address: IpAddr) {
+    let no_duplicate_check = 2;
+    let (family, octets) = match address {
+        IpAddr::V4(ip) => (2, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (10, ip.octets().to_vec()),
+    };
+    let (prefix, scope) = (octets.len() as u8 * 8, 0);
+    let mut message = vec![family, prefix, no_duplicate_check, scope];
+    message.extend(1u32.to_ne_bytes());
+    message.extend(attribute(2, &octets));
+    tell_the_kernel(20, &message);
+    if let IpAddr::V6(address) = address {
+        await_route_to(address);
+    }
+}
+
+/// The kernel completes a new address in its own time, after it has acknowledged it. A socket connected before that never finds
+/// the way.
+fn await_route_to(address: Ipv6Addr) {
+    let address = format!("{:032x}", u128::from(address));
+    poll_until("a route to a new address", || {
+        let routes = fs::read_to_string("/proc/net/ipv6_route").ok()?;
+        // Destination, prefix length, ..., flags (the first bit is RTF_LOCAL), interface.
+        let is_local = |line: &str| {
+            line.starts_with(&address) && line.split_whitespace().nth(8).is_some_and(|flags| flags.starts_with('8'))
+        };
+        routes.lines().any(is_local).then_some(())
+    });
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let len = (4 + value.len()) as u16;
+    [&len.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+}
+
+/// Sends one rtnetlink request and waits for its acknowledgement.
+fn tell_the_kernel(kind: u16, body: &[u8]) {
+    // Protocol 0 is NETLINK_ROUTE.
+    let kernel = socket(AddressFamily::NETLINK, SocketType::RAW, None).unwrap();
+    // NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE.
+    let flags: u16 = 0x405;
+    let mut message = ((16 + body.len()) as u32).to_ne_bytes().to_vec();
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(body);
+    sendto(&kernel, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).unwrap();
+    let mut answer = [0; 4_096];
+    recv(&kernel, &mut answer, RecvFlags::empty()).unwrap();
+    // NLMSG_ERROR with error 0 is the acknowledgement.
+    let code = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
+    assert_eq!((u16::from_ne_bytes([answer[4], answer[5]]), code), (2, 0), "rtnetlink request {kind}");
+}

@@ -1,0 +1,95 @@
+//! Packets written down byte by byte from the protocol's tables, and what a server owes each.
+
+/// Version 1, this type, sequence, timestamp 0, flags 0, payload.
+pub fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![1, kind];
+    bytes.extend(sequence.to_be_bytes());
+    bytes.extend([0; 6]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// AUDIO with `len` payload bytes that no other sequence has.
+pub fn audio(sequence: u32, len: usize) -> Vec<u8> {
+    let mut random = Random(u64::from(sequence) + 1);
+    let payload: Vec<u8> = std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(len).collect();
+    packet(0x01, sequence, &payload)
+}
+
+/// KEEPALIVE.
+pub fn keepalive(sequence: u32, payload: &[u8]) -> Vec<u8> {
+    packet(0x04, sequence, payload)
+}
+
+/// One of each type, and the forms that a server must tell apart.
+pub fn golden() -> Vec<Vec<u8>> {
+    let info = |tail: &[u8]| {
+        let mut bytes = vec![1, 7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0];
+        // 2.5, 5, 0, 0 and 10 ms; 128 samples; 48,000 Hz.
+        bytes.extend([0x40, 0x20, 0, 0, 0x40, 0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 0x20, 0, 0]);
+        bytes.extend([0, 0, 0, 0x80, 0, 0, 0xbb, 0x80]);
+        bytes.extend(tail);
+        bytes
+    };
+    vec![
+        // AUDIO 1, timestamp 128, both known flags: 1.0, -0.5, 0.25, 0.0.
+        vec![1, 1, 0, 0, 0, 1, 0, 0, 0, 0x80, 0, 3, 0, 0, 0x80, 0x3f, 0, 0, 0, 0xbf, 0, 0, 0x80, 0x3e, 0, 0, 0, 0],
+        // FEC and CONTROL (a key exchange).
+        vec![1, 2, 0, 0, 0, 2, 0, 0, 0, 0x80, 0, 2, 0xde, 0xad, 0xbe, 0xef],
+        vec![1, 3, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 0x11, 0x22, 0x33],
+        // KEEPALIVE, empty; the newer client's route probe; the answer to one.
+        vec![1, 4, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0],
+        vec![1, 4, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 1, 0xa, 0xb, 0xc, 0xd],
+        vec![1, 4, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 2, 0xa, 0xb, 0xc, 0xd],
+        // LATENCY_PING and LATENCY_PONG: 1,234,567 us, ping 7.
+        vec![1, 5, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7],
+        vec![1, 6, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7],
+        // LATENCY_INFO of an older and of a newer client.
+        info(b"\x03pcm"),
+        info(b"\x04opus\x02"),
+        // A STUN Binding request without attributes.
+        vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+    ]
+}
+
+/// The count that a datagram must end in, from the table of types.
+pub fn fate(datagram: &[u8]) -> &'static str {
+    let payload = datagram.len().saturating_sub(12);
+    match datagram {
+        // STUN: a Binding request or indication whose length is right, and has no attributes, or is none at all.
+        [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, ..] if datagram.len() == 20 => "stun_requests",
+        [0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42, ..] if datagram.len() == 20 => "ignored",
+        [0, _, _, _, 0x21, 0x12, 0xa4, 0x42, ..] => "dropped_stun",
+        short if short.len() < 12 => "dropped_short",
+        [version, ..] if *version != 1 => "dropped_version",
+        [_, 1, ..] => "received",
+        [_, 2 | 3 | 6, ..] => "ignored",
+        [_, 4, ..] if payload == 5 && datagram[12] == 2 => "ignored",
+        [_, 4, ..] => "keepalives",
+        [_, 5, ..] if payload < 12 => "dropped_payload",
+        [_, 5, ..] => "pings",
+        // Five floats, two words and the codec's length are 29 bytes; then the codec.
+        [_, 7, ..] if payload < 29 || payload < 29 + usize::from(datagram[40]) => "dropped_payload",
+        [_, 7, ..] => "latency_infos",
+        _ => "dropped_type",
+    }
+}
+
+/// A small generator (splitmix64), the same everywhere.
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `most`.
+    pub fn below(&mut self, most: u64) -> u64 {
+        self.next() % most
+    }
+}

@@ -1,0 +1,288 @@
+//! Starts the server, watches its log, sends it signals, and waits for its end.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::line::{Line, Stats};
+use super::{PATIENCE, poll_until};
+
+/// A server that runs. It is killed when dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens, as its address file says.
+    pub address: SocketAddr,
+    log: Receiver<String>,
+    /// The log so far.
+    pub lines: Vec<String>,
+    _folder: TempDir,
+}
+
+/// What is left of a server that has ended.
+pub struct Ended {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Everything it logged.
+    pub lines: Vec<String>,
+    /// From the request to stop to the end of its log.
+    pub took: Duration,
+}
+
+impl Ended {
+    /// The last line of the log, which must be statistics.
+    pub fn stats(&self) -> Stats {
+        Stats::of(&Line::of(self.lines.last().expect("a line")))
+    }
+}
+
+/// What the program reads of its environment.
+const VARIABLES: [&str; 35] = [
+    "ECHO_DELAY_MS",
+    "SIGNALING_URL",
+    "RUST_LOG",
+    "NO_COLOR",
+    "PORT",
+    "HOST",
+    "MAX_CONNECTIONS",
+    "MAX_CONNECTIONS_PER_ADDRESS",
+    "RATE_LIMIT_MESSAGES",
+    "TLS_CERT",
+    "TLS_KEY",
+    "PORT_ENV",
+    "DIALECTS",
+    "HANDSHAKE_TIMEOUT_MS",
+    "MAX_UNDECIDED",
+    "SEND_QUEUE_MESSAGES",
+    "SEND_QUEUE_BYTES",
+    "QUEUE_BUDGET_BYTES",
+    "HEARTBEAT_INTERVAL",
+    "HEARTBEAT_INTERVAL_MS",
+    "CLIENT_TIMEOUT",
+    "CLIENT_TIMEOUT_MS",
+    "WEBRTC_MAX_MEMBERS",
+    "BBX_ROOM",
+    "BBX_CODE_LENGTH",
+    "BBX_ROOM_EXPIRATION",
+    "BBX_MAX_CLIENTS",
+    "BBX_MAX_ROOMS",
+    "BBX_PING_INTERVAL",
+    "BBX_CONNECTION_TIMEOUT",
+    "BROADCAST_CAPACITY",
+    "DOCS_USERNAME",
+    "DOCS_PASSWORD",
+    "RATE_LIMIT_LOGIN",
+    "TRUST_PROXY",
+];
+
+/// The program with none of the variables that it reads, in a time zone far from UTC. `PROGRAM` names another build of it.
+pub fn program(arguments: &[&str]) -> Command {
+    let built = crate::built_program().into();
+    let mut command = Command::new(std::env::var_os("PROGRAM").unwrap_or(built));
+    for variable in VARIABLES {
+        command.env_remove(variable);
+    }
+    command.env("TZ", "Asia/Tokyo").stdin(Stdio::null()).args(arguments);
+    command
+}
+
+/// Runs the program to its end, which must come by itself.
+pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
+    let mut command = program(arguments);
+    prepare(&mut command);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("{arguments:?} goes on");
+        }
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    child.wait_with_output().unwrap()
+}
+
+impl Server {
+    /// Starts `echo-server --port 0` with more options, and waits until it listens. It asks for a receive buffer that every system
+    /// grants to everybody, so that its log is the same everywhere.
+    pub fn start(options: &[&str]) -> Self {
+        Self::start_with(options, |_| {})
+    }
+
+    /// The same after `prepare` has had its way with the command.
+    pub fn start_with(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        let buffer = if options.contains(&"--socket-buffer") { &[][..] } else { &["--socket-buffer", "204800"] };
+        Self::start_as(&[&["--port", "0"], buffer, options].concat(), prepare)
+    }
+
+    /// Starts `echo-server` with these options and an address file.
+    pub fn start_as(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        Self::start_command("echo-server", options, prepare)
+    }
+
+    /// Starts `signaling-server` with more options, on this machine alone and a free port unless they say otherwise.
+    pub fn start_signaling(options: &[&str]) -> Self {
+        let mut all = Vec::new();
+        for default in [["--host", "127.0.0.1"], ["--port", "0"]] {
+            all.extend(default.into_iter().filter(|_| !options.contains(&default[0])));
+        }
+        all.extend(options);
+        Self::start_command("signaling-server", &all, |_| {})
+    }
+
+    /// The same with nothing but these options, after `prepare` has had its way with the command.
+    pub fn start_signaling_as(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        Self::start_command("signaling-server", options, prepare)
+    }
+
+    fn start_command(subcommand: &str, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        open_to_all(folder.path());
+        let file = folder.path().join("address");
+        let mut command = program(&[subcommand, "--address-file", file.to_str().unwrap()]);
+        command.args(options);
+        prepare(&mut command);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (line, log) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for text in stderr.lines() {
+                // Without a reader of the lines the pipe is closed.
+                if text.is_ok_and(|text| line.send(text).is_err()) {
+                    break;
+                }
+            }
+        });
+        let address = poll_until("an address file", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("{options:?} ended at once, {status}: {:?}", log.iter().collect::<Vec<_>>());
+            }
+            let text = fs::read_to_string(&file).ok()?;
+            Some(text.strip_suffix('\n')?.parse().expect("an address"))
+        });
+        Self { child, address, log, lines: Vec::new(), _folder: folder }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of the log.
+    pub fn line(&mut self) -> Line {
+        let text = self.log.recv_timeout(PATIENCE).expect("another line");
+        self.lines.push(text);
+        Line::of(self.lines.last().unwrap())
+    }
+
+    /// Reads the log up to the next line whose message begins like this.
+    pub fn line_that_begins(&mut self, beginning: &str) -> Line {
+        loop {
+            let line = self.line();
+            if line.message.starts_with(beginning) {
+                return line;
+            }
+        }
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status().unwrap();
+        assert!(sent.success(), "kill -s {name} {id}: {sent}");
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn stop(mut self, signal: &str) -> Ended {
+        let asked = Instant::now();
+        self.signal(signal);
+        loop {
+            let left = (asked + PATIENCE).saturating_duration_since(Instant::now());
+            match self.log.recv_timeout(left) {
+                Ok(text) => self.lines.push(text),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it goes on after SIG{signal}"),
+            }
+        }
+        let took = asked.elapsed();
+        let code = self.child.wait().unwrap().code();
+        Ended { code, lines: std::mem::take(&mut self.lines), took }
+    }
+
+    /// Nobody reads its log from now on.
+    pub fn close_log(&mut self) {
+        self.log = mpsc::channel().1;
+    }
+
+    /// Waits for its end and returns the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        poll_until("an end", || self.child.try_wait().unwrap()).code()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// A count of the room server's `/metrics`: of one dialect where the name says which (`rooms{dialect="bbx"}`), else of all.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let ends = if name.contains('{') { &[' '][..] } else { &[' ', '{'] };
+        let lines = page.lines().filter_map(|line| line.strip_prefix(&format!("jamjam_signaling_{name}")));
+        let values = lines.filter(|line| line.starts_with(ends)).map(|line| line.rsplit(' ').next().unwrap());
+        let values: Vec<u64> = values.map(|value| value.parse().unwrap()).collect();
+        assert!(!values.is_empty(), "no {name} in {page}");
+        values.iter().sum()
+    }
+
+    /// A field of `/proc/PID/status`, such as `VmRSS`, up to the first space.
+    #[cfg(target_os = "linux")]
+    pub fn status(&self, field: &str) -> String {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("the field");
+        line.split_whitespace().next().expect("a value").to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server that runs as another user writes its address file there too.
+fn open_to_all(folder: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    #[cfg(not(unix))]
+    let _ = folder;
+}
+
+/// Whether these tests run as root.
+#[cfg(target_os = "linux")]
+pub fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
+}
+
+/// Makes the command run without root's rights.
+#[cfg(target_os = "linux")]
+pub fn as_nobody(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    if is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+}

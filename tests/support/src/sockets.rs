@@ -1,0 +1,319 @@
+//! A running server as the stage of a transcript: each client is a WebSocket, plain or under TLS.
+//!
+//! "Hears nothing" is no pause here. Two things are waited for instead.
+//!
+//! *That the server has acted.* A client that has said something pings, and waits for the pong. The server reads a connection's
+//! frames one after the other and has acted on a message before it reads the next, so whatever the message causes is in
+//! everybody's queue by then. After a connection was closed or lost, the server is asked until it counts one less: it forgets a
+//! connection and tells the others in one step.
+//!
+//! *That all of a queue was heard.* A pong may overtake what is queued, so it tells nothing about that. But the answer to a
+//! request goes through the queue, which is first in, first out: if it is the next that a client hears, nothing waited. Two
+//! requests that change nothing follow each other, so that an answer that waited is not taken for the one to the first.
+//!
+//! A request would decide what an undecided connection is. Only who has heard something is known to be decided. Whatever the
+//! others should not have heard is found when they next hear anything, when they leave, and when the transcript ends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use serde_json::Value;
+use socket2::SockRef;
+use tungstenite::{Message, WebSocket};
+
+use crate::server::{PATIENCE, poll_until};
+use crate::transcript::Stage;
+
+/// Requests that change nothing, and what begins the answer of each.
+type Requests = [(&'static str, &'static str); 2];
+
+const JAMJAM: Requests = [
+    (r#"{"type":"ListRooms"}"#, r#"{"type":"RoomList""#),
+    (
+        r#"{"type":"JoinRoom","data":{"room_id":"nowhere","peer_name":"nobody"}}"#,
+        r#"{"type":"Error","data":{"message":"Room not found"}"#,
+    ),
+];
+
+const WEBRTC: Requests = [
+    (r#"{"type":"request-participants"}"#, r#"{"type":"participants-list""#),
+    (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#),
+];
+
+/// Each answer is told from the other by the time that goes back.
+const BBX: Requests = [
+    (r#"{"type":"ping","client_time":-1001}"#, r#"{"type":"pong","client_time":-1001,"#),
+    (r#"{"type":"ping","client_time":-1002}"#, r#"{"type":"pong","client_time":-1002,"#),
+];
+
+/// Those of the dialect that is spoken at `to`, which is known before anything is said only of WebRTC.
+const BROADCAST: Requests = [
+    ("no JSON", r#"{"type":"error","error":"Invalid JSON payload"}"#),
+    ("1", r#"{"type":"error","error":"Payload must be a JSON object"}"#),
+];
+
+const CONTROL: Requests = [("", r#"{"type":"error","error":"Control channel is receive-only"}"#); 2];
+
+/// Those of the dialect that is spoken at `to`, which is known before anything is said of all but jamjam and bbx.
+fn requests(to: &str) -> Requests {
+    if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) {
+        WEBRTC
+    } else if to.contains("/remotecontrol") {
+        CONTROL
+    } else if to.contains("token=") {
+        BROADCAST
+    } else {
+        JAMJAM
+    }
+}
+
+/// A byte stream to the server.
+trait Line: Read + Write + Send {}
+impl<T: Read + Write + Send> Line for T {}
+
+/// A server, and who is connected to it.
+pub struct Sockets {
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    /// Whether a connection that is cut is reset; else it just ends.
+    pub reset: bool,
+    clients: BTreeMap<String, Client>,
+}
+
+struct Client {
+    socket: WebSocket<Box<dyn Line>>,
+    tcp: TcpStream,
+    inbox: VecDeque<String>,
+    requests: Requests,
+    decided: bool,
+    /// With which code and reason the server has closed it.
+    ended: Option<(u16, String)>,
+}
+
+impl Client {
+    fn send(&mut self, message: Message) -> Result<(), String> {
+        self.socket.send(message).map_err(|error| format!("cannot be sent: {error}"))
+    }
+
+    /// Reads until there is a message, or until the pong if that is waited for; in any case until the server closes.
+    fn read(&mut self, until_pong: bool) -> Result<(), String> {
+        loop {
+            match self.socket.read().map_err(|error| format!("hears nothing: {error}"))? {
+                Message::Text(text) => self.inbox.push_back(text.to_string()),
+                Message::Pong(_) if until_pong => return Ok(()),
+                // The server wants to know whether anybody is there, and is told by the time that anything else is sent.
+                Message::Ping(_) => continue,
+                Message::Close(frame) => {
+                    let said = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
+                    self.ended = Some(said.unwrap_or((1005, String::new())));
+                    // The answer to it.
+                    return self.socket.flush().or(Ok(()));
+                }
+                other => return Err(format!("hears {other:?}")),
+            }
+            if !until_pong {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Who says what only control surfaces say is one from then on; unless it is something else already.
+    fn decide(&mut self, text: &str) {
+        let message: Value = serde_json::from_str(text).unwrap_or_default();
+        let kind = message["type"].as_str().unwrap_or_default();
+        let is_surface = ["join", "param", "trigger", "sync", "ping", "leave"].contains(&kind);
+        if !self.decided && self.requests == JAMJAM && is_surface {
+            (self.requests, self.decided) = (BBX, true);
+        }
+    }
+
+    fn is_open(&self) -> Result<(), String> {
+        self.ended.as_ref().map_or(Ok(()), |end| Err(format!("is closed with {end:?}")))
+    }
+
+    fn next(&mut self) -> Result<String, String> {
+        if self.inbox.is_empty() && self.ended.is_none() {
+            self.read(false)?;
+        }
+        if self.inbox.is_empty() {
+            self.is_open()?;
+        }
+        self.decided = true;
+        self.inbox.pop_front().ok_or_else(|| "hears nothing".to_owned())
+    }
+
+    /// Returns when the server has acted on everything that this client sent.
+    fn acted_on(&mut self) -> Result<(), String> {
+        self.send(Message::Ping("acted on?".into()))?;
+        self.read(true)
+    }
+
+    /// Fails if the answers to the requests are not the next that is heard.
+    fn heard_all(&mut self) -> Result<(), String> {
+        for (request, answer) in self.requests {
+            self.is_open()?;
+            self.send(Message::text(request))?;
+            let text = self.next()?;
+            if !text.starts_with(answer) {
+                return Err(format!("hears {text}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sockets {
+    pub fn new(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self { address, tls, reset: false, clients: BTreeMap::new() }
+    }
+
+    /// The same server, with nobody there.
+    #[allow(dead_code, reason = "where each transcript has a server of its own nothing begins anew")]
+    pub fn anew(&mut self) -> Self {
+        self.clients.clear();
+        self.counted();
+        Self { reset: self.reset, ..Self::new(self.address, self.tls.clone()) }
+    }
+
+    fn open(&self) -> (Box<dyn Line>, TcpStream) {
+        let tcp = TcpStream::connect(self.address).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        let other = tcp.try_clone().unwrap();
+        let Some(tls) = &self.tls else { return (Box::new(tcp), other) };
+        let name = ServerName::try_from("localhost").unwrap();
+        let connection = ClientConnection::new(Arc::clone(tls), name).unwrap();
+        (Box::new(StreamOwned::new(connection, tcp)), other)
+    }
+
+    /// What `/health` says.
+    pub fn health(&self) -> Value {
+        let (mut line, _) = self.open();
+        line.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        line.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
+    /// Returns when the server counts as many connections as there are clients.
+    fn counted(&self) {
+        poll_until("one connection less", || (self.health()["clients"] == self.clients.len()).then_some(()));
+    }
+
+    fn client(&mut self, name: &str) -> &mut Client {
+        self.clients.get_mut(name).unwrap_or_else(|| panic!("{name} is not there"))
+    }
+
+    /// The end of a transcript: whoever is there has heard all there was, and nothing is left when they have gone.
+    pub fn empty(&mut self) -> Result<(), String> {
+        for (name, client) in &mut self.clients {
+            // Twice, so that each of the requests has had its turn.
+            client
+                .heard_all()
+                .and_then(|()| client.heard_all())
+                .map_err(|what| format!("at the end: {name} {what}"))?;
+        }
+        self.clients.clear();
+        self.counted();
+        let health = self.health();
+        let empty = ["jamjam", "webrtc"].iter().all(|dialect| health["dialects"][dialect]["rooms"] == 0);
+        if empty { Ok(()) } else { Err(format!("at the end: {health}")) }
+    }
+}
+
+impl Stage for Sockets {
+    fn connect(&mut self, name: &str, to: &str) -> Result<(), String> {
+        let (line, tcp) = self.open();
+        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
+        let (socket, _) =
+            tungstenite::client(format!("{scheme}://localhost{to}"), line).map_err(|error| error.to_string())?;
+        let (inbox, requests) = (VecDeque::new(), requests(to));
+        let mut client = Client { socket, tcp, inbox, requests, decided: false, ended: None };
+        // It is one of those that the server counts, or was closed.
+        client.acted_on()?;
+        self.clients.insert(name.to_owned(), client);
+        Ok(())
+    }
+
+    fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let client = self.client(name);
+        client.decide(text);
+        client.send(Message::text(text))?;
+        client.acted_on()
+    }
+
+    fn send_binary(&mut self, name: &str) -> Result<(), String> {
+        let client = self.client(name);
+        client.send(Message::binary(vec![0, 1, 2, 255]))?;
+        client.acted_on()
+    }
+
+    fn close(&mut self, name: &str) -> Result<(), String> {
+        let mut client = self.clients.remove(name).ok_or("is not there")?;
+        client.heard_all()?;
+        client.socket.close(None).map_err(|error| error.to_string())?;
+        // Until the server has agreed.
+        while client.socket.read().is_ok() {}
+        drop(client);
+        self.counted();
+        Ok(())
+    }
+
+    fn cut(&mut self, name: &str) -> Result<(), String> {
+        let mut client = self.clients.remove(name).ok_or("is not there")?;
+        client.heard_all()?;
+        if self.reset {
+            SockRef::from(&client.tcp).set_linger(Some(Duration::ZERO)).map_err(|error| error.to_string())?;
+        }
+        drop(client);
+        self.counted();
+        Ok(())
+    }
+
+    fn hear(&mut self, name: &str) -> Result<String, String> {
+        self.client(name).next().map_err(|what| format!("{name} {what}"))
+    }
+
+    fn silent(&mut self, name: &str) -> Result<(), String> {
+        let client = self.client(name);
+        if let Some(text) = client.inbox.front() {
+            return Err(format!("{name} hears {text}"));
+        }
+        if client.decided { client.heard_all().map_err(|what| format!("{name} {what}")) } else { Ok(()) }
+    }
+
+    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
+        let mut client = self.clients.remove(name).ok_or("is not there")?;
+        if let Some(text) = client.inbox.front() {
+            return Err(format!("{name} hears {text}"));
+        }
+        if client.ended.is_none() {
+            client.read(false)?;
+        }
+        client.ended.map(Some).ok_or_else(|| format!("{name} is not closed, and hears {:?}", client.inbox))
+    }
+
+    /// The rooms were made when the server was started.
+    fn program(&mut self, deed: &str) -> Result<bool, String> {
+        Ok(deed.starts_with("makes room "))
+    }
+
+    fn pinged(&mut self, name: &str) -> Result<(), String> {
+        Err(format!("the clock cannot be moved, so {name} is not pinged"))
+    }
+
+    fn pass(&mut self, _: u64) -> bool {
+        false
+    }
+
+    fn settled(&mut self) -> Result<(), String> {
+        let names: Vec<String> = self.clients.keys().cloned().collect();
+        names.iter().try_for_each(|name| self.silent(name))
+    }
+}
