@@ -147,7 +147,7 @@ impl RepetitionLimiter {
         let way = set.iter().position(|entry| !is_live(entry));
         let way = way.or_else(|| (!is_repeated(&set[self.next_way])).then_some(self.next_way));
         let way =
-            way.or_else(|| set.iter().all(is_repeated).then_some((self.eviction_state >> 62) as usize % CACHE_WAYS));
+            way.or_else(|| set.iter().all(is_repeated).then_some((self.eviction_state >> 61) as usize % CACHE_WAYS));
         if let Some(way) = way {
             set[way] = CacheEntry::new(tag, false, now.wrapping_add(limit.interval_ms)).0;
         }
@@ -320,6 +320,21 @@ mod tests {
             alive.retain(|digest| limiter.admit(Time::from_millis(millis), *digest, audio));
         }
         assert_eq!(alive, [0; 0]);
+    }
+
+    #[test]
+    fn every_way_of_a_set_full_of_repetitions_can_be_evicted() {
+        let (mut limiter, audio) = limiter_and_audio_limit();
+        let mut is_evicted = [false; CACHE_WAYS];
+        for number in 1..=200_u64 {
+            let before = limiter.sets[7];
+            for _ in 0..2 {
+                limiter.check(Time::from_millis(1), number << 33 | 7, audio);
+            }
+            let way = (0..CACHE_WAYS).find(|way| before[*way] != limiter.sets[7][*way]).expect("an entry is replaced");
+            is_evicted[way] |= number > CACHE_WAYS as u64;
+        }
+        assert_eq!(is_evicted, [true; CACHE_WAYS]);
     }
 
     #[test]
