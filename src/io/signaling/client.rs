@@ -9,24 +9,22 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-use futures_util::{SinkExt, StreamExt};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use tracing::debug;
-use tungstenite::{Error, Message};
 
 use crate::client::StopSignal;
 use crate::io::stop::StopToken;
-use crate::io::websocket::handshake::WebSocketUrl;
+use crate::io::websocket::client::{READ_BUFFER_BYTES, Received, WebSocketClient};
 use crate::io::websocket::handshake::{
-    CONNECT_TIMEOUT, PING_INTERVAL, WebSocketConnectError, configure_tcp, connect_tcp, resolve_url, websocket_config,
+    CONNECT_TIMEOUT, ClientHandshake, PING_INTERVAL, UpgradeFailure, WebSocketConnectError, WebSocketUrl,
+    configure_tcp, connect_tcp, resolve_url,
 };
 use crate::sanitize::sanitize;
 use crate::signaling::client::{RoomClient, RoomError};
@@ -52,7 +50,7 @@ pub enum WebSocketFailure {
     },
     /// A protocol or I/O error.
     #[error("the connection failed: {0}")]
-    Broken(Box<Error>),
+    Broken(io::Error),
     /// The server did not answer a ping.
     #[error("the server does not respond")]
     PingTimeout,
@@ -64,7 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncStream for S {}
 
 /// A connection to a jamjam signaling server.
 pub struct SignalingConnection {
-    socket: WebSocketStream<Box<dyn AsyncStream>>,
+    stream: Box<dyn AsyncStream>,
+    client: WebSocketClient,
     /// Local address of the connection.
     pub local_addr: SocketAddr,
     /// Address of the server.
@@ -92,78 +91,106 @@ impl SignalingConnection {
         };
         let (local_addr, peer_addr) = (endpoint(tcp.local_addr())?, endpoint(tcp.peer_addr())?);
         configure_tcp(&tcp);
-        let stream: Box<dyn AsyncStream> = if url.is_secure() {
+        let mut stream: Box<dyn AsyncStream> = if url.is_secure() {
             let tls_error = |error| WebSocketConnectError::Tls { host: host(), error };
             let name = ServerName::try_from(host()).map_err(|error| tls_error(io::Error::other(error)))?;
             Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(tls_error)?)
         } else {
             Box::new(tcp)
         };
-        let result = client_async_with_config(url.uri().clone(), stream, Some(websocket_config())).await;
-        let (socket, _) =
-            result.map_err(|error| WebSocketConnectError::Upgrade { address: peer_addr, error: Box::new(error) })?;
-        Ok(Self { socket, local_addr, peer_addr, last_received: Instant::now(), awaiting_pong: false })
+        let client = upgrade(url, &mut stream)
+            .await
+            .map_err(|error| WebSocketConnectError::Upgrade { address: peer_addr, error })?;
+        Ok(Self { stream, client, local_addr, peer_addr, last_received: Instant::now(), awaiting_pong: false })
     }
 
     /// Sends one message.
     pub async fn send(&mut self, message: &ClientMessage) -> Result<(), WebSocketFailure> {
         let text =
             serde_json::to_string(message).unwrap_or_else(|error| unreachable!("JSON has every string: {error}"));
-        self.send_frame(Message::text(text)).await
+        self.client.send_text(&text);
+        self.flush().await
     }
 
     /// The next message that can be parsed. Cancel safe.
     pub async fn recv(&mut self) -> Result<ServerMessage, WebSocketFailure> {
         loop {
-            let deadline = self.last_received + if self.awaiting_pong { PING_INTERVAL * 2 } else { PING_INTERVAL };
-            let message = tokio::select! {
-                message = self.socket.next() => message,
-                () = sleep_until(deadline) => {
-                    if self.awaiting_pong {
-                        return Err(WebSocketFailure::PingTimeout);
-                    }
-                    self.awaiting_pong = true;
-                    self.send_frame(Message::Ping(Vec::new().into())).await?;
-                    continue;
-                }
-            };
-            (self.last_received, self.awaiting_pong) = (Instant::now(), false);
-            match message {
-                Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+            match self.next_received().await? {
+                Received::Text(text) => match serde_json::from_slice(&text) {
                     Ok(message) => return Ok(message),
                     Err(error) => {
                         debug!(target: "registration", error = %sanitize(&error.to_string()), "message ignored");
                     }
                 },
-                Some(Ok(Message::Close(frame))) => {
-                    let reason = frame.map(|frame| sanitize(&frame.reason)).unwrap_or_default();
-                    return Err(WebSocketFailure::Closed { reason });
+                Received::Binary => {}
+                Received::Close { reason, .. } => {
+                    // The reply to the close frame. The server may be gone already.
+                    let _ = self.flush().await;
+                    return Err(WebSocketFailure::Closed { reason: sanitize(&reason) });
                 }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(into_failure(error)),
-                None => return Err(WebSocketFailure::Closed { reason: String::new() }),
+                Received::Invalid(error) => return Err(WebSocketFailure::Broken(io::Error::other(error))),
+            }
+        }
+    }
+
+    /// The next message of any kind. Pings the server if it is silent. Cancel safe.
+    async fn next_received(&mut self) -> Result<Received, WebSocketFailure> {
+        let mut buffer = [0; READ_BUFFER_BYTES];
+        loop {
+            if let Some(received) = self.client.next_received() {
+                return Ok(received);
+            }
+            self.flush().await?;
+            let deadline = self.last_received + if self.awaiting_pong { PING_INTERVAL * 2 } else { PING_INTERVAL };
+            tokio::select! {
+                read = self.stream.read(&mut buffer) => {
+                    match read.map_err(WebSocketFailure::Broken)? {
+                        0 => return Err(WebSocketFailure::Closed { reason: String::new() }),
+                        read => self.client.on_read(&mut buffer[..read]),
+                    }
+                    (self.last_received, self.awaiting_pong) = (Instant::now(), false);
+                }
+                () = sleep_until(deadline) => {
+                    if self.awaiting_pong {
+                        return Err(WebSocketFailure::PingTimeout);
+                    }
+                    self.awaiting_pong = true;
+                    self.client.send_ping();
+                }
             }
         }
     }
 
     /// Closes the connection and waits up to 500 ms for the reply.
     pub async fn close(mut self) {
-        let closing = async {
-            self.socket.close(None).await.ok();
-            while let Some(Ok(_)) = self.socket.next().await {}
-        };
+        self.client.send_close(None);
+        let closing = async { while let Ok(Received::Text(_) | Received::Binary) = self.next_received().await {} };
         let _ = timeout(Duration::from_millis(500), closing).await;
     }
 
-    async fn send_frame(&mut self, message: Message) -> Result<(), WebSocketFailure> {
-        self.socket.send(message).await.map_err(into_failure)
+    /// Writes what is queued. Cancel safe.
+    async fn flush(&mut self) -> Result<(), WebSocketFailure> {
+        while let unsent @ [_, ..] = self.client.unsent() {
+            match self.stream.write(unsent).await.map_err(WebSocketFailure::Broken)? {
+                0 => return Err(WebSocketFailure::Broken(io::ErrorKind::WriteZero.into())),
+                written => self.client.advance(written),
+            }
+        }
+        self.stream.flush().await.map_err(WebSocketFailure::Broken)
     }
 }
 
-fn into_failure(error: Error) -> WebSocketFailure {
-    match error {
-        Error::ConnectionClosed | Error::AlreadyClosed => WebSocketFailure::Closed { reason: String::new() },
-        error => WebSocketFailure::Broken(Box::new(error)),
+/// Sends the upgrade request and reads the response.
+async fn upgrade(url: &WebSocketUrl, stream: &mut Box<dyn AsyncStream>) -> Result<WebSocketClient, UpgradeFailure> {
+    let mut handshake = ClientHandshake::new(url);
+    stream.write_all(handshake.request()).await?;
+    stream.flush().await?;
+    let mut buffer = [0; READ_BUFFER_BYTES];
+    loop {
+        let read = stream.read(&mut buffer).await?;
+        if let Some(client) = handshake.on_read(&buffer[..read])? {
+            return Ok(client);
+        }
     }
 }
 
@@ -389,7 +416,9 @@ async fn leave_room(mut connection: SignalingConnection) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
     use tokio_tungstenite::WebSocketStream;
+    use tungstenite::Message;
     use tungstenite::protocol::Role;
 
     use super::*;
@@ -398,9 +427,9 @@ mod tests {
     async fn connected_pair() -> (SignalingConnection, WebSocketStream<tokio::io::DuplexStream>) {
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        let socket = WebSocketStream::from_raw_socket(Box::new(near) as Box<dyn AsyncStream>, Role::Client, None).await;
         let connection = SignalingConnection {
-            socket,
+            stream: Box::new(near),
+            client: WebSocketClient::default(),
             local_addr: address,
             peer_addr: address,
             last_received: Instant::now(),

@@ -325,7 +325,7 @@ impl EventSink for OutboundQueues {
     fn ping(&mut self, conn: ConnId) {
         // A full queue needs no ping: the connection is a slow reader and will time out.
         if let Some(queue) = self.queues.get(&conn) {
-            let _ = queue.push(frame::ping_frame());
+            let _ = queue.push(frame::ping_frame(None));
         }
     }
 
@@ -339,7 +339,7 @@ impl EventSink for OutboundQueues {
 impl OutboundQueues {
     /// Queues a message with `push`, which returns the number of updates that it dropped.
     fn enqueue(&mut self, to: &[ConnId], text: &str, push: impl Fn(&SendQueue, Bytes) -> Result<usize, QueueFull>) {
-        let frame = frame::text_frame(text);
+        let frame = frame::text_frame(text, None);
         for conn in to {
             while let Some(queue) = self.queues.get(conn) {
                 match push(queue, frame.clone()) {

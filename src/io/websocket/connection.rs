@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::io::clock;
-use crate::io::websocket::frame::{self, FrameDecoder, FrameError, FrameEvent};
+use crate::io::websocket::frame::{self, FrameDecoder, FrameError, FrameEvent, Sender};
 use crate::io::websocket::send_queue::{NextWrite, PendingClose, QueueFull, SendQueue};
 use crate::rate_limit::Gcra;
 use crate::signaling::{CloseCode, ConnId};
@@ -177,12 +177,12 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
 
     fn decode(&mut self, bytes: &mut [u8]) {
         let Self { served, handler, decoder, read_state, pending_pong, control_limit, control_arrival, .. } = self;
-        let result = decoder.decode(bytes, served.max_message_bytes, |event| {
+        let result = decoder.decode(bytes, Sender::Client, served.max_message_bytes, |event| {
             match event {
                 FrameEvent::Text(text) => handler.on_text(served.conn, text),
                 FrameEvent::Binary => handler.on_binary(served.conn),
                 FrameEvent::Ping(payload) => {
-                    *pending_pong = Some(frame::pong_frame(payload));
+                    *pending_pong = Some(frame::pong_frame(payload, None));
                     handler.on_activity(served.conn);
                 }
                 FrameEvent::Fragment | FrameEvent::Pong => handler.on_activity(served.conn),
@@ -276,7 +276,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                     self.release_if_discarding();
                     self.start_close_timer(timeout);
                     self.close_sent = true;
-                    self.control_frame = frame::close_frame(code, &reason);
+                    self.control_frame = frame::close_frame(code, &reason, None);
                 }
             }
         }

@@ -21,6 +21,16 @@ const PONG: u8 = 0xa;
 /// Marks the last frame of a message.
 const FIN: u8 = 0x80;
 
+/// Marks a frame with a masking key.
+const MASKED: u8 = 0x80;
+
+/// Values of the 7-bit length that announce a length of 16 or 64 bits (section 5.2).
+const LENGTH_16: u8 = 126;
+const LENGTH_64: u8 = 127;
+
+/// Longest frame header without a masking key, in bytes.
+const MAX_HEADER_BYTES: usize = 10;
+
 /// Why a stream cannot be decoded any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(in crate::io) enum FrameError {
@@ -58,7 +68,14 @@ pub(in crate::io) enum FrameEvent<'a> {
     Close(Option<CloseCode>, &'a str),
 }
 
-/// Incremental decoder of client frames. Holds only what is incomplete between two reads.
+/// The side that sends a frame. A client masks its frames, a server does not (section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::io) enum Sender {
+    Client,
+    Server,
+}
+
+/// Incremental decoder of the frames of one sender. Holds only what is incomplete between two reads.
 #[derive(Debug, Default)]
 pub(in crate::io) struct FrameDecoder {
     /// A frame that has not arrived completely.
@@ -69,11 +86,14 @@ pub(in crate::io) struct FrameDecoder {
     fragment_text: Vec<u8>,
 }
 
+/// The masking key of a client frame; `None` for a server frame.
+pub(in crate::io) type MaskKey = Option<[u8; 4]>;
+
 struct FrameHeader {
     fin: bool,
     opcode: u8,
     len: usize,
-    mask: [u8; 4],
+    mask: MaskKey,
     /// Offset of the payload.
     payload_offset: usize,
 }
@@ -83,17 +103,18 @@ impl FrameDecoder {
     pub(in crate::io) fn decode(
         &mut self,
         read: &mut [u8],
+        sender: Sender,
         max_message_bytes: usize,
         mut on_event: impl FnMut(FrameEvent<'_>) -> bool,
     ) -> Result<(), FrameError> {
         if self.partial_frame.is_empty() {
-            let used = self.decode_frames(read, max_message_bytes, &mut on_event)?;
+            let used = self.decode_frames(read, sender, max_message_bytes, &mut on_event)?;
             self.partial_frame.extend_from_slice(&read[used..]);
             return Ok(());
         }
         self.partial_frame.extend_from_slice(read);
         let mut whole = std::mem::take(&mut self.partial_frame);
-        let used = self.decode_frames(&mut whole, max_message_bytes, &mut on_event)?;
+        let used = self.decode_frames(&mut whole, sender, max_message_bytes, &mut on_event)?;
         if used == 0 {
             self.partial_frame = whole;
         } else {
@@ -112,18 +133,21 @@ impl FrameDecoder {
     fn decode_frames(
         &mut self,
         bytes: &mut [u8],
+        sender: Sender,
         max_message_bytes: usize,
         on_event: &mut impl FnMut(FrameEvent<'_>) -> bool,
     ) -> Result<usize, FrameError> {
         let mut used = 0;
-        while let Some(header) = self.decode_header(&bytes[used..], max_message_bytes)? {
+        while let Some(header) = self.decode_header(&bytes[used..], sender, max_message_bytes)? {
             let payload = used + header.payload_offset..used + header.payload_offset + header.len;
             if payload.end > bytes.len() {
                 break;
             }
             used = payload.end;
             let payload = &mut bytes[payload];
-            apply_mask(payload, header.mask);
+            if let Some(key) = header.mask {
+                apply_mask(payload, key);
+            }
             if !self.handle_frame(&header, payload, on_event)? {
                 return Ok(bytes.len());
             }
@@ -132,40 +156,48 @@ impl FrameDecoder {
     }
 
     /// Parses a frame header and checks that the frame is allowed at this point. `None` if the header is incomplete.
-    fn decode_header(&self, bytes: &[u8], max_message_bytes: usize) -> Result<Option<FrameHeader>, FrameError> {
+    fn decode_header(
+        &self,
+        bytes: &[u8],
+        sender: Sender,
+        max_message_bytes: usize,
+    ) -> Result<Option<FrameHeader>, FrameError> {
         let &[first, second, ref more @ ..] = bytes else { return Ok(None) };
         let (fin, opcode) = (first & FIN != 0, first & 0x0f);
-        let (masked, short_len) = (second & 0x80 != 0, usize::from(second & 0x7f));
-        // No extension is negotiated, so the reserved bits must be zero; client frames must be masked.
-        if first & 0x70 != 0 || !masked {
+        let (masked, short_len) = (second & MASKED != 0, second & 0x7f);
+        // No extension is negotiated, so the reserved bits must be zero.
+        if first & 0x70 != 0 || masked != (sender == Sender::Client) {
             return Err(FrameError::Protocol);
         }
         let is_allowed = match opcode {
             CONTINUATION => self.fragmented.is_some(),
             TEXT | BINARY => self.fragmented.is_none(),
-            CLOSE | PING | PONG => fin && short_len <= MAX_CONTROL_PAYLOAD_BYTES,
+            CLOSE | PING | PONG => fin && usize::from(short_len) <= MAX_CONTROL_PAYLOAD_BYTES,
             _ => false,
         };
         if !is_allowed {
             return Err(FrameError::Protocol);
         }
         let (len, payload_offset) = match short_len {
-            126 => {
+            LENGTH_16 => {
                 let Some(len) = more.first_chunk() else { return Ok(None) };
                 (u64::from(u16::from_be_bytes(*len)), 4)
             }
-            127 => {
+            LENGTH_64 => {
                 let Some(len) = more.first_chunk() else { return Ok(None) };
                 (u64::from_be_bytes(*len), 10)
             }
-            short => (short as u64, 2),
+            short => (short.into(), 2),
         };
         let before = self.fragmented.map_or(0, |(_, len)| len);
         let len =
             usize::try_from(len).ok().filter(|len| opcode >= CLOSE || *len <= max_message_bytes.saturating_sub(before));
         let len = len.ok_or(FrameError::MessageTooBig)?;
+        if !masked {
+            return Ok(Some(FrameHeader { fin, opcode, len, mask: None, payload_offset }));
+        }
         let Some(key) = bytes.get(payload_offset..).and_then(<[u8]>::first_chunk) else { return Ok(None) };
-        Ok(Some(FrameHeader { fin, opcode, len, mask: *key, payload_offset: payload_offset + 4 }))
+        Ok(Some(FrameHeader { fin, opcode, len, mask: Some(*key), payload_offset: payload_offset + 4 }))
     }
 
     /// Emits the event of a complete frame. Returns false if no more events are wanted.
@@ -234,43 +266,49 @@ fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
 }
 
 /// A text message in one frame.
-pub(in crate::io) fn text_frame(text: &str) -> Bytes {
-    encode_frame(TEXT, &[text.as_bytes()])
+pub(in crate::io) fn text_frame(text: &str, mask: MaskKey) -> Bytes {
+    encode_frame(TEXT, &[text.as_bytes()], mask)
 }
 
-pub(in crate::io) fn ping_frame() -> Bytes {
-    encode_frame(PING, &[])
+pub(in crate::io) fn ping_frame(mask: MaskKey) -> Bytes {
+    encode_frame(PING, &[], mask)
 }
 
-pub(in crate::io) fn pong_frame(payload: &[u8]) -> Bytes {
-    encode_frame(PONG, &[payload])
+pub(in crate::io) fn pong_frame(payload: &[u8], mask: MaskKey) -> Bytes {
+    encode_frame(PONG, &[payload], mask)
 }
 
 /// A close frame; without a code its payload is empty.
-pub(in crate::io) fn close_frame(code: Option<CloseCode>, reason: &str) -> Bytes {
+pub(in crate::io) fn close_frame(code: Option<CloseCode>, reason: &str, mask: MaskKey) -> Bytes {
     match code {
-        Some(code) => encode_frame(CLOSE, &[&code.get().to_be_bytes(), reason.as_bytes()]),
-        None => encode_frame(CLOSE, &[]),
+        Some(code) => encode_frame(CLOSE, &[&code.get().to_be_bytes(), reason.as_bytes()], mask),
+        None => encode_frame(CLOSE, &[], mask),
     }
 }
 
-fn encode_frame(opcode: u8, parts: &[&[u8]]) -> Bytes {
+fn encode_frame(opcode: u8, parts: &[&[u8]], mask: MaskKey) -> Bytes {
     let len = parts.iter().map(|part| part.len()).sum::<usize>();
-    let mut frame = Vec::with_capacity(10 + len);
+    let mask_bit = if mask.is_some() { MASKED } else { 0 };
+    let mut frame = Vec::with_capacity(MAX_HEADER_BYTES + mask.map_or(0, |key| key.len()) + len);
     frame.push(FIN | opcode);
     match (u8::try_from(len), u16::try_from(len)) {
-        (Ok(short @ ..=125), _) => frame.push(short),
+        (Ok(short @ ..=125), _) => frame.push(mask_bit | short),
         (_, Ok(middle)) => {
-            frame.push(126);
+            frame.push(mask_bit | LENGTH_16);
             frame.extend_from_slice(&middle.to_be_bytes());
         }
         _ => {
-            frame.push(127);
+            frame.push(mask_bit | LENGTH_64);
             frame.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
+    frame.extend(mask.iter().flatten());
+    let payload_offset = frame.len();
     for part in parts {
         frame.extend_from_slice(part);
+    }
+    if let Some(key) = mask {
+        apply_mask(&mut frame[payload_offset..], key);
     }
     frame.into()
 }
@@ -366,7 +404,7 @@ mod tests {
         let (mut rest, mut lengths) = (bytes.to_vec(), pieces.iter().cycle());
         while !rest.is_empty() {
             let mut piece: Vec<u8> = rest.drain(..rest.len().min(*lengths.next().unwrap())).collect();
-            let result = decoder.decode(&mut piece, MAX_MESSAGE_BYTES, |event| {
+            let result = decoder.decode(&mut piece, Sender::Client, MAX_MESSAGE_BYTES, |event| {
                 events.extend(match event {
                     FrameEvent::Text(text) => Some(DecodedEvent::Text(text.to_owned())),
                     FrameEvent::Binary => Some(DecodedEvent::Binary),

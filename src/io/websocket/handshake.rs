@@ -1,5 +1,5 @@
-//! URLs and the opening handshake (RFC 6455, sections 3 and 4): the server's upgrade of an HTTP request, and the client's way from a
-//! URL to TCP with errors that name a remedy.
+//! URLs and the opening handshake (RFC 6455, sections 3 and 4): the server's upgrade of an HTTP request; on the client's side TCP, the
+//! request, its response, and errors that name a remedy.
 
 use std::fmt;
 use std::io;
@@ -11,20 +11,21 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::Uri;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rustls::{Error as Tls, InvalidMessage};
+use sha1::{Digest, Sha1};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
-use tungstenite::Error;
-use tungstenite::error::ProtocolError;
-use tungstenite::handshake::derive_accept_key;
-use tungstenite::protocol::WebSocketConfig;
 
+use crate::io::os;
 use crate::io::tls::client::certificate_advice;
+use crate::io::websocket::client::WebSocketClient;
 use crate::sanitize::sanitize;
 
 /// Why an upgrade request is rejected.
@@ -71,7 +72,7 @@ pub(in crate::io) fn accept_upgrade<F: Future<Output = ()> + Send>(
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(UpgradeError::Key)?;
     let upgrade = upgrade.ok_or(UpgradeError::HttpVersion)?;
-    let accepted = derive_accept_key(key.as_bytes());
+    let accepted = accept_key(key.as_bytes());
     tokio::spawn(async move {
         // An error means that the client left before the response was sent.
         if let Ok(upgraded) = upgrade.await {
@@ -107,26 +108,141 @@ fn tls_error_advice(error: &io::Error) -> String {
     }
 }
 
-/// Describes a failed upgrade, with a remedy where there is one.
-fn upgrade_error_advice(error: &Error) -> String {
-    match error {
-        Error::Http(response) if response.status().is_redirection() => {
-            let location =
-                response.headers().get("location").map(|value| sanitize(&String::from_utf8_lossy(value.as_bytes())));
-            let location = location.unwrap_or_else(|| "no Location header".to_owned());
-            format!("HTTP {} redirects to {location}; use that address", response.status())
+/// The value of `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (section 1.3).
+fn accept_key(key: &[u8]) -> String {
+    let digest = Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
+    STANDARD.encode(digest)
+}
+
+/// Why the server did not upgrade the connection to WebSocket.
+#[derive(Debug, Error)]
+pub enum UpgradeFailure {
+    /// The response has another status than 101.
+    #[error("{}", status_advice(*.status, .location.as_deref()))]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The `Location` header, sanitized for a terminal.
+        location: Option<String>,
+    },
+    /// The response is not HTTP. A TLS server answers plain HTTP with an alert.
+    #[error("the server does not use plain HTTP; use wss:// instead of ws://")]
+    NotHttp,
+    /// The response is too long.
+    #[error("the response header is longer than {MAX_RESPONSE_BYTES} bytes")]
+    TooLong,
+    /// A header of the response does not fit the request.
+    #[error("the response has no valid {0} header")]
+    Header(HeaderName),
+    /// The server closed the connection.
+    #[error("the server closed the connection before its response")]
+    Closed,
+    /// The connection failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn status_advice(status: StatusCode, location: Option<&str>) -> String {
+    if status.is_redirection() {
+        let location = location.unwrap_or("no Location header");
+        format!("HTTP {status} redirects to {location}; use that address")
+    } else if status == StatusCode::SERVICE_UNAVAILABLE {
+        format!("HTTP {status}; the server is full or not ready")
+    } else {
+        format!("HTTP {status}; signaling servers usually use / or /ws without a query")
+    }
+}
+
+/// Maximum size of the response header.
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
+
+/// Maximum number of headers in the response.
+const MAX_RESPONSE_HEADERS: usize = 128;
+
+/// The client's opening handshake, without I/O.
+pub(in crate::io) struct ClientHandshake {
+    request: Vec<u8>,
+    accept_key: String,
+    response: Vec<u8>,
+}
+
+impl ClientHandshake {
+    pub(in crate::io) fn new(url: &WebSocketUrl) -> Self {
+        let key = STANDARD.encode(os::random_u64s::<2>().map(u64::to_ne_bytes).concat());
+        let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
+        let host = url.uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: {key}\r\n\r\n"
+        );
+        Self { request: request.into_bytes(), accept_key: accept_key(key.as_bytes()), response: Vec::new() }
+    }
+
+    /// The request to write.
+    pub(in crate::io) fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// Adds bytes of the response; none means that the server closed the connection. The connection is open when the response is
+    /// complete.
+    pub(in crate::io) fn on_read(&mut self, bytes: &[u8]) -> Result<Option<WebSocketClient>, UpgradeFailure> {
+        const HTTP: &[u8] = b"HTTP/1.";
+        const END: &[u8] = b"\r\n\r\n";
+        // The end may have begun in the bytes before.
+        let search_from = self.response.len().saturating_sub(END.len() - 1);
+        self.response.extend_from_slice(bytes);
+        let known = self.response.len().min(HTTP.len());
+        if self.response[..known] != HTTP[..known] {
+            return Err(UpgradeFailure::NotHttp);
         }
-        Error::Http(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
-            format!("HTTP {}; the server is full or not ready", response.status())
+        let end = self.response[search_from..].windows(END.len()).position(|window| window == END);
+        let Some(end) = end.map(|end| search_from + end + END.len()).filter(|end| *end <= MAX_RESPONSE_BYTES) else {
+            return match () {
+                () if bytes.is_empty() => Err(UpgradeFailure::Closed),
+                () if self.response.len() > MAX_RESPONSE_BYTES => Err(UpgradeFailure::TooLong),
+                () => Ok(None),
+            };
+        };
+        let mut after_response = self.response.split_off(end);
+        self.check_response()?;
+        let mut client = WebSocketClient::default();
+        client.on_read(&mut after_response);
+        Ok(Some(client))
+    }
+
+    /// Checks the complete response (section 4.1).
+    fn check_response(&self) -> Result<(), UpgradeFailure> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_RESPONSE_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        response.parse(&self.response).map_err(|_| UpgradeFailure::NotHttp)?;
+        let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(UpgradeFailure::NotHttp)?;
+        let values = |name: HeaderName| {
+            response.headers.iter().filter(move |header| name == *header.name).map(|header| header.value)
+        };
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            let location = values(header::LOCATION).next().map(|value| sanitize(&String::from_utf8_lossy(value)));
+            return Err(UpgradeFailure::Status { status, location });
         }
-        Error::Http(response) => {
-            format!("HTTP {}; signaling servers usually use / or /ws without a query", response.status())
+        let contains = |name, word: &str| {
+            values(name).any(|value| {
+                value
+                    .split(|byte| *byte == b',')
+                    .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+            })
+        };
+        for (name, is_valid) in [
+            (header::UPGRADE, contains(header::UPGRADE, "websocket")),
+            (header::CONNECTION, contains(header::CONNECTION, "upgrade")),
+            (header::SEC_WEBSOCKET_ACCEPT, values(header::SEC_WEBSOCKET_ACCEPT).eq([self.accept_key.as_bytes()])),
+            // The request offers neither.
+            (header::SEC_WEBSOCKET_EXTENSIONS, values(header::SEC_WEBSOCKET_EXTENSIONS).next().is_none()),
+            (header::SEC_WEBSOCKET_PROTOCOL, values(header::SEC_WEBSOCKET_PROTOCOL).next().is_none()),
+        ] {
+            if !is_valid {
+                return Err(UpgradeFailure::Header(name));
+            }
         }
-        // A TLS server answers plain HTTP with an alert.
-        Error::Protocol(ProtocolError::HttparseError(_)) => {
-            "the server does not use plain HTTP; use wss:// instead of ws://".to_owned()
-        }
-        _ => error.to_string(),
+        Ok(())
     }
 }
 
@@ -136,12 +252,6 @@ pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without incoming data before a ping is sent, and then until the connection is given up. Also keeps mappings in NATs and
 /// firewalls alive.
 pub(in crate::io) const PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Maximum size of a message from a server: a list of ten thousand rooms.
-const MAX_MESSAGE_BYTES: usize = 16 << 20;
-
-/// Read and write buffer of the WebSocket library, in bytes.
-const BUFFER_BYTES: usize = 8 << 10;
 
 /// Why a connection could not be established.
 #[derive(Debug, Error)]
@@ -171,24 +281,16 @@ pub enum WebSocketConnectError {
         error: io::Error,
     },
     /// The server did not upgrade to WebSocket.
-    #[error("{address} rejects the WebSocket upgrade: {}", upgrade_error_advice(.error))]
+    #[error("{address} rejects the WebSocket upgrade: {error}")]
     Upgrade {
         /// The server's address.
         address: SocketAddr,
-        /// The server's response or the protocol error.
-        error: Box<Error>,
+        /// The reason.
+        error: UpgradeFailure,
     },
     /// The time-out expired.
     #[error("no connection after {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
-}
-
-/// Limits for messages from a server.
-pub(in crate::io) fn websocket_config() -> WebSocketConfig {
-    let mut config = WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
-    config.max_message_size = Some(MAX_MESSAGE_BYTES);
-    config.max_frame_size = Some(MAX_MESSAGE_BYTES);
-    config
 }
 
 /// The addresses of the host, at least one, IPv4 before IPv6.
@@ -278,11 +380,6 @@ impl WebSocketUrl {
         parts.path_and_query = Some(format!("{path}{separator}{query}").parse().map_err(|_| UrlError::Malformed)?);
         Ok(Self { uri: Uri::from_parts(parts).map_err(|_| UrlError::Malformed)?, is_secure: self.is_secure })
     }
-
-    /// The whole URL.
-    pub(in crate::io) fn uri(&self) -> &Uri {
-        &self.uri
-    }
 }
 
 impl FromStr for WebSocketUrl {
@@ -297,7 +394,6 @@ impl FromStr for WebSocketUrl {
             "wss" => true,
             _ => return Err(UrlError::Scheme),
         };
-        // The WebSocket library accepts lower-case schemes only.
         let uri: Uri = format!("{scheme}://{rest}").parse().map_err(|_| UrlError::Malformed)?;
         let authority = uri.authority().ok_or(UrlError::Malformed)?;
         if authority.as_str().contains('@') {
@@ -327,6 +423,70 @@ impl fmt::Display for WebSocketUrl {
 mod tests {
     use super::*;
 
+    /// The example of RFC 6455, section 1.3.
+    #[test]
+    fn accept_key_is_that_of_the_rfc() {
+        assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    /// Reads `response`, in which `KEY` stands for the right key, in pieces.
+    fn upgrade(response: &str, piece: usize) -> Result<Option<WebSocketClient>, String> {
+        let mut handshake = ClientHandshake::new(&"ws://h".parse().unwrap());
+        let response = response.replace('\n', "\r\n").replace("KEY", &handshake.accept_key);
+        for bytes in response.as_bytes().chunks(piece) {
+            if let Some(client) = handshake.on_read(bytes).map_err(|error| error.to_string())? {
+                return Ok(Some(client));
+            }
+        }
+        Ok(None)
+    }
+
+    const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\nupgrade: WebSocket\nConnection: keep-alive, Upgrade\nSec-WebSocket-Accept: KEY\n\n";
+
+    #[test]
+    fn request_names_path_host_and_key() {
+        let handshake = ClientHandshake::new(&"ws://example.org:7/a%20b?c=d".parse().unwrap());
+        let request = str::from_utf8(handshake.request()).unwrap();
+        assert!(request.starts_with("GET /a%20b?c=d HTTP/1.1\r\nHost: example.org:7\r\n"), "{request}");
+        let key = request.split("Sec-WebSocket-Key: ").nth(1).unwrap().trim_end();
+        assert_eq!((STANDARD.decode(key).unwrap().len(), accept_key(key.as_bytes())), (16, handshake.accept_key));
+    }
+
+    #[test]
+    fn accepted_upgrade_keeps_the_bytes_after_it() {
+        for piece in [1, 3, 1_000] {
+            assert!(upgrade(ACCEPTED, piece).unwrap().is_some());
+        }
+        let mut client = upgrade(&format!("{ACCEPTED}\u{1}\u{0}"), 1_000).unwrap().unwrap();
+        assert_eq!(client.next_received(), None);
+        client.on_read(&mut [0x80, 1, b'x']);
+        assert!(client.next_received().is_some());
+    }
+
+    #[test]
+    fn invalid_upgrade_is_rejected_with_the_reason() {
+        for (from, to, error) in [
+            ("Accept: KEY", "Accept: KE", "the response has no valid sec-websocket-accept header"),
+            ("upgrade: WebSocket", "upgrade: h2c", "the response has no valid upgrade header"),
+            ("keep-alive, Upgrade", "keep-alive", "the response has no valid connection header"),
+            ("\n\n", "\nSec-WebSocket-Protocol: a\n\n", "the response has no valid sec-websocket-protocol header"),
+            (
+                "101 Switching Protocols",
+                "200 OK",
+                "HTTP 200 OK; signaling servers usually use / or /ws without a query",
+            ),
+            ("101", "1010", "the server does not use plain HTTP; use wss:// instead of ws://"),
+            ("HTTP/1.1", "HTTP/2", "the server does not use plain HTTP; use wss:// instead of ws://"),
+        ] {
+            assert_eq!(upgrade(&ACCEPTED.replace(from, to), 10).unwrap_err(), error);
+        }
+        let long = ACCEPTED.replace("upgrade:", &format!("X: {}\nupgrade:", "x".repeat(70_000)));
+        assert_eq!(upgrade(&long, 1_000).unwrap_err(), "the response header is longer than 65536 bytes");
+        let mut handshake = ClientHandshake::new(&"ws://h".parse().unwrap());
+        assert!(handshake.on_read(b"HTTP/1.1 101").unwrap().is_none());
+        assert!(matches!(handshake.on_read(b""), Err(UpgradeFailure::Closed)));
+    }
+
     #[test]
     fn urls_are_normalized() {
         for (text, shown, host, port) in [
@@ -341,7 +501,7 @@ mod tests {
             let url: WebSocketUrl = text.parse().unwrap();
             assert_eq!((url.to_string().as_str(), url.host(), url.port()), (shown, host, port), "{text}");
             let scheme = if shown.starts_with("wss") { "wss" } else { "ws" };
-            assert_eq!(url.uri().scheme_str(), Some(scheme), "{text}");
+            assert_eq!(url.uri.scheme_str(), Some(scheme), "{text}");
         }
     }
 
@@ -353,7 +513,7 @@ mod tests {
             ("wss://h:1/ws", "/ws", &[("room", "ä&b=c"), ("x", "1 2")], "wss://h:1/ws?room=%C3%A4%26b%3Dc&x=1+2"),
         ] {
             let url: WebSocketUrl = text.parse().unwrap();
-            assert_eq!(url.with_path_and_query(path, more).unwrap().uri().to_string(), expected);
+            assert_eq!(url.with_path_and_query(path, more).unwrap().uri.to_string(), expected);
         }
         let url: WebSocketUrl = "ws://h/p?q=1".parse().unwrap();
         assert_eq!((url.path(), url.query()), ("/p", "q=1"));

@@ -1,7 +1,7 @@
 //! Probing over WebSocket: connects, times each step (DNS, TCP, TLS, upgrade, join), optionally waits for the first response, then runs
 //! the prober on the same driver that runs UDP nodes.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,17 +11,14 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use thiserror::Error;
 use tokio::runtime::Builder;
-use tungstenite::client::IntoClientRequest;
-use tungstenite::handshake::client::ClientHandshake;
-use tungstenite::{Error, HandshakeError, WebSocket};
 
 use crate::client::{JoinHandshake, JoinRejected, RequestMatcher, WebSocketProber};
 use crate::client::{StopSignal, WaitResult};
 use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, IdlePolicy, NodeThread};
-use crate::io::websocket::handshake::WebSocketUrl;
-use crate::io::websocket::handshake::{self, WebSocketConnectError};
+use crate::io::websocket::client::READ_BUFFER_BYTES;
+use crate::io::websocket::handshake::{self, ClientHandshake, UpgradeFailure, WebSocketConnectError, WebSocketUrl};
 use crate::io::websocket::probe_socket::{
     MaybeTlsStream, NonBlockingWebSocket, Poller, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
 };
@@ -269,13 +266,12 @@ fn connect(
     };
 
     let began = Instant::now();
-    let upgrade_error = |error| WebSocketConnectError::Upgrade { address, error: Box::new(error) };
-    let socket = request_upgrade(url, stream, poller, until).map_err(|error| match error {
-        UpgradeFailure::Start(error) => error,
-        UpgradeFailure::Rejected(error) => upgrade_error(error).into(),
+    let socket = upgrade(url, stream, poller, until).map_err(|error| match error {
+        UpgradeError::Start(error) => error,
+        UpgradeError::Rejected(error) => WebSocketConnectError::Upgrade { address, error }.into(),
     })?;
     times.upgrade_ns = saturating_nanos(began.elapsed());
-    Ok((NonBlockingWebSocket::new(socket), times))
+    Ok((socket, times))
 }
 
 /// Connects TCP to the first address that accepts.
@@ -307,27 +303,42 @@ fn connect_tcp_timed(
     stream
 }
 
-enum UpgradeFailure {
+enum UpgradeError {
     Start(ProbeStartError),
-    Rejected(Error),
+    Rejected(UpgradeFailure),
 }
 
-fn request_upgrade(
+/// Sends the request and reads the response.
+fn upgrade(
     url: &WebSocketUrl,
-    stream: MaybeTlsStream,
+    mut stream: MaybeTlsStream,
     poller: &mut Poller,
     until: Time,
-) -> Result<WebSocket<MaybeTlsStream>, UpgradeFailure> {
-    let request = url.uri().clone().into_client_request().map_err(UpgradeFailure::Rejected)?;
-    let mut handshake = ClientHandshake::start(stream, request, Some(handshake::websocket_config()))
-        .map_err(UpgradeFailure::Rejected)?;
-    loop {
-        match handshake.handshake() {
-            Ok((socket, _)) => return Ok(socket),
-            Err(HandshakeError::Failure(error)) => return Err(UpgradeFailure::Rejected(error)),
-            Err(HandshakeError::Interrupted(rest)) => handshake = rest,
+) -> Result<NonBlockingWebSocket, UpgradeError> {
+    let mut handshake = ClientHandshake::new(url);
+    let mut retry = |operation: &mut dyn FnMut() -> io::Result<usize>| loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait_until(poller, until).map_err(UpgradeError::Start)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map_err(|error| UpgradeError::Rejected(error.into())),
         }
-        wait_until(poller, until).map_err(UpgradeFailure::Start)?;
+    };
+    let mut unsent = handshake.request();
+    while !unsent.is_empty() {
+        match retry(&mut || stream.write(unsent))? {
+            0 => return Err(UpgradeError::Rejected(UpgradeFailure::Closed)),
+            written => unsent = &unsent[written..],
+        }
+    }
+    retry(&mut || stream.flush().map(|()| 0))?;
+    let mut buffer = [0; READ_BUFFER_BYTES];
+    loop {
+        let read = retry(&mut || stream.read(&mut buffer))?;
+        if let Some(client) = handshake.on_read(&buffer[..read]).map_err(UpgradeError::Rejected)? {
+            return Ok(NonBlockingWebSocket::new(stream, client));
+        }
     }
 }
 
@@ -411,9 +422,9 @@ fn next_text(
                 Err(ProbeStartError::Connect(_)) => return Ok(None),
                 Err(error) => return Err(JoinError::Start(error)),
             },
-            // A server that sends only control frames must not extend the deadline.
-            ReadResult::ControlFrames if poller.now() >= until => return Ok(None),
-            ReadResult::ControlFrames => {}
+            // A server that sends only control frames or fragments must not extend the deadline.
+            ReadResult::Incomplete if poller.now() >= until => return Ok(None),
+            ReadResult::Incomplete => {}
         }
     }
 }

@@ -11,16 +11,17 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustls::{ClientConnection, StreamOwned};
 use tokio::sync::Notify;
-use tungstenite::error::{CapacityError, ProtocolError};
-use tungstenite::{Error, Message, WebSocket};
 
 use crate::client::StopSignal;
 use crate::client::WebSocketFailure;
 use crate::io::clock;
 use crate::io::stop::StopToken;
 use crate::io::udp::DriverIo;
+use crate::io::websocket::client::{MAX_MESSAGE_BYTES, READ_BUFFER_BYTES, Received, WebSocketClient};
+use crate::io::websocket::frame::FrameError;
 use crate::node::{Receive, SendStatus, Transmit};
 use crate::sanitize::sanitize;
+use crate::signaling::CloseCode;
 use crate::time::{Time, WallClock, saturating_nanos};
 
 /// Maximum messages per socket and read call.
@@ -64,7 +65,7 @@ impl WebSocketIo {
             let mut more = false;
             self.sockets.retain_mut(|socket| {
                 let read = socket.read();
-                more |= matches!(read, Ok(ReadResult::Text(..) | ReadResult::ControlFrames));
+                more |= matches!(read, Ok(ReadResult::Text(..) | ReadResult::Incomplete));
                 read.is_ok()
             });
             // Data from the server does not extend the wait.
@@ -84,7 +85,7 @@ impl WebSocketIo {
             for read in 1..=MAX_MESSAGES_PER_READ {
                 match socket.read() {
                     Ok(ReadResult::Text(bytes, at)) => messages.push((source, bytes, at)),
-                    Ok(ReadResult::ControlFrames) => {}
+                    Ok(ReadResult::Incomplete) => {}
                     Ok(ReadResult::WouldBlock) => break,
                     Err(error) => {
                         // The close frame explains more than the error of a write.
@@ -185,9 +186,6 @@ impl DriverIo for WebSocketIo {
     }
 }
 
-/// Maximum frames handled per message, because a server may send any number of pings.
-const MAX_FRAMES_PER_MESSAGE: usize = 64;
-
 /// A TCP stream that records the time of its last read.
 pub(super) struct TimestampedTcp {
     pub(super) tcp: TcpStream,
@@ -266,103 +264,109 @@ pub(super) enum ReadResult {
     /// A text message and the time at which its last byte was read. A binary message is an empty text, which matches no
     /// request.
     Text(Bytes, Time),
-    /// There is no complete message.
+    /// There is nothing to read.
     WouldBlock,
-    /// Only control frames so far; there may be more.
-    ControlFrames,
+    /// Only control frames or a part of a message so far; there may be more.
+    Incomplete,
 }
 
 /// A WebSocket client connection that never blocks.
 pub(super) struct NonBlockingWebSocket {
-    inner: WebSocket<MaybeTlsStream>,
+    stream: MaybeTlsStream,
+    client: WebSocketClient,
+    /// Whether written bytes may still be inside `stream`.
+    needs_flush: bool,
     /// Whether the last message has not been sent completely.
     has_unsent_bytes: bool,
 }
 
 impl NonBlockingWebSocket {
-    pub(super) fn new(inner: WebSocket<MaybeTlsStream>) -> Self {
-        Self { inner, has_unsent_bytes: false }
+    pub(super) fn new(stream: MaybeTlsStream, client: WebSocketClient) -> Self {
+        Self { stream, client, needs_flush: false, has_unsent_bytes: false }
     }
 
-    /// Reads one message.
+    /// Reads one message, from at most one read of the stream.
     pub(super) fn read(&mut self) -> Result<ReadResult, WebSocketFailure> {
-        for _ in 0..MAX_FRAMES_PER_MESSAGE {
-            match self.inner.read() {
-                Ok(Message::Text(text)) => {
-                    return Ok(ReadResult::Text(text.into(), self.inner.get_ref().tcp().read_at));
-                }
-                Ok(Message::Binary(_)) => {
-                    return Ok(ReadResult::Text(Bytes::new(), self.inner.get_ref().tcp().read_at));
-                }
-                Ok(Message::Close(frame)) => {
-                    // Sends the close reply. A server that does not wait for it may be gone already.
-                    let _ = self.inner.flush();
-                    let (code, reason) = frame.map(|frame| (frame.code.into(), sanitize(&frame.reason))).unzip();
-                    return Err(WebSocketFailure::Closed { code, reason: reason.unwrap_or_default() });
-                }
-                Ok(_) => {}
-                Err(error) if would_block(&error) => return Ok(ReadResult::WouldBlock),
-                Err(error) => return Err(into_failure(error)),
-            }
+        if let Some(received) = self.client.next_received() {
+            return self.on_received(received);
         }
-        Ok(ReadResult::ControlFrames)
+        let mut buffer = [0; READ_BUFFER_BYTES];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => return Err(connection_lost()),
+            Ok(read) => self.client.on_read(&mut buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ReadResult::WouldBlock),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(ReadResult::Incomplete),
+            Err(error) => return Err(into_failure(&error)),
+        }
+        // Sends the replies to pings and to a close frame. A server that has closed may be gone already.
+        let _ = self.flush();
+        self.client.next_received().map_or(Ok(ReadResult::Incomplete), |received| self.on_received(received))
+    }
+
+    fn on_received(&self, received: Received) -> Result<ReadResult, WebSocketFailure> {
+        match received {
+            Received::Text(text) => Ok(ReadResult::Text(text, self.stream.tcp().read_at)),
+            Received::Binary => Ok(ReadResult::Text(Bytes::new(), self.stream.tcp().read_at)),
+            Received::Close { code, reason } => {
+                Err(WebSocketFailure::Closed { code: code.map(CloseCode::get), reason: sanitize(&reason) })
+            }
+            Received::Invalid(FrameError::MessageTooBig) => {
+                Err(WebSocketFailure::Broken(format!("received a message of more than {MAX_MESSAGE_BYTES} bytes")))
+            }
+            Received::Invalid(error) => Err(WebSocketFailure::Broken(error.to_string())),
+        }
     }
 
     /// Sends a text message. If the socket does not accept all of it, the rest is buffered and
     /// [`NonBlockingWebSocket::has_unsent_bytes`] is set.
     pub(super) fn send_text(&mut self, text: &str) -> Result<(), WebSocketFailure> {
-        let sent = self.inner.send(Message::text(text));
-        self.update_unsent(sent)
-    }
-
-    /// Sends buffered bytes, as far as the socket accepts them.
-    pub(super) fn flush(&mut self) -> Result<(), WebSocketFailure> {
-        if !self.has_unsent_bytes {
-            return Ok(());
-        }
-        let flushed = self.inner.flush();
-        self.update_unsent(flushed)
+        self.client.send_text(text);
+        self.flush()
     }
 
     /// Sends a close frame.
     pub(super) fn close(&mut self) -> Result<(), WebSocketFailure> {
-        let closed = self.inner.close(None).and_then(|()| self.inner.flush());
-        self.update_unsent(closed)
+        self.client.send_close(None);
+        self.flush()
     }
 
-    fn update_unsent(&mut self, result: tungstenite::Result<()>) -> Result<(), WebSocketFailure> {
-        match result {
-            Ok(()) => self.has_unsent_bytes = false,
-            Err(error) if would_block(&error) => self.has_unsent_bytes = true,
-            Err(error) => return Err(into_failure(error)),
+    /// Sends buffered bytes, as far as the socket accepts them.
+    pub(super) fn flush(&mut self) -> Result<(), WebSocketFailure> {
+        loop {
+            let unsent = self.client.unsent();
+            let is_flush = unsent.is_empty();
+            if is_flush && !self.needs_flush {
+                self.has_unsent_bytes = false;
+                return Ok(());
+            }
+            let result = if is_flush { self.stream.flush().map(|()| 0) } else { self.stream.write(unsent) };
+            match result {
+                Ok(_) if is_flush => self.needs_flush = false,
+                Ok(0) => return Err(connection_lost()),
+                Ok(written) => {
+                    self.client.advance(written);
+                    self.needs_flush = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.has_unsent_bytes = true;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(into_failure(&error)),
+            }
         }
-        Ok(())
     }
 }
 
-fn would_block(error: &Error) -> bool {
-    matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
+/// The connection ended without a close frame.
+fn connection_lost() -> WebSocketFailure {
+    WebSocketFailure::Closed { code: None, reason: String::new() }
 }
 
-fn into_failure(error: Error) -> WebSocketFailure {
-    match error {
-        Error::ConnectionClosed
-        | Error::AlreadyClosed
-        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing) => {
-            WebSocketFailure::Closed { code: None, reason: String::new() }
-        }
-        Error::Io(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-            ) =>
-        {
-            WebSocketFailure::Closed { code: None, reason: String::new() }
-        }
-        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            WebSocketFailure::Broken(format!("received a message of {size} bytes; the maximum is {max_size}"))
-        }
-        error => WebSocketFailure::Broken(sanitize(&error.to_string())),
+fn into_failure(error: &io::Error) -> WebSocketFailure {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => connection_lost(),
+        _ => WebSocketFailure::Broken(sanitize(&error.to_string())),
     }
 }
 
