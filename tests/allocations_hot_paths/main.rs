@@ -33,7 +33,7 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// Takes everything, and keeps the last of it for whoever wants to answer.
+/// Accepts everything, and keeps the last datagram so that a test can reply.
 struct Wire {
     sent: usize,
     last: Vec<u8>,
@@ -66,8 +66,8 @@ fn allocations(mut turn: impl FnMut(u64)) -> usize {
     change.allocations + change.reallocations + change.deallocations
 }
 
-fn an_echo_of_trains_and_pings() -> usize {
-    // Limits that are asked about each packet, and never reached.
+fn echo_of_batches_and_pings() -> usize {
+    // Limits that are checked for each packet, and never reached.
     let admission = AdmissionConfig {
         max_packet_rate: Some(1_000_000),
         max_bit_rate: Some(1_000_000_000),
@@ -76,19 +76,19 @@ fn an_echo_of_trains_and_pings() -> usize {
     let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_millis(20), admission, ..EchoConfig::default() });
     let mut wire = wire();
     let audio: Vec<u8> = [1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0].into_iter().chain([7; 512]).collect();
-    let mut train = audio.repeat(30);
+    let mut batch = audio.repeat(30);
     let ping = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1];
     let count = allocations(|turn| {
         let now = Time::from_millis(turn);
         let source = address(CLIENT);
         // As a stream counts: what repeats itself would not be answered.
-        for (sequence, packet) in (turn as u32 * 30..).zip(train.chunks_mut(audio.len())) {
+        for (sequence, packet) in (turn as u32 * 30..).zip(batch.chunks_mut(audio.len())) {
             packet[2..6].copy_from_slice(&sequence.to_be_bytes());
         }
         echo.on_datagram(
             now,
             &[
-                Receive { source, dst_ip: None, received_at: now, contents: &train, segment_size: audio.len() },
+                Receive { source, dst_ip: None, received_at: now, contents: &batch, segment_size: audio.len() },
                 Receive { source, dst_ip: None, received_at: now, contents: &ping, segment_size: ping.len() },
             ],
         );
@@ -188,7 +188,7 @@ fn sound_of_a_device() -> usize {
         let delivery = vec![0; 128 * 2 * format.bytes_per_sample()];
         let (mut samples, mut payload) = (Vec::new(), Vec::new());
         count += allocations(|turn| {
-            // Every tenth time nobody takes what comes, until the ring is full and beyond.
+            // Every tenth time the ring is not read until it overflows.
             for _ in 0..if turn % 10 == 9 { 10 } else { 1 } {
                 capture.push(&delivery, Time::from_millis(turn));
                 bell.wake();
@@ -227,7 +227,7 @@ fn sound_on_a_device() -> usize {
         count += allocations(|turn| {
             let now = Time::from_nanos(turn * 2_666_667);
             giver.set_sent_packets(turn + 1);
-            // Some are lost, some too late, and some there is no room for; every 1,000 turns nobody takes what comes.
+            // Some are lost, some too late, and some there is no room for; every 1,000 turns the output is not read.
             if turn % 7 > 0 {
                 giver.push(turn, now, std::iter::repeat_n(0.5, 256));
             }
@@ -238,8 +238,8 @@ fn sound_on_a_device() -> usize {
                 return;
             }
             playout.set_sent_packets(taker.sent_packets());
-            while let Some(told) = taker.pop(&mut packet) {
-                playout.on_packet(told.index, told.received_at, &packet);
+            while let Some(reported) = taker.pop(&mut packet) {
+                playout.on_packet(reported.index, reported.received_at, &packet);
             }
             playout.fill(&mut frames, now);
             DeviceSampleFormat::I24.encode(map_to_device(&frames, ChannelLayout::Stereo, 4), &mut bytes);
@@ -251,9 +251,9 @@ fn sound_on_a_device() -> usize {
     count
 }
 
-/// The node's end of the tape, in turns of which some find it full: what nobody has room for is dropped in place. The other end
+/// The node's end of the recorder, in turns of which some find it full: packets without space are dropped in place. The other end
 /// writes both recordings, and its own thread is counted too.
-fn a_tape_of_both_sides() -> usize {
+fn recorder_of_both_sides() -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };
     let create = |name| folder.path().join(name);
@@ -264,7 +264,7 @@ fn a_tape_of_both_sides() -> usize {
         stereo_recording: Some(StereoRecording::create(&create("both"), WavSampleFormat::F32, form).expect("a file")),
         waveform: Some(Waveform::new(48_000, 2, 128, 0)),
     };
-    let (mut head, tape) = recorder::spawn(hearers, form).expect("a thread");
+    let (mut head, test_recorder) = recorder::spawn(hearers, form).expect("a thread");
     let payload = [7; 128 * 2 * 4];
     let returned = |index: u64| {
         let (stream, sequence, now) = (StreamKind::Audio, index as u32, Time::ZERO);
@@ -304,23 +304,23 @@ fn a_tape_of_both_sides() -> usize {
         }
     });
     drop(head);
-    let (_, dropped) = tape.finish();
+    let (_, dropped) = test_recorder.finish();
     // A disk is slower than this.
     assert!(dropped.sent > 0 && dropped.returned > 0 && dropped.lost > 0, "{dropped:?}");
     count
 }
 
 #[test]
-fn echo_sender_prober_tape_callbacks_of_devices_and_the_audio_thread_of_surfaces_allocate_nothing_when_warm() {
+fn warm_hot_paths_do_not_allocate() {
     assert_eq!(sound_of_a_device(), 0, "sound of a device");
 
     assert_eq!(sound_on_a_device(), 0, "sound on a device");
 
-    assert_eq!(a_tape_of_both_sides(), 0, "tape");
+    assert_eq!(recorder_of_both_sides(), 0, "tape");
 
     assert_eq!(events_of_control_surfaces(), 0, "events");
 
-    assert_eq!(an_echo_of_trains_and_pings(), 0, "echo");
+    assert_eq!(echo_of_batches_and_pings(), 0, "echo");
 
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };
     let sender = ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(form, Silence), Box::new(()));

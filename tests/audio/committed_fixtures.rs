@@ -12,7 +12,7 @@ fn folder() -> PathBuf {
 }
 
 #[test]
-fn the_committed_files_are_byte_for_byte_what_the_generator_makes() {
+fn committed_files_equal_the_generator_output() {
     for (name, made) in make::files() {
         let committed = fs::read(folder().join(name)).unwrap();
         let differs = committed.iter().zip(&made).position(|(a, b)| a != b);
@@ -26,7 +26,7 @@ fn the_committed_files_are_byte_for_byte_what_the_generator_makes() {
 }
 
 #[test]
-fn there_is_no_file_that_the_generator_does_not_make() {
+fn every_committed_file_comes_from_the_generator() {
     let made: BTreeSet<String> = make::files().iter().map(|(name, _)| (*name).to_owned()).collect();
     let mut found = BTreeSet::new();
     for sub in ["", "broken/"] {
@@ -39,7 +39,7 @@ fn there_is_no_file_that_the_generator_does_not_make() {
     assert_eq!(found, made);
 }
 
-/// Length and FNV-1a hash of each file, computed outside of this program: a generator that changes must say so here.
+/// Length and FNV-1a hash of each file, computed outside of this program: a change of the generator must be recorded here.
 const PINNED: [(&str, usize, u64); 21] = [
     ("speech-16bit-mono-48k.wav", 144_044, 0xa5c6_335e_b62d_c494),
     ("music-16bit-stereo-44k1.wav", 176_444, 0x83cc_b0d5_e0e8_afc1),
@@ -65,7 +65,7 @@ const PINNED: [(&str, usize, u64); 21] = [
 ];
 
 #[test]
-fn the_generator_makes_what_it_has_always_made() {
+fn generator_output_has_its_recorded_hashes() {
     let made: Vec<_> = make::files().into_iter().map(|(name, bytes)| (name, bytes.len(), fnv1a(&bytes))).collect();
     assert_eq!(made, PINNED);
 }

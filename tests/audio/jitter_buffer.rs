@@ -14,18 +14,18 @@ const BLOCK: usize = 240;
 const SECOND: f64 = 1e9;
 
 /// A network and a device.
-struct World {
+struct Simulation {
     channels: u16,
     device_rate: u32,
     allowance: Option<Duration>,
     /// Frames that the device takes at a time.
     block: usize,
-    /// How much faster the device is than it says, in millionths.
+    /// How much faster the device runs than its nominal rate, in ppm.
     ppm: f64,
     seconds: f64,
 }
 
-impl Default for World {
+impl Default for Simulation {
     fn default() -> Self {
         let allowance = Some(Duration::from_millis(20));
         Self { channels: 1, device_rate: RATE, allowance, block: BLOCK, ppm: 0.0, seconds: 4.0 }
@@ -42,13 +42,13 @@ fn sound(n: usize) -> f32 {
     (0.1 + scattered(n as u64) * 0.8) as f32 * if n.is_multiple_of(2) { 0.5 } else { -0.5 }
 }
 
-impl World {
-    /// Plays; `delay` says how many seconds after it was sent a packet comes, `None`: never.
+impl Simulation {
+    /// Plays; `delay` is the delay of a packet in seconds, `None`: lost.
     fn play(&self, delay: impl Fn(u64) -> Option<f64>) -> (Vec<f32>, JitterBufferStats) {
         self.play_late(delay, |_| 0.0)
     }
 
-    /// And the device asks the n-th time so many seconds late.
+    /// Also, the n-th device callback is late by this number of seconds.
     fn play_late(
         &self,
         delay: impl Fn(u64) -> Option<f64>,
@@ -65,31 +65,31 @@ impl World {
         })
         .unwrap();
         let packets = (self.seconds * f64::from(RATE) / FRAME as f64) as u64;
-        let mut coming: Vec<(f64, u64)> = (0..packets)
+        let mut arriving: Vec<(f64, u64)> = (0..packets)
             .filter_map(|index| Some((1.0 + index as f64 * FRAME as f64 / f64::from(RATE) + delay(index)?, index)))
             .collect();
-        coming.sort_by(|a, b| a.partial_cmp(b).unwrap());
-        let mut coming = coming.into_iter().peekable();
-        let (mut heard, mut ends) = (Vec::new(), None);
+        arriving.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        let mut arriving = arriving.into_iter().peekable();
+        let (mut output, mut ends) = (Vec::new(), None);
         playout.set_sent_packets(packets);
-        for asked in 0.. {
+        for callback in 0.. {
             let pace = self.block as f64 / (f64::from(self.device_rate) * (1.0 + self.ppm / 1e6));
-            let now = 0.9 + asked as f64 * pace + late(asked);
+            let now = 0.9 + callback as f64 * pace + late(callback);
             assert!(now < self.seconds + 100.0, "something waits for ever: {:?}", playout.stats());
-            while let Some((at, index)) = coming.next_if(|(at, _)| *at <= now) {
+            while let Some((at, index)) = arriving.next_if(|(at, _)| *at <= now) {
                 let samples: Vec<f32> =
                     (0..FRAME * channels).map(|n| sound(index as usize * FRAME * channels + n)).collect();
                 playout.on_packet(index, Time::from_nanos((at * SECOND) as u64), &samples);
             }
             let mut out = vec![9.0; self.block * channels];
             playout.fill(&mut out, Time::from_nanos((now * SECOND) as u64));
-            heard.extend(out);
-            if coming.peek().is_none() && playout.is_empty() {
+            output.extend(out);
+            if arriving.peek().is_none() && playout.is_empty() {
                 // And a second more.
                 ends = ends.or(Some(now + 1.0));
             }
             if ends.is_some_and(|ends| now >= ends) {
-                return (heard, playout.stats());
+                return (output, playout.stats());
             }
         }
         unreachable!()
@@ -99,15 +99,15 @@ impl World {
 /// Samples for which the sound fades when nothing more comes: 5 ms.
 const FADES: usize = 240;
 
-/// What was heard last and was not only fading, all channels.
-fn last(heard: &[f32], samples: usize, channels: usize) -> &[f32] {
-    let end = heard.iter().rposition(|sample| *sample != 0.0).expect("something is heard") + 1 - FADES * channels;
-    &heard[end - samples..end]
+/// The last samples before the fade-out, all channels.
+fn last(output: &[f32], samples: usize, channels: usize) -> &[f32] {
+    let end = output.iter().rposition(|sample| *sample != 0.0).expect("there is output") + 1 - FADES * channels;
+    &output[end - samples..end]
 }
 
 /// Where the sound begins, in samples.
-fn begins(heard: &[f32]) -> usize {
-    heard.iter().position(|sample| *sample != 0.0).expect("something is heard")
+fn begins(output: &[f32]) -> usize {
+    output.iter().position(|sample| *sample != 0.0).expect("there is output")
 }
 
 fn ms(seconds: f64) -> f64 {
@@ -115,20 +115,20 @@ fn ms(seconds: f64) -> f64 {
 }
 
 #[test]
-fn every_sample_is_played_as_it_came_in_its_order() {
+fn every_sample_is_played_unchanged_and_in_order() {
     for channels in [1, 2] {
-        let world = World { channels, ..World::default() };
+        let simulation = Simulation { channels, ..Simulation::default() };
         // Up to 15 ms late and so in any order, one in ten twice as fast as the others.
-        let (heard, played) = world.play(|index| Some(0.003 + scattered(index) * 0.015));
-        let start = begins(&heard);
+        let (output, played) = simulation.play(|index| Some(0.003 + scattered(index) * 0.015));
+        let start = begins(&output);
         let sent = played.played as usize * FRAME * usize::from(channels);
         assert_eq!(sent, 1_500 * FRAME * usize::from(channels));
-        let wrong = (0..sent).find(|n| heard[start + n].to_bits() != sound(*n).to_bits());
+        let wrong = (0..sent).find(|n| output[start + n].to_bits() != sound(*n).to_bits());
         assert_eq!(wrong, None, "{played:?}");
-        assert_eq!(last(&heard, sent, channels.into()).len(), sent);
+        assert_eq!(last(&output, sent, channels.into()).len(), sent);
         assert_eq!(
-            begins(&heard) + sent,
-            heard.iter().rposition(|sample| *sample != 0.0).unwrap() + 1 - FADES * usize::from(channels)
+            begins(&output) + sent,
+            output.iter().rposition(|sample| *sample != 0.0).unwrap() + 1 - FADES * usize::from(channels)
         );
         assert_eq!((played.concealed, played.late, played.early, played.resyncs), (0, 0, 0, 0));
         assert_eq!(played.rate_correction_ppm, 0.0);
@@ -136,11 +136,11 @@ fn every_sample_is_played_as_it_came_in_its_order() {
 }
 
 #[test]
-fn a_packet_may_be_as_late_as_is_allowed_and_no_later_than_the_block_and_the_tolerance_add() {
-    let world = World::default();
+fn packet_is_played_up_to_its_allowance_plus_block_and_tolerance() {
+    let simulation = Simulation::default();
     // Number 700 comes 20 ms after the others would; then so late that even 5 ms of a block, a tolerance of 2.5 ms, and what is
     // pulled at once beyond a block, are over.
-    let with = |late: f64| world.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
+    let with = |late: f64| simulation.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
     let at_the_limit = with(0.020);
     assert_eq!((at_the_limit.concealed, at_the_limit.late), (0, 0), "{at_the_limit:?}");
     let beyond = with(0.035);
@@ -149,35 +149,36 @@ fn a_packet_may_be_as_late_as_is_allowed_and_no_later_than_the_block_and_the_tol
 }
 
 #[test]
-fn what_is_missing_is_concealed_without_a_step_and_all_else_stays_in_its_place() {
+fn missing_packets_are_concealed_without_moving_other_samples() {
     let lost = 700..703_usize;
-    let (heard, played) = World::default().play(|index| (!lost.contains(&(index as usize))).then_some(0.003));
+    let (output, played) = Simulation::default().play(|index| (!lost.contains(&(index as usize))).then_some(0.003));
     assert_eq!((played.concealed, played.late, played.played), (3, 0, 1_497));
-    let start = begins(&heard);
+    let start = begins(&output);
     let gap = lost.start * FRAME..lost.end * FRAME;
     // 5 ms are 240 frames: backwards, and fading.
     for n in 0..240 {
         let expected = sound(gap.start - 1 - n) * (240 - n) as f32 / 240.0;
-        let found = heard[start + gap.start + n];
+        let found = output[start + gap.start + n];
         assert!((found - expected).abs() < 1e-6, "{n}: {found}, not {expected}");
     }
-    assert!(heard[start + gap.start + 240..start + gap.end].iter().all(|sample| *sample == 0.0));
+    assert!(output[start + gap.start + 240..start + gap.end].iter().all(|sample| *sample == 0.0));
     // 1/750 s are 64 frames: faded in, in equal steps.
     for n in 0..64 {
         let expected = sound(gap.end + n) * (n + 1) as f32 / 65.0;
-        let found = heard[start + gap.end + n];
+        let found = output[start + gap.end + n];
         assert!((found - expected).abs() < 1e-6, "{n}: {found}, not {expected}");
     }
-    let wrong = (0..gap.start).chain(gap.end + 64..1_500 * FRAME).find(|n| heard[start + n] != sound(*n));
+    let wrong = (0..gap.start).chain(gap.end + 64..1_500 * FRAME).find(|n| output[start + n] != sound(*n));
     assert_eq!(wrong, None);
 }
 
 #[test]
-fn a_device_that_is_fast_or_slow_is_followed() {
+fn fast_or_slow_device_clock_is_tracked() {
     for ppm in [300.0, -300.0, 60.0] {
-        let world = World { ppm, seconds: 240.0, allowance: Some(Duration::from_millis(10)), ..World::default() };
+        let simulation =
+            Simulation { ppm, seconds: 240.0, allowance: Some(Duration::from_millis(10)), ..Simulation::default() };
         // Up to 4 ms of jitter, and askings up to 2 ms late.
-        let (_, played) = world.play_late(|n| Some(0.003 + scattered(n) * 0.004), |n| scattered(n + 7) * 0.002);
+        let (_, played) = simulation.play_late(|n| Some(0.003 + scattered(n) * 0.004), |n| scattered(n + 7) * 0.002);
         assert_eq!((played.concealed, played.resyncs, played.early), (0, 0, 0), "{ppm}: {played:?}");
         // A device that takes more has to be given sound more slowly.
         assert!((played.rate_correction_ppm + ppm).abs() < 40.0, "{ppm}: {played:?}");
@@ -188,18 +189,19 @@ fn a_device_that_is_fast_or_slow_is_followed() {
 }
 
 #[test]
-fn without_being_followed_it_would_run_dry() {
+fn untracked_device_clock_causes_underruns() {
     // So that the test above can fail: at 300 millionths 240 s are 72 ms.
-    let world = World { ppm: 300.0, seconds: 3.0, allowance: Some(Duration::from_millis(10)), ..World::default() };
-    let (_, played) = world.play(|_| Some(0.003));
+    let simulation =
+        Simulation { ppm: 300.0, seconds: 3.0, allowance: Some(Duration::from_millis(10)), ..Simulation::default() };
+    let (_, played) = simulation.play(|_| Some(0.003));
     assert_eq!(played.rate_correction_ppm, 0.0, "within the tolerance nothing is done: {played:?}");
 }
 
 #[test]
-fn a_clock_that_is_far_out_is_learnt_so_that_nothing_of_it_is_left_in_the_depth() {
+fn large_clock_error_is_corrected_without_residual_depth() {
     for ppm in [1_000.0, -1_000.0] {
-        let world = World { ppm, seconds: 120.0, ..World::default() };
-        let (_, played) = world.play(|_| Some(0.003));
+        let simulation = Simulation { ppm, seconds: 120.0, ..Simulation::default() };
+        let (_, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{ppm}: {played:?}");
         assert!((played.rate_correction_ppm + ppm).abs() < 20.0, "{ppm}: {played:?}");
         // 20 ms, 2.5 ms and a block of 5 ms. A correction by the error alone would leave 4 ms of it, 48 frames a second at a quarter a second.
@@ -209,32 +211,32 @@ fn a_clock_that_is_far_out_is_learnt_so_that_nothing_of_it_is_left_in_the_depth(
 }
 
 #[test]
-fn a_device_that_first_asks_late_plays_from_there_on_and_leaves_nothing_behind() {
+fn late_first_callback_starts_playback_there_without_backlog() {
     for late in [0.015, 0.05, 0.3] {
-        let world = World { allowance: Some(Duration::from_millis(1)), ..World::default() };
-        // It asks at 1.0 s, 3 ms before the first packet, and all that follows is so much later.
-        let (heard, played) = world.play_late(|_| Some(0.003), |n| if n > 20 { late } else { 0.0 });
+        let simulation = Simulation { allowance: Some(Duration::from_millis(1)), ..Simulation::default() };
+        // The first callback is at 1.0 s, 3 ms before the first packet, and all later ones are delayed.
+        let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { late } else { 0.0 });
         assert_eq!((played.early, played.late, played.concealed, played.resyncs), (0, 0, 0, 0), "{late}: {played:?}");
         assert_eq!(played.played + played.skipped, 1_500, "{late}: {played:?}");
         // A block of 5 ms, 1 ms, and the tolerance of 0.5 ms might have waited. A packet is 2.67 ms.
         let missed = (late + 0.002 - 0.006_5) / 0.002_667;
         assert!((played.skipped as f64 - missed).abs() < 3.0, "{late}: {played:?}, not {missed}");
-        let wrong = (0..48_000).find(|n| last(&heard, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
+        let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
         assert_eq!(wrong, None, "{late}");
         // It is faded in.
-        assert!(heard[begins(&heard)].abs() < 0.02, "{late}");
+        assert!(output[begins(&output)].abs() < 0.02, "{late}");
         // Where it makes up for it, asking several times at once, playing began too early, and pauses once to be in time.
         let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
-        let (heard, played) = world.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
+        let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");
         assert_eq!(played.played + played.skipped + played.late, 1_500, "{late}: {played:?}");
-        let wrong = (0..48_000).find(|n| last(&heard, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
+        let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
         assert_eq!(wrong, None, "{late}");
     }
 }
 
 #[test]
-fn the_end_of_a_sound_that_is_not_whole_packets_fades_as_any_other() {
+fn partial_last_packet_fades_out() {
     let mut playout = JitterBuffer::new(JitterBufferConfig {
         rate: RATE,
         channels: 2,
@@ -250,21 +252,21 @@ fn the_end_of_a_sound_that_is_not_whole_packets_fades_as_any_other() {
         let frames = if index == 9 { FRAME / 2 } else { FRAME };
         playout.on_packet(index, Time::from_millis(1_000), &[0.5].repeat(2 * frames));
     }
-    let mut heard = vec![0.0; 16_384 * 2];
-    for (asked, out) in heard.chunks_mut(256).enumerate() {
-        playout.fill(out, Time::from_nanos(1_000_000_000 + asked as u64 * 2_666_667));
+    let mut output = vec![0.0; 16_384 * 2];
+    for (callback, out) in output.chunks_mut(256).enumerate() {
+        playout.fill(out, Time::from_nanos(1_000_000_000 + callback as u64 * 2_666_667));
     }
     let played = playout.stats();
-    let loud = heard.iter().filter(|sample| **sample == 0.5).count() / 2;
+    let loud = output.iter().filter(|sample| **sample == 0.5).count() / 2;
     // The fade begins with the last sample again.
     assert_eq!((loud, played.concealed), (9 * FRAME + FRAME / 2 + 1, 0), "{played:?}");
-    let last = heard.iter().rposition(|sample| *sample == 0.5).unwrap();
-    let steps = heard[last..].windows(3).map(|frames| (frames[2] - frames[0]).abs()).fold(0.0, f32::max);
+    let last = output.iter().rposition(|sample| *sample == 0.5).unwrap();
+    let steps = output[last..].windows(3).map(|frames| (frames[2] - frames[0]).abs()).fold(0.0, f32::max);
     assert!(steps < 0.5 / 240.0 * 1.5, "{steps}");
 }
 
 #[test]
-fn a_ring_holds_what_it_should_and_counts_what_finds_no_room() {
+fn full_ring_buffer_drops_and_counts_samples() {
     // 1.28 s are 480 packets of 2.667 ms.
     let (mut giver, mut taker) = packet_ring(RATE, 2, FRAME as u32, Duration::from_millis(1_280));
     let tally = giver.counters();
@@ -289,10 +291,10 @@ fn a_ring_holds_what_it_should_and_counts_what_finds_no_room() {
 }
 
 #[test]
-fn a_device_that_lost_what_it_was_given_is_caught_up_with_soon() {
+fn playback_catches_up_after_the_device_lost_samples() {
     const BLOCK: u64 = 256;
-    // After 1.3 s, early in the second window, the device asks a block earlier than it would have. Told or not; how many packets are late then.
-    let late = |is_told: bool| {
+    // After 1.3 s, early in the second window, the device requests a block early, reported or not; the number of packets that are late then.
+    let late = |is_reported: bool| {
         let mut playout = JitterBuffer::new(JitterBufferConfig {
             rate: RATE,
             channels: 1,
@@ -304,18 +306,18 @@ fn a_device_that_lost_what_it_was_given_is_caught_up_with_soon() {
         .unwrap();
         playout.set_sent_packets(1_500);
         let comes = |index: u64| 1.0 + index as f64 * FRAME as f64 / f64::from(RATE) + scattered(index) * 0.004;
-        let mut coming: Vec<(f64, u64)> = (0..1_500).map(|index| (comes(index), index)).collect();
-        coming.sort_by(|a, b| a.partial_cmp(b).unwrap());
-        let mut coming = coming.into_iter().peekable();
+        let mut arriving: Vec<(f64, u64)> = (0..1_500).map(|index| (comes(index), index)).collect();
+        arriving.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        let mut arriving = arriving.into_iter().peekable();
         let ran_dry = (1.3 * f64::from(RATE)) as u64 / BLOCK;
-        for asked in 0..5 * u64::from(RATE) / BLOCK {
-            let ahead = u64::from(asked > ran_dry);
-            let now = 1.0 + (asked - ahead) as f64 * BLOCK as f64 / f64::from(RATE);
-            while let Some((at, index)) = coming.next_if(|(at, _)| *at <= now) {
+        for callback in 0..5 * u64::from(RATE) / BLOCK {
+            let ahead = u64::from(callback > ran_dry);
+            let now = 1.0 + (callback - ahead) as f64 * BLOCK as f64 / f64::from(RATE);
+            while let Some((at, index)) = arriving.next_if(|(at, _)| *at <= now) {
                 playout.on_packet(index, Time::from_nanos((at * SECOND) as u64), &[0.5; FRAME]);
             }
             playout.fill(&mut [0.0; BLOCK as usize], Time::from_nanos((now * SECOND) as u64));
-            if is_told && asked == ran_dry + 1 {
+            if is_reported && callback == ran_dry + 1 {
                 playout.on_discontinuity();
             }
         }
@@ -324,12 +326,12 @@ fn a_device_that_lost_what_it_was_given_is_caught_up_with_soon() {
         played.late
     };
     // A tenth of a second is looked at; else what is left of the second, several times as much.
-    let (told, untold) = (late(true), late(false));
-    assert!(told > 0 && told * 4 < untold, "{told} {untold}");
+    let (reported, unreported) = (late(true), late(false));
+    assert!(reported > 0 && reported * 4 < unreported, "{reported} {unreported}");
 }
 
 #[test]
-fn a_device_that_takes_more_at_once_now_and_then_is_expected_to() {
+fn occasional_large_callbacks_are_tolerated() {
     // Every 4.3 s a device takes three times what it usually takes, and pauses for so long; it gets it in one piece, or in parts.
     for parts in [1, 3] {
         let (frames, seconds) = (4_096_u64, 60.0);
@@ -344,7 +346,7 @@ fn a_device_that_takes_more_at_once_now_and_then_is_expected_to() {
         .unwrap();
         playout.set_sent_packets((seconds * f64::from(RATE)) as u64 / FRAME as u64);
         let (mut place, mut next) = (0, 0);
-        for asked in 0.. {
+        for callback in 0.. {
             let now = 1.0 + place as f64 / f64::from(RATE);
             if now > seconds {
                 break;
@@ -353,7 +355,7 @@ fn a_device_that_takes_more_at_once_now_and_then_is_expected_to() {
                 playout.on_packet(next, Time::from_nanos((now * SECOND) as u64), &[0.5; FRAME]);
                 next += 1;
             }
-            let taken = frames * if asked % 50 == 7 { 3 } else { 1 };
+            let taken = frames * if callback % 50 == 7 { 3 } else { 1 };
             for _ in 0..parts {
                 playout.fill(&mut vec![0.0; (taken / parts) as usize], Time::from_nanos((now * SECOND) as u64));
             }
@@ -367,23 +369,23 @@ fn a_device_that_takes_more_at_once_now_and_then_is_expected_to() {
 }
 
 #[test]
-fn where_nothing_more_is_sent_the_sound_fades_and_nothing_is_concealed() {
-    let (heard, played) = World::default().play(|_| Some(0.003));
-    let start = begins(&heard) + 1_500 * FRAME;
+fn end_of_stream_fades_out_without_concealment() {
+    let (output, played) = Simulation::default().play(|_| Some(0.003));
+    let start = begins(&output) + 1_500 * FRAME;
     for n in 0..FADES {
         let expected = sound(1_500 * FRAME - 1 - n) * (FADES - n) as f32 / FADES as f32;
-        assert!((heard[start + n] - expected).abs() < 1e-6, "{n}: {}, not {expected}", heard[start + n]);
+        assert!((output[start + n] - expected).abs() < 1e-6, "{n}: {}, not {expected}", output[start + n]);
     }
-    assert!(heard[start + FADES..].iter().all(|sample| *sample == 0.0));
+    assert!(output[start + FADES..].iter().all(|sample| *sample == 0.0));
     assert_eq!((played.concealed, played.late, played.played), (0, 0, 1_500));
 }
 
 #[test]
-fn a_block_of_any_length_waits_no_longer_than_it_has_to() {
+fn any_block_length_adds_only_the_necessary_delay() {
     // 521 has no divisor; 513, 735 and 1,025 have none that is near the half or the third of them.
     for block in [1, 15, 16, 17, 511, 513, 521, 735, 1_025, 4_096] {
-        let world = World { block, seconds: 10.0, ..World::default() };
-        let (_, played) = world.play(|_| Some(0.003));
+        let simulation = Simulation { block, seconds: 10.0, ..Simulation::default() };
+        let (_, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs, played.rate_correction_ppm), (0, 0, 0.0), "{block}: {played:?}");
         let depth = played.depth.unwrap();
         assert!(ms(depth.max - depth.min) < 0.5, "{block}: {played:?}");
@@ -392,64 +394,65 @@ fn a_block_of_any_length_waits_no_longer_than_it_has_to() {
 }
 
 #[test]
-fn another_rate_is_matched_at_the_pitch_and_the_place_of_the_sound() {
+fn other_sample_rate_keeps_pitch_and_position() {
     for device_rate in [44_100, 96_000] {
-        let world = World { device_rate, seconds: 6.0, ..World::default() };
-        let (heard, played) = world.play(|_| Some(0.003));
+        let simulation = Simulation { device_rate, seconds: 6.0, ..Simulation::default() };
+        let (output, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{played:?}");
         // The noise is almost all around half the rate, which 44.1 kHz does not hold; how long it lasts shows all the same.
-        let start = begins(&heard);
-        let end = heard.iter().rposition(|sample| *sample != 0.0).unwrap();
+        let start = begins(&output);
+        let end = output.iter().rposition(|sample| *sample != 0.0).unwrap();
         let lasts = (end - start) as f64 / f64::from(device_rate);
         assert!((lasts - 6.005).abs() < 0.01, "{device_rate}: {lasts}");
     }
 }
 
 #[test]
-fn the_allowance_follows_what_the_path_does() {
-    let world = World { allowance: None, seconds: 60.0, ..World::default() };
+fn allowance_follows_the_path_delay() {
+    let simulation = Simulation { allowance: None, seconds: 60.0, ..Simulation::default() };
     // Nothing to allow for: the least. Then up to 12 ms, and from the 30th second on nothing again, to be forgotten slowly.
-    let (_, calm) = world.play(|_| Some(0.003));
+    let (_, calm) = simulation.play(|_| Some(0.003));
     assert_eq!(calm.jitter_allowance, Duration::from_millis(1));
     assert!(ms(calm.depth.unwrap().min) < 8.0, "{calm:?}");
     assert_eq!((calm.concealed, calm.resyncs), (0, 0));
-    let (_, rough) = world.play(|index| Some(0.003 + scattered(index) * 0.012));
+    let (_, rough) = simulation.play(|index| Some(0.003 + scattered(index) * 0.012));
     assert!((11.5..=12.5).contains(&ms(rough.jitter_allowance.as_secs_f64())), "{rough:?}");
     // Until it was known.
     assert!(rough.concealed > 0 && rough.concealed < 300, "{rough:?}");
     assert_eq!(rough.concealed, rough.late, "all came");
     // After 80 s of calm 0.9^80 = 0.0002 of ten seconds' packets count.
-    let world = World { seconds: 90.0, ..world };
-    let (_, calmed) = world.play(|index| Some(0.003 + if index < 3_750 { scattered(index) * 0.012 } else { 0.0 }));
+    let simulation = Simulation { seconds: 90.0, ..simulation };
+    let (_, calmed) = simulation.play(|index| Some(0.003 + if index < 3_750 { scattered(index) * 0.012 } else { 0.0 }));
     assert_eq!(calmed.jitter_allowance, Duration::from_millis(1), "{calmed:?}");
 }
 
 #[test]
-fn a_path_that_becomes_longer_or_shorter_is_followed_by_a_pause_or_a_skip() {
-    let world = World { seconds: 8.0, ..World::default() };
-    let (heard, longer) = world.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
+fn path_delay_change_causes_a_pause_or_a_skip() {
+    let simulation = Simulation { seconds: 8.0, ..Simulation::default() };
+    let (output, longer) = simulation.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!(longer.resyncs, 1, "{longer:?}");
     // The first of the longer path comes 300 ms later, less the 27.5 ms that it might have waited, and within 100 ms something is
     // done: what had its turn in these 272.5 to 372.5 ms comes too late.
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
     // What comes afterwards is played as it came: the last second is in order.
-    let wrong = (0..48_000).find(|n| last(&heard, 48_000, 1)[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
+    let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
     assert_eq!(wrong, None);
     // What the path was before is not taken for jitter.
-    let (_, longer) = World { allowance: None, ..world }.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
+    let (_, longer) =
+        Simulation { allowance: None, ..simulation }.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!((longer.resyncs, longer.jitter_allowance), (1, Duration::from_millis(1)), "{longer:?}");
-    let (heard, shorter) = world.play(|index| Some(if index < 750 { 0.303 } else { 0.003 }));
+    let (output, shorter) = simulation.play(|index| Some(if index < 750 { 0.303 } else { 0.003 }));
     assert_eq!((shorter.resyncs, shorter.late), (1, 0), "{shorter:?}");
     // 300 ms, less what the 30 ms of silence until the first of them came was good for, are about 112 packets.
     assert_eq!(shorter.played + shorter.skipped, 3_000, "{shorter:?}");
     assert!((90..=115).contains(&shorter.skipped), "{shorter:?}");
-    let wrong = (0..48_000).find(|n| last(&heard, 48_000, 1)[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
+    let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
     assert_eq!(wrong, None);
 }
 
 #[test]
-fn nothing_harmful_is_given_to_anybodys_ears() {
+fn device_never_receives_non_finite_or_out_of_range_samples() {
     let config = JitterBufferConfig {
         rate: RATE,
         channels: 1,
@@ -494,12 +497,12 @@ fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
             };
             let mut playout = JitterBuffer::new(config).unwrap();
             playout.set_sent_packets(1_500);
-            let (mut heard, mut out) = (Vec::new(), vec![9.0; BLOCK]);
+            let (mut output, mut out) = (Vec::new(), vec![9.0; BLOCK]);
             let pace = u64::from(RATE) * BLOCK as u64 / u64::from(device_rate);
             let mut sent = 0;
-            for asked in 1..1_000 {
-                let now = 1_000_000_000 + asked * pace * 1_000_000_000 / u64::from(RATE);
-                while sent < 1_500 && sent * FRAME as u64 <= asked * pace {
+            for callback in 1..1_000 {
+                let now = 1_000_000_000 + callback * pace * 1_000_000_000 / u64::from(RATE);
+                while sent < 1_500 && sent * FRAME as u64 <= callback * pace {
                     let mut samples: Vec<f32> = (0..FRAME).map(|n| sound(sent as usize * FRAME + n)).collect();
                     if (700..704).contains(&sent) {
                         samples.iter_mut().zip(damage.iter().cycle()).step_by(3).for_each(|(to, from)| *to = *from);
@@ -510,9 +513,9 @@ fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
                     sent += 1;
                 }
                 playout.fill(&mut out, Time::from_nanos(now));
-                heard.extend_from_slice(&out);
+                output.extend_from_slice(&out);
             }
-            (heard, playout.stats())
+            (output, playout.stats())
         };
         let (zeroed, _) = play(&[0.0]);
         let (found, played) = play(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
@@ -543,10 +546,10 @@ fn next() -> impl Strategy<Value = Next> {
 }
 
 proptest! {
-    /// Packets that nobody sent, clocks that run backwards, any sound and any block: what is played is finite and within full scale, and
+    /// Packets that were never sent, clocks that run backwards, any audio and any block: the output is finite and within full scale, and
     /// each packet is played, or counted, once at most.
     #[test]
-    fn whatever_comes_is_survived(
+    fn any_input_sequence_causes_no_panic(
         events in prop::collection::vec(next(), 0..300),
         channels in 1..=2_u16,
         frame_samples in 0..50_u32,

@@ -52,7 +52,7 @@ fn framed(input_rate: u32, input_channels: u16, output_channels: ChannelLayout, 
 }
 
 #[test]
-fn a_non_finite_sample_is_resampled_as_if_it_were_zero() {
+fn non_finite_sample_is_resampled_as_zero() {
     for (from, to, channels) in [(44_100, 48_000, 1), (44_100, 48_000, 2), (96_000, 48_000, 2), (48_000, 44_100, 1)] {
         for value in NON_FINITE {
             let mut damaged = tone(5_000, usize::from(channels));
@@ -67,7 +67,7 @@ fn a_non_finite_sample_is_resampled_as_if_it_were_zero() {
 }
 
 #[test]
-fn the_largest_samples_are_resampled_to_finite_ones_at_every_rate() {
+fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
     // The last two have the longest filters that there are, of lengths that are no round numbers.
     let rates = [
         (44_100, 48_000),
@@ -113,7 +113,7 @@ proptest! {
 
     /// Whatever comes, in whatever pieces.
     #[test]
-    fn any_bits_are_resampled_to_finite_samples_without_a_panic(
+    fn any_bit_pattern_is_resampled_to_finite_samples(
         (from, to) in prop::sample::select(vec![
             (44_100, 48_000), (96_000, 48_000), (192_000, 48_000), (8_000, 48_000), (22_050, 48_000), (11_025, 48_000),
             (47_999, 48_000), (48_000, 44_100), (48_000, 96_000), (1_000, 48_000),
@@ -134,7 +134,7 @@ proptest! {
 }
 
 #[test]
-fn a_non_finite_sample_counts_as_zero_in_a_mean_of_channels() {
+fn non_finite_sample_counts_as_zero_in_a_downmix() {
     for value in NON_FINITE {
         assert_eq!(framed(48_000, 2, ChannelLayout::Mono, &[0.5, value, value, value, 0.5, 0.25]), [0.25, 0.0, 0.375]);
         assert_eq!(framed(48_000, 4, ChannelLayout::Stereo, &[value, 0.5, 0.5, value]), [0.25, 0.25]);
@@ -145,7 +145,7 @@ fn a_non_finite_sample_counts_as_zero_in_a_mean_of_channels() {
 }
 
 #[test]
-fn samples_that_are_only_copied_keep_every_bit() {
+fn copied_samples_keep_every_bit() {
     let odd = [0x7fc0_0001, 0xffc1_2345, 0x7f80_0001, 0x7f80_0000, 0xff80_0000, 0x7f7f_ffff, 0x0000_0001, 0x8000_0000];
     let samples = odd.map(f32::from_bits);
     assert_eq!(bits(&framed(48_000, 1, ChannelLayout::Mono, &samples)), odd);
@@ -154,7 +154,7 @@ fn samples_that_are_only_copied_keep_every_bit() {
 }
 
 #[test]
-fn every_kind_of_damage_reaches_packets_as_finite_sound() {
+fn every_kind_of_damage_becomes_finite_audio_in_packets() {
     let values = NON_FINITE.into_iter().chain([f32::MAX, -1e38, 1e30]);
     for value in values {
         for (rate, inputs, channels) in [

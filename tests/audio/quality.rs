@@ -1,4 +1,4 @@
-//! What a listener would notice, against truths that were worked out by hand.
+//! Audio quality figures, compared with values computed by hand.
 
 use jamjam_dev::audio::quality::{
     Alignment, Analyzer, AudioQuality, CORRELATION_WINDOW, ChannelLevel, CorrelationPeak, Gap, MAX_GAPS, MAX_SHIFT,
@@ -19,16 +19,16 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
-/// What is heard of `sent` when `returned` comes back in its place, every packet of it changed.
+/// The analysis of `sent` if `returned` arrives in its place with every packet changed.
 fn changed(sent: &[f32], returned: &[f32]) -> AudioQuality {
-    let mut ear = Analyzer::new(MONO);
+    let mut analyzer = Analyzer::new(MONO);
     for (index, packet) in sent.chunks(128).enumerate() {
-        ear.on_sent(index as u64, packet);
+        analyzer.on_sent(index as u64, packet);
     }
     for (index, packet) in returned.chunks(128).enumerate() {
-        ear.on_returned(index as u64, packet, ReturnStatus::Damaged);
+        analyzer.on_returned(index as u64, packet, ReturnStatus::Damaged);
     }
-    ear.finish()
+    analyzer.finish()
 }
 
 fn gap(first_packet: u64, packets: u64, samples: u64) -> Gap {
@@ -36,52 +36,52 @@ fn gap(first_packet: u64, packets: u64, samples: u64) -> Gap {
 }
 
 #[test]
-fn neighbours_that_are_missing_are_one_gap_whatever_the_order() {
+fn adjacent_missing_packets_form_one_gap_in_any_order() {
     // Ten packets of 128 samples and one of 20: 1,300 samples.
     let sound = noise(1_300, 1);
-    let mut ear = Analyzer::new(MONO);
+    let mut analyzer = Analyzer::new(MONO);
     for (index, packet) in sound.chunks(128).enumerate() {
-        ear.on_sent(index as u64, packet);
+        analyzer.on_sent(index as u64, packet);
     }
     for index in [3, 10, 5, 4, 1, 4] {
-        ear.on_lost(index);
+        analyzer.on_lost(index);
     }
     for index in [0, 2, 6, 7, 8, 9] {
-        ear.on_returned(index, &sound[index as usize * 128..][..128], ReturnStatus::Intact);
+        analyzer.on_returned(index, &sound[index as usize * 128..][..128], ReturnStatus::Intact);
     }
-    let heard = ear.finish();
-    let gaps: Vec<Gap> = heard.gaps.iter().collect();
+    let analyzed = analyzer.finish();
+    let gaps: Vec<Gap> = analyzed.gaps.iter().collect();
     assert_eq!(gaps, [gap(1, 1, 128), gap(3, 3, 384), gap(10, 1, 20)]);
-    assert_eq!((heard.gaps.count(), heard.gaps.lost_packets(), heard.gaps.samples()), (3, 5, 532));
-    assert_eq!(heard.gaps.longest(), Some(gap(3, 3, 384)));
-    assert_eq!((heard.sent_samples, heard.damaged_packets, heard.alignment), (1_300, 0, Alignment::Exact));
+    assert_eq!((analyzed.gaps.count(), analyzed.gaps.lost_packets(), analyzed.gaps.samples()), (3, 5, 532));
+    assert_eq!(analyzed.gaps.longest(), Some(gap(3, 3, 384)));
+    assert_eq!((analyzed.sent_samples, analyzed.damaged_packets, analyzed.alignment), (1_300, 0, Alignment::Exact));
 }
 
 #[test]
-fn what_comes_too_late_to_be_played_is_a_gap_and_is_not_heard() {
-    let mut ear = Analyzer::new(MONO);
+fn packet_too_late_for_playback_is_a_gap_and_is_not_analyzed() {
+    let mut analyzer = Analyzer::new(MONO);
     for index in 0..3 {
-        ear.on_sent(index, &[0.5; 128]);
+        analyzer.on_sent(index, &[0.5; 128]);
     }
-    ear.on_returned(0, &[0.25; 128], ReturnStatus::Intact);
-    ear.on_returned(2, &[0.25; 128], ReturnStatus::Intact);
-    ear.on_returned(1, &[0.75; 128], ReturnStatus::Late);
-    let heard = ear.finish();
-    assert_eq!(heard.gaps.iter().collect::<Vec<_>>(), [gap(1, 1, 128)]);
-    assert_eq!(heard.returned_levels.unwrap()[0].sample_peak, 0.25);
+    analyzer.on_returned(0, &[0.25; 128], ReturnStatus::Intact);
+    analyzer.on_returned(2, &[0.25; 128], ReturnStatus::Intact);
+    analyzer.on_returned(1, &[0.75; 128], ReturnStatus::Late);
+    let analyzed = analyzer.finish();
+    assert_eq!(analyzed.gaps.iter().collect::<Vec<_>>(), [gap(1, 1, 128)]);
+    assert_eq!(analyzed.returned_levels.unwrap()[0].sample_peak, 0.25);
 }
 
 #[test]
-fn where_there_are_too_many_gaps_packets_are_still_counted() {
-    let mut ear = Analyzer::new(PacketFormat { frame_samples: 1, ..MONO });
+fn packets_are_counted_beyond_the_maximum_number_of_gaps() {
+    let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 1, ..MONO });
     let packets = 2 * (MAX_GAPS as u64 + 10);
     for index in 0..packets {
-        ear.on_sent(index, &[0.5]);
+        analyzer.on_sent(index, &[0.5]);
     }
-    (0..packets).step_by(2).for_each(|index| ear.on_lost(index));
+    (0..packets).step_by(2).for_each(|index| analyzer.on_lost(index));
     // The one between the first two joins them, and makes room.
-    ear.on_lost(1);
-    let gaps = ear.finish().gaps;
+    analyzer.on_lost(1);
+    let gaps = analyzer.finish().gaps;
     assert_eq!(
         (gaps.count(), gaps.overflow_packets(), gaps.lost_packets()),
         (MAX_GAPS as u64 - 1, 10, MAX_GAPS as u64 + 11)
@@ -92,70 +92,70 @@ fn where_there_are_too_many_gaps_packets_are_still_counted() {
 #[test]
 fn levels_are_peak_and_mean_square_of_each_channel() {
     // Left a square wave of a half: peak and root of the mean square are both 0.5. Right 0.6, 0, 0.8, 0: 1.00 / 4.
-    let mut ear = Analyzer::new(PacketFormat { channels: 2, frame_samples: 4, ..MONO });
-    ear.on_sent(0, &[0.5, 0.6, -0.5, 0.0, 0.5, -0.8, -0.5, 0.0]);
-    let levels = ear.finish().sent_levels;
+    let mut analyzer = Analyzer::new(PacketFormat { channels: 2, frame_samples: 4, ..MONO });
+    analyzer.on_sent(0, &[0.5, 0.6, -0.5, 0.0, 0.5, -0.8, -0.5, 0.0]);
+    let levels = analyzer.finish().sent_levels;
     assert_eq!((levels[0].sample_peak, levels[0].mean_square, levels[0].finite_samples), (0.5, 0.25, 4));
     assert_eq!(levels[1].sample_peak, 0.8);
     assert!((levels[1].mean_square - 0.25).abs() < 1e-7, "{levels:?}");
 }
 
 #[test]
-fn a_whole_turn_of_a_sine_at_full_scale_has_a_mean_square_of_a_half() {
+fn full_scale_sine_period_has_a_mean_square_of_one_half() {
     let sine: Vec<f32> = (0..480).map(|n| (std::f32::consts::TAU * n as f32 / 480.0).sin()).collect();
-    let mut ear = Analyzer::new(PacketFormat { frame_samples: 480, ..MONO });
-    ear.on_sent(0, &sine);
-    let level = ear.finish().sent_levels[0];
+    let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 480, ..MONO });
+    analyzer.on_sent(0, &sine);
+    let level = analyzer.finish().sent_levels[0];
     assert!((level.mean_square - 0.5).abs() < 1e-6 && level.sample_peak == 1.0, "{level:?}");
 }
 
 #[test]
-fn three_samples_at_full_scale_in_a_row_are_clipped_also_across_packets() {
+fn three_full_scale_samples_in_a_row_are_clipped_across_packets() {
     const FULL: f32 = 32_767.0 / 32_768.0;
-    let mut ear = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
+    let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
     // Two, which is a peak; then three, of which the last is in the next packet, below zero and above.
-    ear.on_sent(0, &[0.0, 1.0, FULL, 0.9, 0.0, 0.0, -1.0, -FULL]);
-    ear.on_sent(1, &[-1.5, 0.0, FULL, FULL, FULL, FULL, FULL, 0.0]);
+    analyzer.on_sent(0, &[0.0, 1.0, FULL, 0.9, 0.0, 0.0, -1.0, -FULL]);
+    analyzer.on_sent(1, &[-1.5, 0.0, FULL, FULL, FULL, FULL, FULL, 0.0]);
     // Just below full scale, however often.
-    ear.on_sent(2, &[0.999_9; 8]);
-    let level = ear.finish().sent_levels[0];
+    analyzer.on_sent(2, &[0.999_9; 8]);
+    let level = analyzer.finish().sent_levels[0];
     assert_eq!((level.clips, level.clipped_samples, level.first_clip_offset), (2, 8, Some(6)));
-    // The same with a packet between the two that was not heard.
-    let mut ear = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
-    ear.on_sent(0, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
-    ear.on_sent(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-    assert_eq!(ear.finish().sent_levels[0].clips, 0);
+    // The same with a missing packet between the two.
+    let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
+    analyzer.on_sent(0, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
+    analyzer.on_sent(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(analyzer.finish().sent_levels[0].clips, 0);
 }
 
 #[test]
-fn a_clipped_stretch_over_three_packets_is_one_whichever_comes_last() {
+fn clipped_run_over_three_packets_counts_once_in_any_order() {
     let packets = [[0.0, 0.0, 1.0, 1.0], [-1.0; 4], [1.0, 0.0, 0.0, 0.0]];
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-        let mut ear = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
-        (0..3).for_each(|index| ear.on_sent(index, &[0.0; 4]));
+        let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
+        (0..3).for_each(|index| analyzer.on_sent(index, &[0.0; 4]));
         for index in order {
-            ear.on_returned(index, &packets[index as usize], ReturnStatus::Damaged);
+            analyzer.on_returned(index, &packets[index as usize], ReturnStatus::Damaged);
         }
-        let level = ear.finish().returned_levels.unwrap()[0];
+        let level = analyzer.finish().returned_levels.unwrap()[0];
         assert_eq!((level.clips, level.clipped_samples, level.first_clip_offset), (1, 7, Some(2)), "{order:?}");
     }
 }
 
 #[test]
-fn of_very_many_stretches_that_wait_for_a_neighbour_none_is_lost() {
+fn many_clipped_runs_waiting_for_a_neighbor_are_all_counted() {
     // Every other packet is clipped from edge to edge, and those between never come.
-    let mut ear = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
+    let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
     for index in (0..10_000).rev() {
-        ear.on_returned(2 * index, &[1.0; 4], ReturnStatus::Damaged);
+        analyzer.on_returned(2 * index, &[1.0; 4], ReturnStatus::Damaged);
     }
-    let level = ear.finish().returned_levels.unwrap()[0];
+    let level = analyzer.finish().returned_levels.unwrap()[0];
     assert_eq!((level.clips, level.clipped_samples, level.first_clip_offset), (10_000, 40_000, Some(0)));
 }
 
 #[test]
-fn what_is_no_number_is_counted_and_spoils_nothing() {
-    let mut ear = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
-    ear.on_sent(0, &[f32::NAN, 0.5, f32::INFINITY, -0.5]);
+fn non_finite_samples_are_counted_and_do_not_affect_levels() {
+    let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
+    analyzer.on_sent(0, &[f32::NAN, 0.5, f32::INFINITY, -0.5]);
     let expected = ChannelLevel {
         finite_samples: 2,
         non_finite_samples: 2,
@@ -163,29 +163,29 @@ fn what_is_no_number_is_counted_and_spoils_nothing() {
         mean_square: 0.25,
         ..ChannelLevel::default()
     };
-    let heard = ear.finish();
-    assert_eq!(heard.sent_levels, [expected]);
-    assert!(!heard.is_sent_silent());
+    let analyzed = analyzer.finish();
+    assert_eq!(analyzed.sent_levels, [expected]);
+    assert!(!analyzed.is_sent_silent());
 }
 
 #[test]
-fn silence_is_zero_to_the_last_bit() {
-    let heard = |packets: &[&[f32]]| {
-        let mut ear = Analyzer::new(PacketFormat { channels: 2, frame_samples: 2, ..MONO });
+fn silence_means_all_bits_zero() {
+    let analyzed = |packets: &[&[f32]]| {
+        let mut analyzer = Analyzer::new(PacketFormat { channels: 2, frame_samples: 2, ..MONO });
         for (index, packet) in packets.iter().enumerate() {
-            ear.on_sent(index as u64, packet);
+            analyzer.on_sent(index as u64, packet);
         }
-        ear.finish()
+        analyzer.finish()
     };
-    let silent = heard(&[&[0.0; 4], &[-0.0; 4], &[0.0; 2]]);
+    let silent = analyzed(&[&[0.0; 4], &[-0.0; 4], &[0.0; 2]]);
     assert!(silent.is_sent_silent());
-    assert!(!heard(&[&[0.0; 4], &[0.0, 0.0, 0.0, 1e-9]]).is_sent_silent());
+    assert!(!analyzed(&[&[0.0; 4], &[0.0, 0.0, 0.0, 1e-9]]).is_sent_silent());
     // Nothing was sent: that is not silence.
-    assert!(!heard(&[]).is_sent_silent());
+    assert!(!analyzed(&[]).is_sent_silent());
 }
 
 #[test]
-fn a_source_is_told_of_in_its_own_samples_all_channels_together() {
+fn source_figures_count_frames_of_the_source_over_all_channels() {
     let mut source = SourceMeter::new(44_100, 2);
     assert_eq!(source.source_quality(), SourceQuality { rate: 44_100, ..SourceQuality::default() });
     // Left is full from the second frame to the seventh, right in the third and fourth only; then five frames of zeros.
@@ -206,7 +206,7 @@ fn a_source_is_told_of_in_its_own_samples_all_channels_together() {
         replaced_samples: 0,
     };
     assert_eq!(source.source_quality(), expected);
-    // A stretch that has not ended yet is told too, once.
+    // An unfinished run is reported too, once.
     source.add_samples(&[0.0, -1.0].repeat(4));
     let expected = SourceQuality { clips: 2, clipped_samples: 10, ..expected };
     assert_eq!((source.source_quality(), source.source_quality()), (expected, expected));
@@ -233,7 +233,7 @@ fn non_finite_samples_of_a_source_are_counted_on_every_channel() {
 }
 
 #[test]
-fn sound_that_comes_back_shifted_and_quieter_is_found() {
+fn shifted_and_attenuated_audio_is_matched() {
     let sent = noise(48_000, 7);
     for (shift, gain) in [(37_i64, 0.5_f32), (-5_000, 2.0), (0, -0.25), (16_384, 1.0)] {
         let returned: Vec<f32> = (0..48_000_i64)
@@ -241,9 +241,9 @@ fn sound_that_comes_back_shifted_and_quieter_is_found() {
                 usize::try_from(n - shift).ok().and_then(|from| sent.get(from)).map_or(0.0, |sample| sample * gain)
             })
             .collect();
-        let heard = changed(&sent, &returned);
-        let Alignment::Shifted(CorrelationPeak { shift: found, correlation, gain: louder }) = heard.alignment else {
-            panic!("{shift}: {:?}", heard.alignment)
+        let analyzed = changed(&sent, &returned);
+        let Alignment::Shifted(CorrelationPeak { shift: found, correlation, gain: louder }) = analyzed.alignment else {
+            panic!("{shift}: {:?}", analyzed.alignment)
         };
         assert_eq!(found, shift);
         assert!((louder / f64::from(gain) - 1.0).abs() < 1e-6, "{shift}: {louder}");
@@ -251,12 +251,12 @@ fn sound_that_comes_back_shifted_and_quieter_is_found() {
             (correlation.abs() - 1.0).abs() < 1e-6 && (correlation < 0.0) == (gain < 0.0),
             "{shift}: {correlation}"
         );
-        assert_eq!(heard.damaged_packets, 375);
+        assert_eq!(analyzed.damaged_packets, 375);
     }
 }
 
 #[test]
-fn sound_that_comes_early_is_as_like_to_the_end_of_what_is_compared() {
+fn early_audio_matches_up_to_the_end_of_the_comparison() {
     // Longer than what is compared: the end of that came from beyond it.
     let sent = noise(CORRELATION_WINDOW + 2 * MAX_SHIFT, 7);
     for shift in [-(MAX_SHIFT as i64), MAX_SHIFT as i64] {
@@ -269,7 +269,7 @@ fn sound_that_comes_early_is_as_like_to_the_end_of_what_is_compared() {
 }
 
 #[test]
-fn half_noise_of_its_own_makes_it_less_alike_by_as_much() {
+fn equal_noise_lowers_the_correlation_to_the_root_of_one_half() {
     // Two noises of one strength that have nothing to do with each other: the similarity is 1 / root of 2.
     let (sent, other) = (noise(96_000, 7), noise(96_000, 1_234_567));
     let returned: Vec<f32> = sent.iter().zip(&other).map(|(a, b)| a + b).collect();
@@ -279,23 +279,23 @@ fn half_noise_of_its_own_makes_it_less_alike_by_as_much() {
 }
 
 #[test]
-fn packets_that_are_missing_do_not_make_the_rest_less_alike() {
+fn missing_packets_do_not_lower_the_similarity_of_the_rest() {
     let sent = noise(48_000, 7);
-    let mut ear = Analyzer::new(MONO);
+    let mut analyzer = Analyzer::new(MONO);
     for (index, packet) in sent.chunks(128).enumerate() {
-        ear.on_sent(index as u64, packet);
+        analyzer.on_sent(index as u64, packet);
     }
     for (index, packet) in sent.chunks(128).enumerate().filter(|(index, _)| index % 3 != 0) {
         let quieter: Vec<f32> = packet.iter().map(|sample| sample / 2.0).collect();
-        ear.on_returned(index as u64, &quieter, ReturnStatus::Damaged);
+        analyzer.on_returned(index as u64, &quieter, ReturnStatus::Damaged);
     }
-    let Alignment::Shifted(fit) = ear.finish().alignment else { panic!("another") };
+    let Alignment::Shifted(fit) = analyzer.finish().alignment else { panic!("another") };
     assert_eq!(fit.shift, 0);
     assert!((fit.correlation - 1.0).abs() < 1e-6 && (fit.gain - 0.5).abs() < 1e-6, "{fit:?}");
 }
 
 #[test]
-fn a_tone_fits_at_every_period_and_other_sound_nowhere() {
+fn tone_matches_at_every_period_and_other_audio_nowhere() {
     let tone: Vec<f32> = (0..48_000).map(|n| (std::f32::consts::TAU * n as f32 / 100.0).sin() / 2.0).collect();
     let quieter: Vec<f32> = tone.iter().map(|sample| sample / 2.0).collect();
     assert!(matches!(changed(&tone, &quieter).alignment, Alignment::Ambiguous(_)));
@@ -304,23 +304,23 @@ fn a_tone_fits_at_every_period_and_other_sound_nowhere() {
 }
 
 #[test]
-fn of_silence_and_of_next_to_nothing_nothing_is_said() {
+fn silence_and_very_short_audio_have_no_similarity() {
     let sound = noise(48_000, 7);
     assert_eq!(changed(&sound, &vec![0.0; 48_000]).alignment, Alignment::InsufficientAudio);
     assert_eq!(changed(&vec![0.0; 48_000], &sound).alignment, Alignment::InsufficientAudio);
     assert_eq!(changed(&sound, &sound[..2_048]).alignment, Alignment::InsufficientAudio);
     assert_eq!(changed(&sound, &vec![f32::NAN; 48_000]).alignment, Alignment::InsufficientAudio);
-    let mut ear = Analyzer::new(MONO);
-    ear.on_sent(0, &sound[..128]);
-    ear.on_lost(0);
-    let heard = ear.finish();
-    assert_eq!((heard.alignment, heard.returned_levels), (Alignment::NoAudio, None));
+    let mut analyzer = Analyzer::new(MONO);
+    analyzer.on_sent(0, &sound[..128]);
+    analyzer.on_lost(0);
+    let analyzed = analyzer.finish();
+    assert_eq!((analyzed.alignment, analyzed.returned_levels), (Alignment::NoAudio, None));
 }
 
 proptest! {
-    /// However sound comes in pieces, the same is told of it.
+    /// The result does not depend on the chunk size.
     #[test]
-    fn pieces_make_no_difference(frames in prop::collection::vec((0..3_u8, 0..3_u8), 0..200), cuts in prop::collection::vec(0..40_usize, 1..50)) {
+    fn analysis_does_not_depend_on_chunk_size(frames in prop::collection::vec((0..3_u8, 0..3_u8), 0..200), cuts in prop::collection::vec(0..40_usize, 1..50)) {
         let sample = |value: u8| [0.0, 0.25, -1.0][usize::from(value)];
         let sound: Vec<f32> = frames.iter().flat_map(|(left, right)| [sample(*left), sample(*right)]).collect();
         let (mut whole, mut pieces) = (SourceMeter::new(8_000, 2), SourceMeter::new(8_000, 2));
@@ -333,7 +333,7 @@ proptest! {
             rest = others;
         }
         prop_assert_eq!(whole.source_quality(), pieces.source_quality());
-        // As somebody would count who has all of it before him.
+        // Counted directly over the whole signal.
         let longest = |frames: &mut dyn Iterator<Item = bool>| {
             let frames: Vec<bool> = frames.collect();
             frames.split(|is_so| !is_so).map(<[bool]>::len).collect::<Vec<_>>()
@@ -344,41 +344,41 @@ proptest! {
         prop_assert_eq!(whole.source_quality().clips, full.iter().filter(|length| **length >= 3).count() as u64);
     }
 
-    /// In whatever order packets come back or are given up, the same is heard.
+    /// The result does not depend on the order in which packets return or are lost.
     #[test]
-    fn the_order_of_arrival_makes_no_difference(
-        fates in prop::collection::vec(0..4_u8, 1..200),
+    fn analysis_does_not_depend_on_arrival_order(
+        outcomes in prop::collection::vec(0..4_u8, 1..200),
         order in any::<prop::sample::Index>().prop_perturb(|_, mut random| random.random::<u64>()),
     ) {
         // Loud enough that half of it is clipped, in stretches of any length.
-        let sound: Vec<f32> = noise(fates.len() * 16, 3).iter().map(|sample| if *sample > 0.0 { 1.0 } else { *sample }).collect();
+        let sound: Vec<f32> = noise(outcomes.len() * 16, 3).iter().map(|sample| if *sample > 0.0 { 1.0 } else { *sample }).collect();
         let packet = |index: u64| &sound[index as usize * 16..][..16];
-        let heard = |indexes: &[u64]| {
-            let mut ear = Analyzer::new(PacketFormat { frame_samples: 16, ..MONO });
-            (0..fates.len() as u64).for_each(|index| ear.on_sent(index, packet(index)));
+        let analyzed = |indexes: &[u64]| {
+            let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 16, ..MONO });
+            (0..outcomes.len() as u64).for_each(|index| analyzer.on_sent(index, packet(index)));
             for &index in indexes {
-                match fates[index as usize] {
-                    0 => ear.on_lost(index),
-                    1 => ear.on_returned(index, packet(index), ReturnStatus::Late),
-                    2 => ear.on_returned(index, packet(index), ReturnStatus::Damaged),
-                    _ => ear.on_returned(index, packet(index), ReturnStatus::Intact),
+                match outcomes[index as usize] {
+                    0 => analyzer.on_lost(index),
+                    1 => analyzer.on_returned(index, packet(index), ReturnStatus::Late),
+                    2 => analyzer.on_returned(index, packet(index), ReturnStatus::Damaged),
+                    _ => analyzer.on_returned(index, packet(index), ReturnStatus::Intact),
                 }
             }
-            ear.finish()
+            analyzer.finish()
         };
-        let straight: Vec<u64> = (0..fates.len() as u64).collect();
+        let straight: Vec<u64> = (0..outcomes.len() as u64).collect();
         let mut shuffled = straight.clone();
         shuffled.sort_by_key(|index| (index ^ order).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let (one, other) = (heard(&straight), heard(&shuffled));
+        let (one, other) = (analyzed(&straight), analyzed(&shuffled));
         prop_assert_eq!(&one.gaps, &other.gaps);
         prop_assert_eq!((one.damaged_packets, one.sent_samples, one.alignment), (other.damaged_packets, other.sent_samples, other.alignment));
-        prop_assert_eq!(one.gaps.lost_packets(), fates.iter().filter(|fate| **fate < 2).count() as u64);
+        prop_assert_eq!(one.gaps.lost_packets(), outcomes.iter().filter(|outcome| **outcome < 2).count() as u64);
         match (one.returned_levels, other.returned_levels) {
             (Some(one), Some(other)) => {
                 prop_assert_eq!(one[0].sample_peak, other[0].sample_peak);
                 prop_assert_eq!((one[0].clips, one[0].clipped_samples, one[0].first_clip_offset), (other[0].clips, other[0].clipped_samples, other[0].first_clip_offset));
-                // As somebody would count who has all of it before him; silence where nothing came.
-                let came: Vec<bool> = (0..sound.len()).map(|n| fates[n / 16] >= 2 && sound[n] == 1.0).collect();
+                // Counted directly over the whole signal, with silence for missing packets.
+                let came: Vec<bool> = (0..sound.len()).map(|n| outcomes[n / 16] >= 2 && sound[n] == 1.0).collect();
                 let stretches: Vec<usize> = came.split(|full| !full).map(<[bool]>::len).filter(|length| *length >= 3).collect();
                 prop_assert_eq!((one[0].clips, one[0].clipped_samples), (stretches.len() as u64, stretches.iter().sum::<usize>() as u64));
                 prop_assert!((one[0].mean_square - other[0].mean_square).abs() < 1e-12);

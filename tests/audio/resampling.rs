@@ -28,7 +28,7 @@ fn error_db(found: &[f32], wanted: &[f32], rate: u32) -> f64 {
 }
 
 #[test]
-fn a_sine_comes_out_as_the_ideal_sine_without_a_shift_in_time() {
+fn resampled_sine_equals_the_ideal_sine_without_a_time_shift() {
     for (from, to) in [
         (44_100, 48_000),
         (96_000, 48_000),
@@ -47,7 +47,7 @@ fn a_sine_comes_out_as_the_ideal_sine_without_a_shift_in_time() {
 }
 
 #[test]
-fn what_the_lower_rate_can_carry_survives_and_what_it_cannot_is_gone() {
+fn frequencies_above_the_lower_nyquist_limit_are_removed() {
     let kept = resampled(96_000, 48_000, 1, &sine(20_000.0, 96_000, 96_000), 1_000);
     assert!(error_db(&kept, &sine(20_000.0, 48_000, 48_000), 48_000) < -80.0);
     let gone = resampled(96_000, 48_000, 1, &sine(30_000.0, 96_000, 96_000), 1_000);
@@ -55,7 +55,7 @@ fn what_the_lower_rate_can_carry_survives_and_what_it_cannot_is_gone() {
 }
 
 #[test]
-fn the_output_is_as_long_as_the_input_lasts_rounded_up() {
+fn output_length_is_the_input_duration_rounded_up() {
     // Frames in, from, to, frames out: by hand.
     let cases = [
         (0, 44_100, 48_000, 0),
@@ -83,7 +83,7 @@ fn the_output_is_as_long_as_the_input_lasts_rounded_up() {
 }
 
 #[test]
-fn a_short_click_stays_where_it_is() {
+fn click_keeps_its_position() {
     // At 100 ms in 8 kHz, in a sound of 200 ms.
     let mut click = vec![0.0; 1_600];
     click[800] = 1.0;
@@ -94,7 +94,7 @@ fn a_short_click_stays_where_it_is() {
 }
 
 #[test]
-fn the_pieces_that_it_is_fed_make_no_difference() {
+fn output_does_not_depend_on_chunk_size() {
     let input = sine(440.0, 44_100, 10_000);
     let whole = resampled(44_100, 48_000, 2, &input, input.len());
     for piece in [2, 128, 2_058, 2_060] {
@@ -103,7 +103,7 @@ fn the_pieces_that_it_is_fed_make_no_difference() {
 }
 
 #[test]
-fn channels_stay_apart() {
+fn channels_stay_separate() {
     let (left, right) = (sine(500.0, 44_100, 44_100), sine(3_000.0, 44_100, 44_100));
     let both: Vec<f32> = left.iter().zip(&right).flat_map(|(left, right)| [*left, *right]).collect();
     let out = resampled(44_100, 48_000, 2, &both, 882);
@@ -113,7 +113,7 @@ fn channels_stay_apart() {
 }
 
 #[test]
-fn rates_and_channels_that_no_sound_has_are_refused() {
+fn invalid_rates_and_channel_counts_are_rejected() {
     for (from, to, channels) in
         [(0, 48_000, 1), (48_000, 0, 1), (999, 48_000, 1), (48_000, 768_001, 1), (44_100, 48_000, 0)]
     {

@@ -10,7 +10,7 @@ fn mixed(inputs: u16, output: ChannelLayout, frames: &[f32]) -> Vec<f32> {
 }
 
 #[test]
-fn mono_and_stereo_stay_themselves_bit_for_bit() {
+fn mono_and_stereo_are_unchanged_bit_for_bit() {
     let frames = [f32::MIN_POSITIVE, -0.0, 1.5, f32::from_bits(0x7fc0_0001)];
     for (inputs, output) in [(1, ChannelLayout::Mono), (2, ChannelLayout::Stereo)] {
         assert!(Mixer::new(inputs, output).is_identity());
@@ -20,7 +20,7 @@ fn mono_and_stereo_stay_themselves_bit_for_bit() {
 }
 
 #[test]
-fn mono_becomes_the_same_on_both_sides() {
+fn mono_becomes_equal_stereo_channels() {
     assert_eq!(mixed(1, ChannelLayout::Stereo, &[0.5, -0.25]), [0.5, 0.5, -0.25, -0.25]);
 }
 
@@ -32,7 +32,7 @@ fn mono_is_the_average_of_all_channels() {
 }
 
 #[test]
-fn more_than_two_become_even_on_the_left_and_odd_on_the_right() {
+fn even_channels_mix_to_the_left_and_odd_to_the_right() {
     assert_eq!(mixed(3, ChannelLayout::Stereo, &[1.0, 0.25, 0.5, 0.0, -1.0, 0.0]), [0.75, 0.25, 0.0, -1.0]);
     let eight = [0.1, -0.8, 0.2, -0.4, 0.3, -0.2, 0.4, -0.2];
     assert_eq!(mixed(8, ChannelLayout::Stereo, &eight), [0.25, -0.4]);
@@ -40,12 +40,12 @@ fn more_than_two_become_even_on_the_left_and_odd_on_the_right() {
 }
 
 #[test]
-fn mono_goes_as_mono_and_everything_else_as_stereo() {
+fn mono_is_sent_as_mono_and_all_else_as_stereo() {
     assert_eq!([1, 2, 3, 8].map(|channels| ChannelLayout::default_for(channels).count()), [1, 2, 2, 2]);
 }
 
 #[test]
-fn a_payload_is_little_endian_floats() {
+fn payload_is_little_endian_floats() {
     let mut bytes = Vec::new();
     encode_payload(&[1.0, -0.5, f32::from_bits(0x7fc0_0001)], &mut bytes);
     assert_eq!(bytes, [0, 0, 0x80, 0x3f, 0, 0, 0, 0xbf, 0x01, 0, 0xc0, 0x7f]);
@@ -54,7 +54,7 @@ fn a_payload_is_little_endian_floats() {
 }
 
 #[test]
-fn a_payload_of_a_fraction_of_a_sample_is_none() {
+fn payload_with_a_partial_sample_is_rejected() {
     for length in [1, 2, 3, 5, 511] {
         assert!(decode_payload(&vec![0; length]).is_none(), "{length} bytes");
     }
@@ -62,7 +62,7 @@ fn a_payload_of_a_fraction_of_a_sample_is_none() {
 }
 
 #[test]
-fn a_tone_is_a_sine_of_its_pitch_and_level_on_every_channel() {
+fn tone_is_a_sine_of_its_frequency_and_level_on_every_channel() {
     let mut out = Vec::new();
     Tone::new(12_000.0, 48_000, 2, 0.5).fill(5, &mut out);
     let expected = [0.0, 0.0, 0.5, 0.5, 0.0, 0.0, -0.5, -0.5, 0.0, 0.0];
@@ -73,7 +73,7 @@ fn a_tone_is_a_sine_of_its_pitch_and_level_on_every_channel() {
 }
 
 #[test]
-fn a_tone_goes_on_where_it_stopped() {
+fn tone_continues_at_its_last_phase() {
     let (mut pieces, mut whole) = (Vec::new(), Vec::new());
     let mut tone = Tone::new(440.0, 44_100, 1, 1.0);
     for frames in [1, 127, 0, 300] {
@@ -84,7 +84,7 @@ fn a_tone_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_tone_of_ten_hours_has_not_drifted() {
+fn tone_does_not_drift_in_ten_hours() {
     // 1000 Hz at 48 kHz repeats every 48 frames, 440.1 Hz at 44.1 kHz every 441,000: after ten hours of whole periods
     // it is where it began.
     for (hz, rate, frames) in [(1_000.0, 48_000, 48_000_u64 * 36_000), (440.1, 44_100, 441_000 * 3_600)] {
@@ -106,7 +106,7 @@ fn encoded(format: WavSampleFormat, samples: &[f32]) -> Vec<u8> {
 }
 
 #[test]
-fn integers_are_rounded_to_nearest_and_held_at_full_scale() {
+fn integers_are_rounded_to_nearest_and_clamped_to_full_scale() {
     let s16 = [0.5, -1.0, 1.0, 7.0, f32::NEG_INFINITY, f32::NAN, 1.4 / 32_768.0, -1.6 / 32_768.0];
     assert_eq!(
         encoded(WavSampleFormat::S16, &s16),
@@ -121,14 +121,14 @@ fn integers_are_rounded_to_nearest_and_held_at_full_scale() {
 }
 
 #[test]
-fn every_16_bit_sample_survives_the_way_to_a_float_and_back() {
+fn every_16_bit_sample_survives_a_float_round_trip() {
     for value in i16::MIN..=i16::MAX {
         assert_eq!(encoded(WavSampleFormat::S16, &[f32::from(value) / 32_768.0]), value.to_le_bytes());
     }
 }
 
 #[test]
-fn headers_are_those_of_the_specification() {
+fn wav_headers_match_the_specification() {
     assert_eq!(
         wav_header(WavSampleFormat::S16, 48_000, 2, 400),
         *b"RIFF\xb4\x01\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0\x80\xbb\0\0\0\xee\x02\0\x04\0\x10\0data\x90\x01\0\0"
@@ -149,7 +149,7 @@ fn headers_are_those_of_the_specification() {
 }
 
 #[test]
-fn a_recording_with_a_gap_reads_back_as_samples_and_silence() {
+fn recording_with_a_gap_reads_back_as_samples_and_silence() {
     for format in [WavSampleFormat::F32, WavSampleFormat::S16, WavSampleFormat::S24] {
         let mut file = wav_header(format, 48_000, 2, 8 * format.bytes_per_sample() as u32);
         format.encode(&[0.5, -0.5], &mut file);
@@ -168,7 +168,7 @@ fn a_recording_with_a_gap_reads_back_as_samples_and_silence() {
 }
 
 #[test]
-fn a_device_gets_sound_on_its_first_two_channels() {
+fn playback_uses_the_first_two_device_channels() {
     let out = |frames: &[f32], of, channels| map_to_device(frames, of, channels).collect::<Vec<_>>();
     assert_eq!(out(&[0.5, -0.25], ChannelLayout::Mono, 1), [0.5, -0.25]);
     assert_eq!(out(&[0.5, -0.25], ChannelLayout::Mono, 2), [0.5, 0.5, -0.25, -0.25]);

@@ -1,4 +1,4 @@
-//! Whatever bytes come: no panic, no invented samples, and no memory that a header asked for.
+//! Any input bytes cause no panic, no invented samples and no allocation of a size that only a header claims.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -10,7 +10,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/audio").join(name)).unwrap()
 }
 
-/// Remembers the largest buffer that it was asked to fill.
+/// Records the largest buffer that it was requested to fill.
 struct Watched<'a> {
     bytes: &'a [u8],
     largest: usize,
@@ -33,7 +33,7 @@ fn play(file: &[u8]) -> Result<Vec<f32>, WavError> {
         assert_eq!(samples.len() % usize::from(stream.format().channels), 0, "whole frames only");
         Ok(samples)
     });
-    assert!(watched.largest <= 256 * 1024, "asked for {} bytes at once", watched.largest);
+    assert!(watched.largest <= 256 * 1024, "requested {} bytes at once", watched.largest);
     if let Ok(samples) = &result {
         assert!(samples.len() <= file.len(), "more samples than bytes");
         assert!(samples.capacity() <= 2 * file.len() + 64, "room for {} samples", samples.capacity());
@@ -49,7 +49,7 @@ fn bits(samples: &[f32]) -> Vec<u32> {
 }
 
 #[test]
-fn any_prefix_of_any_fixture_yields_a_prefix_of_its_samples_or_an_error() {
+fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
     for name in [
         "truncated",
         "data-length-too-big",
@@ -99,12 +99,12 @@ fn prefixes(name: &str, frame: [usize; 2], step: usize) {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_do_no_harm(file in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn arbitrary_bytes_cause_no_panic(file in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = play(&file);
     }
 
     #[test]
-    fn arbitrary_chunks_do_no_harm(
+    fn arbitrary_chunks_cause_no_panic(
         chunks in prop::collection::vec(
             (prop::sample::select(vec![*b"fmt ", *b"data", *b"LIST", *b"fact"]), any::<Option<u32>>(), prop::collection::vec(any::<u8>(), 0..60)),
             0..6,
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn any_number_in_a_format_does_no_harm(
+    fn any_format_value_causes_no_panic(
         tag in prop::sample::select(vec![1_u16, 3, 0xfffe, 2]),
         channels in prop_oneof![0..9_u16, any::<u16>()],
         rate in prop_oneof![Just(48_000_u32), any::<u32>()],
@@ -142,7 +142,7 @@ proptest! {
     }
 
     #[test]
-    fn any_damaged_byte_of_a_real_file_does_no_harm(at in 0..300_usize, value in any::<u8>()) {
+    fn any_damaged_byte_of_a_real_file_causes_no_panic(at in 0..300_usize, value in any::<u8>()) {
         let mut file = fixture("broken/chunks-in-odd-order.wav");
         file[at] = value;
         let _ = play(&file);

@@ -1,4 +1,4 @@
-//! Chromium without a window, told what to do over its debugging protocol.
+//! Headless Chromium, controlled over its debugging protocol.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,18 +12,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
-use test_support::server::{PATIENCE, poll_until};
+use test_support::server::{TEST_TIMEOUT, poll_until};
 
 /// A browser that runs, with a profile of its own. It is killed when dropped.
 pub(crate) struct Chromium {
     child: Child,
     socket: WebSocket<TcpStream>,
     calls: u64,
-    /// What was answered and not asked for yet.
+    /// Responses that no call has taken yet.
     answers: BTreeMap<u64, Value>,
-    /// What it told without being asked, as far as it was told to.
+    /// Events of the enabled domains.
     news: Vec<Value>,
-    /// What it fills in where a page asks for a name and a password.
+    /// Credentials for pages that request a login.
     login: Option<[String; 2]>,
     _profile: TempDir,
 }
@@ -43,7 +43,7 @@ impl Chromium {
             .args(["--headless=new", "--remote-debugging-port=0", "--no-first-run", "--disable-gpu"])
             // As root, as in containers, and with certificates of the tests' own making.
             .args(["--no-sandbox", "--disable-dev-shm-usage", "--ignore-certificate-errors"])
-            // Host candidates as addresses: nobody answers for names under .local here.
+            // Host candidates as addresses: there is no mDNS responder for .local names here.
             .arg("--disable-features=WebRtcHideLocalIpsWithMdns")
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
@@ -52,14 +52,14 @@ impl Chromium {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {program}: {error}; name one with CHROMIUM"));
-        let told = profile.path().join("DevToolsActivePort");
+        let stdout_text = profile.path().join("DevToolsActivePort");
         let (port, path) = poll_until("Chromium's port", || {
-            let told = fs::read_to_string(&told).ok()?;
-            let (port, path) = told.split_once('\n')?;
+            let stdout_text = fs::read_to_string(&stdout_text).ok()?;
+            let (port, path) = stdout_text.split_once('\n')?;
             path.starts_with('/').then(|| (port.to_owned(), path.trim().to_owned()))
         });
         let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap();
         Self { child, socket, calls: 0, answers: BTreeMap::new(), news: Vec::new(), login: None, _profile: profile }
     }
@@ -120,26 +120,26 @@ impl Chromium {
         }
     }
 
-    /// Goes to `url` on a new page and logs in there; what the page asks for and complains of is news from then on.
+    /// Goes to `url` on a new page and logs in there; requests and errors of the page are recorded from then on.
     pub(crate) fn page_behind(&mut self, url: &str, name: &str, password: &str) -> Page {
         self.login = Some([name.to_owned(), password.to_owned()]);
         let page = self.page("about:blank", "null");
         for domain in ["Network", "Log", "Runtime", "Page"] {
-            self.tell(&page, &format!("{domain}.enable"), &json!({}));
+            self.command(&page, &format!("{domain}.enable"), &json!({}));
         }
-        self.tell(&page, "Fetch.enable", &json!({"handleAuthRequests": true}));
+        self.command(&page, "Fetch.enable", &json!({"handleAuthRequests": true}));
         self.news.clear();
-        self.tell(&page, "Page.navigate", &json!({"url": url}));
+        self.command(&page, "Page.navigate", &json!({"url": url}));
         page
     }
 
-    /// Tells the browser something about a page, and waits until it has done it.
-    pub(crate) fn tell(&mut self, page: &Page, method: &str, params: &Value) -> Value {
+    /// Sends a command for a page, and waits for its response.
+    pub(crate) fn command(&mut self, page: &Page, method: &str, params: &Value) -> Value {
         let call = self.call(method, params, Some(&page.0));
         self.answer(&call)
     }
 
-    /// What it told without being asked so far.
+    /// The events received so far.
     pub(crate) fn news(&self) -> &[Value] {
         &self.news
     }
@@ -147,7 +147,7 @@ impl Chromium {
     /// Keeps a picture of the page where `SCREENSHOTS` names a folder for it.
     pub(crate) fn picture(&mut self, page: &Page, name: &str) {
         let Some(folder) = std::env::var_os("SCREENSHOTS") else { return };
-        let taken = self.tell(page, "Page.captureScreenshot", &json!({"format": "png"}));
+        let taken = self.command(page, "Page.captureScreenshot", &json!({"format": "png"}));
         let bytes = STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
         fs::write(Path::new(&folder).join(name), bytes).unwrap();
     }

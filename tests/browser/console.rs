@@ -1,4 +1,4 @@
-//! The console as a person uses it, with the keyboard too, and as strangers would like to abuse it.
+//! The console: use by mouse and keyboard, and hostile input.
 
 use std::net::TcpStream;
 
@@ -21,34 +21,37 @@ struct Client(WebSocket<TcpStream>);
 impl Client {
     fn at(server: &Server, path: &str) -> Self {
         let stream = TcpStream::connect(server.address).unwrap();
-        stream.set_read_timeout(Some(test_support::server::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(test_support::server::TEST_TIMEOUT)).unwrap();
         Self(tungstenite::client(format!("ws://{}{path}", server.address), stream).unwrap().0)
     }
 
-    fn say(&mut self, message: &Value) {
+    fn send_text(&mut self, message: &Value) {
         self.0.send(Message::text(message.to_string())).unwrap();
     }
 
-    fn hear(&mut self) -> Value {
+    fn receive(&mut self) -> Value {
         serde_json::from_str(self.0.read().unwrap().to_text().unwrap()).unwrap()
     }
 
     /// In a new jamjam room of this name.
     fn in_room(server: &Server, room: &str, password: Option<&str>, name: &str) -> (Self, Value) {
         let mut client = Self::at(server, "/");
-        client
-            .say(&json!({"type": "CreateRoom", "data": {"room_name": room, "password": password, "peer_name": name}}));
-        let id = client.hear()["data"]["room_id"].clone();
+        client.send_text(
+            &json!({"type": "CreateRoom", "data": {"room_name": room, "password": password, "peer_name": name}}),
+        );
+        let id = client.receive()["data"]["room_id"].clone();
         (client, id)
     }
 
     fn join(&mut self, room: &Value, password: Option<&str>, name: &str) -> Value {
-        self.say(&json!({"type": "JoinRoom", "data": {"room_id": room, "password": password, "peer_name": name}}));
-        self.hear()
+        self.send_text(
+            &json!({"type": "JoinRoom", "data": {"room_id": room, "password": password, "peer_name": name}}),
+        );
+        self.receive()
     }
 
     fn chat(&mut self, content: &str) {
-        self.say(&json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}}));
+        self.send_text(&json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}}));
     }
 }
 
@@ -65,7 +68,7 @@ fn start(options: &[&str]) -> Server {
 fn open(browser: &mut Chromium, server: &Server, width: u32, height: u32) -> Page {
     let page = browser.page_behind(&format!("http://{}/console", server.address), "admin", "sesame");
     let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-    browser.tell(&page, "Emulation.setDeviceMetricsOverride", &size);
+    browser.command(&page, "Emulation.setDeviceMetricsOverride", &size);
     browser.evaluate(&page, &format!("{HANDS}{NOTE}"));
     browser.evaluate(&page, "until(() => document.querySelector('#link')?.dataset.state === 'live')");
     page
@@ -75,26 +78,26 @@ fn own(server: &Server) -> String {
     format!("http://{}/console", server.address)
 }
 
-/// Rooms of all dialects with somebody in each: the clients, and the id of the jamjam room with the password `hunter2`.
+/// Rooms of all dialects with members in each: the clients, and the id of the jamjam room with the password `hunter2`.
 fn crowd(server: &Server) -> (Vec<Client>, Value) {
     let (mut ann, id) = Client::in_room(server, "Thursday jam", None, "Ann");
     let (cid, locked) = Client::in_room(server, "Secret set", Some("hunter2"), "Cid");
     let mut bob = Client::at(server, "/");
     bob.join(&id, None, "Bob");
-    ann.hear();
-    let mut player = Client::at(server, &format!("/lobby?token={}", token("player-01", "lobby")));
-    player.hear();
+    ann.receive();
+    let mut room_member = Client::at(server, &format!("/lobby?token={}", token("player-01", "lobby")));
+    room_member.receive();
     let mut phone = Client::at(server, "/");
-    phone.say(&json!({"type": "join", "room_code": "4711"}));
-    phone.hear();
+    phone.send_text(&json!({"type": "join", "room_code": "4711"}));
+    phone.receive();
     let mut zoe = Client::at(server, "/?roomId=standup&userId=zoe&userName=Zoe");
-    zoe.hear();
-    (vec![ann, bob, cid, player, phone, zoe], locked)
+    zoe.receive();
+    (vec![ann, bob, cid, room_member, phone, zoe], locked)
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn who_is_where_what_they_said_and_why_it_was_refused_is_seen_at_a_glance() {
+fn console_shows_members_messages_and_rejection_reasons() {
     let server = start(&[]);
     let (mut clients, locked) = crowd(&server);
     let mut browser = Chromium::start();
@@ -118,7 +121,7 @@ fn who_is_where_what_they_said_and_why_it_was_refused_is_seen_at_a_glance() {
     let members =
         browser.evaluate(&page, "until(() => words('#rooms > li:first-child .members > li .name').join() || null)");
     assert_eq!(members, "Ann,Bob");
-    // Somebody is refused: who, what and why, without the password.
+    // A rejected client: source, action and reason, without the password.
     let mut dan = Client::at(&server, "/");
     dan.join(&locked, Some("opensesame"), "Dan");
     let seen = browser.evaluate(
@@ -132,7 +135,7 @@ fn who_is_where_what_they_said_and_why_it_was_refused_is_seen_at_a_glance() {
         "{seen}"
     );
     assert!(seen.contains("\n    \"peer_name\": \"Dan\"\n") && !seen.contains("opensesame"), "{seen}");
-    clients[5].say(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
+    clients[5].send_text(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
     clients[3].0.send(Message::text("no json")).unwrap();
     clients[0].chat("From the second verse on");
     browser.evaluate(&page, "until(() => note('△ ignored') && note('Invalid JSON payload') && note('ChatMessage'))");
@@ -152,7 +155,7 @@ fn who_is_where_what_they_said_and_why_it_was_refused_is_seen_at_a_glance() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn content_of_protected_rooms_stays_hidden_until_it_is_switched_on_and_whenever_the_page_is_opened() {
+fn protected_room_content_is_hidden_until_enabled_and_after_reload() {
     let mut server = start(&[]);
     let (mut clients, _) = crowd(&server);
     let mut browser = Chromium::start();
@@ -170,7 +173,7 @@ fn content_of_protected_rooms_stays_hidden_until_it_is_switched_on_and_whenever_
     let shown = "until(() => { all('#notes details').forEach((one) => { one.open = true; }); return \
                  document.querySelector('#notes').textContent.includes('nobody else reads this'); })";
     assert_eq!(browser.evaluate(&page, shown), true);
-    let line = server.line_that_begins("console: protected content shown to=127.0.0.1");
+    let line = server.line_starting_with("console: protected content shown to=127.0.0.1");
     assert_eq!(line.level, "INFO");
     browser.evaluate(&page, "document.querySelector('#content').click()");
     browser.evaluate(
@@ -180,7 +183,7 @@ fn content_of_protected_rooms_stays_hidden_until_it_is_switched_on_and_whenever_
     browser.evaluate(&page, "document.querySelector('#content').click()");
     browser.evaluate(&page, shown);
     let url = format!("http://{}/console", server.address);
-    browser.tell(&page, "Page.navigate", &json!({"url": url}));
+    browser.command(&page, "Page.navigate", &json!({"url": url}));
     browser.evaluate(&page, &format!("{HANDS}{NOTE}"));
     browser.evaluate(&page, "until(() => note('content hidden'))");
     let seen = "[document.querySelector('#content').checked, document.body.textContent.includes('nobody else')]";
@@ -190,7 +193,7 @@ fn content_of_protected_rooms_stays_hidden_until_it_is_switched_on_and_whenever_
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn everything_is_reached_with_the_keyboard_and_its_focus_is_seen() {
+fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     let server = start(&[]);
     let (mut clients, _) = crowd(&server);
     let mut browser = Chromium::start();
@@ -224,7 +227,7 @@ fn everything_is_reached_with_the_keyboard_and_its_focus_is_seen() {
     // Find: rooms and messages, by the name of a member; Escape finds all again.
     press(&mut browser, &page, "/");
     assert_eq!(browser.evaluate(&page, "document.activeElement.id"), "find");
-    browser.tell(&page, "Input.insertText", &json!({"text": "bOB"}));
+    browser.command(&page, "Input.insertText", &json!({"text": "bOB"}));
     browser.evaluate(&page, "until(() => all('#rooms > li').length === 1)");
     let found = "[words('#rooms .members .name'), words('#notes > li:not([hidden]) .who'), document.querySelector('#spoken').textContent]";
     browser.evaluate(&page, "until(() => document.querySelector('#spoken').textContent.startsWith('Found'))");
@@ -234,14 +237,14 @@ fn everything_is_reached_with_the_keyboard_and_its_focus_is_seen() {
     assert_eq!(browser.evaluate(&page, "document.querySelector('#pause').getAttribute('aria-pressed')"), "false");
     press(&mut browser, &page, "Escape");
     browser.evaluate(&page, "until(() => all('#rooms > li').length === 5)");
-    browser.tell(&page, "Input.insertText", &json!({"text": "nowhere"}));
+    browser.command(&page, "Input.insertText", &json!({"text": "nowhere"}));
     browser.evaluate(&page, "until(() => !document.querySelector('#rooms-empty').hidden)");
     all_is_well(&browser, &own(&server), 5);
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn names_and_messages_of_strangers_stay_text() {
+fn untrusted_names_and_messages_are_escaped() {
     let server = start(&[]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server, 360, 800);
@@ -253,10 +256,10 @@ fn names_and_messages_of_strangers_stay_text() {
     let _zoe =
         Client::at(&server, "/?roomId=%3Cimg%20src%3Dx%20onerror%3Dhit()%3E&userId=%E2%80%AEu&userName=%3Cb%3En");
     let mut big = Client::at(&server, &format!("/lobby?token={}", token("<b>player", "lobby")));
-    big.hear();
-    big.say(&json!({"type": markup, "content": markup.repeat(14_000)}));
+    big.receive();
+    big.send_text(&json!({"type": markup, "content": markup.repeat(14_000)}));
     let mut deep = Client::at(&server, "/?roomId=r&userId=u&userName=n");
-    deep.say(&json!({"type": "ping", "x": "\u{202e}".repeat(600)}));
+    deep.send_text(&json!({"type": "ping", "x": "\u{202e}".repeat(600)}));
     deep.0.send(Message::text("[".repeat(5_000))).unwrap();
     browser.evaluate(&page, "document.querySelector('#content').click()");
     browser.evaluate(
@@ -271,7 +274,7 @@ fn names_and_messages_of_strangers_stay_text() {
     let after = browser.evaluate(&page, "[...new Set(all('*').map((one) => one.tagName))].sort()");
     let made: Vec<&Value> =
         after.as_array().unwrap().iter().filter(|tag| !before.as_array().unwrap().contains(tag)).collect();
-    // Those of a message are the page's own; nothing of the strangers' is among them.
+    // Those of a message are the page's own; none comes from a client.
     assert_eq!(made, ["CODE", "PRE", "TIME"]);
     assert_eq!(
         browser.evaluate(&page, "[typeof globalThis.hit, all('script').length, all('img').length]"),
@@ -295,12 +298,12 @@ fn names_and_messages_of_strangers_stay_text() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn words_stand_out_from_what_is_behind_them_in_light_and_dark_and_fit_a_narrow_window() {
+fn text_contrast_is_sufficient_in_both_themes_and_narrow_windows() {
     let server = start(&[]);
     let (mut clients, _) = crowd(&server);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server, 360, 800);
-    clients[5].say(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
+    clients[5].send_text(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
     clients[3].0.send(Message::text("no json")).unwrap();
     browser.evaluate(&page, "until(() => note('△ ignored') && note('✕ rejected'))");
     browser.evaluate(&page, "all('details').forEach((one) => { one.open = true; })");
@@ -319,15 +322,15 @@ fn words_stand_out_from_what_is_behind_them_in_light_and_dark_and_fit_a_narrow_w
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn the_page_does_not_grow_however_much_happens() {
+fn page_size_stays_bounded_under_load() {
     let server = start(&["--rate-limit-messages", "off"]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server, 1_280, 900);
     let mut client = Client::at(&server, "/?roomId=r&userId=u&userName=n");
     for burst in 1..=5 {
         for _ in 0..300 {
-            client.say(&json!({"type": "ping", "burst": burst}));
-            while client.hear()["type"] != "pong" {}
+            client.send_text(&json!({"type": "ping", "burst": burst}));
+            while client.receive()["type"] != "pong" {}
         }
         let total = format!(
             "document.querySelector('#counters tbody tr:last-child td:nth-child(6)').textContent.replace(/,/g, '') === '{}'",
@@ -346,7 +349,7 @@ fn the_page_does_not_grow_however_much_happens() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn a_restart_of_the_server_is_survived_and_a_lost_login_is_said() {
+fn page_survives_a_server_restart_and_reports_a_lost_login() {
     let server = start(&[]);
     let port = server.address.port().to_string();
     let mut browser = Chromium::start();

@@ -17,16 +17,16 @@ const HANDS: &str = "
     globalThis.click = async (selector) => { (await there(selector)).click(); };
 ";
 
-/// Nothing was asked of anybody but the server, and nothing went wrong.
+/// All requests went to the server, and there were no errors.
 fn all_is_well(browser: &Chromium, server: &Server) {
     let of = |method: &'static str| browser.news().iter().filter(move |news| news["method"] == method);
-    let mut asked = 0;
+    let mut requests = 0;
     for request in of("Network.requestWillBeSent") {
         let url = request["params"]["request"]["url"].as_str().unwrap();
         assert!(url.starts_with(&format!("http://{}/", server.address)) || url.starts_with("data:"), "{url}");
-        asked += 1;
+        requests += 1;
     }
-    assert!(asked >= 6, "{asked} requests seen");
+    assert!(requests >= 6, "{requests} requests seen");
     for complaint in of("Log.entryAdded").chain(of("Runtime.consoleAPICalled")).chain(of("Runtime.exceptionThrown")) {
         let level = &complaint["params"]["entry"]["level"];
         assert!(level == "verbose" || level == "info", "{complaint}");
@@ -36,7 +36,7 @@ fn all_is_well(browser: &Chromium, server: &Server) {
 fn open(browser: &mut Chromium, server: &Server) -> Page {
     let page = browser.page_behind(&format!("http://{}/docs", server.address), "admin", "sesame");
     let size = json!({"width": 1_200, "height": 1_600, "deviceScaleFactor": 1, "mobile": false});
-    browser.tell(&page, "Emulation.setDeviceMetricsOverride", &size);
+    browser.command(&page, "Emulation.setDeviceMetricsOverride", &size);
     browser.evaluate(&page, HANDS);
     browser.evaluate(&page, "there('.opblock').then(() => null)");
     page
@@ -44,7 +44,7 @@ fn open(browser: &mut Chromium, server: &Server) -> Page {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn the_docs_are_read_and_tried_out_and_ask_nobody_else() {
+fn docs_page_works_and_loads_nothing_from_other_hosts() {
     let server = Server::start_signaling(&["--docs-password", "sesame"]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server);
@@ -67,13 +67,13 @@ fn the_docs_are_read_and_tried_out_and_ask_nobody_else() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn the_docs_are_as_dark_as_the_system() {
+fn docs_page_follows_the_system_color_scheme() {
     let server = Server::start_signaling(&["--docs-password", "sesame"]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server);
     let background = |browser: &mut Chromium, scheme: &str| {
         let dark = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-        browser.tell(&page, "Emulation.setEmulatedMedia", &dark);
+        browser.command(&page, "Emulation.setEmulatedMedia", &dark);
         let class = "document.documentElement.classList.contains('dark-mode')";
         let wait = format!(
             "(async () => {{ while ({class} !== {}) await new Promise((again) => setTimeout(again, 10)); }})()",

@@ -32,7 +32,7 @@ fn two_pages_meet(server: &Server, scheme: &str) {
     });
     let [ann, bob] = calls.map(|call| browser.end(&call));
     assert_eq!((&ann["heard"], &bob["heard"]), (&json!("hello ann, this is bob"), &json!("hello bob, this is ann")));
-    // Whoever was there first was told of the other, who called.
+    // The first page was informed of the second, which called.
     let mut types = [ann["types"].clone(), bob["types"].clone()];
     types.sort_by_key(ToString::to_string);
     assert_eq!(types, [json!(["welcome", "existing-participants"]), json!(["welcome", "participant-joined"])]);
@@ -46,7 +46,7 @@ fn two_pages_open_a_data_channel_through_the_server() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn two_pages_open_a_data_channel_through_the_server_under_tls() {
+fn two_pages_open_a_data_channel_through_the_server_over_tls() {
     let authority = Authority::new();
     two_pages_meet(&Server::start_signaling(&authority.certify().options()), "wss");
 }
@@ -54,7 +54,7 @@ fn two_pages_open_a_data_channel_through_the_server_under_tls() {
 /// A page cannot see the status of a refused upgrade; this it sees.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn a_page_is_told_why_it_was_closed() {
+fn page_receives_the_close_reason() {
     let server = Server::start_signaling(&[]);
     let mut browser = Chromium::start();
     let page = browser.page("about:blank", PEER);
@@ -72,7 +72,7 @@ fn a_page_is_told_why_it_was_closed() {
 /// A browser answers pings by itself, and scripts of any site read what is there.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn a_page_that_does_nothing_stays_and_reads_health() {
+fn idle_page_stays_connected_and_reads_health() {
     let server = Server::start_signaling(&["--heartbeat-interval", "100", "--client-timeout", "2s"]);
     let mut browser = Chromium::start();
     let page = browser.page("about:blank", PEER);
@@ -92,7 +92,7 @@ fn a_page_that_does_nothing_stays_and_reads_health() {
     assert_eq!(browser.evaluate(&page, &joins), "page");
     // The other one comes later, never reads, and is dropped: by then the page would have been.
     let deaf = TcpStream::connect(server.address).unwrap();
-    let (_deaf, _) = tungstenite::client(format!("{ws}?roomId=r&userId=deaf&userName=Deaf"), deaf).unwrap();
+    let (_slow_reader, _) = tungstenite::client(format!("{ws}?roomId=r&userId=deaf&userName=Deaf"), deaf).unwrap();
     assert_eq!(browser.evaluate(&page, "left"), "deaf");
     let fetched = browser.evaluate(&page, &format!("fetch('{http}health').then((answer) => answer.json())"));
     assert_eq!(fetched["roomDetails"][0]["participants"][0]["id"], "page");

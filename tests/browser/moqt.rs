@@ -13,20 +13,20 @@ fn start(options: &[&str]) -> (Server, String) {
         all.extend(default.into_iter().filter(|_| !options.contains(&default[0])));
     }
     let mut server = Server::start(&[&all, options].concat());
-    let url = server.line_that_begins("demo_page: listening url=http://").message;
+    let url = server.line_starting_with("demo_page: listening url=http://").message;
     (server, url.strip_prefix("demo_page: listening url=").unwrap().to_owned())
 }
 
 fn open(browser: &mut Chromium, url: &str, width: u32, height: u32) -> Page {
     let page = browser.page_behind(url, "", "");
     let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-    browser.tell(&page, "Emulation.setDeviceMetricsOverride", &size);
+    browser.command(&page, "Emulation.setDeviceMetricsOverride", &size);
     browser.evaluate(&page, HANDS);
     state(browser, &page, "live");
     page
 }
 
-/// Waits until the page says of its session that it is so, and gives what it says of trouble.
+/// Waits until the page shows this session state, and returns its error text.
 fn state(browser: &mut Chromium, page: &Page, state: &str) -> String {
     let found = browser.evaluate(
         page,
@@ -43,13 +43,13 @@ fn click(browser: &mut Chromium, page: &Page, id: &str) {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn fifty_of_fifty_groups_and_what_is_typed_come_back() {
+fn fifty_groups_and_typed_text_return() {
     let (_server, url) = start(&[]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url, 1_280, 860);
     // As a person comes to it: by the tabulator, and typing.
     browser.evaluate(&page, "document.querySelector('#text').focus()");
-    browser.tell(&page, "Input.insertText", &json!({"text": "こんにちは, is this <b>me</b>?"}));
+    browser.command(&page, "Input.insertText", &json!({"text": "こんにちは, is this <b>me</b>?"}));
     press(&mut browser, &page, "Enter");
     let row = "until(() => { const cells = words('#messages tbody tr:first-child td'); return cells.length === 4 && cells[3] !== '…' && cells; })";
     let row = browser.evaluate(&page, row);
@@ -62,9 +62,9 @@ fn fifty_of_fifty_groups_and_what_is_typed_come_back() {
     assert!(took > 0.0 && took < 3_000.0, "{took}");
     assert_eq!(browser.evaluate(&page, "[all('#messages b').length, document.activeElement.id]"), json!([0, "text"]));
     click(&mut browser, &page, "burst");
-    let told = browser
+    let stdout_text = browser
         .evaluate(&page, "until(() => words('#burst-status')[0].includes('returned') && words('#burst-status')[0])");
-    assert_eq!(told, "50 of 50 returned");
+    assert_eq!(stdout_text, "50 of 50 returned");
     let drawn =
         browser.evaluate(&page, "[all('#plot circle').length, all('#plot .lost').length, words('#summary')[0]]");
     assert_eq!((&drawn[0], &drawn[1]), (&json!(51), &json!(0)));
@@ -81,7 +81,7 @@ fn fifty_of_fifty_groups_and_what_is_typed_come_back() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn what_goes_wrong_is_said_in_words_and_a_server_that_was_started_again_is_found_again() {
+fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     let (mut server, url) = start(&[]);
     let listens = server
         .lines
@@ -134,21 +134,21 @@ fn what_goes_wrong_is_said_in_words_and_a_server_that_was_started_again_is_found
     drop(server);
 }
 
-/// What the page would say of certificates that no server of ours shows.
+/// The page's error text for certificates that our server never presents.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn what_is_wrong_with_a_certificate_is_said_in_words() {
+fn certificate_errors_are_reported() {
     let (_server, url) = start(&[]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url, 1_280, 860);
     // 2026-11-20T12:00:00Z is 1795176000 s after 1970.
     let mut trouble = |is_p256: bool, from_days: i64, until_days: i64| {
         let [from, until] = [from_days, until_days].map(|days| 1_795_176_000_000 + days * 86_400_000);
-        let facts = json!({"isP256": is_p256, "notBeforeMs": from, "notAfterMs": until});
-        browser.evaluate(&page, &format!("certificateProblem({facts}, 1795176000000)"))
+        let messages = json!({"isP256": is_p256, "notBeforeMs": from, "notAfterMs": until});
+        browser.evaluate(&page, &format!("certificateProblem({messages}, 1795176000000)"))
     };
     assert_eq!(trouble(true, -4, 10), Value::Null);
-    let words = |told: Value| told.as_str().unwrap().to_owned();
+    let words = |stdout_text: Value| stdout_text.as_str().unwrap().to_owned();
     assert_eq!(
         words(trouble(true, -11, -1)),
         "The server’s certificate expired on 2026-11-19 12:00 UTC: renew it, or check the clock of this machine."
@@ -163,7 +163,7 @@ fn what_is_wrong_with_a_certificate_is_said_in_words() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
-fn the_page_is_used_by_the_keyboard_alone_in_a_narrow_window_by_day_and_by_night() {
+fn page_works_by_keyboard_in_a_narrow_window_and_both_themes() {
     let (_server, url) = start(&["--moqt-delay", "20ms"]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url, 360, 1_200);
@@ -178,7 +178,7 @@ fn the_page_is_used_by_the_keyboard_alone_in_a_narrow_window_by_day_and_by_night
         assert_eq!(focus[1], "solid", "{focus}");
         match &*id {
             "text" => {
-                browser.tell(&page, "Input.insertText", &json!({"text": "w".repeat(300)}));
+                browser.command(&page, "Input.insertText", &json!({"text": "w".repeat(300)}));
             }
             "send" => {
                 press(&mut browser, &page, "Enter");
@@ -190,9 +190,9 @@ fn the_page_is_used_by_the_keyboard_alone_in_a_narrow_window_by_day_and_by_night
         reached.push(id);
     }
     assert_eq!(reached, ["path", "connect", "text", "send", "wide", "burst"]);
-    let told = browser
+    let stdout_text = browser
         .evaluate(&page, "until(() => words('#burst-status')[0].includes('returned') && words('#burst-status')[0])");
-    assert_eq!(told, "50 of 50 returned");
+    assert_eq!(stdout_text, "50 of 50 returned");
     // Whatever was on its way is there; none came before its time.
     let least = browser.evaluate(&page, "Math.min(...[...groups.values()].map(({ rttMs }) => rttMs))");
     assert!(least.as_f64().unwrap() >= 19.0, "{least}");

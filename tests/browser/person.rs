@@ -1,10 +1,10 @@
-//! A person at a page: keys, eyes, and what has to be so on every page of ours.
+//! Keyboard, screenshots and the checks that apply to every page.
 
 use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, Page};
 
-/// Waits until something holds, and says what.
+/// Waits until an expression is true, and returns it.
 pub(crate) const HANDS: &str = r"
     globalThis.until = async (what) => {
         for (;;) {
@@ -53,30 +53,34 @@ pub(crate) fn press(browser: &mut Chromium, page: &Page, key: &str) {
     } else {
         ""
     };
-    browser.tell(
+    browser.command(
         page,
         "Input.dispatchKeyEvent",
         &json!({"type": "keyDown", "key": key, "text": text, "windowsVirtualKeyCode": code}),
     );
-    browser.tell(page, "Input.dispatchKeyEvent", &json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}));
+    browser.command(
+        page,
+        "Input.dispatchKeyEvent",
+        &json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}),
+    );
 }
 
 /// The system is light or dark.
 pub(crate) fn colors(browser: &mut Chromium, page: &Page, scheme: &str) {
     let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-    browser.tell(page, "Emulation.setEmulatedMedia", &scheme);
+    browser.command(page, "Emulation.setEmulatedMedia", &scheme);
 }
 
-/// Nothing was asked of anybody but what begins like `own`, at least `times`, and nothing went wrong.
+/// All requests, at least `times`, begin with `own`, and there were no errors.
 pub(crate) fn all_is_well(browser: &Chromium, own: &str, times: usize) {
     let of = |method: &'static str| browser.news().iter().filter(move |news| news["method"] == method);
-    let mut asked = 0;
+    let mut requests = 0;
     for request in of("Network.requestWillBeSent") {
         let url = request["params"]["request"]["url"].as_str().unwrap();
         assert!(url.starts_with(own) || url.starts_with("data:"), "{url}");
-        asked += 1;
+        requests += 1;
     }
-    assert!(asked >= times, "{asked} requests seen");
+    assert!(requests >= times, "{requests} requests seen");
     let complaints: Vec<&Value> =
         ["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"].into_iter().flat_map(of).collect();
     assert!(complaints.is_empty(), "{complaints:?}");

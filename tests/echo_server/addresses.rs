@@ -1,4 +1,4 @@
-//! Where the echo server listens, from where it answers, and by what name it is found.
+//! The listen address of the echo server, the source address of its replies, and its process name.
 
 use std::net::UdpSocket;
 use test_support::server;
@@ -12,12 +12,12 @@ fn has_ipv6() -> bool {
 }
 
 #[test]
-fn a_host_may_be_spelled_in_any_way() {
-    let mut spellings = vec![("127.0.0.1", "127.0.0.1"), ("[127.0.0.1]", "127.0.0.1")];
+fn host_is_accepted_in_any_notation() {
+    let mut notations = vec![("127.0.0.1", "127.0.0.1"), ("[127.0.0.1]", "127.0.0.1")];
     if has_ipv6() {
-        spellings.extend([("::1", "::1"), ("[::1]", "::1"), ("0:0:0:0:0:0:0:1", "::1"), ("[0::1]", "::1")]);
+        notations.extend([("::1", "::1"), ("[::1]", "::1"), ("0:0:0:0:0:0:0:1", "::1"), ("[0::1]", "::1")]);
     }
-    for (host, ip) in spellings {
+    for (host, ip) in notations {
         let mut server = Server::start(&["--host", host, "-d", "0"]);
         assert_eq!(server.address.ip().to_string(), ip, "{host}");
         assert_eq!(server.line().message, format!("Echo server listening on {}", server.address));
@@ -33,7 +33,7 @@ fn localhost_is_a_loopback_address() {
 }
 
 #[test]
-fn a_dual_stack_server_answers_both_and_writes_ipv4_plainly() {
+fn dual_stack_server_answers_both_families_and_logs_plain_ipv4() {
     if !has_ipv6() {
         return;
     }
@@ -44,22 +44,22 @@ fn a_dual_stack_server_answers_both_and_writes_ipv4_plainly() {
         for host in ["127.0.0.1", "::1"] {
             let client = Client::of(at(host, server.address));
             assert_eq!(client.ask(&audio(5, 64)), audio(5, 64));
-            // As the client itself is called: 127.0.0.1:40000, [::1]:40000.
-            let here = client.address();
-            assert_eq!(server.line().message, format!("echo: source first seen source={here}"));
-            assert_eq!(server.line().message, format!("Received audio packet seq=5 from {here}"));
-            assert_eq!(server.line().message, format!("Echoed packet seq=5 to {here}"));
+            // In the notation of the client: 127.0.0.1:40000, [::1]:40000.
+            let client_address = client.address();
+            assert_eq!(server.line().message, format!("echo: source first seen source={client_address}"));
+            assert_eq!(server.line().message, format!("Received audio packet seq=5 from {client_address}"));
+            assert_eq!(server.line().message, format!("Echoed packet seq=5 to {client_address}"));
         }
     }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_answer_comes_from_the_address_that_was_asked() {
+fn reply_comes_from_the_address_that_received_the_request() {
     let hosts: &[&str] = if has_ipv6() { &["0.0.0.0", "::"] } else { &["0.0.0.0"] };
     for host in hosts {
         let server = Server::start(&["--host", host, "-d", "20"]);
-        // Connected sockets: an answer from 127.0.0.1 would not be seen.
+        // Connected sockets: they would not receive a reply from 127.0.0.1.
         let clients = ["127.0.0.2", "127.0.0.3", "127.0.0.1"].map(|host| Client::of(at(host, server.address)));
         for (sequence, client) in (0..).zip(&clients) {
             client.send(&audio(sequence, 64));
@@ -73,11 +73,11 @@ fn an_answer_comes_from_the_address_that_was_asked() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn pgrep_finds_it_by_the_name_it_has_always_had() {
+fn pgrep_finds_the_server_by_the_name_echo_server() {
     let server = Server::start(&["--host", "127.0.0.1"]);
     let name = std::fs::read_to_string(format!("/proc/{}/comm", server.id())).unwrap();
     assert_eq!(name, "echo-server\n");
-    // Without procps there is no pgrep; the name above is what it would look for.
+    // Without procps there is no pgrep; the name above is what it would match.
     if let Ok(found) = std::process::Command::new("pgrep").arg("echo-server").output() {
         let found = String::from_utf8(found.stdout).unwrap();
         assert!(found.lines().any(|id| id == server.id().to_string()), "{found}");

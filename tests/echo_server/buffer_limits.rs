@@ -1,4 +1,4 @@
-//! No loss is silent: what the kernel drops and what the caps refuse is counted.
+//! Every loss is counted: packets dropped by the kernel and packets dropped by the limits.
 
 use server::client::Client;
 use server::packet::{audio, keepalive, packet};
@@ -6,24 +6,24 @@ use server::poll_until;
 use server::process::Server;
 use test_support::server;
 
-/// How much comes back, `most` at most.
-fn returned(client: &Client, most: usize) -> usize {
+/// The number of datagrams that come back, up to `maximum`.
+fn returned(client: &Client, maximum: usize) -> usize {
     let mut buffer = [0; 2_000];
-    let mut came = 0;
-    while came < most && client.socket.recv(&mut buffer).is_ok() {
-        came += 1;
+    let mut received = 0;
+    while received < maximum && client.socket.recv(&mut buffer).is_ok() {
+        received += 1;
     }
-    came
+    received
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_the_kernel_drops_is_counted() {
+fn packets_dropped_by_the_kernel_are_counted() {
     for (driver, host) in [("native", "127.0.0.1"), ("portable", "127.0.0.1"), ("native", "::")] {
         let options = ["--host", host, "-d", "0", "--socket-buffer", "4096", "--driver", driver];
         let server = Server::start(&options);
         let mut client = Client::of(server::client::at("127.0.0.1", server.address));
-        // The server stands still while the burst arrives, so that its buffer must overflow.
+        // The server is stopped while the burst arrives, so that its buffer overflows.
         server.signal("STOP");
         poll_until("a halt", || (server.status("State") == "T").then_some(()));
         for sequence in 0..500 {
@@ -44,24 +44,30 @@ fn what_the_kernel_drops_is_counted() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_smaller_buffer_than_asked_for_is_said() {
-    use server::process::as_nobody;
-    let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
-    let most: u64 = most.trim().parse().unwrap();
-    let asked = most + 4_096;
-    let mut server = Server::start_with(&["--host", "127.0.0.1", "--socket-buffer", &asked.to_string()], as_nobody);
+fn receive_buffer_smaller_than_requested_is_logged() {
+    use server::process::as_unprivileged_user;
+    let maximum = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+    let maximum: u64 = maximum.trim().parse().unwrap();
+    let requested = maximum + 4_096;
+    let mut server =
+        Server::start_with(&["--host", "127.0.0.1", "--socket-buffer", &requested.to_string()], as_unprivileged_user);
     let line = server.line();
     assert_eq!(line.level, "WARN");
     let beginning = "echo: receive buffer smaller than requested";
     assert!(line.message.starts_with(beginning), "{}", line.message);
-    assert!(line.message.ends_with(&format!("granted_bytes={most} requested_bytes={asked}")), "{}", line.message);
+    assert!(
+        line.message.ends_with(&format!("granted_bytes={maximum} requested_bytes={requested}")),
+        "{}",
+        line.message
+    );
     assert!(server.line().message.starts_with("Echo server listening on "));
 
-    let mut server = Server::start_with(&["--host", "127.0.0.1", "--socket-buffer", &most.to_string()], as_nobody);
-    assert!(server.line().message.starts_with("Echo server listening on "), "a warning without a reason");
+    let mut server =
+        Server::start_with(&["--host", "127.0.0.1", "--socket-buffer", &maximum.to_string()], as_unprivileged_user);
+    assert!(server.line().message.starts_with("Echo server listening on "), "an unexpected warning");
 }
 
-/// Sends AUDIO `from..to` of 1,000 bytes, slowly enough that the kernel drops none. Returns the signs of life it took.
+/// Sends AUDIO `range` of 1,000 bytes, slowly enough that the kernel drops none. Returns the number of KEEPALIVEs used for this.
 fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
     let mut syncs = 0;
     for sequence in range {
@@ -76,7 +82,7 @@ fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
 // A packet of 1,000 bytes is charged 1,100.
 
 #[test]
-fn the_cap_for_all_refuses_and_counts() {
+fn full_buffer_drops_and_counts_audio_packets() {
     let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--max-buffer", "1MiB"]);
     let mut clients = [Client::of(server.address), Client::of(server.address)];
     // 1,048,576 / 1,100 = 953.25.
@@ -85,10 +91,10 @@ fn the_cap_for_all_refuses_and_counts() {
         clients[1].send(&audio(sequence, 988));
     }
     syncs += clients[1].sync();
-    let ended = server.stop("TERM");
-    let warnings = ended.lines.iter().filter(|line| line.contains(" WARN echo: delay line full ")).count();
-    assert!((1..=3).contains(&warnings), "{:?}", ended.lines);
-    let stats = ended.stats();
+    let stopped = server.stop("TERM");
+    let warnings = stopped.lines.iter().filter(|line| line.contains(" WARN echo: delay line full ")).count();
+    assert!((1..=3).contains(&warnings), "{:?}", stopped.lines);
+    let stats = stopped.stats();
     assert_eq!(stats.count("received"), 953, "{stats}");
     assert_eq!(stats.count("dropped_buffer_full"), 7, "{stats}");
     assert_eq!(stats.count("dropped_at_stop"), 953, "{stats}");
@@ -96,7 +102,7 @@ fn the_cap_for_all_refuses_and_counts() {
 }
 
 #[test]
-fn one_clients_flood_leaves_the_others_memory_alone() {
+fn flood_of_one_client_leaves_the_memory_of_the_others() {
     let server = Server::start(&[
         "--host",
         "127.0.0.1",
@@ -119,7 +125,7 @@ fn one_clients_flood_leaves_the_others_memory_alone() {
         assert_eq!(modest.recv(), audio(sequence, 988));
     }
     assert_eq!(returned(&flood, 59), 59);
-    // What has left makes room again.
+    // Packets that have left free their memory.
     for sequence in 0..59 {
         flood.send(&audio(sequence, 988));
     }
@@ -132,17 +138,17 @@ fn one_clients_flood_leaves_the_others_memory_alone() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_train_is_taken_as_far_as_the_cap_allows() {
-    use server::train::TrainClient;
+fn batch_is_accepted_up_to_the_limit() {
+    use server::batch::BatchClient;
     for driver in ["native", "portable"] {
-        let cap = ["--max-buffer-per-client", "33600"];
-        let server = Server::start(&[&["--host", "127.0.0.1", "-d", "100", "--driver", driver], &cap[..]].concat());
-        // 60 packets of 1,000 bytes, and room for 30.5.
+        let limit = ["--max-buffer-per-client", "33600"];
+        let server = Server::start(&[&["--host", "127.0.0.1", "-d", "100", "--driver", driver], &limit[..]].concat());
+        // 60 packets of 1,000 bytes, and memory for 30.5.
         let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 988)).collect();
-        let client = TrainClient::of(server.address);
+        let client = BatchClient::of(server.address);
         client.send(&packets.concat(), 1_000);
-        let (came, _) = client.recv(30);
-        assert!(came == packets[..30], "other packets came ({driver})");
+        let (received, _) = client.recv(30);
+        assert!(received == packets[..30], "other packets came ({driver})");
         let stats = server.stop("TERM").stats();
         assert_eq!((stats.count("received"), stats.count("dropped_client_buffer_full")), (30, 30), "{stats}");
         assert_eq!(stats.arrivals(), 60, "{stats}");
@@ -150,27 +156,27 @@ fn a_train_is_taken_as_far_as_the_cap_allows() {
 }
 
 #[test]
-fn a_cap_can_be_switched_off() {
-    // 70,000 packets of 1,000 bytes are charged 77 MB, more than the 64 MiB that one client may hold by default.
-    for (options, refused) in [(&["--max-buffer-per-client", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
+fn limit_can_be_disabled() {
+    // 70,000 packets of 1,000 bytes are charged 77 MB, more than the default limit of 64 MiB per client.
+    for (options, dropped) in [(&["--max-buffer-per-client", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h"], options].concat());
         fill(&mut Client::of(server.address), 0..70_000);
         let stats = server.stop("TERM").stats();
-        assert_eq!(stats.count("dropped_client_buffer_full"), refused, "{stats}");
-        assert_eq!(stats.count("dropped_at_stop"), 70_000 - refused, "{stats}");
+        assert_eq!(stats.count("dropped_client_buffer_full"), dropped, "{stats}");
+        assert_eq!(stats.count("dropped_at_stop"), 70_000 - dropped, "{stats}");
     }
 }
 
 #[test]
-fn signs_of_life_are_answered_when_nothing_more_may_wait() {
-    for cap in ["--max-buffer", "--max-buffer-per-client"] {
-        let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", cap, "1100"]);
+fn keepalive_and_ping_are_answered_while_the_buffer_is_full() {
+    for limit in ["--max-buffer", "--max-buffer-per-client"] {
+        let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", limit, "1100"]);
         let client = Client::of(server.address);
         client.send(&audio(1, 988));
         client.send(&audio(2, 988));
-        assert_eq!(client.ask(&keepalive(3, &[])), keepalive(3, &[]), "{cap}");
+        assert_eq!(client.ask(&keepalive(3, &[])), keepalive(3, &[]), "{limit}");
         let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
-        assert_eq!(client.ask(&packet(0x05, 4, &payload)), packet(0x06, 4, &payload), "{cap}");
+        assert_eq!(client.ask(&packet(0x05, 4, &payload)), packet(0x06, 4, &payload), "{limit}");
         let stats = server.stop("TERM").stats();
         assert_eq!((stats.count("received"), stats.arrivals()), (1, 4), "{stats}");
     }

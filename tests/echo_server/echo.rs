@@ -1,4 +1,4 @@
-//! What comes back: every byte, in order, never early, and signs of life at once.
+//! The replies of the echo server: every byte, in order, never early, and KEEPALIVEs and pings immediately.
 
 use std::time::{Duration, Instant};
 use test_support::server;
@@ -7,7 +7,7 @@ use server::client::Client;
 use server::packet::{audio, keepalive, packet};
 use server::process::Server;
 
-/// Both ways of talking to the system must behave alike.
+/// Both drivers must behave the same.
 const DRIVERS: [&str; 2] = ["native", "portable"];
 
 fn start(driver: &str, delay: &str) -> Server {
@@ -15,7 +15,7 @@ fn start(driver: &str, delay: &str) -> Server {
 }
 
 #[test]
-fn audio_of_any_length_comes_back_whole() {
+fn audio_of_any_length_is_returned_whole() {
     for driver in DRIVERS {
         let server = start(driver, "0");
         let client = Client::of(server.address);
@@ -29,7 +29,7 @@ fn audio_of_any_length_comes_back_whole() {
 }
 
 #[test]
-fn every_flag_comes_back() {
+fn every_flag_is_returned() {
     for driver in DRIVERS {
         let server = start(driver, "0");
         let client = Client::of(server.address);
@@ -66,7 +66,7 @@ fn echoes_keep_their_order_and_are_never_early() {
 }
 
 #[test]
-fn a_fine_delay_is_kept() {
+fn submillisecond_delay_is_not_shortened() {
     for driver in DRIVERS {
         let server = start(driver, "250us");
         let client = Client::of(server.address);
@@ -79,14 +79,14 @@ fn a_fine_delay_is_kept() {
 }
 
 #[test]
-fn signs_of_life_are_answered_while_audio_waits() {
+fn keepalive_and_ping_are_answered_while_audio_is_delayed() {
     for driver in DRIVERS {
         let server = start(driver, "1h");
         let client = Client::of(server.address);
         client.send(&audio(1, 512));
         let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
         let mut ping = packet(0x05, 77, &payload);
-        // The pong's timestamp and flags are 0 whatever the ping's were, and what follows the payload is not repeated.
+        // Timestamp and flags of the pong are 0 for any ping, and bytes after the payload are not repeated.
         ping[6..12].copy_from_slice(&[1, 2, 3, 4, 5, 6]);
         ping.extend([9; 20]);
         assert_eq!(client.ask(&ping), packet(0x06, 77, &payload), "{driver}");
@@ -94,7 +94,7 @@ fn signs_of_life_are_answered_while_audio_waits() {
         alive[6..12].copy_from_slice(&[1, 2, 3, 4, 0x80, 6]);
         assert_eq!(client.ask(&alive), alive, "{driver}");
         assert_eq!(client.ask(&keepalive(79, &[3; 5])), keepalive(79, &[3; 5]), "{driver}");
-        // The newer client's route probe: a request is answered as such, a reply not at all.
+        // The route probe of newer clients: a request is answered as such, a reply is not answered.
         client.send(&keepalive(80, &[2, 0xa, 0xb, 0xc, 0xd]));
         let probe = keepalive(81, &[1, 0xa, 0xb, 0xc, 0xd]);
         assert_eq!(client.ask(&probe), keepalive(81, &[2, 0xa, 0xb, 0xc, 0xd]), "{driver}");
@@ -106,14 +106,14 @@ fn signs_of_life_are_answered_while_audio_waits() {
 }
 
 #[test]
-fn what_is_ignored_stays_unanswered() {
+fn ignored_packets_get_no_reply() {
     for driver in DRIVERS {
         let server = start(driver, "0");
         let client = Client::of(server.address);
         for kind in [0x00, 0x02, 0x03, 0x06, 0x07, 0x08, 0xff] {
             client.send(&packet(kind, 1, &[0; 40]));
         }
-        // In order: an answer to one of those would come before this.
+        // In order: a reply to one of those would come before this.
         assert_eq!(client.ask(&keepalive(2, &[])), keepalive(2, &[]), "{driver}");
         assert_eq!(client.ask(&audio(3, 64)), audio(3, 64), "{driver}");
     }
@@ -138,37 +138,37 @@ fn clients_get_their_own_packets_only() {
 }
 
 #[test]
-fn a_client_that_has_gone_harms_nobody() {
+fn closed_client_does_not_disturb_the_others() {
     for driver in DRIVERS {
         let server = start(driver, "50");
-        let (gone, stays) = (Client::of(server.address), Client::of(server.address));
+        let (closed, open) = (Client::of(server.address), Client::of(server.address));
         for sequence in 0..20 {
-            gone.send(&audio(sequence, 64));
-            stays.send(&audio(sequence, 64));
+            closed.send(&audio(sequence, 64));
+            open.send(&audio(sequence, 64));
         }
-        // Its echoes meet a closed port, of which the system tells the server.
-        drop(gone);
+        // Its echoes reach a closed port, which the system reports to the server.
+        drop(closed);
         for sequence in 0..20 {
-            assert_eq!(stays.recv(), audio(sequence, 64), "{driver}");
+            assert_eq!(open.recv(), audio(sequence, 64), "{driver}");
         }
-        assert_eq!(stays.ask(&keepalive(1, &[])), keepalive(1, &[]), "{driver}");
+        assert_eq!(open.ask(&keepalive(1, &[])), keepalive(1, &[]), "{driver}");
     }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_train_comes_back_packet_by_packet_whatever_is_in_it() {
-    use server::train::TrainClient;
+fn batch_is_returned_packet_by_packet_for_any_contents() {
+    use server::batch::BatchClient;
     for driver in DRIVERS {
         let server = start(driver, "0");
-        // Equal lengths, the last shorter: AUDIO, KEEPALIVE, AUDIO, something else, a short AUDIO.
+        // Equal lengths, the last shorter: AUDIO, KEEPALIVE, AUDIO, an unknown type, a short AUDIO.
         let packets = [audio(1, 100), keepalive(2, &[7; 100]), audio(3, 100), packet(0x2a, 4, &[0; 100]), audio(5, 8)];
-        let client = TrainClient::of(server.address);
+        let client = BatchClient::of(server.address);
         client.send(&packets.concat(), 112);
-        let (mut came, _) = client.recv(4);
-        // What is answered at once may overtake what waits, even for no time.
-        came.sort_by_key(|packet| packet[5]);
-        assert_eq!(came, [&packets[0], &packets[1], &packets[2], &packets[4]].map(Vec::clone), "{driver}");
+        let (mut received, _) = client.recv(4);
+        // Immediate replies may overtake delayed ones, even with a delay of 0.
+        received.sort_by_key(|packet| packet[5]);
+        assert_eq!(received, [&packets[0], &packets[1], &packets[2], &packets[4]].map(Vec::clone), "{driver}");
         let stats = server.stop("TERM").stats();
         assert_eq!((stats.count("received"), stats.count("sent"), stats.count("dropped_type")), (3, 3, 1), "{stats}");
     }

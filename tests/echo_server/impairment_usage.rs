@@ -1,4 +1,4 @@
-//! Impairment that cannot be meant is refused before anything is bound or sent, in words that help.
+//! Invalid impairment options are rejected before anything is bound or sent, with a helpful message.
 
 use client::program;
 use server::process;
@@ -6,7 +6,7 @@ use test_support::client;
 use test_support::server;
 
 #[test]
-fn what_cannot_be_meant_is_refused_in_words() {
+fn invalid_impairment_options_are_rejected_with_a_reason() {
     let servers = [
         ("--loss 200%", 2, "the maximum is 100%"),
         ("--loss 1", 2, "1%"),
@@ -35,11 +35,11 @@ fn what_cannot_be_meant_is_refused_in_words() {
     let clients =
         ["probe --loss 1%", "probe --to 127.0.0.1:9 --outcome-log x", "send --tone 440 --to 127.0.0.1:9 --seed 1"];
     client::at_once(clients, |line| {
-        let ended = program::run(line);
-        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{line}");
+        let finished = program::run(line);
+        assert_eq!((finished.code, finished.stdout.as_str()), (2, ""), "{line}");
         assert!(
-            ended.stderr.ends_with("only an embedded echo server can impair replies; add --embedded\n"),
-            "{ended:?}"
+            finished.stderr.ends_with("only an embedded echo server can impair replies; add --embedded\n"),
+            "{finished:?}"
         );
     });
     let report = program::run("probe --embedded --count 1 --outcome-log /nowhere/x");

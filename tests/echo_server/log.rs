@@ -1,4 +1,4 @@
-//! The echo server's log, to the letter.
+//! The log of the echo server, character by character.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -10,7 +10,7 @@ use server::client::Client;
 use server::line::{Line, Stats};
 use server::packet::{audio, keepalive, packet};
 use server::process::{self, Server};
-use server::{PATIENCE, poll_until};
+use server::{TEST_TIMEOUT, poll_until};
 
 const QUIET: &[&str] = &["--host", "127.0.0.1", "-d", "0"];
 
@@ -19,59 +19,62 @@ fn verbose() -> Server {
 }
 
 #[test]
-fn the_lines_are_the_documented_ones_to_the_letter() {
+fn log_lines_are_exactly_the_documented_ones() {
     let mut server = verbose();
     let client = Client::of(server.address);
-    let (here, there) = (client.address(), server.address);
+    let (client_address, server_address) = (client.address(), server.address);
     assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
     assert_eq!(client.ask(&audio(4_294_967_295, 64)), audio(4_294_967_295, 64));
-    let said: Vec<Line> = (0..6).map(|_| server.line()).collect();
-    let said: Vec<(&str, &str)> = said.iter().map(Line::said).collect();
+    let lines: Vec<Line> = (0..6).map(|_| server.line()).collect();
+    let messages: Vec<(&str, &str)> = lines.iter().map(Line::said).collect();
     assert_eq!(
-        said,
+        messages,
         [
-            ("INFO", format!("Echo server listening on {there}").as_str()),
-            ("INFO", format!("echo: source first seen source={here}").as_str()),
-            ("DEBUG", format!("Received audio packet seq=1 from {here}").as_str()),
-            ("DEBUG", format!("Echoed packet seq=1 to {here}").as_str()),
-            ("DEBUG", format!("Received audio packet seq=4294967295 from {here}").as_str()),
-            ("DEBUG", format!("Echoed packet seq=4294967295 to {here}").as_str()),
+            ("INFO", format!("Echo server listening on {server_address}").as_str()),
+            ("INFO", format!("echo: source first seen source={client_address}").as_str()),
+            ("DEBUG", format!("Received audio packet seq=1 from {client_address}").as_str()),
+            ("DEBUG", format!("Echoed packet seq=1 to {client_address}").as_str()),
+            ("DEBUG", format!("Received audio packet seq=4294967295 from {client_address}").as_str()),
+            ("DEBUG", format!("Echoed packet seq=4294967295 to {client_address}").as_str()),
         ]
     );
-    let ended = server.stop("TERM");
-    let last = Line::of(ended.lines.last().unwrap());
+    let stopped = server.stop("TERM");
+    let last = Line::of(stopped.lines.last().unwrap());
     assert_eq!(last.level, "INFO");
     assert!(last.message.starts_with("Stats: received=2, sent=2, buffered=0, "), "{}", last.message);
 }
 
 #[test]
-fn times_are_utc_whatever_the_time_zone() {
+fn timestamps_are_utc_in_any_time_zone() {
     // Servers of these tests run with TZ=Asia/Tokyo, nine hours ahead.
     let line = Server::start(QUIET).line();
-    let said: jiff::Timestamp = line.time.parse().unwrap();
-    let apart = SystemTime::now().duration_since(said.into()).expect("a time that has passed");
-    assert!(apart < PATIENCE, "{} was {apart:?} ago", line.time);
+    let logged_at: jiff::Timestamp = line.time.parse().unwrap();
+    let age = SystemTime::now().duration_since(logged_at.into()).expect("a time that has passed");
+    assert!(age < TEST_TIMEOUT, "{} was {age:?} ago", line.time);
 }
 
 #[test]
-fn a_dropped_datagram_is_said_with_what_is_wrong_and_its_first_bytes() {
+fn dropped_datagram_is_logged_with_its_fault_and_first_bytes() {
     let mut server = verbose();
     let mut client = Client::of(server.address);
-    let here = client.address();
+    let client_address = client.address();
     server.line();
     client.send(&[1, 1, 0, 0]);
     client.send(&[2, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9, 8, 7, 6, 5, 4]);
     client.send(&packet(0x2a, 1, &[]));
     client.send(&packet(0x05, 1, &[0; 11]));
     client.sync();
-    let said: Vec<Line> = (0..5).map(|_| server.line()).collect();
-    // The last of them has a header at least, so somebody was heard.
-    let said: Vec<String> = said.into_iter().filter(|line| line.level == "DEBUG").map(|line| line.message).collect();
+    let lines: Vec<Line> = (0..5).map(|_| server.line()).collect();
+    // The last of them has a complete header, so a source is logged too.
+    let messages: Vec<String> =
+        lines.into_iter().filter(|line| line.level == "DEBUG").map(|line| line.message).collect();
     let dropped = |len, reason: &str, first_bytes: &str| {
-        format!("echo: datagram dropped source={here} len={len} reason=\"{reason}\" first_bytes=\"{first_bytes}\"")
+        format!(
+            "echo: datagram dropped source={client_address} len={len} reason=\"{reason}\" first_bytes=\"{first_bytes}\""
+        )
     };
     assert_eq!(
-        said,
+        messages,
         [
             dropped(4, "4 bytes, shorter than the 12-byte header", "01 01 00 00"),
             dropped(18, "version 2, expected 1", "02 01 00 00 00 01 00 00 00 00 00 00 09 08 07 06"),
@@ -85,7 +88,7 @@ fn a_dropped_datagram_is_said_with_what_is_wrong_and_its_first_bytes() {
     );
 }
 
-/// The levels that appear in the log of a server that is asked once, with these options and this `RUST_LOG`.
+/// The levels in the log of a server that answers one packet, with these options and this `RUST_LOG`.
 fn levels(options: &[&str], rust_log: Option<&str>) -> Vec<String> {
     let server = Server::start_with(&[QUIET, options].concat(), |command| {
         if let Some(level) = rust_log {
@@ -101,7 +104,7 @@ fn levels(options: &[&str], rust_log: Option<&str>) -> Vec<String> {
 }
 
 #[test]
-fn the_level_is_info_unless_told_otherwise_and_verbose_wins_over_the_variable() {
+fn level_defaults_to_info_and_verbose_overrides_rust_log() {
     assert_eq!(levels(&[], None), ["INFO"]);
     assert_eq!(levels(&[], Some("")), ["INFO"]);
     assert_eq!(levels(&[], Some("info")), ["INFO"]);
@@ -112,30 +115,30 @@ fn the_level_is_info_unless_told_otherwise_and_verbose_wins_over_the_variable() 
 }
 
 #[test]
-fn statistics_come_at_the_interval_asked_for() {
+fn statistics_are_logged_at_the_configured_interval() {
     let mut server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--stats-interval", "200ms"]);
     let mut client = Client::of(server.address);
     client.send(&audio(1, 64));
     client.send(&packet(0x02, 1, &[]));
     client.send(&packet(0x03, 1, &[]));
     client.sync();
-    server.line_that_begins("Stats: received=1, sent=0, buffered=1, ");
+    server.line_starting_with("Stats: received=1, sent=0, buffered=1, ");
     let stats = Stats::of(&server.line());
     assert_eq!(stats.count("ignored"), 2, "{stats}");
-    // The datagram and 100 bytes of bookkeeping.
+    // The datagram and 100 bytes of overhead.
     assert_eq!(stats.count("buffered_bytes"), 12 + 64 + 100, "{stats}");
     assert_eq!(stats.count("keepalives"), stats.count("immediate_replies"), "{stats}");
     let (first, second) = (server.line(), server.line());
     let [first, second] = [first, second].map(|line| line.time.parse::<jiff::Timestamp>().unwrap());
-    // Time stamps are cut to milliseconds.
+    // Timestamps are truncated to milliseconds.
     assert!(first.duration_until(second) >= jiff::SignedDuration::from_millis(199), "{first} {second}");
 }
 
 #[test]
-fn statistics_can_be_switched_off_but_for_the_last() {
+fn statistics_can_be_disabled_except_for_the_last() {
     let server = Server::start(&["--host", "127.0.0.1", "-d", "600ms", "--stats-interval", "off"]);
     let client = Client::of(server.address);
-    // 600 ms in which a shorter interval would be seen; that 60 s is not taken for off, the help says.
+    // 600 ms in which a shorter interval would show; the help documents that 60 s is not off.
     assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
     let lines = server.stop("TERM").lines;
     // Listening, a source, and the last statistics.
@@ -143,7 +146,7 @@ fn statistics_can_be_switched_off_but_for_the_last() {
 }
 
 #[test]
-fn nothing_but_text_goes_to_a_pipe() {
+fn log_to_a_pipe_contains_no_color() {
     for color in ["auto", "always", "never"] {
         let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--color", color]);
         let client = Client::of(server.address);
@@ -155,7 +158,7 @@ fn nothing_but_text_goes_to_a_pipe() {
 
 /// What a server writes to a terminal.
 #[cfg(target_os = "linux")]
-fn on_a_terminal(prepare: impl FnOnce(&mut Command)) -> String {
+fn log_on_a_terminal(prepare: impl FnOnce(&mut Command)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let (id, address) = (folder.path().join("id"), folder.path().join("address"));
     let server = process::program(&["echo-server", "--host", "127.0.0.1", "--port", "0", "--address-file"]);
@@ -175,38 +178,41 @@ fn on_a_terminal(prepare: impl FnOnce(&mut Command)) -> String {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_terminal_sees_colors_unless_it_asks_for_none() {
-    let tried = Command::new("script").args(["-qefc", "true", "/dev/null"]).output();
-    if !tried.is_ok_and(|tried| tried.status.success()) {
-        // Past the test runner's capture, so that it is seen; a bare chroot has no /dev/pts.
+fn log_to_a_terminal_has_colors_unless_no_color_is_set() {
+    let result = Command::new("script").args(["-qefc", "true", "/dev/null"]).output();
+    if !result.is_ok_and(|output| output.status.success()) {
+        // Written past the capture of the test runner, so that it is visible; a bare chroot has no /dev/pts.
         let _ = writeln!(std::io::stderr(), "SKIPPED: no terminal can be made here (script, /dev/pts)");
         return;
     }
-    let colored = on_a_terminal(|_| {});
+    let colored = log_on_a_terminal(|_| {});
     assert!(colored.contains("Z \x1b[32mINFO\x1b[0m Echo server listening on "), "{colored:?}");
-    let plain = on_a_terminal(|command| {
+    let plain = log_on_a_terminal(|command| {
         command.env("NO_COLOR", "1");
     });
     assert!(plain.contains("Z INFO Echo server listening on ") && !plain.contains('\x1b'), "{plain:?}");
 }
 
 #[test]
-fn json_is_one_object_a_line() {
+fn json_log_is_one_object_per_line() {
     let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--log-format", "json"]);
     let (client, address) = (Client::of(server.address), server.address);
     client.ask(&audio(7, 64));
     client.ask(&keepalive(8, &[]));
-    let here = client.address();
+    let client_address = client.address();
     let lines = server.stop("TERM").lines;
     let objects: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
     assert!(objects.iter().all(Value::is_object));
-    let said: Vec<(&str, &str)> =
+    let messages: Vec<(&str, &str)> =
         objects.iter().map(|object| (object["level"].as_str().unwrap(), object["message"].as_str().unwrap())).collect();
-    assert_eq!(said[0], ("INFO", format!("Echo server listening on {address}").as_str()));
-    assert_eq!(said[1], ("INFO", "source first seen"));
-    assert_eq!((&objects[1]["target"], &objects[1]["source"]), (&Value::from("echo"), &Value::from(here.to_string())));
-    assert_eq!(said[2], ("DEBUG", format!("Received audio packet seq=7 from {here}").as_str()));
-    assert_eq!(said[3], ("DEBUG", format!("Echoed packet seq=7 to {here}").as_str()));
+    assert_eq!(messages[0], ("INFO", format!("Echo server listening on {address}").as_str()));
+    assert_eq!(messages[1], ("INFO", "source first seen"));
+    assert_eq!(
+        (&objects[1]["target"], &objects[1]["source"]),
+        (&Value::from("echo"), &Value::from(client_address.to_string()))
+    );
+    assert_eq!(messages[2], ("DEBUG", format!("Received audio packet seq=7 from {client_address}").as_str()));
+    assert_eq!(messages[3], ("DEBUG", format!("Echoed packet seq=7 to {client_address}").as_str()));
     let last = objects.last().unwrap();
     let numbers = ["received", "sent", "buffered"].map(|name| last[name].as_u64().unwrap());
     assert_eq!(numbers, [1, 1, 0], "{last}");
@@ -216,7 +222,7 @@ fn json_is_one_object_a_line() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_any_more_does_not_end_the_server() {
+fn closed_log_does_not_end_the_server() {
     let mut server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--stats-interval", "20ms"]);
     let client = Client::of(server.address);
     server.close_log();
@@ -230,16 +236,16 @@ fn a_log_that_nobody_reads_any_more_does_not_end_the_server() {
 }
 
 #[test]
-fn a_source_that_has_fallen_silent_is_told_with_what_came_from_it() {
+fn inactive_source_is_logged_with_its_packet_counts() {
     let mut server = Server::start(QUIET);
     let client = Client::of(server.address);
-    let here = client.address();
-    // 4 never comes, 5 comes late, 6 comes twice, 7 and 8 never come.
+    let client_address = client.address();
+    // 4 never arrives, 5 arrives late, 6 arrives twice, 7 and 8 never arrive.
     for sequence in [1, 2, 3, 6, 6, 5, 9] {
         client.send(&audio(sequence, 16));
     }
     let garbage = Client::of(server.address);
-    let there = garbage.address();
+    let garbage_address = garbage.address();
     garbage.send(b"GET / HTTP/1.1\r\n");
     garbage.send(&packet(0x2a, 1, &[]));
     garbage.send(&[1, 1]);
@@ -247,7 +253,8 @@ fn a_source_that_has_fallen_silent_is_told_with_what_came_from_it() {
     for _ in 0..2 {
         garbage.send(&packet(0x05, 1, &[]));
     }
-    let beginnings = [here, there].map(|address| format!("echo: source inactive source={address} active_s="));
+    let beginnings =
+        [client_address, garbage_address].map(|address| format!("echo: source inactive source={address} active_s="));
     let lines: Vec<Line> = std::iter::repeat_with(|| server.line())
         .filter(|line| beginnings.iter().any(|beginning| line.message.starts_with(beginning)))
         .take(2)

@@ -1,6 +1,5 @@
-//! Datagrams that are no packets, or nearly: the server runs on, and each ends in exactly the count that it should.
-//!
-//! `DATAGRAMS=1000000 cargo test --test echo_server malformed_datagrams` sends a million random ones.
+//! Malformed and nearly valid datagrams: the server keeps running, and each datagram is in exactly one count. `DATAGRAMS=1000000
+//! cargo test --test echo_server malformed_datagrams` sends a million random ones.
 
 use std::collections::BTreeMap;
 use test_support::server;
@@ -9,11 +8,11 @@ use server::client::{Client, at};
 use server::packet::{Random, audio, fate, golden};
 use server::process::Server;
 
-/// Datagrams sent before the server is asked whether it has read them: fewer than the smallest receive buffer holds.
+/// The number of datagrams sent before waiting for the server: fewer than the smallest receive buffer holds.
 const WINDOW: u64 = 32;
 
-/// A server under fire, and what should become of each shot.
-struct Range {
+/// A server that receives malformed datagrams, and their expected counts.
+struct Fuzzer {
     server: Server,
     client: Client,
     expected: BTreeMap<&'static str, u64>,
@@ -21,14 +20,14 @@ struct Range {
     syncs: u64,
 }
 
-impl Range {
+impl Fuzzer {
     fn new(driver: &str) -> Self {
         let server = Server::start(&["--host", "127.0.0.1", "-d", "20", "--stats-interval", "off", "--driver", driver]);
         let client = Client::of(at("127.0.0.1", server.address));
         Self { server, client, expected: BTreeMap::new(), sent: 0, syncs: 0 }
     }
 
-    fn shoot(&mut self, datagram: &[u8]) {
+    fn send(&mut self, datagram: &[u8]) {
         self.client.send(datagram);
         *self.expected.entry(fate(datagram)).or_default() += 1;
         self.sent += 1;
@@ -37,51 +36,51 @@ impl Range {
         }
     }
 
-    /// Sends AUDIO to see that the server still does its work, ends it, and holds its counts against what was sent.
+    /// Sends AUDIO to check that the server still works, stops it, and compares its counts with what was sent.
     fn finish(mut self) {
         self.syncs += self.client.sync();
-        let witness = Client::of(self.server.address);
-        assert_eq!(witness.ask(&audio(7, 512)), audio(7, 512));
+        let last_client = Client::of(self.server.address);
+        assert_eq!(last_client.ask(&audio(7, 512)), audio(7, 512));
         *self.expected.entry("received").or_default() += 1;
         *self.expected.entry("keepalives").or_default() += self.syncs;
-        let ended = self.server.stop("TERM");
-        assert_eq!(ended.code, Some(0));
-        let stats = ended.stats();
-        println!("{} datagrams and {} signs of life: {stats}", self.sent + 1, self.syncs);
+        let stopped = self.server.stop("TERM");
+        assert_eq!(stopped.code, Some(0));
+        let stats = stopped.stats();
+        println!("{} datagrams and {} keepalives: {stats}", self.sent + 1, self.syncs);
         assert_eq!(stats.arrivals(), self.sent + 1 + self.syncs, "{stats}");
         let names = ["received", "keepalives", "pings", "stun_requests", "latency_infos", "ignored"].into_iter();
         for name in names.chain(["dropped_short", "dropped_version", "dropped_type", "dropped_payload", "dropped_stun"])
         {
             assert_eq!(stats.count(name), self.expected.get(name).copied().unwrap_or(0), "{name}: {stats}");
         }
-        // Every echo has left: the witness's was the last.
+        // Every echo has left: that of the last client was the last.
         assert_eq!(stats.count("sent"), stats.count("received"), "{stats}");
-        let asked: u64 = ["keepalives", "pings", "stun_requests"].map(|name| stats.count(name)).iter().sum();
-        assert_eq!(stats.count("immediate_replies"), asked, "{stats}");
+        let replies: u64 = ["keepalives", "pings", "stun_requests"].map(|name| stats.count(name)).iter().sum();
+        assert_eq!(stats.count("immediate_replies"), replies, "{stats}");
     }
 }
 
 #[test]
-fn every_truncation_and_every_bit_flip_is_survived_and_counted() {
+fn every_truncation_and_bit_flip_is_survived_and_counted() {
     for driver in ["native", "portable"] {
-        let mut range = Range::new(driver);
+        let mut fuzzer = Fuzzer::new(driver);
         for whole in golden() {
             for len in 0..=whole.len() {
-                range.shoot(&whole[..len]);
+                fuzzer.send(&whole[..len]);
             }
             for bit in 0..whole.len() * 8 {
                 let mut flipped = whole.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
-                range.shoot(&flipped);
+                fuzzer.send(&flipped);
             }
         }
-        range.finish();
+        fuzzer.finish();
     }
 }
 
 #[test]
-fn the_golden_packets_end_where_the_protocol_says() {
-    let fates: Vec<&str> = golden().iter().map(|packet| fate(packet)).collect();
+fn golden_packets_are_counted_as_the_protocol_defines() {
+    let counters: Vec<&str> = golden().iter().map(|packet| fate(packet)).collect();
     let expected = [
         "received",
         "ignored",
@@ -95,23 +94,23 @@ fn the_golden_packets_end_where_the_protocol_says() {
         "latency_infos",
         "stun_requests",
     ];
-    assert_eq!(fates, expected);
+    assert_eq!(counters, expected);
 }
 
 #[test]
 fn random_datagrams_are_survived_and_counted() {
     let datagrams: u64 = std::env::var("DATAGRAMS").map_or(50_000, |text| text.parse().expect("a number"));
-    let mut range = Range::new("native");
+    let mut fuzzer = Fuzzer::new("native");
     let mut random = Random(2_026);
     for _ in 0..datagrams {
-        // Mostly short, at times up to 2 KiB; two of three begin like a packet.
+        // Mostly short, some up to 2 KiB; two of three begin like a packet.
         let len = if random.below(50) == 0 { random.below(2_048) } else { random.below(80) };
         let mut datagram: Vec<u8> = std::iter::repeat_with(|| random.next() as u8).take(len as usize).collect();
         if random.below(3) > 0 && datagram.len() > 1 {
             datagram[0] = 1;
             datagram[1] = random.below(9) as u8;
         }
-        range.shoot(&datagram);
+        fuzzer.send(&datagram);
     }
-    range.finish();
+    fuzzer.finish();
 }

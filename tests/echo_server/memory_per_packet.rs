@@ -1,4 +1,4 @@
-//! What a waiting packet costs in resident memory, and that it is given back.
+//! The resident memory of a delayed packet, and that it is released.
 
 #![cfg(target_os = "linux")]
 
@@ -18,7 +18,7 @@ fn resident_kib(server: &Server) -> u64 {
     server.status("VmRSS").parse().expect("kibibytes")
 }
 
-/// Sends all packets, one from each client in turn, so slowly that none is dropped.
+/// Sends all packets, one from each client in turn, slowly enough that none is dropped.
 fn fill(clients: &mut [Client], payload: usize) {
     let datagram = audio(1, payload);
     for _ in 0..PACKETS / CLIENTS {
@@ -31,22 +31,23 @@ fn fill(clients: &mut [Client], payload: usize) {
     }
 }
 
-/// Reads statistics until all packets wait or none does.
+/// Reads statistics until this number of packets is buffered.
 fn until_buffered(server: &mut Server, packets: u64) -> Stats {
     loop {
-        let stats = Stats::of(&server.line_that_begins("Stats: "));
+        let stats = Stats::of(&server.line_starting_with("Stats: "));
         if stats.count("buffered") == packets {
             return stats;
         }
     }
 }
 
-/// Three times full and empty. Returns what a packet has cost beyond its datagram, and what was left above the start each time.
+/// Fills and empties the buffer three times. Returns the cost of a packet beyond its datagram, and the memory left above the start
+/// each time.
 fn measure(payload: usize) -> (f64, Vec<i64>) {
     let options = ["--host", "127.0.0.1", "-d", "2s", "--stats-interval", "20ms", "--max-buffer", "off"];
     let mut server = Server::start(&options);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::of(server.address)).collect();
-    // The address file comes before the loop's buffers; an answer comes after them.
+    // The address file is written before the loop allocates its buffers; a reply is sent after that.
     clients[0].sync();
     let idle = resident_kib(&server);
     let (mut cost, mut left) = (f64::MIN, Vec::new());
@@ -54,8 +55,8 @@ fn measure(payload: usize) -> (f64, Vec<i64>) {
         fill(&mut clients, payload);
         until_buffered(&mut server, PACKETS.into());
         let full = resident_kib(&server);
-        let held = (full - idle) as f64 * 1_024.0 / f64::from(PACKETS);
-        cost = cost.max(held - HEADER - payload as f64);
+        let bytes_per_packet = (full - idle) as f64 * 1_024.0 / f64::from(PACKETS);
+        cost = cost.max(bytes_per_packet - HEADER - payload as f64);
         let stats = until_buffered(&mut server, 0);
         assert_eq!(
             stats.arrivals(),
@@ -68,7 +69,7 @@ fn measure(payload: usize) -> (f64, Vec<i64>) {
 }
 
 #[test]
-fn a_waiting_packet_costs_at_most_100_bytes_more_than_itself_and_the_memory_comes_back_each_time() {
+fn delayed_packet_costs_at_most_100_extra_bytes_which_are_released() {
     thread::scope(|scope| {
         let runs = [512, 1_460, 7_680].map(|payload| (payload, scope.spawn(move || measure(payload))));
         for (payload, run) in runs {

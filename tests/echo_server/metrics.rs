@@ -1,4 +1,4 @@
-//! `echo-server --metrics`: the counts as a monitoring system reads them, over HTTP, beside the echo.
+//! `echo-server --metrics`: the counters as a monitoring system reads them, over HTTP.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,21 +7,22 @@ use test_support::server;
 use server::client::Client;
 use server::packet::{audio, keepalive};
 use server::process::{Server, run};
-use server::{PATIENCE, poll_until};
+use server::{TEST_TIMEOUT, poll_until};
 
-/// A server with metrics on a free port, and where they are.
+/// Starts a server with metrics on a free port. Returns it with their address.
 fn with_metrics(options: &[&str]) -> (Server, SocketAddr) {
     let mut server = Server::start(&[&["--host", "127.0.0.1", "--metrics", "0"], options].concat());
-    let said = server.line_that_begins("metrics: listening url=http://").message;
-    let address = said.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
-    let address = address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no address in {said:?}"));
+    let message = server.line_starting_with("metrics: listening url=http://").message;
+    let address = message.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
+    let address =
+        address.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no address in {message:?}"));
     (server, address)
 }
 
-/// What the server says to `request`, until it closes.
-fn ask(address: SocketAddr, request: &[u8]) -> String {
+/// The response to `request`, until the server closes.
+fn request(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream.write_all(request).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -29,12 +30,12 @@ fn ask(address: SocketAddr, request: &[u8]) -> String {
 }
 
 fn get(address: SocketAddr, path: &str) -> (String, String) {
-    let answer = ask(address, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+    let answer = request(address, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     (head.to_owned(), body.to_owned())
 }
 
-/// The page, once the server has said on it that `name` is `value`: it counts what it has done just after it has done it.
+/// The page, once `name` has this `value` on it: the server counts an action just after it.
 fn page_with(address: SocketAddr, name: &str, value: f64) -> String {
     poll_until(&format!("{name} {value}"), || {
         let (_, page) = get(address, "/metrics");
@@ -42,14 +43,14 @@ fn page_with(address: SocketAddr, name: &str, value: f64) -> String {
     })
 }
 
-/// The value of the sample with this name and labels, as they stand in the page.
+/// The value of the sample with this name and labels, in the notation of the page.
 fn sample(page: &str, name: &str) -> Option<f64> {
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}")))
 }
 
 #[test]
-fn every_count_of_the_log_is_on_the_page_and_the_lateness_has_every_packet_that_left() {
+fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
     let (server, address) = with_metrics(&["-d", "0"]);
     let mut client = Client::of(server.address);
     for sequence in 0..50 {
@@ -86,9 +87,9 @@ fn every_count_of_the_log_is_on_the_page_and_the_lateness_has_every_packet_that_
         assert_eq!(sample(&page, name), Some(value), "{name} in\n{page}");
     }
     let counted = |name: &str| sample(&page, &format!("jamjam_echo_{name}_total")).expect("a count");
-    let answers = counted("immediate_replies");
-    assert!(answers > 7.0 && answers == counted("keepalives") + counted("pings"), "{page}");
-    assert_eq!(sample(&page, "jamjam_echo_lateness_seconds_count{packet=\"immediate\"}"), Some(answers));
+    let replies = counted("immediate_replies");
+    assert!(replies > 7.0 && replies == counted("keepalives") + counted("pings"), "{page}");
+    assert_eq!(sample(&page, "jamjam_echo_lateness_seconds_count{packet=\"immediate\"}"), Some(replies));
     assert!(counted("sent_bytes") >= f64::from(50 * 524), "{page}");
     assert_eq!(counted("received_bytes"), counted("sent_bytes") + 3.0 + 30.0 + 31.0, "{page}");
     let stats = server.stop("TERM").stats();
@@ -96,18 +97,18 @@ fn every_count_of_the_log_is_on_the_page_and_the_lateness_has_every_packet_that_
 }
 
 #[test]
-fn what_waits_is_seen_while_it_waits() {
+fn buffered_packets_are_visible_while_they_wait() {
     let (server, address) = with_metrics(&["-d", "60s"]);
     let mut client = Client::of(server.address);
     (0..3).for_each(|sequence| client.send(&audio(sequence, 512)));
     client.sync();
-    // Header, payload and what each packet is charged beyond.
+    // Header, payload and the overhead charged per packet.
     let page = page_with(address, "jamjam_echo_buffered_bytes", f64::from(3 * (12 + 512 + 100)));
     assert_eq!(sample(&page, "jamjam_echo_buffered"), Some(3.0), "{page}");
 }
 
 #[test]
-fn a_supervisor_is_told_that_all_is_well_and_a_stranger_nothing() {
+fn healthz_reports_ok_and_unknown_paths_get_404() {
     let (_server, address) = with_metrics(&[]);
     let (head, body) = get(address, "/healthz");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -116,20 +117,21 @@ fn a_supervisor_is_told_that_all_is_well_and_a_stranger_nothing() {
         let (head, _) = get(address, path);
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
     }
-    let posted = ask(address, b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let posted =
+        request(address, b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");
-    let garbage = ask(address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not HTTP\r\n\r\n");
+    let garbage = request(address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not HTTP\r\n\r\n");
     assert!(garbage.starts_with("HTTP/1.1 400 "), "{garbage}");
 }
 
 #[test]
-fn connections_that_say_nothing_neither_stop_the_echo_nor_the_server_from_ending() {
+fn silent_connections_stop_neither_the_echo_nor_the_shutdown() {
     let (server, address) = with_metrics(&["-d", "0"]);
     let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     let client = Client::of(server.address);
     client.send(&audio(1, 512));
     assert_eq!(client.recv(), audio(1, 512));
-    // Places become free as the silent ones go.
+    // Connection slots become free as the silent connections close.
     drop(silent);
     let page = poll_until("a page", || Some(get(address, "/healthz").1));
     assert_eq!(page, "ok\n");
@@ -138,22 +140,22 @@ fn connections_that_say_nothing_neither_stop_the_echo_nor_the_server_from_ending
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error_before_anything_is_served() {
+fn port_in_use_is_an_error_before_anything_is_served() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = run(&["echo-server", "--port", "0", "--metrics", &address], |_| {});
     assert_eq!(output.status.code(), Some(3));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
     let beginning = format!("jamjam-dev: cannot listen on {address} for --metrics: ");
-    assert!(said.starts_with(&beginning) && said.lines().count() == 1, "{said}");
+    assert!(error.starts_with(&beginning) && error.lines().count() == 1, "{error}");
 }
 
 #[test]
-fn an_address_that_is_none_is_told_in_words() {
+fn invalid_metrics_address_is_explained() {
     for wrong in ["", ":9464", "9464x", "example.org:9464", "127.0.0.1", "70000", "http://127.0.0.1:9464"] {
         let output = run(&["echo-server", "--port", "0", "--metrics", wrong], |_| {});
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("give ADDR:PORT, such as 127.0.0.1:9464"), "{wrong:?}: {said}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("give ADDR:PORT, such as 127.0.0.1:9464"), "{wrong:?}: {error}");
     }
 }

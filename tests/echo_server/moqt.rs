@@ -1,4 +1,4 @@
-//! `echo-server --moqt` at work: what it says of itself, whom it serves with which certificate, what it counts, how it ends.
+//! `echo-server --moqt`: its log, its certificates and clients, its counters and its shutdown.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -14,15 +14,15 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
-use crate::moqt_client::{Said, assert_echoes, dial, groups, run, run_and_watch};
+use crate::moqt_client::{MoqtLog, assert_echoes, dial, groups, run, run_and_watch};
 use test_support::certificate::Authority;
-use test_support::server::PATIENCE;
+use test_support::server::TEST_TIMEOUT;
 use test_support::server::process::Server;
 
-fn start(options: &[&str]) -> (Server, Said) {
+fn start(options: &[&str]) -> (Server, MoqtLog) {
     let mut server = Server::start(&[&["--host", "127.0.0.1", "--moqt", "127.0.0.1:0"], options].concat());
-    let said = Said::of(&mut server);
-    (server, said)
+    let log = MoqtLog::of(&mut server);
+    (server, log)
 }
 
 fn sha256(file: &std::path::Path) -> String {
@@ -35,126 +35,130 @@ fn has_ipv6() -> bool {
 }
 
 #[test]
-fn both_urls_are_told_with_the_hash_and_lead_to_an_echo_on_both_loopback_families() {
+fn both_urls_are_logged_and_echo_on_both_loopback_families() {
     let mut server = Server::start(&["--host", "127.0.0.1", "--moqt", "localhost:0"]);
-    let said = Said::of(&mut server);
-    let port = said.port();
-    assert_eq!(said.webtransport, format!("https://localhost:{port}/echo"));
-    assert_eq!(said.quic, format!("moqt://localhost:{port}/echo"));
+    let log = MoqtLog::of(&mut server);
+    let port = log.port();
+    assert_eq!(log.webtransport, format!("https://localhost:{port}/echo"));
+    assert_eq!(log.quic, format!("moqt://localhost:{port}/echo"));
     let mut hosts = vec!["localhost", "127.0.0.1"];
     if has_ipv6() {
-        assert_eq!(said.listening, format!("127.0.0.1:{port} [::1]:{port}"));
+        assert_eq!(log.listening, format!("127.0.0.1:{port} [::1]:{port}"));
         hosts.push("[::1]");
     }
-    for url in said.urls() {
+    for url in log.urls() {
         for host in &hosts {
-            assert_echoes(&url.replace("localhost", host), &said.pinned(), &groups(None));
+            assert_echoes(&url.replace("localhost", host), &log.pinned(), &groups(None));
         }
     }
-    // Nobody vouches for it.
-    for url in said.urls() {
-        let error = run(url, &TrustPolicy::default(), &groups(Some(1))).err().expect("a refusal");
+    // No certificate authority has signed it.
+    for url in log.urls() {
+        let error = run(url, &TrustPolicy::default(), &groups(Some(1))).err().expect("an error");
         assert!(matches!(error, MoqtConnectError::InvalidCertificate { .. }), "{error}");
     }
 }
 
 #[test]
-fn a_certificate_that_is_kept_is_believed_by_its_file_after_a_restart_too() {
+fn saved_certificate_is_verified_by_its_file_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let kept = folder.path().join("certificates");
-    let file = kept.join("moqt-cert.pem");
+    let cert_dir = folder.path().join("certificates");
+    let file = cert_dir.join("moqt-cert.pem");
     let trust = TrustPolicy { ca_file: Some(file.clone()), ..TrustPolicy::default() };
     let mut hashes = Vec::new();
     for _ in 0..2 {
-        let (mut server, said) = start(&["--cert-dir", kept.to_str().unwrap()]);
+        let (mut server, log) = start(&["--cert-dir", cert_dir.to_str().unwrap()]);
         assert_eq!(
             server.line().message,
             format!("tls: certificate saved, clients verify it with --ca file={}", file.display())
         );
-        assert_eq!(said.sha256, sha256(&file));
-        said.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
+        assert_eq!(log.sha256, sha256(&file));
+        log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
         assert_eq!(server.stop("TERM").code, Some(0));
-        hashes.push(said.sha256);
+        hashes.push(log.sha256);
     }
     assert_eq!(hashes[0], hashes[1]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(kept.join("moqt-key.pem")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(cert_dir.join("moqt-key.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }
 
 #[test]
-fn a_certificate_of_ones_own_is_shown() {
+fn configured_certificate_is_used() {
     let authority = Authority::new();
     let pair = authority.certify();
-    let (_server, said) = start(&pair.options());
-    assert_eq!((said.sha256.clone(), &*said.until), (sha256(&pair.cert), "2200-01-01T00:00:00Z"));
-    for trust in [TrustPolicy { ca_file: Some(authority.own()), ..TrustPolicy::default() }, said.pinned()] {
-        said.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
+    let (_server, log) = start(&pair.options());
+    assert_eq!((log.sha256.clone(), &*log.until), (sha256(&pair.cert), "2200-01-01T00:00:00Z"));
+    for trust in [TrustPolicy { ca_file: Some(authority.own()), ..TrustPolicy::default() }, log.pinned()] {
+        log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
     }
 }
 
 #[test]
-fn the_path_and_the_prefix_are_those_that_are_given() {
-    let (_server, said) = start(&["--moqt-path", "mirror", "--moqt-prefix", "osaka"]);
+fn configured_path_and_prefix_are_used() {
+    let (_server, log) = start(&["--moqt-path", "mirror", "--moqt-prefix", "osaka"]);
     let osaka = MoqtClientConfig {
         track_path: TrackPath::from_parts(["osaka", "text"]),
         track_prefix: TrackPath::from_parts(["osaka"]),
         ..groups(None)
     };
-    for url in said.urls() {
+    for url in log.urls() {
         assert!(url.ends_with("/mirror"), "{url}");
-        assert_echoes(url, &said.pinned(), &osaka);
-        // Another prefix is not asked for, so nobody subscribes.
+        assert_echoes(url, &log.pinned(), &osaka);
+        // Another prefix is not requested, so the server does not subscribe.
         let subscribe_timeout = Duration::from_millis(300);
         let other = MoqtClientConfig { group_count: Some(1), subscribe_timeout, ..groups(None) };
-        let ran = run(url, &said.pinned(), &other).unwrap();
-        assert!(matches!(ran.ending, MoqtRunOutcome::NotReady(_)), "{:?}", ran.ending);
+        let run_result = run(url, &log.pinned(), &other).unwrap();
+        assert!(matches!(run_result.outcome, MoqtRunOutcome::NotReady(_)), "{:?}", run_result.outcome);
     }
-    let echo = said.webtransport.replace("/mirror", "/echo");
+    let echo = log.webtransport.replace("/mirror", "/echo");
     assert!(matches!(
-        run(&echo, &said.pinned(), &groups(Some(1))),
+        run(&echo, &log.pinned(), &groups(Some(1))),
         Err(MoqtConnectError::HttpStatus { status: 404, .. })
     ));
-    // 0x13: it asked for a path that is not served.
-    let echo = said.quic.replace("/mirror", "/echo");
-    let ran = run(&echo, &said.pinned(), &groups(Some(1))).unwrap();
-    assert!(matches!(ran.ending, MoqtRunOutcome::Closed { code: 0x13, closed_locally: false, .. }), "{:?}", ran.ending);
+    // 0x13: the requested path is not served.
+    let echo = log.quic.replace("/mirror", "/echo");
+    let run_result = run(&echo, &log.pinned(), &groups(Some(1))).unwrap();
+    assert!(
+        matches!(run_result.outcome, MoqtRunOutcome::Closed { code: 0x13, closed_locally: false, .. }),
+        "{:?}",
+        run_result.outcome
+    );
 }
 
 #[test]
-fn frames_are_held_as_long_as_the_delay_and_no_longer_for_udps() {
-    let (_server, said) = start(&["--moqt-delay", "300ms", "--delay", "1h"]);
-    let facts = assert_echoes(&said.quic, &said.pinned(), &groups(None));
-    for fact in facts {
-        if let MoqtClientEvent::FrameReturned { sent_at, at, .. } = fact {
+fn moqt_frames_are_delayed_by_the_moqt_delay_only() {
+    let (_server, log) = start(&["--moqt-delay", "300ms", "--delay", "1h"]);
+    let events = assert_echoes(&log.quic, &log.pinned(), &groups(None));
+    for event in events {
+        if let MoqtClientEvent::FrameReturned { sent_at, at, .. } = event {
             assert!(at.duration_since(sent_at) >= Duration::from_millis(300), "{:?}", at.duration_since(sent_at));
         }
     }
 }
 
 #[test]
-fn who_is_not_allowed_hears_nothing_and_is_counted() {
-    let (server, said) = start(&["--allow", "192.0.2.0/24"]);
-    let mut dial = dial(&said.quic, &said.pinned());
+fn source_outside_the_allowed_networks_is_dropped_and_counted() {
+    let (server, log) = start(&["--allow", "192.0.2.0/24"]);
+    let mut dial = dial(&log.quic, &log.pinned());
     dial.limits.setup_timeout = Duration::from_millis(500);
     let error = run_and_watch(&dial, &groups(Some(1)), |_| ()).err().expect("silence");
     assert!(matches!(error, MoqtConnectError::TimedOut { .. }), "{error}");
-    let ended = server.stop("TERM");
-    let stats = moqt_stats(&ended.lines);
+    let stopped = server.stop("TERM");
+    let stats = moqt_stats(&stopped.lines);
     assert!(count(stats, "connections_dropped_not_allowed") >= 1, "{stats}");
     assert_eq!(count(stats, "connections_quic"), 0, "{stats}");
 }
 
-/// The last line of MOQT's statistics.
+/// The last line of the MOQT statistics.
 fn moqt_stats(lines: &[String]) -> &str {
     let stats = lines.iter().rev().find_map(|line| Some(line.split_once(" INFO moqt: stats ")?.1));
     stats.unwrap_or_else(|| panic!("no statistics in {lines:#?}"))
 }
 
-/// A count in it; what is not printed is zero.
+/// A counter in that line; a counter that is not printed is zero.
 fn count(stats: &str, name: &str) -> u64 {
     let value = stats.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
     value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
@@ -162,7 +166,7 @@ fn count(stats: &str, name: &str) -> u64 {
 
 fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -170,13 +174,13 @@ fn get(address: SocketAddr, path: &str) -> String {
 }
 
 #[test]
-fn its_counts_stand_beside_those_of_udp_in_the_log_and_on_the_page() {
-    let (mut server, said) = start(&["--metrics", "0"]);
-    let metrics = server.line_that_begins("metrics: listening url=http://").message;
+fn moqt_counters_are_in_the_log_and_in_the_metrics() {
+    let (mut server, log) = start(&["--metrics", "0"]);
+    let metrics = server.line_starting_with("metrics: listening url=http://").message;
     let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
     let metrics: SocketAddr = metrics.unwrap().parse().unwrap();
-    said.urls().iter().for_each(|url| drop(assert_echoes(url, &said.pinned(), &groups(None))));
-    let page = test_support::server::poll_until("all have gone", || {
+    log.urls().iter().for_each(|url| drop(assert_echoes(url, &log.pinned(), &groups(None))));
+    let page = test_support::server::poll_until("all connections are closed", || {
         let page = get(metrics, "/metrics");
         page.contains("\njamjam_moqt_connections_open 0\n").then_some(page)
     });
@@ -197,8 +201,8 @@ fn its_counts_stand_beside_those_of_udp_in_the_log_and_on_the_page() {
     }
     assert_eq!(page.matches("# EOF").count(), 1, "{page}");
     assert!(get(metrics, "/healthz").ends_with("\r\n\r\nok\n"));
-    let ended = server.stop("TERM");
-    let stats = moqt_stats(&ended.lines);
+    let stopped = server.stop("TERM");
+    let stats = moqt_stats(&stopped.lines);
     assert!(
         stats.starts_with("connections_quic=1 connections_webtransport=1 ")
             && stats.ends_with(" connections_open=0 sessions=2"),
@@ -206,65 +210,65 @@ fn its_counts_stand_beside_those_of_udp_in_the_log_and_on_the_page() {
     );
     assert_eq!((count(stats, "frames_received"), count(stats, "frames_sent")), (12, 12), "{stats}");
     assert!(!stats.contains("groups_dropped"), "{stats}");
-    assert!(ended.stats().to_string().starts_with("received=0, sent=0, buffered=0"));
+    assert!(stopped.stats().to_string().starts_with("received=0, sent=0, buffered=0"));
 }
 
 #[test]
-fn groups_that_have_no_room_are_warned_of_and_counted() {
-    let (mut server, said) = start(&["--moqt-delay", "1h"]);
+fn groups_over_the_memory_limit_are_logged_and_counted() {
+    let (mut server, log) = start(&["--moqt-delay", "1h"]);
     // A group takes 1,024 bytes, its frame 100,000 and 64, its end 64: 41 fit into 4 MiB.
     let many = MoqtClientConfig { payload: FramePayload::Random(100_000), frames_per_group: 1, ..groups(Some(43)) };
-    let mut dial = dial(&said.quic, &said.pinned());
-    // However slowly groups leave, all of them do.
+    let mut dial = dial(&log.quic, &log.pinned());
+    // All groups leave, even if slowly.
     dial.limits.max_unsent_group_bytes = 64 << 20;
-    let ended = thread::scope(|scope| {
+    let stopped = thread::scope(|scope| {
         let client = scope.spawn(move || run_and_watch(&dial, &many, |_| ()));
-        let line = server.line_that_begins("moqt: groups dropped groups=1 last_source=127.0.0.1:");
+        let line = server.line_starting_with("moqt: groups dropped groups=1 last_source=127.0.0.1:");
         assert_eq!(line.level, "WARN");
         assert!(line.message.ends_with(" slow_reader=0 buffer_full=1 no_subscriber=0"), "{}", line.message);
-        let ended = server.stop("TERM");
+        let stopped = server.stop("TERM");
         drop(client.join());
-        ended
+        stopped
     });
-    let stats = moqt_stats(&ended.lines);
-    // The last may have come before the stop.
+    let stats = moqt_stats(&stopped.lines);
+    // The last may have arrived before the stop.
     assert!((1..=2).contains(&count(stats, "groups_dropped_buffer_full")), "{stats}");
     assert_eq!(count(stats, "frames_sent"), 0, "{stats}");
 }
 
 #[test]
-fn alone_it_leaves_the_udp_echo_out() {
+fn moqt_only_disables_the_udp_echo() {
     let mut server = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0", "--metrics", "0"], |_| {});
-    let said = Said::of(&mut server);
+    let log = MoqtLog::of(&mut server);
     assert!(
         server.lines[0].ends_with(&format!("INFO moqt: listening addresses={}", server.address)),
         "{:?}",
         server.lines
     );
-    assert_eq!(said.listening, server.address.to_string());
-    assert_eq!(said.quic, format!("moqt://{}/echo", server.address));
-    assert_echoes(&said.quic, &said.pinned(), &groups(None));
-    let metrics = server.line_that_begins("metrics: listening url=http://").message;
+    assert_eq!(log.listening, server.address.to_string());
+    assert_eq!(log.quic, format!("moqt://{}/echo", server.address));
+    assert_echoes(&log.quic, &log.pinned(), &groups(None));
+    let metrics = server.line_starting_with("metrics: listening url=http://").message;
     let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
     let page = get(metrics.unwrap().parse().unwrap(), "/metrics");
     assert!(page.contains("\njamjam_moqt_sessions_total 1\n") && !page.contains("jamjam_echo_"), "{page}");
-    // A variable that is empty, as a compose file makes one that it does not know, is no delay of UDP that would be left out.
+    // An empty variable, as a compose file makes one that it does not know, is no UDP delay that would be ignored.
     let again = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0"], |command| {
         command.env("ECHO_DELAY_MS", "");
     });
     for (server, signal) in [(server, "TERM"), (again, "INT")] {
-        let ended = server.stop(signal);
-        assert_eq!(ended.code, Some(0));
-        assert!(ended.lines.last().unwrap().contains(" connections_open=0 "), "{:?}", ended.lines);
+        let stopped = server.stop(signal);
+        assert_eq!(stopped.code, Some(0));
+        assert!(stopped.lines.last().unwrap().contains(" connections_open=0 "), "{:?}", stopped.lines);
     }
 }
 
-/// The datagrams are none of QUIC: what of them is not dropped by the kernel, the library drops.
+/// The datagrams are not QUIC: those that the kernel does not drop are dropped by the library.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_the_kernel_drops_of_both_sockets_is_counted() {
+fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
     let mut server = Server::start_as(&["--moqt-only", "--moqt", "localhost:0", "--metrics", "0"], |_| {});
-    let metrics = server.line_that_begins("metrics: listening url=http://").message;
+    let metrics = server.line_starting_with("metrics: listening url=http://").message;
     let metrics =
         metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics")).unwrap();
     let name = "\njamjam_moqt_kernel_dropped_total ";
@@ -292,27 +296,27 @@ fn what_the_kernel_drops_of_both_sockets_is_counted() {
 }
 
 #[test]
-fn a_stop_closes_sessions_with_code_0_and_the_server_ends_by_itself() {
-    for place in [0, 1] {
-        let (server, said) = start(&[]);
-        let dial = dial(said.urls()[place], &said.pinned());
-        let (told, heard) = mpsc::channel();
+fn stop_closes_sessions_with_code_0_and_the_server_exits() {
+    for index in [0, 1] {
+        let (server, log) = start(&[]);
+        let dial = dial(log.urls()[index], &log.pinned());
+        let (sender, receiver) = mpsc::channel();
         let client = thread::spawn(move || {
-            let watch = |fact: &MoqtClientEvent| {
-                _ = matches!(fact, MoqtClientEvent::FrameReturned { .. }).then(|| told.send(()));
+            let watch = |event: &MoqtClientEvent| {
+                _ = matches!(event, MoqtClientEvent::FrameReturned { .. }).then(|| sender.send(()));
             };
-            run_and_watch(&dial, &groups(None), watch).map(|ran| ran.ending)
+            run_and_watch(&dial, &groups(None), watch).map(|run_result| run_result.outcome)
         });
-        heard.recv_timeout(PATIENCE).expect("an echo");
+        receiver.recv_timeout(TEST_TIMEOUT).expect("an echo");
         let stopped = server.stop("TERM");
-        // Whoever has to be ended by force has 143.
+        // A process that has to be killed exits with 143.
         assert_eq!(stopped.code, Some(0));
-        // The last word comes after the last session.
+        // The last statistics are logged after the last session.
         let stats = moqt_stats(&stopped.lines);
         assert!(stats.contains("connections_open=0"), "{stats}");
-        let ending = client.join().unwrap().unwrap();
+        let outcome = client.join().unwrap().unwrap();
         let closed =
             MoqtRunOutcome::Closed { code: 0, reason: "server is shutting down".to_owned(), closed_locally: false };
-        assert_eq!(ending, closed);
+        assert_eq!(outcome, closed);
     }
 }

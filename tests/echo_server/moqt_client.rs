@@ -1,4 +1,4 @@
-//! MOQT as a client of this project speaks it, to the program on real sockets: what is said in its log, and an echo.
+//! The MOQT client of this project against the program on real sockets: the log of the program, and echoes.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::io::tls::client::TrustPolicy;
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 
-use test_support::server::PATIENCE;
+use test_support::server::TEST_TIMEOUT;
 use test_support::server::process::Server;
 
-/// What the server says of itself before it serves MOQT.
+/// The lines that the server logs before it serves MOQT.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct MoqtLog {
     pub(crate) listening: String,
     pub(crate) webtransport: String,
     pub(crate) quic: String,
@@ -20,14 +20,14 @@ pub(crate) struct Said {
     pub(crate) sha256: String,
 }
 
-impl Said {
-    /// Reads it from the log.
+impl MoqtLog {
+    /// Parses them from the log.
     pub(crate) fn of(server: &mut Server) -> Self {
         let rest = |message: &str, before: &str, after: &str| {
             let rest = message.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
             rest.unwrap_or_else(|| panic!("no {before}…{after} in {message:?}")).to_owned()
         };
-        let listening = server.line_that_begins("moqt: listening addresses=").message;
+        let listening = server.line_starting_with("moqt: listening addresses=").message;
         let [webtransport, quic, certificate] = [(); 3].map(|()| server.line().message);
         let certificate = rest(&certificate, "tls: certificate loaded valid_until=", "");
         let (until, sha256) = certificate.split_once(" sha256=").expect("both");
@@ -53,70 +53,70 @@ impl Said {
         [&self.webtransport, &self.quic]
     }
 
-    /// Believes the certificate that was named, and no other.
+    /// Trusts the logged certificate, and no other.
     pub(crate) fn pinned(&self) -> TrustPolicy {
         TrustPolicy { pinned: Some(self.sha256.parse().expect("a fingerprint")), ..TrustPolicy::default() }
     }
 }
 
-/// So many groups of two frames.
+/// `group_count` groups of two frames.
 pub(crate) fn groups(group_count: Option<u64>) -> MoqtClientConfig {
     let group_interval = Duration::from_millis(4);
     MoqtClientConfig {
         group_count,
         frames_per_group: 2,
         group_interval,
-        reply_timeout: PATIENCE,
-        subscribe_timeout: PATIENCE,
+        reply_timeout: TEST_TIMEOUT,
+        subscribe_timeout: TEST_TIMEOUT,
         ..MoqtClientConfig::default()
     }
 }
 
-/// How a run ended, and its facts.
-pub(crate) struct Ran {
-    pub(crate) ending: MoqtRunOutcome,
-    pub(crate) facts: Vec<MoqtClientEvent>,
+/// The outcome of a run, and its events.
+pub(crate) struct RunResult {
+    pub(crate) outcome: MoqtRunOutcome,
+    pub(crate) events: Vec<MoqtClientEvent>,
 }
 
 /// Runs a client to its end.
-pub(crate) fn run(url: &str, trust: &TrustPolicy, config: &MoqtClientConfig) -> Result<Ran, MoqtConnectError> {
+pub(crate) fn run(url: &str, trust: &TrustPolicy, config: &MoqtClientConfig) -> Result<RunResult, MoqtConnectError> {
     run_and_watch(&dial(url, trust), config, |_| ())
 }
 
-/// A call that believes whom `trust` says.
+/// Connection options that trust the servers of `trust`.
 pub(crate) fn dial(url: &str, trust: &TrustPolicy) -> MoqtConnectOptions {
-    MoqtConnectOptions::new(url.parse().expect("a URL"), trust.verifier().expect("a judge"))
+    MoqtConnectOptions::new(url.parse().expect("a URL"), trust.verifier().expect("a verifier"))
 }
 
-/// Runs a client to its end, and shows what has happened.
+/// Runs a client to its end, and passes its events to `watch`.
 pub(crate) fn run_and_watch(
     dial: &MoqtConnectOptions,
     config: &MoqtClientConfig,
     mut watch: impl FnMut(&MoqtClientEvent),
-) -> Result<Ran, MoqtConnectError> {
-    let mut facts = Vec::new();
+) -> Result<RunResult, MoqtConnectError> {
+    let mut events = Vec::new();
     let observe = |client: &mut MoqtClient| {
-        while let Some(fact) = client.poll_event() {
-            watch(&fact);
-            facts.push(fact);
+        while let Some(event) = client.poll_event() {
+            watch(&event);
+            events.push(event);
         }
     };
     let outcome = client::run_session(dial, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
-    Ok(Ran { ending: outcome.handler.outcome().expect("an end").clone(), facts })
+    Ok(RunResult { outcome: outcome.handler.outcome().expect("an end").clone(), events })
 }
 
-/// Three groups come back whole, the frames of each in order.
+/// Three groups return whole, the frames of each in order.
 pub(crate) fn assert_echoes(url: &str, trust: &TrustPolicy, config: &MoqtClientConfig) -> Vec<MoqtClientEvent> {
-    let ran = run(url, trust, &MoqtClientConfig { group_count: Some(3), ..config.clone() })
+    let run_result = run(url, trust, &MoqtClientConfig { group_count: Some(3), ..config.clone() })
         .unwrap_or_else(|error| panic!("{url}: {error}"));
-    assert_eq!(ran.ending, MoqtRunOutcome::Completed, "{url}");
-    let came = ran.facts.iter().filter_map(|fact| match *fact {
+    assert_eq!(run_result.outcome, MoqtRunOutcome::Completed, "{url}");
+    let returned = run_result.events.iter().filter_map(|event| match *event {
         MoqtClientEvent::FrameReturned { group, frame, intact: true, .. } => Some((group, frame)),
         _ => None,
     });
     // A later group may overtake an earlier one: each has a stream of its own.
-    let mut came: Vec<_> = came.collect();
-    came.sort_by_key(|(group, _)| *group);
-    assert_eq!(came, [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)], "{url}");
-    ran.facts
+    let mut returned: Vec<_> = returned.collect();
+    returned.sort_by_key(|(group, _)| *group);
+    assert_eq!(returned, [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)], "{url}");
+    run_result.events
 }

@@ -1,4 +1,4 @@
-//! The echo server's options, variables and defaults, and what it says when it cannot run.
+//! The options, variables and defaults of the echo server, and its messages when it cannot start.
 
 use std::net::UdpSocket;
 use std::process::Output;
@@ -8,8 +8,8 @@ use server::client::Client;
 use server::packet::audio;
 use server::process::{self, Server, run};
 
-/// Exit code 2 or 3, nothing on stdout, and one line on stderr. Returns that line.
-pub(crate) fn refusal(output: &Output, code: i32) -> String {
+/// Checks exit code 2 or 3, an empty stdout and an error on stderr. Returns the error.
+pub(crate) fn usage_error(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert!(output.stdout.is_empty());
@@ -17,23 +17,23 @@ pub(crate) fn refusal(output: &Output, code: i32) -> String {
 }
 
 fn one_line(output: &Output, code: i32) -> String {
-    let stderr = refusal(output, code);
+    let stderr = usage_error(output, code);
     let (line, rest) = stderr.split_once('\n').expect("a whole line");
     assert_eq!(rest, "", "more than one line");
     line.to_owned()
 }
 
-pub(crate) fn refused(options: &[&str], code: i32) -> String {
+pub(crate) fn start_error(options: &[&str], code: i32) -> String {
     one_line(&process::run(&[&["echo-server"], options].concat(), |_| {}), code)
 }
 
 #[test]
-fn the_help_names_every_option_with_its_default_and_variable() {
+fn help_lists_every_option_with_its_default_and_variable() {
     let output = process::run(&["echo-server", "--help"], |_| {});
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stderr.is_empty());
     let help = String::from_utf8(output.stdout).unwrap();
-    // Of each option: how it is written, then what its paragraphs must hold.
+    // For each option its notation and the texts that its description must contain.
     let options: &[(&str, &[&str])] = &[
         ("-p, --port <PORT>", &["[default: 5000]"]),
         ("    --host <HOST>", &["[default: 0.0.0.0]"]),
@@ -79,13 +79,13 @@ fn the_help_names_every_option_with_its_default_and_variable() {
         ("    --demo-page <[ADDR:]PORT>", &[]),
         ("-h, --help", &[]),
     ];
-    for (option, facts) in options {
+    for (option, expected_texts) in options {
         let after = help.split_once(&format!("\n  {option}\n")).unwrap_or_else(|| panic!("{option}: {help}")).1;
         // Up to the next option or heading, whose lines are indented by at most six spaces.
         let is_next = |line: &&str| !line.is_empty() && !line.starts_with("          ");
         let about: Vec<&str> = after.lines().take_while(|line| !is_next(line)).collect();
-        for fact in *facts {
-            assert!(about.join("\n").contains(fact), "{option} without {fact}: {about:?}");
+        for text in *expected_texts {
+            assert!(about.join("\n").contains(text), "{option} without {text}: {about:?}");
         }
     }
     assert!(!help.contains("--driver"), "a hidden option is shown");
@@ -93,7 +93,7 @@ fn the_help_names_every_option_with_its_default_and_variable() {
 }
 
 #[test]
-fn the_short_help_is_there_too() {
+fn short_help_is_available() {
     let output = process::run(&["echo-server", "-h"], |_| {});
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout).unwrap();
@@ -108,7 +108,7 @@ fn port_0_takes_a_free_port_and_writes_it_to_the_address_file() {
 }
 
 #[test]
-fn the_port_that_is_given_is_the_port_listened_on() {
+fn configured_port_is_used() {
     let free = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
@@ -116,8 +116,8 @@ fn the_port_that_is_given_is_the_port_listened_on() {
     assert_eq!(server.address, address);
 }
 
-/// Whether AUDIO sent to this server, which may take hours, is waiting: it is there at the end and not before.
-fn holds_audio(server: Server) -> bool {
+/// Whether AUDIO sent to this server, whose delay may be hours, is delayed: it is dropped at the stop and not returned before.
+fn delays_audio(server: Server) -> bool {
     let mut client = Client::of(server::client::at("127.0.0.1", server.address));
     client.send(&audio(1, 100));
     client.sync();
@@ -132,34 +132,34 @@ fn returns_audio(server: &Server) -> bool {
 }
 
 #[test]
-fn the_delay_is_taken_from_the_variable() {
+fn delay_is_taken_from_the_variable() {
     assert!(returns_audio(&Server::start_with(&[], |command| {
         command.env("ECHO_DELAY_MS", "0");
     })));
-    assert!(holds_audio(Server::start_with(&[], |command| {
+    assert!(delays_audio(Server::start_with(&[], |command| {
         command.env("ECHO_DELAY_MS", "3600000");
     })));
 }
 
 #[test]
-fn the_option_wins_over_the_variable() {
+fn option_overrides_the_variable() {
     assert!(returns_audio(&Server::start_with(&["--delay", "0"], |command| {
         command.env("ECHO_DELAY_MS", "3600000");
     })));
-    assert!(holds_audio(Server::start_with(&["-d", "1h"], |command| {
+    assert!(delays_audio(Server::start_with(&["-d", "1h"], |command| {
         command.env("ECHO_DELAY_MS", "0");
     })));
 }
 
 #[test]
-fn an_empty_signaling_variable_is_none() {
+fn empty_signaling_variable_counts_as_unset() {
     assert!(returns_audio(&Server::start_with(&["-d", "0"], |command| {
         command.env("SIGNALING_URL", "");
     })));
 }
 
 #[test]
-fn help_does_not_tell_what_is_secret_in_a_signaling_url() {
+fn help_hides_secrets_in_the_signaling_url() {
     for subcommand in ["echo-server", "send", "probe"] {
         let help = run(&[subcommand, "--help"], |command| {
             command.env("SIGNALING_URL", "wss://h/?token=hunter2");
@@ -169,7 +169,7 @@ fn help_does_not_tell_what_is_secret_in_a_signaling_url() {
 }
 
 #[test]
-fn nonsense_options_are_wrong_usage() {
+fn invalid_options_are_usage_errors() {
     for options in [
         &["--nonsense"][..],
         &["--port", "65536"],
@@ -186,17 +186,17 @@ fn nonsense_options_are_wrong_usage() {
         &["--stats-interval", "0"],
         &["5000"],
     ] {
-        let stderr = refusal(&process::run(&[&["echo-server"], options].concat(), |_| {}), 2);
-        assert!(!stderr.is_empty(), "{options:?} is refused without a word");
+        let stderr = usage_error(&process::run(&[&["echo-server"], options].concat(), |_| {}), 2);
+        assert!(!stderr.is_empty(), "{options:?} is rejected without a message");
     }
     let by_variable = process::run(&["echo-server", "--port", "0"], |command| {
         command.env("ECHO_DELAY_MS", "soon");
     });
-    assert!(refusal(&by_variable, 2).contains("soon"));
+    assert!(usage_error(&by_variable, 2).contains("soon"));
 }
 
 #[test]
-fn a_log_level_that_is_none_is_wrong_usage() {
+fn invalid_log_level_is_a_usage_error() {
     let output = process::run(&["echo-server", "--port", "0"], |command| {
         command.env("RUST_LOG", "info,=");
     });
@@ -204,7 +204,7 @@ fn a_log_level_that_is_none_is_wrong_usage() {
 }
 
 #[test]
-fn a_misspelt_log_level_is_wrong_usage_and_not_silence() {
+fn misspelt_log_level_is_a_usage_error() {
     for level in ["warning", "loud,info"] {
         let output = process::run(&["echo-server", "--port", "0"], |command| {
             command.env("RUST_LOG", level);
@@ -216,17 +216,17 @@ fn a_misspelt_log_level_is_wrong_usage_and_not_silence() {
 }
 
 #[test]
-fn a_host_with_a_port_is_told_where_the_port_goes() {
-    for (host, way) in [("127.0.0.1:5000", "--host 127.0.0.1 --port 5000"), ("[::1]:7", "--host ::1 --port 7")] {
-        assert_eq!(refused(&["--host", host], 2), format!("jamjam-dev: --host takes no port; give {way}"));
+fn host_with_a_port_is_rejected_with_the_correct_options() {
+    for (host, correction) in [("127.0.0.1:5000", "--host 127.0.0.1 --port 5000"), ("[::1]:7", "--host ::1 --port 7")] {
+        assert_eq!(start_error(&["--host", host], 2), format!("jamjam-dev: --host takes no port; give {correction}"));
     }
 }
 
 #[test]
-fn a_port_in_use_is_said_in_one_line() {
+fn port_in_use_is_reported_in_one_line() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let line = refused(&["--host", "127.0.0.1", "--port", &address.port().to_string()], 3);
+    let line = start_error(&["--host", "127.0.0.1", "--port", &address.port().to_string()], 3);
     assert_eq!(
         line,
         format!(
@@ -237,10 +237,10 @@ fn a_port_in_use_is_said_in_one_line() {
 }
 
 #[test]
-fn an_address_of_another_machine_is_said_in_one_line() {
+fn foreign_address_is_reported_in_one_line() {
     // 192.0.2.0/24 and 2001:db8::/32 are for examples: no machine has them, but this one may be an example.
     for host in ["203.0.113.7", "2001:db8:dead::7"] {
-        let line = refused(&["--host", host, "--port", "0"], 3);
+        let line = start_error(&["--host", host, "--port", "0"], 3);
         let address = if host.contains(':') { format!("[{host}]:0") } else { format!("{host}:0") };
         assert!(
             line.starts_with(&format!("jamjam-dev: cannot listen on {address}: this machine has no such address;")),
@@ -250,30 +250,30 @@ fn an_address_of_another_machine_is_said_in_one_line() {
 }
 
 #[test]
-fn an_unknown_host_is_said_in_one_line() {
+fn unknown_host_is_reported_in_one_line() {
     // The name can never exist (RFC 6761).
-    let line = refused(&["--host", "studio.invalid", "--port", "0"], 3);
+    let line = start_error(&["--host", "studio.invalid", "--port", "0"], 3);
     assert!(line.starts_with("jamjam-dev: cannot find an address for host `studio.invalid`: "), "{line}");
 }
 
 #[test]
-fn an_address_file_that_cannot_be_written_is_said_in_one_line() {
+fn unwritable_address_file_is_reported_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("missing/address");
     let file_option = ["--address-file", file.to_str().unwrap()];
-    let line = refused(&[&["--port", "0", "--socket-buffer", "204800"], &file_option[..]].concat(), 3);
+    let line = start_error(&[&["--port", "0", "--socket-buffer", "204800"], &file_option[..]].concat(), 3);
     assert!(line.starts_with(&format!("jamjam-dev: cannot write the address to {}: ", file.display())), "{line}");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_low_port_without_the_right_to_it_is_said_in_one_line() {
+fn privileged_port_without_permission_is_reported_in_one_line() {
     let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if first.trim().parse::<u16>().unwrap() < 7 {
-        // The system gives these ports to everybody.
+        // The system allows these ports for every user.
         return;
     }
-    let output = process::run(&["echo-server", "--host", "127.0.0.1", "--port", "7"], process::as_nobody);
+    let output = process::run(&["echo-server", "--host", "127.0.0.1", "--port", "7"], process::as_unprivileged_user);
     assert_eq!(
         one_line(&output, 3),
         "jamjam-dev: cannot listen on 127.0.0.1:7: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE"
@@ -281,7 +281,7 @@ fn a_low_port_without_the_right_to_it_is_said_in_one_line() {
 }
 
 #[test]
-fn an_empty_delay_variable_is_none() {
+fn empty_delay_variable_counts_as_unset() {
     let mut server = Server::start_with(&["--host", "127.0.0.1"], |command| {
         command.env("ECHO_DELAY_MS", "");
     });

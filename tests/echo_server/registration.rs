@@ -1,4 +1,5 @@
-//! `jamjam-dev echo-server --signaling-url`: clients find it, whatever becomes of the signaling server, and audio never waits.
+//! `jamjam-dev echo-server --signaling-url`: clients find the echo server connections rooms, it survives any failure of the signaling
+//! server, and audio is never delayed by it.
 
 #![cfg(unix)]
 
@@ -16,50 +17,50 @@ use server::packet::{audio, keepalive};
 use server::poll_until;
 use server::process::{Server, run};
 
-/// An echo server that announces itself to `signaling`.
-fn announced(signaling: SocketAddr, options: &[&str]) -> Server {
+/// An echo server that registers with `signaling`.
+fn registered_server(signaling: SocketAddr, options: &[&str]) -> Server {
     let url = format!("ws://{signaling}");
     let fixed = ["--delay", "40", "--signaling-url", &url];
     Server::start(&[&fixed, options].concat())
 }
 
-/// The one room that is there, once it is.
+/// The only room, once it exists.
 fn room(signaling: SocketAddr) -> Value {
     let mut member = Member::of(signaling);
     poll_until("a room", || member.rooms().pop())
 }
 
-/// Joins the one room: who joined, and what is known of the bot, once it has said where it is.
-fn meet(signaling: SocketAddr) -> (Member, Value) {
+/// Joins the only room. Returns the member, and the entry of the echo server once it has an address.
+fn join_echo_room(signaling: SocketAddr) -> (Member, Value) {
     let room = room(signaling);
     let mut member = Member::of(signaling);
-    let mut bot = member.join(&room["id"]).remove(0);
-    if bot["public_addr"].is_null() {
-        bot = member.hear_a("PeerUpdated")["peer"].take();
+    let mut echo_member = member.join(&room["id"]).remove(0);
+    if echo_member["public_addr"].is_null() {
+        echo_member = member.hear_a("PeerUpdated")["peer"].take();
     }
-    (member, bot)
+    (member, echo_member)
 }
 
 #[test]
-fn a_client_finds_the_bot_learns_its_address_hears_itself_and_chats() {
+fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     let signaling = Server::start_signaling(&[]);
-    let echo = announced(signaling.address, &["--room-name", "Studio"]);
+    let echo = registered_server(signaling.address, &["--room-name", "Studio"]);
     let room = room(signaling.address);
     assert_eq!(room["name"], "[BOT] Studio (40ms delay)");
     assert_eq!((&room["peer_count"], &room["has_password"]), (&json!(1), &json!(false)));
-    let (mut member, bot) = meet(signaling.address);
-    // It listens on 0.0.0.0, which is never told: towards a server of this machine it is this machine.
-    let there = format!("127.0.0.1:{}", echo.address.port());
+    let (mut member, echo_member) = join_echo_room(signaling.address);
+    // It listens on 0.0.0.0, which is never published: for a server on this machine the address is that of this machine.
+    let address = format!("127.0.0.1:{}", echo.address.port());
     assert!(echo.address.ip().is_unspecified());
-    assert_eq!(bot["name"], "Echo Bot");
-    let candidates = json!([{"address": there, "candidate_type": "Host", "priority": 2_130_706_431}]);
+    assert_eq!(echo_member["name"], "Echo Bot");
+    let candidates = json!([{"address": address, "candidate_type": "Host", "priority": 2_130_706_431}]);
     assert_eq!(
-        (&bot["candidates"], &bot["public_addr"], &bot["local_addr"]),
-        (&candidates, &json!(there), &json!(there))
+        (&echo_member["candidates"], &echo_member["public_addr"], &echo_member["local_addr"]),
+        (&candidates, &json!(address), &json!(address))
     );
 
-    let told: SocketAddr = bot["public_addr"].as_str().unwrap().parse().unwrap();
-    let client = Client::of(told);
+    let published: SocketAddr = echo_member["public_addr"].as_str().unwrap().parse().unwrap();
+    let client = Client::of(published);
     assert_eq!(client.ask(&audio(1, 960)), audio(1, 960));
 
     member.chat("hello");
@@ -68,105 +69,105 @@ fn a_client_finds_the_bot_learns_its_address_hears_itself_and_chats() {
     // Milliseconds, as clients show it: in seconds it would be a day of January 1970.
     let (year_2020, year_2200) = (1_577_836_800_000, 7_258_118_400_000);
     assert!((year_2020..year_2200).contains(&answer["timestamp"].as_u64().unwrap()), "{answer}");
-    assert_eq!(answer["sender_id"], bot["id"]);
+    assert_eq!(answer["sender_id"], echo_member["id"]);
 }
 
 #[test]
-fn the_log_tells_who_comes_and_goes() {
+fn log_contains_joining_and_leaving_members() {
     let signaling = Server::start_signaling(&[]);
-    let mut echo = announced(signaling.address, &[]);
-    echo.line_that_begins("registration: connected url=");
-    echo.line_that_begins("registration: room created room=\"[BOT] Echo Server (40ms delay)\" id=");
-    let (member, _) = meet(signaling.address);
-    echo.line_that_begins("registration: member joined user=Ann");
+    let mut echo = registered_server(signaling.address, &[]);
+    echo.line_starting_with("registration: connected url=");
+    echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (40ms delay)\" id=");
+    let (member, _) = join_echo_room(signaling.address);
+    echo.line_starting_with("registration: member joined user=Ann");
     drop(member);
-    echo.line_that_begins("registration: member left user=Ann");
-    let ended = echo.stop("INT");
-    assert_eq!(ended.code, Some(0));
-    ended.stats();
+    echo.line_starting_with("registration: member left user=Ann");
+    let stopped = echo.stop("INT");
+    assert_eq!(stopped.code, Some(0));
+    stopped.stats();
 }
 
 #[test]
-fn the_address_that_was_given_is_told_and_a_name_is_looked_up() {
+fn configured_public_address_is_published_and_names_are_resolved() {
     let signaling = Server::start_signaling(&[]);
-    for (given, told) in [("192.0.2.9:61000", "192.0.2.9:61000"), ("[2001:db8::9]:7", "[2001:db8::9]:7")] {
-        let echo = announced(signaling.address, &["--public-addr", given]);
-        let (_, bot) = meet(signaling.address);
-        assert_eq!((&bot["public_addr"], &bot["local_addr"]), (&json!(told), &json!(told)));
-        assert_eq!(bot["candidates"][0]["address"], told);
+    for (configured, published) in [("192.0.2.9:61000", "192.0.2.9:61000"), ("[2001:db8::9]:7", "[2001:db8::9]:7")] {
+        let echo = registered_server(signaling.address, &["--public-addr", configured]);
+        let (_, echo_member) = join_echo_room(signaling.address);
+        assert_eq!((&echo_member["public_addr"], &echo_member["local_addr"]), (&json!(published), &json!(published)));
+        assert_eq!(echo_member["candidates"][0]["address"], published);
         assert_eq!(echo.stop("TERM").code, Some(0));
         let mut member = Member::of(signaling.address);
         poll_until("an end of the room", || member.rooms().is_empty().then_some(()));
     }
-    let echo = announced(signaling.address, &["--public-addr", "localhost"]);
-    let (_, bot) = meet(signaling.address);
-    assert_eq!(bot["public_addr"], format!("127.0.0.1:{}", echo.address.port()));
+    let echo = registered_server(signaling.address, &["--public-addr", "localhost"]);
+    let (_, echo_member) = join_echo_room(signaling.address);
+    assert_eq!(echo_member["public_addr"], format!("127.0.0.1:{}", echo.address.port()));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_address_that_only_this_machine_can_reach_is_not_told_to_others() {
-    server::namespace::inside("an_address_that_only_this_machine_can_reach_is_not_told_to_others", || {
+fn address_reachable_from_this_machine_only_is_not_published() {
+    server::namespace::inside("address_reachable_from_this_machine_only_is_not_published", || {
         server::namespace::add_address("203.0.113.5".parse().unwrap());
         let signaling = Server::start_signaling(&["--host", "203.0.113.5"]);
-        let mut echo = announced(signaling.address, &["--host", "127.0.0.1"]);
-        let line = echo.line_that_begins("registration: no address to advertise");
+        let mut echo = registered_server(signaling.address, &["--host", "127.0.0.1"]);
+        let line = echo.line_starting_with("registration: no address to advertise");
         let listening = echo.address;
-        let sentence = format!(
+        let expected = format!(
             "registration: no address to advertise; set --public-addr or --stun url=ws://{} listening={listening}",
             signaling.address
         );
-        assert_eq!(line.said(), ("WARN", sentence.as_str()));
-        echo.line_that_begins("registration: room created ");
+        assert_eq!(line.said(), ("WARN", expected.as_str()));
+        echo.line_starting_with("registration: room created ");
         let mut member = Member::of(signaling.address);
         let room = member.rooms().remove(0);
-        let bot = member.join(&room["id"]).remove(0);
+        let echo_member = member.join(&room["id"]).remove(0);
         assert_eq!(
-            (&bot["public_addr"], &bot["local_addr"], &bot["candidates"]),
+            (&echo_member["public_addr"], &echo_member["local_addr"], &echo_member["candidates"]),
             (&json!(null), &json!(null), &json!([]))
         );
-        // Whatever it would have said was said before this.
+        // Every update would have been sent before this message.
         member.chat("where are you?");
         assert_eq!(member.hear_a("ChatMessage")["content"], "🔊 where are you?");
     });
 }
 
 #[test]
-fn a_stun_server_tells_the_address_and_the_room_is_told() {
+fn stun_mapped_address_is_published_in_the_room() {
     let signaling = Server::start_signaling(&[]);
     // Another echo server answers STUN.
     let other = Server::start(&["--host", "127.0.0.1"]);
-    let echo = announced(signaling.address, &["--stun", &other.address.to_string()]);
-    let (mut member, mut bot) = meet(signaling.address);
-    while bot["candidates"].as_array().unwrap().len() < 2 {
-        bot = member.hear_a("PeerUpdated")["peer"].take();
+    let echo = registered_server(signaling.address, &["--stun", &other.address.to_string()]);
+    let (mut member, mut echo_member) = join_echo_room(signaling.address);
+    while echo_member["candidates"].as_array().unwrap().len() < 2 {
+        echo_member = member.hear_a("PeerUpdated")["peer"].take();
     }
-    let seen = format!("127.0.0.1:{}", echo.address.port());
+    let mapped_address = format!("127.0.0.1:{}", echo.address.port());
     assert_eq!(
-        bot["candidates"][1],
-        json!({"address": seen, "candidate_type": "ServerReflexive", "priority": 1_694_498_815})
+        echo_member["candidates"][1],
+        json!({"address": mapped_address, "candidate_type": "ServerReflexive", "priority": 1_694_498_815})
     );
-    assert_eq!(bot["public_addr"], seen);
+    assert_eq!(echo_member["public_addr"], mapped_address);
 }
 
 #[test]
-fn a_signaling_server_that_is_not_there_or_never_answers_disturbs_neither_audio_nor_the_end() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    // It takes connections and says nothing.
-    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
-    // It upgrades, and says nothing from then on.
+fn unreachable_signaling_server_affects_neither_audio_nor_shutdown() {
+    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // It accepts connections and sends nothing.
+    let unresponsive = TcpListener::bind("127.0.0.1:0").unwrap();
+    // It upgrades connections and sends nothing after that.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (deaf_at, silent_at) = (deaf.local_addr().unwrap(), silent.local_addr().unwrap());
+    let (unresponsive_address, silent_address) = (unresponsive.local_addr().unwrap(), silent.local_addr().unwrap());
     let upgraded = thread::spawn(move || Member::accept(silent.accept().unwrap().0));
-    for signaling in [nobody, deaf_at, silent_at] {
-        let mut echo = announced(signaling, &["--host", "127.0.0.1"]);
-        if signaling == nobody {
-            let line = echo.line_that_begins(&format!(
-                "registration: failed, retrying url=ws://{nobody} error=\"cannot connect to {nobody}: "
+    for signaling in [closed_port, unresponsive_address, silent_address] {
+        let mut echo = registered_server(signaling, &["--host", "127.0.0.1"]);
+        if signaling == closed_port {
+            let line = echo.line_starting_with(&format!(
+                "registration: failed, retrying url=ws://{closed_port} error=\"cannot connect to {closed_port}: "
             ));
             assert!(line.message.contains(" retry_ms="), "{}", line.message);
-        } else if signaling == deaf_at {
-            let _held = deaf.accept().unwrap();
+        } else if signaling == unresponsive_address {
+            let _held = unresponsive.accept().unwrap();
         }
         let client = Client::of(echo.address);
         assert_eq!(client.ask(&audio(7, 960)), audio(7, 960));
@@ -176,8 +177,8 @@ fn a_signaling_server_that_is_not_there_or_never_answers_disturbs_neither_audio_
     assert_eq!(upgraded.join().unwrap().hear_a("CreateRoom")["peer_name"], "Echo Bot");
 }
 
-/// A signaling server of a test's own: its connection to the echo server, which has asked for a room and is given one.
-fn hostile(listener: &TcpListener, room: &Value) -> Member {
+/// A signaling server of the test. Returns its connection to the echo server, which has created a room.
+fn controlled_server(listener: &TcpListener, room: &Value) -> Member {
     let mut member = Member::accept(listener.accept().unwrap().0);
     member.hear_a("CreateRoom");
     member.say("RoomCreated", room);
@@ -186,12 +187,12 @@ fn hostile(listener: &TcpListener, room: &Value) -> Member {
 }
 
 #[test]
-fn nothing_that_strangers_write_acts_on_a_terminal_or_makes_up_a_line_of_the_log() {
+fn text_from_the_network_cannot_control_a_terminal_or_forge_a_log_line() {
     const EVIL: &str = "\u{1b}[2J\u{9b}31m\u{202e}\r\n2024-01-15T10:30:00.000Z INFO all is well\u{7f}";
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut echo = announced(listener.local_addr().unwrap(), &["--host", "127.0.0.1", "--verbose"]);
+    let mut echo = registered_server(listener.local_addr().unwrap(), &["--host", "127.0.0.1", "--verbose"]);
     let room = json!({"room_id": EVIL, "peer_id": EVIL, "invite_code": EVIL});
-    let mut server = hostile(&listener, &room);
+    let mut server = controlled_server(&listener, &room);
     let peer = |name: &str| json!({"peer": {"id": EVIL, "name": name, "candidates": [], "public_addr": null, "local_addr": null}});
     server.say("PeerJoined", &peer(EVIL));
     server.say("PeerLeft", &json!({"peer_id": EVIL}));
@@ -203,9 +204,9 @@ fn nothing_that_strangers_write_acts_on_a_terminal_or_makes_up_a_line_of_the_log
     next.say("Error", &json!({"message": EVIL}));
     next.hear_a("CreateRoom");
     next.say("Error", &json!({"message": EVIL}));
-    echo.line_that_begins("registration: failed, retrying url=");
-    let refused = echo.line_that_begins("registration: failed, retrying url=").message;
-    assert!(refused.contains("the signaling server rejected the creation of a room: \u{fffd}[2J"), "{refused}");
+    echo.line_starting_with("registration: failed, retrying url=");
+    let rejected = echo.line_starting_with("registration: failed, retrying url=").message;
+    assert!(rejected.contains("the signaling server rejected the creation of a room: \u{fffd}[2J"), "{rejected}");
     for line in &echo.stop("INT").lines {
         assert!(
             line.len() < 2_000 && !line.chars().any(|letter| letter.is_control() || letter == '\u{202e}'),
@@ -216,10 +217,11 @@ fn nothing_that_strangers_write_acts_on_a_terminal_or_makes_up_a_line_of_the_log
 }
 
 #[test]
-fn a_crowd_at_the_door_does_not_fill_the_log() {
+fn many_member_events_do_not_fill_the_log() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let echo = announced(listener.local_addr().unwrap(), &["--host", "127.0.0.1"]);
-    let mut server = hostile(&listener, &json!({"room_id": "1a2b3c4d", "peer_id": "p", "invite_code": "ABC234"}));
+    let echo = registered_server(listener.local_addr().unwrap(), &["--host", "127.0.0.1"]);
+    let mut server =
+        controlled_server(&listener, &json!({"room_id": "1a2b3c4d", "peer_id": "p", "invite_code": "ABC234"}));
     let began = std::time::Instant::now();
     for _ in 0..2_000 {
         server.say("PeerLeft", &json!({"peer_id": "q"}));
@@ -227,36 +229,36 @@ fn a_crowd_at_the_door_does_not_fill_the_log() {
     server.chat("over");
     server.hear_a("ChatMessage");
     // Twenty in each second that has begun since.
-    let most = 20 * (began.elapsed().as_secs() as usize + 2);
-    let ended = echo.stop("INT");
-    let told = ended.lines.iter().filter(|line| line.contains("member left")).count();
-    assert!(told >= 20 && told <= 2 * most, "{told} of {most}");
+    let maximum = 20 * (began.elapsed().as_secs() as usize + 2);
+    let stopped = echo.stop("INT");
+    let logged = stopped.lines.iter().filter(|line| line.contains("member left")).count();
+    assert!(logged >= 20 && logged <= 2 * maximum, "{logged} of {maximum}");
 }
 
 #[test]
-fn a_server_that_hangs_is_complained_of_once() {
-    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = deaf.local_addr().unwrap();
-    let echo = announced(url, &["--host", "127.0.0.1"]);
-    // Each is given up after ten seconds.
-    let _held: Vec<_> = (0..3).map(|_| deaf.accept().unwrap()).collect();
-    let ended = echo.stop("INT");
-    let complaints = ended.lines.iter().filter(|line| line.contains("registration: failed")).count();
-    assert_eq!(complaints, 1, "{:?}", ended.lines);
+fn unresponsive_server_is_logged_once() {
+    let unresponsive = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = unresponsive.local_addr().unwrap();
+    let echo = registered_server(url, &["--host", "127.0.0.1"]);
+    // Each connection attempt times out after ten seconds.
+    let _held: Vec<_> = (0..3).map(|_| unresponsive.accept().unwrap()).collect();
+    let stopped = echo.stop("INT");
+    let warnings = stopped.lines.iter().filter(|line| line.contains("registration: failed")).count();
+    assert_eq!(warnings, 1, "{:?}", stopped.lines);
 }
 
-/// Stands between the echo server and its signaling server, and can cut what goes through it.
-struct Wire {
+/// A proxy between the echo server and its signaling server that can cut the connections.
+struct CuttableProxy {
     address: SocketAddr,
-    through: Arc<Mutex<Vec<TcpStream>>>,
+    connections: Arc<Mutex<Vec<TcpStream>>>,
 }
 
-impl Wire {
+impl CuttableProxy {
     fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let through = Arc::<Mutex<Vec<TcpStream>>>::default();
-        let held = Arc::clone(&through);
+        let connections = Arc::<Mutex<Vec<TcpStream>>>::default();
+        let held = Arc::clone(&connections);
         thread::spawn(move || {
             for near in listener.incoming() {
                 let (Ok(near), Ok(far)) = (near, TcpStream::connect(server)) else { continue };
@@ -274,30 +276,30 @@ impl Wire {
                 }
             }
         });
-        Self { address, through }
+        Self { address, connections }
     }
 
     fn cut(&self) {
-        for stream in self.through.lock().unwrap().drain(..) {
+        for stream in self.connections.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
 
 #[test]
-fn after_its_connection_is_cut_it_comes_back_to_the_room_where_its_client_still_is() {
+fn lost_connection_rejoins_the_room_of_its_client() {
     let signaling = Server::start_signaling(&[]);
-    let wire = Wire::to(signaling.address);
-    let _echo = announced(wire.address, &["--host", "127.0.0.1"]);
-    let (mut member, bot) = meet(signaling.address);
+    let proxy = CuttableProxy::to(signaling.address);
+    let _echo = registered_server(proxy.address, &["--host", "127.0.0.1"]);
+    let (mut member, echo_member) = join_echo_room(signaling.address);
     for _ in 0..3 {
-        wire.cut();
+        proxy.cut();
         member.hear_a("PeerLeft");
         let back = member.hear_a("PeerJoined");
         assert_eq!(back["peer"]["name"], "Echo Bot");
         let updated = member.hear_a("PeerUpdated");
         assert_eq!(updated["peer"]["id"], back["peer"]["id"]);
-        assert_eq!(updated["peer"]["public_addr"], bot["public_addr"]);
+        assert_eq!(updated["peer"]["public_addr"], echo_member["public_addr"]);
         member.chat("still there?");
         assert_eq!(member.hear_a("ChatMessage")["content"], "🔊 still there?");
     }
@@ -305,40 +307,40 @@ fn after_its_connection_is_cut_it_comes_back_to_the_room_where_its_client_still_
 }
 
 #[test]
-fn a_hundred_idle_connections_keep_nobody_out_of_the_server_in_one_process() {
+fn hundred_idle_connections_do_not_block_the_embedded_server() {
     let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
-    let line = echo.line_that_begins("Signaling server listening on ws://").message;
+    let line = echo.line_starting_with("Signaling server listening on ws://").message;
     let signaling: SocketAddr = line.rsplit("//").next().unwrap().parse().unwrap();
     let _idle: Vec<_> = (0..100).map(|_| Member::of(signaling)).collect();
     assert_eq!(room(signaling)["name"], "[BOT] Echo Server (3000ms delay)");
 }
 
 #[test]
-fn one_process_is_both_servers() {
+fn one_process_runs_both_servers() {
     // A free port, for a moment.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let with = format!("--with-signaling={port}");
     let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "40", &with]);
-    echo.line_that_begins(&format!("Signaling server listening on ws://127.0.0.1:{port}"));
-    echo.line_that_begins("registration: room created room=\"[BOT] Echo Server (40ms delay)\"");
+    echo.line_starting_with(&format!("Signaling server listening on ws://127.0.0.1:{port}"));
+    echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (40ms delay)\"");
     let signaling = SocketAddr::from(([127, 0, 0, 1], port));
-    let (mut member, bot) = meet(signaling);
-    assert_eq!(bot["public_addr"], echo.address.to_string());
+    let (mut member, echo_member) = join_echo_room(signaling);
+    assert_eq!(echo_member["public_addr"], echo.address.to_string());
     assert_eq!(Client::of(echo.address).ask(&audio(1, 480)), audio(1, 480));
     member.chat("hello");
     assert_eq!(member.hear_a("ChatMessage")["content"], "🔊 hello");
-    // A client that stays does not hold it up, and neither server complains about the end of the other.
-    let ended = echo.stop("INT");
-    assert_eq!(ended.code, Some(0));
-    ended.stats();
-    assert!(!ended.lines.iter().any(|line| line.contains(" WARN ")), "{:#?}", ended.lines);
+    // A client that stays connected does not delay the end, and neither server logs a warning about the end of the other.
+    let stopped = echo.stop("INT");
+    assert_eq!(stopped.code, Some(0));
+    stopped.stats();
+    assert!(!stopped.lines.iter().any(|line| line.contains(" WARN ")), "{:#?}", stopped.lines);
 }
 
 #[test]
-fn what_cannot_be_meant_is_said_in_a_sentence() {
+fn invalid_registration_options_are_rejected_with_a_reason() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken_port = format!("--with-signaling={}", taken.local_addr().unwrap().port());
-    for (options, code, sentence) in [
+    for (options, code, expected) in [
         (
             &["--signaling-url", "localhost:8080"][..],
             2,
@@ -373,13 +375,13 @@ fn what_cannot_be_meant_is_said_in_a_sentence() {
         });
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{options:?}: {error}");
-        assert!(error.contains(sentence), "{options:?}: {error}");
+        assert!(error.contains(expected), "{options:?}: {error}");
         assert!(!error.contains("secret@"), "{error}");
     }
 }
 
 #[test]
-fn an_empty_variable_is_no_signaling_server() {
+fn empty_variable_means_no_signaling_server() {
     let mut echo = Server::start_with(&[], |command| {
         command.env("SIGNALING_URL", "");
     });

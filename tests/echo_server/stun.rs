@@ -1,4 +1,4 @@
-//! The echo server tells whoever asks by STUN how it sees them, on the port that it echoes on.
+//! The echo server answers STUN Binding requests on the port of the echo.
 
 use std::net::SocketAddr;
 use test_support::server;
@@ -11,7 +11,7 @@ use server::process::Server;
 /// A Binding request without attributes.
 const REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
-/// The address in a success response to [`REQUEST`] that has nothing but XOR-MAPPED-ADDRESS in it.
+/// The address in a success response to [`REQUEST`] that contains XOR-MAPPED-ADDRESS only.
 fn mapped(response: &[u8]) -> SocketAddr {
     let len = response.len() as u8;
     assert_eq!(response[..4], [1, 1, 0, len - 20], "{response:02x?}");
@@ -27,7 +27,7 @@ fn mapped(response: &[u8]) -> SocketAddr {
 }
 
 #[test]
-fn a_client_learns_its_address_over_either_family_and_is_echoed_on_the_same_port() {
+fn client_learns_its_address_over_either_family_on_the_echo_port() {
     for driver in ["native", "portable"] {
         let dual = Server::start(&["--host", "::", "-d", "0", "--driver", driver]);
         for (host, len) in [("127.0.0.1", 32), ("::1", 44)] {
@@ -44,10 +44,10 @@ fn a_client_learns_its_address_over_either_family_and_is_echoed_on_the_same_port
 }
 
 #[test]
-fn a_bad_path_on_purpose_and_limits_treat_stun_as_they_say() {
+fn impairment_does_not_apply_to_stun_and_rate_limits_do() {
     let lossy = Server::start(&["--host", "127.0.0.1", "--loss", "100%"]);
     let client = Client::of(lossy.address);
-    assert_eq!(mapped(&client.ask(&REQUEST)), client.address(), "it is no packet, so it is not impaired");
+    assert_eq!(mapped(&client.ask(&REQUEST)), client.address(), "STUN is not impaired");
 
     let options = ["--host", "127.0.0.1", "--limit-loopback", "--max-rate-per-source", "1", "--stats-interval", "20ms"];
     let mut limited = Server::start(&options);
@@ -56,17 +56,17 @@ fn a_bad_path_on_purpose_and_limits_treat_stun_as_they_say() {
         client.send(&REQUEST);
     }
     assert_eq!(mapped(&client.recv()), client.address());
-    let stats = std::iter::repeat_with(|| Stats::of(&limited.line_that_begins("Stats: ")))
+    let stats = std::iter::repeat_with(|| Stats::of(&limited.line_starting_with("Stats: ")))
         .find(|stats| stats.count("stun_requests") + stats.count("dropped_packet_rate") == 100)
         .expect("an endless log");
     assert!(stats.count("stun_requests") > 0 && stats.count("dropped_packet_rate") > 50, "{stats}");
 }
 
 #[test]
-fn the_log_names_what_is_wrong_with_a_stun_message() {
+fn log_names_the_fault_of_a_stun_message() {
     let mut server = Server::start(&["--host", "127.0.0.1", "-d", "0", "-v"]);
     let client = Client::of(server.address);
-    let here = client.address();
+    let client_address = client.address();
     let mut long = REQUEST;
     long[3] = 4;
     client.send(&long);
@@ -75,16 +75,18 @@ fn the_log_names_what_is_wrong_with_a_stun_message() {
     client.send(&allocate);
     client.send(&REQUEST[..12]);
     client.ask(&REQUEST);
-    let said: Vec<String> = std::iter::repeat_with(|| server.line())
+    let messages: Vec<String> = std::iter::repeat_with(|| server.line())
         .filter(|line| line.level == "DEBUG")
         .map(|line| line.message)
         .take(4)
         .collect();
     let dropped = |len, reason: &str, first_bytes: &str| {
-        format!("echo: datagram dropped source={here} len={len} reason=\"{reason}\" first_bytes=\"{first_bytes}\"")
+        format!(
+            "echo: datagram dropped source={client_address} len={len} reason=\"{reason}\" first_bytes=\"{first_bytes}\""
+        )
     };
     assert_eq!(
-        said,
+        messages,
         [
             dropped(
                 20,
@@ -97,7 +99,7 @@ fn the_log_names_what_is_wrong_with_a_stun_message() {
                 "00 03 00 00 21 12 a4 42 01 02 03 04 05 06 07 08"
             ),
             dropped(12, "12 bytes, shorter than the 20-byte STUN header", "00 01 00 00 21 12 a4 42 01 02 03 04"),
-            format!("echo: STUN response sent destination={here} class=success"),
+            format!("echo: STUN response sent destination={client_address} class=success"),
         ]
     );
     let stats = server.stop("TERM").stats();

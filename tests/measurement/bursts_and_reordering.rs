@@ -4,9 +4,9 @@ use jamjam_dev::stats::{LossBursts, ReorderedPacket, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 
 /// One letter a packet in sending order: `x` is lost.
-fn bursts(fates: &str) -> LossBursts {
+fn bursts(outcomes: &str) -> LossBursts {
     let mut bursts = LossBursts::default();
-    fates.chars().for_each(|fate| bursts.on_settled(fate == 'x'));
+    outcomes.chars().for_each(|outcome| bursts.on_settled(outcome == 'x'));
     bursts
 }
 
@@ -19,7 +19,7 @@ fn bursts_are_counted_by_their_length() {
 }
 
 #[test]
-fn nine_in_a_row_are_told_from_ten_and_all_longer_ones_stand_together() {
+fn bursts_of_nine_and_ten_differ_and_longer_ones_are_grouped() {
     for (length, place) in [(9, 8), (10, 9), (11, 9), (1_000, 9)] {
         let found = bursts(&format!("..{}..", "x".repeat(length)));
         let mut expected = [0; 10];
@@ -31,7 +31,7 @@ fn nine_in_a_row_are_told_from_ten_and_all_longer_ones_stand_together() {
 }
 
 #[test]
-fn a_burst_that_goes_on_is_counted_by_its_length_so_far() {
+fn ongoing_burst_is_counted_by_its_current_length() {
     assert_eq!(bursts(".xx").lengths(), [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bursts(".xxx").lengths(), [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
 }
@@ -51,28 +51,28 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
 }
 
 #[test]
-fn one_packet_that_four_overtook_is_four_places_late() {
+fn packet_overtaken_by_four_has_extent_four() {
     // 4 comes at 210 ms after 5 to 8, of which 5 came first, at 148 ms: sections 4.2 and 4.3 look at that one alone.
     let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
 }
 
 #[test]
-fn two_packets_that_one_overtook_are_one_and_two_places_late() {
+fn two_packets_overtaken_by_one_have_extents_one_and_two() {
     // 5 and 6 come right behind 7, which came at 188 ms.
     let arrivals = [(1, 68), (2, 88), (3, 108), (4, 128), (7, 188), (5, 189), (6, 190), (8, 208), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(5, 1, 1), (6, 2, 2)]);
 }
 
 #[test]
-fn the_extent_is_that_to_the_first_overtaker_not_the_last() {
-    // 2 is overtaken by 3 first (place 1), 1 likewise; 5 by 6 (place 4), and 4 by 6 too.
+fn reordering_extent_is_measured_to_the_first_overtaking_packet() {
+    // 2 is overtaken by 3 first (place 1), and so is 1; 5 by 6 (place 4), and 4 by 6 too.
     let arrivals = [(0, 0), (3, 10), (2, 20), (1, 30), (6, 40), (7, 41), (4, 50), (5, 60)];
     assert_eq!(overtaken(&arrivals), [(2, 1, 10), (1, 2, 20), (4, 2, 10), (5, 3, 20)]);
 }
 
 #[test]
-fn a_loss_in_front_of_a_gap_does_not_move_the_overtaker() {
+fn loss_before_a_gap_does_not_change_the_overtaking_packet() {
     // 1 never comes; 4 was overtaken by 5, not by 2, though 2 left the older gap.
     assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (4, 5)]), [(4, 2, 2)]);
     // And if 1 does come, 2 was first.
@@ -80,7 +80,7 @@ fn a_loss_in_front_of_a_gap_does_not_move_the_overtaker() {
 }
 
 #[test]
-fn what_is_forgotten_takes_nothing_from_what_may_still_come() {
+fn evicted_packets_do_not_affect_later_arrivals() {
     let mut reordering = Reordering::default();
     // Every odd packet is missing: the one before packet n was overtaken at place n/2.
     for n in (0..1_000).step_by(2) {
@@ -97,7 +97,7 @@ fn what_is_forgotten_takes_nothing_from_what_may_still_come() {
 }
 
 #[test]
-fn a_stream_sums_up_who_was_overtaken() {
+fn stream_statistics_sum_reordering_extents() {
     let mut stream = StreamStats::new();
     (0..8).for_each(|_| stream.on_return(1_000));
     assert_eq!((stream.reordered_ratio(), stream.reorder_extent.mean()), (Some(0.0), None));

@@ -15,21 +15,22 @@ fn reading(mono: i64, wall: i64, boot: Option<i64>) -> ClockReading {
 /// (monotonic, wall) in nanoseconds, one after the other; the clock that goes on in sleep is the monotonic one.
 fn jumps(series: &[(i64, i64)]) -> (Vec<Option<i64>>, ClockJumps) {
     let mut jumps = ClockJumps::default();
-    let told = series.iter().map(|(mono, wall)| jumps.on_reading(reading(*mono, 1_800_000 * S + wall, Some(*mono))));
-    (told.collect(), jumps)
+    let reported =
+        series.iter().map(|(mono, wall)| jumps.on_reading(reading(*mono, 1_800_000 * S + wall, Some(*mono))));
+    (reported.collect(), jumps)
 }
 
 #[test]
-fn clocks_that_go_alike_do_not_jump() {
-    let (told, jumps) = jumps(&[(5, 5), (50 * MS, 50 * MS), (100 * MS, 100 * MS), (60 * S, 60 * S)]);
-    assert_eq!(told, [None; 4]);
+fn clocks_that_agree_report_no_jump() {
+    let (reported, jumps) = jumps(&[(5, 5), (50 * MS, 50 * MS), (100 * MS, 100 * MS), (60 * S, 60 * S)]);
+    assert_eq!(reported, [None; 4]);
     assert_eq!((jumps.count(), jumps.max_jump_ns(), jumps.suspended_ns()), (0, None, 0));
 }
 
 #[test]
-fn a_step_in_either_direction_is_a_jump_of_its_size() {
+fn clock_step_in_either_direction_is_a_jump_of_its_size() {
     // Set forward by 3 s in the second 50 ms, back by 20 ms in the fourth.
-    let (told, jumps) = jumps(&[
+    let (reported, jumps) = jumps(&[
         (0, 0),
         (50 * MS, 50 * MS),
         (100 * MS, 3_100 * MS),
@@ -37,14 +38,14 @@ fn a_step_in_either_direction_is_a_jump_of_its_size() {
         (200 * MS, 3_180 * MS),
         (250 * MS, 3_230 * MS),
     ]);
-    assert_eq!(told, [None, None, Some(3 * S), None, Some(-20 * MS), None]);
+    assert_eq!(reported, [None, None, Some(3 * S), None, Some(-20 * MS), None]);
     assert_eq!((jumps.count(), jumps.max_jump_ns(), jumps.suspended_ns()), (2, Some(3 * S), 0));
     let (_, jumps) = self::jumps(&[(0, 0), (50 * MS, 70 * MS), (100 * MS, -900 * MS)]);
     assert_eq!((jumps.count(), jumps.max_jump_ns()), (2, Some(-1_020 * MS)));
 }
 
 #[test]
-fn what_steering_explains_is_no_jump() {
+fn clock_slew_is_not_a_jump() {
     // 500 millionths of 60 s are 30 ms, and 1 ms is allowed for nothing.
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS)]).1.count(), 0);
@@ -56,7 +57,7 @@ fn what_steering_explains_is_no_jump() {
 }
 
 #[test]
-fn sleep_is_told_from_a_jump() {
+fn suspend_is_distinguished_from_a_jump() {
     let mut jumps = ClockJumps::default();
     jumps.on_reading(reading(S, 100 * S, Some(50 * S)));
     // 20 s of sleep: the monotonic clock stood still, both others went on.
@@ -68,7 +69,7 @@ fn sleep_is_told_from_a_jump() {
 }
 
 #[test]
-fn without_a_clock_that_goes_on_sleep_shows_as_a_jump() {
+fn suspend_without_a_boottime_clock_is_reported_as_a_jump() {
     let mut jumps = ClockJumps::default();
     jumps.on_reading(reading(S, 100 * S, None));
     assert_eq!(jumps.on_reading(reading(S + 50 * MS, 120 * S + 50 * MS, None)), Some(20 * S));
@@ -76,7 +77,7 @@ fn without_a_clock_that_goes_on_sleep_shows_as_a_jump() {
 }
 
 #[test]
-fn a_thread_that_was_put_aside_between_two_clocks_has_not_seen_a_jump() {
+fn preemption_between_two_clock_reads_is_not_a_jump() {
     // 30 ms pass while the clocks are read; the wall clock is read at the very end of them, or at their beginning.
     for wall in [130 * MS, 100 * MS] {
         let mut jumps = ClockJumps::default();

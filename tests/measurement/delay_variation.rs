@@ -11,7 +11,7 @@ fn ipdv(round_trips: &[Option<i64>]) -> Ipdv {
 }
 
 #[test]
-fn ipdv_is_the_difference_to_the_packet_before_in_sending_order() {
+fn ipdv_is_the_difference_to_the_previously_sent_packet() {
     // The fourth packet took 150, all others 68. Differences: 0, 0, 82, −82, 0 …
     let found = ipdv(&[68, 68, 68, 150, 68, 68, 68, 68, 68, 68].map(Some));
     assert_eq!((found.magnitudes().count(), found.min(), found.max()), (9, Some(-82), Some(82)));
@@ -21,7 +21,7 @@ fn ipdv_is_the_difference_to_the_packet_before_in_sending_order() {
 }
 
 #[test]
-fn a_packet_that_did_not_return_has_no_difference_on_either_side() {
+fn lost_packet_has_no_ipdv_on_either_side() {
     let found = ipdv(&[Some(10), Some(30), None, Some(500), Some(505), None, None, Some(9)]);
     // 30 − 10 and 505 − 500.
     assert_eq!((found.magnitudes().count(), found.min(), found.max()), (2, Some(5), Some(20)));
@@ -31,14 +31,14 @@ fn a_packet_that_did_not_return_has_no_difference_on_either_side() {
 }
 
 #[test]
-fn ipdv_of_a_steady_fall_is_negative_and_its_size_is_not() {
+fn ipdv_of_falling_delays_is_negative_and_its_magnitude_positive() {
     let found = ipdv(&[400, 300, 200, 100].map(Some));
     assert_eq!((found.min(), found.max()), (Some(-100), Some(-100)));
     assert_eq!((found.magnitudes().min(), found.magnitudes().max()), (Some(100), Some(100)));
 }
 
 #[test]
-fn pdv_is_what_a_round_trip_takes_beyond_the_smallest() {
+fn pdv_is_the_difference_to_the_smallest_round_trip() {
     let mut stream = StreamStats::new();
     // 1,000 round trips of 1,000 ns (exact in the histogram) up to 1,999 ns.
     (0..1_000).rev().for_each(|n| stream.on_return(1_000 + n));
@@ -48,19 +48,19 @@ fn pdv_is_what_a_round_trip_takes_beyond_the_smallest() {
 }
 
 #[test]
-fn pdv_of_audio_does_not_depend_on_the_hold_nor_on_which_came_first() {
-    for hold in [0, 3_000_000_000] {
+fn audio_pdv_does_not_depend_on_server_delay_or_order() {
+    for server_delay in [0, 3_000_000_000] {
         let mut stream = StreamStats::with_rtt_baseline();
-        // 500, 300, 1,500 ns beyond the hold: medians 500, smallest 300.
+        // 500, 300, 1,500 ns beyond the server delay: medians 500, smallest 300.
         for ns in [500, 300, 1_500] {
-            stream.on_return(hold + ns);
+            stream.on_return(server_delay + ns);
         }
-        assert_eq!((stream.pdv(0.5), stream.max_pdv()), (Some(200), Some(1_200)), "{hold}");
+        assert_eq!((stream.pdv(0.5), stream.max_pdv()), (Some(200), Some(1_200)), "{server_delay}");
     }
 }
 
 #[test]
-fn too_few_round_trips_have_no_percentile_of_variation() {
+fn percentiles_of_variation_need_enough_round_trips() {
     let mut stream = StreamStats::new();
     assert_eq!((stream.pdv(0.5), stream.max_pdv()), (None, None));
     stream.on_return(7);

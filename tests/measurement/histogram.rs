@@ -29,15 +29,15 @@ fn value() -> impl Strategy<Value = i64> {
 
 proptest! {
     #[test]
-    fn a_percentile_never_understates_and_is_within_a_thousandth(
+    fn percentile_never_underestimates_and_is_within_a_thousandth(
         values in prop::collection::vec(value(), 1..400),
         per_million in 0..=1_000_000u32,
     ) {
-        let truth = nearest_rank(&values, u128::from(per_million));
+        let exact = nearest_rank(&values, u128::from(per_million));
         let found = histogram(&values).percentile(f64::from(per_million) / 1e6).unwrap();
         let most = *values.iter().max().unwrap();
-        prop_assert!(truth <= found && found <= most, "{truth} <= {found} <= {most}");
-        prop_assert!(i128::from(found - truth) * 1_000 < i128::from(truth).abs().max(1), "{found} for {truth}");
+        prop_assert!(exact <= found && found <= most, "{exact} <= {found} <= {most}");
+        prop_assert!(i128::from(found - exact) * 1_000 < i128::from(exact).abs().max(1), "{found} for {exact}");
     }
 
     #[test]
@@ -51,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn two_merged_histograms_are_the_histogram_of_all_values(
+    fn merged_histograms_equal_the_histogram_of_all_values(
         one in prop::collection::vec(value(), 0..100),
         other in prop::collection::vec(value(), 1..100),
     ) {
@@ -66,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn bars_hold_every_value_between_round_edges(
+    fn bars_contain_every_value_between_round_edges(
         values in prop::collection::vec(-50_000_000i64..50_000_000, 1..300),
         offset in -100_000_000i64..100_000_000,
         n in 2..15usize,
@@ -90,7 +90,7 @@ fn small_values_are_exact() {
 }
 
 #[test]
-fn a_percentile_is_the_upper_edge_of_its_bucket() {
+fn percentile_is_the_upper_edge_of_its_bucket() {
     // 2^20 ns: buckets of 1,024 ns, so 1,048,576 … 1,049,599 share one. Mirrored, the edge nearer to zero.
     let positive = histogram(&[1_048_600, 2_000_000_000]);
     assert_eq!(positive.percentile(0.5), Some(1_049_599));
@@ -99,13 +99,13 @@ fn a_percentile_is_the_upper_edge_of_its_bucket() {
 }
 
 #[test]
-fn a_percentile_is_never_beyond_the_maximum() {
+fn percentile_never_exceeds_the_maximum() {
     assert_eq!(histogram(&[1_048_600]).percentile(1.0), Some(1_048_600));
     assert_eq!(histogram(&[-1_049_000]).percentile(0.5), Some(-1_049_000));
 }
 
 #[test]
-fn the_ends_of_the_scale_are_counted() {
+fn values_at_both_ends_of_the_range_are_counted() {
     let histogram = histogram(&[i64::MIN, i64::MAX]);
     assert_eq!((histogram.min(), histogram.max(), histogram.count()), (Some(i64::MIN), Some(i64::MAX), 2));
     assert_eq!(histogram.percentile(1.0), Some(i64::MAX));
@@ -114,7 +114,7 @@ fn the_ends_of_the_scale_are_counted() {
 }
 
 #[test]
-fn a_rank_is_not_pushed_up_by_binary_fractions() {
+fn percentile_rank_is_not_raised_by_floating_point_error() {
     // 0.07 × 100 is 7.000000000000001 in floating point; the rank is 7.
     let values: Vec<i64> = (1..=100).collect();
     assert_eq!(histogram(&values).percentile(0.07), Some(7));
@@ -122,7 +122,7 @@ fn a_rank_is_not_pushed_up_by_binary_fractions() {
 }
 
 #[test]
-fn a_percentile_is_hidden_until_enough_values_have_come() {
+fn percentile_is_hidden_until_there_are_enough_values() {
     for (p, enough) in [(0.5, 2), (0.9, 10), (0.99, 100), (0.999, 1_000)] {
         let values: Vec<i64> = (0..enough).collect();
         assert!(histogram(&values).percentile_if_enough(p).is_some(), "{p} of {enough}");
@@ -131,7 +131,7 @@ fn a_percentile_is_hidden_until_enough_values_have_come() {
 }
 
 #[test]
-fn an_empty_histogram_has_no_numbers() {
+fn empty_histogram_has_no_figures() {
     let empty = Histogram::new();
     assert_eq!((empty.count(), empty.min(), empty.max(), empty.mean()), (0, None, None, None));
     assert_eq!((empty.percentile(0.5), empty.percentile_if_enough(0.5)), (None, None));
@@ -139,7 +139,7 @@ fn an_empty_histogram_has_no_numbers() {
 }
 
 #[test]
-fn a_cleared_histogram_is_an_empty_one() {
+fn cleared_histogram_is_empty() {
     let mut histogram = histogram(&[1, -5_000, 7_000_000]);
     histogram.clear();
     assert_eq!(
@@ -151,7 +151,7 @@ fn a_cleared_histogram_is_an_empty_one() {
 }
 
 #[test]
-fn bars_take_the_smallest_round_step_that_fits() {
+fn bars_use_the_smallest_round_step_that_fits() {
     // 12 to 31 µs in at most 5 bars: steps of 5 µs, from 10.
     let bars = histogram(&[12_000, 14_000, 16_000, 31_000]).bars(5, 0);
     let expected = [(10_000, Some(15_000), 2), (15_000, Some(20_000), 1), (20_000, Some(25_000), 0)]
@@ -162,7 +162,7 @@ fn bars_take_the_smallest_round_step_that_fits() {
 }
 
 #[test]
-fn bars_over_the_whole_scale_do_not_overflow() {
+fn bars_over_the_whole_range_do_not_overflow() {
     for offset in [i64::MIN, 0, i64::MAX] {
         let bars = histogram(&[i64::MIN, 0, i64::MAX]).bars(10, offset);
         assert_eq!(bars.iter().map(|bar| bar.count).sum::<u64>(), 3);
@@ -170,7 +170,7 @@ fn bars_over_the_whole_scale_do_not_overflow() {
 }
 
 #[test]
-fn one_straggler_does_not_flatten_the_bars() {
+fn single_outlier_does_not_flatten_the_bars() {
     let mut values = vec![500_000; 999];
     values.push(90_000_000);
     let bars = histogram(&values).bars(10, 0);

@@ -22,19 +22,19 @@ fn run(packets: i64) -> RunResults {
 /// A run of `packets` packets, the last of `last` samples, of which these are missing, and its picture.
 fn run_without(packets: u64, last: usize, missing: impl IntoIterator<Item = u64>) -> (RunResults, Waveform) {
     let mut picture = picture();
-    let mut ear = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
+    let mut analyzer = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
     for index in 0..packets {
         let samples = [0.5; 128];
         let samples = &samples[..if index + 1 == packets { last } else { 128 }];
         picture.on_sent(index, samples);
-        ear.on_sent(index, samples);
+        analyzer.on_sent(index, samples);
     }
     for index in missing {
         picture.on_lost(index);
-        ear.on_lost(index);
+        analyzer.on_lost(index);
     }
     let mut run = run(packets.cast_signed());
-    run.audio.as_mut().unwrap().quality = Some(ear.finish());
+    run.audio.as_mut().unwrap().quality = Some(analyzer.finish());
     (run, picture)
 }
 
@@ -64,7 +64,7 @@ fn rows(page: &str) -> Vec<&str> {
 }
 
 #[test]
-fn each_column_holds_the_least_and_the_most_of_its_samples_whatever_the_order() {
+fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
     // 3,300 samples in 1,600 columns at most: four of them in each, 825 columns. 3,300 is 25 packets of 128 and one of 100.
     let sample = |n: u64| ((n * 7_919 % 1_999) as f32 - 999.0) / 1_000.0;
     let packet = |index: u64| (index * 128..(index * 128 + 128).min(3_300)).map(sample).collect::<Vec<_>>();
@@ -96,8 +96,8 @@ fn each_column_holds_the_least_and_the_most_of_its_samples_whatever_the_order() 
 }
 
 #[test]
-fn neighbouring_packets_are_one_gap_and_each_is_marked_where_it_is() {
-    // 100 packets of 128 samples are 12,800 samples, in 1,600 columns of 8: 16 a packet. The last are told out of turn.
+fn adjacent_lost_packets_form_one_gap_marked_at_its_position() {
+    // 100 packets of 128 samples are 12,800 samples, in 1,600 columns of 8: 16 a packet. The last losses are reported out of order.
     let (run, picture) = run_without(100, 128, [0, 11, 10, 12, 39, 99, 41, 40]);
     let page = shown(&run, "x", &picture);
     for side in ["sent", "returned"] {
@@ -118,7 +118,7 @@ fn neighbouring_packets_are_one_gap_and_each_is_marked_where_it_is() {
 }
 
 #[test]
-fn the_last_packet_is_as_long_as_it_is_and_a_band_as_strong_as_what_is_missing() {
+fn last_packet_has_its_length_and_a_band_shows_the_missing_share() {
     // 1,600 columns of two samples; then one packet more, a short one, makes it 801 of four.
     let (run, picture) = run_without(26, 2, [25]);
     assert_eq!(picture.columns()[800].lost_samples, 2);
@@ -131,7 +131,7 @@ fn the_last_packet_is_as_long_as_it_is_and_a_band_as_strong_as_what_is_missing()
 }
 
 #[test]
-fn of_many_gaps_the_first_are_listed_and_all_are_counted() {
+fn first_100_gaps_are_listed_and_all_are_counted() {
     let (run, picture) = run_without(10_000, 128, (0..5_000).rev().map(|n| 2 * n));
     let page = shown(&run, "x", &picture);
     assert!(page.contains("; 5000 gaps, 13.333 s in total, 50 %") && page.contains("The first 100 gaps"));
@@ -141,7 +141,7 @@ fn of_many_gaps_the_first_are_listed_and_all_are_counted() {
 }
 
 #[test]
-fn what_is_embedded_is_read_by_another_as_what_was_sent_and_what_came_back() {
+fn embedded_wav_data_matches_the_sent_and_returned_audio() {
     for channels in [1_u16, 2] {
         let mut picture = Waveform::new(44_100, channels, 100, MAX_AUDIO_BYTES);
         let sample = |n: usize| (n * 37 % 60_000) as i16;
@@ -175,7 +175,7 @@ fn what_is_embedded_is_read_by_another_as_what_was_sent_and_what_came_back() {
 }
 
 #[test]
-fn a_page_is_never_longer_than_five_megabytes_and_says_what_to_do_where_the_sound_is_too_long() {
+fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
     // 16 bits of 48,000 samples are 96,000 bytes a second, 128,000 as letters, twice: 19 s are 4.9 MB and fit, 20 s do not.
     for (seconds, fits) in [(19_u64, true), (20, false), (7_200, false)] {
         let packets = seconds * 375;
@@ -213,7 +213,7 @@ fn a_page_is_never_longer_than_five_megabytes_and_says_what_to_do_where_the_soun
 }
 
 #[test]
-fn names_from_outside_are_text_and_nothing_else() {
+fn external_names_are_escaped() {
     let hostile = "</title><script>alert(1)</script>\"' onload=x {style} {report} &amp; \u{202e}gnp.\u{7} `code`";
     let mut picture = picture();
     picture.on_sent(0, &[0.5; 128]);
@@ -240,7 +240,7 @@ fn names_from_outside_are_text_and_nothing_else() {
 }
 
 #[test]
-fn every_element_is_closed_and_every_name_is_there() {
+fn page_is_well_formed_and_every_label_reference_exists() {
     let mut picture = picture();
     picture.on_sent(0, &[f32::NAN; 128]);
     picture.on_sent(1, &[f32::INFINITY; 128]);

@@ -18,7 +18,7 @@ fn estimates_by_the_rfc(sent: &[i64], arrived: &[i64]) -> Vec<f64> {
 }
 
 #[test]
-fn jitter_by_hand() {
+fn jitter_equals_hand_computed_values() {
     // Transits 100, 116, 100, 100: |D| = 16, 16, 0. J = 1, then 1 + 15/16 = 1.9375, then 1.9375 × 15/16 = 1.81640625.
     let mut jitter = Jitter::default();
     for transit in [100, 116, 100, 100] {
@@ -39,21 +39,21 @@ fn one_packet_has_no_jitter() {
 
 proptest! {
     #[test]
-    fn jitter_is_that_of_the_rfc_and_a_constant_hold_cancels_out(
+    fn jitter_follows_rfc_3550_and_ignores_a_constant_server_delay(
         steps in prop::collection::vec((0..10_000_000i64, 0..5_000_000i64), 2..200),
-        hold in 0..3_000_000_000i64,
+        server_delay in 0..3_000_000_000i64,
     ) {
         let sent: Vec<i64> = steps.iter().scan(0, |at, (gap, _)| { *at += gap; Some(*at) }).collect();
         let arrived: Vec<i64> = sent.iter().zip(&steps).map(|(sent, (_, transit))| sent + transit).collect();
-        let truth = estimates_by_the_rfc(&sent, &arrived);
+        let exact = estimates_by_the_rfc(&sent, &arrived);
 
         let mut jitter = Jitter::default();
-        sent.iter().zip(&arrived).for_each(|(sent, arrived)| jitter.on_transit(arrived - sent + hold));
-        let near = |found: Option<f64>, truth: f64| (found.unwrap() - truth).abs() <= truth.abs() * 1e-9;
-        prop_assert_eq!(jitter.count(), truth.len() as u64);
-        prop_assert!(near(jitter.mean(), truth.iter().sum::<f64>() / truth.len() as f64));
-        prop_assert!(near(jitter.max(), truth.iter().copied().fold(0.0, f64::max)));
-        prop_assert!(near(jitter.last(), *truth.last().unwrap()));
+        sent.iter().zip(&arrived).for_each(|(sent, arrived)| jitter.on_transit(arrived - sent + server_delay));
+        let near = |found: Option<f64>, exact: f64| (found.unwrap() - exact).abs() <= exact.abs() * 1e-9;
+        prop_assert_eq!(jitter.count(), exact.len() as u64);
+        prop_assert!(near(jitter.mean(), exact.iter().sum::<f64>() / exact.len() as f64));
+        prop_assert!(near(jitter.max(), exact.iter().copied().fold(0.0, f64::max)));
+        prop_assert!(near(jitter.last(), *exact.last().unwrap()));
     }
 }
 
@@ -63,12 +63,12 @@ fn reordered(arrivals: &[u64]) -> Vec<u64> {
 }
 
 #[test]
-fn a_gap_alone_is_not_reordering() {
+fn gap_alone_is_not_reordering() {
     assert_eq!(reordered(&[0, 1, 5, 6, 9]), [0u64; 0]);
 }
 
 #[test]
-fn a_packet_overtaken_by_later_ones_is_reordered_and_they_are_not() {
+fn overtaken_packet_is_reordered_and_overtaking_packets_are_not() {
     // 4 arrives after 5 to 8: it alone is reordered (RFC 4737, 3.1: its number is below the next expected, 9).
     assert_eq!(reordered(&[1, 2, 3, 5, 6, 7, 8, 4, 9, 10]), [4]);
     assert_eq!(reordered(&[3, 2, 1, 0, 4]), [2, 1, 0]);
@@ -77,7 +77,7 @@ fn a_packet_overtaken_by_later_ones_is_reordered_and_they_are_not() {
 }
 
 #[test]
-fn the_last_index_there_is_can_be_overtaken_by_nothing() {
+fn last_possible_index_cannot_be_overtaken() {
     assert_eq!(reordered(&[u64::MAX - 1, u64::MAX, 7]), [7]);
 }
 
@@ -92,14 +92,14 @@ fn pacing(sent: impl IntoIterator<Item = (u64, i64)>) -> PacingStats {
 }
 
 #[test]
-fn pacing_errors_are_left_less_due_and_can_be_early() {
+fn pacing_error_is_departure_minus_due_time_and_may_be_negative() {
     let pacing = pacing([(7 * SECOND, 40), (8 * SECOND, -3), (9 * SECOND, 11)]);
     let all = pacing.all();
     assert_eq!((all.count(), all.min(), all.max(), all.mean()), (3, Some(-3), Some(40), Some(16.0)));
 }
 
 #[test]
-fn the_first_and_the_last_five_seconds_are_kept_apart() {
+fn first_and_last_five_seconds_are_separate() {
     // A minute at two packets a second, starting late in the driver's life; the error is the second it falls into.
     let start = 1_234_567 * SECOND + 89;
     let sent = (0..120u64).map(|n| (start + n * SECOND / 2, (n / 2) as i64));
@@ -109,22 +109,22 @@ fn the_first_and_the_last_five_seconds_are_kept_apart() {
 }
 
 #[test]
-fn the_ends_of_a_run_are_not_compared_while_they_overlap() {
+fn first_and_last_five_seconds_are_not_compared_if_they_overlap() {
     let seconds = |n: u64| (0..n).map(|second| (second * SECOND, 1));
     assert!(pacing(seconds(9)).first_and_last().is_none());
     assert!(pacing(seconds(10)).first_and_last().is_some());
 }
 
 #[test]
-fn seconds_without_packets_do_not_keep_what_was_there_before() {
+fn seconds_without_packets_clear_older_pacing_errors() {
     let (_, last) = pacing([(0, 1), (SECOND, 1), (2 * SECOND, 1), (107 * SECOND, 9)]).first_and_last().unwrap();
     assert_eq!((last.count(), last.min()), (1, Some(9)));
 }
 
 #[test]
-fn a_relative_stream_keeps_microseconds_beside_a_hold_of_seconds() {
+fn relative_stream_keeps_microseconds_with_a_delay_of_seconds() {
     let mut stream = StreamStats::with_rtt_baseline();
-    // 3 s of hold; the path adds 100, 350 and 230 µs.
+    // 3 s of server delay; the path adds 100, 350 and 230 µs.
     for echo in [3_000_100_000, 3_000_350_000, 3_000_230_000] {
         stream.on_return(echo);
     }
@@ -135,7 +135,7 @@ fn a_relative_stream_keeps_microseconds_beside_a_hold_of_seconds() {
 }
 
 #[test]
-fn loss_is_a_part_of_the_packets_whose_fate_is_known() {
+fn loss_ratio_counts_only_packets_with_a_known_outcome() {
     let stream = StreamStats { sent: 110, lost: 25, in_flight: 10, ..StreamStats::new() };
     assert_eq!(stream.loss_ratio(), Some(0.25));
     assert_eq!(StreamStats::new().loss_ratio(), None);

@@ -130,24 +130,24 @@ fn played() -> RunResults {
     run
 }
 
-/// A run of ten packets of 128 samples whose sound somebody heard: 1, 2 and 5 are missing, and 7 came back changed.
-fn heard(sound: impl Fn(usize) -> f32) -> RunResults {
-    let mut ear = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
+/// An analyzed run of ten packets of 128 samples: 1, 2 and 5 are missing, and 7 returned changed.
+fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
+    let mut analyzer = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
     let sound: Vec<f32> = (0..1_280).map(sound).collect();
     let mut intake = SourceMeter::new(48_000, 1);
     intake.add_samples(&sound);
     for (index, packet) in (0..).zip(sound.chunks(128)) {
-        ear.on_sent(index, packet);
+        analyzer.on_sent(index, packet);
         match index {
-            1 | 2 | 5 => ear.on_lost(index),
-            7 => ear.on_returned(index, &[0.0; 128], ReturnStatus::Damaged),
-            _ => ear.on_returned(index, packet, ReturnStatus::Intact),
+            1 | 2 | 5 => analyzer.on_lost(index),
+            7 => analyzer.on_returned(index, &[0.0; 128], ReturnStatus::Damaged),
+            _ => analyzer.on_returned(index, packet, ReturnStatus::Intact),
         }
     }
     let mut run = all_well();
     let audio = run.audio.as_mut().unwrap();
     (audio.source_quality, audio.quality, audio.quality_dropped) =
-        (Some(intake.source_quality()), Some(ear.finish()), 2);
+        (Some(intake.source_quality()), Some(analyzer.finish()), 2);
     run
 }
 
@@ -180,22 +180,22 @@ fn all_wrong() -> RunResults {
     }
 }
 
-/// Of 1,000 pings 30 were lost, and the server has heard 980.
-fn told() -> RunResults {
-    let asked = LossReport {
+/// Of 1,000 pings 30 were lost, and the server received 980.
+fn reported() -> RunResults {
+    let server_report = LossReport {
         response_received: true,
         mapped_address: Some(([192, 0, 2, 1], 7).into()),
         received: Some([0, 980, 0]),
     };
     let ping = StreamStats { sent: 1_000, lost: 30, ..stream(StreamStats::new(), vec![MS; 970]) };
-    RunResults { loss_report: Some(asked), ..probe(StreamStats { sent: 1_000, ..ping }) }
+    RunResults { loss_report: Some(server_report), ..probe(StreamStats { sent: 1_000, ..ping }) }
 }
 
 fn runs() -> Vec<(&'static str, RunResults)> {
     let lost = StreamStats { sent: 100, lost: 100, ..StreamStats::new() };
     let endless = StreamStats { sent: u64::MAX / 2, ..stream(StreamStats::new(), (0..5_000).map(|n| n * 777)) };
     let interrupted = StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() };
-    let unknown_hold =
+    let unknown_server_delay =
         AudioResults { stats: stream(StreamStats::with_rtt_baseline(), [3_000 * MS]), ..AudioResults::default() };
     let in_vain = Some(WaitResult { waited_ns: 10_000_000_000, reply_received: false });
     let mut runs = vec![
@@ -203,8 +203,8 @@ fn runs() -> Vec<(&'static str, RunResults)> {
         ("all wrong", all_wrong()),
         ("captured", captured()),
         ("played", played()),
-        ("heard", heard(|n| if n % 2 == 0 { 1.0 } else { -1.0 })),
-        ("heard silence", heard(|_| 0.0)),
+        ("heard", analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 })),
+        ("heard silence", analyzed(|_| 0.0)),
         ("all lost", probe(lost.clone())),
         ("refused", RunResults { port_unreachable: 100, host_timing: Some(HostTiming::default()), ..probe(lost) }),
         ("one answer", probe(stream(StreamStats::new(), [MS]))),
@@ -213,12 +213,12 @@ fn runs() -> Vec<(&'static str, RunResults)> {
             "asked in vain",
             RunResults { loss_report: Some(LossReport::default()), ..probe(stream(StreamStats::new(), [MS])) },
         ),
-        ("told", told()),
+        ("told", reported()),
         ("interrupted", RunResults { interrupted: Some(StopSignal::Interrupt), ..probe(interrupted.clone()) }),
         ("no echo", RunResults { replies_expected: false, ..probe(interrupted) }),
         ("waited in vain", RunResults { readiness_wait: in_vain, ..probe(StreamStats::new()) }),
         ("nothing at all", RunResults::new(RunKind::Probe, "", StreamKind::Keepalive)),
-        ("hold unknown", RunResults { audio: Some(unknown_hold), ping: None, ..all_well() }),
+        ("hold unknown", RunResults { audio: Some(unknown_server_delay), ping: None, ..all_well() }),
     ];
     runs.extend(websocket::websocket_runs());
     runs.extend(moqt::moqt_runs());
@@ -271,7 +271,7 @@ fn objects(value: &Value, at: &str, see: &mut dyn FnMut(&str, &serde_json::Map<S
 }
 
 #[test]
-fn every_document_fits_the_schema() {
+fn every_document_matches_the_schema() {
     let (schemas, index) = schema();
     for (name, document) in documents() {
         if let Err(error) = schemas.validate(&document, index) {
@@ -281,7 +281,7 @@ fn every_document_fits_the_schema() {
 }
 
 #[test]
-fn the_schema_refuses_an_unknown_field_wherever_it_stands() {
+fn schema_rejects_an_unknown_field_at_any_position() {
     let (schemas, index) = schema();
     let mut places = 0;
     for (name, document) in documents() {
@@ -298,7 +298,7 @@ fn the_schema_refuses_an_unknown_field_wherever_it_stands() {
 }
 
 #[test]
-fn the_schema_misses_every_field_that_is_left_out() {
+fn schema_requires_every_field() {
     let (schemas, index) = schema();
     for (name, document) in documents() {
         let mut found = Vec::new();
@@ -323,7 +323,7 @@ fn every_json_name_is_defined_in_measuring_md() {
 }
 
 #[test]
-fn every_name_defined_in_a_table_of_measuring_md_is_printed() {
+fn every_name_in_a_table_of_measuring_md_is_printed() {
     let mut printed = std::collections::HashSet::new();
     for (_, document) in documents() {
         objects(&document, "", &mut |_, map| printed.extend(map.keys().cloned()));
@@ -338,7 +338,7 @@ fn every_name_defined_in_a_table_of_measuring_md_is_printed() {
 }
 
 #[test]
-fn every_label_of_the_text_is_defined_in_measuring_md() {
+fn every_text_label_is_defined_in_measuring_md() {
     // The second column of the tables; `table` rows and `details` rows of the text begin with their label.
     let labels: Vec<&str> =
         MEASURING.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").nth(1)).collect();
@@ -358,7 +358,7 @@ fn every_label_of_the_text_is_defined_in_measuring_md() {
 }
 
 #[test]
-fn a_run_over_moqt_is_printed_as_it_was() {
+fn moqt_run_is_printed_with_its_fields() {
     let report = Report::new(&moqt::all_kinds(), &Limits::default());
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let expected = json!({
@@ -384,7 +384,7 @@ fn a_run_over_moqt_is_printed_as_it_was() {
 }
 
 #[test]
-fn a_known_run_has_known_numbers() {
+fn known_run_has_known_figures() {
     let mut ping = StreamStats::new();
     for ns in [1_000, 2_000, 1_500] {
         ping.on_return(ns);
@@ -418,7 +418,7 @@ fn a_known_run_has_known_numbers() {
 }
 
 #[test]
-fn the_facts_of_a_send_stand_under_their_names() {
+fn send_fields_have_their_values() {
     let document = serde_json::to_value(Report::new(&all_well(), &Limits::default())).unwrap();
     let at = |pointer: &str| document.pointer(pointer).unwrap_or_else(|| panic!("{pointer}")).clone();
     let expected = [
@@ -442,9 +442,9 @@ fn the_facts_of_a_send_stand_under_their_names() {
     for (pointer, value) in expected {
         assert_eq!(at(pointer), value, "{pointer}");
     }
-    let near = |pointer: &str, truth: f64| {
+    let near = |pointer: &str, exact: f64| {
         let found = at(pointer).as_f64().unwrap();
-        assert!(truth <= found && found - truth < 2.0, "{pointer}: {found} for {truth}");
+        assert!(exact <= found && found - exact < 2.0, "{pointer}: {found} for {exact}");
     };
     // Echo times are 100 ms and 0 … 1,999 µs: the 1,000th and the 1,980th. Their buckets are 512 and 1,024 ns wide.
     near("/audio/echo_time_p50_us", 100_999.0);
@@ -452,7 +452,7 @@ fn the_facts_of_a_send_stand_under_their_names() {
 }
 
 #[test]
-fn what_a_device_did_stands_under_its_names_and_in_words() {
+fn input_device_statistics_appear_in_json_and_text() {
     let report = Report::new(&captured(), &Limits::default());
     let expected = json!({
         "device": "hw:0 (A card)", "device_format": "I24", "device_rate_hz": 44_100, "device_channels": 2,
@@ -478,7 +478,7 @@ fn what_a_device_did_stands_under_its_names_and_in_words() {
 }
 
 #[test]
-fn how_a_device_played_stands_under_its_names_and_in_words() {
+fn playback_statistics_appear_in_json_and_text() {
     let mut run = played();
     let report = Report::new(&run, &Limits::default());
     let expected = json!({
@@ -533,7 +533,7 @@ fn how_a_device_played_stands_under_its_names_and_in_words() {
 }
 
 #[test]
-fn a_device_that_did_well_says_so_in_two_lines() {
+fn device_without_errors_takes_two_lines_of_text() {
     let mut run = all_well();
     let capture = CaptureResults { device: "x\u{1b}[2J".to_owned(), sample_format: "F32", ..CaptureResults::default() };
     run.audio.as_mut().unwrap().capture = Some(CaptureResults {
@@ -554,7 +554,7 @@ fn a_device_that_did_well_says_so_in_two_lines() {
 }
 
 #[test]
-fn the_largest_jitter_is_not_the_last() {
+fn maximum_jitter_differs_from_the_last_jitter() {
     // |D| = 1,600 then 0: J = 100, then 93.75.
     let run = probe(stream(StreamStats::new(), [0, 1_600, 1_600]));
     let document = serde_json::to_value(Report::new(&run, &Limits::default())).unwrap();
@@ -563,7 +563,7 @@ fn the_largest_jitter_is_not_the_last() {
 }
 
 #[test]
-fn numbers_have_at_most_three_decimals_of_a_microsecond() {
+fn microseconds_have_at_most_three_decimals() {
     for (name, document) in documents() {
         objects(&document, "", &mut |at, map| {
             for (key, value) in map.iter().filter(|(key, _)| key.ends_with("_us")) {
@@ -576,7 +576,7 @@ fn numbers_have_at_most_three_decimals_of_a_microsecond() {
 }
 
 #[test]
-fn a_line_is_one_line_and_the_last_one_is_the_document() {
+fn json_lines_are_single_lines_and_the_last_is_the_document() {
     let packet = PacketLine::new(StreamKind::Audio, 7, 1_500, Some(4_000), PacketOutcome::Returned);
     assert_eq!(
         json::line(&JsonLine::Packet(packet)).unwrap(),
@@ -591,10 +591,10 @@ fn a_line_is_one_line_and_the_last_one_is_the_document() {
 }
 
 #[test]
-fn what_a_listener_would_notice_stands_under_its_names_and_in_words() {
+fn audio_quality_appears_in_json_and_text() {
     // A square wave of every other sample at full scale: each sample in a row is clipped. 128 samples are 2.667 ms.
-    let run = heard(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
-    let limits = heard_limits(AudioLimits { max_gaps: Some(1), ..AudioLimits::default() });
+    let run = analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
+    let limits = audio_limits(AudioLimits { max_gaps: Some(1), ..AudioLimits::default() });
     let report = Report::new(&run, &limits);
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let level = |clips, samples| {
@@ -634,10 +634,10 @@ fn what_a_listener_would_notice_stands_under_its_names_and_in_words() {
 }
 
 #[test]
-fn non_finite_samples_stand_under_their_names_and_in_words() {
-    let limits = heard_limits(AudioLimits::default());
+fn non_finite_samples_appear_in_json_and_text() {
+    let limits = audio_limits(AudioLimits::default());
     // Two: one in packet 1, which is missing, one in packet 9, which came back. Packet 7 came back as silence.
-    let report = Report::new(&heard(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }), &limits);
+    let report = Report::new(&analyzed(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }), &limits);
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let found = &document["audio_quality"];
     assert_eq!([&found["source_non_finite_samples"], &found["source_replaced_samples"]], [2, 0]);
@@ -652,7 +652,7 @@ fn non_finite_samples_stand_under_their_names_and_in_words() {
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
     }
-    let mut run = heard(|_| 0.5);
+    let mut run = analyzed(|_| 0.5);
     let taken = SourceQuality { rate: 44_100, non_finite_samples: 1, replaced_samples: 1, ..SourceQuality::default() };
     run.audio.as_mut().unwrap().source_quality = Some(taken);
     let text = text::summary(&Report::new(&run, &limits), false);
@@ -661,8 +661,8 @@ fn non_finite_samples_stand_under_their_names_and_in_words() {
 }
 
 #[test]
-fn silence_of_a_microphone_is_asked_about() {
-    let mut run = heard(|_| 0.0);
+fn silent_microphone_adds_a_warning() {
+    let mut run = analyzed(|_| 0.0);
     let note = |run: &RunResults| text::summary(&Report::new(run, &Limits::default()), false);
     assert!(note(&run).contains("warning: the sent audio is digital silence: check the source"), "{}", note(&run));
     assert!(
@@ -671,24 +671,24 @@ fn silence_of_a_microphone_is_asked_about() {
         note(&run)
     );
     run.audio.as_mut().unwrap().capture = Some(CaptureResults::default());
-    let asked = "warning: the microphone delivered only digital silence: it may be muted, or this program may lack permission to use it";
-    assert!(note(&run).contains(asked), "{}", note(&run));
+    let server_report = "warning: the microphone delivered only digital silence: it may be muted, or this program may lack permission to use it";
+    assert!(note(&run).contains(server_report), "{}", note(&run));
 }
 
-fn heard_limits(audio: AudioLimits) -> Limits {
+fn audio_limits(audio: AudioLimits) -> Limits {
     Limits { audio, ..Limits::default() }
 }
 
 #[test]
-fn little_proves_nothing_where_not_all_was_heard() {
-    let judged = |run: &RunResults, heard| {
-        let report = Report::new(run, &heard_limits(heard));
-        let judgement = report.limits[0].clone();
-        (judgement.measured, judgement.passed, judgement.note)
+fn incomplete_audio_analysis_cannot_meet_a_gap_limit() {
+    let evaluated = |run: &RunResults, analyzed| {
+        let report = Report::new(run, &audio_limits(analyzed));
+        let result = report.limits[0].clone();
+        (result.measured, result.passed, result.note)
     };
-    let kept_up = "this host was too slow to analyze all returned audio";
+    let too_slow = "this host was too slow to analyze all returned audio";
     // Ten packets, one at full scale and one of zeros, which a sample of the next ends; and three of them are missing in two gaps.
-    let mut run = heard(|n| match n {
+    let mut run = analyzed(|n| match n {
         0..128 => 1.0,
         128..256 => 0.0,
         _ => 0.5,
@@ -707,22 +707,22 @@ fn little_proves_nothing_where_not_all_was_heard() {
         (silence(2_666_000), 2_666.667, false),
     ] {
         run.audio.as_mut().unwrap().quality_dropped = 0;
-        assert_eq!(judged(&run, limit), (Some(value), passed, None), "{limit:?}");
-        // Who did not hear all of what came back may have missed gaps; the source is heard by whoever reads it.
+        assert_eq!(evaluated(&run, limit), (Some(value), passed, None), "{limit:?}");
+        // An incomplete analysis of returned audio may miss gaps; the source is always analyzed completely.
         run.audio.as_mut().unwrap().quality_dropped = 1;
         let proves_nothing = passed && limit.max_gaps.is_some();
         let expected =
-            if proves_nothing { (None, false, Some(kept_up.to_owned())) } else { (Some(value), passed, None) };
-        assert_eq!(judged(&run, limit), expected, "{limit:?}");
+            if proves_nothing { (None, false, Some(too_slow.to_owned())) } else { (Some(value), passed, None) };
+        assert_eq!(evaluated(&run, limit), expected, "{limit:?}");
     }
     run.audio.as_mut().unwrap().quality_dropped = 0;
-    // What was sent is judged without answers too; what would come back is not.
+    // Sent audio is evaluated without replies; returned audio is not.
     run.replies_expected = false;
-    assert_eq!(judged(&run, clips(1)), (Some(1.0), true, None));
-    assert_eq!(judged(&run, gaps(2)), (None, false, Some("no replies were expected".to_owned())));
+    assert_eq!(evaluated(&run, clips(1)), (Some(1.0), true, None));
+    assert_eq!(evaluated(&run, gaps(2)), (None, false, Some("no replies were expected".to_owned())));
     // A file is read before anything is sent.
     run.audio.as_mut().unwrap().stats.sent = 0;
-    assert_eq!(judged(&run, clips(1)), (None, false, Some("nothing was sent".to_owned())));
+    assert_eq!(evaluated(&run, clips(1)), (None, false, Some("nothing was sent".to_owned())));
     run.audio = None;
-    assert_eq!(judged(&run, silence(0)), (None, false, Some("the audio was not analyzed".to_owned())));
+    assert_eq!(evaluated(&run, silence(0)), (None, false, Some("the audio was not analyzed".to_owned())));
 }

@@ -11,11 +11,11 @@ use roxmltree::{Document, Node};
 
 use runs::{MS, probe, send, stream};
 
-/// How a test case ended: `passed`, or the element that says otherwise with its message.
+/// How a test case ended: `passed`, or another element with its message.
 type Case = (String, String);
 
-fn document(run: &RunResults, limits: &Limits, broken: Option<&str>) -> String {
-    junit::document(&Report::new(run, limits), broken).unwrap()
+fn document(run: &RunResults, limits: &Limits, exceeded: Option<&str>) -> String {
+    junit::document(&Report::new(run, limits), exceeded).unwrap()
 }
 
 fn suite<'a>(document: &'a Document<'a>) -> Node<'a, 'a> {
@@ -25,8 +25,8 @@ fn suite<'a>(document: &'a Document<'a>) -> Node<'a, 'a> {
 }
 
 /// Each case with its end, after a check that the counts at the top are those of the cases.
-fn cases(run: &RunResults, limits: &Limits, broken: Option<&str>) -> Vec<Case> {
-    let text = document(run, limits, broken);
+fn cases(run: &RunResults, limits: &Limits, exceeded: Option<&str>) -> Vec<Case> {
+    let text = document(run, limits, exceeded);
     let document = Document::parse(&text).unwrap();
     let suite = suite(&document);
     let of = |suite: Node, kind: &str| {
@@ -67,7 +67,7 @@ const ANSWERS: &str = "replies received";
 const WHOLE: &str = "payload intact";
 
 #[test]
-fn every_limit_is_a_case_that_tells_what_was_measured() {
+fn every_limit_is_a_test_case_with_the_measured_value() {
     let mut ping = stream(StreamStats::new(), (0..99).map(|n| 40_000 + n * 500));
     (ping.sent, ping.lost) = (100, 1);
     let limits = Limits {
@@ -90,14 +90,14 @@ fn every_limit_is_a_case_that_tells_what_was_measured() {
 
     let text = document(&probe(ping), &limits, None);
     let document = Document::parse(&text).unwrap();
-    let told: Vec<&str> =
+    let reported: Vec<&str> =
         document.descendants().filter(|node| node.has_tag_name("system-out")).filter_map(|node| node.text()).collect();
     let p99 = "89.0 µs, maximum 5.000 ms (too few samples for p99 (99): compared with the maximum)";
-    assert_eq!(told, [p99, "0.4 µs, maximum 1.000 ms"]);
+    assert_eq!(reported, [p99, "0.4 µs, maximum 1.000 ms"]);
 }
 
 #[test]
-fn a_run_that_heard_nothing_fails_with_the_usual_reasons_and_so_do_its_limits() {
+fn run_without_replies_fails_with_likely_causes_and_fails_its_limits() {
     let run = probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() });
     let limits = Limits { max_loss: Some(0.5), max_p99: Some(Duration::from_millis(5)), ..Limits::default() };
     let expected = [
@@ -117,7 +117,7 @@ fn a_run_that_heard_nothing_fails_with_the_usual_reasons_and_so_do_its_limits() 
 }
 
 #[test]
-fn a_wait_in_vain_fails() {
+fn wait_for_timeout_fails() {
     let readiness_wait = Some(WaitResult { waited_ns: 3_000_000_000, reply_received: false });
     let run = RunResults { readiness_wait, ping: None, ..probe(StreamStats::new()) };
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
@@ -131,7 +131,7 @@ fn a_wait_in_vain_fails() {
 }
 
 #[test]
-fn a_run_that_was_cut_short_is_an_error_though_all_that_it_measured_is_well() {
+fn interrupted_run_is_an_error_although_its_figures_pass() {
     let fine = probe(stream(StreamStats::new(), [MS; 100]));
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     for (signal, name) in [(StopSignal::Interrupt, "SIGINT"), (StopSignal::Terminate, "SIGTERM")] {
@@ -139,8 +139,8 @@ fn a_run_that_was_cut_short_is_an_error_though_all_that_it_measured_is_well() {
         assert_eq!(cases(&run, &limits, None)[0], case(ENDED, &format!("error interrupted by {name}")));
         assert_eq!(cases(&run, &limits, None)[3], case("--max-loss 0 %", "passed"));
     }
-    let broken = cases(&fine, &limits, Some("cannot go on reading from the socket: gone"));
-    assert_eq!(broken[0], case(ENDED, "error cannot go on reading from the socket: gone"));
+    let exceeded = cases(&fine, &limits, Some("cannot go on reading from the socket: gone"));
+    assert_eq!(exceeded[0], case(ENDED, "error cannot go on reading from the socket: gone"));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn damage_fails_and_is_not_skipped() {
 }
 
 #[test]
-fn where_no_answers_are_expected_sending_is_what_is_judged() {
+fn without_expected_replies_sending_is_evaluated() {
     let quiet = |failed| {
         let stats = StreamStats { sent: 5, send_failed: failed, ..StreamStats::new() };
         RunResults { replies_expected: false, ..send(AudioResults { stats, ..AudioResults::default() }) }
@@ -167,7 +167,7 @@ fn where_no_answers_are_expected_sending_is_what_is_judged() {
 }
 
 #[test]
-fn the_suite_tells_when_how_long_against_whom_and_the_key_numbers() {
+fn suite_contains_time_duration_target_and_key_figures() {
     let run = RunResults {
         started_unix_ms: 1_700_000_000_123,
         duration_ns: 1_500_000_000,
@@ -208,7 +208,7 @@ fn the_suite_tells_when_how_long_against_whom_and_the_key_numbers() {
 }
 
 #[test]
-fn a_hostile_target_stays_a_name() {
+fn hostile_target_name_is_escaped() {
     let target = "\"/><failure x='&amp;]]>\u{0}\u{1b}[31m\u{fffe}<!-- é";
     let ping = stream(StreamStats::new(), [MS; 3]);
     let run = RunResults {

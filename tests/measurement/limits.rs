@@ -48,8 +48,8 @@ fn reasons(run: &RunResults, limits: Limits) -> Vec<String> {
 }
 
 fn only(run: &RunResults, limits: Limits) -> LimitResult {
-    let [judgement] = <[LimitResult; 1]>::try_from(Report::new(run, &limits).limits).unwrap();
-    judgement
+    let [result] = <[LimitResult; 1]>::try_from(Report::new(run, &limits).limits).unwrap();
+    result
 }
 
 fn max_loss(ratio: f64) -> Limits {
@@ -69,20 +69,20 @@ fn max_jitter(nanos: u64) -> Limits {
 }
 
 #[test]
-fn without_limits_anything_that_came_back_passes_and_the_report_says_that_none_were_set() {
+fn without_limits_any_reply_passes_with_a_no_limits_note() {
     let report = Report::new(&probe(100, &[90 * MS]), &Limits::default());
     assert!(report.verdict.passed && !report.verdict.limits_set && report.limits.is_empty());
 }
 
 #[test]
-fn nothing_heard_is_never_passed() {
+fn run_without_replies_always_fails() {
     for limits in [Limits::default(), max_loss(1.0), max_p99(1_000_000), max_jitter(1_000_000_000)] {
         assert_eq!(reasons(&probe(100, &[]), limits)[0], "no replies received", "{limits:?}");
     }
 }
 
 #[test]
-fn nothing_sent_is_never_passed() {
+fn run_without_sent_packets_always_fails() {
     for limits in [Limits::default(), max_loss(1.0), max_p99(1_000_000)] {
         assert_eq!(reasons(&probe(0, &[]), limits), ["nothing was sent"], "{limits:?}");
         let none = RunResults::new(RunKind::Probe, "x", StreamKind::Ping);
@@ -91,13 +91,13 @@ fn nothing_sent_is_never_passed() {
 }
 
 #[test]
-fn a_wait_in_vain_is_never_passed() {
+fn wait_for_timeout_always_fails() {
     let readiness_wait = Some(WaitResult { waited_ns: 10_000_000_000, reply_received: false });
     assert_eq!(reasons(&RunResults { readiness_wait, ..probe(0, &[]) }, max_loss(0.0)), ["no reply within 10.000 s"]);
 }
 
 #[test]
-fn loss_equal_to_its_limit_is_kept_and_one_packet_more_breaks_it() {
+fn loss_limit_is_met_when_equal_and_exceeded_by_one_packet() {
     let run = |returned: usize| probe(200, &vec![MS; returned]);
     assert!(passed(&run(199), max_loss(0.005)));
     assert!(!passed(&run(198), max_loss(0.005)));
@@ -107,7 +107,7 @@ fn loss_equal_to_its_limit_is_kept_and_one_packet_more_breaks_it() {
 }
 
 #[test]
-fn one_packet_lost_of_ten_million_does_not_read_as_none() {
+fn one_lost_packet_in_ten_million_is_not_printed_as_zero() {
     let mut run = probe(10, &[MS; 10]);
     let ping = run.ping.as_mut().unwrap();
     (ping.sent, ping.returned, ping.lost) = (10_000_000, 9_999_999, 1);
@@ -115,29 +115,29 @@ fn one_packet_lost_of_ten_million_does_not_read_as_none() {
 }
 
 #[test]
-fn a_percentile_that_is_shown_is_judged_and_equal_is_kept() {
+fn percentile_limit_is_met_when_equal() {
     // 99 × 2,000 ns (exact in the histogram) and one straggler: p99 is 2 µs.
     let mut round_trips = vec![2_000; 99];
     round_trips.push(500 * MS);
-    let judgement = only(&probe(100, &round_trips), max_p99(2));
-    assert_eq!((judgement.figure, judgement.measured, judgement.note), ("rtt_p99_us", Some(2.0), None));
-    assert!(judgement.passed);
+    let result = only(&probe(100, &round_trips), max_p99(2));
+    assert_eq!((result.figure, result.measured, result.note), ("rtt_p99_us", Some(2.0), None));
+    assert!(result.passed);
     assert!(!passed(&probe(100, &round_trips), max_p99(1)));
 }
 
 #[test]
-fn a_limit_on_a_hidden_percentile_judges_the_maximum_and_says_so() {
+fn limit_on_a_hidden_percentile_compares_the_maximum_with_a_note() {
     let mut round_trips = vec![MS; 98];
     round_trips.push(9 * MS);
-    let judgement = only(&probe(99, &round_trips), max_p99(8_999));
-    assert_eq!((judgement.figure, judgement.measured, judgement.passed), ("rtt_max_us", Some(9_000.0), false));
-    assert_eq!(judgement.note.as_deref(), Some("too few samples for p99 (99): compared with the maximum"));
+    let result = only(&probe(99, &round_trips), max_p99(8_999));
+    assert_eq!((result.figure, result.measured, result.passed), ("rtt_max_us", Some(9_000.0), false));
+    assert_eq!(result.note.as_deref(), Some("too few samples for p99 (99): compared with the maximum"));
     assert!(only(&probe(99, &round_trips), max_p99(9_000)).passed);
     assert_eq!(only(&probe(1, &[MS]), max_p50(1_000)).figure, "rtt_max_us");
 }
 
 #[test]
-fn p50_and_p99_are_each_judged_by_their_own_limit() {
+fn p50_and_p99_are_compared_with_their_own_limits() {
     let mut round_trips = vec![1_000; 50];
     round_trips.extend([2_000_000; 50]);
     let run = probe(100, &round_trips);
@@ -147,7 +147,7 @@ fn p50_and_p99_are_each_judged_by_their_own_limit() {
 }
 
 #[test]
-fn the_jitter_limit_judges_the_mean_of_the_running_estimate() {
+fn jitter_limit_compares_the_mean_of_the_running_estimate() {
     // Transits 0, 16,000, 16,000 ns: J = 1,000, then 937.5. The mean is 968.75 ns, the maximum 1,000.
     let run = probe(3, &[0, 16_000, 16_000]);
     assert!(passed(&run, max_jitter(969)));
@@ -157,15 +157,15 @@ fn the_jitter_limit_judges_the_mean_of_the_running_estimate() {
 }
 
 #[test]
-fn a_limit_with_no_data_is_broken() {
-    let judgement = only(&probe(10, &[MS]), max_jitter(1_000_000_000));
-    assert_eq!((judgement.measured, judgement.passed), (None, false));
-    assert_eq!(judgement.note.as_deref(), Some("jitter needs two returned packets"));
+fn limit_without_data_is_exceeded() {
+    let result = only(&probe(10, &[MS]), max_jitter(1_000_000_000));
+    assert_eq!((result.measured, result.passed), (None, false));
+    assert_eq!(result.note.as_deref(), Some("jitter needs two returned packets"));
     assert!(!passed(&probe(10, &[MS]), max_jitter(1_000_000_000)));
 }
 
 #[test]
-fn damage_fails_with_and_without_limits_whatever_else_is_well() {
+fn damage_fails_with_and_without_limits() {
     let mut run = probe(100, &[MS; 99]);
     let ping = run.ping.as_mut().unwrap();
     (ping.lost, ping.damaged, ping.damaged_copies) = (0, 1, 1);
@@ -174,21 +174,21 @@ fn damage_fails_with_and_without_limits_whatever_else_is_well() {
 }
 
 #[test]
-fn a_damaged_copy_before_a_whole_one_fails_too() {
+fn damaged_copy_before_an_intact_copy_fails() {
     let mut run = probe(100, &[MS; 100]);
     run.ping.as_mut().unwrap().damaged_copies = 2;
     assert_eq!(reasons(&run, max_loss(0.0)), ["2 damaged LATENCY_PONG datagrams arrived before an intact copy"]);
 }
 
 #[test]
-fn damage_in_a_stream_that_is_not_judged_fails() {
+fn damage_in_a_stream_that_is_not_evaluated_fails() {
     let mut run = send(None, &[101 * MS, 102 * MS], &[MS]);
     run.keepalive = Some(StreamStats { sent: 3, damaged: 3, damaged_copies: 3, ..StreamStats::new() });
     assert_eq!(reasons(&run, Limits::default()), ["3 of 3 KEEPALIVE packets returned damaged"]);
 }
 
 #[test]
-fn all_damaged_is_not_called_silence() {
+fn run_with_only_damaged_replies_is_not_reported_as_no_reply() {
     let mut run = probe(2, &[]);
     let ping = run.ping.as_mut().unwrap();
     (ping.lost, ping.damaged, ping.damaged_copies) = (0, 2, 2);
@@ -196,7 +196,7 @@ fn all_damaged_is_not_called_silence() {
 }
 
 #[test]
-fn send_is_judged_by_audio_alone() {
+fn send_is_evaluated_by_audio_alone() {
     let mut run = send(Some(0), &[MS; 10], &[]);
     run.ping = Some(StreamStats { sent: 5, lost: 5, ..StreamStats::new() });
     assert!(passed(&run, max_loss(0.0)));
@@ -205,8 +205,8 @@ fn send_is_judged_by_audio_alone() {
 }
 
 #[test]
-fn audio_is_judged_without_the_hold_that_was_estimated() {
-    // Echo times 3,002 and 3,005 ms, smallest ping 2 ms: hold 3,000 ms, round trips 2 and 5 ms.
+fn audio_is_evaluated_without_the_estimated_server_delay() {
+    // Echo times 3,002 and 3,005 ms, smallest ping 2 ms: server delay 3,000 ms, round trips 2 and 5 ms.
     let run = send(None, &[3_002 * MS, 3_005 * MS], &[4 * MS, 2 * MS]);
     let report = Report::new(&run, &max_p99(5_000));
     let audio = report.audio.as_ref().unwrap();
@@ -219,7 +219,7 @@ fn audio_is_judged_without_the_hold_that_was_estimated() {
 }
 
 #[test]
-fn a_given_hold_counts_before_the_estimated_one() {
+fn configured_server_delay_takes_precedence_over_the_estimate() {
     let run = send(Some(2_990_000_000), &[3_002 * MS, 3_005 * MS], &[2 * MS]);
     let report = Report::new(&run, &max_p99(15_000));
     let audio = report.audio.as_ref().unwrap();
@@ -231,24 +231,24 @@ fn a_given_hold_counts_before_the_estimated_one() {
 }
 
 #[test]
-fn a_round_trip_below_zero_keeps_no_limit() {
-    // Echo times 102 and 105 ms; --server-delay says 200 ms.
+fn negative_round_trip_meets_no_limit() {
+    // Echo times 102 and 105 ms; --server-delay is 200 ms.
     let run = send(Some(200_000_000), &[102 * MS, 105 * MS], &[2 * MS]);
     for limits in [max_p50(5_000), max_p99(5_000)] {
-        let judgement = only(&run, limits);
-        assert_eq!((judgement.measured, judgement.passed), (None, false));
-        assert!(judgement.note.unwrap().contains("--server-delay"));
+        let result = only(&run, limits);
+        assert_eq!((result.measured, result.passed), (None, false));
+        assert!(result.note.unwrap().contains("--server-delay"));
     }
     // A median of 0 can be.
     assert!(passed(&send(Some(102_000_000), &[102 * MS, 105 * MS], &[2 * MS]), max_p50(0)));
 }
 
 #[test]
-fn an_unknown_hold_breaks_a_limit_on_the_round_trip_but_not_one_on_loss_or_jitter() {
+fn unknown_server_delay_exceeds_only_round_trip_limits() {
     let run = send(None, &[3_002 * MS, 3_002 * MS], &[]);
-    let judgement = only(&run, max_p50(1_000_000_000));
-    assert_eq!((judgement.measured, judgement.passed), (None, false));
-    assert!(judgement.note.unwrap().contains("give --server-delay"));
+    let result = only(&run, max_p50(1_000_000_000));
+    assert_eq!((result.measured, result.passed), (None, false));
+    assert!(result.note.unwrap().contains("give --server-delay"));
     assert!(passed(&run, max_loss(0.0)) && passed(&run, max_jitter(0)));
     let report = Report::new(&run, &Limits::default());
     assert_eq!(report.streams.audio.unwrap().rtt_count, 0);
@@ -256,7 +256,7 @@ fn an_unknown_hold_breaks_a_limit_on_the_round_trip_but_not_one_on_loss_or_jitte
 }
 
 #[test]
-fn packets_in_flight_at_an_interruption_are_no_loss() {
+fn packets_in_flight_at_an_interruption_are_not_lost() {
     let mut run = RunResults { interrupted: Some(StopSignal::Interrupt), ..probe(100, &[MS; 90]) };
     let ping = run.ping.as_mut().unwrap();
     (ping.lost, ping.in_flight) = (0, 10);

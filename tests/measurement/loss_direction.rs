@@ -1,4 +1,4 @@
-//! Which way packets were lost, as the report tells it.
+//! Loss direction in the report.
 
 use crate::runs;
 use jamjam_dev::client::{LossReport, RunResults, StopSignal, StreamKind};
@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 
 use runs::{MS, probe, stream};
 
-/// Three of 103 pings were lost, and this is what the server told.
-fn lossy(asked: impl Into<Option<LossReport>>) -> RunResults {
+/// Three of 103 pings were lost; the counters that the server reported.
+fn lossy(server_report: impl Into<Option<LossReport>>) -> RunResults {
     RunResults {
-        loss_report: asked.into(),
+        loss_report: server_report.into(),
         ..probe(StreamStats { sent: 103, lost: 3, ..stream(StreamStats::new(), [MS; 100]) })
     }
 }
 
-fn asked(response_received: bool, pings: Option<u32>) -> LossReport {
+fn server_report(response_received: bool, pings: Option<u32>) -> LossReport {
     let mapped_address = response_received.then(|| "[2001:db8::7]:40000".parse().expect("an address"));
     LossReport { response_received, mapped_address, received: pings.map(|pings| [0, pings, 0]) }
 }
@@ -37,23 +37,24 @@ fn summary(run: &RunResults) -> String {
 
 /// The notes of a run without limits.
 fn notes(run: &RunResults) -> Vec<String> {
-    Report::new(run, &Limits::default()).warnings.into_iter().map(|caveat| caveat.message).collect()
+    Report::new(run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
 }
 
 #[test]
-fn what_the_server_told_stands_under_its_names() {
-    let told = lossy(asked(true, Some(101)));
-    assert_eq!(split(&told), [json!(2), json!(1)]);
+fn loss_report_appears_in_json_and_text() {
+    let reported = lossy(server_report(true, Some(101)));
+    assert_eq!(split(&reported), [json!(2), json!(1)]);
     assert_eq!(
-        document(&told)["loss_report"],
+        document(&reported)["loss_report"],
         json!({"response_received": true, "mapped_address": "[2001:db8::7]:40000"})
     );
-    assert_eq!(split(&lossy(asked(false, None))), [Value::Null, Value::Null]);
+    assert_eq!(split(&lossy(server_report(false, None))), [Value::Null, Value::Null]);
     assert_eq!(
-        document(&lossy(asked(false, None)))["loss_report"],
+        document(&lossy(server_report(false, None)))["loss_report"],
         json!({"response_received": false, "mapped_address": null})
     );
-    let nothing_lost = RunResults { loss_report: Some(asked(false, None)), ..probe(stream(StreamStats::new(), [MS])) };
+    let nothing_lost =
+        RunResults { loss_report: Some(server_report(false, None)), ..probe(stream(StreamStats::new(), [MS])) };
     assert_eq!(split(&nothing_lost), [json!(0), json!(0)]);
     assert_eq!(
         (split(&lossy(None)), &document(&lossy(None))["loss_report"]),
@@ -62,22 +63,22 @@ fn what_the_server_told_stands_under_its_names() {
 }
 
 #[test]
-fn the_server_heard_at_least_none_and_at_most_all_of_it_and_its_counts_wrap() {
-    let outward = |heard: u32| lossy(asked(true, Some(heard))).lost_upstream(StreamKind::Ping);
-    assert_eq!([100, 101, 103].map(outward), [3, 2, 0].map(Some));
-    assert_eq!([0, 50, 99, 104, 2_000_000_000].map(outward), [3, 3, 3, 0, 0].map(Some));
+fn server_counts_are_clamped_to_sent_packets_and_may_wrap() {
+    let upstream = |analyzed: u32| lossy(server_report(true, Some(analyzed))).lost_upstream(StreamKind::Ping);
+    assert_eq!([100, 101, 103].map(upstream), [3, 2, 0].map(Some));
+    assert_eq!([0, 50, 99, 104, 2_000_000_000].map(upstream), [3, 3, 3, 0, 0].map(Some));
     // 2^32 packets and 103 more: the server's count has wrapped.
     let ping = StreamStats { sent: (1 << 32) + 103, lost: 3, ..stream(StreamStats::new(), [MS; 100]) };
-    let run = RunResults { loss_report: Some(asked(true, Some(101))), ..probe(ping) };
+    let run = RunResults { loss_report: Some(server_report(true, Some(101))), ..probe(ping) };
     assert_eq!(run.lost_upstream(StreamKind::Ping), Some(2));
 }
 
 #[test]
-fn the_table_tells_the_direction_only_where_the_server_was_asked() {
-    let text = summary(&lossy(asked(true, Some(101))));
+fn table_shows_loss_direction_only_if_requested() {
+    let text = summary(&lossy(server_report(true, Some(101))));
     let rows = "\nlost                             3\nlost upstream                    2\nlost downstream                  1\nloss ";
     assert!(text.contains(rows) && text.contains("\nmapped address        [2001:db8::7]:40000\n"), "{text}");
-    let text = summary(&lossy(asked(false, None)));
+    let text = summary(&lossy(server_report(false, None)));
     let rows = "\nlost upstream              unknown\nlost downstream            unknown\n";
     assert!(text.contains(rows) && text.contains("\nmapped address        unknown\n"), "{text}");
     let text = summary(&lossy(None));
@@ -85,28 +86,34 @@ fn the_table_tells_the_direction_only_where_the_server_was_asked() {
 }
 
 #[test]
-fn a_jobs_summary_tells_it_too() {
+fn job_summary_shows_the_loss_direction() {
     let summary = |run: &RunResults| markdown::summary(&Report::new(run, &Limits::default()), None);
-    let told = summary(&lossy(asked(true, Some(101))));
-    assert!(told.contains("\n| lost | 3 |\n| lost upstream | 2 |\n| lost downstream | 1 |\n| loss | "), "{told}");
+    let reported = summary(&lossy(server_report(true, Some(101))));
+    assert!(
+        reported.contains("\n| lost | 3 |\n| lost upstream | 2 |\n| lost downstream | 1 |\n| loss | "),
+        "{reported}"
+    );
     assert!(!summary(&lossy(None)).contains("| lost upstream |"));
 }
 
 #[test]
-fn loss_whose_direction_nobody_knows_is_said_with_the_reason() {
+fn unknown_loss_direction_is_reported_with_its_cause() {
     assert_eq!(
         notes(&lossy(None)),
         ["the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server"]
     );
     let unknown = |why| [format!("the direction of 3 lost LATENCY_PING packets is unknown: {why}")];
-    let not_told = "the server did not report its counters both at the start and at the end";
-    assert_eq!(notes(&lossy(asked(true, None))), unknown(not_told));
-    assert_eq!(notes(&lossy(asked(false, None))), unknown("the server did not answer the request"));
-    let interrupted = RunResults { interrupted: Some(StopSignal::Interrupt), ..lossy(asked(true, None)) };
+    let not_reported = "the server did not report its counters both at the start and at the end";
+    assert_eq!(notes(&lossy(server_report(true, None))), unknown(not_reported));
+    assert_eq!(notes(&lossy(server_report(false, None))), unknown("the server did not answer the request"));
+    let interrupted = RunResults { interrupted: Some(StopSignal::Interrupt), ..lossy(server_report(true, None)) };
     assert_eq!(notes(&interrupted), unknown("the run was interrupted before the second request to the server"));
-    assert_eq!(notes(&lossy(asked(true, Some(101)))), [""; 0]);
+    assert_eq!(notes(&lossy(server_report(true, Some(101)))), [""; 0]);
     assert_eq!(
-        notes(&RunResults { loss_report: Some(asked(false, None)), ..probe(stream(StreamStats::new(), [MS; 100])) }),
+        notes(&RunResults {
+            loss_report: Some(server_report(false, None)),
+            ..probe(stream(StreamStats::new(), [MS; 100]))
+        }),
         [""; 0]
     );
     // Where nothing came back at all there are other things to look at first.

@@ -15,7 +15,7 @@ use machine::machine;
 use runs::{MS, probe, send, stream};
 
 #[test]
-fn what_the_order_of_sending_shows_stands_under_its_names() {
+fn bursts_and_reordering_appear_under_their_names() {
     let mut ping = stream(StreamStats::new(), (0..1_000).map(|n| 5_000 + n % 2_000));
     for lost in [false, true, true, false, true] {
         ping.loss_bursts.on_settled(lost);
@@ -42,8 +42,8 @@ fn what_the_order_of_sending_shows_stands_under_its_names() {
     assert_eq!(pdv, [0.499, 0.991, 0.999, 0.999].map(Value::from));
     let ipdv = ["count", "min_us", "max_us", "abs_mean_us", "abs_p50_us", "abs_p99_us"];
     // (300 + 199 × 100)/200 = 101 ns.
-    let truth = [json!(200), json!(-0.1), json!(0.3), json!(0.101), json!(0.1), json!(0.1)];
-    assert_eq!(ipdv.map(|name| found(&format!("ipdv_{name}"))), truth);
+    let exact = [json!(200), json!(-0.1), json!(0.3), json!(0.101), json!(0.1), json!(0.1)];
+    assert_eq!(ipdv.map(|name| found(&format!("ipdv_{name}"))), exact);
     let bursts = "\nloss bursts           1 × 1 packet, 1 × 2; longest 2\n";
     let reordering = "\nreordering            0.3 %, extent mean 2.3, max 5, late by up to 2.5 µs\n";
     let variation = "\nPDV                   p50 0.5 µs, p99 1.0 µs, p99.9 1.0 µs, max 1.0 µs\n";
@@ -55,7 +55,7 @@ fn what_the_order_of_sending_shows_stands_under_its_names() {
 }
 
 #[test]
-fn each_percentile_stands_under_its_own_name() {
+fn each_percentile_appears_under_its_own_name() {
     let mut pacing = PacingStats::default();
     for n in 1..=1_000 {
         let due = Time::from_millis(n);
@@ -72,8 +72,8 @@ fn each_percentile_stands_under_its_own_name() {
 }
 
 #[test]
-fn delay_variation_needs_no_hold() {
-    // Echo times 3,000,000 µs and 150 and 50 µs more, and no ping to tell the hold by.
+fn delay_variation_needs_no_server_delay() {
+    // Echo times 3,000,000 µs and 150 and 50 µs more, and no ping to estimate the server delay.
     let audio = stream(StreamStats::with_rtt_baseline(), [3_000_000_000, 3_000_150_000, 3_000_050_000]);
     let report = Report::new(&send(AudioResults { stats: audio, ..AudioResults::default() }), &Limits::default());
     let audio = report.streams.audio.unwrap();
@@ -83,7 +83,7 @@ fn delay_variation_needs_no_hold() {
 }
 
 #[test]
-fn what_the_machine_did_stands_under_its_names() {
+fn machine_statistics_appear_under_their_names() {
     let report =
         Report::new(&RunResults { host_timing: Some(machine()), ..probe(StreamStats::new()) }, &Limits::default());
     let expected = json!({
@@ -100,7 +100,7 @@ fn what_the_machine_did_stands_under_its_names() {
 /// The notes of a run of which only the machine is worth one.
 fn notes(machine: HostTiming) -> Vec<String> {
     let run = RunResults { host_timing: Some(machine), ..probe(stream(StreamStats::new(), [MS; 100])) };
-    Report::new(&run, &Limits::default()).warnings.into_iter().map(|caveat| caveat.message).collect()
+    Report::new(&run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
 }
 
 /// A machine whose wall clock gained these milliseconds on the monotonic one, 50 ms after each other.
@@ -115,7 +115,7 @@ fn clock(gains_ms: &[i64]) -> ClockJumps {
 }
 
 #[test]
-fn a_machine_that_behaved_has_no_notes() {
+fn machine_without_disturbances_adds_no_warnings() {
     assert_eq!(
         notes(HostTiming { kernel_dropped: Some(0), clock_jumps: clock(&[0, 0]), ..HostTiming::default() }),
         [""; 0]
@@ -124,7 +124,7 @@ fn a_machine_that_behaved_has_no_notes() {
 }
 
 #[test]
-fn what_our_own_receive_buffer_had_no_room_for_is_no_loss_of_the_path() {
+fn local_receive_buffer_overflow_is_not_path_loss() {
     let dropped = |times| notes(HostTiming { kernel_dropped: Some(times), ..HostTiming::default() });
     let rest = "the dropped datagrams count as lost, although the path delivered them; give a larger --socket-buffer";
     assert_eq!(dropped(1), [format!("the receive buffer of this host overflowed once: {rest}")]);
@@ -132,7 +132,7 @@ fn what_our_own_receive_buffer_had_no_room_for_is_no_loss_of_the_path() {
 }
 
 #[test]
-fn a_jump_of_the_clock_is_said_with_what_it_spoils() {
+fn clock_jump_is_reported_with_the_affected_figures() {
     let jumped = |gains: &[i64]| notes(HostTiming { clock_jumps: clock(gains), ..HostTiming::default() });
     let rest = "round trips at that moment may be wrong by up to 50 ms, and started_unix_ms is relative to the clock at the \
                 end of the run";
@@ -145,7 +145,7 @@ fn a_jump_of_the_clock_is_said_with_what_it_spoils() {
 }
 
 #[test]
-fn sleep_of_the_machine_is_said() {
+fn suspend_of_the_machine_is_reported() {
     let mut clock_jumps = ClockJumps::default();
     for (mono, slept) in [(0, 0), (50, 90_000)] {
         let at = Time::from_millis(mono);
@@ -159,7 +159,7 @@ fn sleep_of_the_machine_is_said() {
 }
 
 #[test]
-fn slow_send_calls_and_late_wake_ups_are_said_by_their_p99() {
+fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
     let with = |calls: i64, wakes: i64| {
         let mut machine = HostTiming::default();
         // 98 quick ones; the 99th of 100 counts.
@@ -185,30 +185,30 @@ fn slow_send_calls_and_late_wake_ups_are_said_by_their_p99() {
           the kernel round trips are longer by as much; close other programs or measure from a less busy host"
         ]
     );
-    // Too few for a p99 are not judged: the first call of a run is slow anyway.
+    // Too few values for a p99 are not evaluated: the first call of a run is always slow.
     let mut few = HostTiming::default();
     (0..99).for_each(|_| few.send_call.record(MS));
     assert_eq!(notes(few), [""; 0]);
 }
 
 #[test]
-fn the_longest_burst_is_held_against_its_limit() {
+fn longest_burst_is_compared_with_its_limit() {
     let mut ping = stream(StreamStats::new(), [MS; 100]);
     (ping.sent, ping.lost) = (105, 5);
     for lost in [true, true, true, false, true, true] {
         ping.loss_bursts.on_settled(lost);
     }
-    let judge = |ping: &StreamStats, most| {
+    let evaluate = |ping: &StreamStats, most| {
         Report::new(&probe(ping.clone()), &Limits { max_burst: Some(most), ..Limits::default() })
     };
-    let kept = judge(&ping, 3);
+    let kept = evaluate(&ping, 3);
     assert!(kept.verdict.passed);
     assert_eq!((kept.limits[0].figure, kept.limits[0].measured), ("burst_max", Some(3.0)));
     assert!(text::summary(&kept, false).contains("limit --max-burst 3 packets: 3 packets, met\n"));
-    assert_eq!(judge(&ping, 2).verdict.reasons, ["--max-burst 2 packets exceeded: 3 packets"]);
-    assert!(judge(&stream(StreamStats::new(), [MS]), 0).verdict.passed);
+    assert_eq!(evaluate(&ping, 2).verdict.reasons, ["--max-burst 2 packets exceeded: 3 packets"]);
+    assert!(evaluate(&stream(StreamStats::new(), [MS]), 0).verdict.passed);
     let unknown = StreamStats { in_flight: 3, ..stream(StreamStats::new(), []) };
-    let broken = judge(&StreamStats { sent: 3, ..unknown }, 0);
-    assert_eq!((broken.limits[0].measured, broken.limits[0].passed), (None, false));
-    assert_eq!(broken.limits[0].note.as_deref(), Some("no packet was returned or lost"));
+    let exceeded = evaluate(&StreamStats { sent: 3, ..unknown }, 0);
+    assert_eq!((exceeded.limits[0].measured, exceeded.limits[0].passed), (None, false));
+    assert_eq!(exceeded.limits[0].note.as_deref(), Some("no packet was returned or lost"));
 }

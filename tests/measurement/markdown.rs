@@ -11,8 +11,8 @@ use jamjam_dev::stats::StreamStats;
 use runs::{MS, probe, send, stream};
 
 /// The summary up to the folded part, and that.
-fn parts(run: &RunResults, limits: &Limits, broken: Option<&str>) -> (String, String) {
-    let summary = markdown::summary(&Report::new(run, limits), broken);
+fn parts(run: &RunResults, limits: &Limits, exceeded: Option<&str>) -> (String, String) {
+    let summary = markdown::summary(&Report::new(run, limits), exceeded);
     let (shown, folded) = summary.split_once("<details>\n").unwrap();
     (shown.to_owned(), folded.to_owned())
 }
@@ -22,7 +22,7 @@ fn shown(run: &RunResults, limits: &Limits) -> String {
 }
 
 #[test]
-fn a_probe_that_lost_one_packet() {
+fn probe_with_one_lost_packet_matches_the_expected_summary() {
     let mut ping = stream(StreamStats::new(), (0..99).map(|n| 40_000 + n * 500));
     (ping.sent, ping.lost) = (100, 1);
     let run = RunResults { duration_ns: 1_003_000_000, ..probe(ping) };
@@ -58,7 +58,7 @@ fn a_probe_that_lost_one_packet() {
 }
 
 #[test]
-fn a_send_that_went_well() {
+fn successful_send_matches_the_expected_summary() {
     let audio = stream(StreamStats::with_rtt_baseline(), [100_060_000; 1_000]);
     let run = RunResults {
         duration_ns: 10_100_000_000,
@@ -91,10 +91,10 @@ replies received; no limits set. The run took 10.100 s.
 }
 
 #[test]
-fn what_did_not_go_to_its_end_has_not_passed() {
+fn incomplete_run_has_not_passed() {
     let fine = probe(stream(StreamStats::new(), [MS; 100]));
     let heading =
-        |run: &RunResults, broken| parts(run, &Limits::default(), broken).0.lines().next().unwrap().to_owned();
+        |run: &RunResults, exceeded| parts(run, &Limits::default(), exceeded).0.lines().next().unwrap().to_owned();
     assert_eq!(heading(&fine, None), "## PASSED: probe 127.0.0.1:5000");
     assert_eq!(heading(&fine, Some("gone")), "## ABORTED: probe 127.0.0.1:5000");
     let run = RunResults { interrupted: Some(StopSignal::Terminate), ..fine };
@@ -104,7 +104,7 @@ fn what_did_not_go_to_its_end_has_not_passed() {
 }
 
 #[test]
-fn the_reasons_of_silence_are_a_list() {
+fn likely_causes_of_no_reply_are_a_list() {
     let run = probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() });
     let limits = Limits { max_loss: Some(0.1), max_jitter: Some(Duration::from_millis(1)), ..Limits::default() };
     let shown = shown(&run, &limits);
@@ -122,7 +122,7 @@ fn the_reasons_of_silence_are_a_list() {
 }
 
 #[test]
-fn the_whole_report_is_folded_below() {
+fn full_report_is_in_a_collapsed_section() {
     let run = probe(stream(StreamStats::new(), [MS; 100]));
     let report = text::summary(&Report::new(&run, &Limits::default()), false);
     let expected = format!("<summary>The whole report</summary>\n\n```text\n{report}```\n\n</details>\n");
@@ -130,7 +130,7 @@ fn the_whole_report_is_folded_below() {
 }
 
 #[test]
-fn a_hostile_target_stays_a_name() {
+fn hostile_target_name_is_escaped() {
     let target = "a|b`c\n## d <img src=x> ~~&amp;~~ [e](f) *g* _h_ \\\n````\ni";
     let run = RunResults {
         ping: Some(stream(StreamStats::new(), [MS; 3])),

@@ -1,4 +1,4 @@
-//! The summary as a person reads it.
+//! The text summary.
 
 use crate::runs;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn last_line(run: &RunResults, limits: &Limits) -> String {
 }
 
 #[test]
-fn a_probe_that_lost_one_packet() {
+fn probe_with_one_lost_packet_matches_the_expected_text() {
     let mut ping = stream(StreamStats::new(), (0..99).map(|n| 40_000 + n * 500));
     (ping.sent, ping.lost) = (100, 1);
     let run = RunResults { duration_ns: 1_003_000_000, ..probe(ping) };
@@ -72,7 +72,7 @@ FAILED: --max-loss 0 % exceeded: 1 %
 }
 
 #[test]
-fn a_send_that_was_interrupted() {
+fn interrupted_send_matches_the_expected_text() {
     let audio = AudioResults {
         stats: StreamStats { reordered: 1, late: 2, ..stream(StreamStats::with_rtt_baseline(), [100_060_000; 1_000]) },
         sample_rate: 48_000,
@@ -142,7 +142,7 @@ PASSED: replies received; no limits set
 }
 
 #[test]
-fn a_probe_that_heard_nothing() {
+fn probe_without_replies_matches_the_expected_text() {
     let run =
         RunResults { duration_ns: 3_000_000_000, ..probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() }) };
     let expected = "\
@@ -170,14 +170,14 @@ FAILED: no replies received
 }
 
 #[test]
-fn a_bar_of_one_beside_a_bar_of_thousands_is_seen() {
+fn histogram_bar_of_one_value_is_visible() {
     let run = probe(stream(StreamStats::new(), [vec![1_000; 9_900], vec![3_000], vec![5_000; 150]].concat()));
     let summary = summary(&run, &Limits::default());
     assert!(summary.contains("3.0 µs to 4.0 µs  █ 1\n"), "{summary}");
 }
 
 #[test]
-fn the_last_line_is_the_verdict() {
+fn last_line_is_the_verdict() {
     let fine = probe(stream(StreamStats::new(), [MS; 100]));
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     assert_eq!(last_line(&fine, &Limits::default()), "PASSED: replies received; no limits set");
@@ -188,7 +188,7 @@ fn the_last_line_is_the_verdict() {
 }
 
 #[test]
-fn color_adds_escape_codes_and_nothing_else() {
+fn color_adds_only_escape_codes() {
     let report = Report::new(&probe(StreamStats { sent: 5, lost: 5, ..StreamStats::new() }), &Limits::default());
     let (plain, colored) = (text::summary(&report, false), text::summary(&report, true));
     assert!(!plain.contains('\x1b') && colored.contains("\x1b[31mFAILED\x1b[0m"));

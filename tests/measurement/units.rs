@@ -8,7 +8,7 @@ use jamjam_dev::units::{
 };
 
 #[test]
-fn a_duration_takes_its_unit_and_a_bare_number_the_options_own() {
+fn duration_uses_its_unit_and_a_bare_number_the_default_unit() {
     let millis = |text| parse_duration(text, TimeUnit::Millis).unwrap();
     assert_eq!(millis("3000"), Duration::from_secs(3));
     assert_eq!(millis("5ms"), Duration::from_millis(5));
@@ -30,7 +30,7 @@ fn decimals_are_exact() {
 }
 
 #[test]
-fn what_is_no_duration_says_what_one_looks_like() {
+fn invalid_duration_is_rejected_with_an_example() {
     let error = |text| parse_duration(text, TimeUnit::Millis).unwrap_err().to_string();
     assert_eq!(error("soon"), "`soon` is not a number; expected a duration such as 5ms or 2s");
     assert_eq!(error("-5ms"), "`-5ms` is not a number; expected a duration such as 5ms or 2s");
@@ -43,7 +43,7 @@ fn what_is_no_duration_says_what_one_looks_like() {
 }
 
 #[test]
-fn a_ratio_is_a_percentage() {
+fn ratio_is_a_percentage() {
     assert_eq!(parse_ratio("0%"), Ok(0.0));
     assert_eq!(parse_ratio("0"), Ok(0.0));
     assert_eq!(parse_ratio("100%"), Ok(1.0));
@@ -53,14 +53,14 @@ fn a_ratio_is_a_percentage() {
 }
 
 #[test]
-fn a_ratio_is_the_float_that_counting_gives() {
+fn ratio_equals_the_float_computed_from_counts() {
     assert_eq!(parse_ratio("0.5%"), Ok(1.0 / 200.0));
     assert_eq!(parse_ratio("0.1%"), Ok(1.0 / 1_000.0));
     assert_eq!(parse_ratio("0.7%"), Ok(7.0 / 1_000.0));
 }
 
 #[test]
-fn a_size_is_bytes_with_binary_or_decimal_multiples() {
+fn size_accepts_binary_and_decimal_multiples_of_bytes() {
     assert_eq!(parse_size("4096"), Ok(4_096));
     assert_eq!(parse_size("64MiB"), Ok(67_108_864));
     assert_eq!(parse_size("1GiB"), Ok(1_073_741_824));
@@ -75,7 +75,7 @@ fn a_size_is_bytes_with_binary_or_decimal_multiples() {
 }
 
 #[test]
-fn a_bit_rate_counts_in_thousands_and_is_written_with_either_m() {
+fn bit_rate_uses_decimal_multiples_in_either_letter_case() {
     assert_eq!(parse_bit_rate("64mbit"), Ok(64_000_000));
     assert_eq!(parse_bit_rate("2Mbit"), Ok(2_000_000));
     assert_eq!(parse_bit_rate("500kbit"), Ok(500_000));
@@ -92,7 +92,7 @@ fn a_bit_rate_counts_in_thousands_and_is_written_with_either_m() {
 }
 
 #[test]
-fn a_bit_rate_is_shown_as_it_is_typed() {
+fn bit_rate_is_printed_as_it_was_entered() {
     let shown =
         [(64_000_000, "64mbit"), (1_500_000, "1500kbit"), (2_000_000_000, "2gbit"), (9_601, "9601bit"), (0, "0bit")];
     for (rate, text) in shown {
@@ -102,7 +102,7 @@ fn a_bit_rate_is_shown_as_it_is_typed() {
 }
 
 #[test]
-fn off_switches_a_limit_off() {
+fn off_disables_a_limit() {
     assert_eq!(parse_or_off("off", parse_size), Ok(None));
     assert_eq!(parse_or_off("1KiB", parse_size), Ok(Some(1_024)));
     assert!(parse_or_off("of", parse_size).is_err());

@@ -1,4 +1,4 @@
-//! What a person who knows measuring would add to the numbers.
+//! Warnings about anomalies in a run.
 
 use crate::runs;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use runs::{MS, probe, send, stream};
 
 /// The notes of a run without limits.
 fn notes(run: &RunResults) -> Vec<String> {
-    Report::new(run, &Limits::default()).warnings.into_iter().map(|caveat| caveat.message).collect()
+    Report::new(run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
 }
 
-/// The three reasons that a run which heard nothing is given.
+/// The three likely causes listed for a run without replies.
 fn reasons(run: &RunResults) -> [String; 3] {
     let report = Report::new(run, &Limits::default());
     <[String; 3]>::try_from(report.warnings[0].details.clone()).unwrap()
 }
 
 #[test]
-fn what_came_back_damaged_is_not_called_silence() {
+fn damaged_reply_is_not_reported_as_no_reply() {
     let run = probe(StreamStats { sent: 1, damaged: 1, damaged_copies: 1, ..StreamStats::new() });
     assert_eq!(
         notes(&run),
@@ -34,7 +34,7 @@ fn what_came_back_damaged_is_not_called_silence() {
 }
 
 #[test]
-fn a_closed_port_is_told_from_a_silent_path() {
+fn closed_port_is_distinguished_from_a_silent_path() {
     let lost = || probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() });
     let [port, path, _] = reasons(&RunResults { port_unreachable: 12, ..lost() });
     assert!(port.ends_with("(ICMP port unreachable): received 12 times, so check this first"), "{port}");
@@ -44,7 +44,7 @@ fn a_closed_port_is_told_from_a_silent_path() {
 }
 
 #[test]
-fn answered_pings_beside_silent_audio_point_at_the_server() {
+fn pongs_without_audio_replies_indicate_the_server() {
     let audio = AudioResults {
         stats: StreamStats { sent: 375, lost: 375, ..StreamStats::with_rtt_baseline() },
         ..AudioResults::default()
@@ -60,21 +60,21 @@ fn answered_pings_beside_silent_audio_point_at_the_server() {
 }
 
 #[test]
-fn datagrams_that_answer_nothing_point_at_another_server() {
+fn unmatched_datagrams_indicate_another_server() {
     let run = RunResults { stray: 4, ..probe(StreamStats { sent: 9, lost: 9, unmatched: 1, ..StreamStats::new() }) };
     let [_, _, server] = reasons(&run);
     assert!(server.ends_with("likely, because 5 datagrams without a request arrived"), "{server}");
 }
 
 #[test]
-fn a_clean_run_has_no_notes() {
+fn clean_run_has_no_warnings() {
     assert_eq!(notes(&probe(stream(StreamStats::new(), [MS; 100]))), [""; 0]);
     let silent = StreamStats { sent: 100, in_flight: 100, ..StreamStats::new() };
     assert_eq!(notes(&RunResults { replies_expected: false, ..probe(silent) }), [""; 0]);
 }
 
 #[test]
-fn each_oddity_is_named() {
+fn each_anomaly_adds_a_warning() {
     let ping = |ping: StreamStats| probe(StreamStats { sent: 200, ..stream(ping, [MS; 100]) });
     assert_eq!(notes(&probe(stream(StreamStats::new(), [MS]))), ["only 1 round trip: a p99 needs 100"]);
     assert_eq!(
@@ -101,7 +101,7 @@ fn each_oddity_is_named() {
 }
 
 #[test]
-fn each_oddity_of_audio_is_named() {
+fn each_audio_anomaly_adds_a_warning() {
     let audio = |change: fn(&mut AudioResults)| {
         let stats = stream(StreamStats::with_rtt_baseline(), [100 * MS; 100]);
         let mut audio =
@@ -130,8 +130,8 @@ fn each_oddity_of_audio_is_named() {
 }
 
 #[test]
-fn a_hold_that_differs_from_what_was_seen_is_named() {
-    // Echo times of 103 ms and pings of 3 ms: the server holds 100 ms.
+fn server_delay_mismatch_adds_a_warning() {
+    // Echo times of 103 ms and pings of 3 ms: the server delay is 100 ms.
     let run = |given| {
         let stream_of_audio = stream(StreamStats::with_rtt_baseline(), [103 * MS; 100]);
         let audio =
@@ -143,7 +143,7 @@ fn a_hold_that_differs_from_what_was_seen_is_named() {
 }
 
 #[test]
-fn a_pacing_error_over_a_millisecond_asks_for_care_with_jitter() {
+fn pacing_error_above_1_ms_adds_a_jitter_warning() {
     let run = |micros: &[u64]| {
         let mut pacing = PacingStats::default();
         for (n, micros) in micros.iter().enumerate() {
@@ -163,7 +163,7 @@ fn a_pacing_error_over_a_millisecond_asks_for_care_with_jitter() {
 }
 
 #[test]
-fn a_drift_of_our_own_pacing_is_named() {
+fn local_pacing_drift_adds_a_warning() {
     let run = |last: u64| {
         let mut pacing = PacingStats::default();
         for second in 0..20 {
@@ -180,7 +180,7 @@ fn a_drift_of_our_own_pacing_is_named() {
 }
 
 #[test]
-fn a_hold_estimated_from_few_pings_is_said() {
+fn server_delay_estimated_from_few_pings_adds_a_warning() {
     let run = |pings: usize| {
         let mut run = send(AudioResults {
             stats: stream(StreamStats::with_rtt_baseline(), [100 * MS; 100]),

@@ -11,7 +11,7 @@ fn peak_kib() -> u64 {
 }
 
 #[test]
-fn a_header_that_lies_about_4_gib_allocates_next_to_nothing() {
+fn header_claiming_4_gib_allocates_almost_nothing() {
     let before = peak_kib();
     for (chunk, length) in
         [("data", 0xfffe_fff0_u32), ("data", 0x7000_0000), ("LIST", 0xffff_fff0), ("fmt ", 0xffff_ffff)]

@@ -9,13 +9,13 @@ use jamjam_dev::moqt::Transport;
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits};
 
-use crate::dialogue::Dialogue;
-use crate::echoing::{BOTH, Echoing, call, groups, whole};
 use crate::memory;
+use crate::ordered_exchange::OrderedExchange;
+use crate::test_server::{BOTH, TestServer, call, groups, whole};
 
 #[test]
-fn fifty_groups_of_two_frames_all_come_back_in_order_over_both_transports() {
-    let server = Echoing::start(MoqtServerConfig::default());
+fn fifty_groups_of_two_frames_return_in_order_over_both_transports() {
+    let server = TestServer::start(MoqtServerConfig::default());
     for transport in BOTH {
         for offers in [vec![MoqtVersion::Gomoqt202502], vec![MoqtVersion::Gomoqt09], MoqtVersion::ALL.to_vec()] {
             let mut dial = server.dial(transport);
@@ -23,8 +23,8 @@ fn fifty_groups_of_two_frames_all_come_back_in_order_over_both_transports() {
             let call = call(&dial, &groups(50, 2)).unwrap();
             assert_eq!(call.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
             assert_eq!(call.came(), whole(50, 2), "{transport:?} {:?}", dial.offered_versions);
-            assert!(!call.facts.iter().any(|fact| matches!(
-                fact,
+            assert!(!call.events.iter().any(|event| matches!(
+                event,
                 MoqtClientEvent::GroupLost { .. } | MoqtClientEvent::FrameUnmatched { .. }
             )));
         }
@@ -39,8 +39,8 @@ fn fifty_groups_of_two_frames_all_come_back_in_order_over_both_transports() {
 }
 
 #[test]
-fn twenty_clients_at_once_each_hear_themselves() {
-    let server = Echoing::start(MoqtServerConfig::default());
+fn twenty_concurrent_clients_each_receive_their_own_frames() {
+    let server = TestServer::start(MoqtServerConfig::default());
     let clients: Vec<_> = (0..20)
         .map(|number| {
             let dial = server.dial(BOTH[number % 2]);
@@ -57,35 +57,36 @@ fn twenty_clients_at_once_each_hear_themselves() {
 }
 
 #[test]
-fn a_second_frame_comes_back_on_its_own_and_not_at_the_groups_end() {
-    let server = Echoing::start(MoqtServerConfig::default());
+fn second_frame_returns_before_the_group_ends() {
+    let server = TestServer::start(MoqtServerConfig::default());
     for transport in BOTH {
         // The second frame leaves after the echo of the first, and the group's end after that of the second.
         let outcome =
-            client::run_session(&server.dial(transport), Dialogue::default, |_| (), &StopToken::default()).unwrap();
-        assert_eq!(outcome.handler.heard, ["first", "second", "end"], "{transport:?}");
+            client::run_session(&server.dial(transport), OrderedExchange::default, |_| (), &StopToken::default())
+                .unwrap();
+        assert_eq!(outcome.handler.received, ["first", "second", "end"], "{transport:?}");
     }
 }
 
 #[test]
-fn a_stop_ends_every_session_with_code_0_and_says_why() {
+fn shutdown_closes_every_session_with_code_0_and_a_reason() {
     for transport in BOTH {
-        let mut server = Echoing::start(MoqtServerConfig::default());
+        let mut server = TestServer::start(MoqtServerConfig::default());
         let dial = server.dial(transport);
         let endless = MoqtClientConfig { group_count: None, ..groups(0, 1) };
         let client = std::thread::spawn(move || call(&dial, &endless).unwrap());
         server.wait("frames are echoed", |reading| reading.sessions.frames_sent > 3);
         server.stop();
         let call = client.join().unwrap();
-        let told =
+        let expected =
             MoqtRunOutcome::Closed { code: 0, reason: "server is shutting down".to_owned(), closed_locally: false };
-        assert_eq!(call.outcome.handler.outcome(), Some(&told), "{transport:?}");
+        assert_eq!(call.outcome.handler.outcome(), Some(&expected), "{transport:?}");
     }
 }
 
 #[test]
-fn each_part_of_the_set_up_has_its_time() {
-    let server = Echoing::start(MoqtServerConfig::default());
+fn each_setup_phase_has_its_duration() {
+    let server = TestServer::start(MoqtServerConfig::default());
     for transport in BOTH {
         let set_up = call(&server.dial(transport), &groups(1, 1)).unwrap().outcome.connect_times;
         assert!(set_up.quic_ns.is_some_and(|took| took > 0) && set_up.session_ns.is_some_and(|took| took > 0));
@@ -94,15 +95,15 @@ fn each_part_of_the_set_up_has_its_time() {
 }
 
 #[test]
-fn a_long_session_takes_no_more_memory_than_a_short_one() {
+fn long_session_uses_no_more_memory_than_a_short_one() {
     // Whatever piles up on a busy machine has room: nothing is dropped.
     let limits = SessionLimits { max_outgoing_groups: 10_000, ..SessionLimits::default() };
-    let server = Echoing::start_alone(MoqtServerConfig { limits: limits.clone(), ..MoqtServerConfig::default() });
+    let server = TestServer::start_alone(MoqtServerConfig { limits: limits.clone(), ..MoqtServerConfig::default() });
     let config = MoqtClientConfig { group_interval: Duration::from_micros(200), ..groups(10_000, 1) };
     let (mut came, mut early, mut grown) = (0, 0, 0);
     let observe = |client: &mut MoqtClient| {
-        for fact in std::iter::from_fn(|| client.poll_event()) {
-            came += u64::from(matches!(fact, MoqtClientEvent::FrameReturned { .. }));
+        for event in std::iter::from_fn(|| client.poll_event()) {
+            came += u64::from(matches!(event, MoqtClientEvent::FrameReturned { .. }));
         }
         if came < 1_000 {
             early = memory::now();

@@ -1,4 +1,4 @@
-//! Clients that send very many frames and capsules that say nothing on the stream of the CONNECT request.
+//! Clients that send very many empty frames and capsules on the stream of the CONNECT request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,8 +7,8 @@ use jamjam_dev::moqt::client::MoqtRunOutcome;
 use jamjam_dev::moqt::{SessionLimits, Transport};
 use quinn::{ConnectionError, TransportConfig};
 
-use crate::echoing::{BOTH, Echoing, LONG, call, groups, whole};
-use crate::stranger::{Stranger, hear, play, request};
+use crate::manual_client::{ManualClient, receive, request, run_async};
+use crate::test_server::{BOTH, LONG, TestServer, call, groups, whole};
 
 /// More than is read of one connection.
 const ENOUGH: usize = 80 << 10;
@@ -17,14 +17,14 @@ const ENOUGH: usize = 80 << 10;
 const EXCESSIVE_LOAD: u64 = 0x107;
 
 /// A server that gives a busy machine the time for a set-up.
-fn patient() -> MoqtServerConfig {
+fn long_timeouts() -> MoqtServerConfig {
     MoqtServerConfig {
         limits: SessionLimits { setup_timeout: LONG, ..SessionLimits::default() },
         ..MoqtServerConfig::default()
     }
 }
 
-/// Bytes that say nothing: DATA frames, frames of a reserved type and of an unknown one, all empty; empty capsules in DATA frames; and
+/// Bytes without content: DATA frames, frames of a reserved type and of an unknown one, all empty; empty capsules in DATA frames; and
 /// a message for the session's end that has no code, with more after it.
 fn floods() -> [Vec<u8>; 5] {
     let capsules = [&b"\x00\x7f\xfe"[..], &b"\x17\x00".repeat(8_191)].concat();
@@ -34,11 +34,11 @@ fn floods() -> [Vec<u8>; 5] {
 }
 
 /// Sends it on the stream of the request, and waits until the server has closed the connection: with which code, and why.
-async fn flood(stranger: &mut Stranger, bytes: &[u8]) -> (u64, String) {
-    let (send, _) = stranger.request.as_mut().unwrap();
-    // The server may close before all is said.
+async fn flood(manual_client: &mut ManualClient, bytes: &[u8]) -> (u64, String) {
+    let (send, _) = manual_client.request.as_mut().unwrap();
+    // The server may close before everything is sent.
     let _ = send.write_all(bytes).await;
-    match stranger.connection.closed().await {
+    match manual_client.connection.closed().await {
         ConnectionError::ApplicationClosed(close) => {
             (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
         }
@@ -47,14 +47,14 @@ async fn flood(stranger: &mut Stranger, bytes: &[u8]) -> (u64, String) {
 }
 
 #[test]
-fn empty_frames_beyond_16_kib_before_a_request_are_refused() {
-    let server = Echoing::start(patient());
+fn empty_frames_beyond_16_kib_before_a_request_are_rejected() {
+    let server = TestServer::start(long_timeouts());
     let head = request("CONNECT", b"webtransport", b"/echo");
     for (frames, status) in [(8_000, 200), (8_192, 400)] {
-        play(async {
+        run_async(async {
             let bytes = [&b"\x21\x00".repeat(frames)[..], &head].concat();
-            let mut stranger = Stranger::ask(&server, &bytes, TransportConfig::default()).await;
-            assert_eq!(stranger.status().await, status, "{frames} frames");
+            let mut manual_client = ManualClient::open_with_request(&server, &bytes, TransportConfig::default()).await;
+            assert_eq!(manual_client.status().await, status, "{frames} frames");
         });
     }
     assert_eq!(server.totals.snapshot().connections.requests_rejected, 1);
@@ -62,20 +62,20 @@ fn empty_frames_beyond_16_kib_before_a_request_are_refused() {
 }
 
 #[test]
-fn beyond_64_kib_after_a_request_the_connection_is_closed() {
-    let server = Echoing::start(patient());
+fn more_than_64_kib_after_a_request_closes_the_connection() {
+    let server = TestServer::start(long_timeouts());
     let pieces = test_support::moqt_golden::pieces("seed.txt");
     let mut closed = 0;
     for bytes in floods() {
         for is_set_up in [false, true] {
-            play(async {
-                let mut stranger = Stranger::come(&server, Transport::WebTransport).await;
+            run_async(async {
+                let mut manual_client = ManualClient::open(&server, Transport::WebTransport).await;
                 let mut session = None;
                 if is_set_up {
-                    let (_, recv) = session.insert(stranger.bidi(&pieces["session-client"]).await);
-                    assert_eq!(hear(recv, pieces["session-server"].len()).await, pieces["session-server"]);
+                    let (_, recv) = session.insert(manual_client.bidi(&pieces["session-client"]).await);
+                    assert_eq!(receive(recv, pieces["session-server"].len()).await, pieces["session-server"]);
                 }
-                let (code, reason) = flood(&mut stranger, &bytes).await;
+                let (code, reason) = flood(&mut manual_client, &bytes).await;
                 assert_eq!(code, EXCESSIVE_LOAD, "{:x?}: {reason}", &bytes[..5]);
                 assert!(reason.contains("too many bytes"), "{reason}");
                 closed += 1;
@@ -93,8 +93,8 @@ fn beyond_64_kib_after_a_request_the_connection_is_closed() {
 }
 
 #[test]
-fn beside_three_flooding_clients_an_echo_is_whole_and_they_are_closed() {
-    let server = &Echoing::start(patient());
+fn flooding_clients_are_closed_and_another_echo_is_complete() {
+    let server = &TestServer::start(long_timeouts());
     let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         let flooding = floods().into_iter().take(3).map(|bytes| {
@@ -102,9 +102,9 @@ fn beside_three_flooding_clients_an_echo_is_whole_and_they_are_closed() {
                 let mut closed = 0;
                 // Each comes again as soon as it is closed.
                 while closed == 0 || !done.load(Ordering::Relaxed) {
-                    play(async {
-                        let mut stranger = Stranger::come(server, Transport::WebTransport).await;
-                        assert_eq!(flood(&mut stranger, &bytes).await.0, EXCESSIVE_LOAD);
+                    run_async(async {
+                        let mut manual_client = ManualClient::open(server, Transport::WebTransport).await;
+                        assert_eq!(flood(&mut manual_client, &bytes).await.0, EXCESSIVE_LOAD);
                     });
                     closed += 1;
                 }

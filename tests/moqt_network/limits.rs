@@ -1,11 +1,11 @@
-//! Who is let in, and what a client makes of servers that do not let it in, keep silent, or are others than they say.
+//! Connection limits, and how a client reports servers that reject it, stay silent, or present another certificate.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jamjam_dev::client::RunKind;
-use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig as Told};
+use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use jamjam_dev::io::moqt::client::{ClientThread, MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::moqt::{MoqtBindError, bind_all};
@@ -17,15 +17,15 @@ use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 
-use crate::echoing::{BOTH, Echoing, believing, call, groups, in_company};
-use crate::stranger::{Stranger, connect, play};
+use crate::manual_client::{ManualClient, connect, run_async};
+use crate::test_server::{BOTH, TestServer, call, groups, shared_access, trusting_verifier};
 
 #[test]
-fn there_are_so_many_places_and_one_that_is_left_is_free_again() {
-    let server = Echoing::start(MoqtServerConfig { max_connections: 2, ..MoqtServerConfig::default() });
-    play(async {
-        let one = Stranger::come(&server, Transport::Quic).await;
-        let two = Stranger::come(&server, Transport::WebTransport).await;
+fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
+    let server = TestServer::start(MoqtServerConfig { max_connections: 2, ..MoqtServerConfig::default() });
+    run_async(async {
+        let one = ManualClient::open(&server, Transport::Quic).await;
+        let two = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("both are there", |reading| reading.connections_open == 2).await;
         let dial = server.dial(Transport::Quic);
         let third = std::thread::spawn(move || call(&dial, &groups(1, 1)).err()).join().unwrap();
@@ -40,9 +40,9 @@ fn there_are_so_many_places_and_one_that_is_left_is_free_again() {
 }
 
 #[test]
-fn where_there_is_a_crowd_addresses_have_to_be_proved_and_clients_do_so_unasked() {
+fn server_under_load_sends_retry_and_clients_validate_their_address() {
     // Of a single place none is for those who have not.
-    let server = Echoing::start(MoqtServerConfig { max_connections: 1, ..MoqtServerConfig::default() });
+    let server = TestServer::start(MoqtServerConfig { max_connections: 1, ..MoqtServerConfig::default() });
     for (place, transport) in BOTH.into_iter().enumerate() {
         server.ordinary_echo(transport);
         let reading = server.wait("it has left", |reading| reading.connections_open == 0);
@@ -51,10 +51,10 @@ fn where_there_is_a_crowd_addresses_have_to_be_proved_and_clients_do_so_unasked(
 }
 
 #[test]
-fn who_says_nothing_any_more_is_closed_and_counted() {
+fn idle_connection_is_closed_and_counted() {
     let server =
-        Echoing::start(MoqtServerConfig { idle_timeout: Duration::from_millis(300), ..MoqtServerConfig::default() });
-    play(async {
+        TestServer::start(MoqtServerConfig { idle_timeout: Duration::from_millis(300), ..MoqtServerConfig::default() });
+    run_async(async {
         let mut transport = TransportConfig::default();
         transport.max_idle_timeout(None);
         let (_endpoint, connection) = connect(&server, b"moq-00", transport).await;
@@ -68,26 +68,26 @@ fn who_says_nothing_any_more_is_closed_and_counted() {
 }
 
 #[test]
-fn a_handshake_for_another_protocol_fails_and_is_counted() {
-    let server = Echoing::start(MoqtServerConfig::default());
+fn handshake_for_another_protocol_fails_and_is_counted() {
+    let server = TestServer::start(MoqtServerConfig::default());
     let other = std::thread::scope(|scope| {
-        scope.spawn(|| play(connect(&server, b"hq-interop", TransportConfig::default()))).join().is_err()
+        scope.spawn(|| run_async(connect(&server, b"hq-interop", TransportConfig::default()))).join().is_err()
     });
     assert!(other);
     server.wait("it is counted", |reading| reading.connections.handshakes_failed == 1);
     server.ordinary_echo(Transport::Quic);
 }
 
-/// A set-up that asks for `echo`.
+/// A setup that requests `echo`.
 const WITHOUT_SLASH: &[u8] = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
 
 #[test]
-fn a_server_that_only_knows_the_path_without_its_slash_is_asked_again_without_it() {
-    let _company = in_company();
+fn rejected_path_is_retried_without_its_leading_slash() {
+    let _access = shared_access();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let silent = crate::echoing::deaf_unless(socket, WITHOUT_SLASH, false);
-    let mut dial = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), believing());
+    let silent = crate::test_server::silent_unless(socket, WITHOUT_SLASH, false);
+    let mut dial = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
     dial.offered_versions.truncate(1);
     // It does no more than that.
     let config =
@@ -101,15 +101,15 @@ fn a_server_that_only_knows_the_path_without_its_slash_is_asked_again_without_it
 
 /// The same as a whole run, whose report has it.
 #[test]
-fn that_a_server_was_asked_again_is_in_the_run() {
+fn path_retry_is_recorded_in_the_run() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let url = format!("moqt://{}/echo", socket.local_addr().unwrap());
-    let silent = crate::echoing::deaf_unless(socket, WITHOUT_SLASH, true);
+    let silent = crate::test_server::silent_unless(socket, WITHOUT_SLASH, true);
     let dial = MoqtConnectOptions {
         offered_versions: vec![MoqtVersion::Gomoqt202502],
-        ..MoqtConnectOptions::new(url.parse().unwrap(), believing())
+        ..MoqtConnectOptions::new(url.parse().unwrap(), trusting_verifier())
     };
-    let terms = Told {
+    let terms = MoqtRunConfig {
         run_kind: RunKind::Probe,
         target: url,
         broadcast_track: String::new(),
@@ -124,13 +124,13 @@ fn that_a_server_was_asked_again_is_in_the_run() {
     drop(silent);
 }
 
-/// As the original server is: it agrees to every path, and has nobody at `/echo`.
+/// Like the original server: it accepts every path, and has no echo at `/echo`.
 #[test]
-fn a_server_that_agrees_and_then_does_nothing_is_asked_again_too() {
+fn server_that_accepts_and_then_stalls_is_retried() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let silent = crate::echoing::deaf_unless(socket, WITHOUT_SLASH, true);
-    let mut dial = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), believing());
+    let silent = crate::test_server::silent_unless(socket, WITHOUT_SLASH, true);
+    let mut dial = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
     dial.offered_versions.truncate(1);
     let call = call(&dial, &groups(1, 1)).unwrap();
     assert_eq!(call.outcome.requested_path, "echo");
@@ -140,11 +140,11 @@ fn a_server_that_agrees_and_then_does_nothing_is_asked_again_too() {
 }
 
 #[test]
-fn a_certificate_that_is_not_believed_is_said() {
-    let server = Echoing::start(MoqtServerConfig::default());
-    let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+fn untrusted_certificate_is_reported() {
+    let server = TestServer::start(MoqtServerConfig::default());
+    let manual_client = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
-    roots.add(stranger.cert.der().clone()).unwrap();
+    roots.add(manual_client.cert.der().clone()).unwrap();
     let provider = Arc::new(ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
     for transport in BOTH {
@@ -155,13 +155,14 @@ fn a_certificate_that_is_not_believed_is_said() {
 }
 
 #[test]
-fn nobody_there_is_said_in_time() {
-    let _company = in_company();
+fn missing_server_is_reported_in_time() {
+    let _access = shared_access();
     // It has the port and never answers.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     for scheme in ["moqt", "https"] {
-        let mut dial = MoqtConnectOptions::new(format!("{scheme}://{address}/echo").parse().unwrap(), believing());
+        let mut dial =
+            MoqtConnectOptions::new(format!("{scheme}://{address}/echo").parse().unwrap(), trusting_verifier());
         dial.limits = SessionLimits { setup_timeout: Duration::from_secs(1), ..SessionLimits::default() };
         let error = call(&dial, &groups(1, 1)).err().unwrap();
         assert!(
@@ -173,7 +174,7 @@ fn nobody_there_is_said_in_time() {
 }
 
 #[test]
-fn addresses_of_a_server_share_a_port_and_one_that_is_taken_is_said() {
+fn server_addresses_share_a_port_and_a_port_in_use_is_reported() {
     let loopback: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), ([127, 0, 0, 2], 0).into()];
     let bound = bind_all(&loopback).unwrap();
     let addresses: Vec<SocketAddr> = bound.addresses().collect();

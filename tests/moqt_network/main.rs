@@ -1,12 +1,12 @@
-//! MOQT over real sockets, on loopback: our client and server over both transports, and strangers who play the other end badly.
+//! MOQT over real sockets, on loopback: our client and server over both transports, and manual peers that misbehave.
 
-mod dialogue;
 mod echo;
-mod echoing;
 mod flooding;
 mod hostile;
 mod limits;
+mod manual_client;
 mod memory;
-mod overdue;
-mod stranger;
+mod ordered_exchange;
+mod stalled_run;
+mod test_server;
 mod webtransport;

@@ -13,12 +13,12 @@ pub(crate) fn now() -> isize {
     stats.bytes_allocated as isize - stats.bytes_deallocated as isize
 }
 
-/// Bytes more than at an earlier look.
+/// Bytes more than at an earlier reading.
 pub(crate) fn since(earlier: isize) -> isize {
     now() - earlier
 }
 
-/// Bytes of this process that are in memory, whatever the allocator thinks; 0 where the system does not tell as Linux does.
+/// Bytes of this process that are in memory, whatever the allocator thinks; 0 if the system does not report it as Linux does.
 pub(crate) fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse().ok());
     pages.unwrap_or(0_usize) * 4_096

@@ -1,4 +1,4 @@
-//! What WebTransport adds: the request, its refusal, and streams of HTTP/3 that are nobody's.
+//! WebTransport on top of QUIC: the request, its rejection, and HTTP/3 streams outside of any session.
 
 use std::time::Duration;
 
@@ -8,33 +8,33 @@ use jamjam_dev::moqt::SessionLimits;
 use jamjam_dev::moqt::Transport;
 use quinn::{RecvStream, SendStream, TransportConfig};
 
-use crate::echoing::{Echoing, call, groups};
-use crate::stranger::{Stranger, hear, play, request};
+use crate::manual_client::{ManualClient, receive, request, run_async};
+use crate::test_server::{TestServer, call, groups};
 
 /// A set-up on a session that is there.
-async fn set_up(stranger: &Stranger) -> (SendStream, RecvStream) {
+async fn set_up(manual_client: &ManualClient) -> (SendStream, RecvStream) {
     let pieces = test_support::moqt_golden::pieces("seed.txt");
-    let (send, mut recv) = stranger.bidi(&pieces["session-client"]).await;
-    assert_eq!(hear(&mut recv, pieces["session-server"].len()).await, pieces["session-server"]);
+    let (send, mut recv) = manual_client.bidi(&pieces["session-client"]).await;
+    assert_eq!(receive(&mut recv, pieces["session-server"].len()).await, pieces["session-server"]);
     (send, recv)
 }
 
 #[test]
-fn an_unknown_path_is_answered_with_404_and_the_connection_stays_until_that_was_read() {
-    let server = Echoing::start(MoqtServerConfig::default());
-    play(async {
+fn unknown_path_gets_404_and_closes_after_the_response_is_read() {
+    let server = TestServer::start(MoqtServerConfig::default());
+    run_async(async {
         let head = request("CONNECT", b"webtransport", b"/nope");
-        let mut stranger = Stranger::ask(&server, &head, TransportConfig::default()).await;
+        let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
         server.until("it is refused", |reading| reading.connections.requests_rejected == 1).await;
         // A connection that was closed would be gone after as many round trips as a stream needs to be refused.
-        let mut other = stranger.connection.open_uni().await.unwrap();
+        let mut other = manual_client.connection.open_uni().await.unwrap();
         other.write_all(b"\x21").await.unwrap();
         other.finish().unwrap();
         assert_eq!(other.stopped().await, Ok(None), "it has arrived");
-        assert!(stranger.connection.close_reason().is_none());
-        assert_eq!(stranger.status().await, 404);
+        assert!(manual_client.connection.close_reason().is_none());
+        assert_eq!(manual_client.status().await, 404);
         assert_eq!(server.totals.snapshot().connections_open, 1);
-        stranger.connection.close(0x100_u32.into(), b"");
+        manual_client.connection.close(0x100_u32.into(), b"");
         server.until("it is gone", |reading| reading.connections_open == 0).await;
     });
     let mut dial = server.dial(Transport::WebTransport);
@@ -45,8 +45,8 @@ fn an_unknown_path_is_answered_with_404_and_the_connection_stays_until_that_was_
 }
 
 #[test]
-fn a_request_that_is_none_for_a_session_is_answered_with_400() {
-    let server = Echoing::start(MoqtServerConfig::default());
+fn request_that_is_not_for_a_session_gets_400() {
+    let server = TestServer::start(MoqtServerConfig::default());
     let heads = [
         request("GET", b"", b"/echo"),
         request("CONNECT", b"websocket", b"/echo"),
@@ -57,9 +57,9 @@ fn a_request_that_is_none_for_a_session_is_answered_with_400() {
         b"\x00\x01\x00".to_vec(),
     ];
     for (place, head) in heads.iter().enumerate() {
-        play(async {
-            let mut stranger = Stranger::ask(&server, head, TransportConfig::default()).await;
-            assert_eq!(stranger.status().await, 400, "{head:x?}");
+        run_async(async {
+            let mut manual_client = ManualClient::open_with_request(&server, head, TransportConfig::default()).await;
+            assert_eq!(manual_client.status().await, 400, "{head:x?}");
         });
         assert_eq!(server.totals.snapshot().connections.requests_rejected, place as u64 + 1);
     }
@@ -67,61 +67,61 @@ fn a_request_that_is_none_for_a_session_is_answered_with_400() {
 }
 
 #[test]
-fn both_names_of_the_protocol_are_understood_from_a_client_that_says_nothing_of_webtransport_before() {
-    let server = Echoing::start(MoqtServerConfig::default());
+fn both_protocol_names_are_accepted_without_webtransport_settings() {
+    let server = TestServer::start(MoqtServerConfig::default());
     for protocol in ["webtransport", "webtransport-h3"] {
-        play(async {
+        run_async(async {
             let head = request("CONNECT", protocol.as_bytes(), b"/echo");
-            let mut stranger = Stranger::ask(&server, &head, TransportConfig::default()).await;
-            assert_eq!(stranger.status().await, 200, "{protocol}");
-            let _session = set_up(&stranger).await;
+            let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
+            assert_eq!(manual_client.status().await, 200, "{protocol}");
+            let _session = set_up(&manual_client).await;
         });
     }
 }
 
 #[test]
-fn an_answer_that_is_not_taken_is_given_up() {
+fn unread_response_is_given_up() {
     let setup_timeout = Duration::from_secs(1);
-    let server = Echoing::start(MoqtServerConfig {
+    let server = TestServer::start(MoqtServerConfig {
         limits: SessionLimits { setup_timeout, ..SessionLimits::default() },
         ..MoqtServerConfig::default()
     });
-    play(async {
+    run_async(async {
         let head = request("CONNECT", b"webtransport", b"/echo");
-        let mut reader = Stranger::ask(&server, &head, TransportConfig::default()).await;
+        let mut reader = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
         assert_eq!(reader.status().await, 200);
-        // What the server says before its answer: a control stream with SETTINGS (RFC 9114, section 7.2.4) of less than 64 bytes.
+        // What the server sends before its response: a control stream with SETTINGS (RFC 9114, section 7.2.4) of less than 64 bytes.
         let mut control = reader.connection.accept_uni().await.unwrap();
-        let start = hear(&mut control, 3).await;
+        let start = receive(&mut control, 3).await;
         assert_eq!(start[..2], [0x00, 0x04]);
         let settings = 3 + u32::from(start[2]);
         reader.connection.close(0x100_u32.into(), b"");
-        // Room for that and not a byte more, and nobody reads it.
+        // Exactly this much credit, and the response is not read.
         let mut transport = TransportConfig::default();
         transport.receive_window(settings.into());
-        let stranger = Stranger::ask(&server, &head, transport).await;
+        let manual_client = ManualClient::open_with_request(&server, &head, transport).await;
         server
             .until("it is refused", |reading| {
                 reading.connections.requests_rejected == 1 && reading.connections_open == 0
             })
             .await;
         assert_eq!(server.totals.snapshot().sessions.setups_failed, 1);
-        drop(stranger);
+        drop(manual_client);
     });
     server.ordinary_echo(Transport::WebTransport);
 }
 
 #[test]
-fn the_end_of_the_requests_stream_is_the_end_of_the_session() {
-    let server = Echoing::start(MoqtServerConfig::default());
+fn end_of_the_request_stream_ends_the_session() {
+    let server = TestServer::start(MoqtServerConfig::default());
     // An end without a word, and one with code 7 and the reason "bye".
-    for said in [&b""[..], b"\x00\x0a\x68\x43\x07\x00\x00\x00\x07bye"] {
-        play(async {
-            let mut stranger = Stranger::come(&server, Transport::WebTransport).await;
-            let _session = set_up(&stranger).await;
+    for request_bytes in [&b""[..], b"\x00\x0a\x68\x43\x07\x00\x00\x00\x07bye"] {
+        run_async(async {
+            let mut manual_client = ManualClient::open(&server, Transport::WebTransport).await;
+            let _session = set_up(&manual_client).await;
             assert_eq!(server.totals.snapshot().connections_open, 1);
-            let (send, _) = stranger.request.as_mut().unwrap();
-            send.write_all(said).await.unwrap();
+            let (send, _) = manual_client.request.as_mut().unwrap();
+            send.write_all(request_bytes).await.unwrap();
             send.finish().unwrap();
             server.until("the session has ended", |reading| reading.connections_open == 0).await;
         });
@@ -129,38 +129,38 @@ fn the_end_of_the_requests_stream_is_the_end_of_the_session() {
 }
 
 #[test]
-fn a_stream_that_never_says_what_it_is_for_keeps_no_other_waiting() {
-    let server = Echoing::start(MoqtServerConfig::default());
-    play(async {
-        let stranger = Stranger::come(&server, Transport::WebTransport).await;
-        let _session = set_up(&stranger).await;
+fn stream_without_a_type_does_not_block_other_streams() {
+    let server = TestServer::start(MoqtServerConfig::default());
+    run_async(async {
+        let manual_client = ManualClient::open(&server, Transport::WebTransport).await;
+        let _session = set_up(&manual_client).await;
         // Half a prefix each.
-        let (mut half, _recv) = stranger.connection.open_bi().await.unwrap();
+        let (mut half, _recv) = manual_client.connection.open_bi().await.unwrap();
         half.write_all(b"\x40").await.unwrap();
-        let mut other_half = stranger.connection.open_uni().await.unwrap();
+        let mut other_half = manual_client.connection.open_uni().await.unwrap();
         other_half.write_all(b"\x40\x54").await.unwrap();
         let subscribe = &test_support::moqt_golden::pieces("seed.txt")["subscribe"];
-        let _later = stranger.bidi(subscribe).await;
-        let (mut asked, mut recv) = stranger.theirs().await;
+        let _later = manual_client.bidi(subscribe).await;
+        let (mut announce_request, mut recv) = manual_client.accept_bidi().await;
         let pieces = test_support::moqt_golden::pieces("seed.txt");
-        assert_eq!(hear(&mut recv, pieces["announce-please"].len()).await, pieces["announce-please"]);
-        asked.write_all(&pieces["announce-active"]).await.unwrap();
+        assert_eq!(receive(&mut recv, pieces["announce-please"].len()).await, pieces["announce-please"]);
+        announce_request.write_all(&pieces["announce-active"]).await.unwrap();
         server.until("the later one is agreed to", |reading| reading.sessions.subscriptions == 1).await;
     });
 }
 
 #[test]
-fn streams_of_another_session_and_later_requests_are_refused_and_counted() {
-    let server = Echoing::start(MoqtServerConfig::default());
-    play(async {
-        let stranger = Stranger::come(&server, Transport::WebTransport).await;
-        let _session = set_up(&stranger).await;
+fn streams_of_other_sessions_and_later_requests_are_rejected() {
+    let server = TestServer::start(MoqtServerConfig::default());
+    run_async(async {
+        let manual_client = ManualClient::open(&server, Transport::WebTransport).await;
+        let _session = set_up(&manual_client).await;
         // Session 4, and a head where a prefix should be.
-        let (mut other, _recv) = stranger.connection.open_bi().await.unwrap();
+        let (mut other, _recv) = manual_client.connection.open_bi().await.unwrap();
         other.write_all(b"\x40\x41\x04\x00").await.unwrap();
         assert_eq!(other.stopped().await.unwrap().unwrap().into_inner(), 0x3994_bd84);
-        let (mut request, _recv) = stranger.connection.open_bi().await.unwrap();
-        request.write_all(&crate::stranger::request("GET", b"", b"/")).await.unwrap();
+        let (mut request, _recv) = manual_client.connection.open_bi().await.unwrap();
+        request.write_all(&crate::manual_client::request("GET", b"", b"/")).await.unwrap();
         assert_eq!(request.stopped().await.unwrap().unwrap().into_inner(), 0x10b);
         server.until("both are counted", |reading| reading.connections.streams_stray == 2).await;
     });

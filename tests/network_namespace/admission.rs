@@ -1,4 +1,4 @@
-//! The echo server as a weapon: what happens when its answers are aimed at others, seen from outside.
+//! Reflection attacks on the echo server: replies to spoofed sources, seen from outside.
 
 #![cfg(target_os = "linux")]
 
@@ -25,7 +25,7 @@ fn after_a_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats, S
     let (here, there) = (first.address, second.address);
     let forged = Instant::now();
     Forger::of(there).send(here, datagram);
-    let line = first.line_that_begins(&format!("echo: possible echo loop source={there} packets="));
+    let line = first.line_starting_with(&format!("echo: possible echo loop source={there} packets="));
     assert_eq!(line.level, "WARN");
     println!("silent {:?} after the forged datagram", forged.elapsed());
     // Nothing is on its way any more that is answered.
@@ -33,8 +33,8 @@ fn after_a_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats, S
 }
 
 #[test]
-fn two_servers_that_are_handed_each_others_address_fall_silent() {
-    inside("two_servers_that_are_handed_each_others_address_fall_silent", || {
+fn reply_loop_between_two_servers_ends() {
+    inside("reply_loop_between_two_servers_ends", || {
         for delay in ["0", "100"] {
             let pair = || (limited("127.0.0.1", delay), limited("127.0.0.2", delay));
             let (first, second) = pair();
@@ -54,8 +54,8 @@ fn two_servers_that_are_handed_each_others_address_fall_silent() {
 }
 
 #[test]
-fn a_server_that_is_handed_its_own_address_says_nothing() {
-    inside("a_server_that_is_handed_its_own_address_says_nothing", || {
+fn server_does_not_reply_to_its_own_address() {
+    inside("server_does_not_reply_to_its_own_address", || {
         for datagram in [audio(1, 512), keepalive(1, &[])] {
             let server = Server::start(&["--host", "127.0.0.1", "-d", "0"]);
             Forger::of(server.address).send(server.address, &datagram);
@@ -68,12 +68,12 @@ fn a_server_that_is_handed_its_own_address_says_nothing() {
 }
 
 #[test]
-fn a_loop_within_loopback_is_let_alone_unless_told() {
-    inside("a_loop_within_loopback_is_let_alone_unless_told", || {
+fn loopback_reply_loop_is_stopped_only_if_configured() {
+    inside("loopback_reply_loop_is_stopped_only_if_configured", || {
         let mut server = Server::start(&["--host", "127.0.0.1", "-d", "1", "--stats-interval", "20ms"]);
         let other = Server::start(&["--host", "127.0.0.2", "-d", "1"]);
         Forger::of(other.address).send(server.address, &audio(1, 512));
-        while Stats::of(&server.line_that_begins("Stats: ")).count("sent") < 100 {}
+        while Stats::of(&server.line_starting_with("Stats: ")).count("sent") < 100 {}
         let stats = server.stop("TERM").stats();
         assert_eq!(stats.count("dropped_repeated"), 0, "{stats}");
     });
@@ -99,7 +99,7 @@ struct Flood {
     client: (Option<i32>, serde_json::Value),
 }
 
-/// While a client sends 2 s of audio, somebody sends all that a server answers with the address of a victim, 40,000 a second.
+/// While a client sends 2 s of audio, an attacker sends 40,000 datagrams per second with the address of a victim.
 fn flood() -> Flood {
     let options = ["--host", "10.9.0.1", "-d", "100", "--socket-buffer", "8MiB", "--stats-interval", "off"];
     let server = Server::start(&options);
@@ -163,8 +163,8 @@ fn flood() -> Flood {
 }
 
 #[test]
-fn a_flood_with_a_victims_address_is_answered_up_to_the_limit_and_harms_no_client() {
-    inside("a_flood_with_a_victims_address_is_answered_up_to_the_limit_and_harms_no_client", || {
+fn spoofed_flood_is_answered_up_to_the_limit_without_harming_clients() {
+    inside("spoofed_flood_is_answered_up_to_the_limit_without_harming_clients", || {
         for host in ["10.9.0.1", "10.9.0.2"] {
             add_address(host.parse().unwrap());
         }
@@ -182,15 +182,15 @@ fn a_flood_with_a_victims_address_is_answered_up_to_the_limit_and_harms_no_clien
                 assert_eq!((returned, code), (750, Some(0)), "{report:#}");
                 return;
             }
-            // The machine was elsewhere for so long that the system threw packets away: whose, nobody knows.
+            // The machine was busy for so long that the system dropped packets of an unknown source.
         }
         panic!("this machine is too busy for a flood");
     });
 }
 
 #[test]
-fn the_flood_is_said_once_a_second() {
-    inside("the_flood_is_said_once_a_second", || {
+fn flood_is_logged_once_per_second() {
+    inside("flood_is_logged_once_per_second", || {
         let server =
             Server::start(&["--host", "127.0.0.1", "-d", "0", "--limit-loopback", "--max-rate-per-source", "8"]);
         let mut client = Client::of(server.address);
@@ -215,7 +215,7 @@ fn the_flood_is_said_once_a_second() {
 }
 
 #[test]
-fn who_is_not_allowed_gets_silence_and_is_counted() {
+fn source_outside_allow_gets_no_reply_and_is_counted() {
     let options = ["--host", "0.0.0.0", "-d", "0", "--allow", "127.0.0.2,127.0.0.8/29", "--allow", "::1"];
     let server = Server::start(&options);
     let from = |host: &str| {
@@ -228,7 +228,7 @@ fn who_is_not_allowed_gets_silence_and_is_counted() {
     }
     for host in ["127.0.0.2", "127.0.0.8", "127.0.0.15"] {
         let socket = from(host);
-        socket.set_read_timeout(Some(server::PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(server::TEST_TIMEOUT)).unwrap();
         socket.send(&keepalive(2, &[])).unwrap();
         let mut answer = [0; 100];
         assert_eq!(socket.recv(&mut answer).unwrap(), 12, "{host}");
@@ -242,7 +242,7 @@ fn who_is_not_allowed_gets_silence_and_is_counted() {
 }
 
 #[test]
-fn limits_that_make_no_sense_are_wrong_usage() {
+fn invalid_limits_are_usage_errors() {
     for (options, said) in [
         (["--allow", "192.0.2.7/24"], "use 192.0.2.0/24 for the network or 192.0.2.7 for the single address"),
         (["--allow", "10.0.0.0/33"], "`10.0.0.0/33`: the prefix length must be a number of bits, at most 32"),
@@ -261,8 +261,8 @@ fn limits_that_make_no_sense_are_wrong_usage() {
 }
 
 #[test]
-fn limits_can_be_switched_off() {
-    inside("limits_can_be_switched_off", || {
+fn limits_can_be_disabled() {
+    inside("limits_can_be_disabled", || {
         let off = ["--max-rate-per-source", "off", "--max-bitrate-per-source", "off"];
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "0", "--limit-loopback"], &off[..]].concat());
         let mut client = Client::of(server.address);

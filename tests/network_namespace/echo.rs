@@ -1,4 +1,4 @@
-//! The echo server on a path with an MTU of 1,500, and against datagrams that nobody should send.
+//! The echo server on a path with an MTU of 1,500, and against invalid datagrams.
 
 #![cfg(target_os = "linux")]
 
@@ -7,18 +7,18 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 use test_support::server;
 
+use server::batch::BatchClient;
 use server::client::{Client, at};
 use server::forged::{Cable, Forger};
 use server::namespace::{add_address, inside};
 use server::packet::{audio, keepalive, packet};
 use server::process::Server;
-use server::train::TrainClient;
 
 #[test]
-fn without_options_it_is_the_server_that_the_documentation_promises() {
-    inside("without_options_it_is_the_server_that_the_documentation_promises", || {
+fn server_without_options_behaves_as_documented() {
+    inside("server_without_options_behaves_as_documented", || {
         let mut server = Server::start_as(&[], |_| {});
-        let line = server.line_that_begins("Echo server");
+        let line = server.line_starting_with("Echo server");
         assert_eq!(line.said(), ("INFO", "Echo server listening on 0.0.0.0:5000"));
         let client = Client::of("127.0.0.1:5000".parse().unwrap());
         let sent = Instant::now();
@@ -29,8 +29,8 @@ fn without_options_it_is_the_server_that_the_documentation_promises() {
 }
 
 #[test]
-fn large_audio_comes_back_over_a_small_mtu() {
-    inside("large_audio_comes_back_over_a_small_mtu", || {
+fn large_audio_returns_over_a_small_mtu() {
+    inside("large_audio_returns_over_a_small_mtu", || {
         for driver in ["native", "portable"] {
             for (host, asked) in [
                 ("0.0.0.0", &["127.0.0.1"][..]),
@@ -52,8 +52,8 @@ fn large_audio_comes_back_over_a_small_mtu() {
 }
 
 #[test]
-fn an_ipv6_answer_comes_from_the_address_that_was_asked() {
-    inside("an_ipv6_answer_comes_from_the_address_that_was_asked", || {
+fn ipv6_reply_is_sent_from_the_requested_address() {
+    inside("ipv6_reply_is_sent_from_the_requested_address", || {
         for host in ["fd00::2", "fd00::3"] {
             add_address(host.parse().unwrap());
         }
@@ -65,25 +65,25 @@ fn an_ipv6_answer_comes_from_the_address_that_was_asked() {
 }
 
 /// Whether 60 equal packets come back, most of them in one segmented send.
-fn assert_trains_leave(server: &Server, when: &str) {
+fn assert_batches_are_sent(server: &Server, when: &str) {
     let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 500)).collect();
-    let client = TrainClient::of(at("127.0.0.1", server.address));
+    let client = BatchClient::of(at("127.0.0.1", server.address));
     client.send(&packets.concat(), 512);
     let (came, largest) = client.recv(60);
     assert!(came == packets, "{when}: other packets came");
-    assert!(largest > 30, "{when}: segmented sends are off, the largest train has {largest} packets");
+    assert!(largest > 30, "{when}: segmented sends are off, the largest batch has {largest} packets");
 }
 
 #[test]
-fn a_datagram_from_port_0_is_dropped_and_harms_nobody() {
-    inside("a_datagram_from_port_0_is_dropped_and_harms_nobody", || {
+fn datagram_from_port_0_is_dropped_without_affecting_clients() {
+    inside("datagram_from_port_0_is_dropped_without_affecting_clients", || {
         let server = Server::start(&["-d", "0"]);
-        assert_trains_leave(&server, "before");
+        assert_batches_are_sent(&server, "before");
         let (to, nobody) = (at("127.0.0.1", server.address), Forger::of("127.0.0.1:0".parse().unwrap()));
         for bytes in [audio(1, 64), packet(0x04, 2, &[]), packet(0x05, 3, &[0; 12]), vec![], vec![0; 5]] {
             nobody.send(to, &bytes);
         }
-        assert_trains_leave(&server, "after");
+        assert_batches_are_sent(&server, "after");
         let stats = server.stop("TERM").stats();
         assert_eq!(stats.count("dropped_port_zero"), 5, "{stats}");
         assert_eq!(stats.count("sent"), 120, "{stats}");
@@ -92,20 +92,21 @@ fn a_datagram_from_port_0_is_dropped_and_harms_nobody() {
 }
 
 #[test]
-fn a_broadcast_is_answered_and_harms_nobody() {
-    inside("a_broadcast_is_answered_and_harms_nobody", || {
+fn broadcast_is_answered_without_affecting_clients() {
+    inside("broadcast_is_answered_without_affecting_clients", || {
         for host in ["0.0.0.0", "::"] {
             let server = Server::start(&["--host", host, "-d", "0"]);
-            assert_trains_leave(&server, "before");
-            for everybody in ["255.255.255.255", "127.255.255.255"] {
+            assert_batches_are_sent(&server, "before");
+            for broadcast_address in ["255.255.255.255", "127.255.255.255"] {
                 let client = UdpSocket::bind("127.0.0.1:0").unwrap();
                 client.set_broadcast(true).unwrap();
                 client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-                client.send_to(&audio(1, 64), at(everybody, server.address)).unwrap();
+                client.send_to(&audio(1, 64), at(broadcast_address, server.address)).unwrap();
                 let mut answer = [0; 100];
-                let (len, from) = client.recv_from(&mut answer).unwrap_or_else(|error| panic!("{everybody}: {error}"));
+                let (len, from) =
+                    client.recv_from(&mut answer).unwrap_or_else(|error| panic!("{broadcast_address}: {error}"));
                 assert_eq!((&answer[..len], from.port()), (&audio(1, 64)[..], server.address.port()));
-                assert_trains_leave(&server, everybody);
+                assert_batches_are_sent(&server, broadcast_address);
             }
             let stats = server.stop("TERM").stats();
             assert_eq!((stats.count("sent"), stats.count("send_failed")), (3 * 60 + 2, 0), "{stats}");
@@ -206,8 +207,8 @@ fn assert_no_forged_source_gets_a_reply(cable: &Cable) {
 }
 
 #[test]
-fn no_forged_source_from_another_machine_gets_a_reply() {
-    inside("no_forged_source_from_another_machine_gets_a_reply", || {
+fn spoofed_remote_source_gets_no_reply() {
+    inside("spoofed_remote_source_gets_no_reply", || {
         let cable = Cable::plug(&OURS.map(|address| address.parse().unwrap()));
         assert_no_forged_source_gets_a_reply(&cable);
         // It does not learn which addresses were reached, so it takes some sources for clients. What they get ends.
@@ -219,8 +220,8 @@ fn no_forged_source_from_another_machine_gets_a_reply() {
 }
 
 #[test]
-fn no_forged_loopback_source_gets_a_reply_where_the_system_routes_it() {
-    inside("no_forged_loopback_source_gets_a_reply_where_the_system_routes_it", || {
+fn spoofed_loopback_source_gets_no_reply_if_the_system_routes_it() {
+    inside("spoofed_loopback_source_gets_no_reply_if_the_system_routes_it", || {
         let cable = Cable::plug(&OURS.map(|address| address.parse().unwrap()));
         // As kube-proxy and Docker set it, and worse.
         for (setting, value) in [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")] {
@@ -237,8 +238,8 @@ fn no_forged_loopback_source_gets_a_reply_where_the_system_routes_it() {
 }
 
 #[test]
-fn moqt_sends_nothing_to_ipv4_sources_that_came_over_ipv6() {
-    inside("moqt_sends_nothing_to_ipv4_sources_that_came_over_ipv6", || {
+fn moqt_sends_nothing_to_ipv4_sources_received_over_ipv6() {
+    inside("moqt_sends_nothing_to_ipv4_sources_received_over_ipv6", || {
         let cable = Cable::plug(&OURS.map(|address| address.parse().unwrap()));
         let server = Server::start_as(&["--moqt-only", "--moqt", "[::]:0"], |_| {});
         let service = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -1,5 +1,5 @@
-//! A client that has fallen far behind its schedule sends a part at a time: between the parts the socket is read and a
-//! stop is seen.
+//! A client that is far behind its schedule sends its backlog in batches: between the batches it reads the socket and checks for a
+//! stop.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,7 +47,7 @@ fn terms(evaluated_stream: StreamKind) -> RunConfig {
     }
 }
 
-/// Mono packets of one sample, as many as it says.
+/// The given number of mono packets of one sample.
 struct Samples(usize);
 
 impl PayloadSource for Samples {
@@ -59,39 +59,43 @@ impl PayloadSource for Samples {
     }
 }
 
-/// Polls `client` at 1 s and, for as long as it says that it is behind, again. How much each poll sent.
-fn parts(client: &mut impl Node) -> Vec<(usize, usize)> {
+/// Polls `client` at 1 s, and again while its deadline has passed. The number of packets sent by each poll.
+fn batches(client: &mut impl Node) -> Vec<(usize, usize)> {
     let now = Time::from_millis(1_000);
     client.poll_transmit(Time::ZERO, &mut Wire::default());
-    let mut parts = Vec::new();
-    while client.next_deadline().is_some_and(|deadline| deadline <= now) && parts.len() < 100 {
+    let mut batches = Vec::new();
+    while client.next_deadline().is_some_and(|deadline| deadline <= now) && batches.len() < 100 {
         let mut wire = Wire::default();
         client.poll_transmit(now, &mut wire);
-        parts.push((wire.audio, wire.pings));
+        batches.push((wire.audio, wire.pings));
     }
-    parts
+    batches
 }
 
 #[test]
-fn a_prober_that_is_behind_sends_a_part_at_a_time_and_all_of_it() {
-    let questions = ProbeConfig {
+fn prober_that_is_behind_sends_its_whole_backlog_in_batches() {
+    let probe_config = ProbeConfig {
         stream_kind: StreamKind::Ping,
         count: Some(1_001),
         interval: Duration::from_millis(1),
         payload_len: 0,
     };
-    let parts = parts(&mut ClientNode::new(terms(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(())));
+    let batches =
+        batches(&mut ClientNode::new(terms(StreamKind::Ping), ProbeWorkload::new(probe_config), Box::new(())));
     // The first of 1,001 left at 0 s; the last is due at 1 s.
-    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), 1_000);
-    assert!(parts.iter().all(|part| part.1 <= 64), "{parts:?}");
+    assert_eq!(batches.iter().map(|batch| batch.1).sum::<usize>(), 1_000);
+    assert!(batches.iter().all(|batch| batch.1 <= 64), "{batches:?}");
 }
 
 #[test]
-fn a_sender_that_is_behind_sends_a_part_at_a_time_and_its_pings_between() {
-    let form = AudioStreamConfig { sample_rate: 1_000, channels: 1, frame_samples: 1, first_sequence: 1 };
-    let parts =
-        parts(&mut ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(form, Samples(1_001)), Box::new(())));
-    assert_eq!(parts.iter().map(|part| part.0).sum::<usize>(), 1_000);
-    assert!(parts.iter().all(|part| part.0 <= 64), "{parts:?}");
-    assert_eq!(parts[0].1, 1, "the ping of second 1 is not held up by the backlog");
+fn sender_that_is_behind_sends_its_backlog_and_pings_in_batches() {
+    let audio_config = AudioStreamConfig { sample_rate: 1_000, channels: 1, frame_samples: 1, first_sequence: 1 };
+    let batches = batches(&mut ClientNode::new(
+        terms(StreamKind::Audio),
+        AudioWorkload::new(audio_config, Samples(1_001)),
+        Box::new(()),
+    ));
+    assert_eq!(batches.iter().map(|batch| batch.0).sum::<usize>(), 1_000);
+    assert!(batches.iter().all(|batch| batch.0 <= 64), "{batches:?}");
+    assert_eq!(batches[0].1, 1, "the ping of second 1 is not held up by the backlog");
 }

@@ -1,35 +1,36 @@
-//! `--loss-direction` in virtual time: when a client asks, what it makes of what it is told, and what it does not believe.
+//! `--loss-direction` in virtual time: when a client requests the counts, what it concludes from them, and which responses it
+//! ignores.
 
 use std::time::Duration;
+use test_support::recording_sink;
 use test_support::script;
 use test_support::stun;
-use test_support::tape;
 
 use jamjam_dev::client::{ClientNode, LossReport, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind};
 use jamjam_dev::node::{Node, SendStatus};
 use jamjam_dev::time::Time;
 
+use recording_sink::RecordingSink;
 use script::{MS, deadline, header, hear, peer, poll, pong, terms};
-use stun::{heard, is_question, response};
-use tape::Tape;
+use stun::{is_question, received_counts as heard, response};
 
-fn asking(stream_kind: StreamKind, count: u64) -> Prober {
-    let questions =
+fn prober_with_report(stream_kind: StreamKind, count: u64) -> Prober {
+    let probe_config =
         ProbeConfig { stream_kind, count: Some(count), interval: Duration::from_millis(10), payload_len: 64 };
     let terms = jamjam_dev::client::RunConfig { loss_report_nonce: Some(0x0102_0304 << 96 | 5), ..terms(stream_kind) };
-    ClientNode::new(terms, ProbeWorkload::new(questions), Box::new(()))
+    ClientNode::new(terms, ProbeWorkload::new(probe_config), Box::new(()))
 }
 
-fn told(question: &[u8], since: u32, pings: u32) -> Vec<u8> {
-    response(&question[8..20], &heard(since, [0, pings, 0]))
+fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
+    response(&request[8..20], &heard(since, [0, pings, 0]))
 }
 
-/// Answers the first question at 1 ms with `before`, and each of the pings that leave as `returns` says, 1 ms after it left.
-/// Gives the node at its last ping.
-fn probed(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -> bool) -> Prober {
-    let mut node = asking(StreamKind::Ping, count);
-    let question = poll(&mut node, 0).remove(0);
-    hear(&mut node, MS, peer(), &before(&question));
+/// Answers the first request at 1 ms with `before`, and every ping for which `returns` is true 1 ms after it left. Returns the
+/// node at its last ping.
+fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -> bool) -> Prober {
+    let mut node = prober_with_report(StreamKind::Ping, count);
+    let request = poll(&mut node, 0).remove(0);
+    hear(&mut node, MS, peer(), &before(&request));
     for n in 0..count {
         let at = (1 + n * 10) * MS;
         let left = poll(&mut node, at);
@@ -41,52 +42,52 @@ fn probed(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -
     node
 }
 
-/// Follows the node's deadlines up to its end and answers every question with `after`, if it says anything. When each question
-/// left, and the end.
-fn ended(node: &mut Prober, after: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (Vec<u64>, u64) {
-    let (mut asked, mut now) = (Vec::new(), 0);
+/// Follows the deadlines of the node up to its end and answers every request with `after`, unless that is `None`. Returns the send
+/// times of the requests, and the end.
+fn run_to_end(node: &mut Prober, after: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (Vec<u64>, u64) {
+    let (mut requests, mut now) = (Vec::new(), 0);
     while let Some(next) = deadline(node) {
         now = next.max(now);
-        for question in poll(node, now) {
-            assert!(is_question(&question), "{question:02x?}");
-            asked.push(now);
-            if let Some(answer) = after(&question) {
+        for request in poll(node, now) {
+            assert!(is_question(&request), "{request:02x?}");
+            requests.push(now);
+            if let Some(answer) = after(&request) {
                 hear(node, now + MS, peer(), &answer);
             }
         }
     }
-    (asked, now)
+    (requests, now)
 }
 
 fn run(node: Prober) -> RunResults {
     node.into_results("", None, &mut ())
 }
 
-/// Lost outward and homeward.
+/// Lost upstream and downstream.
 fn split(run: &RunResults, kind: StreamKind) -> Option<(u64, u64)> {
-    let outward = run.lost_upstream(kind)?;
-    Some((outward, run.stream(kind)?.lost - outward))
+    let upstream = run.lost_upstream(kind)?;
+    Some((upstream, run.stream(kind)?.lost - upstream))
 }
 
 #[test]
-fn nothing_counts_and_nothing_is_sent_before_the_server_has_answered() {
-    let mut node = asking(StreamKind::Ping, 1);
+fn nothing_is_sent_or_counted_before_the_server_has_responded() {
+    let mut node = prober_with_report(StreamKind::Ping, 1);
     let left = poll(&mut node, 7);
     assert!(left.len() == 1 && is_question(&left[0]), "{left:02x?}");
     assert_eq!(left[0][8..20], [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(deadline(&node), Some(200 * MS + 7));
     hear(&mut node, 50 * MS, peer(), &header(4, 0, 0));
     assert_eq!(poll(&mut node, 200 * MS + 7), left, "the same transaction again");
-    hear(&mut node, 230 * MS, peer(), &told(&left[0], 1, 0));
+    hear(&mut node, 230 * MS, peer(), &counts_response(&left[0], 1, 0));
     assert_eq!(deadline(&node), Some(230 * MS));
     let ping = poll(&mut node, 230 * MS).remove(0);
     assert_eq!(ping[..2], [1, 5]);
-    // The answer to the other try is no AUDIO, and no stray.
-    hear(&mut node, 231 * MS, peer(), &told(&left[0], 1, 0));
+    // A response to the other attempt is neither AUDIO nor stray.
+    hear(&mut node, 231 * MS, peer(), &counts_response(&left[0], 1, 0));
     hear(&mut node, 232 * MS, peer(), &pong(&ping));
     poll(&mut node, 232 * MS);
-    // All came back: there is nothing to ask.
-    assert_eq!(ended(&mut node, |_| panic!("a question")), (vec![], 332 * MS));
+    // All packets came back: there is nothing to request.
+    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 332 * MS));
     let run = run(node);
     assert_eq!((run.duration_ns, run.stray, split(&run, StreamKind::Ping)), (102 * MS, 0, Some((0, 0))));
     let mapped_address = Some("192.0.2.1:32853".parse().expect("an address"));
@@ -94,30 +95,30 @@ fn nothing_counts_and_nothing_is_sent_before_the_server_has_answered() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_asked_three_times_and_never_again() {
-    let mut node = asking(StreamKind::Ping, 2);
-    let mut asked = Vec::new();
+fn loss_report_request_is_sent_at_most_three_times() {
+    let mut node = prober_with_report(StreamKind::Ping, 2);
+    let mut requests = Vec::new();
     for at in [0, 200, 400, 1_000] {
         assert!(deadline(&node).expect("a deadline") <= at * MS, "{at}");
-        asked.push(poll(&mut node, at * MS));
+        requests.push(poll(&mut node, at * MS));
     }
-    assert!(asked[..3].iter().all(|left| left.len() == 1 && is_question(&left[0])));
-    assert_eq!(asked[3][0][..2], [1, 5], "counting began");
+    assert!(requests[..3].iter().all(|left| left.len() == 1 && is_question(&left[0])));
+    assert_eq!(requests[3][0][..2], [1, 5], "counting began");
     assert_eq!(poll(&mut node, 1_010 * MS).len(), 1);
-    // Nothing returned: 2 s after the last ping.
-    assert_eq!(ended(&mut node, |_| panic!("a question")), (vec![], 3_010 * MS));
+    // No ping returned: the end is 2 s after the last ping.
+    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 3_010 * MS));
     let run = run(node);
     assert_eq!((run.loss_report, split(&run, StreamKind::Ping)), (Some(LossReport::default()), None));
     assert_eq!(run.duration_ns, 2_010 * MS);
 }
 
 #[test]
-fn what_the_server_heard_splits_the_loss() {
-    // Seven had come before; of these ten it hears eight, of which six come back.
-    let mut node = probed(10, |question| told(question, 9, u32::MAX - 2), |n| n < 6);
-    let (asked, end) = ended(&mut node, |question| Some(told(question, 9, 5)));
-    // The last left at 91 ms, the shortest round trip was 1 ms, the time-out is 2 s; 600 ms before that.
-    assert_eq!((asked, end), (vec![1_492 * MS], 2_092 * MS));
+fn received_counts_of_the_server_split_the_loss() {
+    // Seven packets were counted before; of these ten the server receives eight, of which six come back.
+    let mut node = prober_after_pings(10, |request| counts_response(request, 9, u32::MAX - 2), |n| n < 6);
+    let (requests, end) = run_to_end(&mut node, |request| Some(counts_response(request, 9, 5)));
+    // The last ping left at 91 ms, the shortest round trip was 1 ms, the timeout is 2 s; the request leaves 600 ms before that.
+    assert_eq!((requests, end), (vec![1_492 * MS], 2_092 * MS));
     let run = run(node);
     assert_eq!(run.stream(StreamKind::Ping).expect("pings").lost, 4);
     assert_eq!(split(&run, StreamKind::Ping), Some((2, 2)));
@@ -125,104 +126,104 @@ fn what_the_server_heard_splits_the_loss() {
 }
 
 #[test]
-fn the_end_waits_for_its_question_and_no_longer_than_a_second() {
-    let mut node = probed(2, |question| told(question, 9, 0), |n| n == 0);
-    let (asked, end) = ended(&mut node, |_| None);
-    // The last left at 11 ms: its deadline is 2,012 ms.
-    assert_eq!((asked, end), (vec![1_412 * MS, 1_612 * MS, 1_812 * MS], 2_412 * MS));
+fn run_end_waits_at_most_a_second_for_the_loss_report() {
+    let mut node = prober_after_pings(2, |request| counts_response(request, 9, 0), |n| n == 0);
+    let (requests, end) = run_to_end(&mut node, |_| None);
+    // The last ping left at 11 ms: its deadline is 2,012 ms.
+    assert_eq!((requests, end), (vec![1_412 * MS, 1_612 * MS, 1_812 * MS], 2_412 * MS));
     let run = run(node);
     assert_eq!(
-        (split(&run, StreamKind::Ping), run.loss_report.map(|asked| asked.response_received)),
+        (split(&run, StreamKind::Ping), run.loss_report.map(|report| report.response_received)),
         (None, Some(true))
     );
 }
 
 #[test]
-fn a_server_that_does_not_tell_is_not_asked_again() {
-    let mut node = probed(2, |question| response(&question[8..20], &[]), |n| n == 0);
-    assert_eq!(ended(&mut node, |_| panic!("a question")), (vec![], 2_012 * MS));
+fn server_that_reports_no_counts_gets_no_second_request() {
+    let mut node = prober_after_pings(2, |request| response(&request[8..20], &[]), |n| n == 0);
+    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 2_012 * MS));
     let run = run(node);
     assert_eq!(split(&run, StreamKind::Ping), None);
     assert_eq!(
-        run.loss_report.and_then(|asked| asked.mapped_address),
+        run.loss_report.and_then(|report| report.mapped_address),
         Some("192.0.2.1:32853".parse().expect("an address"))
     );
 }
 
 #[test]
-fn counts_without_a_fingerprint_are_not_believed() {
-    // As it is after a flipped bit has hidden it: the length is 8 less.
-    let unsealed = |mut answer: Vec<u8>| {
+fn counts_without_a_fingerprint_are_ignored() {
+    // As after a bit flip that hides the fingerprint: the length is 8 less.
+    let without_fingerprint = |mut answer: Vec<u8>| {
         answer.truncate(answer.len() - 8);
         answer[3] -= 8;
         answer
     };
-    let mut node = probed(2, |question| unsealed(told(question, 9, 0)), |n| n == 0);
-    assert_eq!(ended(&mut node, |_| panic!("a question")), (vec![], 2_012 * MS));
+    let mut node = prober_after_pings(2, |request| without_fingerprint(counts_response(request, 9, 0)), |n| n == 0);
+    assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 2_012 * MS));
     let run = run(node);
     assert_eq!(
-        (split(&run, StreamKind::Ping), run.loss_report.map(|asked| asked.response_received)),
+        (split(&run, StreamKind::Ping), run.loss_report.map(|report| report.response_received)),
         (None, Some(true))
     );
 }
 
 #[test]
-fn counts_that_cannot_be_are_cut_to_what_was_lost() {
+fn implausible_counts_are_clamped_to_the_lost_packets() {
     for (after, expected) in
         [(4, (0, 2)), (1_000_000, (0, 2)), (2, (2, 0)), (0, (2, 0)), (u32::MAX, (2, 0)), (3, (1, 1))]
     {
-        let mut node = probed(4, |question| told(question, 9, 0), |n| n < 2);
-        ended(&mut node, |question| Some(told(question, 9, after)));
+        let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
+        run_to_end(&mut node, |request| Some(counts_response(request, 9, after)));
         assert_eq!(split(&run(node), StreamKind::Ping), Some(expected), "{after}");
     }
 }
 
 #[test]
-fn a_server_that_forgot_between_the_questions_tells_nothing() {
-    let mut node = probed(4, |question| told(question, 9, 0), |n| n < 2);
-    ended(&mut node, |question| Some(told(question, 10, 3)));
+fn server_that_restarted_between_the_requests_yields_no_split() {
+    let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
+    run_to_end(&mut node, |request| Some(counts_response(request, 10, 3)));
     assert_eq!(split(&run(node), StreamKind::Ping), None);
 }
 
 #[test]
-fn an_interrupted_run_does_not_know() {
-    let mut node = probed(4, |question| told(question, 9, 0), |n| n < 2);
-    // The others left at 21 and 31 ms; of the first the deadline is over.
-    let question = poll(&mut node, 1_500 * MS).remove(0);
-    hear(&mut node, 1_501 * MS, peer(), &told(&question, 9, 3));
+fn interrupted_run_has_no_loss_direction() {
+    let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
+    // The other pings left at 21 and 31 ms; the deadline of the first of them has passed.
+    let request = poll(&mut node, 1_500 * MS).remove(0);
+    hear(&mut node, 1_501 * MS, peer(), &counts_response(&request, 9, 3));
     let run = node.into_results("", Some(Time::from_nanos(2_025 * MS)), &mut ());
     let stream = run.stream(StreamKind::Ping).expect("pings");
     assert_eq!((stream.lost, stream.in_flight, split(&run, StreamKind::Ping)), (1, 1, None));
 }
 
 #[test]
-fn only_our_own_transaction_from_the_target_is_an_answer_and_the_rest_is_what_it_was() {
-    let stranger = "192.0.2.77:5000".parse().expect("an address");
-    let mut node = asking(StreamKind::Audio, 2);
-    let question = poll(&mut node, 0).remove(0);
-    let right = response(&question[8..20], &heard(9, [0, 0, 0]));
+fn only_a_response_to_own_transaction_from_the_target_counts() {
+    let unknown_source = "192.0.2.77:5000".parse().expect("an address");
+    let mut node = prober_with_report(StreamKind::Audio, 2);
+    let request = poll(&mut node, 0).remove(0);
+    let right = response(&request[8..20], &heard(9, [0, 0, 0]));
     let changed = |byte: usize| {
         let mut bytes = right.clone();
         bytes[byte] ^= 1;
         bytes
     };
-    // From elsewhere, another cookie, another transaction, a request, a length that is wrong.
-    let lies = [changed(4), changed(19), changed(0), changed(3)];
-    hear(&mut node, MS, stranger, &right);
-    for lie in &lies {
-        hear(&mut node, MS, peer(), lie);
+    // From another source, with another cookie, another transaction, a request, a wrong length.
+    let mismatches = [changed(4), changed(19), changed(0), changed(3)];
+    hear(&mut node, MS, unknown_source, &right);
+    for mismatch in &mismatches {
+        hear(&mut node, MS, peer(), mismatch);
     }
-    assert_eq!(poll(&mut node, 2 * MS), Vec::<Vec<u8>>::new(), "it still waits");
+    assert_eq!(poll(&mut node, 2 * MS), Vec::<Vec<u8>>::new(), "the client still waits");
     hear(&mut node, 3 * MS, peer(), &right);
     assert_eq!(poll(&mut node, 3 * MS).remove(0)[..2], [1, 1]);
 
-    // Now AUDIO is expected: with the cookie, but of no transaction of ours, it is AUDIO.
-    hear(&mut node, 4 * MS, stranger, &right);
-    for lie in &lies[..2] {
-        hear(&mut node, 4 * MS, peer(), lie);
+    // Now AUDIO is expected: a response with the cookie but another transaction is AUDIO.
+    hear(&mut node, 4 * MS, unknown_source, &right);
+    for mismatch in &mismatches[..2] {
+        hear(&mut node, 4 * MS, peer(), mismatch);
     }
-    // The second question was not asked yet, so nobody can answer it.
-    let mut next = question[8..20].to_vec();
+    // The second request has not been sent yet, so no response can match it.
+    let mut next = request[8..20].to_vec();
     next[11] ^= 1;
     hear(&mut node, 4 * MS, peer(), &response(&next, &heard(9, [77, 0, 0])));
     let run = node.into_results("", Some(Time::from_nanos(5 * MS)), &mut ());
@@ -230,9 +231,9 @@ fn only_our_own_transaction_from_the_target_is_an_answer_and_the_rest_is_what_it
 }
 
 #[test]
-fn a_busy_system_does_not_cost_a_try() {
-    let mut node = asking(StreamKind::Ping, 1);
-    let mut tape = Tape::new();
+fn would_block_does_not_use_up_an_attempt() {
+    let mut node = prober_with_report(StreamKind::Ping, 1);
+    let mut tape = RecordingSink::new();
     tape.plan.extend([SendStatus::WouldBlock, SendStatus::WouldBlock, SendStatus::Sent]);
     for at in 1..=3 {
         node.poll_transmit(Time::from_nanos(at), &mut tape);

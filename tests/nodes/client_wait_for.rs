@@ -1,4 +1,4 @@
-//! `--wait-for` in virtual time: until the first answer nothing counts.
+//! `--wait-for` in virtual time: nothing counts until the first reply.
 
 use std::time::Duration;
 use test_support::script;
@@ -13,8 +13,9 @@ use script::{MS, deadline, header, hear, peer, poll, pong, terms};
 fn prober(stream_kind: StreamKind, wait_for: Option<u64>) -> Prober {
     let mut terms = terms(stream_kind);
     terms.wait_for = wait_for.map(Duration::from_millis);
-    let questions = ProbeConfig { stream_kind, count: Some(2), interval: Duration::from_millis(10), payload_len: 64 };
-    ClientNode::new(terms, ProbeWorkload::new(questions), Box::new(()))
+    let probe_config =
+        ProbeConfig { stream_kind, count: Some(2), interval: Duration::from_millis(10), payload_len: 64 };
+    ClientNode::new(terms, ProbeWorkload::new(probe_config), Box::new(()))
 }
 
 fn interrupted(node: Prober, at: u64) -> RunResults {
@@ -22,53 +23,53 @@ fn interrupted(node: Prober, at: u64) -> RunResults {
 }
 
 #[test]
-fn it_knocks_ten_times_a_second_and_gives_up_in_time() {
+fn wait_sends_ten_keepalives_a_second_and_times_out() {
     let mut node = prober(StreamKind::Ping, Some(1_000));
     let start = 7 * MS;
     let mut now = start;
-    let mut knocks = Vec::new();
+    let mut readiness_packets = Vec::new();
     while let Some(next) = deadline(&node).filter(|next| *next < 10_000 * MS) {
         now = now.max(next);
-        knocks.extend(poll(&mut node, now).into_iter().map(|bytes| (now, bytes)));
+        readiness_packets.extend(poll(&mut node, now).into_iter().map(|bytes| (now, bytes)));
     }
     let expected = |n: u32| (start + u64::from(n) * 100 * MS, header(4, 0x8000_0000 + n, 0));
-    assert_eq!(knocks, (0..10).map(expected).collect::<Vec<_>>());
+    assert_eq!(readiness_packets, (0..10).map(expected).collect::<Vec<_>>());
     assert!(node.is_finished());
     let run = node.into_results("", None, &mut ());
     assert_eq!(run.readiness_wait, Some(WaitResult { waited_ns: 1_000 * MS, reply_received: false }));
-    assert_eq!((run.ping.expect("the judged stream").sent, run.duration_ns), (0, 0));
+    assert_eq!((run.ping.expect("the evaluated stream").sent, run.duration_ns), (0, 0));
 }
 
 #[test]
-fn until_the_first_answer_nothing_counts_and_then_it_counts_from_zero() {
+fn counting_starts_at_zero_after_the_first_reply() {
     let mut node = prober(StreamKind::Keepalive, Some(10_000));
     let first = poll(&mut node, 0);
     let second = poll(&mut node, 100 * MS);
     assert_eq!((first, second), (vec![header(4, 0x8000_0000, 0)], vec![header(4, 0x8000_0001, 0)]));
-    let stranger = "192.0.2.77:5000".parse().expect("an address");
-    hear(&mut node, 120 * MS, stranger, &header(4, 0x8000_0000, 0));
+    let unknown_source = "192.0.2.77:5000".parse().expect("an address");
+    hear(&mut node, 120 * MS, unknown_source, &header(4, 0x8000_0000, 0));
 
-    // It arrived at 130 ms and is read a little later, with a second one behind it.
+    // The reply arrived at 130 ms and is read a little later, with a second one behind it.
     let answer = header(4, 0x8000_0000, 0);
     let (received_at, read) = (Time::from_millis(130), Time::from_millis(131));
     let datagram = Receive { source: peer(), dst_ip: None, received_at, contents: &answer, segment_size: 12 };
     node.on_datagram(read, &[datagram, datagram]);
     assert_eq!(poll(&mut node, 131 * MS), [header(4, 0, 0)]);
     assert_eq!(deadline(&node), Some(141 * MS));
-    // The answer to the other knock comes later; its place was before the count.
+    // The reply to the other readiness packet comes later; it belongs to the time before counting.
     hear(&mut node, 132 * MS, peer(), &header(4, 0x8000_0001, 0));
-    // This is no knock of ours.
+    // This is not a sequence number that was sent.
     hear(&mut node, 133 * MS, peer(), &header(4, 0x8000_0002, 0));
 
     let run = interrupted(node, 141 * MS);
     assert_eq!(run.readiness_wait, Some(WaitResult { waited_ns: 130 * MS, reply_received: true }));
-    let stream = run.keepalive.as_ref().expect("the judged stream");
+    let stream = run.keepalive.as_ref().expect("the evaluated stream");
     assert_eq!((run.stray, stream.sent, stream.returned, stream.unmatched), (0, 1, 0, 1));
     assert_eq!(run.duration_ns, 10 * MS);
 }
 
 #[test]
-fn whatever_comes_from_the_target_is_an_answer() {
+fn any_datagram_from_the_target_ends_the_wait() {
     let mut node = prober(StreamKind::Ping, Some(10_000));
     poll(&mut node, 0);
     hear(&mut node, 5 * MS, peer(), b"hello");
@@ -79,7 +80,7 @@ fn whatever_comes_from_the_target_is_an_answer() {
 }
 
 #[test]
-fn a_run_that_is_interrupted_while_it_waits_says_how_long_it_waited() {
+fn run_interrupted_while_waiting_reports_the_wait_time() {
     let mut node = prober(StreamKind::Ping, Some(10_000));
     poll(&mut node, 5 * MS);
     let wait = interrupted(node, 255 * MS).readiness_wait;
@@ -90,17 +91,17 @@ fn a_run_that_is_interrupted_while_it_waits_says_how_long_it_waited() {
 }
 
 #[test]
-fn without_a_wait_no_number_is_a_knock() {
+fn without_a_wait_every_sequence_number_is_counted() {
     let mut node = prober(StreamKind::Keepalive, None);
     poll(&mut node, 0);
     hear(&mut node, 1, peer(), &header(4, 0x8000_0000, 0));
-    assert_eq!(interrupted(node, 2).keepalive.expect("the judged stream").unmatched, 1);
+    assert_eq!(interrupted(node, 2).keepalive.expect("the evaluated stream").unmatched, 1);
 }
 
 #[test]
-fn what_left_at_the_clocks_origin_can_still_be_in_flight() {
+fn packet_sent_at_time_zero_can_still_be_in_flight() {
     let mut node = prober(StreamKind::Ping, None);
     poll(&mut node, 0);
-    let stream = interrupted(node, 1_000 * MS).ping.expect("the judged stream");
+    let stream = interrupted(node, 1_000 * MS).ping.expect("the evaluated stream");
     assert_eq!((stream.lost, stream.in_flight), (0, 1));
 }

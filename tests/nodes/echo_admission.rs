@@ -1,8 +1,8 @@
-//! What leaves towards one address is bounded, and two servers that hear of each other fall silent: nodes in virtual time.
+//! What leaves towards one address is limited, and reply loops between two servers end: nodes in virtual time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
-use test_support::tape;
+use test_support::recording_sink;
 
 use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_dev::impairment::Impairment;
@@ -10,7 +10,7 @@ use jamjam_dev::node::{Node, Receive};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 
-use tape::Tape;
+use recording_sink::RecordingSink;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -28,19 +28,19 @@ fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
     [&[1, kind][..], &sequence.to_be_bytes(), &[0; 6], payload].concat()
 }
 
-/// One datagram that arrives at `at` nanoseconds, and how many leave at once.
-fn answers(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usize {
+/// The number of datagrams that leave immediately when one arrives at `at` nanoseconds.
+fn reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usize {
     replies(echo, at, (from, None), bytes).len()
 }
 
-/// The same for one that arrives at a loopback address.
-fn answers_on_loopback(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usize {
+/// The same for a datagram that arrives at a loopback address.
+fn loopback_reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usize {
     replies(echo, at, (from, Some("127.0.0.1")), bytes).len()
 }
 
-/// What leaves at once when a datagram arrives at `at` nanoseconds, from an address and port, at one of ours.
+/// What leaves immediately when a datagram arrives at `at` nanoseconds, with this source and destination address.
 fn replies(echo: &mut EchoServer, at: u64, (from, to): (&str, Option<&str>), contents: &[u8]) -> Vec<Vec<u8>> {
-    let (received_at, mut tape) = (Time::from_nanos(at), Tape::new());
+    let (received_at, mut tape) = (Time::from_nanos(at), RecordingSink::new());
     let dst_ip = to.map(|ip| ip.parse().expect("an address"));
     echo.on_datagram(
         received_at,
@@ -50,44 +50,44 @@ fn replies(echo: &mut EchoServer, at: u64, (from, to): (&str, Option<&str>), con
     tape.take()
 }
 
-/// How many of 5,000 different AUDIO packets are returned at once.
+/// The number of 5,000 distinct AUDIO packets that are returned immediately.
 fn returned_at_once(echo: &mut EchoServer, from: &str) -> usize {
-    (0..5_000).map(|sequence| answers(echo, 0, from, &packet(1, sequence, &[0; 8]))).sum()
+    (0..5_000).map(|sequence| reply_count(echo, 0, from, &packet(1, sequence, &[0; 8]))).sum()
 }
 
 #[test]
-fn all_ports_of_an_address_and_all_types_of_replies_draw_on_one_bucket() {
+fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     // An eighth of a second of 8,000 packets a second.
     for round in 0..250 {
         let port = 5_000 + round % 7;
         let from = format!("192.0.2.1:{port}");
-        assert_eq!(answers(&mut echo, 0, &from, &packet(1, round, &[])), 1, "AUDIO {round}");
-        assert_eq!(answers(&mut echo, 0, &from, &packet(4, round, &[])), 1, "KEEPALIVE {round}");
-        assert_eq!(answers(&mut echo, 0, &from, &packet(4, round, &[1, 2, 3, 4, 5])), 1, "route probe {round}");
-        assert_eq!(answers(&mut echo, 0, &from, &packet(5, round, &[0; 12])), 1, "PING {round}");
+        assert_eq!(reply_count(&mut echo, 0, &from, &packet(1, round, &[])), 1, "AUDIO {round}");
+        assert_eq!(reply_count(&mut echo, 0, &from, &packet(4, round, &[])), 1, "KEEPALIVE {round}");
+        assert_eq!(reply_count(&mut echo, 0, &from, &packet(4, round, &[1, 2, 3, 4, 5])), 1, "route probe {round}");
+        assert_eq!(reply_count(&mut echo, 0, &from, &packet(5, round, &[0; 12])), 1, "PING {round}");
     }
-    // AUDIO has taken its quarter of that; the others have nothing left.
+    // AUDIO has used its quarter of that; the other types have nothing left.
     for kind in [4, 5] {
-        assert_eq!(answers(&mut echo, 0, "192.0.2.1:6000", &packet(kind, 1_000, &[0; 12])), 0, "type {kind}");
+        assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(kind, 1_000, &[0; 12])), 0, "type {kind}");
     }
-    assert_eq!(answers(&mut echo, 0, "192.0.2.1:6000", &packet(4, 1_000, &[1, 2, 3, 4, 5])), 0, "route probe");
-    // What has no answer costs nothing and is counted as ever.
-    assert_eq!(answers(&mut echo, 0, "192.0.2.1:6000", &packet(2, 1, &[])), 0);
+    assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(4, 1_000, &[1, 2, 3, 4, 5])), 0, "route probe");
+    // A packet without a reply uses no rate and is counted as usual.
+    assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(2, 1, &[])), 0);
     let counters = echo.counters();
     assert_eq!(
         (counters.dropped_packet_rate.get(), counters.dropped_bit_rate.get(), counters.ignored.get()),
         (3, 0, 1)
     );
-    // Another address has its own.
-    assert_eq!(answers(&mut echo, 0, "192.0.2.2:5000", &packet(1, 1, &[])), 1);
-    // An eight-thousandth of a second later there is room for one more.
-    assert_eq!(answers(&mut echo, 124_999, "192.0.2.1:5000", &packet(4, 2_000, &[])), 0);
-    assert_eq!(answers(&mut echo, 125_000, "192.0.2.1:5000", &packet(4, 2_001, &[])), 1);
+    // Another address has its own bucket.
+    assert_eq!(reply_count(&mut echo, 0, "192.0.2.2:5000", &packet(1, 1, &[])), 1);
+    // An eight-thousandth of a second later one more reply is possible.
+    assert_eq!(reply_count(&mut echo, 124_999, "192.0.2.1:5000", &packet(4, 2_000, &[])), 0);
+    assert_eq!(reply_count(&mut echo, 125_000, "192.0.2.1:5000", &packet(4, 2_001, &[])), 1);
 }
 
 #[test]
-fn an_ipv6_source_is_its_first_64_bits_and_an_ipv4_client_of_a_dual_stack_socket_is_itself() {
+fn ipv6_source_is_its_64_bit_prefix_and_mapped_ipv4_is_ipv4() {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     assert_eq!(returned_at_once(&mut echo, "[2001:db8:0:1::1]:5000"), 1_000);
     assert_eq!(returned_at_once(&mut echo, "[2001:db8:0:1:9::2]:5000"), 0);
@@ -98,26 +98,27 @@ fn an_ipv6_source_is_its_first_64_bits_and_an_ipv4_client_of_a_dual_stack_socket
 }
 
 #[test]
-fn bits_are_those_of_the_reply_in_its_ip_packet() {
-    let protection = || AdmissionConfig { max_bit_rate: Some(8_000_000), ..AdmissionConfig::default() };
-    // An eighth of a second of 8 Mbit/s are 1,000,000 bits: 125 IP packets of 1,000 bytes, 972 (IPv4) or 952 (IPv6) of them ours.
+fn bit_rate_counts_the_reply_with_its_ip_header() {
+    let admission = || AdmissionConfig { max_bit_rate: Some(8_000_000), ..AdmissionConfig::default() };
+    // An eighth of a second of 8 Mbit/s is 1,000,000 bits: 125 IP packets of 1,000 bytes, of which 972 (IPv4) or 952 (IPv6) are
+    // the UDP payload.
     for (from, len) in [("192.0.2.1:5000", 972), ("[2001:db8::1]:5000", 952), ("[::ffff:192.0.2.1]:5000", 972)] {
-        let mut echo = server(Duration::ZERO, protection());
-        let sent: usize = (0..200).map(|n| answers(&mut echo, 0, from, &packet(1, n, &vec![0; len - 12]))).sum();
+        let mut echo = server(Duration::ZERO, admission());
+        let sent: usize = (0..200).map(|n| reply_count(&mut echo, 0, from, &packet(1, n, &vec![0; len - 12]))).sum();
         assert_eq!((sent, echo.counters().dropped_bit_rate.get()), (125, 75), "{from}");
     }
-    // A pong has 24 bytes, however long the ping was: 52 bytes, 2,403 of them.
-    let mut echo = server(Duration::ZERO, AdmissionConfig { max_packet_rate: None, ..protection() });
-    let sent: usize = (0..3_000).map(|n| answers(&mut echo, 0, "192.0.2.1:5000", &packet(5, n, &[0; 1_000]))).sum();
+    // A pong has 24 bytes for any length of the ping: 52 bytes with headers, 2,403 of them.
+    let mut echo = server(Duration::ZERO, AdmissionConfig { max_packet_rate: None, ..admission() });
+    let sent: usize = (0..3_000).map(|n| reply_count(&mut echo, 0, "192.0.2.1:5000", &packet(5, n, &[0; 1_000]))).sum();
     assert_eq!((sent, echo.counters().dropped_bit_rate.get()), (2_403, 597));
 }
 
 #[test]
-fn loopback_is_exempt_unless_told_and_both_limits_can_be_off() {
+fn loopback_is_exempt_by_default_and_both_limits_can_be_off() {
     let loopback = ["127.0.0.1:5000", "[::1]:5000", "[::ffff:127.0.0.9]:5000"];
     let off = AdmissionConfig { max_packet_rate: None, max_bit_rate: None, ..AdmissionConfig::default() };
-    let returned = |protection: AdmissionConfig, from, to| -> usize {
-        let mut echo = server(Duration::ZERO, protection);
+    let returned = |admission: AdmissionConfig, from, to| -> usize {
+        let mut echo = server(Duration::ZERO, admission);
         (0..5_000).map(|n| replies(&mut echo, 0, (from, to), &packet(1, n, &[0; 8])).len()).sum()
     };
     for from in loopback {
@@ -125,7 +126,7 @@ fn loopback_is_exempt_unless_told_and_both_limits_can_be_off() {
         assert_eq!(returned(AdmissionConfig::default(), from, to), 5_000, "{from}");
         let limited = AdmissionConfig { limit_loopback: true, ..AdmissionConfig::default() };
         assert_eq!(returned(limited, from, to), 1_000, "{from}");
-        // Where it arrived may be unknown, or an address that other machines reach.
+        // The destination address may be unknown, or one that other machines reach.
         assert_eq!(returned(AdmissionConfig::default(), from, None), 1_000, "{from}");
     }
     assert_eq!(returned(AdmissionConfig::default(), "127.0.0.1:5000", Some("192.0.2.9")), 1_000);
@@ -134,11 +135,11 @@ fn loopback_is_exempt_unless_told_and_both_limits_can_be_off() {
 }
 
 #[test]
-fn a_train_is_answered_as_far_as_the_limit_goes() {
+fn batch_is_answered_up_to_the_limit() {
     let mut echo =
         server(Duration::from_millis(10), AdmissionConfig { max_packet_rate: Some(25), ..AdmissionConfig::default() });
-    // Three may come at once to be held.
-    let train = [1, 2, 3, 4].map(|number| packet(1, number, &[number as u8; 8]));
+    // A burst of three may arrive to be delayed.
+    let batch = [1, 2, 3, 4].map(|number| packet(1, number, &[number as u8; 8]));
     let received_at = Time::ZERO;
     echo.on_datagram(
         received_at,
@@ -146,27 +147,27 @@ fn a_train_is_answered_as_far_as_the_limit_goes() {
             source: address("192.0.2.1:5000"),
             dst_ip: None,
             received_at,
-            contents: &train.concat(),
+            contents: &batch.concat(),
             segment_size: 20,
         }],
     );
-    let mut tape = Tape::new();
+    let mut tape = RecordingSink::new();
     echo.poll_transmit(Time::from_millis(10), &mut tape);
-    assert_eq!(tape.take(), train[..3]);
+    assert_eq!(tape.take(), batch[..3]);
     assert_eq!((echo.counters().received.get(), echo.counters().dropped_packet_rate.get()), (3, 1));
 }
 
 #[test]
-fn who_is_not_among_those_allowed_gets_silence() {
+fn source_outside_the_allowed_networks_gets_no_reply() {
     let allowed_networks =
         ["192.0.2.0/24", "2001:db8::/32"].map(|network| network.parse().expect("a network")).to_vec();
     let mut echo = server(Duration::ZERO, AdmissionConfig { allowed_networks, ..AdmissionConfig::default() });
     for from in ["192.0.2.1:5000", "[::ffff:192.0.2.200]:5000", "[2001:db8:9::1]:5000"] {
-        assert_eq!(answers(&mut echo, 0, from, &packet(4, 1, &[])), 1, "{from}");
+        assert_eq!(reply_count(&mut echo, 0, from, &packet(4, 1, &[])), 1, "{from}");
     }
     for from in ["192.0.3.1:5000", "127.0.0.1:5000", "[::1]:5000", "[2001:db9::1]:5000", "[::ffff:192.0.3.1]:5000"] {
         for kind in [1, 2, 4, 5, 7, 99] {
-            assert_eq!(answers(&mut echo, 0, from, &packet(kind, 1, &[0; 20])), 0, "{from}");
+            assert_eq!(reply_count(&mut echo, 0, from, &packet(kind, 1, &[0; 20])), 0, "{from}");
         }
     }
     let counters = echo.counters();
@@ -174,10 +175,10 @@ fn who_is_not_among_those_allowed_gets_silence() {
 }
 
 #[test]
-fn what_came_from_an_address_that_is_no_hosts_own_has_no_answer() {
-    // A system may take 0.0.0.0 for itself, and then what is sent there comes back from loopback, which has no limits.
+fn source_that_is_no_unicast_host_address_gets_no_reply() {
+    // Some systems take 0.0.0.0 for themselves; a reply sent there would come back from loopback, which has no limits.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
-    let nobody = [
+    let invalid_sources = [
         "0.0.0.0:5000",
         "[::]:5000",
         "[::ffff:0.0.0.0]:5000",
@@ -185,17 +186,17 @@ fn what_came_from_an_address_that_is_no_hosts_own_has_no_answer() {
         "[ff02::1]:5000",
         "255.255.255.255:5000",
     ];
-    for from in nobody {
+    for from in invalid_sources {
         for kind in [1, 4, 5] {
-            assert_eq!(answers(&mut echo, 0, from, &packet(kind, 1, &[0; 12])), 0, "{from}");
+            assert_eq!(reply_count(&mut echo, 0, from, &packet(kind, 1, &[0; 12])), 0, "{from}");
         }
     }
     assert_eq!((echo.counters().dropped_invalid_source.get(), echo.counters().received.get()), (18, 0));
 }
 
 #[test]
-fn an_ipv4_source_that_came_over_ipv6_has_no_answer() {
-    // Linux delivers these from the wire, and a reply would leave over IPv4: to a service of this machine, or to any address.
+fn ipv4_mapped_source_received_over_ipv6_gets_no_reply() {
+    // Linux delivers these from the network, and a reply would leave over IPv4: to a service of this machine, or to any address.
     for from in ["[::ffff:127.0.0.1]:5000", "[::ffff:127.0.0.1]:53", "[::ffff:192.0.2.1]:5000", "[::ffff:10.0.0.1]:1"] {
         for to in ["2001:db8::9", "fe80::9", "::1"] {
             let mut echo = server(Duration::ZERO, AdmissionConfig::default());
@@ -205,7 +206,7 @@ fn an_ipv4_source_that_came_over_ipv6_has_no_answer() {
             }
             assert_eq!(echo.counters().dropped_invalid_source.get(), 3, "{from} to {to}");
         }
-        // What did come over IPv4 is answered, however the system writes the address that it arrived at.
+        // A datagram that did arrive over IPv4 is answered, in either notation of its destination address.
         for to in ["192.0.2.9", "::ffff:192.0.2.9", "127.0.0.1"] {
             let mut echo = server(Duration::ZERO, AdmissionConfig::default());
             assert_eq!(replies(&mut echo, 0, (from, Some(to)), &packet(4, 1, &[])).len(), 1, "{from} to {to}");
@@ -214,7 +215,7 @@ fn an_ipv4_source_that_came_over_ipv6_has_no_answer() {
 }
 
 #[test]
-fn the_servers_own_address_and_port_as_a_source_has_no_answer() {
+fn own_address_and_port_as_source_gets_no_reply() {
     let server =
         || EchoServer::new(EchoConfig { local_port: Some(5_000), delay: Duration::ZERO, ..EchoConfig::default() });
     let answered = |from, to| replies(&mut server(), 0, (from, Some(to)), &packet(4, 1, &[])).len();
@@ -232,7 +233,7 @@ fn the_servers_own_address_and_port_as_a_source_has_no_answer() {
     assert_eq!((answered("192.0.2.9:5001", "192.0.2.9"), answered("192.0.2.8:5000", "192.0.2.9")), (1, 1));
 }
 
-/// 1 Mbit/s: 524,280 bits, one packet of any length, may come at once to be held, and as much be answered at once.
+/// 1 Mbit/s: a burst of 524,280 bits, one packet of any length, may arrive to be delayed, and as much may be answered immediately.
 const MEGABIT: AdmissionConfig = AdmissionConfig {
     max_packet_rate: None,
     max_bit_rate: Some(1_000_000),
@@ -241,12 +242,12 @@ const MEGABIT: AdmissionConfig = AdmissionConfig {
     hash_key: [0; 2],
 };
 
-/// AUDIO of `len` bytes that comes at time 0, packet for packet, and how much of it leaves after 100 ms.
+/// Sends `packets` AUDIO packets of `len` bytes at time 0. Returns the number that leave within 100 ms.
 fn returned_after_100_ms(echo: &mut EchoServer, packets: u32, len: usize) -> usize {
     for sequence in 0..packets {
-        assert_eq!(answers(echo, 0, "192.0.2.1:5000", &packet(1, sequence, &vec![0; len - 12])), 0);
+        assert_eq!(reply_count(echo, 0, "192.0.2.1:5000", &packet(1, sequence, &vec![0; len - 12])), 0);
     }
-    let mut tape = Tape::new();
+    let mut tape = RecordingSink::new();
     let mut left = 0;
     while echo.next_deadline().is_some_and(|due| due.as_nanos() <= 100 * MS) {
         echo.poll_transmit(Time::from_nanos(100 * MS), &mut tape);
@@ -256,61 +257,61 @@ fn returned_after_100_ms(echo: &mut EchoServer, packets: u32, len: usize) -> usi
 }
 
 #[test]
-fn the_bits_of_held_audio_are_charged_when_it_leaves() {
+fn bits_of_delayed_audio_are_charged_when_it_leaves() {
     let mut echo = server(Duration::from_millis(100), MEGABIT);
-    // 65 IP packets of 1,000 bytes are 520,000 bits; they leave 4,280 of 524,280 for 13 answers of 40 bytes, 320 bits each.
+    // 65 IP packets of 1,000 bytes are 520,000 bits; they leave 4,280 of 524,280 for 13 replies of 40 bytes, 320 bits each.
     assert_eq!(returned_after_100_ms(&mut echo, 70, 972), 65);
     let answered: usize =
-        (0..20).map(|sequence| answers(&mut echo, 100 * MS, "192.0.2.1:5000", &packet(4, sequence, &[]))).sum();
+        (0..20).map(|sequence| reply_count(&mut echo, 100 * MS, "192.0.2.1:5000", &packet(4, sequence, &[]))).sum();
     assert_eq!(answered, 13);
 }
 
 #[test]
-fn the_bits_of_a_second_copy_are_charged_with_its_headers() {
+fn bits_of_a_second_copy_include_its_headers() {
     let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
     let config = EchoConfig { delay: Duration::from_millis(100), admission: MEGABIT, ..EchoConfig::default() };
     let mut echo = EchoServer::with_impairment(config, duplicate, Box::new(()));
-    // 32 pairs and a single one: of 66 IP packets of 1,000 bytes the last has no room.
+    // 32 pairs and a single one: of 66 IP packets of 1,000 bytes the last does not fit.
     assert_eq!(returned_after_100_ms(&mut echo, 70, 972), 65);
 }
 
 #[test]
-fn a_path_that_holds_back_lets_nothing_that_comes_again_be_forgotten_earlier() {
-    let back = Impairment { reorder: 1.0, reorder_delay: Duration::from_secs(100), ..Impairment::default() };
+fn impairment_delay_extends_the_memory_of_repeated_datagrams() {
+    let reordering = Impairment { reorder: 1.0, reorder_delay: Duration::from_secs(100), ..Impairment::default() };
     let config = EchoConfig { delay: Duration::ZERO, ..EchoConfig::default() };
-    let mut echo = EchoServer::with_impairment(config, back, Box::new(()));
-    let again = packet(1, 7, &[]);
+    let mut echo = EchoServer::with_impairment(config, reordering, Box::new(()));
+    let repeated = packet(1, 7, &[]);
     for at in [0, 1, 2, 100, 609, 611] {
-        answers(&mut echo, at * SECOND, "192.0.2.1:5000", &again);
+        reply_count(&mut echo, at * SECOND, "192.0.2.1:5000", &repeated);
     }
     // Three, and one more after 10 s and six times 100 s.
     assert_eq!((echo.counters().received.get(), echo.counters().dropped_repeated.get()), (4, 2));
 }
 
-/// Anything that has an answer, and how long after the one before it comes, in microseconds.
-fn question() -> impl Strategy<Value = (u64, u8, usize, u16)> {
+/// A packet that has a reply, and the time since the packet before it in microseconds.
+fn request() -> impl Strategy<Value = (u64, u8, usize, u16)> {
     (prop_oneof![4 => 0u64..300, 1 => 0u64..400_000], prop_oneof![Just(1u8), Just(4), Just(5)], 12usize..1_400, 1u16..4)
 }
 
 proptest! {
     #[test]
-    fn in_no_stretch_of_time_does_more_leave_towards_an_address_than_rate_and_burst_allow(
+    fn replies_per_address_never_exceed_rate_plus_burst(
         rate in 8u64..400,
         kilobits in 4_200u64..8_000,
         delay in 0u64..30,
-        questions in prop::collection::vec(question(), 1..400),
+        requests in prop::collection::vec(request(), 1..400),
         twice in any::<bool>(),
     ) {
-        let protection = AdmissionConfig { max_packet_rate: Some(rate), max_bit_rate: Some(kilobits * 1_000), ..AdmissionConfig::default() };
-        let config = EchoConfig { delay: Duration::from_millis(delay), admission: protection, ..EchoConfig::default() };
-        // Also where each reply is to leave twice.
+        let admission = AdmissionConfig { max_packet_rate: Some(rate), max_bit_rate: Some(kilobits * 1_000), ..AdmissionConfig::default() };
+        let config = EchoConfig { delay: Duration::from_millis(delay), admission, ..EchoConfig::default() };
+        // Also with every reply duplicated.
         let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
         let mut echo = if twice { EchoServer::with_impairment(config, duplicate, Box::new(())) } else { EchoServer::new(config) };
         let mut left: Vec<(u64, u64)> = Vec::new();
-        let (mut now, mut tape) = (0, Tape::new());
-        for (number, (passed, kind, len, port)) in (0..).zip(questions) {
+        let (mut now, mut tape) = (0, RecordingSink::new());
+        for (number, (passed, kind, len, port)) in (0..).zip(requests) {
             now += passed * 1_000;
-            // What is due before the next one comes leaves at its time.
+            // Replies that are due before the next request leave at their time.
             while let Some(due) = echo.next_deadline().filter(|due| due.as_nanos() < now) {
                 echo.poll_transmit(due, &mut tape);
                 left.extend(tape.take().iter().map(|bytes| (due.as_nanos(), bytes.len() as u64)));
@@ -326,7 +327,7 @@ proptest! {
             for last in first..left.len() {
                 bits += (left[last].1 + 28) * 8;
                 let nanos = u128::from(left[last].0 - left[first].0 + 250 * MS);
-                // Multiplied out, so that nothing is rounded.
+                // Multiplied out to avoid rounding.
                 prop_assert!((last - first + 1) as u128 * u128::from(SECOND) <= nanos * u128::from(rate));
                 prop_assert!(u128::from(bits) * 1_000_000 <= nanos * u128::from(kilobits));
             }
@@ -334,25 +335,25 @@ proptest! {
     }
 }
 
-/// How many of these datagrams, each a time in milliseconds and its bytes, are answered at once by a server without a delay.
+/// The number of these datagrams, each a time in milliseconds and its bytes, that a server without a delay answers immediately.
 fn answered(from: &str, datagrams: impl IntoIterator<Item = (u64, Vec<u8>)>) -> usize {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
-    datagrams.into_iter().map(|(at, bytes)| answers(&mut echo, at * MS, from, &bytes)).sum()
+    datagrams.into_iter().map(|(at, bytes)| reply_count(&mut echo, at * MS, from, &bytes)).sum()
 }
 
-/// What is sent to a client in reply to its KEEPALIVEs, one per second, beside the echo of each, which leaves first or second at once.
-fn beside_the_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
+/// What a client gets in reply to its KEEPALIVEs, one per second, besides the echo of each, which leaves first or second.
+fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut others = Vec::new();
     for second in 0..seconds {
-        // Now and then the network holds one up, or delivers it twice.
+        // Some KEEPALIVEs are delayed or delivered twice by the network.
         let late = if second % 100 == 0 { 700 * MS } else { 0 };
         let at = second * SECOND + late;
         let sent = keepalive(second);
         for _ in 0..if second % 1_000 == 0 { 2 } else { 1 } {
             let mut left = replies(&mut echo, at, ("192.0.2.1:5000", None), &sent);
             let echoed = left.iter().position(|bytes| *bytes == sent);
-            left.remove(echoed.unwrap_or_else(|| panic!("second {second} has no answer")));
+            left.remove(echoed.unwrap_or_else(|| panic!("second {second} has no reply")));
             others.extend(left.into_iter().map(|bytes| (second, bytes)));
         }
     }
@@ -361,9 +362,9 @@ fn beside_the_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u
 }
 
 #[test]
-fn a_client_whose_keepalive_never_changes_is_answered_each_second_for_a_day() {
-    let loop_checks = beside_the_echoes(86_400, |_| packet(4, 0, b"alive"));
-    // Nothing else tells it from an echo server than that it does not return these: two in a row, and then one in half a minute.
+fn client_with_constant_keepalives_is_answered_each_second_for_a_day() {
+    let loop_checks = replies_besides_echoes(86_400, |_| packet(4, 0, b"alive"));
+    // The client differs from an echo server only in that it does not return these: two in a row, and then one in half a minute.
     let times: Vec<u64> = loop_checks.iter().map(|(second, _)| *second).collect();
     assert!(times.windows(3).all(|three| three[2] - three[0] >= 29) && times.len() <= 86_400 / 30 + 2, "{times:?}");
     for (second, bytes) in loop_checks {
@@ -373,13 +374,13 @@ fn a_client_whose_keepalive_never_changes_is_answered_each_second_for_a_day() {
 }
 
 #[test]
-fn a_client_whose_keepalives_count_is_sent_nothing_but_their_echoes() {
+fn client_with_counting_keepalives_gets_only_their_echoes() {
     let none: Vec<(u64, Vec<u8>)> = Vec::new();
-    assert_eq!(beside_the_echoes(86_400, |second| packet(4, second as u32, &[])), none);
+    assert_eq!(replies_besides_echoes(86_400, |second| packet(4, second as u32, &[])), none);
 }
 
 #[test]
-fn only_the_source_that_returns_its_own_loop_check_is_not_answered() {
+fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let [one, other] = [(0, "192.0.2.1:5000"), (1, "192.0.2.1:5001")].map(|(at, from)| {
         let mut left = Vec::new();
@@ -390,8 +391,8 @@ fn only_the_source_that_returns_its_own_loop_check_is_not_answered() {
         left.remove(0)
     });
     assert_ne!(one, other);
-    let mut answered = |at: u64, from, bytes: &[u8]| answers(&mut echo, at * SECOND, from, bytes);
-    // Of another source, too long, with a flag, with another sequence: KEEPALIVEs like any other.
+    let mut answered = |at: u64, from, bytes: &[u8]| reply_count(&mut echo, at * SECOND, from, bytes);
+    // From another source, too long, with a flag, with another sequence: ordinary KEEPALIVEs.
     let (longer, mut flag, mut counted) = ([&one[..], &[0]].concat(), one.clone(), one.clone());
     flag[11] ^= 1;
     counted[5] ^= 1;
@@ -399,7 +400,7 @@ fn only_the_source_that_returns_its_own_loop_check_is_not_answered() {
         assert_eq!(answered(3, "192.0.2.1:5000", bytes), 1, "{bytes:x?}");
     }
     assert_eq!(answered(3, "192.0.2.1:5000", &one), 0);
-    // No KEEPALIVE of that address and port for a minute, and all else.
+    // KEEPALIVEs of that address and port are dropped for a minute; everything else is answered.
     for at in [3, 30, 62] {
         assert_eq!(answered(at, "192.0.2.1:5000", &packet(4, 100 + at as u32, &[])), 0, "{at} s");
         assert_eq!(answered(at, "192.0.2.1:5000", &packet(1, at as u32, &[])), 1, "{at} s");
@@ -412,7 +413,7 @@ fn only_the_source_that_returns_its_own_loop_check_is_not_answered() {
 }
 
 #[test]
-fn a_loop_check_that_comes_back_after_two_minutes_is_a_keepalive() {
+fn loop_check_returned_after_two_minutes_is_an_ordinary_keepalive() {
     // The previous owner of an address and port behind a NAT cannot silence the present one.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut check = Vec::new();
@@ -421,22 +422,22 @@ fn a_loop_check_that_comes_back_after_two_minutes_is_a_keepalive() {
     }
     let (old, new) = (&check[2], &check[5]);
     assert_ne!(old, new);
-    assert_eq!(answers(&mut echo, 130 * SECOND, "192.0.2.1:5000", old), 1);
-    assert_eq!(answers(&mut echo, 130 * SECOND, "192.0.2.1:5000", new), 0);
+    assert_eq!(reply_count(&mut echo, 130 * SECOND, "192.0.2.1:5000", old), 1);
+    assert_eq!(reply_count(&mut echo, 130 * SECOND, "192.0.2.1:5000", new), 0);
 }
 
 #[test]
-fn a_loop_check_takes_room_from_what_is_answered_after_it() {
-    // One per second, and one at once.
+fn loop_check_uses_the_rate_of_later_replies() {
+    // One per second, and a burst of one.
     let mut echo = server(Duration::ZERO, AdmissionConfig { max_packet_rate: Some(1), ..AdmissionConfig::default() });
     let mut at_second =
-        |second: u64, sequence| answers(&mut echo, second * SECOND, "192.0.2.1:5000", &packet(4, sequence, &[]));
+        |second: u64, sequence| reply_count(&mut echo, second * SECOND, "192.0.2.1:5000", &packet(4, sequence, &[]));
     assert_eq!([0, 1, 2].map(|second| at_second(second, 7)), [1, 1, 2]);
     assert_eq!([3, 4].map(|second| at_second(second, 8)), [0, 1]);
 }
 
 #[test]
-fn the_same_datagram_is_answered_so_often_and_another_anew() {
+fn repeated_datagram_is_answered_a_limited_number_of_times() {
     let ten = |bytes: Vec<u8>| (0..10).map(move |at| (at, bytes.clone()));
     assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200]))), 3);
     // All ten, with a loop check before the third and the fourth.
@@ -444,10 +445,11 @@ fn the_same_datagram_is_answered_so_often_and_another_anew() {
     assert_eq!(answered("192.0.2.1:5000", (0..100).map(|_| (0, packet(4, 1, &[])))), 10 + 2);
     // Loopback is exempt.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
-    let mut on_loopback = |bytes: &[u8]| answers_on_loopback(&mut echo, 0, "127.0.0.1:5000", bytes);
+    let mut on_loopback = |bytes: &[u8]| loopback_reply_count(&mut echo, 0, "127.0.0.1:5000", bytes);
     let both: usize = (0..10).map(|_| on_loopback(&packet(1, 1, &[5; 200])) + on_loopback(&packet(4, 1, &[]))).sum();
     assert_eq!(both, 20);
-    // Another header, length, or beginning of the payload is another datagram; what differs only after 64 bytes is the same.
+    // A datagram with another header, length or start of the payload is distinct; differences after the first 64 payload bytes are
+    // ignored.
     for (place, times) in [(2, 6), (6, 6), (10, 6), (12, 6), (75, 6), (76, 3)] {
         let mut other = packet(1, 1, &[5; 200]);
         other[place] ^= 1;
@@ -457,10 +459,10 @@ fn the_same_datagram_is_answered_so_often_and_another_anew() {
 }
 
 #[test]
-fn another_port_is_another_source_and_pings_and_route_probes_may_repeat() {
+fn ports_are_separate_sources_and_pings_and_probes_may_repeat() {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let bytes = packet(1, 1, &[5; 200]);
-    let mut ten = |from: &str, bytes: &[u8]| (0..10).map(|_| answers(&mut echo, 0, from, bytes)).sum::<usize>();
+    let mut ten = |from: &str, bytes: &[u8]| (0..10).map(|_| reply_count(&mut echo, 0, from, bytes)).sum::<usize>();
     assert_eq!(
         (ten("192.0.2.1:5000", &bytes), ten("192.0.2.1:5001", &bytes), ten("192.0.2.2:5000", &bytes)),
         (3, 3, 3)
@@ -471,9 +473,9 @@ fn another_port_is_another_source_and_pings_and_route_probes_may_repeat() {
 }
 
 #[test]
-fn a_stream_that_is_played_again_from_the_same_port_comes_back_three_times() {
+fn stream_replayed_from_the_same_port_is_returned_three_times() {
     let mut echo = server(Duration::from_secs(3), AdmissionConfig::default());
-    let mut tape = Tape::new();
+    let mut tape = RecordingSink::new();
     let mut returned = Vec::new();
     for turn in 0..4 {
         for sequence in 0..375 {

@@ -1,11 +1,11 @@
-//! The echo server over a bad way back, in virtual time: order, copies, spacing, counts, and that fates do not depend on
-//! what they must not.
+//! The echo server with an impaired reply path, in virtual time: order, copies, spacing and counts, and that outcomes depend on
+//! nothing else than they should.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use test_support::tape;
+use test_support::recording_sink;
 
 use jamjam_dev::echo::{
     BufferLimits, EchoConfig, EchoServer, IMPAIRED_PACKET_OVERHEAD, ReplyEvent, ReplyObserver, ReplyOutcome,
@@ -16,30 +16,30 @@ use jamjam_dev::time::Time;
 use jamjam_dev::wire::PacketType;
 use proptest::prelude::*;
 
-use tape::Tape;
+use recording_sink::RecordingSink;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// What the observer was told.
+/// The events that the observer received.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<ReplyEvent>>>);
+struct EventLog(Arc<Mutex<Vec<ReplyEvent>>>);
 
-impl ReplyObserver for Told {
-    fn on_reply(&mut self, fated: &ReplyEvent) {
-        self.0.lock().expect("nobody panics with the lock").push(*fated);
+impl ReplyObserver for EventLog {
+    fn on_reply(&mut self, event: &ReplyEvent) {
+        self.0.lock().expect("the lock is not poisoned").push(*event);
     }
 }
 
-impl Told {
+impl EventLog {
     fn all(&self) -> Vec<ReplyEvent> {
-        self.0.lock().expect("nobody panics with the lock").clone()
+        self.0.lock().expect("the lock is not poisoned").clone()
     }
 }
 
-fn server(delay: Duration, impairment: Impairment) -> (EchoServer, Told) {
-    let told = Told::default();
+fn server(delay: Duration, impairment: Impairment) -> (EchoServer, EventLog) {
+    let log = EventLog::default();
     let config = EchoConfig { delay, ..EchoConfig::default() };
-    (EchoServer::with_impairment(config, impairment, Box::new(told.clone())), told)
+    (EchoServer::with_impairment(config, impairment, Box::new(log.clone())), log)
 }
 
 fn client(number: u8) -> SocketAddr {
@@ -61,16 +61,16 @@ fn sequence(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[2..6].try_into().expect("four bytes"))
 }
 
-fn hear(echo: &mut EchoServer, received_at: Time, source: SocketAddr, contents: &[u8]) {
+fn receive(echo: &mut EchoServer, received_at: Time, source: SocketAddr, contents: &[u8]) {
     echo.on_datagram(
         received_at,
         &[Receive { source, dst_ip: None, received_at, contents, segment_size: contents.len() }],
     );
 }
 
-/// Runs the server on its own deadlines up to `end`. When and as what each datagram left.
+/// Runs the server on its own deadlines up to `end`. Returns what left, with its time.
 fn drain(echo: &mut EchoServer, end: Time) -> Vec<(Time, Vec<u8>)> {
-    let (mut tape, mut left) = (Tape::new(), Vec::new());
+    let (mut tape, mut left) = (RecordingSink::new(), Vec::new());
     while let Some(due) = echo.next_deadline().filter(|due| *due <= end) {
         echo.poll_transmit(due, &mut tape);
         left.extend(tape.take().into_iter().map(|bytes| (due, bytes)));
@@ -80,11 +80,11 @@ fn drain(echo: &mut EchoServer, end: Time) -> Vec<(Time, Vec<u8>)> {
 
 #[test]
 fn jitter_delays_and_keeps_the_order_of_each_source() {
-    let (mut echo, told) = server(20 * MS, Impairment { jitter: 5 * MS, seed: 1, ..Impairment::default() });
+    let (mut echo, log) = server(20 * MS, Impairment { jitter: 5 * MS, seed: 1, ..Impairment::default() });
     for n in 0..1_000 {
-        // Two clients, a packet a millisecond each: independent delays of up to 5 ms would shuffle them.
+        // Two clients with a packet per millisecond each: independent delays of up to 5 ms would reorder them.
         for number in [1, 2] {
-            hear(&mut echo, Time::from_millis(n), client(number), &audio(n as u32 * 10 + u32::from(number)));
+            receive(&mut echo, Time::from_millis(n), client(number), &audio(n as u32 * 10 + u32::from(number)));
         }
     }
     let left = drain(&mut echo, Time::from_millis(2_000));
@@ -101,35 +101,33 @@ fn jitter_delays_and_keeps_the_order_of_each_source() {
         assert!(longest > 4 * MS, "{longest:?}");
     }
     assert!(
-        told.all()
-            .iter()
-            .all(|fated| fated.outcome == ReplyOutcome::Sent && !fated.reordered && fated.copies_sent == 1)
+        log.all().iter().all(|event| event.outcome == ReplyOutcome::Sent && !event.reordered && event.copies_sent == 1)
     );
-    assert!(told.all().iter().any(|fated| fated.added_delay > 4 * MS));
+    assert!(log.all().iter().any(|event| event.added_delay > 4 * MS));
 }
 
 #[test]
-fn what_is_told_of_a_delay_is_when_the_reply_left() {
+fn reported_delay_is_the_time_at_which_the_reply_left() {
     let bandwidth = Some(BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: 50 * MS });
     let impairment = Impairment { jitter: 3 * MS, reorder: 0.2, bandwidth, seed: 2, ..Impairment::default() };
-    let (mut echo, told) = server(20 * MS, impairment);
-    (0..300).for_each(|n| hear(&mut echo, Time::from_millis(u64::from(n) * 2), client(1), &audio(n)));
+    let (mut echo, log) = server(20 * MS, impairment);
+    (0..300).for_each(|n| receive(&mut echo, Time::from_millis(u64::from(n) * 2), client(1), &audio(n)));
     let left = drain(&mut echo, Time::from_millis(2_000));
     let planned: Vec<(Time, u32)> =
-        told.all().iter().map(|fated| (fated.received_at + 20 * MS + fated.added_delay, fated.sequence)).collect();
+        log.all().iter().map(|event| (event.received_at + 20 * MS + event.added_delay, event.sequence)).collect();
     assert_eq!(left.iter().map(|(at, bytes)| (*at, sequence(bytes))).collect::<Vec<_>>(), planned);
     assert_eq!(left.len(), 300);
 }
 
 #[test]
-fn a_packet_that_is_held_back_is_passed_by_later_ones_and_no_other_is() {
+fn only_packets_chosen_for_reordering_are_overtaken() {
     let impairment = Impairment { reorder: 0.05, jitter: 5 * MS, seed: 3, ..Impairment::default() };
-    let (mut echo, told) = server(20 * MS, impairment);
+    let (mut echo, log) = server(20 * MS, impairment);
     for n in 0..2_000 {
-        hear(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n));
+        receive(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n));
     }
     let left: Vec<u32> = drain(&mut echo, Time::from_millis(3_000)).iter().map(|(_, bytes)| sequence(bytes)).collect();
-    // RFC 4737: a packet is reordered if one that was sent later has come before it.
+    // RFC 4737: a packet is reordered if one that was sent later has arrived before it.
     let mut highest = None;
     let mut passed = Vec::new();
     for sequence in left {
@@ -138,62 +136,63 @@ fn a_packet_that_is_held_back_is_passed_by_later_ones_and_no_other_is() {
         }
         highest = highest.max(Some(sequence));
     }
-    let told = told.all();
-    let held_back: Vec<u32> = told.iter().filter(|fated| fated.reordered).map(|fated| fated.sequence).collect();
+    let events = log.all();
+    let held_back: Vec<u32> = events.iter().filter(|event| event.reordered).map(|event| event.sequence).collect();
     assert!((60..140).contains(&held_back.len()), "{held_back:?}");
     assert_eq!(passed, held_back);
     assert_eq!(echo.counters().impaired_reordered.get(), held_back.len() as u64);
 }
 
 #[test]
-fn answers_do_not_wait_for_audio() {
+fn immediate_replies_do_not_wait_for_audio() {
     let (mut echo, _) = server(3_000 * MS, Impairment { jitter: 5 * MS, seed: 4, ..Impairment::default() });
-    hear(&mut echo, Time::ZERO, client(1), &audio(1));
-    hear(&mut echo, Time::ZERO, client(1), &packet(4, 1, 0));
-    hear(&mut echo, Time::ZERO, client(1), &packet(5, 1, 12));
+    receive(&mut echo, Time::ZERO, client(1), &audio(1));
+    receive(&mut echo, Time::ZERO, client(1), &packet(4, 1, 0));
+    receive(&mut echo, Time::ZERO, client(1), &packet(5, 1, 12));
     let left = drain(&mut echo, Time::from_millis(5));
     assert_eq!(left.iter().map(|(_, bytes)| bytes[1]).collect::<Vec<_>>(), [4, 6]);
 }
 
 #[test]
-fn a_second_copy_leaves_right_behind_the_first() {
-    let (mut echo, told) = server(10 * MS, Impairment { duplicate: 1.0, ..Impairment::default() });
+fn second_copy_leaves_directly_after_the_first() {
+    let (mut echo, log) = server(10 * MS, Impairment { duplicate: 1.0, ..Impairment::default() });
     for n in [1, 2, 3] {
-        hear(&mut echo, Time::ZERO, client(1), &audio(n));
+        receive(&mut echo, Time::ZERO, client(1), &audio(n));
     }
     let left = drain(&mut echo, Time::from_millis(10));
     assert_eq!(left.iter().map(|(_, bytes)| sequence(bytes)).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3]);
     let counters = echo.counters();
     assert_eq!((counters.received.get(), counters.sent.get(), counters.impaired_duplicated.get()), (3, 6, 3));
-    assert!(told.all().iter().all(|fated| fated.copies_sent == 2));
+    assert!(log.all().iter().all(|event| event.copies_sent == 2));
 }
 
 #[test]
-fn a_limited_bandwidth_spaces_what_leaves_and_drops_what_its_queue_cannot_hold() {
+fn bandwidth_limit_spaces_replies_and_drops_beyond_its_queue() {
     // 72 + 28 bytes are 800 bits: 8 ms at 100 kbit/s.
     let bandwidth = Some(BandwidthLimit { bits_per_second: 100_000, max_queue_delay: 20 * MS });
-    let (mut echo, told) = server(10 * MS, Impairment { bandwidth, ..Impairment::default() });
+    let (mut echo, log) = server(10 * MS, Impairment { bandwidth, ..Impairment::default() });
     for n in 1..=6 {
-        hear(&mut echo, Time::ZERO, client(n as u8), &packet(1, n, 60));
+        receive(&mut echo, Time::ZERO, client(n as u8), &packet(1, n, 60));
     }
-    // While AUDIO queues, a ping comes. Its pong is 24 + 28 bytes, 416 bits, 4.16 ms.
-    hear(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
+    // While AUDIO is queued, a ping arrives. Its pong is 24 + 28 bytes, 416 bits, 4.16 ms.
+    receive(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
     let left = drain(&mut echo, Time::from_millis(1_000));
     let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
-    // They come at 10 ms and wait for 0, 8 and 16 ms; the fourth would wait for 24. The pong comes at 11 and would for 23.
+    // They reach the queue at 10 ms and wait for 0, 8 and 16 ms; the fourth would wait for 24. The pong reaches it at 11 ms and
+    // would wait for 23.
     assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
     let counters = echo.counters();
     assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));
-    let queue: Vec<u32> = told
+    let queue: Vec<u32> = log
         .all()
         .iter()
-        .filter(|fated| fated.outcome == ReplyOutcome::BottleneckFull)
-        .map(|fated| fated.sequence)
+        .filter(|event| event.outcome == ReplyOutcome::BottleneckFull)
+        .map(|event| event.sequence)
         .collect();
     assert_eq!(queue, [4, 5, 6, 9]);
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
-    // 23 ms later there is room again.
-    hear(&mut echo, Time::from_millis(34), client(1), &packet(5, 10, 12));
+    // 23 ms later the queue has capacity again.
+    receive(&mut echo, Time::from_millis(34), client(1), &packet(5, 10, 12));
     assert_eq!(drain(&mut echo, Time::from_millis(1_000))[0].0.as_micros(), 38_160);
 }
 
@@ -210,66 +209,66 @@ fn everything(seed: u64) -> Impairment {
     }
 }
 
-/// Fate, reordering and copies of each AUDIO packet by client and sequence.
-fn fates(told: &Told) -> BTreeMap<(IpAddr, u32), (ReplyOutcome, bool, u8)> {
-    let audio = told.all().into_iter().filter(|fated| fated.packet_type == PacketType::Audio);
+/// Outcome, reordering and copies of each AUDIO packet by client and sequence.
+fn outcomes(log: &EventLog) -> BTreeMap<(IpAddr, u32), (ReplyOutcome, bool, u8)> {
+    let audio = log.all().into_iter().filter(|event| event.packet_type == PacketType::Audio);
     audio.map(|f| ((f.client.ip(), f.sequence), (f.outcome, f.reordered, f.copies_sent))).collect()
 }
 
 #[test]
-fn neither_ports_nor_order_nor_trains_nor_other_packets_change_a_fate() {
-    let (mut echo, told) = server(10 * MS, everything(5));
+fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
+    let (mut echo, log) = server(10 * MS, everything(5));
     for n in 0..500 {
-        hear(&mut echo, Time::from_millis(n), client(1), &audio(n as u32));
+        receive(&mut echo, Time::from_millis(n), client(1), &audio(n as u32));
     }
     drain(&mut echo, Time::from_millis(5_000));
-    let alone = fates(&told);
+    let alone = outcomes(&log);
     assert_eq!(alone.len(), 500);
 
-    let (mut echo, told) = server(300 * MS, everything(5));
+    let (mut echo, log) = server(300 * MS, everything(5));
     let (first, second) = (SocketAddr::from(([192, 0, 2, 1], 777)), SocketAddr::from(([192, 0, 2, 2], 1)));
-    // 3 and 500 have no common divisor: another order. Trains of five, and signs of life between them.
+    // 3 and 500 have no common divisor: another order. Batches of five, with KEEPALIVEs between them.
     let order: Vec<u32> = (0..500).map(|n| n * 3 % 500).collect();
-    for (n, five) in order.chunks(5).enumerate() {
+    for (n, batch) in order.chunks(5).enumerate() {
         let received_at = Time::from_millis(n as u64 * 40);
-        let train: Vec<u8> = five.iter().flat_map(|n| audio(*n)).collect();
+        let bytes: Vec<u8> = batch.iter().flat_map(|n| audio(*n)).collect();
         for source in [first, second] {
             echo.on_datagram(
                 received_at,
-                &[Receive { source, dst_ip: None, received_at, contents: &train, segment_size: 28 }],
+                &[Receive { source, dst_ip: None, received_at, contents: &bytes, segment_size: 28 }],
             );
-            hear(&mut echo, received_at, source, &packet(4, 0, 0));
+            receive(&mut echo, received_at, source, &packet(4, 0, 0));
         }
     }
     drain(&mut echo, Time::from_millis(50_000));
-    let both = fates(&told);
+    let both = outcomes(&log);
     assert_eq!(both.len(), 1_000);
-    for ((client_ip, sequence), fate) in &both {
-        assert_eq!(fate, &alone[&(client(1).ip(), *sequence)], "packet {sequence} of {client_ip}");
+    for ((client_ip, sequence), outcome) in &both {
+        assert_eq!(outcome, &alone[&(client(1).ip(), *sequence)], "packet {sequence} of {client_ip}");
     }
-    // Other seeds, other fates.
-    let (mut echo, told) = server(10 * MS, everything(6));
-    (0..500).for_each(|n| hear(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n)));
+    // Another seed gives other outcomes.
+    let (mut echo, log) = server(10 * MS, everything(6));
+    (0..500).for_each(|n| receive(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n)));
     drain(&mut echo, Time::from_millis(5_000));
-    assert_ne!(fates(&told), alone);
+    assert_ne!(outcomes(&log), alone);
 }
 
 #[test]
-fn a_copy_is_charged_like_a_packet_and_both_are_refused_together() {
+fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
     // A packet of 28 bytes and its copy.
     let two = 2 * (28 + IMPAIRED_PACKET_OVERHEAD) as u64;
     let buffer_limits = BufferLimits { total: Some(2 * two + 600), per_client: Some(two + 600) };
     let config = EchoConfig { delay: 10 * MS, buffer_limits, ..EchoConfig::default() };
-    let told = Told::default();
+    let log = EventLog::default();
     let impairment = Impairment { duplicate: 1.0, ..Impairment::default() };
-    let mut echo = EchoServer::with_impairment(config, impairment, Box::new(told.clone()));
-    hear(&mut echo, Time::ZERO, client(1), &audio(1));
+    let mut echo = EchoServer::with_impairment(config, impairment, Box::new(log.clone()));
+    receive(&mut echo, Time::ZERO, client(1), &audio(1));
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
-    // There is room for one more of the client's, not for two; then for one more of anybody's.
-    hear(&mut echo, Time::ZERO, client(1), &audio(2));
-    hear(&mut echo, Time::ZERO, client(2), &audio(3));
-    hear(&mut echo, Time::ZERO, client(3), &audio(4));
+    // One more packet of the client fits, not two; then one more of any client.
+    receive(&mut echo, Time::ZERO, client(1), &audio(2));
+    receive(&mut echo, Time::ZERO, client(2), &audio(3));
+    receive(&mut echo, Time::ZERO, client(3), &audio(4));
     assert_eq!(
         (counters.dropped_client_buffer_full.get(), counters.dropped_buffer_full.get(), counters.received.get()),
         (1, 1, 2)
@@ -277,21 +276,21 @@ fn a_copy_is_charged_like_a_packet_and_both_are_refused_together() {
     assert_eq!(counters.buffered_bytes.get(), 2 * two);
     assert_eq!(drain(&mut echo, Time::from_millis(10)).len(), 4);
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
-    let told: Vec<(u32, ReplyOutcome)> = told.all().iter().map(|fated| (fated.sequence, fated.outcome)).collect();
+    let outcomes: Vec<(u32, ReplyOutcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
     assert_eq!(
-        told,
+        outcomes,
         [(2, ReplyOutcome::Dropped), (4, ReplyOutcome::Dropped), (1, ReplyOutcome::Sent), (3, ReplyOutcome::Sent)]
     );
 }
 
 #[test]
-fn what_the_system_refuses_or_a_stop_catches_has_its_fate_too() {
-    let (mut echo, told) = server(10 * MS, Impairment { duplicate: 1.0, ..Impairment::default() });
+fn failed_and_stopped_replies_have_an_outcome() {
+    let (mut echo, log) = server(10 * MS, Impairment { duplicate: 1.0, ..Impairment::default() });
     for n in 1..=4 {
-        hear(&mut echo, Time::ZERO, client(1), &audio(n));
+        receive(&mut echo, Time::ZERO, client(1), &audio(n));
     }
-    let mut tape = Tape::new();
-    // Both copies of 1 fail, the second of 2 does, the first of 3 leaves before the system is busy.
+    let mut tape = RecordingSink::new();
+    // Both copies of 1 fail, the second of 2 fails, and the first of 3 leaves before the system reports WouldBlock.
     tape.plan = [
         SendStatus::Failed,
         SendStatus::Failed,
@@ -307,10 +306,10 @@ fn what_the_system_refuses_or_a_stop_catches_has_its_fate_too() {
     echo.stop();
     assert_eq!((counters.sent.get(), counters.send_failed.get(), counters.dropped_at_stop.get()), (2, 3, 2));
     assert_eq!((counters.received.get(), counters.impaired_duplicated.get()), (4, 3));
-    let told: Vec<(u32, ReplyOutcome, u8)> =
-        told.all().iter().map(|f| (f.sequence, f.outcome, f.copies_sent)).collect();
+    let outcomes: Vec<(u32, ReplyOutcome, u8)> =
+        log.all().iter().map(|f| (f.sequence, f.outcome, f.copies_sent)).collect();
     assert_eq!(
-        told,
+        outcomes,
         [
             (1, ReplyOutcome::SendFailed, 0),
             (2, ReplyOutcome::Sent, 1),
@@ -321,23 +320,23 @@ fn what_the_system_refuses_or_a_stop_catches_has_its_fate_too() {
 }
 
 #[test]
-fn a_backlog_that_falls_due_at_once_leaves_in_parts() {
+fn backlog_due_at_one_time_leaves_in_batches() {
     let (mut echo, _) = server(10 * MS, Impairment { jitter: 1 * MS, ..Impairment::default() });
-    (0..200).for_each(|n| hear(&mut echo, Time::ZERO, client(1), &audio(n)));
-    let mut tape = Tape::new();
+    (0..200).for_each(|n| receive(&mut echo, Time::ZERO, client(1), &audio(n)));
+    let mut tape = RecordingSink::new();
     let now = Time::from_millis(100);
-    for part in [64, 64, 64, 8] {
+    for batch in [64, 64, 64, 8] {
         assert!(echo.next_deadline().is_some_and(|due| due <= now));
         echo.poll_transmit(now, &mut tape);
-        assert_eq!(tape.take().len(), part);
+        assert_eq!(tape.take().len(), batch);
     }
     assert_eq!(echo.next_deadline(), None);
 }
 
 proptest! {
-    /// The sentences of `docs/measuring.md`, and the fates beside the counts.
+    /// The rules of `docs/measuring.md`, and the outcomes besides the counts.
     #[test]
-    fn every_reply_ends_in_exactly_one_count_and_has_exactly_one_fate(
+    fn every_reply_has_exactly_one_count_and_one_outcome(
         steps in prop::collection::vec((0u64..8, 1u8..4, prop::sample::select(vec![1u8, 1, 1, 4, 5, 2, 9])), 1..300),
         outcomes in prop::collection::vec(0u8..8, 0..400),
         (seed, narrow, cap) in (0u64..1_000, any::<bool>(), prop::option::of(500u64..9_000)),
@@ -345,16 +344,16 @@ proptest! {
         let bandwidth = narrow.then_some(BandwidthLimit { bits_per_second: 200_000, max_queue_delay: 10 * MS });
         let limits = BufferLimits { total: None, per_client: cap };
         let config = EchoConfig { delay: 10 * MS, buffer_limits: limits, ..EchoConfig::default() };
-        let told = Told::default();
-        let mut echo = EchoServer::with_impairment(config, Impairment { bandwidth, ..everything(seed) }, Box::new(told.clone()));
-        let mut tape = Tape::new();
+        let log = EventLog::default();
+        let mut echo = EchoServer::with_impairment(config, Impairment { bandwidth, ..everything(seed) }, Box::new(log.clone()));
+        let mut tape = RecordingSink::new();
         let outcome = |n: u8| match n { 0 => SendStatus::WouldBlock, 1 => SendStatus::Failed, _ => SendStatus::Sent };
         tape.plan = outcomes.into_iter().map(outcome).collect();
-        let (mut now, mut asked) = (0, 0);
+        let (mut now, mut requests) = (0, 0);
         for (n, (passed, from, kind)) in steps.iter().enumerate() {
             now += passed;
-            asked += u64::from(matches!(kind, 1 | 4 | 5));
-            hear(&mut echo, Time::from_millis(now), client(*from), &packet(*kind, n as u32, 16));
+            requests += u64::from(matches!(kind, 1 | 4 | 5));
+            receive(&mut echo, Time::from_millis(now), client(*from), &packet(*kind, n as u32, 16));
             echo.poll_transmit(Time::from_millis(now), &mut tape);
         }
         let counters = echo.counters();
@@ -363,23 +362,23 @@ proptest! {
             let fields = counters.values().filter(|(name, _)| names.contains(name));
             fields.map(|(_, count)| count).sum::<u64>()
         };
-        let made = sum(&["received", "keepalives", "pings", "impaired_duplicated"]);
-        let ended = sum(&["sent", "immediate_replies", "send_failed", "dropped_at_stop", "impaired_lost", "impaired_burst",
+        let accepted = sum(&["received", "keepalives", "pings", "impaired_duplicated"]);
+        let finished = sum(&["sent", "immediate_replies", "send_failed", "dropped_at_stop", "impaired_lost", "impaired_burst",
             "impaired_listed", "impaired_queue"]);
-        prop_assert_eq!(made, ended);
+        prop_assert_eq!(accepted, finished);
         prop_assert_eq!(sum(&["buffered", "buffered_bytes"]), 0);
 
-        let told = told.all();
-        let with = |name: &str| told.iter().filter(|fated| fated.outcome.name() == name).count() as u64;
-        prop_assert_eq!(told.len() as u64, asked);
+        let events = log.all();
+        let with = |name: &str| events.iter().filter(|event| event.outcome.name() == name).count() as u64;
+        prop_assert_eq!(events.len() as u64, requests);
         prop_assert_eq!(with("refused"), sum(&["dropped_client_buffer_full", "dropped_buffer_full", "dropped_reply_buffer_full"]));
-        for (fate, name) in [("lost", "impaired_lost"), ("burst", "impaired_burst"), ("listed", "impaired_listed"),
+        for (outcome, name) in [("lost", "impaired_lost"), ("burst", "impaired_burst"), ("listed", "impaired_listed"),
             ("queue", "impaired_queue")] {
-            prop_assert_eq!(with(fate), sum(&[name]));
+            prop_assert_eq!(with(outcome), sum(&[name]));
         }
-        prop_assert_eq!(told.iter().map(|fated| u64::from(fated.copies_sent)).sum::<u64>(), sum(&["sent", "immediate_replies"]));
-        let held_back = told.iter().filter(|fated| fated.reordered).count() as u64;
+        prop_assert_eq!(events.iter().map(|event| u64::from(event.copies_sent)).sum::<u64>(), sum(&["sent", "immediate_replies"]));
+        let held_back = events.iter().filter(|event| event.reordered).count() as u64;
         prop_assert_eq!(held_back, sum(&["impaired_reordered"]));
-        prop_assert!(told.iter().all(|fated| (fated.outcome == ReplyOutcome::Sent) == (fated.copies_sent > 0)));
+        prop_assert!(events.iter().all(|event| (event.outcome == ReplyOutcome::Sent) == (event.copies_sent > 0)));
     }
 }

@@ -1,17 +1,17 @@
-//! What the echo server may hold, for whom, and where each datagram is counted.
+//! The memory limits of the echo server, in total and per client, and the counter of each datagram.
 
 use std::net::SocketAddr;
 use std::time::Duration;
-use test_support::tape;
+use test_support::recording_sink;
 
 use jamjam_dev::echo::{AdmissionConfig, BufferLimits, Counters, EchoConfig, EchoServer};
 use jamjam_dev::node::{Node, Receive, SendStatus};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 
-use tape::Tape;
+use recording_sink::RecordingSink;
 
-/// On loopback, where nothing else is limited than what may wait.
+/// On loopback, where only the memory is limited.
 fn client(number: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 2, number], 5_000))
 }
@@ -24,14 +24,14 @@ fn server(total: Option<u64>, per_client: Option<u64>) -> EchoServer {
     })
 }
 
-/// 100 bytes of AUDIO, for which a delay line is charged 200.
+/// 100 bytes of AUDIO, for which a delay line charges 200.
 fn audio() -> Vec<u8> {
     let mut bytes = vec![1, 1];
     bytes.resize(100, 0);
     bytes
 }
 
-fn hear(echo: &mut EchoServer, source: SocketAddr, contents: &[u8], segment_size: usize) {
+fn receive(echo: &mut EchoServer, source: SocketAddr, contents: &[u8], segment_size: usize) {
     echo.on_datagram(
         Time::ZERO,
         &[Receive { source, dst_ip: Some(source.ip()), received_at: Time::ZERO, contents, segment_size }],
@@ -39,18 +39,18 @@ fn hear(echo: &mut EchoServer, source: SocketAddr, contents: &[u8], segment_size
 }
 
 fn drain(echo: &mut EchoServer) -> usize {
-    let mut tape = Tape::new();
+    let mut tape = RecordingSink::new();
     echo.poll_transmit(Time::from_millis(10), &mut tape);
     tape.left.len()
 }
 
 #[test]
-fn one_clients_flood_does_not_take_the_others_memory() {
+fn flood_of_one_client_leaves_memory_for_the_others() {
     let mut echo = server(Some(10_000), Some(1_000));
     for _ in 0..100 {
-        hear(&mut echo, client(1), &audio(), 100);
+        receive(&mut echo, client(1), &audio(), 100);
     }
-    hear(&mut echo, client(2), &audio(), 100);
+    receive(&mut echo, client(2), &audio(), 100);
     let counters = echo.counters();
     assert_eq!(
         (counters.received.get(), counters.dropped_client_buffer_full.get(), counters.dropped_buffer_full.get()),
@@ -58,16 +58,16 @@ fn one_clients_flood_does_not_take_the_others_memory() {
     );
     assert_eq!(counters.buffered_bytes.get(), 1_200);
     // Another port is another client.
-    hear(&mut echo, SocketAddr::from(([127, 0, 2, 1], 5_001)), &audio(), 100);
+    receive(&mut echo, SocketAddr::from(([127, 0, 2, 1], 5_001)), &audio(), 100);
     assert_eq!(counters.received.get(), 7);
 }
 
 #[test]
-fn what_is_refused_is_counted_by_the_cap_that_refused_it() {
+fn dropped_packet_is_counted_for_the_limit_that_dropped_it() {
     let mut echo = server(Some(1_000), Some(600));
     for number in [1, 2, 3] {
-        // A train of five: as many of it as there is room for are taken, in order.
-        hear(&mut echo, client(number), &audio().repeat(5), 100);
+        // A batch of five: as many of it as fit are accepted, in order.
+        receive(&mut echo, client(number), &audio().repeat(5), 100);
     }
     let counters = echo.counters();
     assert_eq!(
@@ -78,24 +78,24 @@ fn what_is_refused_is_counted_by_the_cap_that_refused_it() {
 }
 
 #[test]
-fn without_caps_nothing_is_refused() {
+fn without_limits_nothing_is_dropped() {
     let mut echo = server(None, None);
     for _ in 0..10_000 {
-        hear(&mut echo, client(1), &audio(), 100);
+        receive(&mut echo, client(1), &audio(), 100);
     }
     assert_eq!(echo.counters().received.get(), 10_000);
 }
 
 #[test]
-fn memory_is_given_back_whether_packets_leave_or_are_refused() {
+fn memory_is_released_when_packets_leave_or_are_dropped() {
     let mut echo = server(Some(1_000), Some(1_000));
     for turn in 1..=3 {
         for _ in 0..6 {
-            hear(&mut echo, client(1), &audio(), 100);
+            receive(&mut echo, client(1), &audio(), 100);
         }
         let counters = echo.counters();
         assert_eq!((counters.received.get(), counters.dropped_buffer_full.get()), (5 * turn, turn));
-        let mut tape = Tape::new();
+        let mut tape = RecordingSink::new();
         tape.segments = 2;
         tape.plan = [SendStatus::Sent, SendStatus::Failed, SendStatus::WouldBlock].into();
         echo.poll_transmit(Time::from_millis(10), &mut tape);
@@ -106,55 +106,55 @@ fn memory_is_given_back_whether_packets_leave_or_are_refused() {
 }
 
 #[test]
-fn a_full_delay_line_leaves_a_client_its_keepalive() {
+fn keepalive_is_answered_while_the_delay_line_is_full() {
     let mut echo = server(Some(1_000), Some(1_000));
-    hear(&mut echo, client(1), &audio().repeat(10), 100);
+    receive(&mut echo, client(1), &audio().repeat(10), 100);
     assert_eq!(echo.counters().dropped_buffer_full.get(), 5);
     let keepalive = [1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    let question = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-    let answer = [1, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-    hear(&mut echo, client(1), &keepalive, 12);
-    hear(&mut echo, client(1), &question, 24);
-    let mut tape = Tape::new();
+    let ping = [1, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    let pong = [1, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    receive(&mut echo, client(1), &keepalive, 12);
+    receive(&mut echo, client(1), &ping, 24);
+    let mut tape = RecordingSink::new();
     echo.poll_transmit(Time::ZERO, &mut tape);
-    assert_eq!(tape.take(), [keepalive.to_vec(), answer.to_vec()]);
+    assert_eq!(tape.take(), [keepalive.to_vec(), pong.to_vec()]);
 }
 
 #[test]
-fn answers_that_the_system_does_not_take_are_bounded_too() {
+fn replies_that_the_system_does_not_take_are_bounded() {
     let mut echo = server(None, None);
     let keepalive = [vec![1, 4], vec![0; 1_022]].concat();
     // 4 MiB hold 3,731 of 1,024 bytes and 100 more.
     for _ in 0..5_000 {
-        hear(&mut echo, client(1), &keepalive, 1_024);
+        receive(&mut echo, client(1), &keepalive, 1_024);
     }
     let counters = echo.counters();
     assert_eq!((counters.keepalives.get(), counters.dropped_reply_buffer_full.get()), (3_731, 1_269));
-    hear(&mut echo, client(2), &keepalive, 1_024);
+    receive(&mut echo, client(2), &keepalive, 1_024);
     assert_eq!(counters.keepalives.get(), 3_732);
 }
 
 #[test]
-fn what_waits_at_the_stop_is_counted() {
+fn packets_buffered_at_the_stop_are_counted() {
     let mut echo = server(None, None);
-    hear(&mut echo, client(1), &audio().repeat(3), 100);
-    hear(&mut echo, client(1), &[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 12);
+    receive(&mut echo, client(1), &audio().repeat(3), 100);
+    receive(&mut echo, client(1), &[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 12);
     let counters = echo.counters();
     assert_eq!(counters.buffered.get(), 3);
     echo.stop();
     assert_eq!((counters.dropped_at_stop.get(), counters.buffered.get(), counters.buffered_bytes.get()), (4, 0, 0));
 }
 
-/// Datagrams that reached the node, by the counts of what became of them.
+/// The number of datagrams that reached the node, from the counters of their outcomes.
 fn arrived(counters: &Counters) -> u64 {
     let drops = [&counters.dropped_short, &counters.dropped_version, &counters.dropped_type, &counters.dropped_payload];
-    let refusals = [
+    let buffer_drops = [
         &counters.dropped_buffer_full,
         &counters.dropped_client_buffer_full,
         &counters.dropped_out_of_memory,
         &counters.dropped_reply_buffer_full,
     ];
-    let guarded = [
+    let admission_drops = [
         &counters.dropped_not_allowed,
         &counters.dropped_repeated,
         &counters.dropped_packet_rate,
@@ -163,19 +163,19 @@ fn arrived(counters: &Counters) -> u64 {
     let others = [&counters.latency_infos, &counters.ignored, &counters.dropped_port_zero];
     let all = drops
         .into_iter()
-        .chain(refusals)
-        .chain(guarded)
+        .chain(buffer_drops)
+        .chain(admission_drops)
         .chain(others)
         .map(jamjam_dev::stats::Counter::get)
         .sum::<u64>();
-    all + taken(counters)
+    all + accepted(counters)
 }
 
-fn taken(counters: &Counters) -> u64 {
+fn accepted(counters: &Counters) -> u64 {
     counters.received.get() + counters.keepalives.get() + counters.pings.get()
 }
 
-/// Something between noise and a packet.
+/// A datagram between noise and a valid packet.
 fn datagram() -> impl Strategy<Value = Vec<u8>> {
     let noise = prop::collection::vec(any::<u8>(), 0..80);
     let packet = (0u8..9, prop::collection::vec(any::<u8>(), 10..80)).prop_map(|(kind, rest)| {
@@ -186,7 +186,8 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => noise, 4 => packet]
 }
 
-/// A client (0 has port 0, 3 is limited, 4 is not allowed), what it sends, its stride, the time until then in milliseconds, and what the system says.
+/// A client (0 has port 0, 3 is limited, 4 is not allowed), its datagram, the segment size, the time since the step before in
+/// milliseconds, and the send status.
 type Step = (u8, Vec<u8>, usize, u64, Option<SendStatus>);
 
 fn step() -> impl Strategy<Value = Step> {
@@ -196,17 +197,17 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn every_datagram_is_in_one_count_and_what_was_taken_leaves_or_is_counted(
+    fn every_datagram_and_every_accepted_packet_has_one_count(
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let protection = AdmissionConfig {
+        let admission = AdmissionConfig {
             max_packet_rate: Some(16),
             max_bit_rate: Some(16_000),
             allowed_networks: vec!["127.0.0.0/8".parse().expect("a network"), "192.0.2.0/28".parse().expect("a network")],
             ..AdmissionConfig::default()
         };
         let limits = BufferLimits { total: Some(3_000), per_client: Some(2_000) };
-        let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_millis(10), buffer_limits: limits, admission: protection, ..EchoConfig::default() });
+        let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_millis(10), buffer_limits: limits, admission, ..EchoConfig::default() });
         let counters = echo.counters();
         let (mut now, mut sent) = (Time::ZERO, 0);
         for (number, bytes, stride, passed, outcome) in steps {
@@ -221,12 +222,12 @@ proptest! {
             sent += bytes.len().div_ceil(stride).max(1) as u64;
             prop_assert_eq!(arrived(&counters), sent);
 
-            let mut tape = Tape::new();
+            let mut tape = RecordingSink::new();
             tape.plan = outcome.into_iter().collect();
             echo.poll_transmit(now, &mut tape);
         }
         echo.stop();
-        let fates = [&counters.sent, &counters.immediate_replies, &counters.send_failed, &counters.dropped_at_stop];
-        prop_assert_eq!(fates.map(jamjam_dev::stats::Counter::get).iter().sum::<u64>(), taken(&counters));
+        let outcomes = [&counters.sent, &counters.immediate_replies, &counters.send_failed, &counters.dropped_at_stop];
+        prop_assert_eq!(outcomes.map(jamjam_dev::stats::Counter::get).iter().sum::<u64>(), accepted(&counters));
     }
 }

@@ -1,14 +1,13 @@
-//! Echo servers that hear of each other by forged datagrams, in virtual time: how often each answers, and when they are silent.
-//!
-//! A turn is both delays and the way there and back. AUDIO is answered three times and then once in 10 s and six delays; each answer
-//! takes such a time from three of them, and each turn gives its own back. The third KEEPALIVE of the same bytes is preceded by a loop
-//! check, which only an echo server returns.
+//! Echo servers that receive each other's replies after forged datagrams, in virtual time: how often each answers, and when the
+//! loop ends. A round is both delays and both path delays. AUDIO is answered three times and then once in 10 s and six delays;
+//! each reply takes such a time from three of them, and each round restores its own duration. The third KEEPALIVE of the same
+//! bytes is preceded by a loop check, which only an echo server returns.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::time::Duration;
-use test_support::tape;
+use test_support::recording_sink;
 
 use jamjam_dev::echo::{AdmissionConfig, Counters, EchoConfig, EchoServer};
 use jamjam_dev::node::{Node, Receive};
@@ -16,20 +15,20 @@ use jamjam_dev::stats::Counter;
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 
-use tape::Tape;
+use recording_sink::RecordingSink;
 
-/// When, in which order, at which host, from whom, what.
+/// Time, order, destination host, source, bytes.
 type Arrival = (u64, u64, usize, SocketAddr, Vec<u8>);
 
-/// Some hosts; one without a server answers whatever comes with the same at once, as others make them.
-struct World {
+/// Some hosts; one without a server returns every datagram unchanged and immediately, like other echo servers.
+struct Network {
     hosts: Vec<(SocketAddr, Option<EchoServer>)>,
     wire: BinaryHeap<Reverse<Arrival>>,
     order: u64,
-    /// One way, in nanoseconds.
-    way: u64,
-    /// When which host sent a KEEPALIVE, in nanoseconds.
-    sent: Vec<(u64, usize)>,
+    /// Path delay in nanoseconds.
+    path_delay: u64,
+    /// The time in nanoseconds and the host of each KEEPALIVE that was sent.
+    keepalives_sent: Vec<(u64, usize)>,
 }
 
 const MS: u64 = 1_000_000;
@@ -42,28 +41,28 @@ fn echo(delay_ms: u64) -> EchoServer {
     EchoServer::new(EchoConfig { delay: Duration::from_millis(delay_ms), ..EchoConfig::default() })
 }
 
-impl World {
-    fn new(hosts: Vec<Option<EchoServer>>, way_ms: u64) -> Self {
+impl Network {
+    fn new(hosts: Vec<Option<EchoServer>>, path_delay_ms: u64) -> Self {
         let hosts = (1..).map(address).zip(hosts).collect();
-        Self { hosts, wire: BinaryHeap::new(), order: 0, way: way_ms * MS, sent: Vec::new() }
+        Self { hosts, wire: BinaryHeap::new(), order: 0, path_delay: path_delay_ms * MS, keepalives_sent: Vec::new() }
     }
 
     /// Two servers with these delays.
-    fn pair(delays: [u64; 2], way_ms: u64) -> Self {
-        Self::new(delays.map(|delay| Some(echo(delay))).into(), way_ms)
+    fn pair(delays: [u64; 2], path_delay_ms: u64) -> Self {
+        Self::new(delays.map(|delay| Some(echo(delay))).into(), path_delay_ms)
     }
 
-    /// A datagram reaches host 0 at `at_ms` that says it comes from host `from`.
+    /// Delivers a datagram to host 0 at `at_ms` with host `from` as its forged source.
     fn forge(&mut self, at_ms: u64, from: usize, bytes: Vec<u8>) {
-        self.put(at_ms * MS, 0, self.hosts[from].0, bytes);
+        self.enqueue(at_ms * MS, 0, self.hosts[from].0, bytes);
     }
 
-    fn put(&mut self, at: u64, to: usize, from: SocketAddr, bytes: Vec<u8>) {
+    fn enqueue(&mut self, at: u64, to: usize, from: SocketAddr, bytes: Vec<u8>) {
         self.order += 1;
         self.wire.push(Reverse((at, self.order, to, from, bytes)));
     }
 
-    /// Lets everything happen until `end_ms` or until nothing more can. Returns when the last thing happened, in milliseconds.
+    /// Runs until `end_ms` or until there are no more events. Returns the time of the last event in milliseconds.
     fn run_until(&mut self, end_ms: u64) -> u64 {
         let mut last = 0;
         loop {
@@ -97,11 +96,11 @@ impl World {
             }
             for host in 0..self.hosts.len() {
                 let (here, Some(echo)) = &mut self.hosts[host] else { continue };
-                let (here, mut tape) = (*here, Tape::new());
+                let (here, mut tape) = (*here, RecordingSink::new());
                 echo.poll_transmit(Time::from_nanos(now), &mut tape);
                 for left in tape.left {
                     if left.bytes[1] == 4 {
-                        self.sent.push((now, host));
+                        self.keepalives_sent.push((now, host));
                     }
                     self.send(now, here, left.to, left.bytes);
                 }
@@ -110,13 +109,13 @@ impl World {
     }
 
     fn send(&mut self, now: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        // What is for a client ends there.
+        // A datagram for a client ends here.
         if let Some(host) = self.hosts.iter().position(|(address, _)| *address == to) {
-            self.put(now + self.way, host, from, bytes);
+            self.enqueue(now + self.path_delay, host, from, bytes);
         }
     }
 
-    /// Until nothing more can happen.
+    /// Runs until there are no more events.
     fn run(&mut self) -> u64 {
         let last = self.run_until(3_600_000);
         assert!(self.wire.is_empty(), "the loop goes on for an hour");
@@ -128,7 +127,7 @@ impl World {
     }
 }
 
-/// Echoes sent, and what was not answered because it repeated itself or went over the rate.
+/// Echoes sent, and packets dropped as repeated or over the rate.
 fn audio_counts(counters: &Counters) -> [u64; 3] {
     [counters.sent.get(), counters.dropped_repeated.get(), counters.dropped_packet_rate.get()]
 }
@@ -143,9 +142,10 @@ fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn audio_goes_to_and_fro_three_times() {
-    // Delays of the two, one way, how often each echoes, and when the first hears it once more: after that many turns.
-    for (delays, way, echoes, end) in [
+fn audio_loops_three_times() {
+    // The two delays, the path delay, the echoes of each server, and when the first receives the packet once more: after that many
+    // rounds.
+    for (delays, path_delay, echoes, end) in [
         ([0, 0], 0, 3, 0),
         ([0, 0], 20, 3, 120),
         ([100, 100], 20, 3, 720),
@@ -153,224 +153,229 @@ fn audio_goes_to_and_fro_three_times() {
         ([3_000, 0], 20, 3, 9_120),
         ([3_000, 3_000], 20, 3, 18_120),
         ([60_000, 60_000], 500, 3, 363_000),
-        // The longest round trip for which this is promised.
+        // The longest round trip for which this is guaranteed.
         ([0, 0], 1_000, 3, 6_000),
         ([3_000, 3_000], 1_000, 3, 24_000),
     ] {
-        let mut world = World::pair(delays, way);
-        world.forge(0, 1, packet(1, 7, &[9; 512]));
-        assert_eq!(world.run(), end, "{delays:?}");
-        assert_eq!(world.counts(0, audio_counts), [echoes, 1, 0], "{delays:?}");
-        assert_eq!(world.counts(1, audio_counts), [echoes, 0, 0], "{delays:?}");
+        let mut network = Network::pair(delays, path_delay);
+        network.forge(0, 1, packet(1, 7, &[9; 512]));
+        assert_eq!(network.run(), end, "{delays:?}");
+        assert_eq!(network.counts(0, audio_counts), [echoes, 1, 0], "{delays:?}");
+        assert_eq!(network.counts(1, audio_counts), [echoes, 0, 0], "{delays:?}");
     }
 }
 
 #[test]
-fn of_two_delays_the_longer_one_ends_what_the_shorter_one_would_go_on_with() {
-    // The first would echo five times, or four; the second finds 3 x 34.9 s of 120 taken and needs 40, or 3 x 79.9 s of 318 and needs 106.
-    for (delays, way, echoes, end) in [
+fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
+    // The first would echo five times, or four; the second finds 3 x 34.9 s of 120 used and needs 40, or 3 x 79.9 s of 318 and
+    // needs 106.
+    for (delays, path_delay, echoes, end) in [
         ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
         ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),
         ([0, 3_000], 1_000, [4, 3], 1_000 + 3 * 5_000),
     ] {
-        let mut world = World::pair(delays, way);
-        world.forge(0, 1, packet(1, 7, &[9; 512]));
-        assert_eq!(world.run(), end, "{delays:?}");
-        assert_eq!(world.counts(0, audio_counts), [echoes[0], 0, 0], "{delays:?}");
-        assert_eq!(world.counts(1, audio_counts), [echoes[1], 1, 0], "{delays:?}");
+        let mut network = Network::pair(delays, path_delay);
+        network.forge(0, 1, packet(1, 7, &[9; 512]));
+        assert_eq!(network.run(), end, "{delays:?}");
+        assert_eq!(network.counts(0, audio_counts), [echoes[0], 0, 0], "{delays:?}");
+        assert_eq!(network.counts(1, audio_counts), [echoes[1], 1, 0], "{delays:?}");
     }
 }
 
 #[test]
-fn a_keepalive_exchange_ends_after_three_round_trips() {
-    // One way up to 5 s. The third time, a loop check goes ahead of the echo, and comes back ahead of it. The other server answers
-    // it and sends its own.
-    for way in [0, 1, 20, 165, 399, 400, 401, 450, 500, 750, 999, 1_000, 2_000, 5_000] {
-        let mut world = World::pair([3_000, 3_000], way);
-        world.forge(0, 1, packet(4, 7, &[]));
-        assert_eq!(world.run(), 6 * way, "{way} ms");
+fn keepalive_loop_ends_after_three_round_trips() {
+    // Path delays up to 5 s. The third time, a loop check is sent before the echo, and comes back before it. The other server
+    // answers it and sends its own.
+    for path_delay in [0, 1, 20, 165, 399, 400, 401, 450, 500, 750, 999, 1_000, 2_000, 5_000] {
+        let mut network = Network::pair([3_000, 3_000], path_delay);
+        network.forge(0, 1, packet(4, 7, &[]));
+        assert_eq!(network.run(), 6 * path_delay, "{path_delay} ms");
         let counts = |counters: &Counters| {
             [&counters.keepalives, &counters.loop_checks, &counters.immediate_replies, &counters.dropped_repeated]
                 .map(Counter::get)
         };
-        // Of the first: both loop checks and the fourth KEEPALIVE are not answered.
-        assert_eq!(world.counts(0, counts), [3, 1, 4, 3], "{way} ms");
-        assert_eq!(world.counts(1, counts), [4, 1, 5, 0], "{way} ms");
+        // The first server drops both loop checks and the fourth KEEPALIVE.
+        assert_eq!(network.counts(0, counts), [3, 1, 4, 3], "{path_delay} ms");
+        assert_eq!(network.counts(1, counts), [4, 1, 5, 0], "{path_delay} ms");
     }
 }
 
 #[test]
-fn after_an_exchange_a_new_one_ends_just_as_soon() {
-    let mut world = World::pair([0, 0], 1_000);
+fn loop_started_after_another_ends_as_quickly() {
+    let mut network = Network::pair([0, 0], 1_000);
     // Within the minute in which the source counts as an echo server, after it, and much later.
     for at in [0, 20_000, 59_000, 70_000, 131_000, 500_000] {
-        world.forge(at, 1, packet(4, 7, &[]));
-        let end = world.run();
+        network.forge(at, 1, packet(4, 7, &[]));
+        let end = network.run();
         assert!(end <= at + 6_000, "forged at {at} ms, ended at {end} ms");
     }
 }
 
-/// How often a host sends in the second in which it sends most, of those that begin at `from_ms` or later.
-fn most_in_a_second(world: &World, host: usize, from_ms: u64) -> usize {
-    let times: Vec<u64> =
-        world.sent.iter().filter(|(at, of)| *of == host && *at >= from_ms * MS).map(|(at, _)| *at).collect();
+/// The maximum number of KEEPALIVEs that a host sends in a second that begins at `from_ms` or later.
+fn max_per_second(network: &Network, host: usize, from_ms: u64) -> usize {
+    let times: Vec<u64> = network
+        .keepalives_sent
+        .iter()
+        .filter(|(at, of)| *of == host && *at >= from_ms * MS)
+        .map(|(at, _)| *at)
+        .collect();
     let within = |first: usize| times[first..].partition_point(|at| *at < times[first] + 1_000 * MS);
     (0..times.len()).map(within).max().unwrap_or(0)
 }
 
 #[test]
-fn a_storm_of_keepalives_is_20_replies_per_second_after_its_first_turn() {
-    // As much as 8,000 packets per second let through in one round trip.
-    for way in [100, 400, 415, 500, 1_000] {
-        let mut world = World::pair([0, 0], way);
-        let last_forged = 2 * way;
+fn keepalive_storm_is_20_replies_per_second_after_its_first_round() {
+    // As many as 8,000 packets per second let through in one round trip.
+    for path_delay in [100, 400, 415, 500, 1_000] {
+        let mut network = Network::pair([0, 0], path_delay);
+        let last_forged = 2 * path_delay;
         for sequence in 0..last_forged * 8 {
-            world.forge(sequence / 8, 1, packet(4, sequence as u32, &[7; 412]));
+            network.forge(sequence / 8, 1, packet(4, sequence as u32, &[7; 412]));
         }
-        let end = world.run();
-        assert!(end <= last_forged + 10_000, "{way} ms: ended at {end} ms");
+        let end = network.run();
+        assert!(end <= last_forged + 10_000, "{path_delay} ms: ended at {end} ms");
         for host in [0, 1] {
             // Each server has answered each packet once.
-            let first_turn = last_forged + way + 1;
-            let most = most_in_a_second(&world, host, first_turn);
-            assert!(most <= 20 + 2, "{way} ms: host {host} sent {most} packets in a second");
+            let first_round = last_forged + path_delay + 1;
+            let maximum = max_per_second(&network, host, first_round);
+            assert!(maximum <= 20 + 2, "{path_delay} ms: host {host} sent {maximum} packets in a second");
         }
     }
 }
 
 #[test]
-fn a_storm_of_keepalives_ends_the_same_beside_audio_of_fifty_clients() {
-    let mut world = World::pair([3_000, 3_000], 1_000);
+fn keepalive_storm_ends_the_same_beside_audio_of_fifty_clients() {
+    let mut network = Network::pair([3_000, 3_000], 1_000);
     // More than any table holds: 375 packets per second each, for 12 s.
     for number in 0..50 * 375 * 12_u32 {
         let from = SocketAddr::from(([198, 51, 100, (number % 50) as u8], 5_000));
-        world.put(u64::from(number) * 1_000 * MS / 18_750, 0, from, packet(1, number / 50, &[0; 8]));
+        network.enqueue(u64::from(number) * 1_000 * MS / 18_750, 0, from, packet(1, number / 50, &[0; 8]));
     }
-    (0..300).for_each(|sequence| world.forge(3_000, 1, packet(4, sequence, &[])));
-    world.run();
-    let last = world.sent.last().map_or(0, |(at, _)| *at) / MS;
+    (0..300).for_each(|sequence| network.forge(3_000, 1, packet(4, sequence, &[])));
+    network.run();
+    let last = network.keepalives_sent.last().map_or(0, |(at, _)| *at) / MS;
     assert!(last <= 3_000 + 10_000, "the last KEEPALIVE was sent at {last} ms");
     for host in [0, 1] {
-        let most = most_in_a_second(&world, host, 3_000 + 1_001);
-        assert!(most <= 20 + 2, "host {host} sent {most} packets in a second");
+        let maximum = max_per_second(&network, host, 3_000 + 1_001);
+        assert!(maximum <= 20 + 2, "host {host} sent {maximum} packets in a second");
     }
 }
 
 #[test]
-fn a_keepalive_exchange_ends_however_low_the_rate() {
+fn keepalive_loop_ends_at_any_rate_limit() {
     for rate in [1, 2, 8, 15, 16, 100] {
-        for way in [50, 500, 1_000] {
-            let mut world = World::pair([0, 0], way);
-            for (_, host) in &mut world.hosts {
+        for path_delay in [50, 500, 1_000] {
+            let mut network = Network::pair([0, 0], path_delay);
+            for (_, host) in &mut network.hosts {
                 let admission = AdmissionConfig { max_packet_rate: Some(rate), ..AdmissionConfig::default() };
                 *host = Some(EchoServer::new(EchoConfig { admission, ..EchoConfig::default() }));
             }
-            world.forge(0, 1, packet(4, 7, &[]));
-            let end = world.run();
-            assert!(end <= 10_000, "{rate} per second, {way} ms: ended at {end} ms");
+            network.forge(0, 1, packet(4, 7, &[]));
+            let end = network.run();
+            assert!(end <= 10_000, "{rate} per second, {path_delay} ms: ended at {end} ms");
         }
     }
 }
 
 proptest! {
     #[test]
-    fn every_keepalive_exchange_ends_within_10_s(
-        way in 0u64..=1_000,
+    fn every_keepalive_loop_ends_within_10_s(
+        path_delay in 0u64..=1_000,
         delays in [0u64..4_000, 0u64..4_000],
         forged in prop::collection::vec((0u64..3_000, 0u32..4, 0usize..20), 1..40),
     ) {
-        let mut world = World::pair(delays, way);
+        let mut network = Network::pair(delays, path_delay);
         let mut last = 0;
         for (at, sequence, len) in forged {
-            world.forge(at, 1, packet(4, sequence, &vec![3; len]));
+            network.forge(at, 1, packet(4, sequence, &vec![3; len]));
             last = last.max(at);
         }
-        let end = world.run();
+        let end = network.run();
         prop_assert!(end <= last + 10_000, "last forged at {last} ms, ended at {end} ms");
     }
 }
 
 #[test]
-fn a_server_that_is_handed_its_own_address_falls_silent_too() {
+fn server_that_receives_its_own_address_as_source_ends_the_loop() {
     for (delay, end) in [(0, 0), (100, 300), (3_000, 9_000)] {
-        let mut world = World::new(vec![Some(echo(delay))], 0);
-        world.forge(0, 0, packet(1, 7, &[9; 512]));
-        assert_eq!(world.run(), end);
-        assert_eq!(world.counts(0, audio_counts), [3, 1, 0], "{delay} ms");
+        let mut network = Network::new(vec![Some(echo(delay))], 0);
+        network.forge(0, 0, packet(1, 7, &[9; 512]));
+        assert_eq!(network.run(), end);
+        assert_eq!(network.counts(0, audio_counts), [3, 1, 0], "{delay} ms");
     }
-    let mut world = World::new(vec![Some(echo(0))], 0);
-    world.forge(0, 0, packet(4, 7, &[]));
-    world.run();
+    let mut network = Network::new(vec![Some(echo(0))], 0);
+    network.forge(0, 0, packet(4, 7, &[]));
+    network.run();
     // Three echoes and a loop check, which comes back, as the fourth KEEPALIVE does.
-    assert_eq!(world.counts(0, answer_counts), [4, 2, 0]);
+    assert_eq!(network.counts(0, answer_counts), [4, 2, 0]);
 }
 
 #[test]
-fn an_echo_server_of_another_make_is_answered_no_oftener() {
+fn foreign_echo_server_is_answered_no_more_often() {
     for delay in [0, 100, 3_000] {
-        let mut world = World::new(vec![Some(echo(delay)), None], 20);
-        world.forge(0, 1, packet(1, 7, &[9; 512]));
-        world.forge(0, 1, packet(4, 8, b"hello"));
-        world.run();
-        assert_eq!(world.counts(0, audio_counts), [3, 3, 0], "{delay} ms");
-        assert_eq!(world.counts(0, answer_counts)[0], 3 + 1, "{delay} ms");
+        let mut network = Network::new(vec![Some(echo(delay)), None], 20);
+        network.forge(0, 1, packet(1, 7, &[9; 512]));
+        network.forge(0, 1, packet(4, 8, b"hello"));
+        network.run();
+        assert_eq!(network.counts(0, audio_counts), [3, 3, 0], "{delay} ms");
+        assert_eq!(network.counts(0, answer_counts)[0], 3 + 1, "{delay} ms");
     }
 }
 
 #[test]
-fn what_is_answered_with_something_else_does_not_come_back() {
-    let mut world = World::pair([0, 0], 20);
+fn replies_of_another_type_cause_no_loop() {
+    let mut network = Network::pair([0, 0], 20);
     // A ping, a pong, a route probe, its reply.
     for (kind, payload) in [(5, &[7; 12][..]), (6, &[7; 12]), (4, &[1, 7, 7, 7, 7]), (4, &[2, 7, 7, 7, 7])] {
-        world.forge(0, 1, packet(kind, 7, payload));
+        network.forge(0, 1, packet(kind, 7, payload));
     }
-    assert_eq!(world.run(), 20);
-    assert_eq!(world.counts(0, answer_counts), [2, 0, 0]);
-    assert_eq!(world.counts(1, answer_counts), [0, 0, 0]);
+    assert_eq!(network.run(), 20);
+    assert_eq!(network.counts(0, answer_counts), [2, 0, 0]);
+    assert_eq!(network.counts(1, answer_counts), [0, 0, 0]);
 }
 
 #[test]
-fn a_stun_response_reads_as_audio_and_ends_as_audio_does() {
-    let mut world = World::pair([100, 100], 20);
+fn stun_response_is_treated_as_audio_and_its_loop_ends() {
+    let mut network = Network::pair([100, 100], 20);
     // Binding success response, 12 bytes of attributes, magic cookie, transaction, XOR-MAPPED-ADDRESS.
     let head = [1, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-    world.forge(0, 1, [&head[..], &[0, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43]].concat());
-    world.run();
-    assert_eq!(world.counts(0, audio_counts), [3, 1, 0]);
+    network.forge(0, 1, [&head[..], &[0, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43]].concat());
+    network.run();
+    assert_eq!(network.counts(0, audio_counts), [3, 1, 0]);
 }
 
 #[test]
-fn a_thousand_forged_datagrams_are_no_different() {
+fn thousand_forged_datagrams_end_like_one() {
     for (delays, end) in [([100, 100], 720), ([3_000, 3_000], 18_120)] {
-        let mut world = World::pair(delays, 20);
-        (0..1_000).for_each(|sequence| world.forge(0, 1, packet(1, sequence, &[9; 64])));
-        assert_eq!(world.run(), end, "{delays:?}");
-        assert_eq!(world.counts(0, audio_counts), [3_000, 1_000, 0], "{delays:?}");
-        assert_eq!(world.counts(1, audio_counts), [3_000, 0, 0], "{delays:?}");
+        let mut network = Network::pair(delays, 20);
+        (0..1_000).for_each(|sequence| network.forge(0, 1, packet(1, sequence, &[9; 64])));
+        assert_eq!(network.run(), end, "{delays:?}");
+        assert_eq!(network.counts(0, audio_counts), [3_000, 1_000, 0], "{delays:?}");
+        assert_eq!(network.counts(1, audio_counts), [3_000, 0, 0], "{delays:?}");
     }
-    // Without a delay they come back after 40 ms, in which 8,000 a second make room for 320. What is refused is out of the loop.
-    let mut world = World::pair([0, 0], 20);
-    (0..1_000).for_each(|sequence| world.forge(0, 1, packet(1, sequence, &[9; 64])));
-    assert_eq!(world.run(), 120);
-    assert_eq!(world.counts(0, audio_counts), [1_000 + 2 * 320, 320, 680]);
-    assert_eq!(world.counts(1, audio_counts), [1_000 + 2 * 320, 0, 0]);
-    let mut world = World::pair([0, 0], 20);
-    (0..1_000).for_each(|sequence| world.forge(0, 1, packet(4, sequence, &[])));
-    // Of those that come back ten have an answer, and these are too early the next time.
-    assert_eq!(world.run(), 80);
-    assert_eq!(world.counts(0, answer_counts), [1_000 + 10, 310 + 10, 680]);
-    assert_eq!(world.counts(1, answer_counts), [1_000 + 10, 0, 0]);
+    // Without a delay they come back after 40 ms, in which 8,000 per second make room for 320. Dropped packets leave the loop.
+    let mut network = Network::pair([0, 0], 20);
+    (0..1_000).for_each(|sequence| network.forge(0, 1, packet(1, sequence, &[9; 64])));
+    assert_eq!(network.run(), 120);
+    assert_eq!(network.counts(0, audio_counts), [1_000 + 2 * 320, 320, 680]);
+    assert_eq!(network.counts(1, audio_counts), [1_000 + 2 * 320, 0, 0]);
+    let mut network = Network::pair([0, 0], 20);
+    (0..1_000).for_each(|sequence| network.forge(0, 1, packet(4, sequence, &[])));
+    // Of those that come back ten are answered, and these come too early the next time.
+    assert_eq!(network.run(), 80);
+    assert_eq!(network.counts(0, answer_counts), [1_000 + 10, 310 + 10, 680]);
+    assert_eq!(network.counts(1, answer_counts), [1_000 + 10, 0, 0]);
 }
 
 #[test]
-fn a_storm_at_the_full_rate_that_no_table_holds_dies_down_all_the_same() {
-    // All that a turn of 12 s can carry: 8,000 a second. The table has room for 131,072, eight of each set.
-    let mut world = World::pair([6_000, 6_000], 20);
+fn storm_at_the_full_rate_ends_although_the_table_overflows() {
+    // All that a round of 12 s can carry: 8,000 per second. The table has room for 131,072, eight per set.
+    let mut network = Network::pair([6_000, 6_000], 20);
     for number in 0..96_000 {
-        world.forge(number / 8, 1, packet(1, number as u32, &[9; 64]));
+        network.forge(number / 8, 1, packet(1, number as u32, &[9; 64]));
     }
-    assert!(world.run() < 240_000);
-    let [sent, repeated, refused] = world.counts(0, audio_counts);
+    assert!(network.run() < 240_000);
+    let [sent, repeated, over_rate] = network.counts(0, audio_counts);
     assert!(sent < 4 * 96_000, "{sent}");
-    assert!(repeated + refused <= 96_000 && repeated > 60_000, "{repeated} {refused}");
+    assert!(repeated + over_rate <= 96_000 && repeated > 60_000, "{repeated} {over_rate}");
 }

@@ -1,5 +1,5 @@
-//! The impaired path: its rates, its distributions, and that a fate depends on seed, type and index alone. Expected values
-//! come from the models' own formulas, with room for chance: 5 standard deviations, and seeds that do not change.
+//! The impaired path: its rates and distributions, and that a decision depends on seed, type and index alone. Expected values come
+//! from the formulas of the models, with a tolerance of 5 standard deviations and fixed seeds.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use jamjam_dev::wire::PacketType;
 const DRAWS: u32 = 1_000_000;
 const MS: Duration = Duration::from_millis(1);
 
-/// The fates of AUDIO packets 0, 1, 2, …
-fn fates(impairment: Impairment) -> impl Iterator<Item = ImpairmentDecision> {
+/// The decisions for AUDIO packets 0, 1, 2, …
+fn decisions(impairment: Impairment) -> impl Iterator<Item = ImpairmentDecision> {
     let mut link = Impairer::new(impairment);
     (0..DRAWS).map(move |sequence| link.decide(PacketType::Audio, sequence))
 }
 
-/// Of [`DRAWS`] independent draws with this probability, so many may succeed.
+/// Checks the number of successes of [`DRAWS`] independent draws with this probability.
 fn assert_binomial(what: &str, probability: f64, counted: usize) {
     let n = f64::from(DRAWS);
     let (mean, deviation) = (n * probability, (n * probability * (1.0 - probability)).sqrt());
@@ -28,59 +28,75 @@ fn assert_binomial(what: &str, probability: f64, counted: usize) {
 }
 
 #[test]
-fn loss_duplicates_and_reordering_have_the_rates_that_were_asked_for() {
+fn loss_duplicates_and_reordering_have_the_configured_rates() {
     for (seed, ratio) in [(1, 0.0), (2, 0.001), (3, 0.01), (4, 0.25), (5, 0.999), (6, 1.0)] {
         let count = |impairment: Impairment, counts: fn(&ImpairmentDecision) -> bool| {
-            fates(Impairment { seed, ..impairment }).filter(counts).count()
+            decisions(Impairment { seed, ..impairment }).filter(counts).count()
         };
         let loss = Impairment { loss: ratio, ..Impairment::default() };
-        assert_binomial("loss", ratio, count(loss, |fate| fate.loss == Some(LossCause::Random)));
+        assert_binomial("loss", ratio, count(loss, |decision| decision.loss == Some(LossCause::Random)));
         let duplicate = Impairment { duplicate: ratio, ..Impairment::default() };
-        assert_binomial("duplicates", ratio, count(duplicate, |fate| fate.copies == 2));
+        assert_binomial("duplicates", ratio, count(duplicate, |decision| decision.copies == 2));
         let reorder = Impairment { reorder: ratio, ..Impairment::default() };
-        assert_binomial("reordering", ratio, count(reorder, |fate| fate.reordered));
+        assert_binomial("reordering", ratio, count(reorder, |decision| decision.reordered));
     }
 }
 
 #[test]
-fn what_is_not_asked_for_does_not_happen() {
+fn default_impairment_changes_nothing() {
     let nothing = ImpairmentDecision { loss: None, jitter: Duration::ZERO, reordered: false, copies: 1 };
-    assert!(fates(Impairment::default()).all(|fate| fate == nothing));
+    assert!(decisions(Impairment::default()).all(|decision| decision == nothing));
 }
 
 #[test]
-fn losses_do_not_know_of_each_other_nor_of_the_other_fates() {
+fn losses_are_independent_of_each_other_and_of_other_decisions() {
     let all = Impairment { loss: 0.1, duplicate: 0.1, reorder: 0.1, seed: 8, ..Impairment::default() };
-    let fates: Vec<ImpairmentDecision> = fates(all).collect();
+    let decisions: Vec<ImpairmentDecision> = decisions(all).collect();
     let both = |a: fn(&ImpairmentDecision) -> bool, b: fn(&ImpairmentDecision) -> bool, apart: usize| {
-        fates.iter().zip(&fates[apart..]).filter(|(first, second)| a(first) && b(second)).count()
+        decisions.iter().zip(&decisions[apart..]).filter(|(first, second)| a(first) && b(second)).count()
     };
     for apart in [1, 2, 3, 64] {
-        assert_binomial("two losses", 0.01, both(|fate| fate.loss.is_some(), |fate| fate.loss.is_some(), apart));
+        assert_binomial(
+            "two losses",
+            0.01,
+            both(|decision| decision.loss.is_some(), |decision| decision.loss.is_some(), apart),
+        );
     }
-    assert_binomial("lost and repeated", 0.01, both(|fate| fate.loss.is_some(), |fate| fate.copies == 2, 0));
-    assert_binomial("lost and reordered", 0.01, both(|fate| fate.loss.is_some(), |fate| fate.reordered, 0));
-    assert_binomial("repeated and reordered", 0.01, both(|fate| fate.copies == 2, |fate| fate.reordered, 0));
+    assert_binomial(
+        "lost and repeated",
+        0.01,
+        both(|decision| decision.loss.is_some(), |decision| decision.copies == 2, 0),
+    );
+    assert_binomial(
+        "lost and reordered",
+        0.01,
+        both(|decision| decision.loss.is_some(), |decision| decision.reordered, 0),
+    );
+    assert_binomial(
+        "repeated and reordered",
+        0.01,
+        both(|decision| decision.copies == 2, |decision| decision.reordered, 0),
+    );
 }
 
-/// The lengths of the runs of `true`, one that is cut off at an end left out.
+/// The lengths of the runs of `true`, without the runs at both ends.
 fn runs(states: &[bool]) -> Vec<usize> {
     let whole = states.split(|state| !state).map(<[bool]>::len).filter(|len| *len > 0).collect::<Vec<_>>();
     whole[1..whole.len() - 1].to_vec()
 }
 
 #[test]
-fn bursts_are_as_long_and_as_frequent_as_in_gilberts_model() {
+fn bursts_have_the_lengths_and_frequency_of_the_gilbert_model() {
     for (seed, p, r) in [(1, 0.01, 0.3), (2, 0.002, 0.05), (3, 0.5, 0.5), (4, 0.8, 0.7), (5, 0.95, 0.9)] {
         let burst_loss = Some(GilbertModel::new(p, r).expect("a model"));
-        let states: Vec<bool> = fates(Impairment { burst_loss, seed, ..Impairment::default() })
-            .map(|fate| {
-                assert!(matches!(fate.loss, None | Some(LossCause::Burst)));
-                fate.loss.is_some()
+        let states: Vec<bool> = decisions(Impairment { burst_loss, seed, ..Impairment::default() })
+            .map(|decision| {
+                assert!(matches!(decision.loss, None | Some(LossCause::Burst)));
+                decision.loss.is_some()
             })
             .collect();
         let lost = states.iter().filter(|lost| **lost).count() as f64;
-        // p / (p + r) of all; neighbours hang together, which widens chance's room by (1 + λ) / (1 − λ), λ = 1 − p − r.
+        // p / (p + r) of all; adjacent states correlate, which widens the tolerance by (1 + λ) / (1 − λ), λ = 1 − p − r.
         let (share, lambda) = (p / (p + r), 1.0 - p - r);
         let n = f64::from(DRAWS);
         let deviation = (n * share * (1.0 - share) * (1.0 + lambda) / (1.0 - lambda)).sqrt();
@@ -101,7 +117,7 @@ fn bursts_are_as_long_and_as_frequent_as_in_gilberts_model() {
 }
 
 #[test]
-fn a_burst_is_the_same_from_whichever_packet_one_looks_first() {
+fn burst_state_is_independent_of_the_query_order() {
     for (p, r) in [(0.01, 0.3), (0.0005, 0.0005), (0.95, 0.9), (1.0, 0.99)] {
         let burst_loss = Some(GilbertModel::new(p, r).expect("a model"));
         let impairment = Impairment { burst_loss, seed: 9, ..Impairment::default() };
@@ -113,20 +129,20 @@ fn a_burst_is_the_same_from_whichever_packet_one_looks_first() {
             (0..10_000).rev().map(|n| backwards.decide(PacketType::Audio, n)).collect();
         reversed.reverse();
         assert_eq!(in_order, reversed);
-        // 7 and 10,000 have no common divisor: every packet once, far from its neighbours.
+        // 7 and 10,000 have no common divisor: every packet once, far from its neighbors.
         let mut leaping = Impairer::new(impairment.clone());
-        for place in (0..10_000).map(|n| n * 7 % 10_000) {
-            assert_eq!(leaping.decide(PacketType::Audio, place), in_order[place as usize]);
+        for index in (0..10_000).map(|n| n * 7 % 10_000) {
+            assert_eq!(leaping.decide(PacketType::Audio, index), in_order[index as usize]);
         }
-        for place in [0, 5, 9_999] {
-            assert_eq!(Impairer::new(impairment.clone()).decide(PacketType::Audio, place), in_order[place as usize]);
+        for index in [0, 5, 9_999] {
+            assert_eq!(Impairer::new(impairment.clone()).decide(PacketType::Audio, index), in_order[index as usize]);
         }
     }
 }
 
 #[test]
-fn bursts_go_on_where_sequence_numbers_wrap() {
-    // A burst of 1,000 packets on average: at any seam the state almost never changes.
+fn bursts_continue_where_sequence_numbers_wrap() {
+    // A burst of 1,000 packets on average: at any boundary the state almost never changes.
     let burst_loss = Some(GilbertModel::new(0.001, 0.001).expect("a model"));
     let changes = (0..1_000).filter(|seed| {
         let mut link = Impairer::new(Impairment { burst_loss, seed: *seed, ..Impairment::default() });
@@ -137,7 +153,7 @@ fn bursts_go_on_where_sequence_numbers_wrap() {
 }
 
 #[test]
-fn probabilities_that_make_no_burst_model_are_refused() {
+fn invalid_gilbert_probabilities_are_rejected() {
     for (p, r, error) in [
         (0.0, 0.3, GilbertModelError::ZeroProbability),
         (0.3, 0.0, GilbertModelError::ZeroProbability),
@@ -150,12 +166,12 @@ fn probabilities_that_make_no_burst_model_are_refused() {
 }
 
 #[test]
-fn jitter_is_evenly_spread_from_nothing_to_what_was_asked_for() {
+fn jitter_is_uniform_from_zero_to_the_configured_maximum() {
     let cells = 100u64;
     let mut counted = [0u64; 100];
-    for fate in fates(Impairment { jitter: 5 * MS, seed: 10, ..Impairment::default() }) {
-        assert!(fate.jitter <= 5 * MS);
-        counted[(fate.jitter.as_nanos() as u64 * cells / 5_000_001) as usize] += 1;
+    for decision in decisions(Impairment { jitter: 5 * MS, seed: 10, ..Impairment::default() }) {
+        assert!(decision.jitter <= 5 * MS);
+        counted[(decision.jitter.as_nanos() as u64 * cells / 5_000_001) as usize] += 1;
     }
     let expected = f64::from(DRAWS) / cells as f64;
     let chi_square: f64 = counted.iter().map(|count| (*count as f64 - expected).powi(2) / expected).sum();
@@ -164,14 +180,14 @@ fn jitter_is_evenly_spread_from_nothing_to_what_was_asked_for() {
 }
 
 #[test]
-fn exactly_the_named_audio_packets_are_dropped_whatever_else_is_asked_for() {
+fn exactly_the_listed_audio_packets_are_dropped() {
     let dropped_sequences = "10,20-25".parse().expect("a set");
     let impairment = Impairment { dropped_sequences, loss: 0.5, seed: 11, ..Impairment::default() };
     let mut link = Impairer::new(impairment);
-    let asked: Vec<u32> =
+    let dropped: Vec<u32> =
         (0..1_000).filter(|n| link.decide(PacketType::Audio, *n).loss == Some(LossCause::Listed)).collect();
-    assert_eq!(asked, [10, 20, 21, 22, 23, 24, 25]);
-    // The same numbers on other packets mean nothing.
+    assert_eq!(dropped, [10, 20, 21, 22, 23, 24, 25]);
+    // The same numbers on other packets have no effect.
     assert!((0..1_000).all(|n| link.decide(PacketType::Keepalive, n).loss != Some(LossCause::Listed)));
 }
 
@@ -188,26 +204,26 @@ fn everything(seed: u64) -> Impairment {
 }
 
 #[test]
-fn audio_is_known_by_its_sequence_and_all_else_by_its_place() {
+fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     let mut alone = Impairer::new(everything(12));
     let audio: Vec<ImpairmentDecision> = (0..1_000).map(|sequence| alone.decide(PacketType::Audio, sequence)).collect();
     let pings: Vec<ImpairmentDecision> =
         (0..1_000).map(|sequence| alone.decide(PacketType::LatencyPing, sequence)).collect();
     let keepalives: Vec<ImpairmentDecision> = (0..1_000).map(|_| alone.decide(PacketType::Keepalive, 0)).collect();
-    // Another client's AUDIO between them, and numbers that a ping does not need.
+    // AUDIO of another client between them, and sequence numbers that a ping does not use.
     let mut crowded = Impairer::new(everything(12));
-    for place in 0..1_000 {
-        assert_eq!(crowded.decide(PacketType::Audio, place as u32), audio[place]);
-        crowded.decide(PacketType::Audio, 77_000 + place as u32);
-        assert_eq!(crowded.decide(PacketType::LatencyPing, 5), pings[place]);
-        assert_eq!(crowded.decide(PacketType::Keepalive, 900), keepalives[place]);
+    for index in 0..1_000 {
+        assert_eq!(crowded.decide(PacketType::Audio, index as u32), audio[index]);
+        crowded.decide(PacketType::Audio, 77_000 + index as u32);
+        assert_eq!(crowded.decide(PacketType::LatencyPing, 5), pings[index]);
+        assert_eq!(crowded.decide(PacketType::Keepalive, 900), keepalives[index]);
         assert_eq!(
-            crowded.decide(PacketType::Audio, place as u32),
-            audio[place],
-            "a second copy shares the first one's fate"
+            crowded.decide(PacketType::Audio, index as u32),
+            audio[index],
+            "a second copy has the decision of the first one"
         );
     }
-    // A type is not another's shadow, a seed not another's.
+    // Types and seeds give independent decisions.
     assert_ne!(audio, pings);
     assert_ne!(pings, keepalives);
     let mut other = Impairer::new(everything(13));
@@ -226,7 +242,7 @@ fn v4() -> IpAddr {
     [192, 0, 2, 1].into()
 }
 
-/// When it leaves, in microseconds.
+/// When a packet leaves, in microseconds.
 fn pass(link: &mut Impairer, at_us: u64, copies: u8) -> Option<u64> {
     let passage = link.enter_bottleneck(Time::from_nanos(at_us * 1_000), (LEN, copies), v4())?;
     assert_eq!(passage.copy_spacing, 2 * MS);
@@ -240,20 +256,20 @@ fn packets_leave_a_limited_bandwidth_one_after_the_other() {
     assert_eq!(pass(&mut link, 1_000, 1), Some(3_000));
     assert_eq!(pass(&mut link, 1_500, 1), Some(5_000));
     assert_eq!(pass(&mut link, 5_000, 1), Some(7_000));
-    // Free again.
+    // The link is idle again.
     assert_eq!(pass(&mut link, 20_000, 1), Some(22_000));
-    // A copy takes its own time, and the next one waits for it.
+    // A copy takes its own time, and the next packet waits for it.
     assert_eq!(pass(&mut link, 21_000, 2), Some(24_000));
     assert_eq!(pass(&mut link, 21_000, 1), Some(28_000));
 }
 
 #[test]
-fn the_queue_before_it_drops_what_would_wait_longer() {
+fn bottleneck_queue_drops_packets_that_would_wait_too_long() {
     let mut link = narrow(5 * MS);
     assert_eq!(pass(&mut link, 0, 1), Some(2_000));
     assert_eq!(pass(&mut link, 0, 1), Some(4_000));
     assert_eq!(pass(&mut link, 0, 1), Some(6_000));
-    // It would wait for 6 ms. A millisecond later 5 are left, which is kept.
+    // It would wait for 6 ms. A millisecond later it would wait for 5, which is within the limit.
     assert_eq!(pass(&mut link, 0, 1), None);
     assert_eq!(pass(&mut link, 999, 1), None);
     assert_eq!(pass(&mut link, 1_000, 1), Some(8_000));
@@ -261,7 +277,7 @@ fn the_queue_before_it_drops_what_would_wait_longer() {
 }
 
 #[test]
-fn the_headers_of_ip_count_and_a_mapped_address_is_ipv4() {
+fn ip_headers_count_and_a_mapped_address_is_ipv4() {
     let bandwidth = Some(BandwidthLimit { bits_per_second: 1_000_000, max_queue_delay: MS });
     let after = |peer: &str| {
         let mut link = Impairer::new(Impairment { bandwidth, ..Impairment::default() });

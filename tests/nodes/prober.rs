@@ -1,4 +1,4 @@
-//! The prober as a node, in virtual time: how many, how often, what, and when it is over.
+//! The prober as a node, in virtual time: number, schedule and bytes of its packets, and when it finishes.
 
 use std::time::Duration;
 use test_support::script;
@@ -10,11 +10,11 @@ use jamjam_dev::time::Time;
 use script::{MS, deadline, header, hear, peer, poll, pong, terms};
 
 fn prober(stream_kind: StreamKind, count: Option<u64>) -> Prober {
-    let questions = ProbeConfig { stream_kind, count, interval: Duration::from_millis(10), payload_len: 64 };
-    ClientNode::new(terms(stream_kind), ProbeWorkload::new(questions), Box::new(()))
+    let probe_config = ProbeConfig { stream_kind, count, interval: Duration::from_millis(10), payload_len: 64 };
+    ClientNode::new(terms(stream_kind), ProbeWorkload::new(probe_config), Box::new(()))
 }
 
-/// Polls at every deadline until there is none before `to`. What left, with its time.
+/// Polls at every deadline before `to`. Returns what left, with its time.
 fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
     let mut left = Vec::new();
     let mut now = from;
@@ -27,7 +27,7 @@ fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
 }
 
 #[test]
-fn a_hundred_questions_are_a_hundred_and_each_is_on_time() {
+fn hundred_packets_are_sent_on_schedule() {
     for kind in StreamKind::ALL {
         let left = follow(&mut prober(kind, Some(100)), 7, 60_000 * MS);
         let times: Vec<u64> = left.iter().map(|(at, _)| *at).collect();
@@ -36,7 +36,7 @@ fn a_hundred_questions_are_a_hundred_and_each_is_on_time() {
 }
 
 #[test]
-fn a_late_poll_catches_up_and_shifts_nothing() {
+fn late_poll_catches_up_and_does_not_shift_the_schedule() {
     let mut node = prober(StreamKind::Keepalive, Some(6));
     assert_eq!(poll(&mut node, 0).len(), 1);
     // Due at 10, 20 and 30 ms.
@@ -45,7 +45,7 @@ fn a_late_poll_catches_up_and_shifts_nothing() {
 }
 
 #[test]
-fn the_bytes_of_each_kind() {
+fn each_stream_kind_has_its_bytes() {
     let at = |kind, n: usize| follow(&mut prober(kind, Some(3)), 0, 50 * MS)[n].1.clone();
     assert_eq!(at(StreamKind::Keepalive, 0), header(4, 0, 0));
     assert_eq!(at(StreamKind::Keepalive, 2), header(4, 2, 0));
@@ -61,7 +61,7 @@ fn the_bytes_of_each_kind() {
 }
 
 #[test]
-fn a_complete_run_ends_100_ms_after_the_last_return() {
+fn complete_run_ends_100_ms_after_the_last_return() {
     let mut node = prober(StreamKind::Ping, Some(2));
     let left = follow(&mut node, 0, 11 * MS);
     hear(&mut node, 12 * MS, peer(), &pong(&left[1].1));
@@ -74,10 +74,10 @@ fn a_complete_run_ends_100_ms_after_the_last_return() {
 }
 
 #[test]
-fn an_incomplete_run_ends_at_the_last_packets_deadline() {
+fn incomplete_run_ends_at_the_deadline_of_the_last_packet() {
     let mut node = prober(StreamKind::Ping, Some(3));
     let left = follow(&mut node, 0, 11 * MS);
-    // 5 ms is the smallest round trip, so the third, which leaves at 20 ms, has until 2,025 ms.
+    // 5 ms is the smallest round trip, so the deadline of the third, which leaves at 20 ms, is 2,025 ms.
     hear(&mut node, 5 * MS, peer(), &pong(&left[0].1));
     follow(&mut node, 20 * MS, 21 * MS);
     assert_eq!(deadline(&node), Some(2_025 * MS));
@@ -87,7 +87,7 @@ fn an_incomplete_run_ends_at_the_last_packets_deadline() {
 }
 
 #[test]
-fn a_damaged_answer_is_damage_until_a_whole_one_comes() {
+fn damaged_reply_counts_as_damaged_until_an_intact_one_arrives() {
     let mut node = prober(StreamKind::Keepalive, Some(2));
     let left = follow(&mut node, 0, 11 * MS);
     for (_, bytes) in &left {
@@ -103,30 +103,30 @@ fn a_damaged_answer_is_damage_until_a_whole_one_comes() {
 }
 
 #[test]
-fn whatever_comes_after_the_whole_copy_is_a_duplicate_and_its_bytes_are_not_compared() {
+fn replies_after_the_intact_copy_are_duplicates() {
     let mut node = prober(StreamKind::Keepalive, Some(1));
-    let whole = poll(&mut node, 0).remove(0);
-    let mut damaged = whole.clone();
+    let intact = poll(&mut node, 0).remove(0);
+    let mut damaged = intact.clone();
     damaged[11] ^= 1;
-    hear(&mut node, 12 * MS, peer(), &whole);
+    hear(&mut node, 12 * MS, peer(), &intact);
     hear(&mut node, 13 * MS, peer(), &damaged);
-    hear(&mut node, 14 * MS, peer(), &whole);
+    hear(&mut node, 14 * MS, peer(), &intact);
     let stream = node.into_results("", Some(Time::from_millis(15)), &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.returned, stream.duplicated, stream.damaged, stream.damaged_copies), (1, 2, 0, 0));
     assert_eq!(stream.rtt.count(), 1);
 }
 
 #[test]
-fn what_is_no_answer_to_this_run_is_stray() {
+fn reply_that_belongs_to_no_packet_of_the_run_is_stray() {
     let mut node = prober(StreamKind::Ping, Some(1));
     let ping = poll(&mut node, 0).remove(0);
-    let stranger = "192.0.2.77:5000".parse().expect("an address");
-    hear(&mut node, 1, stranger, &pong(&ping));
+    let unknown_source = "192.0.2.77:5000".parse().expect("an address");
+    hear(&mut node, 1, unknown_source, &pong(&ping));
     hear(&mut node, 2, peer(), &header(4, 0, 0));
     hear(&mut node, 3, peer(), &header(1, 1, 0));
     hear(&mut node, 4, peer(), &[1, 6, 0]);
     hear(&mut node, 5, peer(), &ping);
-    // These two are pongs, but to no ping of ours.
+    // These two are pongs, but to no ping of this run.
     hear(&mut node, 6, peer(), &header(6, 0, 0));
     hear(&mut node, 7, peer(), &[header(6, 0, 0), vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]].concat());
     let run = node.into_results("", Some(Time::from_millis(1)), &mut ());
@@ -135,16 +135,16 @@ fn what_is_no_answer_to_this_run_is_stray() {
 }
 
 #[test]
-fn a_packet_can_be_matched_until_262144_later_ones_have_left() {
+fn packet_can_be_matched_until_262144_later_ones_have_left() {
     let mut node = prober(StreamKind::Keepalive, None);
     assert_eq!(poll(&mut node, 0).len(), 1);
     assert_eq!(poll(&mut node, 262_153 * 10 * MS).len(), 262_153);
-    // The last is number 262,153: of number 9 have 262,144 later ones left, of number 10 one fewer.
+    // The last is number 262,153: 262,144 later ones have left after number 9, and one fewer after number 10.
     hear(&mut node, 262_153 * 10 * MS, peer(), &header(4, 9, 0));
     hear(&mut node, 262_153 * 10 * MS, peer(), &header(4, 10, 0));
     let stream =
         node.into_results("", Some(Time::from_nanos(262_153 * 10 * MS)), &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.returned, stream.unmatched), (1, 1));
-    // Ten have left the window and are lost for good; of the others nothing had to come yet.
+    // Ten have left the window and are lost; the deadline of the others has not passed.
     assert_eq!((stream.lost, stream.in_flight), (10, 262_143));
 }

@@ -1,12 +1,12 @@
-//! The sender as a node, in virtual time: when what leaves, and what the run ends with.
+//! The sender as a node, in virtual time: what leaves when, and the results of the run.
 
 mod live;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
+use test_support::recording_sink;
 use test_support::script;
-use test_support::tape;
 
 use jamjam_dev::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
@@ -14,17 +14,17 @@ use jamjam_dev::client::{
 use jamjam_dev::node::{Node, SendStatus};
 use jamjam_dev::time::Time;
 
+use recording_sink::RecordingSink;
 use script::{MS, deadline, header, hear, peer, poll, pong, terms};
-use tape::Tape;
 
-/// As many bytes a packet as the list says, each packet full of its number; once its sluice is open.
-struct Pipe {
+/// Packets of the listed lengths, each filled with its number, available once they are `ready`.
+struct ListedPackets {
     packets: Vec<usize>,
     next: usize,
     ready: Rc<Cell<usize>>,
 }
 
-impl PayloadSource for Pipe {
+impl PayloadSource for ListedPackets {
     fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
         let Some(len) = self.packets.get(self.next).copied() else { return SourcePoll::End };
         if self.next >= self.ready.get() {
@@ -36,22 +36,22 @@ impl PayloadSource for Pipe {
     }
 }
 
-/// Mono at 48 kHz in frames of 96 samples: a packet every 2 ms. The sender, and how many packets are ready.
-fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<Pipe>, Rc<Cell<usize>>) {
+/// Mono at 48 kHz in frames of 96 samples: a packet every 2 ms. Returns the sender, and the number of packets that are ready.
+fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPackets>, Rc<Cell<usize>>) {
     let ready = Rc::new(Cell::new(usize::MAX));
-    let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence };
-    let source = Pipe { packets, next: 0, ready: Rc::clone(&ready) };
-    (ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(form, source), Box::new(())), ready)
+    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence };
+    let source = ListedPackets { packets, next: 0, ready: Rc::clone(&ready) };
+    (ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(audio_config, source), Box::new(())), ready)
 }
 
-/// Polls at every deadline from `from` to `to`. What left, with its time.
+/// Polls at every deadline from `from` to `to`. Returns what left, with its time.
 fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
     let mut left = Vec::new();
     let mut now = from;
     while now <= to {
         left.extend(poll(node, now).into_iter().map(|bytes| (now, bytes)));
         let Some(next) = deadline(node) else { break };
-        assert!(next > now, "what is due at {next} was not done at {now}");
+        assert!(next > now, "the deadline {next} has passed at {now}");
         now = next;
     }
     left
@@ -66,7 +66,7 @@ fn times(left: &[(u64, Vec<u8>)]) -> Vec<u64> {
 }
 
 #[test]
-fn a_packet_leaves_at_each_deadline_and_a_late_poll_never_shifts_what_follows() {
+fn late_poll_does_not_shift_later_packets() {
     let start = 5 * MS;
     let (mut node, _) = sender(1, vec![384; 10]);
     let mut left = follow(&mut node, start, start + 3 * MS);
@@ -86,7 +86,7 @@ fn a_packet_leaves_at_each_deadline_and_a_late_poll_never_shifts_what_follows() 
 }
 
 #[test]
-fn an_early_poll_sends_nothing() {
+fn early_poll_sends_nothing() {
     let (mut node, _) = sender(1, vec![384; 3]);
     follow(&mut node, 0, 0);
     for early in [0, 1, MS, 2 * MS - 1] {
@@ -97,19 +97,19 @@ fn an_early_poll_sends_nothing() {
 }
 
 #[test]
-fn a_rate_that_divides_no_nanosecond_does_not_drift() {
-    let form = AudioStreamConfig { sample_rate: 44_100, channels: 1, frame_samples: 128, first_sequence: 0 };
-    let source = Pipe { packets: vec![512; 1_000], next: 0, ready: Rc::new(Cell::new(usize::MAX)) };
-    let mut node = ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(form, source), Box::new(()));
+fn rate_that_divides_no_nanosecond_does_not_drift() {
+    let audio_config = AudioStreamConfig { sample_rate: 44_100, channels: 1, frame_samples: 128, first_sequence: 0 };
+    let source = ListedPackets { packets: vec![512; 1_000], next: 0, ready: Rc::new(Cell::new(usize::MAX)) };
+    let mut node = ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(audio_config, source), Box::new(()));
     let audio = times(&of_kind(&follow(&mut node, 0, 10_000 * MS), 1));
-    // 128 × 1,000,000,000 / 44,100 = 2,902,494.33; the 442nd packet starts with sample 56,448 after 1.28 s sharp.
+    // 128 × 1,000,000,000 / 44,100 = 2,902,494.33; the 442nd packet starts with sample 56,448 after exactly 1.28 s.
     assert_eq!(audio[..3], [0, 2_902_494, 5_804_988]);
     assert_eq!(audio[441], 1_280 * MS);
     assert_eq!(audio[882], 2_560 * MS);
 }
 
 #[test]
-fn signs_of_life_leave_once_a_second_and_the_description_once() {
+fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
     let (mut node, _) = sender(1, vec![384; 1_251]);
     let start = 7 * MS;
     let left = follow(&mut node, start, start + 2_500 * MS);
@@ -119,12 +119,12 @@ fn signs_of_life_leave_once_a_second_and_the_description_once() {
     let info = of_kind(&left, 7);
     assert_eq!(times(&info), [start]);
     // Five delays of 0.0, 96 samples, 48,000 Hz, "pcm", one channel.
-    let told = [&[0; 20][..], &[0, 0, 0, 96], &[0, 0, 0xBB, 0x80], &[3], b"pcm", &[1]].concat();
-    assert_eq!(info[0].1, [header(7, 0, 0), told].concat());
+    let payload = [&[0; 20][..], &[0, 0, 0, 96], &[0, 0, 0xBB, 0x80], &[3], b"pcm", &[1]].concat();
+    assert_eq!(info[0].1, [header(7, 0, 0), payload].concat());
 }
 
 #[test]
-fn each_type_counts_for_itself_and_timestamps_advance_by_samples() {
+fn each_type_has_its_own_sequence_and_timestamps_count_samples() {
     // 500 packets of 96 samples are a second; the last packet has 7 samples.
     let mut packets = vec![384; 500];
     packets.push(28);
@@ -149,13 +149,13 @@ fn each_type_counts_for_itself_and_timestamps_advance_by_samples() {
 }
 
 #[test]
-fn a_starved_source_is_asked_every_millisecond_and_each_packet_it_starves_counts_once() {
+fn underrun_polls_every_millisecond_and_counts_each_packet_once() {
     let (mut node, ready) = sender(1, vec![384; 6]);
     ready.set(1);
     let mut left = follow(&mut node, 0, 7 * MS);
     assert_eq!(times(&of_kind(&left, 1)), [0]);
     assert_eq!(deadline(&node), Some(8 * MS));
-    // What was due at 2, 4 and 6 ms comes too late; what is due at 8 and 10 ms is there in time.
+    // The packets due at 2, 4 and 6 ms come too late; those due at 8 and 10 ms are in time.
     ready.set(6);
     left.extend(follow(&mut node, 8 * MS, 100 * MS));
     assert_eq!(times(&of_kind(&left, 1)), [0, 8 * MS, 8 * MS, 8 * MS, 8 * MS, 10 * MS]);
@@ -164,7 +164,7 @@ fn a_starved_source_is_asked_every_millisecond_and_each_packet_it_starves_counts
 }
 
 #[test]
-fn an_end_that_is_known_late_is_no_starved_packet() {
+fn late_end_of_the_source_is_no_underrun() {
     struct Slow(u32);
     impl PayloadSource for Slow {
         fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
@@ -179,20 +179,20 @@ fn an_end_that_is_known_late_is_no_starved_packet() {
             }
         }
     }
-    let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 0 };
-    let mut node = ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(form, Slow(0)), Box::new(()));
+    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 0 };
+    let mut node = ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(audio_config, Slow(0)), Box::new(()));
     assert_eq!(of_kind(&follow(&mut node, 0, 20 * MS), 1).len(), 1);
     let audio = node.into_results("", Some(Time::from_millis(20)), &mut ()).audio.expect("a sender has audio");
     assert_eq!((audio.stats.sent, audio.underruns), (1, 0));
 }
 
 #[test]
-fn a_busy_system_delays_but_loses_and_repeats_nothing() {
+fn would_block_delays_but_loses_and_repeats_nothing() {
     let (mut node, _) = sender(1, vec![384; 1]);
-    let mut tape = Tape::new();
+    let mut tape = RecordingSink::new();
     let mut kinds = Vec::new();
     for turn in 0..8 {
-        // Busy at every other call: each poll gets one datagram away at most.
+        // WouldBlock at every other call: each poll sends one datagram at most.
         tape.plan = if turn % 2 == 0 {
             [SendStatus::WouldBlock].into()
         } else {
@@ -202,14 +202,14 @@ fn a_busy_system_delays_but_loses_and_repeats_nothing() {
         assert!(tape.plan.is_empty() || turn == 7, "turn {turn}");
         kinds.extend(tape.take().iter().map(|bytes| bytes[1]));
     }
-    // AUDIO, LATENCY_PING, KEEPALIVE, LATENCY_INFO: also when the sound is over with its first packet.
+    // AUDIO, LATENCY_PING, KEEPALIVE, LATENCY_INFO: also when the audio ends with its first packet.
     assert_eq!(kinds, [1, 5, 4, 7]);
 }
 
 #[test]
-fn a_refused_packet_counts_as_sent_and_as_lost() {
+fn failed_send_counts_as_sent_and_as_lost() {
     let (mut node, _) = sender(1, vec![384; 2]);
-    let mut tape = Tape::new();
+    let mut tape = RecordingSink::new();
     tape.plan = [SendStatus::Failed].into();
     node.poll_transmit(Time::ZERO, &mut tape);
     follow(&mut node, 2 * MS, 10_000 * MS);
@@ -219,7 +219,7 @@ fn a_refused_packet_counts_as_sent_and_as_lost() {
 }
 
 #[test]
-fn a_run_ends_100_ms_after_all_has_come_back() {
+fn run_ends_100_ms_after_everything_has_returned() {
     let (mut node, _) = sender(1, vec![384; 2]);
     let left = follow(&mut node, 0, 2 * MS);
     assert_eq!(left.len(), 5);
@@ -229,7 +229,7 @@ fn a_run_ends_100_ms_after_all_has_come_back() {
     }
     poll(&mut node, 50 * MS + 3);
     assert_eq!(deadline(&node), Some(150 * MS + 3));
-    // A second copy is still heard.
+    // A second copy is still received.
     hear(&mut node, 150 * MS, peer(), &left[0].1);
     poll(&mut node, 150 * MS + 3);
     assert!(node.is_finished());
@@ -241,7 +241,7 @@ fn a_run_ends_100_ms_after_all_has_come_back() {
 }
 
 #[test]
-fn answers_are_matched_across_the_wrap_of_the_sequence() {
+fn replies_are_matched_across_the_sequence_wrap() {
     let (mut node, _) = sender(0xFFFF_FFFF, vec![384; 3]);
     let audio = of_kind(&follow(&mut node, 0, 4 * MS), 1);
     for (at, packet) in [(50, 0), (51, 2), (52, 1)] {
@@ -255,10 +255,10 @@ fn answers_are_matched_across_the_wrap_of_the_sequence() {
 }
 
 #[test]
-fn a_run_in_which_nothing_comes_back_ends_at_the_last_packets_deadline() {
+fn run_without_replies_ends_at_the_deadline_of_the_last_packet() {
     let (mut node, _) = sender(1, vec![384; 2]);
     follow(&mut node, 0, 2 * MS);
-    // The last packet left at 2 ms; 3 s for a hold that nobody has said; 2 s of time-out.
+    // The last packet left at 2 ms; 3 s for an unknown server delay; 2 s of timeout.
     assert_eq!(deadline(&node), Some(5_002 * MS));
     follow(&mut node, 5_002 * MS, 5_002 * MS);
     assert!(node.is_finished());
@@ -268,7 +268,7 @@ fn a_run_in_which_nothing_comes_back_ends_at_the_last_packets_deadline() {
 }
 
 #[test]
-fn an_interrupted_run_tells_lost_from_in_flight_by_the_deadline() {
+fn interrupted_run_separates_lost_from_in_flight_by_the_deadline() {
     let (mut node, _) = sender(1, vec![384; 2]);
     let left = follow(&mut node, 0, 2 * MS);
     // The second AUDIO packet comes back after 40 ms, so the first one's deadline is 2,040 ms.
@@ -286,18 +286,18 @@ fn an_interrupted_run_tells_lost_from_in_flight_by_the_deadline() {
 }
 
 #[test]
-fn late_is_judged_by_the_hold_as_it_is_known_when_the_packet_comes() {
-    let mut strict = terms(StreamKind::Audio);
-    strict.late_after = Some(Duration::from_millis(5));
-    let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
-    let source = Pipe { packets: vec![384; 3], next: 0, ready: Rc::new(Cell::new(usize::MAX)) };
-    let mut node = ClientNode::new(strict, AudioWorkload::new(form, source), Box::new(()));
+fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
+    let mut config = terms(StreamKind::Audio);
+    config.late_after = Some(Duration::from_millis(5));
+    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
+    let source = ListedPackets { packets: vec![384; 3], next: 0, ready: Rc::new(Cell::new(usize::MAX)) };
+    let mut node = ClientNode::new(config, AudioWorkload::new(audio_config, source), Box::new(()));
     let left = follow(&mut node, 0, 4 * MS);
     let audio = of_kind(&left, 1);
     let ping = of_kind(&left, 5)[0].1.clone();
-    // An echo time of 200 ms, but no ping has come yet: nothing to judge by.
+    // An echo time of 200 ms, but no pong has arrived yet: lateness cannot be evaluated.
     hear(&mut node, 200 * MS, peer(), &audio[0].1);
-    // The ping's round trip is 206 ms, which makes the hold 200 − 206 = −6 ms.
+    // The round trip of the ping is 206 ms, which makes the server delay 200 − 206 = −6 ms.
     hear(&mut node, 206 * MS, peer(), &pong(&ping));
     // Left at 2 ms: 201 ms less −6 ms is more than 5 ms.
     hear(&mut node, 203 * MS + 1, peer(), &audio[1].1);

@@ -1,5 +1,4 @@
-//! Every packet type against bytes written by hand: what is read from them, what is written, what an echo server
-//! answers and when.
+//! Every packet type against bytes written by hand: parsing, serialization, and the replies of an echo server with their times.
 
 use test_support::golden;
 mod echoing;
@@ -30,11 +29,11 @@ const HEADERS: &[(&str, PacketType, u32, u32, u16, usize)] = &[
 ];
 
 #[test]
-fn every_header_is_read_and_written_as_the_golden_bytes_have_it() {
+fn every_header_matches_its_golden_bytes() {
     let names: Vec<&str> = HEADERS.iter().map(|row| row.0).collect();
-    let mut there = golden::names();
-    there.retain(|name| !name.starts_with("stun-"));
-    assert_eq!(there, names, "a fixture that no test reads, or none for a row");
+    let mut fixtures = golden::names();
+    fixtures.retain(|name| !name.starts_with("stun-"));
+    assert_eq!(fixtures, names, "a fixture that no test reads, or none for a row");
     for (name, kind, sequence, timestamp, flags, len) in HEADERS.iter().copied() {
         let bytes = packet(name);
         let read = wire::parse_packet(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -73,20 +72,20 @@ fn audio_is_little_endian_floats() {
 }
 
 #[test]
-fn a_ping_and_its_pong_are_the_golden_ones() {
+fn ping_and_pong_match_their_golden_bytes() {
     let expected = PingPayload { sent_time_us: 4_294_967_298, sequence: 9 };
     for name in ["latency-ping.hex", "latency-ping-longer.hex", "latency-pong.hex"] {
         assert_eq!(PingPayload::parse(wire::parse_packet(&packet(name)).unwrap()), Ok(expected), "{name}");
     }
     assert_eq!(expected.to_pong_datagram(42)[..], packet("latency-pong.hex"));
-    // Our own pings count alike in header and payload: golden but for that.
+    // Pings of this program have the same sequence in header and payload; the golden one differs only in that.
     let mut ours = packet("latency-ping.hex");
     ours[2..6].copy_from_slice(&[0, 0, 0, 9]);
     assert_eq!(expected.to_ping_datagram()[..], ours);
 }
 
 #[test]
-fn latency_info_is_read_and_written_with_and_without_channels() {
+fn latency_info_matches_its_golden_bytes_with_and_without_channels() {
     let older = LatencyInfo {
         capture_ms: 8.0 / 3.0,
         playback_ms: 5.0,
@@ -117,7 +116,7 @@ fn latency_info_is_read_and_written_with_and_without_channels() {
 }
 
 #[test]
-fn only_the_route_probe_changes_a_keepalive() {
+fn only_a_route_probe_changes_a_keepalive() {
     let answer = |name: &str| keepalive_action(&packet(name)[12..]);
     assert_eq!(answer("keepalive-empty.hex"), KeepaliveAction::EchoUnchanged);
     assert_eq!(answer("keepalive-payload.hex"), KeepaliveAction::EchoUnchanged);
@@ -129,7 +128,7 @@ fn only_the_route_probe_changes_a_keepalive() {
 }
 
 #[test]
-fn a_fixture_with_a_typing_error_is_refused() {
+fn fixture_with_a_typing_error_is_rejected() {
     assert_eq!(golden::bytes("01 # one\n\n# ff\n a0 0b#c\n"), Ok(vec![0x01, 0xa0, 0x0b]));
     for (text, word) in [("0", "0"), ("01 2g", "2g"), ("0102", "0102"), ("+1", "+1"), ("AB", "AB"), ("01 0x02", "0x02")]
     {

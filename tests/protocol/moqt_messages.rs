@@ -1,4 +1,4 @@
-//! The bytes of MOQT: golden ones read and written, and whatever else comes read as something or named as nothing.
+//! The bytes of MOQT messages: golden ones are parsed and serialized, and any other bytes are parsed or rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -14,11 +14,11 @@ use proptest::prelude::*;
 
 use MoqtVersion::{Gomoqt09, Gomoqt202502};
 
-/// The pieces of one flavour, and which of them a test has looked at.
+/// The golden pieces of one version, and which of them a test has used.
 struct Pieces {
-    flavour: MoqtVersion,
+    version: MoqtVersion,
     bytes: BTreeMap<String, Vec<u8>>,
-    seen: BTreeSet<String>,
+    used: BTreeSet<String>,
 }
 
 fn fixture(version: MoqtVersion) -> &'static str {
@@ -29,20 +29,21 @@ fn fixture(version: MoqtVersion) -> &'static str {
 }
 
 impl Pieces {
-    fn of(flavour: MoqtVersion) -> Self {
-        Self { flavour, bytes: golden::pieces(fixture(flavour)), seen: BTreeSet::new() }
+    fn of(version: MoqtVersion) -> Self {
+        Self { version, bytes: golden::pieces(fixture(version)), used: BTreeSet::new() }
     }
 
     fn take(&mut self, name: &str) -> Vec<u8> {
-        self.seen.insert(name.to_owned());
+        self.used.insert(name.to_owned());
         self.bytes.get(name).unwrap_or_else(|| panic!("no {name}")).clone()
     }
 
-    /// `name` is `message`, after the stream's type if it begins one; so is `name-bare`, if it is there, for reading.
+    /// Checks that `name` is `message`, after the type of the stream if the message begins one; and that `name-bare`, if present,
+    /// parses to it too.
     fn check<M: MessageBody + PartialEq + Debug>(&mut self, name: &str, begins: Option<u8>, message: &M) {
-        let flavour = self.flavour;
-        let encoded = message.encode_with_length(flavour);
-        self.check_coding(name, begins, message, &encoded, |body| M::from_bytes(flavour, body));
+        let version = self.version;
+        let encoded = message.encode_with_length(version);
+        self.check_coding(name, begins, message, &encoded, |body| M::from_bytes(version, body));
     }
 
     fn check_coding<M: PartialEq + Debug>(
@@ -53,18 +54,18 @@ impl Pieces {
         encoded: &[u8],
         decode: impl Fn(&[u8]) -> Result<M, DecodeError>,
     ) {
-        let flavour = self.flavour;
+        let version = self.version;
         let written = self.take(name);
-        assert_eq!([&Vec::from_iter(begins)[..], encoded].concat(), written, "{flavour:?} {name}");
+        assert_eq!([&Vec::from_iter(begins)[..], encoded].concat(), written, "{version:?} {name}");
         let bare = format!("{name}-bare");
         let bare = self.bytes.contains_key(&bare).then(|| self.take(&bare));
         for bytes in [written].into_iter().chain(bare) {
             let mut stream = Deframer::default();
             stream.push(&bytes);
-            assert_eq!(begins, begins.and_then(|_| stream.next_byte()), "{flavour:?} {name}");
+            assert_eq!(begins, begins.and_then(|_| stream.next_byte()), "{version:?} {name}");
             let body = stream.next_length_prefixed().unwrap().expect("the message is whole");
-            assert_eq!(decode(&body).as_ref(), Ok(message), "{flavour:?} {name}");
-            assert_eq!(stream.check_end(), Ok(()), "{flavour:?} {name}: nothing follows");
+            assert_eq!(decode(&body).as_ref(), Ok(message), "{version:?} {name}");
+            assert_eq!(stream.check_end(), Ok(()), "{version:?} {name}: nothing follows");
         }
     }
 
@@ -81,13 +82,13 @@ impl Pieces {
         assert_eq!(pieces.check_end(&stream), Ok(()));
     }
 
-    fn all_seen(self) {
-        assert_eq!(self.bytes.into_keys().collect::<BTreeSet<_>>(), self.seen, "a piece that no test reads");
+    fn assert_all_used(self) {
+        assert_eq!(self.bytes.into_keys().collect::<BTreeSet<_>>(), self.used, "a piece that no test uses");
     }
 }
 
 #[test]
-fn the_messages_of_the_seed_are_the_golden_bytes() {
+fn gomoqt_2025_02_messages_match_their_golden_bytes() {
     let mut pieces = Pieces::of(Gomoqt202502);
     let quic = SessionClient { versions: vec![0xffff_ff00], parameters: vec![(1, b"/echo".to_vec())] };
     assert_eq!(quic.path(), Ok("/echo"));
@@ -113,11 +114,11 @@ fn the_messages_of_the_seed_are_the_golden_bytes() {
     let live = Announce { status: AnnounceStatus::Live, ..Announce::default() };
     assert_eq!(Announce::from_bytes(Gomoqt202502, &stream.next_length_prefixed().unwrap().unwrap()), Ok(live));
     assert_eq!(stream.next_length_prefixed().unwrap().unwrap().len(), 0, "what the original program writes after it");
-    pieces.all_seen();
+    pieces.assert_all_used();
 }
 
 #[test]
-fn the_messages_of_the_head_are_the_golden_bytes() {
+fn gomoqt_09_messages_match_their_golden_bytes() {
     let mut pieces = Pieces::of(Gomoqt09);
     pieces.check("session-client", Some(0), &SessionClient { versions: vec![0xfeed_babe], parameters: vec![] });
     pieces.check("session-server", None, &SessionServer { version: 0xfeed_babe, parameters: vec![] });
@@ -137,12 +138,12 @@ fn the_messages_of_the_head_are_the_golden_bytes() {
     pieces.check("subscribe-ok", None, &SubscribeOk::default());
     pieces.check("subscribe-update", None, &SubscribeUpdate { priority: 7, ..SubscribeUpdate::default() });
     pieces.check_frame();
-    pieces.all_seen();
+    pieces.assert_all_used();
 }
 
-/// From the examples of RFC 9000, appendix A.1, and the edges between lengths.
+/// From the examples of RFC 9000, appendix A.1, and the boundaries between lengths.
 #[test]
-fn varints_are_those_of_the_rfc() {
+fn varints_match_the_rfc() {
     #[rustfmt::skip]
     let golden: [(u64, &[u8]); 12] = [
         (151_288_809_941_952_652,    &[0xc2, 0x19, 0x7c, 0x5e, 0xff, 0x14, 0xe8, 0x8c]),
@@ -174,8 +175,8 @@ fn varints_are_those_of_the_rfc() {
 }
 
 #[test]
-fn what_is_over_a_limit_is_refused_before_it_comes() {
-    // 2^20 is the last length that is taken.
+fn oversized_message_is_rejected_by_its_length_prefix() {
+    // 2^20 is the maximum length.
     for (length, refused) in
         [(&[0x80, 0x10, 0x00, 0x00][..], false), (&[0x80, 0x10, 0x00, 0x01], true), (&[0xff; 8], true)]
     {
@@ -200,23 +201,23 @@ fn what_is_over_a_limit_is_refused_before_it_comes() {
         SessionClient::from_bytes(Gomoqt202502, &parameters(65)),
         Err(DecodeError::TooMany { count: 65, max: 64, .. })
     ));
-    // Counts that lie: nothing like them follows.
-    for lie in [&[0x3f][..], &[0x3f, 0x00], &[0xff; 8], &[0x02, 0x01, 0x61]] {
-        assert!(AnnouncePlease::from_bytes(Gomoqt202502, lie).is_err(), "{lie:02x?}");
-        assert!(SessionClient::from_bytes(Gomoqt202502, lie).is_err(), "{lie:02x?}");
-        assert!(AnnounceInit::from_bytes(Gomoqt09, lie).is_err(), "{lie:02x?}");
+    // Wrong counts: fewer items follow.
+    for wrong_count in [&[0x3f][..], &[0x3f, 0x00], &[0xff; 8], &[0x02, 0x01, 0x61]] {
+        assert!(AnnouncePlease::from_bytes(Gomoqt202502, wrong_count).is_err(), "{wrong_count:02x?}");
+        assert!(SessionClient::from_bytes(Gomoqt202502, wrong_count).is_err(), "{wrong_count:02x?}");
+        assert!(AnnounceInit::from_bytes(Gomoqt09, wrong_count).is_err(), "{wrong_count:02x?}");
     }
 }
 
 #[test]
-fn a_path_that_is_not_text_is_refused() {
+fn path_that_is_not_utf8_is_rejected() {
     let latin = [1, 1, 4, b'c', b'a', b'f', 0xe9];
     assert_eq!(Announce::from_bytes(Gomoqt202502, &latin), Err(DecodeError::InvalidUtf8("path")));
     assert_eq!(AnnouncePlease::from_bytes(Gomoqt09, &latin[2..]), Err(DecodeError::InvalidUtf8("prefix")));
 }
 
 #[test]
-fn a_message_of_the_other_flavour_is_named() {
+fn message_of_the_other_version_is_named() {
     assert_eq!(AnnounceInit::from_bytes(Gomoqt202502, &[0]), Err(DecodeError::NotInVersion("ANNOUNCE_INIT")));
     assert_eq!(SubscribeGap::from_bytes(Gomoqt09, &[0, 0, 0]), Err(DecodeError::NotInVersion("SUBSCRIBE_GAP")));
     assert_eq!(Announce::from_bytes(Gomoqt09, &[2, 0]), Err(DecodeError::UnknownStatus(2)));
@@ -224,7 +225,7 @@ fn a_message_of_the_other_flavour_is_named() {
 }
 
 #[test]
-fn a_group_that_ends_within_a_frame_is_truncated() {
+fn group_that_ends_within_a_frame_is_truncated() {
     let whole = [&[2, 0, 1][..], &[3, b'a', b'b', b'c'], &[1, b'd']].concat();
     for cut in 0..=whole.len() {
         let mut stream = Deframer::default();
@@ -236,7 +237,7 @@ fn a_group_that_ends_within_a_frame_is_truncated() {
     }
 }
 
-fn flavours() -> impl Strategy<Value = MoqtVersion> {
+fn versions_strategy() -> impl Strategy<Value = MoqtVersion> {
     prop_oneof![Just(Gomoqt202502), Just(Gomoqt09)]
 }
 
@@ -252,9 +253,9 @@ fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..=64_u64, 0..=codec::MAX_VARINT]
 }
 
-/// What is written in a flavour reads as the same.
-fn round_trip<M: MessageBody + PartialEq + Debug>(flavour: MoqtVersion, message: &M) {
-    round_trip_coding(message, &message.encode_with_length(flavour), |body| M::from_bytes(flavour, body));
+/// A message written in a version is parsed as the same message.
+fn round_trip<M: MessageBody + PartialEq + Debug>(version: MoqtVersion, message: &M) {
+    round_trip_coding(message, &message.encode_with_length(version), |body| M::from_bytes(version, body));
 }
 
 fn round_trip_coding<M: PartialEq + Debug>(
@@ -267,54 +268,54 @@ fn round_trip_coding<M: PartialEq + Debug>(
     let body = stream.next_length_prefixed().unwrap().unwrap();
     assert_eq!(decode(&body).as_ref(), Ok(message));
     assert_eq!(stream.buffered(), 0);
-    // Cut short, it is refused or is less. Only counts of 0 at its end may be missing.
+    // A truncated message is rejected or is parsed as a shorter one. Only counts of 0 at its end may be missing.
     for cut in 0..body.len() {
         let (read, missing) = (decode(&body[..cut]), &body[cut..]);
         assert!(read.as_ref() != Ok(message) || missing.iter().all(|byte| *byte == 0), "{cut} of {body:02x?}");
     }
 }
 
-fn read_all(flavour: MoqtVersion, body: &[u8]) {
-    let _ = SessionClient::from_bytes(flavour, body).map(|hello| hello.path().map(str::len));
-    let _ = SessionServer::from_bytes(flavour, body);
-    let _ = SessionUpdate::from_bytes(flavour, body);
-    let _ = AnnouncePlease::from_bytes(flavour, body);
-    let _ = AnnounceInit::from_bytes(flavour, body);
-    let _ = Announce::from_bytes(flavour, body);
-    let _ = Subscribe::from_bytes(flavour, body);
-    let _ = SubscribeOk::from_bytes(flavour, body);
-    let _ = SubscribeUpdate::from_bytes(flavour, body);
-    let _ = SubscribeGap::from_bytes(flavour, body);
+fn read_all(version: MoqtVersion, body: &[u8]) {
+    let _ = SessionClient::from_bytes(version, body).map(|setup| setup.path().map(str::len));
+    let _ = SessionServer::from_bytes(version, body);
+    let _ = SessionUpdate::from_bytes(version, body);
+    let _ = AnnouncePlease::from_bytes(version, body);
+    let _ = AnnounceInit::from_bytes(version, body);
+    let _ = Announce::from_bytes(version, body);
+    let _ = Subscribe::from_bytes(version, body);
+    let _ = SubscribeOk::from_bytes(version, body);
+    let _ = SubscribeUpdate::from_bytes(version, body);
+    let _ = SubscribeGap::from_bytes(version, body);
     let _ = GroupHeader::from_bytes(body);
 }
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(flavour in flavours(), body in prop::collection::vec(any::<u8>(), 0..200)) {
-        read_all(flavour, &body);
+    fn any_bytes_are_parsed_or_rejected(version in versions_strategy(), body in prop::collection::vec(any::<u8>(), 0..200)) {
+        read_all(version, &body);
     }
 
     #[test]
-    fn a_golden_piece_with_a_flipped_bit_is_read_or_refused(flavour in flavours(), at in any::<prop::sample::Index>(), bit in 0..8) {
-        for bytes in golden::pieces(fixture(flavour)).into_values() {
+    fn golden_bytes_with_a_flipped_bit_are_parsed_or_rejected(version in versions_strategy(), at in any::<prop::sample::Index>(), bit in 0..8) {
+        for bytes in golden::pieces(fixture(version)).into_values() {
             let mut bytes = bytes;
             let at = at.index(bytes.len());
             bytes[at] ^= 1_u8 << bit;
             for from in 0..bytes.len().min(3) {
-                read_all(flavour, &bytes[from..]);
+                read_all(version, &bytes[from..]);
             }
         }
     }
 
     #[test]
-    fn the_set_up_comes_back(flavour in flavours(), versions in prop::collection::vec(number(), 0..64), parameters in parameters(), number in number()) {
-        round_trip(flavour, &SessionClient { versions, parameters: parameters.clone() });
-        round_trip(flavour, &SessionServer { version: number, parameters });
-        round_trip(flavour, &SessionUpdate { bitrate: number });
+    fn setup_messages_round_trip(version in versions_strategy(), versions in prop::collection::vec(number(), 0..64), parameters in parameters(), number in number()) {
+        round_trip(version, &SessionClient { versions, parameters: parameters.clone() });
+        round_trip(version, &SessionServer { version: number, parameters });
+        round_trip(version, &SessionUpdate { bitrate: number });
     }
 
     #[test]
-    fn announcements_come_back(parts in texts(), parameters in parameters(), status in 0..3) {
+    fn announcement_messages_round_trip(parts in texts(), parameters in parameters(), status in 0..3) {
         let status = [AnnounceStatus::Ended, AnnounceStatus::Active, AnnounceStatus::Live][status as usize];
         let path = TrackPath(parts.clone());
         round_trip(Gomoqt202502, &AnnouncePlease { prefix: path.clone(), parameters: parameters.clone() });
@@ -328,7 +329,7 @@ proptest! {
     }
 
     #[test]
-    fn subscriptions_come_back(id in number(), parts in texts(), n in [number(), number(), number(), number()], parameters in parameters()) {
+    fn subscription_messages_round_trip(id in number(), parts in texts(), n in [number(), number(), number(), number()], parameters in parameters()) {
         let range = SubscribeUpdate { priority: n[0], order: n[1], min: n[2], max: n[3], parameters };
         round_trip(Gomoqt202502, &range);
         round_trip(Gomoqt202502, &Subscribe { id, track: TrackPath(parts.clone()), range });
@@ -342,7 +343,7 @@ proptest! {
         round_trip_coding(&group, &group.encode_with_length(), GroupHeader::from_bytes);
     }
 
-    /// However a group's bytes are cut, its frames are those that were written.
+    /// For any split of the bytes of a group, its frames are those that were written.
     #[test]
     fn frames_keep_their_boundaries(
         frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
@@ -354,19 +355,19 @@ proptest! {
             bytes.extend_from_slice(frame);
         }
         let (mut stream, mut group) = (Deframer::default(), GroupDeframer::default());
-        let mut came = Vec::new();
+        let mut items = Vec::new();
         let (mut rest, mut cuts) = (&bytes[..], cuts.iter().cycle());
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
             stream.push(chunk);
             rest = later;
             while let Some(piece) = group.next(&mut stream).unwrap() {
-                came.push(piece);
+                items.push(piece);
             }
         }
         prop_assert_eq!(group.check_end(&stream), Ok(()));
-        let began = GroupItem::Header(GroupHeader { subscribe_id: 9, sequence: 500 });
-        let expected: Vec<_> = [began].into_iter().chain(frames.into_iter().map(|frame| GroupItem::Frame(frame.into()))).collect();
-        prop_assert_eq!(came, expected);
+        let header = GroupItem::Header(GroupHeader { subscribe_id: 9, sequence: 500 });
+        let expected: Vec<_> = [header].into_iter().chain(frames.into_iter().map(|frame| GroupItem::Frame(frame.into()))).collect();
+        prop_assert_eq!(items, expected);
     }
 }

@@ -1,33 +1,33 @@
-//! One session with the other end played by hand: the original programs' bytes, streams in odd orders, and malice.
+//! One session with the other end played by hand: the bytes of the original programs, streams in unusual orders, and abuse.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
-use test_support::hand;
+use test_support::manual_peer;
 use test_support::moqt_golden as golden;
 
-use hand::Hand;
 use jamjam_dev::moqt::echo::{MoqtEcho, MoqtEchoConfig};
 use jamjam_dev::moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code, path_matches,
 };
 use jamjam_dev::time::Time;
+use manual_peer::ManualPeer;
 use proptest::prelude::*;
 
 use StreamDir::{Bi, Uni};
 use StreamHandle::{Local, Remote};
 
-/// An echo at `/echo`; `asked` where the transport knows the path.
-fn echo(asked: Option<&str>, limits: SessionLimits) -> Hand<MoqtEcho> {
-    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: asked.map(str::to_owned) };
-    Hand::new(MoqtEndpoint::new(Session::new(Time::ZERO, end, limits), MoqtEcho::new(MoqtEchoConfig::default())))
+/// An echo at `/echo`; `connect_path` is the path that the transport knows.
+fn echo(connect_path: Option<&str>, limits: SessionLimits) -> ManualPeer<MoqtEcho> {
+    let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: connect_path.map(str::to_owned) };
+    ManualPeer::new(MoqtEndpoint::new(Session::new(Time::ZERO, end, limits), MoqtEcho::new(MoqtEchoConfig::default())))
 }
 
-fn quic() -> Hand<MoqtEcho> {
+fn quic() -> ManualPeer<MoqtEcho> {
     echo(None, SessionLimits::default())
 }
 
-/// An echo whose set-up is done, in the seed's flavour; what it said is heard.
-fn established(limits: SessionLimits) -> (Hand<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+/// An echo whose setup is complete, in gomoqt-2025-02, with its first messages received.
+fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
     let pieces = golden::pieces("seed.txt");
     let mut echo = echo(None, limits);
     let first = echo.open(0, Bi, &pieces["session-client-quic"]);
@@ -37,7 +37,7 @@ fn established(limits: SessionLimits) -> (Hand<MoqtEcho>, BTreeMap<String, Vec<u
 }
 
 /// The same, with `japan, kyoto, text` announced, subscribed to by the echo as 0, and by the other end as 0 on stream 4.
-fn subscribed(limits: SessionLimits) -> (Hand<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+fn subscribed(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
     let (mut echo, pieces) = established(limits);
     echo.say(Local(0), &pieces["announce-active"]);
     echo.say(Local(1), &pieces["info"]);
@@ -54,17 +54,17 @@ fn group(frames: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn the_original_client_is_answered_byte_for_byte() {
+fn client_of_gomoqt_2025_02_is_answered_byte_for_byte() {
     let (mut echo, pieces) = established(SessionLimits::default());
-    // It asks for announcements and subscribes at once, before it has announced anything.
-    let asked = echo.open(4, Bi, &pieces["announce-please-bare"]);
+    // It requests announcements and subscribes immediately, before it has announced anything.
+    let announcements = echo.open(4, Bi, &pieces["announce-please-bare"]);
     let subscriber = echo.open(8, Bi, &pieces["subscribe-bare"]);
-    assert_eq!((echo.heard(asked), echo.heard(subscriber)), (vec![], vec![]), "nothing is announced yet");
+    assert_eq!((echo.heard(announcements), echo.heard(subscriber)), (vec![], vec![]), "nothing is announced yet");
     echo.say(Local(0), &pieces["announce-active-bare"]);
     assert_eq!(echo.opened[1], (Local(1), Bi));
     assert_eq!(echo.heard(Local(1)), pieces["subscribe"], "the echo subscribes");
-    assert_eq!(echo.heard(asked), pieces["announce-active"], "announces back");
-    assert_eq!(echo.heard(subscriber), pieces["info"], "and agrees");
+    assert_eq!(echo.heard(announcements), pieces["announce-active"], "announces back");
+    assert_eq!(echo.heard(subscriber), pieces["info"], "and accepts");
     echo.say(Local(1), &pieces["info"]);
     let group = echo.open(2, Uni, &pieces["group"]);
     echo.say(group, &pieces["frame"]);
@@ -77,7 +77,7 @@ fn the_original_client_is_answered_byte_for_byte() {
 }
 
 #[test]
-fn the_later_client_is_answered_byte_for_byte() {
+fn client_of_gomoqt_09_is_answered_byte_for_byte() {
     let pieces = golden::pieces("head.txt");
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     let first = echo.open(0, Bi, &pieces["session-client"]);
@@ -103,7 +103,7 @@ fn the_later_client_is_answered_byte_for_byte() {
 }
 
 #[test]
-fn the_original_program_s_live_is_no_error() {
+fn live_status_of_the_original_program_is_accepted() {
     let (mut echo, pieces) = established(SessionLimits::default());
     echo.say(Local(0), &pieces["announce-live-bare"]);
     echo.say(Local(0), &pieces["announce-active"]);
@@ -111,7 +111,7 @@ fn the_original_program_s_live_is_no_error() {
 }
 
 #[test]
-fn the_flavour_is_chosen_from_the_offer() {
+fn version_is_chosen_from_the_offer() {
     let both = [0x00, 0x13, 0x02, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0x00];
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     echo.open(0, Bi, &both[..]);
@@ -120,35 +120,35 @@ fn the_flavour_is_chosen_from_the_offer() {
     whole[1] = 0x12;
     let mut echo = self::echo(Some("/echo"), SessionLimits::default());
     let first = echo.open(0, Bi, &whole);
-    assert_eq!(echo.peer.session().version(), Some(MoqtVersion::Gomoqt202502), "the seed's is preferred");
+    assert_eq!(echo.peer.session().version(), Some(MoqtVersion::Gomoqt202502), "gomoqt-2025-02 is preferred");
     assert_eq!(echo.heard(first), golden::pieces("seed.txt")["session-server"]);
 }
 
 #[test]
-fn a_path_is_served_with_or_without_its_slash() {
-    for (asked, is_served) in [("/echo", true), ("echo", true), ("/other", false), ("//echo", false), ("", false)] {
-        assert_eq!(path_matches("/echo", asked), is_served, "{asked}");
-        let hello = [
-            &[0, 12 + asked.len() as u8, 1, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 1, 1, asked.len() as u8][..],
-            asked.as_bytes(),
+fn path_is_served_with_or_without_its_slash() {
+    for (path, is_served) in [("/echo", true), ("echo", true), ("/other", false), ("//echo", false), ("", false)] {
+        assert_eq!(path_matches("/echo", path), is_served, "{path}");
+        let setup = [
+            &[0, 12 + path.len() as u8, 1, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 1, 1, path.len() as u8][..],
+            path.as_bytes(),
         ];
         let mut echo = quic();
-        echo.open(0, Bi, &hello.concat());
-        assert_eq!(echo.closed.is_none(), is_served, "{asked}");
+        echo.open(0, Bi, &setup.concat());
+        assert_eq!(echo.closed.is_none(), is_served, "{path}");
         if !is_served {
             assert_eq!(
                 echo.closed(),
-                (error_code::SETUP_FAILED, format!("unknown path {asked}, this server serves /echo").as_str())
+                (error_code::SETUP_FAILED, format!("unknown path {path}, this server serves /echo").as_str())
             );
         }
     }
-    let mut nameless = quic();
-    nameless.open(0, Bi, &golden::pieces("seed.txt")["session-client"]);
-    assert_eq!(nameless.closed(), (error_code::SETUP_FAILED, "the setup contains no path"));
+    let mut without_path = quic();
+    without_path.open(0, Bi, &golden::pieces("seed.txt")["session-client"]);
+    assert_eq!(without_path.closed(), (error_code::SETUP_FAILED, "the setup contains no path"));
 }
 
 #[test]
-fn what_is_not_ours_is_refused_with_its_reason() {
+fn invalid_setup_is_rejected_with_its_reason() {
     #[rustfmt::skip]
     let cases: [(&[u8], u32, &str); 7] = [
         (&[0x20, 0x43, 0x21], error_code::PROTOCOL_VIOLATION, "unsupported MOQ protocol (first byte 0x20)"),
@@ -162,31 +162,31 @@ fn what_is_not_ours_is_refused_with_its_reason() {
     for (bytes, code, reason) in cases {
         let mut echo = quic();
         echo.open(0, Bi, bytes);
-        let (closed, why) = echo.closed();
-        assert_eq!(closed, code, "{bytes:02x?}: {why}");
-        assert!(why.contains(reason), "{bytes:02x?}: {why}");
+        let (closed, actual) = echo.closed();
+        assert_eq!(closed, code, "{bytes:02x?}: {actual}");
+        assert!(actual.contains(reason), "{bytes:02x?}: {actual}");
         assert_eq!(echo.counts.setups_failed, 1);
     }
 }
 
 #[test]
-fn a_set_up_that_does_not_come_is_not_waited_for() {
-    let hello = &golden::pieces("seed.txt")["session-client-quic"];
-    for sent in 0..hello.len() {
+fn missing_setup_times_out() {
+    let setup = &golden::pieces("seed.txt")["session-client-quic"];
+    for sent in 0..setup.len() {
         let mut silent = quic();
         if sent > 0 {
-            silent.open(0, Bi, &hello[..sent]);
+            silent.open(0, Bi, &setup[..sent]);
         }
         silent.until(Time::from_millis(4_999));
         assert_eq!(silent.closed, None);
         silent.until(Time::from_millis(5_000));
         assert_eq!(silent.closed(), (error_code::SETUP_FAILED, "setup timed out after 5 s"));
-        let mut hasty =
+        let mut short_timeout =
             self::echo(None, SessionLimits { setup_timeout: Duration::from_millis(250), ..SessionLimits::default() });
-        hasty.until(Time::from_millis(250));
-        assert_eq!(hasty.closed(), (error_code::SETUP_FAILED, "setup timed out after 0.25 s"));
+        short_timeout.until(Time::from_millis(250));
+        assert_eq!(short_timeout.closed(), (error_code::SETUP_FAILED, "setup timed out after 0.25 s"));
         let mut ended = quic();
-        let first = ended.open(0, Bi, &hello[..sent]);
+        let first = ended.open(0, Bi, &setup[..sent]);
         ended.finish(first);
         assert_eq!(ended.closed().0, error_code::PROTOCOL_VIOLATION, "ended after {sent} bytes");
     }
@@ -198,28 +198,28 @@ fn a_set_up_that_does_not_come_is_not_waited_for() {
 }
 
 #[test]
-fn streams_that_overtake_the_set_up_wait_for_it() {
+fn streams_that_overtake_the_setup_wait_for_it() {
     let pieces = golden::pieces("seed.txt");
     let mut echo = quic();
     echo.peer.on_stream_opened(Time::ZERO, 0, Bi);
-    let asked = echo.open(4, Bi, &pieces["announce-please"]);
+    let announcements = echo.open(4, Bi, &pieces["announce-please"]);
     let subscriber = echo.open(8, Bi, &pieces["subscribe"]);
     let stray = echo.open(2, Uni, &pieces["group"]);
-    echo.finish(asked);
-    assert_eq!((echo.opened.len(), echo.stopped.len()), (0, 0), "nothing is said before the set-up");
+    echo.finish(announcements);
+    assert_eq!((echo.opened.len(), echo.stopped.len()), (0, 0), "nothing is sent before the setup");
     echo.say(Remote(0), &pieces["session-client-quic"]);
     assert_eq!(
         echo.stopped,
         [(stray, error_code::INVALID_SUBSCRIBE_ID)],
         "no group can have a number that was not given out"
     );
-    assert_eq!(echo.finished, [asked]);
+    assert_eq!(echo.finished, [announcements]);
     echo.say(Local(0), &pieces["announce-active"]);
     assert_eq!(echo.heard(subscriber), pieces["info"]);
 }
 
 #[test]
-fn a_subscription_to_what_is_never_announced_is_refused_in_time() {
+fn subscription_to_an_unannounced_track_is_rejected_after_timeout() {
     let (mut echo, pieces) = established(SessionLimits::default());
     let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
     echo.until(Time::from_millis(4_999));
@@ -233,7 +233,7 @@ fn a_subscription_to_what_is_never_announced_is_refused_in_time() {
 }
 
 #[test]
-fn an_unknown_stream_is_refused_and_the_session_goes_on() {
+fn unknown_stream_is_rejected_and_the_session_continues() {
     let (mut echo, pieces) = established(SessionLimits::default());
     for (id, kind, byte) in [(4, Bi, 0), (8, Bi, 3), (12, Bi, 4), (16, Bi, 0x20), (2, Uni, 1), (6, Uni, 0x21)] {
         let stream = echo.open(id, kind, &[byte, 0, 0]);
@@ -247,7 +247,7 @@ fn an_unknown_stream_is_refused_and_the_session_goes_on() {
 }
 
 #[test]
-fn a_malformed_message_ends_its_stream_and_no_more() {
+fn malformed_message_resets_its_stream_only() {
     let (mut echo, pieces) = established(SessionLimits::default());
     #[rustfmt::skip]
     let cases: [&[u8]; 5] = [
@@ -278,7 +278,7 @@ fn a_malformed_message_ends_its_stream_and_no_more() {
 }
 
 #[test]
-fn a_second_subscription_with_the_same_number_is_refused() {
+fn second_subscription_with_the_same_id_is_rejected() {
     let (mut echo, pieces) = subscribed(SessionLimits::default());
     let second = echo.open(8, Bi, &pieces["subscribe"]);
     assert_eq!(echo.reset, [(second, error_code::DUPLICATE_SUBSCRIBE_ID)]);
@@ -287,7 +287,7 @@ fn a_second_subscription_with_the_same_number_is_refused() {
 }
 
 #[test]
-fn only_groups_that_are_wanted_are_sent() {
+fn only_groups_in_the_subscribed_range_are_sent() {
     let (mut echo, pieces) = subscribed(SessionLimits::default());
     echo.say(Remote(4), &pieces["subscribe-update"]);
     for (id, sequence, is_wanted) in [(2, 2, false), (6, 3, true), (10, 63, true)] {
@@ -301,23 +301,23 @@ fn only_groups_that_are_wanted_are_sent() {
 }
 
 #[test]
-fn ten_thousand_streams_are_turned_away() {
+fn streams_beyond_the_limit_are_rejected() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     for id in (8..40_008).step_by(4) {
         echo.open(id, Bi, &[]);
         echo.open(id + 2, Uni, &[0]);
     }
-    // 64 conversations, of which two are the session stream and the subscription, and 128 groups.
+    // 64 bidirectional streams, of which two are the session stream and the subscription, and 128 groups.
     assert_eq!(echo.counts.streams_rejected, 10_000 - 62 + 10_000 - 128);
     assert!(echo.stopped.iter().all(|(_, code)| *code == error_code::LIMIT_EXCEEDED));
     assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));
     echo.finish(Remote(10));
     echo.open(50_002, Uni, &group(&["still here"]));
-    assert_eq!(echo.heard(Local(2)), group(&["still here"]), "one place is free again");
+    assert_eq!(echo.heard(Local(2)), group(&["still here"]), "one stream is available again");
 }
 
 #[test]
-fn what_is_announced_beyond_the_limit_is_ignored() {
+fn announcements_beyond_the_limit_are_ignored() {
     let (mut echo, _) = established(SessionLimits::default());
     for part in 0..100_u8 {
         let path = [&[0x0f, 1, 3, 5][..], b"japan", &[5], b"kyoto", &[1, part]].concat();
@@ -325,7 +325,7 @@ fn what_is_announced_beyond_the_limit_is_ignored() {
         echo.say(Local(0), &[&[body], &path[1..]].concat());
     }
     assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (16, 84));
-    // One part of 4,097 bytes (0x1001): 4 more are the status, the count and the part's length.
+    // One part of 4,097 bytes (0x1001): 4 more are the status, the count and the length of the part.
     let long = [&[0x50, 0x05, 1, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
     let (mut echo, _) = established(SessionLimits::default());
     echo.say(Local(0), &long);
@@ -334,17 +334,17 @@ fn what_is_announced_beyond_the_limit_is_ignored() {
 }
 
 #[test]
-fn a_prefix_that_is_too_long_is_not_kept() {
+fn oversized_prefix_is_rejected() {
     let (mut echo, _) = established(SessionLimits::default());
-    // One part of 4,097 bytes (0x1001), and 3 more: the count and the part's length.
+    // One part of 4,097 bytes (0x1001), and 3 more: the count and the length of the part.
     let please = [&[1, 0x50, 0x04, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
-    let asked = echo.open(4, Bi, &please);
-    assert_eq!(echo.stopped.last(), Some(&(asked, error_code::LIMIT_EXCEEDED)));
+    let announcements = echo.open(4, Bi, &please);
+    assert_eq!(echo.stopped.last(), Some(&(announcements, error_code::LIMIT_EXCEEDED)));
     assert_eq!(echo.counts.streams_rejected, 1);
 }
 
 #[test]
-fn frames_that_never_get_whole_are_bounded() {
+fn incomplete_frames_are_bounded() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     for id in (2..402).step_by(4) {
         echo.open(id, Uni, &[0, 2, 0, 1, 0x80, 0x10, 0x00, 0x00]);
@@ -359,10 +359,10 @@ fn frames_that_never_get_whole_are_bounded() {
 }
 
 #[test]
-fn who_does_not_read_its_answers_is_closed() {
+fn moqt_session_closes_a_peer_that_stops_reading() {
     let (mut echo, pieces) = established(SessionLimits::default());
     echo.say(Local(0), &pieces["announce-active"]);
-    let asked = echo.open(4, Bi, &pieces["announce-please"]);
+    let announcements = echo.open(4, Bi, &pieces["announce-please"]);
     echo.takes = false;
     for _ in 0..10_000 {
         echo.say(Local(0), &pieces["announce-ended"]);
@@ -373,12 +373,12 @@ fn who_does_not_read_its_answers_is_closed() {
         let unread = echo.written.values().map(Vec::len).sum::<usize>();
         assert!(unread <= 257 << 10, "{unread}");
     }
-    assert!(echo.written.contains_key(&asked));
+    assert!(echo.written.contains_key(&announcements));
     assert_eq!(echo.closed(), (error_code::INTERNAL_ERROR, "the peer does not read messages"));
 }
 
 #[test]
-fn who_does_not_take_our_questions_is_closed() {
+fn peer_that_does_not_read_requests_is_closed() {
     let (mut echo, pieces) = established(SessionLimits::default());
     echo.takes = false;
     let mut times = 0;
@@ -392,7 +392,7 @@ fn who_does_not_take_our_questions_is_closed() {
 }
 
 #[test]
-fn a_group_that_breaks_off_breaks_off_in_the_echo() {
+fn aborted_group_is_aborted_in_the_echo() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     let broken = echo.open(2, Uni, &group(&["one"]));
     echo.reset(broken, 42);
@@ -408,7 +408,7 @@ fn a_group_that_breaks_off_breaks_off_in_the_echo() {
 }
 
 #[test]
-fn who_leaves_gets_nothing_more() {
+fn nothing_is_sent_after_unsubscribing() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     let group = echo.open(2, Uni, &group(&["one"]));
     echo.takes = false;
@@ -426,14 +426,18 @@ fn who_leaves_gets_nothing_more() {
 }
 
 #[test]
-fn a_track_that_ends_takes_what_waits_for_it_along() {
+fn end_of_a_track_drops_its_waiting_groups() {
     let (mut echo, pieces) = established(SessionLimits::default());
-    let asked = echo.open(4, Bi, &pieces["announce-please"]);
+    let announcements = echo.open(4, Bi, &pieces["announce-please"]);
     echo.say(Local(0), &pieces["announce-active"]);
     let group = echo.open(2, Uni, &group(&["one"]));
-    echo.heard(asked);
+    echo.heard(announcements);
     echo.reset(Local(1), 3);
-    assert_eq!(echo.heard(asked), pieces["announce-ended"], "what the client does not serve is not announced back");
+    assert_eq!(
+        echo.heard(announcements),
+        pieces["announce-ended"],
+        "a track that the client does not serve is not announced back"
+    );
     assert_eq!(echo.counts.groups_dropped_no_subscriber, 1);
     echo.finish(group);
     let late = echo.open(6, Uni, &self::group(&["two"]));
@@ -442,16 +446,16 @@ fn a_track_that_ends_takes_what_waits_for_it_along() {
         "a group may come after the end of its subscription"
     );
     let late = echo.open(8, Bi, &pieces["subscribe"]);
-    assert!(echo.heard(late).is_empty(), "nobody can subscribe to it any more");
-    // It is announced again, and is there again.
+    assert!(echo.heard(late).is_empty(), "the track has no subscription any more");
+    // It is announced again, and available again.
     echo.say(Local(0), &pieces["announce-ended"]);
     echo.say(Local(0), &pieces["announce-active"]);
     assert_eq!(echo.heard(late), pieces["info"]);
-    assert_eq!(echo.heard(asked), pieces["announce-active"]);
+    assert_eq!(echo.heard(announcements), pieces["announce-active"]);
 }
 
 /// Subscription 0 of the other end is on stream 4, and `more` are on those after it.
-fn subscribed_often(limits: SessionLimits, more: u8) -> Hand<MoqtEcho> {
+fn subscribed_often(limits: SessionLimits, more: u8) -> ManualPeer<MoqtEcho> {
     let (mut echo, pieces) = subscribed(limits);
     for number in 1..=more {
         // The first byte after the type and the length is the number.
@@ -464,14 +468,14 @@ fn subscribed_often(limits: SessionLimits, more: u8) -> Hand<MoqtEcho> {
 }
 
 #[test]
-fn a_chunk_of_very_many_empty_frames_is_gone_through_a_few_at_a_time() {
+fn chunk_of_many_empty_frames_is_processed_in_slices() {
     const FRAMES: usize = 1 << 16;
     let mut echo = subscribed_often(SessionLimits::default(), 15);
     let coming = echo.open(2, Uni, &[0, 2, 0, 1]);
-    // Each of these bytes is a frame's length: none.
+    // Each of these bytes is the length of a frame: 0.
     echo.peer.on_stream_data(echo.now, coming, &vec![0; FRAMES]);
     echo.peer.on_stream_finished(echo.now, coming);
-    let (mut turns, mut frames, mut bytes) = (0, 0, 0);
+    let (mut slices, mut frames, mut bytes) = (0, 0, 0);
     loop {
         let (mut writes, mut queued) = (0, 0);
         while let Some(action) = echo.peer.poll_action() {
@@ -481,43 +485,43 @@ fn a_chunk_of_very_many_empty_frames_is_gone_through_a_few_at_a_time() {
                 echo.peer.on_bytes_written(echo.now, stream, more.len());
             }
         }
-        // 64 frames of one byte for each of 16 readers, in one write; in the first turn GROUP before them, of 4 bytes.
-        let (most_writes, most_queued) = if turns == 0 { (32, 16 * 68) } else { (16, 16 * 64) };
-        assert!(writes <= most_writes && queued <= most_queued, "turn {turns}: {writes} writes, {queued} bytes");
+        // 64 frames of one byte for each of 16 readers, in one write; in the first slice GROUP before them, of 4 bytes.
+        let (max_writes, max_queued) = if slices == 0 { (32, 16 * 68) } else { (16, 16 * 64) };
+        assert!(writes <= max_writes && queued <= max_queued, "slice {slices}: {writes} writes, {queued} bytes");
         let counts = echo.peer.take_counters();
-        assert!(counts.frames_received <= 64, "turn {turns}: {} frames", counts.frames_received);
-        (turns, frames, bytes) = (turns + 1, frames + counts.frames_sent as usize, bytes + queued);
+        assert!(counts.frames_received <= 64, "slice {slices}: {} frames", counts.frames_received);
+        (slices, frames, bytes) = (slices + 1, frames + counts.frames_sent as usize, bytes + queued);
         if !echo.peer.has_backlog() {
             break;
         }
         assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "the rest is due at once");
         echo.peer.handle_timeout(echo.now);
     }
-    assert!(turns >= FRAMES / 64, "{turns}");
+    assert!(slices >= FRAMES / 64, "{slices}");
     assert_eq!((frames, bytes), (16 * FRAMES, 16 * (FRAMES + 4)));
 }
 
 #[test]
-fn who_has_just_finished_a_turn_waits_for_no_other() {
-    // 64 pieces are a turn: as many frames, or one less beside GROUP.
+fn stream_that_used_exactly_one_slice_does_not_wait() {
+    // A slice is 64 items: as many frames, or one less together with GROUP.
     for frames in (60..70).chain(124..132) {
         let (mut echo, _) = subscribed(SessionLimits::default());
         let coming = echo.open(2, Uni, &group(&vec!["x"; frames]));
         echo.finish(coming);
-        let mut turns = 0;
+        let mut slices = 0;
         while echo.peer.has_backlog() {
-            assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "{frames} frames, turn {turns}");
+            assert_eq!(echo.peer.next_deadline(), Some(Time::ZERO), "{frames} frames, slice {slices}");
             echo.peer.handle_timeout(echo.now);
             echo.act();
-            turns += 1;
+            slices += 1;
         }
-        assert!(turns <= 3, "{frames} frames: {turns} turns");
+        assert!(slices <= 3, "{frames} frames: {slices} slices");
         assert_eq!((echo.heard(Local(2)), &echo.finished[..]), (group(&vec!["x"; frames]), &[Local(2)][..]));
     }
 }
 
 #[test]
-fn while_one_stream_waits_for_its_turn_another_has_its_own_and_none_is_lost() {
+fn streams_take_turns_and_none_is_lost() {
     let (mut echo, pieces) = subscribed(SessionLimits::default());
     let [one, other] = [2, 6].map(|id| {
         echo.peer.on_stream_opened(echo.now, id, Uni);
@@ -528,16 +532,16 @@ fn while_one_stream_waits_for_its_turn_another_has_its_own_and_none_is_lost() {
     echo.peer.on_stream_finished(echo.now, one);
     echo.peer.on_stream_data(echo.now, other, &frames(70));
     echo.peer.on_stream_finished(echo.now, other);
-    let asked = echo.open(8, Bi, &pieces["announce-please"]);
-    assert_eq!(echo.heard(asked), pieces["announce-active"]);
-    assert_eq!(echo.finished, [], "neither is through");
+    let announcements = echo.open(8, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(announcements), pieces["announce-active"]);
+    assert_eq!(echo.finished, [], "neither is complete");
     echo.until(Time::from_millis(1));
     assert_eq!(echo.finished, [Local(3), Local(2)], "the short one first");
     assert_eq!((echo.heard(Local(2)), echo.heard(Local(3))), (frames(1_000), frames(70)));
 }
 
 #[test]
-fn a_frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
+fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     echo.takes = false;
     // GROUP takes 4 bytes, the frames 1 and 3, 1, and 2 and 100.
@@ -557,8 +561,8 @@ fn a_frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
 }
 
 #[test]
-fn groups_that_are_dropped_are_counted_once_for_their_reason() {
-    // Who unsubscribes: two groups of which something waits, for one of two readers.
+fn dropped_groups_are_counted_once_by_reason() {
+    // Unsubscribing: two groups with unsent data, for one of two readers.
     let mut echo = subscribed_often(SessionLimits::default(), 1);
     echo.takes = false;
     let one = echo.open(2, Uni, &group(&["one"]));
@@ -570,7 +574,7 @@ fn groups_that_are_dropped_are_counted_once_for_their_reason() {
     echo.finish(one);
     assert_eq!(echo.finished, [Remote(4), Local(3)]);
 
-    // Whom no reader wants: of groups 3 to 400 (0x190) the second is one.
+    // No reader wants the group: of groups 3 to 400 (0x190) the second is one.
     let (mut echo, pieces) = subscribed(SessionLimits::default());
     echo.say(Remote(4), &pieces["subscribe-update"]);
     for (id, sequence) in [(2, 2), (6, 3)] {
@@ -580,13 +584,14 @@ fn groups_that_are_dropped_are_counted_once_for_their_reason() {
     assert_eq!((echo.counts.groups_received, echo.counts.groups_sent, echo.counts.groups_dropped()), (2, 1, [0, 0, 1]));
 }
 
-/// An echo that holds all for 10 ms, and `most` bytes of it, with a reader.
-fn delayed(most: usize) -> Hand<MoqtEcho> {
+/// An echo that delays everything by 10 ms, with a limit of `max_buffered_bytes`, with a reader.
+fn delayed(max_buffered_bytes: usize) -> ManualPeer<MoqtEcho> {
     let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: Some("/echo".to_owned()) };
-    let config =
-        MoqtEchoConfig { delay: Duration::from_millis(10), max_buffered_bytes: most, ..MoqtEchoConfig::default() };
-    let mut echo =
-        Hand::new(MoqtEndpoint::new(Session::new(Time::ZERO, end, SessionLimits::default()), MoqtEcho::new(config)));
+    let config = MoqtEchoConfig { delay: Duration::from_millis(10), max_buffered_bytes, ..MoqtEchoConfig::default() };
+    let mut echo = ManualPeer::new(MoqtEndpoint::new(
+        Session::new(Time::ZERO, end, SessionLimits::default()),
+        MoqtEcho::new(config),
+    ));
     let pieces = golden::pieces("seed.txt");
     echo.open(0, Bi, &pieces["session-client"]);
     echo.say(Local(0), &pieces["announce-active"]);
@@ -595,8 +600,8 @@ fn delayed(most: usize) -> Hand<MoqtEcho> {
 }
 
 #[test]
-fn a_group_that_takes_too_much_after_it_has_begun_to_leave_is_broken_off() {
-    // A group is charged 1,024, a frame 64 and its own.
+fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
+    // A group is charged 1,024, a frame 64 and its own length.
     let mut echo = delayed(1_024 + 2 * 74);
     let coming = echo.open(2, Uni, &group(&["0123456789"]));
     echo.until(Time::from_millis(10));
@@ -618,34 +623,34 @@ fn a_group_that_takes_too_much_after_it_has_begun_to_leave_is_broken_off() {
 }
 
 #[test]
-fn what_nobody_has_subscribed_to_makes_room_before_what_somebody_waits_for() {
+fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
     let mut echo = delayed(3 * (1_024 + 64 + 1));
-    // Another track, as subscription 1: japan, kyoto, t; nobody subscribes to it.
+    // Another track, as subscription 1: japan, kyoto, t; it has no subscriber.
     echo.say(Local(0), b"\x11\x01\x03\x05japan\x05kyoto\x01t\x00");
     for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
         echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
     }
-    // Of six three have room: those of nobody go, the oldest first, and then the newest.
+    // Of six three fit: those without subscriber are dropped, the oldest first, and then the newest.
     assert_eq!(echo.counts.groups_dropped(), [0, 1, 2]);
     echo.until(Time::from_millis(10));
-    let heard: Vec<_> = (3..6).map(|handle| echo.heard(Local(handle))).collect();
-    assert_eq!(heard, [1, 2, 3].map(|sequence| vec![0, 2, 0, sequence, 1, b'x']));
+    let received: Vec<_> = (3..6).map(|handle| echo.heard(Local(handle))).collect();
+    assert_eq!(received, [1, 2, 3].map(|sequence| vec![0, 2, 0, sequence, 1, b'x']));
 }
 
 #[test]
-fn in_the_heads_flavour_what_is_announced_is_always_what_follows_the_prefix() {
+fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
     let pieces = golden::pieces("head.txt");
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     echo.open(0, Bi, &pieces["session-client"]);
     // One suffix, "/b", of the prefix "/".
     echo.say(Local(0), b"\x04\x01\x02/b");
     assert_eq!(echo.heard(Local(1)), b"\x02\x0c\x00\x03//b\x05index\x00");
-    let asked = echo.open(4, Bi, &pieces["announce-please"]);
-    assert_eq!(echo.heard(asked), b"\x04\x01\x02/b");
+    let announcements = echo.open(4, Bi, &pieces["announce-please"]);
+    assert_eq!(echo.heard(announcements), b"\x04\x01\x02/b");
 }
 
 #[test]
-fn a_stop_closes_the_session_with_a_code() {
+fn stop_closes_the_session_with_a_code() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     echo.peer.close(Time::ZERO, error_code::NO_ERROR, "server is shutting down");
     echo.act();
@@ -656,9 +661,9 @@ fn a_stop_closes_the_session_with_a_code() {
     assert_eq!(echo.counts.setups_failed, 0);
 }
 
-/// What a stranger may do.
+/// What a peer may do.
 #[derive(Clone, Debug)]
-enum Move {
+enum PeerAction {
     Open(u64, bool),
     Bytes(u64, bool, Vec<u8>),
     Piece(u64, bool, prop::sample::Index),
@@ -669,43 +674,43 @@ enum Move {
     Time(u64),
 }
 
-fn moves() -> impl Strategy<Value = Vec<Move>> {
+fn peer_actions() -> impl Strategy<Value = Vec<PeerAction>> {
     let stream = || (0..12_u64, any::<bool>());
     let one = prop_oneof![
-        3 => stream().prop_map(|(id, uni)| Move::Open(id, uni)),
-        3 => (stream(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|((id, ours), bytes)| Move::Bytes(id, ours, bytes)),
-        9 => (stream(), any::<prop::sample::Index>()).prop_map(|((id, ours), piece)| Move::Piece(id, ours, piece)),
-        1 => stream().prop_map(|(id, ours)| Move::Finish(id, ours)),
-        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| Move::Reset(id, ours, code)),
-        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| Move::Stopped(id, ours, code)),
-        1 => (stream(), 0..1_000_usize).prop_map(|((id, ours), bytes)| Move::Taken(id, ours, bytes)),
-        1 => (0..2_000_u64).prop_map(Move::Time),
+        3 => stream().prop_map(|(id, uni)| PeerAction::Open(id, uni)),
+        3 => (stream(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|((id, ours), bytes)| PeerAction::Bytes(id, ours, bytes)),
+        9 => (stream(), any::<prop::sample::Index>()).prop_map(|((id, ours), piece)| PeerAction::Piece(id, ours, piece)),
+        1 => stream().prop_map(|(id, ours)| PeerAction::Finish(id, ours)),
+        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| PeerAction::Reset(id, ours, code)),
+        1 => (stream(), any::<u32>()).prop_map(|((id, ours), code)| PeerAction::Stopped(id, ours, code)),
+        1 => (stream(), 0..1_000_usize).prop_map(|((id, ours), bytes)| PeerAction::Taken(id, ours, bytes)),
+        1 => (0..2_000_u64).prop_map(PeerAction::Time),
     ];
     prop::collection::vec(one, 0..80)
 }
 
 proptest! {
     #[test]
-    fn whatever_a_stranger_does_a_session_stands_or_is_closed(head in any::<bool>(), moves in moves()) {
-        let pieces = golden::pieces(if head { "head.txt" } else { "seed.txt" });
+    fn session_survives_or_closes_for_any_peer_behavior(is_gomoqt_09 in any::<bool>(), peer_actions in peer_actions()) {
+        let pieces = golden::pieces(if is_gomoqt_09 { "head.txt" } else { "seed.txt" });
         let mut echo = echo(Some("/echo"), SessionLimits::default());
         echo.takes = false;
         echo.open(100, Bi, &pieces["session-client"]);
         let pieces: Vec<_> = pieces.into_values().collect();
         let stream = |id, ours| if ours { Local(id) } else { Remote(id) };
-        for step in moves {
+        for step in peer_actions {
             match step {
-                Move::Open(id, uni) => echo.peer.on_stream_opened(echo.now, id, if uni { Uni } else { Bi }),
-                Move::Bytes(id, ours, bytes) => echo.peer.on_stream_data(echo.now, stream(id, ours), &bytes),
-                Move::Piece(id, ours, piece) => echo.peer.on_stream_data(echo.now, stream(id, ours), &pieces[piece.index(pieces.len())]),
-                Move::Finish(id, ours) => echo.peer.on_stream_finished(echo.now, stream(id, ours)),
-                Move::Reset(id, ours, code) => echo.peer.on_stream_reset(echo.now, stream(id, ours), code),
-                Move::Stopped(id, ours, code) => echo.peer.on_stop_sending(echo.now, stream(id, ours), code),
-                Move::Taken(id, ours, bytes) => echo.peer.on_bytes_written(echo.now, stream(id, ours), bytes),
-                Move::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
+                PeerAction::Open(id, uni) => echo.peer.on_stream_opened(echo.now, id, if uni { Uni } else { Bi }),
+                PeerAction::Bytes(id, ours, bytes) => echo.peer.on_stream_data(echo.now, stream(id, ours), &bytes),
+                PeerAction::Piece(id, ours, piece) => echo.peer.on_stream_data(echo.now, stream(id, ours), &pieces[piece.index(pieces.len())]),
+                PeerAction::Finish(id, ours) => echo.peer.on_stream_finished(echo.now, stream(id, ours)),
+                PeerAction::Reset(id, ours, code) => echo.peer.on_stream_reset(echo.now, stream(id, ours), code),
+                PeerAction::Stopped(id, ours, code) => echo.peer.on_stop_sending(echo.now, stream(id, ours), code),
+                PeerAction::Taken(id, ours, bytes) => echo.peer.on_bytes_written(echo.now, stream(id, ours), bytes),
+                PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();
-            // Who is behind is not read from until it has caught up: it must have been told when.
+            // A peer is not read from while there is a backlog: the deadline must then be due.
             let deadline = echo.peer.next_deadline();
             assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
         }

@@ -1,4 +1,4 @@
-//! Parsing is total: whatever arrives is a packet, or names what is wrong with it.
+//! Parsing is total: any datagram is a packet, or an error that names its fault.
 
 use golden::packet;
 use jamjam_dev::wire::{
@@ -17,7 +17,7 @@ const KINDS: [PacketType; 7] = [
     PacketType::LatencyInfo,
 ];
 
-/// A packet as the protocol's table has it, field by field, without a look at how the library does it.
+/// Parses a packet by the table of the protocol, field by field, independently of the library.
 fn read_by_the_table(datagram: &[u8]) -> Result<(Header, &[u8]), PacketError> {
     let number = |from: usize, to: usize| datagram[from..to].iter().fold(0, |n, byte| n << 8 | u32::from(*byte));
     if datagram.len() < 12 {
@@ -70,8 +70,8 @@ fn check_info(payload: &[u8]) {
             assert_eq!(info.channel_count, payload.get(min_len).copied());
             if let Ok(codec) = std::str::from_utf8(&payload[29..min_len]) {
                 assert_eq!(info.codec, codec);
-                let known = len.min(min_len + 1);
-                assert_eq!(info.to_bytes(), payload[..known]);
+                let standard_len = len.min(min_len + 1);
+                assert_eq!(info.to_bytes(), payload[..standard_len]);
             }
         }
         Err(reason) => {
@@ -92,7 +92,7 @@ fn check_keepalive(payload: &[u8]) {
 }
 
 #[test]
-fn every_truncation_of_every_golden_packet_is_a_packet_or_the_right_reason() {
+fn every_truncation_of_a_golden_packet_parses_or_gives_its_error() {
     for name in golden::names() {
         let whole = packet(&name);
         for len in 0..=whole.len() {
@@ -102,7 +102,7 @@ fn every_truncation_of_every_golden_packet_is_a_packet_or_the_right_reason() {
 }
 
 #[test]
-fn every_bit_flip_of_every_golden_packet_is_a_packet_or_the_right_reason() {
+fn every_bit_flip_of_a_golden_packet_parses_or_gives_its_error() {
     for name in golden::names() {
         let whole = packet(&name);
         for bit in 0..whole.len() * 8 {
@@ -114,7 +114,7 @@ fn every_bit_flip_of_every_golden_packet_is_a_packet_or_the_right_reason() {
 }
 
 #[test]
-fn a_codec_that_is_not_utf_8_is_shown_and_takes_no_more_room_than_it_came_in() {
+fn invalid_utf8_codec_is_replaced_without_growing() {
     let mut payload = packet("latency-info.hex")[12..28 + 12].to_vec();
     payload.push(255);
     payload.extend([0xff; 253]);
@@ -125,7 +125,7 @@ fn a_codec_that_is_not_utf_8_is_shown_and_takes_no_more_room_than_it_came_in() {
 }
 
 #[test]
-fn a_codec_name_too_long_for_its_length_is_cut() {
+fn codec_name_that_exceeds_its_length_field_is_truncated() {
     let mut info = LatencyInfo::parse(&packet("latency-info.hex")[12..]).unwrap();
     info.codec = "c".repeat(300);
     info.channel_count = Some(6);
@@ -137,7 +137,7 @@ fn kinds() -> impl Strategy<Value = PacketType> {
     prop::sample::select(&KINDS[..])
 }
 
-/// Bytes whose header is often right, so that the payloads are reached.
+/// Bytes whose header is often valid, so that the payload parsers are reached.
 fn datagrams() -> impl Strategy<Value = Vec<u8>> {
     (0..4_u8, 0..10_u8, prop::collection::vec(any::<u8>(), 0..400)).prop_map(|(version, kind, mut bytes)| {
         if let [first, second, ..] = &mut bytes[..] {
@@ -149,17 +149,17 @@ fn datagrams() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_packet_or_the_right_reason(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+    fn any_bytes_parse_or_give_their_error(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
         check(&bytes);
     }
 
     #[test]
-    fn any_payload_of_any_type_is_read_or_the_right_reason(datagram in datagrams()) {
+    fn any_payload_of_any_type_parses_or_gives_its_error(datagram in datagrams()) {
         check(&datagram);
     }
 
     #[test]
-    fn any_header_is_read_as_it_was_written(
+    fn any_header_round_trips(
         (kind, sequence, timestamp, flags) in (kinds(), any::<u32>(), any::<u32>(), any::<u16>()),
         payload in prop::collection::vec(any::<u8>(), 0..100),
     ) {
@@ -169,19 +169,19 @@ proptest! {
     }
 
     #[test]
-    fn any_ping_is_read_as_it_was_written((sent_time_us, sequence, header) in any::<(u64, u32, u32)>()) {
+    fn any_ping_round_trips((sent_time_us, sequence, header) in any::<(u64, u32, u32)>()) {
         let ping = PingPayload { sent_time_us, sequence };
-        let (asked, answered) = (ping.to_ping_datagram(), ping.to_pong_datagram(header));
-        let (asked, answered) = (wire::parse_packet(&asked).unwrap(), wire::parse_packet(&answered).unwrap());
-        prop_assert_eq!((asked.header, answered.header), (
+        let (ping_bytes, pong_bytes) = (ping.to_ping_datagram(), ping.to_pong_datagram(header));
+        let (request, reply) = (wire::parse_packet(&ping_bytes).unwrap(), wire::parse_packet(&pong_bytes).unwrap());
+        prop_assert_eq!((request.header, reply.header), (
             Header { packet_type: PacketType::LatencyPing, sequence, timestamp: 0, flags: 0 },
             Header { packet_type: PacketType::LatencyPong, sequence: header, timestamp: 0, flags: 0 },
         ));
-        prop_assert_eq!((PingPayload::parse(asked), PingPayload::parse(answered)), (Ok(ping), Ok(ping)));
+        prop_assert_eq!((PingPayload::parse(request), PingPayload::parse(reply)), (Ok(ping), Ok(ping)));
     }
 
     #[test]
-    fn any_latency_info_is_read_as_it_was_written(
+    fn any_latency_info_round_trips(
         ms in any::<[u32; 5]>(),
         (frame_size, sample_rate, channels) in any::<(u32, u32, Option<u8>)>(),
         codec in "\\PC{0,60}",
@@ -195,7 +195,7 @@ proptest! {
         prop_assert_eq!((read.frame_size, read.sample_rate, read.channel_count), (frame_size, sample_rate, channels));
         prop_assert_eq!(&read.codec, &codec);
         let times = [read.capture_ms, read.playback_ms, read.encode_ms, read.decode_ms, read.jitter_buffer_ms];
-        // Bit for bit, also of what is no number.
+        // Bit for bit, also for NaN.
         prop_assert_eq!(times.map(f32::to_bits), ms);
     }
 }

@@ -1,4 +1,4 @@
-//! STUN against the vectors of RFC 5769 and bytes written by hand, and against anything else that may arrive.
+//! STUN against the vectors of RFC 5769 and bytes written by hand, and against any other bytes.
 
 use std::net::SocketAddr;
 use test_support::golden;
@@ -30,7 +30,7 @@ fn answer(bytes: &[u8], from: &str) -> Vec<u8> {
     request(bytes).respond(from.parse().expect("an address"), None).as_bytes().to_vec()
 }
 
-/// A request with this transaction and these attributes, as the RFC's figures have it.
+/// A request with this transaction and these attributes, as in the figures of the RFC.
 fn with_attributes(transaction: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (kind, value) in attributes {
@@ -43,34 +43,39 @@ fn with_attributes(transaction: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn the_mapped_addresses_are_those_of_the_rfc() {
-    // The vectors' answers have a SOFTWARE and a MESSAGE-INTEGRITY that we do not write: the attribute between is compared.
+fn mapped_addresses_match_the_rfc() {
+    // The responses of the vectors have a SOFTWARE and a MESSAGE-INTEGRITY that this program does not write: the attribute between
+    // is compared.
     let vector = packet("stun-rfc5769-ipv4.hex");
-    let asked = with_attributes(&vector[8..20], &[]);
-    assert_eq!(answer(&asked, "192.0.2.1:32853")[20..], vector[36..48]);
-    assert_eq!(answer(&asked, "[::ffff:192.0.2.1]:32853")[20..], vector[36..48], "a client of a dual-stack socket");
+    let request_bytes = with_attributes(&vector[8..20], &[]);
+    assert_eq!(answer(&request_bytes, "192.0.2.1:32853")[20..], vector[36..48]);
+    assert_eq!(
+        answer(&request_bytes, "[::ffff:192.0.2.1]:32853")[20..],
+        vector[36..48],
+        "a client of a dual-stack socket"
+    );
     let vector = packet("stun-rfc5769-ipv6.hex");
-    let asked = with_attributes(&vector[8..20], &[]);
-    assert_eq!(answer(&asked, "[2001:db8:1234:5678:11:2233:4455:6677]:32853")[20..], vector[36..60]);
+    let request_bytes = with_attributes(&vector[8..20], &[]);
+    assert_eq!(answer(&request_bytes, "[2001:db8:1234:5678:11:2233:4455:6677]:32853")[20..], vector[36..60]);
 }
 
 #[test]
-fn an_answer_is_at_most_24_bytes_longer_than_its_question() {
+fn stun_response_is_at_most_24_bytes_longer_than_the_request() {
     let bare = packet("stun-request.hex");
     assert_eq!((bare.len(), answer(&bare, "192.0.2.1:1").len(), answer(&bare, "[2001:db8::1]:1").len()), (20, 32, 44));
     for unknown in 1..=200 {
         let attributes = vec![(0x0024, &[][..]); unknown];
-        let asked = with_attributes(&[7; 12], &attributes);
-        let answer = answer(&asked, "[2001:db8::1]:1");
-        assert!(answer.len() <= asked.len() + 24, "{unknown} unknown attributes: {} bytes", answer.len());
+        let request_bytes = with_attributes(&[7; 12], &attributes);
+        let answer = answer(&request_bytes, "[2001:db8::1]:1");
+        assert!(answer.len() <= request_bytes.len() + 24, "{unknown} unknown attributes: {} bytes", answer.len());
         // Header, error code, and at most sixteen attributes by name.
         assert_eq!(answer.len(), 20 + 8 + 4 + (2 * unknown.min(16)).next_multiple_of(4));
     }
 }
 
 #[test]
-fn what_must_be_understood_and_is_not_is_named_and_nothing_else_is() {
-    // CHANGE-REQUEST of RFC 5780 must be understood; 0x8030 and 0xc001 need not be; USERNAME is.
+fn only_unknown_comprehension_required_attributes_are_reported() {
+    // CHANGE-REQUEST of RFC 5780 is comprehension-required; 0x8030 and 0xc001 are optional; USERNAME is supported.
     let attributes: [(u16, &[u8]); 5] =
         [(0x8030, &[1]), (0x0003, &[0; 4]), (0x0006, b"me"), (0xc001, &[]), (0x7fff, &[])];
     let answer = answer(&with_attributes(&[7; 12], &attributes), "192.0.2.1:1");
@@ -79,7 +84,7 @@ fn what_must_be_understood_and_is_not_is_named_and_nothing_else_is() {
 }
 
 #[test]
-fn what_message_integrity_does_not_cover_is_not_looked_at() {
+fn attributes_after_message_integrity_are_ignored() {
     let attributes: [(u16, &[u8]); 2] = [(0x0008, &[0; 20]), (0x0024, &[0; 4])];
     assert_eq!(answer(&with_attributes(&[7; 12], &attributes), "192.0.2.1:1")[..2], [1, 1]);
     let attributes: [(u16, &[u8]); 2] = [(0x0024, &[0; 4]), (0x0008, &[0; 20])];
@@ -87,7 +92,7 @@ fn what_message_integrity_does_not_cover_is_not_looked_at() {
 }
 
 #[test]
-fn each_fault_is_named() {
+fn each_fault_has_its_own_error() {
     let bare = packet("stun-request.hex");
     let changed = |at: usize, byte: u8| {
         let mut bytes = bare.clone();
@@ -113,11 +118,11 @@ fn each_fault_is_named() {
     let mut more = packet("stun-request-fingerprint.hex");
     more.extend([0x80, 0x22, 0, 0]);
     more[3] += 4;
-    assert_eq!(parse_message(&more), Err(StunError::Fingerprint), "something follows it");
+    assert_eq!(parse_message(&more), Err(StunError::Fingerprint), "an attribute follows it");
 }
 
 #[test]
-fn only_a_first_byte_of_zero_and_the_cookie_make_it_stun() {
+fn stun_is_recognized_by_its_first_byte_and_cookie() {
     for name in REQUESTS {
         assert!(is_stun(&packet(name)), "{name}");
     }
@@ -131,7 +136,7 @@ fn only_a_first_byte_of_zero_and_the_cookie_make_it_stun() {
 }
 
 #[test]
-fn no_truncation_of_a_request_is_a_request() {
+fn truncated_request_is_rejected() {
     for name in REQUESTS {
         let whole = packet(name);
         request(&whole);
@@ -142,32 +147,32 @@ fn no_truncation_of_a_request_is_a_request() {
 }
 
 #[test]
-fn no_bit_flip_passes_a_fingerprint() {
+fn bit_flip_fails_the_fingerprint() {
     for name in ["stun-request-fingerprint.hex", "stun-rfc5769-request.hex"] {
         let whole = packet(name);
         let mut hidden = 0;
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            // A flip in the frame of an attribute can hide the FINGERPRINT: then it is a request that has none.
+            // A flip in the header of an attribute can hide the FINGERPRINT: then the request has none.
             if let Ok(StunMessage::Request(request)) = parse_message(&flipped) {
                 let answer = request.respond(SocketAddr::from(([192, 0, 2, 1], 1)), None);
                 assert!(!answer.as_bytes().windows(4).any(|four| four == [0x80, 0x28, 0, 4]), "{name}, bit {bit}");
                 hidden += 1;
             }
         }
-        assert!(hidden < whole.len(), "{name}: {hidden} of {} flips are not seen", whole.len() * 8);
+        assert!(hidden < whole.len(), "{name}: {hidden} of {} flips are not detected", whole.len() * 8);
     }
 }
 
 fn near_requests() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![any::<u16>(), Just(0xc0ec), Just(0x0008), Just(0x8028)];
     let attribute = (kind, 0..20_u16, prop::collection::vec(any::<u8>(), 0..20));
-    (prop::collection::vec(attribute, 0..8), any::<bool>()).prop_map(|(attributes, honest)| {
+    (prop::collection::vec(attribute, 0..8), any::<bool>()).prop_map(|(attributes, valid_lengths)| {
         let mut bytes = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
         for (kind, len, value) in attributes {
             bytes.extend(kind.to_be_bytes());
-            bytes.extend(if honest { value.len() as u16 } else { len }.to_be_bytes());
+            bytes.extend(if valid_lengths { value.len() as u16 } else { len }.to_be_bytes());
             bytes.extend(value);
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
@@ -182,60 +187,60 @@ fn transaction(message: &[u8]) -> [u8; 12] {
 }
 
 #[test]
-fn our_bare_question_is_the_golden_one() {
+fn bare_request_matches_the_golden_bytes() {
     let bare = packet("stun-request.hex");
     assert_eq!(binding_request(transaction(&bare))[..], bare);
 }
 
 #[test]
-fn our_question_and_its_answer_are_the_golden_ones() {
-    let (asked, answered) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
-    assert_eq!(counts_request(transaction(&asked))[..], asked);
-    let heard = ReceivedCounts { epoch: 10_000_000, audio: 0, ping: 0, keepalive: 0 };
+fn counts_request_and_response_match_the_golden_bytes() {
+    let (request_bytes, response) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
+    assert_eq!(counts_request(transaction(&request_bytes))[..], request_bytes);
+    let counts = ReceivedCounts { epoch: 10_000_000, audio: 0, ping: 0, keepalive: 0 };
     let from = SocketAddr::from(([192, 0, 2, 1], 40_000));
-    assert!(request(&asked).wants_counts());
-    assert_eq!(request(&asked).respond(from, Some(heard)).as_bytes(), answered);
-    assert!(is_response_to(&answered, &transaction(&asked)));
+    assert!(request(&request_bytes).wants_counts());
+    assert_eq!(request(&request_bytes).respond(from, Some(counts)).as_bytes(), response);
+    assert!(is_response_to(&response, &transaction(&request_bytes)));
     assert_eq!(
-        ResponseAttributes::parse(&answered),
-        Some(ResponseAttributes { mapped_address: Some(from), received_counts: Some(heard) })
+        ResponseAttributes::parse(&response),
+        Some(ResponseAttributes { mapped_address: Some(from), received_counts: Some(counts) })
     );
-    // Over IPv6 it is as long as its question, and without one that asks nothing is told.
+    // Over IPv6 the response is as long as its request; a request without the attribute gets no counts.
     let far = SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1));
-    assert_eq!((asked.len(), request(&asked).respond(far, Some(heard)).as_bytes().len()), (76, 76));
+    assert_eq!((request_bytes.len(), request(&request_bytes).respond(far, Some(counts)).as_bytes().len()), (76, 76));
     assert!(!request(&packet("stun-request.hex")).wants_counts());
 }
 
 #[test]
-fn nothing_is_told_where_that_would_make_the_answer_longer_than_its_question() {
-    let heard = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
-    for (placeholder, from, told) in
+fn counts_are_omitted_if_the_response_would_exceed_the_request() {
+    let counts = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
+    for (placeholder, from, has_counts) in
         [(28, "192.0.2.1:1", false), (32, "192.0.2.1:1", true), (44, "[::2]:1", true), (40, "[::2]:1", false)]
     {
-        let asked = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder])]);
-        let answer = request(&asked).respond(from.parse().expect("an address"), heard);
-        let tells = answer.as_bytes().windows(4).any(|four| four == [0xc0, 0xec, 0, 20]);
-        assert_eq!(tells, told, "{placeholder} {from}");
-        assert!(!told || answer.as_bytes().len() <= asked.len());
+        let request_bytes = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder])]);
+        let answer = request(&request_bytes).respond(from.parse().expect("an address"), counts);
+        let found = answer.as_bytes().windows(4).any(|four| four == [0xc0, 0xec, 0, 20]);
+        assert_eq!(found, has_counts, "{placeholder} {from}");
+        assert!(!has_counts || answer.as_bytes().len() <= request_bytes.len());
     }
 }
 
 #[test]
-fn the_length_of_a_fingerprint_counts_too() {
-    // A question with a FINGERPRINT of its own; its answer is 20 + 12 + 24 + 8 bytes long.
-    let asked = packet("stun-ask.hex");
-    assert_eq!(asked.len(), 76);
-    let heard = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
-    for (placeholder, told) in [(24, false), (28, false), (32, false), (36, true)] {
-        let mut asked = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder - 4])]);
-        let len = (asked.len() - 20 + 8) as u16;
-        asked[2..4].copy_from_slice(&len.to_be_bytes());
-        let crc = crc32(&asked) ^ 0x5354_554e;
-        asked.extend([0x80, 0x28, 0, 4]);
-        asked.extend(crc.to_be_bytes());
-        let answer = request(&asked).respond("192.0.2.1:1".parse().expect("an address"), heard);
-        assert_eq!(answer.as_bytes().len() == 64, told, "{placeholder}");
-        assert!(!told || asked.len() >= 64, "{placeholder}");
+fn fingerprint_counts_towards_the_response_length() {
+    // A request with a FINGERPRINT of its own; its response is 20 + 12 + 24 + 8 bytes long.
+    let request_bytes = packet("stun-ask.hex");
+    assert_eq!(request_bytes.len(), 76);
+    let counts = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
+    for (placeholder, has_counts) in [(24, false), (28, false), (32, false), (36, true)] {
+        let mut request_bytes = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder - 4])]);
+        let len = (request_bytes.len() - 20 + 8) as u16;
+        request_bytes[2..4].copy_from_slice(&len.to_be_bytes());
+        let crc = crc32(&request_bytes) ^ 0x5354_554e;
+        request_bytes.extend([0x80, 0x28, 0, 4]);
+        request_bytes.extend(crc.to_be_bytes());
+        let answer = request(&request_bytes).respond("192.0.2.1:1".parse().expect("an address"), counts);
+        assert_eq!(answer.as_bytes().len() == 64, has_counts, "{placeholder}");
+        assert!(!has_counts || request_bytes.len() >= 64, "{placeholder}");
     }
 }
 
@@ -247,39 +252,39 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn the_answers_of_the_rfc_are_read() {
+fn responses_of_the_rfc_are_parsed() {
     let ipv4 = packet("stun-rfc5769-ipv4.hex");
-    let seen = |bytes: &[u8]| {
+    let parsed = |bytes: &[u8]| {
         ResponseAttributes::parse(bytes)
             .map(|answer| (answer.mapped_address.unwrap().to_string(), answer.received_counts))
     };
-    assert_eq!(seen(&ipv4), Some(("192.0.2.1:32853".to_owned(), None)));
+    assert_eq!(parsed(&ipv4), Some(("192.0.2.1:32853".to_owned(), None)));
     let ipv6 = packet("stun-rfc5769-ipv6.hex");
-    assert_eq!(seen(&ipv6), Some(("[2001:db8:1234:5678:11:2233:4455:6677]:32853".to_owned(), None)));
+    assert_eq!(parsed(&ipv6), Some(("[2001:db8:1234:5678:11:2233:4455:6677]:32853".to_owned(), None)));
     assert_eq!(ResponseAttributes::parse(&packet("stun-answer-unknown.hex")), Some(ResponseAttributes::default()));
 }
 
 #[test]
-fn cookie_and_transaction_and_type_make_an_answer_and_a_damaged_one_is_not_read() {
-    let (asked, answered) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
-    let transaction = transaction(&asked);
-    assert!(!is_response_to(&asked, &transaction), "a question is no answer");
-    for byte in 0..answered.len() {
-        let mut changed = answered.clone();
+fn response_needs_cookie_transaction_and_type_and_no_damage() {
+    let (request_bytes, response) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
+    let transaction = transaction(&request_bytes);
+    assert!(!is_response_to(&request_bytes, &transaction), "a request is no response");
+    for byte in 0..response.len() {
+        let mut changed = response.clone();
         changed[byte] ^= 0x80;
-        let told = !matches!(byte, 0..=1 | 4..20);
-        assert_eq!(is_response_to(&changed, &transaction), told, "byte {byte}");
+        let is_response = !matches!(byte, 0..=1 | 4..20);
+        assert_eq!(is_response_to(&changed, &transaction), is_response, "byte {byte}");
         let read = ResponseAttributes::parse(&changed).and_then(|answer| answer.received_counts);
         assert_eq!(read, None, "byte {byte}");
     }
-    for len in 0..answered.len() {
-        assert_eq!(ResponseAttributes::parse(&answered[..len]), None, "{len} bytes");
+    for len in 0..response.len() {
+        assert_eq!(ResponseAttributes::parse(&response[..len]), None, "{len} bytes");
     }
 }
 
 proptest! {
     #[test]
-    fn any_bytes_can_be_read_as_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200), near in near_requests()) {
+    fn any_bytes_can_be_parsed_as_a_response(bytes in prop::collection::vec(any::<u8>(), 0..200), near in near_requests()) {
         let mut near = near;
         near[..2].copy_from_slice(&[1, 1]);
         for bytes in [bytes, near] {
@@ -289,16 +294,16 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_message_or_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..1_400)) {
+    fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..1_400)) {
         let _ = (is_stun(&bytes), parse_message(&bytes));
     }
 
     #[test]
-    fn nearly_right_attributes_are_walked_within_bounds(bytes in near_requests(), port in any::<u16>(), ip in any::<[u8; 16]>()) {
+    fn nearly_valid_attributes_are_walked_within_bounds(bytes in near_requests(), port in any::<u16>(), ip in any::<[u8; 16]>()) {
         let from = SocketAddr::from((ip, port));
         if let Ok(StunMessage::Request(request)) = parse_message(&bytes) {
-            let heard = Some(ReceivedCounts { epoch: u32::MAX, audio: 1, ping: 2, keepalive: 3 });
-            let answer = request.respond(from, heard);
+            let counts = Some(ReceivedCounts { epoch: u32::MAX, audio: 1, ping: 2, keepalive: 3 });
+            let answer = request.respond(from, counts);
             let answer = answer.as_bytes();
             prop_assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len() - 20);
             prop_assert_eq!(&answer[4..20], &bytes[4..20]);

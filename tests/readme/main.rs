@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a block may take, on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is to be done with a block.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,14 +60,14 @@ fn run(block: &str, way: &Way, folder: &Path) -> Output {
     if *way == Way::UntilInterrupted {
         signal(&the_server_of(group), "INT");
     }
-    let output = ended.recv_timeout(PATIENCE);
+    let output = ended.recv_timeout(TEST_TIMEOUT);
     signal(&format!("-{group}"), "KILL");
     output.unwrap_or_else(|_| panic!("this goes on:\n{block}"))
 }
 
 /// The echo server of this group, once it serves.
 fn the_server_of(group: u32) -> String {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let named = Command::new("pgrep").args(["-g", &group.to_string(), "echo-server"]).output().unwrap();
         let server = String::from_utf8(named.stdout).unwrap().trim().to_owned();
@@ -107,7 +107,7 @@ fn can_have_a_network_of_its_own() -> bool {
 }
 
 #[test]
-fn every_command_of_the_readme_does_what_it_says() {
+fn every_readme_command_has_its_documented_result() {
     if !can_have_a_network_of_its_own() {
         assert!(std::env::var_os("CI").is_none(), "no network namespace can be had here");
         eprintln!("SKIPPED: no network namespace can be had here");
@@ -132,7 +132,7 @@ fn both_languages_have_the_same_commands() {
 }
 
 #[test]
-fn a_block_that_fails_is_noticed() {
+fn failing_readme_block_is_detected() {
     if can_have_a_network_of_its_own() {
         let folder = folder();
         let refused = "jamjam-dev probe --count 3 --timeout 100ms --json > probe.json";

@@ -14,7 +14,7 @@ fn named(page: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn every_path_that_the_architecture_names_exists() {
+fn every_path_in_the_architecture_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap();
     let named = named(&page);
@@ -24,7 +24,7 @@ fn every_path_that_the_architecture_names_exists() {
 }
 
 #[test]
-fn every_room_is_on_the_map_of_the_crate() {
+fn every_module_is_on_the_crate_map() {
     let map = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();
     let rooms: Vec<&str> = map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     assert!(rooms.len() > 5, "{rooms:?}");
@@ -35,7 +35,7 @@ fn every_room_is_on_the_map_of_the_crate() {
 }
 
 #[test]
-fn a_path_is_found_between_backticks_only() {
+fn path_is_found_between_backticks_only() {
     assert_eq!(
         named("`src/a.rs`, src/b.rs, `Node`, `docs/c.md`").into_iter().collect::<Vec<_>>(),
         ["docs/c.md", "src/a.rs"]

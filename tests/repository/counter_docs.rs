@@ -6,7 +6,7 @@ use jamjam_dev::echo::Counters;
 use jamjam_dev::io::moqt::CounterSnapshot;
 
 #[test]
-fn every_count_of_the_echo_server_is_defined_in_the_docs_and_no_other() {
+fn echo_server_counters_match_the_docs() {
     let docs = include_str!("../../docs/measuring.md");
     let section = docs.split("## The echo server's statistics").nth(1).expect("the section");
     let section = section.split("\n### ").next().expect("its text, up to the metrics made of the same counts");
@@ -17,7 +17,7 @@ fn every_count_of_the_echo_server_is_defined_in_the_docs_and_no_other() {
 }
 
 #[test]
-fn every_count_of_moqt_is_defined_in_the_docs_and_no_other() {
+fn moqt_counters_match_the_docs() {
     let docs = include_str!("../../docs/measuring.md");
     let section = docs.split("### MOQT counters").nth(1).expect("the section");
     let section = section.split("\n## ").next().expect("its text");

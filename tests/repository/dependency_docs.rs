@@ -43,7 +43,7 @@ fn every_crate_is_explained_once_and_no_explanation_is_stale() {
 }
 
 #[test]
-fn an_explanation_says_what_for_and_why_and_how_to_do_without() {
+fn explanation_contains_purpose_reason_and_alternative() {
     for row in rows() {
         assert_eq!(row.len(), 4, "{row:?}");
         assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");

@@ -1,5 +1,5 @@
 //! The action for GitHub (`action.yml`) as a runner would run it: its scripts with bash, each in the environment that its
-//! `env` asks for, with the files that a runner hands over; and the workflows in `docs/ci.md`.
+//! `env` requests, with the files that a runner provides; and the workflows in `docs/ci.md`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,7 +41,7 @@ struct Job {
 }
 
 /// How the steps of the action ended.
-struct Ended {
+struct ProgramOutput {
     code: i32,
     log: String,
 }
@@ -82,14 +82,14 @@ impl Job {
     }
 
     /// Runs the steps one after the other until one fails.
-    fn run(&mut self) -> Ended {
+    fn run(&mut self) -> ProgramOutput {
         let mut log = String::new();
         for step in steps() {
             assert_eq!(step["shell"], "bash");
             let (script, output) = (self.path("script.sh"), self.path("output"));
             fs::write(&script, step["run"].as_str().unwrap()).unwrap();
             fs::write(&output, "").unwrap();
-            // As a runner starts what says `shell: bash`.
+            // As a runner starts a step with `shell: bash`.
             let mut bash = Command::new("bash");
             bash.args(["--noprofile", "--norc", "-e", "-o", "pipefail"]).arg(&script);
             bash.current_dir(self.path("work")).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
@@ -105,10 +105,10 @@ impl Job {
                 self.context.insert(format!("steps.{}.outputs.{name}", step["id"].as_str().unwrap()), value.to_owned());
             }
             if !ended.status.success() {
-                return Ended { code: ended.status.code().unwrap(), log };
+                return ProgramOutput { code: ended.status.code().unwrap(), log };
             }
         }
-        Ended { code: 0, log }
+        ProgramOutput { code: 0, log }
     }
 
     /// The action's output `name`, as a file in the workspace.
@@ -127,14 +127,14 @@ impl Job {
         fs::read_to_string(self.path("summary")).unwrap_or_default()
     }
 
-    /// The log of the server that the action started. It tells its counts once a minute and when it ends.
+    /// The log of the server that the action started. It logs its counters once a minute and when it ends.
     fn server_log(&self) -> String {
         fs::read_to_string(self.path("work/jamjam-dev-report/server.log")).unwrap()
     }
 }
 
 #[test]
-fn it_starts_a_server_probes_it_publishes_and_stops_it() {
+fn action_starts_a_server_probes_publishes_and_stops_it() {
     let mut job = Job::with(&[("count", "20"), ("interval", "1ms"), ("max-loss", "0%"), ("max-p99", "30s")]);
     let ended = job.run();
     assert_eq!(ended.code, 0, "{}", ended.log);
@@ -147,7 +147,7 @@ fn it_starts_a_server_probes_it_publishes_and_stops_it() {
 }
 
 #[test]
-fn a_broken_limit_fails_the_step_after_all_is_published_and_the_server_stopped() {
+fn exceeded_limit_fails_the_step_after_publishing_reports() {
     let mut job = Job::with(&[("count", "3"), ("interval", "1ms"), ("max-p99", "0"), ("max-jitter", "30s")]);
     let ended = job.run();
     assert_eq!(ended.code, 1, "{}", ended.log);
@@ -159,7 +159,7 @@ fn a_broken_limit_fails_the_step_after_all_is_published_and_the_server_stopped()
 }
 
 #[test]
-fn a_given_server_is_probed_and_none_started() {
+fn given_server_is_probed_and_none_is_started() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = socket.local_addr().unwrap().to_string();
     let mut job = Job::with(&[("to", &to), ("wait-for", "0.2"), ("args", " --keepalive\n --late-after  7ms")]);
@@ -175,7 +175,7 @@ fn a_given_server_is_probed_and_none_started() {
 }
 
 #[test]
-fn what_an_input_says_is_never_run() {
+fn input_text_is_never_executed() {
     let names =
         ["to", "delay", "count", "interval", "wait-for", "max-loss", "max-p99", "max-jitter", "args", "directory"];
     // One for a shell that reads it as it stands, one for a shell that finds it between quotes.
@@ -190,7 +190,7 @@ fn what_an_input_says_is_never_run() {
 }
 
 #[test]
-fn nothing_of_a_run_before_is_published_again() {
+fn results_of_an_earlier_run_are_not_published_again() {
     let mut job = Job::with(&[("count", "many")]);
     let folder = job.path("work/jamjam-dev-report");
     fs::create_dir(&folder).unwrap();
@@ -205,7 +205,7 @@ fn nothing_of_a_run_before_is_published_again() {
 }
 
 #[test]
-fn inputs_reach_scripts_as_variables_only_and_each_is_used() {
+fn inputs_reach_scripts_only_as_variables_and_each_is_used() {
     let steps = steps();
     for step in &steps {
         assert!(!step["run"].as_str().unwrap().contains("${{"), "{step:#}");
@@ -218,7 +218,7 @@ fn inputs_reach_scripts_as_variables_only_and_each_is_used() {
 }
 
 #[test]
-fn shellcheck_has_no_complaint() {
+fn shellcheck_reports_no_warnings() {
     for step in steps() {
         let script = TempDir::new().unwrap().keep().join("step.bash");
         fs::write(&script, step["run"].as_str().unwrap()).unwrap();
@@ -232,7 +232,7 @@ fn shellcheck_has_no_complaint() {
 }
 
 #[test]
-fn the_workflow_that_uses_the_action_knows_its_inputs_and_where_it_writes() {
+fn action_workflow_uses_valid_inputs_and_output_paths() {
     let workflow = &workflows()[0];
     let steps = workflow["jobs"]["probe"]["steps"].as_array().unwrap();
     assert!(steps[0]["uses"].as_str().unwrap().starts_with("OWNER/jamjam-dev@"));
@@ -243,7 +243,7 @@ fn the_workflow_that_uses_the_action_knows_its_inputs_and_where_it_writes() {
     assert_eq!(steps[1]["with"]["path"], action["inputs"]["directory"]["default"]);
 }
 
-/// A port that nobody has, for the moment.
+/// A port that is free at the moment.
 fn free_port() -> String {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
@@ -273,7 +273,7 @@ fn run_lines(lines: &str) -> (i32, TempDir, String) {
 }
 
 #[test]
-fn the_workflow_without_the_action_does_what_it_says() {
+fn workflow_without_the_action_works_as_described() {
     let workflow = &workflows()[1];
     let steps = workflow["jobs"]["probe"]["steps"].as_array().unwrap();
     let scripts: Vec<&str> = steps.iter().filter_map(|step| step["run"].as_str()).collect();
@@ -290,7 +290,7 @@ fn the_workflow_without_the_action_does_what_it_says() {
 }
 
 #[test]
-fn the_gitlab_job_leaves_the_artifacts_that_it_names() {
+fn gitlab_job_creates_the_artifacts_it_names() {
     let job = &workflows()[2]["probe"];
     let script: Vec<&str> = job["script"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(script[0].starts_with("cargo install --locked --git "));

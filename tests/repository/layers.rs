@@ -1,7 +1,7 @@
-//! The house keeps its shape: two rooms and the program act, the rest is pure; no arrow between rooms goes up; a file
+//! Checks the layers of the crate: two modules and the program perform I/O, the rest is pure; no import goes to a higher layer; a file
 //! is one idea of a readable length, named by the field's word for it.
 //!
-//! The walk reads every path of every file (`layers/paths.rs`) and asks the rules (`layers/rules.rs`). What it
+//! The walk reads every path of every file (`layers/paths.rs`) and applies the rules (`layers/rules.rs`). What it
 //! cannot see: methods, and names that a macro of another crate makes up.
 
 mod paths;
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use paths::What;
-use rules::LONGEST;
+use rules::MAX_LINES;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -61,7 +61,7 @@ fn breaches(file: &str, source: &str) -> Vec<String> {
 }
 
 #[test]
-fn pure_rooms_do_not_act_and_no_arrow_goes_up() {
+fn pure_modules_perform_no_io_and_import_only_lower_layers() {
     let files = sources();
     for expected in ["src/lib.rs", "src/main.rs", "src/time.rs", "src/wire/header.rs"] {
         assert!(files.iter().any(|file| file == Path::new(expected)), "the walk missed {expected}");
@@ -74,7 +74,7 @@ fn pure_rooms_do_not_act_and_no_arrow_goes_up() {
 }
 
 #[test]
-fn a_file_is_named_by_its_idea() {
+fn file_names_are_specific() {
     let nameless: Vec<String> = sources()
         .iter()
         .flat_map(|file| stems(file).into_iter().map(|stem| (file.clone(), stem)).collect::<Vec<_>>())
@@ -96,7 +96,7 @@ fn excused(architecture: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_file_is_short_or_says_why_not() {
+fn long_file_states_its_reason() {
     let architecture = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap_or_default();
     let excused = excused(&architecture);
     let mut lengths = Vec::new();
@@ -105,7 +105,7 @@ fn a_file_is_short_or_says_why_not() {
         let length = fs::read_to_string(root().join(&file)).unwrap().lines().count();
         lengths.push(length);
         let name = file.strip_prefix("src").unwrap().to_str().unwrap();
-        match (length > LONGEST, excused.contains(&name)) {
+        match (length > MAX_LINES, excused.contains(&name)) {
             (true, false) => wrong.push(format!("src/{name}: {length} lines, and no reason in docs/ARCHITECTURE.md")),
             (false, true) => wrong.push(format!("src/{name} is short again: docs/ARCHITECTURE.md need not excuse it")),
             _ => {}
@@ -131,7 +131,7 @@ fn accepted(file: &str, source: &str) {
 }
 
 #[test]
-fn a_pure_room_that_acts_is_found() {
+fn io_in_a_pure_module_is_found() {
     for (source, why) in [
         ("fn f() { std::time::Instant::now(); }", "std::time::Instant"),
         ("use std::time::Instant;", "std::time::Instant"),
@@ -165,7 +165,7 @@ fn a_pure_room_that_acts_is_found() {
 }
 
 #[test]
-fn another_name_hides_nothing() {
+fn renamed_import_is_found() {
     for (source, why) in [
         ("use std::time as t; fn f() { t::Instant::now(); }", "std::time::Instant"),
         ("use std::time::{self as t}; fn f() { t::Instant::now(); }", "std::time::Instant"),
@@ -185,7 +185,7 @@ fn another_name_hides_nothing() {
 }
 
 #[test]
-fn the_inside_of_a_macro_is_read_too() {
+fn macro_bodies_are_checked() {
     for (source, why) in [
         ("fn f() { assert!(std::time::Instant::now() > x); }", "std::time::Instant"),
         ("use std::time as t; fn f() { assert!(t::Instant::now() > x); }", "std::time::Instant"),
@@ -205,7 +205,7 @@ fn the_inside_of_a_macro_is_read_too() {
 }
 
 #[test]
-fn an_arrow_that_goes_up_or_across_is_found() {
+fn import_of_a_higher_or_sibling_layer_is_found() {
     for (file, source, why) in [
         ("src/time.rs", "use crate::node::Node;", "time uses node"),
         ("src/wire/header.rs", "use crate::stats;", "wire uses stats"),
@@ -228,7 +228,7 @@ fn an_arrow_that_goes_up_or_across_is_found() {
 }
 
 #[test]
-fn what_the_rules_allow_is_left_alone() {
+fn permitted_code_is_not_reported() {
     for (file, source) in [
         ("src/time.rs", "use std::time::Duration; use std::ops::{Add, Sub}; fn f(d: std::time::Duration) {}"),
         ("src/node.rs", "use std::net::{IpAddr, SocketAddr}; use crate::time::Time;"),

@@ -1,4 +1,4 @@
-//! Everything we build with may be used under a licence that `deny.toml` allows, and comes from the one registry.
+//! Every dependency has a license that `deny.toml` allows, and comes from the one registry.
 //!
 //! cargo-deny checks the same and more; this needs nothing but cargo.
 
@@ -70,7 +70,7 @@ fn one(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
 }
 
 #[test]
-fn an_expression_is_read_as_spdx_says() {
+fn license_expression_is_parsed_as_spdx() {
     let allowed = BTreeSet::from(["MIT".to_owned(), "Unicode-3.0".to_owned()]);
     for (expression, expected) in [
         ("MIT", true),
@@ -90,7 +90,7 @@ fn an_expression_is_read_as_spdx_says() {
 }
 
 #[test]
-fn every_package_has_a_licence_that_we_allow() {
+fn every_package_has_an_allowed_license() {
     let allowed = allowed();
     let refused: Vec<String> = packages()
         .iter()
@@ -101,7 +101,7 @@ fn every_package_has_a_licence_that_we_allow() {
 }
 
 #[test]
-fn no_licence_is_allowed_that_nothing_needs() {
+fn every_allowed_license_is_in_use() {
     let allowed = allowed();
     let packages = packages();
     for licence in &allowed {
@@ -112,7 +112,7 @@ fn no_licence_is_allowed_that_nothing_needs() {
 }
 
 #[test]
-fn every_package_but_ours_comes_from_the_one_registry() {
+fn every_external_package_comes_from_crates_io() {
     let packages = packages();
     let sources: BTreeSet<&str> = packages.iter().filter_map(|package| package["source"].as_str()).collect();
     assert!(sources.len() == 1 && sources.iter().all(|source| source.starts_with("registry+")), "{sources:?}");

@@ -1,5 +1,5 @@
 //! `--generate`: the man page and the completions, as those who read them do. What a machine lacks (groff, a shell) is
-//! not asked there.
+//! not requested there.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -18,7 +18,7 @@ fn generated(what: &str) -> String {
 }
 
 /// Runs `command` with `input`, if this machine has it. What it wrote to both outputs, one after the other.
-fn asked(command: &mut Command, input: &str) -> Option<String> {
+fn output_of(command: &mut Command, input: &str) -> Option<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
@@ -52,19 +52,19 @@ fn options() -> Vec<(String, Vec<String>)> {
     options
 }
 
-/// Options that every subcommand has; the man page tells of them once.
+/// Options that every subcommand has; the man page lists them once.
 const EVERYWHERE: [&str; 2] = ["--help", "--color"];
 
 #[test]
-fn the_man_page_tells_every_option_in_the_section_of_its_subcommand() {
+fn man_page_lists_every_option_in_its_subcommand_section() {
     let page = generated("man").replace("\\-", "-");
     for (subcommand, longs) in options() {
         let title = format!(".SH \"JAMJAM-DEV {}\"\n", subcommand.to_uppercase());
         let (_, section) = page.split_once(&title).unwrap_or_else(|| panic!("no {title}"));
         let section = section.split("\n.SH ").next().unwrap();
         for long in longs {
-            let told = section.contains(&format!("\\fB{long}\\fR"));
-            assert_eq!(told, !EVERYWHERE.contains(&long.as_str()), "{subcommand} {long}");
+            let is_documented = section.contains(&format!("\\fB{long}\\fR"));
+            assert_eq!(is_documented, !EVERYWHERE.contains(&long.as_str()), "{subcommand} {long}");
         }
         assert!(!section.contains("--driver"), "what is hidden stays hidden");
     }
@@ -74,7 +74,7 @@ fn the_man_page_tells_every_option_in_the_section_of_its_subcommand() {
 }
 
 #[test]
-fn the_man_page_has_the_sections_a_reader_expects() {
+fn man_page_has_the_conventional_sections() {
     let page = generated("man");
     let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
     let expected = [
@@ -101,9 +101,10 @@ fn the_man_page_has_the_sections_a_reader_expects() {
 }
 
 #[test]
-fn groff_has_no_complaint_and_shows_the_page() {
+fn groff_renders_the_man_page_without_warnings() {
     let mut groff = Command::new("groff");
-    let Some(shown) = asked(groff.args(["-man", "-Tascii", "-P-cbou", "-ww", "-rLL=100n"]), &generated("man")) else {
+    let Some(shown) = output_of(groff.args(["-man", "-Tascii", "-P-cbou", "-ww", "-rLL=100n"]), &generated("man"))
+    else {
         return;
     };
     let lines: Vec<&str> = shown.lines().collect();
@@ -115,7 +116,7 @@ fn groff_has_no_complaint_and_shows_the_page() {
 }
 
 #[test]
-fn every_completion_names_every_option_of_every_subcommand() {
+fn every_completion_lists_every_option_of_every_subcommand() {
     for (shell, dashes) in [("bash", "--"), ("zsh", "--"), ("fish", "-l ")] {
         let text = generated(&format!("complete-{shell}"));
         for (subcommand, longs) in options() {
@@ -137,7 +138,7 @@ fn bash_offers(words: &[&str]) -> Option<Vec<String>> {
         "$function" jamjam-dev "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
         printf '%s\n' "${COMPREPLY[@]}"
         "#;
-    let offered = asked(Command::new("bash").args(["--norc", "-s", "--"]).args(words), &script)?;
+    let offered = output_of(Command::new("bash").args(["--norc", "-s", "--"]).args(words), &script)?;
     Some(offered.lines().map(str::to_owned).collect())
 }
 
@@ -157,16 +158,16 @@ fn bash_completes_subcommands_options_and_values() {
 }
 
 #[test]
-fn zsh_and_fish_take_their_completions() {
-    asked(Command::new("zsh").args(["-f", "-n", "/dev/stdin"]), &generated("complete-zsh"));
+fn zsh_and_fish_load_their_completions() {
+    output_of(Command::new("zsh").args(["-f", "-n", "/dev/stdin"]), &generated("complete-zsh"));
     let script = generated("complete-fish") + "complete -C 'jamjam-dev probe --max-p'\n";
-    let Some(offered) = asked(Command::new("fish").arg("--no-config"), &script) else { return };
+    let Some(offered) = output_of(Command::new("fish").arg("--no-config"), &script) else { return };
     let offered: Vec<&str> = offered.lines().filter_map(|line| line.split('\t').next()).collect();
     assert_eq!(offered, ["--max-p50", "--max-p99"]);
 }
 
 #[test]
-fn it_stands_alone_and_a_subcommand_is_asked_for_where_there_is_neither() {
+fn generate_excludes_subcommands_and_one_of_them_is_required() {
     for args in [&["--generate", "man", "probe"][..], &["--generate", "troff"], &["--color", "never"], &[]] {
         let output = program(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");

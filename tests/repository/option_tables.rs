@@ -35,15 +35,15 @@ fn tables(command: &Command) -> String {
 
 fn row(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    // A default that depends on something else is told by the help's own words.
-    let (meaning, told) = match help.split_once(" [default: ") {
-        Some((meaning, told)) => (meaning.to_owned(), told.strip_suffix(']').map(str::to_owned)),
+    // A default that depends on another option is described in the help text.
+    let (meaning, reported) = match help.split_once(" [default: ") {
+        Some((meaning, reported)) => (meaning.to_owned(), reported.strip_suffix(']').map(str::to_owned)),
         None => (help, None),
     };
     let values = arg.get_possible_values();
     let takes_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
     let choice = if takes_value && !values.is_empty() { format!(": {}", choices(&values)) } else { String::new() };
-    let default = told.or_else(|| {
+    let default = reported.or_else(|| {
         let default = arg.get_default_values().first().filter(|_| takes_value)?;
         Some(format!("`{}`", default.to_str()?))
     });
@@ -67,7 +67,7 @@ fn option(arg: &Arg, takes_value: bool) -> String {
     format!("{short}--{long}{}", value.unwrap_or_default())
 }
 
-/// `auto` (on a terminal), `never`: what is said of a value begins in lower case, and not at all if it is the value itself.
+/// `auto` (on a terminal), `never`: the description of a value begins in lower case, and is omitted if it equals the value.
 fn choices(values: &[PossibleValue]) -> String {
     let one = |value: &PossibleValue| match value.get_help() {
         Some(help) if !help.to_string().eq_ignore_ascii_case(value.get_name()) => {
@@ -93,7 +93,7 @@ fn with_tables(page: &str, subcommand: &str, tables: &str) -> String {
 }
 
 #[test]
-fn the_option_tables_are_those_of_the_program() {
+fn option_tables_in_the_docs_match_clap() {
     let mut cli = Cli::command();
     cli.build();
     let names: Vec<_> = cli.get_subcommands().map(Command::get_name).filter(|name| *name != "help").collect();
@@ -119,7 +119,7 @@ fn the_option_tables_are_those_of_the_program() {
 }
 
 #[test]
-fn a_table_shows_what_a_reader_needs_by_heading() {
+fn option_table_columns_are_read_by_heading() {
     let command = Command::new("x")
         .arg(Arg::new("port").short('p').long("port").value_name("N").default_value("5000").env("PORT").help("Where"))
         .arg(Arg::new("secret").long("secret").hide(true))

@@ -1,4 +1,4 @@
-//! What the container image, the compose service and the systemd unit say of the program is true of it.
+//! The container image, the compose service and the systemd unit match the program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ fn instructions() -> Vec<(String, String)> {
     joined.lines().map(cut).collect()
 }
 
-/// What the last stage says by this instruction, once.
+/// The argument of this instruction in the last stage, which occurs once.
 fn setting(name: &str) -> String {
     let all = instructions();
     let last_stage = all.iter().rposition(|(word, _)| word == "FROM").unwrap();
@@ -61,7 +61,7 @@ fn mebibytes(text: &str) -> u64 {
 }
 
 #[test]
-fn the_image_runs_an_echo_server_as_nobody_and_its_port_is_the_default() {
+fn image_runs_an_unprivileged_echo_server_on_the_default_port() {
     let entrypoint = words(&setting("ENTRYPOINT"));
     assert_eq!(entrypoint, ["jamjam-dev"]);
     let command = [entrypoint, words(&setting("CMD"))].concat();
@@ -78,7 +78,7 @@ fn the_image_runs_an_echo_server_as_nobody_and_its_port_is_the_default() {
 }
 
 #[test]
-fn the_health_check_passes_where_a_server_answers_fails_where_none_does_and_leaves_no_line() {
+fn health_check_matches_server_availability_and_logs_nothing() {
     let check = words(&setting("HEALTHCHECK"));
     Cli::try_parse_from(&check).unwrap();
     assert_eq!(check[..2], ["jamjam-dev", "probe"]);
@@ -97,7 +97,7 @@ fn the_health_check_passes_where_a_server_answers_fails_where_none_does_and_leav
 }
 
 #[test]
-fn the_image_is_built_from_all_that_cargo_needs() {
+fn image_build_contains_all_that_cargo_needs() {
     let sources: Vec<String> = instructions()
         .into_iter()
         .filter(|(word, rest)| word == "COPY" && !rest.starts_with("--from"))
@@ -150,7 +150,7 @@ fn targets(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_compose_services_name_what_there_is() {
+fn compose_services_use_existing_commands_and_options() {
     let whole = read("compose.yaml");
     let (compose, signaling) = whole.split_once("\n  signaling-server:\n").unwrap();
     // The value of `KEY: VALUE`, and the items of the list below `KEY_FILE_NAME:`.
@@ -174,9 +174,9 @@ fn the_compose_services_name_what_there_is() {
     }
     let array = |key: &str| words(signaling.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap());
     assert_eq!(array("command: "), ["signaling-server"]);
-    let asks = array("test: ");
-    assert_eq!(asks[0], "CMD");
-    Cli::try_parse_from(&asks[1..]).unwrap();
+    let health_command = array("test: ");
+    assert_eq!(health_command[0], "CMD");
+    Cli::try_parse_from(&health_command[1..]).unwrap();
     assert_eq!((value("image"), value("dockerfile")), ("jamjam-echo".into(), "Dockerfile.echo".into()));
     assert_eq!(list("ports"), ["5000:5000/udp"]);
 
@@ -184,7 +184,7 @@ fn the_compose_services_name_what_there_is() {
         .iter()
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap();
-            // `${NAME:-VALUE}` is VALUE where whoever calls compose has not set NAME.
+            // `${NAME:-VALUE}` is VALUE if NAME is not set.
             let unset = value.strip_prefix(&format!("${{{name}:-")).and_then(|rest| rest.strip_suffix('}'));
             (name.to_owned(), unset.unwrap_or(value).to_owned())
         })
@@ -200,7 +200,7 @@ fn the_compose_services_name_what_there_is() {
 }
 
 #[test]
-fn the_systemd_unit_starts_what_there_is_and_names_variables_that_are_read() {
+fn systemd_unit_uses_existing_commands_and_variables() {
     let unit = read("packaging/jamjam-echo.service");
     let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
     let mut words: Vec<&str> = value("ExecStart").split(' ').collect();
@@ -208,8 +208,8 @@ fn the_systemd_unit_starts_what_there_is_and_names_variables_that_are_read() {
     assert_eq!(words[..2], ["/usr/local/bin/jamjam-dev", "echo-server"]);
     Cli::try_parse_from(&words).unwrap();
     let file = value("EnvironmentFile").trim_start_matches('-');
-    let told = unit.lines().find_map(|line| line.strip_prefix("# ")?.strip_prefix(file)).unwrap();
-    let variables: Vec<&str> = told.split([' ', ',']).filter(|word| word.contains('_')).collect();
+    let reported = unit.lines().find_map(|line| line.strip_prefix("# ")?.strip_prefix(file)).unwrap();
+    let variables: Vec<&str> = reported.split([' ', ',']).filter(|word| word.contains('_')).collect();
     assert_eq!(variables, ["ECHO_DELAY_MS", "RUST_LOG", "JAMJAM_ECHO_OPTIONS"]);
     for variable in &variables[..2] {
         assert!(is_known(variable, "echo-server"), "{variable}");
@@ -217,7 +217,7 @@ fn the_systemd_unit_starts_what_there_is_and_names_variables_that_are_read() {
 }
 
 #[test]
-fn memory_limits_leave_a_quarter_more_than_waiting_packets_may_take() {
+fn memory_limits_exceed_the_packet_buffer_by_a_quarter() {
     let packets = BufferLimits::default().total.unwrap() / (1 << 20);
     let limit = |file: &str, key: &str| {
         let text = read(file);

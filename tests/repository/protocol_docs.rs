@@ -12,7 +12,7 @@ fn named(page: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_fixture_that_the_protocol_names_exists_and_every_fixture_is_named() {
+fn protocol_docs_name_exactly_the_existing_fixtures() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/protocol.md")).unwrap();
     let there: BTreeSet<String> = fs::read_dir(root.join("fixtures/wire"))
@@ -24,7 +24,7 @@ fn every_fixture_that_the_protocol_names_exists_and_every_fixture_is_named() {
 }
 
 #[test]
-fn a_name_is_found_between_backticks_only() {
+fn fixture_name_is_found_between_backticks_only() {
     let page = "`a.hex` is one, b.hex none; `c.hex`, `d.md` and `e.txt`";
     assert_eq!(named(page), ["a.hex", "c.hex", "e.txt"].map(str::to_owned).into());
 }

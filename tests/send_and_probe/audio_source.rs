@@ -1,17 +1,17 @@
-//! How `send` turns a file or a tone into samples, and that it says so.
+//! How `send` turns a file or a tone into samples, and how it reports conversions.
 
 use std::f64::consts::TAU;
 use std::path::Path;
 use test_support::client;
 
 use client::packet::{AUDIO, INFO};
-use client::program::{Ended, run, run_args};
+use client::program::{ProgramOutput, run, run_args};
 use client::server::Server;
 use client::wav::{self, Wav};
 use client::{at_once, document, fixture};
 
 /// Sends with these options to a server that then holds the samples.
-fn send(options: &str) -> (Server, Ended) {
+fn send(options: &str) -> (Server, ProgramOutput) {
     let server = Server::faithful();
     let ended = run(&format!("send {options} --to {} --spin 0 --json", server.to()));
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -19,7 +19,7 @@ fn send(options: &str) -> (Server, Ended) {
 }
 
 /// Sends a file made for the purpose.
-fn send_file(path: &Path, options: &str) -> (Server, Ended) {
+fn send_file(path: &Path, options: &str) -> (Server, ProgramOutput) {
     let server = Server::faithful();
     let (to, spin) = (server.to(), ["--spin", "0", "--to"]);
     let line = ["send".as_ref(), "--wav".as_ref(), path.as_os_str()].into_iter().chain(spin.map(AsRef::as_ref));
@@ -41,7 +41,7 @@ fn distance_from_sine(samples: &[f32], first: usize, hz: f64) -> f64 {
 }
 
 #[test]
-fn a_tone_has_its_frequency_its_length_and_its_loudness() {
+fn tone_has_the_requested_frequency_length_and_level() {
     at_once([440.0, 1_000.0, 9_999.5], |hz| {
         let (server, ended) = send(&format!("--tone {hz} --duration 500ms"));
         let samples = server.samples();
@@ -56,16 +56,16 @@ fn a_tone_has_its_frequency_its_length_and_its_loudness() {
 }
 
 #[test]
-fn a_tone_on_two_channels_is_the_same_on_both() {
+fn stereo_tone_is_equal_on_both_channels() {
     let (server, _) = send("--tone 440 --channels 2 --duration 50ms");
     let samples = server.samples();
     assert_eq!(samples.len(), 2 * 2_400);
     assert!(samples.chunks(2).all(|pair| pair[0] == pair[1]));
-    assert_eq!(server.heard_of(AUDIO)[0].payload.len(), 1_024);
+    assert_eq!(server.received_of(AUDIO)[0].payload.len(), 1_024);
 }
 
 #[test]
-fn a_file_played_three_times_has_no_seams() {
+fn file_looped_three_times_has_no_gaps() {
     let folder = tempfile::tempdir().unwrap();
     let short = folder.path().join("short.wav");
     let samples: Vec<i16> = (0..1_000).map(|n| n * 30).collect();
@@ -74,7 +74,7 @@ fn a_file_played_three_times_has_no_seams() {
     let expected: Vec<f32> = samples.repeat(3).iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
     assert_eq!(server.samples(), expected);
     // Packets run on across the seam: 23 of 128 samples and one of 56.
-    assert_eq!(server.heard_of(AUDIO).len(), 24);
+    assert_eq!(server.received_of(AUDIO).len(), 24);
 
     // 4,410 samples at 44.1 kHz are 100 whole periods: repeated they go on as one sine, also through the resampler.
     let sines = folder.path().join("sine.wav");
@@ -87,7 +87,7 @@ fn a_file_played_three_times_has_no_seams() {
 }
 
 #[test]
-fn a_duration_cuts_a_file_and_ends_an_endless_one() {
+fn duration_option_truncates_a_file_and_ends_an_endless_loop() {
     let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --duration 30ms");
     let bell = Wav::read(&fixture("24bit-mono-48k.wav")).samples();
     assert_eq!(server.samples(), bell[..1_440]);
@@ -99,31 +99,31 @@ fn a_duration_cuts_a_file_and_ends_an_endless_one() {
 }
 
 #[test]
-fn a_file_at_its_own_rate_is_sent_as_it_is() {
+fn file_at_its_own_sample_rate_is_sent_unchanged() {
     let cases = [("float-96k", 96_000_u32, 1, 375), ("music-16bit-stereo-44k1", 44_100, 2, 345)];
     at_once(cases, |(name, rate, channels, packets)| {
         let (server, ended) = send(&format!("--wav fixtures/audio/{name}.wav --resample native"));
         assert!(server.samples() == Wav::read(&fixture(&format!("{name}.wav"))).samples(), "{name}");
-        let audio = server.heard_of(AUDIO);
+        let audio = server.received_of(AUDIO);
         assert_eq!((audio.len(), audio[1].timestamp, audio[1].payload.len()), (packets, 128, 512 * channels));
-        assert_eq!(server.heard_of(INFO)[0].payload[24..28], rate.to_be_bytes());
+        assert_eq!(server.received_of(INFO)[0].payload[24..28], rate.to_be_bytes());
         assert_eq!(document::report(&ended)["audio"]["sample_rate_hz"], rate);
         assert!(!ended.stderr.contains("resampled"), "{}", ended.stderr);
     });
 }
 
 #[test]
-fn another_rate_is_brought_to_48_khz_and_keeps_its_pitch_and_place() {
+fn other_sample_rate_is_resampled_to_48_khz_with_pitch_and_position() {
     let folder = tempfile::tempdir().unwrap();
     at_once([8_000, 22_050, 44_100, 96_000], |rate| {
         let file = folder.path().join(format!("{rate}.wav"));
         let samples = rate as usize / 4;
         wav::write(&file, rate, 1, &sine(1_000.0, rate, samples));
         let (server, ended) = send_file(&file, "");
-        let heard = server.samples();
+        let received = server.samples();
         // A quarter of a second, rounded up to a sample.
-        assert_eq!(heard.len(), (samples * 48_000).div_ceil(rate as usize), "{rate} Hz");
-        let distance = distance_from_sine(&heard[2_000..10_000], 2_000, 1_000.0);
+        assert_eq!(received.len(), (samples * 48_000).div_ceil(rate as usize), "{rate} Hz");
+        let distance = distance_from_sine(&received[2_000..10_000], 2_000, 1_000.0);
         assert!(distance < 1e-3, "{rate} Hz: {distance}");
         let said = format!("jamjam-dev: resampled from {rate} Hz to 48000 Hz; --resample native keeps the rate\n");
         assert!(ended.stderr.contains(&said), "{}", ended.stderr);
@@ -131,7 +131,7 @@ fn another_rate_is_brought_to_48_khz_and_keeps_its_pitch_and_place() {
 }
 
 #[test]
-fn channels_are_mixed_by_hand_computed_averages() {
+fn downmix_equals_hand_computed_averages() {
     let eight = Wav::read(&fixture("8ch-16bit-48k.wav"));
     let frames: Vec<Vec<i64>> = eight
         .data
@@ -162,7 +162,7 @@ fn channels_are_mixed_by_hand_computed_averages() {
 }
 
 #[test]
-fn each_conversion_is_said_on_standard_error() {
+fn each_conversion_is_reported_on_standard_error() {
     let cases = [
         ("speech-16bit-mono-48k", vec!["16-bit integer, 1 channel, 48000 Hz"], vec![]),
         (
@@ -186,7 +186,7 @@ fn each_conversion_is_said_on_standard_error() {
 }
 
 #[test]
-fn integers_of_32_bits_are_rounded_and_that_is_said() {
+fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("32.wav");
     wav::write(&file, 48_000, 1, &[0; 960]);

@@ -12,7 +12,7 @@ const SUPPORTED: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers o
                          convert it with: ffmpeg -i IN -c:a pcm_s16le OUT.wav";
 
 #[test]
-fn what_cannot_be_played_is_refused_in_one_line_before_anything_leaves() {
+fn unplayable_wav_is_rejected_in_one_line_before_sending() {
     let unsupported =
         |found: &str| format!("cannot read FILE: the format is {found}, which is not supported; {SUPPORTED}");
     let cases = [
@@ -50,7 +50,7 @@ fn what_cannot_be_played_is_refused_in_one_line_before_anything_leaves() {
         assert_eq!(said, format!("jamjam-dev: {}", expected.replace("FILE", "standard input")));
         assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{name}");
     });
-    assert_eq!(server.heard(), []);
+    assert_eq!(server.received(), []);
 }
 
 /// The first samples of the saw tooth in these files: 64 steps of 16 bits a sample, 256 samples a tooth.
@@ -59,7 +59,7 @@ fn saw(samples: i16) -> Vec<f32> {
 }
 
 #[test]
-fn what_can_be_played_is_played_to_its_last_whole_sample_with_a_word_about_the_rest() {
+fn damaged_wav_is_played_to_its_last_whole_sample_with_a_warning() {
     let cut = |bytes| format!("incomplete frame at the end ({bytes} bytes) dropped");
     let early =
         |claimed, found| format!("data ends early: the header states {claimed} frames, the file contains {found}");
@@ -95,7 +95,7 @@ fn what_can_be_played_is_played_to_its_last_whole_sample_with_a_word_about_the_r
 }
 
 #[test]
-fn what_is_no_readable_file_is_said_in_one_line() {
+fn unreadable_file_is_reported_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing.wav");
     let forbidden = folder.path().join("forbidden.wav");
@@ -116,7 +116,7 @@ fn what_is_no_readable_file_is_said_in_one_line() {
         assert!(ended.stderr.starts_with(&expected) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
         assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
     });
-    assert_eq!(server.heard(), []);
+    assert_eq!(server.received(), []);
 }
 
 /// Takes the right to read away. False where this user may read everything.
@@ -127,7 +127,7 @@ fn forbid(path: &std::path::Path) -> bool {
 }
 
 #[test]
-fn a_recording_never_replaces_what_is_sent() {
+fn recording_never_overwrites_the_file_being_sent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("take.wav");
     std::fs::copy(fixture("24bit-mono-48k.wav"), &file).unwrap();
@@ -144,7 +144,7 @@ fn a_recording_never_replaces_what_is_sent() {
 }
 
 #[test]
-fn a_recording_that_cannot_be_written_is_found_out_before_anything_leaves() {
+fn unwritable_recording_fails_before_sending() {
     let server = Server::faithful();
     let to = server.to();
     let ended = run_args(["send", "--tone", "440", "--record", "/no/such/folder/take.wav", "--to", &to]);
@@ -153,7 +153,7 @@ fn a_recording_that_cannot_be_written_is_found_out_before_anything_leaves() {
         ended.stderr.starts_with("jamjam-dev: cannot write the recording to /no/such/folder/take.wav: "),
         "{ended:?}"
     );
-    assert_eq!(server.heard(), []);
+    assert_eq!(server.received(), []);
     // Nor does a file without sound leave an empty recording behind.
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("take.wav");

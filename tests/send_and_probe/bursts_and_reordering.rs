@@ -1,25 +1,25 @@
 //! Bursts, reordering and what the machine cost, against servers that lose and delay given packets.
 
 use client::program::run;
-use client::server::{Deed, Server};
+use client::server::{Server, ServerAction};
 use client::{at_once, document};
 use serde_json::json;
 use test_support::client;
 
 /// Of 40 packets, 18 are lost, in bursts of 1, 2, 5, 6 and 4, and one is damaged; packet 16 overtakes packet 15.
-fn mischief(index: u32) -> Deed {
+fn mischief(index: u32) -> ServerAction {
     match index {
-        3 | 10 | 11 | 20..=24 | 26..=31 | 36..=39 => Deed::Silence,
-        15 => Deed::AfterNext,
-        25 => Deed::Damage,
-        _ => Deed::Answer,
+        3 | 10 | 11 | 20..=24 | 26..=31 | 36..=39 => ServerAction::Silence,
+        15 => ServerAction::AfterNext,
+        25 => ServerAction::Damage,
+        _ => ServerAction::Answer,
     }
 }
 
 #[test]
-fn bursts_and_extents_are_exactly_those_that_the_server_made() {
-    let asks = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
-    let cases = asks.iter().flat_map(|ask| ["native", "portable"].map(|driver| (ask, driver)));
+fn bursts_and_reordering_extents_match_what_the_server_caused() {
+    let requests = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
+    let cases = requests.iter().flat_map(|request| ["native", "portable"].map(|driver| (request, driver)));
     at_once(cases, |((option, name), driver)| {
         let server = Server::that(|packet| mischief(packet.index()));
         let ended = run(&format!(
@@ -42,11 +42,13 @@ fn bursts_and_extents_are_exactly_those_that_the_server_made() {
 }
 
 #[test]
-fn a_limit_on_bursts_is_exact_and_looks_at_nothing_else() {
+fn burst_limit_is_exact_and_ignores_other_loss() {
     // Five of 20 are lost: three in a row, and two.
     at_once([("3", 0), ("2", 1), ("0", 1), ("1000", 0)], |(limit, code)| {
-        let deaf = |index| (5..8).contains(&index) || (10..12).contains(&index);
-        let server = Server::that(move |packet| if deaf(packet.index()) { Deed::Silence } else { Deed::Answer });
+        let ignored = |index| (5..8).contains(&index) || (10..12).contains(&index);
+        let server = Server::that(
+            move |packet| if ignored(packet.index()) { ServerAction::Silence } else { ServerAction::Answer },
+        );
         let to = server.to();
         let ended = run(&format!("probe --count 20 --interval 1 --timeout 300ms --max-burst {limit} --to {to}"));
         assert_eq!(ended.code, code, "{limit}: {ended:?}");
@@ -57,7 +59,7 @@ fn a_limit_on_bursts_is_exact_and_looks_at_nothing_else() {
 }
 
 #[test]
-fn send_calls_and_wake_ups_stand_beside_the_results() {
+fn report_contains_send_call_and_wake_up_times() {
     let cases = ["native", "portable"].into_iter().flat_map(|driver| {
         ["probe --count 30 --interval 5", "send --tone 440 --duration 100ms --server-delay 0"]
             .map(|line| (driver, line))
@@ -68,9 +70,9 @@ fn send_calls_and_wake_ups_stand_beside_the_results() {
         assert_eq!(ended.code, 0, "{ended:?}");
         let report = document::report(&ended);
         let machine = &report["host_timing"];
-        // A call a datagram: those of the run, and LATENCY_INFO, which nobody answers.
+        // A call a datagram: those of the run, and LATENCY_INFO, which gets no reply.
         let calls = machine["send_call_count"].as_u64().unwrap();
-        assert_eq!(calls, server.heard().len() as u64, "{machine:#}");
+        assert_eq!(calls, server.received().len() as u64, "{machine:#}");
         assert!(machine["send_call_max_us"].as_f64().unwrap() > 0.0, "{machine:#}");
         // At least one sleep ran its full length: the last, after everything had come back.
         assert!(machine["timer_error_count"].as_u64().unwrap() >= 1, "{machine:#}");

@@ -1,4 +1,4 @@
-//! `wss://` as the programs' own clients speak it: whose certificates are believed, and what is said of the others.
+//! `wss://` in the programs' own clients: which certificates are trusted, and how others are reported.
 
 #![cfg(unix)]
 
@@ -20,12 +20,12 @@ use sha2::{Digest, Sha256};
 use certificate::Authority;
 use server::process::{Server, run};
 
-/// Asks for the rooms there.
+/// Requests the room list.
 fn list(host: &str, port: u16, options: &[&str]) -> Output {
     let url = format!("wss://{host}:{port}");
     let line = ["probe", "--list-rooms", "--signaling-url", &url];
     run(&[&line, options].concat(), |command| {
-        // The system's authorities are not asked of a test.
+        // Tests do not use the system's authorities.
         command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
     })
 }
@@ -41,7 +41,7 @@ fn assert_disbelieves(output: &Output, why: &str) {
     assert!(error.contains(why), "{error}");
 }
 
-/// A server that shows what ours refuses to, also a certificate without its key: it shakes hands as often as it is asked to.
+/// A server that presents certificates ours rejects, also one without its key. It accepts any number of handshakes.
 fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -62,10 +62,10 @@ fn showing(certificate: &Path, key: &Path) -> SocketAddr {
 }
 
 #[test]
-fn a_certificate_of_every_kind_of_key_is_believed_with_its_authority_alone() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+fn certificate_of_each_key_type_is_trusted_only_with_its_authority() {
+    let (authority, untrusted) = (Authority::new(), Authority::new());
     let ca = authority.own();
-    let (ca, other) = (ca.to_str().unwrap(), stranger.own());
+    let (ca, other) = (ca.to_str().unwrap(), untrusted.own());
     for (name, key) in [
         ("p256", KeyPair::generate().unwrap()),
         ("p384", KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap()),
@@ -90,7 +90,7 @@ fn a_certificate_of_every_kind_of_key_is_believed_with_its_authority_alone() {
 }
 
 #[test]
-fn a_certificate_for_another_host_or_another_time_is_not_believed() {
+fn certificate_for_another_host_or_time_is_rejected() {
     let authority = Authority::new();
     let ca = authority.own();
     let ca = ["--ca", ca.to_str().unwrap()];
@@ -117,7 +117,7 @@ fn sha256(certificate: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_certificate_is_believed_by_its_sha_256_whoever_vouches_for_it_and_no_other() {
+fn pinned_fingerprint_accepts_only_its_own_certificate() {
     let authority = Authority::new();
     let pair = authority.certify();
     let signaling = Server::start_signaling(&[&["--host", "0.0.0.0"][..], &pair.options()].concat());
@@ -134,7 +134,7 @@ fn a_certificate_is_believed_by_its_sha_256_whoever_vouches_for_it_and_no_other(
     let says =
         format!("certificate fingerprint mismatch: expected {another}, got {}; a restarted server", digits.concat());
     assert_disbelieves(&list("localhost", port, &["--cert-sha256", &another]), &says);
-    // Who shows a certificate has to have its key, also where nobody has to vouch for it.
+    // A server must own the key of its certificate, also if no authority signed it.
     let thief = showing(&other.cert, &pair.key);
     for trust in [&["--cert-sha256", &another][..], &["--insecure"]] {
         assert_disbelieves(&list("localhost", thief.port(), trust), "TLS with `localhost` failed: ");
@@ -151,21 +151,21 @@ fn a_certificate_is_believed_by_its_sha_256_whoever_vouches_for_it_and_no_other(
 }
 
 #[test]
-fn the_bot_makes_its_room_under_tls_and_says_who_is_not_believed() {
+fn registration_works_over_tls_and_reports_untrusted_certificates() {
     let authority = Authority::new();
     let signaling = Server::start_signaling(&authority.certify().options());
     let url = format!("wss://127.0.0.1:{}", signaling.address.port());
     let ca = authority.own();
     let mut echo = Server::start(&["--signaling-url", &url, "--ca", ca.to_str().unwrap()]);
-    echo.line_that_begins("registration: room created room=\"[BOT] Echo Server (3000ms delay)\" id=");
+    echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (3000ms delay)\" id=");
     let mut insecure = Server::start(&["--signaling-url", &url, "--insecure"]);
-    let warning = insecure.line_that_begins("tls: certificate verification disabled url=");
+    let warning = insecure.line_starting_with("tls: certificate verification disabled url=");
     assert_eq!(warning.level, "WARN");
-    insecure.line_that_begins("registration: room created ");
+    insecure.line_starting_with("registration: room created ");
     let mut doubting = Server::start_with(&["--signaling-url", &url], |command| {
         command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
     });
     let line = doubting
-        .line_that_begins(&format!("registration: failed, retrying url={url} error=\"TLS with `127.0.0.1` failed: "));
+        .line_starting_with(&format!("registration: failed, retrying url={url} error=\"TLS with `127.0.0.1` failed: "));
     assert!(line.message.contains("--ca"), "{line:?}");
 }

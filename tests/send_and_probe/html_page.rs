@@ -9,14 +9,14 @@ use test_support::client;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use client::packet::AUDIO;
-use client::program::{self, Ended, run_args};
-use client::server::{Deed, Server};
+use client::program::{self, ProgramOutput, run_args};
+use client::server::{Server, ServerAction};
 use client::wav::Wav;
 use client::{at_once, fixture};
 use tempfile::TempDir;
 
 /// Runs `line`, cut at spaces, with the page's file as its last word.
-fn with_page(line: &str, page: &Path) -> Ended {
+fn with_page(line: &str, page: &Path) -> ProgramOutput {
     run_args(line.split_whitespace().map(AsRef::as_ref).chain(["--html".as_ref(), page.as_os_str()]))
 }
 
@@ -48,25 +48,25 @@ fn sounds(page: &str, folder: &TempDir) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn gaps_are_where_the_fate_log_says_and_both_sides_are_the_very_sound() {
+fn page_gaps_match_the_outcome_log_and_players_match_the_audio() {
     let paths =
         ["--loss 5% --seed 7", "--burst-loss 2%,30% --jitter 30 --reorder 5% --duplicate 5% --seed 3", "--loss 0%"];
     at_once(paths, |path| {
         let folder = TempDir::new().unwrap();
-        let [page, fates] = ["page.html", "fates.csv"].map(|name| folder.path().join(name));
+        let [page, outcomes] = ["page.html", "fates.csv"].map(|name| folder.path().join(name));
         let wav = fixture("speech-16bit-mono-48k.wav");
         let line = format!(
             "send --wav {} --embedded --delay 300 {path} --outcome-log {} --spin 0",
             wav.display(),
-            fates.display()
+            outcomes.display()
         );
         let ended = with_page(&line, &page);
         assert_eq!(ended.code, 0, "{ended:?}");
         let page = fs::read_to_string(&page).unwrap();
         let speech = Wav::read(&wav).samples();
         let (mut returned, mut expected) = (speech.clone(), Vec::<(u64, u64)>::new());
-        let fates = fs::read_to_string(&fates).unwrap();
-        let mut lost: Vec<u64> = fates
+        let outcomes = fs::read_to_string(&outcomes).unwrap();
+        let mut lost: Vec<u64> = outcomes
             .lines()
             .map(|row| row.split(',').collect::<Vec<_>>())
             .filter(|cells| cells[2] == "AUDIO" && ["lost", "burst"].contains(&cells[4]))
@@ -89,7 +89,7 @@ fn gaps_are_where_the_fate_log_says_and_both_sides_are_the_very_sound() {
 }
 
 #[test]
-fn what_came_late_is_a_gap_to_a_listener_and_what_was_never_expected_is_none() {
+fn late_packet_is_a_gap_and_unexpected_echo_is_not() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("page.html");
     // Nothing is faster than a nanosecond.
@@ -107,22 +107,22 @@ fn what_came_late_is_a_gap_to_a_listener_and_what_was_never_expected_is_none() {
     let page = fs::read_to_string(&page).unwrap();
     assert!(page.contains("<strong>Returned</strong>: no replies were expected</figcaption>"));
     assert_eq!(gaps(&page), []);
-    let heard: Vec<f32> = server.heard_of(AUDIO).iter().flat_map(client::packet::Packet::samples).collect();
+    let received: Vec<f32> = server.received_of(AUDIO).iter().flat_map(client::packet::Packet::samples).collect();
     // The tone has more than 16 bits.
     let [sent, returned] = &sounds(&page, &folder)[..] else { panic!("two sounds") };
-    assert!(sent.len() == 960 && sent.iter().zip(&heard).all(|(one, other)| (one - other).abs() <= 0.5 / 32_768.0));
+    assert!(sent.len() == 960 && sent.iter().zip(&received).all(|(one, other)| (one - other).abs() <= 0.5 / 32_768.0));
     assert_eq!(returned, &vec![0.0; 960]);
 }
 
 #[test]
-fn an_interrupted_run_leaves_its_page_and_what_was_on_its_way_is_no_gap() {
+fn interrupted_run_writes_its_page_without_gaps_for_packets_in_flight() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("page.html");
     // The third never comes back, and its time is over after 1 s; that of the last hundred is not.
     let server = Server::with_audio(|sequence| match sequence {
-        3 => Deed::Silence,
-        1..700 => Deed::Answer,
-        _ => Deed::Silence,
+        3 => ServerAction::Silence,
+        1..700 => ServerAction::Answer,
+        _ => ServerAction::Silence,
     });
     let line = format!("send --tone 440 --server-delay 0 --timeout 1s --to {} --html", server.to());
     let program = program::start(program::command(line.split_whitespace()).arg(&page));
@@ -143,14 +143,14 @@ fn an_interrupted_run_leaves_its_page_and_what_was_on_its_way_is_no_gap() {
 }
 
 #[test]
-fn a_page_that_cannot_be_written_is_found_out_before_anything_is_sent() {
+fn unwritable_page_fails_before_sending() {
     let folder = TempDir::new().unwrap();
     for file in [folder.path(), &folder.path().join("no/where"), Path::new("/dev/null")] {
         let server = Server::faithful();
         let ended = with_page(&format!("send --tone 440 --duration 20ms --to {}", server.to()), file);
         assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
         assert!(ended.stderr.contains(&format!("--html: cannot write {}: ", file.display())), "{ended:?}");
-        assert!(server.heard().is_empty());
+        assert!(server.received().is_empty());
     }
     // A run that comes to nothing leaves no page of the one before.
     let page = folder.path().join("page.html");
@@ -160,7 +160,7 @@ fn a_page_that_cannot_be_written_is_found_out_before_anything_is_sent() {
 }
 
 #[test]
-fn a_page_destroys_no_other_file_and_belongs_to_audio() {
+fn page_overwrites_no_other_file_and_requires_audio() {
     let folder = TempDir::new().unwrap();
     let take = folder.path().join("take.wav");
     client::wav::write(&take, 48_000, 1, &[0; 128]);
@@ -184,7 +184,7 @@ fn a_page_destroys_no_other_file_and_belongs_to_audio() {
 }
 
 #[test]
-fn the_name_of_a_file_is_text_and_nothing_else() {
+fn file_name_is_escaped_in_the_page() {
     let folder = TempDir::new().unwrap();
     let take = folder.path().join("<img src=x onerror=alert(1)> \" {style} \u{202e}.wav");
     client::wav::write(&take, 48_000, 1, &[1_000; 256]);

@@ -5,7 +5,7 @@ use test_support::client;
 
 use client::packet::{AUDIO, KEEPALIVE};
 use client::program::{self, run};
-use client::server::{Deed, Server};
+use client::server::{Server, ServerAction};
 use client::wav::Wav;
 use client::{at_once, document};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const SLOW: Duration = Duration::from_millis(60);
 
 #[test]
-fn limits_on_the_round_trip_are_kept_and_broken() {
+fn round_trip_limits_are_met_and_exceeded() {
     let cases = [
         ("--count 100 --max-p50 50ms", 1, "rtt_p50_us", ""),
         ("--count 100 --max-p50 30s", 0, "rtt_p50_us", ""),
@@ -24,7 +24,7 @@ fn limits_on_the_round_trip_are_kept_and_broken() {
         ("--count 1 --max-p50 50ms", 1, "rtt_max_us", "1"),
     ];
     at_once(cases, |(options, code, measure, note)| {
-        let server = Server::with_delay(SLOW, |_| Deed::Answer);
+        let server = Server::with_delay(SLOW, |_| ServerAction::Answer);
         let ended = run(&format!("probe {options} --interval 1 --to {} --json", server.to()));
         assert_eq!(ended.code, code, "{options}: {ended:?}");
         let report = document::report(&ended);
@@ -40,10 +40,11 @@ fn limits_on_the_round_trip_are_kept_and_broken() {
 }
 
 #[test]
-fn a_limit_on_loss_is_exact() {
+fn loss_limit_is_exact() {
     // One of 20 is lost: 5 %.
     for (limit, code) in [("5%", 0), ("4.999%", 1), ("0%", 1), ("0", 1), ("100%", 0)] {
-        let server = Server::that(|packet| if packet.index() == 6 { Deed::Silence } else { Deed::Answer });
+        let server =
+            Server::that(|packet| if packet.index() == 6 { ServerAction::Silence } else { ServerAction::Answer });
         let ended =
             run(&format!("probe --count 20 --interval 1 --timeout 300ms --max-loss {limit} --to {}", server.to()));
         assert_eq!(ended.code, code, "{limit}: {ended:?}");
@@ -54,10 +55,13 @@ fn a_limit_on_loss_is_exact() {
 }
 
 #[test]
-fn a_limit_on_jitter_is_kept_and_broken() {
+fn jitter_limit_is_met_and_exceeded() {
     at_once([("5ms", 1), ("30s", 0)], |(limit, code)| {
         // Every other answer takes 60 ms longer: mean jitter is near 60 ms in the end.
-        let server = Server::that(|packet| if packet.index() % 2 == 0 { Deed::Answer } else { Deed::Later(SLOW) });
+        let server =
+            Server::that(
+                |packet| if packet.index() % 2 == 0 { ServerAction::Answer } else { ServerAction::Later(SLOW) },
+            );
         let ended = run(&format!("probe --count 30 --interval 100ms --max-jitter {limit} --to {} --json", server.to()));
         assert_eq!(ended.code, code, "{ended:?}");
         let report = document::report(&ended);
@@ -68,13 +72,13 @@ fn a_limit_on_jitter_is_kept_and_broken() {
 }
 
 #[test]
-fn send_judges_audio_without_the_hold() {
+fn send_evaluates_audio_without_the_server_delay() {
     let cases = [
         ("--server-delay 0 --max-p50 50ms", 1),
         ("--server-delay 60ms --max-p50 30s --max-loss 0% --max-p99 30s --max-jitter 30s", 0),
     ];
     at_once(cases, |(limits, code)| {
-        let server = Server::with_audio(|_| Deed::Later(SLOW));
+        let server = Server::with_audio(|_| ServerAction::Later(SLOW));
         let ended = run(&format!("send --tone 440 --duration 100ms {limits} --to {} --json", server.to()));
         assert_eq!(ended.code, code, "{ended:?}");
         let report = document::report(&ended);
@@ -84,7 +88,7 @@ fn send_judges_audio_without_the_hold() {
 }
 
 #[test]
-fn a_limit_without_data_is_broken() {
+fn limit_without_data_is_exceeded() {
     let server = Server::silent();
     let ended = run(&format!("probe --count 3 --interval 1 --timeout 100ms --max-p50 30s --to {} --json", server.to()));
     assert_eq!(ended.code, 1, "{ended:?}");
@@ -94,7 +98,7 @@ fn a_limit_without_data_is_broken() {
 }
 
 #[test]
-fn a_signal_ends_a_run_with_the_report_so_far_and_a_code_of_its_own() {
+fn signal_ends_a_run_with_a_partial_report_and_its_own_exit_code() {
     let lines = [
         "probe --count 0 --interval 1 --json",
         "probe --count 0 --interval 1 --audio --json",
@@ -122,7 +126,7 @@ fn a_signal_ends_a_run_with_the_report_so_far_and_a_code_of_its_own() {
 }
 
 #[test]
-fn an_interrupted_wait_and_an_interrupted_silence_are_reported_too() {
+fn interrupted_wait_and_run_without_replies_are_reported() {
     at_once([("--wait-for 1h", 0), ("", 1)], |(option, least)| {
         let server = Server::silent();
         let line = format!("probe {option} --count 0 --to {}", server.to());
@@ -133,12 +137,12 @@ fn an_interrupted_wait_and_an_interrupted_silence_are_reported_too() {
         assert_eq!(ended.code, 130, "{ended:?}");
         assert!(ended.stdout.lines().next().unwrap().contains("interrupted by SIGINT"), "{}", ended.stdout);
         assert!(ended.stdout.contains("FAILED: "), "{}", ended.stdout);
-        assert_eq!(server.heard_of(KEEPALIVE).is_empty(), least == 1);
+        assert_eq!(server.received_of(KEEPALIVE).is_empty(), least == 1);
     });
 }
 
 #[test]
-fn an_interrupted_recording_is_a_whole_file() {
+fn interrupted_recording_is_a_valid_wav_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("take.wav");
     let server = Server::faithful();
@@ -154,13 +158,13 @@ fn an_interrupted_recording_is_a_whole_file() {
     let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]);
     assert_eq!(recorded.len() as u64, sent * 128);
     assert_eq!(report["audio"]["recorded_samples"], sent * 128);
-    let samples: Vec<f32> = server.heard_of(AUDIO).iter().flat_map(client::packet::Packet::samples).collect();
+    let samples: Vec<f32> = server.received_of(AUDIO).iter().flat_map(client::packet::Packet::samples).collect();
     let returned = returned as usize * 128;
     assert!(recorded[..returned] == samples[..returned] && recorded[returned..].iter().all(|sample| *sample == 0.0));
 }
 
 #[test]
-fn every_line_is_a_document_and_the_last_is_the_report() {
+fn every_output_line_is_json_and_the_last_is_the_report() {
     let lines = [
         "probe --count 40 --interval 1",
         "probe --count 40 --interval 1 --keepalive",
@@ -168,21 +172,23 @@ fn every_line_is_a_document_and_the_last_is_the_report() {
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
-        let judged = if line.starts_with("send") { AUDIO } else { 0 };
+        let evaluated = if line.starts_with("send") { AUDIO } else { 0 };
         let server = Server::that(move |packet| match packet.index() {
-            _ if judged == AUDIO && packet.kind != AUDIO => Deed::Answer,
-            3 | 7 => Deed::Silence,
-            5 => Deed::Times(3),
-            12 => Deed::Damage,
-            13 => Deed::DamageThenAnswer,
-            _ => Deed::Answer,
+            _ if evaluated == AUDIO && packet.kind != AUDIO => ServerAction::Answer,
+            3 | 7 => ServerAction::Silence,
+            5 => ServerAction::Times(3),
+            12 => ServerAction::Damage,
+            13 => ServerAction::DamageThenAnswer,
+            _ => ServerAction::Answer,
         });
         let to = server.to();
         let ended = run(&format!("{line} --timeout 500ms --to {to} --driver {driver} --spin 0 --json-lines"));
         assert_eq!(ended.code, 1, "{ended:?}");
         let (packets, report) = document::lines(&ended);
         let stream = report["evaluated_stream"].as_str().unwrap();
-        let of = |fate: &str| packets.iter().filter(|line| line["stream"] == stream && line["outcome"] == fate).count();
+        let of = |outcome: &str| {
+            packets.iter().filter(|line| line["stream"] == stream && line["outcome"] == outcome).count()
+        };
         // Damaged: packet 12, which has no other line, and the first copy of packet 13.
         assert_eq!(["returned", "duplicate", "damaged", "lost", "in_flight", "late"].map(of), [37, 2, 2, 2, 0, 0]);
         for line in &packets {

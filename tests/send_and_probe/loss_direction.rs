@@ -1,4 +1,4 @@
-//! `--loss-direction` as a person uses it: against the real echo server over a path that loses by a known direction, and against
+//! `--loss-direction` on the command line: against the real echo server over a path that loses by a known direction, and against
 //! servers that do not answer, or lie.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use test_support::stun;
 use client::document;
 use client::packet::Packet;
 use client::program::{run, start_line};
-use client::server::{Deed, Server};
+use client::server::{Server, ServerAction};
 use serde_json::{Value, json};
 
 /// An `echo-server` process with its address.
@@ -33,7 +33,7 @@ fn echo_server(folder: &tempfile::TempDir, more: &str) -> (client::program::Prog
     }
 }
 
-/// A way to a server and back that loses what `loses` says of (outward, packet), and nothing else.
+/// A way to a server and back that drops the packets selected by `loses(upstream, packet)`, and nothing else.
 struct Path {
     /// What the client sends to.
     address: SocketAddr,
@@ -50,8 +50,8 @@ impl Path {
         let (address, outside) = (inner.local_addr().unwrap(), outer.local_addr().unwrap());
         let ends = Arc::<AtomicBool>::default();
         let client = Arc::new(std::sync::Mutex::new(None));
-        let thread = |outward: bool| {
-            let (from, to) = if outward { (&inner, &outer) } else { (&outer, &inner) };
+        let thread = |upstream: bool| {
+            let (from, to) = if upstream { (&inner, &outer) } else { (&outer, &inner) };
             let (from, to, ends, client) = (Arc::clone(from), Arc::clone(to), Arc::clone(&ends), Arc::clone(&client));
             let loses = loses.clone();
             from.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -59,13 +59,13 @@ impl Path {
                 let mut buffer = vec![0; 65_536];
                 while !ends.load(Ordering::Relaxed) {
                     let Ok((len, peer)) = from.recv_from(&mut buffer) else { continue };
-                    if outward {
+                    if upstream {
                         *client.lock().unwrap() = Some(peer);
                     }
-                    let whither = if outward { Some(server) } else { *client.lock().unwrap() };
+                    let whither = if upstream { Some(server) } else { *client.lock().unwrap() };
                     let packet = Packet::read(&buffer[..len]);
                     let is_stun = packet.version == 0 || buffer[4..8] == [0x21, 0x12, 0xa4, 0x42];
-                    if let Some(whither) = whither.filter(|_| is_stun || !loses(outward, &packet)) {
+                    if let Some(whither) = whither.filter(|_| is_stun || !loses(upstream, &packet)) {
                         // A client that is gone makes no difference.
                         let _ = to.send_to(&buffer[..len], whither);
                     }
@@ -93,13 +93,13 @@ fn losses(report: &Value, stream: &str) -> [Value; 3] {
 }
 
 #[test]
-fn loss_is_split_as_the_path_lost() {
+fn loss_direction_matches_where_the_path_dropped_packets() {
     let folder = tempfile::tempdir().unwrap();
     let (_server, address) = echo_server(&folder, "");
-    // Of 40 packets numbers 3, 13, 23 and 33 are lost upstream, 5 and 25 homeward.
-    let loses = |outward: bool, packet: &Packet| {
+    // Of 40 packets numbers 3, 13, 23 and 33 are lost upstream, 5 and 25 downstream.
+    let loses = |upstream: bool, packet: &Packet| {
         let n = if matches!(packet.kind, 5 | 6) { packet.sequence } else { packet.index() };
-        if outward { n % 10 == 3 } else { n % 20 == 5 }
+        if upstream { n % 10 == 3 } else { n % 20 == 5 }
     };
     for (option, stream) in [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")] {
         let path = Path::to(address, loses);
@@ -113,7 +113,7 @@ fn loss_is_split_as_the_path_lost() {
         );
         assert_eq!((&report["stray"], ended.code), (&json!(0), 0));
     }
-    // 0.2 s of AUDIO are 75 packets: 3, 13, … 73 outward; 5, 25, 45, 65 homeward. The one ping and KEEPALIVE come back.
+    // 0.2 s of AUDIO are 75 packets: 3, 13, … 73 upstream; 5, 25, 45, 65 downstream. The one ping and KEEPALIVE come back.
     let path = Path::to(address, loses);
     let line = "--tone 440 --duration 200ms --timeout 700ms --loss-direction";
     let ended = run(&format!("send --to {} {line} --json", path.address));
@@ -126,32 +126,32 @@ fn loss_is_split_as_the_path_lost() {
 }
 
 #[test]
-fn what_the_server_refuses_was_heard() {
+fn packets_rejected_by_the_server_count_as_received_upstream() {
     let folder = tempfile::tempdir().unwrap();
     // A packet of 524 bytes counts 624: there is room for three at a time, each for 20 ms.
     let (_server, address) = echo_server(&folder, "--max-buffer-per-client 2000");
     let ended =
         run(&format!("probe --to {address} --audio --count 40 --interval 1 --timeout 700ms --loss-direction --json"));
     let report = document::report(&ended);
-    let [lost, outward, homeward] = losses(&report, "audio");
-    assert!(lost.as_u64().unwrap() > 10 && lost == homeward && outward == 0, "{report:#}");
+    let [lost, upstream, downstream] = losses(&report, "audio");
+    assert!(lost.as_u64().unwrap() > 10 && lost == downstream && upstream == 0, "{report:#}");
 
     // What it loses on purpose too; the answers to the questions are spared.
     let folder = tempfile::tempdir().unwrap();
     let (_server, address) = echo_server(&folder, "--loss 30% --seed 3");
     let ended = run(&format!("probe --to {address} --count 60 --interval 1 --timeout 700ms --loss-direction --json"));
-    let [lost, outward, homeward] = losses(&document::report(&ended), "ping");
-    assert!(lost.as_u64().unwrap() > 5 && lost == homeward && outward == 0, "{lost} {outward} {homeward}");
+    let [lost, upstream, downstream] = losses(&document::report(&ended), "ping");
+    assert!(lost.as_u64().unwrap() > 5 && lost == downstream && upstream == 0, "{lost} {upstream} {downstream}");
 }
 
 #[test]
-fn a_server_that_ignores_stun_leaves_the_direction_unknown() {
-    // One says nothing, one sends the question back, as an echo without a look at the version would.
-    for deed in [Deed::Silence, Deed::Answer] {
+fn server_that_ignores_stun_leaves_the_direction_unknown() {
+    // One is silent, one returns the request, as an echo that ignores the version would.
+    for action in [ServerAction::Silence, ServerAction::Answer] {
         let server = Server::that(move |packet| match (packet.version, packet.sequence) {
-            (0, _) => deed,
-            (_, 3 | 4) => Deed::Silence,
-            _ => Deed::Answer,
+            (0, _) => action,
+            (_, 3 | 4) => ServerAction::Silence,
+            _ => ServerAction::Answer,
         });
         let line =
             format!("probe --to {} --keepalive --count 20 --interval 1 --timeout 300ms --loss-direction", server.to());
@@ -161,7 +161,7 @@ fn a_server_that_ignores_stun_leaves_the_direction_unknown() {
         assert_eq!(report["loss_report"], json!({"response_received": false, "mapped_address": null}));
         assert_eq!(report["stray"], 0, "what comes before counting begins counts nowhere");
         // Three questions, then the packets, and no question at the end.
-        let versions: Vec<u8> = server.heard().iter().map(|packet| packet.version).collect();
+        let versions: Vec<u8> = server.received().iter().map(|packet| packet.version).collect();
         assert_eq!(versions, [vec![0; 3], vec![1; 20]].concat());
         let text = run(&line).stdout;
         let why =
@@ -171,12 +171,12 @@ fn a_server_that_ignores_stun_leaves_the_direction_unknown() {
 }
 
 #[test]
-fn without_the_option_nothing_is_asked_and_one_sentence_tells_of_it() {
-    let server = Server::that(|packet| if packet.sequence == 3 { Deed::Silence } else { Deed::Answer });
+fn without_the_option_nothing_is_requested_and_a_warning_names_it() {
+    let server = Server::that(|packet| if packet.sequence == 3 { ServerAction::Silence } else { ServerAction::Answer });
     let text = run(&format!("probe --to {} --keepalive --count 20 --interval 1 --timeout 300ms", server.to())).stdout;
     assert_eq!(text.matches("--loss-direction").count(), 1, "{text}");
     assert!(!text.contains("lost upstream") && !text.contains("mapped address"), "{text}");
-    assert!(server.heard().iter().all(|packet| packet.version == 1));
+    assert!(server.received().iter().all(|packet| packet.version == 1));
     assert_eq!(run("send --tone 440 --duration 10ms --embedded --no-echo --loss-direction").code, 2);
 }
 
@@ -205,20 +205,20 @@ fn liar(
 }
 
 #[test]
-fn lies_are_ignored_or_cut_to_what_can_be() {
+fn implausible_counters_are_ignored_or_clamped() {
     type Lie = fn(&[u8], &UdpSocket, SocketAddr, u32);
     let right = |question: &[u8], count: u32| {
-        stun::response(&stun::transaction(question), &stun::heard(7, [count, count, count]))
+        stun::response(&stun::transaction(question), &stun::received_counts(7, [count, count, count]))
     };
     let elsewhere: Lie = |question, _, to, _| {
-        let answer = stun::response(&stun::transaction(question), &stun::heard(7, [0; 3]));
+        let answer = stun::response(&stun::transaction(question), &stun::received_counts(7, [0; 3]));
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&answer, to).unwrap();
     };
     let transaction: Lie = |_, socket, to, _| {
-        socket.send_to(&stun::response(&[9; 12], &stun::heard(7, [0; 3])), to).unwrap();
+        socket.send_to(&stun::response(&[9; 12], &stun::received_counts(7, [0; 3])), to).unwrap();
     };
     let cookie: Lie = |question, socket, to, _| {
-        let mut answer = stun::response(&stun::transaction(question), &stun::heard(7, [0; 3]));
+        let mut answer = stun::response(&stun::transaction(question), &stun::received_counts(7, [0; 3]));
         answer[4] ^= 1;
         socket.send_to(&answer, to).unwrap();
     };
@@ -233,10 +233,10 @@ fn lies_are_ignored_or_cut_to_what_can_be() {
         thread.join().unwrap();
     }
     for (first, then, expected) in [(0, 4_000_000_000, [5, 5, 0]), (4_000_000_000, 0, [5, 0, 5]), (7, 16, [5, 1, 4])] {
-        let mut asked = BTreeMap::new();
+        let mut requested = BTreeMap::new();
         let (address, thread, stopper) = liar(move |question, socket, to| {
-            let place = asked.len();
-            let place = *asked.entry(stun::transaction(question)).or_insert(place);
+            let place = requested.len();
+            let place = *requested.entry(stun::transaction(question)).or_insert(place);
             socket.send_to(&right(question, [first, then][place]), to).unwrap();
         });
         let ended =
@@ -248,7 +248,7 @@ fn lies_are_ignored_or_cut_to_what_can_be() {
 }
 
 #[test]
-fn the_embedded_server_tells_too() {
+fn embedded_server_reports_its_counters() {
     let ended = run("send --tone 440 --duration 100ms --embedded --delay 5 --loss-direction --json");
     let report = document::report(&ended);
     assert_eq!((&report["loss_report"]["response_received"], ended.code), (&json!(true), 0));

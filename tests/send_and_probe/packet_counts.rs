@@ -5,20 +5,20 @@ use test_support::client;
 
 use client::packet::{AUDIO, KEEPALIVE, Packet};
 use client::program::run;
-use client::server::{Deed, Server, closed_port};
+use client::server::{Server, ServerAction, closed_port};
 use client::{at_once, document};
 use serde_json::Value;
 
 /// What is done to a packet by its place in the stream. Of 40 packets, 4 are lost and 1 is damaged for good.
-fn mischief(index: u32) -> Deed {
+fn mischief(index: u32) -> ServerAction {
     match index {
-        3 | 7 | 39 => Deed::Silence,
-        5 => Deed::Times(3),
-        10 | 20 => Deed::AfterNext,
-        12 => Deed::Damage,
-        13 => Deed::DamageThenAnswer,
-        15 => Deed::Unasked,
-        _ => Deed::Answer,
+        3 | 7 | 39 => ServerAction::Silence,
+        5 => ServerAction::Times(3),
+        10 | 20 => ServerAction::AfterNext,
+        12 => ServerAction::Damage,
+        13 => ServerAction::DamageThenAnswer,
+        15 => ServerAction::Unasked,
+        _ => ServerAction::Answer,
     }
 }
 
@@ -37,9 +37,9 @@ const COUNTED: [&str; 10] = [
 const COUNTS: [u64; 10] = [40, 35, 4, 1, 2, 2, 2, 1, 0, 0];
 
 #[test]
-fn a_probe_counts_exactly_what_was_done_to_its_packets() {
-    let asks = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
-    let cases = asks.iter().flat_map(|ask| ["native", "portable"].map(|driver| (ask, driver)));
+fn probe_counts_match_what_the_server_did_to_its_packets() {
+    let requests = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
+    let cases = requests.iter().flat_map(|request| ["native", "portable"].map(|driver| (request, driver)));
     at_once(cases, |((option, stream), driver)| {
         let server = Server::that(|packet| mischief(packet.index()));
         let ended = run(&format!(
@@ -56,7 +56,7 @@ fn a_probe_counts_exactly_what_was_done_to_its_packets() {
 }
 
 #[test]
-fn a_send_counts_exactly_what_was_done_to_its_packets() {
+fn send_counts_match_what_the_server_did_to_its_packets() {
     at_once(["native", "portable"], |driver| {
         let server = Server::with_audio(|sequence| mischief(sequence - 1));
         // 40 packets of 128 samples, and 1 ping and 1 KEEPALIVE beside them.
@@ -74,7 +74,7 @@ fn a_send_counts_exactly_what_was_done_to_its_packets() {
 }
 
 #[test]
-fn a_shortened_answer_is_damaged_or_nobodys() {
+fn truncated_reply_is_damaged_or_unmatched() {
     // AUDIO keeps its header and is damaged, a pong loses its number, a KEEPALIVE is a packet no more.
     let names = ["lost", "damaged", "damaged_copies", "unmatched"];
     let cases = [
@@ -83,7 +83,8 @@ fn a_shortened_answer_is_damaged_or_nobodys() {
         ("--keepalive", "keepalive", [1, 0, 0, 0], 1),
     ];
     at_once(cases, |(option, stream, counts, stray)| {
-        let server = Server::that(|packet| if packet.index() == 4 { Deed::Truncate } else { Deed::Answer });
+        let server =
+            Server::that(|packet| if packet.index() == 4 { ServerAction::Truncate } else { ServerAction::Answer });
         let ended = run(&format!("probe {option} --count 10 --interval 1 --timeout 300ms --to {} --json", server.to()));
         let report = document::report(&ended);
         assert_eq!(document::counts(&report, stream, names), counts, "{stream}");
@@ -93,8 +94,8 @@ fn a_shortened_answer_is_damaged_or_nobodys() {
 }
 
 #[test]
-fn what_answers_nothing_is_stray_and_disturbs_nothing() {
-    let server = Server::that(|packet| if packet.index() == 4 { Deed::Babble } else { Deed::Answer });
+fn datagram_without_a_request_is_stray_and_changes_no_other_count() {
+    let server = Server::that(|packet| if packet.index() == 4 { ServerAction::Babble } else { ServerAction::Answer });
     let ended = run(&format!("probe --count 10 --interval 1 --to {} --json", server.to()));
     assert_eq!(ended.code, 0, "{ended:?}");
     let report = document::report(&ended);
@@ -103,13 +104,13 @@ fn what_answers_nothing_is_stray_and_disturbs_nothing() {
 }
 
 #[test]
-fn late_is_returned_and_counted_apart() {
+fn late_packet_is_returned_and_also_counted_as_late() {
     let late = Duration::from_millis(1_500);
     at_once(["probe --count 20 --interval 1", "send --tone 440 --duration 50ms --server-delay 0"], move |line| {
         let server = Server::that(move |packet| match (packet.kind, packet.index()) {
-            (KEEPALIVE, _) | (_, 0) => Deed::Answer,
-            (_, 5 | 9 | 17) => Deed::Later(late),
-            _ => Deed::Answer,
+            (KEEPALIVE, _) | (_, 0) => ServerAction::Answer,
+            (_, 5 | 9 | 17) => ServerAction::Later(late),
+            _ => ServerAction::Answer,
         });
         let ended = run(&format!("{line} --late-after 1s --to {} --json", server.to()));
         assert_eq!(ended.code, 0, "{ended:?}");
@@ -122,16 +123,16 @@ fn late_is_returned_and_counted_apart() {
     });
 }
 
-/// The points of the caveat that says why nothing came back.
+/// The causes listed by the warning for a run without replies.
 fn reasons(report: &Value) -> [&str; 3] {
-    let caveats = report["warnings"].as_array().unwrap();
-    let caveat = caveats.iter().find(|caveat| caveat["code"] == "no_replies").unwrap();
-    let points = caveat["details"].as_array().unwrap();
+    let warnings = report["warnings"].as_array().unwrap();
+    let warning = warnings.iter().find(|warning| warning["code"] == "no_replies").unwrap();
+    let points = warning["details"].as_array().unwrap();
     [0, 1, 2].map(|at| points[at].as_str().unwrap())
 }
 
 #[test]
-fn silence_is_never_passed_and_its_usual_reasons_are_named() {
+fn run_without_replies_fails_and_lists_the_likely_causes() {
     let lines = [
         "probe --count 5 --interval 1",
         "probe --audio --count 5 --interval 1 --server-delay 0",
@@ -159,8 +160,8 @@ fn silence_is_never_passed_and_its_usual_reasons_are_named() {
 }
 
 #[test]
-fn a_server_that_answers_pings_only_is_told_from_silence() {
-    let server = Server::with_audio(|_| Deed::Silence);
+fn server_that_answers_only_pings_is_distinguished_from_silence() {
+    let server = Server::with_audio(|_| ServerAction::Silence);
     let ended =
         run(&format!("send --tone 440 --duration 20ms --server-delay 0 --timeout 200ms --to {} --json", server.to()));
     assert_eq!(ended.code, 1, "{ended:?}");
@@ -172,7 +173,7 @@ fn a_server_that_answers_pings_only_is_told_from_silence() {
 }
 
 #[test]
-fn a_closed_port_is_said_to_be_one() {
+fn closed_port_is_reported() {
     let lines = ["probe --count 5 --interval 1", "send --tone 440 --duration 20ms --server-delay 0"];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
@@ -188,18 +189,18 @@ fn a_closed_port_is_said_to_be_one() {
 }
 
 #[test]
-fn without_echo_nothing_is_expected_and_nothing_is_lost() {
+fn without_expected_echo_no_packet_is_lost() {
     let server = Server::silent();
     let ended = run(&format!("send --tone 440 --duration 20ms --no-echo --to {} --json", server.to()));
     assert_eq!(ended.code, 0, "{ended:?}");
     let report = document::report(&ended);
     assert_eq!(document::counts(&report, "audio", COUNTED), [8, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
     assert_eq!((&report["replies_expected"], &report["verdict"]["passed"]), (&false.into(), &true.into()));
-    assert_eq!(server.heard_of(AUDIO).len(), 8);
+    assert_eq!(server.received_of(AUDIO).len(), 8);
 }
 
 #[test]
-fn until_the_first_answer_nothing_counts() {
+fn nothing_is_counted_before_the_first_reply() {
     let lines = [
         "probe --count 10 --interval 1",
         "probe --audio --count 10 --interval 1",
@@ -207,11 +208,11 @@ fn until_the_first_answer_nothing_counts() {
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
-        // As if it had started late: what comes first is not heard.
-        let mut deaf = 3;
+        // As if it had started late: it ignores the first packets.
+        let mut ignored = 3;
         let server = Server::that(move |_| {
-            deaf -= i32::from(deaf >= 0);
-            if deaf >= 0 { Deed::Silence } else { Deed::Answer }
+            ignored -= i32::from(ignored >= 0);
+            if ignored >= 0 { ServerAction::Silence } else { ServerAction::Answer }
         });
         let ended = run(&format!("{line} --wait-for 30s --to {} --driver {driver} --max-loss 0% --json", server.to()));
         assert_eq!(ended.code, 0, "{ended:?}");
@@ -221,15 +222,18 @@ fn until_the_first_answer_nothing_counts() {
         assert_eq!((&report["readiness_wait"]["reply_received"], &report["stray"]), (&true.into(), &0.into()));
         assert!(
             report["readiness_wait"]["waited_ms"].as_f64().unwrap() >= 300.0,
-            "three knocks 100 ms apart went unheard"
+            "three keepalives 100 ms apart were ignored"
         );
-        let knocks: Vec<Packet> = server.heard()[..4].to_vec();
-        assert!(knocks.iter().all(|knock| knock.kind == KEEPALIVE && knock.payload.is_empty()), "{knocks:?}");
+        let keepalives: Vec<Packet> = server.received()[..4].to_vec();
+        assert!(
+            keepalives.iter().all(|keepalive| keepalive.kind == KEEPALIVE && keepalive.payload.is_empty()),
+            "{keepalives:?}"
+        );
     });
 }
 
 #[test]
-fn waiting_in_vain_fails_and_sends_nothing_but_knocks() {
+fn wait_for_that_times_out_fails_and_sends_only_keepalives() {
     at_once(["probe --count 10", "send --tone 440 --duration 20ms"], |line| {
         let server = Server::silent();
         let ended = run(&format!("{line} --wait-for 250ms --to {} --json", server.to()));
@@ -239,16 +243,16 @@ fn waiting_in_vain_fails_and_sends_nothing_but_knocks() {
         assert!(report["verdict"]["reasons"][0].as_str().unwrap().starts_with("no reply within 2"), "{report:#}");
         assert_eq!(document::counts(&report, report["evaluated_stream"].as_str().unwrap(), ["sent", "lost"]), [0, 0]);
         assert_eq!(reasons(&report).len(), 3);
-        assert!(server.heard().iter().all(|packet| packet.kind == KEEPALIVE));
+        assert!(server.received().iter().all(|packet| packet.kind == KEEPALIVE));
     });
 }
 
 #[test]
-fn the_hold_is_estimated_from_the_pings_or_given() {
+fn server_delay_is_estimated_from_pings_or_configured() {
     let hold = Duration::from_millis(300);
     let cases = [("", 300.0), ("--server-delay 250ms", 250.0), ("--server-delay 10s", 10_000.0)];
     at_once(cases, move |(option, counted)| {
-        let server = Server::with_audio(move |_| Deed::Later(hold));
+        let server = Server::with_audio(move |_| ServerAction::Later(hold));
         let ended = run(&format!("send --tone 440 --duration 50ms {option} --to {} --json", server.to()));
         assert_eq!(ended.code, 0, "{ended:?}");
         let audio = document::report(&ended)["audio"].clone();
@@ -277,7 +281,7 @@ fn the_hold_is_estimated_from_the_pings_or_given() {
 }
 
 #[test]
-fn the_hold_of_the_embedded_server_is_known_and_need_not_be_estimated() {
+fn server_delay_of_the_embedded_server_is_known_without_an_estimate() {
     let lines = ["probe --audio --count 5 --interval 1", "send --tone 440 --duration 20ms"];
     at_once(lines, |line| {
         for (more, hold) in [("", 50.0), ("--server-delay 40", 40.0)] {

@@ -10,7 +10,7 @@ use test_support::client;
 const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
 #[test]
-fn every_fixture_comes_back_whole_from_the_embedded_server_and_from_an_independent_one() {
+fn every_wav_fixture_returns_unchanged_from_two_servers() {
     // Its packets of 128 samples at 48 kHz, the last one short.
     let files = [
         ("speech-16bit-mono-48k", 563),
@@ -32,22 +32,22 @@ fn every_fixture_comes_back_whole_from_the_embedded_server_and_from_an_independe
         assert_eq!(report["verdict"]["passed"], true);
         if target.is_empty() {
             assert_eq!(report["target"], "embedded echo server (20 ms)");
-            assert_eq!(server.heard(), []);
+            assert_eq!(server.received(), []);
         } else {
-            assert_eq!(server.heard_of(AUDIO).len() as u64, *packets);
+            assert_eq!(server.received_of(AUDIO).len() as u64, *packets);
         }
     });
 }
 
 #[test]
-fn a_16_bit_file_leaves_as_the_protocol_says() {
+fn packets_of_a_16_bit_file_match_the_protocol() {
     let server = Server::faithful();
     let ended = run(&format!("send --wav {SPEECH} --to {} --spin 0 --json", server.to()));
     assert_eq!(ended.code, 0, "{ended:?}");
 
     // 72,000 samples: 562 packets of 128 and one of 64.
     let samples = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
-    let audio = server.heard_of(AUDIO);
+    let audio = server.received_of(AUDIO);
     assert_eq!(audio.len(), 563);
     for (index, packet) in audio.iter().enumerate() {
         let from = index * 128;
@@ -59,9 +59,9 @@ fn a_16_bit_file_leaves_as_the_protocol_says() {
     assert_eq!(audio[562].payload.len(), 256);
 
     // 1.5 s of audio: signs of life after 0 and 1 s, each type with a sequence of its own.
-    let keepalives: Vec<_> = server.heard_of(KEEPALIVE).iter().map(Packet::bytes).collect();
+    let keepalives: Vec<_> = server.received_of(KEEPALIVE).iter().map(Packet::bytes).collect();
     assert_eq!(keepalives, [[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]);
-    let pings = server.heard_of(PING);
+    let pings = server.received_of(PING);
     assert_eq!(pings.len(), 2);
     for (number, ping) in pings.iter().enumerate() {
         let number = number as u32;
@@ -73,16 +73,16 @@ fn a_16_bit_file_leaves_as_the_protocol_says() {
     // Due a second apart, never early; each may be late by as much as this machine is busy.
     assert!(second > first);
 
-    let infos: Vec<_> = server.heard_of(INFO).iter().map(Packet::bytes).collect();
+    let infos: Vec<_> = server.received_of(INFO).iter().map(Packet::bytes).collect();
     let mut info = vec![1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     info.extend([0; 20]); // five delays of 0.0 ms
     info.extend([0, 0, 0, 128, 0, 0, 0xbb, 0x80, 3, b'p', b'c', b'm', 1]);
     assert_eq!(infos, [info]);
-    assert_eq!(server.heard().len(), 563 + 2 + 2 + 1);
+    assert_eq!(server.received().len(), 563 + 2 + 2 + 1);
 }
 
 #[test]
-fn frames_may_have_any_length_that_fits() {
+fn frame_size_may_be_any_length_that_fits() {
     // 100 ms are 4,800 samples at 48 kHz.
     let cases = [
         ("64", 64, 75, 64),
@@ -101,7 +101,7 @@ fn frames_may_have_any_length_that_fits() {
             format!("send --tone 440 --duration 100ms --frame-size {frame} --to {} --spin 0 --json", server.to());
         let ended = run(&line);
         assert_eq!(ended.code, 0, "{ended:?}");
-        let audio = server.heard_of(AUDIO);
+        let audio = server.received_of(AUDIO);
         assert_eq!(audio.len(), packets, "{frame}");
         for (index, packet) in audio.iter().enumerate() {
             let length = if index + 1 == packets { last } else { samples };
@@ -115,7 +115,7 @@ fn frames_may_have_any_length_that_fits() {
 }
 
 #[test]
-fn the_sequence_wraps_and_still_matches() {
+fn wrapped_sequence_numbers_still_match() {
     let server = Server::faithful();
     let line = format!(
         "send --tone 440 --duration 20ms --first-sequence 4294967294 --to {} --spin 0 --max-loss 0% --json",
@@ -123,7 +123,7 @@ fn the_sequence_wraps_and_still_matches() {
     );
     let ended = run(&line);
     assert_eq!(ended.code, 0, "{ended:?}");
-    let sequences: Vec<_> = server.heard_of(AUDIO).iter().map(|packet| packet.sequence).collect();
+    let sequences: Vec<_> = server.received_of(AUDIO).iter().map(|packet| packet.sequence).collect();
     assert_eq!(sequences, [0xffff_fffe, 0xffff_ffff, 0, 1, 2, 3, 4, 5]);
     assert_eq!(document::counts(&document::report(&ended), "audio", ["returned", "unmatched"]), [8, 0]);
 }
@@ -139,27 +139,30 @@ fn standard_input_is_sent_like_a_file() {
 }
 
 #[test]
-fn a_probe_asks_with_what_it_is_told_to() {
-    let asks =
+fn probe_sends_the_configured_packets() {
+    let requests =
         [("", PING, 24), ("--keepalive", KEEPALIVE, 12), ("--audio", AUDIO, 524), ("--audio --size 8", AUDIO, 20)];
     let drivers = ["native", "portable"];
-    at_once(asks.iter().flat_map(|ask| drivers.map(|driver| (ask, driver))), |((options, kind, length), driver)| {
-        let server = Server::faithful();
-        let to = server.to();
-        let ended = run(&format!("probe {options} --count 20 --interval 1ms --to {to} --driver {driver} --json"));
-        assert_eq!(ended.code, 0, "{ended:?}");
-        let heard = server.heard();
-        assert_eq!(heard.len(), 20, "{options}");
-        assert!(heard.iter().all(|packet| packet.kind == *kind && packet.bytes().len() == *length), "{options}");
-        let report = document::report(&ended);
-        assert_eq!(report["target"], to);
-        let stream = report["evaluated_stream"].as_str().unwrap();
-        assert_eq!(document::counts(&report, stream, ["sent", "returned", "lost"]), [20, 20, 0]);
-    });
+    at_once(
+        requests.iter().flat_map(|request| drivers.map(|driver| (request, driver))),
+        |((options, kind, length), driver)| {
+            let server = Server::faithful();
+            let to = server.to();
+            let ended = run(&format!("probe {options} --count 20 --interval 1ms --to {to} --driver {driver} --json"));
+            assert_eq!(ended.code, 0, "{ended:?}");
+            let received = server.received();
+            assert_eq!(received.len(), 20, "{options}");
+            assert!(received.iter().all(|packet| packet.kind == *kind && packet.bytes().len() == *length), "{options}");
+            let report = document::report(&ended);
+            assert_eq!(report["target"], to);
+            let stream = report["evaluated_stream"].as_str().unwrap();
+            assert_eq!(document::counts(&report, stream, ["sent", "returned", "lost"]), [20, 20, 0]);
+        },
+    );
 }
 
 #[test]
-fn a_host_is_found_in_every_spelling() {
+fn host_resolves_in_every_notation() {
     let server = Server::faithful();
     let port = server.address.port();
     let spellings = [

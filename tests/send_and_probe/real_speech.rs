@@ -1,4 +1,4 @@
-//! Speech that nobody here recorded or made, as Debian installs it: it comes back as it is.
+//! Recorded speech from a Debian package returns unchanged.
 
 use std::env;
 use std::f64::consts::PI;
@@ -17,7 +17,7 @@ const ALSA: &str = "/usr/share/sounds/alsa";
 /// 44.1 kHz, 16 bits, one channel: a sentence, of supercollider-common.
 const SENTENCE: &str = "/usr/share/SuperCollider/sounds/a11wlk01.wav";
 
-/// Whether `path` is there. Where it is not, the test says so and is skipped, but in CI it must be there.
+/// Whether `path` exists. If not, the test prints a line and is skipped; in CI it must exist.
 fn is_installed(path: &str, package: &str) -> bool {
     if Path::new(path).exists() {
         return true;
@@ -49,7 +49,7 @@ fn send(wav: &Path, more: &[&str]) -> (Wav, Wav) {
 }
 
 #[test]
-fn speech_at_48_khz_comes_back_sample_for_sample() {
+fn speech_at_48_khz_returns_sample_for_sample() {
     if !is_installed(ALSA, "alsa-utils") {
         return;
     }
@@ -65,7 +65,7 @@ fn speech_at_48_khz_comes_back_sample_for_sample() {
 }
 
 #[test]
-fn speech_at_44_1_khz_comes_back_as_ideal_interpolation_has_it_and_natively_sample_for_sample() {
+fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     if !is_installed(SENTENCE, "supercollider-common") {
         return;
     }

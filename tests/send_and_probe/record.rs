@@ -4,15 +4,15 @@ use std::path::Path;
 use test_support::client;
 
 use client::packet::AUDIO;
-use client::program::{Ended, run_args};
-use client::server::{Deed, Server};
+use client::program::{ProgramOutput, run_args};
+use client::server::{Server, ServerAction};
 use client::wav::Wav;
 use client::{at_once, document, fixture};
 
 const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
 /// Sends `duration` of the speech to `server` and records.
-fn record(server: &Server, file: &Path, more: &str) -> Ended {
+fn record(server: &Server, file: &Path, more: &str) -> ProgramOutput {
     let line = format!(
         "send --wav {SPEECH} --to {} --spin 0 --timeout 500ms --server-delay 0 --json {more} --record",
         server.to()
@@ -21,7 +21,7 @@ fn record(server: &Server, file: &Path, more: &str) -> Ended {
 }
 
 #[test]
-fn a_recording_of_a_16_bit_file_holds_its_samples_exactly() {
+fn recording_of_a_16_bit_file_contains_its_exact_samples() {
     let folder = tempfile::tempdir().unwrap();
     let input = Wav::read(&fixture("speech-16bit-mono-48k.wav"));
     let ways = ["--embedded --delay 10", "--embedded --delay 10 --driver portable"];
@@ -38,7 +38,7 @@ fn a_recording_of_a_16_bit_file_holds_its_samples_exactly() {
 }
 
 #[test]
-fn integers_come_back_as_the_bytes_they_were() {
+fn integer_samples_are_recorded_as_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     // 16 bits in 24 are the same bytes above a zero.
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).data;
@@ -63,12 +63,14 @@ fn integers_come_back_as_the_bytes_they_were() {
 }
 
 #[test]
-fn what_did_not_come_back_is_silence_in_its_place() {
+fn missing_packets_are_recorded_as_silence_in_place() {
     let folder = tempfile::tempdir().unwrap();
     // 200 ms are 9,600 samples in 75 packets; the first, some in the middle and the last two never come back.
     let lost = [1, 10, 11, 40, 74, 75];
     let server =
-        Server::with_audio(move |sequence| if lost.contains(&sequence) { Deed::Silence } else { Deed::Answer });
+        Server::with_audio(
+            move |sequence| if lost.contains(&sequence) { ServerAction::Silence } else { ServerAction::Answer },
+        );
     let file = folder.path().join("gaps.wav");
     let ended = record(&server, &file, "--duration 200ms");
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -83,13 +85,13 @@ fn what_did_not_come_back_is_silence_in_its_place() {
 }
 
 #[test]
-fn the_order_of_arrival_and_second_copies_do_not_matter() {
+fn recording_does_not_depend_on_arrival_order_or_duplicates() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::with_audio(|sequence| match sequence % 4 {
-        0 => Deed::AfterNext,
-        1 => Deed::Times(2),
-        2 => Deed::DamageThenAnswer,
-        _ => Deed::Answer,
+        0 => ServerAction::AfterNext,
+        1 => ServerAction::Times(2),
+        2 => ServerAction::DamageThenAnswer,
+        _ => ServerAction::Answer,
     });
     let file = folder.path().join("order.wav");
     let ended = record(&server, &file, "--duration 200ms");
@@ -99,9 +101,9 @@ fn the_order_of_arrival_and_second_copies_do_not_matter() {
 }
 
 #[test]
-fn damaged_sound_is_left_out() {
+fn damaged_packets_are_omitted_from_the_recording() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::with_audio(|sequence| if sequence == 3 { Deed::Damage } else { Deed::Answer });
+    let server = Server::with_audio(|sequence| if sequence == 3 { ServerAction::Damage } else { ServerAction::Answer });
     let file = folder.path().join("damaged.wav");
     assert_eq!(record(&server, &file, "--duration 20ms").code, 1);
     let mut expected = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..960].to_vec();
@@ -110,18 +112,18 @@ fn damaged_sound_is_left_out() {
 }
 
 #[test]
-fn where_nothing_comes_back_the_recording_is_silence_of_full_length() {
+fn recording_without_replies_is_silence_of_full_length() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::silent();
     let file = folder.path().join("silence.wav");
     let ended = record(&server, &file, "--duration 100ms --record-format s24");
     assert_eq!(ended.code, 1, "{ended:?}");
-    assert_eq!(server.heard_of(AUDIO).len(), 38);
+    assert_eq!(server.received_of(AUDIO).len(), 38);
     assert!(Wav::read(&file).data == vec![0; 4_800 * 3]);
 }
 
 #[test]
-fn stereo_and_an_odd_number_of_bytes_are_recorded_as_they_are() {
+fn stereo_and_odd_payload_lengths_are_recorded_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("odd.wav");
     let server = Server::faithful();

@@ -4,15 +4,15 @@ use std::path::Path;
 use test_support::client;
 
 use client::packet::{AUDIO, Packet};
-use client::program::{self, Ended, run_args};
-use client::server::{Deed, Server};
+use client::program::{self, ProgramOutput, run_args};
+use client::server::{Server, ServerAction};
 use client::wav::Wav;
 use client::{at_once, document, fixture};
 
 const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
 /// Runs `line`, cut at spaces, with the file as its last word.
-fn record(line: &str, file: &Path) -> Ended {
+fn record(line: &str, file: &Path) -> ProgramOutput {
     run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]))
 }
 
@@ -23,22 +23,22 @@ fn sides(file: &Path) -> [Vec<f32>; 2] {
     [0, 1].map(|side| wav.samples().into_iter().skip(side).step_by(2).collect())
 }
 
-/// The samples of what the server has heard, in order.
+/// The samples that the server has received, in order.
 fn sent_to(server: &Server) -> Vec<f32> {
-    server.heard_of(AUDIO).iter().flat_map(Packet::samples).collect()
+    server.received_of(AUDIO).iter().flat_map(Packet::samples).collect()
 }
 
 #[test]
-fn each_side_is_the_very_sound_and_the_right_one_is_silent_where_the_fate_log_says_lost() {
+fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
     // 0.3 s late, disordered, and some of it twice.
     let paths = ["--loss 5% --seed 7", "--burst-loss 2%,40% --jitter 30 --reorder 5% --duplicate 5% --seed 3"];
     at_once(paths.iter().enumerate(), |(number, path)| {
-        let [file, fates] = ["wav", "csv"].map(|kind| folder.path().join(format!("{number}.{kind}")));
-        let fate_log = fates.display();
+        let [file, outcomes] = ["wav", "csv"].map(|kind| folder.path().join(format!("{number}.{kind}")));
+        let outcome_log = outcomes.display();
         let line = format!(
-            "send --wav {SPEECH} --embedded --delay 300 {path} --outcome-log {fate_log} --spin 0 --json --record-both"
+            "send --wav {SPEECH} --embedded --delay 300 {path} --outcome-log {outcome_log} --spin 0 --json --record-both"
         );
         let ended = record(&line, &file);
         assert_eq!(ended.code, 0, "{ended:?}");
@@ -46,7 +46,7 @@ fn each_side_is_the_very_sound_and_the_right_one_is_silent_where_the_fate_log_sa
         assert!(left == speech, "{path}");
         let mut expected = speech.clone();
         let mut lost = 0;
-        for row in std::fs::read_to_string(&fates).unwrap().lines().skip(1) {
+        for row in std::fs::read_to_string(&outcomes).unwrap().lines().skip(1) {
             let cells: Vec<&str> = row.split(',').collect();
             if cells[2] == "AUDIO" && ["lost", "burst"].contains(&cells[4]) {
                 // The first packet has sequence number 1.
@@ -65,7 +65,7 @@ fn each_side_is_the_very_sound_and_the_right_one_is_silent_where_the_fate_log_sa
 }
 
 #[test]
-fn each_side_of_stereo_sound_is_the_mean_of_its_channels_and_the_program_says_so() {
+fn record_both_mixes_each_stereo_side_to_mono_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("both.wav");
     // Means are halves of integers, and one of them is rounded.
@@ -86,7 +86,7 @@ fn each_side_of_stereo_sound_is_the_mean_of_its_channels_and_the_program_says_so
 }
 
 #[test]
-fn the_format_holds_for_both_recordings() {
+fn record_format_applies_to_both_recordings() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav"));
     at_once([("s16", 16), ("s24", 24)], |(format, bits)| {
@@ -106,15 +106,15 @@ fn the_format_holds_for_both_recordings() {
 }
 
 #[test]
-fn order_copies_and_damage_do_not_move_a_sample() {
+fn reordering_duplicates_and_damage_do_not_move_samples() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("both.wav");
     let server = Server::with_audio(|sequence| match sequence % 5 {
-        0 => Deed::AfterNext,
-        1 => Deed::Times(2),
-        2 => Deed::DamageThenAnswer,
-        3 if sequence == 33 => Deed::Damage,
-        _ => Deed::Answer,
+        0 => ServerAction::AfterNext,
+        1 => ServerAction::Times(2),
+        2 => ServerAction::DamageThenAnswer,
+        3 if sequence == 33 => ServerAction::Damage,
+        _ => ServerAction::Answer,
     });
     let line = format!(
         "send --tone 440 --duration 197ms --to {} --spin 0 --timeout 500ms --server-delay 0 --record-both",
@@ -130,7 +130,7 @@ fn order_copies_and_damage_do_not_move_a_sample() {
 }
 
 #[test]
-fn where_no_echo_is_expected_the_right_side_is_silent() {
+fn without_expected_echo_the_right_side_is_silent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("both.wav");
     let server = Server::silent();
@@ -143,7 +143,7 @@ fn where_no_echo_is_expected_the_right_side_is_silent() {
 }
 
 #[test]
-fn an_interrupted_run_leaves_a_whole_file() {
+fn interrupted_run_leaves_a_valid_recording() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("both.wav");
     let server = Server::faithful();
@@ -164,7 +164,7 @@ fn an_interrupted_run_leaves_a_whole_file() {
 /// A limit on the size of files stands for a disk that is full.
 #[cfg(target_os = "linux")]
 #[test]
-fn when_the_disk_is_full_the_file_holds_what_fitted_and_the_error_says_how_much() {
+fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
     // 100 blocks of 512 bytes, a header of 58 bytes: of one channel 12,785 floats fit, of two 6,392, in whole packets 99 and 49.
@@ -185,7 +185,7 @@ fn when_the_disk_is_full_the_file_holds_what_fitted_and_the_error_says_how_much(
             format!("; the file contains the first {:.3} s, {samples} samples\n", f64::from(samples) / 48_000.0);
         assert!(ended.stderr.contains("cannot write the recording: File too large"), "{ended:?}");
         assert!(ended.stderr.ends_with(&there), "{ended:?}");
-        // The run went on, and its report says so.
+        // The run continued, and its report shows it.
         assert!(ended.stdout.contains("PASSED"), "{ended:?}");
         let wav = Wav::read(&file);
         assert_eq!((wav.channels, wav.samples().len()), (channels, samples as usize * usize::from(channels)));
@@ -194,7 +194,7 @@ fn when_the_disk_is_full_the_file_holds_what_fitted_and_the_error_says_how_much(
 }
 
 #[test]
-fn no_two_options_write_one_file() {
+fn two_options_cannot_write_the_same_file() {
     let folder = tempfile::tempdir().unwrap();
     let take = folder.path().join("take.wav");
     std::fs::copy(fixture("24bit-mono-48k.wav"), &take).unwrap();

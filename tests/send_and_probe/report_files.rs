@@ -6,14 +6,14 @@ use std::time::Duration;
 use test_support::client;
 
 use client::packet::AUDIO;
-use client::program::{self, Ended, run_args};
-use client::server::{Deed, Server, closed_port};
+use client::program::{self, ProgramOutput, run_args};
+use client::server::{Server, ServerAction, closed_port};
 use client::{at_once, document};
 use roxmltree::Document;
 use tempfile::TempDir;
 
 /// Runs `line`, cut at spaces, with both files in `folder`.
-fn with_files(line: &str, folder: &Path) -> Ended {
+fn with_files(line: &str, folder: &Path) -> ProgramOutput {
     program::start(&mut command(line, folder)).end()
 }
 
@@ -31,8 +31,8 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Cases that did not pass, each with the element that says so, and the summary's first line.
-fn told(folder: &Path) -> (Vec<(String, String)>, String) {
+/// Cases that did not pass, each with its JUnit element, and the first line of the summary.
+fn reported(folder: &Path) -> (Vec<(String, String)>, String) {
     assert_eq!(names(folder), ["junit.xml", "summary.md"], "nothing else is left");
     let text = fs::read_to_string(folder.join("junit.xml")).unwrap();
     let junit = Document::parse(&text).unwrap();
@@ -50,7 +50,7 @@ fn pair(name: &str, kind: &str) -> (String, String) {
 }
 
 #[test]
-fn both_files_stand_beside_every_form_of_the_printed_report() {
+fn junit_and_markdown_files_are_written_with_every_output_format() {
     at_once(["", "--json", "--json-lines"], |form| {
         let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
         let ended = with_files(
@@ -63,18 +63,18 @@ fn both_files_stand_beside_every_form_of_the_printed_report() {
             "--json-lines" => assert_eq!(document::lines(&ended).0.len(), 3),
             _ => assert!(ended.stdout.ends_with("PASSED: all limits met\n"), "{ended:?}"),
         }
-        assert_eq!(told(folder.path()), (vec![], format!("## PASSED: probe {}", server.to())));
+        assert_eq!(reported(folder.path()), (vec![], format!("## PASSED: probe {}", server.to())));
     });
 }
 
 #[test]
-fn a_broken_limit_and_silence_are_written_too() {
-    let slow = Server::with_delay(Duration::from_millis(30), |_| Deed::Answer);
+fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
+    let slow = Server::with_delay(Duration::from_millis(30), |_| ServerAction::Answer);
     let folder = TempDir::new().unwrap();
     let ended = with_files(&format!("probe --count 2 --interval 1 --max-p50 1ms --to {}", slow.to()), folder.path());
     assert_eq!(ended.code, 1, "{ended:?}");
     let bad = vec![pair("--max-p50 1.000 ms", "failure")];
-    assert_eq!(told(folder.path()), (bad, format!("## FAILED: probe {}", slow.to())));
+    assert_eq!(reported(folder.path()), (bad, format!("## FAILED: probe {}", slow.to())));
 
     let (_socket, closed) = closed_port();
     let folder = TempDir::new().unwrap();
@@ -83,11 +83,11 @@ fn a_broken_limit_and_silence_are_written_too() {
     assert_eq!(ended.code, 1, "{ended:?}");
     let bad =
         vec![pair("replies received", "failure"), pair("payload intact", "skipped"), pair("--max-loss 5 %", "failure")];
-    assert_eq!(told(folder.path()), (bad, format!("## FAILED: send {closed}")));
+    assert_eq!(reported(folder.path()), (bad, format!("## FAILED: send {closed}")));
 }
 
 #[test]
-fn an_interrupted_run_leaves_both_and_neither_is_green() {
+fn interrupted_run_writes_both_files_and_neither_passes() {
     at_once([("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")], |(signal, code, name)| {
         let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
         let line = format!("probe --count 0 --interval 1 --max-loss 100% --to {}", server.to());
@@ -98,22 +98,22 @@ fn an_interrupted_run_leaves_both_and_neither_is_green() {
         assert_eq!(ended.code, code, "{ended:?}");
         assert!(ended.stdout.contains(name), "{ended:?}");
         let bad = vec![pair("run completed", "error")];
-        assert_eq!(told(folder.path()), (bad, format!("## INTERRUPTED: probe {}", server.to())));
+        assert_eq!(reported(folder.path()), (bad, format!("## INTERRUPTED: probe {}", server.to())));
     });
 }
 
 #[test]
-fn damaged_bytes_are_a_failure_of_their_own() {
-    let server = Server::with_audio(|sequence| if sequence == 2 { Deed::Damage } else { Deed::Answer });
+fn damaged_packets_are_a_separate_failure() {
+    let server = Server::with_audio(|sequence| if sequence == 2 { ServerAction::Damage } else { ServerAction::Answer });
     let folder = TempDir::new().unwrap();
     let line = format!("send --tone 440 --duration 20ms --server-delay 0 --to {}", server.to());
     assert_eq!(with_files(&line, folder.path()).code, 1);
     let bad = vec![pair("payload intact", "failure")];
-    assert_eq!(told(folder.path()), (bad, format!("## FAILED: send {}", server.to())));
+    assert_eq!(reported(folder.path()), (bad, format!("## FAILED: send {}", server.to())));
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_found_out_before_anything_is_sent() {
+fn unwritable_report_file_fails_before_sending() {
     let folder = TempDir::new().unwrap();
     let (device, nowhere) = (Path::new("/dev/null"), folder.path().join("no/where"));
     for option in ["--junit", "--markdown"] {
@@ -124,7 +124,7 @@ fn a_file_that_cannot_be_written_is_found_out_before_anything_is_sent() {
             assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
             let said = format!("{option}: cannot write {}: ", file.display());
             assert!(ended.stderr.contains(&said), "{ended:?}");
-            assert!(server.heard().is_empty());
+            assert!(server.received().is_empty());
         }
     }
     assert!(names(folder.path()).is_empty());
@@ -132,7 +132,7 @@ fn a_file_that_cannot_be_written_is_found_out_before_anything_is_sent() {
 }
 
 #[test]
-fn a_run_that_comes_to_nothing_leaves_no_report_of_the_one_before() {
+fn aborted_run_leaves_no_report_of_an_earlier_run() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("junit.xml"), "of yesterday").unwrap();
     let ended = with_files("probe --to host.invalid", folder.path());
@@ -141,7 +141,7 @@ fn a_run_that_comes_to_nothing_leaves_no_report_of_the_one_before() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_at_the_end_is_still_printed() {
+fn report_file_that_fails_at_the_end_is_still_printed() {
     let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
     let inner = folder.path().join("inner");
     fs::create_dir(&inner).unwrap();
@@ -158,7 +158,7 @@ fn a_report_that_cannot_be_written_at_the_end_is_still_printed() {
 
 #[test]
 #[cfg(unix)]
-fn a_link_stays_a_link() {
+fn report_file_that_is_a_symlink_stays_a_symlink() {
     let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
     let (file, link) = (folder.path().join("file.xml"), folder.path().join("link.xml"));
     fs::write(&file, "of yesterday").unwrap();
@@ -171,7 +171,7 @@ fn a_link_stays_a_link() {
 }
 
 #[test]
-fn a_report_does_not_destroy_what_is_sent_or_recorded() {
+fn report_file_overwrites_neither_input_nor_recording() {
     let (server, folder) = (Server::silent(), TempDir::new().unwrap());
     let (take, back) = (folder.path().join("take.wav"), folder.path().join("back.wav"));
     client::wav::write(&take, 48_000, 1, &[0; 128]);
@@ -184,5 +184,5 @@ fn a_report_does_not_destroy_what_is_sent_or_recorded() {
     assert_eq!(same.code, 2, "{same:?}");
     assert_eq!(names(folder.path()), ["take.wav"]);
     assert_eq!(fs::read(&take).unwrap().len(), 44 + 256);
-    assert!(server.heard_of(AUDIO).is_empty());
+    assert!(server.received_of(AUDIO).is_empty());
 }

@@ -12,55 +12,55 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use client::packet::{KEEPALIVE, PING};
-use client::player::Player;
-use client::program::{Ended, command, run, run_args, start, start_line};
+use client::program::{ProgramOutput, command, run, run_args, start, start_line};
 use client::server::Server as Echo;
+use client::signaling_member::SignalingMember;
 use client::{at_once, document};
 use server::process::Server;
 
 /// The longest an address is waited for.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TEST_TIMEOUT: Duration = Duration::from_millis(500);
 
-fn probe(server: &Server, room: &str, more: &[&str]) -> Ended {
+fn probe(server: &Server, room: &str, more: &[&str]) -> ProgramOutput {
     let url = format!("ws://{}", server.address);
     let line = ["probe", "--count", "3", "--interval", "1", "--signaling-url", &url, "--room", room];
     run_args(line.iter().chain(more))
 }
 
-fn assert_all_well(ended: &Ended, target: &str) {
+fn assert_all_well(ended: &ProgramOutput, target: &str) {
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
     let title = ended.stdout.lines().next().unwrap();
     assert!(title.starts_with(&format!("probe of {target}, ")), "{title}");
 }
 
 /// An error alone: nothing is reported.
-fn assert_refused(ended: &Ended, code: i32, error: &str) {
+fn assert_refused(ended: &ProgramOutput, code: i32, error: &str) {
     assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{ended:?}");
     assert_eq!(ended.stderr, format!("jamjam-dev: {error}\n"));
 }
 
-/// A socket that hears and never answers.
-fn ear() -> (UdpSocket, SocketAddr) {
+/// A socket that receives and never replies.
+fn silent_socket() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
     (socket, address)
 }
 
-/// How many KEEPALIVE it has heard, and that it has heard nothing else.
-fn keepalives(ear: &UdpSocket) -> usize {
+/// The number of KEEPALIVE packets received; fails if anything else arrived.
+fn keepalives(silent_socket: &UdpSocket) -> usize {
     let mut bytes = [0; 2_048];
-    std::iter::from_fn(|| ear.recv(&mut bytes).ok().map(|length| bytes[..length].to_vec()))
+    std::iter::from_fn(|| silent_socket.recv(&mut bytes).ok().map(|length| bytes[..length].to_vec()))
         .inspect(|bytes| assert_eq!(client::packet::Packet::read(bytes).kind, KEEPALIVE))
         .count()
 }
 
 #[test]
-fn an_echo_server_that_registers_is_found_by_a_part_of_its_rooms_name() {
+fn registered_echo_server_is_found_by_part_of_its_room_name() {
     let signaling = Server::start_signaling(&[]);
     let url = format!("ws://{}", signaling.address);
     let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "20", "--signaling-url", &url]);
-    echo.line_that_begins("registration: room created ");
+    echo.line_starting_with("registration: room created ");
     let target = format!("[BOT] Echo Server (20ms delay) ({})", echo.address);
 
     assert_all_well(&probe(&signaling, "Echo Server", &[]), &target);
@@ -71,9 +71,9 @@ fn an_echo_server_that_registers_is_found_by_a_part_of_its_rooms_name() {
     assert_eq!(report["target"], target);
     assert_eq!(report["streams"]["audio"]["returned"], 38);
 
-    for guest in ["probe", "send"] {
-        echo.line_that_begins(&format!("registration: member joined user=\"jamjam-dev {guest}\""));
-        echo.line_that_begins(&format!("registration: member left user=\"jamjam-dev {guest}\""));
+    for connection in ["probe", "send"] {
+        echo.line_starting_with(&format!("registration: member joined user=\"jamjam-dev {connection}\""));
+        echo.line_starting_with(&format!("registration: member left user=\"jamjam-dev {connection}\""));
     }
     let list = run_args(["probe", "--signaling-url", &url, "--list-rooms", "--json"]);
     let list: Value = serde_json::from_str(&list.stdout).unwrap();
@@ -81,30 +81,30 @@ fn an_echo_server_that_registers_is_found_by_a_part_of_its_rooms_name() {
 }
 
 #[test]
-fn a_room_is_joined_by_name_id_and_invite_code_and_left_again() {
+fn room_is_joined_by_name_id_or_invite_code_and_left() {
     let signaling = Server::start_signaling(&[]);
     let echo = Echo::faithful();
-    let mut player = Player::at(signaling.address, "jam", None, echo.address);
+    let mut room_member = SignalingMember::at(signaling.address, "jam", None, echo.address);
     let target = format!("jam ({})", echo.address);
-    for word in ["jam", &player.room.clone(), &player.invite.clone()] {
+    for word in ["jam", &room_member.room.clone(), &room_member.invite.clone()] {
         assert_all_well(&probe(&signaling, word, &[]), &target);
-        let guest = player.hear_a("PeerJoined")["peer"].clone();
-        assert_eq!(guest["name"], "jamjam-dev probe");
-        player.hear_a("PeerUpdated");
-        assert_eq!(player.hear_a("PeerLeft")["peer_id"], guest["id"]);
-        assert_eq!(player.members(), 1);
+        let connection = room_member.receive_type("PeerJoined")["peer"].clone();
+        assert_eq!(connection["name"], "jamjam-dev probe");
+        room_member.receive_type("PeerUpdated");
+        assert_eq!(room_member.receive_type("PeerLeft")["peer_id"], connection["id"]);
+        assert_eq!(room_member.members(), 1);
     }
 }
 
 #[test]
-fn addresses_are_tried_one_after_the_other_until_one_answers() {
+fn candidate_addresses_are_tried_in_order_until_one_replies() {
     at_once(0..4, |answering| {
         let signaling = Server::start_signaling(&[]);
-        let mut player = Player::with_room(signaling.address, "jam", None);
+        let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
         let echo = Echo::faithful();
-        let ears = [ear(), ear(), ear(), ear()];
-        let at = |n: usize| if n == answering { echo.address } else { ears[n].1 };
-        // Nobody listens there, which is known at once.
+        let silent_sockets = [silent_socket(), silent_socket(), silent_socket(), silent_socket()];
+        let at = |n: usize| if n == answering { echo.address } else { silent_sockets[n].1 };
+        // The port is closed, which is known at once.
         let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let candidate = |address: SocketAddr, priority: u32| json!({"address": address, "candidate_type": "Host", "priority": priority});
         let candidates = json!([
@@ -117,31 +117,31 @@ fn addresses_are_tried_one_after_the_other_until_one_answers() {
         let url = format!("ws://{}", signaling.address);
         let program =
             start(&mut command(["probe", "--count", "3", "--interval", "1", "--signaling-url", &url, "--room", "jam"]));
-        // Addresses that are told late are waited for.
-        player.hear_a("PeerJoined");
-        let told = Instant::now();
+        // The run waits for addresses that are published late.
+        room_member.receive_type("PeerJoined");
+        let reported = Instant::now();
         let data = json!({"candidates": candidates, "public_addr": at(2), "local_addr": at(3)});
-        player.say(&json!({"type": "UpdatePeerInfo", "data": data}));
+        room_member.send_text(&json!({"type": "UpdatePeerInfo", "data": data}));
         let ended = program.end();
 
         assert_all_well(&ended, &format!("jam ({})", echo.address));
-        for (n, (ear, _)) in ears.iter().enumerate() {
-            assert_eq!(keepalives(ear), usize::from(n < answering), "{n}");
+        for (n, (silent_socket, _)) in silent_sockets.iter().enumerate() {
+            assert_eq!(keepalives(silent_socket), usize::from(n < answering), "{n}");
         }
         // Each that was silent had its half second, however slow this machine is.
-        assert!(told.elapsed() >= PATIENCE * answering as u32);
-        assert_eq!(echo.heard_of(KEEPALIVE).len(), 1);
-        assert_eq!(echo.heard_of(PING).len(), 3);
+        assert!(reported.elapsed() >= TEST_TIMEOUT * answering as u32);
+        assert_eq!(echo.received_of(KEEPALIVE).len(), 1);
+        assert_eq!(echo.received_of(PING).len(), 3);
     });
 }
 
 #[test]
-fn who_does_not_answer_is_sent_one_keepalive_and_nothing_else() {
+fn unresponsive_address_is_sent_one_keepalive_only() {
     let signaling = Server::start_signaling(&[]);
-    let (silent, first) = ear();
+    let (silent, first) = silent_socket();
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut player = Player::with_room(signaling.address, "jam", None);
-    player.is_at(&json!([]), Some(first), Some(closed));
+    let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
+    room_member.is_at(&json!([]), Some(first), Some(closed));
     let url = format!("ws://{}", signaling.address);
     for line in [&["probe", "--keepalive"][..], &["send", "--tone", "440", "--duration", "100ms"]] {
         let ended = run_args(line.iter().chain(&["--signaling-url", &url, "--room", "jam"]));
@@ -158,19 +158,19 @@ fn who_does_not_answer_is_sent_one_keepalive_and_nothing_else() {
 }
 
 #[test]
-fn the_others_are_told_from_where_the_packets_come() {
+fn other_members_receive_the_source_address_of_the_packets() {
     let signaling = Server::start_signaling(&[]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut player = Player::at(signaling.address, "jam", None, socket.local_addr().unwrap());
+    let mut room_member = SignalingMember::at(signaling.address, "jam", None, socket.local_addr().unwrap());
     let url = format!("ws://{}", signaling.address);
     let program =
         start(&mut command(["probe", "--count", "1", "--timeout", "10ms", "--signaling-url", &url, "--room", "jam"]));
     let mut bytes = [0; 2_048];
-    let (length, asking) = socket.recv_from(&mut bytes).unwrap();
-    socket.send_to(&bytes[..length], asking).unwrap();
+    let (length, requester) = socket.recv_from(&mut bytes).unwrap();
+    socket.send_to(&bytes[..length], requester).unwrap();
     let (length, from) = socket.recv_from(&mut bytes).unwrap();
     assert_eq!(client::packet::Packet::read(&bytes[..length]).kind, PING);
-    let peer = player.hear_next("PeerUpdated")["peer"].clone();
+    let peer = room_member.receive_next("PeerUpdated")["peer"].clone();
     program.end();
     let address = json!(from);
     assert_eq!((&peer["public_addr"], &peer["local_addr"]), (&address, &address));
@@ -178,10 +178,10 @@ fn the_others_are_told_from_where_the_packets_come() {
 }
 
 #[test]
-fn a_password_comes_from_the_line_or_a_file() {
+fn password_is_read_from_the_command_line_or_a_file() {
     let signaling = Server::start_signaling(&[]);
     let echo = Echo::faithful();
-    let _player = Player::at(signaling.address, "vault", Some("sesame"), echo.address);
+    let _room_member = SignalingMember::at(signaling.address, "vault", Some("sesame"), echo.address);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let file = folder.path().join(name);
@@ -212,7 +212,7 @@ fn a_password_comes_from_the_line_or_a_file() {
 }
 
 #[test]
-fn a_room_that_is_not_there_or_that_several_could_be_is_told_with_a_list() {
+fn missing_or_ambiguous_room_is_reported_with_a_list() {
     let signaling = Server::start_signaling(&[]);
     let cannot = format!("cannot join a room on ws://{}: ", signaling.address);
     assert_refused(
@@ -221,10 +221,11 @@ fn a_room_that_is_not_there_or_that_several_could_be_is_told_with_a_list() {
         &format!("{cannot}no room matches `duo`; the server has no rooms"),
     );
 
-    let players = [1, 2].map(|_| Player::with_room(signaling.address, "duo", None));
+    let players = [1, 2].map(|_| SignalingMember::with_room(signaling.address, "duo", None));
     let header = "id        invite code  members  password  name";
-    let rows =
-        players.iter().map(|player| format!("\n{}  {}          1/10  no        duo", player.room, player.invite));
+    let rows = players
+        .iter()
+        .map(|room_member| format!("\n{}  {}          1/10  no        duo", room_member.room, room_member.invite));
     let table = header.to_owned() + &rows.collect::<String>();
     let several = format!("{cannot}several rooms match `duo`; give the id or the invite code of one:\n{table}");
     assert_refused(&probe(&signaling, "duo", &[]), 3, &several);
@@ -233,18 +234,18 @@ fn a_room_that_is_not_there_or_that_several_could_be_is_told_with_a_list() {
 }
 
 #[test]
-fn where_nobody_says_where_they_are_it_is_told_after_a_while() {
+fn room_without_published_addresses_is_reported_after_a_timeout() {
     let signaling = Server::start_signaling(&[]);
-    let mut player = Player::with_room(signaling.address, "jam", None);
-    player.is_at(&json!([]), Some("0.0.0.0:5000".parse().unwrap()), None);
+    let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
+    room_member.is_at(&json!([]), Some("0.0.0.0:5000".parse().unwrap()), None);
     let error = "no member of room `jam` has published an address: Echo Bot";
     let error = format!("cannot join a room on ws://{}: {error}", signaling.address);
     assert_refused(&probe(&signaling, "jam", &[]), 3, &error);
-    player.hear_a("PeerJoined");
-    player.hear_a("PeerLeft");
+    room_member.receive_type("PeerJoined");
+    room_member.receive_type("PeerLeft");
 }
 
-/// A server that takes one connection and does with it what a test says.
+/// A server that accepts one connection and handles it with a function of the test.
 fn server_that(does: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -253,22 +254,22 @@ fn server_that(does: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
 }
 
 #[test]
-fn a_request_to_stop_ends_the_joining_at_once_and_in_words() {
+fn stop_request_ends_joining_at_once_with_a_message() {
     let listed = json!({"type": "RoomList", "data": {"rooms": [
         {"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"},
     ]}});
     let shy = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
-    // Silent before the upgrade, after it, once it was asked to join, and with nobody in the room.
-    for told in [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, shy])] {
+    // Silent before the upgrade, after it, after the join request, and with an empty room.
+    for reported in [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, shy])] {
         for (signal, code) in [("INT", 130), ("TERM", 143)] {
-            let told = told.clone();
+            let reported = reported.clone();
             let (reached, waiting) = mpsc::channel();
             let server = server_that(move |mut stream| {
-                if let Some(told) = told {
+                if let Some(reported) = reported {
                     let mut socket = tungstenite::accept(stream.try_clone().unwrap()).unwrap();
-                    for told in told {
+                    for reported in reported {
                         socket.read().unwrap();
-                        socket.send(Message::text(told.to_string())).unwrap();
+                        socket.send(Message::text(reported.to_string())).unwrap();
                     }
                 }
                 reached.send(()).unwrap();
@@ -284,10 +285,10 @@ fn a_request_to_stop_ends_the_joining_at_once_and_in_words() {
 }
 
 #[test]
-fn a_request_to_stop_ends_the_search_for_an_address() {
+fn stop_request_ends_the_address_search() {
     let signaling = Server::start_signaling(&[]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut player = Player::at(signaling.address, "jam", None, socket.local_addr().unwrap());
+    let mut room_member = SignalingMember::at(signaling.address, "jam", None, socket.local_addr().unwrap());
     let url = format!("ws://{}", signaling.address);
     let program = start_line(&format!("probe --signaling-url {url} --room jam"));
     socket.recv(&mut [0; 64]).unwrap();
@@ -295,11 +296,11 @@ fn a_request_to_stop_ends_the_search_for_an_address() {
     let ended = program.end();
     // Were the machine so slow that half a second has passed, it would have been interrupted while it ran.
     assert_eq!((ended.code, ended.stdout.is_empty()), (130, ended.stderr.contains("nothing was sent")), "{ended:?}");
-    player.hear_next("PeerLeft");
+    room_member.receive_next("PeerLeft");
 }
 
 #[test]
-fn a_server_that_is_none_is_told_in_words() {
+fn server_that_is_not_a_signaling_server_is_reported() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let closing = server_that(|stream| {
         let mut socket = tungstenite::accept(stream).unwrap();
@@ -320,10 +321,10 @@ fn a_server_that_is_none_is_told_in_words() {
 }
 
 #[test]
-fn a_signaling_server_that_is_lost_stops_no_packets() {
+fn lost_signaling_connection_does_not_stop_packets() {
     let signaling = Server::start_signaling(&[]);
     let echo = Echo::faithful();
-    let player = Player::at(signaling.address, "jam", None, echo.address);
+    let room_member = SignalingMember::at(signaling.address, "jam", None, echo.address);
     let url = format!("ws://{}", signaling.address);
     let program = start(&mut command([
         "probe",
@@ -338,7 +339,7 @@ fn a_signaling_server_that_is_lost_stops_no_packets() {
         "--json",
     ]));
     echo.wait_for(10);
-    drop((player, signaling));
+    drop((room_member, signaling));
     let ended = program.end();
     assert_eq!(ended.code, 0, "{ended:?}");
     let report = document::report(&ended);
@@ -351,10 +352,10 @@ fn a_signaling_server_that_is_lost_stops_no_packets() {
 }
 
 #[test]
-fn an_interrupted_run_leaves_the_room_and_reports() {
+fn interrupted_run_leaves_the_room_and_reports() {
     let signaling = Server::start_signaling(&[]);
     let echo = Echo::faithful();
-    let mut player = Player::at(signaling.address, "jam", None, echo.address);
+    let mut room_member = SignalingMember::at(signaling.address, "jam", None, echo.address);
     let url = format!("ws://{}", signaling.address);
     let program = start(&mut command(["probe", "--count", "0", "--signaling-url", &url, "--room", "jam"]));
     echo.wait_for(10);
@@ -362,8 +363,8 @@ fn an_interrupted_run_leaves_the_room_and_reports() {
     let ended = program.end();
     assert_eq!((ended.code, ended.stderr.as_str()), (130, ""), "{ended:?}");
     assert!(ended.stdout.starts_with("probe of jam ("), "{}", ended.stdout);
-    player.hear_next("PeerLeft");
-    assert_eq!(player.members(), 1);
+    room_member.receive_next("PeerLeft");
+    assert_eq!(room_member.members(), 1);
 }
 
 #[test]
@@ -374,8 +375,8 @@ fn rooms_are_listed_as_a_table_and_as_json() {
         let ended = list(command);
         assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (0, "no rooms\n", ""));
     }
-    let vault = Player::with_room(signaling.address, "a\u{1b}[31m vault", Some("sesame"));
-    let jam = Player::with_room(signaling.address, "jam", None);
+    let vault = SignalingMember::with_room(signaling.address, "a\u{1b}[31m vault", Some("sesame"));
+    let jam = SignalingMember::with_room(signaling.address, "jam", None);
     let table = format!(
         "id        invite code  members  password  name\n\
          {}  {}          1/10  yes       a\u{fffd}[31m vault\n\
@@ -389,7 +390,7 @@ fn rooms_are_listed_as_a_table_and_as_json() {
     let line = list("probe --json-lines").stdout;
     assert_eq!((line.lines().count(), serde_json::from_str::<Value>(&line).unwrap()), (1, document.clone()));
     document::assert_valid_rooms(&document);
-    let room = |player: &Player, name: &str, has_password: bool| json!({"id": player.room, "invite_code": player.invite, "name": name, "members": 1, "max_members": 10, "has_password": has_password});
+    let room = |room_member: &SignalingMember, name: &str, has_password: bool| json!({"id": room_member.room, "invite_code": room_member.invite, "name": name, "members": 1, "max_members": 10, "has_password": has_password});
     assert_eq!(
         document,
         json!({
@@ -400,7 +401,7 @@ fn rooms_are_listed_as_a_table_and_as_json() {
 }
 
 #[test]
-fn a_variable_of_the_environment_alone_disturbs_nobody() {
+fn signaling_url_variable_alone_changes_nothing() {
     let echo = Echo::faithful();
     for url in ["ws://127.0.0.1:9", "", "nonsense"] {
         for target in ["--embedded", &format!("--to {}", echo.address)] {
@@ -409,7 +410,7 @@ fn a_variable_of_the_environment_alone_disturbs_nobody() {
             assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{url} {line}");
         }
     }
-    // It is made use of where a room is asked for.
+    // It is used if a room is requested.
     let signaling = Server::start_signaling(&[]);
     let url = format!("ws://{}", signaling.address);
     let ended = start(command(["send", "--list-rooms"]).env("SIGNALING_URL", &url)).end();
@@ -417,14 +418,14 @@ fn a_variable_of_the_environment_alone_disturbs_nobody() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_before_anything_is_asked() {
-    let in_vain = "no effect without a room; add --room NAME or --list-rooms, or omit it";
+fn conflicting_room_options_are_rejected_before_connecting() {
+    let without_effect = "no effect without a room; add --room NAME or --list-rooms, or omit it";
     let needed = "needs a signaling server; add --signaling-url URL or set SIGNALING_URL";
     for (options, error) in [
-        ("--signaling-url ws://127.0.0.1:9", format!("--signaling-url: {in_vain}")),
-        ("--signaling-url ws://127.0.0.1:9 --embedded", format!("--signaling-url: {in_vain}")),
-        ("--ca x.pem --embedded", format!("--ca: {in_vain}")),
-        ("--insecure", format!("--insecure: {in_vain}")),
+        ("--signaling-url ws://127.0.0.1:9", format!("--signaling-url: {without_effect}")),
+        ("--signaling-url ws://127.0.0.1:9 --embedded", format!("--signaling-url: {without_effect}")),
+        ("--ca x.pem --embedded", format!("--ca: {without_effect}")),
+        ("--insecure", format!("--insecure: {without_effect}")),
         ("--room jam", format!("--room {needed}")),
         ("--list-rooms", format!("--list-rooms {needed}")),
         (
@@ -441,7 +442,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_asked() {
     let ended = start(command(["probe", "--room", "jam"]).env("SIGNALING_URL", "")).end();
     assert_refused(&ended, 2, &format!("--room {needed}"));
 
-    // What clap says ends with 2 too.
+    // Errors of clap also exit with code 2.
     for options in [
         "--room jam --to 127.0.0.1",
         "--room jam --embedded",

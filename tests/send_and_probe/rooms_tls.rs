@@ -1,20 +1,20 @@
-//! `--room` and `--list-rooms` over `wss://`: whose certificates are believed.
+//! `--room` and `--list-rooms` over `wss://`: which certificates are trusted.
 
 #![cfg(unix)]
 
 use certificate::Authority;
-use client::program::{Ended, run_args};
+use client::program::{ProgramOutput, run_args};
 use server::process::Server;
 use test_support::certificate;
 use test_support::client;
 use test_support::server;
 
-fn program(words: &[&str], url: &str, more: &[&str]) -> Ended {
+fn program(words: &[&str], url: &str, more: &[&str]) -> ProgramOutput {
     run_args(words.iter().chain(&["--signaling-url", url]).chain(more))
 }
 
 #[test]
-fn a_room_is_joined_over_tls_where_the_certificate_is_believed() {
+fn room_is_joined_over_tls_with_a_trusted_certificate() {
     let authority = Authority::new();
     let ca = authority.own();
     let ca = ca.to_str().unwrap();
@@ -22,13 +22,13 @@ fn a_room_is_joined_over_tls_where_the_certificate_is_believed() {
     let url = format!("wss://localhost:{}", signaling.address.port());
     let options = ["--host", "127.0.0.1", "--delay", "0", "--signaling-url", &url, "--ca", ca];
     let mut echo = Server::start(&options);
-    echo.line_that_begins("registration: room created ");
+    echo.line_starting_with("registration: room created ");
 
     let probe = ["probe", "--count", "3", "--interval", "1", "--room", "Echo Server"];
     let title = format!("probe of [BOT] Echo Server (0ms delay) ({}), ", echo.address);
-    let believed = program(&probe, &url, &["--ca", ca]);
-    assert_eq!((believed.code, believed.stderr.as_str()), (0, ""), "{believed:?}");
-    assert!(believed.stdout.starts_with(&title), "{}", believed.stdout);
+    let trusted = program(&probe, &url, &["--ca", ca]);
+    assert_eq!((trusted.code, trusted.stderr.as_str()), (0, ""), "{trusted:?}");
+    assert!(trusted.stdout.starts_with(&title), "{}", trusted.stdout);
 
     let insecure = program(&probe, &url, &["--insecure"]);
     let warning = format!("jamjam-dev: --insecure: the certificate of {url} is not verified\n");
@@ -37,17 +37,17 @@ fn a_room_is_joined_over_tls_where_the_certificate_is_believed() {
 }
 
 #[test]
-fn a_certificate_that_is_not_believed_ends_it_before_anything_is_said() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
-    let stranger = stranger.own();
-    let stranger = stranger.to_str().unwrap();
+fn untrusted_certificate_ends_the_run_before_joining() {
+    let (authority, untrusted) = (Authority::new(), Authority::new());
+    let untrusted = untrusted.own();
+    let untrusted = untrusted.to_str().unwrap();
     let mut signaling = Server::start_signaling(&authority.certify().options());
     let url = format!("wss://127.0.0.1:{}", signaling.address.port());
     for (words, failed) in
         [(["probe", "--room=jam"], "cannot join a room on"), (["send", "--list-rooms"], "cannot list the rooms of")]
     {
-        // The stranger calls itself as the authority does, and has another key.
-        for more in [&[][..], &["--ca", stranger]] {
+        // The untrusted authority has the same name and another key.
+        for more in [&[][..], &["--ca", untrusted]] {
             let ended = program(&words, &url, more);
             let way_out = "trust its CA with --ca FILE, or use --insecure for a test";
             let why = "certificate not trusted: self-signed or unknown CA";
@@ -56,12 +56,12 @@ fn a_certificate_that_is_not_believed_ends_it_before_anything_is_said() {
             assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr), (3, "", error));
         }
     }
-    let line = signaling.line_that_begins("tls: handshake failed source=127.0.0.1:");
+    let line = signaling.line_starting_with("tls: handshake failed source=127.0.0.1:");
     assert!(line.message.contains(" reason=\"the client rejected the certificate ("), "{}", line.message);
 }
 
 #[test]
-fn a_file_of_authorities_that_cannot_be_used_is_told() {
+fn unusable_authority_file_is_reported() {
     let authority = Authority::new();
     let key = authority.certify().key;
     let key = key.to_str().unwrap();
@@ -84,7 +84,7 @@ fn failed(url: &str, more: &[&str]) -> String {
 }
 
 #[test]
-fn the_wrong_one_of_ws_and_wss_is_told() {
+fn wrong_scheme_of_ws_and_wss_is_reported() {
     let authority = Authority::new();
     let pair = authority.certify();
     let (secure, plain) = (Server::start_signaling(&pair.options()), Server::start_signaling(&[]));
@@ -99,18 +99,18 @@ fn the_wrong_one_of_ws_and_wss_is_told() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_a_servers_is_told_at_both_ends() {
+fn certificate_unusable_for_a_server_is_reported_at_both_ends() {
     let authority = Authority::new();
     let pair = authority.own_as_server();
     let mut signaling = Server::start_signaling(&pair.options());
-    signaling.line_that_begins("tls: CA certificate used as server certificate, ");
+    signaling.line_starting_with("tls: CA certificate used as server certificate, ");
     let url = format!("wss://localhost:{}", signaling.address.port());
     let error = failed(&url, &["--ca", pair.cert.to_str().unwrap()]);
     assert!(error.contains("CA certificate (CA:TRUE)") && error.contains("CA:FALSE"), "{error}");
 }
 
 #[test]
-fn a_certificate_that_is_believed_for_another_name_is_told() {
+fn trusted_certificate_for_another_name_is_reported() {
     let authority = Authority::new();
     let pair = authority.certify();
     let [cert, cert_file, key, key_file] = pair.options();

@@ -1,24 +1,24 @@
-//! What `send` says of its source, before it is mixed and brought to another rate: against sounds whose clipped stretches and silence are
+//! Source statistics of `send`, before mixing and resampling, compared with sounds whose clipped runs and silence are
 //! known because they were made so.
 
 use std::f64::consts::TAU;
 use std::path::Path;
 use test_support::client;
 
-use client::program::{Ended, command, run_args, start};
-use client::server::{Deed, Server};
+use client::program::{ProgramOutput, command, run_args, start};
+use client::server::{Server, ServerAction};
 use client::wav::{self, Wav};
 use client::{at_once, document};
 use serde_json::{Value, json};
 
-/// What is heard of a file with these samples, sent with `options`, and the code that the run ended with.
-fn heard(rate: u32, channels: u16, samples: &[i16], options: &str) -> (Value, i32) {
+/// The audio quality of a file with these samples, sent with `options`, and the exit code of the run.
+fn quality(rate: u32, channels: u16, samples: &[i16], options: &str) -> (Value, i32) {
     let ended = sent(|file| wav::write(file, rate, channels, samples), &format!("{options} --json"));
     (document::report(&ended)["audio_quality"].clone(), ended.code)
 }
 
 /// How it ends when the file that `make` makes is sent with `options`.
-fn sent(make: impl Fn(&Path), options: &str) -> Ended {
+fn sent(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
     make(&file);
@@ -40,7 +40,7 @@ fn beside_silence(samples: &[i16]) -> Vec<i16> {
 }
 
 #[test]
-fn what_was_clipped_in_the_file_is_counted_whatever_is_done_to_it() {
+fn clipping_in_the_file_is_counted_after_any_conversion() {
     // The first peak is cut through by the file's beginning, and what is left of it at the end: 2,001 stretches of 1,000 periods.
     at_once(
         [
@@ -54,31 +54,31 @@ fn what_was_clipped_in_the_file_is_counted_whatever_is_done_to_it() {
         |(rate, hz, channels, options)| {
             let mono = too_loud(hz, rate);
             let samples = if channels == 2 { beside_silence(&mono) } else { mono };
-            let (heard, _) = heard(rate, channels, &samples, options);
-            let case = format!("{rate} Hz {hz} {channels} {options}: {heard}");
-            assert_eq!(heard["source_clips"], 2.0 * hz + 1.0, "{case}");
-            assert_eq!(heard["source_first_clip_at_ms"], 0.0, "{case}");
+            let (quality, _) = quality(rate, channels, &samples, options);
+            let case = format!("{rate} Hz {hz} {channels} {options}: {quality}");
+            assert_eq!(quality["source_clips"], 2.0 * hz + 1.0, "{case}");
+            assert_eq!(quality["source_first_clip_at_ms"], 0.0, "{case}");
             let full = samples.iter().filter(|sample| **sample == 32_767 || **sample <= -32_767).count();
-            assert_eq!(heard["source_clipped_samples"], full, "{case}");
+            assert_eq!(quality["source_clipped_samples"], full, "{case}");
         },
     );
 }
 
 #[test]
-fn what_is_not_clipped_is_not_said_to_be_because_a_resampler_overshoots() {
+fn resampler_overshoot_is_not_counted_as_clipping() {
     // A square wave of 95 % has, without what is above 22 kHz, peaks beyond full scale.
     let square: Vec<i16> = (0..44_100).map(|n| if n / 21 % 2 == 0 { 31_130 } else { -31_130 }).collect();
-    let (heard, code) = heard(44_100, 1, &square, "--max-clips 0");
-    assert!(heard["sent_levels"][0]["peak_dbfs"].as_f64().unwrap() > 0.0, "{heard}");
+    let (quality, code) = quality(44_100, 1, &square, "--max-clips 0");
+    assert!(quality["sent_levels"][0]["peak_dbfs"].as_f64().unwrap() > 0.0, "{quality}");
     assert_eq!(
-        (&heard["source_clips"], &heard["source_first_clip_at_ms"], code),
+        (&quality["source_clips"], &quality["source_first_clip_at_ms"], code),
         (&json!(0), &Value::Null, 0),
-        "{heard}"
+        "{quality}"
     );
 }
 
 #[test]
-fn silence_is_as_long_as_it_is_in_the_file_and_what_is_not_sent_is_not_counted() {
+fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
     // 100 ms of sound, 300 ms of silence, 100 ms of sound, 400 ms of silence.
     let mut samples: Vec<i16> = (0..39_690).map(|n| if n % 2 == 0 { 8_000 } else { -7_000 }).collect();
     samples[4_410..17_640].fill(0);
@@ -95,8 +95,8 @@ fn silence_is_as_long_as_it_is_in_the_file_and_what_is_not_sent_is_not_counted()
             ("--repeat 2", 400.0, 0),
         ],
         |(options, expected, code)| {
-            let (heard, ended) = heard(44_100, 1, &samples, options);
-            assert_eq!((&heard["source_silence_ms"], ended), (&json!(expected), code), "{options}: {heard}");
+            let (quality, ended) = quality(44_100, 1, &samples, options);
+            assert_eq!((&quality["source_silence_ms"], ended), (&json!(expected), code), "{options}: {quality}");
         },
     );
 }
@@ -111,7 +111,7 @@ fn with_three(value: f32, rate: u32, channels: u16) -> Vec<f32> {
     sound
 }
 
-/// The notes that tell of samples that are NaN or infinite.
+/// The warnings about samples that are NaN or infinite.
 fn notes(report: &Value) -> Vec<&str> {
     let all = report["warnings"].as_array().unwrap().iter();
     let about = all.filter(|note| note["code"] == "non_finite_samples");
@@ -119,7 +119,7 @@ fn notes(report: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn non_finite_samples_of_a_file_are_counted_and_zero_once_computed_with() {
+fn non_finite_file_samples_are_counted_and_become_zero_when_converted() {
     let cases = [
         (44_100, 1, ""),
         (44_100, 2, ""),
@@ -137,10 +137,10 @@ fn non_finite_samples_of_a_file_are_counted_and_zero_once_computed_with() {
         let case = format!("{value} {rate} {channels} {options}: {ended:?}");
         assert_eq!(ended.code, 0, "{case}");
         let report = document::report(&ended);
-        let heard = &report["audio_quality"];
-        assert_eq!(heard["source_non_finite_samples"], 3, "{case}");
-        assert_eq!(heard["source_replaced_samples"], 3, "{case}");
-        let levels = heard["sent_levels"].as_array().unwrap();
+        let quality = &report["audio_quality"];
+        assert_eq!(quality["source_non_finite_samples"], 3, "{case}");
+        assert_eq!(quality["source_replaced_samples"], 3, "{case}");
+        let levels = quality["sent_levels"].as_array().unwrap();
         assert!(
             levels.iter().all(|level| level["non_finite_samples"] == 0 && level["peak_dbfs"].is_number()),
             "{case}"
@@ -150,7 +150,7 @@ fn non_finite_samples_of_a_file_are_counted_and_zero_once_computed_with() {
 }
 
 #[test]
-fn non_finite_samples_that_are_only_copied_are_sent_unchanged_and_counted() {
+fn non_finite_samples_are_sent_unchanged_and_counted_when_copied() {
     let cases =
         [(48_000, 1, "", 1), (48_000, 2, "", 1), (44_100, 1, "--resample native", 1), (48_000, 1, "--channels 2", 2)];
     let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7fc0_0001)];
@@ -164,11 +164,11 @@ fn non_finite_samples_that_are_only_copied_are_sent_unchanged_and_counted() {
         let case = format!("{value} {rate} {channels} {options}: {ended:?}");
         assert_eq!(ended.code, 0, "{case}");
         let report = document::report(&ended);
-        let heard = &report["audio_quality"];
-        assert_eq!(heard["source_non_finite_samples"], 3, "{case}");
-        assert_eq!(heard["source_replaced_samples"], 0, "{case}");
+        let quality = &report["audio_quality"];
+        assert_eq!(quality["source_non_finite_samples"], 3, "{case}");
+        assert_eq!(quality["source_replaced_samples"], 0, "{case}");
         for side in ["sent_levels", "returned_levels"] {
-            let levels = heard[side].as_array().unwrap().iter();
+            let levels = quality[side].as_array().unwrap().iter();
             assert_eq!(
                 levels.map(|level| level["non_finite_samples"].as_u64().unwrap()).sum::<u64>(),
                 3 * copies,
@@ -187,7 +187,7 @@ fn non_finite_samples_that_are_only_copied_are_sent_unchanged_and_counted() {
 }
 
 #[test]
-fn a_file_of_the_largest_floats_is_sent_at_every_rate() {
+fn file_of_the_largest_floats_is_sent_at_every_rate() {
     let cases = [
         (44_100, 1, ""),
         (96_000, 2, "--channels 1"),
@@ -199,45 +199,51 @@ fn a_file_of_the_largest_floats_is_sent_at_every_rate() {
         let sound: Vec<f32> = (0..6_000).map(|n| if n / 500 % 2 == 0 { f32::MAX } else { -1e38 }).collect();
         let ended = sent(|file| wav::write_floats(file, rate, channels, &sound), &format!("{options} --json"));
         assert_eq!(ended.code, 0, "{rate} {channels} {options}: {ended:?}");
-        let heard = &document::report(&ended)["audio_quality"];
+        let quality = &document::report(&ended)["audio_quality"];
         // Large as they are, they are numbers.
-        assert_eq!((&heard["source_non_finite_samples"], &heard["source_replaced_samples"]), (&json!(0), &json!(0)));
-        assert_eq!(heard["sent_levels"][0]["non_finite_samples"], 0, "{heard}");
+        assert_eq!(
+            (&quality["source_non_finite_samples"], &quality["source_replaced_samples"]),
+            (&json!(0), &json!(0))
+        );
+        assert_eq!(quality["sent_levels"][0]["non_finite_samples"], 0, "{quality}");
     });
 }
 
 #[test]
-fn the_text_report_names_non_finite_samples_of_both_sides() {
+fn text_report_lists_non_finite_samples_of_both_sides() {
     let lines = |options: &str, rate: u32, sound: &[f32]| {
         let ended = sent(|file| wav::write_floats(file, rate, 1, sound), options);
         assert_eq!(ended.code, 0, "{ended:?}");
         ended.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let told = lines("", 44_100, &with_three(f32::NAN, 44_100, 1));
-    assert!(told.contains(&"warning: 3 NaN or infinite samples in the source; replaced by 0".to_owned()), "{told:#?}");
+    let reported = lines("", 44_100, &with_three(f32::NAN, 44_100, 1));
+    assert!(
+        reported.contains(&"warning: 3 NaN or infinite samples in the source; replaced by 0".to_owned()),
+        "{reported:#?}"
+    );
     // All of it: that is no silence.
-    let told = lines("", 48_000, &[f32::INFINITY; 960]);
-    let level = told.iter().find(|line| line.starts_with("level ")).unwrap();
+    let reported = lines("", 48_000, &[f32::INFINITY; 960]);
+    let level = reported.iter().find(|line| line.starts_with("level ")).unwrap();
     assert!(level.ends_with("sent peak -\u{221e} dBFS, RMS -\u{221e} dBFS, 960 NaN or infinite samples"), "{level}");
-    assert!(!told.iter().any(|line| line.contains("digital silence")), "{told:#?}");
+    assert!(!reported.iter().any(|line| line.contains("digital silence")), "{reported:#?}");
 }
 
 #[test]
-fn non_finite_samples_of_changed_packets_are_told_of_what_came_back() {
+fn non_finite_samples_of_changed_packets_are_reported_as_returned() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
     wav::write_floats(&file, 48_000, 1, &with_three(f32::NAN, 48_000, 1));
     // Of half of NaN nothing else becomes.
-    let server = Server::with_audio(|_| Deed::Halve);
+    let server = Server::with_audio(|_| ServerAction::Halve);
     let line = format!("send --frame-size 480 --server-delay 0 --to {} --wav", server.to());
     let run = |more: &[&str]| {
         let words = line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]);
         run_args(words.chain(more.iter().map(AsRef::as_ref)))
     };
-    let heard = &document::report(&run(&["--json"]))["audio_quality"];
-    assert_eq!(heard["returned_levels"][0]["non_finite_samples"], 3, "{heard}");
+    let quality = &document::report(&run(&["--json"]))["audio_quality"];
+    assert_eq!(quality["returned_levels"][0]["non_finite_samples"], 3, "{quality}");
     for name in ["correlation", "gain_db"] {
-        assert!(heard[name].is_number(), "{heard}");
+        assert!(quality[name].is_number(), "{quality}");
     }
     let text = run(&[]).stdout;
     let level = text.lines().find(|line| line.starts_with("level ")).unwrap();
@@ -246,7 +252,7 @@ fn non_finite_samples_of_changed_packets_are_told_of_what_came_back() {
 }
 
 #[test]
-fn of_a_run_that_is_cut_short_the_source_is_what_was_sent() {
+fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("long.wav");
     // Eight packets a second, of which many seconds are read ahead.
@@ -257,9 +263,9 @@ fn of_a_run_that_is_cut_short_the_source_is_what_was_sent() {
     server.wait_for(20);
     program.signal("INT");
     let report = document::report(&program.end());
-    let heard = &report["audio_quality"];
+    let quality = &report["audio_quality"];
     let [sent, source] =
-        [&heard["sent_levels"][0]["clips"], &heard["source_clips"]].map(|clips| clips.as_u64().unwrap());
+        [&quality["sent_levels"][0]["clips"], &quality["source_clips"]].map(|clips| clips.as_u64().unwrap());
     // The packet that would have left next, 125 periods, and what was read for it, at most 1,024 samples.
     assert!((sent..=sent + 250 + 43 + 1).contains(&source), "{sent} {source}");
     assert!(sent >= 500, "{sent}");

@@ -1,10 +1,10 @@
-//! What goes to standard output and what to standard error, and what happens when nobody reads them.
+//! The contents of standard output and standard error, and the behavior when they are closed.
 
 use std::fs::File;
 use std::io::Read;
 use test_support::client;
 
-use client::program::{self, Ended, run};
+use client::program::{self, ProgramOutput, run};
 use client::server::Server;
 use client::{at_once, document};
 
@@ -13,12 +13,12 @@ const PROBE: &str = "probe --embedded --count 3 --interval 1";
 const ESCAPE: char = '\u{1b}';
 
 /// Runs with a variable set.
-fn run_with(name: &str, value: &str, line: &str) -> Ended {
+fn run_with(name: &str, value: &str, line: &str) -> ProgramOutput {
     program::start(program::command(line.split_whitespace()).env(name, value)).end()
 }
 
 #[test]
-fn standard_output_is_the_report_and_nothing_else() {
+fn standard_output_contains_only_the_report() {
     at_once([SEND, PROBE], |line| {
         let text = run(line);
         let first = format!("{} embedded echo server (", if line == SEND { "send to" } else { "probe of" });
@@ -27,20 +27,20 @@ fn standard_output_is_the_report_and_nothing_else() {
         assert_eq!(document::report(&json)["verdict"]["passed"], true);
         let (packets, _) = document::lines(&run(&format!("{line} --json-lines")));
         assert!(packets.len() >= 3);
-        // People are told the same whatever the report looks like.
+        // Standard error is the same for every report format.
         assert_eq!(text.stderr, json.stderr);
         assert_eq!(text.stderr.lines().count(), if line == SEND { 2 } else { 0 }, "{}", text.stderr);
     });
 }
 
 #[test]
-fn there_are_no_colors_and_no_bars_in_a_pipe_unless_asked_for() {
+fn pipe_output_has_no_colors_or_progress_unless_requested() {
     let plain = [run(SEND), run(PROBE), run(&format!("{PROBE} --color never")), run_with("NO_COLOR", "1", PROBE)];
     for ended in plain {
         assert!(!ended.stdout.contains(ESCAPE) && !ended.stderr.contains([ESCAPE, '\r']), "{ended:?}");
     }
     for line in [format!("{PROBE} --color always"), format!("--color always {PROBE}")] {
-        // Who says always means it, NO_COLOR or not.
+        // `--color always` takes precedence over NO_COLOR.
         for ended in [run(&line), run_with("NO_COLOR", "1", &line)] {
             assert_eq!(ended.code, 0, "{ended:?}");
             assert!(ended.stdout.contains("\u{1b}[32mPASSED\u{1b}[0m"), "{}", ended.stdout);
@@ -51,8 +51,8 @@ fn there_are_no_colors_and_no_bars_in_a_pipe_unless_asked_for() {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_ends_the_run_quietly() {
-    // (line, exit code): without lines nobody notices, and the run is short; with lines it would go on for ever.
+fn closed_standard_output_ends_the_run_quietly() {
+    // (line, exit code): without lines the closed pipe has no effect, and the run is short; with lines the run is endless.
     let server = Server::faithful();
     let endless = format!("probe --count 0 --interval 1 --json-lines --to {}", server.to());
     at_once([(PROBE, 0), (&endless, 130)], |(line, code)| {
@@ -67,7 +67,7 @@ fn a_reader_that_has_read_enough_ends_the_run_quietly() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_said_and_a_full_standard_error_disturbs_nothing() {
+fn full_disk_is_reported_and_full_standard_error_is_ignored() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     for line in [PROBE.to_owned(), format!("{PROBE} --json"), format!("{PROBE} --json-lines")] {
         let ended = program::start(program::command(line.split_whitespace()).stdout(full())).end();
@@ -82,7 +82,7 @@ fn a_full_disk_is_said_and_a_full_standard_error_disturbs_nothing() {
 }
 
 #[test]
-fn help_answers_for_every_subcommand() {
+fn help_works_for_every_subcommand() {
     let cases = [
         ("--help", "Usage: jamjam-dev "),
         ("-h", "Usage: jamjam-dev "),
@@ -113,14 +113,14 @@ fn help_answers_for_every_subcommand() {
 }
 
 #[test]
-fn a_probe_without_a_target_asks_this_machine_at_port_5000() {
-    // Whether anybody listens there makes no difference here.
+fn probe_without_a_target_uses_localhost_port_5000() {
+    // It does not matter whether a server listens there.
     let ended = run("probe --count 1 --timeout 50ms --json");
     assert_eq!(document::report(&ended)["target"], "127.0.0.1:5000");
 }
 
 #[test]
-fn what_is_told_while_a_pipe_is_open_reaches_it_at_once() {
+fn output_to_an_open_pipe_is_flushed_at_once() {
     // A line is there while the run goes on: it is not held back until some buffer is full.
     let server = Server::faithful();
     let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());
@@ -136,7 +136,7 @@ fn what_is_told_while_a_pipe_is_open_reaches_it_at_once() {
 }
 
 #[test]
-fn two_signals_at_once_are_one_and_cost_no_report() {
+fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
     // As coreutils' `timeout --signal INT` sends them: to its child, and to the group that the child is in.
     let mut program = program::start_line("probe --embedded --count 0 --interval 1ms --json-lines --wait-for 5s");
     let (_, mut stdout) = program.first_line();
@@ -151,7 +151,7 @@ fn two_signals_at_once_are_one_and_cost_no_report() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_our_own_receive_buffer_had_no_room_for_is_told() {
+fn receive_buffer_overflow_is_reported() {
     let dropped = |report: &serde_json::Value| report["host_timing"]["kernel_dropped"].as_u64().unwrap();
     let codes = |report: &serde_json::Value| report["warnings"].to_string();
     // Pings leave 64 in a row before an answer is read, and the least buffer there is holds a few.

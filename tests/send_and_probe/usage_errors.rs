@@ -1,4 +1,4 @@
-//! What a tired person types: each mistake is refused with the exit code that goes with it and a sentence that helps,
+//! Usage errors: each is rejected with its exit code and a helpful message,
 //! before a packet leaves.
 
 use client::at_once;
@@ -6,7 +6,7 @@ use client::program::run_args;
 use client::server::Server;
 use test_support::client;
 
-/// Runs each line and holds it against its code and a part of what it says. `TO` is a server that must not hear a thing.
+/// Runs each line and compares its exit code and a part of its output. `TO` is a server that must not receive anything.
 fn refuse(cases: &[(&str, i32, &str)]) {
     let server = Server::faithful();
     let to = server.to();
@@ -21,11 +21,11 @@ fn refuse(cases: &[(&str, i32, &str)]) {
         }
         assert!(ended.stderr.starts_with("jamjam-dev: ") || ended.stderr.starts_with("error: "), "{}", ended.stderr);
     });
-    assert_eq!(server.heard(), []);
+    assert_eq!(server.received(), []);
 }
 
 #[test]
-fn mistyped_words_are_answered_with_the_right_ones() {
+fn misspelled_options_are_answered_with_suggestions() {
     refuse(&[
         ("porbe", 2, "a similar subcommand exists: 'probe'"),
         ("probe --embeded", 2, "a similar argument exists: '--embedded'"),
@@ -40,7 +40,7 @@ fn mistyped_words_are_answered_with_the_right_ones() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_arguments_are_named() {
     refuse(&[
         ("send", 2, "no target: give --to HOST[:PORT], or --embedded"),
         ("send --to TO", 2, "nothing to send: give --wav FILE, --tone HZ or --mic"),
@@ -54,7 +54,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn what_does_not_go_together_is_said() {
+fn conflicting_options_are_reported() {
     let both = "cannot be used with";
     refuse(&[
         ("probe --embedded --to TO", 2, both),
@@ -85,7 +85,7 @@ fn what_does_not_go_together_is_said() {
 }
 
 #[test]
-fn targets_that_are_none_are_explained() {
+fn invalid_targets_are_explained() {
     refuse(&[
         ("probe --to ''", 2, "host missing; give HOST[:PORT], such as localhost:5000"),
         ("probe --to :5000", 2, "host missing"),
@@ -112,8 +112,8 @@ fn targets_that_are_none_are_explained() {
 }
 
 #[test]
-fn a_file_that_cannot_be_what_it_should_is_refused_before_anything_is_sent() {
-    // Nobody means a file of that name, and nothing is left that would look like one.
+fn unusable_file_is_rejected_before_sending() {
+    // Such a file name is a mistake, and no such file is created.
     at_once(["--junit", "--markdown", "--html", "--record", "--record-both", "--outcome-log"], |option| {
         refuse(&[(&format!("send --tone 440 --embedded {option} -"), 2, "for a file of that name, give ./-")]);
     });
@@ -127,7 +127,7 @@ fn a_file_that_cannot_be_what_it_should_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn what_belongs_to_udp_or_to_websocket_alone_is_refused_with_the_other() {
+fn options_of_udp_and_websocket_are_rejected_with_the_other() {
     let nothing = "no effect over WebSocket; omit it, or give a UDP target: --to HOST[:PORT]";
     let options = [
         "--audio",
@@ -169,7 +169,7 @@ fn what_belongs_to_udp_or_to_websocket_alone_is_refused_with_the_other() {
 }
 
 #[test]
-fn quantities_that_are_none_are_explained() {
+fn invalid_quantities_are_explained() {
     let duration = "is not a number; expected a duration such as 5ms or 2s";
     let units = "; expected ns, us, ms, s, m or h";
     let tone = "give a frequency above 0 and up to 24000 Hz, such as 440";
@@ -232,7 +232,7 @@ fn quantities_that_are_none_are_explained() {
 }
 
 #[test]
-fn quantities_beyond_any_use_are_taken_without_a_panic_or_an_overflow() {
+fn huge_quantities_cause_no_panic_or_overflow() {
     // The longest times that can be written end when all has come back; the largest buffer is cut to what there is.
     let long = "18446744073709551615ns";
     let lines = [

@@ -1,7 +1,7 @@
-//! What holds for every dialect: limits, and what is ignored. Who hears what is in `rooms_property`.
+//! Limits and ignored messages, which are the same in every dialect. `rooms_property` tests who receives which message.
 
 use test_support::logged;
-mod seen;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,16 +15,16 @@ use jamjam_dev::time::Time;
 use logged::logged;
 use serde_json::{Value, json};
 
-/// What everybody was told, and who was closed.
+/// Records what is sent to every connection, and which connections are closed.
 #[derive(Default)]
-struct Told {
+struct RecordingSink {
     messages: BTreeMap<ConnId, Vec<Value>>,
     closed: Vec<(ConnId, u16)>,
     pinged: Vec<ConnId>,
-    cut: Vec<ConnId>,
+    aborted: Vec<ConnId>,
 }
 
-impl EventSink for Told {
+impl EventSink for RecordingSink {
     fn send(&mut self, to: &[ConnId], text: String) {
         for conn in to {
             self.messages.entry(*conn).or_default().push(serde_json::from_str(&text).expect("JSON"));
@@ -40,44 +40,45 @@ impl EventSink for Told {
     }
 
     fn abort(&mut self, conn: ConnId) {
-        self.cut.push(conn);
+        self.aborted.push(conn);
     }
 }
 
-impl Told {
+impl RecordingSink {
     fn last(&self, conn: u64) -> &Value {
         self.messages[&ConnId(conn)].last().expect("a message")
     }
 }
 
-fn hub(limits: SignalingLimits) -> (Hub, Told) {
-    (Hub::new(limits, [1, 2, 3, 4]), Told::default())
+fn hub(limits: SignalingLimits) -> (Hub, RecordingSink) {
+    (Hub::new(limits, [1, 2, 3, 4]), RecordingSink::default())
 }
 
-fn connect(hub: &mut Hub, told: &mut Told, conn: u64) {
-    let visitor = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided };
-    hub.on_connect(Time::ZERO, ConnId(conn), visitor, told);
+fn connect(hub: &mut Hub, sink: &mut RecordingSink, conn: u64) {
+    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided };
+    hub.on_connect(Time::ZERO, ConnId(conn), connection, sink);
 }
 
 #[test]
-fn a_wrong_code_and_a_full_room_of_control_surfaces_are_logged_and_counted() {
-    let (mut hub, mut told) = hub(SignalingLimits::default());
-    let making = CreateRoomOptions { code: Some("4711".to_owned()), max_members: Some(1), lifetime: None };
-    hub.create_room(Time::ZERO, making).expect("a room");
-    for (conn, code, why) in [(1, "4711", ""), (2, "4712", "no room has this code"), (3, "4711", "the room is full")] {
-        connect(&mut hub, &mut told, conn);
+fn failed_control_surface_joins_are_logged_and_counted() {
+    let (mut hub, mut sink) = hub(SignalingLimits::default());
+    let options = CreateRoomOptions { code: Some("4711".to_owned()), max_members: Some(1), lifetime: None };
+    hub.create_room(Time::ZERO, options).expect("a room");
+    for (conn, code, reason) in [(1, "4711", ""), (2, "4712", "no room has this code"), (3, "4711", "the room is full")]
+    {
+        connect(&mut hub, &mut sink, conn);
         let before = hub.total_counters().requests_rejected;
-        let lines = logged(|| say(&mut hub, &mut told, conn, 1, &json!({"type": "join", "room_code": code})));
+        let lines = logged(|| send(&mut hub, &mut sink, conn, 1, &json!({"type": "join", "room_code": code})));
         let warned = lines.iter().find_map(|line| line.strip_prefix("WARN "));
-        let refused = format!("message rejected conn={conn} source=192.0.2.1 reason={why}");
-        assert_eq!(warned, (!why.is_empty()).then_some(&*refused));
-        assert_eq!(hub.total_counters().requests_rejected - before, u64::from(!why.is_empty()));
+        let rejected = format!("message rejected conn={conn} source=192.0.2.1 reason={reason}");
+        assert_eq!(warned, (!reason.is_empty()).then_some(&*rejected));
+        assert_eq!(hub.total_counters().requests_rejected - before, u64::from(!reason.is_empty()));
     }
     assert_eq!(hub.total_counters().messages_ignored, 0);
 }
 
-fn say(hub: &mut Hub, told: &mut Told, conn: u64, at_ms: u64, message: &Value) {
-    hub.on_text(Time::from_millis(at_ms), ConnId(conn), &message.to_string(), told);
+fn send(hub: &mut Hub, sink: &mut RecordingSink, conn: u64, at_ms: u64, message: &Value) {
+    hub.on_text(Time::from_millis(at_ms), ConnId(conn), &message.to_string(), sink);
 }
 
 fn create() -> Value {
@@ -85,45 +86,45 @@ fn create() -> Value {
 }
 
 #[test]
-fn who_says_too_much_is_closed_and_leaves_the_room() {
-    let (mut hub, mut told) = hub(SignalingLimits { message_rate: Some(10), ..SignalingLimits::default() });
-    (1..=2).for_each(|conn| connect(&mut hub, &mut told, conn));
-    say(&mut hub, &mut told, 1, 0, &create());
-    let room = told.last(1)["data"]["room_id"].clone();
+fn message_rate_limit_closes_the_connection_and_leaves_the_room() {
+    let (mut hub, mut sink) = hub(SignalingLimits { message_rate: Some(10), ..SignalingLimits::default() });
+    (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
+    send(&mut hub, &mut sink, 1, 0, &create());
+    let room = sink.last(1)["data"]["room_id"].clone();
     let join = json!({"type": "JoinRoom", "data": {"room_id": room, "password": null, "peer_name": "q"}});
-    say(&mut hub, &mut told, 2, 0, &join);
-    // Ten a second and twice as many at once: the join and nineteen more.
-    (0..19).for_each(|_| say(&mut hub, &mut told, 2, 0, &json!({"type": "ListRooms"})));
-    assert_eq!((told.closed.len(), told.messages[&ConnId(2)].len()), (0, 20));
-    say(&mut hub, &mut told, 2, 99, &json!({"type": "ListRooms"}));
-    assert_eq!(told.closed, [(ConnId(2), 1008)]);
-    assert_eq!(told.last(1)["type"], "PeerLeft");
+    send(&mut hub, &mut sink, 2, 0, &join);
+    // Ten per second and a burst of twice as many: the join and nineteen more.
+    (0..19).for_each(|_| send(&mut hub, &mut sink, 2, 0, &json!({"type": "ListRooms"})));
+    assert_eq!((sink.closed.len(), sink.messages[&ConnId(2)].len()), (0, 20));
+    send(&mut hub, &mut sink, 2, 99, &json!({"type": "ListRooms"}));
+    assert_eq!(sink.closed, [(ConnId(2), 1008)]);
+    assert_eq!(sink.last(1)["type"], "PeerLeft");
     let counts = hub.total_counters();
     assert_eq!((counts.closed_message_rate, counts.connections, counts.rooms, counts.members), (1, 1, 1, 1));
-    // Whoever is gone says nothing more, and keeping to the rate goes on for ever.
-    say(&mut hub, &mut told, 2, 5_000, &create());
-    (0..1_000).for_each(|turn| say(&mut hub, &mut told, 1, turn * 100, &json!({"type": "ListRooms"})));
-    assert_eq!((told.closed.len(), hub.total_counters().rooms), (1, 1));
+    // Messages of a closed connection are ignored, and a client within the rate is never closed.
+    send(&mut hub, &mut sink, 2, 5_000, &create());
+    (0..1_000).for_each(|turn| send(&mut hub, &mut sink, 1, turn * 100, &json!({"type": "ListRooms"})));
+    assert_eq!((sink.closed.len(), hub.total_counters().rooms), (1, 1));
 }
 
-/// The bytes are those of the literals.
+/// The byte counts are those of the literals.
 #[test]
-fn what_is_said_counts_for_the_dialect_that_it_is_said_in() {
-    let (mut hub, mut told) = hub(SignalingLimits::default());
-    let visitor = |route| NewConnection { source: IpAddr::from([192, 0, 2, 1]), route };
+fn messages_are_counted_for_the_dialect_of_the_connection() {
+    let (mut hub, mut sink) = hub(SignalingLimits::default());
+    let connection = |route| NewConnection { source: IpAddr::from([192, 0, 2, 1]), route };
     let webrtc = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).unwrap();
-    hub.on_connect(Time::ZERO, ConnId(1), visitor(Route::Undecided), &mut told);
-    hub.on_connect(Time::ZERO, ConnId(2), visitor(webrtc), &mut told);
-    hub.on_text(Time::ZERO, ConnId(1), "?", &mut told);
-    hub.on_text(Time::ZERO, ConnId(1), r#"{"type":"ListRooms"}"#, &mut told);
-    hub.on_text(Time::ZERO, ConnId(2), r#"{"type":"ping"}"#, &mut told);
-    hub.on_text(Time::ZERO, ConnId(2), r#"{"type":"sing"}"#, &mut told);
-    hub.on_binary(Time::ZERO, ConnId(2), &mut told);
-    let counted = |asked: &str| {
-        let (_, counts) = hub.counters_by_dialect().into_iter().find(|(dialect, _)| *dialect == asked).unwrap();
-        let heard =
+    hub.on_connect(Time::ZERO, ConnId(1), connection(Route::Undecided), &mut sink);
+    hub.on_connect(Time::ZERO, ConnId(2), connection(webrtc), &mut sink);
+    hub.on_text(Time::ZERO, ConnId(1), "?", &mut sink);
+    hub.on_text(Time::ZERO, ConnId(1), r#"{"type":"ListRooms"}"#, &mut sink);
+    hub.on_text(Time::ZERO, ConnId(2), r#"{"type":"ping"}"#, &mut sink);
+    hub.on_text(Time::ZERO, ConnId(2), r#"{"type":"sing"}"#, &mut sink);
+    hub.on_binary(Time::ZERO, ConnId(2), &mut sink);
+    let counted = |name: &str| {
+        let (_, counts) = hub.counters_by_dialect().into_iter().find(|(dialect, _)| *dialect == name).unwrap();
+        let received =
             (counts.connections_opened, counts.messages_received, counts.received_bytes, counts.messages_ignored);
-        (heard, (counts.messages_sent, counts.sent_bytes))
+        (received, (counts.messages_sent, counts.sent_bytes))
     };
     assert_eq!(counted("undecided"), ((1, 1, 1, 1), (0, 0)));
     let listed = r#"{"type":"RoomList","data":{"rooms":[]}}"#.len() as u64;
@@ -134,95 +135,95 @@ fn what_is_said_counts_for_the_dialect_that_it_is_said_in() {
 }
 
 #[test]
-fn the_oldest_undecided_connection_makes_room_for_the_newest() {
-    let (mut hub, mut told) = hub(SignalingLimits { max_undecided: 2, ..SignalingLimits::default() });
-    (1..=2).for_each(|conn| connect(&mut hub, &mut told, conn));
-    say(&mut hub, &mut told, 1, 0, &json!({"type": "ListRooms"}));
-    (3..=4).for_each(|conn| connect(&mut hub, &mut told, conn));
-    // The first has said what it is; of the others the second came before all.
-    assert_eq!(told.closed, [(ConnId(2), 1013)]);
-    let (spoken, undecided) = hub.counters_by_dialect()[0];
-    assert_eq!((spoken, undecided.connections), (UNDECIDED, 2));
+fn undecided_limit_closes_the_oldest_connection() {
+    let (mut hub, mut sink) = hub(SignalingLimits { max_undecided: 2, ..SignalingLimits::default() });
+    (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
+    send(&mut hub, &mut sink, 1, 0, &json!({"type": "ListRooms"}));
+    (3..=4).for_each(|conn| connect(&mut hub, &mut sink, conn));
+    // The first connection has decided on a dialect; of the others the second is the oldest.
+    assert_eq!(sink.closed, [(ConnId(2), 1013)]);
+    let (dialect, undecided) = hub.counters_by_dialect()[0];
+    assert_eq!((dialect, undecided.connections), (UNDECIDED, 2));
     assert_eq!((hub.total_counters().connections, hub.total_counters().closed_undecided_limit), (3, 1));
-    say(&mut hub, &mut told, 2, 0, &create());
+    send(&mut hub, &mut sink, 2, 0, &create());
     assert_eq!(hub.total_counters().rooms, 0);
 }
 
 #[test]
-fn one_address_makes_only_so_many_rooms_and_gets_the_place_of_one_that_has_gone() {
-    let (mut hub, mut told) = hub(SignalingLimits { max_rooms_per_address: 2, ..SignalingLimits::default() });
+fn rooms_per_address_are_limited_and_a_closed_room_frees_a_slot() {
+    let (mut hub, mut sink) = hub(SignalingLimits { max_rooms_per_address: 2, ..SignalingLimits::default() });
     for conn in 1..=3 {
-        connect(&mut hub, &mut told, conn);
-        say(&mut hub, &mut told, conn, 0, &create());
+        connect(&mut hub, &mut sink, conn);
+        send(&mut hub, &mut sink, conn, 0, &create());
     }
-    assert_eq!(told.last(3), &json!({"type": "Error", "data": {"message": "Too many rooms"}}));
+    assert_eq!(sink.last(3), &json!({"type": "Error", "data": {"message": "Too many rooms"}}));
     assert_eq!((hub.total_counters().rooms, hub.total_counters().requests_rejected), (2, 1));
-    hub.on_disconnect(Time::ZERO, ConnId(1), &mut told);
-    say(&mut hub, &mut told, 3, 0, &create());
-    assert_eq!((hub.total_counters().rooms, told.last(3)["type"].as_str()), (2, Some("RoomCreated")));
+    hub.on_disconnect(Time::ZERO, ConnId(1), &mut sink);
+    send(&mut hub, &mut sink, 3, 0, &create());
+    assert_eq!((hub.total_counters().rooms, sink.last(3)["type"].as_str()), (2, Some("RoomCreated")));
 }
 
 #[test]
-fn what_is_ignored_or_refused_is_logged_once_a_second_a_connection_and_only_the_first_is_counted() {
-    let (mut hub, mut told) = hub(SignalingLimits { message_rate: None, ..SignalingLimits::default() });
+fn rejected_messages_are_logged_once_a_second_per_connection() {
+    let (mut hub, mut sink) = hub(SignalingLimits { message_rate: None, ..SignalingLimits::default() });
     let join = json!({"type": "JoinRoom", "data": {"room_id": "nowhere", "password": "secret", "peer_name": "q"}});
     let lines = logged(|| {
-        (1..=2).for_each(|conn| connect(&mut hub, &mut told, conn));
+        (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
         for at in [0, 999, 1_000, 1_001] {
-            say(&mut hub, &mut told, 1, at, &join);
-            say(&mut hub, &mut told, 2, at, &json!({"type": "\u{1b}[2J"}));
+            send(&mut hub, &mut sink, 1, at, &join);
+            send(&mut hub, &mut sink, 2, at, &json!({"type": "\u{1b}[2J"}));
         }
     });
-    let refused = "WARN message rejected conn=1 source=192.0.2.1 reason=Room not found";
+    let rejected = "WARN message rejected conn=1 source=192.0.2.1 reason=Room not found";
     let ignored = "WARN message ignored conn=2 source=192.0.2.1 reason=unknown message type";
-    assert_eq!(lines[2..], [refused, ignored, refused, ignored]);
+    assert_eq!(lines[2..], [rejected, ignored, rejected, ignored]);
     assert_eq!((hub.total_counters().messages_ignored, hub.total_counters().requests_rejected), (4, 0));
 }
 
 #[test]
-fn what_is_too_long_or_binary_has_no_effect_and_is_counted() {
-    let (mut hub, mut told) = hub(SignalingLimits { max_message_bytes: 100, ..SignalingLimits::default() });
-    connect(&mut hub, &mut told, 1);
+fn oversized_and_binary_messages_are_ignored_and_counted() {
+    let (mut hub, mut sink) = hub(SignalingLimits { max_message_bytes: 100, ..SignalingLimits::default() });
+    connect(&mut hub, &mut sink, 1);
     let long = format!("{{\"type\":\"ListRooms\",\"x\":\"{}\"}}", "x".repeat(100));
-    hub.on_text(Time::ZERO, ConnId(1), &long, &mut told);
-    hub.on_binary(Time::ZERO, ConnId(1), &mut told);
+    hub.on_text(Time::ZERO, ConnId(1), &long, &mut sink);
+    hub.on_binary(Time::ZERO, ConnId(1), &mut sink);
     let candidate = json!({"address": "192.0.2.1:1", "candidate_type": "Host", "priority": 1});
     assert_eq!(
-        (hub.total_counters().messages_ignored, hub.total_counters().messages_received, told.messages.len()),
+        (hub.total_counters().messages_ignored, hub.total_counters().messages_received, sink.messages.len()),
         (2, 2, 0)
     );
-    // 64 ways to reach a peer are kept, 65 are refused.
-    let (mut hub, mut told) = self::hub(SignalingLimits::default());
-    (1..=2).for_each(|conn| connect(&mut hub, &mut told, conn));
-    say(&mut hub, &mut told, 1, 0, &create());
+    // 64 candidates of a peer are stored, 65 are rejected.
+    let (mut hub, mut sink) = self::hub(SignalingLimits::default());
+    (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
+    send(&mut hub, &mut sink, 1, 0, &create());
     for (many, ignored) in [(64, 0), (65, 1)] {
         let data = json!({"candidates": vec![candidate.clone(); many], "public_addr": null, "local_addr": null});
-        say(&mut hub, &mut told, 1, 0, &json!({"type": "UpdatePeerInfo", "data": data}));
+        send(&mut hub, &mut sink, 1, 0, &json!({"type": "UpdatePeerInfo", "data": data}));
         assert_eq!(hub.total_counters().messages_ignored, ignored, "{many}");
     }
 }
 
 #[test]
-fn nobody_is_dropped_who_was_not_asked_for_a_sign_of_life() {
-    // More impatient than it asks.
+fn no_connection_is_closed_before_it_was_pinged() {
+    // The timeout is shorter than the interval.
     let heartbeat = Heartbeat { interval: Some(Duration::from_secs(30)), timeout: Duration::from_secs(10) };
-    let (mut hub, mut told) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
-    let asked = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a way in");
+    let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
+    let accepted_route = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a route");
     hub.on_connect(
         Time::ZERO,
         ConnId(1),
-        NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: asked },
-        &mut told,
+        NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: accepted_route },
+        &mut sink,
     );
     let mut at = |seconds: u64, hub: &mut Hub| {
-        hub.on_deadline(Time::from_millis(seconds * 1_000), &mut told);
-        (told.pinged.len(), told.cut.len())
+        hub.on_deadline(Time::from_millis(seconds * 1_000), &mut sink);
+        (sink.pinged.len(), sink.aborted.len())
     };
     assert_eq!(at(29, &mut hub), (0, 0));
     assert_eq!(at(30, &mut hub), (1, 0));
     hub.on_activity(Time::from_millis(30_001), ConnId(1));
-    assert_eq!(at(60, &mut hub), (2, 0), "it has answered");
-    assert_eq!(at(90, &mut hub), (2, 1), "it has not");
+    assert_eq!(at(60, &mut hub), (2, 0), "the connection has answered");
+    assert_eq!(at(90, &mut hub), (2, 1), "the connection has not answered");
     assert_eq!(
         (hub.total_counters().closed_heartbeat_timeout, hub.total_counters().connections, hub.next_deadline()),
         (1, 0, None)
@@ -230,57 +231,57 @@ fn nobody_is_dropped_who_was_not_asked_for_a_sign_of_life() {
 }
 
 #[test]
-fn who_falls_silent_is_dropped_when_the_patience_is_over_and_pinged_no_oftener_for_it() {
+fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     let seconds = Duration::from_secs;
-    // Seconds: how often, how patient, when an answer comes, when it is asked, when it is dropped.
-    for (every, patience, answer, pings, dropped) in [
+    // Seconds: interval, timeout, time of the answer, times of the pings, time of the abort.
+    for (interval, timeout, answer, pings, dropped) in [
         (30, 60, 31, &[30, 60, 90][..], 91),
         (30, 10, 31, &[30, 60], 70),
         (30, 45, 31, &[30, 60], 76),
         (5, 30, 6, &[5, 10, 15, 20, 25, 30, 35], 36),
         (30, 30, 31, &[30, 60], 61),
     ] {
-        let heartbeat = Heartbeat { interval: Some(seconds(every)), timeout: seconds(patience) };
-        let (mut hub, mut told) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
-        let way = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a way in");
+        let heartbeat = Heartbeat { interval: Some(seconds(interval)), timeout: seconds(timeout) };
+        let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
+        let accepted_route = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a route");
         hub.on_connect(
             Time::ZERO,
             ConnId(1),
-            NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: way },
-            &mut told,
+            NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: accepted_route },
+            &mut sink,
         );
-        let (mut asked, mut cut) = (Vec::new(), None);
+        let (mut pinged_at, mut aborted_at) = (Vec::new(), None);
         for second in 1..200 {
-            let before = told.pinged.len();
+            let before = sink.pinged.len();
             let now = Time::ZERO + seconds(second);
-            hub.on_deadline(now, &mut told);
-            asked.extend((told.pinged.len() > before).then_some(second));
-            cut = cut.or((!told.cut.is_empty()).then_some(second));
+            hub.on_deadline(now, &mut sink);
+            pinged_at.extend((sink.pinged.len() > before).then_some(second));
+            aborted_at = aborted_at.or((!sink.aborted.is_empty()).then_some(second));
             if second == answer {
                 hub.on_activity(now, ConnId(1));
             }
         }
-        assert_eq!((&*asked, cut), (pings, Some(dropped)), "every {every} s, {patience} s");
+        assert_eq!((&*pinged_at, aborted_at), (pings, Some(dropped)), "interval {interval} s, timeout {timeout} s");
     }
 }
 
-/// A message of 16 KiB takes the time of two, and so on; a long one is let in, and those after it wait for longer.
+/// A message of 16 KiB counts as two, and so on. A long message is accepted, and the messages after it wait longer.
 #[test]
-fn who_says_long_things_may_say_fewer_of_them() {
-    for (bytes, most) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {
-        let (mut hub, mut told) = hub(SignalingLimits { message_rate: Some(10), ..SignalingLimits::default() });
+fn long_messages_count_more_towards_the_message_rate() {
+    for (bytes, max_messages) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {
+        let (mut hub, mut sink) = hub(SignalingLimits { message_rate: Some(10), ..SignalingLimits::default() });
         hub.on_connect(
             Time::ZERO,
             ConnId(1),
             NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided },
-            &mut told,
+            &mut sink,
         );
         let text = " ".repeat(bytes);
-        for _ in 0..most {
-            hub.on_text(Time::ZERO, ConnId(1), &text, &mut told);
+        for _ in 0..max_messages {
+            hub.on_text(Time::ZERO, ConnId(1), &text, &mut sink);
         }
         assert_eq!(hub.total_counters().connections, 1, "{bytes}");
-        hub.on_text(Time::ZERO, ConnId(1), &text, &mut told);
+        hub.on_text(Time::ZERO, ConnId(1), &text, &mut sink);
         assert_eq!((hub.total_counters().connections, hub.total_counters().closed_message_rate), (0, 1), "{bytes}");
     }
 }

@@ -1,64 +1,63 @@
-//! The jamjam dialect against the transcripts in `fixtures/rooms/jamjam`, which were written from the spec: played to a
-//! hub in memory.
+//! Plays the transcripts of `fixtures/rooms/jamjam`, which were written from the spec, against a hub in memory.
 
 use std::fmt::Write as _;
-use test_support::hall;
+use test_support::in_memory_hub;
 use test_support::scripts;
 use test_support::transcript;
 
-use hall::Hall;
+use in_memory_hub::InMemoryHub;
 use scripts::scripts;
 use serde_json::Value;
 use transcript::{Played, Step, play, step};
 
 #[test]
-fn every_transcript_holds_for_the_hub_in_memory() {
-    let mut wrong = String::new();
+fn every_transcript_passes_against_the_in_memory_hub() {
+    let mut failures = String::new();
     for (name, script) in scripts("jamjam") {
-        match play(&script, &mut Hall::new([1, 2, 3, 4])) {
+        match play(&script, &mut InMemoryHub::new([1, 2, 3, 4])) {
             Ok(Played::Whole | Played::UpToTheClock) => {}
             Ok(Played::Until(line)) => {
-                let _ = writeln!(wrong, "{name}: line {line}: the id has no letter; take another key");
+                let _ = writeln!(failures, "{name}: line {line}: the id has no letter; take another key");
             }
-            Err(what) => {
-                let _ = writeln!(wrong, "{name}: {what}");
+            Err(error) => {
+                let _ = writeln!(failures, "{name}: {error}");
             }
         }
     }
-    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(failures.is_empty(), "\n{failures}");
 }
 
 #[test]
-fn every_transcript_holds_whatever_the_ids_are() {
+fn every_transcript_passes_for_any_ids() {
     for key in 0..20 {
         for (name, script) in scripts("jamjam") {
-            let played = play(&script, &mut Hall::new([key, 0, 0, key]));
+            let played = play(&script, &mut InMemoryHub::new([key, 0, 0, key]));
             assert!(played.is_ok(), "{name}, key {key}: {}", played.unwrap_err());
         }
     }
 }
 
 #[test]
-fn every_message_type_and_every_error_is_in_a_transcript() {
+fn every_message_type_and_error_text_is_in_a_transcript() {
     let scripts = scripts("jamjam");
     let lines = || scripts.iter().flat_map(|(_, script)| script.lines()).filter_map(|line| step(line).unwrap());
-    let of = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
-    let said: Vec<Value> =
-        lines().filter_map(|(_, step)| if let Step::Says(text) = step { Some(of(text)) } else { None }).collect();
-    let heard: Vec<Value> =
-        lines().filter_map(|(_, step)| if let Step::Hears(text) = step { Some(of(text)) } else { None }).collect();
+    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+    let sent: Vec<Value> =
+        lines().filter_map(|(_, step)| if let Step::Says(text) = step { Some(parse(text)) } else { None }).collect();
+    let received: Vec<Value> =
+        lines().filter_map(|(_, step)| if let Step::Hears(text) = step { Some(parse(text)) } else { None }).collect();
     for kind in ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"] {
-        assert!(said.iter().any(|message| message["type"] == kind), "nobody says {kind}");
+        assert!(sent.iter().any(|message| message["type"] == kind), "no client sends {kind}");
     }
     let kinds =
         ["RoomCreated", "RoomJoined", "PeerJoined", "PeerUpdated", "PeerLeft", "RoomList", "ChatMessage", "Error"];
     for kind in kinds {
-        assert!(heard.iter().any(|message| message["type"] == kind), "nobody hears {kind}");
+        assert!(received.iter().any(|message| message["type"] == kind), "no client receives {kind}");
     }
     for kind in &kinds[..6] {
-        assert!(said.iter().any(|message| message["type"] == *kind), "no client tries to say {kind}");
+        assert!(sent.iter().any(|message| message["type"] == *kind), "no client tries to send {kind}");
     }
     for text in ["Room not found", "Invalid password", "Room is full"] {
-        assert!(heard.iter().any(|message| message["data"]["message"] == text), "nobody hears {text:?}");
+        assert!(received.iter().any(|message| message["data"]["message"] == text), "no client receives {text:?}");
     }
 }

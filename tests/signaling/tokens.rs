@@ -18,7 +18,7 @@ fn verified(token: &str) -> Result<Claims, TokenError> {
 }
 
 #[test]
-fn ours_is_the_same_byte_for_byte() {
+fn own_token_is_byte_identical() {
     let claims = Claims::new("c1", "radio", Map::new(), NOW, 31_536_000.0 * 1e9);
     // A year at most.
     assert_eq!(claims.expires_ms(), Some(NOW + 31_536_000_000));
@@ -35,10 +35,11 @@ fn ours_is_the_same_byte_for_byte() {
 }
 
 #[test]
-fn one_signed_elsewhere_says_who_where_and_until_when() {
+fn foreign_token_yields_client_room_and_expiry() {
     let claims = verified(TOKEN).unwrap();
     assert_eq!((claims.client_id.as_str(), claims.room.as_str(), claims.expires_ms()), ("c1", "radio", Some(END)));
-    // ` {"room" : "ä/b", "x":1,\n"clientId":"c 2"} `: order and space are free, and no end is for ever.
+    // ` {"room" : "ä/b", "x":1,\n"clientId":"c 2"} `: order and white space are arbitrary, and a token without `expiresAt` never
+    // expires.
     let free =
         "IHsicm9vbSIgOiAiw6QvYiIsICJ4IjoxLAoiY2xpZW50SWQiOiJjIDIifSA.IkA1fdVs1m64pw1U1xyOYwx1xZgRhb1aD8iHHEThhgg";
     let claims = verify(&secret(), free, "ä/b", u64::MAX).unwrap();
@@ -46,19 +47,19 @@ fn one_signed_elsewhere_says_who_where_and_until_when() {
 }
 
 #[test]
-fn its_time_and_its_room_count() {
+fn expired_token_and_wrong_room_are_rejected() {
     assert!(verify(&secret(), TOKEN, "radio", END - 1).is_ok());
     assert_eq!(verify(&secret(), TOKEN, "radio", END), Err(TokenError::Expired));
     for room in ["", "Radio", "radio ", "chat", "radio/remotecontrol"] {
         assert_eq!(verify(&secret(), TOKEN, room, NOW), Err(TokenError::WrongRoom));
     }
-    // The order of the checks: expired is found before another room. `expiresAt` is 1700000000000.
+    // The order of the checks: expiry comes before the room. `expiresAt` is 1700000000000.
     let expired = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0IjoxNzAwMDAwMDAwMDAwfQ.P-kKD0FBrm7qIKbJuO4EbXNXClyWWPU8zvkuFrhZItE";
     assert_eq!(verify(&secret(), expired, "chat", NOW), Err(TokenError::Expired));
 }
 
 #[test]
-fn what_is_signed_and_no_payload_is_worth_nothing() {
+fn signed_invalid_payload_is_rejected() {
     // `[1]`, and an `expiresAt` of "soon".
     for token in [
         "WzFd.mJ3wZP_seFiIG2QS3L-grhEUpkMHpKvydIjjSykbic0",
@@ -69,7 +70,7 @@ fn what_is_signed_and_no_payload_is_worth_nothing() {
 }
 
 #[test]
-fn nobody_elses_form_is_taken() {
+fn malformed_token_is_rejected() {
     let (payload, signature) = TOKEN.split_once('.').unwrap();
     for token in ["", ".", "x", payload] {
         assert!(verified(token).is_err(), "{token}");
@@ -88,15 +89,15 @@ fn nobody_elses_form_is_taken() {
 }
 
 #[test]
-fn no_truncation_and_no_changed_bit_is_taken() {
+fn truncated_or_modified_token_is_rejected() {
     for end in 0..TOKEN.len() {
         assert!(verified(&TOKEN[..end]).is_err(), "{end}");
         assert!(verified(&TOKEN[end + 1..]).is_err(), "{end}");
     }
-    for place in 0..TOKEN.len() {
+    for index in 0..TOKEN.len() {
         for bit in 0..7 {
             let mut bytes = TOKEN.as_bytes().to_vec();
-            bytes[place] ^= 1 << bit;
+            bytes[index] ^= 1 << bit;
             let changed = String::from_utf8(bytes).unwrap();
             assert!(verified(&changed).is_err(), "{changed}");
         }
@@ -104,13 +105,13 @@ fn no_truncation_and_no_changed_bit_is_taken() {
 }
 
 #[test]
-fn a_secret_is_not_shown() {
+fn debug_output_hides_the_secret() {
     assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
 }
 
 proptest! {
     #[test]
-    fn what_is_signed_is_verified_in_its_room_alone(
+    fn token_is_valid_in_its_own_room_only(
         id in "\\PC{0,40}", room in "\\PC{1,40}", other in "\\PC{1,40}", seconds in 0.001_f64..1e7, key in "\\PC{0,80}",
     ) {
         let secret = Secret::new(&key);
@@ -122,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn what_nobody_signed_is_refused_without_a_panic(token in "\\PC*\\.?\\PC*") {
+    fn unsigned_text_is_rejected_without_a_panic(token in "\\PC*\\.?\\PC*") {
         prop_assert!(verified(&token).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! The reader of transcripts, on transcripts that are wrong: each must fail, and say where. Their server hands what a
-//! client says to everybody else, as it came.
+//! Tests the transcript reader with wrong transcripts: each must fail and name the position. The server of these tests relays what
+//! a client sends to all other clients unchanged.
 
 use std::collections::{BTreeMap, VecDeque};
 use test_support::compare;
@@ -7,13 +7,13 @@ use test_support::transcript;
 
 use transcript::{Played, Stage, play};
 
-/// Hands on what is said, and a word about what else is done.
+/// Relays every message to the other clients, and sends them a word for every other action.
 #[derive(Default)]
-struct Parrot {
+struct RelayServer {
     waiting: BTreeMap<String, VecDeque<String>>,
 }
 
-impl Stage for Parrot {
+impl Stage for RelayServer {
     fn connect(&mut self, name: &str, _: &str) -> Result<(), String> {
         self.waiting.insert(name.to_owned(), VecDeque::new());
         Ok(())
@@ -49,11 +49,11 @@ impl Stage for Parrot {
     }
 
     fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
-        Err(format!("nobody closes {name}"))
+        Err(format!("the relay server does not close {name}"))
     }
 
     fn pinged(&mut self, name: &str) -> Result<(), String> {
-        Err(format!("nobody pings {name}"))
+        Err(format!("the relay server does not ping {name}"))
     }
 
     fn pass(&mut self, _: u64) -> bool {
@@ -71,26 +71,26 @@ const ROOM: &str = r#"{"id":"1a2b3c4d"}"#;
 /// Plays these lines after ann and bob have connected (lines 1 and 2).
 fn played(lines: &[&str]) -> Result<Played, String> {
     let script = format!("ann connects\nbob connects\n{}\n", lines.join("\n"));
-    play(&script, &mut Parrot::default())
+    play(&script, &mut RelayServer::default())
 }
 
-/// These lines must fail, in a message that has all of `says`.
+/// These lines must fail, with a message that contains all of `expected`.
 #[track_caller]
-fn fails(lines: &[&str], says: &[&str]) {
-    let what = played(lines).expect_err("a wrong transcript was taken for a right one");
-    for text in says {
-        assert!(what.contains(text), "{text:?} is not in:\n{what}");
+fn fails(lines: &[&str], expected: &[&str]) {
+    let error = played(lines).expect_err("a wrong transcript passed");
+    for text in expected {
+        assert!(error.contains(text), "{text:?} is not in:\n{error}");
     }
 }
 
 #[track_caller]
-fn holds(lines: &[&str]) {
+fn passes(lines: &[&str]) {
     assert_eq!(played(lines), Ok(Played::Whole));
 }
 
 #[test]
-fn a_right_transcript_holds() {
-    holds(&[
+fn correct_transcript_passes() {
+    passes(&[
         "# a comment",
         "",
         r#"ann> {"type":"A","data":{"n":1,"list":[null,true,"x"]}}"#,
@@ -108,8 +108,8 @@ fn a_right_transcript_holds() {
 }
 
 #[test]
-fn a_wrong_value_is_found_and_named_by_its_path() {
-    let said = r#"ann> {"type":"A","data":{"n":1,"list":[null,true,"x"]}}"#;
+fn wrong_value_is_reported_with_its_path() {
+    let sent = r#"ann> {"type":"A","data":{"n":1,"list":[null,true,"x"]}}"#;
     for (wrong, path) in [
         (r#"{"type":"B","data":{"n":1,"list":[null,true,"x"]}}"#, r#"message.type is "A", expected "B""#),
         (r#"{"type":"A","data":{"n":2,"list":[null,true,"x"]}}"#, "message.data.n is 1, expected 2"),
@@ -123,12 +123,12 @@ fn a_wrong_value_is_found_and_named_by_its_path() {
         (r#"{"type":"A","data":{"list":[null,true,"x"]}}"#, "message.data.n is too much: 1"),
         (r#"{"type":"A","data":null}"#, "message.data is "),
     ] {
-        fails(&[said, &format!("bob< {wrong}")], &["line 4", path]);
+        fails(&[sent, &format!("bob< {wrong}")], &["line 4", path]);
     }
 }
 
 #[test]
-fn every_difference_of_a_message_is_named() {
+fn every_difference_of_a_message_is_reported() {
     fails(
         &[r#"ann> {"a":1,"b":2}"#, r#"bob< {"a":3,"c":2}"#],
         &["message.a is 1", "message.b is too", "message.c is mi"],
@@ -136,13 +136,13 @@ fn every_difference_of_a_message_is_named() {
 }
 
 #[test]
-fn a_missing_message_is_found() {
+fn missing_message_is_reported() {
     fails(&["ann> 1", "bob< 1", "bob< 1"], &["line 5", "bob hears nothing"]);
     fails(&["bob< 1"], &["line 3", "bob hears nothing"]);
 }
 
 #[test]
-fn an_extra_message_is_found() {
+fn extra_message_is_reported() {
     fails(&["ann> 1"], &["at the end", "bob hears 1"]);
     fails(&["ann> 1", "bob hears nothing"], &["line 4", "bob hears 1"]);
     fails(&["ann> 1", "ann> 2", "bob< 1", "bob< 2"], &["line 4", "before this line: bob hears 1"]);
@@ -153,20 +153,20 @@ fn an_extra_message_is_found() {
 }
 
 #[test]
-fn messages_in_another_order_are_found() {
+fn messages_in_another_order_are_reported() {
     fails(&["cat connects", "ann> 1", "bob< 1", "cat> 2", "cat< 1"], &["line 6", "cat hears 1"]);
 }
 
 #[test]
-fn a_name_binds_on_first_sight_and_is_said_again() {
+fn placeholder_binds_at_first_use_and_is_substituted_later() {
     let again = r#"ann> {"id":"$room","text":"in $room, not ${room}0, for $5"}"#;
-    let heard = r#"bob< {"id":"1a2b3c4d","text":"in $room, not 1a2b3c4d0, for $5"}"#;
-    holds(&[&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#, again, heard]);
-    holds(&[r#"ann> {"url":"ws://host/1a2b3c4d/x"}"#, r#"bob< {"url":"ws://host/$room/x"}"#]);
+    let received = r#"bob< {"id":"1a2b3c4d","text":"in $room, not 1a2b3c4d0, for $5"}"#;
+    passes(&[&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#, again, received]);
+    passes(&[r#"ann> {"url":"ws://host/1a2b3c4d/x"}"#, r#"bob< {"url":"ws://host/$room/x"}"#]);
 }
 
 #[test]
-fn a_name_that_does_not_match_is_found() {
+fn mismatching_placeholder_is_reported() {
     let bound = [&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#];
     fails(
         &[bound[0], bound[1], r#"ann> {"id":"1a2b3c4e"}"#, bound[1]],
@@ -178,7 +178,7 @@ fn a_name_that_does_not_match_is_found() {
 }
 
 #[test]
-fn a_name_that_stands_for_nothing_cannot_be_said() {
+fn unbound_placeholder_cannot_be_sent() {
     fails(&[r#"ann> {"id":"$room"}"#, r#"bob< {"id":"$room"}"#], &["line 3", "$room stands for nothing yet"]);
     fails(&[r#"ann> "ab""#, r#"bob< "$one$two""#], &["two unknown names"]);
     fails(&[r#"ann> """#, r#"bob< "$some""#], &["expected \"$some\""]);
@@ -186,14 +186,14 @@ fn a_name_that_stands_for_nothing_cannot_be_said() {
 }
 
 #[test]
-fn two_names_stand_for_two_values() {
-    let said = r#"ann> ["1a2b3c4d","1a2b3c4d"]"#;
-    fails(&[said, r#"bob< ["$room_a","$room_b"]"#], &["$room_b is the same as $room_a"]);
-    holds(&[said, r#"bob< ["$room_a1","$room_a2"]"#]);
+fn two_placeholders_must_have_two_values() {
+    let sent = r#"ann> ["1a2b3c4d","1a2b3c4d"]"#;
+    fails(&[sent, r#"bob< ["$room_a","$room_b"]"#], &["$room_b is the same as $room_a"]);
+    passes(&[sent, r#"bob< ["$room_a1","$room_a2"]"#]);
 }
 
 #[test]
-fn a_name_has_the_form_of_what_it_stands_for() {
+fn placeholder_value_has_the_form_of_its_name() {
     for (value, name) in [
         ("1A2B3C4D", "room"),
         ("1a2b3c4", "room"),
@@ -211,12 +211,12 @@ fn a_name_has_the_form_of_what_it_stands_for() {
         fails(&[&format!("ann> \"{value}\""), &format!("bob< \"${name}\"")], &[&format!("${name} is no ")]);
     }
     let right = r#"["1a2b3c4d","ABC234","6f1c2a34-5b6d-4e7f-8a9b-0c1d2e3f4a5b","anything"]"#;
-    holds(&[&format!("ann> {right}"), r#"bob< ["$room","$invite","$peer_ann","$other"]"#]);
+    passes(&[&format!("ann> {right}"), r#"bob< ["$room","$invite","$peer_ann","$other"]"#]);
 }
 
 #[test]
-fn a_time_is_a_whole_number_and_binds_like_a_name() {
-    for (expected, got, holds) in [
+fn time_placeholder_is_an_integer_and_binds() {
+    for (expected, got, matches) in [
         (r#"{"at":"$ms1"}"#, r#"{"at":1700000000000}"#, true),
         (r#"{"at":"$ms1","too":"$ms1"}"#, r#"{"at":5,"too":5}"#, true),
         (r#"{"at":"$ms1","too":"$ms2"}"#, r#"{"at":5,"too":5}"#, true),
@@ -226,19 +226,19 @@ fn a_time_is_a_whole_number_and_binds_like_a_name() {
         (r#"{"at":"$ms1"}"#, r#"{"at":null}"#, false),
         (r#"{"at":"$name"}"#, r#"{"at":5}"#, false),
     ] {
-        assert_eq!(compare::Bindings::default().compare(expected, got).is_ok(), holds, "{expected} {got}");
+        assert_eq!(compare::Bindings::default().compare(expected, got).is_ok(), matches, "{expected} {got}");
     }
 }
 
 #[test]
-fn a_name_can_be_said_in_another_case_where_it_has_one() {
-    holds(&[&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#, r#"ann> "${room:upper}""#, r#"bob< "1A2B3C4D""#]);
+fn placeholder_case_can_be_changed_where_it_has_letters() {
+    passes(&[&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#, r#"ann> "${room:upper}""#, r#"bob< "1A2B3C4D""#]);
     let lines = [r#"ann> "12345678""#, r#"bob< "$room""#, r#"ann> "${room:upper}""#, "nonsense"];
     assert_eq!(played(&lines), Ok(Played::Until(5)));
 }
 
 #[test]
-fn what_is_no_line_of_a_transcript_is_found() {
+fn invalid_transcript_line_is_reported() {
     for line in ["ann", "ann says hello", "connects", "> 1", "ann >1", "ann  connects", "ann hears", " # comment"] {
         fails(&[line], &["line 3", "no line of a transcript"]);
     }

@@ -1,12 +1,12 @@
-//! WebRTC signaling against the transcripts in `fixtures/rooms/webrtc`, which were written from its protocol: played to a hub in
-//! memory. What a transcript cannot say is told here.
+//! Plays the transcripts of `fixtures/rooms/webrtc`, which were written from the protocol, against a hub in memory, and tests what
+//! a transcript cannot express.
 
 use std::fmt::Write as _;
-use test_support::hall;
+use test_support::in_memory_hub;
 use test_support::scripts;
 use test_support::transcript;
 
-use hall::Hall;
+use in_memory_hub::InMemoryHub;
 use proptest::prelude::*;
 use scripts::scripts;
 use serde_json::Value;
@@ -14,15 +14,15 @@ use transcript::{Played, Stage, Step, play, step};
 
 const KEY: [u64; 4] = [1, 2, 3, 4];
 
-/// Connects, and hears the welcome.
-fn join(hall: &mut Hall, name: &str, room: &str) {
+/// Connects and receives the welcome.
+fn join(hall: &mut InMemoryHub, name: &str, room: &str) {
     hall.connect(name, &format!("/?roomId={room}&userId={name}&userName={name}")).unwrap();
     assert!(hall.hear(name).unwrap().starts_with(r#"{"type":"welcome""#));
 }
 
-/// Two in a room who have heard of each other.
-fn duo() -> Hall {
-    let mut hall = Hall::new(KEY);
+/// Two members of a room who have received each other's arrival.
+fn duo() -> InMemoryHub {
+    let mut hall = InMemoryHub::new(KEY);
     join(&mut hall, "ann", "r");
     join(&mut hall, "bob", "r");
     hall.hear("ann").unwrap();
@@ -31,17 +31,19 @@ fn duo() -> Hall {
 }
 
 #[test]
-fn every_transcript_holds_for_the_hub_in_memory() {
-    let (mut wrong, mut many) = (String::new(), 0);
+fn every_transcript_passes_against_the_in_memory_hub() {
+    let (mut failures, mut count) = (String::new(), 0);
     for (name, script) in scripts("webrtc") {
-        many += 1;
-        match play(&script, &mut Hall::new(KEY)) {
+        count += 1;
+        match play(&script, &mut InMemoryHub::new(KEY)) {
             Ok(Played::Whole) => {}
-            other => _ = writeln!(wrong, "{name}: {}", other.map_or_else(|what| what, |played| format!("{played:?}"))),
+            other => {
+                _ = writeln!(failures, "{name}: {}", other.map_or_else(|error| error, |played| format!("{played:?}")));
+            }
         }
     }
-    assert!(wrong.is_empty(), "\n{wrong}");
-    assert!(many >= 36, "{many} transcripts");
+    assert!(failures.is_empty(), "\n{failures}");
+    assert!(count >= 36, "{count} transcripts");
 }
 
 #[test]
@@ -49,27 +51,27 @@ fn every_message_type_is_in_a_transcript() {
     let scripts = scripts("webrtc");
     let lines = || scripts.iter().flat_map(|(_, script)| script.lines()).filter_map(|line| step(line).unwrap());
     let kind = |text: &str| serde_json::from_str::<Value>(text).ok()?["type"].as_str().map(str::to_owned);
-    let said: Vec<String> =
+    let sent: Vec<String> =
         lines().filter_map(|(_, step)| if let Step::Says(text) = step { kind(text) } else { None }).collect();
-    let heard: Vec<String> =
+    let received: Vec<String> =
         lines().filter_map(|(_, step)| if let Step::Hears(text) = step { kind(text) } else { None }).collect();
     let relayed = ["offer", "answer", "ice-candidate", "call-ended", "participant-update"];
     let servers =
         ["welcome", "existing-participants", "participant-joined", "participant-left", "participants-list", "pong"];
     for kind in relayed.into_iter().chain(["request-participants", "ping"]) {
-        assert!(said.iter().any(|other| other == kind), "nobody says {kind}");
+        assert!(sent.iter().any(|other| other == kind), "no client sends {kind}");
     }
     for kind in relayed.into_iter().chain(servers) {
-        assert!(heard.iter().any(|other| other == kind), "nobody hears {kind}");
+        assert!(received.iter().any(|other| other == kind), "no client receives {kind}");
     }
     for kind in servers {
-        assert!(said.iter().any(|other| other == kind), "no client tries to say {kind}");
+        assert!(sent.iter().any(|other| other == kind), "no client tries to send {kind}");
     }
 }
 
-/// Numbers that no reader of JSON keeps are not read: the bytes are.
+/// Numbers that no JSON reader represents exactly are relayed as bytes.
 #[test]
-fn what_is_relayed_is_written_as_it_was() {
+fn relayed_values_keep_their_bytes() {
     for value in [
         "123456789012345678901234567890.000100",
         "1e400",
@@ -83,16 +85,16 @@ fn what_is_relayed_is_written_as_it_was() {
         hall.say("ann", &format!(r#"{{"sdp":{value},"type":"offer","targetUserId":"bob"}}"#)).unwrap();
         assert_eq!(hall.hear("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{value}}}"#)));
         hall.say("bob", &format!(r#"{{"targetUserId":"ann","candidate":{value},"type":"ice-candidate"}}"#)).unwrap();
-        let heard = format!(r#"{{"type":"ice-candidate","fromUserId":"bob","candidate":{value}}}"#);
-        assert_eq!(hall.hear("ann"), Ok(heard));
+        let received = format!(r#"{{"type":"ice-candidate","fromUserId":"bob","candidate":{value}}}"#);
+        assert_eq!(hall.hear("ann"), Ok(received));
         hall.say("bob", &format!(r#"{{"type":"participant-update","updates":{value}}}"#)).unwrap();
-        let heard = format!(r#"{{"type":"participant-update","userId":"bob","updates":{value}}}"#);
-        assert_eq!(hall.hear("ann"), Ok(heard));
+        let received = format!(r#"{{"type":"participant-update","userId":"bob","updates":{value}}}"#);
+        assert_eq!(hall.hear("ann"), Ok(received));
     }
 }
 
 #[test]
-fn a_message_is_128_deep_at_most_itself_included() {
+fn message_nesting_is_limited_to_128_levels() {
     let mut hall = duo();
     let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
     let offer = |levels| format!(r#"{{"type":"offer","targetUserId":"bob","sdp":{}}}"#, deep(levels));
@@ -102,10 +104,10 @@ fn a_message_is_128_deep_at_most_itself_included() {
     assert_eq!(hall.hear("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{}}}"#, deep(127))));
 }
 
-/// The order of the members is free; but a person who compares with the program before this one finds the same.
+/// The order of the members is free; it is that of the previous program so that outputs can be compared.
 #[test]
-fn the_members_of_every_message_are_in_the_order_of_its_description() {
-    let mut hall = Hall::new(KEY);
+fn members_of_every_message_are_in_the_documented_order() {
+    let mut hall = InMemoryHub::new(KEY);
     hall.connect("ann", "/?roomId=r&userId=a&userName=Ann").unwrap();
     let ann = r#"{"id":"a","name":"Ann","joinedAt":2}"#;
     assert_eq!(
@@ -114,14 +116,14 @@ fn the_members_of_every_message_are_in_the_order_of_its_description() {
     );
     hall.connect("bob", "/?roomId=r&userId=b&userName=Bob").unwrap();
     let bob = r#"{"id":"b","name":"Bob","joinedAt":3}"#;
-    let heard =
+    let received =
         format!(r#"{{"type":"participant-joined","userId":"b","userName":"Bob","participants":[{ann},{bob}]}}"#);
-    assert_eq!(hall.hear("ann"), Ok(heard));
+    assert_eq!(hall.hear("ann"), Ok(received));
 }
 
 #[test]
-fn the_hundred_and_first_member_is_closed_and_a_duplicate_is_not_one() {
-    let mut hall = Hall::new(KEY);
+fn room_is_limited_to_100_members_and_a_duplicate_replaces_its_own() {
+    let mut hall = InMemoryHub::new(KEY);
     for number in 1..=100 {
         let name = format!("c{number}");
         join(&mut hall, &name, "r");
@@ -130,22 +132,22 @@ fn the_hundred_and_first_member_is_closed_and_a_duplicate_is_not_one() {
     }
     hall.connect("late", "/?roomId=r&userId=late&userName=Late").unwrap();
     assert_eq!(hall.closed("late"), Ok(Some((1013, "Room is full".to_owned()))));
-    assert_eq!(hall.settled(), Ok(()), "nobody was told");
+    assert_eq!(hall.settled(), Ok(()), "no message was sent");
     hall.connect("again", "/?roomId=r&userId=c1&userName=c1").unwrap();
     assert_eq!(hall.closed("c1"), Ok(Some((1000, "Duplicate connection".to_owned()))));
     assert!(hall.hear("again").unwrap().starts_with(r#"{"type":"welcome""#));
-    // Another room has places.
+    // Another room has capacity.
     join(&mut hall, "late", "q");
-    // So has this one when somebody has left.
+    // This room has capacity again after a member has left.
     hall.close("c2").unwrap();
     hall.connect("next", "/?roomId=r&userId=next&userName=Next").unwrap();
     assert!(hall.hear("next").unwrap().starts_with(r#"{"type":"welcome""#));
 }
 
-/// A first ping comes when the interval has passed and no sooner, and nobody is dropped who was not asked.
+/// The first ping comes when the interval has passed and not before, and no connection is closed before it was pinged.
 #[test]
-fn pings_come_when_the_interval_has_passed() {
-    let mut hall = Hall::new(KEY);
+fn ping_is_sent_when_the_interval_has_passed() {
+    let mut hall = InMemoryHub::new(KEY);
     join(&mut hall, "ann", "r");
     hall.connect("jim", "/").unwrap();
     hall.pass(29);
@@ -155,13 +157,13 @@ fn pings_come_when_the_interval_has_passed() {
     assert!(hall.pinged("ann").is_err(), "once");
     hall.pass(29);
     assert!(hall.pinged("ann").is_err());
-    assert!(hall.settled().is_ok(), "and nobody is dropped before the time");
+    assert!(hall.settled().is_ok(), "no connection is closed before the timeout");
     hall.pass(1);
     assert_eq!(hall.closed("ann"), Ok(None));
     assert!(hall.pinged("jim").is_err());
 }
 
-/// Pieces of JSON, so that their sum is JSON now and then.
+/// Pieces of JSON, so that their concatenation is sometimes valid JSON.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "{",
@@ -193,15 +195,15 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever stands where a value should be, the target hears an object of the three members that there are, or nothing.
+    /// For any text in place of a value, the target receives an object of exactly three members, or nothing.
     #[test]
-    fn no_value_breaks_out_of_its_place(value in pieces()) {
+    fn a_relayed_value_cannot_add_members_to_the_message(value in pieces()) {
         let mut hall = duo();
         hall.say("ann", &format!(r#"{{"type":"offer","targetUserId":"bob","sdp":{value}}}"#)).unwrap();
-        if let Ok(heard) = hall.hear("bob") {
-            let heard: serde_json::Map<String, Value> = serde_json::from_str(&heard).expect("an object");
-            prop_assert_eq!(heard.keys().collect::<Vec<_>>(), ["type", "fromUserId", "sdp"]);
-            prop_assert_eq!(&heard["fromUserId"], "ann");
+        if let Ok(received) = hall.hear("bob") {
+            let received: serde_json::Map<String, Value> = serde_json::from_str(&received).expect("an object");
+            prop_assert_eq!(received.keys().collect::<Vec<_>>(), ["type", "fromUserId", "sdp"]);
+            prop_assert_eq!(&received["fromUserId"], "ann");
         }
         prop_assert_eq!(hall.settled(), Ok(()));
     }

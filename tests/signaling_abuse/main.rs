@@ -1,7 +1,6 @@
-//! Clients that mean harm, against `signaling-server` in a process of its own: it goes on, others do not notice, its memory is
-//! bounded, and each harm is counted under a name.
-//!
-//! `CHURN=100000 cargo test --test signaling_abuse` connects and closes ten times as often as usual.
+//! Malicious clients against `signaling-server` in a process of its own: it keeps running, other clients are not affected, its
+//! memory is bounded, and each abuse is counted under a name. `CHURN=100000 cargo test --test signaling_abuse` connects and closes
+//! ten times as often as usual.
 
 #![cfg(target_os = "linux")]
 
@@ -15,9 +14,11 @@ use std::thread;
 use server::poll_until;
 use server::process::Server;
 
-use hostile::{Client, Duo, LONGEST, UPGRADE, close_code, frame, lying, raw, resident_kib, upgraded};
+use hostile::{
+    Client, Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, frame, frame_with_length, raw, resident_kib, upgraded,
+};
 
-/// Each of these closes its sender with its code and is counted; the others chat on.
+/// Each of these closes its sender with its code and is counted; the other clients continue to chat.
 fn each_is_closed(cases: &[(&str, u16, Vec<u8>)], count: &str) {
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
@@ -32,14 +33,14 @@ fn each_is_closed(cases: &[(&str, u16, Vec<u8>)], count: &str) {
 }
 
 #[test]
-fn what_is_too_long_is_closed_with_1009_whatever_it_says_of_its_length() {
-    let half = frame(0x01, &vec![b' '; LONGEST / 2 + 1]);
-    let other_half = frame(0x80, &vec![b' '; LONGEST / 2 + 1]);
+fn oversized_message_is_closed_with_1009_for_any_declared_length() {
+    let half = frame(0x01, &vec![b' '; MAX_MESSAGE_LEN / 2 + 1]);
+    let other_half = frame(0x80, &vec![b' '; MAX_MESSAGE_LEN / 2 + 1]);
     each_is_closed(
         &[
-            ("one frame", 1009, frame(0x81, &vec![b' '; LONGEST + 1])),
-            ("only its head", 1009, lying(0x81, LONGEST as u64 + 1, b"")),
-            ("the longest there could be", 1009, lying(0x82, u64::MAX, b"")),
+            ("one frame", 1009, frame(0x81, &vec![b' '; MAX_MESSAGE_LEN + 1])),
+            ("only its header", 1009, frame_with_length(0x81, MAX_MESSAGE_LEN as u64 + 1, b"")),
+            ("the longest there could be", 1009, frame_with_length(0x82, u64::MAX, b"")),
             ("two fragments", 1009, [half, other_half].concat()),
         ],
         "closed_message_too_big_total",
@@ -47,12 +48,12 @@ fn what_is_too_long_is_closed_with_1009_whatever_it_says_of_its_length() {
 }
 
 #[test]
-fn what_is_not_the_protocol_is_closed_with_1002() {
+fn protocol_violation_is_closed_with_1002() {
     each_is_closed(
         &[
             ("no mask", 1002, vec![0x81, 0x02, b'h', b'i']),
             ("a reserved bit", 1002, frame(0xa1, b"x")),
-            ("a compressed message, which nobody agreed on", 1002, frame(0xc1, &[0xaa, 0x56, 0x4a, 0x04])),
+            ("a compressed message, which was not negotiated", 1002, frame(0xc1, &[0xaa, 0x56, 0x4a, 0x04])),
             ("a reserved opcode", 1002, frame(0x83, b"x")),
             ("a reserved control opcode", 1002, frame(0x8b, b"x")),
             ("a long ping", 1002, frame(0x89, &[0; 126])),
@@ -67,7 +68,7 @@ fn what_is_not_the_protocol_is_closed_with_1002() {
 }
 
 #[test]
-fn what_is_not_utf8_is_closed_with_1007() {
+fn invalid_utf8_is_closed_with_1007() {
     each_is_closed(
         &[
             ("a text", 1007, frame(0x81, &[b'a', 0xff])),
@@ -80,7 +81,7 @@ fn what_is_not_utf8_is_closed_with_1007() {
 }
 
 #[test]
-fn who_sends_pings_or_fragments_without_end_is_closed_with_1008() {
+fn endless_pings_or_fragments_are_closed_with_1008() {
     let pings = frame(0x89, b"p").repeat(200);
     let answers = frame(0x8a, b"p").repeat(200);
     let fragments = [frame(0x01, b""), frame(0x00, b"").repeat(200)].concat();
@@ -93,11 +94,11 @@ fn who_sends_pings_or_fragments_without_end_is_closed_with_1008() {
     }
     let mut duo = Duo::new(&server);
     duo.0.chat("still there");
-    duo.1.hear_a("ChatMessage");
+    duo.1.receive("ChatMessage");
 }
 
 #[test]
-fn binary_is_ignored_and_counted() {
+fn binary_message_is_ignored_and_counted() {
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
     let mut stream = upgraded(server.address);
@@ -110,7 +111,7 @@ fn binary_is_ignored_and_counted() {
 }
 
 #[test]
-fn a_handshake_byte_by_byte_is_closed_at_the_time_out_and_counted() {
+fn slow_handshake_is_closed_at_the_timeout_and_counted() {
     let server = Server::start_signaling(&["--handshake-timeout", "300ms"]);
     let mut duo = Duo::new(&server);
     let (mut slow, mut silent) = (raw(server.address), raw(server.address));
@@ -127,13 +128,13 @@ fn a_handshake_byte_by_byte_is_closed_at_the_time_out_and_counted() {
 }
 
 #[test]
-fn a_flood_from_one_member_closes_that_member_and_disturbs_nobody() {
+fn flooding_member_is_closed_and_others_are_not_affected() {
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
     let mut stream = upgraded(server.address);
     let flood = thread::spawn(move || {
-        let much = frame(0x81, br#"{"type":"ListRooms"}"#).repeat(1_000);
-        while stream.write_all(&much).is_ok() {}
+        let burst = frame(0x81, br#"{"type":"ListRooms"}"#).repeat(1_000);
+        while stream.write_all(&burst).is_ok() {}
     });
     for _ in 0..4 {
         duo.chat();
@@ -144,32 +145,32 @@ fn a_flood_from_one_member_closes_that_member_and_disturbs_nobody() {
 }
 
 #[test]
-fn what_waits_for_all_together_is_bounded_and_the_slowest_is_closed_for_it() {
-    const MUCH: usize = 200_000;
+fn total_queue_is_bounded_and_the_slowest_connection_is_closed() {
+    const MESSAGE_LEN: usize = 200_000;
     let options = ["--rate-limit-messages", "off", "--queue-budget-bytes", "4MiB"];
     let server = Server::start_signaling(&options);
     let before = resident_kib(&server);
-    let (mut duo, mut loud) = (Duo::new(&server), Client::new(&server));
-    let room = loud.create();
+    let (mut duo, mut flooder) = (Duo::new(&server), Client::new(&server));
+    let room = flooder.create();
     let join = |mut client: Client| {
         client.join(&room);
-        loud.hear_a("PeerJoined");
+        flooder.receive("PeerJoined");
         client
     };
-    let _deaf: Vec<Client> = std::iter::repeat_with(|| Client::new(&server)).take(3).map(join).collect();
-    // Three that do not read: 60 MB to each are more than a socket's buffers hold and what may wait.
+    let _unread: Vec<Client> = std::iter::repeat_with(|| Client::new(&server)).take(3).map(join).collect();
+    // Three that do not read: 60 MB to each are more than the socket buffers and the queue hold.
     for _ in 0..300 {
-        loud.chat(&"x".repeat(MUCH));
+        flooder.chat(&"x".repeat(MESSAGE_LEN));
     }
     poll_until("all three are closed", || (server.metric("closed_slow_reader_total") == 3).then_some(()));
     assert!(server.metric("queue_budget_evictions_total") > 0);
     duo.chat();
     let grown = resident_kib(&server).saturating_sub(before);
     assert!(grown < 40_000, "{grown} KiB more");
-    poll_until("nothing waits", || (server.metric("queued_bytes") == 0).then_some(()));
+    poll_until("nothing is queued", || (server.metric("queued_bytes") == 0).then_some(()));
 }
 
-/// Connections from a process of its own, which says how many it has made, says nothing on them, and waits to be killed.
+/// Opens connections from a process of its own, prints their number, sends incomplete requests on them, and waits to be killed.
 const HALF_OPEN: &str = "import socket,sys,time,resource
 most=resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE,(most,most))
@@ -182,31 +183,31 @@ print(len(kept),flush=True)
 time.sleep(60)";
 
 #[test]
-fn messages_that_never_end_cost_their_senders_the_connection_when_all_has_been_used_up() {
+fn endless_messages_are_closed_when_the_byte_budget_is_used_up() {
     let server = Server::start_signaling(&["--queue-budget-bytes", "1MiB"]);
     let mut duo = Duo::new(&server);
-    // Text without FIN; five of them are one too many.
+    // Text without FIN; five of them exceed the limit.
     let begun = frame(0x01, &vec![b' '; 250 << 10]);
-    let mut held = Vec::new();
+    let mut buffered = Vec::new();
     for number in 1..=4 {
         let mut stream = upgraded(server.address);
         stream.write_all(&begun).unwrap();
-        held.push(stream);
+        buffered.push(stream);
         poll_until("it has come", || (server.metric("total_queued_bytes") == number * (250 << 10)).then_some(()));
     }
     let mut last = upgraded(server.address);
     last.write_all(&begun).unwrap();
-    // Not the one whose bytes were too many, but who held most by then; of several the latest.
-    assert_eq!(close_code(held.pop().unwrap()), Some(1_013));
-    held.push(last);
+    // Not the connection whose bytes exceeded the limit is closed, but the one that holds most; of several the latest.
+    assert_eq!(close_code(buffered.pop().unwrap()), Some(1_013));
+    buffered.push(last);
     assert_eq!(server.metric("queue_budget_evictions_total"), 1);
     duo.chat();
-    drop(held);
-    poll_until("nothing is held", || (server.metric("total_queued_bytes") == 0).then_some(()));
+    drop(buffered);
+    poll_until("nothing is buffered", || (server.metric("total_queued_bytes") == 0).then_some(()));
 }
 
 #[test]
-fn five_thousand_half_open_connections_leave_room_and_memory_for_others() {
+fn five_thousand_half_open_connections_leave_memory_for_others() {
     const MANY: usize = 5_000;
     let server = Server::start_signaling(&["--handshake-timeout", "10s"]);
     let (mut duo, before) = (Duo::new(&server), resident_kib(&server));
@@ -220,7 +221,7 @@ fn five_thousand_half_open_connections_leave_room_and_memory_for_others() {
     if made < MANY {
         eprintln!("NOTE: this machine gives one process {made} connections only, not {MANY}");
     }
-    assert!(made >= 500, "{made} are no test");
+    assert!(made >= 500, "{made} are too few for this test");
     duo.chat();
     Duo::new(&server).chat();
     let grown = resident_kib(&server).saturating_sub(before) * 1_024 / made as u64;
@@ -232,7 +233,7 @@ fn five_thousand_half_open_connections_leave_room_and_memory_for_others() {
 }
 
 #[test]
-fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
+fn ten_thousand_short_connections_leave_nothing_behind() {
     let churn: usize = std::env::var("CHURN").map_or(10_000, |text| text.parse().expect("a number"));
     let server = Server::start_signaling(&[]);
     let round = |times: usize| {
@@ -242,11 +243,11 @@ fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
                 scope.spawn(move || {
                     for number in 0..times / 4 {
                         let mut stream = upgraded(address);
-                        // In turn: closed well, cut off, cut off in the middle of a frame, and from within a room.
+                        // In turn: closed properly, cut off, cut off in the middle of a frame, and from within a room.
                         match (number + part) % 4 {
                             0 => drop(stream.write_all(&frame(0x88, b""))),
                             1 => {}
-                            2 => drop(stream.write_all(&lying(0x81, 100, b"half"))),
+                            2 => drop(stream.write_all(&frame_with_length(0x81, 100, b"half"))),
                             _ => drop(stream.write_all(&frame(
                                 0x81,
                                 br#"{"type":"CreateRoom","data":{"room_name":"r","peer_name":"p"}}"#,
@@ -257,7 +258,7 @@ fn ten_thousand_connections_that_come_and_go_leave_nothing_behind() {
             }
         });
         let names = ["connections", "rooms", "members", "queued_bytes"];
-        poll_until("nobody is left", || names.iter().all(|name| server.metric(name) == 0).then_some(()));
+        poll_until("no connection is left", || names.iter().all(|name| server.metric(name) == 0).then_some(()));
         resident_kib(&server)
     };
     let early = round(churn / 5);

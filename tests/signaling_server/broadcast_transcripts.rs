@@ -1,4 +1,4 @@
-//! Broadcast rooms over real sockets: the transcripts, plain and under TLS, and a room of one's own with each of its hooks.
+//! Broadcast rooms over real sockets: the transcripts, plain and under TLS, and a custom room with each of its hooks.
 
 #![cfg(unix)]
 
@@ -30,7 +30,7 @@ use jamjam_dev::signaling::{Heartbeat, Hub, SignalingLimits};
 use rustls::ClientConfig;
 use scripts::scripts;
 use serde_json::{Map, Value, json};
-use server::PATIENCE;
+use server::TEST_TIMEOUT;
 use server::process::Server;
 use sockets::Sockets;
 use transcript::{Played, play};
@@ -40,45 +40,45 @@ use tungstenite::{Message, WebSocket};
 
 const SECRET: &str = "test-secret";
 
-/// Each transcript on a server of its own: rooms remember.
+/// Plays each transcript on a server of its own, because rooms keep state.
 fn play_all(options: &[&str], tls: Option<&Arc<ClientConfig>>) {
-    let (mut wrong, mut whole) = (String::new(), 0);
+    let (mut failures, mut whole) = (String::new(), 0);
     for (name, script) in scripts("broadcast") {
         let server = Server::start_signaling(&[options, &["--hmac-secret", SECRET]].concat());
         let mut stage = Sockets::new(server.address, tls.cloned());
         match play(&script, &mut stage).and_then(|played| stage.empty().map(|()| played)) {
             Ok(played) => whole += usize::from(played == Played::Whole),
-            Err(what) => _ = writeln!(wrong, "{name}: {what}"),
+            Err(error) => _ = writeln!(failures, "{name}: {error}"),
         }
     }
-    assert!(wrong.is_empty(), "\n{wrong}");
+    assert!(failures.is_empty(), "\n{failures}");
     assert!(whole >= 19, "{whole} transcripts");
 }
 
 #[test]
-fn every_transcript_holds_over_plain_sockets() {
+fn every_transcript_passes_over_plain_sockets() {
     play_all(&[], None);
 }
 
 #[test]
-fn every_transcript_holds_under_tls() {
+fn every_transcript_passes_under_tls() {
     let authority = Authority::new();
     play_all(&authority.certify().options(), Some(&trusting(&authority.own())));
 }
 
-/// A server with the example's room, until it is dropped.
-struct Own {
+/// A server with the room of the example, until it is dropped.
+struct CustomRoomServer {
     address: SocketAddr,
     stop: Arc<StopToken>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Own {
+impl CustomRoomServer {
     fn start() -> Self {
         let mut handlers = RoomHandlers::default();
         handlers.insert("myroom", MyRoom::default());
         let broadcast = BroadcastSettings { secret: Some(Secret::new(SECRET)), ..BroadcastSettings::default() };
-        let heartbeat = Heartbeat { interval: Some(Duration::from_millis(50)), timeout: PATIENCE };
+        let heartbeat = Heartbeat { interval: Some(Duration::from_millis(50)), timeout: TEST_TIMEOUT };
         let limits = SignalingLimits { broadcast, heartbeat, ..SignalingLimits::default() };
         let hub = Hub::new(limits, [1, 2, 3, 4]).with_handlers(handlers);
         let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -93,7 +93,7 @@ impl Own {
     fn connect(&self, to: &str) -> Client {
         let (mut socket, _) = tungstenite::connect(format!("ws://{}{to}", self.address)).unwrap();
         if let MaybeTlsStream::Plain(tcp) = socket.get_mut() {
-            tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+            tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         }
         Client(socket)
     }
@@ -102,23 +102,23 @@ impl Own {
         self.connect(&format!("/myroom?token={}", token(name)))
     }
 
-    fn ask(&self, request: &str, body: &str) -> String {
-        self.ask_as(&format!("Bearer {}", token("poster")), request, body)
+    fn request(&self, request_line: &str, body: &str) -> String {
+        self.request_as(&format!("Bearer {}", token("poster")), request_line, body)
     }
 
-    fn ask_as(&self, authorization: &str, request: &str, body: &str) -> String {
+    fn request_as(&self, authorization: &str, request: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let length = body.len();
         let head =
             format!("Host: x\r\nConnection: close\r\nAuthorization: {authorization}\r\nContent-Length: {length}");
         write!(stream, "{request} HTTP/1.1\r\n{head}\r\n\r\n{body}").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     }
 }
 
-impl Drop for Own {
+impl Drop for CustomRoomServer {
     fn drop(&mut self) {
         self.stop.request(StopSignal::Interrupt);
         if let Some(thread) = self.thread.take() {
@@ -134,21 +134,21 @@ fn token(name: &str) -> String {
 struct Client(WebSocket<MaybeTlsStream<TcpStream>>);
 
 impl Client {
-    fn say(&mut self, message: &Value) {
+    fn send(&mut self, message: &Value) {
         self.0.send(Message::text(message.to_string())).unwrap();
     }
 
-    /// The next message, but for those of type `beat`.
-    fn hear(&mut self) -> Value {
+    /// The next message, except those of type `beat`.
+    fn receive(&mut self) -> Value {
         loop {
-            let heard = self.any();
-            if heard["type"] != "beat" {
-                return heard;
+            let message = self.receive_any();
+            if message["type"] != "beat" {
+                return message;
             }
         }
     }
 
-    fn any(&mut self) -> Value {
+    fn receive_any(&mut self) -> Value {
         loop {
             match self.0.read().unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -167,10 +167,10 @@ impl Client {
 
     /// The content of the next relayed message.
     fn content(&mut self) -> Value {
-        let heard = self.hear();
-        assert_eq!(heard["type"], "myroom-content", "{heard}");
-        assert!(heard["content"]["timestamp"].is_u64(), "{heard}");
-        let mut content = heard["content"].clone();
+        let message = self.receive();
+        assert_eq!(message["type"], "myroom-content", "{message}");
+        assert!(message["content"]["timestamp"].is_u64(), "{message}");
+        let mut content = message["content"].clone();
         content.as_object_mut().unwrap().remove("timestamp");
         content
     }
@@ -181,12 +181,12 @@ fn notice(what: &str, who: &str) -> Value {
 }
 
 #[test]
-fn every_hook_of_a_room_of_ones_own_has_its_effect() {
-    let server = Own::start();
-    // requires_auth: it is the room that refuses, in its own words; verify_auth: with its own code, or the usual one.
+fn every_hook_of_a_custom_room_has_its_effect() {
+    let server = CustomRoomServer::start();
+    // requires_auth: the room rejects with its own text; verify_auth: with its own code, or the default one.
     assert_eq!(server.connect("/myroom").closed(), (4_001, "Missing clientId".to_owned()));
     assert_eq!(server.join("mallory").closed(), (4_004, "Rejected by room".to_owned()));
-    // It sees the request's headers.
+    // The room receives the headers of the request.
     let mut request =
         tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/myroom", server.address)).unwrap();
     request.headers_mut().insert("User-Agent", "myclient/1".parse().unwrap());
@@ -194,78 +194,79 @@ fn every_hook_of_a_room_of_ones_own_has_its_effect() {
     assert_eq!(old, (4_010, "Update your client".to_owned()));
     // welcome_message, then on_join.
     let mut ann = server.join("ann");
-    let welcome = ann.hear();
+    let welcome = ann.receive();
     assert_eq!((&welcome["message"], &welcome["you"]), (&json!("Welcome to MyRoom!"), &json!("ann")));
-    assert_eq!(ann.hear(), notice("joined", "ann"));
+    assert_eq!(ann.receive(), notice("joined", "ann"));
     let mut bob = server.join("bob");
-    bob.hear();
-    assert_eq!((ann.hear(), bob.hear()), (notice("joined", "bob"), notice("joined", "bob")));
+    bob.receive();
+    assert_eq!((ann.receive(), bob.receive()), (notice("joined", "bob"), notice("joined", "bob")));
     // on_control_join and on_heartbeat, which counts both kinds.
     let mut con = server.connect(&format!("/rooms/myroom/remotecontrol?token={}", token("con")));
-    assert_eq!(con.hear()["type"], "control-welcome");
-    assert_eq!((ann.hear(), bob.hear()), (notice("listens", "con"), notice("listens", "con")));
-    assert_eq!(con.any(), json!({"type": "beat", "clients": 2, "listeners": 1}));
+    assert_eq!(con.receive()["type"], "control-welcome");
+    assert_eq!((ann.receive(), bob.receive()), (notice("listens", "con"), notice("listens", "con")));
+    assert_eq!(con.receive_any(), json!({"type": "beat", "clients": 2, "listeners": 1}));
     // validate_message, on_message, control_payload.
-    ann.say(&json!({"text": 1}));
-    assert_eq!(ann.hear(), json!({"type": "error", "error": "A message needs a type"}));
-    ann.say(&json!({"type": "forget"}));
-    ann.say(&json!({"type": "x", "text": "hello"}));
+    ann.send(&json!({"text": 1}));
+    assert_eq!(ann.receive(), json!({"type": "error", "error": "A message needs a type"}));
+    ann.send(&json!({"type": "forget"}));
+    ann.send(&json!({"type": "x", "text": "hello"}));
     assert_eq!(bob.content(), json!({"type": "x", "text": "hello", "processed": true}));
-    assert_eq!(con.hear(), json!({"type": "relayed", "kind": "x", "by": "ann"}));
-    // broadcast_delay: what is said later comes first.
-    ann.say(&json!({"type": "late", "wait": 300}));
-    ann.say(&json!({"type": "early"}));
+    assert_eq!(con.receive(), json!({"type": "relayed", "kind": "x", "by": "ann"}));
+    // broadcast_delay: the message sent second arrives first.
+    ann.send(&json!({"type": "late", "wait": 300}));
+    ann.send(&json!({"type": "early"}));
     assert_eq!((bob.content()["type"].clone(), bob.content()["type"].clone()), (json!("early"), json!("late")));
-    assert_eq!((con.hear()["kind"].clone(), con.hear()["kind"].clone()), (json!("early"), json!("late")));
+    assert_eq!((con.receive()["kind"].clone(), con.receive()["kind"].clone()), (json!("early"), json!("late")));
     // validate_http_post, on_http_post.
-    let refused = server.ask("POST /myroom/postcontent", "{}");
+    let rejected = server.request("POST /myroom/postcontent", "{}");
     assert!(
-        refused.starts_with("HTTP/1.1 422 ") && refused.ends_with(r#"{"error":"A post needs a type"}"#),
-        "{refused}"
+        rejected.starts_with("HTTP/1.1 422 ") && rejected.ends_with(r#"{"error":"A post needs a type"}"#),
+        "{rejected}"
     );
-    let taken = server.ask("POST /myroom/postcontent", r#"{"type":"y"}"#);
+    let taken = server.request("POST /myroom/postcontent", r#"{"type":"y"}"#);
     assert!(taken.ends_with(r#"{"success":true,"clientCount":2}"#), "{taken}");
     let posted = json!({"type": "y", "posted": true, "processed": true});
     assert_eq!((ann.content(), bob.content()), (posted.clone(), posted));
-    assert_eq!(con.hear(), json!({"type": "relayed", "kind": "y", "by": "http"}));
-    // routes: an answer, a refusal, nothing.
-    let stats = server.ask("GET /rooms/myroom/stats", "");
+    assert_eq!(con.receive(), json!({"type": "relayed", "kind": "y", "by": "http"}));
+    // routes: a response, a rejection, nothing.
+    let stats = server.request("GET /rooms/myroom/stats", "");
     assert!(
         stats.starts_with("HTTP/1.1 200 ") && stats.ends_with(r#"{"room":"myroom","relayed":4,"clients":2}"#),
         "{stats}"
     );
-    assert!(server.ask("DELETE /rooms/myroom/stats", "").starts_with("HTTP/1.1 405 "));
-    assert!(server.ask("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
-    // has_route: where nothing is, nobody waits for a body.
+    assert!(server.request("DELETE /rooms/myroom/stats", "").starts_with("HTTP/1.1 405 "));
+    assert!(server.request("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
+    // has_route: an unknown path is rejected before its body.
     for room in ["myroom", "lobby"] {
         let mut stream = TcpStream::connect(server.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         write!(stream, "POST /rooms/{room}/more HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n").unwrap();
-        let mut answer = [0; 13];
-        stream.read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 404 ");
+        let mut response = [0; 13];
+        stream.read_exact(&mut response).unwrap();
+        assert_eq!(&response, b"HTTP/1.1 404 ");
     }
-    // room_stats, beside what is told of every room; printf admin:sesame | base64
-    let health = server.ask_as("Basic YWRtaW46c2VzYW1l", "GET /health?detailed=true", "");
+    // room_stats, besides the statistics of every room; printf admin:sesame | base64
+    let health = server.request_as("Basic YWRtaW46c2VzYW1l", "GET /health?detailed=true", "");
     let (_, health) = health.split_once("\r\n\r\n").unwrap();
-    let mut told = serde_json::from_str::<Value>(health).unwrap()["dialects"]["broadcast"]["details"]["myroom"].take();
-    assert_eq!(told["members"].take().as_array().map(Vec::len), Some(3));
-    assert_eq!(told, json!({"relayed": 4, "clients": 2, "controlClients": 1, "members": null}));
+    let mut details =
+        serde_json::from_str::<Value>(health).unwrap()["dialects"]["broadcast"]["details"]["myroom"].take();
+    assert_eq!(details["members"].take().as_array().map(Vec::len), Some(3));
+    assert_eq!(details, json!({"relayed": 4, "clients": 2, "controlClients": 1, "members": null}));
     // max_clients.
     let mut cat = server.join("cat");
     assert_eq!(
-        (cat.hear()["type"].clone(), ann.hear(), bob.hear()),
+        (cat.receive()["type"].clone(), ann.receive(), bob.receive()),
         (json!("welcome"), notice("joined", "cat"), notice("joined", "cat"))
     );
     assert_eq!(server.join("dan").closed(), (1_013, "Room is full".to_owned()));
-    // on_leave with what was said at the end, or 1006 for nothing; on_control_leave.
+    // on_leave with code and reason of the close frame, or 1006 without one; on_control_leave.
     cat.0.close(Some(CloseFrame { code: 4_321.into(), reason: "Enough".into() })).unwrap();
     assert_eq!(
-        (ann.hear(), bob.hear()),
+        (ann.receive(), bob.receive()),
         (notice("left with 4321 Enough", "cat"), notice("left with 4321 Enough", "cat"))
     );
     drop(con);
-    assert_eq!(ann.hear(), notice("listens no more: 1006", "con"));
+    assert_eq!(ann.receive(), notice("listens no more: 1006", "con"));
     drop(bob);
-    assert_eq!(ann.hear(), notice("left with 1006 ", "bob"));
+    assert_eq!(ann.receive(), notice("left with 1006 ", "bob"));
 }

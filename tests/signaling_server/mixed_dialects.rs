@@ -1,7 +1,8 @@
-//! All four dialects at once on one port, over sockets: nothing is lost, nothing crossed, and the order of each sender is kept.
+//! All four dialects at once on one port, over sockets: no message is lost or sent to the wrong room, and the order of each sender
+//! is kept.
 //!
-//! The clients are tungstenite's, each dialect's on a thread of its own. Every message says in which dialect and room it was said, by
-//! whom, and as which of theirs. How long it took is told and not judged:
+//! The clients are those of tungstenite, each dialect on a thread of its own. Every message names its dialect, room, sender and
+//! number. The latencies are printed and not evaluated:
 //!
 //!     PROGRAM=target/release/jamjam-dev cargo test --test signaling_server mixed_dialects -- --ignored --nocapture
 
@@ -20,7 +21,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde_json::{Map, Value, json};
 use server::process::Server;
-use server::{PATIENCE, poll_until};
+use server::{TEST_TIMEOUT, poll_until};
 use socket2::SockRef;
 use tungstenite::protocol::WebSocket;
 use tungstenite::{Error, Message};
@@ -35,58 +36,58 @@ enum Dialect {
 
 const DIALECTS: [Dialect; 4] = [Dialect::Jamjam, Dialect::Broadcast, Dialect::Bbx, Dialect::WebRtc];
 
-/// What is said when everybody has come, and what is told of that.
-const ON_COMING: [&str; 7] =
+/// The messages that are sent when clients join.
+const JOIN_MESSAGES: [&str; 7] =
     ["RoomCreated", "RoomJoined", "PeerJoined", "welcome", "participant-joined", "existing-participants", "Error"];
 
 struct Plan {
-    /// Of each dialect.
+    /// Per dialect.
     connections: usize,
-    /// Members of a room of jamjam, which may have ten, and of the others.
+    /// Members of a jamjam room, which may have ten, and of the others.
     rooms: (usize, usize),
-    /// How often each says something, and how many times.
-    every: Duration,
+    /// The interval and the number of messages of each client.
+    interval: Duration,
     times: u32,
 }
 
 struct Member {
     socket: WebSocket<TcpStream>,
-    /// What others call it where they speak to it alone.
+    /// The id under which the others send to this client alone.
     id: String,
-    /// The last that was heard of each other one: said to all, or to this one alone.
-    heard: BTreeMap<(usize, bool), u32>,
+    /// The last number received from each other client: sent to all, or to this one alone.
+    last_received: BTreeMap<(usize, bool), u32>,
 }
 
-/// A message, as it says itself: by whom it is, whether for one alone, and which of these.
-fn mark(dialect: Dialect, room: usize, sender: usize, alone: bool) -> String {
+/// The label of a message: dialect, room, sender, and whether it is for one client alone.
+fn label(dialect: Dialect, room: usize, sender: usize, alone: bool) -> String {
     format!("{dialect:?}/{room}/{sender}/{}", if alone { "one" } else { "all" })
 }
 
-/// The mark of what was heard and its number; `None` where it is about coming.
+/// The label and the number of a received message; `None` for messages about joining.
 fn read(message: &Value) -> Option<(&str, u32)> {
     if let Some(param) = message["param"].as_str() {
         return Some((param, message["value"].as_f64()? as u32));
     }
-    let places = [&message["data"]["content"], &message["content"], &message["updates"], &message["sdp"]];
-    let (mark, number) = places.into_iter().find_map(Value::as_str)?.rsplit_once('#')?;
-    Some((mark, number.parse().ok()?))
+    let fields = [&message["data"]["content"], &message["content"], &message["updates"], &message["sdp"]];
+    let (label, number) = fields.into_iter().find_map(Value::as_str)?.rsplit_once('#')?;
+    Some((label, number.parse().ok()?))
 }
 
 impl Member {
     fn connect(server: SocketAddr, to: &str) -> Self {
         let stream = std::net::TcpStream::connect(server).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let socket = tungstenite::client(format!("ws://{server}{to}"), TcpStream::from_std(stream)).unwrap().0;
-        Self { socket, id: String::new(), heard: BTreeMap::new() }
+        Self { socket, id: String::new(), last_received: BTreeMap::new() }
     }
 
-    fn ask(&mut self, message: &Value) {
+    fn send(&mut self, message: &Value) {
         self.socket.send(Message::text(message.to_string())).unwrap();
     }
 
     /// The next message of this type.
-    fn hear(&mut self, kind: &str) -> Value {
+    fn receive(&mut self, kind: &str) -> Value {
         loop {
             if let Message::Text(text) = self.socket.read().unwrap() {
                 let message: Value = serde_json::from_str(&text).unwrap();
@@ -98,8 +99,8 @@ impl Member {
     }
 }
 
-/// Everybody of a dialect, in rooms of so many.
-fn come(server: SocketAddr, dialect: Dialect, connections: usize, size: usize) -> Vec<Member> {
+/// Connects all clients of a dialect, in rooms of `size`.
+fn connect_all(server: SocketAddr, dialect: Dialect, connections: usize, size: usize) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
     let mut room_id = Value::Null;
     for number in 0..connections {
@@ -115,18 +116,18 @@ fn come(server: SocketAddr, dialect: Dialect, connections: usize, size: usize) -
         };
         match dialect {
             Dialect::Jamjam if number % size == 0 => {
-                member.ask(&json!({"type": "CreateRoom", "data": {"room_name": "r", "peer_name": id}}));
-                room_id = member.hear("RoomCreated")["data"]["room_id"].clone();
+                member.send(&json!({"type": "CreateRoom", "data": {"room_name": "r", "peer_name": id}}));
+                room_id = member.receive("RoomCreated")["data"]["room_id"].clone();
             }
             Dialect::Jamjam => {
-                member.ask(&json!({"type": "JoinRoom", "data": {"room_id": room_id, "peer_name": id}}));
-                member.hear("RoomJoined");
+                member.send(&json!({"type": "JoinRoom", "data": {"room_id": room_id, "peer_name": id}}));
+                member.receive("RoomJoined");
             }
             Dialect::Bbx => {
-                member.ask(&json!({"type": "join", "room_code": (1_000 + room).to_string()}));
-                member.hear("welcome");
+                member.send(&json!({"type": "join", "room_code": (1_000 + room).to_string()}));
+                member.receive("welcome");
             }
-            Dialect::Broadcast | Dialect::WebRtc => _ = member.hear("welcome"),
+            Dialect::Broadcast | Dialect::WebRtc => _ = member.receive("welcome"),
         }
         member.id = id;
         SockRef::from(member.socket.get_ref()).set_nonblocking(true).unwrap();
@@ -135,68 +136,68 @@ fn come(server: SocketAddr, dialect: Dialect, connections: usize, size: usize) -
     members
 }
 
-/// What one dialect's clients say and hear, and how long each message took.
-struct Talk<'a> {
+/// The messages of the clients of one dialect, and their latencies.
+struct DialectTest<'a> {
     plan: &'a Plan,
     dialect: Dialect,
     size: usize,
     members: Vec<Member>,
-    /// When each said which message, by number, to all and to one.
-    said: Vec<[Vec<Instant>; 2]>,
+    /// The send times of each client by number, of messages to all and to one.
+    sent_at: Vec<[Vec<Instant>; 2]>,
     expected: usize,
-    took: Vec<Duration>,
+    latencies: Vec<Duration>,
 }
 
-impl Talk<'_> {
+impl DialectTest<'_> {
     fn run(&mut self, start: &Barrier) {
         let mut poll = Poll::new().unwrap();
         for (number, member) in self.members.iter_mut().enumerate() {
             poll.registry().register(member.socket.get_mut(), Token(number), Interest::READABLE).unwrap();
         }
-        // What has come before is not told again.
-        (0..self.members.len()).for_each(|number| self.hear(number));
+        // Earlier messages are not reported again.
+        (0..self.members.len()).for_each(|number| self.receive(number));
         start.wait();
         let (began, count) = (Instant::now(), self.members.len() as u32);
         let total = self.plan.times * count;
-        let due = |turn: u32| began + self.plan.every / count * turn;
+        let due = |turn: u32| began + self.plan.interval / count * turn;
         let mut events = Events::with_capacity(256);
         let mut turn = 0;
-        while turn < total || self.took.len() < self.expected {
+        while turn < total || self.latencies.len() < self.expected {
             while turn < total && Instant::now() >= due(turn) {
-                self.say((turn % count) as usize, turn / count);
+                self.send((turn % count) as usize, turn / count);
                 turn += 1;
             }
-            let wait = if turn < total { due(turn).saturating_duration_since(Instant::now()) } else { PATIENCE };
+            let wait = if turn < total { due(turn).saturating_duration_since(Instant::now()) } else { TEST_TIMEOUT };
             poll.poll(&mut events, Some(wait)).unwrap();
-            events.iter().for_each(|event| self.hear(event.token().0));
-            let is_late = Instant::now() > due(total) + PATIENCE;
-            assert!(!is_late, "{:?}: {} of {} have come", self.dialect, self.took.len(), self.expected);
+            events.iter().for_each(|event| self.receive(event.token().0));
+            let is_late = Instant::now() > due(total) + TEST_TIMEOUT;
+            assert!(!is_late, "{:?}: {} of {} have arrived", self.dialect, self.latencies.len(), self.expected);
         }
     }
 
-    /// Every fourth thing that is said in WebRTC is for one alone, as most is there.
-    fn say(&mut self, sender: usize, time: u32) {
-        let (first, place) = (sender / self.size * self.size, sender % self.size);
+    /// Every fourth message of WebRTC is for one client alone, like most messages there.
+    fn send(&mut self, sender: usize, time: u32) {
+        let (first, position) = (sender / self.size * self.size, sender % self.size);
         let alone = self.dialect == Dialect::WebRtc && time % 4 == 3;
-        let said = &mut self.said[sender][usize::from(alone)];
-        said.push(Instant::now());
-        let (number, mark) = (said.len(), mark(self.dialect, sender / self.size, sender, alone));
-        let text = format!("{mark}#{number}");
-        let target = first + (place + 1 + time as usize % (self.size - 1)) % self.size;
+        let sent_at = &mut self.sent_at[sender][usize::from(alone)];
+        sent_at.push(Instant::now());
+        let (number, label) = (sent_at.len(), label(self.dialect, sender / self.size, sender, alone));
+        let text = format!("{label}#{number}");
+        let target = first + (position + 1 + time as usize % (self.size - 1)) % self.size;
         let message = match self.dialect {
             Dialect::Jamjam => {
                 json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": text, "timestamp": 1}})
             }
             Dialect::Broadcast => json!({"type": "message", "content": text}),
-            Dialect::Bbx => json!({"type": "param", "param": mark, "value": number}),
+            Dialect::Bbx => json!({"type": "param", "param": label, "value": number}),
             Dialect::WebRtc if alone => json!({"type": "offer", "targetUserId": self.members[target].id, "sdp": text}),
             Dialect::WebRtc => json!({"type": "participant-update", "updates": text}),
         };
         self.expected += if alone { 1 } else { self.size - 1 };
-        self.members[sender].ask(&message);
+        self.members[sender].send(&message);
     }
 
-    fn hear(&mut self, receiver: usize) {
+    fn receive(&mut self, receiver: usize) {
         loop {
             match self.members[receiver].socket.read() {
                 Ok(Message::Text(text)) => self.check(receiver, &text),
@@ -210,20 +211,20 @@ impl Talk<'_> {
 
     fn check(&mut self, receiver: usize, text: &str) {
         let message: Value = serde_json::from_str(text).unwrap();
-        let Some((heard, number)) = read(&message) else {
+        let Some((received, number)) = read(&message) else {
             let kind = message["type"].as_str().unwrap_or_default();
-            return assert!(ON_COMING.contains(&kind), "{:?} {receiver} hears {text}", self.dialect);
+            return assert!(JOIN_MESSAGES.contains(&kind), "{:?} {receiver} received {text}", self.dialect);
         };
-        let sender: usize = heard.split('/').nth(2).and_then(|sender| sender.parse().ok()).expect("a sender");
-        let alone = heard.ends_with("/one");
-        // That it is of this dialect and room, and of somebody else there.
-        assert_eq!(heard, mark(self.dialect, receiver / self.size, sender, alone), "{:?} {receiver}", self.dialect);
-        assert!(sender != receiver && sender / self.size == receiver / self.size, "{receiver} hears {text}");
-        let last = self.members[receiver].heard.insert((sender, alone), number).unwrap_or(0);
-        // Of what is for one alone the others are for others: these are turns of all the others in the room.
+        let sender: usize = received.split('/').nth(2).and_then(|sender| sender.parse().ok()).expect("a sender");
+        let alone = received.ends_with("/one");
+        // The message is of this dialect and room, and from another client there.
+        assert_eq!(received, label(self.dialect, receiver / self.size, sender, alone), "{:?} {receiver}", self.dialect);
+        assert!(sender != receiver && sender / self.size == receiver / self.size, "{receiver} received {text}");
+        let last = self.members[receiver].last_received.insert((sender, alone), number).unwrap_or(0);
+        // Messages for one client alone have gaps: the targets are all other clients of the room in turn.
         let next = if alone { number > last } else { number == last + 1 };
-        assert!(next, "{:?} {receiver} hears {number} of {sender} after {last}", self.dialect);
-        self.took.push(self.said[sender][usize::from(alone)][number as usize - 1].elapsed());
+        assert!(next, "{:?} {receiver} received {number} of {sender} after {last}", self.dialect);
+        self.latencies.push(self.sent_at[sender][usize::from(alone)][number as usize - 1].elapsed());
     }
 }
 
@@ -235,34 +236,37 @@ fn all_at_once(plan: &Plan) {
     options.extend(codes.iter().map(String::as_str));
     let server = Server::start_signaling(&options);
     let start = Barrier::new(DIALECTS.len());
-    let mut talks: Vec<Talk<'_>> = DIALECTS
+    let mut tests: Vec<DialectTest<'_>> = DIALECTS
         .into_iter()
-        .map(|dialect| Talk {
+        .map(|dialect| DialectTest {
             plan,
             dialect,
             size: size(dialect),
-            members: come(server.address, dialect, plan.connections, size(dialect)),
-            said: (0..plan.connections).map(|_| Default::default()).collect(),
+            members: connect_all(server.address, dialect, plan.connections, size(dialect)),
+            sent_at: (0..plan.connections).map(|_| Default::default()).collect(),
             expected: 0,
-            took: Vec::new(),
+            latencies: Vec::new(),
         })
         .collect();
     thread::scope(|scope| {
         let start = &start;
-        let talking: Vec<_> = talks.iter_mut().map(|talk| scope.spawn(move || talk.run(start))).collect();
-        // A thread that fails lets the others go on to their end.
-        for talk in talking {
-            talk.join().unwrap_or_else(|why| std::panic::resume_unwind(why));
+        let threads: Vec<_> = tests.iter_mut().map(|test| scope.spawn(move || test.run(start))).collect();
+        // If one thread fails, the others continue to their end.
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
     });
     println!("| dialect | connections | members a room | delivered | p50 | p90 | p99 | max |");
-    for Talk { dialect, members, took, size, expected, .. } in &mut talks {
-        assert_eq!(took.len(), *expected, "{dialect:?}");
-        took.sort_unstable();
-        let at = |share: f64| took[((took.len() as f64 * share).ceil() as usize).max(1) - 1].as_secs_f64() * 1e3;
+    for DialectTest { dialect, members, latencies, size, expected, .. } in &mut tests {
+        assert_eq!(latencies.len(), *expected, "{dialect:?}");
+        latencies.sort_unstable();
+        let at =
+            |share: f64| latencies[((latencies.len() as f64 * share).ceil() as usize).max(1) - 1].as_secs_f64() * 1e3;
         let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(at);
-        let (many, heard) = (members.len(), took.len());
-        println!("| {dialect:?} | {many} | {size} | {heard} | {p50:.2} ms | {p90:.2} ms | {p99:.2} ms | {max:.1} ms |");
+        let (count, delivered) = (members.len(), latencies.len());
+        println!(
+            "| {dialect:?} | {count} | {size} | {delivered} | {p50:.2} ms | {p90:.2} ms | {p99:.2} ms | {max:.1} ms |"
+        );
     }
     for lost in [
         "messages_ignored_total",
@@ -273,20 +277,20 @@ fn all_at_once(plan: &Plan) {
     ] {
         assert_eq!(server.metric(lost), 0, "{lost}");
     }
-    drop(talks);
-    poll_until("nobody is left", || {
+    drop(tests);
+    poll_until("no connection is left", || {
         ["connections", "members", "queued_bytes"].iter().all(|name| server.metric(name) == 0).then_some(())
     });
-    assert_eq!(server.metric("rooms"), codes.len() as u64, "those that stay");
+    assert_eq!(server.metric("rooms"), codes.len() as u64, "rooms of the options stay open");
 }
 
 #[test]
-fn four_dialects_at_once_lose_nothing_and_cross_nothing() {
-    all_at_once(&Plan { connections: 20, rooms: (10, 10), every: Duration::from_millis(250), times: 12 });
+fn four_dialects_at_once_lose_and_misdirect_nothing() {
+    all_at_once(&Plan { connections: 20, rooms: (10, 10), interval: Duration::from_millis(250), times: 12 });
 }
 
 #[test]
 #[ignore = "takes a minute: .ci/full"]
-fn two_hundred_connections_of_each_dialect_for_a_minute_lose_nothing_and_cross_nothing() {
-    all_at_once(&Plan { connections: 200, rooms: (10, 50), every: Duration::from_secs(1), times: 60 });
+fn two_hundred_connections_per_dialect_lose_nothing_in_a_minute() {
+    all_at_once(&Plan { connections: 200, rooms: (10, 50), interval: Duration::from_secs(1), times: 60 });
 }

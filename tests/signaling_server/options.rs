@@ -1,4 +1,4 @@
-//! What `signaling-server` takes from its environment, and what it says of it.
+//! The environment variables of `signaling-server`, and what it logs about them.
 
 #![cfg(unix)]
 
@@ -13,28 +13,34 @@ fn set(variables: &'static [(&'static str, &'static str)]) -> impl FnOnce(&mut C
     }
 }
 
-/// What the start line says after the address, under these variables.
-fn bracket(options: &[&str], variables: &'static [(&'static str, &'static str)]) -> String {
+/// The end of the start line, after the address, with these variables.
+fn start_line_suffix(options: &[&str], variables: &'static [(&'static str, &'static str)]) -> String {
     let mut server = Server::start_signaling_as(options, set(variables));
-    let line = server.line_that_begins("Signaling server listening on ");
+    let line = server.line_starting_with("Signaling server listening on ");
     let address = format!("Signaling server listening on ws://{}", server.address);
     line.message.strip_prefix(&address).expect("the address").to_owned()
 }
 
 #[test]
-fn the_start_line_names_the_variables_that_decided_where_it_listens() {
-    let here = ["--host", "127.0.0.1"];
-    assert_eq!(bracket(&here, &[("PORT", "0")]), " (PORT from the environment)");
-    assert_eq!(bracket(&here, &[("PORT_ENV", "0")]), " (PORT_ENV from the environment)");
-    assert_eq!(bracket(&[], &[("PORT", "0"), ("HOST", "127.0.0.1")]), " (HOST and PORT from the environment)");
-    assert_eq!(bracket(&["--port", "0"], &[("PORT", "1"), ("HOST", "127.0.0.1")]), " (HOST from the environment)");
-    // The first spelling wins, unless it says nothing.
-    assert_eq!(bracket(&here, &[("PORT", "0"), ("PORT_ENV", "x")]), " (PORT from the environment)");
-    assert_eq!(bracket(&here, &[("PORT", ""), ("PORT_ENV", "0")]), " (PORT_ENV from the environment)");
+fn start_line_names_the_variables_of_the_listen_address() {
+    let host_option = ["--host", "127.0.0.1"];
+    assert_eq!(start_line_suffix(&host_option, &[("PORT", "0")]), " (PORT from the environment)");
+    assert_eq!(start_line_suffix(&host_option, &[("PORT_ENV", "0")]), " (PORT_ENV from the environment)");
+    assert_eq!(
+        start_line_suffix(&[], &[("PORT", "0"), ("HOST", "127.0.0.1")]),
+        " (HOST and PORT from the environment)"
+    );
+    assert_eq!(
+        start_line_suffix(&["--port", "0"], &[("PORT", "1"), ("HOST", "127.0.0.1")]),
+        " (HOST from the environment)"
+    );
+    // The first spelling takes precedence unless it is empty.
+    assert_eq!(start_line_suffix(&host_option, &[("PORT", "0"), ("PORT_ENV", "x")]), " (PORT from the environment)");
+    assert_eq!(start_line_suffix(&host_option, &[("PORT", ""), ("PORT_ENV", "0")]), " (PORT_ENV from the environment)");
 }
 
 #[test]
-fn a_malformed_variable_is_named() {
+fn malformed_variable_is_named() {
     let wrong: [(&str, &str); 29] = [
         ("PORT", "abc"),
         ("PORT_ENV", "70000"),
@@ -75,7 +81,7 @@ fn a_malformed_variable_is_named() {
         let first = stderr.lines().next().unwrap_or_default();
         assert!(first.contains(&format!("({variable} in the environment)")), "{variable}: {stderr}");
     }
-    // Whoever writes the option is told of the option alone.
+    // If the option is given, the error names only the option.
     let output = run(&["signaling-server", "--port", "abc"], |command| {
         command.env("PORT", "0");
     });
@@ -84,17 +90,17 @@ fn a_malformed_variable_is_named() {
 }
 
 #[test]
-fn lists_in_variables_may_have_spaces() {
+fn lists_in_variables_may_contain_spaces() {
     let variables =
         [("DIALECTS", "jamjam, bbx"), ("BBX_ROOM", "4711, 4712"), ("ORIGIN_ALLOWLIST", "https://a.example, ")];
     let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
         command.envs(variables);
     });
-    server.line_that_begins("Signaling server listening on ");
+    server.line_starting_with("Signaling server listening on ");
 }
 
 #[test]
-fn a_dialect_that_nobody_knows_is_told_from_those_that_are_spoken() {
+fn unknown_dialect_error_lists_the_known_ones() {
     let output = run(&["signaling-server", "--dialect", "morse"], |_| {});
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
@@ -104,10 +110,10 @@ fn a_dialect_that_nobody_knows_is_told_from_those_that_are_spoken() {
 }
 
 #[test]
-fn a_verbose_log_tells_who_makes_and_leaves_which_room_and_what_is_refused() {
+fn verbose_log_contains_room_changes_and_rejections() {
     let mut server = Server::start_signaling(&["--verbose"]);
     let stream = std::net::TcpStream::connect(server.address).unwrap();
-    stream.set_read_timeout(Some(server::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(server::TEST_TIMEOUT)).unwrap();
     let (mut socket, _) = tungstenite::client("ws://localhost/", stream).unwrap();
     for text in [
         r#"{"type":"CreateRoom","data":{"room_name":"jam","password":"hunter2","peer_name":"Ann"}}"#,
@@ -118,19 +124,19 @@ fn a_verbose_log_tells_who_makes_and_leaves_which_room_and_what_is_refused() {
     }
     let created: serde_json::Value = serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
     let id = created["data"]["room_id"].as_str().unwrap();
-    let mut seen = Vec::new();
-    while seen.len() < 3 {
+    let mut messages = Vec::new();
+    while messages.len() < 3 {
         let message = server.line().message;
         assert!(!message.contains("hunter2"), "{message}");
         if message.contains(" conn=0") && !message.contains(" source=") && !message.contains(" receivers=") {
-            seen.push(message);
+            messages.push(message);
         }
     }
-    let made = format!("signaling: room created dialect=jamjam conn=0 room={id}");
+    let expected = format!("signaling: room created dialect=jamjam conn=0 room={id}");
     assert_eq!(
-        seen,
+        messages,
         [
-            &*made,
+            &*expected,
             "signaling: request rejected dialect=jamjam conn=0 reason=\"Room not found\"",
             "signaling: member left dialect=jamjam conn=0"
         ]

@@ -1,5 +1,5 @@
-//! `jamjam-dev signaling-server --cert --key`: what is wrong with the two is said before anybody listens, and who speaks no TLS,
-//! or speaks it slowly, keeps nobody else away.
+//! `jamjam-dev signaling-server --cert --key`: errors of the two files are reported before it listens, and clients without TLS or
+//! with a slow handshake block no other client.
 
 #![cfg(unix)]
 
@@ -24,15 +24,15 @@ use serde_json::Value;
 use tungstenite::Message;
 
 use certificate::{Authority, Pair, trusting};
-use server::PATIENCE;
+use server::TEST_TIMEOUT;
 use server::process::{Server, run};
 
-type Line = StreamOwned<ClientConnection, TcpStream>;
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A TLS client's stream, before its handshake.
-fn open(address: std::net::SocketAddr, authority: &Authority) -> Line {
+/// The stream of a TLS client, before its handshake.
+fn open(address: std::net::SocketAddr, authority: &Authority) -> TlsStream {
     let tcp = TcpStream::connect(address).unwrap();
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     StreamOwned::new(ClientConnection::new(trusting(&authority.own()), name).unwrap(), tcp)
 }
@@ -40,27 +40,27 @@ fn open(address: std::net::SocketAddr, authority: &Authority) -> Line {
 fn get(address: std::net::SocketAddr, authority: &Authority, path: &str) -> String {
     let mut line = open(address, authority);
     write!(line, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    line.read_to_string(&mut answer).unwrap();
-    answer
+    let mut response = String::new();
+    line.read_to_string(&mut response).unwrap();
+    response
 }
 
-fn connect(server: &Server, authority: &Authority) -> tungstenite::WebSocket<Line> {
+fn connect(server: &Server, authority: &Authority) -> tungstenite::WebSocket<TlsStream> {
     tungstenite::client("wss://localhost/", open(server.address, authority)).unwrap().0
 }
 
-/// The one line that the server ends with, given these files.
-fn refused(code: i32, options: &[&str]) -> String {
+/// The error line of the server, given these files.
+fn start_error(code: i32, options: &[&str]) -> String {
     let output = run(&[&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat(), |_| {});
     assert_eq!(output.status.code(), Some(code), "{options:?}");
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    // So it did not listen before.
+    // The error is the first line, so the server did not listen before.
     stderr.strip_prefix("jamjam-dev: ").unwrap_or_else(|| panic!("{stderr}")).trim_end().to_owned()
 }
 
 #[test]
-fn what_is_wrong_with_the_files_is_said_with_the_way_out() {
+fn certificate_file_error_is_reported_with_its_remedy() {
     let authority = Authority::new();
     let pair = authority.certify();
     let write = |name: &str, text: &str| {
@@ -74,54 +74,54 @@ fn what_is_wrong_with_the_files_is_said_with_the_way_out() {
     let expired = authority.certify_for("expired", (2000, 1, 1), (2020, 2, 3));
     let early = authority.certify_for("early", (2190, 4, 5), (2200, 1, 1));
     let empty = write("empty", "");
-    let gone = authority.file("gone").to_str().unwrap().to_owned();
+    let missing_file = authority.file("gone").to_str().unwrap().to_owned();
     let pkcs8 = write("pkcs8", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
     let rsa = write(
         "rsa",
         "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
     );
-    let strange = write("strange", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    let unsupported = write("strange", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     let cut = write("cut", &pem[..pem.len() / 2]);
-    let spoiled = write("spoiled", &pem.replacen("MII", "!!!", 1));
-    let nonsense = write("nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let invalid_base64 = write("spoiled", &pem.replacen("MII", "!!!", 1));
+    let invalid_der = write("nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let of = |pair: &Pair| pair.options().map(str::to_owned);
     let [_, expired, _, expired_key] = of(&expired);
     let [_, early, _, early_key] = of(&early);
     let [_, _, _, other_key] = of(&other);
-    for (cert, key, named, says) in [
-        (gone.as_str(), key, gone.as_str(), "cannot read "),
-        (cert, &gone, &gone, "cannot read "),
+    for (cert, key, named, expected) in [
+        (missing_file.as_str(), key, missing_file.as_str(), "cannot read "),
+        (cert, &missing_file, &missing_file, "cannot read "),
         (&empty, key, &empty, "contains no certificate: "),
         (key, key, key, "contains no certificate: "),
         (cert, &empty, &empty, "contains no private key: "),
         (cert, cert, cert, "contains no private key: "),
         (cert, &pkcs8, &pkcs8, "is encrypted, "),
         (cert, &rsa, &rsa, "is encrypted, "),
-        (cert, &strange, &strange, "cannot be used: it must be ECDSA"),
+        (cert, &unsupported, &unsupported, "cannot be used: it must be ECDSA"),
         (&cut, key, &cut, "is damaged: a -----BEGIN line has no -----END line"),
-        (&spoiled, key, &spoiled, "is damaged: the text between -----BEGIN and -----END is not base64"),
-        (&nonsense, key, &nonsense, "cannot be used: "),
+        (&invalid_base64, key, &invalid_base64, "is damaged: the text between -----BEGIN and -----END is not base64"),
+        (&invalid_der, key, &invalid_der, "cannot be used: "),
         (cert, &other_key, &other_key, "does not belong to the first certificate in "),
         (&expired, &expired_key, &expired, "expired at 2020-02-03T00:00:00Z: renew it"),
         (&early, &early_key, &early, "is not valid before 2190-04-05T00:00:00Z: wait, or correct the clock"),
     ] {
-        let line = refused(3, &["--cert", cert, "--key", key]);
-        assert!(line.contains(named) && line.contains(says), "{says}\n{line}");
+        let line = start_error(3, &["--cert", cert, "--key", key]);
+        assert!(line.contains(named) && line.contains(expected), "{expected}\n{line}");
     }
 }
 
 #[test]
-fn one_of_the_two_alone_is_wrong_usage() {
+fn certificate_without_key_or_key_without_certificate_is_an_error() {
     let authority = Authority::new();
     let pair = authority.certify();
     let [_, cert, _, key] = pair.options();
-    assert!(refused(2, &["--cert", cert]).contains("add --key FILE"));
-    assert!(refused(2, &["--key", key]).contains("add --cert FILE"));
-    assert!(refused(2, &["--cert", cert, "--key", ""]).contains("add --key FILE"));
+    assert!(start_error(2, &["--cert", cert]).contains("add --key FILE"));
+    assert!(start_error(2, &["--key", key]).contains("add --cert FILE"));
+    assert!(start_error(2, &["--cert", cert, "--key", ""]).contains("add --key FILE"));
 }
 
 #[test]
-fn the_two_can_come_from_the_environment_and_nothing_at_all_is_none() {
+fn files_can_come_from_the_environment_and_empty_means_none() {
     let authority = Authority::new();
     let pair = authority.certify();
     let missing = authority.file("gone");
@@ -135,11 +135,11 @@ fn the_two_can_come_from_the_environment_and_nothing_at_all_is_none() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("cannot read "));
     assert_eq!(start(&pair.cert, "".as_ref()).status.code(), Some(2));
     let mut server = Server::start_signaling(&["--cert", "", "--key", ""]);
-    assert!(server.line_that_begins("Signaling server listening on ").message.contains(" ws://"));
+    assert!(server.line_starting_with("Signaling server listening on ").message.contains(" ws://"));
 }
 
 #[test]
-fn a_certificate_is_valid_from_its_first_second_to_its_last() {
+fn certificate_is_valid_from_its_first_to_its_last_second() {
     let authority = Authority::new();
     let pair = authority.certify_for("day", (2030, 1, 1), (2030, 1, 2));
     // 2030-01-01T00:00:00Z.
@@ -154,11 +154,11 @@ fn a_certificate_is_valid_from_its_first_second_to_its_last() {
 }
 
 #[test]
-fn it_says_wss_and_until_when() {
+fn start_line_has_wss_and_the_certificate_its_expiry() {
     let authority = Authority::new();
     let pair = authority.certify();
     let mut server = Server::start_signaling(&pair.options());
-    let line = server.line_that_begins("Signaling server listening on ");
+    let line = server.line_starting_with("Signaling server listening on ");
     assert_eq!(line.message, format!("Signaling server listening on wss://{}", server.address));
     let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
     let loaded = format!("tls: certificate loaded valid_until=2200-01-01T00:00:00Z sha256={sha256}");
@@ -166,43 +166,43 @@ fn it_says_wss_and_until_when() {
 }
 
 #[test]
-fn who_speaks_no_tls_is_told_of_and_counted_and_the_next_one_is_served() {
+fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     let authority = Authority::new();
     let mut server = Server::start_signaling(&authority.certify().options());
     let mut plain = TcpStream::connect(server.address).unwrap();
-    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    plain.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     plain.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    let _ = plain.read_to_end(&mut answer);
-    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
-    let line = server.line_that_begins("tls: handshake failed source=");
+    let mut response = Vec::new();
+    let _ = plain.read_to_end(&mut response);
+    assert!(!response.starts_with(b"HTTP"), "{response:?}");
+    let line = server.line_starting_with("tls: handshake failed source=");
     assert_eq!(line.level, "WARN");
     let from = plain.local_addr().unwrap();
-    let why = "not TLS; clients of this port must use wss:// or https://";
-    assert_eq!(line.message, format!("tls: handshake failed source={from} reason=\"{why}\""));
+    let reason = "not TLS; clients of this port must use wss:// or https://";
+    assert_eq!(line.message, format!("tls: handshake failed source={from} reason=\"{reason}\""));
     let metrics = get(server.address, &authority, "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 1\n"), "{metrics}");
 }
 
-/// A hundred who say nothing are before it in the system's queue: were they waited for, it would be long.
+/// A hundred silent connections are before it in the accept queue of the system.
 #[test]
-fn a_slow_handshake_holds_nobody_else_up() {
+fn slow_handshake_blocks_no_other_client() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
     let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(server.address).unwrap()).collect();
-    // The beginning of a handshake, and no more.
+    // The first bytes of a handshake, and no more.
     (&silent[0]).write_all(&[22, 3, 1, 2, 0, 1, 0]).unwrap();
     let mut client = connect(&server, &authority);
     client.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();
     assert_eq!(client.read().unwrap(), Message::text(r#"{"type":"RoomList","data":{"rooms":[]}}"#));
-    // None of them has been given up yet.
+    // None of them has timed out yet.
     let metrics = get(server.address, &authority, "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 0\n"), "{metrics}");
 }
 
-/// The library's server with one place and little patience.
+/// A server with one connection slot and a short handshake timeout.
 #[test]
-fn who_does_not_come_to_the_point_loses_the_place() {
+fn stalled_handshake_or_request_loses_its_connection_slot() {
     let authority = Authority::new();
     let pair = authority.certify();
     let identity = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap();
@@ -223,20 +223,20 @@ fn who_does_not_come_to_the_point_loses_the_place() {
         options,
         std::future::pending(),
     ));
-    // It holds the only place, and says nothing.
+    // It uses the only slot and sends nothing.
     let silent = TcpStream::connect(address).unwrap();
     assert!(get(address, &authority, "/healthz").ends_with("ok\n"));
     assert_eq!(tls.failed(), 1);
     drop(silent);
-    // Hands are shaken, and then nothing is asked.
-    let mut dumb = open(address, &authority);
-    dumb.conn.complete_io(&mut dumb.sock).unwrap();
+    // The handshake completes, but no request follows.
+    let mut idle = open(address, &authority);
+    idle.conn.complete_io(&mut idle.sock).unwrap();
     assert!(get(address, &authority, "/healthz").ends_with("ok\n"));
     assert_eq!(tls.failed(), 1);
 }
 
 #[test]
-fn being_asked_to_stop_it_says_good_bye_under_tls_too() {
+fn shutdown_sends_close_frames_under_tls() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
     let mut client = connect(&server, &authority);
@@ -245,27 +245,27 @@ fn being_asked_to_stop_it_says_good_bye_under_tls_too() {
         while client.read().is_ok() {}
         first.unwrap()
     });
-    let ended = server.stop("TERM");
-    assert_eq!(ended.code, Some(0), "{:?}", ended.lines);
-    assert!(ended.took < Duration::from_secs(4), "{:?}", ended.took);
+    let stopped = server.stop("TERM");
+    assert_eq!(stopped.code, Some(0), "{:?}", stopped.lines);
+    assert!(stopped.took < Duration::from_secs(4), "{:?}", stopped.took);
     let Message::Close(Some(frame)) = closed.join().unwrap() else { panic!("no close frame") };
     assert_eq!(u16::from(frame.code), 1001);
 }
 
-/// What a tool that others wrote says; `None` where there is none, which in CI must not be.
+/// The output of an external tool; `None` where it is not installed, which in CI must not happen.
 fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
-    let ran = Command::new(name).args(arguments).stdin(Stdio::null()).output();
-    if ran.is_err() {
-        let missing = format!("{name} is not there; sh scripts/setup --tests installs it on Debian");
+    let result = Command::new(name).args(arguments).stdin(Stdio::null()).output();
+    if result.is_err() {
+        let missing = format!("{name} is not installed; sh scripts/setup --tests installs it on Debian");
         assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-        // Past the test runner's capture, which shows nothing of a test that passes.
+        // Written past the capture of the test runner, which hides the output of passing tests.
         let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
     }
-    ran.ok()
+    result.ok()
 }
 
 #[test]
-fn curl_believes_the_authority_and_reads_every_page() {
+fn curl_trusts_the_authority_and_reads_every_page() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
     let own = authority.own();
@@ -295,7 +295,7 @@ fn curl_believes_the_authority_and_reads_every_page() {
 }
 
 #[test]
-fn openssl_shakes_hands_by_today_s_versions_and_no_others() {
+fn openssl_connects_with_tls_1_2_and_1_3_only() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
     let (own, address) = (authority.own(), server.address.to_string());
@@ -305,9 +305,10 @@ fn openssl_shakes_hands_by_today_s_versions_and_no_others() {
         let fixed = ["s_client", "-connect", &address, "-CAfile", own.to_str().unwrap(), "-verify_return_error"];
         let host = ["-verify_hostname", "localhost", "-alpn", "h2,http/1.1", version];
         let Some(output) = tool("openssl", &[fixed.as_slice(), &host].concat()) else { return };
-        let said = String::from_utf8_lossy(&output.stdout);
+        let stdout = String::from_utf8_lossy(&output.stdout);
         let expected = [format!("New, {named}, Cipher is "), "Verify return code: 0 (ok)".to_owned()];
-        let all = expected.iter().all(|text| said.contains(text.as_str())) && said.contains("ALPN protocol: http/1.1");
-        assert_eq!(all, welcome, "{version}: {said}\n{}", String::from_utf8_lossy(&output.stderr));
+        let all =
+            expected.iter().all(|text| stdout.contains(text.as_str())) && stdout.contains("ALPN protocol: http/1.1");
+        assert_eq!(all, welcome, "{version}: {stdout}\n{}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -1,4 +1,4 @@
-//! The transcripts in `fixtures/rooms` against the server itself on real sockets, plain and under TLS.
+//! Plays the transcripts in `fixtures/rooms` against the server itself on real sockets, plain and under TLS.
 
 #![cfg(unix)]
 
@@ -15,11 +15,11 @@ use server::process::Server;
 use sockets::Sockets;
 use transcript::{Played, play};
 
-/// Dialects, and how many transcripts of each can be played without a clock.
+/// Dialects, and the number of transcripts of each that need no clock.
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
-/// Plays all of `script`, up to where the clock would have to be moved: again where an id of this run has no letter to be spelled in another case.
-fn whole(script: &str, stage: &mut Sockets) -> Result<Played, String> {
+/// Plays all of `script`, up to where it would move the clock; repeats if an id of this run has no letter whose case could change.
+fn play_whole(script: &str, stage: &mut Sockets) -> Result<Played, String> {
     for _ in 0..20 {
         let played = play(script, stage)?;
         stage.empty()?;
@@ -30,44 +30,44 @@ fn whole(script: &str, stage: &mut Sockets) -> Result<Played, String> {
     Err("no id has a letter".to_owned())
 }
 
-/// Plays those transcripts of a dialect that `which` takes; `least` of them must have been played to their end.
-fn play_all(stage: &mut Sockets, dialect: &str, least: usize, which: impl Fn(&str) -> bool) {
-    let (mut wrong, mut played) = (String::new(), 0);
+/// Plays the transcripts of a dialect that `which` selects; at least `min_complete` of them must be complete.
+fn play_all(stage: &mut Sockets, dialect: &str, min_complete: usize, which: impl Fn(&str) -> bool) {
+    let (mut failures, mut played) = (String::new(), 0);
     for (name, script) in scripts(dialect).into_iter().filter(|(_, script)| which(script)) {
-        match whole(&script, stage) {
+        match play_whole(&script, stage) {
             Ok(all) => played += usize::from(all == Played::Whole),
-            Err(what) => {
-                let _ = writeln!(wrong, "{dialect}/{name}: {what}");
-                // Whoever is left must not be met by the next.
+            Err(error) => {
+                let _ = writeln!(failures, "{dialect}/{name}: {error}");
+                // A client that is still connected must not meet the next transcript.
                 *stage = stage.anew();
             }
         }
     }
-    assert!(wrong.is_empty(), "\n{wrong}");
-    assert!(played >= least, "{played} transcripts");
+    assert!(failures.is_empty(), "\n{failures}");
+    assert!(played >= min_complete, "{played} transcripts");
 }
 
 #[test]
-fn every_transcript_holds_over_plain_sockets() {
+fn every_transcript_passes_over_plain_sockets() {
     let server = Server::start_signaling(&[]);
     let mut stage = Sockets::new(server.address, None);
-    for (dialect, least) in DIALECTS {
-        play_all(&mut stage, dialect, least, |_| true);
+    for (dialect, min_complete) in DIALECTS {
+        play_all(&mut stage, dialect, min_complete, |_| true);
     }
 }
 
 #[test]
-fn every_transcript_holds_under_tls() {
+fn every_transcript_passes_under_tls() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
     let mut stage = Sockets::new(server.address, Some(trusting(&authority.own())));
-    for (dialect, least) in DIALECTS {
-        play_all(&mut stage, dialect, least, |_| true);
+    for (dialect, min_complete) in DIALECTS {
+        play_all(&mut stage, dialect, min_complete, |_| true);
     }
 }
 
 #[test]
-fn a_connection_that_is_reset_is_lost_like_one_that_ends() {
+fn reset_connection_is_handled_like_a_closed_one() {
     let authority = Authority::new();
     let (plain, tls) = (Server::start_signaling(&[]), Server::start_signaling(&authority.certify().options()));
     for (server, tls) in [(&plain, None), (&tls, Some(trusting(&authority.own())))] {
@@ -88,27 +88,27 @@ bob< {"type":"RoomJoined","data":{"room_id":"$room","peer_id":"$peerBob","peers"
 "#;
 const JOINED: &str = r#"ann< {"type":"PeerJoined","data":{"peer":{"id":"$peerBob","name":"Bob","candidates":[],"public_addr":null,"local_addr":null}}}"#;
 
-/// A message that nobody expects is found, wherever it waits.
+/// An unexpected message is found wherever it is queued.
 #[test]
-fn a_transcript_that_forgets_what_is_heard_does_not_hold() {
+fn transcript_that_omits_a_received_message_fails() {
     let server = Server::start_signaling(&[]);
-    let forgets = |lines: &[&str], at: &str, what: &str| {
+    let fails_with = |lines: &[&str], at: &str, expected: &str| {
         let mut stage = Sockets::new(server.address, None);
-        let error = whole(&format!("{DUO}{}\n", lines.join("\n")), &mut stage).expect_err("it holds");
-        assert!(error.contains(at) && error.contains(what), "{error}");
+        let error = play_whole(&format!("{DUO}{}\n", lines.join("\n")), &mut stage).expect_err("it passes");
+        assert!(error.contains(at) && error.contains(expected), "{error}");
         drop(stage);
         Sockets::new(server.address, None).empty().unwrap();
     };
-    // It heard of bob, and says it did not.
-    forgets(&["ann hears nothing"], "line 7: ", "PeerJoined");
-    // It forgets it, and the next line is somebody's act.
-    forgets(&["bob sends binary"], "line 7: ", "PeerJoined");
-    forgets(&["bob closes"], "line 7: ", "PeerJoined");
-    forgets(&[], "at the end", "PeerJoined");
-    forgets(&[JOINED, "bob is cut", "ann hears nothing"], "line 9: ", "PeerLeft");
-    forgets(&[JOINED, "bob closes"], "at the end", "PeerLeft");
-    // What was said before must be heard before.
-    forgets(
+    // It received a message about bob, and claims that it did not.
+    fails_with(&["ann hears nothing"], "line 7: ", "PeerJoined");
+    // It omits the message, and the next line is an action of another client.
+    fails_with(&["bob sends binary"], "line 7: ", "PeerJoined");
+    fails_with(&["bob closes"], "line 7: ", "PeerJoined");
+    fails_with(&[], "at the end", "PeerJoined");
+    fails_with(&[JOINED, "bob is cut", "ann hears nothing"], "line 9: ", "PeerLeft");
+    fails_with(&[JOINED, "bob closes"], "at the end", "PeerLeft");
+    // An earlier message must be received earlier.
+    fails_with(
         &[JOINED, r#"ann> {"type":"ListRooms"}"#, r#"ann> {"type":"ListRooms"}"#],
         "line 9: ",
         r#"{"type":"RoomList""#,
@@ -117,7 +117,7 @@ fn a_transcript_that_forgets_what_is_heard_does_not_hold() {
 
 /// The same where the requests are those of WebRTC.
 #[test]
-fn a_webrtc_transcript_that_forgets_what_is_heard_does_not_hold() {
+fn webrtc_transcript_that_omits_a_received_message_fails() {
     const ANN: &str = r#"{"id":"a","name":"Ann","joinedAt":"$ms1"}"#;
     const BOB: &str = r#"{"id":"b","name":"Bob","joinedAt":"$ms2"}"#;
     let server = Server::start_signaling(&[]);
@@ -129,23 +129,23 @@ bob< {{"type":"welcome","roomId":"r","userId":"b","participants":[{ANN},{BOB}]}}
 bob< {{"type":"existing-participants","participants":[{ANN}]}}
 "#
     );
-    for (lines, at, what) in [
+    for (lines, at, expected) in [
         ("ann hears nothing", "line 6: ", "participant-joined"),
         ("", "at the end", "participant-joined"),
         ("bob> x", "line 6: ", "participant-joined"),
         ("ann is closed 1008 x", "line 6: ", "participant-joined"),
     ] {
         let mut stage = Sockets::new(server.address, None);
-        let error = whole(&format!("{joined}{lines}\n"), &mut stage).expect_err("it holds");
-        assert!(error.contains(at) && error.contains(what), "{error}");
+        let error = play_whole(&format!("{joined}{lines}\n"), &mut stage).expect_err("it passes");
+        assert!(error.contains(at) && error.contains(expected), "{error}");
         drop(stage);
         Sockets::new(server.address, None).empty().unwrap();
     }
-    // Closed, but not like this; and not heard of.
-    for (end, what) in [("ann is closed 1008 x", "1008"), ("ann hears nothing", "is closed"), ("", "is closed")] {
+    // Closed with another code, and closed without being expected.
+    for (end, expected) in [("ann is closed 1008 x", "1008"), ("ann hears nothing", "is closed"), ("", "is closed")] {
         let mut stage = Sockets::new(server.address, None);
-        let error = whole(&format!("ann connects to /?roomId=r\n{end}\n"), &mut stage).expect_err("it holds");
-        assert!(error.contains(what), "{error}");
+        let error = play_whole(&format!("ann connects to /?roomId=r\n{end}\n"), &mut stage).expect_err("it passes");
+        assert!(error.contains(expected), "{error}");
         drop(stage);
         Sockets::new(server.address, None).empty().unwrap();
     }

@@ -1,4 +1,4 @@
-//! WebRTC signaling on real sockets, beside what the transcripts tell: heartbeats, limits, `/health`, `/rooms`, `/metrics`, the log.
+//! WebRTC signaling on real sockets, in addition to the transcripts: heartbeats, limits, `/health`, `/rooms`, `/metrics`, the log.
 
 #![cfg(unix)]
 
@@ -12,7 +12,7 @@ use tungstenite::protocol::WebSocket;
 use tungstenite::{Error, Message};
 
 use server::process::{Server, run};
-use server::{PATIENCE, poll_until};
+use server::{TEST_TIMEOUT, poll_until};
 
 /// One WebSocket client.
 struct Client(WebSocket<TcpStream>);
@@ -20,23 +20,23 @@ struct Client(WebSocket<TcpStream>);
 impl Client {
     fn at(server: &Server, path: &str) -> Self {
         let stream = TcpStream::connect(server.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         Self(tungstenite::client(format!("ws://{}{path}", server.address), stream).unwrap().0)
     }
 
-    /// In a room, and welcome there.
+    /// Joins a room and receives the welcome.
     fn new(server: &Server, room: &str, user: &str) -> Self {
         let mut client = Self::at(server, &format!("/?roomId={room}&userId={user}&userName={user}+X"));
-        client.hear_a("welcome");
+        client.receive_type("welcome");
         client
     }
 
-    fn say(&mut self, message: &Value) {
+    fn send(&mut self, message: &Value) {
         self.0.send(Message::text(message.to_string())).unwrap();
     }
 
-    /// What is heard next, pings aside, which must be of this type.
-    fn hear_a(&mut self, kind: &str) -> Value {
+    /// The next message except pings, which must be of this type.
+    fn receive_type(&mut self, kind: &str) -> Value {
         loop {
             match self.0.read().unwrap() {
                 Message::Ping(_) => {}
@@ -49,7 +49,7 @@ impl Client {
         }
     }
 
-    /// The close frame's code and reason, after no other message.
+    /// Code and reason of the close frame, which must be the next message.
     fn closed(&mut self) -> (u16, String) {
         match self.0.read().unwrap() {
             Message::Close(Some(frame)) => (frame.code.into(), frame.reason.to_string()),
@@ -60,11 +60,11 @@ impl Client {
 
 fn get(server: &Server, path: &str) -> String {
     let mut stream = TcpStream::connect(server.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
 fn now_ms() -> u64 {
@@ -72,44 +72,44 @@ fn now_ms() -> u64 {
 }
 
 #[test]
-fn who_answers_no_ping_is_dropped_and_who_does_stays() {
+fn client_without_pongs_is_closed_and_one_with_pongs_stays() {
     let server = Server::start_signaling(&["--heartbeat-interval", "100", "--client-timeout", "2s"]);
-    let mut dead = Client::new(&server, "r", "dead");
-    let mut alive = Client::new(&server, "r", "alive");
-    alive.hear_a("existing-participants");
-    // A client of jamjam that never reads, and one that says nothing at all.
+    let mut unresponsive = Client::new(&server, "r", "dead");
+    let mut responsive = Client::new(&server, "r", "alive");
+    responsive.receive_type("existing-participants");
+    // A jamjam client that never reads, and a client without a dialect.
     let mut jamjam = Client::at(&server, "/");
-    jamjam.say(&json!({"type": "ListRooms"}));
+    jamjam.send(&json!({"type": "ListRooms"}));
     let mut undecided = Client::at(&server, "/");
-    // While it reads it answers pings by itself; the other one does not read.
-    let left = alive.hear_a("participant-left");
+    // The client answers pings while it reads; the other one does not read.
+    let left = responsive.receive_type("participant-left");
     assert_eq!((&left["userId"], &left["userName"]), (&json!("dead"), &json!("dead X")));
     assert_eq!(left["participants"].as_array().unwrap().len(), 1);
     assert_eq!((server.metric("closed_heartbeat_timeout_total"), server.metric("connections")), (1, 3));
-    // It finds what it was told, a ping, and then no close frame: nobody said good-bye.
+    // It reads the earlier messages and a ping, and then no close frame: the connection was aborted.
     let end = loop {
-        match dead.0.read() {
+        match unresponsive.0.read() {
             Ok(Message::Text(_) | Message::Ping(_)) => {}
             other => break other,
         }
     };
     assert!(matches!(end, Err(Error::Io(_) | Error::Protocol(_))), "{end:?}");
-    // The others were never asked.
-    jamjam.hear_a("RoomList");
-    jamjam.say(&json!({"type": "ListRooms"}));
-    undecided.say(&json!({"type": "ListRooms"}));
+    // The others were never pinged.
+    jamjam.receive_type("RoomList");
+    jamjam.send(&json!({"type": "ListRooms"}));
+    undecided.send(&json!({"type": "ListRooms"}));
     for client in [&mut jamjam, &mut undecided] {
         assert!(client.0.read().unwrap().is_text(), "no ping");
     }
 }
 
 #[test]
-fn without_heartbeats_nobody_is_pinged() {
+fn disabled_heartbeats_send_no_pings() {
     for off in ["0", "off"] {
         let server = Server::start_signaling(&["--heartbeat-interval", off, "--client-timeout", "1ms"]);
         let mut client = Client::new(&server, "r", "a");
         for _ in 0..50 {
-            client.say(&json!({"type": "ping"}));
+            client.send(&json!({"type": "ping"}));
             assert!(client.0.read().unwrap().is_text());
         }
         assert_eq!(server.metric("closed_heartbeat_timeout_total"), 0);
@@ -117,46 +117,46 @@ fn without_heartbeats_nobody_is_pinged() {
 }
 
 #[test]
-fn both_spellings_of_a_variable_count_and_the_first_wins() {
+fn both_spellings_of_a_variable_work_and_the_first_takes_precedence() {
     let is_dropped = |variables: &'static [(&'static str, &'static str)]| {
         let server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
             command.envs(variables.iter().copied());
         });
         let _dead = Client::new(&server, "r", "dead");
-        let mut alive = Client::new(&server, "r", "alive");
-        alive.hear_a("existing-participants");
-        alive.hear_a("participant-left");
+        let mut responsive = Client::new(&server, "r", "alive");
+        responsive.receive_type("existing-participants");
+        responsive.receive_type("participant-left");
     };
     is_dropped(&[("HEARTBEAT_INTERVAL", "100"), ("CLIENT_TIMEOUT", "2000"), ("HEARTBEAT_INTERVAL_MS", "x")]);
     is_dropped(&[("HEARTBEAT_INTERVAL_MS", "100"), ("CLIENT_TIMEOUT_MS", "2000")]);
 }
 
 #[test]
-fn a_full_room_is_said_and_others_have_places() {
+fn full_room_is_reported_and_other_rooms_have_capacity() {
     let server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
         command.env("WEBRTC_MAX_MEMBERS", "2");
     });
     let (_first, mut second) = (Client::new(&server, "r", "a"), Client::new(&server, "r", "b"));
-    second.hear_a("existing-participants");
+    second.receive_type("existing-participants");
     let full = (1013, "Room is full".to_owned());
     assert_eq!(Client::at(&server, "/?roomId=r&userId=c&userName=C").closed(), full);
     let _third = Client::new(&server, "q", "c");
     assert_eq!(server.metric("requests_rejected_total"), 1);
-    // The second again: no third.
+    // The second user again is no third member.
     let _again = Client::new(&server, "r", "b");
     assert_eq!(second.closed(), (1000, "Duplicate connection".to_owned()));
 }
 
 #[test]
-fn health_and_rooms_tell_who_is_where() {
+fn health_and_rooms_list_the_participants() {
     let server = Server::start_signaling(&[]);
     let before = now_ms();
     let (ann, _bob, _eve) =
         (Client::new(&server, "r", "a"), Client::new(&server, "r", "b"), Client::new(&server, "q", "%22%F0%9F%8E%B8"));
     let after = now_ms();
     let mut jamjam = Client::at(&server, "/");
-    jamjam.say(&json!({"type": "CreateRoom", "data": {"room_name": "r", "peer_name": "p"}}));
-    jamjam.hear_a("RoomCreated");
+    jamjam.send(&json!({"type": "CreateRoom", "data": {"room_name": "r", "peer_name": "p"}}));
+    jamjam.receive_type("RoomCreated");
     let mut listed: Value = serde_json::from_str(&get(&server, "/rooms")).unwrap();
     let health: Value = serde_json::from_str(&get(&server, "/health")).unwrap();
     assert_eq!(health["roomDetails"], listed["rooms"]);
@@ -182,7 +182,7 @@ fn health_and_rooms_tell_who_is_where() {
         }
         assert_eq!(server.metric(name), counts.iter().sum::<u64>(), "{name}");
     }
-    // A list that was told is not told for ever.
+    // The list changes with the members.
     drop(ann);
     poll_until("one less", || {
         let listed: Value = serde_json::from_str(&get(&server, "/rooms")).unwrap();
@@ -190,47 +190,47 @@ fn health_and_rooms_tell_who_is_where() {
     });
 }
 
-/// With one dialect alone every path is its own, as those of the program before this one were.
+/// A single dialect serves every path, like the previous program.
 #[test]
-fn alone_it_is_spoken_on_every_path() {
+fn single_dialect_accepts_every_path() {
     let server = Server::start_signaling(&["--dialect", "webrtc"]);
     for path in ["/signaling", "/rooms/radio", "/socket.io/x", "/health", "/ws", "/"] {
         let mut client = Client::at(&server, &format!("{path}?roomId=r&userId=a&userName=n"));
-        assert_eq!(client.hear_a("welcome")["roomId"], "r", "{path}");
+        assert_eq!(client.receive_type("welcome")["roomId"], "r", "{path}");
         client.0.close(None).unwrap();
         while client.0.read().is_ok() {}
     }
     assert_eq!(Client::at(&server, "/").closed(), (1008, "Missing required parameters".to_owned()));
 }
 
-/// What is logged: who comes and goes, what is refused and ignored, and nothing that drives a terminal.
+/// The log contains joins, leaves, rejections and ignored messages, and no terminal control characters.
 #[test]
-fn the_log_tells_who_comes_and_goes_and_why_others_do_not() {
+fn log_contains_joins_leaves_rejections_and_reasons() {
     let mut server = Server::start_signaling(&[]);
     let mut client = Client::new(&server, "r%1B%5B2J", "a%E2%80%AE");
-    let joined = server.line_that_begins("signaling: member joined ");
+    let joined = server.line_starting_with("signaling: member joined ");
     assert_eq!(
         (joined.level.as_str(), joined.message.as_str()),
         ("INFO", "signaling: member joined dialect=webrtc conn=0 room=r\u{fffd}[2J user=a\u{fffd}")
     );
-    client.say(&json!({"type": "offer", "targetUserId": "nobody", "sdp": "secret-sdp"}));
-    let ignored = server.line_that_begins("signaling: message ignored conn=0 ");
+    client.send(&json!({"type": "offer", "targetUserId": "nobody", "sdp": "secret-sdp"}));
+    let ignored = server.line_starting_with("signaling: message ignored conn=0 ");
     assert_eq!(ignored.level, "WARN");
     assert!(ignored.message.ends_with(" reason=\"target not in the room\""), "{}", ignored.message);
     assert_eq!(Client::at(&server, "/?roomId=r").closed().0, 1008);
-    let refused = server.line_that_begins("signaling: connection rejected conn=1 source=127.0.0.1 ");
-    assert_eq!(refused.level, "WARN");
-    assert!(refused.message.ends_with(" reason=\"Missing required parameters\""), "{}", refused.message);
+    let rejected = server.line_starting_with("signaling: connection rejected conn=1 source=127.0.0.1 ");
+    assert_eq!(rejected.level, "WARN");
+    assert!(rejected.message.ends_with(" reason=\"Missing required parameters\""), "{}", rejected.message);
     drop(client);
-    let left = server.line_that_begins("signaling: member left dialect=webrtc conn=0 ");
+    let left = server.line_starting_with("signaling: member left dialect=webrtc conn=0 ");
     assert_eq!(left.level, "INFO");
     assert!(left.message.ends_with(" members=0"), "{}", left.message);
-    let ended = server.stop("TERM");
-    assert!(!ended.lines.iter().any(|line| format!("{line:?}").contains("secret-sdp")));
+    let stopped = server.stop("TERM");
+    assert!(!stopped.lines.iter().any(|line| format!("{line:?}").contains("secret-sdp")));
 }
 
 #[test]
-fn a_client_timeout_of_nothing_is_wrong_usage() {
+fn zero_client_timeout_is_a_usage_error() {
     let output = run(&["signaling-server", "--client-timeout", "0"], |_| {});
     assert_eq!(output.status.code(), Some(2));
 }

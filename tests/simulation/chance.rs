@@ -1,4 +1,4 @@
-//! Random numbers that depend on a seed alone (`SplitMix64`), so that a world that failed can be run again.
+//! Random numbers that depend on a seed alone (`SplitMix64`), so that a failed simulation can be run again.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]

@@ -1,70 +1,70 @@
-//! A thousand seeded worlds in virtual time: clients and an echo server, joined by links that lose, repeat, delay,
-//! reorder and damage; every number that a client reports equals that of a naive count over the complete log, made
+//! A thousand seeded simulations in virtual time: clients and an echo server, joined by links that lose, repeat, delay,
+//! reorder and damage; every number that a client reports equals that of a reference count over the complete log, made
 //! after the fact from the text of `docs/measuring.md` alone.
 //!
-//! A seed that fails is printed; put it into [`PINNED`]. A seed draws the same world as long as `world/scene.rs` draws
-//! in the same order. More worlds: `WORLDS=100000 cargo test --test simulation client_and_echo`. Other ones: `SEED=5000000`, the first seed.
+//! A seed that fails is printed; put it into [`PINNED`]. A seed draws the same simulation as long as `client_and_echo/scenario.rs` draws
+//! in the same order. More simulations: `WORLDS=100000 cargo test --test simulation client_and_echo`. Other ones: `SEED=5000000`, the first seed.
 
 use crate::chance;
 use crate::link;
 use crate::log;
-use crate::naive;
 use crate::net;
-use crate::outlet;
-use crate::play;
+use crate::participants;
+use crate::reference_counts;
+use crate::simulated_socket;
 use test_support::stun;
-mod check;
+mod compare_report;
 mod differences;
-mod direction;
-mod ending;
+mod expected_end;
+mod loss_direction;
 mod order;
-mod scene;
+mod scenario;
 mod times;
 
 use std::collections::BTreeMap;
 
 use jamjam_dev::client::{RunResults, StreamKind};
 
-use scene::Theme;
+use scenario::Theme;
 
-/// Worlds that failed once.
+/// Seeds that failed once.
 const PINNED: [u64; 3] = [17_399, 1_004_977, 2_032_601];
 
-/// Says which world it was when something in it panics.
+/// Prints the seed of the simulation on a panic.
 struct Seed(u64);
 
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the world with seed {} failed", self.0);
+            eprintln!("the simulation with seed {} failed", self.0);
         }
     }
 }
 
-/// Runs a world. What its clients report, and whether the direction of their losses was held against what really arrived; and all
+/// Runs a simulation. The reports of its clients, and whether the direction of their losses was compared with the arrivals; and all
 /// that is wrong with it.
 fn live(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<String>) {
     let seed = Seed(seed);
-    let mut scene = scene::draw(seed.0, theme);
-    scene.net.run();
+    let mut scenario = scenario::draw(seed.0, theme);
+    scenario.net.run();
     let (mut runs, mut wrong) = (Vec::new(), Vec::new());
-    let mut hosts = scene.net.hosts.into_iter();
+    let mut hosts = scenario.net.hosts.into_iter();
     let server = hosts.next().map_or_else(Vec::new, |server| server.log);
-    for (host, part) in hosts.zip(&scene.parts) {
-        let (run, differences, judged) = check::client(host, part, scene.delay, &server);
+    for (host, part) in hosts.zip(&scenario.parts) {
+        let (run, differences, compared) = compare_report::client(host, part, scenario.delay, &server);
         wrong.extend(differences.into_iter().map(|difference| format!("seed {}: {difference}", seed.0)));
-        runs.push((run, judged));
+        runs.push((run, compared));
     }
     (runs, wrong)
 }
 
-/// Runs worlds, each of which must be right, and shows `look` what their clients report.
+/// Runs simulations, each of which must match, and passes the reports of their clients to `look`.
 fn live_all(seeds: impl Iterator<Item = u64>, theme: Theme, mut look: impl FnMut(RunResults, bool)) {
     let mut wrong = Vec::new();
     for seed in seeds {
         let (runs, differences) = live(seed, theme);
-        for (run, judged) in runs {
-            look(run, judged);
+        for (run, compared) in runs {
+            look(run, compared);
         }
         wrong.extend(differences);
     }
@@ -82,7 +82,7 @@ fn happenings(run: &RunResults) -> Vec<(&'static str, u64)> {
         ("stray", run.stray),
         ("underruns", run.audio.as_ref().map_or(0, |audio| audio.underruns)),
         ("answered", run.readiness_wait.is_some_and(|wait| wait.reply_received).into()),
-        ("waited in vain", run.readiness_wait.is_some_and(|wait| !wait.reply_received).into()),
+        ("wait timed out", run.readiness_wait.is_some_and(|wait| !wait.reply_received).into()),
         ("estimated hold", run.server_delay().estimated_ns.is_some().into()),
         (
             "first and last five seconds",
@@ -91,11 +91,11 @@ fn happenings(run: &RunResults) -> Vec<(&'static str, u64)> {
         ("no echo expected", (!run.replies_expected).into()),
     ];
     for (kind, stream) in StreamKind::ALL.into_iter().filter_map(|kind| Some((kind, run.stream(kind)?))) {
-        let outward = run.lost_upstream(kind);
+        let upstream = run.lost_upstream(kind);
         seen.extend([
-            ("lost outward", outward.unwrap_or(0)),
-            ("lost homeward", outward.map_or(0, |outward| stream.lost - outward)),
-            ("direction of loss unknown", (run.loss_report.is_some() && outward.is_none()).into()),
+            ("lost upstream", upstream.unwrap_or(0)),
+            ("lost downstream", upstream.map_or(0, |upstream| stream.lost - upstream)),
+            ("direction of loss unknown", (run.loss_report.is_some() && upstream.is_none()).into()),
         ]);
         seen.extend([
             ("returned", stream.returned),
@@ -117,29 +117,29 @@ fn happenings(run: &RunResults) -> Vec<(&'static str, u64)> {
 }
 
 #[test]
-fn every_number_equals_the_naive_count_in_a_thousand_worlds() {
-    let (first, worlds) = (number("SEED", 0), number("WORLDS", 1_000));
+fn report_equals_reference_counts_in_a_thousand_simulations() {
+    let (first, simulations) = (number("SEED", 0), number("WORLDS", 1_000));
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
-    live_all(first..first + worlds, Theme::Any, |run, judged| {
+    live_all(first..first + simulations, Theme::Any, |run, compared| {
         for (what, n) in
-            happenings(&run).into_iter().chain([("direction of loss held against the truth", judged.into())])
+            happenings(&run).into_iter().chain([("direction of loss held against the truth", compared.into())])
         {
             *totals.entry(what).or_default() += n;
         }
     });
-    // Worlds in which nothing goes wrong prove nothing.
-    let everything = worlds < 1_000 || totals.values().all(|total| *total >= 20);
+    // Simulations in which nothing goes wrong prove nothing.
+    let everything = simulations < 1_000 || totals.values().all(|total| *total >= 20);
     assert!(everything, "something hardly ever happened: {totals:?}");
 }
 
 #[test]
-fn numbers_are_right_while_sequences_wrap() {
+fn report_equals_reference_counts_while_sequence_numbers_wrap() {
     let mut returned = 0;
     live_all(0..100, Theme::Wrap, |run, _| returned += run.audio.map_or(0, |audio| audio.stats.returned));
     assert!(returned > 1_000, "hardly anything came back: {returned}");
 }
 
 #[test]
-fn worlds_that_failed_once_stay_right() {
+fn seeds_that_once_failed_pass() {
     live_all(PINNED.into_iter(), Theme::Any, |_, _| ());
 }

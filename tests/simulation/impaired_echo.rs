@@ -1,58 +1,58 @@
-//! Seeded worlds in virtual time: clients and an impaired echo server on a perfect wire. What a client reports equals, packet
-//! by packet, what the rows of the fate log say, read with nothing but `docs/measuring.md` in hand.
+//! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. What a client reports equals, packet
+//! by packet, the rows of the outcome log, read as `docs/measuring.md` defines them.
 //!
-//! More worlds: `WORLDS=10000 cargo test --test simulation impaired_echo`. Other ones: `SEED=5000000`, the first seed.
+//! More simulations: `WORLDS=10000 cargo test --test simulation impaired_echo`. Other ones: `SEED=5000000`, the first seed.
 
-#![allow(dead_code, reason = "the worlds of tests/world.rs use more of their parts")]
+#![allow(dead_code, reason = "the simulations of client_and_echo.rs use more of their parts")]
 
 use crate::chance;
 use crate::link;
-use crate::naive;
 use crate::net;
-use crate::outlet;
-use crate::play;
-mod recount;
-mod scene;
+use crate::participants;
+use crate::reference_counts;
+use crate::simulated_socket;
+mod outcome_log_counts;
+mod scenario;
 
 use std::collections::BTreeMap;
 
 use jamjam_dev::client::{RunResults, StreamKind};
 use jamjam_dev::io::outcome_log;
 
-use play::Party;
-use recount::{Recount, Row};
-use scene::{Scene, Wire};
+use outcome_log_counts::{Recount, Row};
+use participants::Participant;
+use scenario::{Scenario, Wire};
 
-/// A world that has ended: the rows of its fate log, and what each client reports and has seen.
+/// A finished simulation: the rows of its outcome log, and the report and observed packets of each client.
 struct Past {
     rows: Vec<Row>,
     counters: BTreeMap<&'static str, u64>,
-    clients: Vec<(RunResults, Vec<naive::Line>, Wire)>,
+    clients: Vec<(RunResults, Vec<reference_counts::Line>, Wire)>,
 }
 
 fn live(seed: u64) -> Past {
-    let Scene { mut net, told, clients } = scene::draw(seed);
+    let Scenario { mut net, events, clients } = scenario::draw(seed);
     net.run();
     let mut hosts = net.hosts.into_iter();
-    let Some(Party::Echo(echo)) = hosts.next().map(|host| host.node) else { panic!("host 0 is the server") };
+    let Some(Participant::Echo(echo)) = hosts.next().map(|host| host.node) else { panic!("host 0 is the server") };
     let counters = echo.counters();
     echo.stop();
     let mut reports = Vec::new();
-    for (host, (mut ear, wire)) in hosts.zip(clients) {
+    for (host, (mut recorder, wire)) in hosts.zip(clients) {
         assert_eq!(host.address, wire.client);
         let run = match host.node {
-            Party::Sender(node) => node.into_results("the server", None, &mut ear),
-            Party::Prober(node) => node.into_results("the server", None, &mut ear),
-            Party::Echo(_) => panic!("an echo server is no client"),
+            Participant::Sender(node) => node.into_results("the server", None, &mut recorder),
+            Participant::Prober(node) => node.into_results("the server", None, &mut recorder),
+            Participant::Echo(_) => panic!("an echo server is no client"),
         };
-        let lines = ear.0.lock().expect("nobody panics with the lock").clone();
+        let lines = recorder.0.lock().expect("no thread panics with the lock").clone();
         reports.push((run, lines, wire));
     }
     let mut file = format!("{}\n", outcome_log::HEADER).into_bytes();
-    for fated in told.0.lock().expect("nobody panics with the lock").iter() {
+    for fated in events.0.lock().expect("no thread panics with the lock").iter() {
         outcome_log::write_row(&mut file, fated).expect("memory");
     }
-    let rows = recount::read(&String::from_utf8(file).expect("text"));
+    let rows = outcome_log_counts::read(&String::from_utf8(file).expect("text"));
     Past { rows, counters: counters.values().collect(), clients: reports }
 }
 
@@ -61,15 +61,15 @@ fn differences(past: &Past) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut same = |what: String, log: u64, reported: u64| {
         if log != reported {
-            wrong.push(format!("{what}: {reported} is reported, the fate log says {log}"));
+            wrong.push(format!("{what}: {reported} is reported, the outcome log has {log}"));
         }
     };
     for (run, lines, wire) in &past.clients {
-        let Recount { lines: expected, counts } = recount::count(&past.rows, wire);
+        let Recount { lines: expected, counts } = outcome_log_counts::count(&past.rows, wire);
         for kind in StreamKind::ALL {
             let none = jamjam_dev::stats::StreamStats::new();
             let reported = run.stream(kind).unwrap_or(&none);
-            let log = counts[play::stream(kind) as usize];
+            let log = counts[participants::stream(kind) as usize];
             for (what, log, reported) in [
                 ("sent", log.sent, reported.sent),
                 ("returned", log.returned, reported.returned),
@@ -92,7 +92,7 @@ fn differences(past: &Past) -> Vec<String> {
         same(format!("{first:?}"), 0, u64::from(first.is_some()));
         same("packets".to_owned(), expected.len() as u64, lines.len() as u64);
     }
-    for (name, log) in recount::counters(&past.rows) {
+    for (name, log) in outcome_log_counts::counters(&past.rows) {
         same(name.to_owned(), log, past.counters[name]);
     }
     wrong
@@ -103,34 +103,37 @@ fn number(name: &str, otherwise: u64) -> u64 {
 }
 
 #[test]
-fn every_count_and_every_packet_of_a_report_is_that_of_the_fate_log() {
-    let (first, worlds) = (number("SEED", 0), number("WORLDS", 500));
+fn report_counts_and_packets_equal_the_outcome_log() {
+    let (first, simulations) = (number("SEED", 0), number("WORLDS", 500));
     let mut totals: BTreeMap<String, u64> = BTreeMap::new();
     let mut wrong = Vec::new();
-    for seed in first..first + worlds {
-        let past = std::panic::catch_unwind(|| live(seed)).unwrap_or_else(|_| panic!("the world with seed {seed}"));
+    for seed in first..first + simulations {
+        let past =
+            std::panic::catch_unwind(|| live(seed)).unwrap_or_else(|_| panic!("the simulation with seed {seed}"));
         wrong.extend(differences(&past).into_iter().map(|difference| format!("seed {seed}: {difference}")));
         for row in &past.rows {
-            *totals.entry(row.fate.clone()).or_default() += 1;
+            *totals.entry(row.packet_outcome.clone()).or_default() += 1;
             *totals.entry("reordered".to_owned()).or_default() += u64::from(row.reordered);
             *totals.entry("second copies".to_owned()).or_default() += u64::from(row.copies.max(1) - 1);
         }
         for line in past.clients.iter().flat_map(|(_, lines, _)| lines) {
-            *totals.entry(format!("{:?} {:?}", line.stream, line.fate)).or_default() += 1;
+            *totals.entry(format!("{:?} {:?}", line.stream, line.packet_outcome)).or_default() += 1;
         }
     }
     let few = wrong[..wrong.len().min(20)].join("\n");
     assert!(wrong.is_empty(), "{} differences, the first of them:\n{few}", wrong.len());
-    // Worlds in which nothing goes wrong prove nothing. Stopped is what no client waits for: it has no place here.
+    // Simulations in which nothing goes wrong prove nothing. Stopped is what no client waits for: it has no place here.
     println!("{totals:?}");
-    let fates = ["sent", "lost", "burst", "listed", "queue", "refused", "failed", "reordered", "second copies"];
-    let seen = fates.iter().all(|fate| totals.get(*fate).is_some_and(|total| *total >= 100));
-    assert!(worlds < 500 || seen, "something hardly ever happened: {totals:?}");
-    assert!(worlds < 500 || totals.values().all(|total| *total >= 20), "{totals:?}");
+    let packet_outcomes =
+        ["sent", "lost", "burst", "listed", "queue", "refused", "failed", "reordered", "second copies"];
+    let seen =
+        packet_outcomes.iter().all(|packet_outcome| totals.get(*packet_outcome).is_some_and(|total| *total >= 100));
+    assert!(simulations < 500 || seen, "something hardly ever happened: {totals:?}");
+    assert!(simulations < 500 || totals.values().all(|total| *total >= 20), "{totals:?}");
 }
 
 #[test]
-fn the_same_seed_gives_every_packet_the_same_fate_twice() {
+fn same_seed_gives_every_packet_the_same_outcome() {
     for seed in 0..20 {
         assert_eq!(live(seed).rows, live(seed).rows, "seed {seed}");
     }

@@ -1,4 +1,4 @@
-//! What went out of a client and came in, complete and in order: all that the naive count may look at.
+//! The datagrams that a client sent and received, complete and in order: the only input of the reference count.
 
 use std::net::SocketAddr;
 
@@ -6,15 +6,15 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A datagram was handed to the system, which may have refused it for good.
-    Left { at: i64, bytes: Vec<u8>, refused: bool },
+    Sent { at: i64, bytes: Vec<u8>, refused: bool },
     /// A datagram arrived.
-    Heard { at: i64, from: SocketAddr, bytes: Vec<u8> },
+    Received { at: i64, from: SocketAddr, bytes: Vec<u8> },
 }
 
 impl Event {
     pub(crate) fn at(&self) -> i64 {
         match self {
-            Self::Left { at, .. } | Self::Heard { at, .. } => *at,
+            Self::Sent { at, .. } | Self::Received { at, .. } => *at,
         }
     }
 }

@@ -12,7 +12,7 @@ use jamjam_dev::time::Time;
 use super::chance::Chance;
 use super::link::Link;
 use super::log::Event;
-use super::outlet::{Outlet, System};
+use super::simulated_socket::{SimulatedSocket, System};
 
 /// How the machine under a node treats it. Times are nanoseconds, the rest probabilities.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,8 +24,8 @@ pub(crate) struct Machine {
     pub(crate) stalls: f64,
     /// A poll comes before the deadline.
     pub(crate) early_polls: f64,
-    /// Neighbours of one length are read as one train.
-    pub(crate) trains: bool,
+    /// Adjacent datagrams of one length are read as one batch.
+    pub(crate) segment_runs: bool,
 }
 
 /// A node with its address and its surroundings.
@@ -45,7 +45,7 @@ pub(crate) struct Host<N> {
     pub(crate) wake: Option<u64>,
     /// Whether no deadline means the end.
     pub(crate) ends: bool,
-    /// Before then it hears nothing.
+    /// Before then it receives nothing.
     pub(crate) up_from: u64,
     inbox: Vec<(u64, SocketAddr, Vec<u8>)>,
 }
@@ -98,7 +98,7 @@ impl<N: Node> Net<N> {
         let mut steps = 0u64;
         while self.hosts.iter().any(|host| host.ends && host.ended.is_none()) {
             steps += 1;
-            assert!(steps < 5_000_000, "this world does not come to an end");
+            assert!(steps < 5_000_000, "this simulation does not end");
             let flight = self.flying.peek().map(|Reverse((at, ..))| *at);
             let wake = (0..self.hosts.len()).filter_map(|i| Some((self.hosts[i].next()?, i))).min();
             match (flight, wake) {
@@ -129,13 +129,13 @@ impl<N: Node> Net<N> {
             return;
         }
         host.read(now, &mut self.chance);
-        let mut outlet = Outlet::new(host.machine.system, &mut self.chance);
-        host.node.poll_transmit(Time::from_nanos(now), &mut outlet);
-        let (sent, busy) = (outlet.sent, outlet.busy);
+        let mut socket = SimulatedSocket::new(host.machine.system, &mut self.chance);
+        host.node.poll_transmit(Time::from_nanos(now), &mut socket);
+        let (sent, busy) = (socket.sent, socket.busy);
         let from = host.address;
         host.plan(now, busy, &mut self.chance);
         for sent in sent {
-            let event = Event::Left { at: now as i64, bytes: sent.bytes.clone(), refused: sent.refused };
+            let event = Event::Sent { at: now as i64, bytes: sent.bytes.clone(), refused: sent.refused };
             self.hosts[i].log.push(event);
             if sent.refused {
                 continue;
@@ -156,22 +156,22 @@ impl<N: Node> Host<N> {
 
     /// Hands over what has come, as one batch.
     fn read(&mut self, now: u64, chance: &mut Chance) {
-        let mut trains: Vec<(u64, SocketAddr, Vec<u8>, usize, bool)> = Vec::new();
+        let mut segment_runs: Vec<(u64, SocketAddr, Vec<u8>, usize, bool)> = Vec::new();
         for (at, from, bytes) in std::mem::take(&mut self.inbox) {
-            let joins = self.machine.trains && chance.happens(0.7);
-            match trains.last_mut() {
-                // A train ends with its first shorter datagram.
-                Some((last, peer, train, stride, open))
+            let joins = self.machine.segment_runs && chance.happens(0.7);
+            match segment_runs.last_mut() {
+                // A batch ends with its first shorter datagram.
+                Some((last, peer, segment_run, stride, open))
                     if joins && *open && *peer == from && !bytes.is_empty() && bytes.len() <= *stride =>
                 {
                     *last = at;
                     *open = bytes.len() == *stride;
-                    train.extend(bytes);
+                    segment_run.extend(bytes);
                 }
-                _ => trains.push((at, from, bytes.clone(), bytes.len(), true)),
+                _ => segment_runs.push((at, from, bytes.clone(), bytes.len(), true)),
             }
         }
-        let batch: Vec<Receive<'_>> = trains
+        let batch: Vec<Receive<'_>> = segment_runs
             .iter()
             .map(|(at, from, contents, stride, _)| Receive {
                 source: *from,
@@ -181,10 +181,10 @@ impl<N: Node> Host<N> {
                 segment_size: *stride,
             })
             .collect();
-        for train in &batch {
-            for bytes in train.segments() {
-                let (at, from) = (train.received_at.as_nanos() as i64, train.source);
-                self.log.push(Event::Heard { at, from, bytes: bytes.to_vec() });
+        for segment_run in &batch {
+            for bytes in segment_run.segments() {
+                let (at, from) = (segment_run.received_at.as_nanos() as i64, segment_run.source);
+                self.log.push(Event::Received { at, from, bytes: bytes.to_vec() });
             }
         }
         if !batch.is_empty() {

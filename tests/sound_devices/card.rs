@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use test_support::client::program::{self, Ended, Program};
+use test_support::client::program::{self, Program, ProgramOutput};
 
 const HEADER: &str = "/usr/include/alsa/pcm_external.h";
 
-/// The plug-in; the folder that it is in goes with the test program. Where it cannot be built the test says so and is skipped,
+/// The plug-in; the folder that it is in goes with the test program. If it cannot be built, the test prints a line and is skipped,
 /// but in CI it must be.
 pub fn plug_in() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
@@ -102,7 +102,7 @@ impl Alsa {
     }
 
     /// Runs `send` with the words of `line`, and these arguments after them.
-    pub fn send(&self, line: &str, more: &[&OsStr]) -> Ended {
+    pub fn send(&self, line: &str, more: &[&OsStr]) -> ProgramOutput {
         let words = line.split_whitespace().map(OsStr::new);
         self.start([OsStr::new("send")].into_iter().chain(words).chain(more.iter().copied())).end()
     }

@@ -1,4 +1,4 @@
-//! What a card delivers leaves, and comes back.
+//! Capture: samples of a card are sent and return.
 
 use std::ffi::OsStr;
 
@@ -27,7 +27,7 @@ fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
 }
 
 #[test]
-fn the_very_samples_of_the_card_are_on_the_wire_and_come_back() {
+fn card_samples_are_sent_and_returned_unchanged() {
     let Some(plug_in) = plug_in() else { return };
     // Half a second of each format on one channel and on two, delivered in lengths that packets divide, and do not.
     let cases = [
@@ -58,7 +58,7 @@ fn the_very_samples_of_the_card_are_on_the_wire_and_come_back() {
 }
 
 #[test]
-fn what_alsa_converts_by_itself_is_as_exact() {
+fn samples_converted_by_alsa_are_exact() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 24_000);
     let alsa = Alsa::with(plug_in)
@@ -71,7 +71,7 @@ fn what_alsa_converts_by_itself_is_as_exact() {
 }
 
 #[test]
-fn channels_are_mixed_as_those_of_files_are() {
+fn device_channels_are_mixed_like_file_channels() {
     let Some(plug_in) = plug_in() else { return };
     let (mono, samples) = sound("S16_LE", 12_000);
     let alsa = Alsa::with(plug_in).and("default", &mono, "channels 1");
@@ -89,7 +89,7 @@ fn channels_are_mixed_as_those_of_files_are() {
 }
 
 #[test]
-fn the_device_is_asked_for_as_many_frames_as_a_packet_has_or_as_is_said() {
+fn device_period_equals_the_packet_or_the_configured_frames() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and("default", &[], "channels 1");
     at_once(
@@ -112,7 +112,7 @@ fn the_device_is_asked_for_as_many_frames_as_a_packet_has_or_as_is_said() {
 }
 
 #[test]
-fn another_rate_is_resampled_as_a_file_of_it_is() {
+fn other_device_rate_is_resampled_like_a_file() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, _) = sound("S16_LE", 44_100);
     let alsa = Alsa::with(plug_in).and("default", &bytes, "channels 1 rate 44100");
@@ -137,7 +137,7 @@ fn another_rate_is_resampled_as_a_file_of_it_is() {
 }
 
 #[test]
-fn non_finite_samples_of_a_card_are_counted_and_zero_once_resampled() {
+fn non_finite_card_samples_are_counted_and_zero_once_resampled() {
     let Some(plug_in) = plug_in() else { return };
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let (mut damaged, mut zeroed) = (sound("FLOAT_LE", 22_050).1, sound("FLOAT_LE", 22_050).1);
@@ -169,7 +169,7 @@ fn non_finite_samples_of_a_card_are_counted_and_zero_once_resampled() {
 }
 
 #[test]
-fn a_device_that_disappears_ends_the_run_with_its_report_and_exit_code_3() {
+fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 12_900);
     let alsa = Alsa::with(plug_in).and("default", &bytes, "channels 1 gone_after 12900");
@@ -190,7 +190,7 @@ fn a_device_that_disappears_ends_the_run_with_its_report_and_exit_code_3() {
 }
 
 #[test]
-fn a_device_that_is_gone_at_once_is_told_too() {
+fn device_that_disconnects_at_once_is_reported() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and("default", &[], "channels 1 gone_after 0");
     let ended = alsa.send("--mic --embedded --json", &[]);
@@ -203,7 +203,7 @@ fn a_device_that_is_gone_at_once_is_told_too() {
 }
 
 #[test]
-fn sound_that_the_device_loses_is_counted_and_the_rest_goes_on() {
+fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 24_000);
     // The card reads on where it was, so what is lost here is time and no sample.
@@ -217,7 +217,7 @@ fn sound_that_the_device_loses_is_counted_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_microphone_goes_on_until_it_is_interrupted() {
+fn microphone_run_continues_until_interrupted() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and("default", &[], "channels 1");
     let server = Server::faithful();
@@ -233,8 +233,8 @@ fn a_microphone_goes_on_until_it_is_interrupted() {
 
 #[test]
 #[ignore = "takes five seconds; .ci/full runs it"]
-fn a_device_that_delivers_nothing_any_more_is_given_up() {
-    // One delivers nothing, and one does not even come back from being asked.
+fn device_that_stops_delivering_is_given_up() {
+    // One delivers nothing, and one does not return from the read call.
     at_once(["stuck_after 1280", "hangs_after 1280"], |fields| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).and("default", &[], &format!("channels 1 {fields}"));
@@ -247,7 +247,7 @@ fn a_device_that_delivers_nothing_any_more_is_given_up() {
 
 #[test]
 #[ignore = "takes sixteen seconds, and a machine that never pauses for longer than the card's buffer, 170 ms; .ci/full runs it"]
-fn the_drift_of_a_card_is_what_it_was_made_to_be() {
+fn reported_card_drift_equals_the_simulated_drift() {
     let Some(plug_in) = plug_in() else { return };
     at_once([-80, 0, 500], |ppm| {
         let alsa = Alsa::with(plug_in).and("default", &[], &format!("channels 1 ppm {ppm}"));
@@ -260,7 +260,7 @@ fn the_drift_of_a_card_is_what_it_was_made_to_be() {
 }
 
 #[test]
-fn devices_are_listed_for_people_and_for_programs() {
+fn devices_are_listed_as_text_and_as_json() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and("default", &[], "format FLOAT_LE channels 2").and(
         "line",
@@ -306,7 +306,7 @@ fn devices_are_listed_for_people_and_for_programs() {
 }
 
 #[test]
-fn a_device_is_named_by_its_number_its_name_or_a_part_of_it() {
+fn device_is_selected_by_number_name_or_part_of_its_name() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in)
         .and("default", &[], "format FLOAT_LE channels 2")
@@ -338,7 +338,7 @@ fn a_device_is_named_by_its_number_its_name_or_a_part_of_it() {
 }
 
 #[test]
-fn without_any_device_one_sentence_says_why_and_what_to_install() {
+fn missing_input_device_is_reported_with_cause_and_remedy() {
     let alsa = Alsa::empty();
     let ended = alsa.send("--list-devices", &[]);
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
@@ -347,7 +347,7 @@ fn without_any_device_one_sentence_says_why_and_what_to_install() {
     }
     for options in ["--mic", "--mic --mic-device flute"] {
         let ended = alsa.send(&format!("{options} --embedded"), &[]);
-        // ALSA's own library would say more, on standard error.
+        // The ALSA library would print more on standard error.
         assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (3, "", 1), "{ended:?}");
         assert!(
             ended.stderr.starts_with("jamjam-dev: --mic: ") && ended.stderr.contains("apt-get install"),
@@ -357,7 +357,7 @@ fn without_any_device_one_sentence_says_why_and_what_to_install() {
 }
 
 #[test]
-fn options_that_a_microphone_does_not_have_are_refused_in_words() {
+fn options_without_meaning_for_a_microphone_are_rejected() {
     let cases = [
         ("--mic --wav x.wav", "--wav"),
         ("--mic --tone 440", "--tone"),

@@ -1,5 +1,5 @@
 //! `send --mic` and `send --play` on a machine without a sound card: the program as a person starts it, ALSA's own library below
-//! it, and below that a card that delivers the samples of a file, and writes what it plays to another. No test here judges a time:
+//! it, and below that a card that delivers the samples of a file, and writes what it plays to another. No test here evaluates a time:
 //! a busy machine only makes the card slower.
 
 #![cfg(all(target_os = "linux", feature = "mic"))]
@@ -11,7 +11,7 @@ mod listening;
 mod playing;
 
 use client::document;
-use client::program::Ended;
+use client::program::ProgramOutput;
 use serde_json::Value;
 
 /// Numbers that look random; the first of them is not zero.
@@ -66,12 +66,12 @@ trait UnzipFlat: Iterator<Item = (Vec<u8>, f32)> + Sized {
 
 impl<I: Iterator<Item = (Vec<u8>, f32)>> UnzipFlat for I {}
 
-fn report(ended: &Ended, code: i32) -> Value {
+fn report(ended: &ProgramOutput, code: i32) -> Value {
     assert_eq!(ended.code, code, "{ended:?}");
     document::report(ended)
 }
 
-/// Whether two rows of samples are the same, told by the first that differs.
+/// Fails at the first sample that differs.
 fn assert_same(found: &[f32], expected: &[f32], what: &str) {
     let differs = found.iter().zip(expected).position(|(found, expected)| found.to_bits() != expected.to_bits());
     assert_eq!((differs, found.len()), (None, expected.len()), "{what}: the first sample that differs, and the length");

@@ -1,4 +1,4 @@
-//! What comes back is played by a card.
+//! Playback: returned audio is played by a card.
 
 use std::ffi::OsStr;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::card::{Alsa, plug_in};
 use super::client::packet::AUDIO;
-use super::client::server::{Deed, Server};
+use super::client::server::{Server, ServerAction};
 use super::client::{at_once, document, wav};
 use super::{noise, report};
 
@@ -46,7 +46,7 @@ fn play(sent: (&[i16], u16), options: &str, fields: &str) -> Option<(Vec<i16>, V
 }
 
 #[test]
-fn a_card_plays_the_very_samples_that_were_sent() {
+fn card_plays_the_sent_samples_unchanged() {
     let cases = [(1, "format S16_LE channels 1"), (2, "format S16_LE channels 2"), (1, "format S16_LE channels 2")];
     at_once(cases, |(channels, fields)| {
         let sent = numbers(48_000 * usize::from(channels));
@@ -72,7 +72,7 @@ fn a_card_plays_the_very_samples_that_were_sent() {
 }
 
 #[test]
-fn what_does_not_come_back_is_concealed_and_all_else_is_played_in_its_place() {
+fn lost_packets_are_concealed_and_all_others_play_in_place() {
     let Some(plug_in) = plug_in() else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sent.wav");
@@ -80,8 +80,8 @@ fn what_does_not_come_back_is_concealed_and_all_else_is_played_in_its_place() {
     wav::write(&file, 48_000, 1, &sent);
     // Three in a row, and one alone; sequence numbers count from 1.
     let server = Server::with_audio(|index| match index {
-        101..104 | 201 => Deed::Silence,
-        _ => Deed::Answer,
+        101..104 | 201 => ServerAction::Silence,
+        _ => ServerAction::Answer,
     });
     let alsa = Alsa::with(plug_in).and_speaker("loud", "format S16_LE channels 1");
     let line = format!("--play --json --play-device loud {PATIENT} --timeout 500ms --to {} --wav", server.to());
@@ -100,13 +100,13 @@ fn what_does_not_come_back_is_concealed_and_all_else_is_played_in_its_place() {
     };
     let differs = (0..sent.len()).filter(untouched).find(|n| found[*n] != sent[*n]);
     assert_eq!(differs, None);
-    // What is heard there is what was played before, backwards: its first number is the last one again.
+    // The concealed samples are the previous ones, reversed: the first equals the last one before.
     assert_eq!(found[100 * 128], sent[100 * 128 - 1]);
     assert_eq!(found[100 * 128 + FADES..103 * 128], [0; 3 * 128 - FADES]);
 }
 
 #[test]
-fn a_card_of_another_rate_plays_the_same_pitch() {
+fn card_with_another_rate_plays_the_same_frequency() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and_speaker("loud", "format S16_LE channels 1 rate 44100");
     let line = format!("--tone 1000 --duration 2s --embedded --delay 50 --play --play-device loud --json {PATIENT}");
@@ -122,7 +122,7 @@ fn a_card_of_another_rate_plays_the_same_pitch() {
 }
 
 #[test]
-fn non_finite_samples_that_come_back_are_played_as_zero_and_counted() {
+fn returned_non_finite_samples_are_played_as_zero_and_counted() {
     let Some(plug_in) = plug_in() else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sent.wav");
@@ -153,16 +153,16 @@ fn non_finite_samples_that_come_back_are_played_as_zero_and_counted() {
     });
 }
 
-/// Each packet that came was played, or it is told what became of it.
+/// Each packet that arrived was played, or is counted under another outcome.
 fn assert_accounted(report: &Value) {
     let playback = &report["playback"];
-    let fates =
-        ["played", "late", "early", "skipped", "queue_full", "unplayed"].map(|fate| playback[fate].as_u64().unwrap());
-    assert_eq!(report["streams"]["audio"]["returned"], json!(fates.iter().sum::<u64>()), "{playback:#}");
+    let outcomes = ["played", "late", "early", "skipped", "queue_full", "unplayed"]
+        .map(|outcome| playback[outcome].as_u64().unwrap());
+    assert_eq!(report["streams"]["audio"]["returned"], json!(outcomes.iter().sum::<u64>()), "{playback:#}");
 }
 
 #[test]
-fn a_card_that_disappears_fails_hangs_or_gets_stuck_leaves_a_report_and_exit_code_3() {
+fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
     let late = "playback not finished 3.0 s after the last packet";
     let cases = [
         ("gone_after 4096", "1s", "device disconnected"),
@@ -188,7 +188,7 @@ fn a_card_that_disappears_fails_hangs_or_gets_stuck_leaves_a_report_and_exit_cod
             "{ended:?}"
         );
         assert_accounted(&report);
-        // What asks without a pause is nobody's clock.
+        // Callbacks without a pause are not a device clock.
         let depth = playback["depth_max_ms"].as_f64().unwrap_or(0.0);
         assert!((0.0..1_000.0).contains(&depth), "{fields}: {playback:#}");
         assert_eq!(playback["drift_ppm"], Value::Null, "{fields}: {playback:#}");
@@ -199,7 +199,7 @@ fn a_card_that_disappears_fails_hangs_or_gets_stuck_leaves_a_report_and_exit_cod
 }
 
 #[test]
-fn a_card_that_takes_another_number_of_frames_than_it_was_asked_to_plays_all_and_is_not_waited_for() {
+fn card_with_another_period_size_plays_everything_without_a_stall() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1 takes 441");
     let line = "--tone 440 --duration 1s --frame-size 512 --embedded --delay 20 --play --play-device loud --play-buffer 512 --json";
@@ -215,9 +215,10 @@ fn a_card_that_takes_another_number_of_frames_than_it_was_asked_to_plays_all_and
 }
 
 #[test]
-fn what_comes_twice_is_played_once_and_the_second_is_not_late() {
+fn duplicate_packet_is_played_once_and_is_not_late() {
     let Some(plug_in) = plug_in() else { return };
-    let server = Server::that(|packet| if packet.kind == AUDIO { Deed::DamageThenAnswer } else { Deed::Answer });
+    let server =
+        Server::that(|packet| if packet.kind == AUDIO { ServerAction::DamageThenAnswer } else { ServerAction::Answer });
     let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1");
     let line = format!(
         "--tone 440 --duration 1s --to {} --server-delay 0 --play --play-device loud --json {PATIENT}",
@@ -230,7 +231,7 @@ fn what_comes_twice_is_played_once_and_the_second_is_not_late() {
 }
 
 #[test]
-fn a_card_that_runs_dry_is_counted_and_goes_on() {
+fn card_underrun_is_counted_and_playback_continues() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1 xrun_after 24000");
     let line = "--tone 440 --duration 1s --embedded --delay 20 --play --play-device loud --json";
@@ -241,7 +242,7 @@ fn a_card_that_runs_dry_is_counted_and_goes_on() {
 }
 
 #[test]
-fn it_plays_what_the_microphone_hears_until_it_is_interrupted() {
+fn microphone_audio_is_played_until_interrupted() {
     let Some(plug_in) = plug_in() else { return };
     let sound: Vec<u8> = numbers(48_000).iter().flat_map(|n| n.to_le_bytes()).collect();
     let alsa = Alsa::with(plug_in).and("ears", &sound, "channels 1").and_speaker("loud", "channels 1");
@@ -258,7 +259,7 @@ fn it_plays_what_the_microphone_hears_until_it_is_interrupted() {
 
 #[test]
 #[ignore = "takes 25 seconds, and a machine that never pauses for longer than the card's buffer, 170 ms; .ci/full runs it"]
-fn the_drift_of_a_card_is_told_and_absorbed() {
+fn card_drift_is_reported_and_compensated() {
     at_once([800.0, -800.0], |ppm: f64| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).and_speaker("loud", &format!("channels 1 ppm {ppm}"));
@@ -277,7 +278,7 @@ fn the_drift_of_a_card_is_told_and_absorbed() {
 }
 
 #[test]
-fn without_an_output_device_one_sentence_says_why() {
+fn missing_output_device_is_reported_with_its_cause() {
     for (alsa, options) in [(Alsa::empty(), ""), (Alsa::empty(), "--play-device flute")] {
         let ended = alsa.send(&format!("--tone 440 --duration 1s --embedded --play {options}"), &[]);
         assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (3, "", 1), "{ended:?}");
@@ -295,7 +296,7 @@ fn without_an_output_device_one_sentence_says_why() {
 }
 
 #[test]
-fn options_that_mean_nothing_beside_each_other_are_refused_in_words() {
+fn conflicting_playback_options_are_rejected() {
     let cases = [
         ("--play --no-echo --to 192.0.2.1", "--no-echo"),
         ("--play-device 0 --no-echo --to 192.0.2.1", "--no-echo"),

@@ -5,7 +5,7 @@ use jamjam_dev::audio::wav::{SampleEncoding, WavFormat, WavStream};
 use super::{SUPPORTED, fixture, play, refusal, saw};
 
 #[test]
-fn every_sound_fixture_opens_with_its_format_and_plays_to_its_last_frame() {
+fn every_valid_fixture_has_its_format_and_plays_to_its_last_frame() {
     let int = |bits, channels, sample_rate, frames| WavFormat {
         sample_rate,
         channels,
@@ -32,14 +32,14 @@ fn every_sound_fixture_opens_with_its_format_and_plays_to_its_last_frame() {
 }
 
 #[test]
-fn a_format_reads_well() {
+fn format_is_printed_in_readable_form() {
     let text = |name: &str| WavStream::open(fixture(name).as_slice()).unwrap().format().to_string();
     assert_eq!(text("music-16bit-stereo-44k1.wav"), "16-bit integer, 2 channels, 44100 Hz");
     assert_eq!(text("float-96k.wav"), "32-bit float, 1 channel, 96000 Hz");
 }
 
 #[test]
-fn each_of_eight_channels_keeps_its_own_pitch() {
+fn each_of_eight_channels_keeps_its_own_frequency() {
     let samples = play(&fixture("8ch-16bit-48k.wav")).unwrap().samples;
     for channel in 0..8 {
         let of_channel: Vec<f32> = samples.iter().skip(channel).step_by(8).copied().collect();
@@ -50,7 +50,7 @@ fn each_of_eight_channels_keeps_its_own_pitch() {
 }
 
 #[test]
-fn a_broken_file_that_has_samples_plays_them_and_says_what_is_wrong() {
+fn damaged_file_with_samples_plays_them_with_a_warning() {
     let cases = [
         (
             "truncated",
@@ -92,7 +92,7 @@ fn a_broken_file_that_has_samples_plays_them_and_says_what_is_wrong() {
 }
 
 #[test]
-fn a_broken_file_without_samples_is_refused_in_one_line_that_names_what_was_found() {
+fn damaged_file_without_samples_is_rejected_in_one_line() {
     let unsupported = |found: &str| format!("the format is {found}, which is not supported; {SUPPORTED}");
     let not_wav = |found: &str| format!("not a RIFF WAV file (found {found}); {SUPPORTED}");
     let cases = [

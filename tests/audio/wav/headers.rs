@@ -39,7 +39,7 @@ const FLOAT: [u8; 16] = *b"\x03\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
 const AMBISONIC_PCM: [u8; 16] = *b"\x01\0\0\0\x21\x07\xd3\x11\x86\x44\xc8\xc1\xca\0\0\0";
 
 #[test]
-fn another_kind_of_file_is_named() {
+fn other_file_type_is_named_in_the_error() {
     let cases: [(&[u8], &str); 9] = [
         (b"RIFX\0\0\0\x24WAVEfmt ", "big-endian WAV (RIFX)"),
         (b"RF64\xff\xff\xff\xffWAVEds64", "RF64 (WAV above 4 GiB)"),
@@ -57,7 +57,7 @@ fn another_kind_of_file_is_named() {
 }
 
 #[test]
-fn integers_are_divided_by_half_their_range() {
+fn integer_samples_are_divided_by_half_their_range() {
     let cases: [(u16, &[u8], &[f32]); 4] = [
         // Eight bits are unsigned: 128 is silence.
         (8, &[0, 128, 192, 255], &[-1.0, 0.0, 0.5, 127.0 / 128.0]),
@@ -73,7 +73,7 @@ fn integers_are_divided_by_half_their_range() {
 }
 
 #[test]
-fn floats_pass_bit_for_bit_even_if_they_are_no_numbers() {
+fn float_samples_pass_bit_for_bit_even_if_non_finite() {
     let bits = [0x3f80_0000_u32, 0x8000_0000, 0x7fc0_0001, 0xff80_0000, 0x4120_0000, 0x0000_0001];
     let data: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
     for header in [fmt(3, 1, 48_000, 4, 32), extensible(&fmt(3, 1, 48_000, 4, 32), 32, FLOAT)] {
@@ -84,7 +84,7 @@ fn floats_pass_bit_for_bit_even_if_they_are_no_numbers() {
 }
 
 #[test]
-fn odd_widths_lie_at_the_upper_end_of_their_bytes() {
+fn unusual_bit_widths_are_left_aligned_in_their_bytes() {
     let cases = [
         ("12 bits in 16", fmt(1, 1, 8_000, 2, 12), &[0xf0, 0x7f, 0x00, 0xc0][..], [2_047.0 / 2_048.0, -0.5], 12),
         ("5 bits in 8", fmt(1, 1, 8_000, 1, 5), &[0xf8, 0x40], [15.0 / 16.0, -0.5], 5),
@@ -113,13 +113,13 @@ fn odd_widths_lie_at_the_upper_end_of_their_bytes() {
 }
 
 #[test]
-fn the_recorder_of_alsa_keeps_24_bits_at_the_lower_end_of_32() {
+fn arecord_24_bit_samples_are_right_aligned_in_32_bits() {
     let played = play(&wav(&fmt(1, 1, 48_000, 4, 24), &[0, 0, 0x40, 0, 0xff, 0xff, 0xff, 0xff])).unwrap();
     assert_eq!(played.samples, [0.5, -1.0 / 8_388_608.0]);
 }
 
 #[test]
-fn widths_that_nobody_can_guess_are_refused_with_both_numbers() {
+fn ambiguous_bit_widths_are_rejected_with_both_numbers() {
     let cases = [
         (fmt(1, 1, 8_000, 4, 20), "integer PCM (tag 0x0001), 20 bits in 32, 1 channel, 8000 Hz"),
         (fmt(1, 2, 8_000, 16, 64), "integer PCM (tag 0x0001), 64 bits, 2 channels, 8000 Hz"),
@@ -143,7 +143,7 @@ fn widths_that_nobody_can_guess_are_refused_with_both_numbers() {
 }
 
 #[test]
-fn what_hound_alone_refuses_or_misreads_plays() {
+fn files_that_hound_rejects_or_misreads_play() {
     let plain = fmt(1, 1, 8_000, 2, 16);
     let data = [0x00, 0x40, 0x00, 0xc0];
     let with_size = |extra: usize| [plain.clone(), vec![0; extra]].concat();
@@ -168,7 +168,7 @@ fn what_hound_alone_refuses_or_misreads_plays() {
 }
 
 #[test]
-fn a_forgotten_pad_byte_is_forgiven() {
+fn missing_pad_byte_is_tolerated() {
     let mut file = wav(&fmt(1, 1, 8_000, 2, 16), &[0x00, 0x40]);
     let list = b"LIST\x05\0\0\0INFOx";
     file.splice(12..12, *list);
@@ -176,7 +176,7 @@ fn a_forgotten_pad_byte_is_forgiven() {
 }
 
 #[test]
-fn an_empty_data_chunk_before_another_chunk_is_empty() {
+fn empty_data_chunk_before_another_chunk_is_empty() {
     let mut file = wav(&fmt(1, 1, 8_000, 2, 16), &[]);
     file.extend(b"LIST\x04\0\0\0INFO");
     let played = play(&file).unwrap();
@@ -185,7 +185,7 @@ fn an_empty_data_chunk_before_another_chunk_is_empty() {
 }
 
 #[test]
-fn a_length_written_before_it_was_known_plays_to_the_end_without_a_warning() {
+fn placeholder_data_length_plays_to_the_end_without_a_warning() {
     for length in [0_u32, 0x7fff_f000, 0x7fff_ff00, 0x8000_0000, 0xffff_ffdb, 0xffff_ffff] {
         let mut file = wav(&fmt(1, 2, 48_000, 4, 16), &[0x00, 0x40, 0x00, 0xc0, 0x00, 0x20, 0x00, 0xe0]);
         file[40..44].copy_from_slice(&length.to_le_bytes());
@@ -197,7 +197,7 @@ fn a_length_written_before_it_was_known_plays_to_the_end_without_a_warning() {
 }
 
 #[test]
-fn samples_before_any_format_are_refused() {
+fn data_before_the_format_is_rejected() {
     let file = b"RIFF\0\0\0\0WAVEdata\x04\0\0\0\0\0\0\0fmt \x10\0\0\0";
     assert_eq!(refusal(file), "the header is damaged: there is no fmt chunk before the data chunk");
     let file = b"RIFF\0\0\0\0WAVEfmt \x0e\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0data\0\0\0\0";
@@ -205,7 +205,7 @@ fn samples_before_any_format_are_refused() {
 }
 
 #[test]
-fn absurd_channels_and_rates_are_refused() {
+fn unreasonable_channels_and_rates_are_rejected() {
     let file = wav(&fmt(1, 257, 8_000, 514, 16), &[]);
     assert_eq!(refusal(&file), "the header is damaged: 257 channels, supported are 1 to 256");
     let file = wav(&fmt(1, 1, 768_001, 2, 16), &[]);

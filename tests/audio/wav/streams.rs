@@ -21,7 +21,7 @@ impl Read for Trickle<'_> {
 }
 
 #[test]
-fn a_pipe_that_trickles_gives_the_same_sound() {
+fn slow_pipe_yields_the_same_samples() {
     let file = fixture("broken/chunks-in-odd-order.wav");
     let mut stream = WavStream::open(Trickle(&file, false)).unwrap();
     let mut samples = Vec::new();
@@ -33,7 +33,7 @@ fn a_pipe_that_trickles_gives_the_same_sound() {
 }
 
 #[test]
-fn no_byte_is_read_that_was_not_asked_for() {
+fn reader_consumes_no_byte_beyond_the_request() {
     let file = fixture("speech-16bit-mono-48k.wav");
     let mut rest = file.as_slice();
     let mut stream = WavStream::open(&mut rest).unwrap();
@@ -52,7 +52,7 @@ impl Read for Failing<'_> {
 }
 
 #[test]
-fn a_failing_input_is_an_error_and_not_an_end() {
+fn read_error_is_an_error_and_not_the_end() {
     let file = fixture("speech-16bit-mono-48k.wav");
     for length in [0, 3, 12, 30, 44] {
         let failed = WavStream::open(Failing(&file[..length])).and_then(|mut stream| stream.read(8, &mut Vec::new()));

@@ -1,4 +1,4 @@
-//! Live sound as a node sends it: in virtual time when it is due, and on real sockets that the bell wakes the loop.
+//! Live audio as a node sends it: in virtual time when it is due, and on real sockets that a waker wakes the loop.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,11 +20,11 @@ use test_support::script::{MS, deadline, poll, terms};
 
 const US: u64 = 1_000;
 
-/// What a device has delivered: when, in nanoseconds, each packet's last sample was there.
+/// The packets that a device has delivered: the time of the last sample of each in nanoseconds.
 #[derive(Clone, Default)]
 struct Deliveries(Rc<RefCell<VecDeque<u64>>>, Rc<Cell<bool>>, Rc<Cell<u32>>);
 
-/// A device with a clock of its own, read a little later than the loop's: 1 µs later each time.
+/// A device with a clock of its own, read a little later than that of the loop: 1 µs later each time.
 struct Device {
     deliveries: Deliveries,
     now: u64,
@@ -57,8 +57,8 @@ impl PayloadSource for Device {
 fn sender() -> (AudioSender<Device>, Deliveries) {
     let deliveries = Deliveries::default();
     let device = Device { deliveries: deliveries.clone(), now: 0, last: 0 };
-    let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
-    (ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(form, device), Box::new(())), deliveries)
+    let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
+    (ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(audio_config, device), Box::new(())), deliveries)
 }
 
 fn audio(left: &[Vec<u8>]) -> usize {
@@ -66,16 +66,16 @@ fn audio(left: &[Vec<u8>]) -> usize {
 }
 
 #[test]
-fn live_sound_leaves_as_it_comes_and_what_has_not_come_is_not_waited_for() {
+fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
     let (mut node, deliveries) = sender();
     let start = 5 * MS;
-    // The first ping, KEEPALIVE and description leave; there is no sound yet.
+    // The first ping, KEEPALIVE and LATENCY_INFO leave; there is no audio yet.
     let left = poll(&mut node, start);
     assert_eq!((left.len(), audio(&left), deliveries.2.get()), (3, 0, 1));
-    // Not in a millisecond, not in a packet's length: with the next sign of life, or when the bell rings.
+    // The next poll is not in a millisecond or a packet length, but at the next KEEPALIVE or when the waker wakes the loop.
     assert_eq!(deadline(&node), Some(start + 1_000 * MS));
 
-    // One packet, long after a file's would have been due; then three at once.
+    // One packet, long after one of a file would have been due; then three at once.
     deliveries.0.borrow_mut().push_back(start + 70 * MS);
     assert_eq!(audio(&poll(&mut node, start + 70 * MS + US)), 1);
     deliveries.0.borrow_mut().extend([start + 80 * MS; 3]);
@@ -91,13 +91,14 @@ fn live_sound_leaves_as_it_comes_and_what_has_not_come_is_not_waited_for() {
 }
 
 #[test]
-fn a_live_packet_is_due_since_it_was_delivered_and_due_times_never_go_back() {
+fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     let (mut node, deliveries) = sender();
     poll(&mut node, 0);
-    // Its clock is read 1, 2 and 3 µs after the delivery: to the loop these would be due 1, 2 and 3 µs before its own reading.
+    // The clock of the device is read 1, 2 and 3 µs after the delivery: for the loop these would be due 1, 2 and 3 µs before its
+    // own reading.
     deliveries.0.borrow_mut().extend([9 * MS; 3]);
     poll(&mut node, 9 * MS + 50 * US);
-    // 20 µs later by the loop's clock.
+    // 20 µs later by the clock of the loop.
     deliveries.0.borrow_mut().push_back(30 * MS);
     poll(&mut node, 30 * MS + 20 * US);
     let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
@@ -106,18 +107,18 @@ fn a_live_packet_is_due_since_it_was_delivered_and_due_times_never_go_back() {
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }
 
-/// Sends one datagram to `to` for each time that its bell was rung, and has no deadline.
-struct Doorman {
+/// Sends one datagram to `to` for each wake-up, and has no deadline.
+struct WakeNode {
     to: SocketAddr,
-    bell: DriverWaker,
-    rung: Arc<AtomicBool>,
+    waker: DriverWaker,
+    woken: Arc<AtomicBool>,
 }
 
-impl Node for Doorman {
+impl Node for WakeNode {
     fn on_datagram(&mut self, _: Time, _: &[Receive<'_>]) {}
 
     fn poll_transmit(&mut self, _: Time, sink: &mut dyn TransmitSink) {
-        if self.rung.swap(false, Ordering::SeqCst) {
+        if self.woken.swap(false, Ordering::SeqCst) {
             sink.send(Transmit { destination: self.to, src_ip: None, contents: b"here", segment_size: 4 });
         }
     }
@@ -127,28 +128,28 @@ impl Node for Doorman {
     }
 
     fn waker(&self) -> Option<&DriverWaker> {
-        Some(&self.bell)
+        Some(&self.waker)
     }
 }
 
 #[test]
-fn a_bell_wakes_the_loop_each_time_that_it_rings() {
+fn waker_wakes_the_loop_each_time() {
     for backend in [Backend::Native, Backend::Portable] {
-        let ear = UdpSocket::bind("127.0.0.1:0").unwrap();
-        ear.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let (bell, rung, stop) = (DriverWaker::default(), Arc::<AtomicBool>::default(), StopToken::default());
-        // Before there is a loop it rings for nobody.
-        bell.wake();
-        let doorman = Doorman { to: ear.local_addr().unwrap(), bell: bell.clone(), rung: Arc::clone(&rung) };
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let (waker, woken, stop) = (DriverWaker::default(), Arc::<AtomicBool>::default(), StopToken::default());
+        // A wake-up without a loop has no effect.
+        waker.wake();
+        let node = WakeNode { to: receiver.local_addr().unwrap(), waker: waker.clone(), woken: Arc::clone(&woken) };
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend };
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
-        let running = udp::spawn_node("doorman", socket, doorman, stop.clone(), options).unwrap();
+        let running = udp::spawn_node("wake-up", socket, node, stop.clone(), options).unwrap();
         for _ in 0..20 {
-            rung.store(true, Ordering::SeqCst);
-            bell.wake();
-            let mut heard = [0; 8];
-            assert_eq!(ear.recv(&mut heard).unwrap(), 4, "{backend:?}");
+            woken.store(true, Ordering::SeqCst);
+            waker.wake();
+            let mut received = [0; 8];
+            assert_eq!(receiver.recv(&mut received).unwrap(), 4, "{backend:?}");
         }
         stop.request(StopSignal::Terminate);
         running.join().1.result.unwrap();

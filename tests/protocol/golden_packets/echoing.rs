@@ -10,9 +10,9 @@ use jamjam_dev::time::Time;
 
 const DELAY: Duration = Duration::from_millis(1_500);
 const NANOSECOND: Duration = Duration::from_nanos(1);
-/// When the packets arrive.
+/// The arrival time of the packets.
 const ARRIVAL: Time = Time::from_millis(10_000);
-/// When they are read: a little after they arrived, as everywhere.
+/// The time at which they are read, a little after the arrival.
 const READ: Time = Time::from_nanos(10_000_070_000);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ enum When {
     Delayed,
 }
 
-/// What arrives, and what comes back when: `None` is nothing.
+/// A packet and its reply with its time; `None` if there is no reply.
 struct Exchange {
     arrives: String,
     answer: Option<(When, String)>,
@@ -45,7 +45,7 @@ fn exchanges() -> Vec<Exchange> {
         .collect()
 }
 
-/// Takes what leaves apart into single datagrams.
+/// Splits what leaves into single datagrams.
 #[derive(Default)]
 struct Wire {
     left: Vec<Vec<u8>>,
@@ -53,8 +53,12 @@ struct Wire {
 
 impl TransmitSink for Wire {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
-        assert_eq!(transmit.destination, client(), "an answer goes to whoever asked");
-        assert_eq!(transmit.src_ip, Some([127, 0, 0, 2].into()), "and comes from the address that was asked");
+        assert_eq!(transmit.destination, client(), "the reply goes to the source");
+        assert_eq!(
+            transmit.src_ip,
+            Some([127, 0, 0, 2].into()),
+            "and comes from the address that received the request"
+        );
         self.left.extend(transmit.contents.chunks(transmit.segment_size).map(<[u8]>::to_vec));
         SendStatus::Sent
     }
@@ -87,14 +91,14 @@ fn poll(echo: &mut EchoServer, now: Time) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn answers_are_told_for_every_golden_packet() {
-    let mut told: Vec<String> = exchanges().into_iter().map(|exchange| exchange.arrives).collect();
-    told.sort();
-    assert_eq!(told, names());
+fn answers_file_lists_every_golden_packet() {
+    let mut listed: Vec<String> = exchanges().into_iter().map(|exchange| exchange.arrives).collect();
+    listed.sort();
+    assert_eq!(listed, names());
 }
 
 #[test]
-fn the_echo_server_answers_each_golden_packet_with_golden_bytes_at_its_time() {
+fn golden_packets_are_answered_with_golden_bytes_at_their_time() {
     for Exchange { arrives, answer } in exchanges() {
         let mut echo = server();
         assert_eq!(echo.next_deadline(), None);
@@ -104,7 +108,7 @@ fn the_echo_server_answers_each_golden_packet_with_golden_bytes_at_its_time() {
             assert!(poll(&mut echo, READ + DELAY + DELAY).is_empty(), "{arrives} is not answered");
             continue;
         };
-        // Due counts from the arrival, whenever it was read.
+        // The due time counts from the arrival, not from the time of reading.
         let due = if when == When::Delayed { ARRIVAL + DELAY } else { ARRIVAL };
         assert_eq!(echo.next_deadline(), Some(due), "{arrives}");
         assert!(poll(&mut echo, due.saturating_sub(NANOSECOND)).is_empty(), "{arrives} is answered too early");
@@ -115,7 +119,7 @@ fn the_echo_server_answers_each_golden_packet_with_golden_bytes_at_its_time() {
 }
 
 #[test]
-fn a_keepalive_and_a_ping_are_answered_while_audio_waits() {
+fn keepalive_and_ping_are_answered_while_audio_is_delayed() {
     let mut echo = server();
     for exchange in exchanges() {
         arrive(&mut echo, &packet(&exchange.arrives));

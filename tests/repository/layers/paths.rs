@@ -56,7 +56,7 @@ fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: 
     if matches!(path[0].as_str(), "core" | "alloc") {
         path[0] = String::from("std");
     }
-    // Imports may lean on each other; eight steps is more than anybody nests, and ends a circle.
+    // Imports may lean on each other; eight steps is more than real code nests, and ends a cycle.
     let targets = if depth < 8 { imports.get(&path[0]) } else { None };
     let mut resolved = vec![path.clone()];
     for target in targets.into_iter().flatten().filter(|target| target[0] != path[0] || target.len() > 1) {
@@ -67,7 +67,7 @@ fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: 
 }
 
 struct Collector {
-    /// Where the visitor is, inline modules included.
+    /// The module of the visitor, inline modules included.
     module: Vec<String>,
     found: Vec<Named>,
     imports: HashMap<String, Vec<Vec<String>>>,
@@ -124,7 +124,7 @@ impl Collector {
     }
 
     /// Reads `tokens` as code of an unknown grammar: names joined by `::`, and groups of them after a `::`.
-    /// `prefix` is the path before such a group; `imports` says that this is the inside of a `use`.
+    /// `prefix` is the path before such a group; `imports` is set inside a `use`.
     fn tokens(&mut self, prefix: &[String], mut imports: bool, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, mark: char| matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == mark);

@@ -1,4 +1,4 @@
-//! The rules of the house: which room may use which, what only the rooms that act may reach, how files are named.
+//! The layer rules: which module may use which, which paths only I/O modules may use, how files are named.
 
 /// The rooms, the lowest floor first: a room uses rooms of lower floors only, and never a neighbour on its own.
 /// A room is the first name below `src/`; a new one is given its floor here.
@@ -72,10 +72,10 @@ const DOOR: &[&str] = &["anyhow", "clap"];
 const NAMELESS: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc"];
 
 /// The longest file without a reason in `docs/ARCHITECTURE.md`.
-pub(crate) const LONGEST: usize = 700;
+pub(crate) const MAX_LINES: usize = 700;
 
 /// Why `room` may not reach the absolute path `path` (`std::fs::File`, `crate::io::udp`), if it may not.
-/// `glob` says that everything directly below the path was asked for.
+/// `glob` is set if everything directly below the path was imported.
 pub(crate) fn objection(room: &str, path: &[String], glob: bool) -> Option<String> {
     let acting = ACTING.contains(&room);
     let reached = |what: &&&str| {
@@ -92,7 +92,7 @@ pub(crate) fn objection(room: &str, path: &[String], glob: bool) -> Option<Strin
     {
         return Some(format!("{what} stops at the door: only cli and main see it"));
     }
-    // In the program `crate` is its one file; the house is `jamjam_dev`.
+    // In the program `crate` is its one file; the library is `jamjam_dev`.
     if path[0] != "jamjam_dev" && (path[0] != "crate" || room == "main") {
         return None;
     }

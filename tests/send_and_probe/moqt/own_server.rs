@@ -1,4 +1,4 @@
-//! Against the program's own echo, over both transports, in both flavours.
+//! Against the program's own echo, over both transports and versions.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl Drop for Server {
 }
 
 #[test]
-fn fifty_groups_of_two_come_back_over_both_transports_in_both_flavours() {
+fn fifty_groups_of_two_return_over_both_transports_and_versions() {
     let server = Server::start(Duration::ZERO);
     let ca = server.ca();
     // Over WebTransport with the former names of option and versions, which are hidden aliases.
@@ -84,18 +84,18 @@ fn fifty_groups_of_two_come_back_over_both_transports_in_both_flavours() {
             let all = ["sent", "returned", "lost", "duplicated", "unmatched"];
             assert_eq!(counts(&report, "ping", all), [100, 100, 0, 0, 0], "{url} {option} {report:#}");
             assert_eq!(moqt(&report, ["groups_sent", "groups_returned", "frames_per_group"]), [50, 50, 2]);
-            let told = &report["moqt"];
-            assert_eq!((&told["transport"], &told["version"]), (&json!(transport), &json!(version)));
-            assert_eq!(told["track"], json!(track));
+            let reported = &report["moqt"];
+            assert_eq!((&reported["transport"], &reported["version"]), (&json!(transport), &json!(version)));
+            assert_eq!(reported["track"], json!(track));
             let parts = ["dns_ms", "quic_ms", "session_ms", "subscribe_ms"];
-            assert!(parts.iter().all(|part| told[part].as_f64().is_some_and(|ms| ms >= 0.0)), "{told}");
-            assert_eq!(told["webtransport_ms"].is_f64(), scheme == "https", "{told}");
+            assert!(parts.iter().all(|part| reported[part].as_f64().is_some_and(|ms| ms >= 0.0)), "{reported}");
+            assert_eq!(reported["webtransport_ms"].is_f64(), scheme == "https", "{reported}");
         }
     }
 }
 
 #[test]
-fn a_track_of_ones_own_and_a_delay_of_the_server_are_in_the_report() {
+fn custom_track_and_server_delay_are_in_the_report() {
     let server = Server::start(Duration::from_millis(120));
     let ca = server.ca();
     let url = format!("moqt://127.0.0.1:{}/echo", server.port);
@@ -119,7 +119,7 @@ fn a_track_of_ones_own_and_a_delay_of_the_server_are_in_the_report() {
 }
 
 #[test]
-fn a_path_that_is_not_served_is_refused_over_both_transports() {
+fn unknown_path_is_rejected_over_both_transports() {
     let server = Server::start(Duration::ZERO);
     let ca = server.ca();
     for (scheme, kind, words) in [
@@ -139,7 +139,7 @@ fn a_path_that_is_not_served_is_refused_over_both_transports() {
 }
 
 #[test]
-fn a_path_is_judged_the_same_over_both_transports() {
+fn path_is_matched_equally_over_both_transports() {
     let server = Server::start(Duration::ZERO);
     let ca = server.ca();
     for (path, is_served) in [
@@ -161,7 +161,7 @@ fn a_path_is_judged_the_same_over_both_transports() {
 }
 
 #[test]
-fn another_sha_256_than_the_certificates_is_told_once_over_both_transports() {
+fn wrong_fingerprint_is_reported_once_over_both_transports() {
     let server = Server::start(Duration::ZERO);
     let zeros = "0".repeat(64);
     for scheme in ["moqt", "https"] {
@@ -170,12 +170,12 @@ fn another_sha_256_than_the_certificates_is_told_once_over_both_transports() {
         assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
         let is_hash = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
         let words = ended.stderr.split(|c: char| !c.is_alphanumeric());
-        assert_eq!(words.filter(is_hash).count(), 2, "its own, and what was believed: {}", ended.stderr);
+        assert_eq!(words.filter(is_hash).count(), 2, "its own and the trusted fingerprint: {}", ended.stderr);
     }
 }
 
 #[test]
-fn the_embedded_server_answers_over_both_transports() {
+fn embedded_server_replies_over_both_transports() {
     for (option, transport) in [("--moqt", "quic"), ("--moqt=quic", "quic"), ("--moqt=webtransport", "webtransport")] {
         let line = ["probe", "--embedded", option, "--count", "5", "--interval", "5", "--moqt-delay", "30", "--json"];
         let ended = run_args(line);
@@ -189,14 +189,14 @@ fn the_embedded_server_answers_over_both_transports() {
 }
 
 #[test]
-fn a_server_that_comes_later_is_waited_for() {
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
-    nobody.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let port = nobody.local_addr().unwrap().port();
+fn run_waits_for_a_server_that_starts_later() {
+    let unused_address = UdpSocket::bind("127.0.0.1:0").unwrap();
+    unused_address.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let port = unused_address.local_addr().unwrap().port();
     let line = "--insecure --wait-for 30s --count 3 --interval 5 --json";
     let program = start_line(&format!("probe --to moqt://127.0.0.1:{port}/echo {line}"));
-    nobody.recv(&mut [0; 2_048]).unwrap();
-    drop(nobody);
+    unused_address.recv(&mut [0; 2_048]).unwrap();
+    drop(unused_address);
     let _server = Server::start_at(port, Duration::ZERO);
     let ended = program.end();
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");

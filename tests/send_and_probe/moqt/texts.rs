@@ -1,4 +1,4 @@
-//! `send --text`: what a person says comes back, line by line.
+//! `send --text`: typed text returns line by line.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::moqt::fake::{Deed, Fake};
 use crate::moqt::own_server::Server;
+use crate::moqt::scripted_server::{ScriptedServer, ServerAction};
 use test_support::client::document;
-use test_support::client::program::{Ended, command, run_args, run_with_input};
+use test_support::client::program::{ProgramOutput, command, run_args, run_with_input};
 
 /// What was printed, sorted: groups may overtake each other.
-fn lines(ended: &Ended) -> Vec<&str> {
+fn lines(ended: &ProgramOutput) -> Vec<&str> {
     let mut lines: Vec<&str> = ended.stdout.strip_suffix('\n').unwrap_or_default().split('\n').collect();
     lines.sort_unstable();
     lines
 }
 
 #[test]
-fn texts_come_back_in_lines_and_how_it_went_is_said_beside_them() {
+fn texts_return_as_lines_with_the_result_on_standard_error() {
     let server = Server::start(Duration::ZERO);
     let [ca, file] = server.ca();
     for scheme in ["moqt", "https"] {
@@ -49,7 +49,7 @@ fn texts_come_back_in_lines_and_how_it_went_is_said_beside_them() {
 }
 
 #[test]
-fn lines_of_standard_input_are_sent_without_their_ends() {
+fn lines_of_standard_input_are_sent_without_line_endings() {
     let input = b"one\r\ntwo\n\nno end".to_vec();
     let line = ["send", "--embedded", "--moqt", "--text", "zero", "--text", "-", "--interval", "20"];
     let ended = run_with_input(line, input);
@@ -58,13 +58,13 @@ fn lines_of_standard_input_are_sent_without_their_ends() {
 }
 
 #[test]
-fn a_line_comes_back_while_more_may_be_typed() {
+fn line_returns_while_standard_input_is_open() {
     let mut program = command(["send", "--embedded", "--moqt", "--text", "-", "--interval", "1"])
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
     let (mut typed, mut echo) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
-    let (said, heard) = mpsc::channel();
+    let (said, received) = mpsc::channel();
     std::thread::spawn(move || {
         for text in ["first\n", "second\n"] {
             typed.write_all(text.as_bytes()).unwrap();
@@ -78,7 +78,7 @@ fn a_line_comes_back_while_more_may_be_typed() {
         echo.read_to_string(&mut rest).unwrap();
         said.send(rest).unwrap();
     });
-    let lines: Vec<_> = (0..3).map(|_| heard.recv_timeout(Duration::from_secs(30))).collect();
+    let lines: Vec<_> = (0..3).map(|_| received.recv_timeout(Duration::from_secs(30))).collect();
     if lines.iter().any(Result::is_err) {
         program.kill().unwrap();
     }
@@ -87,8 +87,8 @@ fn a_line_comes_back_while_more_may_be_typed() {
 }
 
 #[test]
-fn what_does_not_come_back_is_said_and_fails() {
-    let server = Fake::start([(1, Deed::Drop), (2, Deed::Drop)]);
+fn lost_text_is_reported_and_fails_the_run() {
+    let server = ScriptedServer::start([(1, ServerAction::Drop), (2, ServerAction::Drop)]);
     let line = ["send", "--to", &server.url, "--text", "a", "--text", "b", "--interval", "20", "--timeout", "200ms"];
     let ended = run_args(line.iter().chain(&server.with(&[])));
     assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
@@ -97,8 +97,8 @@ fn what_does_not_come_back_is_said_and_fails() {
 }
 
 #[test]
-fn what_comes_back_changed_is_printed_as_it_came_and_fails() {
-    let server = Fake::start([(1, Deed::Alter), (2, Deed::Twice)]);
+fn changed_text_is_printed_as_received_and_fails_the_run() {
+    let server = ScriptedServer::start([(1, ServerAction::Alter), (2, ServerAction::Twice)]);
     let line =
         ["send", "--to", &server.url, "--text", "hello", "--text", "again", "--interval", "50", "--timeout", "300ms"];
     let ended = run_args(line.iter().chain(&server.with(&[])));
@@ -107,7 +107,7 @@ fn what_comes_back_changed_is_printed_as_it_came_and_fails() {
 }
 
 #[test]
-fn for_machines_the_report_takes_the_place_of_the_lines() {
+fn json_output_replaces_the_text_lines() {
     let ended = run_args(["send", "--embedded", "--moqt", "--text", "hello", "--json"]);
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
     let report = document::report(&ended);

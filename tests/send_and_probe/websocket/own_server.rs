@@ -27,7 +27,7 @@ fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
 fn all_dialects(url: &str, trust: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let secret = file(&folder, "secret", "test-secret\n");
-    // For client c1 in room radio until 2100, signed by somebody else's program.
+    // For client c1 in room radio until 2100, signed by an independent program.
     let token = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
     let token_file = file(&folder, "token", token);
     let with_token = format!("{url}/radio?token={token}");
@@ -73,13 +73,13 @@ fn all_dialects(url: &str, trust: &[&str]) {
 }
 
 #[test]
-fn every_dialect_answers_over_plain_sockets() {
+fn every_dialect_replies_without_tls() {
     let server = start(&[]);
     all_dialects(&format!("ws://{}", server.address), &[]);
 }
 
 #[test]
-fn every_dialect_answers_under_tls() {
+fn every_dialect_replies_over_tls() {
     let authority = Authority::new();
     let server = start(&authority.certify().options());
     let ca = authority.own();
@@ -97,12 +97,12 @@ fn every_dialect_answers_under_tls() {
     let warning = format!("jamjam-dev: --insecure: the certificate of {url} is not verified\n");
     assert_eq!((ended.code, ended.stderr), (0, warning));
     let plain = report(1, server.address, &[]);
-    let told = plain["verdict"]["reasons"][1].as_str().unwrap();
-    assert!(told.ends_with("the server does not use plain HTTP; use wss:// instead of ws://"), "{told}");
+    let reported = plain["verdict"]["reasons"][1].as_str().unwrap();
+    assert!(reported.ends_with("the server does not use plain HTTP; use wss:// instead of ws://"), "{reported}");
 }
 
 #[test]
-fn a_token_that_is_worth_nothing_is_told_with_the_way_out() {
+fn invalid_token_is_reported_with_a_remedy() {
     let server = start(&[]);
     let folder = tempfile::tempdir().unwrap();
     let wrong = file(&folder, "secret", "another secret");
@@ -113,7 +113,7 @@ fn a_token_that_is_worth_nothing_is_told_with_the_way_out() {
 }
 
 #[test]
-fn a_server_that_shuts_down_ends_the_run_and_fails_it() {
+fn server_shutdown_ends_and_fails_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let secret = file(&folder, "secret", SECRET);
     let server = start(&[]);
@@ -137,7 +137,7 @@ fn a_server_that_shuts_down_ends_the_run_and_fails_it() {
 }
 
 #[test]
-fn whoever_asks_too_often_is_told_that_it_was_the_rate() {
+fn exceeded_message_rate_is_reported_as_the_cause() {
     let server = start(&["--rate-limit-messages", "10/s"]);
     let report = report(1, server.address, &["--count", "100", "--interval", "1"]);
     assert_eq!(report["websocket"]["connection_failure"]["close_code"], 1008, "{report:#}");

@@ -1,8 +1,8 @@
-//! What the hostile tests work with: connections on which anything can be sent, and clients that behave.
+//! Helpers of the abuse tests: connections on which anything can be sent, and well-behaved clients.
 
-mod door;
 mod spoofing;
-mod strangers;
+mod unauthorized;
+mod upgrade_requests;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 use tungstenite::protocol::WebSocket;
 
-use crate::server::PATIENCE;
+use crate::server::TEST_TIMEOUT;
 use crate::server::process::Server;
 
-/// The longest message that is taken, in bytes.
-pub(crate) const LONGEST: usize = 256 << 10;
+/// The maximum message length in bytes.
+pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
 
 pub(crate) const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -23,8 +23,8 @@ pub(crate) const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgra
 /// A connection on which anything can be sent.
 pub(crate) fn raw(server: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream
 }
 
@@ -41,8 +41,8 @@ pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A frame under a mask of zeros, which says of its length what `len` says.
-pub(crate) fn lying(first: u8, len: u64, payload: &[u8]) -> Vec<u8> {
+/// A frame with a mask of zeros and a length field of `len`.
+pub(crate) fn frame_with_length(first: u8, len: u64, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match len {
         0..=125 => frame.push(0x80 | len as u8),
@@ -53,23 +53,23 @@ pub(crate) fn lying(first: u8, len: u64, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    lying(first, payload.len() as u64, payload)
+    frame_with_length(first, payload.len() as u64, payload)
 }
 
-/// Reads to the end; the close code that the last frame said, if it was a close frame.
+/// Reads to the end. Returns the code of the last frame if that is a close frame.
 pub(crate) fn close_code(mut stream: TcpStream) -> Option<u16> {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut some = [0; 4_096];
     loop {
         match stream.read(&mut some) {
             Ok(0) => break,
-            Ok(len) => heard.extend_from_slice(&some[..len]),
+            Ok(len) => received.extend_from_slice(&some[..len]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
-            Err(error) => panic!("it goes on: {error}"),
+            Err(error) => panic!("the connection stays open: {error}"),
         }
     }
-    // All that is said to these clients is pongs and one close frame.
-    let (mut rest, mut code) = (&heard[..], None);
+    // These clients receive only pongs and one close frame.
+    let (mut rest, mut code) = (&received[..], None);
     while let [first, len, more @ ..] = rest {
         let (payload, after) = more.split_at(usize::from(*len));
         if *first == 0x88 && payload.len() >= 2 {
@@ -80,7 +80,7 @@ pub(crate) fn close_code(mut stream: TcpStream) -> Option<u16> {
     code
 }
 
-/// A client that behaves.
+/// A well-behaved client.
 pub(crate) struct Client(pub(crate) WebSocket<TcpStream>);
 
 impl Client {
@@ -88,11 +88,11 @@ impl Client {
         Self(tungstenite::client(format!("ws://{}/", server.address), raw(server.address)).expect("a connection").0)
     }
 
-    pub(crate) fn say(&mut self, kind: &str, data: &Value) {
+    pub(crate) fn send(&mut self, kind: &str, data: &Value) {
         self.0.send(Message::text(json!({"type": kind, "data": data}).to_string())).unwrap();
     }
 
-    pub(crate) fn hear_a(&mut self, kind: &str) -> Value {
+    pub(crate) fn receive(&mut self, kind: &str) -> Value {
         let message = self.0.read().unwrap();
         let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
         assert_eq!(message["type"], kind, "{message}");
@@ -100,36 +100,36 @@ impl Client {
     }
 
     pub(crate) fn create(&mut self) -> String {
-        self.say("CreateRoom", &json!({"room_name": "r", "password": null, "peer_name": "a"}));
-        self.hear_a("RoomCreated")["room_id"].as_str().unwrap().to_owned()
+        self.send("CreateRoom", &json!({"room_name": "r", "password": null, "peer_name": "a"}));
+        self.receive("RoomCreated")["room_id"].as_str().unwrap().to_owned()
     }
 
     pub(crate) fn join(&mut self, room: &str) {
-        self.say("JoinRoom", &json!({"room_id": room, "password": null, "peer_name": "b"}));
-        self.hear_a("RoomJoined");
+        self.send("JoinRoom", &json!({"room_id": room, "password": null, "peer_name": "b"}));
+        self.receive("RoomJoined");
     }
 
     pub(crate) fn chat(&mut self, content: &str) {
-        self.say("ChatMessage", &json!({"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}));
+        self.send("ChatMessage", &json!({"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}));
     }
 }
 
-/// Two who chat while others do harm.
+/// Two clients that chat during the abuse.
 pub(crate) struct Duo(pub(crate) Client, pub(crate) Client);
 
 impl Duo {
     pub(crate) fn new(server: &Server) -> Self {
         let (mut first, mut second) = (Client::new(server), Client::new(server));
         second.join(&first.create());
-        first.hear_a("PeerJoined");
+        first.receive("PeerJoined");
         Self(first, second)
     }
 
-    /// All that one says reaches the other, in order.
+    /// Every message of one client reaches the other, in order.
     pub(crate) fn chat(&mut self) {
         for number in 0..50 {
             self.0.chat(&number.to_string());
-            assert_eq!(self.1.hear_a("ChatMessage")["content"], number.to_string());
+            assert_eq!(self.1.receive("ChatMessage")["content"], number.to_string());
         }
     }
 }

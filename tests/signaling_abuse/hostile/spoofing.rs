@@ -1,4 +1,4 @@
-//! Whoever says that they are somebody else: the others hear who it is.
+//! Clients that claim the identity of another: the other clients receive the true one.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use tungstenite::Message;
 use super::{Client, Duo, raw};
 use crate::server::process::Server;
 
-/// All names by which somebody might pass for another, said by a client in a place where none belongs.
-fn spoofed(mut message: Value, as_whom: &str) -> Value {
+/// Adds every member that could name another sender, in a message where it does not belong.
+fn spoofed(mut message: Value, claimed_id: &str) -> Value {
     for name in [
         "fromUserId",
         "userId",
@@ -24,7 +24,7 @@ fn spoofed(mut message: Value, as_whom: &str) -> Value {
         "timestamp",
     ] {
         if message.get(name).is_none() {
-            message[name] = as_whom.into();
+            message[name] = claimed_id.into();
         }
     }
     message
@@ -34,33 +34,33 @@ fn at(server: &Server, path: &str) -> Client {
     Client(tungstenite::client(format!("ws://{}{path}", server.address), raw(server.address)).expect("a connection").0)
 }
 
-fn say(client: &mut Client, message: &Value) {
+fn send(client: &mut Client, message: &Value) {
     client.0.send(Message::text(message.to_string())).unwrap();
 }
 
-fn hear(client: &mut Client) -> Value {
+fn receive(client: &mut Client) -> Value {
     serde_json::from_str(client.0.read().unwrap().to_text().unwrap()).unwrap()
 }
 
-/// The next message of this type; there is none of the others'.
-fn hear_a(client: &mut Client, kind: &str) -> Value {
-    let message = hear(client);
+/// The next message, which must be of this type.
+fn receive_type(client: &mut Client, kind: &str) -> Value {
+    let message = receive(client);
     assert_eq!(message["type"], kind, "{message}");
     message
 }
 
 #[test]
-fn a_participant_of_webrtc_is_who_its_url_says() {
+fn webrtc_participant_is_identified_by_its_url() {
     let server = Server::start_signaling(&[]);
     let mut ann = at(&server, "/?roomId=r&userId=ann&userName=Ann");
-    hear_a(&mut ann, "welcome");
+    receive_type(&mut ann, "welcome");
     let mut eve = at(&server, "/?roomId=r&userId=eve&userName=Eve");
-    hear_a(&mut eve, "welcome");
-    hear_a(&mut eve, "existing-participants");
-    hear_a(&mut ann, "participant-joined");
+    receive_type(&mut eve, "welcome");
+    receive_type(&mut eve, "existing-participants");
+    receive_type(&mut ann, "participant-joined");
     let mut elsewhere = at(&server, "/?roomId=r2&userId=bob&userName=Bob");
-    hear_a(&mut elsewhere, "welcome");
-    for (said, heard) in [
+    receive_type(&mut elsewhere, "welcome");
+    for (sent, expected) in [
         (
             json!({"type": "offer", "targetUserId": "ann", "sdp": "s"}),
             json!({"type": "offer", "fromUserId": "eve", "sdp": "s"}),
@@ -79,57 +79,61 @@ fn a_participant_of_webrtc_is_who_its_url_says() {
             json!({"type": "participant-update", "userId": "eve", "updates": {"id": "bob"}}),
         ),
     ] {
-        say(&mut eve, &spoofed(said, "bob"));
-        assert_eq!(hear(&mut ann), heard);
+        send(&mut eve, &spoofed(sent, "bob"));
+        assert_eq!(receive(&mut ann), expected);
     }
-    // What only a server says, what is meant for another room, and targets that are none: nobody hears anything.
+    // Message types of the server, messages for another room, and invalid targets: no client receives anything.
     for kind in
         ["welcome", "participant-left", "participant-joined", "existing-participants", "participants-list", "pong"]
     {
-        say(&mut eve, &spoofed(json!({"type": kind, "participants": []}), "ann"));
+        send(&mut eve, &spoofed(json!({"type": kind, "participants": []}), "ann"));
     }
     for target in
         [json!("bob"), json!(["ann"]), json!({"id": "ann"}), json!("ANN"), json!("ann "), json!("*"), json!(null)]
     {
-        say(&mut eve, &spoofed(json!({"type": "offer", "targetUserId": target, "roomId": "r2", "sdp": "s"}), "ann"));
+        send(&mut eve, &spoofed(json!({"type": "offer", "targetUserId": target, "roomId": "r2", "sdp": "s"}), "ann"));
     }
     for client in [&mut eve, &mut ann, &mut elsewhere] {
-        say(client, &json!({"type": "ping"}));
-        hear_a(client, "pong");
+        send(client, &json!({"type": "ping"}));
+        receive_type(client, "pong");
     }
 }
 
 #[test]
-fn a_member_of_a_broadcast_room_is_who_its_token_says() {
+fn broadcast_member_is_identified_by_its_token() {
     let server = Server::start_signaling(&["--hmac-secret", "test-secret"]);
     // `c1` and `d2`, both of `radio`, signed by Python's `hmac`.
     let c1 = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
     let d2 = "eyJjbGllbnRJZCI6ImQyIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwfQ.J5xOOFt8d8VQoO-srGUzdlo_axpLpGu-yiqM4vL3qEQ";
-    // The URL is the client's own to write.
+    // The client can write anything into its URL.
     let mut eve = at(&server, &format!("/radio?token={d2}&clientId=c1&from=server&userId=c1&room=chat"));
     let mut ann = at(&server, &format!("/radio?token={c1}"));
-    hear_a(&mut eve, "welcome");
-    hear_a(&mut ann, "welcome");
+    receive_type(&mut eve, "welcome");
+    receive_type(&mut ann, "welcome");
     for kind in ["message", "welcome", "control-welcome", "error", "ack ", "radio-content"] {
-        say(&mut eve, &spoofed(json!({"type": kind, "content": 1, "receivedAt": 0}), "server"));
-        let heard = hear_a(&mut ann, "radio-content");
-        assert_eq!((&heard["from"], &heard["content"]), (&json!("d2"), &json!(1)), "{heard}");
-        let members: BTreeSet<_> = heard.as_object().unwrap().keys().map(String::as_str).collect();
+        send(&mut eve, &spoofed(json!({"type": kind, "content": 1, "receivedAt": 0}), "server"));
+        let received = receive_type(&mut ann, "radio-content");
+        assert_eq!((&received["from"], &received["content"]), (&json!("d2"), &json!(1)), "{received}");
+        let members: BTreeSet<_> = received.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(members, BTreeSet::from(["content", "from", "timestamp", "type"]));
-        assert!(heard["timestamp"].is_u64(), "{heard}");
+        assert!(received["timestamp"].is_u64(), "{received}");
     }
 }
 
 #[test]
-fn a_peer_of_jamjam_is_who_it_joined_as() {
+fn jamjam_peer_is_identified_by_its_join() {
     let server = Server::start_signaling(&[]);
     let Duo(mut ann, mut eve) = Duo::new(&server);
     let data = json!({"sender_id": "ann", "sender_name": "a", "content": "x", "timestamp": 1});
-    eve.say("ChatMessage", &spoofed(data, "ann"));
-    let heard = ann.hear_a("ChatMessage");
-    assert_eq!((&heard["sender_name"], heard["sender_id"].as_str().map(str::len)), (&json!("b"), Some(36)), "{heard}");
-    eve.say("PeerLeft", &json!({"peer_id": "ann"}));
-    eve.say("RoomJoined", &json!({"room_id": "r", "peer_id": "ann", "peers": []}));
+    eve.send("ChatMessage", &spoofed(data, "ann"));
+    let received = ann.receive("ChatMessage");
+    assert_eq!(
+        (&received["sender_name"], received["sender_id"].as_str().map(str::len)),
+        (&json!("b"), Some(36)),
+        "{received}"
+    );
+    eve.send("PeerLeft", &json!({"peer_id": "ann"}));
+    eve.send("RoomJoined", &json!({"room_id": "r", "peer_id": "ann", "peers": []}));
     eve.chat("still here");
-    assert_eq!(ann.hear_a("ChatMessage")["content"], "still here");
+    assert_eq!(ann.receive("ChatMessage")["content"], "still here");
 }

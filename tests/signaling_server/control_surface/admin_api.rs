@@ -63,11 +63,11 @@ impl TestServer {
     }
 
     fn request_json(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let mut answer = self.request(method, path, body);
-        let (status, headers) = read_head(&mut answer);
+        let mut response = self.request(method, path, body);
+        let (status, headers) = read_head(&mut response);
         assert!(headers.contains("content-type: application/json"), "{headers}");
         let mut body = String::new();
-        answer.read_to_string(&mut body).expect("a body");
+        response.read_to_string(&mut body).expect("a body");
         (status, serde_json::from_str(&body).expect("JSON"))
     }
 
@@ -81,10 +81,10 @@ impl TestServer {
         let tcp = TcpStream::connect(self.address).expect("a connection");
         tcp.set_read_timeout(Some(TEST_TIMEOUT)).expect("a time-out");
         let (socket, _) = tungstenite::client(format!("ws://{}/", self.address), tcp).expect("a WebSocket");
-        let mut phone = TestSurface(socket);
-        phone.send(&json!({"type": "join", "room_code": code}));
-        assert_eq!(phone.receive()["type"], "welcome");
-        phone
+        let mut surface = TestSurface(socket);
+        surface.send(&json!({"type": "join", "room_code": code}));
+        assert_eq!(surface.receive()["type"], "welcome");
+        surface
     }
 
     /// An event stream after its first comment.
@@ -120,20 +120,20 @@ impl TestServer {
     }
 }
 
-fn read_head(answer: &mut BufReader<TcpStream>) -> (u16, String) {
+fn read_head(response: &mut BufReader<TcpStream>) -> (u16, String) {
     let mut all = String::new();
     while !all.ends_with("\r\n\r\n") {
-        assert!(answer.read_line(&mut all).expect("a line") > 0, "{all}");
+        assert!(response.read_line(&mut all).expect("a line") > 0, "{all}");
     }
     (all["HTTP/1.1 ".len()..][..3].parse().expect("a status"), all)
 }
 
 /// The next chunk of a chunked response; empty at its end.
-fn read_chunk(answer: &mut BufReader<TcpStream>) -> String {
+fn read_chunk(response: &mut BufReader<TcpStream>) -> String {
     let mut size = String::new();
-    answer.read_line(&mut size).expect("a size");
+    response.read_line(&mut size).expect("a size");
     let mut bytes = vec![0; usize::from_str_radix(size.trim_end(), 16).expect("a size") + 2];
-    answer.read_exact(&mut bytes).expect("a chunk");
+    response.read_exact(&mut bytes).expect("a chunk");
     String::from_utf8(bytes).expect("text").trim_end_matches("\r\n").to_owned()
 }
 
@@ -153,20 +153,20 @@ impl TestSurface {
     }
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+fn wait_until(description: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < TEST_TIMEOUT, "{what}");
+    while !condition() {
+        assert!(began.elapsed() < TEST_TIMEOUT, "{description}");
         std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 
 #[test]
 fn rooms_are_created_updated_and_closed_over_http() {
-    let served = serve_default();
-    assert_eq!(served.request_json("GET", "/admin/bbx/rooms", ""), (200, json!({"rooms": []})));
-    let (code, small) = (served.create_room("{}"), served.create_room(r#"{"maxClients":1,"expiresIn":60}"#));
-    let (_, listed) = served.request_json("GET", "/admin/bbx/rooms", "");
+    let server = serve_default();
+    assert_eq!(server.request_json("GET", "/admin/bbx/rooms", ""), (200, json!({"rooms": []})));
+    let (code, small) = (server.create_room("{}"), server.create_room(r#"{"maxClients":1,"expiresIn":60}"#));
+    let (_, listed) = server.request_json("GET", "/admin/bbx/rooms", "");
     let life = |room: usize| {
         let room = &listed["rooms"][room];
         (
@@ -176,52 +176,55 @@ fn rooms_are_created_updated_and_closed_over_http() {
         )
     };
     assert_eq!((life(0), life(1)), ((json!(code), json!(0), 86_400_000), (json!(small), json!(0), 60_000)));
-    let (mut phone, mut other) = (served.join(&code), served.join(&small));
-    let told = |many: usize| (200, json!({ "delivered": many }));
-    assert_eq!(served.request_json("POST", "/admin/bbx/param", r#"{"name":"freq","value":0.7}"#), told(2));
+    let (mut surface, mut other) = (server.join(&code), server.join(&small));
+    let delivered = |count: usize| (200, json!({ "delivered": count }));
+    assert_eq!(server.request_json("POST", "/admin/bbx/param", r#"{"name":"freq","value":0.7}"#), delivered(2));
     let update = |value: f32| json!({"type": "update", "param": "freq", "value": value});
-    let heard = phone.receive();
-    // Of 32 bits, and no nearly 0.7 of 64.
+    let received = surface.receive();
+    // The 32-bit value, not the 64-bit number nearest to it.
     assert_eq!(
-        (&heard["type"], &heard["param"], heard["value"].to_string()),
+        (&received["type"], &received["param"], received["value"].to_string()),
         (&json!("update"), &json!("freq"), "0.7".to_owned())
     );
     other.receive();
     let body = json!({"name": "freq", "value": 0.25, "room": code}).to_string();
-    assert_eq!(served.request_json("POST", "/admin/bbx/param", &body), told(1));
-    assert_eq!(phone.receive(), update(0.25));
+    assert_eq!(server.request_json("POST", "/admin/bbx/param", &body), delivered(1));
+    assert_eq!(surface.receive(), update(0.25));
     // A name is decoded once: this one is `a/b %2F+ä`.
     let range = r#"{"min":-1,"max":1,"value":0.5}"#;
-    assert_eq!(served.request_json("PUT", "/admin/bbx/params/a%2Fb%20%252F+%C3%A4", range), told(2));
-    assert_eq!(phone.receive(), json!({"type": "update", "param": "a/b %2F+ä", "value": 0.5}));
+    assert_eq!(server.request_json("PUT", "/admin/bbx/params/a%2Fb%20%252F+%C3%A4", range), delivered(2));
+    assert_eq!(surface.receive(), json!({"type": "update", "param": "a/b %2F+ä", "value": 0.5}));
     assert_eq!(other.receive()["param"], "a/b %2F+ä");
-    assert_eq!(served.request_json("PUT", "/admin/bbx/params/freq", r#"{"min":20,"max":20000,"value":null}"#), told(0));
-    phone.send(&json!({"type": "sync"}));
+    assert_eq!(
+        server.request_json("PUT", "/admin/bbx/params/freq", r#"{"min":20,"max":20000,"value":null}"#),
+        delivered(0)
+    );
+    surface.send(&json!({"type": "sync"}));
     let params = json!([
         {"name": "a/b %2F+ä", "value": 0.5, "min": -1.0, "max": 1.0},
         {"name": "freq", "value": 0.25, "min": 20.0, "max": 20_000.0},
     ]);
-    assert_eq!(phone.receive()["params"], params);
+    assert_eq!(surface.receive()["params"], params);
     let body = json!({"data": [0.5, -1], "room": small}).to_string();
-    assert_eq!(served.request_json("POST", "/admin/bbx/visualization", &body), told(1));
+    assert_eq!(server.request_json("POST", "/admin/bbx/visualization", &body), delivered(1));
     assert_eq!(other.receive(), json!({"type": "visualization", "data": [0.5, -1.0]}));
-    let most = format!("{{\"data\":[{}]}}", vec!["-0.123456789"; 65_536].join(","));
-    assert_eq!(served.request_json("POST", "/admin/bbx/visualization", &most), told(2));
+    let longest = format!("{{\"data\":[{}]}}", vec!["-0.123456789"; 65_536].join(","));
+    assert_eq!(server.request_json("POST", "/admin/bbx/visualization", &longest), delivered(2));
     assert_eq!(other.receive()["data"].as_array().map(Vec::len), Some(65_536));
-    // Codes are decoded as names are.
+    // Codes are decoded like names.
     let encoded = format!("/admin/bbx/rooms/%3{small}");
-    assert_eq!(served.request_json("DELETE", &encoded, ""), (200, json!({"closed": true, "clients": 1})));
+    assert_eq!(server.request_json("DELETE", &encoded, ""), (200, json!({"closed": true, "clients": 1})));
     assert_eq!(other.receive(), json!({"type": "closed"}));
-    assert_eq!(served.request_json("DELETE", &encoded, ""), (404, json!({"error": "no room has this code"})));
-    assert_eq!(served.request_json("GET", "/admin/bbx/rooms", "").1["rooms"][0]["clients"], 1);
+    assert_eq!(server.request_json("DELETE", &encoded, ""), (404, json!({"error": "no room has this code"})));
+    assert_eq!(server.request_json("GET", "/admin/bbx/rooms", "").1["rooms"][0]["clients"], 1);
 }
 
 #[test]
 fn invalid_requests_are_rejected_without_effect() {
-    let served =
+    let server =
         serve(ConnectionLimits::default(), ControlSurfaceLimits { max_rooms: 1, ..ControlSurfaceLimits::default() });
-    let code = served.create_room("{}");
-    let (rooms, param, range, shown) =
+    let code = server.create_room("{}");
+    let (rooms, param, range, visualization) =
         ("/admin/bbx/rooms", "/admin/bbx/param", "/admin/bbx/params/a", "/admin/bbx/visualization");
     let (long, name) = ("x".repeat(70_000), "x".repeat(257));
     let too_many = format!("{{\"data\":[{}]}}", vec!["1"; 65_537].join(","));
@@ -250,9 +253,9 @@ fn invalid_requests_are_rejected_without_effect() {
         ("PUT", "/admin/bbx/params/%ff", r#"{"min":0,"max":1}"#, 422, "not UTF-8"),
         ("PUT", "/admin/bbx/params/%2", r#"{"min":0,"max":1}"#, 422, "two hexadecimal digits"),
         ("PUT", "/admin/bbx/params/100%", r#"{"min":0,"max":1}"#, 422, "two hexadecimal digits"),
-        ("POST", shown, r#"{"data":[1,"x"]}"#, 422, r#""data" must be a list"#),
-        ("POST", shown, &too_many, 422, r#""data" must be a list of at most 65536 finite 32-bit numbers"#),
-        ("POST", shown, &"x".repeat(2_100_000), 413, "The body may have at most 2097152 bytes"),
+        ("POST", visualization, r#"{"data":[1,"x"]}"#, 422, r#""data" must be a list"#),
+        ("POST", visualization, &too_many, 422, r#""data" must be a list of at most 65536 finite 32-bit numbers"#),
+        ("POST", visualization, &"x".repeat(2_100_000), 413, "The body may have at most 2097152 bytes"),
         ("DELETE", "/admin/bbx/rooms/%zz", "", 422, "two hexadecimal digits"),
         ("DELETE", "/admin/bbx/rooms/%EF%BC%91", "", 404, "no room has this code"),
         ("DELETE", "/admin/bbx/rooms/", "", 404, "Not found"),
@@ -261,15 +264,15 @@ fn invalid_requests_are_rejected_without_effect() {
         ("GET", param, "", 405, "Method not allowed"),
         ("PUT", "/admin/bbx/params/", "{}", 404, "Not found"),
     ];
-    let mut phone = served.join(&code);
-    for (method, path, body, status, says) in cases {
-        let (answered, error) = served.request_json(method, path, body);
+    let mut surface = server.join(&code);
+    for (method, path, body, status, expected) in cases {
+        let (answered, error) = server.request_json(method, path, body);
         let error = error["error"].as_str().unwrap_or_default();
         let body: String = body.chars().take(60).collect();
-        assert!(answered == *status && error.contains(says), "{method} {path} {body}: {answered} {error}");
+        assert!(answered == *status && error.contains(expected), "{method} {path} {body}: {answered} {error}");
     }
-    phone.send(&json!({"type": "sync"}));
-    assert_eq!(phone.receive(), json!({"type": "state", "params": []}));
+    surface.send(&json!({"type": "sync"}));
+    assert_eq!(surface.receive(), json!({"type": "state", "params": []}));
 }
 
 /// The data of all events in this text.
@@ -280,14 +283,14 @@ fn parse_events(text: &str) -> Vec<Value> {
 
 #[test]
 fn event_stream_starts_with_the_first_later_event() {
-    let served = serve_default();
-    let code = served.create_room("{}");
-    let mut phone = served.join(&code);
-    phone.send(&json!({"type": "trigger", "name": "before"}));
-    phone.send(&json!({"type": "ping", "client_time": 1}));
-    phone.receive();
-    let mut listener = served.open_event_stream();
-    phone.send(&json!({"type": "param", "param": "freq\n\n", "value": 0.7, "at": 5.9}));
+    let server = serve_default();
+    let code = server.create_room("{}");
+    let mut surface = server.join(&code);
+    surface.send(&json!({"type": "trigger", "name": "before"}));
+    surface.send(&json!({"type": "ping", "client_time": 1}));
+    surface.receive();
+    let mut listener = server.open_event_stream();
+    surface.send(&json!({"type": "param", "param": "freq\n\n", "value": 0.7, "at": 5.9}));
     let text = read_chunk(&mut listener);
     assert!(text.starts_with("data: {") && text.ends_with("}\n\n") && text.lines().count() == 2, "{text}");
     let event = &parse_events(&text)[0];
@@ -298,7 +301,7 @@ fn event_stream_starts_with_the_first_later_event() {
         r#"{{"room":"{code}","nodeId":"{node_id}","kind":"param","name":"freq\n\n","value":0.7,"at":5,"time":{time}}}"#
     );
     assert_eq!(text, format!("data: {expected}\n\n"));
-    phone.send(&json!({"type": "trigger", "name": "note_on"}));
+    surface.send(&json!({"type": "trigger", "name": "note_on"}));
     let text = read_chunk(&mut listener);
     let event = &parse_events(&text)[0];
     assert_eq!((&event["kind"], event.get("value"), event.get("at")), (&json!("trigger"), None, None));
@@ -306,38 +309,38 @@ fn event_stream_starts_with_the_first_later_event() {
 
 #[test]
 fn event_streams_are_limited_to_16_and_head_opens_none() {
-    let served = serve_default();
-    let mut listeners: Vec<_> = (0..16).map(|_| served.open_event_stream()).collect();
-    let (status, refused) = served.request_json("GET", "/admin/bbx/events", "");
+    let server = serve_default();
+    let mut listeners: Vec<_> = (0..16).map(|_| server.open_event_stream()).collect();
+    let (status, rejected) = server.request_json("GET", "/admin/bbx/events", "");
     assert!(
-        status == 503 && refused["error"].as_str().is_some_and(|error| error.starts_with("16 event streams are open"))
+        status == 503 && rejected["error"].as_str().is_some_and(|error| error.starts_with("16 event streams are open"))
     );
-    assert_eq!(served.listener_counters(), (16, 0, 1));
+    assert_eq!(server.listener_counters(), (16, 0, 1));
     listeners.pop();
-    wait_until("a place", || served.listener_counters().0 == 15);
-    let mut answer = served.request("HEAD", "/admin/bbx/events", "");
-    let (status, headers) = read_head(&mut answer);
+    wait_until("a free slot", || server.listener_counters().0 == 15);
+    let mut response = server.request("HEAD", "/admin/bbx/events", "");
+    let (status, headers) = read_head(&mut response);
     assert!(status == 200 && headers.contains("content-type: text/event-stream"), "{headers}");
-    assert_eq!(answer.read_to_end(&mut Vec::new()).expect("an end"), 0);
-    wait_until("its place again", || served.listener_counters().0 == 15);
-    drop(served.open_event_stream());
+    assert_eq!(response.read_to_end(&mut Vec::new()).expect("an end"), 0);
+    wait_until("the slot is free again", || server.listener_counters().0 == 15);
+    drop(server.open_event_stream());
 }
 
 #[test]
-fn slow_event_stream_is_told_the_number_of_dropped_events() {
-    let served = serve_default();
-    let code = served.create_room("{}");
-    let mut slow = served.open_event_stream();
-    let mut phone = served.join(&code);
-    // Six letters of JSON for each letter: what systems hold between the two ends is soon full.
+fn event_stream_reports_the_number_of_dropped_events() {
+    let server = serve_default();
+    let code = server.create_room("{}");
+    let mut slow = server.open_event_stream();
+    let mut surface = server.join(&code);
+    // Six characters of JSON for each character, to fill the buffers between the two ends soon.
     let trigger = json!({"type": "trigger", "name": "\u{1}".repeat(256)});
     let mut sent = 0_u64;
     wait_until("a loss", || {
-        (0..1_000).for_each(|_| phone.send(&trigger));
+        (0..1_000).for_each(|_| surface.send(&trigger));
         sent += 1_000;
-        phone.send(&json!({"type": "ping", "client_time": sent}));
-        assert_eq!(phone.receive()["client_time"], sent, "a slow listener does not delay surfaces");
-        served.listener_counters().1 > 5_000
+        surface.send(&json!({"type": "ping", "client_time": sent}));
+        assert_eq!(surface.receive()["client_time"], sent, "a slow listener does not delay surfaces");
+        server.listener_counters().1 > 5_000
     });
     let (mut received, mut dropped) = (0, 0);
     while received + dropped < sent {
@@ -348,44 +351,44 @@ fn slow_event_stream_is_told_the_number_of_dropped_events() {
             }
         }
     }
-    assert_eq!((received + dropped, dropped), (sent, served.listener_counters().1));
+    assert_eq!((received + dropped, dropped), (sent, server.listener_counters().1));
 }
 
 #[test]
 fn event_stream_lasts_only_while_it_is_read() {
     let (handshake_timeout, max_lifetime) = (Duration::from_millis(400), Duration::from_millis(300));
-    let served = serve(
+    let server = serve(
         ConnectionLimits { handshake_timeout, max_lifetime, ..ConnectionLimits::default() },
         ControlSurfaceLimits::default(),
     );
-    let mut read = served.open_event_stream();
+    let mut read = server.open_event_stream();
     let began = Instant::now();
     while began.elapsed() < 5 * max_lifetime {
         assert_eq!(read_chunk(&mut read), ": keepalive\n\n");
     }
     drop(read);
-    wait_until("the end of who has left", || served.listener_counters().0 == 0);
-    let code = served.create_room("{}");
-    let _unread = served.open_event_stream();
-    let mut phone = served.join(&code);
+    wait_until("the end of the closed stream", || server.listener_counters().0 == 0);
+    let code = server.create_room("{}");
+    let _unread = server.open_event_stream();
+    let mut surface = server.join(&code);
     let trigger = json!({"type": "trigger", "name": "\u{1}".repeat(256)});
-    wait_until("the end of who does not read", || {
-        (0..1_000).for_each(|_| phone.send(&trigger));
-        served.listener_counters().0 == 0
+    wait_until("the end of the unread stream", || {
+        (0..1_000).for_each(|_| surface.send(&trigger));
+        server.listener_counters().0 == 0
     });
 }
 
 #[test]
 fn event_streams_end_cleanly_at_shutdown() {
-    let served = serve_default();
-    let code = served.create_room("{}");
-    let (mut one, mut other) = (served.open_event_stream(), served.open_event_stream());
-    let mut phone = served.join(&code);
-    phone.send(&json!({"type": "trigger", "name": "last"}));
-    phone.send(&json!({"type": "leave"}));
-    while phone.0.read().is_ok() {}
+    let server = serve_default();
+    let code = server.create_room("{}");
+    let (mut one, mut other) = (server.open_event_stream(), server.open_event_stream());
+    let mut surface = server.join(&code);
+    surface.send(&json!({"type": "trigger", "name": "last"}));
+    surface.send(&json!({"type": "leave"}));
+    while surface.0.read().is_ok() {}
     assert_eq!(parse_events(&read_chunk(&mut one))[0]["name"], "last");
-    assert!(served.stops_in_time());
+    assert!(server.stops_in_time());
     assert_eq!(parse_events(&read_chunk(&mut other))[0]["name"], "last");
     for stream in [&mut one, &mut other] {
         assert_eq!(read_chunk(stream), "");

@@ -18,33 +18,33 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use server::process::{Server, program as command, run};
-use server::{PATIENCE, poll_until};
+use server::{TEST_TIMEOUT, poll_until};
 use socket2::{Domain, Socket, Type};
 use tungstenite::{Message, WebSocket};
 
 type Surface = WebSocket<TcpStream>;
 
-/// A surface in a room; its system takes in about so many bytes that it has not read, if that is said.
-fn joined(address: SocketAddr, code: &str, holds: Option<usize>) -> Surface {
+/// A surface in a room, with a receive buffer of about `receive_buffer` bytes if that is given.
+fn joined(address: SocketAddr, code: &str, receive_buffer: Option<usize>) -> Surface {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-    if let Some(bytes) = holds {
+    if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes).unwrap();
     }
     socket.connect(&address.into()).unwrap();
     let tcp: TcpStream = socket.into();
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     tcp.set_nodelay(true).unwrap();
     let (mut surface, _) = tungstenite::client(format!("ws://{address}/"), tcp).unwrap();
-    say(&mut surface, &json!({"type": "join", "room_code": code}));
-    assert_eq!(hear(&mut surface)["type"], "welcome");
+    send(&mut surface, &json!({"type": "join", "room_code": code}));
+    assert_eq!(receive(&mut surface)["type"], "welcome");
     surface
 }
 
-fn say(surface: &mut Surface, message: &Value) {
+fn send(surface: &mut Surface, message: &Value) {
     surface.send(Message::text(message.to_string())).unwrap();
 }
 
-fn hear(surface: &mut Surface) -> Value {
+fn receive(surface: &mut Surface) -> Value {
     loop {
         match surface.read().unwrap() {
             Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -55,44 +55,44 @@ fn hear(surface: &mut Surface) -> Value {
 }
 
 #[test]
-fn who_does_not_read_loses_stale_values_keeps_the_newest_of_each_and_delays_nobody() {
+fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
     let options = ["--bbx-room", "1234", "--broadcast-capacity", "8", "--rate-limit-messages", "off"];
     let server = Server::start_signaling(&options);
     let mut slow = joined(server.address, "1234", Some(4_096));
-    let mut quick = joined(server.address, "1234", None);
+    let mut fast = joined(server.address, "1234", None);
     let mut sender = joined(server.address, "1234", None);
-    // Long names fill what systems hold between the two ends.
+    // Long names fill the buffers between the two ends.
     let name = |number: usize| format!("{number}{}", "x".repeat(200));
     let mut newest = BTreeMap::new();
     let mut value = 0_u32;
-    poll_until("values are left out", || {
+    poll_until("values are dropped", || {
         for number in (0..20).cycle().take(2_000) {
             value += 1;
             newest.insert(name(number), value);
-            say(&mut sender, &json!({"type": "param", "param": name(number), "value": value}));
-            // Whoever reads is told each value, whatever waits for the other.
-            assert_eq!(hear(&mut quick)["value"].as_f64(), Some(f64::from(value)));
+            send(&mut sender, &json!({"type": "param", "param": name(number), "value": value}));
+            // A client that reads receives each value, whatever is queued for the other.
+            assert_eq!(receive(&mut fast)["value"].as_f64(), Some(f64::from(value)));
         }
         (server.metric("updates_coalesced_total") > 2_000).then_some(())
     });
     assert_eq!((server.metric("closed_slow_reader_total"), server.metric("members")), (0, 3));
-    // What waits is at most so many messages and one for each parameter, beside what the system holds.
+    // The queue has at most the capacity and one message for each parameter, in addition to the system buffers.
     assert!(server.metric("queued_bytes") < (64 + 8 + 20) * 300);
-    say(&mut slow, &json!({"type": "ping", "client_time": 7}));
-    let (mut told, mut many) = (BTreeMap::new(), 0);
+    send(&mut slow, &json!({"type": "ping", "client_time": 7}));
+    let (mut received, mut count) = (BTreeMap::new(), 0);
     loop {
-        let message = hear(&mut slow);
+        let message = receive(&mut slow);
         if message["type"] == "pong" {
             break;
         }
-        many += 1;
+        count += 1;
         let value = message["value"].as_f64().unwrap();
-        let former = told.insert(message["param"].as_str().unwrap().to_owned(), value);
-        assert!(former.is_none_or(|former| former < value), "values come in order");
+        let previous = received.insert(message["param"].as_str().unwrap().to_owned(), value);
+        assert!(previous.is_none_or(|previous| previous < value), "values arrive in order");
     }
-    assert!(many < value - 2_000, "{many} of {value}");
+    assert!(count < value - 2_000, "{count} of {value}");
     let newest: BTreeMap<String, f64> = newest.into_iter().map(|(name, value)| (name, f64::from(value))).collect();
-    assert_eq!(told, newest);
+    assert_eq!(received, newest);
 }
 
 /// The first lines on standard output of a server that is then stopped.
@@ -107,7 +107,7 @@ fn printed(options: &[&str], lines: usize, prepare: impl FnOnce(&mut Command)) -
 }
 
 #[test]
-fn rooms_that_are_asked_for_are_printed() {
+fn rooms_of_the_options_are_printed() {
     assert_eq!(printed(&["--bbx-room", "4711"], 1, |_| {}), ["bbx room: 4711"]);
     let two = ["--bbx-room", "4711", "--bbx-room", "123456"];
     assert_eq!(printed(&two, 2, |_| {}), ["bbx room: 4711", "bbx room: 123456"]);
@@ -115,17 +115,17 @@ fn rooms_that_are_asked_for_are_printed() {
         command.env("BBX_ROOM", "4711,4712");
     });
     assert_eq!(by_variable, ["bbx room: 4711", "bbx room: 4712"]);
-    let by_chance: Vec<String> =
+    let random: Vec<String> =
         (0..2).flat_map(|_| printed(&["--bbx-code-length", "6", "--bbx-room"], 1, |_| {})).collect();
-    for line in &by_chance {
+    for line in &random {
         let code = line.strip_prefix("bbx room: ").unwrap();
         assert!(code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit()), "{code}");
     }
-    assert_ne!(by_chance[0], by_chance[1]);
+    assert_ne!(random[0], random[1]);
 }
 
 #[test]
-fn rooms_that_cannot_be_made_are_wrong_usage() {
+fn invalid_room_options_are_usage_errors() {
     let cases: [(&[&str], &str); 5] = [
         (
             &["--bbx-room", "4711", "--bbx-room", "4711"],
@@ -139,17 +139,17 @@ fn rooms_that_cannot_be_made_are_wrong_usage() {
         ),
         (&["--bbx-room", "47x1"], "give a code of 4 to 6 digits, or any"),
     ];
-    for (options, says) in cases {
+    for (options, expected) in cases {
         let all = [&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat();
         let output = run(&all, |_| {});
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && stderr.contains(says), "{options:?}: {stderr}");
+        assert!(output.status.code() == Some(2) && stderr.contains(expected), "{options:?}: {stderr}");
         assert!(output.stdout.is_empty(), "{options:?}");
     }
 }
 
 #[test]
-fn a_malformed_variable_is_named() {
+fn malformed_variable_is_named() {
     let wrong = [
         ("BBX_CODE_LENGTH", "3"),
         ("BBX_CODE_LENGTH", "7"),
@@ -173,7 +173,7 @@ fn a_malformed_variable_is_named() {
 }
 
 #[test]
-fn options_have_their_effect_on_rooms() {
+fn options_take_effect_on_rooms() {
     let server = Server::start_signaling(&[
         "--dialect",
         "bbx",
@@ -186,13 +186,13 @@ fn options_have_their_effect_on_rooms() {
         "--bbx-ping-interval",
         "10ms",
     ]);
-    // With one dialect alone every path is its own, and others are not spoken.
+    // A single dialect serves every path, and other dialects are unknown.
     let tcp = TcpStream::connect(server.address).unwrap();
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let (mut surface, _) = tungstenite::client(format!("ws://{}/any/where?roomId=r", server.address), tcp).unwrap();
-    say(&mut surface, &json!({"type": "ListRooms"}));
-    say(&mut surface, &json!({"type": "join", "room_code": "1234"}));
-    assert_eq!(hear(&mut surface)["type"], "welcome");
+    send(&mut surface, &json!({"type": "ListRooms"}));
+    send(&mut surface, &json!({"type": "join", "room_code": "1234"}));
+    assert_eq!(receive(&mut surface)["type"], "welcome");
     // The interval is 10 ms.
     assert!(matches!(surface.read(), Ok(Message::Ping(_))));
     let (mut other, _) = tungstenite::connect(format!("ws://{}/", server.address)).unwrap();
@@ -205,31 +205,31 @@ fn options_have_their_effect_on_rooms() {
         }
     };
     assert!(answer.contains("ROOM_FULL"), "{answer}");
-    // The room closes when its time is over, whoever is in it.
-    assert_eq!(hear(&mut surface)["type"], "closed");
+    // The room closes when it expires, with its members.
+    assert_eq!(receive(&mut surface)["type"], "closed");
     assert_eq!(server.metric("rooms"), 0);
 }
 
 #[test]
-fn who_guesses_from_many_connections_finds_nothing_and_shuts_only_new_ones_out() {
+fn code_guessing_fails_and_blocks_new_connections_only() {
     let server = Server::start_signaling(&["--bbx-room", "1234"]);
     let mut member = joined(server.address, "1234", None);
     let connect = || tungstenite::client("ws://x/", TcpStream::connect(server.address).unwrap()).unwrap().0;
-    // Digits of other scripts are no digits, and nothing is trimmed.
+    // Digits of other scripts are invalid, and nothing is trimmed.
     let spelled = ["１２３４", "١٢٣٤", "1234\u{0}", " 1234", "+1234", "1234.0", "0x4d2", "𝟏𝟐𝟑𝟒"];
     for _ in 0..5 {
         let mut guesser = connect();
         for code in spelled.iter().cycle().take(20) {
-            say(&mut guesser, &json!({"type": "join", "room_code": code}));
-            assert_eq!(hear(&mut guesser)["code"], "INVALID_ROOM", "{code}");
+            send(&mut guesser, &json!({"type": "join", "room_code": code}));
+            assert_eq!(receive(&mut guesser)["code"], "INVALID_ROOM", "{code}");
         }
         let Ok(Message::Close(Some(frame))) = guesser.read() else { panic!("no close frame") };
         assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1_008, "Too many wrong codes"));
     }
     let mut late = connect();
-    say(&mut late, &json!({"type": "join", "room_code": "1234"}));
-    assert_eq!(hear(&mut late)["code"], "INVALID_ROOM");
+    send(&mut late, &json!({"type": "join", "room_code": "1234"}));
+    assert_eq!(receive(&mut late)["code"], "INVALID_ROOM");
     assert_eq!(server.metric("requests_rejected_total"), 101);
-    say(&mut member, &json!({"type": "ping", "client_time": 1}));
-    assert_eq!(hear(&mut member)["type"], "pong");
+    send(&mut member, &json!({"type": "ping", "client_time": 1}));
+    assert_eq!(receive(&mut member)["type"], "pong");
 }

@@ -1,4 +1,4 @@
-//! A program with a server of control surfaces in it: commands before and while it runs, events out, and how it ends.
+//! A program with an embedded control surface server: commands before and while it runs, its events, and its shutdown.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tungstenite::Message;
 
-use crate::control_surface::{hear, joined, say};
-use test_support::server::{PATIENCE, poll_until};
+use crate::control_surface::{joined, receive, send};
+use test_support::server::{TEST_TIMEOUT, poll_until};
 
-/// Somewhere free on this machine alone.
-fn here() -> WsServerConfig {
+/// A free port on loopback.
+fn loopback_config() -> WsServerConfig {
     WsServerConfig { bind_addr: ([127, 0, 0, 1], 0).into(), ..WsServerConfig::default() }
 }
 
@@ -35,14 +35,14 @@ impl Program {
         Self { address, commands, events: consumer, serving: tokio::spawn(server.run()) }
     }
 
-    async fn tell(&self, command: ServerCommand) {
+    async fn send(&self, command: ServerCommand) {
         self.commands.send(command).await.unwrap();
     }
 
     async fn room(&self) -> Option<String> {
         let (response, code) = oneshot::channel();
-        self.tell(ServerCommand::CreateRoom { response }).await;
-        tokio::time::timeout(PATIENCE, code).await.expect("an answer").ok()
+        self.send(ServerCommand::CreateRoom { response }).await;
+        tokio::time::timeout(TEST_TIMEOUT, code).await.expect("an answer").ok()
     }
 
     fn event(&mut self) -> InlineEvent {
@@ -51,7 +51,7 @@ impl Program {
 }
 
 #[test]
-fn the_defaults_are_the_documented_ones() {
+fn defaults_are_the_documented_ones() {
     let WsServerConfig { bind_addr, ping_interval, connection_timeout, broadcast_capacity } = WsServerConfig::default();
     assert_eq!(bind_addr, "0.0.0.0:8080".parse().unwrap());
     assert_eq!((ping_interval, connection_timeout), (Duration::from_secs(5), Duration::from_secs(30)));
@@ -60,29 +60,29 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((code_length, expiration.as_secs(), max_clients), (4, 24 * 3_600, 100));
 }
 
-/// On a runtime of one thread, where nothing else could obey.
+/// On a runtime of one thread, where no other thread could run the commands.
 #[tokio::test]
-async fn a_room_is_made_before_the_server_runs_and_who_connects_meanwhile_is_let_in_then() {
+async fn room_and_early_connection_are_served_once_the_server_runs() {
     let (producer, mut consumer) = event_queue(256);
     let (commands, command_rx) = mpsc::channel(256);
-    let server = WsServer::new(here(), producer, command_rx).unwrap();
+    let server = WsServer::new(loopback_config(), producer, command_rx).unwrap();
     let (response, code) = oneshot::channel();
     commands.send(ServerCommand::CreateRoom { response }).await.unwrap();
-    let code = tokio::time::timeout(PATIENCE, code).await.expect("an answer").unwrap();
+    let code = tokio::time::timeout(TEST_TIMEOUT, code).await.expect("an answer").unwrap();
     assert!(code.len() == 4 && code.bytes().all(|byte| byte.is_ascii_digit()), "{code}");
     let address = server.local_addr().unwrap();
     let early = TcpStream::connect(address).unwrap();
-    let phone = std::thread::spawn(move || {
-        early.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (mut phone, _) = tungstenite::client(format!("ws://{address}/any/path"), early).unwrap();
-        say(&mut phone, &json!({"type": "join", "room_code": code}));
-        assert_eq!(hear(&mut phone)["type"], "welcome");
-        say(&mut phone, &json!({"type": "trigger", "name": "note_on", "at": 7}));
-        // The last of its commands: whoever wants the server to end has heard of it.
+    let surface = std::thread::spawn(move || {
+        early.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let (mut surface, _) = tungstenite::client(format!("ws://{address}/any/path"), early).unwrap();
+        send(&mut surface, &json!({"type": "join", "room_code": code}));
+        assert_eq!(receive(&mut surface)["type"], "welcome");
+        send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 7}));
+        // The server has received all commands before the shutdown command.
         poll_until("an event", || consumer.pop())
     });
     let ending = async {
-        let event = tokio::task::spawn_blocking(|| phone.join().unwrap()).await.unwrap();
+        let event = tokio::task::spawn_blocking(|| surface.join().unwrap()).await.unwrap();
         assert_eq!(
             (event.kind, &*event.name, event.value, event.at),
             (ControlSurfaceEventKind::Trigger, "note_on", None, Some(7))
@@ -91,13 +91,13 @@ async fn a_room_is_made_before_the_server_runs_and_who_connects_meanwhile_is_let
     };
     let (end, ()) = tokio::join!(server.run(), ending);
     end.unwrap();
-    assert!(commands.send(ServerCommand::Shutdown).await.is_err(), "nobody obeys any more");
+    assert!(commands.send(ServerCommand::Shutdown).await.is_err(), "no server receives commands any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_has_its_effect_and_what_cannot_be_done_harms_nobody() {
+async fn every_command_takes_effect_and_invalid_ones_are_ignored() {
     let mut program =
-        Program::start(here(), RoomConfig { code_length: 6, max_clients: 1, ..RoomConfig::default() }, 16);
+        Program::start(loopback_config(), RoomConfig { code_length: 6, max_clients: 1, ..RoomConfig::default() }, 16);
     let (one, other) = (program.room().await.unwrap(), program.room().await.unwrap());
     assert!(one.len() == 6 && other.len() == 6 && one != other);
     let (mut ann, mut bob) = (joined(program.address, &one, None), joined(program.address, &other, None));
@@ -105,30 +105,30 @@ async fn every_command_has_its_effect_and_what_cannot_be_done_harms_nobody() {
     third.send(Message::text(json!({"type": "join", "room_code": one}).to_string())).unwrap();
     assert!(third.read().unwrap().to_text().unwrap().contains("ROOM_FULL"));
     for name in ["x".repeat(257), "a".to_owned()] {
-        program.tell(ServerCommand::BroadcastParam { name, value: f32::NAN }).await;
+        program.send(ServerCommand::BroadcastParam { name, value: f32::NAN }).await;
     }
-    program.tell(ServerCommand::BroadcastVisualization { data: vec![f32::INFINITY] }).await;
-    program.tell(ServerCommand::BroadcastVisualization { data: vec![0.0; 65_537] }).await;
-    program.tell(ServerCommand::CloseRoom { code: "nonsense".to_owned() }).await;
-    program.tell(ServerCommand::BroadcastParam { name: "freq".to_owned(), value: 0.7 }).await;
-    program.tell(ServerCommand::BroadcastVisualization { data: vec![0.5, -1.0] }).await;
-    for phone in [&mut ann, &mut bob] {
-        let heard = hear(phone);
-        assert_eq!((&heard["param"], heard["value"].to_string()), (&json!("freq"), "0.7".to_owned()));
-        assert_eq!(hear(phone), json!({"type": "visualization", "data": [0.5, -1.0]}));
+    program.send(ServerCommand::BroadcastVisualization { data: vec![f32::INFINITY] }).await;
+    program.send(ServerCommand::BroadcastVisualization { data: vec![0.0; 65_537] }).await;
+    program.send(ServerCommand::CloseRoom { code: "nonsense".to_owned() }).await;
+    program.send(ServerCommand::BroadcastParam { name: "freq".to_owned(), value: 0.7 }).await;
+    program.send(ServerCommand::BroadcastVisualization { data: vec![0.5, -1.0] }).await;
+    for surface in [&mut ann, &mut bob] {
+        let received = receive(surface);
+        assert_eq!((&received["param"], received["value"].to_string()), (&json!("freq"), "0.7".to_owned()));
+        assert_eq!(receive(surface), json!({"type": "visualization", "data": [0.5, -1.0]}));
     }
-    say(&mut ann, &json!({"type": "param", "param": "gain", "value": 0.25, "at": 1e300}));
+    send(&mut ann, &json!({"type": "param", "param": "gain", "value": 0.25, "at": 1e300}));
     let event = program.event();
     assert_eq!((&*event.room, &*event.name, event.value, event.at), (&*one, "gain", Some(0.25), Some(u64::MAX)));
     assert_eq!(event.node_id.len(), 36);
-    program.tell(ServerCommand::CloseRoom { code: one.clone() }).await;
-    assert_eq!(hear(&mut ann), json!({"type": "closed"}));
+    program.send(ServerCommand::CloseRoom { code: one.clone() }).await;
+    assert_eq!(receive(&mut ann), json!({"type": "closed"}));
     let Ok(Message::Close(Some(frame))) = ann.read() else { panic!("no close frame") };
     assert_eq!(u16::from(frame.code), 1_000);
     assert!(ann.read().is_err());
-    say(&mut bob, &json!({"type": "sync"}));
-    assert_eq!(hear(&mut bob)["params"][0]["name"], "freq");
-    program.tell(ServerCommand::Shutdown).await;
+    send(&mut bob, &json!({"type": "sync"}));
+    assert_eq!(receive(&mut bob)["params"][0]["name"], "freq");
+    program.send(ServerCommand::Shutdown).await;
     let Ok(Message::Close(Some(frame))) = bob.read() else { panic!("no close frame") };
     assert_eq!(u16::from(frame.code), 1_001);
     drop((bob, third));
@@ -137,15 +137,15 @@ async fn every_command_has_its_effect_and_what_cannot_be_done_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_loses_the_newest_and_says_how_many() {
-    let mut program = Program::start(here(), RoomConfig::default(), 4);
+async fn full_event_queue_drops_the_newest_and_counts_them() {
+    let mut program = Program::start(loopback_config(), RoomConfig::default(), 4);
     let code = program.room().await.unwrap();
-    let mut phone = joined(program.address, &code, None);
+    let mut surface = joined(program.address, &code, None);
     for number in 0..100 {
-        say(&mut phone, &json!({"type": "trigger", "name": number.to_string()}));
+        send(&mut surface, &json!({"type": "trigger", "name": number.to_string()}));
     }
-    say(&mut phone, &json!({"type": "ping", "client_time": 1}));
-    assert_eq!(hear(&mut phone)["type"], "pong");
+    send(&mut surface, &json!({"type": "ping", "client_time": 1}));
+    assert_eq!(receive(&mut surface)["type"], "pong");
     let names: Vec<String> = (0..4).map(|_| program.event().name.to_string()).collect();
     assert_eq!(
         (names, program.events.pop(), program.events.dropped()),
@@ -154,10 +154,10 @@ async fn a_full_queue_loses_the_newest_and_says_how_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rooms_whose_code_nobody_waits_for_are_closed_and_beyond_a_thousand_there_is_no_answer() {
-    let program = Program::start(here(), RoomConfig::default(), 1);
+async fn rooms_without_a_code_receiver_are_closed_and_limited_to_1000() {
+    let program = Program::start(loopback_config(), RoomConfig::default(), 1);
     for _ in 0..1_500 {
-        program.tell(ServerCommand::CreateRoom { response: oneshot::channel().0 }).await;
+        program.send(ServerCommand::CreateRoom { response: oneshot::channel().0 }).await;
     }
     for number in 0..1_000 {
         assert!(program.room().await.is_some(), "{number}");
@@ -166,38 +166,41 @@ async fn rooms_whose_code_nobody_waits_for_are_closed_and_beyond_a_thousand_ther
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_silent_for_the_configured_time_is_dropped() {
+async fn silent_client_is_aborted_after_the_configured_time() {
     let (ping_interval, connection_timeout) = (Duration::from_millis(10), Duration::from_millis(50));
-    let program =
-        Program::start(WsServerConfig { ping_interval, connection_timeout, ..here() }, RoomConfig::default(), 1);
+    let program = Program::start(
+        WsServerConfig { ping_interval, connection_timeout, ..loopback_config() },
+        RoomConfig::default(),
+        1,
+    );
     let code = program.room().await.unwrap();
-    let mut phone = joined(program.address, &code, None);
+    let mut surface = joined(program.address, &code, None);
     // From here on it reads without answering pings.
     let mut rest = Vec::new();
-    let ended = phone.get_mut().read_to_end(&mut rest);
-    assert!(ended.is_ok() && rest.starts_with(&[0x89, 0]), "{ended:?} {rest:?}");
-    assert!(!rest.contains(&0x88), "there is nobody to be told: {rest:?}");
+    let read_result = surface.get_mut().read_to_end(&mut rest);
+    assert!(read_result.is_ok() && rest.starts_with(&[0x89, 0]), "{read_result:?} {rest:?}");
+    assert!(!rest.contains(&0x88), "a dead connection gets no close frame: {rest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_given_up_tells_its_clients_and_lets_its_commands_go() {
-    let program = Program::start(here(), RoomConfig::default(), 1);
+async fn aborted_server_closes_its_clients_and_releases_its_channels() {
+    let program = Program::start(loopback_config(), RoomConfig::default(), 1);
     let code = program.room().await.unwrap();
-    let mut phone = joined(program.address, &code, None);
+    let mut surface = joined(program.address, &code, None);
     program.serving.abort();
-    let Ok(Message::Close(Some(frame))) = phone.read() else { panic!("no close frame") };
+    let Ok(Message::Close(Some(frame))) = surface.read() else { panic!("no close frame") };
     assert_eq!(u16::from(frame.code), 1_001);
     poll_until("the end of the commands", || program.commands.is_closed().then_some(()));
     poll_until("the end of the events", || program.events.is_abandoned().then_some(()));
 }
 
 #[test]
-fn without_a_runtime_or_an_address_there_is_an_error() {
+fn missing_runtime_or_occupied_address_is_an_error() {
     let server = |config| WsServer::new(config, event_queue(1).0, mpsc::channel(1).1).map(drop);
-    assert!(server(here()).unwrap_err().to_string().contains("runtime"));
+    assert!(server(loopback_config()).unwrap_err().to_string().contains("runtime"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let error = server(WsServerConfig { bind_addr: taken.local_addr().unwrap(), ..here() }).unwrap_err();
+    let error = server(WsServerConfig { bind_addr: taken.local_addr().unwrap(), ..loopback_config() }).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
 }

@@ -1,8 +1,8 @@
-//! The console over HTTP: behind the login, nothing for other sites, secrets never, content where it is asked for.
+//! The console over HTTP: behind the login, not for other sites, without secrets, content only on request.
 
 use serde_json::{Value, json};
 
-use crate::http::ask::{Answer, ask, get};
+use crate::http::request::{Response, get, request};
 use test_support::server::member::Member;
 use test_support::server::poll_until;
 use test_support::server::process::Server;
@@ -17,14 +17,14 @@ const FILES: [(&str, &str); 4] = [
     ("/console/icon.svg", "image/svg+xml"),
 ];
 
-fn guarded() -> Server {
+fn start_with_password() -> Server {
     Server::start_signaling(&["--docs-password", "sesame"])
 }
 
 fn state(server: &Server, query: &str) -> Value {
-    let answer = ask(server, "GET", &format!("/console/state{query}"), &[RIGHT]);
-    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"), "{answer:?}");
-    serde_json::from_str(&answer.body).unwrap()
+    let response = request(server, "GET", &format!("/console/state{query}"), &[RIGHT]);
+    assert_eq!((response.status, response.header("content-type")), (200, "application/json"), "{response:?}");
+    serde_json::from_str(&response.body).unwrap()
 }
 
 fn texts(state: &Value) -> Vec<&str> {
@@ -32,35 +32,35 @@ fn texts(state: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn every_part_is_behind_the_login_and_may_load_nothing_from_elsewhere() {
-    let server = guarded();
+fn every_file_needs_the_login_and_loads_nothing_from_elsewhere() {
+    let server = start_with_password();
     for (path, kind) in FILES.into_iter().chain([("/console/state", "application/json")]) {
-        let refused = get(&server, path);
-        assert_eq!((refused.status, refused.error().as_str()), (401, "Login required"), "{path}");
-        let answer: Answer = ask(&server, "GET", path, &[RIGHT]);
-        assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{path}");
+        let rejected = get(&server, path);
+        assert_eq!((rejected.status, rejected.error().as_str()), (401, "Login required"), "{path}");
+        let response: Response = request(&server, "GET", path, &[RIGHT]);
+        assert_eq!((response.status, response.header("content-type")), (200, kind), "{path}");
         assert_eq!(
-            answer.header("content-security-policy"),
+            response.header("content-security-policy"),
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'",
             "{path}"
         );
-        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
-        assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
-        assert_eq!(answer.header("access-control-allow-origin"), "", "{path}");
+        assert_eq!(response.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(response.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(response.header("access-control-allow-origin"), "", "{path}");
         let caching = if path == "/console/state" { "no-store" } else { "private, no-cache" };
-        assert_eq!(answer.header("cache-control"), caching, "{path}");
-        let posted = ask(&server, "POST", path, &[RIGHT, "Content-Type: application/json"]);
+        assert_eq!(response.header("cache-control"), caching, "{path}");
+        let posted = request(&server, "POST", path, &[RIGHT, "Content-Type: application/json"]);
         assert_eq!(posted.status, 405, "{path}");
     }
-    assert_eq!(ask(&server, "GET", "/console/other", &[RIGHT]).status, 404);
+    assert_eq!(request(&server, "GET", "/console/other", &[RIGHT]).status, 404);
 }
 
-/// What a page of this policy could not use would be a mistake: a script in the markup, a style in an attribute, another host.
+/// Constructs that the policy forbids must not occur: a script in the markup, a style in an attribute, another host.
 #[test]
-fn the_page_needs_nothing_that_its_policy_forbids() {
-    let server = guarded();
-    let body = |path| ask(&server, "GET", path, &[RIGHT]).body;
+fn page_needs_nothing_that_its_policy_forbids() {
+    let server = start_with_password();
+    let body = |path| request(&server, "GET", path, &[RIGHT]).body;
     let page = body("/console");
     for forbidden in
         ["style=", "<style", "onclick", "onload", "javascript:", "http:", "https:", "src=\"//", "href=\"//"]
@@ -78,8 +78,8 @@ fn the_page_needs_nothing_that_its_policy_forbids() {
 }
 
 #[test]
-fn the_state_tells_who_is_where_and_what_came_last() {
-    let server = guarded();
+fn state_lists_rooms_members_and_activity() {
+    let server = start_with_password();
     let first = state(&server, "");
     assert_eq!((&first["activity"], &first["lastActivity"], &first["content"]), (&json!([]), &json!(0), &json!(false)));
     assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));
@@ -96,18 +96,18 @@ fn the_state_tells_who_is_where_and_what_came_last() {
         (&room["protected"], &room["memberCount"], &room["messageCount"]),
         (&json!(false), &json!(1), &json!(2))
     );
-    let seen = &room["members"][0];
+    let listed = &room["members"][0];
     assert_eq!(
-        (&seen["id"], &seen["name"], &seen["address"]),
+        (&listed["id"], &listed["name"], &listed["address"]),
         (&created["peer_id"], &json!("Ann"), &json!("127.0.0.1"))
     );
     let notes = second["activity"].as_array().unwrap();
-    let told: Vec<_> = notes
+    let entries: Vec<_> = notes
         .iter()
         .map(|note| json!([note["number"], note["kind"], note["messageType"], note["outcome"], note["reason"]]))
         .collect();
     assert_eq!(
-        told,
+        entries,
         [
             json!([1, "connect", null, "accepted", null]),
             json!([2, "message", "CreateRoom", "accepted", null]),
@@ -131,8 +131,8 @@ fn the_state_tells_who_is_where_and_what_came_last() {
 }
 
 #[test]
-fn content_of_a_protected_room_is_given_to_who_asks_and_the_log_names_them_once() {
-    let mut server = guarded();
+fn protected_content_is_given_on_request_and_logged_once() {
+    let mut server = start_with_password();
     state(&server, "");
     let mut member = Member::of(server.address);
     member.say("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
@@ -142,7 +142,7 @@ fn content_of_a_protected_room_is_given_to_who_asks_and_the_log_names_them_once(
     let hidden = state(&server, "");
     assert_eq!(hidden["activity"].as_array().unwrap().len(), 4);
     assert!(!hidden.to_string().contains("between us"), "{hidden}");
-    assert_eq!(texts(&hidden), [""], "that somebody connected");
+    assert_eq!(texts(&hidden), [""], "the entry of the connection");
     for query in ["?content=false", "?content=1", "?content"] {
         assert_eq!(texts(&state(&server, query)), [""], "{query}");
     }
@@ -151,17 +151,17 @@ fn content_of_a_protected_room_is_given_to_who_asks_and_the_log_names_them_once(
         assert!(shown.to_string().contains("between us") && !shown.to_string().contains("hunter2"), "{shown}");
         assert_eq!(shown["content"], json!(true));
     }
-    let ended = server.line_that_begins("console: protected content shown to=127.0.0.1");
-    assert_eq!(ended.level, "INFO");
+    let line = server.line_starting_with("console: protected content shown to=127.0.0.1");
+    assert_eq!(line.level, "INFO");
     let lines = server.stop("TERM").lines.concat();
     assert_eq!(lines.matches("protected content shown").count(), 1, "{lines}");
     assert!(!lines.contains("hunter2"));
 }
 
 #[test]
-fn without_a_password_there_is_no_console() {
+fn console_is_unavailable_without_a_password() {
     let server = Server::start_signaling(&[]);
     for (path, _) in FILES {
-        assert!(get(&server, path).status == 401 && ask(&server, "GET", path, &[RIGHT]).status == 401, "{path}");
+        assert!(get(&server, path).status == 401 && request(&server, "GET", path, &[RIGHT]).status == 401, "{path}");
     }
 }

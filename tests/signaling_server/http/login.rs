@@ -1,4 +1,4 @@
-//! Who is let in where only the operator may be, and that nobody else is.
+//! The login of the operator: accepted with the right credentials, rejected otherwise.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -11,34 +11,36 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tungstenite::Message;
 
-use crate::http::ask::{Answer, ask, send, send_to};
+use crate::http::request::{Response, request, send, send_to};
 use test_support::server::process::{Server, program, run};
 
 /// printf admin:sesame | base64
 pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
 /// printf admin:sesam | base64
 pub(crate) const WRONG: &str = "Authorization: Basic YWRtaW46c2VzYW0=";
-/// {"clientId":"ann","room":"radio"}, signed with test-secret:
-/// printf '{"clientId":"ann","room":"radio"}' | basenc --base64url | tr -d = , then openssl dgst -sha256 -hmac test-secret of that.
+/// {"clientId":"ann","room":"radio"}, signed with test-secret: printf '{"clientId":"ann","room":"radio"}' | basenc --base64url |
+/// tr -d = , then openssl dgst -sha256 -hmac test-secret of that.
 pub(crate) const ANN: &str = "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJyYWRpbyJ9.Y0RkkSxqDBJdB-XfxQWkbPnC3GuaOBP6yZKU3IEVKD8";
 pub(crate) const JSON: &str = "Content-Type: application/json";
 
-fn guarded(options: &[&str]) -> Server {
+fn start_with_password(options: &[&str]) -> Server {
     Server::start_signaling(&[&["--docs-password", "sesame"], options].concat())
 }
 
-/// Asks for the end of the server with these headers.
-fn shut_down(server: &Server, headers: &[&str]) -> Answer {
+/// Requests the shutdown of the server with these headers.
+fn shut_down(server: &Server, headers: &[&str]) -> Response {
     send(server, "POST", "/admin/shutdown", headers, "{}")
 }
 
-fn is_challenge(answer: &Answer) -> bool {
-    answer.status == 401 && answer.header("www-authenticate") == "Basic realm=\"docs\"" && !answer.error().is_empty()
+fn is_challenge(response: &Response) -> bool {
+    response.status == 401
+        && response.header("www-authenticate") == "Basic realm=\"docs\""
+        && !response.error().is_empty()
 }
 
 #[test]
-fn only_the_login_ends_the_server_and_then_as_a_signal_does() {
-    let mut server = guarded(&[]);
+fn only_the_login_shuts_the_server_down_like_a_signal() {
+    let mut server = start_with_password(&[]);
     let socket = TcpStream::connect(server.address).unwrap();
     let (mut socket, _) = tungstenite::client(format!("ws://{}/", server.address), socket).unwrap();
     let long = format!("Authorization: Basic {}", "YWRt".repeat(3_500));
@@ -54,43 +56,43 @@ fn only_the_login_ends_the_server_and_then_as_a_signal_does() {
         &[JSON, "Authorization: Basic \u{ff}"],
         &[JSON, &long],
     ] {
-        let answer = shut_down(&server, headers);
-        assert!(is_challenge(&answer), "{headers:?}: {answer:?}");
+        let response = shut_down(&server, headers);
+        assert!(is_challenge(&response), "{headers:?}: {response:?}");
     }
     for (body, status) in [("{", 400), ("[]", 422), ("null", 422)] {
-        let answer = send(&server, "POST", "/admin/shutdown", &[JSON, RIGHT], body);
-        assert!(answer.status == status && !answer.error().is_empty(), "{body}: {answer:?}");
+        let response = send(&server, "POST", "/admin/shutdown", &[JSON, RIGHT], body);
+        assert!(response.status == status && !response.error().is_empty(), "{body}: {response:?}");
     }
     let long = format!("{{\"x\":\"{}\"}}", "x".repeat(5_000));
     assert_eq!(send(&server, "POST", "/admin/shutdown", &[JSON, RIGHT], &long).status, 413);
     for method in ["GET", "HEAD", "OPTIONS"] {
-        let answer = ask(&server, method, "/admin/shutdown", &[RIGHT]);
-        assert_eq!((answer.status, answer.header("allow")), (405, "POST"), "{method}");
-        assert_eq!(ask(&server, method, "/admin/shutdown", &[]).status, 401, "{method}");
+        let response = request(&server, method, "/admin/shutdown", &[RIGHT]);
+        assert_eq!((response.status, response.header("allow")), (405, "POST"), "{method}");
+        assert_eq!(request(&server, method, "/admin/shutdown", &[]).status, 401, "{method}");
     }
     assert!(server.is_running());
-    let answer = shut_down(&server, &["Content-Type: application/json; charset=utf-8", RIGHT]);
-    assert_eq!((answer.status, answer.body.as_str()), (202, r#"{"stopping":true}"#));
+    let response = shut_down(&server, &["Content-Type: application/json; charset=utf-8", RIGHT]);
+    assert_eq!((response.status, response.body.as_str()), (202, r#"{"stopping":true}"#));
     let Ok(Message::Close(Some(frame))) = socket.read() else { panic!("no close frame") };
     assert_eq!(u16::from(frame.code), 1_001);
     drop(socket);
-    server.line_that_begins("signaling: server stopped");
+    server.line_starting_with("signaling: server stopped");
     assert_eq!(server.wait(), Some(0));
 }
 
 #[test]
-fn the_last_answer_says_that_the_connection_ends() {
-    let mut server = guarded(&[]);
-    // With nothing in the body.
+fn last_response_announces_the_end_of_the_connection() {
+    let mut server = start_with_password(&[]);
+    // Without a body.
     let headers = [JSON, RIGHT, "Content-Length: 0", "Connection: keep-alive"];
-    let answer = ask(&server, "POST", "/admin/shutdown", &headers);
-    assert_eq!((answer.status, answer.header("connection")), (202, "close"));
+    let response = request(&server, "POST", "/admin/shutdown", &headers);
+    assert_eq!((response.status, response.header("connection")), (202, "close"));
     assert_eq!(server.wait(), Some(0));
 }
 
 #[test]
-fn pages_of_other_sites_change_nothing() {
-    let mut server = guarded(&[]);
+fn requests_of_other_sites_are_rejected() {
+    let mut server = start_with_password(&[]);
     let host = format!("Host: {}", server.address);
     let own = format!("Origin: http://{}", server.address);
     for headers in [
@@ -107,16 +109,16 @@ fn pages_of_other_sites_change_nothing() {
         &[RIGHT, JSON, &own, "Host: localhost"],
         &[RIGHT, JSON, &own, "Origin: https://evil.example", &host],
     ] {
-        let answer = shut_down(&server, headers);
-        assert!(answer.status == 403 && !answer.error().is_empty(), "{headers:?}: {answer:?}");
-        assert_eq!(answer.header("access-control-allow-origin"), "");
+        let response = shut_down(&server, headers);
+        assert!(response.status == 403 && !response.error().is_empty(), "{headers:?}: {response:?}");
+        assert_eq!(response.header("access-control-allow-origin"), "");
     }
-    // It is said before the body is there.
-    assert_eq!(ask(&server, "POST", "/admin/shutdown", &[RIGHT, "Content-Length: 2"]).status, 403);
-    assert_eq!(ask(&server, "POST", "/admin/shutdown", &[JSON, "Content-Length: 2"]).status, 401);
-    // A script has to ask before it sends JSON, and is not allowed.
-    let asks = ["Origin: https://evil.example", "Access-Control-Request-Method: POST"];
-    let preflight = ask(&server, "OPTIONS", "/admin/shutdown", &asks);
+    // The rejection comes before the body.
+    assert_eq!(request(&server, "POST", "/admin/shutdown", &[RIGHT, "Content-Length: 2"]).status, 403);
+    assert_eq!(request(&server, "POST", "/admin/shutdown", &[JSON, "Content-Length: 2"]).status, 401);
+    // A script sends a preflight request before it sends JSON, and is not allowed.
+    let preflight_headers = ["Origin: https://evil.example", "Access-Control-Request-Method: POST"];
+    let preflight = request(&server, "OPTIONS", "/admin/shutdown", &preflight_headers);
     assert!(is_challenge(&preflight) && preflight.header("access-control-allow-origin").is_empty(), "{preflight:?}");
     assert!(server.is_running());
     assert_eq!(shut_down(&server, &[RIGHT, JSON, &own, &host]).status, 202);
@@ -124,36 +126,36 @@ fn pages_of_other_sites_change_nothing() {
 }
 
 #[test]
-fn guessing_ends_after_so_many_failures_and_using_never() {
-    let mut server = guarded(&["--rate-limit-login", "3/15m"]);
-    let status = |headers: &[&str]| ask(&server, "GET", "/admin/shutdown", headers).status;
+fn failed_logins_are_limited_and_successful_ones_are_not() {
+    let mut server = start_with_password(&["--rate-limit-login", "3/15m"]);
+    let status = |headers: &[&str]| request(&server, "GET", "/admin/shutdown", headers).status;
     for _ in 0..100 {
         assert_eq!((status(&[RIGHT]), status(&[])), (405, 401));
     }
     assert_eq!((status(&[WRONG]), status(&["Authorization: x"]), status(&[WRONG])), (401, 401, 401));
     for headers in [[WRONG], [RIGHT]] {
-        let answer = ask(&server, "GET", "/admin/shutdown", &headers);
-        assert_eq!(answer.status, 429);
-        let wait: u64 = answer.header("retry-after").parse().unwrap();
+        let response = request(&server, "GET", "/admin/shutdown", &headers);
+        assert_eq!(response.status, 429);
+        let wait: u64 = response.header("retry-after").parse().unwrap();
         assert!((890..=900).contains(&wait), "{wait}");
-        assert!(answer.body.starts_with(r#"{"error":"#), "{}", answer.body);
+        assert!(response.body.starts_with(r#"{"error":"#), "{}", response.body);
     }
-    // A browser is still told that there is a login.
+    // A request without credentials still gets the challenge.
     assert_eq!(status(&[]), 401);
-    let line = server.line_that_begins("http: login rejected source=127.0.0.1 reason=");
+    let line = server.line_starting_with("http: login rejected source=127.0.0.1 reason=");
     assert_eq!(line.level, "WARN");
 }
 
 #[test]
-fn without_a_password_nobody_is_let_in_and_is_told_why() {
-    // Neither stdout nor stderr is a terminal here, so none is made.
+fn login_is_disabled_without_a_password_and_the_reason_given() {
+    // Neither stdout nor stderr is a terminal here, so no password is generated.
     let mut server = Server::start_signaling(&[]);
-    server.line_that_begins("http: login disabled, DOCS_PASSWORD not set");
+    server.line_starting_with("http: login disabled, DOCS_PASSWORD not set");
     for headers in
         [&[JSON][..], &[JSON, RIGHT], &[JSON, "Authorization: Basic YWRtaW46"], &[JSON, "Authorization: Basic Og=="]]
     {
-        let answer = shut_down(&server, headers);
-        assert!(is_challenge(&answer) && answer.error().contains("--docs-password-file"), "{answer:?}");
+        let response = shut_down(&server, headers);
+        assert!(is_challenge(&response) && response.error().contains("--docs-password-file"), "{response:?}");
     }
     assert!(server.is_running());
 }
@@ -161,8 +163,8 @@ fn without_a_password_nobody_is_let_in_and_is_told_why() {
 /// `script`, which every Linux has, gives it a terminal.
 #[cfg(target_os = "linux")]
 #[test]
-fn at_a_terminal_a_password_is_made_and_shown_and_it_is_another_each_time() {
-    let mut shown = BTreeSet::new();
+fn terminal_start_generates_and_prints_a_new_password_each_time() {
+    let mut printed = BTreeSet::new();
     for redirected in ["", " 2>/dev/null"] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("address");
@@ -195,32 +197,33 @@ fn at_a_terminal_a_password_is_made_and_shown_and_it_is_another_each_time() {
         let login = format!("Authorization: Basic {}", STANDARD.encode(format!("admin:{password}")));
         assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, RIGHT], "{}").status, 401);
         assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, &login], "{}").status, 202);
-        assert!(!lines.any(|line| line.unwrap().contains(&password)), "it is shown once");
+        assert!(!lines.any(|line| line.unwrap().contains(&password)), "it is printed once");
         assert!(child.wait().unwrap().success());
-        shown.insert(password);
+        printed.insert(password);
     }
-    assert_eq!(shown.len(), 2);
+    assert_eq!(printed.len(), 2);
 }
 
 #[test]
-fn the_login_comes_from_the_environment_or_a_file_and_a_wrong_one_stops_the_start() {
+fn login_comes_from_options_or_environment_and_errors_stop_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     fs::write(&file, "sesame\r\n").unwrap();
     let file = file.to_str().unwrap();
-    let here = ["--host", "127.0.0.1", "--port", "0"];
+    let address_options = ["--host", "127.0.0.1", "--port", "0"];
     for (options, name, password) in [
         (&[][..], "admin", "sesame"),
         (&["--docs-password-file", file], "admin", "other"),
         (&["--docs-username", "admin"], "other", "sesame"),
     ] {
-        let server = Server::start_signaling_as(&[&here, options].concat(), |command| {
+        let server = Server::start_signaling_as(&[&address_options, options].concat(), |command| {
             command.env("DOCS_USERNAME", name).env("DOCS_PASSWORD", password);
         });
-        let status = |header| ask(&server, "GET", "/admin/shutdown", &[header]).status;
+        let status = |header| request(&server, "GET", "/admin/shutdown", &[header]).status;
         assert_eq!((status(RIGHT), status(WRONG)), (405, 401), "{options:?}");
     }
-    let code = |options: &[&str]| run(&[&["signaling-server"], &here[..], options].concat(), |_| {}).status.code();
+    let code =
+        |options: &[&str]| run(&[&["signaling-server"], &address_options[..], options].concat(), |_| {}).status.code();
     assert_eq!(code(&["--docs-username", "a:b", "--docs-password", "x"]), Some(2));
     assert_eq!(code(&["--docs-password", ""]), Some(2));
     assert_eq!(code(&["--rate-limit-login", "20"]), Some(2));
@@ -228,14 +231,14 @@ fn the_login_comes_from_the_environment_or_a_file_and_a_wrong_one_stops_the_star
 }
 
 #[test]
-fn no_level_of_the_log_tells_a_login() {
+fn log_contains_no_login_at_any_level() {
     let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
         command.env("RUST_LOG", "trace").env("DOCS_PASSWORD", "sesame");
     });
-    assert_eq!(ask(&server, "GET", "/admin/shutdown", &[RIGHT]).status, 405);
-    assert_eq!(ask(&server, "GET", "/admin/shutdown", &[WRONG]).status, 401);
-    server.line_that_begins("http: login rejected source=127.0.0.1 reason=");
-    let ended = server.stop("TERM");
-    let log = ended.lines.concat();
-    assert!(ended.lines.len() >= 4 && !log.contains("sesam") && !log.contains("YWRtaW46"), "{log}");
+    assert_eq!(request(&server, "GET", "/admin/shutdown", &[RIGHT]).status, 405);
+    assert_eq!(request(&server, "GET", "/admin/shutdown", &[WRONG]).status, 401);
+    server.line_starting_with("http: login rejected source=127.0.0.1 reason=");
+    let stopped = server.stop("TERM");
+    let log = stopped.lines.concat();
+    assert!(stopped.lines.len() >= 4 && !log.contains("sesam") && !log.contains("YWRtaW46"), "{log}");
 }

@@ -1,20 +1,20 @@
-//! The HTTP side of `jamjam-dev signaling-server`: what dashboards, supervisors and lost browsers are answered.
+//! The HTTP side of `jamjam-dev signaling-server`: responses to dashboards, supervisors and browsers.
 
 #![cfg(unix)]
 
 use test_support::server;
-mod ask;
 mod console;
 mod docs;
 mod login;
 mod proxied;
+mod request;
 
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-use ask::{ask, get};
+use request::{get, request};
 use server::member::Member;
 use server::poll_until;
 use server::process::Server;
@@ -30,20 +30,20 @@ const UPGRADE: [&str; 4] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// The headers of a right upgrade, with one replaced, or left out where `with` is empty.
+/// The headers of a valid upgrade, with one replaced, or removed if `with` is empty.
 fn upgrade_with(replaced: &str, with: &'static str) -> Vec<&'static str> {
     let changed = UPGRADE.map(|header| if header.starts_with(replaced) { with } else { header });
     changed.into_iter().filter(|header| !header.is_empty()).collect()
 }
 
 #[test]
-fn health_has_the_form_that_dashboards_know() {
+fn health_has_the_documented_form() {
     let server = Server::start_signaling(&[]);
-    let answer = get(&server, "/health");
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("content-type"), "application/json");
-    assert_eq!(answer.header("access-control-allow-origin"), "*");
-    let mut health: Value = serde_json::from_str(&answer.body).unwrap();
+    let response = get(&server, "/health");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("content-type"), "application/json");
+    assert_eq!(response.header("access-control-allow-origin"), "*");
+    let mut health: Value = serde_json::from_str(&response.body).unwrap();
     assert!(health["uptime"].is_f64(), "{health}");
     poll_until("a later time", || (self::health(&server)["uptime"].as_f64()? > 0.0).then_some(()));
     let timestamp = health["timestamp"].as_str().unwrap();
@@ -74,7 +74,7 @@ fn health_has_the_form_that_dashboards_know() {
 }
 
 #[test]
-fn health_counts_who_is_there() {
+fn health_counts_the_connected_clients() {
     let server = Server::start_signaling(&[]);
     let url = format!("ws://{}/", server.address);
     let connect = || tungstenite::client(&url, TcpStream::connect(server.address).unwrap()).unwrap().0;
@@ -84,88 +84,89 @@ fn health_counts_who_is_there() {
     assert!(first.read().unwrap().is_text());
     second.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();
     assert!(second.read().unwrap().is_text());
-    // It has said nothing; once it is answered it is counted.
+    // It has not sent any message; it is counted once its ping is answered.
     third.send(Message::Ping("here?".into())).unwrap();
     assert!(third.read().unwrap().is_pong());
     let health = health(&server);
     assert_eq!(health["dialects"]["jamjam"], json!({"rooms": 1, "clients": 2}));
     assert_eq!((&health["dialects"]["undecided"], &health["clients"]), (&json!(1), &json!(3)));
-    // These three are of WebRTC alone.
+    // These three fields are those of WebRTC alone.
     assert_eq!((&health["rooms"], &health["connections"], &health["roomDetails"]), (&json!(0), &json!(0), &json!([])));
 }
 
-/// `/proc/PID` as the system shows it to anybody, while `/health` is asked.
+/// `/proc/PID` as the system shows it, compared with `/health`.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_resources_are_those_of_the_process() {
+fn resources_are_those_of_the_process() {
     let server = Server::start_signaling(&[]);
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
     let resources = health(&server)["resources"].take();
-    // Nobody is connected any more, but for the one who asked, or the folder that was counted.
-    let (told, seen) = (resources["openFiles"].as_u64().unwrap() as usize, files());
-    assert!(told.abs_diff(seen) <= 2, "{told} told, {seen} seen");
-    let (told, seen) = (resources["rssBytes"].as_u64().unwrap(), server.status("VmRSS").parse::<u64>().unwrap() << 10);
-    assert!(told.abs_diff(seen) < 4 << 20, "{told} told, {seen} seen");
+    // No connection is open except that of the request, or the directory that was counted.
+    let (reported, measured) = (resources["openFiles"].as_u64().unwrap() as usize, files());
+    assert!(reported.abs_diff(measured) <= 2, "{reported} reported, {measured} measured");
+    let (reported, measured) =
+        (resources["rssBytes"].as_u64().unwrap(), server.status("VmRSS").parse::<u64>().unwrap() << 10);
+    assert!(reported.abs_diff(measured) < 4 << 20, "{reported} reported, {measured} measured");
 }
 
 #[test]
-fn rooms_are_those_of_webrtc_and_there_are_none() {
+fn rooms_lists_the_webrtc_rooms_and_is_empty_without_any() {
     let server = Server::start_signaling(&[]);
-    let answer = get(&server, "/rooms");
-    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"rooms":[]}"#));
-    assert_eq!(answer.header("content-type"), "application/json");
-    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    let response = get(&server, "/rooms");
+    assert_eq!((response.status, response.body.as_str()), (200, r#"{"rooms":[]}"#));
+    assert_eq!(response.header("content-type"), "application/json");
+    assert_eq!(response.header("access-control-allow-origin"), "*");
 }
 
 #[test]
-fn only_the_login_sees_who_is_in_broadcast_rooms() {
+fn only_the_login_sees_the_members_of_broadcast_rooms() {
     let server = Server::start_signaling(&["--hmac-secret", "test-secret", "--docs-password", "sesame"]);
     let to = |path| format!("ws://{}{path}?token={}", server.address, login::ANN);
     let connect = |url| tungstenite::client(url, TcpStream::connect(server.address).unwrap()).unwrap().0;
-    // Who has been welcomed has joined: members are told in that order.
+    // A client has joined once it is welcomed: members are listed in that order.
     let mut ann = connect(to("/radio"));
     assert!(ann.read().unwrap().is_text());
     let mut con = connect(to("/rooms/radio/remotecontrol"));
     assert!(con.read().unwrap().is_text());
     for path in ["/health?detailed=true", "/health?x=1&%64etailed=true"] {
-        let answer = ask(&server, "GET", path, &[login::RIGHT]);
-        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, ""), "{path}");
-        assert_eq!(answer.header("cache-control"), "no-store");
-        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        let response = request(&server, "GET", path, &[login::RIGHT]);
+        assert_eq!((response.status, response.header("access-control-allow-origin")), (200, ""), "{path}");
+        assert_eq!(response.header("cache-control"), "no-store");
+        let body: Value = serde_json::from_str(&response.body).unwrap();
         let details = &body["dialects"]["broadcast"]["details"]["radio"];
         let member = |control| json!({"clientId": "ann", "address": "127.0.0.1", "control": control});
         assert_eq!(details["members"], json!([member(false), member(true)]), "{details}");
         assert_eq!((&details["clients"], &details["controlClients"]), (&json!(1), &json!(1)));
         for headers in [&[][..], &[login::WRONG]] {
-            let answer = ask(&server, "GET", path, headers);
-            assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Basic realm=\"docs\""), "{path}");
-            assert!(!answer.error().is_empty());
+            let response = request(&server, "GET", path, headers);
+            assert_eq!((response.status, response.header("www-authenticate")), (401, "Basic realm=\"docs\""), "{path}");
+            assert!(!response.error().is_empty());
         }
     }
-    // Everybody sees the rest, whatever login they show.
+    // Everything else is public, with any login.
     for path in ["/health", "/health?detailed=false", "/health?detailed", "/health?undetailed=true"] {
         for headers in [&[][..], &[login::WRONG], &[login::RIGHT]] {
-            let answer = ask(&server, "GET", path, headers);
-            assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, "*"), "{path}");
-            assert!(!answer.body.contains("details\":{") && !answer.body.contains("ann"), "{}", answer.body);
+            let response = request(&server, "GET", path, headers);
+            assert_eq!((response.status, response.header("access-control-allow-origin")), (200, "*"), "{path}");
+            assert!(!response.body.contains("details\":{") && !response.body.contains("ann"), "{}", response.body);
         }
     }
 }
 
 #[test]
-fn metrics_are_open_on_this_machine_alone_and_counted_logins_are_in_them() {
+fn metrics_are_open_on_loopback_only_and_count_logins() {
     let server = Server::start_signaling(&["--docs-password", "sesame"]);
-    assert_eq!(ask(&server, "GET", "/health?detailed=true", &[login::WRONG]).status, 401);
+    assert_eq!(request(&server, "GET", "/health?detailed=true", &[login::WRONG]).status, 401);
     let metrics = get(&server, "/metrics");
     assert_eq!(metrics.status, 200);
     for line in ["jamjam_signaling_logins_failed_total 1", "jamjam_signaling_logins_rate_limited_total 0"] {
-        assert!(metrics.body.lines().any(|told| told == line), "{}", metrics.body);
+        assert!(metrics.body.lines().any(|present| present == line), "{}", metrics.body);
     }
-    // Seen from elsewhere, or brought by a proxy, they take the login.
+    // Requests from another machine or through a proxy need the login.
     for options in [&["--host", "0.0.0.0"][..], &["--trust-proxy"]] {
         let server = Server::start_signaling(&[&["--docs-password", "sesame"], options].concat());
         for (headers, status) in [(&[][..], 401), (&[login::WRONG], 401), (&[login::RIGHT], 200)] {
-            let metrics = ask(&server, "GET", "/metrics", headers);
+            let metrics = request(&server, "GET", "/metrics", headers);
             assert_eq!(metrics.status, status, "{options:?} {headers:?}");
             assert_eq!(metrics.body.contains("jamjam_signaling_"), status == 200);
         }
@@ -174,7 +175,7 @@ fn metrics_are_open_on_this_machine_alone_and_counted_logins_are_in_them() {
 }
 
 #[test]
-fn head_tells_what_get_would() {
+fn head_has_the_headers_of_get() {
     let server = Server::start_signaling(&[]);
     for (path, status) in [
         ("/health", 200),
@@ -187,58 +188,62 @@ fn head_tells_what_get_would() {
         ("/rooms/radio", 426),
         ("/radio/x", 404),
     ] {
-        let (get, mut head) = (get(&server, path), ask(&server, "HEAD", path, &[]));
+        let (get, mut head) = (get(&server, path), request(&server, "HEAD", path, &[]));
         assert_eq!((get.status, head.status), (status, status), "{path}");
-        // The uptime and the counts have gone on, and their lengths with them.
+        // The uptime and the counts have changed, and the lengths with them.
         for changing in ["date", "content-length"] {
             let value = head.headers.remove(changing);
             assert!(value.is_some() || status != 200, "{path}: no {changing}");
         }
-        let kept = get.headers.into_iter().filter(|(name, _)| !["date", "content-length"].contains(&name.as_str()));
-        assert_eq!(head.headers, kept.collect(), "{path}");
+        let expected = get.headers.into_iter().filter(|(name, _)| !["date", "content-length"].contains(&name.as_str()));
+        assert_eq!(head.headers, expected.collect(), "{path}");
     }
 }
 
 #[test]
-fn what_is_not_there_or_not_for_that_method_is_said_in_json() {
+fn unknown_paths_and_methods_are_rejected_in_json() {
     let server = Server::start_signaling(&[]);
     for path in ["/radio/x", "/rooms/radio/x", "/health/", "/v1/signaling", "/postcontent", "//", "/%2e%2e/x"] {
-        let answer = get(&server, path);
-        assert_eq!((answer.status, answer.error().as_str()), (404, "Not found"), "{path}");
+        let response = get(&server, path);
+        assert_eq!((response.status, response.error().as_str()), (404, "Not found"), "{path}");
     }
     for path in ["/health", "/rooms", "/healthz", "/metrics", "/", "/ws"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
-            let answer = ask(&server, method, path, &[]);
-            assert_eq!((answer.status, answer.error().as_str()), (405, "Method not allowed"), "{method} {path}");
-            assert_eq!(answer.header("allow"), "GET,HEAD", "{method} {path}");
+            let response = request(&server, method, path, &[]);
+            assert_eq!((response.status, response.error().as_str()), (405, "Method not allowed"), "{method} {path}");
+            assert_eq!(response.header("allow"), "GET,HEAD", "{method} {path}");
         }
     }
-    assert_eq!(ask(&server, "POST", "/radio", &[]).status, 405);
-    assert_eq!(ask(&server, "POST", "/postcontent", &[]).status, 404);
+    assert_eq!(request(&server, "POST", "/radio", &[]).status, 405);
+    assert_eq!(request(&server, "POST", "/postcontent", &[]).status, 404);
 }
 
 #[test]
-fn a_browser_at_a_websocket_is_told_what_it_is() {
+fn browser_at_a_websocket_path_gets_an_explanation() {
     let server = Server::start_signaling(&[]);
     for path in ["/ws", "/ws/", "/ws?x=1", "/ws?token=t", "/radio"] {
-        let answer = get(&server, path);
-        assert_eq!(answer.status, 426, "{path}");
-        assert_eq!(answer.error(), "This is a WebSocket endpoint; connect with ws:// or wss://");
-        assert_eq!(answer.header("upgrade"), "websocket");
+        let response = get(&server, path);
+        assert_eq!(response.status, 426, "{path}");
+        assert_eq!(response.error(), "This is a WebSocket endpoint; connect with ws:// or wss://");
+        assert_eq!(response.header("upgrade"), "websocket");
     }
     for path in ["/", "/?x=1", "/?token=t"] {
-        let answer = get(&server, path);
-        assert_eq!((answer.status, answer.header("location"), answer.body.as_str()), (302, "/docs", ""), "{path}");
+        let response = get(&server, path);
+        assert_eq!(
+            (response.status, response.header("location"), response.body.as_str()),
+            (302, "/docs", ""),
+            "{path}"
+        );
     }
-    // An upgrade to anything else is no reason not to answer.
-    let other = ask(&server, "GET", "/health", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"]);
+    // An upgrade to another protocol is ignored.
+    let other = request(&server, "GET", "/health", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"]);
     assert_eq!(other.status, 200);
 }
 
 #[test]
-fn an_upgrade_that_is_not_right_is_refused_in_json() {
+fn invalid_upgrade_is_rejected_in_json() {
     let server = Server::start_signaling(&[]);
-    assert_eq!(ask(&server, "GET", "/", &UPGRADE).status, 101);
+    assert_eq!(request(&server, "GET", "/", &UPGRADE).status, 101);
     for (replaced, with, status) in [
         ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8", 426),
         ("Sec-WebSocket-Version", "", 426),
@@ -246,48 +251,48 @@ fn an_upgrade_that_is_not_right_is_refused_in_json() {
         ("Connection", "Connection: keep-alive", 400),
         ("Upgrade", "Upgrade: websocket, h2c", 400),
     ] {
-        let answer = ask(&server, "GET", "/", &upgrade_with(replaced, with));
-        assert_eq!(answer.status, status, "{with}: {answer:?}");
-        assert!(!answer.error().is_empty());
+        let response = request(&server, "GET", "/", &upgrade_with(replaced, with));
+        assert_eq!(response.status, status, "{with}: {response:?}");
+        assert!(!response.error().is_empty());
         let version = if status == 426 { "13" } else { "" };
-        assert_eq!(answer.header("sec-websocket-version"), version, "{with}");
+        assert_eq!(response.header("sec-websocket-version"), version, "{with}");
     }
-    let posted = ask(&server, "POST", "/", &UPGRADE);
+    let posted = request(&server, "POST", "/", &UPGRADE);
     assert_eq!((posted.status, posted.header("allow")), (405, "GET"));
     assert_eq!(posted.error(), "Method not allowed");
     for path in ["/health", "/healthz", "/metrics", "/docs", "/radio/x"] {
-        assert_eq!(ask(&server, "GET", path, &UPGRADE).error(), "Not found", "{path}");
+        assert_eq!(request(&server, "GET", path, &UPGRADE).error(), "Not found", "{path}");
     }
 }
 
 #[test]
-fn the_log_tells_what_a_client_did_wrong_and_no_secret() {
+fn log_contains_client_errors_and_no_secrets() {
     let mut server = Server::start_signaling(&[]);
-    assert_eq!(ask(&server, "GET", "/radio/x?token=sesame", &UPGRADE).status, 404);
-    let line = server.line_that_begins("http: WebSocket upgrade rejected path=/radio/x source=127.0.0.1:");
+    assert_eq!(request(&server, "GET", "/radio/x?token=sesame", &UPGRADE).status, 404);
+    let line = server.line_starting_with("http: WebSocket upgrade rejected path=/radio/x source=127.0.0.1:");
     assert_eq!(line.level, "WARN");
     assert!(line.message.ends_with(" reason=\"no such path; connect to / or /ws\""), "{}", line.message);
-    // It is said once a second at most, however often it happens.
+    // It is logged at most once per second.
     let before = std::time::Instant::now();
-    (0..50).for_each(|_| assert_eq!(ask(&server, "GET", "/x/%1b?token=sesame", &UPGRADE).status, 404));
-    let most = before.elapsed().as_secs() + 1;
+    (0..50).for_each(|_| assert_eq!(request(&server, "GET", "/x/%1b?token=sesame", &UPGRADE).status, 404));
+    let maximum = before.elapsed().as_secs() + 1;
     let mut member = Member::of(server.address);
     member.say("JoinRoom", &json!({"room_id": "nowhere", "password": "sesame", "peer_name": "Ann"}));
     assert_eq!(member.hear_a("Error")["message"], "Room not found");
-    let line = server.line_that_begins("signaling: message rejected conn=");
+    let line = server.line_starting_with("signaling: message rejected conn=");
     assert!(line.level == "WARN" && line.message.ends_with(" reason=\"Room not found\""), "{line:?}");
     assert!(!server.lines.concat().contains("sesame"));
     let again = server.lines.iter().filter(|line| line.contains("WebSocket upgrade rejected path=/x/%1b")).count();
-    assert!(again as u64 <= most, "{again} in {most} s");
+    assert!(again as u64 <= maximum, "{again} in {maximum} s");
 }
 
 #[test]
-fn no_level_of_the_log_tells_a_password_or_a_token() {
+fn log_contains_no_password_or_token_at_any_level() {
     let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
         command.env("RUST_LOG", "trace");
     });
-    ask(&server, "GET", "/radio?token=hunter2", &UPGRADE);
-    ask(&server, "GET", "/metrics?token=hunter2", &["Authorization: Bearer hunter2"]);
+    request(&server, "GET", "/radio?token=hunter2", &UPGRADE);
+    request(&server, "GET", "/metrics?token=hunter2", &["Authorization: Bearer hunter2"]);
     let mut member = Member::of(server.address);
     member.say("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
     let room = member.hear_a("RoomCreated")["room_id"].clone();
@@ -296,30 +301,30 @@ fn no_level_of_the_log_tells_a_password_or_a_token() {
         other.say("JoinRoom", &json!({"room_id": room, "password": password, "peer_name": "Bob"}));
         other.hear();
     }
-    // What is wrong with a message is told, and not what is in it.
+    // The fault of a message is logged without its content.
     for data in [json!({"room_id": room, "password": ["hunter2"], "peer_name": "Cid"}), json!("hunter2")] {
         Member::of(server.address).say("JoinRoom", &data);
     }
-    server.line_that_begins("signaling: message ignored conn=");
-    server.line_that_begins("signaling: message ignored conn=");
+    server.line_starting_with("signaling: message ignored conn=");
+    server.line_starting_with("signaling: message ignored conn=");
     assert!(server.lines.iter().any(|line| line.contains(" DEBUG ")), "{:?}", server.lines);
     drop((member, other));
-    let ended = server.stop("INT");
-    assert!(ended.lines.len() > 5 && !ended.lines.concat().contains("hunter2"), "{:?}", ended.lines);
+    let stopped = server.stop("INT");
+    assert!(stopped.lines.len() > 5 && !stopped.lines.concat().contains("hunter2"), "{:?}", stopped.lines);
 }
 
 #[test]
-fn a_head_longer_than_sixteen_kilobytes_is_refused() {
+fn request_head_longer_than_16_kib_is_rejected() {
     let server = Server::start_signaling(&[]);
-    assert_eq!(ask(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(15 << 10))]).status, 200);
-    assert_eq!(ask(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(17 << 10))]).status, 431);
+    assert_eq!(request(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(15 << 10))]).status, 200);
+    assert_eq!(request(&server, "GET", "/healthz", &[&format!("X: {}", "x".repeat(17 << 10))]).status, 431);
 }
 
 #[test]
-fn one_dialect_alone_has_every_path_and_the_pages_stay() {
+fn single_dialect_accepts_every_path_and_pages_stay() {
     let server = Server::start_signaling(&["--dialect", "jamjam"]);
     for path in ["/", "/radio", "/health", "/metrics"] {
-        assert_eq!(ask(&server, "GET", path, &UPGRADE).status, 101, "{path}");
+        assert_eq!(request(&server, "GET", path, &UPGRADE).status, 101, "{path}");
     }
     assert_eq!(get(&server, "/radio").status, 426);
     assert_eq!(get(&server, "/health").status, 200);

@@ -1,6 +1,6 @@
 //! Bursts, reordering and delay variation of `docs/measuring.md` once more, from its text alone.
 
-use super::naive::DialectCounters;
+use super::reference_counts::DialectCounters;
 
 /// "A row of lost packets, as long as it can be": the lengths of all of them.
 pub(crate) fn bursts(losses: &[bool]) -> Vec<usize> {

@@ -1,11 +1,11 @@
-//! What comes of a text that a member of a broadcast room says, or that is posted into one.
+//! Expected messages for a text that a member of a broadcast room sends, or that is posted into one.
 
 use std::time::Duration;
 
 use jamjam_dev::signaling::ConnId;
 use serde_json::Value;
 
-use crate::signaling::world::{Later, World};
+use crate::signaling::model::{Later, Model};
 
 /// A number above 0, or text that is one.
 fn positive(value: Option<&Value>) -> Option<f64> {
@@ -22,42 +22,42 @@ fn framed(message: &Value) -> String {
     format!("{content} {}", message.get("metadata").map(Value::to_string).unwrap_or_default())
 }
 
-impl World {
-    pub(crate) fn broadcasts(&mut self, conn: ConnId, said: &str) {
-        let Some(seat) = self.seat(conn).cloned() else { return };
-        let message: Option<Value> = serde_json::from_str(said).ok();
-        let message = message.filter(|message| (message.is_object() || message.is_array()) && !seat.control);
-        let Some(message) = message else { return self.hears(conn, "error ", &[]) };
+impl Model {
+    pub(crate) fn broadcasts(&mut self, conn: ConnId, text_sent: &str) {
+        let Some(membership) = self.membership(conn).cloned() else { return };
+        let message: Option<Value> = serde_json::from_str(text_sent).ok();
+        let message = message.filter(|message| (message.is_object() || message.is_array()) && !membership.control);
+        let Some(message) = message else { return self.expect_message(conn, "error ", &[]) };
         let kind = message["type"].as_str().unwrap_or_default();
-        let is_chat = seat.room == "broadcast chat";
+        let is_chat = membership.room == "broadcast chat";
         if is_chat {
             let text = message["text"].as_str().unwrap_or_default();
             let banned = ["spam", "badword"].iter().any(|word| text.to_lowercase().contains(word));
             let is_text_wrong = text.is_empty() || text.chars().count() > 500 || banned;
-            if kind != "setUsername" && seat.nick.is_none() || kind == "chatMessage" && is_text_wrong {
-                return self.hears(conn, "error ", &[]);
+            if kind != "setUsername" && membership.nick.is_none() || kind == "chatMessage" && is_text_wrong {
+                return self.expect_message(conn, "error ", &[]);
             }
         }
         if ["keepalive", "ack"].contains(&&*kind.to_lowercase()) {
-            return self.hears(conn, "ack", &[]);
+            return self.expect_message(conn, "ack", &[]);
         }
         if !is_chat {
-            return self.relays(&seat.room, Some((conn, &seat.id)), &message);
+            return self.relays(&membership.room, Some((conn, &membership.id)), &message);
         }
-        let nick = seat.nick.unwrap_or_default();
+        let nick = membership.nick.unwrap_or_default();
         let what = match kind {
             "setUsername" => {
                 let nick: String = message["username"].as_str().unwrap_or_default().trim().chars().take(20).collect();
                 if nick.trim_end().is_empty() {
                     return;
                 }
-                let seat = self.seats.iter_mut().find(|seat| seat.conn == conn);
-                seat.expect("it has a seat").nick = Some(nick.clone());
+                let membership = self.memberships.iter_mut().find(|membership| membership.conn == conn);
+                membership.expect("it has a seat").nick = Some(nick.clone());
                 nick
             }
             "chatMessage" => format!("{nick} {}", message["text"]),
             "typing" => format!("{nick} {}", message["isTyping"]),
-            // It would replace what the message says of a name.
+            // It would replace a name in the message.
             _ if message.is_object() => {
                 let mut message = message.clone();
                 message["username"] = nick.into();
@@ -65,7 +65,7 @@ impl World {
             }
             _ => message.to_string(),
         };
-        self.relay(&seat.room, Some(conn), &format!("{what} {}", seat.id), None);
+        self.relay(&membership.room, Some(conn), &format!("{what} {}", membership.id), None);
     }
 
     /// A message goes to a room, at once or later.
@@ -94,13 +94,13 @@ impl World {
         if message.to_string().len() <= 256 << 10 {
             self.radio.push(message.to_string());
         }
-        let places = [Some(message), message.get("metadata"), message.get("data")];
-        let lengths = places.into_iter().flatten().map(|place| positive(place.get("durationSeconds")));
+        let slots = [Some(message), message.get("metadata"), message.get("data")];
+        let lengths = slots.into_iter().flatten().map(|slot| positive(slot.get("durationSeconds")));
         self.is_length_known |= lengths.flatten().next().is_some();
         self.is_length_known
     }
 
-    /// Something is posted; how many members it is for, or why it is for nobody.
+    /// A message is posted; the number of recipients, or why there is none.
     pub(crate) fn posted(&mut self, name: &str, typed: bool, body: &str) -> Result<usize, &'static str> {
         let message: Value = serde_json::from_str(body).map_err(|_| "not JSON")?;
         if !message.is_object() {

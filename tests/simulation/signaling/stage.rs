@@ -1,4 +1,4 @@
-//! The hub and the world beside each other: each deed is done to both, and all that the one said must be what the other expected.
+//! Runs the hub and the model side by side: each action is applied to both, and all messages of the hub must match the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,18 +12,18 @@ use jamjam_dev::signaling::{
 use jamjam_dev::time::Time;
 use serde_json::{Map, json};
 
-use crate::signaling::deed::{CODES, Deed, ROOMS, Token, mutated, text};
-use crate::signaling::ears::{Ears, heard};
-use crate::signaling::world::{IDLE, MOST_MEMBERS, MOST_ROOMS, MOST_UNDECIDED, Opened, Speaks, World};
+use crate::signaling::action::{Action, CODES, ROOMS, Token, mutated, text};
+use crate::signaling::model::{IDLE, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, Opened, Speaks};
+use crate::signaling::received_messages::{ReceivedMessages, observed};
 
 /// Addresses that clients come from.
 pub(crate) const ADDRESSES: usize = 4;
 
 pub(crate) struct Stage {
     pub(crate) hub: Hub,
-    pub(crate) world: World,
-    pub(crate) places: BTreeMap<usize, ConnId>,
-    /// Every kind of thing that was heard or happened.
+    pub(crate) model: Model,
+    pub(crate) slots: BTreeMap<usize, ConnId>,
+    /// Every message type and event that occurred.
     pub(crate) seen: BTreeSet<String>,
     last: u64,
     serial: u64,
@@ -45,90 +45,96 @@ impl Stage {
     pub(crate) fn new() -> Self {
         let broadcast =
             BroadcastSettings { secret: Some(secret()), idle_timeout: Some(IDLE), ..BroadcastSettings::default() };
-        let control_surface = ControlSurfaceLimits { max_members: MOST_MEMBERS, ..ControlSurfaceLimits::default() };
+        let control_surface = ControlSurfaceLimits { max_members: MAX_MEMBERS, ..ControlSurfaceLimits::default() };
         let limits = SignalingLimits {
             message_rate: None,
-            max_undecided: MOST_UNDECIDED,
-            max_rooms_per_address: MOST_ROOMS,
-            max_webrtc_members: MOST_MEMBERS,
+            max_undecided: MAX_UNDECIDED,
+            max_rooms_per_address: MAX_ROOMS,
+            max_webrtc_members: MAX_MEMBERS,
             control_surface,
             broadcast,
             ..SignalingLimits::default()
         };
-        let (hub, world) = (Hub::new(limits, [1, 2, 3, 4]), World::default());
-        Self { hub, world, places: BTreeMap::new(), seen: BTreeSet::new(), last: 0, serial: 0 }
+        let (hub, model) = (Hub::new(limits, [1, 2, 3, 4]), Model::default());
+        Self { hub, model, slots: BTreeMap::new(), seen: BTreeSet::new(), last: 0, serial: 0 }
     }
 
-    /// A visitor who asks for this comes to a place; the number of the connection, and of the address.
-    fn visit(&mut self, place: usize, path: &str, query: &str, ears: &mut Ears) -> (ConnId, u8) {
+    /// Opens a connection with this request in a slot; the numbers of the connection and of the address.
+    fn open_connection(
+        &mut self,
+        slot: usize,
+        path: &str,
+        query: &str,
+        received: &mut ReceivedMessages,
+    ) -> (ConnId, u8) {
         self.last += 1;
-        let (conn, from) = (ConnId(self.last), (place % ADDRESSES) as u8);
-        self.places.insert(place, conn);
+        let (conn, from) = (ConnId(self.last), (slot % ADDRESSES) as u8);
+        self.slots.insert(slot, conn);
         let route = route(path, query, DialectSet::default()).expect("a way in");
-        let visitor = NewConnection { source: IpAddr::from([192, 0, 2, from]), route };
-        self.hub.on_connect(self.world.now, conn, visitor, ears);
+        let new_connection = NewConnection { source: IpAddr::from([192, 0, 2, from]), route };
+        self.hub.on_connect(self.model.now, conn, new_connection, received);
         (conn, from)
     }
 
     /// Does something, a millisecond after what was done before: so nothing is due at the same time as something else.
-    pub(crate) fn act(&mut self, place: usize, deed: &Deed) -> Result<(), Fault> {
-        self.world.now += Duration::from_millis(1);
+    pub(crate) fn act(&mut self, slot: usize, action: &Action) -> Result<(), Fault> {
+        self.model.now += Duration::from_millis(1);
         self.serial += 1;
-        let (now, serial, mut ears) = (self.world.now, self.serial, Ears::default());
+        let (now, serial, mut received) = (self.model.now, self.serial, ReceivedMessages::default());
         let mark = |number: u64| format!("m{}x", serial * 8 + number);
-        let conn = self.places.get(&place).copied();
-        match (deed, conn) {
-            (Deed::Connect, None) => {
-                let (conn, from) = self.visit(place, "/", "", &mut ears);
-                self.world.connects(conn, from);
+        let conn = self.slots.get(&slot).copied();
+        match (action, conn) {
+            (Action::Connect, None) => {
+                let (conn, from) = self.open_connection(slot, "/", "", &mut received);
+                self.model.connects(conn, from);
             }
-            (Deed::Enter(room, control, token), None) => {
+            (Action::Enter(room, control, token), None) => {
                 let name = room.map_or("a%2Fb", |room| ROOMS[room]);
                 let path = format!("/rooms/{name}{}", if *control { "/remotecontrol" } else { "" });
                 let query = Self::asking(name, *token, &mark(0), &mark(1));
-                let (conn, from) = self.visit(place, &path, &query, &mut ears);
-                self.world.enters(conn, from, room.map(|room| ROOMS[room]), *control, *token, &mark(0));
+                let (conn, from) = self.open_connection(slot, &path, &query, &mut received);
+                self.model.enters(conn, from, room.map(|room| ROOMS[room]), *control, *token, &mark(0));
             }
-            (Deed::Join(room, user), None) => {
+            (Action::Join(room, user), None) => {
                 let (user, name) = (format!("u{user}"), if *user == 4 { String::new() } else { mark(0) });
                 let query = format!("roomId={}&userId={user}&userName={name}&token={}", ROOMS[*room], mark(1));
-                let (conn, from) = self.visit(place, "/", &query, &mut ears);
-                self.world.joins(conn, from, ROOMS[*room], &user, &name);
+                let (conn, from) = self.open_connection(slot, "/", &query, &mut received);
+                self.model.joins(conn, from, ROOMS[*room], &user, &name);
             }
-            (Deed::Gone(well), Some(conn)) => {
+            (Action::Gone(well), Some(conn)) => {
                 if *well {
-                    self.hub.on_close(now, conn, 1_000, &mark(0), &mut ears);
+                    self.hub.on_close(now, conn, 1_000, &mark(0), &mut received);
                 } else {
-                    self.hub.on_disconnect(now, conn, &mut ears);
+                    self.hub.on_disconnect(now, conn, &mut received);
                 }
-                self.world.gone(conn);
-                self.places.remove(&place);
+                self.model.gone(conn);
+                self.slots.remove(&slot);
             }
-            (Deed::Binary, Some(conn)) => {
-                self.hub.on_binary(now, conn, &mut ears);
-                let client = self.world.clients.get_mut(&conn).expect("it is there");
+            (Action::Binary, Some(conn)) => {
+                self.hub.on_binary(now, conn, &mut received);
+                let client = self.model.clients.get_mut(&conn).expect("it is there");
                 (client.lived, client.spoke) = (now, now);
             }
-            (Deed::Alive, Some(conn)) => {
+            (Action::Alive, Some(conn)) => {
                 self.hub.on_activity(now, conn);
-                self.world.clients.get_mut(&conn).expect("it is there").lived = now;
+                self.model.clients.get_mut(&conn).expect("it is there").lived = now;
             }
-            (Deed::Say(words, detail, mutation), Some(conn)) => {
-                let kind = words.kind(self.world.clients[&conn].speaks);
-                let room = self.world.known.iter().rev().nth(usize::from(detail % 3));
+            (Action::SendText(text_kind, detail, mutation), Some(conn)) => {
+                let kind = text_kind.kind(self.model.clients[&conn].speaks);
+                let room = self.model.known.iter().rev().nth(usize::from(detail % 3));
                 let room = room.map_or("none", |(_, id, code)| if detail % 2 == 0 { id } else { code });
-                let said = mutated(text(kind, *detail, serial, now.as_micros(), room), mutation);
-                self.hub.on_text(now, conn, &said, &mut ears);
-                self.world.says(conn, &said, &ears);
+                let text_sent = mutated(text(kind, *detail, serial, now.as_micros(), room), mutation);
+                self.hub.on_text(now, conn, &text_sent, &mut received);
+                self.model.says(conn, &text_sent, &received);
             }
-            (Deed::Noise(noise), Some(conn)) => {
-                self.hub.on_text(now, conn, noise, &mut ears);
-                self.world.says(conn, noise, &ears);
+            (Action::Noise(noise), Some(conn)) => {
+                self.hub.on_text(now, conn, noise, &mut received);
+                self.model.says(conn, noise, &received);
             }
-            (Deed::Post(room, typed, kind), _) => {
+            (Action::Post(room, typed, kind), _) => {
                 let body = body(*kind, &mark(0), &mark(1));
                 let form = if *typed { PostFormat::Typed } else { PostFormat::Object };
-                let posted = self.hub.post_to_room(now.into(), ROOMS[*room], form, body.as_bytes(), &mut ears);
+                let posted = self.hub.post_to_room(now.into(), ROOMS[*room], form, body.as_bytes(), &mut received);
                 let posted = posted.map(|posted| posted.recipients).map_err(|refusal| match refusal {
                     PostError::InvalidJson => "not JSON",
                     PostError::NotAnObject => "no object",
@@ -136,12 +142,12 @@ impl Stage {
                     PostError::RejectedByRoom(_) => "the room",
                     PostError::DelayQueueFull => "too many",
                 });
-                same("posting", posted, self.world.posted(ROOMS[*room], *typed, &body))?;
+                same("posting", posted, self.model.posted(ROOMS[*room], *typed, &body))?;
             }
-            (Deed::Pass(seconds), _) => self.pass(Duration::from_secs(*seconds))?,
-            (deed, _) => self.program(deed, &mut ears)?,
+            (Action::Pass(seconds), _) => self.pass(Duration::from_secs(*seconds))?,
+            (action, _) => self.program(action, &mut received)?,
         }
-        self.settle(&ears)
+        self.settle(&received)
     }
 
     fn asking(room: &str, token: Token, id: &str, mark: &str) -> String {
@@ -154,60 +160,61 @@ impl Stage {
     }
 
     /// What the program does.
-    fn program(&mut self, deed: &Deed, ears: &mut Ears) -> Result<(), Fault> {
-        let (now, value) = (self.world.now, self.serial as f32);
-        let in_rooms = |world: &World, code: Option<usize>| {
-            let opened = world.opened.iter().filter(|opened| code.is_none_or(|code| opened.code == CODES[code]));
+    fn program(&mut self, action: &Action, received: &mut ReceivedMessages) -> Result<(), Fault> {
+        let (now, value) = (self.model.now, self.serial as f32);
+        let in_rooms = |model: &Model, code: Option<usize>| {
+            let opened = model.opened.iter().filter(|opened| code.is_none_or(|code| opened.code == CODES[code]));
             let rooms: Vec<String> = opened.map(|opened| opened.room.clone()).collect();
             (!rooms.is_empty() || code.is_none()).then_some(rooms)
         };
-        let count = |world: &World, rooms: &[String]| rooms.iter().map(|room| world.members(room).len()).sum::<usize>();
-        match deed {
-            Deed::Make(code, life) => {
+        let count = |model: &Model, rooms: &[String]| rooms.iter().map(|room| model.members(room).len()).sum::<usize>();
+        match action {
+            Action::Make(code, life) => {
                 let (code, life) = (CODES[*code], Duration::from_secs(*life));
                 let making = CreateRoomOptions { code: Some(code.to_owned()), lifetime: Some(life), max_members: None };
-                let is_free = self.world.opened.iter().all(|opened| opened.code != code);
+                let is_free = self.model.opened.iter().all(|opened| opened.code != code);
                 same("making", self.hub.create_room(now, making).is_ok(), is_free)?;
                 if is_free {
-                    self.world.ever_opened += 1;
-                    let room = format!("bbx #{}", self.world.ever_opened);
-                    self.world.opened.push(Opened { room, code, ends: now + life, values: BTreeMap::new() });
+                    self.model.ever_opened += 1;
+                    let room = format!("bbx #{}", self.model.ever_opened);
+                    self.model.opened.push(Opened { room, code, ends: now + life, values: BTreeMap::new() });
                 }
             }
-            Deed::Close(code) => {
-                let closed = self.hub.close_room(CODES[*code], ears).ok();
-                let room = in_rooms(&self.world, Some(*code));
-                same("closing", closed, room.map(|room| self.world.shut(&room[0])))?;
+            Action::Close(code) => {
+                let closed = self.hub.close_room(CODES[*code], received).ok();
+                let room = in_rooms(&self.model, Some(*code));
+                same("closing", closed, room.map(|room| self.model.shut(&room[0])))?;
             }
-            Deed::Set(code, name) => {
-                let told =
-                    self.hub.broadcast_param(code.map(|code| CODES[code]), &format!("p{name}"), value, ears).ok();
-                let rooms = in_rooms(&self.world, *code);
-                same("setting", told, rooms.as_ref().map(|rooms| count(&self.world, rooms)))?;
+            Action::Set(code, name) => {
+                let delivered =
+                    self.hub.broadcast_param(code.map(|code| CODES[code]), &format!("p{name}"), value, received).ok();
+                let rooms = in_rooms(&self.model, *code);
+                same("setting", delivered, rooms.as_ref().map(|rooms| count(&self.model, rooms)))?;
                 for room in rooms.unwrap_or_default() {
-                    self.world.set(&room, None, &format!("p{name}"), value);
+                    self.model.set(&room, None, &format!("p{name}"), value);
                 }
             }
-            Deed::Range(name, is_set) => {
+            Action::Range(name, is_set) => {
                 let (name, value) = (format!("p{name}"), is_set.then_some(value));
                 let range = (-(self.serial as f32), self.serial as f32 + 0.5);
-                let told = self.hub.declare_range(&name, range, value, ears).map_err(|unfit| unfit.to_string())?;
-                let rooms = value.and_then(|_| in_rooms(&self.world, None)).unwrap_or_default();
-                same("declaring", told, count(&self.world, &rooms))?;
-                self.world.ranges.insert(name.clone(), range);
+                let delivered =
+                    self.hub.declare_range(&name, range, value, received).map_err(|unfit| unfit.to_string())?;
+                let rooms = value.and_then(|_| in_rooms(&self.model, None)).unwrap_or_default();
+                same("declaring", delivered, count(&self.model, &rooms))?;
+                self.model.ranges.insert(name.clone(), range);
                 for room in rooms {
-                    self.world.set(&room, None, &name, value.unwrap_or_default());
+                    self.model.set(&room, None, &name, value.unwrap_or_default());
                 }
             }
-            Deed::Show(code) => {
-                let told = self.hub.broadcast_visualization(code.map(|code| CODES[code]), &[value], ears).ok();
-                let rooms = in_rooms(&self.world, *code);
-                same("showing", told, rooms.as_ref().map(|rooms| count(&self.world, rooms)))?;
+            Action::Show(code) => {
+                let delivered = self.hub.broadcast_visualization(code.map(|code| CODES[code]), &[value], received).ok();
+                let rooms = in_rooms(&self.model, *code);
+                same("showing", delivered, rooms.as_ref().map(|rooms| count(&self.model, rooms)))?;
                 for room in rooms.unwrap_or_default() {
-                    self.world.others_hear(&room, None, &format!("visualization {value}"), &[]);
+                    self.model.expect_for_others(&room, None, &format!("visualization {value}"), &[]);
                 }
             }
-            // Nobody is there who could, or somebody is there already.
+            // The slot is empty, or already in use.
             _ => {}
         }
         Ok(())
@@ -215,55 +222,57 @@ impl Stage {
 
     /// Time passes, as a clock has it: each deadline at its time.
     pub(crate) fn pass(&mut self, time: Duration) -> Result<(), Fault> {
-        let until = self.world.now + time;
+        let until = self.model.now + time;
         while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {
-            let mut ears = Ears::default();
-            self.world.now = next.max(self.world.now);
-            self.hub.on_deadline(self.world.now, &mut ears);
-            if !self.world.fall_due(&ears.cut, &ears.closed) {
-                return Err(format!("who may stay is dropped: {:?} {:?}", ears.cut, ears.closed));
+            let mut received = ReceivedMessages::default();
+            self.model.now = next.max(self.model.now);
+            self.hub.on_deadline(self.model.now, &mut received);
+            if !self.model.fall_due(&received.cut, &received.closed) {
+                return Err(format!("who may stay is dropped: {:?} {:?}", received.cut, received.closed));
             }
-            let pinged = ears.pinged.iter().all(|conn| self.world.speaks(*conn) > Some(Speaks::Jamjam));
+            let pinged = received.pinged.iter().all(|conn| self.model.speaks(*conn) > Some(Speaks::Jamjam));
             same("only those are pinged who answer", pinged, true)?;
-            self.settle(&ears)?;
+            self.settle(&received)?;
         }
-        self.world.now = until;
-        same("nobody is overdue", self.world.is_nobody_overdue(), true)?;
-        let is_late = self.world.later.iter().any(|(at, _)| *at <= until);
+        self.model.now = until;
+        same("no deadline is overdue", self.model.is_nobody_overdue(), true)?;
+        let is_late = self.model.later.iter().any(|(at, _)| *at <= until);
         same("something is late", is_late, false)
     }
 
-    /// All that was said is what was expected, and everybody is where they should be.
-    fn settle(&mut self, ears: &Ears) -> Result<(), Fault> {
-        let mut told: Vec<(ConnId, String)> = ears.told.iter().map(|(conn, message)| (*conn, heard(message))).collect();
-        let mut expected = std::mem::take(&mut self.world.expected);
-        told.sort();
+    /// All messages match the expected ones, and all memberships match the model.
+    fn settle(&mut self, received: &ReceivedMessages) -> Result<(), Fault> {
+        let mut delivered: Vec<(ConnId, String)> =
+            received.delivered.iter().map(|(conn, message)| (*conn, observed(message))).collect();
+        let mut expected = std::mem::take(&mut self.model.expected);
+        delivered.sort();
         expected.sort();
-        same("heard", told, expected)?;
-        let (mut closed, mut expected) = (ears.closed.clone(), std::mem::take(&mut self.world.closed));
+        same("messages", delivered, expected)?;
+        let (mut closed, mut expected) = (received.closed.clone(), std::mem::take(&mut self.model.closed));
         closed.sort_unstable();
         expected.sort_unstable();
         same("closed", closed, expected)?;
-        for (_, message) in &ears.told {
+        for (_, message) in &received.delivered {
             let word = ["code", "type"].into_iter().find_map(|name| message[name].as_str());
             self.seen.insert(word.unwrap_or("rc").to_owned());
         }
-        self.seen.extend(ears.closed.iter().map(|(_, code)| code.to_string()));
-        self.seen.extend(ears.cut.iter().map(|_| "cut".to_owned()));
-        let events = ears.events.iter().map(|event| (event.room.clone(), event.name.clone(), event.value)).collect();
-        same("told the program", events, std::mem::take(&mut self.world.events))?;
-        let clients = &self.world.clients;
-        self.places.retain(|_, conn| clients.contains_key(conn));
+        self.seen.extend(received.closed.iter().map(|(_, code)| code.to_string()));
+        self.seen.extend(received.cut.iter().map(|_| "cut".to_owned()));
+        let events =
+            received.events.iter().map(|event| (event.room.clone(), event.name.clone(), event.value)).collect();
+        same("reported to the program", events, std::mem::take(&mut self.model.events))?;
+        let clients = &self.model.clients;
+        self.slots.retain(|_, conn| clients.contains_key(conn));
         self.count()
     }
 
     fn count(&self) -> Result<(), Fault> {
-        let World { clients, seats, made, opened, later, .. } = &self.world;
+        let Model { clients, memberships, made, opened, later, .. } = &self.model;
         let shares = Speaks::ALL.map(|speaks| {
             let speaking = clients.values().filter(|client| client.speaks == speaks).count();
             let rooms = made.iter().map(|made| &made.room).chain(opened.iter().map(|opened| &opened.room));
             let rooms = rooms.filter(|room| room.starts_with(speaks.name())).count();
-            let members = seats.iter().filter(|seat| seat.room.starts_with(speaks.name())).count();
+            let members = memberships.iter().filter(|membership| membership.room.starts_with(speaks.name())).count();
             (speaks.name(), speaking as u64, rooms as u64, members as u64)
         });
         let mut expected = shares.to_vec();
@@ -274,24 +283,24 @@ impl Stage {
         counted.sort_unstable();
         same("counted", counted, expected)?;
         let relays =
-            later.iter().filter(|(_, later)| matches!(later, crate::signaling::world::Later::Relay { .. })).count();
+            later.iter().filter(|(_, later)| matches!(later, crate::signaling::model::Later::Relay { .. })).count();
         same("waiting", self.hub.total_counters().delayed_messages, relays as u64)
     }
 
-    /// Everybody goes.
+    /// All clients disconnect.
     pub(crate) fn all_go(&mut self) -> Result<(), Fault> {
-        for place in self.places.keys().copied().collect::<Vec<_>>() {
-            self.act(place, &Deed::Gone(place % 2 == 0))?;
+        for slot in self.slots.keys().copied().collect::<Vec<_>>() {
+            self.act(slot, &Action::Gone(slot % 2 == 0))?;
         }
         let counts = self.hub.total_counters();
         same("left behind", (counts.connections, counts.members), (0, 0))?;
-        same("rooms left behind", counts.rooms, self.world.opened.len() as u64)?;
+        same("rooms left behind", counts.rooms, self.model.opened.len() as u64)?;
         same("listed", self.hub.webrtc_rooms_json(), "[]")?;
         same("rooms with content left behind", self.hub.broadcast_counters().rooms, 0)
     }
 }
 
-/// What somebody posts.
+/// A posted message.
 fn body(kind: u8, first: &str, second: &str) -> String {
     let time = "2026-11-20T14:00:00Z";
     match kind {
@@ -308,7 +317,7 @@ fn body(kind: u8, first: &str, second: &str) -> String {
 /// A time at which nothing waits any more, whatever it is.
 pub(crate) const LONG: Duration = Duration::from_secs(10_000);
 
-/// The start of time is not that of a world.
+/// The clock does not start at the beginning of a simulation.
 pub(crate) fn begins(stage: &mut Stage) {
-    stage.world.now = Time::from_millis(1);
+    stage.model.now = Time::from_millis(1);
 }

@@ -83,7 +83,7 @@ impl Authority {
     }
 }
 
-/// A client that trusts the authority in this file, and nobody else.
+/// A client that trusts only the authority in this file.
 pub fn trusting(authority: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();

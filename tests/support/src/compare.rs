@@ -1,10 +1,10 @@
-//! Compares what was heard with what a transcript has: the order of an object's members is free, every member must be
+//! Compares a received message with that of a transcript: the order of an object's members is free, every member must be
 //! there and no other.
 //!
-//! `$name` or `${name}` in a string, all of it or a part, binds on first sight and must match later. A name says what it
+//! `$name` or `${name}` in a string, all of it or a part, binds on first sight and must match later. A name states what it
 //! stands for: `room…` is a room's id, `invite…` an invite code, `peer…` and `node…` a peer's id, and has the form of one. Two names
 //! stand for two values, except where they differ only in the digits at their end (the same client once more). A client
-//! may say `${name:upper}` and `${name:lower}`. `"$ms1"`, alone in its string, stands for a number: a time, in whole milliseconds;
+//! may contain `${name:upper}` and `${name:lower}`. `"$ms1"`, alone in its string, stands for a number: a time, in whole milliseconds;
 //! `"$us1"` in whole microseconds.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use serde_json::Value;
 #[derive(Default)]
 pub struct Bindings(BTreeMap<String, String>);
 
-/// What a client says, with the names replaced.
+/// The text that a client sends, with the names replaced.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Spelling {
     Text(String),
@@ -59,7 +59,7 @@ fn is_number(expected: &str) -> bool {
     expected.starts_with("$ms") || expected.starts_with("$us")
 }
 
-/// What is wrong with `value` for what `name` says it is.
+/// Why `value` does not match the kind that `name` states.
 fn fault(name: &str, value: &str) -> Option<&'static str> {
     let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let code = |b: u8| b"ABCDEFGHJKMNPQRSTUVWXYZ23456789".contains(&b);
@@ -78,7 +78,7 @@ fn fault(name: &str, value: &str) -> Option<&'static str> {
 }
 
 impl Bindings {
-    /// What a client says: `text` with every name replaced by what it stands for.
+    /// The text that a client sends: `text` with every name replaced by its value.
     pub fn spell(&self, text: &str) -> Result<Spelling, String> {
         let mut spelled = String::new();
         for piece in pieces(text)? {

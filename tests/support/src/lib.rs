@@ -6,16 +6,16 @@ pub mod certificate;
 pub mod client;
 pub mod compare;
 pub mod golden;
-pub mod hall;
-pub mod hand;
+pub mod in_memory_hub;
 pub mod logged;
+pub mod manual_peer;
 pub mod moqt_golden;
+pub mod recording_sink;
 pub mod script;
 pub mod scripts;
 pub mod server;
 pub mod sockets;
 pub mod stun;
-pub mod tape;
 pub mod transcript;
 
 /// The root of the repository.

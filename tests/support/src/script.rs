@@ -1,4 +1,4 @@
-//! What a client is told in these tests, and what comes back to it.
+//! Configuration, input and replies for client state machines.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use jamjam_dev::client::{RunConfig, StreamKind};
 use jamjam_dev::node::{Node, Receive};
 use jamjam_dev::time::Time;
 
-use super::tape::Tape;
+use super::recording_sink::RecordingSink;
 
 pub const MS: u64 = 1_000_000;
 
@@ -16,7 +16,7 @@ pub fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 2], 5_000))
 }
 
-/// Two seconds of time-out, answers expected, nothing else said.
+/// Two seconds of time-out, replies expected, all else default.
 pub fn terms(evaluated_stream: StreamKind) -> RunConfig {
     RunConfig {
         peer: peer(),
@@ -42,7 +42,7 @@ pub fn hear(node: &mut impl Node, at: u64, source: SocketAddr, contents: &[u8]) 
 
 /// What leaves at `now` nanoseconds.
 pub fn poll(node: &mut impl Node, now: u64) -> Vec<Vec<u8>> {
-    let (mut tape, now) = (Tape::new(), Time::from_nanos(now));
+    let (mut tape, now) = (RecordingSink::new(), Time::from_nanos(now));
     let mut left = Vec::new();
     // As the driver does: a node may leave a part of what is due for the next call.
     loop {

@@ -1,18 +1,18 @@
 //! A running server as the stage of a transcript: each client is a WebSocket, plain or under TLS.
 //!
-//! "Hears nothing" is no pause here. Two things are waited for instead.
+//! "Hears nothing" is not a pause here. Two conditions are awaited instead.
 //!
-//! *That the server has acted.* A client that has said something pings, and waits for the pong. The server reads a connection's
+//! *That the server has acted.* A client that has sent a message pings, and waits for the pong. The server reads a connection's
 //! frames one after the other and has acted on a message before it reads the next, so whatever the message causes is in
-//! everybody's queue by then. After a connection was closed or lost, the server is asked until it counts one less: it forgets a
-//! connection and tells the others in one step.
+//! every queue by then. After a connection was closed or lost, the server is polled until it counts one less: it removes a
+//! connection and informs the others in one step.
 //!
-//! *That all of a queue was heard.* A pong may overtake what is queued, so it tells nothing about that. But the answer to a
-//! request goes through the queue, which is first in, first out: if it is the next that a client hears, nothing waited. Two
+//! *That all of a queue was received.* A pong may overtake queued messages, so it does not prove that. But the response to a
+//! request goes through the queue, which is first in, first out: if it is the next message that a client receives, the queue was empty. Two
 //! requests that change nothing follow each other, so that an answer that waited is not taken for the one to the first.
 //!
-//! A request would decide what an undecided connection is. Only who has heard something is known to be decided. Whatever the
-//! others should not have heard is found when they next hear anything, when they leave, and when the transcript ends.
+//! A request would decide what an undecided connection is. Only a client that has received a message is known to be decided. A message that the
+//! others should not have received is found at their next message, when they leave, and when the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -26,7 +26,7 @@ use serde_json::Value;
 use socket2::SockRef;
 use tungstenite::{Message, WebSocket};
 
-use crate::server::{PATIENCE, poll_until};
+use crate::server::{TEST_TIMEOUT, poll_until};
 use crate::transcript::Stage;
 
 /// Requests that change nothing, and what begins the answer of each.
@@ -45,13 +45,13 @@ const WEBRTC: Requests = [
     (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#),
 ];
 
-/// Each answer is told from the other by the time that goes back.
+/// The returned time distinguishes the responses.
 const BBX: Requests = [
     (r#"{"type":"ping","client_time":-1001}"#, r#"{"type":"pong","client_time":-1001,"#),
     (r#"{"type":"ping","client_time":-1002}"#, r#"{"type":"pong","client_time":-1002,"#),
 ];
 
-/// Those of the dialect that is spoken at `to`, which is known before anything is said only of WebRTC.
+/// Those of the dialect that is spoken at `to`, which is known before the first message only for WebRTC.
 const BROADCAST: Requests = [
     ("no JSON", r#"{"type":"error","error":"Invalid JSON payload"}"#),
     ("1", r#"{"type":"error","error":"Payload must be a JSON object"}"#),
@@ -59,7 +59,7 @@ const BROADCAST: Requests = [
 
 const CONTROL: Requests = [("", r#"{"type":"error","error":"Control channel is receive-only"}"#); 2];
 
-/// Those of the dialect that is spoken at `to`, which is known before anything is said of all but jamjam and bbx.
+/// Those of the dialect that is spoken at `to`, which is known before the first message for all but jamjam and bbx.
 fn requests(to: &str) -> Requests {
     if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) {
         WEBRTC
@@ -106,7 +106,7 @@ impl Client {
             match self.socket.read().map_err(|error| format!("hears nothing: {error}"))? {
                 Message::Text(text) => self.inbox.push_back(text.to_string()),
                 Message::Pong(_) if until_pong => return Ok(()),
-                // The server wants to know whether anybody is there, and is told by the time that anything else is sent.
+                // The server checks whether the client is alive, and receives the reply before anything else is sent.
                 Message::Ping(_) => continue,
                 Message::Close(frame) => {
                     let said = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// Who says what only control surfaces say is one from then on; unless it is something else already.
+    /// A client that sends a control surface message becomes a control surface, unless its dialect is already known.
     fn decide(&mut self, text: &str) {
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         let kind = message["type"].as_str().unwrap_or_default();
@@ -153,7 +153,7 @@ impl Client {
         self.read(true)
     }
 
-    /// Fails if the answers to the requests are not the next that is heard.
+    /// Fails if the responses are not the next received messages.
     fn heard_all(&mut self) -> Result<(), String> {
         for (request, answer) in self.requests {
             self.is_open()?;
@@ -172,7 +172,7 @@ impl Sockets {
         Self { address, tls, reset: false, clients: BTreeMap::new() }
     }
 
-    /// The same server, with nobody there.
+    /// The same server, without clients.
     #[allow(dead_code, reason = "where each transcript has a server of its own nothing begins anew")]
     pub fn anew(&mut self) -> Self {
         self.clients.clear();
@@ -183,7 +183,7 @@ impl Sockets {
     fn open(&self) -> (Box<dyn Line>, TcpStream) {
         let tcp = TcpStream::connect(self.address).unwrap();
         tcp.set_nodelay(true).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let other = tcp.try_clone().unwrap();
         let Some(tls) = &self.tls else { return (Box::new(tcp), other) };
         let name = ServerName::try_from("localhost").unwrap();
@@ -191,7 +191,7 @@ impl Sockets {
         (Box::new(StreamOwned::new(connection, tcp)), other)
     }
 
-    /// What `/health` says.
+    /// The response of `/health`.
     pub fn health(&self) -> Value {
         let (mut line, _) = self.open();
         line.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
@@ -210,7 +210,7 @@ impl Sockets {
         self.clients.get_mut(name).unwrap_or_else(|| panic!("{name} is not there"))
     }
 
-    /// The end of a transcript: whoever is there has heard all there was, and nothing is left when they have gone.
+    /// The end of a transcript: every client has received all messages, and no state remains after they disconnect.
     pub fn empty(&mut self) -> Result<(), String> {
         for (name, client) in &mut self.clients {
             // Twice, so that each of the requests has had its turn.

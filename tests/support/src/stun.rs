@@ -2,13 +2,13 @@
 
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
-/// What a response says.
+/// The content of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Whether it had a FINGERPRINT.
     pub sealed: bool,
-    /// Since when; AUDIO, LATENCY_PING, KEEPALIVE. Believed only where it is sealed.
-    pub heard: Option<(u32, [u32; 3])>,
+    /// Since when; AUDIO, LATENCY_PING, KEEPALIVE. Valid only if `sealed` is set.
+    pub received_counts: Option<(u32, [u32; 3])>,
 }
 
 fn word(bytes: &[u8]) -> u32 {
@@ -79,9 +79,9 @@ pub fn read(bytes: &[u8]) -> Option<Answer> {
         let words: Vec<u32> = value.chunks(4).map(word).collect();
         (words[0] == 0x6a61_6d31).then(|| (words[1], [words[2], words[3], words[4]]))
     };
-    let heard =
+    let received_counts =
         { covered }.filter(|(kind, value)| *kind == 0xc0ec && value.len() == 20).find_map(|(_, value)| told(value));
-    Some(Answer { sealed, heard: heard.filter(|_| sealed) })
+    Some(Answer { sealed, received_counts: received_counts.filter(|_| sealed) })
 }
 
 /// A success response with a XOR-MAPPED-ADDRESS of 192.0.2.1:32853, these further attributes, and a FINGERPRINT.
@@ -100,8 +100,8 @@ pub fn seal(message: &mut Vec<u8>) {
     message.extend(seal.to_be_bytes());
 }
 
-/// The attribute by which a jamjam-dev tells since when it has heard how many AUDIO, pings and keepalives.
-pub fn heard(since: u32, counts: [u32; 3]) -> Vec<u8> {
+/// The attribute with which jamjam-dev reports its counts of AUDIO, LATENCY_PING and KEEPALIVE, and their start time.
+pub fn received_counts(since: u32, counts: [u32; 3]) -> Vec<u8> {
     let mut value = vec![0xc0, 0xec, 0, 20];
     value.extend(b"jam1");
     value.extend([since, counts[0], counts[1], counts[2]].iter().flat_map(|word| word.to_be_bytes()));

@@ -1,4 +1,4 @@
-//! Transcripts: what clients and a server of rooms say to each other, in the order in which it happens.
+//! Transcripts: the messages between clients and a signaling server, in order.
 //!
 //! ```text
 //! # A comment.
@@ -14,8 +14,8 @@
 //! ann is pinged                                   by the server, since the clock last moved; "ann is dropped": without a close
 //! ```
 //!
-//! `$name` in a string stands for a value that the server chose (see [`super::compare`]). What a line causes is heard
-//! before the next line at which a client acts, and at the end nothing is left to hear.
+//! `$name` in a string stands for a value that the server chose (see [`super::compare`]). The effect of a line is received
+//! before the next line at which a client acts, and at the end no message is left.
 
 use crate::compare::{Bindings, Spelling};
 
@@ -23,7 +23,7 @@ use crate::compare::{Bindings, Spelling};
 pub trait Stage {
     /// A client connects to this path and query.
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String>;
-    /// It says this, as one text message.
+    /// It sends this as one text message.
     fn say(&mut self, name: &str, text: &str) -> Result<(), String>;
     /// It sends a binary message.
     fn send_binary(&mut self, name: &str) -> Result<(), String>;
@@ -46,7 +46,7 @@ pub trait Stage {
     fn program(&mut self, deed: &str) -> Result<bool, String> {
         Err(format!("no program is here that {deed}"))
     }
-    /// Before a client acts: `Err` if a message is known to be waiting for anybody.
+    /// Before a client acts: `Err` if a message is known to be waiting for any client.
     fn settled(&mut self) -> Result<(), String>;
 }
 
@@ -116,7 +116,7 @@ pub fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
     step.map(|step| Some((name, step))).map_err(|()| format!("no line of a transcript: {line}"))
 }
 
-/// Plays `script` on `stage`; the first line that does not hold is the error.
+/// Runs `script` on `stage`; the first line that fails is the error.
 pub fn play(script: &str, stage: &mut impl Stage) -> Result<Played, String> {
     let mut bindings = Bindings::default();
     let mut there: Vec<&str> = Vec::new();

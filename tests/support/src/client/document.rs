@@ -1,13 +1,13 @@
-//! What the program prints as JSON: read, and held against the documented schema.
+//! Reads the JSON output of the program and validates it against the documented schema.
 
 use std::sync::OnceLock;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
-use super::program::Ended;
+use super::program::ProgramOutput;
 
-/// Holds a document against `docs/report.schema.json`.
+/// Validates a document against `docs/report.schema.json`.
 pub fn assert_valid(document: &Value) {
     static SCHEMA: OnceLock<(Schemas, SchemaIndex)> = OnceLock::new();
     let (schemas, index) = SCHEMA.get_or_init(|| {
@@ -22,12 +22,12 @@ pub fn assert_valid(document: &Value) {
     }
 }
 
-/// Holds a document against `docs/rooms.schema.json`.
+/// Validates a document against `docs/rooms.schema.json`.
 pub fn assert_valid_rooms(document: &Value) {
     assert_fits(document, include_str!("../../../../docs/rooms.schema.json"));
 }
 
-/// Holds a document against a schema.
+/// Validates a document against a schema.
 pub fn assert_fits(document: &Value, schema: &str) {
     let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
     compiler.add_resource("schema", serde_json::from_str(schema).unwrap()).unwrap();
@@ -38,7 +38,7 @@ pub fn assert_fits(document: &Value, schema: &str) {
 }
 
 /// The one document that `--json` leaves on standard output.
-pub fn report(ended: &Ended) -> Value {
+pub fn report(ended: &ProgramOutput) -> Value {
     let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
     assert_valid(&report);
     assert_eq!(report["type"], "report");
@@ -46,7 +46,7 @@ pub fn report(ended: &Ended) -> Value {
 }
 
 /// The documents that `--json-lines` leaves on standard output: those of packets, and the report.
-pub fn lines(ended: &Ended) -> (Vec<Value>, Value) {
+pub fn lines(ended: &ProgramOutput) -> (Vec<Value>, Value) {
     let mut lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.iter().for_each(assert_valid);
     let report = lines.pop().unwrap();
@@ -55,7 +55,7 @@ pub fn lines(ended: &Ended) -> (Vec<Value>, Value) {
     (lines, report)
 }
 
-/// Numbers of one stream by name, in the order asked.
+/// Counters of one stream by name, in the requested order.
 pub fn counts<const N: usize>(report: &Value, stream: &str, names: [&str; N]) -> [u64; N] {
     names.map(|name| report["streams"][stream][name].as_u64().unwrap_or_else(|| panic!("{stream} {name}: {report:#}")))
 }

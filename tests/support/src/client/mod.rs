@@ -3,9 +3,9 @@
 
 pub mod document;
 pub mod packet;
-pub mod player;
 pub mod program;
 pub mod server;
+pub mod signaling_member;
 pub mod wav;
 
 use std::path::PathBuf;

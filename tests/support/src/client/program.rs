@@ -1,4 +1,4 @@
-//! The program as a person starts it.
+//! Runs the program from its command line.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -6,12 +6,12 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-/// Nothing here takes as long; whoever does hangs.
+/// No run takes this long; a run that does hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct ProgramOutput {
     /// The exit code.
     pub code: i32,
     /// The whole of standard output.
@@ -32,17 +32,17 @@ pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
 }
 
 /// Runs the program to its end. The line is cut at spaces.
-pub fn run(line: &str) -> Ended {
+pub fn run(line: &str) -> ProgramOutput {
     run_args(line.split_whitespace())
 }
 
 /// Runs the program to its end.
-pub fn run_args(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
+pub fn run_args(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> ProgramOutput {
     start(&mut command(args)).end()
 }
 
 /// Runs the program to its end with `input` on standard input.
-pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: Vec<u8>) -> Ended {
+pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: Vec<u8>) -> ProgramOutput {
     let mut program = start(command(args).stdin(Stdio::piped()));
     let mut stdin = program.0.stdin.take().unwrap();
     // The program may end before it has read all of it.
@@ -88,13 +88,13 @@ impl Program {
     }
 
     /// Waits for its end.
-    pub fn end(mut self) -> Ended {
+    pub fn end(mut self) -> ProgramOutput {
         let (stdout, stderr) = (all_of(self.0.stdout.take()), all_of(self.0.stderr.take()));
         let (stdout, stderr) = (bounded(&stdout), bounded(&stderr));
         // It has closed both: it is at its end.
         let status = self.0.wait().unwrap();
         assert!(!stderr.contains("panicked"), "{stderr}");
-        Ended { code: status.code().unwrap_or(-1), stdout, stderr }
+        ProgramOutput { code: status.code().unwrap_or(-1), stdout, stderr }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A UDP server that answers as a test tells it to, and remembers what it heard.
+//! A UDP server that replies as a test decides, and records what it received.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -13,14 +13,14 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What to do with a packet that has an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum ServerAction {
     /// Answer as a faithful server does.
     Answer,
-    /// Say nothing.
+    /// Send no reply.
     Silence,
     /// Answer this often.
     Times(usize),
-    /// Answer with one bit changed that does not tell which packet it is.
+    /// Reply with one bit changed outside of the packet number.
     Damage,
     /// Answer with sound that is half as loud, upside down.
     Halve,
@@ -32,7 +32,7 @@ pub enum Deed {
     AfterNext,
     /// Answer so much later.
     Later(Duration),
-    /// Answer with a sequence number that nobody has sent.
+    /// Reply with a sequence number that was never sent.
     Unasked,
     /// Answer, and send what answers nothing: three bytes, another version, and FEC.
     Babble,
@@ -41,51 +41,52 @@ pub enum Deed {
 /// The server. Dropping it ends it.
 pub struct Server {
     pub address: SocketAddr,
-    heard: Arc<Heard>,
+    received: Arc<Received>,
     /// A datagram from here ends it.
     stopper: UdpSocket,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Heard {
+struct Received {
     datagrams: Mutex<Vec<Vec<u8>>>,
     more: Condvar,
 }
 
 impl Server {
-    /// A server that does with each packet what `decide` says.
-    pub fn that(decide: impl FnMut(&Packet) -> Deed + Send + 'static) -> Self {
+    /// A server that handles each packet as `decide` returns.
+    pub fn that(decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
         Self::with_delay(Duration::ZERO, decide)
     }
 
     /// A faithful echo server.
     pub fn faithful() -> Self {
-        Self::that(|_| Deed::Answer)
+        Self::that(|_| ServerAction::Answer)
     }
 
-    /// A faithful echo server that does with AUDIO what `decide` says of its sequence number.
-    pub fn with_audio(decide: impl Fn(u32) -> Deed + Send + 'static) -> Self {
-        Self::that(move |packet| if packet.kind == AUDIO { decide(packet.sequence) } else { Deed::Answer })
+    /// A faithful echo server that handles AUDIO as `decide` returns for its sequence number.
+    pub fn with_audio(decide: impl Fn(u32) -> ServerAction + Send + 'static) -> Self {
+        Self::that(move |packet| if packet.kind == AUDIO { decide(packet.sequence) } else { ServerAction::Answer })
     }
 
     /// A server that never answers.
     pub fn silent() -> Self {
-        Self::that(|_| Deed::Silence)
+        Self::that(|_| ServerAction::Silence)
     }
 
     /// A server whose every answer takes `delay` longer.
-    pub fn with_delay(delay: Duration, decide: impl FnMut(&Packet) -> Deed + Send + 'static) -> Self {
+    pub fn with_delay(delay: Duration, decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         // What it is granted is enough; the default is not, when this machine is busy.
         socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
         let address = socket.local_addr().unwrap();
         let stopper = UdpSocket::bind("127.0.0.1:0").unwrap();
         let stopped_by = stopper.local_addr().unwrap();
-        let heard = Arc::<Heard>::default();
-        let work = Work { socket, stopped_by, delay, heard: Arc::clone(&heard), waiting: Vec::new(), kept: Vec::new() };
+        let received = Arc::<Received>::default();
+        let work =
+            Work { socket, stopped_by, delay, received: Arc::clone(&received), waiting: Vec::new(), kept: Vec::new() };
         let thread = Some(std::thread::spawn(move || work.serve(decide)));
-        Self { address, heard, stopper, thread }
+        Self { address, received, stopper, thread }
     }
 
     /// Its port, for `--to 127.0.0.1:PORT`.
@@ -93,26 +94,26 @@ impl Server {
         self.address.to_string()
     }
 
-    /// Everything heard so far.
-    pub fn heard(&self) -> Vec<Packet> {
-        self.heard.datagrams.lock().unwrap().iter().map(|bytes| Packet::read(bytes)).collect()
+    /// Everything received so far.
+    pub fn received(&self) -> Vec<Packet> {
+        self.received.datagrams.lock().unwrap().iter().map(|bytes| Packet::read(bytes)).collect()
     }
 
-    /// Everything of one type heard so far.
-    pub fn heard_of(&self, kind: u8) -> Vec<Packet> {
-        self.heard().into_iter().filter(|packet| packet.kind == kind).collect()
+    /// Everything of one type received so far.
+    pub fn received_of(&self, kind: u8) -> Vec<Packet> {
+        self.received().into_iter().filter(|packet| packet.kind == kind).collect()
     }
 
-    /// All samples heard so far, in order of arrival.
+    /// All samples received so far, in order of arrival.
     pub fn samples(&self) -> Vec<f32> {
-        self.heard_of(AUDIO).iter().flat_map(Packet::samples).collect()
+        self.received_of(AUDIO).iter().flat_map(Packet::samples).collect()
     }
 
-    /// Waits until `count` datagrams have been heard.
+    /// Waits until `count` datagrams have been received.
     pub fn wait_for(&self, count: usize) {
-        let datagrams = self.heard.datagrams.lock().unwrap();
+        let datagrams = self.received.datagrams.lock().unwrap();
         let (datagrams, timeout) =
-            self.heard.more.wait_timeout_while(datagrams, DEADLINE, |datagrams| datagrams.len() < count).unwrap();
+            self.received.more.wait_timeout_while(datagrams, DEADLINE, |datagrams| datagrams.len() < count).unwrap();
         assert!(!timeout.timed_out(), "only {} datagrams came", datagrams.len());
     }
 }
@@ -132,7 +133,7 @@ struct Work {
     socket: UdpSocket,
     stopped_by: SocketAddr,
     delay: Duration,
-    heard: Arc<Heard>,
+    received: Arc<Received>,
     /// Answers with their time.
     waiting: Vec<(Instant, SocketAddr, Vec<u8>)>,
     /// Answers that wait for the next one of their type.
@@ -140,7 +141,7 @@ struct Work {
 }
 
 impl Work {
-    fn serve(mut self, mut decide: impl FnMut(&Packet) -> Deed) {
+    fn serve(mut self, mut decide: impl FnMut(&Packet) -> ServerAction) {
         let mut buffer = vec![0; 65_536];
         loop {
             let now = Instant::now();
@@ -163,10 +164,10 @@ impl Work {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], from: SocketAddr, decide: &mut impl FnMut(&Packet) -> Deed) {
+    fn take(&mut self, bytes: &[u8], from: SocketAddr, decide: &mut impl FnMut(&Packet) -> ServerAction) {
         let packet = Packet::read(bytes);
-        self.heard.datagrams.lock().unwrap().push(bytes.to_vec());
-        self.heard.more.notify_all();
+        self.received.datagrams.lock().unwrap().push(bytes.to_vec());
+        self.received.more.notify_all();
         let Some(answer) = packet.answer() else { return };
         let damaged = || {
             let mut bytes = answer.bytes();
@@ -176,31 +177,31 @@ impl Work {
             bytes
         };
         let unasked = || {
-            let mut stranger = Packet { sequence: 0x7000_0000, ..answer.clone() };
+            let mut unknown_sequence = Packet { sequence: 0x7000_0000, ..answer.clone() };
             if answer.kind == PONG {
-                stranger.payload[8..].copy_from_slice(&[0x70, 0, 0, 0]);
+                unknown_sequence.payload[8..].copy_from_slice(&[0x70, 0, 0, 0]);
             }
-            stranger.bytes()
+            unknown_sequence.bytes()
         };
-        let deed = decide(&packet);
+        let action = decide(&packet);
         let mut delay = self.delay;
-        let answers = match deed {
-            Deed::Answer => vec![answer.bytes()],
-            Deed::Silence | Deed::AfterNext => Vec::new(),
-            Deed::Times(count) => vec![answer.bytes(); count],
-            Deed::Damage => vec![damaged()],
-            Deed::Halve => {
+        let answers = match action {
+            ServerAction::Answer => vec![answer.bytes()],
+            ServerAction::Silence | ServerAction::AfterNext => Vec::new(),
+            ServerAction::Times(count) => vec![answer.bytes(); count],
+            ServerAction::Damage => vec![damaged()],
+            ServerAction::Halve => {
                 let payload = answer.samples().iter().flat_map(|sample| (sample / -2.0).to_le_bytes()).collect();
                 vec![Packet { payload, ..answer.clone() }.bytes()]
             }
-            Deed::Truncate => vec![answer.bytes()[..bytes.len() - 4].to_vec()],
-            Deed::DamageThenAnswer => vec![damaged(), answer.bytes()],
-            Deed::Later(more) => {
+            ServerAction::Truncate => vec![answer.bytes()[..bytes.len() - 4].to_vec()],
+            ServerAction::DamageThenAnswer => vec![damaged(), answer.bytes()],
+            ServerAction::Later(more) => {
                 delay += more;
                 vec![answer.bytes()]
             }
-            Deed::Unasked => vec![unasked()],
-            Deed::Babble => {
+            ServerAction::Unasked => vec![unasked()],
+            ServerAction::Babble => {
                 let version = Packet { version: 2, ..answer.clone() };
                 let fec = Packet { kind: FEC, ..answer.clone() };
                 vec![vec![1, 2, 3], version.bytes(), fec.bytes(), answer.bytes()]
@@ -216,7 +217,7 @@ impl Work {
                 self.waiting.push((Instant::now() + delay, from, bytes));
             }
         }
-        if deed == Deed::AfterNext {
+        if action == ServerAction::AfterNext {
             self.kept.push(answer);
         }
     }
@@ -227,7 +228,7 @@ impl Work {
     }
 }
 
-/// A port where nothing listens and nothing can begin to: its socket takes datagrams from one stranger only, so the
+/// A port where nothing listens and nothing can begin to: its socket accepts datagrams from one other address only, so the
 /// system answers all others with "port unreachable".
 pub fn closed_port() -> (UdpSocket, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -36,7 +36,7 @@ impl Wav {
         Self { tag, channels, rate, bits, data: data.unwrap() }
     }
 
-    /// Its samples as the wire's description says: integers divided by 2^(bits − 1).
+    /// Its samples as the protocol defines: integers divided by 2^(bits − 1).
     pub fn samples(&self) -> Vec<f32> {
         match (self.tag, self.bits) {
             (1, 16) => self.data.chunks(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0).collect(),

@@ -3,22 +3,22 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 use super::packet::keepalive;
 
-/// Connected, so that an answer from any other address than the one asked is never seen.
+/// Connected, so that replies from other addresses are dropped.
 pub struct Client {
     pub socket: UdpSocket,
     syncs: u32,
 }
 
 impl Client {
-    /// A client on a free port that asks `server`.
+    /// A client on a free port, connected to `server`.
     pub fn of(server: SocketAddr) -> Self {
         let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).unwrap();
         socket.connect(server).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         Self { socket, syncs: 0 }
     }
 
@@ -49,7 +49,7 @@ impl Client {
     /// Returns once the server has read everything that was sent to it before: sends KEEPALIVE until one comes back, and throws
     /// away what comes meanwhile. Returns how many it took.
     pub fn sync(&mut self) -> u64 {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         self.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         self.syncs += 1;
         let token = keepalive(self.syncs, b"has it read this far?");
@@ -65,7 +65,7 @@ impl Client {
             }
         }
         assert!(Instant::now() < deadline, "the server has fallen silent");
-        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         sent
     }
 }

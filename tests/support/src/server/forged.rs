@@ -1,4 +1,4 @@
-//! Datagrams with a source that is somebody else's.
+//! Datagrams with a spoofed source address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;

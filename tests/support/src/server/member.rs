@@ -1,4 +1,4 @@
-//! A client of a signaling server, as somebody else would write it: JSON over a WebSocket, and nothing of the program's own.
+//! An independent client of a signaling server: JSON over a WebSocket, without the program's code.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -6,23 +6,23 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 use tungstenite::protocol::WebSocket;
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 
-/// Somebody connected.
+/// A connected client.
 pub struct Member(WebSocket<TcpStream>);
 
 impl Member {
     /// Connects.
     pub fn of(server: SocketAddr) -> Self {
         let stream = TcpStream::connect(server).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
         Self(tungstenite::client(format!("ws://{server}/"), stream).unwrap().0)
     }
 
     /// Takes a connection that a test's own server was offered.
     pub fn accept(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         Self(tungstenite::accept(stream).unwrap())
     }
 
@@ -40,14 +40,14 @@ impl Member {
         }
     }
 
-    /// What the next message, which must be of this type, says.
+    /// The next message, which must be of this type.
     pub fn hear_a(&mut self, kind: &str) -> Value {
         let message = self.hear();
         assert_eq!(message["type"], kind, "{message}");
         message["data"].clone()
     }
 
-    /// Closes the connection, and says why.
+    /// Closes the connection with a reason.
     pub fn close(&mut self, reason: &str) {
         let frame = tungstenite::protocol::CloseFrame { code: 1000.into(), reason: reason.to_owned().into() };
         self.0.close(Some(frame)).unwrap();

@@ -54,7 +54,7 @@ fn set_up_loopback(mtu: u32) {
     message.extend(1u32.to_ne_bytes());
     message.extend(1u32.to_ne_bytes());
     message.extend(attribute(4, &mtu.to_ne_bytes()));
-    tell_the_kernel(16, &message);
+    netlink_request(16, &message);
     if fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6").is_ok_and(|text| text.trim() == "0") {
         await_route_to(Ipv6Addr::LOCALHOST);
     }
@@ -71,7 +71,7 @@ pub fn add_address(address: IpAddr) {
     let mut message = vec![family, prefix, no_duplicate_check, scope];
     message.extend(1u32.to_ne_bytes());
     message.extend(attribute(2, &octets));
-    tell_the_kernel(20, &message);
+    netlink_request(20, &message);
     if let IpAddr::V6(address) = address {
         await_route_to(address);
     }
@@ -97,7 +97,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 }
 
 /// Sends one rtnetlink request and waits for its acknowledgement.
-fn tell_the_kernel(kind: u16, body: &[u8]) {
+fn netlink_request(kind: u16, body: &[u8]) {
     // Protocol 0 is NETLINK_ROUTE.
     let kernel = socket(AddressFamily::NETLINK, SocketType::RAW, None).unwrap();
     // NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE.

@@ -1,4 +1,4 @@
-//! Packets written down byte by byte from the protocol's tables, and what a server owes each.
+//! Packets written byte by byte from the protocol tables, and the counter that each must increment.
 
 /// Version 1, this type, sequence, timestamp 0, flags 0, payload.
 pub fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
@@ -21,7 +21,7 @@ pub fn keepalive(sequence: u32, payload: &[u8]) -> Vec<u8> {
     packet(0x04, sequence, payload)
 }
 
-/// One of each type, and the forms that a server must tell apart.
+/// One of each type, and the forms that a server must distinguish.
 pub fn golden() -> Vec<Vec<u8>> {
     let info = |tail: &[u8]| {
         let mut bytes = vec![1, 7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0];

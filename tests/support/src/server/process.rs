@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::line::{Line, Stats};
-use super::{PATIENCE, poll_until};
+use super::{TEST_TIMEOUT, poll_until};
 
 /// A server that runs. It is killed when dropped.
 pub struct Server {
     child: Child,
-    /// Where it listens, as its address file says.
+    /// The listening address from its address file.
     pub address: SocketAddr,
     log: Receiver<String>,
     /// The log so far.
@@ -97,7 +97,7 @@ pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
     let mut command = program(arguments);
     prepare(&mut command);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             let _ = child.kill();
@@ -109,8 +109,8 @@ pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
 }
 
 impl Server {
-    /// Starts `echo-server --port 0` with more options, and waits until it listens. It asks for a receive buffer that every system
-    /// grants to everybody, so that its log is the same everywhere.
+    /// Starts `echo-server --port 0` with more options, and waits until it listens. It requests a receive buffer that every system
+    /// grants, so that its log is the same everywhere.
     pub fn start(options: &[&str]) -> Self {
         Self::start_with(options, |_| {})
     }
@@ -126,7 +126,7 @@ impl Server {
         Self::start_command("echo-server", options, prepare)
     }
 
-    /// Starts `signaling-server` with more options, on this machine alone and a free port unless they say otherwise.
+    /// Starts `signaling-server` with more options, on loopback and a free port unless the options override it.
     pub fn start_signaling(options: &[&str]) -> Self {
         let mut all = Vec::new();
         for default in [["--host", "127.0.0.1"], ["--port", "0"]] {
@@ -176,13 +176,13 @@ impl Server {
 
     /// The next line of the log.
     pub fn line(&mut self) -> Line {
-        let text = self.log.recv_timeout(PATIENCE).expect("another line");
+        let text = self.log.recv_timeout(TEST_TIMEOUT).expect("another line");
         self.lines.push(text);
         Line::of(self.lines.last().unwrap())
     }
 
     /// Reads the log up to the next line whose message begins like this.
-    pub fn line_that_begins(&mut self, beginning: &str) -> Line {
+    pub fn line_starting_with(&mut self, beginning: &str) -> Line {
         loop {
             let line = self.line();
             if line.message.starts_with(beginning) {
@@ -198,12 +198,12 @@ impl Server {
         assert!(sent.success(), "kill -s {name} {id}: {sent}");
     }
 
-    /// Asks it to stop and waits for its end.
+    /// Sends a stop signal and waits for the end of the process.
     pub fn stop(mut self, signal: &str) -> Ended {
         let asked = Instant::now();
         self.signal(signal);
         loop {
-            let left = (asked + PATIENCE).saturating_duration_since(Instant::now());
+            let left = (asked + TEST_TIMEOUT).saturating_duration_since(Instant::now());
             match self.log.recv_timeout(left) {
                 Ok(text) => self.lines.push(text),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -215,7 +215,7 @@ impl Server {
         Ended { code, lines: std::mem::take(&mut self.lines), took }
     }
 
-    /// Nobody reads its log from now on.
+    /// Stops reading its log.
     pub fn close_log(&mut self) {
         self.log = mpsc::channel().1;
     }
@@ -230,7 +230,7 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// A count of the room server's `/metrics`: of one dialect where the name says which (`rooms{dialect="bbx"}`), else of all.
+    /// A count of the room server's `/metrics`: of one dialect if the name has a label (`rooms{dialect="bbx"}`), else of all.
     pub fn metric(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -280,7 +280,7 @@ pub fn is_root() -> bool {
 
 /// Makes the command run without root's rights.
 #[cfg(target_os = "linux")]
-pub fn as_nobody(command: &mut Command) {
+pub fn as_unprivileged_user(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     if is_root() {
         command.uid(65_534).gid(65_534);

@@ -1,0 +1,195 @@
+//! A manually driven client: its bytes, including HTTP/3, are written here.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jamjam_dev::moqt::Transport;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+
+use crate::test_server::{LONG, TestServer, certificate};
+
+/// Stream 0 is that of the request, and so the session's number.
+pub(crate) const UNI: &[u8] = b"\x40\x54\x00";
+pub(crate) const BIDI: &[u8] = b"\x40\x41\x00";
+
+/// A control stream with no setting except datagrams, as the original client sends it.
+const SETTINGS: &[u8] = b"\x00\x04\x02\x33\x01";
+/// The other streams of HTTP/3: QPACK's two, and one of a reserved type.
+const BESIDES: [&[u8]; 3] = [b"\x02", b"\x03", b"\x21nothing"];
+
+/// Plays a scene, which has an end: a little later than what it waits for.
+pub(crate) fn run_async<T>(scene: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let end = tokio::time::timeout(LONG + LONG / 2, scene).await.expect("the scene has no end");
+        // A client that leaves sends CLOSE, so that a stopping server need not wait for it.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        end
+    })
+}
+
+/// A connection on which nothing was sent yet.
+pub(crate) async fn connect(server: &TestServer, alpn: &[u8], transport: TransportConfig) -> (Endpoint, Connection) {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate()).unwrap();
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
+    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let connection = endpoint.connect_with(config, server.address, "localhost").unwrap().await.unwrap();
+    (endpoint, connection)
+}
+
+/// A manually driven client.
+pub(crate) struct ManualClient {
+    pub(crate) connection: Connection,
+    /// Over WebTransport the stream of the request.
+    pub(crate) request: Option<(SendStream, RecvStream)>,
+    _endpoint: Endpoint,
+    _kept: Vec<SendStream>,
+}
+
+impl ManualClient {
+    /// Connects, and over WebTransport requests a session at `/echo`.
+    pub(crate) async fn open(server: &TestServer, over: Transport) -> Self {
+        Self::open_with(server, over, TransportConfig::default()).await
+    }
+
+    pub(crate) async fn open_with(server: &TestServer, over: Transport, transport: TransportConfig) -> Self {
+        if over == Transport::Quic {
+            let (endpoint, connection) = connect(server, b"moq-00", transport).await;
+            return Self { connection, request: None, _endpoint: endpoint, _kept: Vec::new() };
+        }
+        let mut manual_client =
+            Self::open_with_request(server, &request("CONNECT", b"webtransport", b"/echo"), transport).await;
+        assert_eq!(manual_client.status().await, 200);
+        manual_client
+    }
+
+    /// Connects over HTTP/3 and sends the head of a request.
+    pub(crate) async fn open_with_request(server: &TestServer, head: &[u8], transport: TransportConfig) -> Self {
+        let (endpoint, connection) = connect(server, b"h3", transport).await;
+        let mut kept = Vec::new();
+        for bytes in [SETTINGS].into_iter().chain(BESIDES) {
+            let mut stream = connection.open_uni().await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            kept.push(stream);
+        }
+        let (mut send, recv) = connection.open_bi().await.unwrap();
+        send.write_all(head).await.unwrap();
+        Self { connection, request: Some((send, recv)), _endpoint: endpoint, _kept: kept }
+    }
+
+    /// What the server answers to the request. Statuses are among the first fields of QPACK's static table (RFC 9204, appendix A).
+    pub(crate) async fn status(&mut self) -> u16 {
+        let recv = &mut self.request.as_mut().unwrap().1;
+        let mut start = [0; 2];
+        recv.read_exact(&mut start).await.unwrap();
+        assert_eq!(start[0], 0x01, "HEADERS");
+        let mut payload = vec![0; usize::from(start[1])];
+        recv.read_exact(&mut payload).await.unwrap();
+        match payload[..] {
+            [0, 0, 0xd9, ..] => 200,
+            [0, 0, 0xdb, ..] => 404,
+            [0, 0, 0xff, 4, ..] => 400,
+            _ => panic!("no known status: {payload:x?}"),
+        }
+    }
+
+    fn prefix<'a>(&self, prefix: &'a [u8]) -> &'a [u8] {
+        if self.request.is_some() { prefix } else { &[] }
+    }
+
+    /// Opens a bidirectional stream and sends bytes.
+    pub(crate) async fn bidi(&self, bytes: &[u8]) -> (SendStream, RecvStream) {
+        let (mut send, recv) = self.connection.open_bi().await.unwrap();
+        // The server may close before everything is sent.
+        let _ = send.write_all(&[self.prefix(BIDI), bytes].concat()).await;
+        (send, recv)
+    }
+
+    /// Opens a unidirectional stream and sends bytes.
+    pub(crate) async fn uni(&self, bytes: &[u8]) -> SendStream {
+        let mut send = self.connection.open_uni().await.unwrap();
+        send.write_all(&[self.prefix(UNI), bytes].concat()).await.unwrap();
+        send
+    }
+
+    /// A stream that the server opens in both directions.
+    pub(crate) async fn accept_bidi(&self) -> (SendStream, RecvStream) {
+        let (send, mut recv) = self.connection.accept_bi().await.unwrap();
+        let prefix = self.prefix(BIDI);
+        assert_eq!(receive(&mut recv, prefix.len()).await, prefix);
+        (send, recv)
+    }
+
+    /// Waits until the server has closed the session: with which code, and why.
+    pub(crate) async fn closed(&mut self) -> (u64, String) {
+        let Some((_, recv)) = &mut self.request else {
+            let ConnectionError::ApplicationClosed(close) = self.connection.closed().await else {
+                panic!("not closed by the server: {:?}", self.connection.close_reason())
+            };
+            return (close.error_code.into_inner(), String::from_utf8(close.reason.to_vec()).unwrap());
+        };
+        // A DATA frame, in it a capsule of type 0x2843 with a code of 4 bytes and the reason.
+        let bytes = recv.read_to_end(2_048).await.unwrap();
+        let (frame, bytes) = bytes.split_first().unwrap();
+        let (length, capsule) = length(bytes);
+        assert_eq!((*frame, length), (0x00, capsule.len()), "one DATA frame and nothing else");
+        let value = capsule.strip_prefix(b"\x68\x43").expect("CLOSE_WEBTRANSPORT_SESSION");
+        let (length, value) = self::length(value);
+        assert_eq!(length, value.len());
+        let (code, reason) = value.split_first_chunk().unwrap();
+        self.connection.close(VarInt::from_u32(0x100), b"");
+        (u32::from_be_bytes(*code).into(), String::from_utf8(reason.to_vec()).unwrap())
+    }
+}
+
+/// A length of one or two bytes, and what comes after it.
+fn length(bytes: &[u8]) -> (usize, &[u8]) {
+    match bytes {
+        [first @ 0..=0x3f, rest @ ..] => (usize::from(*first), rest),
+        [first @ 0x40..=0x7f, second, rest @ ..] => (usize::from(*first & 0x3f) << 8 | usize::from(*second), rest),
+        _ => panic!("no short length: {bytes:x?}"),
+    }
+}
+
+/// So many bytes of a stream.
+pub(crate) async fn receive(recv: &mut RecvStream, bytes: usize) -> Vec<u8> {
+    let mut received = vec![0; bytes];
+    recv.read_exact(&mut received).await.unwrap();
+    received
+}
+
+/// The head of a request, as literal fields (RFC 9204, section 4.5.6): no name or value is of more than 126 bytes.
+pub(crate) fn request(method: &str, protocol: &[u8], path: &[u8]) -> Vec<u8> {
+    let mut fields = b"\x00\x00".to_vec();
+    let pairs: [(&str, &[u8]); 5] = [
+        (":method", method.as_bytes()),
+        (":scheme", b"https"),
+        (":authority", b"localhost"),
+        (":path", path),
+        (":protocol", protocol),
+    ];
+    for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
+        match name.len() {
+            length @ 0..7 => fields.push(0x20 | length as u8),
+            length => fields.extend([0x27, length as u8 - 7]),
+        }
+        fields.extend(name.as_bytes());
+        fields.push(value.len() as u8);
+        fields.extend(value);
+    }
+    let mut head = vec![0x01, 0x40, fields.len() as u8];
+    head.extend(fields);
+    head
+}

@@ -1,0 +1,155 @@
+//! Runs whose thread stalls, as if the transport did: they are given up, with the events received until then.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
+use jamjam_dev::client::{RunKind, StopSignal};
+use jamjam_dev::io::moqt::client::{ClientThread, ClientThreadResult, MoqtConnectError, MoqtConnectOptions};
+use jamjam_dev::io::moqt::server::MoqtServerConfig;
+use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::moqt::client::{MoqtClientConfig, MoqtClientEvent};
+use jamjam_dev::moqt::{SessionLimits, Transport, echo};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+use crate::test_server::{LONG, TestServer, groups};
+
+fn stall() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// Never returns from certificate verification.
+#[derive(Debug)]
+struct Undecided;
+
+impl ServerCertVerifier for Undecided {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        stall()
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        stall()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        stall()
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+fn call(
+    dial: MoqtConnectOptions,
+    config: MoqtClientConfig,
+    received: impl FnMut(&MoqtClientEvent) + Send + 'static,
+    stop: &StopToken,
+) -> ClientThread {
+    let terms = MoqtRunConfig {
+        run_kind: RunKind::Probe,
+        target: dial.url.to_string(),
+        broadcast_track: String::new(),
+        timeout: config.reply_timeout,
+        late_after: None,
+    };
+    let frames = FrameTracker::new(terms, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
+    ClientThread::spawn(dial, config, frames, None, received, stop.clone()).unwrap()
+}
+
+/// What is reported: why it ended, and how many frames left, were lost, and are on their way.
+fn report(called: ClientThreadResult, interrupted: Option<StopSignal>) -> (Option<MoqtFailure>, Option<[u64; 3]>) {
+    let run = called.frame_tracker.into_results(interrupted, &mut ());
+    (run.moqt.unwrap().failure, run.ping.map(|stream| [stream.sent, stream.lost, stream.in_flight]))
+}
+
+/// Stalls at the event that the third frame was sent.
+fn third(event: &MoqtClientEvent) {
+    if matches!(event, MoqtClientEvent::FrameSent { group: 3, .. }) {
+        stall();
+    }
+}
+
+/// A server whose delay exceeds the duration of any test, and a client that sends three groups or more.
+fn held() -> (TestServer, MoqtConnectOptions, MoqtClientConfig) {
+    let echo = echo::MoqtEchoConfig { delay: Duration::from_secs(600), ..echo::MoqtEchoConfig::default() };
+    let server = TestServer::start(MoqtServerConfig { echo, ..MoqtServerConfig::default() });
+    let dial = server.dial(Transport::Quic);
+    (server, dial, MoqtClientConfig { reply_timeout: Duration::from_secs(60), ..groups(50, 1) })
+}
+
+#[test]
+fn run_whose_thread_stalls_is_given_up_with_the_pending_operation() {
+    let (server, dial, config) = held();
+    let called = call(dial, config, third, &StopToken::default()).join();
+    assert!(called.error.is_none() && !called.frame_tracker.is_interrupted(), "no stop was requested");
+    let awaited = MoqtFailure::TimedOut("the next frame to be sent");
+    assert_eq!(awaited.kind(), "timed_out");
+    // Which would have been waited for, for a minute.
+    assert_eq!(report(called, None), (Some(awaited), Some([3, 0, 3])));
+    drop(server);
+}
+
+#[test]
+fn run_that_stalls_during_setup_is_given_up() {
+    let server = TestServer::start(MoqtServerConfig::default());
+    let dial =
+        MoqtConnectOptions::new(server.url(Transport::WebTransport, "/echo").parse().unwrap(), Arc::new(Undecided));
+    let limits = SessionLimits { setup_timeout: Duration::from_millis(100), ..SessionLimits::default() };
+    let called = call(MoqtConnectOptions { limits, ..dial }, groups(3, 1), |_| {}, &StopToken::default()).join();
+    assert!(called.error.is_none());
+    assert_eq!(report(called, None), (Some(MoqtFailure::TimedOut("the session setup")), None));
+}
+
+#[test]
+fn stop_request_ends_a_stalled_run_with_its_events() {
+    let (server, dial, config) = held();
+    let stop = StopToken::default();
+    let (stands, still) = mpsc::channel();
+    let received = move |event: &MoqtClientEvent| {
+        if matches!(event, MoqtClientEvent::FrameSent { group: 3, .. }) {
+            stands.send(()).unwrap();
+        }
+        third(event);
+    };
+    let call = call(dial, config, received, &stop);
+    still.recv_timeout(LONG).unwrap();
+    stop.request(StopSignal::Interrupt);
+    let called = call.join();
+    assert!(called.error.is_none() && called.frame_tracker.is_interrupted());
+    assert_eq!(report(called, Some(StopSignal::Interrupt)), (None, Some([3, 0, 3])));
+    drop(server);
+}
+
+#[test]
+fn stop_request_before_the_session_reports_that_nothing_was_sent() {
+    let server = TestServer::start(MoqtServerConfig::default());
+    let dial =
+        MoqtConnectOptions::new(server.url(Transport::WebTransport, "/echo").parse().unwrap(), Arc::new(Undecided));
+    let stop = StopToken::default();
+    let call = call(dial, groups(3, 1), |_| {}, &stop);
+    stop.request(StopSignal::Interrupt);
+    assert!(matches!(call.join().error, Some(MoqtConnectError::Interrupted)));
+}

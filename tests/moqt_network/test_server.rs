@@ -1,0 +1,240 @@
+//! An echo server with its own certificate, and clients that trust it.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use jamjam_dev::client::StopSignal;
+use jamjam_dev::io::moqt::client::{self, MoqtConnectError, MoqtConnectOptions, SessionResult};
+use jamjam_dev::io::moqt::server::{self, MoqtServerConfig, ServerThread};
+use jamjam_dev::io::moqt::{CounterSnapshot, ServerCounters, bind_all};
+use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::moqt::Transport;
+use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use rcgen::CertifiedKey;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
+/// Long enough for a busy machine, and an end for a test that would wait for ever.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+pub(crate) const BOTH: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
+
+/// One certificate for this machine, and its key.
+static IDENTITY: LazyLock<(CertificateDer<'static>, Vec<u8>)> = LazyLock::new(|| {
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+    (cert.der().clone(), signing_key.serialize_der())
+});
+
+/// A server at work until it is dropped.
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) totals: Arc<ServerCounters>,
+    pub(crate) stop: StopToken,
+    running: Option<ServerThread>,
+    _access: Access,
+}
+
+/// Servers whose memory is looked at are alone.
+static ACCESS: RwLock<()> = RwLock::new(());
+
+/// For tests that have no such server, but clients.
+pub(crate) fn shared_access() -> RwLockReadGuard<'static, ()> {
+    // What a test that failed leaves behind is nothing.
+    ACCESS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+enum Access {
+    Any { _held: RwLockReadGuard<'static, ()> },
+    None { _held: RwLockWriteGuard<'static, ()> },
+}
+
+impl TestServer {
+    pub(crate) fn start(terms: MoqtServerConfig) -> Self {
+        Self::start_in(Access::Any { _held: shared_access() }, terms)
+    }
+
+    /// Beside no other server of this program.
+    pub(crate) fn start_alone(terms: MoqtServerConfig) -> Self {
+        let held = ACCESS.write().unwrap_or_else(PoisonError::into_inner);
+        Self::start_in(Access::None { _held: held }, terms)
+    }
+
+    fn start_in(access: Access, terms: MoqtServerConfig) -> Self {
+        let bound = bind_all(&[SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap();
+        let address = bound.addresses().next().unwrap();
+        let (chain, key) = &*IDENTITY;
+        let key = PrivatePkcs8KeyDer::from(key.clone()).into();
+        let certificate = server::fixed_certificate(vec![chain.clone()], key).unwrap();
+        let (totals, stop) = (Arc::new(ServerCounters::default()), StopToken::default());
+        let running = server::spawn(bound, certificate, terms, Arc::clone(&totals), &stop).unwrap();
+        Self { address, totals, stop, running: Some(running), _access: access }
+    }
+
+    pub(crate) fn url(&self, transport: Transport, path: &str) -> String {
+        let scheme = if transport == Transport::Quic { "moqt" } else { "https" };
+        format!("{scheme}://{}{path}", self.address)
+    }
+
+    pub(crate) fn dial(&self, transport: Transport) -> MoqtConnectOptions {
+        MoqtConnectOptions::new(self.url(transport, "/echo").parse().unwrap(), trusting_verifier())
+    }
+
+    /// The same in an async block, so that manual clients continue meanwhile.
+    pub(crate) async fn until(&self, what: &str, mut wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
+        let began = Instant::now();
+        loop {
+            let reading = self.totals.snapshot();
+            if wanted(&reading) {
+                return reading;
+            }
+            assert!(began.elapsed() < LONG, "{what}: never, {reading:#?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits until the counts are as wanted.
+    pub(crate) fn wait(&self, what: &str, mut wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
+        let began = Instant::now();
+        loop {
+            let reading = self.totals.snapshot();
+            if wanted(&reading) {
+                return reading;
+            }
+            assert!(began.elapsed() < LONG, "{what}: never, {reading:#?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// An echo of a few groups with default options.
+    pub(crate) fn ordinary_echo(&self, transport: Transport) {
+        // Manual clients run a runtime on their thread.
+        let dial = self.dial(transport);
+        let call = std::thread::scope(|scope| scope.spawn(|| call(&dial, &groups(3, 2)).unwrap()).join().unwrap());
+        assert_eq!(call.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+        assert_eq!(call.came(), whole(3, 2));
+    }
+
+    /// Stops, and waits for it.
+    pub(crate) fn stop(&mut self) {
+        self.stop.request(StopSignal::Terminate);
+        if let Some(running) = self.running.take() {
+            running.join();
+        }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop();
+        }
+    }
+}
+
+/// The server's certificate.
+pub(crate) fn certificate() -> CertificateDer<'static> {
+    IDENTITY.0.clone()
+}
+
+/// Trusts the server's certificate, and no other.
+pub(crate) fn trusting_verifier() -> Arc<dyn ServerCertVerifier> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
+}
+
+/// So many groups of so many frames.
+pub(crate) fn groups(count: u64, frames_per_group: usize) -> MoqtClientConfig {
+    let group_interval = Duration::from_millis(4);
+    MoqtClientConfig {
+        group_count: Some(count),
+        frames_per_group,
+        group_interval,
+        reply_timeout: LONG,
+        subscribe_timeout: LONG,
+        ..MoqtClientConfig::default()
+    }
+}
+
+/// A call that was made, with all its facts.
+pub(crate) struct Call {
+    pub(crate) outcome: SessionResult<MoqtClient>,
+    pub(crate) events: Vec<MoqtClientEvent>,
+}
+
+impl Call {
+    /// The frames of each group that came back, in the order in which they came. Groups are streams of their own and may overtake
+    /// each other.
+    pub(crate) fn came(&self) -> BTreeMap<u64, Vec<usize>> {
+        let mut came: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for event in &self.events {
+            if let MoqtClientEvent::FrameReturned { group, frame, intact, .. } = *event {
+                assert!(intact, "group {group} frame {frame} is damaged");
+                came.entry(group).or_default().push(frame);
+            }
+        }
+        came
+    }
+}
+
+/// All frames of so many groups, in order.
+pub(crate) fn whole(groups: u64, frames: usize) -> BTreeMap<u64, Vec<usize>> {
+    (1..=groups).map(|group| (group, (0..frames).collect())).collect()
+}
+
+/// Calls.
+pub(crate) fn call(dial: &MoqtConnectOptions, config: &MoqtClientConfig) -> Result<Call, MoqtConnectError> {
+    let mut events = Vec::new();
+    let observe = |client: &mut MoqtClient| events.extend(std::iter::from_fn(|| client.poll_event()));
+    let outcome = client::run_session(dial, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
+    Ok(Call { outcome, events })
+}
+
+/// A server over raw QUIC that answers a first stream that begins as wanted with the response of gomoqt-2025-02, and does nothing more. To others
+/// it is deaf, or `polite`: then they have the same answer, and who begins as wanted is sent away after it. For as long as the test
+/// runs.
+pub(crate) fn silent_unless(socket: UdpSocket, wanted: &'static [u8], polite: bool) -> std::thread::JoinHandle<()> {
+    let (chain, key) = &*IDENTITY;
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![chain.clone()], PrivatePkcs8KeyDer::from(key.clone()).into())
+        .unwrap();
+    tls.alpn_protocols = vec![b"moq-00".to_vec()];
+    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime));
+            let endpoint = endpoint.unwrap();
+            while let Some(incoming) = endpoint.accept().await {
+                let connection = incoming.await.unwrap();
+                let (mut send, mut recv) = connection.accept_bi().await.unwrap();
+                let mut received = vec![0; wanted.len()];
+                let is_wanted = recv.read_exact(&mut received).await.is_ok() && received == wanted;
+                if is_wanted || polite {
+                    send.write_all(b"\x09\xc0\x00\x00\x00\xff\xff\xff\x00\x00").await.unwrap();
+                }
+                if is_wanted && polite {
+                    connection.close(7_u32.into(), b"not today");
+                }
+                connection.closed().await;
+                if is_wanted {
+                    // A rejected client must receive the close.
+                    endpoint.wait_idle().await;
+                    return;
+                }
+            }
+        });
+    })
+}

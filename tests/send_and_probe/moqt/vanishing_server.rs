@@ -1,0 +1,91 @@
+//! Servers that vanish, stand still or fall silent, at every stage: the run ends with a report, also if it is interrupted at that moment.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::moqt::scripted_server::{Fault, ScriptedServer};
+use test_support::client::document;
+use test_support::client::program::{Program, ProgramOutput, start_line};
+
+/// The second of five groups: the first has come back.
+const LAST: u8 = 7;
+
+/// Probes a server that fails at this stage, with `at_fault` done then.
+fn probe(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> ProgramOutput {
+    let server = ScriptedServer::failing(stage, fault);
+    let (url, sha256) = (&server.url, &server.sha256);
+    let options = "--count 5 --interval 20 --timeout 300ms --json";
+    let program = start_line(&format!("probe --to {url} --cert-sha256 {sha256} {options}"));
+    while server.groups.recv_timeout(Duration::from_secs(30)).unwrap() > 0 {}
+    at_fault(&program);
+    // Which does not wait for ever.
+    program.end()
+}
+
+/// Every stage with every fault, all at once: they wait.
+fn everywhere(check: impl Fn(u8, Fault) + Sync) {
+    thread::scope(|scope| {
+        for (stage, fault) in (0..=LAST).flat_map(|stage| Fault::ALL.map(|fault| (stage, fault))) {
+            let check = &check;
+            scope.spawn(move || check(stage, fault));
+        }
+    });
+}
+
+/// What is lost of the connection, by hand.
+fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
+    // A server from which nothing came but an answer to the set-up is called once more.
+    let gone = ("unreachable", "within 5.000 s");
+    match (stage, fault) {
+        (0..=2, Fault::Still | Fault::Gone) => Some(gone),
+        (0, Fault::Silent) | (0..=2, Fault::Again) => Some(("rejected", "setup timed out after 5 s")),
+        (1 | 2, Fault::Silent) => Some(("not_ready", "the server did not subscribe to our track")),
+        (4, Fault::Silent) => Some(("not_ready", "the server did not accept our subscription")),
+        // A message sent at that moment does not leave any more.
+        (3 | 4, _) => Some(("not_ready", "the server did not announce the echo")),
+        (5, Fault::Silent) => None,
+        (5, _) => Some(("not_ready", "the server did not accept our subscription")),
+        _ => None,
+    }
+}
+
+#[test]
+fn run_ends_with_a_report_when_its_server_vanishes_at_any_moment() {
+    everywhere(|stage, fault| {
+        let ended = probe(stage, fault, |_| ());
+        let report = document::report(&ended);
+        let what = format!("{stage} {fault:?}: {report:#}");
+        assert_eq!(ended.stderr, "", "{what}");
+        let lost = &report["moqt"]["connection_failure"];
+        let Some((kind, words)) = expected(stage, fault) else {
+            assert_eq!((lost, &report["interrupted"]), (&Value::Null, &Value::Null), "{what}");
+            let [sent, returned, lost] = document::counts(&report, "ping", ["sent", "returned", "lost"]);
+            assert_eq!((sent, sent - returned), (5, lost), "{what}");
+            // Where two groups came at once the answer to the first may not have left before the fault.
+            let least = u64::from(stage == LAST && fault == Fault::Silent);
+            assert!((least..=u64::from(stage == LAST)).contains(&returned), "{what}");
+            assert_eq!(ended.code, i32::from(returned == 0), "{what}");
+            return;
+        };
+        assert_eq!((lost["kind"].as_str(), ended.code), (Some(kind), 1), "{what}");
+        assert!(lost["message"].as_str().is_some_and(|text| text.ends_with(words)), "{what}");
+    });
+}
+
+#[test]
+fn stop_request_at_any_moment_ends_the_run_with_a_partial_report() {
+    everywhere(|stage, fault| {
+        let ended = probe(stage, fault, |program| program.signal("INT"));
+        assert_eq!((ended.code, ended.stderr.as_str()), (130, ""), "{stage} {fault:?}: {ended:?}");
+        let report = document::report(&ended);
+        let what = format!("{stage} {fault:?}: {report:#}");
+        assert_eq!(
+            (&report["interrupted"], &report["moqt"]["connection_failure"]),
+            (&json!("SIGINT"), &Value::Null),
+            "{what}"
+        );
+        assert!(stage < 6 || document::counts(&report, "ping", ["sent"]) >= [u64::from(stage) - 5], "{what}");
+    });
+}

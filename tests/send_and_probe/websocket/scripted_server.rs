@@ -1,0 +1,93 @@
+//! Servers with known faults.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use serde_json::Value;
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::protocol::CloseFrame;
+use tungstenite::{Message, WebSocket};
+
+/// A server's end of a connection.
+pub(crate) struct ServerConnection {
+    pub(crate) socket: WebSocket<TcpStream>,
+    /// Path and query of the request.
+    pub(crate) requested: String,
+}
+
+impl ServerConnection {
+    /// The next text, or `None` once the client is gone.
+    pub(crate) fn receive(&mut self) -> Option<Value> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).expect("clients send JSON")),
+                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Sends a text message; ignores a closed connection.
+    pub(crate) fn send_text(&mut self, text: impl Into<String>) {
+        let _ = self.socket.send(Message::text(text.into()));
+    }
+
+    /// Answers a bbx ping as the protocol has it.
+    pub(crate) fn pong(&mut self, ping: &Value, server_us: i64) {
+        assert_eq!(ping["type"], "ping");
+        self.send_text(format!(r#"{{"type":"pong","client_time":{},"server_time":{server_us}}}"#, ping["client_time"]));
+    }
+
+    /// Closes, and waits for the client to have read it.
+    pub(crate) fn close(mut self, code: u16, reason: &str) {
+        let _ = self.socket.close(Some(CloseFrame { code: code.into(), reason: reason.to_owned().into() }));
+        while self.socket.read().is_ok() {}
+    }
+}
+
+/// A WebSocket server that calls `does` with each connection, numbered from 0.
+pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'static) -> SocketAddr {
+    raw(move |number, stream| {
+        let mut requested = String::new();
+        #[expect(clippy::result_large_err, reason = "the library's own type")]
+        let note = |request: &Request, response: Response| {
+            requested = request.uri().to_string();
+            Ok(response)
+        };
+        stream.set_nodelay(true).unwrap();
+        if let Ok(socket) = tungstenite::accept_hdr(stream, note) {
+            does(number, ServerConnection { socket, requested });
+        }
+    })
+}
+
+/// The same for bytes.
+pub(crate) fn raw(does: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let does = Arc::new(does);
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let does = Arc::clone(&does);
+            thread::spawn(move || does(number, stream.unwrap()));
+        }
+    });
+    address
+}
+
+/// A server that answers every request with these bytes and keeps the connection.
+pub(crate) fn answers(bytes: &'static [u8]) -> SocketAddr {
+    raw(move |_, mut stream| {
+        let mut request = [0; 2_048];
+        let _ = stream.read(&mut request);
+        let _ = stream.write_all(bytes);
+        let _ = stream.read(&mut request);
+    })
+}
+
+/// An address without a listener.
+pub(crate) fn unused_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}

@@ -1,0 +1,253 @@
+//! Which way packets were lost: the report of a client compared with the server's log of arrivals, counted directly from
+//! the text of `docs/measuring.md`.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use jamjam_dev::client::{LossReport, RunResults, StreamKind};
+
+use super::differences::Differences;
+use super::log::Event;
+use super::participants;
+use super::reference_counts::{self, Stream};
+use super::stun;
+
+/// "Before anything counts": the index of the first event that counts, if the first request was sent at or after `from` and
+/// counting began at `began`.
+pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i64) -> usize {
+    let requested = transactions(&log[from..]);
+    let is_answer = |event: &Event| match (event, requested.first()) {
+        (Event::Received { at, from, bytes }, Some(id)) => {
+            *at <= began && *from == peer && stun::is_response(bytes, id) && stun::read(bytes).is_some()
+        }
+        _ => false,
+    };
+    // What was read before counting began came before that; what left in the same moment left after it.
+    let counts = |event: &Event| event.at() > began || event.at() == began && sent(event).is_some();
+    match log[from..].iter().position(is_answer) {
+        Some(answered) => from + answered + 1,
+        None => log.iter().position(counts).unwrap_or(log.len()).max(from),
+    }
+}
+
+/// The STUN transactions of a client, in order.
+pub(crate) fn transactions(log: &[Event]) -> Vec<[u8; 12]> {
+    let mut found = Vec::new();
+    for event in log {
+        if let Event::Sent { bytes, .. } = event
+            && stun::is_question(bytes)
+            && !found.contains(&stun::transaction(bytes))
+        {
+            found.push(stun::transaction(bytes));
+        }
+    }
+    found
+}
+
+/// When the final request was first sent, and when it was answered.
+pub(crate) fn end_question(log: &[Event], peer: SocketAddr) -> Option<(i64, Option<i64>)> {
+    let id = *transactions(log).get(1)?;
+    let is_request = |event: &&Event| matches!(event, Event::Sent { bytes, .. } if stun::is_question(bytes) && stun::transaction(bytes) == id);
+    let requested = log.iter().find(is_request)?.at();
+    Some((requested, answer(log, peer, id).map(|(at, _)| at)))
+}
+
+/// The first answer in a transaction, and when it came.
+fn answer(log: &[Event], peer: SocketAddr, id: [u8; 12]) -> Option<(i64, stun::Answer)> {
+    log.iter().find_map(|event| match event {
+        Event::Received { at, from, bytes } if *from == peer && stun::is_response(bytes, &id) => {
+            Some((*at, stun::read(bytes)?))
+        }
+        _ => None,
+    })
+}
+
+/// Distinct packets of a stream, "as far as the newest 128 tell".
+#[derive(Default)]
+struct Distinct {
+    newest: Option<u32>,
+    recent: HashSet<u32>,
+    count: u32,
+}
+
+impl Distinct {
+    fn on(&mut self, sequence: u32) {
+        let ahead = self.newest.map(|newest| i64::from(sequence.wrapping_sub(newest) as i32));
+        match ahead {
+            Some(ahead) if ahead.abs() <= 65_536 => {
+                if ahead > 0 {
+                    self.newest = Some(sequence);
+                }
+                let newest = self.newest.unwrap_or(sequence);
+                if newest.wrapping_sub(sequence) < 128 && !self.recent.insert(sequence) {
+                    return;
+                }
+                self.recent.retain(|recent| newest.wrapping_sub(*recent) < 128);
+            }
+            _ => {
+                self.newest = Some(sequence);
+                self.recent = HashSet::from([sequence]);
+            }
+        }
+        self.count += 1;
+    }
+}
+
+/// What the server received from a client.
+struct Server {
+    /// Complete requests, with the packet counts at their arrival.
+    reported_counts: Vec<([u8; 12], [u32; 3])>,
+    /// The same with the packets that came next, as far as they came in one batch with the request.
+    with_next: Vec<([u8; 12], [u32; 3])>,
+    /// Packets, with the number of requests before them.
+    arrived: Vec<(usize, Stream, u32)>,
+    /// "After 10 s in which nothing came from it" it has forgotten.
+    paused: bool,
+}
+
+fn listen(server: &[Event], client: SocketAddr) -> Server {
+    let mut arrivals =
+        Server { reported_counts: Vec::new(), with_next: Vec::new(), arrived: Vec::new(), paused: false };
+    let mut streams: [Distinct; 3] = Default::default();
+    let (mut last, mut last_request, mut window) = (None, None::<([u8; 12], i64)>, None::<(i64, u32)>);
+    for event in server {
+        let Event::Received { at, from, bytes } = event else { continue };
+        if *from != client {
+            continue;
+        }
+        arrivals.paused |= last.is_some_and(|last| at - last > 9_000_000_000);
+        last = Some(*at);
+        if stun::is_question(bytes) {
+            arrivals.reported_counts.push((stun::transaction(bytes), [0, 1, 2].map(|i: usize| streams[i].count)));
+            last_request = Some((stun::transaction(bytes), *at));
+            // "At most ten times in a second", and "who is told begins anew".
+            if window.is_none_or(|(begin, _)| at - begin >= 1_000_000_000) {
+                window = Some((*at, 0));
+            }
+            if let Some((_, times @ 0..10)) = &mut window {
+                *times += 1;
+                for stream in &mut streams {
+                    stream.newest = None;
+                }
+            }
+        } else if let Some((stream, sequence)) = reference_counts::header(bytes) {
+            streams[stream as usize].on(sequence);
+            arrivals.arrived.push((arrivals.reported_counts.len(), stream, sequence));
+            // A datagram of the length of the request may arrive in one batch with it, and a shorter one may end the batch: they are received
+            // together.
+            let counts = [0, 1, 2].map(|i: usize| streams[i].count);
+            arrivals.with_next.extend(last_request.map(|(id, _)| (id, counts)));
+            last_request = last_request.filter(|(_, requested)| requested == at);
+        }
+    }
+    arrivals
+}
+
+/// The packet of a stream that left.
+fn sent(event: &Event) -> Option<(Stream, u32)> {
+    match event {
+        Event::Sent { bytes, .. } => reference_counts::question(bytes),
+        Event::Received { .. } => None,
+    }
+}
+
+/// What the checks know of one client.
+pub(crate) struct View<'a> {
+    pub(crate) client: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) log: &'a [Event],
+    pub(crate) server: &'a [Event],
+    /// Whether the way to the server leaves every bit as it is.
+    pub(crate) clean: bool,
+    /// Where counting began in the log.
+    pub(crate) counted: usize,
+    pub(crate) interrupted: bool,
+}
+
+/// Checks what is reported; returns whether the split was compared with the arrivals.
+pub(crate) fn check(view: &View<'_>, run: &RunResults, differences: &mut Differences) -> bool {
+    let Some(requested) = run.loss_report else { return false };
+    let ids = transactions(view.log);
+    // A baseline that arrived too late was received and not used.
+    let used = |id: &[u8; 12]| {
+        let (at, answer) = answer(view.log, view.peer, *id)?;
+        let in_time = *id != ids[0] || view.log.get(view.counted).is_none_or(|first| at <= first.at());
+        in_time.then_some(answer)
+    };
+    let answers: Vec<Option<stun::Answer>> = ids.iter().map(used).collect();
+    let reported_counts = |i: usize| answers.get(i).copied().flatten().and_then(|answer| answer.received_counts);
+    let server = listen(view.server, view.client);
+    for (i, id) in ids.iter().enumerate() {
+        if let Some((_, counts)) = reported_counts(i).filter(|_| !server.paused) {
+            let right = server
+                .reported_counts
+                .iter()
+                .chain(&server.with_next)
+                .any(|reported_counts| *reported_counts == (*id, counts));
+            differences.same(&format!("response {i} reported {counts:?}, as the server's log has it"), true, right);
+        }
+    }
+    let pair = reported_counts(0)
+        .zip(reported_counts(1))
+        .filter(|((before, _), (after, _))| before == after && !view.interrupted);
+    let received_counts = pair.map(|((_, before), (_, after))| [0, 1, 2].map(|i: usize| after[i] - before[i]));
+    differences.same("received", received_counts, requested.received);
+    if answers.iter().flatten().any(|answer| answer.sealed) {
+        differences.same("mapped address", Some(view.client), requested.mapped_address);
+    }
+    differences.same("answered", answers.iter().any(Option::is_some), requested.response_received);
+
+    for kind in StreamKind::ALL {
+        let (stream, Some(reported)) = (participants::stream(kind), run.stream(kind)) else { continue };
+        let upstream = match (reported.lost, received_counts) {
+            (0, _) => Some(0),
+            (lost, Some(received_counts)) => {
+                Some(reported.sent.saturating_sub(received_counts[stream as usize].into()).min(lost))
+            }
+            (_, None) => None,
+        };
+        differences.same(&format!("{stream:?} lost upstream"), upstream, run.lost_upstream(kind));
+    }
+    received_counts.is_some() && compare_with_arrivals(view, &server, &ids, run, &requested, differences)
+}
+
+/// Where nothing blurs it, what is reported is what really did not arrive.
+fn compare_with_arrivals(
+    view: &View<'_>,
+    server: &Server,
+    ids: &[[u8; 12]],
+    run: &RunResults,
+    requested: &LossReport,
+    differences: &mut Differences,
+) -> bool {
+    let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
+    let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
+    // Every packet of the run arrived between the requests, and no wait-for keepalive did.
+    let between = |place: &usize| (1..=end).contains(place);
+    let sent: HashSet<(Stream, u32)> = view.log[view.counted..].iter().filter_map(sent).collect();
+    let counted: Vec<_> =
+        server.arrived.iter().filter(|(_, stream, number)| sent.contains(&(*stream, *number))).collect();
+    let late = counted.iter().any(|(place, ..)| !between(place));
+    let keepalives =
+        server.arrived.iter().any(|(place, stream, number)| *place > 0 && !sent.contains(&(*stream, *number)));
+    if !view.clean || late || keepalives {
+        return false;
+    }
+    let mut compared = false;
+    for kind in StreamKind::ALL {
+        let (stream, Some(reported)) = (participants::stream(kind), run.stream(kind)) else { continue };
+        let there: HashSet<u32> =
+            counted.iter().filter(|(_, of, _)| *of == stream).map(|(_, _, number)| *number).collect();
+        let copies_hide =
+            requested.received.is_some_and(|received_counts| received_counts[stream as usize] as usize != there.len());
+        if copies_hide || reported.lost == 0 {
+            continue;
+        }
+        let missing = sent.iter().filter(|(of, number)| *of == stream && !there.contains(number)).count() as u64;
+        // On its way back a flipped bit can turn one packet into another that never arrived.
+        let missing = missing.min(reported.lost);
+        differences.same(&format!("{stream:?} that never arrived"), Some(missing), run.lost_upstream(kind));
+        compared = true;
+    }
+    compared
+}

@@ -1,0 +1,147 @@
+//! The rows of an outcome log, read as `docs/measuring.md` defines its columns, and the counts that follow from them.
+
+use std::net::SocketAddr;
+
+use super::reference_counts::{Line, Outcome, STREAMS, Stream};
+use super::scenario::Wire;
+
+/// A row. Times are nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) time: i64,
+    pub(crate) client: SocketAddr,
+    pub(crate) stream: Stream,
+    pub(crate) sequence: u32,
+    pub(crate) packet_outcome: String,
+    pub(crate) reordered: bool,
+    pub(crate) delay: Option<i64>,
+    pub(crate) copies: u8,
+}
+
+/// The counts of one stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DialectCounters {
+    pub(crate) sent: u64,
+    pub(crate) returned: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) reordered: u64,
+    pub(crate) late: u64,
+}
+
+/// What a client must have seen.
+pub(crate) struct Recount {
+    pub(crate) lines: Vec<Line>,
+    /// In the order of [`STREAMS`].
+    pub(crate) counts: [DialectCounters; 3],
+}
+
+/// Microseconds with three decimals, in nanoseconds.
+fn nanos(text: &str) -> i64 {
+    let (whole, decimals) = text.split_once('.').expect("a point");
+    assert_eq!(decimals.len(), 3, "{text}");
+    whole.parse::<i64>().expect("a number") * 1_000 + decimals.parse::<i64>().expect("a number")
+}
+
+/// Reads the file.
+pub(crate) fn read(text: &str) -> Vec<Row> {
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("time_us,client,type,sequence,outcome,reordered,delay_us,copies"));
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split(',').collect();
+        let [time, client, kind, sequence, packet_outcome, reordered, delay, copies] = cells[..] else {
+            panic!("{line}")
+        };
+        let row = Row {
+            time: nanos(time),
+            client: client.parse().expect("an address"),
+            stream: match kind {
+                "AUDIO" => Stream::Audio,
+                "LATENCY_PING" => Stream::Ping,
+                "KEEPALIVE" => Stream::Keepalive,
+                other => panic!("{other}"),
+            },
+            sequence: sequence.parse().expect("a number"),
+            packet_outcome: packet_outcome.to_owned(),
+            reordered: match reordered {
+                "0" => false,
+                "1" => true,
+                other => panic!("{other}"),
+            },
+            delay: (!delay.is_empty()).then(|| nanos(delay)),
+            copies: copies.parse().expect("a number"),
+        };
+        assert_eq!(
+            (row.packet_outcome == "sent", row.packet_outcome == "sent"),
+            (row.copies > 0, row.delay.is_some()),
+            "{line}"
+        );
+        row
+    };
+    lines.map(row).collect()
+}
+
+/// What must have come back to a client at the other end of `wire`, from the rows for it: each is a packet that it sent.
+pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
+    let own: Vec<&Row> = rows.iter().filter(|row| row.client == wire.client).collect();
+    let mut recount = Recount { lines: Vec::new(), counts: [DialectCounters::default(); 3] };
+    for stream in STREAMS {
+        let counts = &mut recount.counts[stream as usize];
+        let echo_delay = if stream == Stream::Audio { wire.echo_delay } else { 0 };
+        let mut sent: Vec<(usize, &Row)> =
+            own.iter().copied().enumerate().filter(|(_, row)| row.stream == stream).collect();
+        // Rows are in the order in which outcomes were decided; the lossless upstream link keeps the order of sending.
+        sent.sort_by_key(|(_, row)| row.time);
+        counts.sent = sent.len() as u64;
+        let mut arrivals: Vec<(i64, usize, usize)> = Vec::new();
+        for (index, (place, row)) in sent.iter().enumerate() {
+            let left = row.time - wire.way;
+            let mut line = |came: Option<i64>, packet_outcome: Outcome| {
+                recount.lines.push(Line { stream, sequence: row.sequence, sent: left, came, packet_outcome });
+            };
+            let Some(delay) = row.delay else {
+                counts.lost += 1;
+                line(None, Outcome::Lost);
+                continue;
+            };
+            let came = row.time + echo_delay + delay + wire.way;
+            let late = wire.late_after.is_some_and(|limit| came - left - echo_delay > limit);
+            counts.returned += 1;
+            counts.late += u64::from(late);
+            line(Some(came), if late { Outcome::Late } else { Outcome::Returned });
+            for copy in 1..i64::from(row.copies) {
+                counts.duplicated += 1;
+                line(Some(came + copy * wire.takes(stream)), Outcome::Duplicate);
+            }
+            arrivals.push((came, *place, index));
+        }
+        // What left in the same nanosecond left in the order of the rows.
+        arrivals.sort_unstable();
+        let passed = |place: usize| arrivals[..place].iter().any(|(.., before)| *before > arrivals[place].2);
+        counts.reordered = (0..arrivals.len()).filter(|place| passed(*place)).count() as u64;
+    }
+    recount
+}
+
+/// Counters of the server that the rows alone determine.
+pub(crate) fn counters(rows: &[Row]) -> Vec<(&'static str, u64)> {
+    let count = |counts: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| counts(row)).count() as u64;
+    let packet_outcome = |packet_outcome: &str| count(&|row| row.packet_outcome == packet_outcome);
+    let copies = |audio: bool| {
+        let rows = rows.iter().filter(|row| (row.stream == Stream::Audio) == audio);
+        rows.map(|row| u64::from(row.copies)).sum()
+    };
+    vec![
+        ("sent", copies(true)),
+        ("immediate_replies", copies(false)),
+        ("received", count(&|row| row.stream == Stream::Audio && row.packet_outcome != "refused")),
+        ("pings", count(&|row| row.stream == Stream::Ping && row.packet_outcome != "refused")),
+        ("keepalives", count(&|row| row.stream == Stream::Keepalive && row.packet_outcome != "refused")),
+        ("impaired_lost", packet_outcome("lost")),
+        ("impaired_burst", packet_outcome("burst")),
+        ("impaired_listed", packet_outcome("listed")),
+        ("impaired_queue", packet_outcome("queue")),
+        ("impaired_reordered", count(&|row| row.reordered)),
+        ("dropped_at_stop", packet_outcome("stopped")),
+    ]
+}

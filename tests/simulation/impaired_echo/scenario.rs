@@ -1,0 +1,207 @@
+//! A scenario drawn from a seed: an impaired echo server, one or two clients, and lossless links between them.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jamjam_dev::client::{
+    AudioStreamConfig, AudioWorkload, ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind,
+};
+use jamjam_dev::echo::{BufferLimits, EchoConfig, EchoServer, ReplyEvent, ReplyObserver};
+use jamjam_dev::impairment::{BandwidthLimit, GilbertModel, Impairment};
+
+use super::chance::Chance;
+use super::link::{Link, Quality};
+use super::net::{Host, Machine, Net};
+use super::participants::{OutcomeRecorder, Participant, Sound};
+use super::reference_counts::Stream;
+use super::simulated_socket::System;
+
+const MS: u64 = 1_000_000;
+
+/// The events that the observer received.
+#[derive(Clone, Default)]
+pub(crate) struct EventRecorder(pub(crate) Arc<Mutex<Vec<ReplyEvent>>>);
+
+impl ReplyObserver for EventRecorder {
+    fn on_reply(&mut self, fated: &ReplyEvent) {
+        self.0.lock().expect("no thread panics with the lock").push(*fated);
+    }
+}
+
+/// What is known of a client and its wire. Times are nanoseconds.
+pub(crate) struct Wire {
+    pub(crate) client: SocketAddr,
+    /// How long either way takes.
+    pub(crate) way: i64,
+    pub(crate) echo_delay: i64,
+    pub(crate) late_after: Option<i64>,
+    bits_per_second: Option<i64>,
+    audio_payload: i64,
+}
+
+impl Wire {
+    /// How long a reply takes on the limited bandwidth, if there is one: its payload and 8 + 20 bytes of headers.
+    pub(crate) fn takes(&self, stream: Stream) -> i64 {
+        let Some(rate) = self.bits_per_second else { return 0 };
+        let datagram = match stream {
+            Stream::Audio => 12 + self.audio_payload,
+            Stream::Ping => 12 + 12,
+            Stream::Keepalive => 12,
+        };
+        let bits = (datagram + 28) * 8;
+        (bits * 1_000_000_000 + rate - 1) / rate
+    }
+}
+
+/// A simulation, the outcome recorders of its clients, and the event recorder of the server. Host 0 is the server.
+pub(crate) struct Scenario {
+    pub(crate) net: Net<Participant>,
+    pub(crate) events: EventRecorder,
+    pub(crate) clients: Vec<(OutcomeRecorder, Wire)>,
+}
+
+/// Draws a scenario.
+pub(crate) fn draw(seed: u64) -> Scenario {
+    let mut chance = Chance::new(seed);
+    let echo_delay = chance.pick(&[0, 1, 20, 100, 300]) * MS;
+    let (events, mut net) = (EventRecorder::default(), Net::new(chance.fork()));
+    let impairment = impairment(&mut chance);
+    let bandwidth = impairment.bandwidth;
+    net.hosts.push(server(&mut chance, echo_delay, impairment, &events));
+    let hosts = chance.between(1, 2) as usize;
+    let clients = (1..=hosts).map(|host| client(&mut chance, &mut net, host, echo_delay, bandwidth)).collect();
+    Scenario { net, events, clients }
+}
+
+fn impairment(chance: &mut Chance) -> Impairment {
+    let mut some = |most: f64| if chance.happens(0.5) { most * chance.below(1_001) as f64 / 1_000.0 } else { 0.0 };
+    let (loss, duplicate, reorder) = (some(0.2), some(0.2), some(0.2));
+    let (p, r) = (some(0.1), some(1.0));
+    Impairment {
+        loss,
+        burst_loss: GilbertModel::new(p, r).ok(),
+        dropped_sequences: if chance.happens(0.3) {
+            let first = chance.below(100);
+            format!("{first},{}-{}", first + 5, first + 9).parse().expect("a set")
+        } else {
+            "999999999".parse().expect("a set")
+        },
+        jitter: Duration::from_nanos(chance.pick(&[0, 0, 300_000, 5 * MS, 50 * MS])),
+        reorder,
+        reorder_delay: Duration::from_nanos(chance.pick(&[MS, 10 * MS, 150 * MS])),
+        duplicate,
+        bandwidth: chance.happens(0.4).then(|| BandwidthLimit {
+            bits_per_second: chance.between(250_000, 4_000_000),
+            max_queue_delay: Duration::from_nanos(chance.pick(&[0, 5 * MS, 250 * MS])),
+        }),
+        seed: chance.bits(),
+    }
+}
+
+fn address(host: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, host as u8], 5_000 + host as u16))
+}
+
+/// Wakes on time, so that what is planned is what happens.
+fn machine(chance: &mut Chance) -> Machine {
+    let system = System { segments: chance.pick(&[1, 64]), ..System::default() };
+    Machine { system, early_polls: chance.pick(&[0.0, 0.3]), segment_runs: chance.happens(0.5), ..Machine::default() }
+}
+
+fn server(chance: &mut Chance, echo_delay: u64, impairment: Impairment, events: &EventRecorder) -> Host<Participant> {
+    let mut buffer_limits = BufferLimits::default();
+    if chance.happens(0.1) {
+        buffer_limits.per_client = Some(chance.between(2_000, 40_000));
+    }
+    let mut machine = machine(chance);
+    // Where the second copy leaves later than the first, which of the two failed would matter.
+    if impairment.bandwidth.is_none() && chance.happens(0.2) {
+        machine.system.failed = 0.05;
+    }
+    let config = EchoConfig {
+        delay: Duration::from_nanos(echo_delay),
+        buffer_limits,
+        log_sources: true,
+        ..EchoConfig::default()
+    };
+    let echo = EchoServer::with_impairment(config, impairment, Box::new(events.clone()));
+    let mut host = Host::new(address(0), Participant::Echo(Box::new(echo)), machine, 0, false);
+    host.wake = None;
+    host
+}
+
+fn client(
+    chance: &mut Chance,
+    net: &mut Net<Participant>,
+    host: usize,
+    echo_delay: u64,
+    bandwidth: Option<BandwidthLimit>,
+) -> (OutcomeRecorder, Wire) {
+    let (here, recorder) = (address(host), OutcomeRecorder::default());
+    let kinds = [StreamKind::Audio, StreamKind::Audio, StreamKind::Ping, StreamKind::Keepalive];
+    let (prober, stream_kind) = (chance.happens(0.5), chance.pick(&kinds));
+    let late_after = chance.happens(0.5).then(|| chance.below(30 * MS));
+    let terms = RunConfig {
+        peer: address(0),
+        evaluated_stream: if prober { stream_kind } else { StreamKind::Audio },
+        server_delay: (!prober || stream_kind == StreamKind::Audio).then_some(Duration::from_nanos(echo_delay)),
+        first_echo_timeout: Duration::from_nanos(echo_delay),
+        // Longer than anything here can be delayed.
+        timeout: Duration::from_secs(2),
+        late_after: late_after.map(Duration::from_nanos),
+        replies_expected: true,
+        wait_for: None,
+        loss_report_nonce: None,
+    };
+    let (packets, start) = (chance.between(1, 250), chance.below(20 * MS));
+    let mut node = Host::new(
+        here,
+        Participant::Echo(Box::new(EchoServer::new(EchoConfig::default()))),
+        machine(chance),
+        start,
+        true,
+    );
+    let audio_payload = if prober {
+        let (interval, payload_len) = (chance.between(MS, 20 * MS), chance.pick(&[0, 64, 512, 1_460]));
+        let questions =
+            ProbeConfig { stream_kind, count: Some(packets), interval: Duration::from_nanos(interval), payload_len };
+        node.node = Participant::Prober(Box::new(ClientNode::new(
+            terms,
+            ProbeWorkload::new(questions),
+            Box::new(recorder.clone()),
+        )));
+        payload_len
+    } else {
+        let (frame_samples, channels) = (chance.pick(&[64, 128]), chance.pick(&[1, 2]));
+        let size = frame_samples as usize * usize::from(channels) * 4;
+        let form = AudioStreamConfig {
+            sample_rate: 48_000,
+            channels,
+            frame_samples,
+            first_sequence: chance.pick(&[0, 1, u32::MAX]),
+        };
+        let packets = vec![(size, 0); packets as usize];
+        let sound = Sound { packets, silent: false, clock: node.clock.clone(), next: 0 };
+        node.node = Participant::Sender(Box::new(ClientNode::new(
+            terms,
+            AudioWorkload::new(form, sound),
+            Box::new(recorder.clone()),
+        )));
+        size
+    };
+    net.hosts.push(node);
+    let way = chance.pick(&[1, 50_000, 10 * MS]);
+    for ends in [(here, address(0)), (address(0), here)] {
+        net.links.insert(ends, Link::new(Quality { delay: way, ..Quality::default() }, chance.fork()));
+    }
+    let wire = Wire {
+        client: here,
+        way: way as i64,
+        echo_delay: echo_delay as i64,
+        late_after: late_after.map(|limit| limit as i64),
+        bits_per_second: bandwidth.map(|bandwidth| bandwidth.bits_per_second as i64),
+        audio_payload: audio_payload as i64,
+    };
+    (recorder, wire)
+}

@@ -1,0 +1,107 @@
+//! The participants: echo servers, senders and probers behind one type, their audio sources and outcome recorders.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use jamjam_dev::client::{
+    self, AudioSender, PacketEvent, PacketObserver, PayloadSource, Prober, SourcePoll, StreamKind,
+};
+use jamjam_dev::echo::EchoServer;
+use jamjam_dev::node::{Node, Receive, TransmitSink};
+use jamjam_dev::time::Time;
+
+use super::reference_counts::{Line, Outcome, Stream};
+
+/// One node of a simulation.
+pub(crate) enum Participant {
+    Echo(Box<EchoServer>),
+    Sender(Box<AudioSender<Sound>>),
+    Prober(Box<Prober>),
+}
+
+impl Participant {
+    fn node(&mut self) -> &mut dyn Node {
+        match self {
+            Self::Echo(node) => &mut **node,
+            Self::Sender(node) => &mut **node,
+            Self::Prober(node) => &mut **node,
+        }
+    }
+}
+
+impl Node for Participant {
+    fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+        self.node().on_datagram(now, batch);
+    }
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        self.node().poll_transmit(now, sink);
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        match self {
+            Self::Echo(node) => node.next_deadline(),
+            Self::Sender(node) => node.next_deadline(),
+            Self::Prober(node) => node.next_deadline(),
+        }
+    }
+}
+
+/// Payloads that are ready at given times: the source of a sender.
+pub(crate) struct Sound {
+    /// Payload bytes of each packet, and when it is ready.
+    pub(crate) packets: Vec<(usize, u64)>,
+    /// Whether every payload is the same.
+    pub(crate) silent: bool,
+    pub(crate) clock: Rc<Cell<u64>>,
+    pub(crate) next: usize,
+}
+
+impl PayloadSource for Sound {
+    fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
+        let Some((len, ready)) = self.packets.get(self.next).copied() else { return SourcePoll::End };
+        if self.clock.get() < ready {
+            return SourcePoll::Pending;
+        }
+        let place = self.next as u32;
+        let sample = |i: usize| if self.silent { 0 } else { place.wrapping_mul(2_654_435_761) ^ i as u32 };
+        payload.extend((0..len / 4).flat_map(|i| sample(i).to_le_bytes()));
+        self.next += 1;
+        SourcePoll::Ready
+    }
+}
+
+/// Writes every fact down.
+#[derive(Clone, Default)]
+pub(crate) struct OutcomeRecorder(pub(crate) Arc<Mutex<Vec<Line>>>);
+
+impl PacketObserver for OutcomeRecorder {
+    fn on_packet(&mut self, fact: PacketEvent<'_>) {
+        let ns = |time: Time| time.as_nanos() as i64;
+        let line = Line {
+            stream: stream(fact.stream),
+            sequence: fact.sequence,
+            sent: ns(fact.sent_at),
+            came: fact.received_at.map(ns),
+            packet_outcome: match fact.outcome {
+                client::PacketOutcome::Returned => Outcome::Returned,
+                client::PacketOutcome::Late => Outcome::Late,
+                client::PacketOutcome::Duplicate => Outcome::Duplicate,
+                client::PacketOutcome::Damaged => Outcome::Damaged,
+                client::PacketOutcome::Lost => Outcome::Lost,
+                client::PacketOutcome::InFlight => Outcome::InFlight,
+            },
+        };
+        self.0.lock().expect("no thread panics with the lock").push(line);
+    }
+}
+
+/// The stream in the reference count.
+pub(crate) fn stream(kind: StreamKind) -> Stream {
+    match kind {
+        StreamKind::Audio => Stream::Audio,
+        StreamKind::Ping => Stream::Ping,
+        StreamKind::Keepalive => Stream::Keepalive,
+    }
+}

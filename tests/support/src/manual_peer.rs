@@ -1,0 +1,103 @@
+//! One end of a session; the test drives the other end.
+
+use std::collections::BTreeMap;
+
+use jamjam_dev::moqt::{MoqtEndpoint, SessionAction, SessionCounters, SessionHandler, StreamDir, StreamHandle};
+use jamjam_dev::time::Time;
+
+/// One end, and all that it has done.
+pub struct ManualPeer<A> {
+    pub peer: MoqtEndpoint<A>,
+    pub now: Time,
+    /// Whether what is written is taken by the transport.
+    pub takes: bool,
+    pub written: BTreeMap<StreamHandle, Vec<u8>>,
+    pub opened: Vec<(StreamHandle, StreamDir)>,
+    pub finished: Vec<StreamHandle>,
+    pub reset: Vec<(StreamHandle, u32)>,
+    pub stopped: Vec<(StreamHandle, u32)>,
+    pub closed: Option<(u32, String)>,
+    pub counts: SessionCounters,
+}
+
+impl<A: SessionHandler> ManualPeer<A> {
+    pub fn new(peer: MoqtEndpoint<A>) -> Self {
+        let mut hand = Self {
+            peer,
+            now: Time::ZERO,
+            takes: true,
+            written: BTreeMap::new(),
+            opened: Vec::new(),
+            finished: Vec::new(),
+            reset: Vec::new(),
+            stopped: Vec::new(),
+            closed: None,
+            counts: SessionCounters::default(),
+        };
+        hand.act();
+        hand
+    }
+
+    /// Does what the peer wants done.
+    pub fn act(&mut self) {
+        while let Some(action) = self.peer.poll_action() {
+            assert_eq!(self.closed, None, "{action:?} after the end");
+            match action {
+                SessionAction::OpenStream(stream, kind) => self.opened.push((stream, kind)),
+                SessionAction::Write(stream, bytes) => {
+                    self.written.entry(stream).or_default().extend_from_slice(&bytes);
+                    if self.takes {
+                        self.peer.on_bytes_written(self.now, stream, bytes.len());
+                    }
+                }
+                SessionAction::Finish(stream) => self.finished.push(stream),
+                SessionAction::Reset(stream, code) => self.reset.push((stream, code)),
+                SessionAction::StopSending(stream, code) => self.stopped.push((stream, code)),
+                SessionAction::Close { code, reason } => self.closed = Some((code, reason)),
+            }
+        }
+        self.counts.add(&self.peer.take_counters());
+    }
+
+    /// The other end opens a stream and writes to it.
+    pub fn open(&mut self, id: u64, kind: StreamDir, bytes: &[u8]) -> StreamHandle {
+        self.peer.on_stream_opened(self.now, id, kind);
+        self.say(StreamHandle::Remote(id), bytes);
+        StreamHandle::Remote(id)
+    }
+
+    pub fn say(&mut self, stream: StreamHandle, bytes: &[u8]) {
+        self.peer.on_stream_data(self.now, stream, bytes);
+        self.act();
+    }
+
+    pub fn finish(&mut self, stream: StreamHandle) {
+        self.peer.on_stream_finished(self.now, stream);
+        self.act();
+    }
+
+    pub fn reset(&mut self, stream: StreamHandle, code: u32) {
+        self.peer.on_stream_reset(self.now, stream, code);
+        self.act();
+    }
+
+    /// Advances the time to `to`, with every deadline on the way.
+    pub fn until(&mut self, to: Time) {
+        while let Some(deadline) = self.peer.next_deadline().filter(|deadline| *deadline <= to) {
+            self.now = self.now.max(deadline);
+            self.peer.handle_timeout(self.now);
+            self.act();
+        }
+        self.now = to;
+    }
+
+    /// The bytes written to a stream since the last call.
+    pub fn heard(&mut self, stream: StreamHandle) -> Vec<u8> {
+        self.written.remove(&stream).unwrap_or_default()
+    }
+
+    /// The code with which the connection was closed, and why.
+    pub fn closed(&self) -> (u32, &str) {
+        self.closed.as_ref().map(|(code, reason)| (*code, reason.as_str())).expect("it is closed")
+    }
+}

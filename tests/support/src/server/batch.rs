@@ -1,0 +1,47 @@
+//! Sends equal packets in one system call, and detects whether received packets were segmented by the kernel or sent singly.
+
+use std::io::IoSliceMut;
+use std::net::SocketAddr;
+
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+
+use super::client::Client;
+
+/// A client that sends and receives batches (GSO and GRO).
+pub struct BatchClient {
+    client: Client,
+    state: UdpSocketState,
+}
+
+impl BatchClient {
+    /// A client on a free port, connected to `server`.
+    pub fn of(server: SocketAddr) -> Self {
+        let client = Client::of(server);
+        let state = UdpSocketState::new((&client.socket).into()).unwrap();
+        client.socket.set_nonblocking(false).unwrap();
+        Self { client, state }
+    }
+
+    /// Sends `bytes` as packets of `len`, the last maybe shorter, in one call.
+    pub fn send(&self, contents: &[u8], len: usize) {
+        let destination = self.client.socket.peer_addr().unwrap();
+        let train = Transmit { destination, ecn: None, contents, segment_size: Some(len), src_ip: None };
+        self.state.try_send((&self.client.socket).into(), &train).unwrap();
+    }
+
+    /// What comes until `packets` have: each packet, and the size of the largest batch.
+    pub fn recv(&self, packets: usize) -> (Vec<Vec<u8>>, usize) {
+        let (mut came, mut largest) = (Vec::new(), 0);
+        while came.len() < packets {
+            let mut buffer = vec![0; 65_536];
+            let mut meta = [RecvMeta::default()];
+            let mut slot = [IoSliceMut::new(&mut buffer)];
+            let read = self.state.recv((&self.client.socket).into(), &mut slot, &mut meta).expect("an answer in time");
+            assert_eq!(read, 1);
+            let train: Vec<Vec<u8>> = buffer[..meta[0].len].chunks(meta[0].stride).map(<[u8]>::to_vec).collect();
+            largest = largest.max(train.len());
+            came.extend(train);
+        }
+        (came, largest)
+    }
+}
