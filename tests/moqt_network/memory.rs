@@ -1,6 +1,7 @@
 //! How much memory this process has taken and not given back.
 
 use std::alloc::System;
+use std::time::{Duration, Instant};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -16,6 +17,16 @@ pub(crate) fn now() -> isize {
 /// Bytes more than at an earlier reading.
 pub(crate) fn since(earlier: isize) -> isize {
     now() - earlier
+}
+
+/// Waits until growth since `earlier` is below `limit` bytes and returns it. Buffers of both sides that are still in flight are released
+/// late on a busy machine; retained memory is never released. The last reading is returned after a minute.
+pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
+    let began = Instant::now();
+    while since(earlier) >= limit && began.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    since(earlier)
 }
 
 /// Bytes of this process that are in memory, whatever the allocator thinks; 0 if the system does not report it as Linux does.
