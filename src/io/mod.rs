@@ -1,6 +1,5 @@
 //! Everything that performs I/O: sockets, threads, clocks, files and devices.
 
-pub mod admin;
 pub mod atomic_file;
 pub mod clock;
 pub mod connection_permit;

@@ -22,7 +22,7 @@ impl CloseCode {
     pub const ABNORMAL_CLOSURE: Self = Self(1006);
     /// A text message was not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// The client violated a rule of the server, for example the message rate.
+    /// The client violated a rule of the server, for example its rate of messages or of control frames.
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// A message was longer than the server accepts.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
@@ -30,7 +30,7 @@ impl CloseCode {
     pub const INTERNAL_ERROR: Self = Self(1011);
     /// The server restarts.
     pub const SERVICE_RESTART: Self = Self(1012);
-    /// A limit is reached; the client may try again later.
+    /// A limit is reached, for example the send queue of a client that does not read; the client may try again later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
     /// A gateway received an invalid response from its upstream server.
     pub const BAD_GATEWAY: Self = Self(1014);

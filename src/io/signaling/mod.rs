@@ -3,6 +3,7 @@
 //! Each connection is one task with a bounded send queue. The hub is behind one lock, under which messages are handled and queues are
 //! filled; nothing is written or awaited there, so a slow reader affects only itself.
 
+mod admin;
 pub mod broadcast_http;
 pub mod client;
 pub mod control_surface_server;
@@ -25,12 +26,12 @@ use axum::{Extension, Router};
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
-use crate::io::admin::HttpRoutes;
-use crate::io::admin::metrics::SignalingCollector;
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
 use crate::io::http::login::Login;
 use crate::io::http::{self, ConnectionInfo, body};
 use crate::io::log::SharedLogThrottle;
+use crate::io::signaling::admin::HttpRoutes;
+use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;

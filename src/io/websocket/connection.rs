@@ -65,6 +65,7 @@ pub(in crate::io) struct ServedConnection {
 }
 
 /// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the handler limits whole messages.
+/// A client above one of these limits is closed with 1008.
 pub(in crate::io) async fn serve<H: MessageHandler>(
     io: TokioIo<Upgraded>,
     served: &ServedConnection,

@@ -1,7 +1,8 @@
 //! Outbound queue of one connection, bounded in messages and bytes, with a byte budget that all connections share.
 //!
 //! The hub fills a queue under its lock; the connection's task empties it. A full queue drops superseded updates (frames with an older
-//! value of the same [`UpdateKey`]) before it overflows.
+//! value of the same [`UpdateKey`]) before it overflows. The connection of a queue that overflows is closed with 1013 (`evict` in
+//! `io/signaling/shared_hub.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -20,9 +20,9 @@ use tokio::sync::Notify;
 use tracing::info;
 use utoipa::ToSchema;
 
-use crate::io::admin::metrics::SignalingCollector;
 use crate::io::http::login::{self, Login};
 use crate::io::http::{ConnectionInfo, body};
+use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectSet};

@@ -17,8 +17,8 @@ use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_swagger_ui::Config;
 
-use crate::io::admin::{self, console, control_surface_api, health, metrics};
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
+use crate::io::signaling::admin::{self, console, control_surface_api, health, metrics};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
