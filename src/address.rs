@@ -15,7 +15,7 @@ pub struct Cidr {
     prefix_len: u8,
 }
 
-/// Why a text is not a network.
+/// Why a string is not a valid network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseCidrError {
     /// It does not start with an IP address.
@@ -49,7 +49,7 @@ impl Cidr {
     }
 }
 
-/// `ip` with only its first `prefix_len` bits.
+/// Clears all bits of `ip` after the first `prefix_len`.
 fn mask(ip: IpAddr, prefix_len: u8) -> IpAddr {
     let prefix_len = u32::from(prefix_len);
     match ip {
@@ -92,13 +92,13 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// `address` with an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) written as IPv4, as in logs and reports.
+/// Converts an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) to IPv4, the form that logs and reports use.
 pub fn canonical_socket_addr(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// The network that counts as one client in limits: an IPv4 address, or the /64 of an IPv6 address, because one host can use every
-/// address of its /64 (RFC 6177). `::1` stays as it is.
+/// address of its /64 (RFC 6177). `::1` is returned unchanged.
 pub fn source_network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) if !ip.is_loopback() => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
@@ -106,15 +106,16 @@ pub fn source_network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether no host can have this source address: unspecified, multicast or broadcast. Some systems deliver what is sent to
-/// 0.0.0.0 locally, where it appears to come from loopback.
+/// Whether no host can have this source address: unspecified, multicast or broadcast. Some systems deliver packets sent to 0.0.0.0
+/// locally, where they appear to come from loopback.
 pub fn is_invalid_source(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
-/// Whether a datagram arrived over IPv6 at `dst_ip` with an IPv4-mapped source (`::ffff:127.0.0.1`). Only forged datagrams do:
-/// IPv4 traffic of a dual-stack socket has an IPv4 destination. A reply would leave over IPv4, possibly to a loopback service.
+/// Whether a datagram arrived over IPv6 at `dst_ip` with an IPv4-mapped source (`::ffff:127.0.0.1`). Only forged datagrams have such
+/// a source: IPv4 traffic of a dual-stack socket has an IPv4 destination. A reply would leave over IPv4, possibly to a loopback
+/// service.
 pub fn is_ipv4_source_over_ipv6(source: IpAddr, dst_ip: Option<IpAddr>) -> bool {
     source.to_canonical().is_ipv4() && dst_ip.is_some_and(|ip| ip.to_canonical().is_ipv6())
 }
@@ -133,7 +134,7 @@ mod tests {
         assert!(!contains("192.0.2.0/24", "192.0.3.0") && !contains("192.0.2.0/24", "192.0.1.255"));
         assert!(contains("192.0.2.8/29", "192.0.2.15") && !contains("192.0.2.8/29", "192.0.2.16"));
         assert!(contains("2001:db8::/33", "2001:db8:7fff::1") && !contains("2001:db8::/33", "2001:db8:8000::1"));
-        // A single address, and all addresses of a family.
+        // First a single address, then all addresses of a family.
         assert!(contains("192.0.2.7", "192.0.2.7") && !contains("192.0.2.7", "192.0.2.6"));
         assert!(contains("::1", "::1") && !contains("::1/128", "::2"));
         assert!(contains("0.0.0.0/0", "203.0.113.9") && contains("::/0", "2001:db8::9"));

@@ -1,9 +1,9 @@
 //! Reproducible network impairment: loss, jitter, reordering, duplication and a bandwidth limit.
 //!
-//! The decision about a packet depends only on the seed, its type and its index, not on other packets, ports or timing, so two runs are
-//! equal. The index of an AUDIO packet is its sequence number, so all clients lose the same packets. The index of any other type is the
-//! number of packets of its type before, from all clients, because clients may send those with a constant sequence number. Only
-//! the bandwidth limit depends on time and on other packets.
+//! The decision about a packet depends only on the seed, its type and its index, not on other packets, ports or timing, so two runs
+//! are equal. The index of an AUDIO packet is its sequence number, so all clients lose the same packets. For any other type, the
+//! index is the number of earlier packets of that type from all clients, because clients may send such packets with a constant
+//! sequence number. Only the bandwidth limit depends on time and on other packets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,13 +26,13 @@ pub const DEFAULT_MAX_QUEUE_DELAY: Duration = Duration::from_millis(250);
 pub struct Impairment {
     /// Ratio of packets lost independently of each other, 0 to 1.
     pub loss: f64,
-    /// Burst losses, in addition.
+    /// Burst losses, in addition to `loss`.
     pub burst_loss: Option<GilbertModel>,
     /// Sequence numbers of AUDIO packets that are always lost.
     pub dropped_sequences: SequenceSet,
-    /// Maximum additional delay; uniformly distributed from 0.
+    /// Maximum additional delay. The delay is uniformly distributed from 0 to this value.
     pub jitter: Duration,
-    /// Ratio of packets that are delayed so that later ones overtake them, 0 to 1.
+    /// Ratio of packets that are delayed so that later packets overtake them, 0 to 1.
     pub reorder: f64,
     /// Additional delay of those packets.
     pub reorder_delay: Duration,
@@ -83,7 +83,7 @@ pub enum LossCause {
 /// The decision about a packet, before the bandwidth limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImpairmentDecision {
-    /// Why it is lost: the first cause in the order of [`LossCause`].
+    /// Why the packet is lost, if it is lost: the first cause in the order of [`LossCause`].
     pub loss: Option<LossCause>,
     /// Additional delay.
     pub jitter: Duration,
@@ -108,7 +108,7 @@ pub struct Impairer {
 }
 
 impl Impairer {
-    /// An impairer before the first packet.
+    /// Creates an impairer.
     pub fn new(impairment: Impairment) -> Self {
         let bottleneck = impairment.bandwidth.map(Bottleneck::new);
         Self { impairment, bottleneck, packet_counts: [0; PACKET_TYPES], burst_states: [None; PACKET_TYPES] }
@@ -151,7 +151,7 @@ impl Impairer {
     }
 
     /// Passes a packet of `size` (payload length in bytes, copies) to `peer` through the bandwidth limit. `at` must not decrease.
-    /// `None`: the queue is full, and the packet is dropped with its copies.
+    /// Returns `None` if the queue is full; the packet is then dropped with its copies.
     pub fn enter_bottleneck(&mut self, at: Time, size: (usize, u8), peer: IpAddr) -> Option<Departure> {
         match &mut self.bottleneck {
             Some(bottleneck) => bottleneck.enqueue(at, size, peer),
@@ -160,22 +160,22 @@ impl Impairer {
     }
 }
 
-/// Minimum distance of P + R from 0 and from 200 %, near which a state lookup takes too many steps.
+/// Minimum distance of P + R from 0 and from 200 %. Near these values, a state lookup takes too many steps.
 const MIN_PROBABILITY_SUM: f64 = 0.001;
 
-/// Burst losses by the simple Gilbert model: two states, everything is lost in the bad one.
+/// Burst losses by the simple Gilbert model, which has a good and a bad state. All packets are lost in the bad state.
 ///
 /// A state depends on the previous one, but can be computed for any packet. With one uniform random number u per packet, the good
-/// state becomes bad if u < P, and the bad one stays bad if u < 1 − R. If both conditions agree, the previous state does not matter; otherwise
-/// the state is the previous one, or (if P + R > 1) its opposite. So the state follows from the nearest earlier packet that
-/// decides, 1 / (P + R) steps back on average (coupling from the past).
+/// state becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both conditions agree, the previous state does not
+/// matter. Otherwise the state equals the previous state or, if P + R > 1, its opposite. So the state follows from the nearest
+/// earlier packet for which the conditions agree, 1 / (P + R) steps back on average (coupling from the past).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,
     r: f64,
 }
 
-/// Why two probabilities are not a usable model.
+/// Why two probabilities do not form a usable model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum GilbertModelError {
     /// Bursts would never start or never end.
@@ -206,7 +206,8 @@ impl GilbertModel {
         (self.p, self.r)
     }
 
-    /// Whether the packet `index` is lost. `cached` is the state of an earlier packet, which shortens the search; it is updated.
+    /// Whether the packet `index` is lost. `cached` is the state of an earlier packet, which shortens the search. The function
+    /// updates it.
     fn is_lost(self, rng: PacketRng, index: u32, cached: &mut Option<(u32, bool)>) -> bool {
         let (mut at, mut inverted) = (index, false);
         let bad = loop {
@@ -230,7 +231,7 @@ impl GilbertModel {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SequenceSet(Vec<(u32, u32)>);
 
-/// Why a text is not a set of sequence numbers.
+/// Why a string is not a valid set of sequence numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseSequenceSetError {
     /// A part is neither a number nor a range.
@@ -244,7 +245,7 @@ pub enum ParseSequenceSetError {
 impl SequenceSet {
     /// Whether the set contains `sequence`.
     pub fn contains(&self, sequence: u32) -> bool {
-        // Only the last range that starts at or before it can contain it.
+        // Only the last range that starts at or before `sequence` can contain it.
         let count = self.0.partition_point(|(first, _)| *first <= sequence);
         count > 0 && sequence <= self.0[count - 1].1
     }
@@ -315,7 +316,7 @@ impl BandwidthLimit {
 pub struct Departure {
     /// When its last bit is sent.
     pub at: Time,
-    /// Time to the last bit of its copy, if there is one.
+    /// Time from the last bit of the packet to the last bit of its copy, if there is a copy.
     pub copy_spacing: Duration,
 }
 

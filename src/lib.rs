@@ -3,7 +3,8 @@
 //!
 //! # Modules
 //!
-//! Modules are in layers. A module uses only modules of lower layers; `tests/repository/layers.rs` checks every path and fails otherwise.
+//! Modules are arranged in layers. A module uses only modules of lower layers; `tests/repository/layers.rs` checks every path and
+//! enforces this.
 //!
 //! | layer | module | contents |
 //! | ---: | --- | --- |
@@ -11,9 +12,9 @@
 //! | 2 | [`node`] | the interface between a UDP state machine and its driver |
 //! | 2 | [`units`] | quantities in options: `5ms`, `0.5%`, `64MiB`, `2mbit`, `off` |
 //! | 2 | [`address`] | networks, canonical addresses, which addresses count as one client |
-//! | 2 | [`sanitize`] | removal of control characters from text of others |
-//! | 3 | [`rate_limit`] | limits of packets, requests and failed attempts |
-//! | 3 | [`log_throttle`] | limits of log lines |
+//! | 2 | [`sanitize`] | replacement of control characters in untrusted text |
+//! | 3 | [`rate_limit`] | limits on packets, requests and failed attempts |
+//! | 3 | [`log_throttle`] | limits on log lines |
 //! | 4 | [`wire`] | jamjam packets and STUN messages |
 //! | 4 | [`audio`] | WAV, devices, mixing, resampling; [`audio::quality`] analysis; [`audio::jitter_buffer`] |
 //! | 4 | [`stats`] | counters, percentiles, loss, reordering, jitter, delay variation, pacing, clock drift |
@@ -28,9 +29,10 @@
 //!
 //! `main.rs` parses the command line, handles signals, runs one subcommand and exits.
 //!
-//! Only [`io`] and [`cli`] access sockets, clocks, files, threads, the environment and standard output. All other modules are pure state
-//! machines: time comes in as an argument, deadlines go out as values, so the same code runs on a socket and in a test that simulates an
-//! hour. Pure modules may use the traits of `std::io` and emit `tracing` events. Only [`cli`] and `main.rs` use `clap` and `anyhow`.
+//! Only [`io`] and [`cli`] access sockets, clocks, files, threads, the environment and standard output. All other modules are pure
+//! state machines: time is passed in as an argument and deadlines are returned as values, so the same code runs on a socket and in a
+//! test that simulates an hour. Pure modules may use the traits of `std::io` and emit `tracing` events. Only [`cli`] and `main.rs`
+//! use `clap` and `anyhow`.
 //!
 //! # Life of a packet in `echo-server`
 //!
@@ -40,16 +42,18 @@
 //! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). AUDIO enters the
 //!    delay line, due at its timestamp plus the delay. Replies to KEEPALIVE, LATENCY_PING and STUN enter a second line, due at once.
 //! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then polls the clock.
-//! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]: packets of one client as one segmented send
-//!    from the line's memory. If replies are impaired or logged, [`impairment`] decides about each one and a queue by due time replaces both lines.
+//! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]: packets of one client as one segmented
+//!    send from the line's memory. If replies are impaired or logged, [`impairment`] decides about each reply, and a queue ordered by
+//!    due time replaces both lines.
 //! 6. The main thread logs the [`echo::Counters`] until [`io::stop::StopToken`] is requested.
 //!
 //! # Life of audio in `send`
 //!
-//! 1. [`cli::send`] opens the WAV file ([`audio::wav`]). A thread of [`io`] mixes, resamples and splits it into payloads ahead of
-//!    time ([`audio`]), into a bounded queue, the [`client::PayloadSource`]. A microphone ([`io::sound`]) is a source too.
-//! 2. [`client::AudioSender`] is a node. [`client::Schedule`] computes due times from the start and the sample rate. Packets of a microphone are
-//!    due when they are complete; its callback wakes the driver ([`node::DriverWaker`]).
+//! 1. [`cli::send`] opens the WAV file ([`audio::wav`]). A thread of [`io`] mixes and resamples the audio ahead of time ([`audio`]),
+//!    splits it into payloads and puts them into a bounded queue, the [`client::PayloadSource`]. A microphone ([`io::sound`]) is also
+//!    a source.
+//! 2. [`client::AudioSender`] is a node. [`client::Schedule`] computes due times from the start and the sample rate. Packets from a
+//!    microphone are due when they are complete; the callback of the microphone wakes the driver ([`node::DriverWaker`]).
 //! 3. Each sent packet is tracked with its time and a digest of the expected echo. Echoes are matched by sequence number, compared and
 //!    counted in [`stats`]. A [`client::PacketObserver`] receives each one, for recordings ([`io::recorder`]) and playback ([`io::sound`]).
 //! 4. When all echoes have returned or timed out, the node has no deadline and the driver ends.
@@ -58,9 +62,9 @@
 //!
 //! # Glossary
 //!
-//! - **admission**: decides which datagrams get a reply, by source and by rate.
+//! - **admission**: the decision about which datagrams get a reply, by source and by rate.
 //! - **conceal**: replace missing audio so that the gap is less audible.
-//! - **damaged**: returned with other bytes than sent.
+//! - **damaged**: returned with bytes that differ from those sent.
 //! - **delay line**: queue in which AUDIO waits for the server delay.
 //! - **dialect**: message protocol of a signaling server: `jamjam`, `webrtc`, `broadcast` or `bbx`.
 //! - **echo time**: round trip including the server delay.
@@ -68,12 +72,12 @@
 //! - **immediate reply**: reply without delay, to KEEPALIVE, LATENCY_PING or STUN.
 //! - **lateness**: send time minus due time.
 //! - **loop check**: KEEPALIVE with a secret token, sent to find out whether a source is another echo server.
-//! - **mapped address**: a socket's address as a STUN server receives it (RFC 8489).
+//! - **mapped address**: a socket's address as a STUN server sees it (RFC 8489).
 //! - **outcome**: what happened to a packet: returned, damaged, lost, or in flight.
 //! - **resync**: restart of the jitter buffer at another position, after a jump in sequence numbers or a long gap.
-//! - **segment**: one datagram of a buffer with several (GSO, GRO); a **batch** is the result of one receive call.
+//! - **segment**: one datagram in a buffer that contains several (GSO, GRO); a **batch** is the result of one receive call.
 //! - **server delay**: time between the arrival of AUDIO and its echo (`--server-delay`).
-//! - **settled**: has an outcome.
+//! - **settled**: returned, damaged or lost, and no longer in flight.
 //! - **source**: address that a packet or connection comes from; for limits, an IPv6 /64 is one source.
 
 pub mod address;

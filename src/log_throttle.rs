@@ -1,5 +1,5 @@
-//! Limits how often an event that a peer can cause is logged. Events above the limit are counted, and the next line can carry the
-//! number.
+//! Limits how often events that a peer can cause are logged. Events beyond the limit are counted, and the next log line can report
+//! their number.
 //!
 //! The throttle reads no clock and takes no lock: callers with several threads put it behind a mutex.
 
@@ -16,9 +16,9 @@ pub struct LogThrottle {
     max_lines: u32,
     /// Lines left in the current interval.
     remaining: u32,
-    /// When the next interval may begin. It begins with the first line after that.
+    /// When the next interval may begin. It begins with the first line after this time.
     interval_end: Time,
-    /// Events without a line so far.
+    /// Number of suppressed events that have not been reported yet.
     suppressed: u64,
 }
 
@@ -41,27 +41,27 @@ impl LogThrottle {
         allowed
     }
 
-    /// Counts `events` that get no line of their own.
+    /// Counts `events` as suppressed.
     pub fn record(&mut self, events: u64) {
         self.suppressed += events;
     }
 
-    /// The events without a line since the last call, if there are any and a line about them may be logged at `now`.
+    /// Returns and resets the number of suppressed events if there are any and a line about them may be logged at `now`.
     pub fn take_due(&mut self, now: Time) -> Option<u64> {
         (self.suppressed > 0 && self.take_line(now)).then(|| self.take_suppressed())
     }
 
-    /// The events without a line since the last call, for a caller that may log a line.
+    /// Returns and resets the number of suppressed events, for a caller that may log a line.
     pub fn take_suppressed(&mut self) -> u64 {
         std::mem::take(&mut self.suppressed)
     }
 
-    /// Events without a line so far.
+    /// Number of suppressed events that have not been reported yet.
     pub fn suppressed(&self) -> u64 {
         self.suppressed
     }
 
-    /// Lines that may still be logged in the interval of `now`.
+    /// Number of lines that may still be logged in the interval that contains `now`.
     pub fn remaining(&self, now: Time) -> u32 {
         if now >= self.interval_end { self.max_lines } else { self.remaining }
     }

@@ -27,8 +27,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Signals within this time count as one: `timeout` of coreutils signals its child, and then the child's process group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
-/// Handles SIGINT and SIGTERM on a thread: the first signal requests a stop. A second signal, or the end of the shutdown time-out, exits the
-/// process immediately; so does the first signal while the program is still starting.
+/// Handles SIGINT and SIGTERM on a thread. The first signal requests a stop. The process exits immediately on a second signal or when
+/// the shutdown time-out expires, and also on the first signal if the program is still starting.
 fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -90,7 +90,7 @@ impl Signals {
     }
 
     async fn next(&mut self) -> StopSignal {
-        // If no handler can be installed, the system ends the process at Ctrl-C.
+        // If no handler can be installed, the system ends the process on Ctrl-C.
         let _ = tokio::signal::ctrl_c().await;
         StopSignal::Interrupt
     }

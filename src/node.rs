@@ -1,8 +1,8 @@
 //! The interface between a UDP state machine and its driver.
 //!
-//! A [`Node`] owns no socket and reads no clock. A driver passes in what arrived ([`Node::on_datagram`]), collects what is due
-//! ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are nodes. One driver
-//! runs them all on a socket (`io::udp`), and tests run the same nodes in virtual time.
+//! A [`Node`] owns no socket and reads no clock. A driver passes in received datagrams ([`Node::on_datagram`]), collects due
+//! datagrams ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are
+//! nodes. One driver runs them all on a socket (`io::udp`), and tests run the same nodes in virtual time.
 //!
 //! Datagrams of one peer may share a buffer, divided into segments of `segment_size` bytes, as the kernel delivers and accepts
 //! them (GRO and GSO). Sent bytes are borrowed from the node.
@@ -18,7 +18,7 @@ use crate::time::Time;
 pub struct Receive<'a> {
     /// The source. If the driver detects a forged source, it sets the unspecified address and keeps the port.
     pub source: SocketAddr,
-    /// The local address at which it arrived, if the system reports it.
+    /// The local address at which the datagrams arrived, if the system reports it.
     pub dst_ip: Option<IpAddr>,
     /// The kernel's receive timestamp, or the time of the read if there is none.
     pub received_at: Time,
@@ -29,7 +29,7 @@ pub struct Receive<'a> {
 }
 
 impl<'a> Receive<'a> {
-    /// The single datagrams, in order. An empty datagram yields one empty slice.
+    /// The individual datagrams, in order. An empty datagram yields one empty slice.
     pub fn segments(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let empty: Option<&'a [u8]> = self.contents.is_empty().then_some(&[]);
         self.contents.chunks(self.segment_size.max(1)).chain(empty)
@@ -41,7 +41,7 @@ impl<'a> Receive<'a> {
 pub struct Transmit<'a> {
     /// The peer.
     pub destination: SocketAddr,
-    /// The local address to send from: the one at which the request arrived.
+    /// The local address to send from: the address at which the request arrived.
     pub src_ip: Option<IpAddr>,
     /// The payloads of all datagrams, concatenated.
     pub contents: &'a [u8],
@@ -59,11 +59,11 @@ impl Transmit<'_> {
 /// The result of sending a [`Transmit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendStatus {
-    /// The system accepted it.
+    /// The system accepted the transmit.
     Sent,
-    /// The system has no buffer space now: keep it and offer it again at the next poll.
+    /// The system has no buffer space now: keep the transmit and offer it again at the next poll.
     WouldBlock,
-    /// The system rejects segmented sends: offer the datagrams singly. Never returned for a single datagram.
+    /// The system rejects segmented sends: offer the datagrams one by one. Never returned for a single datagram.
     GsoUnsupported,
     /// Sending failed permanently (no route, not permitted): count it and continue.
     Failed,
@@ -78,23 +78,23 @@ pub trait TransmitSink {
     fn max_segments(&self, len: usize) -> usize;
 }
 
-/// Maximum sends in one [`Node::poll_transmit`]. Then the driver reads the socket again, so that a backlog that becomes due at once
-/// does not overflow the receive buffer.
+/// Maximum sends in one [`Node::poll_transmit`]. After that, the driver reads the socket again, so that a backlog that becomes due at
+/// once does not overflow the receive buffer.
 pub const MAX_SENDS_PER_POLL: usize = 64;
 
 /// A UDP endpoint without sockets, clocks or entropy.
 pub trait Node {
-    /// Handles received datagrams. `now` is the time of the read, never before any `received_at` in the batch.
+    /// Handles received datagrams. `now` is the time of the read, which is never before any `received_at` in the batch.
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]);
 
-    /// Sends what is due at `now`. A node may leave some of it for the next call, with a deadline in the past.
+    /// Sends the datagrams that are due at `now`. A node may leave some of them for the next call and return a deadline in the past.
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink);
 
-    /// When to call [`Node::poll_transmit`] next if nothing arrives before. `None`: only after [`Node::on_datagram`]; a client node
-    /// has finished its run.
+    /// When to call [`Node::poll_transmit`] next if nothing arrives before that. `None` means only after [`Node::on_datagram`]; for a
+    /// client node, it means that the run has finished.
     fn next_deadline(&self) -> Option<Time>;
 
-    /// The waker through which another thread makes the driver poll before the deadline, if there is one.
+    /// The waker, if any, through which another thread makes the driver poll before the deadline.
     fn waker(&self) -> Option<&DriverWaker> {
         None
     }
@@ -102,8 +102,8 @@ pub trait Node {
 
 type WakeFn = Box<dyn Fn() + Send + Sync>;
 
-/// Wakes a driver from another thread. Clones share one waker. Waking neither locks nor allocates, so an audio callback may do it;
-/// before a driver has registered it has no effect.
+/// Wakes a driver from another thread. Clones share one waker. Waking neither locks nor allocates, so an audio callback may do it.
+/// Waking has no effect before a driver has registered.
 #[derive(Clone, Default)]
 pub struct DriverWaker(Arc<OnceLock<WakeFn>>);
 

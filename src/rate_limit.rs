@@ -1,8 +1,9 @@
 //! Rate limits: [`Gcra`] for one stream of events, [`RateLimiter`] for the packets and bits sent to each source, and
 //! [`WindowLimiter`] for events per source in a fixed period.
 //!
-//! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. An event advances it by the time that
-//! the event takes at the permitted rate, and is rejected if it would be further ahead of the clock than the tolerance.
+//! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. An event advances this arrival time
+//! by the time that the event takes at the permitted rate. The event is rejected if the arrival time would be ahead of the clock by
+//! more than the tolerance.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -14,8 +15,8 @@ use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 /// Buckets of a [`RateLimiter`], 32 bytes each. Sources in the same bucket share its limits.
 const RATE_BUCKETS: usize = 8_192;
 
-/// The burst that is admitted to be sent later, and the burst that is sent immediately, as time at the permitted rate. One packet
-/// of any length is always admitted.
+/// Maximum burst, as time at the permitted rate. It applies to packets that are sent later and, separately, to packets that are sent
+/// immediately. One packet of any length is always admitted.
 const BURST_TOLERANCE: Duration = Duration::from_millis(125);
 
 /// The largest IP packet, in bits.
@@ -32,19 +33,19 @@ pub struct Gcra {
 }
 
 impl Gcra {
-    /// `rate` units per second, at least 1, and a burst of `tolerance` times the rate.
+    /// Creates a limit of `rate` units per second, at least 1, and a burst of `tolerance` times the rate.
     pub fn new(rate: u64, tolerance: Duration) -> Self {
         Self { rate: rate.max(1), tolerance: saturating_nanos(tolerance) }
     }
 
-    /// `rate` units per second, at least 1, and a burst of exactly as many units as the rate allows in `seconds`.
+    /// Creates a limit of `rate` units per second, at least 1, and a burst of exactly as many units as the rate allows in `seconds`.
     pub fn with_burst_seconds(rate: u64, seconds: u64) -> Self {
         let gcra = Self::new(rate, Duration::ZERO);
         // A multiple of one unit's rounded duration; otherwise rounding would cost the last unit of the burst.
         Self { tolerance: gcra.duration_of(1).saturating_mul(gcra.rate).saturating_mul(seconds), ..gcra }
     }
 
-    /// As [`Gcra::new`], with the tolerance raised so that `min_burst` units are always admitted at once.
+    /// Like [`Gcra::new`], but with the tolerance raised so that `min_burst` units are always admitted at once.
     fn with_min_burst(rate: u64, tolerance: Duration, min_burst: u64) -> Self {
         let gcra = Self::new(rate, tolerance);
         Self { tolerance: gcra.tolerance.max(gcra.duration_of(min_burst)), ..gcra }
@@ -69,7 +70,8 @@ impl Gcra {
             .filter(|arrival| *arrival <= now.as_nanos().saturating_add(self.tolerance))
     }
 
-    /// Nanoseconds that `amount` units take, rounded up so that the rate is never exceeded. An IP packet has too few bits to overflow.
+    /// Nanoseconds that `amount` units take, rounded up so that the rate is never exceeded. The bits of an IP packet cannot overflow
+    /// the product.
     fn duration_of(self, amount: u64) -> u64 {
         (amount * NANOS_PER_SECOND).div_ceil(self.rate)
     }
@@ -89,13 +91,14 @@ type ArrivalTimes = [u64; 2];
 
 /// Limits packets and bits per second sent to each source, in a fixed number of buckets.
 ///
-/// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of arrival times: one for admission to the
-/// delay line, one for sending. A delayed packet advances the second set when it is sent, whatever its state; an immediate reply
-/// is admitted only if it fits there. So no interval contains more than the rate times its length plus two tolerances.
+/// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of arrival times: one for admission to
+/// the delay line and one for sending. When a delayed packet is sent, it always advances the second set, even beyond the limit. An
+/// immediate reply is admitted only if the second set permits it. So no interval contains more than the rate times its length plus
+/// two tolerances.
 pub struct RateLimiter {
     packets: Option<Gcra>,
     bits: Option<Gcra>,
-    /// Admission and sending. Allocated as zero pages, so only buckets in use take memory.
+    /// For each bucket, the arrival times for admission and for sending. Allocated as zero pages, so only buckets in use take memory.
     buckets: Vec<[ArrivalTimes; 2]>,
 }
 
@@ -121,7 +124,7 @@ impl RateLimiter {
         admit(sent, self.packets, self.bits, now, len)
     }
 
-    /// Charges `packets` delayed packets that have been sent, `len` bytes of IP packets in total.
+    /// Charges `packets` delayed packets that have been sent. Their IP packets have `len` bytes in total.
     pub fn charge_sent(&mut self, key: u64, now: Time, packets: usize, len: usize) {
         let [_, [packet_arrival, bit_arrival]] = &mut self.buckets[key as usize % RATE_BUCKETS];
         if let Some(limit) = self.packets {
@@ -151,7 +154,7 @@ fn admit(
     Ok(())
 }
 
-/// A maximum number of events in a period that begins with the first of them.
+/// A maximum number of events in a period. The period begins with its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowLimit {
     /// Maximum events.
@@ -178,7 +181,7 @@ impl WindowLimiter {
         Self { limit, max_sources: max_sources.max(1), windows: HashMap::new(), expiry: VecDeque::new() }
     }
 
-    /// How long `source` has to wait until its next event is admitted, or `None` if it is admitted now. Counts nothing.
+    /// How long `source` has to wait until its next event is admitted, or `None` if it is admitted now. Does not count an event.
     pub fn retry_after(&mut self, now: Time, source: IpAddr) -> Option<Duration> {
         self.remove_expired(now);
         let (end, events) = *self.windows.get(&source_network(source))?;
@@ -222,7 +225,7 @@ impl WindowLimiter {
 mod tests {
     use super::*;
 
-    /// Number of packets of `len` bytes that are admitted at `now` milliseconds, and the limit that ends it.
+    /// Number of packets of `len` bytes that are admitted at `now` milliseconds, and the limit that the next packet exceeds.
     fn admitted_at(limiter: &mut RateLimiter, now: u64, len: usize) -> (usize, RateExceeded) {
         let mut admitted = 0;
         loop {
@@ -263,7 +266,8 @@ mod tests {
             assert_eq!(limiter.admit_delayed(7, Time::ZERO, 500), Ok(()));
         }
         assert_eq!(limiter.admit_delayed(7, Time::ZERO, 500), Err(RateExceeded::Packets));
-        // The packets wait for a second. Immediate replies are admitted meanwhile, and for 125 ms after the packets are sent they are not.
+        // The packets wait for a second. Meanwhile, immediate replies are admitted. After the packets are sent, immediate replies are
+        // admitted only at the permitted rate.
         assert_eq!(admitted_at(&mut limiter, 0, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
@@ -284,13 +288,13 @@ mod tests {
 
     #[test]
     fn rejected_packet_is_charged_to_no_limit() {
-        // 1 Mbit/s: 524,280 bits, one packet of 65,535 bytes, are more than 125 ms of it.
+        // At 1 Mbit/s, one packet of 65,535 bytes (524,280 bits) takes more than 125 ms.
         let mut limiter = RateLimiter::new(Some(16), Some(1_000_000));
         assert_eq!(limiter.admit_immediate(7, Time::ZERO, 65_535), Ok(()));
         for _ in 0..10 {
             assert_eq!(limiter.admit_immediate(7, Time::ZERO, 1_000), Err(RateExceeded::Bits));
         }
-        // The first packet took 62.5 ms of the packet limit. A second one fits, because the rejected packets took nothing.
+        // The first packet took 62.5 ms of the packet limit. A second packet fits, because the rejected packets were not charged.
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Ok(()));
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Err(RateExceeded::Packets));
     }

@@ -3,7 +3,7 @@
 /// Maximum length of sanitized text, in characters: one or two terminal lines.
 const MAX_SANITIZED_CHARS: usize = 256;
 
-/// Replaces control and bidirectional characters by U+FFFD and cuts the text to 256 characters.
+/// Replaces control and bidirectional characters with U+FFFD and truncates the text to 256 characters.
 pub fn sanitize(text: &str) -> String {
     text.chars()
         .take(MAX_SANITIZED_CHARS)
@@ -17,7 +17,7 @@ pub fn is_control_or_bidi(letter: char) -> bool {
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Cuts `text` to at most `max_bytes` bytes, at a character boundary.
+/// Truncates `text` to at most `max_bytes` bytes, at a character boundary.
 pub fn truncate_bytes(mut text: String, max_bytes: usize) -> String {
     let end = (0..=max_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.truncate(end.unwrap_or(0));

@@ -1,4 +1,4 @@
-//! Points in time without a clock: [`Time`] counts nanoseconds from an arbitrary origin, [`WallClock`] relates it to 1970.
+//! Points in time without a clock: [`Time`] counts nanoseconds from an arbitrary origin, and [`WallClock`] relates it to 1970.
 //!
 //! Pure modules read no clock. A driver or a test passes a [`Time`] in, and every deadline is an absolute [`Time`], so the same code
 //! runs on a socket, in a simulator and in a test that covers a whole day.
@@ -37,19 +37,19 @@ impl Time {
         self.0 / 1_000
     }
 
-    /// The time from `earlier` to this, or zero if `earlier` is later.
+    /// The time from `earlier` to `self`, or zero if `earlier` is later.
     #[must_use]
     pub const fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// Nanoseconds from `earlier` to this, negative if `earlier` is later.
+    /// Nanoseconds from `earlier` to `self`, negative if `earlier` is later.
     #[must_use]
     pub const fn signed_nanos_since(self, earlier: Self) -> i64 {
         self.0.wrapping_sub(earlier.0) as i64
     }
 
-    /// `duration` before this, but not before the origin.
+    /// The time `duration` before `self`, but not before the origin.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(saturating_nanos(duration)))
@@ -86,8 +86,8 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// The moment `monotonic`, at which `since_1970` has passed since 1970-01-01 UTC: `SystemTime::now().duration_since(UNIX_EPOCH)`,
-    /// read by the caller.
+    /// The moment `monotonic`, at which `since_1970` has passed since 1970-01-01 UTC. The caller reads `since_1970` with
+    /// `SystemTime::now().duration_since(UNIX_EPOCH)`.
     pub fn new(monotonic: Time, since_1970: Duration) -> Self {
         Self { monotonic, unix_ns: i64::try_from(saturating_nanos(since_1970)).unwrap_or(i64::MAX) }
     }

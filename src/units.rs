@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The unit of a number without a unit.
+/// The unit that applies to a number without a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Nanoseconds, `ns`.
@@ -30,7 +30,7 @@ impl TimeUnit {
     }
 }
 
-/// Why a text is not the expected quantity.
+/// Why a string is not a valid quantity.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseQuantityError {
     /// It does not start with digits.
@@ -50,10 +50,10 @@ pub enum ParseQuantityError {
         expected: &'static str,
     },
     /// A ratio without a percent sign is ambiguous.
-    #[error("`{0}` could be a ratio or a percentage; use {0}%")]
+    #[error("`{0}` is ambiguous; write {0}% for percent")]
     MissingPercentSign(String),
-    /// A bit rate without a unit is ambiguous, and bits are rarely meant.
-    #[error("`{0}` could be bits or megabits per second; use {0}mbit or {0}bit")]
+    /// A bit rate without a unit is ambiguous: bits per second are rarely meant.
+    #[error("`{0}` could be bits or megabits per second; use {0}bit or {0}mbit")]
     MissingBitUnit(String),
     /// A decimal comma.
     #[error("`{0}`: use a decimal point, not a comma")]
@@ -100,7 +100,7 @@ const BIT_RATE_UNITS: &[(&str, u128)] = &[
     ("Gbit", 1_000_000_000),
 ];
 
-/// Parses `5ms`, `250us`, `1.5s`, `2m`; a number without a unit has `default_unit`. Truncated to nanoseconds.
+/// Parses `5ms`, `250us`, `1.5s`, `2m`; a number without a unit is in `default_unit`. The result is truncated to nanoseconds.
 pub fn parse_duration(text: &str, default_unit: TimeUnit) -> Result<Duration, ParseQuantityError> {
     let max = "584 years";
     let nanos = DecimalNumber::parse(text, "a duration such as 5ms or 2s")?.scale(
@@ -113,7 +113,7 @@ pub fn parse_duration(text: &str, default_unit: TimeUnit) -> Result<Duration, Pa
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Parses `4096`, `64KiB`, `1.5GiB`, `8MB`; a number without a unit is in bytes. Truncated to bytes.
+/// Parses `4096`, `64KiB`, `1.5GiB`, `8MB`; a number without a unit is in bytes. The result is truncated to bytes.
 pub fn parse_size(text: &str) -> Result<u64, ParseQuantityError> {
     let max = "16777215TiB";
     let bytes = DecimalNumber::parse(text, "a size such as 64MiB or 4096")?.scale(
@@ -125,7 +125,8 @@ pub fn parse_size(text: &str) -> Result<u64, ParseQuantityError> {
     u64::try_from(bytes).map_err(|_| ParseQuantityError::TooLarge { text: text.to_owned(), max })
 }
 
-/// Parses `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits per second, in multiples of 1,000. Only 0 needs no unit. Truncated to bits.
+/// Parses `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits per second, in multiples of 1,000. Only 0 needs no unit. The result is
+/// truncated to bits.
 pub fn parse_bit_rate(text: &str) -> Result<u64, ParseQuantityError> {
     let max = "18446744073gbit";
     let number = DecimalNumber::parse(text, "a bit rate such as 64mbit or 500kbit")?;
@@ -145,7 +146,7 @@ pub fn parse_ratio(text: &str) -> Result<f64, ParseQuantityError> {
         "" => return Err(ParseQuantityError::MissingPercentSign(text.to_owned())),
         unit => return Err(ParseQuantityError::UnknownUnit { unit: unit.to_owned(), expected: "%" }),
     }
-    // One division of two exact numbers: 0.1% is the float nearest to 1/1000, like a measured ratio of 1 in 1,000.
+    // Dividing two exact numbers once makes 0.1% the float nearest to 1/1000, which equals a measured ratio of 1 in 1,000.
     let ratio = number.digits as f64 / 10f64.powi(number.decimals as i32 + 2);
     if ratio > 1.0 { Err(ParseQuantityError::TooLarge { text: text.to_owned(), max: "100%" }) } else { Ok(ratio) }
 }
@@ -158,7 +159,7 @@ pub fn parse_or_off<T>(
     if text == "off" { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// A decimal number as an integer and its number of decimals, and the unit after it.
+/// A decimal number, stored as an integer and the number of its decimals, and the unit after the number.
 struct DecimalNumber<'a> {
     text: &'a str,
     digits: u128,

@@ -1,4 +1,5 @@
-//! Converts input samples to the payloads of AUDIO packets: mixes channels, resamples, and cuts packets of fixed length.
+//! Converts input samples to the payloads of AUDIO packets: mixes channels, resamples, and splits the result into packets of fixed
+//! length.
 //!
 //! [`PayloadReader`] reads a WAV file or a tone and feeds a [`Packetizer`], which chains [`Mixer`], [`Resampler`] and
 //! [`encode_payload`]. A microphone feeds a [`Packetizer`] directly. Samples are interleaved `f32` with full scale 1.0.
@@ -18,7 +19,7 @@ const READ_BLOCK_FRAMES: usize = 1_024;
 
 /// The source of samples.
 pub enum AudioInput<R> {
-    /// A file. `reopen` starts the next pass, until it returns `None`.
+    /// A file. `reopen` starts the next pass; it returns `None` when there are no more passes.
     Wav {
         /// The first pass.
         stream: WavStream<R>,
@@ -41,7 +42,7 @@ pub struct PayloadReader<R> {
 }
 
 impl<R: Read> PayloadReader<R> {
-    /// Creates a reader that converts `input` as `config` states.
+    /// Creates a reader that converts `input` according to `config`.
     pub fn new(input: AudioInput<R>, config: PacketizerConfig) -> Result<Self, ResamplerError> {
         let packetizer = Packetizer::new(config)?;
         Ok(Self { input, packetizer, block: Vec::new(), frames_in_pass: 0, ended: false, warning: None })
@@ -70,7 +71,7 @@ impl<R: Read> PayloadReader<R> {
         Ok(self.packetizer.next_payload(out))
     }
 
-    /// After the end: a warning if the file is shorter than its header states.
+    /// Returns a warning, once the input has ended, if the file is shorter than its header states.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
@@ -134,7 +135,7 @@ pub struct Packetizer {
     channels: usize,
     frame_samples: usize,
     mixed: Vec<f32>,
-    /// Converted interleaved samples; those before `consumed` are already sent.
+    /// Converted interleaved samples. Samples before index `consumed` have already been sent.
     ready: Vec<f32>,
     consumed: usize,
     output_samples_left: u64,
@@ -176,13 +177,13 @@ impl Packetizer {
         self.input_format
     }
 
-    /// Whether NaN and infinite input samples become 0, which is so if samples are resampled or channels are averaged. Otherwise
-    /// all samples are sent bit for bit.
+    /// Whether NaN and infinite input samples are replaced with 0. They are replaced if samples are resampled or channels are
+    /// averaged; otherwise all samples are sent bit for bit.
     pub fn replaces_non_finite(&self) -> bool {
         self.replaces_non_finite
     }
 
-    /// Passes all further input samples to `tap` too, up to the last one that is sent.
+    /// Also passes all further input samples to `tap`, up to the last sample that is sent.
     pub fn set_input_tap(&mut self, tap: InputTap) {
         self.input_tap = Some(tap);
     }
@@ -216,7 +217,7 @@ impl Packetizer {
         self.ready.len() - self.consumed >= self.next_payload_len()
     }
 
-    /// Appends the next payload to `out`, incomplete if the samples end. Returns false if there are no samples.
+    /// Appends the next payload to `out`. The payload is shorter if too few samples remain. Returns false if no samples remain.
     pub fn next_payload(&mut self, out: &mut Vec<u8>) -> bool {
         let len = (self.ready.len() - self.consumed).min(self.next_payload_len());
         encode_payload(&self.ready[self.consumed..self.consumed + len], out);
@@ -249,7 +250,7 @@ impl ChannelLayout {
         }
     }
 
-    /// The default for an input with `channels` channels: mono stays mono, all others become stereo.
+    /// The default for an input with `channels` channels: mono stays mono, and all other inputs become stereo.
     pub const fn default_for(channels: u16) -> Self {
         if channels == 1 { Self::Mono } else { Self::Stereo }
     }
@@ -258,10 +259,11 @@ impl ChannelLayout {
 /// Mixes interleaved frames up or down.
 ///
 /// - Same number of channels: copied bit for bit.
-/// - Mono to stereo: the sample on both sides.
+/// - Mono to stereo: the sample is copied to both sides.
 /// - To mono: the average of all channels. NaN and infinite samples count as 0.
-/// - More than two to stereo: left is the average of channels 0, 2, 4, …, right of 1, 3, 5, …. This keeps the front
-///   pair of every layout apart, cannot clip, and does not depend on speaker positions, which few files contain.
+/// - More than two channels to stereo: left is the average of channels 0, 2, 4, …, and right is the average of channels 1, 3, 5, ….
+///   This keeps the front pair of every layout separate, cannot clip, and does not depend on speaker positions, which few files
+///   contain.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixer {
     inputs: usize,
@@ -279,7 +281,7 @@ impl Mixer {
         self.inputs == usize::from(self.output.count())
     }
 
-    /// Whether samples are only copied and none is computed.
+    /// Whether every output sample is a copy of an input sample.
     pub fn is_copy(&self) -> bool {
         self.inputs <= usize::from(self.output.count())
     }
@@ -298,7 +300,7 @@ impl Mixer {
     }
 }
 
-/// Averages every `step`th sample from `first` on. Rounds once.
+/// Averages every `step`th sample, starting at `first`. The result is rounded once.
 fn average(frame: &[f32], first: usize, step: usize) -> f32 {
     let picked = frame.iter().skip(first).step_by(step);
     let count = picked.len();
@@ -306,8 +308,8 @@ fn average(frame: &[f32], first: usize, step: usize) -> f32 {
     (finite.sum::<f64>() / count as f64) as f32
 }
 
-/// Maps mono or stereo `frames` to a device with `channels` channels. Mono goes to its first two channels, stereo to the first
-/// two or, averaged, to the only one. All other channels are silent.
+/// Maps mono or stereo `frames` to a device with `channels` channels. Mono is copied to the first two channels. Stereo goes to the
+/// first two channels, or is averaged if the device has only one. All other channels are silent.
 pub fn map_to_device(frames: &[f32], of: ChannelLayout, channels: u16) -> impl Iterator<Item = f32> + '_ {
     frames.chunks_exact(usize::from(of.count())).flat_map(move |frame| {
         (0..channels).map(move |channel| match (of, channel) {
@@ -319,18 +321,18 @@ pub fn map_to_device(frames: &[f32], of: ChannelLayout, channels: u16) -> impl I
     })
 }
 
-/// Minimum frames of the lower rate in a filter block. A longer block makes the filter steeper and its delay longer. With 1024,
-/// the passband of 48 kHz extends beyond 23 kHz.
+/// Minimum length of a filter block, in frames at the lower rate. A longer block makes the filter steeper and its delay longer. With
+/// 1,024 frames, the passband at 48 kHz extends beyond 23 kHz.
 const BLOCK_FRAMES: usize = 1024;
 
-/// Maximum magnitude that is filtered, 300 dB above full scale. The longest transforms have three million samples, so that their
-/// sums do not overflow an `f32`.
+/// Maximum sample magnitude that enters the filter, 300 dB above full scale. The longest transforms have three million samples, so
+/// their sums do not overflow an `f32`.
 const MAX_MAGNITUDE: f32 = 1e15;
 
 /// Unsupported sample rates or channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "cannot resample {channels} channel(s) from {from_hz} Hz to {to_hz} Hz: supported are 1 to {MAX_CHANNELS} channels and {} to {} Hz",
+    "cannot resample {channels} channel(s) from {from_hz} Hz to {to_hz} Hz; supported: 1 to {MAX_CHANNELS} channels and {} to {} Hz",
     SAMPLE_RATES.start(), SAMPLE_RATES.end()
 )]
 pub struct ResamplerError {
@@ -344,9 +346,9 @@ pub struct ResamplerError {
 
 /// Resamples a stream of interleaved frames.
 ///
-/// The filter is `rubato`'s synchronous one. Its ratio is exact (147:160 for 44.1 to 48 kHz), so that nothing drifts over hours.
-/// The filter delay is removed: second 1.000 of the input is second 1.000 of the output. Do not use it for equal rates; copying
-/// keeps every bit.
+/// The filter is `rubato`'s synchronous resampler. Its ratio is exact (147:160 for 44.1 to 48 kHz), so the output does not drift,
+/// even over hours. The filter delay is removed: second 1.000 of the input is second 1.000 of the output. Do not use it if the rates
+/// are equal: copying the samples preserves every bit.
 ///
 /// The output is always finite. A NaN or infinite sample would spread over its whole block and make the filter panic, so it
 /// counts as 0. Magnitudes above 1e15 count as 1e15.
@@ -359,7 +361,7 @@ pub struct Resampler {
     /// Input of an incomplete block.
     block_in: Vec<f32>,
     block_out: Vec<f32>,
-    /// Frames of the filter delay that are still to be removed.
+    /// Frames of the filter delay that have not been removed yet.
     delay_left: usize,
     samples_in: u64,
     samples_out: u64,
@@ -373,7 +375,7 @@ impl Resampler {
             return Err(error);
         }
         // With an odd block length the filter's center lies between two samples, and the output is shifted by half a sample.
-        // Therefore a block is an even number of the smallest blocks.
+        // Therefore, a block consists of an even number of smallest blocks.
         let divisor = gcd(from_hz, to_hz);
         let smallest = [from_hz / divisor, to_hz / divisor].map(|frames| frames as usize);
         let blocks = BLOCK_FRAMES.div_ceil(smallest[0].min(smallest[1])).next_multiple_of(2);
@@ -406,7 +408,7 @@ impl Resampler {
         self.block_in.extend(samples.iter().copied().map(sanitize));
     }
 
-    /// Appends the rest. The total output is `ceil(input frames × to / from)` frames.
+    /// Appends the remaining output. The total output is `ceil(input frames × to / from)` frames.
     pub fn finish(mut self, out: &mut Vec<f32>) {
         let channels = self.channels as u64;
         let total = (self.samples_in / channels * self.to).div_ceil(self.from) * channels;
@@ -446,7 +448,7 @@ const fn gcd(a: u32, b: u32) -> u32 {
 /// Bytes per sample in the payload of an AUDIO packet: interleaved 32-bit floats, little-endian.
 pub const BYTES_PER_SAMPLE: usize = 4;
 
-/// Appends the payload bytes of `samples` to `out`. Every bit is kept, also of NaN.
+/// Appends the payload bytes of `samples` to `out`. Every bit is preserved, even of NaN.
 pub fn encode_payload(samples: &[f32], out: &mut Vec<u8>) {
     out.reserve(samples.len() * BYTES_PER_SAMPLE);
     for sample in samples {
@@ -477,7 +479,7 @@ pub struct Tone {
 }
 
 impl Tone {
-    /// Creates a tone of `hz` (at most `rate` / 2) at `rate` frames per second. Full scale is `amplitude` 1.0.
+    /// Creates a tone of `hz` (at most `rate` / 2) at `rate` frames per second. An `amplitude` of 1.0 is full scale.
     pub fn new(hz: f64, rate: u32, channels: u16, amplitude: f32) -> Self {
         let cycles_per_frame = hz / f64::from(rate);
         Self {

@@ -84,9 +84,9 @@ impl DeviceSampleFormat {
         matches!(self, Self::I32 | Self::U32 | Self::F64 | Self::I64 | Self::U64)
     }
 
-    /// Converts the samples in `bytes` to `f32` and stops at the end of the shorter side. Integers are divided by half their
-    /// range, so that full scale is −1.0 up to almost 1.0. Floats are unchanged, also beyond full scale. Samples that an `f32`
-    /// cannot represent are rounded once.
+    /// Converts the samples in `bytes` to `f32` and stops at the end of the shorter side. Integers are divided by half their range,
+    /// so that they range from −1.0 to almost 1.0. Floats are unchanged, even beyond full scale. Samples that an `f32` cannot
+    /// represent are rounded once.
     pub fn decode<'a>(self, bytes: &[u8], out: impl Iterator<Item = &'a mut f32>) {
         // Division by a power of two is exact.
         match self {
@@ -186,8 +186,9 @@ pub struct DeviceConfig {
     pub buffer_range: Option<(u32, u32)>,
 }
 
-/// Selects the configuration that needs the least conversion. Compares the channels first (`channels`, else 2, else 1, else the
-/// fewest), then the distance to `rate`, then the order of [`DeviceSampleFormat::ALL`]. `None` if `supported` is empty.
+/// Selects the configuration that needs the least conversion. Compares the number of channels first (preferring `channels`, then 2,
+/// then 1, then the fewest), then the distance to `rate`, then the order of [`DeviceSampleFormat::ALL`]. Returns `None` if
+/// `supported` is empty.
 pub fn select_config(supported: &[SupportedConfig], channels: Option<u16>, rate: u32) -> Option<DeviceConfig> {
     let channel_rank = |count: u16| match count {
         count if Some(count) == channels => 0,
@@ -221,14 +222,14 @@ impl DeviceConfig {
 /// Incremented when a field of the JSON document is removed or changes its meaning.
 const SCHEMA_VERSION: u32 = 1;
 
-/// Printed for a device without a supported format.
-pub const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (24 bits in three bytes are not supported, for example); use a device that converts, \
-                             such as plughw:... instead of hw:..., or default";
+/// Printed for a device that has no supported format.
+pub const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (packed 24-bit samples, for example, are not supported); use a device \
+                             that converts formats, such as plughw:... instead of hw:..., or default";
 
 /// An audio device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceInfo {
-    /// Identifier of the system, unique per direction.
+    /// The system's identifier, unique among inputs or among outputs.
     pub id: String,
     /// Display name.
     pub name: String,
@@ -262,7 +263,7 @@ pub struct DeviceList {
 }
 
 impl DeviceList {
-    /// Formats the list as text. `unavailable_reason` is printed for a direction without devices.
+    /// Formats the list as text. `unavailable_reason` is printed for a direction that has no devices.
     pub fn to_text(&self, unavailable_reason: &str) -> String {
         let mut text = String::new();
         for (title, devices) in [("input", &self.inputs), ("output", &self.outputs)] {
@@ -352,7 +353,7 @@ fn format_range<T: Copy + PartialEq + std::fmt::Display>(first: T, last: T) -> S
     if first == last { first.to_string() } else { format!("{first} to {last}") }
 }
 
-/// Removes control characters, because device names are untrusted and printed to a terminal.
+/// Replaces control characters with spaces, because device names are untrusted and are printed to a terminal.
 fn strip_control_characters(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -384,12 +385,12 @@ mod tests {
             i16::MAX => 0.999_969_5);
         assert_decodes!(U16: 0_u16 => -1.0, 32_767_u16 => -0.000_030_517_578, 32_768_u16 => 0.0, 49_152_u16 => 0.5,
             u16::MAX => 0.999_969_5);
-        // 1/8388608 = 1.1920928955078125e-7, which is also how far the largest is from full scale.
+        // 1/8388608 = 1.1920928955078125e-7, which is also the distance of the largest value from full scale.
         assert_decodes!(I24: -8_388_608_i32 => -1.0, -1_i32 => -1.192_092_9e-7, 1_i32 => 1.192_092_9e-7, 4_194_304_i32 => 0.5,
             8_388_607_i32 => 1.0 - 1.192_092_9e-7);
         assert_decodes!(U24: 0_u32 => -1.0, 8_388_607_u32 => -1.192_092_9e-7, 8_388_608_u32 => 0.0, 12_582_912_u32 => 0.5,
             16_777_215_u32 => 1.0 - 1.192_092_9e-7);
-        // 2^-31 = 4.656612873077393e-10; the largest of 31 bits rounds up to full scale.
+        // 2^-31 = 4.656612873077393e-10; the largest 31-bit value rounds up to full scale.
         assert_decodes!(I32: i32::MIN => -1.0, -1_i32 => -4.656_613e-10, 1_i32 => 4.656_613e-10, 1_i32 << 30 => 0.5, i32::MAX => 1.0);
         assert_decodes!(U32: 0_u32 => -1.0, (1_u32 << 31) - 1 => -4.656_613e-10, 1_u32 << 31 => 0.0, 3_u32 << 30 => 0.5, u32::MAX => 1.0);
         assert_decodes!(I64: i64::MIN => -1.0, 0_i64 => 0.0, 1_i64 << 62 => 0.5, i64::MAX => 1.0);
@@ -483,7 +484,7 @@ mod tests {
         ];
         assert_eq!(selected(&sound_server, None), Some((F32, 2, 48_000)));
         assert_eq!(selected(&sound_server, Some(1)), Some((F32, 1, 48_000)));
-        // A sound card without floats and with fixed rates.
+        // A sound card that supports only integers and fixed rates.
         let card = [
             supported_config(I16, 2, (44_100, 44_100)),
             supported_config(I32, 2, (44_100, 44_100)),
@@ -541,8 +542,8 @@ mod tests {
    1  hw:CARD=0,DEV=0: A [2JCard
       1 channel; 44100, 48000 Hz; I32, I16
    2  hw:1: A [2JCard
-      no supported sample format (24 bits in three bytes are not supported, for example); use a device that converts, such as plughw:... \
-instead of hw:..., or default
+      no supported sample format (packed 24-bit samples, for example, are not supported); use a device that converts formats, such as \
+plughw:... instead of hw:..., or default
 no output devices: no driver
 ";
         assert_eq!(devices.to_text("no driver"), expected);

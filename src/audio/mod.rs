@@ -1,7 +1,7 @@
-//! Audio samples: reading them from WAV files and devices, converting and measuring them, and playing what comes back.
+//! Audio samples: reading them from WAV files and devices, converting and measuring them, and playing the returned audio.
 //!
-//! Modules exchange interleaved `f32` samples with full scale 1.0. One *frame* is one sample of every channel. Every stage
-//! takes a slice and appends to a `Vec`. A stage that has nothing to do is left out or copies bit for bit.
+//! Modules exchange interleaved `f32` samples with full scale 1.0. One *frame* is one sample of every channel. Every stage takes a
+//! slice and appends to a `Vec`. A stage that has nothing to do is omitted or copies bit for bit.
 
 pub mod convert;
 pub mod devices;

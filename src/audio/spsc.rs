@@ -1,8 +1,8 @@
 //! Lock-free rings with one producer and one consumer, between an audio device's callback and the other threads.
 //!
-//! The callback must never block: pushing and popping take no lock, allocate no memory and make no system call. A
-//! [`capture_ring`] carries blocks from the microphone to the sender, a [`packet_ring`] carries received packets to the speaker.
-//! A full ring drops the newest data and counts it.
+//! The callback must never block: pushing and popping take no lock, allocate no memory and make no system call. A [`capture_ring`]
+//! carries blocks from the microphone to the sender, and a [`packet_ring`] carries received packets to the speaker. If a ring is
+//! full, the newest data is dropped and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::devices::DeviceSampleFormat;
 use crate::time::Time;
 
-/// Expected minimum frames per callback. With smaller blocks the ring is full earlier.
+/// Expected minimum frames per callback. With smaller blocks, the ring fills up earlier.
 const MIN_BLOCK_FRAMES: usize = 16;
 
 /// The frames of one callback.
@@ -26,7 +26,7 @@ pub struct CapturedBlock {
     pub captured_at: Time,
     /// Frames dropped between the previous block and this one because the ring was full.
     pub dropped_before: u64,
-    /// The device lost an unknown number of frames since the previous block.
+    /// Whether the device lost an unknown number of frames since the previous block.
     pub after_xrun: bool,
 }
 
@@ -97,12 +97,12 @@ pub fn capture_ring(format: DeviceSampleFormat, channels: u16, frames: usize) ->
 }
 
 impl CaptureProducer {
-    /// The counter for xruns. An xrun that is recorded on the callback thread marks the right block.
+    /// Returns the counter for xruns. If an xrun is recorded on the callback thread, the right block is marked.
     pub fn xrun_counter(&self) -> XrunCounter {
         XrunCounter(Arc::clone(&self.shared))
     }
 
-    /// Adds one block of interleaved samples in the format of the device. Ignores an incomplete frame at the end.
+    /// Adds one block of interleaved samples in the format of the device. An incomplete frame at the end is ignored.
     pub fn push(&mut self, bytes: &[u8], captured_at: Time) {
         let frames = bytes.len() / (self.format.bytes_per_sample() * self.channels);
         if frames == 0 {
@@ -190,7 +190,7 @@ pub struct PacketConsumer {
 #[derive(Clone)]
 pub struct PacketRingCounters(Arc<PacketRingState>);
 
-/// Creates a ring with room for `capacity` of audio in packets of `frame_samples` frames.
+/// Creates a ring that holds audio of the duration `capacity` in packets of `frame_samples` frames.
 pub fn packet_ring(
     rate: u32,
     channels: u16,
@@ -220,7 +220,7 @@ impl PacketProducer {
         self.shared.sent_packets.store(packets, Ordering::Relaxed);
     }
 
-    /// Adds a packet, truncated to the maximum length. Drops and counts it if the ring is full.
+    /// Adds a packet, truncated to the maximum length. If the ring is full, the packet is dropped and counted.
     pub fn push(&mut self, index: u64, received_at: Time, samples: impl ExactSizeIterator<Item = f32>) {
         self.shared.pushed.fetch_add(1, Ordering::Relaxed);
         let len = samples.len().min(self.max_samples);
@@ -269,7 +269,7 @@ impl PacketConsumer {
         self.shared.sent_packets.load(Ordering::Relaxed)
     }
 
-    /// Whether the producer is gone. The ring may still contain packets.
+    /// Whether the producer was dropped. The ring may still contain packets.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed.load(Ordering::Acquire)
     }
@@ -317,7 +317,7 @@ mod tests {
         let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::I16, 1, 160);
         let mut samples = Vec::new();
         let block = bytes(1..=50);
-        // Three blocks of 50 frames fit in 160. The fourth and the fifth are one overrun.
+        // Three blocks of 50 frames fit in 160. The fourth and fifth blocks are one overrun.
         (0..5).for_each(|ms| producer.push(&block, at_ms(ms)));
         assert_eq!(consumer.overruns(), Overruns { count: 1, frames: 100 });
         assert_eq!(
@@ -347,7 +347,7 @@ mod tests {
         xruns.increment();
         producer.push(&[128; 16], at_ms(1));
         xruns.increment();
-        // This block is dropped, so that the next one is marked.
+        // This block is dropped, so the next block is marked.
         producer.push(&[128; 16], at_ms(2));
         let mut next = || consumer.pop(&mut samples).map(|block| (block.dropped_before, block.after_xrun));
         assert_eq!([next(), next(), next()], [Some((0, false)), Some((0, true)), None]);

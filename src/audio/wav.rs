@@ -1,8 +1,8 @@
 //! Reads WAV files as a stream from a file or an endless pipe, and encodes the header and samples of recorded files.
 //!
-//! `hound` decodes; this module finds the samples. Chunks may come in any order, with or without the pad byte after an odd length.
-//! No length in a header is trusted: data that ends early ends the stream with a warning, data of unknown length is read until
-//! the input ends, and no buffer is larger than 64 KiB plus one frame.
+//! `hound` decodes the samples; this module locates them. Chunks may come in any order, with or without the pad byte after an odd
+//! length. Lengths in the header are not trusted: data that ends early ends the stream with a warning, data of unknown length is read
+//! until the input ends, and no buffer is larger than 64 KiB plus one frame.
 
 use std::fmt;
 use std::io::{self, Chain, Cursor, Read, Take};
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{MAX_CHANNELS, SAMPLE_RATES};
 
-/// The supported formats and the remedy, for error messages.
+/// The supported formats and the remedy, as text for error messages.
 const SUPPORTED_FORMATS: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers or 32-bit floats; \
                          convert it with: ffmpeg -i IN -c:a pcm_s16le OUT.wav";
 
@@ -24,17 +24,17 @@ pub enum WavError {
     /// The file has no bytes.
     #[error("the file is empty")]
     Empty,
-    /// The file has another type.
+    /// The file is not a RIFF WAV file.
     #[error("not a RIFF WAV file (found {detected}); {SUPPORTED_FORMATS}")]
     NotWav {
-        /// The type, detected by the first bytes.
+        /// The type, detected from the first bytes.
         detected: String,
     },
     /// The file ends before the first sample.
     #[error("the file ends inside its header")]
     TruncatedHeader,
     /// The `fmt ` chunk is too short.
-    #[error("the header is damaged: the fmt chunk has {bytes} bytes, minimum 16")]
+    #[error("the header is damaged: the fmt chunk has {bytes} bytes; the minimum is 16")]
     ShortFmtChunk {
         /// Bytes in the chunk.
         bytes: usize,
@@ -49,14 +49,14 @@ pub enum WavError {
         searched_bytes: u64,
     },
     /// The number of channels is out of range.
-    #[error("the header is damaged: {count} channels, supported are 1 to {MAX_CHANNELS}")]
+    #[error("the header is damaged: {count} channels; supported: 1 to {MAX_CHANNELS}")]
     InvalidChannels {
         /// The value in the header.
         count: u16,
     },
     /// The sample rate is out of range.
     #[error(
-        "the header is damaged: sample rate {hz} Hz, supported are {} to {} Hz",
+        "the header is damaged: sample rate {hz} Hz; supported: {} to {} Hz",
         SAMPLE_RATES.start(), SAMPLE_RATES.end()
     )]
     InvalidSampleRate {
@@ -69,7 +69,7 @@ pub enum WavError {
         /// Name, tag, bits, channels and rate.
         found: String,
     },
-    /// The file had another format when it was reopened.
+    /// The file had a different format when it was reopened.
     #[error("the file was replaced while it was being sent")]
     Replaced,
     /// Reading failed.
@@ -97,7 +97,7 @@ pub struct WavFormat {
     pub bits: u16,
     /// Integers or floats.
     pub encoding: SampleEncoding,
-    /// Whole frames that the header states, not verified; `None` if the header was written before the length was final.
+    /// Number of whole frames that the header states, not verified; `None` if the header was written before the length was known.
     pub frames: Option<u64>,
 }
 
@@ -164,8 +164,8 @@ impl<R: Read> WavStream<R> {
         &self.format
     }
 
-    /// Appends up to `frames` interleaved frames to `out` and returns their number, which is smaller only at the end and 0 after
-    /// it. Integers are divided by 2^(bits−1). Do not call it again after an error.
+    /// Appends up to `frames` interleaved frames to `out` and returns their number. The number is smaller only at the end of the
+    /// data, and 0 after the end. Integers are divided by 2^(bits−1). Do not call it again after an error.
     pub fn read(&mut self, frames: usize, out: &mut Vec<f32>) -> Result<usize, WavError> {
         let mut done = 0;
         while done < frames && self.partial_frame_bytes.is_none() {
@@ -194,12 +194,12 @@ impl<R: Read> WavStream<R> {
         Ok(frames)
     }
 
-    /// After the end: one line about data that differs from the header.
+    /// Returns, after the end of the data, one line about data that differs from the header.
     pub fn warning(&self) -> Option<String> {
         let cut = self.partial_frame_bytes?;
         let short = self.format.frames.filter(|stated| self.frames_read < *stated);
         let early = short.map(|stated| {
-            format!("data ends early: the header states {stated} frames, the file contains {}", self.frames_read)
+            format!("data ends early: the header states {stated} frames, but the file contains {}", self.frames_read)
         });
         let partial = (cut > 0)
             .then(|| format!("incomplete frame at the end ({cut} of {} bytes) dropped", self.fmt.frame_bytes()));
@@ -262,8 +262,8 @@ impl WavSampleFormat {
 
 /// Encodes the header of a WAV file with `data_bytes` bytes of samples. Its length is [`WavSampleFormat::header_len`].
 ///
-/// If `data_bytes` is odd, append one pad byte to the file; the header includes it. The specification requires an extended
-/// `fmt ` chunk and a `fact` chunk for floats.
+/// If `data_bytes` is odd, append one pad byte to the file; the length in the header includes it. The specification requires an
+/// extended `fmt ` chunk and a `fact` chunk for floats.
 pub fn wav_header(format: WavSampleFormat, rate: u32, channels: u16, data_bytes: u32) -> Vec<u8> {
     let bits = format.bytes_per_sample() as u16 * 8;
     let frame_bytes = channels.saturating_mul(format.bytes_per_sample() as u16);
@@ -320,7 +320,7 @@ fn decode_block(wav: &[u8], out: &mut Vec<f32>) -> Result<SampleEncoding, hound:
 /// Maximum bytes before the `data` chunk. Leaves room for a cover picture.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
-/// Chunks that follow the samples in real files. A `data` chunk of length 0 before one of them is empty.
+/// Chunks that follow the samples in real files. If one of them follows a `data` chunk of length 0, the `data` chunk is empty.
 const TRAILING_CHUNKS: [&[u8; 4]; 14] = [
     b"LIST", b"id3 ", b"ID3 ", b"cue ", b"fact", b"smpl", b"inst", b"bext", b"iXML", b"PEAK", b"JUNK", b"junk",
     b"PAD ", b"afsp",
@@ -330,7 +330,7 @@ const TRAILING_CHUNKS: [&[u8; 4]; 14] = [
 #[derive(Debug)]
 struct WavHeader {
     fmt: FmtChunk,
-    /// Bytes of samples; `None`: until the end of the input.
+    /// Bytes of samples; `None` if the samples extend to the end of the input.
     data_bytes: Option<u32>,
     /// Bytes of samples that were read with the header.
     peeked: Vec<u8>,
@@ -443,8 +443,8 @@ impl FmtChunk {
         Ok(fmt)
     }
 
-    /// The format tag. For an extensible format it is taken from the GUID, standard or Ambisonic (whose samples are the same).
-    /// `None`: the GUID does not contain a tag.
+    /// The format tag. For an extensible format, it is taken from the GUID, standard or Ambisonic. Both use the same sample formats.
+    /// `None` if the GUID does not contain a tag.
     fn format_tag(&self) -> Option<u16> {
         const PCM_GUID_SUFFIX: [u8; 14] = *b"\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71";
         const AMBISONIC_GUID_SUFFIX: [u8; 14] = *b"\x00\x00\x21\x07\xd3\x11\x86\x44\xc8\xc1\xca\x00\x00\x00";
@@ -532,7 +532,7 @@ const FILE_SIGNATURES: [(usize, &[u8], &str); 16] = [
     (0, &[0x1f, 0x8b], "gzip"),
 ];
 
-/// Names the type of a file that does not start with a RIFF WAVE header, by its first bytes.
+/// Detects, from its first bytes, the type of a file that does not start with a RIFF WAVE header.
 fn detect_file_type(first: &[u8]) -> String {
     let signature =
         FILE_SIGNATURES.iter().find(|(at, magic, _)| first.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
@@ -540,7 +540,7 @@ fn detect_file_type(first: &[u8]) -> String {
         return (*name).to_owned();
     }
     match *first {
-        // MPEG frame sync, then the bits of layer III or of ADTS.
+        // The MPEG frame sync, then the bits that indicate layer III or ADTS.
         [0xff, second, ..] if second & 0xe6 == 0xe2 => "MP3".to_owned(),
         [0xff, second, ..] if second & 0xf6 == 0xf0 => "AAC".to_owned(),
         _ if first.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) => "text".to_owned(),
@@ -560,7 +560,7 @@ fn describe_format(fmt: &FmtChunk) -> String {
         None => String::new(),
     };
     let container = match fmt.container_bits() {
-        // For a compressed format it is the size of a block of many samples.
+        // For a compressed format, the container is a block of many samples.
         Some(container) if container != fmt.bits && matches!(fmt.format_tag(), Some(1 | 3)) => {
             format!(" in {container}")
         }

@@ -1,7 +1,7 @@
 //! Waveform of a run for the HTML report: the range of the sent and the returned samples in up to [`MAX_COLUMNS`] columns, the
 //! gaps, and, for short runs, the audio itself.
 //!
-//! Memory is bounded. The result depends on the packets and not on the order in which they were added.
+//! Memory is bounded. The result depends only on the packets, not on the order in which they were added.
 
 use std::ops::Range;
 
@@ -81,8 +81,8 @@ pub struct Waveform {
 }
 
 impl Waveform {
-    /// Creates an empty waveform for packets of `frame_samples` samples per channel. Also keeps the audio of each side while it
-    /// takes at most `max_bytes` as 16-bit samples.
+    /// Creates an empty waveform for packets of `frame_samples` samples per channel. Also keeps the audio of each side as 16-bit
+    /// samples, unless it exceeds `max_bytes`.
     pub fn new(rate: u32, channels: u16, frame_samples: u32, max_bytes: usize) -> Self {
         Self {
             rate,
@@ -149,7 +149,7 @@ impl Waveform {
         }
     }
 
-    /// Adds columns up to sample `samples`; merges pairs of columns if there are too many.
+    /// Adds columns up to sample `samples`, and merges pairs of columns if there are too many.
     fn extend_to(&mut self, samples: u64) {
         while samples.div_ceil(self.samples_per_column) > MAX_COLUMNS as u64 {
             let half = self.columns.len().div_ceil(2);

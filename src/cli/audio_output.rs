@@ -24,7 +24,7 @@ use crate::report::html;
 
 const HEADING_PLAYBACK: &str = "Playback";
 
-/// Minimum default of the device buffer, in frames.
+/// Minimum default size of the device buffer, in frames.
 const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
 
 /// Options of the playback.
@@ -32,11 +32,11 @@ const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
 pub struct PlaybackArgs {
     /// Play the returned audio on an output device
     ///
-    /// Use headphones with a microphone, to avoid feedback.
+    /// If you also send from a microphone, wear headphones to avoid feedback.
     #[arg(long, conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     play: bool,
 
-    /// Output device: number or name from --list-devices [default: the system's]
+    /// Output device: number or name from --list-devices [default: system default]
     ///
     /// A unique part of the name is enough.
     #[arg(long, hide_short_help = true, value_name = "NAME|INDEX", requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
@@ -48,7 +48,7 @@ pub struct PlaybackArgs {
 
     /// Maximum delay of a playable packet, up to 1s, or auto
     ///
-    /// Relative to the fastest packets. "auto" adapts to the recent packets.
+    /// The delay is relative to the fastest packets. With auto, it adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
 }
@@ -56,7 +56,7 @@ pub struct PlaybackArgs {
 /// Maximum delay of packets that are played.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum JitterBuffer {
-    /// Adapts to the recent packets.
+    /// Adapts the delay to recent packets.
     #[default]
     Auto,
     /// A fixed delay.
@@ -87,7 +87,7 @@ impl fmt::Display for JitterBuffer {
 }
 
 impl PlaybackArgs {
-    /// Opens the device for --play and prints its format. It plays silence until the first packet returns.
+    /// Opens the device for --play and prints its format. The device plays silence until the first packet returns.
     pub fn start(&self, form: AudioStreamConfig) -> Result<Option<(SpeakerObserver, Speaker)>, Failure> {
         if !self.play {
             return Ok(None);
@@ -116,7 +116,7 @@ impl PlaybackArgs {
 pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, stop: &StopToken) {
     let Some(playback) = speaker.map(|speaker| speaker.finish(stop)) else { return };
     if let Some(reason) = &playback.failure {
-        let error = anyhow!("{} was lost: {reason}; the returned audio was not played to its end", playback.device);
+        let error = anyhow!("{} was lost: {reason}; the returned audio was not played to the end", playback.device);
         finished.error.get_or_insert(error);
     }
     if let Some(audio) = &mut finished.run.audio {
@@ -178,7 +178,7 @@ impl RecordingArgs {
         files.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Checks that the HTML report can be written and removes that of an earlier run.
+    /// Checks that the HTML report can be written and removes the report of an earlier run.
     pub fn prepare(&self) -> Result<(), Failure> {
         self.html.as_deref().map_or(Ok(()), |file| remove_stale("--html", file))
     }
@@ -214,8 +214,8 @@ impl RecordingArgs {
         recorder::spawn(sinks, form).context("cannot start a thread").map_err(Failure::unusable)
     }
 
-    /// Completes the recordings and adds them and the audio quality to the run. `name` is the name of the source. A recording error
-    /// takes precedence over an earlier error of the run.
+    /// Completes the recordings and adds them and the audio quality to the run. `name` is the name of the audio source. A recording
+    /// error takes precedence over an earlier error of the run.
     pub fn finish(&self, recorder: Recorder, name: String, finished: &mut FinishedRun) {
         let Some(audio) = &mut finished.run.audio else { return };
         let (AudioSinks { recording, stereo_recording, waveform, analyzer }, dropped) = recorder.finish();

@@ -36,7 +36,7 @@ const TONE_AMPLITUDE: f32 = 0.25;
 /// Source and packet format of the audio.
 #[derive(Debug, clap::Args)]
 pub struct SourceArgs {
-    /// WAV file to send; - reads standard input
+    /// WAV file to send, or `-` for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "mic", help_heading = HEADING_AUDIO)]
     wav: Option<PathBuf>,
 
@@ -56,7 +56,7 @@ pub struct SourceArgs {
     #[arg(long, alias = "frame", value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
     frame_size: FrameSize,
 
-    /// Channels to send [default: those of the source, at most 2]
+    /// Channels to send [default: as in the source, at most 2]
     #[arg(long, hide_short_help = true, value_name = "1|2", value_parser = clap::value_parser!(u16).range(1..=2), help_heading = HEADING_AUDIO)]
     channels: Option<u16>,
 
@@ -71,7 +71,7 @@ pub struct SourceArgs {
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum Resample {
-    /// 48 kHz, the rate of jamjam
+    /// 48 kHz, the rate that jamjam uses
     #[default]
     #[value(name = "48k")]
     To48k,
@@ -119,7 +119,7 @@ impl FromStr for FrameSize {
 }
 
 impl FrameSize {
-    /// Samples per channel at `rate`, if they fit a datagram.
+    /// Samples per channel at `rate`, if they fit in a datagram.
     fn samples(self, rate: u32, channels: u16) -> Result<u32, Failure> {
         let samples = match self {
             Self::Samples(samples) => samples,
@@ -130,7 +130,7 @@ impl FrameSize {
         let max_samples = ((MAX_UDP_PAYLOAD - HEADER_LEN) / (4 * usize::from(channels))) as u64;
         if samples == 0 || samples > max_samples {
             return Err(Failure::usage(format!(
-                "--frame-size: {samples} samples; with {} give 1 to {max_samples}, which fit a datagram",
+                "--frame-size: {samples} samples; with {}, a datagram holds 1 to {max_samples}",
                 if channels == 1 { "1 channel" } else { "2 channels" }
             )));
         }
@@ -171,7 +171,7 @@ impl SourceArgs {
         }
     }
 
-    /// The input file with its option; `None` for a tone and for standard input.
+    /// The input file and its option; `None` for a tone and for standard input.
     pub fn file(&self) -> Option<(&'static str, &Path)> {
         self.wav.as_deref().filter(|path| path.as_os_str() != "-").map(|path| ("--wav", path))
     }
@@ -190,7 +190,7 @@ impl SourceArgs {
         let name = self.name();
         if from_stdin && !matches!(self.repeat, Repeat::Times(1)) {
             return Err(Failure::usage(
-                "--repeat needs a file, because standard input can be read only once; omit it or give --wav FILE",
+                "--repeat needs a file, because standard input can be read only once; omit --repeat or give --wav FILE",
             ));
         }
         let unreadable = |error: WavError| Failure::unusable(anyhow!("cannot read {name}: {error}"));
@@ -234,7 +234,7 @@ impl SourceArgs {
             }
             let file = File::open(&path).map_err(WavError::from);
             let next = file.and_then(|file| WavStream::open(Box::new(BufReader::new(file)) as WavReader));
-            // A file replaced between two passes may have another format.
+            // A file that was replaced between two passes may have a different format.
             Some(next.and_then(|next| if *next.format() == expected { Ok(next) } else { Err(WavError::Replaced) }))
         });
         let times = match self.repeat {
@@ -288,7 +288,9 @@ impl SourceArgs {
                 .unwrap_or(u64::MAX)
         });
         if max_samples == Some(0) {
-            return Err(Failure::usage("--duration: nothing to send, shorter than one sample; give a longer time"));
+            return Err(Failure::usage(
+                "--duration is shorter than one sample, so there is nothing to send; give a longer time",
+            ));
         }
         let packetizer = PacketizerConfig {
             input_rate,
@@ -310,8 +312,8 @@ impl SourceArgs {
     }
 }
 
-/// Prints the format of an opened device. `wanted` is the buffer of the options; `requested` and `granted` are those of the device
-/// request and of its response, in frames.
+/// Prints the format of an opened device. All buffer sizes are in frames: `wanted` comes from the options, `requested` was requested
+/// from the device, and `granted` is the device's response.
 pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, (requested, granted): (u32, Option<u32>)) {
     let DeviceConfig { format, channels, rate, .. } = config;
     let frames = granted.unwrap_or(requested);
@@ -354,7 +356,8 @@ fn open(path: &Path) -> Result<WavReader, Failure> {
 
 const HEADING_MIC: &str = "Microphone";
 
-/// Sources that conflict with --mic. Its options need the conflict too: clap does not check `requires` for an option that conflicts.
+/// Sources that conflict with --mic. The options that require --mic must list these conflicts too: clap does not check `requires` for
+/// an option that conflicts with another.
 const OTHER_SOURCES: [&str; 2] = ["wav", "tone"];
 
 /// Options of the microphone.
@@ -362,17 +365,17 @@ const OTHER_SOURCES: [&str; 2] = ["wav", "tone"];
 pub struct CaptureArgs {
     /// Send the audio of a microphone or other input device
     ///
-    /// Until interrupted or for --duration.
+    /// Sends until interrupted or until --duration has passed.
     #[arg(long, help_heading = HEADING_MIC)]
     mic: bool,
 
-    /// Input device: number or name from --list-devices [default: the system's]
+    /// Input device: number or name from --list-devices [default: system default]
     ///
     /// A unique part of the name is enough.
     #[arg(long, hide_short_help = true, value_name = "NAME|INDEX", requires = "mic", conflicts_with_all = OTHER_SOURCES, help_heading = HEADING_MIC)]
     mic_device: Option<String>,
 
-    /// Device buffer size in frames [default: as --frame-size]
+    /// Device buffer size in frames [default: same as --frame-size]
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "mic", conflicts_with_all = OTHER_SOURCES, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_MIC)]
     mic_buffer: Option<u32>,
 
@@ -404,7 +407,7 @@ impl CaptureArgs {
         let text = if json || on_one_line {
             devices
                 .to_json(NO_DEVICES_HINT, on_one_line)
-                .context("cannot write the devices as JSON")
+                .context("cannot convert the device list to JSON")
                 .map_err(Failure::unusable)?
         } else {
             devices.to_text(NO_DEVICES_HINT)
@@ -437,8 +440,8 @@ impl CaptureArgs {
         print_channel_mixing(config.channels, channels);
         if config.rate != SAMPLE_RATE {
             print_notice(&format!(
-                "resampled from {} Hz to {SAMPLE_RATE} Hz, which the device does not support: packets leave in groups of about 1,000 \
-                 device frames",
+                "the device does not support {SAMPLE_RATE} Hz, so its audio is resampled from {} Hz: packets leave in groups of about \
+                 1,000 device frames",
                 config.rate
             ));
         }

@@ -40,7 +40,7 @@ const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_LOG: &str = "Log";
 const HEADING_PROTECTION: &str = "Protection";
 
-/// Run an echo server that returns AUDIO after a delay, and MOQT
+/// Run an echo server that returns AUDIO after a delay and can also echo MOQT
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
@@ -50,7 +50,7 @@ pub struct Args {
 
     /// Address or host name to listen on
     ///
-    /// `::` accepts IPv4 clients too.
+    /// With `::`, the server also accepts IPv4 clients.
     #[arg(long, default_value = "0.0.0.0")]
     host: String,
 
@@ -64,19 +64,19 @@ pub struct Args {
 
     /// Serve Prometheus metrics and /healthz over HTTP
     ///
-    /// A bare port listens on 127.0.0.1.
+    /// With a bare port, the server listens on 127.0.0.1.
     #[arg(long, value_name = "[ADDR:]PORT")]
     metrics: Option<ListenAddress>,
 
     /// Maximum memory for delayed packets: a size, or off
     ///
-    /// Each packet counts its length plus 100 bytes. Packets beyond the limit are dropped and counted.
+    /// Each packet uses its length plus 100 bytes. Packets beyond the limit are dropped and counted.
     #[arg(long, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<ByteSize>,
 
     /// Maximum memory for the delayed packets of one client, or off
     ///
-    /// A client is an address and port.
+    /// A client is identified by its address and port.
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().per_client.map(ByteSize)), help_heading = HEADING_MEMORY)]
     max_buffer_per_client: OrOff<ByteSize>,
 
@@ -155,11 +155,11 @@ impl Args {
             admission,
             local_port,
         };
-        // After the bind: a server that already uses the port may be writing the same outcome log.
+        // Only after binding: a server that already uses the port may be writing the same outcome log.
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let registration = self.announce.prepare(&self.host, bound.address)?;
         let metrics = self.bind_metrics()?;
-        // From here on a stop request shuts down in order instead of ending the process.
+        // From here on, a stop request starts an orderly shutdown instead of ending the process.
         stop.on_stop(|| ());
         address_file.write(bound.address)?;
         let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
@@ -191,7 +191,7 @@ impl Args {
         clock.sample_and_log();
         echo.stop();
         if tally.result.is_err() {
-            // The UDP echo failed on its own: stop MOQT too.
+            // The UDP echo failed without a stop request: stop MOQT too.
             stop.request(StopSignal::Terminate);
         }
         let outcome_log = outcome_log.map_or(Ok(()), OutcomeLogFile::finish);
@@ -209,7 +209,7 @@ impl Args {
     /// Serves MOQT only.
     fn run_moqt(self, log: LogGuard, interval: Option<Duration>, stop: &StopToken) -> Result<u8, Failure> {
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
-        // With --moqt-only the server is always prepared.
+        // With --moqt-only, `prepare` always returns a server.
         let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), None)? else { return Ok(0) };
         let metrics = self.bind_metrics()?;
         stop.on_stop(|| ());
@@ -228,7 +228,7 @@ impl Args {
         Ok(0)
     }
 
-    /// Rejects options of the UDP echo with --moqt-only.
+    /// If --moqt-only is given, rejects options that apply to the UDP echo.
     fn reject_unused_options(&self) -> Result<(), Failure> {
         // Not `conflicts_with`: that would also reject an empty variable and the default delay.
         let delay =
@@ -280,12 +280,12 @@ impl Args {
                 }
             }
         }
-        // A resolved host has at least one address, so there is a first error.
+        // A resolved host has at least one address, so `first` is set.
         Err(Failure::unusable(first.map_or_else(|| anyhow::anyhow!("no address"), anyhow::Error::from)))
     }
 }
 
-/// Parses a delay. Empty text, which Compose substitutes for an unset variable, means the default.
+/// Parses a delay. An empty string, which Docker Compose substitutes for an unset variable, means the default.
 fn parse_delay(text: &str) -> Result<Millis, ParseQuantityError> {
     if text.is_empty() { Ok(Millis(DEFAULT_DELAY)) } else { text.parse() }
 }
@@ -295,19 +295,19 @@ fn parse_delay(text: &str) -> Result<Millis, ParseQuantityError> {
 pub struct AdmissionArgs {
     /// Maximum packets per second sent to one address, or off
     ///
-    /// IPv6 counts a /64 as one address. Excess packets are dropped and counted.
+    /// For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
     #[arg(long, value_name = "RATE", default_value_t = OrOff(AdmissionConfig::default().max_packet_rate.map(PacketRate)), help_heading = HEADING_PROTECTION)]
     max_rate_per_source: OrOff<PacketRate>,
 
     /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
     ///
-    /// Counts whole IP packets; IPv6 counts a /64 as one address. Excess packets are dropped and counted.
+    /// Counts whole IP packets. For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
     #[arg(long, hide_short_help = true, alias = "max-bits-per-source", value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
     max_bitrate_per_source: OrOff<BitRate>,
 
     /// Reply only to these networks (192.0.2.0/24) or addresses
     ///
-    /// Comma-separated or repeated. Loopback addresses are allowed only if listed.
+    /// Separate values with commas or repeat the option. Loopback addresses are allowed only if listed.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', help_heading = HEADING_PROTECTION)]
     allow: Vec<Cidr>,
 

@@ -1,5 +1,5 @@
-//! Options from the environment: variables with two names, empty variables, and errors that name the variable of an invalid
-//! value.
+//! Options from the environment: variables with two names, empty variables, and errors that name the variable that contains an
+//! invalid value.
 
 use std::env;
 use std::ffi::OsString;
@@ -32,18 +32,18 @@ pub fn parse() -> Cli {
     })
 }
 
-/// Whether a variable is set and not empty. Compose substitutes empty text for unset variables.
+/// Whether a variable is set and not empty. Docker Compose substitutes an empty string for unset variables.
 fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// The second name of a variable, if that one is in effect.
+/// Returns the second name of a variable if it is in effect.
 fn alias_in_effect(name: &str) -> Option<&'static str> {
     let (_, second) = VARIABLE_ALIASES.iter().find(|(first, _)| *first == name)?;
     (!is_set(name) && is_set(second)).then_some(*second)
 }
 
-/// The argument with the variable in effect.
+/// Returns the argument with the variable that is in effect.
 fn with_effective_variable(argument: Arg) -> Arg {
     let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
     match alias_in_effect(name) {
@@ -59,7 +59,7 @@ fn map_arguments(command: Command, change: impl Fn(Arg) -> Arg + Copy) -> Comman
 
 /// Adds the name of the variable to the option in an error.
 fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
-    // Arguments have their display form only after the build.
+    // The display form of arguments is available only after the build.
     command.build();
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
     let mut arguments = command.get_subcommands().flat_map(Command::get_arguments);
@@ -79,7 +79,7 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
 pub struct AddressSource(Vec<&'static str>);
 
 impl AddressSource {
-    /// ` (PORT from the environment)`; empty if host and port come from the command line or the defaults.
+    /// ` (PORT from the environment)`; empty if the host and port come from the command line or from the defaults.
     pub fn suffix(&self) -> String {
         if self.0.is_empty() { String::new() } else { format!(" ({} from the environment)", self.0.join(" and ")) }
     }
@@ -99,7 +99,7 @@ impl FromArgMatches for AddressSource {
     }
 }
 
-/// Not an option itself: it reads the sources of other options.
+/// This is not an option: it reads the sources of other options.
 impl clap::Args for AddressSource {
     fn augment_args(command: Command) -> Command {
         command

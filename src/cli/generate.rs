@@ -43,7 +43,7 @@ impl Generate {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut cli, "jamjam-dev", &mut text);
         let text = String::from_utf8(text)?;
-        // clap_complete 4.6 spells the hyphen of a program's name in two ways in bash, and then finds no subcommand.
+        // In bash, clap_complete 4.6 spells the hyphen in a program name in two ways, and then finds no subcommand.
         Ok(text.replace("jamjam__subcmd__dev", "jamjam__dev"))
     }
 }
@@ -52,7 +52,7 @@ impl Generate {
 const EXIT_CODES: [(&str, &str); 5] = [
     (
         "0",
-        "Success: all limits met or, without limits, at least one reply received. Servers: stopped by SIGINT or SIGTERM.",
+        "Success: all limits were met or, without limits, at least one reply was received. Servers: stopped by SIGINT or SIGTERM.",
     ),
     ("1", "A limit was exceeded, a packet came back damaged, or no reply was received."),
     ("2", "Usage error."),
@@ -83,7 +83,7 @@ fn man(cli: Command) -> anyhow::Result<String> {
     let about = cli.get_about().map(ToString::to_string).unwrap_or_default();
     let version = format!("jamjam-dev {}", env!("CARGO_PKG_VERSION"));
     let mut page = Roff::new();
-    // A date would make builds irreproducible. The blank keeps the argument's position.
+    // A date would make builds irreproducible. The space keeps the other arguments in position.
     page.control("TH", ["jamjam-dev", "1", " ", &version, "User Commands"]);
     page.control("SH", ["NAME"]);
     page.text([roman(format!("jamjam-dev - {}", about.trim_end_matches('.')))]);
@@ -109,7 +109,7 @@ fn man(cli: Command) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The options of `command` without `hidden`, one subsection per help heading.
+/// The options of `command` except `hidden`, with one subsection per help heading.
 fn options(command: &Command, hidden: &[&str]) -> anyhow::Result<String> {
     let mut command = command.clone();
     for id in hidden {
@@ -147,7 +147,7 @@ fn final_sections(cli: &Command) -> Roff {
     for subcommand in cli.get_subcommands() {
         for arg in subcommand.get_arguments().filter(|arg| !arg.is_hide_set()) {
             if let (Some(variable), Some(option)) = (arg.get_env(), arg.get_long()) {
-                let meaning = format!("As --{option} of {}.", subcommand.get_name());
+                let meaning = format!("Sets --{option} of {}.", subcommand.get_name());
                 tagged_paragraph(&mut page, &variable.to_string_lossy(), &meaning);
             }
         }

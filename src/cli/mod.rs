@@ -53,7 +53,7 @@ enum Command {
     SignalingServer(Box<signaling_server::Args>),
 }
 
-/// An error and its exit code: 1 no reply, 2 usage error, 3 unusable file, device, host name or socket.
+/// An error and its exit code: 1 (no reply), 2 (usage error) or 3 (unusable file, device, host name or socket).
 #[derive(Debug)]
 pub struct Failure {
     /// Exit code of the process.
@@ -77,7 +77,9 @@ impl Cli {
     pub fn run(self, stop: &StopToken) -> Result<u8, Failure> {
         match (self.generate, self.command) {
             (Some(document), None) => document.print(),
-            (Some(_), Some(_)) => Err(Failure::usage("--generate takes no subcommand: its output covers all of them")),
+            (Some(_), Some(_)) => {
+                Err(Failure::usage("--generate takes no subcommand: its output covers all subcommands"))
+            }
             (None, Some(Command::EchoServer(args))) => args.run(self.color, stop),
             (None, Some(Command::Send(args))) => args.run(self.color, stop),
             (None, Some(Command::Probe(args))) => args.run(self.color, stop),

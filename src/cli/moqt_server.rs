@@ -35,7 +35,7 @@ const MOQT_GROUP: &str = "moqt_enabled";
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new(MOQT_GROUP).args(["moqt", "moqt_only"]).multiple(true)))]
 pub struct MoqtArgs {
-    /// Echo MOQT over WebTransport and raw QUIC too, on one UDP port
+    /// Also echo MOQT over WebTransport and raw QUIC, on one UDP port
     ///
     /// Listens on localhost:4443, over IPv4 and IPv6, unless an address is given.
     #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = LOCALHOST, help_heading = HEADING)]
@@ -49,9 +49,9 @@ pub struct MoqtArgs {
     #[arg(long, hide_short_help = true, value_name = "PATH", value_parser = parse_url_path, requires = MOQT_GROUP, default_value_t = MoqtServerConfig::default().path, help_heading = HEADING)]
     moqt_path: String,
 
-    /// Path prefix of the tracks to echo, parts separated by commas
+    /// Path prefix of the tracks to echo, as comma-separated parts
     ///
-    /// Applies to version gomoqt-2025-02; gomoqt-0.9 always uses /.
+    /// Applies to version gomoqt-2025-02; gomoqt-0.9 always uses `/`.
     #[arg(long, hide_short_help = true, value_name = "PATH", value_parser = parse_path_prefix, requires = MOQT_GROUP, default_value_t = echo::MoqtEchoConfig::default().track_prefix, help_heading = HEADING)]
     moqt_prefix: TrackPath,
 
@@ -61,11 +61,11 @@ pub struct MoqtArgs {
 
     /// PEM file with the certificate chain
     ///
-    /// Without it the server generates a self-signed certificate.
+    /// Without this option, the server generates a self-signed certificate.
     #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
     cert: Option<PathBuf>,
 
-    /// PEM file with the certificate's private key, unencrypted
+    /// PEM file with the certificate's unencrypted private key
     #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]
     key: Option<PathBuf>,
 
@@ -111,7 +111,7 @@ impl MoqtArgs {
         generated.context("--cert-dir").map_err(Failure::unusable)
     }
 
-    /// The certificate file for `--ca` of clients, if the certificate is kept.
+    /// The certificate file that clients pass to `--ca`, if the certificate is kept.
     fn certificate_file(&self) -> Option<PathBuf> {
         self.cert_dir.as_deref().map(SelfSignedIssuer::certificate_path)
     }
@@ -135,21 +135,19 @@ fn parse_url_path(text: &str) -> Result<String, String> {
     if is_path {
         Ok(path)
     } else {
-        Err("give the path of a URL, such as /echo: percent-encoded, without a query and without . or .. segments"
+        Err("give a URL path such as /echo: percent-encoded, without a query and without `.` or `..` segments"
             .to_owned())
     }
 }
 
-/// Parses the parts of a path. Leaves room for the name of the track.
+/// Parses the parts of a path, leaving room for the track name.
 fn parse_path_prefix(text: &str) -> Result<TrackPath, String> {
     let path = TrackPath::parse_list(text);
     let max_bytes = SessionLimits::default().max_path_bytes;
     if path.0.len() < MAX_PATH_PARTS && path.byte_len() < max_bytes {
         Ok(path)
     } else {
-        Err(format!(
-            "a track path has at most {MAX_PATH_PARTS} parts and {max_bytes} bytes, including the name of the track"
-        ))
+        Err(format!("a track path has at most {MAX_PATH_PARTS} parts and {max_bytes} bytes, including the track name"))
     }
 }
 
@@ -168,15 +166,18 @@ pub struct BoundMoqtServer {
 }
 
 impl BoundMoqtServer {
-    /// Loads the certificate and binds the sockets, if MOQT is enabled. `allow` restricts the sources; `udp` is the address of the UDP
-    /// echo, for the error if both use one port.
+    /// Loads the certificate and binds the sockets, if MOQT is enabled. `allow` restricts the sources; `udp` is the address of the
+    /// UDP echo, for the error message if both use the same port.
     pub fn prepare(options: &MoqtArgs, allow: &[Cidr], udp: Option<SocketAddr>) -> Result<Option<Self>, Failure> {
         let Some(address) = options.listen_address() else { return Ok(None) };
         let identity = options.load_identity(&address)?;
         let bound = bind(address.addresses()?).map_err(|error| match error {
-            MoqtBindError::AddrInUse(address) if udp.is_some_and(|udp| udp.port() == address.port()) => Failure::usage(
-                format!("--port and --moqt both use UDP port {}; give one of them another port", address.port()),
-            ),
+            MoqtBindError::AddrInUse(address) if udp.is_some_and(|udp| udp.port() == address.port()) => {
+                Failure::usage(format!(
+                    "--port and --moqt both use UDP port {}; choose a different port for one of them",
+                    address.port()
+                ))
+            }
             error => Failure::unusable(error),
         })?;
         let demo_page = options.demo_page.bind()?;
@@ -243,7 +244,7 @@ pub struct RunningMoqtServer {
 }
 
 impl RunningMoqtServer {
-    /// Waits for a stop request, at most for `timeout` (`None`: forever). Returns true if there was one.
+    /// Waits for a stop request for at most `timeout`, or forever if it is `None`. Returns whether there was a request.
     pub fn wait_for_stop(&self, timeout: Option<Duration>) -> bool {
         let Some(timeout) = timeout else {
             let _ = self.stop_requested.recv();
@@ -258,7 +259,7 @@ impl RunningMoqtServer {
     }
 }
 
-/// Binds those of `addresses` that the machine has: without IPv6, there is no `::1`.
+/// Binds the `addresses` that exist on this machine. Without IPv6, for example, there is no `::1`.
 fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, MoqtBindError> {
     loop {
         match bind_all(&addresses) {
@@ -273,7 +274,7 @@ fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, MoqtBindError> {
     }
 }
 
-/// Whether and where there is a page.
+/// Options of the demo page.
 #[derive(Debug, clap::Args)]
 pub struct DemoPageArgs {
     /// Serve a browser demo page for the MOQT echo, on loopback only
@@ -294,7 +295,7 @@ impl DemoPageArgs {
 struct DemoPage(TcpListener);
 
 impl DemoPage {
-    /// Serves the page for the echo at `target`, with the hash of `identity`, until `stop` is requested.
+    /// Serves the page for the echo at `target`, with the certificate hash of `identity`, until `stop` is requested.
     fn serve(
         self,
         target: &MoqtUrl,
@@ -325,7 +326,8 @@ impl DemoPage {
     }
 }
 
-/// Parses a loopback address. The page contains the certificate hash to trust, which must not cross a network unprotected.
+/// Parses a loopback address. The page contains the hash of the certificate to trust, which must not be sent over a network
+/// unprotected.
 fn parse_loopback_address(text: &str) -> Result<ListenAddress, String> {
     let address = ListenAddress::from_str(text)?;
     if address.0.ip().is_loopback() {

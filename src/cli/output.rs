@@ -44,7 +44,7 @@ pub fn print_notice(text: &str) {
 
 pub(super) const HEADING_REPORT: &str = "Report";
 
-/// Capacity of the queue of packet records: about one second of a fast path.
+/// Capacity of the packet record queue: about one second of traffic on a fast path.
 const QUEUE_CAPACITY: usize = 65_536;
 
 /// A packet event without its payload.
@@ -118,7 +118,7 @@ impl PacketLinePrinter {
         let PacketRecord { stream, sequence, sent, received_at, outcome } = record;
         let since = |time: Time| time.signed_nanos_since(self.started);
         let packet = PacketLine::new(stream, sequence, since(sent), received_at.map(since), outcome);
-        // Printing the report detects a broken standard output; a lost line needs no error of its own.
+        // A lost line needs no error of its own: printing the report detects a broken standard output.
         if let Ok(line) = json::line(&JsonLine::Packet(packet))
             && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
         {
@@ -191,11 +191,11 @@ pub struct HtmlPage {
     pub name: String,
     /// Waveforms of the sent and returned audio.
     pub waveform: Waveform,
-    /// Packets of either side that are missing in the waveforms.
+    /// Packets of either side that are missing from the waveforms.
     pub missing_packets: u64,
 }
 
-/// Checks that a file can be written and removes that of an earlier run.
+/// Checks that a file can be written and removes the file of an earlier run.
 pub fn remove_stale(option: &str, file: &Path) -> Result<(), Failure> {
     atomic_file::prepare(file).with_context(|| write_error(option, file)).map_err(Failure::unusable)
 }
@@ -211,7 +211,7 @@ pub fn check_distinct_files<'a>(files: impl IntoIterator<Item = (&'static str, &
         let Some(identity) = file_identity(file) else { continue };
         if let Some((other, _)) = seen.iter().find(|(_, seen)| *seen == identity) {
             let file = file.display();
-            return Err(Failure::usage(format!("{other} and {option}: both name {file}; give different files")));
+            return Err(Failure::usage(format!("{other} and {option} both name {file}; give different files")));
         }
         seen.push((option, identity));
     }
@@ -239,7 +239,7 @@ fn identity_of_real_path(real: &Path) -> FileIdentity {
     (real.parent().unwrap_or(real).to_owned(), real.file_name().map(OsString::from))
 }
 
-/// A progress bar on standard error. Dropping it clears it.
+/// A progress bar on standard error. Dropping the display clears the bar.
 pub struct ProgressDisplay {
     bar: ProgressBar,
 }

@@ -23,10 +23,10 @@ const HEADING_PACKETS: &str = "Packets";
 /// Default payload size of AUDIO packets and MOQT frames, in bytes.
 const DEFAULT_PAYLOAD_SIZE: usize = 512;
 
-/// Shorter intervals are not feasible.
+/// Minimum interval; shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
-/// Public signaling servers close connections that send faster.
+/// Minimum interval for public signaling servers, which close connections that send faster.
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Measure round trip, loss, jitter and reordering to an echo or signaling server
@@ -35,8 +35,8 @@ const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 pub struct Args {
     /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
     ///
-    /// A UDP echo server; a MOQT echo server, moqt:// (raw QUIC) or https:// (WebTransport); or a signaling server,
-    /// ws:// or wss://.
+    /// HOST[:PORT] is a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) are MOQT echo servers; URLs with
+    /// ws:// and wss:// are signaling servers.
     #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
     to: Option<ProbeTarget>,
 
@@ -49,7 +49,7 @@ pub struct Args {
     #[command(flatten)]
     groups: MoqtGroupArgs,
 
-    /// Packets or MOQT groups to send; 0 means until stopped
+    /// Number of packets or MOQT groups to send; 0 sends until stopped
     #[arg(long, value_name = "N", value_parser = count, default_value_t = 100, help_heading = HEADING_PACKETS)]
     count: u64,
 
@@ -67,7 +67,7 @@ pub struct Args {
 
     /// Payload bytes of an AUDIO packet or MOQT frame [default: 512]
     ///
-    /// AUDIO needs a multiple of 4.
+    /// For AUDIO, give a multiple of 4.
     #[arg(long, value_name = "SIZE", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
     size: Option<ByteSize>,
 
@@ -95,7 +95,9 @@ impl Args {
         }
         self.reject_moqt_options()?;
         if let Some(option) = self.dialect.first_given() {
-            return Err(Failure::usage(format!("{option}: signaling servers only; give --to ws://HOST[:PORT]")));
+            return Err(Failure::usage(format!(
+                "{option} applies to signaling servers only; give --to ws://HOST[:PORT]"
+            )));
         }
         if let Some(code) = self.client.list_and_exit()? {
             return Ok(code);
@@ -112,7 +114,7 @@ impl Args {
         let payload_len = self.size();
         if !payload_len.is_multiple_of(4) || payload_len > MAX_UDP_PAYLOAD - HEADER_LEN {
             return Err(Failure::usage(format!(
-                "--size {payload_len}: give a multiple of 4 (AUDIO has 4-byte samples) up to {}, which fits a datagram",
+                "--size {payload_len}: give a multiple of 4 (AUDIO has 4-byte samples) up to {}, which fits in a datagram",
                 (MAX_UDP_PAYLOAD - HEADER_LEN) / 4 * 4
             )));
         }
@@ -132,7 +134,7 @@ impl Args {
         let config = RunConfig {
             peer: target.address,
             evaluated_stream: stream_kind,
-            // An AUDIO probe sends no pings, from which the server delay could be measured.
+            // An AUDIO probe sends no pings, so the server delay cannot be measured.
             server_delay: (stream_kind == StreamKind::Audio)
                 .then(|| self.client.known_server_delay().unwrap_or_default()),
             first_echo_timeout: self.client.expected_first_echo(),
@@ -157,7 +159,7 @@ impl Args {
         Ok(())
     }
 
-    /// Rejects options of MOQT targets.
+    /// Rejects options that apply to MOQT targets only.
     fn reject_moqt_options(&self) -> Result<(), Failure> {
         match self.groups.first_given() {
             Some(option) => Err(MoqtClientArgs::moqt_only_error(option)),
@@ -165,7 +167,7 @@ impl Args {
         }
     }
 
-    /// Sends groups to a MOQT echo server, the embedded one unless there is a target.
+    /// Sends groups to the MOQT echo server `to`, or to the embedded server if it is `None`.
     fn run_moqt(&self, to: Option<&MoqtTarget>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.reject_short_interval()?;
         let given = [("--audio", self.audio), ("--keepalive", self.keepalive)];
@@ -232,7 +234,8 @@ impl MoqtGroupArgs {
         frames.or(self.frame_interval.map(|_| "--frame-interval"))
     }
 
-    /// Adds the groups to `config`: `group_count`, or unlimited, one every `group_interval`, with frames of `size` bytes.
+    /// Adds the groups to `config`: one group every `group_interval`, with frames of `size` bytes. There are `group_count` groups, or
+    /// an unlimited number if it is `None`.
     pub fn config(
         &self,
         group_count: Option<u64>,

@@ -1,5 +1,4 @@
-//! `jamjam-dev send`: sends audio to an echo server like a jamjam client, or texts to a MOQT echo server, and evaluates what
-//! returns.
+//! `jamjam-dev send`: sends audio to an echo server like a jamjam client, or texts to a MOQT echo server, and evaluates the replies.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::thread;
@@ -36,8 +35,7 @@ const HEADING_TARGET: &str = "Target";
 pub struct Args {
     /// Target: HOST[:PORT], or a MOQT URL for --text
     ///
-    /// An echo server or jamjam client for audio. For --text a MOQT echo server: moqt:// (raw QUIC) or https://
-    /// (WebTransport).
+    /// Audio needs an echo server or a jamjam client. --text needs a MOQT echo server: moqt:// (raw QUIC) or https:// (WebTransport).
     #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
     to: Option<SendTarget>,
 
@@ -63,21 +61,22 @@ pub struct Args {
     #[command(flatten)]
     recording: RecordingArgs,
 
-    /// Maximum gaps in the returned audio
+    /// Maximum number of gaps in the returned audio
     ///
     /// A gap is a stretch of audio whose packets were lost or late (--late-after).
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_gaps: Option<u64>,
 
-    /// Maximum clipped stretches in the audio sent
+    /// Maximum number of clipped stretches in the audio sent
     ///
-    /// A clipped stretch is a row of samples at full scale, as read from the file or device.
+    /// A clipped stretch is a run of consecutive full-scale samples, as read from the file or device.
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_clips: Option<u64>,
 
     /// Longest allowed digital silence in the audio sent
     ///
-    /// In milliseconds or with a unit, as read from the file or device. An active microphone delivers none.
+    /// In milliseconds or with a unit. Measured in the audio as read from the file or device. An active microphone never delivers
+    /// digital silence.
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
     max_silence: Option<Millis>,
 
@@ -121,7 +120,7 @@ impl Args {
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         if payload + HEADER_LEN > MAX_UNFRAGMENTED_PAYLOAD {
             print_notice(&format!(
-                "packets with {payload} payload bytes exceed an Ethernet frame and are fragmented; use a smaller --frame-size"
+                "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented; use a smaller --frame-size"
             ));
         }
         self.recording.prepare()?;
@@ -177,11 +176,12 @@ impl Args {
         Ok(PacketSource { source: Box::new(feed), reader: Some(reader), form, packets })
     }
 
-    /// Sends texts to a MOQT echo server, the embedded one unless there is a target, and prints the returned ones.
+    /// Sends texts to the MOQT echo server `to`, or to the embedded server if it is `None`, and prints the returned texts.
     fn send_texts(&self, to: Option<&MoqtTarget>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         if !self.text.is_given() {
             return Err(Failure::usage(
-                "nothing to send: give --text TEXT, or --text - for the lines of standard input; audio goes over UDP, to HOST[:PORT]",
+                "nothing to send: give --text TEXT, or --text - for the lines of standard input; for audio, give a UDP target: \
+                 --to HOST[:PORT]",
             ));
         }
         self.client.reject_options_for_moqt()?;
@@ -262,9 +262,9 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 /// Texts to send.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TextArgs {
-    /// Text to send; - sends the lines of standard input
+    /// Text to send, or `-` for the lines of standard input
     ///
-    /// Prints each text when it comes back. May be repeated.
+    /// Prints each text when it returns. The option can be repeated.
     #[arg(long = "text", value_name = "TEXT", conflicts_with_all = AUDIO_ONLY_OPTIONS, help_heading = HEADING_TEXT)]
     texts: Vec<String>,
 
@@ -286,7 +286,7 @@ impl TextArgs {
         }
         if let Some(long) = self.texts.iter().find(|text| text.len() > MAX_BODY_BYTES) {
             return Err(Failure::usage(format!(
-                "--text: {} bytes exceed a frame, which has at most {MAX_BODY_BYTES}; split the text",
+                "--text: {} bytes do not fit in a frame, which holds at most {MAX_BODY_BYTES} bytes; split the text",
                 long.len()
             )));
         }
@@ -334,8 +334,8 @@ fn send_lines(input: &mut impl BufRead, queue: &TextQueue) {
         let line = end.map_or(&line[..], |line| line);
         if line.len() > MAX_BODY_BYTES {
             return print_notice(&format!(
-                "line {line_number} of standard input exceeds a frame, which has at most {MAX_BODY_BYTES} bytes: this line and the \
-                 following ones are not sent; split it"
+                "line {line_number} of standard input does not fit in a frame, which holds at most {MAX_BODY_BYTES} bytes: this line and \
+                 the following ones are not sent; split the line"
             ));
         }
         push_blocking(queue, &Bytes::copy_from_slice(line));
@@ -348,13 +348,13 @@ fn push_blocking(queue: &TextQueue, text: &Bytes) {
     }
 }
 
-/// Prints a returned text to standard output, and to a terminal without control characters.
+/// Prints a returned text to standard output. For a terminal, control characters are replaced.
 pub fn print_text(text: &[u8], stop: &StopToken) {
     let mut out = io::stdout().lock();
     let bytes = if out.is_terminal() { sanitize_for_terminal(text).into_bytes() } else { text.to_vec() };
     let written = out.write_all(&[&bytes[..], b"\n"].concat()).and_then(|()| out.flush());
     if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-        // The reader is gone, as with `| head`.
+        // The reader has closed the pipe, as with `| head`.
         stop.request(StopSignal::Interrupt);
     }
 }

@@ -54,11 +54,11 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Fail
             }
         }
     }
-    // A resolved host has at least one address, so there is a first error.
+    // A resolved host has at least one address, so `first` is set.
     Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
 }
 
-/// The same error texts as for UDP.
+/// Uses the same error messages as for UDP.
 fn bind_error(address: SocketAddr, error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::AddrInUse => BindError::AddrInUse(address).into(),
@@ -91,7 +91,7 @@ fn cannot_write(file: &Path) -> String {
     format!("cannot write the address to {}", file.display())
 }
 
-/// MOQT counters that are always logged; the others only if they are not zero.
+/// MOQT counters that are always logged. The other counters are logged only if they are not zero.
 const ALWAYS_LOGGED: [&str; 2] = ["frames_received", "frames_sent"];
 
 /// Counters of an echo server.
@@ -110,7 +110,7 @@ pub struct UdpStatistics {
     pub counters: Arc<Counters>,
     /// Packets dropped by the kernel.
     pub kernel: Arc<KernelDrops>,
-    /// Rows missing in the outcome log, if one is written.
+    /// Number of rows missing from the outcome log, if one is written.
     pub outcome_log_dropped: Option<Arc<Counter>>,
 }
 
@@ -141,7 +141,7 @@ impl ServerStatistics {
         http::spawn("metrics", listener, admin::metrics::router(text).merge(admin::metrics::healthz_router()), stop)
     }
 
-    /// Logs one line per protocol. The line of UDP is the last.
+    /// Logs one line per protocol. The UDP line is last.
     pub fn log(&self) {
         if let Some(totals) = &self.moqt {
             self.log_moqt(&totals.snapshot());
@@ -151,7 +151,7 @@ impl ServerStatistics {
         }
     }
 
-    /// Logs the open connections, the sessions, the counters of [`ALWAYS_LOGGED`], and the others that are not zero.
+    /// Logs the open connections, the sessions, the counters in [`ALWAYS_LOGGED`], and all other counters that are not zero.
     fn log_moqt(&self, snapshot: &CounterSnapshot) {
         let mut text = String::new();
         for (name, _, count) in snapshot.metrics() {
@@ -169,12 +169,12 @@ impl ServerStatistics {
         info!(target: "moqt", connections_open, sessions, "stats{text}");
     }
 
-    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then the drops outside of the node.
+    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then the drops outside the node.
     fn log_udp(&self, udp: &UdpStatistics) {
         let kernel_dropped = udp.kernel.read();
         let mut text = String::from("Stats: ");
         for (index, (name, count)) in udp.counters.values().enumerate() {
-            // The first three are fixed by the specification; of the others, those that are not zero.
+            // The specification requires the first three counters. The others are logged only if they are not zero.
             if index < 3 || count > 0 {
                 let comma = if index == 0 { "" } else { ", " };
                 // Writing to a string cannot fail.

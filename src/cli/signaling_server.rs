@@ -40,13 +40,13 @@ pub struct Args {
 
     /// Address or host name to listen on
     ///
-    /// `::` accepts IPv4 clients too.
+    /// With `::`, the server also accepts IPv4 clients.
     #[arg(long, env = "HOST", value_parser = parse_host, default_value = DEFAULT_HOST)]
     host: String,
 
     /// Protocol dialects to enable [default: all]
     ///
-    /// Comma-separated or repeated. A single dialect is served on every path.
+    /// Separate values with commas or repeat the option. If only one dialect is enabled, it is served on every path.
     #[arg(long, env = "DIALECTS", value_name = "NAME", value_parser = TrimmedEnumParser::<Dialect>::default(), value_delimiter = ',')]
     dialect: Vec<Dialect>,
 
@@ -60,7 +60,7 @@ pub struct Args {
     #[command(flatten)]
     limits: ConnectionLimitArgs,
 
-    // Must precede the heartbeats: it reads whether they were given.
+    // Must precede `heartbeats`: it reads whether those options were given.
     #[command(flatten)]
     bbx: ControlSurfaceArgs,
 
@@ -111,7 +111,7 @@ impl Args {
         let limits = self.bbx.apply_to(&limits);
         let mut hub = Hub::new(SignalingLimits { dialects, ..limits }, os::random_u64s()).with_handlers(handlers);
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
-        // From here on a stop request shuts down in order instead of ending the process.
+        // From here on, a stop request starts an orderly shutdown instead of ending the process.
         stop.on_stop(|| ());
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
         address_file.write(address)?;
@@ -142,7 +142,7 @@ impl Args {
     }
 }
 
-/// Parses a host. Empty text, which Compose substitutes for an unset variable, means the default.
+/// Parses a host. An empty string, which Docker Compose substitutes for an unset variable, means the default.
 #[expect(clippy::unnecessary_wraps, reason = "required by clap")]
 fn parse_host(text: &str) -> Result<String, String> {
     Ok(if text.is_empty() { DEFAULT_HOST } else { text }.to_owned())

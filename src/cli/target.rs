@@ -1,5 +1,5 @@
-//! Targets and listen addresses on the command line: `HOST[:PORT]` in every spelling of an address, `udp://` URLs, URLs of MOQT
-//! echo servers and of signaling servers. One parser splits host and port for all of them.
+//! Targets and listen addresses on the command line: `HOST[:PORT]` in every spelling of an address, `udp://` URLs, and URLs of MOQT
+//! echo servers and signaling servers. One parser splits host and port for all of them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,7 +21,7 @@ pub struct UdpTarget {
     pub port: u16,
 }
 
-/// Reason why a text is not a target.
+/// Why a string is not a valid target.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// A signaling server where UDP is required.
@@ -45,7 +45,7 @@ pub enum TargetError {
     /// The host is missing.
     #[error("host missing; give HOST[:PORT], such as localhost:5000")]
     NoHost,
-    /// An unmatched bracket, or text after the closing one.
+    /// An unmatched bracket, or text after the closing bracket.
     #[error("`{0}`: give an IPv6 address with a port as [ADDRESS]:PORT")]
     Brackets(String),
 }
@@ -68,14 +68,15 @@ impl FromStr for UdpTarget {
     }
 }
 
-/// A `--to` of `probe`.
+/// The value of `probe --to`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ProbeTarget {
     /// An echo server.
     Udp(UdpTarget),
     /// A MOQT echo server.
     Moqt(MoqtTarget),
-    /// The URL of a signaling server. It is parsed later, because clap would repeat an invalid value, and it may contain a token.
+    /// The URL of a signaling server. It is parsed later, because clap's error would repeat an invalid value, which may contain a
+    /// token.
     WebSocket(String),
 }
 
@@ -101,7 +102,7 @@ impl fmt::Debug for ProbeTarget {
     }
 }
 
-/// A `--to` of `send`.
+/// The value of `send --to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendTarget {
     /// An echo server or a jamjam client, for audio.
@@ -126,7 +127,7 @@ impl FromStr for SendTarget {
 pub struct MoqtTarget {
     /// Address, transport and path.
     pub target: moqt::MoqtUrl,
-    /// Whether the URL contains a port. Without one, `https://` means 443.
+    /// Whether the URL contains a port. Without a port, `https://` means 443.
     pub has_port: bool,
 }
 
@@ -145,7 +146,7 @@ impl FromStr for MoqtTarget {
     }
 }
 
-/// Default port of HTTPS.
+/// Default HTTPS port.
 pub const HTTPS_PORT: u16 = 443;
 
 const WEBSOCKET_SCHEMES: [&str; 2] = ["ws", "wss"];
@@ -235,7 +236,7 @@ impl FromStr for ListenHostPort {
             .strip_suffix(":0")
             .filter(|rest| rest.starts_with('[') || !rest.contains(':'))
             .map_or((text, None), |rest| (rest, Some(0)));
-        // A port out of range and a URL are not host names.
+        // A number that is not a valid port is not a host name, and neither is a URL.
         let is_name = rest.chars().any(|c| !c.is_ascii_digit()) && !rest.contains('/');
         let parsed = rest.parse::<HostPort>().ok().filter(|_| is_name);
         let HostPort { host, port } =
@@ -262,7 +263,7 @@ impl ListenHostPort {
     /// All addresses of the host.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
         if self.host.eq_ignore_ascii_case(LOCALHOST) {
-            // Browsers try both, independent of the name server.
+            // Browsers try both addresses, whatever the name server returns.
             return Ok(vec![(Ipv4Addr::LOCALHOST, self.port).into(), (Ipv6Addr::LOCALHOST, self.port).into()]);
         }
         let found = resolve::resolve(&self.host, self.port);

@@ -1,5 +1,5 @@
-//! Value types of options: durations, sizes, rates, percentages, addresses and enumerations, with their parsers. A type's
-//! `Display` is the spelling that its `FromStr` accepts, so that defaults print as a user would type them.
+//! Value types of options: durations, sizes, rates, percentages, addresses and enumerations, with their parsers. `Display` prints the
+//! spelling that `FromStr` accepts, so that defaults are printed as a user would type them.
 
 use std::env;
 use std::ffi::OsStr;
@@ -18,11 +18,11 @@ use crate::rate_limit::WindowLimit;
 use crate::signaling::Dialect;
 use crate::units::{self, ParseQuantityError, TimeUnit};
 
-/// Parser for output files. Rejects `-`, which usually means standard output and would create a file of that name.
+/// Parser for output files. Rejects `-`, which usually means standard output and would otherwise create a file with that name.
 pub fn output_file_parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|file| {
         if file.as_os_str() == "-" {
-            Err("standard output is not supported; for a file of that name, give ./-")
+            Err("standard output is not supported; for a file named `-`, give ./-")
         } else {
             Ok(file)
         }
@@ -92,7 +92,7 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// A duration. A number without a unit is milliseconds.
+/// A duration. A number without a unit is in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Millis(pub Duration);
 
@@ -109,7 +109,7 @@ impl fmt::Display for Millis {
     }
 }
 
-/// A duration. A number without a unit is seconds.
+/// A duration. A number without a unit is in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 
@@ -180,7 +180,7 @@ impl FromStr for Percent {
     }
 }
 
-/// Parses a whole percentage, with or without the sign.
+/// Parses a whole percentage, with or without the percent sign.
 pub fn parse_percent(text: &str) -> Result<u8, String> {
     let percent: Option<u8> = text.strip_suffix('%').unwrap_or(text).parse().ok();
     percent
@@ -322,7 +322,7 @@ pub fn parse_request_rate(text: &str) -> Result<OrOff<RequestRate>, String> {
             "h" => 3_600,
             _ => return None,
         };
-        // At most one year, so that the period cannot overflow.
+        // The maximum is one year, so that the period cannot overflow.
         let per = number.checked_mul(seconds).filter(|seconds| *seconds <= 31_536_000)?;
         Some(RequestRate(WindowLimit { count, period: Duration::from_secs(per) }))
     });
@@ -332,7 +332,7 @@ pub fn parse_request_rate(text: &str) -> Result<OrOff<RequestRate>, String> {
 /// Default port of a signaling server.
 pub const DEFAULT_SIGNALING_PORT: u16 = 8_080;
 
-/// Parses a port. Empty text, which Compose substitutes for an unset variable, means the default.
+/// Parses a port. An empty string, which Docker Compose substitutes for an unset variable, means the default.
 pub fn parse_port(text: &str) -> Result<u16, String> {
     if text.is_empty() {
         return Ok(DEFAULT_SIGNALING_PORT);
@@ -355,21 +355,21 @@ impl ValueEnum for Dialect {
     }
 }
 
-/// Parses an origin (RFC 6454, section 6.1) into the form that browsers send in the `Origin` header: without a path and without
-/// the default port of its scheme. `null` is the origin of pages from files.
+/// Parses an origin (RFC 6454, section 6.1) into the form that browsers send in the `Origin` header: without a path and without the
+/// default port of its scheme. `null` is the origin of pages that are loaded from files.
 pub fn parse_origin(text: &str) -> Result<String, String> {
     let text = text.trim();
     // An empty list item is ignored.
     if text.is_empty() || text == "null" {
         return Ok(text.to_owned());
     }
-    let invalid = |reason: &str| Err(format!("{reason}; give scheme and host, such as https://www.example.org"));
+    let invalid = |reason: &str| Err(format!("{reason}; give the scheme and host, such as https://www.example.org"));
     let Some((scheme, rest)) = text.split_once("://") else { return invalid("scheme missing") };
     let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
     if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(is_scheme) {
         return invalid("scheme missing");
     }
-    // The trailing slash of an address bar is not a path.
+    // A trailing slash, as in a browser's address bar, is not a path.
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?', '#']) {
         return invalid("an origin has no path");

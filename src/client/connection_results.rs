@@ -12,7 +12,7 @@ use crate::signaling::Dialect;
 pub struct WebSocketResults {
     /// The signaling dialect.
     pub dialect: Dialect,
-    /// Setup times of each connection: one, or in a broadcast room the sending one and the receiving one.
+    /// Setup times of each connection. A run in a broadcast room has two connections: first the sending one, then the receiving one.
     pub connect_times: Vec<WebSocketConnectTimes>,
     /// Why the connection ended while requests or responses were outstanding.
     pub failure: Option<WebSocketFailure>,
@@ -107,7 +107,7 @@ pub struct MoqtResults {
     pub track: String,
     /// Frames per group.
     pub frames_per_group: u64,
-    /// Path of the second connection attempt, made if the server did not respond to the requested path.
+    /// Path of the second connection attempt, which is made if the server does not respond to the requested path.
     pub retried_path: Option<String>,
     /// Duration of each completed setup step.
     pub connect_times: MoqtConnectTimes,
@@ -157,7 +157,7 @@ pub struct GroupCounts {
     pub returned: u64,
     /// Groups without a returned frame.
     pub lost: u64,
-    /// Missing frames of groups that returned other frames.
+    /// Frames missing from groups that returned other frames.
     pub frames_missing: u64,
     /// Groups that the server stopped (QUIC `STOP_SENDING`) while they were being sent.
     pub stopped: u64,
@@ -186,7 +186,7 @@ pub enum MoqtFailure {
     /// The server or this client rejected the connection during setup.
     #[error("{0}")]
     Rejected(String),
-    /// The server did not complete the subscriptions in time, or ended one.
+    /// The server did not complete the subscriptions in time, or ended one of them.
     #[error("{0}")]
     NotReady(&'static str),
     /// The run exceeded its own deadline.
@@ -218,7 +218,7 @@ impl MoqtFailure {
         }
     }
 
-    /// Converts the outcome of the MOQT client; `None` for a completed run. `established`: the session was set up, so a
+    /// Converts the outcome of the MOQT client; `None` for a completed run. If `established` is true, the session was set up, so a
     /// local close means a broken connection instead of a rejected one.
     pub fn from_outcome(outcome: &MoqtRunOutcome, established: bool) -> Option<Self> {
         Some(match outcome {

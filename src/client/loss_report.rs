@@ -49,7 +49,7 @@ impl LossReportRequester {
         self.baseline.handle_response(datagram) || self.last.handle_response(datagram)
     }
 
-    /// Sends the query for the baseline when it is due. Returns false when it is complete or abandoned: counting may
+    /// Sends the query for the baseline when it is due. Returns false when the query is complete or abandoned, so that counting may
     /// start.
     pub(super) fn poll_baseline(&mut self, now: Time, destination: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
         self.baseline.poll_transmit(now, destination, sink)
@@ -64,8 +64,7 @@ impl LossReportRequester {
         self.baseline.next_deadline().unwrap_or(Time::ZERO)
     }
 
-    /// Sends the final query when it is due, and returns when to call again; `None` if there is nothing left to wait
-    /// for.
+    /// Sends the final query when it is due, and returns the time of the next call; `None` if there is nothing left to wait for.
     ///
     /// The query starts early enough that every request is sent before the run's `deadline`, but at most `timeout`
     /// before it, so that packets in flight can arrive first.
@@ -85,7 +84,7 @@ impl LossReportRequester {
         if self.last.poll_transmit(now, destination, sink) { self.last.next_deadline() } else { None }
     }
 
-    /// The result. An `interrupted` run has no receive counts, because the final query was not completed.
+    /// Returns the result. For an `interrupted` run, it has no receive counts, because the final query was not completed.
     pub(super) fn loss_report(&self, interrupted: bool) -> LossReport {
         let responses = [self.last.response, self.baseline.response];
         let counts = |transaction: &StunTransaction| transaction.response?.received_counts;
@@ -120,7 +119,7 @@ impl StunTransaction {
         Self { id, first_sent: None, requests_sent: 0, response: None }
     }
 
-    /// Sends a request if one is due; the first is due at once. Returns false when the query is answered or abandoned.
+    /// Sends a request if one is due. The first request is due immediately. Returns false when the query is answered or abandoned.
     fn poll_transmit(&mut self, now: Time, destination: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
         let first = *self.first_sent.get_or_insert(now);
         if self.response.is_some() || now >= first + LOSS_REPORT_TIMEOUT {
@@ -134,7 +133,7 @@ impl StunTransaction {
         true
     }
 
-    /// When the next request is due or the query is abandoned; `None` before the first request.
+    /// When the next request is due or the query will be abandoned; `None` before the first request.
     fn next_deadline(&self) -> Option<Time> {
         let wait = if self.requests_sent < MAX_REQUESTS {
             RETRANSMIT_INTERVAL * self.requests_sent

@@ -55,7 +55,7 @@ pub struct RunConfig {
     pub late_after: Option<Duration>,
     /// Whether replies are expected.
     pub replies_expected: bool,
-    /// Maximum time to wait for the server before counting starts; `None` to start at once.
+    /// Maximum time to wait for the server before counting starts; `None` to start immediately.
     pub wait_for: Option<Duration>,
     /// Random bits for the transaction IDs of `--loss-direction`; `None` without it.
     pub loss_report_nonce: Option<u128>,

@@ -12,7 +12,7 @@ use crate::moqt::{MoqtVersion, SessionCounters};
 use crate::stats::{PacingStats, StreamStats};
 use crate::time::{Time, saturating_nanos};
 
-/// Digest of an intact frame; any other value means a damaged one. The MOQT client has already compared the bytes.
+/// Digest of an intact frame; any other value means a damaged frame. The MOQT client has already compared the bytes.
 const INTACT_DIGEST: u64 = 0;
 
 /// Configuration of a MOQT run.
@@ -126,7 +126,7 @@ impl FrameTracker {
                 self.on_frame_received((group, frame), at, intact, payload);
             }
             MoqtClientEvent::FrameUnmatched { group, frame, at, intact, ref payload } => {
-                // A duplicate of a returned frame is counted as such; a late copy of a lost frame is unmatched.
+                // A duplicate of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
                 let returned =
                     self.frame_index(group, frame).filter(|sequence| self.sent_frames.has_received(*sequence));
                 match returned {

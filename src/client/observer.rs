@@ -19,7 +19,7 @@ pub enum PacketOutcome {
     Damaged,
     /// No copy arrived before the time-out.
     Lost,
-    /// No copy arrived and the time-out had not expired: the run was interrupted, or expects no replies.
+    /// No copy arrived, but the time-out had not expired, because the run was interrupted or expects no replies.
     InFlight,
 }
 
@@ -55,8 +55,7 @@ pub struct SentAudio<'a> {
     pub payload: &'a [u8],
 }
 
-/// Receives packet events on the thread that runs the node. Implementations must not block, and must not allocate when
-/// warm.
+/// Receives packet events on the thread that runs the node. Implementations must not block and, after a warm-up, must not allocate.
 pub trait PacketObserver: Send {
     /// Called after each AUDIO packet is sent.
     fn on_audio_sent(&mut self, _: SentAudio<'_>) {}

@@ -1,7 +1,7 @@
 //! Writes the requests of each signaling dialect and matches the responses.
 //!
-//! jamjam and WebRTC responses match by order, control-surface pongs by the timestamp that they return, and broadcast
-//! messages by a marker in their content.
+//! jamjam and WebRTC responses are matched by order, control-surface pongs by the timestamp that they return, and broadcast messages
+//! by a marker in their content.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ impl RequestMatcher {
         })
     }
 
-    /// Replaces `text` with the next request. It contains `sequence` if the dialect has a field for it.
+    /// Replaces `text` with the next request. The request contains `sequence` if the dialect has a field for it.
     pub fn write_request(&mut self, sequence: u32, now: Time, text: &mut String) {
         text.clear();
         match &mut self.0 {
@@ -95,8 +95,8 @@ struct MessageType<'a> {
     message_type: Cow<'a, str>,
 }
 
-/// Matches the n-th response to the n-th request. A server that skips or repeats a response shifts all later ones,
-/// which cannot be detected.
+/// Matches the n-th response to the n-th request. If a server skips or repeats a response, all later matches are shifted, which
+/// cannot be detected.
 #[derive(Debug)]
 struct OrderMatcher {
     dialect: Dialect,
@@ -198,7 +198,7 @@ impl TimestampMatcher {
         MatchResult::Response(sequence)
     }
 
-    /// Keeps the offset of the response with the minimum RTT, which bounds the error from an asymmetric path best.
+    /// Keeps the offset of the response with the minimum RTT, which best limits the error from an asymmetric path.
     fn update_offset(&mut self, sent_at: Time, received_at: Time, server_us: f64) {
         let rtt_ns = received_at.signed_nanos_since(sent_at);
         if self.best_offset.is_some_and(|best| best.rtt_ns <= rtt_ns) {
@@ -313,7 +313,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// 2023-11-14 22:13:20 UTC is 1,700,000,000 s after 1970; the monotonic clock is at 5 ms then.
+    /// At 2023-11-14 22:13:20 UTC (1,700,000,000 s after 1970), the monotonic clock is at 5 ms.
     fn timestamp_matcher() -> TimestampMatcher {
         TimestampMatcher::new(WallClock { monotonic: Time::from_nanos(5 * MS), unix_ns: 1_700_000_000_000_000_000 })
     }

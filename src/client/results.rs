@@ -202,7 +202,7 @@ pub struct ServerDelay {
 }
 
 impl ServerDelay {
-    /// The configured delay, or else the estimated one.
+    /// The configured delay if there is one, otherwise the estimated delay.
     pub fn effective_ns(self) -> Option<i64> {
         self.configured_ns.or(self.estimated_ns)
     }
@@ -211,7 +211,7 @@ impl ServerDelay {
 /// Results of the AUDIO stream.
 #[derive(Clone, Debug, Default)]
 pub struct AudioResults {
-    /// Counters and echo times. Its RTTs include the server delay; created with [`StreamStats::with_rtt_baseline`].
+    /// Counters and echo times. The RTTs include the server delay. Created with [`StreamStats::with_rtt_baseline`].
     pub stats: StreamStats,
     /// Sample rate in Hz.
     pub sample_rate: u32,
@@ -237,7 +237,7 @@ pub struct AudioResults {
     pub recording_dropped: u64,
     /// Samples per channel written by `--record-both`; `None` without it.
     pub recorded_both_samples: Option<u64>,
-    /// Sent or returned packets missing from that recording because its queue was full.
+    /// Sent or returned packets missing from the `--record-both` file because its queue was full.
     pub recording_both_dropped: u64,
     /// Quality of the source before conversion, if analyzed.
     pub source_quality: Option<SourceQuality>,
@@ -266,7 +266,7 @@ pub struct CaptureResults {
     pub callback_frames: (u32, u32),
     /// Captured frames, including dropped ones.
     pub frames: u64,
-    /// How often the capture queue was full.
+    /// Number of times the capture queue became full.
     pub overruns: u64,
     /// Frames dropped because the capture queue was full.
     pub overrun_frames: u64,
@@ -324,7 +324,7 @@ pub struct ProgressCounters {
     pub sent: Counter,
     /// Packets returned.
     pub returned: Counter,
-    /// When counting started, in nanoseconds; 0 before.
+    /// When counting started, in nanoseconds; 0 before that.
     started_ns: Counter,
 }
 
@@ -334,7 +334,7 @@ impl ProgressCounters {
         self.started_ns.set(at.as_nanos());
     }
 
-    /// When counting started, the zero of relative times in the output; `None` while waiting for the server.
+    /// When counting started, which is time zero of relative times in the output; `None` while waiting for the server.
     pub fn counting_started(&self) -> Option<Time> {
         Some(self.started_ns.get()).filter(|ns| *ns > 0).map(Time::from_nanos)
     }

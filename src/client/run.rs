@@ -25,10 +25,10 @@ pub(super) const MAX_SENDS_PER_POLL: usize = 64;
 /// Time between KEEPALIVE packets while waiting for the server.
 const READINESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// First sequence number of these KEEPALIVE packets, far from the counted ones.
+/// First sequence number of these KEEPALIVE packets, far from the numbers of counted packets.
 const FIRST_READINESS_SEQUENCE: u32 = 0x8000_0000;
 
-/// How long a run with all replies continues to receive duplicates.
+/// How long a run that has received all replies continues to receive duplicates.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 
 /// Result of polling a workload.
@@ -54,12 +54,12 @@ pub trait Workload {
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep;
     /// Results of the AUDIO stream, if it was sent; [`ClientNode`] adds the statistics.
     fn audio_results(&self) -> Option<AudioResults>;
-    /// Parses a datagram from the peer: its stream, and the reply, or `None` for a malformed reply. Returns `None` if
-    /// the datagram is no reply at all.
+    /// Parses a datagram from the peer. Returns its stream and the reply; the inner `None` means a malformed reply. Returns `None` if
+    /// the datagram is not a reply.
     fn parse_reply<'a>(&mut self, datagram: &'a [u8], at: Time) -> Option<(StreamKind, Option<ReceivedReply<'a>>)> {
         parse_reply(datagram, at)
     }
-    /// Whether a datagram from another address is expected. An expected one is not counted as stray.
+    /// Whether a datagram from another address is expected. Expected datagrams are not counted as stray.
     fn accept_secondary(&mut self, _: &[u8]) -> bool {
         false
     }
@@ -138,8 +138,8 @@ impl<S: Workload> ClientNode<S> {
         outstanding
     }
 
-    /// Returns the results. `interrupted_at` is when the run was interrupted, if it was. Events of packets without a
-    /// reply (lost, in flight) go to `observer`.
+    /// Returns the results. `interrupted_at` is the time at which the run was interrupted, if it was interrupted. Events of packets
+    /// without a reply (lost, in flight) go to `observer`.
     pub fn into_results(
         self,
         target: &str,
@@ -260,7 +260,7 @@ impl<S: Workload> Node for ClientNode<S> {
             let (complete, deadline) = (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now));
             let is_over = wait.is_over(now, complete, deadline);
             let RunConfig { peer, timeout, .. } = self.tracker.config;
-            // If all replies arrived, the loss needs no direction.
+            // If all replies arrived, there is no loss to split by direction.
             let requester = self.loss_report_requester.as_mut().filter(|_| !complete);
             let requester_deadline =
                 requester.and_then(|requester| requester.poll_final(now, deadline, timeout, peer, sink));
@@ -353,7 +353,7 @@ impl FinalWait {
         Self { complete_at: None, ends_at: now }
     }
 
-    /// Whether the run is over: at `deadline`, or [`DUPLICATE_WAIT`] after the last reply, whichever is first.
+    /// Whether the run is over: at `deadline`, or [`DUPLICATE_WAIT`] after the last reply, whichever comes first.
     fn is_over(&mut self, now: Time, complete: bool, deadline: Time) -> bool {
         self.complete_at = complete.then(|| self.complete_at.unwrap_or(now));
         self.ends_at = self.complete_at.map_or(deadline, |at| deadline.min(at + DUPLICATE_WAIT));

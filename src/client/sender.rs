@@ -1,5 +1,5 @@
-//! The workload of `send`: AUDIO on an absolute schedule, or as a live source delivers it, and the other packets that a
-//! jamjam client sends every second: LATENCY_PING, KEEPALIVE and, once, LATENCY_INFO.
+//! The workload of `send`. It sends AUDIO on an absolute schedule, or as a live source delivers it. Like a jamjam client, it also
+//! sends LATENCY_PING and KEEPALIVE every second, and LATENCY_INFO once.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub enum SourcePoll {
     End,
 }
 
-/// Supplies the payloads of AUDIO packets. Each has the frame length of the stream; the last one may be shorter.
+/// Supplies the payloads of AUDIO packets. Each payload has the frame length of the stream; the last payload may be shorter.
 ///
 /// A *live* source delivers audio at its own rate: a packet is due when its last sample was captured, not on a
 /// schedule, so a pending packet is not an underrun.
@@ -108,7 +108,7 @@ impl<S: PayloadSource + ?Sized> PayloadSource for Box<S> {
 enum PeriodicPacket {
     Ping,
     Keepalive,
-    /// Only in the first period.
+    /// Sent in the first period only.
     LatencyInfo,
 }
 
@@ -168,7 +168,7 @@ impl<S: PayloadSource> AudioWorkload<S> {
         match poll {
             SourcePoll::Ready => {
                 self.next_digest = reply_digest(&self.next_datagram);
-                // Two clock readings can differ by a little: due times must not decrease.
+                // Two clock readings can differ slightly, but due times must not decrease.
                 let captured_at =
                     self.source.capture_age().map(|age| now.saturating_sub(age).max(self.next_datagram_due));
                 self.next_datagram_due = captured_at.unwrap_or_else(|| self.audio_schedule.due(self.position));
@@ -302,7 +302,7 @@ impl<S: PayloadSource> Workload for AudioWorkload<S> {
         if self.send_audio(now, tracker, sink) == SendStatus::WouldBlock {
             return WorkloadStep::WouldBlock;
         }
-        // Before the check below, so that audio of a single packet is accompanied by a ping.
+        // Before the check below, so that a ping is sent even if the audio is a single packet.
         if self.send_periodic(now, tracker, sink) == SendStatus::WouldBlock {
             return WorkloadStep::WouldBlock;
         }

@@ -122,8 +122,8 @@ impl PacketTracker {
         self.progress.returned.set(self.streams.get(self.config.evaluated_stream).stats().returned);
     }
 
-    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the configured one, or
-    /// else the estimate at this time: the minimum echo time minus the minimum ping RTT.
+    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the configured delay if there is
+    /// one, otherwise the current estimate: the minimum echo time minus the minimum ping RTT.
     fn on_audio_received(&mut self, reply: ReceivedReply<'_>, late_after: Option<i64>) {
         let configured = self.config.server_delay.map(signed_nanos);
         let min_ping = self.streams.ping.stats().min_rtt();
@@ -186,11 +186,11 @@ pub struct ReceivedReply<'a> {
     pub payload: &'a [u8],
 }
 
-/// Parses a datagram from the peer: its stream, and the reply, or `None` for a malformed reply. Returns `None` if the
-/// datagram is no reply at all.
+/// Parses a datagram from the peer. Returns its stream and the reply; the inner `None` means a malformed reply. Returns `None` if the
+/// datagram is not a reply.
 ///
-/// AUDIO and KEEPALIVE are compared as a whole. Of LATENCY_PONG only the twelve payload bytes are compared, because
-/// servers differ in its header.
+/// AUDIO and KEEPALIVE are compared as a whole. For LATENCY_PONG, only the twelve payload bytes are compared, because its header
+/// differs between servers.
 pub(super) fn parse_reply(datagram: &[u8], received_at: Time) -> Option<(StreamKind, Option<ReceivedReply<'_>>)> {
     let packet = wire::parse_packet(datagram).ok()?;
     let payload = packet.payload;
@@ -219,7 +219,8 @@ pub(super) fn reply_digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// State of a packet, with the digest of the expected reply until it arrives intact, and then its RTT in nanoseconds.
+/// State of a packet. It contains the digest of the expected reply until the reply arrives intact, and the RTT in nanoseconds after
+/// that.
 #[derive(Clone, Copy)]
 enum PacketState {
     InFlight { expected_digest: u64 },
@@ -248,8 +249,8 @@ pub(super) struct SentPackets {
 }
 
 impl SentPackets {
-    /// Creates an empty stream. `first_sequence` is the sequence number of the packet with index 0. See the field for
-    /// `first_reply_timeout`.
+    /// Creates an empty stream. `first_sequence` is the sequence number of the packet with index 0. For `first_reply_timeout`, see
+    /// the field.
     pub(super) fn new(stream_kind: StreamKind, first_sequence: u32, first_reply_timeout: Option<Duration>) -> Self {
         let stats =
             if stream_kind == StreamKind::Audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
@@ -284,7 +285,7 @@ impl SentPackets {
         &self.stats
     }
 
-    /// Records a sent packet. `failed`: the system did not send it. `expected_digest` is the [`reply_digest`] of the
+    /// Records a sent packet. `failed` means that the system did not send it. `expected_digest` is the [`reply_digest`] of the
     /// expected reply.
     pub(super) fn on_sent(
         &mut self,
@@ -369,8 +370,7 @@ impl SentPackets {
         self.first_reply_timeout.is_none() || self.stats.returned == self.stats.sent
     }
 
-    /// Time after sending until a packet is lost: the minimum RTT so far, or else `first_reply_timeout`, plus
-    /// `timeout`.
+    /// Time after sending until a packet counts as lost: the minimum RTT so far, or else `first_reply_timeout`, plus `timeout`.
     fn reply_timeout(&self, timeout: Duration) -> Duration {
         let min_rtt = self.stats.min_rtt().map(|rtt| Duration::from_nanos(rtt.max(0).cast_unsigned()));
         min_rtt.or(self.first_reply_timeout).unwrap_or_default() + timeout
@@ -381,8 +381,9 @@ impl SentPackets {
         self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
     }
 
-    /// Finishes the stream and returns its statistics. Packets without an intact reply are lost or damaged. If the run
-    /// was interrupted at the given time, with the given time-out, packets that had not timed out are in flight.
+    /// Finishes the stream and returns its statistics. Packets without an intact reply are lost or damaged. If the run was
+    /// interrupted, `interrupted` contains the time of the interruption and the time-out of the run; packets that had not timed out
+    /// by then are in flight.
     pub(super) fn finish(
         mut self,
         interrupted: Option<(Time, Duration)>,
@@ -436,8 +437,8 @@ impl SentPackets {
         self.first_sequence.wrapping_add(index as u32)
     }
 
-    /// Index of the tracked packet with this sequence number. Sequence numbers wrap: the index nearest to the next
-    /// packet is used.
+    /// Index of the tracked packet with this sequence number. Because sequence numbers wrap, the index nearest to the next packet is
+    /// used.
     fn index_of(&self, sequence: u32) -> Option<u64> {
         let ahead = sequence.wrapping_sub(self.next_sequence()).cast_signed();
         let index = self.next_index().checked_add_signed(i64::from(ahead))?;

@@ -1,5 +1,5 @@
-//! The client side of a signaling server: the join handshake of a room, then a workload that sends requests at a fixed
-//! interval and measures the responses. Performs no I/O: messages go out and come in as text.
+//! The client side of a signaling server: the join handshake of a room, then a workload that sends requests at a fixed interval and
+//! measures the responses. This module performs no I/O: messages are passed in and out as text.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct WebSocketWorkload {
 }
 
 impl WebSocketWorkload {
-    /// Sends `count` requests, or an unlimited number, one every `interval`.
+    /// Creates a workload that sends one request every `interval`: `count` requests, or an unlimited number if it is `None`.
     pub fn new(matcher: RequestMatcher, count: Option<u64>, interval: Duration) -> Self {
         let schedule = Schedule::from_interval(Time::ZERO, saturating_nanos(interval));
         Self { matcher, count, interval, schedule, requests_sent: 0, text: String::new(), server_error: None }
@@ -115,7 +115,7 @@ impl Workload for WebSocketWorkload {
         }
     }
 
-    /// Messages on the sending connection of a broadcast room; responses arrive on the other connection.
+    /// Accepts messages on the sending connection of a broadcast room; responses arrive on the other connection.
     fn accept_secondary(&mut self, message: &[u8]) -> bool {
         if let Ok(text) = str::from_utf8(message) {
             self.record_server_error(text);
@@ -142,8 +142,8 @@ pub struct JoinHandshake {
 }
 
 impl JoinHandshake {
-    /// `room_code` is the control-surface room to join. Without it there is no join, because that dialect answers pings
-    /// outside rooms too.
+    /// `room_code` is the control-surface room to join. Without a room code there is no join, because this dialect also answers pings
+    /// outside rooms.
     pub fn new(dialect: Dialect, room_code: Option<String>) -> Self {
         let joined = match dialect {
             Dialect::Jamjam => true,

@@ -19,25 +19,25 @@ use crate::rate_limit::{RateExceeded, RateLimiter};
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN};
 
-/// The maximum round trip of a KEEPALIVE loop that is detected.
+/// Maximum round trip of a KEEPALIVE loop that can be detected.
 const MAX_LOOP_ROUND_TRIP: Duration = Duration::from_secs(10);
 
-/// A loop-check token is valid in the period of this many seconds in which it was made, and in the next period.
+/// Length of a loop-check token period in seconds. A token is valid in the period in which it was created and in the next period.
 const LOOP_CHECK_TOKEN_PERIOD_SECONDS: u64 = 64;
 
-/// The part of a datagram that identifies it: the header and this much of the payload.
+/// Number of leading bytes that identify a datagram: the header and up to 64 bytes of payload.
 const DIGESTED_LEN: usize = HEADER_LEN + 64;
 
-/// Limits of replies.
+/// Limits on replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmissionConfig {
     /// Maximum packets per second sent to one source address, on all ports. An IPv6 /64 is one source. `None` is no limit.
     pub max_packet_rate: Option<u64>,
     /// Maximum bits per second sent to one source address, IP headers included. `None` is no limit.
     pub max_bit_rate: Option<u64>,
-    /// Networks whose datagrams get replies; if empty, all do.
+    /// Networks whose datagrams get replies. If there are none, all networks are allowed.
     pub allowed_networks: Vec<Cidr>,
-    /// Whether limits apply to loopback sources too. Only loopback datagrams that arrived at a loopback address are ever exempt.
+    /// Whether limits also apply to loopback sources. If not, only datagrams sent from a loopback address to a loopback address are exempt.
     pub limit_loopback: bool,
     /// Secret key of the digests, so that sources and datagrams with colliding digests cannot be chosen.
     pub hash_key: [u64; 2],
@@ -73,7 +73,7 @@ pub(super) struct Admission {
     rate_limiter: RateLimiter,
     audio_repetitions: RepetitionLimiter,
     audio_limit: RepetitionLimit,
-    /// Separate from AUDIO, which would displace all KEEPALIVEs.
+    /// Separate from `audio_repetitions`, where AUDIO would displace all KEEPALIVEs.
     keepalive_repetitions: RepetitionLimiter,
     /// State of sources that repeat KEEPALIVEs.
     keepalive_sources: RepetitionLimiter,
@@ -84,7 +84,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Admission to a server that delays AUDIO by at most `delay`. Drops are counted in `counters`.
+    /// Creates the admission of a server that delays AUDIO by at most `delay`. Drops are counted in `counters`.
     pub(super) fn new(config: AdmissionConfig, delay: Duration, counters: Arc<Counters>) -> Self {
         let AdmissionConfig { max_packet_rate, max_bit_rate, allowed_networks, limit_loopback, hash_key } = config;
         let audio_limit = RepetitionLimit::audio(delay);
@@ -104,7 +104,7 @@ impl Admission {
         }
     }
 
-    /// Whether datagrams of this source are handled at all. Counts them if not.
+    /// Whether datagrams from this source are handled at all. If not, they are counted as dropped.
     pub(super) fn allows_source(&mut self, received: &Receive<'_>) -> bool {
         let allowed = self.remote_sources.lookup(received.source, received.dst_ip).is_allowed;
         if !allowed {
@@ -116,14 +116,14 @@ impl Admission {
         allowed
     }
 
-    /// Whether an immediate reply of `len` bytes to `received` may be sent. Counts it if not.
+    /// Whether an immediate reply of `len` bytes to `received` may be sent. If not, the reply is counted as dropped.
     pub(super) fn admit_immediate(&mut self, received: &Receive<'_>, len: usize) -> bool {
         self.check_rate(RateLimiter::admit_immediate, received, len)
     }
 
-    /// Decides the reply to a KEEPALIVE that would be echoed unchanged. An address and port that returns a loop check is an echo
-    /// server: its KEEPALIVEs are not answered for a minute. Without this check, an exchange of two echo servers with a round
-    /// trip of one second looks like a client that sends the same KEEPALIVE once per second.
+    /// Decides the reply to a KEEPALIVE that would be echoed unchanged. An address and port that returns a loop check is an echo server:
+    /// its KEEPALIVEs are not answered for a minute. Without this check, a loop between two echo servers with a round trip of one second
+    /// looks like a client that sends the same KEEPALIVE once per second.
     pub(super) fn admit_keepalive(&mut self, received: &Receive<'_>, bytes: &[u8]) -> KeepaliveDecision {
         let now = received.received_at;
         let source = self.remote_sources.lookup(received.source, received.dst_ip);
@@ -164,7 +164,7 @@ impl Admission {
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
-            // The loop check is sent regardless of the limit: at a low rate the echo already uses all of it.
+            // The loop check is sent even above the rate limit: if the limit is low, the echo alone reaches it.
             self.rate_limiter.charge_sent(network_digest, now, 1, HEADER_LEN + header_len);
             let token = digests.for_purpose(DigestPurpose::LoopCheckToken(period));
             return KeepaliveDecision::LoopCheckThenEcho(wire::loop_check(token));
@@ -172,7 +172,8 @@ impl Admission {
         KeepaliveDecision::Echo
     }
 
-    /// Whether an AUDIO packet may be delayed and echoed. Counts it if not. Call [`Admission::on_sent`] when the echo is sent.
+    /// Whether an AUDIO packet may be delayed and echoed. If not, the packet is counted as dropped. Call [`Admission::on_sent`] when the
+    /// echo is sent.
     pub(super) fn admit_audio(&mut self, received: &Receive<'_>, bytes: &[u8]) -> bool {
         self.check_rate(RateLimiter::admit_delayed, received, bytes.len()) && self.check_repetition(received, bytes)
     }
@@ -276,7 +277,7 @@ impl ThrottledDrops {
         self.last_source = Some(source);
     }
 
-    /// The last source and the number of packets since the last line, if a line is due.
+    /// The last source and the number of packets since the last log line, if a new line is due.
     fn take_due(&mut self, now: Time) -> Option<(SocketAddr, u64)> {
         let source = self.last_source?;
         let packets = self.throttle.take_due(now)?;
@@ -285,7 +286,7 @@ impl ThrottledDrops {
     }
 }
 
-/// A source of datagrams at one local address.
+/// A source that sends datagrams to one local address.
 struct RemoteSource {
     address: SocketAddr,
     dst_ip: Option<IpAddr>,
@@ -301,7 +302,7 @@ struct RemoteSource {
     digests: KeyedDigests,
 }
 
-/// What a digest of a source is used for.
+/// The purpose of a source digest.
 #[derive(Clone, Copy, Hash)]
 enum DigestPurpose {
     /// The loop-check token in a period of time.
@@ -322,7 +323,7 @@ impl KeyedDigests {
     /// Digest of the address and port, different for each purpose.
     fn for_purpose(&self, purpose: DigestPurpose) -> u64 {
         let mut hasher = self.0.clone();
-        // Separates purposes from datagrams, which have their length here.
+        // Keeps these digests distinct from those of datagrams, which hash the datagram length here.
         hasher.write_usize(usize::MAX);
         purpose.hash(&mut hasher);
         hasher.finish()
@@ -337,7 +338,7 @@ impl KeyedDigests {
     }
 }
 
-/// Classifies sources and caches the last one: consecutive batches mostly have the same source.
+/// Classifies sources and caches the last source: consecutive batches usually have the same source.
 struct RemoteSourceCache {
     allowed_networks: Vec<Cidr>,
     limit_loopback: bool,
@@ -355,7 +356,7 @@ impl RemoteSourceCache {
         Self { allowed_networks, limit_loopback, keyed_hasher, last }
     }
 
-    /// The source `address` whose datagrams arrive at `dst_ip`.
+    /// Returns the source with this `address`, whose datagrams arrive at `dst_ip`.
     fn lookup(&mut self, address: SocketAddr, dst_ip: Option<IpAddr>) -> &RemoteSource {
         if self.last.address != address || self.last.dst_ip != dst_ip {
             let hasher = self.keyed_hasher.clone();
@@ -379,7 +380,7 @@ fn classify(
     }
     let network_digest = hasher.finish();
     (ip, address.port()).hash(&mut hasher);
-    // The source alone is not enough: other hosts can send `::ffff:127.0.0.1` over IPv6.
+    // The source address alone is not enough: other hosts can send from `::ffff:127.0.0.1` over IPv6.
     let is_loopback = ip.is_loopback() && dst_ip.is_some_and(|local| local.to_canonical().is_loopback());
     RemoteSource {
         address,

@@ -1,7 +1,7 @@
 //! A first-in first-out byte queue that returns its memory to the system.
 //!
-//! Bytes are stored contiguously in memory-mapped chunks of a fixed size. A few empty chunks are kept for reuse and further ones are
-//! unmapped, independent of the allocator. Growing never copies stored bytes. A read across a chunk boundary is copied into a scratch
+//! Bytes are stored contiguously in memory-mapped chunks of a fixed size. A few empty chunks are kept for reuse. All other empty chunks are
+//! unmapped, regardless of the allocator. Growing never copies stored bytes. A read across a chunk boundary is copied into a scratch
 //! buffer, so chunks have no unused gaps.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::io;
 
 use memmap2::MmapMut;
 
-/// Empty chunks kept for reuse: enough for a steady stream without new mappings.
+/// Number of empty chunks kept for reuse: enough for a steady stream to need no new mappings.
 const SPARE_CHUNK_CAPACITY: usize = 2;
 
 /// The queue, in chunks of `CHUNK` bytes. Offsets count from the oldest byte.
@@ -57,7 +57,7 @@ impl<const CHUNK: usize> ByteFifo<CHUNK> {
         self.len += bytes.len();
     }
 
-    /// Number of bytes from the oldest on that are contiguous.
+    /// Number of contiguous bytes, starting with the oldest byte.
     pub(super) fn contiguous_len(&self) -> usize {
         self.len.min(CHUNK - self.consumed)
     }

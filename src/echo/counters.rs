@@ -62,7 +62,7 @@ counters! {
     Counter stun_requests,
     /// Loop checks queued: KEEPALIVE packets that only another echo server returns.
     Counter loop_checks,
-    /// Replies to KEEPALIVE, LATENCY_PING and STUN sent, including loop checks.
+    /// Replies sent to KEEPALIVE, LATENCY_PING and STUN, including loop checks.
     Counter immediate_replies,
     /// LATENCY_INFO packets received; not answered.
     Counter latency_infos,
@@ -90,21 +90,21 @@ counters! {
     Counter dropped_invalid_source,
     /// Datagrams from sources outside --allow.
     Counter dropped_not_allowed,
-    /// AUDIO and KEEPALIVE packets that repeated too often, and KEEPALIVE packets of echo servers.
+    /// AUDIO and KEEPALIVE packets that were repeated too often, and KEEPALIVE packets from echo servers.
     Counter dropped_repeated,
-    /// Packets above --max-rate-per-source.
+    /// Packets that exceed --max-rate-per-source.
     Counter dropped_packet_rate,
-    /// Packets above --max-bitrate-per-source.
+    /// Packets that exceed --max-bitrate-per-source.
     Counter dropped_bit_rate,
-    /// AUDIO packets above the total limit of the delay line.
+    /// AUDIO packets that exceed the delay line's limit for all clients.
     Counter dropped_buffer_full,
-    /// AUDIO packets above the limit of the delay line for one client.
+    /// AUDIO packets that exceed the delay line's limit for one client.
     Counter dropped_client_buffer_full,
-    /// Replies to KEEPALIVE, LATENCY_PING and STUN dropped because the socket accepts no more.
+    /// Replies to KEEPALIVE, LATENCY_PING and STUN dropped because the socket accepted no more.
     Counter dropped_reply_buffer_full,
     /// Packets dropped because memory allocation failed.
     Counter dropped_out_of_memory,
-    /// Packets for which sending failed.
+    /// Packets that could not be sent.
     Counter send_failed,
     /// Bytes of all received datagrams.
     Counter received_bytes,
@@ -112,7 +112,7 @@ counters! {
     Counter sent_bytes,
     /// Tracked sources: those seen in the last 10 s, at most 1,024.
     Gauge sources,
-    /// Datagrams from sources that are not tracked because the table is full; handled as usual and counted above too.
+    /// Datagrams from sources that are not tracked because the table is full. They are handled as usual and also counted in other metrics.
     Counter untracked,
     /// Replies lost by --loss.
     Counter impaired_lost,
@@ -120,17 +120,17 @@ counters! {
     Counter impaired_burst,
     /// Replies lost because --drop-packets lists them.
     Counter impaired_listed,
-    /// Replies lost because the queue of --bandwidth was full.
+    /// Replies lost because the --bandwidth queue was full.
     Counter impaired_queue,
     /// Duplicates sent by --duplicate.
     Counter impaired_duplicated,
-    /// Replies delayed by --reorder; counted above too.
+    /// Replies delayed by --reorder. They are also counted in other metrics.
     Counter impaired_reordered,
     /// Replies still queued when the server stopped.
     Counter dropped_at_stop,
 }
 
-/// Inclusive upper bounds of the buckets in microseconds. A last bucket has no bound.
+/// Inclusive upper bounds of the buckets in microseconds. One more bucket, the last, has no upper bound.
 pub const LATENESS_BOUNDS_US: [u64; 14] =
     [5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
 
@@ -150,7 +150,7 @@ impl LatenessHistogram {
         self.sum_ns.add((ns as usize).saturating_mul(packets));
     }
 
-    /// Packets in each bucket; the last one has no upper bound.
+    /// Number of packets in each bucket; the last bucket has no upper bound.
     pub fn buckets(&self) -> [u64; LATENESS_BOUNDS_US.len() + 1] {
         std::array::from_fn(|bucket| self.buckets[bucket].get())
     }
@@ -163,7 +163,7 @@ impl LatenessHistogram {
 
 /// Name prefixes that become one metric, with the rest of the name as the label `reason`, and their help texts.
 const METRIC_FAMILIES: [(&str, &str); 2] =
-    [("dropped", "Datagrams and packets dropped, by reason"), ("impaired", "Replies impaired on purpose, by reason")];
+    [("dropped", "Datagrams and packets dropped, by reason."), ("impaired", "Replies impaired on purpose, by reason.")];
 
 /// Counters kept outside the node.
 #[derive(Clone, Copy, Debug, Default)]
@@ -225,23 +225,23 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
         encode_counter(
             &mut encoder,
             "outcome_log_dropped",
-            "Rows of the outcome log that were not written",
+            "Rows of the outcome log that were not written.",
             outcome_log_dropped,
         )?;
         encode_counter(
             &mut encoder,
             "log_dropped",
-            "Log lines dropped because standard error was not read",
+            "Log lines dropped because standard error was not read.",
             log_dropped,
         )?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
-        let help = "Time from the due time of packets to sending them, by kind: delayed audio and immediate replies";
+        let help = "Time between the due time of a packet and its sending, for delayed audio and immediate replies.";
         let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricType::Histogram)?;
         for (kind, lateness) in lateness {
             encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;
         }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
-        let mut build = encoder.encode_descriptor("build_info", "Version of the server", None, MetricType::Gauge)?;
+        let mut build = encoder.encode_descriptor("build_info", "Version of the server.", None, MetricType::Gauge)?;
         build.encode_family(&version)?.encode_gauge(&1_u64)
     }
 }

@@ -1,4 +1,4 @@
-//! The delay line: a first-in first-out queue of datagrams with due times, limited in memory for each client and in total.
+//! The delay line: a first-in first-out queue of datagrams with due times, with memory limits per client and in total.
 //!
 //! A queued packet takes its own bytes and at most [`ENTRY_LEN`] more. Packets of one client that are due together are stored
 //! contiguously and leave as one segmented send, without a copy.
@@ -49,10 +49,10 @@ impl DelayLineEntry {
     }
 }
 
-/// Chunk length of packet bytes: at most one packet in 128 KiB crosses a boundary and is copied.
+/// Chunk length for packet bytes: at most one packet in 128 KiB crosses a boundary and is copied.
 const PACKET_CHUNK_LEN: usize = 128 * 1024;
 
-/// Chunk length of entries: small, so that an idle line takes little memory.
+/// Chunk length for entries: small, so that an idle line takes little memory.
 const ENTRY_CHUNK_LEN: usize = 32 * 1024;
 
 /// Limits of immediate replies, which are queued only while the socket accepts no more. Separate from the limits of AUDIO, so that
@@ -63,7 +63,7 @@ pub(super) const IMMEDIATE_REPLY_LIMITS: BufferLimits =
 /// The result of [`DelayLine::push`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PushResult {
-    /// Number of datagrams queued: the first ones.
+    /// Number of datagrams that were queued, starting with the first.
     pub(super) admitted: usize,
     /// Number of datagrams dropped, and the reason.
     pub(super) dropped: Option<(BufferFull, usize)>,
@@ -75,7 +75,7 @@ pub(super) struct DelayLine {
     entries: ByteFifo<ENTRY_CHUNK_LEN>,
     bytes: ByteFifo<PACKET_CHUNK_LEN>,
     packets: usize,
-    /// The oldest entry, without the bytes already sent.
+    /// The oldest entry, without the bytes that were already sent.
     front: Option<DelayLineEntry>,
     newest_due: Time,
 }
@@ -109,8 +109,8 @@ impl DelayLine {
         self.front.map(|entry| entry.due)
     }
 
-    /// Appends datagrams of one client, none of them empty, as far as the limits permit. A `due` before that of the last entry is
-    /// raised to it: timestamps of two receive queues may be out of order, replies may not.
+    /// Appends as many datagrams of one client as the limits permit. No datagram may be empty. A `due` earlier than that of the last entry
+    /// is raised to it: timestamps from two receive queues may be out of order, but replies may not.
     pub(super) fn push(&mut self, due: Time, reply_path: ReplyPath, bytes: &[u8], segment_size: usize) -> PushResult {
         let count = bytes.len().div_ceil(segment_size);
         let (len, full) = self.account.charge(reply_path.peer, bytes.len(), segment_size);
@@ -135,8 +135,8 @@ impl DelayLine {
         result
     }
 
-    /// The first datagrams that are due at `now`, if any: neighbors of one client and one length as a single transmit of at most
-    /// `max_segments(length)` datagrams.
+    /// The first datagrams that are due at `now`, if any. Consecutive datagrams of one client and one length form a single transmit of at
+    /// most `max_segments(length)` datagrams.
     pub(super) fn peek_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<Transmit<'_>> {
         let front = self.front.filter(|entry| entry.due <= now)?;
         let segment_size = front.segment_size;
@@ -156,7 +156,7 @@ impl DelayLine {
         }
         len = len.min(max_len);
         if len > contiguous {
-            // Whole datagrams up to the chunk boundary. A datagram across the boundary is sent alone, from the scratch buffer.
+            // Sends whole datagrams up to the chunk boundary. A datagram that crosses the boundary is sent alone, from the scratch buffer.
             len = (contiguous / segment_size * segment_size).max(segment_size.min(front.len));
         }
         let ReplyPath { peer, src_ip } = front.reply_path;
@@ -188,7 +188,7 @@ impl DelayLine {
     }
 }
 
-/// Bytes charged for a queued datagram in addition to its own: at least its real bookkeeping.
+/// Bytes charged for a queued datagram in addition to its own bytes. They cover at least its actual bookkeeping.
 pub const PACKET_OVERHEAD: usize = 100;
 
 /// Memory limits in bytes; `None` is no limit.
@@ -207,7 +207,7 @@ impl Default for BufferLimits {
     }
 }
 
-/// Why a datagram is not queued.
+/// Why a datagram was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BufferFull {
     /// The total limit is reached.
@@ -221,16 +221,16 @@ pub(super) enum BufferFull {
 /// Memory charged for queued datagrams.
 pub(super) struct BufferAccount {
     limits: BufferLimits,
-    /// Bytes charged for each datagram in addition to its own.
+    /// Bytes charged for each datagram in addition to its own bytes.
     packet_overhead: usize,
     charged: u64,
-    /// Bytes charged to each client, by a digest of its address: 17 bytes per entry, so that clients with one packet each stay
-    /// within what is charged. Clients with equal digests share a limit.
+    /// Bytes charged to each client, by a digest of its address. An entry takes 17 bytes, so clients with one packet each use no more
+    /// memory than they are charged for. Clients with equal digests share a limit.
     charged_by_client: HashMap<u64, u64>,
 }
 
 impl BufferAccount {
-    /// An empty account. Each datagram is charged `packet_overhead` bytes in addition to its own.
+    /// An empty account. Each datagram is charged `packet_overhead` bytes in addition to its own bytes.
     pub(super) fn new(limits: BufferLimits, packet_overhead: usize) -> Self {
         Self { limits, packet_overhead, charged: 0, charged_by_client: HashMap::new() }
     }
@@ -307,7 +307,7 @@ pub(super) struct ReplyPath {
 }
 
 impl ReplyPath {
-    /// From the address at which `received` arrived to its source.
+    /// The path from the address at which `received` arrived back to its source.
     pub(super) fn of(received: &Receive<'_>) -> Self {
         Self { peer: received.source, src_ip: received.dst_ip }
     }

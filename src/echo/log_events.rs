@@ -10,7 +10,7 @@ use crate::address::canonical_socket_addr;
 use crate::node::Transmit;
 use crate::wire::{self, Header, LatencyInfo, PacketError, PacketType, stun};
 
-/// Logs AUDIO packets, of which the first `admitted` are delayed and the others dropped.
+/// Logs AUDIO packets. The first `admitted` packets are delayed, and the others are dropped.
 pub(super) fn log_audio_received<'a>(source: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>, admitted: usize) {
     if enabled!(Level::DEBUG) || enabled!(target: "echo", Level::DEBUG) {
         let source = canonical_socket_addr(source);

@@ -1,16 +1,16 @@
 //! Limits how often the same datagram is answered, so that two echo servers do not exchange each other's echoes forever.
 //!
 //! One datagram with a forged source can start such a loop. It is the same datagram each time, from the same address and port. Clients
-//! rarely repeat a datagram: AUDIO has a new sequence number each time, and a KEEPALIVE without one is sent once per second. So the
-//! same datagram is answered a limited number of times. A KEEPALIVE loop with a round trip of one second looks like a client; the loop check
-//! in `admission.rs` detects it.
+//! rarely repeat a datagram: AUDIO has a new sequence number each time, and a KEEPALIVE without a sequence number is sent once per second.
+//! Therefore, the same datagram is answered only a limited number of times. A KEEPALIVE loop with a round trip of one second looks like a
+//! client; the loop check in `admission.rs` detects it.
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// Sets of [`CACHE_WAYS`] entries of 8 bytes: 1 MiB, of which only pages in use take memory. The 16,000 datagrams that one address may
-/// send in 2 s fit; with four ways, dozens of them would displace each other.
+/// Number of sets. A set has [`CACHE_WAYS`] entries of 8 bytes, so all sets take 1 MiB, but only pages in use take memory. The cache has
+/// room for the 16,000 datagrams that one address may send in 2 s; with four ways, dozens of them would displace each other.
 const CACHE_SETS: usize = 16_384;
 const CACHE_WAYS: usize = 8;
 
@@ -36,11 +36,11 @@ impl RepetitionLimit {
     /// How long a source that returned a loop check is treated as an echo server.
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
-    /// AUDIO that is delayed by `delay`. One pass of a loop takes the delays of both servers and a round trip, so six times the longer
-    /// delay plus 10 s is more than three passes if the round trip is below 3.3 s. Three at once, because networks duplicate packets
-    /// and users restart a client on a fixed port.
+    /// AUDIO that is delayed by `delay`. One pass of a loop takes the delays of both servers plus a round trip. If the round trip is below
+    /// 3.3 s, three passes take less than six times the longer delay plus 10 s. The burst is three, because networks duplicate packets and
+    /// users restart a client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
-        // At most one day, so that three intervals are far below the wrap of the milliseconds (49 days).
+        // At most one day, so that three intervals are much shorter than the 49 days after which the milliseconds wrap.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
         Self { interval_ms: interval.as_millis() as u32, burst: 3 }
     }
@@ -69,13 +69,13 @@ impl CacheEntry {
         self.0 >> 32 & 1 == 1
     }
 
-    /// Milliseconds until it expires; 0 if it has expired, or belongs to an earlier period of the wrapping clock.
+    /// Milliseconds until the entry expires; 0 if it has expired or belongs to an earlier period of the wrapping clock.
     fn remaining_ms(self, now: u32, max_remaining: u32) -> u32 {
         let remaining = (self.0 as u32).wrapping_sub(now);
         if remaining <= max_remaining { remaining } else { 0 }
     }
 
-    /// Whether it has not expired at `now`, or expired less than `retention` milliseconds ago.
+    /// Whether the entry has not expired at `now`, or expired less than `retention` milliseconds ago.
     fn is_live(self, now: u32, max_remaining: u32, retention: u32) -> bool {
         self.0 != 0 && (self.remaining_ms(now, max_remaining) > 0 || now.wrapping_sub(self.0 as u32) < retention)
     }
@@ -94,7 +94,7 @@ pub(super) enum Repetition {
     Later,
 }
 
-/// A set-associative cache of the datagrams of the last intervals.
+/// A set-associative cache of recently received datagrams.
 pub(super) struct RepetitionLimiter {
     /// Allocated as zero pages, so only sets in use take memory.
     sets: Vec<[u64; CACHE_WAYS]>,
@@ -108,7 +108,8 @@ pub(super) struct RepetitionLimiter {
 }
 
 impl RepetitionLimiter {
-    /// A cache for datagrams under `limits`. They count as repetitions for `retention` after they expire.
+    /// Creates a cache for datagrams that are subject to `limits`. A datagram still counts as a repetition for `retention` after its entry
+    /// has expired.
     pub(super) fn new(limits: &[RepetitionLimit], retention: Duration) -> Self {
         let max_remaining_ms = limits.iter().map(|limit| limit.tolerance_ms()).max().unwrap_or(0) + 1_000;
         Self {
@@ -122,9 +123,9 @@ impl RepetitionLimiter {
 
     /// Charges the datagram with this digest, and returns whether it may be answered at `now` and how often it was received.
     ///
-    /// An entry that was received once is replaced in turn, so that no order of arrival always evicts the same one. A repeated entry
-    /// stays until it expires, so that other datagrams cannot displace a detected loop. Only if all entries of a set are repeated, a random
-    /// one is replaced, so that no sender can fill a set permanently.
+    /// Entries of datagrams that were received once are replaced in turn, so that no order of arrival always evicts the same entry. The
+    /// entry of a repeated datagram stays until it expires, so that other datagrams cannot displace a detected loop. If all entries of a
+    /// set belong to repeated datagrams, a random entry is replaced, so that no sender can fill a set permanently.
     pub(super) fn check(&mut self, now: Time, digest: u64, limit: RepetitionLimit) -> Repetition {
         let now = wrapping_millis(now);
         let set = &mut self.sets[digest as usize % CACHE_SETS];
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn keepalive_once_per_second_is_always_answered() {
         let (mut limiter, _) = limiter_and_audio_limit();
-        // Ninety days, in which the milliseconds wrap: once per second, sometimes late.
+        // One KEEPALIVE per second, sometimes late, for 90 days. The milliseconds wrap in this time.
         for second in 0..90 * 86_400 {
             let late = if second % 1_000 == 0 { 700 } else { 0 };
             assert!(
@@ -219,7 +220,7 @@ mod tests {
             admissions(&mut limiter, DIGEST, RepetitionLimit::KEEPALIVE, &[5; 11]),
             [&[true; 10][..], &[false]].concat()
         );
-        // A rejected datagram is not charged: the next one is admitted at 805.
+        // A rejected datagram is not charged: the next datagram is admitted at 805 ms.
         assert_eq!(
             admissions(&mut limiter, DIGEST, RepetitionLimit::KEEPALIVE, &[804, 805, 805, 1_605]),
             [false, true, false, true]
@@ -233,7 +234,7 @@ mod tests {
         assert_eq!(audio, RepetitionLimit { interval_ms: 28_000, burst: 3 });
         let at = [0, 1, 6_000, 27_999, 28_000, 28_001, 56_000];
         assert_eq!(admissions(&mut limiter, DIGEST, audio, &at), [true, true, true, false, true, false, true]);
-        // Expired three times 28 s after the last.
+        // The entry has expired: three intervals of 28 s have passed since the last datagram.
         assert_eq!(admissions(&mut limiter, DIGEST, audio, &[200_000; 4]), [true, true, true, false]);
     }
 
@@ -268,7 +269,7 @@ mod tests {
         let mut repetitions = Vec::new();
         for pass in 0..4 {
             repetitions.push(limiter.check(Time::from_millis(1 + 2_000 * pass), DIGEST, RepetitionLimit::KEEPALIVE));
-            // After the second pass, more other datagrams than the set has ways arrive between two passes.
+            // After the second pass, more other datagrams than fit into the set arrive between two passes.
             for other in (0..=CACHE_WAYS as u64).filter(|_| pass > 0) {
                 limiter.check(Time::from_millis(1_000 + 2_000 * pass), (pass * 100 + other + 1) << 33 | 7, audio);
             }
@@ -297,7 +298,7 @@ mod tests {
         );
     }
 
-    /// Number of replies to a loop with this digest and a round trip of 1 ms until it is blocked, while `others` runs.
+    /// Number of replies to a loop with this digest and a round trip of 1 ms before the loop is blocked, while `others` runs.
     fn replies_until_blocked(
         limiter: &mut RepetitionLimiter,
         digest: u64,

@@ -1,7 +1,8 @@
 //! Determines the public address of the server's own socket from a STUN server (RFC 8489, section 6.2.1).
 //!
-//! A NAT assigns the address and removes it when the socket sends nothing for a while. A transaction every 25 s keeps the mapping
-//! and detects a change. A response starts like an AUDIO packet; the server's address and an unpredictable transaction ID distinguish them.
+//! A NAT assigns the address and removes the mapping when the socket sends nothing for a while. A transaction every 25 s keeps the mapping
+//! alive and detects changes. A response starts like an AUDIO packet, but is identified by the STUN server's address and an unpredictable
+//! transaction ID.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -14,19 +15,20 @@ use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 use crate::wire::stun::{self, ResponseAttributes, TransactionId};
 
-/// Time from the first request of a transaction to that of the next: below the 30 s after which many NATs remove a mapping.
+/// Time between the first requests of two consecutive transactions. Many NATs remove a mapping after 30 s.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(25);
 
-/// Time-out of the first request of a transaction; each further one waits twice as long.
+/// Time-out of the first request of a transaction. Each further request waits twice as long as the one before.
 const INITIAL_RTO: Duration = Duration::from_millis(500);
 
-/// Maximum requests of a transaction, sent after 0, 0.5, 1.5 and 3.5 s. The transaction times out after 7.5 s.
+/// Maximum number of requests in a transaction. They are sent after 0, 0.5, 1.5 and 3.5 s. The transaction times out after 7.5 s.
 const MAX_REQUESTS: u32 = 4;
 
 /// The STUN server from which the echo server learns its mapped address.
 #[derive(Clone, Copy)]
 pub struct StunConfig {
-    /// Address of the STUN server in the family of the server's socket: an IPv6 socket needs an IPv4 address as `::ffff:192.0.2.1`.
+    /// Address of the STUN server in the address family of the echo server's socket: an IPv6 socket needs an IPv4 address in the form
+    /// `::ffff:192.0.2.1`.
     pub server: SocketAddr,
     /// A secret from which transaction IDs are derived, so that responses cannot be forged.
     pub hash_key: [u64; 4],
@@ -37,16 +39,16 @@ pub(super) struct MappedAddressMonitor {
     config: StunConfig,
     observer: Box<dyn FnMut(SocketAddr) + Send>,
     mapped_address: Option<SocketAddr>,
-    /// Transactions so far.
+    /// Number of transactions so far.
     transactions: u64,
     /// ID of the last transaction; `None` before the first.
     transaction_id: Option<TransactionId>,
     transaction_started: Time,
-    /// Requests of the last transaction.
+    /// Number of requests sent in the last transaction.
     requests_sent: u32,
     /// Whether the transaction still waits for a usable response.
     pending: bool,
-    /// Whether the transaction had any response.
+    /// Whether any response to the transaction has arrived.
     response_received: bool,
     /// When to send the next request, or to time out.
     deadline: Time,
@@ -101,7 +103,7 @@ impl MappedAddressMonitor {
                 counters.mapped_address_requests.add(1);
                 counters.sent_bytes.add(contents.len());
             }
-            // The next request may succeed. If none does, the transaction times out and is counted.
+            // The next request may succeed. If no request succeeds, the transaction times out and is counted.
             SendStatus::Failed => {}
             // `GsoUnsupported` is never returned for a single datagram.
             SendStatus::WouldBlock | SendStatus::GsoUnsupported => return false,

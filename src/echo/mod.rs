@@ -1,6 +1,6 @@
 //! The echo server: returns AUDIO after a delay and replies to KEEPALIVE, LATENCY_PING and STUN at once.
 //!
-//! [`EchoServer`] is a [`Node`](crate::node::Node). An echo is byte for byte the received datagram. A packet is due at the kernel's
+//! [`EchoServer`] is a [`Node`](crate::node::Node). An echo has exactly the bytes of the received datagram. A packet is due at the kernel's
 //! receive timestamp plus the delay, never earlier.
 
 mod admission;

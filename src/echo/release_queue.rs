@@ -1,8 +1,8 @@
-//! Queue of impaired replies: each becomes due by its own delay, jitter and reordering, and is sent singly.
+//! Queue of impaired replies: each reply has its own delay, jitter and reordering, and is sent as a single datagram.
 //!
-//! A reply is lost immediately, or becomes due; then it enters the bandwidth limit, if there is one. Replies of one client keep their order
-//! within their class (AUDIO, immediate): a reply that jitter would let overtake is raised to the due time of the one before, unless
-//! it is reordered on purpose.
+//! A reply is either lost immediately or becomes due. When it is due, it enters the bandwidth limit, if there is one. Replies to one client
+//! keep their order within their class (AUDIO, immediate): if jitter would let a reply overtake the previous reply, its due time is raised
+//! to that of the previous reply, unless the reply is reordered on purpose.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 use crate::wire::{self, PacketType};
 
-/// Bytes charged for a queued reply and for each of its copies in addition to its own: a node of a tree that may be half empty, an
-/// allocation, and an entry for its client.
+/// Bytes charged for a queued reply, and for each of its copies, in addition to the bytes of the reply. They cover a node of a tree that
+/// may be half empty, an allocation, and an entry for the client.
 pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
 
 /// The outcome of a reply.
@@ -73,7 +73,7 @@ pub struct ReplyEvent {
     pub outcome: ReplyOutcome,
     /// Whether it was delayed so that later replies overtake it.
     pub reordered: bool,
-    /// How much later than without impairment the first copy was due.
+    /// How much later the first copy was due than without impairment.
     pub added_delay: Duration,
     /// Number of copies sent.
     pub copies_sent: u8,
@@ -134,7 +134,7 @@ pub(super) struct ReleaseQueue {
     counters: Arc<Counters>,
     audio_account: BufferAccount,
     immediate_account: BufferAccount,
-    /// By due time and order of arrival.
+    /// Sorted by due time and order of arrival.
     queued: BTreeMap<(Time, u64), QueuedReply>,
     next_arrival: u64,
     /// Entries exist while replies to a client are queued.
@@ -300,7 +300,7 @@ impl ReleaseQueue {
         count
     }
 
-    /// Charges a packet with its copies, or nothing.
+    /// Charges a packet and all of its copies, or nothing if they exceed a limit.
     fn charge(
         &mut self,
         packet_type: PacketType,
@@ -329,7 +329,7 @@ impl ReleaseQueue {
         self.queued.insert((departure.at, arrival), reply);
     }
 
-    /// A copy was sent, or sending failed.
+    /// Records that a copy was sent, or that sending it failed.
     fn on_sent(&mut self, due: Time, arrival: u64, mut reply: QueuedReply, sent: bool) {
         if sent {
             reply.event.copies_sent += 1;

@@ -1,7 +1,7 @@
 //! The server: handles received datagrams, queues replies, and sends what is due.
 //!
-//! Immediate replies use a delay line of their own with no delay, so neighboring replies leave in one segmented send and replying does
-//! not allocate. An impaired server queues all replies in a [`ReleaseQueue`] instead.
+//! Immediate replies use a delay line of their own with no delay, so consecutive replies leave in one segmented send and replying does not
+//! allocate. A server with impairment queues all replies in a [`ReleaseQueue`] instead.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -35,7 +35,7 @@ pub struct EchoConfig {
     pub buffer_limits: BufferLimits,
     /// Whether to log when a source is first seen and when it becomes inactive. Needs one deadline per second.
     pub log_sources: bool,
-    /// Limits of replies.
+    /// Limits on replies.
     pub admission: AdmissionConfig,
     /// The server's own port; `None` if unknown. A datagram from the server's own address and this port is forged.
     pub local_port: Option<u16>,
@@ -66,10 +66,10 @@ pub struct EchoServer {
     counters: Arc<Counters>,
     admission: Admission,
     buffer_throttle: LogThrottle,
-    /// Packets dropped by the buffer limits that the throttle has recorded.
+    /// Number of packets dropped by the buffer limits that the log throttle has already recorded.
     throttled_buffer_drops: u64,
     source_table: SourceTable,
-    /// Headers of the current batch, kept for its memory.
+    /// Headers of the current batch. The vector is kept to reuse its memory.
     parsed: Vec<Result<Header, PacketError>>,
     mapped_address_monitor: Option<MappedAddressMonitor>,
 }
@@ -102,15 +102,16 @@ impl EchoServer {
     /// A server whose replies are impaired. `observer` receives the outcome of each reply.
     pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
         let (limits, delay) = (config.buffer_limits, config.delay);
-        // One pass of a reply loop takes longer by the impairment, so repetitions are remembered longer.
+        // Impairment makes each pass of a reply loop longer, so repetitions are remembered longer.
         let mut server = Self::with_max_delay(delay + impairment.max_delay(), config);
         let (impairer, counters) = (Impairer::new(impairment), server.counters());
         server.release_queue = Some(ReleaseQueue::new(impairer, observer, counters, limits));
         server
     }
 
-    /// Starts to monitor the mapped address of the server's socket: a STUN transaction at the first poll and every 25 s. `observer`
-    /// receives the first address and each change, IPv4 addresses never as IPv6. It runs on the node's thread and must not block.
+    /// Starts to monitor the mapped address of the server's socket, with a STUN transaction at the first poll and then every 25 s.
+    /// `observer` receives the first address and each change; an IPv4 address is never IPv4-mapped. It runs on the node's thread and must
+    /// not block.
     pub fn monitor_mapped_address(&mut self, config: StunConfig, observer: Box<dyn FnMut(SocketAddr) + Send>) {
         self.mapped_address_monitor = Some(MappedAddressMonitor::new(config, observer));
     }
@@ -128,7 +129,7 @@ impl EchoServer {
         self.counters.buffered_bytes.set(0);
     }
 
-    /// Handles STUN responses before they are parsed as AUDIO. Other datagrams of the STUN server are handled like those of any
+    /// Handles STUN responses before they are parsed as AUDIO. Other datagrams from the STUN server are handled like those from any other
     /// source.
     fn handle_stun_server(&mut self, received: &Receive<'_>) {
         for contents in received.segments() {
@@ -165,7 +166,7 @@ impl EchoServer {
             && received.dst_ip.is_some_and(|ip| ip.to_canonical() == received.source.ip().to_canonical())
     }
 
-    /// Parses each datagram once, records the source, and handles the datagrams: AUDIO in runs, everything else singly.
+    /// Parses each datagram once, records the source, and handles the datagrams: AUDIO in runs, everything else one by one.
     fn handle_segments(&mut self, received: &Receive<'_>) {
         let mut parsed = std::mem::take(&mut self.parsed);
         parsed.clear();
@@ -208,7 +209,7 @@ impl EchoServer {
             return;
         }
         let reply_path = ReplyPath::of(received);
-        // Impairment applies to each packet separately.
+        // With impairment, each packet is queued separately.
         let piece_len = if self.release_queue.is_some() { received.segment_size } else { bytes.len() };
         for bytes in bytes.chunks(piece_len) {
             let PushResult { admitted, dropped } = match &mut self.release_queue {

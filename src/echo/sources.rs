@@ -13,19 +13,19 @@ use crate::time::Time;
 use crate::wire::stun::ReceivedCounts;
 use crate::wire::{Header, PacketError, PacketType};
 
-/// Maximum sources in the table. Packets of further sources are handled as usual and counted as `untracked`.
+/// Maximum number of sources in the table. Packets of further sources are handled as usual and counted as `untracked`.
 const MAX_SOURCES: usize = 1_024;
 
-/// A source without packets for this long is inactive and is removed: ten KEEPALIVE intervals of a client.
+/// A source that sends no packets for this long, ten KEEPALIVE intervals of a client, is inactive and is removed.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Interval of the search for inactive sources.
+/// Interval between searches for inactive sources.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limits the log lines that a flood of forged sources can cause.
 const MAX_LOG_LINES_PER_SECOND: u32 = 10;
 
-/// Maximum count reports per second to one source.
+/// Maximum number of count reports per second to one source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
 /// Maximum distance from the newest sequence number at which a late packet is distinguished from a duplicate.
@@ -40,7 +40,7 @@ const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 pub(super) struct SourceStats {
     first_seen: Time,
     last_seen: Time,
-    /// Whether its first packet was logged, or suppressed by the throttle.
+    /// Whether the log line for its first packet was written, or suppressed by the throttle.
     logged: bool,
     /// Packets of all types, and STUN messages.
     packets: u64,
@@ -48,7 +48,7 @@ pub(super) struct SourceStats {
     ping: SequenceTracker,
     keepalive: SequenceTracker,
     malformed: MalformedCounts,
-    /// Start of the current second, and the count reports in it.
+    /// Start of the current second, and the number of count reports in it.
     count_reports: (Time, u32),
 }
 
@@ -106,9 +106,9 @@ impl MalformedCounts {
 /// Detects gaps and duplicates in the sequence numbers of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SequenceTracker {
-    /// The newest sequence number, and a bitmap of the received ones before it (bit 0: itself).
+    /// The newest sequence number, and a bitmap of the received numbers before it (bit 0: the newest number itself).
     window: Option<(u32, u128)>,
-    /// Packets without duplicates; wraps.
+    /// Number of packets without duplicates; wraps.
     distinct: u32,
     /// Skipped sequence numbers that have not arrived since.
     gaps: u64,
@@ -117,7 +117,7 @@ struct SequenceTracker {
 }
 
 impl SequenceTracker {
-    /// Packets after this call are not duplicates of packets before it.
+    /// Packets received after this call do not count as duplicates of earlier packets.
     fn reset_window(&mut self) {
         self.window = None;
     }
@@ -246,8 +246,8 @@ impl SourceTable {
         self.sources.len() as u64
     }
 
-    /// When to call [`SourceTable::sweep`]. `None` if there is nothing to remove, or if the log is disabled: then a sweep after the next
-    /// datagram is early enough.
+    /// When to call [`SourceTable::sweep`]. `None` if there is nothing to remove, or if the log is disabled. In that case, a sweep after
+    /// the next datagram is early enough.
     pub(super) fn sweep_deadline(&self) -> Option<Time> {
         (self.log_enabled && self.needs_sweep()).then_some(self.next_sweep)
     }
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(counts_after(&[1, 4, 2, 3]), (4, 0, 0));
         assert_eq!(counts_after(&[1, 2, 2, 1]), (2, 0, 2));
         assert_eq!(counts_after(&[u32::MAX, 0, 2]), (3, 1, 0));
-        // The window reaches 127 behind the newest. Beyond it, neither gaps nor duplicates are counted.
+        // The window reaches back 127 sequence numbers from the newest. Beyond it, neither gaps nor duplicates are counted.
         assert_eq!(counts_after(&[100, 227, 100, 101]), (3, 125, 1));
         assert_eq!(counts_after(&[100, 228, 100]), (3, 127, 0));
     }
@@ -433,7 +433,7 @@ mod tests {
     fn sequence_jump_above_the_maximum_restarts_the_window() {
         assert_eq!(counts_after(&[0, 65_536]), (2, 65_535, 0));
         assert_eq!(counts_after(&[0, 65_537]), (2, 0, 0));
-        // From `--wait-for` packets to the first packets of a run, which arrive twice.
+        // `--wait-for` packets, followed by the first packets of a run, which arrive twice.
         assert_eq!(counts_after(&[0x8000_0000, 0, 0, 1, 1, 2]), (4, 0, 2));
         assert_eq!(counts_after(&[0x8000_0001, 0, 0, 1, 1, 2]), (4, 0, 2));
         assert_eq!(counts_after(&[100_000, 1, 2, 4, 4]), (4, 1, 1));

@@ -24,7 +24,7 @@ fn write_with(file: &Path, text: &str, options: &OpenOptions) -> io::Result<()> 
     let mut open = create_temp_file(&temp, options)?;
     let result = open.write_all(text.as_bytes()).and_then(|()| fs::rename(&temp, &target));
     if result.is_err() {
-        // The first error counts, even if the removal fails too.
+        // Reports the first error, even if the removal also fails.
         let _ = fs::remove_file(&temp);
     }
     result
@@ -37,7 +37,7 @@ fn create_new_options() -> OpenOptions {
     options
 }
 
-/// Creates the temporary file. Removes an existing one, which an aborted process has left.
+/// Creates the temporary file. Removes an existing temporary file, which an aborted process has left behind.
 fn create_temp_file(temp: &Path, options: &OpenOptions) -> io::Result<File> {
     match options.open(temp) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -48,7 +48,7 @@ fn create_temp_file(temp: &Path, options: &OpenOptions) -> io::Result<File> {
     }
 }
 
-/// Checks that `file` can be written, and removes the file of an earlier run, so that it is not mistaken for a new one.
+/// Checks that `file` can be written, and removes the file of an earlier run, so that it is not mistaken for a new file.
 pub fn prepare(file: &Path) -> io::Result<()> {
     let target = resolve_links(file);
     let exists = match fs::metadata(&target) {
@@ -63,7 +63,7 @@ pub fn prepare(file: &Path) -> io::Result<()> {
     if exists { fs::remove_file(&target) } else { Ok(()) }
 }
 
-/// Follows links, also to a missing file, so that a link is not replaced.
+/// Follows links, even to a missing file, so that a link is not replaced.
 fn resolve_links(file: &Path) -> PathBuf {
     let link_target = |target| file.parent().unwrap_or(Path::new("")).join(target);
     file.canonicalize().or_else(|_| fs::read_link(file).map(link_target)).unwrap_or_else(|_| file.to_owned())

@@ -19,7 +19,7 @@ pub fn wall_clock(monotonic: Time) -> WallClock {
     WallClock::new(monotonic, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// Milliseconds since 1970.
+/// Milliseconds since the Unix epoch.
 pub fn unix_ms() -> u64 {
     wall_clock(Time::ZERO).unix_ms()
 }
@@ -39,7 +39,7 @@ impl ClockMonitor {
         monitor
     }
 
-    /// Takes a sample. Returns the jump of the wall clock since the last sample in nanoseconds, if any.
+    /// Takes a sample. Returns by how many nanoseconds the wall clock has jumped since the last sample, if at all.
     pub fn sample(&mut self) -> Option<i64> {
         let reading = self.read_clocks();
         self.jumps.on_reading(reading)
@@ -102,7 +102,7 @@ mod tests {
         assert!(first.before <= first.after && first.after <= second.before && second.before <= second.after);
         assert!(first.boot_ns <= second.boot_ns);
         assert_eq!(first.boot_ns.is_some(), cfg!(target_os = "linux"));
-        // Later than 2020-01-01: this is the wall clock.
+        // The time is later than 2020-01-01, so this is the wall clock.
         assert!(first.wall_ns > 1_577_836_800_000_000_000, "{first:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! Limits concurrent connections of TCP and QUIC servers, in total and per source address (IPv6: per /64). A [`ConnectionPermit`]
 //! belongs to one connection and frees its slot when it is dropped.
 //!
-//! TCP connections above the total wait in the listen backlog. QUIC connections are rejected, and while handshakes are pending
-//! their sources have to validate their address.
+//! TCP connections above the total limit wait in the listen backlog, and QUIC connections above it are rejected. While many QUIC handshakes
+//! are pending, sources have to validate their addresses.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -18,21 +18,22 @@ use tracing::warn;
 use crate::address::source_network;
 use crate::io::log::SharedLogThrottle;
 
-/// Pending QUIC handshakes from which on source addresses must be validated with a Retry packet. Spoofed sources cannot occupy more
-/// permits, and a Retry packet is shorter than the packet that it answers.
+/// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet. Spoofed sources cannot occupy
+/// more permits than this, and a Retry packet is shorter than the packet that it answers.
 const MAX_UNVALIDATED_HANDSHAKES: usize = 8;
 
 /// Limits for the connections of one server.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Maximum concurrent connections. `None` is no limit.
+    /// Maximum number of concurrent connections. `None` is no limit.
     pub max_connections: Option<usize>,
-    /// Maximum concurrent connections per source address; more are closed at once. Loopback is exempt. `None` is no limit.
+    /// Maximum number of concurrent connections per source address. Further connections are closed at once. Loopback is exempt. `None` is
+    /// no limit.
     pub max_connections_per_address: Option<usize>,
     /// Time for the TLS handshake and the head of a request together, and maximum idle time of a connection.
     pub handshake_timeout: Duration,
-    /// Maximum lifetime of a connection, busy or not, so that a client that never reads cannot keep its slot. Ends with an
-    /// upgrade; an endless response extends it as it is read ([`ConnectionPermit::extend`]).
+    /// Maximum lifetime of a connection, even if it is busy, so that a client that never reads cannot keep its slot. An upgraded connection
+    /// has no such limit, and an endless response extends it whenever the client reads ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
     /// Whether a reverse proxy sets `X-Forwarded-For`, which then names the source address of a request.
     pub trust_proxy: bool,
@@ -251,7 +252,7 @@ impl ConnectionPermit {
         self.has_request.store(true, Ordering::Relaxed);
     }
 
-    /// The time for a request head is over. Counted only if the connection never sent a complete one.
+    /// The time for a request head is over. Counted only if the connection never sent a complete request head.
     pub(in crate::io) fn on_header_timeout(&self) {
         if !self.has_request.load(Ordering::Relaxed) {
             self.limiter.handshake_timeouts.fetch_add(1, Ordering::Relaxed);

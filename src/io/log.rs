@@ -48,7 +48,7 @@ impl SharedLogThrottle {
     }
 }
 
-/// Maximum queued lines. Logging never waits for a slow reader of standard error.
+/// Maximum number of queued lines. Logging never waits for a slow reader of standard error.
 const LINE_QUEUE_CAPACITY: usize = 8_192;
 
 /// Keeps the log running. Dropping it writes the queued lines for at most a second.
@@ -108,7 +108,7 @@ const AREAS: [&str; 12] = [
     "clock",
 ];
 
-/// Whether `word` is neither a level, an area nor a module of this program. `EnvFilter` takes a misspelled level for the name of a
+/// Whether `word` is neither a level, an area nor a module of this program. `EnvFilter` mistakes a misspelled level for the name of a
 /// module, which silences the log.
 fn is_unknown_level(word: &str) -> bool {
     !word.is_empty()
@@ -168,7 +168,7 @@ struct TerminalSafe<'a, 'w>(&'a mut Writer<'w>);
 
 impl fmt::Write for TerminalSafe<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // The common case.
+        // Most text needs no replacement.
         if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return self.0.write_str(text);
         }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub fn set_process_name(name: &str) {
     #[cfg(target_os = "linux")]
     if let Ok(name) = CString::new(name) {
-        // Not essential: without it the process has the name of its file.
+        // Not essential: if this fails, the process keeps the name of its executable.
         let _ = rustix::thread::set_name(&name);
     }
     #[cfg(not(target_os = "linux"))]

@@ -12,7 +12,7 @@ use crate::echo::{ReplyEvent, ReplyObserver, ReplyOutcome};
 use crate::stats::Counter;
 use crate::time::{Time, saturating_nanos};
 
-/// Maximum queued rows: 0.2 s of a fast server.
+/// Maximum number of queued rows: 0.2 s of a fast server.
 const QUEUE_CAPACITY: usize = 65_536;
 
 /// The columns, defined in `docs/measuring.md`.

@@ -9,7 +9,7 @@ use crate::audio::quality::{SharedSourceMeter, SourceQuality};
 use crate::audio::wav::WavError;
 use crate::client::{PayloadSource, SourcePoll};
 
-/// Packets read ahead: 0.7 s at 375 packets per second.
+/// Number of packets read ahead: 0.7 s at 375 packets per second.
 const QUEUE_CAPACITY: usize = 256;
 
 /// A payload and the quality of the input up to it.
@@ -65,7 +65,7 @@ pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Resu
 }
 
 impl ReadAhead {
-    /// Whether the input has no payload at all. Valid only before the first one is taken.
+    /// Whether the input has no payload at all. Valid only before the first payload is taken.
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }

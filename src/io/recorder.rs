@@ -21,7 +21,7 @@ use crate::client::StreamKind;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 use crate::stats::Counter;
 
-/// Maximum queued packets, sent and returned: 2.7 s at 48 kHz and 128 samples per packet.
+/// Maximum number of queued packets, sent and returned: 2.7 s at 48 kHz and 128 samples per packet.
 const QUEUE_CAPACITY: usize = 2_048;
 
 /// Sleep of the recorder thread when the queue is empty.
@@ -76,7 +76,7 @@ impl AudioSinks {
         match status {
             PacketStatus::Sent => waveform.on_sent(index, samples),
             PacketStatus::Returned => waveform.on_returned(index, samples),
-            // Late audio is a gap for a listener.
+            // To a listener, late audio is a gap.
             PacketStatus::Late => {
                 waveform.on_returned(index, samples);
                 waveform.on_lost(index);
@@ -135,7 +135,7 @@ pub struct RecorderQueue {
     drops: Arc<DropCounters>,
 }
 
-/// The main thread's handle. As a [`PacketObserver`] it takes the outcomes that are decided after the run, and waits if the queue is
+/// The main thread's handle. As a [`PacketObserver`], it receives the outcomes that are decided after the run, and it waits if the queue is
 /// full.
 pub struct Recorder {
     queue: SyncSender<QueuedPacket>,
@@ -251,7 +251,7 @@ impl ReturnRecording {
         self.0.write_packet(index, samples);
     }
 
-    /// Completes the file with a length of `sent_samples` per channel. Missing packets are silent, also at the end.
+    /// Completes the file with a length of `sent_samples` per channel. Missing packets are silent, even at the end.
     pub fn finish(self, sent_samples: u64) -> Result<RecordingSummary, RecordingError> {
         self.0.finish(sent_samples)
     }
@@ -261,7 +261,7 @@ const STEREO_CHANNELS: u16 = 2;
 const SENT_CHANNEL: usize = 0;
 const RETURNED_CHANNEL: usize = 1;
 
-/// Records sent audio on the left and returned audio on the right channel of one WAV file. Returned audio is at the position of the
+/// Records sent audio on the left channel and returned audio on the right channel of one WAV file. Returned audio is at the position of the
 /// packet that was sent, so that the delay is not visible, and missing packets are silent.
 pub struct StereoRecording {
     file: WavFile,
@@ -383,7 +383,7 @@ impl WavFile {
         u64::from(self.channels) * self.format.bytes_per_sample() as u64
     }
 
-    /// Maximum samples per channel in a WAV file, which has 32-bit lengths.
+    /// Maximum number of samples per channel in a WAV file, which has 32-bit lengths.
     fn max_samples(&self) -> u64 {
         (u64::from(u32::MAX) - 1_024) / self.frame_bytes()
     }

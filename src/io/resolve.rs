@@ -62,8 +62,8 @@ pub fn first_reachable_or_first(candidates: &[SocketAddr]) -> SocketAddr {
     }
 }
 
-/// Returns the first address that returns a KEEPALIVE within half a second. Tries one address after the other. Without a reply,
-/// returns all addresses that were tried, which are fewer after a stop request.
+/// Returns the first address that returns a KEEPALIVE within half a second. Tries one address after the other. If there is no reply,
+/// returns all addresses that were tried. After a stop request, the remaining addresses are not tried.
 pub fn first_reachable(candidates: &[SocketAddr], stop: &StopToken) -> Result<SocketAddr, Vec<UnreachableAddress>> {
     let mut unreachable = Vec::new();
     for peer in candidates {

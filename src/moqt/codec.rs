@@ -10,25 +10,25 @@ use thiserror::Error;
 /// The first byte of a unidirectional stream that carries a group.
 pub const GROUP_STREAM_TYPE: u8 = 0;
 
-/// Largest value of a varint.
+/// Maximum value of a varint.
 pub const MAX_VARINT: u64 = (1 << 62) - 1;
 
-/// Maximum bytes of an encoded varint.
+/// Maximum length of an encoded varint, in bytes.
 pub const MAX_VARINT_LEN: usize = 8;
 
-/// Maximum bytes of a message body and of a frame.
+/// Maximum length of a message body or frame, in bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
-/// Maximum parts of a path.
+/// Maximum number of parts in a path.
 pub const MAX_PATH_PARTS: usize = 64;
-/// Maximum parameters of a message.
+/// Maximum number of parameters in a message.
 pub const MAX_PARAMETERS: usize = 64;
-/// Maximum versions that a client may offer.
+/// Maximum number of versions that a client may offer.
 pub const MAX_VERSIONS: usize = 64;
-/// Maximum suffixes in one `ANNOUNCE_INIT`.
+/// Maximum number of suffixes in one `ANNOUNCE_INIT`.
 pub const MAX_SUFFIXES: usize = 1_024;
 
-/// Capacity in bytes that a deframer may keep in any case. Above it, the capacity is at most four times the buffered
-/// bytes, so one long message does not occupy its memory for the rest of the stream.
+/// Buffer capacity in bytes that a deframer may always keep. A larger capacity is at most four times the buffered bytes, so that one long
+/// message does not occupy memory for the rest of the stream.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Reason why bytes cannot be decoded.
@@ -265,7 +265,7 @@ pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value, len))
 }
 
-/// Bytes that [`write_varint()`] appends for `value`.
+/// Number of bytes that [`write_varint()`] appends for `value`.
 pub const fn varint_len(value: u64) -> usize {
     match value {
         0..=0x3f => 1,

@@ -33,11 +33,11 @@ SessionCounters {
     setups_failed,
     /// Paths announced by peers.
     announcements,
-    /// Announcements ignored: beyond the limit, or with a path that is too long.
+    /// Announcements ignored because they exceed the limit or their path is too long.
     announcements_rejected,
-    /// Subscriptions of peers accepted.
+    /// Peer subscriptions accepted.
     subscriptions,
-    /// Subscriptions of peers rejected.
+    /// Peer subscriptions rejected.
     subscriptions_rejected,
     /// Groups received, counted at their start.
     groups_received,
@@ -47,7 +47,7 @@ SessionCounters {
     received_bytes,
     /// Groups received that were reset or malformed.
     groups_aborted,
-    /// Groups received that name no subscription, rejected.
+    /// Groups rejected because they belong to no subscription.
     groups_rejected,
     /// Groups sent, counted at their start and once per subscriber.
     groups_sent,
@@ -61,17 +61,17 @@ SessionCounters {
     groups_dropped_buffer_full,
     /// Groups dropped because they have no subscriber.
     groups_dropped_no_subscriber,
-    /// Groups sent that the subscriber stopped.
+    /// Groups that the subscriber stopped while they were sent.
     groups_stopped,
-    /// Groups sent that were reset because the subscriber unsubscribed.
+    /// Groups reset because the subscriber unsubscribed while they were sent.
     groups_unsubscribed,
-    /// Streams beyond the limits, rejected.
+    /// Streams rejected because they exceed a limit.
     streams_rejected,
-    /// Streams of an unknown or unsupported type, rejected.
+    /// Streams rejected because their type is unknown or unsupported.
     streams_unknown_type,
-    /// Streams with a malformed message, rejected.
+    /// Streams rejected because of a malformed message.
     streams_malformed,
-    /// Messages without a field that is used here, ignored.
+    /// Messages ignored because they change nothing that is used here.
     messages_ignored,
 }
 }

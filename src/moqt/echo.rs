@@ -15,8 +15,8 @@ use crate::time::Time;
 const FRAME_OVERHEAD: usize = 64;
 /// Bytes charged per group. The value limits the number of waiting groups, which are scanned often.
 const GROUP_OVERHEAD: usize = 1 << 10;
-/// Maximum frames and group ends relayed per turn to each subscriber. At least as many as one turn receives, or the
-/// queue would grow.
+/// Maximum number of frames and group ends relayed per turn to each subscriber. It must be at least as high as the number that one turn
+/// receives, or the queue would grow.
 const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// Configuration of the echo.
@@ -30,17 +30,17 @@ pub struct MoqtEchoConfig {
     pub track_name: String,
     /// Delay of each frame.
     pub delay: Duration,
-    /// Maximum bytes of frames that wait for their due time or for a subscriber.
+    /// Maximum number of bytes in frames that wait for their due time or for a subscriber.
     pub max_buffered_bytes: usize,
-    /// Maximum groups that wait for the first subscriber of their track.
+    /// Maximum number of groups that wait for the first subscriber of their track.
     pub max_unsubscribed_groups: usize,
     /// Maximum time that a subscription waits for its track to be announced.
     pub announce_timeout: Duration,
 }
 
 impl Default for MoqtEchoConfig {
-    /// `japan, kyoto`, or `/` and the track `index`; no delay; at most 4 MiB and 4 groups wait; subscriptions wait 5
-    /// s.
+    /// `japan, kyoto` in gomoqt-2025-02, `/` and the track `index` in gomoqt-0.9; no delay; at most 4 MiB and 4 groups wait; subscriptions
+    /// wait 5 s.
     fn default() -> Self {
         Self {
             track_prefix: TrackPath::from_parts(["japan", "kyoto"]),
@@ -345,7 +345,7 @@ impl GroupRelay {
 /// Result of one turn of the queue.
 #[derive(Debug, Default)]
 struct RelayProgress {
-    /// Groups that no subscriber's range contains.
+    /// Number of groups that are not in the range of any subscriber.
     no_subscriber: u64,
     /// Whether more is due than one turn relays.
     has_backlog: bool,
@@ -416,9 +416,9 @@ impl RelayQueue {
         progress
     }
 
-    /// Drops whole groups until at most `max_bytes` are charged: first groups without a subscriber, oldest first,
-    /// then the newest groups, so that the remaining ones leave on time. Returns the number of groups dropped because
-    /// the buffer is full and because they have no subscriber.
+    /// Drops whole groups until at most `max_bytes` are charged: first the groups without a subscriber, starting with the oldest, then the
+    /// newest groups, so that the remaining groups leave on time. Returns the number of groups dropped because the buffer is full, and the
+    /// number dropped because they have no subscriber.
     fn drop_over_limit(
         &mut self,
         max_bytes: usize,

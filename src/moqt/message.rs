@@ -8,7 +8,7 @@ use super::codec::{
     write_parameters, write_strings, write_varint,
 };
 
-/// Wire format of a session. The client offers versions, the server chooses one.
+/// Wire format of a session. The client offers versions, and the server chooses one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MoqtVersion {
     /// Version `0xffffff00`: track paths are tuples.
@@ -97,10 +97,10 @@ impl StreamType {
     }
 }
 
-/// First byte of a connection of the IETF drafts and related protocols.
+/// First byte of a connection in the IETF drafts and related protocols.
 pub const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
 
-/// Path of a track, or a prefix of such paths. In gomoqt-0.9 the broadcast is one part and the track name a second.
+/// Path of a track, or a prefix of such paths. In gomoqt-0.9, the broadcast path is the first part and the track name is the second part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrackPath(pub Vec<String>);
 
@@ -150,8 +150,8 @@ impl TrackPath {
         path.strip_prefix(&prefix.to_slash_string()).map(str::to_owned).unwrap_or(path)
     }
 
-    /// The full path of an announcement that was requested for `prefix`. gomoqt-0.9 announces the suffix;
-    /// gomoqt-2025-02 either the suffix or the full path.
+    /// The full path of an announcement that was requested for `prefix`. gomoqt-0.9 announces the suffix; gomoqt-2025-02 announces either
+    /// the suffix or the full path.
     pub(super) fn from_announcement(announced: Self, prefix: &Self, version: MoqtVersion) -> Self {
         match version {
             MoqtVersion::Gomoqt202502 if announced.has_prefix(prefix, version) => announced,
@@ -167,7 +167,7 @@ impl fmt::Display for TrackPath {
     }
 }
 
-/// Parameter key of the path over raw QUIC. Over WebTransport the CONNECT request has the path.
+/// Parameter key of the path over raw QUIC. Over WebTransport, the CONNECT request contains the path.
 pub const PATH_PARAMETER: u64 = 0x01;
 
 /// `SESSION_CLIENT`: the first message of a client.
@@ -180,7 +180,7 @@ pub struct SessionClient {
 }
 
 impl SessionClient {
-    /// The requested path, or the reason why there is no valid one.
+    /// The requested path, or the reason why there is no valid path.
     pub fn path(&self) -> Result<&str, &'static str> {
         let parameter = self.parameters.iter().find(|(key, _)| *key == PATH_PARAMETER);
         let (_, value) = parameter.ok_or("the setup contains no path")?;
@@ -309,7 +309,7 @@ pub enum AnnounceStatus {
 pub struct Announce {
     /// New status.
     pub status: AnnounceStatus,
-    /// The full path in gomoqt-2025-02; the part after the prefix, as one part, in gomoqt-0.9.
+    /// In gomoqt-2025-02, the full path; in gomoqt-0.9, the rest of the path after the prefix, as a single part.
     pub path: TrackPath,
     /// Parameters; gomoqt-2025-02 only.
     pub parameters: Parameters,
@@ -351,7 +351,7 @@ impl MessageBody for Announce {
     }
 }
 
-/// `SUBSCRIBE_UPDATE`: range and priority of a subscription. gomoqt-0.9 has the priority only.
+/// `SUBSCRIBE_UPDATE`: range and priority of a subscription. gomoqt-0.9 has only the priority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeUpdate {
     /// Priority, 0 to 255.

@@ -64,29 +64,29 @@ impl Transport {
 pub struct SessionLimits {
     /// Maximum duration of the setup.
     pub setup_timeout: Duration,
-    /// Maximum open bidirectional streams of the peer.
+    /// Maximum number of open bidirectional peer streams.
     pub max_bidi_streams: usize,
-    /// Maximum groups being received.
+    /// Maximum number of groups being received.
     pub max_incoming_groups: usize,
-    /// Maximum paths announced by the peer.
+    /// Maximum number of paths announced by the peer.
     pub max_announcements: usize,
-    /// Maximum subscriptions of the peer.
+    /// Maximum number of peer subscriptions.
     pub max_subscriptions: usize,
-    /// Maximum bytes of a path.
+    /// Maximum length of a path, in bytes.
     pub max_path_bytes: usize,
-    /// Maximum bytes of incomplete messages and frames.
+    /// Maximum number of bytes in incomplete messages and frames.
     pub max_reassembly_bytes: usize,
-    /// Maximum bytes of messages that the transport has not taken.
+    /// Maximum number of bytes in messages that the transport has not taken.
     pub max_unsent_message_bytes: usize,
-    /// Maximum bytes of groups that the transport has not taken.
+    /// Maximum number of bytes in groups that the transport has not taken.
     pub max_unsent_group_bytes: usize,
-    /// Maximum groups being sent.
+    /// Maximum number of groups being sent.
     pub max_outgoing_groups: usize,
 }
 
 impl Default for SessionLimits {
-    /// 5 s; 64 bidirectional streams, 128 incoming groups, 16 announcements and subscriptions, paths of 4 KiB, 4 MiB
-    /// in reassembly, 256 KiB of messages and 4 MiB of at most 256 groups unsent.
+    /// 5 s for the setup; 64 bidirectional streams, 128 incoming groups, 16 announcements, 16 subscriptions; paths of 4 KiB; 4 MiB in
+    /// reassembly; 256 KiB of unsent messages, 4 MiB of unsent groups; 256 outgoing groups.
     fn default() -> Self {
         Self {
             setup_timeout: Duration::from_secs(5),
@@ -104,14 +104,14 @@ impl Default for SessionLimits {
 }
 
 pub mod error_code {
-    //! Error codes that close connections, reset streams and reject requests. Values are those of gomoqt where it has
-    //! one. Each scope has its own numbers starting at 0, so a code has a meaning within its scope only.
+    //! Error codes that close connections, reset streams and reject requests. If gomoqt has a code for the error, its value is used. Each
+    //! scope numbers its codes from 0, so a code has a meaning only within its scope.
 
     /// Connection: no error.
     pub const NO_ERROR: u32 = 0x0;
     /// Connection: internal error, for example a peer that does not read messages.
     pub const INTERNAL_ERROR: u32 = 0x1;
-    /// Connection: the peer violated the protocol, or speaks another one.
+    /// Connection: the peer violated the protocol or speaks another protocol.
     pub const PROTOCOL_VIOLATION: u32 = 0x3;
     /// Connection: no common version. From gomoqt-0.9; gomoqt-2025-02 has no code for this.
     pub const UNSUPPORTED_VERSION: u32 = 0x12;

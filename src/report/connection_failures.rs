@@ -14,19 +14,19 @@ pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>
         Warning::new(WarningCode::ConnectionFailure, format!("{}: {advice}", failure.message))
     });
     let server_error = websocket.server_error.as_ref().map(|message| {
-        Warning::new(WarningCode::ServerError, format!("the server reported an error (the first one): {message}"))
+        Warning::new(WarningCode::ServerError, format!("the first error that the server reported: {message}"))
     });
     let no_replies = websocket_no_replies(report, websocket, stream);
     let replies_missing = websocket_replies_missing(websocket, stream);
     [failure, server_error, no_replies, replies_missing].into_iter().flatten().collect()
 }
 
-/// What to do about a failed WebSocket connection.
+/// Advice on a failed WebSocket connection.
 fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure) -> &'static str {
     match (failure.kind, failure.close_code.and_then(|code| close_code_advice(dialect, code))) {
         (_, Some(advice)) => advice,
         ("unreachable", _) => {
-            "check host and port, that the server runs, that it speaks this dialect at this path, and that no firewall blocks it"
+            "check the host and port, that the server is running and speaks this dialect at this path, and that no firewall blocks it"
         }
         ("rejected", _) if dialect == Dialect::ControlSurface => {
             "give the --room-code of a room that exists and is not full"
@@ -37,17 +37,19 @@ fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure) -> &'static s
     }
 }
 
-/// What to do about a close code; `None` if the code is not specific enough.
+/// Advice on a close code; `None` if the code is not specific enough.
 fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
     let broadcast = dialect == Dialect::Broadcast;
     Some(match CloseCode(u16::try_from(code).ok()?) {
-        CloseCode::NORMAL_CLOSURE | CloseCode::GOING_AWAY => "the server shuts down or closed the room; try again",
+        CloseCode::NORMAL_CLOSURE | CloseCode::GOING_AWAY => {
+            "the server is shutting down or closed the room; try again"
+        }
         CloseCode::POLICY_VIOLATION => {
             "policy violation: too many messages per second (give a longer --interval) or too many wrong room codes"
         }
         CloseCode::MESSAGE_TOO_BIG => "a message was too large for the server",
         CloseCode::INTERNAL_ERROR | CloseCode::SERVICE_RESTART | CloseCode::BAD_GATEWAY => {
-            "the server failed or restarts; check its log"
+            "the server failed or is restarting; check its log"
         }
         CloseCode::TRY_AGAIN_LATER => {
             "the server or the room is full, or this client read too slowly; try again later or give a longer --interval"
@@ -60,7 +62,7 @@ fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
         }
         // The same number as SERVER_SHUTDOWN.
         CloseCode::INVALID_TOKEN if broadcast => {
-            "the server shuts down, or the token has expired, is for another room, or is signed with another secret; give a new \
+            "the server is shutting down, or the token has expired, is for another room, or is signed with another secret; give a new \
              --token-file and its --room, or the server's secret with --hmac-secret-file"
         }
         CloseCode::ORIGIN_NOT_ALLOWED | CloseCode::REJECTED_BY_ROOM if broadcast => {
@@ -127,12 +129,12 @@ pub(super) fn moqt_warnings(report: &Report, stream: Option<&StreamFigures>) -> 
     warnings.into_iter().flatten().collect()
 }
 
-/// What to do about a failed MOQT connection.
+/// Advice on a failed MOQT connection.
 fn moqt_advice(failure: &ConnectionFailure) -> &'static str {
     match (failure.kind, failure.close_code) {
         ("unreachable", _) => {
-            "no server listens there or a firewall drops UDP (QUIC cannot distinguish these); check host and port, and that the \
-             server runs; compare with `jamjam-dev probe --embedded --moqt` on this host"
+            "no server listens there or a firewall drops UDP (QUIC cannot distinguish these); check the host and port, and that the \
+             server is running; compare with `jamjam-dev probe --embedded --moqt` on this host"
         }
         ("rejected", _) => {
             "check the URL with its path, and that the server speaks the same MOQT version; docs/moqt.md lists servers"
@@ -141,8 +143,10 @@ fn moqt_advice(failure: &ConnectionFailure) -> &'static str {
             "the server speaks this MOQT version but does not echo this track; check the path, and that --moqt-track is under the \
              prefix that the server subscribes to"
         }
-        ("timed_out", _) => "the report contains what arrived until then; try again, and report it if it happens again",
-        ("closed", Some(error_code::NO_ERROR)) => "the server shuts down or is done; try again",
+        ("timed_out", _) => {
+            "the report contains the results up to then; try again, and report the problem if it happens again"
+        }
+        ("closed", Some(error_code::NO_ERROR)) => "the server is shutting down or has finished; try again",
         ("closed", Some(error_code::INTERNAL_ERROR)) => {
             "the server failed, or this client read too slowly; check the server's log or give a longer --interval"
         }
@@ -175,7 +179,7 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
     let groups = format_count(moqt.groups_lost, "group");
     let frames = format_count(moqt.frames_missing, "frame");
     let missing = match (moqt.groups_lost, moqt.frames_missing) {
-        (0, _) => format!("{frames} of returned groups"),
+        (0, _) => format!("{frames} of partially returned groups"),
         (_, 0) => groups,
         _ => format!("{groups} and {frames} of other groups"),
     };
@@ -186,8 +190,8 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
         ""
     };
     let message = format!(
-        "QUIC loses no data: the server did not return {missing} in time (it drops the oldest groups for a slow reader, and the newest if \
-         too many wait for a delay){ended}{rejected}"
+        "QUIC loses no data: the server did not return {missing} in time (it drops the oldest groups if the reader is slow, and the \
+         newest groups if too many are waiting for the delay){ended}{rejected}"
     );
     Some(Warning::new(WarningCode::RepliesMissing, message))
 }
@@ -207,8 +211,8 @@ fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
 fn path_retried(moqt: &MoqtFigures) -> Option<Warning> {
     let path = moqt.retried_path.as_ref()?;
     let message = format!(
-        "the server did not respond to the path /{path} within 2 s, so the path `{path}` was tried: give the path that the server expects to \
-         avoid this delay"
+        "the server did not respond to the path `/{path}` within 2 s, so the path `{path}` was tried: to avoid this delay, give the path \
+         that the server expects"
     );
     Some(Warning::new(WarningCode::PathRetried, message))
 }

@@ -103,7 +103,7 @@ figures! {
         ipdv_abs_p99_us: Option<f64> = ipdv_percentile(0.99);
     }
 
-    /// A bar of the round-trip histogram: round trips from `from_us` to below `to_us`; the last bar has no upper edge.
+    /// A bar of the round-trip histogram. It counts round trips from `from_us` to below `to_us`; the last bar has no upper edge.
     "rtt_histogram": HistogramBarFigures from bar: HistogramBar {
         from_us: f64 = micros(bar.lower);
         to_us: Option<f64> = bar.upper.map(micros);
@@ -307,7 +307,7 @@ figures! {
         server_error: Option<String> = websocket.server_error.as_deref().map(sanitize);
     }
 
-    /// How long the steps of one WebSocket connection took.
+    /// Duration of each setup step of one WebSocket connection.
     "connections": ConnectionSetupFigures from times: WebSocketConnectTimes {
         dns_ms: f64 = unsigned_millis(times.dns_ns) => Ms, "connection setup", Part("DNS", OptionalPart);
         tcp_ms: f64 = unsigned_millis(times.tcp_ns) => Ms, "connection setup", Part("TCP", OptionalPart);
@@ -348,7 +348,7 @@ figures! {
     }
 }
 
-/// The value of `alignment` for returned audio that does not match what was sent.
+/// The value of `alignment` for returned audio that does not match the sent audio.
 pub(super) const UNCORRELATED: &str = "uncorrelated";
 
 impl From<&Option<ConnectionFailure>> for Value {
@@ -380,7 +380,8 @@ impl From<&MoqtFailure> for ConnectionFailure {
     }
 }
 
-/// What the figures of a stream are computed from. `rtt` is `None` if the server delay is unknown, `lost_upstream` if the loss direction is.
+/// The input for the figures of a stream. `rtt` is `None` if the server delay is unknown; `lost_upstream` is `None` if the loss
+/// direction is unknown.
 pub(super) struct StreamInput<'a> {
     pub(super) stream: &'a StreamStats,
     pub(super) rtt: Option<RoundTrip<'a>>,

@@ -1,4 +1,5 @@
-//! The report as JSON: one document for `--json`; for `--json-lines` one line per packet and the same document as the last line.
+//! The report as JSON. `--json` prints one document. `--json-lines` prints one line per packet, and the same document as the last
+//! line.
 
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use crate::client::StreamKind;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum JsonLine {
-    /// A packet or a copy of one.
+    /// A packet or a copy of a packet.
     Packet(PacketLine),
     /// The report, as the last line.
     Report(Box<Report>),
@@ -28,7 +29,7 @@ pub struct PacketLine {
     pub sent_us: f64,
     /// When this copy arrived, in microseconds.
     pub returned_us: Option<f64>,
-    /// `returned_us` less `sent_us`; for AUDIO this contains the server delay.
+    /// `returned_us` minus `sent_us`; for AUDIO, this includes the server delay.
     pub echo_time_us: Option<f64>,
     /// The outcome of the packet.
     pub outcome: PacketOutcome,

@@ -11,7 +11,7 @@ use super::limits::LimitResult;
 use super::model::{Report, Warning};
 use super::quantities::{self, Key, Value};
 
-/// The whole document. `error` is what ended the run early: a socket or file error.
+/// The whole document. `error` is the socket or file error that ended the run early.
 pub fn document(report: &Report, error: Option<&str>) -> Result<String, SerializeError> {
     let name = format!("jamjam-dev {}", quantities::command(report.command));
     let mut suite = TestSuite::new(name.as_str());
@@ -69,12 +69,12 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
         None => TestCaseStatus::success(),
     };
     let mut case = TestCase::new("run completed", status);
-    // All cases share one run: only the first has its duration, so that the sum over the cases is right.
+    // All cases share one run. Only the first case has its duration, so that the sum over all cases is correct.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     case
 }
 
-/// A failure contains all warnings, as they name the likely causes.
+/// A failure contains all warnings, because they name the likely causes.
 fn replies_received(report: &Report, no_reply_reason: Option<&str>) -> TestCase {
     let name = if report.replies_expected { "replies received" } else { "all packets sent" };
     let Some(reason) = no_reply_reason else { return TestCase::new(name, TestCaseStatus::success()) };

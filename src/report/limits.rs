@@ -1,5 +1,5 @@
-//! Limits that a run must meet, and the verdict. Every limit except the audio limits applies to the evaluated stream. A limit without data
-//! is exceeded.
+//! Limits that a run must meet, and the verdict. Every limit except the audio limits applies to the evaluated stream. A limit for
+//! which there is no data counts as exceeded.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub struct AudioLimits {
 }
 
 impl AudioLimits {
-    /// The limits on the returned audio, without those on the sent audio.
+    /// Only the limits on the returned audio, without the limits on the sent audio.
     #[must_use]
     pub fn needing_replies(self) -> Self {
         Self { max_gaps: self.max_gaps, ..Self::default() }
@@ -116,7 +116,7 @@ impl LimitResult {
         self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured))
     }
 
-    /// The note in brackets after a space; empty without one.
+    /// The note in parentheses after a space; empty if there is no note.
     pub(super) fn note_text(&self) -> String {
         self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"))
     }
@@ -170,7 +170,8 @@ fn evaluate_gaps(run: &RunResults, allowed: u64) -> LimitResult {
     let gaps = match audio.and_then(|audio| Some((audio.quality.as_ref()?.gaps.count(), audio.quality_dropped))) {
         _ if !is_settled => Err(missing_data_reason(run, NO_OUTCOME)),
         None => Err(NOT_ANALYZED.to_owned()),
-        // The packets that were not analyzed may contain more gaps: the count can exceed the limit but cannot meet it.
+        // The packets that were not analyzed may contain more gaps. So the count can show that the limit is exceeded, but not that it
+        // is met.
         Some((gaps, 1..)) if gaps <= allowed => Err("this host was too slow to analyze all returned audio".to_owned()),
         Some((gaps, _)) => Ok(gaps),
     };
@@ -227,7 +228,7 @@ fn evaluate_percentile(run: &RunResults, rtt: Option<RoundTrip<'_>>, limit: Limi
         (Some(_), _) => (percentile, figure, None),
         (None, Some(_)) => {
             let count = rtt.map_or(0, |rtt| rtt.count());
-            let note = format!("too few samples for {name} ({count}): compared with the maximum");
+            let note = format!("too few samples for {name} ({count}): the maximum is used instead");
             (maximum, "rtt_max_us", Some(note))
         }
         (None, None) => (None, figure, Some(missing_data_reason(run, NO_REPLIES))),
@@ -246,7 +247,7 @@ fn evaluate_jitter(run: &RunResults, allowed: Duration) -> LimitResult {
     evaluate_duration(Limit::MaxJitter, "jitter_mean_us", allowed, measured, note)
 }
 
-/// Evaluates a limit on a time. Compares in nanoseconds, before rounding.
+/// Evaluates a limit on a time. The values are compared in nanoseconds, before rounding.
 fn evaluate_duration(
     limit: Limit,
     figure: &'static str,
@@ -318,7 +319,7 @@ impl Verdict {
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-        // Without replies, that is the reason; limits without data only follow from it.
+        // If there are no replies, that is the reason to report. Limits without data only follow from it.
         let exceeded = limits
             .iter()
             .filter(|limit| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some()))
@@ -334,7 +335,7 @@ impl Verdict {
     }
 }
 
-/// Why no reply arrived, or why a run without replies did not send everything.
+/// Why no reply arrived, or why a run that expects no replies did not send all packets.
 fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<String> {
     if let Some(wait) = run.readiness_wait.filter(|wait| !wait.reply_received) {
         return Some(format!("no reply within {}", format_time(wait.waited_ns as f64 / 1e3)));

@@ -7,7 +7,7 @@ use super::model::Report;
 use super::quantities::{self, Key, format_time};
 use super::text;
 
-/// The whole summary. `error` is what ended the run early: a socket or file error.
+/// The whole summary. `error` is the socket or file error that ended the run early.
 pub fn summary(report: &Report, error: Option<&str>) -> String {
     let parts = [heading(report, error), limits(report), streams(report), warnings(report), details_block(report)];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -66,7 +66,7 @@ fn warnings(report: &Report) -> String {
 /// The text report in a collapsed block.
 fn details_block(report: &Report) -> String {
     let text = text::summary(report, false);
-    // Longer than any run of backticks in the text, so that the text cannot close the fence.
+    // The fence is longer than any run of backticks in the text, so that the text cannot close it.
     let fence = "`".repeat(3.max(longest_run_of_backticks(&text) + 1));
     format!("<details>\n<summary>The whole report</summary>\n\n{fence}text\n{text}{fence}\n\n</details>\n")
 }
@@ -75,7 +75,7 @@ fn longest_run_of_backticks(text: &str) -> usize {
     text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0)
 }
 
-/// Escapes text from outside, such as target names and system messages, so that it has no meaning in Markdown or HTML.
+/// Escapes external text, such as target names and system messages, so that it has no meaning in Markdown or HTML.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -91,7 +91,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Escapes text of this program, in which backticks mark code.
+/// Escapes text that this program wrote, in which backticks mark code.
 fn format_prose(text: &str) -> String {
     let parts = text.split('`').enumerate();
     parts.map(|(index, part)| if index % 2 == 0 { escape(part) } else { format!("`{part}`") }).collect()

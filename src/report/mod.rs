@@ -1,7 +1,8 @@
 //! Turns the raw results of a run into a report.
 //!
-//! [`Report::new`] computes every figure, limit and warning once. [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print the report
-//! and compute nothing. `docs/measuring.md` defines the figures, `docs/report.schema.json` the shape of the JSON document.
+//! [`Report::new`] computes every figure, limit and warning once. [`text`], [`json`], [`junit`], [`markdown`] and [`html`] print the
+//! report and compute nothing. `docs/measuring.md` defines the figures, and `docs/report.schema.json` defines the structure of the
+//! JSON document.
 
 mod connection_failures;
 pub mod figures;
@@ -33,7 +34,7 @@ impl Report {
             Some(StreamFigures::new(StreamInput { stream: run.stream(kind)?, rtt, lost_upstream }))
         };
         let audio = run.audio.as_ref();
-        // There is nothing to analyze if nothing was sent.
+        // If nothing was sent, there is nothing to analyze.
         let quality = audio.and_then(|audio| Some((audio, audio.quality.as_ref()?)));
         let quality = quality.filter(|(_, quality)| quality.sent_samples > 0);
         let limits = limits.evaluate(run);

@@ -10,7 +10,7 @@ use super::limits::{LimitResult, Verdict};
 use super::quantities::{self, RunProtocol, StreamLabels};
 use crate::client::{RunKind, StopSignal, StreamKind};
 
-/// Rises if a field changes its meaning or is removed. A new field does not raise it.
+/// Incremented if a field is removed or changes its meaning, but not if a field is added.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The report of one run.
@@ -55,7 +55,7 @@ pub struct Streams {
     pub keepalive: Option<StreamFigures>,
 }
 
-/// What a warning is about.
+/// The subject of a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each code is defined in docs/measuring.md")]
@@ -105,7 +105,7 @@ pub enum WarningCode {
     PathRetried,
 }
 
-/// A problem of the run, or a reason to read its figures with care.
+/// A problem with the run, or a reason to interpret its figures with care.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// The subject, for programs.
@@ -146,8 +146,8 @@ impl Report {
         websocket.or_else(|| self.moqt.as_ref()?.connection_failure.as_ref())
     }
 
-    /// The result in one word, and for a run that did not complete the beginning of the sentence that explains it. `error` is what ended the
-    /// run early.
+    /// The result in one word and, for a run that did not complete, the beginning of the sentence that explains the result. `error`
+    /// is the error that ended the run early.
     pub(super) fn status_line(&self, error: Option<&str>) -> (&'static str, String) {
         match (error, self.interrupted) {
             (Some(error), _) => ("ABORTED", format!("{error}; until then: ")),

@@ -14,7 +14,7 @@ use crate::stats::{Histogram, HistogramBar, StreamStats};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Text, a truth value, a list, or a number that is never printed on its own.
+    /// Text, a boolean, a list, or a number that is never printed on its own.
     None,
     /// A plain number.
     Count,
@@ -30,7 +30,8 @@ pub enum Unit {
     Ratio,
     /// Microseconds, printed in the unit that suits their size.
     Us,
-    /// Microseconds, printed in milliseconds from 1 ms on: the unit that suits a delay of seconds would hide what the path adds.
+    /// Microseconds, printed in milliseconds from 1 ms upward. Seconds, which suit a long server delay, would hide the part that the
+    /// path adds.
     FineUs,
     /// Milliseconds, printed in the unit that suits their size.
     Ms,
@@ -162,15 +163,15 @@ pub struct Figure<T: 'static> {
 pub enum Shown<T: 'static> {
     /// Only in JSON, or within the row of another figure.
     JsonOnly,
-    /// A row of the table with a column per stream; the number orders the rows.
+    /// A row of the table that has one column per stream. The number determines the order of the rows.
     Cell(u8, When),
     /// A row of its own.
     Row(When),
-    /// A part with this name of a row. Consecutive figures with one label share a row.
+    /// A part of a row, with this name. Consecutive figures with the same label share a row.
     Part(&'static str, When),
     /// A row composed of several figures of the group.
     Composed(fn(&T) -> String),
-    /// A row composed of several figures of the group; `None` hides it.
+    /// A row composed of several figures of the group. If the function returns `None`, the row is hidden.
     ComposedIf(fn(&T) -> Option<String>),
 }
 
@@ -181,7 +182,7 @@ pub enum When {
     Always,
     /// If there is a value. A row with a missing part of this kind is hidden.
     Present,
-    /// A part that is left out if there is no value. A row without parts is hidden.
+    /// A part that is omitted if there is no value. A row without parts is hidden.
     OptionalPart,
     /// If any value is not 0.
     NonZero,
@@ -204,7 +205,7 @@ pub enum Key {
     Property,
 }
 
-/// The value of a figure, as far as it is a number.
+/// The value of a figure, if it is a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
     /// No data.
@@ -213,7 +214,7 @@ pub enum Value {
     Count(u64),
     /// Any other number.
     Number(f64),
-    /// Text, a truth value or a list.
+    /// Text, a boolean or a list.
     Other,
 }
 
@@ -306,9 +307,9 @@ impl<const N: usize> From<&[u64; N]> for Value {
     }
 }
 
-/// Turns each group of the table into a struct, which serializes to the JSON object, and its `FIGURES`. A row is
-/// `name: type = value => unit, label, shown, key;`. A row without `=>` is `JsonOnly`, one without `key` is in no summary. Statements in
-/// brackets before the rows are shared by their values.
+/// Turns each group of the table into a struct, which serializes to the JSON object, and its `FIGURES`. A row is `name: type = value
+/// => unit, label, shown, key;`. A row without `=>` is `JsonOnly`; a row without `key` is in no summary. The statements in brackets
+/// before the rows run once for all values.
 macro_rules! figures {
     (@text $type:ident) => { figures!(@text $type Unit::None, "", Shown::JsonOnly) };
     (@text $type:ident $unit:expr, $label:expr, $shown:expr) => { figures!(@text $type $unit, $label, $shown, Key::No) };
@@ -436,7 +437,7 @@ impl StreamLabels {
 pub struct RoundTrip<'a> {
     /// Differences from a baseline.
     histogram: &'a Histogram,
-    /// The baseline, less the server delay.
+    /// The baseline minus the server delay.
     offset: i64,
 }
 
@@ -448,7 +449,7 @@ impl<'a> RoundTrip<'a> {
         Some(Self { offset: echo_time.offset.saturating_sub(server_delay), ..echo_time })
     }
 
-    /// The times from sending to return, which contain the server delay.
+    /// The times from sending to return, which include the server delay.
     pub(super) fn echo_time(stream: &'a StreamStats) -> Self {
         Self { histogram: &stream.rtt, offset: stream.rtt_baseline() }
     }

@@ -62,7 +62,7 @@ pub fn summary(report: &Report, color: bool) -> String {
     parts.join("\n")
 }
 
-/// The report in a few lines, for runs whose own output matters more: replies, round trips, and problems.
+/// The report in a few lines (replies, round trips and problems), for runs whose own output is more important.
 pub fn brief(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(stream) = report.streams.get(report.evaluated_stream).filter(|stream| stream.sent > 0) {
@@ -183,7 +183,7 @@ pub(super) struct StreamRow {
     pub(super) key: Key,
 }
 
-/// The rows of the table of streams, without those that have nothing to show.
+/// The visible rows of the table of streams.
 pub(super) fn stream_rows(report: &Report) -> Vec<StreamRow> {
     let mut figures: Vec<(u8, When, &Figure<StreamFigures>)> = StreamFigures::FIGURES
         .iter()

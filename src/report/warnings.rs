@@ -1,4 +1,4 @@
-//! Warnings: problems of the run, and reasons to read its figures with care.
+//! Warnings: problems with the run, and reasons to interpret its figures with care.
 
 use super::connection_failures::{moqt_warnings, websocket_warnings};
 use super::figures::{
@@ -16,9 +16,9 @@ const PACING_WARNING_US: f64 = 1_000.0;
 const PACING_DRIFT_WARNING_US: f64 = 100.0;
 /// Difference between the configured and the estimated server delay that is worth a warning, in milliseconds.
 const SERVER_DELAY_MISMATCH_MS: f64 = 5.0;
-/// Number of pings from which the estimate of the server delay is reliable.
+/// Minimum number of pings for a reliable estimate of the server delay.
 const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
-/// The largest AUDIO payload that fits one Ethernet frame.
+/// The largest AUDIO payload that fits in one Ethernet frame.
 const MAX_UNFRAGMENTED_AUDIO_PAYLOAD: u32 = (MAX_UNFRAGMENTED_PAYLOAD - HEADER_LEN) as u32;
 /// Number of round trips that a 99th percentile needs.
 const MIN_P99_SAMPLES: u64 = 100;
@@ -114,7 +114,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
 
 fn damaged(labels: StreamLabels, stream: &StreamFigures) -> Option<Warning> {
     let message = format!(
-        "{} arrived with other bytes than were sent: the server or a device on the path modifies packets",
+        "{} arrived with bytes that differ from those sent: the server or a device on the path modifies packets",
         format_count(stream.damaged_copies.max(stream.damaged), &labels.reply_noun())
     );
     (stream.damaged_copies > 0 || stream.damaged > 0).then(|| Warning::new(WarningCode::Damaged, message))
@@ -125,7 +125,7 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
     let packets = |n| format_count(n, &labels.request_noun());
     let mut found = Vec::new();
     if stream.send_failed > 0 {
-        let message = format!("{} could not be sent; counted as lost", packets(stream.send_failed));
+        let message = format!("{} could not be sent (counted as lost)", packets(stream.send_failed));
         found.push(Warning::new(WarningCode::SendFailed, message));
     }
     if stream.unmatched > 0 {
@@ -137,14 +137,14 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
     if stream.in_flight > 0 && report.replies_expected {
         let packets = packets(stream.in_flight);
         let message =
-            format!("{packets} in flight when the run was interrupted; counted neither as returned nor as lost");
+            format!("{packets} in flight when the run was interrupted (counted neither as returned nor as lost)");
         found.push(Warning::new(WarningCode::InFlight, message));
     }
     found
 }
 
 fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
-    // Without any reply there are more important causes to check.
+    // If there is no reply at all, other causes are more important.
     let lost = stream.filter(|stream| stream.has_replies()).map_or(0, |stream| stream.lost);
     let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
     (report.loss_report.is_none() && report.is_over_udp() && lost > 0)
@@ -166,7 +166,7 @@ fn direction_unknown(report: &Report) -> Option<Warning> {
     (!lost.is_empty()).then(|| Warning::new(WarningCode::LossDirectionUnknown, message))
 }
 
-/// First what makes figures wrong, then what makes them less precise.
+/// Warnings about wrong figures come first, then warnings about less precise figures.
 fn host_timing_warnings(host: &HostTimingFigures) -> Vec<Warning> {
     let warnings =
         [kernel_dropped(host), suspended(host), clock_jumped(host), slow_send_calls(host), timer_errors(host)];
@@ -219,8 +219,8 @@ fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
 fn timer_errors(host: &HostTimingFigures) -> Option<Warning> {
     let p99 = host.timer_error_p99_us.filter(|p99| *p99 > TIMER_ERROR_WARNING_US)?;
     let message = format!(
-        "timers of this host fired {} late (p99): packets leave late and in bursts, and without receive timestamps of the kernel round \
-         trips are longer by as much; close other programs or measure from a less busy host",
+        "timers of this host fired {} late (p99): packets leave late and in bursts, and without kernel receive timestamps, round trips \
+         are longer by the same amount; close other programs or measure from a less busy host",
         format_time(p99)
     );
     Some(Warning::new(WarningCode::TimerError, message))
@@ -257,7 +257,7 @@ fn playback_warnings(playback: &PlaybackFigures) -> Vec<Warning> {
     }
     if playback.queue_full > 0 {
         let message = format!(
-            "the playback queue was full for {}: the device stopped, or too many packets arrived at once",
+            "the full playback queue dropped {}: the device stopped, or too many packets arrived at once",
             format_count(playback.queue_full, "packet")
         );
         found.push(Warning::new(WarningCode::PlaybackQueueFull, message));
@@ -276,13 +276,13 @@ fn playback_warnings(playback: &PlaybackFigures) -> Vec<Warning> {
     }
     if playback.non_finite_samples > 0 {
         let samples = format_count(playback.non_finite_samples, "NaN or infinite sample");
-        let message = format!("{samples} replaced by 0 before playback");
+        let message = format!("{samples} replaced with 0 before playback");
         found.push(Warning::new(WarningCode::PlayedNonFinite, message));
     }
     found
 }
 
-/// `is_live`: the audio comes from a capture device.
+/// `is_live` states whether the audio comes from a capture device.
 fn audio_quality_warnings(quality: &AudioQualityFigures, is_live: bool) -> Vec<Warning> {
     let mut found = Vec::new();
     if quality.sent_silent {
@@ -321,13 +321,13 @@ fn audio_quality_warnings(quality: &AudioQualityFigures, is_live: bool) -> Vec<W
 fn non_finite_samples(quality: &AudioQualityFigures) -> Option<Warning> {
     let samples = |n| format_count(n, "NaN or infinite sample");
     let message = match (quality.source_non_finite_samples, quality.source_replaced_samples) {
-        (Some(n @ 1..), Some(1..)) => format!("{} in the source; replaced by 0", samples(n)),
+        (Some(n @ 1..), Some(1..)) => format!("{} in the source (replaced with 0)", samples(n)),
         (Some(n @ 1..), _) => {
-            format!("{} in the source; sent unchanged, players output noise or silence for them", samples(n))
+            format!("{} in the source (sent unchanged): players output noise or silence for them", samples(n))
         }
         _ => match quality.sent_levels.iter().map(|level: &LevelFigures| level.non_finite_samples).sum() {
             0 => return None,
-            n => format!("{} in the sent audio; players output noise or silence for them", samples(n)),
+            n => format!("{} in the sent audio: players output noise or silence for them", samples(n)),
         },
     };
     Some(Warning::new(WarningCode::NonFiniteSamples, message))
@@ -337,7 +337,7 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
     let mut found = Vec::new();
     if audio.underruns > 0 {
         let packets = format_count(audio.underruns, "packet");
-        let message = format!("the source delivered {packets} too late; sent late");
+        let message = format!("the source delivered {packets} too late to be sent on time");
         found.push(Warning::new(WarningCode::Underruns, message));
     }
     if audio.recording_dropped > 0 {
@@ -352,7 +352,7 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
     found.extend(server_delay_warnings(report, audio));
     if audio.payload_bytes > MAX_UNFRAGMENTED_AUDIO_PAYLOAD {
         let message = format!(
-            "{} payload bytes exceed one Ethernet frame: packets are fragmented, and one lost fragment loses the packet",
+            "{} payload bytes do not fit in one Ethernet frame: packets are fragmented, and losing one fragment loses the packet",
             audio.payload_bytes
         );
         found.push(Warning::new(WarningCode::Fragmented, message));

@@ -21,7 +21,7 @@ use crate::time::{Time, WallClock};
 /// How long the log stays active after a snapshot.
 pub(super) const RETENTION: Duration = Duration::from_secs(10);
 
-/// Maximum number of accepted messages, and of other entries.
+/// Maximum number of entries in each list: accepted messages and other entries.
 pub(super) const LOG_CAPACITY: usize = 200;
 
 /// Maximum number of rooms whose messages are counted.
@@ -47,7 +47,7 @@ impl ActivityScope {
 /// Recent activity, while a console is open.
 #[derive(Default)]
 pub(super) struct ActivityLog {
-    /// End of the activity log unless another snapshot is taken.
+    /// When the log becomes inactive, unless another snapshot is taken.
     active_until: Time,
     /// Whether [`TimerEvent::ActivityLogExpiry`] is scheduled.
     expiry_scheduled: bool,
@@ -90,7 +90,7 @@ impl ActivityLog {
         self.last_number
     }
 
-    /// Entries with a number above `since`, the oldest first. Text from protected rooms is included only with `content`.
+    /// Entries with a number above `after`, the oldest first. Text from protected rooms is included only with `content`.
     pub(super) fn entries_after(&self, after: u64, content: bool) -> Vec<ActivityEntry> {
         let entries = self.messages.iter().chain(&self.other_entries).filter(|entry| entry.number > after).cloned();
         let is_hidden = |entry: &ActivityEntry| entry.protected && !content;
@@ -147,7 +147,7 @@ impl ActivityLog {
         stored.push_back(entry);
     }
 
-    /// Records a message. Without `sender` it was posted over HTTP, without `text` it is binary.
+    /// Records a message. If there is no `sender`, it was posted over HTTP. If there is no `text`, it is binary.
     pub(super) fn record_message(
         &mut self,
         now: WallClock,
@@ -184,7 +184,7 @@ impl ActivityLog {
         );
     }
 
-    /// Records the end of a connection, with the server's reason or the peer's.
+    /// Records the end of a connection, with the reason of the server or the peer.
     pub(super) fn record_close(
         &mut self,
         now: WallClock,
@@ -240,7 +240,7 @@ pub enum ActivityOutcome {
 pub struct ActivityEntry {
     /// Starts at 1 and increases by 1.
     pub number: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     pub time: u64,
     /// The kind of activity.
     pub kind: ActivityKind,
@@ -274,7 +274,7 @@ pub(super) const MAX_KEPT_BYTES: usize = 2 << 10;
 /// Maximum stored length of a message type, in bytes.
 const MAX_TYPE_BYTES: usize = 64;
 
-/// Fields whose values are redacted, compared without case.
+/// Fields whose values are redacted, compared case-insensitively.
 const SECRET_FIELDS: [&str; 3] = ["password", "token", "room_code"];
 
 /// Replaces the value of a secret field.
@@ -293,8 +293,8 @@ pub(super) struct Redacted {
     pub(super) is_truncated: bool,
 }
 
-/// Redacts secrets and truncates the message. Works on the text, whether it is JSON or not: malformed messages are the ones that are
-/// inspected. In doubt, text is redacted.
+/// Redacts secrets and truncates the message. Works on any text, because malformed messages are the ones that operators inspect. When in
+/// doubt, it redacts.
 pub(super) fn redact(text: &str) -> Redacted {
     let end = (0..=MAX_KEPT_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     let mut rest = &text[..end];
@@ -302,7 +302,7 @@ pub(super) fn redact(text: &str) -> Redacted {
     let (mut stored, mut message_type, mut depth) = (String::new(), None, 0_i32);
     while !rest.is_empty() {
         let (outside, literal, after) = split_string_literal(rest);
-        // Valid JSON has no words outside strings but true, false and null.
+        // Outside strings, valid JSON has no words except `true`, `false` and `null`.
         if let Some(position) = SECRET_FIELDS.iter().filter_map(|secret| find_ignore_case(outside, secret)).min() {
             stored.push_str(&outside[..position]);
             stored.push_str(REST_REDACTED);
@@ -361,7 +361,8 @@ fn split_string_literal(text: &str) -> (&str, &str, &str) {
     (&text[..start], &text[start..end], &text[end..])
 }
 
-/// The length of the JSON value at the start of `text`. If there is no valid value, the whole text, so that all of it is redacted.
+/// The length of the JSON value at the start of `text`. If there is no valid value, the length of the whole text, so that the whole text is
+/// redacted.
 fn value_len(text: &str) -> usize {
     if text.starts_with('"') {
         return split_string_literal(text).1.len();
@@ -398,7 +399,7 @@ fn is_secret_field(name: &str) -> bool {
     SECRET_FIELDS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
-/// Whether a string contains a secret field with a value, as nested JSON or a URL does.
+/// Whether a string contains a secret field with a value, as nested JSON or a URL may.
 fn contains_secret(literal: &str) -> bool {
     SECRET_FIELDS.iter().any(|secret| {
         let mut rest = literal;
@@ -412,7 +413,7 @@ fn contains_secret(literal: &str) -> bool {
     })
 }
 
-/// The position of `word`, which is ASCII, in `text`, compared without case.
+/// The position of `word`, which is ASCII, in `text`, compared case-insensitively.
 fn find_ignore_case(text: &str, word: &str) -> Option<usize> {
     text.as_bytes().windows(word.len()).position(|window| window.eq_ignore_ascii_case(word.as_bytes()))
 }

@@ -41,11 +41,11 @@ pub enum RoomError {
     NotFound {
         /// The room that was requested.
         query: String,
-        /// The rooms of the server.
+        /// The server's rooms.
         rooms: Vec<RoomInfo>,
     },
     /// Several rooms match.
-    #[error("several rooms match `{query}`; give the id or the invite code of one:\n{}", list_first(.rooms))]
+    #[error("several rooms match `{query}`; give the id or invite code of one of these rooms:\n{}", list_first(.rooms))]
     Ambiguous {
         /// The room that was requested.
         query: String,
@@ -83,13 +83,13 @@ fn list_all(rooms: &[RoomInfo]) -> String {
     if rooms.is_empty() {
         "the server has no rooms".to_owned()
     } else {
-        format!("its rooms are:\n{}", list_first(rooms))
+        format!("the server's rooms are:\n{}", list_first(rooms))
     }
 }
 
 fn list_first(rooms: &[RoomInfo]) -> String {
     let more = rooms.len().saturating_sub(MAX_LISTED_ROOMS);
-    let rest = if more > 0 { format!("\nand {more} more; --list-rooms prints all") } else { String::new() };
+    let rest = if more > 0 { format!("\nand {more} more; --list-rooms prints all rooms") } else { String::new() };
     room_table(&rooms[..rooms.len() - more]) + &rest
 }
 
@@ -107,7 +107,7 @@ enum JoinState {
 /// A client that finds a room by its id, code or name, joins it and learns its members' addresses.
 #[derive(Debug)]
 pub struct RoomClient {
-    /// The requested room: an id, an invite code, a name or a part of one.
+    /// The requested room: an id, an invite code, a name or a part of a name.
     query: String,
     password: Option<String>,
     peer_name: String,
@@ -126,7 +126,7 @@ pub struct RoomClient {
 struct KnownPeer {
     id: String,
     name: String,
-    /// In the order of preference.
+    /// In order of preference.
     addresses: Vec<SocketAddr>,
 }
 
@@ -150,7 +150,7 @@ impl RoomClient {
         ClientMessage::ListRooms
     }
 
-    /// Handles a message of the server; returns the message to send, if any.
+    /// Handles a message from the server; returns the message to send, if any.
     pub fn on_message(&mut self, message: ServerMessage) -> Result<Option<ClientMessage>, RoomError> {
         match (message, self.state) {
             (ServerMessage::RoomList { rooms }, JoinState::Listing) => self.on_room_list(rooms).map(Some),
@@ -316,7 +316,7 @@ const SERVER_REFLEXIVE_PRIORITY: u32 = 100 << 24 | 65_535 << 8 | 255;
 /// The addresses at which clients reach the echo server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressCandidates {
-    /// An address of its own interface, or the one that the operator gave.
+    /// An address of its own interface, or the address that the operator gave.
     pub host: Option<SocketAddr>,
     /// The mapped address that a STUN server reported.
     pub server_reflexive: Option<SocketAddr>,
@@ -355,7 +355,7 @@ pub struct EchoParticipant {
 /// Counts echoed messages per second of wall-clock time.
 #[derive(Debug, Default)]
 struct EchoLimiter {
-    /// The current second since 1970.
+    /// The current second since the Unix epoch.
     second: u64,
     count: u32,
 }
@@ -407,7 +407,7 @@ impl EchoParticipant {
         if is_new && self.is_joined() { self.update_peer_info() } else { None }
     }
 
-    /// Handles a message of the server; returns the message to send, if any.
+    /// Handles a message from the server; returns the message to send, if any.
     pub fn on_message(
         &mut self,
         message: ServerMessage,
@@ -501,8 +501,8 @@ impl EchoParticipant {
     }
 }
 
-/// The echo of a chat message. Own messages, very long ones, and messages that were echoed twice are not echoed: two echo servers in
-/// one room would never stop.
+/// The echo of a chat message. The participant's own messages, very long messages, and messages that were echoed twice are not echoed.
+/// Otherwise, two echo servers in one room would never stop.
 fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMessage> {
     let is_returned_twice = chat.content.strip_prefix(ECHO_PREFIX).is_some_and(|rest| rest.starts_with(ECHO_PREFIX));
     if chat.sender_id == own_id || is_returned_twice || chat.content.len() > MAX_ECHO_BYTES {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Maximum bytes of a close reason: a control frame carries 125 bytes, and two of them are the code.
+/// Maximum length of a close reason, in bytes: a control frame carries 125 bytes, and two of them are the code.
 const MAX_REASON_BYTES: usize = 123;
 
 /// The code of a WebSocket close.
@@ -10,9 +10,9 @@ const MAX_REASON_BYTES: usize = 123;
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
-    /// The connection has served its purpose.
+    /// The connection has fulfilled its purpose.
     pub const NORMAL_CLOSURE: Self = Self(1000);
-    /// The server stops.
+    /// The server is shutting down.
     pub const GOING_AWAY: Self = Self(1001);
     /// The peer violated RFC 6455.
     pub const PROTOCOL_ERROR: Self = Self(1002);
@@ -22,13 +22,13 @@ impl CloseCode {
     pub const ABNORMAL_CLOSURE: Self = Self(1006);
     /// A text message was not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// The client violated a rule of the server, for example its rate of messages or of control frames.
+    /// The client violated a rule of the server, for example the maximum rate of messages or control frames.
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// A message was longer than the server accepts.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
-    /// The server met an unexpected condition.
+    /// The server encountered an unexpected condition.
     pub const INTERNAL_ERROR: Self = Self(1011);
-    /// The server restarts.
+    /// The server is restarting.
     pub const SERVICE_RESTART: Self = Self(1012);
     /// A limit is reached, for example the send queue of a client that does not read; the client may try again later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
@@ -42,9 +42,9 @@ impl CloseCode {
     pub const MAX_CONNECTION_AGE: Self = Self(4001);
     /// Broadcast rooms: the token is invalid or expired.
     pub const INVALID_TOKEN: Self = Self(4002);
-    /// Broadcast rooms: the server stops. The same number as [`CloseCode::INVALID_TOKEN`].
+    /// Broadcast rooms: the server is shutting down. The same number as [`CloseCode::INVALID_TOKEN`].
     pub const SERVER_SHUTDOWN: Self = Self(4002);
-    /// The page's origin is not among the allowed ones.
+    /// The page's origin is not allowed.
     pub const ORIGIN_NOT_ALLOWED: Self = Self(4003);
     /// Broadcast rooms: the room's handler rejected the client.
     pub const REJECTED_BY_ROOM: Self = Self(4004);

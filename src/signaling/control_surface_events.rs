@@ -17,7 +17,7 @@ pub const ROOM_CODE_DIGITS: RangeInclusive<usize> = 4..=6;
 /// Maximum length of a parameter or trigger name, in bytes.
 pub(super) const MAX_PARAMETER_NAME_BYTES: usize = 256;
 
-/// An action of a client. Reported when it is received, even if its effect is scheduled for later.
+/// A client's action. It is reported when it is received, even if its effect is scheduled for later.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlSurfaceEvent {
@@ -32,10 +32,10 @@ pub struct ControlSurfaceEvent {
     /// The new value of the parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f32>,
-    /// When the client wants it to take effect, in microseconds since 1970.
+    /// When the client wants it to take effect, in microseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
-    /// When it was received, in microseconds since 1970.
+    /// When it was received, in microseconds since the Unix epoch.
     #[serde(rename = "time")]
     pub received_at: u64,
 }
@@ -103,9 +103,9 @@ pub struct InlineEvent {
     pub name: InlineStr<MAX_PARAMETER_NAME_BYTES>,
     /// The new value of the parameter, which is finite; `None` for a trigger.
     pub value: Option<f32>,
-    /// When the client wants it to take effect, in microseconds since 1970. May be any number.
+    /// When the client wants it to take effect, in microseconds since the Unix epoch. May be any number.
     pub at: Option<u64>,
-    /// When it was received, in microseconds since 1970.
+    /// When it was received, in microseconds since the Unix epoch.
     pub received_at: u64,
 }
 

@@ -46,13 +46,13 @@ dialect_counters! {
     Counter connections_opened,
     /// Messages received.
     Counter messages_received,
-    /// Bytes of text received in messages.
+    /// Bytes received in text messages.
     Counter received_bytes,
     /// Messages sent, counted once per receiver.
     Counter messages_sent,
-    /// Bytes of text sent in messages, counted once per receiver.
+    /// Bytes sent in text messages, counted once per receiver.
     Counter sent_bytes,
-    /// Messages without effect and without a reply.
+    /// Messages that had no effect and received no reply.
     Counter messages_ignored,
     /// Control surface events passed to the program.
     Counter control_surface_events,
@@ -66,7 +66,7 @@ dialect_counters! {
     Counter closed_undecided_limit,
     /// Connections closed because they did not answer a ping in time.
     Counter closed_heartbeat_timeout,
-    /// Connections closed because they sent no message for the idle time-out.
+    /// Connections closed because they sent no message within the idle time-out.
     Counter closed_idle_timeout,
     /// Connections closed because they reached the maximum connection age.
     Counter closed_max_age,

@@ -1,7 +1,7 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
-//! The [`Hub`] receives what connections send and passes what they are to receive to an [`EventSink`]. It limits, counts and logs messages and
-//! keeps connections alive; everything else is up to the [`DialectHandler`] of the connection's dialect.
+//! The [`Hub`] receives the messages of connections and passes the messages for them to an [`EventSink`]. It limits, counts and logs
+//! messages and keeps connections alive; everything else is up to the [`DialectHandler`] of the connection's dialect.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -24,10 +24,10 @@ use crate::log_throttle::LogThrottle;
 use crate::rate_limit::Gcra;
 use crate::time::{Time, WallClock};
 
-/// A message counts once against the rate limit, and once more for each of these many bytes.
+/// A message counts once against the rate limit, and once more for each full block of this many bytes.
 const BYTES_PER_RATE_UNIT: usize = 16 << 10;
 
-/// The connection number of work that no connection caused. No connection has it.
+/// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
 
 /// One signaling dialect: its rooms, and its reaction to connections, messages and timers.
@@ -90,7 +90,7 @@ pub(super) trait DialectHandler {
         Some(limits.heartbeat)
     }
 
-    /// How long the connection may send no message.
+    /// How long the connection may go without sending a message.
     fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
         let _ = (limits, conn);
         None
@@ -169,7 +169,7 @@ impl ConnectionState {
     fn allow_message(&mut self, now: Time, limit: Gcra, bytes: usize) -> bool {
         let conforms = limit.try_advance(self.message_arrival, now, 1).is_some();
         if conforms {
-            // A long message is accepted like a short one; the messages after it wait longer.
+            // A long message is accepted like a short one, but takes more of the rate of the messages after it.
             let units = 1 + (bytes / BYTES_PER_RATE_UNIT) as u64;
             self.message_arrival = limit.advance(self.message_arrival, now, units);
         }
@@ -193,12 +193,12 @@ pub(super) struct ConnectionContext<'a> {
 }
 
 impl ConnectionContext<'_> {
-    /// The time in milliseconds since 1970.
+    /// The Unix time in milliseconds.
     pub(super) fn unix_ms(&self) -> u64 {
         self.now.unix_ms()
     }
 
-    /// Closes a connection that is in no room any more.
+    /// Closes a connection that is no longer in a room.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
         if let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) {
             if self.activity_log.is_active(self.now.monotonic) {
@@ -225,7 +225,7 @@ impl ConnectionContext<'_> {
         self.counters.requests_rejected += 1;
     }
 
-    /// Counts a wrong room code of the connection, and returns how many there are.
+    /// Counts a wrong room code of the connection, and returns their number so far.
     pub(super) fn count_wrong_code(&mut self) -> u32 {
         self.connections.get_mut(&self.conn).map_or(0, |connection| {
             connection.wrong_codes += 1;
@@ -238,7 +238,7 @@ impl ConnectionContext<'_> {
         ConnectionHandle { counters: self.counters, sink: self.sink }
     }
 
-    /// Generates an id until it is free.
+    /// Generates ids until one is free.
     pub(super) fn generate_unique(
         &mut self,
         generate: fn(&mut IdGenerator) -> String,
@@ -278,7 +278,7 @@ impl ConnectionContext<'_> {
     }
 }
 
-/// Sends to connections, and counts what is sent.
+/// Sends messages to connections, and counts them.
 pub(super) struct ConnectionHandle<'a> {
     pub(super) counters: &'a mut DialectCounters,
     pub(super) sink: &'a mut dyn EventSink,
@@ -334,7 +334,7 @@ struct MessageType<'a> {
 }
 
 impl Hub {
-    /// An empty hub. `key` seeds the ids of rooms and members; without it they cannot be guessed.
+    /// An empty hub. `key` seeds the ids of rooms and members; without the key, the ids cannot be guessed.
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
             message_limit: limits.message_limit(),
@@ -350,7 +350,7 @@ impl Hub {
         }
     }
 
-    /// The limits of the server.
+    /// The server's limits.
     pub fn limits(&self) -> &SignalingLimits {
         &self.limits
     }
@@ -412,7 +412,7 @@ impl Hub {
                 if text.len() > hub.limits.max_message_bytes {
                     return Err(MessageError::MessageTooBig(hub.limits.max_message_bytes));
                 }
-                // serde would also accept an array of the field values.
+                // Without this check, serde would also accept an array of the field values.
                 if !text.trim_start().starts_with('{') {
                     return Err(MessageError::Invalid("not a JSON object".to_owned()));
                 }
@@ -632,7 +632,7 @@ impl Hub {
         (ctx, dialects, limits)
     }
 
-    /// Schedules a timer, and now and then removes the timers of connections and rooms that are gone.
+    /// Schedules a timer. Occasionally removes the timers of connections and rooms that no longer exist.
     pub(super) fn schedule(&mut self, at: Time, event: TimerEvent) {
         let Self { connections, timers, dialects, .. } = self;
         timers.insert(at, event);

@@ -16,7 +16,7 @@ use super::limits::{Heartbeat, SignalingLimits};
 use super::rooms::{IdGenerator, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
 use crate::sanitize::truncate_bytes;
 
-/// A message of a client.
+/// A message from a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub enum ClientMessage {
@@ -26,7 +26,7 @@ pub enum ClientMessage {
         room_name: String,
         /// Password that others need to join.
         password: Option<String>,
-        /// Display name of the client.
+        /// The client's display name.
         peer_name: String,
     },
     /// Joins a room.
@@ -35,7 +35,7 @@ pub enum ClientMessage {
         room_id: String,
         /// The room's password, if it has one.
         password: Option<String>,
-        /// Display name of the client.
+        /// The client's display name.
         peer_name: String,
     },
     /// Leaves the room.
@@ -56,7 +56,7 @@ pub enum ClientMessage {
     ChatMessage(ChatMessage),
 }
 
-/// A message of a server.
+/// A message from a server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub enum ServerMessage {
@@ -66,7 +66,7 @@ pub enum ServerMessage {
         room_id: String,
         /// The client's id in the room: a UUID.
         peer_id: String,
-        /// An invite code, which identifies the room like its id.
+        /// An invite code, which identifies the room just as its id does.
         invite_code: String,
     },
     /// The client has joined the room.
@@ -98,7 +98,7 @@ pub enum ServerMessage {
         /// In the order of creation.
         rooms: Vec<RoomInfo>,
     },
-    /// A chat message of another member.
+    /// A chat message from another member.
     ChatMessage(ChatMessage),
     /// A request was rejected.
     Error {
@@ -110,9 +110,9 @@ pub enum ServerMessage {
 /// A chat message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// Id of the sender; the server replaces it by the real one.
+    /// Id of the sender; the server replaces it with the real id.
     pub sender_id: String,
-    /// Name of the sender; the server replaces it by the real one.
+    /// Name of the sender; the server replaces it with the real name.
     pub sender_name: String,
     /// The text.
     pub content: String,
@@ -240,7 +240,7 @@ impl DialectHandler for JamjamDialect {
         leave_room(ctx, &mut self.rooms, None);
     }
 
-    /// jamjam clients are not pinged: they answer pings only while they read.
+    /// jamjam clients are not pinged, because they answer pings only while they read.
     fn heartbeat(&self, _: &SignalingLimits) -> Option<Heartbeat> {
         None
     }
@@ -325,7 +325,7 @@ fn join_room(
     let Some((key, room)) = found else { return reject(ctx, "Room not found") };
     if let Some(expected) = &room.data.password {
         let given = password.unwrap_or_default();
-        // Constant time for passwords of equal length.
+        // The comparison takes constant time for passwords of equal length.
         if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
             return reject(ctx, "Invalid password");
         }

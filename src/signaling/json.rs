@@ -63,7 +63,7 @@ pub(super) enum JsonError {
     TooLarge,
 }
 
-/// Parses JSON within the limits of depth and number of values.
+/// Parses JSON within the limits on depth and number of values.
 pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
     let JsonSize { depth, values } = measure(text);
     if depth > MAX_DEPTH || values > MAX_VALUES {
@@ -77,7 +77,7 @@ pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
     Ok(value)
 }
 
-/// Counts the bytes that are written up to a maximum, and stores them in `buffer` if there is one.
+/// Counts written bytes up to a maximum, and stores them in `buffer` if there is one.
 struct LimitedWriter {
     buffer: Option<Vec<u8>>,
     written: usize,

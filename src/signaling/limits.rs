@@ -6,7 +6,7 @@ use super::dialect::DialectSet;
 use super::token::Secret;
 use crate::rate_limit::Gcra;
 
-/// A connection may use its message rate for this many seconds at once.
+/// A connection may send the messages of this many seconds in one burst.
 const MESSAGE_BURST_SECONDS: u64 = 2;
 
 /// Default maximum length of a message, in bytes.
@@ -19,7 +19,7 @@ pub struct SignalingLimits {
     pub max_message_bytes: usize,
     /// Maximum number of connections that have not selected a dialect.
     pub max_undecided: usize,
-    /// Maximum messages per second of one connection, with bursts of two seconds.
+    /// Maximum number of messages per second from one connection. A burst may contain the messages of two seconds.
     pub message_rate: Option<u32>,
     /// Maximum number of open rooms per dialect and creating address.
     pub max_rooms_per_address: usize,
@@ -38,7 +38,7 @@ pub struct SignalingLimits {
 }
 
 impl SignalingLimits {
-    /// The limit of messages of one connection. It applies to control frames and fragments too, which are no messages.
+    /// The message rate limit of one connection. Control frames and fragments, which are not messages, have the same limit.
     pub fn message_limit(&self) -> Option<Gcra> {
         self.message_rate.map(|rate| Gcra::with_burst_seconds(u64::from(rate), MESSAGE_BURST_SECONDS))
     }
@@ -55,7 +55,7 @@ impl SignalingLimits {
 pub struct Heartbeat {
     /// Interval of pings; `None` disables them.
     pub interval: Option<Duration>,
-    /// How long a connection may send nothing before it is dropped.
+    /// How long a connection may be silent before it is dropped.
     pub timeout: Duration,
 }
 
@@ -87,7 +87,7 @@ impl Default for SignalingLimits {
 /// Limits of control surface rooms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ControlSurfaceLimits {
-    /// Digits of a generated room code: 4 to 6.
+    /// Number of digits in a generated room code: 4 to 6.
     pub code_digits: usize,
     /// How long a room exists.
     pub room_lifetime: Duration,
@@ -126,9 +126,9 @@ pub struct BroadcastSettings {
     pub secret: Option<Secret>,
     /// The envelope of relayed messages.
     pub envelope: Envelope,
-    /// Message types that are acknowledged but not relayed, compared without case.
+    /// Message types that are acknowledged but not relayed, compared case-insensitively.
     pub suppressed_types: Vec<String>,
-    /// How long a member may send no message; `None` is no limit.
+    /// How long a member may go without sending a message; `None` is no limit.
     pub idle_timeout: Option<Duration>,
     /// Maximum age of a connection; `None` is no limit.
     pub max_connection_age: Option<Duration>,
@@ -138,7 +138,7 @@ pub struct BroadcastSettings {
     pub max_payload_bytes: usize,
     /// Maximum number of delayed messages per room.
     pub max_delayed_messages: usize,
-    /// Maximum bytes of delayed messages of all rooms.
+    /// Maximum number of bytes in delayed messages of all rooms.
     pub max_delayed_bytes: usize,
 }
 
@@ -162,9 +162,9 @@ impl Default for BroadcastSettings {
 /// The envelope of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Envelope {
-    /// The documented one.
+    /// The documented envelope.
     #[default]
     Document,
-    /// The one that the players of Dynode parse.
+    /// The envelope that Dynode players parse.
     Dynode,
 }

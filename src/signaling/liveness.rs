@@ -68,7 +68,7 @@ impl Hub {
         }
         let mut next = connection.last_ping + interval;
         if connection.awaiting_pong {
-            // A connection that was silent for longer than the time-out before the ping gets the whole time-out after it.
+            // A connection that was silent for longer than the time-out before the ping gets the whole time-out after the ping.
             let expires_at = connection.last_seen + timeout;
             next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
         }
@@ -93,7 +93,7 @@ impl Hub {
         }
     }
 
-    /// Closes a connection that sent no message for too long, or checks again when it would have.
+    /// Closes a connection that sent no message for too long. Otherwise, schedules the next check for the end of its idle time-out.
     fn check_idle_timeout(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
         let Some(connection) = self.connections.get(&conn) else { return };
         let (dialect, last_message) = (connection.dialect, connection.last_message);

@@ -1,6 +1,6 @@
 //! The signaling server without sockets: connections, rooms and messages of all dialects.
 //!
-//! The [`Hub`] receives what connections send and passes what they are to receive to an [`EventSink`]. Each dialect is one file with a
+//! The [`Hub`] receives the messages of connections and passes the messages for them to an [`EventSink`]. Each dialect is one file with a
 //! `DialectHandler`; the dialects share rooms, timers, limits and counters. [`client`] is the other end of the jamjam dialect.
 
 mod activity_log;
@@ -54,7 +54,7 @@ pub use snapshot::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
-/// Identifies the value that a message updates. A newer message supersedes earlier ones with the same key.
+/// Identifies the value that a message updates. A newer message supersedes earlier messages with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UpdateKey(pub NonZeroU64);
 
@@ -63,13 +63,13 @@ pub struct UpdateKey(pub NonZeroU64);
 pub struct NewConnection {
     /// The client's address.
     pub source: IpAddr,
-    /// What the path and query of its request select.
+    /// The route that the path and query of its request select.
     pub route: Route,
 }
 
-/// Receives what the hub sends to connections.
+/// Receives the messages that the hub sends to connections.
 pub trait EventSink {
-    /// Sends the same text message to these connections, after everything that they were sent before.
+    /// Sends the same text message to these connections, after all messages sent to them before.
     fn send(&mut self, to: &[ConnId], text: String);
 
     /// Sends a text message that supersedes unsent messages with the same key.
@@ -83,8 +83,8 @@ pub trait EventSink {
         drop(event);
     }
 
-    /// Closes a connection after everything that it was sent before. The hub has removed the connection; a later
-    /// [`Hub::on_disconnect`] has no effect.
+    /// Closes a connection after all messages sent to it before. The hub has removed the connection; a later [`Hub::on_disconnect`] has no
+    /// effect.
     fn close(&mut self, conn: ConnId, code: u16, reason: &str);
 
     /// Sends a ping to a connection.

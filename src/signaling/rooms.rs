@@ -19,7 +19,7 @@ pub(super) struct RoomKey(u64);
 const UPDATE_KEY_BITS: u32 = 13;
 
 impl RoomKey {
-    /// The key of updates of one value in this room. Index 0 is the visualization, and parameters start at 1.
+    /// The key for updates of one value in this room. Index 0 is the visualization, and parameters start at 1.
     pub(super) fn update_key(self, index: usize) -> UpdateKey {
         UpdateKey(NonZeroU64::MIN.saturating_add(self.0 << UPDATE_KEY_BITS | index as u64))
     }
@@ -236,7 +236,7 @@ impl<R, M> RoomMap<R, M> {
     }
 }
 
-/// What the console shows of a room.
+/// Data of a room that the console shows.
 pub(super) trait RoomData {
     /// The display name, if it differs from the room's id.
     fn display_name(&self) -> Option<&str> {
@@ -244,7 +244,7 @@ pub(super) trait RoomData {
     }
 }
 
-/// What the console shows of a member.
+/// Data of a member that the console shows.
 pub(super) trait MemberData {
     fn info(&self) -> MemberInfo<'_>;
 }
@@ -284,7 +284,7 @@ pub(super) trait RoomEntry {
 
     fn display_name(&self) -> Option<&str>;
 
-    /// Creation time in milliseconds since 1970.
+    /// Creation time in milliseconds since the Unix epoch.
     fn created_ms(&self) -> u64;
 
     fn member_count(&self) -> usize;
@@ -346,16 +346,16 @@ impl<R: RoomData, M: MemberData> RoomEntry for Room<R, M> {
     }
 }
 
-/// Letters and digits without those that look alike.
+/// Letters and digits, except those that look alike.
 const INVITE_ALPHABET: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
 
-/// Length of an invite code in letters.
+/// Length of an invite code in characters.
 const INVITE_CODE_LEN: usize = 6;
 
-/// Length of an invite code of newer jamjam servers in letters.
+/// Length of an invite code of newer jamjam servers in characters.
 const LONG_INVITE_CODE_LEN: usize = 9;
 
-/// Generates ids from SHA-256 of a secret key and a counter. Without the key, an id does not reveal the next one.
+/// Generates ids from SHA-256 of a secret key and a counter. Without the key, an id does not reveal the next id.
 pub(super) struct IdGenerator {
     key: [u64; 4],
     counter: u64,

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::dialect::{Dialect, DialectSet};
 use super::token::Secret;
 
-/// What the path and query of a request select.
+/// The dialect and parameters that the path and query of a request select.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// The first message selects the dialect.
@@ -34,7 +34,7 @@ impl Route {
     }
 }
 
-/// Parameters of a WebRTC connection; absent ones are empty.
+/// Parameters of a WebRTC connection; absent parameters are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebRtcParams {
     /// `roomId`.
@@ -56,7 +56,7 @@ pub enum RouteError {
     DialectDisabled,
 }
 
-/// Selects the dialect by `path`, then by `query`. A server with one dialect uses it for every path.
+/// Selects the dialect by `path`, then by `query`. A server with only one dialect uses that dialect for every path.
 pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, RouteError> {
     let webrtc = || Route::WebRtc(parse_webrtc_params(query));
     let (has_broadcast, has_webrtc) = (dialects.contains(Dialect::Broadcast), dialects.contains(Dialect::WebRtc));
@@ -88,7 +88,7 @@ pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, Rou
     }
 }
 
-/// The WebRTC parameters of a query. The last one of a name counts.
+/// The WebRTC parameters of a query. If a parameter is repeated, its last value counts.
 fn parse_webrtc_params(query: &str) -> WebRtcParams {
     let mut params = WebRtcParams::default();
     for (name, value) in parse(query.as_bytes()) {
@@ -125,7 +125,7 @@ const RESERVED_SEGMENTS: [&str; 16] = [
     "postcontent",
 ];
 
-/// A token of a client. `Debug` does not print it.
+/// A client's token. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken(String);
 
@@ -155,11 +155,11 @@ impl fmt::Debug for BearerToken {
 /// Parameters of a broadcast connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BroadcastParams {
-    /// The room, if the URL names a valid one.
+    /// The room, if the URL names a valid room.
     pub room: Option<String>,
-    /// Whether it is the room's control channel.
+    /// Whether the connection is a control channel of the room.
     pub is_control_channel: bool,
-    /// The token from the query, or else from the `Authorization` header.
+    /// The token from the query or, if the query has none, from the `Authorization` header.
     pub token: Option<BearerToken>,
     /// The other query parameters.
     pub query: Vec<(String, String)>,
@@ -171,7 +171,7 @@ pub struct BroadcastParams {
 const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 impl BroadcastParams {
-    /// The parameters of a query. The room is `room_in_path`, or else that of the query.
+    /// The parameters of a query. The room is `room_in_path` or, if the path names none, the room in the query.
     fn new(room_in_path: Option<Result<String, InvalidRoomName>>, is_control_channel: bool, query: &str) -> Self {
         let mut params = Self { is_control_channel, ..Self::default() };
         let mut room_in_query = None;
@@ -181,7 +181,7 @@ impl BroadcastParams {
                     params.token = Some(BearerToken(value.into_owned()));
                 }
                 "room" if room_in_query.is_none() => room_in_query = Some(check_room_name(value.into_owned())),
-                // The first one counts.
+                // If a parameter is repeated, its first value counts.
                 "token" | "room" => {}
                 _ => params.query.push((name.into_owned(), value.into_owned())),
             }
@@ -230,7 +230,7 @@ pub fn decode_room_name(segment: &str) -> Result<String, InvalidRoomName> {
     check_room_name(name.into_owned())
 }
 
-/// The room of a path, and whether it is its control channel; `None` if no room can have the path.
+/// The room in a path, and whether the path is that of a control channel. `None` if no room can have this path.
 fn parse_room_path(path: &str) -> Option<(Result<String, InvalidRoomName>, bool)> {
     let path = path.strip_prefix('/')?;
     let Some(below) = path.strip_prefix("rooms") else { return parse_root_segment(path) };

@@ -31,14 +31,14 @@ const MAX_SNAPSHOT_ADDRESSES: usize = 10;
 /// Maximum length of ids and names, in bytes.
 const MAX_SNAPSHOT_NAME_BYTES: usize = 256;
 
-/// What a snapshot includes.
+/// Selects what a snapshot includes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotQuery {
     /// Only activity with a number above this one.
     pub after: u64,
     /// Whether to include the text of messages in protected rooms.
     pub include_content: bool,
-    /// Only rooms and connections with this text in a name, id, address or connection number, compared without case; empty for all.
+    /// Only rooms and connections with this text in a name, id, address or connection number, compared case-insensitively; empty for all.
     pub filter: String,
 }
 
@@ -74,7 +74,7 @@ pub struct RoomSnapshot {
     pub name: Option<String>,
     /// Whether a password or token is needed.
     pub protected: bool,
-    /// Creation time in milliseconds since 1970.
+    /// Creation time in milliseconds since the Unix epoch.
     pub created_at: u64,
     /// Number of members.
     pub member_count: usize,
@@ -149,7 +149,7 @@ impl Hub {
         }
     }
 
-    /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the gauges of now.
+    /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
     pub fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
         let dialects = std::iter::once(None).chain(Dialect::ALL.into_iter().map(Some));
         let counters = dialects.map(|dialect| {
@@ -185,7 +185,7 @@ impl Hub {
         self.connections.get(&conn).map(|connection| CountersByDialect::name_of(connection.dialect))
     }
 
-    /// Discards the activity log if no snapshot was taken lately.
+    /// Discards the activity log if no snapshot was taken recently.
     pub(super) fn expire_activity_log(&mut self, now: Time) {
         self.activity_log.clear_if_expired(now, &mut self.timers);
     }
@@ -203,7 +203,7 @@ impl Hub {
         Some(ActivityScope { dialect, room: Some(room.to_owned()), room_key: Some(key), protected })
     }
 
-    /// Records a message. `before` is where its sender was before the message had its effect.
+    /// Records a message. `before` is the scope of its sender before the message took effect.
     pub(super) fn record_message(
         &mut self,
         now: WallClock,
@@ -223,7 +223,7 @@ impl Hub {
     }
 }
 
-/// Adds one part of a snapshot after the other.
+/// Builds a snapshot, one part after the other.
 struct SnapshotBuilder<'a> {
     now: WallClock,
     connections: &'a Connections,
@@ -231,12 +231,12 @@ struct SnapshotBuilder<'a> {
     /// In lower case.
     filter: String,
     snapshot: Snapshot,
-    /// How many more members fit.
+    /// Number of members for which there is still room.
     members_left: usize,
 }
 
 impl SnapshotBuilder<'_> {
-    /// Adds the rooms of a dialect that match the filter, or that have a member who does.
+    /// Adds the rooms of a dialect that match the filter or have a member that matches.
     fn add_rooms(&mut self, dialect: Dialect, handler: &dyn DialectHandler) {
         let mut shown = 0;
         for (key, room) in handler.rooms().rooms() {

@@ -34,7 +34,7 @@ pub(super) enum DialectTimer {
 }
 
 impl DialectTimer {
-    /// The room without which the timer has no effect.
+    /// The room that the timer needs to have an effect.
     pub(super) fn room(&self) -> Option<RoomKey> {
         match self {
             Self::RoomHeartbeat(room) | Self::ScheduledUpdate { room, .. } => Some(*room),
@@ -51,7 +51,7 @@ pub(super) struct TimerKey(Time, u64);
 pub(super) struct Timers<D = TimerEvent> {
     entries: BTreeMap<(Time, u64), D>,
     last_sequence: u64,
-    /// The number of timers at which obsolete ones are removed.
+    /// The number of timers at which obsolete timers are removed.
     prune_threshold: usize,
 }
 
@@ -77,7 +77,7 @@ impl<D> Timers<D> {
         self.entries.remove(&(at, entered));
     }
 
-    /// Removes timers that are not `needed`, once there are twice as many as after the last time.
+    /// Removes timers that are not `awaited`, once there are twice as many timers as after the last removal.
     pub(super) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
         if self.entries.len() >= self.prune_threshold {
             self.entries.retain(|_, what| awaited(what));

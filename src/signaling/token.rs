@@ -62,18 +62,18 @@ pub struct Claims {
     pub client_id: String,
     /// The room.
     pub room: String,
-    /// Expiry in milliseconds since 1970; `None` never expires.
+    /// Expiry in milliseconds since the Unix epoch; `None` never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<serde_json::Number>,
-    /// Data of the issuer for the room handler.
+    /// Data from the issuer for the room handler.
     #[serde(default, deserialize_with = "object_or_empty")]
     pub metadata: Map<String, Value>,
-    /// Time of issue in milliseconds since 1970.
+    /// Time of issue in milliseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Value>,
 }
 
-/// A payload with an unusual client id is still validly signed.
+/// Accepts unusual client ids, because the signature of the payload is valid all the same.
 fn string_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(value)? {
         Value::String(text) => text,
@@ -87,7 +87,7 @@ fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<Str
 }
 
 impl Claims {
-    /// Claims that expire `seconds` after `now_ms` (milliseconds since 1970).
+    /// Claims that expire `seconds` after `now_ms` (milliseconds since the Unix epoch).
     pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
         let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
         Self {
@@ -99,16 +99,16 @@ impl Claims {
         }
     }
 
-    /// Expiry in milliseconds since 1970.
+    /// Expiry in milliseconds since the Unix epoch.
     pub fn expires_ms(&self) -> Option<u64> {
         self.expires_at.as_ref()?.as_u64()
     }
 }
 
-/// Why a token is rejected. Clients learn only that it is.
+/// Why a token is rejected. Clients learn only that a token was rejected, but not why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// Not exactly one dot.
+    /// The token does not have exactly one dot.
     #[error("malformed token")]
     Malformed,
     /// Signed with another secret, or modified.
@@ -147,7 +147,7 @@ pub fn sign(secret: &Secret, claims: &Claims) -> String {
     format!("{payload}.{signature}")
 }
 
-/// The claims of `token`, if it is valid for `room` at `now_ms` (milliseconds since 1970).
+/// The claims of `token`, if it is valid for `room` at `now_ms` (milliseconds since the Unix epoch).
 pub fn verify(secret: &Secret, token: &str, room: &str, now_ms: u64) -> Result<Claims, TokenError> {
     let (payload, signature) = token.split_once('.').ok_or(TokenError::Malformed)?;
     if signature.contains('.') {
@@ -157,7 +157,7 @@ pub fn verify(secret: &Secret, token: &str, room: &str, now_ms: u64) -> Result<C
         return Err(TokenError::InvalidSignature);
     }
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::InvalidPayload)?;
-    // serde would also accept an array of the field values.
+    // Parsed as a map, because serde would also accept an array of the field values for `Claims`.
     let payload: Map<String, Value> = serde_json::from_slice(&payload).map_err(|_| TokenError::InvalidPayload)?;
     let other_room = payload.get("room").is_none_or(|named| named != room);
     let claims = match payload.get("expiresAt") {

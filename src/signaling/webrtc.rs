@@ -1,4 +1,4 @@
-//! The WebRTC dialect: the URL selects room and user, and messages are relayed to one participant, whom they name.
+//! The WebRTC dialect: the URL selects the room and the user, and messages are relayed to the participant that they name.
 //!
 //! Messages are flat JSON objects. Relayed values are copied as they were written; the sender's id is that of the connection.
 
@@ -35,7 +35,7 @@ pub(super) struct WebRtcDialect {
 struct Participant {
     id: String,
     name: String,
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     #[serde(rename = "joinedAt")]
     joined_at: u64,
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::time::{Time, saturating_nanos};
 
-/// Smaller differences are not jumps.
+/// Minimum difference that counts as a jump.
 const MIN_CLOCK_JUMP: Duration = Duration::from_millis(1);
 /// Maximum slew rate of a synchronized clock: 1/2,000, which is the 500 ppm of NTP.
 const MAX_SLEW_DIVISOR: u64 = 2_000;
 
-/// All clocks at about the same moment.
+/// A reading of all clocks at about the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
     /// The monotonic clock before reading the others.
@@ -33,10 +33,10 @@ impl ClockReading {
     }
 }
 
-/// Detects jumps by comparing each reading with the one before.
+/// Detects jumps by comparing each reading with the previous reading.
 ///
-/// A difference to the monotonic clock above one millisecond plus slewing plus the duration of the readings is a jump of the wall clock, or
-/// suspension. Suspension is distinguished if the system has a clock that includes it.
+/// If the wall clock differs from the monotonic clock by more than one millisecond plus slewing plus the duration of the readings,
+/// the wall clock jumped or the machine was suspended. The two are distinguished if the system has a clock that includes suspension.
 #[derive(Clone, Debug, Default)]
 pub struct ClockJumps {
     last: Option<ClockReading>,
@@ -46,7 +46,8 @@ pub struct ClockJumps {
 }
 
 impl ClockJumps {
-    /// Records a reading. `Some`: the wall clock jumped since the last one, in nanoseconds; negative if it was set back.
+    /// Records a reading. If the wall clock jumped since the last reading, returns the jump in nanoseconds; negative if the clock was
+    /// set back.
     pub fn on_reading(&mut self, reading: ClockReading) -> Option<i64> {
         let last = self.last.replace(reading)?;
         let passed = reading.monotonic_ns() - last.monotonic_ns();
@@ -69,12 +70,12 @@ impl ClockJumps {
         self.count
     }
 
-    /// The jump of the largest magnitude, in nanoseconds; negative if the clock was set back.
+    /// The jump with the largest magnitude, in nanoseconds; negative if the clock was set back.
     pub fn max_jump_ns(&self) -> Option<i64> {
         self.max_jump_ns
     }
 
-    /// Time in suspension in nanoseconds, if the system has a clock that includes it.
+    /// Time that the machine was suspended, in nanoseconds, if the system has a clock that includes it.
     pub fn suspended_ns(&self) -> u64 {
         self.suspended_ns
     }
@@ -86,13 +87,13 @@ pub const MIN_DRIFT_SECONDS: u64 = 10;
 /// An estimate of the drift of a sample clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DriftEstimate {
-    /// How much faster than its nominal rate the device runs, in parts per million; negative if slower.
+    /// How much faster the device runs than at its nominal rate, in parts per million; negative if slower.
     pub ppm: f64,
     /// Two standard errors of `ppm`.
     pub uncertainty_ppm: f64,
 }
 
-/// Sums of a least-squares fit, relative to the means so that hours cost no precision.
+/// Sums of a least-squares fit, relative to the means, so that the fit stays precise over hours.
 #[derive(Clone, Copy, Debug, Default)]
 struct LeastSquaresFit {
     n: f64,
@@ -117,7 +118,7 @@ impl LeastSquaresFit {
 
 /// Estimates the drift of a device's sample clock against the monotonic clock, from the frames of its callbacks and their times.
 ///
-/// A callback may be late, but never early. So of each second of audio only the earliest callback is used, relative to its nominal
+/// A callback may be late, but never early. So only the earliest callback in each second of audio is used, relative to its nominal
 /// time, and the drift is the slope of a least-squares fit. After a discontinuity the number of lost frames is unknown: a new fit
 /// with the same slope starts.
 #[derive(Clone, Debug)]
@@ -127,7 +128,8 @@ pub struct DriftEstimator {
     origin: Option<Time>,
     /// Frames after that callback.
     frames: u64,
-    /// The current second of audio, and its earliest callback: time by the device in seconds, lateness in nanoseconds.
+    /// The current second of audio, and its earliest callback: the time by the device clock in seconds, and the lateness in
+    /// nanoseconds.
     second: u64,
     earliest: Option<(f64, f64)>,
     fit: LeastSquaresFit,
@@ -151,7 +153,7 @@ impl DriftEstimator {
         }
     }
 
-    /// Records a callback with `frames` frames, the last of which was available at `at`.
+    /// Records a callback with `frames` frames. The last frame was available at `at`.
     pub fn on_callback(&mut self, frames: u64, at: Time) {
         let Some(origin) = self.origin else {
             // The duration of its frames is unknown.
@@ -171,7 +173,7 @@ impl DriftEstimator {
         }
     }
 
-    /// An unknown number of frames was lost.
+    /// Records that an unknown number of frames was lost.
     pub fn on_discontinuity(&mut self) {
         // The current second is incomplete, so its earliest callback is less reliable.
         self.earliest = None;
@@ -254,7 +256,8 @@ mod tests {
 
     #[test]
     fn late_callbacks_do_not_bias_the_drift_estimate() {
-        // Up to 5 ms late, one in 50 by 40 ms more: first and last callback alone would be off by more than 250 ppm.
+        // Callbacks are up to 5 ms late, and one in 50 is another 40 ms late. The first and the last callback alone would be off by
+        // more than 250 ppm.
         let jitter = |n| pseudo_random(n, 5_000_000) + if n % 50 == 49 { 40_000_000 } else { 0 };
         let drift = simulated_device(48_001.44, 60, jitter);
         assert_drift_near(&drift, 30.0, 2.5);

@@ -3,8 +3,8 @@
 use super::{ClockJumps, Histogram};
 use crate::time::{NANOS_PER_SECOND, Time};
 
-/// Inter-packet delay variation (RFC 5481, section 4.1): the differences of the round trips of packets that were sent one after the other and
-/// both returned, in any order.
+/// Inter-packet delay variation (RFC 5481, section 4.1): the differences between the round trips of two packets that were sent one
+/// after the other and both returned, in any order.
 #[derive(Clone, Debug, Default)]
 pub struct Ipdv {
     previous: Option<i64>,
@@ -13,7 +13,7 @@ pub struct Ipdv {
 }
 
 impl Ipdv {
-    /// Records the packet that was sent next: its round trip in nanoseconds if it returned.
+    /// Records the next packet in the order of sending: its round trip in nanoseconds, or `None` if it did not return.
     pub fn on_settled(&mut self, round_trip_ns: Option<i64>) {
         let previous = std::mem::replace(&mut self.previous, round_trip_ns);
         let Some((before, now)) = previous.zip(round_trip_ns) else { return };
@@ -28,7 +28,7 @@ impl Ipdv {
         &self.magnitudes
     }
 
-    /// The smallest difference; negative if a round trip was shorter than the one before.
+    /// The smallest difference; negative if a round trip was shorter than the previous round trip.
     pub fn min(&self) -> Option<i64> {
         self.min_max.map(|(min, _)| min)
     }
@@ -41,7 +41,7 @@ impl Ipdv {
 
 /// Interarrival jitter (RFC 3550, section 6.4.1): the running estimate `J += (|D| − J) / 16`, in the order of arrival.
 ///
-/// `D` is the difference of two successive transit times, so a constant clock offset and a constant server delay cancel out.
+/// `D` is the difference between two successive transit times, so a constant clock offset and a constant server delay cancel out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Jitter {
     previous: Option<i64>,
@@ -84,7 +84,7 @@ impl Jitter {
     }
 }
 
-/// Length of the start and end of a run that are evaluated separately, in seconds.
+/// Length, in seconds, of the start and of the end of a run, which are evaluated separately.
 pub const PACING_EDGE_SECONDS: u64 = 5;
 
 /// Pacing errors: send time minus due time in nanoseconds, negative if early.
@@ -106,7 +106,7 @@ impl PacingStats {
         let error = sent.signed_nanos_since(due);
         let origin = *self.origin.get_or_insert(due);
         let second = due.as_nanos().saturating_sub(origin.as_nanos()) / NANOS_PER_SECOND;
-        // Seconds without due packets are cleared too, at most the whole ring.
+        // Seconds without due packets are also cleared, up to the whole ring.
         for passed in (self.second + 1..=second).take(PACING_EDGE_SECONDS as usize) {
             self.recent[ring_index(passed)].clear();
         }
@@ -123,7 +123,7 @@ impl PacingStats {
         &self.all
     }
 
-    /// The errors of the first and the last five seconds. `None` if they overlap, below ten seconds.
+    /// The errors of the first and the last five seconds. `None` if the two overlap because the run was shorter than ten seconds.
     pub fn first_and_last(&self) -> Option<(Histogram, Histogram)> {
         if self.second + 1 < 2 * PACING_EDGE_SECONDS {
             return None;

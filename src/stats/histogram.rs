@@ -1,8 +1,8 @@
 //! A log-linear histogram of nanosecond values: fixed memory, bucket width at most 0.1 % of the value.
 //!
-//! Magnitudes below 2,048 have one bucket each; above, every octave has 1,024 equal buckets. The counts of an octave are allocated
-//! with its first value (8 KiB), so a typical path needs a few of them and the worst case less than one megabyte. Negative values have the
-//! same scale mirrored.
+//! Magnitudes below 2,048 have one bucket each; above, every octave has 1,024 equal buckets. The counts of an octave (8 KiB) are
+//! allocated with its first value, so a typical path needs only a few octaves, and the worst case needs less than one megabyte.
+//! Negative values use the same scale, mirrored.
 
 use std::iter;
 
@@ -52,7 +52,7 @@ impl Histogram {
         };
     }
 
-    /// Removes all values and keeps the memory.
+    /// Removes all values but keeps the allocated memory.
     pub fn clear(&mut self) {
         self.negative.clear();
         self.positive.clear();
@@ -103,7 +103,7 @@ impl Histogram {
     /// Upper bound (at most the maximum) and count of each bucket with values, in ascending order.
     fn buckets(&self) -> impl Iterator<Item = (i64, u64)> {
         let max = self.max().unwrap_or(0);
-        // The upper bound of a mirrored bucket is its end closer to zero.
+        // The upper bound of a mirrored bucket is the end that is closer to zero.
         let negative =
             self.negative.ascending().rev().map(|(lower, _, count)| (0i64.saturating_sub_unsigned(lower), count));
         let positive =
@@ -179,7 +179,7 @@ fn bucket_bounds(octave: usize, slot: usize) -> (u64, u64) {
     (lower, lower + ((1u64 << shift) - 1))
 }
 
-/// Below one microsecond, bars would show the clock, not the path.
+/// Minimum width of a bar. Below one microsecond, bars would show the clock, not the path.
 const MIN_BAR_WIDTH_NS: i64 = 1_000;
 
 /// The number of values from `lower` (inclusive) to `upper` (exclusive).
@@ -194,11 +194,12 @@ pub struct HistogramBar {
 }
 
 impl Histogram {
-    /// A coarse histogram for display: at most `n` bars, or 2 (zero is always a bound), over all values plus `offset` nanoseconds.
+    /// A coarse histogram for display: at most `n` bars, but 2 bars are always allowed (zero is always a bound), over all values plus
+    /// `offset` nanoseconds.
     ///
     /// The bounds are multiples of the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile
-    /// (below 100 values: to the maximum). The last bar has no upper bound, so that a single outlier does not flatten the others. A value
-    /// within a bucket's width (0.1 %) of a bound may be in the next bar.
+    /// (with fewer than 100 values, to the maximum). The last bar has no upper bound, so that a single outlier does not flatten the
+    /// others. A value within a bucket's width (0.1 %) of a bound may be in the next bar.
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);

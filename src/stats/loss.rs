@@ -3,7 +3,7 @@
 use crate::time::Time;
 use std::collections::VecDeque;
 
-/// Number of burst lengths counted separately; the last bucket contains all longer ones.
+/// Number of burst lengths counted separately; the last bucket contains all longer bursts.
 pub const BURST_LENGTH_BUCKETS: usize = 10;
 
 /// Loss bursts by length, from the outcome of every packet in the order of sending.
@@ -50,7 +50,7 @@ fn length_bucket(length: u64) -> Option<usize> {
     Some(length.checked_sub(1)?.min(BURST_LENGTH_BUCKETS as u64 - 1) as usize)
 }
 
-/// How far a reordered packet arrived behind the first of the packets that were sent after it.
+/// How far behind the first packet that overtook it a reordered packet arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReorderedPacket {
     /// Packets in between, plus 1: the reordering extent of RFC 4737.
@@ -72,8 +72,8 @@ struct MissingRange {
 
 /// Detects reordering from the first copies of a stream's packets, identified by their index in the order of sending.
 ///
-/// A packet is always overtaken first by the newest packet so far, which leaves a missing range behind it. So the missing ranges contain
-/// the first overtaking packet of every packet that is still missing.
+/// The first packet that overtakes another packet is always the newest packet so far, and it leaves a missing range behind it. So the
+/// missing ranges contain the first overtaking packet of every packet that is still missing.
 #[derive(Clone, Debug, Default)]
 pub struct Reordering {
     next_expected: u64,
@@ -82,8 +82,8 @@ pub struct Reordering {
 }
 
 impl Reordering {
-    /// Records the first copy of packet `index`. `Some`: it is reordered (RFC 4737: Type-P-Reordered), because it arrived after a packet that
-    /// was sent later. A missing range alone is loss, not reordering.
+    /// Records the first copy of packet `index`. Returns `Some` if the packet is reordered (RFC 4737: Type-P-Reordered), that is, if
+    /// it arrived after a packet that was sent later. A missing range alone is loss, not reordering.
     pub fn on_arrival(&mut self, index: u64, arrived_at: Time) -> Option<ReorderedPacket> {
         let arrival_index = self.arrived;
         self.arrived += 1;

@@ -26,7 +26,8 @@ pub enum MetricKind {
     Gauge,
 }
 
-/// A counter or gauge that one thread writes and any thread reads, so a relaxed load and store suffices, which is cheaper than an atomic increment.
+/// A counter or gauge that one thread writes and any thread reads. A relaxed load and store therefore suffice and are cheaper than an
+/// atomic increment.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 

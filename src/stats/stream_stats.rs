@@ -8,16 +8,16 @@ use super::{Histogram, Ipdv, Jitter, LossBursts, ReorderedPacket};
 pub struct StreamStats {
     /// Packets sent, including those for which sending failed.
     pub sent: u64,
-    /// Packets of which an undamaged copy returned.
+    /// Packets for which an undamaged copy returned.
     pub returned: u64,
-    /// Packets of which nothing returned.
+    /// Packets for which no copy returned.
     pub lost: u64,
-    /// Packets of which only damaged copies returned.
+    /// Packets for which only damaged copies returned.
     pub damaged: u64,
-    /// Packets without an outcome: a reply was still possible when the run was interrupted, or no reply was expected (`--no-echo`). 0 in
-    /// every other run.
+    /// Packets without an outcome: a reply was still possible when the run was interrupted, or no reply was expected (`--no-echo`).
+    /// This is 0 in every other run.
     pub in_flight: u64,
-    /// Datagrams for a packet of which an undamaged copy had returned before.
+    /// Datagrams for a packet for which an undamaged copy had already returned.
     pub duplicated: u64,
     /// Datagrams whose bytes differ from those sent, before an undamaged copy returned.
     pub damaged_copies: u64,
@@ -51,8 +51,8 @@ impl StreamStats {
         Self { rtt_baseline_ns: Some(0), ..Self::default() }
     }
 
-    /// A stream whose round trips are recorded relative to the first one, so that a server delay of seconds does not reduce the precision of
-    /// the path's microseconds.
+    /// A stream whose round trips are recorded relative to the first round trip, so that a server delay of seconds does not reduce
+    /// the precision of the path's microseconds.
     pub fn with_rtt_baseline() -> Self {
         Self::default()
     }

@@ -84,7 +84,7 @@ pub enum PacketError {
         /// Minimum length in bytes.
         min_len: usize,
     },
-    /// Starts like a STUN request but is malformed. [`parse_packet`] never returns this, but version 0.
+    /// Starts like a STUN request but is malformed. [`parse_packet`] never returns this; it reports version 0 instead.
     #[error(transparent)]
     Stun(#[from] StunError),
 }

@@ -58,14 +58,14 @@ pub enum KeepaliveAction {
     EchoUnchanged,
     /// The same header with this payload.
     EchoWith([u8; 5]),
-    /// None.
+    /// No reply.
     NoReply,
 }
 
 /// The reply to a KEEPALIVE with this payload.
 ///
-/// Payloads are echoed unchanged, except the route probe of newer clients: exactly five bytes with 1 first (request) are echoed with 2
-/// first (reply). Route probe replies are not answered, because two servers would answer each other forever.
+/// Payloads are echoed unchanged, except for the route probe of newer clients. It has exactly five bytes. A request starts with 1, and its
+/// echo starts with 2, which makes it a reply. Replies are not answered, because two servers would answer each other forever.
 pub fn keepalive_action(payload: &[u8]) -> KeepaliveAction {
     match *payload {
         [1, a, b, c, d] => KeepaliveAction::EchoWith([2, a, b, c, d]),

@@ -1,8 +1,8 @@
 //! STUN (RFC 8489): a client learns its mapped address from the echo server's own port.
 //!
-//! Only Binding requests without credentials are supported. A request starts with `00 01`, so it is never a jamjam packet (version 1).
-//! A success response starts with `01 01`, which parses as AUDIO: only a client that has sent a request, and finds the magic cookie and its own
-//! transaction ID in the datagram, may parse it as a response.
+//! Only Binding requests without credentials are supported. A request starts with `00 01`, so it is never a jamjam packet (version 1). A
+//! success response starts with `01 01`, which parses as AUDIO: a client may parse it as a response only if it has sent a request and the
+//! datagram contains the magic cookie and the request's transaction ID.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -34,13 +34,13 @@ const FINGERPRINT: u16 = 0x8028;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StunError {
     /// Shorter than a header.
-    #[error("{0} bytes, shorter than the 20-byte STUN header")]
+    #[error("STUN message of {0} bytes is shorter than the 20-byte header")]
     TooShort(usize),
     /// Longer than [`MAX_MESSAGE_LEN`].
-    #[error("{0} bytes, the maximum for STUN over UDP is 1280")]
+    #[error("STUN message of {0} bytes exceeds the maximum of 1280 over UDP")]
     TooLong(usize),
-    /// The length field differs from the datagram, or is not a multiple of 4.
-    #[error("STUN length field {length}, {found} bytes after the header")]
+    /// The length field does not match the length of the datagram, or is not a multiple of 4.
+    #[error("STUN length field is {length}, but {found} bytes follow the header")]
     Length {
         /// Value of the field.
         length: u16,
@@ -48,7 +48,7 @@ pub enum StunError {
         found: usize,
     },
     /// Neither a Binding request nor an indication.
-    #[error("STUN type {0:#06x}, only Binding requests are supported")]
+    #[error("unsupported STUN type {0:#06x}; only Binding requests are supported")]
     Type(u16),
     /// An attribute ends beyond the message.
     #[error("STUN attribute {attribute_type:#06x} of {len} bytes ends beyond the message")]
@@ -74,7 +74,7 @@ pub fn is_stun(datagram: &[u8]) -> bool {
     datagram.first() == Some(&0) && datagram.get(4..8) == Some(&MAGIC_COOKIE)
 }
 
-/// Maximum unknown attributes listed in a response; a request can contain more.
+/// Maximum number of unknown attributes listed in a response; a request can contain more.
 const MAX_UNKNOWN_ATTRIBUTES: usize = 16;
 
 /// Comprehension-required attributes (below 0x8000) of RFC 8489. Credentials are accepted without verification, because the server has
@@ -106,7 +106,7 @@ pub enum StunMessage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindingRequest {
     transaction: TransactionId,
-    /// Whether it has a FINGERPRINT; then the response gets one too.
+    /// Whether it has a FINGERPRINT. If so, the response also gets one.
     fingerprint: bool,
     /// The first unknown comprehension-required attributes.
     unknown_attributes: [u16; MAX_UNKNOWN_ATTRIBUTES],
@@ -151,8 +151,8 @@ impl BindingRequest {
         self.counts_requested && self.unknown_count == 0
     }
 
-    /// The response to `source`: its mapped address and, if the response does not become longer than the request, `counts`; or error 420 with
-    /// the unknown attributes.
+    /// The response to `source`. It contains the mapped address and, if this does not make the response longer than the request, `counts`.
+    /// If the request has unknown attributes, the response is error 420 and lists them.
     pub fn respond(&self, source: SocketAddr, counts: Option<ReceivedCounts>) -> BindingResponse {
         match self.unknown_attributes[..self.unknown_count] {
             [] => BindingResponse::success(self.transaction, source, counts, self.len, self.fingerprint),
@@ -189,7 +189,8 @@ pub fn is_response_to(datagram: &[u8], transaction: &TransactionId) -> bool {
 pub struct ResponseAttributes {
     /// Mapped address: the source address that the server received the request from.
     pub mapped_address: Option<SocketAddr>,
-    /// Packets that the server received from this address. Only jamjam-dev sends them, and they are ignored without a FINGERPRINT.
+    /// Number of packets that the server received from this address. Only jamjam-dev sends these counts, and they are ignored without a
+    /// FINGERPRINT.
     pub received_counts: Option<ReceivedCounts>,
 }
 
@@ -221,8 +222,8 @@ const RECEIVED_COUNTS: u16 = 0xc0ec;
 /// Length of the value in a response, in bytes.
 const RECEIVED_COUNTS_LEN: usize = 20;
 
-/// Length of the zeros in a request: longer than the value in the response by the IPv6 mapped address, so that no response is longer than
-/// its request.
+/// Length of the zeros in a request. They leave room for the value and an IPv6 mapped address in the response, so that no response is
+/// longer than its request.
 const PLACEHOLDER_LEN: usize = RECEIVED_COUNTS_LEN + 24;
 
 /// Start of the value, which distinguishes counts from zeros.
@@ -265,7 +266,7 @@ const MAX_SUCCESS_LEN: usize = HEADER_LEN + 24 + (4 + RECEIVED_COUNTS_LEN) + 8;
 /// Header, error code, a full list of attributes, fingerprint.
 const MAX_ERROR_LEN: usize = HEADER_LEN + 8 + (4 + 2 * MAX_UNKNOWN_ATTRIBUTES) + 8;
 
-/// The larger of both.
+/// The larger of the two.
 const MAX_RESPONSE_LEN: usize = if MAX_SUCCESS_LEN > MAX_ERROR_LEN { MAX_SUCCESS_LEN } else { MAX_ERROR_LEN };
 
 /// A response to a Binding request.

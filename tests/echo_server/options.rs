@@ -54,7 +54,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --jitter <DURATION>", &["In milliseconds or with a unit"]),
         ("    --reorder <PERCENT[,DURATION]>", &["by 10ms, or by DURATION"]),
         ("    --duplicate <PERCENT>", &[]),
-        ("    --bandwidth <BITRATE[,DURATION]>", &["such as 2Mbit", "a queue of up to 250ms, or DURATION"]),
+        ("    --bandwidth <BITRATE[,DURATION]>", &["such as 2Mbit", "for up to 250ms, or up to DURATION"]),
         ("    --seed <N>", &["[default: random, printed]"]),
         ("    --outcome-log <FILE>", &["CSV"]),
         ("-v, --verbose", &["Overrides RUST_LOG"]),
@@ -230,8 +230,8 @@ fn port_in_use_is_reported_in_one_line() {
     assert_eq!(
         line,
         format!(
-            "jamjam-dev: cannot listen on {address}: the port is in use by another program; choose another with --port, or \
-             0 for any free one"
+            "jamjam-dev: cannot listen on {address}: the port is in use by another program; choose another port with --port, or \
+             0 for any free port"
         )
     );
 }

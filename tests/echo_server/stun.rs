@@ -90,15 +90,19 @@ fn log_names_the_fault_of_a_stun_message() {
         [
             dropped(
                 20,
-                "STUN length field 4, 0 bytes after the header",
+                "STUN length field is 4, but 0 bytes follow the header",
                 "00 01 00 04 21 12 a4 42 01 02 03 04 05 06 07 08"
             ),
             dropped(
                 20,
-                "STUN type 0x0003, only Binding requests are supported",
+                "unsupported STUN type 0x0003; only Binding requests are supported",
                 "00 03 00 00 21 12 a4 42 01 02 03 04 05 06 07 08"
             ),
-            dropped(12, "12 bytes, shorter than the 20-byte STUN header", "00 01 00 00 21 12 a4 42 01 02 03 04"),
+            dropped(
+                12,
+                "STUN message of 12 bytes is shorter than the 20-byte header",
+                "00 01 00 00 21 12 a4 42 01 02 03 04"
+            ),
             format!("echo: STUN response sent destination={client_address} class=success"),
         ]
     );

@@ -376,8 +376,8 @@ fn moqt_run_is_printed_with_its_fields() {
          completely; 3 frames missing in other groups",
         "connection setup      DNS 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, session 6.000 ms, subscription 7.000 ms",
         "warning: QUIC loses no data: the server did not return 2 groups and 3 frames of other groups in time (it drops the oldest groups \
-         for a slow reader, and the newest if too many wait for a delay); the original server rejects groups that arrive before it has \
-         registered its own subscription",
+         if the reader is slow, and the newest groups if too many are waiting for the delay); the original server rejects groups that \
+         arrive before it has registered its own subscription",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
     }
@@ -498,10 +498,10 @@ fn playback_statistics_appear_in_json_and_text() {
         "playback xruns        2",
         "playback clock        +37.5 ppm, ± 1.9, over 11 s; played 45.3 ppm slower at the end",
         "warning: the playback device was lost during the run: it has disappeared; later audio was not played",
-        "warning: the playback queue was full for 3 packets: the device stopped, or too many packets arrived at once",
+        "warning: the full playback queue dropped 3 packets: the device stopped, or too many packets arrived at once",
         "warning: the playback device ran out of audio, 2 times: try a larger --play-buffer",
         "warning: 11 packets arrived too late to be played: a larger --jitter-buffer, or auto, plays more of them but adds delay",
-        "warning: 1 NaN or infinite sample replaced by 0 before playback",
+        "warning: 1 NaN or infinite sample replaced with 0 before playback",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }
@@ -648,7 +648,7 @@ fn non_finite_samples_appear_in_json_and_text() {
     let text = text::summary(&report, false);
     for line in [
         "level                 sent peak -6.0 dBFS, RMS -6.0 dBFS, 2 NaN or infinite samples; returned peak -6.0 dBFS, RMS -6.7 dBFS, 1 NaN or infinite sample",
-        "warning: 2 NaN or infinite samples in the source; sent unchanged, players output noise or silence for them",
+        "warning: 2 NaN or infinite samples in the source (sent unchanged): players output noise or silence for them",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
     }
@@ -656,7 +656,7 @@ fn non_finite_samples_appear_in_json_and_text() {
     let taken = SourceQuality { rate: 44_100, non_finite_samples: 1, replaced_samples: 1, ..SourceQuality::default() };
     run.audio.as_mut().unwrap().source_quality = Some(taken);
     let text = text::summary(&Report::new(&run, &limits), false);
-    let line = "warning: 1 NaN or infinite sample in the source; replaced by 0";
+    let line = "warning: 1 NaN or infinite sample in the source (replaced with 0)";
     assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
 }
 

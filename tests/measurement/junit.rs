@@ -92,7 +92,7 @@ fn every_limit_is_a_test_case_with_the_measured_value() {
     let document = Document::parse(&text).unwrap();
     let reported: Vec<&str> =
         document.descendants().filter(|node| node.has_tag_name("system-out")).filter_map(|node| node.text()).collect();
-    let p99 = "89.0 µs, maximum 5.000 ms (too few samples for p99 (99): compared with the maximum)";
+    let p99 = "89.0 µs, maximum 5.000 ms (too few samples for p99 (99): the maximum is used instead)";
     assert_eq!(reported, [p99, "0.4 µs, maximum 1.000 ms"]);
 }
 

@@ -181,8 +181,8 @@ fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
     assert_eq!(
         with(0, 1_100_000),
         [
-            "timers of this host fired 1.100 ms late (p99): packets leave late and in bursts, and without receive timestamps of \
-          the kernel round trips are longer by as much; close other programs or measure from a less busy host"
+            "timers of this host fired 1.100 ms late (p99): packets leave late and in bursts, and without kernel receive \
+          timestamps, round trips are longer by the same amount; close other programs or measure from a less busy host"
         ]
     );
     // Too few values for a p99 are not evaluated: the first call of a run is always slow.

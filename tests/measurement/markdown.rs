@@ -35,7 +35,7 @@ fn probe_with_one_lost_packet_matches_the_expected_summary() {
 | limit | allowed | measured | result |
 | --- | ---: | ---: | --- |
 | `--max-loss` | 0 % | 1 % | **exceeded** |
-| `--max-p99` | 5.000 ms | 89.0 µs | met (too few samples for p99 (99): compared with the maximum) |
+| `--max-p99` | 5.000 ms | 89.0 µs | met (too few samples for p99 (99): the maximum is used instead) |
 
 | | LATENCY_PING |
 | --- | ---: |

@@ -61,7 +61,7 @@ histogram of the LATENCY_PING round trip
 PDV                   p50 24.5 µs, p99 -, p99.9 -, max 49.0 µs
 
 limit --max-loss 0 %: 1 %, exceeded
-limit --max-p99 5.000 ms: 89.0 µs, met (too few samples for p99 (99): compared with the maximum)
+limit --max-p99 5.000 ms: 89.0 µs, met (too few samples for p99 (99): the maximum is used instead)
 
 warning: the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server
 warning: only 99 round trips: a p99 needs 100
@@ -133,7 +133,7 @@ pacing error          p50 2.0 µs, p99 2.0 µs, p99.9 2.0 µs, max 900.0 µs
 pacing error p50      first 5 s 2.0 µs, last 5 s 2.0 µs
 stray                 1
 
-warning: 3 KEEPALIVE packets in flight when the run was interrupted; counted neither as returned nor as lost
+warning: 3 KEEPALIVE packets in flight when the run was interrupted (counted neither as returned nor as lost)
 warning: 1 datagram matched no stream of this run
 
 PASSED: replies received; no limits set

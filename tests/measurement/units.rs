@@ -85,7 +85,7 @@ fn bit_rate_uses_decimal_multiples_in_either_letter_case() {
     let error = |text| parse_bit_rate(text).unwrap_err().to_string();
     // What tc calls mbps is megabytes a second, others mean megabits by it.
     assert_eq!(error("2Mbps"), "unknown unit `Mbps`; expected bit, kbit, mbit or gbit");
-    assert_eq!(error("2"), "`2` could be bits or megabits per second; use 2mbit or 2bit");
+    assert_eq!(error("2"), "`2` could be bits or megabits per second; use 2bit or 2mbit");
     assert_eq!(error("1,5mbit"), "`1,5mbit`: use a decimal point, not a comma");
     assert_eq!(error("fast"), "`fast` is not a number; expected a bit rate such as 64mbit or 500kbit");
     assert_eq!(error("18446744074gbit"), "`18446744074gbit` is too large; the maximum is 18446744073gbit");

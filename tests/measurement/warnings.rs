@@ -28,7 +28,7 @@ fn damaged_reply_is_not_reported_as_no_reply() {
     assert_eq!(
         notes(&run),
         [
-            "1 LATENCY_PONG datagram arrived with other bytes than were sent: the server or a device on the path modifies packets"
+            "1 LATENCY_PONG datagram arrived with bytes that differ from those sent: the server or a device on the path modifies packets"
         ]
     );
 }
@@ -80,12 +80,12 @@ fn each_anomaly_adds_a_warning() {
     assert_eq!(
         notes(&ping(StreamStats { damaged: 1, damaged_copies: 2, ..StreamStats::new() })),
         [
-            "2 LATENCY_PONG datagrams arrived with other bytes than were sent: the server or a device on the path modifies packets"
+            "2 LATENCY_PONG datagrams arrived with bytes that differ from those sent: the server or a device on the path modifies packets"
         ]
     );
     assert_eq!(
         notes(&ping(StreamStats { send_failed: 1, ..StreamStats::new() })),
-        ["1 LATENCY_PING packet could not be sent; counted as lost"]
+        ["1 LATENCY_PING packet could not be sent (counted as lost)"]
     );
     assert_eq!(
         notes(&ping(StreamStats { unmatched: 3, ..StreamStats::new() })),
@@ -110,13 +110,13 @@ fn each_audio_anomaly_adds_a_warning() {
         notes(&send(audio))
     };
     assert_eq!(audio(|_| ()), [""; 0]);
-    assert_eq!(audio(|audio| audio.underruns = 2), ["the source delivered 2 packets too late; sent late"]);
+    assert_eq!(audio(|audio| audio.underruns = 2), ["the source delivered 2 packets too late to be sent on time"]);
     assert_eq!(audio(|audio| audio.recording_dropped = 1), ["the recording lacks 1 returned packet"]);
     assert_eq!(audio(|audio| audio.payload_bytes = 1_460), [""; 0]);
     assert_eq!(
         audio(|audio| audio.payload_bytes = 1_461),
         [
-            "1461 payload bytes exceed one Ethernet frame: packets are fragmented, and one lost fragment loses the packet"
+            "1461 payload bytes do not fit in one Ethernet frame: packets are fragmented, and losing one fragment loses the packet"
         ]
     );
     assert_eq!(

@@ -75,7 +75,7 @@ fn missing_setup_times_out() {
 fn unknown_or_non_text_path_is_rejected_by_the_session() {
     let server = TestServer::start(MoqtServerConfig::default());
     let unknown = b"\x00\x11\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x05/nope";
-    expect(&server, Transport::Quic, (unknown, false), 0x13, "unknown path /nope, this server serves /echo");
+    expect(&server, Transport::Quic, (unknown, false), 0x13, "unknown path /nope; this server serves /echo");
     let no_text = b"\x00\x11\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x05/\xff\xfe\xfd\xfc";
     expect(&server, Transport::Quic, (no_text, false), 0x13, "the path in the setup is not UTF-8");
     // A path with and without its leading slash is the same.

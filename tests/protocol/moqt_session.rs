@@ -138,7 +138,7 @@ fn path_is_served_with_or_without_its_slash() {
         if !is_served {
             assert_eq!(
                 echo.closed(),
-                (error_code::SETUP_FAILED, format!("unknown path {path}, this server serves /echo").as_str())
+                (error_code::SETUP_FAILED, format!("unknown path {path}; this server serves /echo").as_str())
             );
         }
     }

@@ -28,10 +28,10 @@ fn unplayable_wav_is_rejected_in_one_line_before_sending() {
         ),
         ("not-a-wav", format!("cannot read FILE: not a RIFF WAV file (found text); {SUPPORTED}")),
         ("header-cut-in-fmt", "cannot read FILE: the file ends inside its header".to_owned()),
-        ("zero-channels", "cannot read FILE: the header is damaged: 0 channels, supported are 1 to 256".to_owned()),
+        ("zero-channels", "cannot read FILE: the header is damaged: 0 channels; supported: 1 to 256".to_owned()),
         (
             "zero-rate",
-            "cannot read FILE: the header is damaged: sample rate 0 Hz, supported are 1000 to 768000 Hz".to_owned(),
+            "cannot read FILE: the header is damaged: sample rate 0 Hz; supported: 1000 to 768000 Hz".to_owned(),
         ),
     ];
     let server = Server::faithful();
@@ -62,7 +62,7 @@ fn saw(samples: i16) -> Vec<f32> {
 fn damaged_wav_is_played_to_its_last_whole_sample_with_a_warning() {
     let cut = |bytes| format!("incomplete frame at the end ({bytes} bytes) dropped");
     let early =
-        |claimed, found| format!("data ends early: the header states {claimed} frames, the file contains {found}");
+        |claimed, found| format!("data ends early: the header states {claimed} frames, but the file contains {found}");
     let cases = [
         ("truncated", 1_000, format!("{}; {}", early("2000", 1_000), cut("1 of 2"))),
         ("truncated-24bit", 700, format!("{}; {}", early("1000", 700), cut("2 of 3"))),
@@ -137,7 +137,7 @@ fn recording_never_overwrites_the_file_being_sent() {
         let [wav, record] = [&file, record].map(|path| path.to_str().unwrap());
         let ended = run_args(["send", "--wav", wav, "--embedded", "--record", record]);
         assert_eq!(ended.code, 2, "{ended:?}");
-        let said = format!("jamjam-dev: --wav and --record: both name {record}; give different files\n");
+        let said = format!("jamjam-dev: --wav and --record both name {record}; give different files\n");
         assert_eq!(ended.stderr, said);
     }
     assert!(std::fs::read(&file).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());

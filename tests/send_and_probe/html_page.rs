@@ -173,7 +173,7 @@ fn page_overwrites_no_other_file_and_requires_audio() {
         (format!("send --tone 440 --embedded --outcome-log {name}"), "--html and --outcome-log"),
     ] {
         let ended = with_page(&line, &take);
-        let said = format!("jamjam-dev: {options}: both name {name}; give different files\n");
+        let said = format!("jamjam-dev: {options} both name {name}; give different files\n");
         assert_eq!((ended.code, ended.stderr.as_str()), (2, said.as_str()));
     }
     let page = folder.path().join("page.html");

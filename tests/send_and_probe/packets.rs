@@ -109,7 +109,7 @@ fn frame_size_may_be_any_length_that_fits() {
         }
         let report = document::report(&ended);
         assert_eq!(report["audio"]["frame_samples"], samples);
-        let warned = ended.stderr.contains("exceed an Ethernet frame");
+        let warned = ended.stderr.contains("do not fit in an Ethernet frame");
         assert_eq!(warned, samples * 4 > 1_460, "{frame}: {}", ended.stderr);
     });
 }

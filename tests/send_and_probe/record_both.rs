@@ -204,7 +204,7 @@ fn two_options_cannot_write_the_same_file() {
     let new = new.to_str().unwrap();
     for (one, two) in [(wav, "--wav and --record-both"), (other, "--record and --record-both")] {
         let ended = run_args(["send", "--wav", wav, "--embedded", "--record", new, "--record-both", one]);
-        let said = format!("jamjam-dev: {two}: both name {one}; give different files\n");
+        let said = format!("jamjam-dev: {two} both name {one}; give different files\n");
         assert_eq!((ended.code, ended.stderr.as_str()), (2, said.as_str()));
     }
     assert!(std::fs::read(&take).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());

@@ -227,9 +227,10 @@ fn missing_or_ambiguous_room_is_reported_with_a_list() {
         .iter()
         .map(|room_member| format!("\n{}  {}          1/10  no        duo", room_member.room, room_member.invite));
     let table = header.to_owned() + &rows.collect::<String>();
-    let several = format!("{cannot}several rooms match `duo`; give the id or the invite code of one:\n{table}");
+    let several =
+        format!("{cannot}several rooms match `duo`; give the id or invite code of one of these rooms:\n{table}");
     assert_refused(&probe(&signaling, "duo", &[]), 3, &several);
-    let unknown = format!("{cannot}no room matches `trio`; its rooms are:\n{table}");
+    let unknown = format!("{cannot}no room matches `trio`; the server's rooms are:\n{table}");
     assert_refused(&probe(&signaling, "trio", &[]), 3, &unknown);
 }
 
@@ -347,7 +348,7 @@ fn lost_signaling_connection_does_not_stop_packets() {
         (&report["streams"]["ping"]["sent"], &report["streams"]["ping"]["returned"]),
         (&json!(300), &json!(300))
     );
-    let note = "jamjam-dev: connection to the signaling server lost during the run, which continued without it: ";
+    let note = "jamjam-dev: the connection to the signaling server was lost; the run continued without it: ";
     assert!(ended.stderr.starts_with(note) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
 }
 
@@ -419,13 +420,13 @@ fn signaling_url_variable_alone_changes_nothing() {
 
 #[test]
 fn conflicting_room_options_are_rejected_before_connecting() {
-    let without_effect = "no effect without a room; add --room NAME or --list-rooms, or omit it";
+    let without_effect = "has no effect without a room; add --room NAME or --list-rooms, or omit it";
     let needed = "needs a signaling server; add --signaling-url URL or set SIGNALING_URL";
     for (options, error) in [
-        ("--signaling-url ws://127.0.0.1:9", format!("--signaling-url: {without_effect}")),
-        ("--signaling-url ws://127.0.0.1:9 --embedded", format!("--signaling-url: {without_effect}")),
-        ("--ca x.pem --embedded", format!("--ca: {without_effect}")),
-        ("--insecure", format!("--insecure: {without_effect}")),
+        ("--signaling-url ws://127.0.0.1:9", format!("--signaling-url {without_effect}")),
+        ("--signaling-url ws://127.0.0.1:9 --embedded", format!("--signaling-url {without_effect}")),
+        ("--ca x.pem --embedded", format!("--ca {without_effect}")),
+        ("--insecure", format!("--insecure {without_effect}")),
         ("--room jam", format!("--room {needed}")),
         ("--list-rooms", format!("--list-rooms {needed}")),
         (

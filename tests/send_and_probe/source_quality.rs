@@ -145,7 +145,7 @@ fn non_finite_file_samples_are_counted_and_become_zero_when_converted() {
             levels.iter().all(|level| level["non_finite_samples"] == 0 && level["peak_dbfs"].is_number()),
             "{case}"
         );
-        assert_eq!(notes(&report), ["3 NaN or infinite samples in the source; replaced by 0"], "{case}");
+        assert_eq!(notes(&report), ["3 NaN or infinite samples in the source (replaced with 0)"], "{case}");
     });
 }
 
@@ -175,7 +175,7 @@ fn non_finite_samples_are_sent_unchanged_and_counted_when_copied() {
                 "{side} {case}"
             );
         }
-        let note = "3 NaN or infinite samples in the source; sent unchanged, players output noise or silence for them";
+        let note = "3 NaN or infinite samples in the source (sent unchanged): players output noise or silence for them";
         assert_eq!(notes(&report), [note], "{case}");
         let back: Vec<u32> = Wav::read(&record).samples().iter().map(|sample| sample.to_bits()).collect();
         let expected: Vec<u32> = sound.iter().flat_map(|sample| vec![sample.to_bits(); copies as usize]).collect();
@@ -218,7 +218,7 @@ fn text_report_lists_non_finite_samples_of_both_sides() {
     };
     let reported = lines("", 44_100, &with_three(f32::NAN, 44_100, 1));
     assert!(
-        reported.contains(&"warning: 3 NaN or infinite samples in the source; replaced by 0".to_owned()),
+        reported.contains(&"warning: 3 NaN or infinite samples in the source (replaced with 0)".to_owned()),
         "{reported:#?}"
     );
     // All of it: that is no silence.

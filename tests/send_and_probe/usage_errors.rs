@@ -70,14 +70,14 @@ fn conflicting_options_are_reported() {
         (
             "send --tone 440 --to TO --junit target/x --markdown ./target/x",
             2,
-            "--junit and --markdown: both name ./target/x",
+            "--junit and --markdown both name ./target/x",
         ),
         (
             "send --tone 440 --embedded --record target/x --outcome-log target/x",
             2,
-            "--record and --outcome-log: both name",
+            "--record and --outcome-log both name",
         ),
-        ("probe --embedded --junit target/x --outcome-log target/x", 2, "--junit and --outcome-log: both name"),
+        ("probe --embedded --junit target/x --outcome-log target/x", 2, "--junit and --outcome-log both name"),
         ("send --tone 440 --to TO --no-echo --max-loss 1%", 2, "--no-echo cannot be used with limits on replies"),
         ("probe --embedded --drop-packets 5", 2, "--drop-packets applies to AUDIO only; add --audio"),
         ("send --wav - --repeat 2 --to TO", 2, "--repeat needs a file, because standard input can be read only once"),
@@ -115,7 +115,7 @@ fn invalid_targets_are_explained() {
 fn unusable_file_is_rejected_before_sending() {
     // Such a file name is a mistake, and no such file is created.
     at_once(["--junit", "--markdown", "--html", "--record", "--record-both", "--outcome-log"], |option| {
-        refuse(&[(&format!("send --tone 440 --embedded {option} -"), 2, "for a file of that name, give ./-")]);
+        refuse(&[(&format!("send --tone 440 --embedded {option} -"), 2, "for a file named `-`, give ./-")]);
     });
     assert!(!std::path::Path::new("-").exists());
     at_once(["--record", "--record-both"], |option| {
@@ -128,7 +128,7 @@ fn unusable_file_is_rejected_before_sending() {
 
 #[test]
 fn options_of_udp_and_websocket_are_rejected_with_the_other() {
-    let nothing = "no effect over WebSocket; omit it, or give a UDP target: --to HOST[:PORT]";
+    let nothing = "has no effect over WebSocket; omit it, or give a UDP target: --to HOST[:PORT]";
     let options = [
         "--audio",
         "--keepalive",
@@ -143,14 +143,14 @@ fn options_of_udp_and_websocket_are_rejected_with_the_other() {
     ];
     at_once(options, |option| {
         let named = option.split(' ').rfind(|word| word.starts_with("--")).unwrap();
-        refuse(&[(&format!("probe --to ws://TO {option}"), 2, &format!("{named}: {nothing}"))]);
+        refuse(&[(&format!("probe --to ws://TO {option}"), 2, &format!("{named} {nothing}"))]);
     });
-    let nothing = "signaling servers only; give --to ws://HOST[:PORT]";
+    let nothing = "applies to signaling servers only; give --to ws://HOST[:PORT]";
     let options = ["--dialect bbx", "--token x", "--token-file x", "--hmac-secret-file x", "--room-code 1234"];
     at_once(options, |option| {
         let named = option.split(' ').next().unwrap();
-        refuse(&[(&format!("probe --to TO {option}"), 2, &format!("{named}: {nothing}"))]);
-        refuse(&[(&format!("probe --embedded {option}"), 2, &format!("{named}: {nothing}"))]);
+        refuse(&[(&format!("probe --to TO {option}"), 2, &format!("{named} {nothing}"))]);
+        refuse(&[(&format!("probe --embedded {option}"), 2, &format!("{named} {nothing}"))]);
     });
     refuse(&[
         ("probe --to ws://TO --dialect ws", 2, "[possible values: jamjam, broadcast, bbx, webrtc]"),
@@ -184,14 +184,14 @@ fn invalid_quantities_are_explained() {
         ("probe --to TO --interval 999ns", 2, "--interval: too short; the minimum is 1us"),
         ("probe --to TO --wait-for 1000000000000000000000", 2, "is too large; the maximum is 584 years"),
         ("probe --to TO --timeout 9999999999999999999999999999999999999999", 2, duration),
-        ("probe --to TO --max-loss 5", 2, "`5` could be a ratio or a percentage; use 5%"),
+        ("probe --to TO --max-loss 5", 2, "`5` is ambiguous; write 5% for percent"),
         ("probe --to TO --max-loss 101%", 2, "the maximum is 100%"),
         ("probe --to TO --max-loss -1%", 2, "-1"),
         ("probe --to TO --count -1", 2, count),
         ("probe --to TO --count many", 2, count),
         ("probe --to TO --count 99999999999999999999", 2, count),
         ("probe --to TO --audio --size 3", 2, "--size 3: give a multiple of 4 (AUDIO has 4-byte samples)"),
-        ("probe --to TO --audio --size 65496", 2, "up to 65492, which fits a datagram"),
+        ("probe --to TO --audio --size 65496", 2, "up to 65492, which fits in a datagram"),
         ("probe --to TO --spin 101", 2, "give a whole percentage from 0 to 100"),
         ("probe --to TO --socket-buffer 1XB", 2, "unknown unit `XB`; expected B, KiB, MiB"),
         ("send --to TO --tone 0", 2, tone),
@@ -203,15 +203,11 @@ fn invalid_quantities_are_explained() {
         (
             "send --to TO --tone 440 --frame-size 0",
             2,
-            "--frame-size: 0 samples; with 1 channel give 1 to 16373, which fit a datagram",
+            "--frame-size: 0 samples; with 1 channel, a datagram holds 1 to 16373",
         ),
-        ("send --to TO --tone 440 --frame-size 16374", 2, "with 1 channel give 1 to 16373, which fit a datagram"),
-        (
-            "send --to TO --tone 440 --channels 2 --frame-size 8187",
-            2,
-            "with 2 channels give 1 to 8186, which fit a datagram",
-        ),
-        ("send --to TO --tone 440 --frame-size 1h", 2, "fit a datagram"),
+        ("send --to TO --tone 440 --frame-size 16374", 2, "with 1 channel, a datagram holds 1 to 16373"),
+        ("send --to TO --tone 440 --channels 2 --frame-size 8187", 2, "with 2 channels, a datagram holds 1 to 8186"),
+        ("send --to TO --tone 440 --frame-size 1h", 2, "a datagram holds 1 to"),
         ("send --to TO --tone 440 --frame-size -5", 2, "give a number of samples such as 128, or a time such as 2.5ms"),
         (
             "send --to TO --tone 440 --frame-size big",
@@ -219,8 +215,16 @@ fn invalid_quantities_are_explained() {
             "give a number of samples such as 128, or a time such as 2.5ms",
         ),
         ("send --to TO --tone 440 --channels 3", 2, "3 is not in 1..=2"),
-        ("send --to TO --tone 440 --duration 0", 2, "--duration: nothing to send"),
-        ("send --to TO --tone 440 --duration 1us", 2, "--duration: nothing to send"),
+        (
+            "send --to TO --tone 440 --duration 0",
+            2,
+            "--duration is shorter than one sample, so there is nothing to send",
+        ),
+        (
+            "send --to TO --tone 440 --duration 1us",
+            2,
+            "--duration is shorter than one sample, so there is nothing to send",
+        ),
         ("send --to TO --tone 440 --first-sequence 4294967296", 2, "4294967296 is not in 0..=4294967295"),
         ("send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat 0", 2, "give a number above 0, or forever"),
         (

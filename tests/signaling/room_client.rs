@@ -146,7 +146,7 @@ fn unlisted_id_or_code_is_tried() {
 fn unknown_room_error_lists_the_rooms() {
     assert_eq!(
         join_error("duo", &[three()]).to_string(),
-        "no room matches `duo`; its rooms are:\n\
+        "no room matches `duo`; the server's rooms are:\n\
          id        invite code  members  password  name\n\
          0000000a  AAAAAA          1/10  no        [BOT] Echo Server (3000ms delay)\n\
          0000000b  BBBBBB          1/10  no        jam\n\
@@ -161,7 +161,7 @@ fn error_lists_twenty_rooms_and_counts_the_rest() {
     let text = join_error("duo", &[list(&rooms)]).to_string();
     assert_eq!(text.lines().count(), 1 + 1 + 20 + 1);
     assert!(
-        text.ends_with("00000019  AAAAAA          1/10  no        jam\nand 3 more; --list-rooms prints all"),
+        text.ends_with("00000019  AAAAAA          1/10  no        jam\nand 3 more; --list-rooms prints all rooms"),
         "{text}"
     );
 }
@@ -172,7 +172,7 @@ fn ambiguous_name_error_lists_the_matching_rooms_only() {
     let rooms = [&twins[..], &[room("0000000c", "CCCCCC", "duo two", false)]].concat();
     assert_eq!(
         join_error("duo", &[list(&rooms)]).to_string(),
-        "several rooms match `duo`; give the id or the invite code of one:\n\
+        "several rooms match `duo`; give the id or invite code of one of these rooms:\n\
          id        invite code  members  password  name\n\
          0000000a  AAAAAA          1/10  no        duo\n\
          0000000b  BBBBBB          1/10  yes       duo"

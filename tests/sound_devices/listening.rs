@@ -160,7 +160,7 @@ fn non_finite_card_samples_are_counted_and_zero_once_resampled() {
         assert_eq!(counts(&report), [3, 3], "{value}: {:#}", report["audio_quality"]);
         let notes = report["warnings"].as_array().unwrap();
         let note = notes.iter().find(|note| note["code"] == "non_finite_samples").unwrap();
-        assert_eq!(note["message"], "3 NaN or infinite samples in the source; replaced by 0");
+        assert_eq!(note["message"], "3 NaN or infinite samples in the source (replaced with 0)");
 
         let (found, report) = captured(&damaged, 48_000);
         assert_same(&found, &damaged[..12_000], &format!("{value} is sent as it is"));
@@ -283,8 +283,8 @@ fn devices_are_listed_as_text_and_as_json() {
         [
             "  default [default]: The card default\n      2 channels; 48000 Hz; F32",
             "  line: The card line\n      6 channels; 96000 Hz; I32",
-            "  odd: The card odd\n      no supported sample format (24 bits in three bytes are not supported, for example); \
-             use a device that converts, such as plughw:... instead of hw:..., or default",
+            "  odd: The card odd\n      no supported sample format (packed 24-bit samples, for example, are not supported); \
+             use a device that converts formats, such as plughw:... instead of hw:..., or default",
         ]
     );
 

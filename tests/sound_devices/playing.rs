@@ -139,7 +139,7 @@ fn returned_non_finite_samples_are_played_as_zero_and_counted() {
         assert_eq!(report["playback"]["non_finite_samples"], 4, "{fields}: {:#}", report["playback"]);
         let notes = report["warnings"].as_array().unwrap();
         let note = notes.iter().find(|note| note["code"] == "played_non_finite").unwrap();
-        assert_eq!(note["message"], "4 NaN or infinite samples replaced by 0 before playback");
+        assert_eq!(note["message"], "4 NaN or infinite samples replaced with 0 before playback");
         if fields.contains("FLOAT") {
             let played = alsa.played("loud");
             let samples = played.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));

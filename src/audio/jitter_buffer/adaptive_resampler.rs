@@ -1,7 +1,7 @@
 //! Converts received samples to the rate and the clock of the device, with an adjustable speed.
 //!
 //! At equal rates `rubato`'s `Slip` drops or inserts a frame with a crossfade when needed, and copies samples otherwise. At different
-//! rates a windowed sinc with an adjustable ratio does both.
+//! rates, a windowed sinc resampler with an adjustable ratio converts the rate and follows the clock.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
@@ -49,7 +49,8 @@ impl std::fmt::Debug for AdaptiveResampler {
     }
 }
 
-/// The longest chunk that divides the device block, so that no input is taken early. [`MIN_CHUNK_FRAMES`] if there is none.
+/// Returns the longest chunk length that divides the device block evenly, so that no input is taken early. Returns
+/// [`MIN_CHUNK_FRAMES`] if there is no such length.
 fn chunk_frames(block: u32) -> u32 {
     let chunks = block.div_ceil(MAX_CHUNK_FRAMES).max(1)..=block / MIN_CHUNK_FRAMES;
     chunks
@@ -103,7 +104,7 @@ impl AdaptiveResampler {
         (self.ready.len() - self.consumed) / self.channels * self.resampler.input_frames_next() / self.chunk_frames
     }
 
-    /// Copies unread output to `out` and returns the number of samples.
+    /// Copies unread output to `out` and returns the number of samples copied.
     pub(super) fn read(&mut self, out: &mut [f32]) -> usize {
         let samples = out.len().min(self.ready.len() - self.consumed);
         out[..samples].copy_from_slice(&self.ready[self.consumed..][..samples]);

@@ -1,5 +1,5 @@
-//! Conceals missing audio: repeats the last frames backwards and fades them out, then fades in what follows, so that there is no step
-//! in the signal and a gap remains audible as a gap.
+//! Conceals missing audio: repeats the last frames backwards and fades them out, then fades in the next audio. The signal has no
+//! step, but a gap remains audible as a gap.
 
 /// The fade-out takes 1/200 s.
 pub(super) const FADE_OUT_DIVISOR: u32 = 200;
@@ -24,11 +24,11 @@ pub(super) struct Concealment {
     channels: usize,
     fade_out_frames: usize,
     fade_in_frames: usize,
-    /// The last frames of the previous block, then the present block.
+    /// The last frames of the previous block, then the current block.
     frames: Vec<f32>,
     /// Number of valid samples in `frames`.
     end: usize,
-    /// The frames before the audio stopped, backwards.
+    /// The last frames before the audio stopped, in reverse order.
     reversed_tail: Vec<f32>,
     state: ConcealmentState,
 }

@@ -1,9 +1,9 @@
 //! Measures the depth of the jitter buffer and decides how to adjust it.
 //!
-//! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset
-//! `p` has the delay `t - p`. Of both, the minimum of a second counts, because scheduling only adds delay. The *depth* is the
-//! difference of the two minima: the maximum time that the fastest packet waits. The target is one device block, plus the jitter
-//! allowance, plus a tolerance within which nothing is adjusted.
+//! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p`
+//! has the delay `t - p`. Only the minimum of each delay over one second is used, because scheduling only adds delay. The *depth* is
+//! the difference between the two minima: the maximum time that the fastest packet waits. The target depth is one device block, plus
+//! the jitter allowance, plus a tolerance within which nothing is adjusted.
 
 use super::{BufferDepth, JitterBufferConfig};
 use crate::time::{Time, saturating_nanos};
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Length of a window for the minimum delays.
 const WINDOW_DURATION: Duration = Duration::from_secs(1);
 
-/// Interval of evaluation. If all packets of an interval are late, it acts at once.
+/// Evaluation interval. If all packets in an interval are late, the controller acts immediately.
 const EVALUATION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Jitter allowance in seconds before the first measurement.
@@ -21,7 +21,7 @@ const INITIAL_JITTER_ALLOWANCE: f64 = 0.005;
 /// Minimum and maximum of the measured jitter allowance in seconds.
 const JITTER_ALLOWANCE_RANGE: (f64, f64) = (0.001, 0.2);
 
-/// Number of windows of which the largest device block counts, because some devices take large blocks only rarely.
+/// Number of windows over which the largest device block is determined, because some devices take large blocks only rarely.
 const BLOCK_HISTORY_LEN: usize = 16;
 
 /// Minimum tolerance in seconds, and tolerance as a fraction of the jitter allowance.
@@ -33,10 +33,10 @@ const MAX_SPEED_CHANGE: f64 = 0.002;
 /// Proportional and integral gain per second. Settles within half a minute without oscillation.
 const CONTROL_GAINS: (f64, f64) = (0.25, 0.015);
 
-/// Playback pauses if packets were late and the depth is too small by this many seconds.
+/// Playback pauses if packets were late and the depth is too small by more than this, in seconds.
 const PAUSE_THRESHOLD: f64 = 0.001;
 
-/// Playback skips if the depth is too large by this many seconds.
+/// Playback skips if the depth is too large by more than this, in seconds.
 const SKIP_THRESHOLD: f64 = 0.05;
 
 /// The adjustment after an evaluation.
@@ -64,13 +64,13 @@ struct ObservationWindow {
     has_on_time: bool,
 }
 
-/// The smaller value, if there is any.
+/// Returns the smaller of the values that are present.
 fn min_option(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     [a, b].into_iter().flatten().reduce(f64::min)
 }
 
 impl ObservationWindow {
-    /// Adds the window after this one.
+    /// Merges the next window into this one.
     fn merge(self, later: Self) -> Self {
         Self {
             since: self.since.or(later.since),
@@ -92,7 +92,7 @@ impl ObservationWindow {
 #[derive(Debug)]
 pub(super) struct DelayController {
     rate: f64,
-    /// Configured jitter allowance in seconds; `None`: measured.
+    /// Configured jitter allowance in seconds; `None` if it is measured.
     fixed_allowance: Option<f64>,
     lateness: DecayingHistogram,
     /// Minimum packet delay of the previous window, in frames.
@@ -108,7 +108,7 @@ pub(super) struct DelayController {
     frames_this_fill: usize,
     /// Maximum frames per callback in each of the latest windows.
     block_history: [usize; BLOCK_HISTORY_LEN],
-    /// Whether the speed is adjusted, which starts when the depth first leaves the tolerance.
+    /// Whether the speed is being adjusted. Adjustment starts when the depth first leaves the tolerance.
     is_steering: bool,
     /// Integral part of the speed, in frames per second.
     learned_drift: f64,
@@ -156,7 +156,7 @@ impl DelayController {
         block as f64 + (self.jitter_allowance + self.tolerance()) * self.rate
     }
 
-    /// A packet that starts at frame `start` arrived at `at`.
+    /// Records that a packet that starts at frame `start` arrived at `at`.
     pub(super) fn on_packet(&mut self, at: Time, start: i64, is_late: bool) {
         let delay = self.to_frames(at) - start as f64;
         self.pending_window.min_packet_delay = min_option(self.pending_window.min_packet_delay, Some(delay));
@@ -169,12 +169,13 @@ impl DelayController {
         self.lateness.add((delay - fastest.unwrap_or(delay)) / self.rate);
     }
 
-    /// Play position for a start at `now`; `None` before the first packet.
+    /// Play position if playback starts at `now`; `None` before the first packet.
     pub(super) fn start_position(&self, now: Time) -> Option<i64> {
         Some((self.to_frames(now) - self.pending_window.min_packet_delay? - self.target_depth()).round() as i64)
     }
 
-    /// The device took `taken` frames from `position` in a callback at `now`. Callbacks while playback `was_paused` are not measured.
+    /// Records that the device took `taken` frames from `position` in a callback at `now`. Callbacks during a pause (`was_paused`)
+    /// are not measured.
     pub(super) fn on_fill(&mut self, now: Time, position: i64, taken: usize, was_paused: bool) -> Option<Adjustment> {
         if was_paused {
             (self.window, self.pending_window) = Default::default();
@@ -205,7 +206,7 @@ impl DelayController {
         is_complete.then(|| std::mem::take(&mut self.window)).and_then(|window| self.evaluate(window))
     }
 
-    /// The device lost frames: earlier observations no longer apply.
+    /// Records that the device lost frames, so that earlier observations no longer apply.
     pub(super) fn on_discontinuity(&mut self) {
         (self.window, self.pending_window) = Default::default();
         self.evaluate_next = true;
@@ -249,12 +250,12 @@ impl DelayController {
         *max = max.max(depth);
     }
 
-    /// The present jitter allowance.
+    /// The current jitter allowance.
     pub(super) fn jitter_allowance(&self) -> Duration {
         Duration::from_nanos(saturating_nanos(Duration::from_secs_f64(self.jitter_allowance)))
     }
 
-    /// Depth so far. In the first second it is the present value.
+    /// Depth so far. During the first second, this is the current depth.
     pub(super) fn depth(&self) -> Option<BufferDepth> {
         let Some((min, max)) = self.depth_range else {
             let depth = self.window.merge(self.pending_window).depth()? / self.rate;
@@ -267,13 +268,13 @@ impl DelayController {
 /// Buckets per second of lateness.
 const BUCKETS_PER_SECOND: f64 = 4_000.0;
 
-/// Number of buckets: up to 0.2 s. Later packets are not waited for.
+/// Number of buckets, which cover up to 0.2 s. The buffer does not wait for later packets.
 const BUCKETS: usize = 800;
 
 /// Decay of the counts per second. The half-life is seven seconds.
 const DECAY_PER_SECOND: f32 = 0.9;
 
-/// One packet in this number may be later than the percentile.
+/// One packet out of this many may be later than the percentile.
 const TAIL_DIVISOR: f32 = 1_000.0;
 
 /// Histogram of the lateness of packets relative to the fastest ones. Older packets count less.
@@ -297,7 +298,7 @@ impl DecayingHistogram {
         self.pending[bucket] += 1.0;
     }
 
-    /// Adds the packets since the last call, or discards them.
+    /// Adds the packets since the last call if `keep` is true; otherwise discards them.
     fn commit_pending(&mut self, keep: bool) {
         for (count, latest) in self.counts.iter_mut().zip(self.pending.iter_mut()) {
             let latest = std::mem::take(latest);
@@ -310,7 +311,7 @@ impl DecayingHistogram {
         self.counts.iter_mut().for_each(|count| *count *= DECAY_PER_SECOND);
     }
 
-    /// 99.9th percentile of the lateness in seconds, from one bucket up to all buckets.
+    /// 99.9th percentile of the lateness in seconds, at least the width of one bucket and at most that of all buckets.
     fn p999(&self) -> f64 {
         let beyond = self.counts.iter().sum::<f32>() / TAIL_DIVISOR;
         let mut later = 0.0;
@@ -330,7 +331,7 @@ mod tests {
     fn lateness_percentile_ignores_one_packet_in_a_thousand() {
         let mut histogram = DecayingHistogram::new();
         (0..2_000).for_each(|_| histogram.add(0.003_1));
-        // Two of 2,002 are one in a thousand. A third one moves the percentile.
+        // Two of 2,002 packets are one in a thousand. A third late packet moves the percentile.
         (0..2).for_each(|_| histogram.add(0.050_1));
         histogram.commit_pending(true);
         assert_eq!(histogram.p999(), 0.003_25);

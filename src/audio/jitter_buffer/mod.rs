@@ -1,11 +1,11 @@
 //! Jitter buffer: plays packets that arrive with varying delay on a device with its own clock.
 //!
-//! Packets wait in a slot per index. The device takes what is due: a missing packet is concealed (`concealment`), a packet
-//! that arrives after its turn is late. The waiting time is the *depth*. `delay_control` keeps it at the configured or
-//! measured jitter allowance by playing slightly faster or slower (`adaptive_resampler`), and by a pause or a skip if that would
-//! take too long. Samples are unchanged while the depth is right.
+//! Each packet waits in the slot for its index until the device takes it. A missing packet is concealed (`concealment`); a packet
+//! that arrives after its turn is late. The waiting time is the *depth*. `delay_control` keeps the depth at the configured or
+//! measured jitter allowance by playing slightly faster or slower (`adaptive_resampler`). If that would take too long, it pauses or
+//! skips. Samples are unchanged while no correction is needed.
 //!
-//! Time is an argument, and nothing allocates after creation, so that a device callback can run it.
+//! Time is passed in as an argument, and no memory is allocated after creation, so a device callback can run the buffer.
 
 mod adaptive_resampler;
 mod concealment;
@@ -40,7 +40,8 @@ pub struct JitterBufferConfig {
     pub device_rate: u32,
     /// Expected frames per device callback.
     pub device_block_frames: u32,
-    /// How much later than the fastest packets a packet may arrive and still be played. `None`: measured from recent packets.
+    /// Maximum delay, relative to the fastest packets, of a packet that is still played. `None` if it is measured from recent
+    /// packets.
     pub jitter_allowance: Option<Duration>,
 }
 
@@ -69,7 +70,7 @@ pub struct JitterBufferStats {
     pub max_lateness: Duration,
     /// Packets dropped because their slot was still occupied.
     pub early: u64,
-    /// Buffered packets not played because playback started after them or skipped them.
+    /// Buffered packets that were not played because playback started after them or skipped them.
     pub skipped: u64,
     /// NaN and infinite samples in buffered packets, played as 0.
     pub non_finite_samples: u64,
@@ -108,7 +109,7 @@ pub struct JitterBuffer {
     play_position: Option<i64>,
     /// Remaining frames of a pause.
     pause_frames: u64,
-    /// Packets sent so far. Packets beyond them are not missing.
+    /// Number of packets sent so far. Packets beyond this number are not missing.
     sent_packets: u64,
     /// Index of the last concealed packet.
     last_concealed: Option<u64>,
@@ -143,7 +144,7 @@ impl JitterBuffer {
     }
 
     /// Adds a packet of interleaved samples that arrived at `at`. Ignores indexes that were never sent. NaN and infinite samples
-    /// become 0, all others are clamped to full scale.
+    /// become 0; all other samples are clamped to full scale.
     pub fn on_packet(&mut self, index: u64, at: Time, samples: &[f32]) {
         if index >= self.sent_packets {
             return;
@@ -195,7 +196,7 @@ impl JitterBuffer {
         }
     }
 
-    /// Continues playback at `position`, which is never before the present position. Drops the packets before it.
+    /// Continues playback at `position`, which is never before the current position. Drops the packets before `position`.
     fn seek(&mut self, position: i64) {
         if position > 0 {
             self.stats.skipped += self.slots.remove_before((position / self.frame_samples).cast_unsigned());
@@ -204,7 +205,7 @@ impl JitterBuffer {
         self.play_position = Some(position);
     }
 
-    /// Takes `frames` frames from the play position and conceals missing ones.
+    /// Takes `frames` frames from the play position and conceals missing frames.
     fn fill_block(&mut self, frames: usize) {
         let Some(mut position) = self.play_position else { return };
         self.concealment.start_block();
@@ -249,7 +250,7 @@ impl JitterBuffer {
         self.play_position = Some(position);
     }
 
-    /// Whether no packet is buffered. The output of the last packet takes another [`Self::drain_duration`].
+    /// Whether no packet is buffered. The output of the last packet continues for up to [`Self::drain_duration`] after that.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -260,7 +261,7 @@ impl JitterBuffer {
             + Duration::from_secs_f64(self.resampler.max_buffered_frames() as f64 / self.rate)
     }
 
-    /// The device lost frames: the depth is evaluated again soon.
+    /// Records that the device lost frames, so that the depth is evaluated again soon.
     pub fn on_discontinuity(&mut self) {
         self.delay_controller.on_discontinuity();
     }
@@ -329,7 +330,7 @@ impl PacketSlots {
         self.slots[self.slot_index(index)].filter(|slot| slot.index == index)
     }
 
-    /// Buffers a packet, truncated to the maximum length. NaN and infinite samples become 0 and are counted, all others are
+    /// Buffers a packet, truncated to the maximum length. NaN and infinite samples become 0 and are counted; all other samples are
     /// clamped to full scale to protect the listener.
     fn insert(&mut self, index: u64, samples: &[f32]) -> InsertResult {
         let slot = self.slot_index(index);

@@ -6,7 +6,7 @@
 use realfft::RealFftPlanner;
 use realfft::num_complex::Complex;
 
-/// Maximum samples per channel that are compared: 2.7 s at 48 kHz.
+/// Maximum number of samples per channel that are compared: 2.7 s at 48 kHz.
 pub const CORRELATION_WINDOW: usize = 1 << 17;
 
 /// Maximum shift in both directions: 0.34 s at 48 kHz.
@@ -21,16 +21,17 @@ const MIN_DAMAGED_SAMPLES: usize = 1 << 12;
 /// Minimum correlation of a match.
 const MIN_CORRELATION: f64 = 0.5;
 
-/// Another peak makes the result ambiguous if its correlation is at least this fraction of the best one,
+/// The result is ambiguous if another peak has at least this fraction of the best correlation, separated by a valley
+/// ([`VALLEY_RATIO`]).
 const AMBIGUITY_RATIO: f64 = 0.95;
 
-/// and if the correlation between the two peaks falls to this fraction of the best one or below.
+/// Two peaks are separate if the correlation between them falls to this fraction of the best correlation or below.
 const VALLEY_RATIO: f64 = 0.7;
 
 /// Result of the comparison of returned and sent audio.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Alignment {
-    /// Nothing returned.
+    /// No audio returned.
     NoAudio,
     /// All returned packets have the bytes that were sent.
     Exact,
@@ -49,20 +50,20 @@ pub enum Alignment {
 pub struct CorrelationPeak {
     /// Delay in samples; negative values are early.
     pub shift: i64,
-    /// Normalized correlation: 1 is equal except for the gain, 0 is unrelated, negative is inverted.
+    /// Normalized correlation: 1 means equal except for the gain, 0 means unrelated, and negative values mean inverted.
     pub correlation: f64,
-    /// Gain factor; negative is inverted.
+    /// Gain factor; negative values mean inverted.
     pub gain: f64,
 }
 
-/// Collects the window of damaged and of sent audio, mixed to mono. The sent side extends beyond the window by [`MAX_SHIFT`].
+/// Collects the windows of damaged and sent audio, mixed to mono. The sent side extends beyond the window by [`MAX_SHIFT`].
 #[derive(Debug)]
 pub(super) struct Correlator {
     channels: usize,
     /// Start of the window: the first sent packet that is not silent.
     start: Option<u64>,
     sent: Vec<f32>,
-    /// Damaged samples, and whether there is one at this position.
+    /// For each position, the damaged sample and whether there is one.
     damaged: Vec<(f32, bool)>,
 }
 
@@ -152,7 +153,7 @@ fn mix_to_mono(samples: &[f32], channels: usize) -> impl Iterator<Item = f32> {
     })
 }
 
-/// Computes the sum of products of shifted `one` and `other` for each shift from −[`MAX_SHIFT`] to [`MAX_SHIFT`].
+/// Computes the sum of the products of the shifted `one` and `other` for each shift from −[`MAX_SHIFT`] to [`MAX_SHIFT`].
 fn cross_correlation(one: &[f64], other: &[f64]) -> Option<Vec<f64>> {
     let mut planner = RealFftPlanner::<f64>::new();
     let (forward, inverse) = (planner.plan_fft_forward(FFT_LEN), planner.plan_fft_inverse(FFT_LEN));

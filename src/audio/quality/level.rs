@@ -1,7 +1,7 @@
 //! Level and clipping of a channel, and the [`SourceMeter`] for the input.
 //!
 //! Clips are found in packets that arrive in any order. A clip inside a packet is counted at once. A clip at the edge of a packet
-//! stays open until the adjacent packet is there. The input is measured before it is mixed and resampled, because a resampler
+//! stays open until the adjacent packet has been added. The input is measured before it is mixed and resampled, because a resampler
 //! changes peaks and hides clipping.
 
 use std::ops::Range;
@@ -102,26 +102,28 @@ impl LevelMeter {
     }
 }
 
-/// Minimum number of consecutive full-scale samples that are a clip. A peak that just reaches full scale has one or two.
+/// Minimum number of consecutive full-scale samples that count as a clip. A peak that just reaches full scale has one or two such
+/// samples.
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
-/// Maximum number of open clips. Beyond it the first one is closed, and its continuation in an adjacent packet counts as another
-/// clip.
+/// Maximum number of open clips. Beyond this number, the first open clip is closed, and its continuation in an adjacent packet counts
+/// as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
 /// A run of full-scale samples at the edge of a packet.
 #[derive(Clone, Debug)]
 struct OpenClip {
     samples: Range<u64>,
-    /// Whether the adjacent packets, which have not been added yet, may extend it.
+    /// Whether the previous packet, which has not been added yet, may extend the clip.
     may_extend_before: bool,
+    /// Whether the next packet, which has not been added yet, may extend the clip.
     may_extend_after: bool,
 }
 
 /// Finds the clips of one channel.
 #[derive(Clone, Debug, Default)]
 struct ClipDetector {
-    /// In order.
+    /// Sorted by start.
     open_clips: Vec<OpenClip>,
     /// Number of clips.
     clips: u64,
@@ -132,7 +134,7 @@ struct ClipDetector {
 }
 
 impl ClipDetector {
-    /// Allocates the list once.
+    /// Creates an empty detector. The list is allocated only once.
     fn new() -> Self {
         Self { open_clips: Vec::with_capacity(MAX_OPEN_CLIPS + 1), ..Self::default() }
     }
@@ -196,7 +198,7 @@ impl ClipDetector {
         }
     }
 
-    /// The packet at `offset` does not extend the clip that ends there.
+    /// Records that the packet at `offset` does not extend the clip that ends there.
     fn close_clip_ending_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if at > 0 && self.open_clips[at - 1].samples.end == offset {
@@ -205,7 +207,7 @@ impl ClipDetector {
         }
     }
 
-    /// The packet before `offset` does not extend the clip that starts there.
+    /// Records that the packet before `offset` does not extend the clip that starts there.
     fn close_clip_starting_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {
@@ -221,7 +223,7 @@ impl ClipDetector {
         }
     }
 
-    /// Number of clips, samples in them, and start of the first one. Open clips are included with their present length.
+    /// Number of clips, number of samples in them, and start of the first clip. Open clips are included with their current length.
     fn totals(&self) -> (u64, u64, Option<u64>) {
         let open = self.open_clips.iter().map(|clip| &clip.samples);
         let clipped = open
@@ -266,7 +268,7 @@ pub struct SourceQuality {
     pub clipped_samples: u64,
     /// Start of the first clip.
     pub first_clip_offset: Option<u64>,
-    /// Longest silence: all samples of all channels are zero.
+    /// Longest silence, during which all samples of all channels are zero.
     pub longest_silence: u64,
     /// NaN and infinite samples of all channels.
     pub non_finite_samples: u64,
@@ -330,8 +332,8 @@ impl SourceMeter {
 pub struct SharedSourceMeter(Arc<Mutex<SourceMeter>>);
 
 impl SharedSourceMeter {
-    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels. `replaces_non_finite`: NaN and infinite
-    /// samples are sent as 0.
+    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels. `replaces_non_finite` states whether NaN
+    /// and infinite samples are sent as 0.
     pub fn new((rate, channels): (u32, u16), replaces_non_finite: bool) -> Self {
         Self(Arc::new(Mutex::new(SourceMeter::new(rate, channels).replacing_non_finite(replaces_non_finite))))
     }

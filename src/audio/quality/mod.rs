@@ -1,8 +1,8 @@
 //! Audio quality of a run: gaps, level, clipping, silence, and the alignment of returned audio with sent audio.
 //!
 //! A [`SourceMeter`] measures the input before it is converted. An [`Analyzer`] receives packets by index: sent packets in order,
-//! returned packets in any order. Both keep sums, a bounded list of gaps and a bounded window for the comparison, so that memory
-//! does not grow with the run.
+//! returned packets in any order. They store only sums, bounded lists and a bounded window for the comparison, so memory does not
+//! grow with the length of the run.
 
 mod alignment;
 mod level;
@@ -29,11 +29,11 @@ pub struct PacketFormat {
 /// How a packet returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReturnStatus {
-    /// With the bytes that were sent.
+    /// The packet returned with the bytes that were sent.
     Intact,
-    /// With the bytes that were sent, but after `--late-after`, which is too late for playback.
+    /// The packet returned with the bytes that were sent, but after `--late-after`, which is too late for playback.
     Late,
-    /// With other bytes.
+    /// The packet returned with different bytes.
     Damaged,
 }
 
@@ -47,7 +47,7 @@ pub struct Analyzer {
     correlator: Correlator,
     /// Samples per channel sent.
     sent_samples: u64,
-    /// Packets that returned with other bytes.
+    /// Packets that returned with different bytes.
     damaged_packets: u64,
 }
 
@@ -58,13 +58,13 @@ pub struct AudioQuality {
     pub format: PacketFormat,
     /// Levels of the sent audio per channel.
     pub sent_levels: Vec<ChannelLevel>,
-    /// Levels of the audio that returned in time, intact or damaged, per channel. `None` if nothing returned in time.
+    /// Levels of the audio that returned in time, intact or damaged, per channel. `None` if no audio returned in time.
     pub returned_levels: Option<Vec<ChannelLevel>>,
     /// Packets that did not return in time.
     pub gaps: Gaps,
     /// Samples per channel sent.
     pub sent_samples: u64,
-    /// Packets that returned with other bytes.
+    /// Packets that returned with different bytes.
     pub damaged_packets: u64,
     /// Alignment of the returned audio with the sent audio.
     pub alignment: Alignment,
@@ -108,7 +108,7 @@ impl Analyzer {
         self.sent_samples = self.sent_samples.max(offset + self.frame_count(samples));
     }
 
-    /// Adds a returned packet. Call it once per packet and status. A [`ReturnStatus::Late`] packet is a gap.
+    /// Adds a returned packet. Call it once per packet and status. A [`ReturnStatus::Late`] packet counts as a gap.
     pub fn on_returned(&mut self, index: u64, samples: &[f32], status: ReturnStatus) {
         let offset = self.packet_offset(index);
         match status {
@@ -157,7 +157,7 @@ impl Analyzer {
     }
 }
 
-/// Maximum number of gaps that are stored. Packets of further gaps are only counted.
+/// Maximum number of gaps that are stored. For further gaps, only the packets are counted.
 pub const MAX_GAPS: usize = 65_536;
 
 /// Consecutive packets that did not return in time.
@@ -189,7 +189,7 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// Allocates the list once.
+    /// Creates an empty list. Its memory is allocated only once.
     fn new() -> Self {
         Self { spans: Vec::with_capacity(MAX_GAPS), ..Self::default() }
     }
@@ -260,7 +260,7 @@ impl Gaps {
         self.iter().map(|gap| gap.samples).sum::<u64>() + self.overflow_packets.saturating_mul(self.frame_samples)
     }
 
-    /// The longest gap; the first one if several have the same length.
+    /// The longest gap, or the first of several that have the same length.
     pub fn longest(&self) -> Option<Gap> {
         self.iter().reduce(|longest, gap| if gap.samples > longest.samples { gap } else { longest })
     }

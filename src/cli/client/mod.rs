@@ -90,7 +90,7 @@ pub struct ClientArgs {
     #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
     max_loss: Option<Percent>,
 
-    /// Maximum packets lost in a row
+    /// Maximum number of packets lost in a row
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_burst: Option<u64>,
 
@@ -137,7 +137,7 @@ pub struct ClientArgs {
     driver: UdpDriver,
 }
 
-/// Hides rare options from the short help of `send` and `probe` that are common in that of `echo-server`.
+/// Hides options from the short help of `send` and `probe` that are rarely used there, although they are common in `echo-server`.
 pub fn shorten_help(arg: Arg) -> Arg {
     const RARE: [&str; 9] =
         ["loss", "burst_loss", "drop_packets", "jitter", "reorder", "duplicate", "bandwidth", "seed", "outcome_log"];
@@ -149,20 +149,20 @@ pub fn shorten_help(arg: Arg) -> Arg {
 pub struct FinishedRun {
     /// Raw results.
     pub run: RunResults,
-    /// A socket or file that failed during the run. Reported after the results.
+    /// The error of a socket or file that failed during the run. It is reported after the results.
     pub error: Option<anyhow::Error>,
     /// Waveforms for --html.
     pub page: Option<HtmlPage>,
 }
 
 impl ClientArgs {
-    /// Prints the rooms for --list-rooms. Returns the exit code if there is no run.
+    /// Prints the rooms for --list-rooms. Returns the exit code if they were printed and there is no run.
     pub fn list_and_exit(&self) -> Result<Option<u8>, Failure> {
         self.room.validate()?;
         self.room.list_rooms(self.json, self.json_lines)
     }
 
-    /// Whether the report is JSON, and whether it is on one line.
+    /// Whether the report is printed as JSON, and whether as one line.
     pub fn json_format(&self) -> (bool, bool) {
         (self.json, self.json_lines)
     }
@@ -179,7 +179,7 @@ impl ClientArgs {
             return Ok(());
         }
         Err(Failure::usage(
-            "--no-echo cannot be used with limits on replies, which would never be met; omit one of them",
+            "--no-echo cannot be used with limits on replies, because they would never be met; omit --no-echo or the limits",
         ))
     }
 
@@ -189,7 +189,7 @@ impl ClientArgs {
         self.server_delay.or(embedded).map(|Millis(delay)| delay)
     }
 
-    /// Expected delay of the first echo; the default delay if the delay of the server is unknown.
+    /// Expected delay of the first echo. If the delay of the server is unknown, this is the default delay.
     pub fn expected_first_echo(&self) -> Duration {
         self.known_server_delay().unwrap_or(DEFAULT_DELAY)
     }
@@ -267,15 +267,15 @@ impl ClientArgs {
         } else {
             Ok(text::summary(&report, use_color(color, &stdout)))
         };
-        let document = document.context("cannot write the report as JSON").map_err(Failure::unusable)?;
+        let document = document.context("cannot convert the report to JSON").map_err(Failure::unusable)?;
         print(&mut stdout, document.trim_end()).map_err(Failure::unusable)?;
         exit_code(&run, &report, error.or(files.err()))
     }
 }
 
-/// Rejects an option that only UDP targets have. `protocol` is the one in use.
+/// Returns the error for an option that only UDP targets support. `protocol` is the protocol in use.
 pub(super) fn udp_only_error(option: &str, protocol: &str) -> Failure {
-    Failure::usage(format!("{option}: no effect over {protocol}; omit it, or give a UDP target: --to HOST[:PORT]"))
+    Failure::usage(format!("{option} has no effect over {protocol}; omit it, or give a UDP target: --to HOST[:PORT]"))
 }
 
 /// The exit code of a run.
@@ -294,7 +294,7 @@ fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) ->
 pub struct LossDirectionArgs {
     /// Ask the server which packets arrived, to split loss by direction
     ///
-    /// An echo-server reports arrivals and the address it sees; any STUN server reports the address.
+    /// An echo-server reports which packets arrived and the address they came from; any other STUN server reports only the address.
     #[arg(long, alias = "ask-server", help_heading = HEADING_TARGET)]
     loss_direction: bool,
 }
@@ -357,7 +357,7 @@ impl<'a> RunMonitor<'a> {
         Self { show_progress_bar: false, ..self }
     }
 
-    /// Monitors until `finished_within` returns true. It must wait for at most the duration it gets.
+    /// Monitors until `finished_within` returns true. The closure must return within the duration that is passed to it.
     pub(super) fn poll_until(&mut self, stop: &StopToken, mut finished_within: impl FnMut(Duration) -> bool) {
         let progress = ProgressDisplay::new(self.total, self.show_progress_bar && io::stderr().is_terminal());
         while !finished_within(ProgressDisplay::UPDATE_INTERVAL) {
@@ -366,7 +366,7 @@ impl<'a> RunMonitor<'a> {
             if let Some(lines) = &mut self.lines {
                 lines.print_queued(self.live.counting_started());
                 if lines.reader_closed() {
-                    // The reader is gone, as with `| head`. With --count 0 the run would never end.
+                    // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::Interrupt);
                 }
             }
@@ -405,7 +405,7 @@ impl<'a> RunMonitor<'a> {
 }
 
 impl<S: Workload> FinishedClient<'_, S> {
-    /// The raw results. Outcomes that are decided now go to the packet lines and to `final_observer`.
+    /// Returns the raw results. Outcomes that are decided only now go to the packet lines and to `final_observer`.
     pub(super) fn into_run(
         self,
         target: &str,

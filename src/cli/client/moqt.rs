@@ -59,7 +59,7 @@ enum MoqtVersionArg {
 pub struct MoqtClientArgs {
     /// Embed a MOQT echo server (with --embedded)
     ///
-    /// Over raw QUIC, or WebTransport with --moqt=webtransport.
+    /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
     #[arg(long, value_name = "TRANSPORT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "quic", requires = "embedded", conflicts_with_all = ["delay", "to"], help_heading = HEADING_MOQT)]
     moqt: Option<TransportArg>,
 
@@ -73,9 +73,9 @@ pub struct MoqtClientArgs {
     #[arg(long, hide_short_help = true, alias = "moqt-flavour", value_name = "VERSION", value_enum, help_heading = HEADING_MOQT)]
     moqt_version: Option<MoqtVersionArg>,
 
-    /// Track to announce and subscribe to, parts separated by commas [default: japan, kyoto, text]
+    /// Track to announce and subscribe to, as comma-separated parts [default: japan, kyoto, text]
     ///
-    /// Only with version gomoqt-2025-02.
+    /// Applies to version gomoqt-2025-02 only.
     #[arg(long, hide_short_help = true, value_name = "PATH", value_parser = parse_track, help_heading = HEADING_MOQT)]
     moqt_track: Option<TrackPath>,
 }
@@ -105,7 +105,7 @@ impl MoqtClientArgs {
         all.into_iter().find_map(|(option, given)| given.then_some(option))
     }
 
-    /// Rejects these options for other targets.
+    /// Rejects these options if the target is not a MOQT server.
     pub fn reject_unused_options(&self) -> Result<(), Failure> {
         self.first_given().map_or(Ok(()), |option| Err(Self::moqt_only_error(option)))
     }
@@ -113,7 +113,7 @@ impl MoqtClientArgs {
     /// Error for an option that needs a MOQT target.
     pub fn moqt_only_error(option: &str) -> Failure {
         Failure::usage(format!(
-            "{option}: MOQT targets only; give --to moqt://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, or --embedded --moqt"
+            "{option} applies to MOQT targets only; give --to moqt://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, or --embedded --moqt"
         ))
     }
 
@@ -127,11 +127,11 @@ impl MoqtClientArgs {
         self.moqt_delay.map_or(Duration::ZERO, |Millis(delay)| delay)
     }
 
-    /// The offered versions, the preferred first. A track path exists in gomoqt-2025-02 only.
+    /// The offered versions in order of preference. Only gomoqt-2025-02 has track paths.
     pub fn offered_versions(&self) -> Result<Vec<MoqtVersion>, Failure> {
         match (self.moqt_version, &self.moqt_track) {
             (Some(MoqtVersionArg::Gomoqt09), Some(_)) => Err(Failure::usage(
-                "--moqt-track cannot be used with gomoqt-0.9, whose track is always /client.echo, index; omit it, or give \
+                "--moqt-track cannot be used with gomoqt-0.9, whose track is always `/client.echo, index`; omit --moqt-track, or give \
                  --moqt-version gomoqt-2025-02",
             )),
             (Some(MoqtVersionArg::Gomoqt09), None) => Ok(vec![MoqtVersion::Gomoqt09]),
@@ -140,7 +140,7 @@ impl MoqtClientArgs {
         }
     }
 
-    /// The tracks to announce and to subscribe to; everything else has its default.
+    /// A configuration with the tracks to announce and to subscribe to, and defaults for everything else.
     pub fn config(&self) -> MoqtClientConfig {
         let Some(track) = &self.moqt_track else { return MoqtClientConfig::default() };
         let track_prefix = TrackPath::from_parts(track.0.iter().take(track.0.len() - 1).cloned());
@@ -159,7 +159,7 @@ pub struct MoqtRunPlan<'a> {
     pub to: Option<&'a MoqtTarget>,
     /// The embedded server.
     pub embedded: Option<EmbeddedMoqtServer>,
-    /// Offered versions, the preferred first.
+    /// Offered versions in order of preference.
     pub offered_versions: Vec<MoqtVersion>,
     /// Tracks and groups.
     pub config: MoqtClientConfig,
@@ -168,7 +168,7 @@ pub struct MoqtRunPlan<'a> {
 }
 
 impl ClientArgs {
-    /// Rejects options without effect over MOQT.
+    /// Rejects options that have no effect over MOQT.
     pub fn reject_options_for_moqt(&self) -> Result<(), Failure> {
         let options = [
             ("--loss-direction", self.loss_direction.is_enabled()),
@@ -224,7 +224,7 @@ impl ClientArgs {
             if let MoqtClientEvent::FrameReturned { payload, .. } | MoqtClientEvent::FrameUnmatched { payload, .. } =
                 event
             {
-                // Blocks while the printer is busy, so that no text is lost. Fails at once if nothing is printed.
+                // Blocks while the printer is busy, so that no text is lost. Fails immediately if the texts are not printed.
                 let _ = sender.send(payload.clone());
             }
         };
@@ -264,7 +264,7 @@ impl ClientArgs {
     }
 }
 
-/// A failure of the server for the report; other errors are returned.
+/// Converts an error that the server caused to a failure for the report. Returns any other error.
 fn to_connection_failure(
     error: MoqtConnectError,
     to: Option<&MoqtTarget>,
@@ -293,7 +293,7 @@ fn to_connection_failure(
     }
 }
 
-/// An error without a report.
+/// Converts an error for which there is no report.
 fn cannot_connect(
     error: MoqtConnectError,
     target: &MoqtUrl,
@@ -327,7 +327,7 @@ fn certificate_error(verifier: &RecordingVerifier, reason: &str) -> anyhow::Erro
     )
 }
 
-/// A running MOQT echo server in this process, with a certificate of its own.
+/// A running MOQT echo server in this process, with its own certificate.
 pub struct EmbeddedMoqtServer {
     /// URL of the server.
     pub target: MoqtUrl,

@@ -30,7 +30,7 @@ const HEADING_ROOM: &str = "Room target (instead of --to)";
 
 const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
 
-/// Maximum number of addresses tried; 16 seconds without a reply.
+/// Maximum number of addresses tried. If no address replies, this takes 16 seconds.
 const MAX_ADDRESSES_TRIED: usize = 32;
 
 /// Maximum length of a password, in bytes.
@@ -45,7 +45,7 @@ pub struct RoomTargetArgs {
 
     /// Join this room and use its member as the target
     ///
-    /// A name or a unique part of it, an ID, or an invite code. With --to ws://, the room to probe.
+    /// Give a name or a unique part of it, an ID, or an invite code. With --to ws://, this is the room to probe.
     #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "embedded", help_heading = HEADING_ROOM)]
     room: Option<String>,
 
@@ -76,7 +76,7 @@ pub struct JoinedRoom {
 }
 
 impl RoomTargetArgs {
-    /// The room, if one is named.
+    /// The value of --room.
     pub fn room_name(&self) -> Option<&str> {
         self.room.as_deref()
     }
@@ -86,19 +86,19 @@ impl RoomTargetArgs {
         self.trust.trust_policy()
     }
 
-    /// The first given option that needs a UDP target.
+    /// The first option given that needs a UDP target.
     pub fn udp_only_option(&self) -> Option<&'static str> {
         let passwords = [("--password", self.password.is_some()), ("--password-file", self.password_file.is_some())];
         let password = passwords.into_iter().find_map(|(option, given)| given.then_some(option));
         self.command_line_url().map(|_| "--signaling-url").or(password)
     }
 
-    /// Whether the target is in a room.
+    /// Whether the target is found through --room.
     pub fn is_enabled(&self) -> bool {
         self.room.is_some()
     }
 
-    /// Rejects incomplete options and options without effect. The variable alone is neither.
+    /// Rejects options that are incomplete or have no effect. The environment variable alone is accepted.
     pub fn validate(&self) -> Result<(), Failure> {
         let option = match &self.room {
             Some(_) => "--room",
@@ -116,7 +116,7 @@ impl RoomTargetArgs {
     fn reject_unused_options(&self) -> Result<(), Failure> {
         match self.command_line_url().map(|_| "--signaling-url").or_else(|| self.trust.first_given()) {
             Some(option) => Err(Failure::usage(format!(
-                "{option}: no effect without a room; add --room NAME or --list-rooms, or omit it"
+                "{option} has no effect without a room; add --room NAME or --list-rooms, or omit it"
             ))),
             None => Ok(()),
         }
@@ -133,7 +133,7 @@ impl RoomTargetArgs {
             .map_err(Failure::unusable)?;
         let text = if json || on_one_line {
             let document = rooms_json(&rooms, on_one_line);
-            document.context("cannot write the list as JSON").map_err(Failure::unusable)?
+            document.context("cannot convert the room list to JSON").map_err(Failure::unusable)?
         } else {
             room_table(&rooms)
         };
@@ -141,7 +141,7 @@ impl RoomTargetArgs {
         Ok(Some(0))
     }
 
-    /// Joins the room as `name`, if one is given, and finds a reachable member.
+    /// If --room is given, joins the room as `name` and finds a reachable member.
     pub fn join(&self, name: &str, stop: &StopToken) -> Result<Option<JoinedRoom>, Failure> {
         let Some(room) = &self.room else { return Ok(None) };
         let (url, tls) = (self.url()?, self.tls()?);
@@ -151,7 +151,7 @@ impl RoomTargetArgs {
             error => Failure::unusable(anyhow::Error::from(error).context(format!("cannot join a room on {url}"))),
         })?;
         let tried = &session.peer_addresses[..session.peer_addresses.len().min(MAX_ADDRESSES_TRIED)];
-        // Other members supplied these addresses, which may belong to third parties. Only one that replies is used.
+        // Other members supplied these addresses, which may belong to third parties. An address is used only if it replies.
         let address = resolve::first_reachable(tried, stop).map_err(|unreachable| match stop.signal() {
             Some(reason) => interrupted_error(reason.exit_code(), &url),
             None => Failure { code: 1, error: anyhow::anyhow!(no_reply_error(&session, &unreachable)) },
@@ -159,7 +159,8 @@ impl RoomTargetArgs {
         Ok(Some(JoinedRoom { session, address }))
     }
 
-    /// The URL from the option or the variable. Empty text, which Compose substitutes for an unset variable, means none.
+    /// The URL from the option or the variable. An empty string, which Docker Compose substitutes for an unset variable, means that
+    /// there is no URL.
     fn configured_url(&self) -> Option<&str> {
         self.signaling_url.as_deref().filter(|url| !url.is_empty())
     }
@@ -234,7 +235,7 @@ pub struct ConnectedTarget {
     pub(super) background: BackgroundTasks,
 }
 
-/// Tasks that run beside the client and end after it.
+/// Tasks that run alongside the client and end after it.
 #[derive(Default)]
 pub(super) struct BackgroundTasks {
     embedded: Option<(NodeThread<EchoServer>, StopToken, Option<OutcomeLogFile>)>,
@@ -242,7 +243,7 @@ pub(super) struct BackgroundTasks {
 }
 
 impl ClientArgs {
-    /// Connects a socket to the target, or to the embedded server. `command` is part of the name in a room.
+    /// Connects a socket to the target, or to the embedded server. `command` becomes part of the member name in a room.
     pub fn connect(&self, to: Option<&UdpTarget>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
         check_distinct_files(self.output_files())?;
         if let Some(option) = self.impairment.first_given().filter(|_| !self.embedded) {
@@ -318,7 +319,7 @@ impl BackgroundTasks {
     pub(super) fn end(self) -> Option<anyhow::Error> {
         if let Some(error) = self.session.and_then(RoomSession::leave_room) {
             print_notice(&format!(
-                "connection to the signaling server lost during the run, which continued without it: {error}"
+                "the connection to the signaling server was lost; the run continued without it: {error}"
             ));
         }
         let (server, stop, outcome_log) = self.embedded?;

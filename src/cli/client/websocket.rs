@@ -36,7 +36,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// Options for probing a signaling server.
 #[derive(clap::Args)]
 pub struct WebSocketProbeArgs {
-    /// Protocol dialect [default: that of the URL, else jamjam]
+    /// Protocol dialect [default: from the URL, else jamjam]
     #[arg(long, value_enum, value_name = "DIALECT", help_heading = HEADING)]
     dialect: Option<Dialect>,
 
@@ -48,7 +48,7 @@ pub struct WebSocketProbeArgs {
 
     /// File with the token for a broadcast room
     ///
-    /// A line break at its end is ignored.
+    /// A line break at the end of the file is ignored.
     #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with = "token", help_heading = HEADING)]
     token_file: Option<PathBuf>,
 
@@ -58,7 +58,7 @@ pub struct WebSocketProbeArgs {
 
     /// Code of the bbx room to join
     ///
-    /// Pings are answered outside of rooms too.
+    /// The server also answers pings outside of rooms.
     #[arg(long, hide_short_help = true, alias = "code", value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     room_code: Option<String>,
 }
@@ -77,7 +77,7 @@ impl WebSocketProbeArgs {
         dialect.or(self.token_option()).or(self.room_code.as_ref().map(|_| "--room-code"))
     }
 
-    /// The first given option for broadcast tokens.
+    /// The first option given for broadcast tokens.
     fn token_option(&self) -> Option<&'static str> {
         let all = [
             ("--token", self.token.is_some()),
@@ -112,7 +112,7 @@ impl WebSocketProbeArgs {
         Ok(WebSocketTarget { urls, dialect, room_code: self.room_code.clone(), nonce })
     }
 
-    /// Rejects options of other dialects.
+    /// Rejects options that apply to other dialects only.
     fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
         use Dialect::{Broadcast, ControlSurface, Jamjam, WebRtc};
         let reason = match (dialect, room.is_some(), self.token_option(), &self.room_code) {
@@ -161,12 +161,13 @@ impl WebSocketProbeArgs {
         let encoded = utf8_percent_encode(room, RESERVED).to_string();
         if decode_room_name(&encoded).is_err() {
             return Err(Failure::usage(
-                "--room: invalid name of a broadcast room; give up to 128 bytes without / and control characters, and no reserved \
-                 path such as health",
+                "--room: invalid broadcast room name; give up to 128 bytes without `/` or control characters, and not a reserved \
+                 path such as `health`",
             ));
         }
         let room_path = format!("/rooms/{encoded}");
-        // A room in the URL path stays there. At /ws, or at any path behind a proxy, the query names the room.
+        // If the URL path contains the room, the path is unchanged. At /ws, or at any path behind a proxy, the room is added to the
+        // query.
         let (path, query) = match (url_room, url.path()) {
             (Some(_), path) => (path, None),
             (None, "/") => (room_path.as_str(), None),
@@ -195,7 +196,7 @@ impl WebSocketProbeArgs {
     }
 }
 
-/// Adds the room and user to the URL unless it has them.
+/// Adds the room and user to the URL unless it already contains them.
 fn webrtc_url(url: &WebSocketUrl, room: Option<&str>, generated_name: &str) -> Result<WebSocketUrl, Failure> {
     let has_parameter = |name: &str| form_urlencoded::parse(url.query().as_bytes()).any(|(key, _)| key == name);
     if room.is_some() && has_parameter("roomId") {
@@ -213,7 +214,7 @@ fn url_error(error: UrlError) -> Failure {
 }
 
 impl ClientArgs {
-    /// Rejects options without effect over WebSocket.
+    /// Rejects options that have no effect over WebSocket.
     pub fn reject_udp_options(&self) -> Result<(), Failure> {
         let ByteSize(buffer) = self.socket_buffer;
         let options = [
@@ -228,7 +229,7 @@ impl ClientArgs {
         }
     }
 
-    /// Sends `count` requests, or until stopped, one every `interval`.
+    /// Sends one request every `interval`: `count` requests, or until stopped if `count` is `None`.
     pub fn probe_websocket(
         &self,
         plan: &WebSocketTarget,
@@ -282,7 +283,7 @@ impl ClientArgs {
             timeout: self.timeout.0,
             late_after: self.late_after.map(|late| late.0),
             replies_expected: true,
-            // The connection attempt already waited.
+            // The connection attempt has already waited for the server.
             wait_for: None,
             loss_report_nonce: None,
         };
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn contradicting_options_are_rejected() {
+    fn conflicting_options_are_rejected() {
         for (url, room, words, error) in [
             ("ws://me:secret@h", None, &[][..], "--to: the URL must not contain a user name or password"),
             ("ws://h", Some("r"), &[], "--room: a jamjam server is probed outside of rooms"),
@@ -401,8 +402,8 @@ mod tests {
             ("ws://h/rooms/r/remotecontrol", None, &[], "--to: a control channel cannot send"),
             ("ws://h", None, &["--dialect", "broadcast", "--token", "t"], "a token is valid for one room; give --room"),
             ("ws://h?token=t", None, &[], "a token is valid for one room; give --room"),
-            ("ws://h", Some("a/b"), &["--dialect", "broadcast"], "--room: invalid name of a broadcast room"),
-            ("ws://h", Some("health"), &["--dialect", "broadcast"], "--room: invalid name of a broadcast room"),
+            ("ws://h", Some("a/b"), &["--dialect", "broadcast"], "--room: invalid broadcast room name"),
+            ("ws://h", Some("health"), &["--dialect", "broadcast"], "--room: invalid broadcast room name"),
             ("ws://h?roomId=r", Some("s"), &[], "--room: the URL already contains a roomId"),
         ] {
             let message = probe_plan(url, room, words).unwrap_err();

@@ -1,5 +1,5 @@
-//! Broadcast rooms of `signaling-server`: tokens, limits, the built-in rooms, and rooms declared in TOML files, of which `NAME.toml`
-//! is room NAME.
+//! Broadcast rooms of `signaling-server`: tokens, limits, the built-in rooms, and rooms declared in TOML files: `NAME.toml` declares
+//! room NAME.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ pub struct BroadcastArgs {
 
     /// Print a token for a client and room, and exit
     ///
-    /// Valid for 3600 seconds unless SECONDS is given. Needs the secret of the server.
+    /// The token is valid for 3600 seconds unless SECONDS is given. Needs the server's secret.
     #[arg(long, value_name = "CLIENT:ROOM[:SECONDS]", help_heading = HEADING)]
     print_token: Option<String>,
 
@@ -71,23 +71,23 @@ pub struct BroadcastArgs {
     #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING)]
     broadcast_envelope: Envelope,
 
-    /// Delay of messages of type post in room radio, in seconds or with a unit
+    /// Delay of `post` messages in room `radio`, in seconds or with a unit
     #[arg(long, hide_short_help = true, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = parse_delay, default_value_t = DelaySeconds(Duration::ZERO), help_heading = HEADING)]
     radio_delay: DelaySeconds,
 
     /// Message types that are acknowledged but not relayed
     ///
-    /// Comma-separated.
+    /// Separate values with commas.
     #[arg(long, hide_short_help = true, env = "SUPPRESSED_TYPES", value_name = "TYPE", value_delimiter = ',', default_value = DEFAULT_SUPPRESSED_TYPES, help_heading = HEADING)]
     suppressed_types: Vec<String>,
 
-    /// Words that room chat rejects, ignoring case
+    /// Words that room `chat` rejects, ignoring case
     ///
-    /// Comma-separated.
+    /// Separate values with commas.
     #[arg(long, hide_short_help = true, env = "CHAT_BANNED_WORDS", value_name = "WORD", value_delimiter = ',', default_value = DEFAULT_BANNED_WORDS, help_heading = HEADING)]
     chat_banned_words: Vec<String>,
 
-    /// Directory of *.toml files, each declaring the room of its name
+    /// Directory of NAME.toml files, each declaring room NAME
     #[arg(long, env = "ROOMS_DIR", value_name = "DIR", help_heading = HEADING)]
     rooms: Option<PathBuf>,
 
@@ -95,7 +95,7 @@ pub struct BroadcastArgs {
     #[arg(long, hide_short_help = true, env = "OPEN_CONTROL_CHANNEL", help_heading = HEADING)]
     open_control_channel: bool,
 
-    /// Time without a message after which a member is closed, or off
+    /// Disconnect a member after this time without a message, or off
     ///
     /// In milliseconds or with a unit.
     #[arg(long, hide_short_help = true, env = "IDLE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_duration_or_off, default_value = "off", help_heading = HEADING)]
@@ -109,7 +109,7 @@ pub struct BroadcastArgs {
 
     /// Maximum message size in a broadcast room
     ///
-    /// Clients without a token are limited to 256 KiB as well.
+    /// For clients without a token, the limit is at most 256 KiB.
     #[arg(long, hide_short_help = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
     max_payload: ByteSize,
 
@@ -127,13 +127,11 @@ pub struct BroadcastArgs {
 }
 
 impl BroadcastArgs {
-    /// The token of --print-token, if given.
+    /// If --print-token is given, creates the token to print.
     pub fn printed_token(&self) -> Result<Option<String>, Failure> {
         let Some(request) = &self.print_token else { return Ok(None) };
         let secret = self.secrets.hmac_secret()?.ok_or_else(|| {
-            Failure::usage(
-                "--print-token needs the secret of the server; add --hmac-secret-file FILE or set HMAC_SECRET",
-            )
+            Failure::usage("--print-token needs the server's secret; add --hmac-secret-file FILE or set HMAC_SECRET")
         })?;
         let invalid = || {
             Failure::usage(format!(
@@ -183,7 +181,7 @@ impl BroadcastArgs {
         Ok(SignalingLimits { broadcast, ..limits.clone() })
     }
 
-    /// The handlers of the built-in rooms and of those declared in files.
+    /// The handlers of the built-in rooms and of the rooms declared in files.
     pub fn room_handlers(&self) -> Result<RoomHandlers, Failure> {
         let mut handlers = RoomHandlers::default();
         handlers.insert("radio", RadioRoom::new(self.radio_delay.0, self.envelope()));
@@ -197,7 +195,7 @@ impl BroadcastArgs {
         Ok(handlers)
     }
 
-    /// The HTTP side of broadcast rooms.
+    /// The HTTP configuration of broadcast rooms.
     pub fn http_config(&self) -> Result<BroadcastHttpConfig, Failure> {
         Ok(BroadcastHttpConfig {
             issuer_key: self.secrets.token_issuer_key()?,
@@ -215,7 +213,7 @@ impl BroadcastArgs {
     }
 }
 
-/// Parses a duration. 0 and `off` mean none.
+/// Parses a duration. 0 and `off` disable the limit.
 fn parse_duration_or_off(text: &str) -> Result<OrOff<Millis>, String> {
     if text == "off" {
         return Ok(OrOff(None));

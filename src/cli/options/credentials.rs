@@ -1,5 +1,5 @@
-//! Secrets, logins and certificates as options. A secret comes from a file, the environment or the command line; `Debug` never
-//! prints one.
+//! Secrets, logins and certificates as options. A secret comes from a file, the environment or the command line. `Debug` never prints
+//! secrets.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -39,20 +39,20 @@ pub struct SecretArgs {
 
     /// File with the secret that signs and verifies tokens
     ///
-    /// A line break at its end is ignored.
+    /// A line break at the end of the file is ignored.
     #[arg(long, value_name = "FILE", help_heading = HEADING_BROADCAST)]
     hmac_secret_file: Option<PathBuf>,
 
     /// Key that POST /auth/token requires
     ///
-    /// Without it, every request gets a token. Other users of this machine can see the command line: prefer
+    /// Without a key, every request gets a token. Other users of this machine can see the command line: prefer
     /// --token-issuer-key-file or the environment.
     #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY", hide_env_values = true, help_heading = HEADING_BROADCAST)]
     token_issuer_key: Option<String>,
 
     /// File with the key that POST /auth/token requires
     ///
-    /// A line break at its end is ignored.
+    /// A line break at the end of the file is ignored.
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_BROADCAST)]
     token_issuer_key_file: Option<PathBuf>,
 }
@@ -69,7 +69,7 @@ impl SecretArgs {
         read_secret("--hmac-secret", self.hmac_secret.as_deref(), self.hmac_secret_file.as_deref())
     }
 
-    /// The key that token requests need, if given.
+    /// The key that token requests require, if given.
     pub fn token_issuer_key(&self) -> Result<Option<Secret>, Failure> {
         read_secret("--token-issuer-key", self.token_issuer_key.as_deref(), self.token_issuer_key_file.as_deref())
     }
@@ -79,7 +79,8 @@ fn read_secret(option: &str, given: Option<&str>, file: Option<&Path>) -> Result
     Ok(read_secret_text(option, given, file)?.as_deref().map(Secret::new))
 }
 
-/// Reads the secret of `option` or of its file. The file has precedence: the value may come from the environment.
+/// Reads the secret from the value of `option` or from the file of `{option}-file`. The file takes precedence, because the value may
+/// come from the environment.
 pub fn read_secret_text(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
     if let Some(file) = file {
         let text = fs::read_to_string(file)
@@ -109,21 +110,21 @@ pub struct LoginArgs {
 
     /// Password for /docs, /console and /admin
     ///
-    /// Without a password these pages reject every login, except that a server that listens on loopback and is
-    /// started at a terminal generates a password and prints it there. Other users of this machine can see the
-    /// command line: prefer --docs-password-file or the environment.
+    /// Without a password, these pages reject every login. Exception: a server that listens on loopback and was started in a terminal
+    /// generates a password and prints it there. Other users of this machine can see the command line: prefer --docs-password-file or
+    /// the environment.
     #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD", hide_env_values = true, help_heading = HEADING_LOGIN)]
     docs_password: Option<String>,
 
     /// File with the password for /docs, /console and /admin
     ///
-    /// A line break at its end is ignored.
+    /// A line break at the end of the file is ignored.
     #[arg(long, value_name = "FILE", help_heading = HEADING_LOGIN)]
     docs_password_file: Option<PathBuf>,
 
     /// Maximum failed logins per source address, as N/TIME (20/15m), or off
     ///
-    /// Beyond it, logins are rejected for a while, even with the right password.
+    /// Beyond this limit, logins are rejected for a while, even with the right password.
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value = "20/15m", help_heading = HEADING_LOGIN)]
     rate_limit_login: OrOff<RequestRate>,
 }
@@ -150,13 +151,13 @@ impl LoginArgs {
         Login::new(expected, self.rate_limit_login.0.map(|RequestRate(limit)| limit))
     }
 
-    /// Generates a password for a server on loopback and prints it to the terminal; never to a pipe or file.
+    /// Generates a password for a server on loopback and prints it to the terminal. It is never written to a pipe or file.
     fn generate_password(&self, address: SocketAddr) -> Option<String> {
         if !address.ip().to_canonical().is_loopback() {
             return None;
         }
         let password = URL_SAFE_NO_PAD.encode(os::random_u64s::<2>().map(u64::to_be_bytes).concat());
-        let notice = format!("docs login, until the server ends: {} {password}", self.docs_username);
+        let notice = format!("docs login, valid until the server stops: {} {password}", self.docs_username);
         let written = if stderr().is_terminal() {
             writeln!(stderr(), "{notice}")
         } else if stdout().is_terminal() {
@@ -171,7 +172,7 @@ impl LoginArgs {
 /// Parses a user name for HTTP Basic authentication (RFC 7617, section 2).
 fn parse_username(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains(|letter: char| letter == ':' || letter.is_control()) {
-        Err("give a name without colons and control characters".to_owned())
+        Err("give a name without colons or control characters".to_owned())
     } else {
         Ok(text.to_owned())
     }
@@ -179,14 +180,14 @@ fn parse_username(text: &str) -> Result<String, String> {
 
 const HEADING_TLS: &str = "TLS";
 
-/// Certificate and key of a server: both or neither.
+/// Certificate and key of a server. Both must be given, or neither.
 #[derive(Debug, clap::Args)]
 pub struct ServerTlsArgs {
     /// PEM file with the certificate chain; enables wss:// and https://
     #[arg(long, env = "TLS_CERT", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
     cert: Option<OsString>,
 
-    /// PEM file with the certificate's private key, unencrypted
+    /// PEM file with the certificate's unencrypted private key
     #[arg(long, env = "TLS_KEY", value_name = "FILE", value_parser = OsStringValueParser::new(), help_heading = HEADING_TLS)]
     key: Option<OsString>,
 }
@@ -205,7 +206,7 @@ impl ServerTlsArgs {
     }
 }
 
-/// A path, or none for empty text, which Compose substitutes for an unset variable.
+/// A path, or `None` for an empty string, which Docker Compose substitutes for an unset variable.
 fn non_empty_path(name: Option<&OsStr>) -> Option<&Path> {
     name.filter(|name| !name.is_empty()).map(Path::new)
 }
@@ -215,13 +216,13 @@ fn non_empty_path(name: Option<&OsStr>) -> Option<&Path> {
 pub struct TrustArgs {
     /// PEM file with additional trusted CA certificates
     ///
-    /// The certificates of the system stay trusted.
+    /// The system's CA certificates remain trusted.
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_TLS)]
     ca: Option<PathBuf>,
 
     /// Accept only the certificate with this SHA-256 fingerprint
     ///
-    /// 64 hexadecimal digits. The issuer is not checked.
+    /// Give 64 hexadecimal digits. The issuer is not checked.
     #[arg(long, hide_short_help = true, value_name = "HASH", conflicts_with = "ca", help_heading = HEADING_TLS)]
     cert_sha256: Option<Fingerprint>,
 

@@ -1,4 +1,5 @@
-//! Impairment options of an echo server, and its outcome log. The options print as typed, so that a random run can be repeated.
+//! Impairment options of an echo server, and its outcome log. The options are printed as a user would type them, so that a random run
+//! can be repeated.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ pub struct ImpairmentArgs {
 
     /// Drop replies in bursts (Gilbert model), such as 1%,30%
     ///
-    /// P is the probability that a burst starts, R that it ends, per reply.
+    /// For each reply, P is the probability that a burst starts, and R is the probability that it ends.
     #[arg(long, value_name = "P,R", value_parser = parse_burst, help_heading = HEADING)]
     burst_loss: Option<GilbertModel>,
 
@@ -38,7 +39,7 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "LIST", help_heading = HEADING)]
     drop_packets: Option<SequenceSet>,
 
-    /// Delay replies by up to this at random, keeping their order
+    /// Delay replies by a random time up to this value, keeping their order
     ///
     /// In milliseconds or with a unit.
     #[arg(long, value_name = "DURATION", help_heading = HEADING)]
@@ -46,7 +47,7 @@ pub struct ImpairmentArgs {
 
     /// Hold back replies at random so that later ones overtake them
     ///
-    /// Held back by 10ms, or by DURATION.
+    /// Replies are held back by 10ms, or by DURATION if given.
     #[arg(long, value_name = "PERCENT[,DURATION]", help_heading = HEADING)]
     reorder: Option<ReorderArg>,
 
@@ -56,7 +57,7 @@ pub struct ImpairmentArgs {
 
     /// Limit the bit rate of replies, such as 2Mbit
     ///
-    /// Excess replies wait in a queue of up to 250ms, or DURATION.
+    /// Excess replies wait in a queue for up to 250ms, or up to DURATION if given.
     #[arg(long, value_name = "BITRATE[,DURATION]", help_heading = HEADING)]
     bandwidth: Option<BandwidthArg>,
 
@@ -158,7 +159,7 @@ impl ImpairmentArgs {
         }
     }
 
-    /// The options as typed on a command line.
+    /// The options as a user would type them on a command line.
     fn as_options(&self, seed: u64) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -195,12 +196,12 @@ impl OutcomeLogFile {
         self.log.dropped()
     }
 
-    /// Completes the file. The server must have been dropped before.
+    /// Completes the file. The server must be dropped first.
     pub fn finish(self) -> anyhow::Result<()> {
         let dropped = self.dropped();
         let result = self.log.finish();
         if dropped.get() > 0 {
-            print_notice(&format!("{} rows are missing in the outcome log: the disk was too slow", dropped.get()));
+            print_notice(&format!("{} rows are missing from the outcome log: the disk was too slow", dropped.get()));
         }
         result.with_context(|| format!("cannot write the outcome log to {}", self.path.display()))
     }

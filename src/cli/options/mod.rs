@@ -1,4 +1,4 @@
-//! Option groups: those that several subcommands share, and the large ones of the servers.
+//! Option groups that several subcommands share, and the large option groups of the servers.
 
 pub mod broadcast;
 pub mod credentials;

@@ -28,10 +28,10 @@ use crate::signaling::{DialectSet, Hub, SignalingLimits};
 
 const HEADING_SIGNALING: &str = "Signaling";
 
-/// Default port of STUN (RFC 8489, section 18.6).
+/// Default STUN port (RFC 8489, section 18.6).
 const STUN_PORT: u16 = 3_478;
 
-/// Time for the signaling server in this process to close its connections.
+/// Time that the signaling server in this process has to close its connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Options for the registration.
@@ -45,8 +45,8 @@ pub struct RegistrationArgs {
 
     /// Run a signaling server in this process and register there
     ///
-    /// Listens on --host and this TCP port [8080]. Write --with-signaling=PORT. Its other options have their
-    /// defaults; the subcommand signaling-server has all of them.
+    /// The server listens on --host and this TCP port [8080]; give the port as --with-signaling=PORT. Its other options have their
+    /// defaults; to set them, run the subcommand signaling-server instead.
     #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, require_equals = true, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
     with_signaling: Option<u16>,
 
@@ -56,13 +56,13 @@ pub struct RegistrationArgs {
 
     /// Address or host name at which clients reach this server
     ///
-    /// Add the port if it differs from the one listened on (HOST:PORT).
+    /// Add the port (HOST:PORT) if it differs from the listen port.
     #[arg(long, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
     public_addr: Option<HostPort>,
 
     /// STUN server that reports the public address of this server
     ///
-    /// A Binding request is sent every 25 s from the same UDP port.
+    /// The server sends a Binding request every 25 s from its own UDP port.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
 
@@ -71,7 +71,7 @@ pub struct RegistrationArgs {
 }
 
 impl RegistrationArgs {
-    /// Rejects contradicting options and options without effect.
+    /// Rejects conflicting options and options that have no effect.
     pub fn validate(&self) -> Result<(), Failure> {
         let url = self.signaling_url()?;
         if url.is_some() && self.with_signaling.is_some() {
@@ -83,13 +83,13 @@ impl RegistrationArgs {
         if url.is_none() && self.with_signaling.is_none() {
             if let Some(option) = self.trust.first_given() {
                 return Err(Failure::usage(format!(
-                    "{option}: no effect without a signaling server; add --signaling-url URL, or omit it"
+                    "{option} has no effect without a signaling server; add --signaling-url URL, or omit it"
                 )));
             }
             let given = [("--public-addr", self.public_addr.is_some()), ("--stun", self.stun.is_some())];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
                 return Err(Failure::usage(format!(
-                    "{option}: no effect without a signaling server; add --signaling-url URL or --with-signaling, or omit it"
+                    "{option} has no effect without a signaling server; add --signaling-url URL or --with-signaling, or omit it"
                 )));
             }
         }
@@ -103,15 +103,15 @@ impl RegistrationArgs {
         own.or(url.then_some("--signaling-url (or SIGNALING_URL)"))
     }
 
-    /// The URL of the signaling server, if given. Empty text, which Compose substitutes for an unset variable, means none. Not
-    /// parsed by clap, which would repeat an invalid value, and it may contain a password.
+    /// The URL of the signaling server, if given. An empty string, which Docker Compose substitutes for an unset variable, means that
+    /// there is no URL. clap does not parse the URL, because its error would repeat an invalid value, which may contain a password.
     fn signaling_url(&self) -> Result<Option<WebSocketUrl>, Failure> {
         let text = self.signaling_url.as_deref().filter(|text| !text.is_empty());
         let url = text.map(str::parse).transpose();
         url.map_err(|error| Failure::usage(format!("--signaling-url (or SIGNALING_URL): {error}")))
     }
 
-    /// Does everything that can fail, for an echo server that listens on `listen_address`.
+    /// Resolves addresses, binds sockets and loads certificates for an echo server that listens on `listen_address`.
     pub fn prepare(&self, host: &str, listen_address: SocketAddr) -> Result<Option<PreparedRegistration>, Failure> {
         let (url, server) = match (self.signaling_url()?, self.with_signaling) {
             (Some(url), _) => (url, None),
@@ -202,7 +202,8 @@ fn spawn_signaling_server(listener: TcpListener, stop: StopToken) -> io::Result<
     Ok(stopped)
 }
 
-/// URL of the signaling server in this process. It has the address that clients use, so that the echo server advertises it.
+/// URL of the signaling server in this process. The URL contains the address that clients use, so that the echo server advertises
+/// this address.
 fn local_signaling_url(address: SocketAddr) -> Result<WebSocketUrl, Failure> {
     let ip = if address.ip().is_unspecified() {
         default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
@@ -213,7 +214,7 @@ fn local_signaling_url(address: SocketAddr) -> Result<WebSocketUrl, Failure> {
     url.parse().with_context(|| format!("cannot connect to {url}")).map_err(Failure::unusable)
 }
 
-/// The first address of the STUN server that a socket bound to `listening` can send to.
+/// Returns the first address of the STUN server to which a socket bound to `listening` can send.
 fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr) -> Result<SocketAddr, Failure> {
     let found = resolve::resolve(host, port.unwrap_or(STUN_PORT)).context("--stun").map_err(Failure::unusable)?;
     let for_socket = found.iter().find_map(|address| match (listening.ip(), address.ip()) {
@@ -226,7 +227,8 @@ fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr
     });
     for_socket.ok_or_else(|| {
         Failure::unusable(anyhow::anyhow!(
-            "cannot use --stun {host}: it has no address reachable from {listening}; listen on the other IP version"
+            "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}; listen on the other IP \
+             version"
         ))
     })
 }

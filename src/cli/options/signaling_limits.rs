@@ -26,7 +26,7 @@ const HEADING_LIMITS: &str = "Limits";
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
 
-/// Time from accepting a connection to the end of its first request.
+/// Maximum time from accepting a connection to the end of its first request.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Limits of connections.
@@ -38,9 +38,9 @@ pub struct ConnectionLimitArgs {
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS)), help_heading = HEADING_LIMITS)]
     max_connections: OrOff<usize>,
 
-    /// Maximum connections per source address, or off
+    /// Maximum number of connections per source address, or off
     ///
-    /// IPv6 counts a /64 as one address. Further connections are closed. Loopback is exempt.
+    /// For IPv6, a /64 counts as one address. Further connections are closed. Loopback is exempt.
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS)), help_heading = HEADING_LIMITS)]
     max_connections_per_address: OrOff<usize>,
 
@@ -53,14 +53,14 @@ pub struct ConnectionLimitArgs {
 
     /// Origins of web pages that may connect [default: all]
     ///
-    /// Give scheme and host without a path. Comma-separated or repeated. Clients that send no Origin header are
-    /// always accepted.
+    /// Give the scheme and host without a path. Separate values with commas or repeat the option. Clients that send no Origin header
+    /// are always accepted.
     #[arg(long, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_parser = parse_origin, value_delimiter = ',', help_heading = HEADING_LIMITS)]
     origin: Vec<String>,
 
-    /// Maximum connections that have not sent a valid message yet
+    /// Maximum number of connections that have not sent a valid message yet
     ///
-    /// Beyond it, the oldest of them is closed.
+    /// Beyond this number, the oldest such connection is closed.
     #[arg(long, hide_short_help = true, env = "MAX_UNDECIDED", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_undecided, help_heading = HEADING_LIMITS)]
     max_undecided: usize,
 
@@ -70,12 +70,12 @@ pub struct ConnectionLimitArgs {
 
     /// Maximum messages per second and connection, as N/s, or off
     ///
-    /// Pings and fragments have the same limit. Bursts of twice the rate are accepted; beyond it the connection is
-    /// closed.
+    /// A separate limit with the same rate applies to pings and fragments. Bursts of twice the rate are accepted; beyond this limit,
+    /// the connection is closed.
     #[arg(long, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = parse_message_rate, default_value_t = OrOff(SignalingLimits::default().message_rate.map(MessageRate)), help_heading = HEADING_LIMITS)]
     rate_limit_messages: OrOff<MessageRate>,
 
-    /// Maximum messages queued for one connection
+    /// Maximum number of messages queued for one connection
     ///
     /// A connection with a longer queue is closed.
     #[arg(long, hide_short_help = true, env = "SEND_QUEUE_MESSAGES", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_messages, help_heading = HEADING_LIMITS)]
@@ -89,12 +89,12 @@ pub struct ConnectionLimitArgs {
 
     /// Maximum bytes queued for all connections together
     ///
-    /// Beyond it, the connection with the longest queue is closed.
+    /// Beyond this limit, the connection with the longest queue is closed.
     #[arg(long, hide_short_help = true, env = "QUEUE_BUDGET_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(SendQueueLimits::default().budget_bytes), help_heading = HEADING_LIMITS)]
     queue_budget_bytes: ByteSize,
 }
 
-/// The limits without options, for a signaling server inside another command.
+/// The default limits, for a signaling server that runs inside another command.
 pub fn default_connection_limits() -> ConnectionLimits {
     ConnectionLimits {
         max_connections: Some(DEFAULT_MAX_CONNECTIONS),
@@ -117,7 +117,7 @@ impl ConnectionLimitArgs {
         }
     }
 
-    /// The limits of the sockets, without TLS.
+    /// The configuration of the sockets, without TLS.
     pub fn server_options(&self) -> SignalingServerConfig {
         let connection_limits = ConnectionLimits {
             max_connections: self.max_connections.0,
@@ -152,20 +152,19 @@ fn parse_handshake_timeout(text: &str) -> Result<Millis, String> {
 pub struct HeartbeatArgs {
     /// Ping interval in WebRTC and broadcast rooms, in ms or with a unit, or off
     ///
-    /// With 0 or off, inactive clients are not closed. HEARTBEAT_INTERVAL_MS is used if HEARTBEAT_INTERVAL is not
-    /// set.
+    /// With 0 or off, inactive clients are not disconnected. HEARTBEAT_INTERVAL_MS is used if HEARTBEAT_INTERVAL is not set.
     #[arg(long, env = "HEARTBEAT_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, default_value_t = OrOff(Heartbeat::default().interval.map(Millis)), help_heading = HEADING_LIMITS)]
     heartbeat_interval: OrOff<Millis>,
 
-    /// Time without traffic after which a client is closed, in ms or with a unit
+    /// Disconnect a client after this time without traffic, in ms or with a unit
     ///
     /// CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
     #[arg(long, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, default_value_t = Millis(Heartbeat::default().timeout), help_heading = HEADING_LIMITS)]
     client_timeout: Millis,
 
-    /// Maximum members of a WebRTC room
+    /// Maximum number of members of a WebRTC room
     ///
-    /// Further members are closed.
+    /// Further members are disconnected.
     #[arg(long, hide_short_help = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
     webrtc_max_members: usize,
 }
@@ -179,10 +178,10 @@ impl HeartbeatArgs {
     }
 }
 
-/// Shorter intervals would overload the server with pings.
+/// Minimum heartbeat interval. Shorter intervals would overload the server with pings.
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Parses an interval. 0 and `off` mean none.
+/// Parses an interval. 0 and `off` disable pings.
 fn parse_interval_or_off(text: &str) -> Result<OrOff<Millis>, String> {
     if text == "off" {
         return Ok(OrOff(None));
@@ -207,7 +206,7 @@ fn parse_nonzero_duration(text: &str) -> Result<Millis, String> {
 
 const HEADING_CONTROL_SURFACES: &str = "Control surfaces (bbx)";
 
-/// Requests a random code.
+/// The value that requests a random code.
 const RANDOM_CODE: &str = "any";
 
 /// Rooms of control surfaces.
@@ -217,9 +216,9 @@ pub struct ControlSurfaceArgs {
     #[command(flatten)]
     first_given: HeartbeatSource,
 
-    /// Create a room at startup and print its code: 4 to 6 digits, or any
+    /// Create a room at startup and print its code: 4 to 6 digits, or `any`
     ///
-    /// Comma-separated or repeated.
+    /// Separate values with commas or repeat the option.
     #[arg(long, env = "BBX_ROOM", value_name = "CODE", value_parser = parse_room_code, num_args = 0..=1, default_missing_value = RANDOM_CODE, value_delimiter = ',', help_heading = HEADING_CONTROL_SURFACES)]
     bbx_room: Vec<String>,
 
@@ -231,7 +230,7 @@ pub struct ControlSurfaceArgs {
     #[arg(long, hide_short_help = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value_t = Seconds(ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
     bbx_room_expiration: Seconds,
 
-    /// Maximum members of a room
+    /// Maximum number of members of a room
     #[arg(long, hide_short_help = true, env = "BBX_MAX_CLIENTS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_members, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_max_clients: usize,
 
@@ -241,24 +240,24 @@ pub struct ControlSurfaceArgs {
 
     /// Ping interval, in ms or with a unit, or off [default: `5000`, or --heartbeat-interval if given]
     ///
-    /// With 0 or off, inactive surfaces are not closed.
+    /// With 0 or off, inactive surfaces are not disconnected.
     #[arg(long, hide_short_help = true, env = "BBX_PING_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_ping_interval: Option<OrOff<Millis>>,
 
-    /// Time without traffic after which a surface is closed [default: `30000`, or --client-timeout if given]
+    /// Disconnect a surface after this time without traffic [default: `30000`, or --client-timeout if given]
     ///
     /// In milliseconds or with a unit.
     #[arg(long, hide_short_help = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_connection_timeout: Option<Millis>,
 
-    /// Maximum messages queued for a surface
+    /// Maximum number of messages queued for a surface
     ///
-    /// Beyond it, outdated parameter values are dropped.
+    /// Beyond this number, outdated parameter values are dropped.
     #[arg(long, hide_short_help = true, env = "BROADCAST_CAPACITY", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_updates, help_heading = HEADING_CONTROL_SURFACES)]
     broadcast_capacity: usize,
 }
 
-/// Which heartbeat options were given instead of left to their defaults.
+/// Which heartbeat options were given explicitly.
 #[derive(Clone, Copy, Debug, Default)]
 struct HeartbeatSource {
     interval: bool,
@@ -289,7 +288,7 @@ impl ControlSurfaceArgs {
         SignalingLimits { control_surface, ..limits.clone() }
     }
 
-    /// Applies the limit of surfaces to the limits of the send queues.
+    /// Applies the queue limit of surfaces to the limits of the send queues.
     pub fn apply_to_queue(&self, limits: SendQueueLimits) -> SendQueueLimits {
         SendQueueLimits { max_updates: self.broadcast_capacity, ..limits }
     }
@@ -341,7 +340,7 @@ impl FromArgMatches for HeartbeatSource {
     }
 }
 
-/// Not an option itself: it reads the sources of other options.
+/// This is not an option: it reads the sources of other options.
 impl clap::Args for HeartbeatSource {
     fn augment_args(command: Command) -> Command {
         command
@@ -359,7 +358,7 @@ fn parse_room_code(text: &str) -> Result<String, String> {
     if is_code || text == RANDOM_CODE {
         Ok(text.to_owned())
     } else {
-        Err("give a code of 4 to 6 digits, or any".to_owned())
+        Err("give a code of 4 to 6 digits, or `any`".to_owned())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::signaling::MAX_VISUALIZATION_VALUES;
 /// The body of every error response.
 #[derive(Serialize, ToSchema)]
 pub(in crate::io) struct ErrorBody<'a> {
-    /// The error in one sentence.
+    /// The error, in one sentence.
     error: &'a str,
 }
 
@@ -102,7 +102,7 @@ pub(in crate::io) enum BodyError {
     InvalidField(String),
 }
 
-/// Maximum bytes that are still read of a rejected body. Closing a connection with unread data sends a reset, and a client that
+/// Maximum number of bytes of a rejected body that are still read. Closing a connection with unread data sends a reset, and a client that
 /// is still sending might never read the response.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
@@ -189,7 +189,7 @@ impl JsonFields {
         match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(BodyError::InvalidField("The body must be a JSON object".to_owned())),
-            // Valid JSON, but with a number that no float holds, or nested too deeply.
+            // The body is valid JSON, but contains a number that no float can hold, or is nested too deeply.
             Err(error) if serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
                 Err(BodyError::InvalidField(format!("The body has an unusable value: {error}")))
             }

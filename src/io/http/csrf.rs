@@ -61,8 +61,8 @@ fn is_json(media_type: &str) -> bool {
     media_type.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Whether the origin and the host are the same. A missing port is the default of the origin's scheme for both: behind a proxy
-/// that terminates TLS the server does not see the scheme of its clients.
+/// Whether the origin and the host are the same. In both, a missing port is the default port of the origin's scheme: behind a proxy that
+/// terminates TLS, the server does not see the scheme of its clients.
 fn is_same_origin(origin: &str, host: &str) -> bool {
     let Some((scheme, rest)) = origin.split_once("://") else { return false };
     let default_port = match &*scheme.to_ascii_lowercase() {

@@ -1,7 +1,8 @@
 //! HTTP Basic authentication (RFC 7617) for the pages of the operator.
 //!
-//! There is one user and one password, without a default. Both are stored and compared as SHA-256 digests in constant time. An
-//! address with too many failed logins has to wait even with the right password: otherwise an attacker could see when to stop.
+//! There is one user name and one password; neither has a default. Both are stored as SHA-256 digests, which are compared in constant time.
+//! An address with too many failed logins has to wait even if the password is right. Otherwise, an attacker would notice which password is
+//! right.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -62,7 +63,7 @@ impl Credentials {
     }
 
     fn matches(&self, other: &Self) -> Choice {
-        // Both are always compared, so that a wrong name takes as long as a wrong password.
+        // Both are always compared, so that rejecting a wrong name takes as long as rejecting a wrong password.
         self.name.ct_eq(&other.name) & self.password.ct_eq(&other.password)
     }
 }
@@ -85,12 +86,12 @@ pub enum LoginError {
     /// The name, the password or the header is wrong.
     #[error("Wrong name or password")]
     Invalid,
-    /// Too many failed logins of this address. Contains the time until the next attempt.
+    /// Too many failed logins from this address. Contains the time until the next attempt.
     #[error("Too many failed logins, please try again later")]
     RateLimited(Duration),
 }
 
-/// The login of a server, with its attempt limit.
+/// A server's login, with its attempt limit.
 #[derive(Debug)]
 pub struct Login {
     credentials: Option<Credentials>,
@@ -130,7 +131,7 @@ impl Login {
         self.rate_limited_count.load(Ordering::Relaxed)
     }
 
-    /// Checks the login of a request. The first request of a browser comes without one, which does not count as a failure.
+    /// Checks the login of a request. The first request of a browser contains no login, which does not count as a failure.
     pub fn check(&self, headers: &HeaderMap, source: IpAddr, now: Time) -> Result<(), LoginError> {
         let Some(expected) = &self.credentials else { return Err(LoginError::NoPasswordSet) };
         let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
@@ -177,7 +178,7 @@ impl IntoResponse for LoginError {
 
 /// Requires `login` for all routes of `router`, and the checks of [`csrf`], before a body is read.
 pub fn require_login(router: Router, login: &Arc<Login>) -> Router {
-    // Set here so that a 405 response requires the login too.
+    // Set here, so that a 405 response also requires the login.
     let router = router.method_not_allowed_fallback(async || body::method_not_allowed());
     router.layer(from_fn_with_state(Arc::clone(login), login_middleware))
 }

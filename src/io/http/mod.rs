@@ -33,7 +33,7 @@ use crate::io::tls::server::HandshakeAcceptor;
 /// The connection of a request; an extension of every request.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
-    /// The address of the client. With a trusted proxy the forwarded address, with the proxy's port.
+    /// The client's address. With a trusted proxy, this is the forwarded address with the proxy's port.
     pub source: SocketAddr,
     /// The permit of the connection. An upgraded connection keeps it until its end.
     pub permit: Arc<ConnectionPermit>,
@@ -57,7 +57,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Maximum number of addresses whose requests or failed logins are counted.
 pub const MAX_LIMITED_SOURCES: usize = 100_000;
 
-const PORT_IN_USE: &str = "the TCP port is in use by another program; choose another, or 0 for any free one";
+const PORT_IN_USE: &str = "the TCP port is in use by another program; choose another port, or 0 for any free port";
 
 /// Binds a non-blocking listener to `address`.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -140,7 +140,7 @@ where
     });
     let mut http = http1::Builder::new();
     http.max_buf_size(MAX_HEADER_BYTES).timer(TokioTimer::new()).header_read_timeout(limits.handshake_timeout);
-    // Protocol errors are answered to the client. An upgrade ends this future, but not the connection.
+    // Protocol errors are reported to the client. An upgrade ends this future, but not the connection.
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     permit.extend();
     loop {

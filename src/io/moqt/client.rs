@@ -37,8 +37,8 @@ use crate::time::{Time, saturating_nanos};
 /// Timeout of name resolution. The system resolver tries a second server after 5 s.
 const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum time per address before the next one is tried. With many addresses less, so that all but the last together
-/// take at most as long as the last.
+/// Maximum time per address before the next address is tried. With many addresses, the time is shorter, so that all addresses but the last
+/// together take no longer than the last.
 const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time without a reply over raw QUIC before the alternative path is tried.
@@ -50,17 +50,17 @@ const NO_REPLY_REASON: &str = "no reply";
 /// Close reason when a run is interrupted.
 const INTERRUPTED_REASON: &str = "interrupted";
 
-/// Time for the connection close to be sent, and repeated to a peer that did not receive it.
+/// Time for the connection close to be sent, and to be retransmitted to a peer that did not receive it.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Interval between connection attempts while waiting for a server.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Maximum duration of one such attempt. Lost packets are retransmitted within it.
+/// Maximum duration of one connection attempt while waiting for a server. Lost packets are retransmitted in this time.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a run may exceed its deadline before it is abandoned, because the machine may be busy. Starts when the
-/// delay is noticed, because the watchdog may have been suspended too.
+/// How long a run may exceed its deadline before it is abandoned, because the machine may be busy. The margin starts when the delay is
+/// noticed, because the watchdog may have been suspended too.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
 
 /// Maximum time for a run to end after a stop request. A report should appear within two seconds.
@@ -75,7 +75,7 @@ pub struct ClientThreadResult {
     pub frame_tracker: FrameTracker,
     /// Reason why there was no session.
     pub error: Option<MoqtConnectError>,
-    /// How long the server was waited for.
+    /// How long the run waited for the server.
     pub readiness_wait: Option<WaitResult>,
 }
 
@@ -118,8 +118,8 @@ pub struct ClientThread {
 }
 
 impl ClientThread {
-    /// Connects with `options` and runs a client with `config`. With `wait_for`, connection attempts are repeated for
-    /// that long. `on_event` is called for each event on the sending thread.
+    /// Connects with `options` and runs a client with `config`. With `wait_for`, it retries the connection for that long. `on_event` is
+    /// called for each event on the sending thread.
     pub fn spawn(
         options: MoqtConnectOptions,
         config: MoqtClientConfig,
@@ -232,16 +232,16 @@ pub struct SessionResult<A> {
     pub handler: A,
     /// Duration of each part of the setup, except for the subscriptions.
     pub connect_times: MoqtConnectTimes,
-    /// Address of the server.
+    /// Server address.
     pub server_address: SocketAddr,
-    /// The last requested path: without its slash if the server did not reply to the first one.
+    /// The last requested path. It has no leading slash if the server did not reply to the first path.
     pub requested_path: String,
     /// Session counters.
     pub counters: SessionCounters,
 }
 
 impl MoqtConnectOptions {
-    /// Default options; times count from now.
+    /// Default options; event times count from now.
     pub fn new(url: MoqtUrl, verifier: Arc<dyn ServerCertVerifier>) -> Self {
         let offered_versions = MoqtVersion::ALL.to_vec();
         let (trust, limits) = (TrustPolicy::default(), SessionLimits::default());
@@ -254,9 +254,8 @@ impl MoqtConnectOptions {
         path.strip_prefix('/').filter(|alternative_path| *transport == Transport::Quic && !alternative_path.is_empty())
     }
 
-    /// Maximum duration of [`run_session`] until a session is set up or has failed. For each path: name resolution;
-    /// the handshake with all addresses but the last, and with the last; the WebTransport request; the MOQT setup;
-    /// the close.
+    /// Maximum duration of [`run_session`] until a session is set up or has failed. The duration includes, for each path: name resolution;
+    /// the handshake with all addresses but the last, and with the last; the WebTransport request; the MOQT setup; the close.
     pub(super) fn max_connect_time(&self) -> Duration {
         let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
         let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };
@@ -319,7 +318,7 @@ pub enum MoqtConnectError {
         /// HTTP status code.
         status: u16,
     },
-    /// A stop was requested before the session.
+    /// A stop was requested before the session was established.
     #[error("interrupted before the connection was established")]
     Interrupted,
 }

@@ -29,9 +29,9 @@ ConnectionCounters {
     retries_sent,
     /// Connections whose handshake failed or timed out.
     handshakes_failed,
-    /// HTTP/3 requests rejected: wrong path, or not WebTransport.
+    /// HTTP/3 requests rejected because the path is wrong or they do not request WebTransport.
     requests_rejected,
-    /// HTTP/3 streams that belong to no session, rejected.
+    /// HTTP/3 streams rejected because they do not belong to a session.
     streams_stray,
     /// HTTP/3 connections closed because of too many bytes on the CONNECT stream.
     connections_closed_excessive_load,
@@ -48,7 +48,7 @@ pub struct ServerCounters {
     kernel_drops: Mutex<Vec<KernelDrops>>,
 }
 
-/// Values of all counters at one moment.
+/// Values of all counters at one point in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterSnapshot {
     /// Connections that are open now.
@@ -66,11 +66,11 @@ impl CounterSnapshot {
     pub const CONNECTIONS_OPEN: &str = "connections_open";
 
     /// Description of the gauge.
-    pub const CONNECTIONS_OPEN_HELP: &str = "Connections that are open now";
+    pub const CONNECTIONS_OPEN_HELP: &str = "Connections that are open now.";
 
     /// Name, description and value of every counter, in the order of the log.
     pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
-        let help = "Datagrams dropped by the kernel because a receive buffer was full";
+        let help = "Datagrams dropped by the kernel because a receive buffer was full.";
         let kernel_drops = self.kernel_dropped.map(|count| ("kernel_dropped", help, count));
         self.connections.metrics().chain(self.sessions.metrics()).chain(kernel_drops)
     }
@@ -83,7 +83,7 @@ impl ServerCounters {
         CounterSnapshot { kernel_dropped: kernel_drops.iter().map(KernelDrops::read).sum(), ..*self.lock() }
     }
 
-    /// Also counts kernel drops of `socket`.
+    /// Starts counting the kernel drops of `socket` too.
     pub(super) fn watch_kernel_drops(&self, socket: &UdpSocket) {
         self.kernel_drops.lock().unwrap_or_else(PoisonError::into_inner).push(KernelDrops::for_socket(socket));
     }

@@ -20,24 +20,24 @@ use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, SessionLimits, Transport};
 const CONNECTION_RECEIVE_WINDOW: u32 = 4 << 20;
 const STREAM_RECEIVE_WINDOW: u32 = 1 << 20;
 
-/// Maximum unacknowledged bytes. Data taken by the transport can no longer be dropped for a slow reader.
+/// Maximum number of unacknowledged bytes. Data taken by the transport can no longer be dropped for a slow reader.
 const SEND_WINDOW: u64 = 1 << 20;
 
 /// Receive buffer for QUIC datagrams, in bytes. They are not read, but WebTransport requires support for them.
 const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 16 << 10;
 
-/// Limits of connections that are not accepted yet: their number, and buffered bytes per connection and in total.
+/// Limits on connections that are not accepted yet: their number, and buffered bytes per connection and in total.
 const MAX_INCOMING: usize = 256;
 const INCOMING_BUFFER_BYTES: u64 = 16 << 10;
 const INCOMING_BUFFER_TOTAL_BYTES: u64 = 1 << 20;
 
-/// Interval of keep-alive packets of a client.
+/// Interval between a client's keep-alive packets.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Idle timeout of a client.
+/// A client's idle timeout.
 const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Attempts to find a port that is free on all addresses.
+/// Maximum number of attempts to find a port that is free on all addresses.
 const MAX_BIND_ATTEMPTS: usize = 16;
 
 /// Bound sockets that are not served yet.
@@ -51,13 +51,14 @@ pub struct BoundSockets {
 pub enum MoqtBindError {
     /// The port is in use.
     #[error(
-        "cannot listen on {0} for MOQT: the UDP port is in use by another program; choose another with --moqt, or 0 for any \
+        "cannot listen on {0} for MOQT: the UDP port is in use by another program; choose another port with --moqt, or 0 for any \
          free port"
     )]
     AddrInUse(SocketAddr),
     /// The address is not local.
     #[error(
-        "cannot listen on {0} for MOQT: not an address of this machine; 0.0.0.0 listens on all IPv4 addresses, [::] on all"
+        "cannot listen on {0} for MOQT: this machine has no such address; to listen on all addresses, use [::] \
+         (or 0.0.0.0 for IPv4 only)"
     )]
     AddrNotAvailable(SocketAddr),
     /// The port requires privileges.
@@ -89,7 +90,7 @@ pub fn bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, MoqtBindError>
     let mut attempt = 1;
     loop {
         match try_bind_all(addresses) {
-            // The port that the system chose for the first address is in use on another.
+            // The port that the system chose for the first address is in use on another address.
             Err(MoqtBindError::AddrInUse(_))
                 if attempt < MAX_BIND_ATTEMPTS && addresses.iter().all(|address| address.port() == 0) =>
             {

@@ -37,7 +37,7 @@ use crate::moqt::{
 };
 use crate::time::display_seconds;
 
-/// Maximum time for sessions to close after a stop, and time for connection closes to be sent and repeated.
+/// Maximum time for sessions to close after a stop, and time for connection closes to be sent and retransmitted.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_200);
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -53,11 +53,11 @@ pub struct MoqtServerConfig {
     pub echo: MoqtEchoConfig,
     /// Limits per connection.
     pub limits: SessionLimits,
-    /// Allowed sources; empty means all. Packets of other sources are dropped without a reply.
+    /// Allowed sources; empty means all. Packets from other sources are dropped without a reply.
     pub allow: Vec<Cidr>,
-    /// Maximum concurrent connections.
+    /// Maximum number of concurrent connections.
     pub max_connections: usize,
-    /// Maximum concurrent connections per source; an IPv6 /64 counts as one. Loopback is exempt.
+    /// Maximum number of concurrent connections per source; an IPv6 /64 counts as one source. Loopback is exempt.
     pub max_connections_per_source: usize,
     /// Idle timeout of a connection.
     pub idle_timeout: Duration,
@@ -146,7 +146,7 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
         tokio::select! {
             biased;
             () = stopped.notified() => break,
-            // Removes finished tasks also while connections keep arriving.
+            // Removes finished tasks even while connections keep arriving.
             Some(_) = tasks.join_next() => {}
             incoming = accept_any(&endpoints) => {
                 if connections.is_unknown_source(&incoming) {
@@ -192,7 +192,7 @@ struct MoqtConnections {
     failure_throttle: SharedLogThrottle,
     connection_throttle: SharedLogThrottle,
     drop_throttle: SharedLogThrottle,
-    /// Dropped groups that have been logged.
+    /// Number of dropped groups that have been logged.
     drops_logged: AtomicU64,
 }
 
@@ -384,7 +384,7 @@ impl MoqtConnections {
         let (status, reason) = match &request.path {
             Ok(path) if path_matches(&self.config.path, path) => {
                 let path = path.clone();
-                // A client that grants no credit for the response is given up after the same time.
+                // A client that grants no credit for the response is abandoned after the same time.
                 let Ok(accepted) = tokio::time::timeout(timeout, request.accept()).await else {
                     self.on_request_rejected(
                         source,
@@ -395,7 +395,7 @@ impl MoqtConnections {
                 return Some((accepted.ok()?, path));
             }
             Ok(path) => {
-                (StatusCode::NOT_FOUND, format!("unknown path {path:.64}, this server serves {}", self.config.path))
+                (StatusCode::NOT_FOUND, format!("unknown path {path:.64}; this server serves {}", self.config.path))
             }
             Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
         };

@@ -20,14 +20,14 @@ use crate::moqt::codec::write_varint;
 use crate::moqt::{MoqtEndpoint, SessionAction, SessionHandler, StreamDir, StreamHandle, error_code};
 use crate::time::{Time, saturating_nanos};
 
-/// Iterations after which the loop yields and checks the deadline even while events keep arriving.
+/// Number of iterations after which the loop yields and checks the deadline, even while events keep arriving.
 const ITERATIONS_PER_YIELD: usize = 64;
 
-/// Maximum bytes of one event.
+/// Maximum number of bytes in one event.
 const MAX_CHUNK_BYTES: usize = 64 << 10;
 
-/// Capacity in bytes that a send buffer may keep in any case. Above it, the capacity is at most four times the unsent
-/// bytes, so one long frame does not occupy its memory for the rest of the group.
+/// Capacity in bytes that a send buffer may always keep. A larger capacity is at most four times the unsent bytes, so that one long frame
+/// does not occupy memory for the rest of the group.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Maximum time to receive the header of a WebTransport stream.
@@ -68,9 +68,8 @@ pub(super) struct SessionClose {
     pub(super) closed_locally: bool,
 }
 
-/// Runs an endpoint until either end closes the session. Closes it without error when `stop` completes. `observe` is
-/// called after each turn, and a last time at the end, with the number of rejected streams that did not belong to the
-/// session.
+/// Runs an endpoint until either end closes the session. Closes the session without an error when `stop` completes. `observe` is called
+/// after each turn, and a last time at the end, with the number of rejected streams that did not belong to the session.
 pub(super) async fn drive_session<A: SessionHandler>(
     mut streams: ConnectionStreams,
     endpoint: &mut MoqtEndpoint<A>,
@@ -259,7 +258,7 @@ impl ConnectionStreams {
         poll_fn(|context| self.poll(context, read)).await
     }
 
-    /// Sends first, so that replies to incoming data find room.
+    /// Sends first, so that there is room for replies to incoming data.
     fn poll(&mut self, context: &mut Context<'_>, read: bool) -> Poll<TransportEvent> {
         self.poll_openers(context);
         if let Poll::Ready(event) = self.poll_send(context) {
@@ -317,7 +316,7 @@ impl ConnectionStreams {
 
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<TransportEvent> {
         for dir in [StreamDir::Bi, StreamDir::Uni] {
-            // A second stream waits for the first one's header, or it could be taken for the session stream.
+            // A second stream waits for the header of the first stream. Otherwise it could be mistaken for the session stream.
             while self.may_accept(dir)
                 && let Some(Poll::Ready(accepted)) =
                     self.accept_futures[dir as usize].as_mut().map(|future| future.as_mut().poll(context))
@@ -443,7 +442,7 @@ impl SendBuffer {
         self.finish_requested = true;
     }
 
-    /// Resets the stream. A stream that was never opened is only forgotten.
+    /// Resets the stream. A stream that was never opened is simply forgotten.
     fn reset(self, code: VarInt) {
         if let Some(mut stream) = self.stream {
             let _ = stream.reset(code);
@@ -479,11 +478,11 @@ impl SendBuffer {
 
 type OpenedStream = (SendStream, Option<RecvStream>);
 
-/// Streams of one direction that wait for credit of the peer.
+/// Streams of one direction that wait for credit from the peer.
 struct StreamOpener {
     dir: StreamDir,
     queue: VecDeque<StreamHandle>,
-    /// The pending request to the transport, for whichever stream is first by then.
+    /// The pending request to the transport. The opened stream goes to the stream that is first in the queue by then.
     in_progress: Option<BoxFuture<'static, Result<OpenedStream, ConnectionError>>>,
     /// An opened stream that was no longer needed.
     spare: Option<OpenedStream>,
@@ -541,7 +540,7 @@ enum PeerStream {
     Rejected,
 }
 
-/// Reads the header of a stream of the peer.
+/// Reads the header of a stream opened by the peer.
 async fn read_stream_header(session: u64, send: Option<SendStream>, mut recv: RecvStream) -> PeerStream {
     let expected = if send.is_some() { WT_BIDI_SIGNAL } else { WT_UNI_STREAM_TYPE };
     let read_header = async {
@@ -573,8 +572,8 @@ fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> P
     PeerStream::Rejected
 }
 
-/// Polls the values in order, starting after the last one that was ready. Starts with the oldest after all were
-/// pending, so that older data goes first.
+/// Polls the values in order, starting after the value that was ready last. If all values were pending, the next call starts with the
+/// oldest value, so that older data goes first.
 fn poll_round_robin<V, T>(
     streams: &mut BTreeMap<StreamHandle, V>,
     last_ready: &mut StreamHandle,

@@ -32,17 +32,17 @@ pub(super) const H3_REQUEST_REJECTED: u32 = 0x10b;
 /// WebTransport error code for a stream of an unknown session.
 pub(super) const WT_BUFFERED_STREAM_REJECTED: u32 = 0x3994_bd84;
 
-/// Maximum bytes up to the end of the request or response headers, including other frames before them.
+/// Maximum number of bytes up to the end of the request or response headers, including other frames before them.
 const MAX_HEADER_BYTES: u64 = 16 << 10;
 
-/// Maximum bytes on the CONNECT stream after the headers, for the whole session. A normal peer sends a few dozen
-/// bytes at the end of the session.
+/// Maximum number of bytes on the CONNECT stream after the headers, for the whole session. A normal peer sends a few dozen bytes at the end
+/// of the session.
 const MAX_CONNECT_STREAM_BYTES: u64 = 64 << 10;
 
-/// Maximum bytes of the reason for closing a session.
+/// Maximum length of the reason for closing a session, in bytes.
 const MAX_CLOSE_REASON_BYTES: usize = 1_024;
 
-/// Settings of drafts that the library does not support: WebTransport enabled, and maximum sessions.
+/// Settings of drafts that the library does not support: WebTransport enabled, and maximum number of sessions.
 const EXTRA_SETTINGS: [u32; 2] = [0x2c7c_f000, 0x14e9_cd29];
 
 /// Header that gomoqt's server requires in a request.
@@ -52,9 +52,9 @@ const DRAFT02_HEADER: &str = "sec-webtransport-http3-draft02";
 pub(super) const SESSION_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Close reason sent with [`H3_EXCESSIVE_LOAD`].
-const EXCESSIVE_LOAD_REASON: &str = "too many bytes on the stream of the CONNECT request";
+const EXCESSIVE_LOAD_REASON: &str = "too many bytes on the CONNECT stream";
 
-/// Bytes per read from the stream. The transport locks the connection for each read, however short.
+/// Number of bytes per read from the stream. The transport locks the connection for each read, however short.
 const READ_BUFFER_BYTES: usize = 1 << 10;
 
 /// Connection that carries the streams of a session.
@@ -80,8 +80,8 @@ impl TransportConnection {
         }
     }
 
-    /// Waits for the end of the session or connection. Returns its code and reason. Closes a connection with too many
-    /// bytes on the CONNECT stream.
+    /// Waits for the end of the session or connection. Returns its code and reason. Closes a connection that receives too many bytes on the
+    /// CONNECT stream.
     pub(super) fn closed(&mut self) -> impl Future<Output = (u32, String)> + Send + 'static {
         let connection = self.connection().clone();
         let session_end = match self {
@@ -162,7 +162,7 @@ pub(super) struct WebTransportSession {
 /// How a CONNECT stream ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConnectStreamEnd {
-    /// With the code and reason of a `CLOSE_WEBTRANSPORT_SESSION` capsule, or without one.
+    /// With or without a `CLOSE_WEBTRANSPORT_SESSION` capsule, which contains the code and reason.
     Closed(u32, String),
     /// By a reset.
     Reset,
@@ -262,7 +262,7 @@ impl WebTransportSession {
         self.id
     }
 
-    /// Returns a future of the end of the session. Can be called once.
+    /// Returns a future that completes when the session ends. Can be called only once.
     pub(super) fn take_closed(&mut self) -> Option<impl Future<Output = ConnectStreamEnd> + Send + 'static> {
         self.recv.take().map(read_connect_stream)
     }

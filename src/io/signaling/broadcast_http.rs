@@ -33,11 +33,11 @@ pub const DEFAULT_MAX_POST_BYTES: usize = 256 << 10;
 /// Configuration of the HTTP endpoints of broadcast rooms.
 #[derive(Clone, Debug)]
 pub struct BroadcastHttpConfig {
-    /// Key that a request for a token must show. Without it tokens are issued to every client.
+    /// Key that a token request must contain. If there is none, tokens are issued to every client.
     pub issuer_key: Option<Secret>,
-    /// Maximum token requests per source address.
+    /// Limit on token requests per source address.
     pub token_limit: Option<WindowLimit>,
-    /// Maximum posts per source address.
+    /// Limit on posts per source address.
     pub post_limit: Option<WindowLimit>,
     /// Maximum size of a request body, in bytes.
     pub max_post_bytes: usize,
@@ -118,7 +118,7 @@ fn check_rate(limiter: Option<&Mutex<WindowLimiter>>, source: IpAddr) -> Result<
 #[serde(rename_all = "camelCase")]
 struct PostResponse {
     success: bool,
-    /// Number of members that receive it.
+    /// Number of members that receive the post.
     client_count: usize,
     /// Delay in milliseconds, if it is delayed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,7 +133,7 @@ struct TypedPostResponse {
     post: PostResponse,
     status: &'static str,
     room: String,
-    /// When it is delivered, in milliseconds since 1970.
+    /// When it is delivered, in milliseconds since the Unix epoch.
     scheduled_at: u64,
     /// The message that members receive.
     #[schema(value_type = Option<Object>)]
@@ -328,7 +328,7 @@ struct TokenRequest {
 #[serde(rename_all = "camelCase")]
 struct TokenResponse<'a> {
     token: String,
-    /// When it expires, in milliseconds since 1970.
+    /// When it expires, in milliseconds since the Unix epoch.
     expires_at: u64,
     client_id: &'a str,
     room: &'a str,
@@ -380,7 +380,7 @@ async fn token_response(
     if client_id.len() > MAX_CLIENT_ID_BYTES {
         return Err(bad_request("Invalid request: clientId must be at most 256 bytes"));
     }
-    // No client can join a room with this name: most likely a mistake of the caller.
+    // No client can join a room with this name, so the caller most likely made a mistake.
     if !is_valid_room_name(room) {
         return Err(bad_request(
             "Invalid request: room must be at most 128 bytes without / and control characters, and not a reserved name",

@@ -1,7 +1,7 @@
 //! Client side of jamjam's signaling: the connection, the room list, and a session in a room.
 //!
-//! A session has its own thread that reads all messages, so the server never counts this client as a slow reader. Losing the server does
-//! not end the run: audio goes from peer to peer.
+//! A session has its own thread, which reads all messages, so the server never treats this client as a slow reader. Losing the server does
+//! not end the run, because audio goes from peer to peer.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -30,7 +30,7 @@ use crate::sanitize::sanitize;
 use crate::signaling::client::{RoomClient, RoomError};
 use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
 
-/// Maximum time for a reply of the server.
+/// Maximum time for a server reply.
 const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time until a member of the room advertises its address.
@@ -66,7 +66,7 @@ pub struct SignalingConnection {
     client: WebSocketClient,
     /// Local address of the connection.
     pub local_addr: SocketAddr,
-    /// Address of the server.
+    /// Server address.
     pub peer_addr: SocketAddr,
     last_received: Instant,
     awaiting_pong: bool,
@@ -124,7 +124,7 @@ impl SignalingConnection {
                 },
                 Received::Binary => {}
                 Received::Close { reason, .. } => {
-                    // The reply to the close frame. The server may be gone already.
+                    // Sends the reply to the close frame. The server may be gone already.
                     let _ = self.flush().await;
                     return Err(WebSocketFailure::Closed { reason: sanitize(&reason) });
                 }
@@ -279,7 +279,7 @@ impl RoomSession {
         }
     }
 
-    /// Leaves the room within 500 ms. Returns why the connection was lost before, if it was.
+    /// Leaves the room within 500 ms. If the connection was lost earlier, returns the reason.
     pub fn leave_room(mut self) -> Option<WebSocketFailure> {
         self.leave_and_wait()
     }

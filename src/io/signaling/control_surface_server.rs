@@ -45,7 +45,7 @@ use crate::signaling::{
     ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventProducer, Heartbeat, Hub, SignalingLimits,
 };
 
-/// Maximum concurrent connections, in total and per source address.
+/// Maximum number of concurrent connections, in total and per source address.
 const MAX_CONNECTIONS: usize = 10_000;
 const MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
 
@@ -56,9 +56,9 @@ pub struct WsServerConfig {
     pub bind_addr: SocketAddr,
     /// Interval of pings to clients. Zero disables pings and the time-out.
     pub ping_interval: Duration,
-    /// Maximum time without incoming data; then a client is disconnected.
+    /// Maximum time without incoming data before a client is disconnected.
     pub connection_timeout: Duration,
-    /// Maximum queued messages per client before superseded parameter values are dropped.
+    /// Maximum number of queued messages per client before superseded parameter values are dropped.
     pub broadcast_capacity: usize,
 }
 
@@ -82,7 +82,7 @@ pub struct RoomConfig {
     pub code_length: usize,
     /// Lifetime of a room.
     pub expiration: Duration,
-    /// Maximum clients in a room.
+    /// Maximum number of clients in a room.
     pub max_clients: usize,
 }
 
@@ -101,7 +101,7 @@ pub enum ServerCommand {
     BroadcastParam {
         /// Name, at most 256 bytes.
         name: String,
-        /// Value; has to be finite.
+        /// Value; must be finite.
         value: f32,
     },
     /// Sends visualization data to all clients.
@@ -111,7 +111,7 @@ pub enum ServerCommand {
     },
     /// Creates a room.
     CreateRoom {
-        /// Receives the room code. Dropped if there are 1,000 rooms already. If the receiver is gone, the room is closed again.
+        /// Receives the room code. Dropped if there are already 1,000 rooms. If the receiver has been dropped, the room is closed again.
         response: oneshot::Sender<String>,
     },
     /// Closes a room and disconnects its clients.
@@ -153,7 +153,7 @@ impl WsServer {
         Self::with_rooms(config, RoomConfig::default(), events, commands)
     }
 
-    /// The same with other room settings.
+    /// Like [`WsServer::new`], but with other room settings.
     pub fn with_rooms(
         config: WsServerConfig,
         rooms: RoomConfig,
@@ -226,7 +226,7 @@ async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<Shar
                 (
                     "create room",
                     delivered.map(|delivered| {
-                        // The code of the room can no longer be delivered.
+                        // The room code can no longer be delivered.
                         if let Err(code) = delivered {
                             let _ = hub.with_hub(|_, inner, out| inner.close_room(&code, out));
                         }

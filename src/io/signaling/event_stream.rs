@@ -10,13 +10,13 @@ use tokio::sync::Notify;
 
 use crate::signaling::{ControlSurfaceEvent, EventProducer};
 
-/// Maximum concurrent event streams over HTTP.
+/// Maximum number of concurrent event streams over HTTP.
 pub(in crate::io) const MAX_EVENT_STREAMS: usize = 16;
 
-/// Maximum queued events per stream.
+/// Maximum number of queued events per stream.
 const EVENT_STREAM_CAPACITY: usize = 1_024;
 
-/// Maximum events per write.
+/// Maximum number of events per write.
 const MAX_EVENTS_PER_WRITE: usize = 64;
 
 /// A receiver of events.
@@ -33,7 +33,7 @@ pub(in crate::io) struct EventListeners {
     rejected: u64,
 }
 
-/// Number of listeners, and what they missed.
+/// Number of listeners, dropped events and rejected streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::io) struct EventListenerCounters {
     /// Connected listeners.
@@ -150,7 +150,7 @@ impl EventStreamQueue {
         has_space
     }
 
-    /// The queued events, or the next one; `None` after the end. Cancel safe.
+    /// The queued events, or the next event if none is queued; `None` after the end. Cancel safe.
     pub(in crate::io) async fn recv(&self) -> Option<Bytes> {
         loop {
             {

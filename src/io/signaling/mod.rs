@@ -50,7 +50,7 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct SignalingServerConfig {
     /// Connection limits.
     pub connection_limits: ConnectionLimits,
-    /// Limits of the outbound queues.
+    /// Limits on the outbound queues.
     pub send_queue: SendQueueLimits,
     /// TLS; plain TCP without it.
     pub tls: Option<Arc<HandshakeAcceptor>>,
@@ -74,7 +74,7 @@ pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, st
     Ok(())
 }
 
-/// The same on the caller's runtime, until `stopped` completes.
+/// Like [`serve`], but on the caller's runtime and until `stopped` completes.
 pub async fn serve_async(
     listener: TcpListener,
     hub: Hub,
@@ -85,7 +85,7 @@ pub async fn serve_async(
     serve_hub(listener, &hub, all_closed, options, stopped).await;
 }
 
-/// Closes all connections when it is dropped, also if the serving future is dropped.
+/// Closes all connections when it is dropped, even if the serving future is dropped.
 struct CloseAllGuard<'a>(&'a SharedHub);
 
 impl Drop for CloseAllGuard<'_> {
@@ -193,7 +193,7 @@ async fn upgrade_middleware(
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
         let served = state.hub.on_connect(client.source.ip().to_canonical(), route);
-        // The hub does not count pings and fragments, so they have the rate of messages.
+        // The hub does not count pings and fragments, so the connection limits them to the rate of messages.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
         // Frees the slot at the end of the connection.
         drop(client.permit);

@@ -25,10 +25,11 @@ use crate::signaling::jamjam::ClientMessage;
 /// Maximum time until the room is joined, and for sending a message.
 const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A room that lasted this long resets the backoff. A connection alone does not: a server that hangs accepts connections too.
+/// A room that lasted this long resets the backoff. A connection alone does not reset it, because even a server that hangs accepts
+/// connections.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Interval of DNS lookups of a host name in --public-addr.
+/// Interval between DNS lookups of a host name in `--public-addr`.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Settings of a registration.
@@ -39,9 +40,9 @@ pub struct Registration {
     pub tls: Arc<ClientConfig>,
     /// The member that creates the room.
     pub participant: EchoParticipant,
-    /// The address of the echo server.
+    /// The echo server's address.
     pub address: AdvertisedAddress,
-    /// The mapped address from STUN, if --stun is given.
+    /// The mapped address from STUN, if `--stun` is given.
     pub mapped_address: Option<watch::Receiver<Option<SocketAddr>>>,
 }
 
@@ -91,7 +92,7 @@ impl Registration {
             }
             let delay = backoff.next_delay();
             let message = error.to_string();
-            // A repeated error is logged as debug only.
+            // A repeated error is logged only at the debug level.
             if message == last_error {
                 debug!(target: "registration", url = %url, error = %message, retry_ms = delay.as_millis() as u64, "failed, retrying");
             } else {
@@ -185,8 +186,8 @@ const INITIAL_DELAY: Duration = Duration::from_millis(500);
 /// Maximum delay.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Exponential backoff. Each delay is randomized between half and all of its maximum, so that clients do not reconnect all at
-/// once after a restart.
+/// Exponential backoff. Each delay is random, between half of its maximum and its maximum, so that clients do not all reconnect at once
+/// after a restart.
 #[derive(Debug, Default)]
 struct Backoff {
     attempts: u32,
@@ -212,7 +213,7 @@ impl Backoff {
 pub struct AdvertisedAddress {
     /// Listen address of the echo server.
     pub listen_address: SocketAddr,
-    /// Host and port from --public-addr; the port defaults to the listen port.
+    /// Host and port from `--public-addr`; the port defaults to the listen port.
     pub public_address: Option<(String, Option<u16>)>,
 }
 
@@ -222,7 +223,7 @@ impl AdvertisedAddress {
         self.public_address.as_ref().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err())
     }
 
-    /// The address to advertise to clients of the server at `peer`, to which this host is `local`.
+    /// The address to advertise to clients of the server at `peer`. `local` is the address of this host on the connection to that server.
     async fn resolve_for(&self, local: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
         let Some((host, port)) = &self.public_address else {
             return address_for_peer(self.listen_address, local.ip().to_canonical(), peer.ip().to_canonical());
@@ -239,19 +240,19 @@ impl AdvertisedAddress {
     }
 }
 
-/// The source address of the default route. Nothing is sent: a UDP socket is connected to an address for documentation (RFC
-/// 5737).
+/// The source address of the default route. Nothing is sent: a UDP socket is connected to a documentation address (RFC 5737).
 pub fn default_route_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-/// The address of a socket bound to `listening` for clients of the server at `peer`, to which this host is `local`.
+/// The address at which clients of the server at `peer` reach a socket bound to `listening`. `local` is the address of this host on the
+/// connection to that server.
 fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Option<SocketAddr> {
     let (ip, port) = (listening.ip().to_canonical(), listening.port());
     if is_link_local(ip) {
-        // Useless without the interface of the client.
+        // A link-local address is useless without the interface of the client.
         return None;
     }
     if !ip.is_unspecified() {
@@ -264,7 +265,7 @@ fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Optio
     usable.then_some(SocketAddr::new(local, port))
 }
 
-/// Whether an address belongs to a private network, from which `local` can be reached.
+/// Whether an address belongs to a private network. Such a peer can also reach the local address.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared_address_space(ip),
@@ -309,7 +310,7 @@ mod tests {
         Registration { url: Box::new(url), tls, participant, address, mapped_address: None }
             .spawn(&stop)
             .expect("a thread");
-        // The first server goes away; the second attempt uses the second URL.
+        // The first server goes away, and the second attempt uses the second URL.
         for listener in listeners {
             drop(listener.accept().expect("a connection"));
         }
@@ -340,7 +341,7 @@ mod tests {
             ("127.0.0.1:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("127.0.0.1:5000", "192.0.2.1", "198.51.100.7", None),
             ("127.0.0.1:5000", "192.168.1.5", "192.168.1.9", None),
-            // Unspecified: the local address for a server nearby, none for a public server.
+            // Unspecified: the local address for a nearby server, but no address for a public server.
             ("0.0.0.0:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("0.0.0.0:6000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:6000")),
             ("0.0.0.0:5000", "100.100.1.2", "100.101.0.1", Some("100.100.1.2:5000")),

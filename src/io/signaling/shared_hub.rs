@@ -112,7 +112,7 @@ impl SharedHub {
         }
     }
 
-    /// Closes all connections, also later ones, and gives them `timeout` for the closing handshake.
+    /// Closes all connections, including later ones, and gives them `timeout` for the closing handshake.
     pub(in crate::io) fn close_all(&self, timeout: Duration) {
         self.with_state(None, |_, state| {
             state.shutdown_guard = None;
@@ -124,13 +124,13 @@ impl SharedHub {
         });
     }
 
-    /// Calls the hub for something that does not concern one connection.
+    /// Calls the hub for work that does not belong to a connection.
     pub(in crate::io) fn with_hub<T>(&self, action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T) -> T {
         self.with_state(None, |now, state| action(now, &mut state.hub, &mut state.queues))
             .unwrap_or_else(|| unreachable!("no connection is required"))
     }
 
-    /// Shutdown waits until the guard is dropped, as for connections. `None` after shutdown has started.
+    /// Shutdown waits until the guard is dropped, as it does for connections. `None` after shutdown has started.
     pub(in crate::io) fn shutdown_guard(&self) -> Option<mpsc::Sender<Infallible>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).shutdown_guard.clone()
     }
@@ -172,7 +172,7 @@ impl SharedHub {
         self.queue_budget.used_bytes()
     }
 
-    /// Runs `action` under the lock. `None` if `required` is given and not connected any more.
+    /// Runs `action` under the lock. `None` if `required` is given and no longer connected.
     fn with_state<T>(
         &self,
         required: Option<ConnId>,
@@ -279,7 +279,7 @@ impl SharedHub {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Close reason of a slow reader.
-const SLOW_READER: &str = "does not read what it is sent";
+const SLOW_READER: &str = "the client reads too slowly";
 
 /// The send queues of all connections.
 #[derive(Default)]
@@ -287,7 +287,7 @@ struct OutboundQueues {
     pub(in crate::io) queues: HashMap<ConnId, Arc<SendQueue>>,
     /// Connections closed while the hub was running. The hub is informed when it has finished.
     evicted: Vec<Eviction>,
-    /// Updates dropped meanwhile, by connection.
+    /// Updates dropped while the hub was running, by connection.
     pub(in crate::io) coalesced: Vec<(ConnId, usize)>,
     /// Listeners for control surface events.
     pub(in crate::io) listeners: EventListeners,
@@ -372,8 +372,8 @@ impl OutboundQueues {
         }
     }
 
-    /// Closes a connection that does not read, or does not complete its messages. `more` messages are lost in addition to the
-    /// queued ones.
+    /// Closes a connection that does not read, or does not complete its messages. `more` messages are lost in addition to the queued
+    /// messages.
     fn evict(&mut self, conn: ConnId, more: usize, is_over_budget: bool) {
         if let Some(queue) = self.queues.remove(&conn) {
             let discarded = queue.close_discarding(pending_close(CloseCode::TRY_AGAIN_LATER, SLOW_READER));
@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(budget.used_bytes(), 20);
     }
 
-    /// Four connections use up the budget with incomplete messages; no other connection is closed for that.
+    /// Four connections use up the budget with incomplete messages. No other connection is closed because of that.
     #[test]
     fn partial_messages_are_charged_to_their_senders() {
         let budget =
@@ -419,7 +419,7 @@ mod tests {
         for conn in 1..=8 {
             queues.queues.insert(ConnId(conn), Arc::new(SendQueue::new(Arc::clone(&budget))));
         }
-        // The task of a connection charge its queue too.
+        // The task of a connection also charges its queue.
         let served: Vec<Arc<SendQueue>> = queues.queues.values().map(Arc::clone).collect();
         let charge = |queues: &OutboundQueues, conn: u64, bytes: usize| {
             queues.queues[&ConnId(conn)].charge_partial_message(bytes)
@@ -427,11 +427,11 @@ mod tests {
         for conn in 1..=4 {
             assert_eq!(charge(&queues, conn, 20), Ok(()));
         }
-        // Ten bytes to each of four: two of the senders are closed.
+        // Ten bytes are sent to each of four connections, so two connections with incomplete messages are closed.
         queues.send(&[ConnId(5), ConnId(6), ConnId(7), ConnId(8)], "12345678".to_owned());
         let evicted = |queues: &OutboundQueues| queues.evicted.iter().map(|evicted| evicted.conn).collect::<Vec<_>>();
         assert_eq!((evicted(&queues), budget.used_bytes()), (vec![ConnId(4), ConnId(3)], 80));
-        // A connection with little data is not closed for others.
+        // A connection with little data is not closed because of others.
         assert_eq!((charge(&queues, 1, 0), charge(&queues, 2, 0), budget.used_bytes()), (Ok(()), Ok(()), 40));
         let large = Arc::clone(&queues.queues[&ConnId(6)]);
         assert_eq!((large.charge_partial_message(35), charge(&queues, 7, 8)), (Ok(()), Err(QueueFull::Budget)));

@@ -26,7 +26,7 @@ pub struct SelectedDevice {
     config: DeviceConfig,
 }
 
-/// Lists all devices. Each device is opened, so that those in exclusive use by other programs are missing.
+/// Lists all devices. Each device is opened, so devices in exclusive use by other programs are missing.
 pub fn list_devices() -> Result<DeviceList, DeviceError> {
     let _errors = AlsaErrorCapture::install();
     let host = default_host()?;
@@ -219,7 +219,8 @@ impl DeviceDirection {
             }
             ErrorKind::PermissionDenied => {
                 format!(
-                    "permission denied{detail}; on Linux add this user to the group audio, elsewhere allow access in the system settings"
+                    "permission denied{detail}; on Linux, add this user to the group `audio`; on other systems, allow access in \
+                     the system settings"
                 )
             }
             ErrorKind::DeviceBusy => {

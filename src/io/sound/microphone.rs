@@ -27,7 +27,7 @@ const MIN_RING_CALLBACKS: usize = 8;
 /// Minimum time without a callback before the device counts as failed.
 const MIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Number of callback intervals before the device counts as failed, if that is longer.
+/// Number of callback intervals before the device counts as failed, if they take longer than [`MIN_STALL_TIMEOUT`].
 const STALL_CALLBACKS: u32 = 4;
 
 /// State shared with the device's thread.

@@ -38,7 +38,7 @@ use crate::time::{Time, saturating_nanos};
 
 /// Possible causes and remedies if there is no device.
 pub const NO_DEVICES_HINT: &str = if cfg!(target_os = "linux") {
-    "there is no sound card, or this user may not use it (group audio), or ALSA is not connected to PulseAudio or PipeWire \
+    "there is no sound card, or this user may not use it (group `audio`), or ALSA is not connected to PulseAudio or PipeWire \
      (on Debian: apt-get install libasound2-plugins, or pipewire-alsa)"
 } else {
     "the system lists no device for this program; connect one, or allow this program to use it"
@@ -150,8 +150,8 @@ fn elapsed_since(origin: Instant) -> Time {
     Time::from_nanos(saturating_nanos(origin.elapsed()))
 }
 
-/// Captures the messages that the ALSA library prints to standard error, a dozen lines for one missing device. While it exists, those
-/// of this thread go to `output`.
+/// Captures the messages that the ALSA library prints to standard error, a dozen lines for one missing device. While this value exists, the
+/// messages of this thread go to `output`.
 #[cfg(all(feature = "mic", target_os = "linux"))]
 struct AlsaErrorCapture {
     output: Option<std::rc::Rc<std::cell::RefCell<alsa::Output>>>,

@@ -20,7 +20,7 @@ use super::{Fingerprint, crypto_provider};
 
 const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE, or use --insecure for a test";
 
-/// Which server certificates a client accepts. By default those signed by a root certificate of the system.
+/// Which server certificates a client accepts. By default, it accepts those signed by a root certificate of the system.
 #[derive(Clone, Debug, Default)]
 pub struct TrustPolicy {
     /// PEM file of additional root certificates.
@@ -73,7 +73,7 @@ impl TrustPolicy {
         addresses.iter().map(SocketAddr::ip).find(is_remote).map_or(Ok(()), |ip| Err(TrustError::InsecureRemote(ip)))
     }
 
-    /// TLS configuration of a client.
+    /// TLS client configuration.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, TrustError> {
         let config = ClientConfig::builder_with_provider(crypto_provider()).with_safe_default_protocol_versions()?;
         let config = config.dangerous().with_custom_certificate_verifier(self.verifier()?);
@@ -136,8 +136,8 @@ enum PinPolicy {
     RejectAll,
 }
 
-/// Verifies a certificate without its issuer, name and validity. Handshake signatures are still verified, so the
-/// server must have the key.
+/// Verifies a certificate without checking its issuer, name or validity. Handshake signatures are still verified, so the server must have
+/// the key.
 #[derive(Debug)]
 struct PinnedVerifier {
     policy: PinPolicy,

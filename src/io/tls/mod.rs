@@ -1,4 +1,4 @@
-//! TLS configuration for servers and clients. All of it uses one cryptography provider.
+//! TLS configuration for servers and clients. They all use the same cryptography provider.
 //!
 //! A [`Fingerprint`] identifies a certificate without a common CA: 64 hexadecimal digits, as in a browser's
 //! `serverCertificateHashes`.
@@ -31,7 +31,7 @@ pub struct Fingerprint([u8; 32]);
 /// The text is not a SHA-256 fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "invalid SHA-256: expected 64 hexadecimal digits, with or without colons; an echo server prints the one of its certificate"
+    "invalid SHA-256: expected 64 hexadecimal digits, with or without colons; an echo server prints that of its certificate"
 )]
 pub struct ParseFingerprintError;
 

@@ -2,9 +2,8 @@
 //! ECDSA P-256 and a lifetime of less than 14 days. They are not CA certificates, because strict clients reject those
 //! from a server even with `--ca`.
 //!
-//! In a certificate directory the key is kept, and renewed certificates have the same key and name, so a client that
-//! trusts an earlier one by `--ca` accepts the new one. The key is used only if no other user could have read or
-//! replaced it.
+//! The key is kept in a certificate directory. Renewed certificates have the same key and name, so a client that trusts an earlier
+//! certificate with `--ca` accepts the new certificate. The key is used only if no other user could have read or replaced it.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
@@ -47,10 +46,10 @@ const COMMON_NAME: &str = "jamjam-dev echo-server";
 /// Subject alternative names of every certificate.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Maximum bytes of a key file.
+/// Maximum size of a key file, in bytes.
 const MAX_KEY_BYTES: u64 = 1 << 16;
 
-/// Issues certificates for given names, and keeps them in a directory if one is given.
+/// Issues certificates for the given names, and keeps them if a directory is given.
 #[derive(Clone, Debug)]
 pub struct SelfSignedIssuer {
     subject_alt_names: Vec<String>,
@@ -84,7 +83,7 @@ impl SelfSignedIssuer {
         [Self::certificate_path(dir), dir.join(KEY_FILE_NAME)]
     }
 
-    /// A certificate that is valid at `time`: the stored one, or a new one.
+    /// A certificate that is valid at `time`: either the stored certificate or a new one.
     pub(super) fn load_or_issue(&self, time: SystemTime) -> Result<CertificateWithKey, SelfSignedError> {
         let Some(dir) = &self.dir else { return self.issue(&KeyPair::generate()?, time).map(|(issued, _)| issued) };
         let cannot = |operation, path: &Path| {

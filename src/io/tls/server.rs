@@ -28,7 +28,7 @@ use super::{CertificateWithKey, Fingerprint, crypto_provider};
 use crate::io::log::SharedLogThrottle;
 use crate::stats::Counter;
 
-/// Maximum bytes read of a PEM file, for example from an endless device.
+/// Maximum number of bytes read from a PEM file, which could be an endless device.
 const MAX_PEM_BYTES: u64 = 4 << 20;
 
 /// Reason why a certificate or key cannot be used, with a remedy.

@@ -9,10 +9,10 @@ use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink
 use crate::stats::{Histogram, HostTiming};
 use crate::time::Time;
 
-/// Maximum batches received before due packets are sent, so that a flood does not delay them.
+/// Maximum number of batches received before due packets are sent, so that a flood does not delay these packets.
 const MAX_READS_PER_TURN: usize = 4;
 
-/// While spinning, the socket is not read this shortly before a deadline, because a read takes a few microseconds.
+/// While spinning, the driver does not read the socket within this time before a deadline, because a read takes a few microseconds.
 const SPIN_READ_GUARD: Duration = Duration::from_micros(8);
 
 /// The socket operations that the loop needs. One implementation per platform.
@@ -120,7 +120,7 @@ fn run_loop(
         let busy = sink.busy;
         let next = node.next_deadline();
         if next.is_none() && idle == IdlePolicy::Finish {
-            // Also with unread packets: a flood must not prolong a run.
+            // Ends even if there are unread packets: a flood must not prolong a run.
             break;
         }
         if more {

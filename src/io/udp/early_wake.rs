@@ -14,7 +14,7 @@ const INITIAL_TIMER_ERROR_NS: f64 = 40_000.0;
 /// Maximum time to wake before a deadline, in nanoseconds.
 const MAX_EARLINESS_NS: f64 = 80_000.0;
 
-/// Maximum timer error that is used, in nanoseconds. Larger ones are caused by load.
+/// Maximum timer error that is used, in nanoseconds. Larger errors are caused by load.
 const MAX_TIMER_ERROR_NS: f64 = 300_000.0;
 
 /// Maximum accumulated spin time.

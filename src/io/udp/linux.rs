@@ -51,7 +51,7 @@ impl LinuxIo {
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let wake_event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         stop.on_stop(event_waker(&wake_event));
-        // Nonzero, so that all pages are mapped before the first packet.
+        // The bytes are nonzero, so that all pages are mapped before the first packet.
         Ok(Self { socket, state, wake_event, buffer: vec![1; RECV_BATCH * MAX_MESSAGE_BYTES], port_unreachable: 0 })
     }
 
@@ -117,7 +117,7 @@ impl DriverIo for LinuxIo {
             return SendStatus::WouldBlock;
         }
         if transmit.contents.len() > transmit.segment_size {
-            // The interface does not support segmented sends, or this destination fails: the caller sends single datagrams.
+            // The interface does not support segmented sends, or sending to this destination failed. The caller sends single datagrams.
             return SendStatus::GsoUnsupported;
         }
         if kind == InvalidInput
@@ -181,9 +181,8 @@ impl DriverIo for LinuxIo {
     }
 }
 
-/// The source of a datagram; the unspecified address with its port if the source is forged. Sources in 127.0.0.0/8, also as
-/// IPv4-mapped IPv6 addresses, are valid only on the loopback interface. Linux does not enforce this with `route_localnet`, nor
-/// for IPv6.
+/// The source of a datagram; the unspecified address with its port if the source is forged. Sources in 127.0.0.0/8, also as IPv4-mapped
+/// IPv6 addresses, are valid only on the loopback interface. Linux enforces this neither with `route_localnet` nor for IPv6.
 fn validated_source(meta: &RecvMeta) -> SocketAddr {
     let is_loopback = matches!(meta.addr.ip().to_canonical(), IpAddr::V4(ip) if ip.is_loopback());
     if is_loopback && meta.interface_index.is_some_and(|index| index != LOOPBACK_INTERFACE_INDEX) {

@@ -92,7 +92,7 @@ impl DriverIo for PortableIo {
             }
         }
         if let (0, true, Some(error)) = (received, more, failed) {
-            // Errors about earlier datagrams are reported once each. Errors only: the socket has failed.
+            // Errors about earlier datagrams are reported once each. The batch contained only errors: the socket has failed.
             return Err(error);
         }
         if received > 0 {

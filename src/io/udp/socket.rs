@@ -9,7 +9,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use thiserror::Error;
 
-/// Default receive buffer in bytes. 8 MiB bridge a pause at 150,000 packets per second.
+/// Default receive buffer in bytes. 8 MiB absorb a pause at 150,000 packets per second.
 pub const DEFAULT_RECEIVE_BUFFER: usize = 8 << 20;
 
 /// Requested send buffer in bytes. It must hold at least one datagram of maximum length.
@@ -31,12 +31,13 @@ pub struct BoundSocket {
 pub enum BindError {
     /// The port is in use.
     #[error(
-        "cannot listen on {0}: the port is in use by another program; choose another with --port, or 0 for any free one"
+        "cannot listen on {0}: the port is in use by another program; choose another port with --port, or 0 for any free port"
     )]
     AddrInUse(SocketAddr),
-    /// This machine does not have the address.
+    /// The address does not belong to this machine.
     #[error(
-        "cannot listen on {0}: this machine has no such address; --host 0.0.0.0 listens on all IPv4 addresses, --host :: on all"
+        "cannot listen on {0}: this machine has no such address; to listen on all addresses, use --host :: \
+         (or --host 0.0.0.0 for IPv4 only)"
     )]
     AddrNotAvailable(SocketAddr),
     /// The port requires more privileges.
@@ -125,7 +126,8 @@ fn granted_receive_buffer(socket: &UdpSocket) -> Option<usize> {
     Some(if cfg!(target_os = "linux") { size / 2 } else { size })
 }
 
-/// Maximum reads of the tables before the socket counts as missing. The kernel may omit a line while sockets are opened and closed.
+/// Maximum number of times the tables are read before the socket counts as missing. The kernel may omit a line while sockets are opened and
+/// closed.
 const MAX_TABLE_READS: usize = 5;
 
 /// Reads the drop count of one socket.

@@ -38,7 +38,7 @@ pub(in crate::io) enum Received {
 pub(in crate::io) struct WebSocketClient {
     decoder: FrameDecoder,
     received: VecDeque<Received>,
-    /// Whether the last item of `received` was or is the end.
+    /// Whether the last item added to `received` was the end of the connection.
     is_read_closed: bool,
     /// Encoded frames, in the order in which to write them.
     unsent: VecDeque<Bytes>,
@@ -48,7 +48,7 @@ pub(in crate::io) struct WebSocketClient {
 }
 
 impl WebSocketClient {
-    /// Decodes bytes from the server. They are discarded after the end of the connection.
+    /// Decodes bytes from the server. After the end of the connection, bytes are discarded.
     pub(in crate::io) fn on_read(&mut self, bytes: &mut [u8]) {
         if self.is_read_closed {
             return;
@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads what the client wrote, collects what it is to read.
+    /// Reads what the client has written, and collects what the client will read.
     #[derive(Default)]
     struct ServerStream {
         from_client: Cursor<Vec<u8>>,

@@ -28,7 +28,7 @@ use crate::time::Time;
 /// Size of the read buffer, which is on the stack.
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
-/// Maximum reads per poll, so that other tasks get their turn.
+/// Maximum number of reads per poll, so that other tasks get their turn.
 const MAX_READS_PER_POLL: usize = 4;
 
 /// Maximum time for sending the reply to a close frame.
@@ -50,11 +50,11 @@ pub(in crate::io) trait MessageHandler {
     fn on_frame_rate_exceeded(&self, served: &ServedConnection);
     /// All connections together buffer more than the budget.
     fn enforce_budget(&self);
-    /// The connection is gone. Called once, as the last.
+    /// The connection has ended. Called once, and last.
     fn on_disconnect(&self, conn: ConnId);
 }
 
-/// What the task of a connection needs from the server.
+/// Data from the server that the task of a connection needs.
 pub(in crate::io) struct ServedConnection {
     pub(in crate::io) conn: ConnId,
     pub(in crate::io) queue: Arc<SendQueue>,
@@ -64,8 +64,8 @@ pub(in crate::io) struct ServedConnection {
     pub(in crate::io) _shutdown_guard: Option<mpsc::Sender<Infallible>>,
 }
 
-/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the handler limits whole messages.
-/// A client above one of these limits is closed with 1008.
+/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the handler limits whole messages. A
+/// client that exceeds one of these limits is closed with 1008.
 pub(in crate::io) async fn serve<H: MessageHandler>(
     io: TokioIo<Upgraded>,
     served: &ServedConnection,
@@ -255,7 +255,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 NextWrite::Frames { frames, written } => {
                     let io = Pin::new(&mut self.io);
                     let written = if let [frame] = &*frames {
-                        // The usual case; cheaper than a vectored write.
+                        // This is the usual case; it is cheaper than a vectored write.
                         ready!(io.poll_write(cx, &frame[written..]))?
                     } else {
                         let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
@@ -284,7 +284,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// The connection has to end within `timeout` from now on.
+    /// Requires the connection to end within `timeout` from now on.
     fn start_close_timer(&mut self, timeout: Duration) {
         self.close_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
     }

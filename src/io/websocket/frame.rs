@@ -31,7 +31,7 @@ const LENGTH_64: u8 = 127;
 /// Longest frame header without a masking key, in bytes.
 const MAX_HEADER_BYTES: usize = 10;
 
-/// Why a stream cannot be decoded any further.
+/// Why the rest of a stream cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(in crate::io) enum FrameError {
     #[error("not the WebSocket protocol")]
@@ -382,7 +382,7 @@ mod tests {
     }
 
     fn frame_strategy() -> impl Strategy<Value = TestFrame> {
-        // Mostly valid frames, so that sequences get far.
+        // Most frames are valid, so that long sequences are decoded.
         let first = prop_oneof![
             6 => Just(0x81), 3 => Just(0x01), 3 => Just(0x80), 2 => Just(0x00), 2 => Just(0x82), 1 => Just(0x02),
             2 => Just(0x89), 2 => Just(0x8a), 1 => Just(0x88), 1 => any::<u8>(),
@@ -390,7 +390,7 @@ mod tests {
         let mask = prop_oneof![20 => any::<[u8; 4]>().prop_map(Some), 1 => Just(None)];
         let length_bytes = prop_oneof![8 => Just(0), 1 => Just(2), 1 => Just(8)];
         (first, mask, payload_strategy(), length_bytes).prop_map(|(first, mask, mut payload, length_bytes)| {
-            // With an invalid code and an invalid reason either error may be reported.
+            // If both the code and the reason are invalid, either error may be reported.
             if first & 0x0f == 0x08 && std::str::from_utf8(payload.get(2..).unwrap_or_default()).is_err() {
                 payload.truncate(2);
             }
@@ -398,7 +398,7 @@ mod tests {
         })
     }
 
-    /// Feeds the decoder pieces of these lengths, repeated.
+    /// Feeds the decoder pieces of these lengths, in a repeating pattern.
     fn decode_with_ours(bytes: &[u8], pieces: &[usize]) -> Vec<DecodedEvent> {
         let (mut decoder, mut events) = (FrameDecoder::default(), Vec::new());
         let (mut rest, mut lengths) = (bytes.to_vec(), pieces.iter().cycle());
@@ -490,7 +490,7 @@ mod tests {
             let bytes: Vec<u8> = frames.iter().flat_map(TestFrame::bytes).collect();
             for pieces in [pieces, vec![bytes.len()]] {
                 let (mut ours, mut library) = (decode_with_ours(&bytes, &pieces), decode_with_tungstenite(bytes.clone()));
-                // For a frame with two errors either may be reported; other tests check which error has which code.
+                // If a frame has two errors, either may be reported. Other tests check the code of each error.
                 for events in [&mut ours, &mut library] {
                     if let Some(last @ DecodedEvent::Error(FrameError::MessageTooBig)) = events.last_mut() {
                         *last = DecodedEvent::Error(FrameError::Protocol);

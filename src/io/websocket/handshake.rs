@@ -1,4 +1,4 @@
-//! URLs and the opening handshake (RFC 6455, sections 3 and 4): the server's upgrade of an HTTP request; on the client's side TCP, the
+//! URLs and the opening handshake (RFC 6455, sections 3 and 4): the server's upgrade of an HTTP request; on the client's side, TCP, the
 //! request, its response, and errors that name a remedy.
 
 use std::fmt;
@@ -33,7 +33,7 @@ use crate::sanitize::sanitize;
 pub(in crate::io) enum UpgradeError {
     #[error("WebSocket requires GET")]
     Method,
-    #[error("Upgrade must be websocket only")]
+    #[error("Upgrade must contain only websocket")]
     NotExclusive,
     #[error("Connection: Upgrade is missing")]
     Connection,
@@ -126,7 +126,7 @@ pub enum UpgradeFailure {
         location: Option<String>,
     },
     /// The response is not HTTP. A TLS server answers plain HTTP with an alert.
-    #[error("the server does not use plain HTTP; use wss:// instead of ws://")]
+    #[error("the response is not plain HTTP; use wss:// instead of ws://")]
     NotHttp,
     /// The response is too long.
     #[error("the response header is longer than {MAX_RESPONSE_BYTES} bytes")]
@@ -188,7 +188,7 @@ impl ClientHandshake {
     pub(in crate::io) fn on_read(&mut self, bytes: &[u8]) -> Result<Option<WebSocketClient>, UpgradeFailure> {
         const HTTP: &[u8] = b"HTTP/1.";
         const END: &[u8] = b"\r\n\r\n";
-        // The end may have begun in the bytes before.
+        // The end marker may have begun in earlier bytes.
         let search_from = self.response.len().saturating_sub(END.len() - 1);
         self.response.extend_from_slice(bytes);
         let known = self.response.len().min(HTTP.len());
@@ -234,7 +234,7 @@ impl ClientHandshake {
             (header::UPGRADE, contains(header::UPGRADE, "websocket")),
             (header::CONNECTION, contains(header::CONNECTION, "upgrade")),
             (header::SEC_WEBSOCKET_ACCEPT, values(header::SEC_WEBSOCKET_ACCEPT).eq([self.accept_key.as_bytes()])),
-            // The request offers neither.
+            // The request offers neither extensions nor subprotocols.
             (header::SEC_WEBSOCKET_EXTENSIONS, values(header::SEC_WEBSOCKET_EXTENSIONS).next().is_none()),
             (header::SEC_WEBSOCKET_PROTOCOL, values(header::SEC_WEBSOCKET_PROTOCOL).next().is_none()),
         ] {
@@ -249,7 +249,7 @@ impl ClientHandshake {
 /// Maximum time for DNS, TCP, TLS and upgrade together.
 pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time without incoming data before a ping is sent, and then until the connection is given up. Also keeps mappings in NATs and
+/// Time without incoming data before a ping is sent, and then until the connection is abandoned. The pings also keep mappings in NATs and
 /// firewalls alive.
 pub(in crate::io) const PING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -301,7 +301,7 @@ pub(in crate::io) async fn resolve_url(url: &WebSocketUrl) -> Result<Vec<SocketA
     if addresses.is_empty() { Err(resolve_error(io::Error::other("the host has no address"))) } else { Ok(addresses) }
 }
 
-/// Connects to the first address that accepts. Each address has its share of the time-out, because one may not respond.
+/// Connects to the first address that accepts. Each address gets a share of the time-out, because an address may not respond.
 pub(in crate::io) async fn connect_tcp(addresses: &[SocketAddr]) -> Result<TcpStream, WebSocketConnectError> {
     let share = CONNECT_TIMEOUT / (addresses.len() as u32 + 1);
     let mut last = None;
@@ -370,7 +370,7 @@ impl WebSocketUrl {
         self.uri.query().unwrap_or_default()
     }
 
-    /// The same server with another path, which has to be percent-encoded, and with additional query parameters.
+    /// The same server with another path, which must be percent-encoded, and with additional query parameters.
     pub fn with_path_and_query(&self, path: &str, more: &[(&str, &str)]) -> Result<Self, UrlError> {
         let mut query = form_urlencoded::Serializer::new(self.query().to_owned());
         query.extend_pairs(more);
@@ -475,8 +475,8 @@ mod tests {
                 "200 OK",
                 "HTTP 200 OK; signaling servers usually use / or /ws without a query",
             ),
-            ("101", "1010", "the server does not use plain HTTP; use wss:// instead of ws://"),
-            ("HTTP/1.1", "HTTP/2", "the server does not use plain HTTP; use wss:// instead of ws://"),
+            ("101", "1010", "the response is not plain HTTP; use wss:// instead of ws://"),
+            ("HTTP/1.1", "HTTP/2", "the response is not plain HTTP; use wss:// instead of ws://"),
         ] {
             assert_eq!(upgrade(&ACCEPTED.replace(from, to), 10).unwrap_err(), error);
         }

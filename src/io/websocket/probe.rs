@@ -57,7 +57,7 @@ pub enum ProbeStartError {
 
 /// The result of connecting.
 pub struct ProbeStart {
-    /// Durations of the steps of each connection, as far as they were made.
+    /// Durations of the completed steps of each connection.
     pub connect_times: Vec<WebSocketConnectTimes>,
     /// The result of `--wait-for`.
     pub wait: Option<WaitResult>,
@@ -121,7 +121,7 @@ fn is_retryable_close(failure: &WebSocketFailure) -> bool {
     }
 }
 
-/// Connects to all URLs of `plan`. With `wait_for` it retries until the first response or until the time is over.
+/// Connects to all URLs of `plan`. With `wait_for`, it retries until the first response or until this time is over.
 pub fn start(
     plan: &WebSocketTarget,
     tls: &Arc<ClientConfig>,
@@ -164,7 +164,7 @@ pub fn start(
                 }
                 WebSocketFailure::Unreachable(match error {
                     WebSocketConnectError::Timeout if wait_for.is_some() => {
-                        "no connection within the time of --wait-for".to_owned()
+                        "no connection within the --wait-for time".to_owned()
                     }
                     error => error.to_string(),
                 })
@@ -182,7 +182,7 @@ pub fn start(
     }
 }
 
-/// Whether a later attempt may succeed. DNS and certificate errors are final: they do not depend on the state of the server.
+/// Whether a later attempt may succeed. DNS and certificate errors are final: they do not depend on the server's state.
 fn is_retryable_error(error: &WebSocketConnectError) -> bool {
     matches!(
         error,
@@ -229,7 +229,7 @@ fn wait_for_first_response(
     Err(JoinError::Failure(WebSocketFailure::Broken(format!("no response to {}", plan.dialect.request_type()))))
 }
 
-/// Connects to `url` until `until`. `number` is the connection's token in the poller.
+/// Connects to `url`, at most until `until`. `number` is the connection's token in the poller.
 fn connect(
     url: &WebSocketUrl,
     tls: &Arc<ClientConfig>,
@@ -363,7 +363,7 @@ impl From<WebSocketFailure> for JoinError {
     }
 }
 
-/// Joins a room until `until`.
+/// Joins a room, at most until `until`.
 fn join(
     socket: &mut NonBlockingWebSocket,
     mut handshake: JoinHandshake,

@@ -24,10 +24,10 @@ use crate::sanitize::sanitize;
 use crate::signaling::CloseCode;
 use crate::time::{Time, WallClock, saturating_nanos};
 
-/// Maximum messages per socket and read call.
+/// Maximum number of messages per socket and read call.
 const MAX_MESSAGES_PER_READ: usize = 32;
 
-/// Time without progress in sending after which the connection is given up. TCP alone would wait for many minutes.
+/// Time without progress in sending after which the connection is abandoned. TCP alone would wait for many minutes.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time for the closing handshake.
@@ -42,7 +42,7 @@ pub(super) struct WebSocketIo {
     poller: Poller,
     peer: SocketAddr,
     failure: Option<WebSocketFailure>,
-    /// Why nothing can be sent any more. Reported after the data that the server sent before has been read.
+    /// Why nothing more can be sent. Reported after the data that the server sent before has been read.
     send_failure: Option<WebSocketFailure>,
     /// Since when the socket accepts no data.
     blocked_since: Option<Time>,
@@ -134,7 +134,7 @@ impl DriverIo for WebSocketIo {
 
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         if self.is_closed() {
-            // The driver reads next and receives the error then.
+            // The driver reads next, and then receives the error.
             return SendStatus::WouldBlock;
         }
         let socket = &mut self.sockets[0];
@@ -330,7 +330,7 @@ impl NonBlockingWebSocket {
         self.flush()
     }
 
-    /// Sends buffered bytes, as far as the socket accepts them.
+    /// Sends as many buffered bytes as the socket accepts.
     pub(super) fn flush(&mut self) -> Result<(), WebSocketFailure> {
         loop {
             let unsent = self.client.unsent();
@@ -397,7 +397,7 @@ impl Poller {
         Ok(Self { poll, events: Events::with_capacity(8), origin: Instant::now(), stop: stop.clone(), stop_notify })
     }
 
-    /// Origin of the clock, also for receive times.
+    /// Origin of the clock and of receive times.
     pub(super) fn origin(&self) -> Instant {
         self.origin
     }

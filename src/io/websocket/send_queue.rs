@@ -14,16 +14,16 @@ use axum::body::Bytes;
 
 use crate::signaling::{CloseCode, UpdateKey};
 
-/// Limits of the outbound queues.
+/// Limits on the outbound queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendQueueLimits {
-    /// Maximum queued messages per connection.
+    /// Maximum number of queued messages per connection.
     pub max_messages: usize,
-    /// Maximum queued bytes per connection.
+    /// Maximum number of queued bytes per connection.
     pub max_bytes: usize,
-    /// Maximum queued bytes of all connections together, including received messages that are incomplete.
+    /// Maximum number of queued bytes of all connections together, including received messages that are incomplete.
     pub budget_bytes: u64,
-    /// Maximum queued messages per connection before superseded updates are dropped.
+    /// Maximum number of queued messages per connection before superseded updates are dropped.
     pub max_updates: usize,
 }
 
@@ -57,7 +57,7 @@ impl QueueBudget {
     }
 }
 
-/// Maximum frames per vectored write.
+/// Maximum number of frames per vectored write.
 const MAX_FRAMES_PER_WRITE: usize = 64;
 
 /// How a connection is to be closed.
@@ -80,14 +80,14 @@ pub(in crate::io) enum QueueFull {
     Budget,
 }
 
-/// What the connection writes next.
+/// The next data that the connection writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::io) enum NextWrite {
     /// These frames; of the first, `written` bytes have been sent.
     Frames { frames: Vec<Bytes>, written: usize },
-    /// Nothing now. The waker is called when there is something.
+    /// Nothing to write now. The waker is called when there is something to write.
     Empty,
-    /// The close frame, after which nothing follows.
+    /// The close frame, which is the last frame.
     Close(PendingClose),
 }
 
@@ -198,7 +198,8 @@ impl SendQueue {
         let mut discarded = 0;
         if discard {
             let (frames, bytes) = inner.frames.discard_unsent();
-            // The connection's task drops the incomplete message when it runs; its bytes must not count for others until then.
+            // The connection's task drops the incomplete message when it runs; until then, its bytes must not count against the shared
+            // budget.
             let partial = std::mem::take(&mut inner.partial_message_bytes);
             self.budget.used_bytes.fetch_sub((bytes + partial) as u64, Ordering::Relaxed);
             discarded = frames;
@@ -207,7 +208,7 @@ impl SendQueue {
         discarded
     }
 
-    /// The time-out of a close that the writer has not received yet. Otherwise the waker is called when there is one.
+    /// The time-out of a close that the writer has not received yet. If there is none, the waker is called when there is a close.
     pub(in crate::io) fn poll_pending_close(&self, writer: &Waker) -> Option<Duration> {
         let mut inner = self.lock();
         // The caller waits for the peer and writes nothing now.
@@ -383,8 +384,8 @@ impl FrameQueue {
         self.borrowed.max(usize::from(self.written_bytes > 0)).min(self.frames.len())
     }
 
-    /// Drops one superseded frame: the oldest with the key of the `incoming` frame, or else the oldest for which there is a
-    /// newer one. Returns its length.
+    /// Drops one superseded frame: the oldest frame with the key of the `incoming` frame or, if there is none, the oldest frame for which
+    /// there is a newer frame. Returns its length.
     fn coalesce(&mut self, incoming: UpdateKey) -> Option<usize> {
         let pinned = self.pinned();
         let index = self.oldest_unpinned(incoming, pinned).or_else(|| {
@@ -532,7 +533,7 @@ mod tests {
         assert_eq!([push_update("a1", 1), push_update("b1", 2)], [Ok(0), Ok(0)]);
         // Nothing is superseded, so nothing may be dropped.
         assert_eq!(push_update("c1", 3), Ok(0));
-        // Each newer value replaces its older one. There are three keys, one more than the limit.
+        // Each newer value replaces the older value of its key. There are three keys, one more than the limit.
         assert_eq!([push_update("a2", 1), push_update("a3", 1), push_update("b2", 2)], [Ok(1), Ok(1), Ok(1)]);
         assert_eq!((next(&queue), budget.used_bytes()), (frames(&["c1", "a3", "b2"], 0), 6));
     }
@@ -541,7 +542,7 @@ mod tests {
         UpdateKey(NonZeroU64::new(number).expect("not 0"))
     }
 
-    /// Frames with one key each; key 0 is none.
+    /// Frames with one key each; key 0 means no key.
     fn frame_queue(frames: &[(&'static str, u64)]) -> FrameQueue {
         let mut queue = FrameQueue::default();
         for (text, number) in frames {
@@ -640,7 +641,7 @@ mod tests {
                         reference.borrowed = reference.frames.len().min(size);
                     }
                     _ => {
-                        // At most the borrowed bytes.
+                        // Advance by at most the borrowed bytes.
                         let borrowed: usize = reference.frames.iter().take(reference.borrowed).map(|frame| frame.0).sum();
                         let bytes = size.min(borrowed.saturating_sub(reference.written));
                         prop_assert_eq!(queue.advance(bytes), reference.advance(bytes));

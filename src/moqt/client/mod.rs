@@ -24,10 +24,10 @@ pub const FIRST_GROUP_SEQUENCE: u64 = 1;
 /// How long a complete run waits for duplicates.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 
-/// Maximum frames sent in one turn.
+/// Maximum number of frames sent in one turn.
 const MAX_FRAMES_PER_TURN: usize = 64;
 
-/// The server did everything else in time.
+/// The server did everything in time except accept our subscription.
 const SUBSCRIBE_NOT_ACCEPTED: &str = "the server did not accept our subscription";
 
 /// The server unsubscribed before all frames were sent.
@@ -59,8 +59,8 @@ pub struct MoqtClientConfig {
     pub frame_interval: Duration,
     /// Payload of the frames.
     pub payload: FramePayload,
-    /// Maximum time after the setup for the server to subscribe, announce the echo and accept our subscription. In
-    /// gomoqt-0.9, also the maximum time after the first frame to accept it.
+    /// Maximum time after the setup for the server to subscribe, announce the echo and accept our subscription. In gomoqt-0.9, it is also
+    /// the maximum time after the first frame for the server to accept our subscription.
     pub subscribe_timeout: Duration,
     /// Delay before the first group. gomoqt rejects groups that arrive before it has registered its own subscription.
     pub start_delay: Duration,
@@ -69,8 +69,8 @@ pub struct MoqtClientConfig {
 }
 
 impl Default for MoqtClientConfig {
-    /// `japan, kyoto, text`, or `/client.echo` and the track `index`; 10 groups of one frame of 100 bytes, 250 ms
-    /// apart; 5 s to subscribe, 50 ms before the first group, 2 s for replies.
+    /// `japan, kyoto, text` in gomoqt-2025-02, `/client.echo` and the track `index` in gomoqt-0.9; 10 groups of one frame of 100 bytes, 250
+    /// ms apart; 5 s to subscribe, 50 ms before the first group, 2 s for replies.
     fn default() -> Self {
         Self {
             track_path: TrackPath::from_parts(["japan", "kyoto", "text"]),
@@ -91,13 +91,13 @@ impl Default for MoqtClientConfig {
 }
 
 impl MoqtClientConfig {
-    /// When a frame is due after the first one. Frames are counted from 0 over all groups.
+    /// Time from the first frame to the due time of `frame`. Frames are counted from 0 over all groups.
     fn due_offset(&self, frame: u64) -> Duration {
         let per_group = self.frames_per_group.max(1) as u64;
         mul_duration(self.group_period(), frame / per_group) + mul_duration(self.frame_interval, frame % per_group)
     }
 
-    /// Time between the first frames of two groups, which is also the maximum between consecutive frames.
+    /// Time between the first frames of two groups. It is also the maximum time between consecutive frames.
     fn group_period(&self) -> Duration {
         self.group_interval.max(mul_duration(self.frame_interval, self.frames_per_group.saturating_sub(1) as u64))
     }
@@ -110,11 +110,11 @@ fn mul_duration(duration: Duration, factor: u64) -> Duration {
 /// Outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MoqtRunOutcome {
-    /// All frames were sent, and returned or waited for.
+    /// All frames were sent, and each has returned or timed out.
     Completed,
-    /// The server was not ready in time: what it did not do.
+    /// The server was not ready in time. Contains what it did not do.
     NotReady(&'static str),
-    /// The run exceeded its [`ProgressDeadline`] and was abandoned: what it waited for.
+    /// The run exceeded its [`ProgressDeadline`] and was abandoned. Contains what it was waiting for.
     TimedOut(&'static str),
     /// The connection was closed.
     Closed {
@@ -151,9 +151,9 @@ pub struct MoqtClient {
     subscribe_streams: Vec<StreamHandle>,
     /// The ID of our subscription to the echo, and whether it was accepted.
     echo_subscription: Option<(u64, bool)>,
-    /// Deadline for the server to accept our subscription, if it may do so after our first frame and has not yet.
+    /// Deadline for the server to accept our subscription, if it may do so after our first frame and has not done so yet.
     accept_deadline: Option<Time>,
-    /// The current group, one stream per subscription.
+    /// The streams of the current group, one per subscription.
     open_groups: Vec<StreamHandle>,
     /// Groups being received: sequence number and frames received.
     receiving: BTreeMap<StreamHandle, (u64, usize)>,
@@ -421,7 +421,7 @@ impl SessionHandler for MoqtClient {
             ClientPhase::Sending { start } => match self.source.next_frame(self.frames_sent) {
                 NextFrame::Ready => self.next_frame(start).2,
                 NextFrame::RetryAt(time) => time,
-                // After the last frame: immediately.
+                // All frames were sent: finish immediately.
                 NextFrame::Exhausted => Time::ZERO,
             },
             ClientPhase::FinalWait { since } => self.finish_deadline(since),

@@ -62,7 +62,7 @@ enum PopResult {
 }
 
 impl TextQueue {
-    /// Maximum texts in the queue.
+    /// Maximum number of texts in the queue.
     pub const CAPACITY: usize = 1_024;
 
     /// Appends a text. Returns false if the queue is full.
@@ -118,9 +118,9 @@ pub(super) enum NextFrame {
 #[derive(Debug)]
 pub(super) struct FrameSource {
     payload: FramePayload,
-    /// Total frames; `None` means unlimited.
+    /// Total number of frames; `None` means unlimited.
     frame_count: Option<u64>,
-    /// Recent texts of the queue, which may still return; the first one is the frame `first_queued`.
+    /// Recent texts of the queue, which may still return; the first text is that of the frame `first_queued`.
     queued: VecDeque<Bytes>,
     first_queued: u64,
     /// When to poll the queue again; `None` after it was closed.
@@ -128,12 +128,12 @@ pub(super) struct FrameSource {
 }
 
 impl FrameSource {
-    /// `frame_count` frames of `payload`; `None` means unlimited.
+    /// Creates a source of `frame_count` frames of `payload`; `None` means unlimited.
     pub(super) fn new(payload: FramePayload, frame_count: Option<u64>) -> Self {
         Self { payload, frame_count, queued: VecDeque::new(), first_queued: 0, poll_at: Some(Time::ZERO) }
     }
 
-    /// Polls the queue for the text of `frame` if it is not there yet. Returns whether a text was taken.
+    /// Polls the queue for the text of `frame` if it has not been taken yet. Returns whether a text was taken.
     pub(super) fn poll_queue(&mut self, frame: u64, now: Time) -> bool {
         let FramePayload::Queue(queue) = &self.payload else { return false };
         if self.next_frame(frame) == NextFrame::Ready || self.poll_at.is_none() {

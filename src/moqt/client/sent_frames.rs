@@ -9,11 +9,11 @@ use super::MoqtRunOutcome;
 use crate::moqt::MoqtVersion;
 use crate::time::Time;
 
-/// Maximum groups tracked. The oldest is finalized when a later one exceeds this window. Groups with many frames have
-/// a smaller window: see [`FRAME_WINDOW`].
+/// Maximum number of tracked groups. The oldest group is finalized when a newer group exceeds this window. Groups with many frames have a
+/// smaller window: see [`FRAME_WINDOW`].
 pub const GROUP_WINDOW: usize = 16_384;
 
-/// Maximum frames tracked. At least one group is tracked in any case.
+/// Maximum number of tracked frames. At least one group is always tracked.
 pub const FRAME_WINDOW: usize = 262_144;
 
 /// An event of a client run. `group` is a sequence number, `frame` a position in the group, from 0.
@@ -26,8 +26,8 @@ pub enum MoqtClientEvent {
         /// The negotiated version.
         version: MoqtVersion,
     },
-    /// The server subscribed to our track and accepted our subscription to its echo. In gomoqt-0.9 it announced the
-    /// echo, and accepts with its first group.
+    /// The server subscribed to our track and accepted our subscription to its echo. In gomoqt-0.9, the server has announced the echo but
+    /// accepts our subscription only with its first group.
     Ready {
         /// Time of the event.
         at: Time,
@@ -75,7 +75,7 @@ pub enum MoqtClientEvent {
         frame: usize,
         /// When it was received.
         at: Time,
-        /// Whether its payload is the one that this frame has, or would have.
+        /// Whether its payload is the one that this frame was or would have been sent with.
         intact: bool,
         /// Received payload.
         payload: Bytes,
@@ -87,7 +87,7 @@ pub enum MoqtClientEvent {
         /// When its first frame was sent.
         sent_at: Time,
     },
-    /// A frame did not return, although others of its group did or may still have been in flight.
+    /// A frame did not return, although other frames of its group returned or may still have been in flight.
     FrameMissing {
         /// Its group.
         group: u64,

@@ -1,5 +1,5 @@
-//! Incoming and outgoing groups. Unsent bytes are limited: for a slow subscriber the oldest group is dropped whole,
-//! so that the remaining data is recent.
+//! Incoming and outgoing groups. Unsent bytes are limited: if a subscriber is slow, the oldest group is dropped as a whole, so that the
+//! remaining data is recent.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,14 +11,13 @@ use super::{Session, SessionAction, SessionEvent, StreamDir, StreamHandle};
 use crate::moqt::codec::{self, GROUP_STREAM_TYPE, GroupHeader, GroupItem};
 use crate::moqt::error_code;
 
-/// Maximum bytes of frames and their lengths that are copied into one write.
+/// Maximum number of bytes that are copied into one write: frames and their lengths.
 const MAX_COALESCED_BYTES: usize = 1 << 10;
 
 /// Bytes charged per unsent frame in addition to its payload, for its entry in `unsent_frames`.
 const FRAME_OVERHEAD: usize = 8;
 
-/// Entries of `unsent_frames` that are kept allocated in any case. Above it, the capacity is at most four times the
-/// length.
+/// Capacity that `unsent_frames` may always keep. A larger capacity is at most four times the length.
 const MIN_FRAME_CAPACITY: usize = 64;
 
 /// A group that is not finished, or that the transport has not taken completely.
@@ -39,8 +38,7 @@ impl OutgoingGroup {
         self.unsent_bytes + FRAME_OVERHEAD * self.unsent_frames.len()
     }
 
-    /// The transport has taken `bytes` more. Returns the number and payload bytes of the frames that are now
-    /// complete.
+    /// Records that the transport has taken `bytes` more bytes. Returns the number and payload bytes of the frames that are now complete.
     fn on_bytes_written(&mut self, bytes: usize) -> (u64, u64) {
         self.unsent_bytes -= bytes;
         self.first_frame_written += bytes as isize;
@@ -76,8 +74,8 @@ impl OutgoingGroups {
         Some(outgoing)
     }
 
-    /// The transport has taken `bytes` more of a group. Returns the number and payload bytes of the frames that are
-    /// now complete.
+    /// Records that the transport has taken `bytes` more bytes of a group. Returns the number and payload bytes of the frames that are now
+    /// complete.
     pub(super) fn on_bytes_written(&mut self, group: StreamHandle, bytes: usize) -> (u64, u64) {
         let Some(outgoing) = self.groups.get_mut(&group) else { return (0, 0) };
         self.cost -= outgoing.cost();
@@ -98,8 +96,7 @@ impl OutgoingGroups {
             .collect()
     }
 
-    /// The group to drop if a limit is exceeded: the oldest with unsent bytes, or the oldest of all if there are too
-    /// many.
+    /// The group to drop if a limit is exceeded: the oldest group with unsent bytes, or the oldest of all groups if there are too many.
     fn oldest_over_limit(&self, bytes: usize, groups: usize) -> Option<StreamHandle> {
         if self.cost > bytes {
             self.groups.iter().find(|(_, outgoing)| outgoing.unsent_bytes > 0).map(|(group, _)| *group)

@@ -28,8 +28,7 @@ pub enum EndpointRole {
     Server {
         /// The served path, such as `/echo`.
         served_path: String,
-        /// The path of the WebTransport request, already checked. `None` over raw QUIC, where the setup message has
-        /// it.
+        /// The path of the WebTransport request, already checked. `None` over raw QUIC, where the setup message contains the path.
         connect_path: Option<String>,
     },
     /// The connection was opened.
@@ -38,7 +37,7 @@ pub enum EndpointRole {
         offered_versions: Vec<MoqtVersion>,
         /// The requested path.
         path: String,
-        /// Whether the WebTransport request has the path. Over raw QUIC the setup message has it.
+        /// Whether the WebTransport request contains the path. Over raw QUIC, the setup message contains it.
         path_in_connect: bool,
     },
 }
@@ -199,8 +198,8 @@ pub trait SessionHandler {
     /// When to call [`SessionHandler::handle_timeout`].
     fn next_deadline(&self) -> Option<Time>;
 
-    /// Whether more work is due than one turn allows. While it is, the owner calls [`SessionHandler::handle_timeout`]
-    /// and reads no more data.
+    /// Whether more work is due than one turn allows. While this is true, the owner calls [`SessionHandler::handle_timeout`] and reads no
+    /// more data.
     fn has_backlog(&self) -> bool {
         false
     }
@@ -360,13 +359,13 @@ pub struct Session {
     subscriptions: OutgoingSubscriptions,
     outgoing_groups: OutgoingGroups,
     next_stream_number: u64,
-    /// Incomplete bytes in `streams`.
+    /// Number of bytes buffered in `streams` that are not processed yet.
     reassembly_bytes: usize,
     /// Bytes written to `streams` and `finishing_streams` that the transport has not taken.
     unsent_message_bytes: usize,
     /// Removed streams whose last bytes the transport has not taken.
     finishing_streams: BTreeMap<StreamHandle, usize>,
-    /// Streams with more items than one turn processes.
+    /// Streams that have more items than one turn processes.
     backlog: VecDeque<StreamHandle>,
     actions: VecDeque<SessionAction>,
     events: VecDeque<SessionEvent>,
@@ -517,7 +516,7 @@ impl Session {
     }
 }
 
-/// Whether the `requested` path is the `served` one. A leading slash and a query are ignored.
+/// Whether the `requested` path is the `served` path. A leading slash and a query are ignored.
 pub fn path_matches(served: &str, requested: &str) -> bool {
     let path = requested.split_once('?').map_or(requested, |(path, _)| path);
     let without_slash = |path: &str| path.strip_prefix('/').unwrap_or(path).to_owned();
@@ -558,7 +557,7 @@ impl Session {
                     }
                 };
                 if connect_path.is_none() && !path_matches(served_path, path) {
-                    let reason = format!("unknown path {path:.64}, this server serves {served_path}");
+                    let reason = format!("unknown path {path:.64}; this server serves {served_path}");
                     self.close(error_code::SETUP_FAILED, &reason);
                     return Ok(());
                 }

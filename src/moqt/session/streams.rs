@@ -11,8 +11,8 @@ use crate::moqt::codec::{DecodeError, Deframer, GROUP_STREAM_TYPE, GroupDeframer
 use crate::moqt::error_code;
 use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, StreamType, Subscribe, TrackPath};
 
-/// Maximum messages and frames processed in one turn. One chunk may contain thousands, and each may be relayed to
-/// several subscribers.
+/// Maximum number of messages and frames processed in one turn. One chunk may contain thousands of them, and each may be relayed to several
+/// subscribers.
 pub(super) const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// Close reason for a peer that speaks another protocol of the same name.
@@ -22,15 +22,15 @@ const IETF_MOQT_REASON: &str =
 /// Role of a stream.
 #[derive(Debug)]
 pub(super) enum StreamRole {
-    /// The type byte is missing, or is not read before the setup.
+    /// The type byte has not arrived, or the setup is not complete, so the byte is not read yet.
     Untyped,
     /// The session stream during the setup.
     SessionSetup,
     /// The session stream after the setup.
     SessionUpdates,
-    /// An announcement request of the peer, with its prefix once received.
+    /// The peer's announcement request, with its prefix once it has been received.
     IncomingAnnounceRequest { prefix: Option<TrackPath> },
-    /// A subscription of the peer, once received.
+    /// The peer's subscription, once it has been received.
     IncomingSubscribe(Option<IncomingSubscription>),
     /// Our announcement request.
     OutgoingAnnounceRequest(AnnounceRequest),
@@ -218,8 +218,7 @@ impl Session {
         }
     }
 
-    /// Whether complete items wait for their turn. While they do, call [`Session::handle_timeout`] and read no more
-    /// data.
+    /// Whether complete items wait for their turn. While this is true, call [`Session::handle_timeout`] and read no more data.
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
@@ -234,8 +233,7 @@ impl Session {
         }
     }
 
-    /// Processes complete items of a stream, at most `left`. Returns what remains of `left`. At 0 the stream joins
-    /// the backlog.
+    /// Processes at most `left` complete items of a stream. Returns the rest of `left`. If it is 0, the stream joins the backlog.
     pub(super) fn process_items(&mut self, stream: StreamHandle, mut left: usize) -> usize {
         while self.version().is_some() || self.session_stream == Some(stream) {
             let Some(state) = self.streams.get_mut(&stream) else { return left };
@@ -316,7 +314,7 @@ impl Session {
         }
     }
 
-    /// Ends a stream after the peer ended it: our side ends too.
+    /// Ends a stream after the peer ended its side: our side ends as well.
     fn end_stream(&mut self, stream: StreamHandle, end: StreamEnd) {
         let Some(state) = self.remove_stream(stream) else { return };
         if self.session_stream == Some(stream) {

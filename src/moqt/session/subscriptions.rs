@@ -12,7 +12,7 @@ use crate::moqt::message::{
     SubscribeGap, SubscribeOk, SubscribeUpdate, TrackPath,
 };
 
-/// Maximum ended subscriptions whose late groups are still accepted.
+/// Maximum number of ended subscriptions whose late groups are still accepted.
 const RECENTLY_ENDED_CAPACITY: usize = 16;
 
 /// Our subscriptions.
@@ -20,8 +20,7 @@ const RECENTLY_ENDED_CAPACITY: usize = 16;
 pub(super) struct OutgoingSubscriptions {
     next_id: u64,
     active: BTreeMap<u64, StreamHandle>,
-    /// The subscriptions that ended last. A group may arrive after the end of its subscription, because it uses
-    /// another stream.
+    /// The most recently ended subscriptions. A group uses a stream of its own, so it may arrive after the end of its subscription.
     recently_ended: VecDeque<u64>,
 }
 

@@ -22,7 +22,7 @@ const HEIGHT: f32 = 200.0;
 const TOP: f32 = 20.0;
 const BOTTOM: f32 = HEIGHT - 4.0;
 const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
-/// Minimum thickness of the wave: silence is a line, missing samples are nothing.
+/// Minimum thickness of the wave: silence is drawn as a line; missing samples are not drawn.
 const MIN_THICKNESS: f32 = 2.0;
 
 /// The audio of a run.
@@ -31,17 +31,17 @@ pub struct AudioSection<'a> {
     pub name: &'a str,
     /// Both sides.
     pub picture: &'a Waveform,
-    /// Packets of either side that are missing in the picture.
+    /// Packets of either side that are missing from the picture.
     pub left_out: u64,
 }
 
 impl AudioSection<'_> {
-    /// The HTML of the section. `with_players` embeds the audio of both sides, as far as the picture has it.
+    /// The HTML of the section. `with_players` embeds the audio of both sides if the picture contains it.
     pub(super) fn section(&self, report: &Report, with_players: bool) -> String {
         let picture = self.picture;
         let name = escape(self.name);
         if picture.sent_samples() == 0 {
-            return format!("<p>No audio of <bdi>{name}</bdi> was sent.</p>");
+            return format!("<p>No audio from <bdi>{name}</bdi> was sent.</p>");
         }
         let (scale, peaks) = scale(picture.columns());
         let height = decibels(scale);
@@ -83,7 +83,7 @@ impl AudioSection<'_> {
         }
         if !has_player {
             text += "<p>The audio is too long for this page, which stays under 5 MB: <code>--record FILE.wav</code> records the returned audio, and \
-                     <code>--record-both FILE.wav</code> both sides.</p>\n";
+                     <code>--record-both FILE.wav</code> records both sides.</p>\n";
         }
         text + &quality.map_or_else(String::new, gap_table)
     }
@@ -165,8 +165,8 @@ fn gap_table(quality: &AudioQualityFigures) -> String {
     table + "</tbody></table></div>"
 }
 
-/// A waveform as an SVG, from the attributes of the element on and without its end tag. `samples_per_column` gives the strength of gap bands;
-/// `scale` is the sample value at the edge.
+/// A waveform as an SVG element without `<svg` and without the end tag: its attributes and content. `samples_per_column` determines
+/// the strength of gap bands; `scale` is the sample value at the edge.
 fn waveform_svg(columns: &[WaveformColumn], samples_per_column: u64, side: WaveformSide, scale: f32) -> String {
     let n = columns.len();
     let mut text = format!(
@@ -208,7 +208,7 @@ fn outline(text: &mut String, start: usize, run: &[PeakRange], scale: f32) {
     text.push('z');
 }
 
-/// Bands over columns with missing samples. The class gives the part that is missing, in quarters.
+/// Bands over columns with missing samples. The class states how much of the column is missing, in quarters.
 fn gap_bands(text: &mut String, columns: &[WaveformColumn], samples_per_column: u64) {
     let quarters = |column: &WaveformColumn| (4 * column.lost_samples).div_ceil(samples_per_column.max(1)).min(4);
     let mut start = 0;

@@ -1,6 +1,6 @@
 //! The report of a `send` run as one HTML page that loads nothing: verdict, the audio of both sides, figures and warnings.
 //!
-//! Text from outside is escaped where it is written, and inserted text is not parsed as a template again.
+//! External text is escaped where it is written, and inserted text is not parsed as a template again.
 
 mod audio;
 
@@ -22,7 +22,8 @@ pub const MAX_PAGE_BYTES: usize = 5_000_000;
 /// Maximum length of one side's audio in bytes: a page contains two sides, and base64 turns three bytes into four.
 pub const MAX_AUDIO_BYTES: usize = MAX_PAGE_BYTES / 2 / 4 * 3;
 
-/// The whole page. `error` is what ended the run early: a socket or file error. `page_style` is the style sheet that all pages share.
+/// The whole page. `error` is the socket or file error that ended the run early. `page_style` is the style sheet that all pages
+/// share.
 pub fn page(report: &Report, error: Option<&str>, audio: &AudioSection<'_>, page_style: &str) -> String {
     let render = |with_players| render(report, error, audio.section(report, with_players), page_style);
     let page = render(true);
@@ -149,7 +150,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Escapes text of this program, in which backticks mark code.
+/// Escapes text that this program wrote, in which backticks mark code.
 fn format_prose(text: &str) -> String {
     let parts = text.split('`').map(escape).enumerate();
     parts.map(|(index, part)| if index % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()

@@ -31,7 +31,7 @@ impl Default for RoomHandlers {
 }
 
 impl RoomHandlers {
-    /// Sets the handler of the room with this name, and replaces an earlier one.
+    /// Sets the handler of the room with this name, and replaces any earlier handler.
     pub fn insert(&mut self, room: &str, handler: impl RoomHandler + 'static) {
         self.named.insert(room.to_owned(), Box::new(handler));
     }
@@ -68,11 +68,11 @@ pub struct DeclaredRoom {
     pub requires_auth: bool,
     /// Delay of every message.
     pub broadcast_delay: Duration,
-    /// Fields of the welcome message, added to the default ones or replacing them.
+    /// Fields of the welcome message. They are added to the default fields, or replace them.
     pub welcome: Map<String, Value>,
     /// Maximum number of members.
     pub max_clients: Option<usize>,
-    /// Whether `processed` and `timestamp` (milliseconds since 1970) are added to messages.
+    /// Whether `processed` and `timestamp` (milliseconds since the Unix epoch) are added to messages.
     pub stamp: bool,
 }
 
@@ -128,8 +128,10 @@ impl RoomHandler for DeclaredRoom {
     }
 }
 
-/// Number of stored messages, and how many of them the welcome message contains.
+/// Maximum number of stored messages.
 const HISTORY_CAPACITY: usize = 10;
+
+/// Maximum number of stored messages in the welcome message.
 const WELCOME_HISTORY_LEN: usize = 5;
 
 /// Maximum length of a stored message, in bytes.
@@ -158,7 +160,7 @@ struct HistoryEntry<'a> {
     data: &'a Value,
 }
 
-/// The `radio` room: relays content to players and its duration to control channels. Stores recent messages, also while it is empty.
+/// The `radio` room: relays content to players and its duration to control channels. Stores recent messages, even while it is empty.
 #[derive(Debug, Default)]
 pub struct RadioRoom {
     default_delay: Duration,
@@ -170,12 +172,12 @@ pub struct RadioRoom {
 }
 
 impl RadioRoom {
-    /// `default_delay` applies to messages of type `post` without a delay of their own.
+    /// `default_delay` applies to messages of type `post` that have no delay of their own.
     pub fn new(default_delay: Duration, envelope: Envelope) -> Self {
         Self { default_delay, envelope, ..Self::default() }
     }
 
-    /// Long messages are not stored: each new member receives the stored ones.
+    /// Long messages are not stored, because each new member receives the latest stored messages.
     fn add_to_history(&mut self, room: &RoomView<'_>, payload: &Value) {
         let written =
             to_string_limited(&HistoryEntry { timestamp: room.iso_time(), data: payload }, MAX_HISTORY_ENTRY_BYTES);
@@ -264,7 +266,7 @@ impl RoomHandler for RadioRoom {
     }
 }
 
-/// The duration of content in milliseconds, from the message or else from its sender's URL or token.
+/// The duration of content in milliseconds, from the message or otherwise from its sender's URL or token.
 fn slot_duration_ms(context: &RelayContext<'_>) -> Option<f64> {
     let in_any = |find: &dyn Fn(&str) -> Option<f64>| {
         let seconds = |name| find(name).map(|seconds| seconds * 1e3);
@@ -307,7 +309,7 @@ impl Default for ChatRoom {
 }
 
 impl ChatRoom {
-    /// A room that rejects messages with these words, compared without case.
+    /// A room that rejects messages with these words, compared case-insensitively.
     pub fn new<S: AsRef<str>>(banned: impl IntoIterator<Item = S>) -> Self {
         let small = |word: S| word.as_ref().trim().to_lowercase();
         let banned_words = banned.into_iter().map(small).filter(|word| !word.is_empty()).collect();

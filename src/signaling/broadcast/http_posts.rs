@@ -137,7 +137,7 @@ impl Hub {
         self
     }
 
-    /// A token that is valid for `seconds`, and its expiry in milliseconds since 1970; `None` if the server has no secret.
+    /// A token that is valid for `seconds`, and its expiry in milliseconds since the Unix epoch; `None` if the server has no secret.
     pub fn issue_token(
         &self,
         now: WallClock,

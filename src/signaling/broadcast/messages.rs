@@ -33,7 +33,7 @@ pub(super) struct MessageOrigin<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DelayQueueFull;
 
-/// Handles a message of a member.
+/// Handles a message from a member.
 pub(super) fn on_text(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
@@ -157,7 +157,7 @@ fn relay_now(
 ) {
     let MessageOrigin { room: name, sender, received_at } = origin;
     let room = dialect.room_view(name, ctx.now);
-    // Also called without control channels: the room handler may store the message.
+    // Called even if there are no control channels, because the room handler may store the message.
     let context = RelayContext { room, sender: sender.map(Arc::as_ref), payload: relay.value() };
     let control = dialect.handlers.get_mut(name).control_payload(&context);
     let mut members = dialect.members(name, false);
@@ -181,7 +181,7 @@ pub(super) enum MessageSender<'a> {
     Http,
 }
 
-/// Messages of the server that do not come from a room handler.
+/// Messages from the server that do not come from a room handler.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub(super) enum ServerMessage<'a> {
@@ -197,7 +197,7 @@ struct DocumentEnvelope<'a> {
     content: &'a Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a Value>,
-    /// In seconds since 1970.
+    /// In seconds since the Unix epoch.
     timestamp: u64,
     from: &'a str,
 }
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn delayed_bytes_are_limited_per_room_and_in_total() {
         let mut queue = DelayQueue::default();
-        // Two messages per room, 25 of 100 bytes per room.
+        // At most two messages per room, and 25 of the 100 bytes per room.
         let mut admit = |room, bytes| queue.try_reserve(room, bytes, 2, 100);
         assert_eq!([admit("a", 10), admit("a", 10), admit("a", 1)], [true, true, false]);
         assert_eq!([admit("b", 26), admit("b", 20), admit("b", 6), admit("b", 5)], [false, true, false, true]);

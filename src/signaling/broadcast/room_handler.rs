@@ -28,7 +28,7 @@ pub struct RoomView<'a> {
 }
 
 impl RoomView<'_> {
-    /// The time in milliseconds since 1970.
+    /// The Unix time in milliseconds.
     pub fn unix_ms(&self) -> u64 {
         self.now.unix_ms()
     }
@@ -54,7 +54,7 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// The client id in the token; `anonymous` without a token.
+    /// The client id in the token; `anonymous` if there is no token.
     pub fn id(&self) -> &str {
         self.claims.as_ref().map_or("anonymous", |claims| &claims.client_id)
     }
@@ -70,17 +70,17 @@ impl ClientInfo {
     }
 }
 
-/// The upgrade request of a client. Available only during the join.
+/// A client's upgrade request. Available only during the join.
 #[derive(Clone, Copy, Debug)]
 pub struct JoinRequest<'a> {
     /// The query parameters, without the token.
     pub query: &'a [(String, String)],
-    /// The headers that are valid text, with names in lower case; without `Authorization`, `Proxy-Authorization` and `Cookie`.
+    /// The headers that are valid text, with names in lower case. Excludes `Authorization`, `Proxy-Authorization` and `Cookie`.
     pub headers: &'a [(String, String)],
 }
 
 impl JoinRequest<'_> {
-    /// The first header with this name, compared without case.
+    /// The first header with this name, compared case-insensitively.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -112,7 +112,7 @@ pub enum Recipients {
     ControlChannels,
 }
 
-/// What a handler requests.
+/// An action that a handler requests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RoomAction {
     /// Sends a message without an envelope.
@@ -126,7 +126,7 @@ pub enum RoomAction {
 /// The payload of a relayed message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RelayPayload {
-    /// The envelope contains the `content` of the value, or else its `data`, or else the whole value.
+    /// The envelope contains the `content` of the value; if there is none, its `data`; if there is neither, the whole value.
     Message(Value),
     /// The envelope contains the whole value.
     Content(Value),
@@ -236,7 +236,7 @@ pub trait RoomHandler: Send {
         Vec::new()
     }
 
-    /// Whether [`RoomHandler::routes`] serves `path`. If not, the request is answered with 404 and its body is not read.
+    /// Whether [`RoomHandler::routes`] serves `path`. If not, the response is 404 and the request's body is not read.
     fn has_route(&self, room: &RoomView<'_>, path: &str) -> bool {
         false
     }
@@ -252,7 +252,8 @@ pub trait RoomHandler: Send {
         None
     }
 
-    /// The message to the control channels when a message is relayed, if any. Called for each message, also without control channels.
+    /// The message to the control channels when a message is relayed, if any. Called for each message, even if there are no control
+    /// channels.
     fn control_payload(&mut self, context: &RelayContext<'_>) -> Option<Value> {
         None
     }

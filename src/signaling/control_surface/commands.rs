@@ -1,4 +1,4 @@
-//! What the program does with control surface rooms: it creates, closes and lists them, sets parameters and sends visualizations.
+//! The program's commands for control surface rooms: create, close and list rooms, set parameters, and send visualizations.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const MAX_ROOM_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Maximum number of values of a visualization.
 pub const MAX_VISUALIZATION_VALUES: usize = 65_536;
 
-/// Options of a new room. Absent ones are taken from [`ControlSurfaceLimits`](crate::signaling::ControlSurfaceLimits).
+/// Options of a new room. Absent options are taken from [`ControlSurfaceLimits`](crate::signaling::ControlSurfaceLimits).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateRoomOptions {
     /// A code of 4 to 6 digits; random by default.
@@ -40,7 +40,7 @@ pub struct CreateRoomOptions {
 pub struct CreatedRoom {
     /// The room code.
     pub code: String,
-    /// When the room closes, in milliseconds since 1970.
+    /// When the room closes, in milliseconds since the Unix epoch.
     #[serde(rename = "expiresAt")]
     pub expires_ms: u64,
 }
@@ -54,10 +54,10 @@ pub struct ControlSurfaceRoomInfo {
     /// Number of members.
     #[serde(rename = "clients")]
     pub member_count: usize,
-    /// Creation time in milliseconds since 1970.
+    /// Creation time in milliseconds since the Unix epoch.
     #[serde(rename = "createdAt")]
     pub created_ms: u64,
-    /// When the room closes, in milliseconds since 1970.
+    /// When the room closes, in milliseconds since the Unix epoch.
     #[serde(rename = "expiresAt")]
     pub expires_ms: u64,
 }
@@ -66,7 +66,7 @@ pub struct ControlSurfaceRoomInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CommandError {
     /// The maximum number of rooms is open.
-    #[error("the maximum number of rooms ({0}) is open; close one first")]
+    #[error("the maximum number of rooms ({0}) is open; close a room first")]
     TooManyRooms(usize),
     /// The code is in use.
     #[error("another room has this code")]
@@ -80,7 +80,7 @@ pub enum CommandError {
     /// The parameter name is too long.
     #[error("name longer than 256 bytes")]
     NameTooLong,
-    /// A value is not a finite number of 32 bits, a range is empty, or there are too many values.
+    /// A value is not a finite 32-bit number, a range is empty, or there are too many values.
     #[error(
         "values must be finite 32-bit numbers, at most 65536 of them, and the minimum of a range must not exceed its maximum"
     )]

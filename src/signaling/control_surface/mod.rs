@@ -36,7 +36,7 @@ pub(super) struct JoinMessage<'a> {
     pub(super) room_code: Cow<'a, str>,
 }
 
-/// `param`: sets a parameter, at a time in microseconds since 1970.
+/// `param`: sets a parameter, at a time in microseconds since the Unix epoch.
 #[derive(Debug, Deserialize)]
 pub(super) struct ParamMessage<'a> {
     #[serde(rename = "param", borrow)]
@@ -45,7 +45,7 @@ pub(super) struct ParamMessage<'a> {
     pub(super) at: Option<f64>,
 }
 
-/// `trigger`: a momentary event, at a time in microseconds since 1970.
+/// `trigger`: a momentary event, at a time in microseconds since the Unix epoch.
 #[derive(Debug, Deserialize)]
 pub(super) struct TriggerMessage<'a> {
     #[serde(borrow)]
@@ -60,7 +60,7 @@ pub(super) struct PingMessage<'a> {
     pub(super) client_time: &'a RawValue,
 }
 
-/// A message of the server. Times are in microseconds since 1970.
+/// A message from the server. Times are in microseconds since the Unix epoch.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(super) enum ServerMessage<'a> {
@@ -90,13 +90,13 @@ pub(super) const INVALID_ROOM: ServerMessage<'static> =
 pub(super) const ROOM_FULL: ServerMessage<'static> =
     ServerMessage::Error { code: "ROOM_FULL", message: "Room is at capacity" };
 
-/// Number of wrong codes with which a connection is closed.
+/// Number of wrong codes after which a connection is closed.
 const MAX_WRONG_CODES: u32 = 20;
 
 /// Maximum number of scheduled updates per room.
 const MAX_SCHEDULED_UPDATES: usize = 1_000;
 
-/// Maximum time that an update is scheduled ahead. An update further ahead takes effect at once.
+/// Maximum time that an update is scheduled ahead. An update scheduled further ahead takes effect at once.
 const MAX_SCHEDULE_AHEAD: Duration = Duration::from_secs(60);
 
 /// The control surface dialect.
@@ -122,7 +122,7 @@ pub(super) struct ControlSurfaceRoom {
     /// Number of updates that wait for their time.
     pub(super) scheduled_updates: usize,
     pub(super) max_members: usize,
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     pub(super) created_ms: u64,
     pub(super) expires_ms: u64,
     pub(super) expiry_timer: TimerKey,
@@ -189,7 +189,7 @@ impl DialectHandler for ControlSurfaceDialect {
 }
 
 impl ControlSurfaceDialect {
-    /// Closes a room and its members, and returns how many these were; `None` if no room has the code.
+    /// Closes a room and the connections of its members. Returns the number of members, or `None` if no room has the code.
     fn close_room(
         &mut self,
         code: &str,
@@ -391,7 +391,7 @@ pub(super) fn store_and_broadcast(
 /// Maximum number of parameters of one room, and of declared ranges.
 const MAX_PARAMETERS: usize = 4_096;
 
-/// The range of a parameter without a declared one.
+/// The range of a parameter that has no declared range.
 const DEFAULT_RANGE: ParameterRange = ParameterRange { min: 0.0, max: 1.0 };
 
 /// The maximum number of parameters or ranges exists.
@@ -476,7 +476,7 @@ impl ParameterRanges {
     }
 }
 
-/// Maximum wrong room codes per source. The period starts with the first one.
+/// Maximum number of wrong room codes per source. The period starts with the first wrong code.
 const WRONG_CODE_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };
 
 /// Maximum number of sources whose wrong codes are counted.

@@ -57,7 +57,7 @@ fn damaged_file_with_samples_plays_them_with_a_warning() {
             Some(2_000),
             1_000,
             Some(
-                "data ends early: the header states 2000 frames, the file contains 1000; \
+                "data ends early: the header states 2000 frames, but the file contains 1000; \
                  incomplete frame at the end (1 of 2 bytes) dropped",
             ),
         ),
@@ -66,7 +66,7 @@ fn damaged_file_with_samples_plays_them_with_a_warning() {
             Some(1_000),
             700,
             Some(
-                "data ends early: the header states 1000 frames, the file contains 700; \
+                "data ends early: the header states 1000 frames, but the file contains 700; \
                  incomplete frame at the end (2 of 3 bytes) dropped",
             ),
         ),
@@ -74,7 +74,7 @@ fn damaged_file_with_samples_plays_them_with_a_warning() {
             "data-length-too-big",
             Some(2_013_265_920),
             1_000,
-            Some("data ends early: the header states 2013265920 frames, the file contains 1000"),
+            Some("data ends early: the header states 2013265920 frames, but the file contains 1000"),
         ),
         ("data-length-0", None, 1_000, None),
         ("data-length-ffffffff", None, 1_000, None),
@@ -105,8 +105,8 @@ fn damaged_file_without_samples_is_rejected_in_one_line() {
             ),
         ),
         ("empty-file", "the file is empty".to_owned()),
-        ("zero-channels", "the header is damaged: 0 channels, supported are 1 to 256".to_owned()),
-        ("zero-rate", "the header is damaged: sample rate 0 Hz, supported are 1000 to 768000 Hz".to_owned()),
+        ("zero-channels", "the header is damaged: 0 channels; supported: 1 to 256".to_owned()),
+        ("zero-rate", "the header is damaged: sample rate 0 Hz; supported: 1000 to 768000 Hz".to_owned()),
         ("not-a-wav", not_wav("text")),
         ("header-cut-in-fmt", "the file ends inside its header".to_owned()),
     ];

@@ -201,13 +201,13 @@ fn data_before_the_format_is_rejected() {
     let file = b"RIFF\0\0\0\0WAVEdata\x04\0\0\0\0\0\0\0fmt \x10\0\0\0";
     assert_eq!(refusal(file), "the header is damaged: there is no fmt chunk before the data chunk");
     let file = b"RIFF\0\0\0\0WAVEfmt \x0e\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0data\0\0\0\0";
-    assert_eq!(refusal(file), "the header is damaged: the fmt chunk has 14 bytes, minimum 16");
+    assert_eq!(refusal(file), "the header is damaged: the fmt chunk has 14 bytes; the minimum is 16");
 }
 
 #[test]
 fn unreasonable_channels_and_rates_are_rejected() {
     let file = wav(&fmt(1, 257, 8_000, 514, 16), &[]);
-    assert_eq!(refusal(&file), "the header is damaged: 257 channels, supported are 1 to 256");
+    assert_eq!(refusal(&file), "the header is damaged: 257 channels; supported: 1 to 256");
     let file = wav(&fmt(1, 1, 768_001, 2, 16), &[]);
-    assert_eq!(refusal(&file), "the header is damaged: sample rate 768001 Hz, supported are 1000 to 768000 Hz");
+    assert_eq!(refusal(&file), "the header is damaged: sample rate 768001 Hz; supported: 1000 to 768000 Hz");
 }

@@ -126,7 +126,7 @@ fn unknown_path_is_rejected_over_both_transports() {
         (
             "moqt",
             "closed",
-            "the server closed the connection with code 0x13 (unknown path /other, this server serves /echo)",
+            "the server closed the connection with code 0x13 (unknown path /other; this server serves /echo)",
         ),
         ("https", "rejected", "rejected the WebTransport session: HTTP status 404; use the server's --moqt-path"),
     ] {

@@ -52,7 +52,7 @@ fn server_close_is_reported_with_its_code_and_a_remedy() {
     for (dialect, code, reason, advice) in [
         ("webrtc", 1008, "Rate limit exceeded", "give a longer --interval"),
         ("webrtc", 1013, "", "try again later"),
-        ("broadcast", 4002, "Server shutting down", "the server shuts down"),
+        ("broadcast", 4002, "Server shutting down", "the server is shutting down"),
         ("bbx", 3999, "whim", "check the server's log"),
     ] {
         let server = serve(move |number, mut connection| {

@@ -22,19 +22,19 @@ fn response_that_is_not_a_websocket_upgrade_is_reported() {
         (b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n", "HTTP 426 Upgrade Required"),
         (
             b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/\x1b[31m\r\nContent-Length: 0\r\n\r\n",
-            "the server does not use plain HTTP",
+            "the response is not plain HTTP",
         ),
         (
             b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/ws\r\nContent-Length: 0\r\n\r\n",
             "HTTP 301 Moved Permanently redirects to wss://else.example/ws; use that address",
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP 200 OK"),
-        (b"\x16\x03\x01 nonsense \r\n\r\n", "the server does not use plain HTTP; use wss:// instead of ws://"),
+        (b"\x16\x03\x01 nonsense \r\n\r\n", "the response is not plain HTTP; use wss:// instead of ws://"),
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
             "rejects the WebSocket upgrade: ",
         ),
-        (b"", "no connection within the time of --wait-for"),
+        (b"", "no connection within the --wait-for time"),
     ];
     at_once(cases, |(bytes, words)| {
         let report = report(1, answers(bytes), if bytes.is_empty() { &["--wait-for", "300ms"] } else { &[] });
@@ -178,6 +178,6 @@ fn server_error_message_is_shown_once_and_escaped() {
     });
     let ended = probe(format!("{server}/chat"), &["--count", "3", "--interval", "2", "--timeout", "300ms"]);
     assert_eq!(ended.code, 1, "{ended:?}");
-    let words = "warning: the server reported an error (the first one): Username \u{fffd}[31mrequired\n";
+    let words = "warning: the first error that the server reported: Username \u{fffd}[31mrequired\n";
     assert_eq!(ended.stdout.matches(words).count(), 1, "{}", ended.stdout);
 }

@@ -98,7 +98,7 @@ fn every_dialect_replies_over_tls() {
     assert_eq!((ended.code, ended.stderr), (0, warning));
     let plain = report(1, server.address, &[]);
     let reported = plain["verdict"]["reasons"][1].as_str().unwrap();
-    assert!(reported.ends_with("the server does not use plain HTTP; use wss:// instead of ws://"), "{reported}");
+    assert!(reported.ends_with("the response is not plain HTTP; use wss:// instead of ws://"), "{reported}");
 }
 
 #[test]

@@ -229,7 +229,7 @@ fn invalid_requests_are_rejected_without_effect() {
     let (long, name) = ("x".repeat(70_000), "x".repeat(257));
     let too_many = format!("{{\"data\":[{}]}}", vec!["1"; 65_537].join(","));
     let cases: &[(&str, &str, &str, u16, &str)] = &[
-        ("POST", rooms, "{}", 507, "the maximum number of rooms (1) is open; close one first"),
+        ("POST", rooms, "{}", 507, "the maximum number of rooms (1) is open; close a room first"),
         ("POST", rooms, "", 400, "The body is not JSON"),
         ("POST", rooms, "[]", 422, "The body must be a JSON object"),
         ("POST", rooms, r#"{"maxClients":0}"#, 422, r#""maxClients" must be a whole number from 1"#),

@@ -137,7 +137,7 @@ fn invalid_room_options_are_usage_errors() {
             &["--bbx-max-rooms", "1", "--bbx-room", "4711", "--bbx-room", "4712"],
             "the maximum number of rooms (1) is open",
         ),
-        (&["--bbx-room", "47x1"], "give a code of 4 to 6 digits, or any"),
+        (&["--bbx-room", "47x1"], "give a code of 4 to 6 digits, or `any`"),
     ];
     for (options, expected) in cases {
         let all = [&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat();

@@ -191,7 +191,8 @@ fn terminal_start_generates_and_prints_a_new_password_each_time() {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.find(|line| line.as_ref().unwrap().contains("docs login")).unwrap().unwrap();
-        let password = line.trim_end().strip_prefix("docs login, until the server ends: admin ").unwrap().to_owned();
+        let password =
+            line.trim_end().strip_prefix("docs login, valid until the server stops: admin ").unwrap().to_owned();
         assert!(password.len() == 22, "{password}");
         let address = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
         let login = format!("Authorization: Basic {}", STANDARD.encode(format!("admin:{password}")));

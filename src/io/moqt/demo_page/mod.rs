@@ -63,9 +63,9 @@ pub struct CertificateInfo {
     pub sha256: String,
     /// Whether its key is ECDSA P-256.
     pub is_p256: bool,
-    /// Start of validity, in milliseconds since 1970.
+    /// Start of validity, in milliseconds since the Unix epoch.
     pub not_before_ms: u64,
-    /// End of validity, in milliseconds since 1970.
+    /// End of validity, in milliseconds since the Unix epoch.
     pub not_after_ms: u64,
 }
 

@@ -7,7 +7,7 @@ const STREAM = { session: 0, announce: 1, subscribe: 2, group: 0 };
 const ANNOUNCED = 1;
 // Subscribe ID of our only subscription.
 const SUBSCRIBE_ID = 0;
-// Maximum bytes of a message or frame.
+// Maximum length of a message or frame, in bytes.
 const MAX_MESSAGE_BYTES = 1 << 20;
 // Maximum time of setup and subscriptions, in milliseconds.
 const SETUP_TIMEOUT_MS = 5000;
@@ -188,7 +188,7 @@ class Session {
     if (!(await subscription.message())) throw new Error("The server does not accept the subscription.");
   }
 
-  // Handles an announcement request or subscription of the server.
+  // Handles an announcement request or subscription from the server.
   async #handleRequest({ readable, writable }) {
     const writer = writable.getWriter();
     const reader = new MessageReader(readable);

@@ -5,7 +5,7 @@ const BURST_GROUPS = 50;
 const BURST_INTERVAL_MS = 20;
 // Time after which a group without an echo counts as lost.
 const REPLY_TIMEOUT_MS = 3000;
-// Maximum texts in the table and groups in the plot.
+// Maximum number of texts in the table and of groups in the plot.
 const MAX_TEXTS = 50;
 const MAX_GROUPS = 100;
 const SHUTDOWN_WAIT_MS = 500;
@@ -78,7 +78,7 @@ function setStatus(state, mark, text, error) {
   $("send").disabled = $("burst").disabled = state !== "live";
 }
 
-// Requests the server information, because the server may have been restarted. Returns whether it responds.
+// Requests the server information, because the server may have been restarted. Returns whether the server responds.
 async function fetchServerInfo() {
   try {
     const response = await fetch("/server-info", { cache: "no-store", signal: AbortSignal.timeout(2000) });

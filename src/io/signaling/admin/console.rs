@@ -31,7 +31,7 @@ const ICON: &str = include_str!("console/icon.svg");
 /// The page loads from this server only.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
 
-/// A reader that has not requested content for this long is logged again.
+/// If a reader has not requested content for this long, its next request is logged again.
 const CONTENT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Maximum length of a filter.
@@ -136,7 +136,7 @@ struct ConsoleState<'a> {
     run_id: &'a str,
     /// Milliseconds since the start.
     uptime_ms: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     time: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     resources: Option<ProcessResources>,

@@ -210,7 +210,7 @@ const CONNECTED: Bytes = Bytes::from_static(b": connected\n\n");
 /// Sent when there are no events, so that both ends detect a lost connection.
 const KEEPALIVE_COMMENT: Bytes = Bytes::from_static(b": keepalive\n\n");
 
-/// Number of keepalives per maximum lifetime of an unread connection.
+/// Number of keepalives during the maximum lifetime of a connection that is not read.
 const KEEPALIVES_PER_LIFETIME: u32 = 4;
 
 /// Stream control surface events
@@ -235,7 +235,7 @@ pub(super) async fn event_stream(
     permit.hold_until_closed(hub.shutdown_guard());
     let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
     let events = stream::unfold((queue, permit), move |(queue, permit)| async move {
-        // Everything before has been read.
+        // The client has read all earlier data.
         permit.extend();
         let text = match timeout(keepalive_interval, queue.recv()).await {
             Ok(text) => text?,
@@ -258,7 +258,7 @@ pub(super) async fn event_stream(
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(super) struct CreateRoomRequest {
-    /// Maximum clients; default: --bbx-max-clients.
+    /// Maximum number of clients; default: --bbx-max-clients.
     #[schema(minimum = 1, maximum = 1_000_000)]
     max_clients: Option<u64>,
     /// Lifetime in seconds; default: --bbx-room-expiration.
@@ -273,7 +273,7 @@ pub(super) struct CreateRoomRequest {
 pub(super) struct CreateRoomResponse {
     #[schema(example = "4711")]
     code: String,
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     expires_at: u64,
 }
 
@@ -285,9 +285,9 @@ struct RoomResponse {
     #[schema(example = "4711")]
     code: String,
     clients: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     created_at: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     expires_at: u64,
 }
 

@@ -22,7 +22,7 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{DialectCounters, UNDECIDED};
 
-/// State of the server. `rooms`, `connections` and `roomDetails` are those of WebRTC, for its existing clients.
+/// State of the server. `rooms`, `connections` and `roomDetails` describe only WebRTC, for its existing clients.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Health {
@@ -102,7 +102,7 @@ struct WebRtcRoom {
 struct WebRtcParticipant {
     id: String,
     name: String,
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     joined_at: u64,
 }
 

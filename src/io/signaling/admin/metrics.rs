@@ -64,44 +64,44 @@ impl Collector for SignalingCollector {
             }
         }
         let queued = self.hub.queued_bytes();
-        let help = "Queued bytes of all connections, including those that are closing";
+        let help = "Queued bytes of all connections, including those that are closing.";
         encoder.encode_descriptor("total_queued_bytes", help, None, MetricType::Gauge)?.encode_gauge(&queued)?;
         encode_counter(
             &mut encoder,
             "connections_rejected_address_limit",
-            "Connections closed because of the limit per source address",
+            "Connections closed because of the limit per source address.",
             self.connection_limiter.rejected(),
         )?;
-        let help = "Connections closed because no complete request arrived in time";
+        let help = "Connections closed because no complete request arrived in time.";
         encode_counter(&mut encoder, "handshake_timeouts", help, self.connection_limiter.handshake_timeouts())?;
         let EventListenerCounters { active, dropped_events, rejected } = self.hub.event_listener_counters();
-        let help = "Listeners for control surface events";
+        let help = "Listeners for control surface events.";
         encoder.encode_descriptor("event_listeners", help, None, MetricType::Gauge)?.encode_gauge(&active)?;
-        let help = "Control surface events dropped for slow listeners, counted per listener";
+        let help = "Control surface events dropped for slow listeners, counted per listener.";
         encode_counter(&mut encoder, "event_listener_events_dropped", help, dropped_events)?;
         encode_counter(
             &mut encoder,
             "event_listeners_rejected",
-            "Event streams rejected because of the limit or shutdown",
+            "Event streams rejected because of the limit or shutdown.",
             rejected,
         )?;
         let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());
         encode_counter(
             &mut encoder,
             "tls_handshakes_failed",
-            "Connections without a completed TLS handshake",
+            "Connections whose TLS handshake was not completed.",
             tls_failed,
         )?;
         encode_counter(
             &mut encoder,
             "logins_failed",
-            "Logins with a wrong name or password",
+            "Logins with a wrong name or password.",
             self.login.failed_count(),
         )?;
-        let help = "Logins rejected without a check after too many failures of their address";
+        let help = "Logins rejected without a check because of too many failures from the same address.";
         encode_counter(&mut encoder, "logins_rate_limited", help, self.login.rate_limited_count())?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
-        let mut build = encoder.encode_descriptor("build_info", "Version of the program", None, MetricType::Gauge)?;
+        let mut build = encoder.encode_descriptor("build_info", "Version of the server.", None, MetricType::Gauge)?;
         build.encode_family(&version)?.encode_gauge(&1_u64)
     }
 }

@@ -34,7 +34,7 @@ const SWAGGER_UI_FILES: [&str; 4] =
 /// The page loads from this server only. Swagger UI draws arrows as `data:` images.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
 
-/// Redirects browsers to the page. WebSocket upgrades on `/` are handled before.
+/// Redirects browsers to the page. WebSocket upgrades on `/` are handled earlier.
 pub(super) fn redirect_router() -> Router {
     Router::new().route("/", get(redirect_to_docs))
 }
@@ -215,7 +215,7 @@ impl Modify for LoginResponses {
                 continue;
             }
             let mut responses =
-                vec![("401", "The login is missing or wrong"), ("429", "Too many failed logins of this address")];
+                vec![("401", "The login is missing or wrong"), ("429", "Too many failed logins from this address")];
             responses.extend(
                 changes_state.then_some((
                     "403",

@@ -8,7 +8,7 @@ const RETRY_DELAYS_S = [1, 2, 4, 8, 15, 30];
 const RETENTION_MS = 10000;
 // Rates are averaged over this many intervals.
 const RATE_INTERVALS = 5;
-// Maximum entries on the page, and maximum entries held while it is paused.
+// Maximum number of entries on the page, and maximum number held while the page is paused.
 const MAX_ENTRIES = 500;
 // Rooms are expanded if there are at most this many, without and with a filter.
 const MAX_OPEN_ROOMS = 3;
@@ -28,7 +28,7 @@ const INVISIBLE =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\u{e0000}-\u{e0fff}]/gu;
 const spelled = (letter) => `⟨U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 const visible = (text) => text.replace(INVISIBLE, spelled);
-// The same, but keeps line breaks and tabs.
+// Like `visible`, but keeps line breaks and tabs.
 const visibleLines = (text) => text.replace(INVISIBLE, (letter) => (letter === "\n" || letter === "\t" ? letter : spelled(letter)));
 
 const whole = new Intl.NumberFormat("en");
@@ -59,7 +59,7 @@ function clock(ms) {
   return `${parts}.${String(time.getMilliseconds()).padStart(3, "0")}`;
 }
 
-// JSON with one field per line. Works on the tokens, so numbers and names stay as sent, and truncated text works too.
+// JSON with one field per line. Works on the tokens, so numbers and names stay as sent, and truncated text is formatted too.
 function pretty(text, isTruncated) {
   if (!isTruncated) {
     try {
@@ -117,7 +117,7 @@ let heldDropped = 0;
 let samples = [];
 const rooms = new Map();
 const people = { unjoined: new Map(), addresses: new Map() };
-// Names of connections, also after they are closed.
+// Names of connections, kept even after they are closed.
 const names = new Map();
 const notes = [];
 
@@ -389,7 +389,7 @@ function add(entries) {
 // Accepted messages and other entries are limited separately, as on the server.
 const isOrdinary = ({ note }) => note?.outcome === "accepted" && !["connect", "close"].includes(note.kind);
 
-// Removes the oldest of these entries beyond MAX_ENTRIES, hidden ones first.
+// If there are more than MAX_ENTRIES of these entries, removes the oldest, starting with hidden entries.
 function dropOldest(isCounted) {
   let excess = notes.filter(isCounted).length - MAX_ENTRIES;
   for (const isHidden of [true, false]) {
@@ -551,7 +551,7 @@ async function poll() {
     }
   } catch {
     failures += 1;
-    // A kept connection may just have been closed, so the first failure is retried at once.
+    // A persistent connection may just have been closed, so the first failure is retried at once.
     if (failures === 1) schedule(200);
     else wait("The server does not respond.", RETRY_DELAYS_S[Math.min(failures - 1, RETRY_DELAYS_S.length) - 1]);
   } finally {
@@ -563,7 +563,7 @@ async function poll() {
   }
 }
 
-// Polls now and discards a response that is on its way.
+// Polls now, and discards the response to a request that is still in progress.
 function pollNow() {
   epoch += 1;
   poll();
