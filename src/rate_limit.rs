@@ -353,6 +353,9 @@ mod tests {
         assert_eq!(limiter.retry_after(at(10), one), None);
         assert_eq!((limiter.check(at(10), one), limiter.check(at(11), one)), (Ok(()), Ok(())));
         assert_eq!(limiter.check(at(11), one), Err(Duration::from_secs(9)));
+        // An expired window leaves no state behind.
+        assert_eq!(limiter.retry_after(at(20), one), None);
+        assert!(limiter.windows.is_empty() && limiter.expiry.is_empty());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::stop::StopToken;
 use crate::io::udp::{BindError, KernelDrops};
-use crate::io::{admin, atomic_file, http, resolve};
+use crate::io::{atomic_file, http, resolve};
 use crate::stats::Counter;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
@@ -137,8 +137,8 @@ impl ServerStatistics {
         if let Some(totals) = &self.moqt {
             moqt::register_metrics(Arc::clone(totals), &mut registry);
         }
-        let text = admin::metrics::encoder(registry);
-        http::spawn("metrics", listener, admin::metrics::router(text).merge(admin::metrics::healthz_router()), stop)
+        let text = http::metrics_encoder(registry);
+        http::spawn("metrics", listener, http::metrics_router(text).merge(http::healthz_router()), stop)
     }
 
     /// Logs one line per protocol. The UDP line is last.

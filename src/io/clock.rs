@@ -48,7 +48,7 @@ impl ClockMonitor {
     /// Takes a sample for an echo server and logs a jump.
     pub fn sample_and_log(&mut self) {
         if let Some(jump_ns) = self.sample() {
-            warn!(target: "clock", jump_ms = to_millis(jump_ns), "system clock jumped, replies may leave up to 50 ms early");
+            log_jump(jump_ns);
         }
     }
 
@@ -82,17 +82,45 @@ fn boot_time_ns() -> Option<i64> {
     now
 }
 
+fn log_jump(jump_ns: i64) {
+    warn!(target: "clock", jump_ms = to_millis(jump_ns), "system clock jumped, replies may leave up to 50 ms early");
+}
+
 fn to_millis(nanos: i64) -> i64 {
     (nanos as f64 / 1e6).round() as i64
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
     fn clock_jump_is_logged_with_its_sign() {
-        assert_eq!([1_500_000_000, -20_000_000, -19_999_999].map(to_millis), [1_500, -20, -20]);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&log);
+        let subscriber =
+            tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(move || Log(Arc::clone(&writer)));
+        tracing::subscriber::with_default(subscriber.finish(), || [1_500_000_000, -19_999_999].map(log_jump));
+        let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        let line = |jump: &str| {
+            format!(" WARN clock: system clock jumped, replies may leave up to 50 ms early jump_ms={jump}\n")
+        };
+        assert_eq!(text, line("1500") + &line("-20"));
+    }
+
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

@@ -436,7 +436,8 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
     // What comes afterwards is played as it came: the last second is in order.
-    let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
+    let last_second = last(&output, 48_000, 1);
+    let wrong = (0..48_000).find(|n| last_second[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
     assert_eq!(wrong, None);
     // What the path was before is not taken for jitter.
     let (_, longer) =
@@ -447,7 +448,8 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     // 300 ms, less what the 30 ms of silence until the first of them came was good for, are about 112 packets.
     assert_eq!(shorter.played + shorter.skipped, 3_000, "{shorter:?}");
     assert!((90..=115).contains(&shorter.skipped), "{shorter:?}");
-    let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
+    let last_second = last(&output, 48_000, 1);
+    let wrong = (0..48_000).find(|n| last_second[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
     assert_eq!(wrong, None);
 }
 

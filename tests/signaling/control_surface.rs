@@ -250,6 +250,40 @@ fn a_hundred_wrong_codes_block_an_address_for_fifteen_minutes() {
 }
 
 #[test]
+fn correct_code_is_accepted_after_99_wrong_ones() {
+    let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
+    room(&mut hub, "1234");
+    let join = |code: &str| json!({"type": "join", "room_code": code});
+    for conn in 1..=10 {
+        connect(&mut hub, &mut sink, conn, [192, 0, 2, 1]);
+        (0..10 - conn / 10).for_each(|_| send(&mut hub, &mut sink, conn, 1, &join("0000")));
+    }
+    send(&mut hub, &mut sink, 10, 1, &join("1234"));
+    assert_eq!(sink.last(10)["type"], "welcome");
+}
+
+#[test]
+fn wrong_codes_are_counted_for_4096_addresses() {
+    let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
+    room(&mut hub, "1234");
+    let join = |code: &str| json!({"type": "join", "room_code": code});
+    for conn in 1..=10 {
+        connect(&mut hub, &mut sink, conn, [192, 0, 2, 1]);
+        (0..10).for_each(|_| send(&mut hub, &mut sink, conn, 1, &join("0000")));
+    }
+    let mut wrong_code_from_another_address = |number: u16, sink: &mut _| {
+        let [high, low] = number.to_be_bytes();
+        connect(&mut hub, sink, 100 + u64::from(number), [10, 0, high, low]);
+        send(&mut hub, sink, 100 + u64::from(number), 2, &join("0000"));
+        send(&mut hub, sink, 1, 2, &join("1234"));
+    };
+    (0..4_095).for_each(|number| wrong_code_from_another_address(number, &mut sink));
+    assert_eq!(sink.last(1)["code"], "INVALID_ROOM");
+    wrong_code_from_another_address(4_095, &mut sink);
+    assert_eq!(sink.last(1)["type"], "welcome");
+}
+
+#[test]
 fn rooms_get_distinct_codes_up_to_the_limit() {
     let (mut hub, mut sink) = hub(ControlSurfaceLimits { max_rooms: 1_000, ..ControlSurfaceLimits::default() });
     let mut codes = std::collections::BTreeSet::new();

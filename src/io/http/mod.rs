@@ -1,11 +1,13 @@
 //! HTTP/1.1 server: one accept loop for the WebSocket servers and for the pages beside a UDP server (on a thread of their own).
 //!
-//! Connections are limited in number and time. An upgraded connection leaves the time limits and keeps its permit.
+//! Connections are limited in number and time. An upgraded connection leaves the time limits and keeps its permit. Every server has the
+//! routes `/metrics` (`OpenMetrics`) and `/healthz`.
 
 pub mod body;
 pub mod csrf;
 pub mod login;
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::pin;
@@ -13,13 +15,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderMap;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::registry::Registry;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -172,6 +178,58 @@ fn forwarded_address(headers: &HeaderMap) -> Option<IpAddr> {
     let bare = first.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(first);
     let address = bare.parse().or_else(|_| first.parse().map(|address: SocketAddr| address.ip()));
     address.ok().map(|address| address.to_canonical())
+}
+
+/// `OpenMetrics` 1.0, supported by Prometheus since version 2.5.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Produces the text of a scrape.
+type Encoder = Arc<dyn Fn() -> Result<String, fmt::Error> + Send + Sync>;
+
+/// Serves `/metrics` with the text of `encoder`.
+pub fn metrics_router(text: impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static) -> Router {
+    let text: Encoder = Arc::new(text);
+    Router::new().route("/metrics", get(serve_metrics)).with_state(text)
+}
+
+/// An encoder for all metrics of `registry`.
+pub fn metrics_encoder(registry: Registry) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
+    move || {
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry)?;
+        Ok(page)
+    }
+}
+
+/// Serves `/healthz` with `ok`.
+pub fn healthz_router() -> Router {
+    Router::new().route("/healthz", get(serve_healthz))
+}
+
+/// Metrics
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "monitoring", security((), ("login" = [])),
+    responses((
+        status = 200, content_type = "application/openmetrics-text", body = String,
+        description = "OpenMetrics 1.0. Requires no login if the server listens on loopback without a proxy",
+    )),
+)]
+pub(in crate::io) async fn serve_metrics(State(text): State<Encoder>) -> Response {
+    match text() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => {
+            body::error_response(StatusCode::INTERNAL_SERVER_ERROR, &format!("Cannot encode the metrics: {error}"))
+        }
+    }
+}
+
+/// Liveness
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "healthz", tag = "monitoring",
+    responses((status = 200, description = "`ok`", content_type = "text/plain", body = String)),
+)]
+pub(in crate::io) async fn serve_healthz() -> &'static str {
+    "ok\n"
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! What the test programs share: the program as a process, clients and servers that use none of its code, transcripts.
 
+// Helpers fail a test by panicking, and most are described by their names.
+#![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
+#![allow(clippy::return_self_not_must_use, clippy::should_implement_trait)]
+
 use std::path::{Path, PathBuf};
 
 pub mod certificate;

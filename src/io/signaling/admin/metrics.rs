@@ -1,21 +1,16 @@
-//! `/metrics` (`OpenMetrics`) and `/healthz`, and the collector of the signaling server's metrics.
+//! The collector of the signaling server's metrics.
 
 use std::fmt;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::io::connection_permit::ConnectionLimiter;
-use crate::io::http::body;
 use crate::io::http::login::Login;
+use crate::io::http::metrics_encoder;
 use crate::io::signaling::event_stream::EventListenerCounters;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::tls::server::HandshakeAcceptor;
@@ -23,19 +18,19 @@ use crate::signaling::DialectCounters;
 use crate::stats::MetricKind;
 
 /// Collects the metrics of the signaling server at each scrape.
-pub(in crate::io) struct SignalingCollector {
-    pub(in crate::io) hub: Arc<SharedHub>,
-    pub(in crate::io) connection_limiter: Arc<ConnectionLimiter>,
-    pub(in crate::io) tls: Option<Arc<HandshakeAcceptor>>,
-    pub(in crate::io) login: Arc<Login>,
+pub(in crate::io::signaling) struct SignalingCollector {
+    pub(in crate::io::signaling) hub: Arc<SharedHub>,
+    pub(in crate::io::signaling) connection_limiter: Arc<ConnectionLimiter>,
+    pub(in crate::io::signaling) tls: Option<Arc<HandshakeAcceptor>>,
+    pub(in crate::io::signaling) login: Arc<Login>,
 }
 
 impl SignalingCollector {
     /// The encoder for `/metrics`.
-    pub(in crate::io) fn into_encoder(self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
+    pub(super) fn into_encoder(self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
         let mut registry = Registry::with_prefix("jamjam_signaling");
         registry.register_collector(Box::new(self));
-        encoder(registry)
+        metrics_encoder(registry)
     }
 }
 
@@ -108,56 +103,4 @@ impl Collector for SignalingCollector {
 
 fn encode_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, count: u64) -> fmt::Result {
     encoder.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&count, None)
-}
-
-/// `OpenMetrics` 1.0, supported by Prometheus since version 2.5.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Produces the text of a scrape.
-type Encoder = Arc<dyn Fn() -> Result<String, fmt::Error> + Send + Sync>;
-
-/// Serves `/metrics` with the text of `encoder`.
-pub fn router(text: impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static) -> Router {
-    let text: Encoder = Arc::new(text);
-    Router::new().route("/metrics", get(metrics)).with_state(text)
-}
-
-/// An encoder for all metrics of `registry`.
-pub fn encoder(registry: Registry) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
-    move || {
-        let mut page = String::new();
-        text::encode(&mut page, &registry)?;
-        Ok(page)
-    }
-}
-
-/// Serves `/healthz` with `ok`.
-pub fn healthz_router() -> Router {
-    Router::new().route("/healthz", get(healthz))
-}
-
-/// Metrics
-#[utoipa::path(
-    get, path = "/metrics", tag = "monitoring", security((), ("login" = [])),
-    responses((
-        status = 200, content_type = "application/openmetrics-text", body = String,
-        description = "OpenMetrics 1.0. Requires no login if the server listens on loopback without a proxy",
-    )),
-)]
-pub(in crate::io) async fn metrics(State(text): State<Encoder>) -> Response {
-    match text() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => {
-            body::error_response(StatusCode::INTERNAL_SERVER_ERROR, &format!("Cannot encode the metrics: {error}"))
-        }
-    }
-}
-
-/// Liveness
-#[utoipa::path(
-    get, path = "/healthz", tag = "monitoring",
-    responses((status = 200, description = "`ok`", content_type = "text/plain", body = String)),
-)]
-pub(in crate::io) async fn healthz() -> &'static str {
-    "ok\n"
 }

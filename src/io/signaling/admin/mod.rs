@@ -3,7 +3,7 @@
 mod console;
 mod control_surface_api;
 mod health;
-pub mod metrics;
+pub(super) mod metrics;
 mod openapi;
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::http::login::{self, Login};
-use crate::io::http::{ConnectionInfo, body};
+use crate::io::http::{self, ConnectionInfo, body};
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
 use crate::io::signaling::shared_hub::SharedHub;
@@ -44,7 +44,7 @@ impl HttpRoutes {
         let Self { hub, collector, login, broadcast, dialects, metrics_are_public } = self;
         let public = Router::new()
             .merge(openapi::redirect_router())
-            .merge(metrics::healthz_router())
+            .merge(http::healthz_router())
             .merge(health::router(&hub, &login));
         // These routes require the login and reject requests from pages of other sites.
         let protected = Router::new().merge(shutdown_router(&hub, shutdown)).merge(openapi::router(dialects));
@@ -54,7 +54,7 @@ impl HttpRoutes {
             protected
         };
         let protected = protected.merge(console::router(&hub));
-        let metrics_router = metrics::router(collector.into_encoder());
+        let metrics_router = http::metrics_router(collector.into_encoder());
         let (public, protected) = if metrics_are_public {
             (public.merge(metrics_router), protected)
         } else {

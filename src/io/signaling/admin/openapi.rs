@@ -17,8 +17,9 @@ use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_swagger_ui::Config;
 
+use crate::io::http;
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
-use crate::io::signaling::admin::{self, console, control_surface_api, health, metrics};
+use crate::io::signaling::admin::{self, console, control_surface_api, health};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
@@ -132,8 +133,8 @@ const LOGIN_SCHEME: &str = "login";
     paths(
         health::health,
         health::rooms,
-        metrics::healthz,
-        metrics::metrics,
+        http::serve_healthz,
+        http::serve_metrics,
         broadcast_http::issue_token,
         broadcast_http::post_content,
         broadcast_http::post_typed,
