@@ -66,7 +66,7 @@
 //! - **conceal**: replace missing audio so that the gap is less audible.
 //! - **damaged**: returned with bytes that differ from those sent.
 //! - **delay line**: queue in which AUDIO waits for the server delay.
-//! - **dialect**: message protocol of a signaling server: `jamjam`, `webrtc`, `broadcast` or `bbx`.
+//! - **dialect**: message protocol of a signaling server, such as `jamjam` or `webrtc`.
 //! - **echo time**: round trip including the server delay.
 //! - **figure**: one number of the report.
 //! - **immediate reply**: reply without delay, to KEEPALIVE, LATENCY_PING or STUN.

@@ -346,12 +346,7 @@ impl ValueEnum for Dialect {
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()).help(match self {
-            Self::Jamjam => "Rooms of the jamjam app",
-            Self::Broadcast => "Broadcast rooms, with tokens",
-            Self::ControlSurface => "Control surfaces",
-            Self::WebRtc => "WebRTC signaling",
-        }))
+        Some(PossibleValue::new(self.name()).help(self.description()))
     }
 }
 

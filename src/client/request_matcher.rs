@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::connection_results::ClockOffset;
 use super::sent_packets::SENT_PACKETS_CAPACITY;
-use crate::signaling::Dialect;
+use crate::signaling::{Dialect, ResponseMatching};
 use crate::time::{Time, WallClock};
 
 /// Writes the requests of one dialect and matches the responses.
@@ -29,10 +29,10 @@ impl RequestMatcher {
     /// `nonce` distinguishes broadcast messages of this run from others in the room; `wall_clock` supplies the
     /// timestamps of control-surface pings.
     pub fn new(dialect: Dialect, nonce: u64, wall_clock: WallClock) -> Self {
-        Self(match dialect {
-            Dialect::Jamjam | Dialect::WebRtc => MatchBy::Order(OrderMatcher::new(dialect)),
-            Dialect::ControlSurface => MatchBy::Timestamp(TimestampMatcher::new(wall_clock)),
-            Dialect::Broadcast => MatchBy::Marker(MarkerMatcher::new(nonce)),
+        Self(match dialect.probe().matching {
+            ResponseMatching::Order => MatchBy::Order(OrderMatcher::new(dialect)),
+            ResponseMatching::Timestamp => MatchBy::Timestamp(TimestampMatcher::new(wall_clock)),
+            ResponseMatching::Marker => MatchBy::Marker(MarkerMatcher::new(nonce)),
         })
     }
 
@@ -110,7 +110,7 @@ impl OrderMatcher {
     }
 
     fn write_request(&self, text: &mut String) {
-        text.extend([r#"{"type":""#, self.dialect.request_type(), r#""}"#]);
+        text.extend([r#"{"type":""#, self.dialect.probe().request_type, r#""}"#]);
     }
 
     fn on_sent(&mut self) {
@@ -119,7 +119,7 @@ impl OrderMatcher {
 
     fn on_message(&mut self, text: &str) -> MatchResult {
         match parse_object::<MessageType<'_>>(text) {
-            Some(message) if message.message_type == self.dialect.response_type() => {}
+            Some(message) if message.message_type == self.dialect.probe().response_type => {}
             _ => return MatchResult::Other,
         }
         if self.responses_received == self.requests_sent {

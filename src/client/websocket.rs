@@ -12,7 +12,7 @@ use super::results::{AudioResults, RunKind, StreamKind};
 use super::run::{ClientNode, MAX_SENDS_PER_POLL, Schedule, Workload, WorkloadStep};
 use super::sent_packets::{PacketTracker, ReceivedReply};
 use crate::node::{SendStatus, TransmitSink};
-use crate::signaling::Dialect;
+use crate::signaling::{Dialect, ProbeRoom};
 use crate::time::{Time, saturating_nanos};
 
 /// The stream that requests are counted in.
@@ -145,17 +145,17 @@ impl JoinHandshake {
     /// `room_code` is the control-surface room to join. Without a room code there is no join, because this dialect also answers pings
     /// outside rooms.
     pub fn new(dialect: Dialect, room_code: Option<String>) -> Self {
-        let joined = match dialect {
-            Dialect::Jamjam => true,
-            Dialect::ControlSurface => room_code.is_none(),
-            Dialect::Broadcast | Dialect::WebRtc => false,
+        let joined = match dialect.probe().room {
+            ProbeRoom::None => true,
+            ProbeRoom::Code => room_code.is_none(),
+            ProbeRoom::Query | ProbeRoom::TwoMembers => false,
         };
         Self { dialect, room_code, joined }
     }
 
     /// The first message to send, if any.
     pub fn first_message(&self) -> Option<String> {
-        let code = self.room_code.as_ref().filter(|_| self.dialect == Dialect::ControlSurface)?;
+        let code = self.room_code.as_ref().filter(|_| self.dialect.probe().room == ProbeRoom::Code)?;
         Some(json!({"type": "join", "room_code": code, "client_name": CLIENT_NAME}).to_string())
     }
 

@@ -4,7 +4,7 @@ use super::figures::{ConnectionFailure, MoqtFigures, StreamFigures, WebSocketFig
 use super::model::{Report, Warning, WarningCode};
 use super::quantities::format_count;
 use crate::moqt::error_code;
-use crate::signaling::{CloseCode, Dialect};
+use crate::signaling::{CloseCode, Dialect, ResponseMatching};
 
 /// The warnings about the WebSocket connections, the most serious first. `stream` is the evaluated stream.
 pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
@@ -96,7 +96,7 @@ fn websocket_no_replies(
 
 fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
     let stream = stream.filter(|stream| stream.has_replies())?;
-    let has_request_ids = websocket.dialect.has_request_ids();
+    let has_request_ids = websocket.dialect.probe().matching != ResponseMatching::Order;
     if stream.lost == 0 && (has_request_ids || stream.unmatched == 0) {
         return None;
     }

@@ -298,8 +298,8 @@ figures! {
     /// The connections of a probe over WebSocket.
     "websocket": WebSocketFigures from websocket: &WebSocketResults {
         dialect: Dialect = websocket.dialect;
-        request: &'static str = websocket.dialect.request_type();
-        response: &'static str = websocket.dialect.response_type();
+        request: &'static str = websocket.dialect.probe().request_type;
+        response: &'static str = websocket.dialect.probe().response_type;
         connections: Vec<ConnectionSetupFigures> = websocket.connect_times.iter().copied().map(ConnectionSetupFigures::new).collect();
         connection_failure: Option<ConnectionFailure> = websocket.failure.as_ref().map(ConnectionFailure::from);
         clock_offset_us: Option<f64> = websocket.clock_offset.map(|clock| micros(clock.offset_ns)) => Us, "clock offset", ComposedIf(clock_offset);

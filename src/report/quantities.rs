@@ -407,8 +407,8 @@ impl StreamLabels {
     pub(super) fn new(protocol: RunProtocol, kind: StreamKind) -> Self {
         match (protocol, kind) {
             (RunProtocol::WebSocket(dialect), StreamKind::Ping) => Self {
-                request: dialect.request_type(),
-                reply: dialect.response_type(),
+                request: dialect.probe().request_type,
+                reply: dialect.probe().response_type,
                 request_unit: "message",
                 reply_unit: "message",
             },

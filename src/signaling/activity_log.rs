@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::ConnId;
 use super::close_code::CloseCode;
 use super::counters::CountersByDialect;
-use super::dialect::Dialect;
 use super::rooms::RoomKey;
 use super::timers::{TimerEvent, Timers};
+use super::{ConnId, Dialect};
 use crate::sanitize::truncate_bytes;
 use crate::time::{Time, WallClock};
 

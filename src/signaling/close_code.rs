@@ -1,4 +1,4 @@
-//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry), and the private codes of broadcast rooms (4000 to 4999).
+//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry), and the private codes of the dialects (4000 to 4999).
 
 use std::fmt;
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
+use super::Dialect;
 use super::close_code::CloseCode;
-use super::dialect::Dialect;
 use super::hub::{ConnectionContext, DialectHandler, to_json};
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};

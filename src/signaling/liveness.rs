@@ -5,12 +5,11 @@
 use tracing::info;
 
 use super::close_code::CloseCode;
-use super::dialect::Dialect;
 use super::hub::Hub;
 use super::limits::Heartbeat;
 use super::rooms::RoomKey;
 use super::timers::{DialectTimer, TimerEvent};
-use super::{ConnId, EventSink};
+use super::{ConnId, Dialect, EventSink};
 use crate::time::{Time, WallClock};
 
 impl Hub {

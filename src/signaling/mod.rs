@@ -2,6 +2,9 @@
 //!
 //! The [`Hub`] receives the messages of connections and passes the messages for them to an [`EventSink`]. Each dialect is one file with a
 //! `DialectHandler`; the dialects share rooms, timers, limits and counters. [`client`] is the other end of the jamjam dialect.
+//!
+//! To add a dialect, add its file and a variant of [`Dialect`], and list it in [`Dialect::ALL`]. The compiler requires the rest, which is in
+//! this file.
 
 mod activity_log;
 pub mod broadcast;
@@ -10,7 +13,7 @@ mod close_code;
 mod control_surface;
 mod control_surface_events;
 mod counters;
-mod dialect;
+mod dialect_set;
 mod hub;
 pub mod jamjam;
 mod json;
@@ -26,6 +29,8 @@ mod webrtc;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
+use serde::{Deserialize, Serialize};
+
 use hub::DialectHandler;
 
 pub use activity_log::{ActivityEntry, ActivityKind, ActivityOutcome};
@@ -38,17 +43,122 @@ pub use control_surface_events::{
     ROOM_CODE_DIGITS, event_queue,
 };
 pub use counters::{DialectCounters, UNDECIDED};
-pub use dialect::{Dialect, DialectSet};
+pub use dialect_set::DialectSet;
 pub use hub::Hub;
 pub use limits::{ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, Heartbeat, SignalingLimits};
 pub use route::{
-    BearerToken, BroadcastParams, InvalidRoomName, Route, RouteError, WebRtcParams, decode_room_name,
-    is_valid_room_name, route,
+    BearerToken, BroadcastParams, InvalidRoomName, Route, RouteError, decode_room_name, is_valid_room_name, route,
 };
 pub use snapshot::{
     AddressSnapshot, ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot,
     SnapshotQuery,
 };
+
+/// A signaling dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// The protocol of the jamjam app.
+    Jamjam,
+    /// Broadcast rooms: each message is relayed to all other members.
+    Broadcast,
+    /// Control surfaces: clients set parameters of a program.
+    #[serde(rename = "bbx")]
+    ControlSurface,
+    /// WebRTC signaling: messages are relayed to one participant.
+    WebRtc,
+}
+
+impl Dialect {
+    /// All dialects.
+    pub const ALL: [Self; 4] = [Self::Jamjam, Self::Broadcast, Self::ControlSurface, Self::WebRtc];
+
+    /// The name in options, metrics, `/health` and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jamjam => "jamjam",
+            Self::Broadcast => "broadcast",
+            Self::ControlSurface => "bbx",
+            Self::WebRtc => "webrtc",
+        }
+    }
+
+    /// The description in `--help`.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Jamjam => "Rooms of the jamjam app",
+            Self::Broadcast => "Broadcast rooms, with tokens",
+            Self::ControlSurface => "Control surfaces",
+            Self::WebRtc => "WebRTC signaling",
+        }
+    }
+
+    /// How a prober measures a server.
+    pub const fn probe(self) -> ProbeProtocol {
+        let (request_type, response_type, matching, room) = match self {
+            Self::Jamjam => ("ListRooms", "RoomList", ResponseMatching::Order, ProbeRoom::None),
+            Self::Broadcast => ("broadcast", "broadcast", ResponseMatching::Marker, ProbeRoom::TwoMembers),
+            Self::ControlSurface => ("ping", "pong", ResponseMatching::Timestamp, ProbeRoom::Code),
+            Self::WebRtc => ("ping", "pong", ResponseMatching::Order, ProbeRoom::Query),
+        };
+        ProbeProtocol { request_type, response_type, matching, room }
+    }
+
+    /// Whether a URL selects this dialect. If it selects none, the first message does.
+    fn is_selected_by(self, path: &str, query: &str) -> bool {
+        match self {
+            Self::Jamjam | Self::ControlSurface => false,
+            Self::Broadcast => BroadcastParams::are_in(path, query),
+            Self::WebRtc => webrtc::is_selected_by(path, query),
+        }
+    }
+
+    /// The route of a URL that selects this dialect, or of any URL if there is no other dialect.
+    fn route(self, path: &str, query: &str) -> Route {
+        match self {
+            Self::Jamjam | Self::ControlSurface => Route::Undecided,
+            Self::Broadcast => Route::Broadcast(BroadcastParams::from_url(path, query)),
+            Self::WebRtc => Route::Selected(self, query.to_owned()),
+        }
+    }
+}
+
+/// The messages with which a prober measures a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeProtocol {
+    /// The type of the message that a prober sends.
+    pub request_type: &'static str,
+    /// The type of the message that answers it.
+    pub response_type: &'static str,
+    /// What identifies the request of a response.
+    pub matching: ResponseMatching,
+    /// The room in which a prober measures.
+    pub room: ProbeRoom,
+}
+
+/// What identifies the request of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseMatching {
+    /// The order of messages, which TCP preserves.
+    Order,
+    /// A timestamp that the response returns.
+    Timestamp,
+    /// A marker in the content.
+    Marker,
+}
+
+/// The room in which a prober measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeRoom {
+    /// None: requests are answered outside rooms.
+    None,
+    /// None, or the one that the first message joins by its code.
+    Code,
+    /// The room and user in the query. A welcome ends the join.
+    Query,
+    /// A room in the URL with two members, one of which sends and the other receives. A welcome ends each join.
+    TwoMembers,
+}
 
 /// The number of a connection. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,6 +229,18 @@ impl DialectHandlers {
             Dialect::Broadcast => &mut self.broadcast,
             Dialect::ControlSurface => &mut self.control_surface,
             Dialect::WebRtc => &mut self.webrtc,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dialect_name_equals_the_serialized_name() {
+        for dialect in Dialect::ALL {
+            assert_eq!(serde_json::to_value(dialect).ok(), Some(dialect.name().into()));
         }
     }
 }

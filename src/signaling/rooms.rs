@@ -244,6 +244,8 @@ pub(super) trait RoomData {
     }
 }
 
+impl RoomData for () {}
+
 /// Data of a member that the console shows.
 pub(super) trait MemberData {
     fn info(&self) -> MemberInfo<'_>;

@@ -1,4 +1,4 @@
-//! Selects the dialect of a WebSocket upgrade request by its path and query, and parses the parameters of the dialect.
+//! Selects the dialect of a WebSocket upgrade request by its path and query, and parses the parameters of broadcast rooms.
 
 use std::fmt;
 
@@ -6,7 +6,8 @@ use form_urlencoded::parse;
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
-use super::dialect::{Dialect, DialectSet};
+use super::Dialect;
+use super::dialect_set::DialectSet;
 use super::token::Secret;
 
 /// The dialect and parameters that the path and query of a request select.
@@ -14,8 +15,8 @@ use super::token::Secret;
 pub enum Route {
     /// The first message selects the dialect.
     Undecided,
-    /// The WebRTC dialect.
-    WebRtc(WebRtcParams),
+    /// A dialect, which parses this query itself.
+    Selected(Dialect, String),
     /// The broadcast dialect.
     Broadcast(BroadcastParams),
     /// The page's origin is not [allowed](super::SignalingLimits::allows_origin), so the connection is closed at once. Scripts in a browser
@@ -25,24 +26,13 @@ pub enum Route {
 
 impl Route {
     /// The dialect that the URL selects.
-    pub(super) fn dialect(&self) -> Option<Dialect> {
+    pub fn dialect(&self) -> Option<Dialect> {
         match self {
             Self::Undecided | Self::OriginNotAllowed => None,
+            Self::Selected(dialect, _) => Some(*dialect),
             Self::Broadcast(_) => Some(Dialect::Broadcast),
-            Self::WebRtc(_) => Some(Dialect::WebRtc),
         }
     }
-}
-
-/// Parameters of a WebRTC connection; absent parameters are empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WebRtcParams {
-    /// `roomId`.
-    pub room_id: String,
-    /// `userId`.
-    pub user_id: String,
-    /// `userName`.
-    pub user_name: String,
 }
 
 /// Why an upgrade is rejected with status 404.
@@ -58,48 +48,29 @@ pub enum RouteError {
 
 /// Selects the dialect by `path`, then by `query`. A server with only one dialect uses that dialect for every path.
 pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, RouteError> {
-    let webrtc = || Route::WebRtc(parse_webrtc_params(query));
-    let (has_broadcast, has_webrtc) = (dialects.contains(Dialect::Broadcast), dialects.contains(Dialect::WebRtc));
-    if dialects == DialectSet::JAMJAM_ONLY || dialects == DialectSet::only(Dialect::ControlSurface) {
-        return Ok(Route::Undecided);
+    if let Some(only) = dialects.single() {
+        return Ok(only.route(path, query));
     }
-    if dialects == DialectSet::only(Dialect::WebRtc) {
-        return Ok(webrtc());
-    }
-    let broadcast_alone = dialects == DialectSet::only(Dialect::Broadcast);
-    let in_path = parse_room_path(path).filter(|_| has_broadcast);
-    if let Some((room, control)) = in_path {
-        return Ok(Route::Broadcast(BroadcastParams::new(Some(room), control, query)));
-    }
-    if broadcast_alone {
-        return Ok(Route::Broadcast(BroadcastParams::new(None, false, query)));
-    }
-    if !matches!(path, "/" | "/ws" | "/ws/") {
-        return Err(RouteError::NoSuchPath);
-    }
-    let has = |names: &[&str]| parse(query.as_bytes()).any(|(name, _)| names.contains(&&*name));
-    if has(&["roomId", "userId", "userName"]) {
-        return if has_webrtc { Ok(webrtc()) } else { Err(RouteError::DialectDisabled) };
-    }
-    match (has(&["room", "token"]), has_broadcast) {
-        (true, true) => Ok(Route::Broadcast(BroadcastParams::new(None, false, query))),
-        (true, false) => Err(RouteError::DialectDisabled),
-        (false, _) => Ok(Route::Undecided),
+    let is_common_path = is_common_path(path);
+    // If several dialects use a URL, the last one of the list has it.
+    let mut selected = Dialect::ALL.into_iter().rev().filter(|dialect| dialect.is_selected_by(path, query));
+    let dialect = if is_common_path { selected.next() } else { selected.find(|dialect| dialects.contains(*dialect)) };
+    match dialect {
+        Some(dialect) if dialects.contains(dialect) => Ok(dialect.route(path, query)),
+        Some(_) => Err(RouteError::DialectDisabled),
+        None if is_common_path => Ok(Route::Undecided),
+        None => Err(RouteError::NoSuchPath),
     }
 }
 
-/// The WebRTC parameters of a query. If a parameter is repeated, its last value counts.
-fn parse_webrtc_params(query: &str) -> WebRtcParams {
-    let mut params = WebRtcParams::default();
-    for (name, value) in parse(query.as_bytes()) {
-        match &*name {
-            "roomId" => params.room_id = value.into_owned(),
-            "userId" => params.user_id = value.into_owned(),
-            "userName" => params.user_name = value.into_owned(),
-            _ => {}
-        }
-    }
-    params
+/// Whether all dialects share this path, so that the query or the first message selects one.
+pub(super) fn is_common_path(path: &str) -> bool {
+    matches!(path, "/" | "/ws" | "/ws/")
+}
+
+/// Whether the query has one of these parameters.
+pub(super) fn has_parameter(query: &str, names: &[&str]) -> bool {
+    parse(query.as_bytes()).any(|(name, _)| names.contains(&&*name))
 }
 
 /// Maximum length of a room name, in bytes.
@@ -171,6 +142,17 @@ pub struct BroadcastParams {
 const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 impl BroadcastParams {
+    /// Whether a URL selects the broadcast dialect.
+    pub(super) fn are_in(path: &str, query: &str) -> bool {
+        parse_room_path(path).is_some() || is_common_path(path) && has_parameter(query, &["room", "token"])
+    }
+
+    /// The parameters of a URL.
+    pub(super) fn from_url(path: &str, query: &str) -> Self {
+        let (room_in_path, is_control_channel) = parse_room_path(path).unzip();
+        Self::new(room_in_path, is_control_channel.unwrap_or(false), query)
+    }
+
     /// The parameters of a query. The room is `room_in_path` or, if the path names none, the room in the query.
     fn new(room_in_path: Option<Result<String, InvalidRoomName>>, is_control_channel: bool, query: &str) -> Self {
         let mut params = Self { is_control_channel, ..Self::default() };
@@ -260,9 +242,8 @@ mod tests {
     const CONTROL_SURFACE_ONLY: DialectSet = DialectSet::only(Dialect::ControlSurface);
     const WEBRTC_ONLY: DialectSet = DialectSet::only(Dialect::WebRtc);
 
-    fn webrtc_route(room: &str, user: &str, name: &str) -> Route {
-        let [room_id, user_id, user_name] = [room, user, name].map(str::to_owned);
-        Route::WebRtc(WebRtcParams { room_id, user_id, user_name })
+    fn webrtc_route(query: &str) -> Route {
+        Route::Selected(Dialect::WebRtc, query.to_owned())
     }
 
     #[test]
@@ -283,7 +264,7 @@ mod tests {
             assert_eq!(route(path, "roomId=r", all), Err(RouteError::NoSuchPath), "the path beats the query");
             assert_eq!(route(path, "token=t", DialectSet::JAMJAM_ONLY), Ok(Route::Undecided));
             assert_eq!(route(path, "roomId=r", CONTROL_SURFACE_ONLY), Ok(Route::Undecided));
-            assert_eq!(route(path, "userId=u", WEBRTC_ONLY), Ok(webrtc_route("", "u", "")));
+            assert_eq!(route(path, "userId=u", WEBRTC_ONLY), Ok(webrtc_route("userId=u")));
         }
     }
 
@@ -322,17 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn any_webrtc_parameter_selects_webrtc_and_is_decoded() {
-        for (query, decoded) in [
-            ("roomId=r&userId=u&userName=n", webrtc_route("r", "u", "n")),
-            ("userName=Ann+B&userId=%C3%A4&roomId=a%2Fb%26c", webrtc_route("a/b&c", "ä", "Ann B")),
-            ("roomId=", webrtc_route("", "", "")),
-            ("userId=u&room=x&token=t", webrtc_route("", "u", "")),
-            ("roomId=a&roomId=b", webrtc_route("b", "", "")),
-            ("%72oomId=r", webrtc_route("r", "", "")),
-            ("roomId=%ff%00", webrtc_route("\u{fffd}\0", "", "")),
-        ] {
-            assert_eq!(route("/", query, DialectSet::default()), Ok(decoded), "{query}");
+    fn any_webrtc_parameter_selects_webrtc() {
+        for query in ["roomId=r&userId=u&userName=n", "roomId=", "userId=u&room=x&token=t", "x=1&%72oomId=r"] {
+            assert_eq!(route("/", query, DialectSet::default()), Ok(webrtc_route(query)), "{query}");
         }
     }
 

@@ -6,13 +6,12 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::ConnId;
 use super::activity_log::{ActivityEntry, ActivityLog, ActivityOutcome, ActivityScope};
 use super::counters::{CountersByDialect, DialectCounters};
-use super::dialect::Dialect;
 use super::hub::{Connections, DialectHandler, Hub};
 use super::json::MessageError;
 use super::rooms::MemberInfo;
+use super::{ConnId, Dialect};
 use crate::sanitize::truncate_bytes;
 use crate::time::{Time, WallClock};
 

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::ConnId;
-use super::dialect::Dialect;
 use super::rooms::RoomKey;
+use super::{ConnId, Dialect};
 use crate::time::Time;
 
 /// What a timer of the hub triggers.

@@ -4,18 +4,18 @@
 
 use std::borrow::Cow;
 
+use form_urlencoded::parse;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tracing::info;
 
 use super::close_code::CloseCode;
-use super::dialect::Dialect;
 use super::hub::{ConnectionContext, DialectHandler, Hub, to_json};
 use super::json::{self, MessageError};
 use super::limits::SignalingLimits;
-use super::rooms::{MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
-use super::route::WebRtcParams;
-use super::{ConnId, Route};
+use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
+use super::route::{has_parameter, is_common_path};
+use super::{ConnId, Dialect, Route};
 use crate::sanitize::sanitize;
 
 /// Maximum length of user ids and user names, and of room ids, in bytes.
@@ -28,6 +28,38 @@ type WebRtcRooms = RoomMap<(), Participant>;
 #[derive(Default)]
 pub(super) struct WebRtcDialect {
     rooms: WebRtcRooms,
+}
+
+/// Parameters of a connection; absent parameters are empty.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct WebRtcParams {
+    /// `roomId`.
+    room_id: String,
+    /// `userId`.
+    user_id: String,
+    /// `userName`.
+    user_name: String,
+}
+
+impl WebRtcParams {
+    /// The parameters of a query. If a parameter is repeated, its last value counts.
+    fn parse(query: &str) -> Self {
+        let mut params = Self::default();
+        for (name, value) in parse(query.as_bytes()) {
+            match &*name {
+                "roomId" => params.room_id = value.into_owned(),
+                "userId" => params.user_id = value.into_owned(),
+                "userName" => params.user_name = value.into_owned(),
+                _ => {}
+            }
+        }
+        params
+    }
+}
+
+/// Whether a URL selects this dialect.
+pub(super) fn is_selected_by(path: &str, query: &str) -> bool {
+    is_common_path(path) && has_parameter(query, &["roomId", "userId", "userName"])
 }
 
 /// A participant as all participants see it.
@@ -98,8 +130,6 @@ struct RelayedMessage<'a> {
     updates: Option<&'a RawValue>,
 }
 
-impl RoomData for () {}
-
 impl MemberData for Participant {
     fn info(&self) -> MemberInfo<'_> {
         MemberInfo { id: Some(&self.id), name: Some(&self.name), is_control_channel: false }
@@ -117,8 +147,8 @@ impl DialectHandler for WebRtcDialect {
         limits: &SignalingLimits,
         route: Route,
     ) -> Option<RoomKey> {
-        if let Route::WebRtc(params) = route {
-            join(ctx, &mut self.rooms, limits, params);
+        if let Route::Selected(_, query) = route {
+            join(ctx, &mut self.rooms, limits, WebRtcParams::parse(&query));
         }
         None
     }
@@ -272,4 +302,25 @@ fn others_and_participants(rooms: &WebRtcRooms, key: RoomKey, sender: ConnId) ->
     let Some(room) = rooms.get(key) else { return (Vec::new(), Vec::new()) };
     let others = room.members.iter().map(|member| member.conn).filter(|conn| *conn != sender).collect();
     (others, room.members.iter().map(|member| &member.data).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_and_the_last_of_a_name_counts() {
+        for (query, decoded) in [
+            ("roomId=r&userId=u&userName=n", ["r", "u", "n"]),
+            ("userName=Ann+B&userId=%C3%A4&roomId=a%2Fb%26c", ["a/b&c", "ä", "Ann B"]),
+            ("roomId=", ["", "", ""]),
+            ("userId=u&room=x&token=t", ["", "u", ""]),
+            ("roomId=a&roomId=b", ["b", "", ""]),
+            ("%72oomId=r", ["r", "", ""]),
+            ("roomId=%ff%00", ["\u{fffd}\0", "", ""]),
+        ] {
+            let [room_id, user_id, user_name] = decoded.map(str::to_owned);
+            assert_eq!(WebRtcParams::parse(query), WebRtcParams { room_id, user_id, user_name }, "{query}");
+        }
+    }
 }

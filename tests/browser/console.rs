@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 
+use jamjam_dev::signaling::Dialect;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
@@ -142,10 +143,12 @@ fn console_shows_members_messages_and_rejection_reasons() {
     browser.evaluate(&page, "until(() => /[1-9]/.test(document.querySelector('#counters tbody tr:last-child td:nth-child(5)').textContent))");
     let counts = "[...document.querySelectorAll('#counters tbody tr')].map((row) => [...row.cells].slice(0, 4).map((cell) => \
                   cell.textContent).join(' '))";
-    assert_eq!(
-        browser.evaluate(&page, counts),
-        json!(["jamjam 4 2 3", "broadcast 1 1 1", "bbx 1 1 1", "webrtc 1 1 1", "undecided 0 0 0", "all 7 5 6"])
-    );
+    let used = [("jamjam", "4 2 3"), ("broadcast", "1 1 1"), ("bbx", "1 1 1"), ("webrtc", "1 1 1"), ("all", "7 5 6")];
+    let rows = Dialect::ALL.into_iter().map(Dialect::name).chain(["undecided", "all"]).map(|name| {
+        let counts = used.iter().find(|(dialect, _)| *dialect == name).map_or("0 0 0", |(_, counts)| counts);
+        format!("{name} {counts}")
+    });
+    assert_eq!(browser.evaluate(&page, counts), json!(rows.collect::<Vec<_>>()));
     for scheme in ["light", "dark"] {
         colors(&mut browser, &page, scheme);
         browser.picture(&page, &format!("console-{scheme}.png"));

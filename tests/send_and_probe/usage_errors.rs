@@ -4,6 +4,7 @@
 use client::at_once;
 use client::program::run_args;
 use client::server::Server;
+use jamjam_dev::signaling::Dialect;
 use test_support::client;
 
 /// Runs each line and compares its exit code and a part of its output. `TO` is a server that must not receive anything.
@@ -152,8 +153,9 @@ fn options_of_udp_and_websocket_are_rejected_with_the_other() {
         refuse(&[(&format!("probe --to TO {option}"), 2, &format!("{named} {nothing}"))]);
         refuse(&[(&format!("probe --embedded {option}"), 2, &format!("{named} {nothing}"))]);
     });
+    let known = format!("[possible values: {}]", Dialect::ALL.map(Dialect::name).join(", "));
     refuse(&[
-        ("probe --to ws://TO --dialect ws", 2, "[possible values: jamjam, broadcast, bbx, webrtc]"),
+        ("probe --to ws://TO --dialect ws", 2, &known),
         ("probe --to ws://TO --interval 0", 2, "--interval: too short"),
         ("probe --to ws://TO --embedded", 2, "cannot be used with"),
         ("probe --to ws://TO/r --token x --token-file y", 2, "cannot be used with"),

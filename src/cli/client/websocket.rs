@@ -23,9 +23,8 @@ use crate::io::stop::StopToken;
 use crate::io::udp::DEFAULT_RECEIVE_BUFFER;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
-use crate::signaling::Dialect;
 use crate::signaling::token::{Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
-use crate::signaling::{BroadcastParams, DialectSet, Route, decode_room_name, route};
+use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
 
 const HEADING: &str = "Signaling server (with --to ws:// or wss://)";
@@ -92,42 +91,39 @@ impl WebSocketProbeArgs {
         // The error must not repeat the text, which may contain a token.
         let url: WebSocketUrl = url.parse().map_err(url_error)?;
         let routed = route(url.path(), url.query(), DialectSet::default());
-        let by_url = match &routed {
-            Ok(Route::Broadcast(_)) => Dialect::Broadcast,
-            Ok(Route::WebRtc(_)) => Dialect::WebRtc,
-            _ => Dialect::Jamjam,
-        };
-        let dialect = self.dialect.unwrap_or(by_url);
+        let by_url = routed.as_ref().ok().and_then(Route::dialect);
+        let dialect = self.dialect.or(by_url).unwrap_or(Dialect::Jamjam);
         self.reject_unused_options(dialect, room)?;
         let [nonce, own] = os::random_u64s();
         let generated_name = format!("probe-{:08x}", own >> 32);
-        let urls = match (dialect, routed) {
-            (Dialect::Jamjam | Dialect::ControlSurface, _) => vec![url],
-            (Dialect::WebRtc, _) => vec![webrtc_url(&url, room, &generated_name)?],
-            (Dialect::Broadcast, Ok(Route::Broadcast(params))) => {
+        let urls = match (dialect.probe().room, routed) {
+            (ProbeRoom::None | ProbeRoom::Code, _) => vec![url],
+            (ProbeRoom::Query, _) => vec![webrtc_url(&url, room, &generated_name)?],
+            (ProbeRoom::TwoMembers, Ok(Route::Broadcast(params))) => {
                 self.broadcast_urls(&url, &params, room, &generated_name)?
             }
-            (Dialect::Broadcast, _) => self.broadcast_urls(&url, &BroadcastParams::default(), room, &generated_name)?,
+            (ProbeRoom::TwoMembers, _) => {
+                self.broadcast_urls(&url, &BroadcastParams::default(), room, &generated_name)?
+            }
         };
         Ok(WebSocketTarget { urls, dialect, room_code: self.room_code.clone(), nonce })
     }
 
     /// Rejects options that apply to other dialects only.
     fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
-        use Dialect::{Broadcast, ControlSurface, Jamjam, WebRtc};
-        let reason = match (dialect, room.is_some(), self.token_option(), &self.room_code) {
-            (Jamjam | ControlSurface | WebRtc, _, Some(option), _) => {
+        let reason = match (dialect.probe().room, room.is_some(), self.token_option(), &self.room_code) {
+            (ProbeRoom::None | ProbeRoom::Code | ProbeRoom::Query, _, Some(option), _) => {
                 format!("{option}: only broadcast rooms use tokens; add --dialect broadcast")
             }
-            (Jamjam | Broadcast | WebRtc, _, _, Some(_)) => {
+            (ProbeRoom::None | ProbeRoom::TwoMembers | ProbeRoom::Query, _, _, Some(_)) => {
                 "--room-code: only bbx rooms have codes; add --dialect bbx".to_owned()
             }
-            (Jamjam, true, ..) => {
-                "--room: a jamjam server is probed outside of rooms; add --dialect broadcast or webrtc, or for a UDP target give \
-                 --signaling-url instead of --to"
-                    .to_owned()
-            }
-            (ControlSurface, true, ..) => "--room: bbx rooms have codes instead of names; give --room-code".to_owned(),
+            (ProbeRoom::None, true, ..) => format!(
+                "--room: a {} server is probed outside of rooms; add --dialect broadcast or webrtc, or for a UDP target give \
+                 --signaling-url instead of --to",
+                dialect.name()
+            ),
+            (ProbeRoom::Code, true, ..) => "--room: bbx rooms have codes instead of names; give --room-code".to_owned(),
             _ => return Ok(()),
         };
         Err(Failure::usage(reason))

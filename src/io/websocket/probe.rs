@@ -226,7 +226,7 @@ fn wait_for_first_response(
     if probe_once(sender, rest.last_mut(), matcher, poller, until)? {
         return Ok(());
     }
-    Err(JoinError::Failure(WebSocketFailure::Broken(format!("no response to {}", plan.dialect.request_type()))))
+    Err(JoinError::Failure(WebSocketFailure::Broken(format!("no response to {}", plan.dialect.probe().request_type))))
 }
 
 /// Connects to `url`, at most until `until`. `number` is the connection's token in the poller.

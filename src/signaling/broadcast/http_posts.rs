@@ -11,12 +11,11 @@ use thiserror::Error;
 use super::messages::{MessageOrigin, MessageSender, relay_or_delay, wrap};
 use super::{BroadcastDialect, BroadcastSettings, Membership, RoomHandlers};
 use crate::signaling::activity_log::{ActivityOutcome, ActivityScope, MAX_KEPT_BYTES};
-use crate::signaling::dialect::Dialect;
 use crate::signaling::hub::{ConnectionContext, Hub};
 use crate::signaling::limits::SignalingLimits;
 use crate::signaling::route::BearerToken;
 use crate::signaling::token::{Claims, TokenError, sign, verify};
-use crate::signaling::{EventSink, json};
+use crate::signaling::{Dialect, EventSink, json};
 use crate::time::WallClock;
 
 /// The format of a post.

@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
 use super::{BroadcastDialect, Envelope, Membership};
-use crate::signaling::dialect::Dialect;
+use crate::signaling::Dialect;
 use crate::signaling::hub::{ConnectionContext, to_json};
 use crate::signaling::json::{self, JsonError, MessageError};
 use crate::signaling::limits::SignalingLimits;

@@ -14,14 +14,13 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::close_code::CloseCode;
-use super::dialect::Dialect;
 use super::hub::{ConnectionContext, DialectHandler};
 use super::json::MessageError;
 use super::limits::SignalingLimits;
 use super::rooms::{MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
 use super::route::BroadcastParams;
 use super::timers::{DialectTimer, TimerEvent};
-use super::{ConnId, Route};
+use super::{ConnId, Dialect, Route};
 use crate::time::WallClock;
 use messages::DelayQueue;
 use messages::{MessageSender, ServerMessage, wrap};

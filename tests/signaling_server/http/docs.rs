@@ -1,6 +1,7 @@
 //! The description of the HTTP API and its page: served by the program alone, and behind the login for every spelling of a path.
 
 use boon::{Compiler, Schemas};
+use jamjam_dev::signaling::Dialect;
 use serde_json::Value;
 
 use crate::http::login::{JSON, RIGHT, WRONG};
@@ -75,7 +76,7 @@ fn document_describes_the_enabled_dialects() {
     assert_eq!(all["openapi"], "3.1.0");
     assert_eq!(all["info"]["version"], env!("CARGO_PKG_VERSION"));
     let about = all["info"]["description"].as_str().unwrap();
-    for dialect in ["jamjam", "bbx", "webrtc", "broadcast"] {
+    for dialect in Dialect::ALL.map(Dialect::name) {
         assert!(about.contains(&format!("| {dialect} | `/")), "{about}");
     }
     assert!(all["paths"]["/auth/token"].is_object());

@@ -7,7 +7,8 @@ use std::time::Duration;
 use jamjam_dev::signaling::broadcast::{BroadcastSettings, PostError, PostFormat};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{
-    ConnId, ControlSurfaceLimits, CreateRoomOptions, DialectSet, Hub, NewConnection, SignalingLimits, route,
+    ConnId, ControlSurfaceLimits, CreateRoomOptions, DialectCounters, DialectSet, Hub, NewConnection, SignalingLimits,
+    route,
 };
 use jamjam_dev::time::Time;
 use serde_json::{Map, json};
@@ -277,7 +278,10 @@ impl Stage {
         });
         let mut expected = shares.to_vec();
         expected.sort_unstable();
+        // Dialects that the model does not have are not used.
+        let is_modeled = |name: &str| Speaks::ALL.iter().any(|speaks| speaks.name() == name);
         let counted = self.hub.counters_by_dialect().into_iter();
+        let counted = counted.filter(|(name, counts)| is_modeled(name) || *counts != DialectCounters::default());
         let mut counted: Vec<_> =
             counted.map(|(name, counts)| (name, counts.connections, counts.rooms, counts.members)).collect();
         counted.sort_unstable();

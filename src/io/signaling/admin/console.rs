@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Path, RawQuery, State};
@@ -21,9 +21,13 @@ use crate::io::http::body::{PAGE_STYLE, page_response};
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::{DialectCounters, Snapshot, SnapshotQuery};
+use crate::signaling::{Dialect, DialectCounters, Snapshot, SnapshotQuery};
 
-const PAGE: &str = include_str!("console/console.html");
+/// The page with the dialects of the filter.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let options = Dialect::ALL.map(|dialect| format!("<option>{}</option>", dialect.name()));
+    include_str!("console/console.html").replace("<!-- dialects -->", &options.join("\n          "))
+});
 const STYLE: &str = include_str!("console/console.css");
 const SCRIPT: &str = include_str!("console/console.js");
 const ICON: &str = include_str!("console/icon.svg");
@@ -65,7 +69,7 @@ pub(super) fn router(hub: &Arc<SharedHub>) -> Router {
     responses((status = 200, description = "A page that shows rooms, members and activity live", content_type = "text/html", body = String)),
 )]
 pub(super) async fn console() -> Response {
-    page_response("text/html; charset=utf-8", CSP, PAGE)
+    page_response("text/html; charset=utf-8", CSP, PAGE.as_str())
 }
 
 /// Files of the console

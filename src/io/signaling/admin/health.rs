@@ -13,14 +13,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::io::clock;
 use crate::io::http::login::Login;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::{DialectCounters, UNDECIDED};
+use crate::signaling::{Dialect, DialectCounters, UNDECIDED};
 
 /// State of the server. `rooms`, `connections` and `roomDetails` describe only WebRTC, for its existing clients.
 #[derive(Serialize, ToSchema)]
@@ -39,26 +41,44 @@ struct Health {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     resources: Option<ProcessResources>,
-    dialects: DialectHealth,
+    #[schema(value_type = DialectHealth)]
+    dialects: Map<String, Value>,
 }
 
-#[derive(Default, Serialize, ToSchema)]
-struct DialectHealth {
-    jamjam: JamjamHealth,
-    broadcast: BroadcastHealth,
-    #[serde(rename = "bbx")]
-    control_surface: ControlSurfaceHealth,
-    webrtc: WebRtcHealth,
-    undecided: u64,
+/// The schema of the dialects by name, and of the number of undecided connections.
+enum DialectHealth {}
+
+impl PartialSchema for DialectHealth {
+    fn schema() -> RefOr<Schema> {
+        let dialects = Dialect::ALL.into_iter().fold(ObjectBuilder::new(), |object, dialect| {
+            let schema = match dialect {
+                Dialect::Broadcast => BroadcastHealth::name(),
+                Dialect::WebRtc => WebRtcHealth::name(),
+                _ => RoomHealth::name(),
+            };
+            object.property(dialect.name(), Ref::from_schema_name(schema)).required(dialect.name())
+        });
+        dialects.property(UNDECIDED, u64::schema()).required(UNDECIDED).into()
+    }
 }
 
-#[derive(Default, Serialize, ToSchema)]
-struct JamjamHealth {
+impl ToSchema for DialectHealth {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((RoomHealth::name().into_owned(), RoomHealth::schema()));
+        schemas.push((BroadcastHealth::name().into_owned(), BroadcastHealth::schema()));
+        schemas.push((WebRtcHealth::name().into_owned(), WebRtcHealth::schema()));
+        BroadcastHealth::schemas(schemas);
+    }
+}
+
+/// State of a dialect without details of its own.
+#[derive(Serialize, ToSchema)]
+struct RoomHealth {
     rooms: u64,
     clients: u64,
 }
 
-#[derive(Default, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct BroadcastHealth {
     rooms: u64,
@@ -72,13 +92,7 @@ struct BroadcastHealth {
     details: Option<Map<String, Value>>,
 }
 
-#[derive(Default, Serialize, ToSchema)]
-struct ControlSurfaceHealth {
-    rooms: u64,
-    clients: u64,
-}
-
-#[derive(Default, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 struct WebRtcHealth {
     rooms: u64,
     connections: u64,
@@ -158,16 +172,14 @@ pub(super) async fn health(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let mut health = current_health(&state.hub);
     let is_detailed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "detailed" && value == "true";
     if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
-        return allow_any_origin(body::json_response(StatusCode::OK, &health));
+        return allow_any_origin(body::json_response(StatusCode::OK, &current_health(&state.hub, false)));
     }
     if let Err(error) = state.login.check(&headers, client.source.ip(), clock::monotonic_now()) {
         return no_store(error.into_response());
     }
-    health.dialects.broadcast.details = Some(state.hub.with_hub(|now, inner, _| inner.broadcast_details(now)));
-    no_store(body::json_response(StatusCode::OK, &health))
+    no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
 }
 
 /// List WebRTC rooms
@@ -180,15 +192,35 @@ pub(super) async fn rooms(State(state): State<HealthState>) -> Response {
     allow_any_origin(body::json_response(StatusCode::OK, &WebRtcRoomList { rooms: raw_json(rooms) }))
 }
 
-fn current_health(hub: &SharedHub) -> Health {
+fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     // Read at one point in time.
-    let (counters, rooms, broadcast) = hub.with_hub(|_, inner, _| {
-        (inner.counters_by_dialect(), inner.webrtc_rooms_json().to_owned(), inner.broadcast_counters())
+    let (counters, rooms, broadcast, details) = hub.with_hub(|now, inner, _| {
+        let details = is_detailed.then(|| inner.broadcast_details(now));
+        (inner.counters_by_dialect(), inner.webrtc_rooms_json().to_owned(), inner.broadcast_counters(), details)
     });
     let counters_of = |dialect| {
         counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
     };
-    let (jamjam, control_surface, webrtc) = (counters_of("jamjam"), counters_of("bbx"), counters_of("webrtc"));
+    let broadcast = BroadcastHealth {
+        rooms: broadcast.rooms,
+        clients: broadcast.clients.values().sum(),
+        control_clients: broadcast.control_clients,
+        room_counts: broadcast.clients,
+        details,
+    };
+    let dialects = Dialect::ALL.into_iter().map(|dialect| {
+        let DialectCounters { rooms, connections, .. } = counters_of(dialect.name());
+        let health = match dialect {
+            Dialect::Broadcast => serde_json::to_value(&broadcast),
+            Dialect::WebRtc => serde_json::to_value(WebRtcHealth { rooms, connections }),
+            _ => serde_json::to_value(RoomHealth { rooms, clients: connections }),
+        };
+        // Strings and numbers always serialize.
+        (dialect.name().to_owned(), health.unwrap_or_default())
+    });
+    let undecided = (UNDECIDED.to_owned(), counters_of(UNDECIDED).connections.into());
+    let dialects = dialects.chain([undecided]).collect();
+    let webrtc = counters_of(Dialect::WebRtc.name());
     Health {
         status: "ok",
         uptime: hub.uptime().as_millis() as f64 / 1e3,
@@ -199,22 +231,7 @@ fn current_health(hub: &SharedHub) -> Health {
         clients: counters.iter().map(|(_, counts)| counts.connections).sum(),
         version: env!("CARGO_PKG_VERSION"),
         resources: os::process_resources(),
-        dialects: DialectHealth {
-            jamjam: JamjamHealth { rooms: jamjam.rooms, clients: jamjam.connections },
-            control_surface: ControlSurfaceHealth {
-                rooms: control_surface.rooms,
-                clients: control_surface.connections,
-            },
-            broadcast: BroadcastHealth {
-                rooms: broadcast.rooms,
-                clients: broadcast.clients.values().sum(),
-                control_clients: broadcast.control_clients,
-                room_counts: broadcast.clients,
-                details: None,
-            },
-            webrtc: WebRtcHealth { rooms: webrtc.rooms, connections: webrtc.connections },
-            undecided: counters_of(UNDECIDED).connections,
-        },
+        dialects,
     }
 }
 

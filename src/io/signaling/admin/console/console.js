@@ -191,8 +191,8 @@ function showCounters({ counters, uptimeMs }) {
   const seconds = (uptimeMs - first.at) / 1000;
   const total = (of, what) => Object.values(of).reduce((sum, one) => sum + one[what], 0);
   const body = $("counters").tBodies[0];
-  const rows = ["jamjam", "broadcast", "bbx", "webrtc", "undecided", "all"];
-  rows.forEach((dialect, index) => {
+  const dialects = Array.from($("dialect").options, ({ value }) => value).filter(Boolean);
+  [...dialects, "all"].forEach((dialect, index) => {
     const row = body.rows[index] ?? body.insertRow();
     if (!row.cells.length) {
       const head = document.createElement("th");
