@@ -64,7 +64,7 @@ fn empty_frames_beyond_16_kib_before_a_request_are_rejected() {
 #[test]
 fn more_than_64_kib_after_a_request_closes_the_connection() {
     let server = TestServer::start(long_timeouts());
-    let pieces = test_support::moqt_golden::pieces("seed.txt");
+    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     let mut closed = 0;
     for bytes in floods() {
         for is_set_up in [false, true] {

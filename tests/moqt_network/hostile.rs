@@ -83,7 +83,7 @@ fn unknown_or_non_text_path_is_rejected_by_the_session() {
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::Quic).await;
         let (_send, mut recv) = manual_client.bidi(bare).await;
-        let replied = test_support::moqt_golden::pieces("seed.txt")["session-server"].clone();
+        let replied = test_support::moqt_golden::pieces("gomoqt-2025-02.txt")["session-server"].clone();
         assert_eq!(receive(&mut recv, replied.len()).await, replied);
     });
 }
@@ -91,7 +91,7 @@ fn unknown_or_non_text_path_is_rejected_by_the_session() {
 /// A manual client with a session, whose stream it keeps.
 async fn set_up(server: &TestServer, over: Transport, transport: TransportConfig) -> (ManualClient, impl Sized) {
     let manual_client = ManualClient::open_with(server, over, transport).await;
-    let pieces = test_support::moqt_golden::pieces("seed.txt");
+    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     let hello = if over == Transport::Quic { "session-client-quic" } else { "session-client" };
     let (send, mut recv) = manual_client.bidi(&pieces[hello]).await;
     assert_eq!(receive(&mut recv, pieces["session-server"].len()).await, pieces["session-server"]);
@@ -145,7 +145,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
     const GROUPS: u8 = 60;
     const FRAMES: usize = 16;
     let server = TestServer::start_alone(MoqtServerConfig::default());
-    let pieces = test_support::moqt_golden::pieces("seed.txt");
+    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     for over in BOTH {
         run_async(async {
             let before = server.totals.snapshot().sessions;
@@ -207,7 +207,7 @@ async fn first_echo(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<
 #[test]
 fn frames_of_a_manual_client_return_byte_for_byte() {
     let server = TestServer::start(MoqtServerConfig::default());
-    let pieces = test_support::moqt_golden::pieces("seed.txt");
+    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     for over in BOTH {
         run_async(async {
             let (manual_client, _session) = set_up(&server, over, TransportConfig::default()).await;
@@ -227,7 +227,7 @@ fn frames_of_a_manual_client_return_byte_for_byte() {
 #[test]
 fn stopped_group_stream_is_counted_and_abandoned() {
     let server = TestServer::start(MoqtServerConfig::default());
-    let pieces = test_support::moqt_golden::pieces("seed.txt");
+    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     for (over, declined) in BOTH.into_iter().zip([1, 2]) {
         run_async(async {
             let (manual_client, _session) = set_up(&server, over, TransportConfig::default()).await;
@@ -256,7 +256,7 @@ fn message(body: &[u8]) -> Vec<u8> {
 #[test]
 fn subscription_parameters_are_not_retained() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
-    let pieces = test_support::moqt_golden::pieces("seed.txt");
+    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     run_async(async {
         let (manual_client, _session) = set_up(&server, Transport::Quic, TransportConfig::default()).await;
         let _conversations = converse(&manual_client, &pieces).await;
@@ -284,7 +284,7 @@ fn subscription_parameters_are_not_retained() {
 #[test]
 fn trailing_byte_after_many_long_messages_retains_none_of_them() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
-    let pieces = test_support::moqt_golden::pieces("seed.txt");
+    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     run_async(async {
         let (manual_client, _session) = set_up(&server, Transport::Quic, TransportConfig::default()).await;
         let (memory, resident) = (memory::now(), memory::resident());

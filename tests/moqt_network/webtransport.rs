@@ -13,7 +13,7 @@ use crate::test_server::{TestServer, call, groups};
 
 /// A set-up on a session that is there.
 async fn set_up(manual_client: &ManualClient) -> (SendStream, RecvStream) {
-    let pieces = test_support::moqt_golden::pieces("seed.txt");
+    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     let (send, mut recv) = manual_client.bidi(&pieces["session-client"]).await;
     assert_eq!(receive(&mut recv, pieces["session-server"].len()).await, pieces["session-server"]);
     (send, recv)
@@ -139,10 +139,10 @@ fn stream_without_a_type_does_not_block_other_streams() {
         half.write_all(b"\x40").await.unwrap();
         let mut other_half = manual_client.connection.open_uni().await.unwrap();
         other_half.write_all(b"\x40\x54").await.unwrap();
-        let subscribe = &test_support::moqt_golden::pieces("seed.txt")["subscribe"];
+        let subscribe = &test_support::moqt_golden::pieces("gomoqt-2025-02.txt")["subscribe"];
         let _later = manual_client.bidi(subscribe).await;
         let (mut announce_request, mut recv) = manual_client.accept_bidi().await;
-        let pieces = test_support::moqt_golden::pieces("seed.txt");
+        let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
         assert_eq!(receive(&mut recv, pieces["announce-please"].len()).await, pieces["announce-please"]);
         announce_request.write_all(&pieces["announce-active"]).await.unwrap();
         server.until("the later one is agreed to", |reading| reading.sessions.subscriptions == 1).await;

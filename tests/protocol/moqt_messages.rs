@@ -23,8 +23,8 @@ struct Pieces {
 
 fn fixture(version: MoqtVersion) -> &'static str {
     match version {
-        Gomoqt202502 => "seed.txt",
-        Gomoqt09 => "head.txt",
+        Gomoqt202502 => "gomoqt-2025-02.txt",
+        Gomoqt09 => "gomoqt-0.9.txt",
     }
 }
 

@@ -28,7 +28,7 @@ fn quic() -> ManualPeer<MoqtEcho> {
 
 /// An echo whose setup is complete, in gomoqt-2025-02, with its first messages received.
 fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
-    let pieces = golden::pieces("seed.txt");
+    let pieces = golden::pieces("gomoqt-2025-02.txt");
     let mut echo = echo(None, limits);
     let first = echo.open(0, Bi, &pieces["session-client-quic"]);
     assert_eq!(echo.heard(first), pieces["session-server"]);
@@ -78,7 +78,7 @@ fn client_of_gomoqt_2025_02_is_answered_byte_for_byte() {
 
 #[test]
 fn client_of_gomoqt_09_is_answered_byte_for_byte() {
-    let pieces = golden::pieces("head.txt");
+    let pieces = golden::pieces("gomoqt-0.9.txt");
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     let first = echo.open(0, Bi, &pieces["session-client"]);
     assert_eq!(echo.heard(first), pieces["session-server"]);
@@ -121,7 +121,7 @@ fn version_is_chosen_from_the_offer() {
     let mut echo = self::echo(Some("/echo"), SessionLimits::default());
     let first = echo.open(0, Bi, &whole);
     assert_eq!(echo.peer.session().version(), Some(MoqtVersion::Gomoqt202502), "gomoqt-2025-02 is preferred");
-    assert_eq!(echo.heard(first), golden::pieces("seed.txt")["session-server"]);
+    assert_eq!(echo.heard(first), golden::pieces("gomoqt-2025-02.txt")["session-server"]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn path_is_served_with_or_without_its_slash() {
         }
     }
     let mut without_path = quic();
-    without_path.open(0, Bi, &golden::pieces("seed.txt")["session-client"]);
+    without_path.open(0, Bi, &golden::pieces("gomoqt-2025-02.txt")["session-client"]);
     assert_eq!(without_path.closed(), (error_code::SETUP_FAILED, "the setup contains no path"));
 }
 
@@ -171,7 +171,7 @@ fn invalid_setup_is_rejected_with_its_reason() {
 
 #[test]
 fn missing_setup_times_out() {
-    let setup = &golden::pieces("seed.txt")["session-client-quic"];
+    let setup = &golden::pieces("gomoqt-2025-02.txt")["session-client-quic"];
     for sent in 0..setup.len() {
         let mut silent = quic();
         if sent > 0 {
@@ -199,7 +199,7 @@ fn missing_setup_times_out() {
 
 #[test]
 fn streams_that_overtake_the_setup_wait_for_it() {
-    let pieces = golden::pieces("seed.txt");
+    let pieces = golden::pieces("gomoqt-2025-02.txt");
     let mut echo = quic();
     echo.peer.on_stream_opened(Time::ZERO, 0, Bi);
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);
@@ -592,7 +592,7 @@ fn delayed(max_buffered_bytes: usize) -> ManualPeer<MoqtEcho> {
         Session::new(Time::ZERO, end, SessionLimits::default()),
         MoqtEcho::new(config),
     ));
-    let pieces = golden::pieces("seed.txt");
+    let pieces = golden::pieces("gomoqt-2025-02.txt");
     echo.open(0, Bi, &pieces["session-client"]);
     echo.say(Local(0), &pieces["announce-active"]);
     echo.open(4, Bi, &pieces["subscribe"]);
@@ -639,7 +639,7 @@ fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
 
 #[test]
 fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
-    let pieces = golden::pieces("head.txt");
+    let pieces = golden::pieces("gomoqt-0.9.txt");
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     echo.open(0, Bi, &pieces["session-client"]);
     // One suffix, "/b", of the prefix "/".
@@ -692,7 +692,7 @@ fn peer_actions() -> impl Strategy<Value = Vec<PeerAction>> {
 proptest! {
     #[test]
     fn session_survives_or_closes_for_any_peer_behavior(is_gomoqt_09 in any::<bool>(), peer_actions in peer_actions()) {
-        let pieces = golden::pieces(if is_gomoqt_09 { "head.txt" } else { "seed.txt" });
+        let pieces = golden::pieces(if is_gomoqt_09 { "gomoqt-0.9.txt" } else { "gomoqt-2025-02.txt" });
         let mut echo = echo(Some("/echo"), SessionLimits::default());
         echo.takes = false;
         echo.open(100, Bi, &pieces["session-client"]);

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 /// The fixtures that are requests.
 const REQUESTS: [&str; 5] = [
-    "stun-ask.hex",
+    "stun-loss-report-request.hex",
     "stun-request.hex",
     "stun-request-fingerprint.hex",
     "stun-rfc5769-request.hex",
@@ -194,7 +194,7 @@ fn bare_request_matches_the_golden_bytes() {
 
 #[test]
 fn counts_request_and_response_match_the_golden_bytes() {
-    let (request_bytes, response) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
+    let (request_bytes, response) = (packet("stun-loss-report-request.hex"), packet("stun-loss-report-response.hex"));
     assert_eq!(counts_request(transaction(&request_bytes))[..], request_bytes);
     let counts = ReceivedCounts { epoch: 10_000_000, audio: 0, ping: 0, keepalive: 0 };
     let from = SocketAddr::from(([192, 0, 2, 1], 40_000));
@@ -228,7 +228,7 @@ fn counts_are_omitted_if_the_response_would_exceed_the_request() {
 #[test]
 fn fingerprint_counts_towards_the_response_length() {
     // A request with a FINGERPRINT of its own; its response is 20 + 12 + 24 + 8 bytes long.
-    let request_bytes = packet("stun-ask.hex");
+    let request_bytes = packet("stun-loss-report-request.hex");
     assert_eq!(request_bytes.len(), 76);
     let counts = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
     for (placeholder, has_counts) in [(24, false), (28, false), (32, false), (36, true)] {
@@ -261,12 +261,12 @@ fn responses_of_the_rfc_are_parsed() {
     assert_eq!(parsed(&ipv4), Some(("192.0.2.1:32853".to_owned(), None)));
     let ipv6 = packet("stun-rfc5769-ipv6.hex");
     assert_eq!(parsed(&ipv6), Some(("[2001:db8:1234:5678:11:2233:4455:6677]:32853".to_owned(), None)));
-    assert_eq!(ResponseAttributes::parse(&packet("stun-answer-unknown.hex")), Some(ResponseAttributes::default()));
+    assert_eq!(ResponseAttributes::parse(&packet("stun-response-unknown.hex")), Some(ResponseAttributes::default()));
 }
 
 #[test]
 fn response_needs_cookie_transaction_and_type_and_no_damage() {
-    let (request_bytes, response) = (packet("stun-ask.hex"), packet("stun-ask-answer.hex"));
+    let (request_bytes, response) = (packet("stun-loss-report-request.hex"), packet("stun-loss-report-response.hex"));
     let transaction = transaction(&request_bytes);
     assert!(!is_response_to(&request_bytes, &transaction), "a request is no response");
     for byte in 0..response.len() {

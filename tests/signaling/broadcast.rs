@@ -1,4 +1,4 @@
-//! Plays the transcripts of `fixtures/rooms/broadcast`, which were written from the protocol, against a hub in memory.
+//! Plays the transcripts of `fixtures/signaling/broadcast`, which were written from the protocol, against a hub in memory.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;

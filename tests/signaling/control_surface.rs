@@ -1,4 +1,4 @@
-//! Plays the transcripts of `fixtures/rooms/bbx`, which were written from the protocol, against a hub in memory, and tests what a
+//! Plays the transcripts of `fixtures/signaling/control_surface`, which were written from the protocol, against a hub in memory, and tests what a
 //! transcript cannot express.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use transcript::{Played, Step, play, step};
 #[test]
 fn every_transcript_passes_against_the_in_memory_hub() {
     let (mut failures, mut count) = (String::new(), 0);
-    for (name, script) in scripts("bbx") {
+    for (name, script) in scripts("control_surface") {
         count += 1;
         match play(&script, &mut InMemoryHub::new([1, 2, 3, 4])) {
             Ok(Played::Whole) => {}
@@ -37,7 +37,7 @@ fn every_transcript_passes_against_the_in_memory_hub() {
 
 #[test]
 fn every_message_type_and_error_code_is_in_a_transcript() {
-    let scripts = scripts("bbx");
+    let scripts = scripts("control_surface");
     let lines = || scripts.iter().flat_map(|(_, script)| script.lines()).filter_map(|line| step(line).unwrap());
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     let sent: Vec<Value> =

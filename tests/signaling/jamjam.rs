@@ -1,4 +1,4 @@
-//! Plays the transcripts of `fixtures/rooms/jamjam`, which were written from the spec, against a hub in memory.
+//! Plays the transcripts of `fixtures/signaling/jamjam`, which were written from the spec, against a hub in memory.
 
 use std::fmt::Write as _;
 use test_support::in_memory_hub;

@@ -41,11 +41,11 @@ impl Stage for RelayServer {
     }
 
     fn hear(&mut self, name: &str) -> Result<String, String> {
-        self.waiting.get_mut(name).and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} hears nothing"))
+        self.waiting.get_mut(name).and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} receives nothing"))
     }
 
     fn silent(&mut self, name: &str) -> Result<(), String> {
-        self.waiting[name].front().map_or(Ok(()), |text| Err(format!("{name} hears {text}")))
+        self.waiting[name].front().map_or(Ok(()), |text| Err(format!("{name} receives {text}")))
     }
 
     fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
@@ -95,8 +95,8 @@ fn correct_transcript_passes() {
         "",
         r#"ann> {"type":"A","data":{"n":1,"list":[null,true,"x"]}}"#,
         r#"bob< {"data":{"list":[null,true,"x"],"n":1},"type":"A"}"#,
-        "ann hears nothing",
-        "bob hears nothing",
+        "ann receives nothing",
+        "bob receives nothing",
         "ann sends binary",
         r#"bob< "binary""#,
         "ann closes",
@@ -137,24 +137,24 @@ fn every_difference_of_a_message_is_reported() {
 
 #[test]
 fn missing_message_is_reported() {
-    fails(&["ann> 1", "bob< 1", "bob< 1"], &["line 5", "bob hears nothing"]);
-    fails(&["bob< 1"], &["line 3", "bob hears nothing"]);
+    fails(&["ann> 1", "bob< 1", "bob< 1"], &["line 5", "bob receives nothing"]);
+    fails(&["bob< 1"], &["line 3", "bob receives nothing"]);
 }
 
 #[test]
 fn extra_message_is_reported() {
-    fails(&["ann> 1"], &["at the end", "bob hears 1"]);
-    fails(&["ann> 1", "bob hears nothing"], &["line 4", "bob hears 1"]);
-    fails(&["ann> 1", "ann> 2", "bob< 1", "bob< 2"], &["line 4", "before this line: bob hears 1"]);
-    fails(&["ann> 1", "bob closes", r#"ann< "closed""#], &["line 4", "bob hears 1"]);
-    fails(&["ann> 1", "bob is cut", r#"ann< "cut""#], &["line 4", "bob hears 1"]);
-    fails(&["ann> 1", "cat connects", "bob< 1"], &["line 4", "bob hears 1"]);
-    fails(&["ann> 1", "bob sends binary"], &["line 4", "bob hears 1"]);
+    fails(&["ann> 1"], &["at the end", "bob receives 1"]);
+    fails(&["ann> 1", "bob receives nothing"], &["line 4", "bob receives 1"]);
+    fails(&["ann> 1", "ann> 2", "bob< 1", "bob< 2"], &["line 4", "before this line: bob receives 1"]);
+    fails(&["ann> 1", "bob closes", r#"ann< "closed""#], &["line 4", "bob receives 1"]);
+    fails(&["ann> 1", "bob is cut", r#"ann< "cut""#], &["line 4", "bob receives 1"]);
+    fails(&["ann> 1", "cat connects", "bob< 1"], &["line 4", "bob receives 1"]);
+    fails(&["ann> 1", "bob sends binary"], &["line 4", "bob receives 1"]);
 }
 
 #[test]
 fn messages_in_another_order_are_reported() {
-    fails(&["cat connects", "ann> 1", "bob< 1", "cat> 2", "cat< 1"], &["line 6", "cat hears 1"]);
+    fails(&["cat connects", "ann> 1", "bob< 1", "cat> 2", "cat< 1"], &["line 6", "cat receives 1"]);
 }
 
 #[test]
@@ -239,10 +239,10 @@ fn placeholder_case_can_be_changed_where_it_has_letters() {
 
 #[test]
 fn invalid_transcript_line_is_reported() {
-    for line in ["ann", "ann says hello", "connects", "> 1", "ann >1", "ann  connects", "ann hears", " # comment"] {
+    for line in ["ann", "ann says hello", "connects", "> 1", "ann >1", "ann  connects", "ann receives", " # comment"] {
         fails(&[line], &["line 3", "no line of a transcript"]);
     }
-    for line in ["ann connects", "cat> 1", "cat< 1", "cat hears nothing", "cat closes"] {
+    for line in ["ann connects", "cat> 1", "cat< 1", "cat receives nothing", "cat closes"] {
         fails(&[line], &["line 3", "connected already, or not yet"]);
     }
     fails(&["ann> 1", "bob< {"], &["line 4", "the transcript is no JSON"]);

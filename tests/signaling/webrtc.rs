@@ -1,4 +1,4 @@
-//! Plays the transcripts of `fixtures/rooms/webrtc`, which were written from the protocol, against a hub in memory, and tests what
+//! Plays the transcripts of `fixtures/signaling/webrtc`, which were written from the protocol, against a hub in memory, and tests what
 //! a transcript cannot express.
 
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Plays the transcripts in `fixtures/rooms/bbx` against the server itself on real sockets, plain and under TLS. Each has a server
+//! Plays the transcripts in `fixtures/signaling/control_surface` against the server itself on real sockets, plain and under TLS. Each has a server
 //! of its own, which creates the rooms that the transcript names.
 
 #![cfg(unix)]
@@ -23,7 +23,7 @@ fn rooms(script: &str) -> Option<Vec<String>> {
     if script.lines().any(|line| line.ends_with("s pass")) {
         return None;
     }
-    let created: Vec<&str> = script.lines().filter_map(|line| line.strip_prefix("program makes room ")).collect();
+    let created: Vec<&str> = script.lines().filter_map(|line| line.strip_prefix("program creates room ")).collect();
     for room in &created {
         let (code, members) = room.split_once(" for ").unwrap_or((room, "100"));
         options.extend(["--bbx-room".to_owned(), code.to_owned()]);
@@ -38,7 +38,7 @@ fn rooms(script: &str) -> Option<Vec<String>> {
 /// Plays every transcript that needs no clock. Returns the number of complete ones.
 fn play_all(options: &[String], stage: impl Fn(&Server) -> Sockets, which: impl Fn(&str) -> bool) -> usize {
     let (mut failures, mut complete) = (String::new(), 0);
-    for (name, script) in scripts("bbx").into_iter().filter(|(_, script)| which(script)) {
+    for (name, script) in scripts("control_surface").into_iter().filter(|(_, script)| which(script)) {
         let Some(rooms) = rooms(&script) else { continue };
         let options: Vec<&str> = options.iter().chain(&rooms).map(String::as_str).collect();
         let server = Server::start_signaling(&options);

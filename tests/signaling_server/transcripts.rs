@@ -1,4 +1,4 @@
-//! Plays the transcripts in `fixtures/rooms` against the server itself on real sockets, plain and under TLS.
+//! Plays the transcripts in `fixtures/signaling` against the server itself on real sockets, plain and under TLS.
 
 #![cfg(unix)]
 
@@ -100,12 +100,12 @@ fn transcript_that_omits_a_received_message_fails() {
         Sockets::new(server.address, None).empty().unwrap();
     };
     // It received a message about bob, and claims that it did not.
-    fails_with(&["ann hears nothing"], "line 7: ", "PeerJoined");
+    fails_with(&["ann receives nothing"], "line 7: ", "PeerJoined");
     // It omits the message, and the next line is an action of another client.
     fails_with(&["bob sends binary"], "line 7: ", "PeerJoined");
     fails_with(&["bob closes"], "line 7: ", "PeerJoined");
     fails_with(&[], "at the end", "PeerJoined");
-    fails_with(&[JOINED, "bob is cut", "ann hears nothing"], "line 9: ", "PeerLeft");
+    fails_with(&[JOINED, "bob is cut", "ann receives nothing"], "line 9: ", "PeerLeft");
     fails_with(&[JOINED, "bob closes"], "at the end", "PeerLeft");
     // An earlier message must be received earlier.
     fails_with(
@@ -130,7 +130,7 @@ bob< {{"type":"existing-participants","participants":[{ANN}]}}
 "#
     );
     for (lines, at, expected) in [
-        ("ann hears nothing", "line 6: ", "participant-joined"),
+        ("ann receives nothing", "line 6: ", "participant-joined"),
         ("", "at the end", "participant-joined"),
         ("bob> x", "line 6: ", "participant-joined"),
         ("ann is closed 1008 x", "line 6: ", "participant-joined"),
@@ -142,7 +142,8 @@ bob< {{"type":"existing-participants","participants":[{ANN}]}}
         Sockets::new(server.address, None).empty().unwrap();
     }
     // Closed with another code, and closed without being expected.
-    for (end, expected) in [("ann is closed 1008 x", "1008"), ("ann hears nothing", "is closed"), ("", "is closed")] {
+    for (end, expected) in [("ann is closed 1008 x", "1008"), ("ann receives nothing", "is closed"), ("", "is closed")]
+    {
         let mut stage = Sockets::new(server.address, None);
         let error = play_whole(&format!("ann connects to /?roomId=r\n{end}\n"), &mut stage).expect_err("it passes");
         assert!(error.contains(expected), "{error}");

@@ -1,4 +1,4 @@
-//! The echo node in virtual time against `fixtures/wire/answers.txt`.
+//! The echo node in virtual time against `fixtures/wire/echo-replies.txt`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,9 +27,9 @@ struct Exchange {
     answer: Option<(When, String)>,
 }
 
-/// The lines of `answers.txt`.
+/// The lines of `echo-replies.txt`.
 fn exchanges() -> Vec<Exchange> {
-    let text = std::fs::read_to_string(folder().join("answers.txt")).unwrap();
+    let text = std::fs::read_to_string(folder().join("echo-replies.txt")).unwrap();
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
@@ -38,7 +38,7 @@ fn exchanges() -> Vec<Exchange> {
                 [arrives, "nothing"] => (arrives, None),
                 [arrives, "at-once", answer] => (arrives, Some((When::AtOnce, answer.to_owned()))),
                 [arrives, "delayed", answer] => (arrives, Some((When::Delayed, answer.to_owned()))),
-                _ => panic!("answers.txt: `{line}`"),
+                _ => panic!("echo-replies.txt: `{line}`"),
             };
             Exchange { arrives: arrives.to_owned(), answer }
         })

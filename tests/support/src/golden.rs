@@ -32,7 +32,7 @@ pub fn names() -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "answers.txt")
+        .filter(|name| name != "echo-replies.txt")
         .collect();
     names.sort();
     names

@@ -113,12 +113,12 @@ impl Stage for InMemoryHub {
 
     fn hear(&mut self, name: &str) -> Result<String, String> {
         let waiting = self.wires.waiting.get_mut(&self.conns[name]);
-        waiting.and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} hears nothing"))
+        waiting.and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} receives nothing"))
     }
 
     fn silent(&mut self, name: &str) -> Result<(), String> {
         let waiting = self.wires.waiting.get(&self.conns[name]).and_then(VecDeque::front);
-        waiting.map_or(Ok(()), |text| Err(format!("{name} hears {text}")))
+        waiting.map_or(Ok(()), |text| Err(format!("{name} receives {text}")))
     }
 
     fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
@@ -159,7 +159,7 @@ impl Stage for InMemoryHub {
         };
         let Self { hub, now, wires, .. } = self;
         match *deed {
-            ["makes", "room", code, ref rest @ ..] => {
+            ["creates", "room", code, ref rest @ ..] => {
                 let (max_members, lifetime) = match *rest {
                     [] => (None, None),
                     ["for", members] => (members.parse().ok(), None),
@@ -171,8 +171,10 @@ impl Stage for InMemoryHub {
             }
             ["closes", "room", code] => hub.close_room(code, wires).map(drop),
             ["sets", name, value] => hub.broadcast_param(room, name, number(value)?, wires).map(drop),
-            ["ranges", name, min, max] => hub.declare_range(name, (number(min)?, number(max)?), None, wires).map(drop),
-            ["ranges", name, min, max, "at", value] => {
+            ["declares", name, min, max] => {
+                hub.declare_range(name, (number(min)?, number(max)?), None, wires).map(drop)
+            }
+            ["declares", name, min, max, "at", value] => {
                 hub.declare_range(name, (number(min)?, number(max)?), Some(number(value)?), wires).map(drop)
             }
             ["shows", ref values @ ..] => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-/// The pieces of `seed.txt` or `head.txt`.
+/// The pieces of `gomoqt-2025-02.txt` or `gomoqt-0.9.txt`.
 pub fn pieces(file: &str) -> BTreeMap<String, Vec<u8>> {
     let path = crate::repository().join("fixtures/moqt").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));

@@ -1,8 +1,8 @@
-//! The transcripts in `fixtures/rooms`.
+//! The transcripts in `fixtures/signaling`.
 
 /// Name and text of every transcript of a dialect.
 pub fn scripts(dialect: &str) -> Vec<(String, String)> {
-    let folder = format!("{}/fixtures/rooms/{dialect}", crate::repository().display());
+    let folder = format!("{}/fixtures/signaling/{dialect}", crate::repository().display());
     let files = std::fs::read_dir(folder).expect("the folder of the transcripts");
     let mut scripts: Vec<_> = files
         .map(|file| {

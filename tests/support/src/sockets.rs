@@ -103,7 +103,7 @@ impl Client {
     /// Reads until there is a message, or until the pong if that is waited for; in any case until the server closes.
     fn read(&mut self, until_pong: bool) -> Result<(), String> {
         loop {
-            match self.socket.read().map_err(|error| format!("hears nothing: {error}"))? {
+            match self.socket.read().map_err(|error| format!("receives nothing: {error}"))? {
                 Message::Text(text) => self.inbox.push_back(text.to_string()),
                 Message::Pong(_) if until_pong => return Ok(()),
                 // The server checks whether the client is alive, and receives the reply before anything else is sent.
@@ -114,7 +114,7 @@ impl Client {
                     // The answer to it.
                     return self.socket.flush().or(Ok(()));
                 }
-                other => return Err(format!("hears {other:?}")),
+                other => return Err(format!("receives {other:?}")),
             }
             if !until_pong {
                 return Ok(());
@@ -144,7 +144,7 @@ impl Client {
             self.is_open()?;
         }
         self.decided = true;
-        self.inbox.pop_front().ok_or_else(|| "hears nothing".to_owned())
+        self.inbox.pop_front().ok_or_else(|| "receives nothing".to_owned())
     }
 
     /// Returns when the server has acted on everything that this client sent.
@@ -160,7 +160,7 @@ impl Client {
             self.send(Message::text(request))?;
             let text = self.next()?;
             if !text.starts_with(answer) {
-                return Err(format!("hears {text}"));
+                return Err(format!("receives {text}"));
             }
         }
         Ok(())
@@ -283,7 +283,7 @@ impl Stage for Sockets {
     fn silent(&mut self, name: &str) -> Result<(), String> {
         let client = self.client(name);
         if let Some(text) = client.inbox.front() {
-            return Err(format!("{name} hears {text}"));
+            return Err(format!("{name} receives {text}"));
         }
         if client.decided { client.heard_all().map_err(|what| format!("{name} {what}")) } else { Ok(()) }
     }
@@ -291,17 +291,17 @@ impl Stage for Sockets {
     fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
         let mut client = self.clients.remove(name).ok_or("is not there")?;
         if let Some(text) = client.inbox.front() {
-            return Err(format!("{name} hears {text}"));
+            return Err(format!("{name} receives {text}"));
         }
         if client.ended.is_none() {
             client.read(false)?;
         }
-        client.ended.map(Some).ok_or_else(|| format!("{name} is not closed, and hears {:?}", client.inbox))
+        client.ended.map(Some).ok_or_else(|| format!("{name} is not closed, and receives {:?}", client.inbox))
     }
 
     /// The rooms were made when the server was started.
     fn program(&mut self, deed: &str) -> Result<bool, String> {
-        Ok(deed.starts_with("makes room "))
+        Ok(deed.starts_with("creates room "))
     }
 
     fn pinged(&mut self, name: &str) -> Result<(), String> {

@@ -6,11 +6,11 @@
 //! ann> {"type":"ListRooms"}                       ann says this
 //! ann< {"type":"RoomList","data":{"rooms":[]}}    the next message that ann gets
 //! ann sends binary                                a binary message
-//! ann hears nothing                               no message is waiting for ann
+//! ann receives nothing                               no message is waiting for ann
 //! ann closes                                      by a close; "ann is cut": the connection is lost
 //! ann is closed 1008 Too much                     the server closes ann's connection, with this code and reason
 //! 30s pass                                        the clock moves: in memory only
-//! program makes room 1234 for 2 expiring 60       the program that the server belongs to acts: it makes a room of control surfaces
+//! program creates room 1234 for 2 expiring 60       the program that the server belongs to acts: it creates a room of control surfaces
 //! ann is pinged                                   by the server, since the clock last moved; "ann is dropped": without a close
 //! ```
 //!
@@ -41,8 +41,8 @@ pub trait Stage {
     fn pinged(&mut self, name: &str) -> Result<(), String>;
     /// The clock moves by so many seconds. False: it cannot here.
     fn pass(&mut self, seconds: u64) -> bool;
-    /// The program acts: `makes room CODE [for MEMBERS [expiring SECONDS]]`, `closes room CODE`, `sets NAME VALUE [in CODE]`,
-    /// `ranges NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. False: it cannot here.
+    /// The program acts: `creates room CODE [for MEMBERS [expiring SECONDS]]`, `closes room CODE`, `sets NAME VALUE [in CODE]`,
+    /// `declares NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. False: it cannot here.
     fn program(&mut self, deed: &str) -> Result<bool, String> {
         Err(format!("no program is here that {deed}"))
     }
@@ -105,7 +105,7 @@ pub fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
         " sends binary" => Ok(Step::SendsBinary),
         " closes" => Ok(Step::Closes),
         " is cut" => Ok(Step::IsCut),
-        " hears nothing" => Ok(Step::HearsNothing),
+        " receives nothing" => Ok(Step::HearsNothing),
         _ => text(">")
             .map(Step::Says)
             .or_else(|| text("<").map(Step::Hears))
