@@ -1,4 +1,4 @@
-//! A run without end keeps its memory. A file of its own: it counts what the whole process allocates.
+//! An endless run uses constant memory. In its own program, because it counts the allocations of the whole process.
 
 use std::alloc::System;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Keeps the last datagram.
+/// Stores the last datagram.
 struct Last(Vec<u8>);
 
 impl TransmitSink for Last {
@@ -30,7 +30,7 @@ impl TransmitSink for Last {
 #[test]
 fn memory_stays_constant_after_a_million_pings() {
     let peer = SocketAddr::from(([192, 0, 2, 2], 5_000));
-    let terms = RunConfig {
+    let config = RunConfig {
         peer,
         evaluated_stream: StreamKind::Ping,
         server_delay: None,
@@ -43,12 +43,12 @@ fn memory_stays_constant_after_a_million_pings() {
     };
     let interval = Duration::from_millis(1);
     let questions = ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval, payload_len: 0 };
-    let mut node = ClientNode::new(terms, ProbeWorkload::new(questions), Box::new(()));
+    let mut node = ClientNode::new(config, ProbeWorkload::new(questions), Box::new(()));
     let mut sink = Last(Vec::with_capacity(64));
-    let mut ask = |n: u64| {
+    let mut ping = |n: u64| {
         let now = Time::from_millis(n);
         node.poll_transmit(now, &mut sink);
-        // Every fourth is lost; the others come back after 500 µs to 500.9 µs.
+        // Every fourth is lost; the others return after 500 µs to 500.9 µs.
         if !n.is_multiple_of(4) {
             sink.0[1] = 6;
             let received_at = now + Duration::from_nanos(500_000 + n % 10 * 100);
@@ -58,21 +58,21 @@ fn memory_stays_constant_after_a_million_pings() {
             );
         }
     };
-    (0..300_000).for_each(&mut ask);
+    (0..300_000).for_each(&mut ping);
     let region = Region::new(ALLOCATOR);
-    (300_000..1_000_000).for_each(&mut ask);
+    (300_000..1_000_000).for_each(&mut ping);
     let change = region.change();
-    // Nothing is held that was not held before: what was allocated has been given back.
+    // Nothing more is allocated than before.
     let more = change.bytes_allocated as i64 - change.bytes_deallocated as i64 + change.bytes_reallocated as i64;
     assert!(more <= 0, "{more} bytes more after 700,000 pings");
 
     let run = node.into_results("", Some(Time::from_millis(1_000_000)), &mut ());
     let stream = run.ping.expect("pings");
     assert_eq!((stream.sent, stream.returned), (1_000_000, 750_000));
-    // Pings that left after 997,999.5 ms still had time: 998,000, 998,004 … 999,996.
+    // Pings that left after 997,999.5 ms had not timed out yet: 998,000, 998,004 … 999,996.
     assert_eq!((stream.lost, stream.in_flight), (249_500, 500));
     assert_eq!((stream.min_rtt(), stream.rtt.max()), (Some(500_000), Some(500_900)));
-    // Each loss stands alone, and two pairs of neighbours between two losses returned; from n = 9 to 10 the round trip falls
+    // Each loss is isolated, and two pairs of neighbors between two losses returned; from n = 9 to 10 the round trip falls
     // by 900 ns.
     assert_eq!((stream.loss_bursts.lengths()[0], stream.loss_bursts.longest()), (249_500, 1));
     let ipdv = (stream.ipdv.magnitudes().count(), stream.ipdv.min(), stream.ipdv.max());

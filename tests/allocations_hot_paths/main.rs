@@ -1,4 +1,4 @@
-//! The hot paths neither ask for memory nor give it back once they are warm.
+//! Warm hot paths neither allocate nor free memory.
 
 use std::alloc::System;
 use std::net::SocketAddr;
@@ -33,7 +33,7 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// Accepts everything, and keeps the last datagram so that a test can reply.
+/// Accepts everything, and stores the last datagram so that a test can reply.
 struct Wire {
     sent: usize,
     last: Vec<u8>,
@@ -81,7 +81,7 @@ fn echo_of_batches_and_pings() -> usize {
     let count = allocations(|turn| {
         let now = Time::from_millis(turn);
         let source = address(CLIENT);
-        // As a stream counts: what repeats itself would not be answered.
+        // Sequence numbers increase as in a stream: repeated datagrams would not be answered.
         for (sequence, packet) in (turn as u32 * 30..).zip(batch.chunks_mut(audio.len())) {
             packet[2..6].copy_from_slice(&sequence.to_be_bytes());
         }
@@ -108,7 +108,7 @@ impl PayloadSource for Silence {
     }
 }
 
-fn terms(evaluated_stream: StreamKind) -> RunConfig {
+fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     RunConfig {
         peer: address(SERVER),
         evaluated_stream,
@@ -122,7 +122,7 @@ fn terms(evaluated_stream: StreamKind) -> RunConfig {
     }
 }
 
-/// Everything a client sends comes back at once; a PONG is made of a PING.
+/// Everything that a client sends returns at once; a PING returns as a PONG.
 fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     let mut wire = wire();
     let mut now = Time::from_millis(1);
@@ -144,7 +144,7 @@ fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     (wire.sent, count)
 }
 
-/// Ten events come and go each turn, and four too many for the queue.
+/// Ten events are queued and taken each turn, and four exceed the queue.
 fn events_of_control_surfaces() -> usize {
     let (mut producer, mut consumer) = event_queue(10);
     let event = ControlSurfaceEvent {
@@ -156,26 +156,26 @@ fn events_of_control_surfaces() -> usize {
         at: Some(1),
         received_at: 1,
     };
-    // As an audio thread keeps those whose time has not come.
-    let mut kept = None;
+    // Stored, as an audio thread stores events that are not due yet.
+    let mut stored = None;
     let count = allocations(|_| {
         assert_eq!((0..14).filter(|_| producer.push(&event)).count(), 10);
         while let Some(popped) = consumer.pop() {
             assert!(&*popped.name == event.name.as_str() && popped.node_id.len() == 36);
-            kept = Some(popped);
+            stored = Some(popped);
         }
     });
-    assert_eq!((consumer.dropped(), kept.is_some()), (6_000 * 4, true));
+    assert_eq!((consumer.dropped(), stored.is_some()), (6_000 * 4, true));
     count
 }
 
-/// A device's callback in every format, with the bell that it rings; and the sender's side, which mixes and cuts.
+/// A device callback in every format, with its driver waker; and the sender side, which mixes and packetizes.
 fn sound_of_a_device() -> usize {
     let mut count = 0;
     for format in DeviceSampleFormat::ALL {
         let (mut capture, mut captured) = capture_ring(format, 2, 1_024);
-        let (bell, xruns) = (DriverWaker::default(), capture.xrun_counter());
-        bell.register(|| {});
+        let (waker, xruns) = (DriverWaker::default(), capture.xrun_counter());
+        waker.register(|| {});
         let shape = PacketizerConfig {
             input_rate: 48_000,
             input_channels: 2,
@@ -188,10 +188,10 @@ fn sound_of_a_device() -> usize {
         let delivery = vec![0; 128 * 2 * format.bytes_per_sample()];
         let (mut samples, mut payload) = (Vec::new(), Vec::new());
         count += allocations(|turn| {
-            // Every tenth time the ring is not read until it overflows.
+            // Every tenth turn the ring is not read until it overflows.
             for _ in 0..if turn % 10 == 9 { 10 } else { 1 } {
                 capture.push(&delivery, Time::from_millis(turn));
-                bell.wake();
+                waker.wake();
             }
             xruns.increment();
             while captured.pop(&mut samples).is_some() {
@@ -207,12 +207,12 @@ fn sound_of_a_device() -> usize {
     count
 }
 
-/// What comes back on its way to a device: the ring, and a callback that plays it at the device's rate in its format.
+/// The path of returned audio to a device: the ring, and a callback that plays it at the rate and in the format of the device.
 fn sound_on_a_device() -> usize {
     let mut count = 0;
     for device_rate in [48_000, 44_100] {
-        let (mut giver, mut taker) = packet_ring(48_000, 2, 128, Duration::from_secs(1));
-        let tally = giver.counters();
+        let (mut producer, mut consumer) = packet_ring(48_000, 2, 128, Duration::from_secs(1));
+        let counters = producer.counters();
         let config = jitter_buffer::JitterBufferConfig {
             rate: 48_000,
             channels: 2,
@@ -221,32 +221,32 @@ fn sound_on_a_device() -> usize {
             device_block_frames: 128,
             jitter_allowance: None,
         };
-        let mut playout = JitterBuffer::new(config).expect("these rates can be matched");
+        let mut jitter_buffer = JitterBuffer::new(config).expect("these rates can be matched");
         let mut packet = Vec::with_capacity(256);
         let (mut frames, mut bytes) = (vec![0.0; 256], vec![0; 4 * 128 * 4]);
         count += allocations(|turn| {
             let now = Time::from_nanos(turn * 2_666_667);
-            giver.set_sent_packets(turn + 1);
-            // Some are lost, some too late, and some there is no room for; every 1,000 turns the output is not read.
+            producer.set_sent_packets(turn + 1);
+            // Some packets are lost, some late, and some do not fit; every 1,000 turns the output is not read.
             if turn % 7 > 0 {
-                giver.push(turn, now, std::iter::repeat_n(0.5, 256));
+                producer.push(turn, now, std::iter::repeat_n(0.5, 256));
             }
             if turn % 11 == 0 {
-                giver.push(turn.saturating_sub(40), now, std::iter::repeat_n(0.5, 256));
+                producer.push(turn.saturating_sub(40), now, std::iter::repeat_n(0.5, 256));
             }
             if turn % 1_000 > 400 {
                 return;
             }
-            playout.set_sent_packets(taker.sent_packets());
-            while let Some(reported) = taker.pop(&mut packet) {
-                playout.on_packet(reported.index, reported.received_at, &packet);
+            jitter_buffer.set_sent_packets(consumer.sent_packets());
+            while let Some(reported) = consumer.pop(&mut packet) {
+                jitter_buffer.on_packet(reported.index, reported.received_at, &packet);
             }
-            playout.fill(&mut frames, now);
+            jitter_buffer.fill(&mut frames, now);
             DeviceSampleFormat::I24.encode(map_to_device(&frames, ChannelLayout::Stereo, 4), &mut bytes);
         });
-        let played = playout.stats();
+        let played = jitter_buffer.stats();
         assert!(played.played > 0 && played.concealed > 0 && played.late > 0 && played.resyncs > 0, "{played:?}");
-        assert!(tally.dropped() > 0);
+        assert!(counters.dropped() > 0);
     }
     count
 }
@@ -258,13 +258,13 @@ fn recorder_of_both_sides() -> usize {
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };
     let create = |name| folder.path().join(name);
     let analyzer = Analyzer::new(quality::PacketFormat { sample_rate: 48_000, channels: 2, frame_samples: 128 });
-    let hearers = AudioSinks {
+    let sinks = AudioSinks {
         analyzer,
         recording: Some(ReturnRecording::create(&create("returned"), WavSampleFormat::S24, form).expect("a file")),
         stereo_recording: Some(StereoRecording::create(&create("both"), WavSampleFormat::F32, form).expect("a file")),
         waveform: Some(Waveform::new(48_000, 2, 128, 0)),
     };
-    let (mut head, test_recorder) = recorder::spawn(hearers, form).expect("a thread");
+    let (mut recorder_input, test_recorder) = recorder::spawn(sinks, form).expect("a thread");
     let payload = [7; 128 * 2 * 4];
     let returned = |index: u64| {
         let (stream, sequence, now) = (StreamKind::Audio, index as u32, Time::ZERO);
@@ -280,8 +280,8 @@ fn recorder_of_both_sides() -> usize {
         }
     };
     for index in 0..2 {
-        head.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
-        head.on_packet(returned(index));
+        recorder_input.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
+        recorder_input.on_packet(returned(index));
     }
     // The thread is warm once it has written the second packet: a header, and two times 128 samples of two channels in 24 bits.
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
@@ -291,7 +291,7 @@ fn recorder_of_both_sides() -> usize {
     }
     let count = allocations(|turn| {
         for index in turn * 4..turn * 4 + 4 {
-            head.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
+            recorder_input.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
             let returned = returned(index);
             let lost = PacketEvent {
                 received_at: None,
@@ -300,10 +300,10 @@ fn recorder_of_both_sides() -> usize {
                 payload: &[],
                 ..returned
             };
-            head.on_packet(if index % 3 > 0 { returned } else { lost });
+            recorder_input.on_packet(if index % 3 > 0 { returned } else { lost });
         }
     });
-    drop(head);
+    drop(recorder_input);
     let (_, dropped) = test_recorder.finish();
     // A disk is slower than this.
     assert!(dropped.sent > 0 && dropped.returned > 0 && dropped.lost > 0, "{dropped:?}");
@@ -323,7 +323,7 @@ fn warm_hot_paths_do_not_allocate() {
     assert_eq!(echo_of_batches_and_pings(), 0, "echo");
 
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };
-    let sender = ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(form, Silence), Box::new(()));
+    let sender = ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(form, Silence), Box::new(()));
     // 6,000 steps of 2.5 ms are 15 s: 5,625 packets, 15 KEEPALIVE, 15 LATENCY_PING, one LATENCY_INFO; the first are sent at once.
     let (sent, count) = reflected(sender, Duration::from_micros(2_500));
     assert_eq!(sent, 5_625 + 15 + 15 + 1);
@@ -331,7 +331,7 @@ fn warm_hot_paths_do_not_allocate() {
 
     let questions =
         ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval: Duration::from_millis(1), payload_len: 0 };
-    let prober = ClientNode::new(terms(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()));
+    let prober = ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(questions), Box::new(()));
     let (sent, count) = reflected(prober, Duration::from_millis(1));
     assert_eq!(sent, 6_000);
     assert_eq!(count, 0, "prober");

@@ -1,5 +1,5 @@
-//! The jitter buffer in virtual time: packets that come as a network brings them, and a device that takes sound at its own pace.
-//! What is expected is computed here, from the sound that was sent and the times that the test chose.
+//! The jitter buffer in virtual time: packets with network delays, and a device with its own clock.
+//! Expected values are computed from the sound that was sent and the times that the test chose.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ struct Simulation {
     channels: u16,
     device_rate: u32,
     allowance: Option<Duration>,
-    /// Frames that the device takes at a time.
+    /// Frames per device callback.
     block: usize,
     /// How much faster the device runs than its nominal rate, in ppm.
     ppm: f64,
@@ -32,30 +32,30 @@ impl Default for Simulation {
     }
 }
 
-/// Numbers that look random, from 0 up to 1.
-fn scattered(n: u64) -> f64 {
+/// Pseudo-random numbers from 0 up to 1.
+fn pseudo_random(n: u64) -> f64 {
     (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1_u64 << 24) as f64
 }
 
-/// Sample `n` of the sound: noise, so that no place of it is like another, and never zero.
+/// Sample `n` of the sound: noise, so that every position is distinct, and never zero.
 fn sound(n: usize) -> f32 {
-    (0.1 + scattered(n as u64) * 0.8) as f32 * if n.is_multiple_of(2) { 0.5 } else { -0.5 }
+    (0.1 + pseudo_random(n as u64) * 0.8) as f32 * if n.is_multiple_of(2) { 0.5 } else { -0.5 }
 }
 
 impl Simulation {
-    /// Plays; `delay` is the delay of a packet in seconds, `None`: lost.
+    /// Plays the sound; `delay` is the delay of a packet in seconds, or `None` if it is lost.
     fn play(&self, delay: impl Fn(u64) -> Option<f64>) -> (Vec<f32>, JitterBufferStats) {
         self.play_late(delay, |_| 0.0)
     }
 
-    /// Also, the n-th device callback is late by this number of seconds.
+    /// The same, with the n-th device callback late by this number of seconds.
     fn play_late(
         &self,
         delay: impl Fn(u64) -> Option<f64>,
         late: impl Fn(u64) -> f64,
     ) -> (Vec<f32>, JitterBufferStats) {
         let channels = usize::from(self.channels);
-        let mut playout = JitterBuffer::new(JitterBufferConfig {
+        let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
             rate: RATE,
             channels: self.channels,
             frame_samples: FRAME as u32,
@@ -71,42 +71,42 @@ impl Simulation {
         arriving.sort_by(|a, b| a.partial_cmp(b).unwrap());
         let mut arriving = arriving.into_iter().peekable();
         let (mut output, mut ends) = (Vec::new(), None);
-        playout.set_sent_packets(packets);
+        jitter_buffer.set_sent_packets(packets);
         for callback in 0.. {
             let pace = self.block as f64 / (f64::from(self.device_rate) * (1.0 + self.ppm / 1e6));
             let now = 0.9 + callback as f64 * pace + late(callback);
-            assert!(now < self.seconds + 100.0, "something waits for ever: {:?}", playout.stats());
+            assert!(now < self.seconds + 100.0, "playback does not end: {:?}", jitter_buffer.stats());
             while let Some((at, index)) = arriving.next_if(|(at, _)| *at <= now) {
                 let samples: Vec<f32> =
                     (0..FRAME * channels).map(|n| sound(index as usize * FRAME * channels + n)).collect();
-                playout.on_packet(index, Time::from_nanos((at * SECOND) as u64), &samples);
+                jitter_buffer.on_packet(index, Time::from_nanos((at * SECOND) as u64), &samples);
             }
             let mut out = vec![9.0; self.block * channels];
-            playout.fill(&mut out, Time::from_nanos((now * SECOND) as u64));
+            jitter_buffer.fill(&mut out, Time::from_nanos((now * SECOND) as u64));
             output.extend(out);
-            if arriving.peek().is_none() && playout.is_empty() {
-                // And a second more.
+            if arriving.peek().is_none() && jitter_buffer.is_empty() {
+                // One more second.
                 ends = ends.or(Some(now + 1.0));
             }
             if ends.is_some_and(|ends| now >= ends) {
-                return (output, playout.stats());
+                return (output, jitter_buffer.stats());
             }
         }
         unreachable!()
     }
 }
 
-/// Samples for which the sound fades when nothing more comes: 5 ms.
-const FADES: usize = 240;
+/// Samples of the fade-out at the end of the sound: 5 ms.
+const FADE_FRAMES: usize = 240;
 
 /// The last samples before the fade-out, all channels.
 fn last(output: &[f32], samples: usize, channels: usize) -> &[f32] {
-    let end = output.iter().rposition(|sample| *sample != 0.0).expect("there is output") + 1 - FADES * channels;
+    let end = output.iter().rposition(|sample| *sample != 0.0).expect("there is output") + 1 - FADE_FRAMES * channels;
     &output[end - samples..end]
 }
 
-/// Where the sound begins, in samples.
-fn begins(output: &[f32]) -> usize {
+/// The index of the first sample of the sound.
+fn first_sample(output: &[f32]) -> usize {
     output.iter().position(|sample| *sample != 0.0).expect("there is output")
 }
 
@@ -118,17 +118,17 @@ fn ms(seconds: f64) -> f64 {
 fn every_sample_is_played_unchanged_and_in_order() {
     for channels in [1, 2] {
         let simulation = Simulation { channels, ..Simulation::default() };
-        // Up to 15 ms late and so in any order, one in ten twice as fast as the others.
-        let (output, played) = simulation.play(|index| Some(0.003 + scattered(index) * 0.015));
-        let start = begins(&output);
+        // Up to 15 ms late, and so in any order.
+        let (output, played) = simulation.play(|index| Some(0.003 + pseudo_random(index) * 0.015));
+        let start = first_sample(&output);
         let sent = played.played as usize * FRAME * usize::from(channels);
         assert_eq!(sent, 1_500 * FRAME * usize::from(channels));
         let wrong = (0..sent).find(|n| output[start + n].to_bits() != sound(*n).to_bits());
         assert_eq!(wrong, None, "{played:?}");
         assert_eq!(last(&output, sent, channels.into()).len(), sent);
         assert_eq!(
-            begins(&output) + sent,
-            output.iter().rposition(|sample| *sample != 0.0).unwrap() + 1 - FADES * usize::from(channels)
+            first_sample(&output) + sent,
+            output.iter().rposition(|sample| *sample != 0.0).unwrap() + 1 - FADE_FRAMES * usize::from(channels)
         );
         assert_eq!((played.concealed, played.late, played.early, played.resyncs), (0, 0, 0, 0));
         assert_eq!(played.rate_correction_ppm, 0.0);
@@ -138,8 +138,8 @@ fn every_sample_is_played_unchanged_and_in_order() {
 #[test]
 fn packet_is_played_up_to_its_allowance_plus_block_and_tolerance() {
     let simulation = Simulation::default();
-    // Number 700 comes 20 ms after the others would; then so late that even 5 ms of a block, a tolerance of 2.5 ms, and what is
-    // pulled at once beyond a block, are over.
+    // Packet 700 arrives 20 ms after its regular time; then so late that a block of 5 ms, the tolerance of 2.5 ms, and the samples
+    // that are read beyond a block are used up.
     let with = |late: f64| simulation.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
     let at_the_limit = with(0.020);
     assert_eq!((at_the_limit.concealed, at_the_limit.late), (0, 0), "{at_the_limit:?}");
@@ -153,9 +153,9 @@ fn missing_packets_are_concealed_without_moving_other_samples() {
     let lost = 700..703_usize;
     let (output, played) = Simulation::default().play(|index| (!lost.contains(&(index as usize))).then_some(0.003));
     assert_eq!((played.concealed, played.late, played.played), (3, 0, 1_497));
-    let start = begins(&output);
+    let start = first_sample(&output);
     let gap = lost.start * FRAME..lost.end * FRAME;
-    // 5 ms are 240 frames: backwards, and fading.
+    // 5 ms are 240 frames: reversed and faded out.
     for n in 0..240 {
         let expected = sound(gap.start - 1 - n) * (240 - n) as f32 / 240.0;
         let found = output[start + gap.start + n];
@@ -177,12 +177,13 @@ fn fast_or_slow_device_clock_is_tracked() {
     for ppm in [300.0, -300.0, 60.0] {
         let simulation =
             Simulation { ppm, seconds: 240.0, allowance: Some(Duration::from_millis(10)), ..Simulation::default() };
-        // Up to 4 ms of jitter, and askings up to 2 ms late.
-        let (_, played) = simulation.play_late(|n| Some(0.003 + scattered(n) * 0.004), |n| scattered(n + 7) * 0.002);
+        // Up to 4 ms of jitter, and callbacks up to 2 ms late.
+        let (_, played) =
+            simulation.play_late(|n| Some(0.003 + pseudo_random(n) * 0.004), |n| pseudo_random(n + 7) * 0.002);
         assert_eq!((played.concealed, played.resyncs, played.early), (0, 0, 0), "{ppm}: {played:?}");
-        // A device that takes more has to be given sound more slowly.
+        // The correction is the opposite of the device's clock error.
         assert!((played.rate_correction_ppm + ppm).abs() < 40.0, "{ppm}: {played:?}");
-        // 10 ms, an eighth of that as tolerance, and a block of 5 ms: 16.25 ms, and what is learnt late.
+        // 10 ms, an eighth of that as tolerance, and a block of 5 ms: 16.25 ms, plus the delay of the estimate.
         let depth = played.depth.unwrap();
         assert!(ms(depth.min) > 14.0 && ms(depth.max) < 18.5, "{ppm}: {played:?}");
     }
@@ -190,7 +191,7 @@ fn fast_or_slow_device_clock_is_tracked() {
 
 #[test]
 fn untracked_device_clock_causes_underruns() {
-    // So that the test above can fail: at 300 millionths 240 s are 72 ms.
+    // Checks that the test above can fail: 300 ppm of 240 s are 72 ms.
     let simulation =
         Simulation { ppm: 300.0, seconds: 3.0, allowance: Some(Duration::from_millis(10)), ..Simulation::default() };
     let (_, played) = simulation.play(|_| Some(0.003));
@@ -204,7 +205,7 @@ fn large_clock_error_is_corrected_without_residual_depth() {
         let (_, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{ppm}: {played:?}");
         assert!((played.rate_correction_ppm + ppm).abs() < 20.0, "{ppm}: {played:?}");
-        // 20 ms, 2.5 ms and a block of 5 ms. A correction by the error alone would leave 4 ms of it, 48 frames a second at a quarter a second.
+        // 20 ms, 2.5 ms and a block of 5 ms. A purely proportional correction would leave an error of 4 ms, 48 frames per second at a quarter per second.
         let depth = played.depth.unwrap();
         assert!((ms(depth.mean) - 27.5).abs() < 1.0, "{ppm}: {played:?}");
     }
@@ -218,14 +219,14 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { late } else { 0.0 });
         assert_eq!((played.early, played.late, played.concealed, played.resyncs), (0, 0, 0, 0), "{late}: {played:?}");
         assert_eq!(played.played + played.skipped, 1_500, "{late}: {played:?}");
-        // A block of 5 ms, 1 ms, and the tolerance of 0.5 ms might have waited. A packet is 2.67 ms.
+        // A block of 5 ms, 1 ms, and the tolerance of 0.5 ms may be buffered. A packet is 2.67 ms.
         let missed = (late + 0.002 - 0.006_5) / 0.002_667;
         assert!((played.skipped as f64 - missed).abs() < 3.0, "{late}: {played:?}, not {missed}");
         let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
         assert_eq!(wrong, None, "{late}");
-        // It is faded in.
-        assert!(output[begins(&output)].abs() < 0.02, "{late}");
-        // Where it makes up for it, asking several times at once, playing began too early, and pauses once to be in time.
+        // The sound is faded in.
+        assert!(output[first_sample(&output)].abs() < 0.02, "{late}");
+        // If the device catches up with several callbacks at once, playback started too early, and pauses once to get back in time.
         let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");
@@ -237,7 +238,7 @@ fn late_first_callback_starts_playback_there_without_backlog() {
 
 #[test]
 fn partial_last_packet_fades_out() {
-    let mut playout = JitterBuffer::new(JitterBufferConfig {
+    let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
         rate: RATE,
         channels: 2,
         frame_samples: FRAME as u32,
@@ -246,19 +247,19 @@ fn partial_last_packet_fades_out() {
         jitter_allowance: Some(Duration::from_millis(100)),
     })
     .unwrap();
-    // Nine packets, and half of one, of a constant; the frame after them is its echo, and no step of it is larger than a fade's.
-    playout.set_sent_packets(10);
+    // Nine and a half packets of a constant; the frame after them equals the last one, and no step is larger than that of a fade.
+    jitter_buffer.set_sent_packets(10);
     for index in 0..10 {
         let frames = if index == 9 { FRAME / 2 } else { FRAME };
-        playout.on_packet(index, Time::from_millis(1_000), &[0.5].repeat(2 * frames));
+        jitter_buffer.on_packet(index, Time::from_millis(1_000), &[0.5].repeat(2 * frames));
     }
     let mut output = vec![0.0; 16_384 * 2];
     for (callback, out) in output.chunks_mut(256).enumerate() {
-        playout.fill(out, Time::from_nanos(1_000_000_000 + callback as u64 * 2_666_667));
+        jitter_buffer.fill(out, Time::from_nanos(1_000_000_000 + callback as u64 * 2_666_667));
     }
-    let played = playout.stats();
+    let played = jitter_buffer.stats();
     let loud = output.iter().filter(|sample| **sample == 0.5).count() / 2;
-    // The fade begins with the last sample again.
+    // The fade begins with a repetition of the last sample.
     assert_eq!((loud, played.concealed), (9 * FRAME + FRAME / 2 + 1, 0), "{played:?}");
     let last = output.iter().rposition(|sample| *sample == 0.5).unwrap();
     let steps = output[last..].windows(3).map(|frames| (frames[2] - frames[0]).abs()).fold(0.0, f32::max);
@@ -268,34 +269,40 @@ fn partial_last_packet_fades_out() {
 #[test]
 fn full_ring_buffer_drops_and_counts_samples() {
     // 1.28 s are 480 packets of 2.667 ms.
-    let (mut giver, mut taker) = packet_ring(RATE, 2, FRAME as u32, Duration::from_millis(1_280));
-    let tally = giver.counters();
+    let (mut producer, mut consumer) = packet_ring(RATE, 2, FRAME as u32, Duration::from_millis(1_280));
+    let counters = producer.counters();
     let received_at = Time::from_nanos(7);
     for index in 0..500_u16 {
-        giver.push(index.into(), received_at, (0..256_u16).map(|n| f32::from(index) + f32::from(n) / 256.0));
+        producer.push(index.into(), received_at, (0..256_u16).map(|n| f32::from(index) + f32::from(n) / 256.0));
     }
-    giver.set_sent_packets(500);
-    assert_eq!((taker.sent_packets(), tally.pushed(), tally.dropped(), taker.is_closed()), (500, 500, 20, false));
+    producer.set_sent_packets(500);
+    assert_eq!(
+        (consumer.sent_packets(), counters.pushed(), counters.dropped(), consumer.is_closed()),
+        (500, 500, 20, false)
+    );
     let mut samples = Vec::new();
     for index in 0..480_u16 {
-        assert_eq!(taker.pop(&mut samples), Some(QueuedAudio { index: index.into(), received_at, sample_count: 256 }));
+        assert_eq!(
+            consumer.pop(&mut samples),
+            Some(QueuedAudio { index: index.into(), received_at, sample_count: 256 })
+        );
         assert_eq!((samples[0], samples[255]), (f32::from(index), f32::from(index) + 255.0 / 256.0));
     }
-    assert_eq!(taker.pop(&mut samples), None);
-    // There is room again; what is too long of a packet is left.
-    giver.push(500, received_at, [1.0; 300].into_iter());
-    drop(giver);
-    assert!(taker.is_closed());
-    assert_eq!(taker.pop(&mut samples), Some(QueuedAudio { index: 500, received_at, sample_count: 256 }));
-    assert_eq!((tally.pushed(), tally.dropped(), samples.len()), (501, 20, 256));
+    assert_eq!(consumer.pop(&mut samples), None);
+    // There is space again; samples beyond the length of a packet are dropped.
+    producer.push(500, received_at, [1.0; 300].into_iter());
+    drop(producer);
+    assert!(consumer.is_closed());
+    assert_eq!(consumer.pop(&mut samples), Some(QueuedAudio { index: 500, received_at, sample_count: 256 }));
+    assert_eq!((counters.pushed(), counters.dropped(), samples.len()), (501, 20, 256));
 }
 
 #[test]
 fn playback_catches_up_after_the_device_lost_samples() {
     const BLOCK: u64 = 256;
-    // After 1.3 s, early in the second window, the device requests a block early, reported or not; the number of packets that are late then.
+    // After 1.3 s, early in the second window, the device requests a block early, reported or not. Returns the number of late packets.
     let late = |is_reported: bool| {
-        let mut playout = JitterBuffer::new(JitterBufferConfig {
+        let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
             rate: RATE,
             channels: 1,
             frame_samples: FRAME as u32,
@@ -304,9 +311,9 @@ fn playback_catches_up_after_the_device_lost_samples() {
             jitter_allowance: Some(Duration::from_millis(5)),
         })
         .unwrap();
-        playout.set_sent_packets(1_500);
-        let comes = |index: u64| 1.0 + index as f64 * FRAME as f64 / f64::from(RATE) + scattered(index) * 0.004;
-        let mut arriving: Vec<(f64, u64)> = (0..1_500).map(|index| (comes(index), index)).collect();
+        jitter_buffer.set_sent_packets(1_500);
+        let arrival = |index: u64| 1.0 + index as f64 * FRAME as f64 / f64::from(RATE) + pseudo_random(index) * 0.004;
+        let mut arriving: Vec<(f64, u64)> = (0..1_500).map(|index| (arrival(index), index)).collect();
         arriving.sort_by(|a, b| a.partial_cmp(b).unwrap());
         let mut arriving = arriving.into_iter().peekable();
         let ran_dry = (1.3 * f64::from(RATE)) as u64 / BLOCK;
@@ -314,28 +321,28 @@ fn playback_catches_up_after_the_device_lost_samples() {
             let ahead = u64::from(callback > ran_dry);
             let now = 1.0 + (callback - ahead) as f64 * BLOCK as f64 / f64::from(RATE);
             while let Some((at, index)) = arriving.next_if(|(at, _)| *at <= now) {
-                playout.on_packet(index, Time::from_nanos((at * SECOND) as u64), &[0.5; FRAME]);
+                jitter_buffer.on_packet(index, Time::from_nanos((at * SECOND) as u64), &[0.5; FRAME]);
             }
-            playout.fill(&mut [0.0; BLOCK as usize], Time::from_nanos((now * SECOND) as u64));
+            jitter_buffer.fill(&mut [0.0; BLOCK as usize], Time::from_nanos((now * SECOND) as u64));
             if is_reported && callback == ran_dry + 1 {
-                playout.on_discontinuity();
+                jitter_buffer.on_discontinuity();
             }
         }
-        let played = playout.stats();
+        let played = jitter_buffer.stats();
         assert_eq!((played.resyncs, played.played + played.late), (1, 1_500), "{played:?}");
         played.late
     };
-    // A tenth of a second is looked at; else what is left of the second, several times as much.
+    // A reported discontinuity is evaluated after a tenth of a second; otherwise after the rest of the second, several times as long.
     let (reported, unreported) = (late(true), late(false));
     assert!(reported > 0 && reported * 4 < unreported, "{reported} {unreported}");
 }
 
 #[test]
 fn occasional_large_callbacks_are_tolerated() {
-    // Every 4.3 s a device takes three times what it usually takes, and pauses for so long; it gets it in one piece, or in parts.
+    // Every 4.3 s a device requests three times its usual block, in one piece or in parts, and then pauses as long as the block lasts.
     for parts in [1, 3] {
         let (frames, seconds) = (4_096_u64, 60.0);
-        let mut playout = JitterBuffer::new(JitterBufferConfig {
+        let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
             rate: RATE,
             channels: 1,
             frame_samples: FRAME as u32,
@@ -344,25 +351,25 @@ fn occasional_large_callbacks_are_tolerated() {
             jitter_allowance: Some(Duration::from_millis(20)),
         })
         .unwrap();
-        playout.set_sent_packets((seconds * f64::from(RATE)) as u64 / FRAME as u64);
-        let (mut place, mut next) = (0, 0);
+        jitter_buffer.set_sent_packets((seconds * f64::from(RATE)) as u64 / FRAME as u64);
+        let (mut position, mut next) = (0, 0);
         for callback in 0.. {
-            let now = 1.0 + place as f64 / f64::from(RATE);
+            let now = 1.0 + position as f64 / f64::from(RATE);
             if now > seconds {
                 break;
             }
             while next as f64 * FRAME as f64 / f64::from(RATE) + 0.5 < now {
-                playout.on_packet(next, Time::from_nanos((now * SECOND) as u64), &[0.5; FRAME]);
+                jitter_buffer.on_packet(next, Time::from_nanos((now * SECOND) as u64), &[0.5; FRAME]);
                 next += 1;
             }
             let taken = frames * if callback % 50 == 7 { 3 } else { 1 };
             for _ in 0..parts {
-                playout.fill(&mut vec![0.0; (taken / parts) as usize], Time::from_nanos((now * SECOND) as u64));
+                jitter_buffer.fill(&mut vec![0.0; (taken / parts) as usize], Time::from_nanos((now * SECOND) as u64));
             }
-            place += taken;
+            position += taken;
         }
-        let played = playout.stats();
-        // It is learnt the first time.
+        let played = jitter_buffer.stats();
+        // The allowance adapts the first time.
         assert!(played.resyncs <= 1 && played.concealed <= 100, "{parts}: {played:?}");
         assert!(played.played > 20_000, "{parts}: {played:?}");
     }
@@ -371,18 +378,18 @@ fn occasional_large_callbacks_are_tolerated() {
 #[test]
 fn end_of_stream_fades_out_without_concealment() {
     let (output, played) = Simulation::default().play(|_| Some(0.003));
-    let start = begins(&output) + 1_500 * FRAME;
-    for n in 0..FADES {
-        let expected = sound(1_500 * FRAME - 1 - n) * (FADES - n) as f32 / FADES as f32;
+    let start = first_sample(&output) + 1_500 * FRAME;
+    for n in 0..FADE_FRAMES {
+        let expected = sound(1_500 * FRAME - 1 - n) * (FADE_FRAMES - n) as f32 / FADE_FRAMES as f32;
         assert!((output[start + n] - expected).abs() < 1e-6, "{n}: {}, not {expected}", output[start + n]);
     }
-    assert!(output[start + FADES..].iter().all(|sample| *sample == 0.0));
+    assert!(output[start + FADE_FRAMES..].iter().all(|sample| *sample == 0.0));
     assert_eq!((played.concealed, played.late, played.played), (0, 0, 1_500));
 }
 
 #[test]
 fn any_block_length_adds_only_the_necessary_delay() {
-    // 521 has no divisor; 513, 735 and 1,025 have none that is near the half or the third of them.
+    // 521 has no divisor; 513, 735 and 1,025 have none near a half or a third of them.
     for block in [1, 15, 16, 17, 511, 513, 521, 735, 1_025, 4_096] {
         let simulation = Simulation { block, seconds: 10.0, ..Simulation::default() };
         let (_, played) = simulation.play(|_| Some(0.003));
@@ -399,8 +406,8 @@ fn other_sample_rate_keeps_pitch_and_position() {
         let simulation = Simulation { device_rate, seconds: 6.0, ..Simulation::default() };
         let (output, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{played:?}");
-        // The noise is almost all around half the rate, which 44.1 kHz does not hold; how long it lasts shows all the same.
-        let start = begins(&output);
+        // The noise is almost all around half the sample rate, which 44.1 kHz cannot represent; its duration is still measurable.
+        let start = first_sample(&output);
         let end = output.iter().rposition(|sample| *sample != 0.0).unwrap();
         let lasts = (end - start) as f64 / f64::from(device_rate);
         assert!((lasts - 6.005).abs() < 0.01, "{device_rate}: {lasts}");
@@ -410,19 +417,20 @@ fn other_sample_rate_keeps_pitch_and_position() {
 #[test]
 fn allowance_follows_the_path_delay() {
     let simulation = Simulation { allowance: None, seconds: 60.0, ..Simulation::default() };
-    // Nothing to allow for: the least. Then up to 12 ms, and from the 30th second on nothing again, to be forgotten slowly.
+    // No jitter: the minimum. Then up to 12 ms, and from the 30th second on none again, which is forgotten slowly.
     let (_, calm) = simulation.play(|_| Some(0.003));
     assert_eq!(calm.jitter_allowance, Duration::from_millis(1));
     assert!(ms(calm.depth.unwrap().min) < 8.0, "{calm:?}");
     assert_eq!((calm.concealed, calm.resyncs), (0, 0));
-    let (_, rough) = simulation.play(|index| Some(0.003 + scattered(index) * 0.012));
+    let (_, rough) = simulation.play(|index| Some(0.003 + pseudo_random(index) * 0.012));
     assert!((11.5..=12.5).contains(&ms(rough.jitter_allowance.as_secs_f64())), "{rough:?}");
-    // Until it was known.
+    // Until the jitter was estimated.
     assert!(rough.concealed > 0 && rough.concealed < 300, "{rough:?}");
-    assert_eq!(rough.concealed, rough.late, "all came");
-    // After 80 s of calm 0.9^80 = 0.0002 of ten seconds' packets count.
+    assert_eq!(rough.concealed, rough.late, "every packet arrived");
+    // After 80 s without jitter 0.9^80 = 0.0002 of ten seconds' packets still count.
     let simulation = Simulation { seconds: 90.0, ..simulation };
-    let (_, calmed) = simulation.play(|index| Some(0.003 + if index < 3_750 { scattered(index) * 0.012 } else { 0.0 }));
+    let (_, calmed) =
+        simulation.play(|index| Some(0.003 + if index < 3_750 { pseudo_random(index) * 0.012 } else { 0.0 }));
     assert_eq!(calmed.jitter_allowance, Duration::from_millis(1), "{calmed:?}");
 }
 
@@ -431,21 +439,21 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     let simulation = Simulation { seconds: 8.0, ..Simulation::default() };
     let (output, longer) = simulation.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!(longer.resyncs, 1, "{longer:?}");
-    // The first of the longer path comes 300 ms later, less the 27.5 ms that it might have waited, and within 100 ms something is
-    // done: what had its turn in these 272.5 to 372.5 ms comes too late.
+    // The first packet of the longer path arrives 300 ms later, less the 27.5 ms of buffer, and within 100 ms the buffer
+    // reacts: packets due in these 272.5 to 372.5 ms are late.
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
-    // What comes afterwards is played as it came: the last second is in order.
+    // Later packets are played: the last second is in order.
     let last_second = last(&output, 48_000, 1);
     let wrong = (0..48_000).find(|n| last_second[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
     assert_eq!(wrong, None);
-    // What the path was before is not taken for jitter.
+    // The change of the path delay is not counted as jitter.
     let (_, longer) =
         Simulation { allowance: None, ..simulation }.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!((longer.resyncs, longer.jitter_allowance), (1, Duration::from_millis(1)), "{longer:?}");
     let (output, shorter) = simulation.play(|index| Some(if index < 750 { 0.303 } else { 0.003 }));
     assert_eq!((shorter.resyncs, shorter.late), (1, 0), "{shorter:?}");
-    // 300 ms, less what the 30 ms of silence until the first of them came was good for, are about 112 packets.
+    // 300 ms, less the 30 ms of silence before the first of them, are about 112 packets.
     assert_eq!(shorter.played + shorter.skipped, 3_000, "{shorter:?}");
     assert!((90..=115).contains(&shorter.skipped), "{shorter:?}");
     let last_second = last(&output, 48_000, 1);
@@ -463,31 +471,31 @@ fn device_never_receives_non_finite_or_out_of_range_samples() {
         device_block_frames: 128,
         jitter_allowance: Some(Duration::ZERO),
     };
-    let mut playout = JitterBuffer::new(config).unwrap();
-    playout.set_sent_packets(4);
+    let mut jitter_buffer = JitterBuffer::new(config).unwrap();
+    jitter_buffer.set_sent_packets(4);
     let at = Time::from_nanos(1_000_000_000);
-    playout.on_packet(0, at, &[f32::NAN, f32::INFINITY, -9.0, 1.5]);
-    playout.on_packet(1, at, &[0.5]);
-    playout.on_packet(2, at, &[0.25; 9]);
-    // The same again is nothing new.
-    playout.on_packet(2, at, &[0.75; 4]);
+    jitter_buffer.on_packet(0, at, &[f32::NAN, f32::INFINITY, -9.0, 1.5]);
+    jitter_buffer.on_packet(1, at, &[0.5]);
+    jitter_buffer.on_packet(2, at, &[0.25; 9]);
+    // A repeated packet is ignored.
+    jitter_buffer.on_packet(2, at, &[0.75; 4]);
     let mut out = vec![9.0; 4_800];
-    playout.fill(&mut out, at);
-    let start = begins(&out);
-    // What a packet lacks is what was played before, backwards and fading; then the next is faded in, within 64 samples.
+    jitter_buffer.fill(&mut out, at);
+    let start = first_sample(&out);
+    // The missing part of a packet is concealed with the previous samples, reversed and fading; then the next packet is faded in, within 64 samples.
     let expected = [-1.0, 1.0, 0.5, 0.5, 239.0 / 240.0, -238.0 / 240.0];
     let expected = expected.into_iter().chain([1.0, 2.0, 3.0, 4.0].map(|n| 0.25 * n / 65.0));
     for (found, expected) in out[start..].iter().zip(expected) {
         assert!((f64::from(*found) - expected).abs() < 1e-6, "{:?}", &out[start..start + 11]);
     }
     assert!(out.iter().all(|sample| sample.abs() <= 1.0));
-    assert_eq!(playout.stats().non_finite_samples, 2);
+    assert_eq!(jitter_buffer.stats().non_finite_samples, 2);
 }
 
 #[test]
 fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
     for device_rate in [RATE, 44_100, 96_000] {
-        // Packets 700 to 703 are damaged, and 702 is lost beside: what is concealed there is made of what was damaged.
+        // Packets 700 to 703 are damaged, and 702 is also lost: it is concealed with damaged samples.
         let play = |damage: &[f32]| {
             let config = JitterBufferConfig {
                 rate: RATE,
@@ -497,8 +505,8 @@ fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
                 device_block_frames: BLOCK as u32,
                 jitter_allowance: Some(Duration::from_millis(20)),
             };
-            let mut playout = JitterBuffer::new(config).unwrap();
-            playout.set_sent_packets(1_500);
+            let mut jitter_buffer = JitterBuffer::new(config).unwrap();
+            jitter_buffer.set_sent_packets(1_500);
             let (mut output, mut out) = (Vec::new(), vec![9.0; BLOCK]);
             let pace = u64::from(RATE) * BLOCK as u64 / u64::from(device_rate);
             let mut sent = 0;
@@ -510,14 +518,14 @@ fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
                         samples.iter_mut().zip(damage.iter().cycle()).step_by(3).for_each(|(to, from)| *to = *from);
                     }
                     if sent != 702 {
-                        playout.on_packet(sent, Time::from_nanos(now), &samples);
+                        jitter_buffer.on_packet(sent, Time::from_nanos(now), &samples);
                     }
                     sent += 1;
                 }
-                playout.fill(&mut out, Time::from_nanos(now));
+                jitter_buffer.fill(&mut out, Time::from_nanos(now));
                 output.extend_from_slice(&out);
             }
-            (output, playout.stats())
+            (output, jitter_buffer.stats())
         };
         let (zeroed, _) = play(&[0.0]);
         let (found, played) = play(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
@@ -527,7 +535,7 @@ fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
     }
 }
 
-/// What may happen next.
+/// An input event.
 #[derive(Clone, Debug)]
 enum Next {
     Sent(u64),
@@ -549,7 +557,7 @@ fn next() -> impl Strategy<Value = Next> {
 
 proptest! {
     /// Packets that were never sent, clocks that run backwards, any audio and any block: the output is finite and within full scale, and
-    /// each packet is played, or counted, once at most.
+    /// each packet is played or counted at most once.
     #[test]
     fn any_input_sequence_causes_no_panic(
         events in prop::collection::vec(next(), 0..300),
@@ -560,23 +568,23 @@ proptest! {
     ) {
         let allowance = allowance.map(Duration::from_millis);
         let config = JitterBufferConfig { rate: 8_000, channels, frame_samples, device_rate: 8_000, device_block_frames: device_block, jitter_allowance: allowance };
-        let mut playout = JitterBuffer::new(config).unwrap();
+        let mut jitter_buffer = JitterBuffer::new(config).unwrap();
         let mut came = 0;
         for event in events {
             match event {
-                Next::Sent(packets) => playout.set_sent_packets(packets),
+                Next::Sent(packets) => jitter_buffer.set_sent_packets(packets),
                 Next::Packet(index, at, samples) => {
                     came += 1;
-                    playout.on_packet(index, Time::from_nanos(at), &samples);
+                    jitter_buffer.on_packet(index, Time::from_nanos(at), &samples);
                 }
                 Next::Fill(frames, at) => {
                     let mut out = vec![9.0_f32; frames * usize::from(channels)];
-                    playout.fill(&mut out, Time::from_nanos(at));
+                    jitter_buffer.fill(&mut out, Time::from_nanos(at));
                     prop_assert!(out.iter().all(|sample| sample.abs() <= 1.0), "{out:?}");
                 }
             }
         }
-        let played = playout.stats();
+        let played = jitter_buffer.stats();
         prop_assert!(played.played + played.late + played.early + played.skipped <= came, "{played:?}");
         prop_assert!(played.depth.is_none_or(|depth| depth.min <= depth.max && depth.mean.is_finite()), "{played:?}");
     }

@@ -1,5 +1,5 @@
-//! Samples that are NaN, infinite or far too large, on their way from a file or a device to packets: nothing panics, and nothing but
-//! they themselves is damaged.
+//! Samples that are NaN, infinite or far too large, from a file or a device to packets: nothing panics, and no other
+//! sample changes.
 
 use jamjam_dev::audio::convert::{
     AudioInput, ChannelLayout, Packetizer, PacketizerConfig, PayloadReader, Resampler, decode_payload,
@@ -13,7 +13,7 @@ fn bits(samples: &[f32]) -> Vec<u32> {
     samples.iter().map(|sample| sample.to_bits()).collect()
 }
 
-/// Resamples pieces of these lengths, in turn.
+/// Resamples chunks of these lengths, in turn.
 fn resampled(from: u32, to: u32, channels: u16, samples: &[f32], pieces: &[usize]) -> Vec<f32> {
     let mut resampler = Resampler::new(from, to, channels).unwrap();
     let (mut out, mut rest) = (Vec::new(), samples);
@@ -31,7 +31,7 @@ fn tone(frames: usize, channels: usize) -> Vec<f32> {
     (0..frames).flat_map(|n| std::iter::repeat_n((n as f32 / 7.0).sin() / 2.0, channels)).collect()
 }
 
-/// What becomes of an input of `input_rate` and `input_channels` that is sent with 48,000 Hz.
+/// The output for an input of `input_rate` and `input_channels` that is sent with 48,000 Hz.
 fn framed(input_rate: u32, input_channels: u16, output_channels: ChannelLayout, samples: &[f32]) -> Vec<f32> {
     let shape = PacketizerConfig {
         input_rate,
@@ -68,7 +68,7 @@ fn non_finite_sample_is_resampled_as_zero() {
 
 #[test]
 fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
-    // The last two have the longest filters that there are, of lengths that are no round numbers.
+    // The last two have the longest filters, with lengths that are not round numbers.
     let rates = [
         (44_100, 48_000),
         (96_000, 48_000),
@@ -81,7 +81,7 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
     ];
     for (from, to) in rates {
         for sign in [1.0, -1.0_f32] {
-            // All of one sign, or in turn: the sums at either end of the spectrum are as large as they can be.
+            // All of one sign, or alternating: the sums at both ends of the spectrum are as large as possible.
             let loudest: Vec<f32> = (0..3_000).map(|n| f32::MAX * sign.powi(n)).collect();
             let found = resampled(from, to, 1, &loudest, &[loudest.len()]);
             assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}, {sign}");
@@ -92,7 +92,7 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
     assert!(found.iter().all(|sample| sample.is_finite()));
 }
 
-/// Numbers that look random, each below `below`.
+/// Pseudo-random numbers, each below `below`.
 fn scattered(mut seed: u64) -> impl FnMut(usize) -> usize {
     move |below| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -100,7 +100,7 @@ fn scattered(mut seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
-/// Any bits at all, and every fifth time those at the ends.
+/// Any bits, and every fifth time the extreme values.
 fn any_samples(seed: u64, count: usize) -> Vec<f32> {
     let ends = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e30, -1e38, 0.0, 1.0];
     let mut random = scattered(seed);
@@ -111,7 +111,7 @@ fn any_samples(seed: u64, count: usize) -> Vec<f32> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Whatever comes, in whatever pieces.
+    /// Any samples in any chunks.
     #[test]
     fn any_bit_pattern_is_resampled_to_finite_samples(
         (from, to) in prop::sample::select(vec![
@@ -128,8 +128,8 @@ proptest! {
         prop_assert!(found.iter().all(|sample| sample.is_finite()));
         let frames = (frames as u64 * u64::from(to)).div_ceil(u64::from(from));
         prop_assert_eq!(found.len() as u64, frames * u64::from(channels));
-        let whole = resampled(from, to, channels, &samples, &[samples.len()]);
-        prop_assert_eq!(bits(&found), bits(&whole));
+        let at_once = resampled(from, to, channels, &samples, &[samples.len()]);
+        prop_assert_eq!(bits(&found), bits(&at_once));
     }
 }
 
@@ -139,7 +139,7 @@ fn non_finite_sample_counts_as_zero_in_a_downmix() {
         assert_eq!(framed(48_000, 2, ChannelLayout::Mono, &[0.5, value, value, value, 0.5, 0.25]), [0.25, 0.0, 0.375]);
         assert_eq!(framed(48_000, 4, ChannelLayout::Stereo, &[value, 0.5, 0.5, value]), [0.25, 0.25]);
     }
-    // One of either sign would be NaN together.
+    // One of each sign would sum to NaN.
     assert_eq!(framed(48_000, 2, ChannelLayout::Mono, &[f32::INFINITY, f32::NEG_INFINITY]), [0.0]);
     assert_eq!(framed(48_000, 2, ChannelLayout::Mono, &[f32::MAX, f32::MAX]), [f32::MAX]);
 }
@@ -172,7 +172,7 @@ fn every_kind_of_damage_becomes_finite_audio_in_packets() {
     }
 }
 
-/// What leaves of a file that is sent as `send --wav` sends it, and whether it is resampled.
+/// The payload of a file that is sent as by `send --wav`, and whether it is resampled.
 fn sent(file: &[u8]) -> Result<(Vec<f32>, bool), WavError> {
     let stream = WavStream::open(file)?;
     let format = *stream.format();
@@ -201,7 +201,7 @@ fn thousands_of_mutated_float_files_are_sent_without_a_panic() {
         WavSampleFormat::F32.encode(&sound, &mut file);
         for _ in 0..=random(8) {
             let at = random(file.len());
-            // The rate stays what it is: others have filters that take long to compute, and are tried above.
+            // The rate stays unchanged: others have filters that take long to compute, and are tested above.
             if !(24..28).contains(&at) {
                 file[at] = [random(256) as u8, 0x7f, 0xff, file[at] ^ 1 << random(8)][random(4)];
             }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 const MONO: PacketFormat = PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 };
 
-/// Noise that repeats itself after 2^32 samples: Numerical Recipes' generator, its upper half as a 16-bit sample.
+/// Noise with a period of 2^32 samples: Numerical Recipes' generator, its upper half as a 16-bit sample.
 fn noise(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     (0..count)
@@ -79,7 +79,7 @@ fn packets_are_counted_beyond_the_maximum_number_of_gaps() {
         analyzer.on_sent(index, &[0.5]);
     }
     (0..packets).step_by(2).for_each(|index| analyzer.on_lost(index));
-    // The one between the first two joins them, and makes room.
+    // The packet between the first two joins them, and frees a slot.
     analyzer.on_lost(1);
     let gaps = analyzer.finish().gaps;
     assert_eq!(
@@ -91,7 +91,7 @@ fn packets_are_counted_beyond_the_maximum_number_of_gaps() {
 
 #[test]
 fn levels_are_peak_and_mean_square_of_each_channel() {
-    // Left a square wave of a half: peak and root of the mean square are both 0.5. Right 0.6, 0, 0.8, 0: 1.00 / 4.
+    // Left: a square wave of 0.5, whose peak and RMS are both 0.5. Right: 0.6, 0, 0.8, 0, which is 1.00 / 4.
     let mut analyzer = Analyzer::new(PacketFormat { channels: 2, frame_samples: 4, ..MONO });
     analyzer.on_sent(0, &[0.5, 0.6, -0.5, 0.0, 0.5, -0.8, -0.5, 0.0]);
     let levels = analyzer.finish().sent_levels;
@@ -113,10 +113,10 @@ fn full_scale_sine_period_has_a_mean_square_of_one_half() {
 fn three_full_scale_samples_in_a_row_are_clipped_across_packets() {
     const FULL: f32 = 32_767.0 / 32_768.0;
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
-    // Two, which is a peak; then three, of which the last is in the next packet, below zero and above.
+    // Two samples are a peak only; then three, of which the last is in the next packet, below zero and above.
     analyzer.on_sent(0, &[0.0, 1.0, FULL, 0.9, 0.0, 0.0, -1.0, -FULL]);
     analyzer.on_sent(1, &[-1.5, 0.0, FULL, FULL, FULL, FULL, FULL, 0.0]);
-    // Just below full scale, however often.
+    // Just below full scale, any number of times.
     analyzer.on_sent(2, &[0.999_9; 8]);
     let level = analyzer.finish().sent_levels[0];
     assert_eq!((level.clips, level.clipped_samples, level.first_clip_offset), (2, 8, Some(6)));
@@ -143,7 +143,7 @@ fn clipped_run_over_three_packets_counts_once_in_any_order() {
 
 #[test]
 fn many_clipped_runs_waiting_for_a_neighbor_are_all_counted() {
-    // Every other packet is clipped from edge to edge, and those between never come.
+    // Every other packet is clipped throughout, and the packets between are missing.
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
     for index in (0..10_000).rev() {
         analyzer.on_returned(2 * index, &[1.0; 4], ReturnStatus::Damaged);
@@ -180,7 +180,7 @@ fn silence_means_all_bits_zero() {
     let silent = analyzed(&[&[0.0; 4], &[-0.0; 4], &[0.0; 2]]);
     assert!(silent.is_sent_silent());
     assert!(!analyzed(&[&[0.0; 4], &[0.0, 0.0, 0.0, 1e-9]]).is_sent_silent());
-    // Nothing was sent: that is not silence.
+    // Nothing was sent, which is not silence.
     assert!(!analyzed(&[]).is_sent_silent());
 }
 
@@ -219,7 +219,7 @@ fn non_finite_samples_of_a_source_are_counted_on_every_channel() {
         let mut source = SourceMeter::new(44_100, 2).replacing_non_finite(replaces);
         assert_eq!((source.source_quality().non_finite_samples, source.source_quality().replaced_samples), (0, 0));
         source.add_samples(&values);
-        // They are neither clipped nor silence.
+        // These samples are neither clipped nor silent.
         let expected = SourceQuality {
             rate: 44_100,
             non_finite_samples: 4,
@@ -257,7 +257,7 @@ fn shifted_and_attenuated_audio_is_matched() {
 
 #[test]
 fn early_audio_matches_up_to_the_end_of_the_comparison() {
-    // Longer than what is compared: the end of that came from beyond it.
+    // Longer than the compared range: the end of the sound comes from beyond it.
     let sent = noise(CORRELATION_WINDOW + 2 * MAX_SHIFT, 7);
     for shift in [-(MAX_SHIFT as i64), MAX_SHIFT as i64] {
         let at = |n: i64| usize::try_from(n - shift).ok().and_then(|from| sent.get(from)).copied().unwrap_or(0.0);
@@ -270,7 +270,7 @@ fn early_audio_matches_up_to_the_end_of_the_comparison() {
 
 #[test]
 fn equal_noise_lowers_the_correlation_to_the_root_of_one_half() {
-    // Two noises of one strength that have nothing to do with each other: the similarity is 1 / root of 2.
+    // Two independent noises of the same level: the similarity is 1 / √2.
     let (sent, other) = (noise(96_000, 7), noise(96_000, 1_234_567));
     let returned: Vec<f32> = sent.iter().zip(&other).map(|(a, b)| a + b).collect();
     let Alignment::Shifted(fit) = changed(&sent, &returned).alignment else { panic!("another") };
@@ -323,25 +323,25 @@ proptest! {
     fn analysis_does_not_depend_on_chunk_size(frames in prop::collection::vec((0..3_u8, 0..3_u8), 0..200), cuts in prop::collection::vec(0..40_usize, 1..50)) {
         let sample = |value: u8| [0.0, 0.25, -1.0][usize::from(value)];
         let sound: Vec<f32> = frames.iter().flat_map(|(left, right)| [sample(*left), sample(*right)]).collect();
-        let (mut whole, mut pieces) = (SourceMeter::new(8_000, 2), SourceMeter::new(8_000, 2));
-        whole.add_samples(&sound);
+        let (mut at_once, mut pieces) = (SourceMeter::new(8_000, 2), SourceMeter::new(8_000, 2));
+        at_once.add_samples(&sound);
         let (mut rest, mut cut) = (&sound[..], cuts.iter().cycle());
         while !rest.is_empty() {
-            // A cut of no frames at all would never end.
+            // A chunk of no frames would never end.
             let (piece, others) = rest.split_at((2 * cut.next().unwrap() + 2).min(rest.len()));
             pieces.add_samples(piece);
             rest = others;
         }
-        prop_assert_eq!(whole.source_quality(), pieces.source_quality());
+        prop_assert_eq!(at_once.source_quality(), pieces.source_quality());
         // Counted directly over the whole signal.
         let longest = |frames: &mut dyn Iterator<Item = bool>| {
             let frames: Vec<bool> = frames.collect();
             frames.split(|is_so| !is_so).map(<[bool]>::len).collect::<Vec<_>>()
         };
         let silent = longest(&mut frames.iter().map(|(left, right)| *left == 0 && *right == 0));
-        prop_assert_eq!(whole.source_quality().longest_silence, silent.into_iter().max().unwrap_or(0) as u64);
+        prop_assert_eq!(at_once.source_quality().longest_silence, silent.into_iter().max().unwrap_or(0) as u64);
         let full = [longest(&mut frames.iter().map(|(left, _)| *left == 2)), longest(&mut frames.iter().map(|(_, right)| *right == 2))].concat();
-        prop_assert_eq!(whole.source_quality().clips, full.iter().filter(|length| **length >= 3).count() as u64);
+        prop_assert_eq!(at_once.source_quality().clips, full.iter().filter(|length| **length >= 3).count() as u64);
     }
 
     /// The result does not depend on the order in which packets return or are lost.
@@ -350,7 +350,7 @@ proptest! {
         outcomes in prop::collection::vec(0..4_u8, 1..200),
         order in any::<prop::sample::Index>().prop_perturb(|_, mut random| random.random::<u64>()),
     ) {
-        // Loud enough that half of it is clipped, in stretches of any length.
+        // Loud enough that half of it is clipped, in runs of any length.
         let sound: Vec<f32> = noise(outcomes.len() * 16, 3).iter().map(|sample| if *sample > 0.0 { 1.0 } else { *sample }).collect();
         let packet = |index: u64| &sound[index as usize * 16..][..16];
         let analyzed = |indexes: &[u64]| {

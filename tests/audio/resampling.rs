@@ -1,4 +1,4 @@
-//! The resampler against the sound it should give, computed without it.
+//! The resampler compared with the exact result, which is computed without it.
 
 use std::f64::consts::TAU;
 
@@ -18,7 +18,7 @@ fn resampled(from: u32, to: u32, channels: u16, samples: &[f32], piece: usize) -
     out
 }
 
-/// How far `found` is from `wanted`, against the level of a 0.5 sine, without 60 ms at either edge.
+/// The error of `found` relative to a sine of level 0.5, without 60 ms at either edge.
 fn error_db(found: &[f32], wanted: &[f32], rate: u32) -> f64 {
     let edge = rate as usize * 60 / 1000;
     let inner = edge..wanted.len() - edge;
@@ -48,8 +48,8 @@ fn resampled_sine_equals_the_ideal_sine_without_a_time_shift() {
 
 #[test]
 fn frequencies_above_the_lower_nyquist_limit_are_removed() {
-    let kept = resampled(96_000, 48_000, 1, &sine(20_000.0, 96_000, 96_000), 1_000);
-    assert!(error_db(&kept, &sine(20_000.0, 48_000, 48_000), 48_000) < -80.0);
+    let resampled_sine = resampled(96_000, 48_000, 1, &sine(20_000.0, 96_000, 96_000), 1_000);
+    assert!(error_db(&resampled_sine, &sine(20_000.0, 48_000, 48_000), 48_000) < -80.0);
     let gone = resampled(96_000, 48_000, 1, &sine(30_000.0, 96_000, 96_000), 1_000);
     assert!(error_db(&gone, &vec![0.0; 48_000], 48_000) < -80.0);
 }
@@ -96,9 +96,9 @@ fn click_keeps_its_position() {
 #[test]
 fn output_does_not_depend_on_chunk_size() {
     let input = sine(440.0, 44_100, 10_000);
-    let whole = resampled(44_100, 48_000, 2, &input, input.len());
+    let at_once = resampled(44_100, 48_000, 2, &input, input.len());
     for piece in [2, 128, 2_058, 2_060] {
-        assert_eq!(resampled(44_100, 48_000, 2, &input, piece), whole, "pieces of {piece}");
+        assert_eq!(resampled(44_100, 48_000, 2, &input, piece), at_once, "pieces of {piece}");
     }
 }
 

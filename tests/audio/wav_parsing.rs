@@ -10,7 +10,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/audio").join(name)).unwrap()
 }
 
-/// Records the largest buffer that it was requested to fill.
+/// Records the size of the largest buffer that was requested.
 struct Watched<'a> {
     bytes: &'a [u8],
     largest: usize,
@@ -23,14 +23,14 @@ impl Read for Watched<'_> {
     }
 }
 
-/// Plays all of it and checks what must hold for any input.
-fn play(file: &[u8]) -> Result<Vec<f32>, WavError> {
+/// Reads all samples and checks the properties that hold for any input.
+fn decode(file: &[u8]) -> Result<Vec<f32>, WavError> {
     let mut watched = Watched { bytes: file, largest: 0 };
     let result = WavStream::open(&mut watched).and_then(|mut stream| {
         let mut samples = Vec::new();
         while stream.read(usize::MAX, &mut samples)? > 0 {}
         let _ = stream.warning();
-        assert_eq!(samples.len() % usize::from(stream.format().channels), 0, "whole frames only");
+        assert_eq!(samples.len() % usize::from(stream.format().channels), 0, "complete frames only");
         Ok(samples)
     });
     assert!(watched.largest <= 256 * 1024, "requested {} bytes at once", watched.largest);
@@ -65,9 +65,9 @@ fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
     prefixes("broken/truncated-24bit.wav", [3, 1], 1);
     for name in ["ima-adpcm", "zero-rate", "not-a-wav"] {
         let file = fixture(&format!("broken/{name}.wav"));
-        assert!((0..=file.len()).all(|length| play(&file[..length]).is_err()), "{name}");
+        assert!((0..=file.len()).all(|length| decode(&file[..length]).is_err()), "{name}");
     }
-    // Longer than the blocks that are read at once; the step is odd so that cuts fall everywhere in a frame.
+    // Longer than a read block; the step is odd so that truncations fall on every byte of a frame.
     prefixes("speech-16bit-mono-48k.wav", [2, 1], 4_999);
     prefixes("music-16bit-stereo-44k1.wav", [4, 2], 4_999);
     prefixes("24bit-mono-48k.wav", [3, 1], 4_999);
@@ -75,18 +75,18 @@ fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
     prefixes("8ch-16bit-48k.wav", [16, 8], 4_999);
 }
 
-/// `frame`: the bytes and the samples of one.
+/// `frame`: the bytes and the samples of one frame.
 fn prefixes(name: &str, frame: [usize; 2], step: usize) {
     let file = fixture(name);
-    let whole = bits(&play(&file).unwrap());
+    let original = bits(&decode(&file).unwrap());
     let header = file.windows(4).position(|id| id == b"data").unwrap() + 8;
     for length in (0..header).chain((header..=file.len()).step_by(step)) {
-        match play(&file[..length]) {
+        match decode(&file[..length]) {
             Ok(samples) => {
                 assert!(length >= header, "{name} cut to {length}");
-                assert!(whole.starts_with(&bits(&samples)), "{name} cut to {length}");
+                assert!(original.starts_with(&bits(&samples)), "{name} cut to {length}");
                 let there = (length - header) / frame[0] * frame[1];
-                assert_eq!(samples.len(), there.min(whole.len()), "{name} cut to {length}");
+                assert_eq!(samples.len(), there.min(original.len()), "{name} cut to {length}");
             }
             Err(error) => {
                 assert!(length < header, "{name} cut to {length}: {error}");
@@ -100,7 +100,7 @@ fn prefixes(name: &str, frame: [usize; 2], step: usize) {
 proptest! {
     #[test]
     fn arbitrary_bytes_cause_no_panic(file in prop::collection::vec(any::<u8>(), 0..600)) {
-        let _ = play(&file);
+        let _ = decode(&file);
     }
 
     #[test]
@@ -116,7 +116,7 @@ proptest! {
             file.extend(lie.unwrap_or(body.len() as u32).to_le_bytes());
             file.extend(body);
         }
-        let _ = play(&file);
+        let _ = decode(&file);
     }
 
     #[test]
@@ -138,13 +138,13 @@ proptest! {
         file.extend(*b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71data");
         file.extend(data_length.to_le_bytes());
         file.extend(data);
-        let _ = play(&file);
+        let _ = decode(&file);
     }
 
     #[test]
     fn any_damaged_byte_of_a_real_file_causes_no_panic(at in 0..300_usize, value in any::<u8>()) {
         let mut file = fixture("broken/chunks-in-odd-order.wav");
         file[at] = value;
-        let _ = play(&file);
+        let _ = decode(&file);
     }
 }

@@ -14,15 +14,15 @@ use tungstenite::{Message, WebSocket};
 
 use test_support::server::{TEST_TIMEOUT, poll_until};
 
-/// A browser that runs, with a profile of its own. It is killed when dropped.
+/// A running browser with its own profile. It is killed when dropped.
 pub(crate) struct Chromium {
     child: Child,
     socket: WebSocket<TcpStream>,
     calls: u64,
-    /// Responses that no call has taken yet.
-    answers: BTreeMap<u64, Value>,
+    /// Responses that no call has read yet.
+    responses: BTreeMap<u64, Value>,
     /// Events of the enabled domains.
-    news: Vec<Value>,
+    events: Vec<Value>,
     /// Credentials for pages that request a login.
     login: Option<[String; 2]>,
     _profile: TempDir,
@@ -31,7 +31,7 @@ pub(crate) struct Chromium {
 /// A page, by its session.
 pub(crate) struct Page(String);
 
-/// A call whose answer is still to come.
+/// A call whose response has not been read yet.
 pub(crate) struct Call(u64);
 
 impl Chromium {
@@ -41,7 +41,7 @@ impl Chromium {
         let program = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
         let child = Command::new(&program)
             .args(["--headless=new", "--remote-debugging-port=0", "--no-first-run", "--disable-gpu"])
-            // As root, as in containers, and with certificates of the tests' own making.
+            // As root, as in containers, and with self-signed certificates.
             .args(["--no-sandbox", "--disable-dev-shm-usage", "--ignore-certificate-errors"])
             // Host candidates as addresses: there is no mDNS responder for .local names here.
             .arg("--disable-features=WebRtcHideLocalIpsWithMdns")
@@ -61,7 +61,7 @@ impl Chromium {
         let stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap();
-        Self { child, socket, calls: 0, answers: BTreeMap::new(), news: Vec::new(), login: None, _profile: profile }
+        Self { child, socket, calls: 0, responses: BTreeMap::new(), events: Vec::new(), login: None, _profile: profile }
     }
 
     fn call(&mut self, method: &str, params: &Value, session: Option<&str>) -> Call {
@@ -74,38 +74,38 @@ impl Chromium {
         Call(self.calls)
     }
 
-    /// The answer to a call.
-    fn answer(&mut self, call: &Call) -> Value {
+    /// The response to a call.
+    fn response(&mut self, call: &Call) -> Value {
         loop {
-            if let Some(result) = self.answers.remove(&call.0) {
+            if let Some(result) = self.responses.remove(&call.0) {
                 return result;
             }
             let message = self.socket.read().unwrap();
             let mut message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
-            // Without a number it is news.
+            // A message without an id is an event.
             if let Some(id) = message["id"].as_u64() {
                 assert!(message["error"].is_null(), "{message}");
-                self.answers.insert(id, message["result"].take());
+                self.responses.insert(id, message["result"].take());
             } else {
-                self.go_on(&message);
-                self.news.push(message);
+                self.continue_request(&message);
+                self.events.push(message);
             }
         }
     }
 
-    /// A new page at `url`, with this script in it.
+    /// A new page at `url`, after evaluating this script in it.
     pub(crate) fn page(&mut self, url: &str, script: &str) -> Page {
         let call = self.call("Target.createTarget", &json!({"url": url}), None);
-        let target = self.answer(&call)["targetId"].take();
+        let target = self.response(&call)["targetId"].take();
         let call = self.call("Target.attachToTarget", &json!({"targetId": target, "flatten": true}), None);
-        let session = self.answer(&call)["sessionId"].as_str().unwrap().to_owned();
+        let session = self.response(&call)["sessionId"].as_str().unwrap().to_owned();
         let page = Page(session);
         self.evaluate(&page, &format!("{script}; null"));
         page
     }
 
-    /// Lets a request go on that waits for us, with the login where it waits for that.
-    fn go_on(&mut self, message: &Value) {
+    /// Continues a paused request, with the credentials if it requires a login.
+    fn continue_request(&mut self, message: &Value) {
         let session = message["sessionId"].as_str();
         let id = &message["params"]["requestId"];
         match (message["method"].as_str(), self.login.clone()) {
@@ -120,15 +120,15 @@ impl Chromium {
         }
     }
 
-    /// Goes to `url` on a new page and logs in there; requests and errors of the page are recorded from then on.
-    pub(crate) fn page_behind(&mut self, url: &str, name: &str, password: &str) -> Page {
+    /// Opens `url` in a new page and logs in; requests and errors of the page are recorded from then on.
+    pub(crate) fn page_with_login(&mut self, url: &str, name: &str, password: &str) -> Page {
         self.login = Some([name.to_owned(), password.to_owned()]);
         let page = self.page("about:blank", "null");
         for domain in ["Network", "Log", "Runtime", "Page"] {
             self.command(&page, &format!("{domain}.enable"), &json!({}));
         }
         self.command(&page, "Fetch.enable", &json!({"handleAuthRequests": true}));
-        self.news.clear();
+        self.events.clear();
         self.command(&page, "Page.navigate", &json!({"url": url}));
         page
     }
@@ -136,31 +136,31 @@ impl Chromium {
     /// Sends a command for a page, and waits for its response.
     pub(crate) fn command(&mut self, page: &Page, method: &str, params: &Value) -> Value {
         let call = self.call(method, params, Some(&page.0));
-        self.answer(&call)
+        self.response(&call)
     }
 
     /// The events received so far.
-    pub(crate) fn news(&self) -> &[Value] {
-        &self.news
+    pub(crate) fn events(&self) -> &[Value] {
+        &self.events
     }
 
-    /// Keeps a picture of the page where `SCREENSHOTS` names a folder for it.
-    pub(crate) fn picture(&mut self, page: &Page, name: &str) {
+    /// Saves a screenshot of the page in the folder `SCREENSHOTS`, if that is set.
+    pub(crate) fn screenshot(&mut self, page: &Page, name: &str) {
         let Some(folder) = std::env::var_os("SCREENSHOTS") else { return };
         let taken = self.command(page, "Page.captureScreenshot", &json!({"format": "png"}));
         let bytes = STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
         fs::write(Path::new(&folder).join(name), bytes).unwrap();
     }
 
-    /// Begins to evaluate an expression, and to wait for it where it is a promise.
+    /// Starts to evaluate an expression; a promise is awaited.
     pub(crate) fn begin(&mut self, page: &Page, expression: &str) -> Call {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         self.call("Runtime.evaluate", &params, Some(&page.0))
     }
 
-    /// What it has come to.
+    /// The result of that evaluation.
     pub(crate) fn end(&mut self, call: &Call) -> Value {
-        let mut result = self.answer(call);
+        let mut result = self.response(call);
         assert!(result["exceptionDetails"].is_null(), "{result}");
         result["result"]["value"].take()
     }

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
 use crate::chromium::{Chromium, Page};
-use crate::person::{CONTRAST, HANDS, all_is_well, colors, press};
+use crate::page_checks::{CONTRAST, PAGE_FUNCTIONS, assert_requests_and_no_errors, colors, press};
 use test_support::server::process::{Server, run};
 
 const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
-/// A note that has this in it.
+/// Finds a note that contains a text.
 const NOTE: &str =
     "globalThis.note = (text) => all('#notes > li').find((note) => !note.hidden && note.textContent.includes(text));";
 
@@ -34,7 +34,7 @@ impl Client {
         serde_json::from_str(self.0.read().unwrap().to_text().unwrap()).unwrap()
     }
 
-    /// In a new jamjam room of this name.
+    /// A client that creates a jamjam room of this name.
     fn in_room(server: &Server, room: &str, password: Option<&str>, name: &str) -> (Self, Value) {
         let mut client = Self::at(server, "/");
         client.send_text(
@@ -67,20 +67,20 @@ fn start(options: &[&str]) -> Server {
 }
 
 fn open(browser: &mut Chromium, server: &Server, width: u32, height: u32) -> Page {
-    let page = browser.page_behind(&format!("http://{}/console", server.address), "admin", "sesame");
+    let page = browser.page_with_login(&format!("http://{}/console", server.address), "admin", "sesame");
     let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
     browser.command(&page, "Emulation.setDeviceMetricsOverride", &size);
-    browser.evaluate(&page, &format!("{HANDS}{NOTE}"));
+    browser.evaluate(&page, &format!("{PAGE_FUNCTIONS}{NOTE}"));
     browser.evaluate(&page, "until(() => document.querySelector('#link')?.dataset.state === 'live')");
     page
 }
 
-fn own(server: &Server) -> String {
+fn console_url(server: &Server) -> String {
     format!("http://{}/console", server.address)
 }
 
 /// Rooms of all dialects with members in each: the clients, and the id of the jamjam room with the password `hunter2`.
-fn crowd(server: &Server) -> (Vec<Client>, Value) {
+fn rooms_with_members(server: &Server) -> (Vec<Client>, Value) {
     let (mut ann, id) = Client::in_room(server, "Thursday jam", None, "Ann");
     let (cid, locked) = Client::in_room(server, "Secret set", Some("hunter2"), "Cid");
     let mut bob = Client::at(server, "/");
@@ -100,7 +100,7 @@ fn crowd(server: &Server) -> (Vec<Client>, Value) {
 #[ignore = "needs Chromium: .ci/full"]
 fn console_shows_members_messages_and_rejection_reasons() {
     let server = start(&[]);
-    let (mut clients, locked) = crowd(&server);
+    let (mut clients, locked) = rooms_with_members(&server);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server, 1_280, 900);
     browser.evaluate(&page, "until(() => all('#rooms > li').length === 5)");
@@ -116,7 +116,7 @@ fn console_shows_members_messages_and_rejection_reasons() {
             "webrtc|standup||1 member",
         ])
     );
-    // A room is opened with the keyboard, and has its members.
+    // A room is opened with the keyboard, and shows its members.
     browser.evaluate(&page, "document.querySelector('#rooms summary').focus()");
     press(&mut browser, &page, "Enter");
     let members =
@@ -151,16 +151,16 @@ fn console_shows_members_messages_and_rejection_reasons() {
     assert_eq!(browser.evaluate(&page, counts), json!(rows.collect::<Vec<_>>()));
     for scheme in ["light", "dark"] {
         colors(&mut browser, &page, scheme);
-        browser.picture(&page, &format!("console-{scheme}.png"));
+        browser.screenshot(&page, &format!("console-{scheme}.png"));
     }
-    all_is_well(&browser, &own(&server), 5);
+    assert_requests_and_no_errors(&browser, &console_url(&server), 5);
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn protected_room_content_is_hidden_until_enabled_and_after_reload() {
     let mut server = start(&[]);
-    let (mut clients, _) = crowd(&server);
+    let (mut clients, _) = rooms_with_members(&server);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server, 1_280, 900);
     clients[2].chat("nobody else reads this");
@@ -187,18 +187,18 @@ fn protected_room_content_is_hidden_until_enabled_and_after_reload() {
     browser.evaluate(&page, shown);
     let url = format!("http://{}/console", server.address);
     browser.command(&page, "Page.navigate", &json!({"url": url}));
-    browser.evaluate(&page, &format!("{HANDS}{NOTE}"));
+    browser.evaluate(&page, &format!("{PAGE_FUNCTIONS}{NOTE}"));
     browser.evaluate(&page, "until(() => note('content hidden'))");
     let seen = "[document.querySelector('#content').checked, document.body.textContent.includes('nobody else')]";
     assert_eq!(browser.evaluate(&page, seen), json!([false, false]));
-    all_is_well(&browser, &own(&server), 5);
+    assert_requests_and_no_errors(&browser, &console_url(&server), 5);
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     let server = start(&[]);
-    let (mut clients, _) = crowd(&server);
+    let (mut clients, _) = rooms_with_members(&server);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server, 1_280, 900);
     clients[0].chat("hello");
@@ -221,13 +221,13 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     let expected =
         ["skip", "find", "dialect", "wide", "order", "rooms SUMMARY", "pause", "kinds", "content", "notes SUMMARY"];
     assert_eq!(reached, expected);
-    // Paused: what comes is counted and not shown, until it goes on.
+    // While paused, messages are counted and not shown, until it resumes.
     clients[1].chat("while it is paused");
     browser.evaluate(&page, "until(() => document.querySelector('#pause').textContent.includes('Resume (1 new)'))");
     assert_eq!(browser.evaluate(&page, "note('Bob') === undefined"), true);
     press(&mut browser, &page, "p");
     browser.evaluate(&page, "until(() => note('Bob'))");
-    // Find: rooms and messages, by the name of a member; Escape finds all again.
+    // Find: rooms and messages, by the name of a member; Escape shows all again.
     press(&mut browser, &page, "/");
     assert_eq!(browser.evaluate(&page, "document.activeElement.id"), "find");
     browser.command(&page, "Input.insertText", &json!({"text": "bOB"}));
@@ -235,14 +235,14 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     let found = "[words('#rooms .members .name'), words('#notes > li:not([hidden]) .who'), document.querySelector('#spoken').textContent]";
     browser.evaluate(&page, "until(() => document.querySelector('#spoken').textContent.startsWith('Found'))");
     assert_eq!(browser.evaluate(&page, found), json!([["Bob"], ["Bob"], "Found: 1 room, 2 members."]));
-    // A letter in a field is a letter.
+    // Typing a letter in a field does not trigger its shortcut.
     press(&mut browser, &page, "p");
     assert_eq!(browser.evaluate(&page, "document.querySelector('#pause').getAttribute('aria-pressed')"), "false");
     press(&mut browser, &page, "Escape");
     browser.evaluate(&page, "until(() => all('#rooms > li').length === 5)");
     browser.command(&page, "Input.insertText", &json!({"text": "nowhere"}));
     browser.evaluate(&page, "until(() => !document.querySelector('#rooms-empty').hidden)");
-    all_is_well(&browser, &own(&server), 5);
+    assert_requests_and_no_errors(&browser, &console_url(&server), 5);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn untrusted_names_and_messages_are_escaped() {
     let after = browser.evaluate(&page, "[...new Set(all('*').map((one) => one.tagName))].sort()");
     let made: Vec<&Value> =
         after.as_array().unwrap().iter().filter(|tag| !before.as_array().unwrap().contains(tag)).collect();
-    // Those of a message are the page's own; none comes from a client.
+    // These are created by the page itself for a message; no element comes from a client.
     assert_eq!(made, ["CODE", "PRE", "TIME"]);
     assert_eq!(
         browser.evaluate(&page, "[typeof globalThis.hit, all('script').length, all('img').length]"),
@@ -286,24 +286,24 @@ fn untrusted_names_and_messages_are_escaped() {
     let text = browser.evaluate(&page, "document.body.textContent");
     let text = text.as_str().unwrap();
     assert!(text.contains("onerror=") && text.contains("⟨U+202E⟩") && text.contains("⟨U+0007⟩"), "{text}");
-    let acts = |letter: &char| {
+    let is_invisible = |letter: &char| {
         jamjam_dev::sanitize::is_control_or_bidi(*letter) && !"\n\t".contains(*letter) || *letter == '\u{200b}'
     };
-    assert_eq!(text.chars().find(acts), None);
-    // Nothing makes the page wider than the window.
+    assert_eq!(text.chars().find(is_invisible), None);
+    // The page is not wider than the window.
     assert_eq!(
         browser.evaluate(&page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
         true
     );
-    browser.picture(&page, "console-hostile.png");
-    all_is_well(&browser, &own(&server), 5);
+    browser.screenshot(&page, "console-hostile.png");
+    assert_requests_and_no_errors(&browser, &console_url(&server), 5);
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn text_contrast_is_sufficient_in_both_themes_and_narrow_windows() {
     let server = start(&[]);
-    let (mut clients, _) = crowd(&server);
+    let (mut clients, _) = rooms_with_members(&server);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server, 360, 800);
     clients[5].send_text(&json!({"type": "offer", "targetUserId": "nobody", "sdp": {}}));
@@ -312,15 +312,18 @@ fn text_contrast_is_sufficient_in_both_themes_and_narrow_windows() {
     browser.evaluate(&page, "all('details').forEach((one) => { one.open = true; })");
     for scheme in ["light", "dark"] {
         colors(&mut browser, &page, scheme);
-        let least = browser.evaluate(&page, CONTRAST);
-        assert!(least[0].as_u64().unwrap() > 80 && least[1].as_f64().unwrap() >= 4.5, "{scheme}: {least}");
+        let lowest_contrast = browser.evaluate(&page, CONTRAST);
+        assert!(
+            lowest_contrast[0].as_u64().unwrap() > 80 && lowest_contrast[1].as_f64().unwrap() >= 4.5,
+            "{scheme}: {lowest_contrast}"
+        );
         assert_eq!(
             browser.evaluate(&page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"),
             true
         );
-        browser.picture(&page, &format!("console-narrow-{scheme}.png"));
+        browser.screenshot(&page, &format!("console-narrow-{scheme}.png"));
     }
-    all_is_well(&browser, &own(&server), 5);
+    assert_requests_and_no_errors(&browser, &console_url(&server), 5);
 }
 
 #[test]
@@ -341,13 +344,13 @@ fn page_size_stays_bounded_under_load() {
         );
         browser.evaluate(&page, &format!("until(() => {total})"));
     }
-    // Messages that had their effect; who connected and what is missing stands beside them.
+    // Only ordinary messages are limited to 500; connections and gaps are listed in addition.
     let notes = browser.evaluate(
         &page,
         "[notes.filter(isOrdinary).length, all('#notes > li').length - notes.length, notes.length < 510, words('#notes .gap').length > 0]",
     );
     assert_eq!(notes, json!([500, 0, true, true]));
-    all_is_well(&browser, &own(&server), 5);
+    assert_requests_and_no_errors(&browser, &console_url(&server), 5);
 }
 
 #[test]
@@ -359,7 +362,7 @@ fn page_survives_a_server_restart_and_reports_a_lost_login() {
     let page = open(&mut browser, &server, 1_280, 900);
     let _ann = Client::in_room(&server, "before", None, "Ann");
     browser.evaluate(&page, "until(() => words('#rooms summary .name').includes('before'))");
-    all_is_well(&browser, &own(&server), 5);
+    assert_requests_and_no_errors(&browser, &console_url(&server), 5);
     assert_eq!(server.stop("TERM").code, Some(0));
     let words = browser.evaluate(
         &page,

@@ -1,12 +1,12 @@
-//! The description of the HTTP API as a person reads it and tries it out.
+//! The page with the description of the HTTP API: reading it and trying it out.
 
 use serde_json::json;
 
 use crate::chromium::{Chromium, Page};
 use test_support::server::process::Server;
 
-/// Waits until something is there, and can click on it.
-const HANDS: &str = "
+/// Waits for an element, and clicks it.
+const PAGE_FUNCTIONS: &str = "
     globalThis.there = async (selector) => {
         for (;;) {
             const found = document.querySelector(selector);
@@ -18,8 +18,8 @@ const HANDS: &str = "
 ";
 
 /// All requests went to the server, and there were no errors.
-fn all_is_well(browser: &Chromium, server: &Server) {
-    let of = |method: &'static str| browser.news().iter().filter(move |news| news["method"] == method);
+fn assert_requests_and_no_errors(browser: &Chromium, server: &Server) {
+    let of = |method: &'static str| browser.events().iter().filter(move |event| event["method"] == method);
     let mut requests = 0;
     for request in of("Network.requestWillBeSent") {
         let url = request["params"]["request"]["url"].as_str().unwrap();
@@ -27,17 +27,17 @@ fn all_is_well(browser: &Chromium, server: &Server) {
         requests += 1;
     }
     assert!(requests >= 6, "{requests} requests seen");
-    for complaint in of("Log.entryAdded").chain(of("Runtime.consoleAPICalled")).chain(of("Runtime.exceptionThrown")) {
-        let level = &complaint["params"]["entry"]["level"];
-        assert!(level == "verbose" || level == "info", "{complaint}");
+    for error in of("Log.entryAdded").chain(of("Runtime.consoleAPICalled")).chain(of("Runtime.exceptionThrown")) {
+        let level = &error["params"]["entry"]["level"];
+        assert!(level == "verbose" || level == "info", "{error}");
     }
 }
 
 fn open(browser: &mut Chromium, server: &Server) -> Page {
-    let page = browser.page_behind(&format!("http://{}/docs", server.address), "admin", "sesame");
+    let page = browser.page_with_login(&format!("http://{}/docs", server.address), "admin", "sesame");
     let size = json!({"width": 1_200, "height": 1_600, "deviceScaleFactor": 1, "mobile": false});
     browser.command(&page, "Emulation.setDeviceMetricsOverride", &size);
-    browser.evaluate(&page, HANDS);
+    browser.evaluate(&page, PAGE_FUNCTIONS);
     browser.evaluate(&page, "there('.opblock').then(() => null)");
     page
 }
@@ -50,7 +50,7 @@ fn docs_page_works_and_loads_nothing_from_other_hosts() {
     let page = open(&mut browser, &server);
     let title = browser.evaluate(&page, "document.querySelector('.info .title').textContent");
     assert!(title.as_str().unwrap().starts_with("jamjam-dev signaling-server"), "{title}");
-    browser.picture(&page, "docs-light.png");
+    browser.screenshot(&page, "docs-light.png");
     let tried = "(async () => {
         await click('#operations-watching-health .opblock-summary-control');
         await click('#operations-watching-health .try-out__btn');
@@ -58,11 +58,11 @@ fn docs_page_works_and_loads_nothing_from_other_hosts() {
         const answer = await there('#operations-watching-health .live-responses-table .response');
         return answer.textContent;
     })()";
-    let answer = browser.evaluate(&page, tried);
-    let answer = answer.as_str().unwrap();
-    assert!(answer.starts_with("200") && answer.contains("\"status\": \"ok\""), "{answer}");
-    browser.picture(&page, "docs-tried-light.png");
-    all_is_well(&browser, &server);
+    let response = browser.evaluate(&page, tried);
+    let response = response.as_str().unwrap();
+    assert!(response.starts_with("200") && response.contains("\"status\": \"ok\""), "{response}");
+    browser.screenshot(&page, "docs-tried-light.png");
+    assert_requests_and_no_errors(&browser, &server);
 }
 
 #[test]
@@ -86,6 +86,6 @@ fn docs_page_follows_the_system_color_scheme() {
     assert_eq!(background(&mut browser, "dark"), "rgb(28, 32, 34)");
     browser.evaluate(&page, "click('#operations-broadcast-issueToken .opblock-summary-control')");
     browser.evaluate(&page, "there('#operations-broadcast-issueToken .responses-wrapper').then(() => null)");
-    browser.picture(&page, "docs-dark.png");
-    all_is_well(&browser, &server);
+    browser.screenshot(&page, "docs-dark.png");
+    assert_requests_and_no_errors(&browser, &server);
 }

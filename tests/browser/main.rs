@@ -1,4 +1,4 @@
-//! The signaling server as a browser's own WebSocket and WebRTC find it, and libraries for Node. Neither is a dependency of the other tests: `.ci/full`
+//! The signaling server with a browser's WebSocket and WebRTC, and with libraries for Node. Other tests need neither: `.ci/full`
 //! runs these.
 
 #![cfg(unix)]
@@ -10,7 +10,7 @@ mod console;
 mod docs;
 mod moqt;
 mod node;
-mod person;
+mod page_checks;
 
 use std::net::TcpStream;
 
@@ -21,18 +21,22 @@ use server::process::Server;
 
 const PEER: &str = include_str!("peer.js");
 
-/// Two pages open a data channel to each other with nothing but what the server passes on, and greet over it.
-fn two_pages_meet(server: &Server, scheme: &str) {
+/// Two pages open a data channel to each other with only the messages that the server relays, and exchange greetings.
+fn check_data_channel(server: &Server, scheme: &str) {
     let mut browser = Chromium::start();
     let url = format!("{scheme}://localhost:{}/", server.address.port());
     let calls = ["ann", "bob"].map(|user| {
         let page = browser.page("about:blank", PEER);
         let joins = format!("participant('{url}', 'a/b & ü', '{user}')");
-        browser.begin(&page, &format!("{joins}.then(({{heard, types}}) => ({{heard, types: types.slice(0, 2)}}))"))
+        browser
+            .begin(&page, &format!("{joins}.then(({{greeting, types}}) => ({{greeting, types: types.slice(0, 2)}}))"))
     });
     let [ann, bob] = calls.map(|call| browser.end(&call));
-    assert_eq!((&ann["heard"], &bob["heard"]), (&json!("hello ann, this is bob"), &json!("hello bob, this is ann")));
-    // The first page was informed of the second, which called.
+    assert_eq!(
+        (&ann["greeting"], &bob["greeting"]),
+        (&json!("hello ann, this is bob"), &json!("hello bob, this is ann"))
+    );
+    // The first page was informed of the second, which made the call.
     let mut types = [ann["types"].clone(), bob["types"].clone()];
     types.sort_by_key(ToString::to_string);
     assert_eq!(types, [json!(["welcome", "existing-participants"]), json!(["welcome", "participant-joined"])]);
@@ -41,17 +45,17 @@ fn two_pages_meet(server: &Server, scheme: &str) {
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn two_pages_open_a_data_channel_through_the_server() {
-    two_pages_meet(&Server::start_signaling(&[]), "ws");
+    check_data_channel(&Server::start_signaling(&[]), "ws");
 }
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn two_pages_open_a_data_channel_through_the_server_over_tls() {
     let authority = Authority::new();
-    two_pages_meet(&Server::start_signaling(&authority.certify().options()), "wss");
+    check_data_channel(&Server::start_signaling(&authority.certify().options()), "wss");
 }
 
-/// A page cannot see the status of a refused upgrade; this it sees.
+/// A page cannot see the status of a refused upgrade, but it sees the close frame.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn page_receives_the_close_reason() {
@@ -69,7 +73,7 @@ fn page_receives_the_close_reason() {
     assert_eq!(end, json!({"code": 1000, "reason": "Duplicate connection", "wasClean": true}));
 }
 
-/// A browser answers pings by itself, and scripts of any site read what is there.
+/// A browser answers pings by itself, and scripts of any site can read `/health` and `/rooms`.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn idle_page_stays_connected_and_reads_health() {
@@ -90,7 +94,7 @@ fn idle_page_stays_connected_and_reads_health() {
     })";
     let joins = joins.replace("URL", &format!("'{ws}?roomId=r&userId=page&userName=Page'"));
     assert_eq!(browser.evaluate(&page, &joins), "page");
-    // The other one comes later, never reads, and is dropped: by then the page would have been.
+    // The other client connects later, never reads, and is dropped: a page that did not answer would have been dropped before.
     let deaf = TcpStream::connect(server.address).unwrap();
     let (_slow_reader, _) = tungstenite::client(format!("{ws}?roomId=r&userId=deaf&userName=Deaf"), deaf).unwrap();
     assert_eq!(browser.evaluate(&page, "left"), "deaf");

@@ -1,12 +1,12 @@
-//! MOQT as a browser's own WebTransport finds it, on the page that the echo server has for it.
+//! MOQT with a browser's WebTransport, on the demo page of the echo server.
 
 use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, Page};
-use crate::person::{CONTRAST, HANDS, all_is_well, colors, press};
+use crate::page_checks::{CONTRAST, PAGE_FUNCTIONS, assert_requests_and_no_errors, colors, press};
 use test_support::server::process::Server;
 
-/// An echo server with a page, and where that is.
+/// An echo server with a page, and the URL of the page.
 fn start(options: &[&str]) -> (Server, String) {
     let mut all = vec!["--host", "127.0.0.1"];
     for default in [["--moqt", "localhost:0"], ["--demo-page", "0"]] {
@@ -18,10 +18,10 @@ fn start(options: &[&str]) -> (Server, String) {
 }
 
 fn open(browser: &mut Chromium, url: &str, width: u32, height: u32) -> Page {
-    let page = browser.page_behind(url, "", "");
+    let page = browser.page_with_login(url, "", "");
     let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
     browser.command(&page, "Emulation.setDeviceMetricsOverride", &size);
-    browser.evaluate(&page, HANDS);
+    browser.evaluate(&page, PAGE_FUNCTIONS);
     state(browser, &page, "live");
     page
 }
@@ -47,7 +47,7 @@ fn fifty_groups_and_typed_text_return() {
     let (_server, url) = start(&[]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url, 1_280, 860);
-    // As a person comes to it: by the tabulator, and typing.
+    // With the tab key and typing, like a user.
     browser.evaluate(&page, "document.querySelector('#text').focus()");
     browser.command(&page, "Input.insertText", &json!({"text": "こんにちは, is this <b>me</b>?"}));
     press(&mut browser, &page, "Enter");
@@ -58,13 +58,13 @@ fn fifty_groups_and_typed_text_return() {
         (&row[1], &row[2]),
         (&json!("こんにちは, is this <b>me</b>?"), &json!("こんにちは, is this <b>me</b>?"))
     );
-    let took: f64 = row[3].as_str().unwrap().parse().expect("milliseconds");
-    assert!(took > 0.0 && took < 3_000.0, "{took}");
+    let round_trip_ms: f64 = row[3].as_str().unwrap().parse().expect("milliseconds");
+    assert!(round_trip_ms > 0.0 && round_trip_ms < 3_000.0, "{round_trip_ms}");
     assert_eq!(browser.evaluate(&page, "[all('#messages b').length, document.activeElement.id]"), json!([0, "text"]));
     click(&mut browser, &page, "burst");
-    let stdout_text = browser
+    let text = browser
         .evaluate(&page, "until(() => words('#burst-status')[0].includes('returned') && words('#burst-status')[0])");
-    assert_eq!(stdout_text, "50 of 50 returned");
+    assert_eq!(text, "50 of 50 returned");
     let drawn =
         browser.evaluate(&page, "[all('#plot circle').length, all('#plot .lost').length, words('#summary')[0]]");
     assert_eq!((&drawn[0], &drawn[1]), (&json!(51), &json!(0)));
@@ -74,9 +74,9 @@ fn fifty_groups_and_typed_text_return() {
     assert_eq!(browser.evaluate(&page, "crossOriginIsolated"), true, "a clock of 5 µs");
     for scheme in ["light", "dark"] {
         colors(&mut browser, &page, scheme);
-        browser.picture(&page, &format!("moqt-{scheme}.png"));
+        browser.screenshot(&page, &format!("moqt-{scheme}.png"));
     }
-    all_is_well(&browser, &url, 2);
+    assert_requests_and_no_errors(&browser, &url, 2);
 }
 
 #[test]
@@ -100,32 +100,32 @@ fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     assert_eq!(browser.evaluate(&page, "all('#send:disabled, #burst:disabled').length"), 2);
     again(&mut browser, "document.querySelector('#path').value = 'echo'");
     state(&mut browser, &page, "live");
-    // Of a certificate with another hash the browser does not want to know.
+    // The browser rejects a certificate with another hash.
     again(
         &mut browser,
-        "globalThis.asked = fetch; fetch = async (...all) => { const told = await (await asked(...all)).json(); \
-        return new Response(JSON.stringify({ ...told, sha256: '00'.repeat(32) })); }",
+        "globalThis.realFetch = fetch; fetch = async (...all) => { const info = await (await realFetch(...all)).json(); \
+        return new Response(JSON.stringify({ ...info, sha256: '00'.repeat(32) })); }",
     );
     let words = state(&mut browser, &page, "gone");
     assert!(
         words.starts_with("Cannot connect: the server is running, but this browser cannot reach it over QUIC."),
         "{words}"
     );
-    again(&mut browser, "fetch = asked");
+    again(&mut browser, "fetch = realFetch");
     state(&mut browser, &page, "live");
-    browser.picture(&page, "moqt-live.png");
+    browser.screenshot(&page, "moqt-live.png");
     assert_eq!(server.stop("TERM").code, Some(0));
     let words = state(&mut browser, &page, "gone");
     assert_eq!(words, "The server does not respond. Restart it, then press “Reconnect”.");
     for scheme in ["light", "dark"] {
         colors(&mut browser, &page, scheme);
-        browser.picture(&page, &format!("moqt-gone-{scheme}.png"));
+        browser.screenshot(&page, &format!("moqt-gone-{scheme}.png"));
     }
     click(&mut browser, &page, "connect");
     state(&mut browser, &page, "gone");
-    // With a certificate of its own again.
-    let place = url.strip_prefix("http://").unwrap().trim_end_matches('/');
-    (server, _) = start(&["--moqt", &moqt, "--demo-page", place]);
+    // With a new certificate.
+    let address = url.strip_prefix("http://").unwrap().trim_end_matches('/');
+    (server, _) = start(&["--moqt", &moqt, "--demo-page", address]);
     click(&mut browser, &page, "connect");
     state(&mut browser, &page, "live");
     again(&mut browser, "delete globalThis.WebTransport");
@@ -142,23 +142,26 @@ fn certificate_errors_are_reported() {
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url, 1_280, 860);
     // 2026-11-20T12:00:00Z is 1795176000 s after 1970.
-    let mut trouble = |is_p256: bool, from_days: i64, until_days: i64| {
+    let mut certificate_problem = |is_p256: bool, from_days: i64, until_days: i64| {
         let [from, until] = [from_days, until_days].map(|days| 1_795_176_000_000 + days * 86_400_000);
         let messages = json!({"isP256": is_p256, "notBeforeMs": from, "notAfterMs": until});
         browser.evaluate(&page, &format!("certificateProblem({messages}, 1795176000000)"))
     };
-    assert_eq!(trouble(true, -4, 10), Value::Null);
-    let words = |stdout_text: Value| stdout_text.as_str().unwrap().to_owned();
+    assert_eq!(certificate_problem(true, -4, 10), Value::Null);
+    let words = |text: Value| text.as_str().unwrap().to_owned();
     assert_eq!(
-        words(trouble(true, -11, -1)),
+        words(certificate_problem(true, -11, -1)),
         "The server’s certificate expired on 2026-11-19 12:00 UTC: renew it, or check the clock of this machine."
     );
     assert_eq!(
-        words(trouble(true, 1, 3)),
+        words(certificate_problem(true, 1, 3)),
         "The server’s certificate is not valid before 2026-11-21 12:00 UTC: check the clock of this machine."
     );
-    assert!(words(trouble(true, -1, 14)).contains("because it is valid for 15 days, more than the maximum of 14"));
-    assert!(words(trouble(false, -1, 9)).contains("because its key is not ECDSA P-256"));
+    assert!(
+        words(certificate_problem(true, -1, 14))
+            .contains("because it is valid for 15 days, more than the maximum of 14")
+    );
+    assert!(words(certificate_problem(false, -1, 9)).contains("because its key is not ECDSA P-256"));
 }
 
 #[test]
@@ -190,22 +193,25 @@ fn page_works_by_keyboard_in_a_narrow_window_and_both_themes() {
         reached.push(id);
     }
     assert_eq!(reached, ["path", "connect", "text", "send", "wide", "burst"]);
-    let stdout_text = browser
+    let text = browser
         .evaluate(&page, "until(() => words('#burst-status')[0].includes('returned') && words('#burst-status')[0])");
-    assert_eq!(stdout_text, "50 of 50 returned");
-    // Whatever was on its way is there; none came before its time.
-    let least = browser.evaluate(&page, "Math.min(...[...groups.values()].map(({ rttMs }) => rttMs))");
-    assert!(least.as_f64().unwrap() >= 19.0, "{least}");
+    assert_eq!(text, "50 of 50 returned");
+    // All frames have returned, and none early.
+    let min_rtt = browser.evaluate(&page, "Math.min(...[...groups.values()].map(({ rttMs }) => rttMs))");
+    assert!(min_rtt.as_f64().unwrap() >= 19.0, "{min_rtt}");
     let row = browser.evaluate(&page, "words('#messages tbody tr:first-child td')[2]");
     assert_eq!(row, "w".repeat(300));
     browser.evaluate(&page, "setStatus('gone', '✕', 'Not connected', SERVER_GONE)");
     for scheme in ["light", "dark"] {
         colors(&mut browser, &page, scheme);
-        let least = browser.evaluate(&page, CONTRAST);
-        assert!(least[0].as_u64().unwrap() > 25 && least[1].as_f64().unwrap() >= 4.5, "{scheme}: {least}");
+        let lowest_contrast = browser.evaluate(&page, CONTRAST);
+        assert!(
+            lowest_contrast[0].as_u64().unwrap() > 25 && lowest_contrast[1].as_f64().unwrap() >= 4.5,
+            "{scheme}: {lowest_contrast}"
+        );
         let fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth";
         assert_eq!(browser.evaluate(&page, fits), true);
-        browser.picture(&page, &format!("moqt-narrow-{scheme}.png"));
+        browser.screenshot(&page, &format!("moqt-narrow-{scheme}.png"));
     }
-    all_is_well(&browser, &url, 2);
+    assert_requests_and_no_errors(&browser, &url, 2);
 }

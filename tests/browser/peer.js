@@ -1,21 +1,21 @@
-// A participant as a web page is one: it calls everybody who is in the room already, over a data channel, and greets them.
-// Ends with what it heard over the channel, and the types of the messages that the server sent.
+// A participant in a web page: it opens a data channel to every participant that is in the room already, and sends a greeting.
+// Resolves with the received greeting and the types of the server's messages.
 function participant(url, room, user) {
   const query = new URLSearchParams({ roomId: room, userId: user, userName: `${user} ♪` });
   const socket = new WebSocket(`${url}?${query}`);
-  const say = (message) => socket.send(JSON.stringify(message));
+  const send = (message) => socket.send(JSON.stringify(message));
   const types = [];
   return new Promise((resolve, reject) => {
     const peers = new Map();
     const listen = (channel, id) => {
       channel.onopen = () => channel.send(`hello ${id}, this is ${user}`);
-      channel.onmessage = ({ data }) => resolve({ heard: data, types, socket });
+      channel.onmessage = ({ data }) => resolve({ greeting: data, types, socket });
     };
     const peer = (id) => {
       if (!peers.has(id)) {
         const connection = new RTCPeerConnection();
         connection.onicecandidate = ({ candidate }) => {
-          if (candidate) say({ type: "ice-candidate", targetUserId: id, candidate });
+          if (candidate) send({ type: "ice-candidate", targetUserId: id, candidate });
         };
         connection.ondatachannel = ({ channel }) => listen(channel, id);
         peers.set(id, connection);
@@ -30,13 +30,13 @@ function participant(url, room, user) {
             const connection = peer(id);
             listen(connection.createDataChannel("greetings"), id);
             await connection.setLocalDescription();
-            say({ type: "offer", targetUserId: id, sdp: connection.localDescription });
+            send({ type: "offer", targetUserId: id, sdp: connection.localDescription });
           }
           break;
         case "offer":
           await peer(from).setRemoteDescription(message.sdp);
           await peer(from).setLocalDescription();
-          say({ type: "answer", targetUserId: from, sdp: peer(from).localDescription });
+          send({ type: "answer", targetUserId: from, sdp: peer(from).localDescription });
           break;
         case "answer":
           await peer(from).setRemoteDescription(message.sdp);
@@ -45,7 +45,7 @@ function participant(url, room, user) {
           await peer(from).addIceCandidate(message.candidate);
       }
     };
-    // One after the other, in the order in which they came.
+    // Process messages one after the other, in the order of arrival.
     let acted = Promise.resolve();
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
@@ -56,7 +56,7 @@ function participant(url, room, user) {
   });
 }
 
-// How a WebSocket ends that the server closes: what a page can see of it.
+// How the server closed a WebSocket, as visible to a page.
 function ending(socket) {
   return new Promise((resolve) => {
     socket.onclose = ({ code, reason, wasClean }) => resolve({ code, reason, wasClean });

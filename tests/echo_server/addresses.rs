@@ -21,7 +21,7 @@ fn host_is_accepted_in_any_notation() {
         let mut server = Server::start(&["--host", host, "-d", "0"]);
         assert_eq!(server.address.ip().to_string(), ip, "{host}");
         assert_eq!(server.line().message, format!("Echo server listening on {}", server.address));
-        assert_eq!(Client::of(server.address).ask(&audio(1, 64)), audio(1, 64));
+        assert_eq!(Client::connect(server.address).exchange(&audio(1, 64)), audio(1, 64));
     }
 }
 
@@ -29,7 +29,7 @@ fn host_is_accepted_in_any_notation() {
 fn localhost_is_a_loopback_address() {
     let server = Server::start(&["--host", "localhost", "-d", "0"]);
     assert!(server.address.ip().is_loopback(), "{}", server.address);
-    assert_eq!(Client::of(server.address).ask(&audio(1, 64)), audio(1, 64));
+    assert_eq!(Client::connect(server.address).exchange(&audio(1, 64)), audio(1, 64));
 }
 
 #[test]
@@ -42,8 +42,8 @@ fn dual_stack_server_answers_both_families_and_logs_plain_ipv4() {
         let port = server.address.port();
         assert_eq!(server.line().message, format!("Echo server listening on [::]:{port}"));
         for host in ["127.0.0.1", "::1"] {
-            let client = Client::of(at(host, server.address));
-            assert_eq!(client.ask(&audio(5, 64)), audio(5, 64));
+            let client = Client::connect(at(host, server.address));
+            assert_eq!(client.exchange(&audio(5, 64)), audio(5, 64));
             // In the notation of the client: 127.0.0.1:40000, [::1]:40000.
             let client_address = client.address();
             assert_eq!(server.line().message, format!("echo: source first seen source={client_address}"));
@@ -60,13 +60,13 @@ fn reply_comes_from_the_address_that_received_the_request() {
     for host in hosts {
         let server = Server::start(&["--host", host, "-d", "20"]);
         // Connected sockets: they would not receive a reply from 127.0.0.1.
-        let clients = ["127.0.0.2", "127.0.0.3", "127.0.0.1"].map(|host| Client::of(at(host, server.address)));
+        let clients = ["127.0.0.2", "127.0.0.3", "127.0.0.1"].map(|host| Client::connect(at(host, server.address)));
         for (sequence, client) in (0..).zip(&clients) {
             client.send(&audio(sequence, 64));
         }
         for (sequence, client) in (0..).zip(&clients) {
             assert_eq!(client.recv(), audio(sequence, 64));
-            assert_eq!(client.ask(&keepalive(9, &[])), keepalive(9, &[]));
+            assert_eq!(client.exchange(&keepalive(9, &[])), keepalive(9, &[]));
         }
     }
 }
@@ -77,7 +77,7 @@ fn pgrep_finds_the_server_by_the_name_echo_server() {
     let server = Server::start(&["--host", "127.0.0.1"]);
     let name = std::fs::read_to_string(format!("/proc/{}/comm", server.id())).unwrap();
     assert_eq!(name, "echo-server\n");
-    // Without procps there is no pgrep; the name above is what it would match.
+    // Without procps there is no pgrep; it would match the name above.
     if let Ok(found) = std::process::Command::new("pgrep").arg("echo-server").output() {
         let found = String::from_utf8(found.stdout).unwrap();
         assert!(found.lines().any(|id| id == server.id().to_string()), "{found}");

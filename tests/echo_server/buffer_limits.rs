@@ -6,7 +6,7 @@ use server::poll_until;
 use server::process::Server;
 use test_support::server;
 
-/// The number of datagrams that come back, up to `maximum`.
+/// The number of datagrams that return, up to `maximum`.
 fn returned(client: &Client, maximum: usize) -> usize {
     let mut buffer = [0; 2_000];
     let mut received = 0;
@@ -22,7 +22,7 @@ fn packets_dropped_by_the_kernel_are_counted() {
     for (driver, host) in [("native", "127.0.0.1"), ("portable", "127.0.0.1"), ("native", "::")] {
         let options = ["--host", host, "-d", "0", "--socket-buffer", "4096", "--driver", driver];
         let server = Server::start(&options);
-        let mut client = Client::of(server::client::at("127.0.0.1", server.address));
+        let mut client = Client::connect(server::client::at("127.0.0.1", server.address));
         // The server is stopped while the burst arrives, so that its buffer overflows.
         server.signal("STOP");
         poll_until("a halt", || (server.status("State") == "T").then_some(()));
@@ -84,7 +84,7 @@ fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
 #[test]
 fn full_buffer_drops_and_counts_audio_packets() {
     let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--max-buffer", "1MiB"]);
-    let mut clients = [Client::of(server.address), Client::of(server.address)];
+    let mut clients = [Client::connect(server.address), Client::connect(server.address)];
     // 1,048,576 / 1,100 = 953.25.
     let mut syncs = fill(&mut clients[0], 0..900);
     for sequence in 0..60 {
@@ -113,7 +113,7 @@ fn flood_of_one_client_leaves_the_memory_of_the_others() {
         "--max-buffer-per-client",
         "64KiB",
     ]);
-    let (flood, modest) = (Client::of(server.address), Client::of(server.address));
+    let (flood, modest) = (Client::connect(server.address), Client::connect(server.address));
     // 65,536 / 1,100 = 59.6.
     for sequence in 0..100 {
         flood.send(&audio(sequence, 988));
@@ -145,10 +145,10 @@ fn batch_is_accepted_up_to_the_limit() {
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "100", "--driver", driver], &limit[..]].concat());
         // 60 packets of 1,000 bytes, and memory for 30.5.
         let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 988)).collect();
-        let client = BatchClient::of(server.address);
+        let client = BatchClient::connect(server.address);
         client.send(&packets.concat(), 1_000);
         let (received, _) = client.recv(30);
-        assert!(received == packets[..30], "other packets came ({driver})");
+        assert!(received == packets[..30], "other packets returned ({driver})");
         let stats = server.stop("TERM").stats();
         assert_eq!((stats.count("received"), stats.count("dropped_client_buffer_full")), (30, 30), "{stats}");
         assert_eq!(stats.arrivals(), 60, "{stats}");
@@ -160,7 +160,7 @@ fn limit_can_be_disabled() {
     // 70,000 packets of 1,000 bytes are charged 77 MB, more than the default limit of 64 MiB per client.
     for (options, dropped) in [(&["--max-buffer-per-client", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h"], options].concat());
-        fill(&mut Client::of(server.address), 0..70_000);
+        fill(&mut Client::connect(server.address), 0..70_000);
         let stats = server.stop("TERM").stats();
         assert_eq!(stats.count("dropped_client_buffer_full"), dropped, "{stats}");
         assert_eq!(stats.count("dropped_at_stop"), 70_000 - dropped, "{stats}");
@@ -171,12 +171,12 @@ fn limit_can_be_disabled() {
 fn keepalive_and_ping_are_answered_while_the_buffer_is_full() {
     for limit in ["--max-buffer", "--max-buffer-per-client"] {
         let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", limit, "1100"]);
-        let client = Client::of(server.address);
+        let client = Client::connect(server.address);
         client.send(&audio(1, 988));
         client.send(&audio(2, 988));
-        assert_eq!(client.ask(&keepalive(3, &[])), keepalive(3, &[]), "{limit}");
+        assert_eq!(client.exchange(&keepalive(3, &[])), keepalive(3, &[]), "{limit}");
         let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
-        assert_eq!(client.ask(&packet(0x05, 4, &payload)), packet(0x06, 4, &payload), "{limit}");
+        assert_eq!(client.exchange(&packet(0x05, 4, &payload)), packet(0x06, 4, &payload), "{limit}");
         let stats = server.stop("TERM").stats();
         assert_eq!((stats.count("received"), stats.arrivals()), (1, 4), "{stats}");
     }

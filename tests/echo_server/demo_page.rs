@@ -63,7 +63,7 @@ fn page_loads_nothing_and_may_connect_to_its_own_server_only() {
     let rest = ["img-src data:", &connect, "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"];
     assert_eq!(directives[3..], rest);
     assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
-    // Resources that such a page could not load would be a mistake, and so would be functions that turn text into markup.
+    // The page refers to no external resource and calls no function that parses text as markup.
     for forbidden in [
         " src=",
         "style=\"",
@@ -155,7 +155,7 @@ fn page_on_a_public_address_or_without_moqt_is_rejected() {
     assert!(line.starts_with(&format!("jamjam-dev: cannot listen on {address} for --demo-page: ")), "{line}");
 }
 
-/// The error of wrong usage.
+/// The error of an invalid use.
 fn usage_error(options: &[&str]) -> String {
     crate::options::usage_error(&run(&[&["echo-server"], options].concat(), |_| {}), 2)
 }

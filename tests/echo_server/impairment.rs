@@ -153,7 +153,7 @@ fn send(options: &[String], driver: &str) -> (ProgramOutput, Vec<Row>) {
 fn report_and_outcome_log_agree_on_every_packet() {
     let seeds: u64 = std::env::var("SEEDS").map_or(6, |text| text.parse().expect("SEEDS is a number"));
     let all: Vec<u64> = (0..seeds).collect();
-    // A few at a time: each is two processes that pace packets.
+    // A few at a time: each case runs two processes that pace packets.
     for some in all.chunks(12) {
         client::at_once(some, |seed| {
             let driver = if seed % 4 == 3 { "portable" } else { "native" };
@@ -236,7 +236,7 @@ fn log_contains_the_options_that_reproduce_the_impairment() {
     let seed = options_text.strip_prefix("--loss 30% --jitter 1ms --seed ").expect("a seed");
     assert!(seed.parse::<u64>().is_ok(), "{message}");
     let answered = |server: &Server| {
-        let client = Client::of(server.address);
+        let client = Client::connect(server.address);
         client.socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
         let mut buffer = [0; 100];
         // The n-th KEEPALIVE that a server receives always has the same outcome.
@@ -264,7 +264,7 @@ fn outcome_log_is_complete_after_either_signal() {
         let file = folder.path().join("outcomes.csv");
         let options = ["--host", "127.0.0.1", "-d", "1h", "--outcome-log", file.to_str().unwrap()];
         let server = Server::start(&options);
-        let mut client = Client::of(server.address);
+        let mut client = Client::connect(server.address);
         for sequence in 0..50 {
             client.send(&audio(sequence, 256));
         }
@@ -295,12 +295,12 @@ fn outcome_log_write_error_is_reported_and_delays_nothing() {
     let mut server =
         Server::start(&["--host", "127.0.0.1", "--outcome-log", file.to_str().unwrap(), "--stats-interval", "50ms"]);
     assert!(reader.join().unwrap().starts_with("time_us,"));
-    let client = Client::of(server.address);
+    let client = Client::connect(server.address);
     // Until the writing thread has failed, and rows are dropped.
     let deadline = std::time::Instant::now() + TEST_TIMEOUT;
     for n in 0.. {
         let keepalive = keepalive(n, &[]);
-        assert_eq!(client.ask(&keepalive), keepalive);
+        assert_eq!(client.exchange(&keepalive), keepalive);
         if n % 100 == 99 && server.line_starting_with("Stats: ").message.contains(", outcome_log_dropped=") {
             break;
         }

@@ -21,12 +21,12 @@ fn verbose() -> Server {
 #[test]
 fn log_lines_are_exactly_the_documented_ones() {
     let mut server = verbose();
-    let client = Client::of(server.address);
+    let client = Client::connect(server.address);
     let (client_address, server_address) = (client.address(), server.address);
-    assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
-    assert_eq!(client.ask(&audio(4_294_967_295, 64)), audio(4_294_967_295, 64));
+    assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
+    assert_eq!(client.exchange(&audio(4_294_967_295, 64)), audio(4_294_967_295, 64));
     let lines: Vec<Line> = (0..6).map(|_| server.line()).collect();
-    let messages: Vec<(&str, &str)> = lines.iter().map(Line::said).collect();
+    let messages: Vec<(&str, &str)> = lines.iter().map(Line::level_and_message).collect();
     assert_eq!(
         messages,
         [
@@ -39,7 +39,7 @@ fn log_lines_are_exactly_the_documented_ones() {
         ]
     );
     let stopped = server.stop("TERM");
-    let last = Line::of(stopped.lines.last().unwrap());
+    let last = Line::parse(stopped.lines.last().unwrap());
     assert_eq!(last.level, "INFO");
     assert!(last.message.starts_with("Stats: received=2, sent=2, buffered=0, "), "{}", last.message);
 }
@@ -56,7 +56,7 @@ fn timestamps_are_utc_in_any_time_zone() {
 #[test]
 fn dropped_datagram_is_logged_with_its_fault_and_first_bytes() {
     let mut server = verbose();
-    let mut client = Client::of(server.address);
+    let mut client = Client::connect(server.address);
     let client_address = client.address();
     server.line();
     client.send(&[1, 1, 0, 0]);
@@ -95,9 +95,9 @@ fn levels(options: &[&str], rust_log: Option<&str>) -> Vec<String> {
             command.env("RUST_LOG", level);
         }
     });
-    let client = Client::of(server.address);
-    assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
-    let mut levels: Vec<String> = server.stop("TERM").lines.iter().map(|line| Line::of(line).level).collect();
+    let client = Client::connect(server.address);
+    assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
+    let mut levels: Vec<String> = server.stop("TERM").lines.iter().map(|line| Line::parse(line).level).collect();
     levels.sort();
     levels.dedup();
     levels
@@ -117,13 +117,13 @@ fn level_defaults_to_info_and_verbose_overrides_rust_log() {
 #[test]
 fn statistics_are_logged_at_the_configured_interval() {
     let mut server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--stats-interval", "200ms"]);
-    let mut client = Client::of(server.address);
+    let mut client = Client::connect(server.address);
     client.send(&audio(1, 64));
     client.send(&packet(0x02, 1, &[]));
     client.send(&packet(0x03, 1, &[]));
     client.sync();
     server.line_starting_with("Stats: received=1, sent=0, buffered=1, ");
-    let stats = Stats::of(&server.line());
+    let stats = Stats::parse(&server.line());
     assert_eq!(stats.count("ignored"), 2, "{stats}");
     // The datagram and 100 bytes of overhead.
     assert_eq!(stats.count("buffered_bytes"), 12 + 64 + 100, "{stats}");
@@ -137,9 +137,9 @@ fn statistics_are_logged_at_the_configured_interval() {
 #[test]
 fn statistics_can_be_disabled_except_for_the_last() {
     let server = Server::start(&["--host", "127.0.0.1", "-d", "600ms", "--stats-interval", "off"]);
-    let client = Client::of(server.address);
-    // 600 ms in which a shorter interval would show; the help documents that 60 s is not off.
-    assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
+    let client = Client::connect(server.address);
+    // 600 ms in which a shorter interval would show; the help documents that 60 s does not mean off.
+    assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
     let lines = server.stop("TERM").lines;
     // Listening, a source, and the last statistics.
     assert_eq!(lines.len(), 3, "{lines:?}");
@@ -149,8 +149,8 @@ fn statistics_can_be_disabled_except_for_the_last() {
 fn log_to_a_pipe_contains_no_color() {
     for color in ["auto", "always", "never"] {
         let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--color", color]);
-        let client = Client::of(server.address);
-        client.ask(&audio(1, 64));
+        let client = Client::connect(server.address);
+        client.exchange(&audio(1, 64));
         let lines = server.stop("TERM").lines;
         assert!(lines.len() >= 4 && lines.iter().all(|line| !line.contains('\x1b')), "{lines:?}");
     }
@@ -196,9 +196,9 @@ fn log_to_a_terminal_has_colors_unless_no_color_is_set() {
 #[test]
 fn json_log_is_one_object_per_line() {
     let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--log-format", "json"]);
-    let (client, address) = (Client::of(server.address), server.address);
-    client.ask(&audio(7, 64));
-    client.ask(&keepalive(8, &[]));
+    let (client, address) = (Client::connect(server.address), server.address);
+    client.exchange(&audio(7, 64));
+    client.exchange(&keepalive(8, &[]));
     let client_address = client.address();
     let lines = server.stop("TERM").lines;
     let objects: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
@@ -217,17 +217,17 @@ fn json_log_is_one_object_per_line() {
     let numbers = ["received", "sent", "buffered"].map(|name| last[name].as_u64().unwrap());
     assert_eq!(numbers, [1, 1, 0], "{last}");
     for object in &objects {
-        Line::of(&format!("{} - -", object["timestamp"].as_str().unwrap()));
+        Line::parse(&format!("{} - -", object["timestamp"].as_str().unwrap()));
     }
 }
 
 #[test]
 fn closed_log_does_not_end_the_server() {
     let mut server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--stats-interval", "20ms"]);
-    let client = Client::of(server.address);
+    let client = Client::connect(server.address);
     server.close_log();
     for sequence in 0..200 {
-        assert_eq!(client.ask(&audio(sequence, 64)), audio(sequence, 64));
+        assert_eq!(client.exchange(&audio(sequence, 64)), audio(sequence, 64));
     }
     client.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     assert!(server.is_running());
@@ -238,13 +238,13 @@ fn closed_log_does_not_end_the_server() {
 #[test]
 fn inactive_source_is_logged_with_its_packet_counts() {
     let mut server = Server::start(QUIET);
-    let client = Client::of(server.address);
+    let client = Client::connect(server.address);
     let client_address = client.address();
     // 4 never arrives, 5 arrives late, 6 arrives twice, 7 and 8 never arrive.
     for sequence in [1, 2, 3, 6, 6, 5, 9] {
         client.send(&audio(sequence, 16));
     }
-    let garbage = Client::of(server.address);
+    let garbage = Client::connect(server.address);
     let garbage_address = garbage.address();
     garbage.send(b"GET / HTTP/1.1\r\n");
     garbage.send(&packet(0x2a, 1, &[]));

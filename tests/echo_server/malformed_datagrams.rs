@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use test_support::server;
 
 use server::client::{Client, at};
-use server::packet::{Random, audio, fate, golden};
+use server::packet::{Random, audio, expected_counter, golden};
 use server::process::Server;
 
 /// The number of datagrams sent before waiting for the server: fewer than the smallest receive buffer holds.
@@ -23,13 +23,13 @@ struct Fuzzer {
 impl Fuzzer {
     fn new(driver: &str) -> Self {
         let server = Server::start(&["--host", "127.0.0.1", "-d", "20", "--stats-interval", "off", "--driver", driver]);
-        let client = Client::of(at("127.0.0.1", server.address));
+        let client = Client::connect(at("127.0.0.1", server.address));
         Self { server, client, expected: BTreeMap::new(), sent: 0, syncs: 0 }
     }
 
     fn send(&mut self, datagram: &[u8]) {
         self.client.send(datagram);
-        *self.expected.entry(fate(datagram)).or_default() += 1;
+        *self.expected.entry(expected_counter(datagram)).or_default() += 1;
         self.sent += 1;
         if self.sent.is_multiple_of(WINDOW) {
             self.syncs += self.client.sync();
@@ -39,8 +39,8 @@ impl Fuzzer {
     /// Sends AUDIO to check that the server still works, stops it, and compares its counts with what was sent.
     fn finish(mut self) {
         self.syncs += self.client.sync();
-        let last_client = Client::of(self.server.address);
-        assert_eq!(last_client.ask(&audio(7, 512)), audio(7, 512));
+        let last_client = Client::connect(self.server.address);
+        assert_eq!(last_client.exchange(&audio(7, 512)), audio(7, 512));
         *self.expected.entry("received").or_default() += 1;
         *self.expected.entry("keepalives").or_default() += self.syncs;
         let stopped = self.server.stop("TERM");
@@ -64,12 +64,12 @@ impl Fuzzer {
 fn every_truncation_and_bit_flip_is_survived_and_counted() {
     for driver in ["native", "portable"] {
         let mut fuzzer = Fuzzer::new(driver);
-        for whole in golden() {
-            for len in 0..=whole.len() {
-                fuzzer.send(&whole[..len]);
+        for original in golden() {
+            for len in 0..=original.len() {
+                fuzzer.send(&original[..len]);
             }
-            for bit in 0..whole.len() * 8 {
-                let mut flipped = whole.clone();
+            for bit in 0..original.len() * 8 {
+                let mut flipped = original.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 fuzzer.send(&flipped);
             }
@@ -80,7 +80,7 @@ fn every_truncation_and_bit_flip_is_survived_and_counted() {
 
 #[test]
 fn golden_packets_are_counted_as_the_protocol_defines() {
-    let counters: Vec<&str> = golden().iter().map(|packet| fate(packet)).collect();
+    let counters: Vec<&str> = golden().iter().map(|packet| expected_counter(packet)).collect();
     let expected = [
         "received",
         "ignored",

@@ -34,7 +34,7 @@ fn fill(clients: &mut [Client], payload: usize) {
 /// Reads statistics until this number of packets is buffered.
 fn until_buffered(server: &mut Server, packets: u64) -> Stats {
     loop {
-        let stats = Stats::of(&server.line_starting_with("Stats: "));
+        let stats = Stats::parse(&server.line_starting_with("Stats: "));
         if stats.count("buffered") == packets {
             return stats;
         }
@@ -46,7 +46,7 @@ fn until_buffered(server: &mut Server, packets: u64) -> Stats {
 fn measure(payload: usize) -> (f64, Vec<i64>) {
     let options = ["--host", "127.0.0.1", "-d", "2s", "--stats-interval", "20ms", "--max-buffer", "off"];
     let mut server = Server::start(&options);
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::of(server.address)).collect();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
     // The address file is written before the loop allocates its buffers; a reply is sent after that.
     clients[0].sync();
     let idle = resident_kib(&server);

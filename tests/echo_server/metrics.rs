@@ -1,4 +1,4 @@
-//! `echo-server --metrics`: the counters as a monitoring system reads them, over HTTP.
+//! `echo-server --metrics`: the counters over HTTP, in the format of a monitoring system.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -35,7 +35,7 @@ fn get(address: SocketAddr, path: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-/// The page, once `name` has this `value` on it: the server counts an action just after it.
+/// The page, once `name` has this `value`: the server counts an action shortly after it.
 fn page_with(address: SocketAddr, name: &str, value: f64) -> String {
     poll_until(&format!("{name} {value}"), || {
         let (_, page) = get(address, "/metrics");
@@ -52,7 +52,7 @@ fn sample(page: &str, name: &str) -> Option<f64> {
 #[test]
 fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
     let (server, address) = with_metrics(&["-d", "0"]);
-    let mut client = Client::of(server.address);
+    let mut client = Client::connect(server.address);
     for sequence in 0..50 {
         client.send(&audio(sequence, 512));
         client.recv();
@@ -99,7 +99,7 @@ fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
 #[test]
 fn buffered_packets_are_visible_while_they_wait() {
     let (server, address) = with_metrics(&["-d", "60s"]);
-    let mut client = Client::of(server.address);
+    let mut client = Client::connect(server.address);
     (0..3).for_each(|sequence| client.send(&audio(sequence, 512)));
     client.sync();
     // Header, payload and the overhead charged per packet.
@@ -128,7 +128,7 @@ fn healthz_reports_ok_and_unknown_paths_get_404() {
 fn silent_connections_stop_neither_the_echo_nor_the_shutdown() {
     let (server, address) = with_metrics(&["-d", "0"]);
     let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let client = Client::of(server.address);
+    let client = Client::connect(server.address);
     client.send(&audio(1, 512));
     assert_eq!(client.recv(), audio(1, 512));
     // Connection slots become free as the silent connections close.

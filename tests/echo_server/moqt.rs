@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
-use crate::moqt_client::{MoqtLog, assert_echoes, dial, groups, run, run_and_watch};
+use crate::moqt_client::{MoqtLog, assert_echoes, connect_options, groups, run, run_and_watch};
 use test_support::certificate::Authority;
 use test_support::server::TEST_TIMEOUT;
 use test_support::server::process::Server;
@@ -118,7 +118,7 @@ fn configured_path_and_prefix_are_used() {
         run(&echo, &log.pinned(), &groups(Some(1))),
         Err(MoqtConnectError::HttpStatus { status: 404, .. })
     ));
-    // 0x13: the requested path is not served.
+    // 0x13: the requested path is unknown.
     let echo = log.quic.replace("/mirror", "/echo");
     let run_result = run(&echo, &log.pinned(), &groups(Some(1))).unwrap();
     assert!(
@@ -142,9 +142,9 @@ fn moqt_frames_are_delayed_by_the_moqt_delay_only() {
 #[test]
 fn source_outside_the_allowed_networks_is_dropped_and_counted() {
     let (server, log) = start(&["--allow", "192.0.2.0/24"]);
-    let mut dial = dial(&log.quic, &log.pinned());
-    dial.limits.setup_timeout = Duration::from_millis(500);
-    let error = run_and_watch(&dial, &groups(Some(1)), |_| ()).err().expect("silence");
+    let mut connect_options = connect_options(&log.quic, &log.pinned());
+    connect_options.limits.setup_timeout = Duration::from_millis(500);
+    let error = run_and_watch(&connect_options, &groups(Some(1)), |_| ()).err().expect("silence");
     assert!(matches!(error, MoqtConnectError::TimedOut { .. }), "{error}");
     let stopped = server.stop("TERM");
     let stats = moqt_stats(&stopped.lines);
@@ -218,11 +218,11 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
     let (mut server, log) = start(&["--moqt-delay", "1h"]);
     // A group takes 1,024 bytes, its frame 100,000 and 64, its end 64: 41 fit into 4 MiB.
     let many = MoqtClientConfig { payload: FramePayload::Random(100_000), frames_per_group: 1, ..groups(Some(43)) };
-    let mut dial = dial(&log.quic, &log.pinned());
+    let mut connect_options = connect_options(&log.quic, &log.pinned());
     // All groups leave, even if slowly.
-    dial.limits.max_unsent_group_bytes = 64 << 20;
+    connect_options.limits.max_unsent_group_bytes = 64 << 20;
     let stopped = thread::scope(|scope| {
-        let client = scope.spawn(move || run_and_watch(&dial, &many, |_| ()));
+        let client = scope.spawn(move || run_and_watch(&connect_options, &many, |_| ()));
         let line = server.line_starting_with("moqt: groups dropped groups=1 last_source=127.0.0.1:");
         assert_eq!(line.level, "WARN");
         assert!(line.message.ends_with(" slow_reader=0 buffer_full=1 no_subscriber=0"), "{}", line.message);
@@ -252,7 +252,7 @@ fn moqt_only_disables_the_udp_echo() {
     let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
     let page = get(metrics.unwrap().parse().unwrap(), "/metrics");
     assert!(page.contains("\njamjam_moqt_sessions_total 1\n") && !page.contains("jamjam_echo_"), "{page}");
-    // An empty variable, as a compose file makes one that it does not know, is no UDP delay that would be ignored.
+    // An empty variable, as a compose file passes an unset one, is no UDP delay, so there is no warning that it is ignored.
     let again = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0"], |command| {
         command.env("ECHO_DELAY_MS", "");
     });
@@ -299,13 +299,13 @@ fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
 fn stop_closes_sessions_with_code_0_and_the_server_exits() {
     for index in [0, 1] {
         let (server, log) = start(&[]);
-        let dial = dial(log.urls()[index], &log.pinned());
+        let connect_options = connect_options(log.urls()[index], &log.pinned());
         let (sender, receiver) = mpsc::channel();
         let client = thread::spawn(move || {
             let watch = |event: &MoqtClientEvent| {
                 _ = matches!(event, MoqtClientEvent::FrameReturned { .. }).then(|| sender.send(()));
             };
-            run_and_watch(&dial, &groups(None), watch).map(|run_result| run_result.outcome)
+            run_and_watch(&connect_options, &groups(None), watch).map(|run_result| run_result.outcome)
         });
         receiver.recv_timeout(TEST_TIMEOUT).expect("an echo");
         let stopped = server.stop("TERM");

@@ -80,17 +80,17 @@ pub(crate) struct RunResult {
 
 /// Runs a client to its end.
 pub(crate) fn run(url: &str, trust: &TrustPolicy, config: &MoqtClientConfig) -> Result<RunResult, MoqtConnectError> {
-    run_and_watch(&dial(url, trust), config, |_| ())
+    run_and_watch(&connect_options(url, trust), config, |_| ())
 }
 
 /// Connection options that trust the servers of `trust`.
-pub(crate) fn dial(url: &str, trust: &TrustPolicy) -> MoqtConnectOptions {
+pub(crate) fn connect_options(url: &str, trust: &TrustPolicy) -> MoqtConnectOptions {
     MoqtConnectOptions::new(url.parse().expect("a URL"), trust.verifier().expect("a verifier"))
 }
 
 /// Runs a client to its end, and passes its events to `watch`.
 pub(crate) fn run_and_watch(
-    dial: &MoqtConnectOptions,
+    connect_options: &MoqtConnectOptions,
     config: &MoqtClientConfig,
     mut watch: impl FnMut(&MoqtClientEvent),
 ) -> Result<RunResult, MoqtConnectError> {
@@ -101,7 +101,8 @@ pub(crate) fn run_and_watch(
             events.push(event);
         }
     };
-    let outcome = client::run_session(dial, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
+    let outcome =
+        client::run_session(connect_options, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
     Ok(RunResult { outcome: outcome.handler.outcome().expect("an end").clone(), events })
 }
 

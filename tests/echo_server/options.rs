@@ -18,7 +18,7 @@ pub(crate) fn usage_error(output: &Output, code: i32) -> String {
 
 fn one_line(output: &Output, code: i32) -> String {
     let stderr = usage_error(output, code);
-    let (line, rest) = stderr.split_once('\n').expect("a whole line");
+    let (line, rest) = stderr.split_once('\n').expect("a complete line");
     assert_eq!(rest, "", "more than one line");
     line.to_owned()
 }
@@ -118,7 +118,7 @@ fn configured_port_is_used() {
 
 /// Whether AUDIO sent to this server, whose delay may be hours, is delayed: it is dropped at the stop and not returned before.
 fn delays_audio(server: Server) -> bool {
-    let mut client = Client::of(server::client::at("127.0.0.1", server.address));
+    let mut client = Client::connect(server::client::at("127.0.0.1", server.address));
     client.send(&audio(1, 100));
     client.sync();
     let stats = server.stop("TERM").stats();
@@ -127,8 +127,8 @@ fn delays_audio(server: Server) -> bool {
 }
 
 fn returns_audio(server: &Server) -> bool {
-    let client = Client::of(server::client::at("127.0.0.1", server.address));
-    client.ask(&audio(1, 100)) == audio(1, 100)
+    let client = Client::connect(server::client::at("127.0.0.1", server.address));
+    client.exchange(&audio(1, 100)) == audio(1, 100)
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn port_in_use_is_reported_in_one_line() {
 
 #[test]
 fn foreign_address_is_reported_in_one_line() {
-    // 192.0.2.0/24 and 2001:db8::/32 are for examples: no machine has them, but this one may be an example.
+    // 192.0.2.0/24 and 2001:db8::/32 are documentation networks: no machine has such an address, unless it uses them for examples.
     for host in ["203.0.113.7", "2001:db8:dead::7"] {
         let line = start_error(&["--host", host, "--port", "0"], 3);
         let address = if host.contains(':') { format!("[{host}]:0") } else { format!("{host}:0") };

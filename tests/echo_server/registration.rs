@@ -1,4 +1,4 @@
-//! `jamjam-dev echo-server --signaling-url`: clients find the echo server connections rooms, it survives any failure of the signaling
+//! `jamjam-dev echo-server --signaling-url`: clients find the echo server by its room, it survives any failure of the signaling
 //! server, and audio is never delayed by it.
 
 #![cfg(unix)]
@@ -26,17 +26,17 @@ fn registered_server(signaling: SocketAddr, options: &[&str]) -> Server {
 
 /// The only room, once it exists.
 fn room(signaling: SocketAddr) -> Value {
-    let mut member = Member::of(signaling);
+    let mut member = Member::connect(signaling);
     poll_until("a room", || member.rooms().pop())
 }
 
 /// Joins the only room. Returns the member, and the entry of the echo server once it has an address.
 fn join_echo_room(signaling: SocketAddr) -> (Member, Value) {
     let room = room(signaling);
-    let mut member = Member::of(signaling);
+    let mut member = Member::connect(signaling);
     let mut echo_member = member.join(&room["id"]).remove(0);
     if echo_member["public_addr"].is_null() {
-        echo_member = member.hear_a("PeerUpdated")["peer"].take();
+        echo_member = member.receive_type("PeerUpdated")["peer"].take();
     }
     (member, echo_member)
 }
@@ -60,11 +60,11 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     );
 
     let published: SocketAddr = echo_member["public_addr"].as_str().unwrap().parse().unwrap();
-    let client = Client::of(published);
-    assert_eq!(client.ask(&audio(1, 960)), audio(1, 960));
+    let client = Client::connect(published);
+    assert_eq!(client.exchange(&audio(1, 960)), audio(1, 960));
 
     member.chat("hello");
-    let answer = member.hear_a("ChatMessage");
+    let answer = member.receive_type("ChatMessage");
     assert_eq!((&answer["content"], &answer["sender_name"]), (&json!("🔊 hello"), &json!("Echo Bot")));
     // Milliseconds, as clients show it: in seconds it would be a day of January 1970.
     let (year_2020, year_2200) = (1_577_836_800_000, 7_258_118_400_000);
@@ -96,7 +96,7 @@ fn configured_public_address_is_published_and_names_are_resolved() {
         assert_eq!((&echo_member["public_addr"], &echo_member["local_addr"]), (&json!(published), &json!(published)));
         assert_eq!(echo_member["candidates"][0]["address"], published);
         assert_eq!(echo.stop("TERM").code, Some(0));
-        let mut member = Member::of(signaling.address);
+        let mut member = Member::connect(signaling.address);
         poll_until("an end of the room", || member.rooms().is_empty().then_some(()));
     }
     let echo = registered_server(signaling.address, &["--public-addr", "localhost"]);
@@ -107,7 +107,7 @@ fn configured_public_address_is_published_and_names_are_resolved() {
 #[cfg(target_os = "linux")]
 #[test]
 fn address_reachable_from_this_machine_only_is_not_published() {
-    server::namespace::inside("address_reachable_from_this_machine_only_is_not_published", || {
+    server::namespace::in_network_namespace("address_reachable_from_this_machine_only_is_not_published", || {
         server::namespace::add_address("203.0.113.5".parse().unwrap());
         let signaling = Server::start_signaling(&["--host", "203.0.113.5"]);
         let mut echo = registered_server(signaling.address, &["--host", "127.0.0.1"]);
@@ -117,9 +117,9 @@ fn address_reachable_from_this_machine_only_is_not_published() {
             "registration: no address to advertise; set --public-addr or --stun url=ws://{} listening={listening}",
             signaling.address
         );
-        assert_eq!(line.said(), ("WARN", expected.as_str()));
+        assert_eq!(line.level_and_message(), ("WARN", expected.as_str()));
         echo.line_starting_with("registration: room created ");
-        let mut member = Member::of(signaling.address);
+        let mut member = Member::connect(signaling.address);
         let room = member.rooms().remove(0);
         let echo_member = member.join(&room["id"]).remove(0);
         assert_eq!(
@@ -128,7 +128,7 @@ fn address_reachable_from_this_machine_only_is_not_published() {
         );
         // Every update would have been sent before this message.
         member.chat("where are you?");
-        assert_eq!(member.hear_a("ChatMessage")["content"], "🔊 where are you?");
+        assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 where are you?");
     });
 }
 
@@ -140,7 +140,7 @@ fn stun_mapped_address_is_published_in_the_room() {
     let echo = registered_server(signaling.address, &["--stun", &other.address.to_string()]);
     let (mut member, mut echo_member) = join_echo_room(signaling.address);
     while echo_member["candidates"].as_array().unwrap().len() < 2 {
-        echo_member = member.hear_a("PeerUpdated")["peer"].take();
+        echo_member = member.receive_type("PeerUpdated")["peer"].take();
     }
     let mapped_address = format!("127.0.0.1:{}", echo.address.port());
     assert_eq!(
@@ -169,20 +169,20 @@ fn unreachable_signaling_server_affects_neither_audio_nor_shutdown() {
         } else if signaling == unresponsive_address {
             let _held = unresponsive.accept().unwrap();
         }
-        let client = Client::of(echo.address);
-        assert_eq!(client.ask(&audio(7, 960)), audio(7, 960));
-        assert_eq!(client.ask(&keepalive(1, b"")), keepalive(1, b""));
+        let client = Client::connect(echo.address);
+        assert_eq!(client.exchange(&audio(7, 960)), audio(7, 960));
+        assert_eq!(client.exchange(&keepalive(1, b"")), keepalive(1, b""));
         assert_eq!(echo.stop("INT").code, Some(0));
     }
-    assert_eq!(upgraded.join().unwrap().hear_a("CreateRoom")["peer_name"], "Echo Bot");
+    assert_eq!(upgraded.join().unwrap().receive_type("CreateRoom")["peer_name"], "Echo Bot");
 }
 
 /// A signaling server of the test. Returns its connection to the echo server, which has created a room.
 fn controlled_server(listener: &TcpListener, room: &Value) -> Member {
     let mut member = Member::accept(listener.accept().unwrap().0);
-    member.hear_a("CreateRoom");
-    member.say("RoomCreated", room);
-    member.hear_a("UpdatePeerInfo");
+    member.receive_type("CreateRoom");
+    member.send("RoomCreated", room);
+    member.receive_type("UpdatePeerInfo");
     member
 }
 
@@ -194,16 +194,16 @@ fn text_from_the_network_cannot_control_a_terminal_or_forge_a_log_line() {
     let room = json!({"room_id": EVIL, "peer_id": EVIL, "invite_code": EVIL});
     let mut server = controlled_server(&listener, &room);
     let peer = |name: &str| json!({"peer": {"id": EVIL, "name": name, "candidates": [], "public_addr": null, "local_addr": null}});
-    server.say("PeerJoined", &peer(EVIL));
-    server.say("PeerLeft", &json!({"peer_id": EVIL}));
-    server.say(EVIL, &Value::Null);
-    server.say("PeerJoined", &peer(&"y".repeat(1 << 20)));
+    server.send("PeerJoined", &peer(EVIL));
+    server.send("PeerLeft", &json!({"peer_id": EVIL}));
+    server.send(EVIL, &Value::Null);
+    server.send("PeerJoined", &peer(&"y".repeat(1 << 20)));
     server.close(&EVIL[..40]);
     let mut next = Member::accept(listener.accept().unwrap().0);
-    next.hear_a("JoinRoom");
-    next.say("Error", &json!({"message": EVIL}));
-    next.hear_a("CreateRoom");
-    next.say("Error", &json!({"message": EVIL}));
+    next.receive_type("JoinRoom");
+    next.send("Error", &json!({"message": EVIL}));
+    next.receive_type("CreateRoom");
+    next.send("Error", &json!({"message": EVIL}));
     echo.line_starting_with("registration: failed, retrying url=");
     let rejected = echo.line_starting_with("registration: failed, retrying url=").message;
     assert!(rejected.contains("the signaling server rejected the creation of a room: \u{fffd}[2J"), "{rejected}");
@@ -224,11 +224,11 @@ fn many_member_events_do_not_fill_the_log() {
         controlled_server(&listener, &json!({"room_id": "1a2b3c4d", "peer_id": "p", "invite_code": "ABC234"}));
     let began = std::time::Instant::now();
     for _ in 0..2_000 {
-        server.say("PeerLeft", &json!({"peer_id": "q"}));
+        server.send("PeerLeft", &json!({"peer_id": "q"}));
     }
     server.chat("over");
-    server.hear_a("ChatMessage");
-    // Twenty in each second that has begun since.
+    server.receive_type("ChatMessage");
+    // Twenty in each second that has started since.
     let maximum = 20 * (began.elapsed().as_secs() as usize + 2);
     let stopped = echo.stop("INT");
     let logged = stopped.lines.iter().filter(|line| line.contains("member left")).count();
@@ -294,16 +294,16 @@ fn lost_connection_rejoins_the_room_of_its_client() {
     let (mut member, echo_member) = join_echo_room(signaling.address);
     for _ in 0..3 {
         proxy.cut();
-        member.hear_a("PeerLeft");
-        let back = member.hear_a("PeerJoined");
+        member.receive_type("PeerLeft");
+        let back = member.receive_type("PeerJoined");
         assert_eq!(back["peer"]["name"], "Echo Bot");
-        let updated = member.hear_a("PeerUpdated");
+        let updated = member.receive_type("PeerUpdated");
         assert_eq!(updated["peer"]["id"], back["peer"]["id"]);
         assert_eq!(updated["peer"]["public_addr"], echo_member["public_addr"]);
         member.chat("still there?");
-        assert_eq!(member.hear_a("ChatMessage")["content"], "🔊 still there?");
+        assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 still there?");
     }
-    assert_eq!(Member::of(signaling.address).rooms().len(), 1);
+    assert_eq!(Member::connect(signaling.address).rooms().len(), 1);
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn hundred_idle_connections_do_not_block_the_embedded_server() {
     let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
     let line = echo.line_starting_with("Signaling server listening on ws://").message;
     let signaling: SocketAddr = line.rsplit("//").next().unwrap().parse().unwrap();
-    let _idle: Vec<_> = (0..100).map(|_| Member::of(signaling)).collect();
+    let _idle: Vec<_> = (0..100).map(|_| Member::connect(signaling)).collect();
     assert_eq!(room(signaling)["name"], "[BOT] Echo Server (3000ms delay)");
 }
 
@@ -326,10 +326,10 @@ fn one_process_runs_both_servers() {
     let signaling = SocketAddr::from(([127, 0, 0, 1], port));
     let (mut member, echo_member) = join_echo_room(signaling);
     assert_eq!(echo_member["public_addr"], echo.address.to_string());
-    assert_eq!(Client::of(echo.address).ask(&audio(1, 480)), audio(1, 480));
+    assert_eq!(Client::connect(echo.address).exchange(&audio(1, 480)), audio(1, 480));
     member.chat("hello");
-    assert_eq!(member.hear_a("ChatMessage")["content"], "🔊 hello");
-    // A client that stays connected does not delay the end, and neither server logs a warning about the end of the other.
+    assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 hello");
+    // A connected client does not delay the shutdown, and neither server logs a warning about the shutdown of the other.
     let stopped = echo.stop("INT");
     assert_eq!(stopped.code, Some(0));
     stopped.stats();

@@ -7,12 +7,12 @@ use test_support::server;
 use server::client::Client;
 use server::packet::audio;
 use server::poll_until;
-use server::process::{Ended, Server};
+use server::process::{Server, ServerExit};
 
 /// Far above the documented 100 ms, for busy machines; the measured time is printed.
 const MAX_SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 
-fn assert_clean(stopped: &Ended) {
+fn assert_clean(stopped: &ServerExit) {
     println!("ended within {:?}", stopped.took);
     assert_eq!(stopped.code, Some(0));
     assert!(stopped.took < MAX_SHUTDOWN_TIME, "it took {:?}", stopped.took);
@@ -33,7 +33,7 @@ fn idle_server_ends_immediately_on_either_signal() {
 fn delayed_packets_are_dropped_and_counted_at_the_end() {
     for signal in ["INT", "TERM"] {
         let server = Server::start(&["--host", "127.0.0.1", "-d", "1h"]);
-        let mut client = Client::of(server.address);
+        let mut client = Client::connect(server.address);
         for sequence in 0..50 {
             client.send(&audio(sequence, 256));
         }
@@ -51,7 +51,7 @@ fn flood_does_not_delay_the_shutdown() {
     for driver in ["native", "portable"] {
         for signal in ["INT", "TERM"] {
             let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--driver", driver]);
-            let mut client = Client::of(server.address);
+            let mut client = Client::connect(server.address);
             let (flooding, sent) = (AtomicBool::new(true), AtomicU64::new(0));
             let stopped = std::thread::scope(|scope| {
                 let another = client.socket.try_clone().unwrap();
@@ -86,10 +86,10 @@ fn unread_log_delays_neither_the_echo_nor_the_shutdown() {
     // The other end stays open and unread: a pipe holds some hundreds of lines.
     let mut running = program.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let address = poll_until("an address", || std::fs::read_to_string(&file).ok()?.trim().parse().ok());
-    let client = Client::of(address);
+    let client = Client::connect(address);
     for sequence in 0..20_000 {
         let keepalive = server::packet::keepalive(sequence, &[]);
-        assert_eq!(client.ask(&keepalive), keepalive);
+        assert_eq!(client.exchange(&keepalive), keepalive);
     }
     let id = running.id().to_string();
     assert!(std::process::Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());

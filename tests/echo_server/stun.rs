@@ -31,11 +31,11 @@ fn client_learns_its_address_over_either_family_on_the_echo_port() {
     for driver in ["native", "portable"] {
         let dual = Server::start(&["--host", "::", "-d", "0", "--driver", driver]);
         for (host, len) in [("127.0.0.1", 32), ("::1", 44)] {
-            let client = Client::of(at(host, dual.address));
-            let response = client.ask(&REQUEST);
+            let client = Client::connect(at(host, dual.address));
+            let response = client.exchange(&REQUEST);
             assert_eq!(response.len(), len);
             assert_eq!(mapped(&response), client.address(), "{driver}");
-            assert_eq!(client.ask(&audio(1, 64)), audio(1, 64));
+            assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
         }
         let stats = dual.stop("TERM").stats();
         let counts = ["stun_requests", "immediate_replies", "received", "sent"].map(|name| stats.count(name));
@@ -46,17 +46,17 @@ fn client_learns_its_address_over_either_family_on_the_echo_port() {
 #[test]
 fn impairment_does_not_apply_to_stun_and_rate_limits_do() {
     let lossy = Server::start(&["--host", "127.0.0.1", "--loss", "100%"]);
-    let client = Client::of(lossy.address);
-    assert_eq!(mapped(&client.ask(&REQUEST)), client.address(), "STUN is not impaired");
+    let client = Client::connect(lossy.address);
+    assert_eq!(mapped(&client.exchange(&REQUEST)), client.address(), "STUN is not impaired");
 
     let options = ["--host", "127.0.0.1", "--limit-loopback", "--max-rate-per-source", "1", "--stats-interval", "20ms"];
     let mut limited = Server::start(&options);
-    let client = Client::of(limited.address);
+    let client = Client::connect(limited.address);
     for _ in 0..100 {
         client.send(&REQUEST);
     }
     assert_eq!(mapped(&client.recv()), client.address());
-    let stats = std::iter::repeat_with(|| Stats::of(&limited.line_starting_with("Stats: ")))
+    let stats = std::iter::repeat_with(|| Stats::parse(&limited.line_starting_with("Stats: ")))
         .find(|stats| stats.count("stun_requests") + stats.count("dropped_packet_rate") == 100)
         .expect("an endless log");
     assert!(stats.count("stun_requests") > 0 && stats.count("dropped_packet_rate") > 50, "{stats}");
@@ -65,7 +65,7 @@ fn impairment_does_not_apply_to_stun_and_rate_limits_do() {
 #[test]
 fn log_names_the_fault_of_a_stun_message() {
     let mut server = Server::start(&["--host", "127.0.0.1", "-d", "0", "-v"]);
-    let client = Client::of(server.address);
+    let client = Client::connect(server.address);
     let client_address = client.address();
     let mut long = REQUEST;
     long[3] = 4;
@@ -74,7 +74,7 @@ fn log_names_the_fault_of_a_stun_message() {
     allocate[1] = 3;
     client.send(&allocate);
     client.send(&REQUEST[..12]);
-    client.ask(&REQUEST);
+    client.exchange(&REQUEST);
     let messages: Vec<String> = std::iter::repeat_with(|| server.line())
         .filter(|line| line.level == "DEBUG")
         .map(|line| line.message)

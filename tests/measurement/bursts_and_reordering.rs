@@ -3,7 +3,7 @@
 use jamjam_dev::stats::{LossBursts, ReorderedPacket, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 
-/// One letter a packet in sending order: `x` is lost.
+/// One letter per packet in sending order: `x` is lost.
 fn bursts(outcomes: &str) -> LossBursts {
     let mut bursts = LossBursts::default();
     outcomes.chars().for_each(|outcome| bursts.on_settled(outcome == 'x'));
@@ -20,10 +20,10 @@ fn bursts_are_counted_by_their_length() {
 
 #[test]
 fn bursts_of_nine_and_ten_differ_and_longer_ones_are_grouped() {
-    for (length, place) in [(9, 8), (10, 9), (11, 9), (1_000, 9)] {
+    for (length, bucket) in [(9, 8), (10, 9), (11, 9), (1_000, 9)] {
         let found = bursts(&format!("..{}..", "x".repeat(length)));
         let mut expected = [0; 10];
-        expected[place] = 1;
+        expected[bucket] = 1;
         assert_eq!((found.lengths(), found.longest()), (expected, length as u64), "{length}");
     }
     let found = bursts(&["x".repeat(12), "x".repeat(10), "x".repeat(9)].join("."));
@@ -36,7 +36,7 @@ fn ongoing_burst_is_counted_by_its_current_length() {
     assert_eq!(bursts(".xxx").lengths(), [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// Feeds packets that came at these milliseconds. Those that were overtaken, with extent and offset in milliseconds.
+/// Feeds packets that arrived at these milliseconds. Returns the overtaken packets, with extent and offset in milliseconds.
 fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
     let mut reordering = Reordering::default();
     let mut found = Vec::new();
@@ -52,43 +52,43 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
 
 #[test]
 fn packet_overtaken_by_four_has_extent_four() {
-    // 4 comes at 210 ms after 5 to 8, of which 5 came first, at 148 ms: sections 4.2 and 4.3 look at that one alone.
+    // 4 arrives at 210 ms after 5 to 8, of which 5 was the first, at 148 ms: sections 4.2 and 4.3 use that packet only.
     let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
 }
 
 #[test]
 fn two_packets_overtaken_by_one_have_extents_one_and_two() {
-    // 5 and 6 come right behind 7, which came at 188 ms.
+    // 5 and 6 arrive directly after 7, which arrived at 188 ms.
     let arrivals = [(1, 68), (2, 88), (3, 108), (4, 128), (7, 188), (5, 189), (6, 190), (8, 208), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(5, 1, 1), (6, 2, 2)]);
 }
 
 #[test]
 fn reordering_extent_is_measured_to_the_first_overtaking_packet() {
-    // 2 is overtaken by 3 first (place 1), and so is 1; 5 by 6 (place 4), and 4 by 6 too.
+    // 2 is first overtaken by 3 (position 1), and so is 1; 5 by 6 (position 4), and 4 by 6 too.
     let arrivals = [(0, 0), (3, 10), (2, 20), (1, 30), (6, 40), (7, 41), (4, 50), (5, 60)];
     assert_eq!(overtaken(&arrivals), [(2, 1, 10), (1, 2, 20), (4, 2, 10), (5, 3, 20)]);
 }
 
 #[test]
 fn loss_before_a_gap_does_not_change_the_overtaking_packet() {
-    // 1 never comes; 4 was overtaken by 5, not by 2, though 2 left the older gap.
+    // 1 is lost; 4 was overtaken by 5, not by 2, although 2 left the older gap.
     assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (4, 5)]), [(4, 2, 2)]);
-    // And if 1 does come, 2 was first.
+    // If 1 does arrive, 2 was the first to overtake it.
     assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (1, 5)]), [(1, 4, 4)]);
 }
 
 #[test]
 fn evicted_packets_do_not_affect_later_arrivals() {
     let mut reordering = Reordering::default();
-    // Every odd packet is missing: the one before packet n was overtaken at place n/2.
+    // Every odd packet is missing: the one before packet n was overtaken at position n/2.
     for n in (0..1_000).step_by(2) {
         assert_eq!(reordering.on_arrival(n, Time::from_millis(n)), None);
     }
     reordering.discard_before(901);
     let by = |extent, late_ms: i64| Some(ReorderedPacket { extent, late_time_offset_ns: late_ms * 1_000_000 });
-    // 901 was overtaken by 902 at place 451, and comes at place 500.
+    // 901 was overtaken by 902 at position 451, and arrives at position 500.
     assert_eq!(reordering.on_arrival(901, Time::from_millis(1_000)), by(500 - 451, 98));
     reordering.discard_before(998);
     assert_eq!(reordering.on_arrival(999, Time::from_millis(1_001)), None);

@@ -1,4 +1,4 @@
-//! Jumps of the wall clock and sleep of the machine, in hand-made series of readings.
+//! Jumps of the wall clock and suspends of the machine, in handwritten series of readings.
 
 use jamjam_dev::stats::{ClockJumps, ClockReading};
 use jamjam_dev::time::Time;
@@ -6,13 +6,13 @@ use jamjam_dev::time::Time;
 const MS: i64 = 1_000_000;
 const S: i64 = 1_000 * MS;
 
-/// A reading in an instant.
+/// A reading that takes no time.
 fn reading(mono: i64, wall: i64, boot: Option<i64>) -> ClockReading {
     let at = Time::from_nanos(mono.cast_unsigned());
     ClockReading { before: at, wall_ns: wall, boot_ns: boot, after: at }
 }
 
-/// (monotonic, wall) in nanoseconds, one after the other; the clock that goes on in sleep is the monotonic one.
+/// (monotonic, wall) in nanoseconds, one after the other; the boot-time clock equals the monotonic one.
 fn jumps(series: &[(i64, i64)]) -> (Vec<Option<i64>>, ClockJumps) {
     let mut jumps = ClockJumps::default();
     let reported =
@@ -46,7 +46,7 @@ fn clock_step_in_either_direction_is_a_jump_of_its_size() {
 
 #[test]
 fn clock_slew_is_not_a_jump() {
-    // 500 millionths of 60 s are 30 ms, and 1 ms is allowed for nothing.
+    // 500 ppm of 60 s are 30 ms, and 1 ms is always tolerated.
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS + 1)]).1.max_jump_ns(), Some(31 * MS + 1));
@@ -60,10 +60,10 @@ fn clock_slew_is_not_a_jump() {
 fn suspend_is_distinguished_from_a_jump() {
     let mut jumps = ClockJumps::default();
     jumps.on_reading(reading(S, 100 * S, Some(50 * S)));
-    // 20 s of sleep: the monotonic clock stood still, both others went on.
+    // 20 s of suspend: the monotonic clock stopped, both others continued.
     assert_eq!(jumps.on_reading(reading(S + 50 * MS, 120 * S + 50 * MS, Some(70 * S + 50 * MS))), None);
     assert_eq!((jumps.count(), jumps.suspended_ns()), (0, (20 * S).cast_unsigned()));
-    // Asleep once more for 5 s, and the clock is set back by 2 s meanwhile.
+    // Another suspend of 5 s, in which the clock is set back by 2 s.
     let found = jumps.on_reading(reading(S + 100 * MS, 123 * S + 100 * MS, Some(75 * S + 100 * MS)));
     assert_eq!((found, jumps.suspended_ns()), (Some(-2 * S), (25 * S).cast_unsigned()));
 }
@@ -78,7 +78,7 @@ fn suspend_without_a_boottime_clock_is_reported_as_a_jump() {
 
 #[test]
 fn preemption_between_two_clock_reads_is_not_a_jump() {
-    // 30 ms pass while the clocks are read; the wall clock is read at the very end of them, or at their beginning.
+    // Reading the clocks takes 30 ms; the wall clock is read at the very end or at the beginning.
     for wall in [130 * MS, 100 * MS] {
         let mut jumps = ClockJumps::default();
         jumps.on_reading(reading(0, 0, Some(0)));

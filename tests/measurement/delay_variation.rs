@@ -42,7 +42,7 @@ fn pdv_is_the_difference_to_the_smallest_round_trip() {
     let mut stream = StreamStats::new();
     // 1,000 round trips of 1,000 ns (exact in the histogram) up to 1,999 ns.
     (0..1_000).rev().for_each(|n| stream.on_return(1_000 + n));
-    // Ranks 500, 990 and 999 of 1,000, less the first.
+    // Ranks 500, 990 and 999 of 1,000, less the minimum.
     assert_eq!([0.5, 0.99, 0.999].map(|p| stream.pdv(p)), [Some(499), Some(989), Some(998)]);
     assert_eq!(stream.max_pdv(), Some(999));
 }
@@ -51,7 +51,7 @@ fn pdv_is_the_difference_to_the_smallest_round_trip() {
 fn audio_pdv_does_not_depend_on_server_delay_or_order() {
     for server_delay in [0, 3_000_000_000] {
         let mut stream = StreamStats::with_rtt_baseline();
-        // 500, 300, 1,500 ns beyond the server delay: medians 500, smallest 300.
+        // 500, 300, 1,500 ns beyond the server delay: medians 500, minimum 300.
         for ns in [500, 300, 1_500] {
             stream.on_return(server_delay + ns);
         }

@@ -3,7 +3,7 @@
 use jamjam_dev::stats::{Histogram, HistogramBar};
 use proptest::prelude::*;
 
-/// Nearest rank from the definition: the smallest value that at least `per_million` of all values do not exceed.
+/// Nearest rank by definition: the smallest value that at least `per_million` of all values do not exceed.
 fn nearest_rank(values: &[i64], per_million: u128) -> i64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
@@ -19,7 +19,7 @@ fn histogram(values: &[i64]) -> Histogram {
     histogram
 }
 
-/// Values of every size a run can meet, nanoseconds to hours, on both sides of zero.
+/// Values of every realistic size, nanoseconds to hours, positive and negative.
 fn value() -> impl Strategy<Value = i64> {
     (0..44u32, any::<i64>(), any::<bool>()).prop_map(|(bits, any, negative)| {
         let magnitude = (any & i64::MAX) >> (62 - bits);
@@ -35,8 +35,8 @@ proptest! {
     ) {
         let exact = nearest_rank(&values, u128::from(per_million));
         let found = histogram(&values).percentile(f64::from(per_million) / 1e6).unwrap();
-        let most = *values.iter().max().unwrap();
-        prop_assert!(exact <= found && found <= most, "{exact} <= {found} <= {most}");
+        let maximum = *values.iter().max().unwrap();
+        prop_assert!(exact <= found && found <= maximum, "{exact} <= {found} <= {maximum}");
         prop_assert!(i128::from(found - exact) * 1_000 < i128::from(exact).abs().max(1), "{found} for {exact}");
     }
 
@@ -91,7 +91,7 @@ fn small_values_are_exact() {
 
 #[test]
 fn percentile_is_the_upper_edge_of_its_bucket() {
-    // 2^20 ns: buckets of 1,024 ns, so 1,048,576 … 1,049,599 share one. Mirrored, the edge nearer to zero.
+    // 2^20 ns: buckets of 1,024 ns, so 1,048,576 … 1,049,599 share one. For negative values the edge nearer to zero.
     let positive = histogram(&[1_048_600, 2_000_000_000]);
     assert_eq!(positive.percentile(0.5), Some(1_049_599));
     let negative = histogram(&[-1_049_000, 5]);

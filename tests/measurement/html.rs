@@ -1,4 +1,4 @@
-//! The page of a run of `send`: what it shows, and that it stays small and harmless.
+//! The page of a run of `send`: its contents, its size limit, and escaping.
 
 use crate::runs;
 use base64::Engine;
@@ -19,39 +19,39 @@ fn run(packets: i64) -> RunResults {
     send(AudioResults { stats: audio, sent_samples: packets as u64 * 128, ..shape })
 }
 
-/// A run of `packets` packets, the last of `last` samples, of which these are missing, and its picture.
+/// A run of `packets` packets, the last of `last` samples, without the packets in `missing`, and its waveform.
 fn run_without(packets: u64, last: usize, missing: impl IntoIterator<Item = u64>) -> (RunResults, Waveform) {
-    let mut picture = picture();
+    let mut waveform = waveform();
     let mut analyzer = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
     for index in 0..packets {
         let samples = [0.5; 128];
         let samples = &samples[..if index + 1 == packets { last } else { 128 }];
-        picture.on_sent(index, samples);
+        waveform.on_sent(index, samples);
         analyzer.on_sent(index, samples);
     }
     for index in missing {
-        picture.on_lost(index);
+        waveform.on_lost(index);
         analyzer.on_lost(index);
     }
     let mut run = run(packets.cast_signed());
     run.audio.as_mut().unwrap().quality = Some(analyzer.finish());
-    (run, picture)
+    (run, waveform)
 }
 
-fn shown(run: &RunResults, name: &str, picture: &Waveform) -> String {
-    page(&Report::new(run, &Limits::default()), None, &AudioSection { name, picture, left_out: 0 }, "")
+fn render(run: &RunResults, name: &str, waveform: &Waveform) -> String {
+    page(&Report::new(run, &Limits::default()), None, &AudioSection { name, picture: waveform, left_out: 0 }, "")
 }
 
-fn picture() -> Waveform {
+fn waveform() -> Waveform {
     Waveform::new(48_000, 1, 128, MAX_AUDIO_BYTES)
 }
 
-/// What stands between two pieces of text, wherever they do.
+/// All texts between `start` and `end`.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
 }
 
-/// The bands of a side: the first column of each, and how many.
+/// The bands of a side: first column and number of columns.
 fn bands(page: &str, side: &str) -> Vec<(u64, u64)> {
     let figure = between(page, &format!("<figure class=\"{side}\">"), "</figure>")[0];
     let number = |rect: &str, name| between(rect, &format!(" {name}=\""), "\"")[0].parse().unwrap();
@@ -65,22 +65,22 @@ fn rows(page: &str) -> Vec<&str> {
 
 #[test]
 fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
-    // 3,300 samples in 1,600 columns at most: four of them in each, 825 columns. 3,300 is 25 packets of 128 and one of 100.
+    // 3,300 samples in 1,600 columns at most: four samples in each, 825 columns. 3,300 is 25 packets of 128 and one of 100.
     let sample = |n: u64| ((n * 7_919 % 1_999) as f32 - 999.0) / 1_000.0;
     let packet = |index: u64| (index * 128..(index * 128 + 128).min(3_300)).map(sample).collect::<Vec<_>>();
     let mut orders: [Vec<u64>; 3] = [(0..26).collect(), (0..26).rev().collect(), (0..26).map(|n| n * 5 % 26).collect()];
     orders[2].sort_unstable_by_key(|index| index % 3);
     let [expected, others @ ..] = orders.map(|order| {
-        let mut picture = picture();
+        let mut waveform = waveform();
         for index in order {
-            picture.on_returned(index, &packet(index));
-            picture.on_sent(index, &packet(index));
+            waveform.on_returned(index, &packet(index));
+            waveform.on_sent(index, &packet(index));
         }
         (
-            picture.samples_per_column(),
-            picture.sent_samples(),
-            picture.columns().to_vec(),
-            picture.to_wav(WaveformSide::Returned).unwrap(),
+            waveform.samples_per_column(),
+            waveform.sent_samples(),
+            waveform.columns().to_vec(),
+            waveform.to_wav(WaveformSide::Returned).unwrap(),
         )
     });
     assert!(others.iter().all(|other| *other == expected));
@@ -88,18 +88,18 @@ fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
     assert_eq!((width, samples, columns.len()), (4, 3_300, 825));
     for (column, n) in columns.iter().zip((0..3_300).step_by(4)) {
         let four: Vec<f32> = (n..n + 4).map(sample).collect();
-        let least = four.iter().copied().fold(1.0, f32::min);
-        let most = four.iter().copied().fold(-1.0, f32::max);
-        assert_eq!((column.sent.min, column.sent.max), (least, most));
+        let minimum = four.iter().copied().fold(1.0, f32::min);
+        let maximum = four.iter().copied().fold(-1.0, f32::max);
+        assert_eq!((column.sent.min, column.sent.max), (minimum, maximum));
         assert_eq!(column.returned, column.sent);
     }
 }
 
 #[test]
 fn adjacent_lost_packets_form_one_gap_marked_at_its_position() {
-    // 100 packets of 128 samples are 12,800 samples, in 1,600 columns of 8: 16 a packet. The last losses are reported out of order.
-    let (run, picture) = run_without(100, 128, [0, 11, 10, 12, 39, 99, 41, 40]);
-    let page = shown(&run, "x", &picture);
+    // 100 packets of 128 samples are 12,800 samples, in 1,600 columns of 8: 16 per packet. The last losses are reported out of order.
+    let (run, waveform) = run_without(100, 128, [0, 11, 10, 12, 39, 99, 41, 40]);
+    let page = render(&run, "x", &waveform);
     for side in ["sent", "returned"] {
         assert_eq!(bands(&page, side), [(0, 16), (160, 48), (624, 48), (1_584, 16)]);
     }
@@ -119,21 +119,21 @@ fn adjacent_lost_packets_form_one_gap_marked_at_its_position() {
 
 #[test]
 fn last_packet_has_its_length_and_a_band_shows_the_missing_share() {
-    // 1,600 columns of two samples; then one packet more, a short one, makes it 801 of four.
-    let (run, picture) = run_without(26, 2, [25]);
-    assert_eq!(picture.columns()[800].lost_samples, 2);
-    assert_eq!(picture.columns().len(), 801);
-    let page = shown(&run, "x", &picture);
-    // Two of four.
+    // 1,600 columns of two samples; one more packet, a short one, makes it 801 columns of four.
+    let (run, waveform) = run_without(26, 2, [25]);
+    assert_eq!(waveform.columns()[800].lost_samples, 2);
+    assert_eq!(waveform.columns().len(), 801);
+    let page = render(&run, "x", &waveform);
+    // Two of the four samples.
     assert_eq!(between(&page, "<rect class=\"", "\"")[0], "gap some");
-    // Two samples are 41.67 µs, and the report counts whole ones.
+    // Two samples are 41.67 µs, and the report uses whole microseconds.
     assert!(page.contains("1 gap, 42.0 µs in total"));
 }
 
 #[test]
 fn first_100_gaps_are_listed_and_all_are_counted() {
-    let (run, picture) = run_without(10_000, 128, (0..5_000).rev().map(|n| 2 * n));
-    let page = shown(&run, "x", &picture);
+    let (run, waveform) = run_without(10_000, 128, (0..5_000).rev().map(|n| 2 * n));
+    let page = render(&run, "x", &waveform);
     assert!(page.contains("; 5000 gaps, 13.333 s in total, 50 %") && page.contains("The first 100 gaps"));
     let rows = rows(&page);
     // The hundredth is packet 198: 198 × 128 / 48,000 s.
@@ -143,7 +143,7 @@ fn first_100_gaps_are_listed_and_all_are_counted() {
 #[test]
 fn embedded_wav_data_matches_the_sent_and_returned_audio() {
     for channels in [1_u16, 2] {
-        let mut picture = Waveform::new(44_100, channels, 100, MAX_AUDIO_BYTES);
+        let mut waveform = Waveform::new(44_100, channels, 100, MAX_AUDIO_BYTES);
         let sample = |n: usize| (n * 37 % 60_000) as i16;
         let packet = |index: usize, length: usize| {
             let from = index * 100 * usize::from(channels);
@@ -151,13 +151,13 @@ fn embedded_wav_data_matches_the_sent_and_returned_audio() {
         };
         for index in 0..11 {
             let samples = packet(index, if index == 10 { 7 } else { 100 });
-            picture.on_sent(index as u64, &samples);
-            // One is missing, and the last ones are on their way.
+            waveform.on_sent(index as u64, &samples);
+            // One packet is missing, and the last ones are in flight.
             if ![4, 9, 10].contains(&index) {
-                picture.on_returned(index as u64, &samples);
+                waveform.on_returned(index as u64, &samples);
             }
         }
-        let page = shown(&run(11), "x", &picture);
+        let page = render(&run(11), "x", &waveform);
         let sounds = between(&page, "src=\"data:audio/wav;base64,", "\"").into_iter().map(|sound| {
             let mut wav =
                 hound::WavReader::new(&*Box::leak(STANDARD.decode(sound).unwrap().into_boxed_slice())).unwrap();
@@ -176,26 +176,26 @@ fn embedded_wav_data_matches_the_sent_and_returned_audio() {
 
 #[test]
 fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
-    // 16 bits of 48,000 samples are 96,000 bytes a second, 128,000 as letters, twice: 19 s are 4.9 MB and fit, 20 s do not.
+    // 16 bits of 48,000 samples are 96,000 bytes per second, 128,000 in base64, twice: 19 s are 4.9 MB and fit, 20 s do not.
     for (seconds, fits) in [(19_u64, true), (20, false), (7_200, false)] {
         let packets = seconds * 375;
-        let mut picture = picture();
+        let mut waveform = waveform();
         for index in 0..packets {
             let samples: [f32; 128] = std::array::from_fn(|n| ((index * 128 + n as u64) as f32 * 0.01).sin());
-            picture.on_sent(index, &samples);
+            waveform.on_sent(index, &samples);
             if index % 5 == 0 {
-                picture.on_lost(index);
+                waveform.on_lost(index);
             } else {
-                picture.on_returned(index, &samples);
+                waveform.on_returned(index, &samples);
             }
         }
-        assert!(picture.columns().len() <= MAX_COLUMNS);
-        let page = shown(&run(10), "x", &picture);
+        assert!(waveform.columns().len() <= MAX_COLUMNS);
+        let page = render(&run(10), "x", &waveform);
         assert!(page.len() <= MAX_PAGE_BYTES);
         assert_eq!(page.matches("<audio ").count(), if fits { 2 } else { 0 }, "{seconds} s");
-        // Nor is it kept.
+        // Audio that does not fit is not stored either.
         assert_eq!(
-            [WaveformSide::Sent, WaveformSide::Returned].map(|side| picture.to_wav(side).is_some()),
+            [WaveformSide::Sent, WaveformSide::Returned].map(|side| waveform.to_wav(side).is_some()),
             [fits; 2],
             "{seconds} s"
         );
@@ -206,8 +206,8 @@ fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
         // 345,600,000 samples are 1,319 columns of 2^18, which end after 7,203 s. A fifth of each is missing: one band.
         if seconds == 7_200 {
             assert!(page.contains("<span>2:00:03</span></div>"), "an axis in hours");
-            assert_eq!(picture.columns().len(), 1_319);
-            assert_eq!(bands(&page, "returned"), [(0, picture.columns().len() as u64)]);
+            assert_eq!(waveform.columns().len(), 1_319);
+            assert_eq!(bands(&page, "returned"), [(0, waveform.columns().len() as u64)]);
         }
     }
 }
@@ -215,14 +215,14 @@ fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
 #[test]
 fn external_names_are_escaped() {
     let hostile = "</title><script>alert(1)</script>\"' onload=x {style} {report} &amp; \u{202e}gnp.\u{7} `code`";
-    let mut picture = picture();
-    picture.on_sent(0, &[0.5; 128]);
+    let mut waveform = waveform();
+    waveform.on_sent(0, &[0.5; 128]);
     let mut run = run(1);
     run.target = hostile.to_owned();
     let page = page(
         &Report::new(&run, &Limits::default()),
         Some(hostile),
-        &AudioSection { name: hostile, picture: &picture, left_out: 3 },
+        &AudioSection { name: hostile, picture: &waveform, left_out: 3 },
         "a {}",
     );
     let escaped = "&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39; onload=x {style} {report} &amp;amp; \u{fffd}gnp.\u{fffd} `code`";
@@ -232,7 +232,7 @@ fn external_names_are_escaped() {
     assert!(!page.contains("<script") && !page.contains('\u{202e}') && !page.contains('\u{7}'));
     assert_eq!(page.matches("<style>").count(), 1);
     assert!(page.contains("the waveforms and players lack 3 packets"));
-    // It loads nothing, and may not.
+    // The page loads nothing, and its policy forbids it.
     assert!(page.contains("content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; "));
     let addresses: Vec<&str> =
         between(&page, " src=\"", ":").into_iter().chain(between(&page, " href=\"", ":")).collect();
@@ -241,19 +241,19 @@ fn external_names_are_escaped() {
 
 #[test]
 fn page_is_well_formed_and_every_label_reference_exists() {
-    let mut picture = picture();
-    picture.on_sent(0, &[f32::NAN; 128]);
-    picture.on_sent(1, &[f32::INFINITY; 128]);
-    picture.on_returned(1, &[-0.25; 128]);
-    picture.on_lost(0);
+    let mut waveform = waveform();
+    waveform.on_sent(0, &[f32::NAN; 128]);
+    waveform.on_sent(1, &[f32::INFINITY; 128]);
+    waveform.on_returned(1, &[-0.25; 128]);
+    waveform.on_lost(0);
     let mut run = run(2);
     run.interrupted = Some(StopSignal::Interrupt);
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     let report = Report::new(&run, &limits);
-    let page = page(&report, None, &AudioSection { name: "x", picture: &picture, left_out: 0 }, "");
+    let page = page(&report, None, &AudioSection { name: "x", picture: &waveform, left_out: 0 }, "");
     assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; until then: "), "{page}");
     assert!(!page.contains("NaN") && !page.contains("inf dBFS"), "{page}");
-    // As XML, but for what HTML leaves open.
+    // As XML, except for the deviations that HTML permits.
     let mut xml = page.replace("<!DOCTYPE html>", "").replace(" controls ", " ");
     for open in ["meta", "link"] {
         for element in between(&page, &format!("<{open} "), ">") {

@@ -4,7 +4,7 @@ use jamjam_dev::stats::{Jitter, PacingStats, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 
-/// RFC 3550, 6.4.1, from its text, with times of sending and of arrival kept apart:
+/// RFC 3550, 6.4.1, directly from its text, with separate times of sending and arrival:
 /// D(i-1,i) = (Ri - Ri-1) - (Si - Si-1), J(i) = J(i-1) + (|D(i-1,i)| - J(i-1))/16.
 fn estimates_by_the_rfc(sent: &[i64], arrived: &[i64]) -> Vec<f64> {
     let mut estimates = Vec::new();
@@ -72,7 +72,7 @@ fn overtaken_packet_is_reordered_and_overtaking_packets_are_not() {
     // 4 arrives after 5 to 8: it alone is reordered (RFC 4737, 3.1: its number is below the next expected, 9).
     assert_eq!(reordered(&[1, 2, 3, 5, 6, 7, 8, 4, 9, 10]), [4]);
     assert_eq!(reordered(&[3, 2, 1, 0, 4]), [2, 1, 0]);
-    // One overtaken packet does not excuse those that follow it.
+    // One overtaken packet does not exempt the packets after it.
     assert_eq!(reordered(&[0, 5, 1, 2, 3, 6]), [1, 2, 3]);
 }
 
@@ -100,7 +100,7 @@ fn pacing_error_is_departure_minus_due_time_and_may_be_negative() {
 
 #[test]
 fn first_and_last_five_seconds_are_separate() {
-    // A minute at two packets a second, starting late in the driver's life; the error is the second it falls into.
+    // A minute at two packets per second, starting late in the life of the driver; the error is the second in which it occurs.
     let start = 1_234_567 * SECOND + 89;
     let sent = (0..120u64).map(|n| (start + n * SECOND / 2, (n / 2) as i64));
     let (first, last) = pacing(sent).first_and_last().unwrap();

@@ -42,7 +42,7 @@ fn stream(mut stream: StreamStats, round_trips: impl IntoIterator<Item = i64>) -
     stream
 }
 
-fn all_well() -> RunResults {
+fn run_without_anomalies() -> RunResults {
     let audio = AudioResults {
         stats: stream(StreamStats::with_rtt_baseline(), (0..2_000).map(|n| 100 * MS + n * 1_000)),
         sample_rate: 48_000,
@@ -70,9 +70,9 @@ fn all_well() -> RunResults {
     }
 }
 
-/// A run of sound from a device that does all that one can do.
+/// A run with sound from a device with all possible capture events.
 fn captured() -> RunResults {
-    let mut run = all_well();
+    let mut run = run_without_anomalies();
     run.audio.as_mut().unwrap().capture = Some(CaptureResults {
         device: "hw:0 (A card)".to_owned(),
         sample_format: "I24",
@@ -93,9 +93,9 @@ fn captured() -> RunResults {
     run
 }
 
-/// A run whose sound went to a device to which all happened that can.
+/// A run with sound to a device with all possible playback events.
 fn played() -> RunResults {
-    let mut run = all_well();
+    let mut run = run_without_anomalies();
     let jitter_buffer_stats = JitterBufferStats {
         played: 900,
         concealed: 17,
@@ -144,7 +144,7 @@ fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
             _ => analyzer.on_returned(index, packet, ReturnStatus::Intact),
         }
     }
-    let mut run = all_well();
+    let mut run = run_without_anomalies();
     let audio = run.audio.as_mut().unwrap();
     (audio.source_quality, audio.quality, audio.quality_dropped) =
         (Some(intake.source_quality()), Some(analyzer.finish()), 2);
@@ -155,9 +155,9 @@ fn probe(ping: StreamStats) -> RunResults {
     RunResults { ping: Some(ping), ..RunResults::new(RunKind::Probe, "127.0.0.1:5000", StreamKind::Ping) }
 }
 
-/// A run in which everything that can be counted was.
-fn all_wrong() -> RunResults {
-    let mut run = all_well();
+/// A run in which every counter is nonzero.
+fn run_with_all_anomalies() -> RunResults {
+    let mut run = run_without_anomalies();
     for stream in [run.audio.as_mut().map(|audio| &mut audio.stats), run.ping.as_mut()].into_iter().flatten() {
         stream.sent += 60;
         (stream.lost, stream.damaged, stream.in_flight, stream.send_failed) = (30, 20, 10, 5);
@@ -199,26 +199,26 @@ fn runs() -> Vec<(&'static str, RunResults)> {
         AudioResults { stats: stream(StreamStats::with_rtt_baseline(), [3_000 * MS]), ..AudioResults::default() };
     let in_vain = Some(WaitResult { waited_ns: 10_000_000_000, reply_received: false });
     let mut runs = vec![
-        ("all well", all_well()),
-        ("all wrong", all_wrong()),
+        ("all well", run_without_anomalies()),
+        ("all wrong", run_with_all_anomalies()),
         ("captured", captured()),
         ("played", played()),
-        ("heard", analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 })),
-        ("heard silence", analyzed(|_| 0.0)),
+        ("audio quality", analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 })),
+        ("audio quality of silence", analyzed(|_| 0.0)),
         ("all lost", probe(lost.clone())),
         ("refused", RunResults { port_unreachable: 100, host_timing: Some(HostTiming::default()), ..probe(lost) }),
         ("one answer", probe(stream(StreamStats::new(), [MS]))),
         ("endless", probe(endless)),
         (
-            "asked in vain",
+            "loss report without a response",
             RunResults { loss_report: Some(LossReport::default()), ..probe(stream(StreamStats::new(), [MS])) },
         ),
-        ("told", reported()),
+        ("loss report", reported()),
         ("interrupted", RunResults { interrupted: Some(StopSignal::Interrupt), ..probe(interrupted.clone()) }),
         ("no echo", RunResults { replies_expected: false, ..probe(interrupted) }),
-        ("waited in vain", RunResults { readiness_wait: in_vain, ..probe(StreamStats::new()) }),
+        ("wait timed out", RunResults { readiness_wait: in_vain, ..probe(StreamStats::new()) }),
         ("nothing at all", RunResults::new(RunKind::Probe, "", StreamKind::Keepalive)),
-        ("hold unknown", RunResults { audio: Some(unknown_server_delay), ping: None, ..all_well() }),
+        ("hold unknown", RunResults { audio: Some(unknown_server_delay), ping: None, ..run_without_anomalies() }),
     ];
     runs.extend(websocket::websocket_runs());
     runs.extend(moqt::moqt_runs());
@@ -256,7 +256,7 @@ fn schema() -> (Schemas, SchemaIndex) {
     (schemas, index)
 }
 
-/// Calls `see` with every object in `value` and where it stands.
+/// Calls `see` with every object in `value` and its path.
 fn objects(value: &Value, at: &str, see: &mut dyn FnMut(&str, &serde_json::Map<String, Value>)) {
     match value {
         Value::Object(map) => {
@@ -290,7 +290,7 @@ fn schema_rejects_an_unknown_field_at_any_position() {
         for at in found {
             let mut planted = document.clone();
             planted.pointer_mut(&at).unwrap()["surprise"] = json!(1);
-            assert!(schemas.validate(&planted, index).is_err(), "{name}: a surprise in {at} was taken");
+            assert!(schemas.validate(&planted, index).is_err(), "{name}: an unknown field in {at} was accepted");
             places += 1;
         }
     }
@@ -306,7 +306,7 @@ fn schema_requires_every_field() {
         for (at, key) in found {
             let mut cut = document.clone();
             cut.pointer_mut(&at).unwrap().as_object_mut().unwrap().remove(&key);
-            assert!(schemas.validate(&cut, index).is_err(), "{name}: {at} without {key} was taken");
+            assert!(schemas.validate(&cut, index).is_err(), "{name}: {at} without {key} was accepted");
         }
     }
 }
@@ -419,7 +419,7 @@ fn known_run_has_known_figures() {
 
 #[test]
 fn send_fields_have_their_values() {
-    let document = serde_json::to_value(Report::new(&all_well(), &Limits::default())).unwrap();
+    let document = serde_json::to_value(Report::new(&run_without_anomalies(), &Limits::default())).unwrap();
     let at = |pointer: &str| document.pointer(pointer).unwrap_or_else(|| panic!("{pointer}")).clone();
     let expected = [
         ("/command", json!("send")),
@@ -505,7 +505,7 @@ fn playback_statistics_appear_in_json_and_text() {
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }
-    // All well, nothing played yet, and nothing to follow.
+    // No errors, nothing played yet, and nothing pending.
     let playback = run.audio.as_ref().unwrap().playback.clone().unwrap();
     run.audio.as_mut().unwrap().playback = Some(PlaybackResults {
         jitter_buffer: None,
@@ -534,7 +534,7 @@ fn playback_statistics_appear_in_json_and_text() {
 
 #[test]
 fn device_without_errors_takes_two_lines_of_text() {
-    let mut run = all_well();
+    let mut run = run_without_anomalies();
     let capture = CaptureResults { device: "x\u{1b}[2J".to_owned(), sample_format: "F32", ..CaptureResults::default() };
     run.audio.as_mut().unwrap().capture = Some(CaptureResults {
         frames: 256,
@@ -583,7 +583,7 @@ fn json_lines_are_single_lines_and_the_last_is_the_document() {
         "{\"type\":\"packet\",\"stream\":\"audio\",\"sequence\":7,\"sent_us\":1.5,\"returned_us\":4.0,\
          \"echo_time_us\":2.5,\"outcome\":\"returned\"}\n"
     );
-    let report = Report::new(&all_wrong(), &every_limit());
+    let report = Report::new(&run_with_all_anomalies(), &every_limit());
     let line = json::line(&JsonLine::Report(Box::new(report.clone()))).unwrap();
     assert_eq!(line.matches('\n').count(), 1);
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
@@ -592,7 +592,7 @@ fn json_lines_are_single_lines_and_the_last_is_the_document() {
 
 #[test]
 fn audio_quality_appears_in_json_and_text() {
-    // A square wave of every other sample at full scale: each sample in a row is clipped. 128 samples are 2.667 ms.
+    // A square wave of every other sample at full scale: consecutive samples of a channel are clipped. 128 samples are 2.667 ms.
     let run = analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
     let limits = audio_limits(AudioLimits { max_gaps: Some(1), ..AudioLimits::default() });
     let report = Report::new(&run, &limits);
@@ -603,7 +603,7 @@ fn audio_quality_appears_in_json_and_text() {
             "non_finite_samples": 0
         })
     };
-    // Of what came back, 128 of 896 samples are silence: the root of 6/7 is -0.669 dB.
+    // Of the returned audio, 128 of 896 samples are silence: the root of 6/7 is -0.669 dB.
     let mut returned = level(4, 768);
     returned["rms_dbfs"] = json!(-0.669);
     let expected = json!({
@@ -636,7 +636,7 @@ fn audio_quality_appears_in_json_and_text() {
 #[test]
 fn non_finite_samples_appear_in_json_and_text() {
     let limits = audio_limits(AudioLimits::default());
-    // Two: one in packet 1, which is missing, one in packet 9, which came back. Packet 7 came back as silence.
+    // Two: one in packet 1, which is missing, one in packet 9, which returned. Packet 7 returned as silence.
     let report = Report::new(&analyzed(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }), &limits);
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let found = &document["audio_quality"];
@@ -687,7 +687,7 @@ fn incomplete_audio_analysis_cannot_meet_a_gap_limit() {
         (result.measured, result.passed, result.note)
     };
     let too_slow = "this host was too slow to analyze all returned audio";
-    // Ten packets, one at full scale and one of zeros, which a sample of the next ends; and three of them are missing in two gaps.
+    // Ten packets, one at full scale and one of zeros, which ends at a sample of the next; and three of them are missing in two gaps.
     let mut run = analyzed(|n| match n {
         0..128 => 1.0,
         128..256 => 0.0,

@@ -1,4 +1,4 @@
-//! The report as a CI server reads it: JUnit XML, taken apart by a parser that knows nothing of what wrote it.
+//! The JUnit XML report, parsed by an independent parser.
 
 use crate::runs;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use roxmltree::{Document, Node};
 
 use runs::{MS, probe, send, stream};
 
-/// How a test case ended: `passed`, or another element with its message.
+/// The outcome of a test case: `passed`, or another element with its message.
 type Case = (String, String);
 
 fn document(run: &RunResults, limits: &Limits, exceeded: Option<&str>) -> String {
@@ -24,7 +24,7 @@ fn suite<'a>(document: &'a Document<'a>) -> Node<'a, 'a> {
     root.first_element_child().unwrap()
 }
 
-/// Each case with its end, after a check that the counts at the top are those of the cases.
+/// Each case with its outcome, after a check that the totals match the cases.
 fn cases(run: &RunResults, limits: &Limits, exceeded: Option<&str>) -> Vec<Case> {
     let text = document(run, limits, exceeded);
     let document = Document::parse(&text).unwrap();
@@ -62,9 +62,9 @@ fn case(name: &str, end: &str) -> Case {
     (name.to_owned(), end.to_owned())
 }
 
-const ENDED: &str = "run completed";
+const NOT_INTERRUPTED: &str = "run completed";
 const ANSWERS: &str = "replies received";
-const WHOLE: &str = "payload intact";
+const INTACT: &str = "payload intact";
 
 #[test]
 fn every_limit_is_a_test_case_with_the_measured_value() {
@@ -78,9 +78,9 @@ fn every_limit_is_a_test_case_with_the_measured_value() {
         ..Limits::default()
     };
     let expected = [
-        case(ENDED, "passed"),
+        case(NOT_INTERRUPTED, "passed"),
         case(ANSWERS, "passed"),
-        case(WHOLE, "passed"),
+        case(INTACT, "passed"),
         case("--max-loss 0 %", "failure 1 %, maximum 0 %"),
         case("--max-p50 64.0 µs", "failure 64.5 µs, maximum 64.0 µs"),
         case("--max-p99 5.000 ms", "passed"),
@@ -101,9 +101,9 @@ fn run_without_replies_fails_with_likely_causes_and_fails_its_limits() {
     let run = probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() });
     let limits = Limits { max_loss: Some(0.5), max_p99: Some(Duration::from_millis(5)), ..Limits::default() };
     let expected = [
-        case(ENDED, "passed"),
+        case(NOT_INTERRUPTED, "passed"),
         case(ANSWERS, "failure no replies received"),
-        case(WHOLE, "skipped no replies received"),
+        case(INTACT, "skipped no replies received"),
         case("--max-loss 50 %", "failure 100 %, maximum 50 %"),
         case("--max-p99 5.000 ms", "failure no data, maximum 5.000 ms (no replies received)"),
     ];
@@ -122,9 +122,9 @@ fn wait_for_timeout_fails() {
     let run = RunResults { readiness_wait, ping: None, ..probe(StreamStats::new()) };
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     let expected = [
-        case(ENDED, "passed"),
+        case(NOT_INTERRUPTED, "passed"),
         case(ANSWERS, "failure no reply within 3.000 s"),
-        case(WHOLE, "skipped no reply within 3.000 s"),
+        case(INTACT, "skipped no reply within 3.000 s"),
         case("--max-loss 0 %", "failure no data, maximum 0 % (nothing was sent)"),
     ];
     assert_eq!(cases(&run, &limits, None), expected);
@@ -136,11 +136,11 @@ fn interrupted_run_is_an_error_although_its_figures_pass() {
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     for (signal, name) in [(StopSignal::Interrupt, "SIGINT"), (StopSignal::Terminate, "SIGTERM")] {
         let run = RunResults { interrupted: Some(signal), ..fine.clone() };
-        assert_eq!(cases(&run, &limits, None)[0], case(ENDED, &format!("error interrupted by {name}")));
+        assert_eq!(cases(&run, &limits, None)[0], case(NOT_INTERRUPTED, &format!("error interrupted by {name}")));
         assert_eq!(cases(&run, &limits, None)[3], case("--max-loss 0 %", "passed"));
     }
     let exceeded = cases(&fine, &limits, Some("cannot go on reading from the socket: gone"));
-    assert_eq!(exceeded[0], case(ENDED, "error cannot go on reading from the socket: gone"));
+    assert_eq!(exceeded[0], case(NOT_INTERRUPTED, "error cannot go on reading from the socket: gone"));
 }
 
 #[test]
@@ -148,8 +148,11 @@ fn damage_fails_and_is_not_skipped() {
     let mut audio = stream(StreamStats::with_rtt_baseline(), [MS; 8]);
     (audio.sent, audio.damaged) = (10, 2);
     let run = send(AudioResults { stats: audio, configured_server_delay_ns: Some(0), ..AudioResults::default() });
-    let expected =
-        [case(ENDED, "passed"), case(ANSWERS, "passed"), case(WHOLE, "failure 2 of 10 AUDIO packets returned damaged")];
+    let expected = [
+        case(NOT_INTERRUPTED, "passed"),
+        case(ANSWERS, "passed"),
+        case(INTACT, "failure 2 of 10 AUDIO packets returned damaged"),
+    ];
     assert_eq!(cases(&run, &Limits::default(), None), expected);
 }
 
@@ -159,9 +162,9 @@ fn without_expected_replies_sending_is_evaluated() {
         let stats = StreamStats { sent: 5, send_failed: failed, ..StreamStats::new() };
         RunResults { replies_expected: false, ..send(AudioResults { stats, ..AudioResults::default() }) }
     };
-    let whole = case(WHOLE, "skipped no replies were expected");
+    let intact = case(INTACT, "skipped no replies were expected");
     let fine = cases(&quiet(0), &Limits::default(), None);
-    assert_eq!(fine, [case(ENDED, "passed"), case("all packets sent", "passed"), whole]);
+    assert_eq!(fine, [case(NOT_INTERRUPTED, "passed"), case("all packets sent", "passed"), intact]);
     let failed = &cases(&quiet(2), &Limits::default(), None)[1];
     assert_eq!(*failed, case("all packets sent", "failure 2 of 5 packets could not be sent"));
 }

@@ -1,4 +1,4 @@
-//! Limits and verdict: a table of runs, each with what must come of it.
+//! Limits and verdict: a table of runs, each with its expected result.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use jamjam_dev::stats::StreamStats;
 
 const MS: i64 = 1_000_000;
 
-/// A probe that sent `sent` pings; the first came back after the given nanoseconds each, the rest are lost.
+/// A probe that sent `sent` pings; the first ones returned after these nanoseconds each, the rest are lost.
 fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
     let mut ping = StreamStats::new();
     for ns in round_trips {
@@ -20,7 +20,7 @@ fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
     RunResults { ping: Some(ping), ..RunResults::new(RunKind::Probe, "127.0.0.1:5000", StreamKind::Ping) }
 }
 
-/// A run of `send` whose AUDIO came back after the given echo times and whose pings after theirs.
+/// A run of `send` whose AUDIO returned after these echo times and whose pings after theirs.
 fn send(configured_server_delay_ns: Option<u64>, echo_times: &[i64], pings: &[i64]) -> RunResults {
     let mut audio =
         AudioResults { stats: StreamStats::with_rtt_baseline(), configured_server_delay_ns, ..AudioResults::default() };
@@ -116,7 +116,7 @@ fn one_lost_packet_in_ten_million_is_not_printed_as_zero() {
 
 #[test]
 fn percentile_limit_is_met_when_equal() {
-    // 99 × 2,000 ns (exact in the histogram) and one straggler: p99 is 2 µs.
+    // 99 × 2,000 ns (exact in the histogram) and one outlier: p99 is 2 µs.
     let mut round_trips = vec![2_000; 99];
     round_trips.push(500 * MS);
     let result = only(&probe(100, &round_trips), max_p99(2));
@@ -239,7 +239,7 @@ fn negative_round_trip_meets_no_limit() {
         assert_eq!((result.measured, result.passed), (None, false));
         assert!(result.note.unwrap().contains("--server-delay"));
     }
-    // A median of 0 can be.
+    // A median of 0 is possible.
     assert!(passed(&send(Some(102_000_000), &[102 * MS, 105 * MS], &[2 * MS]), max_p50(0)));
 }
 

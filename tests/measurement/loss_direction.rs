@@ -35,7 +35,7 @@ fn summary(run: &RunResults) -> String {
     text::summary(&Report::new(run, &Limits::default()), false)
 }
 
-/// The notes of a run without limits.
+/// The warnings of a run without limits.
 fn notes(run: &RunResults) -> Vec<String> {
     Report::new(run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
 }
@@ -116,7 +116,7 @@ fn unknown_loss_direction_is_reported_with_its_cause() {
         }),
         [""; 0]
     );
-    // Where nothing came back at all there are other things to look at first.
+    // If nothing returned at all, other checks come first.
     let silence = notes(&probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() }));
     assert!(silence.iter().all(|note| !note.contains("--loss-direction")), "{silence:?}");
 }

@@ -1,4 +1,4 @@
-//! Bursts, reordering, delay variation and the machine in the report: under which names, in which rows, with which notes.
+//! Bursts, reordering, delay variation and machine statistics in the report: their names, rows and warnings.
 
 use crate::runs;
 use crate::runs::machine;
@@ -47,9 +47,9 @@ fn bursts_and_reordering_appear_under_their_names() {
     let bursts = "\nloss bursts           1 × 1 packet, 1 × 2; longest 2\n";
     let reordering = "\nreordering            0.3 %, extent mean 2.3, max 5, late by up to 2.5 µs\n";
     let variation = "\nPDV                   p50 0.5 µs, p99 1.0 µs, p99.9 1.0 µs, max 1.0 µs\n";
-    let neighbours = "\nIPDV                  mean 0.1 µs, p50 0.1 µs, p99 0.1 µs; -0.1 µs to 0.3 µs\n";
+    let neighbors = "\nIPDV                  mean 0.1 µs, p50 0.1 µs, p99 0.1 µs; -0.1 µs to 0.3 µs\n";
     let text = text::summary(&report, false);
-    for row in [bursts, reordering, variation, neighbours] {
+    for row in [bursts, reordering, variation, neighbors] {
         assert!(text.contains(row), "{row}{text}");
     }
 }
@@ -78,7 +78,7 @@ fn delay_variation_needs_no_server_delay() {
     let report = Report::new(&send(AudioResults { stats: audio, ..AudioResults::default() }), &Limits::default());
     let audio = report.streams.audio.unwrap();
     assert_eq!((audio.rtt_count, audio.rtt_p50_us), (0, None));
-    // 50 µs lie in the bucket 49,984 … 50,015 ns of the distance from the first echo.
+    // 50 µs is in the bucket 49,984 … 50,015 ns of the difference to the first echo.
     assert_eq!((audio.pdv_p50_us, audio.pdv_max_us), (Some(50.015), Some(150.0)));
 }
 
@@ -97,13 +97,13 @@ fn machine_statistics_appear_under_their_names() {
     assert!(text.contains("\ntimer error           p50 1.0 µs, p99 2.0 µs, max 2.0 µs\n"), "{text}");
 }
 
-/// The notes of a run of which only the machine is worth one.
+/// The warnings of a run in which only the machine has anomalies.
 fn notes(machine: HostTiming) -> Vec<String> {
     let run = RunResults { host_timing: Some(machine), ..probe(stream(StreamStats::new(), [MS; 100])) };
     Report::new(&run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
 }
 
-/// A machine whose wall clock gained these milliseconds on the monotonic one, 50 ms after each other.
+/// A machine whose wall clock gained these milliseconds on the monotonic clock, at intervals of 50 ms.
 fn clock(gains_ms: &[i64]) -> ClockJumps {
     let (mut clock, mut gained) = (ClockJumps::default(), 0);
     for (n, gain) in (0..).zip([&[0], gains_ms].concat()) {
@@ -162,7 +162,7 @@ fn suspend_of_the_machine_is_reported() {
 fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
     let with = |calls: i64, wakes: i64| {
         let mut machine = HostTiming::default();
-        // 98 quick ones; the 99th of 100 counts.
+        // 98 fast ones; the 99th of 100 counts.
         for n in 0..100 {
             machine.send_call.record(if n < 98 { 1_000 } else { calls });
             machine.timer_error.record(if n < 98 { 1_000 } else { wakes });
@@ -198,13 +198,13 @@ fn longest_burst_is_compared_with_its_limit() {
     for lost in [true, true, true, false, true, true] {
         ping.loss_bursts.on_settled(lost);
     }
-    let evaluate = |ping: &StreamStats, most| {
-        Report::new(&probe(ping.clone()), &Limits { max_burst: Some(most), ..Limits::default() })
+    let evaluate = |ping: &StreamStats, max_burst| {
+        Report::new(&probe(ping.clone()), &Limits { max_burst: Some(max_burst), ..Limits::default() })
     };
-    let kept = evaluate(&ping, 3);
-    assert!(kept.verdict.passed);
-    assert_eq!((kept.limits[0].figure, kept.limits[0].measured), ("burst_max", Some(3.0)));
-    assert!(text::summary(&kept, false).contains("limit --max-burst 3 packets: 3 packets, met\n"));
+    let met = evaluate(&ping, 3);
+    assert!(met.verdict.passed);
+    assert_eq!((met.limits[0].figure, met.limits[0].measured), ("burst_max", Some(3.0)));
+    assert!(text::summary(&met, false).contains("limit --max-burst 3 packets: 3 packets, met\n"));
     assert_eq!(evaluate(&ping, 2).verdict.reasons, ["--max-burst 2 packets exceeded: 3 packets"]);
     assert!(evaluate(&stream(StreamStats::new(), [MS]), 0).verdict.passed);
     let unknown = StreamStats { in_flight: 3, ..stream(StreamStats::new(), []) };

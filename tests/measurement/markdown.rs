@@ -1,4 +1,4 @@
-//! The report as the summary of a CI job shows it.
+//! The report as the job summary of a CI system.
 
 use crate::runs;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use jamjam_dev::stats::StreamStats;
 
 use runs::{MS, probe, send, stream};
 
-/// The summary up to the folded part, and that.
+/// The summary up to the collapsed section, and that section.
 fn parts(run: &RunResults, limits: &Limits, exceeded: Option<&str>) -> (String, String) {
     let summary = markdown::summary(&Report::new(run, limits), exceeded);
     let (shown, folded) = summary.split_once("<details>\n").unwrap();
@@ -142,7 +142,7 @@ fn hostile_target_name_is_escaped() {
     let mut lines = shown.lines();
     assert_eq!(lines.next().unwrap(), format!("## ABORTED: probe {escaped}"));
     assert_eq!(lines.nth(1).unwrap().split("; until").next(), Some(escaped));
-    // The fence is one longer than the longest run within, so it ends where we end it.
+    // The fence is one longer than the longest run of backticks inside, so the block ends where it should.
     assert!(folded.starts_with("<summary>The whole report</summary>\n\n`````text\n"), "{folded}");
     assert!(folded.ends_with("\n`````\n\n</details>\n"), "{folded}");
     assert_eq!(folded.matches("`````").count(), 2, "{folded}");

@@ -1,4 +1,4 @@
-//! Quantities as people type them.
+//! Parsing of quantities with units.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ fn bit_rate_uses_decimal_multiples_in_either_letter_case() {
     assert_eq!(parse_bit_rate("9600bit"), Ok(9_600));
     assert_eq!(parse_bit_rate("0"), Ok(0));
     let error = |text| parse_bit_rate(text).unwrap_err().to_string();
-    // What tc calls mbps is megabytes a second, others mean megabits by it.
+    // tc uses mbps for megabytes per second, others use it for megabits.
     assert_eq!(error("2Mbps"), "unknown unit `Mbps`; expected bit, kbit, mbit or gbit");
     assert_eq!(error("2"), "`2` could be bits or megabits per second; use 2bit or 2mbit");
     assert_eq!(error("1,5mbit"), "`1,5mbit`: use a decimal point, not a comma");

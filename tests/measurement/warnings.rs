@@ -11,7 +11,7 @@ use jamjam_dev::time::Time;
 
 use runs::{MS, probe, send, stream};
 
-/// The notes of a run without limits.
+/// The warnings of a run without limits.
 fn notes(run: &RunResults) -> Vec<String> {
     Report::new(run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
 }
@@ -154,7 +154,7 @@ fn pacing_error_above_1_ms_adds_a_jitter_warning() {
     };
     assert_eq!(run(&[1_000, 5]), [""; 0]);
     assert_eq!(run(&[1_100, 5]), ["the pacing error of this host (maximum 1.100 ms) is part of the jitter"]);
-    // One straggler in a hundred is beyond p99; two are not.
+    // One outlier in a hundred is beyond p99; two are not.
     let mut errors = vec![5; 100];
     errors[50] = 3_000;
     assert_eq!(run(&errors), [""; 0]);

@@ -1,9 +1,9 @@
-//! A header that lies about 4 GiB costs no memory. Alone in its file: it reads what the whole process has mapped.
+//! A header that claims 4 GiB allocates no memory. In its own program: it reads the peak memory of the whole process.
 #![cfg(target_os = "linux")]
 
 use jamjam_dev::audio::wav::WavStream;
 
-/// The most memory this process has ever mapped, touched or not, in KiB.
+/// The peak of mapped memory of this process, touched or not, in KiB.
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmPeak:")).unwrap();

@@ -11,19 +11,19 @@ use jamjam_dev::moqt::{MoqtVersion, SessionLimits};
 
 use crate::memory;
 use crate::ordered_exchange::OrderedExchange;
-use crate::test_server::{BOTH, TestServer, call, groups, whole};
+use crate::test_server::{BOTH, TestServer, all_frames, groups, run_client};
 
 #[test]
 fn fifty_groups_of_two_frames_return_in_order_over_both_transports() {
     let server = TestServer::start(MoqtServerConfig::default());
     for transport in BOTH {
         for offers in [vec![MoqtVersion::Gomoqt202502], vec![MoqtVersion::Gomoqt09], MoqtVersion::ALL.to_vec()] {
-            let mut dial = server.dial(transport);
-            dial.offered_versions = offers;
-            let call = call(&dial, &groups(50, 2)).unwrap();
-            assert_eq!(call.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
-            assert_eq!(call.came(), whole(50, 2), "{transport:?} {:?}", dial.offered_versions);
-            assert!(!call.events.iter().any(|event| matches!(
+            let mut options = server.connect_options(transport);
+            options.offered_versions = offers;
+            let run = run_client(&options, &groups(50, 2)).unwrap();
+            assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+            assert_eq!(run.returned_frames(), all_frames(50, 2), "{transport:?} {:?}", options.offered_versions);
+            assert!(!run.events.iter().any(|event| matches!(
                 event,
                 MoqtClientEvent::GroupLost { .. } | MoqtClientEvent::FrameUnmatched { .. }
             )));
@@ -43,14 +43,14 @@ fn twenty_concurrent_clients_each_receive_their_own_frames() {
     let server = TestServer::start(MoqtServerConfig::default());
     let clients: Vec<_> = (0..20)
         .map(|number| {
-            let dial = server.dial(BOTH[number % 2]);
-            std::thread::spawn(move || call(&dial, &groups(10, 2)).unwrap())
+            let options = server.connect_options(BOTH[number % 2]);
+            std::thread::spawn(move || run_client(&options, &groups(10, 2)).unwrap())
         })
         .collect();
     for client in clients {
-        let call = client.join().unwrap();
-        assert_eq!(call.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
-        assert_eq!(call.came(), whole(10, 2));
+        let run = client.join().unwrap();
+        assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+        assert_eq!(run.returned_frames(), all_frames(10, 2));
     }
     let reading = server.totals.snapshot();
     assert_eq!((reading.sessions.sessions, reading.sessions.frames_sent), (20, 400));
@@ -60,10 +60,14 @@ fn twenty_concurrent_clients_each_receive_their_own_frames() {
 fn second_frame_returns_before_the_group_ends() {
     let server = TestServer::start(MoqtServerConfig::default());
     for transport in BOTH {
-        // The second frame leaves after the echo of the first, and the group's end after that of the second.
-        let outcome =
-            client::run_session(&server.dial(transport), OrderedExchange::default, |_| (), &StopToken::default())
-                .unwrap();
+        // The second frame leaves after the echo of the first, and the end of the group after that of the second.
+        let outcome = client::run_session(
+            &server.connect_options(transport),
+            OrderedExchange::default,
+            |_| (),
+            &StopToken::default(),
+        )
+        .unwrap();
         assert_eq!(outcome.handler.received, ["first", "second", "end"], "{transport:?}");
     }
 }
@@ -72,15 +76,15 @@ fn second_frame_returns_before_the_group_ends() {
 fn shutdown_closes_every_session_with_code_0_and_a_reason() {
     for transport in BOTH {
         let mut server = TestServer::start(MoqtServerConfig::default());
-        let dial = server.dial(transport);
+        let options = server.connect_options(transport);
         let endless = MoqtClientConfig { group_count: None, ..groups(0, 1) };
-        let client = std::thread::spawn(move || call(&dial, &endless).unwrap());
+        let client = std::thread::spawn(move || run_client(&options, &endless).unwrap());
         server.wait("frames are echoed", |reading| reading.sessions.frames_sent > 3);
         server.stop();
-        let call = client.join().unwrap();
+        let run = client.join().unwrap();
         let expected =
             MoqtRunOutcome::Closed { code: 0, reason: "server is shutting down".to_owned(), closed_locally: false };
-        assert_eq!(call.outcome.handler.outcome(), Some(&expected), "{transport:?}");
+        assert_eq!(run.outcome.handler.outcome(), Some(&expected), "{transport:?}");
     }
 }
 
@@ -88,32 +92,32 @@ fn shutdown_closes_every_session_with_code_0_and_a_reason() {
 fn each_setup_phase_has_its_duration() {
     let server = TestServer::start(MoqtServerConfig::default());
     for transport in BOTH {
-        let set_up = call(&server.dial(transport), &groups(1, 1)).unwrap().outcome.connect_times;
-        assert!(set_up.quic_ns.is_some_and(|took| took > 0) && set_up.session_ns.is_some_and(|took| took > 0));
-        assert_eq!(set_up.webtransport_ns.is_some(), transport == Transport::WebTransport);
+        let setup_time = run_client(&server.connect_options(transport), &groups(1, 1)).unwrap().outcome.connect_times;
+        assert!(setup_time.quic_ns.is_some_and(|took| took > 0) && setup_time.session_ns.is_some_and(|took| took > 0));
+        assert_eq!(setup_time.webtransport_ns.is_some(), transport == Transport::WebTransport);
     }
 }
 
 #[test]
 fn long_session_uses_no_more_memory_than_a_short_one() {
-    // Whatever piles up on a busy machine has room: nothing is dropped.
+    // A busy machine may queue frames; the limits are high enough that nothing is dropped.
     let limits = SessionLimits { max_outgoing_groups: 10_000, ..SessionLimits::default() };
     let server = TestServer::start_alone(MoqtServerConfig { limits: limits.clone(), ..MoqtServerConfig::default() });
     let config = MoqtClientConfig { group_interval: Duration::from_micros(200), ..groups(10_000, 1) };
-    let (mut came, mut early, mut grown) = (0, 0, 0);
+    let (mut returned_frames, mut early, mut grown) = (0, 0, 0);
     let observe = |client: &mut MoqtClient| {
         for event in std::iter::from_fn(|| client.poll_event()) {
-            came += u64::from(matches!(event, MoqtClientEvent::FrameReturned { .. }));
+            returned_frames += u64::from(matches!(event, MoqtClientEvent::FrameReturned { .. }));
         }
-        if came < 1_000 {
+        if returned_frames < 1_000 {
             early = memory::now();
         }
         grown = memory::since(early);
     };
-    let dial = MoqtConnectOptions { limits, ..server.dial(Transport::WebTransport) };
+    let options = MoqtConnectOptions { limits, ..server.connect_options(Transport::WebTransport) };
     let outcome =
-        client::run_session(&dial, || MoqtClient::new(config.clone()), observe, &StopToken::default()).unwrap();
+        client::run_session(&options, || MoqtClient::new(config.clone()), observe, &StopToken::default()).unwrap();
     assert_eq!(outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
-    // 100 bytes a group would be 900,000.
-    assert!(came == 10_000 && grown < 450_000, "{came} groups, {grown} bytes more");
+    // 100 bytes per group would be 900,000.
+    assert!(returned_frames == 10_000 && grown < 450_000, "{returned_frames} groups, {grown} bytes more");
 }

@@ -8,32 +8,32 @@ use jamjam_dev::moqt::{SessionLimits, Transport};
 use quinn::{ConnectionError, TransportConfig};
 
 use crate::manual_client::{ManualClient, receive, request, run_async};
-use crate::test_server::{BOTH, LONG, TestServer, call, groups, whole};
+use crate::test_server::{BOTH, TIMEOUT, TestServer, all_frames, groups, run_client};
 
-/// More than is read of one connection.
+/// More than the server reads of one connection.
 const ENOUGH: usize = 80 << 10;
 
 /// HTTP/3's `H3_EXCESSIVE_LOAD`.
 const EXCESSIVE_LOAD: u64 = 0x107;
 
-/// A server that gives a busy machine the time for a set-up.
+/// A server whose setup timeout is long enough for a busy machine.
 fn long_timeouts() -> MoqtServerConfig {
     MoqtServerConfig {
-        limits: SessionLimits { setup_timeout: LONG, ..SessionLimits::default() },
+        limits: SessionLimits { setup_timeout: TIMEOUT, ..SessionLimits::default() },
         ..MoqtServerConfig::default()
     }
 }
 
 /// Bytes without content: DATA frames, frames of a reserved type and of an unknown one, all empty; empty capsules in DATA frames; and
-/// a message for the session's end that has no code, with more after it.
-fn floods() -> [Vec<u8>; 5] {
+/// a close message of the session that has no code, with more bytes after it.
+fn flood_bytes() -> [Vec<u8>; 5] {
     let capsules = [&b"\x00\x7f\xfe"[..], &b"\x17\x00".repeat(8_191)].concat();
     let repeated = |bytes: &[u8]| bytes.repeat(ENOUGH.div_ceil(bytes.len()));
     let short = [&b"\x00\x03\x68\x43\x00"[..], &repeated(&capsules)].concat();
     [repeated(b"\x00\x00"), repeated(b"\x21\x00"), repeated(b"\x3f\x00"), repeated(&capsules), short]
 }
 
-/// Sends it on the stream of the request, and waits until the server has closed the connection: with which code, and why.
+/// Sends the bytes on the stream of the request, and waits until the server has closed the connection. Returns code and reason.
 async fn flood(manual_client: &mut ManualClient, bytes: &[u8]) -> (u64, String) {
     let (send, _) = manual_client.request.as_mut().unwrap();
     // The server may close before everything is sent.
@@ -66,7 +66,7 @@ fn more_than_64_kib_after_a_request_closes_the_connection() {
     let server = TestServer::start(long_timeouts());
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     let mut closed = 0;
-    for bytes in floods() {
+    for bytes in flood_bytes() {
         for is_set_up in [false, true] {
             run_async(async {
                 let mut manual_client = ManualClient::open(&server, Transport::WebTransport).await;
@@ -97,10 +97,10 @@ fn flooding_clients_are_closed_and_another_echo_is_complete() {
     let server = &TestServer::start(long_timeouts());
     let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let flooding = floods().into_iter().take(3).map(|bytes| {
+        let flooding = flood_bytes().into_iter().take(3).map(|bytes| {
             scope.spawn(move || {
                 let mut closed = 0;
-                // Each comes again as soon as it is closed.
+                // Each client reconnects as soon as it is closed.
                 while closed == 0 || !done.load(Ordering::Relaxed) {
                     run_async(async {
                         let mut manual_client = ManualClient::open(server, Transport::WebTransport).await;
@@ -113,9 +113,9 @@ fn flooding_clients_are_closed_and_another_echo_is_complete() {
         });
         let flooding: Vec<_> = flooding.collect();
         for transport in BOTH {
-            let call = call(&server.dial(transport), &groups(50, 1)).unwrap();
-            assert_eq!(call.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
-            assert_eq!(call.came(), whole(50, 1));
+            let run = run_client(&server.connect_options(transport), &groups(50, 1)).unwrap();
+            assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+            assert_eq!(run.returned_frames(), all_frames(50, 1));
         }
         done.store(true, Ordering::Relaxed);
         for flooder in flooding {

@@ -18,7 +18,7 @@ async fn answer(server: &TestServer, over: Transport, first: &[u8], finish: bool
     let mut manual_client = ManualClient::open(server, over).await;
     let (mut send, _recv) = manual_client.bidi(first).await;
     if finish {
-        // It may have been refused already.
+        // The stream may have been rejected already.
         let _ = send.finish();
     }
     manual_client.closed().await
@@ -39,7 +39,7 @@ fn invalid_setup_closes_the_session_with_a_code_and_a_reason() {
     let cases: [(&[u8], bool, u64, &str); 7] = [
         (b"\x20\x01", false, 0x3, "unsupported MOQ protocol"),
         (b"\x02", false, 0x3, "the first stream has type 0x02"),
-        // 17 bytes are promised, and 2 come.
+        // The length field is 17 bytes, and 2 follow.
         (b"\x00\x11\x01\xc0", true, 0x3, "malformed session stream: "),
         (b"", true, 0x3, "malformed session stream: "),
         // A body of 2^40 bytes.
@@ -78,7 +78,7 @@ fn unknown_or_non_text_path_is_rejected_by_the_session() {
     expect(&server, Transport::Quic, (unknown, false), 0x13, "unknown path /nope; this server serves /echo");
     let no_text = b"\x00\x11\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x05/\xff\xfe\xfd\xfc";
     expect(&server, Transport::Quic, (no_text, false), 0x13, "the path in the setup is not UTF-8");
-    // A path with and without its leading slash is the same.
+    // A path with or without its leading slash is the same.
     let bare = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::Quic).await;
@@ -88,8 +88,8 @@ fn unknown_or_non_text_path_is_rejected_by_the_session() {
     });
 }
 
-/// A manual client with a session, whose stream it keeps.
-async fn set_up(server: &TestServer, over: Transport, transport: TransportConfig) -> (ManualClient, impl Sized) {
+/// A manual client with a session; the session stream stays open.
+async fn open_session(server: &TestServer, over: Transport, transport: TransportConfig) -> (ManualClient, impl Sized) {
     let manual_client = ManualClient::open_with(server, over, transport).await;
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     let hello = if over == Transport::Quic { "session-client-quic" } else { "session-client" };
@@ -103,13 +103,13 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
     for (over, before) in BOTH.into_iter().zip([0, 11_000]) {
         run_async(async {
-            let (manual_client, _session) = set_up(&server, over, TransportConfig::default()).await;
+            let (manual_client, _session) = open_session(&server, over, TransportConfig::default()).await;
             let memory = memory::now();
             for _ in 0..10_000 {
-                // The server may refuse it before its end.
+                // The server may reject it before its end.
                 let _ = manual_client.uni(b"\x09").await.finish();
             }
-            // Code 0x10, which WebTransport writes behind its first (draft 02, section 4.3).
+            // Code 0x10, which WebTransport adds to its first code (draft 02, section 4.3).
             let code = if over == Transport::Quic { 0x10 } else { 0x52e4_a40f_a8db + 0x10 };
             for _ in 0..1_000 {
                 let (mut send, mut recv) = manual_client.bidi(b"\x09").await;
@@ -133,7 +133,7 @@ fn streams_without_a_session_are_buffered_up_to_a_limit() {
             for _ in 0..1_000 {
                 let _ = manual_client.uni(b"\x00\x02").await.finish();
             }
-            // 128 are held for a session that may still come.
+            // 128 are buffered for a session that may still start.
             server.until("the others are refused", |reading| reading.sessions.streams_rejected == refused * 872).await;
         });
         server.ordinary_echo(over);
@@ -152,8 +152,8 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
             let mut transport = TransportConfig::default();
             transport.stream_receive_window((64_u32 << 10).into()).receive_window((256_u32 << 10).into());
             transport.send_window(1 << 20);
-            let (manual_client, _session) = set_up(&server, over, transport).await;
-            let _conversations = converse(&manual_client, &pieces).await;
+            let (manual_client, _session) = open_session(&server, over, transport).await;
+            let _streams = set_up_tracks(&manual_client, &pieces).await;
             let memory = memory::now();
             // A frame of 65,536 bytes.
             let frame = [b"\x80\x01\x00\x00".to_vec(), vec![7; 65_536]].concat();
@@ -166,7 +166,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
             }
             let received = before.received_bytes + u64::from(GROUPS) * FRAMES as u64 * 65_536;
             let reading = server.until("all is received", |reading| reading.sessions.received_bytes == received).await;
-            // Of 60 MiB 4 wait at most, and what the transport has taken.
+            // Of 60 MiB at most 4 are buffered, in addition to the buffers of the transport.
             assert!(
                 reading.sessions.groups_dropped_slow_reader >= before.groups_dropped_slow_reader + 50,
                 "{reading:#?}"
@@ -178,8 +178,8 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
     }
 }
 
-/// Does what a client with a track does by hand: announces it, agrees to the server's subscription, subscribes to the echo.
-async fn converse(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<u8>>) -> impl Sized {
+/// The messages of a client with a track: announces it, accepts the server's subscription, subscribes to the echo.
+async fn set_up_tracks(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<u8>>) -> impl Sized {
     let (mut announce_send, mut announce_request) = manual_client.accept_bidi().await;
     assert_eq!(receive(&mut announce_request, pieces["announce-please"].len()).await, pieces["announce-please"]);
     announce_send.write_all(&pieces["announce-active"]).await.unwrap();
@@ -196,7 +196,7 @@ async fn first_echo(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<
     let mut echo = manual_client.connection.accept_uni().await.unwrap();
     let mut begins = pieces["group"].clone();
     if manual_client.request.is_some() {
-        // HTTP/3's own stream, with the settings, came first.
+        // HTTP/3's control stream, with the settings, came first.
         echo = manual_client.connection.accept_uni().await.unwrap();
         begins.splice(..0, UNI.iter().copied());
     }
@@ -210,12 +210,12 @@ fn frames_of_a_manual_client_return_byte_for_byte() {
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     for over in BOTH {
         run_async(async {
-            let (manual_client, _session) = set_up(&server, over, TransportConfig::default()).await;
-            let _conversations = converse(&manual_client, &pieces).await;
+            let (manual_client, _session) = open_session(&server, over, TransportConfig::default()).await;
+            let _streams = set_up_tracks(&manual_client, &pieces).await;
             let mut group = manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
             let mut echo = first_echo(&manual_client, &pieces).await;
             assert_eq!(receive(&mut echo, pieces["frame"].len()).await, pieces["frame"]);
-            // Only now the second frame is sent, and then the end.
+            // The second frame is sent only now, and then the end.
             group.write_all(&pieces["frame"]).await.unwrap();
             assert_eq!(receive(&mut echo, pieces["frame"].len()).await, pieces["frame"]);
             group.finish().unwrap();
@@ -230,8 +230,8 @@ fn stopped_group_stream_is_counted_and_abandoned() {
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     for (over, declined) in BOTH.into_iter().zip([1, 2]) {
         run_async(async {
-            let (manual_client, _session) = set_up(&server, over, TransportConfig::default()).await;
-            let _conversations = converse(&manual_client, &pieces).await;
+            let (manual_client, _session) = open_session(&server, over, TransportConfig::default()).await;
+            let _streams = set_up_tracks(&manual_client, &pieces).await;
             let mut group = manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
             first_echo(&manual_client, &pieces).await.stop(0_u32.into()).unwrap();
             while server.totals.snapshot().sessions.groups_stopped < declined {
@@ -243,8 +243,8 @@ fn stopped_group_stream_is_counted_and_abandoned() {
     }
 }
 
-/// A parameter or a part of a path of a million bytes (0xf4240), with its length before it.
-fn million() -> Vec<u8> {
+/// A parameter or a path segment of a million bytes (0xf4240), with its length before it.
+fn million_byte_field() -> Vec<u8> {
     [&[0x80, 0x0f, 0x42, 0x40][..], &vec![b'x'; 1_000_000]].concat()
 }
 
@@ -258,25 +258,25 @@ fn subscription_parameters_are_not_retained() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     run_async(async {
-        let (manual_client, _session) = set_up(&server, Transport::Quic, TransportConfig::default()).await;
-        let _conversations = converse(&manual_client, &pieces).await;
+        let (manual_client, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
+        let _streams = set_up_tracks(&manual_client, &pieces).await;
         let memory = memory::now();
-        let mut kept = Vec::new();
+        let mut open_streams = Vec::new();
         for number in 1..16 {
-            // Its number, the path of three parts, priority, order, first and last group, and one parameter of a million bytes.
+            // Number, path of three segments, priority, order, first and last group, and one parameter of a million bytes.
             let track = b"\x03\x05japan\x05kyoto\x04text\x00\x00\x00\x00\x01\x07";
-            let body = [&[number], &track[..], &million()].concat();
+            let body = [&[number], &track[..], &million_byte_field()].concat();
             let (mut send, mut recv) = manual_client.bidi(&[&[2], &message(&body)[..]].concat()).await;
             assert_eq!(receive(&mut recv, pieces["info"].len()).await, pieces["info"]);
-            // The same once more, in SUBSCRIBE_UPDATE.
-            send.write_all(&message(&[b"\x00\x00\x00\x00\x01\x07", &million()[..]].concat())).await.unwrap();
-            kept.push((send, recv));
+            // The same again, in SUBSCRIBE_UPDATE.
+            send.write_all(&message(&[b"\x00\x00\x00\x00\x01\x07", &million_byte_field()[..]].concat())).await.unwrap();
+            open_streams.push((send, recv));
         }
-        // What comes after the last of them has been read after them: a group that each of 16 is sent.
+        // The server reads a group, which is sent to each of 16 subscribers, after the last of these messages.
         manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
         server.until("all are served", |reading| reading.sessions.frames_sent == 16).await;
         let grown = memory::settle_below(memory, 8_000_000).await;
-        // 15 of one parameter each would be 15,000,000, and 30,000,000 with the later ones.
+        // 15 of one parameter each would be 15,000,000, and 30,000,000 with the updates.
         assert!(grown < 8_000_000, "{grown} bytes");
     });
 }
@@ -286,18 +286,18 @@ fn trailing_byte_after_many_long_messages_retains_none_of_them() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     run_async(async {
-        let (manual_client, _session) = set_up(&server, Transport::Quic, TransportConfig::default()).await;
+        let (manual_client, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
         let (memory, resident) = (memory::now(), memory::resident());
-        // A prefix of one part of a million bytes.
+        // A prefix of one segment of a million bytes.
         let (_send, mut recv) =
-            manual_client.bidi(&[&[1], &message(&[&[1], &million()[..]].concat())[..]].concat()).await;
+            manual_client.bidi(&[&[1], &message(&[&[1], &million_byte_field()[..]].concat())[..]].concat()).await;
         assert_eq!(recv.read(&mut [0]).await, Err(ReadError::Reset(VarInt::from_u32(0x11))));
-        let mut kept = Vec::new();
+        let mut open_streams = Vec::new();
         for number in 1..=55 {
-            // One that is short, one of a million empty bytes, and the first byte of a length of four.
-            let request_bytes = [&pieces["announce-please"][..], &message(&million()), &[0x80]].concat();
-            kept.push(manual_client.bidi(&request_bytes).await);
-            // One after the other: all at once would be refused for what is not whole yet.
+            // A short message, one of a million empty bytes, and the first byte of a four-byte length.
+            let request_bytes = [&pieces["announce-please"][..], &message(&million_byte_field()), &[0x80]].concat();
+            open_streams.push(manual_client.bidi(&request_bytes).await);
+            // One after the other: all at once would exceed the limit for incomplete messages.
             server.until("it is ignored", |reading| reading.sessions.messages_ignored == number).await;
         }
         let grown = memory::settle_below(memory, 16 << 20).await;

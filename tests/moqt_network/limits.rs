@@ -18,7 +18,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 
 use crate::manual_client::{ManualClient, connect, run_async};
-use crate::test_server::{BOTH, TestServer, call, groups, shared_access, trusting_verifier};
+use crate::test_server::{BOTH, TestServer, groups, run_client, shared_access, trusting_verifier};
 
 #[test]
 fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
@@ -27,9 +27,9 @@ fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
         let one = ManualClient::open(&server, Transport::Quic).await;
         let two = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("both are there", |reading| reading.connections_open == 2).await;
-        let dial = server.dial(Transport::Quic);
-        let third = std::thread::spawn(move || call(&dial, &groups(1, 1)).err()).join().unwrap();
-        let Some(MoqtConnectError::Failed { reason, .. }) = third else { panic!("{third:?}") };
+        let options = server.connect_options(Transport::Quic);
+        let third_client = std::thread::spawn(move || run_client(&options, &groups(1, 1)).err()).join().unwrap();
+        let Some(MoqtConnectError::Failed { reason, .. }) = third_client else { panic!("{third_client:?}") };
         assert_eq!(reason, "the server accepts no more connections at the moment");
         assert_eq!(server.totals.snapshot().connections.connections_rejected_limit, 1);
         one.connection.close(0_u32.into(), b"");
@@ -41,12 +41,12 @@ fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
 
 #[test]
 fn server_under_load_sends_retry_and_clients_validate_their_address() {
-    // Of a single place none is for those who have not.
+    // With a single slot, clients must always validate their address.
     let server = TestServer::start(MoqtServerConfig { max_connections: 1, ..MoqtServerConfig::default() });
-    for (place, transport) in BOTH.into_iter().enumerate() {
+    for (index, transport) in BOTH.into_iter().enumerate() {
         server.ordinary_echo(transport);
         let reading = server.wait("it has left", |reading| reading.connections_open == 0);
-        assert_eq!(reading.connections.retries_sent, place as u64 + 1);
+        assert_eq!(reading.connections.retries_sent, index as u64 + 1);
     }
 }
 
@@ -86,39 +86,40 @@ fn rejected_path_is_retried_without_its_leading_slash() {
     let _access = shared_access();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let silent = crate::test_server::silent_unless(socket, WITHOUT_SLASH, false);
-    let mut dial = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
-    dial.offered_versions.truncate(1);
-    // It does no more than that.
+    let silent = crate::test_server::scripted_server(socket, WITHOUT_SLASH, false);
+    let mut options = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
+    options.offered_versions.truncate(1);
+    // The server does nothing after the setup.
     let config =
         jamjam_dev::moqt::client::MoqtClientConfig { subscribe_timeout: Duration::from_millis(1), ..groups(1, 1) };
-    let call = call(&dial, &config).unwrap();
-    assert_eq!(call.outcome.requested_path, "echo");
-    assert!(call.outcome.connect_times.session_ns.is_some());
-    assert!(matches!(call.outcome.handler.outcome(), Some(MoqtRunOutcome::NotReady(_))), "{:?}", call.outcome);
+    let run = run_client(&options, &config).unwrap();
+    assert_eq!(run.outcome.requested_path, "echo");
+    assert!(run.outcome.connect_times.session_ns.is_some());
+    assert!(matches!(run.outcome.handler.outcome(), Some(MoqtRunOutcome::NotReady(_))), "{:?}", run.outcome);
     drop(silent);
 }
 
-/// The same as a whole run, whose report has it.
+/// The same as a whole run, whose report contains the retry.
 #[test]
 fn path_retry_is_recorded_in_the_run() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let url = format!("moqt://{}/echo", socket.local_addr().unwrap());
-    let silent = crate::test_server::silent_unless(socket, WITHOUT_SLASH, true);
-    let dial = MoqtConnectOptions {
+    let silent = crate::test_server::scripted_server(socket, WITHOUT_SLASH, true);
+    let options = MoqtConnectOptions {
         offered_versions: vec![MoqtVersion::Gomoqt202502],
         ..MoqtConnectOptions::new(url.parse().unwrap(), trusting_verifier())
     };
-    let terms = MoqtRunConfig {
+    let run_config = MoqtRunConfig {
         run_kind: RunKind::Probe,
         target: url,
         broadcast_track: String::new(),
         timeout: Duration::from_secs(2),
         late_after: None,
     };
-    let frames = FrameTracker::new(terms, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
-    let call = ClientThread::spawn(dial, groups(1, 1), frames, None, |_| {}, StopToken::default()).unwrap();
-    let moqt = call.join().frame_tracker.into_results(None, &mut ()).moqt.unwrap();
+    let frames =
+        FrameTracker::new(run_config, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
+    let run = ClientThread::spawn(options, groups(1, 1), frames, None, |_| {}, StopToken::default()).unwrap();
+    let moqt = run.join().frame_tracker.into_results(None, &mut ()).moqt.unwrap();
     let lost = MoqtFailure::Closed { code: 7, reason: "not today".to_owned() };
     assert_eq!((moqt.retried_path.as_deref(), moqt.failure), (Some("echo"), Some(lost)));
     drop(silent);
@@ -129,13 +130,13 @@ fn path_retry_is_recorded_in_the_run() {
 fn server_that_accepts_and_then_stalls_is_retried() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let silent = crate::test_server::silent_unless(socket, WITHOUT_SLASH, true);
-    let mut dial = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
-    dial.offered_versions.truncate(1);
-    let call = call(&dial, &groups(1, 1)).unwrap();
-    assert_eq!(call.outcome.requested_path, "echo");
+    let silent = crate::test_server::scripted_server(socket, WITHOUT_SLASH, true);
+    let mut options = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
+    options.offered_versions.truncate(1);
+    let run = run_client(&options, &groups(1, 1)).unwrap();
+    assert_eq!(run.outcome.requested_path, "echo");
     let expected = MoqtRunOutcome::Closed { code: 7, reason: "not today".to_owned(), closed_locally: false };
-    assert_eq!(call.outcome.handler.outcome(), Some(&expected));
+    assert_eq!(run.outcome.handler.outcome(), Some(&expected));
     drop(silent);
 }
 
@@ -148,8 +149,8 @@ fn untrusted_certificate_is_reported() {
     let provider = Arc::new(ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
     for transport in BOTH {
-        let dial = MoqtConnectOptions::new(server.url(transport, "/echo").parse().unwrap(), verifier.clone());
-        let error = call(&dial, &groups(1, 1)).err();
+        let options = MoqtConnectOptions::new(server.url(transport, "/echo").parse().unwrap(), verifier.clone());
+        let error = run_client(&options, &groups(1, 1)).err();
         assert!(matches!(error, Some(MoqtConnectError::InvalidCertificate { .. })), "{error:?}");
     }
 }
@@ -157,14 +158,14 @@ fn untrusted_certificate_is_reported() {
 #[test]
 fn missing_server_is_reported_in_time() {
     let _access = shared_access();
-    // It has the port and never answers.
+    // The socket is open and never replies.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     for scheme in ["moqt", "https"] {
-        let mut dial =
+        let mut options =
             MoqtConnectOptions::new(format!("{scheme}://{address}/echo").parse().unwrap(), trusting_verifier());
-        dial.limits = SessionLimits { setup_timeout: Duration::from_secs(1), ..SessionLimits::default() };
-        let error = call(&dial, &groups(1, 1)).err().unwrap();
+        options.limits = SessionLimits { setup_timeout: Duration::from_secs(1), ..SessionLimits::default() };
+        let error = run_client(&options, &groups(1, 1)).err().unwrap();
         assert!(
             matches!(error, MoqtConnectError::TimedOut { timeout, .. } if timeout == Duration::from_secs(1)),
             "{error:?}"

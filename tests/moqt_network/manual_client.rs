@@ -10,29 +10,29 @@ use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, Sen
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 
-use crate::test_server::{LONG, TestServer, certificate};
+use crate::test_server::{TIMEOUT, TestServer, certificate};
 
-/// Stream 0 is that of the request, and so the session's number.
+/// Stream 0 is that of the request, and so its number is the session's.
 pub(crate) const UNI: &[u8] = b"\x40\x54\x00";
 pub(crate) const BIDI: &[u8] = b"\x40\x41\x00";
 
 /// A control stream with no setting except datagrams, as the original client sends it.
 const SETTINGS: &[u8] = b"\x00\x04\x02\x33\x01";
-/// The other streams of HTTP/3: QPACK's two, and one of a reserved type.
-const BESIDES: [&[u8]; 3] = [b"\x02", b"\x03", b"\x21nothing"];
+/// The other streams of HTTP/3: the two of QPACK, and one of a reserved type.
+const OTHER_STREAMS: [&[u8]; 3] = [b"\x02", b"\x03", b"\x21nothing"];
 
-/// Plays a scene, which has an end: a little later than what it waits for.
-pub(crate) fn run_async<T>(scene: impl Future<Output = T>) -> T {
+/// Runs a test on its own runtime with a timeout, which is longer than those inside.
+pub(crate) fn run_async<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let end = tokio::time::timeout(LONG + LONG / 2, scene).await.expect("the scene has no end");
+        let end = tokio::time::timeout(TIMEOUT + TIMEOUT / 2, test).await.expect("the scene has no end");
         // A client that leaves sends CLOSE, so that a stopping server need not wait for it.
         tokio::time::sleep(Duration::from_millis(5)).await;
         end
     })
 }
 
-/// A connection on which nothing was sent yet.
+/// A connection on which nothing has been sent yet.
 pub(crate) async fn connect(server: &TestServer, alpn: &[u8], transport: TransportConfig) -> (Endpoint, Connection) {
     let mut roots = RootCertStore::empty();
     roots.add(certificate()).unwrap();
@@ -52,10 +52,10 @@ pub(crate) async fn connect(server: &TestServer, alpn: &[u8], transport: Transpo
 /// A manually driven client.
 pub(crate) struct ManualClient {
     pub(crate) connection: Connection,
-    /// Over WebTransport the stream of the request.
+    /// Over WebTransport, the stream of the request.
     pub(crate) request: Option<(SendStream, RecvStream)>,
     _endpoint: Endpoint,
-    _kept: Vec<SendStream>,
+    _open_streams: Vec<SendStream>,
 }
 
 impl ManualClient {
@@ -67,7 +67,7 @@ impl ManualClient {
     pub(crate) async fn open_with(server: &TestServer, over: Transport, transport: TransportConfig) -> Self {
         if over == Transport::Quic {
             let (endpoint, connection) = connect(server, b"moq-00", transport).await;
-            return Self { connection, request: None, _endpoint: endpoint, _kept: Vec::new() };
+            return Self { connection, request: None, _endpoint: endpoint, _open_streams: Vec::new() };
         }
         let mut manual_client =
             Self::open_with_request(server, &request("CONNECT", b"webtransport", b"/echo"), transport).await;
@@ -78,18 +78,18 @@ impl ManualClient {
     /// Connects over HTTP/3 and sends the head of a request.
     pub(crate) async fn open_with_request(server: &TestServer, head: &[u8], transport: TransportConfig) -> Self {
         let (endpoint, connection) = connect(server, b"h3", transport).await;
-        let mut kept = Vec::new();
-        for bytes in [SETTINGS].into_iter().chain(BESIDES) {
+        let mut open_streams = Vec::new();
+        for bytes in [SETTINGS].into_iter().chain(OTHER_STREAMS) {
             let mut stream = connection.open_uni().await.unwrap();
             stream.write_all(bytes).await.unwrap();
-            kept.push(stream);
+            open_streams.push(stream);
         }
         let (mut send, recv) = connection.open_bi().await.unwrap();
         send.write_all(head).await.unwrap();
-        Self { connection, request: Some((send, recv)), _endpoint: endpoint, _kept: kept }
+        Self { connection, request: Some((send, recv)), _endpoint: endpoint, _open_streams: open_streams }
     }
 
-    /// What the server answers to the request. Statuses are among the first fields of QPACK's static table (RFC 9204, appendix A).
+    /// The status of the server's response. Statuses are among the first fields of QPACK's static table (RFC 9204, appendix A).
     pub(crate) async fn status(&mut self) -> u16 {
         let recv = &mut self.request.as_mut().unwrap().1;
         let mut start = [0; 2];
@@ -124,7 +124,7 @@ impl ManualClient {
         send
     }
 
-    /// A stream that the server opens in both directions.
+    /// The next bidirectional stream that the server opens.
     pub(crate) async fn accept_bidi(&self) -> (SendStream, RecvStream) {
         let (send, mut recv) = self.connection.accept_bi().await.unwrap();
         let prefix = self.prefix(BIDI);
@@ -132,7 +132,7 @@ impl ManualClient {
         (send, recv)
     }
 
-    /// Waits until the server has closed the session: with which code, and why.
+    /// Waits until the server has closed the session. Returns code and reason.
     pub(crate) async fn closed(&mut self) -> (u64, String) {
         let Some((_, recv)) = &mut self.request else {
             let ConnectionError::ApplicationClosed(close) = self.connection.closed().await else {
@@ -140,7 +140,7 @@ impl ManualClient {
             };
             return (close.error_code.into_inner(), String::from_utf8(close.reason.to_vec()).unwrap());
         };
-        // A DATA frame, in it a capsule of type 0x2843 with a code of 4 bytes and the reason.
+        // A DATA frame that contains a capsule of type 0x2843 with a code of 4 bytes and the reason.
         let bytes = recv.read_to_end(2_048).await.unwrap();
         let (frame, bytes) = bytes.split_first().unwrap();
         let (length, capsule) = length(bytes);
@@ -154,7 +154,7 @@ impl ManualClient {
     }
 }
 
-/// A length of one or two bytes, and what comes after it.
+/// A length of one or two bytes, and the bytes after it.
 fn length(bytes: &[u8]) -> (usize, &[u8]) {
     match bytes {
         [first @ 0..=0x3f, rest @ ..] => (usize::from(*first), rest),
@@ -163,14 +163,14 @@ fn length(bytes: &[u8]) -> (usize, &[u8]) {
     }
 }
 
-/// So many bytes of a stream.
+/// Reads this number of bytes from a stream.
 pub(crate) async fn receive(recv: &mut RecvStream, bytes: usize) -> Vec<u8> {
     let mut received = vec![0; bytes];
     recv.read_exact(&mut received).await.unwrap();
     received
 }
 
-/// The head of a request, as literal fields (RFC 9204, section 4.5.6): no name or value is of more than 126 bytes.
+/// The head of a request, as literal fields (RFC 9204, section 4.5.6): no name or value exceeds 126 bytes.
 pub(crate) fn request(method: &str, protocol: &[u8], path: &[u8]) -> Vec<u8> {
     let mut fields = b"\x00\x00".to_vec();
     let pairs: [(&str, &[u8]); 5] = [

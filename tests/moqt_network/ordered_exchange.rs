@@ -3,7 +3,7 @@
 use jamjam_dev::moqt::{Session, SessionEvent, SessionHandler, StreamHandle, TrackPath, error_code};
 use jamjam_dev::time::Time;
 
-/// The two frames in one group, and the received frames, in order.
+/// Sends two frames in one group, and records the received frames in order.
 #[derive(Debug, Default)]
 pub(crate) struct OrderedExchange {
     group: Option<StreamHandle>,
@@ -17,7 +17,7 @@ impl OrderedExchange {
         TrackPath::from_parts(["japan", "kyoto", "text"])
     }
 
-    /// Begins once both have subscribed.
+    /// Starts once both ends have subscribed.
     fn begin(&mut self, session: &mut Session) {
         if let (Some(listener), true, None) = (self.listener, self.subscribed, self.group) {
             self.group = session.open_group(listener, 1);

@@ -15,7 +15,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-use crate::test_server::{LONG, TestServer, groups};
+use crate::test_server::{TIMEOUT, TestServer, groups};
 
 fn stall() -> ! {
     loop {
@@ -62,94 +62,96 @@ impl ServerCertVerifier for Undecided {
     }
 }
 
-fn call(
-    dial: MoqtConnectOptions,
+fn run_client(
+    options: MoqtConnectOptions,
     config: MoqtClientConfig,
     received: impl FnMut(&MoqtClientEvent) + Send + 'static,
     stop: &StopToken,
 ) -> ClientThread {
-    let terms = MoqtRunConfig {
+    let run_config = MoqtRunConfig {
         run_kind: RunKind::Probe,
-        target: dial.url.to_string(),
+        target: options.url.to_string(),
         broadcast_track: String::new(),
         timeout: config.reply_timeout,
         late_after: None,
     };
-    let frames = FrameTracker::new(terms, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
-    ClientThread::spawn(dial, config, frames, None, received, stop.clone()).unwrap()
+    let frames =
+        FrameTracker::new(run_config, MoqtResults::new(Transport::Quic, "japan, kyoto, text", 1), Box::new(()));
+    ClientThread::spawn(options, config, frames, None, received, stop.clone()).unwrap()
 }
 
-/// What is reported: why it ended, and how many frames left, were lost, and are on their way.
-fn report(called: ClientThreadResult, interrupted: Option<StopSignal>) -> (Option<MoqtFailure>, Option<[u64; 3]>) {
-    let run = called.frame_tracker.into_results(interrupted, &mut ());
+/// The reported failure, and the number of sent, lost and in-flight frames.
+fn report(result: ClientThreadResult, interrupted: Option<StopSignal>) -> (Option<MoqtFailure>, Option<[u64; 3]>) {
+    let run = result.frame_tracker.into_results(interrupted, &mut ());
     (run.moqt.unwrap().failure, run.ping.map(|stream| [stream.sent, stream.lost, stream.in_flight]))
 }
 
 /// Stalls at the event that the third frame was sent.
-fn third(event: &MoqtClientEvent) {
+fn stall_at_third_frame(event: &MoqtClientEvent) {
     if matches!(event, MoqtClientEvent::FrameSent { group: 3, .. }) {
         stall();
     }
 }
 
-/// A server whose delay exceeds the duration of any test, and a client that sends three groups or more.
-fn held() -> (TestServer, MoqtConnectOptions, MoqtClientConfig) {
+/// A server whose delay exceeds the duration of any test, and a client that sends at least three groups.
+fn delayed_server() -> (TestServer, MoqtConnectOptions, MoqtClientConfig) {
     let echo = echo::MoqtEchoConfig { delay: Duration::from_secs(600), ..echo::MoqtEchoConfig::default() };
     let server = TestServer::start(MoqtServerConfig { echo, ..MoqtServerConfig::default() });
-    let dial = server.dial(Transport::Quic);
-    (server, dial, MoqtClientConfig { reply_timeout: Duration::from_secs(60), ..groups(50, 1) })
+    let options = server.connect_options(Transport::Quic);
+    (server, options, MoqtClientConfig { reply_timeout: Duration::from_secs(60), ..groups(50, 1) })
 }
 
 #[test]
 fn run_whose_thread_stalls_is_given_up_with_the_pending_operation() {
-    let (server, dial, config) = held();
-    let called = call(dial, config, third, &StopToken::default()).join();
-    assert!(called.error.is_none() && !called.frame_tracker.is_interrupted(), "no stop was requested");
+    let (server, options, config) = delayed_server();
+    let result = run_client(options, config, stall_at_third_frame, &StopToken::default()).join();
+    assert!(result.error.is_none() && !result.frame_tracker.is_interrupted(), "no stop was requested");
     let awaited = MoqtFailure::TimedOut("the next frame to be sent");
     assert_eq!(awaited.kind(), "timed_out");
-    // Which would have been waited for, for a minute.
-    assert_eq!(report(called, None), (Some(awaited), Some([3, 0, 3])));
+    // Otherwise the run would wait for it for a minute.
+    assert_eq!(report(result, None), (Some(awaited), Some([3, 0, 3])));
     drop(server);
 }
 
 #[test]
 fn run_that_stalls_during_setup_is_given_up() {
     let server = TestServer::start(MoqtServerConfig::default());
-    let dial =
+    let options =
         MoqtConnectOptions::new(server.url(Transport::WebTransport, "/echo").parse().unwrap(), Arc::new(Undecided));
     let limits = SessionLimits { setup_timeout: Duration::from_millis(100), ..SessionLimits::default() };
-    let called = call(MoqtConnectOptions { limits, ..dial }, groups(3, 1), |_| {}, &StopToken::default()).join();
-    assert!(called.error.is_none());
-    assert_eq!(report(called, None), (Some(MoqtFailure::TimedOut("the session setup")), None));
+    let result =
+        run_client(MoqtConnectOptions { limits, ..options }, groups(3, 1), |_| {}, &StopToken::default()).join();
+    assert!(result.error.is_none());
+    assert_eq!(report(result, None), (Some(MoqtFailure::TimedOut("the session setup")), None));
 }
 
 #[test]
 fn stop_request_ends_a_stalled_run_with_its_events() {
-    let (server, dial, config) = held();
+    let (server, options, config) = delayed_server();
     let stop = StopToken::default();
-    let (stands, still) = mpsc::channel();
+    let (stalled, stall_reached) = mpsc::channel();
     let received = move |event: &MoqtClientEvent| {
         if matches!(event, MoqtClientEvent::FrameSent { group: 3, .. }) {
-            stands.send(()).unwrap();
+            stalled.send(()).unwrap();
         }
-        third(event);
+        stall_at_third_frame(event);
     };
-    let call = call(dial, config, received, &stop);
-    still.recv_timeout(LONG).unwrap();
+    let run = run_client(options, config, received, &stop);
+    stall_reached.recv_timeout(TIMEOUT).unwrap();
     stop.request(StopSignal::Interrupt);
-    let called = call.join();
-    assert!(called.error.is_none() && called.frame_tracker.is_interrupted());
-    assert_eq!(report(called, Some(StopSignal::Interrupt)), (None, Some([3, 0, 3])));
+    let result = run.join();
+    assert!(result.error.is_none() && result.frame_tracker.is_interrupted());
+    assert_eq!(report(result, Some(StopSignal::Interrupt)), (None, Some([3, 0, 3])));
     drop(server);
 }
 
 #[test]
 fn stop_request_before_the_session_reports_that_nothing_was_sent() {
     let server = TestServer::start(MoqtServerConfig::default());
-    let dial =
+    let options =
         MoqtConnectOptions::new(server.url(Transport::WebTransport, "/echo").parse().unwrap(), Arc::new(Undecided));
     let stop = StopToken::default();
-    let call = call(dial, groups(3, 1), |_| {}, &stop);
+    let run = run_client(options, groups(3, 1), |_| {}, &stop);
     stop.request(StopSignal::Interrupt);
-    assert!(matches!(call.join().error, Some(MoqtConnectError::Interrupted)));
+    assert!(matches!(run.join().error, Some(MoqtConnectError::Interrupted)));
 }

@@ -21,8 +21,8 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-/// Long enough for a busy machine, and an end for a test that would wait for ever.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+/// Long enough for a busy machine; limits a test that would never end.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const BOTH: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
 
@@ -33,7 +33,7 @@ static IDENTITY: LazyLock<(CertificateDer<'static>, Vec<u8>)> = LazyLock::new(||
     (cert.der().clone(), signing_key.serialize_der())
 });
 
-/// A server at work until it is dropped.
+/// A server that runs until it is dropped.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) totals: Arc<ServerCounters>,
@@ -42,12 +42,12 @@ pub(crate) struct TestServer {
     _access: Access,
 }
 
-/// Servers whose memory is looked at are alone.
+/// Servers whose memory is measured run exclusively.
 static ACCESS: RwLock<()> = RwLock::new(());
 
-/// For tests that have no such server, but clients.
+/// For tests that start clients and no such server.
 pub(crate) fn shared_access() -> RwLockReadGuard<'static, ()> {
-    // What a test that failed leaves behind is nothing.
+    // A poisoned lock protects no data.
     ACCESS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -57,24 +57,24 @@ enum Access {
 }
 
 impl TestServer {
-    pub(crate) fn start(terms: MoqtServerConfig) -> Self {
-        Self::start_in(Access::Any { _held: shared_access() }, terms)
+    pub(crate) fn start(config: MoqtServerConfig) -> Self {
+        Self::start_in(Access::Any { _held: shared_access() }, config)
     }
 
-    /// Beside no other server of this program.
-    pub(crate) fn start_alone(terms: MoqtServerConfig) -> Self {
-        let held = ACCESS.write().unwrap_or_else(PoisonError::into_inner);
-        Self::start_in(Access::None { _held: held }, terms)
+    /// Exclusively, without another server of this program.
+    pub(crate) fn start_alone(config: MoqtServerConfig) -> Self {
+        let delayed_server = ACCESS.write().unwrap_or_else(PoisonError::into_inner);
+        Self::start_in(Access::None { _held: delayed_server }, config)
     }
 
-    fn start_in(access: Access, terms: MoqtServerConfig) -> Self {
+    fn start_in(access: Access, config: MoqtServerConfig) -> Self {
         let bound = bind_all(&[SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap();
         let address = bound.addresses().next().unwrap();
         let (chain, key) = &*IDENTITY;
         let key = PrivatePkcs8KeyDer::from(key.clone()).into();
         let certificate = server::fixed_certificate(vec![chain.clone()], key).unwrap();
         let (totals, stop) = (Arc::new(ServerCounters::default()), StopToken::default());
-        let running = server::spawn(bound, certificate, terms, Arc::clone(&totals), &stop).unwrap();
+        let running = server::spawn(bound, certificate, config, Arc::clone(&totals), &stop).unwrap();
         Self { address, totals, stop, running: Some(running), _access: access }
     }
 
@@ -83,7 +83,7 @@ impl TestServer {
         format!("{scheme}://{}{path}", self.address)
     }
 
-    pub(crate) fn dial(&self, transport: Transport) -> MoqtConnectOptions {
+    pub(crate) fn connect_options(&self, transport: Transport) -> MoqtConnectOptions {
         MoqtConnectOptions::new(self.url(transport, "/echo").parse().unwrap(), trusting_verifier())
     }
 
@@ -95,12 +95,12 @@ impl TestServer {
             if wanted(&reading) {
                 return reading;
             }
-            assert!(began.elapsed() < LONG, "{what}: never, {reading:#?}");
+            assert!(began.elapsed() < TIMEOUT, "{what}: never, {reading:#?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Waits until the counts are as wanted.
+    /// Waits until the counters satisfy `wanted`.
     pub(crate) fn wait(&self, what: &str, mut wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
         let began = Instant::now();
         loop {
@@ -108,7 +108,7 @@ impl TestServer {
             if wanted(&reading) {
                 return reading;
             }
-            assert!(began.elapsed() < LONG, "{what}: never, {reading:#?}");
+            assert!(began.elapsed() < TIMEOUT, "{what}: never, {reading:#?}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -116,10 +116,11 @@ impl TestServer {
     /// An echo of a few groups with default options.
     pub(crate) fn ordinary_echo(&self, transport: Transport) {
         // Manual clients run a runtime on their thread.
-        let dial = self.dial(transport);
-        let call = std::thread::scope(|scope| scope.spawn(|| call(&dial, &groups(3, 2)).unwrap()).join().unwrap());
-        assert_eq!(call.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
-        assert_eq!(call.came(), whole(3, 2));
+        let options = self.connect_options(transport);
+        let run =
+            std::thread::scope(|scope| scope.spawn(|| run_client(&options, &groups(3, 2)).unwrap()).join().unwrap());
+        assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+        assert_eq!(run.returned_frames(), all_frames(3, 2));
     }
 
     /// Stops, and waits for it.
@@ -152,57 +153,64 @@ pub(crate) fn trusting_verifier() -> Arc<dyn ServerCertVerifier> {
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
 }
 
-/// So many groups of so many frames.
+/// A configuration of this number of groups and frames per group.
 pub(crate) fn groups(count: u64, frames_per_group: usize) -> MoqtClientConfig {
     let group_interval = Duration::from_millis(4);
     MoqtClientConfig {
         group_count: Some(count),
         frames_per_group,
         group_interval,
-        reply_timeout: LONG,
-        subscribe_timeout: LONG,
+        reply_timeout: TIMEOUT,
+        subscribe_timeout: TIMEOUT,
         ..MoqtClientConfig::default()
     }
 }
 
-/// A call that was made, with all its facts.
-pub(crate) struct Call {
+/// A finished client run with its events.
+pub(crate) struct ClientRun {
     pub(crate) outcome: SessionResult<MoqtClient>,
     pub(crate) events: Vec<MoqtClientEvent>,
 }
 
-impl Call {
-    /// The frames of each group that came back, in the order in which they came. Groups are streams of their own and may overtake
+impl ClientRun {
+    /// The returned frames of each group, in order of arrival. Groups are streams of their own and may overtake
     /// each other.
-    pub(crate) fn came(&self) -> BTreeMap<u64, Vec<usize>> {
-        let mut came: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    pub(crate) fn returned_frames(&self) -> BTreeMap<u64, Vec<usize>> {
+        let mut returned_frames: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         for event in &self.events {
             if let MoqtClientEvent::FrameReturned { group, frame, intact, .. } = *event {
                 assert!(intact, "group {group} frame {frame} is damaged");
-                came.entry(group).or_default().push(frame);
+                returned_frames.entry(group).or_default().push(frame);
             }
         }
-        came
+        returned_frames
     }
 }
 
-/// All frames of so many groups, in order.
-pub(crate) fn whole(groups: u64, frames: usize) -> BTreeMap<u64, Vec<usize>> {
+/// All frames of this number of groups, in order.
+pub(crate) fn all_frames(groups: u64, frames: usize) -> BTreeMap<u64, Vec<usize>> {
     (1..=groups).map(|group| (group, (0..frames).collect())).collect()
 }
 
-/// Calls.
-pub(crate) fn call(dial: &MoqtConnectOptions, config: &MoqtClientConfig) -> Result<Call, MoqtConnectError> {
+/// Runs a client.
+pub(crate) fn run_client(
+    options: &MoqtConnectOptions,
+    config: &MoqtClientConfig,
+) -> Result<ClientRun, MoqtConnectError> {
     let mut events = Vec::new();
     let observe = |client: &mut MoqtClient| events.extend(std::iter::from_fn(|| client.poll_event()));
-    let outcome = client::run_session(dial, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
-    Ok(Call { outcome, events })
+    let outcome = client::run_session(options, || MoqtClient::new(config.clone()), observe, &StopToken::default())?;
+    Ok(ClientRun { outcome, events })
 }
 
-/// A server over raw QUIC that answers a first stream that begins as wanted with the response of gomoqt-2025-02, and does nothing more. To others
-/// it is deaf, or `polite`: then they have the same answer, and who begins as wanted is sent away after it. For as long as the test
-/// runs.
-pub(crate) fn silent_unless(socket: UdpSocket, wanted: &'static [u8], polite: bool) -> std::thread::JoinHandle<()> {
+/// A server over raw QUIC that answers a first stream that begins with `wanted` with the response of gomoqt-2025-02, and sends nothing
+/// more. Other clients get no answer. If `replies_to_all`, they get the same answer, and a client that begins with `wanted` is closed after it.
+/// Runs until the test ends.
+pub(crate) fn scripted_server(
+    socket: UdpSocket,
+    wanted: &'static [u8],
+    replies_to_all: bool,
+) -> std::thread::JoinHandle<()> {
     let (chain, key) = &*IDENTITY;
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -222,10 +230,10 @@ pub(crate) fn silent_unless(socket: UdpSocket, wanted: &'static [u8], polite: bo
                 let (mut send, mut recv) = connection.accept_bi().await.unwrap();
                 let mut received = vec![0; wanted.len()];
                 let is_wanted = recv.read_exact(&mut received).await.is_ok() && received == wanted;
-                if is_wanted || polite {
+                if is_wanted || replies_to_all {
                     send.write_all(b"\x09\xc0\x00\x00\x00\xff\xff\xff\x00\x00").await.unwrap();
                 }
-                if is_wanted && polite {
+                if is_wanted && replies_to_all {
                     connection.close(7_u32.into(), b"not today");
                 }
                 connection.closed().await;

@@ -9,10 +9,10 @@ use jamjam_dev::moqt::Transport;
 use quinn::{RecvStream, SendStream, TransportConfig};
 
 use crate::manual_client::{ManualClient, receive, request, run_async};
-use crate::test_server::{TestServer, call, groups};
+use crate::test_server::{TestServer, groups, run_client};
 
-/// A set-up on a session that is there.
-async fn set_up(manual_client: &ManualClient) -> (SendStream, RecvStream) {
+/// A setup message in an established session.
+async fn open_session(manual_client: &ManualClient) -> (SendStream, RecvStream) {
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     let (send, mut recv) = manual_client.bidi(&pieces["session-client"]).await;
     assert_eq!(receive(&mut recv, pieces["session-server"].len()).await, pieces["session-server"]);
@@ -26,7 +26,7 @@ fn unknown_path_gets_404_and_closes_after_the_response_is_read() {
         let head = request("CONNECT", b"webtransport", b"/nope");
         let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
         server.until("it is refused", |reading| reading.connections.requests_rejected == 1).await;
-        // A connection that was closed would be gone after as many round trips as a stream needs to be refused.
+        // A closed connection would be reported within the round trips that a rejected stream needs.
         let mut other = manual_client.connection.open_uni().await.unwrap();
         other.write_all(b"\x21").await.unwrap();
         other.finish().unwrap();
@@ -37,9 +37,9 @@ fn unknown_path_gets_404_and_closes_after_the_response_is_read() {
         manual_client.connection.close(0x100_u32.into(), b"");
         server.until("it is gone", |reading| reading.connections_open == 0).await;
     });
-    let mut dial = server.dial(Transport::WebTransport);
-    dial.url.path = "/nope".to_owned();
-    let refused = call(&dial, &groups(1, 1)).err();
+    let mut options = server.connect_options(Transport::WebTransport);
+    options.url.path = "/nope".to_owned();
+    let refused = run_client(&options, &groups(1, 1)).err();
     assert!(matches!(refused, Some(MoqtConnectError::HttpStatus { status: 404, .. })), "{refused:?}");
     server.ordinary_echo(Transport::WebTransport);
 }
@@ -51,17 +51,17 @@ fn request_that_is_not_for_a_session_gets_400() {
         request("GET", b"", b"/echo"),
         request("CONNECT", b"websocket", b"/echo"),
         request("CONNECT", b"webtransport", b"/\xff\xfe"),
-        // A length of more than there may be.
+        // A length above the maximum.
         b"\x01\x80\x01\x00\x00".to_vec(),
         // A DATA frame where the head should be.
         b"\x00\x01\x00".to_vec(),
     ];
-    for (place, head) in heads.iter().enumerate() {
+    for (index, head) in heads.iter().enumerate() {
         run_async(async {
             let mut manual_client = ManualClient::open_with_request(&server, head, TransportConfig::default()).await;
             assert_eq!(manual_client.status().await, 400, "{head:x?}");
         });
-        assert_eq!(server.totals.snapshot().connections.requests_rejected, place as u64 + 1);
+        assert_eq!(server.totals.snapshot().connections.requests_rejected, index as u64 + 1);
     }
     server.ordinary_echo(Transport::WebTransport);
 }
@@ -74,7 +74,7 @@ fn both_protocol_names_are_accepted_without_webtransport_settings() {
             let head = request("CONNECT", protocol.as_bytes(), b"/echo");
             let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
             assert_eq!(manual_client.status().await, 200, "{protocol}");
-            let _session = set_up(&manual_client).await;
+            let _session = open_session(&manual_client).await;
         });
     }
 }
@@ -90,13 +90,13 @@ fn unread_response_is_given_up() {
         let head = request("CONNECT", b"webtransport", b"/echo");
         let mut reader = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
         assert_eq!(reader.status().await, 200);
-        // What the server sends before its response: a control stream with SETTINGS (RFC 9114, section 7.2.4) of less than 64 bytes.
+        // The server sends a control stream with SETTINGS (RFC 9114, section 7.2.4) of less than 64 bytes before its response.
         let mut control = reader.connection.accept_uni().await.unwrap();
         let start = receive(&mut control, 3).await;
         assert_eq!(start[..2], [0x00, 0x04]);
         let settings = 3 + u32::from(start[2]);
         reader.connection.close(0x100_u32.into(), b"");
-        // Exactly this much credit, and the response is not read.
+        // The credit is exactly this much, and the response is not read.
         let mut transport = TransportConfig::default();
         transport.receive_window(settings.into());
         let manual_client = ManualClient::open_with_request(&server, &head, transport).await;
@@ -114,11 +114,11 @@ fn unread_response_is_given_up() {
 #[test]
 fn end_of_the_request_stream_ends_the_session() {
     let server = TestServer::start(MoqtServerConfig::default());
-    // An end without a word, and one with code 7 and the reason "bye".
+    // A close without a reason, and one with code 7 and the reason "bye".
     for request_bytes in [&b""[..], b"\x00\x0a\x68\x43\x07\x00\x00\x00\x07bye"] {
         run_async(async {
             let mut manual_client = ManualClient::open(&server, Transport::WebTransport).await;
-            let _session = set_up(&manual_client).await;
+            let _session = open_session(&manual_client).await;
             assert_eq!(server.totals.snapshot().connections_open, 1);
             let (send, _) = manual_client.request.as_mut().unwrap();
             send.write_all(request_bytes).await.unwrap();
@@ -133,7 +133,7 @@ fn stream_without_a_type_does_not_block_other_streams() {
     let server = TestServer::start(MoqtServerConfig::default());
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::WebTransport).await;
-        let _session = set_up(&manual_client).await;
+        let _session = open_session(&manual_client).await;
         // Half a prefix each.
         let (mut half, _recv) = manual_client.connection.open_bi().await.unwrap();
         half.write_all(b"\x40").await.unwrap();
@@ -154,8 +154,8 @@ fn streams_of_other_sessions_and_later_requests_are_rejected() {
     let server = TestServer::start(MoqtServerConfig::default());
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::WebTransport).await;
-        let _session = set_up(&manual_client).await;
-        // Session 4, and a head where a prefix should be.
+        let _session = open_session(&manual_client).await;
+        // Session 4, and a request head in place of a prefix.
         let (mut other, _recv) = manual_client.connection.open_bi().await.unwrap();
         other.write_all(b"\x40\x41\x04\x00").await.unwrap();
         assert_eq!(other.stopped().await.unwrap().unwrap().into_inner(), 0x3994_bd84);

@@ -9,45 +9,45 @@ use std::time::{Duration, Instant};
 use test_support::server;
 
 use server::client::{Client, at};
-use server::forged::Forger;
 use server::line::Stats;
-use server::namespace::{add_address, inside};
+use server::namespace::{add_address, in_network_namespace};
 use server::packet::{audio, keepalive, packet};
 use server::process::{self, Server};
+use server::spoofing::SpoofedSocket;
 
-/// A server at `host` whose limits hold for loopback too.
+/// A server at `host` whose limits also apply to loopback.
 fn limited(host: &str, delay: &str) -> Server {
     Server::start(&["--host", host, "-d", delay, "--limit-loopback"])
 }
 
-/// Two servers: one forged datagram, until the first has refused to go on. Gives the statistics at the end.
-fn after_a_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats, Stats) {
+/// Two servers and one spoofed datagram: runs until the first server stops replying. Returns the final statistics.
+fn run_reply_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats, Stats) {
     let (here, there) = (first.address, second.address);
     let forged = Instant::now();
-    Forger::of(there).send(here, datagram);
+    SpoofedSocket::new(there).send(here, datagram);
     let line = first.line_starting_with(&format!("echo: possible echo loop source={there} packets="));
     assert_eq!(line.level, "WARN");
     println!("silent {:?} after the forged datagram", forged.elapsed());
-    // Nothing is on its way any more that is answered.
+    // No packet that would be answered is under way any more.
     (first.stop("TERM").stats(), second.stop("TERM").stats())
 }
 
 #[test]
 fn reply_loop_between_two_servers_ends() {
-    inside("reply_loop_between_two_servers_ends", || {
+    in_network_namespace("reply_loop_between_two_servers_ends", || {
         for delay in ["0", "100"] {
             let pair = || (limited("127.0.0.1", delay), limited("127.0.0.2", delay));
             let (first, second) = pair();
-            let (first, second) = after_a_loop(&audio(1, 512), first, second);
+            let (first, second) = run_reply_loop(&audio(1, 512), first, second);
             assert_eq!((first.count("sent"), first.count("dropped_repeated")), (3, 1), "{delay}: {first}");
             assert_eq!((second.count("sent"), second.count("dropped_repeated")), (3, 0), "{delay}: {second}");
 
             let (first, second) = pair();
-            let (first, second) = after_a_loop(&keepalive(1, b"are you there?"), first, second);
-            // The third is preceded by a loop check, and what comes after that has come back is not answered.
+            let (first, second) = run_reply_loop(&keepalive(1, b"are you there?"), first, second);
+            // The third is preceded by a loop check; once that has returned, nothing more is answered.
             assert_eq!((first.count("keepalives"), first.count("loop_checks")), (3, 1), "{delay}: {first}");
             assert!(first.count("dropped_repeated") >= 1, "{delay}: {first}");
-            // The other one answers the loop check, too.
+            // The other server answers the loop check, too.
             assert_eq!(second.count("keepalives"), 4, "{delay}: {second}");
         }
     });
@@ -55,11 +55,11 @@ fn reply_loop_between_two_servers_ends() {
 
 #[test]
 fn server_does_not_reply_to_its_own_address() {
-    inside("server_does_not_reply_to_its_own_address", || {
+    in_network_namespace("server_does_not_reply_to_its_own_address", || {
         for datagram in [audio(1, 512), keepalive(1, &[])] {
             let server = Server::start(&["--host", "127.0.0.1", "-d", "0"]);
-            Forger::of(server.address).send(server.address, &datagram);
-            let synced = Client::of(server.address).sync();
+            SpoofedSocket::new(server.address).send(server.address, &datagram);
+            let synced = Client::connect(server.address).sync();
             let stats = server.stop("TERM").stats();
             assert_eq!((stats.count("sent"), stats.count("immediate_replies")), (0, synced), "{stats}");
             assert_eq!(stats.count("dropped_invalid_source"), 1, "{stats}");
@@ -69,17 +69,17 @@ fn server_does_not_reply_to_its_own_address() {
 
 #[test]
 fn loopback_reply_loop_is_stopped_only_if_configured() {
-    inside("loopback_reply_loop_is_stopped_only_if_configured", || {
+    in_network_namespace("loopback_reply_loop_is_stopped_only_if_configured", || {
         let mut server = Server::start(&["--host", "127.0.0.1", "-d", "1", "--stats-interval", "20ms"]);
         let other = Server::start(&["--host", "127.0.0.2", "-d", "1"]);
-        Forger::of(other.address).send(server.address, &audio(1, 512));
-        while Stats::of(&server.line_starting_with("Stats: ")).count("sent") < 100 {}
+        SpoofedSocket::new(other.address).send(server.address, &audio(1, 512));
+        while Stats::parse(&server.line_starting_with("Stats: ")).count("sent") < 100 {}
         let stats = server.stop("TERM").stats();
         assert_eq!(stats.count("dropped_repeated"), 0, "{stats}");
     });
 }
 
-/// Packets that a socket had no room for, as the system counts them.
+/// The kernel's drop counter of a socket.
 fn drops_of(socket: &UdpSocket) -> u64 {
     let SocketAddr::V4(here) = socket.local_addr().unwrap() else { panic!("an IPv4 address") };
     let here = format!("{:08X}:{:04X}", u32::from_ne_bytes(here.ip().octets()), here.port());
@@ -88,14 +88,14 @@ fn drops_of(socket: &UdpSocket) -> u64 {
     line.split_whitespace().last().unwrap().parse().unwrap()
 }
 
-/// What a flood did.
+/// The result of a flood.
 struct Flood {
     stats: Stats,
     /// Datagrams with the victim's address, and those that reached the victim.
     forged: u64,
     reached: u64,
     took: Duration,
-    /// How the real client ended, and its report.
+    /// The exit code of the real client, and its report.
     client: (Option<i32>, serde_json::Value),
 }
 
@@ -105,19 +105,19 @@ fn flood() -> Flood {
     let server = Server::start(&options);
     let victim = UdpSocket::bind("10.9.0.2:4000").unwrap();
     victim.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    let raw = Forger::of(victim.local_addr().unwrap());
+    let raw = SpoofedSocket::new(victim.local_addr().unwrap());
     let (ended, over, read) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
     let address = server.address;
     let began = Instant::now();
     thread::scope(|scope| {
-        let listening = scope.spawn(|| {
+        let receiving = scope.spawn(|| {
             let mut buffer = [0; 2_000];
-            // Until the server has ended and nothing is left.
+            // Until the server has ended and no packet is left.
             while victim.recv(&mut buffer).is_ok() || !over.load(Ordering::Acquire) {
                 read.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let forging = scope.spawn(|| {
+        let spoofing = scope.spawn(|| {
             let mut number = 0;
             while !ended.load(Ordering::Acquire) {
                 for _ in 0..40 {
@@ -152,10 +152,10 @@ fn flood() -> Flood {
             |_| {},
         );
         ended.store(true, Ordering::Release);
-        let forged = forging.join().unwrap();
+        let forged = spoofing.join().unwrap();
         let stats = server.stop("TERM").stats();
         over.store(true, Ordering::Release);
-        listening.join().unwrap();
+        receiving.join().unwrap();
         let reached = read.load(Ordering::Relaxed) + drops_of(&victim);
         let report = serde_json::from_slice(&client.stdout).expect("a report");
         Flood { stats, forged, reached, took: began.elapsed(), client: (client.status.code(), report) }
@@ -164,7 +164,7 @@ fn flood() -> Flood {
 
 #[test]
 fn spoofed_flood_is_answered_up_to_the_limit_without_harming_clients() {
-    inside("spoofed_flood_is_answered_up_to_the_limit_without_harming_clients", || {
+    in_network_namespace("spoofed_flood_is_answered_up_to_the_limit_without_harming_clients", || {
         for host in ["10.9.0.1", "10.9.0.2"] {
             add_address(host.parse().unwrap());
         }
@@ -172,17 +172,17 @@ fn spoofed_flood_is_answered_up_to_the_limit_without_harming_clients() {
             let Flood { stats, forged, reached, took, client: (code, report) } = flood();
             let returned = report["streams"]["audio"]["returned"].as_u64().unwrap();
             println!("{forged} forged in {took:?}, {reached} reached the victim, {returned} the client: {stats}");
-            // 8,000 a second, and a quarter of a second's worth.
+            // 8,000 per second, and a burst of a quarter of a second.
             assert!(reached as f64 <= 8_000.0 * took.as_secs_f64() + 2_000.0, "{reached} in {took:?}");
             assert!(reached > 2_000 && stats.count("dropped_packet_rate") > 0, "{stats}");
             if stats.count("kernel_dropped") == 0 {
-                // All else that left was the client's own: AUDIO, and signs of life once a second.
+                // All other packets belong to the client: AUDIO, and one KEEPALIVE per second.
                 let own = stats.count("sent") + stats.count("immediate_replies") - reached;
                 assert!((754..=756).contains(&own), "{own}: {stats}");
                 assert_eq!((returned, code), (750, Some(0)), "{report:#}");
                 return;
             }
-            // The machine was busy for so long that the system dropped packets of an unknown source.
+            // The machine was so busy that the kernel dropped packets of an unknown source.
         }
         panic!("this machine is too busy for a flood");
     });
@@ -190,10 +190,10 @@ fn spoofed_flood_is_answered_up_to_the_limit_without_harming_clients() {
 
 #[test]
 fn flood_is_logged_once_per_second() {
-    inside("flood_is_logged_once_per_second", || {
+    in_network_namespace("flood_is_logged_once_per_second", || {
         let server =
             Server::start(&["--host", "127.0.0.1", "-d", "0", "--limit-loopback", "--max-rate-per-source", "8"]);
-        let mut client = Client::of(server.address);
+        let mut client = Client::connect(server.address);
         let began = Instant::now();
         for sequence in 0..200 {
             client.send(&audio(sequence, 64));
@@ -243,7 +243,7 @@ fn source_outside_allow_gets_no_reply_and_is_counted() {
 
 #[test]
 fn invalid_limits_are_usage_errors() {
-    for (options, said) in [
+    for (options, message) in [
         (["--allow", "192.0.2.7/24"], "use 192.0.2.0/24 for the network or 192.0.2.7 for the single address"),
         (["--allow", "10.0.0.0/33"], "`10.0.0.0/33`: the prefix length must be a number of bits, at most 32"),
         (["--allow", "studio.example.org"], "`studio.example.org` is not a network; expected 192.0.2.0/24"),
@@ -256,16 +256,16 @@ fn invalid_limits_are_usage_errors() {
         let output = process::run(&[&["echo-server", "--port", "0"], &options[..]].concat(), |_| {});
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{options:?}: {stderr}");
-        assert!(stderr.contains(said), "{options:?}: {stderr}");
+        assert!(stderr.contains(message), "{options:?}: {stderr}");
     }
 }
 
 #[test]
 fn limits_can_be_disabled() {
-    inside("limits_can_be_disabled", || {
+    in_network_namespace("limits_can_be_disabled", || {
         let off = ["--max-rate-per-source", "off", "--max-bitrate-per-source", "off"];
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "0", "--limit-loopback"], &off[..]].concat());
-        let mut client = Client::of(server.address);
+        let mut client = Client::connect(server.address);
         let mut syncs = 0;
         for sequence in 0..20_000 {
             client.send(&audio(sequence, 16));

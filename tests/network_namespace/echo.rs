@@ -9,20 +9,20 @@ use test_support::server;
 
 use server::batch::BatchClient;
 use server::client::{Client, at};
-use server::forged::{Cable, Forger};
-use server::namespace::{add_address, inside};
+use server::namespace::{add_address, in_network_namespace};
 use server::packet::{audio, keepalive, packet};
 use server::process::Server;
+use server::spoofing::{SpoofedSocket, VethCable};
 
 #[test]
 fn server_without_options_behaves_as_documented() {
-    inside("server_without_options_behaves_as_documented", || {
+    in_network_namespace("server_without_options_behaves_as_documented", || {
         let mut server = Server::start_as(&[], |_| {});
         let line = server.line_starting_with("Echo server");
-        assert_eq!(line.said(), ("INFO", "Echo server listening on 0.0.0.0:5000"));
-        let client = Client::of("127.0.0.1:5000".parse().unwrap());
+        assert_eq!(line.level_and_message(), ("INFO", "Echo server listening on 0.0.0.0:5000"));
+        let client = Client::connect("127.0.0.1:5000".parse().unwrap());
         let sent = Instant::now();
-        assert_eq!(client.ask(&audio(1, 512)), audio(1, 512));
+        assert_eq!(client.exchange(&audio(1, 512)), audio(1, 512));
         let took = sent.elapsed();
         assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(6), "{took:?}");
     });
@@ -30,20 +30,20 @@ fn server_without_options_behaves_as_documented() {
 
 #[test]
 fn large_audio_returns_over_a_small_mtu() {
-    inside("large_audio_returns_over_a_small_mtu", || {
+    in_network_namespace("large_audio_returns_over_a_small_mtu", || {
         for driver in ["native", "portable"] {
-            for (host, asked) in [
+            for (host, addresses) in [
                 ("0.0.0.0", &["127.0.0.1"][..]),
                 ("127.0.0.1", &["127.0.0.1"]),
                 ("::1", &["::1"]),
                 ("::", &["127.0.0.1", "::1"]),
             ] {
                 let server = Server::start(&["--host", host, "-d", "0", "--driver", driver]);
-                for ip in asked {
-                    let client = Client::of(at(ip, server.address));
+                for ip in addresses {
+                    let client = Client::connect(at(ip, server.address));
                     for (sequence, payload) in (0..).zip([1_460, 1_461, 7_680, 65_495]) {
                         let datagram = audio(sequence, payload);
-                        assert!(client.ask(&datagram) == datagram, "{payload} bytes by {ip} to {host} ({driver})");
+                        assert!(client.exchange(&datagram) == datagram, "{payload} bytes by {ip} to {host} ({driver})");
                     }
                 }
             }
@@ -53,35 +53,35 @@ fn large_audio_returns_over_a_small_mtu() {
 
 #[test]
 fn ipv6_reply_is_sent_from_the_requested_address() {
-    inside("ipv6_reply_is_sent_from_the_requested_address", || {
+    in_network_namespace("ipv6_reply_is_sent_from_the_requested_address", || {
         for host in ["fd00::2", "fd00::3"] {
             add_address(host.parse().unwrap());
         }
         let server = Server::start(&["--host", "::", "-d", "0"]);
         for host in ["fd00::2", "fd00::3", "::1", "127.0.0.2"] {
-            assert_eq!(Client::of(at(host, server.address)).ask(&audio(1, 64)), audio(1, 64), "{host}");
+            assert_eq!(Client::connect(at(host, server.address)).exchange(&audio(1, 64)), audio(1, 64), "{host}");
         }
     });
 }
 
-/// Whether 60 equal packets come back, most of them in one segmented send.
+/// Whether 60 equal packets return, most of them in one segmented send.
 fn assert_batches_are_sent(server: &Server, when: &str) {
     let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 500)).collect();
-    let client = BatchClient::of(at("127.0.0.1", server.address));
+    let client = BatchClient::connect(at("127.0.0.1", server.address));
     client.send(&packets.concat(), 512);
-    let (came, largest) = client.recv(60);
-    assert!(came == packets, "{when}: other packets came");
+    let (returned, largest) = client.recv(60);
+    assert!(returned == packets, "{when}: other packets returned");
     assert!(largest > 30, "{when}: segmented sends are off, the largest batch has {largest} packets");
 }
 
 #[test]
 fn datagram_from_port_0_is_dropped_without_affecting_clients() {
-    inside("datagram_from_port_0_is_dropped_without_affecting_clients", || {
+    in_network_namespace("datagram_from_port_0_is_dropped_without_affecting_clients", || {
         let server = Server::start(&["-d", "0"]);
         assert_batches_are_sent(&server, "before");
-        let (to, nobody) = (at("127.0.0.1", server.address), Forger::of("127.0.0.1:0".parse().unwrap()));
+        let (to, port_zero) = (at("127.0.0.1", server.address), SpoofedSocket::new("127.0.0.1:0".parse().unwrap()));
         for bytes in [audio(1, 64), packet(0x04, 2, &[]), packet(0x05, 3, &[0; 12]), vec![], vec![0; 5]] {
-            nobody.send(to, &bytes);
+            port_zero.send(to, &bytes);
         }
         assert_batches_are_sent(&server, "after");
         let stats = server.stop("TERM").stats();
@@ -93,7 +93,7 @@ fn datagram_from_port_0_is_dropped_without_affecting_clients() {
 
 #[test]
 fn broadcast_is_answered_without_affecting_clients() {
-    inside("broadcast_is_answered_without_affecting_clients", || {
+    in_network_namespace("broadcast_is_answered_without_affecting_clients", || {
         for host in ["0.0.0.0", "::"] {
             let server = Server::start(&["--host", host, "-d", "0"]);
             assert_batches_are_sent(&server, "before");
@@ -114,28 +114,28 @@ fn broadcast_is_answered_without_affecting_clients() {
     });
 }
 
-/// This machine's addresses on the cable, and two of other machines.
+/// Addresses of this machine on the virtual cable, and two of other machines.
 const OURS: [&str; 2] = ["10.9.8.1", "fd09::1"];
 const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
 
-/// What came of forged datagrams.
-struct Forged {
+/// The result of spoofed datagrams.
+struct SpoofingResult {
     /// Packets that the server sent. They include between one and `synced` replies to the client that waits until the server has read
     /// everything.
     sent: u64,
     synced: u64,
-    /// Of these, in reply to what was not forged.
-    honest: u64,
-    /// Datagrams that the server dropped for their source.
+    /// Packets among these that reply to datagrams with a true source.
+    true_source_replies: u64,
+    /// Datagrams dropped because of their source.
     dropped: u64,
     /// Datagrams that reached a service of this machine.
     served: u64,
 }
 
-/// A server at `host` is sent datagrams from another machine whose sources are forged: every form of a loopback address, IPv4 addresses
-/// over IPv6, the server's own and the unspecified ones; from its own port, and from that of a service that has all of this machine's
-/// addresses.
-fn forged_from_the_wire(cable: &Cable, host: &str, driver: &str) -> Forged {
+/// Sends datagrams with spoofed sources from another machine to a server at `host`: every form of a loopback address, IPv4 addresses
+/// over IPv6, the server's own and the unspecified ones; from its own port, and from that of a service that listens on all addresses
+/// of this machine.
+fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> SpoofingResult {
     let server = Server::start(&["--host", host, "-d", "0", "--driver", driver]);
     let service = UdpSocket::bind("[::]:0").unwrap();
     service.set_nonblocking(true).unwrap();
@@ -170,7 +170,7 @@ fn forged_from_the_wire(cable: &Cable, host: &str, driver: &str) -> Forged {
         forge(own, ports[0], own, &keepalive(1_000, &[]));
         forge(own, ports[0], own, &audio(1_000, 64));
     }
-    // What shows that all this arrives: each of these has an answer if the server listens on the address.
+    // A check that datagrams arrive: each of these is answered if the server listens on the address.
     for (other, own) in OTHERS.into_iter().zip(OURS) {
         forge(other, 4_000, own, &keepalive(2_000, &[]));
         forge(other, 4_000, own, &audio(2_000, 64));
@@ -180,8 +180,8 @@ fn forged_from_the_wire(cable: &Cable, host: &str, driver: &str) -> Forged {
         "::" => at("::1", server.address),
         _ => server.address,
     };
-    let synced = Client::of(reached).sync();
-    let honest = 2 * match host {
+    let synced = Client::connect(reached).sync();
+    let true_source_replies = 2 * match host {
         "::" => 2,
         "0.0.0.0" | "10.9.8.1" | "fd09::1" => 1,
         _ => 0,
@@ -193,27 +193,37 @@ fn forged_from_the_wire(cable: &Cable, host: &str, driver: &str) -> Forged {
     let stats = server.stop("TERM").stats();
     println!("{host} {driver}: {stats}");
     let sent = stats.count("sent") + stats.count("immediate_replies");
-    Forged { sent, synced, honest, dropped: stats.count("dropped_invalid_source"), served: reached_service }
+    SpoofingResult {
+        sent,
+        synced,
+        true_source_replies,
+        dropped: stats.count("dropped_invalid_source"),
+        served: reached_service,
+    }
 }
 
-fn assert_no_forged_source_gets_a_reply(cable: &Cable) {
+fn assert_no_forged_source_gets_a_reply(cable: &VethCable) {
     for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
-        let Forged { sent, synced, honest, dropped, served } = forged_from_the_wire(cable, host, "native");
-        assert!((honest + 1..=honest + synced).contains(&sent), "{host}: {sent} packets, {honest} and {synced} wanted");
+        let SpoofingResult { sent, synced, true_source_replies, dropped, served } =
+            spoof_from_the_wire(cable, host, "native");
+        assert!(
+            (true_source_replies + 1..=true_source_replies + synced).contains(&sent),
+            "{host}: {sent} packets, {true_source_replies} and {synced} wanted"
+        );
         assert_eq!(served, 0, "{host}");
-        // Linux delivers some; a kernel that does not is welcome to.
+        // Linux delivers some; other kernels may deliver none.
         println!("{host}: {dropped} forged datagrams were delivered and dropped");
     }
 }
 
 #[test]
 fn spoofed_remote_source_gets_no_reply() {
-    inside("spoofed_remote_source_gets_no_reply", || {
-        let cable = Cable::plug(&OURS.map(|address| address.parse().unwrap()));
+    in_network_namespace("spoofed_remote_source_gets_no_reply", || {
+        let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         assert_no_forged_source_gets_a_reply(&cable);
-        // It does not learn which addresses were reached, so it takes some sources for clients. What they get ends.
+        // This driver does not know the destination address, so it accepts some sources. Its replies to them end.
         for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
-            let Forged { sent, .. } = forged_from_the_wire(&cable, host, "portable");
+            let SpoofingResult { sent, .. } = spoof_from_the_wire(&cable, host, "portable");
             assert!(sent < 100, "{host}: {sent} packets");
         }
     });
@@ -221,9 +231,9 @@ fn spoofed_remote_source_gets_no_reply() {
 
 #[test]
 fn spoofed_loopback_source_gets_no_reply_if_the_system_routes_it() {
-    inside("spoofed_loopback_source_gets_no_reply_if_the_system_routes_it", || {
-        let cable = Cable::plug(&OURS.map(|address| address.parse().unwrap()));
-        // As kube-proxy and Docker set it, and worse.
+    in_network_namespace("spoofed_loopback_source_gets_no_reply_if_the_system_routes_it", || {
+        let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
+        // The settings of kube-proxy and Docker, and more permissive ones.
         for (setting, value) in [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")] {
             for interface in ["all", "near"] {
                 let path = format!("/proc/sys/net/ipv4/conf/{interface}/{setting}");
@@ -239,12 +249,12 @@ fn spoofed_loopback_source_gets_no_reply_if_the_system_routes_it() {
 
 #[test]
 fn moqt_sends_nothing_to_ipv4_sources_received_over_ipv6() {
-    inside("moqt_sends_nothing_to_ipv4_sources_received_over_ipv6", || {
-        let cable = Cable::plug(&OURS.map(|address| address.parse().unwrap()));
+    in_network_namespace("moqt_sends_nothing_to_ipv4_sources_received_over_ipv6", || {
+        let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         let server = Server::start_as(&["--moqt-only", "--moqt", "[::]:0"], |_| {});
         let service = UdpSocket::bind("127.0.0.1:0").unwrap();
         service.set_nonblocking(true).unwrap();
-        // A long header of a version that does not exist: it is answered with those that do (RFC 9000, section 6).
+        // A long header of a version that does not exist: the answer lists the supported ones (RFC 9000, section 6).
         let mut unknown_version =
             vec![0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 7, 6, 5, 4, 3, 2, 1];
         unknown_version.resize(1_200, 0);
@@ -252,9 +262,9 @@ fn moqt_sends_nothing_to_ipv4_sources_received_over_ipv6() {
             let forged = format!("[::ffff:127.0.0.1]:{}", service.local_addr().unwrap().port());
             cable.send(forged.parse().unwrap(), at("fd09::1", server.address), &unknown_version);
         }
-        // A real client gets an answer, over either version of IP.
+        // A real client gets an answer over IPv4 and IPv6.
         for host in ["fd09::1", "10.9.8.1", "::1", "127.0.0.1"] {
-            let answer = Client::of(at(host, server.address)).ask(&unknown_version);
+            let answer = Client::connect(at(host, server.address)).exchange(&unknown_version);
             assert_eq!(answer[1..5], [0; 4], "{host}: version negotiation");
         }
         assert!(service.recv(&mut [0; 2_000]).is_err(), "a service on 127.0.0.1 was sent something");

@@ -1,6 +1,6 @@
 // The npm package `ws` as the client of each dialect, and `werift`'s WebRTC through the server: `node clients.mjs ADDRESS:PORT`.
 //
-// The server has the room 1234 of control surfaces. Prints what was done; whatever is not as it should be ends the program.
+// The server must have the control surface room 1234. Prints each dialect that passed; exits with an error at the first failure.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -8,12 +8,12 @@ import { RTCPeerConnection } from 'werift';
 import WebSocket from 'ws';
 
 const address = process.argv[2];
-const patience = setTimeout(() => assert.fail('nothing more happens'), 30_000);
+const timeout = setTimeout(() => assert.fail('timed out'), 30_000);
 
-// A client whose messages are read one by one.
+// A client that reads its messages one by one.
 class Client {
-  #heard = [];
-  #waiting = [];
+  #received = [];
+  #readers = [];
 
   static async open(path) {
     const client = new Client();
@@ -21,25 +21,25 @@ class Client {
     client.socket.on('message', (data, isBinary) => {
       assert.equal(isBinary, false);
       const message = JSON.parse(data.toString());
-      const reader = client.#waiting.shift();
+      const reader = client.#readers.shift();
       if (reader) reader(message);
-      else client.#heard.push(message);
+      else client.#received.push(message);
     });
     await once(client.socket, 'open');
-    assert.equal(client.socket.extensions, '', 'no compression is agreed on');
+    assert.equal(client.socket.extensions, '', 'no compression is negotiated');
     return client;
   }
 
-  say(message) {
+  send(message) {
     this.socket.send(JSON.stringify(message));
   }
 
   next() {
-    return this.#heard.length ? this.#heard.shift() : new Promise((reader) => this.#waiting.push(reader));
+    return this.#received.length ? this.#received.shift() : new Promise((reader) => this.#readers.push(reader));
   }
 
-  // The next message, which is of this type.
-  async hear(type) {
+  // The next message, which must be of this type.
+  async receive(type) {
     const message = await this.next();
     assert.equal(message.type, type, JSON.stringify(message));
     return message;
@@ -67,25 +67,25 @@ async function broadcast() {
     await Client.open(`/radio?token=${await token('ann', 'radio')}`),
     await Client.open(`/radio?token=${await token('bob', 'radio')}`),
   ];
-  for (const client of [ann, bob]) assert.equal((await client.hear('welcome')).room, 'radio');
-  ann.say({ type: 'message', content: { title: 'ä ☃' }, metadata: { n: 1 } });
-  const heard = await bob.hear('radio-content');
-  assert.deepEqual([heard.content, heard.metadata, heard.from], [{ title: 'ä ☃' }, { n: 1 }, 'ann']);
+  for (const client of [ann, bob]) assert.equal((await client.receive('welcome')).room, 'radio');
+  ann.send({ type: 'message', content: { title: 'ä ☃' }, metadata: { n: 1 } });
+  const content = await bob.receive('radio-content');
+  assert.deepEqual([content.content, content.metadata, content.from], [{ title: 'ä ☃' }, { n: 1 }, 'ann']);
   ann.socket.send('no JSON');
   assert.deepEqual(await ann.next(), { type: 'error', error: 'Invalid JSON payload' });
-  ann.say({ type: 'keepalive' });
-  assert.equal((await ann.hear('ack')).ackType, 'keepalive');
+  ann.send({ type: 'keepalive' });
+  assert.equal((await ann.receive('ack')).ackType, 'keepalive');
   const posted = await fetch(`http://${address}/radio/postcontent`, {
     method: 'POST',
     headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${await token('poster', 'radio')}` },
     body: JSON.stringify({ content: 'posted' }),
   });
   assert.deepEqual(await posted.json(), { success: true, clientCount: 2 });
-  for (const client of [ann, bob]) assert.equal((await client.hear('radio-content')).from, 'server');
-  const stranger = await Client.open(`/radio?token=${await token('eve', 'chat')}`);
-  const [code, reason] = await once(stranger.socket, 'close');
+  for (const client of [ann, bob]) assert.equal((await client.receive('radio-content')).from, 'server');
+  const outsider = await Client.open(`/radio?token=${await token('eve', 'chat')}`);
+  const [code, reason] = await once(outsider.socket, 'close');
   assert.deepEqual([code, reason.toString()], [4002, 'Invalid or expired token']);
-  // Pings of the client's own are answered.
+  // The server answers the client's pings.
   ann.socket.ping('are you there');
   assert.equal((await once(ann.socket, 'pong'))[0].toString(), 'are you there');
   assert.deepEqual([await ann.close(), await bob.close()], [1000, 1000]);
@@ -93,59 +93,59 @@ async function broadcast() {
 
 async function jamjam() {
   const [ann, bob] = [await Client.open('/'), await Client.open('/ws')];
-  ann.say({ type: 'CreateRoom', data: { room_name: 'r', password: null, peer_name: 'Ann' } });
-  const { room_id, invite_code } = (await ann.hear('RoomCreated')).data;
-  bob.say({ type: 'ListRooms' });
-  assert.deepEqual((await bob.hear('RoomList')).data.rooms.map(({ id }) => id), [room_id]);
-  bob.say({ type: 'JoinRoom', data: { room_id: invite_code, password: null, peer_name: 'Bob' } });
-  assert.equal((await bob.hear('RoomJoined')).data.peers[0].name, 'Ann');
-  assert.equal((await ann.hear('PeerJoined')).data.peer.name, 'Bob');
-  bob.say({ type: 'ChatMessage', data: { sender_id: '', sender_name: '', content: 'hello', timestamp: 1 } });
-  const chat = (await ann.hear('ChatMessage')).data;
+  ann.send({ type: 'CreateRoom', data: { room_name: 'r', password: null, peer_name: 'Ann' } });
+  const { room_id, invite_code } = (await ann.receive('RoomCreated')).data;
+  bob.send({ type: 'ListRooms' });
+  assert.deepEqual((await bob.receive('RoomList')).data.rooms.map(({ id }) => id), [room_id]);
+  bob.send({ type: 'JoinRoom', data: { room_id: invite_code, password: null, peer_name: 'Bob' } });
+  assert.equal((await bob.receive('RoomJoined')).data.peers[0].name, 'Ann');
+  assert.equal((await ann.receive('PeerJoined')).data.peer.name, 'Bob');
+  bob.send({ type: 'ChatMessage', data: { sender_id: '', sender_name: '', content: 'hello', timestamp: 1 } });
+  const chat = (await ann.receive('ChatMessage')).data;
   assert.deepEqual([chat.sender_name, chat.content], ['Bob', 'hello']);
   bob.socket.terminate();
-  await ann.hear('PeerLeft');
+  await ann.receive('PeerLeft');
   await ann.close();
 }
 
 async function bbx() {
   const [ann, bob] = [await Client.open('/'), await Client.open('/')];
   for (const client of [ann, bob]) {
-    client.say({ type: 'join', room_code: '0000' });
-    assert.equal((await client.hear('error')).code, 'INVALID_ROOM');
-    client.say({ type: 'join', room_code: '1234', client_name: 'Phone' });
-    await client.hear('welcome');
+    client.send({ type: 'join', room_code: '0000' });
+    assert.equal((await client.receive('error')).code, 'INVALID_ROOM');
+    client.send({ type: 'join', room_code: '1234', client_name: 'Phone' });
+    await client.receive('welcome');
   }
-  ann.say({ type: 'param', param: 'freq', value: 0.7 });
+  ann.send({ type: 'param', param: 'freq', value: 0.7 });
   assert.deepEqual(await bob.next(), { type: 'update', param: 'freq', value: 0.7 });
-  bob.say({ type: 'sync' });
+  bob.send({ type: 'sync' });
   assert.deepEqual(await bob.next(), { type: 'state', params: [{ name: 'freq', value: 0.7, min: 0, max: 1 }] });
   const sent = Date.now() * 1000;
-  bob.say({ type: 'ping', client_time: sent });
-  const pong = await bob.hear('pong');
+  bob.send({ type: 'ping', client_time: sent });
+  const pong = await bob.receive('pong');
   assert.equal(pong.client_time, sent);
-  assert.ok(Math.abs(pong.server_time - sent) < 60_000_000, 'server time is that of the wall, in microseconds');
-  bob.say({ type: 'leave' });
+  assert.ok(Math.abs(pong.server_time - sent) < 60_000_000, 'server time is wall-clock time in microseconds');
+  bob.send({ type: 'leave' });
   assert.equal((await once(bob.socket, 'close'))[0], 1000);
   await ann.close();
 }
 
-// A participant that calls whoever is there, or is called, until a data channel is open and a word has come over it.
+// A participant that calls the others in the room, or is called, until a data channel is open and a greeting has arrived.
 async function participant(user) {
   const client = await Client.open(`/?roomId=a%2Fb&userId=${user}&userName=${user}`);
   const peer = new RTCPeerConnection({ iceServers: [] });
-  const heard = deferred();
+  const greeting = deferred();
   const types = new Set();
   const over = (channel) => {
     const greet = () => channel.send(Buffer.from(`this is ${user}`));
-    channel.onMessage.subscribe((data) => heard.resolve(data.toString()));
+    channel.onMessage.subscribe((data) => greeting.resolve(data.toString()));
     if (channel.readyState === 'open') greet();
     else channel.stateChanged.subscribe((state) => state === 'open' && greet());
   };
   peer.onDataChannel.subscribe(over);
   let other;
   peer.onIceCandidate.subscribe((candidate) => {
-    if (candidate && other) client.say({ type: 'ice-candidate', targetUserId: other, candidate: candidate.toJSON() });
+    if (candidate && other) client.send({ type: 'ice-candidate', targetUserId: other, candidate: candidate.toJSON() });
   });
   const serve = async () => {
     for (;;) {
@@ -155,12 +155,12 @@ async function participant(user) {
         other = message.participants[0].id;
         over(peer.createDataChannel('words'));
         await peer.setLocalDescription(await peer.createOffer());
-        client.say({ type: 'offer', targetUserId: other, sdp: peer.localDescription });
+        client.send({ type: 'offer', targetUserId: other, sdp: peer.localDescription });
       } else if (message.type === 'offer') {
         other = message.fromUserId;
         await peer.setRemoteDescription(message.sdp);
         await peer.setLocalDescription(await peer.createAnswer());
-        client.say({ type: 'answer', targetUserId: other, sdp: peer.localDescription });
+        client.send({ type: 'answer', targetUserId: other, sdp: peer.localDescription });
       } else if (message.type === 'answer') {
         await peer.setRemoteDescription(message.sdp);
       } else if (message.type === 'ice-candidate') {
@@ -168,11 +168,11 @@ async function participant(user) {
       }
     }
   };
-  serve().catch(heard.reject);
-  return { client, peer, types, heard: heard.promise };
+  serve().catch(greeting.reject);
+  return { client, peer, types, greeting: greeting.promise };
 }
 
-// What newer ones have as `Promise.withResolvers`.
+// `Promise.withResolvers` of newer versions.
 function deferred() {
   const made = {};
   made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
@@ -182,7 +182,7 @@ function deferred() {
 async function webrtc() {
   const ann = await participant('ann');
   const bob = await participant('bob');
-  assert.deepEqual(await Promise.all([ann.heard, bob.heard]), ['this is bob', 'this is ann']);
+  assert.deepEqual(await Promise.all([ann.greeting, bob.greeting]), ['this is bob', 'this is ann']);
   assert.ok(ann.types.has('participant-joined') && ann.types.has('offer') && bob.types.has('answer'));
   for (const { peer, client } of [ann, bob]) {
     await peer.close();
@@ -192,8 +192,8 @@ async function webrtc() {
 
 for (const dialect of [broadcast, jamjam, bbx, webrtc]) {
   await dialect();
-  console.log(`${dialect.name}: as it should be`);
+  console.log(`${dialect.name}: passed`);
 }
-clearTimeout(patience);
-// werift's timers would go on for a while.
+clearTimeout(timeout);
+// werift's timers would keep the process alive.
 process.exit(0);

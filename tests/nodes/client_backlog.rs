@@ -33,7 +33,7 @@ impl TransmitSink for Wire {
     }
 }
 
-fn terms(evaluated_stream: StreamKind) -> RunConfig {
+fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     RunConfig {
         peer: SocketAddr::from(([192, 0, 2, 1], 5_000)),
         evaluated_stream,
@@ -81,7 +81,7 @@ fn prober_that_is_behind_sends_its_whole_backlog_in_batches() {
         payload_len: 0,
     };
     let batches =
-        batches(&mut ClientNode::new(terms(StreamKind::Ping), ProbeWorkload::new(probe_config), Box::new(())));
+        batches(&mut ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(probe_config), Box::new(())));
     // The first of 1,001 left at 0 s; the last is due at 1 s.
     assert_eq!(batches.iter().map(|batch| batch.1).sum::<usize>(), 1_000);
     assert!(batches.iter().all(|batch| batch.1 <= 64), "{batches:?}");
@@ -91,7 +91,7 @@ fn prober_that_is_behind_sends_its_whole_backlog_in_batches() {
 fn sender_that_is_behind_sends_its_backlog_and_pings_in_batches() {
     let audio_config = AudioStreamConfig { sample_rate: 1_000, channels: 1, frame_samples: 1, first_sequence: 1 };
     let batches = batches(&mut ClientNode::new(
-        terms(StreamKind::Audio),
+        run_config(StreamKind::Audio),
         AudioWorkload::new(audio_config, Samples(1_001)),
         Box::new(()),
     ));

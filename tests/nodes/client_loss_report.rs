@@ -1,28 +1,29 @@
-//! `--loss-direction` in virtual time: when a client requests the counts, what it concludes from them, and which responses it
+//! `--loss-direction` in virtual time: when a client requests the counts, how it evaluates them, and which responses it
 //! ignores.
 
 use std::time::Duration;
+use test_support::node_driver;
 use test_support::recording_sink;
-use test_support::script;
 use test_support::stun;
 
 use jamjam_dev::client::{ClientNode, LossReport, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind};
 use jamjam_dev::node::{Node, SendStatus};
 use jamjam_dev::time::Time;
 
+use node_driver::{MS, deadline, deliver, header, peer, poll, pong, run_config};
 use recording_sink::RecordingSink;
-use script::{MS, deadline, header, hear, peer, poll, pong, terms};
-use stun::{is_question, received_counts as heard, response};
+use stun::{is_loss_report_request, received_counts as counts_attribute, response};
 
 fn prober_with_report(stream_kind: StreamKind, count: u64) -> Prober {
     let probe_config =
         ProbeConfig { stream_kind, count: Some(count), interval: Duration::from_millis(10), payload_len: 64 };
-    let terms = jamjam_dev::client::RunConfig { loss_report_nonce: Some(0x0102_0304 << 96 | 5), ..terms(stream_kind) };
-    ClientNode::new(terms, ProbeWorkload::new(probe_config), Box::new(()))
+    let run_config =
+        jamjam_dev::client::RunConfig { loss_report_nonce: Some(0x0102_0304 << 96 | 5), ..run_config(stream_kind) };
+    ClientNode::new(run_config, ProbeWorkload::new(probe_config), Box::new(()))
 }
 
 fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
-    response(&request[8..20], &heard(since, [0, pings, 0]))
+    response(&request[8..20], &counts_attribute(since, [0, pings, 0]))
 }
 
 /// Answers the first request at 1 ms with `before`, and every ping for which `returns` is true 1 ms after it left. Returns the
@@ -30,13 +31,13 @@ fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
 fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -> bool) -> Prober {
     let mut node = prober_with_report(StreamKind::Ping, count);
     let request = poll(&mut node, 0).remove(0);
-    hear(&mut node, MS, peer(), &before(&request));
+    deliver(&mut node, MS, peer(), &before(&request));
     for n in 0..count {
         let at = (1 + n * 10) * MS;
         let left = poll(&mut node, at);
         assert_eq!(left.len(), 1, "ping {n}");
         if returns(n) {
-            hear(&mut node, at + MS, peer(), &pong(&left[0]));
+            deliver(&mut node, at + MS, peer(), &pong(&left[0]));
         }
     }
     node
@@ -49,10 +50,10 @@ fn run_to_end(node: &mut Prober, after: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (V
     while let Some(next) = deadline(node) {
         now = next.max(now);
         for request in poll(node, now) {
-            assert!(is_question(&request), "{request:02x?}");
+            assert!(is_loss_report_request(&request), "{request:02x?}");
             requests.push(now);
             if let Some(answer) = after(&request) {
-                hear(node, now + MS, peer(), &answer);
+                deliver(node, now + MS, peer(), &answer);
             }
         }
     }
@@ -73,20 +74,20 @@ fn split(run: &RunResults, kind: StreamKind) -> Option<(u64, u64)> {
 fn nothing_is_sent_or_counted_before_the_server_has_responded() {
     let mut node = prober_with_report(StreamKind::Ping, 1);
     let left = poll(&mut node, 7);
-    assert!(left.len() == 1 && is_question(&left[0]), "{left:02x?}");
+    assert!(left.len() == 1 && is_loss_report_request(&left[0]), "{left:02x?}");
     assert_eq!(left[0][8..20], [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(deadline(&node), Some(200 * MS + 7));
-    hear(&mut node, 50 * MS, peer(), &header(4, 0, 0));
+    deliver(&mut node, 50 * MS, peer(), &header(4, 0, 0));
     assert_eq!(poll(&mut node, 200 * MS + 7), left, "the same transaction again");
-    hear(&mut node, 230 * MS, peer(), &counts_response(&left[0], 1, 0));
+    deliver(&mut node, 230 * MS, peer(), &counts_response(&left[0], 1, 0));
     assert_eq!(deadline(&node), Some(230 * MS));
     let ping = poll(&mut node, 230 * MS).remove(0);
     assert_eq!(ping[..2], [1, 5]);
     // A response to the other attempt is neither AUDIO nor stray.
-    hear(&mut node, 231 * MS, peer(), &counts_response(&left[0], 1, 0));
-    hear(&mut node, 232 * MS, peer(), &pong(&ping));
+    deliver(&mut node, 231 * MS, peer(), &counts_response(&left[0], 1, 0));
+    deliver(&mut node, 232 * MS, peer(), &pong(&ping));
     poll(&mut node, 232 * MS);
-    // All packets came back: there is nothing to request.
+    // All packets returned: there is nothing to request.
     assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 332 * MS));
     let run = run(node);
     assert_eq!((run.duration_ns, run.stray, split(&run, StreamKind::Ping)), (102 * MS, 0, Some((0, 0))));
@@ -102,7 +103,7 @@ fn loss_report_request_is_sent_at_most_three_times() {
         assert!(deadline(&node).expect("a deadline") <= at * MS, "{at}");
         requests.push(poll(&mut node, at * MS));
     }
-    assert!(requests[..3].iter().all(|left| left.len() == 1 && is_question(&left[0])));
+    assert!(requests[..3].iter().all(|left| left.len() == 1 && is_loss_report_request(&left[0])));
     assert_eq!(requests[3][0][..2], [1, 5], "counting began");
     assert_eq!(poll(&mut node, 1_010 * MS).len(), 1);
     // No ping returned: the end is 2 s after the last ping.
@@ -114,7 +115,7 @@ fn loss_report_request_is_sent_at_most_three_times() {
 
 #[test]
 fn received_counts_of_the_server_split_the_loss() {
-    // Seven packets were counted before; of these ten the server receives eight, of which six come back.
+    // Seven packets were counted before; of these ten the server receives eight, of which six return.
     let mut node = prober_after_pings(10, |request| counts_response(request, 9, u32::MAX - 2), |n| n < 6);
     let (requests, end) = run_to_end(&mut node, |request| Some(counts_response(request, 9, 5)));
     // The last ping left at 91 ms, the shortest round trip was 1 ms, the timeout is 2 s; the request leaves 600 ms before that.
@@ -190,7 +191,7 @@ fn interrupted_run_has_no_loss_direction() {
     let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
     // The other pings left at 21 and 31 ms; the deadline of the first of them has passed.
     let request = poll(&mut node, 1_500 * MS).remove(0);
-    hear(&mut node, 1_501 * MS, peer(), &counts_response(&request, 9, 3));
+    deliver(&mut node, 1_501 * MS, peer(), &counts_response(&request, 9, 3));
     let run = node.into_results("", Some(Time::from_nanos(2_025 * MS)), &mut ());
     let stream = run.stream(StreamKind::Ping).expect("pings");
     assert_eq!((stream.lost, stream.in_flight, split(&run, StreamKind::Ping)), (1, 1, None));
@@ -201,7 +202,7 @@ fn only_a_response_to_own_transaction_from_the_target_counts() {
     let unknown_source = "192.0.2.77:5000".parse().expect("an address");
     let mut node = prober_with_report(StreamKind::Audio, 2);
     let request = poll(&mut node, 0).remove(0);
-    let right = response(&request[8..20], &heard(9, [0, 0, 0]));
+    let right = response(&request[8..20], &counts_attribute(9, [0, 0, 0]));
     let changed = |byte: usize| {
         let mut bytes = right.clone();
         bytes[byte] ^= 1;
@@ -209,23 +210,23 @@ fn only_a_response_to_own_transaction_from_the_target_counts() {
     };
     // From another source, with another cookie, another transaction, a request, a wrong length.
     let mismatches = [changed(4), changed(19), changed(0), changed(3)];
-    hear(&mut node, MS, unknown_source, &right);
+    deliver(&mut node, MS, unknown_source, &right);
     for mismatch in &mismatches {
-        hear(&mut node, MS, peer(), mismatch);
+        deliver(&mut node, MS, peer(), mismatch);
     }
     assert_eq!(poll(&mut node, 2 * MS), Vec::<Vec<u8>>::new(), "the client still waits");
-    hear(&mut node, 3 * MS, peer(), &right);
+    deliver(&mut node, 3 * MS, peer(), &right);
     assert_eq!(poll(&mut node, 3 * MS).remove(0)[..2], [1, 1]);
 
     // Now AUDIO is expected: a response with the cookie but another transaction is AUDIO.
-    hear(&mut node, 4 * MS, unknown_source, &right);
+    deliver(&mut node, 4 * MS, unknown_source, &right);
     for mismatch in &mismatches[..2] {
-        hear(&mut node, 4 * MS, peer(), mismatch);
+        deliver(&mut node, 4 * MS, peer(), mismatch);
     }
     // The second request has not been sent yet, so no response can match it.
     let mut next = request[8..20].to_vec();
     next[11] ^= 1;
-    hear(&mut node, 4 * MS, peer(), &response(&next, &heard(9, [77, 0, 0])));
+    deliver(&mut node, 4 * MS, peer(), &response(&next, &counts_attribute(9, [77, 0, 0])));
     let run = node.into_results("", Some(Time::from_nanos(5 * MS)), &mut ());
     assert_eq!((run.stream(StreamKind::Audio).expect("audio").unmatched, run.stray), (3, 1));
 }
@@ -233,11 +234,11 @@ fn only_a_response_to_own_transaction_from_the_target_counts() {
 #[test]
 fn would_block_does_not_use_up_an_attempt() {
     let mut node = prober_with_report(StreamKind::Ping, 1);
-    let mut tape = RecordingSink::new();
-    tape.plan.extend([SendStatus::WouldBlock, SendStatus::WouldBlock, SendStatus::Sent]);
+    let mut sink = RecordingSink::new();
+    sink.plan.extend([SendStatus::WouldBlock, SendStatus::WouldBlock, SendStatus::Sent]);
     for at in 1..=3 {
-        node.poll_transmit(Time::from_nanos(at), &mut tape);
+        node.poll_transmit(Time::from_nanos(at), &mut sink);
     }
-    assert_eq!(tape.take().len(), 1);
+    assert_eq!(sink.take().len(), 1);
     assert_eq!(deadline(&node), Some(200 * MS + 1));
 }

@@ -1,21 +1,21 @@
 //! `--wait-for` in virtual time: nothing counts until the first reply.
 
 use std::time::Duration;
-use test_support::script;
+use test_support::node_driver;
 
 use jamjam_dev::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind, WaitResult};
 use jamjam_dev::node::Node;
 use jamjam_dev::node::Receive;
 use jamjam_dev::time::Time;
 
-use script::{MS, deadline, header, hear, peer, poll, pong, terms};
+use node_driver::{MS, deadline, deliver, header, peer, poll, pong, run_config};
 
 fn prober(stream_kind: StreamKind, wait_for: Option<u64>) -> Prober {
-    let mut terms = terms(stream_kind);
-    terms.wait_for = wait_for.map(Duration::from_millis);
+    let mut run_config = run_config(stream_kind);
+    run_config.wait_for = wait_for.map(Duration::from_millis);
     let probe_config =
         ProbeConfig { stream_kind, count: Some(2), interval: Duration::from_millis(10), payload_len: 64 };
-    ClientNode::new(terms, ProbeWorkload::new(probe_config), Box::new(()))
+    ClientNode::new(run_config, ProbeWorkload::new(probe_config), Box::new(()))
 }
 
 fn interrupted(node: Prober, at: u64) -> RunResults {
@@ -47,7 +47,7 @@ fn counting_starts_at_zero_after_the_first_reply() {
     let second = poll(&mut node, 100 * MS);
     assert_eq!((first, second), (vec![header(4, 0x8000_0000, 0)], vec![header(4, 0x8000_0001, 0)]));
     let unknown_source = "192.0.2.77:5000".parse().expect("an address");
-    hear(&mut node, 120 * MS, unknown_source, &header(4, 0x8000_0000, 0));
+    deliver(&mut node, 120 * MS, unknown_source, &header(4, 0x8000_0000, 0));
 
     // The reply arrived at 130 ms and is read a little later, with a second one behind it.
     let answer = header(4, 0x8000_0000, 0);
@@ -57,9 +57,9 @@ fn counting_starts_at_zero_after_the_first_reply() {
     assert_eq!(poll(&mut node, 131 * MS), [header(4, 0, 0)]);
     assert_eq!(deadline(&node), Some(141 * MS));
     // The reply to the other readiness packet comes later; it belongs to the time before counting.
-    hear(&mut node, 132 * MS, peer(), &header(4, 0x8000_0001, 0));
+    deliver(&mut node, 132 * MS, peer(), &header(4, 0x8000_0001, 0));
     // This is not a sequence number that was sent.
-    hear(&mut node, 133 * MS, peer(), &header(4, 0x8000_0002, 0));
+    deliver(&mut node, 133 * MS, peer(), &header(4, 0x8000_0002, 0));
 
     let run = interrupted(node, 141 * MS);
     assert_eq!(run.readiness_wait, Some(WaitResult { waited_ns: 130 * MS, reply_received: true }));
@@ -72,9 +72,9 @@ fn counting_starts_at_zero_after_the_first_reply() {
 fn any_datagram_from_the_target_ends_the_wait() {
     let mut node = prober(StreamKind::Ping, Some(10_000));
     poll(&mut node, 0);
-    hear(&mut node, 5 * MS, peer(), b"hello");
+    deliver(&mut node, 5 * MS, peer(), b"hello");
     let pings = poll(&mut node, 5 * MS);
-    hear(&mut node, 6 * MS, peer(), &pong(&pings[0]));
+    deliver(&mut node, 6 * MS, peer(), &pong(&pings[0]));
     let run = interrupted(node, 7 * MS);
     assert_eq!((run.stray, run.ping.expect("pings").returned), (0, 1));
 }
@@ -94,7 +94,7 @@ fn run_interrupted_while_waiting_reports_the_wait_time() {
 fn without_a_wait_every_sequence_number_is_counted() {
     let mut node = prober(StreamKind::Keepalive, None);
     poll(&mut node, 0);
-    hear(&mut node, 1, peer(), &header(4, 0x8000_0000, 0));
+    deliver(&mut node, 1, peer(), &header(4, 0x8000_0000, 0));
     assert_eq!(interrupted(node, 2).keepalive.expect("the evaluated stream").unmatched, 1);
 }
 

@@ -1,4 +1,4 @@
-//! What leaves towards one address is limited, and reply loops between two servers end: nodes in virtual time.
+//! Replies to one address are limited, and reply loops between two servers end: nodes in virtual time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -40,14 +40,14 @@ fn loopback_reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]
 
 /// What leaves immediately when a datagram arrives at `at` nanoseconds, with this source and destination address.
 fn replies(echo: &mut EchoServer, at: u64, (from, to): (&str, Option<&str>), contents: &[u8]) -> Vec<Vec<u8>> {
-    let (received_at, mut tape) = (Time::from_nanos(at), RecordingSink::new());
+    let (received_at, mut sink) = (Time::from_nanos(at), RecordingSink::new());
     let dst_ip = to.map(|ip| ip.parse().expect("an address"));
     echo.on_datagram(
         received_at,
         &[Receive { source: address(from), dst_ip, received_at, contents, segment_size: contents.len().max(1) }],
     );
-    echo.poll_transmit(received_at, &mut tape);
-    tape.take()
+    echo.poll_transmit(received_at, &mut sink);
+    sink.take()
 }
 
 /// The number of 5,000 distinct AUDIO packets that are returned immediately.
@@ -151,9 +151,9 @@ fn batch_is_answered_up_to_the_limit() {
             segment_size: 20,
         }],
     );
-    let mut tape = RecordingSink::new();
-    echo.poll_transmit(Time::from_millis(10), &mut tape);
-    assert_eq!(tape.take(), batch[..3]);
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_millis(10), &mut sink);
+    assert_eq!(sink.take(), batch[..3]);
     assert_eq!((echo.counters().received.get(), echo.counters().dropped_packet_rate.get()), (3, 1));
 }
 
@@ -176,7 +176,7 @@ fn source_outside_the_allowed_networks_gets_no_reply() {
 
 #[test]
 fn source_that_is_no_unicast_host_address_gets_no_reply() {
-    // Some systems take 0.0.0.0 for themselves; a reply sent there would come back from loopback, which has no limits.
+    // Some systems take 0.0.0.0 for themselves; a reply sent there would return from loopback, which has no limits.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let invalid_sources = [
         "0.0.0.0:5000",
@@ -247,11 +247,11 @@ fn returned_after_100_ms(echo: &mut EchoServer, packets: u32, len: usize) -> usi
     for sequence in 0..packets {
         assert_eq!(reply_count(echo, 0, "192.0.2.1:5000", &packet(1, sequence, &vec![0; len - 12])), 0);
     }
-    let mut tape = RecordingSink::new();
+    let mut sink = RecordingSink::new();
     let mut left = 0;
     while echo.next_deadline().is_some_and(|due| due.as_nanos() <= 100 * MS) {
-        echo.poll_transmit(Time::from_nanos(100 * MS), &mut tape);
-        left += tape.take().len();
+        echo.poll_transmit(Time::from_nanos(100 * MS), &mut sink);
+        left += sink.take().len();
     }
     left
 }
@@ -308,19 +308,19 @@ proptest! {
         let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
         let mut echo = if twice { EchoServer::with_impairment(config, duplicate, Box::new(())) } else { EchoServer::new(config) };
         let mut left: Vec<(u64, u64)> = Vec::new();
-        let (mut now, mut tape) = (0, RecordingSink::new());
+        let (mut now, mut sink) = (0, RecordingSink::new());
         for (number, (passed, kind, len, port)) in (0..).zip(requests) {
             now += passed * 1_000;
             // Replies that are due before the next request leave at their time.
             while let Some(due) = echo.next_deadline().filter(|due| due.as_nanos() < now) {
-                echo.poll_transmit(due, &mut tape);
-                left.extend(tape.take().iter().map(|bytes| (due.as_nanos(), bytes.len() as u64)));
+                echo.poll_transmit(due, &mut sink);
+                left.extend(sink.take().iter().map(|bytes| (due.as_nanos(), bytes.len() as u64)));
             }
             let (at, bytes) = (Time::from_nanos(now), packet(kind, number, &vec![0; len]));
             let from = SocketAddr::from(([192, 0, 2, 1], port));
             echo.on_datagram(at, &[Receive { source: from, dst_ip: None, received_at: at, contents: &bytes, segment_size: bytes.len() }]);
-            echo.poll_transmit(at, &mut tape);
-            left.extend(tape.take().iter().map(|bytes| (now, bytes.len() as u64)));
+            echo.poll_transmit(at, &mut sink);
+            left.extend(sink.take().iter().map(|bytes| (now, bytes.len() as u64)));
         }
         for first in 0..left.len() {
             let mut bits = 0;
@@ -341,7 +341,7 @@ fn answered(from: &str, datagrams: impl IntoIterator<Item = (u64, Vec<u8>)>) -> 
     datagrams.into_iter().map(|(at, bytes)| reply_count(&mut echo, at * MS, from, &bytes)).sum()
 }
 
-/// What a client gets in reply to its KEEPALIVEs, one per second, besides the echo of each, which leaves first or second.
+/// The packets that a client receives in reply to its KEEPALIVEs, one per second, except the echo of each, which leaves first or second.
 fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut others = Vec::new();
@@ -450,10 +450,10 @@ fn repeated_datagram_is_answered_a_limited_number_of_times() {
     assert_eq!(both, 20);
     // A datagram with another header, length or start of the payload is distinct; differences after the first 64 payload bytes are
     // ignored.
-    for (place, times) in [(2, 6), (6, 6), (10, 6), (12, 6), (75, 6), (76, 3)] {
+    for (offset, times) in [(2, 6), (6, 6), (10, 6), (12, 6), (75, 6), (76, 3)] {
         let mut other = packet(1, 1, &[5; 200]);
-        other[place] ^= 1;
-        assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200])).chain(ten(other))), times, "byte {place}");
+        other[offset] ^= 1;
+        assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200])).chain(ten(other))), times, "byte {offset}");
     }
     assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200])).chain(ten(packet(1, 1, &[5; 199])))), 6);
 }
@@ -475,7 +475,7 @@ fn ports_are_separate_sources_and_pings_and_probes_may_repeat() {
 #[test]
 fn stream_replayed_from_the_same_port_is_returned_three_times() {
     let mut echo = server(Duration::from_secs(3), AdmissionConfig::default());
-    let mut tape = RecordingSink::new();
+    let mut sink = RecordingSink::new();
     let mut returned = Vec::new();
     for turn in 0..4 {
         for sequence in 0..375 {
@@ -491,7 +491,7 @@ fn stream_replayed_from_the_same_port_is_returned_three_times() {
     }
     assert_eq!(returned, [375, 750, 1_125, 1_125]);
     while let Some(due) = echo.next_deadline() {
-        echo.poll_transmit(due, &mut tape);
+        echo.poll_transmit(due, &mut sink);
     }
-    assert_eq!(tape.left.len(), 1_125);
+    assert_eq!(sink.sent.len(), 1_125);
 }

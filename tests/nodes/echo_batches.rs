@@ -33,7 +33,7 @@ fn audio(sequence: u8, len: usize) -> Vec<u8> {
     packet
 }
 
-/// Lets `batches` arrive together, each split by the length of its first datagram, and returns what leaves.
+/// Delivers `batches` together, each split by the length of its first datagram, and returns what leaves.
 fn echoed(batches: &[Vec<Vec<u8>>]) -> Wire {
     let source = SocketAddr::from(([192, 0, 2, 1], 40_000));
     let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_millis(5), ..EchoConfig::default() });

@@ -1,4 +1,4 @@
-//! The echo server as a node, in virtual time: what it returns, when, to which address and in which order.
+//! The echo server as a node, in virtual time: which packets it returns, when, to which address and in which order.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -44,11 +44,11 @@ fn receive_batch(echo: &mut EchoServer, at: u64, source: SocketAddr, contents: &
     echo.on_datagram(received_at, &[Receive { source, dst_ip, received_at, contents, segment_size }]);
 }
 
-/// What leaves at `now` nanoseconds.
+/// The datagrams that leave at `now` nanoseconds.
 fn poll(echo: &mut EchoServer, now: u64) -> Vec<Vec<u8>> {
-    let mut tape = RecordingSink::new();
-    echo.poll_transmit(Time::from_nanos(now), &mut tape);
-    tape.take()
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_nanos(now), &mut sink);
+    sink.take()
 }
 
 fn deadline(echo: &EchoServer) -> Option<u64> {
@@ -144,10 +144,10 @@ fn batch_with_a_short_last_datagram_leaves_unchanged() {
     let short = packet(1, 3, &[3; 3]);
     receive_batch(&mut echo, 0, client(1), &[audio(1), audio(2), short.clone()].concat(), 32);
     receive_batch(&mut echo, 0, client(1), &[audio(4), audio(5)].concat(), 32);
-    let mut tape = RecordingSink::new();
-    echo.poll_transmit(Time::from_nanos(10 * MS), &mut tape);
-    assert_eq!(tape.trains, [3, 2]);
-    assert_eq!(tape.take(), [audio(1), audio(2), short, audio(4), audio(5)]);
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
+    assert_eq!(sink.segment_counts, [3, 2]);
+    assert_eq!(sink.take(), [audio(1), audio(2), short, audio(4), audio(5)]);
 }
 
 #[test]
@@ -155,11 +155,11 @@ fn batch_is_split_to_the_segment_limit_of_the_system() {
     let mut echo = server(10);
     let batch: Vec<u8> = (0..7).flat_map(audio).collect();
     receive_batch(&mut echo, 0, client(1), &batch, 32);
-    let mut tape = RecordingSink::new();
-    tape.segments = 3;
-    echo.poll_transmit(Time::from_nanos(10 * MS), &mut tape);
-    assert_eq!(tape.trains, [3, 3, 1]);
-    assert_eq!(tape.take(), (0..7).map(audio).collect::<Vec<_>>());
+    let mut sink = RecordingSink::new();
+    sink.segments = 3;
+    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
+    assert_eq!(sink.segment_counts, [3, 3, 1]);
+    assert_eq!(sink.take(), (0..7).map(audio).collect::<Vec<_>>());
 }
 
 #[test]
@@ -168,9 +168,9 @@ fn adjacent_datagrams_return_to_their_own_clients() {
     for number in [1, 2, 1] {
         receive(&mut echo, 0, client(number), &audio(number));
     }
-    let mut tape = RecordingSink::new();
-    echo.poll_transmit(Time::from_nanos(10 * MS), &mut tape);
-    let left: Vec<_> = tape.left.iter().map(|left| (left.to, left.bytes.clone())).collect();
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
+    let left: Vec<_> = sink.sent.iter().map(|left| (left.to, left.bytes.clone())).collect();
     assert_eq!(left, [(client(1), audio(1)), (client(2), audio(2)), (client(1), audio(1))]);
 }
 
@@ -221,9 +221,9 @@ fn reply_leaves_from_the_address_that_received_the_request() {
             }],
         );
     }
-    let mut tape = RecordingSink::new();
-    echo.poll_transmit(Time::from_nanos(10 * MS), &mut tape);
-    let from: Vec<_> = tape.left.iter().map(|left| (left.to, left.from)).collect();
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_nanos(10 * MS), &mut sink);
+    let from: Vec<_> = sink.sent.iter().map(|left| (left.to, left.from)).collect();
     assert_eq!(from, [(client(1), Some(local_ip)); 2]);
 }
 
@@ -272,14 +272,14 @@ fn would_block_keeps_the_order_and_loses_nothing() {
     for number in 0..40 {
         receive(&mut echo, number, client(1), &audio(number as u8));
     }
-    let mut tape = RecordingSink::new();
-    tape.segments = 3;
+    let mut sink = RecordingSink::new();
+    sink.segments = 3;
     for turn in 0..40 {
-        tape.plan = [SendStatus::Sent, SendStatus::WouldBlock].into();
-        echo.poll_transmit(Time::from_nanos(10 * MS + 40 + turn), &mut tape);
-        assert!(tape.plan.is_empty() || echo.next_deadline().is_none());
+        sink.plan = [SendStatus::Sent, SendStatus::WouldBlock].into();
+        echo.poll_transmit(Time::from_nanos(10 * MS + 40 + turn), &mut sink);
+        assert!(sink.plan.is_empty() || echo.next_deadline().is_none());
     }
-    assert_eq!(tape.take(), (0..40).map(audio).collect::<Vec<_>>());
+    assert_eq!(sink.take(), (0..40).map(audio).collect::<Vec<_>>());
     assert_eq!(echo.counters().sent.get(), 40);
     assert_eq!(echo.counters().buffered.get(), 0);
 }
@@ -289,10 +289,10 @@ fn would_block_ends_the_poll() {
     let mut echo = server(0);
     receive(&mut echo, 0, client(1), &packet(4, 1, &[]));
     receive(&mut echo, 0, client(1), &audio(1));
-    let mut tape = RecordingSink::new();
-    tape.plan = [SendStatus::WouldBlock].into();
-    echo.poll_transmit(Time::ZERO, &mut tape);
-    assert_eq!(tape.take(), Vec::<Vec<u8>>::new());
+    let mut sink = RecordingSink::new();
+    sink.plan = [SendStatus::WouldBlock].into();
+    echo.poll_transmit(Time::ZERO, &mut sink);
+    assert_eq!(sink.take(), Vec::<Vec<u8>>::new());
     assert_eq!(poll(&mut echo, 1), [packet(4, 1, &[]), audio(1)]);
 }
 
@@ -301,10 +301,10 @@ fn failed_send_is_counted_and_skipped() {
     let mut echo = server(0);
     receive_batch(&mut echo, 0, client(1), &[audio(1), audio(2)].concat(), 32);
     receive(&mut echo, 0, client(2), &audio(3));
-    let mut tape = RecordingSink::new();
-    tape.plan = [SendStatus::Failed].into();
-    echo.poll_transmit(Time::ZERO, &mut tape);
-    assert_eq!(tape.take(), [audio(3)]);
+    let mut sink = RecordingSink::new();
+    sink.plan = [SendStatus::Failed].into();
+    echo.poll_transmit(Time::ZERO, &mut sink);
+    assert_eq!(sink.take(), [audio(3)]);
     let counters = echo.counters();
     assert_eq!((counters.send_failed.get(), counters.sent.get(), counters.buffered_bytes.get()), (2, 1, 0));
 }

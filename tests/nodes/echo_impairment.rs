@@ -68,12 +68,12 @@ fn receive(echo: &mut EchoServer, received_at: Time, source: SocketAddr, content
     );
 }
 
-/// Runs the server on its own deadlines up to `end`. Returns what left, with its time.
+/// Runs the server on its own deadlines up to `end`. Returns the datagrams that left, with their times.
 fn drain(echo: &mut EchoServer, end: Time) -> Vec<(Time, Vec<u8>)> {
-    let (mut tape, mut left) = (RecordingSink::new(), Vec::new());
+    let (mut sink, mut left) = (RecordingSink::new(), Vec::new());
     while let Some(due) = echo.next_deadline().filter(|due| *due <= end) {
-        echo.poll_transmit(due, &mut tape);
-        left.extend(tape.take().into_iter().map(|bytes| (due, bytes)));
+        echo.poll_transmit(due, &mut sink);
+        left.extend(sink.take().into_iter().map(|bytes| (due, bytes)));
     }
     left
 }
@@ -289,9 +289,9 @@ fn failed_and_stopped_replies_have_an_outcome() {
     for n in 1..=4 {
         receive(&mut echo, Time::ZERO, client(1), &audio(n));
     }
-    let mut tape = RecordingSink::new();
+    let mut sink = RecordingSink::new();
     // Both copies of 1 fail, the second of 2 fails, and the first of 3 leaves before the system reports WouldBlock.
-    tape.plan = [
+    sink.plan = [
         SendStatus::Failed,
         SendStatus::Failed,
         SendStatus::Sent,
@@ -300,7 +300,7 @@ fn failed_and_stopped_replies_have_an_outcome() {
         SendStatus::WouldBlock,
     ]
     .into();
-    echo.poll_transmit(Time::from_millis(10), &mut tape);
+    echo.poll_transmit(Time::from_millis(10), &mut sink);
     assert_eq!(echo.next_deadline(), Some(Time::from_millis(10)));
     let counters = echo.counters();
     echo.stop();
@@ -323,12 +323,12 @@ fn failed_and_stopped_replies_have_an_outcome() {
 fn backlog_due_at_one_time_leaves_in_batches() {
     let (mut echo, _) = server(10 * MS, Impairment { jitter: 1 * MS, ..Impairment::default() });
     (0..200).for_each(|n| receive(&mut echo, Time::ZERO, client(1), &audio(n)));
-    let mut tape = RecordingSink::new();
+    let mut sink = RecordingSink::new();
     let now = Time::from_millis(100);
     for batch in [64, 64, 64, 8] {
         assert!(echo.next_deadline().is_some_and(|due| due <= now));
-        echo.poll_transmit(now, &mut tape);
-        assert_eq!(tape.take().len(), batch);
+        echo.poll_transmit(now, &mut sink);
+        assert_eq!(sink.take().len(), batch);
     }
     assert_eq!(echo.next_deadline(), None);
 }
@@ -346,15 +346,15 @@ proptest! {
         let config = EchoConfig { delay: 10 * MS, buffer_limits: limits, ..EchoConfig::default() };
         let log = EventLog::default();
         let mut echo = EchoServer::with_impairment(config, Impairment { bandwidth, ..everything(seed) }, Box::new(log.clone()));
-        let mut tape = RecordingSink::new();
+        let mut sink = RecordingSink::new();
         let outcome = |n: u8| match n { 0 => SendStatus::WouldBlock, 1 => SendStatus::Failed, _ => SendStatus::Sent };
-        tape.plan = outcomes.into_iter().map(outcome).collect();
+        sink.plan = outcomes.into_iter().map(outcome).collect();
         let (mut now, mut requests) = (0, 0);
         for (n, (passed, from, kind)) in steps.iter().enumerate() {
             now += passed;
             requests += u64::from(matches!(kind, 1 | 4 | 5));
             receive(&mut echo, Time::from_millis(now), client(*from), &packet(*kind, n as u32, 16));
-            echo.poll_transmit(Time::from_millis(now), &mut tape);
+            echo.poll_transmit(Time::from_millis(now), &mut sink);
         }
         let counters = echo.counters();
         echo.stop();

@@ -33,15 +33,15 @@ fn packet(kind: u8, sequence: u32) -> Vec<u8> {
 fn request_counts(echo: &mut EchoServer, at: u64, from: SocketAddr) -> Option<(u32, [u32; 3])> {
     let mut request = vec![0, 1, 0, 56, 0x21, 0x12, 0xa4, 0x42, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0xc0, 0xec, 0, 44];
     request.extend([0; 44]);
-    stun::seal(&mut request);
-    assert!(stun::is_question(&request));
+    stun::append_fingerprint(&mut request);
+    assert!(stun::is_loss_report_request(&request));
     receive(echo, at, from, &request);
-    let mut tape = RecordingSink::new();
+    let mut sink = RecordingSink::new();
     // One poll sends 64 replies at most, and there may be more than a thousand.
     for _ in 0..20 {
-        echo.poll_transmit(Time::from_nanos(at), &mut tape);
+        echo.poll_transmit(Time::from_nanos(at), &mut sink);
     }
-    let answers: Vec<Vec<u8>> = tape.take().into_iter().filter(|left| stun::is_response(left, &[9; 12])).collect();
+    let answers: Vec<Vec<u8>> = sink.take().into_iter().filter(|left| stun::is_response(left, &[9; 12])).collect();
     assert_eq!(answers.len(), 1, "one answer");
     assert!(answers[0].len() <= request.len());
     stun::read(&answers[0]).expect("a response").received_counts
@@ -103,7 +103,7 @@ fn beyond_1024_clients_counts_need_a_silent_client() {
     receive(&mut echo, 11_000 * MS, client(5_000), &packet(4, 0));
     echo.poll_transmit(Time::from_millis(11_000), &mut RecordingSink::new());
     assert!(request_counts(&mut echo, 11_001 * MS, client(5_000)).is_some());
-    // A client that was forgotten can tell from the new epoch.
+    // A discarded client detects this by the new epoch.
     receive(&mut echo, 11_002 * MS, client(7), &packet(4, 0));
     assert_eq!(request_counts(&mut echo, 11_003 * MS, client(7)), Some((11_002_000, [0, 0, 1])));
 }
@@ -112,11 +112,11 @@ fn beyond_1024_clients_counts_need_a_silent_client() {
 fn request_must_leave_room_for_the_counts() {
     let mut echo = EchoServer::new(EchoConfig { delay: Duration::ZERO, ..EchoConfig::default() });
     let mut short = vec![0, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0xc0, 0xec, 0, 0];
-    stun::seal(&mut short);
+    stun::append_fingerprint(&mut short);
     receive(&mut echo, 0, client(1), &short);
-    let mut tape = RecordingSink::new();
-    echo.poll_transmit(Time::ZERO, &mut tape);
-    let answer = tape.take().remove(0);
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::ZERO, &mut sink);
+    let answer = sink.take().remove(0);
     assert_eq!((short.len(), answer.len()), (32, 40));
     assert_eq!(stun::read(&answer).expect("a response").received_counts, None);
 }

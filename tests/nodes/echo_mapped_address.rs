@@ -17,7 +17,7 @@ use jamjam_dev::io::udp::{self, Backend, DriverOptions, IdlePolicy};
 use jamjam_dev::node::{Node, Receive, SendStatus};
 use jamjam_dev::time::Time;
 
-use recording_sink::{Left, RecordingSink};
+use recording_sink::{RecordingSink, SentDatagram};
 use stun::transaction;
 
 const MS: u64 = 1_000_000;
@@ -54,10 +54,10 @@ fn receive(echo: &mut EchoServer, at: u64, source: SocketAddr, contents: &[u8]) 
     );
 }
 
-fn poll(echo: &mut EchoServer, now: u64) -> Vec<Left> {
-    let mut tape = RecordingSink::new();
-    echo.poll_transmit(Time::from_nanos(now), &mut tape);
-    tape.left
+fn poll(echo: &mut EchoServer, now: u64) -> Vec<SentDatagram> {
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_nanos(now), &mut sink);
+    sink.sent
 }
 
 /// The one request that leaves at `now`, and nothing else.
@@ -221,7 +221,7 @@ fn forged_response_is_echoed_and_not_reported() {
     for (from, bytes) in forged {
         receive(&mut echo, 600 * MS, from, &bytes);
         let left = poll(&mut echo, 600 * MS);
-        assert_eq!(left, [Left { to: from, from: None, bytes }], "it is AUDIO");
+        assert_eq!(left, [SentDatagram { to: from, from: None, bytes }], "it is AUDIO");
     }
     assert_eq!(reported.try_iter().count(), 0);
     assert_eq!((echo.counters().received.get(), counts(&echo)), (1 + sent as u64, [2, 0, 0]));
@@ -233,9 +233,9 @@ fn forged_response_is_echoed_and_not_reported() {
 fn truncated_or_unusable_response_is_consumed_and_not_reported() {
     let (mut echo, reported) = with_default_server();
     let request = next_request(&mut echo, 0);
-    let (whole, sealed) = (success(&request, MAPPED), stun::response(&transaction(&request), &[]));
+    let (plain, with_fingerprint) = (success(&request, MAPPED), stun::response(&transaction(&request), &[]));
     let mut unusable: Vec<Vec<u8>> =
-        [&whole, &sealed].iter().flat_map(|all| (20..all.len()).map(|len| all[..len].to_vec())).collect();
+        [&plain, &with_fingerprint].iter().flat_map(|all| (20..all.len()).map(|len| all[..len].to_vec())).collect();
     let with = |kind, ip: &str, port| response(kind, transaction(&request), ip.parse().expect("an address"), port);
     unusable.push(with(0x0111, "192.0.2.1", 32_853));
     for ip in ["0.0.0.0", "::", "::ffff:0.0.0.0", "224.0.0.1", "ff02::1", "255.255.255.255"] {
@@ -244,7 +244,7 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
     unusable.push(with(0x0101, "192.0.2.1", 0));
     // A success response without attributes, and one whose family has another length.
     unusable.push([&[1, 1, 0, 0][..], &request[4..]].concat());
-    let mut family = whole.clone();
+    let mut family = plain.clone();
     family[25] = 2;
     unusable.push(family);
     for bytes in &unusable {
@@ -254,14 +254,14 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
     assert_eq!((echo.counters().received.get(), counts(&echo)), (0, [1, unusable.len() as u64, 0]));
     // Without a transaction it is no response: it is an AUDIO packet, or too short for one.
     for len in 0..20 {
-        receive(&mut echo, 2 * MS, server(), &whole[..len]);
+        receive(&mut echo, 2 * MS, server(), &plain[..len]);
     }
     let counters = echo.counters();
     assert_eq!(
         (counters.received.get(), counters.dropped_short.get(), counts(&echo)[1]),
         (8, 12, unusable.len() as u64)
     );
-    receive(&mut echo, 3 * MS, server(), &sealed);
+    receive(&mut echo, 3 * MS, server(), &with_fingerprint);
     assert_eq!(reported.try_recv(), Ok(address(MAPPED)));
 }
 
@@ -284,7 +284,7 @@ fn other_datagrams_are_echoed_while_a_response_is_pending() {
     let client = address("192.0.2.9:7000");
     let audio = |sequence| [&[1, 1, 0, 0, 0, sequence, 0, 0, 0, 0, 0, 0][..], &[7; 20]].concat();
     receive(&mut echo, MS, client, &audio(1));
-    assert_eq!(poll(&mut echo, MS), [Left { to: client, from: None, bytes: audio(1) }]);
+    assert_eq!(poll(&mut echo, MS), [SentDatagram { to: client, from: None, bytes: audio(1) }]);
     // The same length as a response, so that everything may arrive as one batch.
     let batch = [audio(2), success(&request, MAPPED), audio(3)].concat();
     let received_at = Time::from_nanos(2 * MS);
@@ -328,13 +328,13 @@ fn admission_limits_and_impairment_do_not_affect_stun() {
 fn request_is_sent_first_and_a_failed_send_counts_as_an_attempt() {
     let (mut echo, _reported) = with_default_server();
     receive(&mut echo, 0, address("192.0.2.9:7000"), &[1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    let mut tape = RecordingSink::new();
-    tape.plan.extend([SendStatus::WouldBlock, SendStatus::Failed]);
-    echo.poll_transmit(Time::ZERO, &mut tape);
-    assert_eq!((tape.left.len(), tape.plan.len(), deadline(&echo)), (0, 1, Some(0)), "the poll stops at the request");
-    echo.poll_transmit(Time::from_nanos(MS), &mut tape);
+    let mut sink = RecordingSink::new();
+    sink.plan.extend([SendStatus::WouldBlock, SendStatus::Failed]);
+    echo.poll_transmit(Time::ZERO, &mut sink);
+    assert_eq!((sink.sent.len(), sink.plan.len(), deadline(&echo)), (0, 1, Some(0)), "the poll stops at the request");
+    echo.poll_transmit(Time::from_nanos(MS), &mut sink);
     assert_eq!(
-        (tape.left.len(), deadline(&echo)),
+        (sink.sent.len(), deadline(&echo)),
         (1, Some(501 * MS)),
         "the KEEPALIVE has left, and the request will be repeated"
     );
@@ -396,7 +396,7 @@ fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
                     );
                 }
                 while deadline(&echo).is_some_and(|due| due < began + 25 * SECOND) {
-                    let due = deadline(&echo).expect("it repeats requests for ever");
+                    let due = deadline(&echo).expect("the requests do not end");
                     poll(&mut echo, due);
                 }
                 began += 25 * SECOND;

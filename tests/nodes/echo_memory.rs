@@ -39,9 +39,9 @@ fn receive(echo: &mut EchoServer, source: SocketAddr, contents: &[u8], segment_s
 }
 
 fn drain(echo: &mut EchoServer) -> usize {
-    let mut tape = RecordingSink::new();
-    echo.poll_transmit(Time::from_millis(10), &mut tape);
-    tape.left.len()
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::from_millis(10), &mut sink);
+    sink.sent.len()
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn memory_is_released_when_packets_leave_or_are_dropped() {
         }
         let counters = echo.counters();
         assert_eq!((counters.received.get(), counters.dropped_buffer_full.get()), (5 * turn, turn));
-        let mut tape = RecordingSink::new();
-        tape.segments = 2;
-        tape.plan = [SendStatus::Sent, SendStatus::Failed, SendStatus::WouldBlock].into();
-        echo.poll_transmit(Time::from_millis(10), &mut tape);
+        let mut sink = RecordingSink::new();
+        sink.segments = 2;
+        sink.plan = [SendStatus::Sent, SendStatus::Failed, SendStatus::WouldBlock].into();
+        echo.poll_transmit(Time::from_millis(10), &mut sink);
         assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, 200));
         drain(&mut echo);
         assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
@@ -115,9 +115,9 @@ fn keepalive_is_answered_while_the_delay_line_is_full() {
     let pong = [1, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     receive(&mut echo, client(1), &keepalive, 12);
     receive(&mut echo, client(1), &ping, 24);
-    let mut tape = RecordingSink::new();
-    echo.poll_transmit(Time::ZERO, &mut tape);
-    assert_eq!(tape.take(), [keepalive.to_vec(), pong.to_vec()]);
+    let mut sink = RecordingSink::new();
+    echo.poll_transmit(Time::ZERO, &mut sink);
+    assert_eq!(sink.take(), [keepalive.to_vec(), pong.to_vec()]);
 }
 
 #[test]
@@ -222,9 +222,9 @@ proptest! {
             sent += bytes.len().div_ceil(stride).max(1) as u64;
             prop_assert_eq!(arrived(&counters), sent);
 
-            let mut tape = RecordingSink::new();
-            tape.plan = outcome.into_iter().collect();
-            echo.poll_transmit(now, &mut tape);
+            let mut sink = RecordingSink::new();
+            sink.plan = outcome.into_iter().collect();
+            echo.poll_transmit(now, &mut sink);
         }
         echo.stop();
         let outcomes = [&counters.sent, &counters.immediate_replies, &counters.send_failed, &counters.dropped_at_stop];

@@ -96,9 +96,9 @@ impl Network {
             }
             for host in 0..self.hosts.len() {
                 let (here, Some(echo)) = &mut self.hosts[host] else { continue };
-                let (here, mut tape) = (*here, RecordingSink::new());
-                echo.poll_transmit(Time::from_nanos(now), &mut tape);
-                for left in tape.left {
+                let (here, mut sink) = (*here, RecordingSink::new());
+                echo.poll_transmit(Time::from_nanos(now), &mut sink);
+                for left in sink.sent {
                     if left.bytes[1] == 4 {
                         self.keepalives_sent.push((now, host));
                     }
@@ -118,7 +118,7 @@ impl Network {
     /// Runs until there are no more events.
     fn run(&mut self) -> u64 {
         let last = self.run_until(3_600_000);
-        assert!(self.wire.is_empty(), "the loop goes on for an hour");
+        assert!(self.wire.is_empty(), "the loop lasts longer than an hour");
         last
     }
 
@@ -184,7 +184,7 @@ fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
 
 #[test]
 fn keepalive_loop_ends_after_three_round_trips() {
-    // Path delays up to 5 s. The third time, a loop check is sent before the echo, and comes back before it. The other server
+    // Path delays up to 5 s. The third time, a loop check is sent before the echo, and returns before it. The other server
     // answers it and sends its own.
     for path_delay in [0, 1, 20, 165, 399, 400, 401, 450, 500, 750, 999, 1_000, 2_000, 5_000] {
         let mut network = Network::pair([3_000, 3_000], path_delay);
@@ -306,7 +306,7 @@ fn server_that_receives_its_own_address_as_source_ends_the_loop() {
     let mut network = Network::new(vec![Some(echo(0))], 0);
     network.forge(0, 0, packet(4, 7, &[]));
     network.run();
-    // Three echoes and a loop check, which comes back, as the fourth KEEPALIVE does.
+    // Three echoes and a loop check, which returns, as the fourth KEEPALIVE does.
     assert_eq!(network.counts(0, answer_counts), [4, 2, 0]);
 }
 
@@ -353,7 +353,7 @@ fn thousand_forged_datagrams_end_like_one() {
         assert_eq!(network.counts(0, audio_counts), [3_000, 1_000, 0], "{delays:?}");
         assert_eq!(network.counts(1, audio_counts), [3_000, 0, 0], "{delays:?}");
     }
-    // Without a delay they come back after 40 ms, in which 8,000 per second make room for 320. Dropped packets leave the loop.
+    // Without a delay they return after 40 ms, in which 8,000 per second make room for 320. Dropped packets leave the loop.
     let mut network = Network::pair([0, 0], 20);
     (0..1_000).for_each(|sequence| network.forge(0, 1, packet(1, sequence, &[9; 64])));
     assert_eq!(network.run(), 120);
@@ -361,7 +361,7 @@ fn thousand_forged_datagrams_end_like_one() {
     assert_eq!(network.counts(1, audio_counts), [1_000 + 2 * 320, 0, 0]);
     let mut network = Network::pair([0, 0], 20);
     (0..1_000).for_each(|sequence| network.forge(0, 1, packet(4, sequence, &[])));
-    // Of those that come back ten are answered, and these come too early the next time.
+    // Of those that return ten are answered, and these arrive too early the next time.
     assert_eq!(network.run(), 80);
     assert_eq!(network.counts(0, answer_counts), [1_000 + 10, 310 + 10, 680]);
     assert_eq!(network.counts(1, answer_counts), [1_000 + 10, 0, 0]);

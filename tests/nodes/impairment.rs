@@ -81,8 +81,8 @@ fn losses_are_independent_of_each_other_and_of_other_decisions() {
 
 /// The lengths of the runs of `true`, without the runs at both ends.
 fn runs(states: &[bool]) -> Vec<usize> {
-    let whole = states.split(|state| !state).map(<[bool]>::len).filter(|len| *len > 0).collect::<Vec<_>>();
-    whole[1..whole.len() - 1].to_vec()
+    let lengths = states.split(|state| !state).map(<[bool]>::len).filter(|len| *len > 0).collect::<Vec<_>>();
+    lengths[1..lengths.len() - 1].to_vec()
 }
 
 #[test]

@@ -1,20 +1,20 @@
 //! The prober as a node, in virtual time: number, schedule and bytes of its packets, and when it finishes.
 
 use std::time::Duration;
-use test_support::script;
+use test_support::node_driver;
 
 use jamjam_dev::client::{ClientNode, ProbeConfig, ProbeWorkload, Prober, StreamKind};
 use jamjam_dev::node::Node;
 use jamjam_dev::time::Time;
 
-use script::{MS, deadline, header, hear, peer, poll, pong, terms};
+use node_driver::{MS, deadline, deliver, header, peer, poll, pong, run_config};
 
 fn prober(stream_kind: StreamKind, count: Option<u64>) -> Prober {
     let probe_config = ProbeConfig { stream_kind, count, interval: Duration::from_millis(10), payload_len: 64 };
-    ClientNode::new(terms(stream_kind), ProbeWorkload::new(probe_config), Box::new(()))
+    ClientNode::new(run_config(stream_kind), ProbeWorkload::new(probe_config), Box::new(()))
 }
 
-/// Polls at every deadline before `to`. Returns what left, with its time.
+/// Polls at every deadline before `to`. Returns the packets that left, with their times.
 fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
     let mut left = Vec::new();
     let mut now = from;
@@ -64,8 +64,8 @@ fn each_stream_kind_has_its_bytes() {
 fn complete_run_ends_100_ms_after_the_last_return() {
     let mut node = prober(StreamKind::Ping, Some(2));
     let left = follow(&mut node, 0, 11 * MS);
-    hear(&mut node, 12 * MS, peer(), &pong(&left[1].1));
-    hear(&mut node, 13 * MS, peer(), &pong(&left[0].1));
+    deliver(&mut node, 12 * MS, peer(), &pong(&left[1].1));
+    deliver(&mut node, 13 * MS, peer(), &pong(&left[0].1));
     poll(&mut node, 13 * MS);
     assert_eq!(deadline(&node), Some(113 * MS));
     follow(&mut node, 113 * MS, 114 * MS);
@@ -78,7 +78,7 @@ fn incomplete_run_ends_at_the_deadline_of_the_last_packet() {
     let mut node = prober(StreamKind::Ping, Some(3));
     let left = follow(&mut node, 0, 11 * MS);
     // 5 ms is the smallest round trip, so the deadline of the third, which leaves at 20 ms, is 2,025 ms.
-    hear(&mut node, 5 * MS, peer(), &pong(&left[0].1));
+    deliver(&mut node, 5 * MS, peer(), &pong(&left[0].1));
     follow(&mut node, 20 * MS, 21 * MS);
     assert_eq!(deadline(&node), Some(2_025 * MS));
     assert!(follow(&mut node, 2_025 * MS, 9_000 * MS).is_empty());
@@ -93,9 +93,9 @@ fn damaged_reply_counts_as_damaged_until_an_intact_one_arrives() {
     for (_, bytes) in &left {
         let mut damaged = bytes.clone();
         damaged[11] ^= 1;
-        hear(&mut node, 12 * MS, peer(), &damaged);
+        deliver(&mut node, 12 * MS, peer(), &damaged);
     }
-    hear(&mut node, 13 * MS, peer(), &left[0].1);
+    deliver(&mut node, 13 * MS, peer(), &left[0].1);
     follow(&mut node, 13 * MS, 9_000 * MS);
     let stream = node.into_results("", None, &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.returned, stream.damaged, stream.damaged_copies, stream.lost), (1, 1, 2, 0));
@@ -108,9 +108,9 @@ fn replies_after_the_intact_copy_are_duplicates() {
     let intact = poll(&mut node, 0).remove(0);
     let mut damaged = intact.clone();
     damaged[11] ^= 1;
-    hear(&mut node, 12 * MS, peer(), &intact);
-    hear(&mut node, 13 * MS, peer(), &damaged);
-    hear(&mut node, 14 * MS, peer(), &intact);
+    deliver(&mut node, 12 * MS, peer(), &intact);
+    deliver(&mut node, 13 * MS, peer(), &damaged);
+    deliver(&mut node, 14 * MS, peer(), &intact);
     let stream = node.into_results("", Some(Time::from_millis(15)), &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.returned, stream.duplicated, stream.damaged, stream.damaged_copies), (1, 2, 0, 0));
     assert_eq!(stream.rtt.count(), 1);
@@ -121,14 +121,14 @@ fn reply_that_belongs_to_no_packet_of_the_run_is_stray() {
     let mut node = prober(StreamKind::Ping, Some(1));
     let ping = poll(&mut node, 0).remove(0);
     let unknown_source = "192.0.2.77:5000".parse().expect("an address");
-    hear(&mut node, 1, unknown_source, &pong(&ping));
-    hear(&mut node, 2, peer(), &header(4, 0, 0));
-    hear(&mut node, 3, peer(), &header(1, 1, 0));
-    hear(&mut node, 4, peer(), &[1, 6, 0]);
-    hear(&mut node, 5, peer(), &ping);
+    deliver(&mut node, 1, unknown_source, &pong(&ping));
+    deliver(&mut node, 2, peer(), &header(4, 0, 0));
+    deliver(&mut node, 3, peer(), &header(1, 1, 0));
+    deliver(&mut node, 4, peer(), &[1, 6, 0]);
+    deliver(&mut node, 5, peer(), &ping);
     // These two are pongs, but to no ping of this run.
-    hear(&mut node, 6, peer(), &header(6, 0, 0));
-    hear(&mut node, 7, peer(), &[header(6, 0, 0), vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]].concat());
+    deliver(&mut node, 6, peer(), &header(6, 0, 0));
+    deliver(&mut node, 7, peer(), &[header(6, 0, 0), vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]].concat());
     let run = node.into_results("", Some(Time::from_millis(1)), &mut ());
     assert_eq!(run.stray, 5);
     assert_eq!(run.ping.expect("pings").unmatched, 2);
@@ -140,8 +140,8 @@ fn packet_can_be_matched_until_262144_later_ones_have_left() {
     assert_eq!(poll(&mut node, 0).len(), 1);
     assert_eq!(poll(&mut node, 262_153 * 10 * MS).len(), 262_153);
     // The last is number 262,153: 262,144 later ones have left after number 9, and one fewer after number 10.
-    hear(&mut node, 262_153 * 10 * MS, peer(), &header(4, 9, 0));
-    hear(&mut node, 262_153 * 10 * MS, peer(), &header(4, 10, 0));
+    deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 9, 0));
+    deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 10, 0));
     let stream =
         node.into_results("", Some(Time::from_nanos(262_153 * 10 * MS)), &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.returned, stream.unmatched), (1, 1));

@@ -1,12 +1,12 @@
-//! The sender as a node, in virtual time: what leaves when, and the results of the run.
+//! The sender as a node, in virtual time: its packets, their times, and the results of the run.
 
 mod live;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
+use test_support::node_driver;
 use test_support::recording_sink;
-use test_support::script;
 
 use jamjam_dev::client::{
     AudioSender, AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, SourcePoll, StreamKind,
@@ -14,8 +14,8 @@ use jamjam_dev::client::{
 use jamjam_dev::node::{Node, SendStatus};
 use jamjam_dev::time::Time;
 
+use node_driver::{MS, deadline, deliver, header, peer, poll, pong, run_config};
 use recording_sink::RecordingSink;
-use script::{MS, deadline, header, hear, peer, poll, pong, terms};
 
 /// Packets of the listed lengths, each filled with its number, available once they are `ready`.
 struct ListedPackets {
@@ -41,10 +41,10 @@ fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPacket
     let ready = Rc::new(Cell::new(usize::MAX));
     let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence };
     let source = ListedPackets { packets, next: 0, ready: Rc::clone(&ready) };
-    (ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(audio_config, source), Box::new(())), ready)
+    (ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(audio_config, source), Box::new(())), ready)
 }
 
-/// Polls at every deadline from `from` to `to`. Returns what left, with its time.
+/// Polls at every deadline from `from` to `to`. Returns the packets that left, with their times.
 fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
     let mut left = Vec::new();
     let mut now = from;
@@ -100,7 +100,8 @@ fn early_poll_sends_nothing() {
 fn rate_that_divides_no_nanosecond_does_not_drift() {
     let audio_config = AudioStreamConfig { sample_rate: 44_100, channels: 1, frame_samples: 128, first_sequence: 0 };
     let source = ListedPackets { packets: vec![512; 1_000], next: 0, ready: Rc::new(Cell::new(usize::MAX)) };
-    let mut node = ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(audio_config, source), Box::new(()));
+    let mut node =
+        ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(audio_config, source), Box::new(()));
     let audio = times(&of_kind(&follow(&mut node, 0, 10_000 * MS), 1));
     // 128 × 1,000,000,000 / 44,100 = 2,902,494.33; the 442nd packet starts with sample 56,448 after exactly 1.28 s.
     assert_eq!(audio[..3], [0, 2_902_494, 5_804_988]);
@@ -180,7 +181,8 @@ fn late_end_of_the_source_is_no_underrun() {
         }
     }
     let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 0 };
-    let mut node = ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(audio_config, Slow(0)), Box::new(()));
+    let mut node =
+        ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(audio_config, Slow(0)), Box::new(()));
     assert_eq!(of_kind(&follow(&mut node, 0, 20 * MS), 1).len(), 1);
     let audio = node.into_results("", Some(Time::from_millis(20)), &mut ()).audio.expect("a sender has audio");
     assert_eq!((audio.stats.sent, audio.underruns), (1, 0));
@@ -189,18 +191,18 @@ fn late_end_of_the_source_is_no_underrun() {
 #[test]
 fn would_block_delays_but_loses_and_repeats_nothing() {
     let (mut node, _) = sender(1, vec![384; 1]);
-    let mut tape = RecordingSink::new();
+    let mut sink = RecordingSink::new();
     let mut kinds = Vec::new();
     for turn in 0..8 {
         // WouldBlock at every other call: each poll sends one datagram at most.
-        tape.plan = if turn % 2 == 0 {
+        sink.plan = if turn % 2 == 0 {
             [SendStatus::WouldBlock].into()
         } else {
             [SendStatus::Sent, SendStatus::WouldBlock].into()
         };
-        node.poll_transmit(Time::from_nanos(turn * 1_000), &mut tape);
-        assert!(tape.plan.is_empty() || turn == 7, "turn {turn}");
-        kinds.extend(tape.take().iter().map(|bytes| bytes[1]));
+        node.poll_transmit(Time::from_nanos(turn * 1_000), &mut sink);
+        assert!(sink.plan.is_empty() || turn == 7, "turn {turn}");
+        kinds.extend(sink.take().iter().map(|bytes| bytes[1]));
     }
     // AUDIO, LATENCY_PING, KEEPALIVE, LATENCY_INFO: also when the audio ends with its first packet.
     assert_eq!(kinds, [1, 5, 4, 7]);
@@ -209,9 +211,9 @@ fn would_block_delays_but_loses_and_repeats_nothing() {
 #[test]
 fn failed_send_counts_as_sent_and_as_lost() {
     let (mut node, _) = sender(1, vec![384; 2]);
-    let mut tape = RecordingSink::new();
-    tape.plan = [SendStatus::Failed].into();
-    node.poll_transmit(Time::ZERO, &mut tape);
+    let mut sink = RecordingSink::new();
+    sink.plan = [SendStatus::Failed].into();
+    node.poll_transmit(Time::ZERO, &mut sink);
     follow(&mut node, 2 * MS, 10_000 * MS);
     assert!(node.is_finished());
     let stream = node.into_results("", None, &mut ()).audio.expect("a sender has audio").stats;
@@ -225,12 +227,12 @@ fn run_ends_100_ms_after_everything_has_returned() {
     assert_eq!(left.len(), 5);
     for (number, (_, bytes)) in left.iter().filter(|(_, bytes)| bytes[1] != 7).enumerate() {
         let answer = if bytes[1] == 5 { pong(bytes) } else { bytes.clone() };
-        hear(&mut node, 50 * MS + number as u64, peer(), &answer);
+        deliver(&mut node, 50 * MS + number as u64, peer(), &answer);
     }
     poll(&mut node, 50 * MS + 3);
     assert_eq!(deadline(&node), Some(150 * MS + 3));
     // A second copy is still received.
-    hear(&mut node, 150 * MS, peer(), &left[0].1);
+    deliver(&mut node, 150 * MS, peer(), &left[0].1);
     poll(&mut node, 150 * MS + 3);
     assert!(node.is_finished());
     assert_eq!(deadline(&node), None);
@@ -245,11 +247,11 @@ fn replies_are_matched_across_the_sequence_wrap() {
     let (mut node, _) = sender(0xFFFF_FFFF, vec![384; 3]);
     let audio = of_kind(&follow(&mut node, 0, 4 * MS), 1);
     for (at, packet) in [(50, 0), (51, 2), (52, 1)] {
-        hear(&mut node, at * MS, peer(), &audio[packet].1);
+        deliver(&mut node, at * MS, peer(), &audio[packet].1);
     }
     // Three packets have left: 0xFFFFFFFF, 0 and 1.
-    hear(&mut node, 53 * MS, peer(), &header(1, 2, 0));
-    hear(&mut node, 54 * MS, peer(), &header(1, 0xFFFF_FFFE, 0));
+    deliver(&mut node, 53 * MS, peer(), &header(1, 2, 0));
+    deliver(&mut node, 54 * MS, peer(), &header(1, 0xFFFF_FFFE, 0));
     let stream = node.into_results("", Some(Time::from_millis(60)), &mut ()).audio.expect("a sender has audio").stats;
     assert_eq!((stream.returned, stream.reordered, stream.damaged_copies, stream.unmatched), (3, 1, 0, 2));
 }
@@ -271,14 +273,14 @@ fn run_without_replies_ends_at_the_deadline_of_the_last_packet() {
 fn interrupted_run_separates_lost_from_in_flight_by_the_deadline() {
     let (mut node, _) = sender(1, vec![384; 2]);
     let left = follow(&mut node, 0, 2 * MS);
-    // The second AUDIO packet comes back after 40 ms, so the first one's deadline is 2,040 ms.
+    // The second AUDIO packet returns after 40 ms, so the first one's deadline is 2,040 ms.
     let second = left.iter().rfind(|(_, bytes)| bytes[1] == 1).expect("audio").1.clone();
-    hear(&mut node, 42 * MS, peer(), &second);
+    deliver(&mut node, 42 * MS, peer(), &second);
     poll(&mut node, 42 * MS);
     for (at, lost, in_flight) in [(2_040 * MS - 1, 0, 1), (2_040 * MS, 1, 0)] {
         let (mut again, _) = sender(1, vec![384; 2]);
         follow(&mut again, 0, 2 * MS);
-        hear(&mut again, 42 * MS, peer(), &second);
+        deliver(&mut again, 42 * MS, peer(), &second);
         let run = again.into_results("", Some(Time::from_nanos(at)), &mut ());
         let stream = run.audio.expect("a sender has audio").stats;
         assert_eq!((stream.returned, stream.lost, stream.in_flight), (1, lost, in_flight), "at {at}");
@@ -287,7 +289,7 @@ fn interrupted_run_separates_lost_from_in_flight_by_the_deadline() {
 
 #[test]
 fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
-    let mut config = terms(StreamKind::Audio);
+    let mut config = run_config(StreamKind::Audio);
     config.late_after = Some(Duration::from_millis(5));
     let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
     let source = ListedPackets { packets: vec![384; 3], next: 0, ready: Rc::new(Cell::new(usize::MAX)) };
@@ -296,11 +298,11 @@ fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
     let audio = of_kind(&left, 1);
     let ping = of_kind(&left, 5)[0].1.clone();
     // An echo time of 200 ms, but no pong has arrived yet: lateness cannot be evaluated.
-    hear(&mut node, 200 * MS, peer(), &audio[0].1);
+    deliver(&mut node, 200 * MS, peer(), &audio[0].1);
     // The round trip of the ping is 206 ms, which makes the server delay 200 − 206 = −6 ms.
-    hear(&mut node, 206 * MS, peer(), &pong(&ping));
+    deliver(&mut node, 206 * MS, peer(), &pong(&ping));
     // Left at 2 ms: 201 ms less −6 ms is more than 5 ms.
-    hear(&mut node, 203 * MS + 1, peer(), &audio[1].1);
+    deliver(&mut node, 203 * MS + 1, peer(), &audio[1].1);
     let stream = node.into_results("", Some(Time::from_millis(300)), &mut ()).audio.expect("a sender has audio").stats;
     assert_eq!((stream.returned, stream.late), (2, 1));
 }

@@ -145,18 +145,18 @@ fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
         peers.max_buffered_bytes = max_buffered_bytes;
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
         // The memory fills, then every group is dropped until the first one leaves, and so on.
-        let (kept, refused): (Vec<u64>, Vec<u64>) =
+        let (accepted, refused): (Vec<u64>, Vec<u64>) =
             (1..=count).partition(|group| (group - 1) % u64::from(ms) < u64::from(ms) / 3);
-        let expected: Vec<_> = kept.iter().flat_map(|group| [(*group, 0), (*group, 1)]).collect();
+        let expected: Vec<_> = accepted.iter().flat_map(|group| [(*group, 0), (*group, 1)]).collect();
         let mut returned = peers.returned();
         assert!(returned.iter().all(|(_, _, took)| *took == ms * MS), "{ms} ms: every returned frame is on time");
         returned.sort_by_key(|(group, _, _)| *group);
-        assert_eq!(positions(&returned), expected, "{ms} ms: whole, and in order");
+        assert_eq!(positions(&returned), expected, "{ms} ms: complete groups in order");
         assert_eq!(peers.lost(), refused, "{ms} ms");
         assert_eq!(peers.counts.groups_dropped_buffer_full, refused.len() as u64);
         let sent = (peers.counts.groups_sent, peers.counts.frames_sent, peers.counts.sent_bytes);
-        let kept = kept.len() as u64;
-        assert_eq!(sent, (kept, 2 * kept, 2_000 * kept));
+        let accepted = accepted.len() as u64;
+        assert_eq!(sent, (accepted, 2 * accepted, 2_000 * accepted));
     }
 }
 
@@ -363,8 +363,8 @@ fn client(sending: Sending) -> ManualPeer<MoqtClient> {
     ))
 }
 
-fn events(hand: &mut ManualPeer<MoqtClient>) -> Vec<MoqtClientEvent> {
-    std::iter::from_fn(|| hand.peer.handler().poll_event()).collect()
+fn events(manual_peer: &mut ManualPeer<MoqtClient>) -> Vec<MoqtClientEvent> {
+    std::iter::from_fn(|| manual_peer.peer.handler().poll_event()).collect()
 }
 
 /// One frame of `hi` in each of two groups of two, 10 ms apart.
@@ -376,19 +376,19 @@ fn two_groups() -> Sending {
 /// A client that has begun to send, and whose first group has left.
 fn sending() -> ManualPeer<MoqtClient> {
     let mut client = client(two_groups());
-    assert_eq!(client.heard(StreamHandle::Local(0))[0], 0, "the session stream comes first");
-    client.say(StreamHandle::Local(0), SERVER);
-    assert_eq!(client.heard(StreamHandle::Local(1)), PLEASE);
+    assert_eq!(client.take_written(StreamHandle::Local(0))[0], 0, "the session stream comes first");
+    client.deliver(StreamHandle::Local(0), SERVER);
+    assert_eq!(client.take_written(StreamHandle::Local(1)), PLEASE);
     // The subscription comes before the request for announcements, as from a fast original server.
     let subscriber = client.open(0, StreamDir::Bi, SUBSCRIBE);
-    assert_eq!(client.heard(subscriber), INFO);
+    assert_eq!(client.take_written(subscriber), INFO);
     let announcements = client.open(4, StreamDir::Bi, PLEASE);
-    assert_eq!(client.heard(announcements), ACTIVE);
-    client.say(StreamHandle::Local(1), SUFFIX);
-    assert_eq!(client.heard(StreamHandle::Local(2)), SUBSCRIBE, "a suffix means the same as the whole path");
-    client.say(StreamHandle::Local(2), INFO);
+    assert_eq!(client.take_written(announcements), ACTIVE);
+    client.deliver(StreamHandle::Local(1), SUFFIX);
+    assert_eq!(client.take_written(StreamHandle::Local(2)), SUBSCRIBE, "a suffix is equivalent to the complete path");
+    client.deliver(StreamHandle::Local(2), INFO);
     client.until(Time::from_millis(50));
-    assert_eq!(client.heard(StreamHandle::Local(3)), [GROUP_1, b"\x02hi\x02hi"].concat());
+    assert_eq!(client.take_written(StreamHandle::Local(3)), [GROUP_1, b"\x02hi\x02hi"].concat());
     assert_eq!(client.finished, [StreamHandle::Local(3)]);
     client
 }
@@ -501,28 +501,28 @@ fn damaged_duplicate_and_unknown_frames_are_distinguished() {
 #[test]
 fn gomoqt_09_needs_no_announcement_and_counts_groups_from_0() {
     let mut client = client(two_groups());
-    client.heard(StreamHandle::Local(0));
-    client.say(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);
-    assert_eq!(client.heard(StreamHandle::Local(1)), b"\x01\x02\x01/");
+    client.take_written(StreamHandle::Local(0));
+    client.deliver(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);
+    assert_eq!(client.take_written(StreamHandle::Local(1)), b"\x01\x02\x01/");
     let wants = b"\x02\x15\x00\x0c/client.echo\x05index\x00";
     let subscriber = client.open(0, StreamDir::Bi, wants);
-    assert_eq!(client.heard(subscriber), [0], "SUBSCRIBE_OK");
-    client.say(StreamHandle::Local(1), b"\x0d\x01\x0bclient.echo");
-    assert_eq!(client.heard(StreamHandle::Local(2)), wants);
+    assert_eq!(client.take_written(subscriber), [0], "SUBSCRIBE_OK");
+    client.deliver(StreamHandle::Local(1), b"\x0d\x01\x0bclient.echo");
+    assert_eq!(client.take_written(StreamHandle::Local(2)), wants);
     client.until(Time::from_millis(50));
-    assert_eq!(client.heard(StreamHandle::Local(3)), b"\x00\x02\x00\x00\x02hi\x02hi");
+    assert_eq!(client.take_written(StreamHandle::Local(3)), b"\x00\x02\x00\x00\x02hi\x02hi");
     events(&mut client);
-    client.say(StreamHandle::Local(2), &[0]);
+    client.deliver(StreamHandle::Local(2), &[0]);
     client.open(2, StreamDir::Uni, b"\x00\x02\x00\x00\x02hi");
     assert_eq!(events(&mut client), [returned((1, 0), Time::from_millis(50), true, true, b"hi")]);
 }
 
 /// A client of gomoqt-0.9 whose server has subscribed and announced, but has not accepted, at the first group.
-fn unagreed(sending: Sending) -> ManualPeer<MoqtClient> {
+fn before_subscribe_ok(sending: Sending) -> ManualPeer<MoqtClient> {
     let mut client = client(sending);
-    client.say(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);
+    client.deliver(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);
     client.open(0, StreamDir::Bi, b"\x02\x15\x00\x0c/client.echo\x05index\x00");
-    client.say(StreamHandle::Local(1), b"\x0d\x01\x0bclient.echo");
+    client.deliver(StreamHandle::Local(1), b"\x0d\x01\x0bclient.echo");
     client.until(Time::from_millis(50));
     client
 }
@@ -531,23 +531,23 @@ fn unagreed(sending: Sending) -> ManualPeer<MoqtClient> {
 fn gomoqt_09_server_must_accept_within_time_after_the_first_frame() {
     let not_agreed = Some(&MoqtRunOutcome::NotReady("the server did not accept our subscription"));
     let endless = || Sending { group_count: None, ..two_groups() };
-    let mut silent = unagreed(endless());
+    let mut silent = before_subscribe_ok(endless());
     silent.until(Time::from_millis(5_049));
     assert_eq!(silent.peer.handler().outcome(), None);
     silent.until(Time::from_millis(5_050));
     assert_eq!(silent.peer.handler().outcome(), not_agreed);
     // A run that ends before: the last frame left at 60 ms, and the timeout is 2 s.
-    let mut short = unagreed(two_groups());
+    let mut short = before_subscribe_ok(two_groups());
     short.until(Time::from_millis(2_059));
     assert_eq!(short.peer.handler().outcome(), None);
     short.until(Time::from_millis(2_060));
     assert_eq!(short.peer.handler().outcome(), not_agreed);
     // SUBSCRIBE_OK, or a group alone, is enough.
-    let mut agreed = unagreed(endless());
-    agreed.say(StreamHandle::Local(2), &[0]);
-    let mut with_group = unagreed(endless());
+    let mut accepted = before_subscribe_ok(endless());
+    accepted.deliver(StreamHandle::Local(2), &[0]);
+    let mut with_group = before_subscribe_ok(endless());
     with_group.open(2, StreamDir::Uni, b"\x00\x02\x00\x00\x02hi");
-    for client in [&mut agreed, &mut with_group] {
+    for client in [&mut accepted, &mut with_group] {
         client.until(Time::from_millis(6_000));
         assert_eq!(client.peer.handler().outcome(), None);
     }
@@ -581,10 +581,10 @@ fn missing_step_of_the_server_is_named() {
     ];
     for (why, steps) in steps {
         let mut client = client(two_groups());
-        client.say(StreamHandle::Local(0), SERVER);
+        client.deliver(StreamHandle::Local(0), SERVER);
         client.peer.on_stream_opened(Time::ZERO, 0, StreamDir::Bi);
         for (stream, bytes) in steps {
-            client.say(*stream, bytes);
+            client.deliver(*stream, bytes);
         }
         client.until(Time::from_millis(4_999));
         assert_eq!(client.peer.handler().outcome(), None, "{why}");
@@ -599,7 +599,7 @@ fn silent_server_or_unoffered_version_closes_the_session() {
     silent.until(Time::from_millis(5_000));
     assert_eq!(silent.closed(), (error_code::SETUP_FAILED, "setup timed out after 5 s"));
     let mut other = client(two_groups());
-    other.say(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0]);
+    other.deliver(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0]);
     assert_eq!(other.closed().0, error_code::UNSUPPORTED_VERSION);
     assert!(matches!(other.peer.handler().outcome(), Some(MoqtRunOutcome::Closed { closed_locally: true, .. })));
 }
@@ -611,7 +611,7 @@ fn groups_before_the_first_subscription_are_kept_up_to_a_limit() {
     let mut echo =
         ManualPeer::new(MoqtEndpoint::new(session, jamjam_dev::moqt::echo::MoqtEcho::new(Echoing::default())));
     echo.open(0, StreamDir::Bi, &[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0]);
-    echo.say(StreamHandle::Local(0), ACTIVE);
+    echo.deliver(StreamHandle::Local(0), ACTIVE);
     for (id, sequence) in [(2, 1), (6, 2), (10, 3), (14, 4), (18, 5), (22, 6)] {
         let group = echo.open(id, StreamDir::Uni, &[0, 2, 0, sequence, 1, b'x']);
         echo.finish(group);
@@ -623,7 +623,7 @@ fn groups_before_the_first_subscription_are_kept_up_to_a_limit() {
     );
     echo.open(4, StreamDir::Bi, SUBSCRIBE);
     for (handle, sequence) in [(2, 3), (3, 4), (4, 5), (5, 6)] {
-        assert_eq!(echo.heard(StreamHandle::Local(handle)), [0, 2, 0, sequence, 1, b'x']);
+        assert_eq!(echo.take_written(StreamHandle::Local(handle)), [0, 2, 0, sequence, 1, b'x']);
         assert!(echo.finished.contains(&StreamHandle::Local(handle)));
     }
     assert_eq!(echo.opened.len(), 6);

@@ -63,7 +63,7 @@ impl Pieces {
             let mut stream = Deframer::default();
             stream.push(&bytes);
             assert_eq!(begins, begins.and_then(|_| stream.next_byte()), "{version:?} {name}");
-            let body = stream.next_length_prefixed().unwrap().expect("the message is whole");
+            let body = stream.next_length_prefixed().unwrap().expect("the message is complete");
             assert_eq!(decode(&body).as_ref(), Ok(message), "{version:?} {name}");
             assert_eq!(stream.check_end(), Ok(()), "{version:?} {name}: nothing follows");
         }
@@ -141,7 +141,7 @@ fn gomoqt_09_messages_match_their_golden_bytes() {
     pieces.assert_all_used();
 }
 
-/// From the examples of RFC 9000, appendix A.1, and the boundaries between lengths.
+/// The examples of RFC 9000, appendix A.1, and the boundaries between lengths.
 #[test]
 fn varints_match_the_rfc() {
     #[rustfmt::skip]
@@ -226,11 +226,11 @@ fn message_of_the_other_version_is_named() {
 
 #[test]
 fn group_that_ends_within_a_frame_is_truncated() {
-    let whole = [&[2, 0, 1][..], &[3, b'a', b'b', b'c'], &[1, b'd']].concat();
-    for cut in 0..=whole.len() {
+    let original = [&[2, 0, 1][..], &[3, b'a', b'b', b'c'], &[1, b'd']].concat();
+    for cut in 0..=original.len() {
         let mut stream = Deframer::default();
         let mut group = GroupDeframer::default();
-        stream.push(&whole[..cut]);
+        stream.push(&original[..cut]);
         while group.next(&mut stream).unwrap().is_some() {}
         // A group may end after GROUP, after its first frame, and after its second.
         assert_eq!(group.check_end(&stream).is_ok(), [3, 7, 9].contains(&cut), "{cut}");

@@ -1,4 +1,4 @@
-//! One session with the other end played by hand: the bytes of the original programs, streams in unusual orders, and abuse.
+//! One session with a scripted peer: the bytes of the original programs, streams in unusual orders, and abuse.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,19 +31,19 @@ fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String,
     let pieces = golden::pieces("gomoqt-2025-02.txt");
     let mut echo = echo(None, limits);
     let first = echo.open(0, Bi, &pieces["session-client-quic"]);
-    assert_eq!(echo.heard(first), pieces["session-server"]);
-    assert_eq!(echo.heard(Local(0)), pieces["announce-please"]);
+    assert_eq!(echo.take_written(first), pieces["session-server"]);
+    assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
     (echo, pieces)
 }
 
 /// The same, with `japan, kyoto, text` announced, subscribed to by the echo as 0, and by the other end as 0 on stream 4.
 fn subscribed(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
     let (mut echo, pieces) = established(limits);
-    echo.say(Local(0), &pieces["announce-active"]);
-    echo.say(Local(1), &pieces["info"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    echo.deliver(Local(1), &pieces["info"]);
     let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
-    assert_eq!(echo.heard(subscriber), pieces["info"]);
-    echo.heard(Local(1));
+    assert_eq!(echo.take_written(subscriber), pieces["info"]);
+    echo.take_written(Local(1));
     (echo, pieces)
 }
 
@@ -59,17 +59,21 @@ fn client_of_gomoqt_2025_02_is_answered_byte_for_byte() {
     // It requests announcements and subscribes immediately, before it has announced anything.
     let announcements = echo.open(4, Bi, &pieces["announce-please-bare"]);
     let subscriber = echo.open(8, Bi, &pieces["subscribe-bare"]);
-    assert_eq!((echo.heard(announcements), echo.heard(subscriber)), (vec![], vec![]), "nothing is announced yet");
-    echo.say(Local(0), &pieces["announce-active-bare"]);
+    assert_eq!(
+        (echo.take_written(announcements), echo.take_written(subscriber)),
+        (vec![], vec![]),
+        "nothing is announced yet"
+    );
+    echo.deliver(Local(0), &pieces["announce-active-bare"]);
     assert_eq!(echo.opened[1], (Local(1), Bi));
-    assert_eq!(echo.heard(Local(1)), pieces["subscribe"], "the echo subscribes");
-    assert_eq!(echo.heard(announcements), pieces["announce-active"], "announces back");
-    assert_eq!(echo.heard(subscriber), pieces["info"], "and accepts");
-    echo.say(Local(1), &pieces["info"]);
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"], "the echo subscribes");
+    assert_eq!(echo.take_written(announcements), pieces["announce-active"], "announces back");
+    assert_eq!(echo.take_written(subscriber), pieces["info"], "and accepts");
+    echo.deliver(Local(1), &pieces["info"]);
     let group = echo.open(2, Uni, &pieces["group"]);
-    echo.say(group, &pieces["frame"]);
+    echo.deliver(group, &pieces["frame"]);
     assert_eq!(echo.opened[2], (Local(2), Uni));
-    assert_eq!(echo.heard(Local(2)), [&pieces["group"][..], &pieces["frame"]].concat(), "before the group ends");
+    assert_eq!(echo.take_written(Local(2)), [&pieces["group"][..], &pieces["frame"]].concat(), "before the group ends");
     assert!(!echo.finished.contains(&Local(2)));
     echo.finish(group);
     assert!(echo.finished.contains(&Local(2)));
@@ -81,33 +85,33 @@ fn client_of_gomoqt_09_is_answered_byte_for_byte() {
     let pieces = golden::pieces("gomoqt-0.9.txt");
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     let first = echo.open(0, Bi, &pieces["session-client"]);
-    assert_eq!(echo.heard(first), pieces["session-server"]);
-    assert_eq!(echo.heard(Local(0)), pieces["announce-please"]);
+    assert_eq!(echo.take_written(first), pieces["session-server"]);
+    assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
     let early = echo.open(4, Bi, &pieces["announce-please"]);
-    assert_eq!(echo.heard(early), pieces["announce-init-none"]);
-    echo.say(Local(0), &pieces["announce-init"]);
-    assert_eq!(echo.heard(early), pieces["announce-active"]);
-    assert_eq!(echo.heard(Local(1)), pieces["subscribe"]);
+    assert_eq!(echo.take_written(early), pieces["announce-init-none"]);
+    echo.deliver(Local(0), &pieces["announce-init"]);
+    assert_eq!(echo.take_written(early), pieces["announce-active"]);
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
     let late = echo.open(8, Bi, &pieces["announce-please"]);
-    assert_eq!(echo.heard(late), pieces["announce-init"]);
+    assert_eq!(echo.take_written(late), pieces["announce-init"]);
     let subscriber = echo.open(12, Bi, &pieces["subscribe"]);
-    assert_eq!(echo.heard(subscriber), pieces["subscribe-ok"]);
-    echo.say(Local(1), &pieces["subscribe-ok"]);
+    assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
+    echo.deliver(Local(1), &pieces["subscribe-ok"]);
     let group = echo.open(2, Uni, &[&pieces["group"][..], &pieces["frame"]].concat());
     echo.finish(group);
-    assert_eq!(echo.heard(Local(2)), [&pieces["group"][..], &pieces["frame"]].concat());
-    echo.say(Local(0), &pieces["announce-ended"]);
-    assert_eq!(echo.heard(early), pieces["announce-ended"]);
-    assert_eq!(echo.heard(late), pieces["announce-ended"]);
+    assert_eq!(echo.take_written(Local(2)), [&pieces["group"][..], &pieces["frame"]].concat());
+    echo.deliver(Local(0), &pieces["announce-ended"]);
+    assert_eq!(echo.take_written(early), pieces["announce-ended"]);
+    assert_eq!(echo.take_written(late), pieces["announce-ended"]);
     assert!(echo.finished.contains(&subscriber), "the echo's track ends with what it echoes");
 }
 
 #[test]
 fn live_status_of_the_original_program_is_accepted() {
     let (mut echo, pieces) = established(SessionLimits::default());
-    echo.say(Local(0), &pieces["announce-live-bare"]);
-    echo.say(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.heard(Local(1)), pieces["subscribe"]);
+    echo.deliver(Local(0), &pieces["announce-live-bare"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
 }
 
 #[test]
@@ -116,12 +120,12 @@ fn version_is_chosen_from_the_offer() {
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     echo.open(0, Bi, &both[..]);
     assert_eq!(echo.peer.session().version(), None, "one byte of it is missing, by its length of 19");
-    let mut whole = both;
-    whole[1] = 0x12;
+    let mut setup = both;
+    setup[1] = 0x12;
     let mut echo = self::echo(Some("/echo"), SessionLimits::default());
-    let first = echo.open(0, Bi, &whole);
+    let first = echo.open(0, Bi, &setup);
     assert_eq!(echo.peer.session().version(), Some(MoqtVersion::Gomoqt202502), "gomoqt-2025-02 is preferred");
-    assert_eq!(echo.heard(first), golden::pieces("gomoqt-2025-02.txt")["session-server"]);
+    assert_eq!(echo.take_written(first), golden::pieces("gomoqt-2025-02.txt")["session-server"]);
 }
 
 #[test]
@@ -207,15 +211,15 @@ fn streams_that_overtake_the_setup_wait_for_it() {
     let stray = echo.open(2, Uni, &pieces["group"]);
     echo.finish(announcements);
     assert_eq!((echo.opened.len(), echo.stopped.len()), (0, 0), "nothing is sent before the setup");
-    echo.say(Remote(0), &pieces["session-client-quic"]);
+    echo.deliver(Remote(0), &pieces["session-client-quic"]);
     assert_eq!(
         echo.stopped,
         [(stray, error_code::INVALID_SUBSCRIBE_ID)],
         "no group can have a number that was not given out"
     );
     assert_eq!(echo.finished, [announcements]);
-    echo.say(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.heard(subscriber), pieces["info"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(subscriber), pieces["info"]);
 }
 
 #[test]
@@ -239,11 +243,11 @@ fn unknown_stream_is_rejected_and_the_session_continues() {
         let stream = echo.open(id, kind, &[byte, 0, 0]);
         assert_eq!(echo.stopped.pop(), Some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
         assert_eq!(echo.reset.pop(), (kind == Bi).then_some((stream, error_code::UNSUPPORTED_STREAM_TYPE)), "{byte}");
-        echo.say(stream, &[1, 2, 3]);
+        echo.deliver(stream, &[1, 2, 3]);
     }
     assert_eq!(echo.counts.streams_unknown_type, 6);
-    echo.say(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.heard(Local(1)), pieces["subscribe"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
 }
 
 #[test]
@@ -253,7 +257,7 @@ fn malformed_message_resets_its_stream_only() {
     let cases: [&[u8]; 5] = [
         &[1, 0x04, 0x01, 0x02, 0xc3, 0x28],        // a prefix that is not UTF-8
         &[1, 0x03, 0x40, 0x41, 0x00],              // 65 parts
-        &[2, 0x02, 0x00, 0x3f],                    // 63 parts that are not there
+        &[2, 0x02, 0x00, 0x3f],                    // 63 parts that are missing
         &[2, 0x80, 0x10, 0x00, 0x01],              // one byte over a mebibyte
         &[2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ];
@@ -271,9 +275,9 @@ fn malformed_message_resets_its_stream_only() {
         assert_eq!(echo.reset.pop(), Some((stream, error_code::MALFORMED_MESSAGE)));
     }
     assert_eq!(echo.counts.streams_malformed, 8);
-    echo.say(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.heard(Local(1)), pieces["subscribe"]);
-    echo.say(Local(0), &[0x01, 0x07]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(Local(1)), pieces["subscribe"]);
+    echo.deliver(Local(0), &[0x01, 0x07]);
     assert_eq!(echo.reset.pop(), Some((Local(0), error_code::MALFORMED_MESSAGE)), "an announcement with status 7");
 }
 
@@ -289,7 +293,7 @@ fn second_subscription_with_the_same_id_is_rejected() {
 #[test]
 fn only_groups_in_the_subscribed_range_are_sent() {
     let (mut echo, pieces) = subscribed(SessionLimits::default());
-    echo.say(Remote(4), &pieces["subscribe-update"]);
+    echo.deliver(Remote(4), &pieces["subscribe-update"]);
     for (id, sequence, is_wanted) in [(2, 2, false), (6, 3, true), (10, 63, true)] {
         echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x']);
         let sent = echo.opened.pop().filter(|(_, kind)| *kind == Uni);
@@ -313,7 +317,7 @@ fn streams_beyond_the_limit_are_rejected() {
     assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));
     echo.finish(Remote(10));
     echo.open(50_002, Uni, &group(&["still here"]));
-    assert_eq!(echo.heard(Local(2)), group(&["still here"]), "one stream is available again");
+    assert_eq!(echo.take_written(Local(2)), group(&["still here"]), "one stream is available again");
 }
 
 #[test]
@@ -322,13 +326,13 @@ fn announcements_beyond_the_limit_are_ignored() {
     for part in 0..100_u8 {
         let path = [&[0x0f, 1, 3, 5][..], b"japan", &[5], b"kyoto", &[1, part]].concat();
         let body = path.len() as u8 - 1;
-        echo.say(Local(0), &[&[body], &path[1..]].concat());
+        echo.deliver(Local(0), &[&[body], &path[1..]].concat());
     }
     assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (16, 84));
     // One part of 4,097 bytes (0x1001): 4 more are the status, the count and the length of the part.
     let long = [&[0x50, 0x05, 1, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
     let (mut echo, _) = established(SessionLimits::default());
-    echo.say(Local(0), &long);
+    echo.deliver(Local(0), &long);
     assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (0, 1));
     assert_eq!(echo.opened.len(), 1, "no subscription");
 }
@@ -349,7 +353,7 @@ fn incomplete_frames_are_bounded() {
     for id in (2..402).step_by(4) {
         echo.open(id, Uni, &[0, 2, 0, 1, 0x80, 0x10, 0x00, 0x00]);
         for _ in 0..15 {
-            echo.say(Remote(id), &vec![0; 1 << 16]);
+            echo.deliver(Remote(id), &vec![0; 1 << 16]);
         }
     }
     // 100 groups of 960 KiB each would be 94 MiB: four of them fit into 4 MiB.
@@ -361,15 +365,15 @@ fn incomplete_frames_are_bounded() {
 #[test]
 fn moqt_session_closes_a_peer_that_stops_reading() {
     let (mut echo, pieces) = established(SessionLimits::default());
-    echo.say(Local(0), &pieces["announce-active"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);
-    echo.takes = false;
+    echo.accepts_writes = false;
     for _ in 0..10_000 {
-        echo.say(Local(0), &pieces["announce-ended"]);
+        echo.deliver(Local(0), &pieces["announce-ended"]);
         if echo.closed.is_some() {
             break;
         }
-        echo.say(Local(0), &pieces["announce-active"]);
+        echo.deliver(Local(0), &pieces["announce-active"]);
         let unread = echo.written.values().map(Vec::len).sum::<usize>();
         assert!(unread <= 257 << 10, "{unread}");
     }
@@ -380,11 +384,11 @@ fn moqt_session_closes_a_peer_that_stops_reading() {
 #[test]
 fn peer_that_does_not_read_requests_is_closed() {
     let (mut echo, pieces) = established(SessionLimits::default());
-    echo.takes = false;
+    echo.accepts_writes = false;
     let mut times = 0;
     while echo.closed.is_none() && times < 20_000 {
-        echo.say(Local(0), &pieces["announce-active"]);
-        echo.say(Local(0), &pieces["announce-ended"]);
+        echo.deliver(Local(0), &pieces["announce-active"]);
+        echo.deliver(Local(0), &pieces["announce-ended"]);
         times += 1;
     }
     // A subscription each time, ended or not: 64 of 26 bytes, and 27 where the number takes two: 9,647 of those fit into the rest.
@@ -411,15 +415,15 @@ fn aborted_group_is_aborted_in_the_echo() {
 fn nothing_is_sent_after_unsubscribing() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     let group = echo.open(2, Uni, &group(&["one"]));
-    echo.takes = false;
-    echo.say(group, &[1, b'w']);
+    echo.accepts_writes = false;
+    echo.deliver(group, &[1, b'w']);
     echo.finish(Remote(4));
     assert_eq!(
         (&echo.finished[..], &echo.reset[..]),
         (&[Remote(4)][..], &[(Local(2), error_code::PUBLISH_ABORTED)][..])
     );
     let opened = echo.opened.len();
-    echo.say(group, &[1, b'x']);
+    echo.deliver(group, &[1, b'x']);
     echo.finish(group);
     echo.open(6, Uni, &self::group(&["two"]));
     assert_eq!(echo.opened.len(), opened);
@@ -429,12 +433,12 @@ fn nothing_is_sent_after_unsubscribing() {
 fn end_of_a_track_drops_its_waiting_groups() {
     let (mut echo, pieces) = established(SessionLimits::default());
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);
-    echo.say(Local(0), &pieces["announce-active"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
     let group = echo.open(2, Uni, &group(&["one"]));
-    echo.heard(announcements);
+    echo.take_written(announcements);
     echo.reset(Local(1), 3);
     assert_eq!(
-        echo.heard(announcements),
+        echo.take_written(announcements),
         pieces["announce-ended"],
         "a track that the client does not serve is not announced back"
     );
@@ -443,15 +447,15 @@ fn end_of_a_track_drops_its_waiting_groups() {
     let late = echo.open(6, Uni, &self::group(&["two"]));
     assert!(
         !echo.stopped.contains(&(late, error_code::INVALID_SUBSCRIBE_ID)),
-        "a group may come after the end of its subscription"
+        "a group may arrive after the end of its subscription"
     );
     let late = echo.open(8, Bi, &pieces["subscribe"]);
-    assert!(echo.heard(late).is_empty(), "the track has no subscription any more");
+    assert!(echo.take_written(late).is_empty(), "the track has no subscription any more");
     // It is announced again, and available again.
-    echo.say(Local(0), &pieces["announce-ended"]);
-    echo.say(Local(0), &pieces["announce-active"]);
-    assert_eq!(echo.heard(late), pieces["info"]);
-    assert_eq!(echo.heard(announcements), pieces["announce-active"]);
+    echo.deliver(Local(0), &pieces["announce-ended"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
+    assert_eq!(echo.take_written(late), pieces["info"]);
+    assert_eq!(echo.take_written(announcements), pieces["announce-active"]);
 }
 
 /// Subscription 0 of the other end is on stream 4, and `more` are on those after it.
@@ -462,7 +466,7 @@ fn subscribed_often(limits: SessionLimits, more: u8) -> ManualPeer<MoqtEcho> {
         let mut subscribe = pieces["subscribe"].clone();
         subscribe[2] = number;
         let subscriber = echo.open(4 + 4 * u64::from(number), Bi, &subscribe);
-        assert_eq!(echo.heard(subscriber), pieces["info"]);
+        assert_eq!(echo.take_written(subscriber), pieces["info"]);
     }
     echo
 }
@@ -516,7 +520,7 @@ fn stream_that_used_exactly_one_slice_does_not_wait() {
             slices += 1;
         }
         assert!(slices <= 3, "{frames} frames: {slices} slices");
-        assert_eq!((echo.heard(Local(2)), &echo.finished[..]), (group(&vec!["x"; frames]), &[Local(2)][..]));
+        assert_eq!((echo.take_written(Local(2)), &echo.finished[..]), (group(&vec!["x"; frames]), &[Local(2)][..]));
     }
 }
 
@@ -533,17 +537,17 @@ fn streams_take_turns_and_none_is_lost() {
     echo.peer.on_stream_data(echo.now, other, &frames(70));
     echo.peer.on_stream_finished(echo.now, other);
     let announcements = echo.open(8, Bi, &pieces["announce-please"]);
-    assert_eq!(echo.heard(announcements), pieces["announce-active"]);
+    assert_eq!(echo.take_written(announcements), pieces["announce-active"]);
     assert_eq!(echo.finished, [], "neither is complete");
     echo.until(Time::from_millis(1));
     assert_eq!(echo.finished, [Local(3), Local(2)], "the short one first");
-    assert_eq!((echo.heard(Local(2)), echo.heard(Local(3))), (frames(1_000), frames(70)));
+    assert_eq!((echo.take_written(Local(2)), echo.take_written(Local(3))), (frames(1_000), frames(70)));
 }
 
 #[test]
 fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
     let (mut echo, _) = subscribed(SessionLimits::default());
-    echo.takes = false;
+    echo.accepts_writes = false;
     // GROUP takes 4 bytes, the frames 1 and 3, 1, and 2 and 100.
     let long = "y".repeat(100);
     let coming = echo.open(2, Uni, &[&group(&["abc", ""])[..], &[0x40, 100], long.as_bytes()].concat());
@@ -564,7 +568,7 @@ fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
 fn dropped_groups_are_counted_once_by_reason() {
     // Unsubscribing: two groups with unsent data, for one of two readers.
     let mut echo = subscribed_often(SessionLimits::default(), 1);
-    echo.takes = false;
+    echo.accepts_writes = false;
     let one = echo.open(2, Uni, &group(&["one"]));
     echo.open(6, Uni, &group(&["two"]));
     echo.finish(Remote(4));
@@ -576,7 +580,7 @@ fn dropped_groups_are_counted_once_by_reason() {
 
     // No reader wants the group: of groups 3 to 400 (0x190) the second is one.
     let (mut echo, pieces) = subscribed(SessionLimits::default());
-    echo.say(Remote(4), &pieces["subscribe-update"]);
+    echo.deliver(Remote(4), &pieces["subscribe-update"]);
     for (id, sequence) in [(2, 2), (6, 3)] {
         let coming = echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x', 1, b'y']);
         echo.finish(coming);
@@ -594,7 +598,7 @@ fn delayed(max_buffered_bytes: usize) -> ManualPeer<MoqtEcho> {
     ));
     let pieces = golden::pieces("gomoqt-2025-02.txt");
     echo.open(0, Bi, &pieces["session-client"]);
-    echo.say(Local(0), &pieces["announce-active"]);
+    echo.deliver(Local(0), &pieces["announce-active"]);
     echo.open(4, Bi, &pieces["subscribe"]);
     echo
 }
@@ -605,15 +609,15 @@ fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
     let mut echo = delayed(1_024 + 2 * 74);
     let coming = echo.open(2, Uni, &group(&["0123456789"]));
     echo.until(Time::from_millis(10));
-    assert_eq!(echo.heard(Local(2)), group(&["0123456789"]));
+    assert_eq!(echo.take_written(Local(2)), group(&["0123456789"]));
     let two = &group(&["0123456789", "0123456789"])[4..];
-    echo.say(coming, two);
+    echo.deliver(coming, two);
     assert_eq!((echo.peer.handler().buffered_bytes(), &echo.reset[..]), (1_172, &[][..]), "it fits to the byte");
-    echo.say(coming, &[0]);
+    echo.deliver(coming, &[0]);
     assert_eq!(echo.reset, [(Local(2), error_code::LIMIT_EXCEEDED)]);
     assert_eq!((echo.peer.handler().buffered_bytes(), echo.counts.groups_dropped()), (0, [0, 1, 0]));
     // Nothing of it is kept or counted any more.
-    echo.say(coming, two);
+    echo.deliver(coming, two);
     echo.finish(coming);
     echo.until(Time::from_millis(100));
     assert_eq!(
@@ -626,14 +630,14 @@ fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
 fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
     let mut echo = delayed(3 * (1_024 + 64 + 1));
     // Another track, as subscription 1: japan, kyoto, t; it has no subscriber.
-    echo.say(Local(0), b"\x11\x01\x03\x05japan\x05kyoto\x01t\x00");
+    echo.deliver(Local(0), b"\x11\x01\x03\x05japan\x05kyoto\x01t\x00");
     for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
         echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
     }
     // Of six three fit: those without subscriber are dropped, the oldest first, and then the newest.
     assert_eq!(echo.counts.groups_dropped(), [0, 1, 2]);
     echo.until(Time::from_millis(10));
-    let received: Vec<_> = (3..6).map(|handle| echo.heard(Local(handle))).collect();
+    let received: Vec<_> = (3..6).map(|handle| echo.take_written(Local(handle))).collect();
     assert_eq!(received, [1, 2, 3].map(|sequence| vec![0, 2, 0, sequence, 1, b'x']));
 }
 
@@ -643,10 +647,10 @@ fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     echo.open(0, Bi, &pieces["session-client"]);
     // One suffix, "/b", of the prefix "/".
-    echo.say(Local(0), b"\x04\x01\x02/b");
-    assert_eq!(echo.heard(Local(1)), b"\x02\x0c\x00\x03//b\x05index\x00");
+    echo.deliver(Local(0), b"\x04\x01\x02/b");
+    assert_eq!(echo.take_written(Local(1)), b"\x02\x0c\x00\x03//b\x05index\x00");
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);
-    assert_eq!(echo.heard(announcements), b"\x04\x01\x02/b");
+    assert_eq!(echo.take_written(announcements), b"\x04\x01\x02/b");
 }
 
 #[test]
@@ -656,12 +660,12 @@ fn stop_closes_the_session_with_a_code() {
     echo.act();
     assert_eq!(echo.closed(), (error_code::NO_ERROR, "server is shutting down"));
     assert_eq!(echo.peer.next_deadline(), None);
-    echo.say(Remote(0), &[1, 2, 3]);
+    echo.deliver(Remote(0), &[1, 2, 3]);
     echo.open(99, Bi, &[7]);
     assert_eq!(echo.counts.setups_failed, 0);
 }
 
-/// What a peer may do.
+/// An action of a peer.
 #[derive(Clone, Debug)]
 enum PeerAction {
     Open(u64, bool),
@@ -694,7 +698,7 @@ proptest! {
     fn session_survives_or_closes_for_any_peer_behavior(is_gomoqt_09 in any::<bool>(), peer_actions in peer_actions()) {
         let pieces = golden::pieces(if is_gomoqt_09 { "gomoqt-0.9.txt" } else { "gomoqt-2025-02.txt" });
         let mut echo = echo(Some("/echo"), SessionLimits::default());
-        echo.takes = false;
+        echo.accepts_writes = false;
         echo.open(100, Bi, &pieces["session-client"]);
         let pieces: Vec<_> = pieces.into_values().collect();
         let stream = |id, ours| if ours { Local(id) } else { Remote(id) };

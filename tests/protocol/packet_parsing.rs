@@ -18,7 +18,7 @@ const KINDS: [PacketType; 7] = [
 ];
 
 /// Parses a packet by the table of the protocol, field by field, independently of the library.
-fn read_by_the_table(datagram: &[u8]) -> Result<(Header, &[u8]), PacketError> {
+fn parse_by_table(datagram: &[u8]) -> Result<(Header, &[u8]), PacketError> {
     let number = |from: usize, to: usize| datagram[from..to].iter().fold(0, |n, byte| n << 8 | u32::from(*byte));
     if datagram.len() < 12 {
         Err(PacketError::TooShort(datagram.len()))
@@ -35,7 +35,7 @@ fn read_by_the_table(datagram: &[u8]) -> Result<(Header, &[u8]), PacketError> {
 
 /// Checks everything that is read from `datagram`, down to the payload.
 fn check(datagram: &[u8]) {
-    let expected = read_by_the_table(datagram);
+    let expected = parse_by_table(datagram);
     let read = wire::parse_packet(datagram);
     assert_eq!(read.map(|packet| (packet.header, packet.payload)), expected, "{datagram:02x?}");
     let Ok(packet) = read else { return };
@@ -94,9 +94,9 @@ fn check_keepalive(payload: &[u8]) {
 #[test]
 fn every_truncation_of_a_golden_packet_parses_or_gives_its_error() {
     for name in golden::names() {
-        let whole = packet(&name);
-        for len in 0..=whole.len() {
-            check(&whole[..len]);
+        let original = packet(&name);
+        for len in 0..=original.len() {
+            check(&original[..len]);
         }
     }
 }
@@ -104,9 +104,9 @@ fn every_truncation_of_a_golden_packet_parses_or_gives_its_error() {
 #[test]
 fn every_bit_flip_of_a_golden_packet_parses_or_gives_its_error() {
     for name in golden::names() {
-        let whole = packet(&name);
-        for bit in 0..whole.len() * 8 {
-            let mut flipped = whole.clone();
+        let original = packet(&name);
+        for bit in 0..original.len() * 8 {
+            let mut flipped = original.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             check(&flipped);
         }

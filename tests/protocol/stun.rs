@@ -138,10 +138,10 @@ fn stun_is_recognized_by_its_first_byte_and_cookie() {
 #[test]
 fn truncated_request_is_rejected() {
     for name in REQUESTS {
-        let whole = packet(name);
-        request(&whole);
-        for len in 0..whole.len() {
-            assert!(parse_message(&whole[..len]).is_err(), "{name}, {len} bytes");
+        let original = packet(name);
+        request(&original);
+        for len in 0..original.len() {
+            assert!(parse_message(&original[..len]).is_err(), "{name}, {len} bytes");
         }
     }
 }
@@ -149,10 +149,10 @@ fn truncated_request_is_rejected() {
 #[test]
 fn bit_flip_fails_the_fingerprint() {
     for name in ["stun-request-fingerprint.hex", "stun-rfc5769-request.hex"] {
-        let whole = packet(name);
+        let original = packet(name);
         let mut hidden = 0;
-        for bit in 0..whole.len() * 8 {
-            let mut flipped = whole.clone();
+        for bit in 0..original.len() * 8 {
+            let mut flipped = original.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             // A flip in the header of an attribute can hide the FINGERPRINT: then the request has none.
             if let Ok(StunMessage::Request(request)) = parse_message(&flipped) {
@@ -161,7 +161,7 @@ fn bit_flip_fails_the_fingerprint() {
                 hidden += 1;
             }
         }
-        assert!(hidden < whole.len(), "{name}: {hidden} of {} flips are not detected", whole.len() * 8);
+        assert!(hidden < original.len(), "{name}: {hidden} of {} flips are not detected", original.len() * 8);
     }
 }
 
@@ -268,7 +268,7 @@ fn responses_of_the_rfc_are_parsed() {
 fn response_needs_cookie_transaction_and_type_and_no_damage() {
     let (request_bytes, response) = (packet("stun-loss-report-request.hex"), packet("stun-loss-report-response.hex"));
     let transaction = transaction(&request_bytes);
-    assert!(!is_response_to(&request_bytes, &transaction), "a request is no response");
+    assert!(!is_response_to(&request_bytes, &transaction), "a request is not a response");
     for byte in 0..response.len() {
         let mut changed = response.clone();
         changed[byte] ^= 0x80;

@@ -1,5 +1,5 @@
-//! Every shell block of the README is run as it stands, by a shell that finds this program on its path, on a network of
-//! its own. Two remarks in the text above a block change that: `<!-- until ctrl-c -->` (it ends by SIGINT alone), and
+//! Runs every shell block of the README unchanged, in a shell that finds this program on its path, in its own network
+//! namespace. Two comments above a block change that: `<!-- until ctrl-c -->` (it is ended by SIGINT), and
 //! `<!-- not run: REASON -->`.
 
 #![cfg(target_os = "linux")]
@@ -11,68 +11,68 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a block may take, on a machine that is busy with other things.
+/// The timeout of a block, long enough for a busy machine.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is to be done with a block.
+/// How to handle a block.
 #[derive(Debug, PartialEq, Eq)]
-enum Way {
+enum Handling {
     Run,
     UntilInterrupted,
     NotRun,
 }
 
-/// The shell blocks of `page`, each with the remark above it.
-fn blocks(page: &str) -> Vec<(Way, String)> {
+/// The shell blocks of `page`, each with the comment above it.
+fn blocks(page: &str) -> Vec<(Handling, String)> {
     let mut found = Vec::new();
     let mut parts = page.split("\n```sh\n");
     let mut before = parts.next().unwrap_or_default();
     for part in parts {
         let (block, after) = part.split_once("\n```\n").expect("a block ends");
         let remark = before.lines().last().unwrap_or_default();
-        let way = match remark {
-            "<!-- until ctrl-c -->" => Way::UntilInterrupted,
-            _ if remark.starts_with("<!-- not run: ") => Way::NotRun,
-            // What tests what: the README's own two commands run this test, and the check runs them.
-            "<!-- run:begin -->" | "<!-- test:begin -->" => Way::NotRun,
-            _ => Way::Run,
+        let handling = match remark {
+            "<!-- until ctrl-c -->" => Handling::UntilInterrupted,
+            _ if remark.starts_with("<!-- not run: ") => Handling::NotRun,
+            // These two commands run this test themselves; the check script runs them.
+            "<!-- run:begin -->" | "<!-- test:begin -->" => Handling::NotRun,
+            _ => Handling::Run,
         };
-        found.push((way, block.to_owned()));
+        found.push((handling, block.to_owned()));
         before = after;
     }
     found
 }
 
-/// Runs `block` in `folder`; what still runs when the shell has ended is killed.
-fn run(block: &str, way: &Way, folder: &Path) -> Output {
+/// Runs `block` in `folder`; kills processes that are left when the shell has ended.
+fn run(block: &str, handling: &Handling, folder: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_jamjam-dev")).parent().unwrap().to_str().unwrap();
     let path = format!("{program}:{}", std::env::var("PATH").unwrap());
-    // A network of its own, so that the ports in the text are free; its loopback has to be switched on.
-    let inside = format!("ip link set lo up && set -e\n{block}");
+    // Its own network namespace, so that the ports in the text are free; the loopback interface has to be enabled.
+    let in_network_namespace = format!("ip link set lo up && set -e\n{block}");
     let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", &inside]);
+    command.args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", &in_network_namespace]);
     command.env("PATH", path).env_remove("ECHO_DELAY_MS").env_remove("RUST_LOG").current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let child = command.spawn().expect("unshare");
     let group = child.id();
-    let (done, ended) = mpsc::channel();
-    thread::spawn(move || done.send(child.wait_with_output().unwrap()));
-    if *way == Way::UntilInterrupted {
-        signal(&the_server_of(group), "INT");
+    let (result_sender, result) = mpsc::channel();
+    thread::spawn(move || result_sender.send(child.wait_with_output().unwrap()));
+    if *handling == Handling::UntilInterrupted {
+        signal(&server_pid(group), "INT");
     }
-    let output = ended.recv_timeout(TEST_TIMEOUT);
+    let output = result.recv_timeout(TEST_TIMEOUT);
     signal(&format!("-{group}"), "KILL");
-    output.unwrap_or_else(|_| panic!("this goes on:\n{block}"))
+    output.unwrap_or_else(|_| panic!("this block does not end:\n{block}"))
 }
 
-/// The echo server of this group, once it serves.
-fn the_server_of(group: u32) -> String {
+/// The process id of the echo server of this group, once it serves.
+fn server_pid(group: u32) -> String {
     let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let named = Command::new("pgrep").args(["-g", &group.to_string(), "echo-server"]).output().unwrap();
         let server = String::from_utf8(named.stdout).unwrap().trim().to_owned();
-        // It has its socket before it takes signals, and the thread that serves after that.
-        if !server.is_empty() && threads_that_serve(&server) > 1 {
+        // The socket is open before the signal handlers are installed; the serving thread starts after both.
+        if !server.is_empty() && serving_threads(&server) > 1 {
             return server;
         }
         assert!(Instant::now() < deadline, "nothing serves");
@@ -80,19 +80,19 @@ fn the_server_of(group: u32) -> String {
     }
 }
 
-/// The main thread of the server, and those that echo.
-fn threads_that_serve(server: &str) -> usize {
+/// The number of threads with a server's name: the main thread, and those that echo.
+fn serving_threads(server: &str) -> usize {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{server}/task")) else { return 0 };
     let name =
         |thread: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok();
     threads.filter_map(name).filter(|name| ["echo-server", "moqt"].contains(&name.trim())).count()
 }
 
-fn signal(whom: &str, name: &str) {
-    let _ = Command::new("kill").args(["-s", name, "--", whom]).stderr(Stdio::null()).status();
+fn signal(pid: &str, name: &str) {
+    let _ = Command::new("kill").args(["-s", name, "--", pid]).stderr(Stdio::null()).status();
 }
 
-/// A folder with what the text speaks of: a recording called `take.wav`, and the fixtures.
+/// A folder with the files that the README mentions: a recording called `take.wav`, and the fixtures.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -101,26 +101,26 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-fn can_have_a_network_of_its_own() -> bool {
+fn can_create_network_namespace() -> bool {
     let tried = Command::new("unshare").args(["--map-root-user", "--net", "ip", "link", "set", "lo", "up"]).output();
     tried.is_ok_and(|tried| tried.status.success())
 }
 
 #[test]
 fn every_readme_command_has_its_documented_result() {
-    if !can_have_a_network_of_its_own() {
+    if !can_create_network_namespace() {
         assert!(std::env::var_os("CI").is_none(), "no network namespace can be had here");
         eprintln!("SKIPPED: no network namespace can be had here");
         return;
     }
     for page in [include_str!("../../README.md"), include_str!("../../README.ja.md")] {
         let blocks = blocks(page);
-        assert!(blocks.iter().filter(|(way, _)| *way == Way::Run).count() >= 1, "nothing to run");
-        for (way, block) in blocks.into_iter().filter(|(way, _)| *way != Way::NotRun) {
+        assert!(blocks.iter().filter(|(handling, _)| *handling == Handling::Run).count() >= 1, "nothing to run");
+        for (handling, block) in blocks.into_iter().filter(|(handling, _)| *handling != Handling::NotRun) {
             let folder = folder();
-            let output = run(&block, &way, folder.path());
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{}:\n{block}\n{said}", output.status);
+            let output = run(&block, &handling, folder.path());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}:\n{block}\n{stderr}", output.status);
         }
     }
 }
@@ -133,10 +133,10 @@ fn both_languages_have_the_same_commands() {
 
 #[test]
 fn failing_readme_block_is_detected() {
-    if can_have_a_network_of_its_own() {
+    if can_create_network_namespace() {
         let folder = folder();
         let refused = "jamjam-dev probe --count 3 --timeout 100ms --json > probe.json";
-        assert_eq!(run(refused, &Way::Run, folder.path()).status.code(), Some(1));
+        assert_eq!(run(refused, &Handling::Run, folder.path()).status.code(), Some(1));
         assert!(folder.path().join("probe.json").exists());
     }
 }

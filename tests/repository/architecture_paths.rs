@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Folders whose files are named by their whole path.
+/// Folders whose files are named by their full path.
 const FOLDERS: &[&str] = &["src/", "tests/", "docs/", "fixtures/", "scripts/"];
 
 /// Every path between backticks.

@@ -1,4 +1,4 @@
-//! Every count that the echo server prints is defined, and no two share a name.
+//! Every counter that the echo server prints is documented, and names are unique.
 
 use std::collections::BTreeSet;
 

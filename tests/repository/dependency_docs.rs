@@ -1,4 +1,4 @@
-//! `docs/dependencies.md` has a line for every crate that `Cargo.toml` names, and none for any other.
+//! `docs/dependencies.md` has a line for every crate that `Cargo.toml` names, and for no other.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ fn named() -> BTreeSet<String> {
     dependencies.iter().map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The table rows: ``| `crate` | what for | why this one | what it would take to drop it |``.
+/// The table rows: ``| `crate` | purpose | reason | alternative |``.
 fn rows() -> Vec<Vec<String>> {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dependencies.md")).unwrap();
     page.lines()

@@ -1,5 +1,5 @@
-//! The action for GitHub (`action.yml`) as a runner would run it: its scripts with bash, each in the environment that its
-//! `env` requests, with the files that a runner provides; and the workflows in `docs/ci.md`.
+//! The GitHub action (`action.yml`) executed as by a runner: its scripts with bash, each in the environment that its
+//! `env` defines, with the files that a runner provides; and the workflows in `docs/ci.md`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,14 +33,14 @@ fn steps() -> Vec<Value> {
     action()["runs"]["steps"].as_array().unwrap().clone()
 }
 
-/// A job on a runner: a workspace, and what steps hand each other.
+/// A job on a runner: a workspace, and the values that steps pass to each other.
 struct Job {
     folder: TempDir,
     /// `inputs.NAME` and `steps.ID.outputs.NAME`.
     context: Values,
 }
 
-/// How the steps of the action ended.
+/// The result of the action's steps.
 struct ProgramOutput {
     code: i32,
     log: String,
@@ -89,7 +89,7 @@ impl Job {
             let (script, output) = (self.path("script.sh"), self.path("output"));
             fs::write(&script, step["run"].as_str().unwrap()).unwrap();
             fs::write(&output, "").unwrap();
-            // As a runner starts a step with `shell: bash`.
+            // A runner starts a step with `shell: bash` like this.
             let mut bash = Command::new("bash");
             bash.args(["--noprofile", "--norc", "-e", "-o", "pipefail"]).arg(&script);
             bash.current_dir(self.path("work")).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
@@ -122,12 +122,12 @@ impl Job {
         serde_json::from_str(&self.output("report")).unwrap()
     }
 
-    /// What the job's page shows.
+    /// The job summary.
     fn summary(&self) -> String {
         fs::read_to_string(self.path("summary")).unwrap_or_default()
     }
 
-    /// The log of the server that the action started. It logs its counters once a minute and when it ends.
+    /// The log of the server that the action started. It logs its counters once per minute and when it ends.
     fn server_log(&self) -> String {
         fs::read_to_string(self.path("work/jamjam-dev-report/server.log")).unwrap()
     }
@@ -178,13 +178,13 @@ fn given_server_is_probed_and_none_is_started() {
 fn input_text_is_never_executed() {
     let names =
         ["to", "delay", "count", "interval", "wait-for", "max-loss", "max-p99", "max-jitter", "args", "directory"];
-    // One for a shell that reads it as it stands, one for a shell that finds it between quotes.
+    // One is an injection for unquoted use, one for use between quotes.
     let hostile = ["$(touch owned)", "'; touch owned; \"`touch owned` * ${IFS}"];
     for (name, hostile) in names.iter().flat_map(|name| hostile.map(|hostile| (*name, hostile))) {
         let mut job = Job::with(&[("count", "1"), ("interval", "1ms"), (name, hostile)]);
         let ended = job.run();
         assert!(!job.path("work/owned").exists(), "{name}: {}", ended.log);
-        // Only as a name of a folder does it mean anything.
+        // It is used as the name of a folder only.
         assert_eq!(ended.code == 0, name == "directory", "{name}: {}", ended.log);
     }
 }
@@ -248,7 +248,7 @@ fn free_port() -> String {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// Runs lines of a workflow, with another port than 5000 and the program under test as `jamjam-dev`. What they leave.
+/// Runs lines of a workflow, with another port than 5000 and the program under test as `jamjam-dev`. Returns the output.
 fn run_lines(lines: &str) -> (i32, TempDir, String) {
     let folder = TempDir::new().unwrap();
     let port = free_port();
@@ -278,15 +278,15 @@ fn workflow_without_the_action_works_as_described() {
     let steps = workflow["jobs"]["probe"]["steps"].as_array().unwrap();
     let scripts: Vec<&str> = steps.iter().filter_map(|step| step["run"].as_str()).collect();
     assert!(scripts[0].starts_with("cargo install --locked --git "));
-    // A runner hands what is written there to the steps that follow.
+    // A runner sets the environment of later steps from this file.
     let lines = scripts[1..].join("\n. \"$GITHUB_ENV\"\n") + "\nwait \"$SERVER\"\n";
     let (code, folder, log) = run_lines(&lines);
     assert_eq!(code, 0, "{log}");
     let summary = fs::read_to_string(folder.path().join("job-summary")).unwrap();
     assert!(summary.starts_with("## PASSED: "), "{summary}");
-    let kept = steps.last().unwrap()["with"]["path"].as_str().unwrap();
-    assert_eq!(kept.lines().collect::<Vec<_>>(), ["junit.xml", "summary.md", "server.log"]);
-    assert!(kept.lines().all(|file| folder.path().join(file).exists()));
+    let artifacts = steps.last().unwrap()["with"]["path"].as_str().unwrap();
+    assert_eq!(artifacts.lines().collect::<Vec<_>>(), ["junit.xml", "summary.md", "server.log"]);
+    assert!(artifacts.lines().all(|file| folder.path().join(file).exists()));
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn gitlab_job_creates_the_artifacts_it_names() {
     let job = &workflows()[2]["probe"];
     let script: Vec<&str> = job["script"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(script[0].starts_with("cargo install --locked --git "));
-    // There the job's container ends with the job, and the server with it.
+    // There the container ends with the job, and the server with it.
     let (code, folder, log) = run_lines(&(script[1..].join("\n") + "\nkill %1\nwait %1\n"));
     assert_eq!(code, 0, "{log}");
     let junit = job["artifacts"]["reports"]["junit"].as_str().unwrap();

@@ -28,9 +28,9 @@ fn allowed() -> BTreeSet<String> {
     list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Whether an SPDX expression can be satisfied with `allowed` licences alone. AND binds tighter than OR; `/` is how
-/// old manifests write OR.
-fn satisfied(expression: &str, allowed: &BTreeSet<String>) -> bool {
+/// Whether an SPDX expression can be satisfied with `allowed` licenses alone. AND binds tighter than OR; old manifests
+/// write `/` for OR.
+fn is_satisfied(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words = spaced.split_whitespace().peekable();
     let result = any(&mut words, allowed);
@@ -85,7 +85,7 @@ fn license_expression_is_parsed_as_spdx() {
         ("MIT WITH LLVM-exception", false),
         ("Apache-2.0 WITH LLVM-exception OR MIT", true),
     ] {
-        assert_eq!(satisfied(expression, &allowed), expected, "{expression}");
+        assert_eq!(is_satisfied(expression, &allowed), expected, "{expression}");
     }
 }
 
@@ -94,7 +94,7 @@ fn every_package_has_an_allowed_license() {
     let allowed = allowed();
     let refused: Vec<String> = packages()
         .iter()
-        .filter(|package| !package["license"].as_str().is_some_and(|licence| satisfied(licence, &allowed)))
+        .filter(|package| !package["license"].as_str().is_some_and(|license| is_satisfied(license, &allowed)))
         .map(|package| format!("{} {}: {}", package["name"], package["version"], package["license"]))
         .collect();
     assert!(refused.is_empty(), "not under {allowed:?}:\n{}", refused.join("\n"));
@@ -104,10 +104,10 @@ fn every_package_has_an_allowed_license() {
 fn every_allowed_license_is_in_use() {
     let allowed = allowed();
     let packages = packages();
-    for licence in &allowed {
-        let without: BTreeSet<String> = allowed.iter().filter(|other| *other != licence).cloned().collect();
-        let needed = packages.iter().any(|package| !satisfied(package["license"].as_str().unwrap(), &without));
-        assert!(needed, "deny.toml allows {licence}, and every package can do without it");
+    for license in &allowed {
+        let without: BTreeSet<String> = allowed.iter().filter(|other| *other != license).cloned().collect();
+        let needed = packages.iter().any(|package| !is_satisfied(package["license"].as_str().unwrap(), &without));
+        assert!(needed, "deny.toml allows {license}, and every package can do without it");
     }
 }
 

@@ -1,5 +1,5 @@
-//! `--generate`: the man page and the completions, as those who read them do. What a machine lacks (groff, a shell) is
-//! not requested there.
+//! `--generate`: the man page and the completions, checked with the real tools. Checks whose tool (groff, a shell) is not
+//! installed are skipped.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -17,7 +17,7 @@ fn generated(what: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs `command` with `input`, if this machine has it. What it wrote to both outputs, one after the other.
+/// Runs `command` with `input`, or returns `None` if it is not installed. Returns standard output followed by standard error.
 fn output_of(command: &mut Command, input: &str) -> Option<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
@@ -36,7 +36,7 @@ fn output_of(command: &mut Command, input: &str) -> Option<String> {
     Some(String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
-/// Every subcommand with the long options that a person sees.
+/// Every subcommand with its visible long options.
 fn options() -> Vec<(String, Vec<String>)> {
     let mut cli = Cli::command();
     cli.build();
@@ -108,7 +108,7 @@ fn groff_renders_the_man_page_without_warnings() {
         return;
     };
     let lines: Vec<&str> = shown.lines().collect();
-    // A complaint would stand in the last lines, after the page's foot.
+    // A warning would be in the last lines, after the footer of the page.
     assert!(lines.iter().rfind(|line| !line.is_empty()).unwrap().starts_with("jamjam-dev 0."), "{shown}");
     assert!(lines[0].contains("User Commands"), "{}", lines[0]);
     let tag = lines.iter().position(|line| line.trim() == "--max-loss <PERCENT>").expect("the option");
@@ -128,7 +128,7 @@ fn every_completion_lists_every_option_of_every_subcommand() {
     }
 }
 
-/// What bash offers for the last of `words`.
+/// The completions that bash offers for the last of `words`.
 fn bash_offers(words: &[&str]) -> Option<Vec<String>> {
     let script = generated("complete-bash")
         + r#"

@@ -1,5 +1,5 @@
-//! The option tables in `docs/` are made from the options themselves. `UPDATE_DOCS=1 cargo test --test repository option_tables`
-//! writes them anew.
+//! The option tables in `docs/` are generated from the options themselves. `UPDATE_DOCS=1 cargo test --test repository option_tables`
+//! rewrites them.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn row(arg: &Arg) -> String {
         default.unwrap_or_default(),
         environment.unwrap_or_default(),
     ];
-    // A bar would end the cell, also in code.
+    // A vertical bar would end the cell, even in code.
     let cells = cells.map(|cell| cell.replace('|', "\\|"));
     format!("| {} |\n", cells.join(" | "))
 }
@@ -84,7 +84,7 @@ fn markers(subcommand: &str) -> [String; 2] {
     ["begin", "end"].map(|edge| format!("<!-- options:{subcommand}:{edge} -->\n"))
 }
 
-/// The page with what stands between its markers replaced.
+/// The page with the text between its markers replaced.
 fn with_tables(page: &str, subcommand: &str, tables: &str) -> String {
     let [begin, end] = markers(subcommand);
     let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no {begin}"));
@@ -114,7 +114,7 @@ fn option_tables_in_the_docs_match_clap() {
     }
     assert!(
         stale.is_empty(),
-        "stale: {stale:?}; UPDATE_DOCS=1 cargo test --test repository option_tables writes them anew"
+        "stale: {stale:?}; UPDATE_DOCS=1 cargo test --test repository option_tables rewrites them"
     );
 }
 
@@ -123,7 +123,7 @@ fn option_table_columns_are_read_by_heading() {
     let command = Command::new("x")
         .arg(Arg::new("port").short('p').long("port").value_name("N").default_value("5000").env("PORT").help("Where"))
         .arg(Arg::new("secret").long("secret").hide(true))
-        .arg(Arg::new("to").long("to").value_name("A|B").help("Whom [default: nobody]").help_heading("Target"))
+        .arg(Arg::new("to").long("to").value_name("A|B").help("Target [default: none]").help_heading("Target"))
         .arg(Arg::new("loud").long("loud").action(ArgAction::SetTrue).help("More").help_heading("Target"))
         .arg(
             Arg::new("when")
@@ -144,7 +144,7 @@ fn option_table_columns_are_read_by_heading() {
 
 | option | meaning | default | environment |
 | --- | --- | --- | --- |
-| `--to <A\\|B>` | Whom | nobody |  |
+| `--to <A\\|B>` | Target | none |  |
 | `--loud` | More |  |  |
 ";
     assert_eq!(tables(&command), expected);

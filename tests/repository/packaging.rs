@@ -36,18 +36,18 @@ fn instructions() -> Vec<(String, String)> {
 fn setting(name: &str) -> String {
     let all = instructions();
     let last_stage = all.iter().rposition(|(word, _)| word == "FROM").unwrap();
-    let said: Vec<_> = all[last_stage..].iter().filter(|(word, _)| word == name).collect();
-    assert_eq!(said.len(), 1, "{name}");
-    said[0].1.clone()
+    let matching: Vec<_> = all[last_stage..].iter().filter(|(word, _)| word == name).collect();
+    assert_eq!(matching.len(), 1, "{name}");
+    matching[0].1.clone()
 }
 
-/// The words of an instruction in its exec form: no shell is there to take them apart.
+/// The words of an instruction in exec form: no shell splits them.
 fn words(text: &str) -> Vec<String> {
     let start = text.find('[').unwrap_or_else(|| panic!("{text} needs a shell"));
     serde_json::from_str(&text[start..]).unwrap()
 }
 
-/// Whether a subcommand has this environment variable, by its option's own words or the log's.
+/// Whether a subcommand reads this environment variable, as an option or for the log.
 fn is_known(variable: &str, subcommand: &str) -> bool {
     let mut cli = Cli::command();
     cli.build();
@@ -138,7 +138,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What `cargo build` makes of a folder.
+/// Folders that `cargo build` creates.
 fn targets(folder: &Path) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
@@ -156,8 +156,8 @@ fn targets(folder: &Path) -> BTreeSet<String> {
 
 #[test]
 fn compose_services_use_existing_commands_and_options() {
-    let whole = read("compose.yaml");
-    let (compose, signaling) = whole.split_once("\n  signaling-server:\n").unwrap();
+    let file = read("compose.yaml");
+    let (compose, signaling) = file.split_once("\n  signaling-server:\n").unwrap();
     // The value of `KEY: VALUE`, and the items of the list below `KEY_FILE_NAME:`.
     let value = |key: &str| {
         let line = compose.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
@@ -168,7 +168,7 @@ fn compose_services_use_existing_commands_and_options() {
         below.map_while(|line| line.trim().strip_prefix("- ").map(|item| item.trim_matches('"').to_owned())).collect()
     };
     assert!(compose.contains("\n  echo-server:\n"));
-    // The other is of the same image, with what it takes to be a signaling server.
+    // The other service uses the same image with the arguments of the signaling server.
     for same in [
         "    image: jamjam-echo\n",
         "      dockerfile: Dockerfile.echo\n",

@@ -69,8 +69,8 @@ fn words(text: &str) -> impl Iterator<Item = String> {
     found.into_iter()
 }
 
-fn breaches(name: &str, text: &str, is_rust: bool, rejected: &BTreeMap<String, String>) -> Vec<String> {
-    let mut breaches = Vec::new();
+fn violations(name: &str, text: &str, is_rust: bool, rejected: &BTreeMap<String, String>) -> Vec<String> {
+    let mut violations = Vec::new();
     let mut in_code = false;
     for (number, line) in (1..).zip(text.lines()) {
         if !is_rust && line.starts_with("```") {
@@ -82,11 +82,11 @@ fn breaches(name: &str, text: &str, is_rust: bool, rejected: &BTreeMap<String, S
         let prose = if is_rust { prose_of_rust(line) } else { line.to_owned() };
         for word in words(&prose) {
             if let Some(instead) = rejected.get(&word) {
-                breaches.push(format!("{name}:{number}: \"{word}\"; write: {instead}"));
+                violations.push(format!("{name}:{number}: \"{word}\"; write: {instead}"));
             }
         }
     }
-    breaches
+    violations
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn comments_docs_and_messages_use_plain_words() {
     pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     for (path, is_rust) in rust.iter().map(|path| (path, true)).chain(pages.iter().map(|path| (path, false))) {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
-        found.extend(breaches(&name, &fs::read_to_string(path).unwrap(), is_rust, &rejected));
+        found.extend(violations(&name, &fs::read_to_string(path).unwrap(), is_rust, &rejected));
     }
     assert!(found.is_empty(), "{} words:\n{}", found.len(), found.join("\n"));
 }
@@ -108,7 +108,7 @@ fn comments_docs_and_messages_use_plain_words() {
 #[test]
 fn rejected_word_is_found_in_comments_and_strings_only() {
     let rejected = rejected_words();
-    let count = |line: &str| breaches("a", line, true, &rejected).len();
+    let count = |line: &str| violations("a", line, true, &rejected).len();
     for line in ["// it is told", "let x = \"nobody came\";", "f(\"a\", \"it heard\") // why"] {
         assert_eq!(count(line), 1, "{line}");
     }
@@ -117,5 +117,5 @@ fn rejected_word_is_found_in_comments_and_strings_only() {
     {
         assert_eq!(count(line), 0, "{line}");
     }
-    assert_eq!(breaches("a", "it is told\n```text\ntold\n```\n`told`", false, &rejected).len(), 1);
+    assert_eq!(violations("a", "it is told\n```text\ntold\n```\n`told`", false, &rejected).len(), 1);
 }

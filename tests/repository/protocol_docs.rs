@@ -1,10 +1,10 @@
-//! `docs/protocol.md` and the golden packets know of each other.
+//! `docs/protocol.md` names all golden packets, and no other.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Every word between backticks that ends like a fixture.
+/// Every word between backticks with the extension of a fixture.
 fn named(page: &str) -> BTreeSet<String> {
     let code = page.split('`').skip(1).step_by(2);
     let is_fixture = |word: &&str| [".hex", ".txt"].iter().any(|ending| word.ends_with(ending));

@@ -10,22 +10,22 @@ use client::server::Server;
 use client::wav::{self, Wav};
 use client::{at_once, document, fixture};
 
-/// Sends with these options to a server that then holds the samples.
+/// Runs `send` with these options and returns the samples that the server received.
 fn send(options: &str) -> (Server, ProgramOutput) {
-    let server = Server::faithful();
-    let ended = run(&format!("send {options} --to {} --spin 0 --json", server.to()));
-    assert_eq!(ended.code, 0, "{ended:?}");
-    (server, ended)
+    let server = Server::correct();
+    let output = run(&format!("send {options} --to {} --spin 0 --json", server.to()));
+    assert_eq!(output.code, 0, "{output:?}");
+    (server, output)
 }
 
-/// Sends a file made for the purpose.
+/// Sends a generated file.
 fn send_file(path: &Path, options: &str) -> (Server, ProgramOutput) {
-    let server = Server::faithful();
+    let server = Server::correct();
     let (to, spin) = (server.to(), ["--spin", "0", "--to"]);
     let line = ["send".as_ref(), "--wav".as_ref(), path.as_os_str()].into_iter().chain(spin.map(AsRef::as_ref));
-    let ended = run_args(line.chain([to.as_ref()]).chain(options.split_whitespace().map(AsRef::as_ref)));
-    assert_eq!(ended.code, 0, "{ended:?}");
-    (server, ended)
+    let output = run_args(line.chain([to.as_ref()]).chain(options.split_whitespace().map(AsRef::as_ref)));
+    assert_eq!(output.code, 0, "{output:?}");
+    (server, output)
 }
 
 /// A sine of `hz` as 16-bit samples at half of full scale.
@@ -34,7 +34,7 @@ fn sine(hz: f64, rate: u32, samples: usize) -> Vec<i16> {
     (0..samples).map(sample).collect()
 }
 
-/// How far `samples`, at 48 kHz, are from half of full scale at `hz`, at most.
+/// The maximum difference between `samples`, at 48 kHz, and a sine of `hz` at half of full scale.
 fn distance_from_sine(samples: &[f32], first: usize, hz: f64) -> f64 {
     let expected = |n: usize| 0.5 * (TAU * hz * (first + n) as f64 / 48_000.0).sin();
     samples.iter().enumerate().map(|(n, sample)| (f64::from(*sample) - expected(n)).abs()).fold(0.0, f64::max)
@@ -43,15 +43,15 @@ fn distance_from_sine(samples: &[f32], first: usize, hz: f64) -> f64 {
 #[test]
 fn tone_has_the_requested_frequency_length_and_level() {
     at_once([440.0, 1_000.0, 9_999.5], |hz| {
-        let (server, ended) = send(&format!("--tone {hz} --duration 500ms"));
+        let (server, output) = send(&format!("--tone {hz} --duration 500ms"));
         let samples = server.samples();
         assert_eq!(samples.len(), 24_000);
         let rising = samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count() as f64;
-        // It begins with a rise that has nothing before it.
+        // It begins with a fade-in.
         assert!((rising + 1.0 - hz / 2.0).abs() <= 1.0, "{hz} Hz: {rising} zero crossings in half a second");
         let peak = samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
         assert!((0.249..=0.25).contains(&peak), "{peak}");
-        assert_eq!(ended.stderr, "");
+        assert_eq!(output.stderr, "");
     });
 }
 
@@ -73,10 +73,10 @@ fn file_looped_three_times_has_no_gaps() {
     let (server, _) = send_file(&short, "--repeat 3");
     let expected: Vec<f32> = samples.repeat(3).iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
     assert_eq!(server.samples(), expected);
-    // Packets run on across the seam: 23 of 128 samples and one of 56.
+    // Packets continue across the loop point: 23 of 128 samples and one of 56.
     assert_eq!(server.received_of(AUDIO).len(), 24);
 
-    // 4,410 samples at 44.1 kHz are 100 whole periods: repeated they go on as one sine, also through the resampler.
+    // 4,410 samples at 44.1 kHz are 100 whole periods: looped, they continue as one sine, also through the resampler.
     let sines = folder.path().join("sine.wav");
     wav::write(&sines, 44_100, 1, &sine(1_000.0, 44_100, 4_410));
     let (server, _) = send_file(&sines, "--repeat 3");
@@ -93,7 +93,7 @@ fn duration_option_truncates_a_file_and_ends_an_endless_loop() {
     assert_eq!(server.samples(), bell[..1_440]);
     let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --repeat forever --duration 0.6");
     assert_eq!(server.samples(), [&bell[..], &bell[..4_800]].concat());
-    // A duration beyond the end adds nothing.
+    // A duration beyond the end changes nothing.
     let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --duration 1h");
     assert_eq!(server.samples(), bell);
 }
@@ -102,13 +102,13 @@ fn duration_option_truncates_a_file_and_ends_an_endless_loop() {
 fn file_at_its_own_sample_rate_is_sent_unchanged() {
     let cases = [("float-96k", 96_000_u32, 1, 375), ("music-16bit-stereo-44k1", 44_100, 2, 345)];
     at_once(cases, |(name, rate, channels, packets)| {
-        let (server, ended) = send(&format!("--wav fixtures/audio/{name}.wav --resample native"));
+        let (server, output) = send(&format!("--wav fixtures/audio/{name}.wav --resample native"));
         assert!(server.samples() == Wav::read(&fixture(&format!("{name}.wav"))).samples(), "{name}");
         let audio = server.received_of(AUDIO);
         assert_eq!((audio.len(), audio[1].timestamp, audio[1].payload.len()), (packets, 128, 512 * channels));
         assert_eq!(server.received_of(INFO)[0].payload[24..28], rate.to_be_bytes());
-        assert_eq!(document::report(&ended)["audio"]["sample_rate_hz"], rate);
-        assert!(!ended.stderr.contains("resampled"), "{}", ended.stderr);
+        assert_eq!(document::report(&output)["audio"]["sample_rate_hz"], rate);
+        assert!(!output.stderr.contains("resampled"), "{}", output.stderr);
     });
 }
 
@@ -119,14 +119,14 @@ fn other_sample_rate_is_resampled_to_48_khz_with_pitch_and_position() {
         let file = folder.path().join(format!("{rate}.wav"));
         let samples = rate as usize / 4;
         wav::write(&file, rate, 1, &sine(1_000.0, rate, samples));
-        let (server, ended) = send_file(&file, "");
+        let (server, output) = send_file(&file, "");
         let received = server.samples();
         // A quarter of a second, rounded up to a sample.
         assert_eq!(received.len(), (samples * 48_000).div_ceil(rate as usize), "{rate} Hz");
         let distance = distance_from_sine(&received[2_000..10_000], 2_000, 1_000.0);
         assert!(distance < 1e-3, "{rate} Hz: {distance}");
-        let said = format!("jamjam-dev: resampled from {rate} Hz to 48000 Hz; --resample native keeps the rate\n");
-        assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+        let message = format!("jamjam-dev: resampled from {rate} Hz to 48000 Hz; --resample native keeps the rate\n");
+        assert!(output.stderr.contains(&message), "{}", output.stderr);
     });
 }
 
@@ -139,7 +139,7 @@ fn downmix_equals_hand_computed_averages() {
         .map(|frame| frame.chunks(2).map(|b| i64::from(i16::from_le_bytes([b[0], b[1]]))).collect())
         .collect();
     let sum = |frame: &[i64], channels: &[usize]| channels.iter().map(|channel| frame[*channel]).sum::<i64>() as f32;
-    // Left is made of channels 0, 2, 4, 6, right of 1, 3, 5, 7. A sum of four 16-bit numbers is exact.
+    // Left is the mix of channels 0, 2, 4, 6, right of 1, 3, 5, 7. A sum of four 16-bit numbers is exact.
     let stereo: Vec<f32> = frames
         .iter()
         .flat_map(|frame| [sum(frame, &[0, 2, 4, 6]), sum(frame, &[1, 3, 5, 7])].map(|sum| sum / 4.0 / 32_768.0))
@@ -153,11 +153,11 @@ fn downmix_equals_hand_computed_averages() {
         ("speech-16bit-mono-48k.wav --channels 2 --duration 50ms", both, "the mono channel is sent as stereo"),
         ("speech-16bit-mono-48k.wav --channels 1 --duration 50ms", speech, ""),
     ];
-    at_once(cases, |(options, expected, said)| {
-        let (server, ended) = send(&format!("--wav fixtures/audio/{options}"));
+    at_once(cases, |(options, expected, message)| {
+        let (server, output) = send(&format!("--wav fixtures/audio/{options}"));
         assert!(server.samples() == expected, "{options}");
-        let format = ended.stderr.lines().count();
-        assert!(ended.stderr.contains(said) && format == 1 + usize::from(!said.is_empty()), "{}", ended.stderr);
+        let format = output.stderr.lines().count();
+        assert!(output.stderr.contains(message) && format == 1 + usize::from(!message.is_empty()), "{}", output.stderr);
     });
 }
 
@@ -178,10 +178,10 @@ fn each_conversion_is_reported_on_standard_error() {
         ("8ch-16bit-48k", vec!["16-bit integer, 8 channels, 48000 Hz"], vec!["8 channels are mixed to 2"]),
     ];
     at_once(cases, |(name, found, done)| {
-        let (_, ended) = send(&format!("--wav fixtures/audio/{name}.wav --duration 10ms"));
+        let (_, output) = send(&format!("--wav fixtures/audio/{name}.wav --duration 10ms"));
         let found = found.iter().map(|found| format!("jamjam-dev: fixtures/audio/{name}.wav: {found}"));
         let done = done.iter().map(|done| format!("jamjam-dev: {done}"));
-        assert_eq!(ended.stderr.lines().collect::<Vec<_>>(), found.chain(done).collect::<Vec<_>>());
+        assert_eq!(output.stderr.lines().collect::<Vec<_>>(), found.chain(done).collect::<Vec<_>>());
     });
 }
 
@@ -190,13 +190,13 @@ fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("32.wav");
     wav::write(&file, 48_000, 1, &[0; 960]);
-    // The same bytes as half as many samples of 32 bits: block of 4 bytes, 32 bits a sample.
+    // The same bytes as half the number of samples of 32 bits: block of 4 bytes, 32 bits per sample.
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[28..36].copy_from_slice(&[0x00, 0xee, 0x02, 0x00, 4, 0, 32, 0]);
     bytes[44..52].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f, 0x00, 0x00, 0x00, 0xc0]);
     std::fs::write(&file, bytes).unwrap();
-    let (server, ended) = send_file(&file, "");
+    let (server, output) = send_file(&file, "");
     assert_eq!(server.samples()[..3], [1.0, -0.5, 0.0]);
     assert_eq!(server.samples().len(), 480);
-    assert!(ended.stderr.contains("integers of more than 24 bits are rounded to 32-bit floats"), "{}", ended.stderr);
+    assert!(output.stderr.contains("integers of more than 24 bits are rounded to 32-bit floats"), "{}", output.stderr);
 }

@@ -1,5 +1,5 @@
-//! `send` with files as they should not be: what can be played is played with a word about the rest, what cannot is
-//! refused in one line before any packet leaves.
+//! `send` with malformed files: playable samples are played with a warning, and a file without any is rejected in one
+//! line before any packet leaves.
 
 #![cfg(unix)]
 
@@ -34,27 +34,27 @@ fn unplayable_wav_is_rejected_in_one_line_before_sending() {
             "cannot read FILE: the header is damaged: sample rate 0 Hz; supported: 1000 to 768000 Hz".to_owned(),
         ),
     ];
-    let server = Server::faithful();
+    let server = Server::correct();
     at_once(cases, |(name, expected)| {
         let file = format!("fixtures/audio/broken/{name}.wav");
-        let ended = run(&format!("send --wav {file} --resample native --to {}", server.to()));
-        // A file with a sound head and no sound is described before it is refused.
-        let said = ended.stderr.lines().last().unwrap_or_default();
-        assert_eq!(said, format!("jamjam-dev: {}", expected.replace("FILE", &file)));
-        assert_eq!(ended.stderr.lines().count(), if name == "empty-data" { 2 } else { 1 }, "{}", ended.stderr);
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{name}");
+        let output = run(&format!("send --wav {file} --resample native --to {}", server.to()));
+        // A file with a valid header and no samples is described before it is rejected.
+        let message = output.stderr.lines().last().unwrap_or_default();
+        assert_eq!(message, format!("jamjam-dev: {}", expected.replace("FILE", &file)));
+        assert_eq!(output.stderr.lines().count(), if name == "empty-data" { 2 } else { 1 }, "{}", output.stderr);
+        assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{name}");
 
         let input = std::fs::read(fixture(&format!("broken/{name}.wav"))).unwrap();
-        let ended = run_with_input(["send", "--wav", "-", "--resample", "native", "--to", &server.to()], input);
-        let said = ended.stderr.lines().last().unwrap_or_default();
-        assert_eq!(said, format!("jamjam-dev: {}", expected.replace("FILE", "standard input")));
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{name}");
+        let output = run_with_input(["send", "--wav", "-", "--resample", "native", "--to", &server.to()], input);
+        let message = output.stderr.lines().last().unwrap_or_default();
+        assert_eq!(message, format!("jamjam-dev: {}", expected.replace("FILE", "standard input")));
+        assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{name}");
     });
     assert_eq!(server.received(), []);
 }
 
-/// The first samples of the saw tooth in these files: 64 steps of 16 bits a sample, 256 samples a tooth.
-fn saw(samples: i16) -> Vec<f32> {
+/// The first samples of the saw tooth in these files: 64 steps of 16 bits per sample, 256 samples per period.
+fn saw_tooth(samples: i16) -> Vec<f32> {
     (0..samples).map(|n| f32::from((n % 256 - 128) * 64) / 32_768.0).collect()
 }
 
@@ -75,22 +75,22 @@ fn damaged_wav_is_played_to_its_last_whole_sample_with_a_warning() {
     ];
     at_once(cases, |(name, samples, warning)| {
         let file = format!("fixtures/audio/broken/{name}.wav");
-        let server = Server::faithful();
-        let ended = run(&format!("send --wav {file} --resample native --to {} --spin 0", server.to()));
-        assert_eq!(ended.code, 0, "{name}: {ended:?}");
-        assert_eq!(server.samples(), saw(samples), "{name}");
+        let server = Server::correct();
+        let output = run(&format!("send --wav {file} --resample native --to {} --spin 0", server.to()));
+        assert_eq!(output.code, 0, "{name}: {output:?}");
+        assert_eq!(server.samples(), saw_tooth(samples), "{name}");
         let found = if name == "truncated-24bit" { "24" } else { "16" };
         let mut expected = vec![format!("jamjam-dev: {file}: {found}-bit integer, 1 channel, 8000 Hz")];
         if !warning.is_empty() {
             expected.push(format!("jamjam-dev: {file}: {warning}"));
         }
-        assert_eq!(ended.stderr.lines().collect::<Vec<_>>(), expected, "{name}");
+        assert_eq!(output.stderr.lines().collect::<Vec<_>>(), expected, "{name}");
 
-        // Played again and again it is the same sound again and again, with one warning.
-        let server = Server::faithful();
-        let ended = run(&format!("send --wav {file} --resample native --repeat 2 --to {} --spin 0", server.to()));
-        assert_eq!(server.samples(), saw(samples).repeat(2), "{name}");
-        assert_eq!(ended.stderr.lines().collect::<Vec<_>>(), expected, "{name}");
+        // Looped, it is the same sound several times, with one warning.
+        let server = Server::correct();
+        let output = run(&format!("send --wav {file} --resample native --repeat 2 --to {} --spin 0", server.to()));
+        assert_eq!(server.samples(), saw_tooth(samples).repeat(2), "{name}");
+        assert_eq!(output.stderr.lines().collect::<Vec<_>>(), expected, "{name}");
     });
 }
 
@@ -108,18 +108,18 @@ fn unreadable_file_is_reported_in_one_line() {
     if forbid(&forbidden) {
         cases.push((forbidden, "cannot open FILE: Permission denied"));
     }
-    let server = Server::faithful();
+    let server = Server::correct();
     at_once(cases, |(path, expected)| {
         let to = server.to();
-        let ended = run_args(["send", "--wav", path.to_str().unwrap(), "--to", &to]);
+        let output = run_args(["send", "--wav", path.to_str().unwrap(), "--to", &to]);
         let expected = format!("jamjam-dev: {} (os error ", expected.replace("FILE", path.to_str().unwrap()));
-        assert!(ended.stderr.starts_with(&expected) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+        assert!(output.stderr.starts_with(&expected) && output.stderr.lines().count() == 1, "{}", output.stderr);
+        assert_eq!((output.code, output.stdout.as_str()), (3, ""));
     });
     assert_eq!(server.received(), []);
 }
 
-/// Takes the right to read away. False where this user may read everything.
+/// Removes the read permission. Returns false if this user may read everything.
 fn forbid(path: &std::path::Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();
@@ -135,26 +135,26 @@ fn recording_never_overwrites_the_file_being_sent() {
     std::os::unix::fs::symlink(&file, &link).unwrap();
     for record in [&file, &link, &folder.path().join(".").join("take.wav")] {
         let [wav, record] = [&file, record].map(|path| path.to_str().unwrap());
-        let ended = run_args(["send", "--wav", wav, "--embedded", "--record", record]);
-        assert_eq!(ended.code, 2, "{ended:?}");
-        let said = format!("jamjam-dev: --wav and --record both name {record}; give different files\n");
-        assert_eq!(ended.stderr, said);
+        let output = run_args(["send", "--wav", wav, "--embedded", "--record", record]);
+        assert_eq!(output.code, 2, "{output:?}");
+        let message = format!("jamjam-dev: --wav and --record both name {record}; give different files\n");
+        assert_eq!(output.stderr, message);
     }
     assert!(std::fs::read(&file).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());
 }
 
 #[test]
 fn unwritable_recording_fails_before_sending() {
-    let server = Server::faithful();
+    let server = Server::correct();
     let to = server.to();
-    let ended = run_args(["send", "--tone", "440", "--record", "/no/such/folder/take.wav", "--to", &to]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+    let output = run_args(["send", "--tone", "440", "--record", "/no/such/folder/take.wav", "--to", &to]);
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""));
     assert!(
-        ended.stderr.starts_with("jamjam-dev: cannot write the recording to /no/such/folder/take.wav: "),
-        "{ended:?}"
+        output.stderr.starts_with("jamjam-dev: cannot write the recording to /no/such/folder/take.wav: "),
+        "{output:?}"
     );
     assert_eq!(server.received(), []);
-    // Nor does a file without sound leave an empty recording behind.
+    // A file without samples leaves no empty recording behind either.
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("take.wav");
     let empty = "fixtures/audio/broken/empty-data.wav";

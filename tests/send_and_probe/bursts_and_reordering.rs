@@ -1,4 +1,4 @@
-//! Bursts, reordering and what the machine cost, against servers that lose and delay given packets.
+//! Bursts, reordering and machine statistics, with servers that lose and delay specific packets.
 
 use client::program::run;
 use client::server::{Server, ServerAction};
@@ -7,12 +7,12 @@ use serde_json::json;
 use test_support::client;
 
 /// Of 40 packets, 18 are lost, in bursts of 1, 2, 5, 6 and 4, and one is damaged; packet 16 overtakes packet 15.
-fn mischief(index: u32) -> ServerAction {
+fn decide(index: u32) -> ServerAction {
     match index {
         3 | 10 | 11 | 20..=24 | 26..=31 | 36..=39 => ServerAction::Silence,
         15 => ServerAction::AfterNext,
         25 => ServerAction::Damage,
-        _ => ServerAction::Answer,
+        _ => ServerAction::Reply,
     }
 }
 
@@ -21,19 +21,19 @@ fn bursts_and_reordering_extents_match_what_the_server_caused() {
     let requests = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
     let cases = requests.iter().flat_map(|request| ["native", "portable"].map(|driver| (request, driver)));
     at_once(cases, |((option, name), driver)| {
-        let server = Server::that(|packet| mischief(packet.index()));
-        let ended = run(&format!(
+        let server = Server::with_actions(|packet| decide(packet.index()));
+        let output = run(&format!(
             "probe {option} --count 40 --interval 2 --timeout 500ms --to {} --driver {driver} --json",
             server.to()
         ));
-        let report = document::report(&ended);
+        let report = document::report(&output);
         let stream = &report["streams"][name];
         assert_eq!(document::counts(&report, name, ["sent", "returned", "lost", "damaged"]), [40, 21, 18, 1]);
         // The damaged packet ends the burst before it and is in none.
         assert_eq!(stream["burst_lengths"], json!([1, 1, 0, 1, 1, 1, 0, 0, 0, 0]), "{driver}");
-        // Neighbours that both returned: 2 pairs in 0 to 2, 5 in 4 to 9, 7 in 12 to 19, 3 in 32 to 35.
-        let whole = ["burst_max", "reordered", "reorder_extent_max", "ipdv_count"];
-        assert_eq!(document::counts(&report, name, whole), [6, 1, 1, 17], "{driver}");
+        // Neighbors that both returned: 2 pairs in 0 to 2, 5 in 4 to 9, 7 in 12 to 19, 3 in 32 to 35.
+        let names = ["burst_max", "reordered", "reorder_extent_max", "ipdv_count"];
+        assert_eq!(document::counts(&report, name, names), [6, 1, 1, 17], "{driver}");
         assert_eq!((&stream["reordered_ratio"], &stream["reorder_extent_mean"]), (&json!(1.0 / 21.0), &json!(1.0)));
         assert!(stream["reorder_late_time_offset_max_us"].as_f64().unwrap() >= 0.0, "{stream:#}");
         let range = ["rtt_max_us", "rtt_min_us", "pdv_max_us"].map(|name| stream[name].as_f64().unwrap());
@@ -46,15 +46,20 @@ fn burst_limit_is_exact_and_ignores_other_loss() {
     // Five of 20 are lost: three in a row, and two.
     at_once([("3", 0), ("2", 1), ("0", 1), ("1000", 0)], |(limit, code)| {
         let ignored = |index| (5..8).contains(&index) || (10..12).contains(&index);
-        let server = Server::that(
-            move |packet| if ignored(packet.index()) { ServerAction::Silence } else { ServerAction::Answer },
-        );
+        let server =
+            Server::with_actions(
+                move |packet| if ignored(packet.index()) { ServerAction::Silence } else { ServerAction::Reply },
+            );
         let to = server.to();
-        let ended = run(&format!("probe --count 20 --interval 1 --timeout 300ms --max-burst {limit} --to {to}"));
-        assert_eq!(ended.code, code, "{limit}: {ended:?}");
+        let output = run(&format!("probe --count 20 --interval 1 --timeout 300ms --max-burst {limit} --to {to}"));
+        assert_eq!(output.code, code, "{limit}: {output:?}");
         let word = if code == 0 { "met" } else { "exceeded" };
-        assert!(ended.stdout.contains(&format!(": 3 packets, {word}\n")), "{}", ended.stdout);
-        assert!(ended.stdout.contains("\nloss bursts           1 × 2 packets, 1 × 3; longest 3\n"), "{}", ended.stdout);
+        assert!(output.stdout.contains(&format!(": 3 packets, {word}\n")), "{}", output.stdout);
+        assert!(
+            output.stdout.contains("\nloss bursts           1 × 2 packets, 1 × 3; longest 3\n"),
+            "{}",
+            output.stdout
+        );
     });
 }
 
@@ -65,16 +70,16 @@ fn report_contains_send_call_and_wake_up_times() {
             .map(|line| (driver, line))
     });
     at_once(cases, |(driver, line)| {
-        let server = Server::faithful();
-        let ended = run(&format!("{line} --to {} --driver {driver} --json", server.to()));
-        assert_eq!(ended.code, 0, "{ended:?}");
-        let report = document::report(&ended);
+        let server = Server::correct();
+        let output = run(&format!("{line} --to {} --driver {driver} --json", server.to()));
+        assert_eq!(output.code, 0, "{output:?}");
+        let report = document::report(&output);
         let machine = &report["host_timing"];
-        // A call a datagram: those of the run, and LATENCY_INFO, which gets no reply.
+        // One call per datagram: those of the run, and LATENCY_INFO, which gets no reply.
         let calls = machine["send_call_count"].as_u64().unwrap();
         assert_eq!(calls, server.received().len() as u64, "{machine:#}");
         assert!(machine["send_call_max_us"].as_f64().unwrap() > 0.0, "{machine:#}");
-        // At least one sleep ran its full length: the last, after everything had come back.
+        // At least one sleep ran its full length: the last, after everything had returned.
         assert!(machine["timer_error_count"].as_u64().unwrap() >= 1, "{machine:#}");
         assert!(machine["timer_error_max_us"].as_f64().unwrap() >= 0.0, "{machine:#}");
     });

@@ -35,13 +35,13 @@ fn assert_lists(output: &Output) {
     assert!(output.status.code() == Some(0) && out == "no rooms\n", "{out}{err}");
 }
 
-fn assert_disbelieves(output: &Output, why: &str) {
+fn assert_untrusted(output: &Output, why: &str) {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(3) && output.stdout.is_empty(), "{error}");
     assert!(error.contains(why), "{error}");
 }
 
-/// A server that presents certificates ours rejects, also one without its key. It accepts any number of handshakes.
+/// A server that presents certificates that our client rejects, also one without its key. It accepts any number of handshakes.
 fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -78,11 +78,11 @@ fn certificate_of_each_key_type_is_trusted_only_with_its_authority() {
             assert_lists(&list(host, port, &["--ca", ca]));
             assert_lists(&list(host, port, &["--insecure"]));
         }
-        assert_disbelieves(
+        assert_untrusted(
             &list("localhost", port, &[]),
             "certificate not trusted: self-signed or unknown CA; trust its CA with --ca FILE, or use --insecure for a test",
         );
-        assert_disbelieves(
+        assert_untrusted(
             &list("localhost", port, &["--ca", other.to_str().unwrap()]),
             "trust its CA with --ca FILE, or use --insecure for a test",
         );
@@ -96,7 +96,7 @@ fn certificate_for_another_host_or_time_is_rejected() {
     let ca = ["--ca", ca.to_str().unwrap()];
     let signaling = Server::start_signaling(&[&["--host", "0.0.0.0"][..], &authority.certify().options()].concat());
     let port = signaling.address.port();
-    assert_disbelieves(&list("127.0.0.2", port, &ca), "certificate not valid for name");
+    assert_untrusted(&list("127.0.0.2", port, &ca), "certificate not valid for name");
     assert_lists(&list("127.0.0.2", port, &["--insecure"]));
     for (name, from, until, why) in [
         ("old", (2000, 1, 1), (2001, 1, 1), "certificate has expired; "),
@@ -104,7 +104,7 @@ fn certificate_for_another_host_or_time_is_rejected() {
     ] {
         let pair = authority.certify_for(name, from, until);
         let shown = showing(&pair.cert, &pair.key);
-        assert_disbelieves(&list("localhost", shown.port(), &ca), why);
+        assert_untrusted(&list("localhost", shown.port(), &ca), why);
     }
 }
 
@@ -124,29 +124,29 @@ fn pinned_fingerprint_accepts_only_its_own_certificate() {
     let port = signaling.address.port();
     let digits = sha256(&pair.cert);
     for text in [digits.concat(), digits.join(":"), digits.join(":").to_uppercase()] {
-        // It is for another name.
+        // The certificate is for another name.
         for host in ["localhost", "127.0.0.2"] {
             assert_lists(&list(host, port, &["--cert-sha256", &text]));
         }
     }
     let other = authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
     let another = sha256(&other.cert).concat();
-    let says =
+    let expected =
         format!("certificate fingerprint mismatch: expected {another}, got {}; a restarted server", digits.concat());
-    assert_disbelieves(&list("localhost", port, &["--cert-sha256", &another]), &says);
-    // A server must own the key of its certificate, also if no authority signed it.
+    assert_untrusted(&list("localhost", port, &["--cert-sha256", &another]), &expected);
+    // A server must own the key of its certificate, even if no authority signed it.
     let thief = showing(&other.cert, &pair.key);
     for trust in [&["--cert-sha256", &another][..], &["--insecure"]] {
-        assert_disbelieves(&list("localhost", thief.port(), trust), "TLS with `localhost` failed: ");
+        assert_untrusted(&list("localhost", thief.port(), trust), "TLS with `localhost` failed: ");
     }
-    for (wrong, says) in [
+    for (wrong, expected) in [
         (&["--cert-sha256", "abc"][..], "invalid SHA-256: expected 64 hexadecimal digits"),
         (&["--cert-sha256", &another, "--insecure"], "cannot be used with"),
         (&["--cert-sha256", &another, "--ca", "x"], "cannot be used with"),
     ] {
         let output = list("localhost", port, wrong);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(2) && error.contains(says), "{error}");
+        assert!(output.status.code() == Some(2) && error.contains(expected), "{error}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The gaps and damage that `send` reports, compared with the outcome log of the server that dropped the packets and with a server that
+//! The gaps and damage that `send` reports, compared with the outcome log of the server that dropped the packets, and with a server that
 //! changes the sound.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use client::program::{command, run_args};
 use client::server::{Server, ServerAction};
 use serde_json::{Value, json};
 
-/// The packets that are dropped in the outcome log of the embedded server, from 0.
+/// The indices of the packets that the outcome log of the embedded server lists as dropped.
 fn dropped(outcomes: &Path) -> BTreeSet<u64> {
     let rows = std::fs::read_to_string(outcomes).unwrap();
     let cells = rows.lines().skip(1).map(|row| row.split(',').collect::<Vec<_>>());
@@ -20,26 +20,26 @@ fn dropped(outcomes: &Path) -> BTreeSet<u64> {
     lost.map(|cells| cells[3].parse::<u64>().unwrap() - 1).collect()
 }
 
-/// Runs `send` for so many seconds over a path that drops packets in bursts, and compares its gaps with the outcome log.
-fn points_at_what_was_dropped(seconds: u32, least: usize) {
+/// Runs `send` for `seconds` over a path that drops packets in bursts, and compares its gaps with the outcome log.
+fn check_gaps(seconds: u32, min_dropped: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let outcomes = folder.path().join("fates.csv");
+    let outcomes = folder.path().join("outcomes.csv");
     let line = format!(
         "send --tone 440 --duration {seconds}s --embedded --delay 50 --burst-loss 1%,30% --jitter 5ms --reorder 1% --duplicate 1% \
          --seed 11 --json --max-gaps 0 --outcome-log"
     );
-    // It may take longer than what the other tests run.
-    let ended = command(line.split_whitespace().map(AsRef::as_ref).chain([outcomes.as_os_str()])).output().unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    // This run may take longer than those of other tests.
+    let output = command(line.split_whitespace().map(AsRef::as_ref).chain([outcomes.as_os_str()])).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let received = &report["audio_quality"];
     let dropped = dropped(&outcomes);
-    assert!(dropped.len() >= least, "only {} dropped", dropped.len());
+    assert!(dropped.len() >= min_dropped, "only {} dropped", dropped.len());
     let mut reported = BTreeSet::new();
     let mut before = None;
     for gap in received["gap_list"].as_array().unwrap() {
         let (first, packets) = (gap["first_packet"].as_u64().unwrap(), gap["packets"].as_u64().unwrap());
-        // Neighbours are one gap.
+        // Adjacent gaps are merged.
         assert!(before.is_none_or(|before| before < first), "{gap}");
         before = Some(first + packets);
         reported.extend(first..first + packets);
@@ -58,26 +58,27 @@ fn points_at_what_was_dropped(seconds: u32, least: usize) {
 
 #[test]
 fn reported_gaps_are_exactly_the_dropped_packets() {
-    points_at_what_was_dropped(4, 20);
+    check_gaps(4, 20);
 }
 
 #[test]
 fn changed_audio_is_compared_with_the_sent_audio() {
-    let server = Server::that(|packet| if packet.kind == AUDIO { ServerAction::Halve } else { ServerAction::Answer });
+    let server =
+        Server::with_actions(|packet| if packet.kind == AUDIO { ServerAction::Halve } else { ServerAction::Reply });
     let line =
         format!("send --wav fixtures/audio/speech-16bit-mono-48k.wav --to {} --server-delay 0 --json", server.address);
-    let ended = run_args(line.split_whitespace());
-    // Damage is damage, however it sounds.
-    assert_eq!(ended.code, 1, "{ended:?}");
-    let received = &document::report(&ended)["audio_quality"];
+    let output = run_args(line.split_whitespace());
+    // Changed samples are damage, even if they sound similar.
+    assert_eq!(output.code, 1, "{output:?}");
+    let received = &document::report(&output)["audio_quality"];
     assert_eq!((&received["alignment"], &received["shift_samples"]), (&json!("shifted"), &json!(0)), "{received}");
-    // 20 times the logarithm of a half; upside down.
+    // 20 · log10(1/2), inverted.
     assert_eq!((&received["gain_db"], &received["correlation"]), (&json!(-6.021), &json!(-1.0)), "{received}");
     let level = |side: &str| received[side][0]["peak_dbfs"].as_f64().unwrap();
     assert!((level("sent_levels") - level("returned_levels") - 6.021).abs() < 0.002, "{received}");
     assert_eq!(
         (&received["gaps"], &received["damaged_packets"]),
-        (&json!(0), &document::report(&ended)["streams"]["audio"]["damaged"])
+        (&json!(0), &document::report(&output)["streams"]["audio"]["damaged"])
     );
 }
 
@@ -85,5 +86,5 @@ fn changed_audio_is_compared_with_the_sent_audio() {
 #[test]
 #[ignore = "two minutes"]
 fn gaps_match_dropped_packets_for_two_minutes() {
-    points_at_what_was_dropped(120, 800);
+    check_gaps(120, 800);
 }

@@ -1,4 +1,4 @@
-//! `send --html`: the page that a run leaves.
+//! `send --html`: the page of a run.
 
 #![cfg(unix)]
 
@@ -15,7 +15,7 @@ use client::wav::Wav;
 use client::{at_once, fixture};
 use tempfile::TempDir;
 
-/// Runs `line`, cut at spaces, with the page's file as its last word.
+/// Runs `line`, split at spaces, with the file of the page as the last argument.
 fn with_page(line: &str, page: &Path) -> ProgramOutput {
     run_args(line.split_whitespace().map(AsRef::as_ref).chain(["--html".as_ref(), page.as_os_str()]))
 }
@@ -24,19 +24,19 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
 }
 
-/// The gaps that the page lists, as first packet and how many.
+/// The gaps that the page lists: first packet and number of packets.
 fn gaps(page: &str) -> Vec<(u64, u64)> {
     let rows = between(page, "<tr><td>", "</td></tr>").into_iter().filter(|row| row.contains(" s</td>"));
     let gap = rows.map(|row| {
         let cells: Vec<&str> = row.split("</td><td>").collect();
         let from: f64 = cells[0].strip_suffix(" s").unwrap().parse().unwrap();
-        // Packets are 2.6667 ms long, and times have four digits.
+        // Packets are 2.6667 ms long, and times have four decimals.
         ((from * 375.0).round() as u64, cells[2].parse().unwrap())
     });
     gap.collect()
 }
 
-/// The two sounds in the page, as files.
+/// The two embedded sounds of the page, as WAV files.
 fn sounds(page: &str, folder: &TempDir) -> Vec<Vec<f32>> {
     let sounds = between(page, "src=\"data:audio/wav;base64,", "\"").into_iter();
     let read = sounds.map(|sound| {
@@ -53,15 +53,15 @@ fn page_gaps_match_the_outcome_log_and_players_match_the_audio() {
         ["--loss 5% --seed 7", "--burst-loss 2%,30% --jitter 30 --reorder 5% --duplicate 5% --seed 3", "--loss 0%"];
     at_once(paths, |path| {
         let folder = TempDir::new().unwrap();
-        let [page, outcomes] = ["page.html", "fates.csv"].map(|name| folder.path().join(name));
+        let [page, outcomes] = ["page.html", "outcomes.csv"].map(|name| folder.path().join(name));
         let wav = fixture("speech-16bit-mono-48k.wav");
         let line = format!(
             "send --wav {} --embedded --delay 300 {path} --outcome-log {} --spin 0",
             wav.display(),
             outcomes.display()
         );
-        let ended = with_page(&line, &page);
-        assert_eq!(ended.code, 0, "{ended:?}");
+        let output = with_page(&line, &page);
+        assert_eq!(output.code, 0, "{output:?}");
         let page = fs::read_to_string(&page).unwrap();
         let speech = Wav::read(&wav).samples();
         let (mut returned, mut expected) = (speech.clone(), Vec::<(u64, u64)>::new());
@@ -92,18 +92,18 @@ fn page_gaps_match_the_outcome_log_and_players_match_the_audio() {
 fn late_packet_is_a_gap_and_unexpected_echo_is_not() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("page.html");
-    // Nothing is faster than a nanosecond.
-    let ended = with_page("send --tone 440 --duration 20ms --embedded --delay 10 --late-after 1ns", &page);
-    assert_eq!(ended.code, 0, "{ended:?}");
+    // No page is written within a nanosecond.
+    let output = with_page("send --tone 440 --duration 20ms --embedded --delay 10 --late-after 1ns", &page);
+    assert_eq!(output.code, 0, "{output:?}");
     let late = fs::read_to_string(&page).unwrap();
     let late: u64 = gaps(&late).iter().map(|(_, packets)| packets).sum();
-    let row = ended.stdout.lines().find(|line| line.starts_with("late ")).unwrap();
+    let row = output.stdout.lines().find(|line| line.starts_with("late ")).unwrap();
     assert_eq!(row.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap(), late);
     assert!(late > 0);
 
     let server = Server::silent();
-    let ended = with_page(&format!("send --tone 440 --duration 20ms --no-echo --to {}", server.to()), &page);
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let output = with_page(&format!("send --tone 440 --duration 20ms --no-echo --to {}", server.to()), &page);
+    assert_eq!(output.code, 0, "{output:?}");
     let page = fs::read_to_string(&page).unwrap();
     assert!(page.contains("<strong>Returned</strong>: no replies were expected</figcaption>"));
     assert_eq!(gaps(&page), []);
@@ -118,41 +118,41 @@ fn late_packet_is_a_gap_and_unexpected_echo_is_not() {
 fn interrupted_run_writes_its_page_without_gaps_for_packets_in_flight() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("page.html");
-    // The third never comes back, and its time is over after 1 s; that of the last hundred is not.
+    // The third packet never returns, and its deadline passes after 1 s; the last hundred are in flight.
     let server = Server::with_audio(|sequence| match sequence {
         3 => ServerAction::Silence,
-        1..700 => ServerAction::Answer,
+        1..700 => ServerAction::Reply,
         _ => ServerAction::Silence,
     });
     let line = format!("send --tone 440 --server-delay 0 --timeout 1s --to {} --html", server.to());
     let program = program::start(program::command(line.split_whitespace()).arg(&page));
     server.wait_for(800);
     program.signal("INT");
-    let ended = program.end();
-    assert_eq!(ended.code, 130, "{ended:?}");
+    let output = program.end();
+    assert_eq!(output.code, 130, "{output:?}");
     let page = fs::read_to_string(&page).unwrap();
     assert!(page.contains("<title>INTERRUPTED: send to "), "{page}");
     assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; until then: "));
     let [first, rest @ ..] = &gaps(&page)[..] else { panic!("gaps") };
     assert_eq!(*first, (2, 1));
     let lost: u64 = rest.iter().map(|(_, packets)| packets).sum();
-    let row = ended.stdout.lines().find(|line| line.starts_with("lost ")).unwrap();
+    let row = output.stdout.lines().find(|line| line.starts_with("lost ")).unwrap();
     assert_eq!(row.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap(), 1 + lost);
-    let in_flight = ended.stdout.lines().find(|line| line.starts_with("in flight "));
-    assert!(in_flight.is_some(), "{}", ended.stdout);
+    let in_flight = output.stdout.lines().find(|line| line.starts_with("in flight "));
+    assert!(in_flight.is_some(), "{}", output.stdout);
 }
 
 #[test]
 fn unwritable_page_fails_before_sending() {
     let folder = TempDir::new().unwrap();
     for file in [folder.path(), &folder.path().join("no/where"), Path::new("/dev/null")] {
-        let server = Server::faithful();
-        let ended = with_page(&format!("send --tone 440 --duration 20ms --to {}", server.to()), file);
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
-        assert!(ended.stderr.contains(&format!("--html: cannot write {}: ", file.display())), "{ended:?}");
+        let server = Server::correct();
+        let output = with_page(&format!("send --tone 440 --duration 20ms --to {}", server.to()), file);
+        assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
+        assert!(output.stderr.contains(&format!("--html: cannot write {}: ", file.display())), "{output:?}");
         assert!(server.received().is_empty());
     }
-    // A run that comes to nothing leaves no page of the one before.
+    // A failed run does not keep the page of an earlier run.
     let page = folder.path().join("page.html");
     fs::write(&page, "of yesterday").unwrap();
     assert_eq!(with_page("send --tone 440 --to host.invalid", &page).code, 3);
@@ -172,9 +172,9 @@ fn page_overwrites_no_other_file_and_requires_audio() {
         (format!("send --tone 440 --embedded --junit {name}"), "--html and --junit"),
         (format!("send --tone 440 --embedded --outcome-log {name}"), "--html and --outcome-log"),
     ] {
-        let ended = with_page(&line, &take);
-        let said = format!("jamjam-dev: {options} both name {name}; give different files\n");
-        assert_eq!((ended.code, ended.stderr.as_str()), (2, said.as_str()));
+        let output = with_page(&line, &take);
+        let message = format!("jamjam-dev: {options} both name {name}; give different files\n");
+        assert_eq!((output.code, output.stderr.as_str()), (2, message.as_str()));
     }
     let page = folder.path().join("page.html");
     for line in ["send --text x --to moqt://127.0.0.1:1/echo", "probe --embedded"] {
@@ -189,7 +189,7 @@ fn file_name_is_escaped_in_the_page() {
     let take = folder.path().join("<img src=x onerror=alert(1)> \" {style} \u{202e}.wav");
     client::wav::write(&take, 48_000, 1, &[1_000; 256]);
     let page = folder.path().join("page.html");
-    let ended = run_args([
+    let output = run_args([
         "send".as_ref(),
         "--wav".as_ref(),
         take.as_os_str(),
@@ -199,9 +199,9 @@ fn file_name_is_escaped_in_the_page() {
         "--html".as_ref(),
         page.as_os_str(),
     ]);
-    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(output.code, 0, "{output:?}");
     let page = fs::read_to_string(&page).unwrap();
-    let place = folder.path().display();
-    let name = format!("<bdi>{place}/&lt;img src=x onerror=alert(1)&gt; &quot; {{style}} \u{fffd}.wav</bdi>");
+    let directory = folder.path().display();
+    let name = format!("<bdi>{directory}/&lt;img src=x onerror=alert(1)&gt; &quot; {{style}} \u{fffd}.wav</bdi>");
     assert!(page.contains(&name) && !page.contains("<img"), "{name}");
 }

@@ -1,4 +1,4 @@
-//! Limits and signals: what `send` and `probe` exit with, and the report that stands beside it.
+//! Limits and signals: exit codes of `send` and `probe`, and the reports that go with them.
 
 use std::time::Duration;
 use test_support::client;
@@ -10,7 +10,7 @@ use client::wav::Wav;
 use client::{at_once, document};
 use serde_json::{Value, json};
 
-/// What each answer takes at least.
+/// The minimum delay of each reply.
 const SLOW: Duration = Duration::from_millis(60);
 
 #[test]
@@ -24,10 +24,10 @@ fn round_trip_limits_are_met_and_exceeded() {
         ("--count 1 --max-p50 50ms", 1, "rtt_max_us", "1"),
     ];
     at_once(cases, |(options, code, measure, note)| {
-        let server = Server::with_delay(SLOW, |_| ServerAction::Answer);
-        let ended = run(&format!("probe {options} --interval 1 --to {} --json", server.to()));
-        assert_eq!(ended.code, code, "{options}: {ended:?}");
-        let report = document::report(&ended);
+        let server = Server::with_delay(SLOW, |_| ServerAction::Reply);
+        let output = run(&format!("probe {options} --interval 1 --to {} --json", server.to()));
+        assert_eq!(output.code, code, "{options}: {output:?}");
+        let report = document::report(&output);
         let [limit] = &report["limits"].as_array().unwrap()[..] else { panic!("{report:#}") };
         assert_eq!((&limit["figure"], &limit["passed"]), (&json!(measure), &json!(code == 0)));
         let allowed = if options.contains("30s") { 30e6 } else { 50e3 };
@@ -44,27 +44,30 @@ fn loss_limit_is_exact() {
     // One of 20 is lost: 5 %.
     for (limit, code) in [("5%", 0), ("4.999%", 1), ("0%", 1), ("0", 1), ("100%", 0)] {
         let server =
-            Server::that(|packet| if packet.index() == 6 { ServerAction::Silence } else { ServerAction::Answer });
-        let ended =
+            Server::with_actions(
+                |packet| if packet.index() == 6 { ServerAction::Silence } else { ServerAction::Reply },
+            );
+        let output =
             run(&format!("probe --count 20 --interval 1 --timeout 300ms --max-loss {limit} --to {}", server.to()));
-        assert_eq!(ended.code, code, "{limit}: {ended:?}");
+        assert_eq!(output.code, code, "{limit}: {output:?}");
         let (verdict, word) = if code == 0 { ("PASSED", "met") } else { ("FAILED", "exceeded") };
-        assert!(ended.stdout.lines().last().unwrap().starts_with(verdict), "{}", ended.stdout);
-        assert!(ended.stdout.contains(&format!(": 5 %, {word}")), "{}", ended.stdout);
+        assert!(output.stdout.lines().last().unwrap().starts_with(verdict), "{}", output.stdout);
+        assert!(output.stdout.contains(&format!(": 5 %, {word}")), "{}", output.stdout);
     }
 }
 
 #[test]
 fn jitter_limit_is_met_and_exceeded() {
     at_once([("5ms", 1), ("30s", 0)], |(limit, code)| {
-        // Every other answer takes 60 ms longer: mean jitter is near 60 ms in the end.
+        // Every other reply takes 60 ms longer: mean jitter approaches 60 ms.
         let server =
-            Server::that(
-                |packet| if packet.index() % 2 == 0 { ServerAction::Answer } else { ServerAction::Later(SLOW) },
+            Server::with_actions(
+                |packet| if packet.index() % 2 == 0 { ServerAction::Reply } else { ServerAction::Later(SLOW) },
             );
-        let ended = run(&format!("probe --count 30 --interval 100ms --max-jitter {limit} --to {} --json", server.to()));
-        assert_eq!(ended.code, code, "{ended:?}");
-        let report = document::report(&ended);
+        let output =
+            run(&format!("probe --count 30 --interval 100ms --max-jitter {limit} --to {} --json", server.to()));
+        assert_eq!(output.code, code, "{output:?}");
+        let report = document::report(&output);
         let jitter = report["streams"]["ping"]["jitter_mean_us"].as_f64().unwrap();
         assert!((5e3..30e6).contains(&jitter), "{jitter}");
         assert_eq!(report["limits"][0]["measured"], jitter);
@@ -79,9 +82,9 @@ fn send_evaluates_audio_without_the_server_delay() {
     ];
     at_once(cases, |(limits, code)| {
         let server = Server::with_audio(|_| ServerAction::Later(SLOW));
-        let ended = run(&format!("send --tone 440 --duration 100ms {limits} --to {} --json", server.to()));
-        assert_eq!(ended.code, code, "{ended:?}");
-        let report = document::report(&ended);
+        let output = run(&format!("send --tone 440 --duration 100ms {limits} --to {} --json", server.to()));
+        assert_eq!(output.code, code, "{output:?}");
+        let report = document::report(&output);
         assert_eq!(report["evaluated_stream"], "audio");
         assert_eq!(report["verdict"]["limits_set"], true);
     });
@@ -90,9 +93,10 @@ fn send_evaluates_audio_without_the_server_delay() {
 #[test]
 fn limit_without_data_is_exceeded() {
     let server = Server::silent();
-    let ended = run(&format!("probe --count 3 --interval 1 --timeout 100ms --max-p50 30s --to {} --json", server.to()));
-    assert_eq!(ended.code, 1, "{ended:?}");
-    let report = document::report(&ended);
+    let output =
+        run(&format!("probe --count 3 --interval 1 --timeout 100ms --max-p50 30s --to {} --json", server.to()));
+    assert_eq!(output.code, 1, "{output:?}");
+    let report = document::report(&output);
     assert_eq!((&report["limits"][0]["measured"], &report["limits"][0]["passed"]), (&Value::Null, &json!(false)));
     assert_eq!(report["verdict"]["reasons"], json!(["no replies received"]));
 }
@@ -108,14 +112,14 @@ fn signal_ends_a_run_with_a_partial_report_and_its_own_exit_code() {
     let cases = lines.iter().flat_map(|line| signals.map(|signal| (line, signal)));
     let cases = cases.flat_map(|(line, signal)| ["native", "portable"].map(|driver| (line, signal, driver)));
     at_once(cases, |(line, (signal, code, name), driver)| {
-        let server = Server::faithful();
+        let server = Server::correct();
         let line = format!("{line} --to {} --driver {driver} --spin 0", server.to());
         let program = program::start_line(&line);
         server.wait_for(100);
         program.signal(signal);
-        let ended = program.end();
-        assert_eq!(ended.code, code, "{line}: {ended:?}");
-        let report = document::report(&ended);
+        let output = program.end();
+        assert_eq!(output.code, code, "{line}: {output:?}");
+        let report = document::report(&output);
         assert_eq!(report["interrupted"], name);
         let stream = report["evaluated_stream"].as_str().unwrap();
         let [sent, returned, lost, in_flight] =
@@ -127,17 +131,17 @@ fn signal_ends_a_run_with_a_partial_report_and_its_own_exit_code() {
 
 #[test]
 fn interrupted_wait_and_run_without_replies_are_reported() {
-    at_once([("--wait-for 1h", 0), ("", 1)], |(option, least)| {
+    at_once([("--wait-for 1h", false), ("", true)], |(option, sends_no_keepalives)| {
         let server = Server::silent();
         let line = format!("probe {option} --count 0 --to {}", server.to());
         let program = program::start_line(&line);
         server.wait_for(3);
         program.signal("INT");
-        let ended = program.end();
-        assert_eq!(ended.code, 130, "{ended:?}");
-        assert!(ended.stdout.lines().next().unwrap().contains("interrupted by SIGINT"), "{}", ended.stdout);
-        assert!(ended.stdout.contains("FAILED: "), "{}", ended.stdout);
-        assert_eq!(server.received_of(KEEPALIVE).is_empty(), least == 1);
+        let output = program.end();
+        assert_eq!(output.code, 130, "{output:?}");
+        assert!(output.stdout.lines().next().unwrap().contains("interrupted by SIGINT"), "{}", output.stdout);
+        assert!(output.stdout.contains("FAILED: "), "{}", output.stdout);
+        assert_eq!(server.received_of(KEEPALIVE).is_empty(), sends_no_keepalives);
     });
 }
 
@@ -145,15 +149,15 @@ fn interrupted_wait_and_run_without_replies_are_reported() {
 fn interrupted_recording_is_a_valid_wav_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("take.wav");
-    let server = Server::faithful();
+    let server = Server::correct();
     let line = format!("send --tone 440 --server-delay 0 --json --to {} --record", server.to());
     let mut command = program::command(line.split_whitespace());
     let program = program::start(command.arg(&file));
     server.wait_for(100);
     program.signal("INT");
-    let ended = program.end();
-    assert_eq!(ended.code, 130, "{ended:?}");
-    let report = document::report(&ended);
+    let output = program.end();
+    assert_eq!(output.code, 130, "{output:?}");
+    let report = document::report(&output);
     let recorded = Wav::read(&file).samples();
     let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]);
     assert_eq!(recorded.len() as u64, sent * 128);
@@ -173,18 +177,18 @@ fn every_output_line_is_json_and_the_last_is_the_report() {
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
         let evaluated = if line.starts_with("send") { AUDIO } else { 0 };
-        let server = Server::that(move |packet| match packet.index() {
-            _ if evaluated == AUDIO && packet.kind != AUDIO => ServerAction::Answer,
+        let server = Server::with_actions(move |packet| match packet.index() {
+            _ if evaluated == AUDIO && packet.kind != AUDIO => ServerAction::Reply,
             3 | 7 => ServerAction::Silence,
             5 => ServerAction::Times(3),
             12 => ServerAction::Damage,
-            13 => ServerAction::DamageThenAnswer,
-            _ => ServerAction::Answer,
+            13 => ServerAction::DamageThenReply,
+            _ => ServerAction::Reply,
         });
         let to = server.to();
-        let ended = run(&format!("{line} --timeout 500ms --to {to} --driver {driver} --spin 0 --json-lines"));
-        assert_eq!(ended.code, 1, "{ended:?}");
-        let (packets, report) = document::lines(&ended);
+        let output = run(&format!("{line} --timeout 500ms --to {to} --driver {driver} --spin 0 --json-lines"));
+        assert_eq!(output.code, 1, "{output:?}");
+        let (packets, report) = document::lines(&output);
         let stream = report["evaluated_stream"].as_str().unwrap();
         let of = |outcome: &str| {
             packets.iter().filter(|line| line["stream"] == stream && line["outcome"] == outcome).count()

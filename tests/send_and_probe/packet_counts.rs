@@ -1,4 +1,4 @@
-//! What `send` and `probe` count, against servers that lose, repeat, reorder and damage given packets.
+//! The counts of `send` and `probe`, with servers that lose, repeat, reorder and damage specific packets.
 
 use std::time::Duration;
 use test_support::client;
@@ -9,16 +9,16 @@ use client::server::{Server, ServerAction, closed_port};
 use client::{at_once, document};
 use serde_json::Value;
 
-/// What is done to a packet by its place in the stream. Of 40 packets, 4 are lost and 1 is damaged for good.
-fn mischief(index: u32) -> ServerAction {
+/// The action for each packet by its index in the stream. Of 40 packets, 4 are lost and 1 is only returned damaged.
+fn decide(index: u32) -> ServerAction {
     match index {
         3 | 7 | 39 => ServerAction::Silence,
         5 => ServerAction::Times(3),
         10 | 20 => ServerAction::AfterNext,
         12 => ServerAction::Damage,
-        13 => ServerAction::DamageThenAnswer,
-        15 => ServerAction::Unasked,
-        _ => ServerAction::Answer,
+        13 => ServerAction::DamageThenReply,
+        15 => ServerAction::UnknownSequence,
+        _ => ServerAction::Reply,
     }
 }
 
@@ -41,13 +41,13 @@ fn probe_counts_match_what_the_server_did_to_its_packets() {
     let requests = [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")];
     let cases = requests.iter().flat_map(|request| ["native", "portable"].map(|driver| (request, driver)));
     at_once(cases, |((option, stream), driver)| {
-        let server = Server::that(|packet| mischief(packet.index()));
-        let ended = run(&format!(
+        let server = Server::with_actions(|packet| decide(packet.index()));
+        let output = run(&format!(
             "probe {option} --count 40 --interval 2 --timeout 500ms --to {} --driver {driver} --json",
             server.to()
         ));
-        assert_eq!(ended.code, 1, "{ended:?}");
-        let report = document::report(&ended);
+        assert_eq!(output.code, 1, "{output:?}");
+        let report = document::report(&output);
         assert_eq!(document::counts(&report, stream, COUNTED), COUNTS, "{stream} {driver}");
         assert_eq!(report["streams"][stream]["loss_ratio"], 0.1);
         let reason = report["verdict"]["reasons"][0].as_str().unwrap();
@@ -58,14 +58,14 @@ fn probe_counts_match_what_the_server_did_to_its_packets() {
 #[test]
 fn send_counts_match_what_the_server_did_to_its_packets() {
     at_once(["native", "portable"], |driver| {
-        let server = Server::with_audio(|sequence| mischief(sequence - 1));
-        // 40 packets of 128 samples, and 1 ping and 1 KEEPALIVE beside them.
-        let ended = run(&format!(
+        let server = Server::with_audio(|sequence| decide(sequence - 1));
+        // 40 packets of 128 samples, and 1 ping and 1 KEEPALIVE in addition.
+        let output = run(&format!(
             "send --tone 440 --duration 106.67ms --server-delay 0 --timeout 500ms --to {} --driver {driver} --spin 0 --json",
             server.to()
         ));
-        assert_eq!(ended.code, 1, "{ended:?}");
-        let report = document::report(&ended);
+        assert_eq!(output.code, 1, "{output:?}");
+        let report = document::report(&output);
         assert_eq!(document::counts(&report, "audio", COUNTED), COUNTS, "{driver}");
         for stream in ["ping", "keepalive"] {
             assert_eq!(document::counts(&report, stream, ["sent", "returned", "lost"]), [1, 1, 0]);
@@ -75,7 +75,7 @@ fn send_counts_match_what_the_server_did_to_its_packets() {
 
 #[test]
 fn truncated_reply_is_damaged_or_unmatched() {
-    // AUDIO keeps its header and is damaged, a pong loses its number, a KEEPALIVE is a packet no more.
+    // AUDIO keeps its header and is damaged, a pong loses its number, a KEEPALIVE is no valid packet.
     let names = ["lost", "damaged", "damaged_copies", "unmatched"];
     let cases = [
         ("--audio", "audio", [0, 1, 1, 0], 0),
@@ -84,21 +84,27 @@ fn truncated_reply_is_damaged_or_unmatched() {
     ];
     at_once(cases, |(option, stream, counts, stray)| {
         let server =
-            Server::that(|packet| if packet.index() == 4 { ServerAction::Truncate } else { ServerAction::Answer });
-        let ended = run(&format!("probe {option} --count 10 --interval 1 --timeout 300ms --to {} --json", server.to()));
-        let report = document::report(&ended);
+            Server::with_actions(
+                |packet| if packet.index() == 4 { ServerAction::Truncate } else { ServerAction::Reply },
+            );
+        let output =
+            run(&format!("probe {option} --count 10 --interval 1 --timeout 300ms --to {} --json", server.to()));
+        let report = document::report(&output);
         assert_eq!(document::counts(&report, stream, names), counts, "{stream}");
         assert_eq!(report["stray"], stray, "{stream}");
-        assert_eq!(ended.code, i32::from(stream == "audio"));
+        assert_eq!(output.code, i32::from(stream == "audio"));
     });
 }
 
 #[test]
 fn datagram_without_a_request_is_stray_and_changes_no_other_count() {
-    let server = Server::that(|packet| if packet.index() == 4 { ServerAction::Babble } else { ServerAction::Answer });
-    let ended = run(&format!("probe --count 10 --interval 1 --to {} --json", server.to()));
-    assert_eq!(ended.code, 0, "{ended:?}");
-    let report = document::report(&ended);
+    let server =
+        Server::with_actions(
+            |packet| if packet.index() == 4 { ServerAction::WithUnmatched } else { ServerAction::Reply },
+        );
+    let output = run(&format!("probe --count 10 --interval 1 --to {} --json", server.to()));
+    assert_eq!(output.code, 0, "{output:?}");
+    let report = document::report(&output);
     assert_eq!(report["stray"], 3);
     assert_eq!(document::counts(&report, "ping", COUNTED), [10, 10, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
@@ -107,18 +113,18 @@ fn datagram_without_a_request_is_stray_and_changes_no_other_count() {
 fn late_packet_is_returned_and_also_counted_as_late() {
     let late = Duration::from_millis(1_500);
     at_once(["probe --count 20 --interval 1", "send --tone 440 --duration 50ms --server-delay 0"], move |line| {
-        let server = Server::that(move |packet| match (packet.kind, packet.index()) {
-            (KEEPALIVE, _) | (_, 0) => ServerAction::Answer,
+        let server = Server::with_actions(move |packet| match (packet.kind, packet.index()) {
+            (KEEPALIVE, _) | (_, 0) => ServerAction::Reply,
             (_, 5 | 9 | 17) => ServerAction::Later(late),
-            _ => ServerAction::Answer,
+            _ => ServerAction::Reply,
         });
-        let ended = run(&format!("{line} --late-after 1s --to {} --json", server.to()));
-        assert_eq!(ended.code, 0, "{ended:?}");
-        let report = document::report(&ended);
+        let output = run(&format!("{line} --late-after 1s --to {} --json", server.to()));
+        assert_eq!(output.code, 0, "{output:?}");
+        let report = document::report(&output);
         let stream = report["evaluated_stream"].as_str().unwrap();
         let [sent, returned, lost, late, reordered] =
             document::counts(&report, stream, ["sent", "returned", "lost", "late", "reordered"]);
-        // Each of the three comes after the last packet.
+        // Each of the three arrives after the last packet.
         assert_eq!((returned, lost, late, reordered), (sent, 0, 3, 3), "{line}");
     });
 }
@@ -140,9 +146,9 @@ fn run_without_replies_fails_and_lists_the_likely_causes() {
     ];
     at_once(lines, |line| {
         let server = Server::silent();
-        let ended = run(&format!("{line} --timeout 100ms --to {} --json", server.to()));
-        assert_eq!(ended.code, 1, "{ended:?}");
-        let report = document::report(&ended);
+        let output = run(&format!("{line} --timeout 100ms --to {} --json", server.to()));
+        assert_eq!(output.code, 1, "{output:?}");
+        let report = document::report(&output);
         assert_eq!(report["verdict"]["reasons"], serde_json::json!(["no replies received"]));
         let stream = &report["streams"][report["evaluated_stream"].as_str().unwrap()];
         assert_eq!((&stream["loss_ratio"], &stream["rtt_min_us"]), (&Value::from(1.0), &Value::Null));
@@ -150,22 +156,22 @@ fn run_without_replies_fails_and_lists_the_likely_causes() {
         assert!(closed.ends_with("not received"), "{closed}");
         assert!(path.contains("check this first"), "{path}");
 
-        // The same for people.
-        let ended = run(&format!("{line} --timeout 100ms --to {}", server.to()));
-        assert_eq!(ended.code, 1);
-        assert!(ended.stdout.contains("possible causes:\n  1. "), "{}", ended.stdout);
-        assert!(ended.stdout.ends_with("\nFAILED: no replies received\n"), "{}", ended.stdout);
-        assert!(!ended.stdout.contains("0.0 µs  "), "{}", ended.stdout);
+        // The same in the text report.
+        let output = run(&format!("{line} --timeout 100ms --to {}", server.to()));
+        assert_eq!(output.code, 1);
+        assert!(output.stdout.contains("possible causes:\n  1. "), "{}", output.stdout);
+        assert!(output.stdout.ends_with("\nFAILED: no replies received\n"), "{}", output.stdout);
+        assert!(!output.stdout.contains("0.0 µs  "), "{}", output.stdout);
     });
 }
 
 #[test]
 fn server_that_answers_only_pings_is_distinguished_from_silence() {
     let server = Server::with_audio(|_| ServerAction::Silence);
-    let ended =
+    let output =
         run(&format!("send --tone 440 --duration 20ms --server-delay 0 --timeout 200ms --to {} --json", server.to()));
-    assert_eq!(ended.code, 1, "{ended:?}");
-    let report = document::report(&ended);
+    assert_eq!(output.code, 1, "{output:?}");
+    let report = document::report(&output);
     assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
     let [_, path, server] = reasons(&report);
     assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
@@ -178,9 +184,9 @@ fn closed_port_is_reported() {
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
         let (_reserved, address) = closed_port();
-        let ended = run(&format!("{line} --timeout 100ms --to {address} --driver {driver} --json"));
-        assert_eq!(ended.code, 1, "{ended:?}");
-        let report = document::report(&ended);
+        let output = run(&format!("{line} --timeout 100ms --to {address} --driver {driver} --json"));
+        assert_eq!(output.code, 1, "{output:?}");
+        let report = document::report(&output);
         assert!(report["port_unreachable"].as_u64().unwrap() >= 1, "{report:#}");
         let [closed, _, server] = reasons(&report);
         assert!(closed.contains("port unreachable): received") && closed.ends_with("so check this first"), "{closed}");
@@ -191,9 +197,9 @@ fn closed_port_is_reported() {
 #[test]
 fn without_expected_echo_no_packet_is_lost() {
     let server = Server::silent();
-    let ended = run(&format!("send --tone 440 --duration 20ms --no-echo --to {} --json", server.to()));
-    assert_eq!(ended.code, 0, "{ended:?}");
-    let report = document::report(&ended);
+    let output = run(&format!("send --tone 440 --duration 20ms --no-echo --to {} --json", server.to()));
+    assert_eq!(output.code, 0, "{output:?}");
+    let report = document::report(&output);
     assert_eq!(document::counts(&report, "audio", COUNTED), [8, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
     assert_eq!((&report["replies_expected"], &report["verdict"]["passed"]), (&false.into(), &true.into()));
     assert_eq!(server.received_of(AUDIO).len(), 8);
@@ -208,15 +214,15 @@ fn nothing_is_counted_before_the_first_reply() {
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
-        // As if it had started late: it ignores the first packets.
+        // As if the server had started late: it ignores the first packets.
         let mut ignored = 3;
-        let server = Server::that(move |_| {
+        let server = Server::with_actions(move |_| {
             ignored -= i32::from(ignored >= 0);
-            if ignored >= 0 { ServerAction::Silence } else { ServerAction::Answer }
+            if ignored >= 0 { ServerAction::Silence } else { ServerAction::Reply }
         });
-        let ended = run(&format!("{line} --wait-for 30s --to {} --driver {driver} --max-loss 0% --json", server.to()));
-        assert_eq!(ended.code, 0, "{ended:?}");
-        let report = document::report(&ended);
+        let output = run(&format!("{line} --wait-for 30s --to {} --driver {driver} --max-loss 0% --json", server.to()));
+        assert_eq!(output.code, 0, "{output:?}");
+        let report = document::report(&output);
         let stream = report["evaluated_stream"].as_str().unwrap();
         assert_eq!(document::counts(&report, stream, COUNTED), [10, 10, 0, 0, 0, 0, 0, 0, 0, 0], "{line} {driver}");
         assert_eq!((&report["readiness_wait"]["reply_received"], &report["stray"]), (&true.into(), &0.into()));
@@ -236,9 +242,9 @@ fn nothing_is_counted_before_the_first_reply() {
 fn wait_for_that_times_out_fails_and_sends_only_keepalives() {
     at_once(["probe --count 10", "send --tone 440 --duration 20ms"], |line| {
         let server = Server::silent();
-        let ended = run(&format!("{line} --wait-for 250ms --to {} --json", server.to()));
-        assert_eq!(ended.code, 1, "{ended:?}");
-        let report = document::report(&ended);
+        let output = run(&format!("{line} --wait-for 250ms --to {} --json", server.to()));
+        assert_eq!(output.code, 1, "{output:?}");
+        let report = document::report(&output);
         assert_eq!(report["readiness_wait"]["reply_received"], false);
         assert!(report["verdict"]["reasons"][0].as_str().unwrap().starts_with("no reply within 2"), "{report:#}");
         assert_eq!(document::counts(&report, report["evaluated_stream"].as_str().unwrap(), ["sent", "lost"]), [0, 0]);
@@ -253,15 +259,15 @@ fn server_delay_is_estimated_from_pings_or_configured() {
     let cases = [("", 300.0), ("--server-delay 250ms", 250.0), ("--server-delay 10s", 10_000.0)];
     at_once(cases, move |(option, counted)| {
         let server = Server::with_audio(move |_| ServerAction::Later(hold));
-        let ended = run(&format!("send --tone 440 --duration 50ms {option} --to {} --json", server.to()));
-        assert_eq!(ended.code, 0, "{ended:?}");
-        let audio = document::report(&ended)["audio"].clone();
+        let output = run(&format!("send --tone 440 --duration 50ms {option} --to {} --json", server.to()));
+        assert_eq!(output.code, 0, "{output:?}");
+        let audio = document::report(&output)["audio"].clone();
         let number = |name: &str| audio[name].as_f64();
         assert!(number("echo_time_min_us").unwrap() >= 300_000.0, "{audio:#}");
-        // The smallest AUDIO echo less the smallest ping, whose server holds nothing.
+        // The smallest AUDIO echo time less the smallest ping; the server delays neither.
         assert!((200.0..1_000.0).contains(&number("server_delay_estimated_ms").unwrap()), "{audio:#}");
-        let report = document::report(&ended);
-        let least = report["streams"]["audio"]["rtt_min_us"].as_f64().unwrap();
+        let report = document::report(&output);
+        let min_rtt = report["streams"]["audio"]["rtt_min_us"].as_f64().unwrap();
         let echo = number("echo_time_min_us").unwrap();
         if option.is_empty() {
             assert_eq!(
@@ -269,13 +275,13 @@ fn server_delay_is_estimated_from_pings_or_configured() {
                 (None, number("server_delay_estimated_ms"))
             );
             let ping = report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap();
-            assert!((least - ping).abs() < 0.01, "{least} {ping}");
+            assert!((min_rtt - ping).abs() < 0.01, "{min_rtt} {ping}");
         } else {
             assert_eq!(
                 (number("server_delay_configured_ms"), number("server_delay_ms")),
                 (Some(counted), Some(counted))
             );
-            assert!((least - (echo - counted * 1e3)).abs() < 0.01, "{least} {echo}");
+            assert!((min_rtt - (echo - counted * 1e3)).abs() < 0.01, "{min_rtt} {echo}");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! What `send` and `probe` put on the wire, as an independent server sees it.
+//! The packets that `send` and `probe` send, as received by an independent server.
 
 use client::packet::{AUDIO, INFO, KEEPALIVE, PING, Packet};
 use client::program::{run, run_args, run_with_input};
@@ -11,7 +11,7 @@ const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
 #[test]
 fn every_wav_fixture_returns_unchanged_from_two_servers() {
-    // Its packets of 128 samples at 48 kHz, the last one short.
+    // Packets of 128 samples at 48 kHz; the last one is short.
     let files = [
         ("speech-16bit-mono-48k", 563),
         ("music-16bit-stereo-44k1", 375),
@@ -22,11 +22,11 @@ fn every_wav_fixture_returns_unchanged_from_two_servers() {
     let ways = ["--embedded --delay 20", "--embedded --delay 20 --driver portable", "", "--driver portable"];
     let cases = files.iter().flat_map(|file| ways.map(|way| (file, way)));
     at_once(cases, |((name, packets), way)| {
-        let server = Server::faithful();
+        let server = Server::correct();
         let target = if way.contains("--embedded") { String::new() } else { format!("--to {}", server.to()) };
-        let ended = run(&format!("send --wav fixtures/audio/{name}.wav {target} {way} --spin 0 --json"));
-        assert_eq!(ended.code, 0, "{name} {way}: {ended:?}");
-        let report = document::report(&ended);
+        let output = run(&format!("send --wav fixtures/audio/{name}.wav {target} {way} --spin 0 --json"));
+        assert_eq!(output.code, 0, "{name} {way}: {output:?}");
+        let report = document::report(&output);
         let counts = document::counts(&report, "audio", ["sent", "returned", "lost", "damaged"]);
         assert_eq!(counts, [*packets, *packets, 0, 0], "{name} {way}");
         assert_eq!(report["verdict"]["passed"], true);
@@ -41,9 +41,9 @@ fn every_wav_fixture_returns_unchanged_from_two_servers() {
 
 #[test]
 fn packets_of_a_16_bit_file_match_the_protocol() {
-    let server = Server::faithful();
-    let ended = run(&format!("send --wav {SPEECH} --to {} --spin 0 --json", server.to()));
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let server = Server::correct();
+    let output = run(&format!("send --wav {SPEECH} --to {} --spin 0 --json", server.to()));
+    assert_eq!(output.code, 0, "{output:?}");
 
     // 72,000 samples: 562 packets of 128 and one of 64.
     let samples = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
@@ -58,7 +58,7 @@ fn packets_of_a_16_bit_file_match_the_protocol() {
     }
     assert_eq!(audio[562].payload.len(), 256);
 
-    // 1.5 s of audio: signs of life after 0 and 1 s, each type with a sequence of its own.
+    // 1.5 s of audio: KEEPALIVE and ping after 0 and 1 s, each type with its own sequence.
     let keepalives: Vec<_> = server.received_of(KEEPALIVE).iter().map(Packet::bytes).collect();
     assert_eq!(keepalives, [[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]);
     let pings = server.received_of(PING);
@@ -70,7 +70,7 @@ fn packets_of_a_16_bit_file_match_the_protocol() {
     }
     let sent_us = pings.iter().map(|ping| u64::from_be_bytes(ping.payload[..8].try_into().unwrap()));
     let [first, second] = sent_us.collect::<Vec<_>>()[..] else { panic!() };
-    // Due a second apart, never early; each may be late by as much as this machine is busy.
+    // Due a second apart, never early; a busy machine may send late.
     assert!(second > first);
 
     let infos: Vec<_> = server.received_of(INFO).iter().map(Packet::bytes).collect();
@@ -96,46 +96,46 @@ fn frame_size_may_be_any_length_that_fits() {
         ("16373", 16_373, 1, 4_800),
     ];
     at_once(cases, |(frame, samples, packets, last)| {
-        let server = Server::faithful();
+        let server = Server::correct();
         let line =
             format!("send --tone 440 --duration 100ms --frame-size {frame} --to {} --spin 0 --json", server.to());
-        let ended = run(&line);
-        assert_eq!(ended.code, 0, "{ended:?}");
+        let output = run(&line);
+        assert_eq!(output.code, 0, "{output:?}");
         let audio = server.received_of(AUDIO);
         assert_eq!(audio.len(), packets, "{frame}");
         for (index, packet) in audio.iter().enumerate() {
             let length = if index + 1 == packets { last } else { samples };
             assert_eq!((packet.timestamp, packet.payload.len()), ((index * samples) as u32, 4 * length), "{frame}");
         }
-        let report = document::report(&ended);
+        let report = document::report(&output);
         assert_eq!(report["audio"]["frame_samples"], samples);
-        let warned = ended.stderr.contains("do not fit in an Ethernet frame");
-        assert_eq!(warned, samples * 4 > 1_460, "{frame}: {}", ended.stderr);
+        let warned = output.stderr.contains("do not fit in an Ethernet frame");
+        assert_eq!(warned, samples * 4 > 1_460, "{frame}: {}", output.stderr);
     });
 }
 
 #[test]
 fn wrapped_sequence_numbers_still_match() {
-    let server = Server::faithful();
+    let server = Server::correct();
     let line = format!(
         "send --tone 440 --duration 20ms --first-sequence 4294967294 --to {} --spin 0 --max-loss 0% --json",
         server.to()
     );
-    let ended = run(&line);
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let output = run(&line);
+    assert_eq!(output.code, 0, "{output:?}");
     let sequences: Vec<_> = server.received_of(AUDIO).iter().map(|packet| packet.sequence).collect();
     assert_eq!(sequences, [0xffff_fffe, 0xffff_ffff, 0, 1, 2, 3, 4, 5]);
-    assert_eq!(document::counts(&document::report(&ended), "audio", ["returned", "unmatched"]), [8, 0]);
+    assert_eq!(document::counts(&document::report(&output), "audio", ["returned", "unmatched"]), [8, 0]);
 }
 
 #[test]
 fn standard_input_is_sent_like_a_file() {
     let file = std::fs::read(fixture("24bit-mono-48k.wav")).unwrap();
-    let server = Server::faithful();
-    let ended = run_with_input(["send", "--wav", "-", "--to", &server.to(), "--spin", "0"], file);
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let server = Server::correct();
+    let output = run_with_input(["send", "--wav", "-", "--to", &server.to(), "--spin", "0"], file);
+    assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(server.samples(), Wav::read(&fixture("24bit-mono-48k.wav")).samples());
-    assert_eq!(ended.stderr, "jamjam-dev: standard input: 24-bit integer, 1 channel, 48000 Hz\n");
+    assert_eq!(output.stderr, "jamjam-dev: standard input: 24-bit integer, 1 channel, 48000 Hz\n");
 }
 
 #[test]
@@ -146,14 +146,14 @@ fn probe_sends_the_configured_packets() {
     at_once(
         requests.iter().flat_map(|request| drivers.map(|driver| (request, driver))),
         |((options, kind, length), driver)| {
-            let server = Server::faithful();
+            let server = Server::correct();
             let to = server.to();
-            let ended = run(&format!("probe {options} --count 20 --interval 1ms --to {to} --driver {driver} --json"));
-            assert_eq!(ended.code, 0, "{ended:?}");
+            let output = run(&format!("probe {options} --count 20 --interval 1ms --to {to} --driver {driver} --json"));
+            assert_eq!(output.code, 0, "{output:?}");
             let received = server.received();
             assert_eq!(received.len(), 20, "{options}");
             assert!(received.iter().all(|packet| packet.kind == *kind && packet.bytes().len() == *length), "{options}");
-            let report = document::report(&ended);
+            let report = document::report(&output);
             assert_eq!(report["target"], to);
             let stream = report["evaluated_stream"].as_str().unwrap();
             assert_eq!(document::counts(&report, stream, ["sent", "returned", "lost"]), [20, 20, 0]);
@@ -163,7 +163,7 @@ fn probe_sends_the_configured_packets() {
 
 #[test]
 fn host_resolves_in_every_notation() {
-    let server = Server::faithful();
+    let server = Server::correct();
     let port = server.address.port();
     let spellings = [
         format!("127.0.0.1:{port}"),
@@ -173,8 +173,8 @@ fn host_resolves_in_every_notation() {
         format!("localhost:{port}"),
     ];
     at_once(&spellings, |to| {
-        let ended = run_args(["probe", "--to", to, "--count", "3", "--interval", "1", "--json"]);
-        assert_eq!(ended.code, 0, "{to}: {ended:?}");
-        assert_eq!(document::counts(&document::report(&ended), "ping", ["returned"]), [3]);
+        let output = run_args(["probe", "--to", to, "--count", "3", "--interval", "1", "--json"]);
+        assert_eq!(output.code, 0, "{to}: {output:?}");
+        assert_eq!(document::counts(&document::report(&output), "ping", ["returned"]), [3]);
     });
 }

@@ -24,26 +24,26 @@ fn is_installed(path: &str, package: &str) -> bool {
     }
     let missing = format!("{path} is not there; sh scripts/setup --tests installs {package} on Debian");
     assert!(env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-    // Past the test runner's capture, which shows nothing of a test that passes.
+    // Written past the capture of the test runner, which hides the output of passing tests.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
     false
 }
 
-/// Sends the whole file to an embedded server, and gives its samples with what was recorded of them.
+/// Sends the whole file to an embedded server. Returns its samples and the recorded samples.
 fn send(wav: &Path, more: &[&str]) -> (Wav, Wav) {
     let folder = tempfile::tempdir().unwrap();
     let recording = folder.path().join("returned.wav");
     let fixed = ["send", "--embedded", "--delay", "20", "--spin", "0", "--max-loss", "0%", "--json"];
-    let ended = run_args((fixed.iter().chain(more).map(AsRef::as_ref)).chain([
+    let output = run_args((fixed.iter().chain(more).map(AsRef::as_ref)).chain([
         "--wav".as_ref(),
         wav.as_os_str(),
         "--record".as_ref(),
         recording.as_os_str(),
     ]));
-    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(output.code, 0, "{output:?}");
     let (input, recorded) = (Wav::read(wav), Wav::read(&recording));
     let packets = recorded.samples().len().div_ceil(128) as u64;
-    let counts = document::counts(&document::report(&ended), "audio", ["sent", "returned", "damaged"]);
+    let counts = document::counts(&document::report(&output), "audio", ["sent", "returned", "damaged"]);
     assert_eq!(counts, [packets, packets, 0], "{}", wav.display());
     (input, recorded)
 }
@@ -78,10 +78,10 @@ fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     let (input, resampled) = returned.pop().unwrap();
     assert_eq!((input.rate, resampled.rate, resampled.channels), (44_100, 48_000, 1));
     let (input, found) = (input.samples(), resampled.samples());
-    // As long as the input lasts, rounded up; 147 samples become 160.
+    // The duration of the input, rounded up; 147 samples become 160.
     assert_eq!(found.len(), (input.len() * 160).div_ceil(147));
 
-    // Every 37th sample falls on each of the 160 phases in turn.
+    // Every 37th sample visits each of the 160 phases in turn.
     let (mut error, mut power) = (0.0, 0.0);
     for n in (0..found.len()).step_by(37) {
         let ideal = interpolated(&input, n as f64 * 147.0 / 160.0);
@@ -92,8 +92,8 @@ fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     assert!(decibels < -60.0, "{decibels:.1} dB");
 }
 
-/// What the sound is between two samples: the sum of sin(πt)/πt, under a Hann window 400 samples wide. What lies before the
-/// first and after the last sample is silence.
+/// Interpolates between samples: the sum of sin(πt)/πt, under a Hann window 400 samples wide. The signal is silent before the
+/// first and after the last sample.
 fn interpolated(samples: &[f32], at: f64) -> f64 {
     const REACH: f64 = 200.0;
     let near = (at - REACH).ceil().max(0.0) as usize..=((at + REACH) as usize).min(samples.len() - 1);

@@ -1,4 +1,4 @@
-//! What `send --record` keeps of what came back.
+//! The recording of `send --record`.
 
 use std::path::Path;
 use test_support::client;
@@ -28,19 +28,19 @@ fn recording_of_a_16_bit_file_contains_its_exact_samples() {
     at_once(ways.iter().enumerate(), |(number, way)| {
         let file = folder.path().join(format!("{number}.wav"));
         let line = format!("send --wav {SPEECH} {way} --spin 0 --json --record");
-        let ended = run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]));
-        assert_eq!(ended.code, 0, "{ended:?}");
+        let output = run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]));
+        assert_eq!(output.code, 0, "{output:?}");
         let recorded = Wav::read(&file);
         assert_eq!((recorded.tag, recorded.channels, recorded.rate, recorded.bits), (3, 1, 48_000, 32));
         assert_eq!(recorded.samples(), input.samples());
-        assert_eq!(document::report(&ended)["audio"]["recorded_samples"], 72_000);
+        assert_eq!(document::report(&output)["audio"]["recorded_samples"], 72_000);
     });
 }
 
 #[test]
 fn integer_samples_are_recorded_as_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    // 16 bits in 24 are the same bytes above a zero.
+    // 16 bits in 24 are the same bytes above a zero byte.
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).data;
     let speech24 = speech.chunks(2).flat_map(|sample| [0, sample[0], sample[1]]).collect();
     let bell = Wav::read(&fixture("24bit-mono-48k.wav")).data;
@@ -54,8 +54,8 @@ fn integer_samples_are_recorded_as_the_same_bytes() {
         let line = format!(
             "send --wav fixtures/audio/{name}.wav --embedded --delay 0 --spin 0 --record-format {format} --record"
         );
-        let ended = run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]));
-        assert_eq!(ended.code, 0, "{ended:?}");
+        let output = run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]));
+        assert_eq!(output.code, 0, "{output:?}");
         let recorded = Wav::read(&file);
         assert_eq!((recorded.tag, recorded.channels, recorded.rate, recorded.bits), (1, 1, 48_000, bits));
         assert!(recorded.data == data, "{name} as {format}");
@@ -65,16 +65,15 @@ fn integer_samples_are_recorded_as_the_same_bytes() {
 #[test]
 fn missing_packets_are_recorded_as_silence_in_place() {
     let folder = tempfile::tempdir().unwrap();
-    // 200 ms are 9,600 samples in 75 packets; the first, some in the middle and the last two never come back.
+    // 200 ms are 9,600 samples in 75 packets; the first, some in the middle and the last two never return.
     let lost = [1, 10, 11, 40, 74, 75];
-    let server =
-        Server::with_audio(
-            move |sequence| if lost.contains(&sequence) { ServerAction::Silence } else { ServerAction::Answer },
-        );
+    let server = Server::with_audio(
+        move |sequence| if lost.contains(&sequence) { ServerAction::Silence } else { ServerAction::Reply },
+    );
     let file = folder.path().join("gaps.wav");
-    let ended = record(&server, &file, "--duration 200ms");
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(document::counts(&document::report(&ended), "audio", ["sent", "returned", "lost"]), [75, 69, 6]);
+    let output = record(&server, &file, "--duration 200ms");
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(document::counts(&document::report(&output), "audio", ["sent", "returned", "lost"]), [75, 69, 6]);
 
     let mut expected = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_600].to_vec();
     for sequence in lost {
@@ -90,20 +89,20 @@ fn recording_does_not_depend_on_arrival_order_or_duplicates() {
     let server = Server::with_audio(|sequence| match sequence % 4 {
         0 => ServerAction::AfterNext,
         1 => ServerAction::Times(2),
-        2 => ServerAction::DamageThenAnswer,
-        _ => ServerAction::Answer,
+        2 => ServerAction::DamageThenReply,
+        _ => ServerAction::Reply,
     });
     let file = folder.path().join("order.wav");
-    let ended = record(&server, &file, "--duration 200ms");
-    // Damaged copies fail the run, but each packet came whole, too.
-    assert_eq!(ended.code, 1, "{ended:?}");
+    let output = record(&server, &file, "--duration 200ms");
+    // Damaged copies fail the run, although each packet also returned intact.
+    assert_eq!(output.code, 1, "{output:?}");
     assert!(Wav::read(&file).samples() == Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..9_600]);
 }
 
 #[test]
 fn damaged_packets_are_omitted_from_the_recording() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::with_audio(|sequence| if sequence == 3 { ServerAction::Damage } else { ServerAction::Answer });
+    let server = Server::with_audio(|sequence| if sequence == 3 { ServerAction::Damage } else { ServerAction::Reply });
     let file = folder.path().join("damaged.wav");
     assert_eq!(record(&server, &file, "--duration 20ms").code, 1);
     let mut expected = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..960].to_vec();
@@ -116,8 +115,8 @@ fn recording_without_replies_is_silence_of_full_length() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::silent();
     let file = folder.path().join("silence.wav");
-    let ended = record(&server, &file, "--duration 100ms --record-format s24");
-    assert_eq!(ended.code, 1, "{ended:?}");
+    let output = record(&server, &file, "--duration 100ms --record-format s24");
+    assert_eq!(output.code, 1, "{output:?}");
     assert_eq!(server.received_of(AUDIO).len(), 38);
     assert!(Wav::read(&file).data == vec![0; 4_800 * 3]);
 }
@@ -126,15 +125,15 @@ fn recording_without_replies_is_silence_of_full_length() {
 fn stereo_and_odd_payload_lengths_are_recorded_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("odd.wav");
-    let server = Server::faithful();
+    let server = Server::correct();
     // One sample in one channel of 24 bits: three bytes and a pad byte.
-    let ended = record(&server, &file, "--frame-size 1 --duration 21us --record-format s24");
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let output = record(&server, &file, "--frame-size 1 --duration 21us --record-format s24");
+    assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(Wav::read(&file).data.len(), 3);
 
-    let server = Server::faithful();
-    let ended = record(&server, &file, "--channels 2 --duration 30ms");
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let server = Server::correct();
+    let output = record(&server, &file, "--channels 2 --duration 30ms");
+    assert_eq!(output.code, 0, "{output:?}");
     let recorded = Wav::read(&file);
     let expected: Vec<_> = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples()[..1_440]
         .iter()

@@ -1,4 +1,4 @@
-//! What `send --record-both` keeps: the sent sound left, what came back for it right.
+//! The recording of `send --record-both`: sent audio on the left, returned audio on the right.
 
 use std::path::Path;
 use test_support::client;
@@ -11,7 +11,7 @@ use client::{at_once, document, fixture};
 
 const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
-/// Runs `line`, cut at spaces, with the file as its last word.
+/// Runs `line`, split at spaces, with the file as the last argument.
 fn record(line: &str, file: &Path) -> ProgramOutput {
     run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]))
 }
@@ -32,7 +32,7 @@ fn sent_to(server: &Server) -> Vec<f32> {
 fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
-    // 0.3 s late, disordered, and some of it twice.
+    // 0.3 s late, reordered, and partly duplicated.
     let paths = ["--loss 5% --seed 7", "--burst-loss 2%,40% --jitter 30 --reorder 5% --duplicate 5% --seed 3"];
     at_once(paths.iter().enumerate(), |(number, path)| {
         let [file, outcomes] = ["wav", "csv"].map(|kind| folder.path().join(format!("{number}.{kind}")));
@@ -40,8 +40,8 @@ fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
         let line = format!(
             "send --wav {SPEECH} --embedded --delay 300 {path} --outcome-log {outcome_log} --spin 0 --json --record-both"
         );
-        let ended = record(&line, &file);
-        assert_eq!(ended.code, 0, "{ended:?}");
+        let output = record(&line, &file);
+        assert_eq!(output.code, 0, "{output:?}");
         let [left, right] = sides(&file);
         assert!(left == speech, "{path}");
         let mut expected = speech.clone();
@@ -56,7 +56,7 @@ fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
             }
         }
         assert!(lost > 5 && right == expected, "{path}: {lost} lost");
-        let report = document::report(&ended);
+        let report = document::report(&output);
         assert_eq!(document::counts(&report, "audio", ["lost"]), [lost]);
         let audio = &report["audio"];
         assert_eq!((&audio["recorded_both_samples"], &audio["recording_both_dropped"]), (&72_000.into(), &0.into()));
@@ -68,7 +68,7 @@ fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
 fn record_both_mixes_each_stereo_side_to_mono_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("both.wav");
-    // Means are halves of integers, and one of them is rounded.
+    // Means are halves of integers, and one side is rounded.
     let input: Vec<i16> = (0..2_000).flat_map(|n| [n * 16, -7_000 + n]).collect();
     client::wav::write(&folder.path().join("take.wav"), 44_100, 2, &input);
     let mean: Vec<f32> = input.chunks(2).map(|pair| (f32::from(pair[0]) + f32::from(pair[1])) / 65_536.0).collect();
@@ -77,9 +77,9 @@ fn record_both_mixes_each_stereo_side_to_mono_with_a_notice() {
         "send --wav {} --resample native --frame-size 100 --embedded --delay 20 --spin 0 --record-both",
         take.display()
     );
-    let ended = record(&line, &file);
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.stderr.contains("jamjam-dev: --record-both: each side is mixed to mono\n"), "{ended:?}");
+    let output = record(&line, &file);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stderr.contains("jamjam-dev: --record-both: each side is mixed to mono\n"), "{output:?}");
     let wav = Wav::read(&file);
     assert_eq!((wav.tag, wav.bits, wav.rate), (3, 32, 44_100));
     assert!(sides(&file) == [mean.clone(), mean]);
@@ -101,8 +101,8 @@ fn record_format_applies_to_both_recordings() {
         assert!(sides(&both) == [speech.samples(), speech.samples()], "{format}");
         assert!(Wav::read(&one).samples() == speech.samples(), "{format}");
     });
-    let said = run_args(["send", "--tone", "440", "--embedded", "--record-format", "s16"]);
-    assert!(said.code == 2 && said.stderr.contains("--record"), "{said:?}");
+    let message = run_args(["send", "--tone", "440", "--embedded", "--record-format", "s16"]);
+    assert!(message.code == 2 && message.stderr.contains("--record"), "{message:?}");
 }
 
 #[test]
@@ -112,15 +112,15 @@ fn reordering_duplicates_and_damage_do_not_move_samples() {
     let server = Server::with_audio(|sequence| match sequence % 5 {
         0 => ServerAction::AfterNext,
         1 => ServerAction::Times(2),
-        2 => ServerAction::DamageThenAnswer,
+        2 => ServerAction::DamageThenReply,
         3 if sequence == 33 => ServerAction::Damage,
-        _ => ServerAction::Answer,
+        _ => ServerAction::Reply,
     });
     let line = format!(
         "send --tone 440 --duration 197ms --to {} --spin 0 --timeout 500ms --server-delay 0 --record-both",
         server.to()
     );
-    // What came damaged fails the run.
+    // Damaged packets fail the run.
     assert_eq!(record(&line, &file).code, 1);
     let [left, right] = sides(&file);
     let mut expected = sent_to(&server);
@@ -137,7 +137,7 @@ fn without_expected_echo_the_right_side_is_silent() {
     let line = format!("send --tone 440 --duration 21ms --no-echo --to {} --spin 0 --record-both", server.to());
     assert_eq!(record(&line, &file).code, 0);
     let [left, right] = sides(&file);
-    // The last packet is a short one.
+    // The last packet is short.
     assert!(left == sent_to(&server) && left.len() == 1_008);
     assert!(right == vec![0.0; 1_008]);
 }
@@ -146,14 +146,14 @@ fn without_expected_echo_the_right_side_is_silent() {
 fn interrupted_run_leaves_a_valid_recording() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("both.wav");
-    let server = Server::faithful();
+    let server = Server::correct();
     let line = format!("send --tone 440 --server-delay 0 --json --to {} --record-both", server.to());
     let program = program::start(program::command(line.split_whitespace()).arg(&file));
     server.wait_for(100);
     program.signal("INT");
-    let ended = program.end();
-    assert_eq!(ended.code, 130, "{ended:?}");
-    let report = document::report(&ended);
+    let output = program.end();
+    assert_eq!(output.code, 130, "{output:?}");
+    let report = document::report(&output);
     let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]).map(|packets| packets as usize);
     let [left, right] = sides(&file);
     assert!(left == sent_to(&server)[..sent * 128]);
@@ -161,13 +161,13 @@ fn interrupted_run_leaves_a_valid_recording() {
     assert_eq!(right[returned * 128..], vec![0.0; (sent - returned) * 128]);
 }
 
-/// A limit on the size of files stands for a disk that is full.
+/// A limit on the size of files simulates a full disk.
 #[cfg(target_os = "linux")]
 #[test]
 fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
-    // 100 blocks of 512 bytes, a header of 58 bytes: of one channel 12,785 floats fit, of two 6,392, in whole packets 99 and 49.
+    // 100 blocks of 512 bytes, a header of 58 bytes: 12,785 floats of one channel fit, 6,392 of two, in whole packets 99 and 49.
     at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(
@@ -178,15 +178,15 @@ fn full_disk_keeps_the_written_samples_and_reports_their_number() {
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &line]).current_dir(env!("CARGO_MANIFEST_DIR"));
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let ended = program::start(&mut command).end();
-        assert_eq!(ended.code, 3, "{ended:?}");
+        let output = program::start(&mut command).end();
+        assert_eq!(output.code, 3, "{output:?}");
         let samples = packets * 128;
         let there =
             format!("; the file contains the first {:.3} s, {samples} samples\n", f64::from(samples) / 48_000.0);
-        assert!(ended.stderr.contains("cannot write the recording: File too large"), "{ended:?}");
-        assert!(ended.stderr.ends_with(&there), "{ended:?}");
+        assert!(output.stderr.contains("cannot write the recording: File too large"), "{output:?}");
+        assert!(output.stderr.ends_with(&there), "{output:?}");
         // The run continued, and its report shows it.
-        assert!(ended.stdout.contains("PASSED"), "{ended:?}");
+        assert!(output.stdout.contains("PASSED"), "{output:?}");
         let wav = Wav::read(&file);
         assert_eq!((wav.channels, wav.samples().len()), (channels, samples as usize * usize::from(channels)));
         assert!(wav.samples().into_iter().step_by(channels.into()).eq(speech[..samples as usize].iter().copied()));
@@ -203,9 +203,9 @@ fn two_options_cannot_write_the_same_file() {
     let new = folder.path().join("new.wav");
     let new = new.to_str().unwrap();
     for (one, two) in [(wav, "--wav and --record-both"), (other, "--record and --record-both")] {
-        let ended = run_args(["send", "--wav", wav, "--embedded", "--record", new, "--record-both", one]);
-        let said = format!("jamjam-dev: {two} both name {one}; give different files\n");
-        assert_eq!((ended.code, ended.stderr.as_str()), (2, said.as_str()));
+        let output = run_args(["send", "--wav", wav, "--embedded", "--record", new, "--record-both", one]);
+        let message = format!("jamjam-dev: {two} both name {one}; give different files\n");
+        assert_eq!((output.code, output.stderr.as_str()), (2, message.as_str()));
     }
     assert!(std::fs::read(&take).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());
     let text = run_args(["send", "--text", "x", "--to", "moqt://127.0.0.1:1/echo", "--record-both", new]);

@@ -1,4 +1,4 @@
-//! `--junit` and `--markdown`: the files that a run leaves, and those that it does not.
+//! `--junit` and `--markdown`: which files a run writes.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use client::{at_once, document};
 use roxmltree::Document;
 use tempfile::TempDir;
 
-/// Runs `line`, cut at spaces, with both files in `folder`.
+/// Runs `line`, split at spaces, with both files in `folder`.
 fn with_files(line: &str, folder: &Path) -> ProgramOutput {
     program::start(&mut command(line, folder)).end()
 }
@@ -23,7 +23,7 @@ fn command(line: &str, folder: &Path) -> std::process::Command {
     command
 }
 
-/// Names of what is in `folder`, sorted.
+/// The sorted names of the files in `folder`.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -52,16 +52,16 @@ fn pair(name: &str, kind: &str) -> (String, String) {
 #[test]
 fn junit_and_markdown_files_are_written_with_every_output_format() {
     at_once(["", "--json", "--json-lines"], |form| {
-        let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
-        let ended = with_files(
+        let (server, folder) = (Server::correct(), TempDir::new().unwrap());
+        let output = with_files(
             &format!("probe --count 3 --interval 1 --max-loss 0% --to {} {form}", server.to()),
             folder.path(),
         );
-        assert_eq!(ended.code, 0, "{ended:?}");
+        assert_eq!(output.code, 0, "{output:?}");
         match form {
-            "--json" => assert_eq!(document::report(&ended)["streams"]["ping"]["sent"], 3),
-            "--json-lines" => assert_eq!(document::lines(&ended).0.len(), 3),
-            _ => assert!(ended.stdout.ends_with("PASSED: all limits met\n"), "{ended:?}"),
+            "--json" => assert_eq!(document::report(&output)["streams"]["ping"]["sent"], 3),
+            "--json-lines" => assert_eq!(document::lines(&output).0.len(), 3),
+            _ => assert!(output.stdout.ends_with("PASSED: all limits met\n"), "{output:?}"),
         }
         assert_eq!(reported(folder.path()), (vec![], format!("## PASSED: probe {}", server.to())));
     });
@@ -69,18 +69,18 @@ fn junit_and_markdown_files_are_written_with_every_output_format() {
 
 #[test]
 fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
-    let slow = Server::with_delay(Duration::from_millis(30), |_| ServerAction::Answer);
+    let slow = Server::with_delay(Duration::from_millis(30), |_| ServerAction::Reply);
     let folder = TempDir::new().unwrap();
-    let ended = with_files(&format!("probe --count 2 --interval 1 --max-p50 1ms --to {}", slow.to()), folder.path());
-    assert_eq!(ended.code, 1, "{ended:?}");
+    let output = with_files(&format!("probe --count 2 --interval 1 --max-p50 1ms --to {}", slow.to()), folder.path());
+    assert_eq!(output.code, 1, "{output:?}");
     let bad = vec![pair("--max-p50 1.000 ms", "failure")];
     assert_eq!(reported(folder.path()), (bad, format!("## FAILED: probe {}", slow.to())));
 
     let (_socket, closed) = closed_port();
     let folder = TempDir::new().unwrap();
     let line = format!("send --tone 440 --duration 20ms --server-delay 0 --timeout 0.1 --max-loss 5% --to {closed}");
-    let ended = with_files(&line, folder.path());
-    assert_eq!(ended.code, 1, "{ended:?}");
+    let output = with_files(&line, folder.path());
+    assert_eq!(output.code, 1, "{output:?}");
     let bad =
         vec![pair("replies received", "failure"), pair("payload intact", "skipped"), pair("--max-loss 5 %", "failure")];
     assert_eq!(reported(folder.path()), (bad, format!("## FAILED: send {closed}")));
@@ -89,14 +89,14 @@ fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
 #[test]
 fn interrupted_run_writes_both_files_and_neither_passes() {
     at_once([("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")], |(signal, code, name)| {
-        let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
+        let (server, folder) = (Server::correct(), TempDir::new().unwrap());
         let line = format!("probe --count 0 --interval 1 --max-loss 100% --to {}", server.to());
         let program = program::start(&mut command(&line, folder.path()));
         server.wait_for(5);
         program.signal(signal);
-        let ended = program.end();
-        assert_eq!(ended.code, code, "{ended:?}");
-        assert!(ended.stdout.contains(name), "{ended:?}");
+        let output = program.end();
+        assert_eq!(output.code, code, "{output:?}");
+        assert!(output.stdout.contains(name), "{output:?}");
         let bad = vec![pair("run completed", "error")];
         assert_eq!(reported(folder.path()), (bad, format!("## INTERRUPTED: probe {}", server.to())));
     });
@@ -104,7 +104,7 @@ fn interrupted_run_writes_both_files_and_neither_passes() {
 
 #[test]
 fn damaged_packets_are_a_separate_failure() {
-    let server = Server::with_audio(|sequence| if sequence == 2 { ServerAction::Damage } else { ServerAction::Answer });
+    let server = Server::with_audio(|sequence| if sequence == 2 { ServerAction::Damage } else { ServerAction::Reply });
     let folder = TempDir::new().unwrap();
     let line = format!("send --tone 440 --duration 20ms --server-delay 0 --to {}", server.to());
     assert_eq!(with_files(&line, folder.path()).code, 1);
@@ -118,12 +118,12 @@ fn unwritable_report_file_fails_before_sending() {
     let (device, nowhere) = (Path::new("/dev/null"), folder.path().join("no/where"));
     for option in ["--junit", "--markdown"] {
         for file in [folder.path(), nowhere.as_path(), device] {
-            let server = Server::faithful();
+            let server = Server::correct();
             let to = server.to();
-            let ended = run_args([Path::new("probe"), "--to".as_ref(), to.as_ref(), option.as_ref(), file]);
-            assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
-            let said = format!("{option}: cannot write {}: ", file.display());
-            assert!(ended.stderr.contains(&said), "{ended:?}");
+            let output = run_args([Path::new("probe"), "--to".as_ref(), to.as_ref(), option.as_ref(), file]);
+            assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
+            let message = format!("{option}: cannot write {}: ", file.display());
+            assert!(output.stderr.contains(&message), "{output:?}");
             assert!(server.received().is_empty());
         }
     }
@@ -135,37 +135,37 @@ fn unwritable_report_file_fails_before_sending() {
 fn aborted_run_leaves_no_report_of_an_earlier_run() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("junit.xml"), "of yesterday").unwrap();
-    let ended = with_files("probe --to host.invalid", folder.path());
-    assert_eq!(ended.code, 3, "{ended:?}");
+    let output = with_files("probe --to host.invalid", folder.path());
+    assert_eq!(output.code, 3, "{output:?}");
     assert!(names(folder.path()).is_empty());
 }
 
 #[test]
 fn report_file_that_fails_at_the_end_is_still_printed() {
-    let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
+    let (server, folder) = (Server::correct(), TempDir::new().unwrap());
     let inner = folder.path().join("inner");
     fs::create_dir(&inner).unwrap();
     let program = program::start(&mut command(&format!("probe --count 0 --interval 1 --to {}", server.to()), &inner));
-    // It has sent something, so it has looked at the folder already.
+    // The folder is checked before the first packet.
     server.wait_for(5);
     fs::remove_dir(&inner).unwrap();
     program.signal("INT");
-    let ended = program.end();
-    assert_eq!(ended.code, 3, "{ended:?}");
-    assert!(ended.stdout.ends_with("PASSED: replies received; no limits set\n"), "{ended:?}");
-    assert!(ended.stderr.contains("--junit: cannot write"), "{ended:?}");
+    let output = program.end();
+    assert_eq!(output.code, 3, "{output:?}");
+    assert!(output.stdout.ends_with("PASSED: replies received; no limits set\n"), "{output:?}");
+    assert!(output.stderr.contains("--junit: cannot write"), "{output:?}");
 }
 
 #[test]
 #[cfg(unix)]
 fn report_file_that_is_a_symlink_stays_a_symlink() {
-    let (server, folder) = (Server::faithful(), TempDir::new().unwrap());
+    let (server, folder) = (Server::correct(), TempDir::new().unwrap());
     let (file, link) = (folder.path().join("file.xml"), folder.path().join("link.xml"));
     fs::write(&file, "of yesterday").unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();
     let to = server.to();
-    let ended = run_args(["probe", "--count", "1", "--to", &to, "--junit", link.to_str().unwrap()]);
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let output = run_args(["probe", "--count", "1", "--to", &to, "--junit", link.to_str().unwrap()]);
+    assert_eq!(output.code, 0, "{output:?}");
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(&file).unwrap().starts_with("<?xml"));
 }
@@ -177,8 +177,8 @@ fn report_file_overwrites_neither_input_nor_recording() {
     client::wav::write(&take, 48_000, 1, &[0; 128]);
     let (take_name, back_name, to) = (take.to_str().unwrap(), back.to_str().unwrap(), server.to());
     for file in [take_name, back_name] {
-        let ended = run_args(["send", "--to", &to, "--wav", take_name, "--record", back_name, "--junit", file]);
-        assert_eq!(ended.code, 2, "{ended:?}");
+        let output = run_args(["send", "--to", &to, "--wav", take_name, "--record", back_name, "--junit", file]);
+        assert_eq!(output.code, 2, "{output:?}");
     }
     let same = run_args(["probe", "--to", &to, "--junit", back_name, "--markdown", back_name]);
     assert_eq!(same.code, 2, "{same:?}");

@@ -18,8 +18,8 @@ use client::signaling_member::SignalingMember;
 use client::{at_once, document};
 use server::process::Server;
 
-/// The longest an address is waited for.
-const TEST_TIMEOUT: Duration = Duration::from_millis(500);
+/// The timeout of each address.
+const ADDRESS_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn probe(server: &Server, room: &str, more: &[&str]) -> ProgramOutput {
     let url = format!("ws://{}", server.address);
@@ -27,16 +27,16 @@ fn probe(server: &Server, room: &str, more: &[&str]) -> ProgramOutput {
     run_args(line.iter().chain(more))
 }
 
-fn assert_all_well(ended: &ProgramOutput, target: &str) {
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
-    let title = ended.stdout.lines().next().unwrap();
+fn assert_passed(output: &ProgramOutput, target: &str) {
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+    let title = output.stdout.lines().next().unwrap();
     assert!(title.starts_with(&format!("probe of {target}, ")), "{title}");
 }
 
-/// An error alone: nothing is reported.
-fn assert_refused(ended: &ProgramOutput, code: i32, error: &str) {
-    assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{ended:?}");
-    assert_eq!(ended.stderr, format!("jamjam-dev: {error}\n"));
+/// Checks that there is an error and no report.
+fn assert_error(output: &ProgramOutput, code: i32, error: &str) {
+    assert_eq!((output.code, output.stdout.as_str()), (code, ""), "{output:?}");
+    assert_eq!(output.stderr, format!("jamjam-dev: {error}\n"));
 }
 
 /// A socket that receives and never replies.
@@ -63,7 +63,7 @@ fn registered_echo_server_is_found_by_part_of_its_room_name() {
     echo.line_starting_with("registration: room created ");
     let target = format!("[BOT] Echo Server (20ms delay) ({})", echo.address);
 
-    assert_all_well(&probe(&signaling, "Echo Server", &[]), &target);
+    assert_passed(&probe(&signaling, "Echo Server", &[]), &target);
     let sent =
         run_args(["send", "--tone", "440", "--duration", "100ms", "--signaling-url", &url, "--room", "Echo", "--json"]);
     assert_eq!((sent.code, sent.stderr.as_str()), (0, ""), "{sent:?}");
@@ -83,11 +83,11 @@ fn registered_echo_server_is_found_by_part_of_its_room_name() {
 #[test]
 fn room_is_joined_by_name_id_or_invite_code_and_left() {
     let signaling = Server::start_signaling(&[]);
-    let echo = Echo::faithful();
-    let mut room_member = SignalingMember::at(signaling.address, "jam", None, echo.address);
+    let echo = Echo::correct();
+    let mut room_member = SignalingMember::with_address(signaling.address, "jam", None, echo.address);
     let target = format!("jam ({})", echo.address);
     for word in ["jam", &room_member.room.clone(), &room_member.invite.clone()] {
-        assert_all_well(&probe(&signaling, word, &[]), &target);
+        assert_passed(&probe(&signaling, word, &[]), &target);
         let connection = room_member.receive_type("PeerJoined")["peer"].clone();
         assert_eq!(connection["name"], "jamjam-dev probe");
         room_member.receive_type("PeerUpdated");
@@ -101,10 +101,10 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
     at_once(0..4, |answering| {
         let signaling = Server::start_signaling(&[]);
         let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
-        let echo = Echo::faithful();
+        let echo = Echo::correct();
         let silent_sockets = [silent_socket(), silent_socket(), silent_socket(), silent_socket()];
         let at = |n: usize| if n == answering { echo.address } else { silent_sockets[n].1 };
-        // The port is closed, which is known at once.
+        // The port is closed, which is detected at once.
         let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let candidate = |address: SocketAddr, priority: u32| json!({"address": address, "candidate_type": "Host", "priority": priority});
         let candidates = json!([
@@ -122,14 +122,14 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         let reported = Instant::now();
         let data = json!({"candidates": candidates, "public_addr": at(2), "local_addr": at(3)});
         room_member.send_text(&json!({"type": "UpdatePeerInfo", "data": data}));
-        let ended = program.end();
+        let output = program.end();
 
-        assert_all_well(&ended, &format!("jam ({})", echo.address));
+        assert_passed(&output, &format!("jam ({})", echo.address));
         for (n, (silent_socket, _)) in silent_sockets.iter().enumerate() {
             assert_eq!(keepalives(silent_socket), usize::from(n < answering), "{n}");
         }
-        // Each that was silent had its half second, however slow this machine is.
-        assert!(reported.elapsed() >= TEST_TIMEOUT * answering as u32);
+        // Each silent address had its half second, however slow this machine is.
+        assert!(reported.elapsed() >= ADDRESS_TIMEOUT * answering as u32);
         assert_eq!(echo.received_of(KEEPALIVE).len(), 1);
         assert_eq!(echo.received_of(PING).len(), 3);
     });
@@ -141,12 +141,12 @@ fn unresponsive_address_is_sent_one_keepalive_only() {
     let (silent, first) = silent_socket();
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
-    room_member.is_at(&json!([]), Some(first), Some(closed));
+    room_member.publish_addresses(&json!([]), Some(first), Some(closed));
     let url = format!("ws://{}", signaling.address);
     for line in [&["probe", "--keepalive"][..], &["send", "--tone", "440", "--duration", "100ms"]] {
-        let ended = run_args(line.iter().chain(&["--signaling-url", &url, "--room", "jam"]));
-        assert_refused(
-            &ended,
+        let output = run_args(line.iter().chain(&["--signaling-url", &url, "--room", "jam"]));
+        assert_error(
+            &output,
             1,
             &format!(
                 "no member of room `jam` replies to KEEPALIVE: {first} (no reply within 500 ms), {closed} (Connection refused (os \
@@ -161,7 +161,7 @@ fn unresponsive_address_is_sent_one_keepalive_only() {
 fn other_members_receive_the_source_address_of_the_packets() {
     let signaling = Server::start_signaling(&[]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut room_member = SignalingMember::at(signaling.address, "jam", None, socket.local_addr().unwrap());
+    let mut room_member = SignalingMember::with_address(signaling.address, "jam", None, socket.local_addr().unwrap());
     let url = format!("ws://{}", signaling.address);
     let program =
         start(&mut command(["probe", "--count", "1", "--timeout", "10ms", "--signaling-url", &url, "--room", "jam"]));
@@ -180,8 +180,8 @@ fn other_members_receive_the_source_address_of_the_packets() {
 #[test]
 fn password_is_read_from_the_command_line_or_a_file() {
     let signaling = Server::start_signaling(&[]);
-    let echo = Echo::faithful();
-    let _room_member = SignalingMember::at(signaling.address, "vault", Some("sesame"), echo.address);
+    let echo = Echo::correct();
+    let _room_member = SignalingMember::with_address(signaling.address, "vault", Some("sesame"), echo.address);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let file = folder.path().join(name);
@@ -190,16 +190,16 @@ fn password_is_read_from_the_command_line_or_a_file() {
     };
     let target = format!("vault ({})", echo.address);
     let right = [file("plain", "sesame"), file("unix", "sesame\n"), file("dos", "sesame\r\n")];
-    assert_all_well(&probe(&signaling, "vault", &["--password", "sesame"]), &target);
+    assert_passed(&probe(&signaling, "vault", &["--password", "sesame"]), &target);
     for file in &right {
-        assert_all_well(&probe(&signaling, "vault", &["--password-file", file]), &target);
+        assert_passed(&probe(&signaling, "vault", &["--password-file", file]), &target);
     }
 
     let cannot = format!("cannot join a room on ws://{}: ", signaling.address);
     let needed = format!("{cannot}room `vault` needs a password; give --password or --password-file");
-    assert_refused(&probe(&signaling, "vault", &[]), 3, &needed);
+    assert_error(&probe(&signaling, "vault", &[]), 3, &needed);
     let wrong = format!("{cannot}wrong password for room `vault`");
-    assert_refused(&probe(&signaling, "vault", &["--password-file", &file("wrong", "sesame ")]), 3, &wrong);
+    assert_error(&probe(&signaling, "vault", &["--password-file", &file("wrong", "sesame ")]), 3, &wrong);
 
     for (file, reason) in [
         (file("empty", "\n"), "the file is empty"),
@@ -207,7 +207,7 @@ fn password_is_read_from_the_command_line_or_a_file() {
         (folder.path().join("none").to_str().unwrap().to_owned(), "No such file or directory (os error 2)"),
     ] {
         let error = format!("cannot read a password from {file}: {reason}");
-        assert_refused(&probe(&signaling, "vault", &["--password-file", &file]), 3, &error);
+        assert_error(&probe(&signaling, "vault", &["--password-file", &file]), 3, &error);
     }
 }
 
@@ -215,11 +215,7 @@ fn password_is_read_from_the_command_line_or_a_file() {
 fn missing_or_ambiguous_room_is_reported_with_a_list() {
     let signaling = Server::start_signaling(&[]);
     let cannot = format!("cannot join a room on ws://{}: ", signaling.address);
-    assert_refused(
-        &probe(&signaling, "duo", &[]),
-        3,
-        &format!("{cannot}no room matches `duo`; the server has no rooms"),
-    );
+    assert_error(&probe(&signaling, "duo", &[]), 3, &format!("{cannot}no room matches `duo`; the server has no rooms"));
 
     let players = [1, 2].map(|_| SignalingMember::with_room(signaling.address, "duo", None));
     let header = "id        invite code  members  password  name";
@@ -229,19 +225,19 @@ fn missing_or_ambiguous_room_is_reported_with_a_list() {
     let table = header.to_owned() + &rows.collect::<String>();
     let several =
         format!("{cannot}several rooms match `duo`; give the id or invite code of one of these rooms:\n{table}");
-    assert_refused(&probe(&signaling, "duo", &[]), 3, &several);
+    assert_error(&probe(&signaling, "duo", &[]), 3, &several);
     let unknown = format!("{cannot}no room matches `trio`; the server's rooms are:\n{table}");
-    assert_refused(&probe(&signaling, "trio", &[]), 3, &unknown);
+    assert_error(&probe(&signaling, "trio", &[]), 3, &unknown);
 }
 
 #[test]
 fn room_without_published_addresses_is_reported_after_a_timeout() {
     let signaling = Server::start_signaling(&[]);
     let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
-    room_member.is_at(&json!([]), Some("0.0.0.0:5000".parse().unwrap()), None);
+    room_member.publish_addresses(&json!([]), Some("0.0.0.0:5000".parse().unwrap()), None);
     let error = "no member of room `jam` has published an address: Echo Bot";
     let error = format!("cannot join a room on ws://{}: {error}", signaling.address);
-    assert_refused(&probe(&signaling, "jam", &[]), 3, &error);
+    assert_error(&probe(&signaling, "jam", &[]), 3, &error);
     room_member.receive_type("PeerJoined");
     room_member.receive_type("PeerLeft");
 }
@@ -259,9 +255,9 @@ fn stop_request_ends_joining_at_once_with_a_message() {
     let listed = json!({"type": "RoomList", "data": {"rooms": [
         {"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"},
     ]}});
-    let shy = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
+    let joined_empty = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
     // Silent before the upgrade, after it, after the join request, and with an empty room.
-    for reported in [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, shy])] {
+    for reported in [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])] {
         for (signal, code) in [("INT", 130), ("TERM", 143)] {
             let reported = reported.clone();
             let (reached, waiting) = mpsc::channel();
@@ -280,7 +276,7 @@ fn stop_request_ends_joining_at_once_with_a_message() {
             waiting.recv_timeout(Duration::from_secs(30)).unwrap();
             program.signal(signal);
             let error = format!("interrupted while joining a room on ws://{server}; nothing was sent");
-            assert_refused(&program.end(), code, &error);
+            assert_error(&program.end(), code, &error);
         }
     }
 }
@@ -289,14 +285,18 @@ fn stop_request_ends_joining_at_once_with_a_message() {
 fn stop_request_ends_the_address_search() {
     let signaling = Server::start_signaling(&[]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut room_member = SignalingMember::at(signaling.address, "jam", None, socket.local_addr().unwrap());
+    let mut room_member = SignalingMember::with_address(signaling.address, "jam", None, socket.local_addr().unwrap());
     let url = format!("ws://{}", signaling.address);
     let program = start_line(&format!("probe --signaling-url {url} --room jam"));
     socket.recv(&mut [0; 64]).unwrap();
     program.signal("INT");
-    let ended = program.end();
-    // Were the machine so slow that half a second has passed, it would have been interrupted while it ran.
-    assert_eq!((ended.code, ended.stdout.is_empty()), (130, ended.stderr.contains("nothing was sent")), "{ended:?}");
+    let output = program.end();
+    // On a machine so slow that half a second has passed, the interruption comes during the run.
+    assert_eq!(
+        (output.code, output.stdout.is_empty()),
+        (130, output.stderr.contains("nothing was sent")),
+        "{output:?}"
+    );
     room_member.receive_next("PeerLeft");
 }
 
@@ -313,19 +313,19 @@ fn server_that_is_not_a_signaling_server_is_reported() {
         (closed, format!("cannot connect to {closed}: Connection refused (os error 111)")),
         (closing, "the server closed the connection".to_owned()),
     ] {
-        let ended = run(&format!("probe --signaling-url ws://{server} --room jam"));
-        assert_refused(&ended, 3, &format!("cannot join a room on ws://{server}: {reason}"));
+        let output = run(&format!("probe --signaling-url ws://{server} --room jam"));
+        assert_error(&output, 3, &format!("cannot join a room on ws://{server}: {reason}"));
     }
-    let ended = run(&format!("send --signaling-url ws://{closed} --list-rooms"));
+    let output = run(&format!("send --signaling-url ws://{closed} --list-rooms"));
     let reason = format!("cannot connect to {closed}: Connection refused (os error 111)");
-    assert_refused(&ended, 3, &format!("cannot list the rooms of ws://{closed}: {reason}"));
+    assert_error(&output, 3, &format!("cannot list the rooms of ws://{closed}: {reason}"));
 }
 
 #[test]
 fn lost_signaling_connection_does_not_stop_packets() {
     let signaling = Server::start_signaling(&[]);
-    let echo = Echo::faithful();
-    let room_member = SignalingMember::at(signaling.address, "jam", None, echo.address);
+    let echo = Echo::correct();
+    let room_member = SignalingMember::with_address(signaling.address, "jam", None, echo.address);
     let url = format!("ws://{}", signaling.address);
     let program = start(&mut command([
         "probe",
@@ -341,29 +341,29 @@ fn lost_signaling_connection_does_not_stop_packets() {
     ]));
     echo.wait_for(10);
     drop((room_member, signaling));
-    let ended = program.end();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    let report = document::report(&ended);
+    let output = program.end();
+    assert_eq!(output.code, 0, "{output:?}");
+    let report = document::report(&output);
     assert_eq!(
         (&report["streams"]["ping"]["sent"], &report["streams"]["ping"]["returned"]),
         (&json!(300), &json!(300))
     );
     let note = "jamjam-dev: the connection to the signaling server was lost; the run continued without it: ";
-    assert!(ended.stderr.starts_with(note) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+    assert!(output.stderr.starts_with(note) && output.stderr.lines().count() == 1, "{}", output.stderr);
 }
 
 #[test]
 fn interrupted_run_leaves_the_room_and_reports() {
     let signaling = Server::start_signaling(&[]);
-    let echo = Echo::faithful();
-    let mut room_member = SignalingMember::at(signaling.address, "jam", None, echo.address);
+    let echo = Echo::correct();
+    let mut room_member = SignalingMember::with_address(signaling.address, "jam", None, echo.address);
     let url = format!("ws://{}", signaling.address);
     let program = start(&mut command(["probe", "--count", "0", "--signaling-url", &url, "--room", "jam"]));
     echo.wait_for(10);
     program.signal("INT");
-    let ended = program.end();
-    assert_eq!((ended.code, ended.stderr.as_str()), (130, ""), "{ended:?}");
-    assert!(ended.stdout.starts_with("probe of jam ("), "{}", ended.stdout);
+    let output = program.end();
+    assert_eq!((output.code, output.stderr.as_str()), (130, ""), "{output:?}");
+    assert!(output.stdout.starts_with("probe of jam ("), "{}", output.stdout);
     room_member.receive_next("PeerLeft");
     assert_eq!(room_member.members(), 1);
 }
@@ -373,8 +373,8 @@ fn rooms_are_listed_as_a_table_and_as_json() {
     let signaling = Server::start_signaling(&[]);
     let list = |command: &str| run(&format!("{command} --signaling-url ws://{} --list-rooms", signaling.address));
     for command in ["send", "probe"] {
-        let ended = list(command);
-        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (0, "no rooms\n", ""));
+        let output = list(command);
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (0, "no rooms\n", ""));
     }
     let vault = SignalingMember::with_room(signaling.address, "a\u{1b}[31m vault", Some("sesame"));
     let jam = SignalingMember::with_room(signaling.address, "jam", None);
@@ -386,8 +386,8 @@ fn rooms_are_listed_as_a_table_and_as_json() {
     );
     assert_eq!(list("send").stdout, table);
 
-    let ended = list("probe --json");
-    let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let output = list("probe --json");
+    let document: Value = serde_json::from_str(&output.stdout).unwrap();
     let line = list("probe --json-lines").stdout;
     assert_eq!((line.lines().count(), serde_json::from_str::<Value>(&line).unwrap()), (1, document.clone()));
     document::assert_valid_rooms(&document);
@@ -403,19 +403,19 @@ fn rooms_are_listed_as_a_table_and_as_json() {
 
 #[test]
 fn signaling_url_variable_alone_changes_nothing() {
-    let echo = Echo::faithful();
+    let echo = Echo::correct();
     for url in ["ws://127.0.0.1:9", "", "nonsense"] {
         for target in ["--embedded", &format!("--to {}", echo.address)] {
             let line = format!("probe --count 1 {target}");
-            let ended = start(command(line.split_whitespace()).env("SIGNALING_URL", url)).end();
-            assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{url} {line}");
+            let output = start(command(line.split_whitespace()).env("SIGNALING_URL", url)).end();
+            assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{url} {line}");
         }
     }
-    // It is used if a room is requested.
+    // The variable is used if a room is requested.
     let signaling = Server::start_signaling(&[]);
     let url = format!("ws://{}", signaling.address);
-    let ended = start(command(["send", "--list-rooms"]).env("SIGNALING_URL", &url)).end();
-    assert_eq!((ended.code, ended.stdout.as_str()), (0, "no rooms\n"));
+    let output = start(command(["send", "--list-rooms"]).env("SIGNALING_URL", &url)).end();
+    assert_eq!((output.code, output.stdout.as_str()), (0, "no rooms\n"));
 }
 
 #[test]
@@ -438,12 +438,12 @@ fn conflicting_room_options_are_rejected_before_connecting() {
             "--signaling-url (or SIGNALING_URL): the URL must not contain a user name or password".to_owned(),
         ),
     ] {
-        assert_refused(&run(&format!("probe {options}")), 2, &error);
+        assert_error(&run(&format!("probe {options}")), 2, &error);
     }
-    let ended = start(command(["probe", "--room", "jam"]).env("SIGNALING_URL", "")).end();
-    assert_refused(&ended, 2, &format!("--room {needed}"));
+    let output = start(command(["probe", "--room", "jam"]).env("SIGNALING_URL", "")).end();
+    assert_error(&output, 2, &format!("--room {needed}"));
 
-    // Errors of clap also exit with code 2.
+    // Usage errors of clap also exit with code 2.
     for options in [
         "--room jam --to 127.0.0.1",
         "--room jam --embedded",
@@ -455,10 +455,10 @@ fn conflicting_room_options_are_rejected_before_connecting() {
         "--room=",
     ] {
         for command in ["send", "probe"] {
-            let ended = run(&format!("{command} --signaling-url ws://127.0.0.1:9 {options}"));
-            assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{options}: {ended:?}");
+            let output = run(&format!("{command} --signaling-url ws://127.0.0.1:9 {options}"));
+            assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{options}: {output:?}");
         }
     }
-    let ended = run("send --tone 440");
-    assert!(ended.stderr.contains("or --signaling-url URL with --room NAME"), "{}", ended.stderr);
+    let output = run("send --tone 440");
+    assert!(output.stderr.contains("or --signaling-url URL with --room NAME"), "{}", output.stderr);
 }

@@ -48,12 +48,12 @@ fn untrusted_certificate_ends_the_run_before_joining() {
     {
         // The untrusted authority has the same name and another key.
         for more in [&[][..], &["--ca", untrusted]] {
-            let ended = program(&words, &url, more);
+            let output = program(&words, &url, more);
             let way_out = "trust its CA with --ca FILE, or use --insecure for a test";
             let why = "certificate not trusted: self-signed or unknown CA";
             let failure = format!("TLS with `127.0.0.1` failed: {why}; {way_out}");
             let error = format!("jamjam-dev: {failed} {url}: {failure}\n");
-            assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr), (3, "", error));
+            assert_eq!((output.code, output.stdout.as_str(), output.stderr), (3, "", error));
         }
     }
     let line = signaling.line_starting_with("tls: handshake failed source=127.0.0.1:");
@@ -69,18 +69,18 @@ fn unusable_authority_file_is_reported() {
         (key.to_owned(), format!("{key} contains no certificate: use a PEM file that begins with BEGIN CERTIFICATE")),
         (format!("{key}.none"), format!("cannot read certificates from {key}.none: ")),
     ] {
-        let ended = program(&["probe", "--list-rooms"], "wss://127.0.0.1:9", &["--ca", &file]);
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
-        assert!(ended.stderr.starts_with(&format!("jamjam-dev: {error}")), "{}", ended.stderr);
+        let output = program(&["probe", "--list-rooms"], "wss://127.0.0.1:9", &["--ca", &file]);
+        assert_eq!((output.code, output.stdout.as_str()), (3, ""));
+        assert!(output.stderr.starts_with(&format!("jamjam-dev: {error}")), "{}", output.stderr);
     }
 }
 
 /// The one line of a failed `probe --list-rooms`, after the URL.
 fn failed(url: &str, more: &[&str]) -> String {
-    let ended = program(&["probe", "--list-rooms"], url, more);
-    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+    let output = program(&["probe", "--list-rooms"], url, more);
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
     let prefix = format!("jamjam-dev: cannot list the rooms of {url}: ");
-    ended.stderr.strip_prefix(&prefix).unwrap_or_else(|| panic!("{ended:?}")).trim_end().to_owned()
+    output.stderr.strip_prefix(&prefix).unwrap_or_else(|| panic!("{output:?}")).trim_end().to_owned()
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Source statistics of `send`, before mixing and resampling, compared with sounds whose clipped runs and silence are
-//! known because they were made so.
+//! Source statistics of `send`, before mixing and resampling, compared with generated sounds whose clipped runs and silence are
+//! known.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 /// The audio quality of a file with these samples, sent with `options`, and the exit code of the run.
 fn quality(rate: u32, channels: u16, samples: &[i16], options: &str) -> (Value, i32) {
-    let ended = sent(|file| wav::write(file, rate, channels, samples), &format!("{options} --json"));
-    (document::report(&ended)["audio_quality"].clone(), ended.code)
+    let output = sent(|file| wav::write(file, rate, channels, samples), &format!("{options} --json"));
+    (document::report(&output)["audio_quality"].clone(), output.code)
 }
 
-/// How it ends when the file that `make` makes is sent with `options`.
+/// Sends the file that `make` creates with `options`.
 fn sent(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
@@ -27,21 +27,21 @@ fn sent(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     run_args(line.into_iter().chain(options.split_whitespace().map(AsRef::as_ref)))
 }
 
-/// A second of a sine that is a fifth too loud for its file, from a quarter of its period on. What is too loud is cut off twice a
-/// period, for 67 degrees.
-fn too_loud(hz: f64, rate: u32) -> Vec<i16> {
+/// A second of a sine with 120 % of full scale, starting at a quarter of its period. It is clipped twice per period, for 67 degrees
+/// each.
+fn clipped_sine(hz: f64, rate: u32) -> Vec<i16> {
     let sample = |n: u32| 1.2 * (TAU * (0.25 + hz * f64::from(n) / f64::from(rate))).sin();
     (0..rate).map(|n| (32_768.0 * sample(n)).clamp(-32_768.0, 32_767.0) as i16).collect()
 }
 
-/// Two channels, the other one silent.
-fn beside_silence(samples: &[i16]) -> Vec<i16> {
+/// Two channels, of which the other one is silent.
+fn with_silent_channel(samples: &[i16]) -> Vec<i16> {
     samples.iter().flat_map(|sample| [*sample, 0]).collect()
 }
 
 #[test]
 fn clipping_in_the_file_is_counted_after_any_conversion() {
-    // The first peak is cut through by the file's beginning, and what is left of it at the end: 2,001 stretches of 1,000 periods.
+    // The start of the file splits the first peak, whose first half is at the end: 2,001 clipped runs in 1,000 periods.
     at_once(
         [
             (48_000, 1_000.0, 1, ""),
@@ -52,8 +52,8 @@ fn clipping_in_the_file_is_counted_after_any_conversion() {
             (8_000, 100.0, 1, ""),
         ],
         |(rate, hz, channels, options)| {
-            let mono = too_loud(hz, rate);
-            let samples = if channels == 2 { beside_silence(&mono) } else { mono };
+            let mono = clipped_sine(hz, rate);
+            let samples = if channels == 2 { with_silent_channel(&mono) } else { mono };
             let (quality, _) = quality(rate, channels, &samples, options);
             let case = format!("{rate} Hz {hz} {channels} {options}: {quality}");
             assert_eq!(quality["source_clips"], 2.0 * hz + 1.0, "{case}");
@@ -66,7 +66,7 @@ fn clipping_in_the_file_is_counted_after_any_conversion() {
 
 #[test]
 fn resampler_overshoot_is_not_counted_as_clipping() {
-    // A square wave of 95 % has, without what is above 22 kHz, peaks beyond full scale.
+    // A square wave of 95 % has peaks beyond full scale once the frequencies above 22 kHz are removed.
     let square: Vec<i16> = (0..44_100).map(|n| if n / 21 % 2 == 0 { 31_130 } else { -31_130 }).collect();
     let (quality, code) = quality(44_100, 1, &square, "--max-clips 0");
     assert!(quality["sent_levels"][0]["peak_dbfs"].as_f64().unwrap() > 0.0, "{quality}");
@@ -89,20 +89,20 @@ fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
             ("--max-silence 399ms", 400.0, 1),
             ("--duration 500ms --max-silence 300ms", 300.0, 0),
             ("--duration 500ms --max-silence 299ms", 300.0, 1),
-            // What is sent of it is 50 ms.
+            // 50 ms of it are sent.
             ("--duration 150ms", 50.0, 0),
-            // The silence at its end runs into that at its beginning, if there is any: there is none.
+            // Silence at the end would continue at the beginning, but the file begins with sound.
             ("--repeat 2", 400.0, 0),
         ],
         |(options, expected, code)| {
-            let (quality, ended) = quality(44_100, 1, &samples, options);
-            assert_eq!((&quality["source_silence_ms"], ended), (&json!(expected), code), "{options}: {quality}");
+            let (quality, output) = quality(44_100, 1, &samples, options);
+            assert_eq!((&quality["source_silence_ms"], output), (&json!(expected), code), "{options}: {quality}");
         },
     );
 }
 
-/// A tenth of a second of a quiet tone, all channels alike, with `value` in three places.
-fn with_three(value: f32, rate: u32, channels: u16) -> Vec<f32> {
+/// A tenth of a second of a quiet tone, equal on all channels, with `value` at three positions.
+fn with_three_values(value: f32, rate: u32, channels: u16) -> Vec<f32> {
     let samples = rate as usize / 10 * usize::from(channels);
     let mut sound: Vec<f32> = (0..samples).map(|n| (n as f32 / 50.0).sin() / 4.0).collect();
     for at in [0, 1_001, samples - 1] {
@@ -132,11 +132,11 @@ fn non_finite_file_samples_are_counted_and_become_zero_when_converted() {
     ];
     let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
     at_once(cases.into_iter().zip(values.into_iter().cycle()), |((rate, channels, options), value)| {
-        let make = |file: &Path| wav::write_floats(file, rate, channels, &with_three(value, rate, channels));
-        let ended = sent(make, &format!("{options} --json"));
-        let case = format!("{value} {rate} {channels} {options}: {ended:?}");
-        assert_eq!(ended.code, 0, "{case}");
-        let report = document::report(&ended);
+        let make = |file: &Path| wav::write_floats(file, rate, channels, &with_three_values(value, rate, channels));
+        let output = sent(make, &format!("{options} --json"));
+        let case = format!("{value} {rate} {channels} {options}: {output:?}");
+        assert_eq!(output.code, 0, "{case}");
+        let report = document::report(&output);
         let quality = &report["audio_quality"];
         assert_eq!(quality["source_non_finite_samples"], 3, "{case}");
         assert_eq!(quality["source_replaced_samples"], 3, "{case}");
@@ -155,15 +155,15 @@ fn non_finite_samples_are_sent_unchanged_and_counted_when_copied() {
         [(48_000, 1, "", 1), (48_000, 2, "", 1), (44_100, 1, "--resample native", 1), (48_000, 1, "--channels 2", 2)];
     let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(0x7fc0_0001)];
     at_once(cases.into_iter().zip(values), |((rate, channels, options, copies), value)| {
-        let sound = with_three(value, rate, channels);
+        let sound = with_three_values(value, rate, channels);
         let folder = tempfile::tempdir().unwrap();
         let [record, both, page] = ["back.wav", "both.wav", "page.html"].map(|name| folder.path().join(name));
         let files = format!("--record {} --record-both {} --html {}", record.display(), both.display(), page.display());
         let make = |file: &Path| wav::write_floats(file, rate, channels, &sound);
-        let ended = sent(make, &format!("{options} {files} --json"));
-        let case = format!("{value} {rate} {channels} {options}: {ended:?}");
-        assert_eq!(ended.code, 0, "{case}");
-        let report = document::report(&ended);
+        let output = sent(make, &format!("{options} {files} --json"));
+        let case = format!("{value} {rate} {channels} {options}: {output:?}");
+        assert_eq!(output.code, 0, "{case}");
+        let report = document::report(&output);
         let quality = &report["audio_quality"];
         assert_eq!(quality["source_non_finite_samples"], 3, "{case}");
         assert_eq!(quality["source_replaced_samples"], 0, "{case}");
@@ -197,10 +197,10 @@ fn file_of_the_largest_floats_is_sent_at_every_rate() {
     ];
     at_once(cases, |(rate, channels, options)| {
         let sound: Vec<f32> = (0..6_000).map(|n| if n / 500 % 2 == 0 { f32::MAX } else { -1e38 }).collect();
-        let ended = sent(|file| wav::write_floats(file, rate, channels, &sound), &format!("{options} --json"));
-        assert_eq!(ended.code, 0, "{rate} {channels} {options}: {ended:?}");
-        let quality = &document::report(&ended)["audio_quality"];
-        // Large as they are, they are numbers.
+        let output = sent(|file| wav::write_floats(file, rate, channels, &sound), &format!("{options} --json"));
+        assert_eq!(output.code, 0, "{rate} {channels} {options}: {output:?}");
+        let quality = &document::report(&output)["audio_quality"];
+        // Large values are finite.
         assert_eq!(
             (&quality["source_non_finite_samples"], &quality["source_replaced_samples"]),
             (&json!(0), &json!(0))
@@ -212,16 +212,16 @@ fn file_of_the_largest_floats_is_sent_at_every_rate() {
 #[test]
 fn text_report_lists_non_finite_samples_of_both_sides() {
     let lines = |options: &str, rate: u32, sound: &[f32]| {
-        let ended = sent(|file| wav::write_floats(file, rate, 1, sound), options);
-        assert_eq!(ended.code, 0, "{ended:?}");
-        ended.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+        let output = sent(|file| wav::write_floats(file, rate, 1, sound), options);
+        assert_eq!(output.code, 0, "{output:?}");
+        output.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let reported = lines("", 44_100, &with_three(f32::NAN, 44_100, 1));
+    let reported = lines("", 44_100, &with_three_values(f32::NAN, 44_100, 1));
     assert!(
         reported.contains(&"warning: 3 NaN or infinite samples in the source (replaced with 0)".to_owned()),
         "{reported:#?}"
     );
-    // All of it: that is no silence.
+    // All samples are infinite, which is not silence.
     let reported = lines("", 48_000, &[f32::INFINITY; 960]);
     let level = reported.iter().find(|line| line.starts_with("level ")).unwrap();
     assert!(level.ends_with("sent peak -\u{221e} dBFS, RMS -\u{221e} dBFS, 960 NaN or infinite samples"), "{level}");
@@ -232,8 +232,8 @@ fn text_report_lists_non_finite_samples_of_both_sides() {
 fn non_finite_samples_of_changed_packets_are_reported_as_returned() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
-    wav::write_floats(&file, 48_000, 1, &with_three(f32::NAN, 48_000, 1));
-    // Of half of NaN nothing else becomes.
+    wav::write_floats(&file, 48_000, 1, &with_three_values(f32::NAN, 48_000, 1));
+    // Half of NaN is NaN.
     let server = Server::with_audio(|_| ServerAction::Halve);
     let line = format!("send --frame-size 480 --server-delay 0 --to {} --wav", server.to());
     let run = |more: &[&str]| {
@@ -255,9 +255,9 @@ fn non_finite_samples_of_changed_packets_are_reported_as_returned() {
 fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("long.wav");
-    // Eight packets a second, of which many seconds are read ahead.
-    wav::write(&file, 48_000, 1, &too_loud(1_000.0, 48_000).repeat(60));
-    let server = Server::faithful();
+    // Eight packets per second, of which many seconds are read ahead.
+    wav::write(&file, 48_000, 1, &clipped_sine(1_000.0, 48_000).repeat(60));
+    let server = Server::correct();
     let line = format!("send --frame-size 6000 --server-delay 0 --json --to {} --wav", server.to());
     let program = start(command(line.split_whitespace()).arg(&file));
     server.wait_for(20);
@@ -266,7 +266,7 @@ fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let quality = &report["audio_quality"];
     let [sent, source] =
         [&quality["sent_levels"][0]["clips"], &quality["source_clips"]].map(|clips| clips.as_u64().unwrap());
-    // The packet that would have left next, 125 periods, and what was read for it, at most 1,024 samples.
+    // The packet that would have left next, 125 periods, and the samples read ahead for it, at most 1,024.
     assert!((sent..=sent + 250 + 43 + 1).contains(&source), "{sent} {source}");
     assert!(sent >= 500, "{sent}");
 }

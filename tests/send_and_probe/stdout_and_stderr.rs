@@ -36,14 +36,14 @@ fn standard_output_contains_only_the_report() {
 #[test]
 fn pipe_output_has_no_colors_or_progress_unless_requested() {
     let plain = [run(SEND), run(PROBE), run(&format!("{PROBE} --color never")), run_with("NO_COLOR", "1", PROBE)];
-    for ended in plain {
-        assert!(!ended.stdout.contains(ESCAPE) && !ended.stderr.contains([ESCAPE, '\r']), "{ended:?}");
+    for output in plain {
+        assert!(!output.stdout.contains(ESCAPE) && !output.stderr.contains([ESCAPE, '\r']), "{output:?}");
     }
     for line in [format!("{PROBE} --color always"), format!("--color always {PROBE}")] {
         // `--color always` takes precedence over NO_COLOR.
-        for ended in [run(&line), run_with("NO_COLOR", "1", &line)] {
-            assert_eq!(ended.code, 0, "{ended:?}");
-            assert!(ended.stdout.contains("\u{1b}[32mPASSED\u{1b}[0m"), "{}", ended.stdout);
+        for output in [run(&line), run_with("NO_COLOR", "1", &line)] {
+            assert_eq!(output.code, 0, "{output:?}");
+            assert!(output.stdout.contains("\u{1b}[32mPASSED\u{1b}[0m"), "{}", output.stdout);
         }
     }
     let json = run(&format!("{PROBE} --json --color always"));
@@ -53,14 +53,14 @@ fn pipe_output_has_no_colors_or_progress_unless_requested() {
 #[test]
 fn closed_standard_output_ends_the_run_quietly() {
     // (line, exit code): without lines the closed pipe has no effect, and the run is short; with lines the run is endless.
-    let server = Server::faithful();
+    let server = Server::correct();
     let endless = format!("probe --count 0 --interval 1 --json-lines --to {}", server.to());
     at_once([(PROBE, 0), (&endless, 130)], |(line, code)| {
         let mut program = program::start_line(line);
         let (first, stdout) = program.first_line();
         drop(stdout);
-        let ended = program.end();
-        assert_eq!((ended.code, ended.stderr.as_str()), (code, ""), "{line}");
+        let output = program.end();
+        assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{line}");
         assert!(!first.is_empty());
     });
 }
@@ -70,15 +70,15 @@ fn closed_standard_output_ends_the_run_quietly() {
 fn full_disk_is_reported_and_full_standard_error_is_ignored() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     for line in [PROBE.to_owned(), format!("{PROBE} --json"), format!("{PROBE} --json-lines")] {
-        let ended = program::start(program::command(line.split_whitespace()).stdout(full())).end();
-        assert_eq!(ended.code, 3, "{ended:?}");
-        assert!(ended.stderr.starts_with("jamjam-dev: cannot write to standard output: "), "{}", ended.stderr);
+        let output = program::start(program::command(line.split_whitespace()).stdout(full())).end();
+        assert_eq!(output.code, 3, "{output:?}");
+        assert!(output.stderr.starts_with("jamjam-dev: cannot write to standard output: "), "{}", output.stderr);
     }
-    let ended = program::start(program::command(SEND.split_whitespace()).stderr(full())).end();
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let output = program::start(program::command(SEND.split_whitespace()).stderr(full())).end();
+    assert_eq!(output.code, 0, "{output:?}");
     let failing = "send --wav missing.wav --embedded";
-    let ended = program::start(program::command(failing.split_whitespace()).stderr(full())).end();
-    assert_eq!(ended.code, 3, "{ended:?}");
+    let output = program::start(program::command(failing.split_whitespace()).stderr(full())).end();
+    assert_eq!(output.code, 3, "{output:?}");
 }
 
 #[test]
@@ -96,9 +96,9 @@ fn help_works_for_every_subcommand() {
         ("--version", concat!("jamjam-dev ", env!("CARGO_PKG_VERSION"))),
     ];
     for (line, expected) in cases {
-        let ended = run(line);
-        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{line}");
-        assert!(ended.stdout.contains(expected), "{line}: {}", ended.stdout);
+        let output = run(line);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{line}");
+        assert!(output.stdout.contains(expected), "{line}: {}", output.stdout);
     }
     for line in ["send --help", "probe --help"] {
         let help = run(line).stdout;
@@ -114,15 +114,15 @@ fn help_works_for_every_subcommand() {
 
 #[test]
 fn probe_without_a_target_uses_localhost_port_5000() {
-    // It does not matter whether a server listens there.
-    let ended = run("probe --count 1 --timeout 50ms --json");
-    assert_eq!(document::report(&ended)["target"], "127.0.0.1:5000");
+    // Whether a server listens there does not matter.
+    let output = run("probe --count 1 --timeout 50ms --json");
+    assert_eq!(document::report(&output)["target"], "127.0.0.1:5000");
 }
 
 #[test]
 fn output_to_an_open_pipe_is_flushed_at_once() {
-    // A line is there while the run goes on: it is not held back until some buffer is full.
-    let server = Server::faithful();
+    // A line appears during the run: it is not buffered.
+    let server = Server::correct();
     let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());
     let mut program = program::start_line(&line);
     let (first, mut stdout) = program.first_line();
@@ -137,7 +137,7 @@ fn output_to_an_open_pipe_is_flushed_at_once() {
 
 #[test]
 fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
-    // As coreutils' `timeout --signal INT` sends them: to its child, and to the group that the child is in.
+    // As coreutils' `timeout --signal INT` sends them: to its child, and to the process group of the child.
     let mut program = program::start_line("probe --embedded --count 0 --interval 1ms --json-lines --wait-for 5s");
     let (_, mut stdout) = program.first_line();
     for _ in 0..2 {
@@ -154,11 +154,11 @@ fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
 fn receive_buffer_overflow_is_reported() {
     let dropped = |report: &serde_json::Value| report["host_timing"]["kernel_dropped"].as_u64().unwrap();
     let codes = |report: &serde_json::Value| report["warnings"].to_string();
-    // Pings leave 64 in a row before an answer is read, and the least buffer there is holds a few.
-    let ended = run("probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1 --json");
-    let report = document::report(&ended);
-    assert!(dropped(&report) > 0 && codes(&report).contains("kernel_dropped"), "{ended:?}");
-    assert_eq!(ended.stderr, "");
+    // Pings leave 64 in a row before a reply is read, and the smallest buffer holds a few.
+    let output = run("probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1 --json");
+    let report = document::report(&output);
+    assert!(dropped(&report) > 0 && codes(&report).contains("kernel_dropped"), "{output:?}");
+    assert_eq!(output.stderr, "");
     let report = document::report(&run("probe --embedded --count 5 --interval 1 --json"));
     assert!(dropped(&report) == 0 && !codes(&report).contains("kernel_dropped"), "{report:#}");
 }

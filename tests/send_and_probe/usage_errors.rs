@@ -9,18 +9,18 @@ use test_support::client;
 
 /// Runs each line and compares its exit code and a part of its output. `TO` is a server that must not receive anything.
 fn refuse(cases: &[(&str, i32, &str)]) {
-    let server = Server::faithful();
+    let server = Server::correct();
     let to = server.to();
     at_once(cases, |(line, code, expected)| {
-        // A word may be empty or hold spaces: written in quotes.
+        // An argument may be empty or contain spaces: written in quotes.
         let words = line.split(' ').map(|word| if word == "''" { "" } else { word });
-        let ended = run_args(words.map(|word| word.replace('_', " ").replace("TO", &to)));
-        assert_eq!((ended.code, ended.stdout.as_str()), (*code, ""), "{line}: {}", ended.stderr);
-        assert!(ended.stderr.contains(expected), "{line}: {}", ended.stderr);
+        let output = run_args(words.map(|word| word.replace('_', " ").replace("TO", &to)));
+        assert_eq!((output.code, output.stdout.as_str()), (*code, ""), "{line}: {}", output.stderr);
+        assert!(output.stderr.contains(expected), "{line}: {}", output.stderr);
         if *code == 3 {
-            assert_eq!(ended.stderr.lines().count(), 1, "{line}: {}", ended.stderr);
+            assert_eq!(output.stderr.lines().count(), 1, "{line}: {}", output.stderr);
         }
-        assert!(ended.stderr.starts_with("jamjam-dev: ") || ended.stderr.starts_with("error: "), "{}", ended.stderr);
+        assert!(output.stderr.starts_with("jamjam-dev: ") || output.stderr.starts_with("error: "), "{}", output.stderr);
     });
     assert_eq!(server.received(), []);
 }
@@ -239,7 +239,7 @@ fn invalid_quantities_are_explained() {
 
 #[test]
 fn huge_quantities_cause_no_panic_or_overflow() {
-    // The longest times that can be written end when all has come back; the largest buffer is cut to what there is.
+    // Runs with the longest possible times end when all packets have returned; the largest buffer is limited by the system.
     let long = "18446744073709551615ns";
     let lines = [
         format!("probe --embedded --count 3 --interval 1 --timeout {long} --wait-for {long} --late-after {long}"),
@@ -253,10 +253,10 @@ fn huge_quantities_cause_no_panic_or_overflow() {
         "send --embedded --delay 0 --tone 0.000001 --duration 20ms --channels 2 --frame-size 8186".to_owned(),
     ];
     at_once(lines, |line| {
-        let ended = run_args(line.split(' '));
-        assert_eq!(ended.code, 0, "{line}: {ended:?}");
-        // Nothing takes longer than 584 years.
-        let late = ended.stdout.lines().find(|line| line.starts_with("late "));
+        let output = run_args(line.split(' '));
+        assert_eq!(output.code, 0, "{line}: {output:?}");
+        // The maximum duration is 584 years.
+        let late = output.stdout.lines().find(|line| line.starts_with("late "));
         assert!(late.is_none_or(|late| late.ends_with(" 0")), "{line}: {late:?}");
     });
 }

@@ -1,12 +1,12 @@
-//! Plays the transcripts of `fixtures/signaling/broadcast`, which were written from the protocol, against a hub in memory.
+//! Runs the transcripts of `fixtures/signaling/broadcast`, which were written from the protocol, against a hub in memory.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 use test_support::in_memory_hub;
 use test_support::logged;
-use test_support::scripts;
 use test_support::transcript;
+use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
 use jamjam_dev::signaling::broadcast::{BroadcastSettings, DeclaredRoom, PostError, PostFormat, RoomHandlers};
@@ -14,20 +14,20 @@ use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{ConnId, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
 use jamjam_dev::time::Time;
 use logged::logged;
-use scripts::scripts;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use transcript::{Played, play};
+use transcript::{Progress, run_transcript};
+use transcript_files::transcripts;
 
 #[test]
 fn every_transcript_passes_against_the_in_memory_hub() {
     let mut wrong = String::new();
-    let scripts = scripts("broadcast");
-    assert!(scripts.len() >= 23, "{} transcripts", scripts.len());
-    for (name, script) in scripts {
-        let played = play(&script, &mut InMemoryHub::new([1, 2, 3, 4]));
-        if played != Ok(Played::Whole) {
-            let _ = writeln!(wrong, "{name}: {played:?}");
+    let transcripts = transcripts("broadcast");
+    assert!(transcripts.len() >= 23, "{} transcripts", transcripts.len());
+    for (name, transcript) in transcripts {
+        let progress = run_transcript(&transcript, &mut InMemoryHub::new([1, 2, 3, 4]));
+        if progress != Ok(Progress::Complete) {
+            let _ = writeln!(wrong, "{name}: {progress:?}");
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
@@ -38,7 +38,7 @@ fn every_transcript_passes_against_the_in_memory_hub() {
 struct RecordingSink {
     messages: Vec<(ConnId, Value)>,
     texts: Vec<String>,
-    closed: Vec<ConnId>,
+    expect_closed: Vec<ConnId>,
 }
 
 impl EventSink for RecordingSink {
@@ -51,7 +51,7 @@ impl EventSink for RecordingSink {
     }
 
     fn close(&mut self, conn: ConnId, _: u16, _: &str) {
-        self.closed.push(conn);
+        self.expect_closed.push(conn);
     }
 
     fn ping(&mut self, _: ConnId) {}
@@ -140,7 +140,7 @@ fn idle_timeout_exempts_receive_only_control_channels() {
     connect(&mut hub, 2, "/rooms/radio/remotecontrol", &token(&secret, "radio"));
     let mut sink = RecordingSink::default();
     hub.on_deadline(Time::from_millis(20_000), &mut sink);
-    assert_eq!(sink.closed, [ConnId(1)]);
+    assert_eq!(sink.expect_closed, [ConnId(1)]);
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Plays the transcripts of `fixtures/signaling/control_surface`, which were written from the protocol, against a hub in memory, and tests what a
-//! transcript cannot express.
+//! Runs the transcripts of `fixtures/signaling/control_surface`, which were written from the protocol, against a hub in memory, and tests
+//! behavior that a transcript cannot express.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 use test_support::in_memory_hub;
-use test_support::scripts;
 use test_support::transcript;
+use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
 use jamjam_dev::signaling::{
@@ -15,19 +15,23 @@ use jamjam_dev::signaling::{
     EventSink, Hub, NewConnection, Route, SignalingLimits, UpdateKey,
 };
 use jamjam_dev::time::{Time, WallClock};
-use scripts::scripts;
 use serde_json::{Value, json};
-use transcript::{Played, Step, play, step};
+use transcript::{Progress, Step, run_transcript, step};
+use transcript_files::transcripts;
 
 #[test]
 fn every_transcript_passes_against_the_in_memory_hub() {
     let (mut failures, mut count) = (String::new(), 0);
-    for (name, script) in scripts("control_surface") {
+    for (name, transcript) in transcripts("control_surface") {
         count += 1;
-        match play(&script, &mut InMemoryHub::new([1, 2, 3, 4])) {
-            Ok(Played::Whole) => {}
+        match run_transcript(&transcript, &mut InMemoryHub::new([1, 2, 3, 4])) {
+            Ok(Progress::Complete) => {}
             other => {
-                _ = writeln!(failures, "{name}: {}", other.map_or_else(|error| error, |played| format!("{played:?}")));
+                _ = writeln!(
+                    failures,
+                    "{name}: {}",
+                    other.map_or_else(|error| error, |progress| format!("{progress:?}"))
+                );
             }
         }
     }
@@ -37,13 +41,15 @@ fn every_transcript_passes_against_the_in_memory_hub() {
 
 #[test]
 fn every_message_type_and_error_code_is_in_a_transcript() {
-    let scripts = scripts("control_surface");
-    let lines = || scripts.iter().flat_map(|(_, script)| script.lines()).filter_map(|line| step(line).unwrap());
+    let transcripts = transcripts("control_surface");
+    let lines =
+        || transcripts.iter().flat_map(|(_, transcript)| transcript.lines()).filter_map(|line| step(line).unwrap());
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     let sent: Vec<Value> =
-        lines().filter_map(|(_, step)| if let Step::Says(text) = step { Some(parse(text)) } else { None }).collect();
-    let received: Vec<Value> =
-        lines().filter_map(|(_, step)| if let Step::Hears(text) = step { Some(parse(text)) } else { None }).collect();
+        lines().filter_map(|(_, step)| if let Step::Sends(text) = step { Some(parse(text)) } else { None }).collect();
+    let received: Vec<Value> = lines()
+        .filter_map(|(_, step)| if let Step::Receives(text) = step { Some(parse(text)) } else { None })
+        .collect();
     for kind in ["join", "param", "trigger", "sync", "ping", "leave"] {
         assert!(sent.iter().any(|message| message["type"] == kind), "no client sends {kind}");
     }
@@ -61,7 +67,7 @@ struct RecordingSink {
     messages: BTreeMap<ConnId, Vec<String>>,
     topics: Vec<UpdateKey>,
     events: Vec<ControlSurfaceEvent>,
-    closed: Vec<(ConnId, u16)>,
+    expect_closed: Vec<(ConnId, u16)>,
 }
 
 impl EventSink for RecordingSink {
@@ -81,7 +87,7 @@ impl EventSink for RecordingSink {
     }
 
     fn close(&mut self, conn: ConnId, code: u16, _: &str) {
-        self.closed.push((conn, code));
+        self.expect_closed.push((conn, code));
     }
 
     fn ping(&mut self, _: ConnId) {}
@@ -246,7 +252,7 @@ fn a_hundred_wrong_codes_block_an_address_for_fifteen_minutes() {
     assert_eq!(sink.last(1), invalid);
     send(&mut hub, &mut sink, 1, 901, &join("1234"));
     assert_eq!(sink.last(1)["type"], "welcome");
-    assert!(sink.closed.is_empty());
+    assert!(sink.expect_closed.is_empty());
 }
 
 #[test]

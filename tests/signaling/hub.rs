@@ -1,4 +1,4 @@
-//! Limits and ignored messages, which are the same in every dialect. `rooms_property` tests who receives which message.
+//! Limits and ignored messages, which are the same in every dialect. The `simulation` tests check which client receives which message.
 
 use test_support::logged;
 mod snapshots;
@@ -15,7 +15,7 @@ use jamjam_dev::time::Time;
 use logged::logged;
 use serde_json::{Value, json};
 
-/// Records what is sent to every connection, and which connections are closed.
+/// Records the messages sent to every connection, and closed connections.
 #[derive(Default)]
 struct RecordingSink {
     messages: BTreeMap<ConnId, Vec<Value>>,

@@ -1,22 +1,22 @@
-//! Plays the transcripts of `fixtures/signaling/jamjam`, which were written from the spec, against a hub in memory.
+//! Runs the transcripts of `fixtures/signaling/jamjam`, which were written from the spec, against a hub in memory.
 
 use std::fmt::Write as _;
 use test_support::in_memory_hub;
-use test_support::scripts;
 use test_support::transcript;
+use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
-use scripts::scripts;
 use serde_json::Value;
-use transcript::{Played, Step, play, step};
+use transcript::{Progress, Step, run_transcript, step};
+use transcript_files::transcripts;
 
 #[test]
 fn every_transcript_passes_against_the_in_memory_hub() {
     let mut failures = String::new();
-    for (name, script) in scripts("jamjam") {
-        match play(&script, &mut InMemoryHub::new([1, 2, 3, 4])) {
-            Ok(Played::Whole | Played::UpToTheClock) => {}
-            Ok(Played::Until(line)) => {
+    for (name, transcript) in transcripts("jamjam") {
+        match run_transcript(&transcript, &mut InMemoryHub::new([1, 2, 3, 4])) {
+            Ok(Progress::Complete | Progress::UntilUnsupported) => {}
+            Ok(Progress::UntilLine(line)) => {
                 let _ = writeln!(failures, "{name}: line {line}: the id has no letter; take another key");
             }
             Err(error) => {
@@ -30,22 +30,24 @@ fn every_transcript_passes_against_the_in_memory_hub() {
 #[test]
 fn every_transcript_passes_for_any_ids() {
     for key in 0..20 {
-        for (name, script) in scripts("jamjam") {
-            let played = play(&script, &mut InMemoryHub::new([key, 0, 0, key]));
-            assert!(played.is_ok(), "{name}, key {key}: {}", played.unwrap_err());
+        for (name, transcript) in transcripts("jamjam") {
+            let progress = run_transcript(&transcript, &mut InMemoryHub::new([key, 0, 0, key]));
+            assert!(progress.is_ok(), "{name}, key {key}: {}", progress.unwrap_err());
         }
     }
 }
 
 #[test]
 fn every_message_type_and_error_text_is_in_a_transcript() {
-    let scripts = scripts("jamjam");
-    let lines = || scripts.iter().flat_map(|(_, script)| script.lines()).filter_map(|line| step(line).unwrap());
+    let transcripts = transcripts("jamjam");
+    let lines =
+        || transcripts.iter().flat_map(|(_, transcript)| transcript.lines()).filter_map(|line| step(line).unwrap());
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     let sent: Vec<Value> =
-        lines().filter_map(|(_, step)| if let Step::Says(text) = step { Some(parse(text)) } else { None }).collect();
-    let received: Vec<Value> =
-        lines().filter_map(|(_, step)| if let Step::Hears(text) = step { Some(parse(text)) } else { None }).collect();
+        lines().filter_map(|(_, step)| if let Step::Sends(text) = step { Some(parse(text)) } else { None }).collect();
+    let received: Vec<Value> = lines()
+        .filter_map(|(_, step)| if let Step::Receives(text) = step { Some(parse(text)) } else { None })
+        .collect();
     for kind in ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"] {
         assert!(sent.iter().any(|message| message["type"] == kind), "no client sends {kind}");
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use test_support::compare;
 use test_support::transcript;
 
-use transcript::{Played, Stage, play};
+use transcript::{Progress, TranscriptServer, run_transcript};
 
 /// Relays every message to the other clients, and sends them a word for every other action.
 #[derive(Default)]
@@ -13,13 +13,13 @@ struct RelayServer {
     waiting: BTreeMap<String, VecDeque<String>>,
 }
 
-impl Stage for RelayServer {
+impl TranscriptServer for RelayServer {
     fn connect(&mut self, name: &str, _: &str) -> Result<(), String> {
         self.waiting.insert(name.to_owned(), VecDeque::new());
         Ok(())
     }
 
-    fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
+    fn send_text(&mut self, name: &str, text: &str) -> Result<(), String> {
         for (_, waiting) in self.waiting.iter_mut().filter(|(other, _)| *other != name) {
             waiting.push_back(text.to_owned());
         }
@@ -27,57 +27,57 @@ impl Stage for RelayServer {
     }
 
     fn send_binary(&mut self, name: &str) -> Result<(), String> {
-        self.say(name, "\"binary\"")
+        self.send_text(name, "\"binary\"")
     }
 
     fn close(&mut self, name: &str) -> Result<(), String> {
         self.waiting.remove(name);
-        self.say(name, "\"closed\"")
+        self.send_text(name, "\"closed\"")
     }
 
     fn cut(&mut self, name: &str) -> Result<(), String> {
         self.waiting.remove(name);
-        self.say(name, "\"cut\"")
+        self.send_text(name, "\"cut\"")
     }
 
-    fn hear(&mut self, name: &str) -> Result<String, String> {
+    fn receive(&mut self, name: &str) -> Result<String, String> {
         self.waiting.get_mut(name).and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} receives nothing"))
     }
 
-    fn silent(&mut self, name: &str) -> Result<(), String> {
+    fn no_message(&mut self, name: &str) -> Result<(), String> {
         self.waiting[name].front().map_or(Ok(()), |text| Err(format!("{name} receives {text}")))
     }
 
-    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
+    fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
         Err(format!("the relay server does not close {name}"))
     }
 
-    fn pinged(&mut self, name: &str) -> Result<(), String> {
+    fn expect_pinged(&mut self, name: &str) -> Result<(), String> {
         Err(format!("the relay server does not ping {name}"))
     }
 
-    fn pass(&mut self, _: u64) -> bool {
+    fn advance(&mut self, _: u64) -> bool {
         false
     }
 
-    fn settled(&mut self) -> Result<(), String> {
+    fn no_messages(&mut self) -> Result<(), String> {
         let names: Vec<String> = self.waiting.keys().cloned().collect();
-        names.iter().try_for_each(|name| self.silent(name))
+        names.iter().try_for_each(|name| self.no_message(name))
     }
 }
 
 const ROOM: &str = r#"{"id":"1a2b3c4d"}"#;
 
 /// Plays these lines after ann and bob have connected (lines 1 and 2).
-fn played(lines: &[&str]) -> Result<Played, String> {
-    let script = format!("ann connects\nbob connects\n{}\n", lines.join("\n"));
-    play(&script, &mut RelayServer::default())
+fn run_lines(lines: &[&str]) -> Result<Progress, String> {
+    let transcript = format!("ann connects\nbob connects\n{}\n", lines.join("\n"));
+    run_transcript(&transcript, &mut RelayServer::default())
 }
 
 /// These lines must fail, with a message that contains all of `expected`.
 #[track_caller]
 fn fails(lines: &[&str], expected: &[&str]) {
-    let error = played(lines).expect_err("a wrong transcript passed");
+    let error = run_lines(lines).expect_err("a wrong transcript passed");
     for text in expected {
         assert!(error.contains(text), "{text:?} is not in:\n{error}");
     }
@@ -85,7 +85,7 @@ fn fails(lines: &[&str], expected: &[&str]) {
 
 #[track_caller]
 fn passes(lines: &[&str]) {
-    assert_eq!(played(lines), Ok(Played::Whole));
+    assert_eq!(run_lines(lines), Ok(Progress::Complete));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn wrong_value_is_reported_with_its_path() {
         (r#"{"type":"A","data":{"n":1,"list":[null,true]}}"#, "message.data.list has 3 elements, expected 2"),
         (r#"{"type":"A","data":{"n":1,"list":[null,true,"x",1]}}"#, "message.data.list has 3 elements, expected 4"),
         (r#"{"type":"A","data":{"n":1,"list":[null,true,"x"],"o":null}}"#, "message.data.o is missing, expected null"),
-        (r#"{"type":"A","data":{"list":[null,true,"x"]}}"#, "message.data.n is too much: 1"),
+        (r#"{"type":"A","data":{"list":[null,true,"x"]}}"#, "message.data.n is unexpected: 1"),
         (r#"{"type":"A","data":null}"#, "message.data is "),
     ] {
         fails(&[sent, &format!("bob< {wrong}")], &["line 4", path]);
@@ -131,7 +131,7 @@ fn wrong_value_is_reported_with_its_path() {
 fn every_difference_of_a_message_is_reported() {
     fails(
         &[r#"ann> {"a":1,"b":2}"#, r#"bob< {"a":3,"c":2}"#],
-        &["message.a is 1", "message.b is too", "message.c is mi"],
+        &["message.a is 1", "message.b is unex", "message.c is mi"],
     );
 }
 
@@ -179,7 +179,7 @@ fn mismatching_placeholder_is_reported() {
 
 #[test]
 fn unbound_placeholder_cannot_be_sent() {
-    fails(&[r#"ann> {"id":"$room"}"#, r#"bob< {"id":"$room"}"#], &["line 3", "$room stands for nothing yet"]);
+    fails(&[r#"ann> {"id":"$room"}"#, r#"bob< {"id":"$room"}"#], &["line 3", "$room has no value yet"]);
     fails(&[r#"ann> "ab""#, r#"bob< "$one$two""#], &["two unknown names"]);
     fails(&[r#"ann> """#, r#"bob< "$some""#], &["expected \"$some\""]);
     fails(&["ann> 5", r#"bob< "$some""#], &["message is 5"]);
@@ -208,7 +208,7 @@ fn placeholder_value_has_the_form_of_its_name() {
         ("6F1C2A34-5b6d-4e7f-8a9b-0c1d2e3f4a5b", "peer_ann"),
         ("6f1c2a345b6d4e7f8a9b0c1d2e3f4a5b", "peer_ann"),
     ] {
-        fails(&[&format!("ann> \"{value}\""), &format!("bob< \"${name}\"")], &[&format!("${name} is no ")]);
+        fails(&[&format!("ann> \"{value}\""), &format!("bob< \"${name}\"")], &[&format!("${name} is not a")]);
     }
     let right = r#"["1a2b3c4d","ABC234","6f1c2a34-5b6d-4e7f-8a9b-0c1d2e3f4a5b","anything"]"#;
     passes(&[&format!("ann> {right}"), r#"bob< ["$room","$invite","$peer_ann","$other"]"#]);
@@ -234,17 +234,17 @@ fn time_placeholder_is_an_integer_and_binds() {
 fn placeholder_case_can_be_changed_where_it_has_letters() {
     passes(&[&format!("ann> {ROOM}"), r#"bob< {"id":"$room"}"#, r#"ann> "${room:upper}""#, r#"bob< "1A2B3C4D""#]);
     let lines = [r#"ann> "12345678""#, r#"bob< "$room""#, r#"ann> "${room:upper}""#, "nonsense"];
-    assert_eq!(played(&lines), Ok(Played::Until(5)));
+    assert_eq!(run_lines(&lines), Ok(Progress::UntilLine(5)));
 }
 
 #[test]
 fn invalid_transcript_line_is_reported() {
-    for line in ["ann", "ann says hello", "connects", "> 1", "ann >1", "ann  connects", "ann receives", " # comment"] {
-        fails(&[line], &["line 3", "no line of a transcript"]);
+    for line in ["ann", "ann sends hello", "connects", "> 1", "ann >1", "ann  connects", "ann receives", " # comment"] {
+        fails(&[line], &["line 3", "invalid transcript line"]);
     }
     for line in ["ann connects", "cat> 1", "cat< 1", "cat receives nothing", "cat closes"] {
         fails(&[line], &["line 3", "connected already, or not yet"]);
     }
-    fails(&["ann> 1", "bob< {"], &["line 4", "the transcript is no JSON"]);
-    fails(&["ann> {", "bob< 1"], &["line 4", "heard no JSON"]);
+    fails(&["ann> 1", "bob< {"], &["line 4", "the transcript is not JSON"]);
+    fails(&["ann> {", "bob< 1"], &["line 4", "received invalid JSON"]);
 }

@@ -1,44 +1,48 @@
-//! Plays the transcripts of `fixtures/signaling/webrtc`, which were written from the protocol, against a hub in memory, and tests what
-//! a transcript cannot express.
+//! Runs the transcripts of `fixtures/signaling/webrtc`, which were written from the protocol, against a hub in memory, and tests
+//! behavior that a transcript cannot express.
 
 use std::fmt::Write as _;
 use test_support::in_memory_hub;
-use test_support::scripts;
 use test_support::transcript;
+use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
 use proptest::prelude::*;
-use scripts::scripts;
 use serde_json::Value;
-use transcript::{Played, Stage, Step, play, step};
+use transcript::{Progress, Step, TranscriptServer, run_transcript, step};
+use transcript_files::transcripts;
 
 const KEY: [u64; 4] = [1, 2, 3, 4];
 
 /// Connects and receives the welcome.
-fn join(hall: &mut InMemoryHub, name: &str, room: &str) {
-    hall.connect(name, &format!("/?roomId={room}&userId={name}&userName={name}")).unwrap();
-    assert!(hall.hear(name).unwrap().starts_with(r#"{"type":"welcome""#));
+fn join(hub: &mut InMemoryHub, name: &str, room: &str) {
+    hub.connect(name, &format!("/?roomId={room}&userId={name}&userName={name}")).unwrap();
+    assert!(hub.receive(name).unwrap().starts_with(r#"{"type":"welcome""#));
 }
 
 /// Two members of a room who have received each other's arrival.
 fn duo() -> InMemoryHub {
-    let mut hall = InMemoryHub::new(KEY);
-    join(&mut hall, "ann", "r");
-    join(&mut hall, "bob", "r");
-    hall.hear("ann").unwrap();
-    hall.hear("bob").unwrap();
-    hall
+    let mut hub = InMemoryHub::new(KEY);
+    join(&mut hub, "ann", "r");
+    join(&mut hub, "bob", "r");
+    hub.receive("ann").unwrap();
+    hub.receive("bob").unwrap();
+    hub
 }
 
 #[test]
 fn every_transcript_passes_against_the_in_memory_hub() {
     let (mut failures, mut count) = (String::new(), 0);
-    for (name, script) in scripts("webrtc") {
+    for (name, transcript) in transcripts("webrtc") {
         count += 1;
-        match play(&script, &mut InMemoryHub::new(KEY)) {
-            Ok(Played::Whole) => {}
+        match run_transcript(&transcript, &mut InMemoryHub::new(KEY)) {
+            Ok(Progress::Complete) => {}
             other => {
-                _ = writeln!(failures, "{name}: {}", other.map_or_else(|error| error, |played| format!("{played:?}")));
+                _ = writeln!(
+                    failures,
+                    "{name}: {}",
+                    other.map_or_else(|error| error, |progress| format!("{progress:?}"))
+                );
             }
         }
     }
@@ -48,13 +52,14 @@ fn every_transcript_passes_against_the_in_memory_hub() {
 
 #[test]
 fn every_message_type_is_in_a_transcript() {
-    let scripts = scripts("webrtc");
-    let lines = || scripts.iter().flat_map(|(_, script)| script.lines()).filter_map(|line| step(line).unwrap());
+    let transcripts = transcripts("webrtc");
+    let lines =
+        || transcripts.iter().flat_map(|(_, transcript)| transcript.lines()).filter_map(|line| step(line).unwrap());
     let kind = |text: &str| serde_json::from_str::<Value>(text).ok()?["type"].as_str().map(str::to_owned);
     let sent: Vec<String> =
-        lines().filter_map(|(_, step)| if let Step::Says(text) = step { kind(text) } else { None }).collect();
+        lines().filter_map(|(_, step)| if let Step::Sends(text) = step { kind(text) } else { None }).collect();
     let received: Vec<String> =
-        lines().filter_map(|(_, step)| if let Step::Hears(text) = step { kind(text) } else { None }).collect();
+        lines().filter_map(|(_, step)| if let Step::Receives(text) = step { kind(text) } else { None }).collect();
     let relayed = ["offer", "answer", "ice-candidate", "call-ended", "participant-update"];
     let servers =
         ["welcome", "existing-participants", "participant-joined", "participant-left", "participants-list", "pong"];
@@ -81,86 +86,87 @@ fn relayed_values_keep_their_bytes() {
         r#"{"__proto__":{"type":"x"}}"#,
         "\"\u{7f}\u{2028}\"",
     ] {
-        let mut hall = duo();
-        hall.say("ann", &format!(r#"{{"sdp":{value},"type":"offer","targetUserId":"bob"}}"#)).unwrap();
-        assert_eq!(hall.hear("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{value}}}"#)));
-        hall.say("bob", &format!(r#"{{"targetUserId":"ann","candidate":{value},"type":"ice-candidate"}}"#)).unwrap();
+        let mut hub = duo();
+        hub.send_text("ann", &format!(r#"{{"sdp":{value},"type":"offer","targetUserId":"bob"}}"#)).unwrap();
+        assert_eq!(hub.receive("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{value}}}"#)));
+        hub.send_text("bob", &format!(r#"{{"targetUserId":"ann","candidate":{value},"type":"ice-candidate"}}"#))
+            .unwrap();
         let received = format!(r#"{{"type":"ice-candidate","fromUserId":"bob","candidate":{value}}}"#);
-        assert_eq!(hall.hear("ann"), Ok(received));
-        hall.say("bob", &format!(r#"{{"type":"participant-update","updates":{value}}}"#)).unwrap();
+        assert_eq!(hub.receive("ann"), Ok(received));
+        hub.send_text("bob", &format!(r#"{{"type":"participant-update","updates":{value}}}"#)).unwrap();
         let received = format!(r#"{{"type":"participant-update","userId":"bob","updates":{value}}}"#);
-        assert_eq!(hall.hear("ann"), Ok(received));
+        assert_eq!(hub.receive("ann"), Ok(received));
     }
 }
 
 #[test]
 fn message_nesting_is_limited_to_128_levels() {
-    let mut hall = duo();
+    let mut hub = duo();
     let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
     let offer = |levels| format!(r#"{{"type":"offer","targetUserId":"bob","sdp":{}}}"#, deep(levels));
-    hall.say("ann", &offer(128)).unwrap();
-    assert_eq!(hall.settled(), Ok(()), "129");
-    hall.say("ann", &offer(127)).unwrap();
-    assert_eq!(hall.hear("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{}}}"#, deep(127))));
+    hub.send_text("ann", &offer(128)).unwrap();
+    assert_eq!(hub.no_messages(), Ok(()), "129");
+    hub.send_text("ann", &offer(127)).unwrap();
+    assert_eq!(hub.receive("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{}}}"#, deep(127))));
 }
 
 /// The order of the members is free; it is that of the previous program so that outputs can be compared.
 #[test]
 fn members_of_every_message_are_in_the_documented_order() {
-    let mut hall = InMemoryHub::new(KEY);
-    hall.connect("ann", "/?roomId=r&userId=a&userName=Ann").unwrap();
+    let mut hub = InMemoryHub::new(KEY);
+    hub.connect("ann", "/?roomId=r&userId=a&userName=Ann").unwrap();
     let ann = r#"{"id":"a","name":"Ann","joinedAt":2}"#;
     assert_eq!(
-        hall.hear("ann"),
+        hub.receive("ann"),
         Ok(format!(r#"{{"type":"welcome","roomId":"r","userId":"a","participants":[{ann}]}}"#))
     );
-    hall.connect("bob", "/?roomId=r&userId=b&userName=Bob").unwrap();
+    hub.connect("bob", "/?roomId=r&userId=b&userName=Bob").unwrap();
     let bob = r#"{"id":"b","name":"Bob","joinedAt":3}"#;
     let received =
         format!(r#"{{"type":"participant-joined","userId":"b","userName":"Bob","participants":[{ann},{bob}]}}"#);
-    assert_eq!(hall.hear("ann"), Ok(received));
+    assert_eq!(hub.receive("ann"), Ok(received));
 }
 
 #[test]
 fn room_is_limited_to_100_members_and_a_duplicate_replaces_its_own() {
-    let mut hall = InMemoryHub::new(KEY);
+    let mut hub = InMemoryHub::new(KEY);
     for number in 1..=100 {
         let name = format!("c{number}");
-        join(&mut hall, &name, "r");
-        (number > 1).then(|| hall.hear(&name).unwrap());
-        (1..number).for_each(|other| _ = hall.hear(&format!("c{other}")).unwrap());
+        join(&mut hub, &name, "r");
+        (number > 1).then(|| hub.receive(&name).unwrap());
+        (1..number).for_each(|other| _ = hub.receive(&format!("c{other}")).unwrap());
     }
-    hall.connect("late", "/?roomId=r&userId=late&userName=Late").unwrap();
-    assert_eq!(hall.closed("late"), Ok(Some((1013, "Room is full".to_owned()))));
-    assert_eq!(hall.settled(), Ok(()), "no message was sent");
-    hall.connect("again", "/?roomId=r&userId=c1&userName=c1").unwrap();
-    assert_eq!(hall.closed("c1"), Ok(Some((1000, "Duplicate connection".to_owned()))));
-    assert!(hall.hear("again").unwrap().starts_with(r#"{"type":"welcome""#));
+    hub.connect("late", "/?roomId=r&userId=late&userName=Late").unwrap();
+    assert_eq!(hub.expect_closed("late"), Ok(Some((1013, "Room is full".to_owned()))));
+    assert_eq!(hub.no_messages(), Ok(()), "no message was sent");
+    hub.connect("again", "/?roomId=r&userId=c1&userName=c1").unwrap();
+    assert_eq!(hub.expect_closed("c1"), Ok(Some((1000, "Duplicate connection".to_owned()))));
+    assert!(hub.receive("again").unwrap().starts_with(r#"{"type":"welcome""#));
     // Another room has capacity.
-    join(&mut hall, "late", "q");
+    join(&mut hub, "late", "q");
     // This room has capacity again after a member has left.
-    hall.close("c2").unwrap();
-    hall.connect("next", "/?roomId=r&userId=next&userName=Next").unwrap();
-    assert!(hall.hear("next").unwrap().starts_with(r#"{"type":"welcome""#));
+    hub.close("c2").unwrap();
+    hub.connect("next", "/?roomId=r&userId=next&userName=Next").unwrap();
+    assert!(hub.receive("next").unwrap().starts_with(r#"{"type":"welcome""#));
 }
 
 /// The first ping comes when the interval has passed and not before, and no connection is closed before it was pinged.
 #[test]
 fn ping_is_sent_when_the_interval_has_passed() {
-    let mut hall = InMemoryHub::new(KEY);
-    join(&mut hall, "ann", "r");
-    hall.connect("jim", "/").unwrap();
-    hall.pass(29);
-    assert!(hall.pinged("ann").is_err());
-    hall.pass(1);
-    assert_eq!(hall.pinged("ann"), Ok(()));
-    assert!(hall.pinged("ann").is_err(), "once");
-    hall.pass(29);
-    assert!(hall.pinged("ann").is_err());
-    assert!(hall.settled().is_ok(), "no connection is closed before the timeout");
-    hall.pass(1);
-    assert_eq!(hall.closed("ann"), Ok(None));
-    assert!(hall.pinged("jim").is_err());
+    let mut hub = InMemoryHub::new(KEY);
+    join(&mut hub, "ann", "r");
+    hub.connect("jim", "/").unwrap();
+    hub.advance(29);
+    assert!(hub.expect_pinged("ann").is_err());
+    hub.advance(1);
+    assert_eq!(hub.expect_pinged("ann"), Ok(()));
+    assert!(hub.expect_pinged("ann").is_err(), "once");
+    hub.advance(29);
+    assert!(hub.expect_pinged("ann").is_err());
+    assert!(hub.no_messages().is_ok(), "no connection is closed before the timeout");
+    hub.advance(1);
+    assert_eq!(hub.expect_closed("ann"), Ok(None));
+    assert!(hub.expect_pinged("jim").is_err());
 }
 
 /// Pieces of JSON, so that their concatenation is sometimes valid JSON.
@@ -198,13 +204,13 @@ proptest! {
     /// For any text in place of a value, the target receives an object of exactly three members, or nothing.
     #[test]
     fn a_relayed_value_cannot_add_members_to_the_message(value in pieces()) {
-        let mut hall = duo();
-        hall.say("ann", &format!(r#"{{"type":"offer","targetUserId":"bob","sdp":{value}}}"#)).unwrap();
-        if let Ok(received) = hall.hear("bob") {
+        let mut hub = duo();
+        hub.send_text("ann", &format!(r#"{{"type":"offer","targetUserId":"bob","sdp":{value}}}"#)).unwrap();
+        if let Ok(received) = hub.receive("bob") {
             let received: serde_json::Map<String, Value> = serde_json::from_str(&received).expect("an object");
             prop_assert_eq!(received.keys().collect::<Vec<_>>(), ["type", "fromUserId", "sdp"]);
             prop_assert_eq!(&received["fromUserId"], "ann");
         }
-        prop_assert_eq!(hall.settled(), Ok(()));
+        prop_assert_eq!(hub.no_messages(), Ok(()));
     }
 }

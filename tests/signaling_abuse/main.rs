@@ -120,7 +120,7 @@ fn slow_handshake_is_closed_at_the_timeout_and_counted() {
         thread::park_timeout(std::time::Duration::from_millis(20));
         slow.write_all(&[*byte]).is_ok()
     });
-    assert!(sent.count() < UPGRADE.len(), "the whole request was taken");
+    assert!(sent.count() < UPGRADE.len(), "the complete request was accepted");
     let mut nothing = Vec::new();
     assert!(silent.read_to_end(&mut nothing).is_ok() && !nothing.starts_with(b"HTTP/1.1 101"));
     poll_until("both are counted", || (server.metric("handshake_timeouts_total") == 2).then_some(()));
@@ -172,14 +172,14 @@ fn total_queue_is_bounded_and_the_slowest_connection_is_closed() {
 
 /// Opens connections from a process of its own, prints their number, sends incomplete requests on them, and waits to be killed.
 const HALF_OPEN: &str = "import socket,sys,time,resource
-most=resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE,(most,most))
-kept=[]
+maximum=resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE,(maximum,maximum))
+connections=[]
 try:
   for i in range(int(sys.argv[2])):
-    s=socket.create_connection(('127.0.0.1',int(sys.argv[1]))); s.send(b'GET / HT'); kept.append(s)
+    s=socket.create_connection(('127.0.0.1',int(sys.argv[1]))); s.send(b'GET / HT'); connections.append(s)
 except OSError as e: print(e,file=sys.stderr)
-print(len(kept),flush=True)
+print(len(connections),flush=True)
 time.sleep(60)";
 
 #[test]
@@ -193,7 +193,7 @@ fn endless_messages_are_closed_when_the_byte_budget_is_used_up() {
         let mut stream = upgraded(server.address);
         stream.write_all(&begun).unwrap();
         buffered.push(stream);
-        poll_until("it has come", || (server.metric("total_queued_bytes") == number * (250 << 10)).then_some(()));
+        poll_until("it has arrived", || (server.metric("total_queued_bytes") == number * (250 << 10)).then_some(()));
     }
     let mut last = upgraded(server.address);
     last.write_all(&begun).unwrap();

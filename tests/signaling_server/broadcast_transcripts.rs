@@ -3,10 +3,10 @@
 #![cfg(unix)]
 
 use test_support::certificate;
-use test_support::scripts;
 use test_support::server;
 use test_support::sockets;
 use test_support::transcript;
+use test_support::transcript_files;
 #[expect(dead_code, reason = "its main is not called here")]
 #[path = "../../examples/custom_room.rs"]
 mod custom_room;
@@ -28,42 +28,42 @@ use jamjam_dev::signaling::broadcast::{BroadcastSettings, RoomHandlers};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{Heartbeat, Hub, SignalingLimits};
 use rustls::ClientConfig;
-use scripts::scripts;
 use serde_json::{Map, Value, json};
 use server::TEST_TIMEOUT;
 use server::process::Server;
 use sockets::Sockets;
-use transcript::{Played, play};
+use transcript::{Progress, run_transcript};
+use transcript_files::transcripts;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
 
 const SECRET: &str = "test-secret";
 
-/// Plays each transcript on a server of its own, because rooms keep state.
-fn play_all(options: &[&str], tls: Option<&Arc<ClientConfig>>) {
-    let (mut failures, mut whole) = (String::new(), 0);
-    for (name, script) in scripts("broadcast") {
+/// Runs each transcript on its own server, because rooms keep state.
+fn run_all(options: &[&str], tls: Option<&Arc<ClientConfig>>) {
+    let (mut failures, mut complete) = (String::new(), 0);
+    for (name, transcript) in transcripts("broadcast") {
         let server = Server::start_signaling(&[options, &["--hmac-secret", SECRET]].concat());
-        let mut stage = Sockets::new(server.address, tls.cloned());
-        match play(&script, &mut stage).and_then(|played| stage.empty().map(|()| played)) {
-            Ok(played) => whole += usize::from(played == Played::Whole),
+        let mut sockets = Sockets::new(server.address, tls.cloned());
+        match run_transcript(&transcript, &mut sockets).and_then(|progress| sockets.finish().map(|()| progress)) {
+            Ok(progress) => complete += usize::from(progress == Progress::Complete),
             Err(error) => _ = writeln!(failures, "{name}: {error}"),
         }
     }
     assert!(failures.is_empty(), "\n{failures}");
-    assert!(whole >= 19, "{whole} transcripts");
+    assert!(complete >= 19, "{complete} transcripts");
 }
 
 #[test]
 fn every_transcript_passes_over_plain_sockets() {
-    play_all(&[], None);
+    run_all(&[], None);
 }
 
 #[test]
 fn every_transcript_passes_under_tls() {
     let authority = Authority::new();
-    play_all(&authority.certify().options(), Some(&trusting(&authority.own())));
+    run_all(&authority.certify().options(), Some(&trusting(&authority.own())));
 }
 
 /// A server with the room of the example, until it is dropped.
@@ -158,7 +158,7 @@ impl Client {
         }
     }
 
-    fn closed(&mut self) -> (u16, String) {
+    fn expect_closed(&mut self) -> (u16, String) {
         match self.0.read().unwrap() {
             Message::Close(Some(frame)) => (frame.code.into(), frame.reason.to_string()),
             other => panic!("{other:?}"),
@@ -184,13 +184,13 @@ fn notice(what: &str, who: &str) -> Value {
 fn every_hook_of_a_custom_room_has_its_effect() {
     let server = CustomRoomServer::start();
     // requires_auth: the room rejects with its own text; verify_auth: with its own code, or the default one.
-    assert_eq!(server.connect("/myroom").closed(), (4_001, "Missing clientId".to_owned()));
-    assert_eq!(server.join("mallory").closed(), (4_004, "Rejected by room".to_owned()));
+    assert_eq!(server.connect("/myroom").expect_closed(), (4_001, "Missing clientId".to_owned()));
+    assert_eq!(server.join("mallory").expect_closed(), (4_004, "Rejected by room".to_owned()));
     // The room receives the headers of the request.
     let mut request =
         tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/myroom", server.address)).unwrap();
     request.headers_mut().insert("User-Agent", "myclient/1".parse().unwrap());
-    let old = Client(tungstenite::connect(request).unwrap().0).closed();
+    let old = Client(tungstenite::connect(request).unwrap().0).expect_closed();
     assert_eq!(old, (4_010, "Update your client".to_owned()));
     // welcome_message, then on_join.
     let mut ann = server.join("ann");
@@ -258,7 +258,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
         (cat.receive()["type"].clone(), ann.receive(), bob.receive()),
         (json!("welcome"), notice("joined", "cat"), notice("joined", "cat"))
     );
-    assert_eq!(server.join("dan").closed(), (1_013, "Room is full".to_owned()));
+    assert_eq!(server.join("dan").expect_closed(), (1_013, "Room is full".to_owned()));
     // on_leave with code and reason of the close frame, or 1006 without one; on_control_leave.
     cat.0.close(Some(CloseFrame { code: 4_321.into(), reason: "Enough".into() })).unwrap();
     assert_eq!(

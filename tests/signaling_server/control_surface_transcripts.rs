@@ -1,29 +1,29 @@
-//! Plays the transcripts in `fixtures/signaling/control_surface` against the server itself on real sockets, plain and under TLS. Each has a server
-//! of its own, which creates the rooms that the transcript names.
+//! Runs the transcripts in `fixtures/signaling/control_surface` against the server itself on real sockets, plain and under TLS. Each has
+//! its own server, which creates the rooms that the transcript names.
 
 #![cfg(unix)]
 
 use std::fmt::Write as _;
 use test_support::certificate;
-use test_support::scripts;
 use test_support::server;
 use test_support::sockets;
 use test_support::transcript;
+use test_support::transcript_files;
 
 use certificate::{Authority, trusting};
-use scripts::scripts;
 use server::process::Server;
 use sockets::Sockets;
-use transcript::{Played, play};
+use transcript::{Progress, run_transcript};
+use transcript_files::transcripts;
 
 /// The options that create the rooms of a transcript; `None` if no option creates one of its rooms, or if the transcript moves the
 /// clock.
-fn rooms(script: &str) -> Option<Vec<String>> {
+fn rooms(transcript: &str) -> Option<Vec<String>> {
     let mut options = Vec::new();
-    if script.lines().any(|line| line.ends_with("s pass")) {
+    if transcript.lines().any(|line| line.ends_with("s pass")) {
         return None;
     }
-    let created: Vec<&str> = script.lines().filter_map(|line| line.strip_prefix("program creates room ")).collect();
+    let created: Vec<&str> = transcript.lines().filter_map(|line| line.strip_prefix("program creates room ")).collect();
     for room in &created {
         let (code, members) = room.split_once(" for ").unwrap_or((room, "100"));
         options.extend(["--bbx-room".to_owned(), code.to_owned()]);
@@ -35,16 +35,16 @@ fn rooms(script: &str) -> Option<Vec<String>> {
     Some(options)
 }
 
-/// Plays every transcript that needs no clock. Returns the number of complete ones.
-fn play_all(options: &[String], stage: impl Fn(&Server) -> Sockets, which: impl Fn(&str) -> bool) -> usize {
+/// Runs every transcript that needs no clock. Returns the number of complete ones.
+fn run_all(options: &[String], sockets: impl Fn(&Server) -> Sockets, which: impl Fn(&str) -> bool) -> usize {
     let (mut failures, mut complete) = (String::new(), 0);
-    for (name, script) in scripts("control_surface").into_iter().filter(|(_, script)| which(script)) {
-        let Some(rooms) = rooms(&script) else { continue };
+    for (name, transcript) in transcripts("control_surface").into_iter().filter(|(_, transcript)| which(transcript)) {
+        let Some(rooms) = rooms(&transcript) else { continue };
         let options: Vec<&str> = options.iter().chain(&rooms).map(String::as_str).collect();
         let server = Server::start_signaling(&options);
-        let mut stage = stage(&server);
-        match play(&script, &mut stage).and_then(|played| stage.empty().map(|()| played)) {
-            Ok(played) => complete += usize::from(played == Played::Whole),
+        let mut sockets = sockets(&server);
+        match run_transcript(&transcript, &mut sockets).and_then(|progress| sockets.finish().map(|()| progress)) {
+            Ok(progress) => complete += usize::from(progress == Progress::Complete),
             Err(error) => _ = writeln!(failures, "{name}: {error}"),
         }
     }
@@ -54,7 +54,7 @@ fn play_all(options: &[String], stage: impl Fn(&Server) -> Sockets, which: impl 
 
 #[test]
 fn every_transcript_passes_over_plain_sockets() {
-    let complete = play_all(&[], |server| Sockets::new(server.address, None), |_| true);
+    let complete = run_all(&[], |server| Sockets::new(server.address, None), |_| true);
     assert!(complete >= 22, "{complete} transcripts");
 }
 
@@ -63,16 +63,16 @@ fn every_transcript_passes_under_tls() {
     let authority = Authority::new();
     let options: Vec<String> = authority.certify().options().iter().map(|option| (*option).to_owned()).collect();
     let tls = trusting(&authority.own());
-    let complete = play_all(&options, |server| Sockets::new(server.address, Some(tls.clone())), |_| true);
+    let complete = run_all(&options, |server| Sockets::new(server.address, Some(tls.clone())), |_| true);
     assert!(complete >= 22, "{complete} transcripts");
 }
 
 #[test]
 fn reset_connection_is_handled_like_a_closed_one() {
     let reset = |server: &Server| {
-        let mut stage = Sockets::new(server.address, None);
-        stage.reset = true;
-        stage
+        let mut sockets = Sockets::new(server.address, None);
+        sockets.reset = true;
+        sockets
     };
-    assert!(play_all(&[], reset, |script| script.contains(" is cut")) >= 1);
+    assert!(run_all(&[], reset, |transcript| transcript.contains(" is cut")) >= 1);
 }

@@ -37,16 +37,16 @@ fn audio_survives_a_signaling_server_restart_and_the_room_returns() {
     let _again = Server::start_signaling(&["--port", &port]);
     echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (300ms delay)\"");
     // A client that connects now finds the echo server, its address and its chat replies.
-    let mut member = Member::of(address);
+    let mut member = Member::connect(address);
     let room = poll_until("the room", || member.rooms().pop());
     assert_eq!(room["name"], "[BOT] Echo Server (300ms delay)");
     let mut echo_member = member.join(&room["invite_code"]).remove(0);
     if echo_member["public_addr"].is_null() {
-        echo_member = member.hear_a("PeerUpdated")["peer"].take();
+        echo_member = member.receive_type("PeerUpdated")["peer"].take();
     }
     assert_eq!(echo_member["public_addr"], echo.address.to_string());
     member.chat("still there?");
-    assert_eq!(member.hear_a("ChatMessage")["content"], "🔊 still there?");
+    assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 still there?");
 
     let sent = sending.wait_with_output().unwrap();
     let stderr = String::from_utf8(sent.stderr).unwrap();

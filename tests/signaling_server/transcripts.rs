@@ -1,58 +1,58 @@
-//! Plays the transcripts in `fixtures/signaling` against the server itself on real sockets, plain and under TLS.
+//! Runs the transcripts in `fixtures/signaling` against the server itself on real sockets, plain and under TLS.
 
 #![cfg(unix)]
 
 use std::fmt::Write as _;
 use test_support::certificate;
-use test_support::scripts;
 use test_support::server;
 use test_support::sockets;
 use test_support::transcript;
+use test_support::transcript_files;
 
 use certificate::{Authority, trusting};
-use scripts::scripts;
 use server::process::Server;
 use sockets::Sockets;
-use transcript::{Played, play};
+use transcript::{Progress, run_transcript};
+use transcript_files::transcripts;
 
 /// Dialects, and the number of transcripts of each that need no clock.
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
-/// Plays all of `script`, up to where it would move the clock; repeats if an id of this run has no letter whose case could change.
-fn play_whole(script: &str, stage: &mut Sockets) -> Result<Played, String> {
+/// Runs all of `transcript`, up to where it would move the clock; repeats if an id of this run has no letter whose case could change.
+fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
-        let played = play(script, stage)?;
-        stage.empty()?;
-        if played == Played::Whole || played == Played::UpToTheClock {
-            return Ok(played);
+        let progress = run_transcript(transcript, sockets)?;
+        sockets.finish()?;
+        if progress == Progress::Complete || progress == Progress::UntilUnsupported {
+            return Ok(progress);
         }
     }
     Err("no id has a letter".to_owned())
 }
 
-/// Plays the transcripts of a dialect that `which` selects; at least `min_complete` of them must be complete.
-fn play_all(stage: &mut Sockets, dialect: &str, min_complete: usize, which: impl Fn(&str) -> bool) {
-    let (mut failures, mut played) = (String::new(), 0);
-    for (name, script) in scripts(dialect).into_iter().filter(|(_, script)| which(script)) {
-        match play_whole(&script, stage) {
-            Ok(all) => played += usize::from(all == Played::Whole),
+/// Runs the transcripts of a dialect that `which` selects; at least `min_complete` of them must be complete.
+fn run_all(sockets: &mut Sockets, dialect: &str, min_complete: usize, which: impl Fn(&str) -> bool) {
+    let (mut failures, mut complete) = (String::new(), 0);
+    for (name, transcript) in transcripts(dialect).into_iter().filter(|(_, transcript)| which(transcript)) {
+        match run_complete(&transcript, sockets) {
+            Ok(progress) => complete += usize::from(progress == Progress::Complete),
             Err(error) => {
                 let _ = writeln!(failures, "{dialect}/{name}: {error}");
                 // A client that is still connected must not meet the next transcript.
-                *stage = stage.anew();
+                *sockets = sockets.without_clients();
             }
         }
     }
     assert!(failures.is_empty(), "\n{failures}");
-    assert!(played >= min_complete, "{played} transcripts");
+    assert!(complete >= min_complete, "{complete} transcripts");
 }
 
 #[test]
 fn every_transcript_passes_over_plain_sockets() {
     let server = Server::start_signaling(&[]);
-    let mut stage = Sockets::new(server.address, None);
+    let mut sockets = Sockets::new(server.address, None);
     for (dialect, min_complete) in DIALECTS {
-        play_all(&mut stage, dialect, min_complete, |_| true);
+        run_all(&mut sockets, dialect, min_complete, |_| true);
     }
 }
 
@@ -60,9 +60,9 @@ fn every_transcript_passes_over_plain_sockets() {
 fn every_transcript_passes_under_tls() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
-    let mut stage = Sockets::new(server.address, Some(trusting(&authority.own())));
+    let mut sockets = Sockets::new(server.address, Some(trusting(&authority.own())));
     for (dialect, min_complete) in DIALECTS {
-        play_all(&mut stage, dialect, min_complete, |_| true);
+        run_all(&mut sockets, dialect, min_complete, |_| true);
     }
 }
 
@@ -71,10 +71,10 @@ fn reset_connection_is_handled_like_a_closed_one() {
     let authority = Authority::new();
     let (plain, tls) = (Server::start_signaling(&[]), Server::start_signaling(&authority.certify().options()));
     for (server, tls) in [(&plain, None), (&tls, Some(trusting(&authority.own())))] {
-        let mut stage = Sockets::new(server.address, tls);
-        stage.reset = true;
+        let mut sockets = Sockets::new(server.address, tls);
+        sockets.reset = true;
         for (dialect, _) in DIALECTS {
-            play_all(&mut stage, dialect, 1, |script| script.contains(" is cut"));
+            run_all(&mut sockets, dialect, 1, |transcript| transcript.contains(" is cut"));
         }
     }
 }
@@ -93,11 +93,11 @@ const JOINED: &str = r#"ann< {"type":"PeerJoined","data":{"peer":{"id":"$peerBob
 fn transcript_that_omits_a_received_message_fails() {
     let server = Server::start_signaling(&[]);
     let fails_with = |lines: &[&str], at: &str, expected: &str| {
-        let mut stage = Sockets::new(server.address, None);
-        let error = play_whole(&format!("{DUO}{}\n", lines.join("\n")), &mut stage).expect_err("it passes");
+        let mut sockets = Sockets::new(server.address, None);
+        let error = run_complete(&format!("{DUO}{}\n", lines.join("\n")), &mut sockets).expect_err("it passes");
         assert!(error.contains(at) && error.contains(expected), "{error}");
-        drop(stage);
-        Sockets::new(server.address, None).empty().unwrap();
+        drop(sockets);
+        Sockets::new(server.address, None).finish().unwrap();
     };
     // It received a message about bob, and claims that it did not.
     fails_with(&["ann receives nothing"], "line 7: ", "PeerJoined");
@@ -135,19 +135,19 @@ bob< {{"type":"existing-participants","participants":[{ANN}]}}
         ("bob> x", "line 6: ", "participant-joined"),
         ("ann is closed 1008 x", "line 6: ", "participant-joined"),
     ] {
-        let mut stage = Sockets::new(server.address, None);
-        let error = play_whole(&format!("{joined}{lines}\n"), &mut stage).expect_err("it passes");
+        let mut sockets = Sockets::new(server.address, None);
+        let error = run_complete(&format!("{joined}{lines}\n"), &mut sockets).expect_err("it passes");
         assert!(error.contains(at) && error.contains(expected), "{error}");
-        drop(stage);
-        Sockets::new(server.address, None).empty().unwrap();
+        drop(sockets);
+        Sockets::new(server.address, None).finish().unwrap();
     }
     // Closed with another code, and closed without being expected.
     for (end, expected) in [("ann is closed 1008 x", "1008"), ("ann receives nothing", "is closed"), ("", "is closed")]
     {
-        let mut stage = Sockets::new(server.address, None);
-        let error = play_whole(&format!("ann connects to /?roomId=r\n{end}\n"), &mut stage).expect_err("it passes");
+        let mut sockets = Sockets::new(server.address, None);
+        let error = run_complete(&format!("ann connects to /?roomId=r\n{end}\n"), &mut sockets).expect_err("it passes");
         assert!(error.contains(expected), "{error}");
-        drop(stage);
-        Sockets::new(server.address, None).empty().unwrap();
+        drop(sockets);
+        Sockets::new(server.address, None).finish().unwrap();
     }
 }

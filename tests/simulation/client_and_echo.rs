@@ -1,16 +1,16 @@
-//! A thousand seeded simulations in virtual time: clients and an echo server, joined by links that lose, repeat, delay,
-//! reorder and damage; every number that a client reports equals that of a reference count over the complete log, made
-//! after the fact from the text of `docs/measuring.md` alone.
+//! A thousand seeded simulations in virtual time: clients and an echo server, connected by links that lose, repeat, delay,
+//! reorder and damage. Every number that a client reports equals that of a reference count over the complete log, which is
+//! made afterwards from the text of `docs/measuring.md` alone.
 //!
-//! A seed that fails is printed; put it into [`PINNED`]. A seed draws the same simulation as long as `client_and_echo/scenario.rs` draws
-//! in the same order. More simulations: `WORLDS=100000 cargo test --test simulation client_and_echo`. Other ones: `SEED=5000000`, the first seed.
+//! A failing seed is printed; add it to [`PINNED`]. A seed draws the same simulation as long as `client_and_echo/scenario.rs` draws
+//! in the same order. More simulations: `SIMULATIONS=100000 cargo test --test simulation client_and_echo`. Others: `SEED=5000000`, the first seed.
 
-use crate::chance;
 use crate::link;
 use crate::log;
 use crate::net;
 use crate::participants;
 use crate::reference_counts;
+use crate::rng;
 use crate::simulated_socket;
 use test_support::stun;
 mod compare_report;
@@ -41,30 +41,30 @@ impl Drop for Seed {
     }
 }
 
-/// Runs a simulation. The reports of its clients, and whether the direction of their losses was compared with the arrivals; and all
-/// that is wrong with it.
-fn live(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<String>) {
+/// Runs a simulation. Returns the reports of its clients, each with a flag that the direction of its losses was compared with the arrivals, and
+/// all differences.
+fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<String>) {
     let seed = Seed(seed);
     let mut scenario = scenario::draw(seed.0, theme);
     scenario.net.run();
     let (mut runs, mut wrong) = (Vec::new(), Vec::new());
     let mut hosts = scenario.net.hosts.into_iter();
     let server = hosts.next().map_or_else(Vec::new, |server| server.log);
-    for (host, part) in hosts.zip(&scenario.parts) {
-        let (run, differences, compared) = compare_report::client(host, part, scenario.delay, &server);
+    for (host, facts) in hosts.zip(&scenario.parts) {
+        let (run, differences, compared) = compare_report::client(host, facts, scenario.delay, &server);
         wrong.extend(differences.into_iter().map(|difference| format!("seed {}: {difference}", seed.0)));
         runs.push((run, compared));
     }
     (runs, wrong)
 }
 
-/// Runs simulations, each of which must match, and passes the reports of their clients to `look`.
-fn live_all(seeds: impl Iterator<Item = u64>, theme: Theme, mut look: impl FnMut(RunResults, bool)) {
+/// Runs simulations, each of which must match, and passes the reports of their clients to `inspect`.
+fn run_simulations(seeds: impl Iterator<Item = u64>, theme: Theme, mut inspect: impl FnMut(RunResults, bool)) {
     let mut wrong = Vec::new();
     for seed in seeds {
-        let (runs, differences) = live(seed, theme);
+        let (runs, differences) = run_simulation(seed, theme);
         for (run, compared) in runs {
-            look(run, compared);
+            inspect(run, compared);
         }
         wrong.extend(differences);
     }
@@ -73,11 +73,11 @@ fn live_all(seeds: impl Iterator<Item = u64>, theme: Theme, mut look: impl FnMut
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
-/// What happened in a run, by name.
-fn happenings(run: &RunResults) -> Vec<(&'static str, u64)> {
+/// The number of occurrences of each kind of event in a run.
+fn event_counts(run: &RunResults) -> Vec<(&'static str, u64)> {
     let mut seen = vec![
         ("stray", run.stray),
         ("underruns", run.audio.as_ref().map_or(0, |audio| audio.underruns)),
@@ -118,16 +118,16 @@ fn happenings(run: &RunResults) -> Vec<(&'static str, u64)> {
 
 #[test]
 fn report_equals_reference_counts_in_a_thousand_simulations() {
-    let (first, simulations) = (number("SEED", 0), number("WORLDS", 1_000));
+    let (first, simulations) = (number("SEED", 0), number("SIMULATIONS", 1_000));
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
-    live_all(first..first + simulations, Theme::Any, |run, compared| {
+    run_simulations(first..first + simulations, Theme::Any, |run, compared| {
         for (what, n) in
-            happenings(&run).into_iter().chain([("direction of loss held against the truth", compared.into())])
+            event_counts(&run).into_iter().chain([("direction of loss held against the truth", compared.into())])
         {
             *totals.entry(what).or_default() += n;
         }
     });
-    // Simulations in which nothing goes wrong prove nothing.
+    // Every kind of event must occur, otherwise the simulations prove nothing.
     let everything = simulations < 1_000 || totals.values().all(|total| *total >= 20);
     assert!(everything, "something hardly ever happened: {totals:?}");
 }
@@ -135,11 +135,11 @@ fn report_equals_reference_counts_in_a_thousand_simulations() {
 #[test]
 fn report_equals_reference_counts_while_sequence_numbers_wrap() {
     let mut returned = 0;
-    live_all(0..100, Theme::Wrap, |run, _| returned += run.audio.map_or(0, |audio| audio.stats.returned));
-    assert!(returned > 1_000, "hardly anything came back: {returned}");
+    run_simulations(0..100, Theme::Wrap, |run, _| returned += run.audio.map_or(0, |audio| audio.stats.returned));
+    assert!(returned > 1_000, "hardly any packet returned: {returned}");
 }
 
 #[test]
 fn seeds_that_once_failed_pass() {
-    live_all(PINNED.into_iter(), Theme::Any, |_, _| ());
+    run_simulations(PINNED.into_iter(), Theme::Any, |_, _| ());
 }

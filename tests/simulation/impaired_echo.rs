@@ -1,15 +1,13 @@
-//! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. What a client reports equals, packet
+//! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. The report of a client equals, packet
 //! by packet, the rows of the outcome log, read as `docs/measuring.md` defines them.
 //!
-//! More simulations: `WORLDS=10000 cargo test --test simulation impaired_echo`. Other ones: `SEED=5000000`, the first seed.
+//! More simulations: `SIMULATIONS=10000 cargo test --test simulation impaired_echo`. Others: `SEED=5000000`, the first seed.
 
-#![allow(dead_code, reason = "the simulations of client_and_echo.rs use more of their parts")]
-
-use crate::chance;
 use crate::link;
 use crate::net;
 use crate::participants;
 use crate::reference_counts;
+use crate::rng;
 use crate::simulated_socket;
 mod outcome_log_counts;
 mod scenario;
@@ -24,13 +22,13 @@ use participants::Participant;
 use scenario::{Scenario, Wire};
 
 /// A finished simulation: the rows of its outcome log, and the report and observed packets of each client.
-struct Past {
+struct FinishedSimulation {
     rows: Vec<Row>,
     counters: BTreeMap<&'static str, u64>,
     clients: Vec<(RunResults, Vec<reference_counts::Line>, Wire)>,
 }
 
-fn live(seed: u64) -> Past {
+fn run_simulation(seed: u64) -> FinishedSimulation {
     let Scenario { mut net, events, clients } = scenario::draw(seed);
     net.run();
     let mut hosts = net.hosts.into_iter();
@@ -43,29 +41,29 @@ fn live(seed: u64) -> Past {
         let run = match host.node {
             Participant::Sender(node) => node.into_results("the server", None, &mut recorder),
             Participant::Prober(node) => node.into_results("the server", None, &mut recorder),
-            Participant::Echo(_) => panic!("an echo server is no client"),
+            Participant::Echo(_) => panic!("an echo server is not a client"),
         };
         let lines = recorder.0.lock().expect("no thread panics with the lock").clone();
         reports.push((run, lines, wire));
     }
     let mut file = format!("{}\n", outcome_log::HEADER).into_bytes();
-    for fated in events.0.lock().expect("no thread panics with the lock").iter() {
-        outcome_log::write_row(&mut file, fated).expect("memory");
+    for event in events.0.lock().expect("no thread panics with the lock").iter() {
+        outcome_log::write_row(&mut file, event).expect("memory");
     }
     let rows = outcome_log_counts::read(&String::from_utf8(file).expect("text"));
-    Past { rows, counters: counters.values().collect(), clients: reports }
+    FinishedSimulation { rows, counters: counters.values().collect(), clients: reports }
 }
 
-/// All that differs between the rows and what was reported and counted.
-fn differences(past: &Past) -> Vec<String> {
+/// All differences between the rows and the reports and counters.
+fn differences(finished: &FinishedSimulation) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut same = |what: String, log: u64, reported: u64| {
         if log != reported {
             wrong.push(format!("{what}: {reported} is reported, the outcome log has {log}"));
         }
     };
-    for (run, lines, wire) in &past.clients {
-        let Recount { lines: expected, counts } = outcome_log_counts::count(&past.rows, wire);
+    for (run, lines, wire) in &finished.clients {
+        let Recount { lines: expected, counts } = outcome_log_counts::count(&finished.rows, wire);
         for kind in StreamKind::ALL {
             let none = jamjam_dev::stats::StreamStats::new();
             let reported = run.stream(kind).unwrap_or(&none);
@@ -92,37 +90,37 @@ fn differences(past: &Past) -> Vec<String> {
         same(format!("{first:?}"), 0, u64::from(first.is_some()));
         same("packets".to_owned(), expected.len() as u64, lines.len() as u64);
     }
-    for (name, log) in outcome_log_counts::counters(&past.rows) {
-        same(name.to_owned(), log, past.counters[name]);
+    for (name, log) in outcome_log_counts::counters(&finished.rows) {
+        same(name.to_owned(), log, finished.counters[name]);
     }
     wrong
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
 #[test]
 fn report_counts_and_packets_equal_the_outcome_log() {
-    let (first, simulations) = (number("SEED", 0), number("WORLDS", 500));
+    let (first, simulations) = (number("SEED", 0), number("SIMULATIONS", 500));
     let mut totals: BTreeMap<String, u64> = BTreeMap::new();
     let mut wrong = Vec::new();
     for seed in first..first + simulations {
-        let past =
-            std::panic::catch_unwind(|| live(seed)).unwrap_or_else(|_| panic!("the simulation with seed {seed}"));
-        wrong.extend(differences(&past).into_iter().map(|difference| format!("seed {seed}: {difference}")));
-        for row in &past.rows {
+        let finished = std::panic::catch_unwind(|| run_simulation(seed))
+            .unwrap_or_else(|_| panic!("the simulation with seed {seed}"));
+        wrong.extend(differences(&finished).into_iter().map(|difference| format!("seed {seed}: {difference}")));
+        for row in &finished.rows {
             *totals.entry(row.packet_outcome.clone()).or_default() += 1;
             *totals.entry("reordered".to_owned()).or_default() += u64::from(row.reordered);
             *totals.entry("second copies".to_owned()).or_default() += u64::from(row.copies.max(1) - 1);
         }
-        for line in past.clients.iter().flat_map(|(_, lines, _)| lines) {
+        for line in finished.clients.iter().flat_map(|(_, lines, _)| lines) {
             *totals.entry(format!("{:?} {:?}", line.stream, line.packet_outcome)).or_default() += 1;
         }
     }
     let few = wrong[..wrong.len().min(20)].join("\n");
     assert!(wrong.is_empty(), "{} differences, the first of them:\n{few}", wrong.len());
-    // Simulations in which nothing goes wrong prove nothing. Stopped is what no client waits for: it has no place here.
+    // Every kind of outcome must occur, otherwise the simulations prove nothing. `stopped` cannot occur, because all clients wait.
     println!("{totals:?}");
     let packet_outcomes =
         ["sent", "lost", "burst", "listed", "queue", "refused", "failed", "reordered", "second copies"];
@@ -135,6 +133,6 @@ fn report_counts_and_packets_equal_the_outcome_log() {
 #[test]
 fn same_seed_gives_every_packet_the_same_outcome() {
     for seed in 0..20 {
-        assert_eq!(live(seed).rows, live(seed).rows, "seed {seed}");
+        assert_eq!(run_simulation(seed).rows, run_simulation(seed).rows, "seed {seed}");
     }
 }

@@ -1,57 +1,57 @@
-//! One way of a path that loses, delays, repeats, reorders and damages what it carries.
+//! One direction of a path that loses, delays, repeats, reorders and damages datagrams.
 
-use super::chance::Chance;
+use super::rng::Rng;
 
-/// How bad the link is. Times are nanoseconds, the rest probabilities a datagram.
+/// The impairments of a link. Times are nanoseconds, the rest probabilities per datagram.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Quality {
     pub(crate) loss: f64,
-    /// A burst of losses begins; it ends with a probability of one third a datagram.
+    /// A burst of losses begins; it ends with a probability of one third per datagram.
     pub(crate) burst: f64,
     pub(crate) duplicate: f64,
     pub(crate) delay: u64,
-    /// Added to the delay, evenly spread: where it is longer than the distance of two packets, they change places.
+    /// Uniform addition to the delay: if it exceeds the interval between two packets, they may be reordered.
     pub(crate) jitter: u64,
-    /// One bit flips, anywhere.
+    /// One bit flips at a random position.
     pub(crate) damage: f64,
-    /// The end is cut off, anywhere.
+    /// The datagram is truncated at a random position.
     pub(crate) truncation: f64,
 }
 
 /// The link.
 pub(crate) struct Link {
     quality: Quality,
-    chance: Chance,
+    rng: Rng,
     in_burst: bool,
 }
 
 impl Link {
-    pub(crate) fn new(quality: Quality, chance: Chance) -> Self {
-        Self { quality, chance, in_burst: false }
+    pub(crate) fn new(quality: Quality, rng: Rng) -> Self {
+        Self { quality, rng, in_burst: false }
     }
 
-    /// What becomes of a datagram put in at `now`: each copy with the time at which it comes out.
+    /// The copies of a datagram sent at `now`, each with its time of arrival.
     pub(crate) fn carry(&mut self, now: u64, datagram: &[u8]) -> Vec<(u64, Vec<u8>)> {
-        let (quality, chance) = (self.quality, &mut self.chance);
-        self.in_burst = if self.in_burst { !chance.happens(1.0 / 3.0) } else { chance.happens(quality.burst) };
+        let (quality, rng) = (self.quality, &mut self.rng);
+        self.in_burst = if self.in_burst { !rng.happens(1.0 / 3.0) } else { rng.happens(quality.burst) };
         let mut copies = 1;
-        while copies < 4 && chance.happens(quality.duplicate) {
+        while copies < 4 && rng.happens(quality.duplicate) {
             copies += 1;
         }
         let mut carried = Vec::new();
         for _ in 0..copies {
-            if self.in_burst || chance.happens(quality.loss) {
+            if self.in_burst || rng.happens(quality.loss) {
                 continue;
             }
             let mut bytes = datagram.to_vec();
-            if chance.happens(quality.truncation) {
-                bytes.truncate(chance.below(bytes.len() as u64) as usize);
+            if rng.happens(quality.truncation) {
+                bytes.truncate(rng.below(bytes.len() as u64) as usize);
             }
-            if !bytes.is_empty() && chance.happens(quality.damage) {
-                let at = chance.below(bytes.len() as u64) as usize;
-                bytes[at] ^= 1 << chance.below(8);
+            if !bytes.is_empty() && rng.happens(quality.damage) {
+                let at = rng.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << rng.below(8);
             }
-            carried.push((now + quality.delay + chance.below(quality.jitter + 1), bytes));
+            carried.push((now + quality.delay + rng.below(quality.jitter + 1), bytes));
         }
         carried
     }

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-/// One event at the client's door. Times are nanoseconds.
+/// An event at the socket of a client. Times are nanoseconds.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// A datagram was handed to the system, which may have refused it for good.
+    /// A datagram was passed to the system, which may have refused it permanently.
     Sent { at: i64, bytes: Vec<u8>, refused: bool },
     /// A datagram arrived.
     Received { at: i64, from: SocketAddr, bytes: Vec<u8> },

@@ -1,6 +1,5 @@
-//! Seeded simulations, compared with reference counts. They keep both cores busy and share no program with tests on sockets.
+//! Seeded simulations, compared with reference counts. They use all cores and share no program with tests on sockets.
 
-mod chance;
 mod client_and_echo;
 mod impaired_echo;
 mod link;
@@ -8,5 +7,6 @@ mod log;
 mod net;
 mod participants;
 mod reference_counts;
+mod rng;
 mod signaling;
 mod simulated_socket;

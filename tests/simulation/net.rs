@@ -1,4 +1,4 @@
-//! Virtual time: nodes with addresses, joined by links, woken as a driver wakes them.
+//! A simulated network in virtual time: nodes with addresses, connected by links and woken as by a driver.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -9,49 +9,49 @@ use std::rc::Rc;
 use jamjam_dev::node::{Node, Receive};
 use jamjam_dev::time::Time;
 
-use super::chance::Chance;
 use super::link::Link;
 use super::log::Event;
+use super::rng::Rng;
 use super::simulated_socket::{SimulatedSocket, System};
 
-/// How the machine under a node treats it. Times are nanoseconds, the rest probabilities.
+/// The behavior of the machine under a node. Times are nanoseconds, the rest probabilities.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Machine {
     pub(crate) system: System,
-    /// Wakes come up to this much late.
+    /// Maximum lateness of wake-ups.
     pub(crate) lateness: u64,
-    /// And with this probability up to 30 ms.
+    /// Probability that a wake-up is up to 30 ms late.
     pub(crate) stalls: f64,
-    /// A poll comes before the deadline.
+    /// Probability of a poll before the deadline.
     pub(crate) early_polls: f64,
-    /// Adjacent datagrams of one length are read as one batch.
+    /// Whether adjacent datagrams of equal length are read as one batch.
     pub(crate) segment_runs: bool,
 }
 
-/// A node with its address and its surroundings.
+/// A node with its address, machine and log.
 pub(crate) struct Host<N> {
     pub(crate) address: SocketAddr,
     pub(crate) node: N,
     pub(crate) machine: Machine,
-    /// What left and arrived, complete.
+    /// All datagrams that left and arrived.
     pub(crate) log: Vec<Event>,
-    /// A signal stops the node then.
+    /// The time of a stop signal.
     pub(crate) interrupt: Option<u64>,
-    /// When the node had no deadline left after it had one, or was interrupted.
+    /// When the node had no deadline any more, or was interrupted.
     pub(crate) ended: Option<u64>,
-    /// What the host's own clock shows, for those who live on it.
+    /// The clock of the host, shared with its audio source.
     pub(crate) clock: Rc<Cell<u64>>,
-    /// When the node is woken next.
+    /// The time of the next wake-up.
     pub(crate) wake: Option<u64>,
-    /// Whether no deadline means the end.
+    /// Whether the host is finished when it has no deadline.
     pub(crate) ends: bool,
-    /// Before then it receives nothing.
+    /// The host receives nothing before this time.
     pub(crate) up_from: u64,
     inbox: Vec<(u64, SocketAddr, Vec<u8>)>,
 }
 
 impl<N> Host<N> {
-    /// A host that is first woken at `start`. `ends`: a run; else a server.
+    /// A host that is first woken at `start`. `ends` is true for a run, and false for a server.
     pub(crate) fn new(address: SocketAddr, node: N, machine: Machine, start: u64, ends: bool) -> Self {
         Self {
             address,
@@ -69,28 +69,28 @@ impl<N> Host<N> {
     }
 }
 
-/// What is on its way: when it arrives, a serial number, whom for, from whom, bytes.
-type Flight = Reverse<(u64, u64, SocketAddr, SocketAddr, Vec<u8>)>;
+/// A datagram in flight: time of arrival, serial number, destination, source, bytes.
+type InFlight = Reverse<(u64, u64, SocketAddr, SocketAddr, Vec<u8>)>;
 
-/// All of them.
+/// All hosts and links.
 pub(crate) struct Net<N> {
     pub(crate) hosts: Vec<Host<N>>,
     /// By (from, to).
     pub(crate) links: HashMap<(SocketAddr, SocketAddr), Link>,
-    flying: BinaryHeap<Flight>,
+    in_flight: BinaryHeap<InFlight>,
     serial: u64,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl<N: Node> Net<N> {
-    pub(crate) fn new(chance: Chance) -> Self {
-        Self { hosts: Vec::new(), links: HashMap::new(), flying: BinaryHeap::new(), serial: 0, chance }
+    pub(crate) fn new(rng: Rng) -> Self {
+        Self { hosts: Vec::new(), links: HashMap::new(), in_flight: BinaryHeap::new(), serial: 0, rng }
     }
 
-    /// Lets a datagram arrive at `at`.
+    /// Delivers a datagram at `at`.
     pub(crate) fn arrive(&mut self, at: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.serial += 1;
-        self.flying.push(Reverse((at, self.serial, to, from, bytes)));
+        self.in_flight.push(Reverse((at, self.serial, to, from, bytes)));
     }
 
     /// Runs until every host that ends has ended.
@@ -99,24 +99,24 @@ impl<N: Node> Net<N> {
         while self.hosts.iter().any(|host| host.ends && host.ended.is_none()) {
             steps += 1;
             assert!(steps < 5_000_000, "this simulation does not end");
-            let flight = self.flying.peek().map(|Reverse((at, ..))| *at);
+            let arrival = self.in_flight.peek().map(|Reverse((at, ..))| *at);
             let wake = (0..self.hosts.len()).filter_map(|i| Some((self.hosts[i].next()?, i))).min();
-            match (flight, wake) {
-                (None, None) => panic!("a run waits for ever"),
-                (Some(flight), wake) if wake.is_none_or(|(wake, _)| flight <= wake) => self.land(),
+            match (arrival, wake) {
+                (None, None) => panic!("no event is left, and a run has not ended"),
+                (Some(arrival), wake) if wake.is_none_or(|(wake, _)| arrival <= wake) => self.deliver(),
                 (_, Some((now, i))) => self.wake(now, i),
-                (Some(_), None) => self.land(),
+                (Some(_), None) => self.deliver(),
             }
         }
     }
 
-    /// The next datagram comes to its host, which is going to read it soon.
-    fn land(&mut self) {
-        let Some(Reverse((at, _, to, from, bytes))) = self.flying.pop() else { return };
-        let hears = |host: &&mut Host<N>| host.address == to && host.ended.is_none() && host.up_from <= at;
-        let Some(host) = self.hosts.iter_mut().find(hears) else { return };
+    /// Delivers the next datagram to its host, which reads it soon after.
+    fn deliver(&mut self) {
+        let Some(Reverse((at, _, to, from, bytes))) = self.in_flight.pop() else { return };
+        let receives = |host: &&mut Host<N>| host.address == to && host.ended.is_none() && host.up_from <= at;
+        let Some(host) = self.hosts.iter_mut().find(receives) else { return };
         host.inbox.push((at, from, bytes));
-        let read = at + lateness(&host.machine, &mut self.chance);
+        let read = at + lateness(&host.machine, &mut self.rng);
         host.wake = Some(host.wake.map_or(read, |wake| wake.min(read)));
     }
 
@@ -128,12 +128,12 @@ impl<N: Node> Net<N> {
             host.ended = Some(now);
             return;
         }
-        host.read(now, &mut self.chance);
-        let mut socket = SimulatedSocket::new(host.machine.system, &mut self.chance);
+        host.read(now, &mut self.rng);
+        let mut socket = SimulatedSocket::new(host.machine.system, &mut self.rng);
         host.node.poll_transmit(Time::from_nanos(now), &mut socket);
         let (sent, busy) = (socket.sent, socket.busy);
         let from = host.address;
-        host.plan(now, busy, &mut self.chance);
+        host.plan(now, busy, &mut self.rng);
         for sent in sent {
             let event = Event::Sent { at: now as i64, bytes: sent.bytes.clone(), refused: sent.refused };
             self.hosts[i].log.push(event);
@@ -154,11 +154,11 @@ impl<N: Node> Host<N> {
         self.wake.into_iter().chain(self.interrupt).min().filter(|_| running)
     }
 
-    /// Hands over what has come, as one batch.
-    fn read(&mut self, now: u64, chance: &mut Chance) {
+    /// Passes all received datagrams to the node as one batch.
+    fn read(&mut self, now: u64, rng: &mut Rng) {
         let mut segment_runs: Vec<(u64, SocketAddr, Vec<u8>, usize, bool)> = Vec::new();
         for (at, from, bytes) in std::mem::take(&mut self.inbox) {
-            let joins = self.machine.segment_runs && chance.happens(0.7);
+            let joins = self.machine.segment_runs && rng.happens(0.7);
             match segment_runs.last_mut() {
                 // A batch ends with its first shorter datagram.
                 Some((last, peer, segment_run, stride, open))
@@ -193,29 +193,29 @@ impl<N: Node> Host<N> {
     }
 
     /// Decides when to wake the node next.
-    fn plan(&mut self, now: u64, busy: bool, chance: &mut Chance) {
+    fn plan(&mut self, now: u64, busy: bool, rng: &mut Rng) {
         if busy {
-            self.wake = Some(now + chance.between(1_000, 200_000));
+            self.wake = Some(now + rng.between(1_000, 200_000));
             return;
         }
         let Some(deadline) = self.node.next_deadline().map(Time::as_nanos) else {
             self.ended = self.ends.then_some(now);
             return;
         };
-        // A node with a backlog leaves some of it for another call.
+        // A node with a backlog leaves a part of it for another call.
         if deadline <= now {
-            self.wake = Some(now + lateness(&self.machine, chance));
+            self.wake = Some(now + lateness(&self.machine, rng));
             return;
         }
-        self.wake = Some(if chance.happens(self.machine.early_polls) {
-            now + chance.below(deadline - now)
+        self.wake = Some(if rng.happens(self.machine.early_polls) {
+            now + rng.below(deadline - now)
         } else {
-            deadline + lateness(&self.machine, chance)
+            deadline + lateness(&self.machine, rng)
         });
     }
 }
 
-fn lateness(machine: &Machine, chance: &mut Chance) -> u64 {
-    let most = if chance.happens(machine.stalls) { 30_000_000 } else { machine.lateness };
-    chance.below(most + 1)
+fn lateness(machine: &Machine, rng: &mut Rng) -> u64 {
+    let max_lateness = if rng.happens(machine.stalls) { 30_000_000 } else { machine.lateness };
+    rng.below(max_lateness + 1)
 }

@@ -64,15 +64,15 @@ impl PayloadSource for Sound {
         if self.clock.get() < ready {
             return SourcePoll::Pending;
         }
-        let place = self.next as u32;
-        let sample = |i: usize| if self.silent { 0 } else { place.wrapping_mul(2_654_435_761) ^ i as u32 };
+        let index = self.next as u32;
+        let sample = |i: usize| if self.silent { 0 } else { index.wrapping_mul(2_654_435_761) ^ i as u32 };
         payload.extend((0..len / 4).flat_map(|i| sample(i).to_le_bytes()));
         self.next += 1;
         SourcePoll::Ready
     }
 }
 
-/// Writes every fact down.
+/// Records every packet event.
 #[derive(Clone, Default)]
 pub(crate) struct OutcomeRecorder(pub(crate) Arc<Mutex<Vec<Line>>>);
 
@@ -83,7 +83,7 @@ impl PacketObserver for OutcomeRecorder {
             stream: stream(fact.stream),
             sequence: fact.sequence,
             sent: ns(fact.sent_at),
-            came: fact.received_at.map(ns),
+            received_at: fact.received_at.map(ns),
             packet_outcome: match fact.outcome {
                 client::PacketOutcome::Returned => Outcome::Returned,
                 client::PacketOutcome::Late => Outcome::Late,

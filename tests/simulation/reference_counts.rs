@@ -1,5 +1,5 @@
-//! The numbers of `docs/measuring.md` once more, from its text alone: after the fact, over the complete log, with
-//! plain vectors and sorts, and without a line of the code under test.
+//! The numbers of `docs/measuring.md`, implemented independently from its text: computed afterwards from the complete log, with
+//! plain vectors and sorts, and without any of the code under test.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::log::Event;
 use test_support::stun;
 
-/// "A packet can be matched until 262,144 later packets of its stream have been sent."
+/// Replies are matched "within a window of 262,144 packets".
 const WINDOW: usize = 262_144;
 
 /// The three streams.
@@ -18,10 +18,10 @@ pub(crate) enum Stream {
     Keepalive,
 }
 
-/// Every stream, in the order of `Numbers`.
+/// Every stream, in the order of `ReferenceCounts`.
 pub(crate) const STREAMS: [Stream; 3] = [Stream::Audio, Stream::Ping, Stream::Keepalive];
 
-/// What became of a packet, or of a datagram that came for one.
+/// The outcome of a packet, or of a reply to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     Returned,
@@ -38,13 +38,13 @@ pub(crate) struct Line {
     pub(crate) stream: Stream,
     pub(crate) sequence: u32,
     pub(crate) sent: i64,
-    pub(crate) came: Option<i64>,
+    pub(crate) received_at: Option<i64>,
     pub(crate) packet_outcome: Outcome,
 }
 
 /// The configuration of the run, and when it ended. Times are nanoseconds.
 #[derive(Clone, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct ReferenceConfig {
     pub(crate) peer: SocketAddr,
     pub(crate) echo_delay: Option<i64>,
     /// The server delay that is expected before the first AUDIO packet returned.
@@ -53,27 +53,27 @@ pub(crate) struct Terms {
     pub(crate) late_after: Option<i64>,
     pub(crate) answers_expected: bool,
     pub(crate) wait_for: bool,
-    /// The transactions of `--loss-direction`, none without it, and the place from which on events count with it.
+    /// The transactions of `--loss-direction`, empty without it, and the index of the first event that counts with it.
     pub(crate) requested: Vec<[u8; 12]>,
     pub(crate) begin: Option<usize>,
-    /// When a signal ended the run, if one did.
+    /// The time of a stop signal, if one ended the run.
     pub(crate) interrupted: Option<i64>,
 }
 
-/// One packet and all that came for it.
+/// One packet and the replies to it.
 #[derive(Debug)]
 struct Packet {
     number: u32,
     bytes: Vec<u8>,
     left: i64,
     refused: bool,
-    whole: Option<i64>,
+    intact_at: Option<i64>,
     damaged_copies: u64,
 }
 
-/// A stream's counts, and the times from which the rest is computed.
+/// The counts of a stream, and the times from which the other figures are computed.
 #[derive(Debug, Default)]
-pub(crate) struct DialectCounters {
+pub(crate) struct StreamCounts {
     pub(crate) sent: u64,
     pub(crate) returned: u64,
     pub(crate) lost: u64,
@@ -85,43 +85,43 @@ pub(crate) struct DialectCounters {
     pub(crate) late: u64,
     pub(crate) unmatched: u64,
     pub(crate) send_failed: u64,
-    /// (left, arrived) of every first whole copy, in the order of arrival.
+    /// (left, arrived) of every first intact copy, in order of arrival.
     pub(crate) returns: Vec<(i64, i64)>,
-    /// The places in sending order of those packets.
+    /// The positions of those packets in order of sending.
     pub(crate) order: Vec<usize>,
-    /// When each packet left, in sending order.
+    /// The departure time of each packet, in order of sending.
     pub(crate) left: Vec<i64>,
-    /// Which packets were lost, in sending order.
+    /// Whether each packet was lost, in order of sending.
     pub(crate) losses: Vec<bool>,
-    /// The latest deadline as the run's end knows it: that of the stream's last packet.
+    /// The deadline of the last packet of the stream.
     pub(crate) last_deadline: Option<i64>,
 }
 
 /// All numbers of one run.
 #[derive(Debug)]
-pub(crate) struct Numbers {
+pub(crate) struct ReferenceCounts {
     /// In the order of [`STREAMS`].
-    pub(crate) counts: [DialectCounters; 3],
+    pub(crate) counts: [StreamCounts; 3],
     pub(crate) stray: u64,
-    /// When the first answer came, if that was waited for.
+    /// The time of the first answer, if `--wait-for` is given.
     pub(crate) answered: Option<i64>,
-    /// Events before this one count nowhere.
+    /// Events before this index are not counted.
     pub(crate) begin: usize,
     pub(crate) lines: Vec<Line>,
 }
 
-impl Numbers {
-    pub(crate) fn of(&self, stream: Stream) -> &DialectCounters {
+impl ReferenceCounts {
+    pub(crate) fn of(&self, stream: Stream) -> &StreamCounts {
         &self.counts[stream as usize]
     }
 
-    /// "Smallest AUDIO echo time − smallest LATENCY_PING round trip of the run; `null` while either is missing."
+    /// "smallest AUDIO echo time − smallest LATENCY_PING round trip of the run", `None` while either is missing.
     pub(crate) fn estimated_server_delay(&self) -> Option<i64> {
         Some(self.of(Stream::Audio).smallest_round_trip()? - self.of(Stream::Ping).smallest_round_trip()?)
     }
 }
 
-impl DialectCounters {
+impl StreamCounts {
     pub(crate) fn round_trips(&self) -> Vec<i64> {
         self.returns.iter().map(|(left, arrived)| arrived - left).collect()
     }
@@ -131,7 +131,7 @@ impl DialectCounters {
     }
 }
 
-/// Whether this is a packet: at least 12 bytes, version 1, a known type. If so, its type.
+/// The type of a packet: at least 12 bytes, version 1, a known type. `None` for other datagrams.
 fn packet_type(bytes: &[u8]) -> Option<u8> {
     (bytes.len() >= 12 && bytes[0] == 1 && (1..=7).contains(&bytes[1])).then(|| bytes[1])
 }
@@ -140,8 +140,8 @@ fn big_endian(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
-/// The stream that a packet sent is part of, and its number there.
-pub(crate) fn question(bytes: &[u8]) -> Option<(Stream, u32)> {
+/// The stream of a sent packet, and its number in the stream.
+pub(crate) fn sent_packet(bytes: &[u8]) -> Option<(Stream, u32)> {
     match packet_type(bytes)? {
         1 => Some((Stream::Audio, big_endian(&bytes[2..6]))),
         4 => Some((Stream::Keepalive, big_endian(&bytes[2..6]))),
@@ -150,7 +150,7 @@ pub(crate) fn question(bytes: &[u8]) -> Option<(Stream, u32)> {
     }
 }
 
-/// The stream that a packet is part of to a server, and the number in its header.
+/// The stream of a packet from the server's point of view, and the number in its header.
 pub(crate) fn header(bytes: &[u8]) -> Option<(Stream, u32)> {
     let stream = match packet_type(bytes)? {
         1 => Stream::Audio,
@@ -161,7 +161,7 @@ pub(crate) fn header(bytes: &[u8]) -> Option<(Stream, u32)> {
     Some((stream, big_endian(&bytes[2..6])))
 }
 
-/// The stream for which a packet's type is an answer, and the number it answers; a pong may be too short for one.
+/// The stream of the packet that this one answers, and its number; a pong may be too short to contain one.
 fn answer(bytes: &[u8]) -> Option<(Stream, Option<u32>)> {
     match packet_type(bytes)? {
         1 => Some((Stream::Audio, Some(big_endian(&bytes[2..6])))),
@@ -171,64 +171,64 @@ fn answer(bytes: &[u8]) -> Option<(Stream, Option<u32>)> {
     }
 }
 
-/// The table's last column.
-fn is_whole(stream: Stream, sent: &[u8], came: &[u8]) -> bool {
+/// Whether a reply is intact: the last column of the table.
+fn is_intact(stream: Stream, sent: &[u8], received_at: &[u8]) -> bool {
     match stream {
-        Stream::Audio | Stream::Keepalive => sent == came,
-        Stream::Ping => sent[12..24] == came[12..24],
+        Stream::Audio | Stream::Keepalive => sent == received_at,
+        Stream::Ping => sent[12..24] == received_at[12..24],
     }
 }
 
-/// The place of the first answer: whatever comes from the target first.
+/// The index of the first datagram from the target.
 fn first_answer(peer: SocketAddr, log: &[Event]) -> Option<usize> {
     log.iter().position(|event| matches!(event, Event::Received { from, .. } if *from == peer))
 }
 
-/// The place after the first answer, where one is waited for.
-pub(crate) fn after_first_answer(terms: &Terms, log: &[Event]) -> usize {
-    let first = terms.wait_for.then(|| first_answer(terms.peer, log));
+/// The index after the first answer, if `--wait-for` is given.
+pub(crate) fn after_first_answer(config: &ReferenceConfig, log: &[Event]) -> usize {
+    let first = config.wait_for.then(|| first_answer(config.peer, log));
     first.map_or(0, |first| first.map_or(log.len(), |i| i + 1))
 }
 
-/// Whether this answers a question of `--loss-direction`.
+/// Whether this is a response to a request of `--loss-direction`.
 fn is_reported(requested: &[[u8; 12]], bytes: &[u8]) -> bool {
     requested.iter().any(|id| stun::is_response(bytes, id))
 }
 
 /// Counts everything.
-pub(crate) fn count(terms: &Terms, log: &[Event]) -> Numbers {
-    let first = terms.wait_for.then(|| first_answer(terms.peer, log));
-    let begin = terms.begin.unwrap_or_else(|| after_first_answer(terms, log));
+pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts {
+    let first = config.wait_for.then(|| first_answer(config.peer, log));
+    let begin = config.begin.unwrap_or_else(|| after_first_answer(config, log));
     let (before, counted) = log.split_at(begin);
     let keepalives: HashSet<_> = before
         .iter()
         .filter_map(|event| match event {
-            Event::Sent { bytes, .. } => question(bytes),
+            Event::Sent { bytes, .. } => sent_packet(bytes),
             Event::Received { .. } => None,
         })
         .collect();
     let answered = first.flatten().map(|i| log[i].at());
 
     let mut packets: [Vec<Packet>; 3] = Default::default();
-    let mut counts: [DialectCounters; 3] = Default::default();
-    let mut numbers = Numbers { counts: Default::default(), stray: 0, answered, begin, lines: Vec::new() };
+    let mut counts: [StreamCounts; 3] = Default::default();
+    let mut numbers = ReferenceCounts { counts: Default::default(), stray: 0, answered, begin, lines: Vec::new() };
     for event in counted {
         match event {
             Event::Sent { at, bytes, refused } => {
-                let Some((stream, number)) = question(bytes) else { continue };
+                let Some((stream, number)) = sent_packet(bytes) else { continue };
                 packets[stream as usize].push(Packet {
                     number,
                     bytes: bytes.clone(),
                     left: *at,
                     refused: *refused,
-                    whole: None,
+                    intact_at: None,
                     damaged_copies: 0,
                 });
             }
-            // "The questions and what answers them are in no other number."
-            Event::Received { from, bytes, .. } if *from == terms.peer && is_reported(&terms.requested, bytes) => {}
+            // Requests and responses of `--loss-direction` are in no other number.
+            Event::Received { from, bytes, .. } if *from == config.peer && is_reported(&config.requested, bytes) => {}
             Event::Received { at, from, bytes } => {
-                let Some((stream, number)) = answer(bytes).filter(|_| *from == terms.peer) else {
+                let Some((stream, number)) = answer(bytes).filter(|_| *from == config.peer) else {
                     numbers.stray += 1;
                     continue;
                 };
@@ -240,9 +240,9 @@ pub(crate) fn count(terms: &Terms, log: &[Event]) -> Numbers {
                     None if sent.is_empty() => numbers.stray += 1,
                     None => counts[stream as usize].unmatched += 1,
                     Some(index) => {
-                        let packet_outcome = arrive(terms, stream, &mut sent[index], index, *at, bytes, &mut counts);
+                        let packet_outcome = arrive(config, stream, &mut sent[index], index, *at, bytes, &mut counts);
                         let (sequence, sent) = (sent[index].number, sent[index].left);
-                        numbers.lines.push(Line { stream, sequence, sent, came: Some(*at), packet_outcome });
+                        numbers.lines.push(Line { stream, sequence, sent, received_at: Some(*at), packet_outcome });
                     }
                 }
             }
@@ -250,33 +250,33 @@ pub(crate) fn count(terms: &Terms, log: &[Event]) -> Numbers {
     }
     for stream in STREAMS {
         let counts = &mut counts[stream as usize];
-        close(terms, stream, &packets[stream as usize], counts, &mut numbers.lines);
+        close(config, stream, &packets[stream as usize], counts, &mut numbers.lines);
     }
     numbers.counts = counts;
     numbers
 }
 
-/// One datagram for a packet that is known.
+/// Counts a reply to a known packet.
 fn arrive(
-    terms: &Terms,
+    config: &ReferenceConfig,
     stream: Stream,
     packet: &mut Packet,
     index: usize,
     at: i64,
     bytes: &[u8],
-    counts: &mut [DialectCounters; 3],
+    counts: &mut [StreamCounts; 3],
 ) -> Outcome {
     let own = &mut counts[stream as usize];
-    if packet.whole.is_some() {
+    if packet.intact_at.is_some() {
         own.duplicated += 1;
         return Outcome::Duplicate;
     }
-    if !is_whole(stream, &packet.bytes, bytes) {
+    if !is_intact(stream, &packet.bytes, bytes) {
         own.damaged_copies += 1;
         packet.damaged_copies += 1;
         return Outcome::Damaged;
     }
-    packet.whole = Some(at);
+    packet.intact_at = Some(at);
     own.returned += 1;
     own.returns.push((packet.left, at));
     if own.order.iter().any(|overtaker| *overtaker > index) {
@@ -285,11 +285,11 @@ fn arrive(
     own.order.push(index);
     let smallest = |stream: Stream| counts[stream as usize].smallest_round_trip();
     let echo_delay = match stream {
-        Stream::Audio => terms.echo_delay.or_else(|| Some(smallest(Stream::Audio)? - smallest(Stream::Ping)?)),
+        Stream::Audio => config.echo_delay.or_else(|| Some(smallest(Stream::Audio)? - smallest(Stream::Ping)?)),
         Stream::Ping | Stream::Keepalive => Some(0),
     };
     let late =
-        terms.late_after.zip(echo_delay).is_some_and(|(limit, echo_delay)| at - packet.left - echo_delay > limit);
+        config.late_after.zip(echo_delay).is_some_and(|(limit, echo_delay)| at - packet.left - echo_delay > limit);
     if late {
         counts[stream as usize].late += 1;
         return Outcome::Late;
@@ -297,29 +297,35 @@ fn arrive(
     Outcome::Returned
 }
 
-/// The outcomes that only the end of the run decides.
-fn close(terms: &Terms, stream: Stream, packets: &[Packet], counts: &mut DialectCounters, lines: &mut Vec<Line>) {
+/// Decides the outcomes that depend on the end of the run.
+fn close(
+    config: &ReferenceConfig,
+    stream: Stream,
+    packets: &[Packet],
+    counts: &mut StreamCounts,
+    lines: &mut Vec<Line>,
+) {
     let expected = counts.smallest_round_trip().unwrap_or(match stream {
-        Stream::Audio if terms.answers_expected => terms.expected_server_delay,
+        Stream::Audio if config.answers_expected => config.expected_server_delay,
         Stream::Audio | Stream::Ping | Stream::Keepalive => 0,
     });
     counts.left = packets.iter().map(|packet| packet.left).collect();
     counts.losses = vec![false; packets.len()];
     counts.sent = packets.len() as u64;
     counts.send_failed = packets.iter().filter(|packet| packet.refused).count() as u64;
-    counts.last_deadline = packets.last().map(|packet| packet.left + expected + terms.timeout);
-    for (index, packet) in packets.iter().enumerate().filter(|(_, packet)| packet.whole.is_none()) {
+    counts.last_deadline = packets.last().map(|packet| packet.left + expected + config.timeout);
+    for (index, packet) in packets.iter().enumerate().filter(|(_, packet)| packet.intact_at.is_none()) {
         if packet.damaged_copies > 0 {
             counts.damaged += 1;
             continue;
         }
         let left_the_window = packets.len() - 1 - index >= WINDOW;
-        let deadline = packet.left + expected + terms.timeout;
-        let undecided = !left_the_window && terms.interrupted.is_some_and(|at| at < deadline);
-        let packet_outcome = if !terms.answers_expected || undecided { Outcome::InFlight } else { Outcome::Lost };
+        let deadline = packet.left + expected + config.timeout;
+        let undecided = !left_the_window && config.interrupted.is_some_and(|at| at < deadline);
+        let packet_outcome = if !config.answers_expected || undecided { Outcome::InFlight } else { Outcome::Lost };
         counts.losses[index] = packet_outcome == Outcome::Lost;
         counts.lost += u64::from(packet_outcome == Outcome::Lost);
         counts.in_flight += u64::from(packet_outcome == Outcome::InFlight);
-        lines.push(Line { stream, sequence: packet.number, sent: packet.left, came: None, packet_outcome });
+        lines.push(Line { stream, sequence: packet.number, sent: packet.left, received_at: None, packet_outcome });
     }
 }

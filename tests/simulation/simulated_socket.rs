@@ -4,22 +4,22 @@ use std::net::SocketAddr;
 
 use jamjam_dev::node::{SendStatus, Transmit, TransmitSink};
 
-use super::chance::Chance;
+use super::rng::Rng;
 
 /// How the system behaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct System {
     /// Datagrams that one transmit may carry, at least 1.
     pub(crate) segments: usize,
-    /// Probability that there is no room.
+    /// Probability that a send would block.
     pub(crate) busy: f64,
-    /// Probability that several datagrams are not taken as one.
+    /// Probability that a segmented send is not supported.
     pub(crate) split: f64,
-    /// Probability that a transmit is refused.
+    /// Probability that a send fails.
     pub(crate) failed: f64,
 }
 
-/// One datagram that left, or was refused.
+/// One datagram that left, or whose send failed.
 pub(crate) struct Sent {
     pub(crate) to: SocketAddr,
     pub(crate) bytes: Vec<u8>,
@@ -29,32 +29,32 @@ pub(crate) struct Sent {
 /// The sink of one poll.
 pub(crate) struct SimulatedSocket<'a> {
     system: System,
-    chance: &'a mut Chance,
+    rng: &'a mut Rng,
     pub(crate) sent: Vec<Sent>,
     pub(crate) busy: bool,
 }
 
 impl<'a> SimulatedSocket<'a> {
-    pub(crate) fn new(system: System, chance: &'a mut Chance) -> Self {
-        Self { system, chance, sent: Vec::new(), busy: false }
+    pub(crate) fn new(system: System, rng: &'a mut Rng) -> Self {
+        Self { system, rng, sent: Vec::new(), busy: false }
     }
 }
 
 impl TransmitSink for SimulatedSocket<'_> {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
-        assert!(!self.busy, "a node goes on sending although the system is busy");
+        assert!(!self.busy, "a node continues to send after WouldBlock");
         assert!(
             transmit.segment_count() <= self.system.segments.max(1),
             "a batch exceeds the segment limit of the system"
         );
-        if self.chance.happens(self.system.busy) {
+        if self.rng.happens(self.system.busy) {
             self.busy = true;
             return SendStatus::WouldBlock;
         }
-        if transmit.segment_count() > 1 && self.chance.happens(self.system.split) {
+        if transmit.segment_count() > 1 && self.rng.happens(self.system.split) {
             return SendStatus::GsoUnsupported;
         }
-        let refused = self.chance.happens(self.system.failed);
+        let refused = self.rng.happens(self.system.failed);
         for bytes in transmit.contents.chunks(transmit.segment_size) {
             self.sent.push(Sent { to: transmit.destination, bytes: bytes.to_vec(), refused });
         }

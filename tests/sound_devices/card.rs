@@ -1,4 +1,4 @@
-//! A sound card that is a file: the plug-in of `sound_card.c`, built here, and configurations of ALSA that know it.
+//! A simulated sound card: builds the plug-in of `sound_card.c`, and writes ALSA configurations that use it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,8 +12,8 @@ use test_support::client::program::{self, Program, ProgramOutput};
 
 const HEADER: &str = "/usr/include/alsa/pcm_external.h";
 
-/// The plug-in; the folder that it is in goes with the test program. If it cannot be built, the test prints a line and is skipped,
-/// but in CI it must be.
+/// The plug-in, in a folder that exists as long as the test program. If it cannot be built, the test prints a line and is skipped,
+/// but in CI it must be built.
 pub fn plug_in() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -21,7 +21,7 @@ pub fn plug_in() -> Option<&'static Path> {
         if !has_gcc || !Path::new(HEADER).exists() {
             let missing = format!("no gcc, or no {HEADER}; sh scripts/setup --tests installs them on Debian");
             assert!(env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-            // Past the test runner's capture, which shows nothing of a test that passes.
+            // Written past the capture of the test runner, which hides the output of passing tests.
             let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
             return None;
         }
@@ -36,28 +36,28 @@ pub fn plug_in() -> Option<&'static Path> {
     built.as_ref().map(|(_, library)| library.as_path())
 }
 
-/// A configuration of ALSA, the only one that a program sees. No card of this machine is in it.
+/// An ALSA configuration, the only one that the program uses. It contains no card of this machine.
 pub struct Alsa {
     folder: tempfile::TempDir,
     text: String,
 }
 
 impl Alsa {
-    /// Without any device.
+    /// A configuration without devices.
     pub fn empty() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), text: String::new() }.written()
     }
 
-    /// With the plug-in, and nothing that is made of it yet.
+    /// A configuration with the plug-in, and no card yet.
     pub fn with(plug_in: &Path) -> Self {
         Self { text: format!("pcm_type.sound_card {{ lib \"{}\" }}\n", plug_in.display()), ..Self::empty() }
     }
 
-    /// And a card called `name` that delivers `sound`, with these fields.
-    pub fn and(mut self, name: &str, sound: &[u8], fields: &str) -> Self {
+    /// Adds a card called `name` that delivers `sound`, with these fields.
+    pub fn with_card(mut self, name: &str, sound: &[u8], fields: &str) -> Self {
         let file = self.folder.path().join(format!("{name}.raw"));
         std::fs::write(&file, sound).unwrap();
-        // Written by hand, and read at once: no name here has a letter that ALSA would understand.
+        // Nothing is escaped: no name here contains a character that is special in ALSA.
         writeln!(
             self.text,
             "pcm.!{name} {{ type sound_card file \"{}\" {fields} hint {{ show on description \"The card {name}\" }} }}",
@@ -67,8 +67,8 @@ impl Alsa {
         self.written()
     }
 
-    /// And a card called `name`, with these fields, that plays.
-    pub fn and_speaker(mut self, name: &str, fields: &str) -> Self {
+    /// Adds a card called `name` for playback, with these fields.
+    pub fn with_playback_card(mut self, name: &str, fields: &str) -> Self {
         let file = self.folder.path().join(format!("{name}.played"));
         writeln!(
             self.text,
@@ -79,13 +79,13 @@ impl Alsa {
         self.written()
     }
 
-    /// What that card has played.
+    /// The bytes that this card has played.
     pub fn played(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.folder.path().join(format!("{name}.played"))).unwrap()
     }
 
-    /// And whatever these words of ALSA's make.
-    pub fn and_words(mut self, words: &str) -> Self {
+    /// Adds lines in ALSA's configuration language.
+    pub fn with_config(mut self, words: &str) -> Self {
         self.text += words;
         self.text.push('\n');
         self.written()
@@ -96,12 +96,12 @@ impl Alsa {
         self
     }
 
-    /// The program with these arguments, which sees this and no other sound.
+    /// Starts the program with these arguments and this configuration.
     pub fn start(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Program {
         program::start(program::command(args).env("ALSA_CONFIG_PATH", self.folder.path().join("asound.conf")))
     }
 
-    /// Runs `send` with the words of `line`, and these arguments after them.
+    /// Runs `send` with the words of `line`, followed by these arguments.
     pub fn send(&self, line: &str, more: &[&OsStr]) -> ProgramOutput {
         let words = line.split_whitespace().map(OsStr::new);
         self.start([OsStr::new("send")].into_iter().chain(words).chain(more.iter().copied())).end()

@@ -10,15 +10,15 @@ use super::client::wav::{self, Wav};
 use super::client::{at_once, document, program};
 use super::{assert_same, report, sound};
 
-/// What was recorded of a run over an echo server in the program itself, and the report. Where both sides are recorded each is
+/// The recording of a run over an embedded echo server, and the report. In the recording of both sides, each side is
 /// the same, or the mean of its channels.
 fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
     let folder = tempfile::tempdir().unwrap();
     let [file, both] = ["returned.wav", "both.wav"].map(|name| folder.path().join(name));
     let line = format!("--mic --embedded --delay 20 --json --max-loss 0% {options}");
     let record = [OsStr::new("--record"), file.as_os_str(), OsStr::new("--record-both"), both.as_os_str()];
-    let ended = alsa.send(&line, &record);
-    let report = report(&ended, 0);
+    let output = alsa.send(&line, &record);
+    let report = report(&output, 0);
     let wav = Wav::read(&file);
     let mean = |frame: &[f32]| (frame.iter().copied().map(f64::from).sum::<f64>() / frame.len() as f64) as f32;
     let each: Vec<f32> = wav.samples().chunks(wav.channels.into()).map(mean).flat_map(|sample| [sample; 2]).collect();
@@ -29,7 +29,7 @@ fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
 #[test]
 fn card_samples_are_sent_and_returned_unchanged() {
     let Some(plug_in) = plug_in() else { return };
-    // Half a second of each format on one channel and on two, delivered in lengths that packets divide, and do not.
+    // Half a second of each format on one channel and on two, with callback sizes that are multiples of a packet or not.
     let cases = [
         ("S16_LE", 1, ""),
         ("S16_LE", 2, "--mic-buffer 480"),
@@ -42,12 +42,12 @@ fn card_samples_are_sent_and_returned_unchanged() {
     at_once(cases, |(format, channels, options)| {
         let (bytes, samples) = sound(format, 24_000 * channels);
         let fields = format!("format {format} channels {channels} rate 48000");
-        let alsa = Alsa::with(plug_in).and("default", &bytes, &fields);
+        let alsa = Alsa::with(plug_in).with_card("default", &bytes, &fields);
         let what = format!("{fields} {options}");
 
-        let server = Server::faithful();
-        let ended = alsa.send(&format!("--mic --duration 500ms --json {options} --to {}", server.to()), &[]);
-        let audio = &report(&ended, 0)["audio"];
+        let server = Server::correct();
+        let output = alsa.send(&format!("--mic --duration 500ms --json {options} --to {}", server.to()), &[]);
+        let audio = &report(&output, 0)["audio"];
         assert_eq!((&audio["channels"], &audio["underruns"]), (&json!(channels), &json!(0)), "{what}");
         assert_same(&server.samples(), &samples, &what);
 
@@ -61,11 +61,11 @@ fn card_samples_are_sent_and_returned_unchanged() {
 fn samples_converted_by_alsa_are_exact() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 24_000);
-    let alsa = Alsa::with(plug_in)
-        .and("card", &bytes, "format S16_LE channels 1 rate 48000")
-        .and_words("pcm.!default { type plug slave.pcm \"card\" hint { show on description \"Anything you like\" } }");
+    let alsa = Alsa::with(plug_in).with_card("card", &bytes, "format S16_LE channels 1 rate 48000").with_config(
+        "pcm.!default { type plug slave.pcm \"card\" hint { show on description \"Anything you like\" } }",
+    );
     let (wav, report) = recorded(&alsa, "--duration 500ms --channels 1");
-    // A plug offers all there is; floats need nothing done to them.
+    // A plug device supports all formats; floats need no conversion.
     assert_eq!(report["capture"]["device_format"], "F32");
     assert_same(&wav.samples(), &samples, "through a plug");
 }
@@ -74,14 +74,14 @@ fn samples_converted_by_alsa_are_exact() {
 fn device_channels_are_mixed_like_file_channels() {
     let Some(plug_in) = plug_in() else { return };
     let (mono, samples) = sound("S16_LE", 12_000);
-    let alsa = Alsa::with(plug_in).and("default", &mono, "channels 1");
+    let alsa = Alsa::with(plug_in).with_card("default", &mono, "channels 1");
     let (wav, _) = recorded(&alsa, "--duration 250ms --channels 2");
     let twice: Vec<f32> = samples.iter().flat_map(|sample| [*sample, *sample]).collect();
     assert_same(&wav.samples(), &twice, "one channel sent twice");
 
-    let alsa = Alsa::with(plug_in).and("default", &mono, "channels 4");
+    let alsa = Alsa::with(plug_in).with_card("default", &mono, "channels 4");
     let (wav, report) = recorded(&alsa, "--duration 62.5ms");
-    // Left is the average of the first and the third, right of the second and the fourth.
+    // Left is the average of channels 1 and 3, right of 2 and 4.
     let pair = |frame: &[f32], at: usize| f64::midpoint(frame[at].into(), frame[at + 2].into()) as f32;
     let mixed: Vec<f32> = samples.chunks(4).flat_map(|frame| [pair(frame, 0), pair(frame, 1)]).collect();
     assert_same(&wav.samples(), &mixed, "four channels mixed to two");
@@ -91,22 +91,22 @@ fn device_channels_are_mixed_like_file_channels() {
 #[test]
 fn device_period_equals_the_packet_or_the_configured_frames() {
     let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).and("default", &[], "channels 1");
+    let alsa = Alsa::with(plug_in).with_card("default", &[], "channels 1");
     at_once(
         [("", 128), ("--frame-size 2.5ms", 120), ("--mic-buffer 480", 480), ("--mic-buffer 1", 32)],
         |(options, frames)| {
-            let ended = alsa.send(&format!("--mic --embedded --delay 0 --duration 100ms --json {options}"), &[]);
-            let report = report(&ended, 0);
+            let output = alsa.send(&format!("--mic --embedded --delay 0 --duration 100ms --json {options}"), &[]);
+            let report = report(&output, 0);
             let capture = &report["capture"];
             for name in
                 ["requested_buffer_frames", "reported_buffer_frames", "callback_min_frames", "callback_max_frames"]
             {
                 assert_eq!(capture[name], frames, "{options}: {name}");
             }
-            // As much as was sent, to the end of a delivery; the last may have come while the run ended.
+            // At least as much as was sent, up to the end of a callback; the last may have come while the run ended.
             assert!(capture["captured_frames"].as_u64().unwrap() >= 4_800, "{capture}");
-            let refused = ended.stderr.contains("the device does not support a buffer of 1 frame");
-            assert_eq!(refused, options == "--mic-buffer 1", "{}", ended.stderr);
+            let refused = output.stderr.contains("the device does not support a buffer of 1 frame");
+            assert_eq!(refused, options == "--mic-buffer 1", "{}", output.stderr);
         },
     );
 }
@@ -115,7 +115,7 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
 fn other_device_rate_is_resampled_like_a_file() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, _) = sound("S16_LE", 44_100);
-    let alsa = Alsa::with(plug_in).and("default", &bytes, "channels 1 rate 44100");
+    let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 rate 44100");
     let (captured, report) = recorded(&alsa, "--duration 500ms");
     assert_eq!(
         (report["capture"]["device_rate_hz"].as_u64(), report["audio"]["sample_rate_hz"].as_u64()),
@@ -128,11 +128,11 @@ fn other_device_rate_is_resampled_like_a_file() {
     let file = folder.path().join("same.wav");
     let numbers: Vec<i16> = bytes.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
     wav::write(&file, 44_100, 1, &numbers);
-    let server = Server::faithful();
+    let server = Server::correct();
     let to = server.to();
     let args = ["send", "--duration", "500ms", "--to", to.as_str(), "--wav"].map(OsStr::new);
-    let ended = program::run_args(args.into_iter().chain([file.as_os_str()]));
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let output = program::run_args(args.into_iter().chain([file.as_os_str()]));
+    assert_eq!(output.code, 0, "{output:?}");
     assert_same(&captured.samples(), &server.samples(), "from the card, and from a file");
 }
 
@@ -147,10 +147,10 @@ fn non_finite_card_samples_are_counted_and_zero_once_resampled() {
         let captured = |samples: &[f32], rate: u32| {
             let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
             let fields = format!("format FLOAT_LE channels 1 rate {rate}");
-            let alsa = Alsa::with(plug_in).and("default", &bytes, &fields);
-            let server = Server::faithful();
-            let ended = alsa.send(&format!("--mic --duration 250ms --json --to {}", server.to()), &[]);
-            (server.samples(), report(&ended, 0))
+            let alsa = Alsa::with(plug_in).with_card("default", &bytes, &fields);
+            let server = Server::correct();
+            let output = alsa.send(&format!("--mic --duration 250ms --json --to {}", server.to()), &[]);
+            (server.samples(), report(&output, 0))
         };
         let (found, report) = captured(&damaged, 44_100);
         assert_same(&found, &captured(&zeroed, 44_100).0, &format!("{value} as if it were zero"));
@@ -172,16 +172,16 @@ fn non_finite_card_samples_are_counted_and_zero_once_resampled() {
 fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 12_900);
-    let alsa = Alsa::with(plug_in).and("default", &bytes, "channels 1 gone_after 12900");
-    let server = Server::faithful();
-    let ended = alsa.send(&format!("--mic --mic-buffer 100 --json --to {}", server.to()), &[]);
-    let report = report(&ended, 3);
-    // 100 packets of 128, and what was left.
+    let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 gone_after 12900");
+    let server = Server::correct();
+    let output = alsa.send(&format!("--mic --mic-buffer 100 --json --to {}", server.to()), &[]);
+    let report = report(&output, 3);
+    // 100 packets of 128, and a partial one.
     assert_eq!(document::counts(&report, "audio", ["sent", "returned", "lost"]), [101, 101, 0]);
     assert_same(&server.samples(), &samples, "all that was delivered");
     assert_eq!(report["capture"]["device_lost"], "device disconnected");
     assert_eq!(report["capture"]["captured_frames"], 12_900);
-    let last = ended.stderr.lines().last().unwrap();
+    let last = output.stderr.lines().last().unwrap();
     assert!(
         last.contains("default")
             && last.contains("was lost: device disconnected; the report covers the audio up to then"),
@@ -192,9 +192,9 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
 #[test]
 fn device_that_disconnects_at_once_is_reported() {
     let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).and("default", &[], "channels 1 gone_after 0");
-    let ended = alsa.send("--mic --embedded --json", &[]);
-    let report = report(&ended, 3);
+    let alsa = Alsa::with(plug_in).with_card("default", &[], "channels 1 gone_after 0");
+    let output = alsa.send("--mic --embedded --json", &[]);
+    let report = report(&output, 3);
     assert_eq!(report["capture"]["captured_frames"], 0);
     assert_eq!(report["capture"]["device_lost"], "device disconnected");
     assert_eq!(document::counts(&report, "audio", ["sent"]), [0]);
@@ -206,8 +206,8 @@ fn device_that_disconnects_at_once_is_reported() {
 fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 24_000);
-    // The card reads on where it was, so what is lost here is time and no sample.
-    let alsa = Alsa::with(plug_in).and("default", &bytes, "channels 1 xrun_after 9600");
+    // The card continues at the same position of the file, so time is lost and no sample.
+    let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 xrun_after 9600");
     let (wav, report) = recorded(&alsa, "--duration 500ms");
     assert_same(&wav.samples(), &samples, "before and after");
     assert_eq!((&report["capture"]["xruns"], &report["capture"]["overruns"]), (&json!(1), &json!(0)));
@@ -219,13 +219,13 @@ fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
 #[test]
 fn microphone_run_continues_until_interrupted() {
     let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).and("default", &[], "channels 1");
-    let server = Server::faithful();
+    let alsa = Alsa::with(plug_in).with_card("default", &[], "channels 1");
+    let server = Server::correct();
     let program = alsa.start(["send", "--mic", "--json", "--to", server.to().as_str()]);
     server.wait_for(100);
     program.signal("INT");
-    let ended = program.end();
-    let report = report(&ended, 130);
+    let output = program.end();
+    let report = report(&output, 130);
     assert_eq!(report["interrupted"], "SIGINT");
     assert!(document::counts(&report, "audio", ["sent"])[0] >= 90, "{report:#}");
     assert_eq!(report["capture"]["device_lost"], Value::Null);
@@ -237,9 +237,9 @@ fn device_that_stops_delivering_is_given_up() {
     // One delivers nothing, and one does not return from the read call.
     at_once(["stuck_after 1280", "hangs_after 1280"], |fields| {
         let Some(plug_in) = plug_in() else { return };
-        let alsa = Alsa::with(plug_in).and("default", &[], &format!("channels 1 {fields}"));
-        let ended = alsa.send("--mic --embedded --json", &[]);
-        let report = report(&ended, 3);
+        let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 {fields}"));
+        let output = alsa.send("--mic --embedded --json", &[]);
+        let report = report(&output, 3);
         assert_eq!(report["capture"]["device_lost"], "no audio from the device for 5s");
         assert_eq!(document::counts(&report, "audio", ["sent", "returned"]), [10, 10]);
     });
@@ -250,9 +250,9 @@ fn device_that_stops_delivering_is_given_up() {
 fn reported_card_drift_equals_the_simulated_drift() {
     let Some(plug_in) = plug_in() else { return };
     at_once([-80, 0, 500], |ppm| {
-        let alsa = Alsa::with(plug_in).and("default", &[], &format!("channels 1 ppm {ppm}"));
-        let ended = alsa.send("--mic --mic-buffer 4096 --duration 16s --embedded --json", &[]);
-        let capture = &report(&ended, 0)["capture"];
+        let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 ppm {ppm}"));
+        let output = alsa.send("--mic --mic-buffer 4096 --duration 16s --embedded --json", &[]);
+        let capture = &report(&output, 0)["capture"];
         let number = |name: &str| capture[name].as_f64().unwrap_or_else(|| panic!("{name}: {capture}"));
         assert!((number("drift_ppm") - f64::from(ppm)).abs() < 10.0, "{ppm}: {capture}");
         assert!(number("drift_uncertainty_ppm") < 10.0, "{ppm}: {capture}");
@@ -262,15 +262,15 @@ fn reported_card_drift_equals_the_simulated_drift() {
 #[test]
 fn devices_are_listed_as_text_and_as_json() {
     let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).and("default", &[], "format FLOAT_LE channels 2").and(
+    let alsa = Alsa::with(plug_in).with_card("default", &[], "format FLOAT_LE channels 2").with_card(
         "line",
         &[],
         "format S32_LE channels 6 rate 96000",
     );
-    let alsa = alsa.and("odd", &[], "format S24_3LE");
-    let ended = alsa.send("--list-devices", &[]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
-    let (inputs, outputs) = ended.stdout.split_once("no output devices: there is no sound card, ").unwrap();
+    let alsa = alsa.with_card("odd", &[], "format S24_3LE");
+    let output = alsa.send("--list-devices", &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let (inputs, outputs) = output.stdout.split_once("no output devices: there is no sound card, ").unwrap();
     assert!(outputs.contains("apt-get install"), "{outputs}");
     let mut lines: Vec<&str> = inputs.lines().collect();
     assert_eq!(lines.remove(0), "input devices");
@@ -288,9 +288,9 @@ fn devices_are_listed_as_text_and_as_json() {
         ]
     );
 
-    let ended = alsa.send("--list-devices --json", &[]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
-    let list: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let output = alsa.send("--list-devices --json", &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let list: Value = serde_json::from_str(&output.stdout).unwrap();
     document::assert_fits(&list, include_str!("../../docs/devices.schema.json"));
     let line = list["inputs"].as_array().unwrap().iter().find(|device| device["id"] == "line").unwrap();
     let expected = json!({
@@ -300,21 +300,21 @@ fn devices_are_listed_as_text_and_as_json() {
     assert_eq!(*line, expected);
     assert_eq!((list["inputs"].as_array().unwrap().len(), list["outputs"].as_array().unwrap().len()), (3, 0));
     assert!(list["unavailable_reason"].is_string());
-    let ended = alsa.send("--mic --mic-device odd --embedded", &[]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
-    assert!(ended.stderr.contains("cannot capture from odd (The card odd): no supported sample format"), "{ended:?}");
+    let output = alsa.send("--mic --mic-device odd --embedded", &[]);
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""));
+    assert!(output.stderr.contains("cannot capture from odd (The card odd): no supported sample format"), "{output:?}");
 }
 
 #[test]
 fn device_is_selected_by_number_name_or_part_of_its_name() {
     let Some(plug_in) = plug_in() else { return };
     let alsa = Alsa::with(plug_in)
-        .and("default", &[], "format FLOAT_LE channels 2")
-        .and("line_in", &[], "format S32_LE channels 1")
-        .and("line_out_of_order", &[], "format S16_LE channels 1");
+        .with_card("default", &[], "format FLOAT_LE channels 2")
+        .with_card("line_in", &[], "format S32_LE channels 1")
+        .with_card("line_out_of_order", &[], "format S16_LE channels 1");
     let list: Value = serde_json::from_str(&alsa.send("--list-devices --json", &[]).stdout).unwrap();
-    let place = |id: &str| list["inputs"].as_array().unwrap().iter().position(|device| device["id"] == id).unwrap();
-    let number = place("line_in").to_string();
+    let index = |id: &str| list["inputs"].as_array().unwrap().iter().position(|device| device["id"] == id).unwrap();
+    let number = index("line_in").to_string();
     at_once([number.as_str(), "line_in", "The card line_in", "LINE_I"], |name| {
         let more = ["--mic-device", name].map(OsStr::new);
         let report = report(&alsa.send("--mic --embedded --duration 20ms --json", &more), 0);
@@ -327,12 +327,12 @@ fn device_is_selected_by_number_name_or_part_of_its_name() {
         ("99", "no input device matches 99; available: "),
         ("line", "several input devices match line: "),
     ] {
-        let ended = alsa.send("--mic --embedded", &["--mic-device", name].map(OsStr::new));
-        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (3, "", 1), "{ended:?}");
+        let output = alsa.send("--mic --embedded", &["--mic-device", name].map(OsStr::new));
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
         assert!(
-            ended.stderr.contains(expected) && ended.stderr.contains("line_in (The card line_in)"),
+            output.stderr.contains(expected) && output.stderr.contains("line_in (The card line_in)"),
             "{}",
-            ended.stderr
+            output.stderr
         );
     }
 }
@@ -340,18 +340,18 @@ fn device_is_selected_by_number_name_or_part_of_its_name() {
 #[test]
 fn missing_input_device_is_reported_with_cause_and_remedy() {
     let alsa = Alsa::empty();
-    let ended = alsa.send("--list-devices", &[]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let output = alsa.send("--list-devices", &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     for line in ["no input devices: there is no sound card,", "no output devices: there is no sound card,"] {
-        assert!(ended.stdout.lines().any(|printed| printed.starts_with(line)), "{}", ended.stdout);
+        assert!(output.stdout.lines().any(|printed| printed.starts_with(line)), "{}", output.stdout);
     }
     for options in ["--mic", "--mic --mic-device flute"] {
-        let ended = alsa.send(&format!("{options} --embedded"), &[]);
+        let output = alsa.send(&format!("{options} --embedded"), &[]);
         // The ALSA library would print more on standard error.
-        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (3, "", 1), "{ended:?}");
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
         assert!(
-            ended.stderr.starts_with("jamjam-dev: --mic: ") && ended.stderr.contains("apt-get install"),
-            "{ended:?}"
+            output.stderr.starts_with("jamjam-dev: --mic: ") && output.stderr.contains("apt-get install"),
+            "{output:?}"
         );
     }
 }
@@ -374,8 +374,8 @@ fn options_without_meaning_for_a_microphone_are_rejected() {
         ("--mic --mic-buffer 0", "--mic-buffer"),
     ];
     for (options, named) in cases {
-        let ended = Alsa::empty().send(&format!("{options} --embedded"), &[]);
-        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{options}: {ended:?}");
-        assert!(ended.stderr.contains(named), "{options}: {}", ended.stderr);
+        let output = Alsa::empty().send(&format!("{options} --embedded"), &[]);
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{options}: {output:?}");
+        assert!(output.stderr.contains(named), "{options}: {}", output.stderr);
     }
 }

@@ -1,5 +1,5 @@
-//! `send --mic` and `send --play` on a machine without a sound card: the program as a person starts it, ALSA's own library below
-//! it, and below that a card that delivers the samples of a file, and writes what it plays to another. No test here evaluates a time:
+//! `send --mic` and `send --play` on a machine without a sound card: the program from its command line, on ALSA's own library,
+//! with a simulated card that delivers the samples of a file, and writes played samples to another. No test here evaluates a time:
 //! a busy machine only makes the card slower.
 
 #![cfg(all(target_os = "linux", feature = "mic"))]
@@ -14,7 +14,7 @@ use client::document;
 use client::program::ProgramOutput;
 use serde_json::Value;
 
-/// Numbers that look random; the first of them is not zero.
+/// Pseudo-random numbers; the first of them is not zero.
 fn noise(count: usize) -> Vec<u32> {
     let step = |state: &mut u32| {
         *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -23,7 +23,7 @@ fn noise(count: usize) -> Vec<u32> {
     std::iter::repeat_with(|| ()).scan(7, |state, ()| step(state)).take(count).collect()
 }
 
-/// Noise as a device delivers it: the bytes, and the samples that these are on the wire.
+/// Noise in the format of a device: the bytes, and the samples on the wire.
 fn sound(format: &str, count: usize) -> (Vec<u8>, Vec<f32>) {
     let numbers = noise(count);
     match format {
@@ -56,7 +56,7 @@ fn sound(format: &str, count: usize) -> (Vec<u8>, Vec<f32>) {
     }
 }
 
-/// Bytes of samples in a row, and the samples.
+/// Concatenates the bytes, and collects the samples.
 trait UnzipFlat: Iterator<Item = (Vec<u8>, f32)> + Sized {
     fn unzip_flat(self) -> (Vec<u8>, Vec<f32>) {
         let (bytes, samples): (Vec<_>, Vec<_>) = self.unzip();
@@ -66,9 +66,9 @@ trait UnzipFlat: Iterator<Item = (Vec<u8>, f32)> + Sized {
 
 impl<I: Iterator<Item = (Vec<u8>, f32)>> UnzipFlat for I {}
 
-fn report(ended: &ProgramOutput, code: i32) -> Value {
-    assert_eq!(ended.code, code, "{ended:?}");
-    document::report(ended)
+fn report(output: &ProgramOutput, code: i32) -> Value {
+    assert_eq!(output.code, code, "{output:?}");
+    document::report(output)
 }
 
 /// Fails at the first sample that differs.

@@ -10,38 +10,38 @@ use super::client::server::{Server, ServerAction};
 use super::client::{at_once, document, wav};
 use super::{noise, report};
 
-/// What holds up a machine for less than half a second changes nothing: so much is allowed, and so large is the card's buffer.
-const PATIENT: &str = "--jitter-buffer 1s --play-buffer 4096";
+/// Tolerates a machine that stalls for less than half a second: the jitter buffer and the buffer of the card are large enough.
+const LARGE_BUFFERS: &str = "--jitter-buffer 1s --play-buffer 4096";
 
-/// Noise as numbers of 16 bits, none of them zero.
+/// Noise as 16-bit numbers, none of them zero.
 fn numbers(count: usize) -> Vec<i16> {
     noise(count).into_iter().map(|n| ((n >> 16) as u16).cast_signed() | 1).collect()
 }
 
-/// The numbers that a card of 16 bits has played.
+/// The samples that a 16-bit card has played.
 fn played(alsa: &Alsa, card: &str) -> Vec<i16> {
     alsa.played(card).as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes)).collect()
 }
 
-/// What was played from the first number that is not zero on, as far as something was.
-fn sounding(played: &[i16]) -> &[i16] {
+/// The played samples without leading and trailing zeros.
+fn without_silence(played: &[i16]) -> &[i16] {
     let first = played.iter().position(|n| *n != 0).expect("something is played");
     let last = played.iter().rposition(|n| *n != 0).unwrap();
     &played[first..=last]
 }
 
-/// What is played of the sound's end, backwards and fading, once all is played: 5 ms of frames at 48 kHz.
-const FADES: usize = 240;
+/// Length of the fade-out after the end of the sound: 5 ms of frames at 48 kHz.
+const FADE_FRAMES: usize = 240;
 
-/// `sent`, and `play` of it: the options, and a card called "loud" of these fields. What the card has played, and the report.
+/// Runs `send --play` of `sent` on a card called "loud" with these fields. Returns the played samples, and the report.
 fn play(sent: (&[i16], u16), options: &str, fields: &str) -> Option<(Vec<i16>, Value)> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sent.wav");
     wav::write(&file, 48_000, sent.1, sent.0);
-    let alsa = Alsa::with(plug_in()?).and_speaker("loud", fields);
+    let alsa = Alsa::with(plug_in()?).with_playback_card("loud", fields);
     let line = format!("--play --play-device loud --json {options} --wav");
-    let ended = alsa.send(&line, &[file.as_os_str()]);
-    let report = report(&ended, 0);
+    let output = alsa.send(&line, &[file.as_os_str()]);
+    let report = report(&output, 0);
     Some((played(&alsa, "loud"), report))
 }
 
@@ -50,15 +50,15 @@ fn card_plays_the_sent_samples_unchanged() {
     let cases = [(1, "format S16_LE channels 1"), (2, "format S16_LE channels 2"), (1, "format S16_LE channels 2")];
     at_once(cases, |(channels, fields)| {
         let sent = numbers(48_000 * usize::from(channels));
-        let options = format!("--embedded --delay 50 {PATIENT}");
+        let options = format!("--embedded --delay 50 {LARGE_BUFFERS}");
         let Some((played, report)) = play((&sent, channels), &options, fields) else { return };
-        // A card of two channels plays mono on both.
+        // A stereo card plays mono on both channels.
         let doubled = channels == 1 && fields.ends_with('2');
         let expected: Vec<i16> = sent.iter().flat_map(|n| vec![*n; if doubled { 2 } else { 1 }]).collect();
-        let found = sounding(&played);
+        let found = without_silence(&played);
         let differs = found.iter().zip(&expected).position(|(found, expected)| found != expected);
         let frames = expected.len() / if fields.ends_with('2') { 2 } else { 1 };
-        assert_eq!(expected.len() / frames * (frames + FADES), found.len(), "{fields}: {:#}", report["playback"]);
+        assert_eq!(expected.len() / frames * (frames + FADE_FRAMES), found.len(), "{fields}: {:#}", report["playback"]);
         assert_eq!(differs, None, "{fields}: {:#}", report["playback"]);
         let playback = &report["playback"];
         assert_eq!(playback["played"], json!(375));
@@ -81,17 +81,17 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
     // Three in a row, and one alone; sequence numbers count from 1.
     let server = Server::with_audio(|index| match index {
         101..104 | 201 => ServerAction::Silence,
-        _ => ServerAction::Answer,
+        _ => ServerAction::Reply,
     });
-    let alsa = Alsa::with(plug_in).and_speaker("loud", "format S16_LE channels 1");
-    let line = format!("--play --json --play-device loud {PATIENT} --timeout 500ms --to {} --wav", server.to());
+    let alsa = Alsa::with(plug_in).with_playback_card("loud", "format S16_LE channels 1");
+    let line = format!("--play --json --play-device loud {LARGE_BUFFERS} --timeout 500ms --to {} --wav", server.to());
     let report = report(&alsa.send(&line, &[file.as_os_str()]), 0);
     let playback = &report["playback"];
     assert_eq!([&playback["played"], &playback["concealed"], &playback["late"]], [&json!(371), &json!(4), &json!(0)]);
     let played = played(&alsa, "loud");
-    let found = sounding(&played);
-    assert_eq!(found.len(), sent.len() + FADES);
-    // 64 frames after a gap are faded in, and before that there is the fading sound of 240.
+    let found = without_silence(&played);
+    assert_eq!(found.len(), sent.len() + FADE_FRAMES);
+    // 64 frames after a gap are faded in; the gap begins with the fade-out of 240.
     let untouched = |n: &usize| {
         let packet = n / 128;
         !(100..103).contains(&packet)
@@ -102,21 +102,22 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
     assert_eq!(differs, None);
     // The concealed samples are the previous ones, reversed: the first equals the last one before.
     assert_eq!(found[100 * 128], sent[100 * 128 - 1]);
-    assert_eq!(found[100 * 128 + FADES..103 * 128], [0; 3 * 128 - FADES]);
+    assert_eq!(found[100 * 128 + FADE_FRAMES..103 * 128], [0; 3 * 128 - FADE_FRAMES]);
 }
 
 #[test]
 fn card_with_another_rate_plays_the_same_frequency() {
     let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).and_speaker("loud", "format S16_LE channels 1 rate 44100");
-    let line = format!("--tone 1000 --duration 2s --embedded --delay 50 --play --play-device loud --json {PATIENT}");
+    let alsa = Alsa::with(plug_in).with_playback_card("loud", "format S16_LE channels 1 rate 44100");
+    let line =
+        format!("--tone 1000 --duration 2s --embedded --delay 50 --play --play-device loud --json {LARGE_BUFFERS}");
     let report = report(&alsa.send(&line, &[]), 0);
     assert_eq!(report["playback"]["device_rate_hz"], json!(44_100));
     let played = played(&alsa, "loud");
-    let found = sounding(&played);
-    // Two seconds, what they fade for, and what the filter rings.
-    assert!(found.len().abs_diff(88_200 + FADES * 441 / 480) < 200, "{}", found.len());
-    // Ups through zero in the second in the middle: as many as the tone has periods.
+    let found = without_silence(&played);
+    // Two seconds, the fade-out, and the ringing of the filter.
+    assert!(found.len().abs_diff(88_200 + FADE_FRAMES * 441 / 480) < 200, "{}", found.len());
+    // Rising zero crossings in the second in the middle: one per period of the tone.
     let ups = found[22_050..66_150].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
     assert!((999..=1_001).contains(&ups), "{ups}");
 }
@@ -133,8 +134,8 @@ fn returned_non_finite_samples_are_played_as_zero_and_counted() {
     }
     wav::write_floats(&file, 48_000, 1, &sent);
     at_once(["format S16_LE channels 1", "format FLOAT_LE channels 1 rate 44100"], |fields| {
-        let alsa = Alsa::with(plug_in).and_speaker("loud", fields);
-        let line = format!("--embedded --delay 50 --play --play-device loud --json {PATIENT} --wav");
+        let alsa = Alsa::with(plug_in).with_playback_card("loud", fields);
+        let line = format!("--embedded --delay 50 --play --play-device loud --json {LARGE_BUFFERS} --wav");
         let report = report(&alsa.send(&line, &[file.as_os_str()]), 0);
         assert_eq!(report["playback"]["non_finite_samples"], 4, "{fields}: {:#}", report["playback"]);
         let notes = report["warnings"].as_array().unwrap();
@@ -146,7 +147,7 @@ fn returned_non_finite_samples_are_played_as_zero_and_counted() {
             assert!(samples.into_iter().all(|sample| sample.abs() <= 1.0));
         } else {
             let played = played(&alsa, "loud");
-            let found = sounding(&played);
+            let found = without_silence(&played);
             let expected = sent.iter().map(|sample| if sample.is_finite() { (sample * 32_768.0) as i16 } else { 0 });
             assert_eq!(found.iter().zip(expected).position(|(found, expected)| *found != expected), None);
         }
@@ -168,7 +169,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
         ("gone_after 4096", "1s", "device disconnected"),
         ("gone_after 24000", "2s", "device disconnected"),
         ("fails_after 24000", "2s", "I/O error"),
-        // From the beginning, in the middle, and shortly before the end.
+        // At the beginning, in the middle, and shortly before the end.
         ("stuck_after 0", "1s", late),
         ("stuck_after 24000", "3s", late),
         ("stuck_after 40000", "1s", late),
@@ -176,23 +177,23 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
     ];
     at_once(cases, |(fields, duration, expected)| {
         let Some(plug_in) = plug_in() else { return };
-        let alsa = Alsa::with(plug_in).and_speaker("loud", &format!("channels 1 {fields}"));
+        let alsa = Alsa::with(plug_in).with_playback_card("loud", &format!("channels 1 {fields}"));
         let line = format!("--tone 440 --duration {duration} --embedded --delay 20 --play --play-device loud --json");
-        let ended = alsa.send(&line, &[]);
-        let report = report(&ended, 3);
+        let output = alsa.send(&line, &[]);
+        let report = report(&output, 3);
         let playback = &report["playback"];
         let why = playback["device_lost"].as_str().unwrap_or_default();
         assert!(why.contains(expected), "{fields}: {playback:#}");
         assert!(
-            ended.stderr.contains(&format!("loud (The card loud) was lost: {why}; the returned audio was not played")),
-            "{ended:?}"
+            output.stderr.contains(&format!("loud (The card loud) was lost: {why}; the returned audio was not played")),
+            "{output:?}"
         );
         assert_accounted(&report);
-        // Callbacks without a pause are not a device clock.
+        // Callbacks without a pause do not define a device clock.
         let depth = playback["depth_max_ms"].as_f64().unwrap_or(0.0);
         assert!((0.0..1_000.0).contains(&depth), "{fields}: {playback:#}");
         assert_eq!(playback["drift_ppm"], Value::Null, "{fields}: {playback:#}");
-        // It was measured all the same.
+        // The echo was measured nevertheless.
         let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]);
         assert!(sent >= 375 && sent == returned, "{fields}: {sent} {returned}");
     });
@@ -201,7 +202,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
 #[test]
 fn card_with_another_period_size_plays_everything_without_a_stall() {
     let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1 takes 441");
+    let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 takes 441");
     let line = "--tone 440 --duration 1s --frame-size 512 --embedded --delay 20 --play --play-device loud --play-buffer 512 --json";
     let report = report(&alsa.send(line, &[]), 0);
     let playback = &report["playback"];
@@ -218,10 +219,12 @@ fn card_with_another_period_size_plays_everything_without_a_stall() {
 fn duplicate_packet_is_played_once_and_is_not_late() {
     let Some(plug_in) = plug_in() else { return };
     let server =
-        Server::that(|packet| if packet.kind == AUDIO { ServerAction::DamageThenAnswer } else { ServerAction::Answer });
-    let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1");
+        Server::with_actions(
+            |packet| if packet.kind == AUDIO { ServerAction::DamageThenReply } else { ServerAction::Reply },
+        );
+    let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1");
     let line = format!(
-        "--tone 440 --duration 1s --to {} --server-delay 0 --play --play-device loud --json {PATIENT}",
+        "--tone 440 --duration 1s --to {} --server-delay 0 --play --play-device loud --json {LARGE_BUFFERS}",
         server.to()
     );
     let report = report(&alsa.send(&line, &[]), 1);
@@ -233,7 +236,7 @@ fn duplicate_packet_is_played_once_and_is_not_late() {
 #[test]
 fn card_underrun_is_counted_and_playback_continues() {
     let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).and_speaker("loud", "channels 1 xrun_after 24000");
+    let alsa = Alsa::with(plug_in).with_playback_card("loud", "channels 1 xrun_after 24000");
     let line = "--tone 440 --duration 1s --embedded --delay 20 --play --play-device loud --json";
     let report = report(&alsa.send(line, &[]), 0);
     let playback = &report["playback"];
@@ -245,8 +248,8 @@ fn card_underrun_is_counted_and_playback_continues() {
 fn microphone_audio_is_played_until_interrupted() {
     let Some(plug_in) = plug_in() else { return };
     let sound: Vec<u8> = numbers(48_000).iter().flat_map(|n| n.to_le_bytes()).collect();
-    let alsa = Alsa::with(plug_in).and("ears", &sound, "channels 1").and_speaker("loud", "channels 1");
-    let server = Server::faithful();
+    let alsa = Alsa::with(plug_in).with_card("ears", &sound, "channels 1").with_playback_card("loud", "channels 1");
+    let server = Server::correct();
     let to = server.to();
     let words = ["send", "--mic", "--mic-device", "ears", "--play", "--play-device", "loud", "--json", "--to", &to];
     let program = alsa.start(words);
@@ -262,7 +265,7 @@ fn microphone_audio_is_played_until_interrupted() {
 fn card_drift_is_reported_and_compensated() {
     at_once([800.0, -800.0], |ppm: f64| {
         let Some(plug_in) = plug_in() else { return };
-        let alsa = Alsa::with(plug_in).and_speaker("loud", &format!("channels 1 ppm {ppm}"));
+        let alsa = Alsa::with(plug_in).with_playback_card("loud", &format!("channels 1 ppm {ppm}"));
         let line = "--tone 440 --duration 25s --embedded --delay 20 --play --play-device loud --play-buffer 4096 \
                     --jitter-buffer 10 --json";
         let report = report(&alsa.send(line, &[]), 0);
@@ -270,7 +273,7 @@ fn card_drift_is_reported_and_compensated() {
         let number = |name: &str| playback[name].as_f64().unwrap();
         assert!((number("drift_ppm") - ppm).abs() < 40.0, "{playback:#}");
         assert!((number("correction_ppm") + ppm).abs() < 100.0, "{playback:#}");
-        // 25 s of it are 20 ms, more than is allowed.
+        // In 25 s the clocks differ by 20 ms, more than the tolerance.
         let nothing = ["concealed", "late", "resyncs"].map(|name| playback[name].as_u64().unwrap());
         assert_eq!(nothing, [0; 3], "{playback:#}");
         assert!(number("depth_max_ms") - number("depth_min_ms") < 8.0, "{playback:#}");
@@ -280,19 +283,19 @@ fn card_drift_is_reported_and_compensated() {
 #[test]
 fn missing_output_device_is_reported_with_its_cause() {
     for (alsa, options) in [(Alsa::empty(), ""), (Alsa::empty(), "--play-device flute")] {
-        let ended = alsa.send(&format!("--tone 440 --duration 1s --embedded --play {options}"), &[]);
-        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.lines().count()), (3, "", 1), "{ended:?}");
+        let output = alsa.send(&format!("--tone 440 --duration 1s --embedded --play {options}"), &[]);
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
         assert!(
-            ended.stderr.starts_with("jamjam-dev: --play: ")
-                && (ended.stderr.contains("output device") || ended.stderr.contains("cannot play on default")),
-            "{ended:?}"
+            output.stderr.starts_with("jamjam-dev: --play: ")
+                && (output.stderr.contains("output device") || output.stderr.contains("cannot play on default")),
+            "{output:?}"
         );
     }
     let Some(plug_in) = plug_in() else { return };
-    let alsa = Alsa::with(plug_in).and("ears", &[], "channels 1").and_speaker("loud", "channels 1");
-    let ended = alsa.send("--tone 440 --embedded --play --play-device ears", &[]);
-    assert_eq!(ended.code, 3, "{ended:?}");
-    assert!(ended.stderr.contains("no output device matches ears; available: 0 loud (The card loud)"), "{ended:?}");
+    let alsa = Alsa::with(plug_in).with_card("ears", &[], "channels 1").with_playback_card("loud", "channels 1");
+    let output = alsa.send("--tone 440 --embedded --play --play-device ears", &[]);
+    assert_eq!(output.code, 3, "{output:?}");
+    assert!(output.stderr.contains("no output device matches ears; available: 0 loud (The card loud)"), "{output:?}");
 }
 
 #[test]
@@ -310,8 +313,8 @@ fn conflicting_playback_options_are_rejected() {
     ];
     for (options, named) in cases {
         let line = if options.contains("--text") { options.to_owned() } else { format!("{options} --tone 440") };
-        let ended = Alsa::empty().send(&line, &[] as &[&OsStr]);
-        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{options}: {ended:?}");
-        assert!(ended.stderr.contains(named), "{options}: {}", ended.stderr);
+        let output = Alsa::empty().send(&line, &[] as &[&OsStr]);
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{options}: {output:?}");
+        assert!(output.stderr.contains(named), "{options}: {}", output.stderr);
     }
 }

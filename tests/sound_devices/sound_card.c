@@ -1,15 +1,14 @@
-// A sound card for tests: an ALSA plug-in that delivers a raw file, frame by frame as it is, at the pace of the monotonic
-// clock, and silence after its end; or that takes sound at that pace, and writes what it has played to a raw file. It is built by
-// the test, and named in an ALSA configuration of the test's own:
+// A simulated sound card: an ALSA plug-in that delivers the frames of a raw file at the pace of the monotonic clock, and silence
+// after its end; or that plays sound at that pace, and writes the played frames to a raw file. It is built by the test, and used in
+// an ALSA configuration of the test:
 //
 //     pcm.card { type sound_card  file "x.raw"  format S16_LE  channels 1  rate 48000 }
 //     pcm.loud { type sound_card  played "y.raw"  format S16_LE  channels 2  rate 48000 }
 //
-// and, if wanted, `gone_after N` (once N frames were read or written the card is pulled out), `xrun_after N` (then it loses sound,
-// once), `stuck_after N` (then it hears or plays no more, and does not say so), `fails_after N` (then every transfer fails, and it asks
-// for the next at once), `hangs_after N` (then no transfer ever returns), `takes N` (so many frames at a time, whatever it is asked) and
-// `ppm N` (its clock is fast by so many millionths).
-// A program that comes too late finds a full or an empty buffer and misses nothing: the clock of the card waits for it.
+// Options: `gone_after N` (after N frames the card disconnects), `xrun_after N` (it loses sound once), `stuck_after N` (it silently
+// stops capturing or playing), `fails_after N` (every transfer fails, and the card is ready again at once), `hangs_after N` (no
+// transfer returns), `takes N` (the period size in frames, whatever is requested) and `ppm N` (clock error).
+// A program that is late finds a full or an empty buffer and loses nothing: the clock of the card waits for it.
 #include <alsa/asoundlib.h>
 #include <alsa/pcm_external.h>
 #include <errno.h>
@@ -25,9 +24,9 @@
 
 struct card {
     snd_pcm_ioplug_t io;
-    FILE *file;                 // what it delivers, or has played
+    FILE *file;                 // the delivered or the played frames
     int plays;
-    int timer;                  // readable once a whole period waits, or has room
+    int timer;                  // readable once a period can be read or written
     int running;
     uint64_t began;             // when frame 0 since the start began, in nanoseconds
     uint64_t before;            // frames that the program took before the start
@@ -43,7 +42,7 @@ static uint64_t now(void)
     return t.tv_sec * SECOND + t.tv_nsec;
 }
 
-// Whether `position`, counted from the start, is that many frames from the first.
+// Whether `position`, counted from the start, is at least `after` frames from the first one.
 static int reached(const struct card *card, long after, uint64_t position)
 {
     return after >= 0 && card->before + position >= (uint64_t)after;
@@ -52,26 +51,26 @@ static int is_gone(const struct card *card) { return reached(card, card->gone_af
 static int fails(const struct card *card) { return reached(card, card->fails_after, card->io.appl_ptr); }
 static int has_xrun(const struct card *card) { return reached(card, card->xrun_after, card->io.appl_ptr); }
 
-// Frames that have been heard, or played, since the start.
-static uint64_t heard(struct card *card)
+// Frames that were captured or played since the start.
+static uint64_t frames_done(struct card *card)
 {
     if (!card->running)
         return 0;
-    uint64_t most = card->io.appl_ptr + (card->plays ? 0 : card->io.buffer_size);
+    uint64_t max_frames = card->io.appl_ptr + (card->plays ? 0 : card->io.buffer_size);
     uint64_t frames = (now() - card->began) * card->speed;
-    if (frames > most) {
-        card->began += (frames - most) / card->speed;
-        frames = most;
+    if (frames > max_frames) {
+        card->began += (frames - max_frames) / card->speed;
+        frames = max_frames;
     }
     return card->stuck_after >= 0 && frames > (uint64_t)card->stuck_after ? (uint64_t)card->stuck_after : frames;
 }
 
-// Makes the timer end when a period after frame `from` is whole, or has room, or at once where there is something else to tell.
+// Sets the timer to the time when a period after frame `from` can be read or written, or to now if an event is due.
 static void set_timer(struct card *card, uint64_t from)
 {
     uint64_t until = from + card->io.period_size, buffer = card->plays ? card->io.buffer_size : 0;
     until = until > buffer ? until - buffer : 0;
-    uint64_t at = card->began + (uint64_t)(until / card->speed) + 2; // rounded up, and a little more
+    uint64_t at = card->began + (uint64_t)(until / card->speed) + 2; // rounded up, with a margin
     if (reached(card, card->gone_after, from) || reached(card, card->xrun_after, from) || reached(card, card->fails_after, from) || (card->plays && !until))
         at = 1;
     struct itimerspec time = {.it_value = {at / SECOND, at % SECOND}};
@@ -93,12 +92,12 @@ static int card_start(snd_pcm_ioplug_t *io)
 static int card_stop(snd_pcm_ioplug_t *io)
 {
     struct card *card = io->private_data;
-    // What was not played by now never will be.
+    // Frames that were not played by now are discarded.
     if (card->plays && card->running) {
         uint64_t frame = snd_pcm_format_physical_width(io->format) / 8 * io->channels;
         fflush(card->file);
-        if (ftruncate(fileno(card->file), (card->before + heard(card)) * frame))
-            SNDERR("cannot cut off what was not played");
+        if (ftruncate(fileno(card->file), (card->before + frames_done(card)) * frame))
+            SNDERR("cannot truncate the frames that were not played");
     }
     card->running = 0;
     set_timer(card, 0);
@@ -119,7 +118,7 @@ static snd_pcm_sframes_t card_pointer(snd_pcm_ioplug_t *io)
         card->before += io->appl_ptr;
         return -EPIPE;
     }
-    return heard(card) % card->boundary;
+    return frames_done(card) % card->boundary;
 }
 
 static snd_pcm_sframes_t card_transfer(snd_pcm_ioplug_t *io, const snd_pcm_channel_area_t *areas,
@@ -132,10 +131,10 @@ static snd_pcm_sframes_t card_transfer(snd_pcm_ioplug_t *io, const snd_pcm_chann
         return -EIO;
     while (reached(card, card->hangs_after, card->io.appl_ptr))
         pause();
-    // Interleaved: the first channel's area begins where its frame does, and a step is a frame. Where the program maps the buffer
-    // the same frames are asked for again and again, and those behind the buffer's end apart.
+    // Interleaved: the area of the first channel begins with its frame, and a step is a frame. With mapped access the same frames are
+    // requested repeatedly, and those after the end of the buffer separately.
     char *to = (char *)areas[0].addr + (areas[0].first + areas[0].step * offset) / 8;
-    size_t frame = areas[0].step / 8, whole = 0;
+    size_t frame = areas[0].step / 8, complete = 0;
     if (card->plays) {
         if (fwrite(to, frame, size, card->file) != size)
             return -EIO;
@@ -145,8 +144,8 @@ static snd_pcm_sframes_t card_transfer(snd_pcm_ioplug_t *io, const snd_pcm_chann
     int mapped = io->access != SND_PCM_ACCESS_RW_INTERLEAVED;
     uint64_t ahead = mapped ? (offset + io->buffer_size - io->appl_ptr % io->buffer_size) % io->buffer_size : 0;
     if (!fseek(card->file, (card->before + io->appl_ptr + ahead) * frame, SEEK_SET))
-        whole = fread(to, frame, size, card->file);
-    memset(to + whole * frame, 0, (size - whole) * frame);
+        complete = fread(to, frame, size, card->file);
+    memset(to + complete * frame, 0, (size - complete) * frame);
     set_timer(card, io->appl_ptr + (mapped ? 0 : size));
     return size;
 }
@@ -163,9 +162,9 @@ static int card_poll_revents(snd_pcm_ioplug_t *io, struct pollfd *fds, unsigned 
         *revents = card->plays ? POLLOUT : POLLIN;
     } else if (has_xrun(card)) {
         *revents = (card->plays ? POLLOUT : POLLIN) | POLLERR;
-    } else if (card->plays && heard(card) + io->buffer_size >= io->appl_ptr + io->period_size) {
+    } else if (card->plays && frames_done(card) + io->buffer_size >= io->appl_ptr + io->period_size) {
         *revents = POLLOUT;
-    } else if (!card->plays && heard(card) >= io->appl_ptr + io->period_size) {
+    } else if (!card->plays && frames_done(card) >= io->appl_ptr + io->period_size) {
         *revents = POLLIN;
     } else {
         set_timer(card, io->appl_ptr);
@@ -244,11 +243,11 @@ SND_PCM_PLUGIN_DEFINE_FUNC(sound_card)
     io->poll_events = POLLIN;
     int error = card->file ? snd_pcm_ioplug_create(io, name, stream, mode) : -ENOENT;
     if (error < 0) {
-        SNDERR("cannot be made of %s", plays ? played : file);
+        SNDERR("cannot open %s", plays ? played : file);
         card_close(io);
         return error;
     }
-    // Mapped access is for plug-ins above this one, which ask for nothing else.
+    // Mapped access is required by plug-ins above this one.
     unsigned int access[] = {SND_PCM_ACCESS_RW_INTERLEAVED, SND_PCM_ACCESS_MMAP_INTERLEAVED};
     unsigned int samples = snd_pcm_format_value(format);
     unsigned int frame = channels * snd_pcm_format_physical_width(samples) / 8;

@@ -2,7 +2,7 @@
 
 use jamjam_dev::audio::wav::{SampleEncoding, WavFormat, WavStream};
 
-use super::{SUPPORTED, fixture, play, refusal, saw};
+use super::{SUPPORTED, decode, fixture, refusal, saw_tooth};
 
 #[test]
 fn every_valid_fixture_has_its_format_and_plays_to_its_last_frame() {
@@ -21,12 +21,12 @@ fn every_valid_fixture_has_its_format_and_plays_to_its_last_frame() {
         ("8ch-16bit-48k.wav", int(16, 8, 48_000, 24_000)),
     ];
     for (name, format) in expected {
-        let played = play(&fixture(name)).unwrap();
-        assert_eq!(played.format, format, "{name}");
-        assert_eq!(played.samples.len() as u64, format.frames.unwrap() * u64::from(format.channels), "{name}");
-        assert_eq!(played.warning, None, "{name}");
-        assert!(!played.format.is_lossy(), "{name}");
-        let peak = played.samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
+        let decoded = decode(&fixture(name)).unwrap();
+        assert_eq!(decoded.format, format, "{name}");
+        assert_eq!(decoded.samples.len() as u64, format.frames.unwrap() * u64::from(format.channels), "{name}");
+        assert_eq!(decoded.warning, None, "{name}");
+        assert!(!decoded.format.is_lossy(), "{name}");
+        let peak = decoded.samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
         assert!((0.3..0.9).contains(&peak), "{name} peaks at {peak}");
     }
 }
@@ -40,11 +40,11 @@ fn format_is_printed_in_readable_form() {
 
 #[test]
 fn each_of_eight_channels_keeps_its_own_frequency() {
-    let samples = play(&fixture("8ch-16bit-48k.wav")).unwrap().samples;
+    let samples = decode(&fixture("8ch-16bit-48k.wav")).unwrap().samples;
     for channel in 0..8 {
         let of_channel: Vec<f32> = samples.iter().skip(channel).step_by(8).copied().collect();
         let rises = of_channel.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
-        // Half a second of 200 + 100·k Hz, less the rise that the file begins with.
+        // Half a second of 200 + 100·k Hz, less the fade-in at the start of the file.
         assert_eq!(rises, 100 + 50 * channel - 1, "channel {channel}");
     }
 }
@@ -84,10 +84,10 @@ fn damaged_file_with_samples_plays_them_with_a_warning() {
         ("empty-data", None, 0, None),
     ];
     for (name, claimed, frames, warning) in cases {
-        let played = play(&fixture(&format!("broken/{name}.wav"))).unwrap();
-        assert_eq!(played.format.frames, claimed, "{name}");
-        assert_eq!(played.samples, saw(frames), "{name}");
-        assert_eq!(played.warning.as_deref(), warning, "{name}");
+        let decoded = decode(&fixture(&format!("broken/{name}.wav"))).unwrap();
+        assert_eq!(decoded.format.frames, claimed, "{name}");
+        assert_eq!(decoded.samples, saw_tooth(frames), "{name}");
+        assert_eq!(decoded.warning.as_deref(), warning, "{name}");
     }
 }
 

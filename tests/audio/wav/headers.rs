@@ -1,10 +1,10 @@
-//! Headers put together by hand: widths, codings, lengths, and first bytes of other files.
+//! Handwritten headers: widths, encodings, lengths, and first bytes of other files.
 
 use jamjam_dev::audio::wav::SampleEncoding;
 
-use super::{SUPPORTED, play, refusal};
+use super::{SUPPORTED, decode, refusal};
 
-/// A file of one `fmt ` body and some bytes of samples.
+/// A file of one `fmt ` body and some sample bytes.
 fn wav(fmt: &[u8], data: &[u8]) -> Vec<u8> {
     let mut file = b"RIFF\0\0\0\0WAVEfmt ".to_vec();
     file.extend((fmt.len() as u32).to_le_bytes());
@@ -66,9 +66,9 @@ fn integer_samples_are_divided_by_half_their_range() {
         (32, &[0, 0, 0, 0x80, 0, 0, 0, 0x20, 0xff, 0xff, 0xff, 0x7f], &[-1.0, 0.25, 1.0]),
     ];
     for (bits, data, expected) in cases {
-        let played = play(&wav(&fmt(1, 1, 8_000, bits / 8, bits), data)).unwrap();
-        assert_eq!(played.samples, expected, "{bits} bits");
-        assert_eq!(played.format.is_lossy(), bits == 32, "{bits} bits");
+        let decoded = decode(&wav(&fmt(1, 1, 8_000, bits / 8, bits), data)).unwrap();
+        assert_eq!(decoded.samples, expected, "{bits} bits");
+        assert_eq!(decoded.format.is_lossy(), bits == 32, "{bits} bits");
     }
 }
 
@@ -77,9 +77,9 @@ fn float_samples_pass_bit_for_bit_even_if_non_finite() {
     let bits = [0x3f80_0000_u32, 0x8000_0000, 0x7fc0_0001, 0xff80_0000, 0x4120_0000, 0x0000_0001];
     let data: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
     for header in [fmt(3, 1, 48_000, 4, 32), extensible(&fmt(3, 1, 48_000, 4, 32), 32, FLOAT)] {
-        let played = play(&wav(&header, &data)).unwrap();
-        assert_eq!(played.samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>(), bits);
-        assert_eq!(played.format.encoding, SampleEncoding::Float);
+        let decoded = decode(&wav(&header, &data)).unwrap();
+        assert_eq!(decoded.samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>(), bits);
+        assert_eq!(decoded.format.encoding, SampleEncoding::Float);
     }
 }
 
@@ -105,17 +105,17 @@ fn unusual_bit_widths_are_left_aligned_in_their_bytes() {
         ),
     ];
     for (name, header, data, expected, bits) in cases {
-        let played = play(&wav(&header, data)).unwrap();
-        assert_eq!(played.samples, expected, "{name}");
-        assert_eq!(played.format.bits, bits, "{name}");
-        assert!(!played.format.is_lossy(), "{name}");
+        let decoded = decode(&wav(&header, data)).unwrap();
+        assert_eq!(decoded.samples, expected, "{name}");
+        assert_eq!(decoded.format.bits, bits, "{name}");
+        assert!(!decoded.format.is_lossy(), "{name}");
     }
 }
 
 #[test]
 fn arecord_24_bit_samples_are_right_aligned_in_32_bits() {
-    let played = play(&wav(&fmt(1, 1, 48_000, 4, 24), &[0, 0, 0x40, 0, 0xff, 0xff, 0xff, 0xff])).unwrap();
-    assert_eq!(played.samples, [0.5, -1.0 / 8_388_608.0]);
+    let decoded = decode(&wav(&fmt(1, 1, 48_000, 4, 24), &[0, 0, 0x40, 0, 0xff, 0xff, 0xff, 0xff])).unwrap();
+    assert_eq!(decoded.samples, [0.5, -1.0 / 8_388_608.0]);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn files_that_hound_rejects_or_misreads_play() {
         if header.len() % 2 == 1 {
             file.insert(20 + header.len(), 0);
         }
-        assert_eq!(play(&file).unwrap().samples, [0.5, -0.5], "{name}");
+        assert_eq!(decode(&file).unwrap().samples, [0.5, -0.5], "{name}");
     }
 }
 
@@ -172,16 +172,16 @@ fn missing_pad_byte_is_tolerated() {
     let mut file = wav(&fmt(1, 1, 8_000, 2, 16), &[0x00, 0x40]);
     let list = b"LIST\x05\0\0\0INFOx";
     file.splice(12..12, *list);
-    assert_eq!(play(&file).unwrap().samples, [0.5]);
+    assert_eq!(decode(&file).unwrap().samples, [0.5]);
 }
 
 #[test]
 fn empty_data_chunk_before_another_chunk_is_empty() {
     let mut file = wav(&fmt(1, 1, 8_000, 2, 16), &[]);
     file.extend(b"LIST\x04\0\0\0INFO");
-    let played = play(&file).unwrap();
-    assert!(played.samples.is_empty());
-    assert_eq!(played.format.frames, Some(0));
+    let decoded = decode(&file).unwrap();
+    assert!(decoded.samples.is_empty());
+    assert_eq!(decoded.format.frames, Some(0));
 }
 
 #[test]
@@ -189,10 +189,10 @@ fn placeholder_data_length_plays_to_the_end_without_a_warning() {
     for length in [0_u32, 0x7fff_f000, 0x7fff_ff00, 0x8000_0000, 0xffff_ffdb, 0xffff_ffff] {
         let mut file = wav(&fmt(1, 2, 48_000, 4, 16), &[0x00, 0x40, 0x00, 0xc0, 0x00, 0x20, 0x00, 0xe0]);
         file[40..44].copy_from_slice(&length.to_le_bytes());
-        let played = play(&file).unwrap();
-        assert_eq!(played.samples, [0.5, -0.5, 0.25, -0.25], "{length:#x}");
-        assert_eq!(played.format.frames, None, "{length:#x}");
-        assert_eq!(played.warning, None, "{length:#x}");
+        let decoded = decode(&file).unwrap();
+        assert_eq!(decoded.samples, [0.5, -0.5, 0.25, -0.25], "{length:#x}");
+        assert_eq!(decoded.format.frames, None, "{length:#x}");
+        assert_eq!(decoded.warning, None, "{length:#x}");
     }
 }
 

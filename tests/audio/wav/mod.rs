@@ -1,4 +1,4 @@
-//! What every kind of WAV file, sound or broken, is read as.
+//! Reading every kind of WAV file, valid or malformed.
 
 mod fixtures;
 mod headers;
@@ -12,25 +12,25 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/audio").join(name)).unwrap()
 }
 
-struct Played {
+struct DecodedWav {
     format: WavFormat,
     samples: Vec<f32>,
     warning: Option<String>,
 }
 
-fn play(file: &[u8]) -> Result<Played, WavError> {
+fn decode(file: &[u8]) -> Result<DecodedWav, WavError> {
     let mut stream = WavStream::open(file)?;
     let mut samples = Vec::new();
     while stream.read(1_000, &mut samples)? > 0 {}
-    Ok(Played { format: *stream.format(), samples, warning: stream.warning() })
+    Ok(DecodedWav { format: *stream.format(), samples, warning: stream.warning() })
 }
 
 fn refusal(file: &[u8]) -> String {
-    play(file).err().expect("a refusal").to_string()
+    decode(file).err().expect("a refusal").to_string()
 }
 
-/// The saw tooth in the broken fixtures: every sample is known without reading the generator's output.
-fn saw(samples: usize) -> Vec<f32> {
+/// The saw tooth in the malformed fixtures: every sample is known without reading the generator's output.
+fn saw_tooth(samples: usize) -> Vec<f32> {
     (0..samples).map(|n| ((n % 256) as f32 - 128.0) * 64.0 / 32_768.0).collect()
 }
 

@@ -1,12 +1,12 @@
-//! Inputs that are no files.
+//! Inputs that are not files.
 
 use std::io::Read;
 
 use jamjam_dev::audio::wav::WavStream;
 
-use super::{fixture, saw};
+use super::{fixture, saw_tooth};
 
-/// Gives one byte at a time, interrupted before each, like the worst of pipes.
+/// Returns one byte at a time, interrupted before each.
 struct Trickle<'a>(&'a [u8], bool);
 
 impl Read for Trickle<'_> {
@@ -29,7 +29,7 @@ fn slow_pipe_yields_the_same_samples() {
     assert_eq!(stream.warning(), None);
     assert_eq!(stream.read(2, &mut samples).unwrap(), 1);
     assert_eq!(stream.read(2, &mut samples).unwrap(), 0);
-    assert_eq!(samples, saw(1_000));
+    assert_eq!(samples, saw_tooth(1_000));
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn reader_consumes_no_byte_beyond_the_request() {
     assert_eq!(rest.len(), file.len() - 44 - 256);
 }
 
-/// Fails once its bytes are used up.
+/// Fails after its last byte.
 struct Failing<'a>(&'a [u8]);
 
 impl Read for Failing<'_> {

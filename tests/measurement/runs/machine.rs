@@ -1,12 +1,12 @@
-//! A machine that did everything there is a number for.
+//! Machine statistics in which every figure is nonzero.
 
 use jamjam_dev::stats::{ClockReading, HostTiming};
 use jamjam_dev::time::Time;
 
 const MS: i64 = 1_000_000;
 
-/// 1,000 send calls of 1 to 1,000 ns, as many wake-ups of twice that; a clock set forward by 3 s and back by 4 s, 2 s of
-/// sleep, and 12 drops.
+/// 1,000 send calls of 1 to 1,000 ns, 1,000 wake-ups of twice that; a clock set forward by 3 s and back by 4 s, 2 s of
+/// suspend, and 12 drops.
 pub(crate) fn machine() -> HostTiming {
     let mut machine = HostTiming { kernel_dropped: Some(12), ..HostTiming::default() };
     for ns in 1..=1_000 {

@@ -1,4 +1,4 @@
-//! Runs as a client would leave them, made by hand.
+//! Handwritten run results.
 
 pub(crate) mod machine;
 pub(crate) mod moqt;
@@ -9,7 +9,7 @@ use jamjam_dev::stats::StreamStats;
 
 pub(crate) const MS: i64 = 1_000_000;
 
-/// A stream of which everything came back, with these round trips in nanoseconds.
+/// A stream of which everything returned, with these round trips in nanoseconds.
 pub(crate) fn stream(mut stream: StreamStats, round_trips: impl IntoIterator<Item = i64>) -> StreamStats {
     for ns in round_trips {
         stream.on_return(ns);

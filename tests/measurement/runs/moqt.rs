@@ -9,7 +9,7 @@ fn run(moqt: MoqtResults, ping: Option<StreamStats>) -> RunResults {
     RunResults { moqt: Some(moqt), ping, ..run }
 }
 
-/// A run of 10 groups of two of which all that can happen to a group has happened, and 3 ms of name, 4 ms of QUIC and so on.
+/// A run of 10 groups of two in which every group event occurred, with 3 ms of name resolution, 4 ms of QUIC and so on.
 pub(crate) fn all_kinds() -> RunResults {
     let ms = |n: u64| Some(n * 1_000_000);
     let connect_times = MoqtConnectTimes {
@@ -36,7 +36,7 @@ fn empty(transport: Transport) -> MoqtResults {
     MoqtResults::new(transport, "japan, kyoto, text", 2)
 }
 
-/// One of which everything is known, one for each way in which a connection comes to nothing, one that was silent.
+/// A complete run, one for each way in which a connection fails, and one without replies.
 pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
     let lost = |lost| MoqtResults { failure: Some(lost), ..empty(Transport::Quic) };
     let closed = |code: u32| MoqtFailure::Closed { code, reason: "so".to_owned() };
@@ -50,7 +50,7 @@ pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
         ("moqt overdue", run(lost(MoqtFailure::TimedOut("the session setup")), None)),
         ("moqt broken", run(lost(MoqtFailure::Broken("gone".to_owned())), Some(silent.clone()))),
         (
-            "moqt asked again",
+            "moqt with a retried path",
             run(MoqtResults { retried_path: Some("echo".to_owned()), groups, ..empty(Transport::Quic) }, None),
         ),
         ("moqt silent", run(MoqtResults { groups, ..empty(Transport::Quic) }, Some(silent.clone()))),

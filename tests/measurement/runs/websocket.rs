@@ -11,7 +11,7 @@ fn run(websocket: WebSocketResults, ping: Option<StreamStats>) -> RunResults {
     RunResults { websocket: Some(websocket), ping, ..run }
 }
 
-/// One in which everything is known, one that was closed, one that never was.
+/// A complete run, one whose connection was closed, and one that never connected.
 pub(crate) fn websocket_runs() -> Vec<(&'static str, RunResults)> {
     let set_up = WebSocketConnectTimes {
         dns_ns: 1_000,

@@ -16,7 +16,7 @@ use jamjam_dev::io::udp::{self, Backend, DriverOptions, IdlePolicy};
 use jamjam_dev::node::{DriverWaker, Node, Receive, Transmit, TransmitSink};
 use jamjam_dev::time::Time;
 
-use test_support::script::{MS, deadline, poll, terms};
+use test_support::node_driver::{MS, deadline, poll, run_config};
 
 const US: u64 = 1_000;
 
@@ -58,7 +58,7 @@ fn sender() -> (AudioSender<Device>, Deliveries) {
     let deliveries = Deliveries::default();
     let device = Device { deliveries: deliveries.clone(), now: 0, last: 0 };
     let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
-    (ClientNode::new(terms(StreamKind::Audio), AudioWorkload::new(audio_config, device), Box::new(())), deliveries)
+    (ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(audio_config, device), Box::new(())), deliveries)
 }
 
 fn audio(left: &[Vec<u8>]) -> usize {

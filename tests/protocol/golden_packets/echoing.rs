@@ -45,7 +45,7 @@ fn exchanges() -> Vec<Exchange> {
         .collect()
 }
 
-/// Splits what leaves into single datagrams.
+/// Splits the transmits into single datagrams.
 #[derive(Default)]
 struct Wire {
     left: Vec<Vec<u8>>,
@@ -57,7 +57,7 @@ impl TransmitSink for Wire {
         assert_eq!(
             transmit.src_ip,
             Some([127, 0, 0, 2].into()),
-            "and comes from the address that received the request"
+            "the reply comes from the address that received the request"
         );
         self.left.extend(transmit.contents.chunks(transmit.segment_size).map(<[u8]>::to_vec));
         SendStatus::Sent

@@ -26,7 +26,7 @@ struct TrackerFixture {
 
 impl TrackerFixture {
     fn new(per_group: u64) -> Self {
-        let terms = MoqtRunConfig {
+        let config = MoqtRunConfig {
             run_kind: RunKind::Probe,
             target: "moqt://h:1/echo".to_owned(),
             broadcast_track: "/client.echo, index".to_owned(),
@@ -34,7 +34,7 @@ impl TrackerFixture {
             late_after: Some(20 * MS),
         };
         let connection = MoqtResults::new(Transport::Quic, "japan, kyoto, text", per_group);
-        let mut tracker = Self { frames: FrameTracker::new(terms, connection, Box::new(())) };
+        let mut tracker = Self { frames: FrameTracker::new(config, connection, Box::new(())) };
         tracker.on_event(&MoqtClientEvent::Established { at: at(10), version: MoqtVersion::Gomoqt202502 });
         tracker.on_event(&MoqtClientEvent::Ready { at: at(13) });
         tracker

@@ -1,8 +1,8 @@
 //! Every path that a source file names, made absolute: `use` trees, qualified paths, macro names, attributes, and
-//! whatever looks like a path among the tokens of a macro call.
+//! token sequences in macro calls that look like a path.
 //!
 //! Names are resolved by the file's own imports (`use std::time as t; t::Instant`), regardless of scope: an import
-//! anywhere in a file counts everywhere in it. That errs on the strict side and needs no name resolution.
+//! anywhere in a file counts everywhere in it. That may reject valid code, and needs no name resolution.
 
 use std::collections::HashMap;
 
@@ -50,13 +50,13 @@ pub(crate) fn named(source: &str, module: &[String]) -> syn::Result<Vec<Named>> 
     Ok(absolute)
 }
 
-/// `path` with its first name replaced by whatever the file imported under that name.
+/// `path` with its first name replaced by the path that the file imported under that name.
 fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: usize) -> Vec<Vec<String>> {
     let mut path = path.to_vec();
     if matches!(path[0].as_str(), "core" | "alloc") {
         path[0] = String::from("std");
     }
-    // Imports may lean on each other; eight steps is more than real code nests, and ends a cycle.
+    // Imports may refer to each other; eight steps exceed any real nesting, and end a cycle.
     let targets = if depth < 8 { imports.get(&path[0]) } else { None };
     let mut resolved = vec![path.clone()];
     for target in targets.into_iter().flatten().filter(|target| target[0] != path[0] || target.len() > 1) {
@@ -67,7 +67,7 @@ fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: 
 }
 
 struct Collector {
-    /// The module of the visitor, inline modules included.
+    /// The current module, inline modules included.
     module: Vec<String>,
     found: Vec<Named>,
     imports: HashMap<String, Vec<Vec<String>>>,

@@ -1,8 +1,8 @@
-//! The layer rules: which module may use which, which paths only I/O modules may use, how files are named.
+//! The layer rules: which module may use which, which paths only I/O modules may use, and how files are named.
 
-/// The rooms, the lowest floor first: a room uses rooms of lower floors only, and never a neighbour on its own.
-/// A room is the first name below `src/`; a new one is given its floor here.
-pub(crate) const FLOORS: &[&[&str]] = &[
+/// The top-level modules, the lowest layer first: a module uses modules of lower layers only, and no other module of
+/// its own layer. A new module must be added here.
+pub(crate) const LAYERS: &[&[&str]] = &[
     &["time"],
     &["node", "units", "address", "sanitize"],
     &["rate_limit", "log_throttle"],
@@ -16,11 +16,11 @@ pub(crate) const FLOORS: &[&[&str]] = &[
     &["main"],
 ];
 
-/// The rooms that touch clocks, files, sockets, threads, the environment and entropy. All others are pure.
-const ACTING: &[&str] = &["io", "cli", "main"];
+/// The modules that use clocks, files, sockets, threads, the environment and entropy. All others are pure.
+const IO_MODULES: &[&str] = &["io", "cli", "main"];
 
-/// What a pure room may not reach, with all that lies below it.
-const ACTS: &[&str] = &[
+/// Paths that a pure module may not use, with everything below them.
+const IO_PATHS: &[&str] = &[
     "std::env",
     "std::fs",
     "std::os",
@@ -36,10 +36,10 @@ const ACTS: &[&str] = &[
     "std::time::Instant",
     "std::time::SystemTime",
     "std::time::UNIX_EPOCH",
-    // Entropy by another name: a map's order would differ from run to run.
+    // A source of entropy: the order of a map would differ from run to run.
     "std::hash::RandomState",
     "std::collections::hash_map::RandomState",
-    // Crates that act, and the acting corners of those that mostly do not.
+    // Crates that perform I/O, and the functions of other crates that do.
     "alsa",
     "cpal",
     "getrandom",
@@ -62,72 +62,72 @@ const ACTS: &[&str] = &[
     "jiff::tz::TimeZone::system",
 ];
 
-/// Macros that print. They are named bare, so they are a list of their own.
-const PRINTS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
+/// Macros that print. They are named without a path, so they are a separate list.
+const PRINT_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
-/// What stops at the door: only `cli` and `main` see it.
-const DOOR: &[&str] = &["anyhow", "clap"];
+/// Crates that only `cli` and `main` may use.
+const CLI_CRATES: &[&str] = &["anyhow", "clap"];
 
-/// Words that name no idea.
-const NAMELESS: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc"];
+/// Unspecific words.
+const UNSPECIFIC: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc"];
 
-/// The longest file without a reason in `docs/ARCHITECTURE.md`.
+/// The maximum length of a file without a reason in `docs/ARCHITECTURE.md`.
 pub(crate) const MAX_LINES: usize = 700;
 
-/// Why `room` may not reach the absolute path `path` (`std::fs::File`, `crate::io::udp`), if it may not.
+/// Why `module` may not use the absolute path `path` (`std::fs::File`, `crate::io::udp`), or `None` if it may.
 /// `glob` is set if everything directly below the path was imported.
-pub(crate) fn objection(room: &str, path: &[String], glob: bool) -> Option<String> {
-    let acting = ACTING.contains(&room);
+pub(crate) fn violation(module: &str, path: &[String], glob: bool) -> Option<String> {
+    let performs_io = IO_MODULES.contains(&module);
     let reached = |what: &&&str| {
         let what: Vec<&str> = what.split("::").collect();
         let shared = what.len().min(path.len());
-        // A glob just above a thing brings it in unnamed.
+        // A glob of the parent imports the item without naming it.
         what[..shared] == path[..shared] && (path.len() >= what.len() || glob)
     };
-    if !acting && let Some(what) = ACTS.iter().find(reached) {
-        return Some(format!("a pure room reaches {what}"));
+    if !performs_io && let Some(what) = IO_PATHS.iter().find(reached) {
+        return Some(format!("a pure module uses {what}"));
     }
-    if !["cli", "main"].contains(&room)
-        && let Some(what) = DOOR.iter().find(reached)
+    if !["cli", "main"].contains(&module)
+        && let Some(what) = CLI_CRATES.iter().find(reached)
     {
-        return Some(format!("{what} stops at the door: only cli and main see it"));
+        return Some(format!("only cli and main may use {what}"));
     }
-    // In the program `crate` is its one file; the library is `jamjam_dev`.
-    if path[0] != "jamjam_dev" && (path[0] != "crate" || room == "main") {
+    // In the binary `crate` is its one file; the library is `jamjam_dev`.
+    if path[0] != "jamjam_dev" && (path[0] != "crate" || module == "main") {
         return None;
     }
     let Some(other) = path.get(1) else {
-        return glob.then(|| "a glob of the whole crate hides which room is used".to_owned());
+        return glob.then(|| "a glob of the crate hides which module is used".to_owned());
     };
-    let (Some(from), Some(to)) = (floor(room), floor(other)) else {
-        return Some(format!("{room} or {other} is no room: give it a floor in tests/repository/layers/rules.rs"));
+    let (Some(from), Some(to)) = (layer(module), layer(other)) else {
+        return Some(format!("{module} or {other} is unknown: add it to tests/repository/layers/rules.rs"));
     };
-    (to >= from && other != room).then(|| format!("an arrow goes up or across: {room} uses {other}"))
+    (to >= from && other != module).then(|| format!("import of a higher or sibling layer: {module} uses {other}"))
 }
 
-/// Why `room` may not call the macro named `path`, if it may not.
-pub(crate) fn macro_objection(room: &str, path: &[String]) -> Option<String> {
+/// Why `module` may not call the macro named `path`, or `None` if it may.
+pub(crate) fn macro_violation(module: &str, path: &[String]) -> Option<String> {
     let name = match path {
         [name] => name,
         [first, name] if first == "std" => name,
-        // `std::env!` and the like share a name with a module that acts, and do not act.
+        // `std::env!` and the like share a name with a module that performs I/O, and do not perform I/O.
         [first, ..] if first == "std" => return None,
-        _ => return objection(room, path, false),
+        _ => return violation(module, path, false),
     };
-    let prints = PRINTS.contains(&name.as_str()) && !ACTING.contains(&room);
-    prints.then(|| format!("a pure room prints ({name}!)"))
+    let prints = PRINT_MACROS.contains(&name.as_str()) && !IO_MODULES.contains(&module);
+    prints.then(|| format!("a pure module prints ({name}!)"))
 }
 
-/// Why a file or folder under `src/` may not be called `stem`, if it may not.
-pub(crate) fn name_objection(stem: &str) -> Option<String> {
-    let nameless = stem.split('_').find(|word| NAMELESS.contains(word))?;
-    Some(format!("\"{nameless}\" names no idea"))
+/// Why a file or folder under `src/` may not be called `stem`, or `None` if it may.
+pub(crate) fn name_violation(stem: &str) -> Option<String> {
+    let unspecific = stem.split('_').find(|word| UNSPECIFIC.contains(word))?;
+    Some(format!("\"{unspecific}\" is not a specific name"))
 }
 
-/// How high `room` lies. The map itself (`lib.rs`) is the ground: it declares rooms and uses none.
-fn floor(room: &str) -> Option<usize> {
-    if room == "lib" {
+/// The index of the layer of `module`. `lib.rs` is the lowest: it declares modules and uses none.
+fn layer(module: &str) -> Option<usize> {
+    if module == "lib" {
         return Some(0);
     }
-    FLOORS.iter().position(|floor| floor.contains(&room))
+    LAYERS.iter().position(|layer| layer.contains(&module))
 }

@@ -14,7 +14,7 @@ fn reasons(report: &Value) -> String {
     report["verdict"]["reasons"].to_string()
 }
 
-/// An open port that never replies. For QUIC a closed port looks the same.
+/// An open port that never replies. For QUIC a closed port is indistinguishable.
 fn silent_port() -> (UdpSocket, u16) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -45,17 +45,17 @@ fn missing_server_is_reported_with_the_time_waited() {
 
 #[test]
 fn unresolvable_and_remote_hosts_are_rejected_before_any_report() {
-    let ended = probe("moqt://no.such.host.invalid/echo", &[]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+    let output = probe("moqt://no.such.host.invalid/echo", &[]);
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
     let words =
         "cannot use moqt://no.such.host.invalid:4443/echo: cannot find an address for host `no.such.host.invalid`: ";
-    assert!(ended.stderr.starts_with(&format!("jamjam-dev: {words}")), "{}", ended.stderr);
-    let ended = probe("https://192.0.2.1/echo", &["--insecure"]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{ended:?}");
+    assert!(output.stderr.starts_with(&format!("jamjam-dev: {words}")), "{}", output.stderr);
+    let output = probe("https://192.0.2.1/echo", &["--insecure"]);
+    assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{output:?}");
     assert!(
-        ended.stderr.contains("--insecure requires a server on this machine, but 192.0.2.1 is remote"),
+        output.stderr.contains("--insecure requires a server on this machine, but 192.0.2.1 is remote"),
         "{}",
-        ended.stderr
+        output.stderr
     );
 }
 
@@ -66,11 +66,11 @@ fn untrusted_certificate_is_reported_with_its_sha_256() {
     let way_out = format!("give --cert-sha256 {}\n", server.sha256);
     let another = format!("certificate fingerprint mismatch: expected {zeros}, got {}; ", server.sha256);
     for (options, words, times) in [(&[][..], way_out, 2), (&["--cert-sha256", &zeros], another, 1)] {
-        let ended = probe(&server.url, options);
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
-        assert!(ended.stderr.starts_with(&format!("jamjam-dev: cannot use {}: ", server.url)), "{}", ended.stderr);
-        assert!(ended.stderr.contains(&words), "{}", ended.stderr);
-        assert_eq!(ended.stderr.matches(&server.sha256).count(), times, "{}", ended.stderr);
+        let output = probe(&server.url, options);
+        assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
+        assert!(output.stderr.starts_with(&format!("jamjam-dev: cannot use {}: ", server.url)), "{}", output.stderr);
+        assert!(output.stderr.contains(&words), "{}", output.stderr);
+        assert_eq!(output.stderr.matches(&server.sha256).count(), times, "{}", output.stderr);
     }
     report(0, &server.url, &["--insecure", "--count", "2"]);
     report(0, &server.url, &server.with(&["--count", "2"]));
@@ -84,7 +84,7 @@ fn server_close_is_reported_with_its_code_and_frames_in_flight_lost() {
     assert_eq!(report["moqt"]["connection_failure"], json!({"kind": "closed", "close_code": 42, "message": words}));
     let [sent, returned, lost, in_flight] =
         document::counts(&report, "ping", ["sent", "returned", "lost", "in_flight"]);
-    // Groups 1, 2, 4 and 5 came back. Whatever left by then is lost: no more than a few groups.
+    // Groups 1, 2, 4 and 5 returned. All others that left by then are lost: no more than a few groups.
     assert_eq!((returned, in_flight, sent), (4, 0, 4 + lost));
     assert!(reasons(&report).contains(&format!("{words} after {sent} frames")), "{report:#}");
     assert_eq!(moqt(&report, ["groups_sent", "groups_lost"]), [sent, lost]);
@@ -103,7 +103,7 @@ fn unsupported_version_is_rejected_with_a_message() {
 
 #[test]
 fn unanswered_first_attempt_is_only_reported_as_a_retry() {
-    // The first call negotiates gomoqt-0.9, the second nothing.
+    // The first connection negotiates gomoqt-0.9, the second nothing.
     let server = ScriptedServer::greeting(&[Greeting::Silent, Greeting::UnofferedVersion], []);
     let refused = report(1, &server.url, &server.with(&[]));
     let reported = &refused["moqt"];
@@ -140,7 +140,7 @@ fn server_unsubscribe_ends_the_run_and_is_not_counted_as_loss() {
     );
     assert!(reasons(&report).contains(words), "{report:#}");
     let [sent, returned] = document::counts(&report, "ping", ["sent", "returned"]);
-    // Those that it took came back; a machine that stands still for a second may have sent one more.
+    // The groups that it accepted returned; a machine that stalls for a second may have sent one more.
     assert!(returned == 3 && sent <= 4, "{report:#}");
 }
 
@@ -154,13 +154,13 @@ fn stop_request_prints_the_partial_report() {
         ));
         while server.groups.recv_timeout(Duration::from_secs(30)).unwrap() < 5 {}
         program.signal(signal);
-        let ended = program.end();
-        assert_eq!((ended.code, ended.stderr.as_str()), (code, ""), "{ended:?}");
-        let report = document::report(&ended);
+        let output = program.end();
+        assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");
+        let report = document::report(&output);
         assert_eq!(report["interrupted"], json!(name));
         assert_eq!(report["moqt"]["connection_failure"], Value::Null);
         let [returned, lost, in_flight] = document::counts(&report, "ping", ["returned", "lost", "in_flight"]);
-        // Group 2 may still come within the minute.
+        // Group 2 could still return within the minute.
         assert!(returned >= 3 && lost == 0 && in_flight >= 1, "{report:#}");
         server.groups.try_iter().count();
     }
@@ -173,10 +173,10 @@ fn stop_request_while_connecting_ends_the_run_at_once() {
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     socket.recv(&mut [0; 2_048]).unwrap();
     program.signal("TERM");
-    let ended = program.end();
-    assert_eq!((ended.code, ended.stdout.as_str()), (143, ""), "{ended:?}");
+    let output = program.end();
+    assert_eq!((output.code, output.stdout.as_str()), (143, ""), "{output:?}");
     let words = format!("interrupted while connecting to moqt://127.0.0.1:{port}/echo; nothing was sent\n");
-    assert_eq!(ended.stderr, format!("jamjam-dev: {words}"));
+    assert_eq!(output.stderr, format!("jamjam-dev: {words}"));
 }
 
 #[test]
@@ -197,21 +197,21 @@ fn options_of_other_transports_are_rejected_with_moqt_and_vice_versa() {
             if option == "--room r" && target != "--to moqt://127.0.0.1:9/echo" {
                 continue;
             }
-            let ended = run_args(format!("probe {target} {option}").split(' '));
+            let output = run_args(format!("probe {target} {option}").split(' '));
             let named = option.split(' ').next().unwrap();
-            assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{option}");
-            assert!(ended.stderr.contains(&format!("{named} {nothing}")), "{}", ended.stderr);
+            assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{option}");
+            assert!(output.stderr.contains(&format!("{named} {nothing}")), "{}", output.stderr);
         }
     }
     for option in ["--frames-per-group 2", "--frame-interval 5", "--moqt-version gomoqt-0.9", "--moqt-track a"] {
         for target in ["--to 127.0.0.1:9", "--embedded", "--to ws://127.0.0.1:9"] {
-            let ended = run_args(format!("probe {target} {option}").split(' '));
+            let output = run_args(format!("probe {target} {option}").split(' '));
             let named = option.split(' ').next().unwrap();
-            assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{option}");
+            assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{option}");
             assert!(
-                ended.stderr.contains(&format!("{named} applies to MOQT targets only; give --to moqt://")),
+                output.stderr.contains(&format!("{named} applies to MOQT targets only; give --to moqt://")),
                 "{}",
-                ended.stderr
+                output.stderr
             );
         }
     }
@@ -240,8 +240,8 @@ fn options_of_other_transports_are_rejected_with_moqt_and_vice_versa() {
         ("send --to moqt://127.0.0.1:9/ --text - --text -", "standard input can be read only once"),
         ("send --to ws://127.0.0.1:9/ --text x", "signaling servers (ws://, wss://) are supported by probe only"),
     ] {
-        let ended = run_args(line.split(' '));
-        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{line}: {}", ended.stderr);
-        assert!(ended.stderr.contains(words), "{line}: {}", ended.stderr);
+        let output = run_args(line.split(' '));
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{line}: {}", output.stderr);
+        assert!(output.stderr.contains(words), "{line}: {}", output.stderr);
     }
 }

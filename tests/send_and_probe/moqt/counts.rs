@@ -1,4 +1,4 @@
-//! A server with known faults: the report contains exactly these.
+//! A server with known faults: the report contains exactly these faults.
 
 use serde_json::{Value, json};
 
@@ -13,20 +13,20 @@ const GROUPS: [&str; 5] = ["groups_sent", "groups_returned", "groups_lost", "fra
 fn each_server_fault_is_counted_in_its_own_category() {
     let actions = [
         (3, ServerAction::Drop),
-        (5, ServerAction::Cut(1)),
-        (7, ServerAction::Alter),
+        (5, ServerAction::Truncate(1)),
+        (7, ServerAction::Damage),
         (9, ServerAction::Twice),
         (11, ServerAction::AfterNext),
-        (13, ServerAction::Invent),
+        (13, ServerAction::UnknownGroup),
         (14, ServerAction::Drop),
     ];
     let server = ScriptedServer::start(actions);
     let options = server.with(&["--count", "20", "--frames-per-group", "2", "--interval", "40", "--timeout", "1s"]);
     let report = report(1, &server.url, &options);
-    // 40 frames: 4 of groups 3 and 14 and the second of group 5 are lost, the first of group 7 comes changed.
+    // 40 frames: 4 of groups 3 and 14 and the second of group 5 are lost, the first of group 7 is changed.
     let names = ["sent", "returned", "lost", "damaged", "in_flight", "duplicated", "damaged_copies", "unmatched"];
     assert_eq!(counts(&report, "ping", names), [40, 34, 5, 1, 0, 2, 1, 1], "{report:#}");
-    // Group 11 comes after group 12. (A machine that is busy may put more groups in another order.)
+    // Group 11 returns after group 12. (On a busy machine more groups may be reordered.)
     assert!(counts(&report, "ping", ["reordered"])[0] >= 2, "{report:#}");
     assert_eq!(moqt(&report, GROUPS), [20, 18, 2, 1, 0]);
     let stream = &report["streams"]["ping"];
@@ -65,7 +65,7 @@ fn limits_apply_to_frames() {
 
 #[test]
 fn group_reset_by_the_server_is_reported_with_its_loss() {
-    let server = ScriptedServer::start([(2, ServerAction::Refuse)]);
+    let server = ScriptedServer::start([(2, ServerAction::Stop)]);
     let line = ["--count", "3", "--frames-per-group", "2", "--interval", "400", "--frame-interval", "200"];
     let report = report(0, &server.url, &server.with(&[&line[..], &["--timeout", "300ms"]].concat()));
     assert_eq!(moqt(&report, GROUPS), [3, 2, 1, 0, 0]);
@@ -78,12 +78,12 @@ fn every_frame_has_a_json_line_with_its_number() {
     let server = ScriptedServer::start([(2, ServerAction::Drop), (3, ServerAction::Twice)]);
     let line =
         ["probe", "--to", &server.url, "--count", "3", "--frames-per-group", "2", "--interval", "20", "--json-lines"];
-    let ended = run_args(line.iter().chain(&server.with(&["--timeout", "500ms"])));
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
-    let (lines, report) = document::lines(&ended);
+    let output = run_args(line.iter().chain(&server.with(&["--timeout", "500ms"])));
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+    let (lines, report) = document::lines(&output);
     let outcomes = |line: &Value| (line["sequence"].as_u64().unwrap(), line["outcome"].as_str().unwrap().to_owned());
     let mut reported: Vec<_> = lines.iter().map(outcomes).collect();
-    // What is lost is known at the end; groups may overtake each other.
+    // Losses are known at the end; groups may overtake each other.
     assert!(reported[6..].iter().all(|(_, outcome)| outcome == "lost"), "{reported:?}");
     reported.sort_unstable();
     let expected = [

@@ -1,5 +1,5 @@
-//! `probe` and `send --text` over MOQT on the command line: against a server written byte by byte in the tests, whose
-//! faults are known, and against the program's own echo.
+//! `probe` and `send --text` over MOQT on the command line: with a server written byte by byte in the tests, whose
+//! faults are known, and with the program's own echo.
 
 #![cfg(unix)]
 
@@ -21,12 +21,12 @@ fn probe(url: &str, more: &[&str]) -> ProgramOutput {
 
 /// The same, with the report as JSON, which must match the schema; standard error is empty.
 fn report(code: i32, url: &str, more: &[&str]) -> Value {
-    let ended = probe(url, &[&["--json"], more].concat());
-    assert_eq!((ended.code, ended.stderr.as_str()), (code, ""), "{ended:?}");
-    client::document::report(&ended)
+    let output = probe(url, &[&["--json"], more].concat());
+    assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");
+    client::document::report(&output)
 }
 
-/// The codes of a report's notes.
+/// The codes of a report's warnings.
 fn codes(report: &Value) -> Vec<&str> {
     report["warnings"].as_array().unwrap().iter().map(|warning| warning["code"].as_str().unwrap()).collect()
 }

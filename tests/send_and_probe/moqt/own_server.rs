@@ -1,4 +1,4 @@
-//! Against the program's own echo, over both transports and versions.
+//! With the program's own echo, over both transports and versions.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use test_support::certificate::Authority;
 use test_support::client::document::{self, counts};
 use test_support::client::program::{run_args, start_line};
 
-/// An echo in this process, vouched for by an authority.
+/// An echo in this process, with a certificate signed by an authority.
 pub(crate) struct Server {
     authority: Authority,
     pub(crate) port: u16,
@@ -31,7 +31,7 @@ impl Server {
         Self::start_at(0, delay)
     }
 
-    /// On a port, or on any that is free.
+    /// On this port, or on any free port if it is 0.
     fn start_at(port: u16, delay: Duration) -> Self {
         let authority = Authority::new();
         let pair = authority.certify();
@@ -40,12 +40,12 @@ impl Server {
             server::fixed_certificate(vec![CertificateDer::from_pem_file(&pair.cert).unwrap()], key).unwrap();
         let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, port))]).unwrap();
         let port = bound.addresses().next().unwrap().port();
-        let terms = MoqtServerConfig {
+        let config = MoqtServerConfig {
             echo: echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() },
             ..MoqtServerConfig::default()
         };
         let stop = StopToken::default();
-        let running = server::spawn(bound, certificate, terms, Arc::new(ServerCounters::default()), &stop).unwrap();
+        let running = server::spawn(bound, certificate, config, Arc::new(ServerCounters::default()), &stop).unwrap();
         Self { authority, port, stop, running: Some(running) }
     }
 
@@ -112,7 +112,7 @@ fn custom_track_and_server_delay_are_in_the_report() {
         "60ms",
     ];
     let report = report(0, &url, &Server::with(&ca, &[&line[..], &["--late-after", "100"]].concat()));
-    // The time-out is shorter than the delay: it counts from the smallest round trip.
+    // The timeout is shorter than the delay: it counts from the smallest round trip.
     assert_eq!(counts(&report, "ping", ["sent", "returned", "late"]), [20, 20, 20], "{report:#}");
     assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap() >= 120_000.0);
     assert_eq!(report["moqt"]["track"], json!("japan, kyoto, お囃子"));
@@ -166,11 +166,11 @@ fn wrong_fingerprint_is_reported_once_over_both_transports() {
     let zeros = "0".repeat(64);
     for scheme in ["moqt", "https"] {
         let url = format!("{scheme}://localhost:{}/echo", server.port);
-        let ended = crate::moqt::probe(&url, &["--cert-sha256", &zeros]);
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+        let output = crate::moqt::probe(&url, &["--cert-sha256", &zeros]);
+        assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
         let is_hash = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let words = ended.stderr.split(|c: char| !c.is_alphanumeric());
-        assert_eq!(words.filter(is_hash).count(), 2, "its own and the trusted fingerprint: {}", ended.stderr);
+        let words = output.stderr.split(|c: char| !c.is_alphanumeric());
+        assert_eq!(words.filter(is_hash).count(), 2, "its own and the trusted fingerprint: {}", output.stderr);
     }
 }
 
@@ -178,9 +178,9 @@ fn wrong_fingerprint_is_reported_once_over_both_transports() {
 fn embedded_server_replies_over_both_transports() {
     for (option, transport) in [("--moqt", "quic"), ("--moqt=quic", "quic"), ("--moqt=webtransport", "webtransport")] {
         let line = ["probe", "--embedded", option, "--count", "5", "--interval", "5", "--moqt-delay", "30", "--json"];
-        let ended = run_args(line);
-        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
-        let report = document::report(&ended);
+        let output = run_args(line);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+        let report = document::report(&output);
         assert_eq!(counts(&report, "ping", ["sent", "returned"]), [5, 5]);
         assert_eq!(report["target"], json!("embedded MOQT echo server (30 ms)"));
         assert_eq!(report["moqt"]["transport"], json!(transport));
@@ -198,9 +198,9 @@ fn run_waits_for_a_server_that_starts_later() {
     unused_address.recv(&mut [0; 2_048]).unwrap();
     drop(unused_address);
     let _server = Server::start_at(port, Duration::ZERO);
-    let ended = program.end();
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
-    let report = document::report(&ended);
+    let output = program.end();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+    let report = document::report(&output);
     assert_eq!(
         (&report["readiness_wait"]["reply_received"], counts(&report, "ping", ["sent", "returned"])),
         (&json!(true), [3, 3])

@@ -13,31 +13,31 @@ use rustls::pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
 
 const VERSION: [u8; 8] = [0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0];
-const PLEASE: &[u8] = b"\x01\x0e\x02\x05japan\x05kyoto\x00";
+const ANNOUNCE_PLEASE: &[u8] = b"\x01\x0e\x02\x05japan\x05kyoto\x00";
 const SUBSCRIBE: &[u8] = b"\x02\x18\x00\x03\x05japan\x05kyoto\x04text\x00\x00\x00\x00\x00";
-const ACTIVE: &[u8] = b"\x14\x01\x03\x05japan\x05kyoto\x04text\x00";
+const ANNOUNCE_ACTIVE: &[u8] = b"\x14\x01\x03\x05japan\x05kyoto\x04text\x00";
 const INFO: &[u8] = &[3, 0, 0, 0];
 
 /// What to do with a group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ServerAction {
-    /// Returns nothing of it.
+    /// Returns nothing of the group.
     Drop,
-    /// Returns this many frames and breaks it off.
-    Cut(usize),
+    /// Returns this many frames and resets the stream.
+    Truncate(usize),
     /// Returns its first frame with another first byte.
-    Alter,
-    /// Returns it twice.
+    Damage,
+    /// Returns the group twice.
     Twice,
-    /// Returns it once the next one has been returned.
+    /// Returns the group once the next one has been returned.
     AfterNext,
-    /// Returns it, and a group that was never sent.
-    Invent,
-    /// Gives it up after its first byte.
-    Refuse,
-    /// Closes the connection with this code in its place.
+    /// Returns the group, and a group that was never sent.
+    UnknownGroup,
+    /// Stops reading after its first byte.
+    Stop,
+    /// Closes the connection with this code instead.
     Close(u32),
-    /// Returns it, and wants no more of the track.
+    /// Returns the group, and unsubscribes from the track.
     Unsubscribe,
 }
 
@@ -52,39 +52,39 @@ pub(crate) enum Greeting {
     Silent,
 }
 
-/// What becomes of a server, from one moment on.
+/// A fault of the server that starts at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It sends nothing more on any stream. Its connection stays open and acknowledges packets.
     Silent,
-    /// It stands still, as if its process were stopped: its socket is there and is not read.
-    Still,
-    /// It is gone without a word, and its port with it.
-    Gone,
-    /// It is gone without a word, and another, which knows nothing of this one's connections, has its port.
-    Again,
+    /// It stalls, as if its process were stopped: its socket stays open and is not read.
+    Stalled,
+    /// It vanishes without a close, and its port closes.
+    Vanished,
+    /// It vanishes without a close, and a server that does not know its connections gets its port.
+    Restarted,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 4] = [Self::Silent, Self::Still, Self::Gone, Self::Again];
+    pub(crate) const ALL: [Self; 4] = [Self::Silent, Self::Stalled, Self::Vanished, Self::Restarted];
 }
 
-/// A server at work.
+/// A running server.
 pub(crate) struct ScriptedServer {
     pub(crate) url: String,
-    /// The SHA-256 of its certificate, as `--cert-sha256` takes it.
+    /// The SHA-256 of its certificate, as `--cert-sha256` expects it.
     pub(crate) sha256: String,
-    /// A line for each group that came: its sequence. And a 0 when a fault begins.
+    /// The sequence of each group that arrived, and a 0 when a fault begins.
     pub(crate) groups: mpsc::Receiver<u64>,
 }
 
 impl ScriptedServer {
-    /// A server that returns all groups but these.
+    /// A server that returns all groups except these.
     pub(crate) fn start(actions: impl IntoIterator<Item = (u64, ServerAction)>) -> Self {
         Self::greeting(&[Greeting::Gomoqt202502], actions)
     }
 
-    /// A server that greets each caller with the next of `greetings`, and all others with the last.
+    /// A server that answers each connection with the next of `greetings`, and all further ones with the last.
     pub(crate) fn greeting(
         greetings: &'static [Greeting],
         actions: impl IntoIterator<Item = (u64, ServerAction)>,
@@ -92,8 +92,8 @@ impl ScriptedServer {
         Self::serving(greetings, actions, None)
     }
 
-    /// A server that fails at this stage: 0 before it answers the set-up, 1 after that, 2 and 3 after the answer to each of its own questions,
-    /// 4 and 5 after its answer to each of ours, and at the n-th group with 5 + n.
+    /// A server that fails at this stage: 0 before it answers the setup, 1 after that, 2 and 3 after the response to each of its own requests,
+    /// 4 and 5 after its response to each of ours, and at the n-th group with 5 + n.
     pub(crate) fn failing(stage: u8, fault: Fault) -> Self {
         Self::serving(&[Greeting::Gomoqt202502], [], Some((stage, fault)))
     }
@@ -104,14 +104,15 @@ impl ScriptedServer {
         fault: Option<(u8, Fault)>,
     ) -> Self {
         let actions: BTreeMap<u64, ServerAction> = actions.into_iter().collect();
-        let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let digits: Vec<String> = Sha256::digest(made.cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let certificate = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let digits: Vec<String> =
+            Sha256::digest(certificate.cert.der()).iter().map(|byte| format!("{byte:02x}")).collect();
         let sha256 = digits.concat();
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ServerConfig::builder_with_provider(provider);
         let tls = tls.with_protocol_versions(&[&rustls::version::TLS13]).unwrap().with_no_client_auth();
-        let mut tls = tls.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let mut tls = tls.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
         tls.alpn_protocols = vec![b"moq-00".to_vec()];
         let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
         let (started, address) = mpsc::channel();
@@ -120,32 +121,32 @@ impl ScriptedServer {
             let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let script = Script { greetings, actions, fault, received };
             // A connection dropped with its runtime sends no CLOSE frame.
-            let (config, kept) = runtime().block_on(async move {
+            let (config, reserved) = runtime().block_on(async move {
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
                 started.send(socket.local_addr().unwrap()).unwrap();
                 // The port stays reserved in between.
-                let kept = matches!(fault, Some((_, Fault::Again))).then(|| socket.try_clone().unwrap());
+                let reserved = matches!(fault, Some((_, Fault::Restarted))).then(|| socket.try_clone().unwrap());
                 let endpoint = endpoint(config.clone(), socket);
-                let mut call = 0;
+                let mut connection_number = 0;
                 while let Some(incoming) = endpoint.accept().await {
                     // A client that rejects the certificate disconnects.
                     let Ok(connection) = incoming.await else { continue };
-                    // What is lost with the connection is no matter: the client has gone.
-                    if serve(&connection, call, &script).await.is_err_and(|gone| gone.is::<Vanished>()) {
+                    // Errors of the connection are ignored: the client has ended.
+                    if serve(&connection, connection_number, &script).await.is_err_and(|error| error.is::<Vanished>()) {
                         break;
                     }
                     connection.closed().await;
-                    call += 1;
+                    connection_number += 1;
                 }
-                (config, kept)
+                (config, reserved)
             });
-            if let Some(socket) = kept {
+            if let Some(socket) = reserved {
                 runtime().block_on(async move {
                     let endpoint = endpoint(config, socket);
                     // The server receives from each client and sends nothing.
-                    let mut kept = Vec::new();
+                    let mut connections = Vec::new();
                     while let Some(incoming) = endpoint.accept().await {
-                        kept.extend(incoming.await);
+                        connections.extend(incoming.await);
                     }
                 });
             }
@@ -160,20 +161,20 @@ impl ScriptedServer {
     }
 }
 
-/// A server's end on this socket, in the runtime that is entered.
+/// A server endpoint on this socket, in the current runtime.
 fn endpoint(config: ServerConfig, socket: UdpSocket) -> Endpoint {
     Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).unwrap()
 }
 
-/// Whatever ends a conversation before its time.
-type Gone = Box<dyn std::error::Error + Send + Sync>;
+/// An error that ends a session early.
+type SessionError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The end of a server that never replies.
+/// The server stops replying.
 #[derive(Debug, thiserror::Error)]
 #[error("vanished")]
 struct Vanished;
 
-/// What a server does.
+/// The configuration of a server.
 struct Script {
     greetings: &'static [Greeting],
     actions: BTreeMap<u64, ServerAction>,
@@ -182,50 +183,50 @@ struct Script {
 }
 
 impl Script {
-    /// Fails, if this is the stage.
-    async fn reach(&self, stage: u8, connection: &Connection) -> Result<(), Gone> {
+    /// Fails if the fault begins at this stage.
+    async fn fail_if_reached(&self, stage: u8, connection: &Connection) -> Result<(), SessionError> {
         let Some((_, fault)) = self.fault.filter(|(when, _)| *when == stage) else { return Ok(()) };
         self.received.send(0)?;
         match fault {
             Fault::Silent => Err(connection.closed().await.into()),
-            Fault::Still => loop {
+            Fault::Stalled => loop {
                 thread::park();
             },
-            Fault::Gone | Fault::Again => Err(Vanished.into()),
+            Fault::Vanished | Fault::Restarted => Err(Vanished.into()),
         }
     }
 }
 
-async fn byte(stream: &mut RecvStream) -> Result<u8, Gone> {
+async fn byte(stream: &mut RecvStream) -> Result<u8, SessionError> {
     let mut byte = [0];
     stream.read_exact(&mut byte).await?;
     Ok(byte[0])
 }
 
 /// A length of one or two bytes, and that number of bytes.
-async fn piece(stream: &mut RecvStream) -> Result<Vec<u8>, Gone> {
+async fn length_prefixed(stream: &mut RecvStream) -> Result<Vec<u8>, SessionError> {
     let first = byte(stream).await?;
     let length = match first >> 6 {
         0 => usize::from(first),
         1 => usize::from(first & 0x3f) << 8 | usize::from(byte(stream).await?),
-        _ => panic!("nothing here is as long"),
+        _ => panic!("longer than any message here"),
     };
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await?;
     Ok(bytes)
 }
 
-async fn serve(connection: &Connection, call: usize, script: &Script) -> Result<(), Gone> {
+async fn serve(connection: &Connection, connection_number: usize, script: &Script) -> Result<(), SessionError> {
     let Script { greetings, actions, received, .. } = script;
     let (mut send, mut session) = connection.accept_bi().await?;
     assert_eq!(byte(&mut session).await?, 0, "the session stream comes first");
-    let hello = piece(&mut session).await?;
-    assert!(hello.windows(8).any(|eight| eight == VERSION), "the seed's version is offered: {hello:x?}");
-    let is_second = call > 0 && (greetings.first() == Some(&Greeting::Silent) || script.fault.is_some());
+    let client_setup = length_prefixed(&mut session).await?;
+    assert!(client_setup.windows(8).any(|eight| eight == VERSION), "gomoqt-2025-02 is offered: {client_setup:x?}");
+    let is_second = connection_number > 0 && (greetings.first() == Some(&Greeting::Silent) || script.fault.is_some());
     let path: &[u8] = if is_second { b"\x01\x04echo" } else { b"\x01\x05/echo" };
-    assert!(hello.ends_with(path), "the path is requested: {hello:x?}");
-    script.reach(0, connection).await?;
-    match greetings[call.min(greetings.len() - 1)] {
+    assert!(client_setup.ends_with(path), "the path is requested: {client_setup:x?}");
+    script.fail_if_reached(0, connection).await?;
+    match greetings[connection_number.min(greetings.len() - 1)] {
         Greeting::Gomoqt202502 => send.write_all(&[&[9], &VERSION[..], &[0]].concat()).await?,
         Greeting::UnofferedVersion => send.write_all(&[9, 0xc0, 0, 0, 0, 0xff, 0, 0, 1, 0]).await?,
         Greeting::Silent => {
@@ -234,33 +235,34 @@ async fn serve(connection: &Connection, call: usize, script: &Script) -> Result<
             return Ok(());
         }
     }
-    script.reach(1, connection).await?;
-    // A side that is let go of is one that is given up.
-    let mut kept = vec![(send, session)];
-    for (stage, said, answer) in [(2, PLEASE, &ACTIVE[1..]), (3, SUBSCRIBE, &INFO[1..])] {
+    script.fail_if_reached(1, connection).await?;
+    // A dropped side would be reset or stopped.
+    let mut open_streams = vec![(send, session)];
+    for (stage, message, answer) in [(2, ANNOUNCE_PLEASE, &ANNOUNCE_ACTIVE[1..]), (3, SUBSCRIBE, &INFO[1..])] {
         let (mut send, mut answered) = connection.open_bi().await?;
-        send.write_all(said).await?;
-        assert_eq!(piece(&mut answered).await?, answer);
-        kept.push((send, answered));
-        script.reach(stage, connection).await?;
+        send.write_all(message).await?;
+        assert_eq!(length_prefixed(&mut answered).await?, answer);
+        open_streams.push((send, answered));
+        script.fail_if_reached(stage, connection).await?;
     }
-    for (kind, requested, answer) in [(1, &PLEASE[2..], ACTIVE), (2, &SUBSCRIBE[2..], INFO)] {
+    for (kind, requested, answer) in [(1, &ANNOUNCE_PLEASE[2..], ANNOUNCE_ACTIVE), (2, &SUBSCRIBE[2..], INFO)] {
         let (mut send, mut requester) = connection.accept_bi().await?;
-        assert_eq!((byte(&mut requester).await?, piece(&mut requester).await?), (kind, requested.to_vec()));
+        assert_eq!((byte(&mut requester).await?, length_prefixed(&mut requester).await?), (kind, requested.to_vec()));
         send.write_all(answer).await?;
-        kept.push((send, requester));
-        script.reach(3 + kind, connection).await?;
+        open_streams.push((send, requester));
+        script.fail_if_reached(3 + kind, connection).await?;
     }
-    let [_, _, (subscription, _), ..] = &mut kept[..] else { panic!("the third stream is our subscription") };
+    let [_, _, (subscription, _), ..] = &mut open_streams[..] else { panic!("the third stream is our subscription") };
     let mut held: Option<(u8, Vec<Vec<u8>>)> = None;
     loop {
         let mut stream = connection.accept_uni().await?;
-        let begin = [byte(&mut stream).await?].into_iter().chain(piece(&mut stream).await?).collect::<Vec<u8>>();
+        let begin =
+            [byte(&mut stream).await?].into_iter().chain(length_prefixed(&mut stream).await?).collect::<Vec<u8>>();
         let [0, 0, sequence @ 1..=63] = begin[..] else { panic!("no group of the one subscription: {begin:x?}") };
         received.send(sequence.into())?;
-        script.reach(5 + sequence, connection).await?;
+        script.fail_if_reached(5 + sequence, connection).await?;
         let action = actions.get(&sequence.into()).copied();
-        if let Some(ServerAction::Refuse) = action {
+        if let Some(ServerAction::Stop) = action {
             stream.stop(VarInt::from_u32(0))?;
             continue;
         }
@@ -269,56 +271,56 @@ async fn serve(connection: &Connection, call: usize, script: &Script) -> Result<
             return Ok(());
         }
         let mut frames = Vec::new();
-        while let Ok(frame) = piece(&mut stream).await {
+        while let Ok(frame) = length_prefixed(&mut stream).await {
             frames.push(frame);
         }
         match action {
-            Some(ServerAction::Drop | ServerAction::Refuse | ServerAction::Close(_)) => {}
-            Some(ServerAction::Cut(most)) => {
-                let mut cut = answer(connection, sequence, &frames[..most]).await?;
-                // What was written has to be read before the end that is none, or it may be forgotten with it.
+            Some(ServerAction::Drop | ServerAction::Stop | ServerAction::Close(_)) => {}
+            Some(ServerAction::Truncate(frame_count)) => {
+                let mut stream = return_frames(connection, sequence, &frames[..frame_count]).await?;
+                // The client must read the written frames before the reset, which could discard them.
                 wait_until_read(connection).await?;
-                cut.reset(VarInt::from_u32(3))?;
+                stream.reset(VarInt::from_u32(3))?;
             }
-            Some(ServerAction::Alter) => {
+            Some(ServerAction::Damage) => {
                 frames[0][0] ^= 1;
-                answer(connection, sequence, &frames).await?.finish()?;
+                return_frames(connection, sequence, &frames).await?.finish()?;
             }
             Some(ServerAction::Twice) => {
-                answer(connection, sequence, &frames).await?.finish()?;
-                answer(connection, sequence, &frames).await?.finish()?;
+                return_frames(connection, sequence, &frames).await?.finish()?;
+                return_frames(connection, sequence, &frames).await?.finish()?;
             }
             Some(ServerAction::AfterNext) => held = Some((sequence, frames)),
-            Some(ServerAction::Invent) => {
-                answer(connection, sequence, &frames).await?.finish()?;
-                answer(connection, 63, &frames[..1]).await?.finish()?;
+            Some(ServerAction::UnknownGroup) => {
+                return_frames(connection, sequence, &frames).await?.finish()?;
+                return_frames(connection, 63, &frames[..1]).await?.finish()?;
             }
             Some(ServerAction::Unsubscribe) => {
-                answer(connection, sequence, &frames).await?.finish()?;
+                return_frames(connection, sequence, &frames).await?.finish()?;
                 wait_until_read(connection).await?;
                 subscription.finish()?;
             }
-            None => answer(connection, sequence, &frames).await?.finish()?,
+            None => return_frames(connection, sequence, &frames).await?.finish()?,
         }
         if let Some((sequence, frames)) = held.take_if(|(held, _)| *held != sequence) {
-            answer(connection, sequence, &frames).await?.finish()?;
+            return_frames(connection, sequence, &frames).await?.finish()?;
         }
     }
 }
 
-/// Waits until the client has read what was written: it answers a later request only after that, and where it saw
-/// both at once, to the next.
-async fn wait_until_read(connection: &Connection) -> Result<(), Gone> {
+/// Waits until the client has read everything that was written: it answers a later request only after that, or, if both
+/// arrived together, the request after it.
+async fn wait_until_read(connection: &Connection) -> Result<(), SessionError> {
     for _ in 0..2 {
         let (mut requester, mut answered) = connection.open_bi().await?;
-        requester.write_all(PLEASE).await?;
-        assert_eq!(piece(&mut answered).await?, &ACTIVE[1..]);
+        requester.write_all(ANNOUNCE_PLEASE).await?;
+        assert_eq!(length_prefixed(&mut answered).await?, &ANNOUNCE_ACTIVE[1..]);
     }
     Ok(())
 }
 
-/// Begins a group, and writes frames of it.
-async fn answer(connection: &Connection, sequence: u8, frames: &[Vec<u8>]) -> Result<SendStream, Gone> {
+/// Opens a group stream and writes frames to it.
+async fn return_frames(connection: &Connection, sequence: u8, frames: &[Vec<u8>]) -> Result<SendStream, SessionError> {
     let mut stream = connection.open_uni().await?;
     let mut bytes = vec![0, 2, 0, sequence];
     for frame in frames {

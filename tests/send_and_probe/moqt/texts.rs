@@ -12,9 +12,9 @@ use crate::moqt::scripted_server::{ScriptedServer, ServerAction};
 use test_support::client::document;
 use test_support::client::program::{ProgramOutput, command, run_args, run_with_input};
 
-/// What was printed, sorted: groups may overtake each other.
-fn lines(ended: &ProgramOutput) -> Vec<&str> {
-    let mut lines: Vec<&str> = ended.stdout.strip_suffix('\n').unwrap_or_default().split('\n').collect();
+/// The printed lines, sorted: groups may overtake each other.
+fn lines(output: &ProgramOutput) -> Vec<&str> {
+    let mut lines: Vec<&str> = output.stdout.strip_suffix('\n').unwrap_or_default().split('\n').collect();
     lines.sort_unstable();
     lines
 }
@@ -40,11 +40,11 @@ fn texts_return_as_lines_with_the_result_on_standard_error() {
             &ca,
             &file,
         ];
-        let ended = run_args(line);
-        assert_eq!((ended.code, lines(&ended)), (0, vec!["", "hello", "日本 京都"]), "{ended:?}");
-        assert!(ended.stderr.starts_with("jamjam-dev: 3 of 3 frames returned, round trip "), "{}", ended.stderr);
-        assert!(ended.stderr.contains("; connection setup: DNS "), "{}", ended.stderr);
-        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        let output = run_args(line);
+        assert_eq!((output.code, lines(&output)), (0, vec!["", "hello", "日本 京都"]), "{output:?}");
+        assert!(output.stderr.starts_with("jamjam-dev: 3 of 3 frames returned, round trip "), "{}", output.stderr);
+        assert!(output.stderr.contains("; connection setup: DNS "), "{}", output.stderr);
+        assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
     }
 }
 
@@ -52,9 +52,9 @@ fn texts_return_as_lines_with_the_result_on_standard_error() {
 fn lines_of_standard_input_are_sent_without_line_endings() {
     let input = b"one\r\ntwo\n\nno end".to_vec();
     let line = ["send", "--embedded", "--moqt", "--text", "zero", "--text", "-", "--interval", "20"];
-    let ended = run_with_input(line, input);
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(lines(&ended), ["", "no end", "one", "two", "zero"]);
+    let output = run_with_input(line, input);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(lines(&output), ["", "no end", "one", "two", "zero"]);
 }
 
 #[test]
@@ -64,19 +64,19 @@ fn line_returns_while_standard_input_is_open() {
         .spawn()
         .unwrap();
     let (mut typed, mut echo) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
-    let (said, received) = mpsc::channel();
+    let (sender, received) = mpsc::channel();
     std::thread::spawn(move || {
         for text in ["first\n", "second\n"] {
             typed.write_all(text.as_bytes()).unwrap();
             let mut line = String::new();
             echo.read_line(&mut line).unwrap();
-            said.send(line).unwrap();
+            sender.send(line).unwrap();
         }
-        // The end of what is typed is the end of what comes.
+        // The end of standard input ends the run.
         drop(typed);
         let mut rest = String::new();
         echo.read_to_string(&mut rest).unwrap();
-        said.send(rest).unwrap();
+        sender.send(rest).unwrap();
     });
     let lines: Vec<_> = (0..3).map(|_| received.recv_timeout(Duration::from_secs(30))).collect();
     if lines.iter().any(Result::is_err) {
@@ -90,27 +90,27 @@ fn line_returns_while_standard_input_is_open() {
 fn lost_text_is_reported_and_fails_the_run() {
     let server = ScriptedServer::start([(1, ServerAction::Drop), (2, ServerAction::Drop)]);
     let line = ["send", "--to", &server.url, "--text", "a", "--text", "b", "--interval", "20", "--timeout", "200ms"];
-    let ended = run_args(line.iter().chain(&server.with(&[])));
-    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
-    assert!(ended.stderr.starts_with("jamjam-dev: 0 of 2 frames returned; connection setup: "), "{}", ended.stderr);
-    assert!(ended.stderr.ends_with("jamjam-dev: FAILED: no replies received\n"), "{}", ended.stderr);
+    let output = run_args(line.iter().chain(&server.with(&[])));
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
+    assert!(output.stderr.starts_with("jamjam-dev: 0 of 2 frames returned; connection setup: "), "{}", output.stderr);
+    assert!(output.stderr.ends_with("jamjam-dev: FAILED: no replies received\n"), "{}", output.stderr);
 }
 
 #[test]
 fn changed_text_is_printed_as_received_and_fails_the_run() {
-    let server = ScriptedServer::start([(1, ServerAction::Alter), (2, ServerAction::Twice)]);
+    let server = ScriptedServer::start([(1, ServerAction::Damage), (2, ServerAction::Twice)]);
     let line =
         ["send", "--to", &server.url, "--text", "hello", "--text", "again", "--interval", "50", "--timeout", "300ms"];
-    let ended = run_args(line.iter().chain(&server.with(&[])));
-    assert_eq!((ended.code, lines(&ended)), (1, vec!["again", "again", "iello"]), "{ended:?}");
-    assert!(ended.stderr.contains("FAILED: 1 of 2 MOQT frames returned damaged"), "{}", ended.stderr);
+    let output = run_args(line.iter().chain(&server.with(&[])));
+    assert_eq!((output.code, lines(&output)), (1, vec!["again", "again", "iello"]), "{output:?}");
+    assert!(output.stderr.contains("FAILED: 1 of 2 MOQT frames returned damaged"), "{}", output.stderr);
 }
 
 #[test]
 fn json_output_replaces_the_text_lines() {
-    let ended = run_args(["send", "--embedded", "--moqt", "--text", "hello", "--json"]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
-    let report = document::report(&ended);
+    let output = run_args(["send", "--embedded", "--moqt", "--text", "hello", "--json"]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+    let report = document::report(&output);
     assert_eq!((&report["command"], &report["evaluated_stream"]), (&json!("send"), &json!("ping")));
     assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
 }

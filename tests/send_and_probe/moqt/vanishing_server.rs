@@ -1,4 +1,4 @@
-//! Servers that vanish, stand still or fall silent, at every stage: the run ends with a report, also if it is interrupted at that moment.
+//! Servers that vanish, stall or fall silent, at every stage: the run ends with a report, also if it is interrupted at that moment.
 
 use std::thread;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::moqt::scripted_server::{Fault, ScriptedServer};
 use test_support::client::document;
 use test_support::client::program::{Program, ProgramOutput, start_line};
 
-/// The second of five groups: the first has come back.
+/// The second of five groups; the first has returned.
 const LAST: u8 = 7;
 
-/// Probes a server that fails at this stage, with `at_fault` done then.
+/// Probes a server that fails at this stage, and calls `at_fault` then.
 fn probe(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> ProgramOutput {
     let server = ScriptedServer::failing(stage, fault);
     let (url, sha256) = (&server.url, &server.sha256);
@@ -20,12 +20,12 @@ fn probe(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> ProgramOut
     let program = start_line(&format!("probe --to {url} --cert-sha256 {sha256} {options}"));
     while server.groups.recv_timeout(Duration::from_secs(30)).unwrap() > 0 {}
     at_fault(&program);
-    // Which does not wait for ever.
+    // The run must end by itself.
     program.end()
 }
 
-/// Every stage with every fault, all at once: they wait.
-fn everywhere(check: impl Fn(u8, Fault) + Sync) {
+/// Every stage with every fault, all at once, because they mostly wait.
+fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
     thread::scope(|scope| {
         for (stage, fault) in (0..=LAST).flat_map(|stage| Fault::ALL.map(|fault| (stage, fault))) {
             let check = &check;
@@ -34,16 +34,16 @@ fn everywhere(check: impl Fn(u8, Fault) + Sync) {
     });
 }
 
-/// What is lost of the connection, by hand.
+/// The expected connection failure, by hand.
 fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
-    // A server from which nothing came but an answer to the set-up is called once more.
+    // The client retries a server that sent nothing but a setup response once.
     let gone = ("unreachable", "within 5.000 s");
     match (stage, fault) {
-        (0..=2, Fault::Still | Fault::Gone) => Some(gone),
-        (0, Fault::Silent) | (0..=2, Fault::Again) => Some(("rejected", "setup timed out after 5 s")),
+        (0..=2, Fault::Stalled | Fault::Vanished) => Some(gone),
+        (0, Fault::Silent) | (0..=2, Fault::Restarted) => Some(("rejected", "setup timed out after 5 s")),
         (1 | 2, Fault::Silent) => Some(("not_ready", "the server did not subscribe to our track")),
         (4, Fault::Silent) => Some(("not_ready", "the server did not accept our subscription")),
-        // A message sent at that moment does not leave any more.
+        // A message that is written at that moment does not leave any more.
         (3 | 4, _) => Some(("not_ready", "the server did not announce the echo")),
         (5, Fault::Silent) => None,
         (5, _) => Some(("not_ready", "the server did not accept our subscription")),
@@ -53,33 +53,33 @@ fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
 
 #[test]
 fn run_ends_with_a_report_when_its_server_vanishes_at_any_moment() {
-    everywhere(|stage, fault| {
-        let ended = probe(stage, fault, |_| ());
-        let report = document::report(&ended);
+    for_every_stage_and_fault(|stage, fault| {
+        let output = probe(stage, fault, |_| ());
+        let report = document::report(&output);
         let what = format!("{stage} {fault:?}: {report:#}");
-        assert_eq!(ended.stderr, "", "{what}");
+        assert_eq!(output.stderr, "", "{what}");
         let lost = &report["moqt"]["connection_failure"];
         let Some((kind, words)) = expected(stage, fault) else {
             assert_eq!((lost, &report["interrupted"]), (&Value::Null, &Value::Null), "{what}");
             let [sent, returned, lost] = document::counts(&report, "ping", ["sent", "returned", "lost"]);
             assert_eq!((sent, sent - returned), (5, lost), "{what}");
-            // Where two groups came at once the answer to the first may not have left before the fault.
-            let least = u64::from(stage == LAST && fault == Fault::Silent);
-            assert!((least..=u64::from(stage == LAST)).contains(&returned), "{what}");
-            assert_eq!(ended.code, i32::from(returned == 0), "{what}");
+            // If two groups arrived at once, the response to the first may not have left before the fault.
+            let min_returned = u64::from(stage == LAST && fault == Fault::Silent);
+            assert!((min_returned..=u64::from(stage == LAST)).contains(&returned), "{what}");
+            assert_eq!(output.code, i32::from(returned == 0), "{what}");
             return;
         };
-        assert_eq!((lost["kind"].as_str(), ended.code), (Some(kind), 1), "{what}");
+        assert_eq!((lost["kind"].as_str(), output.code), (Some(kind), 1), "{what}");
         assert!(lost["message"].as_str().is_some_and(|text| text.ends_with(words)), "{what}");
     });
 }
 
 #[test]
 fn stop_request_at_any_moment_ends_the_run_with_a_partial_report() {
-    everywhere(|stage, fault| {
-        let ended = probe(stage, fault, |program| program.signal("INT"));
-        assert_eq!((ended.code, ended.stderr.as_str()), (130, ""), "{stage} {fault:?}: {ended:?}");
-        let report = document::report(&ended);
+    for_every_stage_and_fault(|stage, fault| {
+        let output = probe(stage, fault, |program| program.signal("INT"));
+        assert_eq!((output.code, output.stderr.as_str()), (130, ""), "{stage} {fault:?}: {output:?}");
+        let report = document::report(&output);
         let what = format!("{stage} {fault:?}: {report:#}");
         assert_eq!(
             (&report["interrupted"], &report["moqt"]["connection_failure"]),

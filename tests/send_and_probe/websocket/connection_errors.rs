@@ -41,10 +41,10 @@ fn closed_port_is_reported_as_no_reply() {
 
 #[test]
 fn unresolvable_host_ends_the_run_with_exit_code_3() {
-    let ended = probe("no.such.host.invalid", &[]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+    let output = probe("no.such.host.invalid", &[]);
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
     let words = "cannot probe ws://no.such.host.invalid: cannot find an address for host `no.such.host.invalid`: ";
-    assert!(ended.stderr.starts_with(&format!("jamjam-dev: {words}")), "{}", ended.stderr);
+    assert!(output.stderr.starts_with(&format!("jamjam-dev: {words}")), "{}", output.stderr);
 }
 
 #[test]
@@ -62,11 +62,11 @@ fn server_close_is_reported_with_its_code_and_a_remedy() {
                 while connection.receive().is_some() {}
                 return;
             }
-            for place in 0..5 {
+            for index in 0..5 {
                 let Some(ping) = connection.receive() else { return };
                 match dialect {
-                    "bbx" if place < 3 => connection.pong(&ping, 1),
-                    "webrtc" if place < 3 => connection.send_text(r#"{"type":"pong"}"#),
+                    "bbx" if index < 3 => connection.pong(&ping, 1),
+                    "webrtc" if index < 3 => connection.send_text(r#"{"type":"pong"}"#),
                     _ => {}
                 }
             }
@@ -117,7 +117,7 @@ fn rejected_join_is_reported_with_the_server_message() {
         connection.send_text(r#"{"type":"error","code":"INVALID_ROOM","message":"Invalid \u001b[31mroom"}"#);
         connection.receive();
     });
-    // Though it is waited for: codes that are tried are counted.
+    // Despite `--wait-for`: wrong codes count towards a limit.
     let report = report(1, server, &["--dialect", "bbx", "--room-code", "0000", "--wait-for", "20s"]);
     let words = "cannot join the room: Invalid \u{fffd}[31mroom";
     assert_eq!(
@@ -127,14 +127,14 @@ fn rejected_join_is_reported_with_the_server_message() {
     assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
 
     let server = serve(|_, connection| connection.close(4001, "Authentication required"));
-    let ended = probe(format!("{server}/radio"), &[]);
-    assert_eq!(ended.code, 1, "{ended:?}");
+    let output = probe(format!("{server}/radio"), &[]);
+    assert_eq!(output.code, 1, "{output:?}");
     let end = "FAILED: nothing was sent; the server closed the connection with code 4001 (Authentication required)\n";
-    assert!(ended.stdout.ends_with(end), "{}", ended.stdout);
+    assert!(output.stdout.ends_with(end), "{}", output.stdout);
     assert!(
-        ended.stdout.contains("give --token-file FILE, or sign tokens with --hmac-secret-file FILE"),
+        output.stdout.contains("give --token-file FILE, or sign tokens with --hmac-secret-file FILE"),
         "{}",
-        ended.stdout
+        output.stdout
     );
 }
 
@@ -159,7 +159,7 @@ fn connection_is_retried_until_the_server_is_available() {
     );
     let waited = report(0, server, &["--count", "2", "--interval", "1", "--wait-for", "20s"]);
     assert_eq!(waited["readiness_wait"]["reply_received"], json!(true));
-    // Two more attempts came to nothing, 100 ms apart.
+    // Two more attempts failed, 100 ms apart.
     assert!(waited["readiness_wait"]["waited_ms"].as_f64().unwrap() >= 200.0);
 }
 
@@ -175,23 +175,23 @@ fn missing_server_is_given_up_after_the_timeout() {
 
 #[test]
 fn stop_request_during_a_run_prints_the_partial_report() {
-    let (said, received) = channel();
-    let said = Mutex::new(said);
+    let (sender, received) = channel();
+    let sender = Mutex::new(sender);
     let server = serve(move |_, mut connection| {
-        for place in 0.. {
+        for index in 0.. {
             let Some(ping) = connection.receive() else { return };
             connection.pong(&ping, 1);
-            if place == 5 {
-                said.lock().unwrap().send(()).unwrap();
+            if index == 5 {
+                sender.lock().unwrap().send(()).unwrap();
             }
         }
     });
     let program = start_line(&format!("probe --to ws://{server} --dialect bbx --count 0 --interval 5 --json"));
     received.recv_timeout(Duration::from_secs(30)).unwrap();
     program.signal("INT");
-    let ended = program.end();
-    assert_eq!((ended.code, ended.stderr.as_str()), (130, ""), "{ended:?}");
-    let report = document::report(&ended);
+    let output = program.end();
+    assert_eq!((output.code, output.stderr.as_str()), (130, ""), "{output:?}");
+    let report = document::report(&output);
     assert_eq!((&report["interrupted"], &report["streams"]["ping"]["lost"]), (&json!("SIGINT"), &json!(0)));
     assert!(report["streams"]["ping"]["returned"].as_u64().unwrap() >= 5);
 }
@@ -215,10 +215,10 @@ fn stop_request_while_connecting_ends_the_run_at_once() {
         let program = start_line(&format!("probe --to ws://{server}/?roomId=r --count 2"));
         waiting.recv_timeout(Duration::from_secs(30)).unwrap();
         program.signal("TERM");
-        let ended = program.end();
-        assert_eq!((ended.code, ended.stdout.as_str()), (143, ""), "{ended:?}");
+        let output = program.end();
+        assert_eq!((output.code, output.stdout.as_str()), (143, ""), "{output:?}");
         assert_eq!(
-            ended.stderr,
+            output.stderr,
             format!("jamjam-dev: interrupted while connecting to ws://{server}; nothing was sent\n")
         );
     }

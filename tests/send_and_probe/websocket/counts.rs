@@ -17,12 +17,12 @@ fn unix_us() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
-/// A bbx server that answers the pings of these places (from 0) so many times, and the others once.
-fn answering(times: &'static [(usize, usize)]) -> std::net::SocketAddr {
+/// A bbx server that answers the pings with these indices (from 0) this number of times, and the others once.
+fn server_with_replies(times: &'static [(usize, usize)]) -> std::net::SocketAddr {
     serve(move |_, mut connection| {
-        for place in 0.. {
+        for index in 0.. {
             let Some(ping) = connection.receive() else { return };
-            let times = times.iter().find(|(at, _)| *at == place).map_or(1, |(_, times)| *times);
+            let times = times.iter().find(|(at, _)| *at == index).map_or(1, |(_, times)| *times);
             (0..times).for_each(|_| connection.pong(&ping, 1));
         }
     })
@@ -30,7 +30,7 @@ fn answering(times: &'static [(usize, usize)]) -> std::net::SocketAddr {
 
 #[test]
 fn dropped_and_duplicated_replies_are_counted_by_number() {
-    let server = answering(&[(3, 0), (7, 0), (8, 0), (9, 0), (5, 2), (12, 3)]);
+    let server = server_with_replies(&[(3, 0), (7, 0), (8, 0), (9, 0), (5, 2), (12, 3)]);
     let options = [&BBX[..], &["--count", "20", "--interval", "2", "--timeout", "300ms"]].concat();
     let report = report(0, server, &options);
     let stream = &report["streams"]["ping"];
@@ -48,12 +48,12 @@ fn dropped_and_duplicated_replies_are_counted_by_number() {
 
 #[test]
 fn every_message_has_a_line_with_its_outcome_and_limits_apply() {
-    let server = answering(&[(1, 0), (2, 2)]);
+    let server = server_with_replies(&[(1, 0), (2, 2)]);
     let options =
         [&BBX[..], &["--count", "4", "--interval", "5", "--timeout", "200ms", "--json-lines", "--max-loss", "20%"]];
-    let ended = probe(server, &options.concat());
-    assert_eq!((ended.code, ended.stderr.as_str()), (1, ""), "{ended:?}");
-    let lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let output = probe(server, &options.concat());
+    assert_eq!((output.code, output.stderr.as_str()), (1, ""), "{output:?}");
+    let lines: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.iter().for_each(document::assert_valid);
     let mut outcomes: Vec<(u64, &str)> = lines[..lines.len() - 1]
         .iter()
@@ -67,29 +67,29 @@ fn every_message_has_a_line_with_its_outcome_and_limits_apply() {
 
 #[test]
 fn round_trip_equals_the_reply_delay_within_a_margin() {
-    let (held, holds) = channel();
-    let held = Mutex::new(held);
+    let (delay_sender, delays) = channel();
+    let delay_sender = Mutex::new(delay_sender);
     let server = serve(move |_, mut connection| {
-        let held: Sender<Duration> = held.lock().unwrap().clone();
-        for place in 0_u64.. {
+        let delay_sender: Sender<Duration> = delay_sender.lock().unwrap().clone();
+        for index in 0_u64.. {
             let Some(ping) = connection.receive() else { return };
-            let came = Instant::now();
-            thread::sleep(Duration::from_millis(1 + place % 4 * 10));
-            held.send(came.elapsed()).unwrap();
+            let received_at = Instant::now();
+            thread::sleep(Duration::from_millis(1 + index % 4 * 10));
+            delay_sender.send(received_at.elapsed()).unwrap();
             connection.pong(&ping, 1);
         }
     });
-    // So far apart that none waits for the one before.
+    // The interval exceeds the delay, so that no ping waits for the one before.
     let options = [&BBX[..], &["--count", "12", "--interval", "60", "--json-lines"]].concat();
-    let ended = probe(server, &options);
-    assert_eq!(ended.code, 0, "{ended:?}");
-    let lines = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let output = probe(server, &options);
+    assert_eq!(output.code, 0, "{output:?}");
+    let lines = output.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let trips: Vec<f64> = lines.filter_map(|line| line["echo_time_us"].as_f64()).collect();
-    let holds: Vec<f64> = holds.iter().take(12).map(|hold| hold.as_secs_f64() * 1e6).collect();
-    assert_eq!((trips.len(), holds.len()), (12, 12));
-    let beyond: Vec<f64> = trips.iter().zip(&holds).map(|(trip, hold)| trip - hold).collect();
+    let delays: Vec<f64> = delays.iter().take(12).map(|hold| hold.as_secs_f64() * 1e6).collect();
+    assert_eq!((trips.len(), delays.len()), (12, 12));
+    let beyond: Vec<f64> = trips.iter().zip(&delays).map(|(trip, hold)| trip - hold).collect();
     assert!(beyond.iter().all(|beyond| *beyond >= 0.0), "{beyond:?}");
-    // The quickest of those held for 31 ms: a wrong unit or a delay counted twice would show.
+    // The fastest reply of those held for 31 ms: a wrong unit or a delay counted twice would show.
     assert!(beyond.iter().skip(3).step_by(4).any(|beyond| *beyond < 25_000.0), "{beyond:?}");
 }
 
@@ -100,7 +100,7 @@ fn clock_offset_is_reported_within_its_error() {
     {
         let server = serve(move |_, mut connection| {
             while let Some(ping) = connection.receive() {
-                // Ours is between the two readings, wherever in them.
+                // The server's time is between the two readings of the client.
                 let now = unix_us();
                 connection.pong(&ping, now + ahead_us);
             }
@@ -110,9 +110,9 @@ fn clock_offset_is_reported_within_its_error() {
         let websocket = &report["websocket"];
         let (offset, error) =
             (websocket["clock_offset_us"].as_f64().unwrap(), websocket["clock_offset_error_us"].as_f64().unwrap());
-        let least = report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap();
-        assert!((error - least / 2.0).abs() < 0.001, "{error} {least}");
-        // The server cuts to whole microseconds; half a millisecond is for a clock that is being steered meanwhile.
+        let min_rtt = report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap();
+        assert!((error - min_rtt / 2.0).abs() < 0.001, "{error} {min_rtt}");
+        // The server truncates to microseconds; half a millisecond allows for a clock that is being adjusted.
         let wrong = (offset - ahead_us as f64).abs();
         assert!(wrong <= error + 1.0 + 500.0, "{wrong} {websocket}");
         let text = probe(server, &options).stdout;
@@ -123,12 +123,12 @@ fn clock_offset_is_reported_within_its_error() {
 
 #[test]
 fn time_of_day_is_sent_in_microseconds() {
-    let (said, pings) = channel();
-    let said = Mutex::new(said);
+    let (sender, pings) = channel();
+    let sender = Mutex::new(sender);
     let server = serve(move |_, mut connection| {
-        let said: Sender<Value> = said.lock().unwrap().clone();
+        let sender: Sender<Value> = sender.lock().unwrap().clone();
         while let Some(ping) = connection.receive() {
-            said.send(ping.clone()).unwrap();
+            sender.send(ping.clone()).unwrap();
             connection.pong(&ping, 1);
         }
     });
@@ -147,22 +147,22 @@ fn room(
     serve(move |_, mut connection| {
         connection.send_text(r#"{"type":"welcome","room":"r"}"#);
         let before = first.lock().unwrap().take();
-        let Some(speaker) = before else {
+        let Some(first_member) = before else {
             *first.lock().unwrap() = Some(connection);
             return;
         };
-        let (said, hearing) = channel();
-        let stream = speaker.socket.get_ref().try_clone().unwrap();
+        let (sender, messages) = channel();
+        let stream = first_member.socket.get_ref().try_clone().unwrap();
         let reading = tungstenite::WebSocket::from_raw_socket(stream, tungstenite::protocol::Role::Server, None);
         thread::spawn(move || {
             let mut reading = ServerConnection { socket: reading, requested: String::new() };
             while let Some(text) = reading.receive() {
-                if said.send(text).is_err() {
+                if sender.send(text).is_err() {
                     return;
                 }
             }
         });
-        does(hearing, speaker, connection);
+        does(messages, first_member, connection);
     })
 }
 
@@ -172,28 +172,28 @@ fn relayed(message: &Value) -> String {
 
 #[test]
 fn reordered_duplicated_and_lost_relayed_messages_are_counted() {
-    let server = room(|said, mut speaker, mut listener| {
+    let server = room(|sender, mut first_member, mut second_member| {
         let mut late = None;
-        for (place, message) in said.iter().enumerate() {
+        for (index, message) in sender.iter().enumerate() {
             let text = relayed(&message);
             // Sent back to its sender, as some servers do: this is not a delivery to another member.
-            speaker.send_text(text.clone());
-            match place {
+            first_member.send_text(text.clone());
+            match index {
                 2 => {}
                 4 => late = Some(text),
                 5 => {
-                    listener.send_text(text);
-                    listener.send_text(late.take().unwrap());
+                    second_member.send_text(text);
+                    second_member.send_text(late.take().unwrap());
                 }
                 6 => {
-                    listener.send_text(text.clone());
-                    listener.send_text(text);
+                    second_member.send_text(text.clone());
+                    second_member.send_text(text);
                 }
                 7 => {
-                    listener.send_text(json!({"type": "r-content", "content": "somebody else"}).to_string());
-                    listener.send_text(text);
+                    second_member.send_text(json!({"type": "r-content", "content": "somebody else"}).to_string());
+                    second_member.send_text(text);
                 }
-                _ => listener.send_text(text),
+                _ => second_member.send_text(text),
             }
         }
     });
@@ -209,10 +209,10 @@ fn reordered_duplicated_and_lost_relayed_messages_are_counted() {
 #[test]
 fn replies_without_a_number_match_in_order_with_a_warning() {
     let server = serve(|_, mut connection| {
-        for place in 0.. {
+        for index in 0.. {
             let Some(requested) = connection.receive() else { return };
             assert_eq!(requested, json!({"type": "ListRooms"}));
-            let times = if place == 7 { 2 } else { 1 };
+            let times = if index == 7 { 2 } else { 1 };
             (0..times).for_each(|_| connection.send_text(r#"{"type":"RoomList","data":{"rooms":[]}}"#));
         }
     });
@@ -221,37 +221,37 @@ fn replies_without_a_number_match_in_order_with_a_warning() {
     assert_eq!((&stream["returned"], &stream["unmatched"], &stream["duplicated"]), (&json!(8), &json!(1), &json!(0)));
     assert!(codes(&more).contains(&"replies_missing") && codes(&more).contains(&"unmatched"), "{more:#}");
 
-    // The one that is missing: all behind it seem to be one question late, and the last is lost.
+    // One reply is missing: all later ones match the request before, and the last is lost.
     let server = serve(|_, mut connection| {
         connection.send_text(r#"{"type":"welcome","participants":[]}"#);
-        for place in 0.. {
+        for index in 0.. {
             if connection.receive().is_none() {
                 return;
             }
-            if place != 2 {
+            if index != 2 {
                 connection.send_text(r#"{"type":"pong"}"#);
             }
         }
     });
     let options = ["--dialect", "webrtc", "--count", "6", "--interval", "20", "--timeout", "300ms", "--json-lines"];
-    let ended = probe(server, &options);
-    let lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let output = probe(server, &options);
+    let lines: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let lost: Vec<&Value> =
         lines.iter().filter(|line| line["outcome"] == "lost").map(|line| &line["sequence"]).collect();
     assert_eq!(lost, [5]);
-    // The third got the answer of the fourth, which left later.
-    let [third, fourth] = [2, 3].map(|place| lines.iter().find(|line| line["sequence"] == place).unwrap());
+    // The third request got the reply to the fourth, which left later.
+    let [third, fourth] = [2, 3].map(|index| lines.iter().find(|line| line["sequence"] == index).unwrap());
     assert!(third["returned_us"].as_f64().unwrap() > fourth["sent_us"].as_f64().unwrap(), "{third} {fourth}");
 }
 
 #[test]
 fn wait_for_sends_one_uncounted_request() {
-    let (said, questions) = channel();
-    let said = Mutex::new(said);
+    let (sender, requests) = channel();
+    let sender = Mutex::new(sender);
     let server = serve(move |_, mut connection| {
-        let said: Sender<()> = said.lock().unwrap().clone();
+        let sender: Sender<()> = sender.lock().unwrap().clone();
         while let Some(ping) = connection.receive() {
-            said.send(()).unwrap();
+            sender.send(()).unwrap();
             connection.pong(&ping, 1);
         }
     });
@@ -260,7 +260,7 @@ fn wait_for_sends_one_uncounted_request() {
         (&report["readiness_wait"]["reply_received"], &report["streams"]["ping"]["sent"]),
         (&json!(true), &json!(5))
     );
-    assert_eq!(questions.try_iter().count(), 6);
+    assert_eq!(requests.try_iter().count(), 6);
 }
 
 #[test]
@@ -274,14 +274,14 @@ fn each_dialect_sends_the_requests_of_its_own_clients() {
         ("", &["--dialect", "broadcast", "--room", "a b", "--token", "t"], "/rooms/a%20b?token=t"),
         ("", &["--dialect", "broadcast"], "/rooms/probe-*"),
     ] {
-        let (said, requested) = channel();
-        let said = Mutex::new(said);
+        let (sender, requested) = channel();
+        let sender = Mutex::new(sender);
         let server = serve(move |_, connection| {
-            said.lock().unwrap().send(connection.requested.clone()).unwrap();
+            sender.lock().unwrap().send(connection.requested.clone()).unwrap();
             connection.close(1000, "");
         });
-        let ended = probe(format!("{server}{path}"), options);
-        assert_eq!(ended.code, 1, "{ended:?}");
+        let output = probe(format!("{server}{path}"), options);
+        assert_eq!(output.code, 1, "{output:?}");
         let requested = requested.recv().unwrap();
         let (begins, ends) = expected.split_once('*').unwrap_or((expected, ""));
         let middle = requested.strip_prefix(begins).and_then(|requested| requested.strip_suffix(ends));

@@ -61,7 +61,7 @@ fn slow_upgrade_response_does_not_extend_the_timeout() {
     let began = Instant::now();
     let report = report(1, server, &["--wait-for", "400ms"]);
     assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
-    // Neither before nor, by far, as long as a server may take that is not waited for so.
+    // Not before the timeout, and far below the default timeout of connections.
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(report["readiness_wait"]["waited_ms"].as_f64().unwrap() < 9_000.0, "{report:#}");
 }
@@ -96,8 +96,8 @@ fn garbage_matches_no_request_and_is_counted() {
     });
     let report = report(1, server, &FEW);
     let stream = &report["streams"]["ping"];
-    // Of each round: a pong without a stamp answers nothing we asked; the empty, the deep, those with wrong values and the binary
-    // one are no answers at all.
+    // In each round, a pong without a timestamp matches no request; empty, deep and binary messages, and those with wrong values,
+    // are no replies at all.
     assert_eq!((&stream["returned"], &stream["lost"], &stream["unmatched"]), (&json!(0), &json!(5), &json!(5)));
     assert_eq!(report["stray"], 25);
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");
@@ -149,7 +149,7 @@ fn oversized_frame_closes_the_connection_before_it_arrives() {
 #[test]
 fn protocol_violations_and_abrupt_closes_are_reported() {
     for (bytes, kind) in [
-        // A reserved opcode; a masked frame; a control frame in two parts; text that is no UTF-8; nothing at all.
+        // A reserved opcode; a masked frame; a fragmented control frame; text that is not UTF-8; nothing at all.
         (&[0x83, 0][..], "broken"),
         (&[0x81, 0x81, 1, 2, 3, 4, 5], "broken"),
         (&[0x09, 0], "broken"),
@@ -176,8 +176,8 @@ fn server_error_message_is_shown_once_and_escaped() {
             connection.send_text(r#"{"type":"error","error":"Username \u001b[31mrequired"}"#);
         }
     });
-    let ended = probe(format!("{server}/chat"), &["--count", "3", "--interval", "2", "--timeout", "300ms"]);
-    assert_eq!(ended.code, 1, "{ended:?}");
+    let output = probe(format!("{server}/chat"), &["--count", "3", "--interval", "2", "--timeout", "300ms"]);
+    assert_eq!(output.code, 1, "{output:?}");
     let words = "warning: the first error that the server reported: Username \u{fffd}[31mrequired\n";
-    assert_eq!(ended.stdout.matches(words).count(), 1, "{}", ended.stdout);
+    assert_eq!(output.stdout.matches(words).count(), 1, "{}", output.stdout);
 }

@@ -1,4 +1,4 @@
-//! `probe --to ws://…` on the command line: against servers written in the tests, whose faults are known, and against
+//! `probe --to ws://…` on the command line: with servers written in the tests, whose faults are known, and with
 //! the program's own signaling server.
 
 #![cfg(unix)]
@@ -23,12 +23,12 @@ fn probe(address: impl Display, more: &[&str]) -> ProgramOutput {
 
 /// The same, with the report as JSON, which must match the schema; standard error is empty.
 fn report(code: i32, address: impl Display, more: &[&str]) -> Value {
-    let ended = probe(address, &[&["--json"], more].concat());
-    assert_eq!((ended.code, ended.stderr.as_str()), (code, ""), "{ended:?}");
-    client::document::report(&ended)
+    let output = probe(address, &[&["--json"], more].concat());
+    assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");
+    client::document::report(&output)
 }
 
-/// The codes of a report's notes.
+/// The codes of a report's warnings.
 fn codes(report: &Value) -> Vec<&str> {
     report["warnings"].as_array().unwrap().iter().map(|warning| warning["code"].as_str().unwrap()).collect()
 }

@@ -1,4 +1,4 @@
-//! Against the program's own signaling server, in all four dialects, plain and under TLS.
+//! With the program's own signaling server, in all four dialects, plain and under TLS.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
     file.display().to_string()
 }
 
-/// Twenty questions in every dialect, each of which is answered.
+/// Twenty requests in every dialect, each of which is answered.
 fn all_dialects(url: &str, trust: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let secret = file(&folder, "secret", "test-secret\n");
@@ -44,9 +44,9 @@ fn all_dialects(url: &str, trust: &[&str]) {
         (&with_token, &[], "broadcast", 2, true),
     ] {
         let line = ["probe", "--to", to, "--count", "20", "--interval", "2", "--max-loss", "0%", "--json"];
-        let ended = run_args(line.iter().chain(trust).chain(options));
-        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{options:?} {ended:?}");
-        let report = document::report(&ended);
+        let output = run_args(line.iter().chain(trust).chain(options));
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{options:?} {output:?}");
+        let report = document::report(&output);
         let (stream, websocket) = (&report["streams"]["ping"], &report["websocket"]);
         let counts =
             ["sent", "returned", "duplicated", "reordered", "unmatched"].map(|name| stream[name].as_u64().unwrap());
@@ -63,12 +63,12 @@ fn all_dialects(url: &str, trust: &[&str]) {
             if waits { json!(true) } else { Value::Null },
             "{report:#}"
         );
-        // Two clocks that are one.
+        // Both ends use the same clock.
         let clock = websocket["clock_offset_us"].as_f64();
         assert_eq!(clock.is_some(), dialect == "bbx");
         let error = websocket["clock_offset_error_us"].as_f64().unwrap_or_default();
         assert!(clock.is_none_or(|clock| clock.abs() <= error + 500.0), "{websocket}");
-        assert!(!ended.stdout.contains("eyJ"), "a token is shown: {}", ended.stdout);
+        assert!(!output.stdout.contains("eyJ"), "a token is shown: {}", output.stdout);
     }
 }
 
@@ -89,13 +89,13 @@ fn every_dialect_replies_over_tls() {
     );
 
     let url = format!("wss://localhost:{}", server.address.port());
-    let ended = run_args(["probe", "--to", &url]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+    let output = run_args(["probe", "--to", &url]);
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
     let words = format!("jamjam-dev: cannot probe {url}: TLS with `localhost` failed: certificate not trusted");
-    assert!(ended.stderr.starts_with(&words), "{}", ended.stderr);
-    let ended = run_args(["probe", "--to", &url, "--insecure", "--count", "2"]);
+    assert!(output.stderr.starts_with(&words), "{}", output.stderr);
+    let output = run_args(["probe", "--to", &url, "--insecure", "--count", "2"]);
     let warning = format!("jamjam-dev: --insecure: the certificate of {url} is not verified\n");
-    assert_eq!((ended.code, ended.stderr), (0, warning));
+    assert_eq!((output.code, output.stderr), (0, warning));
     let plain = report(1, server.address, &[]);
     let reported = plain["verdict"]["reasons"][1].as_str().unwrap();
     assert!(reported.ends_with("the response is not plain HTTP; use wss:// instead of ws://"), "{reported}");
@@ -122,8 +122,8 @@ fn server_shutdown_ends_and_fails_the_run() {
         server.address
     ));
     let (_, rest) = program.first_line();
-    let ended = server.stop("TERM");
-    assert_eq!(ended.code, Some(0));
+    let output = server.stop("TERM");
+    assert_eq!(output.code, Some(0));
     let last = std::io::BufRead::lines(rest).map_while(Result::ok).last().unwrap();
     let report: Value = serde_json::from_str(&last).unwrap();
     document::assert_valid(&report);
@@ -142,6 +142,6 @@ fn exceeded_message_rate_is_reported_as_the_cause() {
     let report = report(1, server.address, &["--count", "100", "--interval", "1"]);
     assert_eq!(report["websocket"]["connection_failure"]["close_code"], 1008, "{report:#}");
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("give a longer --interval"));
-    // Twice the rate may come at once.
+    // Twice the rate is allowed as a burst.
     assert!(report["streams"]["ping"]["returned"].as_u64().unwrap() >= 20, "{report:#}");
 }

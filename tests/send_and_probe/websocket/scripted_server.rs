@@ -18,7 +18,7 @@ pub(crate) struct ServerConnection {
 }
 
 impl ServerConnection {
-    /// The next text, or `None` once the client is gone.
+    /// The next text, or `None` after the client has disconnected.
     pub(crate) fn receive(&mut self) -> Option<Value> {
         loop {
             match self.socket.read() {
@@ -34,13 +34,13 @@ impl ServerConnection {
         let _ = self.socket.send(Message::text(text.into()));
     }
 
-    /// Answers a bbx ping as the protocol has it.
+    /// Answers a bbx ping as the protocol defines.
     pub(crate) fn pong(&mut self, ping: &Value, server_us: i64) {
         assert_eq!(ping["type"], "ping");
         self.send_text(format!(r#"{{"type":"pong","client_time":{},"server_time":{server_us}}}"#, ping["client_time"]));
     }
 
-    /// Closes, and waits for the client to have read it.
+    /// Closes, and waits until the client has read it.
     pub(crate) fn close(mut self, code: u16, reason: &str) {
         let _ = self.socket.close(Some(CloseFrame { code: code.into(), reason: reason.to_owned().into() }));
         while self.socket.read().is_ok() {}
@@ -63,7 +63,7 @@ pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'stat
     })
 }
 
-/// The same for bytes.
+/// The same for a byte stream.
 pub(crate) fn raw(does: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -77,7 +77,7 @@ pub(crate) fn raw(does: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> So
     address
 }
 
-/// A server that answers every request with these bytes and keeps the connection.
+/// A server that answers every request with these bytes and keeps the connection open.
 pub(crate) fn answers(bytes: &'static [u8]) -> SocketAddr {
     raw(move |_, mut stream| {
         let mut request = [0; 2_048];

@@ -83,11 +83,11 @@ fn state_lists_rooms_members_and_activity() {
     let first = state(&server, "");
     assert_eq!((&first["activity"], &first["lastActivity"], &first["content"]), (&json!([]), &json!(0), &json!(false)));
     assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));
-    let mut member = Member::of(server.address);
-    member.say("CreateRoom", &json!({"room_name": "jam", "password": null, "peer_name": "Ann"}));
-    let created = member.hear_a("RoomCreated");
-    member.say("JoinRoom", &json!({"room_id": "nowhere", "password": "hunter2", "peer_name": "Ann"}));
-    assert_eq!(member.hear_a("Error")["message"], "Room not found");
+    let mut member = Member::connect(server.address);
+    member.send("CreateRoom", &json!({"room_name": "jam", "password": null, "peer_name": "Ann"}));
+    let created = member.receive_type("RoomCreated");
+    member.send("JoinRoom", &json!({"room_id": "nowhere", "password": "hunter2", "peer_name": "Ann"}));
+    assert_eq!(member.receive_type("Error")["message"], "Room not found");
     let second = state(&server, "?after=0");
     assert_eq!(second["runId"], first["runId"]);
     let room = &second["rooms"][0];
@@ -134,9 +134,9 @@ fn state_lists_rooms_members_and_activity() {
 fn protected_content_is_given_on_request_and_logged_once() {
     let mut server = start_with_password();
     state(&server, "");
-    let mut member = Member::of(server.address);
-    member.say("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
-    member.hear_a("RoomCreated");
+    let mut member = Member::connect(server.address);
+    member.send("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
+    member.receive_type("RoomCreated");
     member.chat("between us");
     member.rooms();
     let hidden = state(&server, "");

@@ -279,9 +279,9 @@ fn log_contains_client_errors_and_no_secrets() {
     let before = std::time::Instant::now();
     (0..50).for_each(|_| assert_eq!(request(&server, "GET", "/x/%1b?token=sesame", &UPGRADE).status, 404));
     let maximum = before.elapsed().as_secs() + 1;
-    let mut member = Member::of(server.address);
-    member.say("JoinRoom", &json!({"room_id": "nowhere", "password": "sesame", "peer_name": "Ann"}));
-    assert_eq!(member.hear_a("Error")["message"], "Room not found");
+    let mut member = Member::connect(server.address);
+    member.send("JoinRoom", &json!({"room_id": "nowhere", "password": "sesame", "peer_name": "Ann"}));
+    assert_eq!(member.receive_type("Error")["message"], "Room not found");
     let line = server.line_starting_with("signaling: message rejected conn=");
     assert!(line.level == "WARN" && line.message.ends_with(" reason=\"Room not found\""), "{line:?}");
     assert!(!server.lines.concat().contains("sesame"));
@@ -296,17 +296,17 @@ fn log_contains_no_password_or_token_at_any_level() {
     });
     request(&server, "GET", "/radio?token=hunter2", &UPGRADE);
     request(&server, "GET", "/metrics?token=hunter2", &["Authorization: Bearer hunter2"]);
-    let mut member = Member::of(server.address);
-    member.say("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
-    let room = member.hear_a("RoomCreated")["room_id"].clone();
-    let mut other = Member::of(server.address);
+    let mut member = Member::connect(server.address);
+    member.send("CreateRoom", &json!({"room_name": "jam", "password": "hunter2", "peer_name": "Ann"}));
+    let room = member.receive_type("RoomCreated")["room_id"].clone();
+    let mut other = Member::connect(server.address);
     for password in ["hunter22", "hunter2"] {
-        other.say("JoinRoom", &json!({"room_id": room, "password": password, "peer_name": "Bob"}));
-        other.hear();
+        other.send("JoinRoom", &json!({"room_id": room, "password": password, "peer_name": "Bob"}));
+        other.receive();
     }
     // The fault of a message is logged without its content.
     for data in [json!({"room_id": room, "password": ["hunter2"], "peer_name": "Cid"}), json!("hunter2")] {
-        Member::of(server.address).say("JoinRoom", &data);
+        Member::connect(server.address).send("JoinRoom", &data);
     }
     server.line_starting_with("signaling: message ignored conn=");
     server.line_starting_with("signaling: message ignored conn=");

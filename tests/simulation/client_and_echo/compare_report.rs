@@ -1,4 +1,4 @@
-//! Ends a client and compares its report with the reference count.
+//! Finishes a client and compares its report with the reference count.
 
 use std::time::Duration;
 
@@ -8,41 +8,41 @@ use jamjam_dev::time::Time;
 use super::differences::Differences;
 use super::expected_end;
 use super::log::Event;
-use super::loss_direction::{self, View};
+use super::loss_direction::{self, ClientView};
 use super::net::Host;
 use super::participants::{Participant, stream};
-use super::reference_counts::{self, Numbers, Stream, Terms};
-use super::scenario::Part;
+use super::reference_counts::{self, ReferenceConfig, ReferenceCounts, Stream};
+use super::scenario::ClientFacts;
 use super::times;
 
 /// A source that was not ready is polled again after a millisecond.
 const SOURCE_POLL_INTERVAL: i64 = 1_000_000;
 
-/// What the checks know of how one run went.
-struct Course {
+/// The facts about a run that the checks need.
+struct RunFacts {
     ended: u64,
-    /// When a signal ended it.
+    /// The time of a stop signal, if one ended the run.
     interrupted: Option<u64>,
-    /// How late the machine may have learned of something or acted on it.
+    /// The maximum lateness of the machine.
     slack: u64,
-    /// How much earlier than its first question left the end may have begun to wait for it: the system had no room.
+    /// How much earlier than its first request left the final wait may have started, because the system would block.
     early: i64,
-    numbers: Numbers,
+    numbers: ReferenceCounts,
     run: RunResults,
 }
 
-/// Ends the client. Its report and all that is wrong with it.
+/// Finishes the client. Returns its report and all differences.
 pub(crate) fn client(
     host: Host<Participant>,
-    part: &Part,
+    facts: &ClientFacts,
     delay: u64,
     server: &[Event],
 ) -> (RunResults, Vec<String>, bool) {
     let Host { node, log, ended, machine, address, .. } = host;
     let ended = ended.expect("the simulation ran until every client had ended");
-    let mut closing = part.recorder.clone();
+    let mut closing = facts.recorder.clone();
     let (interrupted, run) = match node {
-        Participant::Echo(_) => panic!("an echo server is no client"),
+        Participant::Echo(_) => panic!("an echo server is not a client"),
         Participant::Sender(node) => {
             let at = Some(ended).filter(|_| !node.is_finished());
             (at, node.into_results("the server", at.map(Time::from_nanos), &mut closing))
@@ -52,32 +52,34 @@ pub(crate) fn client(
             (at, node.into_results("the server", at.map(Time::from_nanos), &mut closing))
         }
     };
-    let began = part.terms.loss_report_nonce.map(|_| ended as i64 - run.duration_ns as i64);
-    let terms = Terms { requested: loss_direction::transactions(&log), ..reference_terms(part, interrupted) };
-    let first = reference_counts::after_first_answer(&terms, &log);
-    let place = began.map(|began| loss_direction::counts_from(&log, first, terms.peer, began));
-    let terms = Terms { begin: place, ..terms };
-    let numbers = reference_counts::count(&terms, &log);
+    let began = facts.config.loss_report_nonce.map(|_| ended as i64 - run.duration_ns as i64);
+    let config =
+        ReferenceConfig { requested: loss_direction::transactions(&log), ..reference_config(facts, interrupted) };
+    let first = reference_counts::after_first_answer(&config, &log);
+    let index = began.map(|began| loss_direction::counts_from(&log, first, config.peer, began));
+    let config = ReferenceConfig { begin: index, ..config };
+    let numbers = reference_counts::count(&config, &log);
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
-    let mut over = expected_end::over(&terms, &log[numbers.begin..], slack as i64, None);
-    if let Some((requested, answered)) = loss_direction::end_question(&log, terms.peer) {
-        // "The run goes on for it past its end if it must", but not if all has returned by then.
+    let mut possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, None);
+    if let Some((requested, answered)) = loss_direction::final_request(&log, config.peer) {
+        // The run is extended for the final request if necessary, but not if everything has returned by then.
         let closed = answered.unwrap_or(requested + 1_000_000_000);
-        over.extend(expected_end::over(&terms, &log[numbers.begin..], slack as i64, Some(closed)));
+        possible_ends.extend(expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, Some(closed)));
     }
     let counted = numbers.begin;
-    let early = if terms.requested.len() == 2 && machine.system.busy > 0.0 { 5_000_000 } else { 0 };
-    let course = Course { ended, interrupted, slack, early, numbers, run };
+    let early = if config.requested.len() == 2 && machine.system.busy > 0.0 { 5_000_000 } else { 0 };
+    let run_facts = RunFacts { ended, interrupted, slack, early, numbers, run };
 
     let mut differences = Differences::default();
-    course.check_begin_and_end(part, &over, &mut differences);
-    course.check_streams(part, delay, &mut differences);
-    course.check_lines(part, &mut differences);
-    course.check_sending(part, &mut differences);
-    let interrupted = course.interrupted.is_some();
-    let view = View { client: address, peer: terms.peer, log: &log, server, clean: part.clean, counted, interrupted };
-    let compared = loss_direction::check(&view, &course.run, &mut differences);
-    (course.run, differences.0, compared)
+    run_facts.check_begin_and_end(facts, &possible_ends, &mut differences);
+    run_facts.check_streams(facts, delay, &mut differences);
+    run_facts.check_lines(facts, &mut differences);
+    run_facts.check_sending(facts, &mut differences);
+    let interrupted = run_facts.interrupted.is_some();
+    let view =
+        ClientView { client: address, peer: config.peer, log: &log, server, clean: facts.clean, counted, interrupted };
+    let compared = loss_direction::check(&view, &run_facts.run, &mut differences);
+    (run_facts.run, differences.0, compared)
 }
 
 fn ns(duration: Duration) -> i64 {
@@ -85,39 +87,39 @@ fn ns(duration: Duration) -> i64 {
 }
 
 /// The input of the reference count.
-fn reference_terms(part: &Part, interrupted: Option<u64>) -> Terms {
-    let terms = &part.terms;
-    Terms {
-        peer: terms.peer,
-        echo_delay: terms.server_delay.map(ns),
-        expected_server_delay: ns(terms.first_echo_timeout),
-        timeout: ns(terms.timeout),
-        late_after: terms.late_after.map(ns),
-        answers_expected: terms.replies_expected,
-        wait_for: terms.wait_for.is_some(),
+fn reference_config(facts: &ClientFacts, interrupted: Option<u64>) -> ReferenceConfig {
+    let config = &facts.config;
+    ReferenceConfig {
+        peer: config.peer,
+        echo_delay: config.server_delay.map(ns),
+        expected_server_delay: ns(config.first_echo_timeout),
+        timeout: ns(config.timeout),
+        late_after: config.late_after.map(ns),
+        answers_expected: config.replies_expected,
+        wait_for: config.wait_for.is_some(),
         requested: Vec::new(),
         begin: None,
         interrupted: interrupted.map(|at| at as i64),
     }
 }
 
-impl Course {
+impl RunFacts {
     /// The due time of the first counted packet.
     fn began(&self) -> i64 {
         self.ended as i64 - self.run.duration_ns as i64
     }
 
-    /// How long counting may wait for the first question of `--loss-direction`.
-    fn requester(&self, part: &Part) -> i64 {
-        part.terms.loss_report_nonce.map_or(0, |_| 1_000_000_000 + 2 * self.slack as i64)
+    /// The maximum time that the first request of `--loss-direction` delays counting.
+    fn requester(&self, facts: &ClientFacts) -> i64 {
+        facts.config.loss_report_nonce.map_or(0, |_| 1_000_000_000 + 2 * self.slack as i64)
     }
 
-    fn check_begin_and_end(&self, part: &Part, over: &[i64], differences: &mut Differences) {
-        let (slack, start) = (self.slack as i64, part.start as i64);
-        match (part.terms.wait_for, self.run.readiness_wait) {
+    fn check_begin_and_end(&self, facts: &ClientFacts, possible_ends: &[i64], differences: &mut Differences) {
+        let (slack, start) = (self.slack as i64, facts.start as i64);
+        match (facts.config.wait_for, self.run.readiness_wait) {
             (None, wait) => {
                 differences.same("wait", None, wait);
-                differences.within("counting began", start, start + self.requester(part), self.began());
+                differences.within("counting began", start, start + self.requester(facts), self.began());
             }
             (Some(_), None) => differences.0.push("wait: nothing is reported".to_owned()),
             (Some(wait_limit), Some(WaitResult { waited_ns, reply_received })) => {
@@ -126,7 +128,7 @@ impl Course {
                 match (self.numbers.answered, self.interrupted) {
                     (Some(at), _) => {
                         differences.same("waited", at - start, waited);
-                        differences.within("counting began", at, at + slack + self.requester(part), self.began());
+                        differences.within("counting began", at, at + slack + self.requester(facts), self.began());
                     }
                     (None, Some(at)) => differences.same("wait timed out", at as i64 - start, waited),
                     (None, None) => {
@@ -136,25 +138,28 @@ impl Course {
             }
         }
         let ended = self.ended as i64;
-        let right = over.is_empty() || over.iter().any(|over| (over - self.early..=over + 2 * slack).contains(&ended));
+        let right = possible_ends.is_empty()
+            || possible_ends.iter().any(|end| (end - self.early..=end + 2 * slack).contains(&ended));
         if self.interrupted.is_none() && !right {
-            differences.0.push(format!("the run ended at {ended}, up to {slack} after one of {over:?} is right"));
+            differences
+                .0
+                .push(format!("the run ended at {ended}, up to {slack} after one of {possible_ends:?} is right"));
         }
     }
 
-    fn check_streams(&self, part: &Part, delay: u64, differences: &mut Differences) {
+    fn check_streams(&self, facts: &ClientFacts, delay: u64, differences: &mut Differences) {
         differences.same("stray", self.numbers.stray, self.run.stray);
         differences.same("estimated hold", self.numbers.estimated_server_delay(), self.run.server_delay().estimated_ns);
         for kind in StreamKind::ALL {
             let reference = self.numbers.of(stream(kind));
             let Some(reported) = self.run.stream(kind) else {
                 differences.same(&format!("{kind:?} sent"), reference.sent, 0);
-                differences.same(&format!("{kind:?} evaluated"), false, kind == part.terms.evaluated_stream);
+                differences.same(&format!("{kind:?} evaluated"), false, kind == facts.config.evaluated_stream);
                 continue;
             };
             differences.stream(stream(kind), reference, reported);
         }
-        // Without a payload one packet whose number was damaged is another packet, bit for bit.
+        // Without a payload, a packet with a damaged number equals another packet bit for bit.
         let telling = self.run.audio.as_ref().is_some_and(|audio| audio.payload_bytes > 0);
         let audio = self.numbers.of(Stream::Audio).returns.iter().filter(|_| telling);
         if let Some((left, arrived)) = { audio }.find(|(left, arrived)| arrived - left < delay as i64) {
@@ -162,8 +167,8 @@ impl Course {
         }
     }
 
-    fn check_lines(&self, part: &Part, differences: &mut Differences) {
-        let mut reported = part.recorder.0.lock().expect("no thread panics with the lock").clone();
+    fn check_lines(&self, facts: &ClientFacts, differences: &mut Differences) {
+        let mut reported = facts.recorder.0.lock().expect("no thread panics with the lock").clone();
         let mut reference = self.numbers.lines.clone();
         reported.sort_unstable();
         reference.sort_unstable();
@@ -174,10 +179,10 @@ impl Course {
         differences.same("lines", reference.len(), reported.len());
     }
 
-    /// Pacing, starved sources, samples.
-    fn check_sending(&self, part: &Part, differences: &mut Differences) {
-        let reference = self.numbers.of(stream(part.terms.evaluated_stream));
-        let pacing = times::pacing(&reference.left, self.began(), part.interval);
+    /// Checks pacing, underruns and samples.
+    fn check_sending(&self, facts: &ClientFacts, differences: &mut Differences) {
+        let reference = self.numbers.of(stream(facts.config.evaluated_stream));
+        let pacing = times::pacing(&reference.left, self.began(), facts.interval);
         let reported = self.run.pacing.clone().unwrap_or_default();
         differences.spread("pacing", &times::spread(&pacing.all, 0), reported.all(), 0);
         let edges = reported.first_and_last();
@@ -190,22 +195,22 @@ impl Course {
             differences.0.push(format!("a packet left {} ns early", -early));
         }
 
-        let Some(audio) = self.run.audio.as_ref().filter(|_| !part.ready.is_empty()) else { return };
-        if self.interrupted.is_none() && part.terms.wait_for.is_none() {
-            differences.same("packets in all", part.total, Some(reference.sent));
-            differences.same("samples", part.samples, Some(audio.sent_samples));
+        let Some(audio) = self.run.audio.as_ref().filter(|_| !facts.ready.is_empty()) else { return };
+        if self.interrupted.is_none() && facts.config.wait_for.is_none() {
+            differences.same("packets in all", facts.total, Some(reference.sent));
+            differences.same("samples", facts.samples, Some(audio.sent_samples));
         }
-        let due = |n: usize| self.began() + times::offset(n, part.interval);
-        let ready = |n: usize| part.ready[n] as i64;
+        let due = |n: usize| self.began() + times::offset(n, facts.interval);
+        let ready = |n: usize| facts.ready[n] as i64;
         let packets = 0..reference.left.len();
-        let most = packets.clone().filter(|n| ready(*n) > due(*n)).count();
+        let max_underruns = packets.clone().filter(|n| ready(*n) > due(*n)).count();
         // The source is polled for a packet after the previous one was sent, and is not observed between two polls.
         let wait_limit = SOURCE_POLL_INTERVAL + self.slack as i64 + 200_000;
         let refused_after = |n: usize, k: usize| {
             let requested = if k == 0 { self.began() } else { reference.left[k - 1] };
             ready(k) - wait_limit > requested.max(due(n))
         };
-        let least = packets.filter(|n| (0..=*n).any(|k| refused_after(*n, k))).count();
-        differences.within("underruns", least as u64, most as u64, audio.underruns);
+        let min_underruns = packets.filter(|n| (0..=*n).any(|k| refused_after(*n, k))).count();
+        differences.within("underruns", min_underruns as u64, max_underruns as u64, audio.underruns);
     }
 }

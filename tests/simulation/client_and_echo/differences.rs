@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use jamjam_dev::stats::{self, Histogram};
 
 use super::order;
-use super::reference_counts::{DialectCounters, Stream};
+use super::reference_counts::{Stream, StreamCounts};
 use super::times::{self, Spread};
 
-/// The list.
+/// The list of differences.
 #[derive(Default)]
 pub(crate) struct Differences(pub(crate) Vec<String>);
 
@@ -19,9 +19,9 @@ impl Differences {
         }
     }
 
-    pub(crate) fn within<T: PartialOrd + Debug + Copy>(&mut self, what: &str, least: T, most: T, reported: T) {
-        if reported < least || reported > most {
-            self.0.push(format!("{what}: {reported:?} is reported, {least:?} to {most:?} is right"));
+    pub(crate) fn within<T: PartialOrd + Debug + Copy>(&mut self, what: &str, minimum: T, maximum: T, reported: T) {
+        if reported < minimum || reported > maximum {
+            self.0.push(format!("{what}: {reported:?} is reported, {minimum:?} to {maximum:?} is right"));
         }
     }
 
@@ -33,7 +33,7 @@ impl Differences {
         }
     }
 
-    pub(crate) fn stream(&mut self, kind: Stream, reference: &DialectCounters, reported: &stats::StreamStats) {
+    pub(crate) fn stream(&mut self, kind: Stream, reference: &StreamCounts, reported: &stats::StreamStats) {
         for (what, reference, reported) in [
             ("sent", reference.sent, reported.sent),
             ("returned", reference.returned, reported.returned),
@@ -66,11 +66,11 @@ impl Differences {
         self.variation(kind, reference, &expected, reported);
     }
 
-    fn order(&mut self, kind: Stream, reference: &DialectCounters, reported: &stats::StreamStats) {
+    fn order(&mut self, kind: Stream, reference: &StreamCounts, reported: &stats::StreamStats) {
         let bursts = order::bursts(&reference.losses);
         let of_length = |n: usize| bursts.iter().filter(|burst| **burst == n).count() as u64;
         let longer = bursts.iter().filter(|burst| **burst >= 10).count() as u64;
-        let lengths = std::array::from_fn(|place| if place < 9 { of_length(place + 1) } else { longer });
+        let lengths = std::array::from_fn(|index| if index < 9 { of_length(index + 1) } else { longer });
         self.same(&format!("{kind:?} burst lengths"), lengths, reported.loss_bursts.lengths());
         let longest = bursts.iter().max().map_or(0, |longest| *longest as u64);
         self.same(&format!("{kind:?} longest burst"), longest, reported.loss_bursts.longest());
@@ -90,7 +90,7 @@ impl Differences {
     fn variation(
         &mut self,
         kind: Stream,
-        reference: &DialectCounters,
+        reference: &StreamCounts,
         round_trip: &Spread,
         reported: &stats::StreamStats,
     ) {
@@ -102,11 +102,11 @@ impl Differences {
         let differences = order::differences(reference);
         let sizes: Vec<i64> = differences.iter().map(|difference| difference.abs()).collect();
         self.spread(&format!("{kind:?} IPDV"), &times::spread(&sizes, 0), reported.ipdv.magnitudes(), 0);
-        self.same(&format!("{kind:?} least IPDV"), differences.iter().min().copied(), reported.ipdv.min());
+        self.same(&format!("{kind:?} smallest IPDV"), differences.iter().min().copied(), reported.ipdv.min());
         self.same(&format!("{kind:?} largest IPDV"), differences.iter().max().copied(), reported.ipdv.max());
     }
 
-    /// `reported` counts its values less `base`.
+    /// Compares a spread. `reported` counts its values less `base`.
     pub(crate) fn spread(&mut self, what: &str, reference: &Spread, reported: &Histogram, base: i64) {
         let percentile = |p| reported.percentile_if_enough(p).map(|value| value + base);
         self.same(&format!("{what} count"), reference.count, reported.count());

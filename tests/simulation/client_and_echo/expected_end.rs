@@ -1,44 +1,44 @@
-//! When a run is over, from the text of `docs/measuring.md` alone.
+//! The end of a run, from the text of `docs/measuring.md` alone.
 
 use super::log::Event;
-use super::reference_counts::{self, STREAMS, Terms};
+use super::reference_counts::{self, ReferenceConfig, STREAMS};
 use super::stun;
 
-/// "A run ends 100 ms after every packet has returned and none is left to send".
+/// "A run ends 100 ms after the last packet was sent and all have returned".
 const GRACE: i64 = 100_000_000;
 
-/// When a run that no signal ended is over, `counted` being its log from when counting began, and its sending done with
-/// the last packet in it. What has been read is known; a deadline that falls back behind what was just read is over then.
+/// The possible end times of a run that no signal ended. `counted` is its log from the start of counting, and its last sent
+/// packet completes sending. Only packets that were read count; a deadline that moves back before the last one is over at once.
 /// A machine that is up to `slack` late may receive a reply just after the deadline, before it checks: then either result is correct.
-/// The question of `--loss-direction` at the end keeps the run going until `closed`, if it is given.
-pub(crate) fn over(terms: &Terms, counted: &[Event], slack: i64, closed: Option<i64>) -> Vec<i64> {
-    let terms = Terms { wait_for: false, begin: None, interrupted: None, ..terms.clone() };
-    let sent = |event: &Event| matches!(event, Event::Sent { bytes, .. } if !stun::is_question(bytes));
+/// The final request of `--loss-direction` extends the run until `closed`, if that is set.
+pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: i64, closed: Option<i64>) -> Vec<i64> {
+    let config = ReferenceConfig { wait_for: false, begin: None, interrupted: None, ..config.clone() };
+    let sent = |event: &Event| matches!(event, Event::Sent { bytes, .. } if !stun::is_loss_report_request(bytes));
     let Some(last) = counted.iter().rposition(sent) else { return Vec::new() };
     let last_left = counted[last].at();
     let closed = closed.unwrap_or(last_left);
-    let mut over = over_as_known(&terms, &counted[..=last], last_left).max(closed);
-    let mut right = Vec::new();
+    let mut end = expected_end(&config, &counted[..=last], last_left).max(closed);
+    let mut ends = Vec::new();
     for known in last + 1..counted.len() {
         let at = counted[known].at();
-        if at >= over {
-            right.push(over);
+        if at >= end {
+            ends.push(end);
         }
-        if at > over + slack {
-            return right;
+        if at > end + slack {
+            return ends;
         }
-        over = over_as_known(&terms, &counted[..=known], last_left).max(at).max(closed);
+        end = expected_end(&config, &counted[..=known], last_left).max(at).max(closed);
     }
-    right.push(over);
-    right
+    ends.push(end);
+    ends
 }
 
-fn over_as_known(terms: &Terms, known: &[Event], last_left: i64) -> i64 {
-    let numbers = reference_counts::count(terms, known);
+fn expected_end(config: &ReferenceConfig, known: &[Event], last_left: i64) -> i64 {
+    let numbers = reference_counts::count(config, known);
     let deadline = numbers.counts.iter().filter_map(|counts| counts.last_deadline).max().unwrap_or(last_left);
     let all_returned = STREAMS.iter().all(|stream| numbers.of(*stream).sent == numbers.of(*stream).returned);
-    // Nothing is expected back with --no-echo: then the last packet sent completes the run.
-    if !terms.answers_expected {
+    // With --no-echo no reply is expected: the last packet sent completes the run.
+    if !config.answers_expected {
         return deadline.min(last_left + GRACE);
     }
     let last_return = numbers.counts.iter().flat_map(|counts| &counts.returns).map(|(_, arrived)| *arrived).max();

@@ -1,4 +1,4 @@
-//! Which way packets were lost: the report of a client compared with the server's log of arrivals, counted directly from
+//! The direction of losses: the report of a client compared with the server's log of arrivals, counted directly from
 //! the text of `docs/measuring.md`.
 
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use super::participants;
 use super::reference_counts::{self, Stream};
 use super::stun;
 
-/// "Before anything counts": the index of the first event that counts, if the first request was sent at or after `from` and
+/// The index of the first event that counts, if the first request was sent at or after `from` and
 /// counting began at `began`.
 pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i64) -> usize {
     let requested = transactions(&log[from..]);
@@ -22,7 +22,7 @@ pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i
         }
         _ => false,
     };
-    // What was read before counting began came before that; what left in the same moment left after it.
+    // Packets read before the start of counting arrived before it; those that left at the same moment left after it.
     let counts = |event: &Event| event.at() > began || event.at() == began && sent(event).is_some();
     match log[from..].iter().position(is_answer) {
         Some(answered) => from + answered + 1,
@@ -35,7 +35,7 @@ pub(crate) fn transactions(log: &[Event]) -> Vec<[u8; 12]> {
     let mut found = Vec::new();
     for event in log {
         if let Event::Sent { bytes, .. } = event
-            && stun::is_question(bytes)
+            && stun::is_loss_report_request(bytes)
             && !found.contains(&stun::transaction(bytes))
         {
             found.push(stun::transaction(bytes));
@@ -45,15 +45,15 @@ pub(crate) fn transactions(log: &[Event]) -> Vec<[u8; 12]> {
 }
 
 /// When the final request was first sent, and when it was answered.
-pub(crate) fn end_question(log: &[Event], peer: SocketAddr) -> Option<(i64, Option<i64>)> {
+pub(crate) fn final_request(log: &[Event], peer: SocketAddr) -> Option<(i64, Option<i64>)> {
     let id = *transactions(log).get(1)?;
-    let is_request = |event: &&Event| matches!(event, Event::Sent { bytes, .. } if stun::is_question(bytes) && stun::transaction(bytes) == id);
+    let is_request = |event: &&Event| matches!(event, Event::Sent { bytes, .. } if stun::is_loss_report_request(bytes) && stun::transaction(bytes) == id);
     let requested = log.iter().find(is_request)?.at();
     Some((requested, answer(log, peer, id).map(|(at, _)| at)))
 }
 
-/// The first answer in a transaction, and when it came.
-fn answer(log: &[Event], peer: SocketAddr, id: [u8; 12]) -> Option<(i64, stun::Answer)> {
+/// The first answer in a transaction, and its time.
+fn answer(log: &[Event], peer: SocketAddr, id: [u8; 12]) -> Option<(i64, stun::StunResponse)> {
     log.iter().find_map(|event| match event {
         Event::Received { at, from, bytes } if *from == peer && stun::is_response(bytes, &id) => {
             Some((*at, stun::read(bytes)?))
@@ -62,7 +62,7 @@ fn answer(log: &[Event], peer: SocketAddr, id: [u8; 12]) -> Option<(i64, stun::A
     })
 }
 
-/// Distinct packets of a stream, "as far as the newest 128 tell".
+/// Counts distinct packets of a stream: "Repetitions within the newest 128 sequence numbers are not counted".
 #[derive(Default)]
 struct Distinct {
     newest: Option<u32>,
@@ -93,19 +93,19 @@ impl Distinct {
     }
 }
 
-/// What the server received from a client.
+/// The packets that the server received from a client.
 struct Server {
     /// Complete requests, with the packet counts at their arrival.
     reported_counts: Vec<([u8; 12], [u32; 3])>,
-    /// The same with the packets that came next, as far as they came in one batch with the request.
+    /// The same including the next packets that arrived in one batch with the request.
     with_next: Vec<([u8; 12], [u32; 3])>,
     /// Packets, with the number of requests before them.
     arrived: Vec<(usize, Stream, u32)>,
-    /// "After 10 s in which nothing came from it" it has forgotten.
+    /// The server may have discarded the source, which it does after 10 s without a packet.
     paused: bool,
 }
 
-fn listen(server: &[Event], client: SocketAddr) -> Server {
+fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
     let mut arrivals =
         Server { reported_counts: Vec::new(), with_next: Vec::new(), arrived: Vec::new(), paused: false };
     let mut streams: [Distinct; 3] = Default::default();
@@ -117,10 +117,10 @@ fn listen(server: &[Event], client: SocketAddr) -> Server {
         }
         arrivals.paused |= last.is_some_and(|last| at - last > 9_000_000_000);
         last = Some(*at);
-        if stun::is_question(bytes) {
+        if stun::is_loss_report_request(bytes) {
             arrivals.reported_counts.push((stun::transaction(bytes), [0, 1, 2].map(|i: usize| streams[i].count)));
             last_request = Some((stun::transaction(bytes), *at));
-            // "At most ten times in a second", and "who is told begins anew".
+            // At most ten reports within a second; "each report" restarts the tracking.
             if window.is_none_or(|(begin, _)| at - begin >= 1_000_000_000) {
                 window = Some((*at, 0));
             }
@@ -143,29 +143,29 @@ fn listen(server: &[Event], client: SocketAddr) -> Server {
     arrivals
 }
 
-/// The packet of a stream that left.
+/// The stream and number of a packet that left.
 fn sent(event: &Event) -> Option<(Stream, u32)> {
     match event {
-        Event::Sent { bytes, .. } => reference_counts::question(bytes),
+        Event::Sent { bytes, .. } => reference_counts::sent_packet(bytes),
         Event::Received { .. } => None,
     }
 }
 
-/// What the checks know of one client.
-pub(crate) struct View<'a> {
+/// The facts about one client that the checks need.
+pub(crate) struct ClientView<'a> {
     pub(crate) client: SocketAddr,
     pub(crate) peer: SocketAddr,
     pub(crate) log: &'a [Event],
     pub(crate) server: &'a [Event],
-    /// Whether the way to the server leaves every bit as it is.
+    /// Whether the upstream link damages no packet.
     pub(crate) clean: bool,
-    /// Where counting began in the log.
+    /// The index in the log at which counting started.
     pub(crate) counted: usize,
     pub(crate) interrupted: bool,
 }
 
-/// Checks what is reported; returns whether the split was compared with the arrivals.
-pub(crate) fn check(view: &View<'_>, run: &RunResults, differences: &mut Differences) -> bool {
+/// Checks the report; returns whether the direction was compared with the arrivals.
+pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut Differences) -> bool {
     let Some(requested) = run.loss_report else { return false };
     let ids = transactions(view.log);
     // A baseline that arrived too late was received and not used.
@@ -174,9 +174,9 @@ pub(crate) fn check(view: &View<'_>, run: &RunResults, differences: &mut Differe
         let in_time = *id != ids[0] || view.log.get(view.counted).is_none_or(|first| at <= first.at());
         in_time.then_some(answer)
     };
-    let answers: Vec<Option<stun::Answer>> = ids.iter().map(used).collect();
+    let answers: Vec<Option<stun::StunResponse>> = ids.iter().map(used).collect();
     let reported_counts = |i: usize| answers.get(i).copied().flatten().and_then(|answer| answer.received_counts);
-    let server = listen(view.server, view.client);
+    let server = server_arrivals(view.server, view.client);
     for (i, id) in ids.iter().enumerate() {
         if let Some((_, counts)) = reported_counts(i).filter(|_| !server.paused) {
             let right = server
@@ -192,7 +192,7 @@ pub(crate) fn check(view: &View<'_>, run: &RunResults, differences: &mut Differe
         .filter(|((before, _), (after, _))| before == after && !view.interrupted);
     let received_counts = pair.map(|((_, before), (_, after))| [0, 1, 2].map(|i: usize| after[i] - before[i]));
     differences.same("received", received_counts, requested.received);
-    if answers.iter().flatten().any(|answer| answer.sealed) {
+    if answers.iter().flatten().any(|answer| answer.has_fingerprint) {
         differences.same("mapped address", Some(view.client), requested.mapped_address);
     }
     differences.same("answered", answers.iter().any(Option::is_some), requested.response_received);
@@ -211,9 +211,9 @@ pub(crate) fn check(view: &View<'_>, run: &RunResults, differences: &mut Differe
     received_counts.is_some() && compare_with_arrivals(view, &server, &ids, run, &requested, differences)
 }
 
-/// Where nothing blurs it, what is reported is what really did not arrive.
+/// If the arrivals are unambiguous, the report must equal the packets that did not arrive.
 fn compare_with_arrivals(
-    view: &View<'_>,
+    view: &ClientView<'_>,
     server: &Server,
     ids: &[[u8; 12]],
     run: &RunResults,
@@ -223,13 +223,13 @@ fn compare_with_arrivals(
     let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
     let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
     // Every packet of the run arrived between the requests, and no wait-for keepalive did.
-    let between = |place: &usize| (1..=end).contains(place);
+    let between = |index: &usize| (1..=end).contains(index);
     let sent: HashSet<(Stream, u32)> = view.log[view.counted..].iter().filter_map(sent).collect();
     let counted: Vec<_> =
         server.arrived.iter().filter(|(_, stream, number)| sent.contains(&(*stream, *number))).collect();
-    let late = counted.iter().any(|(place, ..)| !between(place));
+    let late = counted.iter().any(|(index, ..)| !between(index));
     let keepalives =
-        server.arrived.iter().any(|(place, stream, number)| *place > 0 && !sent.contains(&(*stream, *number)));
+        server.arrived.iter().any(|(index, stream, number)| *index > 0 && !sent.contains(&(*stream, *number)));
     if !view.clean || late || keepalives {
         return false;
     }
@@ -244,7 +244,7 @@ fn compare_with_arrivals(
             continue;
         }
         let missing = sent.iter().filter(|(of, number)| *of == stream && !there.contains(number)).count() as u64;
-        // On its way back a flipped bit can turn one packet into another that never arrived.
+        // A bit flip on the downstream link can turn one packet into another that never arrived.
         let missing = missing.min(reported.lost);
         differences.same(&format!("{stream:?} that never arrived"), Some(missing), run.lost_upstream(kind));
         compared = true;

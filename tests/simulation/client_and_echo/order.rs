@@ -1,27 +1,27 @@
-//! Bursts, reordering and delay variation of `docs/measuring.md` once more, from its text alone.
+//! Bursts, reordering and delay variation as defined in `docs/measuring.md`, implemented independently.
 
-use super::reference_counts::DialectCounters;
+use super::reference_counts::StreamCounts;
 
-/// "A row of lost packets, as long as it can be": the lengths of all of them.
+/// The lengths of all "maximal runs of lost packets in order of sending".
 pub(crate) fn bursts(losses: &[bool]) -> Vec<usize> {
     losses.split(|lost| !lost).map(<[bool]>::len).filter(|length| *length > 0).collect()
 }
 
-/// Of each reordered packet: its place in the order of arrival, and its arrival, less those of the first to arrive of the
-/// packets that were sent after it.
-pub(crate) fn overtaken(counts: &DialectCounters) -> Vec<(i64, i64)> {
-    let arrived = |place: usize| counts.returns[place].1;
-    let overtaker = |place: usize| (0..place).find(|before| counts.order[*before] > counts.order[place]);
+/// Of each reordered packet: its position in order of arrival minus that of the first arrival among packets sent after it, and the
+/// difference of the two arrival times.
+pub(crate) fn overtaken(counts: &StreamCounts) -> Vec<(i64, i64)> {
+    let arrived = |index: usize| counts.returns[index].1;
+    let overtaker = |index: usize| (0..index).find(|before| counts.order[*before] > counts.order[index]);
     (0..counts.order.len())
-        .filter_map(|place| Some((place, overtaker(place)?)))
-        .map(|(place, first)| ((place - first) as i64, arrived(place) - arrived(first)))
+        .filter_map(|index| Some((index, overtaker(index)?)))
+        .map(|(index, first)| ((index - first) as i64, arrived(index) - arrived(first)))
         .collect()
 }
 
-/// Of every two neighbours in the order of sending that both returned: the round trip of the second less the first's.
-pub(crate) fn differences(counts: &DialectCounters) -> Vec<i64> {
+/// For two consecutively sent packets that both returned: the second round trip minus the first.
+pub(crate) fn differences(counts: &StreamCounts) -> Vec<i64> {
     let mut round_trips: Vec<(usize, i64)> = counts.order.iter().copied().zip(counts.round_trips()).collect();
     round_trips.sort_unstable();
-    let neighbours = |pair: &&[(usize, i64)]| pair[1].0 == pair[0].0 + 1;
-    round_trips.windows(2).filter(neighbours).map(|pair| pair[1].1 - pair[0].1).collect()
+    let neighbors = |pair: &&[(usize, i64)]| pair[1].0 == pair[0].0 + 1;
+    round_trips.windows(2).filter(neighbors).map(|pair| pair[1].1 - pair[0].1).collect()
 }

@@ -1,4 +1,4 @@
-//! The times of `docs/measuring.md` from its text alone: percentiles, jitter, pacing, and when a run is over.
+//! The times of `docs/measuring.md`, implemented independently: percentiles, jitter and pacing.
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -12,7 +12,7 @@ pub(crate) struct Spread {
     pub(crate) percentiles: [Option<i64>; 4],
 }
 
-/// "The largest whole value" of the bucket that `value` is in.
+/// The upper edge of the bucket that contains `value`.
 fn upper_edge(value: i64) -> i64 {
     let magnitude = value.abs();
     if magnitude < 2_048 {
@@ -27,7 +27,7 @@ fn upper_edge(value: i64) -> i64 {
     if value < 0 { -lower } else { lower + width - 1 }
 }
 
-/// Nearest rank, as the histogram shows it: values are counted less `base`.
+/// Nearest rank with the resolution of the histogram: values are counted less `base`.
 pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     let mut sorted: Vec<i64> = values.iter().map(|value| value - base).collect();
     sorted.sort_unstable();
@@ -45,7 +45,7 @@ pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     }
 }
 
-/// Updates, mean and maximum of RFC 3550's estimate over (left, arrived), in the order of arrival.
+/// Updates, mean and maximum of the estimate of RFC 3550 over (left, arrived), in order of arrival.
 pub(crate) fn jitter(returns: &[(i64, i64)]) -> (u64, Option<f64>, Option<f64>) {
     let (mut j, mut estimates) = (0.0, Vec::new());
     for pair in returns.windows(2) {
@@ -59,16 +59,16 @@ pub(crate) fn jitter(returns: &[(i64, i64)]) -> (u64, Option<f64>, Option<f64>) 
     (n as u64, mean, estimates.into_iter().reduce(f64::max))
 }
 
-/// The pacing errors of packets that left at `left`, the n-th of them due `n` intervals of `over / per` seconds after
-/// `first`; and those of the first and last five seconds, where these do not overlap.
+/// The pacing errors of packets that left at `left`, where the n-th is due `n` intervals of `over / per` seconds after
+/// `first`; and those of the first and last five seconds, if these do not overlap.
 pub(crate) struct Pacing {
     pub(crate) all: Vec<i64>,
     pub(crate) edges: Option<(Vec<i64>, Vec<i64>)>,
 }
 
-/// The n-th multiple of `over / per` seconds in whole nanoseconds: 128/48,000 s is not one, its multiples are cut.
-pub(crate) fn offset(n: usize, (over, per): (u64, u64)) -> i64 {
-    (n as u128 * u128::from(over) * 1_000_000_000 / u128::from(per)) as i64
+/// The n-th multiple of `over / per` seconds in whole nanoseconds, rounded down: 128/48,000 s is not a whole number of nanoseconds.
+pub(crate) fn offset(n: usize, (possible_ends, per): (u64, u64)) -> i64 {
+    (n as u128 * u128::from(possible_ends) * 1_000_000_000 / u128::from(per)) as i64
 }
 
 pub(crate) fn pacing(left: &[i64], first: i64, interval: (u64, u64)) -> Pacing {

@@ -20,7 +20,7 @@ pub(crate) struct Row {
 
 /// The counts of one stream.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DialectCounters {
+pub(crate) struct StreamCounts {
     pub(crate) sent: u64,
     pub(crate) returned: u64,
     pub(crate) lost: u64,
@@ -29,21 +29,21 @@ pub(crate) struct DialectCounters {
     pub(crate) late: u64,
 }
 
-/// What a client must have seen.
+/// The packets that a client must report.
 pub(crate) struct Recount {
     pub(crate) lines: Vec<Line>,
     /// In the order of [`STREAMS`].
-    pub(crate) counts: [DialectCounters; 3],
+    pub(crate) counts: [StreamCounts; 3],
 }
 
 /// Microseconds with three decimals, in nanoseconds.
 fn nanos(text: &str) -> i64 {
-    let (whole, decimals) = text.split_once('.').expect("a point");
+    let (intact_at, decimals) = text.split_once('.').expect("a point");
     assert_eq!(decimals.len(), 3, "{text}");
-    whole.parse::<i64>().expect("a number") * 1_000 + decimals.parse::<i64>().expect("a number")
+    intact_at.parse::<i64>().expect("a number") * 1_000 + decimals.parse::<i64>().expect("a number")
 }
 
-/// Reads the file.
+/// Parses the file.
 pub(crate) fn read(text: &str) -> Vec<Row> {
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("time_us,client,type,sequence,outcome,reordered,delay_us,copies"));
@@ -81,10 +81,10 @@ pub(crate) fn read(text: &str) -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// What must have come back to a client at the other end of `wire`, from the rows for it: each is a packet that it sent.
+/// The expected counts of the client at the other end of `wire`, from its rows: each is a packet that it sent.
 pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
     let own: Vec<&Row> = rows.iter().filter(|row| row.client == wire.client).collect();
-    let mut recount = Recount { lines: Vec::new(), counts: [DialectCounters::default(); 3] };
+    let mut recount = Recount { lines: Vec::new(), counts: [StreamCounts::default(); 3] };
     for stream in STREAMS {
         let counts = &mut recount.counts[stream as usize];
         let echo_delay = if stream == Stream::Audio { wire.echo_delay } else { 0 };
@@ -94,31 +94,31 @@ pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
         sent.sort_by_key(|(_, row)| row.time);
         counts.sent = sent.len() as u64;
         let mut arrivals: Vec<(i64, usize, usize)> = Vec::new();
-        for (index, (place, row)) in sent.iter().enumerate() {
+        for (index, (row_position, row)) in sent.iter().enumerate() {
             let left = row.time - wire.way;
-            let mut line = |came: Option<i64>, packet_outcome: Outcome| {
-                recount.lines.push(Line { stream, sequence: row.sequence, sent: left, came, packet_outcome });
+            let mut line = |received_at: Option<i64>, packet_outcome: Outcome| {
+                recount.lines.push(Line { stream, sequence: row.sequence, sent: left, received_at, packet_outcome });
             };
             let Some(delay) = row.delay else {
                 counts.lost += 1;
                 line(None, Outcome::Lost);
                 continue;
             };
-            let came = row.time + echo_delay + delay + wire.way;
-            let late = wire.late_after.is_some_and(|limit| came - left - echo_delay > limit);
+            let received_at = row.time + echo_delay + delay + wire.way;
+            let late = wire.late_after.is_some_and(|limit| received_at - left - echo_delay > limit);
             counts.returned += 1;
             counts.late += u64::from(late);
-            line(Some(came), if late { Outcome::Late } else { Outcome::Returned });
+            line(Some(received_at), if late { Outcome::Late } else { Outcome::Returned });
             for copy in 1..i64::from(row.copies) {
                 counts.duplicated += 1;
-                line(Some(came + copy * wire.takes(stream)), Outcome::Duplicate);
+                line(Some(received_at + copy * wire.takes(stream)), Outcome::Duplicate);
             }
-            arrivals.push((came, *place, index));
+            arrivals.push((received_at, *row_position, index));
         }
-        // What left in the same nanosecond left in the order of the rows.
+        // Replies that leave in the same nanosecond leave in the order of the rows.
         arrivals.sort_unstable();
-        let passed = |place: usize| arrivals[..place].iter().any(|(.., before)| *before > arrivals[place].2);
-        counts.reordered = (0..arrivals.len()).filter(|place| passed(*place)).count() as u64;
+        let passed = |index: usize| arrivals[..index].iter().any(|(.., before)| *before > arrivals[index].2);
+        counts.reordered = (0..arrivals.len()).filter(|index| passed(*index)).count() as u64;
     }
     recount
 }

@@ -10,11 +10,11 @@ use jamjam_dev::client::{
 use jamjam_dev::echo::{BufferLimits, EchoConfig, EchoServer, ReplyEvent, ReplyObserver};
 use jamjam_dev::impairment::{BandwidthLimit, GilbertModel, Impairment};
 
-use super::chance::Chance;
 use super::link::{Link, Quality};
 use super::net::{Host, Machine, Net};
 use super::participants::{OutcomeRecorder, Participant, Sound};
 use super::reference_counts::Stream;
+use super::rng::Rng;
 use super::simulated_socket::System;
 
 const MS: u64 = 1_000_000;
@@ -24,15 +24,15 @@ const MS: u64 = 1_000_000;
 pub(crate) struct EventRecorder(pub(crate) Arc<Mutex<Vec<ReplyEvent>>>);
 
 impl ReplyObserver for EventRecorder {
-    fn on_reply(&mut self, fated: &ReplyEvent) {
-        self.0.lock().expect("no thread panics with the lock").push(*fated);
+    fn on_reply(&mut self, event: &ReplyEvent) {
+        self.0.lock().expect("no thread panics with the lock").push(*event);
     }
 }
 
-/// What is known of a client and its wire. Times are nanoseconds.
+/// A client and its wire. Times are nanoseconds.
 pub(crate) struct Wire {
     pub(crate) client: SocketAddr,
-    /// How long either way takes.
+    /// The delay of each direction.
     pub(crate) way: i64,
     pub(crate) echo_delay: i64,
     pub(crate) late_after: Option<i64>,
@@ -41,7 +41,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// How long a reply takes on the limited bandwidth, if there is one: its payload and 8 + 20 bytes of headers.
+    /// The transmission time of a reply on the limited bandwidth, if there is one: its payload and 8 + 20 bytes of headers.
     pub(crate) fn takes(&self, stream: Stream) -> i64 {
         let Some(rate) = self.bits_per_second else { return 0 };
         let datagram = match stream {
@@ -63,39 +63,39 @@ pub(crate) struct Scenario {
 
 /// Draws a scenario.
 pub(crate) fn draw(seed: u64) -> Scenario {
-    let mut chance = Chance::new(seed);
-    let echo_delay = chance.pick(&[0, 1, 20, 100, 300]) * MS;
-    let (events, mut net) = (EventRecorder::default(), Net::new(chance.fork()));
-    let impairment = impairment(&mut chance);
+    let mut rng = Rng::new(seed);
+    let echo_delay = rng.pick(&[0, 1, 20, 100, 300]) * MS;
+    let (events, mut net) = (EventRecorder::default(), Net::new(rng.fork()));
+    let impairment = impairment(&mut rng);
     let bandwidth = impairment.bandwidth;
-    net.hosts.push(server(&mut chance, echo_delay, impairment, &events));
-    let hosts = chance.between(1, 2) as usize;
-    let clients = (1..=hosts).map(|host| client(&mut chance, &mut net, host, echo_delay, bandwidth)).collect();
+    net.hosts.push(server(&mut rng, echo_delay, impairment, &events));
+    let hosts = rng.between(1, 2) as usize;
+    let clients = (1..=hosts).map(|host| client(&mut rng, &mut net, host, echo_delay, bandwidth)).collect();
     Scenario { net, events, clients }
 }
 
-fn impairment(chance: &mut Chance) -> Impairment {
-    let mut some = |most: f64| if chance.happens(0.5) { most * chance.below(1_001) as f64 / 1_000.0 } else { 0.0 };
+fn impairment(rng: &mut Rng) -> Impairment {
+    let mut some = |maximum: f64| if rng.happens(0.5) { maximum * rng.below(1_001) as f64 / 1_000.0 } else { 0.0 };
     let (loss, duplicate, reorder) = (some(0.2), some(0.2), some(0.2));
     let (p, r) = (some(0.1), some(1.0));
     Impairment {
         loss,
         burst_loss: GilbertModel::new(p, r).ok(),
-        dropped_sequences: if chance.happens(0.3) {
-            let first = chance.below(100);
+        dropped_sequences: if rng.happens(0.3) {
+            let first = rng.below(100);
             format!("{first},{}-{}", first + 5, first + 9).parse().expect("a set")
         } else {
             "999999999".parse().expect("a set")
         },
-        jitter: Duration::from_nanos(chance.pick(&[0, 0, 300_000, 5 * MS, 50 * MS])),
+        jitter: Duration::from_nanos(rng.pick(&[0, 0, 300_000, 5 * MS, 50 * MS])),
         reorder,
-        reorder_delay: Duration::from_nanos(chance.pick(&[MS, 10 * MS, 150 * MS])),
+        reorder_delay: Duration::from_nanos(rng.pick(&[MS, 10 * MS, 150 * MS])),
         duplicate,
-        bandwidth: chance.happens(0.4).then(|| BandwidthLimit {
-            bits_per_second: chance.between(250_000, 4_000_000),
-            max_queue_delay: Duration::from_nanos(chance.pick(&[0, 5 * MS, 250 * MS])),
+        bandwidth: rng.happens(0.4).then(|| BandwidthLimit {
+            bits_per_second: rng.between(250_000, 4_000_000),
+            max_queue_delay: Duration::from_nanos(rng.pick(&[0, 5 * MS, 250 * MS])),
         }),
-        seed: chance.bits(),
+        seed: rng.bits(),
     }
 }
 
@@ -103,20 +103,20 @@ fn address(host: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, host as u8], 5_000 + host as u16))
 }
 
-/// Wakes on time, so that what is planned is what happens.
-fn machine(chance: &mut Chance) -> Machine {
-    let system = System { segments: chance.pick(&[1, 64]), ..System::default() };
-    Machine { system, early_polls: chance.pick(&[0.0, 0.3]), segment_runs: chance.happens(0.5), ..Machine::default() }
+/// A machine that wakes on time, so that packets leave as planned.
+fn machine(rng: &mut Rng) -> Machine {
+    let system = System { segments: rng.pick(&[1, 64]), ..System::default() };
+    Machine { system, early_polls: rng.pick(&[0.0, 0.3]), segment_runs: rng.happens(0.5), ..Machine::default() }
 }
 
-fn server(chance: &mut Chance, echo_delay: u64, impairment: Impairment, events: &EventRecorder) -> Host<Participant> {
+fn server(rng: &mut Rng, echo_delay: u64, impairment: Impairment, events: &EventRecorder) -> Host<Participant> {
     let mut buffer_limits = BufferLimits::default();
-    if chance.happens(0.1) {
-        buffer_limits.per_client = Some(chance.between(2_000, 40_000));
+    if rng.happens(0.1) {
+        buffer_limits.per_client = Some(rng.between(2_000, 40_000));
     }
-    let mut machine = machine(chance);
-    // Where the second copy leaves later than the first, which of the two failed would matter.
-    if impairment.bandwidth.is_none() && chance.happens(0.2) {
+    let mut machine = machine(rng);
+    // If the second copy leaves later than the first, it would matter which of the two failed.
+    if impairment.bandwidth.is_none() && rng.happens(0.2) {
         machine.system.failed = 0.05;
     }
     let config = EchoConfig {
@@ -132,7 +132,7 @@ fn server(chance: &mut Chance, echo_delay: u64, impairment: Impairment, events: 
 }
 
 fn client(
-    chance: &mut Chance,
+    rng: &mut Rng,
     net: &mut Net<Participant>,
     host: usize,
     echo_delay: u64,
@@ -140,60 +140,55 @@ fn client(
 ) -> (OutcomeRecorder, Wire) {
     let (here, recorder) = (address(host), OutcomeRecorder::default());
     let kinds = [StreamKind::Audio, StreamKind::Audio, StreamKind::Ping, StreamKind::Keepalive];
-    let (prober, stream_kind) = (chance.happens(0.5), chance.pick(&kinds));
-    let late_after = chance.happens(0.5).then(|| chance.below(30 * MS));
-    let terms = RunConfig {
+    let (prober, stream_kind) = (rng.happens(0.5), rng.pick(&kinds));
+    let late_after = rng.happens(0.5).then(|| rng.below(30 * MS));
+    let config = RunConfig {
         peer: address(0),
         evaluated_stream: if prober { stream_kind } else { StreamKind::Audio },
         server_delay: (!prober || stream_kind == StreamKind::Audio).then_some(Duration::from_nanos(echo_delay)),
         first_echo_timeout: Duration::from_nanos(echo_delay),
-        // Longer than anything here can be delayed.
+        // Longer than the maximum delay in these simulations.
         timeout: Duration::from_secs(2),
         late_after: late_after.map(Duration::from_nanos),
         replies_expected: true,
         wait_for: None,
         loss_report_nonce: None,
     };
-    let (packets, start) = (chance.between(1, 250), chance.below(20 * MS));
-    let mut node = Host::new(
-        here,
-        Participant::Echo(Box::new(EchoServer::new(EchoConfig::default()))),
-        machine(chance),
-        start,
-        true,
-    );
+    let (packets, start) = (rng.between(1, 250), rng.below(20 * MS));
+    let mut node =
+        Host::new(here, Participant::Echo(Box::new(EchoServer::new(EchoConfig::default()))), machine(rng), start, true);
     let audio_payload = if prober {
-        let (interval, payload_len) = (chance.between(MS, 20 * MS), chance.pick(&[0, 64, 512, 1_460]));
-        let questions =
+        let (interval, payload_len) = (rng.between(MS, 20 * MS), rng.pick(&[0, 64, 512, 1_460]));
+        let probe_config =
             ProbeConfig { stream_kind, count: Some(packets), interval: Duration::from_nanos(interval), payload_len };
         node.node = Participant::Prober(Box::new(ClientNode::new(
-            terms,
-            ProbeWorkload::new(questions),
+            config,
+            ProbeWorkload::new(probe_config),
             Box::new(recorder.clone()),
         )));
         payload_len
     } else {
-        let (frame_samples, channels) = (chance.pick(&[64, 128]), chance.pick(&[1, 2]));
+        let (frame_samples, channels) = (rng.pick(&[64, 128]), rng.pick(&[1, 2]));
         let size = frame_samples as usize * usize::from(channels) * 4;
         let form = AudioStreamConfig {
             sample_rate: 48_000,
             channels,
             frame_samples,
-            first_sequence: chance.pick(&[0, 1, u32::MAX]),
+            first_sequence: rng.pick(&[0, 1, u32::MAX]),
         };
         let packets = vec![(size, 0); packets as usize];
         let sound = Sound { packets, silent: false, clock: node.clock.clone(), next: 0 };
         node.node = Participant::Sender(Box::new(ClientNode::new(
-            terms,
+            config,
             AudioWorkload::new(form, sound),
             Box::new(recorder.clone()),
         )));
         size
     };
     net.hosts.push(node);
-    let way = chance.pick(&[1, 50_000, 10 * MS]);
+    let way = rng.pick(&[1, 50_000, 10 * MS]);
     for ends in [(here, address(0)), (address(0), here)] {
-        net.links.insert(ends, Link::new(Quality { delay: way, ..Quality::default() }, chance.fork()));
+        net.links.insert(ends, Link::new(Quality { delay: way, ..Quality::default() }, rng.fork()));
     }
     let wire = Wire {
         client: here,

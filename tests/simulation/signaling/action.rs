@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::signaling::model::Speaks;
+use crate::signaling::model::ClientDialect;
 use crate::signaling::received_messages::marks;
 
 /// Connection slots.
@@ -15,31 +15,31 @@ pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
 
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// To the bare path.
+    /// Connects at the bare path.
     Connect,
-    /// To a broadcast room, or to none; whether as control channel; with which token.
-    Enter(Option<usize>, bool, Token),
-    /// To a WebRTC room as a user; the last one has no name.
-    Join(usize, u8),
-    Gone(bool),
+    /// Connects to a broadcast room, or to an invalid one; optionally as control channel; with this token.
+    ConnectBroadcast(Option<usize>, bool, Token),
+    /// Connects to a WebRTC room as a user; the last user has no name.
+    ConnectWebRtc(usize, u8),
+    Disconnect(bool),
     Binary,
-    Alive,
-    /// A text: which one, of the connection's own vocabulary or of any.
+    Activity,
+    /// Sends a text of the connection's own dialect or of any.
     SendText(TextKind, u8, Mutation),
-    Noise(String),
-    /// Posted into a broadcast room: in the form that has fields, or not.
+    RandomText(String),
+    /// Posts into a broadcast room, in the format with required fields or in the other one.
     Post(usize, bool, u8),
-    Make(usize, u64),
-    Close(usize),
-    Set(Option<usize>, u8),
-    Range(u8, bool),
-    Show(Option<usize>),
-    Pass(u64),
+    CreateRoom(usize, u64),
+    CloseRoom(usize),
+    SetParam(Option<usize>, u8),
+    DeclareRange(u8, bool),
+    Visualize(Option<usize>),
+    AdvanceTime(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Token {
-    Right,
+    Valid,
     None,
     OfAnotherRoom,
     OfAnotherSecret,
@@ -54,28 +54,28 @@ pub(crate) enum TextKind {
 
 impl TextKind {
     /// The kind of text that a client of this dialect sends.
-    pub(crate) fn kind(self, speaks: Speaks) -> u8 {
+    pub(crate) fn kind(self, dialect: ClientDialect) -> u8 {
         let (kind, own) = match self {
-            Self::Own(kind) => (kind, speaks),
+            Self::Own(kind) => (kind, dialect),
             Self::Any(kind) => return kind % KINDS,
         };
         let (first, last) = match own {
-            // To make a room or come into one, of either dialect.
-            Speaks::Undecided => return [0, 1, 2, 9, 10, 9, 16][usize::from(kind) % 7],
-            Speaks::Jamjam => (0, 8),
-            Speaks::Bbx => (9, 17),
-            Speaks::WebRtc => (18, 23),
-            Speaks::Broadcast => (24, 30),
+            // Messages that create or join a room, of either dialect.
+            ClientDialect::Undecided => return [0, 1, 2, 9, 10, 9, 16][usize::from(kind) % 7],
+            ClientDialect::Jamjam => (0, 8),
+            ClientDialect::Bbx => (9, 17),
+            ClientDialect::WebRtc => (18, 23),
+            ClientDialect::Broadcast => (24, 30),
         };
         first + kind % (last - first + 1)
     }
 }
 
-/// What happens to a text on its way.
+/// A change of a text in transit.
 #[derive(Clone, Debug)]
 pub(crate) enum Mutation {
     None,
-    /// A letter is another one.
+    /// One letter is replaced.
     Letter(usize, u8),
     Cut(usize),
     Twice,
@@ -83,7 +83,7 @@ pub(crate) enum Mutation {
 
 pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
     let token = prop_oneof![
-        16 => Just(Token::Right),
+        16 => Just(Token::Valid),
         1 => prop::sample::select(vec![Token::None, Token::OfAnotherRoom, Token::OfAnotherSecret, Token::Expired]),
     ];
     let mutation = prop_oneof![
@@ -96,20 +96,20 @@ pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
     let room = prop::option::weighted(0.97, 0..ROOMS.len());
     let action = prop_oneof![
         16 => Just(Action::Connect),
-        6 => (room, prop::bool::weighted(0.3), token).prop_map(|(room, control, token)| Action::Enter(room, control, token)),
-        5 => (0..ROOMS.len(), 0_u8..5).prop_map(|(room, user)| Action::Join(room, user)),
-        1 => any::<bool>().prop_map(Action::Gone),
+        6 => (room, prop::bool::weighted(0.3), token).prop_map(|(room, control, token)| Action::ConnectBroadcast(room, control, token)),
+        5 => (0..ROOMS.len(), 0_u8..5).prop_map(|(room, user)| Action::ConnectWebRtc(room, user)),
+        1 => any::<bool>().prop_map(Action::Disconnect),
         1 => Just(Action::Binary),
-        1 => Just(Action::Alive),
+        1 => Just(Action::Activity),
         60 => (text_kind, any::<u8>(), mutation).prop_map(|(text_kind, detail, mutation)| Action::SendText(text_kind, detail, mutation)),
-        1 => ".{0,40}".prop_map(Action::Noise),
+        1 => ".{0,40}".prop_map(Action::RandomText),
         4 => (0..ROOMS.len(), any::<bool>(), 0_u8..6).prop_map(|(room, typed, kind)| Action::Post(room, typed, kind)),
-        6 => (0..CODES.len(), 1_u64..200).prop_map(|(code, life)| Action::Make(code, life)),
-        1 => (0..CODES.len()).prop_map(Action::Close),
-        2 => (prop::option::of(0..CODES.len()), 0_u8..3).prop_map(|(code, name)| Action::Set(code, name)),
-        1 => (0_u8..3, any::<bool>()).prop_map(|(name, is_set)| Action::Range(name, is_set)),
-        1 => prop::option::of(0..CODES.len()).prop_map(Action::Show),
-        2 => (1_u64..25).prop_map(Action::Pass),
+        6 => (0..CODES.len(), 1_u64..200).prop_map(|(code, life)| Action::CreateRoom(code, life)),
+        1 => (0..CODES.len()).prop_map(Action::CloseRoom),
+        2 => (prop::option::of(0..CODES.len()), 0_u8..3).prop_map(|(code, name)| Action::SetParam(code, name)),
+        1 => (0_u8..3, any::<bool>()).prop_map(|(name, is_set)| Action::DeclareRange(name, is_set)),
+        1 => prop::option::of(0..CODES.len()).prop_map(Action::Visualize),
+        2 => (1_u64..25).prop_map(Action::AdvanceTime),
     ];
     (0..SLOTS, action)
 }
@@ -117,7 +117,7 @@ pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
 /// Kinds of texts.
 const KINDS: u8 = 33;
 
-/// A text of one of the vocabularies, or of none, with marks of its own; `room` is a room of jamjam by id or code.
+/// A text of one of the dialects, or of none, with its own marks; `room` is the id or code of a jamjam room.
 pub(crate) fn text(kind: u8, detail: u8, serial: u64, now_us: u64, room: &str) -> String {
     let m = |number: u64| format!("m{}x", serial * 8 + number);
     let pick = |from: &[&str]| from[usize::from(detail) % from.len()].to_owned();
@@ -170,7 +170,7 @@ pub(crate) fn text(kind: u8, detail: u8, serial: u64, now_us: u64, room: &str) -
     delivered.to_string()
 }
 
-/// Invalid actions.
+/// Invalid messages.
 fn hostile(detail: u8, mark: &str) -> String {
     match detail % 12 {
         0 => String::new(),
@@ -199,7 +199,7 @@ pub(crate) fn mutated(text: String, mutation: &Mutation) -> String {
         Mutation::Letter(slot, letter) => {
             let mut letters: Vec<char> = text.chars().collect();
             let Some(slot) = slot.checked_rem(letters.len()) else { return text };
-            // A number too large for any reader is no matter of rooms.
+            // Numbers beyond the range of JSON readers are not tested here.
             if letters[slot].is_ascii_digit() && letter.eq_ignore_ascii_case(&b'e') {
                 return text;
             }

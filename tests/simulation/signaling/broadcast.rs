@@ -5,9 +5,9 @@ use std::time::Duration;
 use jamjam_dev::signaling::ConnId;
 use serde_json::Value;
 
-use crate::signaling::model::{Later, Model};
+use crate::signaling::model::{Model, Scheduled};
 
-/// A number above 0, or text that is one.
+/// A positive number, also as text.
 fn positive(value: Option<&Value>) -> Option<f64> {
     let number = match value? {
         Value::String(text) => text.trim().parse().ok(),
@@ -16,14 +16,14 @@ fn positive(value: Option<&Value>) -> Option<f64> {
     number.filter(|number| *number > 0.0)
 }
 
-/// What stands in the frame of a message: its content, its data, or all of it; and its metadata.
+/// The content of a relayed message: its content, its data, or all of it; and its metadata.
 fn framed(message: &Value) -> String {
     let content = message.get("content").or(message.get("data")).unwrap_or(message);
     format!("{content} {}", message.get("metadata").map(Value::to_string).unwrap_or_default())
 }
 
 impl Model {
-    pub(crate) fn broadcasts(&mut self, conn: ConnId, text_sent: &str) {
+    pub(crate) fn on_broadcast_message(&mut self, conn: ConnId, text_sent: &str) {
         let Some(membership) = self.membership(conn).cloned() else { return };
         let message: Option<Value> = serde_json::from_str(text_sent).ok();
         let message = message.filter(|message| (message.is_object() || message.is_array()) && !membership.control);
@@ -42,7 +42,7 @@ impl Model {
             return self.expect_message(conn, "ack", &[]);
         }
         if !is_chat {
-            return self.relays(&membership.room, Some((conn, &membership.id)), &message);
+            return self.schedule_relay(&membership.room, Some((conn, &membership.id)), &message);
         }
         let nick = membership.nick.unwrap_or_default();
         let what = match kind {
@@ -57,7 +57,7 @@ impl Model {
             }
             "chatMessage" => format!("{nick} {}", message["text"]),
             "typing" => format!("{nick} {}", message["isTyping"]),
-            // It would replace a name in the message.
+            // A username in the message is replaced.
             _ if message.is_object() => {
                 let mut message = message.clone();
                 message["username"] = nick.into();
@@ -68,15 +68,15 @@ impl Model {
         self.relay(&membership.room, Some(conn), &format!("{what} {}", membership.id), None);
     }
 
-    /// A message goes to a room, at once or later.
-    fn relays(&mut self, room: &str, by: Option<(ConnId, &str)>, message: &Value) {
+    /// A message is relayed to a room, now or later.
+    fn schedule_relay(&mut self, room: &str, by: Option<(ConnId, &str)>, message: &Value) {
         let is_radio = room == "broadcast radio";
         let mut delay = None;
         if is_radio {
             let is_post = message["type"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("post"));
-            let asked =
+            let requested_delay =
                 positive(message.get("delay")).or(positive(message.get("data").and_then(|data| data.get("delay"))));
-            delay = asked.filter(|_| is_post);
+            delay = requested_delay.filter(|_| is_post);
         }
         let what = format!("{} {}", framed(message), by.map_or("", |(_, id)| id));
         let (by, played) = (by.map(|(conn, _)| conn), is_radio.then(|| message.clone()));
@@ -84,13 +84,13 @@ impl Model {
             None => self.relay(room, by, &what, played.as_ref()),
             Some(seconds) => {
                 let due = self.now + Duration::from_secs_f64(seconds.min(3_600.0));
-                self.later.push((due, Later::Relay { room: room.to_owned(), by, what, played }));
+                self.scheduled.push((due, Scheduled::Relay { room: room.to_owned(), by, what, played }));
             }
         }
     }
 
-    /// The radio relays a message. Whether the length of any so far is known.
-    pub(crate) fn goes_on_air(&mut self, message: &Value) -> bool {
+    /// The radio relays a message. Returns whether the length of any content so far is known.
+    pub(crate) fn on_radio_message(&mut self, message: &Value) -> bool {
         if message.to_string().len() <= 256 << 10 {
             self.radio.push(message.to_string());
         }
@@ -100,8 +100,8 @@ impl Model {
         self.is_length_known
     }
 
-    /// A message is posted; the number of recipients, or why there is none.
-    pub(crate) fn posted(&mut self, name: &str, typed: bool, body: &str) -> Result<usize, &'static str> {
+    /// A message is posted. Returns the number of recipients, or why it is rejected.
+    pub(crate) fn on_post(&mut self, name: &str, typed: bool, body: &str) -> Result<usize, &'static str> {
         let message: Value = serde_json::from_str(body).map_err(|_| "not JSON")?;
         if !message.is_object() {
             return Err("no object");
@@ -114,7 +114,7 @@ impl Model {
             return Err("the room");
         }
         let room = format!("broadcast {name}");
-        self.relays(&room, None, &message);
+        self.schedule_relay(&room, None, &message);
         Ok(self.members(&room).len())
     }
 }

@@ -3,36 +3,44 @@
 use jamjam_dev::signaling::ConnId;
 
 use crate::signaling::action::Token;
-use crate::signaling::model::{Client, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Membership, Model, Speaks};
+use crate::signaling::model::{Client, ClientDialect, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Membership, Model};
 
 impl Model {
-    fn comes(&mut self, conn: ConnId, from: u8, speaks: Speaks) {
-        let client = Client { from, speaks, lived: self.now, spoke: self.now, wrong_codes: 0 };
+    fn add_client(&mut self, conn: ConnId, from: u8, dialect: ClientDialect) {
+        let client = Client { from, dialect, last_activity: self.now, last_text: self.now, wrong_codes: 0 };
         self.clients.insert(conn, client);
     }
 
-    /// On the bare path nothing is sent. Above the limit the oldest connection is closed.
-    pub(crate) fn connects(&mut self, conn: ConnId, from: u8) {
-        let undecided = self.clients.iter().filter(|(_, client)| client.speaks == Speaks::Undecided);
+    /// A connection at the bare path. Nothing is sent. Above the limit the oldest connection is closed.
+    pub(crate) fn on_connect(&mut self, conn: ConnId, from: u8) {
+        let undecided = self.clients.iter().filter(|(_, client)| client.dialect == ClientDialect::Undecided);
         let undecided: Vec<ConnId> = undecided.map(|(conn, _)| *conn).collect();
         if undecided.len() >= MAX_UNDECIDED {
             self.close(undecided[0], 1_013);
         }
-        self.comes(conn, from, Speaks::Undecided);
+        self.add_client(conn, from, ClientDialect::Undecided);
     }
 
-    /// To a broadcast room.
-    pub(crate) fn enters(&mut self, conn: ConnId, from: u8, room: Option<&str>, control: bool, token: Token, id: &str) {
-        self.comes(conn, from, Speaks::Broadcast);
+    /// A connection to a broadcast room.
+    pub(crate) fn on_broadcast_connect(
+        &mut self,
+        conn: ConnId,
+        from: u8,
+        room: Option<&str>,
+        control: bool,
+        token: Token,
+        id: &str,
+    ) {
+        self.add_client(conn, from, ClientDialect::Broadcast);
         let Some(name) = room else { return self.close(conn, 4_005) };
         let room = format!("broadcast {name}");
         match token {
-            Token::Right => {}
+            Token::Valid => {}
             Token::None => return self.close(conn, 4_001),
             _ => return self.close(conn, 4_002),
         }
         let is_there = self.memberships.iter().any(|membership| membership.room == room);
-        if !is_there && self.made_by(from, Speaks::Broadcast) >= MAX_ROOMS {
+        if !is_there && self.rooms_created_by(from, ClientDialect::Broadcast) >= MAX_ROOMS {
             return self.close(conn, 1_013);
         }
         let (id, nothing) = (id.to_owned(), String::new());
@@ -48,31 +56,31 @@ impl Model {
             let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
             self.expect_message(conn, "welcome", &shown);
         }
-        self.sit(Membership { room, conn, control, id, name: nothing, nick: None });
+        self.add_member(Membership { room, conn, control, id, name: nothing, nick: None });
     }
 
-    /// To a WebRTC room as a user.
-    pub(crate) fn joins(&mut self, conn: ConnId, from: u8, room: &str, user: &str, name: &str) {
-        self.comes(conn, from, Speaks::WebRtc);
+    /// A connection to a WebRTC room as a user.
+    pub(crate) fn on_webrtc_connect(&mut self, conn: ConnId, from: u8, room: &str, user: &str, name: &str) {
+        self.add_client(conn, from, ClientDialect::WebRtc);
         if [room, user, name].contains(&"") {
             return self.close(conn, 1_008);
         }
         let room = format!("webrtc {room}");
         let there = self.members(&room);
         let former = there.iter().find(|membership| membership.id == user).map(|membership| membership.conn);
-        if there.is_empty() && self.made_by(from, Speaks::WebRtc) >= MAX_ROOMS {
+        if there.is_empty() && self.rooms_created_by(from, ClientDialect::WebRtc) >= MAX_ROOMS {
             return self.close(conn, 1_013);
         }
         if former.is_none() && there.len() >= MAX_MEMBERS {
             return self.close(conn, 1_013);
         }
         if let Some(former) = former {
-            // No member is informed that they left.
+            // The other members are not informed of this leave.
             self.memberships.retain(|membership| membership.conn != former);
             self.close(former, 1_000);
         }
         let (id, name) = (user.to_owned(), name.to_owned());
-        self.sit(Membership { room: room.clone(), conn, control: false, id, name: name.clone(), nick: None });
+        self.add_member(Membership { room: room.clone(), conn, control: false, id, name: name.clone(), nick: None });
         let all = self.names(&room);
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         self.expect_for_others(&room, Some(conn), "participant-joined", &[&[&*name], &all[..]].concat());

@@ -5,52 +5,52 @@ use std::net::SocketAddr;
 use jamjam_dev::signaling::ConnId;
 use serde_json::Value;
 
-use crate::signaling::model::{Later, MAX_MEMBERS, MAX_ROOMS, Made, Membership, Model, Speaks};
+use crate::signaling::model::{ClientDialect, CreatedRoom, MAX_MEMBERS, MAX_ROOMS, Membership, Model, Scheduled};
 use crate::signaling::received_messages::ReceivedMessages;
 
 const JAMJAM: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
 const BBX: [&str; 6] = ["join", "param", "trigger", "sync", "ping", "leave"];
 
-/// A member that is text; none if it is anything else.
+/// A string member; `None` for any other type.
 fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.get(name)?.as_str()
 }
 
-/// Nothing is wrong with a member that may be missing: it is of the right kind, or not there.
+/// Checks an optional member: it is absent, null or of the right type.
 fn optional(object: &Value, name: &str, is_right: fn(&Value) -> bool) -> Option<()> {
     object.get(name).is_none_or(|value| value.is_null() || is_right(value)).then_some(())
 }
 
 impl Model {
     /// A client sends a text. Names that the server generates are taken from its response.
-    pub(crate) fn says(&mut self, conn: ConnId, text_sent: &str, received: &ReceivedMessages) {
+    pub(crate) fn on_text(&mut self, conn: ConnId, text_sent: &str, received: &ReceivedMessages) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(&conn) else { return };
-        (client.lived, client.spoke) = (now, now);
-        if client.speaks == Speaks::Broadcast {
-            return self.broadcasts(conn, text_sent);
+        (client.last_activity, client.last_text) = (now, now);
+        if client.dialect == ClientDialect::Broadcast {
+            return self.on_broadcast_message(conn, text_sent);
         }
         if text_sent.len() > 256 << 10 {
             return;
         }
         let Ok(message) = serde_json::from_str::<Value>(text_sent) else { return };
         let Some(kind) = text(&message, "type").map(str::to_owned) else { return };
-        if client.speaks == Speaks::Undecided {
-            client.speaks = match &*kind {
-                kind if JAMJAM.contains(&kind) => Speaks::Jamjam,
-                kind if BBX.contains(&kind) => Speaks::Bbx,
+        if client.dialect == ClientDialect::Undecided {
+            client.dialect = match &*kind {
+                kind if JAMJAM.contains(&kind) => ClientDialect::Jamjam,
+                kind if BBX.contains(&kind) => ClientDialect::Bbx,
                 _ => return,
             };
         }
-        // What cannot be understood is ignored.
-        let _ = match client.speaks {
-            Speaks::Jamjam => self.jams(conn, &kind, &message["data"], received),
-            Speaks::Bbx => self.plays(conn, &kind, &message),
-            _ => self.signals(conn, &kind, &message),
+        // Invalid messages are ignored.
+        let _ = match client.dialect {
+            ClientDialect::Jamjam => self.on_jamjam_message(conn, &kind, &message["data"], received),
+            ClientDialect::Bbx => self.on_control_surface_message(conn, &kind, &message),
+            _ => self.on_webrtc_message(conn, &kind, &message),
         };
     }
 
-    fn jams(&mut self, conn: ConnId, kind: &str, data: &Value, received: &ReceivedMessages) -> Option<()> {
+    fn on_jamjam_message(&mut self, conn: ConnId, kind: &str, data: &Value, received: &ReceivedMessages) -> Option<()> {
         let from = self.clients[&conn].from;
         let own = self.membership(conn).cloned();
         let room = own.as_ref().map(|membership| membership.room.as_str());
@@ -59,24 +59,24 @@ impl Model {
                 let (title, name) = (text(data, "room_name")?, text(data, "peer_name")?);
                 optional(data, "password", Value::is_string)?;
                 let password = text(data, "password").map(str::to_owned);
-                if self.made_by(from, Speaks::Jamjam) >= MAX_ROOMS {
+                if self.rooms_created_by(from, ClientDialect::Jamjam) >= MAX_ROOMS {
                     self.expect_message(conn, "Error", &[]);
                     return Some(());
                 }
                 self.leave(conn, None);
                 let room = format!("jamjam #{}", self.known.len());
-                let mut made = received
+                let mut created = received
                     .delivered
                     .iter()
                     .filter(|(other, _)| *other == conn)
                     .map(|(_, delivered)| &delivered["data"]);
-                let made = made.find(|data| data["invite_code"].is_string())?;
+                let created = created.find(|data| data["invite_code"].is_string())?;
                 let [id, code] =
-                    ["room_id", "invite_code"].map(|name| made[name].as_str().unwrap_or_default().to_owned());
+                    ["room_id", "invite_code"].map(|name| created[name].as_str().unwrap_or_default().to_owned());
                 self.known.push((room.clone(), id, code));
-                self.made.push(Made { room: room.clone(), from, title: title.to_owned(), password });
+                self.created.push(CreatedRoom { room: room.clone(), from, title: title.to_owned(), password });
                 self.expect_message(conn, "RoomCreated", &[]);
-                self.sit(Membership {
+                self.add_member(Membership {
                     room,
                     conn,
                     control: false,
@@ -90,23 +90,25 @@ impl Model {
                 optional(data, "password", Value::is_string)?;
                 let password = text(data, "password");
                 let known = self.known.iter().find(|(_, id, code)| [id, code].contains(&&wanted.to_owned()));
-                let made = known.and_then(|(room, ..)| self.made.iter().find(|made| made.room == *room)).cloned();
-                let Some(made) = made.filter(|made| made.password.is_none() || made.password.as_deref() == password)
+                let created =
+                    known.and_then(|(room, ..)| self.created.iter().find(|created| created.room == *room)).cloned();
+                let Some(created) =
+                    created.filter(|created| created.password.is_none() || created.password.as_deref() == password)
                 else {
                     self.expect_message(conn, "Error", &[]);
                     return Some(());
                 };
-                if self.members(&made.room).len() >= 10 {
+                if self.members(&created.room).len() >= 10 {
                     self.expect_message(conn, "Error", &[]);
                     return Some(());
                 }
-                self.leave(conn, Some(&made.room));
-                let there = self.names(&made.room);
+                self.leave(conn, Some(&created.room));
+                let there = self.names(&created.room);
                 let there: Vec<&str> = there.iter().map(String::as_str).collect();
                 self.expect_message(conn, "RoomJoined", &there);
-                self.expect_for_others(&made.room, None, "PeerJoined", &[name]);
-                self.sit(Membership {
-                    room: made.room,
+                self.expect_for_others(&created.room, None, "PeerJoined", &[name]);
+                self.add_member(Membership {
+                    room: created.room,
                     conn,
                     control: false,
                     id: String::new(),
@@ -124,10 +126,10 @@ impl Model {
             }
             "ListRooms" if data.is_null() => {
                 let titles: Vec<String> = self
-                    .made
+                    .created
                     .iter()
-                    .filter(|made| made.room.starts_with("jamjam"))
-                    .map(|made| made.title.clone())
+                    .filter(|created| created.room.starts_with("jamjam"))
+                    .map(|created| created.title.clone())
                     .collect();
                 self.expect_message(conn, "RoomList", &titles.iter().map(String::as_str).collect::<Vec<_>>());
             }
@@ -141,7 +143,7 @@ impl Model {
         Some(())
     }
 
-    fn plays(&mut self, conn: ConnId, kind: &str, message: &Value) -> Option<()> {
+    fn on_control_surface_message(&mut self, conn: ConnId, kind: &str, message: &Value) -> Option<()> {
         let room = self.membership(conn).map(|membership| membership.room.clone());
         let code =
             |model: &Self, room: &str| model.opened.iter().find(|opened| opened.room == room).map(|opened| opened.code);
@@ -165,7 +167,7 @@ impl Model {
                 }
                 self.leave(conn, None);
                 self.expect_message(conn, "welcome", &[]);
-                self.sit(Membership {
+                self.add_member(Membership {
                     room: found,
                     conn,
                     control: false,
@@ -187,7 +189,7 @@ impl Model {
                     self.set(&room, Some(conn), name, value);
                 } else {
                     let due = self.now + std::time::Duration::from_micros(ahead);
-                    self.later.push((due, Later::Value { room, by: conn, name: name.to_owned(), value }));
+                    self.scheduled.push((due, Scheduled::Value { room, by: conn, name: name.to_owned(), value }));
                 }
             }
             "trigger" => {
@@ -214,7 +216,7 @@ impl Model {
         Some(())
     }
 
-    fn signals(&mut self, conn: ConnId, kind: &str, message: &Value) -> Option<()> {
+    fn on_webrtc_message(&mut self, conn: ConnId, kind: &str, message: &Value) -> Option<()> {
         let own = self.membership(conn)?.clone();
         let part = match kind {
             "offer" | "answer" => "sdp",

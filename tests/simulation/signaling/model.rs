@@ -1,7 +1,7 @@
 //! Membership and expected recipients, from the protocol alone: searched lists, independent of the program's code.
 //!
-//! A room is a name here, `jamjam #3` or `broadcast radio`, and exists while it has members, or if it was opened. Every message
-//! that a client should receive is expected in the form of [`crate::signaling::received_messages::delivered`].
+//! A room is identified by a name, `jamjam #3` or `broadcast radio`, and exists while it has members, or if the program opened it.
+//! Expected messages have the form of [`crate::signaling::received_messages::delivered`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) const MAX_MEMBERS: usize = 3;
 pub(crate) const IDLE: Duration = Duration::from_secs(35);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Speaks {
+pub(crate) enum ClientDialect {
     Undecided,
     Jamjam,
     Broadcast,
@@ -27,10 +27,10 @@ pub(crate) enum Speaks {
     WebRtc,
 }
 
-impl Speaks {
+impl ClientDialect {
     pub(crate) const ALL: [Self; 5] = [Self::Undecided, Self::Jamjam, Self::Broadcast, Self::Bbx, Self::WebRtc];
 
-    /// As it is called in counts, and in names of rooms.
+    /// The name in counters, and the prefix of room names.
     pub(crate) fn name(self) -> &'static str {
         ["undecided", "jamjam", "broadcast", "bbx", "webrtc"][self as usize]
     }
@@ -39,10 +39,10 @@ impl Speaks {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) from: u8,
-    pub(crate) speaks: Speaks,
-    /// When it last showed activity, and when it last sent a text.
-    pub(crate) lived: Time,
-    pub(crate) spoke: Time,
+    pub(crate) dialect: ClientDialect,
+    /// The time of its last activity, and of its last text.
+    pub(crate) last_activity: Time,
+    pub(crate) last_text: Time,
     pub(crate) wrong_codes: u32,
 }
 
@@ -52,17 +52,17 @@ pub(crate) struct Membership {
     pub(crate) room: String,
     pub(crate) conn: ConnId,
     pub(crate) control: bool,
-    /// Who they are, where that is not what they are called.
+    /// The user id, in dialects that have one.
     pub(crate) id: String,
-    /// What the others know them by.
+    /// The name that other members see.
     pub(crate) name: String,
-    /// What they call themselves in chat.
+    /// The name in chat.
     pub(crate) nick: Option<String>,
 }
 
 /// A room that a client created, with the address of its creator, in the order of creation.
 #[derive(Clone, Debug)]
-pub(crate) struct Made {
+pub(crate) struct CreatedRoom {
     pub(crate) room: String,
     pub(crate) from: u8,
     pub(crate) title: String,
@@ -71,19 +71,19 @@ pub(crate) struct Made {
 
 /// A room that the program opened.
 #[derive(Clone, Debug)]
-pub(crate) struct Opened {
+pub(crate) struct ProgramRoom {
     pub(crate) room: String,
     pub(crate) code: &'static str,
     pub(crate) ends: Time,
     pub(crate) values: BTreeMap<String, f32>,
 }
 
-/// What is to happen later.
+/// A delayed action.
 #[derive(Clone, Debug)]
-pub(crate) enum Later {
-    /// All members of a room except the sender receive this, and if the radio plays it its control channels are informed.
+pub(crate) enum Scheduled {
+    /// Relays a message to all members of a room except the sender; if it is radio content, the control channels are informed.
     Relay { room: String, by: Option<ConnId>, what: String, played: Option<Value> },
-    /// A value is set in a room.
+    /// Sets a value in a room.
     Value { room: String, by: ConnId, name: String, value: f32 },
 }
 
@@ -92,25 +92,25 @@ pub(crate) struct Model {
     pub(crate) now: Time,
     pub(crate) clients: BTreeMap<ConnId, Client>,
     pub(crate) memberships: Vec<Membership>,
-    pub(crate) made: Vec<Made>,
-    /// All rooms of jamjam that ever were: name, id and invite code.
+    pub(crate) created: Vec<CreatedRoom>,
+    /// All jamjam rooms that ever existed: name, id and invite code.
     pub(crate) known: Vec<(String, String, String)>,
-    pub(crate) opened: Vec<Opened>,
+    pub(crate) opened: Vec<ProgramRoom>,
     pub(crate) ever_opened: usize,
     pub(crate) ranges: BTreeMap<String, (f32, f32)>,
-    /// What the radio remembers, and whether the length of any content is known.
+    /// The history of the radio, and whether the length of any content is known.
     pub(crate) radio: Vec<String>,
     pub(crate) is_length_known: bool,
-    pub(crate) later: Vec<(Time, Later)>,
+    pub(crate) scheduled: Vec<(Time, Scheduled)>,
     pub(crate) expected: Vec<(ConnId, String)>,
     pub(crate) closed: Vec<(ConnId, u16)>,
-    /// Room, name and value reported to the program.
+    /// Events reported to the program: room, name and value.
     pub(crate) events: Vec<(String, String, Option<f32>)>,
 }
 
 impl Model {
-    pub(crate) fn speaks(&self, conn: ConnId) -> Option<Speaks> {
-        self.clients.get(&conn).map(|client| client.speaks)
+    pub(crate) fn dialect(&self, conn: ConnId) -> Option<ClientDialect> {
+        self.clients.get(&conn).map(|client| client.dialect)
     }
 
     pub(crate) fn membership(&self, conn: ConnId) -> Option<&Membership> {
@@ -125,9 +125,9 @@ impl Model {
         self.members(room).into_iter().map(|membership| membership.name).collect()
     }
 
-    /// Rooms of a dialect that `from` has made and that are there.
-    pub(crate) fn made_by(&self, from: u8, speaks: Speaks) -> usize {
-        self.made.iter().filter(|made| made.from == from && made.room.starts_with(speaks.name())).count()
+    /// The number of existing rooms of a dialect that `from` created.
+    pub(crate) fn rooms_created_by(&self, from: u8, dialect: ClientDialect) -> usize {
+        self.created.iter().filter(|created| created.from == from && created.room.starts_with(dialect.name())).count()
     }
 
     /// A client receives a message of this type with the marks in these texts.
@@ -135,7 +135,7 @@ impl Model {
         self.expected.push((conn, delivered(kind, parts.iter().copied())));
     }
 
-    /// All members of a room but one do.
+    /// All members of a room but one receive it.
     pub(crate) fn expect_for_others(&mut self, room: &str, but: Option<ConnId>, kind: &str, parts: &[&str]) {
         for membership in self.members(room) {
             if Some(membership.conn) != but {
@@ -145,17 +145,17 @@ impl Model {
     }
 
     /// A client that is in no room joins one, which is created if it does not exist.
-    pub(crate) fn sit(&mut self, membership: Membership) {
+    pub(crate) fn add_member(&mut self, membership: Membership) {
         let from = self.clients[&membership.conn].from;
         let room = membership.room.clone();
-        if !room.starts_with("bbx ") && self.made.iter().all(|made| made.room != room) {
-            self.made.push(Made { room, from, title: String::new(), password: None });
+        if !room.starts_with("bbx ") && self.created.iter().all(|created| created.room != room) {
+            self.created.push(CreatedRoom { room, from, title: String::new(), password: None });
         }
         self.memberships.push(membership);
     }
 
-    /// A member leaves its room, and the others are informed. The room is removed with its last member, unless it is `kept`.
-    pub(crate) fn leave(&mut self, conn: ConnId, kept: Option<&str>) {
+    /// A member leaves its room, and the others are informed. The room is removed with its last member, unless it is `except`.
+    pub(crate) fn leave(&mut self, conn: ConnId, except: Option<&str>) {
         let Some(slot) = self.memberships.iter().position(|membership| membership.conn == conn) else { return };
         let Membership { room, control, name, nick, .. } = self.memberships.remove(slot);
         let left = self.names(&room);
@@ -172,31 +172,31 @@ impl Model {
             }
             _ => {}
         }
-        self.sweep(kept);
+        self.sweep(except);
     }
 
-    /// Removes empty rooms that clients created.
-    pub(crate) fn sweep(&mut self, kept: Option<&str>) {
-        let Self { made, memberships, .. } = self;
-        made.retain(|made| {
-            kept == Some(&*made.room) || memberships.iter().any(|membership| membership.room == made.room)
+    /// Removes empty rooms that clients created, except one.
+    pub(crate) fn sweep(&mut self, except: Option<&str>) {
+        let Self { created, memberships, .. } = self;
+        created.retain(|created| {
+            except == Some(&*created.room) || memberships.iter().any(|membership| membership.room == created.room)
         });
     }
 
     /// The connection is lost, or closed by its client.
-    pub(crate) fn gone(&mut self, conn: ConnId) {
+    pub(crate) fn on_disconnect(&mut self, conn: ConnId) {
         self.leave(conn, None);
         self.clients.remove(&conn);
     }
 
     /// The server closes a connection, which leaves its room first.
     pub(crate) fn close(&mut self, conn: ConnId, code: u16) {
-        self.gone(conn);
+        self.on_disconnect(conn);
         self.closed.push((conn, code));
     }
 
     /// The program closes a room.
-    pub(crate) fn shut(&mut self, room: &str) -> usize {
+    pub(crate) fn close_room(&mut self, room: &str) -> usize {
         let members = self.members(room);
         for membership in &members {
             self.expect_message(membership.conn, "closed", &[]);
@@ -206,58 +206,59 @@ impl Model {
         members.len()
     }
 
-    /// What is due now happens; and who was dropped for their silence, and may be, is gone. Whether they may.
-    pub(crate) fn fall_due(&mut self, cut: &[ConnId], closed: &[(ConnId, u16)]) -> bool {
+    /// Executes due actions, and removes clients that were dropped or closed for inactivity. Returns whether all of them had timed out.
+    pub(crate) fn on_deadline(&mut self, cut: &[ConnId], closed: &[(ConnId, u16)]) -> bool {
         let over: Vec<String> =
             self.opened.iter().filter(|opened| opened.ends <= self.now).map(|opened| opened.room.clone()).collect();
         for room in over {
-            self.shut(&room);
+            self.close_room(&room);
         }
-        let all = std::mem::take(&mut self.later).into_iter();
-        let (mut due, later): (Vec<_>, Vec<_>) = all.partition(|(at, _)| *at <= self.now);
-        self.later = later;
-        // What is due first is remembered first.
+        let all = std::mem::take(&mut self.scheduled).into_iter();
+        let (mut due, scheduled): (Vec<_>, Vec<_>) = all.partition(|(at, _)| *at <= self.now);
+        self.scheduled = scheduled;
+        // Actions are executed in order of their due times.
         due.sort_by_key(|(at, _)| *at);
         for (_, due) in due {
             match due {
-                Later::Relay { room, by, what, played } => self.relay(&room, by, &what, played.as_ref()),
-                Later::Value { room, by, name, value } => self.set(&room, Some(by), &name, value),
+                Scheduled::Relay { room, by, what, played } => self.relay(&room, by, &what, played.as_ref()),
+                Scheduled::Value { room, by, name, value } => self.set(&room, Some(by), &name, value),
             }
         }
-        let mut may = true;
+        let mut all_timed_out = true;
         for conn in cut {
-            let silent = self.clients.get(conn).map(|client| self.now.duration_since(client.lived));
-            may &= silent
-                .zip(self.speaks(*conn).and_then(activity_timeout))
+            let silent = self.clients.get(conn).map(|client| self.now.duration_since(client.last_activity));
+            all_timed_out &= silent
+                .zip(self.dialect(*conn).and_then(activity_timeout))
                 .is_some_and(|(silent, activity_timeout)| silent >= activity_timeout);
-            self.gone(*conn);
+            self.on_disconnect(*conn);
         }
         for (conn, code) in closed.iter().filter(|(_, code)| *code == 4_000) {
-            let idle = self.clients.get(conn).is_some_and(|client| self.now.duration_since(client.spoke) >= IDLE);
-            may &= idle && self.speaks(*conn) == Some(Speaks::Broadcast) && !self.only_listens(*conn);
+            let idle = self.clients.get(conn).is_some_and(|client| self.now.duration_since(client.last_text) >= IDLE);
+            all_timed_out &=
+                idle && self.dialect(*conn) == Some(ClientDialect::Broadcast) && !self.is_control_channel(*conn);
             self.close(*conn, *code);
         }
-        may
+        all_timed_out
     }
 
     /// Every connection that timed out was dropped.
-    pub(crate) fn is_nobody_overdue(&self) -> bool {
+    pub(crate) fn no_timeout_is_overdue(&self) -> bool {
         self.clients.iter().all(|(conn, client)| {
-            let silent = self.now.duration_since(client.lived);
-            let may_speak = client.speaks == Speaks::Broadcast && !self.only_listens(*conn);
-            let is_idle = may_speak && self.now.duration_since(client.spoke) > IDLE;
+            let silent = self.now.duration_since(client.last_activity);
+            let may_speak = client.dialect == ClientDialect::Broadcast && !self.is_control_channel(*conn);
+            let is_idle = may_speak && self.now.duration_since(client.last_text) > IDLE;
             // Pinged at most twice before it is dropped.
-            !is_idle && activity_timeout(client.speaks).is_none_or(|activity_timeout| silent < 2 * activity_timeout)
+            !is_idle && activity_timeout(client.dialect).is_none_or(|activity_timeout| silent < 2 * activity_timeout)
         })
     }
 
     /// Whether it is a control channel, which may not send messages.
-    fn only_listens(&self, conn: ConnId) -> bool {
+    fn is_control_channel(&self, conn: ConnId) -> bool {
         self.memberships.iter().any(|membership| membership.conn == conn && membership.control)
     }
 
     pub(crate) fn relay(&mut self, room: &str, by: Option<ConnId>, what: &str, played: Option<&Value>) {
-        let rc = played.is_some_and(|message| self.goes_on_air(message));
+        let rc = played.is_some_and(|message| self.on_radio_message(message));
         let kind = format!("{}-content", room.trim_start_matches("broadcast "));
         self.expect_for_others(room, by, &kind, &[what]);
         let controls: Vec<ConnId> = self
@@ -279,11 +280,11 @@ impl Model {
     }
 }
 
-/// How long a client may be silent.
-fn activity_timeout(speaks: Speaks) -> Option<Duration> {
-    match speaks {
-        Speaks::Undecided | Speaks::Jamjam => None,
-        Speaks::Broadcast | Speaks::WebRtc => Some(Duration::from_secs(60)),
-        Speaks::Bbx => Some(Duration::from_secs(30)),
+/// The activity timeout of a dialect.
+fn activity_timeout(dialect: ClientDialect) -> Option<Duration> {
+    match dialect {
+        ClientDialect::Undecided | ClientDialect::Jamjam => None,
+        ClientDialect::Broadcast | ClientDialect::WebRtc => Some(Duration::from_secs(60)),
+        ClientDialect::Bbx => Some(Duration::from_secs(30)),
     }
 }

@@ -3,7 +3,7 @@
 use jamjam_dev::signaling::{ConnId, ControlSurfaceEvent, EventSink};
 use serde_json::Value;
 
-/// All that came of one act.
+/// All messages and events caused by one action.
 #[derive(Default)]
 pub(crate) struct ReceivedMessages {
     pub(crate) delivered: Vec<(ConnId, Value)>,
@@ -48,7 +48,7 @@ pub(crate) fn marks(text: &str) -> Vec<String> {
     marks
 }
 
-/// The type of a message with the marks in what belongs to it, in whatever order they stand.
+/// The type of a message and the sorted marks in `parts`.
 pub(crate) fn delivered<'a>(kind: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut text_kind: Vec<String> = parts.into_iter().flat_map(marks).collect();
     text_kind.sort();
@@ -56,7 +56,7 @@ pub(crate) fn delivered<'a>(kind: &str, parts: impl IntoIterator<Item = &'a str>
     text_kind.join(" ")
 }
 
-/// A received message in the same form. Values that are not text include their names.
+/// A received message in the same form. Numeric values are included with their names.
 pub(crate) fn observed(message: &Value) -> String {
     let kind = message["type"].as_str().unwrap_or(if message.get("rc").is_some() { "rc" } else { "?" });
     let number = |value: &Value| value.as_f64().map_or(f32::NAN, |value| value as f32);

@@ -1,4 +1,4 @@
-//! Certificates for tests: an authority, and what it vouches for.
+//! Certificates for tests: an authority, and the certificates that it signs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// As options of a server.
+    /// The options of a server that uses them.
     pub fn options(&self) -> [&str; 4] {
         ["--cert", self.cert.to_str().unwrap(), "--key", self.key.to_str().unwrap()]
     }
@@ -43,24 +43,24 @@ impl Authority {
         authority
     }
 
-    /// The file of its own certificate.
+    /// The file of the authority's own certificate.
     pub fn own(&self) -> PathBuf {
         self.file("authority.pem")
     }
 
-    /// A file in its folder.
+    /// A file in the authority's folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Its own certificate and key, as if it were a server.
+    /// The authority's own certificate and key, for use by a server.
     pub fn own_as_server(&self) -> Pair {
         let pair = Pair { cert: self.own(), key: self.file("authority.key") };
         fs::write(&pair.key, self.issuer.key().serialize_pem()).unwrap();
         pair
     }
 
-    /// A certificate for this machine, valid for all our lives.
+    /// A certificate for this machine, valid until 2200.
     pub fn certify(&self) -> Pair {
         self.certify_for("server", (2000, 1, 1), (2200, 1, 1))
     }
@@ -70,7 +70,7 @@ impl Authority {
         self.certify_key(name, from, until, &KeyPair::generate().unwrap())
     }
 
-    /// The same for a key of any kind.
+    /// The same for a key of any type.
     pub fn certify_key(&self, name: &str, from: Day, until: Day, key: &KeyPair) -> Pair {
         let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);

@@ -1,17 +1,17 @@
-//! Compares a received message with that of a transcript: the order of an object's members is free, every member must be
-//! there and no other.
+//! Compares a received message with that of a transcript: the order of an object's members is free, and exactly the expected
+//! members must be present.
 //!
-//! `$name` or `${name}` in a string, all of it or a part, binds on first sight and must match later. A name states what it
-//! stands for: `room…` is a room's id, `invite…` an invite code, `peer…` and `node…` a peer's id, and has the form of one. Two names
-//! stand for two values, except where they differ only in the digits at their end (the same client once more). A client
-//! may contain `${name:upper}` and `${name:lower}`. `"$ms1"`, alone in its string, stands for a number: a time, in whole milliseconds;
+//! `$name` or `${name}` in a string, as all of it or a part, is bound at its first use and must match later. The name defines the
+//! form: `room…` is a room's id, `invite…` an invite code, `peer…` and `node…` a peer's id. Two names must have
+//! two values, unless they differ only in the digits at their end (the same client again). A client
+//! may send `${name:upper}` and `${name:lower}`. `"$ms1"`, alone in its string, matches a number: a time, in whole milliseconds;
 //! `"$us1"` in whole microseconds.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// What names stand for.
+/// The values of names.
 #[derive(Default)]
 pub struct Bindings(BTreeMap<String, String>);
 
@@ -19,17 +19,17 @@ pub struct Bindings(BTreeMap<String, String>);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Spelling {
     Text(String),
-    /// A name was to be spelled in another case, and that is how it is spelled anyway.
+    /// A name was to be sent in another case, but has no letter whose case could change.
     NoOtherCase,
 }
 
-/// A piece of a string: text as it is, or a name and the case it is to be spelled in.
+/// A piece of a string: literal text, or a name and the case to send it in.
 enum Piece<'a> {
     Text(&'a str),
     Name(&'a str, &'a str),
 }
 
-/// The pieces of `text`. A `$` that no letter follows is text.
+/// The pieces of `text`. A `$` without a letter after it is literal text.
 fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
     let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut pieces = Vec::new();
@@ -54,24 +54,24 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
     Ok(pieces)
 }
 
-/// Whether what is expected is a name that stands for a number.
+/// Whether the expected text is a name of a number.
 fn is_number(expected: &str) -> bool {
     expected.starts_with("$ms") || expected.starts_with("$us")
 }
 
-/// Why `value` does not match the kind that `name` states.
+/// Why `value` does not have the form that `name` requires.
 fn fault(name: &str, value: &str) -> Option<&'static str> {
     let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let code = |b: u8| b"ABCDEFGHJKMNPQRSTUVWXYZ23456789".contains(&b);
     let lengths = |text: &str| text.split('-').map(str::len).collect::<Vec<_>>();
     if name.starts_with("room") && !(value.len() == 8 && hex(value)) {
-        Some("is no room id, 8 lower-case hex digits")
+        Some("is not a room id, 8 lower-case hex digits")
     } else if name.starts_with("invite") && !(value.len() == 6 && value.bytes().all(code)) {
-        Some("is no invite code, 6 of ABCDEFGHJKMNPQRSTUVWXYZ23456789")
+        Some("is not an invite code, 6 of ABCDEFGHJKMNPQRSTUVWXYZ23456789")
     } else if name.starts_with("peer") || name.starts_with("node") {
         let form = lengths(value) == [8, 4, 4, 4, 12] && hex(&value.replace('-', ""));
         let version_4 = form && value.as_bytes()[14] == b'4' && b"89ab".contains(&value.as_bytes()[19]);
-        (!version_4).then_some("is no uuid v4")
+        (!version_4).then_some("is not a UUID v4")
     } else {
         None
     }
@@ -85,12 +85,12 @@ impl Bindings {
             match piece {
                 Piece::Text(text) => spelled += text,
                 Piece::Name(name, case) => {
-                    let value = self.0.get(name).ok_or_else(|| format!("${name} stands for nothing yet"))?;
+                    let value = self.0.get(name).ok_or_else(|| format!("${name} has no value yet"))?;
                     let other = match case {
                         "" => value.clone(),
                         "upper" => value.to_uppercase(),
                         "lower" => value.to_lowercase(),
-                        _ => return Err(format!("{case} is no case")),
+                        _ => return Err(format!("{case} is not a case")),
                     };
                     if !case.is_empty() && other == *value {
                         return Ok(Spelling::NoOtherCase);
@@ -105,14 +105,15 @@ impl Bindings {
     /// Compares the message `got` with the `expected` one; the error names every difference by its path.
     pub fn compare(&mut self, expected: &str, got: &str) -> Result<(), String> {
         let expected: Value =
-            serde_json::from_str(expected).map_err(|error| format!("the transcript is no JSON: {error}"))?;
-        let heard: Value = serde_json::from_str(got).map_err(|error| format!("heard no JSON ({error}): {got}"))?;
+            serde_json::from_str(expected).map_err(|error| format!("the transcript is not JSON: {error}"))?;
+        let received: Value =
+            serde_json::from_str(got).map_err(|error| format!("received invalid JSON ({error}): {got}"))?;
         let mut differences = Vec::new();
-        self.value("message", &expected, &heard, &mut differences);
+        self.value("message", &expected, &received, &mut differences);
         if differences.is_empty() {
             return Ok(());
         }
-        Err(format!("{}\n    heard: {got}", differences.join("\n    ")))
+        Err(format!("{}\n    received: {got}", differences.join("\n    ")))
     }
 
     fn value(&mut self, path: &str, expected: &Value, got: &Value, differences: &mut Vec<String>) {
@@ -125,7 +126,7 @@ impl Bindings {
                     }
                 }
                 for (key, got) in got.iter().filter(|(key, _)| !expected.contains_key(*key)) {
-                    differences.push(format!("{path}.{key} is too much: {got}"));
+                    differences.push(format!("{path}.{key} is unexpected: {got}"));
                 }
             }
             (Value::Array(expected), Value::Array(got)) => {

@@ -1,16 +1,16 @@
 //! Reads `fixtures/wire`: pairs of hexadecimal digits, and comments from `#` to the end of the line.
 //!
-//! Strict: anything else is refused, so that a typing error cannot pass for a shorter packet.
+//! Strict: anything else is rejected, so that a typing error cannot pass for a shorter packet.
 
 use std::fs;
 use std::path::PathBuf;
 
-/// Where the fixtures lie.
+/// The folder of the fixtures.
 pub fn folder() -> PathBuf {
     crate::repository().join("fixtures/wire")
 }
 
-/// The bytes that `text` spells, or the word that is no byte.
+/// The bytes in `text`, or the first word that is not a byte.
 pub fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let words = text.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_ascii_whitespace());
     words
@@ -24,7 +24,7 @@ pub fn bytes(text: &str) -> Result<Vec<u8>, String> {
 /// The bytes of one fixture, such as `audio-mono.hex`.
 pub fn packet(name: &str) -> Vec<u8> {
     let text = fs::read_to_string(folder().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-    bytes(&text).unwrap_or_else(|word| panic!("{name}: `{word}` is no byte"))
+    bytes(&text).unwrap_or_else(|word| panic!("{name}: `{word}` is not a byte"))
 }
 
 /// The names of all fixtures, in order.

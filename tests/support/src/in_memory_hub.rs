@@ -10,20 +10,20 @@ use jamjam_dev::signaling::{
 };
 use jamjam_dev::time::Time;
 
-use crate::transcript::Stage;
+use crate::transcript::TranscriptServer;
 
-/// A hub, and who is connected to it. Connections are numbered from 1; the clock ticks a millisecond an act.
+/// A hub and its connections. Connections are numbered from 1; the clock advances by a millisecond per action.
 pub struct InMemoryHub {
     hub: Hub,
     now: Time,
     last: u64,
     conns: BTreeMap<String, ConnId>,
-    wires: Wires,
+    queues: Queues,
 }
 
 /// Messages that connections have not read yet, and errors.
 #[derive(Default)]
-struct Wires {
+struct Queues {
     waiting: BTreeMap<ConnId, VecDeque<String>>,
     /// Connections that the server closed, with code and reason, or dropped, until the transcript reads it.
     ended: BTreeMap<ConnId, Option<(u16, String)>>,
@@ -31,12 +31,12 @@ struct Wires {
     faults: Vec<String>,
 }
 
-impl EventSink for Wires {
+impl EventSink for Queues {
     fn send(&mut self, to: &[ConnId], text: String) {
         for conn in to {
             match self.waiting.get_mut(conn) {
                 Some(waiting) => waiting.push_back(text.clone()),
-                None => self.faults.push(format!("{conn:?}, which is not there, is sent {text}")),
+                None => self.faults.push(format!("{conn:?}, which is not connected, is sent {text}")),
             }
         }
     }
@@ -59,140 +59,140 @@ impl InMemoryHub {
     pub fn new(key: [u64; 4]) -> Self {
         let broadcast = BroadcastSettings { secret: Some(Secret::new("test-secret")), ..BroadcastSettings::default() };
         let hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, key);
-        Self { hub, now: Time::from_millis(1), last: 0, conns: BTreeMap::new(), wires: Wires::default() }
+        Self { hub, now: Time::from_millis(1), last: 0, conns: BTreeMap::new(), queues: Queues::default() }
     }
 
-    /// The time of the next act, and the connection that `name` has.
+    /// The time of the next action, and the connection of `name`.
     fn act(&mut self, name: &str) -> (Time, ConnId) {
         self.now += std::time::Duration::from_millis(1);
         (self.now, self.conns[name])
     }
 
-    fn gone(&mut self, name: &str) {
+    fn disconnect(&mut self, name: &str) {
         let (now, conn) = self.act(name);
-        self.wires.waiting.remove(&conn);
+        self.queues.waiting.remove(&conn);
         self.conns.remove(name);
-        self.hub.on_disconnect(now, conn, &mut self.wires);
+        self.hub.on_disconnect(now, conn, &mut self.queues);
     }
 }
 
-impl Stage for InMemoryHub {
+impl TranscriptServer for InMemoryHub {
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String> {
         self.last += 1;
         self.conns.insert(name.to_owned(), ConnId(self.last));
         let (now, conn) = self.act(name);
-        self.wires.waiting.insert(conn, VecDeque::new());
+        self.queues.waiting.insert(conn, VecDeque::new());
         let (path, query) = to.split_once('?').unwrap_or((to, ""));
         let route = route(path, query, DialectSet::default()).map_err(|refusal| refusal.to_string())?;
-        let visitor = NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route };
-        self.hub.on_connect(now, conn, visitor, &mut self.wires);
+        let connection = NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route };
+        self.hub.on_connect(now, conn, connection, &mut self.queues);
         Ok(())
     }
 
-    fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
+    fn send_text(&mut self, name: &str, text: &str) -> Result<(), String> {
         let (now, conn) = self.act(name);
-        self.hub.on_text(now, conn, text, &mut self.wires);
+        self.hub.on_text(now, conn, text, &mut self.queues);
         Ok(())
     }
 
     fn send_binary(&mut self, name: &str) -> Result<(), String> {
         let (now, conn) = self.act(name);
-        self.hub.on_binary(now, conn, &mut self.wires);
+        self.hub.on_binary(now, conn, &mut self.queues);
         Ok(())
     }
 
     fn close(&mut self, name: &str) -> Result<(), String> {
-        self.gone(name);
+        self.disconnect(name);
         Ok(())
     }
 
     fn cut(&mut self, name: &str) -> Result<(), String> {
-        self.gone(name);
+        self.disconnect(name);
         Ok(())
     }
 
-    fn hear(&mut self, name: &str) -> Result<String, String> {
-        let waiting = self.wires.waiting.get_mut(&self.conns[name]);
+    fn receive(&mut self, name: &str) -> Result<String, String> {
+        let waiting = self.queues.waiting.get_mut(&self.conns[name]);
         waiting.and_then(VecDeque::pop_front).ok_or_else(|| format!("{name} receives nothing"))
     }
 
-    fn silent(&mut self, name: &str) -> Result<(), String> {
-        let waiting = self.wires.waiting.get(&self.conns[name]).and_then(VecDeque::front);
+    fn no_message(&mut self, name: &str) -> Result<(), String> {
+        let waiting = self.queues.waiting.get(&self.conns[name]).and_then(VecDeque::front);
         waiting.map_or(Ok(()), |text| Err(format!("{name} receives {text}")))
     }
 
-    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
-        self.silent(name)?;
+    fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
+        self.no_message(name)?;
         let conn = self.conns.remove(name).ok_or("is not there")?;
-        self.wires.waiting.remove(&conn);
-        self.wires.ended.remove(&conn).ok_or_else(|| format!("{name} is not closed"))
+        self.queues.waiting.remove(&conn);
+        self.queues.ended.remove(&conn).ok_or_else(|| format!("{name} is not closed"))
     }
 
-    fn pinged(&mut self, name: &str) -> Result<(), String> {
+    fn expect_pinged(&mut self, name: &str) -> Result<(), String> {
         let conn = self.conns[name];
-        let place = self.wires.pinged.iter().position(|pinged| *pinged == conn);
-        let place = place.ok_or_else(|| format!("{name} is not pinged"))?;
-        self.wires.pinged.swap_remove(place);
+        let position = self.queues.pinged.iter().position(|pinged| *pinged == conn);
+        let position = position.ok_or_else(|| format!("{name} is not pinged"))?;
+        self.queues.pinged.swap_remove(position);
         Ok(())
     }
 
-    fn pass(&mut self, seconds: u64) -> bool {
-        self.wires.pinged.clear();
+    fn advance(&mut self, seconds: u64) -> bool {
+        self.queues.pinged.clear();
         let until = self.now + std::time::Duration::from_secs(seconds);
-        // As a clock does: each deadline at its time.
+        // With every deadline in between at its time.
         while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {
             self.now = self.now.max(next);
-            self.hub.on_deadline(self.now, &mut self.wires);
+            self.hub.on_deadline(self.now, &mut self.queues);
         }
         self.now = until;
         true
     }
 
-    fn program(&mut self, deed: &str) -> Result<bool, String> {
+    fn program(&mut self, command: &str) -> Result<bool, String> {
         self.now += std::time::Duration::from_millis(1);
-        let words: Vec<&str> = deed.split(' ').collect();
+        let words: Vec<&str> = command.split(' ').collect();
         let number = |word: &str| word.parse::<f32>().map_err(|error| format!("{word}: {error}"));
         let seconds = |word: &str| word.parse().map(std::time::Duration::from_secs).ok();
-        let (deed, room) = match &*words {
-            [deed @ .., "in", code] => (deed, Some(*code)),
-            deed => (deed, None),
+        let (command, room) = match &*words {
+            [command @ .., "in", code] => (command, Some(*code)),
+            command => (command, None),
         };
-        let Self { hub, now, wires, .. } = self;
-        match *deed {
+        let Self { hub, now, queues, .. } = self;
+        match *command {
             ["creates", "room", code, ref rest @ ..] => {
                 let (max_members, lifetime) = match *rest {
                     [] => (None, None),
                     ["for", members] => (members.parse().ok(), None),
                     ["for", members, "expiring", life] => (members.parse().ok(), seconds(life)),
-                    _ => return Err(format!("no such room: {deed:?}")),
+                    _ => return Err(format!("invalid room: {command:?}")),
                 };
                 hub.create_room(*now, CreateRoomOptions { code: Some(code.to_owned()), max_members, lifetime })
                     .map(drop)
             }
-            ["closes", "room", code] => hub.close_room(code, wires).map(drop),
-            ["sets", name, value] => hub.broadcast_param(room, name, number(value)?, wires).map(drop),
+            ["closes", "room", code] => hub.close_room(code, queues).map(drop),
+            ["sets", name, value] => hub.broadcast_param(room, name, number(value)?, queues).map(drop),
             ["declares", name, min, max] => {
-                hub.declare_range(name, (number(min)?, number(max)?), None, wires).map(drop)
+                hub.declare_range(name, (number(min)?, number(max)?), None, queues).map(drop)
             }
             ["declares", name, min, max, "at", value] => {
-                hub.declare_range(name, (number(min)?, number(max)?), Some(number(value)?), wires).map(drop)
+                hub.declare_range(name, (number(min)?, number(max)?), Some(number(value)?), queues).map(drop)
             }
             ["shows", ref values @ ..] => {
                 let data: Vec<f32> = values.iter().map(|value| number(value)).collect::<Result<_, _>>()?;
-                hub.broadcast_visualization(room, &data, wires).map(drop)
+                hub.broadcast_visualization(room, &data, queues).map(drop)
             }
-            _ => return Err(format!("no deed of a program: {deed:?}")),
+            _ => return Err(format!("unknown program action: {command:?}")),
         }
         .map(|()| true)
         .map_err(|unfit| unfit.to_string())
     }
 
-    fn settled(&mut self) -> Result<(), String> {
+    fn no_messages(&mut self) -> Result<(), String> {
         let names: Vec<String> = self.conns.keys().cloned().collect();
-        names.iter().try_for_each(|name| self.silent(name))?;
-        if let Some((conn, end)) = self.wires.ended.first_key_value() {
+        names.iter().try_for_each(|name| self.no_message(name))?;
+        if let Some((conn, end)) = self.queues.ended.first_key_value() {
             return Err(format!("the server closes {conn:?} with {end:?}"));
         }
-        self.wires.faults.first().map_or(Ok(()), |fault| Err(fault.clone()))
+        self.queues.faults.first().map_or(Ok(()), |fault| Err(fault.clone()))
     }
 }

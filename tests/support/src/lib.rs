@@ -1,4 +1,4 @@
-//! What the test programs share: the program as a process, clients and servers that use none of its code, transcripts.
+//! Helpers of the test programs: the program as a process, clients and servers that use none of its code, transcripts.
 
 // Helpers fail a test by panicking, and most are described by their names.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
@@ -14,13 +14,13 @@ pub mod in_memory_hub;
 pub mod logged;
 pub mod manual_peer;
 pub mod moqt_golden;
+pub mod node_driver;
 pub mod recording_sink;
-pub mod script;
-pub mod scripts;
 pub mod server;
 pub mod sockets;
 pub mod stun;
 pub mod transcript;
+pub mod transcript_files;
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
@@ -30,7 +30,7 @@ pub fn repository() -> &'static Path {
 /// The program that was built together with the running test program.
 ///
 /// # Panics
-/// If it was not.
+/// If it was not built.
 pub fn built_program() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test program");
     let program = test

@@ -1,4 +1,4 @@
-//! What is logged while something happens.
+//! Captures log lines.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use tracing::Dispatch;
 use tracing::subscriber::{NoSubscriber, with_default};
 
-/// What is logged goes here.
+/// The buffer of the captured log.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -27,13 +27,13 @@ pub fn keep_callsites_enabled() {
     SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
 }
 
-/// The lines of INFO and above, without the time, that `happening` logs on this thread.
-pub fn logged(happening: impl FnOnce()) -> Vec<String> {
+/// The lines of INFO and above, without the time, that `action` logs on this thread.
+pub fn logged(action: impl FnOnce()) -> Vec<String> {
     keep_callsites_enabled();
     let lines = Lines::default();
     let to = lines.clone();
     let format = tracing_subscriber::fmt::format().with_target(false).without_time().with_ansi(false).compact();
-    with_default(tracing_subscriber::fmt().event_format(format).with_writer(move || to.clone()).finish(), happening);
+    with_default(tracing_subscriber::fmt().event_format(format).with_writer(move || to.clone()).finish(), action);
     let bytes = std::mem::take(&mut *lines.0.lock().expect("no writer panics"));
     String::from_utf8(bytes).expect("UTF-8").lines().map(|line| line.trim().to_owned()).collect()
 }

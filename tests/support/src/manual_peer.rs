@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use jamjam_dev::moqt::{MoqtEndpoint, SessionAction, SessionCounters, SessionHandler, StreamDir, StreamHandle};
 use jamjam_dev::time::Time;
 
-/// One end, and all that it has done.
+/// One end of a session, and everything that it has done.
 pub struct ManualPeer<A> {
     pub peer: MoqtEndpoint<A>,
     pub now: Time,
-    /// Whether what is written is taken by the transport.
-    pub takes: bool,
+    /// Whether the transport accepts written bytes.
+    pub accepts_writes: bool,
     pub written: BTreeMap<StreamHandle, Vec<u8>>,
     pub opened: Vec<(StreamHandle, StreamDir)>,
     pub finished: Vec<StreamHandle>,
@@ -22,10 +22,10 @@ pub struct ManualPeer<A> {
 
 impl<A: SessionHandler> ManualPeer<A> {
     pub fn new(peer: MoqtEndpoint<A>) -> Self {
-        let mut hand = Self {
+        let mut manual_peer = Self {
             peer,
             now: Time::ZERO,
-            takes: true,
+            accepts_writes: true,
             written: BTreeMap::new(),
             opened: Vec::new(),
             finished: Vec::new(),
@@ -34,11 +34,11 @@ impl<A: SessionHandler> ManualPeer<A> {
             closed: None,
             counts: SessionCounters::default(),
         };
-        hand.act();
-        hand
+        manual_peer.act();
+        manual_peer
     }
 
-    /// Does what the peer wants done.
+    /// Performs the pending actions of the endpoint.
     pub fn act(&mut self) {
         while let Some(action) = self.peer.poll_action() {
             assert_eq!(self.closed, None, "{action:?} after the end");
@@ -46,7 +46,7 @@ impl<A: SessionHandler> ManualPeer<A> {
                 SessionAction::OpenStream(stream, kind) => self.opened.push((stream, kind)),
                 SessionAction::Write(stream, bytes) => {
                     self.written.entry(stream).or_default().extend_from_slice(&bytes);
-                    if self.takes {
+                    if self.accepts_writes {
                         self.peer.on_bytes_written(self.now, stream, bytes.len());
                     }
                 }
@@ -59,14 +59,14 @@ impl<A: SessionHandler> ManualPeer<A> {
         self.counts.add(&self.peer.take_counters());
     }
 
-    /// The other end opens a stream and writes to it.
+    /// The other end opens a stream and sends bytes on it.
     pub fn open(&mut self, id: u64, kind: StreamDir, bytes: &[u8]) -> StreamHandle {
         self.peer.on_stream_opened(self.now, id, kind);
-        self.say(StreamHandle::Remote(id), bytes);
+        self.deliver(StreamHandle::Remote(id), bytes);
         StreamHandle::Remote(id)
     }
 
-    pub fn say(&mut self, stream: StreamHandle, bytes: &[u8]) {
+    pub fn deliver(&mut self, stream: StreamHandle, bytes: &[u8]) {
         self.peer.on_stream_data(self.now, stream, bytes);
         self.act();
     }
@@ -81,7 +81,7 @@ impl<A: SessionHandler> ManualPeer<A> {
         self.act();
     }
 
-    /// Advances the time to `to`, with every deadline on the way.
+    /// Advances the time to `to`, with every deadline in between.
     pub fn until(&mut self, to: Time) {
         while let Some(deadline) = self.peer.next_deadline().filter(|deadline| *deadline <= to) {
             self.now = self.now.max(deadline);
@@ -92,11 +92,11 @@ impl<A: SessionHandler> ManualPeer<A> {
     }
 
     /// The bytes written to a stream since the last call.
-    pub fn heard(&mut self, stream: StreamHandle) -> Vec<u8> {
+    pub fn take_written(&mut self, stream: StreamHandle) -> Vec<u8> {
         self.written.remove(&stream).unwrap_or_default()
     }
 
-    /// The code with which the connection was closed, and why.
+    /// The code and reason with which the connection was closed.
     pub fn closed(&self) -> (u32, &str) {
         self.closed.as_ref().map(|(code, reason)| (*code, reason.as_str())).expect("it is closed")
     }

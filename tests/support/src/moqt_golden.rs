@@ -1,5 +1,5 @@
 //! Reads `fixtures/moqt`: lines of a name, a colon and pairs of hexadecimal digits; `#` begins a comment. Strict: anything
-//! else is refused, so that a typing error cannot pass for a shorter message.
+//! else is rejected, so that a typing error cannot pass for a shorter message.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,6 +24,6 @@ pub fn pieces(file: &str) -> BTreeMap<String, Vec<u8>> {
 
 fn byte(word: &str) -> u8 {
     let is_pair = word.len() == 2 && word.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-    assert!(is_pair, "`{word}` is no byte");
+    assert!(is_pair, "`{word}` is not a byte");
     u8::from_str_radix(word, 16).unwrap()
 }

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use jamjam_dev::node::{SendStatus, Transmit, TransmitSink};
 
-/// One datagram that was taken.
+/// One recorded datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct SentDatagram {
     pub to: SocketAddr,
     pub from: Option<IpAddr>,
     pub bytes: Vec<u8>,
@@ -15,25 +15,24 @@ pub struct Left {
 
 /// The sink.
 pub struct RecordingSink {
-    /// What was taken, in order.
-    pub left: Vec<Left>,
-    /// Results of the next calls; everything is accepted when there are no more.
+    /// The recorded datagrams, in order.
+    pub sent: Vec<SentDatagram>,
+    /// Results of the next calls; after these every datagram is accepted.
     pub plan: VecDeque<SendStatus>,
-    /// Datagrams that one transmit may carry.
+    /// Maximum datagrams per transmit.
     pub segments: usize,
-    /// Datagrams in each transmit that was taken.
-    pub trains: Vec<usize>,
+    /// Number of datagrams in each transmit.
+    pub segment_counts: Vec<usize>,
 }
 
 impl RecordingSink {
     pub fn new() -> Self {
-        Self { left: Vec::new(), plan: VecDeque::new(), segments: 16, trains: Vec::new() }
+        Self { sent: Vec::new(), plan: VecDeque::new(), segments: 16, segment_counts: Vec::new() }
     }
 
-    /// The bytes of what has left since the last call.
-    #[allow(dead_code, reason = "not every test file looks at the bytes alone")]
+    /// The bytes of the datagrams sent since the last call.
     pub fn take(&mut self) -> Vec<Vec<u8>> {
-        self.left.drain(..).map(|left| left.bytes).collect()
+        self.sent.drain(..).map(|datagram| datagram.bytes).collect()
     }
 }
 
@@ -42,9 +41,9 @@ impl TransmitSink for RecordingSink {
         assert!(transmit.segment_count() <= self.segments, "a batch exceeds the segment limit of the system");
         let outcome = self.plan.pop_front().unwrap_or(SendStatus::Sent);
         if outcome == SendStatus::Sent {
-            self.trains.push(transmit.segment_count());
+            self.segment_counts.push(transmit.segment_count());
             for bytes in transmit.contents.chunks(transmit.segment_size) {
-                self.left.push(Left { to: transmit.destination, from: transmit.src_ip, bytes: bytes.to_vec() });
+                self.sent.push(SentDatagram { to: transmit.destination, from: transmit.src_ip, bytes: bytes.to_vec() });
             }
         }
         outcome

@@ -1,18 +1,18 @@
-//! A running server as the stage of a transcript: each client is a WebSocket, plain or under TLS.
+//! Runs a transcript against a server process: each client is a WebSocket, plain or under TLS.
 //!
-//! "Hears nothing" is not a pause here. Two conditions are awaited instead.
+//! "Receives nothing" does not wait for a time. Two conditions are awaited instead.
 //!
-//! *That the server has acted.* A client that has sent a message pings, and waits for the pong. The server reads a connection's
-//! frames one after the other and has acted on a message before it reads the next, so whatever the message causes is in
-//! every queue by then. After a connection was closed or lost, the server is polled until it counts one less: it removes a
+//! *The server has processed a message.* A client that has sent a message pings, and waits for the pong. The server reads a connection's
+//! frames one after the other and has processed a message before it reads the next, so all resulting messages are in
+//! their queues by then. After a connection was closed or lost, the server is polled until it counts one less: it removes a
 //! connection and informs the others in one step.
 //!
-//! *That all of a queue was received.* A pong may overtake queued messages, so it does not prove that. But the response to a
+//! *A client has received its whole queue.* A pong may overtake queued messages, so it does not prove that. But the response to a
 //! request goes through the queue, which is first in, first out: if it is the next message that a client receives, the queue was empty. Two
-//! requests that change nothing follow each other, so that an answer that waited is not taken for the one to the first.
+//! requests that change nothing follow each other, so that an earlier response in the queue is not mistaken for that to the first.
 //!
-//! A request would decide what an undecided connection is. Only a client that has received a message is known to be decided. A message that the
-//! others should not have received is found at their next message, when they leave, and when the transcript ends.
+//! A request would decide the dialect of an undecided connection. Only a client that has received a message is known to be decided. An
+//! unexpected message of an undecided client is found at its next message, when it leaves, and when the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -27,9 +27,9 @@ use socket2::SockRef;
 use tungstenite::{Message, WebSocket};
 
 use crate::server::{TEST_TIMEOUT, poll_until};
-use crate::transcript::Stage;
+use crate::transcript::TranscriptServer;
 
-/// Requests that change nothing, and what begins the answer of each.
+/// Requests that change nothing, and the beginning of the response to each.
 type Requests = [(&'static str, &'static str); 2];
 
 const JAMJAM: Requests = [
@@ -51,7 +51,7 @@ const BBX: Requests = [
     (r#"{"type":"ping","client_time":-1002}"#, r#"{"type":"pong","client_time":-1002,"#),
 ];
 
-/// Those of the dialect that is spoken at `to`, which is known before the first message only for WebRTC.
+/// The requests of broadcast rooms: invalid messages, which are answered with an error.
 const BROADCAST: Requests = [
     ("no JSON", r#"{"type":"error","error":"Invalid JSON payload"}"#),
     ("1", r#"{"type":"error","error":"Payload must be a JSON object"}"#),
@@ -59,7 +59,7 @@ const BROADCAST: Requests = [
 
 const CONTROL: Requests = [("", r#"{"type":"error","error":"Control channel is receive-only"}"#); 2];
 
-/// Those of the dialect that is spoken at `to`, which is known before the first message for all but jamjam and bbx.
+/// The requests of the dialect at `to`, which is known before the first message for all but jamjam and bbx.
 fn requests(to: &str) -> Requests {
     if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) {
         WEBRTC
@@ -73,26 +73,26 @@ fn requests(to: &str) -> Requests {
 }
 
 /// A byte stream to the server.
-trait Line: Read + Write + Send {}
-impl<T: Read + Write + Send> Line for T {}
+trait ByteStream: Read + Write + Send {}
+impl<T: Read + Write + Send> ByteStream for T {}
 
-/// A server, and who is connected to it.
+/// A server and its clients.
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    /// Whether a connection that is cut is reset; else it just ends.
+    /// Whether a cut connection is reset; otherwise it is closed without a close frame.
     pub reset: bool,
     clients: BTreeMap<String, Client>,
 }
 
 struct Client {
-    socket: WebSocket<Box<dyn Line>>,
+    socket: WebSocket<Box<dyn ByteStream>>,
     tcp: TcpStream,
     inbox: VecDeque<String>,
     requests: Requests,
     decided: bool,
-    /// With which code and reason the server has closed it.
-    ended: Option<(u16, String)>,
+    /// Code and reason of the server's close frame.
+    close_reason: Option<(u16, String)>,
 }
 
 impl Client {
@@ -100,18 +100,18 @@ impl Client {
         self.socket.send(message).map_err(|error| format!("cannot be sent: {error}"))
     }
 
-    /// Reads until there is a message, or until the pong if that is waited for; in any case until the server closes.
+    /// Reads until there is a message, or until the pong if `until_pong`; in any case until the server closes.
     fn read(&mut self, until_pong: bool) -> Result<(), String> {
         loop {
             match self.socket.read().map_err(|error| format!("receives nothing: {error}"))? {
                 Message::Text(text) => self.inbox.push_back(text.to_string()),
                 Message::Pong(_) if until_pong => return Ok(()),
-                // The server checks whether the client is alive, and receives the reply before anything else is sent.
+                // A heartbeat of the server. The library sends the pong before anything else.
                 Message::Ping(_) => continue,
                 Message::Close(frame) => {
-                    let said = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
-                    self.ended = Some(said.unwrap_or((1005, String::new())));
-                    // The answer to it.
+                    let close_frame = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
+                    self.close_reason = Some(close_frame.unwrap_or((1005, String::new())));
+                    // Sends the answer to the close frame.
                     return self.socket.flush().or(Ok(()));
                 }
                 other => return Err(format!("receives {other:?}")),
@@ -133,11 +133,11 @@ impl Client {
     }
 
     fn is_open(&self) -> Result<(), String> {
-        self.ended.as_ref().map_or(Ok(()), |end| Err(format!("is closed with {end:?}")))
+        self.close_reason.as_ref().map_or(Ok(()), |end| Err(format!("is closed with {end:?}")))
     }
 
     fn next(&mut self) -> Result<String, String> {
-        if self.inbox.is_empty() && self.ended.is_none() {
+        if self.inbox.is_empty() && self.close_reason.is_none() {
             self.read(false)?;
         }
         if self.inbox.is_empty() {
@@ -147,14 +147,14 @@ impl Client {
         self.inbox.pop_front().ok_or_else(|| "receives nothing".to_owned())
     }
 
-    /// Returns when the server has acted on everything that this client sent.
-    fn acted_on(&mut self) -> Result<(), String> {
+    /// Returns when the server has processed everything that this client sent.
+    fn wait_until_processed(&mut self) -> Result<(), String> {
         self.send(Message::Ping("acted on?".into()))?;
         self.read(true)
     }
 
     /// Fails if the responses are not the next received messages.
-    fn heard_all(&mut self) -> Result<(), String> {
+    fn check_queue_empty(&mut self) -> Result<(), String> {
         for (request, answer) in self.requests {
             self.is_open()?;
             self.send(Message::text(request))?;
@@ -173,14 +173,13 @@ impl Sockets {
     }
 
     /// The same server, without clients.
-    #[allow(dead_code, reason = "where each transcript has a server of its own nothing begins anew")]
-    pub fn anew(&mut self) -> Self {
+    pub fn without_clients(&mut self) -> Self {
         self.clients.clear();
-        self.counted();
+        self.wait_for_connection_count();
         Self { reset: self.reset, ..Self::new(self.address, self.tls.clone()) }
     }
 
-    fn open(&self) -> (Box<dyn Line>, TcpStream) {
+    fn open(&self) -> (Box<dyn ByteStream>, TcpStream) {
         let tcp = TcpStream::connect(self.address).unwrap();
         tcp.set_nodelay(true).unwrap();
         tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -202,7 +201,7 @@ impl Sockets {
     }
 
     /// Returns when the server counts as many connections as there are clients.
-    fn counted(&self) {
+    fn wait_for_connection_count(&self) {
         poll_until("one connection less", || (self.health()["clients"] == self.clients.len()).then_some(()));
     }
 
@@ -211,109 +210,109 @@ impl Sockets {
     }
 
     /// The end of a transcript: every client has received all messages, and no state remains after they disconnect.
-    pub fn empty(&mut self) -> Result<(), String> {
+    pub fn finish(&mut self) -> Result<(), String> {
         for (name, client) in &mut self.clients {
-            // Twice, so that each of the requests has had its turn.
+            // Twice, so that each of the requests is sent after the other.
             client
-                .heard_all()
-                .and_then(|()| client.heard_all())
+                .check_queue_empty()
+                .and_then(|()| client.check_queue_empty())
                 .map_err(|what| format!("at the end: {name} {what}"))?;
         }
         self.clients.clear();
-        self.counted();
+        self.wait_for_connection_count();
         let health = self.health();
-        let empty = ["jamjam", "webrtc"].iter().all(|dialect| health["dialects"][dialect]["rooms"] == 0);
-        if empty { Ok(()) } else { Err(format!("at the end: {health}")) }
+        let is_empty = ["jamjam", "webrtc"].iter().all(|dialect| health["dialects"][dialect]["rooms"] == 0);
+        if is_empty { Ok(()) } else { Err(format!("at the end: {health}")) }
     }
 }
 
-impl Stage for Sockets {
+impl TranscriptServer for Sockets {
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String> {
         let (line, tcp) = self.open();
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         let (socket, _) =
             tungstenite::client(format!("{scheme}://localhost{to}"), line).map_err(|error| error.to_string())?;
         let (inbox, requests) = (VecDeque::new(), requests(to));
-        let mut client = Client { socket, tcp, inbox, requests, decided: false, ended: None };
-        // It is one of those that the server counts, or was closed.
-        client.acted_on()?;
+        let mut client = Client { socket, tcp, inbox, requests, decided: false, close_reason: None };
+        // The server has counted the connection, or closed it.
+        client.wait_until_processed()?;
         self.clients.insert(name.to_owned(), client);
         Ok(())
     }
 
-    fn say(&mut self, name: &str, text: &str) -> Result<(), String> {
+    fn send_text(&mut self, name: &str, text: &str) -> Result<(), String> {
         let client = self.client(name);
         client.decide(text);
         client.send(Message::text(text))?;
-        client.acted_on()
+        client.wait_until_processed()
     }
 
     fn send_binary(&mut self, name: &str) -> Result<(), String> {
         let client = self.client(name);
         client.send(Message::binary(vec![0, 1, 2, 255]))?;
-        client.acted_on()
+        client.wait_until_processed()
     }
 
     fn close(&mut self, name: &str) -> Result<(), String> {
         let mut client = self.clients.remove(name).ok_or("is not there")?;
-        client.heard_all()?;
+        client.check_queue_empty()?;
         client.socket.close(None).map_err(|error| error.to_string())?;
-        // Until the server has agreed.
+        // Until the server has answered the close frame.
         while client.socket.read().is_ok() {}
         drop(client);
-        self.counted();
+        self.wait_for_connection_count();
         Ok(())
     }
 
     fn cut(&mut self, name: &str) -> Result<(), String> {
         let mut client = self.clients.remove(name).ok_or("is not there")?;
-        client.heard_all()?;
+        client.check_queue_empty()?;
         if self.reset {
             SockRef::from(&client.tcp).set_linger(Some(Duration::ZERO)).map_err(|error| error.to_string())?;
         }
         drop(client);
-        self.counted();
+        self.wait_for_connection_count();
         Ok(())
     }
 
-    fn hear(&mut self, name: &str) -> Result<String, String> {
+    fn receive(&mut self, name: &str) -> Result<String, String> {
         self.client(name).next().map_err(|what| format!("{name} {what}"))
     }
 
-    fn silent(&mut self, name: &str) -> Result<(), String> {
+    fn no_message(&mut self, name: &str) -> Result<(), String> {
         let client = self.client(name);
         if let Some(text) = client.inbox.front() {
             return Err(format!("{name} receives {text}"));
         }
-        if client.decided { client.heard_all().map_err(|what| format!("{name} {what}")) } else { Ok(()) }
+        if client.decided { client.check_queue_empty().map_err(|what| format!("{name} {what}")) } else { Ok(()) }
     }
 
-    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
+    fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String> {
         let mut client = self.clients.remove(name).ok_or("is not there")?;
         if let Some(text) = client.inbox.front() {
             return Err(format!("{name} receives {text}"));
         }
-        if client.ended.is_none() {
+        if client.close_reason.is_none() {
             client.read(false)?;
         }
-        client.ended.map(Some).ok_or_else(|| format!("{name} is not closed, and receives {:?}", client.inbox))
+        client.close_reason.map(Some).ok_or_else(|| format!("{name} is not closed, and receives {:?}", client.inbox))
     }
 
-    /// The rooms were made when the server was started.
-    fn program(&mut self, deed: &str) -> Result<bool, String> {
-        Ok(deed.starts_with("creates room "))
+    /// The rooms were created when the server was started.
+    fn program(&mut self, command: &str) -> Result<bool, String> {
+        Ok(command.starts_with("creates room "))
     }
 
-    fn pinged(&mut self, name: &str) -> Result<(), String> {
+    fn expect_pinged(&mut self, name: &str) -> Result<(), String> {
         Err(format!("the clock cannot be moved, so {name} is not pinged"))
     }
 
-    fn pass(&mut self, _: u64) -> bool {
+    fn advance(&mut self, _: u64) -> bool {
         false
     }
 
-    fn settled(&mut self) -> Result<(), String> {
+    fn no_messages(&mut self) -> Result<(), String> {
         let names: Vec<String> = self.clients.keys().cloned().collect();
-        names.iter().try_for_each(|name| self.silent(name))
+        names.iter().try_for_each(|name| self.no_message(name))
     }
 }

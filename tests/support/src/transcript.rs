@@ -3,62 +3,62 @@
 //! ```text
 //! # A comment.
 //! ann connects                                    to /; "ann connects to /ws?x=1": to another place
-//! ann> {"type":"ListRooms"}                       ann says this
-//! ann< {"type":"RoomList","data":{"rooms":[]}}    the next message that ann gets
+//! ann> {"type":"ListRooms"}                       ann sends this
+//! ann< {"type":"RoomList","data":{"rooms":[]}}    the next message that ann receives
 //! ann sends binary                                a binary message
-//! ann receives nothing                               no message is waiting for ann
-//! ann closes                                      by a close; "ann is cut": the connection is lost
+//! ann receives nothing                            no message is waiting for ann
+//! ann closes                                      with a close frame; "ann is cut": the connection is lost
 //! ann is closed 1008 Too much                     the server closes ann's connection, with this code and reason
 //! 30s pass                                        the clock moves: in memory only
-//! program creates room 1234 for 2 expiring 60       the program that the server belongs to acts: it creates a room of control surfaces
-//! ann is pinged                                   by the server, since the clock last moved; "ann is dropped": without a close
+//! program creates room 1234 for 2 expiring 60     the program around the server acts: it creates a room of control surfaces
+//! ann is pinged                                   by the server, since the clock last moved; "ann is dropped": without a close frame
 //! ```
 //!
-//! `$name` in a string stands for a value that the server chose (see [`super::compare`]). The effect of a line is received
-//! before the next line at which a client acts, and at the end no message is left.
+//! `$name` in a string is a placeholder for a value that the server chose (see [`super::compare`]). The effects of a line are received
+//! before the next line in which a client acts, and at the end no message is left.
 
 use crate::compare::{Bindings, Spelling};
 
-/// Where a transcript is played: a hub in memory, or sockets. An `Err` is a sentence about what went wrong.
-pub trait Stage {
+/// The server of a transcript: a hub in memory, or a process with sockets. An `Err` is a sentence that describes the failure.
+pub trait TranscriptServer {
     /// A client connects to this path and query.
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String>;
-    /// It sends this as one text message.
-    fn say(&mut self, name: &str, text: &str) -> Result<(), String>;
-    /// It sends a binary message.
+    /// The client sends this as one text message.
+    fn send_text(&mut self, name: &str, text: &str) -> Result<(), String>;
+    /// The client sends a binary message.
     fn send_binary(&mut self, name: &str) -> Result<(), String>;
-    /// It closes its connection.
+    /// The client closes its connection.
     fn close(&mut self, name: &str) -> Result<(), String>;
-    /// Its connection is lost.
+    /// The client's connection is lost.
     fn cut(&mut self, name: &str) -> Result<(), String>;
-    /// The next message that it gets.
-    fn hear(&mut self, name: &str) -> Result<String, String>;
-    /// `Err` if a message is waiting for it.
-    fn silent(&mut self, name: &str) -> Result<(), String>;
-    /// The server closes its connection, which is gone then: with which code and reason. After a drop there are none.
-    fn closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String>;
-    /// Whether the server has pinged it since the clock last moved.
-    fn pinged(&mut self, name: &str) -> Result<(), String>;
-    /// The clock moves by so many seconds. False: it cannot here.
-    fn pass(&mut self, seconds: u64) -> bool;
+    /// The next message that the client receives.
+    fn receive(&mut self, name: &str) -> Result<String, String>;
+    /// `Err` if a message is waiting for the client.
+    fn no_message(&mut self, name: &str) -> Result<(), String>;
+    /// The server has closed the client's connection. Returns code and reason, or `None` if it dropped it.
+    fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String>;
+    /// `Err` if the server has not pinged the client since the clock last moved.
+    fn expect_pinged(&mut self, name: &str) -> Result<(), String>;
+    /// Advances the clock by this number of seconds. Returns false if it cannot.
+    fn advance(&mut self, seconds: u64) -> bool;
     /// The program acts: `creates room CODE [for MEMBERS [expiring SECONDS]]`, `closes room CODE`, `sets NAME VALUE [in CODE]`,
-    /// `declares NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. False: it cannot here.
-    fn program(&mut self, deed: &str) -> Result<bool, String> {
-        Err(format!("no program is here that {deed}"))
+    /// `declares NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. Returns false if it cannot.
+    fn program(&mut self, command: &str) -> Result<bool, String> {
+        Err(format!("this server cannot run a program that {command}"))
     }
-    /// Before a client acts: `Err` if a message is known to be waiting for any client.
-    fn settled(&mut self) -> Result<(), String>;
+    /// Called before a client acts: `Err` if a message is known to be waiting for any client.
+    fn no_messages(&mut self) -> Result<(), String>;
 }
 
-/// How much of a transcript was played.
+/// How much of a transcript was run.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Played {
+pub enum Progress {
     /// Every line.
-    Whole,
-    /// Up to where the clock would have to be moved, or the program to act, which it cannot here.
-    UpToTheClock,
-    /// Up to this line, which spells an id in another case, and the id had no letter: there is nothing to show.
-    Until(usize),
+    Complete,
+    /// Up to a line that moves the clock or lets the program act, which this server cannot.
+    UntilUnsupported,
+    /// Up to this line, which sends an id in another case, and the id has no letter.
+    UntilLine(usize),
 }
 
 /// One line that is not a comment.
@@ -70,12 +70,12 @@ pub enum Step<'a> {
     IsPinged,
     IsClosed(u16, &'a str),
     IsDropped,
-    Says(&'a str),
+    Sends(&'a str),
     SendsBinary,
     Closes,
     IsCut,
-    Hears(&'a str),
-    HearsNothing,
+    Receives(&'a str),
+    ReceivesNothing,
 }
 
 /// The client's name and what happens, from a line; `None` for comments and empty lines.
@@ -86,8 +86,8 @@ pub fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
     if let Some(seconds) = line.trim_end().strip_suffix("s pass").and_then(|seconds| seconds.parse().ok()) {
         return Ok(Some(("", Step::Passes(seconds))));
     }
-    if let Some(deed) = line.strip_prefix("program ") {
-        return Ok(Some(("", Step::Program(deed.trim_end()))));
+    if let Some(command) = line.strip_prefix("program ") {
+        return Ok(Some(("", Step::Program(command.trim_end()))));
     }
     let end = line.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(line.len());
     let (name, rest) = line.split_at(end);
@@ -105,77 +105,81 @@ pub fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
         " sends binary" => Ok(Step::SendsBinary),
         " closes" => Ok(Step::Closes),
         " is cut" => Ok(Step::IsCut),
-        " receives nothing" => Ok(Step::HearsNothing),
+        " receives nothing" => Ok(Step::ReceivesNothing),
         _ => text(">")
-            .map(Step::Says)
-            .or_else(|| text("<").map(Step::Hears))
+            .map(Step::Sends)
+            .or_else(|| text("<").map(Step::Receives))
             .or_else(connected)
             .or_else(closed)
             .ok_or(()),
     };
-    step.map(|step| Some((name, step))).map_err(|()| format!("no line of a transcript: {line}"))
+    step.map(|step| Some((name, step))).map_err(|()| format!("invalid transcript line: {line}"))
 }
 
-/// Runs `script` on `stage`; the first line that fails is the error.
-pub fn play(script: &str, stage: &mut impl Stage) -> Result<Played, String> {
+/// Runs `transcript` on `server`; the first line that fails is the error.
+pub fn run_transcript(transcript: &str, server: &mut impl TranscriptServer) -> Result<Progress, String> {
     let mut bindings = Bindings::default();
-    let mut there: Vec<&str> = Vec::new();
-    for (number, line) in (1..).zip(script.lines()) {
+    let mut connected_names: Vec<&str> = Vec::new();
+    for (number, line) in (1..).zip(transcript.lines()) {
         let at = |what: String| format!("line {number}: {line}\n    {what}");
         let Some((name, step)) = step(line).map_err(at)? else { continue };
-        if !name.is_empty() && matches!(step, Step::Connects(_)) == there.contains(&name) {
+        if !name.is_empty() && matches!(step, Step::Connects(_)) == connected_names.contains(&name) {
             return Err(at(format!("{name} is connected already, or not yet")));
         }
-        let is_told =
-            matches!(step, Step::Hears(_) | Step::HearsNothing | Step::IsClosed(..) | Step::IsPinged | Step::IsDropped);
-        if !is_told {
-            stage.settled().map_err(|what| at(format!("before this line: {what}")))?;
+        let is_received = matches!(
+            step,
+            Step::Receives(_) | Step::ReceivesNothing | Step::IsClosed(..) | Step::IsPinged | Step::IsDropped
+        );
+        if !is_received {
+            server.no_messages().map_err(|what| at(format!("before this line: {what}")))?;
         }
         match step {
             Step::Connects(to) => {
-                there.push(name);
+                connected_names.push(name);
                 match bindings.spell(to).map_err(at)? {
-                    Spelling::Text(to) => stage.connect(name, &to),
-                    Spelling::NoOtherCase => return Ok(Played::Until(number)),
+                    Spelling::Text(to) => server.connect(name, &to),
+                    Spelling::NoOtherCase => return Ok(Progress::UntilLine(number)),
                 }
             }
-            Step::Passes(seconds) if stage.pass(seconds) => Ok(()),
-            Step::Passes(_) => return Ok(Played::UpToTheClock),
-            Step::Program(deed) => {
-                if !stage.program(deed).map_err(at)? {
-                    return Ok(Played::UpToTheClock);
+            Step::Passes(seconds) if server.advance(seconds) => Ok(()),
+            Step::Passes(_) => return Ok(Progress::UntilUnsupported),
+            Step::Program(command) => {
+                if !server.program(command).map_err(at)? {
+                    return Ok(Progress::UntilUnsupported);
                 }
                 Ok(())
             }
-            Step::IsPinged => stage.pinged(name),
+            Step::IsPinged => server.expect_pinged(name),
             Step::IsClosed(code, reason) => {
-                there.retain(|other| *other != name);
+                connected_names.retain(|other| *other != name);
                 let expected = Some((code, reason.to_owned()));
-                stage
-                    .closed(name)
+                server
+                    .expect_closed(name)
                     .and_then(|got| (got == expected).then_some(()).ok_or_else(|| format!("it is closed with {got:?}")))
             }
             Step::IsDropped => {
-                there.retain(|other| *other != name);
-                stage.closed(name).and_then(|got| got.map_or(Ok(()), |got| Err(format!("it is closed with {got:?}"))))
+                connected_names.retain(|other| *other != name);
+                server
+                    .expect_closed(name)
+                    .and_then(|got| got.map_or(Ok(()), |got| Err(format!("it is closed with {got:?}"))))
             }
-            Step::Says(text) => match bindings.spell(text).map_err(at)? {
-                Spelling::Text(text) => stage.say(name, &text),
-                Spelling::NoOtherCase => return Ok(Played::Until(number)),
+            Step::Sends(text) => match bindings.spell(text).map_err(at)? {
+                Spelling::Text(text) => server.send_text(name, &text),
+                Spelling::NoOtherCase => return Ok(Progress::UntilLine(number)),
             },
-            Step::SendsBinary => stage.send_binary(name),
+            Step::SendsBinary => server.send_binary(name),
             Step::Closes | Step::IsCut => {
-                stage.silent(name).map_err(at)?;
-                there.retain(|other| *other != name);
-                if step == Step::Closes { stage.close(name) } else { stage.cut(name) }
+                server.no_message(name).map_err(at)?;
+                connected_names.retain(|other| *other != name);
+                if step == Step::Closes { server.close(name) } else { server.cut(name) }
             }
-            Step::Hears(expected) => stage.hear(name).and_then(|got| bindings.compare(expected, &got)),
-            Step::HearsNothing => stage.silent(name),
+            Step::Receives(expected) => server.receive(name).and_then(|got| bindings.compare(expected, &got)),
+            Step::ReceivesNothing => server.no_message(name),
         }
         .map_err(at)?;
     }
     let at_end = |what: String| format!("at the end: {what}");
-    stage.settled().map_err(at_end)?;
-    there.iter().try_for_each(|name| stage.silent(name)).map_err(at_end)?;
-    Ok(Played::Whole)
+    server.no_messages().map_err(at_end)?;
+    connected_names.iter().try_for_each(|name| server.no_message(name)).map_err(at_end)?;
+    Ok(Progress::Complete)
 }

@@ -37,17 +37,17 @@ pub fn assert_fits(document: &Value, schema: &str) {
     }
 }
 
-/// The one document that `--json` leaves on standard output.
-pub fn report(ended: &ProgramOutput) -> Value {
-    let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+/// The document that `--json` prints on standard output.
+pub fn report(output: &ProgramOutput) -> Value {
+    let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     assert_valid(&report);
     assert_eq!(report["type"], "report");
     report
 }
 
-/// The documents that `--json-lines` leaves on standard output: those of packets, and the report.
-pub fn lines(ended: &ProgramOutput) -> (Vec<Value>, Value) {
-    let mut lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+/// The documents that `--json-lines` prints on standard output: those of packets, and the report.
+pub fn lines(output: &ProgramOutput) -> (Vec<Value>, Value) {
+    let mut lines: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.iter().for_each(assert_valid);
     let report = lines.pop().unwrap();
     assert_eq!(report["type"], "report");

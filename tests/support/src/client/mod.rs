@@ -1,5 +1,5 @@
-//! What the tests of `send` and `probe` share: the program as a person starts it, and servers, packets and WAV files
-//! that know nothing of the program's own code.
+//! Helpers for the tests of `send` and `probe`: the program on its command line, and servers, packets and WAV files
+//! that use none of the program's own code.
 
 pub mod document;
 pub mod packet;
@@ -15,7 +15,7 @@ pub fn fixture(name: &str) -> PathBuf {
     crate::repository().join("fixtures/audio").join(name)
 }
 
-/// Does `work` with each of `items`, all at once, and hands back what it gave in the same order.
+/// Calls `work` with each of `items` concurrently, and returns the results in the same order.
 pub fn at_once<I: Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
     std::thread::scope(|scope| {
         let work = &work;

@@ -1,4 +1,4 @@
-//! Packets read and answered by hand, from the protocol's description alone.
+//! Packets parsed and answered by handwritten code, from the description of the protocol alone.
 
 pub const AUDIO: u8 = 1;
 pub const FEC: u8 = 2;
@@ -7,7 +7,7 @@ pub const PING: u8 = 5;
 pub const PONG: u8 = 6;
 pub const INFO: u8 = 7;
 
-/// A datagram with names for its parts.
+/// A parsed datagram.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Packet {
     pub version: u8,
@@ -40,8 +40,8 @@ impl Packet {
         bytes
     }
 
-    /// What a faithful echo server returns, if anything.
-    pub fn answer(&self) -> Option<Self> {
+    /// The reply of a correct echo server, if any.
+    pub fn reply(&self) -> Option<Self> {
         match self.kind {
             AUDIO | KEEPALIVE => Some(self.clone()),
             PING => {
@@ -51,7 +51,7 @@ impl Packet {
         }
     }
 
-    /// Its place in its stream as the program counts, from 0: AUDIO begins with sequence 1, pings count in their payload.
+    /// The index in its stream as the program counts, from 0: AUDIO begins with sequence 1, pings count in their payload.
     pub fn index(&self) -> u32 {
         match self.kind {
             AUDIO => self.sequence - 1,

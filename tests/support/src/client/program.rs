@@ -6,21 +6,21 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-/// No run takes this long; a run that does hangs.
+/// Longer than any run takes; a longer run hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How a run ended.
+/// The exit code and output of a run.
 #[derive(Debug)]
 pub struct ProgramOutput {
     /// The exit code.
     pub code: i32,
-    /// The whole of standard output.
+    /// All of standard output.
     pub stdout: String,
-    /// The whole of standard error.
+    /// All of standard error.
     pub stderr: String,
 }
 
-/// The program with these arguments in the project's folder and a plain environment, not yet started.
+/// The program with these arguments in the project's folder and a plain environment, not started yet.
 pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(crate::built_program());
     command.current_dir(crate::repository()).args(args);
@@ -31,7 +31,7 @@ pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     command
 }
 
-/// Runs the program to its end. The line is cut at spaces.
+/// Runs the program to its end. The line is split at spaces.
 pub fn run(line: &str) -> ProgramOutput {
     run_args(line.split_whitespace())
 }
@@ -47,20 +47,20 @@ pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: 
     let mut stdin = program.0.stdin.take().unwrap();
     // The program may end before it has read all of it.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-    let ended = program.end();
+    let output = program.end();
     writer.join().unwrap();
-    ended
+    output
 }
 
-/// A program at work. It does not outlive the test that started it.
+/// A running program. It is killed when dropped.
 pub struct Program(Child);
 
-/// Starts what was prepared.
+/// Starts a prepared command.
 pub fn start(command: &mut Command) -> Program {
     Program(command.spawn().unwrap())
 }
 
-/// Starts the program. The line is cut at spaces.
+/// Starts the program. The line is split at spaces.
 pub fn start_line(line: &str) -> Program {
     start(&mut command(line.split_whitespace()))
 }
@@ -72,7 +72,7 @@ impl Program {
         assert!(sent.success());
     }
 
-    /// Waits for the first line on standard output. The reader holds the rest; dropping it closes the pipe.
+    /// Waits for the first line on standard output. The reader returns the rest; dropping it closes the pipe.
     pub fn first_line(&mut self) -> (String, BufReader<ChildStdout>) {
         let mut stdout = BufReader::new(self.0.stdout.take().unwrap());
         bounded(&on_thread(move || {
@@ -82,16 +82,16 @@ impl Program {
         }))
     }
 
-    /// Whether it has not ended yet.
+    /// Whether the program is still running.
     pub fn is_running(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the program.
     pub fn end(mut self) -> ProgramOutput {
         let (stdout, stderr) = (all_of(self.0.stdout.take()), all_of(self.0.stderr.take()));
         let (stdout, stderr) = (bounded(&stdout), bounded(&stderr));
-        // It has closed both: it is at its end.
+        // Both pipes are closed, so the program is about to exit.
         let status = self.0.wait().unwrap();
         assert!(!stderr.contains("panicked"), "{stderr}");
         ProgramOutput { code: status.code().unwrap_or(-1), stdout, stderr }
@@ -100,13 +100,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Only where a test failed is it still there.
+        // The program is still running only if a test failed.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Reads a pipe, where there is one, to its end.
+/// Reads a pipe, if there is one, to its end.
 fn all_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
     on_thread(move || {
         let mut text = String::new();

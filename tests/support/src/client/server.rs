@@ -8,41 +8,41 @@ use std::time::{Duration, Instant};
 
 use super::packet::{AUDIO, FEC, PONG, Packet};
 
-/// Nothing here takes as long.
+/// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What to do with a packet that has an answer.
+/// What to do with a packet that requires a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerAction {
-    /// Answer as a faithful server does.
-    Answer,
+    /// Reply as a correct server does.
+    Reply,
     /// Send no reply.
     Silence,
-    /// Answer this often.
+    /// Reply this number of times.
     Times(usize),
     /// Reply with one bit changed outside of the packet number.
     Damage,
-    /// Answer with sound that is half as loud, upside down.
+    /// Reply with inverted audio at half the level.
     Halve,
-    /// Answer without the last four bytes.
+    /// Reply without the last four bytes.
     Truncate,
-    /// Answer damaged, then as it should be.
-    DamageThenAnswer,
-    /// Answer once the next packet of the same type has been answered.
+    /// Reply damaged, then intact.
+    DamageThenReply,
+    /// Reply after the reply to the next packet of the same type.
     AfterNext,
-    /// Answer so much later.
+    /// Reply after this additional delay.
     Later(Duration),
     /// Reply with a sequence number that was never sent.
-    Unasked,
-    /// Answer, and send what answers nothing: three bytes, another version, and FEC.
-    Babble,
+    UnknownSequence,
+    /// Reply, and send three datagrams that match nothing: three bytes, another version, and FEC.
+    WithUnmatched,
 }
 
 /// The server. Dropping it ends it.
 pub struct Server {
     pub address: SocketAddr,
     received: Arc<Received>,
-    /// A datagram from here ends it.
+    /// A datagram from this socket stops the server.
     stopper: UdpSocket,
     thread: Option<JoinHandle<()>>,
 }
@@ -55,37 +55,45 @@ struct Received {
 
 impl Server {
     /// A server that handles each packet as `decide` returns.
-    pub fn that(decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
+    pub fn with_actions(decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
         Self::with_delay(Duration::ZERO, decide)
     }
 
-    /// A faithful echo server.
-    pub fn faithful() -> Self {
-        Self::that(|_| ServerAction::Answer)
+    /// A correct echo server.
+    pub fn correct() -> Self {
+        Self::with_actions(|_| ServerAction::Reply)
     }
 
-    /// A faithful echo server that handles AUDIO as `decide` returns for its sequence number.
+    /// A correct echo server that handles AUDIO as `decide` returns for its sequence number.
     pub fn with_audio(decide: impl Fn(u32) -> ServerAction + Send + 'static) -> Self {
-        Self::that(move |packet| if packet.kind == AUDIO { decide(packet.sequence) } else { ServerAction::Answer })
+        Self::with_actions(
+            move |packet| if packet.kind == AUDIO { decide(packet.sequence) } else { ServerAction::Reply },
+        )
     }
 
-    /// A server that never answers.
+    /// A server that never replies.
     pub fn silent() -> Self {
-        Self::that(|_| ServerAction::Silence)
+        Self::with_actions(|_| ServerAction::Silence)
     }
 
-    /// A server whose every answer takes `delay` longer.
+    /// A server whose every reply is delayed by `delay`.
     pub fn with_delay(delay: Duration, decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        // What it is granted is enough; the default is not, when this machine is busy.
+        // The granted size is sufficient; the default is not on a busy machine.
         socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
         let address = socket.local_addr().unwrap();
         let stopper = UdpSocket::bind("127.0.0.1:0").unwrap();
         let stopped_by = stopper.local_addr().unwrap();
         let received = Arc::<Received>::default();
-        let work =
-            Work { socket, stopped_by, delay, received: Arc::clone(&received), waiting: Vec::new(), kept: Vec::new() };
-        let thread = Some(std::thread::spawn(move || work.serve(decide)));
+        let server_thread = ServerThread {
+            socket,
+            stopped_by,
+            delay,
+            received: Arc::clone(&received),
+            delayed: Vec::new(),
+            held: Vec::new(),
+        };
+        let thread = Some(std::thread::spawn(move || server_thread.serve(decide)));
         Self { address, received, stopper, thread }
     }
 
@@ -114,7 +122,7 @@ impl Server {
         let datagrams = self.received.datagrams.lock().unwrap();
         let (datagrams, timeout) =
             self.received.more.wait_timeout_while(datagrams, DEADLINE, |datagrams| datagrams.len() < count).unwrap();
-        assert!(!timeout.timed_out(), "only {} datagrams came", datagrams.len());
+        assert!(!timeout.timed_out(), "only {} datagrams arrived", datagrams.len());
     }
 }
 
@@ -128,34 +136,34 @@ impl Drop for Server {
     }
 }
 
-/// The thread's own.
-struct Work {
+/// The state of the server thread.
+struct ServerThread {
     socket: UdpSocket,
     stopped_by: SocketAddr,
     delay: Duration,
     received: Arc<Received>,
-    /// Answers with their time.
-    waiting: Vec<(Instant, SocketAddr, Vec<u8>)>,
-    /// Answers that wait for the next one of their type.
-    kept: Vec<Packet>,
+    /// Replies with their due times.
+    delayed: Vec<(Instant, SocketAddr, Vec<u8>)>,
+    /// Replies that wait for the next one of their type.
+    held: Vec<Packet>,
 }
 
-impl Work {
+impl ServerThread {
     fn serve(mut self, mut decide: impl FnMut(&Packet) -> ServerAction) {
         let mut buffer = vec![0; 65_536];
         loop {
             let now = Instant::now();
-            self.waiting.sort_by_key(|(due, ..)| *due);
-            while self.waiting.first().is_some_and(|(due, ..)| *due <= now) {
-                let (_, to, bytes) = self.waiting.remove(0);
+            self.delayed.sort_by_key(|(due, ..)| *due);
+            while self.delayed.first().is_some_and(|(due, ..)| *due <= now) {
+                let (_, to, bytes) = self.delayed.remove(0);
                 self.send(&bytes, to);
             }
-            let next = self.waiting.first().map(|(due, ..)| *due - now);
+            let next = self.delayed.first().map(|(due, ..)| *due - now);
             self.socket.set_read_timeout(next).unwrap();
             match self.socket.recv_from(&mut buffer) {
                 Ok((_, from)) if from == self.stopped_by => return,
-                Ok((length, from)) => self.take(&buffer[..length], from, &mut decide),
-                // The time-out, or "port unreachable" from a client that is gone.
+                Ok((length, from)) => self.handle(&buffer[..length], from, &mut decide),
+                // A timeout, or "port unreachable" from a client that has ended.
                 Err(error) => assert!(
                     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionRefused),
                     "{error}"
@@ -164,71 +172,71 @@ impl Work {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], from: SocketAddr, decide: &mut impl FnMut(&Packet) -> ServerAction) {
+    fn handle(&mut self, bytes: &[u8], from: SocketAddr, decide: &mut impl FnMut(&Packet) -> ServerAction) {
         let packet = Packet::read(bytes);
         self.received.datagrams.lock().unwrap().push(bytes.to_vec());
         self.received.more.notify_all();
-        let Some(answer) = packet.answer() else { return };
+        let Some(reply) = packet.reply() else { return };
         let damaged = || {
-            let mut bytes = answer.bytes();
-            // A pong ends with the number it is matched by; its time stands before that.
-            let place = if answer.kind == PONG { 12 } else { bytes.len() - 1 };
-            bytes[place] ^= 1;
+            let mut bytes = reply.bytes();
+            // A pong ends with the number that it is matched by; the time is before that.
+            let offset = if reply.kind == PONG { 12 } else { bytes.len() - 1 };
+            bytes[offset] ^= 1;
             bytes
         };
-        let unasked = || {
-            let mut unknown_sequence = Packet { sequence: 0x7000_0000, ..answer.clone() };
-            if answer.kind == PONG {
+        let unknown = || {
+            let mut unknown_sequence = Packet { sequence: 0x7000_0000, ..reply.clone() };
+            if reply.kind == PONG {
                 unknown_sequence.payload[8..].copy_from_slice(&[0x70, 0, 0, 0]);
             }
             unknown_sequence.bytes()
         };
         let action = decide(&packet);
         let mut delay = self.delay;
-        let answers = match action {
-            ServerAction::Answer => vec![answer.bytes()],
+        let replies = match action {
+            ServerAction::Reply => vec![reply.bytes()],
             ServerAction::Silence | ServerAction::AfterNext => Vec::new(),
-            ServerAction::Times(count) => vec![answer.bytes(); count],
+            ServerAction::Times(count) => vec![reply.bytes(); count],
             ServerAction::Damage => vec![damaged()],
             ServerAction::Halve => {
-                let payload = answer.samples().iter().flat_map(|sample| (sample / -2.0).to_le_bytes()).collect();
-                vec![Packet { payload, ..answer.clone() }.bytes()]
+                let payload = reply.samples().iter().flat_map(|sample| (sample / -2.0).to_le_bytes()).collect();
+                vec![Packet { payload, ..reply.clone() }.bytes()]
             }
-            ServerAction::Truncate => vec![answer.bytes()[..bytes.len() - 4].to_vec()],
-            ServerAction::DamageThenAnswer => vec![damaged(), answer.bytes()],
+            ServerAction::Truncate => vec![reply.bytes()[..bytes.len() - 4].to_vec()],
+            ServerAction::DamageThenReply => vec![damaged(), reply.bytes()],
             ServerAction::Later(more) => {
                 delay += more;
-                vec![answer.bytes()]
+                vec![reply.bytes()]
             }
-            ServerAction::Unasked => vec![unasked()],
-            ServerAction::Babble => {
-                let version = Packet { version: 2, ..answer.clone() };
-                let fec = Packet { kind: FEC, ..answer.clone() };
-                vec![vec![1, 2, 3], version.bytes(), fec.bytes(), answer.bytes()]
+            ServerAction::UnknownSequence => vec![unknown()],
+            ServerAction::WithUnmatched => {
+                let version = Packet { version: 2, ..reply.clone() };
+                let fec = Packet { kind: FEC, ..reply.clone() };
+                vec![vec![1, 2, 3], version.bytes(), fec.bytes(), reply.bytes()]
             }
         };
-        let (overtaken, kept) = self.kept.drain(..).partition::<Vec<_>, _>(|kept| kept.kind == answer.kind);
-        self.kept = kept;
+        let (overtaken, held) = self.held.drain(..).partition::<Vec<_>, _>(|held| held.kind == reply.kind);
+        self.held = held;
         let overtaken = overtaken.iter().map(Packet::bytes);
-        for bytes in answers.into_iter().chain(overtaken) {
+        for bytes in replies.into_iter().chain(overtaken) {
             if delay.is_zero() {
                 self.send(&bytes, from);
             } else {
-                self.waiting.push((Instant::now() + delay, from, bytes));
+                self.delayed.push((Instant::now() + delay, from, bytes));
             }
         }
         if action == ServerAction::AfterNext {
-            self.kept.push(answer);
+            self.held.push(reply);
         }
     }
 
     fn send(&self, bytes: &[u8], to: SocketAddr) {
-        // A client that is gone makes no difference.
+        // A client that has ended makes no difference.
         let _ = self.socket.send_to(bytes, to);
     }
 }
 
-/// A port where nothing listens and nothing can begin to: its socket accepts datagrams from one other address only, so the
+/// A port that nothing can listen on: its socket accepts datagrams from one other address only, so the
 /// system answers all others with "port unreachable".
 pub fn closed_port() -> (UdpSocket, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

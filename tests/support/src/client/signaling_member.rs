@@ -1,4 +1,4 @@
-//! A jamjam client that creates a room, publishes its address, and watches members join and leave. It implements the protocol by
+//! A jamjam client that creates a room, publishes its address, and receives joins and leaves. It implements the protocol by
 //! hand.
 
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-/// Nothing here takes as long.
+/// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The member. Dropping it closes its connection.
@@ -19,36 +19,36 @@ pub struct SignalingMember {
 }
 
 impl SignalingMember {
-    /// Connects to the server and makes a room.
+    /// Connects to the server and creates a room.
     pub fn with_room(server: SocketAddr, name: &str, password: Option<&str>) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let (socket, _) = tungstenite::client(format!("ws://{server}/"), stream).unwrap();
-        let mut room_member = Self { socket, room: String::new(), invite: String::new() };
+        let mut member = Self { socket, room: String::new(), invite: String::new() };
         let data = json!({"room_name": name, "password": password, "peer_name": "Echo Bot"});
-        room_member.send_text(&json!({"type": "CreateRoom", "data": data}));
-        let made = room_member.receive_type("RoomCreated");
-        let text = |member: &str| made[member].as_str().unwrap().to_owned();
-        Self { room: text("room_id"), invite: text("invite_code"), ..room_member }
+        member.send_text(&json!({"type": "CreateRoom", "data": data}));
+        let created = member.receive_type("RoomCreated");
+        let text = |member: &str| created[member].as_str().unwrap().to_owned();
+        Self { room: text("room_id"), invite: text("invite_code"), ..member }
     }
 
     /// The same, and publishes `address`.
-    pub fn at(server: SocketAddr, name: &str, password: Option<&str>, address: SocketAddr) -> Self {
-        let mut room_member = Self::with_room(server, name, password);
-        room_member.is_at(&json!([]), Some(address), None);
-        room_member
+    pub fn with_address(server: SocketAddr, name: &str, password: Option<&str>, address: SocketAddr) -> Self {
+        let mut member = Self::with_room(server, name, password);
+        member.publish_addresses(&json!([]), Some(address), None);
+        member
     }
 
     /// Publishes its candidate addresses.
-    pub fn is_at(&mut self, candidates: &Value, public: Option<SocketAddr>, local: Option<SocketAddr>) {
+    pub fn publish_addresses(&mut self, candidates: &Value, public: Option<SocketAddr>, local: Option<SocketAddr>) {
         let data = json!({"candidates": candidates, "public_addr": public, "local_addr": local});
         self.send_text(&json!({"type": "UpdatePeerInfo", "data": data}));
-        // The answer to this comes after the server has taken the other.
+        // The response to this comes after the server has processed the update.
         self.send_text(&json!({"type": "ListRooms"}));
         self.receive_type("RoomList");
     }
 
-    /// How many are in its room, as the list has it.
+    /// The number of members of its room in the room list.
     pub fn members(&mut self) -> u64 {
         self.send_text(&json!({"type": "ListRooms"}));
         let list = self.receive_type("RoomList");
@@ -68,7 +68,7 @@ impl SignalingMember {
         message["data"].clone()
     }
 
-    /// The next message that is of this type.
+    /// The next message of this type; other messages are skipped.
     pub fn receive_next(&mut self, kind: &str) -> Value {
         loop {
             let message = self.socket.read().unwrap();

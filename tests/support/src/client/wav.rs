@@ -1,8 +1,8 @@
-//! WAV files read and written by hand.
+//! WAV files read and written by handwritten code.
 
 use std::path::Path;
 
-/// A WAV file, taken apart.
+/// A parsed WAV file.
 #[derive(Debug)]
 pub struct Wav {
     /// 1: integers, 3: floats.
@@ -14,13 +14,13 @@ pub struct Wav {
 }
 
 impl Wav {
-    /// Reads a file whose every length is right.
+    /// Reads a file whose lengths are all correct.
     pub fn read(path: &Path) -> Self {
         let file = std::fs::read(path).unwrap();
         let short = |at: usize| u16::from_le_bytes(file[at..at + 2].try_into().unwrap());
         let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
         assert_eq!((&file[..4], &file[8..12]), (&b"RIFF"[..], &b"WAVE"[..]));
-        assert_eq!(word(4) as usize, file.len() - 8, "the length of the whole");
+        assert_eq!(word(4) as usize, file.len() - 8, "the length of the file");
         let (mut at, mut fmt, mut data) = (12, None, None);
         while at < file.len() {
             let length = word(at + 4) as usize;

@@ -15,8 +15,8 @@ pub struct BatchClient {
 
 impl BatchClient {
     /// A client on a free port, connected to `server`.
-    pub fn of(server: SocketAddr) -> Self {
-        let client = Client::of(server);
+    pub fn connect(server: SocketAddr) -> Self {
+        let client = Client::connect(server);
         let state = UdpSocketState::new((&client.socket).into()).unwrap();
         client.socket.set_nonblocking(false).unwrap();
         Self { client, state }
@@ -29,14 +29,14 @@ impl BatchClient {
         self.state.try_send((&self.client.socket).into(), &train).unwrap();
     }
 
-    /// What comes until `packets` have: each packet, and the size of the largest batch.
+    /// Receives `packets` packets. Returns them, and the size of the largest batch.
     pub fn recv(&self, packets: usize) -> (Vec<Vec<u8>>, usize) {
         let (mut came, mut largest) = (Vec::new(), 0);
         while came.len() < packets {
             let mut buffer = vec![0; 65_536];
             let mut meta = [RecvMeta::default()];
             let mut slot = [IoSliceMut::new(&mut buffer)];
-            let read = self.state.recv((&self.client.socket).into(), &mut slot, &mut meta).expect("an answer in time");
+            let read = self.state.recv((&self.client.socket).into(), &mut slot, &mut meta).expect("a reply in time");
             assert_eq!(read, 1);
             let train: Vec<Vec<u8>> = buffer[..meta[0].len].chunks(meta[0].stride).map(<[u8]>::to_vec).collect();
             largest = largest.max(train.len());

@@ -1,4 +1,4 @@
-//! A client: one socket that talks to one address only.
+//! A UDP client: one socket connected to one address.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ pub struct Client {
 
 impl Client {
     /// A client on a free port, connected to `server`.
-    pub fn of(server: SocketAddr) -> Self {
+    pub fn connect(server: SocketAddr) -> Self {
         let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).unwrap();
         socket.connect(server).unwrap();
@@ -32,22 +32,22 @@ impl Client {
         assert_eq!(self.socket.send(datagram).unwrap(), datagram.len());
     }
 
-    /// The next datagram that comes.
+    /// Receives the next datagram.
     pub fn recv(&self) -> Vec<u8> {
         let mut buffer = vec![0; 65_536];
-        let len = self.socket.recv(&mut buffer).expect("an answer in time");
+        let len = self.socket.recv(&mut buffer).expect("a reply in time");
         buffer.truncate(len);
         buffer
     }
 
-    /// Sends one datagram and returns what comes next.
-    pub fn ask(&self, datagram: &[u8]) -> Vec<u8> {
+    /// Sends one datagram and returns the next one received.
+    pub fn exchange(&self, datagram: &[u8]) -> Vec<u8> {
         self.send(datagram);
         self.recv()
     }
 
-    /// Returns once the server has read everything that was sent to it before: sends KEEPALIVE until one comes back, and throws
-    /// away what comes meanwhile. Returns how many it took.
+    /// Returns once the server has read everything that was sent to it before: sends KEEPALIVE until one returns, and discards
+    /// other datagrams. Returns the number of KEEPALIVEs sent.
     pub fn sync(&mut self) -> u64 {
         let deadline = Instant::now() + TEST_TIMEOUT;
         self.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -55,12 +55,12 @@ impl Client {
         let token = keepalive(self.syncs, b"has it read this far?");
         let mut sent = 0;
         let mut buffer = vec![0; 65_536];
-        'ask: while Instant::now() < deadline {
+        'send: while Instant::now() < deadline {
             self.send(&token);
             sent += 1;
             while let Ok(len) = self.socket.recv(&mut buffer) {
                 if buffer[..len] == token {
-                    break 'ask;
+                    break 'send;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! A line of the log, taken apart by its spaces alone.
+//! Parses log lines by their spaces.
 
 /// `2024-01-15T10:30:00.000Z INFO Echo server listening on 0.0.0.0:5000`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,20 +10,20 @@ pub struct Line {
 
 impl Line {
     /// Cuts at the first and second space.
-    pub fn of(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let (time, rest) = text.split_once(' ').unwrap_or_else(|| panic!("no time in {text:?}"));
         let (level, message) = rest.split_once(' ').unwrap_or_else(|| panic!("no level in {text:?}"));
-        assert!(has_the_shape_of_a_time(time), "{time:?} is no time like 2024-01-15T10:30:00.000Z");
+        assert!(is_timestamp(time), "{time:?} is not a time like 2024-01-15T10:30:00.000Z");
         Self { time: time.to_owned(), level: level.to_owned(), message: message.to_owned() }
     }
 
     /// Level and message: everything but the time.
-    pub fn said(&self) -> (&str, &str) {
+    pub fn level_and_message(&self) -> (&str, &str) {
         (&self.level, &self.message)
     }
 }
 
-fn has_the_shape_of_a_time(text: &str) -> bool {
+fn is_timestamp(text: &str) -> bool {
     const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd.dddZ";
     let fits = |(shape, byte): (&u8, u8)| if *shape == b'd' { byte.is_ascii_digit() } else { byte == *shape };
     text.len() == SHAPE.len() && SHAPE.iter().zip(text.bytes()).all(fits)
@@ -37,8 +37,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Reads `Stats: received=100, sent=100, buffered=0` and the facts after it.
-    pub fn of(line: &Line) -> Self {
+    /// Parses `Stats: received=100, sent=100, buffered=0` and the fields after it.
+    pub fn parse(line: &Line) -> Self {
         assert_eq!(line.level, "INFO");
         let text = line.message.strip_prefix("Stats: ").unwrap_or_else(|| panic!("{:?}", line.message));
         let field = |field: &str| {
@@ -51,13 +51,13 @@ impl Stats {
         Self { text: text.to_owned(), fields }
     }
 
-    /// A count; what is not printed is zero.
+    /// A counter; a counter that is not printed is zero.
     pub fn count(&self, name: &str) -> u64 {
         let value = self.fields.iter().find_map(|(field, value)| (field == name).then_some(value));
         value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}")))
     }
 
-    /// What became of everything that was sent to the server, each datagram in exactly one count.
+    /// The number of datagrams sent to the server: the sum of the counters of their outcomes.
     pub fn arrivals(&self) -> u64 {
         let ends = |name: &str| {
             matches!(

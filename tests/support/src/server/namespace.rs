@@ -1,4 +1,4 @@
-//! Tests in a network of their own: nothing but a loopback interface, with an MTU as on a real path.
+//! Tests in their own network namespace: only a loopback interface, with the MTU of a real path.
 
 use std::env;
 use std::fs;
@@ -11,15 +11,15 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto,
 
 use super::poll_until;
 
-/// Set in the process that runs inside.
+/// Set in the process inside the namespace.
 const INSIDE: &str = "JAMJAM_TEST_NAMESPACE";
 
 /// Runs `body` in a new network namespace, by running the calling test again in there: `name` is the test's function, and `body` a
 /// closure in it. Prints a line where the system does not permit it.
 ///
 /// # Panics
-/// If the test does not pass in there.
-pub fn inside<F: FnOnce()>(name: &str, body: F) {
+/// If the test fails in there.
+pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
     // `program::module::test::{{closure}}`
     let path = std::any::type_name::<F>();
     let test =
@@ -29,11 +29,11 @@ pub fn inside<F: FnOnce()>(name: &str, body: F) {
         set_up_loopback(1_500);
         return body();
     }
-    // Root needs no user namespace; others may be permitted one, where they are root.
+    // Root needs no user namespace; other users may be permitted one, in which they are root.
     let permitted =
         |flag: &&str| Command::new("unshare").args([flag, "true"]).output().is_ok_and(|o| o.status.success());
     let Some(flag) = ["-n", "-rn"].into_iter().find(permitted) else {
-        // Past the test runner's capture, which shows nothing of a test that passes.
+        // Written past the capture of the test runner, which hides the output of passing tests.
         let _ = writeln!(std::io::stderr(), "SKIPPED {name}: no network namespaces here (unshare -n, unshare -rn)");
         return;
     };
@@ -60,7 +60,7 @@ fn set_up_loopback(mtu: u32) {
     }
 }
 
-/// `RTM_NEWADDR`: one more address on the loopback interface, usable at once.
+/// `RTM_NEWADDR`: one more address on the loopback interface, usable immediately.
 pub fn add_address(address: IpAddr) {
     let no_duplicate_check = 2;
     let (family, octets) = match address {
@@ -77,8 +77,8 @@ pub fn add_address(address: IpAddr) {
     }
 }
 
-/// The kernel completes a new address in its own time, after it has acknowledged it. A socket connected before that never finds
-/// the way.
+/// Waits for a new address: the kernel completes it some time after it has acknowledged it. A socket connected before that has no
+/// route.
 fn await_route_to(address: Ipv6Addr) {
     let address = format!("{:032x}", u128::from(address));
     poll_until("a route to a new address", || {

@@ -9,7 +9,7 @@ pub fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// AUDIO with `len` payload bytes that no other sequence has.
+/// AUDIO with `len` payload bytes that are unique to the sequence.
 pub fn audio(sequence: u32, len: usize) -> Vec<u8> {
     let mut random = Random(u64::from(sequence) + 1);
     let payload: Vec<u8> = std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(len).collect();
@@ -21,7 +21,7 @@ pub fn keepalive(sequence: u32, payload: &[u8]) -> Vec<u8> {
     packet(0x04, sequence, payload)
 }
 
-/// One of each type, and the forms that a server must distinguish.
+/// One packet of each type, and the variants that a server must distinguish.
 pub fn golden() -> Vec<Vec<u8>> {
     let info = |tail: &[u8]| {
         let mut bytes = vec![1, 7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0];
@@ -52,11 +52,11 @@ pub fn golden() -> Vec<Vec<u8>> {
     ]
 }
 
-/// The count that a datagram must end in, from the table of types.
-pub fn fate(datagram: &[u8]) -> &'static str {
+/// The counter that a datagram must increment, from the table of types.
+pub fn expected_counter(datagram: &[u8]) -> &'static str {
     let payload = datagram.len().saturating_sub(12);
     match datagram {
-        // STUN: a Binding request or indication whose length is right, and has no attributes, or is none at all.
+        // STUN: a Binding request or indication of the right length without attributes, or other STUN.
         [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, ..] if datagram.len() == 20 => "stun_requests",
         [0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42, ..] if datagram.len() == 20 => "ignored",
         [0, _, _, _, 0x21, 0x12, 0xa4, 0x42, ..] => "dropped_stun",
@@ -68,14 +68,14 @@ pub fn fate(datagram: &[u8]) -> &'static str {
         [_, 4, ..] => "keepalives",
         [_, 5, ..] if payload < 12 => "dropped_payload",
         [_, 5, ..] => "pings",
-        // Five floats, two words and the codec's length are 29 bytes; then the codec.
+        // Five floats, two words and the codec length are 29 bytes; then the codec.
         [_, 7, ..] if payload < 29 || payload < 29 + usize::from(datagram[40]) => "dropped_payload",
         [_, 7, ..] => "latency_infos",
         _ => "dropped_type",
     }
 }
 
-/// A small generator (splitmix64), the same everywhere.
+/// A small generator (splitmix64), the same on every platform.
 pub struct Random(pub u64);
 
 impl Random {
@@ -88,8 +88,8 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `most`.
-    pub fn below(&mut self, most: u64) -> u64 {
-        self.next() % most
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
     }
 }

@@ -1,4 +1,4 @@
-//! Starts the server, watches its log, sends it signals, and waits for its end.
+//! Starts the server, reads its log, sends it signals, and waits for its end.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::line::{Line, Stats};
 use super::{TEST_TIMEOUT, poll_until};
 
-/// A server that runs. It is killed when dropped.
+/// A running server. It is killed when dropped.
 pub struct Server {
     child: Child,
     /// The listening address from its address file.
@@ -25,24 +25,24 @@ pub struct Server {
     _folder: TempDir,
 }
 
-/// What is left of a server that has ended.
-pub struct Ended {
+/// The result of a server that has ended.
+pub struct ServerExit {
     /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// Everything it logged.
     pub lines: Vec<String>,
-    /// From the request to stop to the end of its log.
+    /// The time from the stop signal to the end of its log.
     pub took: Duration,
 }
 
-impl Ended {
+impl ServerExit {
     /// The last line of the log, which must be statistics.
     pub fn stats(&self) -> Stats {
-        Stats::of(&Line::of(self.lines.last().expect("a line")))
+        Stats::parse(&Line::parse(self.lines.last().expect("a line")))
     }
 }
 
-/// What the program reads of its environment.
+/// The environment variables that the program reads.
 const VARIABLES: [&str; 35] = [
     "ECHO_DELAY_MS",
     "SIGNALING_URL",
@@ -81,7 +81,7 @@ const VARIABLES: [&str; 35] = [
     "TRUST_PROXY",
 ];
 
-/// The program with none of the variables that it reads, in a time zone far from UTC. `PROGRAM` names another build of it.
+/// The program without the variables that it reads, in a time zone far from UTC. `PROGRAM` names another build of it.
 pub fn program(arguments: &[&str]) -> Command {
     let built = crate::built_program().into();
     let mut command = Command::new(std::env::var_os("PROGRAM").unwrap_or(built));
@@ -92,7 +92,7 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the program to its end, which must come by itself.
+/// Runs the program to its end, which must come without a signal.
 pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
     let mut command = program(arguments);
     prepare(&mut command);
@@ -101,7 +101,7 @@ pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             let _ = child.kill();
-            panic!("{arguments:?} goes on");
+            panic!("{arguments:?} does not end");
         }
         thread::park_timeout(Duration::from_millis(1));
     }
@@ -115,7 +115,7 @@ impl Server {
         Self::start_with(options, |_| {})
     }
 
-    /// The same after `prepare` has had its way with the command.
+    /// The same after `prepare` has changed the command.
     pub fn start_with(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let buffer = if options.contains(&"--socket-buffer") { &[][..] } else { &["--socket-buffer", "204800"] };
         Self::start_as(&[&["--port", "0"], buffer, options].concat(), prepare)
@@ -128,15 +128,15 @@ impl Server {
 
     /// Starts `signaling-server` with more options, on loopback and a free port unless the options override it.
     pub fn start_signaling(options: &[&str]) -> Self {
-        let mut all = Vec::new();
+        let mut arguments = Vec::new();
         for default in [["--host", "127.0.0.1"], ["--port", "0"]] {
-            all.extend(default.into_iter().filter(|_| !options.contains(&default[0])));
+            arguments.extend(default.into_iter().filter(|_| !options.contains(&default[0])));
         }
-        all.extend(options);
-        Self::start_command("signaling-server", &all, |_| {})
+        arguments.extend(options);
+        Self::start_command("signaling-server", &arguments, |_| {})
     }
 
-    /// The same with nothing but these options, after `prepare` has had its way with the command.
+    /// The same with only these options, after `prepare` has changed the command.
     pub fn start_signaling_as(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         Self::start_command("signaling-server", options, prepare)
     }
@@ -153,7 +153,7 @@ impl Server {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         thread::spawn(move || {
             for text in stderr.lines() {
-                // Without a reader of the lines the pipe is closed.
+                // Once nothing reads the lines any more, the pipe is closed.
                 if text.is_ok_and(|text| line.send(text).is_err()) {
                     break;
                 }
@@ -178,10 +178,10 @@ impl Server {
     pub fn line(&mut self) -> Line {
         let text = self.log.recv_timeout(TEST_TIMEOUT).expect("another line");
         self.lines.push(text);
-        Line::of(self.lines.last().unwrap())
+        Line::parse(self.lines.last().unwrap())
     }
 
-    /// Reads the log up to the next line whose message begins like this.
+    /// Reads the log up to the next line whose message begins with `beginning`.
     pub fn line_starting_with(&mut self, beginning: &str) -> Line {
         loop {
             let line = self.line();
@@ -191,7 +191,7 @@ impl Server {
         }
     }
 
-    /// Sends a signal, by its name without `SIG`.
+    /// Sends a signal by its name without `SIG`.
     pub fn signal(&self, name: &str) {
         let id = self.id().to_string();
         let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status().unwrap();
@@ -199,20 +199,20 @@ impl Server {
     }
 
     /// Sends a stop signal and waits for the end of the process.
-    pub fn stop(mut self, signal: &str) -> Ended {
-        let asked = Instant::now();
+    pub fn stop(mut self, signal: &str) -> ServerExit {
+        let requested = Instant::now();
         self.signal(signal);
         loop {
-            let left = (asked + TEST_TIMEOUT).saturating_duration_since(Instant::now());
+            let left = (requested + TEST_TIMEOUT).saturating_duration_since(Instant::now());
             match self.log.recv_timeout(left) {
                 Ok(text) => self.lines.push(text),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it goes on after SIG{signal}"),
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after SIG{signal}"),
             }
         }
-        let took = asked.elapsed();
+        let took = requested.elapsed();
         let code = self.child.wait().unwrap().code();
-        Ended { code, lines: std::mem::take(&mut self.lines), took }
+        ServerExit { code, lines: std::mem::take(&mut self.lines), took }
     }
 
     /// Stops reading its log.
@@ -225,12 +225,12 @@ impl Server {
         poll_until("an end", || self.child.try_wait().unwrap()).code()
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// A count of the room server's `/metrics`: of one dialect if the name has a label (`rooms{dialect="bbx"}`), else of all.
+    /// A counter in the signaling server's `/metrics`: of one dialect if the name has a label (`rooms{dialect="bbx"}`), else the sum of all.
     pub fn metric(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -260,7 +260,7 @@ impl Drop for Server {
     }
 }
 
-/// A server that runs as another user writes its address file there too.
+/// Makes the folder writable for servers that run as another user.
 fn open_to_all(folder: &Path) {
     #[cfg(unix)]
     {
@@ -278,7 +278,7 @@ pub fn is_root() -> bool {
     status.lines().any(|line| line.starts_with("Uid:\t0\t"))
 }
 
-/// Makes the command run without root's rights.
+/// Makes the command run without the privileges of root.
 #[cfg(target_os = "linux")]
 pub fn as_unprivileged_user(command: &mut Command) {
     use std::os::unix::process::CommandExt;

@@ -2,9 +2,9 @@
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Chance(u64);
+pub(crate) struct Rng(u64);
 
-impl Chance {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -33,12 +33,12 @@ impl Chance {
         ((self.bits() >> 11) as f64) < probability * (1u64 << 53) as f64
     }
 
-    /// One of these.
+    /// One of these values.
     pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// A further stream, independent of what is drawn from this one later.
+    /// Another stream, independent of later draws from this one.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.bits())
     }

@@ -14,13 +14,13 @@ use jamjam_dev::time::Time;
 use serde_json::{Map, json};
 
 use crate::signaling::action::{Action, CODES, ROOMS, Token, mutated, text};
-use crate::signaling::model::{IDLE, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, Opened, Speaks};
+use crate::signaling::model::{ClientDialect, IDLE, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, ProgramRoom};
 use crate::signaling::received_messages::{ReceivedMessages, observed};
 
-/// Addresses that clients come from.
+/// Number of source addresses of clients.
 pub(crate) const ADDRESSES: usize = 4;
 
-pub(crate) struct Stage {
+pub(crate) struct HubSimulation {
     pub(crate) hub: Hub,
     pub(crate) model: Model,
     pub(crate) slots: BTreeMap<usize, ConnId>,
@@ -30,19 +30,19 @@ pub(crate) struct Stage {
     serial: u64,
 }
 
-/// What the hub did is not what it should have.
+/// A difference between the hub and the model.
 pub(crate) type Fault = String;
 
-#[expect(clippy::needless_pass_by_value, reason = "most of what is compared is made to be")]
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, done: T, expected: T) -> Result<(), Fault> {
-    if done == expected { Ok(()) } else { Err(format!("{what}: {done:?}, and not {expected:?}")) }
+#[expect(clippy::needless_pass_by_value, reason = "most compared values are temporaries")]
+fn check_equal<T: PartialEq + std::fmt::Debug>(what: &str, done: T, expected: T) -> Result<(), Fault> {
+    if done == expected { Ok(()) } else { Err(format!("{what}: {done:?}, expected {expected:?}")) }
 }
 
 fn secret() -> Secret {
     Secret::new("secret")
 }
 
-impl Stage {
+impl HubSimulation {
     pub(crate) fn new() -> Self {
         let broadcast =
             BroadcastSettings { secret: Some(secret()), idle_timeout: Some(IDLE), ..BroadcastSettings::default() };
@@ -60,7 +60,7 @@ impl Stage {
         Self { hub, model, slots: BTreeMap::new(), seen: BTreeSet::new(), last: 0, serial: 0 }
     }
 
-    /// Opens a connection with this request in a slot; the numbers of the connection and of the address.
+    /// Connects with this request in a slot. Returns the ids of the connection and of the address.
     fn open_connection(
         &mut self,
         slot: usize,
@@ -71,14 +71,14 @@ impl Stage {
         self.last += 1;
         let (conn, from) = (ConnId(self.last), (slot % ADDRESSES) as u8);
         self.slots.insert(slot, conn);
-        let route = route(path, query, DialectSet::default()).expect("a way in");
+        let route = route(path, query, DialectSet::default()).expect("a route");
         let new_connection = NewConnection { source: IpAddr::from([192, 0, 2, from]), route };
         self.hub.on_connect(self.model.now, conn, new_connection, received);
         (conn, from)
     }
 
-    /// Does something, a millisecond after what was done before: so nothing is due at the same time as something else.
-    pub(crate) fn act(&mut self, slot: usize, action: &Action) -> Result<(), Fault> {
+    /// Performs an action, a millisecond after the previous one, so that no two actions are due at the same time.
+    pub(crate) fn perform(&mut self, slot: usize, action: &Action) -> Result<(), Fault> {
         self.model.now += Duration::from_millis(1);
         self.serial += 1;
         let (now, serial, mut received) = (self.model.now, self.serial, ReceivedMessages::default());
@@ -87,50 +87,50 @@ impl Stage {
         match (action, conn) {
             (Action::Connect, None) => {
                 let (conn, from) = self.open_connection(slot, "/", "", &mut received);
-                self.model.connects(conn, from);
+                self.model.on_connect(conn, from);
             }
-            (Action::Enter(room, control, token), None) => {
+            (Action::ConnectBroadcast(room, control, token), None) => {
                 let name = room.map_or("a%2Fb", |room| ROOMS[room]);
                 let path = format!("/rooms/{name}{}", if *control { "/remotecontrol" } else { "" });
-                let query = Self::asking(name, *token, &mark(0), &mark(1));
+                let query = Self::token_query(name, *token, &mark(0), &mark(1));
                 let (conn, from) = self.open_connection(slot, &path, &query, &mut received);
-                self.model.enters(conn, from, room.map(|room| ROOMS[room]), *control, *token, &mark(0));
+                self.model.on_broadcast_connect(conn, from, room.map(|room| ROOMS[room]), *control, *token, &mark(0));
             }
-            (Action::Join(room, user), None) => {
+            (Action::ConnectWebRtc(room, user), None) => {
                 let (user, name) = (format!("u{user}"), if *user == 4 { String::new() } else { mark(0) });
                 let query = format!("roomId={}&userId={user}&userName={name}&token={}", ROOMS[*room], mark(1));
                 let (conn, from) = self.open_connection(slot, "/", &query, &mut received);
-                self.model.joins(conn, from, ROOMS[*room], &user, &name);
+                self.model.on_webrtc_connect(conn, from, ROOMS[*room], &user, &name);
             }
-            (Action::Gone(well), Some(conn)) => {
-                if *well {
+            (Action::Disconnect(with_close_frame), Some(conn)) => {
+                if *with_close_frame {
                     self.hub.on_close(now, conn, 1_000, &mark(0), &mut received);
                 } else {
                     self.hub.on_disconnect(now, conn, &mut received);
                 }
-                self.model.gone(conn);
+                self.model.on_disconnect(conn);
                 self.slots.remove(&slot);
             }
             (Action::Binary, Some(conn)) => {
                 self.hub.on_binary(now, conn, &mut received);
-                let client = self.model.clients.get_mut(&conn).expect("it is there");
-                (client.lived, client.spoke) = (now, now);
+                let client = self.model.clients.get_mut(&conn).expect("a client");
+                (client.last_activity, client.last_text) = (now, now);
             }
-            (Action::Alive, Some(conn)) => {
+            (Action::Activity, Some(conn)) => {
                 self.hub.on_activity(now, conn);
-                self.model.clients.get_mut(&conn).expect("it is there").lived = now;
+                self.model.clients.get_mut(&conn).expect("a client").last_activity = now;
             }
             (Action::SendText(text_kind, detail, mutation), Some(conn)) => {
-                let kind = text_kind.kind(self.model.clients[&conn].speaks);
+                let kind = text_kind.kind(self.model.clients[&conn].dialect);
                 let room = self.model.known.iter().rev().nth(usize::from(detail % 3));
                 let room = room.map_or("none", |(_, id, code)| if detail % 2 == 0 { id } else { code });
                 let text_sent = mutated(text(kind, *detail, serial, now.as_micros(), room), mutation);
                 self.hub.on_text(now, conn, &text_sent, &mut received);
-                self.model.says(conn, &text_sent, &received);
+                self.model.on_text(conn, &text_sent, &received);
             }
-            (Action::Noise(noise), Some(conn)) => {
+            (Action::RandomText(noise), Some(conn)) => {
                 self.hub.on_text(now, conn, noise, &mut received);
-                self.model.says(conn, noise, &received);
+                self.model.on_text(conn, noise, &received);
             }
             (Action::Post(room, typed, kind), _) => {
                 let body = body(*kind, &mark(0), &mark(1));
@@ -143,15 +143,15 @@ impl Stage {
                     PostError::RejectedByRoom(_) => "the room",
                     PostError::DelayQueueFull => "too many",
                 });
-                same("posting", posted, self.model.posted(ROOMS[*room], *typed, &body))?;
+                check_equal("posting", posted, self.model.on_post(ROOMS[*room], *typed, &body))?;
             }
-            (Action::Pass(seconds), _) => self.pass(Duration::from_secs(*seconds))?,
+            (Action::AdvanceTime(seconds), _) => self.advance(Duration::from_secs(*seconds))?,
             (action, _) => self.program(action, &mut received)?,
         }
-        self.settle(&received)
+        self.check_messages(&received)
     }
 
-    fn asking(room: &str, token: Token, id: &str, mark: &str) -> String {
+    fn token_query(room: &str, token: Token, id: &str, mark: &str) -> String {
         let other = if token == Token::OfAnotherRoom { "elsewhere" } else { room };
         let secret = if token == Token::OfAnotherSecret { Secret::new("Secret") } else { secret() };
         let metadata = Map::from_iter([("k".to_owned(), mark.into())]);
@@ -160,7 +160,7 @@ impl Stage {
         if token == Token::None { format!("x={mark}") } else { format!("token={signed}&x={mark}") }
     }
 
-    /// What the program does.
+    /// Performs an action of the program.
     fn program(&mut self, action: &Action, received: &mut ReceivedMessages) -> Result<(), Fault> {
         let (now, value) = (self.model.now, self.serial as f32);
         let in_rooms = |model: &Model, code: Option<usize>| {
@@ -170,47 +170,48 @@ impl Stage {
         };
         let count = |model: &Model, rooms: &[String]| rooms.iter().map(|room| model.members(room).len()).sum::<usize>();
         match action {
-            Action::Make(code, life) => {
+            Action::CreateRoom(code, life) => {
                 let (code, life) = (CODES[*code], Duration::from_secs(*life));
-                let making = CreateRoomOptions { code: Some(code.to_owned()), lifetime: Some(life), max_members: None };
+                let options =
+                    CreateRoomOptions { code: Some(code.to_owned()), lifetime: Some(life), max_members: None };
                 let is_free = self.model.opened.iter().all(|opened| opened.code != code);
-                same("making", self.hub.create_room(now, making).is_ok(), is_free)?;
+                check_equal("creating", self.hub.create_room(now, options).is_ok(), is_free)?;
                 if is_free {
                     self.model.ever_opened += 1;
                     let room = format!("bbx #{}", self.model.ever_opened);
-                    self.model.opened.push(Opened { room, code, ends: now + life, values: BTreeMap::new() });
+                    self.model.opened.push(ProgramRoom { room, code, ends: now + life, values: BTreeMap::new() });
                 }
             }
-            Action::Close(code) => {
+            Action::CloseRoom(code) => {
                 let closed = self.hub.close_room(CODES[*code], received).ok();
                 let room = in_rooms(&self.model, Some(*code));
-                same("closing", closed, room.map(|room| self.model.shut(&room[0])))?;
+                check_equal("closing", closed, room.map(|room| self.model.close_room(&room[0])))?;
             }
-            Action::Set(code, name) => {
+            Action::SetParam(code, name) => {
                 let delivered =
                     self.hub.broadcast_param(code.map(|code| CODES[code]), &format!("p{name}"), value, received).ok();
                 let rooms = in_rooms(&self.model, *code);
-                same("setting", delivered, rooms.as_ref().map(|rooms| count(&self.model, rooms)))?;
+                check_equal("setting", delivered, rooms.as_ref().map(|rooms| count(&self.model, rooms)))?;
                 for room in rooms.unwrap_or_default() {
                     self.model.set(&room, None, &format!("p{name}"), value);
                 }
             }
-            Action::Range(name, is_set) => {
+            Action::DeclareRange(name, is_set) => {
                 let (name, value) = (format!("p{name}"), is_set.then_some(value));
                 let range = (-(self.serial as f32), self.serial as f32 + 0.5);
                 let delivered =
                     self.hub.declare_range(&name, range, value, received).map_err(|unfit| unfit.to_string())?;
                 let rooms = value.and_then(|_| in_rooms(&self.model, None)).unwrap_or_default();
-                same("declaring", delivered, count(&self.model, &rooms))?;
+                check_equal("declaring", delivered, count(&self.model, &rooms))?;
                 self.model.ranges.insert(name.clone(), range);
                 for room in rooms {
                     self.model.set(&room, None, &name, value.unwrap_or_default());
                 }
             }
-            Action::Show(code) => {
+            Action::Visualize(code) => {
                 let delivered = self.hub.broadcast_visualization(code.map(|code| CODES[code]), &[value], received).ok();
                 let rooms = in_rooms(&self.model, *code);
-                same("showing", delivered, rooms.as_ref().map(|rooms| count(&self.model, rooms)))?;
+                check_equal("showing", delivered, rooms.as_ref().map(|rooms| count(&self.model, rooms)))?;
                 for room in rooms.unwrap_or_default() {
                     self.model.expect_for_others(&room, None, &format!("visualization {value}"), &[]);
                 }
@@ -221,38 +222,41 @@ impl Stage {
         Ok(())
     }
 
-    /// Time passes, as a clock has it: each deadline at its time.
-    pub(crate) fn pass(&mut self, time: Duration) -> Result<(), Fault> {
+    /// Advances the time, with every deadline in between.
+    pub(crate) fn advance(&mut self, time: Duration) -> Result<(), Fault> {
         let until = self.model.now + time;
         while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {
             let mut received = ReceivedMessages::default();
             self.model.now = next.max(self.model.now);
             self.hub.on_deadline(self.model.now, &mut received);
-            if !self.model.fall_due(&received.cut, &received.closed) {
-                return Err(format!("who may stay is dropped: {:?} {:?}", received.cut, received.closed));
+            if !self.model.on_deadline(&received.cut, &received.closed) {
+                return Err(format!(
+                    "a connection was dropped before its timeout: {:?} {:?}",
+                    received.cut, received.closed
+                ));
             }
-            let pinged = received.pinged.iter().all(|conn| self.model.speaks(*conn) > Some(Speaks::Jamjam));
-            same("only those are pinged who answer", pinged, true)?;
-            self.settle(&received)?;
+            let pinged = received.pinged.iter().all(|conn| self.model.dialect(*conn) > Some(ClientDialect::Jamjam));
+            check_equal("only clients of dialects with heartbeats are pinged", pinged, true)?;
+            self.check_messages(&received)?;
         }
         self.model.now = until;
-        same("no deadline is overdue", self.model.is_nobody_overdue(), true)?;
-        let is_late = self.model.later.iter().any(|(at, _)| *at <= until);
-        same("something is late", is_late, false)
+        check_equal("no timeout is overdue", self.model.no_timeout_is_overdue(), true)?;
+        let is_late = self.model.scheduled.iter().any(|(at, _)| *at <= until);
+        check_equal("a scheduled action is late", is_late, false)
     }
 
-    /// All messages match the expected ones, and all memberships match the model.
-    fn settle(&mut self, received: &ReceivedMessages) -> Result<(), Fault> {
+    /// Checks that all messages match the expected ones, and all memberships match the model.
+    fn check_messages(&mut self, received: &ReceivedMessages) -> Result<(), Fault> {
         let mut delivered: Vec<(ConnId, String)> =
             received.delivered.iter().map(|(conn, message)| (*conn, observed(message))).collect();
         let mut expected = std::mem::take(&mut self.model.expected);
         delivered.sort();
         expected.sort();
-        same("messages", delivered, expected)?;
+        check_equal("messages", delivered, expected)?;
         let (mut closed, mut expected) = (received.closed.clone(), std::mem::take(&mut self.model.closed));
         closed.sort_unstable();
         expected.sort_unstable();
-        same("closed", closed, expected)?;
+        check_equal("closed", closed, expected)?;
         for (_, message) in &received.delivered {
             let word = ["code", "type"].into_iter().find_map(|name| message[name].as_str());
             self.seen.insert(word.unwrap_or("rc").to_owned());
@@ -261,20 +265,20 @@ impl Stage {
         self.seen.extend(received.cut.iter().map(|_| "cut".to_owned()));
         let events =
             received.events.iter().map(|event| (event.room.clone(), event.name.clone(), event.value)).collect();
-        same("reported to the program", events, std::mem::take(&mut self.model.events))?;
+        check_equal("reported to the program", events, std::mem::take(&mut self.model.events))?;
         let clients = &self.model.clients;
         self.slots.retain(|_, conn| clients.contains_key(conn));
         self.count()
     }
 
     fn count(&self) -> Result<(), Fault> {
-        let Model { clients, memberships, made, opened, later, .. } = &self.model;
-        let shares = Speaks::ALL.map(|speaks| {
-            let speaking = clients.values().filter(|client| client.speaks == speaks).count();
-            let rooms = made.iter().map(|made| &made.room).chain(opened.iter().map(|opened| &opened.room));
-            let rooms = rooms.filter(|room| room.starts_with(speaks.name())).count();
-            let members = memberships.iter().filter(|membership| membership.room.starts_with(speaks.name())).count();
-            (speaks.name(), speaking as u64, rooms as u64, members as u64)
+        let Model { clients, memberships, created, opened, scheduled, .. } = &self.model;
+        let shares = ClientDialect::ALL.map(|dialect| {
+            let speaking = clients.values().filter(|client| client.dialect == dialect).count();
+            let rooms = created.iter().map(|created| &created.room).chain(opened.iter().map(|opened| &opened.room));
+            let rooms = rooms.filter(|room| room.starts_with(dialect.name())).count();
+            let members = memberships.iter().filter(|membership| membership.room.starts_with(dialect.name())).count();
+            (dialect.name(), speaking as u64, rooms as u64, members as u64)
         });
         let mut expected = shares.to_vec();
         expected.sort_unstable();
@@ -285,22 +289,24 @@ impl Stage {
         let mut counted: Vec<_> =
             counted.map(|(name, counts)| (name, counts.connections, counts.rooms, counts.members)).collect();
         counted.sort_unstable();
-        same("counted", counted, expected)?;
-        let relays =
-            later.iter().filter(|(_, later)| matches!(later, crate::signaling::model::Later::Relay { .. })).count();
-        same("waiting", self.hub.total_counters().delayed_messages, relays as u64)
+        check_equal("counted", counted, expected)?;
+        let schedule_relay = scheduled
+            .iter()
+            .filter(|(_, scheduled)| matches!(scheduled, crate::signaling::model::Scheduled::Relay { .. }))
+            .count();
+        check_equal("waiting", self.hub.total_counters().delayed_messages, schedule_relay as u64)
     }
 
     /// All clients disconnect.
-    pub(crate) fn all_go(&mut self) -> Result<(), Fault> {
+    pub(crate) fn disconnect_all(&mut self) -> Result<(), Fault> {
         for slot in self.slots.keys().copied().collect::<Vec<_>>() {
-            self.act(slot, &Action::Gone(slot % 2 == 0))?;
+            self.perform(slot, &Action::Disconnect(slot % 2 == 0))?;
         }
         let counts = self.hub.total_counters();
-        same("left behind", (counts.connections, counts.members), (0, 0))?;
-        same("rooms left behind", counts.rooms, self.model.opened.len() as u64)?;
-        same("listed", self.hub.webrtc_rooms_json(), "[]")?;
-        same("rooms with content left behind", self.hub.broadcast_counters().rooms, 0)
+        check_equal("left behind", (counts.connections, counts.members), (0, 0))?;
+        check_equal("rooms left behind", counts.rooms, self.model.opened.len() as u64)?;
+        check_equal("listed", self.hub.webrtc_rooms_json(), "[]")?;
+        check_equal("rooms with content left behind", self.hub.broadcast_counters().rooms, 0)
     }
 }
 
@@ -318,10 +324,10 @@ fn body(kind: u8, first: &str, second: &str) -> String {
     .to_string()
 }
 
-/// A time at which nothing waits any more, whatever it is.
+/// Longer than any delay or timeout.
 pub(crate) const LONG: Duration = Duration::from_secs(10_000);
 
-/// The clock does not start at the beginning of a simulation.
-pub(crate) fn begins(stage: &mut Stage) {
-    stage.model.now = Time::from_millis(1);
+/// Starts the clock, which is not zero at the beginning of a simulation.
+pub(crate) fn start_clock(simulation: &mut HubSimulation) {
+    simulation.model.now = Time::from_millis(1);
 }

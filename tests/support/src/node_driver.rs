@@ -11,13 +11,13 @@ use super::recording_sink::RecordingSink;
 
 pub const MS: u64 = 1_000_000;
 
-/// The other side.
+/// The address of the other end.
 pub fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 2], 5_000))
 }
 
-/// Two seconds of time-out, replies expected, all else default.
-pub fn terms(evaluated_stream: StreamKind) -> RunConfig {
+/// Two seconds of timeout, replies expected, all else default.
+pub fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     RunConfig {
         peer: peer(),
         evaluated_stream,
@@ -31,8 +31,8 @@ pub fn terms(evaluated_stream: StreamKind) -> RunConfig {
     }
 }
 
-/// One datagram that arrives at `at` nanoseconds and is read at once.
-pub fn hear(node: &mut impl Node, at: u64, source: SocketAddr, contents: &[u8]) {
+/// Delivers one datagram that arrives at `at` nanoseconds and is read immediately.
+pub fn deliver(node: &mut impl Node, at: u64, source: SocketAddr, contents: &[u8]) {
     let received_at = Time::from_nanos(at);
     node.on_datagram(
         received_at,
@@ -40,18 +40,18 @@ pub fn hear(node: &mut impl Node, at: u64, source: SocketAddr, contents: &[u8]) 
     );
 }
 
-/// What leaves at `now` nanoseconds.
+/// The datagrams that leave at `now` nanoseconds.
 pub fn poll(node: &mut impl Node, now: u64) -> Vec<Vec<u8>> {
-    let (mut tape, now) = (RecordingSink::new(), Time::from_nanos(now));
-    let mut left = Vec::new();
-    // As the driver does: a node may leave a part of what is due for the next call.
+    let (mut sink, now) = (RecordingSink::new(), Time::from_nanos(now));
+    let mut datagrams = Vec::new();
+    // Like the driver: a node may leave a part of what is due for the next call.
     loop {
-        node.poll_transmit(now, &mut tape);
-        let part = tape.take();
+        node.poll_transmit(now, &mut sink);
+        let part = sink.take();
         let more = !part.is_empty() && node.next_deadline().is_some_and(|deadline| deadline <= now);
-        left.extend(part);
+        datagrams.extend(part);
         if !more {
-            return left;
+            return datagrams;
         }
     }
 }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, Page};
 
-/// Waits until an expression is true, and returns it.
-pub(crate) const HANDS: &str = r"
+/// Functions for pages: wait until an expression is true, find elements, and read their texts.
+pub(crate) const PAGE_FUNCTIONS: &str = r"
     globalThis.until = async (what) => {
         for (;;) {
             const found = what();
@@ -17,8 +17,8 @@ pub(crate) const HANDS: &str = r"
     globalThis.words = (selector) => all(selector).map((element) => element.innerText.replace(/\s+/g, ' ').trim());
 ";
 
-/// How many texts are seen, and of the one that stands out least from what is behind it how much (WCAG 2.2, 1.4.3: the relative
-/// luminance against the nearest background), with its words.
+/// The number of visible texts, and the lowest contrast ratio between a text and its background (WCAG 2.2, 1.4.3: the relative
+/// luminance against the nearest background), with that text.
 pub(crate) const CONTRAST: &str = "(() => {
     const luminance = (rgb) => rgb.map((part) => part / 255)
         .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
@@ -38,7 +38,7 @@ pub(crate) const CONTRAST: &str = "(() => {
     return [ratios.length, ...ratios.sort((a, b) => a[0] - b[0])[0]];
 })()";
 
-/// Presses a key, and lets go of it.
+/// Presses and releases a key.
 pub(crate) fn press(browser: &mut Chromium, page: &Page, key: &str) {
     let code = match key {
         "Tab" => 9,
@@ -65,15 +65,15 @@ pub(crate) fn press(browser: &mut Chromium, page: &Page, key: &str) {
     );
 }
 
-/// The system is light or dark.
+/// Sets the color scheme of the system: light or dark.
 pub(crate) fn colors(browser: &mut Chromium, page: &Page, scheme: &str) {
     let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
     browser.command(page, "Emulation.setEmulatedMedia", &scheme);
 }
 
-/// All requests, at least `times`, begin with `own`, and there were no errors.
-pub(crate) fn all_is_well(browser: &Chromium, own: &str, times: usize) {
-    let of = |method: &'static str| browser.news().iter().filter(move |news| news["method"] == method);
+/// Checks that at least `times` requests were sent, all to URLs that begin with `own`, and that there were no errors.
+pub(crate) fn assert_requests_and_no_errors(browser: &Chromium, own: &str, times: usize) {
+    let of = |method: &'static str| browser.events().iter().filter(move |event| event["method"] == method);
     let mut requests = 0;
     for request in of("Network.requestWillBeSent") {
         let url = request["params"]["request"]["url"].as_str().unwrap();
@@ -81,7 +81,7 @@ pub(crate) fn all_is_well(browser: &Chromium, own: &str, times: usize) {
         requests += 1;
     }
     assert!(requests >= times, "{requests} requests seen");
-    let complaints: Vec<&Value> =
+    let errors: Vec<&Value> =
         ["Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"].into_iter().flat_map(of).collect();
-    assert!(complaints.is_empty(), "{complaints:?}");
+    assert!(errors.is_empty(), "{errors:?}");
 }

@@ -8,24 +8,24 @@ use nix::sys::socket::{LinkAddr, MsgFlags, SockFlag};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::net::{AddressFamily, SendFlags, SocketType, bind, ipproto, sendto, socket};
 
-/// Sends UDP datagrams over IPv4 as if they came from elsewhere on this machine. Takes the right to open raw sockets.
-pub struct Forger {
+/// Sends UDP datagrams over IPv4 with the source address of another socket on this machine. Requires the right to open raw sockets.
+pub struct SpoofedSocket {
     raw: OwnedFd,
     source: u16,
 }
 
-impl Forger {
-    /// One who claims to be `source`.
-    pub fn of(source: SocketAddr) -> Self {
+impl SpoofedSocket {
+    /// Sends datagrams with the source `source`.
+    pub fn new(source: SocketAddr) -> Self {
         let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::UDP)).unwrap();
         bind(&raw, &SocketAddr::new(source.ip(), 0)).unwrap();
         Self { raw, source: source.port() }
     }
 
-    /// Sends one datagram with a header made by hand.
+    /// Sends one datagram with a handwritten header.
     pub fn send(&self, to: SocketAddr, payload: &[u8]) {
         let len = (8 + payload.len()) as u16;
-        // Checksum 0 is none.
+        // Checksum 0 means that there is no checksum.
         let mut datagram = [self.source, to.port(), len, 0].map(u16::to_be_bytes).concat();
         datagram.extend(payload);
         let sent = sendto(&self.raw, &datagram, SendFlags::empty(), &SocketAddr::new(to.ip(), 0)).unwrap();
@@ -33,20 +33,20 @@ impl Forger {
     }
 }
 
-/// The far end of a cable to this machine: a pair of veth interfaces, of which the near one has addresses. What is put on it arrives
-/// as if another machine had sent it, with whatever source. Takes a network namespace.
-pub struct Cable {
+/// The far end of a virtual cable to this machine: a pair of veth interfaces, of which the near one has addresses. Frames sent on it arrive
+/// as if another machine had sent them, with any source. Requires a network namespace.
+pub struct VethCable {
     raw: OwnedFd,
     far: LinkAddr,
     near: [u8; 6],
 }
 
-impl Cable {
-    /// Makes a cable whose near end has these addresses.
-    pub fn plug(addresses: &[IpAddr]) -> Self {
+impl VethCable {
+    /// Creates a cable whose near end has these addresses.
+    pub fn new(addresses: &[IpAddr]) -> Self {
         ip(&["link", "add", "near", "type", "veth", "peer", "name", "far"]);
         for address in addresses {
-            // Without a check for duplicates, which takes a second.
+            // Without duplicate address detection, which takes a second.
             let check = if address.is_ipv6() { &["nodad"][..] } else { &[] };
             let address = format!("{address}/{}", if address.is_ipv6() { 64 } else { 24 });
             ip(&[&["address", "add", &address, "dev", "near"], check].concat());
@@ -70,7 +70,7 @@ impl Cable {
         Self { raw: raw.unwrap(), far: link("far"), near: link("near").addr().unwrap() }
     }
 
-    /// Puts one datagram on the cable, in a packet of the addresses' IP version.
+    /// Sends one datagram on the cable, in a packet of the IP version of the addresses.
     pub fn send(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
         let len = (8 + payload.len()) as u16;
         let (ether_type, addresses) = match (from.ip(), to.ip()) {
@@ -109,7 +109,7 @@ fn checksum(bytes: &[u8]) -> u16 {
 }
 
 fn ip(arguments: &[&str]) {
-    // Debian keeps it where not every PATH looks.
+    // On Debian it may not be on the PATH.
     let run = |program| Command::new(program).args(arguments).output();
     let done = run("ip").or_else(|_| run("/sbin/ip")).expect("the program ip (iproute2)");
     assert!(done.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
