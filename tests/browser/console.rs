@@ -267,7 +267,7 @@ fn untrusted_names_and_messages_are_escaped() {
     browser.evaluate(&page, "document.querySelector('#content').click()");
     browser.evaluate(
         &page,
-        "until(() => note('cut to 2 KiB') && note('ChatMessage') && note('ping') && note('no JSON object'))",
+        "until(() => note('cut to 2 KiB') && note('ChatMessage') && note('ping') && note('not a JSON object'))",
     );
     browser.evaluate(&page, "all('details').forEach((one) => { one.open = true; })");
     browser.evaluate(
@@ -368,19 +368,19 @@ fn page_survives_a_server_restart_and_reports_a_lost_login() {
         &page,
         "until(() => document.querySelector('#link').dataset.state === 'gone' && words('#link-words')[0])",
     );
-    assert!(words.as_str().unwrap().starts_with("The server does not answer. Trying again"), "{words}");
+    assert!(words.as_str().unwrap().starts_with("The server does not respond. Trying again"), "{words}");
     assert_eq!(browser.evaluate(&page, "document.querySelector('#retry').checkVisibility()"), true);
     let server = start(&["--port", &port]);
     let _bob = Client::in_room(&server, "after", None, "Bob");
     browser.evaluate(&page, "until(() => document.querySelector('#link').dataset.state === 'live')");
     browser.evaluate(
         &page,
-        "until(() => note('The server was started anew.') && words('#rooms summary .name').join() === 'after,4711')",
+        "until(() => note('The server was restarted.') && words('#rooms summary .name').join() === 'after,4711')",
     );
     browser.evaluate(&page, "globalThis.fetch = async () => new Response('{}', { status: 401 })");
     let words = browser.evaluate(
         &page,
         "until(() => document.querySelector('#link').dataset.state === 'gone' && words('#link-words')[0])",
     );
-    assert_eq!(words, "The login is not accepted any more. Reload the page to log in again.");
+    assert_eq!(words, "The login is no longer valid. Reload the page to log in again.");
 }

@@ -52,10 +52,10 @@ fn docs_page_works_and_loads_nothing_from_other_hosts() {
     assert!(title.as_str().unwrap().starts_with("jamjam-dev signaling-server"), "{title}");
     browser.screenshot(&page, "docs-light.png");
     let tried = "(async () => {
-        await click('#operations-watching-health .opblock-summary-control');
-        await click('#operations-watching-health .try-out__btn');
-        await click('#operations-watching-health .execute');
-        const answer = await there('#operations-watching-health .live-responses-table .response');
+        await click('#operations-monitoring-health .opblock-summary-control');
+        await click('#operations-monitoring-health .try-out__btn');
+        await click('#operations-monitoring-health .execute');
+        const answer = await there('#operations-monitoring-health .live-responses-table .response');
         return answer.textContent;
     })()";
     let response = browser.evaluate(&page, tried);

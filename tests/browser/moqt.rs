@@ -83,11 +83,9 @@ fn fifty_groups_and_typed_text_return() {
 #[ignore = "needs Chromium: .ci/full"]
 fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     let (mut server, url) = start(&[]);
-    let listens = server
-        .lines
-        .iter()
-        .find_map(|line| line.split_once("listening on 127.0.0.1:").filter(|(head, _)| head.contains("MOQT")));
-    let moqt = listens.unwrap().1.split(' ').next().unwrap().to_owned();
+    let listening = server.lines.iter().find_map(|line| line.split_once("moqt: listening addresses="));
+    let port = listening.and_then(|(_, addresses)| addresses.split_once("127.0.0.1:")).expect("an IPv4 address").1;
+    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url, 1_280, 860);
     let again = |browser: &mut Chromium, before: &str| {
@@ -125,7 +123,7 @@ fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     state(&mut browser, &page, "gone");
     // With a new certificate.
     let address = url.strip_prefix("http://").unwrap().trim_end_matches('/');
-    (server, _) = start(&["--moqt", &moqt, "--demo-page", address]);
+    (server, _) = start(&["--moqt", &format!("localhost:{port}"), "--demo-page", address]);
     click(&mut browser, &page, "connect");
     state(&mut browser, &page, "live");
     again(&mut browser, "delete globalThis.WebTransport");
