@@ -223,9 +223,14 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
     connect_options.limits.max_unsent_group_bytes = 64 << 20;
     let stopped = thread::scope(|scope| {
         let client = scope.spawn(move || run_and_watch(&connect_options, &many, |_| ()));
-        let line = server.line_starting_with("moqt: groups dropped groups=1 last_source=127.0.0.1:");
+        let line = server.line_starting_with("moqt: groups dropped groups=");
         assert_eq!(line.level, "WARN");
-        assert!(line.message.ends_with(" slow_reader=0 buffer_full=1 no_subscriber=0"), "{}", line.message);
+        // The second one may have arrived before the line was written.
+        let is_logged = [1, 2].iter().any(|dropped| {
+            line.message.starts_with(&format!("moqt: groups dropped groups={dropped} last_source=127.0.0.1:"))
+                && line.message.ends_with(&format!(" slow_reader=0 buffer_full={dropped} no_subscriber=0"))
+        });
+        assert!(is_logged, "{}", line.message);
         let stopped = server.stop("TERM");
         drop(client.join());
         stopped

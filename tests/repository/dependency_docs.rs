@@ -15,7 +15,9 @@ fn named() -> BTreeSet<String> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let dependencies = metadata["packages"][0]["dependencies"].as_array().unwrap();
+    let mut packages = metadata["packages"].as_array().unwrap().iter();
+    let package = packages.find(|package| package["name"] == env!("CARGO_PKG_NAME")).unwrap();
+    let dependencies = package["dependencies"].as_array().unwrap();
     dependencies.iter().map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect()
 }
 

@@ -197,7 +197,7 @@ fn reordered_duplicated_and_lost_relayed_messages_are_counted() {
             }
         }
     });
-    let report = report(0, format!("{server}/r"), &["--count", "10", "--interval", "2", "--timeout", "300ms"]);
+    let report = report(0, format!("{server}/r"), &["--count", "10", "--interval", "2", "--timeout", "2s"]);
     let stream = &report["streams"]["ping"];
     for (name, number) in [("sent", 10), ("returned", 9), ("lost", 1), ("duplicated", 1), ("reordered", 1)] {
         assert_eq!(stream[name], number, "{name}: {report:#}");

@@ -283,7 +283,7 @@ impl HubSimulation {
         let mut expected = shares.to_vec();
         expected.sort_unstable();
         // Dialects that the model does not have are not used.
-        let is_modeled = |name: &str| Speaks::ALL.iter().any(|speaks| speaks.name() == name);
+        let is_modeled = |name: &str| ClientDialect::ALL.iter().any(|dialect| dialect.name() == name);
         let counted = self.hub.counters_by_dialect().into_iter();
         let counted = counted.filter(|(name, counts)| is_modeled(name) || *counts != DialectCounters::default());
         let mut counted: Vec<_> =
