@@ -150,7 +150,7 @@ def chat(server, clients, rate, seconds):
         if now < end:
             due = min(int((now - start) * rate), sent + 64)
             while sent < due:
-                # Every room in turn, and within a room every member in turn.
+                # The sender is every room in turn, and within a room every member in turn.
                 sender = clients[sent % rooms * ROOM_SIZE + sent // rooms % ROOM_SIZE]
                 try:
                     if sender.socket.send(message) < len(message):

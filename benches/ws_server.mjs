@@ -1,5 +1,5 @@
-// A minimal broadcast server based on Node's `ws`: forwards each message unchanged to all other clients that are connected to the
-// same path. No tokens, no JSON, no limits. Used for comparison by `benches/side_by_side.py`.
+// A minimal broadcast server based on Node's `ws`: forwards each message unchanged to all other clients that are connected to the same
+// path. It has no tokens, no JSON and no limits. `benches/side_by_side.py` compares it with the signaling server.
 //
 //     npm ci --prefix tests/node
 //     node benches/ws_server.mjs 8080

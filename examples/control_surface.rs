@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 /// Duration of one audio buffer: 128 samples at 48 kHz.
 const PERIOD: Duration = Duration::from_nanos(128 * 1_000_000_000 / 48_000);
 
-/// Maximum scheduled events.
+/// Maximum number of scheduled events.
 const MAX_SCHEDULED: usize = 256;
 
 /// Maximum time that an event is scheduled ahead, in microseconds; the same limit as in the room state.
@@ -72,7 +72,7 @@ impl Synth {
     fn apply(&mut self, event: &InlineEvent) {
         match (event.kind, &*event.name, event.value) {
             (ControlSurfaceEventKind::Param, "gain", Some(gain)) => {
-                // Limits the level for any input.
+                // The level is limited for any input.
                 self.gain = gain.clamp(0.0, 1.0);
                 self.meter.gain.store(self.gain.to_bits(), Ordering::Relaxed);
             }
@@ -82,7 +82,7 @@ impl Synth {
     }
 }
 
-/// The audio thread. A sound card would call [`Synth::process`]; here a timer does.
+/// The audio thread. A sound card would call [`Synth::process`]; in this example a timer calls it.
 fn run_audio(mut synth: Synth) -> EventConsumer {
     while !synth.meter.stopped.load(Ordering::Relaxed) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -120,7 +120,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     }
     let server = WsServer::new(config, producer, command_rx)?;
 
-    // The server handles commands from here on, and accepts connections once it runs.
+    // The server handles commands from here on, and accepts connections when it runs.
     let (response, code) = oneshot::channel();
     commands.send(ServerCommand::CreateRoom { response }).await?;
     println!("room {} at ws://{}/", code.await?, server.local_addr()?);

@@ -2,9 +2,9 @@
 //!
 //!     impaired_relay LISTEN SERVER SIZE LOSS_PERCENT DUPLICATE_PERCENT SEED
 //!
-//! Forwards datagrams from LISTEN to SERVER and replies back to the client. Replies of SIZE bytes are dropped and
-//! duplicated pseudorandomly by SEED, in order of arrival. After two seconds without a reply it prints its counts and
-//! exits. `benches/compare.py --impaired` compares the counts of other programs with them.
+//! Forwards datagrams from LISTEN to SERVER and replies back to the client. Replies of SIZE bytes are dropped and duplicated
+//! pseudorandomly; SEED and the order of arrival determine which. After two seconds without a reply it prints its counts and exits.
+//! `benches/compare.py --impaired` compares the counts of other programs with them.
 
 use std::error::Error;
 use std::net::{SocketAddr, UdpSocket};

@@ -96,7 +96,7 @@ pub struct ImpairmentDecision {
 /// Size of tables indexed by packet type.
 const PACKET_TYPES: usize = PacketType::LatencyInfo as usize + 1;
 
-/// Decides about packets one by one.
+/// Decides what happens to each packet.
 #[derive(Clone, Debug)]
 pub struct Impairer {
     impairment: Impairment,
@@ -124,7 +124,7 @@ impl Impairer {
         self.bottleneck.is_some()
     }
 
-    /// Decides about the next packet of this type, with the sequence number `sequence`.
+    /// Decides what happens to the next packet of this type, with the sequence number `sequence`.
     pub fn decide(&mut self, packet_type: PacketType, sequence: u32) -> ImpairmentDecision {
         let count = &mut self.packet_counts[packet_type as usize];
         let index = if packet_type == PacketType::Audio { sequence } else { *count };

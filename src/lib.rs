@@ -42,9 +42,9 @@
 //! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). AUDIO enters the
 //!    delay line, due at its timestamp plus the delay. Replies to KEEPALIVE, LATENCY_PING and STUN enter a second line, due at once.
 //! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then polls the clock.
-//! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]: packets of one client as one segmented
-//!    send from the line's memory. If replies are impaired or logged, [`impairment`] decides about each reply, and a queue ordered by
-//!    due time replaces both lines.
+//! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. Packets for one client are sent from the
+//!    line's memory in one segmented send. If replies are impaired or logged, [`impairment`] decides what happens to each reply, and a
+//!    queue ordered by due time replaces both lines.
 //! 6. The main thread logs the [`echo::Counters`] until [`io::stop::StopToken`] is requested.
 //!
 //! # Life of audio in `send`
@@ -67,9 +67,9 @@
 //! - **damaged**: returned with bytes that differ from those sent.
 //! - **delay line**: queue in which AUDIO waits for the server delay.
 //! - **dialect**: message protocol of a signaling server, such as `jamjam` or `webrtc`.
-//! - **echo time**: round trip including the server delay.
+//! - **echo time**: round-trip time including the server delay.
 //! - **figure**: one number of the report.
-//! - **immediate reply**: reply without delay, to KEEPALIVE, LATENCY_PING or STUN.
+//! - **immediate reply**: reply to KEEPALIVE, LATENCY_PING or STUN, which is sent without delay.
 //! - **lateness**: send time minus due time.
 //! - **loop check**: KEEPALIVE with a secret token, sent to find out whether a source is another echo server.
 //! - **mapped address**: a socket's address as a STUN server sees it (RFC 8489).

@@ -91,10 +91,10 @@ type ArrivalTimes = [u64; 2];
 
 /// Limits packets and bits per second sent to each source, in a fixed number of buckets.
 ///
-/// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of arrival times: one for admission to
-/// the delay line and one for sending. When a delayed packet is sent, it always advances the second set, even beyond the limit. An
-/// immediate reply is admitted only if the second set permits it. So no interval contains more than the rate times its length plus
-/// two tolerances.
+/// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of arrival times: one for admission to the
+/// delay line and one for sending. When a delayed packet is sent, it always advances the second set, even beyond the limit. An immediate
+/// reply is admitted only if the second set permits it. So the traffic sent in any interval is at most the rate times the length of the
+/// interval, plus two tolerances.
 pub struct RateLimiter {
     packets: Option<Gcra>,
     bits: Option<Gcra>,

@@ -259,7 +259,7 @@ impl ChannelLayout {
 /// Mixes interleaved frames up or down.
 ///
 /// - Same number of channels: copied bit for bit.
-/// - Mono to stereo: the sample is copied to both sides.
+/// - Mono to stereo: the sample is copied to both channels.
 /// - To mono: the average of all channels. NaN and infinite samples count as 0.
 /// - More than two channels to stereo: left is the average of channels 0, 2, 4, …, and right is the average of channels 1, 3, 5, ….
 ///   This keeps the front pair of every layout separate, cannot clip, and does not depend on speaker positions, which few files

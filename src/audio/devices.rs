@@ -84,9 +84,9 @@ impl DeviceSampleFormat {
         matches!(self, Self::I32 | Self::U32 | Self::F64 | Self::I64 | Self::U64)
     }
 
-    /// Converts the samples in `bytes` to `f32` and stops at the end of the shorter side. Integers are divided by half their range,
-    /// so that they range from −1.0 to almost 1.0. Floats are unchanged, even beyond full scale. Samples that an `f32` cannot
-    /// represent are rounded once.
+    /// Converts the samples in `bytes` to `f32` and stops at the end of the shorter of the two. Integers are divided by half their range,
+    /// so that they range from −1.0 to almost 1.0. Floats are unchanged, even beyond full scale. Samples that an `f32` cannot represent are
+    /// rounded once.
     pub fn decode<'a>(self, bytes: &[u8], out: impl Iterator<Item = &'a mut f32>) {
         // Division by a power of two is exact.
         match self {
@@ -116,7 +116,7 @@ impl DeviceSampleFormat {
         }
     }
 
-    /// Converts `samples` to `bytes` and stops at the end of the shorter side. Samples are rounded to nearest and saturate at full
+    /// Converts `samples` to `bytes` and stops at the end of the shorter of the two. Samples are rounded to nearest and saturate at full
     /// scale. NaN becomes silence.
     pub fn encode(self, samples: impl Iterator<Item = f32>, bytes: &mut [u8]) {
         let samples = samples.map(|sample| if sample.is_nan() { 0.0 } else { f64::from(sample.clamp(-1.0, 1.0)) });

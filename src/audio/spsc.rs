@@ -57,7 +57,7 @@ impl XrunCounter {
     }
 }
 
-/// The end of a capture ring that the device callback uses.
+/// The end of a capture ring for the device callback.
 pub struct CaptureProducer {
     format: DeviceSampleFormat,
     channels: usize,
@@ -170,7 +170,7 @@ struct PacketRingState {
     is_closed: AtomicBool,
 }
 
-/// The end of a packet ring that the receiving thread uses. Dropping it closes the ring.
+/// The end of a packet ring for the receiving thread. Dropping it closes the ring.
 pub struct PacketProducer {
     /// Maximum samples per packet, all channels.
     max_samples: usize,
@@ -179,7 +179,7 @@ pub struct PacketProducer {
     shared: Arc<PacketRingState>,
 }
 
-/// The end of a packet ring that the device callback uses.
+/// The end of a packet ring for the device callback.
 pub struct PacketConsumer {
     packets: Consumer<QueuedAudio>,
     samples: Consumer<f32>,

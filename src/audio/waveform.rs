@@ -81,7 +81,7 @@ pub struct Waveform {
 }
 
 impl Waveform {
-    /// Creates an empty waveform for packets of `frame_samples` samples per channel. Also keeps the audio of each side as 16-bit
+    /// Creates an empty waveform for packets of `frame_samples` samples per channel. Also keeps the sent and the returned audio as 16-bit
     /// samples, unless it exceeds `max_bytes`.
     pub fn new(rate: u32, channels: u16, frame_samples: u32, max_bytes: usize) -> Self {
         Self {

@@ -27,7 +27,7 @@ const HEADING_PLAYBACK: &str = "Playback";
 /// Minimum default size of the device buffer, in frames.
 const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
 
-/// Options of the playback.
+/// Playback options.
 #[derive(Debug, clap::Args)]
 pub struct PlaybackArgs {
     /// Play the returned audio on an output device
@@ -126,7 +126,7 @@ pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, sto
 
 const HEADING_RECORD: &str = "Recording";
 
-/// Options of recordings and the HTML report.
+/// Options for recordings and the HTML report.
 #[derive(Debug, clap::Args)]
 pub struct RecordingArgs {
     #[command(flatten)]
@@ -154,7 +154,7 @@ struct RecordingFiles {
 
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
-    /// The two sides are aligned. Stereo audio is mixed to mono on each side.
+    /// The two channels are aligned. Stereo audio is mixed to mono first.
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
     record_both: Option<PathBuf>,
 }
@@ -178,7 +178,7 @@ impl RecordingArgs {
         files.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Checks that the HTML report can be written and removes the report of an earlier run.
+    /// Checks that the HTML report can be written and removes the report left by an earlier run.
     pub fn prepare(&self) -> Result<(), Failure> {
         self.html.as_deref().map_or(Ok(()), |file| remove_stale("--html", file))
     }
@@ -205,7 +205,7 @@ impl RecordingArgs {
                 .map_err(Failure::unusable)?;
             sinks.stereo_recording = Some(both);
             if form.channels > 1 {
-                print_notice("--record-both: each side is mixed to mono");
+                print_notice("--record-both: sent and returned audio are each mixed to mono");
             }
         }
         if self.html.is_some() {

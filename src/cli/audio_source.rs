@@ -52,7 +52,7 @@ pub struct SourceArgs {
     #[arg(long, hide_short_help = true, value_name = "N|forever", default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     repeat: Repeat,
 
-    /// Packet length in samples per channel, or as a time (2.5ms)
+    /// Packet length in samples per channel, or as a duration (2.5ms)
     #[arg(long, alias = "frame", value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
     frame_size: FrameSize,
 
@@ -113,7 +113,7 @@ impl FromStr for FrameSize {
             Ok(samples) => Ok(Self::Samples(samples)),
             Err(_) => units::parse_duration(text, TimeUnit::Millis)
                 .map(Self::Time)
-                .map_err(|_| "give a number of samples such as 128, or a time such as 2.5ms".to_owned()),
+                .map_err(|_| "give a number of samples such as 128, or a duration such as 2.5ms".to_owned()),
         }
     }
 }
@@ -289,7 +289,7 @@ impl SourceArgs {
         });
         if max_samples == Some(0) {
             return Err(Failure::usage(
-                "--duration is shorter than one sample, so there is nothing to send; give a longer time",
+                "--duration is shorter than one sample, so there is nothing to send; give a longer duration",
             ));
         }
         let packetizer = PacketizerConfig {
@@ -360,7 +360,7 @@ const HEADING_MIC: &str = "Microphone";
 /// an option that conflicts with another.
 const OTHER_SOURCES: [&str; 2] = ["wav", "tone"];
 
-/// Options of the microphone.
+/// Microphone options.
 #[derive(Debug, clap::Args)]
 pub struct CaptureArgs {
     /// Send the audio of a microphone or other input device

@@ -1,4 +1,4 @@
-//! Command line interface: one file per subcommand, with its options, defaults, wiring and output. Other modules take typed
+//! Command line interface: one file per subcommand, with its options, defaults, wiring and output. Other modules receive typed
 //! configurations and do not depend on clap.
 
 pub mod audio_output;

@@ -31,7 +31,7 @@ const HEADING: &str = "MOQT";
 /// Group of the options that enable MOQT.
 const MOQT_GROUP: &str = "moqt_enabled";
 
-/// Options of the MOQT echo.
+/// Options for the MOQT echo.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new(MOQT_GROUP).args(["moqt", "moqt_only"]).multiple(true)))]
 pub struct MoqtArgs {
@@ -111,7 +111,7 @@ impl MoqtArgs {
         generated.context("--cert-dir").map_err(Failure::unusable)
     }
 
-    /// The certificate file that clients pass to `--ca`, if the certificate is kept.
+    /// The certificate file that clients pass to `--ca`, if the certificate is stored.
     fn certificate_file(&self) -> Option<PathBuf> {
         self.cert_dir.as_deref().map(SelfSignedIssuer::certificate_path)
     }
@@ -190,7 +190,7 @@ impl BoundMoqtServer {
         self.bound.addresses().next()
     }
 
-    /// The counters of the server.
+    /// The server's counters.
     pub fn counts(&self) -> Arc<ServerCounters> {
         Arc::clone(&self.counts)
     }
@@ -229,7 +229,7 @@ impl BoundMoqtServer {
         let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
         info!(target: "tls", %valid_until, %sha256, "certificate loaded");
         if let Some(file) = &self.certificate_file {
-            info!(target: "tls", file = %file.display(), "certificate saved, clients verify it with --ca");
+            info!(target: "tls", file = %file.display(), "certificate saved; pass it to clients with --ca");
         }
         if identity.is_ca() {
             warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
@@ -266,7 +266,7 @@ fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, MoqtBindError> {
             Err(MoqtBindError::AddrNotAvailable(address) | MoqtBindError::Other { address, .. })
                 if addresses.iter().any(|other| other.ip() != address.ip()) =>
             {
-                info!(target: "moqt", address = %address.ip(), "address not available");
+                info!(target: "moqt", address = %address.ip(), "address not available, not listening on it");
                 addresses.retain(|other| other.ip() != address.ip());
             }
             result => return result,
@@ -274,7 +274,7 @@ fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, MoqtBindError> {
     }
 }
 
-/// Options of the demo page.
+/// Options for the demo page.
 #[derive(Debug, clap::Args)]
 pub struct DemoPageArgs {
     /// Serve a browser demo page for the MOQT echo, on loopback only
@@ -310,8 +310,8 @@ impl DemoPage {
         let page_origin = origin.clone();
         let server_info = move || {
             let certificate = CertificateInfo::from_der(&identity.certificate());
-            let certificate =
-                certificate.inspect_err(|error| warn!(target: "demo_page", %error, "cannot read certificate"));
+            let certificate = certificate
+                .inspect_err(|error| warn!(target: "demo_page", %error, "cannot parse the server certificate"));
             Some(ServerInfo {
                 origin: page_origin.clone(),
                 path: path.clone(),

@@ -127,7 +127,7 @@ impl PacketLinePrinter {
     }
 }
 
-/// Prints the outcomes that are decided at the end of the run.
+/// Prints packets whose outcome is known only at the end of the run (such as lost) directly, without the queue.
 impl PacketObserver for PacketLinePrinter {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
         self.print(event.into());
@@ -153,7 +153,7 @@ impl ReportFileArgs {
         all.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Checks that the files can be written, before the run, and removes reports of an earlier run.
+    /// Checks that the files can be written, before the run, and removes reports left by an earlier run.
     pub fn remove_stale(&self) -> Result<(), Failure> {
         self.files().try_for_each(|(option, file)| remove_stale(option, file))
     }
@@ -191,11 +191,11 @@ pub struct HtmlPage {
     pub name: String,
     /// Waveforms of the sent and returned audio.
     pub waveform: Waveform,
-    /// Packets of either side that are missing from the waveforms.
+    /// Sent or returned packets that are missing from the waveforms.
     pub missing_packets: u64,
 }
 
-/// Checks that a file can be written and removes the file of an earlier run.
+/// Checks that a file can be written and removes the file left by an earlier run.
 pub fn remove_stale(option: &str, file: &Path) -> Result<(), Failure> {
     atomic_file::prepare(file).with_context(|| write_error(option, file)).map_err(Failure::unusable)
 }
@@ -245,7 +245,7 @@ pub struct ProgressDisplay {
 }
 
 impl ProgressDisplay {
-    /// A bar of `total` packets, or a spinner if the total is unknown. Hidden unless `shown` and standard error is a terminal.
+    /// A progress bar for `total` packets, or a spinner if the total is unknown. Hidden unless `shown` and standard error is a terminal.
     pub fn new(total: Option<u64>, shown: bool) -> Self {
         let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(total, target);

@@ -29,7 +29,7 @@ const MIN_INTERVAL: Duration = Duration::from_micros(1);
 /// Minimum interval for public signaling servers, which close connections that send faster.
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Measure round trip, loss, jitter and reordering to an echo or signaling server
+/// Measure RTT, loss, jitter and reordering to an echo or signaling server
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {

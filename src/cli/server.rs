@@ -73,7 +73,7 @@ fn bind_error(address: SocketAddr, error: io::Error) -> anyhow::Error {
 pub struct AddressFile<'a>(Option<&'a Path>);
 
 impl<'a> AddressFile<'a> {
-    /// Removes the file of an earlier server, so that scripts that wait for the file do not read a stale address.
+    /// Removes the file left by an earlier server, so that scripts that wait for the file do not read a stale address.
     pub fn clear(file: Option<&'a Path>) -> Result<Self, Failure> {
         file.map_or(Ok(()), |file| atomic_file::prepare(file).with_context(|| cannot_write(file)))
             .map_err(Failure::unusable)?;
@@ -96,9 +96,9 @@ const ALWAYS_LOGGED: [&str; 2] = ["frames_received", "frames_sent"];
 
 /// Counters of an echo server.
 pub struct ServerStatistics {
-    /// The UDP echo, if it runs.
+    /// The UDP echo server, if it is enabled.
     pub udp: Option<UdpStatistics>,
-    /// The MOQT echo, if it runs.
+    /// The MOQT echo server, if it is enabled.
     pub moqt: Option<Arc<ServerCounters>>,
     /// The log, which counts the lines it dropped.
     pub log: LogGuard,

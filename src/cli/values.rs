@@ -350,8 +350,8 @@ impl ValueEnum for Dialect {
     }
 }
 
-/// Parses an origin (RFC 6454, section 6.1) into the form that browsers send in the `Origin` header: without a path and without the
-/// default port of its scheme. `null` is the origin of pages that are loaded from files.
+/// Parses an origin (RFC 6454, section 6.1) into the form that browsers send in the `Origin` header: without a path, and without the port
+/// if it is the scheme's default. `null` is the origin of pages that are loaded from files.
 pub fn parse_origin(text: &str) -> Result<String, String> {
     let text = text.trim();
     // An empty list item is ignored.

@@ -190,7 +190,9 @@ pub enum MoqtFailure {
     #[error("{0}")]
     NotReady(&'static str),
     /// The run exceeded its own deadline.
-    #[error("timed out waiting for {0}: the options allow less time, so this program or machine is at fault")]
+    #[error(
+        "timed out waiting for {0}: it took longer than the options allow, so this program failed or this machine stalled"
+    )]
     TimedOut(&'static str),
     /// The server closed the connection.
     #[error("the server closed the connection with code {code:#x}{reason}", reason = in_parentheses(.reason))]

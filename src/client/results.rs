@@ -169,7 +169,7 @@ impl RunResults {
         }
     }
 
-    /// Number of packets of a stream lost on the way to the server; `None` without the server's receive counts.
+    /// Number of packets of a stream lost upstream; `None` without the server's receive counts.
     pub fn lost_upstream(&self, kind: StreamKind) -> Option<u64> {
         let (loss_report, stream) = (self.loss_report.as_ref()?, self.stream(kind)?);
         if stream.lost == 0 {

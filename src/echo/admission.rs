@@ -19,7 +19,7 @@ use crate::rate_limit::{RateExceeded, RateLimiter};
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN};
 
-/// Maximum round trip of a KEEPALIVE loop that can be detected.
+/// Maximum round-trip time of a KEEPALIVE loop that can be detected.
 const MAX_LOOP_ROUND_TRIP: Duration = Duration::from_secs(10);
 
 /// Length of a loop-check token period in seconds. A token is valid in the period in which it was created and in the next period.
@@ -122,8 +122,8 @@ impl Admission {
     }
 
     /// Decides the reply to a KEEPALIVE that would be echoed unchanged. An address and port that returns a loop check is an echo server:
-    /// its KEEPALIVEs are not answered for a minute. Without this check, a loop between two echo servers with a round trip of one second
-    /// looks like a client that sends the same KEEPALIVE once per second.
+    /// its KEEPALIVEs are not answered for a minute. Without this check, a loop between two echo servers with a round-trip time of one
+    /// second looks like a client that sends the same KEEPALIVE once per second.
     pub(super) fn admit_keepalive(&mut self, received: &Receive<'_>, bytes: &[u8]) -> KeepaliveDecision {
         let now = received.received_at;
         let source = self.remote_sources.lookup(received.source, received.dst_ip);
@@ -323,7 +323,7 @@ impl KeyedDigests {
     /// Digest of the address and port, different for each purpose.
     fn for_purpose(&self, purpose: DigestPurpose) -> u64 {
         let mut hasher = self.0.clone();
-        // Keeps these digests distinct from those of datagrams, which hash the datagram length here.
+        // Keeps these digests distinct from datagram digests, which hash the datagram length here.
         hasher.write_usize(usize::MAX);
         purpose.hash(&mut hasher);
         hasher.finish()

@@ -46,11 +46,11 @@ macro_rules! counters {
 }
 
 counters! {
-    /// AUDIO packets queued in the delay line.
+    /// AUDIO packets queued to be echoed after the delay.
     Counter received,
     /// AUDIO packets echoed.
     Counter sent,
-    /// AUDIO packets in the delay line.
+    /// AUDIO packets waiting for their delay.
     Gauge buffered,
     /// Memory charged for queued packets, in bytes.
     Gauge buffered_bytes,
@@ -96,9 +96,9 @@ counters! {
     Counter dropped_packet_rate,
     /// Packets that exceed --max-bitrate-per-source.
     Counter dropped_bit_rate,
-    /// AUDIO packets that exceed the delay line's limit for all clients.
+    /// AUDIO packets dropped because of the memory limit for all clients.
     Counter dropped_buffer_full,
-    /// AUDIO packets that exceed the delay line's limit for one client.
+    /// AUDIO packets dropped because of the memory limit for one client.
     Counter dropped_client_buffer_full,
     /// Replies to KEEPALIVE, LATENCY_PING and STUN dropped because the socket accepted no more.
     Counter dropped_reply_buffer_full,
@@ -235,7 +235,8 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
             log_dropped,
         )?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
-        let help = "Time between the due time of a packet and its sending, for delayed audio and immediate replies.";
+        let help =
+            "Time from the due time of a packet until it was sent, for delayed AUDIO and for replies sent at once.";
         let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricType::Histogram)?;
         for (kind, lateness) in lateness {
             encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;

@@ -109,8 +109,8 @@ impl DelayLine {
         self.front.map(|entry| entry.due)
     }
 
-    /// Appends as many datagrams of one client as the limits permit. No datagram may be empty. A `due` earlier than that of the last entry
-    /// is raised to it: timestamps from two receive queues may be out of order, but replies may not.
+    /// Appends as many datagrams of one client as the limits permit. No datagram may be empty. If `due` is earlier than the last entry's
+    /// due time, it is raised to that time: timestamps from two receive queues may be out of order, but replies may not.
     pub(super) fn push(&mut self, due: Time, reply_path: ReplyPath, bytes: &[u8], segment_size: usize) -> PushResult {
         let count = bytes.len().div_ceil(segment_size);
         let (len, full) = self.account.charge(reply_path.peer, bytes.len(), segment_size);

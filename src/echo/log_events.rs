@@ -57,7 +57,7 @@ pub(super) fn log_invalid_source(source: SocketAddr) {
 }
 
 pub(super) fn log_not_allowed(source: SocketAddr) {
-    log_dropped(source, "not in --allow");
+    log_dropped(source, "source not in --allow");
 }
 
 fn log_dropped(source: SocketAddr, reason: &str) {
@@ -68,9 +68,10 @@ pub(super) fn log_unknown_sources(last_source: SocketAddr, datagrams: u64, dropp
     info!(
         target: "echo",
         datagrams,
+        reason = "source not in --allow",
         last_source = %canonical_socket_addr(last_source),
         dropped_not_allowed,
-        "unknown source dropped"
+        "datagrams dropped"
     );
 }
 
@@ -118,11 +119,11 @@ pub(super) fn log_mapped_address_timeout(
     warn!(
         target: "echo",
         stun_server = %canonical_socket_addr(stun_server),
-        reason = if response_received { "no usable address" } else { "no response" },
+        reason = if response_received { "no usable address in the response" } else { "no response" },
         last_mapped_address = last_mapped_address.map(tracing::field::display),
         retry_s,
         hint = "check the STUN server and the firewall",
-        "mapped address request timed out"
+        "mapped address request failed"
     );
 }
 
@@ -204,6 +205,6 @@ pub(super) fn log_buffer_full(packets: u64, totals: [u64; 4]) {
         dropped_client_buffer_full,
         dropped_reply_buffer_full,
         dropped_out_of_memory,
-        "delay line full"
+        "buffer full, packets dropped"
     );
 }

@@ -2,8 +2,8 @@
 //!
 //! One datagram with a forged source can start such a loop. It is the same datagram each time, from the same address and port. Clients
 //! rarely repeat a datagram: AUDIO has a new sequence number each time, and a KEEPALIVE without a sequence number is sent once per second.
-//! Therefore, the same datagram is answered only a limited number of times. A KEEPALIVE loop with a round trip of one second looks like a
-//! client; the loop check in `admission.rs` detects it.
+//! Therefore, the same datagram is answered only a limited number of times. A KEEPALIVE loop with a round-trip time of one second looks
+//! like a client; the loop check in `admission.rs` detects it.
 
 use std::time::Duration;
 
@@ -36,9 +36,9 @@ impl RepetitionLimit {
     /// How long a source that returned a loop check is treated as an echo server.
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
-    /// AUDIO that is delayed by `delay`. One pass of a loop takes the delays of both servers plus a round trip. If the round trip is below
-    /// 3.3 s, three passes take less than six times the longer delay plus 10 s. The burst is three, because networks duplicate packets and
-    /// users restart a client on a fixed port.
+    /// AUDIO that is delayed by `delay`. One pass of a loop takes the delays of both servers plus the round-trip time. If the round-trip
+    /// time is below 3.3 s, three passes take less than six times the longer delay plus 10 s. The burst is three, because networks
+    /// duplicate packets and users restart a client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
         // At most one day, so that three intervals are much shorter than the 49 days after which the milliseconds wrap.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
@@ -298,7 +298,7 @@ mod tests {
         );
     }
 
-    /// Number of replies to a loop with this digest and a round trip of 1 ms before the loop is blocked, while `others` runs.
+    /// Number of replies to a loop with this digest and a round-trip time of 1 ms before the loop is blocked, while `others` runs.
     fn replies_until_blocked(
         limiter: &mut RepetitionLimiter,
         digest: u64,

@@ -123,7 +123,7 @@ impl MappedAddressMonitor {
         }
     }
 
-    /// Whether `address` is that of the STUN server.
+    /// Whether `address` is the STUN server's address.
     pub(super) fn is_stun_server(&self, address: SocketAddr) -> bool {
         let server = self.config.server;
         address.port() == server.port() && address.ip().to_canonical() == server.ip().to_canonical()

@@ -2,7 +2,7 @@
 //!
 //! A reply is either lost immediately or becomes due. When it is due, it enters the bandwidth limit, if there is one. Replies to one client
 //! keep their order within their class (AUDIO, immediate): if jitter would let a reply overtake the previous reply, its due time is raised
-//! to that of the previous reply, unless the reply is reordered on purpose.
+//! to the previous reply's due time, unless the reply is reordered on purpose.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

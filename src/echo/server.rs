@@ -1,6 +1,6 @@
 //! The server: handles received datagrams, queues replies, and sends what is due.
 //!
-//! Immediate replies use a delay line of their own with no delay, so consecutive replies leave in one segmented send and replying does not
+//! Immediate replies use a separate delay line with no delay, so consecutive replies leave in one segmented send and replying does not
 //! allocate. A server with impairment queues all replies in a [`ReleaseQueue`] instead.
 
 use std::net::SocketAddr;
@@ -121,7 +121,7 @@ impl EchoServer {
         Arc::clone(&self.counters)
     }
 
-    /// Drops and counts all queued replies.
+    /// Counts all queued replies as dropped.
     pub fn stop(self) {
         let impaired = self.release_queue.map_or(0, ReleaseQueue::stop);
         self.counters.dropped_at_stop.add(self.delay_line.len() + self.immediate_line.len() + impaired);
@@ -284,7 +284,7 @@ impl EchoServer {
             KeepaliveDecision::Drop => false,
             KeepaliveDecision::Echo => true,
             KeepaliveDecision::LoopCheckThenEcho(check) => {
-                // Loop checks are not impaired, and a dropped one is not counted.
+                // Loop checks are not impaired. A dropped loop check is not counted.
                 let reply_path = ReplyPath::of(received);
                 if self.immediate_line.push(received.received_at, reply_path, &check, check.len()).dropped.is_none() {
                     self.counters.loop_checks.add(1);
@@ -331,7 +331,7 @@ impl EchoServer {
         self.count_dropped_reply(dropped)
     }
 
-    /// As [`EchoServer::queue_reply`], without impairment.
+    /// Like [`EchoServer::queue_reply`], but without impairment.
     fn queue_unimpaired_reply(&mut self, received: &Receive<'_>, reply: &[u8]) -> bool {
         let PushResult { dropped, .. } =
             self.immediate_line.push(received.received_at, ReplyPath::of(received), reply, reply.len());
@@ -424,7 +424,7 @@ impl Node for EchoServer {
                         let packets = transmit.segment_count();
                         sent.add(packets);
                         counters.sent_bytes.add(transmit.contents.len());
-                        // `due` is that of the first packet, so lateness is never underestimated.
+                        // `due` is the due time of the first packet, so lateness is never underestimated.
                         lateness.observe(now.duration_since(due), packets);
                         if is_audio {
                             self.admission.on_sent(now, &transmit);

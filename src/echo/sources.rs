@@ -166,7 +166,7 @@ impl SourceTable {
         }
     }
 
-    /// Records packets of `source`. Returns the number of packets that were not recorded because the table is full.
+    /// Records packets of `source`. Returns the number of packets that were not recorded because the table was full.
     pub(super) fn on_packets(&mut self, now: Time, source: SocketAddr, packets: impl Iterator<Item = Header>) -> usize {
         let mut packets = packets.peekable();
         if packets.peek().is_none() {

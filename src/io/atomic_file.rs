@@ -48,7 +48,7 @@ fn create_temp_file(temp: &Path, options: &OpenOptions) -> io::Result<File> {
     }
 }
 
-/// Checks that `file` can be written, and removes the file of an earlier run, so that it is not mistaken for a new file.
+/// Checks that `file` can be written, and removes the file left by an earlier run, so that it is not mistaken for a new file.
 pub fn prepare(file: &Path) -> io::Result<()> {
     let target = resolve_links(file);
     let exists = match fs::metadata(&target) {

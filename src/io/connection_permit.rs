@@ -208,7 +208,7 @@ impl ConnectionLimiter {
 struct SourceLimitReached(usize);
 
 impl ConnectionPermit {
-    /// Drops `what` after the connection has ended and its data has left. Only the first value is kept.
+    /// Drops `what` after the connection has ended and its data has been sent. Only the first value is kept.
     pub fn hold_until_closed(&self, what: impl Any + Send + Sync) {
         let _ = self.held.set(Box::new(what));
     }

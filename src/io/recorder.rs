@@ -27,7 +27,7 @@ const QUEUE_CAPACITY: usize = 2_048;
 /// Sleep of the recorder thread when the queue is empty.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Status of a packet in the queue.
+/// Status of a queued packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketStatus {
     /// Sent.
@@ -126,7 +126,7 @@ impl DropCounters {
     }
 }
 
-/// The end of the queue that the node's thread uses.
+/// The end of the queue for the node's thread.
 pub struct RecorderQueue {
     queue: SyncSender<QueuedPacket>,
     free_buffers: Receiver<Vec<u8>>,
@@ -135,8 +135,8 @@ pub struct RecorderQueue {
     drops: Arc<DropCounters>,
 }
 
-/// The main thread's handle. As a [`PacketObserver`], it receives the outcomes that are decided after the run, and it waits if the queue is
-/// full.
+/// The main thread's handle. As a [`PacketObserver`], it receives the packets whose outcome is known only after the run, and it waits if
+/// the queue is full.
 pub struct Recorder {
     queue: SyncSender<QueuedPacket>,
     drops: Arc<DropCounters>,
@@ -270,7 +270,7 @@ pub struct StereoRecording {
 }
 
 impl StereoRecording {
-    /// Creates the file. If the packets are stereo, each side is averaged to mono.
+    /// Creates the file. If the packets are stereo, sent and returned audio are each averaged to mono.
     pub fn create(path: &Path, format: WavSampleFormat, config: AudioStreamConfig) -> io::Result<Self> {
         let file = WavFile::create(path, format, STEREO_CHANNELS, config)?;
         Ok(Self { file, channels: usize::from(config.channels.max(1)), mono: Vec::new() })

@@ -36,7 +36,7 @@ impl StopToken {
         }
     }
 
-    /// Whether a callback is registered, that is, a run will end itself and report.
+    /// Whether a callback is registered. If so, the run ends itself and prints its report.
     pub fn has_callbacks(&self) -> bool {
         !self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }

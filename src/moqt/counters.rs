@@ -71,7 +71,7 @@ SessionCounters {
     streams_unknown_type,
     /// Streams rejected because of a malformed message.
     streams_malformed,
-    /// Messages ignored because they change nothing that is used here.
+    /// Messages ignored because they contain nothing that this program uses.
     messages_ignored,
 }
 }

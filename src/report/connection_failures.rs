@@ -108,7 +108,7 @@ fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&Strea
         ),
     };
     if !has_request_ids {
-        message.push_str("; replies of this dialect carry no request ID, so a missing or extra reply makes all later round trips wrong");
+        message.push_str("; replies of this dialect carry no request ID, so a missing or extra reply makes all later round-trip times wrong");
     }
     Some(Warning::new(WarningCode::RepliesMissing, message))
 }
@@ -179,9 +179,9 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
     let groups = format_count(moqt.groups_lost, "group");
     let frames = format_count(moqt.frames_missing, "frame");
     let missing = match (moqt.groups_lost, moqt.frames_missing) {
-        (0, _) => format!("{frames} of partially returned groups"),
+        (0, _) => format!("{frames} in partially returned groups"),
         (_, 0) => groups,
-        _ => format!("{groups} and {frames} of other groups"),
+        _ => format!("{groups} and {frames} in other groups"),
     };
     let ended = if moqt.connection_failure.is_some() { ", or the connection ended first" } else { "" };
     let rejected = if moqt.groups_lost > 0 {

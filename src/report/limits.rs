@@ -19,9 +19,9 @@ pub struct Limits {
     pub max_loss: Option<f64>,
     /// `--max-burst`: consecutive lost packets.
     pub max_burst: Option<u64>,
-    /// `--max-p50`: median of the round trip.
+    /// `--max-p50`: median of the round-trip time.
     pub max_p50: Option<Duration>,
-    /// `--max-p99`: 99th percentile of the round trip.
+    /// `--max-p99`: 99th percentile of the round-trip time.
     pub max_p99: Option<Duration>,
     /// `--max-jitter`: mean of the running jitter estimate (RFC 3550, section 6.4.1).
     pub max_jitter: Option<Duration>,
@@ -234,8 +234,8 @@ fn evaluate_percentile(run: &RunResults, rtt: Option<RoundTrip<'_>>, limit: Limi
         (None, None) => (None, figure, Some(missing_data_reason(run, NO_REPLIES))),
     };
     if measured.is_some_and(|ns| ns < 0) {
-        // A negative round trip would meet any limit.
-        let note = "negative round trip: the server delays AUDIO by less than --server-delay".to_owned();
+        // A negative round-trip time would meet any limit.
+        let note = "negative round-trip time: the server delays AUDIO by less than --server-delay".to_owned();
         return evaluate_duration(limit, figure, allowed, None, Some(note));
     }
     evaluate_duration(limit, figure, allowed, measured.map(|ns| ns as f64), note)
@@ -247,7 +247,7 @@ fn evaluate_jitter(run: &RunResults, allowed: Duration) -> LimitResult {
     evaluate_duration(Limit::MaxJitter, "jitter_mean_us", allowed, measured, note)
 }
 
-/// Evaluates a limit on a time. The values are compared in nanoseconds, before rounding.
+/// Evaluates a limit on a duration. The values are compared in nanoseconds, before rounding.
 fn evaluate_duration(
     limit: Limit,
     figure: &'static str,
@@ -319,7 +319,7 @@ impl Verdict {
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-        // If there are no replies, that is the reason to report. Limits without data only follow from it.
+        // If there are no replies, this is the reason to report: limits without data are only its consequence.
         let exceeded = limits
             .iter()
             .filter(|limit| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some()))

@@ -218,7 +218,7 @@ fn histogram(name: &str, bars: &[HistogramBarFigures]) -> Option<String> {
     if bars.iter().map(|bar| bar.count).sum::<u64>() < MIN_HISTOGRAM_SAMPLES {
         return None;
     }
-    let mut text = format!("histogram of the {name} round trip\n");
+    let mut text = format!("histogram of {name} round-trip times\n");
     for bar in bars {
         let edge = match bar.to_us {
             Some(to) => format!("{} to {}", format_time(bar.from_us), format_time(to)),

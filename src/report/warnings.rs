@@ -22,7 +22,7 @@ const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
 const MAX_UNFRAGMENTED_AUDIO_PAYLOAD: u32 = (MAX_UNFRAGMENTED_PAYLOAD - HEADER_LEN) as u32;
 /// Number of round trips that a 99th percentile needs.
 const MIN_P99_SAMPLES: u64 = 100;
-/// A send call above this, in microseconds, is noticeable in the round trip of a local network. On an idle host it takes 3 to 30 µs.
+/// A send call above this, in microseconds, is noticeable in round-trip times on a local network. On an idle host it takes 3 to 30 µs.
 const SEND_CALL_WARNING_US: f64 = 100.0;
 /// A timer error above this, in microseconds, makes packets leave in bursts: the shortest packets of jamjam are 1,333 µs apart.
 const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
@@ -185,7 +185,7 @@ fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
 
 fn suspended(host: &HostTimingFigures) -> Option<Warning> {
     let message = format!(
-        "this host was suspended for {} during the run: packets in flight were lost or have wrong round trips",
+        "this host was suspended for {} during the run: packets in flight were lost or have wrong round-trip times",
         format_time(host.suspended_ms * 1e3)
     );
     (host.suspended_ms > 0.0).then(|| Warning::new(WarningCode::Suspended, message))
@@ -209,8 +209,8 @@ fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
 fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
     let p99 = host.send_call_p99_us.filter(|p99| *p99 > SEND_CALL_WARNING_US)?;
     let message = format!(
-        "send calls of this host took {} (p99), which is part of the round trip and of the jitter: a packet capture, a local firewall \
-         or other programs may slow them down",
+        "send calls on this host took {} (p99), which is part of the round-trip time and the jitter: a packet capture, a local \
+         firewall or other programs may slow them down",
         format_time(p99)
     );
     Some(Warning::new(WarningCode::SlowSendCalls, message))
@@ -219,8 +219,8 @@ fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
 fn timer_errors(host: &HostTimingFigures) -> Option<Warning> {
     let p99 = host.timer_error_p99_us.filter(|p99| *p99 > TIMER_ERROR_WARNING_US)?;
     let message = format!(
-        "timers of this host fired {} late (p99): packets leave late and in bursts, and without kernel receive timestamps, round trips \
-         are longer by the same amount; close other programs or measure from a less busy host",
+        "timers on this host fired {} late (p99): packets leave late and in bursts, and without kernel receive timestamps, \
+         round-trip times are longer by the same amount; close other programs or measure from a less busy host",
         format_time(p99)
     );
     Some(Warning::new(WarningCode::TimerError, message))
@@ -310,7 +310,7 @@ fn audio_quality_warnings(quality: &AudioQualityFigures, is_live: bool) -> Vec<W
     found.extend(non_finite_samples(quality));
     if quality.quality_dropped > 0 {
         let message = format!(
-            "gaps, levels and alignment lack {}: this host was too slow to analyze all audio",
+            "gaps, levels and alignment do not cover {}: this host was too slow to analyze all audio",
             format_count(quality.quality_dropped, "packet")
         );
         found.push(Warning::new(WarningCode::AnalysisIncomplete, message));
@@ -346,7 +346,7 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
     }
     if audio.recording_both_dropped > 0 {
         let packets = format_count(audio.recording_both_dropped, "packet");
-        let message = format!("the recording of both sides lacks {packets}");
+        let message = format!("the --record-both recording lacks {packets}");
         found.push(Warning::new(WarningCode::RecordingBothIncomplete, message));
     }
     found.extend(server_delay_warnings(report, audio));
@@ -364,8 +364,7 @@ fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> 
     let mut found = Vec::new();
     let (configured, estimated) = (audio.server_delay_configured_ms, audio.server_delay_estimated_ms);
     if audio.echo_time_min_us.is_some() && audio.server_delay_ms.is_none() {
-        let message =
-            "no LATENCY_PONG received, so the server delay and the AUDIO round trip are unknown: give --server-delay";
+        let message = "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --server-delay";
         found.push(Warning::new(WarningCode::ServerDelayUnknown, message));
     }
     if let (Some(configured), Some(estimated)) = (configured, estimated)
@@ -381,7 +380,7 @@ fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> 
     let pings = report.streams.ping.as_ref().map_or(0, |ping| ping.returned);
     if configured.is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
         let message = format!(
-            "the server delay is estimated from only {}, which makes AUDIO round trips less accurate: use a longer run or --server-delay",
+            "the server delay is estimated from only {}, which makes AUDIO round-trip times less accurate: use a longer run or --server-delay",
             format_count(pings, "ping")
         );
         found.push(Warning::new(WarningCode::ServerDelayUncertain, message));
@@ -402,7 +401,7 @@ fn pacing_warnings(pacing: &PacingFigures) -> Vec<Warning> {
         None => ("maximum", pacing.pacing_max_us),
     };
     if let Some(error) = error.filter(|error| *error > PACING_WARNING_US) {
-        let message = format!("the pacing error of this host ({name} {}) is part of the jitter", format_time(error));
+        let message = format!("the pacing error on this host ({name} {}) is part of the jitter", format_time(error));
         found.push(Warning::new(WarningCode::PacingError, message));
     }
     if let (Some(first), Some(last)) = (pacing.pacing_first_5s_p50_us, pacing.pacing_last_5s_p50_us)
@@ -410,7 +409,7 @@ fn pacing_warnings(pacing: &PacingFigures) -> Vec<Warning> {
     {
         let (first, last) = (format_time(first), format_time(last));
         let message =
-            format!("the pacing of this host drifted: median error {first} in the first 5 s, {last} in the last 5 s");
+            format!("the pacing on this host drifted: median error {first} in the first 5 s, {last} in the last 5 s");
         found.push(Warning::new(WarningCode::PacingDrift, message));
     }
     found

@@ -431,7 +431,7 @@ impl EchoParticipant {
                 Ok(self.update_peer_info())
             }
             (ServerMessage::Error { message }, ParticipantState::Rejoining) => {
-                debug!(target: "registration", error = sanitize(&message), "room not found, creating a new one");
+                debug!(target: "registration", error = sanitize(&message), "room not found; creating a new room");
                 Ok(Some(self.create_room()))
             }
             (ServerMessage::Error { message }, ParticipantState::Creating) => Err(RoomRejected(sanitize(&message))),
@@ -467,7 +467,7 @@ impl EchoParticipant {
         }
         let count = self.log_throttle.take_suppressed();
         if count > 0 {
-            info!(target: "registration", count, "member events not logged");
+            info!(target: "registration", count, "member log lines suppressed");
         }
         let user = sanitize(name);
         if joined {

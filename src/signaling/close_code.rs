@@ -46,7 +46,7 @@ impl CloseCode {
     pub const SERVER_SHUTDOWN: Self = Self(4002);
     /// The page's origin is not allowed.
     pub const ORIGIN_NOT_ALLOWED: Self = Self(4003);
-    /// Broadcast rooms: the room's handler rejected the client.
+    /// Broadcast rooms: the room handler rejected the client.
     pub const REJECTED_BY_ROOM: Self = Self(4004);
     /// Broadcast rooms: the URL names no valid room.
     pub const ROOM_NAME_REQUIRED: Self = Self(4005);

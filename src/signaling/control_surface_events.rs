@@ -1,7 +1,7 @@
 //! Events of control surfaces, and a lock-free queue that carries them to a real-time thread.
 //!
-//! A [`ControlSurfaceEvent`] owns its strings, so dropping one frees memory. An [`InlineEvent`] stores them in place and is `Copy`: popping,
-//! copying and dropping one never allocates, frees, locks or makes a system call.
+//! A [`ControlSurfaceEvent`] owns its strings, so dropping it frees memory. An [`InlineEvent`] stores its strings in place and is `Copy`:
+//! popping, copying or dropping an event never allocates, frees, locks or makes a system call.
 
 use std::fmt;
 use std::ops::{Deref, RangeInclusive};
@@ -50,7 +50,7 @@ pub enum ControlSurfaceEventKind {
     Trigger,
 }
 
-/// Length of a node id: a UUID.
+/// Length of a node ID, which is a UUID.
 const NODE_ID_BYTES: usize = 36;
 
 /// A string of at most `N` bytes, stored in place.

@@ -10,10 +10,10 @@ impl DialectSet {
     /// All dialects.
     pub const ALL: Self = Self((1 << Dialect::ALL.len()) - 1);
 
-    /// The jamjam dialect alone.
+    /// Only the jamjam dialect.
     pub const JAMJAM_ONLY: Self = Self::only(Dialect::Jamjam);
 
-    /// One dialect alone.
+    /// Only this dialect.
     pub const fn only(dialect: Dialect) -> Self {
         Self(1 << dialect as u8)
     }

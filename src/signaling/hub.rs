@@ -70,7 +70,7 @@ pub(super) trait DialectHandler {
         text: &str,
     ) -> Result<(), MessageError>;
 
-    /// Removes a closed connection from its room. `code` and `reason` are those of the close.
+    /// Removes a closed connection from its room. `code` and `reason` describe the close.
     fn on_disconnect(
         &mut self,
         ctx: &mut ConnectionContext<'_>,

@@ -174,7 +174,7 @@ pub enum CandidateType {
     ServerReflexive,
 }
 
-/// Maximum number of members of a room, including its creator.
+/// Maximum number of members in a room, including its creator.
 const MAX_PEERS_PER_ROOM: usize = 10;
 
 /// Maximum number of candidates of a peer.

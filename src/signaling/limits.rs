@@ -21,9 +21,9 @@ pub struct SignalingLimits {
     pub max_undecided: usize,
     /// Maximum number of messages per second from one connection. A burst may contain the messages of two seconds.
     pub message_rate: Option<u32>,
-    /// Maximum number of open rooms per dialect and creating address.
+    /// Maximum number of open rooms per dialect that one address created.
     pub max_rooms_per_address: usize,
-    /// Maximum number of participants of a WebRTC room.
+    /// Maximum number of participants in a WebRTC room.
     pub max_webrtc_members: usize,
     /// The dialects that the server supports.
     pub dialects: DialectSet,
@@ -91,7 +91,7 @@ pub struct ControlSurfaceLimits {
     pub code_digits: usize,
     /// How long a room exists.
     pub room_lifetime: Duration,
-    /// Maximum number of members of a room.
+    /// Maximum number of members in a room.
     pub max_members: usize,
     /// Maximum number of open rooms.
     pub max_rooms: usize,

@@ -152,7 +152,7 @@ pub enum ResponseMatching {
 pub enum ProbeRoom {
     /// None: requests are answered outside rooms.
     None,
-    /// None, or the one that the first message joins by its code.
+    /// None, or the room that the first message joins by its code.
     Code,
     /// The room and user in the query. A welcome ends the join.
     Query,

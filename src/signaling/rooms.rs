@@ -1,7 +1,7 @@
 //! The rooms of one dialect, their members, and the generator of room ids, codes and UUIDs.
 //!
 //! A [`RoomMap`] finds a room by each of its names and by each member, and removes a room with its last member unless the room is
-//! permanent. Ids cannot be guessed without the generator's key.
+//! permanent. Without the generator's key, the ids cannot be guessed.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;

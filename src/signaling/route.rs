@@ -52,7 +52,7 @@ pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, Rou
         return Ok(only.route(path, query));
     }
     let is_common_path = is_common_path(path);
-    // If several dialects use a URL, the last one of the list has it.
+    // If several dialects use a URL, the last of them in the list is selected.
     let mut selected = Dialect::ALL.into_iter().rev().filter(|dialect| dialect.is_selected_by(path, query));
     let dialect = if is_common_path { selected.next() } else { selected.find(|dialect| dialects.contains(*dialect)) };
     match dialect {
@@ -212,7 +212,7 @@ pub fn decode_room_name(segment: &str) -> Result<String, InvalidRoomName> {
     check_room_name(name.into_owned())
 }
 
-/// The room in a path, and whether the path is that of a control channel. `None` if no room can have this path.
+/// The room in a path, and whether the path belongs to a control channel. `None` if no room can have this path.
 fn parse_room_path(path: &str) -> Option<(Result<String, InvalidRoomName>, bool)> {
     let path = path.strip_prefix('/')?;
     let Some(below) = path.strip_prefix("rooms") else { return parse_root_segment(path) };
@@ -291,7 +291,7 @@ mod tests {
         for path in ["/health", "/metrics", "/v1/signaling", "/docs/", "/radio/x", "/rooms/radio/x"] {
             assert_eq!(route(path, "token=t", all), Err(RouteError::NoSuchPath), "{path}");
         }
-        // A server with broadcast rooms alone uses every path; a path without a room name selects no room.
+        // A server with only broadcast rooms uses every path; a path without a room name selects no room.
         let broadcast_alone = DialectSet::only(Dialect::Broadcast);
         for path in ["/", "/health", "/radio/x"] {
             assert_eq!(params(path, "", broadcast_alone), Some((None, false)));

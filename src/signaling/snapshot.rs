@@ -1,5 +1,5 @@
-//! Snapshots for the console: rooms and members of all dialects, connections outside rooms, source addresses, and recent activity.
-//! Also the counters of each dialect for `/metrics` and `/health`.
+//! Snapshots for the console: rooms and members in all dialects, connections outside rooms, source addresses, and recent activity. Also the
+//! counters of each dialect for `/metrics` and `/health`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

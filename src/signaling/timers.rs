@@ -22,7 +22,7 @@ pub(super) enum TimerEvent {
 
 /// A timer that a dialect handles.
 pub(super) enum DialectTimer {
-    /// Calls the heartbeat hook of a room's handler.
+    /// Calls the heartbeat hook of a room handler.
     RoomHeartbeat(RoomKey),
     /// Relays the message with this id, whose delay is over.
     DelayedMessage(u64),

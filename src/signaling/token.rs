@@ -105,7 +105,7 @@ impl Claims {
     }
 }
 
-/// Why a token is rejected. Clients learn only that a token was rejected, but not why.
+/// Why a token is rejected. Clients learn that a token was rejected, but not why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
     /// The token does not have exactly one dot.

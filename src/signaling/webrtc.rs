@@ -1,6 +1,6 @@
 //! The WebRTC dialect: the URL selects the room and the user, and messages are relayed to the participant that they name.
 //!
-//! Messages are flat JSON objects. Relayed values are copied as they were written; the sender's id is that of the connection.
+//! Messages are flat JSON objects. Relayed values are copied as they were written; the sender's id is taken from the connection.
 
 use std::borrow::Cow;
 

@@ -10,7 +10,7 @@ pub const PING_PAYLOAD_LEN: usize = 12;
 pub struct PingPayload {
     /// Send time in microseconds of the sender's clock.
     pub sent_time_us: u64,
-    /// Counts pings; matches a pong to its ping.
+    /// Counts pings; matches a pong with its ping.
     pub sequence: u32,
 }
 

@@ -1,4 +1,4 @@
-//! An endless run uses constant memory. In its own program, because it counts the allocations of the whole process.
+//! An endless run uses constant memory. This test has its own program, because it counts the allocations of the whole process.
 
 use std::alloc::System;
 use std::net::SocketAddr;
@@ -48,7 +48,7 @@ fn memory_stays_constant_after_a_million_pings() {
     let mut ping = |n: u64| {
         let now = Time::from_millis(n);
         node.poll_transmit(now, &mut sink);
-        // Every fourth is lost; the others return after 500 µs to 500.9 µs.
+        // Every fourth ping is lost; the others return after 500 to 500.9 µs.
         if !n.is_multiple_of(4) {
             sink.0[1] = 6;
             let received_at = now + Duration::from_nanos(500_000 + n % 10 * 100);
@@ -62,18 +62,18 @@ fn memory_stays_constant_after_a_million_pings() {
     let region = Region::new(ALLOCATOR);
     (300_000..1_000_000).for_each(&mut ping);
     let change = region.change();
-    // Nothing more is allocated than before.
+    // The amount of allocated memory has not grown.
     let more = change.bytes_allocated as i64 - change.bytes_deallocated as i64 + change.bytes_reallocated as i64;
     assert!(more <= 0, "{more} bytes more after 700,000 pings");
 
     let run = node.into_results("", Some(Time::from_millis(1_000_000)), &mut ());
     let stream = run.ping.expect("pings");
     assert_eq!((stream.sent, stream.returned), (1_000_000, 750_000));
-    // Pings that left after 997,999.5 ms had not timed out yet: 998,000, 998,004 … 999,996.
+    // The lost pings sent after 997,999.5 ms have not timed out yet: those at 998,000, 998,004 … 999,996 ms.
     assert_eq!((stream.lost, stream.in_flight), (249_500, 500));
     assert_eq!((stream.min_rtt(), stream.rtt.max()), (Some(500_000), Some(500_900)));
-    // Each loss is isolated, and two pairs of neighbors between two losses returned; from n = 9 to 10 the round trip falls
-    // by 900 ns.
+    // Each loss is isolated, and between two losses there are two pairs of neighbors that both returned. From n = 9 to 10, the round-trip
+    // time decreases by 900 ns.
     assert_eq!((stream.loss_bursts.lengths()[0], stream.loss_bursts.longest()), (249_500, 1));
     let ipdv = (stream.ipdv.magnitudes().count(), stream.ipdv.min(), stream.ipdv.max());
     assert_eq!(ipdv, (500_000, Some(-900), Some(100)));

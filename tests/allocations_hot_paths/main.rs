@@ -33,7 +33,7 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 
-/// Accepts everything, and stores the last datagram so that a test can reply.
+/// A sink that accepts every datagram, and stores the last datagram so that a test can reply.
 struct Wire {
     sent: usize,
     last: Vec<u8>,
@@ -56,8 +56,8 @@ fn wire() -> Wire {
     Wire { sent: 0, last: Vec::with_capacity(65_536) }
 }
 
-/// Runs `turn` 5,000 times to warm up (the statistics of the last five seconds need that), then 1,000 times more, and counts
-/// what these allocate. Tests run side by side in one process, so this file has one test only.
+/// Runs `turn` 5,000 times to warm up, which the statistics of the last five seconds need. Then runs it another 1,000 times and counts the
+/// allocations of these. Tests run concurrently in one process, so this file has only one test.
 fn allocations(mut turn: impl FnMut(u64)) -> usize {
     (0..5_000).for_each(&mut turn);
     let region = Region::new(ALLOCATOR);
@@ -67,7 +67,7 @@ fn allocations(mut turn: impl FnMut(u64)) -> usize {
 }
 
 fn echo_of_batches_and_pings() -> usize {
-    // Limits that are checked for each packet, and never reached.
+    // Limits that are checked for each packet but never reached.
     let admission = AdmissionConfig {
         max_packet_rate: Some(1_000_000),
         max_bit_rate: Some(1_000_000_000),
@@ -94,7 +94,7 @@ fn echo_of_batches_and_pings() -> usize {
         );
         echo.poll_transmit(now, &mut wire);
     });
-    // 5,980 turns of 30 AUDIO packets have left (20 ms are on their way), and 6,000 pongs.
+    // 5,980 turns of 30 AUDIO packets (those of the last 20 ms are still delayed) and 6,000 pongs were sent.
     assert_eq!(wire.sent, 5_980 * 30 + 6_000);
     count
 }
@@ -122,7 +122,7 @@ fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     }
 }
 
-/// Everything that a client sends returns at once; a PING returns as a PONG.
+/// Returns everything that a client sends immediately; a LATENCY_PING returns as a LATENCY_PONG.
 fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     let mut wire = wire();
     let mut now = Time::from_millis(1);
@@ -144,7 +144,7 @@ fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     (wire.sent, count)
 }
 
-/// Ten events are queued and taken each turn, and four exceed the queue.
+/// In each turn, ten events are queued and taken, and four exceed the queue's capacity.
 fn events_of_control_surfaces() -> usize {
     let (mut producer, mut consumer) = event_queue(10);
     let event = ControlSurfaceEvent {
@@ -156,7 +156,7 @@ fn events_of_control_surfaces() -> usize {
         at: Some(1),
         received_at: 1,
     };
-    // Stored, as an audio thread stores events that are not due yet.
+    // The event is stored, like an audio thread stores events that are not due yet.
     let mut stored = None;
     let count = allocations(|_| {
         assert_eq!((0..14).filter(|_| producer.push(&event)).count(), 10);
@@ -169,7 +169,7 @@ fn events_of_control_surfaces() -> usize {
     count
 }
 
-/// A device callback in every format, with its driver waker; and the sender side, which mixes and packetizes.
+/// A device callback in every format with its driver waker, and the sender, which mixes and packetizes.
 fn sound_of_a_device() -> usize {
     let mut count = 0;
     for format in DeviceSampleFormat::ALL {
@@ -207,7 +207,7 @@ fn sound_of_a_device() -> usize {
     count
 }
 
-/// The path of returned audio to a device: the ring, and a callback that plays it at the rate and in the format of the device.
+/// The path of returned audio to a device: the ring, and a callback that plays the audio at the device's rate and in its format.
 fn sound_on_a_device() -> usize {
     let mut count = 0;
     for device_rate in [48_000, 44_100] {
@@ -227,7 +227,7 @@ fn sound_on_a_device() -> usize {
         count += allocations(|turn| {
             let now = Time::from_nanos(turn * 2_666_667);
             producer.set_sent_packets(turn + 1);
-            // Some packets are lost, some late, and some do not fit; every 1,000 turns the output is not read.
+            // Some packets are lost, some are late, and some do not fit. Every 1,000 turns, the output is not read.
             if turn % 7 > 0 {
                 producer.push(turn, now, std::iter::repeat_n(0.5, 256));
             }
@@ -251,8 +251,8 @@ fn sound_on_a_device() -> usize {
     count
 }
 
-/// The node's end of the recorder, in turns of which some find it full: packets without space are dropped in place. The other end
-/// writes both recordings, and its own thread is counted too.
+/// The node's end of the recorder. In some turns the recorder is full, and packets for which there is no space are dropped. The other end
+/// writes both recordings; the allocations of its thread are also counted.
 fn recorder_of_both_sides() -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };
@@ -283,7 +283,8 @@ fn recorder_of_both_sides() -> usize {
         recorder_input.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
         recorder_input.on_packet(returned(index));
     }
-    // The thread is warm once it has written the second packet: a header, and two times 128 samples of two channels in 24 bits.
+    // The thread is warmed up when it has written the second packet. The file then has a header and twice 128 samples of two channels in 24
+    // bits.
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while std::fs::metadata(create("returned")).expect("a file").len() < 44 + 2 * 128 * 2 * 3 {
         assert!(std::time::Instant::now() < deadline, "nothing is written");
@@ -305,16 +306,16 @@ fn recorder_of_both_sides() -> usize {
     });
     drop(recorder_input);
     let (_, dropped) = test_recorder.finish();
-    // A disk is slower than this.
+    // The disk is slower than this loop, so packets were dropped.
     assert!(dropped.sent > 0 && dropped.returned > 0 && dropped.lost > 0, "{dropped:?}");
     count
 }
 
 #[test]
 fn warm_hot_paths_do_not_allocate() {
-    assert_eq!(sound_of_a_device(), 0, "sound of a device");
+    assert_eq!(sound_of_a_device(), 0, "sound from a device");
 
-    assert_eq!(sound_on_a_device(), 0, "sound on a device");
+    assert_eq!(sound_on_a_device(), 0, "sound to a device");
 
     assert_eq!(recorder_of_both_sides(), 0, "tape");
 
@@ -324,7 +325,8 @@ fn warm_hot_paths_do_not_allocate() {
 
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };
     let sender = ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(form, Silence), Box::new(()));
-    // 6,000 steps of 2.5 ms are 15 s: 5,625 packets, 15 KEEPALIVE, 15 LATENCY_PING, one LATENCY_INFO; the first are sent at once.
+    // 6,000 steps of 2.5 ms are 15 s: 5,625 AUDIO packets, 15 KEEPALIVE, 15 LATENCY_PING and one LATENCY_INFO. The first packet of each
+    // type is sent immediately.
     let (sent, count) = reflected(sender, Duration::from_micros(2_500));
     assert_eq!(sent, 5_625 + 15 + 15 + 1);
     assert_eq!(count, 0, "sender");

@@ -1,4 +1,4 @@
-//! The committed sound files equal the output of the generator, on this platform too.
+//! The committed sound files are identical to the generator's output on this platform.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,7 +39,7 @@ fn every_committed_file_comes_from_the_generator() {
     assert_eq!(found, made);
 }
 
-/// Length and FNV-1a hash of each file, computed with another program: a change of the generator must be recorded here.
+/// Length and FNV-1a hash of each file, computed with another program. If the generator changes, update these values.
 const PINNED: [(&str, usize, u64); 21] = [
     ("speech-16bit-mono-48k.wav", 144_044, 0xa5c6_335e_b62d_c494),
     ("music-16bit-stereo-44k1.wav", 176_444, 0x83cc_b0d5_e0e8_afc1),

@@ -1,5 +1,5 @@
-//! The jitter buffer in virtual time: packets with network delays, and a device with its own clock.
-//! Expected values are computed from the sound that was sent and the times that the test chose.
+//! The jitter buffer in virtual time: packets with network delays, and a device with its own clock. Expected values are computed from the
+//! sound that was sent and the times that the test chose.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Simulation {
         self.play_late(delay, |_| 0.0)
     }
 
-    /// The same, with the n-th device callback late by this number of seconds.
+    /// The same, where the n-th device callback is late by `late(n)` seconds.
     fn play_late(
         &self,
         delay: impl Fn(u64) -> Option<f64>,
@@ -118,7 +118,7 @@ fn ms(seconds: f64) -> f64 {
 fn every_sample_is_played_unchanged_and_in_order() {
     for channels in [1, 2] {
         let simulation = Simulation { channels, ..Simulation::default() };
-        // Up to 15 ms late, and so in any order.
+        // Packets are up to 15 ms late, so they arrive in any order.
         let (output, played) = simulation.play(|index| Some(0.003 + pseudo_random(index) * 0.015));
         let start = first_sample(&output);
         let sent = played.played as usize * FRAME * usize::from(channels);
@@ -138,8 +138,8 @@ fn every_sample_is_played_unchanged_and_in_order() {
 #[test]
 fn packet_is_played_up_to_its_allowance_plus_block_and_tolerance() {
     let simulation = Simulation::default();
-    // Packet 700 arrives 20 ms after its regular time; then so late that a block of 5 ms, the tolerance of 2.5 ms, and the samples
-    // that are read beyond a block are used up.
+    // In the first run, packet 700 arrives 20 ms late, which equals the allowance. In the second run it is 35 ms late, which also exceeds a
+    // block of 5 ms, the tolerance of 2.5 ms and the samples that are read beyond a block.
     let with = |late: f64| simulation.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
     let at_the_limit = with(0.020);
     assert_eq!((at_the_limit.concealed, at_the_limit.late), (0, 0), "{at_the_limit:?}");
@@ -155,14 +155,14 @@ fn missing_packets_are_concealed_without_moving_other_samples() {
     assert_eq!((played.concealed, played.late, played.played), (3, 0, 1_497));
     let start = first_sample(&output);
     let gap = lost.start * FRAME..lost.end * FRAME;
-    // 5 ms are 240 frames: reversed and faded out.
+    // For 5 ms (240 frames) the previous samples are played in reverse and faded out.
     for n in 0..240 {
         let expected = sound(gap.start - 1 - n) * (240 - n) as f32 / 240.0;
         let found = output[start + gap.start + n];
         assert!((found - expected).abs() < 1e-6, "{n}: {found}, not {expected}");
     }
     assert!(output[start + gap.start + 240..start + gap.end].iter().all(|sample| *sample == 0.0));
-    // 1/750 s are 64 frames: faded in, in equal steps.
+    // The samples after the gap are faded in for 1/750 s (64 frames), in equal steps.
     for n in 0..64 {
         let expected = sound(gap.end + n) * (n + 1) as f32 / 65.0;
         let found = output[start + gap.end + n];
@@ -177,13 +177,14 @@ fn fast_or_slow_device_clock_is_tracked() {
     for ppm in [300.0, -300.0, 60.0] {
         let simulation =
             Simulation { ppm, seconds: 240.0, allowance: Some(Duration::from_millis(10)), ..Simulation::default() };
-        // Up to 4 ms of jitter, and callbacks up to 2 ms late.
+        // Packets have up to 4 ms of jitter, and callbacks are up to 2 ms late.
         let (_, played) =
             simulation.play_late(|n| Some(0.003 + pseudo_random(n) * 0.004), |n| pseudo_random(n + 7) * 0.002);
         assert_eq!((played.concealed, played.resyncs, played.early), (0, 0, 0), "{ppm}: {played:?}");
-        // The correction is the opposite of the device's clock error.
+        // The correction compensates the device's clock error.
         assert!((played.rate_correction_ppm + ppm).abs() < 40.0, "{ppm}: {played:?}");
-        // 10 ms, an eighth of that as tolerance, and a block of 5 ms: 16.25 ms, plus the delay of the estimate.
+        // The expected depth is 16.25 ms (the allowance of 10 ms, an eighth of it as tolerance, and a block of 5 ms) plus the delay of the
+        // estimate.
         let depth = played.depth.unwrap();
         assert!(ms(depth.min) > 14.0 && ms(depth.max) < 18.5, "{ppm}: {played:?}");
     }
@@ -191,11 +192,12 @@ fn fast_or_slow_device_clock_is_tracked() {
 
 #[test]
 fn untracked_device_clock_causes_underruns() {
-    // Checks that the test above can fail: 300 ppm of 240 s are 72 ms.
+    // 300 ppm in 240 s are 72 ms, so the test above fails without a correction. In 3 s the error stays within the tolerance and is not
+    // corrected.
     let simulation =
         Simulation { ppm: 300.0, seconds: 3.0, allowance: Some(Duration::from_millis(10)), ..Simulation::default() };
     let (_, played) = simulation.play(|_| Some(0.003));
-    assert_eq!(played.rate_correction_ppm, 0.0, "within the tolerance nothing is done: {played:?}");
+    assert_eq!(played.rate_correction_ppm, 0.0, "the rate is not corrected within the tolerance: {played:?}");
 }
 
 #[test]
@@ -205,7 +207,8 @@ fn large_clock_error_is_corrected_without_residual_depth() {
         let (_, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{ppm}: {played:?}");
         assert!((played.rate_correction_ppm + ppm).abs() < 20.0, "{ppm}: {played:?}");
-        // 20 ms, 2.5 ms and a block of 5 ms. A purely proportional correction would leave an error of 4 ms, 48 frames per second at a quarter per second.
+        // The expected depth is 27.5 ms: the allowance of 20 ms, the tolerance of 2.5 ms and a block of 5 ms. A purely proportional
+        // correction would leave an error of 4 ms: 48 frames per second divided by a gain of a quarter per second are 192 frames.
         let depth = played.depth.unwrap();
         assert!((ms(depth.mean) - 27.5).abs() < 1.0, "{ppm}: {played:?}");
     }
@@ -219,14 +222,14 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { late } else { 0.0 });
         assert_eq!((played.early, played.late, played.concealed, played.resyncs), (0, 0, 0, 0), "{late}: {played:?}");
         assert_eq!(played.played + played.skipped, 1_500, "{late}: {played:?}");
-        // A block of 5 ms, 1 ms, and the tolerance of 0.5 ms may be buffered. A packet is 2.67 ms.
+        // A block of 5 ms, the allowance of 1 ms and the tolerance of 0.5 ms may be buffered. A packet is 2.667 ms long.
         let missed = (late + 0.002 - 0.006_5) / 0.002_667;
         assert!((played.skipped as f64 - missed).abs() < 3.0, "{late}: {played:?}, not {missed}");
         let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
         assert_eq!(wrong, None, "{late}");
         // The sound is faded in.
         assert!(output[first_sample(&output)].abs() < 0.02, "{late}");
-        // If the device catches up with several callbacks at once, playback started too early, and pauses once to get back in time.
+        // If the device catches up with several callbacks at once, playback started too early and pauses once to correct this.
         let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");
@@ -247,7 +250,8 @@ fn partial_last_packet_fades_out() {
         jitter_allowance: Some(Duration::from_millis(100)),
     })
     .unwrap();
-    // Nine and a half packets of a constant; the frame after them equals the last one, and no step is larger than that of a fade.
+    // The sound is nine and a half packets of a constant. The frame after the sound equals the last frame, and no step is larger than a
+    // step of the fade.
     jitter_buffer.set_sent_packets(10);
     for index in 0..10 {
         let frames = if index == 9 { FRAME / 2 } else { FRAME };
@@ -268,7 +272,7 @@ fn partial_last_packet_fades_out() {
 
 #[test]
 fn full_ring_buffer_drops_and_counts_samples() {
-    // 1.28 s are 480 packets of 2.667 ms.
+    // The ring holds 1.28 s, which are 480 packets of 2.667 ms.
     let (mut producer, mut consumer) = packet_ring(RATE, 2, FRAME as u32, Duration::from_millis(1_280));
     let counters = producer.counters();
     let received_at = Time::from_nanos(7);
@@ -289,7 +293,7 @@ fn full_ring_buffer_drops_and_counts_samples() {
         assert_eq!((samples[0], samples[255]), (f32::from(index), f32::from(index) + 255.0 / 256.0));
     }
     assert_eq!(consumer.pop(&mut samples), None);
-    // There is space again; samples beyond the length of a packet are dropped.
+    // The ring has space again. Samples beyond the length of a packet are dropped.
     producer.push(500, received_at, [1.0; 300].into_iter());
     drop(producer);
     assert!(consumer.is_closed());
@@ -300,7 +304,8 @@ fn full_ring_buffer_drops_and_counts_samples() {
 #[test]
 fn playback_catches_up_after_the_device_lost_samples() {
     const BLOCK: u64 = 256;
-    // After 1.3 s, early in the second window, the device requests a block early, reported or not. Returns the number of late packets.
+    // After 1.3 s, early in the second window, the device requests one block too early, and reports the discontinuity if `is_reported`.
+    // Returns the number of late packets.
     let late = |is_reported: bool| {
         let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
             rate: RATE,
@@ -332,14 +337,15 @@ fn playback_catches_up_after_the_device_lost_samples() {
         assert_eq!((played.resyncs, played.played + played.late), (1, 1_500), "{played:?}");
         played.late
     };
-    // A reported discontinuity is evaluated after a tenth of a second; otherwise after the rest of the second, several times as long.
+    // A reported discontinuity is evaluated after a tenth of a second, an unreported one at the end of the second, which is several times
+    // as long.
     let (reported, unreported) = (late(true), late(false));
     assert!(reported > 0 && reported * 4 < unreported, "{reported} {unreported}");
 }
 
 #[test]
 fn occasional_large_callbacks_are_tolerated() {
-    // Every 4.3 s a device requests three times its usual block, in one piece or in parts, and then pauses as long as the block lasts.
+    // Every 4.4 s, a device requests three times its usual block, in one piece or in parts, and then pauses for the duration of that block.
     for parts in [1, 3] {
         let (frames, seconds) = (4_096_u64, 60.0);
         let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
@@ -369,7 +375,7 @@ fn occasional_large_callbacks_are_tolerated() {
             position += taken;
         }
         let played = jitter_buffer.stats();
-        // The allowance adapts the first time.
+        // The buffer may resynchronize and adapt at the first large callback.
         assert!(played.resyncs <= 1 && played.concealed <= 100, "{parts}: {played:?}");
         assert!(played.played > 20_000, "{parts}: {played:?}");
     }
@@ -389,7 +395,7 @@ fn end_of_stream_fades_out_without_concealment() {
 
 #[test]
 fn any_block_length_adds_only_the_necessary_delay() {
-    // 521 has no divisor; 513, 735 and 1,025 have none near a half or a third of them.
+    // 521 is prime; 513, 735 and 1,025 have no divisor near a half of them.
     for block in [1, 15, 16, 17, 511, 513, 521, 735, 1_025, 4_096] {
         let simulation = Simulation { block, seconds: 10.0, ..Simulation::default() };
         let (_, played) = simulation.play(|_| Some(0.003));
@@ -417,17 +423,17 @@ fn other_sample_rate_keeps_pitch_and_position() {
 #[test]
 fn allowance_follows_the_path_delay() {
     let simulation = Simulation { allowance: None, seconds: 60.0, ..Simulation::default() };
-    // No jitter: the minimum. Then up to 12 ms, and from the 30th second on none again, which is forgotten slowly.
+    // The first run has no jitter: the allowance is the minimum.
     let (_, calm) = simulation.play(|_| Some(0.003));
     assert_eq!(calm.jitter_allowance, Duration::from_millis(1));
     assert!(ms(calm.depth.unwrap().min) < 8.0, "{calm:?}");
     assert_eq!((calm.concealed, calm.resyncs), (0, 0));
     let (_, rough) = simulation.play(|index| Some(0.003 + pseudo_random(index) * 0.012));
     assert!((11.5..=12.5).contains(&ms(rough.jitter_allowance.as_secs_f64())), "{rough:?}");
-    // Until the jitter was estimated.
+    // This run has up to 12 ms of jitter: packets are concealed only until the jitter was estimated.
     assert!(rough.concealed > 0 && rough.concealed < 300, "{rough:?}");
     assert_eq!(rough.concealed, rough.late, "every packet arrived");
-    // After 80 s without jitter 0.9^80 = 0.0002 of ten seconds' packets still count.
+    // The jitter ends after 10 s. After 80 s without jitter, the packets of the first 10 s are weighted with 0.9^80 = 0.0002.
     let simulation = Simulation { seconds: 90.0, ..simulation };
     let (_, calmed) =
         simulation.play(|index| Some(0.003 + if index < 3_750 { pseudo_random(index) * 0.012 } else { 0.0 }));
@@ -439,11 +445,11 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     let simulation = Simulation { seconds: 8.0, ..Simulation::default() };
     let (output, longer) = simulation.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!(longer.resyncs, 1, "{longer:?}");
-    // The first packet of the longer path arrives 300 ms later, less the 27.5 ms of buffer, and within 100 ms the buffer
-    // reacts: packets due in these 272.5 to 372.5 ms are late.
+    // Packets on the longer path arrive 300 ms later. The buffer covers 27.5 ms of this and reacts within 100 ms, so all packets due in a
+    // period of 272.5 to 372.5 ms are late: 102 to 140 packets.
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
-    // Later packets are played: the last second is in order.
+    // Later packets are played: the last second is correct.
     let last_second = last(&output, 48_000, 1);
     let wrong = (0..48_000).find(|n| last_second[*n] != sound(1_500 * 2 * FRAME - 48_000 + n));
     assert_eq!(wrong, None);
@@ -453,7 +459,8 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     assert_eq!((longer.resyncs, longer.jitter_allowance), (1, Duration::from_millis(1)), "{longer:?}");
     let (output, shorter) = simulation.play(|index| Some(if index < 750 { 0.303 } else { 0.003 }));
     assert_eq!((shorter.resyncs, shorter.late), (1, 0), "{shorter:?}");
-    // 300 ms, less the 30 ms of silence before the first of them, are about 112 packets.
+    // The path becomes 300 ms shorter (112 packets). About 30 ms of silence precede the first packet on the shorter path, so about 270 ms
+    // are skipped: 101 packets.
     assert_eq!(shorter.played + shorter.skipped, 3_000, "{shorter:?}");
     assert!((90..=115).contains(&shorter.skipped), "{shorter:?}");
     let last_second = last(&output, 48_000, 1);
@@ -477,12 +484,13 @@ fn device_never_receives_non_finite_or_out_of_range_samples() {
     jitter_buffer.on_packet(0, at, &[f32::NAN, f32::INFINITY, -9.0, 1.5]);
     jitter_buffer.on_packet(1, at, &[0.5]);
     jitter_buffer.on_packet(2, at, &[0.25; 9]);
-    // A repeated packet is ignored.
+    // A second copy of a packet is ignored.
     jitter_buffer.on_packet(2, at, &[0.75; 4]);
     let mut out = vec![9.0; 4_800];
     jitter_buffer.fill(&mut out, at);
     let start = first_sample(&out);
-    // The missing part of a packet is concealed with the previous samples, reversed and fading; then the next packet is faded in, within 64 samples.
+    // The missing part of a packet is concealed with the previous samples, reversed and faded out; then the next packet is faded in over 64
+    // samples.
     let expected = [-1.0, 1.0, 0.5, 0.5, 239.0 / 240.0, -238.0 / 240.0];
     let expected = expected.into_iter().chain([1.0, 2.0, 3.0, 4.0].map(|n| 0.25 * n / 65.0));
     for (found, expected) in out[start..].iter().zip(expected) {
@@ -495,7 +503,7 @@ fn device_never_receives_non_finite_or_out_of_range_samples() {
 #[test]
 fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
     for device_rate in [RATE, 44_100, 96_000] {
-        // Packets 700 to 703 are damaged, and 702 is also lost: it is concealed with damaged samples.
+        // Packets 700 to 703 are damaged, and 702 is also lost, so it is concealed with damaged samples.
         let play = |damage: &[f32]| {
             let config = JitterBufferConfig {
                 rate: RATE,
@@ -530,7 +538,7 @@ fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
         let (zeroed, _) = play(&[0.0]);
         let (found, played) = play(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
         assert!(found == zeroed && found.iter().all(|sample| sample.is_finite()), "{device_rate}");
-        // Every third of 128 is 43, in three packets.
+        // Every third of 128 samples is damaged: 43 in each of the three packets that arrive.
         assert_eq!((played.non_finite_samples, played.concealed), (3 * 43, 1), "{device_rate}: {played:?}");
     }
 }

@@ -13,7 +13,7 @@ fn bits(samples: &[f32]) -> Vec<u32> {
     samples.iter().map(|sample| sample.to_bits()).collect()
 }
 
-/// Resamples chunks of these lengths, in turn.
+/// Resamples the samples in chunks of these lengths, used in turn.
 fn resampled(from: u32, to: u32, channels: u16, samples: &[f32], pieces: &[usize]) -> Vec<f32> {
     let mut resampler = Resampler::new(from, to, channels).unwrap();
     let (mut out, mut rest) = (Vec::new(), samples);
@@ -31,7 +31,7 @@ fn tone(frames: usize, channels: usize) -> Vec<f32> {
     (0..frames).flat_map(|n| std::iter::repeat_n((n as f32 / 7.0).sin() / 2.0, channels)).collect()
 }
 
-/// The output for an input of `input_rate` and `input_channels` that is sent with 48,000 Hz.
+/// The output for an input of `input_rate` and `input_channels` that is sent at 48,000 Hz.
 fn framed(input_rate: u32, input_channels: u16, output_channels: ChannelLayout, samples: &[f32]) -> Vec<f32> {
     let shape = PacketizerConfig {
         input_rate,
@@ -68,7 +68,7 @@ fn non_finite_sample_is_resampled_as_zero() {
 
 #[test]
 fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
-    // The last two have the longest filters, with lengths that are not round numbers.
+    // The last two pairs have the longest filters, whose lengths are not round numbers.
     let rates = [
         (44_100, 48_000),
         (96_000, 48_000),
@@ -81,7 +81,7 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
     ];
     for (from, to) in rates {
         for sign in [1.0, -1.0_f32] {
-            // All of one sign, or alternating: the sums at both ends of the spectrum are as large as possible.
+            // The samples have the same sign or alternating signs, so that the sums at both ends of the spectrum are as large as possible.
             let loudest: Vec<f32> = (0..3_000).map(|n| f32::MAX * sign.powi(n)).collect();
             let found = resampled(from, to, 1, &loudest, &[loudest.len()]);
             assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}, {sign}");
@@ -100,7 +100,7 @@ fn scattered(mut seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
-/// Any bits, and every fifth time the extreme values.
+/// Samples with random bits; every fifth sample is an extreme value.
 fn any_samples(seed: u64, count: usize) -> Vec<f32> {
     let ends = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e30, -1e38, 0.0, 1.0];
     let mut random = scattered(seed);
@@ -111,7 +111,7 @@ fn any_samples(seed: u64, count: usize) -> Vec<f32> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Any samples in any chunks.
+    /// Random samples in chunks of random lengths.
     #[test]
     fn any_bit_pattern_is_resampled_to_finite_samples(
         (from, to) in prop::sample::select(vec![
@@ -139,7 +139,7 @@ fn non_finite_sample_counts_as_zero_in_a_downmix() {
         assert_eq!(framed(48_000, 2, ChannelLayout::Mono, &[0.5, value, value, value, 0.5, 0.25]), [0.25, 0.0, 0.375]);
         assert_eq!(framed(48_000, 4, ChannelLayout::Stereo, &[value, 0.5, 0.5, value]), [0.25, 0.25]);
     }
-    // One of each sign would sum to NaN.
+    // Infinities of opposite signs would sum to NaN.
     assert_eq!(framed(48_000, 2, ChannelLayout::Mono, &[f32::INFINITY, f32::NEG_INFINITY]), [0.0]);
     assert_eq!(framed(48_000, 2, ChannelLayout::Mono, &[f32::MAX, f32::MAX]), [f32::MAX]);
 }
@@ -201,7 +201,7 @@ fn thousands_of_mutated_float_files_are_sent_without_a_panic() {
         WavSampleFormat::F32.encode(&sound, &mut file);
         for _ in 0..=random(8) {
             let at = random(file.len());
-            // The rate stays unchanged: others have filters that take long to compute, and are tested above.
+            // The sample rate is not changed: the filters for other rates take long to compute, and are tested above.
             if !(24..28).contains(&at) {
                 file[at] = [random(256) as u8, 0x7f, 0xff, file[at] ^ 1 << random(8)][random(4)];
             }

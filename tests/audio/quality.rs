@@ -19,7 +19,7 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
-/// The analysis of `sent` if `returned` arrives in its place with every packet changed.
+/// The analysis if `returned` arrives in place of `sent`, with every packet changed.
 fn changed(sent: &[f32], returned: &[f32]) -> AudioQuality {
     let mut analyzer = Analyzer::new(MONO);
     for (index, packet) in sent.chunks(128).enumerate() {
@@ -79,7 +79,7 @@ fn packets_are_counted_beyond_the_maximum_number_of_gaps() {
         analyzer.on_sent(index, &[0.5]);
     }
     (0..packets).step_by(2).for_each(|index| analyzer.on_lost(index));
-    // The packet between the first two joins them, and frees a slot.
+    // The packet between the first two gaps joins them, which frees a slot.
     analyzer.on_lost(1);
     let gaps = analyzer.finish().gaps;
     assert_eq!(
@@ -91,7 +91,8 @@ fn packets_are_counted_beyond_the_maximum_number_of_gaps() {
 
 #[test]
 fn levels_are_peak_and_mean_square_of_each_channel() {
-    // Left: a square wave of 0.5, whose peak and RMS are both 0.5. Right: 0.6, 0, 0.8, 0, which is 1.00 / 4.
+    // The left channel is a square wave of 0.5, whose peak and RMS are both 0.5. The right channel is 0.6, 0, 0.8, 0, whose mean square is
+    // 1.00 / 4.
     let mut analyzer = Analyzer::new(PacketFormat { channels: 2, frame_samples: 4, ..MONO });
     analyzer.on_sent(0, &[0.5, 0.6, -0.5, 0.0, 0.5, -0.8, -0.5, 0.0]);
     let levels = analyzer.finish().sent_levels;
@@ -113,14 +114,15 @@ fn full_scale_sine_period_has_a_mean_square_of_one_half() {
 fn three_full_scale_samples_in_a_row_are_clipped_across_packets() {
     const FULL: f32 = 32_767.0 / 32_768.0;
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
-    // Two samples are a peak only; then three, of which the last is in the next packet, below zero and above.
+    // Two samples at full scale are only a peak. Then follow runs of three whose last sample is in the next packet, one negative and one
+    // positive.
     analyzer.on_sent(0, &[0.0, 1.0, FULL, 0.9, 0.0, 0.0, -1.0, -FULL]);
     analyzer.on_sent(1, &[-1.5, 0.0, FULL, FULL, FULL, FULL, FULL, 0.0]);
-    // Just below full scale, any number of times.
+    // Samples just below full scale are never clipped, however many follow each other.
     analyzer.on_sent(2, &[0.999_9; 8]);
     let level = analyzer.finish().sent_levels[0];
     assert_eq!((level.clips, level.clipped_samples, level.first_clip_offset), (2, 8, Some(6)));
-    // The same with a missing packet between the two.
+    // The same, with a missing packet between the two packets.
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
     analyzer.on_sent(0, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
     analyzer.on_sent(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
@@ -143,7 +145,7 @@ fn clipped_run_over_three_packets_counts_once_in_any_order() {
 
 #[test]
 fn many_clipped_runs_waiting_for_a_neighbor_are_all_counted() {
-    // Every other packet is clipped throughout, and the packets between are missing.
+    // Every other packet is clipped throughout, and the packets between them are missing.
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
     for index in (0..10_000).rev() {
         analyzer.on_returned(2 * index, &[1.0; 4], ReturnStatus::Damaged);
@@ -180,7 +182,7 @@ fn silence_means_all_bits_zero() {
     let silent = analyzed(&[&[0.0; 4], &[-0.0; 4], &[0.0; 2]]);
     assert!(silent.is_sent_silent());
     assert!(!analyzed(&[&[0.0; 4], &[0.0, 0.0, 0.0, 1e-9]]).is_sent_silent());
-    // Nothing was sent, which is not silence.
+    // A run that sent nothing is not silent.
     assert!(!analyzed(&[]).is_sent_silent());
 }
 
@@ -188,7 +190,8 @@ fn silence_means_all_bits_zero() {
 fn source_figures_count_frames_of_the_source_over_all_channels() {
     let mut source = SourceMeter::new(44_100, 2);
     assert_eq!(source.source_quality(), SourceQuality { rate: 44_100, ..SourceQuality::default() });
-    // Left is full from the second frame to the seventh, right in the third and fourth only; then five frames of zeros.
+    // The left channel is at full scale from the second to the seventh frame, the right channel in the third and fourth only. Then follow
+    // five frames of zeros.
     let left = [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, -0.0, 0.0, 0.0, 0.0, 0.5, 0.0];
     let right = [0.5, 0.5, -1.0, 1.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1e-9];
     let woven: Vec<f32> = left.into_iter().zip(right).flat_map(<[f32; 2]>::from).collect();
@@ -206,7 +209,7 @@ fn source_figures_count_frames_of_the_source_over_all_channels() {
         replaced_samples: 0,
     };
     assert_eq!(source.source_quality(), expected);
-    // An unfinished run is reported too, once.
+    // A run that has not ended is also reported, once.
     source.add_samples(&[0.0, -1.0].repeat(4));
     let expected = SourceQuality { clips: 2, clipped_samples: 10, ..expected };
     assert_eq!((source.source_quality(), source.source_quality()), (expected, expected));
@@ -257,7 +260,7 @@ fn shifted_and_attenuated_audio_is_matched() {
 
 #[test]
 fn early_audio_matches_up_to_the_end_of_the_comparison() {
-    // Longer than the compared range: the end of the sound comes from beyond it.
+    // The sound is longer than the compared range, so its end is outside of that range.
     let sent = noise(CORRELATION_WINDOW + 2 * MAX_SHIFT, 7);
     for shift in [-(MAX_SHIFT as i64), MAX_SHIFT as i64] {
         let at = |n: i64| usize::try_from(n - shift).ok().and_then(|from| sent.get(from)).copied().unwrap_or(0.0);
@@ -327,13 +330,13 @@ proptest! {
         at_once.add_samples(&sound);
         let (mut rest, mut cut) = (&sound[..], cuts.iter().cycle());
         while !rest.is_empty() {
-            // A chunk of no frames would never end.
+            // A chunk without frames would cause an endless loop.
             let (piece, others) = rest.split_at((2 * cut.next().unwrap() + 2).min(rest.len()));
             pieces.add_samples(piece);
             rest = others;
         }
         prop_assert_eq!(at_once.source_quality(), pieces.source_quality());
-        // Counted directly over the whole signal.
+        // The expected value is counted directly over the whole signal.
         let longest = |frames: &mut dyn Iterator<Item = bool>| {
             let frames: Vec<bool> = frames.collect();
             frames.split(|is_so| !is_so).map(<[bool]>::len).collect::<Vec<_>>()
@@ -350,7 +353,7 @@ proptest! {
         outcomes in prop::collection::vec(0..4_u8, 1..200),
         order in any::<prop::sample::Index>().prop_perturb(|_, mut random| random.random::<u64>()),
     ) {
-        // Loud enough that half of it is clipped, in runs of any length.
+        // Half of the sound is clipped, in runs of any length.
         let sound: Vec<f32> = noise(outcomes.len() * 16, 3).iter().map(|sample| if *sample > 0.0 { 1.0 } else { *sample }).collect();
         let packet = |index: u64| &sound[index as usize * 16..][..16];
         let analyzed = |indexes: &[u64]| {
@@ -377,7 +380,7 @@ proptest! {
             (Some(one), Some(other)) => {
                 prop_assert_eq!(one[0].sample_peak, other[0].sample_peak);
                 prop_assert_eq!((one[0].clips, one[0].clipped_samples, one[0].first_clip_offset), (other[0].clips, other[0].clipped_samples, other[0].first_clip_offset));
-                // Counted directly over the whole signal, with silence for missing packets.
+                // The expected values are counted directly over the whole signal, with silence for missing packets.
                 let came: Vec<bool> = (0..sound.len()).map(|n| outcomes[n / 16] >= 2 && sound[n] == 1.0).collect();
                 let stretches: Vec<usize> = came.split(|full| !full).map(<[bool]>::len).filter(|length| *length >= 3).collect();
                 prop_assert_eq!((one[0].clips, one[0].clipped_samples), (stretches.len() as u64, stretches.iter().sum::<usize>() as u64));

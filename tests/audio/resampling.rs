@@ -18,7 +18,7 @@ fn resampled(from: u32, to: u32, channels: u16, samples: &[f32], piece: usize) -
     out
 }
 
-/// The error of `found` relative to a sine of level 0.5, without 60 ms at either edge.
+/// The error of `found` relative to a sine of level 0.5, excluding 60 ms at either end.
 fn error_db(found: &[f32], wanted: &[f32], rate: u32) -> f64 {
     let edge = rate as usize * 60 / 1000;
     let inner = edge..wanted.len() - edge;
@@ -56,7 +56,7 @@ fn frequencies_above_the_lower_nyquist_limit_are_removed() {
 
 #[test]
 fn output_length_is_the_input_duration_rounded_up() {
-    // Frames in, from, to, frames out: by hand.
+    // (input frames, input rate, output rate, output frames), calculated by hand.
     let cases = [
         (0, 44_100, 48_000, 0),
         (1, 44_100, 48_000, 2),
@@ -84,13 +84,16 @@ fn output_length_is_the_input_duration_rounded_up() {
 
 #[test]
 fn click_keeps_its_position() {
-    // At 100 ms in 8 kHz, in a sound of 200 ms.
+    // A click at 100 ms in a sound of 200 ms at 8 kHz.
     let mut click = vec![0.0; 1_600];
     click[800] = 1.0;
     let out = resampled(8_000, 48_000, 1, &click, 7);
     let loudest = (0..out.len()).max_by(|a, b| out[*a].total_cmp(&out[*b])).unwrap();
     assert_eq!(loudest, 4_800);
-    assert!((out[4_799] - out[4_801]).abs() < 1e-4, "to be symmetric is to have no fraction of a sample of shift");
+    assert!(
+        (out[4_799] - out[4_801]).abs() < 1e-4,
+        "the click is symmetric, so it is not shifted by a fraction of a sample"
+    );
 }
 
 #[test]

@@ -85,8 +85,8 @@ fn tone_continues_at_its_last_phase() {
 
 #[test]
 fn tone_does_not_drift_in_ten_hours() {
-    // 1000 Hz at 48 kHz repeats every 48 frames, 440.1 Hz at 44.1 kHz every 441,000: after ten hours of whole periods
-    // the phase is that of the start.
+    // 1000 Hz at 48 kHz repeats every 48 frames, 440.1 Hz at 44.1 kHz every 441,000 frames. After ten hours, a whole number of periods, the
+    // phase equals that at the start.
     for (hz, rate, frames) in [(1_000.0, 48_000, 48_000_u64 * 36_000), (440.1, 44_100, 441_000 * 3_600)] {
         let (mut early, mut late) = (Vec::new(), Vec::new());
         let mut tone = Tone::new(hz, rate, 1, 1.0);
@@ -133,7 +133,7 @@ fn wav_headers_match_the_specification() {
         wav_header(WavSampleFormat::S16, 48_000, 2, 400),
         *b"RIFF\xb4\x01\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0\x80\xbb\0\0\0\xee\x02\0\x04\0\x10\0data\x90\x01\0\0"
     );
-    // Three bytes of samples, and a pad byte that is included in the file length.
+    // There are three bytes of samples and a pad byte, which is included in the file length.
     assert_eq!(
         wav_header(WavSampleFormat::S24, 44_100, 1, 3),
         *b"RIFF\x28\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x44\xac\0\0\xcc\x04\x02\0\x03\0\x18\0data\x03\0\0\0"

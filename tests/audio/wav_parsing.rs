@@ -1,4 +1,4 @@
-//! Any input bytes cause no panic, no invented samples and no allocation of a size that only a header claims.
+//! No input causes a panic, invented samples, or an allocation whose size comes only from a header.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -30,7 +30,7 @@ fn decode(file: &[u8]) -> Result<Vec<f32>, WavError> {
         let mut samples = Vec::new();
         while stream.read(usize::MAX, &mut samples)? > 0 {}
         let _ = stream.warning();
-        assert_eq!(samples.len() % usize::from(stream.format().channels), 0, "complete frames only");
+        assert_eq!(samples.len() % usize::from(stream.format().channels), 0, "only complete frames are returned");
         Ok(samples)
     });
     assert!(watched.largest <= 256 * 1024, "requested {} bytes at once", watched.largest);
@@ -67,7 +67,7 @@ fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
         let file = fixture(&format!("broken/{name}.wav"));
         assert!((0..=file.len()).all(|length| decode(&file[..length]).is_err()), "{name}");
     }
-    // Longer than a read block; the step is odd so that truncations fall on every byte of a frame.
+    // The file is longer than a read block. The step is odd, so that the file is truncated at every byte of a frame.
     prefixes("speech-16bit-mono-48k.wav", [2, 1], 4_999);
     prefixes("music-16bit-stereo-44k1.wav", [4, 2], 4_999);
     prefixes("24bit-mono-48k.wav", [3, 1], 4_999);
@@ -75,7 +75,7 @@ fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
     prefixes("8ch-16bit-48k.wav", [16, 8], 4_999);
 }
 
-/// `frame`: the bytes and the samples of one frame.
+/// Truncates the file at many lengths. `frame` is the number of bytes and of samples per frame.
 fn prefixes(name: &str, frame: [usize; 2], step: usize) {
     let file = fixture(name);
     let original = bits(&decode(&file).unwrap());

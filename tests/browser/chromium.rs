@@ -35,15 +35,15 @@ pub(crate) struct Page(String);
 pub(crate) struct Call(u64);
 
 impl Chromium {
-    /// Starts the program that `CHROMIUM` names, or `chromium`.
+    /// Starts the program in the environment variable `CHROMIUM`, or `chromium` if it is not set.
     pub(crate) fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
         let program = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
         let child = Command::new(&program)
             .args(["--headless=new", "--remote-debugging-port=0", "--no-first-run", "--disable-gpu"])
-            // As root, as in containers, and with self-signed certificates.
+            // These options allow running as root (as in containers) and accept self-signed certificates.
             .args(["--no-sandbox", "--disable-dev-shm-usage", "--ignore-certificate-errors"])
-            // Host candidates as addresses: there is no mDNS responder for .local names here.
+            // Host candidates must contain addresses, because there is no mDNS responder for .local names here.
             .arg("--disable-features=WebRtcHideLocalIpsWithMdns")
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
@@ -51,7 +51,7 @@ impl Chromium {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {program}: {error}; name one with CHROMIUM"));
+            .unwrap_or_else(|error| panic!("cannot start {program}: {error}; set CHROMIUM to its path"));
         let stdout_text = profile.path().join("DevToolsActivePort");
         let (port, path) = poll_until("Chromium's port", || {
             let stdout_text = fs::read_to_string(&stdout_text).ok()?;
@@ -74,7 +74,7 @@ impl Chromium {
         Call(self.calls)
     }
 
-    /// The response to a call.
+    /// Waits for the response to a call.
     fn response(&mut self, call: &Call) -> Value {
         loop {
             if let Some(result) = self.responses.remove(&call.0) {
@@ -93,7 +93,7 @@ impl Chromium {
         }
     }
 
-    /// A new page at `url`, after evaluating this script in it.
+    /// Opens a new page at `url` that runs this script first.
     pub(crate) fn page(&mut self, url: &str, script: &str) -> Page {
         let call = self.call("Target.createTarget", &json!({"url": url}), None);
         let target = self.response(&call)["targetId"].take();
@@ -120,7 +120,7 @@ impl Chromium {
         }
     }
 
-    /// Opens `url` in a new page and logs in; requests and errors of the page are recorded from then on.
+    /// Opens `url` in a new page and logs in; from then on, the requests and errors of the page are recorded.
     pub(crate) fn page_with_login(&mut self, url: &str, name: &str, password: &str) -> Page {
         self.login = Some([name.to_owned(), password.to_owned()]);
         let page = self.page("about:blank", "null");
@@ -144,7 +144,7 @@ impl Chromium {
         &self.events
     }
 
-    /// Saves a screenshot of the page in the folder `SCREENSHOTS`, if that is set.
+    /// Saves a screenshot of the page in the folder in the environment variable `SCREENSHOTS`, if it is set.
     pub(crate) fn screenshot(&mut self, page: &Page, name: &str) {
         let Some(folder) = std::env::var_os("SCREENSHOTS") else { return };
         let taken = self.command(page, "Page.captureScreenshot", &json!({"format": "png"}));
@@ -152,13 +152,13 @@ impl Chromium {
         fs::write(Path::new(&folder).join(name), bytes).unwrap();
     }
 
-    /// Starts to evaluate an expression; a promise is awaited.
+    /// Starts evaluating an expression. If the result is a promise, the page awaits it.
     pub(crate) fn begin(&mut self, page: &Page, expression: &str) -> Call {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         self.call("Runtime.evaluate", &params, Some(&page.0))
     }
 
-    /// The result of that evaluation.
+    /// Waits for that evaluation and returns its result.
     pub(crate) fn end(&mut self, call: &Call) -> Value {
         let mut result = self.response(call);
         assert!(result["exceptionDetails"].is_null(), "{result}");

@@ -1,4 +1,4 @@
-//! The console: use by mouse and keyboard, and hostile input.
+//! The console, used with mouse and keyboard and fed with hostile input.
 
 use std::net::TcpStream;
 
@@ -34,7 +34,7 @@ impl Client {
         serde_json::from_str(self.0.read().unwrap().to_text().unwrap()).unwrap()
     }
 
-    /// A client that creates a jamjam room of this name.
+    /// Connects a client that creates a jamjam room with this name.
     fn in_room(server: &Server, room: &str, password: Option<&str>, name: &str) -> (Self, Value) {
         let mut client = Self::at(server, "/");
         client.send_text(
@@ -79,7 +79,7 @@ fn console_url(server: &Server) -> String {
     format!("http://{}/console", server.address)
 }
 
-/// Rooms of all dialects with members in each: the clients, and the id of the jamjam room with the password `hunter2`.
+/// Creates rooms of all dialects, each with members. Returns the clients, and the id of the jamjam room that has the password `hunter2`.
 fn rooms_with_members(server: &Server) -> (Vec<Client>, Value) {
     let (mut ann, id) = Client::in_room(server, "Thursday jam", None, "Ann");
     let (cid, locked) = Client::in_room(server, "Secret set", Some("hunter2"), "Cid");
@@ -122,7 +122,7 @@ fn console_shows_members_messages_and_rejection_reasons() {
     let members =
         browser.evaluate(&page, "until(() => words('#rooms > li:first-child .members > li .name').join() || null)");
     assert_eq!(members, "Ann,Bob");
-    // A rejected client: source, action and reason, without the password.
+    // A rejected client is listed with source, action and reason, but without the password.
     let mut dan = Client::at(&server, "/");
     dan.join(&locked, Some("opensesame"), "Dan");
     let seen = browser.evaluate(
@@ -221,13 +221,13 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     let expected =
         ["skip", "find", "dialect", "wide", "order", "rooms SUMMARY", "pause", "kinds", "content", "notes SUMMARY"];
     assert_eq!(reached, expected);
-    // While paused, messages are counted and not shown, until it resumes.
+    // While the console is paused, messages are only counted; they are shown when it resumes.
     clients[1].chat("while it is paused");
     browser.evaluate(&page, "until(() => document.querySelector('#pause').textContent.includes('Resume (1 new)'))");
     assert_eq!(browser.evaluate(&page, "note('Bob') === undefined"), true);
     press(&mut browser, &page, "p");
     browser.evaluate(&page, "until(() => note('Bob'))");
-    // Find: rooms and messages, by the name of a member; Escape shows all again.
+    // Searching for the name of a member finds rooms and messages; Escape shows everything again.
     press(&mut browser, &page, "/");
     assert_eq!(browser.evaluate(&page, "document.activeElement.id"), "find");
     browser.command(&page, "Input.insertText", &json!({"text": "bOB"}));
@@ -277,7 +277,7 @@ fn untrusted_names_and_messages_are_escaped() {
     let after = browser.evaluate(&page, "[...new Set(all('*').map((one) => one.tagName))].sort()");
     let made: Vec<&Value> =
         after.as_array().unwrap().iter().filter(|tag| !before.as_array().unwrap().contains(tag)).collect();
-    // These are created by the page itself for a message; no element comes from a client.
+    // The page creates these elements itself for a message; none come from a client.
     assert_eq!(made, ["CODE", "PRE", "TIME"]);
     assert_eq!(
         browser.evaluate(&page, "[typeof globalThis.hit, all('script').length, all('img').length]"),

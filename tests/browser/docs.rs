@@ -1,4 +1,4 @@
-//! The page with the description of the HTTP API: reading it and trying it out.
+//! The page that documents the HTTP API and lets users try it out.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ const PAGE_FUNCTIONS: &str = "
     globalThis.click = async (selector) => { (await there(selector)).click(); };
 ";
 
-/// All requests went to the server, and there were no errors.
+/// Checks that all requests went to the server and that there were no errors.
 fn assert_requests_and_no_errors(browser: &Chromium, server: &Server) {
     let of = |method: &'static str| browser.events().iter().filter(move |event| event["method"] == method);
     let mut requests = 0;

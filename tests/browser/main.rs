@@ -1,5 +1,5 @@
-//! The signaling server with a browser's WebSocket and WebRTC, and with libraries for Node. Other tests need neither: `.ci/full`
-//! runs these.
+//! The signaling server with a browser's WebSocket and WebRTC, and with Node libraries. Only these tests need a browser and Node, so only
+//! `.ci/full` runs them.
 
 #![cfg(unix)]
 
@@ -36,7 +36,7 @@ fn check_data_channel(server: &Server, scheme: &str) {
         (&ann["greeting"], &bob["greeting"]),
         (&json!("hello ann, this is bob"), &json!("hello bob, this is ann"))
     );
-    // The first page was informed of the second, which made the call.
+    // The server informed the first page of the second page, which made the call.
     let mut types = [ann["types"].clone(), bob["types"].clone()];
     types.sort_by_key(ToString::to_string);
     assert_eq!(types, [json!(["welcome", "existing-participants"]), json!(["welcome", "participant-joined"])]);
@@ -73,7 +73,7 @@ fn page_receives_the_close_reason() {
     assert_eq!(end, json!({"code": 1000, "reason": "Duplicate connection", "wasClean": true}));
 }
 
-/// A browser answers pings by itself, and scripts of any site can read `/health` and `/rooms`.
+/// A browser answers pings on its own, and scripts of any site can read `/health` and `/rooms`.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn idle_page_stays_connected_and_reads_health() {
@@ -94,7 +94,7 @@ fn idle_page_stays_connected_and_reads_health() {
     })";
     let joins = joins.replace("URL", &format!("'{ws}?roomId=r&userId=page&userName=Page'"));
     assert_eq!(browser.evaluate(&page, &joins), "page");
-    // The other client connects later, never reads, and is dropped: a page that did not answer would have been dropped before.
+    // The other client connects later, never reads, and is dropped. A page that did not answer pings would have been dropped before it.
     let deaf = TcpStream::connect(server.address).unwrap();
     let (_slow_reader, _) = tungstenite::client(format!("{ws}?roomId=r&userId=deaf&userName=Deaf"), deaf).unwrap();
     assert_eq!(browser.evaluate(&page, "left"), "deaf");

@@ -6,7 +6,7 @@ use crate::chromium::{Chromium, Page};
 use crate::page_checks::{CONTRAST, PAGE_FUNCTIONS, assert_requests_and_no_errors, colors, press};
 use test_support::server::process::Server;
 
-/// An echo server with a page, and the URL of the page.
+/// Starts an echo server with the demo page. Returns the server and the URL of the page.
 fn start(options: &[&str]) -> (Server, String) {
     let mut all = vec!["--host", "127.0.0.1"];
     for default in [["--moqt", "localhost:0"], ["--demo-page", "0"]] {
@@ -47,7 +47,7 @@ fn fifty_groups_and_typed_text_return() {
     let (_server, url) = start(&[]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url, 1_280, 860);
-    // With the tab key and typing, like a user.
+    // The test uses the tab key and types, like a user.
     browser.evaluate(&page, "document.querySelector('#text').focus()");
     browser.command(&page, "Input.insertText", &json!({"text": "こんにちは, is this <b>me</b>?"}));
     press(&mut browser, &page, "Enter");
@@ -71,7 +71,7 @@ fn fifty_groups_and_typed_text_return() {
     assert!(drawn[2].as_str().unwrap().ends_with(" ms, of the last 51 groups."), "{drawn}");
     let labels = browser.evaluate(&page, "all('#plot .label').map((label) => label.textContent)");
     assert_eq!(labels, json!(["group", "RTT (ms)"]));
-    assert_eq!(browser.evaluate(&page, "crossOriginIsolated"), true, "a clock of 5 µs");
+    assert_eq!(browser.evaluate(&page, "crossOriginIsolated"), true, "the page has a clock with a resolution of 5 µs");
     for scheme in ["light", "dark"] {
         colors(&mut browser, &page, scheme);
         browser.screenshot(&page, &format!("moqt-{scheme}.png"));
@@ -121,7 +121,7 @@ fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     }
     click(&mut browser, &page, "connect");
     state(&mut browser, &page, "gone");
-    // With a new certificate.
+    // The restarted server has a new certificate.
     let address = url.strip_prefix("http://").unwrap().trim_end_matches('/');
     (server, _) = start(&["--moqt", &format!("localhost:{port}"), "--demo-page", address]);
     click(&mut browser, &page, "connect");
@@ -194,7 +194,7 @@ fn page_works_by_keyboard_in_a_narrow_window_and_both_themes() {
     let text = browser
         .evaluate(&page, "until(() => words('#burst-status')[0].includes('returned') && words('#burst-status')[0])");
     assert_eq!(text, "50 of 50 returned");
-    // All frames have returned, and none early.
+    // All frames have returned, and none of them too early.
     let min_rtt = browser.evaluate(&page, "Math.min(...[...groups.values()].map(({ rttMs }) => rttMs))");
     assert!(min_rtt.as_f64().unwrap() >= 19.0, "{min_rtt}");
     let row = browser.evaluate(&page, "words('#messages tbody tr:first-child td')[2]");

@@ -1,4 +1,4 @@
-//! The server with two libraries for Node: `ws` and `werift`, as `tests/node` installs them.
+//! The server with two Node libraries, `ws` and `werift`, which `tests/node` installs.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use test_support::server::process::Server;
 #[ignore = "needs Node and what npm installs: .ci/full"]
 fn npm_ws_uses_every_dialect_and_werift_opens_a_data_channel() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node");
-    assert!(folder.join("node_modules").exists(), "first: npm ci --prefix tests/node");
+    assert!(folder.join("node_modules").exists(), "run this first: npm ci --prefix tests/node");
     let server = Server::start_signaling(&["--bbx-room", "1234"]);
     let output = Command::new("node").arg(folder.join("clients.mjs")).arg(server.address.to_string()).output();
     let output = output.expect("node");

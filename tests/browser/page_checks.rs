@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, Page};
 
-/// Functions for pages: wait until an expression is true, find elements, and read their texts.
+/// JavaScript functions that wait until an expression is true, find elements, and read their text.
 pub(crate) const PAGE_FUNCTIONS: &str = r"
     globalThis.until = async (what) => {
         for (;;) {
@@ -17,8 +17,8 @@ pub(crate) const PAGE_FUNCTIONS: &str = r"
     globalThis.words = (selector) => all(selector).map((element) => element.innerText.replace(/\s+/g, ' ').trim());
 ";
 
-/// The number of visible texts, and the lowest contrast ratio between a text and its background (WCAG 2.2, 1.4.3: the relative
-/// luminance against the nearest background), with that text.
+/// Returns the number of visible texts, the lowest contrast ratio between a text and its background, and the text with that ratio. The
+/// ratio is defined in WCAG 2.2, 1.4.3; the background is that of the nearest element that has one.
 pub(crate) const CONTRAST: &str = "(() => {
     const luminance = (rgb) => rgb.map((part) => part / 255)
         .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))

@@ -44,7 +44,7 @@ fn dual_stack_server_answers_both_families_and_logs_plain_ipv4() {
         for host in ["127.0.0.1", "::1"] {
             let client = Client::connect(at(host, server.address));
             assert_eq!(client.exchange(&audio(5, 64)), audio(5, 64));
-            // In the notation of the client: 127.0.0.1:40000, [::1]:40000.
+            // The address is logged in the client's notation: 127.0.0.1:40000 or [::1]:40000.
             let client_address = client.address();
             assert_eq!(server.line().message, format!("echo: source first seen source={client_address}"));
             assert_eq!(server.line().message, format!("Received audio packet seq=5 from {client_address}"));
@@ -59,7 +59,7 @@ fn reply_comes_from_the_address_that_received_the_request() {
     let hosts: &[&str] = if has_ipv6() { &["0.0.0.0", "::"] } else { &["0.0.0.0"] };
     for host in hosts {
         let server = Server::start(&["--host", host, "-d", "20"]);
-        // Connected sockets: they would not receive a reply from 127.0.0.1.
+        // The sockets are connected, so they would not receive a reply from another address.
         let clients = ["127.0.0.2", "127.0.0.3", "127.0.0.1"].map(|host| Client::connect(at(host, server.address)));
         for (sequence, client) in (0..).zip(&clients) {
             client.send(&audio(sequence, 64));
@@ -77,7 +77,7 @@ fn pgrep_finds_the_server_by_the_name_echo_server() {
     let server = Server::start(&["--host", "127.0.0.1"]);
     let name = std::fs::read_to_string(format!("/proc/{}/comm", server.id())).unwrap();
     assert_eq!(name, "echo-server\n");
-    // Without procps there is no pgrep; it would match the name above.
+    // pgrep matches the name above. It is not installed without procps.
     if let Ok(found) = std::process::Command::new("pgrep").arg("echo-server").output() {
         let found = String::from_utf8(found.stdout).unwrap();
         assert!(found.lines().any(|id| id == server.id().to_string()), "{found}");

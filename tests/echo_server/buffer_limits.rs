@@ -1,4 +1,4 @@
-//! Every loss is counted: packets dropped by the kernel and packets dropped by the limits.
+//! Every lost packet is counted, whether the kernel or a limit drops it.
 
 use server::client::Client;
 use server::packet::{audio, keepalive, packet};
@@ -67,7 +67,8 @@ fn receive_buffer_smaller_than_requested_is_logged() {
     assert!(server.line().message.starts_with("Echo server listening on "), "an unexpected warning");
 }
 
-/// Sends AUDIO `range` of 1,000 bytes, slowly enough that the kernel drops none. Returns the number of KEEPALIVEs used for this.
+/// Sends AUDIO packets of 1,000 bytes with the sequences in `range`, slowly enough that the kernel drops none. Returns the number of
+/// KEEPALIVEs used to pace them.
 fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
     let mut syncs = 0;
     for sequence in range {
@@ -92,7 +93,8 @@ fn full_buffer_drops_and_counts_audio_packets() {
     }
     syncs += clients[1].sync();
     let stopped = server.stop("TERM");
-    let warnings = stopped.lines.iter().filter(|line| line.contains(" WARN echo: delay line full ")).count();
+    let warnings =
+        stopped.lines.iter().filter(|line| line.contains(" WARN echo: buffer full, packets dropped ")).count();
     assert!((1..=3).contains(&warnings), "{:?}", stopped.lines);
     let stats = stopped.stats();
     assert_eq!(stats.count("received"), 953, "{stats}");
@@ -125,7 +127,7 @@ fn flood_of_one_client_leaves_the_memory_of_the_others() {
         assert_eq!(modest.recv(), audio(sequence, 988));
     }
     assert_eq!(returned(&flood, 59), 59);
-    // Packets that have left free their memory.
+    // The memory of sent packets is released.
     for sequence in 0..59 {
         flood.send(&audio(sequence, 988));
     }
@@ -143,7 +145,7 @@ fn batch_is_accepted_up_to_the_limit() {
     for driver in ["native", "portable"] {
         let limit = ["--max-buffer-per-client", "33600"];
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "100", "--driver", driver], &limit[..]].concat());
-        // 60 packets of 1,000 bytes, and memory for 30.5.
+        // 60 packets of 1,000 bytes arrive, and there is memory for 30.5 of them.
         let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 988)).collect();
         let client = BatchClient::connect(server.address);
         client.send(&packets.concat(), 1_000);
@@ -157,7 +159,7 @@ fn batch_is_accepted_up_to_the_limit() {
 
 #[test]
 fn limit_can_be_disabled() {
-    // 70,000 packets of 1,000 bytes are charged 77 MB, more than the default limit of 64 MiB per client.
+    // 70,000 packets of 1,000 bytes are charged 77 MB, which exceeds the default limit of 64 MiB per client.
     for (options, dropped) in [(&["--max-buffer-per-client", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h"], options].concat());
         fill(&mut Client::connect(server.address), 0..70_000);

@@ -1,4 +1,4 @@
-//! `echo-server --demo-page` without a browser: which hosts get the page, and what the page cannot do.
+//! `echo-server --demo-page` without a browser: the hosts that get the page, and the restrictions of the page.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,7 +19,7 @@ fn start(options: &[&str]) -> (Server, SocketAddr) {
     (server, address.unwrap().parse().expect("an address"))
 }
 
-/// The head with lower-case names, and the body.
+/// Returns the response's head, with lower-case header names, and its body.
 fn request(page: SocketAddr, method: &str, path: &str, host: &str) -> (String, String) {
     let mut stream = TcpStream::connect(page).unwrap();
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -113,7 +113,7 @@ fn server_info_contains_the_echo_url_and_certificate_hash() {
     );
 }
 
-/// A page of another site makes its host name resolve to this machine, and sends requests from there.
+/// DNS rebinding: another site makes its host name resolve to this machine and sends requests from its page.
 #[test]
 fn unknown_host_header_is_rejected() {
     let (_server, page) = start(&[]);
@@ -132,7 +132,7 @@ fn server_info_contains_the_dates_of_a_configured_certificate() {
     let (_server, page) = start(&authority.certify().options());
     let (_, body) = request(page, "GET", "/server-info", "[::1]");
     let info: Value = serde_json::from_str(&body).unwrap();
-    // From 2000 to 2200, in milliseconds since 1970.
+    // The certificate is valid from 2000 to 2200; times are in milliseconds since 1970.
     let dates = json!([info["isP256"], info["notBeforeMs"], info["notAfterMs"]]);
     assert_eq!(dates, json!([true, 946_684_800_000_u64, 7_258_118_400_000_u64]));
 }
@@ -155,7 +155,7 @@ fn page_on_a_public_address_or_without_moqt_is_rejected() {
     assert!(line.starts_with(&format!("jamjam-dev: cannot listen on {address} for --demo-page: ")), "{line}");
 }
 
-/// The error of an invalid use.
+/// The error for a usage error.
 fn usage_error(options: &[&str]) -> String {
     crate::options::usage_error(&run(&[&["echo-server"], options].concat(), |_| {}), 2)
 }

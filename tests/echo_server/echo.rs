@@ -1,4 +1,4 @@
-//! The replies of the echo server: unchanged, in order, never early, and KEEPALIVEs and pings immediately.
+//! The echo server's replies: unchanged, in order and never early. KEEPALIVEs and pings are answered immediately.
 
 use std::time::{Duration, Instant};
 use test_support::server;
@@ -86,7 +86,7 @@ fn keepalive_and_ping_are_answered_while_audio_is_delayed() {
         client.send(&audio(1, 512));
         let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
         let mut ping = packet(0x05, 77, &payload);
-        // Timestamp and flags of the pong are 0 for any ping, and bytes after the payload are not repeated.
+        // Timestamp and flags of the pong are 0 for any ping, and bytes after the payload are not returned.
         ping[6..12].copy_from_slice(&[1, 2, 3, 4, 5, 6]);
         ping.extend([9; 20]);
         assert_eq!(client.exchange(&ping), packet(0x06, 77, &payload), "{driver}");
@@ -113,7 +113,7 @@ fn ignored_packets_get_no_reply() {
         for kind in [0x00, 0x02, 0x03, 0x06, 0x07, 0x08, 0xff] {
             client.send(&packet(kind, 1, &[0; 40]));
         }
-        // In order: a reply to one of those would come before this.
+        // Replies are in order, so a reply to one of those packets would arrive before this reply.
         assert_eq!(client.exchange(&keepalive(2, &[])), keepalive(2, &[]), "{driver}");
         assert_eq!(client.exchange(&audio(3, 64)), audio(3, 64), "{driver}");
     }
@@ -146,7 +146,7 @@ fn closed_client_does_not_disturb_the_others() {
             closed.send(&audio(sequence, 64));
             open.send(&audio(sequence, 64));
         }
-        // Its echoes reach a closed port, which the system reports to the server.
+        // The client's echoes reach a closed port, which the system reports to the server.
         drop(closed);
         for sequence in 0..20 {
             assert_eq!(open.recv(), audio(sequence, 64), "{driver}");
@@ -161,7 +161,7 @@ fn batch_is_returned_packet_by_packet_for_any_contents() {
     use server::batch::BatchClient;
     for driver in DRIVERS {
         let server = start(driver, "0");
-        // Equal lengths, the last shorter: AUDIO, KEEPALIVE, AUDIO, an unknown type, a short AUDIO.
+        // Four packets of equal length (AUDIO, KEEPALIVE, AUDIO, an unknown type) and a shorter AUDIO packet.
         let packets = [audio(1, 100), keepalive(2, &[7; 100]), audio(3, 100), packet(0x2a, 4, &[0; 100]), audio(5, 8)];
         let client = BatchClient::connect(server.address);
         client.send(&packets.concat(), 112);

@@ -1,5 +1,5 @@
-//! Impairment of the program on real sockets: the reports of `send` and `probe` are compared with the outcome log packet by
-//! packet. More seeds: `SEEDS=200 cargo test --test echo_server impairment`.
+//! The program's impairment on real sockets. The reports of `send` and `probe` are compared with the outcome log packet by packet.
+//! `SEEDS=200 cargo test --test echo_server impairment` runs more seeds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,7 @@ fn rows(file: &Path) -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// The outcome of each packet: how often it returned, was duplicated, was lost.
+/// The outcome of each packet: how often it returned, was duplicated and was lost.
 type Outcomes = BTreeMap<(String, u64), [u64; 3]>;
 
 /// Compares the report and the lines of a run with the outcome log of its server.
@@ -80,7 +80,7 @@ fn assert_same(finished: &ProgramOutput, rows: &[Row], what: &str) {
             continue;
         }
         let sent = own.iter().filter(|row| row.copies > 0).map(|row| row.sequence);
-        // The rows of sent packets are in the order in which they left.
+        // The rows of sent packets are in the order of sending.
         let mut highest = None;
         let mut reordered = 0;
         for sequence in sent.clone() {
@@ -111,7 +111,7 @@ fn options(seed: u64) -> Vec<String> {
     maybe("--reorder", format!("{}%,{}ms", 1 + seed % 5, 5 + seed % 10));
     maybe("--duplicate", format!("{}%", 1 + seed % 9));
     maybe("--drop-packets", format!("{},70-{}", seed % 60, 71 + seed % 20));
-    // 128 samples in 552 bytes 375 times a second are 1.66 Mbit/s.
+    // 375 packets per second of 552 bytes (128 samples) are 1.66 Mbit/s.
     maybe("--bandwidth", ["1mbit,50ms", "2Mbit", "1500kbit,5ms"][seed as usize % 3].to_owned());
     if options.len() == 2 {
         options.extend(["--loss".to_owned(), "1%".to_owned()]);
@@ -153,7 +153,7 @@ fn send(options: &[String], driver: &str) -> (ProgramOutput, Vec<Row>) {
 fn report_and_outcome_log_agree_on_every_packet() {
     let seeds: u64 = std::env::var("SEEDS").map_or(6, |text| text.parse().expect("SEEDS is a number"));
     let all: Vec<u64> = (0..seeds).collect();
-    // A few at a time: each case runs two processes that pace packets.
+    // Only a few cases run at a time, because each runs two processes that pace packets.
     for some in all.chunks(12) {
         client::at_once(some, |seed| {
             let driver = if seed % 4 == 3 { "portable" } else { "native" };
@@ -252,7 +252,7 @@ fn log_contains_the_options_that_reproduce_the_impairment() {
     let mut options = vec!["--host", "127.0.0.1"];
     options.extend(options_text.split(' '));
     assert_eq!(answered(&Server::start(&options)), first);
-    // Without impairment the log does not mention it.
+    // Without impairment, the log does not mention impairment.
     let finished = Server::start(&["--host", "127.0.0.1"]).stop("INT");
     assert!(finished.lines.iter().all(|line| !line.contains("impair")), "{:?}", finished.lines);
 }
@@ -272,7 +272,7 @@ fn outcome_log_is_complete_after_either_signal() {
         let finished = server.stop(signal);
         assert_eq!((finished.code, finished.stats().count("dropped_at_stop")), (Some(0), 50), "{}", finished.stats());
         let rows = rows(&file);
-        // Without impairment every reply is logged too.
+        // Without impairment, every reply is also written to the outcome log.
         assert_eq!(rows.iter().filter(|row| row.stream == "keepalive" && row.outcome == "sent").count() as u64, syncs);
         let stopped: Vec<u64> = rows.iter().filter(|row| row.outcome == "stopped").map(|row| row.sequence).collect();
         assert_eq!(stopped, (0..50).collect::<Vec<_>>());
@@ -296,7 +296,7 @@ fn outcome_log_write_error_is_reported_and_delays_nothing() {
         Server::start(&["--host", "127.0.0.1", "--outcome-log", file.to_str().unwrap(), "--stats-interval", "50ms"]);
     assert!(reader.join().unwrap().starts_with("time_us,"));
     let client = Client::connect(server.address);
-    // Until the writing thread has failed, and rows are dropped.
+    // Packets are sent until the writing thread has failed and rows are dropped.
     let deadline = std::time::Instant::now() + TEST_TIMEOUT;
     for n in 0.. {
         let keepalive = keepalive(n, &[]);
@@ -318,7 +318,7 @@ fn configured_loss_is_measured() {
     let finished = program::run("probe --embedded --count 2000 --interval 0.5 --timeout 1s --loss 10% --seed 5 --json");
     let report = document::report(&finished);
     let [sent, lost] = document::counts(&report, "ping", ["sent", "lost"]);
-    // 200 of 2,000, and 4 standard deviations of 13.4 either way.
+    // 200 of 2,000 are expected, with a tolerance of 4 standard deviations of 13.4.
     assert_eq!(sent, 2_000);
     assert!((147..=253).contains(&lost), "{lost}");
     assert!(matches!(&report["streams"]["ping"]["loss_ratio"], Value::Number(_)));

@@ -1,4 +1,4 @@
-//! Invalid impairment options are rejected before anything is bound or sent, with a helpful message.
+//! Invalid impairment options are rejected with a helpful message before a socket is bound or a packet is sent.
 
 use client::program;
 use server::process;
@@ -17,7 +17,7 @@ fn invalid_impairment_options_are_rejected_with_a_reason() {
         ("--drop-packets 25-20", 2, "use 20-25"),
         ("--drop-packets ten", 2, "is neither a sequence number"),
         ("--jitter 5mss", 2, "unknown unit"),
-        ("--reorder 1%,0", 2, "a time of 0 reorders nothing"),
+        ("--reorder 1%,0", 2, "a duration of 0 reorders nothing"),
         ("--reorder 10ms", 2, "expected %"),
         ("--bandwidth 0", 2, "0 would block all replies"),
         ("--bandwidth 2MB", 2, "expected bit, kbit, mbit or gbit"),

@@ -46,7 +46,7 @@ fn log_lines_are_exactly_the_documented_ones() {
 
 #[test]
 fn timestamps_are_utc_in_any_time_zone() {
-    // Servers of these tests run with TZ=Asia/Tokyo, nine hours ahead.
+    // The servers in these tests run with TZ=Asia/Tokyo, nine hours ahead of UTC.
     let line = Server::start(QUIET).line();
     let logged_at: jiff::Timestamp = line.time.parse().unwrap();
     let age = SystemTime::now().duration_since(logged_at.into()).expect("a time that has passed");
@@ -65,7 +65,7 @@ fn dropped_datagram_is_logged_with_its_fault_and_first_bytes() {
     client.send(&packet(0x05, 1, &[0; 11]));
     client.sync();
     let lines: Vec<Line> = (0..5).map(|_| server.line()).collect();
-    // The last of them has a complete header, so a source is logged too.
+    // The last datagram has a complete header, so its source is also logged.
     let messages: Vec<String> =
         lines.into_iter().filter(|line| line.level == "DEBUG").map(|line| line.message).collect();
     let dropped = |len, reason: &str, first_bytes: &str| {
@@ -125,7 +125,7 @@ fn statistics_are_logged_at_the_configured_interval() {
     server.line_starting_with("Stats: received=1, sent=0, buffered=1, ");
     let stats = Stats::parse(&server.line());
     assert_eq!(stats.count("ignored"), 2, "{stats}");
-    // The datagram and 100 bytes of overhead.
+    // The datagram is charged 100 bytes of overhead.
     assert_eq!(stats.count("buffered_bytes"), 12 + 64 + 100, "{stats}");
     assert_eq!(stats.count("keepalives"), stats.count("immediate_replies"), "{stats}");
     let (first, second) = (server.line(), server.line());
@@ -138,10 +138,10 @@ fn statistics_are_logged_at_the_configured_interval() {
 fn statistics_can_be_disabled_except_for_the_last() {
     let server = Server::start(&["--host", "127.0.0.1", "-d", "600ms", "--stats-interval", "off"]);
     let client = Client::connect(server.address);
-    // 600 ms in which a shorter interval would show; the help documents that 60 s does not mean off.
+    // During these 600 ms, a shorter interval would be noticed. The help documents that 60 s does not mean off.
     assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
     let lines = server.stop("TERM").lines;
-    // Listening, a source, and the last statistics.
+    // The lines are: listening, a source, and the last statistics.
     assert_eq!(lines.len(), 3, "{lines:?}");
 }
 
@@ -156,7 +156,7 @@ fn log_to_a_pipe_contains_no_color() {
     }
 }
 
-/// What a server writes to a terminal.
+/// The output of a server to a terminal.
 #[cfg(target_os = "linux")]
 fn log_on_a_terminal(prepare: impl FnOnce(&mut Command)) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -181,8 +181,8 @@ fn log_on_a_terminal(prepare: impl FnOnce(&mut Command)) -> String {
 fn log_to_a_terminal_has_colors_unless_no_color_is_set() {
     let result = Command::new("script").args(["-qefc", "true", "/dev/null"]).output();
     if !result.is_ok_and(|output| output.status.success()) {
-        // Written past the capture of the test runner, so that it is visible; a bare chroot has no /dev/pts.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no terminal can be made here (script, /dev/pts)");
+        // This bypasses the test runner's capture, so that it is visible. A bare chroot has no /dev/pts.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: no terminal can be created here (script, /dev/pts)");
         return;
     }
     let colored = log_on_a_terminal(|_| {});
@@ -240,7 +240,7 @@ fn inactive_source_is_logged_with_its_packet_counts() {
     let mut server = Server::start(QUIET);
     let client = Client::connect(server.address);
     let client_address = client.address();
-    // 4 never arrives, 5 arrives late, 6 arrives twice, 7 and 8 never arrive.
+    // Packets 4, 7 and 8 never arrive, 5 arrives late, and 6 arrives twice.
     for sequence in [1, 2, 3, 6, 6, 5, 9] {
         client.send(&audio(sequence, 16));
     }

@@ -1,5 +1,5 @@
-//! Malformed and nearly valid datagrams: the server keeps running, and each datagram is in exactly one count. `DATAGRAMS=1000000
-//! cargo test --test echo_server malformed_datagrams` sends a million random ones.
+//! Malformed and nearly valid datagrams: the server keeps running, and each datagram is counted by exactly one counter. `DATAGRAMS=1000000
+//! cargo test --test echo_server malformed_datagrams` sends a million random datagrams.
 
 use std::collections::BTreeMap;
 use test_support::server;
@@ -8,7 +8,7 @@ use server::client::{Client, at};
 use server::packet::{Random, audio, expected_counter, golden};
 use server::process::Server;
 
-/// The number of datagrams sent before waiting for the server: fewer than the smallest receive buffer holds.
+/// The number of datagrams sent before waiting for the server: fewer than fit in the smallest receive buffer.
 const WINDOW: u64 = 32;
 
 /// A server that receives malformed datagrams, and their expected counts.
@@ -53,7 +53,7 @@ impl Fuzzer {
         {
             assert_eq!(stats.count(name), self.expected.get(name).copied().unwrap_or(0), "{name}: {stats}");
         }
-        // Every echo has left: that of the last client was the last.
+        // All echoes have been sent, because the echo of the last client was the last.
         assert_eq!(stats.count("sent"), stats.count("received"), "{stats}");
         let replies: u64 = ["keepalives", "pings", "stun_requests"].map(|name| stats.count(name)).iter().sum();
         assert_eq!(stats.count("immediate_replies"), replies, "{stats}");
@@ -103,7 +103,7 @@ fn random_datagrams_are_survived_and_counted() {
     let mut fuzzer = Fuzzer::new("native");
     let mut random = Random(2_026);
     for _ in 0..datagrams {
-        // Mostly short, some up to 2 KiB; two of three begin like a packet.
+        // Most datagrams are short, some up to 2 KiB. Two of three begin like a packet.
         let len = if random.below(50) == 0 { random.below(2_048) } else { random.below(80) };
         let mut datagram: Vec<u8> = std::iter::repeat_with(|| random.next() as u8).take(len as usize).collect();
         if random.below(3) > 0 && datagram.len() > 1 {

@@ -1,4 +1,4 @@
-//! The resident memory of a delayed packet, and that it is released.
+//! Measures the resident memory per delayed packet, and checks that it is released.
 
 #![cfg(target_os = "linux")]
 
@@ -41,13 +41,13 @@ fn until_buffered(server: &mut Server, packets: u64) -> Stats {
     }
 }
 
-/// Fills and empties the buffer three times. Returns the cost of a packet beyond its datagram, and the memory left above the start
-/// each time.
+/// Fills and empties the buffer three times. Returns the overhead per packet, and how much more memory than at the start is in use after
+/// each emptying.
 fn measure(payload: usize) -> (f64, Vec<i64>) {
     let options = ["--host", "127.0.0.1", "-d", "2s", "--stats-interval", "20ms", "--max-buffer", "off"];
     let mut server = Server::start(&options);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
-    // The address file is written before the loop allocates its buffers; a reply is sent after that.
+    // The address file is written before the loop allocates its buffers; a reply shows that they are allocated.
     clients[0].sync();
     let idle = resident_kib(&server);
     let (mut cost, mut left) = (f64::MIN, Vec::new());
@@ -61,7 +61,7 @@ fn measure(payload: usize) -> (f64, Vec<i64>) {
         assert_eq!(
             stats.arrivals(),
             stats.count("received") + stats.count("keepalives"),
-            "something was dropped: {stats}"
+            "packets were dropped: {stats}"
         );
         left.push(resident_kib(&server) as i64 - idle as i64);
     }
@@ -76,7 +76,7 @@ fn delayed_packet_costs_at_most_100_extra_bytes_which_are_released() {
             let (cost, left) = run.join().expect("a measurement");
             println!("{payload} bytes of payload: {cost:.1} bytes above the datagram; left {left:?} KiB");
             assert!(cost <= 100.0, "{payload}: {cost:.1} bytes");
-            assert!(left.iter().all(|kib| *kib <= 2_048), "{payload}: {left:?} KiB above the start");
+            assert!(left.iter().all(|kib| *kib <= 2_048), "{payload}: {left:?} KiB more than at the start");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! `echo-server --metrics`: the counters over HTTP, in the format of a monitoring system.
+//! `echo-server --metrics`: the counters over HTTP in Prometheus format.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,7 +19,7 @@ fn with_metrics(options: &[&str]) -> (Server, SocketAddr) {
     (server, address)
 }
 
-/// The response to `request`, until the server closes.
+/// Sends `request`, and reads the response until the server closes the connection.
 fn request(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -35,7 +35,7 @@ fn get(address: SocketAddr, path: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-/// The page, once `name` has this `value`: the server counts an action shortly after it.
+/// Waits until `name` has this `value`, because the server counts an action shortly after it. Returns the page.
 fn page_with(address: SocketAddr, name: &str, value: f64) -> String {
     poll_until(&format!("{name} {value}"), || {
         let (_, page) = get(address, "/metrics");
@@ -131,7 +131,7 @@ fn silent_connections_stop_neither_the_echo_nor_the_shutdown() {
     let client = Client::connect(server.address);
     client.send(&audio(1, 512));
     assert_eq!(client.recv(), audio(1, 512));
-    // Connection slots become free as the silent connections close.
+    // Closing the silent connections frees their slots.
     drop(silent);
     let page = poll_until("a page", || Some(get(address, "/healthz").1));
     assert_eq!(page, "ok\n");

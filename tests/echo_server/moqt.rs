@@ -51,7 +51,7 @@ fn both_urls_are_logged_and_echo_on_both_loopback_families() {
             assert_echoes(&url.replace("localhost", host), &log.pinned(), &groups(None));
         }
     }
-    // No certificate authority has signed it.
+    // No certificate authority has signed the certificate.
     for url in log.urls() {
         let error = run(url, &TrustPolicy::default(), &groups(Some(1))).err().expect("an error");
         assert!(matches!(error, MoqtConnectError::InvalidCertificate { .. }), "{error}");
@@ -69,7 +69,7 @@ fn saved_certificate_is_verified_by_its_file_after_a_restart() {
         let (mut server, log) = start(&["--cert-dir", cert_dir.to_str().unwrap()]);
         assert_eq!(
             server.line().message,
-            format!("tls: certificate saved, clients verify it with --ca file={}", file.display())
+            format!("tls: certificate saved; pass it to clients with --ca file={}", file.display())
         );
         assert_eq!(log.sha256, sha256(&file));
         log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
@@ -107,7 +107,7 @@ fn configured_path_and_prefix_are_used() {
     for url in log.urls() {
         assert!(url.ends_with("/mirror"), "{url}");
         assert_echoes(url, &log.pinned(), &osaka);
-        // Another prefix is not requested, so the server does not subscribe.
+        // The server does not request announcements of other prefixes, so it does not subscribe.
         let subscribe_timeout = Duration::from_millis(300);
         let other = MoqtClientConfig { group_count: Some(1), subscribe_timeout, ..groups(None) };
         let run_result = run(url, &log.pinned(), &other).unwrap();
@@ -158,7 +158,7 @@ fn moqt_stats(lines: &[String]) -> &str {
     stats.unwrap_or_else(|| panic!("no statistics in {lines:#?}"))
 }
 
-/// A counter in that line; a counter that is not printed is zero.
+/// A counter in that line. A counter that is not printed is zero.
 fn count(stats: &str, name: &str) -> u64 {
     let value = stats.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
     value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
@@ -216,10 +216,10 @@ fn moqt_counters_are_in_the_log_and_in_the_metrics() {
 #[test]
 fn groups_over_the_memory_limit_are_logged_and_counted() {
     let (mut server, log) = start(&["--moqt-delay", "1h"]);
-    // A group takes 1,024 bytes, its frame 100,000 and 64, its end 64: 41 fit into 4 MiB.
+    // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64: 41 groups fit in 4 MiB.
     let many = MoqtClientConfig { payload: FramePayload::Random(100_000), frames_per_group: 1, ..groups(Some(43)) };
     let mut connect_options = connect_options(&log.quic, &log.pinned());
-    // All groups leave, even if slowly.
+    // All groups are sent, even if slowly.
     connect_options.limits.max_unsent_group_bytes = 64 << 20;
     let stopped = thread::scope(|scope| {
         let client = scope.spawn(move || run_and_watch(&connect_options, &many, |_| ()));
@@ -236,7 +236,7 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
         stopped
     });
     let stats = moqt_stats(&stopped.lines);
-    // The last may have arrived before the stop.
+    // The last group may have arrived after the stop.
     assert!((1..=2).contains(&count(stats, "groups_dropped_buffer_full")), "{stats}");
     assert_eq!(count(stats, "frames_sent"), 0, "{stats}");
 }
@@ -257,7 +257,7 @@ fn moqt_only_disables_the_udp_echo() {
     let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
     let page = get(metrics.unwrap().parse().unwrap(), "/metrics");
     assert!(page.contains("\njamjam_moqt_sessions_total 1\n") && !page.contains("jamjam_echo_"), "{page}");
-    // An empty variable, as a compose file passes an unset one, is no UDP delay, so there is no warning that it is ignored.
+    // A compose file passes an unset variable as an empty variable. It does not set a UDP delay, so there is no warning that it is ignored.
     let again = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0"], |command| {
         command.env("ECHO_DELAY_MS", "");
     });
@@ -268,7 +268,7 @@ fn moqt_only_disables_the_udp_echo() {
     }
 }
 
-/// The datagrams are not QUIC: those that the kernel does not drop are dropped by the library.
+/// The datagrams are not QUIC: the library drops those that the kernel does not drop.
 #[cfg(target_os = "linux")]
 #[test]
 fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
@@ -287,7 +287,7 @@ fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
         let Ok(socket) = UdpSocket::bind((host, 0)) else { continue };
         server.signal("STOP");
         test_support::server::poll_until("a halt", || (server.status("State") == "T").then_some(()));
-        // The buffer is 16 MiB in the kernel at most, and no datagram takes less than 512 bytes of it there.
+        // The kernel's buffer has at most 16 MiB, and each datagram takes at least 512 bytes of it.
         for _ in 0..40_000 {
             socket.send_to(&[0], (host, server.address.port())).unwrap();
         }

@@ -1,4 +1,4 @@
-//! The MOQT client of this project against the program on real sockets: the log of the program, and echoes.
+//! This project's MOQT client with the program on real sockets: the program's log, and echoes.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) struct MoqtLog {
 }
 
 impl MoqtLog {
-    /// Parses them from the log.
+    /// Parses these lines from the log.
     pub(crate) fn of(server: &mut Server) -> Self {
         let rest = |message: &str, before: &str, after: &str| {
             let rest = message.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
@@ -53,7 +53,7 @@ impl MoqtLog {
         [&self.webtransport, &self.quic]
     }
 
-    /// Trusts the logged certificate, and no other.
+    /// A policy that trusts only the logged certificate.
     pub(crate) fn pinned(&self) -> TrustPolicy {
         TrustPolicy { pinned: Some(self.sha256.parse().expect("a fingerprint")), ..TrustPolicy::default() }
     }
@@ -106,7 +106,7 @@ pub(crate) fn run_and_watch(
     Ok(RunResult { outcome: outcome.handler.outcome().expect("an end").clone(), events })
 }
 
-/// Three groups return whole, the frames of each in order.
+/// Checks that three groups return completely, each with its frames in order.
 pub(crate) fn assert_echoes(url: &str, trust: &TrustPolicy, config: &MoqtClientConfig) -> Vec<MoqtClientEvent> {
     let run_result = run(url, trust, &MoqtClientConfig { group_count: Some(3), ..config.clone() })
         .unwrap_or_else(|error| panic!("{url}: {error}"));
@@ -115,7 +115,7 @@ pub(crate) fn assert_echoes(url: &str, trust: &TrustPolicy, config: &MoqtClientC
         MoqtClientEvent::FrameReturned { group, frame, intact: true, .. } => Some((group, frame)),
         _ => None,
     });
-    // A later group may overtake an earlier one: each has a stream of its own.
+    // Each group has its own stream, so a later group may overtake an earlier group.
     let mut returned: Vec<_> = returned.collect();
     returned.sort_by_key(|(group, _)| *group);
     assert_eq!(returned, [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)], "{url}");

@@ -1,4 +1,4 @@
-//! The invalid uses of `echo-server --moqt`, and their messages.
+//! Usage errors of `echo-server --moqt`, and their messages.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -55,7 +55,7 @@ fn port_in_use_is_reported_in_one_line_for_each_family() {
     let reason =
         "for MOQT: the UDP port is in use by another program; choose another port with --moqt, or 0 for any free port";
     for host in ["127.0.0.1", "::1"] {
-        // The port of the other family may be taken by a test that runs at the same time.
+        // A test that runs at the same time may use the port of the other address family.
         let is_reported = (0..10).any(|_| {
             let Ok(taken) = UdpSocket::bind((host, 0)) else {
                 assert_eq!(host, "::1", "no loopback");

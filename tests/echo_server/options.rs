@@ -1,4 +1,4 @@
-//! The options, variables and defaults of the echo server, and its messages when it cannot start.
+//! The echo server's options, environment variables and defaults, and its messages if it cannot start.
 
 use std::net::UdpSocket;
 use std::process::Output;
@@ -33,7 +33,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stderr.is_empty());
     let help = String::from_utf8(output.stdout).unwrap();
-    // For each option its notation and the texts that its description must contain.
+    // Each option, in the notation of the help, with texts that its description must contain.
     let options: &[(&str, &[&str])] = &[
         ("-p, --port <PORT>", &["[default: 5000]"]),
         ("    --host <HOST>", &["[default: 0.0.0.0]"]),
@@ -116,7 +116,8 @@ fn configured_port_is_used() {
     assert_eq!(server.address, address);
 }
 
-/// Whether AUDIO sent to this server, whose delay may be hours, is delayed: it is dropped at the stop and not returned before.
+/// Whether AUDIO sent to this server is delayed. The delay may be hours, so a delayed packet is dropped when the server stops and does not
+/// return before.
 fn delays_audio(server: Server) -> bool {
     let mut client = Client::connect(server::client::at("127.0.0.1", server.address));
     client.send(&audio(1, 100));
@@ -238,7 +239,7 @@ fn port_in_use_is_reported_in_one_line() {
 
 #[test]
 fn foreign_address_is_reported_in_one_line() {
-    // 192.0.2.0/24 and 2001:db8::/32 are documentation networks: no machine has such an address, unless it uses them for examples.
+    // 203.0.113.0/24 and 2001:db8::/32 are reserved for documentation, so no machine should have such an address.
     for host in ["203.0.113.7", "2001:db8:dead::7"] {
         let line = start_error(&["--host", host, "--port", "0"], 3);
         let address = if host.contains(':') { format!("[{host}]:0") } else { format!("{host}:0") };
@@ -251,7 +252,7 @@ fn foreign_address_is_reported_in_one_line() {
 
 #[test]
 fn unknown_host_is_reported_in_one_line() {
-    // The name can never exist (RFC 6761).
+    // This name never exists (RFC 6761).
     let line = start_error(&["--host", "studio.invalid", "--port", "0"], 3);
     assert!(line.starts_with("jamjam-dev: cannot find an address for host `studio.invalid`: "), "{line}");
 }
@@ -270,7 +271,7 @@ fn unwritable_address_file_is_reported_in_one_line() {
 fn privileged_port_without_permission_is_reported_in_one_line() {
     let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if first.trim().parse::<u16>().unwrap() < 7 {
-        // The system allows these ports for every user.
+        // This system allows all users to use these ports.
         return;
     }
     let output = process::run(&["echo-server", "--host", "127.0.0.1", "--port", "7"], process::as_unprivileged_user);

@@ -1,5 +1,5 @@
-//! `jamjam-dev echo-server --signaling-url`: clients find the echo server by its room, it survives any failure of the signaling
-//! server, and audio is never delayed by it.
+//! `jamjam-dev echo-server --signaling-url`: clients find the echo server by its room, and failures of the signaling server neither stop it
+//! nor delay audio.
 
 #![cfg(unix)]
 
@@ -49,7 +49,7 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     assert_eq!(room["name"], "[BOT] Studio (40ms delay)");
     assert_eq!((&room["peer_count"], &room["has_password"]), (&json!(1), &json!(false)));
     let (mut member, echo_member) = join_echo_room(signaling.address);
-    // It listens on 0.0.0.0, which is never published: for a server on this machine the address is that of this machine.
+    // The echo server listens on 0.0.0.0, which is never published. To a signaling server on this machine, it publishes a loopback address.
     let address = format!("127.0.0.1:{}", echo.address.port());
     assert!(echo.address.ip().is_unspecified());
     assert_eq!(echo_member["name"], "Echo Bot");
@@ -66,7 +66,7 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     member.chat("hello");
     let answer = member.receive_type("ChatMessage");
     assert_eq!((&answer["content"], &answer["sender_name"]), (&json!("🔊 hello"), &json!("Echo Bot")));
-    // Milliseconds, as clients show it: in seconds it would be a day of January 1970.
+    // The time is in milliseconds, which clients expect; a time in seconds would be displayed as January 1970.
     let (year_2020, year_2200) = (1_577_836_800_000, 7_258_118_400_000);
     assert!((year_2020..year_2200).contains(&answer["timestamp"].as_u64().unwrap()), "{answer}");
     assert_eq!(answer["sender_id"], echo_member["id"]);
@@ -153,9 +153,9 @@ fn stun_mapped_address_is_published_in_the_room() {
 #[test]
 fn unreachable_signaling_server_affects_neither_audio_nor_shutdown() {
     let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    // It accepts connections and sends nothing.
+    // This server accepts connections but sends nothing.
     let unresponsive = TcpListener::bind("127.0.0.1:0").unwrap();
-    // It upgrades connections and sends nothing after that.
+    // This server upgrades connections but sends nothing afterwards.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let (unresponsive_address, silent_address) = (unresponsive.local_addr().unwrap(), silent.local_addr().unwrap());
     let upgraded = thread::spawn(move || Member::accept(silent.accept().unwrap().0));
@@ -177,7 +177,7 @@ fn unreachable_signaling_server_affects_neither_audio_nor_shutdown() {
     assert_eq!(upgraded.join().unwrap().receive_type("CreateRoom")["peer_name"], "Echo Bot");
 }
 
-/// A signaling server of the test. Returns its connection to the echo server, which has created a room.
+/// Acts as the signaling server. Returns the connection from the echo server, which has created a room.
 fn controlled_server(listener: &TcpListener, room: &Value) -> Member {
     let mut member = Member::accept(listener.accept().unwrap().0);
     member.receive_type("CreateRoom");
@@ -228,7 +228,7 @@ fn many_member_events_do_not_fill_the_log() {
     }
     server.chat("over");
     server.receive_type("ChatMessage");
-    // Twenty in each second that has started since.
+    // At most twenty are allowed in each second that has started since.
     let maximum = 20 * (began.elapsed().as_secs() as usize + 2);
     let stopped = echo.stop("INT");
     let logged = stopped.lines.iter().filter(|line| line.contains("member left")).count();
@@ -317,7 +317,7 @@ fn hundred_idle_connections_do_not_block_the_embedded_server() {
 
 #[test]
 fn one_process_runs_both_servers() {
-    // A free port, for a moment.
+    // A port that is currently free.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let with = format!("--with-signaling={port}");
     let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "40", &with]);
@@ -329,7 +329,7 @@ fn one_process_runs_both_servers() {
     assert_eq!(Client::connect(echo.address).exchange(&audio(1, 480)), audio(1, 480));
     member.chat("hello");
     assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 hello");
-    // A connected client does not delay the shutdown, and neither server logs a warning about the shutdown of the other.
+    // A connected client does not delay the shutdown, and neither server logs a warning about the other's shutdown.
     let stopped = echo.stop("INT");
     assert_eq!(stopped.code, Some(0));
     stopped.stats();

@@ -1,4 +1,4 @@
-//! The shutdown of the echo server: immediate, with a last line, in any state.
+//! The echo server shuts down immediately and logs a last line, in any state.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ const MAX_SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 fn assert_clean(stopped: &ServerExit) {
     println!("ended within {:?}", stopped.took);
     assert_eq!(stopped.code, Some(0));
-    assert!(stopped.took < MAX_SHUTDOWN_TIME, "it took {:?}", stopped.took);
+    assert!(stopped.took < MAX_SHUTDOWN_TIME, "the shutdown took {:?}", stopped.took);
     stopped.stats();
 }
 
@@ -58,7 +58,7 @@ fn flood_does_not_delay_the_shutdown() {
                 let (flooding, sent, datagram) = (&flooding, &sent, audio(1, 256));
                 scope.spawn(move || {
                     while flooding.load(Ordering::Relaxed) {
-                        // Fails once the server has ended.
+                        // Sending fails when the server has ended.
                         sent.fetch_add(u64::from(another.send(&datagram).is_ok()), Ordering::Relaxed);
                     }
                 });
@@ -83,7 +83,7 @@ fn unread_log_delays_neither_the_echo_nor_the_shutdown() {
     let file = folder.path().join("address");
     let mut program = server::process::program(&["echo-server", "-v", "--host", "127.0.0.1", "--port", "0"]);
     program.arg("--address-file").arg(&file);
-    // The other end stays open and unread: a pipe holds some hundreds of lines.
+    // The other end of the pipe stays open but is not read; a pipe holds some hundreds of lines.
     let mut running = program.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let address = poll_until("an address", || std::fs::read_to_string(&file).ok()?.trim().parse().ok());
     let client = Client::connect(address);
@@ -103,7 +103,7 @@ fn address_file_is_whole_or_absent() {
     std::fs::write(&file, "something of a server before").unwrap();
     let mut program = server::process::program(&["echo-server", "--host", "127.0.0.1", "--port", "0"]);
     let mut running = program.arg("--address-file").arg(&file).stderr(std::process::Stdio::null()).spawn().unwrap();
-    // Every read gives the old content, nothing once that was removed, or a whole address.
+    // Every read returns the old content, no content (after its removal), or a complete address.
     poll_until("an address", || {
         let read = std::fs::read_to_string(&file).ok()?;
         if read == "something of a server before" {

@@ -1,4 +1,4 @@
-//! The echo server answers STUN Binding requests on the port of the echo.
+//! The echo server answers STUN Binding requests on its echo port.
 
 use std::net::SocketAddr;
 use test_support::server;
@@ -15,7 +15,7 @@ const REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6,
 fn mapped(response: &[u8]) -> SocketAddr {
     let len = response.len() as u8;
     assert_eq!(response[..4], [1, 1, 0, len - 20], "{response:02x?}");
-    assert_eq!(response[4..20], REQUEST[4..20], "cookie and transaction");
+    assert_eq!(response[4..20], REQUEST[4..20], "the cookie and the transaction ID are those of the request");
     assert_eq!(response[20..24], [0, 0x20, 0, len - 24], "{response:02x?}");
     let plain: Vec<u8> = response[28..].iter().zip(&REQUEST[4..]).map(|(byte, key)| byte ^ key).collect();
     let port = u16::from_be_bytes([response[26] ^ 0x21, response[27] ^ 0x12]);

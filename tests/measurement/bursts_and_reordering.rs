@@ -52,43 +52,43 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
 
 #[test]
 fn packet_overtaken_by_four_has_extent_four() {
-    // 4 arrives at 210 ms after 5 to 8, of which 5 was the first, at 148 ms: sections 4.2 and 4.3 use that packet only.
+    // Packet 4 arrives at 210 ms, after 5 to 8. Packet 5 was the first of these, at 148 ms, and sections 4.2 and 4.3 use only that packet.
     let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
 }
 
 #[test]
 fn two_packets_overtaken_by_one_have_extents_one_and_two() {
-    // 5 and 6 arrive directly after 7, which arrived at 188 ms.
+    // Packets 5 and 6 arrive directly after 7, which arrived at 188 ms.
     let arrivals = [(1, 68), (2, 88), (3, 108), (4, 128), (7, 188), (5, 189), (6, 190), (8, 208), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(5, 1, 1), (6, 2, 2)]);
 }
 
 #[test]
 fn reordering_extent_is_measured_to_the_first_overtaking_packet() {
-    // 2 is first overtaken by 3 (position 1), and so is 1; 5 by 6 (position 4), and 4 by 6 too.
+    // Packets 2 and 1 are first overtaken by 3 (position 1), and packets 5 and 4 by 6 (position 4).
     let arrivals = [(0, 0), (3, 10), (2, 20), (1, 30), (6, 40), (7, 41), (4, 50), (5, 60)];
     assert_eq!(overtaken(&arrivals), [(2, 1, 10), (1, 2, 20), (4, 2, 10), (5, 3, 20)]);
 }
 
 #[test]
 fn loss_before_a_gap_does_not_change_the_overtaking_packet() {
-    // 1 is lost; 4 was overtaken by 5, not by 2, although 2 left the older gap.
+    // Packet 1 is lost. Packet 4 was overtaken by 5, not by 2, although the gap before 2 is older.
     assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (4, 5)]), [(4, 2, 2)]);
-    // If 1 does arrive, 2 was the first to overtake it.
+    // If packet 1 arrives, 2 was the first packet to overtake it.
     assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (1, 5)]), [(1, 4, 4)]);
 }
 
 #[test]
 fn evicted_packets_do_not_affect_later_arrivals() {
     let mut reordering = Reordering::default();
-    // Every odd packet is missing: the one before packet n was overtaken at position n/2.
+    // Every odd packet is missing: packet n − 1 was overtaken by packet n at position n/2.
     for n in (0..1_000).step_by(2) {
         assert_eq!(reordering.on_arrival(n, Time::from_millis(n)), None);
     }
     reordering.discard_before(901);
     let by = |extent, late_ms: i64| Some(ReorderedPacket { extent, late_time_offset_ns: late_ms * 1_000_000 });
-    // 901 was overtaken by 902 at position 451, and arrives at position 500.
+    // Packet 901 was overtaken by 902 at position 451, and arrives at position 500.
     assert_eq!(reordering.on_arrival(901, Time::from_millis(1_000)), by(500 - 451, 98));
     reordering.discard_before(998);
     assert_eq!(reordering.on_arrival(999, Time::from_millis(1_001)), None);

@@ -29,7 +29,7 @@ fn clocks_that_agree_report_no_jump() {
 
 #[test]
 fn clock_step_in_either_direction_is_a_jump_of_its_size() {
-    // Set forward by 3 s in the second 50 ms, back by 20 ms in the fourth.
+    // The clock is set forward by 3 s in the second interval of 50 ms, and back by 20 ms in the fourth.
     let (reported, jumps) = jumps(&[
         (0, 0),
         (50 * MS, 50 * MS),
@@ -46,12 +46,12 @@ fn clock_step_in_either_direction_is_a_jump_of_its_size() {
 
 #[test]
 fn clock_slew_is_not_a_jump() {
-    // 500 ppm of 60 s are 30 ms, and 1 ms is always tolerated.
+    // In 60 s, 500 ppm (30 ms) plus 1 ms are tolerated.
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS + 1)]).1.max_jump_ns(), Some(31 * MS + 1));
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS - 1)]).1.max_jump_ns(), Some(-31 * MS - 1));
-    // In 50 ms it is 25 µs and the 1 ms.
+    // In 50 ms, 25 µs plus 1 ms are tolerated.
     assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_000)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_001)]).1.count(), 1);
 }
@@ -60,10 +60,10 @@ fn clock_slew_is_not_a_jump() {
 fn suspend_is_distinguished_from_a_jump() {
     let mut jumps = ClockJumps::default();
     jumps.on_reading(reading(S, 100 * S, Some(50 * S)));
-    // 20 s of suspend: the monotonic clock stopped, both others continued.
+    // The machine was suspended for 20 s: the monotonic clock stopped, the other two clocks continued.
     assert_eq!(jumps.on_reading(reading(S + 50 * MS, 120 * S + 50 * MS, Some(70 * S + 50 * MS))), None);
     assert_eq!((jumps.count(), jumps.suspended_ns()), (0, (20 * S).cast_unsigned()));
-    // Another suspend of 5 s, in which the clock is set back by 2 s.
+    // The machine is suspended for another 5 s, during which the wall clock is set back by 2 s.
     let found = jumps.on_reading(reading(S + 100 * MS, 123 * S + 100 * MS, Some(75 * S + 100 * MS)));
     assert_eq!((found, jumps.suspended_ns()), (Some(-2 * S), (25 * S).cast_unsigned()));
 }

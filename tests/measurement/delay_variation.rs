@@ -12,18 +12,18 @@ fn ipdv(round_trips: &[Option<i64>]) -> Ipdv {
 
 #[test]
 fn ipdv_is_the_difference_to_the_previously_sent_packet() {
-    // The fourth packet took 150, all others 68. Differences: 0, 0, 82, −82, 0 …
+    // The fourth packet took 150, all others 68. The differences are 0, 0, 82, −82, 0 …
     let found = ipdv(&[68, 68, 68, 150, 68, 68, 68, 68, 68, 68].map(Some));
     assert_eq!((found.magnitudes().count(), found.min(), found.max()), (9, Some(-82), Some(82)));
     assert_eq!(found.magnitudes().mean(), Some(164.0 / 9.0));
-    // Sizes in order: seven zeros, 82, 82. The 5th of 9 is the median.
+    // The sorted magnitudes are seven zeros, 82 and 82. The median is the 5th of 9.
     assert_eq!(found.magnitudes().percentile_if_enough(0.5), Some(0));
 }
 
 #[test]
 fn lost_packet_has_no_ipdv_on_either_side() {
     let found = ipdv(&[Some(10), Some(30), None, Some(500), Some(505), None, None, Some(9)]);
-    // 30 − 10 and 505 − 500.
+    // The differences are 30 − 10 and 505 − 500.
     assert_eq!((found.magnitudes().count(), found.min(), found.max()), (2, Some(5), Some(20)));
     assert_eq!(found.magnitudes().mean(), Some(12.5));
     let alone = ipdv(&[None, Some(7), None]);
@@ -42,7 +42,7 @@ fn pdv_is_the_difference_to_the_smallest_round_trip() {
     let mut stream = StreamStats::new();
     // 1,000 round trips of 1,000 ns (exact in the histogram) up to 1,999 ns.
     (0..1_000).rev().for_each(|n| stream.on_return(1_000 + n));
-    // Ranks 500, 990 and 999 of 1,000, less the minimum.
+    // The values with the ranks 500, 990 and 999 of 1,000, minus the minimum of 1,000 ns.
     assert_eq!([0.5, 0.99, 0.999].map(|p| stream.pdv(p)), [Some(499), Some(989), Some(998)]);
     assert_eq!(stream.max_pdv(), Some(999));
 }
@@ -51,7 +51,7 @@ fn pdv_is_the_difference_to_the_smallest_round_trip() {
 fn audio_pdv_does_not_depend_on_server_delay_or_order() {
     for server_delay in [0, 3_000_000_000] {
         let mut stream = StreamStats::with_rtt_baseline();
-        // 500, 300, 1,500 ns beyond the server delay: medians 500, minimum 300.
+        // The echo times exceed the server delay by 500, 300 and 1,500 ns: the median is 500 and the minimum 300.
         for ns in [500, 300, 1_500] {
             stream.on_return(server_delay + ns);
         }

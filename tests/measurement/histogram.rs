@@ -1,9 +1,9 @@
-//! Percentiles from counts against percentiles from the sorted values.
+//! Percentiles from the histogram, compared with percentiles from the sorted values.
 
 use jamjam_dev::stats::{Histogram, HistogramBar};
 use proptest::prelude::*;
 
-/// Nearest rank by definition: the smallest value that at least `per_million` of all values do not exceed.
+/// The definition of the nearest rank: the smallest value that at least `per_million` of all values do not exceed.
 fn nearest_rank(values: &[i64], per_million: u128) -> i64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
@@ -91,7 +91,8 @@ fn small_values_are_exact() {
 
 #[test]
 fn percentile_is_the_upper_edge_of_its_bucket() {
-    // 2^20 ns: buckets of 1,024 ns, so 1,048,576 … 1,049,599 share one. For negative values the edge nearer to zero.
+    // At 2^20 ns, buckets are 1,024 ns wide, so 1,048,576 … 1,049,599 share a bucket. For negative values, the upper edge is the edge
+    // nearer to zero.
     let positive = histogram(&[1_048_600, 2_000_000_000]);
     assert_eq!(positive.percentile(0.5), Some(1_049_599));
     let negative = histogram(&[-1_049_000, 5]);
@@ -126,7 +127,11 @@ fn percentile_is_hidden_until_there_are_enough_values() {
     for (p, enough) in [(0.5, 2), (0.9, 10), (0.99, 100), (0.999, 1_000)] {
         let values: Vec<i64> = (0..enough).collect();
         assert!(histogram(&values).percentile_if_enough(p).is_some(), "{p} of {enough}");
-        assert_eq!(histogram(&values[1..]).percentile_if_enough(p), None, "{p} of one less than {enough}");
+        assert_eq!(
+            histogram(&values[1..]).percentile_if_enough(p),
+            None,
+            "{p}: the number of values is one less than {enough}"
+        );
     }
 }
 
@@ -152,7 +157,7 @@ fn cleared_histogram_is_empty() {
 
 #[test]
 fn bars_use_the_smallest_round_step_that_fits() {
-    // 12 to 31 µs in at most 5 bars: steps of 5 µs, from 10.
+    // 12 to 31 µs in at most 5 bars: the bars are 5 µs wide and start at 10 µs.
     let bars = histogram(&[12_000, 14_000, 16_000, 31_000]).bars(5, 0);
     let expected = [(10_000, Some(15_000), 2), (15_000, Some(20_000), 1), (20_000, Some(25_000), 0)]
         .into_iter()

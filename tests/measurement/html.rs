@@ -19,7 +19,7 @@ fn run(packets: i64) -> RunResults {
     send(AudioResults { stats: audio, sent_samples: packets as u64 * 128, ..shape })
 }
 
-/// A run of `packets` packets, the last of `last` samples, without the packets in `missing`, and its waveform.
+/// A run of `packets` packets without the packets in `missing`, and its waveform. The last packet has `last` samples.
 fn run_without(packets: u64, last: usize, missing: impl IntoIterator<Item = u64>) -> (RunResults, Waveform) {
     let mut waveform = waveform();
     let mut analyzer = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
@@ -65,7 +65,7 @@ fn rows(page: &str) -> Vec<&str> {
 
 #[test]
 fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
-    // 3,300 samples in 1,600 columns at most: four samples in each, 825 columns. 3,300 is 25 packets of 128 and one of 100.
+    // 3,300 samples in at most 1,600 columns are 825 columns of four samples. 3,300 samples are 25 packets of 128 and one of 100.
     let sample = |n: u64| ((n * 7_919 % 1_999) as f32 - 999.0) / 1_000.0;
     let packet = |index: u64| (index * 128..(index * 128 + 128).min(3_300)).map(sample).collect::<Vec<_>>();
     let mut orders: [Vec<u64>; 3] = [(0..26).collect(), (0..26).rev().collect(), (0..26).map(|n| n * 5 % 26).collect()];
@@ -111,20 +111,20 @@ fn adjacent_lost_packets_form_one_gap_marked_at_its_position() {
         "0.2640 s</td><td>0.2667 s</td><td>1",
     ];
     assert_eq!(rows(&page), expected);
-    // 8 of 100 packets.
+    // 8 of 100 packets are missing.
     assert!(page.contains("<strong>Returned</strong>: peak digital silence; 4 gaps, 21.333 ms in total, 8 %"));
-    // Half of full scale.
+    // The peak is half of full scale.
     assert!(page.contains("<strong>Sent</strong>: 0.267 s, peak -6.0 dBFS"));
 }
 
 #[test]
 fn last_packet_has_its_length_and_a_band_shows_the_missing_share() {
-    // 1,600 columns of two samples; one more packet, a short one, makes it 801 columns of four.
+    // 25 packets fill 1,600 columns of two samples. One more packet, a short one, results in 801 columns of four samples.
     let (run, waveform) = run_without(26, 2, [25]);
     assert_eq!(waveform.columns()[800].lost_samples, 2);
     assert_eq!(waveform.columns().len(), 801);
     let page = render(&run, "x", &waveform);
-    // Two of the four samples.
+    // Two of the four samples are missing.
     assert_eq!(between(&page, "<rect class=\"", "\"")[0], "gap some");
     // Two samples are 41.67 µs, and the report uses whole microseconds.
     assert!(page.contains("1 gap, 42.0 µs in total"));
@@ -136,7 +136,7 @@ fn first_100_gaps_are_listed_and_all_are_counted() {
     let page = render(&run, "x", &waveform);
     assert!(page.contains("; 5000 gaps, 13.333 s in total, 50 %") && page.contains("The first 100 gaps"));
     let rows = rows(&page);
-    // The hundredth is packet 198: 198 × 128 / 48,000 s.
+    // The hundredth gap is packet 198, which begins at 198 × 128 / 48,000 s.
     assert_eq!((rows.len(), rows[99]), (100, "0.5280 s</td><td>0.5307 s</td><td>1"));
 }
 
@@ -176,7 +176,7 @@ fn embedded_wav_data_matches_the_sent_and_returned_audio() {
 
 #[test]
 fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
-    // 16 bits of 48,000 samples are 96,000 bytes per second, 128,000 in base64, twice: 19 s are 4.9 MB and fit, 20 s do not.
+    // 48,000 samples of 16 bits are 96,000 bytes per second, 128,000 in base64. Two sounds of 19 s are 4.9 MB and fit; 20 s do not fit.
     for (seconds, fits) in [(19_u64, true), (20, false), (7_200, false)] {
         let packets = seconds * 375;
         let mut waveform = waveform();
@@ -203,9 +203,10 @@ fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
         if !fits {
             assert!(page.len() < 300_000, "{seconds} s: {} bytes", page.len());
         }
-        // 345,600,000 samples are 1,319 columns of 2^18, which end after 7,203 s. A fifth of each is missing: one band.
+        // 345,600,000 samples are 1,319 columns of 2^18 samples, which end after 7,203 s. A fifth of each column is missing, so there is
+        // one band.
         if seconds == 7_200 {
-            assert!(page.contains("<span>2:00:03</span></div>"), "an axis in hours");
+            assert!(page.contains("<span>2:00:03</span></div>"), "the axis has hours");
             assert_eq!(waveform.columns().len(), 1_319);
             assert_eq!(bands(&page, "returned"), [(0, waveform.columns().len() as u64)]);
         }
@@ -253,7 +254,7 @@ fn page_is_well_formed_and_every_label_reference_exists() {
     let page = page(&report, None, &AudioSection { name: "x", picture: &waveform, left_out: 0 }, "");
     assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; until then: "), "{page}");
     assert!(!page.contains("NaN") && !page.contains("inf dBFS"), "{page}");
-    // As XML, except for the deviations that HTML permits.
+    // The page is parsed as XML after removing the deviations that HTML permits.
     let mut xml = page.replace("<!DOCTYPE html>", "").replace(" controls ", " ");
     for open in ["meta", "link"] {
         for element in between(&page, &format!("<{open} "), ">") {

@@ -1,4 +1,4 @@
-//! Jitter and reordering against their RFCs, pacing against numbers written by hand.
+//! Jitter and reordering compared with their RFCs, and pacing compared with numbers calculated by hand.
 
 use jamjam_dev::stats::{Jitter, PacingStats, Reordering, StreamStats};
 use jamjam_dev::time::Time;
@@ -69,7 +69,7 @@ fn gap_alone_is_not_reordering() {
 
 #[test]
 fn overtaken_packet_is_reordered_and_overtaking_packets_are_not() {
-    // 4 arrives after 5 to 8: it alone is reordered (RFC 4737, 3.1: its number is below the next expected, 9).
+    // Packet 4 arrives after 5 to 8. Only packet 4 is reordered: its number is below the next expected number, 9 (RFC 4737, section 3.1).
     assert_eq!(reordered(&[1, 2, 3, 5, 6, 7, 8, 4, 9, 10]), [4]);
     assert_eq!(reordered(&[3, 2, 1, 0, 4]), [2, 1, 0]);
     // One overtaken packet does not exempt the packets after it.
@@ -100,7 +100,8 @@ fn pacing_error_is_departure_minus_due_time_and_may_be_negative() {
 
 #[test]
 fn first_and_last_five_seconds_are_separate() {
-    // A minute at two packets per second, starting late in the life of the driver; the error is the second in which it occurs.
+    // A minute with two packets per second, which starts when the driver has run for a long time. Each packet's error is the number of its
+    // second.
     let start = 1_234_567 * SECOND + 89;
     let sent = (0..120u64).map(|n| (start + n * SECOND / 2, (n / 2) as i64));
     let (first, last) = pacing(sent).first_and_last().unwrap();
@@ -124,12 +125,12 @@ fn seconds_without_packets_clear_older_pacing_errors() {
 #[test]
 fn relative_stream_keeps_microseconds_with_a_delay_of_seconds() {
     let mut stream = StreamStats::with_rtt_baseline();
-    // 3 s of server delay; the path adds 100, 350 and 230 µs.
+    // The server delay is 3 s, and the path adds 100, 350 and 230 µs.
     for echo in [3_000_100_000, 3_000_350_000, 3_000_230_000] {
         stream.on_return(echo);
     }
     assert_eq!((stream.returned, stream.rtt_baseline(), stream.min_rtt()), (3, 3_000_100_000, Some(3_000_100_000)));
-    // 130 µs after the first: 130,000 lies in the bucket 129,920 … 130,047 (128 ns wide).
+    // 130 µs more than the first: 130,000 ns is in the bucket 129,920 … 130,047, which is 128 ns wide.
     assert_eq!(stream.rtt.percentile(0.5), Some(130_047));
     assert_eq!(stream.jitter.count(), 2);
 }

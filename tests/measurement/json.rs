@@ -351,9 +351,9 @@ fn every_text_label_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // 24 rows of the table; server delay, echo time, recorded, loss bursts, reordering, PDV, IPDV, pacing error and its p50, send call,
-    // timer error, connection setup, clock offset, groups, mapped address, port unreachable, stray; captured, overruns, capture xruns,
-    // capture clock; played, jitter buffer, playback latency, playback xruns, playback clock; gaps, level, alignment.
+    // The labels are 24 rows of the table; server delay, echo time, recorded, loss bursts, reordering, PDV, IPDV, pacing error and its p50,
+    // send call, timer error, connection setup, clock offset, groups, mapped address, port unreachable, stray; captured, overruns, capture
+    // xruns, capture clock; played, jitter buffer, playback latency, playback xruns, playback clock; gaps, level, alignment.
     assert_eq!(seen.len(), 53, "{seen:?}");
 }
 
@@ -375,7 +375,7 @@ fn moqt_run_is_printed_with_its_fields() {
         "groups                10 sent, 7 returned, 2 lost, 1 in flight, 4 stopped by the server, 1 dropped before they were sent \
          completely; 3 frames missing in other groups",
         "connection setup      DNS 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, session 6.000 ms, subscription 7.000 ms",
-        "warning: QUIC loses no data: the server did not return 2 groups and 3 frames of other groups in time (it drops the oldest groups \
+        "warning: QUIC loses no data: the server did not return 2 groups and 3 frames in other groups in time (it drops the oldest groups \
          if the reader is slow, and the newest groups if too many are waiting for the delay); the original server rejects groups that \
          arrive before it has registered its own subscription",
     ] {
@@ -402,11 +402,11 @@ fn known_run_has_known_figures() {
         "rtt_histogram": [
             {"from_us": 1.0, "to_us": 2.0, "count": 2}, {"from_us": 2.0, "to_us": null, "count": 1}
         ],
-        // |D| = 1000, 500: J = 62.5, then 62.5 + 437.5/16 = 89.84375. Mean 76.171875 ns, rounded to 76.
+        // |D| = 1000, 500: J = 62.5, then 62.5 + 437.5/16 = 89.84375. The mean is 76.171875 ns, rounded to 76.
         "jitter_count": 2, "jitter_mean_us": 0.076, "jitter_max_us": 0.09,
         "burst_lengths": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "burst_max": 0, "reordered_ratio": 0.0,
         "reorder_extent_mean": null, "reorder_extent_max": 0, "reorder_late_time_offset_max_us": null,
-        // The median 1.5 and the maximum 2 less the minimum.
+        // The median 1.5 and the maximum 2, both minus the minimum 1.
         "pdv_p50_us": 0.5, "pdv_p99_us": null, "pdv_p999_us": null, "pdv_max_us": 1.0,
         "ipdv_count": 0, "ipdv_min_us": null, "ipdv_max_us": null,
         "ipdv_abs_mean_us": null, "ipdv_abs_p50_us": null, "ipdv_abs_p99_us": null
@@ -592,7 +592,8 @@ fn json_lines_are_single_lines_and_the_last_is_the_document() {
 
 #[test]
 fn audio_quality_appears_in_json_and_text() {
-    // A square wave of every other sample at full scale: consecutive samples of a channel are clipped. 128 samples are 2.667 ms.
+    // A square wave at full scale whose sign alternates with every sample, so all consecutive samples are clipped. 128 samples are 2.667
+    // ms.
     let run = analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
     let limits = audio_limits(AudioLimits { max_gaps: Some(1), ..AudioLimits::default() });
     let report = Report::new(&run, &limits);
@@ -627,7 +628,7 @@ fn audio_quality_appears_in_json_and_text() {
         "alignment             - (too little damaged audio, or silence)",
         "limit --max-gaps 1 gap: 2 gaps, exceeded",
         "warning: the sent audio is clipped 1 time, first at 0.0 \u{b5}s: the source is too loud",
-        "warning: gaps, levels and alignment lack 2 packets: this host was too slow to analyze all audio",
+        "warning: gaps, levels and alignment do not cover 2 packets: this host was too slow to analyze all audio",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
     }
@@ -636,7 +637,7 @@ fn audio_quality_appears_in_json_and_text() {
 #[test]
 fn non_finite_samples_appear_in_json_and_text() {
     let limits = audio_limits(AudioLimits::default());
-    // Two: one in packet 1, which is missing, one in packet 9, which returned. Packet 7 returned as silence.
+    // There are two NaN samples: one in packet 1, which is missing, and one in packet 9, which returned. Packet 7 returned as silence.
     let report = Report::new(&analyzed(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }), &limits);
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let found = &document["audio_quality"];
@@ -687,7 +688,7 @@ fn incomplete_audio_analysis_cannot_meet_a_gap_limit() {
         (result.measured, result.passed, result.note)
     };
     let too_slow = "this host was too slow to analyze all returned audio";
-    // Ten packets, one at full scale and one of zeros, which ends at a sample of the next; and three of them are missing in two gaps.
+    // Ten packets: one is at full scale, and one is silent, whose silence ends in the next packet. Three packets are missing in two gaps.
     let mut run = analyzed(|n| match n {
         0..128 => 1.0,
         128..256 => 0.0,

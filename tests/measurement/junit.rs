@@ -24,7 +24,7 @@ fn suite<'a>(document: &'a Document<'a>) -> Node<'a, 'a> {
     root.first_element_child().unwrap()
 }
 
-/// Each case with its outcome, after a check that the totals match the cases.
+/// Checks that the totals match the cases, and returns each case with its outcome.
 fn cases(run: &RunResults, limits: &Limits, exceeded: Option<&str>) -> Vec<Case> {
     let text = document(run, limits, exceeded);
     let document = Document::parse(&text).unwrap();
@@ -182,7 +182,7 @@ fn suite_contains_time_duration_target_and_key_figures() {
     let attributes = ["name", "timestamp", "time"].map(|name| suite.attribute(name).unwrap());
     assert_eq!(attributes, ["jamjam-dev probe", "2023-11-14T22:13:20.123Z", "1.500"]);
     let times: Vec<&str> = suite.children().filter_map(|case| case.attribute("time")).collect();
-    assert_eq!(times, ["1.500"], "the cases' times add up to the run's");
+    assert_eq!(times, ["1.500"], "the times of the cases add up to the time of the run");
     let properties: Vec<(&str, &str)> = suite
         .descendants()
         .filter(|node| node.has_tag_name("property"))

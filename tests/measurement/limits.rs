@@ -9,7 +9,7 @@ use jamjam_dev::stats::StreamStats;
 
 const MS: i64 = 1_000_000;
 
-/// A probe that sent `sent` pings; the first ones returned after these nanoseconds each, the rest are lost.
+/// A probe that sent `sent` pings. The first pings returned after these times in nanoseconds; the others are lost.
 fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
     let mut ping = StreamStats::new();
     for ns in round_trips {
@@ -116,7 +116,7 @@ fn one_lost_packet_in_ten_million_is_not_printed_as_zero() {
 
 #[test]
 fn percentile_limit_is_met_when_equal() {
-    // 99 × 2,000 ns (exact in the histogram) and one outlier: p99 is 2 µs.
+    // 99 round trips of 2,000 ns (exact in the histogram) and one outlier: p99 is 2 µs.
     let mut round_trips = vec![2_000; 99];
     round_trips.push(500 * MS);
     let result = only(&probe(100, &round_trips), max_p99(2));
@@ -148,11 +148,11 @@ fn p50_and_p99_are_compared_with_their_own_limits() {
 
 #[test]
 fn jitter_limit_compares_the_mean_of_the_running_estimate() {
-    // Transits 0, 16,000, 16,000 ns: J = 1,000, then 937.5. The mean is 968.75 ns, the maximum 1,000.
+    // The transits are 0, 16,000 and 16,000 ns: J = 1,000, then 937.5. The mean is 968.75 ns, the maximum 1,000 ns.
     let run = probe(3, &[0, 16_000, 16_000]);
     assert!(passed(&run, max_jitter(969)));
     assert!(!passed(&run, max_jitter(968)));
-    // 0, 1600: J = 100 ns.
+    // The transits are 0 and 1,600 ns: J = 100 ns.
     assert!(passed(&probe(2, &[0, 1_600]), max_jitter(100)) && !passed(&probe(2, &[0, 1_600]), max_jitter(99)));
 }
 
@@ -206,7 +206,8 @@ fn send_is_evaluated_by_audio_alone() {
 
 #[test]
 fn audio_is_evaluated_without_the_estimated_server_delay() {
-    // Echo times 3,002 and 3,005 ms, smallest ping 2 ms: server delay 3,000 ms, round trips 2 and 5 ms.
+    // The echo times are 3,002 and 3,005 ms and the smallest ping is 2 ms, so the server delay is 3,000 ms and the round trips are 2 and 5
+    // ms.
     let run = send(None, &[3_002 * MS, 3_005 * MS], &[4 * MS, 2 * MS]);
     let report = Report::new(&run, &max_p99(5_000));
     let audio = report.audio.as_ref().unwrap();
@@ -232,7 +233,7 @@ fn configured_server_delay_takes_precedence_over_the_estimate() {
 
 #[test]
 fn negative_round_trip_meets_no_limit() {
-    // Echo times 102 and 105 ms; --server-delay is 200 ms.
+    // The echo times are 102 and 105 ms; --server-delay is 200 ms.
     let run = send(Some(200_000_000), &[102 * MS, 105 * MS], &[2 * MS]);
     for limits in [max_p50(5_000), max_p99(5_000)] {
         let result = only(&run, limits);

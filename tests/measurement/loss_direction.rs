@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use runs::{MS, probe, stream};
 
-/// Three of 103 pings were lost; the counters that the server reported.
+/// A run that lost three of 103 pings, with the counters that the server reported.
 fn lossy(server_report: impl Into<Option<LossReport>>) -> RunResults {
     RunResults {
         loss_report: server_report.into(),
@@ -67,7 +67,7 @@ fn server_counts_are_clamped_to_sent_packets_and_may_wrap() {
     let upstream = |analyzed: u32| lossy(server_report(true, Some(analyzed))).lost_upstream(StreamKind::Ping);
     assert_eq!([100, 101, 103].map(upstream), [3, 2, 0].map(Some));
     assert_eq!([0, 50, 99, 104, 2_000_000_000].map(upstream), [3, 3, 3, 0, 0].map(Some));
-    // 2^32 packets and 103 more: the server's count has wrapped.
+    // 2^32 + 103 packets were sent, so the server's count has wrapped.
     let ping = StreamStats { sent: (1 << 32) + 103, lost: 3, ..stream(StreamStats::new(), [MS; 100]) };
     let run = RunResults { loss_report: Some(server_report(true, Some(101))), ..probe(ping) };
     assert_eq!(run.lost_upstream(StreamKind::Ping), Some(2));

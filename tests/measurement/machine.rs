@@ -23,7 +23,7 @@ fn bursts_and_reordering_appear_under_their_names() {
     for (extent, late_time_offset_ns) in [(1, 2_500), (1, 1_000), (5, 500)] {
         ping.on_reordered(ReorderedPacket { extent, late_time_offset_ns });
     }
-    // Differences of +300, −100, −100, … : 1 of 300 ns and 199 of 100 ns.
+    // The differences are +300, −100, −100, … ns: one magnitude of 300 ns and 199 of 100 ns.
     for ns in [0, 300] {
         ping.ipdv.on_settled(Some(ns));
     }
@@ -34,10 +34,11 @@ fn bursts_and_reordering_appear_under_their_names() {
     assert_eq!(found("burst_lengths"), json!([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]));
     assert_eq!(found("burst_max"), json!(2));
     assert_eq!(found("reordered_ratio"), json!(0.003));
-    // 7/3.
+    // The mean is 7/3.
     assert_eq!((found("reorder_extent_mean"), found("reorder_extent_max")), (json!(2.333), json!(5)));
     assert_eq!(found("reorder_late_time_offset_max_us"), json!(2.5));
-    // Round trips of 5,000 to 5,999 ns, in buckets 4 ns wide: p50 5,499 → 5,499; p99 5,989 → 5,991; p99.9 5,998 → 5,999.
+    // The round trips are 5,000 to 5,999 ns in buckets that are 4 ns wide. Rounded up to the bucket's edge, p50 is 5,499 → 5,499, p99 is
+    // 5,989 → 5,991, and p99.9 is 5,998 → 5,999.
     let pdv = ["p50", "p99", "p999", "max"].map(|name| found(&format!("pdv_{name}_us")));
     assert_eq!(pdv, [0.499, 0.991, 0.999, 0.999].map(Value::from));
     let ipdv = ["count", "min_us", "max_us", "abs_mean_us", "abs_p50_us", "abs_p99_us"];
@@ -73,7 +74,7 @@ fn each_percentile_appears_under_its_own_name() {
 
 #[test]
 fn delay_variation_needs_no_server_delay() {
-    // Echo times 3,000,000 µs and 150 and 50 µs more, and no ping to estimate the server delay.
+    // The echo times are 3,000,000 µs, 150 µs more and 50 µs more. There is no ping to estimate the server delay.
     let audio = stream(StreamStats::with_rtt_baseline(), [3_000_000_000, 3_000_150_000, 3_000_050_000]);
     let report = Report::new(&send(AudioResults { stats: audio, ..AudioResults::default() }), &Limits::default());
     let audio = report.streams.audio.unwrap();
@@ -154,7 +155,9 @@ fn suspend_of_the_machine_is_reported() {
     }
     assert_eq!(
         notes(HostTiming { clock_jumps, ..HostTiming::default() }),
-        ["this host was suspended for 90.000 s during the run: packets in flight were lost or have wrong round trips"]
+        [
+            "this host was suspended for 90.000 s during the run: packets in flight were lost or have wrong round-trip times"
+        ]
     );
 }
 
@@ -162,30 +165,30 @@ fn suspend_of_the_machine_is_reported() {
 fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
     let with = |calls: i64, wakes: i64| {
         let mut machine = HostTiming::default();
-        // 98 fast ones; the 99th of 100 counts.
+        // 98 of the 100 values are small; p99 is the 99th value.
         for n in 0..100 {
             machine.send_call.record(if n < 98 { 1_000 } else { calls });
             machine.timer_error.record(if n < 98 { 1_000 } else { wakes });
         }
         notes(machine)
     };
-    // The bucket of 100,000 ns ends at 100,031, the one of 1,000,000 ns at 1,000,447; the maximum caps both.
+    // The bucket of 100,000 ns ends at 100,031 and that of 1,000,000 ns at 1,000,447, but the results are limited to the maximum.
     assert_eq!(with(100_000, 1_000_000), [""; 0]);
     assert_eq!(
         with(100_100, 0),
         [
-            "send calls of this host took 100.1 µs (p99), which is part of the round trip and of the jitter: a packet capture, a \
+            "send calls on this host took 100.1 µs (p99), which is part of the round-trip time and the jitter: a packet capture, a \
           local firewall or other programs may slow them down"
         ]
     );
     assert_eq!(
         with(0, 1_100_000),
         [
-            "timers of this host fired 1.100 ms late (p99): packets leave late and in bursts, and without kernel receive \
-          timestamps, round trips are longer by the same amount; close other programs or measure from a less busy host"
+            "timers on this host fired 1.100 ms late (p99): packets leave late and in bursts, and without kernel receive \
+          timestamps, round-trip times are longer by the same amount; close other programs or measure from a less busy host"
         ]
     );
-    // Too few values for a p99 are not evaluated: the first call of a run is always slow.
+    // If there are too few values for a p99, they are not evaluated, because the first call of a run is always slow.
     let mut few = HostTiming::default();
     (0..99).for_each(|_| few.send_call.record(MS));
     assert_eq!(notes(few), [""; 0]);

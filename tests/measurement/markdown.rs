@@ -1,4 +1,4 @@
-//! The report as the job summary of a CI system.
+//! The report as a job summary for CI systems.
 
 use crate::runs;
 use std::time::Duration;
@@ -142,7 +142,7 @@ fn hostile_target_name_is_escaped() {
     let mut lines = shown.lines();
     assert_eq!(lines.next().unwrap(), format!("## ABORTED: probe {escaped}"));
     assert_eq!(lines.nth(1).unwrap().split("; until").next(), Some(escaped));
-    // The fence is one longer than the longest run of backticks inside, so the block ends where it should.
+    // The fence is one backtick longer than the longest run of backticks inside the block, so that the block ends at the right place.
     assert!(folded.starts_with("<summary>The whole report</summary>\n\n`````text\n"), "{folded}");
     assert!(folded.ends_with("\n`````\n\n</details>\n"), "{folded}");
     assert_eq!(folded.matches("`````").count(), 2, "{folded}");

@@ -25,7 +25,7 @@ fn probe_with_one_lost_packet_matches_the_expected_text() {
     (ping.sent, ping.lost) = (100, 1);
     let run = RunResults { duration_ns: 1_003_000_000, ..probe(ping) };
     let limits = Limits { max_loss: Some(0.0), max_p99: Some(Duration::from_millis(5)), ..Limits::default() };
-    // |D| is always 500 ns: J rises from 31.25 towards 500; mean 424 ns, last 499 ns.
+    // |D| is always 500 ns, so J rises from 31.25 ns towards 500 ns. Its mean is 424 ns, and its last value 499 ns.
     let expected = "\
 probe of 127.0.0.1:5000, 1.003 s
 
@@ -46,7 +46,7 @@ round trip max             89.0 µs
 jitter mean                 0.4 µs
 jitter max                  0.5 µs
 
-histogram of the LATENCY_PING round trip
+histogram of LATENCY_PING round-trip times
         40.0 µs to 45.0 µs  ████████████████████████████████████████ 10
         45.0 µs to 50.0 µs  ████████████████████████████████████████ 10
         50.0 µs to 55.0 µs  ████████████████████████████████████████ 10
@@ -122,7 +122,7 @@ round trip max             60.0 µs       70.0 µs             -
 jitter mean                 0.0 µs        0.3 µs             -
 jitter max                  0.0 µs        0.6 µs             -
 
-histogram of the AUDIO round trip
+histogram of AUDIO round-trip times
               from 60.0 µs  ████████████████████████████████████████ 1000
 
 server delay          100.000 ms (configured -, estimated 100.000 ms)

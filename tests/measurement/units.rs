@@ -83,7 +83,7 @@ fn bit_rate_uses_decimal_multiples_in_either_letter_case() {
     assert_eq!(parse_bit_rate("9600bit"), Ok(9_600));
     assert_eq!(parse_bit_rate("0"), Ok(0));
     let error = |text| parse_bit_rate(text).unwrap_err().to_string();
-    // tc uses mbps for megabytes per second, others use it for megabits.
+    // tc uses mbps for megabytes per second; other programs use it for megabits per second.
     assert_eq!(error("2Mbps"), "unknown unit `Mbps`; expected bit, kbit, mbit or gbit");
     assert_eq!(error("2"), "`2` could be bits or megabits per second; use 2bit or 2mbit");
     assert_eq!(error("1,5mbit"), "`1,5mbit`: use a decimal point, not a comma");

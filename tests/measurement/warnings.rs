@@ -125,13 +125,15 @@ fn each_audio_anomaly_adds_a_warning() {
     );
     assert_eq!(
         audio(|audio| audio.configured_server_delay_ns = None),
-        ["no LATENCY_PONG received, so the server delay and the AUDIO round trip are unknown: give --server-delay"]
+        [
+            "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --server-delay"
+        ]
     );
 }
 
 #[test]
 fn server_delay_mismatch_adds_a_warning() {
-    // Echo times of 103 ms and pings of 3 ms: the server delay is 100 ms.
+    // The echo times are 103 ms and the pings 3 ms, so the server delay is 100 ms.
     let run = |given| {
         let stream_of_audio = stream(StreamStats::with_rtt_baseline(), [103 * MS; 100]);
         let audio =
@@ -153,13 +155,13 @@ fn pacing_error_above_1_ms_adds_a_jitter_warning() {
         notes(&RunResults { pacing: Some(pacing), ..probe(stream(StreamStats::new(), [MS; 100])) })
     };
     assert_eq!(run(&[1_000, 5]), [""; 0]);
-    assert_eq!(run(&[1_100, 5]), ["the pacing error of this host (maximum 1.100 ms) is part of the jitter"]);
-    // One outlier in a hundred is beyond p99; two are not.
+    assert_eq!(run(&[1_100, 5]), ["the pacing error on this host (maximum 1.100 ms) is part of the jitter"]);
+    // One outlier in a hundred does not affect p99; two do.
     let mut errors = vec![5; 100];
     errors[50] = 3_000;
     assert_eq!(run(&errors), [""; 0]);
     errors[51] = 3_000;
-    assert_eq!(run(&errors), ["the pacing error of this host (p99 3.000 ms) is part of the jitter"]);
+    assert_eq!(run(&errors), ["the pacing error on this host (p99 3.000 ms) is part of the jitter"]);
 }
 
 #[test]
@@ -175,7 +177,7 @@ fn local_pacing_drift_adds_a_warning() {
     assert_eq!(run(90_000), [""; 0]);
     assert_eq!(
         run(500_000),
-        ["the pacing of this host drifted: median error 1.0 µs in the first 5 s, 500.0 µs in the last 5 s"]
+        ["the pacing on this host drifted: median error 1.0 µs in the first 5 s, 500.0 µs in the last 5 s"]
     );
 }
 
@@ -192,7 +194,7 @@ fn server_delay_estimated_from_few_pings_adds_a_warning() {
     assert_eq!(
         run(2),
         [
-            "the server delay is estimated from only 2 pings, which makes AUDIO round trips less accurate: use a longer run or \
+            "the server delay is estimated from only 2 pings, which makes AUDIO round-trip times less accurate: use a longer run or \
           --server-delay"
         ]
     );

@@ -1,9 +1,9 @@
-//! A header that claims 4 GiB allocates no memory. In its own program: it reads the peak memory of the whole process.
+//! A header that claims 4 GiB allocates no memory. This test has its own program, because it reads the peak memory of the whole process.
 #![cfg(target_os = "linux")]
 
 use jamjam_dev::audio::wav::WavStream;
 
-/// The peak of mapped memory of this process, touched or not, in KiB.
+/// The peak of this process's mapped memory in KiB, whether the memory was accessed or not.
 fn peak_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmPeak:")).unwrap();

@@ -1,4 +1,4 @@
-//! Clients that send very many empty frames and capsules on the stream of the CONNECT request.
+//! Clients that flood the stream of the CONNECT request with empty frames and capsules.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ use quinn::{ConnectionError, TransportConfig};
 use crate::manual_client::{ManualClient, receive, request, run_async};
 use crate::test_server::{BOTH, TIMEOUT, TestServer, all_frames, groups, run_client};
 
-/// More than the server reads of one connection.
+/// More bytes than the server reads from one connection.
 const ENOUGH: usize = 80 << 10;
 
 /// HTTP/3's `H3_EXCESSIVE_LOAD`.
@@ -24,8 +24,8 @@ fn long_timeouts() -> MoqtServerConfig {
     }
 }
 
-/// Bytes without content: DATA frames, frames of a reserved type and of an unknown one, all empty; empty capsules in DATA frames; and
-/// a close message of the session that has no code, with more bytes after it.
+/// Bytes without content: empty DATA frames, empty frames of a reserved type and of an unknown type, empty capsules in DATA frames, and a
+/// close message of the session without a code, followed by more bytes.
 fn flood_bytes() -> [Vec<u8>; 5] {
     let capsules = [&b"\x00\x7f\xfe"[..], &b"\x17\x00".repeat(8_191)].concat();
     let repeated = |bytes: &[u8]| bytes.repeat(ENOUGH.div_ceil(bytes.len()));
@@ -33,7 +33,7 @@ fn flood_bytes() -> [Vec<u8>; 5] {
     [repeated(b"\x00\x00"), repeated(b"\x21\x00"), repeated(b"\x3f\x00"), repeated(&capsules), short]
 }
 
-/// Sends the bytes on the stream of the request, and waits until the server has closed the connection. Returns code and reason.
+/// Sends the bytes on the stream of the request, and waits until the server has closed the connection. Returns the code and the reason.
 async fn flood(manual_client: &mut ManualClient, bytes: &[u8]) -> (u64, String) {
     let (send, _) = manual_client.request.as_mut().unwrap();
     // The server may close before everything is sent.
@@ -42,7 +42,7 @@ async fn flood(manual_client: &mut ManualClient, bytes: &[u8]) -> (u64, String) 
         ConnectionError::ApplicationClosed(close) => {
             (close.error_code.into_inner(), String::from_utf8_lossy(&close.reason).into_owned())
         }
-        error => panic!("not closed by the server: {error}"),
+        error => panic!("the server did not close the connection: {error}"),
     }
 }
 

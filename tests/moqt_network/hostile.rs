@@ -1,5 +1,5 @@
-//! Clients that violate the protocol: each is closed with a code or ignored, uses no more memory than allowed, and an
-//! ordinary echo works afterwards.
+//! Clients that violate the protocol. The server closes each of them with a code or ignores it, limits its memory, and still echoes other
+//! clients afterwards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::manual_client::{ManualClient, UNI, receive, run_async};
 use crate::memory;
 use crate::test_server::{BOTH, TestServer};
 
-/// The close code and reason for a client whose first stream begins with these bytes, and ends there if `finish`.
+/// Returns the close code and reason for a client whose first stream begins with these bytes, and ends after them if `finish` is set.
 async fn answer(server: &TestServer, over: Transport, first: &[u8], finish: bool) -> (u64, String) {
     let mut manual_client = ManualClient::open(server, over).await;
     let (mut send, _recv) = manual_client.bidi(first).await;
@@ -39,14 +39,14 @@ fn invalid_setup_closes_the_session_with_a_code_and_a_reason() {
     let cases: [(&[u8], bool, u64, &str); 7] = [
         (b"\x20\x01", false, 0x3, "unsupported MOQ protocol"),
         (b"\x02", false, 0x3, "the first stream has type 0x02"),
-        // The length field is 17 bytes, and 2 follow.
+        // The length field is 17, but only 2 bytes follow.
         (b"\x00\x11\x01\xc0", true, 0x3, "malformed session stream: "),
         (b"", true, 0x3, "malformed session stream: "),
         // A body of 2^40 bytes.
         (b"\x00\xc0\x00\x01\x00\x00\x00\x00\x00", false, 0x3, "malformed session stream: "),
         // 2^30 - 1 versions in 5 bytes.
         (b"\x00\x05\xbf\xff\xff\xff\x00", false, 0x3, "malformed session stream: "),
-        // Version 0x1234, and the path as parameter 1.
+        // Version 0x1234, with the path as parameter 1.
         (b"\x00\x0b\x01\x52\x34\x01\x01\x05/echo", false, 0x12, "no common version: offered 0x1234"),
     ];
     std::thread::scope(|scope| {
@@ -78,7 +78,7 @@ fn unknown_or_non_text_path_is_rejected_by_the_session() {
     expect(&server, Transport::Quic, (unknown, false), 0x13, "unknown path /nope; this server serves /echo");
     let no_text = b"\x00\x11\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x05/\xff\xfe\xfd\xfc";
     expect(&server, Transport::Quic, (no_text, false), 0x13, "the path in the setup is not UTF-8");
-    // A path with or without its leading slash is the same.
+    // A path without its leading slash is equivalent to the path with it.
     let bare = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::Quic).await;
@@ -106,7 +106,7 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
             let (manual_client, _session) = open_session(&server, over, TransportConfig::default()).await;
             let memory = memory::now();
             for _ in 0..10_000 {
-                // The server may reject it before its end.
+                // The server may reject the stream before its end.
                 let _ = manual_client.uni(b"\x09").await.finish();
             }
             // Code 0x10, which WebTransport adds to its first code (draft 02, section 4.3).
@@ -133,7 +133,7 @@ fn streams_without_a_session_are_buffered_up_to_a_limit() {
             for _ in 0..1_000 {
                 let _ = manual_client.uni(b"\x00\x02").await.finish();
             }
-            // 128 are buffered for a session that may still start.
+            // 128 streams are buffered for a session that may still start.
             server.until("the others are refused", |reading| reading.sessions.streams_rejected == refused * 872).await;
         });
         server.ordinary_echo(over);
@@ -166,7 +166,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
             }
             let received = before.received_bytes + u64::from(GROUPS) * FRAMES as u64 * 65_536;
             let reading = server.until("all is received", |reading| reading.sessions.received_bytes == received).await;
-            // Of 60 MiB at most 4 are buffered, in addition to the buffers of the transport.
+            // At most 4 of 60 MiB are buffered, in addition to the transport's buffers.
             assert!(
                 reading.sessions.groups_dropped_slow_reader >= before.groups_dropped_slow_reader + 50,
                 "{reading:#?}"
@@ -178,7 +178,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
     }
 }
 
-/// The messages of a client with a track: announces it, accepts the server's subscription, subscribes to the echo.
+/// Sends the messages of a client with a track: it announces the track, accepts the server's subscription, and subscribes to the echo.
 async fn set_up_tracks(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<u8>>) -> impl Sized {
     let (mut announce_send, mut announce_request) = manual_client.accept_bidi().await;
     assert_eq!(receive(&mut announce_request, pieces["announce-please"].len()).await, pieces["announce-please"]);
@@ -196,7 +196,7 @@ async fn first_echo(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<
     let mut echo = manual_client.connection.accept_uni().await.unwrap();
     let mut begins = pieces["group"].clone();
     if manual_client.request.is_some() {
-        // HTTP/3's control stream, with the settings, came first.
+        // The first stream was HTTP/3's control stream with the settings.
         echo = manual_client.connection.accept_uni().await.unwrap();
         begins.splice(..0, UNI.iter().copied());
     }
@@ -215,7 +215,7 @@ fn frames_of_a_manual_client_return_byte_for_byte() {
             let mut group = manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
             let mut echo = first_echo(&manual_client, &pieces).await;
             assert_eq!(receive(&mut echo, pieces["frame"].len()).await, pieces["frame"]);
-            // The second frame is sent only now, and then the end.
+            // The second frame and the end of the group are sent only now.
             group.write_all(&pieces["frame"]).await.unwrap();
             assert_eq!(receive(&mut echo, pieces["frame"].len()).await, pieces["frame"]);
             group.finish().unwrap();
@@ -248,7 +248,7 @@ fn million_byte_field() -> Vec<u8> {
     [&[0x80, 0x0f, 0x42, 0x40][..], &vec![b'x'; 1_000_000]].concat()
 }
 
-/// A message with its length in four bytes before it.
+/// A message, preceded by its length in four bytes.
 fn message(body: &[u8]) -> Vec<u8> {
     [&(0x8000_0000 | body.len() as u32).to_be_bytes()[..], body].concat()
 }
@@ -268,15 +268,15 @@ fn subscription_parameters_are_not_retained() {
             let body = [&[number], &track[..], &million_byte_field()].concat();
             let (mut send, mut recv) = manual_client.bidi(&[&[2], &message(&body)[..]].concat()).await;
             assert_eq!(receive(&mut recv, pieces["info"].len()).await, pieces["info"]);
-            // The same again, in SUBSCRIBE_UPDATE.
+            // The same fields again, in SUBSCRIBE_UPDATE.
             send.write_all(&message(&[b"\x00\x00\x00\x00\x01\x07", &million_byte_field()[..]].concat())).await.unwrap();
             open_streams.push((send, recv));
         }
-        // The server reads a group, which is sent to each of 16 subscribers, after the last of these messages.
+        // The server reads this group after the last of these messages, and sends it to each of the 16 subscribers.
         manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
         server.until("all are served", |reading| reading.sessions.frames_sent == 16).await;
         let grown = memory::settle_below(memory, 8_000_000).await;
-        // 15 of one parameter each would be 15,000,000, and 30,000,000 with the updates.
+        // If the parameters of 15 subscriptions were retained, they would be 15,000,000 bytes, and 30,000,000 bytes with the updates.
         assert!(grown < 8_000_000, "{grown} bytes");
     });
 }
@@ -294,16 +294,16 @@ fn trailing_byte_after_many_long_messages_retains_none_of_them() {
         assert_eq!(recv.read(&mut [0]).await, Err(ReadError::Reset(VarInt::from_u32(0x11))));
         let mut open_streams = Vec::new();
         for number in 1..=55 {
-            // A short message, one of a million empty bytes, and the first byte of a four-byte length.
+            // A short message, a message with a field of a million bytes, and the first byte of a four-byte length.
             let request_bytes = [&pieces["announce-please"][..], &message(&million_byte_field()), &[0x80]].concat();
             open_streams.push(manual_client.bidi(&request_bytes).await);
-            // One after the other: all at once would exceed the limit for incomplete messages.
+            // They are sent one after the other, because all at once would exceed the limit for incomplete messages.
             server.until("it is ignored", |reading| reading.sessions.messages_ignored == number).await;
         }
         let grown = memory::settle_below(memory, 16 << 20).await;
         let more = memory::resident().saturating_sub(resident);
         println!("{grown} bytes more allocated, {more} resident");
-        // All of them would be 55,000,000.
+        // If all messages were retained, they would be 55,000,000 bytes.
         assert!(grown < 16 << 20, "{grown} bytes allocated");
         assert!(more < 40 << 20, "{more} bytes resident");
         assert_eq!(server.totals.snapshot().sessions.streams_rejected, 1);

@@ -1,4 +1,4 @@
-//! Connection limits, and how a client reports servers that reject it, stay silent, or present another certificate.
+//! Connection limits, and the client's reports about servers that reject it, stay silent, or present another certificate.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
 
 #[test]
 fn server_under_load_sends_retry_and_clients_validate_their_address() {
-    // With a single slot, clients must always validate their address.
+    // With a single slot, the server always requires clients to validate their address.
     let server = TestServer::start(MoqtServerConfig { max_connections: 1, ..MoqtServerConfig::default() });
     for (index, transport) in BOTH.into_iter().enumerate() {
         server.ordinary_echo(transport);
@@ -78,7 +78,7 @@ fn handshake_for_another_protocol_fails_and_is_counted() {
     server.ordinary_echo(Transport::Quic);
 }
 
-/// A setup that requests `echo`.
+/// A setup message that requests the path `echo`.
 const WITHOUT_SLASH: &[u8] = b"\x00\x10\x01\xc0\x00\x00\x00\xff\xff\xff\x00\x01\x01\x04echo";
 
 #[test]
@@ -99,7 +99,7 @@ fn rejected_path_is_retried_without_its_leading_slash() {
     drop(silent);
 }
 
-/// The same as a whole run, whose report contains the retry.
+/// The same as a complete run, whose report contains the retry.
 #[test]
 fn path_retry_is_recorded_in_the_run() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -125,7 +125,7 @@ fn path_retry_is_recorded_in_the_run() {
     drop(silent);
 }
 
-/// Like the original server: it accepts every path, and has no echo at `/echo`.
+/// A server like the original server, which accepts every path and has no echo at `/echo`.
 #[test]
 fn server_that_accepts_and_then_stalls_is_retried() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -158,7 +158,7 @@ fn untrusted_certificate_is_reported() {
 #[test]
 fn missing_server_is_reported_in_time() {
     let _access = shared_access();
-    // The socket is open and never replies.
+    // The socket is open, but never replies.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     for scheme in ["moqt", "https"] {

@@ -1,4 +1,4 @@
-//! A manually driven client: its bytes, including HTTP/3, are written here.
+//! A manually driven client: all of its bytes, including HTTP/3, are defined in this file.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use rustls::crypto::ring;
 
 use crate::test_server::{TIMEOUT, TestServer, certificate};
 
-/// Stream 0 is that of the request, and so its number is the session's.
+/// The prefix of a unidirectional stream of session 0. The session id is the number of the request's stream, which is stream 0.
 pub(crate) const UNI: &[u8] = b"\x40\x54\x00";
 pub(crate) const BIDI: &[u8] = b"\x40\x41\x00";
 
-/// A control stream with no setting except datagrams, as the original client sends it.
+/// A control stream whose only setting is datagrams, as the original client sends it.
 const SETTINGS: &[u8] = b"\x00\x04\x02\x33\x01";
-/// The other streams of HTTP/3: the two of QPACK, and one of a reserved type.
+/// HTTP/3's other streams: the two QPACK streams, and a stream of a reserved type.
 const OTHER_STREAMS: [&[u8]; 3] = [b"\x02", b"\x03", b"\x21nothing"];
 
-/// Runs a test on its own runtime with a timeout, which is longer than those inside.
+/// Runs a test on its own runtime with a timeout that is longer than the timeouts inside the test.
 pub(crate) fn run_async<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let end = tokio::time::timeout(TIMEOUT + TIMEOUT / 2, test).await.expect("the scene has no end");
+        let end = tokio::time::timeout(TIMEOUT + TIMEOUT / 2, test).await.expect("the test ends in time");
         // A client that leaves sends CLOSE, so that a stopping server need not wait for it.
         tokio::time::sleep(Duration::from_millis(5)).await;
         end
@@ -52,7 +52,7 @@ pub(crate) async fn connect(server: &TestServer, alpn: &[u8], transport: Transpo
 /// A manually driven client.
 pub(crate) struct ManualClient {
     pub(crate) connection: Connection,
-    /// Over WebTransport, the stream of the request.
+    /// The stream of the request over WebTransport; `None` over raw QUIC.
     pub(crate) request: Option<(SendStream, RecvStream)>,
     _endpoint: Endpoint,
     _open_streams: Vec<SendStream>,
@@ -136,7 +136,7 @@ impl ManualClient {
     pub(crate) async fn closed(&mut self) -> (u64, String) {
         let Some((_, recv)) = &mut self.request else {
             let ConnectionError::ApplicationClosed(close) = self.connection.closed().await else {
-                panic!("not closed by the server: {:?}", self.connection.close_reason())
+                panic!("the server did not close the connection: {:?}", self.connection.close_reason())
             };
             return (close.error_code.into_inner(), String::from_utf8(close.reason.to_vec()).unwrap());
         };
@@ -144,7 +144,7 @@ impl ManualClient {
         let bytes = recv.read_to_end(2_048).await.unwrap();
         let (frame, bytes) = bytes.split_first().unwrap();
         let (length, capsule) = length(bytes);
-        assert_eq!((*frame, length), (0x00, capsule.len()), "one DATA frame and nothing else");
+        assert_eq!((*frame, length), (0x00, capsule.len()), "the stream contains one DATA frame and nothing else");
         let value = capsule.strip_prefix(b"\x68\x43").expect("CLOSE_WEBTRANSPORT_SESSION");
         let (length, value) = self::length(value);
         assert_eq!(length, value.len());

@@ -19,8 +19,8 @@ pub(crate) fn since(earlier: isize) -> isize {
     now() - earlier
 }
 
-/// Waits until growth since `earlier` is below `limit` bytes and returns it. Buffers of both sides that are still in flight are released
-/// late on a busy machine; retained memory is never released. The last reading is returned after a minute.
+/// Waits until growth since `earlier` is below `limit` bytes and returns it. On a busy machine, the buffers of both ends are released late,
+/// whereas retained memory is never released. After a minute, the last reading is returned.
 pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
     let began = Instant::now();
     while since(earlier) >= limit && began.elapsed() < Duration::from_secs(60) {

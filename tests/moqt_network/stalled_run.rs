@@ -1,4 +1,4 @@
-//! Runs whose thread stalls, as if the transport did: they are given up, with the events received until then.
+//! Runs whose thread stalls, which simulates a stalled transport. They are abandoned and report the events received so far.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -23,7 +23,7 @@ fn stall() -> ! {
     }
 }
 
-/// Never returns from certificate verification.
+/// A verifier that never returns.
 #[derive(Debug)]
 struct Undecided;
 
@@ -86,7 +86,7 @@ fn report(result: ClientThreadResult, interrupted: Option<StopSignal>) -> (Optio
     (run.moqt.unwrap().failure, run.ping.map(|stream| [stream.sent, stream.lost, stream.in_flight]))
 }
 
-/// Stalls at the event that the third frame was sent.
+/// Stalls when it receives the event for the third sent frame.
 fn stall_at_third_frame(event: &MoqtClientEvent) {
     if matches!(event, MoqtClientEvent::FrameSent { group: 3, .. }) {
         stall();
@@ -108,7 +108,7 @@ fn run_whose_thread_stalls_is_given_up_with_the_pending_operation() {
     assert!(result.error.is_none() && !result.frame_tracker.is_interrupted(), "no stop was requested");
     let awaited = MoqtFailure::TimedOut("the next frame to be sent");
     assert_eq!(awaited.kind(), "timed_out");
-    // Otherwise the run would wait for it for a minute.
+    // The run does not wait for the frames to return, which would take a minute.
     assert_eq!(report(result, None), (Some(awaited), Some([3, 0, 3])));
     drop(server);
 }

@@ -21,7 +21,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-/// Long enough for a busy machine; limits a test that would never end.
+/// Long enough for a busy machine; ends a test that would otherwise hang.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const BOTH: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
@@ -42,12 +42,12 @@ pub(crate) struct TestServer {
     _access: Access,
 }
 
-/// Servers whose memory is measured run exclusively.
+/// While the memory of a server is measured, no other server runs.
 static ACCESS: RwLock<()> = RwLock::new(());
 
-/// For tests that start clients and no such server.
+/// Shared access for tests that start clients but no [`TestServer`].
 pub(crate) fn shared_access() -> RwLockReadGuard<'static, ()> {
-    // A poisoned lock protects no data.
+    // The lock protects no data, so a poisoned lock is ignored.
     ACCESS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -61,7 +61,7 @@ impl TestServer {
         Self::start_in(Access::Any { _held: shared_access() }, config)
     }
 
-    /// Exclusively, without another server of this program.
+    /// Starts a server with exclusive access: no other server runs in this test program.
     pub(crate) fn start_alone(config: MoqtServerConfig) -> Self {
         let delayed_server = ACCESS.write().unwrap_or_else(PoisonError::into_inner);
         Self::start_in(Access::None { _held: delayed_server }, config)
@@ -87,7 +87,7 @@ impl TestServer {
         MoqtConnectOptions::new(self.url(transport, "/echo").parse().unwrap(), trusting_verifier())
     }
 
-    /// The same in an async block, so that manual clients continue meanwhile.
+    /// The same in an async block, so that manual clients continue while it waits.
     pub(crate) async fn until(&self, what: &str, mut wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
         let began = Instant::now();
         loop {
@@ -113,9 +113,9 @@ impl TestServer {
         }
     }
 
-    /// An echo of a few groups with default options.
+    /// Checks that a few groups are echoed with default options.
     pub(crate) fn ordinary_echo(&self, transport: Transport) {
-        // Manual clients run a runtime on their thread.
+        // This runs on another thread, because manual clients have a runtime on theirs.
         let options = self.connect_options(transport);
         let run =
             std::thread::scope(|scope| scope.spawn(|| run_client(&options, &groups(3, 2)).unwrap()).join().unwrap());
@@ -123,7 +123,7 @@ impl TestServer {
         assert_eq!(run.returned_frames(), all_frames(3, 2));
     }
 
-    /// Stops, and waits for it.
+    /// Stops the server, and waits until it has ended.
     pub(crate) fn stop(&mut self) {
         self.stop.request(StopSignal::Terminate);
         if let Some(running) = self.running.take() {
@@ -145,7 +145,7 @@ pub(crate) fn certificate() -> CertificateDer<'static> {
     IDENTITY.0.clone()
 }
 
-/// Trusts the server's certificate, and no other.
+/// A verifier that trusts only the server's certificate.
 pub(crate) fn trusting_verifier() -> Arc<dyn ServerCertVerifier> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate()).unwrap();
@@ -153,7 +153,7 @@ pub(crate) fn trusting_verifier() -> Arc<dyn ServerCertVerifier> {
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
 }
 
-/// A configuration of this number of groups and frames per group.
+/// A configuration with this number of groups and frames per group.
 pub(crate) fn groups(count: u64, frames_per_group: usize) -> MoqtClientConfig {
     let group_interval = Duration::from_millis(4);
     MoqtClientConfig {
@@ -173,8 +173,7 @@ pub(crate) struct ClientRun {
 }
 
 impl ClientRun {
-    /// The returned frames of each group, in order of arrival. Groups are streams of their own and may overtake
-    /// each other.
+    /// The returned frames of each group, in order of arrival. Each group has its own stream, so groups may overtake each other.
     pub(crate) fn returned_frames(&self) -> BTreeMap<u64, Vec<usize>> {
         let mut returned_frames: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         for event in &self.events {
@@ -203,9 +202,9 @@ pub(crate) fn run_client(
     Ok(ClientRun { outcome, events })
 }
 
-/// A server over raw QUIC that answers a first stream that begins with `wanted` with the response of gomoqt-2025-02, and sends nothing
-/// more. Other clients get no answer. If `replies_to_all`, they get the same answer, and a client that begins with `wanted` is closed after it.
-/// Runs until the test ends.
+/// Starts a server over raw QUIC that runs until the test ends. If a client's first stream begins with `wanted`, the server answers with
+/// the response of gomoqt-2025-02 and sends nothing more; other clients get no answer. If `replies_to_all` is set, all clients get this
+/// answer, and those whose first stream begins with `wanted` are closed after it.
 pub(crate) fn scripted_server(
     socket: UdpSocket,
     wanted: &'static [u8],
@@ -238,7 +237,7 @@ pub(crate) fn scripted_server(
                 }
                 connection.closed().await;
                 if is_wanted {
-                    // A rejected client must receive the close.
+                    // Waits so that a rejected client receives the close.
                     endpoint.wait_idle().await;
                     return;
                 }

@@ -1,4 +1,4 @@
-//! WebTransport on top of QUIC: the request, its rejection, and HTTP/3 streams outside of any session.
+//! WebTransport over QUIC: the request, its rejection, and HTTP/3 streams outside of sessions.
 
 use std::time::Duration;
 
@@ -26,11 +26,11 @@ fn unknown_path_gets_404_and_closes_after_the_response_is_read() {
         let head = request("CONNECT", b"webtransport", b"/nope");
         let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
         server.until("it is refused", |reading| reading.connections.requests_rejected == 1).await;
-        // A closed connection would be reported within the round trips that a rejected stream needs.
+        // Waits for the rejection of another stream: if the connection were closed, this would be reported by then.
         let mut other = manual_client.connection.open_uni().await.unwrap();
         other.write_all(b"\x21").await.unwrap();
         other.finish().unwrap();
-        assert_eq!(other.stopped().await, Ok(None), "it has arrived");
+        assert_eq!(other.stopped().await, Ok(None), "the stream has arrived");
         assert!(manual_client.connection.close_reason().is_none());
         assert_eq!(manual_client.status().await, 404);
         assert_eq!(server.totals.snapshot().connections_open, 1);
@@ -51,9 +51,9 @@ fn request_that_is_not_for_a_session_gets_400() {
         request("GET", b"", b"/echo"),
         request("CONNECT", b"websocket", b"/echo"),
         request("CONNECT", b"webtransport", b"/\xff\xfe"),
-        // A length above the maximum.
+        // The length is above the maximum.
         b"\x01\x80\x01\x00\x00".to_vec(),
-        // A DATA frame where the head should be.
+        // A DATA frame in place of the head.
         b"\x00\x01\x00".to_vec(),
     ];
     for (index, head) in heads.iter().enumerate() {
@@ -90,13 +90,13 @@ fn unread_response_is_given_up() {
         let head = request("CONNECT", b"webtransport", b"/echo");
         let mut reader = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
         assert_eq!(reader.status().await, 200);
-        // The server sends a control stream with SETTINGS (RFC 9114, section 7.2.4) of less than 64 bytes before its response.
+        // Before its response, the server sends a control stream with SETTINGS (RFC 9114, section 7.2.4) of less than 64 bytes.
         let mut control = reader.connection.accept_uni().await.unwrap();
         let start = receive(&mut control, 3).await;
         assert_eq!(start[..2], [0x00, 0x04]);
         let settings = 3 + u32::from(start[2]);
         reader.connection.close(0x100_u32.into(), b"");
-        // The credit is exactly this much, and the response is not read.
+        // The flow control credit is exactly this large, and the response is not read.
         let mut transport = TransportConfig::default();
         transport.receive_window(settings.into());
         let manual_client = ManualClient::open_with_request(&server, &head, transport).await;
@@ -134,7 +134,7 @@ fn stream_without_a_type_does_not_block_other_streams() {
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::WebTransport).await;
         let _session = open_session(&manual_client).await;
-        // Half a prefix each.
+        // Each of these streams has only half of its prefix.
         let (mut half, _recv) = manual_client.connection.open_bi().await.unwrap();
         half.write_all(b"\x40").await.unwrap();
         let mut other_half = manual_client.connection.open_uni().await.unwrap();

@@ -1,4 +1,4 @@
-//! Reflection attacks on the echo server: replies to spoofed sources, seen from outside.
+//! Reflection attacks on the echo server: replies to spoofed sources, observed from outside the process.
 
 #![cfg(target_os = "linux")]
 
@@ -28,7 +28,7 @@ fn run_reply_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats,
     let line = first.line_starting_with(&format!("echo: possible echo loop source={there} packets="));
     assert_eq!(line.level, "WARN");
     println!("silent {:?} after the forged datagram", forged.elapsed());
-    // No packet that would be answered is under way any more.
+    // No packet that either server would answer is still in flight.
     (first.stop("TERM").stats(), second.stop("TERM").stats())
 }
 
@@ -44,10 +44,10 @@ fn reply_loop_between_two_servers_ends() {
 
             let (first, second) = pair();
             let (first, second) = run_reply_loop(&keepalive(1, b"are you there?"), first, second);
-            // The third is preceded by a loop check; once that has returned, nothing more is answered.
+            // A loop check precedes the third KEEPALIVE; once the loop check has returned, nothing more is answered.
             assert_eq!((first.count("keepalives"), first.count("loop_checks")), (3, 1), "{delay}: {first}");
             assert!(first.count("dropped_repeated") >= 1, "{delay}: {first}");
-            // The other server answers the loop check, too.
+            // The other server also answers the loop check.
             assert_eq!(second.count("keepalives"), 4, "{delay}: {second}");
         }
     });
@@ -91,7 +91,7 @@ fn drops_of(socket: &UdpSocket) -> u64 {
 /// The result of a flood.
 struct Flood {
     stats: Stats,
-    /// Datagrams with the victim's address, and those that reached the victim.
+    /// Number of datagrams sent with the victim's address, and number of replies that reached the victim.
     forged: u64,
     reached: u64,
     took: Duration,
@@ -112,7 +112,7 @@ fn flood() -> Flood {
     thread::scope(|scope| {
         let receiving = scope.spawn(|| {
             let mut buffer = [0; 2_000];
-            // Until the server has ended and no packet is left.
+            // Reads until the server has ended and no packet is left.
             while victim.recv(&mut buffer).is_ok() || !over.load(Ordering::Acquire) {
                 read.fetch_add(1, Ordering::Relaxed);
             }
@@ -172,7 +172,7 @@ fn spoofed_flood_is_answered_up_to_the_limit_without_harming_clients() {
             let Flood { stats, forged, reached, took, client: (code, report) } = flood();
             let returned = report["streams"]["audio"]["returned"].as_u64().unwrap();
             println!("{forged} forged in {took:?}, {reached} reached the victim, {returned} the client: {stats}");
-            // 8,000 per second, and a burst of a quarter of a second.
+            // The limit is 8,000 packets per second with a burst of a quarter of a second (2,000 packets).
             assert!(reached as f64 <= 8_000.0 * took.as_secs_f64() + 2_000.0, "{reached} in {took:?}");
             assert!(reached > 2_000 && stats.count("dropped_packet_rate") > 0, "{stats}");
             if stats.count("kernel_dropped") == 0 {
@@ -182,7 +182,7 @@ fn spoofed_flood_is_answered_up_to_the_limit_without_harming_clients() {
                 assert_eq!((returned, code), (750, Some(0)), "{report:#}");
                 return;
             }
-            // The machine was so busy that the kernel dropped packets of an unknown source.
+            // The machine was so busy that the kernel dropped packets, which may have belonged to the client.
         }
         panic!("this machine is too busy for a flood");
     });

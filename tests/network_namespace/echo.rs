@@ -64,14 +64,14 @@ fn ipv6_reply_is_sent_from_the_requested_address() {
     });
 }
 
-/// Whether 60 equal packets return, most of them in one segmented send.
+/// Checks that 60 packets of equal length return, most of them in one segmented send.
 fn assert_batches_are_sent(server: &Server, when: &str) {
     let packets: Vec<Vec<u8>> = (0..60).map(|sequence| audio(sequence, 500)).collect();
     let client = BatchClient::connect(at("127.0.0.1", server.address));
     client.send(&packets.concat(), 512);
     let (returned, largest) = client.recv(60);
     assert!(returned == packets, "{when}: other packets returned");
-    assert!(largest > 30, "{when}: segmented sends are off, the largest batch has {largest} packets");
+    assert!(largest > 30, "{when}: segmented sends are not used: the largest batch has {largest} packets");
 }
 
 #[test]
@@ -120,7 +120,7 @@ const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
 
 /// The result of spoofed datagrams.
 struct SpoofingResult {
-    /// Packets that the server sent. They include between one and `synced` replies to the client that waits until the server has read
+    /// Packets that the server sent. Between one and `synced` of them are replies to the client that waits until the server has read
     /// everything.
     sent: u64,
     synced: u64,
@@ -128,13 +128,13 @@ struct SpoofingResult {
     true_source_replies: u64,
     /// Datagrams dropped because of their source.
     dropped: u64,
-    /// Datagrams that reached a service of this machine.
+    /// Datagrams that reached a service on this machine.
     served: u64,
 }
 
-/// Sends datagrams with spoofed sources from another machine to a server at `host`: every form of a loopback address, IPv4 addresses
-/// over IPv6, the server's own and the unspecified ones; from its own port, and from that of a service that listens on all addresses
-/// of this machine.
+/// Sends datagrams with spoofed sources from another machine to a server at `host`. Source addresses: every form of a loopback address,
+/// IPv4-mapped addresses, the server's own addresses and the unspecified addresses. Source ports: the server's own port and the port of a
+/// service that listens on all addresses of this machine.
 fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> SpoofingResult {
     let server = Server::start(&["--host", host, "-d", "0", "--driver", driver]);
     let service = UdpSocket::bind("[::]:0").unwrap();
@@ -170,7 +170,7 @@ fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> SpoofingR
         forge(own, ports[0], own, &keepalive(1_000, &[]));
         forge(own, ports[0], own, &audio(1_000, 64));
     }
-    // A check that datagrams arrive: each of these is answered if the server listens on the address.
+    // Checks that datagrams arrive: the server answers each of these if it listens on the address.
     for (other, own) in OTHERS.into_iter().zip(OURS) {
         forge(other, 4_000, own, &keepalive(2_000, &[]));
         forge(other, 4_000, own, &audio(2_000, 64));
@@ -208,10 +208,10 @@ fn assert_no_forged_source_gets_a_reply(cable: &VethCable) {
             spoof_from_the_wire(cable, host, "native");
         assert!(
             (true_source_replies + 1..=true_source_replies + synced).contains(&sent),
-            "{host}: {sent} packets, {true_source_replies} and {synced} wanted"
+            "{host}: {sent} packets were sent, expected {true_source_replies} and at most {synced} more"
         );
         assert_eq!(served, 0, "{host}");
-        // Linux delivers some; other kernels may deliver none.
+        // Linux delivers some spoofed datagrams; other kernels may deliver none.
         println!("{host}: {dropped} forged datagrams were delivered and dropped");
     }
 }
@@ -221,7 +221,7 @@ fn spoofed_remote_source_gets_no_reply() {
     in_network_namespace("spoofed_remote_source_gets_no_reply", || {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         assert_no_forged_source_gets_a_reply(&cable);
-        // This driver does not know the destination address, so it accepts some sources. Its replies to them end.
+        // This driver does not receive the destination address, so it accepts some spoofed sources. Its replies to them stop.
         for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
             let SpoofingResult { sent, .. } = spoof_from_the_wire(&cable, host, "portable");
             assert!(sent < 100, "{host}: {sent} packets");
@@ -233,7 +233,7 @@ fn spoofed_remote_source_gets_no_reply() {
 fn spoofed_loopback_source_gets_no_reply_if_the_system_routes_it() {
     in_network_namespace("spoofed_loopback_source_gets_no_reply_if_the_system_routes_it", || {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
-        // The settings of kube-proxy and Docker, and more permissive ones.
+        // Settings that kube-proxy and Docker use, and more permissive settings.
         for (setting, value) in [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")] {
             for interface in ["all", "near"] {
                 let path = format!("/proc/sys/net/ipv4/conf/{interface}/{setting}");
@@ -254,7 +254,7 @@ fn moqt_sends_nothing_to_ipv4_sources_received_over_ipv6() {
         let server = Server::start_as(&["--moqt-only", "--moqt", "[::]:0"], |_| {});
         let service = UdpSocket::bind("127.0.0.1:0").unwrap();
         service.set_nonblocking(true).unwrap();
-        // A long header of a version that does not exist: the answer lists the supported ones (RFC 9000, section 6).
+        // A long header with a version that does not exist. A server answers it with the list of supported versions (RFC 9000, section 6).
         let mut unknown_version =
             vec![0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 7, 6, 5, 4, 3, 2, 1];
         unknown_version.resize(1_200, 0);
@@ -267,6 +267,6 @@ fn moqt_sends_nothing_to_ipv4_sources_received_over_ipv6() {
             let answer = Client::connect(at(host, server.address)).exchange(&unknown_version);
             assert_eq!(answer[1..5], [0; 4], "{host}: version negotiation");
         }
-        assert!(service.recv(&mut [0; 2_000]).is_err(), "a service on 127.0.0.1 was sent something");
+        assert!(service.recv(&mut [0; 2_000]).is_err(), "a datagram was sent to a service on 127.0.0.1");
     });
 }

@@ -1,4 +1,4 @@
-//! Tests that run themselves again in a network namespace.
+//! Tests that rerun themselves in a network namespace.
 
 mod admission;
 mod echo;

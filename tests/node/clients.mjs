@@ -10,7 +10,7 @@ import WebSocket from 'ws';
 const address = process.argv[2];
 const timeout = setTimeout(() => assert.fail('timed out'), 30_000);
 
-// A client that reads its messages one by one.
+// A client that reads its messages one at a time.
 class Client {
   #received = [];
   #readers = [];
@@ -130,7 +130,7 @@ async function bbx() {
   await ann.close();
 }
 
-// A participant that calls the others in the room, or is called, until a data channel is open and a greeting has arrived.
+// A participant that calls the others in the room or is called by them. Resolves when a data channel is open and a greeting has arrived.
 async function participant(user) {
   const client = await Client.open(`/?roomId=a%2Fb&userId=${user}&userName=${user}`);
   const peer = new RTCPeerConnection({ iceServers: [] });
@@ -172,7 +172,7 @@ async function participant(user) {
   return { client, peer, types, greeting: greeting.promise };
 }
 
-// `Promise.withResolvers` of newer versions.
+// Equivalent to `Promise.withResolvers` in newer versions.
 function deferred() {
   const made = {};
   made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));

@@ -1,5 +1,5 @@
-//! A client that is far behind its schedule sends its backlog in batches: between the batches it reads the socket and checks for a
-//! stop.
+//! A client that is far behind its schedule sends its backlog in batches. Between batches, it reads the socket and checks for a stop
+//! signal.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl PayloadSource for Samples {
     }
 }
 
-/// Polls `client` at 1 s, and again while its deadline has passed. The number of packets sent by each poll.
+/// Polls `client` at 1 s, and again while its deadline has passed. Returns the number of packets sent by each poll.
 fn batches(client: &mut impl Node) -> Vec<(usize, usize)> {
     let now = Time::from_millis(1_000);
     client.poll_transmit(Time::ZERO, &mut Wire::default());
@@ -82,7 +82,7 @@ fn prober_that_is_behind_sends_its_whole_backlog_in_batches() {
     };
     let batches =
         batches(&mut ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(probe_config), Box::new(())));
-    // The first of 1,001 left at 0 s; the last is due at 1 s.
+    // The first of the 1,001 packets was sent at 0 s; the last is due at 1 s.
     assert_eq!(batches.iter().map(|batch| batch.1).sum::<usize>(), 1_000);
     assert!(batches.iter().all(|batch| batch.1 <= 64), "{batches:?}");
 }

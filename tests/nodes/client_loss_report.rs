@@ -26,8 +26,8 @@ fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
     response(&request[8..20], &counts_attribute(since, [0, pings, 0]))
 }
 
-/// Answers the first request at 1 ms with `before`, and every ping for which `returns` is true 1 ms after it left. Returns the
-/// node at its last ping.
+/// Answers the first request at 1 ms with `before`, and answers every ping for which `returns` is true 1 ms after it was sent. Returns the
+/// node at the time of its last ping.
 fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -> bool) -> Prober {
     let mut node = prober_with_report(StreamKind::Ping, count);
     let request = poll(&mut node, 0).remove(0);
@@ -43,8 +43,8 @@ fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: im
     node
 }
 
-/// Follows the deadlines of the node up to its end and answers every request with `after`, unless that is `None`. Returns the send
-/// times of the requests, and the end.
+/// Polls the node at its deadlines until it ends, and answers each request with the result of `after`, or not if that is `None`. Returns
+/// the send times of the requests, and the end time.
 fn run_to_end(node: &mut Prober, after: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (Vec<u64>, u64) {
     let (mut requests, mut now) = (Vec::new(), 0);
     while let Some(next) = deadline(node) {
@@ -64,7 +64,7 @@ fn run(node: Prober) -> RunResults {
     node.into_results("", None, &mut ())
 }
 
-/// Lost upstream and downstream.
+/// The numbers of packets lost upstream and downstream.
 fn split(run: &RunResults, kind: StreamKind) -> Option<(u64, u64)> {
     let upstream = run.lost_upstream(kind)?;
     Some((upstream, run.stream(kind)?.lost - upstream))
@@ -78,7 +78,7 @@ fn nothing_is_sent_or_counted_before_the_server_has_responded() {
     assert_eq!(left[0][8..20], [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(deadline(&node), Some(200 * MS + 7));
     deliver(&mut node, 50 * MS, peer(), &header(4, 0, 0));
-    assert_eq!(poll(&mut node, 200 * MS + 7), left, "the same transaction again");
+    assert_eq!(poll(&mut node, 200 * MS + 7), left, "the request is retransmitted with the same transaction ID");
     deliver(&mut node, 230 * MS, peer(), &counts_response(&left[0], 1, 0));
     assert_eq!(deadline(&node), Some(230 * MS));
     let ping = poll(&mut node, 230 * MS).remove(0);
@@ -115,10 +115,11 @@ fn loss_report_request_is_sent_at_most_three_times() {
 
 #[test]
 fn received_counts_of_the_server_split_the_loss() {
-    // Seven packets were counted before; of these ten the server receives eight, of which six return.
+    // The server had counted seven packets before. It receives eight of these ten, and six return.
     let mut node = prober_after_pings(10, |request| counts_response(request, 9, u32::MAX - 2), |n| n < 6);
     let (requests, end) = run_to_end(&mut node, |request| Some(counts_response(request, 9, 5)));
-    // The last ping left at 91 ms, the shortest round trip was 1 ms, the timeout is 2 s; the request leaves 600 ms before that.
+    // The last ping was sent at 91 ms, the smallest round trip was 1 ms, and the timeout is 2 s: the run ends at 2,092 ms. The request is
+    // sent 600 ms before the end.
     assert_eq!((requests, end), (vec![1_492 * MS], 2_092 * MS));
     let run = run(node);
     assert_eq!(run.stream(StreamKind::Ping).expect("pings").lost, 4);
@@ -130,7 +131,7 @@ fn received_counts_of_the_server_split_the_loss() {
 fn run_end_waits_at_most_a_second_for_the_loss_report() {
     let mut node = prober_after_pings(2, |request| counts_response(request, 9, 0), |n| n == 0);
     let (requests, end) = run_to_end(&mut node, |_| None);
-    // The last ping left at 11 ms: its deadline is 2,012 ms.
+    // The last ping was sent at 11 ms, so its deadline is 2,012 ms.
     assert_eq!((requests, end), (vec![1_412 * MS, 1_612 * MS, 1_812 * MS], 2_412 * MS));
     let run = run(node);
     assert_eq!(
@@ -153,7 +154,7 @@ fn server_that_reports_no_counts_gets_no_second_request() {
 
 #[test]
 fn counts_without_a_fingerprint_are_ignored() {
-    // As after a bit flip that hides the fingerprint: the length is 8 less.
+    // The effect of a bit flip that hides the fingerprint: the length field is 8 smaller.
     let without_fingerprint = |mut answer: Vec<u8>| {
         answer.truncate(answer.len() - 8);
         answer[3] -= 8;
@@ -189,7 +190,7 @@ fn server_that_restarted_between_the_requests_yields_no_split() {
 #[test]
 fn interrupted_run_has_no_loss_direction() {
     let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
-    // The other pings left at 21 and 31 ms; the deadline of the first of them has passed.
+    // The other pings were sent at 21 and 31 ms; the deadline of the ping from 21 ms has passed.
     let request = poll(&mut node, 1_500 * MS).remove(0);
     deliver(&mut node, 1_501 * MS, peer(), &counts_response(&request, 9, 3));
     let run = node.into_results("", Some(Time::from_nanos(2_025 * MS)), &mut ());
@@ -208,7 +209,7 @@ fn only_a_response_to_own_transaction_from_the_target_counts() {
         bytes[byte] ^= 1;
         bytes
     };
-    // From another source, with another cookie, another transaction, a request, a wrong length.
+    // Mismatches: another source, another cookie, another transaction ID, a request, and a wrong length.
     let mismatches = [changed(4), changed(19), changed(0), changed(3)];
     deliver(&mut node, MS, unknown_source, &right);
     for mismatch in &mismatches {
@@ -218,7 +219,7 @@ fn only_a_response_to_own_transaction_from_the_target_counts() {
     deliver(&mut node, 3 * MS, peer(), &right);
     assert_eq!(poll(&mut node, 3 * MS).remove(0)[..2], [1, 1]);
 
-    // Now AUDIO is expected: a response with the cookie but another transaction is AUDIO.
+    // Now AUDIO is expected: a response with the cookie but another transaction ID is treated as AUDIO.
     deliver(&mut node, 4 * MS, unknown_source, &right);
     for mismatch in &mismatches[..2] {
         deliver(&mut node, 4 * MS, peer(), mismatch);

@@ -1,4 +1,4 @@
-//! `--wait-for` in virtual time: nothing counts until the first reply.
+//! `--wait-for` in virtual time: nothing is counted until the first reply.
 
 use std::time::Duration;
 use test_support::node_driver;
@@ -49,16 +49,16 @@ fn counting_starts_at_zero_after_the_first_reply() {
     let unknown_source = "192.0.2.77:5000".parse().expect("an address");
     deliver(&mut node, 120 * MS, unknown_source, &header(4, 0x8000_0000, 0));
 
-    // The reply arrived at 130 ms and is read a little later, with a second one behind it.
+    // The reply arrived at 130 ms and is read a little later, together with a second reply.
     let answer = header(4, 0x8000_0000, 0);
     let (received_at, read) = (Time::from_millis(130), Time::from_millis(131));
     let datagram = Receive { source: peer(), dst_ip: None, received_at, contents: &answer, segment_size: 12 };
     node.on_datagram(read, &[datagram, datagram]);
     assert_eq!(poll(&mut node, 131 * MS), [header(4, 0, 0)]);
     assert_eq!(deadline(&node), Some(141 * MS));
-    // The reply to the other readiness packet comes later; it belongs to the time before counting.
+    // The reply to the other readiness packet arrives later; it belongs to the time before counting.
     deliver(&mut node, 132 * MS, peer(), &header(4, 0x8000_0001, 0));
-    // This is not a sequence number that was sent.
+    // This sequence number was never sent.
     deliver(&mut node, 133 * MS, peer(), &header(4, 0x8000_0002, 0));
 
     let run = interrupted(node, 141 * MS);

@@ -1,4 +1,4 @@
-//! Replies to one address are limited, and reply loops between two servers end: nodes in virtual time.
+//! The echo server limits its replies to one address and ends reply loops between two servers. Nodes in virtual time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn loopback_reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]
     replies(echo, at, (from, Some("127.0.0.1")), bytes).len()
 }
 
-/// What leaves immediately when a datagram arrives at `at` nanoseconds, with this source and destination address.
+/// Returns the datagrams that are sent immediately when a datagram arrives at `at` nanoseconds with this source and destination address.
 fn replies(echo: &mut EchoServer, at: u64, (from, to): (&str, Option<&str>), contents: &[u8]) -> Vec<Vec<u8>> {
     let (received_at, mut sink) = (Time::from_nanos(at), RecordingSink::new());
     let dst_ip = to.map(|ip| ip.parse().expect("an address"));
@@ -58,7 +58,7 @@ fn returned_at_once(echo: &mut EchoServer, from: &str) -> usize {
 #[test]
 fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
-    // An eighth of a second of 8,000 packets a second.
+    // An eighth of a second at 8,000 packets per second is 1,000 packets.
     for round in 0..250 {
         let port = 5_000 + round % 7;
         let from = format!("192.0.2.1:{port}");
@@ -67,7 +67,7 @@ fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
         assert_eq!(reply_count(&mut echo, 0, &from, &packet(4, round, &[1, 2, 3, 4, 5])), 1, "route probe {round}");
         assert_eq!(reply_count(&mut echo, 0, &from, &packet(5, round, &[0; 12])), 1, "PING {round}");
     }
-    // AUDIO has used its quarter of that; the other types have nothing left.
+    // AUDIO has used its quarter of the rate; nothing is left for the other types.
     for kind in [4, 5] {
         assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(kind, 1_000, &[0; 12])), 0, "type {kind}");
     }
@@ -81,7 +81,7 @@ fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
     );
     // Another address has its own bucket.
     assert_eq!(reply_count(&mut echo, 0, "192.0.2.2:5000", &packet(1, 1, &[])), 1);
-    // An eight-thousandth of a second later one more reply is possible.
+    // One more reply is possible 1/8,000 of a second (125,000 ns) later.
     assert_eq!(reply_count(&mut echo, 124_999, "192.0.2.1:5000", &packet(4, 2_000, &[])), 0);
     assert_eq!(reply_count(&mut echo, 125_000, "192.0.2.1:5000", &packet(4, 2_001, &[])), 1);
 }
@@ -100,14 +100,14 @@ fn ipv6_source_is_its_64_bit_prefix_and_mapped_ipv4_is_ipv4() {
 #[test]
 fn bit_rate_counts_the_reply_with_its_ip_header() {
     let admission = || AdmissionConfig { max_bit_rate: Some(8_000_000), ..AdmissionConfig::default() };
-    // An eighth of a second of 8 Mbit/s is 1,000,000 bits: 125 IP packets of 1,000 bytes, of which 972 (IPv4) or 952 (IPv6) are
-    // the UDP payload.
+    // An eighth of a second at 8 Mbit/s is 1,000,000 bits, which are 125 IP packets of 1,000 bytes. Their UDP payload is 972 bytes (IPv4)
+    // or 952 bytes (IPv6).
     for (from, len) in [("192.0.2.1:5000", 972), ("[2001:db8::1]:5000", 952), ("[::ffff:192.0.2.1]:5000", 972)] {
         let mut echo = server(Duration::ZERO, admission());
         let sent: usize = (0..200).map(|n| reply_count(&mut echo, 0, from, &packet(1, n, &vec![0; len - 12]))).sum();
         assert_eq!((sent, echo.counters().dropped_bit_rate.get()), (125, 75), "{from}");
     }
-    // A pong has 24 bytes for any length of the ping: 52 bytes with headers, 2,403 of them.
+    // A pong has 24 bytes for a ping of any length, 52 bytes with headers: the burst of 1,000,000 bits is 2,403 pongs.
     let mut echo = server(Duration::ZERO, AdmissionConfig { max_packet_rate: None, ..admission() });
     let sent: usize = (0..3_000).map(|n| reply_count(&mut echo, 0, "192.0.2.1:5000", &packet(5, n, &[0; 1_000]))).sum();
     assert_eq!((sent, echo.counters().dropped_bit_rate.get()), (2_403, 597));
@@ -126,7 +126,7 @@ fn loopback_is_exempt_by_default_and_both_limits_can_be_off() {
         assert_eq!(returned(AdmissionConfig::default(), from, to), 5_000, "{from}");
         let limited = AdmissionConfig { limit_loopback: true, ..AdmissionConfig::default() };
         assert_eq!(returned(limited, from, to), 1_000, "{from}");
-        // The destination address may be unknown, or one that other machines reach.
+        // The destination address may be unknown, or an address that other machines can reach.
         assert_eq!(returned(AdmissionConfig::default(), from, None), 1_000, "{from}");
     }
     assert_eq!(returned(AdmissionConfig::default(), "127.0.0.1:5000", Some("192.0.2.9")), 1_000);
@@ -138,7 +138,7 @@ fn loopback_is_exempt_by_default_and_both_limits_can_be_off() {
 fn batch_is_answered_up_to_the_limit() {
     let mut echo =
         server(Duration::from_millis(10), AdmissionConfig { max_packet_rate: Some(25), ..AdmissionConfig::default() });
-    // A burst of three may arrive to be delayed.
+    // A burst of three packets may enter the delay line.
     let batch = [1, 2, 3, 4].map(|number| packet(1, number, &[number as u8; 8]));
     let received_at = Time::ZERO;
     echo.on_datagram(
@@ -176,7 +176,7 @@ fn source_outside_the_allowed_networks_gets_no_reply() {
 
 #[test]
 fn source_that_is_no_unicast_host_address_gets_no_reply() {
-    // Some systems take 0.0.0.0 for themselves; a reply sent there would return from loopback, which has no limits.
+    // Some systems treat 0.0.0.0 as their own address; a reply sent to it would return from loopback, which has no limits.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let invalid_sources = [
         "0.0.0.0:5000",
@@ -196,7 +196,7 @@ fn source_that_is_no_unicast_host_address_gets_no_reply() {
 
 #[test]
 fn ipv4_mapped_source_received_over_ipv6_gets_no_reply() {
-    // Linux delivers these from the network, and a reply would leave over IPv4: to a service of this machine, or to any address.
+    // Linux delivers these datagrams from the network, and a reply would be sent over IPv4 to a service on this machine or to any address.
     for from in ["[::ffff:127.0.0.1]:5000", "[::ffff:127.0.0.1]:53", "[::ffff:192.0.2.1]:5000", "[::ffff:10.0.0.1]:1"] {
         for to in ["2001:db8::9", "fe80::9", "::1"] {
             let mut echo = server(Duration::ZERO, AdmissionConfig::default());
@@ -229,11 +229,12 @@ fn own_address_and_port_as_source_gets_no_reply() {
     ] {
         assert_eq!(answered(own.0, own.1), 0, "{own:?}");
     }
-    // A client on this machine, and another server on another of its addresses.
+    // A client on this machine is answered, and so is another server at another address of this machine.
     assert_eq!((answered("192.0.2.9:5001", "192.0.2.9"), answered("192.0.2.8:5000", "192.0.2.9")), (1, 1));
 }
 
-/// 1 Mbit/s: a burst of 524,280 bits, one packet of any length, may arrive to be delayed, and as much may be answered immediately.
+/// 1 Mbit/s: a burst of 524,280 bits, which is one packet of the maximum length, may enter the delay line, and as much may be answered
+/// immediately.
 const MEGABIT: AdmissionConfig = AdmissionConfig {
     max_packet_rate: None,
     max_bit_rate: Some(1_000_000),
@@ -259,7 +260,7 @@ fn returned_after_100_ms(echo: &mut EchoServer, packets: u32, len: usize) -> usi
 #[test]
 fn bits_of_delayed_audio_are_charged_when_it_leaves() {
     let mut echo = server(Duration::from_millis(100), MEGABIT);
-    // 65 IP packets of 1,000 bytes are 520,000 bits; they leave 4,280 of 524,280 for 13 replies of 40 bytes, 320 bits each.
+    // 65 IP packets of 1,000 bytes are 520,000 bits. The remaining 4,280 of 524,280 bits suffice for 13 replies of 40 bytes (320 bits).
     assert_eq!(returned_after_100_ms(&mut echo, 70, 972), 65);
     let answered: usize =
         (0..20).map(|sequence| reply_count(&mut echo, 100 * MS, "192.0.2.1:5000", &packet(4, sequence, &[]))).sum();
@@ -271,7 +272,7 @@ fn bits_of_a_second_copy_include_its_headers() {
     let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
     let config = EchoConfig { delay: Duration::from_millis(100), admission: MEGABIT, ..EchoConfig::default() };
     let mut echo = EchoServer::with_impairment(config, duplicate, Box::new(()));
-    // 32 pairs and a single one: of 66 IP packets of 1,000 bytes the last does not fit.
+    // 32 pairs and a single packet are returned: the last of 66 IP packets of 1,000 bytes does not fit.
     assert_eq!(returned_after_100_ms(&mut echo, 70, 972), 65);
 }
 
@@ -284,11 +285,11 @@ fn impairment_delay_extends_the_memory_of_repeated_datagrams() {
     for at in [0, 1, 2, 100, 609, 611] {
         reply_count(&mut echo, at * SECOND, "192.0.2.1:5000", &repeated);
     }
-    // Three, and one more after 10 s and six times 100 s.
+    // Three packets are answered, and one more after 10 s plus six times the delay of 100 s.
     assert_eq!((echo.counters().received.get(), echo.counters().dropped_repeated.get()), (4, 2));
 }
 
-/// A packet that has a reply, and the time since the packet before it in microseconds.
+/// A packet that has a reply, and the time in microseconds since the previous packet.
 fn request() -> impl Strategy<Value = (u64, u8, usize, u16)> {
     (prop_oneof![4 => 0u64..300, 1 => 0u64..400_000], prop_oneof![Just(1u8), Just(4), Just(5)], 12usize..1_400, 1u16..4)
 }
@@ -304,14 +305,14 @@ proptest! {
     ) {
         let admission = AdmissionConfig { max_packet_rate: Some(rate), max_bit_rate: Some(kilobits * 1_000), ..AdmissionConfig::default() };
         let config = EchoConfig { delay: Duration::from_millis(delay), admission, ..EchoConfig::default() };
-        // Also with every reply duplicated.
+        // The test also runs with every reply duplicated.
         let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
         let mut echo = if twice { EchoServer::with_impairment(config, duplicate, Box::new(())) } else { EchoServer::new(config) };
         let mut left: Vec<(u64, u64)> = Vec::new();
         let (mut now, mut sink) = (0, RecordingSink::new());
         for (number, (passed, kind, len, port)) in (0..).zip(requests) {
             now += passed * 1_000;
-            // Replies that are due before the next request leave at their time.
+            // Replies that are due before the next request are sent at their due time.
             while let Some(due) = echo.next_deadline().filter(|due| due.as_nanos() < now) {
                 echo.poll_transmit(due, &mut sink);
                 left.extend(sink.take().iter().map(|bytes| (due.as_nanos(), bytes.len() as u64)));
@@ -335,18 +336,20 @@ proptest! {
     }
 }
 
-/// The number of these datagrams, each a time in milliseconds and its bytes, that a server without a delay answers immediately.
+/// Returns the number of these datagrams that a server without a delay answers immediately. Each datagram is a time in milliseconds and its
+/// bytes.
 fn answered(from: &str, datagrams: impl IntoIterator<Item = (u64, Vec<u8>)>) -> usize {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     datagrams.into_iter().map(|(at, bytes)| reply_count(&mut echo, at * MS, from, &bytes)).sum()
 }
 
-/// The packets that a client receives in reply to its KEEPALIVEs, one per second, except the echo of each, which leaves first or second.
+/// A client sends one KEEPALIVE per second. Returns the packets that it receives, except the echo of each KEEPALIVE, which is the first or
+/// second reply.
 fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut others = Vec::new();
     for second in 0..seconds {
-        // Some KEEPALIVEs are delayed or delivered twice by the network.
+        // The network delays some KEEPALIVEs and delivers some twice.
         let late = if second % 100 == 0 { 700 * MS } else { 0 };
         let at = second * SECOND + late;
         let sent = keepalive(second);
@@ -364,11 +367,12 @@ fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> V
 #[test]
 fn client_with_constant_keepalives_is_answered_each_second_for_a_day() {
     let loop_checks = replies_besides_echoes(86_400, |_| packet(4, 0, b"alive"));
-    // The client differs from an echo server only in that it does not return these: two in a row, and then one in half a minute.
+    // The client differs from an echo server only in that it does not return loop checks. It receives two in a row, and then one per half
+    // minute.
     let times: Vec<u64> = loop_checks.iter().map(|(second, _)| *second).collect();
     assert!(times.windows(3).all(|three| three[2] - three[0] >= 29) && times.len() <= 86_400 / 30 + 2, "{times:?}");
     for (second, bytes) in loop_checks {
-        // A KEEPALIVE without flags and payload.
+        // A KEEPALIVE without flags or payload.
         assert_eq!((&bytes[..2], &bytes[10..]), (&[1, 4][..], &[0, 0][..]), "second {second}");
     }
 }
@@ -392,7 +396,7 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
     });
     assert_ne!(one, other);
     let mut answered = |at: u64, from, bytes: &[u8]| reply_count(&mut echo, at * SECOND, from, bytes);
-    // From another source, too long, with a flag, with another sequence: ordinary KEEPALIVEs.
+    // The loop check for another source, a longer copy, a copy with a flag and a copy with another sequence are ordinary KEEPALIVEs.
     let (longer, mut flag, mut counted) = ([&one[..], &[0]].concat(), one.clone(), one.clone());
     flag[11] ^= 1;
     counted[5] ^= 1;
@@ -400,7 +404,7 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
         assert_eq!(answered(3, "192.0.2.1:5000", bytes), 1, "{bytes:x?}");
     }
     assert_eq!(answered(3, "192.0.2.1:5000", &one), 0);
-    // KEEPALIVEs of that address and port are dropped for a minute; everything else is answered.
+    // KEEPALIVEs from that address and port are dropped for a minute; everything else is answered.
     for at in [3, 30, 62] {
         assert_eq!(answered(at, "192.0.2.1:5000", &packet(4, 100 + at as u32, &[])), 0, "{at} s");
         assert_eq!(answered(at, "192.0.2.1:5000", &packet(1, at as u32, &[])), 1, "{at} s");
@@ -414,7 +418,7 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
 
 #[test]
 fn loop_check_returned_after_two_minutes_is_an_ordinary_keepalive() {
-    // The previous owner of an address and port behind a NAT cannot silence the present one.
+    // A previous user of an address and port behind a NAT cannot silence the current user.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut check = Vec::new();
     for at in [0, 1, 2, 128, 129, 130] {
@@ -428,7 +432,7 @@ fn loop_check_returned_after_two_minutes_is_an_ordinary_keepalive() {
 
 #[test]
 fn loop_check_uses_the_rate_of_later_replies() {
-    // One per second, and a burst of one.
+    // The limit is one per second with a burst of one.
     let mut echo = server(Duration::ZERO, AdmissionConfig { max_packet_rate: Some(1), ..AdmissionConfig::default() });
     let mut at_second =
         |second: u64, sequence| reply_count(&mut echo, second * SECOND, "192.0.2.1:5000", &packet(4, sequence, &[]));
@@ -440,7 +444,7 @@ fn loop_check_uses_the_rate_of_later_replies() {
 fn repeated_datagram_is_answered_a_limited_number_of_times() {
     let ten = |bytes: Vec<u8>| (0..10).map(move |at| (at, bytes.clone()));
     assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200]))), 3);
-    // All ten, with a loop check before the third and the fourth.
+    // All ten are answered, and a loop check precedes the third and the fourth.
     assert_eq!(answered("192.0.2.1:5000", ten(packet(4, 1, &[5; 200]))), 10 + 2);
     assert_eq!(answered("192.0.2.1:5000", (0..100).map(|_| (0, packet(4, 1, &[])))), 10 + 2);
     // Loopback is exempt.
@@ -448,8 +452,7 @@ fn repeated_datagram_is_answered_a_limited_number_of_times() {
     let mut on_loopback = |bytes: &[u8]| loopback_reply_count(&mut echo, 0, "127.0.0.1:5000", bytes);
     let both: usize = (0..10).map(|_| on_loopback(&packet(1, 1, &[5; 200])) + on_loopback(&packet(4, 1, &[]))).sum();
     assert_eq!(both, 20);
-    // A datagram with another header, length or start of the payload is distinct; differences after the first 64 payload bytes are
-    // ignored.
+    // A datagram that differs in its header, its length or its first 64 payload bytes is distinct; later differences are ignored.
     for (offset, times) in [(2, 6), (6, 6), (10, 6), (12, 6), (75, 6), (76, 3)] {
         let mut other = packet(1, 1, &[5; 200]);
         other[offset] ^= 1;

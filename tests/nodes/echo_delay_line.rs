@@ -1,4 +1,4 @@
-//! The echo server as a node, in virtual time: which packets it returns, when, to which address and in which order.
+//! The echo server as a node, in virtual time: which packets it returns, at what time, to which address and in which order.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn receive(echo: &mut EchoServer, at: u64, from: SocketAddr, bytes: &[u8]) {
 
 fn receive_batch(echo: &mut EchoServer, at: u64, source: SocketAddr, contents: &[u8], segment_size: usize) {
     let received_at = Time::from_nanos(at);
-    // Loopback sources are not limited at loopback addresses.
+    // Loopback sources are not limited if the destination is a loopback address.
     let dst_ip = Some(source.ip()).filter(IpAddr::is_loopback);
     echo.on_datagram(received_at, &[Receive { source, dst_ip, received_at, contents, segment_size }]);
 }
@@ -67,7 +67,7 @@ proptest! {
         for (number, (passed, age)) in steps.into_iter().enumerate() {
             now += passed;
             if let Some(age) = age {
-                // The datagram is read some time after it arrived; timestamps of adjacent datagrams may cross.
+                // The datagram is read after it arrived, and the timestamps of adjacent datagrams may be out of order.
                 let at = Time::from_nanos(now - age);
                 let bytes = audio(number as u8);
                 let datagram = Receive { source: client(1), dst_ip: None, received_at: at, contents: &bytes, segment_size: bytes.len() };
@@ -193,7 +193,7 @@ fn longest_datagram_is_returned_whole() {
     let payload: Vec<u8> = (0..65_495u32).map(|i| (i % 251) as u8).collect();
     let (delayed, answered) = (packet(1, 1, &payload), packet(4, 2, &payload));
     assert_eq!(delayed.len(), 65_507);
-    // Thirty of them cross the chunk boundaries of the delay line.
+    // Thirty datagrams of this length cross the chunk boundaries of the delay line.
     for at in 0..30 {
         receive(&mut echo, at, client, &delayed);
     }
@@ -233,7 +233,7 @@ fn pong_repeats_the_sequence_and_first_twelve_bytes_of_the_ping() {
     let mut ping = packet(5, 7, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     ping[6..12].copy_from_slice(&[21, 22, 23, 24, 25, 26]);
     receive(&mut echo, 0, client(1), &ping);
-    // Timestamp and flags are 0, and the bytes after the first twelve are not returned.
+    // Timestamp and flags are 0, and payload bytes after the first twelve are not returned.
     assert_eq!(poll(&mut echo, 0), [packet(6, 7, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])]);
     receive(&mut echo, 0, client(1), &packet(5, 8, &[0; 11]));
     assert_eq!(poll(&mut echo, 0), Vec::<Vec<u8>>::new());

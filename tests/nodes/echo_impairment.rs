@@ -1,5 +1,5 @@
-//! The echo server with an impaired reply path, in virtual time: order, copies, spacing and counts, and that outcomes depend on
-//! nothing else than they should.
+//! The echo server with an impaired reply path, in virtual time: order, copies, spacing and counts. Outcomes depend only on the documented
+//! inputs.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -68,7 +68,7 @@ fn receive(echo: &mut EchoServer, received_at: Time, source: SocketAddr, content
     );
 }
 
-/// Runs the server on its own deadlines up to `end`. Returns the datagrams that left, with their times.
+/// Polls the server at its deadlines up to `end`. Returns the sent datagrams with their times.
 fn drain(echo: &mut EchoServer, end: Time) -> Vec<(Time, Vec<u8>)> {
     let (mut sink, mut left) = (RecordingSink::new(), Vec::new());
     while let Some(due) = echo.next_deadline().filter(|due| *due <= end) {
@@ -82,7 +82,7 @@ fn drain(echo: &mut EchoServer, end: Time) -> Vec<(Time, Vec<u8>)> {
 fn jitter_delays_and_keeps_the_order_of_each_source() {
     let (mut echo, log) = server(20 * MS, Impairment { jitter: 5 * MS, seed: 1, ..Impairment::default() });
     for n in 0..1_000 {
-        // Two clients with a packet per millisecond each: independent delays of up to 5 ms would reorder them.
+        // Two clients send one packet per millisecond each. Independent delays of up to 5 ms would reorder the packets.
         for number in [1, 2] {
             receive(&mut echo, Time::from_millis(n), client(number), &audio(n as u32 * 10 + u32::from(number)));
         }
@@ -127,7 +127,7 @@ fn only_packets_chosen_for_reordering_are_overtaken() {
         receive(&mut echo, Time::from_millis(u64::from(n)), client(1), &audio(n));
     }
     let left: Vec<u32> = drain(&mut echo, Time::from_millis(3_000)).iter().map(|(_, bytes)| sequence(bytes)).collect();
-    // RFC 4737: a packet is reordered if one that was sent later has arrived before it.
+    // RFC 4737: a packet is reordered if a packet that was sent later arrived before it.
     let mut highest = None;
     let mut passed = Vec::new();
     for sequence in left {
@@ -168,18 +168,18 @@ fn second_copy_leaves_directly_after_the_first() {
 
 #[test]
 fn bandwidth_limit_spaces_replies_and_drops_beyond_its_queue() {
-    // 72 + 28 bytes are 800 bits: 8 ms at 100 kbit/s.
+    // A packet has 72 + 28 bytes, which are 800 bits and take 8 ms at 100 kbit/s.
     let bandwidth = Some(BandwidthLimit { bits_per_second: 100_000, max_queue_delay: 20 * MS });
     let (mut echo, log) = server(10 * MS, Impairment { bandwidth, ..Impairment::default() });
     for n in 1..=6 {
         receive(&mut echo, Time::ZERO, client(n as u8), &packet(1, n, 60));
     }
-    // While AUDIO is queued, a ping arrives. Its pong is 24 + 28 bytes, 416 bits, 4.16 ms.
+    // A ping arrives while AUDIO is queued. Its pong has 24 + 28 bytes, which are 416 bits and take 4.16 ms.
     receive(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
     let left = drain(&mut echo, Time::from_millis(1_000));
     let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
-    // They reach the queue at 10 ms and wait for 0, 8 and 16 ms; the fourth would wait for 24. The pong reaches it at 11 ms and
-    // would wait for 23.
+    // The AUDIO packets reach the queue at 10 ms. The first three wait for 0, 8 and 16 ms; the fourth would wait for 24 ms. The pong
+    // reaches the queue at 11 ms and would wait for 23 ms. The limit is 20 ms.
     assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
     let counters = echo.counters();
     assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));
@@ -227,7 +227,8 @@ fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
 
     let (mut echo, log) = server(300 * MS, everything(5));
     let (first, second) = (SocketAddr::from(([192, 0, 2, 1], 777)), SocketAddr::from(([192, 0, 2, 2], 1)));
-    // 3 and 500 have no common divisor: another order. Batches of five, with KEEPALIVEs between them.
+    // 3 and 500 have no common divisor, so this is another order of all packets. They arrive in batches of five with KEEPALIVEs between
+    // them.
     let order: Vec<u32> = (0..500).map(|n| n * 3 % 500).collect();
     for (n, batch) in order.chunks(5).enumerate() {
         let received_at = Time::from_millis(n as u64 * 40);
@@ -255,7 +256,7 @@ fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
 
 #[test]
 fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
-    // A packet of 28 bytes and its copy.
+    // Memory for a packet of 28 bytes and its copy.
     let two = 2 * (28 + IMPAIRED_PACKET_OVERHEAD) as u64;
     let buffer_limits = BufferLimits { total: Some(2 * two + 600), per_client: Some(two + 600) };
     let config = EchoConfig { delay: 10 * MS, buffer_limits, ..EchoConfig::default() };
@@ -265,7 +266,7 @@ fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
     receive(&mut echo, Time::ZERO, client(1), &audio(1));
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
-    // One more packet of the client fits, not two; then one more of any client.
+    // One more packet from the client fits, but not two; then one more packet from any client fits.
     receive(&mut echo, Time::ZERO, client(1), &audio(2));
     receive(&mut echo, Time::ZERO, client(2), &audio(3));
     receive(&mut echo, Time::ZERO, client(3), &audio(4));
@@ -290,7 +291,8 @@ fn failed_and_stopped_replies_have_an_outcome() {
         receive(&mut echo, Time::ZERO, client(1), &audio(n));
     }
     let mut sink = RecordingSink::new();
-    // Both copies of 1 fail, the second of 2 fails, and the first of 3 leaves before the system reports WouldBlock.
+    // Both copies of packet 1 fail, the second copy of packet 2 fails, and the first copy of packet 3 is sent before the system reports
+    // WouldBlock.
     sink.plan = [
         SendStatus::Failed,
         SendStatus::Failed,
@@ -334,7 +336,7 @@ fn backlog_due_at_one_time_leaves_in_batches() {
 }
 
 proptest! {
-    /// The rules of `docs/measuring.md`, and the outcomes besides the counts.
+    /// Checks the rules of `docs/measuring.md`, and that the outcomes match the counts.
     #[test]
     fn every_reply_has_exactly_one_count_and_one_outcome(
         steps in prop::collection::vec((0u64..8, 1u8..4, prop::sample::select(vec![1u8, 1, 1, 4, 5, 2, 9])), 1..300),

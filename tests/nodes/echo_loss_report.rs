@@ -37,7 +37,7 @@ fn request_counts(echo: &mut EchoServer, at: u64, from: SocketAddr) -> Option<(u
     assert!(stun::is_loss_report_request(&request));
     receive(echo, at, from, &request);
     let mut sink = RecordingSink::new();
-    // One poll sends 64 replies at most, and there may be more than a thousand.
+    // One poll sends at most 64 replies, and there may be more than a thousand.
     for _ in 0..20 {
         echo.poll_transmit(Time::from_nanos(at), &mut sink);
     }
@@ -59,8 +59,12 @@ fn each_client_gets_its_own_distinct_packets_by_type() {
     receive(&mut echo, 7_000, client(2), &packet(4, 0));
     assert_eq!(request_counts(&mut echo, 9_000, client(1)), Some((3, [4, 2, 1])));
     assert_eq!(request_counts(&mut echo, 9_000, client(2)), Some((7, [0, 0, 1])));
-    assert_eq!(request_counts(&mut echo, 9_000, client(3)), Some((9, [0, 0, 0])), "the client was not known before");
-    // The next run from the same port has the same numbers, and is no copy of the first.
+    assert_eq!(
+        request_counts(&mut echo, 9_000, client(3)),
+        Some((9, [0, 0, 0])),
+        "the server had no entry for the client"
+    );
+    // The next run from the same port has the same numbers, but its packets are not copies of those of the first run.
     receive(&mut echo, 10_000, client(1), &packet(1, 1));
     receive(&mut echo, 10_000, client(1), &packet(1, 1));
     assert_eq!(request_counts(&mut echo, 11_000, client(1)), Some((3, [5, 2, 1])));
@@ -98,12 +102,12 @@ fn beyond_1024_clients_counts_need_a_silent_client() {
     assert_eq!(request_counts(&mut echo, MS, client(5_000)), None);
     assert_eq!(echo.counters().untracked.get(), 1);
     assert_eq!(request_counts(&mut echo, 2 * MS, client(7)), Some((0, [0, 0, 1])));
-    // No source log is active, so there is no deadline for a sweep; the next datagram causes it.
+    // No source log is active, so there is no deadline for a sweep; the next datagram triggers the sweep.
     assert_eq!(echo.next_deadline(), None);
     receive(&mut echo, 11_000 * MS, client(5_000), &packet(4, 0));
     echo.poll_transmit(Time::from_millis(11_000), &mut RecordingSink::new());
     assert!(request_counts(&mut echo, 11_001 * MS, client(5_000)).is_some());
-    // A discarded client detects this by the new epoch.
+    // A client whose source was removed detects this from the new epoch.
     receive(&mut echo, 11_002 * MS, client(7), &packet(4, 0));
     assert_eq!(request_counts(&mut echo, 11_003 * MS, client(7)), Some((11_002_000, [0, 0, 1])));
 }

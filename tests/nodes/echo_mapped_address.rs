@@ -1,4 +1,4 @@
-//! How the echo server learns its mapped address from a STUN server: the node in virtual time, and once on real sockets.
+//! How the echo server learns its mapped address from a STUN server: the node in virtual time, and in one test on real sockets.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -34,7 +34,7 @@ fn server() -> SocketAddr {
     address("198.51.100.7:3478")
 }
 
-/// An echo server without a delay that sends requests to `server`, and the addresses that its observer receives.
+/// Makes the echo server send requests to `server`. Returns it with the addresses that its observer receives.
 fn with_stun_server(mut echo: EchoServer, server: SocketAddr) -> (EchoServer, Receiver<SocketAddr>) {
     let (sender, reported) = mpsc::channel();
     let observer = move |address| sender.send(address).expect("the receiver exists");
@@ -60,7 +60,7 @@ fn poll(echo: &mut EchoServer, now: u64) -> Vec<SentDatagram> {
     sink.sent
 }
 
-/// The one request that leaves at `now`, and nothing else.
+/// Returns the request that is sent at `now`; nothing else may be sent.
 fn next_request(echo: &mut EchoServer, now: u64) -> Vec<u8> {
     let mut left = poll(echo, now);
     assert_eq!(left.len(), 1, "{left:02x?}");
@@ -104,7 +104,7 @@ fn counts(echo: &EchoServer) -> [u64; 3] {
 fn without_a_stun_server_no_request_is_sent() {
     let mut echo = EchoServer::new(EchoConfig::default());
     assert_eq!((deadline(&echo), poll(&mut echo, 0), deadline(&echo)), (None, Vec::new(), None));
-    // Without a server a response is AUDIO.
+    // Without a configured STUN server, a response is treated as AUDIO.
     receive(&mut echo, 0, server(), &success(&[0; 20], MAPPED));
     assert_eq!((echo.counters().received.get(), counts(&echo)), (1, [0; 3]));
 }
@@ -112,7 +112,7 @@ fn without_a_stun_server_no_request_is_sent() {
 #[test]
 fn first_poll_sends_a_20_byte_request_and_its_response_is_reported() {
     let (mut echo, reported) = with_default_server();
-    assert!(deadline(&echo).is_some_and(|at| at <= SECOND), "it has a deadline");
+    assert!(deadline(&echo).is_some_and(|at| at <= SECOND), "the node has a deadline");
     let request = next_request(&mut echo, SECOND);
     assert_eq!(request[..8], [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42], "a Binding request without attributes");
     assert_eq!(request.len(), 20);
@@ -169,7 +169,7 @@ fn unanswered_request_is_sent_four_times_before_the_next_round() {
             let due = begin + after * MS;
             assert_eq!(deadline(&echo), Some(due));
             assert_eq!(poll(&mut echo, due - 1), []);
-            assert_eq!(next_request(&mut echo, due), first, "the same transaction");
+            assert_eq!(next_request(&mut echo, due), first, "the request has the same transaction ID");
         }
         assert_eq!(deadline(&echo), Some(begin + 7_500 * MS));
         assert_eq!(poll(&mut echo, begin + 7_500 * MS), []);
@@ -178,7 +178,7 @@ fn unanswered_request_is_sent_four_times_before_the_next_round() {
     }
     assert_ne!(rounds[0], rounds[1]);
     assert_eq!(counts(&echo), [8, 0, 2]);
-    // A late response, before the next request, is accepted. A response to an older request is not.
+    // A late response is accepted if it arrives before the next request. A response to an older request is not accepted.
     receive(&mut echo, 40 * SECOND, server(), &success(&rounds[1], MAPPED));
     assert_eq!(reported.try_recv(), Ok(address(MAPPED)));
     assert_eq!((deadline(&echo), counts(&echo)), (Some(50 * SECOND), [8, 1, 2]));
@@ -195,7 +195,7 @@ fn any_response_to_a_repeated_request_ends_the_round() {
     }
     assert_eq!(reported.try_iter().count(), 1);
     assert_eq!((echo.counters().received.get(), counts(&echo)), (0, [2, 3, 0]));
-    // In the next round the transaction of the first one is unknown.
+    // In the next round, the transaction ID of the first round is no longer valid.
     next_request(&mut echo, 27 * SECOND);
     receive(&mut echo, 27 * SECOND, server(), &success(&request, "192.0.2.9:9"));
     assert_eq!((reported.try_iter().count(), echo.counters().received.get()), (0, 1));
@@ -206,12 +206,12 @@ fn forged_response_is_echoed_and_not_reported() {
     let (mut echo, reported) = with_default_server();
     let right = success(&[0; 20], MAPPED);
     receive(&mut echo, 0, server(), &right);
-    assert_eq!(echo.counters().received.get(), 1, "no request was sent yet");
-    assert_eq!(poll(&mut echo, 0).len(), 2, "its echo, and the request");
+    assert_eq!(echo.counters().received.get(), 1, "the response is treated as AUDIO, because no request was sent yet");
+    assert_eq!(poll(&mut echo, 0).len(), 2, "the echo and the request");
     let request = next_request(&mut echo, 500 * MS);
     let right = success(&request, MAPPED);
     let mut forged = vec![(address("198.51.100.8:3478"), right.clone()), (address("198.51.100.7:3479"), right.clone())];
-    // A bit of the cookie or of the transaction.
+    // Flips a bit of the cookie or of the transaction ID.
     for byte in 4..20 {
         let mut wrong = right.clone();
         wrong[byte] ^= 1;
@@ -221,7 +221,7 @@ fn forged_response_is_echoed_and_not_reported() {
     for (from, bytes) in forged {
         receive(&mut echo, 600 * MS, from, &bytes);
         let left = poll(&mut echo, 600 * MS);
-        assert_eq!(left, [SentDatagram { to: from, from: None, bytes }], "it is AUDIO");
+        assert_eq!(left, [SentDatagram { to: from, from: None, bytes }], "the datagram is treated as AUDIO");
     }
     assert_eq!(reported.try_iter().count(), 0);
     assert_eq!((echo.counters().received.get(), counts(&echo)), (1 + sent as u64, [2, 0, 0]));
@@ -242,7 +242,7 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
         unusable.push(with(0x0101, ip, 32_853));
     }
     unusable.push(with(0x0101, "192.0.2.1", 0));
-    // A success response without attributes, and one whose family has another length.
+    // A success response without attributes, and one whose address family has another length.
     unusable.push([&[1, 1, 0, 0][..], &request[4..]].concat());
     let mut family = plain.clone();
     family[25] = 2;
@@ -252,7 +252,7 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
     }
     assert_eq!((reported.try_iter().count(), poll(&mut echo, MS), deadline(&echo)), (0, Vec::new(), Some(500 * MS)));
     assert_eq!((echo.counters().received.get(), counts(&echo)), (0, [1, unusable.len() as u64, 0]));
-    // Without a transaction it is no response: it is an AUDIO packet, or too short for one.
+    // Without a transaction ID, it is not a response: it is an AUDIO packet, or too short to be one.
     for len in 0..20 {
         receive(&mut echo, 2 * MS, server(), &plain[..len]);
     }
@@ -285,7 +285,7 @@ fn other_datagrams_are_echoed_while_a_response_is_pending() {
     let audio = |sequence| [&[1, 1, 0, 0, 0, sequence, 0, 0, 0, 0, 0, 0][..], &[7; 20]].concat();
     receive(&mut echo, MS, client, &audio(1));
     assert_eq!(poll(&mut echo, MS), [SentDatagram { to: client, from: None, bytes: audio(1) }]);
-    // The same length as a response, so that everything may arrive as one batch.
+    // The AUDIO packets have the same length as a response, so that everything may arrive as one batch.
     let batch = [audio(2), success(&request, MAPPED), audio(3)].concat();
     let received_at = Time::from_nanos(2 * MS);
     echo.on_datagram(
@@ -295,7 +295,7 @@ fn other_datagrams_are_echoed_while_a_response_is_pending() {
     let left: Vec<Vec<u8>> = poll(&mut echo, 2 * MS).into_iter().map(|left| left.bytes).collect();
     assert_eq!(left, [audio(2), audio(3)]);
     assert_eq!(reported.try_recv(), Ok(address(MAPPED)));
-    // The server may also send requests.
+    // The STUN server may also send requests.
     receive(&mut echo, 3 * MS, server(), &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     assert_eq!(poll(&mut echo, 3 * MS).len(), 1);
     assert_eq!((echo.counters().stun_requests.get(), echo.counters().received.get()), (1, 3));
@@ -336,7 +336,7 @@ fn request_is_sent_first_and_a_failed_send_counts_as_an_attempt() {
     assert_eq!(
         (sink.sent.len(), deadline(&echo)),
         (1, Some(501 * MS)),
-        "the KEEPALIVE has left, and the request will be repeated"
+        "the KEEPALIVE was sent, and the request will be retransmitted"
     );
     assert_eq!((counts(&echo), echo.counters().send_failed.get()), ([0; 3], 0));
     assert_eq!(next_request(&mut echo, 501 * MS).len(), 20);
@@ -350,7 +350,7 @@ fn clock_jump_causes_no_burst_of_requests() {
     assert_eq!((poll(&mut echo, 100 * SECOND), deadline(&echo)), (Vec::new(), Some(101 * SECOND)));
 }
 
-/// Receives the log.
+/// A writer that stores the log.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -380,7 +380,7 @@ fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
     test_support::logged::keep_callsites_enabled();
     tracing::subscriber::with_default(log, || {
         let (mut echo, _reported) = with_default_server();
-        // Rounds from 0 on, each with an optional immediate response.
+        // Runs one round per call, each with an optional immediate response.
         let mut round = {
             let lines = lines.clone();
             let mut began = 0;
@@ -404,7 +404,7 @@ fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
             }
         };
         let hint = "retry_s=25 hint=\"check the STUN server and the firewall\"";
-        let timed_out = " WARN mapped address request timed out stun_server=198.51.100.7:3478";
+        let timed_out = " WARN mapped address request failed stun_server=198.51.100.7:3478";
         let silent = format!("{timed_out} reason=\"no response\" {hint}");
         assert_eq!(round(None), [silent]);
         assert_eq!(round(None), [""; 0]);
@@ -413,7 +413,8 @@ fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
         assert_eq!(round(Some((0x0101, "192.0.2.1:1"))), [""; 0]);
         let changed = " INFO mapped address changed mapped_address=192.0.2.1:2 previous=192.0.2.1:1 stun_server=198.51.100.7:3478";
         assert_eq!(round(Some((0x0101, "192.0.2.1:2"))), [changed]);
-        let unusable = format!("{timed_out} reason=\"no usable address\" last_mapped_address=192.0.2.1:2 {hint}");
+        let unusable =
+            format!("{timed_out} reason=\"no usable address in the response\" last_mapped_address=192.0.2.1:2 {hint}");
         assert_eq!(round(Some((0x0111, "192.0.2.1:2"))), [unusable]);
         assert_eq!(round(None), [""; 0]);
     });

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use recording_sink::RecordingSink;
 
-/// On loopback, where only the memory is limited.
+/// A client on loopback, where only the memory is limited.
 fn client(number: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 2, number], 5_000))
 }
@@ -24,7 +24,7 @@ fn server(total: Option<u64>, per_client: Option<u64>) -> EchoServer {
     })
 }
 
-/// 100 bytes of AUDIO, for which a delay line charges 200.
+/// An AUDIO packet of 100 bytes, for which a delay line charges 200 bytes.
 fn audio() -> Vec<u8> {
     let mut bytes = vec![1, 1];
     bytes.resize(100, 0);
@@ -66,7 +66,7 @@ fn flood_of_one_client_leaves_memory_for_the_others() {
 fn dropped_packet_is_counted_for_the_limit_that_dropped_it() {
     let mut echo = server(Some(1_000), Some(600));
     for number in [1, 2, 3] {
-        // A batch of five: as many of it as fit are accepted, in order.
+        // Of a batch of five, as many packets as fit are accepted, in order.
         receive(&mut echo, client(number), &audio().repeat(5), 100);
     }
     let counters = echo.counters();
@@ -124,7 +124,7 @@ fn keepalive_is_answered_while_the_delay_line_is_full() {
 fn replies_that_the_system_does_not_take_are_bounded() {
     let mut echo = server(None, None);
     let keepalive = [vec![1, 4], vec![0; 1_022]].concat();
-    // 4 MiB hold 3,731 of 1,024 bytes and 100 more.
+    // 4 MiB hold 3,731 packets of 1,024 bytes, each charged 100 bytes more.
     for _ in 0..5_000 {
         receive(&mut echo, client(1), &keepalive, 1_024);
     }
@@ -175,7 +175,7 @@ fn accepted(counters: &Counters) -> u64 {
     counters.received.get() + counters.keepalives.get() + counters.pings.get()
 }
 
-/// A datagram between noise and a valid packet.
+/// A datagram that is random, valid, or partly valid.
 fn datagram() -> impl Strategy<Value = Vec<u8>> {
     let noise = prop::collection::vec(any::<u8>(), 0..80);
     let packet = (0u8..9, prop::collection::vec(any::<u8>(), 10..80)).prop_map(|(kind, rest)| {
@@ -186,8 +186,8 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => noise, 4 => packet]
 }
 
-/// A client (0 has port 0, 3 is limited, 4 is not allowed), its datagram, the segment size, the time since the step before in
-/// milliseconds, and the send status.
+/// A client (0 has port 0, 3 is limited, 4 is not allowed), its datagram, the segment size, the time in milliseconds since the previous
+/// step, and the send status.
 type Step = (u8, Vec<u8>, usize, u64, Option<SendStatus>);
 
 fn step() -> impl Strategy<Value = Step> {

@@ -1,7 +1,7 @@
-//! Echo servers that receive each other's replies after forged datagrams, in virtual time: how often each answers, and when the
-//! loop ends. A round is both delays and both path delays. AUDIO is answered three times and then once in 10 s and six delays;
-//! each reply takes such a time from three of them, and each round restores its own duration. The third KEEPALIVE of the same
-//! bytes is preceded by a loop check, which only an echo server returns.
+//! Echo servers that receive each other's replies after forged datagrams, in virtual time: how often each answers, and when the loop ends.
+//! A round takes both server delays and both path delays. For AUDIO, each server has a budget of three intervals, where an interval is 10 s
+//! plus six times its own delay. Each reply uses one interval of the budget, and each round restores its own duration. A loop check, which
+//! only an echo server returns, precedes the third KEEPALIVE with the same bytes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,14 +20,14 @@ use recording_sink::RecordingSink;
 /// Time, order, destination host, source, bytes.
 type Arrival = (u64, u64, usize, SocketAddr, Vec<u8>);
 
-/// Some hosts; one without a server returns every datagram unchanged and immediately, like other echo servers.
+/// The hosts of the network. A host without a server returns every datagram unchanged and immediately, like other echo servers do.
 struct Network {
     hosts: Vec<(SocketAddr, Option<EchoServer>)>,
     wire: BinaryHeap<Reverse<Arrival>>,
     order: u64,
     /// Path delay in nanoseconds.
     path_delay: u64,
-    /// The time in nanoseconds and the host of each KEEPALIVE that was sent.
+    /// Time in nanoseconds and host of each KEEPALIVE that was sent.
     keepalives_sent: Vec<(u64, usize)>,
 }
 
@@ -47,7 +47,7 @@ impl Network {
         Self { hosts, wire: BinaryHeap::new(), order: 0, path_delay: path_delay_ms * MS, keepalives_sent: Vec::new() }
     }
 
-    /// Two servers with these delays.
+    /// Creates two servers with these delays.
     fn pair(delays: [u64; 2], path_delay_ms: u64) -> Self {
         Self::new(delays.map(|delay| Some(echo(delay))).into(), path_delay_ms)
     }
@@ -109,7 +109,7 @@ impl Network {
     }
 
     fn send(&mut self, now: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        // A datagram for a client ends here.
+        // A datagram to a client is not delivered.
         if let Some(host) = self.hosts.iter().position(|(address, _)| *address == to) {
             self.enqueue(now + self.path_delay, host, from, bytes);
         }
@@ -127,7 +127,7 @@ impl Network {
     }
 }
 
-/// Echoes sent, and packets dropped as repeated or over the rate.
+/// The numbers of echoes sent, of packets dropped as repeated, and of packets dropped because of the rate limit.
 fn audio_counts(counters: &Counters) -> [u64; 3] {
     [counters.sent.get(), counters.dropped_repeated.get(), counters.dropped_packet_rate.get()]
 }
@@ -143,8 +143,8 @@ fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn audio_loops_three_times() {
-    // The two delays, the path delay, the echoes of each server, and when the first receives the packet once more: after that many
-    // rounds.
+    // (both delays, path delay, echoes of each server, end): the loop ends after this number of rounds, when the first server receives the
+    // packet once more.
     for (delays, path_delay, echoes, end) in [
         ([0, 0], 0, 3, 0),
         ([0, 0], 20, 3, 120),
@@ -153,7 +153,7 @@ fn audio_loops_three_times() {
         ([3_000, 0], 20, 3, 9_120),
         ([3_000, 3_000], 20, 3, 18_120),
         ([60_000, 60_000], 500, 3, 363_000),
-        // The longest round trip for which this is guaranteed.
+        // The maximum round trip for which this is guaranteed.
         ([0, 0], 1_000, 3, 6_000),
         ([3_000, 3_000], 1_000, 3, 24_000),
     ] {
@@ -167,8 +167,9 @@ fn audio_loops_three_times() {
 
 #[test]
 fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
-    // The first would echo five times, or four; the second finds 3 x 34.9 s of 120 used and needs 40, or 3 x 79.9 s of 318 and
-    // needs 106.
+    // The first server would echo five times (in the second case four times). When the packet returns for the fourth time, the second
+    // server has used 3 × 34.9 s of its budget of 120 s and would need 40 s more; in the second case it has used 3 × 79.9 s of 318 s and
+    // would need 106 s.
     for (delays, path_delay, echoes, end) in [
         ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
         ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),
@@ -184,8 +185,8 @@ fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
 
 #[test]
 fn keepalive_loop_ends_after_three_round_trips() {
-    // Path delays up to 5 s. The third time, a loop check is sent before the echo, and returns before it. The other server
-    // answers it and sends its own.
+    // Path delays of up to 5 s. Before the third echo, the server sends a loop check, which also returns before the echo. The other server
+    // answers it and sends its own loop check.
     for path_delay in [0, 1, 20, 165, 399, 400, 401, 450, 500, 750, 999, 1_000, 2_000, 5_000] {
         let mut network = Network::pair([3_000, 3_000], path_delay);
         network.forge(0, 1, packet(4, 7, &[]));
@@ -203,7 +204,7 @@ fn keepalive_loop_ends_after_three_round_trips() {
 #[test]
 fn loop_started_after_another_ends_as_quickly() {
     let mut network = Network::pair([0, 0], 1_000);
-    // Within the minute in which the source counts as an echo server, after it, and much later.
+    // The datagram is forged within the minute in which the source counts as an echo server, shortly after it, and much later.
     for at in [0, 20_000, 59_000, 70_000, 131_000, 500_000] {
         network.forge(at, 1, packet(4, 7, &[]));
         let end = network.run();
@@ -211,7 +212,7 @@ fn loop_started_after_another_ends_as_quickly() {
     }
 }
 
-/// The maximum number of KEEPALIVEs that a host sends in a second that begins at `from_ms` or later.
+/// The maximum number of KEEPALIVEs that a host sends in any second that begins at or after `from_ms`.
 fn max_per_second(network: &Network, host: usize, from_ms: u64) -> usize {
     let times: Vec<u64> = network
         .keepalives_sent
@@ -225,7 +226,7 @@ fn max_per_second(network: &Network, host: usize, from_ms: u64) -> usize {
 
 #[test]
 fn keepalive_storm_is_20_replies_per_second_after_its_first_round() {
-    // As many as 8,000 packets per second let through in one round trip.
+    // As many packets as a rate of 8,000 per second allows in one round trip.
     for path_delay in [100, 400, 415, 500, 1_000] {
         let mut network = Network::pair([0, 0], path_delay);
         let last_forged = 2 * path_delay;
@@ -246,7 +247,7 @@ fn keepalive_storm_is_20_replies_per_second_after_its_first_round() {
 #[test]
 fn keepalive_storm_ends_the_same_beside_audio_of_fifty_clients() {
     let mut network = Network::pair([3_000, 3_000], 1_000);
-    // More than any table holds: 375 packets per second each, for 12 s.
+    // More sources and packets than any table holds: 50 sources send 375 packets per second for 12 s.
     for number in 0..50 * 375 * 12_u32 {
         let from = SocketAddr::from(([198, 51, 100, (number % 50) as u8], 5_000));
         network.enqueue(u64::from(number) * 1_000 * MS / 18_750, 0, from, packet(1, number / 50, &[0; 8]));
@@ -306,7 +307,7 @@ fn server_that_receives_its_own_address_as_source_ends_the_loop() {
     let mut network = Network::new(vec![Some(echo(0))], 0);
     network.forge(0, 0, packet(4, 7, &[]));
     network.run();
-    // Three echoes and a loop check, which returns, as the fourth KEEPALIVE does.
+    // Three echoes and a loop check are sent. The loop check returns, and so does the fourth KEEPALIVE.
     assert_eq!(network.counts(0, answer_counts), [4, 2, 0]);
 }
 
@@ -325,7 +326,7 @@ fn foreign_echo_server_is_answered_no_more_often() {
 #[test]
 fn replies_of_another_type_cause_no_loop() {
     let mut network = Network::pair([0, 0], 20);
-    // A ping, a pong, a route probe, its reply.
+    // A ping, a pong, a route probe, and the reply to a route probe.
     for (kind, payload) in [(5, &[7; 12][..]), (6, &[7; 12]), (4, &[1, 7, 7, 7, 7]), (4, &[2, 7, 7, 7, 7])] {
         network.forge(0, 1, packet(kind, 7, payload));
     }
@@ -337,7 +338,7 @@ fn replies_of_another_type_cause_no_loop() {
 #[test]
 fn stun_response_is_treated_as_audio_and_its_loop_ends() {
     let mut network = Network::pair([100, 100], 20);
-    // Binding success response, 12 bytes of attributes, magic cookie, transaction, XOR-MAPPED-ADDRESS.
+    // Binding success response, 12 bytes of attributes, magic cookie, transaction ID, XOR-MAPPED-ADDRESS.
     let head = [1, 1, 0, 12, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     network.forge(0, 1, [&head[..], &[0, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43]].concat());
     network.run();
@@ -353,7 +354,8 @@ fn thousand_forged_datagrams_end_like_one() {
         assert_eq!(network.counts(0, audio_counts), [3_000, 1_000, 0], "{delays:?}");
         assert_eq!(network.counts(1, audio_counts), [3_000, 0, 0], "{delays:?}");
     }
-    // Without a delay they return after 40 ms, in which 8,000 per second make room for 320. Dropped packets leave the loop.
+    // Without a delay, the packets return after 40 ms. In this time, a rate of 8,000 per second allows 320 more packets; the others are
+    // dropped and leave the loop.
     let mut network = Network::pair([0, 0], 20);
     (0..1_000).for_each(|sequence| network.forge(0, 1, packet(1, sequence, &[9; 64])));
     assert_eq!(network.run(), 120);
@@ -361,7 +363,7 @@ fn thousand_forged_datagrams_end_like_one() {
     assert_eq!(network.counts(1, audio_counts), [1_000 + 2 * 320, 0, 0]);
     let mut network = Network::pair([0, 0], 20);
     (0..1_000).for_each(|sequence| network.forge(0, 1, packet(4, sequence, &[])));
-    // Of those that return ten are answered, and these arrive too early the next time.
+    // Ten of the KEEPALIVEs that return are answered; these ten return too early the next time and are dropped.
     assert_eq!(network.run(), 80);
     assert_eq!(network.counts(0, answer_counts), [1_000 + 10, 310 + 10, 680]);
     assert_eq!(network.counts(1, answer_counts), [1_000 + 10, 0, 0]);
@@ -369,7 +371,7 @@ fn thousand_forged_datagrams_end_like_one() {
 
 #[test]
 fn storm_at_the_full_rate_ends_although_the_table_overflows() {
-    // All that a round of 12 s can carry: 8,000 per second. The table has room for 131,072, eight per set.
+    // A round of 12 s carries at most 8,000 packets per second, which are 96,000 packets. The table has 131,072 entries, eight per set.
     let mut network = Network::pair([6_000, 6_000], 20);
     for number in 0..96_000 {
         network.forge(number / 8, 1, packet(1, number as u32, &[9; 64]));

@@ -1,5 +1,5 @@
-//! The impaired path: its rates and distributions, and that a decision depends on seed, type and index alone. Expected values come
-//! from the formulas of the models, with a tolerance of 5 standard deviations and fixed seeds.
+//! The impaired path: its rates and distributions. A decision depends only on seed, type and index. Expected values come from the formulas
+//! of the models, with fixed seeds and a tolerance of 5 standard deviations.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -96,7 +96,8 @@ fn bursts_have_the_lengths_and_frequency_of_the_gilbert_model() {
             })
             .collect();
         let lost = states.iter().filter(|lost| **lost).count() as f64;
-        // p / (p + r) of all; adjacent states correlate, which widens the tolerance by (1 + λ) / (1 − λ), λ = 1 − p − r.
+        // The share of lost packets is p / (p + r). Adjacent states correlate, which increases the variance by (1 + λ) / (1 − λ), where λ =
+        // 1 − p − r.
         let (share, lambda) = (p / (p + r), 1.0 - p - r);
         let n = f64::from(DRAWS);
         let deviation = (n * share * (1.0 - share) * (1.0 + lambda) / (1.0 - lambda)).sqrt();
@@ -129,7 +130,7 @@ fn burst_state_is_independent_of_the_query_order() {
             (0..10_000).rev().map(|n| backwards.decide(PacketType::Audio, n)).collect();
         reversed.reverse();
         assert_eq!(in_order, reversed);
-        // 7 and 10,000 have no common divisor: every packet once, far from its neighbors.
+        // 7 and 10,000 have no common divisor, so every packet is requested once, but not directly after its predecessor.
         let mut leaping = Impairer::new(impairment.clone());
         for index in (0..10_000).map(|n| n * 7 % 10_000) {
             assert_eq!(leaping.decide(PacketType::Audio, index), in_order[index as usize]);
@@ -142,13 +143,13 @@ fn burst_state_is_independent_of_the_query_order() {
 
 #[test]
 fn bursts_continue_where_sequence_numbers_wrap() {
-    // A burst of 1,000 packets on average: at any boundary the state almost never changes.
+    // The mean burst length is 1,000 packets, so the state almost never changes at any given boundary.
     let burst_loss = Some(GilbertModel::new(0.001, 0.001).expect("a model"));
     let changes = (0..1_000).filter(|seed| {
         let mut link = Impairer::new(Impairment { burst_loss, seed: *seed, ..Impairment::default() });
         link.decide(PacketType::Audio, u32::MAX).loss != link.decide(PacketType::Audio, 0).loss
     });
-    // 1 of 1,000 on average; independent states would differ in half of them.
+    // On average, the state changes at 1 of 1,000 boundaries; independent states would differ at half of them.
     assert!(changes.count() <= 6);
 }
 
@@ -175,7 +176,7 @@ fn jitter_is_uniform_from_zero_to_the_configured_maximum() {
     }
     let expected = f64::from(DRAWS) / cells as f64;
     let chi_square: f64 = counted.iter().map(|count| (*count as f64 - expected).powi(2) / expected).sum();
-    // 99 degrees of freedom: mean 99, deviation 14.1.
+    // The chi-square distribution with 99 degrees of freedom has mean 99 and standard deviation 14.1.
     assert!((28.0..170.0).contains(&chi_square), "{chi_square}");
 }
 
@@ -187,7 +188,7 @@ fn exactly_the_listed_audio_packets_are_dropped() {
     let dropped: Vec<u32> =
         (0..1_000).filter(|n| link.decide(PacketType::Audio, *n).loss == Some(LossCause::Listed)).collect();
     assert_eq!(dropped, [10, 20, 21, 22, 23, 24, 25]);
-    // The same numbers on other packets have no effect.
+    // The listed numbers have no effect on packets of other types.
     assert!((0..1_000).all(|n| link.decide(PacketType::Keepalive, n).loss != Some(LossCause::Listed)));
 }
 
@@ -210,7 +211,7 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     let pings: Vec<ImpairmentDecision> =
         (0..1_000).map(|sequence| alone.decide(PacketType::LatencyPing, sequence)).collect();
     let keepalives: Vec<ImpairmentDecision> = (0..1_000).map(|_| alone.decide(PacketType::Keepalive, 0)).collect();
-    // AUDIO of another client between them, and sequence numbers that a ping does not use.
+    // Between them are AUDIO packets of another client and sequence numbers that pings do not use.
     let mut crowded = Impairer::new(everything(12));
     for index in 0..1_000 {
         assert_eq!(crowded.decide(PacketType::Audio, index as u32), audio[index]);
@@ -220,7 +221,7 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
         assert_eq!(
             crowded.decide(PacketType::Audio, index as u32),
             audio[index],
-            "a second copy has the decision of the first one"
+            "a second copy has the same decision as the first"
         );
     }
     // Types and seeds give independent decisions.
@@ -230,7 +231,7 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     assert_ne!((0..1_000).map(|sequence| other.decide(PacketType::Audio, sequence)).collect::<Vec<_>>(), audio);
 }
 
-/// A payload of 472 bytes is 500 bytes in IPv4, 4,000 bits: 2 ms at 2 Mbit/s.
+/// A payload of 472 bytes is an IPv4 packet of 500 bytes (4,000 bits), which takes 2 ms at 2 Mbit/s.
 const LEN: usize = 472;
 
 fn narrow(max_queue_delay: Duration) -> Impairer {
@@ -242,7 +243,7 @@ fn v4() -> IpAddr {
     [192, 0, 2, 1].into()
 }
 
-/// When a packet leaves, in microseconds.
+/// The time in microseconds at which a packet is sent, or `None` if it is dropped.
 fn pass(link: &mut Impairer, at_us: u64, copies: u8) -> Option<u64> {
     let passage = link.enter_bottleneck(Time::from_nanos(at_us * 1_000), (LEN, copies), v4())?;
     assert_eq!(passage.copy_spacing, 2 * MS);
@@ -258,7 +259,7 @@ fn packets_leave_a_limited_bandwidth_one_after_the_other() {
     assert_eq!(pass(&mut link, 5_000, 1), Some(7_000));
     // The link is idle again.
     assert_eq!(pass(&mut link, 20_000, 1), Some(22_000));
-    // A copy takes its own time, and the next packet waits for it.
+    // A copy takes its own transmission time, and the next packet waits for it.
     assert_eq!(pass(&mut link, 21_000, 2), Some(24_000));
     assert_eq!(pass(&mut link, 21_000, 1), Some(28_000));
 }
@@ -269,7 +270,7 @@ fn bottleneck_queue_drops_packets_that_would_wait_too_long() {
     assert_eq!(pass(&mut link, 0, 1), Some(2_000));
     assert_eq!(pass(&mut link, 0, 1), Some(4_000));
     assert_eq!(pass(&mut link, 0, 1), Some(6_000));
-    // It would wait for 6 ms. A millisecond later it would wait for 5, which is within the limit.
+    // The packet would wait for 6 ms. A millisecond later it would wait for 5 ms, which is within the limit.
     assert_eq!(pass(&mut link, 0, 1), None);
     assert_eq!(pass(&mut link, 999, 1), None);
     assert_eq!(pass(&mut link, 1_000, 1), Some(8_000));
@@ -284,7 +285,7 @@ fn ip_headers_count_and_a_mapped_address_is_ipv4() {
         let peer = peer.parse().expect("an address");
         link.enter_bottleneck(Time::ZERO, (12, 1), peer).expect("room").at.as_micros()
     };
-    // 12 + 8 + 20 bytes are 320 bits, 12 + 8 + 40 are 480.
+    // 12 + 8 + 20 bytes (IPv4) are 320 bits; 12 + 8 + 40 bytes (IPv6) are 480 bits.
     assert_eq!((after("192.0.2.1"), after("::ffff:192.0.2.1"), after("2001:db8::1")), (320, 320, 480));
     let mut wide = Impairer::new(Impairment::default());
     let passage = wide.enter_bottleneck(Time::from_millis(7), (LEN, 2), v4()).expect("no limit");

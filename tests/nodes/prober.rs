@@ -1,4 +1,4 @@
-//! The prober as a node, in virtual time: number, schedule and bytes of its packets, and when it finishes.
+//! The prober as a node, in virtual time: number, schedule and bytes of its packets, and the time at which it finishes.
 
 use std::time::Duration;
 use test_support::node_driver;
@@ -14,7 +14,7 @@ fn prober(stream_kind: StreamKind, count: Option<u64>) -> Prober {
     ClientNode::new(run_config(stream_kind), ProbeWorkload::new(probe_config), Box::new(()))
 }
 
-/// Polls at every deadline before `to`. Returns the packets that left, with their times.
+/// Polls at every deadline before `to`. Returns the sent packets with their times.
 fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
     let mut left = Vec::new();
     let mut now = from;
@@ -51,7 +51,7 @@ fn each_stream_kind_has_its_bytes() {
     assert_eq!(at(StreamKind::Keepalive, 2), header(4, 2, 0));
     // sent_time_us: 20,000.
     assert_eq!(at(StreamKind::Ping, 2), [header(5, 2, 0), vec![0, 0, 0, 0, 0, 0, 0x4E, 0x20, 0, 0, 0, 2]].concat());
-    // AUDIO counts from 1; 64 bytes are 16 samples.
+    // AUDIO sequence numbers start at 1; 64 bytes are 16 samples.
     let (first, third) = (at(StreamKind::Audio, 0), at(StreamKind::Audio, 2));
     assert_eq!((&first[..12], &third[..12]), (&header(1, 1, 0)[..], &header(1, 3, 32)[..]));
     assert_eq!((first.len(), third.len()), (76, 76));
@@ -77,7 +77,7 @@ fn complete_run_ends_100_ms_after_the_last_return() {
 fn incomplete_run_ends_at_the_deadline_of_the_last_packet() {
     let mut node = prober(StreamKind::Ping, Some(3));
     let left = follow(&mut node, 0, 11 * MS);
-    // 5 ms is the smallest round trip, so the deadline of the third, which leaves at 20 ms, is 2,025 ms.
+    // The smallest round trip is 5 ms, so the deadline of the third ping, which is sent at 20 ms, is 2,025 ms.
     deliver(&mut node, 5 * MS, peer(), &pong(&left[0].1));
     follow(&mut node, 20 * MS, 21 * MS);
     assert_eq!(deadline(&node), Some(2_025 * MS));
@@ -126,7 +126,7 @@ fn reply_that_belongs_to_no_packet_of_the_run_is_stray() {
     deliver(&mut node, 3, peer(), &header(1, 1, 0));
     deliver(&mut node, 4, peer(), &[1, 6, 0]);
     deliver(&mut node, 5, peer(), &ping);
-    // These two are pongs, but to no ping of this run.
+    // These two are pongs, but not to a ping of this run.
     deliver(&mut node, 6, peer(), &header(6, 0, 0));
     deliver(&mut node, 7, peer(), &[header(6, 0, 0), vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]].concat());
     let run = node.into_results("", Some(Time::from_millis(1)), &mut ());
@@ -139,12 +139,12 @@ fn packet_can_be_matched_until_262144_later_ones_have_left() {
     let mut node = prober(StreamKind::Keepalive, None);
     assert_eq!(poll(&mut node, 0).len(), 1);
     assert_eq!(poll(&mut node, 262_153 * 10 * MS).len(), 262_153);
-    // The last is number 262,153: 262,144 later ones have left after number 9, and one fewer after number 10.
+    // The last packet is number 262,153: 262,144 packets were sent after number 9, and one fewer after number 10.
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 9, 0));
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 10, 0));
     let stream =
         node.into_results("", Some(Time::from_nanos(262_153 * 10 * MS)), &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.returned, stream.unmatched), (1, 1));
-    // Ten have left the window and are lost; the deadline of the others has not passed.
+    // Ten packets are outside the window and are lost; the deadline of the others has not passed.
     assert_eq!((stream.lost, stream.in_flight), (10, 262_143));
 }

@@ -17,7 +17,7 @@ use jamjam_dev::time::Time;
 use node_driver::{MS, deadline, deliver, header, peer, poll, pong, run_config};
 use recording_sink::RecordingSink;
 
-/// Packets of the listed lengths, each filled with its number, available once they are `ready`.
+/// Packets with the listed lengths, each filled with its number. The first `ready` packets are available.
 struct ListedPackets {
     packets: Vec<usize>,
     next: usize,
@@ -36,7 +36,8 @@ impl PayloadSource for ListedPackets {
     }
 }
 
-/// Mono at 48 kHz in frames of 96 samples: a packet every 2 ms. Returns the sender, and the number of packets that are ready.
+/// Creates a sender of mono at 48 kHz with 96 samples per packet: one packet every 2 ms. Returns the sender and the number of packets that
+/// are ready.
 fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPackets>, Rc<Cell<usize>>) {
     let ready = Rc::new(Cell::new(usize::MAX));
     let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence };
@@ -44,14 +45,14 @@ fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPacket
     (ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(audio_config, source), Box::new(())), ready)
 }
 
-/// Polls at every deadline from `from` to `to`. Returns the packets that left, with their times.
+/// Polls at every deadline from `from` to `to`. Returns the sent packets with their times.
 fn follow(node: &mut impl Node, from: u64, to: u64) -> Vec<(u64, Vec<u8>)> {
     let mut left = Vec::new();
     let mut now = from;
     while now <= to {
         left.extend(poll(node, now).into_iter().map(|bytes| (now, bytes)));
         let Some(next) = deadline(node) else { break };
-        assert!(next > now, "the deadline {next} has passed at {now}");
+        assert!(next > now, "the deadline {next} has already passed at {now}");
         now = next;
     }
     left
@@ -80,7 +81,7 @@ fn late_poll_does_not_shift_later_packets() {
 
     let run = node.into_results("", Some(Time::from_nanos(start + 100 * MS)), &mut ());
     let pacing = run.pacing.expect("packets were sent");
-    // The three that were due at 4, 6 and 8 ms left 5, 3 and 1 ms late.
+    // The three packets due at 4, 6 and 8 ms were sent 5, 3 and 1 ms late.
     assert_eq!((pacing.all().count(), pacing.all().min(), pacing.all().max()), (10, Some(0), Some(5_000_000)));
     assert_eq!(pacing.all().mean(), Some(900_000.0));
 }
@@ -103,7 +104,7 @@ fn rate_that_divides_no_nanosecond_does_not_drift() {
     let mut node =
         ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(audio_config, source), Box::new(()));
     let audio = times(&of_kind(&follow(&mut node, 0, 10_000 * MS), 1));
-    // 128 × 1,000,000,000 / 44,100 = 2,902,494.33; the 442nd packet starts with sample 56,448 after exactly 1.28 s.
+    // 128 × 1,000,000,000 / 44,100 = 2,902,494.33 ns. The 442nd packet starts with sample 56,448 after exactly 1.28 s.
     assert_eq!(audio[..3], [0, 2_902_494, 5_804_988]);
     assert_eq!(audio[441], 1_280 * MS);
     assert_eq!(audio[882], 2_560 * MS);
@@ -119,14 +120,14 @@ fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
     }
     let info = of_kind(&left, 7);
     assert_eq!(times(&info), [start]);
-    // Five delays of 0.0, 96 samples, 48,000 Hz, "pcm", one channel.
+    // Five delays of 0.0, 96 samples, 48,000 Hz, the codec "pcm", one channel.
     let payload = [&[0; 20][..], &[0, 0, 0, 96], &[0, 0, 0xBB, 0x80], &[3], b"pcm", &[1]].concat();
     assert_eq!(info[0].1, [header(7, 0, 0), payload].concat());
 }
 
 #[test]
 fn each_type_has_its_own_sequence_and_timestamps_count_samples() {
-    // 500 packets of 96 samples are a second; the last packet has 7 samples.
+    // 500 packets of 96 samples last a second; the last packet has 7 samples.
     let mut packets = vec![384; 500];
     packets.push(28);
     let (mut node, _) = sender(0xFFFF_FFFE, packets);
@@ -156,7 +157,7 @@ fn underrun_polls_every_millisecond_and_counts_each_packet_once() {
     let mut left = follow(&mut node, 0, 7 * MS);
     assert_eq!(times(&of_kind(&left, 1)), [0]);
     assert_eq!(deadline(&node), Some(8 * MS));
-    // The packets due at 2, 4 and 6 ms come too late; those due at 8 and 10 ms are in time.
+    // The packets due at 2, 4 and 6 ms are ready too late; those due at 8 and 10 ms are on time.
     ready.set(6);
     left.extend(follow(&mut node, 8 * MS, 100 * MS));
     assert_eq!(times(&of_kind(&left, 1)), [0, 8 * MS, 8 * MS, 8 * MS, 8 * MS, 10 * MS]);
@@ -194,7 +195,7 @@ fn would_block_delays_but_loses_and_repeats_nothing() {
     let mut sink = RecordingSink::new();
     let mut kinds = Vec::new();
     for turn in 0..8 {
-        // WouldBlock at every other call: each poll sends one datagram at most.
+        // Every other call returns WouldBlock, so each poll sends at most one datagram.
         sink.plan = if turn % 2 == 0 {
             [SendStatus::WouldBlock].into()
         } else {
@@ -204,7 +205,7 @@ fn would_block_delays_but_loses_and_repeats_nothing() {
         assert!(sink.plan.is_empty() || turn == 7, "turn {turn}");
         kinds.extend(sink.take().iter().map(|bytes| bytes[1]));
     }
-    // AUDIO, LATENCY_PING, KEEPALIVE, LATENCY_INFO: also when the audio ends with its first packet.
+    // AUDIO, LATENCY_PING, KEEPALIVE and LATENCY_INFO are sent even if the audio ends with its first packet.
     assert_eq!(kinds, [1, 5, 4, 7]);
 }
 
@@ -231,7 +232,7 @@ fn run_ends_100_ms_after_everything_has_returned() {
     }
     poll(&mut node, 50 * MS + 3);
     assert_eq!(deadline(&node), Some(150 * MS + 3));
-    // A second copy is still received.
+    // A second copy is still counted.
     deliver(&mut node, 150 * MS, peer(), &left[0].1);
     poll(&mut node, 150 * MS + 3);
     assert!(node.is_finished());
@@ -249,7 +250,7 @@ fn replies_are_matched_across_the_sequence_wrap() {
     for (at, packet) in [(50, 0), (51, 2), (52, 1)] {
         deliver(&mut node, at * MS, peer(), &audio[packet].1);
     }
-    // Three packets have left: 0xFFFFFFFF, 0 and 1.
+    // Three packets were sent: 0xFFFFFFFF, 0 and 1.
     deliver(&mut node, 53 * MS, peer(), &header(1, 2, 0));
     deliver(&mut node, 54 * MS, peer(), &header(1, 0xFFFF_FFFE, 0));
     let stream = node.into_results("", Some(Time::from_millis(60)), &mut ()).audio.expect("a sender has audio").stats;
@@ -260,7 +261,7 @@ fn replies_are_matched_across_the_sequence_wrap() {
 fn run_without_replies_ends_at_the_deadline_of_the_last_packet() {
     let (mut node, _) = sender(1, vec![384; 2]);
     follow(&mut node, 0, 2 * MS);
-    // The last packet left at 2 ms; 3 s for an unknown server delay; 2 s of timeout.
+    // The last packet was sent at 2 ms, 3 s are added for an unknown server delay, and the timeout is 2 s.
     assert_eq!(deadline(&node), Some(5_002 * MS));
     follow(&mut node, 5_002 * MS, 5_002 * MS);
     assert!(node.is_finished());
@@ -297,11 +298,11 @@ fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
     let left = follow(&mut node, 0, 4 * MS);
     let audio = of_kind(&left, 1);
     let ping = of_kind(&left, 5)[0].1.clone();
-    // An echo time of 200 ms, but no pong has arrived yet: lateness cannot be evaluated.
+    // The echo time is 200 ms, but no pong has arrived yet, so lateness cannot be evaluated.
     deliver(&mut node, 200 * MS, peer(), &audio[0].1);
-    // The round trip of the ping is 206 ms, which makes the server delay 200 − 206 = −6 ms.
+    // The round trip of the ping is 206 ms, so the estimated server delay is 200 − 206 = −6 ms.
     deliver(&mut node, 206 * MS, peer(), &pong(&ping));
-    // Left at 2 ms: 201 ms less −6 ms is more than 5 ms.
+    // This packet was sent at 2 ms, so its echo time is just above 201 ms: 201 − (−6) = 207 ms, which exceeds the limit of 5 ms.
     deliver(&mut node, 203 * MS + 1, peer(), &audio[1].1);
     let stream = node.into_results("", Some(Time::from_millis(300)), &mut ()).audio.expect("a sender has audio").stats;
     assert_eq!((stream.returned, stream.late), (2, 1));

@@ -7,7 +7,7 @@ use golden::packet;
 use jamjam_dev::audio::convert::{decode_payload, encode_payload};
 use jamjam_dev::wire::{self, Header, KeepaliveAction, LatencyInfo, PacketType, PingPayload, keepalive_action};
 
-/// Type, sequence, timestamp, flags and payload length of every fixture; those of STUN are in `wire_stun.rs`.
+/// Type, sequence, timestamp, flags and payload length of every fixture; the STUN fixtures are in `stun.rs`.
 #[rustfmt::skip]
 const HEADERS: &[(&str, PacketType, u32, u32, u16, usize)] = &[
     ("audio-flags.hex",             PacketType::Audio,       2,             128,           0x8402, 4),
@@ -33,7 +33,7 @@ fn every_header_matches_its_golden_bytes() {
     let names: Vec<&str> = HEADERS.iter().map(|row| row.0).collect();
     let mut fixtures = golden::names();
     fixtures.retain(|name| !name.starts_with("stun-"));
-    assert_eq!(fixtures, names, "a fixture that no test reads, or none for a row");
+    assert_eq!(fixtures, names, "a fixture has no row, or a row has no fixture");
     for (name, kind, sequence, timestamp, flags, len) in HEADERS.iter().copied() {
         let bytes = packet(name);
         let read = wire::parse_packet(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -78,7 +78,7 @@ fn ping_and_pong_match_their_golden_bytes() {
         assert_eq!(PingPayload::parse(wire::parse_packet(&packet(name)).unwrap()), Ok(expected), "{name}");
     }
     assert_eq!(expected.to_pong_datagram(42)[..], packet("latency-pong.hex"));
-    // Pings of this program have the same sequence in header and payload; the golden one differs only in that.
+    // This program's pings have the same sequence in header and payload; the golden ping differs only in this.
     let mut ours = packet("latency-ping.hex");
     ours[2..6].copy_from_slice(&[0, 0, 0, 9]);
     assert_eq!(expected.to_ping_datagram()[..], ours);

@@ -1,4 +1,4 @@
-//! The client and the echo connected in memory, with streams that overtake each other and bytes in chunks of any size.
+//! The client and the echo are connected in memory. Streams overtake each other, and bytes arrive in chunks of any size.
 
 use test_support::manual_peer::ManualPeer;
 mod deadline;
@@ -24,7 +24,7 @@ fn fifty_groups(group_interval: Duration, frame_interval: Duration) -> Sending {
     Sending { group_count: Some(50), frames_per_group: 2, group_interval, frame_interval, ..Sending::default() }
 }
 
-/// Every frame of `groups` groups of two, in order.
+/// All frames of `groups` groups of two frames, in order.
 fn all_of(groups: u64) -> Vec<(u64, usize)> {
     (1..=groups).flat_map(|group| [(group, 0), (group, 1)]).collect()
 }
@@ -74,7 +74,7 @@ fn concurrent_groups_overtake_each_other_and_all_return() {
         returned.sort_unstable();
         assert_eq!(returned, all_of(50), "seed {seed}");
     }
-    assert!(overtaken > 0, "everything was delivered in order: the test is void");
+    assert!(overtaken > 0, "everything was delivered in order, so the test checks nothing");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn delay_applies_to_each_frame_and_keeps_the_order() {
 
 #[test]
 fn delayed_echo_over_its_memory_limit_drops_the_newest_groups() {
-    // A group takes 1,024 bytes, its frame 1,000 and 64, its end 64: eight fit, and the next is dropped.
+    // A group is charged 1,024 bytes, its frame 1,000 + 64 and its end 64: 2,152 bytes. Eight groups fit, and the next is dropped.
     let echoing = Echoing { delay: 5_000 * MS, max_buffered_bytes: 8 * 2_152, ..Echoing::default() };
     let sending = Sending {
         group_count: Some(20),
@@ -127,8 +127,8 @@ fn delayed_echo_over_its_memory_limit_drops_the_newest_groups() {
 #[test]
 fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
     for (seed, ms) in [(1, 30), (2, 90), (3, 300), (4, 1_500)] {
-        // A group takes 1,024 bytes, each of its frames 1,000 and 64, its end 64. With one group per millisecond, a third of the
-        // groups of the delay fits.
+        // A group is charged 1,024 bytes, each of its two frames 1,000 + 64 and its end 64: 3,216 bytes. With one group per millisecond, a
+        // third of the groups sent during the delay fit.
         let max_buffered_bytes = ms as usize / 3 * 3_216;
         let echoing = Echoing { delay: ms * MS, max_buffered_bytes, ..Echoing::default() };
         let count = 4 * u64::from(ms);
@@ -144,7 +144,7 @@ fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
         let mut peers = JoinedPeers::new(Plan { seed, echoing, sending, ..Plan::default() });
         peers.max_buffered_bytes = max_buffered_bytes;
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-        // The memory fills, then every group is dropped until the first one leaves, and so on.
+        // When the memory is full, every group is dropped until the first group is sent, and so on.
         let (accepted, refused): (Vec<u64>, Vec<u64>) =
             (1..=count).partition(|group| (group - 1) % u64::from(ms) < u64::from(ms) / 3);
         let expected: Vec<_> = accepted.iter().flat_map(|group| [(*group, 0), (*group, 1)]).collect();
@@ -178,7 +178,7 @@ fn slow_reader_loses_the_oldest_groups_whole() {
     assert_eq!(peers.returned(), [], "nothing was read");
     peers.client_is_slow = false;
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-    // A group is 2 × 1,000 bytes, 2 of each length, and 4 before them: 9 of 2,008 fit into 20,000.
+    // A group has 2 × 1,000 bytes, 2 bytes for each length, and 4 bytes before them: 9 groups of 2,008 bytes fit in 20,000.
     let lost = peers.lost();
     assert_eq!(lost, (1..=91).collect::<Vec<_>>());
     let mut returned = positions(&peers.returned());
@@ -234,7 +234,7 @@ fn endless_run_is_ended_by_its_owner() {
         ending,
         MoqtRunOutcome::Closed { code: error_code::NO_ERROR, reason: "interrupted".to_owned(), closed_locally: true }
     );
-    // The first at 50 ms: 100 of them at 10 ms until 1,040.
+    // The first of 100 groups is sent at 50 ms and the others at intervals of 10 ms, until 1,040 ms.
     assert_eq!(positions(&peers.returned()), all_of(100));
 }
 
@@ -244,7 +244,7 @@ fn frames_sent_just_before_the_end_are_in_flight() {
         Sending { group_count: None, group_interval: 1_000 * MS, reply_timeout: 2_000 * MS, ..Sending::default() };
     let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
     peers.client_is_slow = true;
-    // Groups at 50, 1,050, 2,050, 3,050 and 4,050 ms.
+    // Groups are sent at 50, 1,050, 2,050, 3,050 and 4,050 ms.
     peers.until(Time::from_millis(4_100));
     let now = peers.now;
     peers.client.close(now, error_code::NO_ERROR, "interrupted");
@@ -255,7 +255,7 @@ fn frames_sent_just_before_the_end_are_in_flight() {
         _ => None,
     });
     let expected = [(4, 0, Time::from_millis(3_050)), (5, 0, Time::from_millis(4_050))];
-    // The group sent at 2,050 is 2,050 ms old: more than the timeout of 2,000.
+    // The group sent at 2,050 ms is 2,050 ms old, which is more than the timeout of 2,000 ms.
     assert_eq!(in_flight.collect::<Vec<_>>(), expected);
 }
 
@@ -282,13 +282,13 @@ fn timeout_is_extended_by_the_smallest_round_trip() {
         Sending { group_count: Some(20), group_interval: 20 * MS, reply_timeout: 100 * MS, ..Sending::default() };
     let mut peers = JoinedPeers::new(Plan { echoing, sending, ..Plan::default() });
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-    // The last leaves at 50 + 19 × 20 = 430 ms, and the first is back at 300.
+    // The last frame is sent at 50 + 19 × 20 = 430 ms, and the first frame returns at 300 ms.
     assert_eq!((peers.returned().len(), peers.lost()), (20, vec![]));
     let finished_at = peers
         .events
         .iter()
         .find_map(|event| if let MoqtClientEvent::Finished { at, .. } = event { Some(*at) } else { None });
-    assert_eq!(finished_at, Some(Time::from_millis(430 + 250 + 100)), "100 ms for second copies");
+    assert_eq!(finished_at, Some(Time::from_millis(430 + 250 + 100)), "the run waits another 100 ms for second copies");
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn queued_texts_are_sent_in_order_at_the_group_interval() {
     let sending = Sending { group_count: None, group_interval: 100 * MS, payload, ..Sending::default() };
     let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
     peers.until(Time::from_millis(1_003));
-    // Two at once while the session is idle; the client polls every 10 ms.
+    // Two texts arrive at once while the session is idle; the client polls every 10 ms.
     assert!(feed.try_push("one".into()) && feed.try_push("two".into()));
     peers.until(Time::from_millis(1_500));
     assert!(feed.try_push("three".into()));
@@ -322,7 +322,11 @@ fn queued_texts_are_sent_in_order_at_the_group_interval() {
         .events
         .iter()
         .find_map(|event| if let MoqtClientEvent::Finished { at, .. } = event { Some(*at) } else { None });
-    assert_eq!(finished_at, Some(Time::from_millis(2_010)), "closed at 1,910, and 100 ms for second copies");
+    assert_eq!(
+        finished_at,
+        Some(Time::from_millis(2_010)),
+        "the feed was closed at 1,910 ms, and the run waits another 100 ms for second copies"
+    );
 }
 
 #[test]
@@ -339,7 +343,7 @@ fn missing_common_version_is_reported_to_both_sides() {
     assert_eq!((code, reason.starts_with("no common version")), (error_code::UNSUPPORTED_VERSION, true));
 }
 
-/// Bytes of a server of gomoqt-2025-02, from the table of the protocol.
+/// The bytes of a gomoqt-2025-02 server, from the protocol table.
 mod by_hand {
     pub(super) const SERVER: &[u8] = &[0x09, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0];
     pub(super) const PLEASE: &[u8] = b"\x01\x0e\x02\x05japan\x05kyoto\x00";
@@ -367,19 +371,19 @@ fn events(manual_peer: &mut ManualPeer<MoqtClient>) -> Vec<MoqtClientEvent> {
     std::iter::from_fn(|| manual_peer.peer.handler().poll_event()).collect()
 }
 
-/// One frame of `hi` in each of two groups of two, 10 ms apart.
+/// Two groups of two frames that contain `hi`, 10 ms apart.
 fn two_groups() -> Sending {
     let payload = FramePayload::Texts(vec!["hi".into()]);
     Sending { group_count: Some(2), frames_per_group: 2, group_interval: 10 * MS, payload, ..Sending::default() }
 }
 
-/// A client that has begun to send, and whose first group has left.
+/// A client that has sent its first group.
 fn sending() -> ManualPeer<MoqtClient> {
     let mut client = client(two_groups());
     assert_eq!(client.take_written(StreamHandle::Local(0))[0], 0, "the session stream comes first");
     client.deliver(StreamHandle::Local(0), SERVER);
     assert_eq!(client.take_written(StreamHandle::Local(1)), PLEASE);
-    // The subscription comes before the request for announcements, as from a fast original server.
+    // The subscription arrives before the request for announcements, as from a fast original server.
     let subscriber = client.open(0, StreamDir::Bi, SUBSCRIBE);
     assert_eq!(client.take_written(subscriber), INFO);
     let announcements = client.open(4, StreamDir::Bi, PLEASE);
@@ -393,7 +397,7 @@ fn sending() -> ManualPeer<MoqtClient> {
     client
 }
 
-/// A frame that returns as soon as it has left, at `at`.
+/// A frame that is sent at `at` and returns immediately.
 fn returned(
     (group, frame): (u64, usize),
     sent_at: Time,
@@ -536,13 +540,13 @@ fn gomoqt_09_server_must_accept_within_time_after_the_first_frame() {
     assert_eq!(silent.peer.handler().outcome(), None);
     silent.until(Time::from_millis(5_050));
     assert_eq!(silent.peer.handler().outcome(), not_agreed);
-    // A run that ends before: the last frame left at 60 ms, and the timeout is 2 s.
+    // A run that ends before SUBSCRIBE_OK: the last frame was due at 60 ms, and the timeout is 2 s.
     let mut short = before_subscribe_ok(two_groups());
     short.until(Time::from_millis(2_059));
     assert_eq!(short.peer.handler().outcome(), None);
     short.until(Time::from_millis(2_060));
     assert_eq!(short.peer.handler().outcome(), not_agreed);
-    // SUBSCRIBE_OK, or a group alone, is enough.
+    // Either SUBSCRIBE_OK or a group is sufficient.
     let mut accepted = before_subscribe_ok(endless());
     accepted.deliver(StreamHandle::Local(2), &[0]);
     let mut with_group = before_subscribe_ok(endless());
@@ -619,7 +623,7 @@ fn groups_before_the_first_subscription_are_kept_up_to_a_limit() {
     assert_eq!(
         (echo.opened.len(), echo.counts.groups_dropped_no_subscriber),
         (2, 2),
-        "four are kept, the oldest two are dropped"
+        "four groups are buffered, the two oldest are dropped"
     );
     echo.open(4, StreamDir::Bi, SUBSCRIBE);
     for (handle, sequence) in [(2, 3), (3, 4), (4, 5), (5, 6)] {

@@ -1,4 +1,4 @@
-//! The bytes of MOQT messages: golden ones are parsed and serialized, and any other bytes are parsed or rejected.
+//! The bytes of MOQT messages: golden messages are parsed and serialized, and any other bytes are parsed or rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use MoqtVersion::{Gomoqt09, Gomoqt202502};
 
-/// The golden pieces of one version, and which of them a test has used.
+/// The golden pieces of one version, and the names of the pieces that a test has used.
 struct Pieces {
     version: MoqtVersion,
     bytes: BTreeMap<String, Vec<u8>>,
@@ -38,8 +38,8 @@ impl Pieces {
         self.bytes.get(name).unwrap_or_else(|| panic!("no {name}")).clone()
     }
 
-    /// Checks that `name` is `message`, after the type of the stream if the message begins one; and that `name-bare`, if present,
-    /// parses to it too.
+    /// Checks that the piece `name` is `message`, preceded by the stream type if the message begins a stream; and that `name-bare`, if
+    /// present, also parses to `message`.
     fn check<M: MessageBody + PartialEq + Debug>(&mut self, name: &str, begins: Option<u8>, message: &M) {
         let version = self.version;
         let encoded = message.encode_with_length(version);
@@ -83,7 +83,7 @@ impl Pieces {
     }
 
     fn assert_all_used(self) {
-        assert_eq!(self.bytes.into_keys().collect::<BTreeSet<_>>(), self.used, "a piece that no test uses");
+        assert_eq!(self.bytes.into_keys().collect::<BTreeSet<_>>(), self.used, "no test uses a piece");
     }
 }
 
@@ -113,7 +113,11 @@ fn gomoqt_2025_02_messages_match_their_golden_bytes() {
     stream.push(&pieces.take("announce-live-bare"));
     let live = Announce { status: AnnounceStatus::Live, ..Announce::default() };
     assert_eq!(Announce::from_bytes(Gomoqt202502, &stream.next_length_prefixed().unwrap().unwrap()), Ok(live));
-    assert_eq!(stream.next_length_prefixed().unwrap().unwrap().len(), 0, "what the original program writes after it");
+    assert_eq!(
+        stream.next_length_prefixed().unwrap().unwrap().len(),
+        0,
+        "the original program writes an empty message after it"
+    );
     pieces.assert_all_used();
 }
 
@@ -189,7 +193,7 @@ fn oversized_message_is_rejected_by_its_length_prefix() {
         }
     }
     let many = |count: u8, each: &[u8]| [vec![0x40, count], each.repeat(usize::from(count))].concat();
-    // An empty string is one byte, an empty parameter two.
+    // An empty string takes one byte, an empty parameter two bytes.
     assert_eq!(AnnouncePlease::from_bytes(Gomoqt202502, &many(64, &[0])).unwrap().prefix.0.len(), 64);
     assert!(matches!(
         AnnouncePlease::from_bytes(Gomoqt202502, &many(65, &[0])),
@@ -232,7 +236,7 @@ fn group_that_ends_within_a_frame_is_truncated() {
         let mut group = GroupDeframer::default();
         stream.push(&original[..cut]);
         while group.next(&mut stream).unwrap().is_some() {}
-        // A group may end after GROUP, after its first frame, and after its second.
+        // A group may end after GROUP, after its first frame, or after its second frame.
         assert_eq!(group.check_end(&stream).is_ok(), [3, 7, 9].contains(&cut), "{cut}");
     }
 }
@@ -253,7 +257,7 @@ fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..=64_u64, 0..=codec::MAX_VARINT]
 }
 
-/// A message written in a version is parsed as the same message.
+/// Checks that a message that is serialized in a version is parsed as the same message.
 fn round_trip<M: MessageBody + PartialEq + Debug>(version: MoqtVersion, message: &M) {
     round_trip_coding(message, &message.encode_with_length(version), |body| M::from_bytes(version, body));
 }
@@ -268,7 +272,7 @@ fn round_trip_coding<M: PartialEq + Debug>(
     let body = stream.next_length_prefixed().unwrap().unwrap();
     assert_eq!(decode(&body).as_ref(), Ok(message));
     assert_eq!(stream.buffered(), 0);
-    // A truncated message is rejected or is parsed as a shorter one. Only counts of 0 at its end may be missing.
+    // A truncated message is rejected or parsed as a shorter message. Only counts of 0 at its end may be missing.
     for cut in 0..body.len() {
         let (read, missing) = (decode(&body[..cut]), &body[cut..]);
         assert!(read.as_ref() != Ok(message) || missing.iter().all(|byte| *byte == 0), "{cut} of {body:02x?}");
@@ -343,7 +347,7 @@ proptest! {
         round_trip_coding(&group, &group.encode_with_length(), GroupHeader::from_bytes);
     }
 
-    /// For any split of the bytes of a group, its frames are those that were written.
+    /// However the bytes of a group are split, the parsed frames equal the written frames.
     #[test]
     fn frames_keep_their_boundaries(
         frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),

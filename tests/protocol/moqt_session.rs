@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use StreamDir::{Bi, Uni};
 use StreamHandle::{Local, Remote};
 
-/// An echo at `/echo`; `connect_path` is the path that the transport knows.
+/// An echo at `/echo`. `connect_path` is the path that the transport received, if any.
 fn echo(connect_path: Option<&str>, limits: SessionLimits) -> ManualPeer<MoqtEcho> {
     let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: connect_path.map(str::to_owned) };
     ManualPeer::new(MoqtEndpoint::new(Session::new(Time::ZERO, end, limits), MoqtEcho::new(MoqtEchoConfig::default())))
@@ -36,7 +36,8 @@ fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String,
     (echo, pieces)
 }
 
-/// The same, with `japan, kyoto, text` announced, subscribed to by the echo as 0, and by the other end as 0 on stream 4.
+/// The same, with the track `japan, kyoto, text` announced. The echo has subscribed to it as subscription 0, and the other end as
+/// subscription 0 on stream 4.
 fn subscribed(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
     let (mut echo, pieces) = established(limits);
     echo.deliver(Local(0), &pieces["announce-active"]);
@@ -47,7 +48,7 @@ fn subscribed(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, 
     (echo, pieces)
 }
 
-/// A group of the peer: GROUP for subscription 0, as golden, and `frames`.
+/// A group from the peer: the golden GROUP for subscription 0, followed by `frames`.
 fn group(frames: &[&str]) -> Vec<u8> {
     let frames = frames.iter().flat_map(|frame| [&[frame.len() as u8], frame.as_bytes()].concat());
     [0, 2, 0, 1].into_iter().chain(frames).collect()
@@ -56,13 +57,13 @@ fn group(frames: &[&str]) -> Vec<u8> {
 #[test]
 fn client_of_gomoqt_2025_02_is_answered_byte_for_byte() {
     let (mut echo, pieces) = established(SessionLimits::default());
-    // It requests announcements and subscribes immediately, before it has announced anything.
+    // The peer requests announcements and subscribes immediately, before it has announced a track.
     let announcements = echo.open(4, Bi, &pieces["announce-please-bare"]);
     let subscriber = echo.open(8, Bi, &pieces["subscribe-bare"]);
     assert_eq!(
         (echo.take_written(announcements), echo.take_written(subscriber)),
         (vec![], vec![]),
-        "nothing is announced yet"
+        "no track is announced yet"
     );
     echo.deliver(Local(0), &pieces["announce-active-bare"]);
     assert_eq!(echo.opened[1], (Local(1), Bi));
@@ -73,7 +74,11 @@ fn client_of_gomoqt_2025_02_is_answered_byte_for_byte() {
     let group = echo.open(2, Uni, &pieces["group"]);
     echo.deliver(group, &pieces["frame"]);
     assert_eq!(echo.opened[2], (Local(2), Uni));
-    assert_eq!(echo.take_written(Local(2)), [&pieces["group"][..], &pieces["frame"]].concat(), "before the group ends");
+    assert_eq!(
+        echo.take_written(Local(2)),
+        [&pieces["group"][..], &pieces["frame"]].concat(),
+        "the frame is echoed before the group ends"
+    );
     assert!(!echo.finished.contains(&Local(2)));
     echo.finish(group);
     assert!(echo.finished.contains(&Local(2)));
@@ -103,7 +108,7 @@ fn client_of_gomoqt_09_is_answered_byte_for_byte() {
     echo.deliver(Local(0), &pieces["announce-ended"]);
     assert_eq!(echo.take_written(early), pieces["announce-ended"]);
     assert_eq!(echo.take_written(late), pieces["announce-ended"]);
-    assert!(echo.finished.contains(&subscriber), "the echo's track ends with what it echoes");
+    assert!(echo.finished.contains(&subscriber), "the echo's track ends when the client's track ends");
 }
 
 #[test]
@@ -119,7 +124,7 @@ fn version_is_chosen_from_the_offer() {
     let both = [0x00, 0x13, 0x02, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0x00];
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     echo.open(0, Bi, &both[..]);
-    assert_eq!(echo.peer.session().version(), None, "one byte of it is missing, by its length of 19");
+    assert_eq!(echo.peer.session().version(), None, "according to its length of 19, one byte of the setup is missing");
     let mut setup = both;
     setup[1] = 0x12;
     let mut echo = self::echo(Some("/echo"), SessionLimits::default());
@@ -215,7 +220,7 @@ fn streams_that_overtake_the_setup_wait_for_it() {
     assert_eq!(
         echo.stopped,
         [(stray, error_code::INVALID_SUBSCRIBE_ID)],
-        "no group can have a number that was not given out"
+        "a group with an unassigned subscription number is rejected"
     );
     assert_eq!(echo.finished, [announcements]);
     echo.deliver(Local(0), &pieces["announce-active"]);
@@ -287,7 +292,7 @@ fn second_subscription_with_the_same_id_is_rejected() {
     let second = echo.open(8, Bi, &pieces["subscribe"]);
     assert_eq!(echo.reset, [(second, error_code::DUPLICATE_SUBSCRIBE_ID)]);
     echo.open(2, Uni, &group(&["a"]));
-    assert_eq!(echo.opened.last(), Some(&(Local(2), Uni)), "the first is served");
+    assert_eq!(echo.opened.last(), Some(&(Local(2), Uni)), "the first subscription is served");
 }
 
 #[test]
@@ -300,7 +305,7 @@ fn only_groups_in_the_subscribed_range_are_sent() {
         assert_eq!(sent.is_some(), is_wanted, "{sequence}");
     }
     let after = echo.open(14, Uni, &[0, 3, 0, 0x41, 0x91, 1, b'x']);
-    assert_ne!(echo.opened.last().map(|(_, kind)| *kind), Some(Uni), "401 is after 400");
+    assert_ne!(echo.opened.last().map(|(_, kind)| *kind), Some(Uni), "group 401 is not sent before group 400");
     echo.finish(after);
 }
 
@@ -311,7 +316,7 @@ fn streams_beyond_the_limit_are_rejected() {
         echo.open(id, Bi, &[]);
         echo.open(id + 2, Uni, &[0]);
     }
-    // 64 bidirectional streams, of which two are the session stream and the subscription, and 128 groups.
+    // 64 bidirectional streams are accepted, two of which are the session stream and the subscription, and 128 groups.
     assert_eq!(echo.counts.streams_rejected, 10_000 - 62 + 10_000 - 128);
     assert!(echo.stopped.iter().all(|(_, code)| *code == error_code::LIMIT_EXCEEDED));
     assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));
@@ -329,7 +334,7 @@ fn announcements_beyond_the_limit_are_ignored() {
         echo.deliver(Local(0), &[&[body], &path[1..]].concat());
     }
     assert_eq!((echo.counts.announcements, echo.counts.announcements_rejected), (16, 84));
-    // One part of 4,097 bytes (0x1001): 4 more are the status, the count and the length of the part.
+    // One part of 4,097 bytes (0x1001). The status, the count and the length of the part take 4 more bytes.
     let long = [&[0x50, 0x05, 1, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
     let (mut echo, _) = established(SessionLimits::default());
     echo.deliver(Local(0), &long);
@@ -340,7 +345,7 @@ fn announcements_beyond_the_limit_are_ignored() {
 #[test]
 fn oversized_prefix_is_rejected() {
     let (mut echo, _) = established(SessionLimits::default());
-    // One part of 4,097 bytes (0x1001), and 3 more: the count and the length of the part.
+    // One part of 4,097 bytes (0x1001). The count and the length of the part take 3 more bytes.
     let please = [&[1, 0x50, 0x04, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
     let announcements = echo.open(4, Bi, &please);
     assert_eq!(echo.stopped.last(), Some(&(announcements, error_code::LIMIT_EXCEEDED)));
@@ -356,7 +361,7 @@ fn incomplete_frames_are_bounded() {
             echo.deliver(Remote(id), &vec![0; 1 << 16]);
         }
     }
-    // 100 groups of 960 KiB each would be 94 MiB: four of them fit into 4 MiB.
+    // 100 groups of 960 KiB would be 94 MiB. Four of them fit in 4 MiB.
     let refused = echo.stopped.iter().filter(|(_, code)| *code == error_code::LIMIT_EXCEEDED).count();
     assert_eq!((refused, echo.counts.groups_aborted), (96, 96));
     assert_eq!(echo.closed, None);
@@ -391,7 +396,8 @@ fn peer_that_does_not_read_requests_is_closed() {
         echo.deliver(Local(0), &pieces["announce-ended"]);
         times += 1;
     }
-    // A subscription each time, ended or not: 64 of 26 bytes, and 27 where the number takes two: 9,647 of those fit into the rest.
+    // Each announcement causes a subscription, whether the previous one has ended or not. The first 64 take 26 bytes each. The others take
+    // 27 bytes, because their number takes two bytes; 9,647 of them fit in the remaining memory.
     assert_eq!((times, echo.closed().0), (64 + 9_647 + 1, error_code::INTERNAL_ERROR));
 }
 
@@ -451,18 +457,18 @@ fn end_of_a_track_drops_its_waiting_groups() {
     );
     let late = echo.open(8, Bi, &pieces["subscribe"]);
     assert!(echo.take_written(late).is_empty(), "the track has no subscription any more");
-    // It is announced again, and available again.
+    // The track is announced again, so it is available again.
     echo.deliver(Local(0), &pieces["announce-ended"]);
     echo.deliver(Local(0), &pieces["announce-active"]);
     assert_eq!(echo.take_written(late), pieces["info"]);
     assert_eq!(echo.take_written(announcements), pieces["announce-active"]);
 }
 
-/// Subscription 0 of the other end is on stream 4, and `more` are on those after it.
+/// The other end has subscription 0 on stream 4, and `more` subscriptions on the streams after it.
 fn subscribed_often(limits: SessionLimits, more: u8) -> ManualPeer<MoqtEcho> {
     let (mut echo, pieces) = subscribed(limits);
     for number in 1..=more {
-        // The first byte after the type and the length is the number.
+        // The first byte after the type and the length is the subscription number.
         let mut subscribe = pieces["subscribe"].clone();
         subscribe[2] = number;
         let subscriber = echo.open(4 + 4 * u64::from(number), Bi, &subscribe);
@@ -476,7 +482,7 @@ fn chunk_of_many_empty_frames_is_processed_in_slices() {
     const FRAMES: usize = 1 << 16;
     let mut echo = subscribed_often(SessionLimits::default(), 15);
     let coming = echo.open(2, Uni, &[0, 2, 0, 1]);
-    // Each of these bytes is the length of a frame: 0.
+    // Each of these bytes is the length of an empty frame.
     echo.peer.on_stream_data(echo.now, coming, &vec![0; FRAMES]);
     echo.peer.on_stream_finished(echo.now, coming);
     let (mut slices, mut frames, mut bytes) = (0, 0, 0);
@@ -489,7 +495,7 @@ fn chunk_of_many_empty_frames_is_processed_in_slices() {
                 echo.peer.on_bytes_written(echo.now, stream, more.len());
             }
         }
-        // 64 frames of one byte for each of 16 readers, in one write; in the first slice GROUP before them, of 4 bytes.
+        // Each of the 16 readers gets 64 frames of one byte in one write. In the first slice, GROUP (4 bytes) precedes them.
         let (max_writes, max_queued) = if slices == 0 { (32, 16 * 68) } else { (16, 16 * 64) };
         assert!(writes <= max_writes && queued <= max_queued, "slice {slices}: {writes} writes, {queued} bytes");
         let counts = echo.peer.take_counters();
@@ -507,7 +513,7 @@ fn chunk_of_many_empty_frames_is_processed_in_slices() {
 
 #[test]
 fn stream_that_used_exactly_one_slice_does_not_wait() {
-    // A slice is 64 items: as many frames, or one less together with GROUP.
+    // A slice is 64 items: 64 frames, or GROUP and 63 frames.
     for frames in (60..70).chain(124..132) {
         let (mut echo, _) = subscribed(SessionLimits::default());
         let coming = echo.open(2, Uni, &group(&vec!["x"; frames]));
@@ -538,9 +544,9 @@ fn streams_take_turns_and_none_is_lost() {
     echo.peer.on_stream_finished(echo.now, other);
     let announcements = echo.open(8, Bi, &pieces["announce-please"]);
     assert_eq!(echo.take_written(announcements), pieces["announce-active"]);
-    assert_eq!(echo.finished, [], "neither is complete");
+    assert_eq!(echo.finished, [], "neither group is complete");
     echo.until(Time::from_millis(1));
-    assert_eq!(echo.finished, [Local(3), Local(2)], "the short one first");
+    assert_eq!(echo.finished, [Local(3), Local(2)], "the short group is finished first");
     assert_eq!((echo.take_written(Local(2)), echo.take_written(Local(3))), (frames(1_000), frames(70)));
 }
 
@@ -548,7 +554,7 @@ fn streams_take_turns_and_none_is_lost() {
 fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
     let (mut echo, _) = subscribed(SessionLimits::default());
     echo.accepts_writes = false;
-    // GROUP takes 4 bytes, the frames 1 and 3, 1, and 2 and 100.
+    // GROUP takes 4 bytes. The frames (length and content) take 1 + 3, 1, and 2 + 100 bytes.
     let long = "y".repeat(100);
     let coming = echo.open(2, Uni, &[&group(&["abc", ""])[..], &[0x40, 100], long.as_bytes()].concat());
     echo.finish(coming);
@@ -558,15 +564,15 @@ fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
         let counts = echo.peer.take_counters();
         (counts.frames_sent, counts.sent_bytes)
     };
-    assert_eq!([sent(0), sent(4), sent(3)], [(0, 0); 3], "one byte of the first is missing");
+    assert_eq!([sent(0), sent(4), sent(3)], [(0, 0); 3], "one byte of the first frame is missing");
     assert_eq!(sent(1), (1, 3));
-    assert_eq!(sent(102), (1, 0), "the empty one, and all but a byte of the last");
+    assert_eq!(sent(102), (1, 0), "the empty frame, and all but one byte of the last frame");
     assert_eq!([sent(1), sent(1)], [(1, 100), (0, 0)]);
 }
 
 #[test]
 fn dropped_groups_are_counted_once_by_reason() {
-    // Unsubscribing: two groups with unsent data, for one of two readers.
+    // One of two readers unsubscribes while two groups have unsent data for it.
     let mut echo = subscribed_often(SessionLimits::default(), 1);
     echo.accepts_writes = false;
     let one = echo.open(2, Uni, &group(&["one"]));
@@ -578,7 +584,7 @@ fn dropped_groups_are_counted_once_by_reason() {
     echo.finish(one);
     assert_eq!(echo.finished, [Remote(4), Local(3)]);
 
-    // No reader wants the group: of groups 3 to 400 (0x190) the second is one.
+    // SUBSCRIBE_UPDATE limits the reader to groups 3 to 400 (0x190), so no reader wants group 2.
     let (mut echo, pieces) = subscribed(SessionLimits::default());
     echo.deliver(Remote(4), &pieces["subscribe-update"]);
     for (id, sequence) in [(2, 2), (6, 3)] {
@@ -588,7 +594,7 @@ fn dropped_groups_are_counted_once_by_reason() {
     assert_eq!((echo.counts.groups_received, echo.counts.groups_sent, echo.counts.groups_dropped()), (2, 1, [0, 0, 1]));
 }
 
-/// An echo that delays everything by 10 ms, with a limit of `max_buffered_bytes`, with a reader.
+/// An echo with a reader, a delay of 10 ms and a limit of `max_buffered_bytes`.
 fn delayed(max_buffered_bytes: usize) -> ManualPeer<MoqtEcho> {
     let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: Some("/echo".to_owned()) };
     let config = MoqtEchoConfig { delay: Duration::from_millis(10), max_buffered_bytes, ..MoqtEchoConfig::default() };
@@ -605,18 +611,18 @@ fn delayed(max_buffered_bytes: usize) -> ManualPeer<MoqtEcho> {
 
 #[test]
 fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
-    // A group is charged 1,024, a frame 64 and its own length.
+    // A group is charged 1,024 bytes, a frame 64 bytes and its length.
     let mut echo = delayed(1_024 + 2 * 74);
     let coming = echo.open(2, Uni, &group(&["0123456789"]));
     echo.until(Time::from_millis(10));
     assert_eq!(echo.take_written(Local(2)), group(&["0123456789"]));
     let two = &group(&["0123456789", "0123456789"])[4..];
     echo.deliver(coming, two);
-    assert_eq!((echo.peer.handler().buffered_bytes(), &echo.reset[..]), (1_172, &[][..]), "it fits to the byte");
+    assert_eq!((echo.peer.handler().buffered_bytes(), &echo.reset[..]), (1_172, &[][..]), "the group fits exactly");
     echo.deliver(coming, &[0]);
     assert_eq!(echo.reset, [(Local(2), error_code::LIMIT_EXCEEDED)]);
     assert_eq!((echo.peer.handler().buffered_bytes(), echo.counts.groups_dropped()), (0, [0, 1, 0]));
-    // Nothing of it is kept or counted any more.
+    // No part of the group is still stored or counted.
     echo.deliver(coming, two);
     echo.finish(coming);
     echo.until(Time::from_millis(100));
@@ -629,12 +635,12 @@ fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
 #[test]
 fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
     let mut echo = delayed(3 * (1_024 + 64 + 1));
-    // Another track, as subscription 1: japan, kyoto, t; it has no subscriber.
+    // Another track (japan, kyoto, t), as subscription 1. It has no subscriber.
     echo.deliver(Local(0), b"\x11\x01\x03\x05japan\x05kyoto\x01t\x00");
     for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
         echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
     }
-    // Of six three fit: those without subscriber are dropped, the oldest first, and then the newest.
+    // Three of six groups fit. Groups without a subscriber are dropped first, beginning with the oldest; then the newest group is dropped.
     assert_eq!(echo.counts.groups_dropped(), [0, 1, 2]);
     echo.until(Time::from_millis(10));
     let received: Vec<_> = (3..6).map(|handle| echo.take_written(Local(handle))).collect();
@@ -714,7 +720,7 @@ proptest! {
                 PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();
-            // A peer is not read from while there is a backlog: the deadline must then be due.
+            // While there is a backlog, the peer is not read from, so the deadline must be due.
             let deadline = echo.peer.next_deadline();
             assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
         }

@@ -1,4 +1,4 @@
-//! Parsing is total: any datagram is a packet, or an error that names its fault.
+//! Every datagram is parsed as a packet or as an error that names its fault.
 
 use golden::packet;
 use jamjam_dev::wire::{
@@ -33,14 +33,14 @@ fn parse_by_table(datagram: &[u8]) -> Result<(Header, &[u8]), PacketError> {
     }
 }
 
-/// Checks everything that is read from `datagram`, down to the payload.
+/// Parses `datagram` and checks all of its fields and its payload.
 fn check(datagram: &[u8]) {
     let expected = parse_by_table(datagram);
     let read = wire::parse_packet(datagram);
     assert_eq!(read.map(|packet| (packet.header, packet.payload)), expected, "{datagram:02x?}");
     let Ok(packet) = read else { return };
     let written = [&packet.header.to_bytes()[..], packet.payload].concat();
-    assert_eq!(written, datagram, "what is read can be written again");
+    assert_eq!(written, datagram, "a parsed packet is serialized to the same bytes");
     match packet.header.packet_type {
         PacketType::LatencyPing | PacketType::LatencyPong => check_ping(packet),
         PacketType::LatencyInfo => check_info(packet.payload),
@@ -195,7 +195,7 @@ proptest! {
         prop_assert_eq!((read.frame_size, read.sample_rate, read.channel_count), (frame_size, sample_rate, channels));
         prop_assert_eq!(&read.codec, &codec);
         let times = [read.capture_ms, read.playback_ms, read.encode_ms, read.decode_ms, read.jitter_buffer_ms];
-        // Bit for bit, also for NaN.
+        // Compared bit for bit, so that NaN values are also compared.
         prop_assert_eq!(times.map(f32::to_bits), ms);
     }
 }

@@ -30,7 +30,7 @@ fn answer(bytes: &[u8], from: &str) -> Vec<u8> {
     request(bytes).respond(from.parse().expect("an address"), None).as_bytes().to_vec()
 }
 
-/// A request with this transaction and these attributes, as in the figures of the RFC.
+/// A request with this transaction ID and these attributes, as in the figures of the RFC.
 fn with_attributes(transaction: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (kind, value) in attributes {
@@ -44,15 +44,15 @@ fn with_attributes(transaction: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn mapped_addresses_match_the_rfc() {
-    // The responses of the vectors have a SOFTWARE and a MESSAGE-INTEGRITY that this program does not write: the attribute between
-    // is compared.
+    // The responses in the test vectors contain SOFTWARE and MESSAGE-INTEGRITY, which this program does not write. Only the attribute
+    // between them is compared.
     let vector = packet("stun-rfc5769-ipv4.hex");
     let request_bytes = with_attributes(&vector[8..20], &[]);
     assert_eq!(answer(&request_bytes, "192.0.2.1:32853")[20..], vector[36..48]);
     assert_eq!(
         answer(&request_bytes, "[::ffff:192.0.2.1]:32853")[20..],
         vector[36..48],
-        "a client of a dual-stack socket"
+        "a client at a dual-stack socket"
     );
     let vector = packet("stun-rfc5769-ipv6.hex");
     let request_bytes = with_attributes(&vector[8..20], &[]);
@@ -68,7 +68,7 @@ fn stun_response_is_at_most_24_bytes_longer_than_the_request() {
         let request_bytes = with_attributes(&[7; 12], &attributes);
         let answer = answer(&request_bytes, "[2001:db8::1]:1");
         assert!(answer.len() <= request_bytes.len() + 24, "{unknown} unknown attributes: {} bytes", answer.len());
-        // Header, error code, and at most sixteen attributes by name.
+        // The header, the error code, and the types of at most sixteen attributes.
         assert_eq!(answer.len(), 20 + 8 + 4 + (2 * unknown.min(16)).next_multiple_of(4));
     }
 }
@@ -118,7 +118,7 @@ fn each_fault_has_its_own_error() {
     let mut more = packet("stun-request-fingerprint.hex");
     more.extend([0x80, 0x22, 0, 0]);
     more[3] += 4;
-    assert_eq!(parse_message(&more), Err(StunError::Fingerprint), "an attribute follows it");
+    assert_eq!(parse_message(&more), Err(StunError::Fingerprint), "an attribute follows the FINGERPRINT");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn stun_is_recognized_by_its_first_byte_and_cookie() {
     for name in golden::names().iter().filter(|name| !REQUESTS.contains(&name.as_str())) {
         assert!(!is_stun(&packet(name)), "{name}");
     }
-    // RFC 3489 had sixteen bytes of transaction and no cookie.
+    // In RFC 3489, the transaction ID had sixteen bytes and there was no cookie.
     let mut older = packet("stun-request.hex");
     older[4..8].copy_from_slice(&[1, 2, 3, 4]);
     assert!(!is_stun(&older));
@@ -154,7 +154,7 @@ fn bit_flip_fails_the_fingerprint() {
         for bit in 0..original.len() * 8 {
             let mut flipped = original.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            // A flip in the header of an attribute can hide the FINGERPRINT: then the request has none.
+            // A bit flip in the header of an attribute can hide the FINGERPRINT; the request then has none.
             if let Ok(StunMessage::Request(request)) = parse_message(&flipped) {
                 let answer = request.respond(SocketAddr::from(([192, 0, 2, 1], 1)), None);
                 assert!(!answer.as_bytes().windows(4).any(|four| four == [0x80, 0x28, 0, 4]), "{name}, bit {bit}");

@@ -1,6 +1,6 @@
-//! Runs every shell block of the README unchanged, in a shell that finds this program on its path, in its own network
-//! namespace. Two comments above a block change that: `<!-- until ctrl-c -->` (it is ended by SIGINT), and
-//! `<!-- not run: REASON -->`.
+//! Runs every shell block of the README unchanged, in a shell that finds this program on its path, in its own network namespace. A comment
+//! above a block changes this: with `<!-- until ctrl-c -->` SIGINT ends the block, and with `<!-- not run: REASON -->` the block is not
+//! run.
 
 #![cfg(target_os = "linux")]
 
@@ -28,7 +28,7 @@ fn blocks(page: &str) -> Vec<(Handling, String)> {
     let mut parts = page.split("\n```sh\n");
     let mut before = parts.next().unwrap_or_default();
     for part in parts {
-        let (block, after) = part.split_once("\n```\n").expect("a block ends");
+        let (block, after) = part.split_once("\n```\n").expect("the block ends");
         let remark = before.lines().last().unwrap_or_default();
         let handling = match remark {
             "<!-- until ctrl-c -->" => Handling::UntilInterrupted,
@@ -43,11 +43,11 @@ fn blocks(page: &str) -> Vec<(Handling, String)> {
     found
 }
 
-/// Runs `block` in `folder`; kills processes that are left when the shell has ended.
+/// Runs `block` in `folder`, and kills processes that are still running when the shell has ended.
 fn run(block: &str, handling: &Handling, folder: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_jamjam-dev")).parent().unwrap().to_str().unwrap();
     let path = format!("{program}:{}", std::env::var("PATH").unwrap());
-    // Its own network namespace, so that the ports in the text are free; the loopback interface has to be enabled.
+    // The block has its own network namespace, so that the ports in the text are free. The loopback interface must be enabled in it.
     let in_network_namespace = format!("ip link set lo up && set -e\n{block}");
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", &in_network_namespace]);
@@ -65,7 +65,7 @@ fn run(block: &str, handling: &Handling, folder: &Path) -> Output {
     output.unwrap_or_else(|_| panic!("this block does not end:\n{block}"))
 }
 
-/// The process id of the echo server of this group, once it serves.
+/// Waits until the echo server in this process group serves, and returns its process id.
 fn server_pid(group: u32) -> String {
     let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
@@ -109,8 +109,8 @@ fn can_create_network_namespace() -> bool {
 #[test]
 fn every_readme_command_has_its_documented_result() {
     if !can_create_network_namespace() {
-        assert!(std::env::var_os("CI").is_none(), "no network namespace can be had here");
-        eprintln!("SKIPPED: no network namespace can be had here");
+        assert!(std::env::var_os("CI").is_none(), "no network namespace can be created here");
+        eprintln!("SKIPPED: no network namespace can be created here");
         return;
     }
     for page in [include_str!("../../README.md"), include_str!("../../README.ja.md")] {

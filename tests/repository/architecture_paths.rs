@@ -1,4 +1,4 @@
-//! `docs/ARCHITECTURE.md` names files that exist.
+//! All files that `docs/ARCHITECTURE.md` names exist.
 
 use std::collections::BTreeSet;
 use std::fs;

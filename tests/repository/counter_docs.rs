@@ -1,4 +1,4 @@
-//! Every counter that the echo server prints is documented, and names are unique.
+//! Every counter that the echo server prints is documented, and counter names are unique.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use jamjam_dev::io::moqt::CounterSnapshot;
 fn echo_server_counters_match_the_docs() {
     let docs = include_str!("../../docs/measuring.md");
     let section = docs.split("## The echo server's statistics").nth(1).expect("the section");
-    let section = section.split("\n### ").next().expect("its text, up to the metrics made of the same counts");
+    let section = section.split("\n### ").next().expect("the section's text up to the metrics with the same counts");
     let defined: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let mut counted: Vec<&str> = Counters::default().values().map(|(name, _)| name).collect();
     counted.push("kernel_dropped");
@@ -26,5 +26,5 @@ fn moqt_counters_match_the_docs() {
     let counted: Vec<&str> =
         [CounterSnapshot::CONNECTIONS_OPEN].into_iter().chain(reading.metrics().map(|(name, _, _)| name)).collect();
     assert_eq!(defined, counted);
-    assert_eq!(counted.iter().collect::<BTreeSet<_>>().len(), counted.len(), "two of one name");
+    assert_eq!(counted.iter().collect::<BTreeSet<_>>().len(), counted.len(), "two counters have the same name");
 }

@@ -1,4 +1,4 @@
-//! `docs/dependencies.md` has a line for every crate that `Cargo.toml` names, and for no other.
+//! `docs/dependencies.md` has a line for each crate that `Cargo.toml` names, and for no other crate.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,13 +34,13 @@ fn rows() -> Vec<Vec<String>> {
 fn every_crate_is_explained_once_and_no_explanation_is_stale() {
     let explained: Vec<String> = rows().iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
     let unique: BTreeSet<String> = explained.iter().cloned().collect();
-    assert_eq!(explained.len(), unique.len(), "a crate is explained twice: {explained:?}");
+    assert_eq!(explained.len(), unique.len(), "a crate is listed twice: {explained:?}");
     let named = named();
     let missing: Vec<&String> = named.difference(&unique).collect();
     let stale: Vec<&String> = unique.difference(&named).collect();
     assert!(
         missing.is_empty() && stale.is_empty(),
-        "docs/dependencies.md lacks {missing:?}, need not explain {stale:?}"
+        "docs/dependencies.md does not list {missing:?}, and lists {stale:?}, which are not used"
     );
 }
 

@@ -1,5 +1,5 @@
-//! The GitHub action (`action.yml`) executed as by a runner: its scripts with bash, each in the environment that its
-//! `env` defines, with the files that a runner provides; and the workflows in `docs/ci.md`.
+//! Runs the GitHub action (`action.yml`) like a runner: bash executes its scripts, each in the environment that its `env` defines, with the
+//! files that a runner provides. Also runs the workflows in `docs/ci.md`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ fn workflows() -> Vec<Value> {
     blocks.map(|block| yaml_serde::from_str(block).unwrap_or_else(|error| panic!("{error}: {block}"))).collect()
 }
 
-/// Names to values.
+/// Values by name.
 type Values = BTreeMap<String, String>;
 
 fn steps() -> Vec<Value> {
@@ -154,7 +154,7 @@ fn exceeded_limit_fails_the_step_after_publishing_reports() {
     assert_eq!(job.report()["verdict"]["passed"], false);
     assert!(job.output("junit").contains("<failure "));
     assert!(job.summary().starts_with("## FAILED: "), "{}", job.summary());
-    assert!(ended.log.contains("## FAILED: "), "the log shows it too");
+    assert!(ended.log.contains("## FAILED: "), "the log also contains the summary");
     assert!(job.server_log().contains("Stats: received="), "{}", job.server_log());
 }
 
@@ -170,7 +170,11 @@ fn given_server_is_probed_and_none_is_started() {
         (&report["target"], &report["evaluated_stream"], &report["late_after_ms"]),
         (&to.into(), &"keepalive".into(), &7.0.into())
     );
-    assert!(job.summary().starts_with("## FAILED: "), "silence is published: {}", job.summary());
+    assert!(
+        job.summary().starts_with("## FAILED: "),
+        "the summary of a run without replies is published: {}",
+        job.summary()
+    );
     assert!(!job.path("work/jamjam-dev-report/server.log").exists());
 }
 
@@ -178,13 +182,13 @@ fn given_server_is_probed_and_none_is_started() {
 fn input_text_is_never_executed() {
     let names =
         ["to", "delay", "count", "interval", "wait-for", "max-loss", "max-p99", "max-jitter", "args", "directory"];
-    // One is an injection for unquoted use, one for use between quotes.
+    // The first injects a command where the value is not quoted, the second where it is between quotes.
     let hostile = ["$(touch owned)", "'; touch owned; \"`touch owned` * ${IFS}"];
     for (name, hostile) in names.iter().flat_map(|name| hostile.map(|hostile| (*name, hostile))) {
         let mut job = Job::with(&[("count", "1"), ("interval", "1ms"), (name, hostile)]);
         let ended = job.run();
         assert!(!job.path("work/owned").exists(), "{name}: {}", ended.log);
-        // It is used as the name of a folder only.
+        // Only `directory` accepts the value, as the name of a folder.
         assert_eq!(ended.code == 0, name == "directory", "{name}: {}", ended.log);
     }
 }
@@ -243,12 +247,12 @@ fn action_workflow_uses_valid_inputs_and_output_paths() {
     assert_eq!(steps[1]["with"]["path"], action["inputs"]["directory"]["default"]);
 }
 
-/// A port that is free at the moment.
+/// A port that is currently free.
 fn free_port() -> String {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// Runs lines of a workflow, with another port than 5000 and the program under test as `jamjam-dev`. Returns the output.
+/// Runs lines of a workflow with a free port in place of 5000, and with the program under test as `jamjam-dev`. Returns the output.
 fn run_lines(lines: &str) -> (i32, TempDir, String) {
     let folder = TempDir::new().unwrap();
     let port = free_port();
@@ -294,7 +298,7 @@ fn gitlab_job_creates_the_artifacts_it_names() {
     let job = &workflows()[2]["probe"];
     let script: Vec<&str> = job["script"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(script[0].starts_with("cargo install --locked --git "));
-    // There the container ends with the job, and the server with it.
+    // In the workflow, the container and thus the server end with the job.
     let (code, folder, log) = run_lines(&(script[1..].join("\n") + "\nkill %1\nwait %1\n"));
     assert_eq!(code, 0, "{log}");
     let junit = job["artifacts"]["reports"]["junit"].as_str().unwrap();

@@ -1,8 +1,8 @@
 //! Checks the layers of the crate: `io`, `cli` and the program perform I/O, the other modules are pure; no import goes to a higher layer;
 //! a file has a specific name and a readable length.
 //!
-//! The test reads every path of every file (`layers/paths.rs`) and applies the rules (`layers/rules.rs`). It cannot
-//! see methods, and names that a macro of another crate generates.
+//! The test reads every path of every file (`layers/paths.rs`) and applies the rules (`layers/rules.rs`). It cannot detect methods or names
+//! that a macro from another crate generates.
 
 mod paths;
 mod rules;

@@ -1,6 +1,6 @@
-//! Every dependency has a license that `deny.toml` allows, and comes from the one registry.
+//! Every dependency has a license that `deny.toml` allows, and all of them come from one registry.
 //!
-//! cargo-deny checks the same and more; this needs nothing but cargo.
+//! cargo-deny checks this and more, but this test needs only cargo.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Every package that `Cargo.lock` names, on any platform, as cargo describes it.
+/// Cargo's metadata for every package in `Cargo.lock`, for all platforms.
 fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--format-version", "1"])
@@ -20,7 +20,7 @@ fn packages() -> Vec<Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
-/// The strings of `allow = [...]` in `deny.toml`.
+/// The strings in `allow = [...]` in `deny.toml`.
 fn allowed() -> BTreeSet<String> {
     let deny = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deny.toml")).unwrap();
     let (_, list) = deny.split_once("\nallow = [").unwrap();
@@ -28,8 +28,7 @@ fn allowed() -> BTreeSet<String> {
     list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Whether an SPDX expression can be satisfied with `allowed` licenses alone. AND binds tighter than OR; old manifests
-/// write `/` for OR.
+/// Whether an SPDX expression can be satisfied with only the `allowed` licenses. AND binds tighter than OR; old manifests write `/` for OR.
 fn is_satisfied(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words = spaced.split_whitespace().peekable();
@@ -57,10 +56,10 @@ fn all(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
 }
 
 fn one(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
-    let word = words.next().expect("an SPDX expression goes on here");
+    let word = words.next().expect("the SPDX expression is complete");
     if word == "(" {
         let result = any(words, allowed);
-        assert_eq!(words.next(), Some(")"), "an SPDX expression closes what it opens");
+        assert_eq!(words.next(), Some(")"), "the SPDX expression has a closing parenthesis");
         return result;
     }
     match words.next_if_eq(&"WITH").and_then(|_| words.next()) {
@@ -107,7 +106,7 @@ fn every_allowed_license_is_in_use() {
     for license in &allowed {
         let without: BTreeSet<String> = allowed.iter().filter(|other| *other != license).cloned().collect();
         let needed = packages.iter().any(|package| !is_satisfied(package["license"].as_str().unwrap(), &without));
-        assert!(needed, "deny.toml allows {license}, and every package can do without it");
+        assert!(needed, "deny.toml allows {license}, but no package needs it");
     }
 }
 

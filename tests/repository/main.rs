@@ -1,4 +1,4 @@
-//! The files beside the code: docs, packaging, module layers, the GitHub action.
+//! Checks of the repository's files: docs, packaging, module layers and the GitHub action.
 
 mod architecture_paths;
 mod counter_docs;

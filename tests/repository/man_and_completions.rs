@@ -66,7 +66,7 @@ fn man_page_lists_every_option_in_its_subcommand_section() {
             let is_documented = section.contains(&format!("\\fB{long}\\fR"));
             assert_eq!(is_documented, !EVERYWHERE.contains(&long.as_str()), "{subcommand} {long}");
         }
-        assert!(!section.contains("--driver"), "what is hidden stays hidden");
+        assert!(!section.contains("--driver"), "hidden options are not listed");
     }
     for long in EVERYWHERE.into_iter().chain(["--generate", "--version"]) {
         assert!(page.split("\n.SH ").any(|part| part.starts_with("OPTIONS") && part.contains(long)), "{long}");
@@ -97,7 +97,10 @@ fn man_page_has_the_conventional_sections() {
     for code in ["0", "1", "2", "3", "130, 143"] {
         assert!(page.contains(&format!("\n.TP\n\\fB{code}\\fR\n")), "{code}");
     }
-    assert!(page.contains(".SS \"Limits (exit code 1 if one is exceeded)\"\n"), "headings are those of --help");
+    assert!(
+        page.contains(".SS \"Limits (exit code 1 if one is exceeded)\"\n"),
+        "the headings are the same as in --help"
+    );
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn tables(command: &Command) -> String {
 
 fn row(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    // A default that depends on another option is described in the help text.
+    // A default that depends on another option is part of the help text.
     let (meaning, reported) = match help.split_once(" [default: ") {
         Some((meaning, reported)) => (meaning.to_owned(), reported.strip_suffix(']').map(str::to_owned)),
         None => (help, None),
@@ -67,7 +67,8 @@ fn option(arg: &Arg, takes_value: bool) -> String {
     format!("{short}--{long}{}", value.unwrap_or_default())
 }
 
-/// `auto` (on a terminal), `never`: the description of a value begins in lower case, and is omitted if it equals the value.
+/// The values in the form "`auto` (on a terminal), `never`". The description of a value begins with a lower-case letter, and is omitted if
+/// it equals the value.
 fn choices(values: &[PossibleValue]) -> String {
     let one = |value: &PossibleValue| match value.get_help() {
         Some(help) if !help.to_string().eq_ignore_ascii_case(value.get_name()) => {
@@ -97,7 +98,7 @@ fn option_tables_in_the_docs_match_clap() {
     let mut cli = Cli::command();
     cli.build();
     let names: Vec<_> = cli.get_subcommands().map(Command::get_name).filter(|name| *name != "help").collect();
-    assert_eq!(names, SUBCOMMANDS, "a page for each subcommand");
+    assert_eq!(names, SUBCOMMANDS, "each subcommand has a page");
     let mut stale = Vec::new();
     for subcommand in SUBCOMMANDS {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{subcommand}.md"));
@@ -114,7 +115,7 @@ fn option_tables_in_the_docs_match_clap() {
     }
     assert!(
         stale.is_empty(),
-        "stale: {stale:?}; UPDATE_DOCS=1 cargo test --test repository option_tables rewrites them"
+        "stale pages: {stale:?}; rewrite them with UPDATE_DOCS=1 cargo test --test repository option_tables"
     );
 }
 

@@ -20,7 +20,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The instructions of `Dockerfile.echo`, continued lines joined.
+/// The instructions in `Dockerfile.echo`, with continued lines joined.
 fn instructions() -> Vec<(String, String)> {
     let lines: Vec<String> = read("Dockerfile.echo")
         .lines()
@@ -32,7 +32,7 @@ fn instructions() -> Vec<(String, String)> {
     joined.lines().map(cut).collect()
 }
 
-/// The argument of this instruction in the last stage, which occurs once.
+/// The argument of this instruction, which occurs once in the last stage.
 fn setting(name: &str) -> String {
     let all = instructions();
     let last_stage = all.iter().rposition(|(word, _)| word == "FROM").unwrap();
@@ -41,7 +41,7 @@ fn setting(name: &str) -> String {
     matching[0].1.clone()
 }
 
-/// The words of an instruction in exec form: no shell splits them.
+/// The words of an instruction in exec form, which no shell splits.
 fn words(text: &str) -> Vec<String> {
     let start = text.find('[').unwrap_or_else(|| panic!("{text} needs a shell"));
     serde_json::from_str(&text[start..]).unwrap()
@@ -55,7 +55,7 @@ fn is_known(variable: &str, subcommand: &str) -> bool {
     variable == "RUST_LOG" || command.get_arguments().any(|arg| arg.get_env().is_some_and(|name| name == variable))
 }
 
-/// `1280m`, `1280M`.
+/// Parses sizes such as `1280m` and `1280M`.
 fn mebibytes(text: &str) -> u64 {
     text.trim_end_matches(['m', 'M']).parse().unwrap()
 }
@@ -92,7 +92,7 @@ fn health_check_matches_server_availability_and_logs_nothing() {
 
     let ended = server.stop("TERM");
     assert_eq!(ended.stats().count("pings"), 3);
-    assert_eq!(ended.lines.len(), 2, "listening, and the statistics: {:?}", ended.lines);
+    assert_eq!(ended.lines.len(), 2, "the log has the listening line and the statistics: {:?}", ended.lines);
     assert_eq!(process::run(&arguments, |_| {}).status.code(), Some(1));
 }
 
@@ -132,7 +132,7 @@ fn copy(from: &Path, to: &Path) {
         let text = fs::read_to_string(from).unwrap();
         let includes_parent =
             ["include_str!(\"../", "include_bytes!(\"../"].iter().any(|include| text.contains(include));
-        // The helpers of the tests are not built in the image.
+        // The test helpers are not built in the image.
         let is_built = !from.starts_with(root().join("tests"));
         assert!(!(is_built && includes_parent), "{} may include files that are not in the image", from.display());
     }

@@ -10,7 +10,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The rejected words, each with what to write instead.
+/// The rejected words, each with its replacement.
 fn rejected_words() -> BTreeMap<String, String> {
     let list = fs::read_to_string(root().join("scripts/rejected-words.txt")).unwrap();
     let lines = list.lines().filter(|line| !line.starts_with('#'));
@@ -57,7 +57,7 @@ fn prose_of_rust(line: &str) -> String {
     prose
 }
 
-/// The words of `text` outside of backticks, in lower case. Parts of identifiers are no words.
+/// The words of `text` outside of backticks, in lower case. Parts of identifiers do not count as words.
 fn words(text: &str) -> impl Iterator<Item = String> {
     let outside = text.split('`').step_by(2).collect::<Vec<_>>().join(" ");
     let letters = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | '.');

@@ -1,4 +1,4 @@
-//! `docs/protocol.md` names all golden packets, and no other.
+//! `docs/protocol.md` names all golden packets and no others.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! How `send` turns a file or a tone into samples, and how it reports conversions.
+//! `send` converts a file or a tone to samples, and reports conversions.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -47,7 +47,7 @@ fn tone_has_the_requested_frequency_length_and_level() {
         let samples = server.samples();
         assert_eq!(samples.len(), 24_000);
         let rising = samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count() as f64;
-        // It begins with a fade-in.
+        // The sound begins with a fade-in, so one zero crossing may be missing.
         assert!((rising + 1.0 - hz / 2.0).abs() <= 1.0, "{hz} Hz: {rising} zero crossings in half a second");
         let peak = samples.iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
         assert!((0.249..=0.25).contains(&peak), "{peak}");
@@ -73,10 +73,10 @@ fn file_looped_three_times_has_no_gaps() {
     let (server, _) = send_file(&short, "--repeat 3");
     let expected: Vec<f32> = samples.repeat(3).iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
     assert_eq!(server.samples(), expected);
-    // Packets continue across the loop point: 23 of 128 samples and one of 56.
+    // Packets continue across the loop point: 23 packets of 128 samples and one of 56.
     assert_eq!(server.received_of(AUDIO).len(), 24);
 
-    // 4,410 samples at 44.1 kHz are 100 whole periods: looped, they continue as one sine, also through the resampler.
+    // 4,410 samples at 44.1 kHz are 100 whole periods, so the looped file is one continuous sine, also after resampling.
     let sines = folder.path().join("sine.wav");
     wav::write(&sines, 44_100, 1, &sine(1_000.0, 44_100, 4_410));
     let (server, _) = send_file(&sines, "--repeat 3");
@@ -93,7 +93,7 @@ fn duration_option_truncates_a_file_and_ends_an_endless_loop() {
     assert_eq!(server.samples(), bell[..1_440]);
     let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --repeat forever --duration 0.6");
     assert_eq!(server.samples(), [&bell[..], &bell[..4_800]].concat());
-    // A duration beyond the end changes nothing.
+    // A duration beyond the end has no effect.
     let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --duration 1h");
     assert_eq!(server.samples(), bell);
 }
@@ -121,7 +121,7 @@ fn other_sample_rate_is_resampled_to_48_khz_with_pitch_and_position() {
         wav::write(&file, rate, 1, &sine(1_000.0, rate, samples));
         let (server, output) = send_file(&file, "");
         let received = server.samples();
-        // A quarter of a second, rounded up to a sample.
+        // A quarter of a second, rounded up to a whole sample.
         assert_eq!(received.len(), (samples * 48_000).div_ceil(rate as usize), "{rate} Hz");
         let distance = distance_from_sine(&received[2_000..10_000], 2_000, 1_000.0);
         assert!(distance < 1e-3, "{rate} Hz: {distance}");
@@ -139,7 +139,7 @@ fn downmix_equals_hand_computed_averages() {
         .map(|frame| frame.chunks(2).map(|b| i64::from(i16::from_le_bytes([b[0], b[1]]))).collect())
         .collect();
     let sum = |frame: &[i64], channels: &[usize]| channels.iter().map(|channel| frame[*channel]).sum::<i64>() as f32;
-    // Left is the mix of channels 0, 2, 4, 6, right of 1, 3, 5, 7. A sum of four 16-bit numbers is exact.
+    // The left channel is the mix of channels 0, 2, 4 and 6, the right channel of 1, 3, 5 and 7. The sum of four 16-bit numbers is exact.
     let stereo: Vec<f32> = frames
         .iter()
         .flat_map(|frame| [sum(frame, &[0, 2, 4, 6]), sum(frame, &[1, 3, 5, 7])].map(|sum| sum / 4.0 / 32_768.0))
@@ -190,7 +190,7 @@ fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("32.wav");
     wav::write(&file, 48_000, 1, &[0; 960]);
-    // The same bytes as half the number of samples of 32 bits: block of 4 bytes, 32 bits per sample.
+    // The same bytes, read as half as many 32-bit samples: the block has 4 bytes and a sample 32 bits.
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[28..36].copy_from_slice(&[0x00, 0xee, 0x02, 0x00, 4, 0, 32, 0]);
     bytes[44..52].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f, 0x00, 0x00, 0x00, 0xc0]);

@@ -1,5 +1,5 @@
-//! `send` with malformed files: playable samples are played with a warning, and a file without any is rejected in one
-//! line before any packet leaves.
+//! `send` with malformed files: playable samples are sent with a warning, and a file without samples is rejected with one line before any
+//! packet is sent.
 
 #![cfg(unix)]
 
@@ -38,7 +38,7 @@ fn unplayable_wav_is_rejected_in_one_line_before_sending() {
     at_once(cases, |(name, expected)| {
         let file = format!("fixtures/audio/broken/{name}.wav");
         let output = run(&format!("send --wav {file} --resample native --to {}", server.to()));
-        // A file with a valid header and no samples is described before it is rejected.
+        // A file with a valid header but without samples is described before it is rejected.
         let message = output.stderr.lines().last().unwrap_or_default();
         assert_eq!(message, format!("jamjam-dev: {}", expected.replace("FILE", &file)));
         assert_eq!(output.stderr.lines().count(), if name == "empty-data" { 2 } else { 1 }, "{}", output.stderr);
@@ -53,7 +53,7 @@ fn unplayable_wav_is_rejected_in_one_line_before_sending() {
     assert_eq!(server.received(), []);
 }
 
-/// The first samples of the saw tooth in these files: 64 steps of 16 bits per sample, 256 samples per period.
+/// The first samples of the sawtooth in these files. Each sample is 64 16-bit steps above the previous one, and a period has 256 samples.
 fn saw_tooth(samples: i16) -> Vec<f32> {
     (0..samples).map(|n| f32::from((n % 256 - 128) * 64) / 32_768.0).collect()
 }
@@ -86,7 +86,7 @@ fn damaged_wav_is_played_to_its_last_whole_sample_with_a_warning() {
         }
         assert_eq!(output.stderr.lines().collect::<Vec<_>>(), expected, "{name}");
 
-        // Looped, it is the same sound several times, with one warning.
+        // The looped file is the same sound several times, with one warning.
         let server = Server::correct();
         let output = run(&format!("send --wav {file} --resample native --repeat 2 --to {} --spin 0", server.to()));
         assert_eq!(server.samples(), saw_tooth(samples).repeat(2), "{name}");
@@ -154,7 +154,7 @@ fn unwritable_recording_fails_before_sending() {
         "{output:?}"
     );
     assert_eq!(server.received(), []);
-    // A file without samples leaves no empty recording behind either.
+    // A file without samples also leaves no empty recording.
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("take.wav");
     let empty = "fixtures/audio/broken/empty-data.wav";

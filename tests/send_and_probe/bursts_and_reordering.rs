@@ -6,7 +6,7 @@ use client::{at_once, document};
 use serde_json::json;
 use test_support::client;
 
-/// Of 40 packets, 18 are lost, in bursts of 1, 2, 5, 6 and 4, and one is damaged; packet 16 overtakes packet 15.
+/// 18 of 40 packets are lost in bursts of 1, 2, 5, 6 and 4. One packet is damaged, and packet 16 overtakes packet 15.
 fn decide(index: u32) -> ServerAction {
     match index {
         3 | 10 | 11 | 20..=24 | 26..=31 | 36..=39 => ServerAction::Silence,
@@ -29,9 +29,9 @@ fn bursts_and_reordering_extents_match_what_the_server_caused() {
         let report = document::report(&output);
         let stream = &report["streams"][name];
         assert_eq!(document::counts(&report, name, ["sent", "returned", "lost", "damaged"]), [40, 21, 18, 1]);
-        // The damaged packet ends the burst before it and is in none.
+        // The damaged packet ends the burst before it and is not part of a burst.
         assert_eq!(stream["burst_lengths"], json!([1, 1, 0, 1, 1, 1, 0, 0, 0, 0]), "{driver}");
-        // Neighbors that both returned: 2 pairs in 0 to 2, 5 in 4 to 9, 7 in 12 to 19, 3 in 32 to 35.
+        // Pairs of neighbors that both returned: 2 in packets 0 to 2, 5 in 4 to 9, 7 in 12 to 19, and 3 in 32 to 35.
         let names = ["burst_max", "reordered", "reorder_extent_max", "ipdv_count"];
         assert_eq!(document::counts(&report, name, names), [6, 1, 1, 17], "{driver}");
         assert_eq!((&stream["reordered_ratio"], &stream["reorder_extent_mean"]), (&json!(1.0 / 21.0), &json!(1.0)));
@@ -43,7 +43,7 @@ fn bursts_and_reordering_extents_match_what_the_server_caused() {
 
 #[test]
 fn burst_limit_is_exact_and_ignores_other_loss() {
-    // Five of 20 are lost: three in a row, and two.
+    // Five of 20 packets are lost: three in a row, and two in a row.
     at_once([("3", 0), ("2", 1), ("0", 1), ("1000", 0)], |(limit, code)| {
         let ignored = |index| (5..8).contains(&index) || (10..12).contains(&index);
         let server =
@@ -75,11 +75,11 @@ fn report_contains_send_call_and_wake_up_times() {
         assert_eq!(output.code, 0, "{output:?}");
         let report = document::report(&output);
         let machine = &report["host_timing"];
-        // One call per datagram: those of the run, and LATENCY_INFO, which gets no reply.
+        // There is one call per datagram: those of the run, and LATENCY_INFO, which gets no reply.
         let calls = machine["send_call_count"].as_u64().unwrap();
         assert_eq!(calls, server.received().len() as u64, "{machine:#}");
         assert!(machine["send_call_max_us"].as_f64().unwrap() > 0.0, "{machine:#}");
-        // At least one sleep ran its full length: the last, after everything had returned.
+        // At least one sleep lasted its full duration: the last one, after all packets had returned.
         assert!(machine["timer_error_count"].as_u64().unwrap() >= 1, "{machine:#}");
         assert!(machine["timer_error_max_us"].as_f64().unwrap() >= 0.0, "{machine:#}");
     });

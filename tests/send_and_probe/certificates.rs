@@ -1,4 +1,4 @@
-//! `wss://` in the programs' own clients: which certificates are trusted, and how others are reported.
+//! `wss://` in the program's own clients: the certificates that they trust, and the errors for other certificates.
 
 #![cfg(unix)]
 
@@ -25,7 +25,7 @@ fn list(host: &str, port: u16, options: &[&str]) -> Output {
     let url = format!("wss://{host}:{port}");
     let line = ["probe", "--list-rooms", "--signaling-url", &url];
     run(&[&line, options].concat(), |command| {
-        // Tests do not use the system's authorities.
+        // Tests do not use the certificate authorities of the system.
         command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
     })
 }
@@ -41,7 +41,7 @@ fn assert_untrusted(output: &Output, why: &str) {
     assert!(error.contains(why), "{error}");
 }
 
-/// A server that presents certificates that our client rejects, also one without its key. It accepts any number of handshakes.
+/// A server that presents a certificate that our client rejects, possibly without having its key. It accepts any number of handshakes.
 fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -108,7 +108,7 @@ fn certificate_for_another_host_or_time_is_rejected() {
     }
 }
 
-/// The SHA-256 of the certificate in this file, each byte in two digits.
+/// The SHA-256 of the certificate in this file, with two digits per byte.
 fn sha256(certificate: &Path) -> Vec<String> {
     Sha256::digest(CertificateDer::from_pem_file(certificate).unwrap())
         .iter()
@@ -134,7 +134,7 @@ fn pinned_fingerprint_accepts_only_its_own_certificate() {
     let expected =
         format!("certificate fingerprint mismatch: expected {another}, got {}; a restarted server", digits.concat());
     assert_untrusted(&list("localhost", port, &["--cert-sha256", &another]), &expected);
-    // A server must own the key of its certificate, even if no authority signed it.
+    // A server must have the key of its certificate, even if no authority signed the certificate.
     let thief = showing(&other.cert, &pair.key);
     for trust in [&["--cert-sha256", &another][..], &["--insecure"]] {
         assert_untrusted(&list("localhost", thief.port(), trust), "TLS with `localhost` failed: ");

@@ -28,7 +28,7 @@ fn check_gaps(seconds: u32, min_dropped: usize) {
         "send --tone 440 --duration {seconds}s --embedded --delay 50 --burst-loss 1%,30% --jitter 5ms --reorder 1% --duplicate 1% \
          --seed 11 --json --max-gaps 0 --outcome-log"
     );
-    // This run may take longer than those of other tests.
+    // This run may take longer than runs in other tests.
     let output = command(line.split_whitespace().map(AsRef::as_ref).chain([outcomes.as_os_str()])).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -72,7 +72,7 @@ fn changed_audio_is_compared_with_the_sent_audio() {
     assert_eq!(output.code, 1, "{output:?}");
     let received = &document::report(&output)["audio_quality"];
     assert_eq!((&received["alignment"], &received["shift_samples"]), (&json!("shifted"), &json!(0)), "{received}");
-    // 20 · log10(1/2), inverted.
+    // The gain is 20 · log10(1/2) dB, and the sound is inverted.
     assert_eq!((&received["gain_db"], &received["correlation"]), (&json!(-6.021), &json!(-1.0)), "{received}");
     let level = |side: &str| received[side][0]["peak_dbfs"].as_f64().unwrap();
     assert!((level("sent_levels") - level("returned_levels") - 6.021).abs() < 0.002, "{received}");
@@ -82,7 +82,7 @@ fn changed_audio_is_compared_with_the_sent_audio() {
     );
 }
 
-/// Two minutes, the length of a real session: `.ci/full` runs it.
+/// A run of two minutes, the length of a real session. `.ci/full` runs this test.
 #[test]
 #[ignore = "two minutes"]
 fn gaps_match_dropped_packets_for_two_minutes() {

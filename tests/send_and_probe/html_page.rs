@@ -92,7 +92,7 @@ fn page_gaps_match_the_outcome_log_and_players_match_the_audio() {
 fn late_packet_is_a_gap_and_unexpected_echo_is_not() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("page.html");
-    // No page is written within a nanosecond.
+    // With a limit of 1 ns, packets are late.
     let output = with_page("send --tone 440 --duration 20ms --embedded --delay 10 --late-after 1ns", &page);
     assert_eq!(output.code, 0, "{output:?}");
     let late = fs::read_to_string(&page).unwrap();
@@ -108,7 +108,7 @@ fn late_packet_is_a_gap_and_unexpected_echo_is_not() {
     assert!(page.contains("<strong>Returned</strong>: no replies were expected</figcaption>"));
     assert_eq!(gaps(&page), []);
     let received: Vec<f32> = server.received_of(AUDIO).iter().flat_map(client::packet::Packet::samples).collect();
-    // The tone has more than 16 bits.
+    // The tone has a resolution of more than 16 bits.
     let [sent, returned] = &sounds(&page, &folder)[..] else { panic!("two sounds") };
     assert!(sent.len() == 960 && sent.iter().zip(&received).all(|(one, other)| (one - other).abs() <= 0.5 / 32_768.0));
     assert_eq!(returned, &vec![0.0; 960]);
@@ -152,7 +152,7 @@ fn unwritable_page_fails_before_sending() {
         assert!(output.stderr.contains(&format!("--html: cannot write {}: ", file.display())), "{output:?}");
         assert!(server.received().is_empty());
     }
-    // A failed run does not keep the page of an earlier run.
+    // A failed run does not keep the page left by an earlier run.
     let page = folder.path().join("page.html");
     fs::write(&page, "of yesterday").unwrap();
     assert_eq!(with_page("send --tone 440 --to host.invalid", &page).code, 3);

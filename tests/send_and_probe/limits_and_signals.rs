@@ -1,4 +1,4 @@
-//! Limits and signals: exit codes of `send` and `probe`, and the reports that go with them.
+//! Limits and signals: exit codes of `send` and `probe`, and the corresponding reports.
 
 use std::time::Duration;
 use test_support::client;
@@ -41,7 +41,7 @@ fn round_trip_limits_are_met_and_exceeded() {
 
 #[test]
 fn loss_limit_is_exact() {
-    // One of 20 is lost: 5 %.
+    // One of 20 packets is lost, which is 5 %.
     for (limit, code) in [("5%", 0), ("4.999%", 1), ("0%", 1), ("0", 1), ("100%", 0)] {
         let server =
             Server::with_actions(
@@ -59,7 +59,7 @@ fn loss_limit_is_exact() {
 #[test]
 fn jitter_limit_is_met_and_exceeded() {
     at_once([("5ms", 1), ("30s", 0)], |(limit, code)| {
-        // Every other reply takes 60 ms longer: mean jitter approaches 60 ms.
+        // Every other reply takes 60 ms longer, so the mean jitter approaches 60 ms.
         let server =
             Server::with_actions(
                 |packet| if packet.index() % 2 == 0 { ServerAction::Reply } else { ServerAction::Later(SLOW) },
@@ -193,7 +193,7 @@ fn every_output_line_is_json_and_the_last_is_the_report() {
         let of = |outcome: &str| {
             packets.iter().filter(|line| line["stream"] == stream && line["outcome"] == outcome).count()
         };
-        // Damaged: packet 12, which has no other line, and the first copy of packet 13.
+        // Two lines are damaged: packet 12, which has no other line, and the first copy of packet 13.
         assert_eq!(["returned", "duplicate", "damaged", "lost", "in_flight", "late"].map(of), [37, 2, 2, 2, 0, 0]);
         for line in &packets {
             let times = ["sent_us", "returned_us", "echo_time_us"].map(|name| line[name].as_f64());

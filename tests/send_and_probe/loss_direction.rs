@@ -1,5 +1,5 @@
-//! `--loss-direction` on the command line: with the real echo server over a path that loses in a known direction, and with
-//! servers that do not answer or report false counts.
+//! `--loss-direction` on the command line: with the real echo server over a path that loses packets in a known direction, and with servers
+//! that do not answer or report false counts.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -67,7 +67,7 @@ impl Path {
                     let packet = Packet::read(&buffer[..len]);
                     let is_stun = packet.version == 0 || buffer[4..8] == [0x21, 0x12, 0xa4, 0x42];
                     if let Some(destination) = destination.filter(|_| is_stun || !loses(upstream, &packet)) {
-                        // A client that has ended makes no difference.
+                        // The error from a client that has ended is ignored.
                         let _ = to.send_to(&buffer[..len], destination);
                     }
                 }
@@ -88,7 +88,7 @@ impl Drop for Path {
     }
 }
 
-/// Lost, lost upstream, lost downstream.
+/// The numbers of packets that were lost, lost upstream and lost downstream.
 fn losses(report: &Value, stream: &str) -> [Value; 3] {
     ["lost", "lost_upstream", "lost_downstream"].map(|name| report["streams"][stream][name].clone())
 }
@@ -97,7 +97,7 @@ fn losses(report: &Value, stream: &str) -> [Value; 3] {
 fn loss_direction_matches_where_the_path_dropped_packets() {
     let folder = tempfile::tempdir().unwrap();
     let (_server, address) = echo_server(&folder, "");
-    // Of 40 packets numbers 3, 13, 23 and 33 are lost upstream, 5 and 25 downstream.
+    // Of 40 packets, numbers 3, 13, 23 and 33 are lost upstream, and 5 and 25 downstream.
     let loses = |upstream: bool, packet: &Packet| {
         let n = if matches!(packet.kind, 5 | 6) { packet.sequence } else { packet.index() };
         if upstream { n % 10 == 3 } else { n % 20 == 5 }
@@ -114,7 +114,8 @@ fn loss_direction_matches_where_the_path_dropped_packets() {
         );
         assert_eq!((&report["stray"], output.code), (&json!(0), 0));
     }
-    // 0.2 s of AUDIO are 75 packets: 3, 13, … 73 upstream; 5, 25, 45, 65 downstream. The one ping and KEEPALIVE return.
+    // 0.2 s of AUDIO are 75 packets. Numbers 3, 13, … 73 are lost upstream, and 5, 25, 45 and 65 downstream. The ping and the KEEPALIVE
+    // return.
     let path = Path::to(address, loses);
     let line = "--tone 440 --duration 200ms --timeout 700ms --loss-direction";
     let output = run(&format!("send --to {} {line} --json", path.address));
@@ -137,7 +138,7 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
     let [lost, upstream, downstream] = losses(&report, "audio");
     assert!(lost.as_u64().unwrap() > 10 && lost == downstream && upstream == 0, "{report:#}");
 
-    // Packets lost by impairment count too; loss report responses are never impaired.
+    // Packets lost by impairment are also counted; loss report responses are never impaired.
     let folder = tempfile::tempdir().unwrap();
     let (_server, address) = echo_server(&folder, "--loss 30% --seed 3");
     let output = run(&format!("probe --to {address} --count 60 --interval 1 --timeout 700ms --loss-direction --json"));
@@ -147,7 +148,7 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
 
 #[test]
 fn server_that_ignores_stun_leaves_the_direction_unknown() {
-    // One server is silent, one returns the request, like an echo server that ignores the version.
+    // One server is silent. The other returns the request, like an echo server that ignores the version.
     for action in [ServerAction::Silence, ServerAction::Reply] {
         let server = Server::with_actions(move |packet| match (packet.version, packet.sequence) {
             (0, _) => action,
@@ -161,7 +162,7 @@ fn server_that_ignores_stun_leaves_the_direction_unknown() {
         assert_eq!(losses(&report, "keepalive"), [json!(2), Value::Null, Value::Null]);
         assert_eq!(report["loss_report"], json!({"response_received": false, "mapped_address": null}));
         assert_eq!(report["stray"], 0, "packets before the start of counting are not counted");
-        // Three requests, then the packets, and no request at the end.
+        // The server receives three requests, then the packets, and no request at the end.
         let versions: Vec<u8> = server.received().iter().map(|packet| packet.version).collect();
         assert_eq!(versions, [vec![0; 3], vec![1; 20]].concat());
         let text = run(&line).stdout;
@@ -182,7 +183,7 @@ fn without_the_option_nothing_is_requested_and_a_warning_names_it() {
     assert_eq!(run("send --tone 440 --duration 10ms --embedded --no-echo --loss-direction").code, 2);
 }
 
-/// A server that answers the second half of ten pings, and each request by `respond`, which may use another socket.
+/// A server that answers the second half of ten pings. It answers each request with `respond`, which may use another socket.
 fn false_report_server(
     mut respond: impl FnMut(&[u8], &UdpSocket, SocketAddr) + Send + 'static,
 ) -> (SocketAddr, JoinHandle<()>, UdpSocket) {

@@ -9,7 +9,7 @@ use client::server::{Server, ServerAction, closed_port};
 use client::{at_once, document};
 use serde_json::Value;
 
-/// The action for each packet by its index in the stream. Of 40 packets, 4 are lost and 1 is only returned damaged.
+/// The action for each packet by its index in the stream. Of 40 packets, 4 are lost and 1 returns only damaged.
 fn decide(index: u32) -> ServerAction {
     match index {
         3 | 7 | 39 => ServerAction::Silence,
@@ -59,7 +59,7 @@ fn probe_counts_match_what_the_server_did_to_its_packets() {
 fn send_counts_match_what_the_server_did_to_its_packets() {
     at_once(["native", "portable"], |driver| {
         let server = Server::with_audio(|sequence| decide(sequence - 1));
-        // 40 packets of 128 samples, and 1 ping and 1 KEEPALIVE in addition.
+        // 40 packets of 128 samples, 1 ping and 1 KEEPALIVE.
         let output = run(&format!(
             "send --tone 440 --duration 106.67ms --server-delay 0 --timeout 500ms --to {} --driver {driver} --spin 0 --json",
             server.to()
@@ -75,7 +75,7 @@ fn send_counts_match_what_the_server_did_to_its_packets() {
 
 #[test]
 fn truncated_reply_is_damaged_or_unmatched() {
-    // AUDIO keeps its header and is damaged, a pong loses its number, a KEEPALIVE is no valid packet.
+    // Truncated AUDIO keeps its header and is damaged, a truncated pong loses its number, and a truncated KEEPALIVE is not a valid packet.
     let names = ["lost", "damaged", "damaged_copies", "unmatched"];
     let cases = [
         ("--audio", "audio", [0, 1, 1, 0], 0),
@@ -214,7 +214,7 @@ fn nothing_is_counted_before_the_first_reply() {
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
-        // As if the server had started late: it ignores the first packets.
+        // The server ignores the first packets, as if it had started late.
         let mut ignored = 3;
         let server = Server::with_actions(move |_| {
             ignored -= i32::from(ignored >= 0);
@@ -264,7 +264,7 @@ fn server_delay_is_estimated_from_pings_or_configured() {
         let audio = document::report(&output)["audio"].clone();
         let number = |name: &str| audio[name].as_f64();
         assert!(number("echo_time_min_us").unwrap() >= 300_000.0, "{audio:#}");
-        // The smallest AUDIO echo time less the smallest ping; the server delays neither.
+        // The smallest AUDIO echo time minus the smallest ping round-trip time. The server delays neither.
         assert!((200.0..1_000.0).contains(&number("server_delay_estimated_ms").unwrap()), "{audio:#}");
         let report = document::report(&output);
         let min_rtt = report["streams"]["audio"]["rtt_min_us"].as_f64().unwrap();

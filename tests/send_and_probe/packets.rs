@@ -45,7 +45,7 @@ fn packets_of_a_16_bit_file_match_the_protocol() {
     let output = run(&format!("send --wav {SPEECH} --to {} --spin 0 --json", server.to()));
     assert_eq!(output.code, 0, "{output:?}");
 
-    // 72,000 samples: 562 packets of 128 and one of 64.
+    // 72,000 samples are 562 packets of 128 samples and one of 64.
     let samples = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
     let audio = server.received_of(AUDIO);
     assert_eq!(audio.len(), 563);
@@ -58,7 +58,7 @@ fn packets_of_a_16_bit_file_match_the_protocol() {
     }
     assert_eq!(audio[562].payload.len(), 256);
 
-    // 1.5 s of audio: KEEPALIVE and ping after 0 and 1 s, each type with its own sequence.
+    // During 1.5 s of audio, KEEPALIVE and ping are sent at 0 and 1 s, each type with its own sequence numbers.
     let keepalives: Vec<_> = server.received_of(KEEPALIVE).iter().map(Packet::bytes).collect();
     assert_eq!(keepalives, [[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]);
     let pings = server.received_of(PING);
@@ -70,7 +70,7 @@ fn packets_of_a_16_bit_file_match_the_protocol() {
     }
     let sent_us = pings.iter().map(|ping| u64::from_be_bytes(ping.payload[..8].try_into().unwrap()));
     let [first, second] = sent_us.collect::<Vec<_>>()[..] else { panic!() };
-    // Due a second apart, never early; a busy machine may send late.
+    // They are due a second apart and never sent early; a busy machine may send them late.
     assert!(second > first);
 
     let infos: Vec<_> = server.received_of(INFO).iter().map(Packet::bytes).collect();

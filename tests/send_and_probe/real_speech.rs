@@ -11,10 +11,10 @@ use client::program::run_args;
 use client::wav::Wav;
 use client::{at_once, document};
 
-/// 48 kHz, 16 bits, one channel: nine files of alsa-utils.
+/// Nine files from alsa-utils: 48 kHz, 16 bits, one channel.
 const ALSA: &str = "/usr/share/sounds/alsa";
 
-/// 44.1 kHz, 16 bits, one channel: a sentence, of supercollider-common.
+/// A sentence from supercollider-common: 44.1 kHz, 16 bits, one channel.
 const SENTENCE: &str = "/usr/share/SuperCollider/sounds/a11wlk01.wav";
 
 /// Whether `path` exists. If not, the test prints a line and is skipped; in CI it must exist.
@@ -24,7 +24,7 @@ fn is_installed(path: &str, package: &str) -> bool {
     }
     let missing = format!("{path} is not there; sh scripts/setup --tests installs {package} on Debian");
     assert!(env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-    // Written past the capture of the test runner, which hides the output of passing tests.
+    // This bypasses the test runner's capture, which hides the output of passing tests.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
     false
 }
@@ -78,7 +78,7 @@ fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     let (input, resampled) = returned.pop().unwrap();
     assert_eq!((input.rate, resampled.rate, resampled.channels), (44_100, 48_000, 1));
     let (input, found) = (input.samples(), resampled.samples());
-    // The duration of the input, rounded up; 147 samples become 160.
+    // The output has the duration of the input, rounded up: 147 samples become 160.
     assert_eq!(found.len(), (input.len() * 160).div_ceil(147));
 
     // Every 37th sample visits each of the 160 phases in turn.
@@ -92,8 +92,8 @@ fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     assert!(decibels < -60.0, "{decibels:.1} dB");
 }
 
-/// Interpolates between samples: the sum of sin(πt)/πt, under a Hann window 400 samples wide. The signal is silent before the
-/// first and after the last sample.
+/// Interpolates between samples: the sum of sin(πt)/πt with a Hann window that is 400 samples wide. The signal is silent before the first
+/// and after the last sample.
 fn interpolated(samples: &[f32], at: f64) -> f64 {
     const REACH: f64 = 200.0;
     let near = (at - REACH).ceil().max(0.0) as usize..=((at + REACH) as usize).min(samples.len() - 1);

@@ -11,7 +11,7 @@ use client::{at_once, document, fixture};
 
 const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
-/// Sends `duration` of the speech to `server` and records.
+/// Sends the speech to `server` and records what returns.
 fn record(server: &Server, file: &Path, more: &str) -> ProgramOutput {
     let line = format!(
         "send --wav {SPEECH} --to {} --spin 0 --timeout 500ms --server-delay 0 --json {more} --record",
@@ -40,7 +40,7 @@ fn recording_of_a_16_bit_file_contains_its_exact_samples() {
 #[test]
 fn integer_samples_are_recorded_as_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    // 16 bits in 24 are the same bytes above a zero byte.
+    // A 16-bit sample in 24 bits is the same bytes preceded by a zero byte (little endian).
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).data;
     let speech24 = speech.chunks(2).flat_map(|sample| [0, sample[0], sample[1]]).collect();
     let bell = Wav::read(&fixture("24bit-mono-48k.wav")).data;
@@ -65,7 +65,7 @@ fn integer_samples_are_recorded_as_the_same_bytes() {
 #[test]
 fn missing_packets_are_recorded_as_silence_in_place() {
     let folder = tempfile::tempdir().unwrap();
-    // 200 ms are 9,600 samples in 75 packets; the first, some in the middle and the last two never return.
+    // 200 ms are 9,600 samples in 75 packets. The first, some in the middle and the last two never return.
     let lost = [1, 10, 11, 40, 74, 75];
     let server = Server::with_audio(
         move |sequence| if lost.contains(&sequence) { ServerAction::Silence } else { ServerAction::Reply },
@@ -126,7 +126,7 @@ fn stereo_and_odd_payload_lengths_are_recorded_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("odd.wav");
     let server = Server::correct();
-    // One sample in one channel of 24 bits: three bytes and a pad byte.
+    // One 24-bit sample in one channel takes three bytes and a pad byte.
     let output = record(&server, &file, "--frame-size 1 --duration 21us --record-format s24");
     assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(Wav::read(&file).data.len(), 3);

@@ -16,7 +16,7 @@ fn record(line: &str, file: &Path) -> ProgramOutput {
     run_args(line.split_whitespace().map(AsRef::as_ref).chain([file.as_os_str()]))
 }
 
-/// The two sides of a stereo file.
+/// The two channels of a stereo file.
 fn sides(file: &Path) -> [Vec<f32>; 2] {
     let wav = Wav::read(file);
     assert_eq!(wav.channels, 2);
@@ -32,7 +32,7 @@ fn sent_to(server: &Server) -> Vec<f32> {
 fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
-    // 0.3 s late, reordered, and partly duplicated.
+    // Packets are lost, delayed, reordered and partly duplicated.
     let paths = ["--loss 5% --seed 7", "--burst-loss 2%,40% --jitter 30 --reorder 5% --duplicate 5% --seed 3"];
     at_once(paths.iter().enumerate(), |(number, path)| {
         let [file, outcomes] = ["wav", "csv"].map(|kind| folder.path().join(format!("{number}.{kind}")));
@@ -68,7 +68,7 @@ fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
 fn record_both_mixes_each_stereo_side_to_mono_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("both.wav");
-    // Means are halves of integers, and one side is rounded.
+    // The mean of two 16-bit samples is exact as a 32-bit float.
     let input: Vec<i16> = (0..2_000).flat_map(|n| [n * 16, -7_000 + n]).collect();
     client::wav::write(&folder.path().join("take.wav"), 44_100, 2, &input);
     let mean: Vec<f32> = input.chunks(2).map(|pair| (f32::from(pair[0]) + f32::from(pair[1])) / 65_536.0).collect();
@@ -79,7 +79,10 @@ fn record_both_mixes_each_stereo_side_to_mono_with_a_notice() {
     );
     let output = record(&line, &file);
     assert_eq!(output.code, 0, "{output:?}");
-    assert!(output.stderr.contains("jamjam-dev: --record-both: each side is mixed to mono\n"), "{output:?}");
+    assert!(
+        output.stderr.contains("jamjam-dev: --record-both: sent and returned audio are each mixed to mono\n"),
+        "{output:?}"
+    );
     let wav = Wav::read(&file);
     assert_eq!((wav.tag, wav.bits, wav.rate), (3, 32, 44_100));
     assert!(sides(&file) == [mean.clone(), mean]);
@@ -167,7 +170,8 @@ fn interrupted_run_leaves_a_valid_recording() {
 fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
-    // 100 blocks of 512 bytes, a header of 58 bytes: 12,785 floats of one channel fit, 6,392 of two, in whole packets 99 and 49.
+    // In 100 blocks of 512 bytes with a header of 58 bytes, 12,785 floats of one channel or 6,392 frames of two channels fit: 99 or 49
+    // whole packets.
     at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(
@@ -185,7 +189,7 @@ fn full_disk_keeps_the_written_samples_and_reports_their_number() {
             format!("; the file contains the first {:.3} s, {samples} samples\n", f64::from(samples) / 48_000.0);
         assert!(output.stderr.contains("cannot write the recording: File too large"), "{output:?}");
         assert!(output.stderr.ends_with(&there), "{output:?}");
-        // The run continued, and its report shows it.
+        // The run continued, as its report shows.
         assert!(output.stdout.contains("PASSED"), "{output:?}");
         let wav = Wav::read(&file);
         assert_eq!((wav.channels, wav.samples().len()), (channels, samples as usize * usize::from(channels)));

@@ -1,4 +1,4 @@
-//! `--junit` and `--markdown`: which files a run writes.
+//! `--junit` and `--markdown`: the files that a run writes.
 
 use std::fs;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// Cases that did not pass, each with its JUnit element, and the first line of the summary.
 fn reported(folder: &Path) -> (Vec<(String, String)>, String) {
-    assert_eq!(names(folder), ["junit.xml", "summary.md"], "nothing else is left");
+    assert_eq!(names(folder), ["junit.xml", "summary.md"], "no other files are left");
     let text = fs::read_to_string(folder.join("junit.xml")).unwrap();
     let junit = Document::parse(&text).unwrap();
     let cases = junit.descendants().filter(|node| node.has_tag_name("testcase"));
@@ -128,7 +128,7 @@ fn unwritable_report_file_fails_before_sending() {
         }
     }
     assert!(names(folder.path()).is_empty());
-    assert!(!fs::metadata(device).unwrap().is_file(), "a device stays one");
+    assert!(!fs::metadata(device).unwrap().is_file(), "a device is not replaced by a file");
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         let echo = Echo::correct();
         let silent_sockets = [silent_socket(), silent_socket(), silent_socket(), silent_socket()];
         let at = |n: usize| if n == answering { echo.address } else { silent_sockets[n].1 };
-        // The port is closed, which is detected at once.
+        // The port is closed, which is detected immediately.
         let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let candidate = |address: SocketAddr, priority: u32| json!({"address": address, "candidate_type": "Host", "priority": priority});
         let candidates = json!([
@@ -128,7 +128,7 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         for (n, (silent_socket, _)) in silent_sockets.iter().enumerate() {
             assert_eq!(keepalives(silent_socket), usize::from(n < answering), "{n}");
         }
-        // Each silent address had its half second, however slow this machine is.
+        // Each silent address was tried for its half second, however slow this machine is.
         assert!(reported.elapsed() >= ADDRESS_TIMEOUT * answering as u32);
         assert_eq!(echo.received_of(KEEPALIVE).len(), 1);
         assert_eq!(echo.received_of(PING).len(), 3);
@@ -256,7 +256,7 @@ fn stop_request_ends_joining_at_once_with_a_message() {
         {"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"},
     ]}});
     let joined_empty = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
-    // Silent before the upgrade, after it, after the join request, and with an empty room.
+    // The server is silent before the upgrade, after it, after the join request, and when the room is empty.
     for reported in [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])] {
         for (signal, code) in [("INT", 130), ("TERM", 143)] {
             let reported = reported.clone();
@@ -291,7 +291,7 @@ fn stop_request_ends_the_address_search() {
     socket.recv(&mut [0; 64]).unwrap();
     program.signal("INT");
     let output = program.end();
-    // On a machine so slow that half a second has passed, the interruption comes during the run.
+    // If the machine is so slow that half a second has passed, the signal interrupts the run.
     assert_eq!(
         (output.code, output.stdout.is_empty()),
         (130, output.stderr.contains("nothing was sent")),
@@ -411,7 +411,7 @@ fn signaling_url_variable_alone_changes_nothing() {
             assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{url} {line}");
         }
     }
-    // The variable is used if a room is requested.
+    // The environment variable is used if a room is requested.
     let signaling = Server::start_signaling(&[]);
     let url = format!("ws://{}", signaling.address);
     let output = start(command(["send", "--list-rooms"]).env("SIGNALING_URL", &url)).end();

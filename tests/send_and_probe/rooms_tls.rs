@@ -1,4 +1,4 @@
-//! `--room` and `--list-rooms` over `wss://`: which certificates are trusted.
+//! `--room` and `--list-rooms` over `wss://`: the certificates that are trusted.
 
 #![cfg(unix)]
 
@@ -46,7 +46,7 @@ fn untrusted_certificate_ends_the_run_before_joining() {
     for (words, failed) in
         [(["probe", "--room=jam"], "cannot join a room on"), (["send", "--list-rooms"], "cannot list the rooms of")]
     {
-        // The untrusted authority has the same name and another key.
+        // The untrusted authority has the same name but another key.
         for more in [&[][..], &["--ca", untrusted]] {
             let output = program(&words, &url, more);
             let way_out = "trust its CA with --ca FILE, or use --insecure for a test";
@@ -103,7 +103,7 @@ fn certificate_unusable_for_a_server_is_reported_at_both_ends() {
     let authority = Authority::new();
     let pair = authority.own_as_server();
     let mut signaling = Server::start_signaling(&pair.options());
-    signaling.line_starting_with("tls: CA certificate used as server certificate, ");
+    signaling.line_starting_with("tls: the server certificate is a CA certificate, ");
     let url = format!("wss://localhost:{}", signaling.address.port());
     let error = failed(&url, &["--ca", pair.cert.to_str().unwrap()]);
     assert!(error.contains("CA certificate (CA:TRUE)") && error.contains("CA:FALSE"), "{error}");

@@ -1,5 +1,5 @@
-//! Source statistics of `send`, before mixing and resampling, compared with generated sounds whose clipped runs and silence are
-//! known.
+//! The source statistics of `send`, which are computed before mixing and resampling, compared with generated sounds whose clipped runs and
+//! silence are known.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -27,14 +27,14 @@ fn sent(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     run_args(line.into_iter().chain(options.split_whitespace().map(AsRef::as_ref)))
 }
 
-/// A second of a sine with 120 % of full scale, starting at a quarter of its period. It is clipped twice per period, for 67 degrees
-/// each.
+/// A second of a sine with 120 % of full scale, starting at a quarter of its period. It is clipped twice per period, for 67 degrees each
+/// time.
 fn clipped_sine(hz: f64, rate: u32) -> Vec<i16> {
     let sample = |n: u32| 1.2 * (TAU * (0.25 + hz * f64::from(n) / f64::from(rate))).sin();
     (0..rate).map(|n| (32_768.0 * sample(n)).clamp(-32_768.0, 32_767.0) as i16).collect()
 }
 
-/// Two channels, of which the other one is silent.
+/// Adds a second channel that is silent.
 fn with_silent_channel(samples: &[i16]) -> Vec<i16> {
     samples.iter().flat_map(|sample| [*sample, 0]).collect()
 }
@@ -66,7 +66,7 @@ fn clipping_in_the_file_is_counted_after_any_conversion() {
 
 #[test]
 fn resampler_overshoot_is_not_counted_as_clipping() {
-    // A square wave of 95 % has peaks beyond full scale once the frequencies above 22 kHz are removed.
+    // A square wave at 95 % of full scale has peaks beyond full scale when the frequencies above 22 kHz are removed.
     let square: Vec<i16> = (0..44_100).map(|n| if n / 21 % 2 == 0 { 31_130 } else { -31_130 }).collect();
     let (quality, code) = quality(44_100, 1, &square, "--max-clips 0");
     assert!(quality["sent_levels"][0]["peak_dbfs"].as_f64().unwrap() > 0.0, "{quality}");
@@ -89,7 +89,7 @@ fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
             ("--max-silence 399ms", 400.0, 1),
             ("--duration 500ms --max-silence 300ms", 300.0, 0),
             ("--duration 500ms --max-silence 299ms", 300.0, 1),
-            // 50 ms of it are sent.
+            // 50 ms of the silence are sent.
             ("--duration 150ms", 50.0, 0),
             // Silence at the end would continue at the beginning, but the file begins with sound.
             ("--repeat 2", 400.0, 0),
@@ -255,7 +255,7 @@ fn non_finite_samples_of_changed_packets_are_reported_as_returned() {
 fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("long.wav");
-    // Eight packets per second, of which many seconds are read ahead.
+    // Eight packets are sent per second, and many seconds are read ahead.
     wav::write(&file, 48_000, 1, &clipped_sine(1_000.0, 48_000).repeat(60));
     let server = Server::correct();
     let line = format!("send --frame-size 6000 --server-delay 0 --json --to {} --wav", server.to());
@@ -266,7 +266,8 @@ fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let quality = &report["audio_quality"];
     let [sent, source] =
         [&quality["sent_levels"][0]["clips"], &quality["source_clips"]].map(|clips| clips.as_u64().unwrap());
-    // The packet that would have left next, 125 periods, and the samples read ahead for it, at most 1,024.
+    // The next packet (125 periods, 250 runs) and at most 1,024 samples that are read ahead for it (43 runs) may have been analyzed but not
+    // sent.
     assert!((sent..=sent + 250 + 43 + 1).contains(&source), "{sent} {source}");
     assert!(sent >= 500, "{sent}");
 }

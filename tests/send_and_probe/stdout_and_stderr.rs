@@ -52,7 +52,8 @@ fn pipe_output_has_no_colors_or_progress_unless_requested() {
 
 #[test]
 fn closed_standard_output_ends_the_run_quietly() {
-    // (line, exit code): without lines the closed pipe has no effect, and the run is short; with lines the run is endless.
+    // (command line, exit code). Without `--json-lines`, the closed pipe has no effect and the run is short; with it, the run would be
+    // endless.
     let server = Server::correct();
     let endless = format!("probe --count 0 --interval 1 --json-lines --to {}", server.to());
     at_once([(PROBE, 0), (&endless, 130)], |(line, code)| {
@@ -114,14 +115,14 @@ fn help_works_for_every_subcommand() {
 
 #[test]
 fn probe_without_a_target_uses_localhost_port_5000() {
-    // Whether a server listens there does not matter.
+    // It does not matter whether a server listens on the default port.
     let output = run("probe --count 1 --timeout 50ms --json");
     assert_eq!(document::report(&output)["target"], "127.0.0.1:5000");
 }
 
 #[test]
 fn output_to_an_open_pipe_is_flushed_at_once() {
-    // A line appears during the run: it is not buffered.
+    // A line appears during the run, so lines are not buffered.
     let server = Server::correct();
     let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());
     let mut program = program::start_line(&line);
@@ -137,7 +138,7 @@ fn output_to_an_open_pipe_is_flushed_at_once() {
 
 #[test]
 fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
-    // As coreutils' `timeout --signal INT` sends them: to its child, and to the process group of the child.
+    // Signals are sent like coreutils' `timeout --signal INT` does: to its child and to the child's process group.
     let mut program = program::start_line("probe --embedded --count 0 --interval 1ms --json-lines --wait-for 5s");
     let (_, mut stdout) = program.first_line();
     for _ in 0..2 {
@@ -154,7 +155,7 @@ fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
 fn receive_buffer_overflow_is_reported() {
     let dropped = |report: &serde_json::Value| report["host_timing"]["kernel_dropped"].as_u64().unwrap();
     let codes = |report: &serde_json::Value| report["warnings"].to_string();
-    // Pings leave 64 in a row before a reply is read, and the smallest buffer holds a few.
+    // 64 pings are sent in a row before a reply is read, and the smallest buffer holds only a few replies.
     let output = run("probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1 --json");
     let report = document::report(&output);
     assert!(dropped(&report) > 0 && codes(&report).contains("kernel_dropped"), "{output:?}");

@@ -12,7 +12,7 @@ fn refuse(cases: &[(&str, i32, &str)]) {
     let server = Server::correct();
     let to = server.to();
     at_once(cases, |(line, code, expected)| {
-        // An argument may be empty or contain spaces: written in quotes.
+        // An argument that is empty or contains spaces is written in quotes.
         let words = line.split(' ').map(|word| if word == "''" { "" } else { word });
         let output = run_args(words.map(|word| word.replace('_', " ").replace("TO", &to)));
         assert_eq!((output.code, output.stdout.as_str()), (*code, ""), "{line}: {}", output.stderr);
@@ -114,7 +114,7 @@ fn invalid_targets_are_explained() {
 
 #[test]
 fn unusable_file_is_rejected_before_sending() {
-    // Such a file name is a mistake, and no such file is created.
+    // Such a file name is a mistake, so no such file is created.
     at_once(["--junit", "--markdown", "--html", "--record", "--record-both", "--outcome-log"], |option| {
         refuse(&[(&format!("send --tone 440 --embedded {option} -"), 2, "for a file named `-`, give ./-")]);
     });
@@ -210,11 +210,15 @@ fn invalid_quantities_are_explained() {
         ("send --to TO --tone 440 --frame-size 16374", 2, "with 1 channel, a datagram holds 1 to 16373"),
         ("send --to TO --tone 440 --channels 2 --frame-size 8187", 2, "with 2 channels, a datagram holds 1 to 8186"),
         ("send --to TO --tone 440 --frame-size 1h", 2, "a datagram holds 1 to"),
-        ("send --to TO --tone 440 --frame-size -5", 2, "give a number of samples such as 128, or a time such as 2.5ms"),
+        (
+            "send --to TO --tone 440 --frame-size -5",
+            2,
+            "give a number of samples such as 128, or a duration such as 2.5ms",
+        ),
         (
             "send --to TO --tone 440 --frame-size big",
             2,
-            "give a number of samples such as 128, or a time such as 2.5ms",
+            "give a number of samples such as 128, or a duration such as 2.5ms",
         ),
         ("send --to TO --tone 440 --channels 3", 2, "3 is not in 1..=2"),
         (
@@ -239,7 +243,7 @@ fn invalid_quantities_are_explained() {
 
 #[test]
 fn huge_quantities_cause_no_panic_or_overflow() {
-    // Runs with the longest possible times end when all packets have returned; the largest buffer is limited by the system.
+    // Runs with the maximum times end when all packets have returned. The system limits the largest buffer.
     let long = "18446744073709551615ns";
     let lines = [
         format!("probe --embedded --count 3 --interval 1 --timeout {long} --wait-for {long} --late-after {long}"),

@@ -154,7 +154,7 @@ fn one_room_can_delay_a_quarter_of_the_bytes_including_sender_data() {
     };
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     let long = "x".repeat(200);
-    // Each is about 300 bytes with its JSON and the token.
+    // Each message is about 300 bytes long with its JSON and the token.
     assert_eq!([0, 1, 2, 3].map(|_| is_accepted(&mut hub, 1, &long)), [true, true, true, false]);
     hub.on_deadline(Time::from_millis(5_000), &mut RecordingSink::default());
     assert!(is_accepted(&mut hub, 1, &long));
@@ -217,7 +217,7 @@ fn ten_thousand_delayed_messages_per_room_and_excess_is_rejected() {
     hub.on_deadline(Time::ZERO + Duration::from_secs(5), &mut sink);
     let received: Vec<_> = sink.messages.iter().map(|(conn, message)| (*conn, message["content"].as_u64())).collect();
     assert_eq!(received, (0..10_000).map(|number| (bob, Some(number))).collect::<Vec<_>>());
-    // A post is counted where it is answered.
+    // The hub does not count the rejected post; the HTTP server, which answers it, does.
     assert_eq!((hub.total_counters().delayed_messages, hub.total_counters().requests_rejected), (0, 1));
     assert!(hub.post_to_room(Time::ZERO.into(), "radio", PostFormat::Object, body, &mut sink).is_ok());
 }

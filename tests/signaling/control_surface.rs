@@ -164,7 +164,7 @@ fn program_receives_member_actions_immediately_and_nothing_else() {
     send(&mut hub, &mut sink, 1, 3, &json!({"type": "trigger", "name": "note_on", "at": 5}));
     send(&mut hub, &mut sink, 1, 4, &json!({"type": "trigger", "name": "note_off"}));
     send(&mut hub, &mut sink, 1, 5, &json!({"type": "sync"}));
-    assert_eq!(sink.last(1)["params"][0]["value"], 0.7, "a scheduled value does not apply yet");
+    assert_eq!(sink.last(1)["params"][0]["value"], 0.7, "a scheduled value is not applied yet");
     hub.broadcast_param(None, "freq", 0.125, &mut sink).expect("a value");
     let event = |kind, name: &str, value, at, seconds| ControlSurfaceEvent {
         room: "1234".to_owned(),
@@ -188,7 +188,7 @@ fn program_receives_member_actions_immediately_and_nothing_else() {
         r#"{{"room":"1234","nodeId":"{node_id}","kind":"param","name":"freq","value":0.25,"at":{at},"time":1795000002000000}}"#
     );
     assert_eq!(written, form);
-    // When the scheduled time comes, the program gets no second event.
+    // At the scheduled time, the program gets no second event.
     hub.on_deadline(second(20), &mut sink);
     send(&mut hub, &mut sink, 1, 20, &json!({"type": "sync"}));
     assert_eq!((sink.last(1)["params"][0]["value"].as_f64(), sink.events.len()), (Some(0.25), 4));
@@ -209,7 +209,7 @@ fn a_thousand_scheduled_values_per_room_and_excess_applies_immediately() {
     };
     assert_eq!(names(&sink.last(1)), ["holds"]);
     hub.on_deadline(second(10), &mut sink);
-    // The queue has capacity again.
+    // The queue has space again.
     let again = json!({"type": "param", "param": "again", "value": 0.5, "at": second(20).unix_us()});
     send(&mut hub, &mut sink, 1, 10, &again);
     send(&mut hub, &mut sink, 1, 10, &json!({"type": "sync"}));

@@ -1,5 +1,4 @@
-//! The echo server's room client for jamjam signaling, without a socket: the exact requests that it sends in answer to server
-//! messages.
+//! The echo server's room client for jamjam signaling, without a socket: the exact requests that it sends in response to server messages.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,7 +36,7 @@ fn as_json(request: &ClientMessage) -> Value {
 /// The time of all messages, in milliseconds since 1970: the unit of chat timestamps.
 const NOW: u64 = 1_795_181_823_047;
 
-/// The request with which the participant answers `message` at [`NOW`].
+/// Returns the participant's response to `message` at [`NOW`].
 fn respond(participant: &mut EchoParticipant, message: Value) -> Option<Value> {
     let message: ServerMessage = serde_json::from_value(message).unwrap();
     participant.on_message(message, at(NOW)).unwrap().as_ref().map(as_json)
@@ -71,7 +70,7 @@ fn creates_the_room_named_by_the_protocol_and_publishes_its_address() {
         }})
     );
     assert!(!participant.is_joined());
-    // The same address in each field: older clients read only the last two.
+    // Each field contains the same address, because older clients read only the last two fields.
     assert_eq!(
         respond(&mut participant, created()),
         Some(json!({"type": "UpdatePeerInfo", "data": {
@@ -239,7 +238,7 @@ fn twenty_member_events_per_second_are_logged_and_the_rest_counted() {
     assert_eq!(
         lines[20..],
         [
-            "INFO member events not logged count=80",
+            "INFO member log lines suppressed count=80",
             "INFO member left user=\"name 0\"",
             "INFO member left user=\"name 63\"",
             "INFO member left user=\"id 64\"",

@@ -93,7 +93,7 @@ fn message_rate_limit_closes_the_connection_and_leaves_the_room() {
     let room = sink.last(1)["data"]["room_id"].clone();
     let join = json!({"type": "JoinRoom", "data": {"room_id": room, "password": null, "peer_name": "q"}});
     send(&mut hub, &mut sink, 2, 0, &join);
-    // Ten per second and a burst of twice as many: the join and nineteen more.
+    // Ten messages per second with a burst of twice as many: the join and nineteen more.
     (0..19).for_each(|_| send(&mut hub, &mut sink, 2, 0, &json!({"type": "ListRooms"})));
     assert_eq!((sink.closed.len(), sink.messages[&ConnId(2)].len()), (0, 20));
     send(&mut hub, &mut sink, 2, 99, &json!({"type": "ListRooms"}));
@@ -107,7 +107,7 @@ fn message_rate_limit_closes_the_connection_and_leaves_the_room() {
     assert_eq!((sink.closed.len(), hub.total_counters().rooms), (1, 1));
 }
 
-/// The byte counts are those of the literals.
+/// The expected byte counts are the lengths of the literals.
 #[test]
 fn messages_are_counted_for_the_dialect_of_the_connection() {
     let (mut hub, mut sink) = hub(SignalingLimits::default());
@@ -140,7 +140,7 @@ fn undecided_limit_closes_the_oldest_connection() {
     (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
     send(&mut hub, &mut sink, 1, 0, &json!({"type": "ListRooms"}));
     (3..=4).for_each(|conn| connect(&mut hub, &mut sink, conn));
-    // The first connection has decided on a dialect; of the others the second is the oldest.
+    // The dialect of the first connection is decided; the second connection is the oldest of the others.
     assert_eq!(sink.closed, [(ConnId(2), 1013)]);
     let (dialect, undecided) = hub.counters_by_dialect()[0];
     assert_eq!((dialect, undecided.connections), (UNDECIDED, 2));
@@ -192,7 +192,7 @@ fn oversized_and_binary_messages_are_ignored_and_counted() {
         (hub.total_counters().messages_ignored, hub.total_counters().messages_received, sink.messages.len()),
         (2, 2, 0)
     );
-    // 64 candidates of a peer are stored, 65 are rejected.
+    // Up to 64 candidates per peer are stored; 65 are rejected.
     let (mut hub, mut sink) = self::hub(SignalingLimits::default());
     (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
     send(&mut hub, &mut sink, 1, 0, &create());
@@ -205,7 +205,7 @@ fn oversized_and_binary_messages_are_ignored_and_counted() {
 
 #[test]
 fn no_connection_is_closed_before_it_was_pinged() {
-    // The timeout is shorter than the interval.
+    // The heartbeat timeout is shorter than the interval.
     let heartbeat = Heartbeat { interval: Some(Duration::from_secs(30)), timeout: Duration::from_secs(10) };
     let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
     let accepted_route = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a route");
@@ -233,7 +233,7 @@ fn no_connection_is_closed_before_it_was_pinged() {
 #[test]
 fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     let seconds = Duration::from_secs;
-    // Seconds: interval, timeout, time of the answer, times of the pings, time of the abort.
+    // In seconds: interval, timeout, time of the pong, times of the pings, time at which the connection is dropped.
     for (interval, timeout, answer, pings, dropped) in [
         (30, 60, 31, &[30, 60, 90][..], 91),
         (30, 10, 31, &[30, 60], 70),
@@ -265,7 +265,7 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     }
 }
 
-/// A message of 16 KiB counts as two, and so on. A long message is accepted, and the messages after it wait longer.
+/// Each full 16 KiB of a message counts as one more message. A long message is accepted, and the messages after it wait longer.
 #[test]
 fn long_messages_count_more_towards_the_message_rate() {
     for (bytes, max_messages) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {

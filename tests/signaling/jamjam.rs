@@ -17,7 +17,7 @@ fn every_transcript_passes_against_the_in_memory_hub() {
         match run_transcript(&transcript, &mut InMemoryHub::new([1, 2, 3, 4])) {
             Ok(Progress::Complete | Progress::UntilUnsupported) => {}
             Ok(Progress::UntilLine(line)) => {
-                let _ = writeln!(failures, "{name}: line {line}: the id has no letter; take another key");
+                let _ = writeln!(failures, "{name}: line {line}: the id contains no letter; use another key");
             }
             Err(error) => {
                 let _ = writeln!(failures, "{name}: {error}");

@@ -1,5 +1,4 @@
-//! The room client that looks for a room, joins it and collects peer addresses: its requests for each server message, and its
-//! errors.
+//! The room client, which finds a room, joins it and collects peer addresses: its response to each server message, and its errors.
 
 use std::net::SocketAddr;
 
@@ -60,7 +59,7 @@ fn host(address: &str, priority: u32) -> Value {
     json!({"address": address, "candidate_type": "Host", "priority": priority})
 }
 
-/// The id or code with which the client joins the room that it finds in a list of three.
+/// The id or code with which the client joins the room that it finds for `word` in a list of three.
 fn joined_room_id(word: &str) -> String {
     let mut room_client = room_client(word);
     assert_eq!(as_json(&room_client.on_connected()), json!({"type": "ListRooms"}));
@@ -71,7 +70,7 @@ fn joined_room_id(word: &str) -> String {
     room_id
 }
 
-/// The error that the last of these messages causes.
+/// The error that the last message in `messages` causes.
 fn join_error(word: &str, messages: &[ServerMessage]) -> RoomError {
     let mut room_client = room_client(word);
     let (last, before) = messages.split_last().unwrap();
@@ -101,7 +100,7 @@ fn room_is_found_by_id_code_name_or_part_of_the_name() {
         ("BBBBBB", "0000000b"),
         ("[BOT] Echo Server (3000ms delay)", "0000000a"),
         ("Echo Server", "0000000a"),
-        // A whole name takes precedence over a part of one.
+        // A complete name takes precedence over a partial match.
         ("jam", "0000000b"),
         ("session", "0000000c"),
     ] {
@@ -196,7 +195,7 @@ fn missing_password_is_an_error_before_joining() {
     let wrong = with_password.on_message(error("Invalid password")).unwrap_err().to_string();
     assert_eq!(wrong, "wrong password for room `vault`");
 
-    // A room that is not listed answers with an error of its own.
+    // A room that is not listed has its own error.
     assert_eq!(
         join_error("ZZZZZZ", &[three(), error("Invalid password")]).to_string(),
         "room `ZZZZZZ` needs a password; give --password or --password-file"
@@ -289,7 +288,7 @@ fn addresses_per_peer_are_limited_and_multicast_is_skipped() {
         at(&"f".repeat(257), "x", "192.0.2.4:1"),
     ]);
     let addresses = addresses(&joined_client(&peers));
-    // The 64 candidates of the highest priority, which a server of the protocol accepts, and the other two.
+    // The 64 candidates with the highest priority (the maximum that a server accepts), and the two other addresses.
     assert_eq!(addresses.len(), 66, "{addresses:?}");
     assert_eq!([&addresses[0], &addresses[63]], ["192.0.2.1:200", "192.0.2.1:137"]);
     assert_eq!(addresses[64..], ["192.0.2.2:1", "192.0.2.3:1"]);

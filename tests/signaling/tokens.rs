@@ -1,4 +1,4 @@
-//! Tokens of broadcast rooms. The signed texts were made with another program, Python's `hmac` and `base64`.
+//! Tokens of broadcast rooms. The signed texts were made independently, with Python's `hmac` and `base64`.
 
 use jamjam_dev::signaling::token::{Claims, Secret, TokenError, sign, verify};
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn verified(token: &str) -> Result<Claims, TokenError> {
 #[test]
 fn own_token_is_byte_identical() {
     let claims = Claims::new("c1", "radio", Map::new(), NOW, 31_536_000.0 * 1e9);
-    // A year at most.
+    // A token is valid for at most a year.
     assert_eq!(claims.expires_ms(), Some(NOW + 31_536_000_000));
     let claims = Claims { expires_at: Some(END.into()), ..claims };
     assert_eq!(sign(&secret(), &claims), TOKEN);
@@ -53,7 +53,7 @@ fn expired_token_and_wrong_room_are_rejected() {
     for room in ["", "Radio", "radio ", "chat", "radio/remotecontrol"] {
         assert_eq!(verify(&secret(), TOKEN, room, NOW), Err(TokenError::WrongRoom));
     }
-    // The order of the checks: expiry comes before the room. `expiresAt` is 1700000000000.
+    // The expiry is checked before the room. `expiresAt` is 1700000000000.
     let expired = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0IjoxNzAwMDAwMDAwMDAwfQ.P-kKD0FBrm7qIKbJuO4EbXNXClyWWPU8zvkuFrhZItE";
     assert_eq!(verify(&secret(), expired, "chat", NOW), Err(TokenError::Expired));
 }

@@ -1,5 +1,5 @@
-//! Tests the transcript reader with wrong transcripts: each must fail and name the position. The server of these tests relays what
-//! a client sends to all other clients unchanged.
+//! Tests the transcript reader with wrong transcripts: each must fail with an error that names the position. The server in these tests
+//! relays each client's messages unchanged to all other clients.
 
 use std::collections::{BTreeMap, VecDeque};
 use test_support::compare;
@@ -68,13 +68,13 @@ impl TranscriptServer for RelayServer {
 
 const ROOM: &str = r#"{"id":"1a2b3c4d"}"#;
 
-/// Plays these lines after ann and bob have connected (lines 1 and 2).
+/// Runs these lines after ann and bob have connected (lines 1 and 2).
 fn run_lines(lines: &[&str]) -> Result<Progress, String> {
     let transcript = format!("ann connects\nbob connects\n{}\n", lines.join("\n"));
     run_transcript(&transcript, &mut RelayServer::default())
 }
 
-/// These lines must fail, with a message that contains all of `expected`.
+/// Checks that these lines fail with a message that contains every text in `expected`.
 #[track_caller]
 fn fails(lines: &[&str], expected: &[&str]) {
     let error = run_lines(lines).expect_err("a wrong transcript passed");

@@ -20,7 +20,7 @@ fn join(hub: &mut InMemoryHub, name: &str, room: &str) {
     assert!(hub.receive(name).unwrap().starts_with(r#"{"type":"welcome""#));
 }
 
-/// Two members of a room who have received each other's arrival.
+/// Two members in a room who have both been notified of the other.
 fn duo() -> InMemoryHub {
     let mut hub = InMemoryHub::new(KEY);
     join(&mut hub, "ann", "r");
@@ -74,7 +74,7 @@ fn every_message_type_is_in_a_transcript() {
     }
 }
 
-/// Numbers that no JSON reader represents exactly are relayed as bytes.
+/// Numbers that JSON readers cannot represent exactly are relayed byte for byte.
 #[test]
 fn relayed_values_keep_their_bytes() {
     for value in [
@@ -110,7 +110,7 @@ fn message_nesting_is_limited_to_128_levels() {
     assert_eq!(hub.receive("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{}}}"#, deep(127))));
 }
 
-/// The order of the members is free; it is that of the previous program so that outputs can be compared.
+/// JSON members may have any order; they have the previous program's order so that outputs can be compared.
 #[test]
 fn members_of_every_message_are_in_the_documented_order() {
     let mut hub = InMemoryHub::new(KEY);
@@ -142,15 +142,15 @@ fn room_is_limited_to_100_members_and_a_duplicate_replaces_its_own() {
     hub.connect("again", "/?roomId=r&userId=c1&userName=c1").unwrap();
     assert_eq!(hub.expect_closed("c1"), Ok(Some((1000, "Duplicate connection".to_owned()))));
     assert!(hub.receive("again").unwrap().starts_with(r#"{"type":"welcome""#));
-    // Another room has capacity.
+    // Another room has space.
     join(&mut hub, "late", "q");
-    // This room has capacity again after a member has left.
+    // This room has space again after a member has left.
     hub.close("c2").unwrap();
     hub.connect("next", "/?roomId=r&userId=next&userName=Next").unwrap();
     assert!(hub.receive("next").unwrap().starts_with(r#"{"type":"welcome""#));
 }
 
-/// The first ping comes when the interval has passed and not before, and no connection is closed before it was pinged.
+/// The first ping is sent when the interval has passed, not earlier, and no connection is closed before it was pinged.
 #[test]
 fn ping_is_sent_when_the_interval_has_passed() {
     let mut hub = InMemoryHub::new(KEY);
@@ -169,7 +169,7 @@ fn ping_is_sent_when_the_interval_has_passed() {
     assert!(hub.expect_pinged("jim").is_err());
 }
 
-/// Pieces of JSON, so that their concatenation is sometimes valid JSON.
+/// A concatenation of pieces of JSON, which is sometimes valid JSON.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "{",
@@ -201,7 +201,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// For any text in place of a value, the target receives an object of exactly three members, or nothing.
+    /// For any text in place of a value, the target receives an object with exactly three members, or nothing.
     #[test]
     fn a_relayed_value_cannot_add_members_to_the_message(value in pieces()) {
         let mut hub = duo();

@@ -1,6 +1,6 @@
-//! Malicious clients against `signaling-server` in a process of its own: it keeps running, other clients are not affected, its
-//! memory is bounded, and each abuse is counted under a name. `CHURN=100000 cargo test --test signaling_abuse` connects and closes
-//! ten times as often as usual.
+//! Malicious clients of `signaling-server`, which runs in its own process. The server keeps running, other clients are not affected, its
+//! memory is bounded, and each kind of abuse has a counter. `CHURN=100000 cargo test --test signaling_abuse` opens and closes ten times as
+//! many connections as the default.
 
 #![cfg(target_os = "linux")]
 
@@ -18,7 +18,7 @@ use hostile::{
     Client, Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, frame, frame_with_length, raw, resident_kib, upgraded,
 };
 
-/// Each of these closes its sender with its code and is counted; the other clients continue to chat.
+/// Checks that the server closes the sender of each message with the given code and counts it, and that other clients continue to chat.
 fn each_is_closed(cases: &[(&str, u16, Vec<u8>)], count: &str) {
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
@@ -116,7 +116,7 @@ fn slow_handshake_is_closed_at_the_timeout_and_counted() {
     let mut duo = Duo::new(&server);
     let (mut slow, mut silent) = (raw(server.address), raw(server.address));
     let sent = UPGRADE.bytes().take_while(|byte| {
-        // A busy machine only makes it slower.
+        // On a busy machine the interval may be longer.
         thread::park_timeout(std::time::Duration::from_millis(20));
         slow.write_all(&[*byte]).is_ok()
     });
@@ -158,7 +158,7 @@ fn total_queue_is_bounded_and_the_slowest_connection_is_closed() {
         client
     };
     let _unread: Vec<Client> = std::iter::repeat_with(|| Client::new(&server)).take(3).map(join).collect();
-    // Three that do not read: 60 MB to each are more than the socket buffers and the queue hold.
+    // Three clients do not read. 60 MB to each of them are more than the socket buffers and the queue hold.
     for _ in 0..300 {
         flooder.chat(&"x".repeat(MESSAGE_LEN));
     }
@@ -170,7 +170,7 @@ fn total_queue_is_bounded_and_the_slowest_connection_is_closed() {
     poll_until("nothing is queued", || (server.metric("queued_bytes") == 0).then_some(()));
 }
 
-/// Opens connections from a process of its own, prints their number, sends incomplete requests on them, and waits to be killed.
+/// Opens connections from its own process, prints their number, sends incomplete requests on them, and waits to be killed.
 const HALF_OPEN: &str = "import socket,sys,time,resource
 maximum=resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE,(maximum,maximum))
@@ -186,7 +186,7 @@ time.sleep(60)";
 fn endless_messages_are_closed_when_the_byte_budget_is_used_up() {
     let server = Server::start_signaling(&["--queue-budget-bytes", "1MiB"]);
     let mut duo = Duo::new(&server);
-    // Text without FIN; five of them exceed the limit.
+    // A text frame without FIN. Five of them exceed the limit.
     let begun = frame(0x01, &vec![b' '; 250 << 10]);
     let mut buffered = Vec::new();
     for number in 1..=4 {
@@ -197,7 +197,8 @@ fn endless_messages_are_closed_when_the_byte_budget_is_used_up() {
     }
     let mut last = upgraded(server.address);
     last.write_all(&begun).unwrap();
-    // Not the connection whose bytes exceeded the limit is closed, but the one that holds most; of several the latest.
+    // The server closes the connection that has the most buffered bytes (if several have the same, the latest), not the connection whose
+    // bytes exceeded the limit.
     assert_eq!(close_code(buffered.pop().unwrap()), Some(1_013));
     buffered.push(last);
     assert_eq!(server.metric("queue_budget_evictions_total"), 1);
@@ -221,7 +222,7 @@ fn five_thousand_half_open_connections_leave_memory_for_others() {
     if made < MANY {
         eprintln!("NOTE: this machine gives one process {made} connections only, not {MANY}");
     }
-    assert!(made >= 500, "{made} are too few for this test");
+    assert!(made >= 500, "{made} connections are too few for this test");
     duo.chat();
     Duo::new(&server).chat();
     let grown = resident_kib(&server).saturating_sub(before) * 1_024 / made as u64;
@@ -243,7 +244,7 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
                 scope.spawn(move || {
                     for number in 0..times / 4 {
                         let mut stream = upgraded(address);
-                        // In turn: closed properly, cut off, cut off in the middle of a frame, and from within a room.
+                        // Connections are in turn closed properly, cut, cut in the middle of a frame, and cut while in a room.
                         match (number + part) % 4 {
                             0 => drop(stream.write_all(&frame(0x88, b""))),
                             1 => {}

@@ -1,4 +1,4 @@
-//! The HTTP side of broadcast rooms and their options, with the program itself.
+//! The HTTP interface of broadcast rooms and its options, tested with the program itself.
 
 #![cfg(unix)]
 
@@ -18,7 +18,7 @@ const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
 struct Response {
     status: u16,
-    /// In lower case.
+    /// The head in lower case.
     head: String,
     body: String,
 }
@@ -114,7 +114,7 @@ fn issued_token_opens_its_own_room_only() {
     let to = |room: &str| format!("/{room}?token={}", body["token"].as_str().unwrap());
     assert_eq!(Client::connect(&server, &to("radio")).receive()["type"], "welcome");
     assert_eq!(Client::connect(&server, &to("chat")).closed(), (4_002, "Invalid or expired token".to_owned()));
-    // One hour by default, and one year at most.
+    // The default is one hour, and the maximum is one year.
     for (expires_in, seconds) in [("", 3_600), (r#","expiresIn":1e12"#, 31_536_000), (r#","expiresIn":0.5"#, 0)] {
         let body = request(&format!(r#"{{"clientId":"a","room":"b"{expires_in}}}"#)).json();
         let claims = verify(&secret, body["token"].as_str().unwrap(), "b", 0).unwrap();
@@ -157,7 +157,7 @@ fn client_id_and_room_name_limits_are_enforced() {
     }
 }
 
-/// The status of the response to `request`, after which nothing more is sent.
+/// Sends `request` and nothing more. Returns the status of the response.
 fn status(server: &Server, request: &str) -> u16 {
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -204,7 +204,7 @@ fn rejected_http_requests_are_counted_and_logged_without_content() {
         let line = format!("jamjam_signaling_requests_rejected_total{{dialect=\"broadcast\"}} {}\n", before + 1);
         assert!(metrics.contains(&line), "{line}{metrics}");
     }
-    // One rejection per second is logged, so only the first of these.
+    // One rejection per second is logged, so only the first of these is logged.
     let line = server.line_starting_with("http: request rejected ").message;
     assert!(line.starts_with("http: request rejected path=/radio/postcontent source=127.0.0.1:"), "{line}");
     assert!(line.ends_with(" status=401 reason=\"Authentication required\""), "{line}");
@@ -262,7 +262,7 @@ fn post_reaches_the_members_and_returns_their_number() {
     assert!(accepted["scheduledAt"].as_u64().unwrap() > 1_700_000_000_000, "{accepted}");
     let received = ann.receive();
     assert_eq!((&received, &received["content"]), (&accepted["echo"], &json!({"content": {"id": 7}})));
-    // Errors, in their order.
+    // The errors in the order in which they are checked.
     for headers in ["", "Authorization: Bearer x\r\n", &bearer("lobby"), "Authorization: Basic eDp5\r\n"] {
         let rejected = request(&server, "POST /radio/postcontent", headers, "{");
         assert!(
@@ -301,7 +301,7 @@ fn post_reaches_the_members_and_returns_their_number() {
     }
     assert_eq!(post("GET /radio/postcontent", "").status, 405);
     assert_eq!(post("OPTIONS /rooms/radio/post", "").status, 204);
-    // None of these posts was received elsewhere, and an empty room has no receiver.
+    // None of these posts was delivered to another room, and an empty room has no receivers.
     other.send("no JSON");
     assert_eq!(other.receive()["type"], "error");
     assert_eq!(request(&server, "POST /void/postcontent", &bearer("void"), "{}").json()["clientCount"], 0);
@@ -351,7 +351,7 @@ fn control_channels_are_open_only_with_the_option() {
     assert_eq!(Client::connect(&server, control).closed(), (4_001, "Authentication required".to_owned()));
     let server = Server::start_signaling(&[&SECRET[..], &["--open-control-channel"]].concat());
     assert_eq!(Client::connect(&server, control).receive()["type"], "control-welcome");
-    // The room itself is not open, and a token that is given must be valid.
+    // The room itself still requires a token, and a given token must be valid.
     assert_eq!(Client::connect(&server, "/radio").closed().0, 4_001);
     assert_eq!(Client::connect(&server, &format!("{control}?token=a.b")).closed().0, 4_002);
 }
@@ -363,12 +363,12 @@ fn limits_close_with_their_codes() {
     let mut idle = Client::join(&server, "lobby");
     assert_eq!(idle.closed(), (4_000, "Idle timeout".to_owned()));
     let (mut ann, mut bob) = (Client::join(&server, "lobby"), Client::join(&server, "lobby"));
-    // Longer than other clients may send.
+    // This message is longer than the limit for other clients.
     ann.send(&format!(r#"{{"content":"{}"}}"#, "x".repeat(290 << 10)));
     assert_eq!(bob.receive()["content"].as_str().unwrap().len(), 290 << 10);
     ann.send(&"x".repeat(301 << 10));
     assert_eq!(ann.closed().0, 1_009);
-    // Also for clients that need no token.
+    // The limit also applies to clients that need no token.
     let server = Server::start_signaling(&[&SECRET[..], &["--max-payload", "1KiB", "--open-control-channel"]].concat());
     let mut control = Client::connect(&server, "/rooms/radio/remotecontrol");
     assert_eq!(control.receive()["type"], "control-welcome");
@@ -479,7 +479,7 @@ fn print_token_signs_with_the_configured_secret() {
 #[test]
 fn missing_secret_is_generated_and_logged_once() {
     let mut server = Server::start_signaling(&[]);
-    server.line_starting_with("signaling: HMAC_SECRET not set");
+    server.line_starting_with("signaling: HMAC_SECRET is not set");
     let issued = request(&server, "POST /auth/token", "", r#"{"clientId":"a","room":"lobby"}"#).json();
     let to = format!("/lobby?token={}", issued["token"].as_str().unwrap());
     assert_eq!(Client::connect(&server, &to).receive()["type"], "welcome");

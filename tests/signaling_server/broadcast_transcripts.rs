@@ -1,4 +1,4 @@
-//! Broadcast rooms over real sockets: the transcripts, plain and under TLS, and a custom room with each of its hooks.
+//! Broadcast rooms over real sockets: the transcripts with and without TLS, and all hooks of a custom room.
 
 #![cfg(unix)]
 
@@ -7,7 +7,7 @@ use test_support::server;
 use test_support::sockets;
 use test_support::transcript;
 use test_support::transcript_files;
-#[expect(dead_code, reason = "its main is not called here")]
+#[expect(dead_code, reason = "the example's main function is not called here")]
 #[path = "../../examples/custom_room.rs"]
 mod custom_room;
 
@@ -183,7 +183,7 @@ fn notice(what: &str, who: &str) -> Value {
 #[test]
 fn every_hook_of_a_custom_room_has_its_effect() {
     let server = CustomRoomServer::start();
-    // requires_auth: the room rejects with its own text; verify_auth: with its own code, or the default one.
+    // requires_auth: the room rejects with its own text. verify_auth: the room rejects with its own code or with the default code.
     assert_eq!(server.connect("/myroom").expect_closed(), (4_001, "Missing clientId".to_owned()));
     assert_eq!(server.join("mallory").expect_closed(), (4_004, "Rejected by room".to_owned()));
     // The room receives the headers of the request.
@@ -200,7 +200,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     let mut bob = server.join("bob");
     bob.receive();
     assert_eq!((ann.receive(), bob.receive()), (notice("joined", "bob"), notice("joined", "bob")));
-    // on_control_join and on_heartbeat, which counts both kinds.
+    // on_control_join and on_heartbeat, which counts members and control channels.
     let mut con = server.connect(&format!("/rooms/myroom/remotecontrol?token={}", token("con")));
     assert_eq!(con.receive()["type"], "control-welcome");
     assert_eq!((ann.receive(), bob.receive()), (notice("listens", "con"), notice("listens", "con")));
@@ -236,7 +236,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     );
     assert!(server.request("DELETE /rooms/myroom/stats", "").starts_with("HTTP/1.1 405 "));
     assert!(server.request("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
-    // has_route: an unknown path is rejected before its body.
+    // has_route: a request with an unknown path is rejected before its body is read.
     for room in ["myroom", "lobby"] {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();

@@ -1,4 +1,4 @@
-//! `jamjam-dev signaling-server` on real sockets: accepted and closed connections, and that no client waits for another.
+//! `jamjam-dev signaling-server` on real sockets: connections are accepted and closed, and no client has to wait for another.
 
 #![cfg(unix)]
 
@@ -105,7 +105,7 @@ fn bare_path_and_ws_are_accepted_and_other_paths_rejected() {
     for path in ["/v1/signaling", "/health", "/metrics", "/admin", "/favicon.ico"] {
         assert_eq!(Client::try_at(&server, path).err(), Some(not_found.clone()), "{path}");
     }
-    // Rejections that a browser can read come after the upgrade. The path takes precedence over the query.
+    // Rejections are sent after the upgrade, so that browsers can read them. The path takes precedence over the query.
     for (path, code) in [
         ("/?roomId=r", 1008),
         ("/radio", 4001),
@@ -152,7 +152,7 @@ fn oversized_message_closes_its_sender_only() {
     second.0.send(Message::text(" ".repeat(MAX_MESSAGE_LEN + 1))).unwrap();
     assert_eq!(second.closed(), 1009);
     first.receive_type("PeerLeft");
-    // A message of the maximum length is only ignored.
+    // A message of the maximum length is ignored, but does not close the connection.
     first.0.send(Message::text(" ".repeat(MAX_MESSAGE_LEN))).unwrap();
     assert_eq!(first.room_count(), 1);
 }
@@ -193,7 +193,7 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
             .map(|mut client| {
                 thread::spawn(move || {
                     let code = client.closed();
-                    // Answers the close frame.
+                    // Reading answers the close frame.
                     while client.0.read().is_ok() {}
                     code
                 })
@@ -220,11 +220,11 @@ fn second_stop_signal_ends_immediately() {
     let server = Server::start_signaling(&[]);
     let mut unresponsive = Client::new(&server);
     server.signal("TERM");
-    // The shutdown has begun and waits for an answer: the frame is read as bytes, because the library would answer it.
+    // The shutdown has begun and waits for an answer to the close frame. The frame is read as bytes, because the library would answer it.
     let mut frame = [0; 4];
     unresponsive.0.get_mut().read_exact(&mut frame).unwrap();
     assert_eq!(frame, [0x88, 2, 0x03, 0xe9]);
-    // Within a quarter of a second it would count as the same signal.
+    // Within a quarter of a second, the second signal would count as a repetition of the first.
     std::thread::sleep(Duration::from_millis(300));
     let stopped = server.stop("TERM");
     assert_eq!(stopped.code, Some(143));
@@ -257,7 +257,7 @@ fn slow_reader_is_closed_and_others_receive_every_message() {
         sender.send(&chat(&burst));
     }
     let (mut reader, left) = reading.join().unwrap();
-    // 80 MB are more than a queue and two socket buffers hold.
+    // 80 MB are more than the queue and both socket buffers hold.
     assert_eq!(left, 1);
     assert_eq!(server.metric("closed_slow_reader_total"), 1);
     assert_eq!(reader.room_count(), 1);
@@ -276,7 +276,7 @@ fn pings_of_a_client_that_does_not_read_use_little_memory() {
     let resident = || server.status("VmRSS").parse::<u64>().unwrap();
     let before = resident();
     let mut client = Client::new(&server);
-    // A ping of 125 bytes with a mask of zeros. 100 MB of them, far more than the sockets hold of the pongs.
+    // A ping of 125 bytes with a mask of zeros. 100 MB of pings are sent, and the sockets cannot hold as many pongs.
     let ping = [&[0x89, 0x80 | 0x7d, 0, 0, 0, 0][..], &[b'p'; 125]].concat();
     let burst = ping.repeat(8_000);
     for _ in 0..100 {
@@ -301,7 +301,10 @@ fn connections_beyond_the_limit_wait_for_a_slot() {
             let third = tungstenite::client(format!("ws://{address}/"), third);
             done.send(third.is_ok()).unwrap();
         });
-        assert!(waiting.recv_timeout(Duration::from_millis(300)).is_err(), "there was no free slot");
+        assert!(
+            waiting.recv_timeout(Duration::from_millis(300)).is_err(),
+            "the client connected although there was no free slot"
+        );
         drop(first);
         assert_eq!(waiting.recv_timeout(TEST_TIMEOUT), Ok(true));
     });

@@ -1,5 +1,5 @@
-//! Runs the transcripts in `fixtures/signaling/control_surface` against the server itself on real sockets, plain and under TLS. Each has
-//! its own server, which creates the rooms that the transcript names.
+//! Runs the transcripts in `fixtures/signaling/control_surface` against the server itself on real sockets, with and without TLS. Each
+//! transcript has its own server, which creates the rooms that the transcript names.
 
 #![cfg(unix)]
 
@@ -35,7 +35,7 @@ fn rooms(transcript: &str) -> Option<Vec<String>> {
     Some(options)
 }
 
-/// Runs every transcript that needs no clock. Returns the number of complete ones.
+/// Runs every transcript that does not move the clock. Returns the number of transcripts that were run completely.
 fn run_all(options: &[String], sockets: impl Fn(&Server) -> Sockets, which: impl Fn(&str) -> bool) -> usize {
     let (mut failures, mut complete) = (String::new(), 0);
     for (name, transcript) in transcripts("control_surface").into_iter().filter(|(_, transcript)| which(transcript)) {

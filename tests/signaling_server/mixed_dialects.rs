@@ -1,8 +1,8 @@
-//! All four dialects at once on one port, over sockets: no message is lost or sent to the wrong room, and the order of each sender
-//! is kept.
+//! All four dialects at once on one port, over sockets: no message is lost or sent to the wrong room, and each sender's messages stay in
+//! order.
 //!
-//! The clients are those of tungstenite, each dialect on a thread of its own. Every message names its dialect, room, sender and
-//! number. The latencies are printed and not evaluated:
+//! The clients use tungstenite, and each dialect has its own thread. Every message contains its dialect, room, sender and number. Latencies
+//! are printed but not evaluated:
 //!
 //!     PROGRAM=target/release/jamjam-dev cargo test --test signaling_server mixed_dialects -- --ignored --nocapture
 
@@ -41,9 +41,9 @@ const JOIN_MESSAGES: [&str; 7] =
     ["RoomCreated", "RoomJoined", "PeerJoined", "welcome", "participant-joined", "existing-participants", "Error"];
 
 struct Plan {
-    /// Per dialect.
+    /// The number of connections per dialect.
     connections: usize,
-    /// Members of a jamjam room, which may have ten, and of the others.
+    /// The number of members in a jamjam room (at most ten), and in a room of the other dialects.
     rooms: (usize, usize),
     /// The interval and the number of messages of each client.
     interval: Duration,
@@ -52,13 +52,13 @@ struct Plan {
 
 struct Member {
     socket: WebSocket<TcpStream>,
-    /// The id under which the others send to this client alone.
+    /// The id that other clients use to send a message only to this client.
     id: String,
-    /// The last number received from each other client: sent to all, or to this one alone.
+    /// The last number received from each other client, separately for messages to all and for messages only to this client.
     last_received: BTreeMap<(usize, bool), u32>,
 }
 
-/// The label of a message: dialect, room, sender, and whether it is for one client alone.
+/// The label of a message: its dialect, room and sender, and whether it is for only one client.
 fn label(dialect: Dialect, room: usize, sender: usize, alone: bool) -> String {
     format!("{dialect:?}/{room}/{sender}/{}", if alone { "one" } else { "all" })
 }
@@ -136,13 +136,13 @@ fn connect_all(server: SocketAddr, dialect: Dialect, connections: usize, size: u
     members
 }
 
-/// The messages of the clients of one dialect, and their latencies.
+/// The messages between the clients of one dialect, and their latencies.
 struct DialectTest<'a> {
     plan: &'a Plan,
     dialect: Dialect,
     size: usize,
     members: Vec<Member>,
-    /// The send times of each client by number, of messages to all and to one.
+    /// The send times of each client's messages by number, separately for messages to all and to one client.
     sent_at: Vec<[Vec<Instant>; 2]>,
     expected: usize,
     latencies: Vec<Duration>,
@@ -175,7 +175,7 @@ impl DialectTest<'_> {
         }
     }
 
-    /// Every fourth message of WebRTC is for one client alone, like most messages there.
+    /// In WebRTC, every fourth message is for only one client, like most messages of that dialect.
     fn send(&mut self, sender: usize, time: u32) {
         let (first, position) = (sender / self.size * self.size, sender % self.size);
         let alone = self.dialect == Dialect::WebRtc && time % 4 == 3;
@@ -221,7 +221,7 @@ impl DialectTest<'_> {
         assert_eq!(received, label(self.dialect, receiver / self.size, sender, alone), "{:?} {receiver}", self.dialect);
         assert!(sender != receiver && sender / self.size == receiver / self.size, "{receiver} received {text}");
         let last = self.members[receiver].last_received.insert((sender, alone), number).unwrap_or(0);
-        // Messages for one client alone have gaps: the targets are all other clients of the room in turn.
+        // The numbers of messages to one client have gaps, because the targets are all other clients in the room in turn.
         let next = if alone { number > last } else { number == last + 1 };
         assert!(next, "{:?} {receiver} received {number} of {sender} after {last}", self.dialect);
         self.latencies.push(self.sent_at[sender][usize::from(alone)][number as usize - 1].elapsed());
@@ -251,7 +251,7 @@ fn all_at_once(plan: &Plan) {
     thread::scope(|scope| {
         let start = &start;
         let threads: Vec<_> = tests.iter_mut().map(|test| scope.spawn(move || test.run(start))).collect();
-        // If one thread fails, the others continue to their end.
+        // If one thread fails, the others continue until they are finished.
         for thread in threads {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
@@ -281,7 +281,7 @@ fn all_at_once(plan: &Plan) {
     poll_until("no connection is left", || {
         ["connections", "members", "queued_bytes"].iter().all(|name| server.metric(name) == 0).then_some(())
     });
-    assert_eq!(server.metric("rooms"), codes.len() as u64, "rooms of the options stay open");
+    assert_eq!(server.metric("rooms"), codes.len() as u64, "rooms that were created by options stay open");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The environment variables of `signaling-server`, and what it logs about them.
+//! The environment variables of `signaling-server`, and its log lines about them.
 
 #![cfg(unix)]
 
@@ -14,7 +14,7 @@ fn set(variables: &'static [(&'static str, &'static str)]) -> impl FnOnce(&mut C
     }
 }
 
-/// The end of the start line, after the address, with these variables.
+/// The part of the start line after the address, for a server with these variables.
 fn start_line_suffix(options: &[&str], variables: &'static [(&'static str, &'static str)]) -> String {
     let mut server = Server::start_signaling_as(options, set(variables));
     let line = server.line_starting_with("Signaling server listening on ");

@@ -1,5 +1,5 @@
-//! The complete session of a jamjam client against three real processes: signaling-server, echo-server and `send --room`. The
-//! signaling server is killed and restarted while audio flows.
+//! The complete session of a jamjam client with three real processes: signaling-server, echo-server and `send --room`. The signaling server
+//! is killed and restarted while audio is sent.
 
 #![cfg(unix)]
 
@@ -12,7 +12,7 @@ use server::member::Member;
 use server::poll_until;
 use server::process::{Server, program};
 
-/// Packets of `send`: 3 s of 20 ms.
+/// Number of packets that `send` sends: 3 s in packets of 20 ms.
 const PACKETS: u64 = 150;
 
 #[test]
@@ -28,9 +28,9 @@ fn audio_survives_a_signaling_server_restart_and_the_room_returns() {
     let sending =
         program(&[&arguments[..], &options].concat()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     echo.line_starting_with("registration: member joined user=\"jamjam-dev send\"");
-    // Audio flows.
+    // Audio is being sent.
     echo.line_starting_with("echo: source first seen ");
-    // Killed without a stop signal.
+    // The server is killed without a stop signal.
     drop(signaling);
     echo.line_starting_with(&format!("registration: failed, retrying url=ws://{address} error="));
 

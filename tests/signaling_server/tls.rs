@@ -1,5 +1,5 @@
-//! `jamjam-dev signaling-server --cert --key`: errors of the two files are reported before it listens, and clients without TLS or
-//! with a slow handshake block no other client.
+//! `jamjam-dev signaling-server --cert --key`: errors in the two files are reported before it listens, and clients without TLS or with a
+//! slow handshake do not block other clients.
 
 #![cfg(unix)]
 
@@ -178,24 +178,24 @@ fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     let line = server.line_starting_with("tls: handshake failed source=");
     assert_eq!(line.level, "WARN");
     let from = plain.local_addr().unwrap();
-    let reason = "not TLS; clients of this port must use wss:// or https://";
+    let reason = "not TLS; clients must use wss:// or https:// on this port";
     assert_eq!(line.message, format!("tls: handshake failed source={from} reason=\"{reason}\""));
     let metrics = get(server.address, &authority, "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 1\n"), "{metrics}");
 }
 
-/// A hundred silent connections are before it in the accept queue of the system.
+/// A hundred silent connections precede the client in the system's accept queue.
 #[test]
 fn slow_handshake_blocks_no_other_client() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
     let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(server.address).unwrap()).collect();
-    // The first bytes of a handshake, and no more.
+    // Only the first bytes of a handshake are sent.
     (&silent[0]).write_all(&[22, 3, 1, 2, 0, 1, 0]).unwrap();
     let mut client = connect(&server, &authority);
     client.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();
     assert_eq!(client.read().unwrap(), Message::text(r#"{"type":"RoomList","data":{"rooms":[]}}"#));
-    // None of them has timed out yet.
+    // None of the silent connections has timed out yet.
     let metrics = get(server.address, &authority, "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 0\n"), "{metrics}");
 }
@@ -223,7 +223,7 @@ fn stalled_handshake_or_request_loses_its_connection_slot() {
         options,
         std::future::pending(),
     ));
-    // It uses the only slot and sends nothing.
+    // This connection uses the only slot and sends nothing.
     let silent = TcpStream::connect(address).unwrap();
     assert!(get(address, &authority, "/healthz").ends_with("ok\n"));
     assert_eq!(tls.failed(), 1);
@@ -252,13 +252,13 @@ fn shutdown_sends_close_frames_under_tls() {
     assert_eq!(u16::from(frame.code), 1001);
 }
 
-/// The output of an external tool; `None` where it is not installed, which in CI must not happen.
+/// The output of an external tool, or `None` if it is not installed. In CI it must be installed.
 fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     let result = Command::new(name).args(arguments).stdin(Stdio::null()).output();
     if result.is_err() {
         let missing = format!("{name} is not installed; sh scripts/setup --tests installs it on Debian");
         assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-        // Written past the capture of the test runner, which hides the output of passing tests.
+        // This bypasses the test runner's capture, which hides the output of passing tests.
         let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
     }
     result.ok()

@@ -1,4 +1,4 @@
-//! Runs the transcripts in `fixtures/signaling` against the server itself on real sockets, plain and under TLS.
+//! Runs the transcripts in `fixtures/signaling` against the server itself on real sockets, with and without TLS.
 
 #![cfg(unix)]
 
@@ -15,10 +15,11 @@ use sockets::Sockets;
 use transcript::{Progress, run_transcript};
 use transcript_files::transcripts;
 
-/// Dialects, and the number of transcripts of each that need no clock.
+/// Dialects, and the number of their transcripts that do not move the clock.
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
-/// Runs all of `transcript`, up to where it would move the clock; repeats if an id of this run has no letter whose case could change.
+/// Runs `transcript` to its end, or up to a line that moves the clock. Repeats it if an id in this run has no letter whose case could be
+/// changed.
 fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
         let progress = run_transcript(transcript, sockets)?;
@@ -38,7 +39,7 @@ fn run_all(sockets: &mut Sockets, dialect: &str, min_complete: usize, which: imp
             Ok(progress) => complete += usize::from(progress == Progress::Complete),
             Err(error) => {
                 let _ = writeln!(failures, "{dialect}/{name}: {error}");
-                // A client that is still connected must not meet the next transcript.
+                // A client that is still connected must not affect the next transcript.
                 *sockets = sockets.without_clients();
             }
         }
@@ -88,7 +89,7 @@ bob< {"type":"RoomJoined","data":{"room_id":"$room","peer_id":"$peerBob","peers"
 "#;
 const JOINED: &str = r#"ann< {"type":"PeerJoined","data":{"peer":{"id":"$peerBob","name":"Bob","candidates":[],"public_addr":null,"local_addr":null}}}"#;
 
-/// An unexpected message is found wherever it is queued.
+/// An unexpected message is detected wherever it is queued.
 #[test]
 fn transcript_that_omits_a_received_message_fails() {
     let server = Server::start_signaling(&[]);
@@ -99,15 +100,15 @@ fn transcript_that_omits_a_received_message_fails() {
         drop(sockets);
         Sockets::new(server.address, None).finish().unwrap();
     };
-    // It received a message about bob, and claims that it did not.
+    // Ann received a message about bob, but the transcript states that she did not.
     fails_with(&["ann receives nothing"], "line 7: ", "PeerJoined");
-    // It omits the message, and the next line is an action of another client.
+    // The transcript omits the message, and the next line is an action of another client.
     fails_with(&["bob sends binary"], "line 7: ", "PeerJoined");
     fails_with(&["bob closes"], "line 7: ", "PeerJoined");
     fails_with(&[], "at the end", "PeerJoined");
     fails_with(&[JOINED, "bob is cut", "ann receives nothing"], "line 9: ", "PeerLeft");
     fails_with(&[JOINED, "bob closes"], "at the end", "PeerLeft");
-    // An earlier message must be received earlier.
+    // Messages must be received in order.
     fails_with(
         &[JOINED, r#"ann> {"type":"ListRooms"}"#, r#"ann> {"type":"ListRooms"}"#],
         "line 9: ",
@@ -115,7 +116,7 @@ fn transcript_that_omits_a_received_message_fails() {
     );
 }
 
-/// The same where the requests are those of WebRTC.
+/// The same with WebRTC requests.
 #[test]
 fn webrtc_transcript_that_omits_a_received_message_fails() {
     const ANN: &str = r#"{"id":"a","name":"Ann","joinedAt":"$ms1"}"#;

@@ -81,12 +81,12 @@ fn client_without_pongs_is_closed_and_one_with_pongs_stays() {
     let mut jamjam = Client::at(&server, "/");
     jamjam.send(&json!({"type": "ListRooms"}));
     let mut undecided = Client::at(&server, "/");
-    // The client answers pings while it reads; the other one does not read.
+    // This client answers pings while it reads; the other client does not read.
     let left = responsive.receive_type("participant-left");
     assert_eq!((&left["userId"], &left["userName"]), (&json!("dead"), &json!("dead X")));
     assert_eq!(left["participants"].as_array().unwrap().len(), 1);
     assert_eq!((server.metric("closed_heartbeat_timeout_total"), server.metric("connections")), (1, 3));
-    // It reads the earlier messages and a ping, and then no close frame: the connection was aborted.
+    // The client reads the earlier messages and a ping, but no close frame: the connection was aborted.
     let end = loop {
         match unresponsive.0.read() {
             Ok(Message::Text(_) | Message::Ping(_)) => {}
@@ -94,7 +94,7 @@ fn client_without_pongs_is_closed_and_one_with_pongs_stays() {
         }
     };
     assert!(matches!(end, Err(Error::Io(_) | Error::Protocol(_))), "{end:?}");
-    // The others were never pinged.
+    // The other clients were never pinged.
     jamjam.receive_type("RoomList");
     jamjam.send(&json!({"type": "ListRooms"}));
     undecided.send(&json!({"type": "ListRooms"}));
@@ -142,7 +142,7 @@ fn full_room_is_reported_and_other_rooms_have_capacity() {
     assert_eq!(Client::at(&server, "/?roomId=r&userId=c&userName=C").closed(), full);
     let _third = Client::new(&server, "q", "c");
     assert_eq!(server.metric("requests_rejected_total"), 1);
-    // The second user again is no third member.
+    // If the second user joins again, it does not count as a third member.
     let _again = Client::new(&server, "r", "b");
     assert_eq!(second.closed(), (1000, "Duplicate connection".to_owned()));
 }
@@ -182,7 +182,7 @@ fn health_and_rooms_list_the_participants() {
         }
         assert_eq!(server.metric(name), counts.iter().sum::<u64>(), "{name}");
     }
-    // The list changes with the members.
+    // The list changes when the members change.
     drop(ann);
     poll_until("one less", || {
         let listed: Value = serde_json::from_str(&get(&server, "/rooms")).unwrap();

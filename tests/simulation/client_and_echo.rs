@@ -1,9 +1,9 @@
-//! A thousand seeded simulations in virtual time: clients and an echo server, connected by links that lose, repeat, delay,
-//! reorder and damage. Every number that a client reports equals that of a reference count over the complete log, which is
-//! made afterwards from the text of `docs/measuring.md` alone.
+//! A thousand seeded simulations in virtual time: clients and an echo server, connected by links that lose, repeat, delay, reorder and
+//! damage. Every number that a client reports equals that of a reference count. The reference count is computed afterwards from the
+//! complete log and implements only the text of `docs/measuring.md`.
 //!
-//! A failing seed is printed; add it to [`PINNED`]. A seed draws the same simulation as long as `client_and_echo/scenario.rs` draws
-//! in the same order. More simulations: `SIMULATIONS=100000 cargo test --test simulation client_and_echo`. Others: `SEED=5000000`, the first seed.
+//! A failing seed is printed; add it to [`PINNED`]. A seed draws the same simulation as long as `client_and_echo/scenario.rs` draws in the
+//! same order. `SIMULATIONS=100000 cargo test --test simulation client_and_echo` runs more simulations; `SEED=5000000` sets the first seed.
 
 use crate::link;
 use crate::log;
@@ -41,8 +41,8 @@ impl Drop for Seed {
     }
 }
 
-/// Runs a simulation. Returns the reports of its clients, each with a flag that the direction of its losses was compared with the arrivals, and
-/// all differences.
+/// Runs a simulation. Returns the reports of its clients and all differences. The flag of each report is true if the direction of its
+/// losses was compared with the arrivals.
 fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<String>) {
     let seed = Seed(seed);
     let mut scenario = scenario::draw(seed.0, theme);
@@ -69,7 +69,7 @@ fn run_simulations(seeds: impl Iterator<Item = u64>, theme: Theme, mut inspect: 
         wrong.extend(differences);
     }
     let first = wrong[..wrong.len().min(20)].join("\n");
-    assert!(wrong.is_empty(), "{} differences, the first of them:\n{first}", wrong.len());
+    assert!(wrong.is_empty(), "{} differences, the first is:\n{first}", wrong.len());
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -129,14 +129,14 @@ fn report_equals_reference_counts_in_a_thousand_simulations() {
     });
     // Every kind of event must occur, otherwise the simulations prove nothing.
     let everything = simulations < 1_000 || totals.values().all(|total| *total >= 20);
-    assert!(everything, "something hardly ever happened: {totals:?}");
+    assert!(everything, "an event hardly ever occurred: {totals:?}");
 }
 
 #[test]
 fn report_equals_reference_counts_while_sequence_numbers_wrap() {
     let mut returned = 0;
     run_simulations(0..100, Theme::Wrap, |run, _| returned += run.audio.map_or(0, |audio| audio.stats.returned));
-    assert!(returned > 1_000, "hardly any packet returned: {returned}");
+    assert!(returned > 1_000, "too few packets returned: {returned}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. The report of a client equals, packet
 //! by packet, the rows of the outcome log, read as `docs/measuring.md` defines them.
 //!
-//! More simulations: `SIMULATIONS=10000 cargo test --test simulation impaired_echo`. Others: `SEED=5000000`, the first seed.
+//! `SIMULATIONS=10000 cargo test --test simulation impaired_echo` runs more simulations; `SEED=5000000` sets the first seed.
 
 use crate::link;
 use crate::net;
@@ -119,14 +119,14 @@ fn report_counts_and_packets_equal_the_outcome_log() {
         }
     }
     let few = wrong[..wrong.len().min(20)].join("\n");
-    assert!(wrong.is_empty(), "{} differences, the first of them:\n{few}", wrong.len());
+    assert!(wrong.is_empty(), "{} differences, the first are:\n{few}", wrong.len());
     // Every kind of outcome must occur, otherwise the simulations prove nothing. `stopped` cannot occur, because all clients wait.
     println!("{totals:?}");
     let packet_outcomes =
         ["sent", "lost", "burst", "listed", "queue", "refused", "failed", "reordered", "second copies"];
     let seen =
         packet_outcomes.iter().all(|packet_outcome| totals.get(*packet_outcome).is_some_and(|total| *total >= 100));
-    assert!(simulations < 500 || seen, "something hardly ever happened: {totals:?}");
+    assert!(simulations < 500 || seen, "an outcome hardly ever occurred: {totals:?}");
     assert!(simulations < 500 || totals.values().all(|total| *total >= 20), "{totals:?}");
 }
 

@@ -2,15 +2,15 @@
 
 use super::rng::Rng;
 
-/// The impairments of a link. Times are nanoseconds, the rest probabilities per datagram.
+/// The impairments of a link. Times are in nanoseconds; all other values are probabilities per datagram.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Quality {
     pub(crate) loss: f64,
-    /// A burst of losses begins; it ends with a probability of one third per datagram.
+    /// A burst of losses begins. Each burst ends with a probability of one third per datagram.
     pub(crate) burst: f64,
     pub(crate) duplicate: f64,
     pub(crate) delay: u64,
-    /// Uniform addition to the delay: if it exceeds the interval between two packets, they may be reordered.
+    /// Maximum of a uniformly distributed additional delay. If it exceeds the interval between two packets, they may be reordered.
     pub(crate) jitter: u64,
     /// One bit flips at a random position.
     pub(crate) damage: f64,
@@ -30,7 +30,7 @@ impl Link {
         Self { quality, rng, in_burst: false }
     }
 
-    /// The copies of a datagram sent at `now`, each with its time of arrival.
+    /// Returns the copies of a datagram sent at `now`, each with its arrival time.
     pub(crate) fn carry(&mut self, now: u64, datagram: &[u8]) -> Vec<(u64, Vec<u8>)> {
         let (quality, rng) = (self.quality, &mut self.rng);
         self.in_burst = if self.in_burst { !rng.happens(1.0 / 3.0) } else { rng.happens(quality.burst) };

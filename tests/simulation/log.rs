@@ -1,8 +1,8 @@
-//! The datagrams that a client sent and received, complete and in order: the only input of the reference count.
+//! The datagrams that a client sent and received, complete and in order. This log is the only input of the reference count.
 
 use std::net::SocketAddr;
 
-/// An event at the socket of a client. Times are nanoseconds.
+/// An event at the socket of a client. Times are in nanoseconds.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A datagram was passed to the system, which may have refused it permanently.

@@ -1,4 +1,4 @@
-//! Seeded simulations, compared with reference counts. They use all cores and share no program with tests on sockets.
+//! Seeded simulations, compared with reference counts. They use all cores, so tests on sockets are in other test programs.
 
 mod client_and_echo;
 mod impaired_echo;

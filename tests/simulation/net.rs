@@ -1,4 +1,4 @@
-//! A simulated network in virtual time: nodes with addresses, connected by links and woken as by a driver.
+//! A simulated network in virtual time: nodes with addresses, connected by links and woken in the same way as by a driver.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -14,7 +14,7 @@ use super::log::Event;
 use super::rng::Rng;
 use super::simulated_socket::{SimulatedSocket, System};
 
-/// The behavior of the machine under a node. Times are nanoseconds, the rest probabilities.
+/// The behavior of the machine under a node. Times are in nanoseconds; all other values are probabilities.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Machine {
     pub(crate) system: System,
@@ -33,17 +33,17 @@ pub(crate) struct Host<N> {
     pub(crate) address: SocketAddr,
     pub(crate) node: N,
     pub(crate) machine: Machine,
-    /// All datagrams that left and arrived.
+    /// All datagrams that were sent or received.
     pub(crate) log: Vec<Event>,
     /// The time of a stop signal.
     pub(crate) interrupt: Option<u64>,
-    /// When the node had no deadline any more, or was interrupted.
+    /// The time at which the node had no deadline left, or was interrupted.
     pub(crate) ended: Option<u64>,
     /// The clock of the host, shared with its audio source.
     pub(crate) clock: Rc<Cell<u64>>,
     /// The time of the next wake-up.
     pub(crate) wake: Option<u64>,
-    /// Whether the host is finished when it has no deadline.
+    /// Whether the host is finished when it has no deadline left.
     pub(crate) ends: bool,
     /// The host receives nothing before this time.
     pub(crate) up_from: u64,
@@ -93,7 +93,7 @@ impl<N: Node> Net<N> {
         self.in_flight.push(Reverse((at, self.serial, to, from, bytes)));
     }
 
-    /// Runs until every host that ends has ended.
+    /// Runs until every host whose `ends` is true has ended.
     pub(crate) fn run(&mut self) {
         let mut steps = 0u64;
         while self.hosts.iter().any(|host| host.ends && host.ended.is_none()) {
@@ -102,7 +102,7 @@ impl<N: Node> Net<N> {
             let arrival = self.in_flight.peek().map(|Reverse((at, ..))| *at);
             let wake = (0..self.hosts.len()).filter_map(|i| Some((self.hosts[i].next()?, i))).min();
             match (arrival, wake) {
-                (None, None) => panic!("no event is left, and a run has not ended"),
+                (None, None) => panic!("there are no more events, but a run has not ended"),
                 (Some(arrival), wake) if wake.is_none_or(|(wake, _)| arrival <= wake) => self.deliver(),
                 (_, Some((now, i))) => self.wake(now, i),
                 (Some(_), None) => self.deliver(),
@@ -202,7 +202,7 @@ impl<N: Node> Host<N> {
             self.ended = self.ends.then_some(now);
             return;
         };
-        // A node with a backlog leaves a part of it for another call.
+        // A node with a backlog sends only a part of it per call.
         if deadline <= now {
             self.wake = Some(now + lateness(&self.machine, rng));
             return;

@@ -48,9 +48,9 @@ impl Node for Participant {
     }
 }
 
-/// Payloads that are ready at given times: the source of a sender.
+/// The audio source of a sender: payloads that become ready at given times.
 pub(crate) struct Sound {
-    /// Payload bytes of each packet, and when it is ready.
+    /// Payload length in bytes of each packet, and the time at which it is ready.
     pub(crate) packets: Vec<(usize, u64)>,
     /// Whether every payload is the same.
     pub(crate) silent: bool,

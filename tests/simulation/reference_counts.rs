@@ -1,5 +1,5 @@
-//! The numbers of `docs/measuring.md`, implemented independently from its text: computed afterwards from the complete log, with
-//! plain vectors and sorts, and without any of the code under test.
+//! The numbers of `docs/measuring.md`, implemented independently from its text. They are computed afterwards from the complete log, with
+//! plain vectors and sorts, and use none of the code under test.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ pub(crate) enum Outcome {
     InFlight,
 }
 
-/// One line of `--json-lines`, times in nanoseconds of the run's clock.
+/// One line of `--json-lines`. Times are in nanoseconds of the run's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Line {
     pub(crate) stream: Stream,
@@ -42,7 +42,7 @@ pub(crate) struct Line {
     pub(crate) packet_outcome: Outcome,
 }
 
-/// The configuration of the run, and when it ended. Times are nanoseconds.
+/// The configuration of the run, and the time of its end. Times are in nanoseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct ReferenceConfig {
     pub(crate) peer: SocketAddr,
@@ -53,7 +53,7 @@ pub(crate) struct ReferenceConfig {
     pub(crate) late_after: Option<i64>,
     pub(crate) answers_expected: bool,
     pub(crate) wait_for: bool,
-    /// The transactions of `--loss-direction`, empty without it, and the index of the first event that counts with it.
+    /// The transaction IDs of `--loss-direction` (empty without this option), and the index of the first event that is counted with it.
     pub(crate) requested: Vec<[u8; 12]>,
     pub(crate) begin: Option<usize>,
     /// The time of a stop signal, if one ended the run.
@@ -85,9 +85,9 @@ pub(crate) struct StreamCounts {
     pub(crate) late: u64,
     pub(crate) unmatched: u64,
     pub(crate) send_failed: u64,
-    /// (left, arrived) of every first intact copy, in order of arrival.
+    /// (departure, arrival) times of the first intact copy of each packet, in order of arrival.
     pub(crate) returns: Vec<(i64, i64)>,
-    /// The positions of those packets in order of sending.
+    /// The position of each of those packets in order of sending.
     pub(crate) order: Vec<usize>,
     /// The departure time of each packet, in order of sending.
     pub(crate) left: Vec<i64>,
@@ -103,7 +103,7 @@ pub(crate) struct ReferenceCounts {
     /// In the order of [`STREAMS`].
     pub(crate) counts: [StreamCounts; 3],
     pub(crate) stray: u64,
-    /// The time of the first answer, if `--wait-for` is given.
+    /// The time of the first reply, if `--wait-for` is given.
     pub(crate) answered: Option<i64>,
     /// Events before this index are not counted.
     pub(crate) begin: usize,
@@ -115,7 +115,7 @@ impl ReferenceCounts {
         &self.counts[stream as usize]
     }
 
-    /// "smallest AUDIO echo time − smallest LATENCY_PING round trip of the run", `None` while either is missing.
+    /// "smallest AUDIO echo time − smallest LATENCY_PING round trip of the run", `None` if either is missing.
     pub(crate) fn estimated_server_delay(&self) -> Option<i64> {
         Some(self.of(Stream::Audio).smallest_round_trip()? - self.of(Stream::Ping).smallest_round_trip()?)
     }
@@ -161,7 +161,7 @@ pub(crate) fn header(bytes: &[u8]) -> Option<(Stream, u32)> {
     Some((stream, big_endian(&bytes[2..6])))
 }
 
-/// The stream of the packet that this one answers, and its number; a pong may be too short to contain one.
+/// The stream and number of the packet that this packet answers. A pong may be too short to contain a number.
 fn answer(bytes: &[u8]) -> Option<(Stream, Option<u32>)> {
     match packet_type(bytes)? {
         1 => Some((Stream::Audio, Some(big_endian(&bytes[2..6])))),
@@ -179,12 +179,12 @@ fn is_intact(stream: Stream, sent: &[u8], received_at: &[u8]) -> bool {
     }
 }
 
-/// The index of the first datagram from the target.
+/// Returns the index of the first datagram from the target.
 fn first_answer(peer: SocketAddr, log: &[Event]) -> Option<usize> {
     log.iter().position(|event| matches!(event, Event::Received { from, .. } if *from == peer))
 }
 
-/// The index after the first answer, if `--wait-for` is given.
+/// Returns the index after the first reply if `--wait-for` is given, otherwise 0.
 pub(crate) fn after_first_answer(config: &ReferenceConfig, log: &[Event]) -> usize {
     let first = config.wait_for.then(|| first_answer(config.peer, log));
     first.map_or(0, |first| first.map_or(log.len(), |i| i + 1))
@@ -225,7 +225,7 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
                     damaged_copies: 0,
                 });
             }
-            // Requests and responses of `--loss-direction` are in no other number.
+            // Requests and responses of `--loss-direction` are not included in any other count.
             Event::Received { from, bytes, .. } if *from == config.peer && is_reported(&config.requested, bytes) => {}
             Event::Received { at, from, bytes } => {
                 let Some((stream, number)) = answer(bytes).filter(|_| *from == config.peer) else {

@@ -1,4 +1,4 @@
-//! Random numbers that depend on a seed alone (`SplitMix64`), so that a failed simulation can be run again.
+//! Random numbers that depend only on a seed (`SplitMix64`), so that a failed simulation can be repeated.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`; 0 if `end` is.
+    /// A number below `end`, or 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         if end == 0 { 0 } else { self.bits() % end }
     }
@@ -28,7 +28,7 @@ impl Rng {
         first + self.below(last - first + 1)
     }
 
-    /// True once in `1 / probability` times.
+    /// True with this probability.
     pub(crate) fn happens(&mut self, probability: f64) -> bool {
         ((self.bits() >> 11) as f64) < probability * (1u64 << 53) as f64
     }

@@ -1,4 +1,4 @@
-//! The socket of a simulated node: a system that accepts batches, and sometimes would block or fails.
+//! The socket of a simulated node: it accepts batches, and some sends would block or fail.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use super::rng::Rng;
 /// How the system behaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct System {
-    /// Datagrams that one transmit may carry, at least 1.
+    /// Maximum number of datagrams in one transmit, at least 1.
     pub(crate) segments: usize,
     /// Probability that a send would block.
     pub(crate) busy: f64,
@@ -42,7 +42,7 @@ impl<'a> SimulatedSocket<'a> {
 
 impl TransmitSink for SimulatedSocket<'_> {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
-        assert!(!self.busy, "a node continues to send after WouldBlock");
+        assert!(!self.busy, "a node continued to send after WouldBlock");
         assert!(
             transmit.segment_count() <= self.system.segments.max(1),
             "a batch exceeds the segment limit of the system"

@@ -1,4 +1,4 @@
-//! A simulated sound card: builds the plug-in of `sound_card.c`, and writes ALSA configurations that use it.
+//! A simulated sound card. Builds the plug-in from `sound_card.c`, and writes ALSA configurations that use it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,8 +12,8 @@ use test_support::client::program::{self, Program, ProgramOutput};
 
 const HEADER: &str = "/usr/include/alsa/pcm_external.h";
 
-/// The plug-in, in a folder that exists as long as the test program. If it cannot be built, the test prints a line and is skipped,
-/// but in CI it must be built.
+/// Builds the plug-in in a folder that exists as long as the test program. If this fails, the test prints a line and is skipped; in CI it
+/// fails.
 pub fn plug_in() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -21,7 +21,7 @@ pub fn plug_in() -> Option<&'static Path> {
         if !has_gcc || !Path::new(HEADER).exists() {
             let missing = format!("no gcc, or no {HEADER}; sh scripts/setup --tests installs them on Debian");
             assert!(env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-            // Written past the capture of the test runner, which hides the output of passing tests.
+            // This bypasses the test runner's capture, which hides the output of passing tests.
             let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
             return None;
         }
@@ -36,7 +36,7 @@ pub fn plug_in() -> Option<&'static Path> {
     built.as_ref().map(|(_, library)| library.as_path())
 }
 
-/// An ALSA configuration, the only one that the program uses. It contains no card of this machine.
+/// The ALSA configuration that the program uses. It contains none of this machine's cards.
 pub struct Alsa {
     folder: tempfile::TempDir,
     text: String,
@@ -48,7 +48,7 @@ impl Alsa {
         Self { folder: tempfile::tempdir().unwrap(), text: String::new() }.written()
     }
 
-    /// A configuration with the plug-in, and no card yet.
+    /// A configuration with the plug-in but without cards.
     pub fn with(plug_in: &Path) -> Self {
         Self { text: format!("pcm_type.sound_card {{ lib \"{}\" }}\n", plug_in.display()), ..Self::empty() }
     }

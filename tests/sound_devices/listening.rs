@@ -1,4 +1,4 @@
-//! Capture: samples of a card are sent and return.
+//! Capture: samples from a card are sent and return.
 
 use std::ffi::OsStr;
 
@@ -10,8 +10,8 @@ use super::client::wav::{self, Wav};
 use super::client::{at_once, document, program};
 use super::{assert_same, report, sound};
 
-/// The recording of a run over an embedded echo server, and the report. In the recording of both sides, each side is
-/// the same, or the mean of its channels.
+/// Runs `send --mic` with an embedded echo server. Returns the recording and the report. Checks that both channels of the `--record-both`
+/// file equal the mean of the recorded channels.
 fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
     let folder = tempfile::tempdir().unwrap();
     let [file, both] = ["returned.wav", "both.wav"].map(|name| folder.path().join(name));
@@ -29,7 +29,7 @@ fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
 #[test]
 fn card_samples_are_sent_and_returned_unchanged() {
     let Some(plug_in) = plug_in() else { return };
-    // Half a second of each format on one channel and on two, with callback sizes that are multiples of a packet or not.
+    // Half a second in each format on one and on two channels. Some callback sizes are multiples of a packet, others are not.
     let cases = [
         ("S16_LE", 1, ""),
         ("S16_LE", 2, "--mic-buffer 480"),
@@ -81,7 +81,7 @@ fn device_channels_are_mixed_like_file_channels() {
 
     let alsa = Alsa::with(plug_in).with_card("default", &mono, "channels 4");
     let (wav, report) = recorded(&alsa, "--duration 62.5ms");
-    // Left is the average of channels 1 and 3, right of 2 and 4.
+    // The left channel is the mean of channels 1 and 3, the right channel of 2 and 4.
     let pair = |frame: &[f32], at: usize| f64::midpoint(frame[at].into(), frame[at + 2].into()) as f32;
     let mixed: Vec<f32> = samples.chunks(4).flat_map(|frame| [pair(frame, 0), pair(frame, 1)]).collect();
     assert_same(&wav.samples(), &mixed, "four channels mixed to two");
@@ -103,7 +103,7 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
             {
                 assert_eq!(capture[name], frames, "{options}: {name}");
             }
-            // At least as much as was sent, up to the end of a callback; the last may have come while the run ended.
+            // At least as many frames as were sent, up to the end of a callback; the last callback may have been during the end of the run.
             assert!(capture["captured_frames"].as_u64().unwrap() >= 4_800, "{capture}");
             let refused = output.stderr.contains("the device does not support a buffer of 1 frame");
             assert_eq!(refused, options == "--mic-buffer 1", "{}", output.stderr);
@@ -176,7 +176,7 @@ fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
     let server = Server::correct();
     let output = alsa.send(&format!("--mic --mic-buffer 100 --json --to {}", server.to()), &[]);
     let report = report(&output, 3);
-    // 100 packets of 128, and a partial one.
+    // 100 packets of 128 samples, and a partial packet.
     assert_eq!(document::counts(&report, "audio", ["sent", "returned", "lost"]), [101, 101, 0]);
     assert_same(&server.samples(), &samples, "all that was delivered");
     assert_eq!(report["capture"]["device_lost"], "device disconnected");
@@ -206,7 +206,7 @@ fn device_that_disconnects_at_once_is_reported() {
 fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 24_000);
-    // The card continues at the same position of the file, so time is lost and no sample.
+    // The card continues at the same position in the file, so time is lost but no samples are.
     let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 xrun_after 9600");
     let (wav, report) = recorded(&alsa, "--duration 500ms");
     assert_same(&wav.samples(), &samples, "before and after");
@@ -234,7 +234,7 @@ fn microphone_run_continues_until_interrupted() {
 #[test]
 #[ignore = "takes five seconds; .ci/full runs it"]
 fn device_that_stops_delivering_is_given_up() {
-    // One delivers nothing, and one does not return from the read call.
+    // The first card delivers nothing, and the second does not return from the read call.
     at_once(["stuck_after 1280", "hangs_after 1280"], |fields| {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 {fields}"));
@@ -274,7 +274,7 @@ fn devices_are_listed_as_text_and_as_json() {
     assert!(outputs.contains("apt-get install"), "{outputs}");
     let mut lines: Vec<&str> = inputs.lines().collect();
     assert_eq!(lines.remove(0), "input devices");
-    // In the order of ALSA.
+    // The devices are listed in ALSA's order.
     let mut devices: Vec<String> =
         lines.chunks(2).map(|device| format!("{}\n{}", &device[0][4..], device[1])).collect();
     devices.sort();

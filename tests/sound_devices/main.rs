@@ -1,11 +1,11 @@
-//! `send --mic` and `send --play` on a machine without a sound card: the program from its command line, on ALSA's own library,
-//! with a simulated card that delivers the samples of a file, and writes played samples to another. No test here evaluates a time:
-//! a busy machine only makes the card slower.
+//! `send --mic` and `send --play` on a machine without a sound card: the program runs from its command line with the real ALSA library and
+//! a simulated card, which delivers samples from a file and writes played samples to another file. These tests evaluate no times: a busy
+//! machine only makes the card slower.
 
 #![cfg(all(target_os = "linux", feature = "mic"))]
 
 use test_support::client;
-#[allow(unreachable_pub, reason = "a part of this test alone")]
+#[allow(unreachable_pub, reason = "the module is used only in this test")]
 mod card;
 mod listening;
 mod playing;
@@ -14,7 +14,7 @@ use client::document;
 use client::program::ProgramOutput;
 use serde_json::Value;
 
-/// Pseudo-random numbers; the first of them is not zero.
+/// Pseudo-random numbers; the first number is not zero.
 fn noise(count: usize) -> Vec<u32> {
     let step = |state: &mut u32| {
         *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -74,5 +74,5 @@ fn report(output: &ProgramOutput, code: i32) -> Value {
 /// Fails at the first sample that differs.
 fn assert_same(found: &[f32], expected: &[f32], what: &str) {
     let differs = found.iter().zip(expected).position(|(found, expected)| found.to_bits() != expected.to_bits());
-    assert_eq!((differs, found.len()), (None, expected.len()), "{what}: the first sample that differs, and the length");
+    assert_eq!((differs, found.len()), (None, expected.len()), "{what}: (index of the first different sample, length)");
 }

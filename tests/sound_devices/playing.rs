@@ -1,4 +1,4 @@
-//! Playback: returned audio is played by a card.
+//! Playback: a card plays the returned audio.
 
 use std::ffi::OsStr;
 
@@ -10,7 +10,7 @@ use super::client::server::{Server, ServerAction};
 use super::client::{at_once, document, wav};
 use super::{noise, report};
 
-/// Tolerates a machine that stalls for less than half a second: the jitter buffer and the buffer of the card are large enough.
+/// A jitter buffer and a card buffer that are large enough for a machine that stalls for less than half a second.
 const LARGE_BUFFERS: &str = "--jitter-buffer 1s --play-buffer 4096";
 
 /// Noise as 16-bit numbers, none of them zero.
@@ -30,10 +30,10 @@ fn without_silence(played: &[i16]) -> &[i16] {
     &played[first..=last]
 }
 
-/// Length of the fade-out after the end of the sound: 5 ms of frames at 48 kHz.
+/// Length in frames of the fade-out after the end of the sound: 5 ms at 48 kHz.
 const FADE_FRAMES: usize = 240;
 
-/// Runs `send --play` of `sent` on a card called "loud" with these fields. Returns the played samples, and the report.
+/// Plays `sent` with `send --play` on a card called "loud" with these fields. Returns the played samples, and the report.
 fn play(sent: (&[i16], u16), options: &str, fields: &str) -> Option<(Vec<i16>, Value)> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sent.wav");
@@ -78,7 +78,7 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
     let file = folder.path().join("sent.wav");
     let sent = numbers(48_000);
     wav::write(&file, 48_000, 1, &sent);
-    // Three in a row, and one alone; sequence numbers count from 1.
+    // Three packets in a row and one single packet are lost; sequence numbers start at 1.
     let server = Server::with_audio(|index| match index {
         101..104 | 201 => ServerAction::Silence,
         _ => ServerAction::Reply,
@@ -91,7 +91,7 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
     let played = played(&alsa, "loud");
     let found = without_silence(&played);
     assert_eq!(found.len(), sent.len() + FADE_FRAMES);
-    // 64 frames after a gap are faded in; the gap begins with the fade-out of 240.
+    // A gap begins with a fade-out of 240 frames, and the 64 frames after it are faded in.
     let untouched = |n: &usize| {
         let packet = n / 128;
         !(100..103).contains(&packet)
@@ -100,7 +100,7 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
     };
     let differs = (0..sent.len()).filter(untouched).find(|n| found[*n] != sent[*n]);
     assert_eq!(differs, None);
-    // The concealed samples are the previous ones, reversed: the first equals the last one before.
+    // The concealed samples are the previous samples in reverse, so the first equals the last sample before the gap.
     assert_eq!(found[100 * 128], sent[100 * 128 - 1]);
     assert_eq!(found[100 * 128 + FADE_FRAMES..103 * 128], [0; 3 * 128 - FADE_FRAMES]);
 }
@@ -117,7 +117,7 @@ fn card_with_another_rate_plays_the_same_frequency() {
     let found = without_silence(&played);
     // Two seconds, the fade-out, and the ringing of the filter.
     assert!(found.len().abs_diff(88_200 + FADE_FRAMES * 441 / 480) < 200, "{}", found.len());
-    // Rising zero crossings in the second in the middle: one per period of the tone.
+    // The middle second has one rising zero crossing per period of the tone.
     let ups = found[22_050..66_150].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
     assert!((999..=1_001).contains(&ups), "{ups}");
 }
@@ -154,7 +154,7 @@ fn returned_non_finite_samples_are_played_as_zero_and_counted() {
     });
 }
 
-/// Each packet that arrived was played, or is counted under another outcome.
+/// Checks that each packet that arrived was played or is counted under another outcome.
 fn assert_accounted(report: &Value) {
     let playback = &report["playback"];
     let outcomes = ["played", "late", "early", "skipped", "queue_full", "unplayed"]
@@ -193,7 +193,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
         let depth = playback["depth_max_ms"].as_f64().unwrap_or(0.0);
         assert!((0.0..1_000.0).contains(&depth), "{fields}: {playback:#}");
         assert_eq!(playback["drift_ppm"], Value::Null, "{fields}: {playback:#}");
-        // The echo was measured nevertheless.
+        // The echo was still measured.
         let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]);
         assert!(sent >= 375 && sent == returned, "{fields}: {sent} {returned}");
     });
@@ -273,7 +273,7 @@ fn card_drift_is_reported_and_compensated() {
         let number = |name: &str| playback[name].as_f64().unwrap();
         assert!((number("drift_ppm") - ppm).abs() < 40.0, "{playback:#}");
         assert!((number("correction_ppm") + ppm).abs() < 100.0, "{playback:#}");
-        // In 25 s the clocks differ by 20 ms, more than the tolerance.
+        // At 800 ppm, the clocks differ by 20 ms after 25 s, which is more than the tolerance.
         let nothing = ["concealed", "late", "resyncs"].map(|name| playback[name].as_u64().unwrap());
         assert_eq!(nothing, [0; 3], "{playback:#}");
         assert!(number("depth_max_ms") - number("depth_min_ms") < 8.0, "{playback:#}");

@@ -2,14 +2,13 @@
 //!
 //!     ws_load ADDRESS MEMBERS RATE SECONDS BYTES < PATHS
 //!
-//! Each input line up to an empty one is the URL path of a connection; MEMBERS consecutive connections form a room.
-//! Once all are connected, `ready` is printed. Each further input line starts a run: RATE messages of BYTES bytes per
-//! second for SECONDS, from every room and member in turn, then one line of JSON with the results. The end of the input
-//! ends the program. With a RATE of `inf`, a message is sent whenever fewer than ten per room are in flight.
+//! Each input line up to an empty one is the URL path of a connection; MEMBERS consecutive connections form a room. Once all are connected,
+//! `ready` is printed. Each further input line starts a run: RATE messages of BYTES bytes per second for SECONDS, from every room and
+//! member in turn; afterwards one line of JSON with the results is printed. The program exits at the end of the input. With a RATE of
+//! `inf`, a message is sent whenever fewer than ten per room are in flight.
 //!
-//! Frames are encoded and parsed without a library. Each message contains a number that identifies its send time, room
-//! and sender. Misrouted, duplicate and reordered messages count as wrong; lost ones are missing from the number
-//! delivered.
+//! Frames are encoded and parsed without a library. Each message contains a number that identifies its send time, room and sender.
+//! Misrouted, duplicate and reordered messages count as wrong; lost messages are missing from the number delivered.
 
 use std::collections::VecDeque;
 use std::env;
@@ -20,7 +19,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-/// Masking key of all frames. Not zero, because a server may skip unmasking with a zero key.
+/// Masking key of all frames. It is not zero, because a server may skip unmasking with a zero key.
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// How long to wait for outstanding messages, and for a response during connection setup.

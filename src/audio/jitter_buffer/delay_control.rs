@@ -311,7 +311,7 @@ impl DecayingHistogram {
         self.counts.iter_mut().for_each(|count| *count *= DECAY_PER_SECOND);
     }
 
-    /// 99.9th percentile of the lateness in seconds, at least the width of one bucket and at most that of all buckets.
+    /// 99.9th percentile of the lateness in seconds, limited to the range from the width of one bucket to the width of all buckets.
     fn p999(&self) -> f64 {
         let beyond = self.counts.iter().sum::<f32>() / TAIL_DIVISOR;
         let mut later = 0.0;

@@ -56,7 +56,8 @@ pub struct CorrelationPeak {
     pub gain: f64,
 }
 
-/// Collects the windows of damaged and sent audio, mixed to mono. The sent side extends beyond the window by [`MAX_SHIFT`].
+/// Collects the windows of damaged and sent audio, mixed to mono. The window of sent audio extends beyond the window of damaged audio by
+/// [`MAX_SHIFT`].
 #[derive(Debug)]
 pub(super) struct Correlator {
     channels: usize,

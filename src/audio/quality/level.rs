@@ -106,8 +106,8 @@ impl LevelMeter {
 /// samples.
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
-/// Maximum number of open clips. Beyond this number, the first open clip is closed, and its continuation in an adjacent packet counts
-/// as another clip.
+/// Maximum number of open clips, which packets that have not been added yet may extend. Beyond this number, the first open clip is
+/// counted, and if the next packet continues it, the continuation counts as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
 /// A run of full-scale samples at the edge of a packet.
@@ -169,7 +169,7 @@ impl ClipDetector {
         }
     }
 
-    /// Adds a clip and joins it with adjacent open clips.
+    /// Adds a clipped run and merges it with the open runs next to it.
     fn add_clip(&mut self, samples: Range<u64>, mut may_extend_before: bool, mut may_extend_after: bool) {
         let Range { mut start, mut end } = samples;
         let mut at = self.open_clips.partition_point(|clip| clip.samples.start < start);

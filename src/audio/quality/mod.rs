@@ -157,7 +157,7 @@ impl Analyzer {
     }
 }
 
-/// Maximum number of gaps that are stored. For further gaps, only the packets are counted.
+/// Maximum number of gaps that are stored. Beyond that, only the number of packets in gaps is counted.
 pub const MAX_GAPS: usize = 65_536;
 
 /// Consecutive packets that did not return in time.

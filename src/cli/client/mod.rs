@@ -76,11 +76,11 @@ pub struct ClientArgs {
     #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
     pub timeout: Seconds,
 
-    /// Count packets with a longer round trip as late, in ms or with a unit
+    /// Count packets with a longer round-trip time as late, in ms or with a unit
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub late_after: Option<Millis>,
 
-    /// The server's delay, subtracted from the AUDIO round trip
+    /// The server's delay, subtracted from the AUDIO round-trip time
     ///
     /// In milliseconds or with a unit.
     #[arg(long, alias = "hold", value_name = "DURATION", help_heading = HEADING_TIMING)]
@@ -94,11 +94,11 @@ pub struct ClientArgs {
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_burst: Option<u64>,
 
-    /// Maximum median round trip, in ms or with a unit
+    /// Maximum median round-trip time, in ms or with a unit
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
     max_p50: Option<Millis>,
 
-    /// Maximum 99th percentile of the round trip, in ms or with a unit
+    /// Maximum 99th percentile of the round-trip time, in ms or with a unit
     #[arg(long, value_name = "DURATION", help_heading = HEADING_LIMITS)]
     max_p99: Option<Millis>,
 
@@ -206,8 +206,8 @@ impl ClientArgs {
         }
     }
 
-    /// Runs `client` until it finishes or `stop` is requested. `total` is the number of packets to send, if known. Outcomes that are
-    /// decided at the end of the run go to `final_observer`.
+    /// Runs `client` until it finishes or `stop` is requested. `total` is the number of packets to send, if known. Packets whose outcome is
+    /// known only at the end of the run go to `final_observer`.
     pub fn run_client<S: Workload + Send + 'static>(
         &self,
         client: ClientNode<S>,
@@ -405,7 +405,7 @@ impl<'a> RunMonitor<'a> {
 }
 
 impl<S: Workload> FinishedClient<'_, S> {
-    /// Returns the raw results. Outcomes that are decided only now go to the packet lines and to `final_observer`.
+    /// Returns the raw results. Packets whose outcome is known only now go to the packet lines and to `final_observer`.
     pub(super) fn into_run(
         self,
         target: &str,

@@ -54,7 +54,7 @@ enum MoqtVersionArg {
     Gomoqt09,
 }
 
-/// Options of MOQT clients.
+/// Options for MOQT clients.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MoqtClientArgs {
     /// Embed a MOQT echo server (with --embedded)

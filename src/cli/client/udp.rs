@@ -159,13 +159,13 @@ impl RoomTargetArgs {
         Ok(Some(JoinedRoom { session, address }))
     }
 
-    /// The URL from the option or the variable. An empty string, which Docker Compose substitutes for an unset variable, means that
-    /// there is no URL.
+    /// The URL from the option or the environment variable. An empty string, which Docker Compose substitutes for an unset variable, means
+    /// that there is no URL.
     fn configured_url(&self) -> Option<&str> {
         self.signaling_url.as_deref().filter(|url| !url.is_empty())
     }
 
-    /// The URL unless it comes from the environment.
+    /// The URL, unless it comes from the environment variable.
     fn command_line_url(&self) -> Option<&str> {
         let from_environment = env::var(SIGNALING_URL_VARIABLE).ok();
         self.configured_url().filter(|url| from_environment.as_deref() != Some(url))
@@ -181,7 +181,7 @@ impl RoomTargetArgs {
         self.tls_config(&self.url()?)
     }
 
-    /// TLS configuration for a connection to `url`.
+    /// TLS configuration for connecting to `url`.
     pub fn tls_config(&self, url: &WebSocketUrl) -> Result<Arc<ClientConfig>, Failure> {
         let tls = self.trust.tls_config()?;
         if self.trust.is_insecure() && url.is_secure() {
@@ -267,8 +267,11 @@ impl ClientArgs {
         let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
         let bound = self.connect_socket(resolve::first_reachable_or_first(&candidates))?;
         // The system may connect to another address: 0.0.0.0 becomes 127.0.0.1.
-        let address =
-            bound.socket.peer_addr().context("cannot read the address of the target").map_err(Failure::unusable)?;
+        let address = bound
+            .socket
+            .peer_addr()
+            .context("cannot determine the address that the socket is connected to")
+            .map_err(Failure::unusable)?;
         Ok(ConnectedTarget { address, name: target.to_string(), bound, background: BackgroundTasks::default() })
     }
 

@@ -156,13 +156,13 @@ impl BroadcastArgs {
         if self.secrets.hmac_secret()?.is_none() {
             warn!(
                 target: "signaling",
-                "HMAC_SECRET not set, using a random secret; tokens become invalid at restart"
+                "HMAC_SECRET is not set, so a random secret is used; tokens become invalid on restart"
             );
         }
         Ok(())
     }
 
-    /// Applies the options to the limits of the hub.
+    /// Applies the options to the hub's limits.
     pub fn apply_to(&self, limits: &SignalingLimits) -> Result<SignalingLimits, Failure> {
         let secret = self.secrets.hmac_secret()?;
         let listed = |list: &[String]| -> Vec<String> {
@@ -283,7 +283,7 @@ fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
     Ok((stem.to_owned(), declared))
 }
 
-/// Converts TOML to JSON. Dates and times become text.
+/// Converts TOML to JSON. Dates and times become strings.
 fn toml_to_json(value: toml::Value) -> Value {
     match value {
         toml::Value::Datetime(time) => time.to_string().into(),

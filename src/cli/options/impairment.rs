@@ -35,7 +35,7 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "P,R", value_parser = parse_burst, help_heading = HEADING)]
     burst_loss: Option<GilbertModel>,
 
-    /// Drop these AUDIO sequence numbers, such as 10,20-25
+    /// Drop AUDIO packets with these sequence numbers, such as 10,20-25
     #[arg(long, value_name = "LIST", help_heading = HEADING)]
     drop_packets: Option<SequenceSet>,
 
@@ -61,7 +61,7 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "BITRATE[,DURATION]", help_heading = HEADING)]
     bandwidth: Option<BandwidthArg>,
 
-    /// Random seed; equal seeds give equal impairment [default: random, printed]
+    /// Random seed; the same seed gives the same impairment [default: random, printed]
     #[arg(long, value_name = "N", help_heading = HEADING)]
     seed: Option<u64>,
 
@@ -105,7 +105,7 @@ impl ImpairmentArgs {
         .find_map(|(name, given)| given.then_some(name))
     }
 
-    /// The outcome log with its option.
+    /// The file of `--outcome-log`, with the option's name.
     pub fn outcome_log(&self) -> Option<(&'static str, &Path)> {
         self.outcome_log.as_deref().map(|file| ("--outcome-log", file))
     }
@@ -220,7 +220,7 @@ impl FromStr for ReorderArg {
     fn from_str(text: &str) -> Result<Self, String> {
         let (ratio, by) = split_duration(text, DEFAULT_REORDER_DELAY)?;
         if by.is_zero() {
-            return Err("a time of 0 reorders nothing; give a time such as 10ms".to_owned());
+            return Err("a duration of 0 reorders nothing; give a duration such as 10ms".to_owned());
         }
         let Percent(ratio) = ratio.parse().map_err(error_text)?;
         Ok(Self { ratio, by })

@@ -34,7 +34,7 @@ const STUN_PORT: u16 = 3_478;
 /// Time that the signaling server in this process has to close its connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Options for the registration.
+/// Registration options.
 #[derive(Debug, clap::Args)]
 pub struct RegistrationArgs {
     /// Register as a room on this signaling server (ws:// or wss://)
@@ -195,7 +195,7 @@ fn spawn_signaling_server(listener: TcpListener, stop: StopToken) -> io::Result<
             ..SignalingServerConfig::default()
         };
         if let Err(error) = signaling::serve(listener, hub, options, &stop) {
-            warn!(target: "signaling", %error, "cannot start server");
+            warn!(target: "signaling", %error, "cannot start the signaling server");
         }
         drop(running);
     })?;

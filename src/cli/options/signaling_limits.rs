@@ -29,7 +29,7 @@ const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
 /// Maximum time from accepting a connection to the end of its first request.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Limits of connections.
+/// Connection limits.
 #[derive(Debug, clap::Args)]
 pub struct ConnectionLimitArgs {
     /// Maximum number of connections, or off
@@ -64,11 +64,11 @@ pub struct ConnectionLimitArgs {
     #[arg(long, hide_short_help = true, env = "MAX_UNDECIDED", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_undecided, help_heading = HEADING_LIMITS)]
     max_undecided: usize,
 
-    /// Time limit for the first request of a connection, in ms or with a unit
+    /// Time limit for the first request on a connection, in ms or with a unit
     #[arg(long, hide_short_help = true, env = "HANDSHAKE_TIMEOUT_MS", value_name = "DURATION", value_parser = parse_handshake_timeout, default_value_t = Millis(DEFAULT_HANDSHAKE_TIMEOUT), help_heading = HEADING_LIMITS)]
     handshake_timeout: Millis,
 
-    /// Maximum messages per second and connection, as N/s, or off
+    /// Maximum messages per second per connection, as N/s, or off
     ///
     /// A separate limit with the same rate applies to pings and fragments. Bursts of twice the rate are accepted; beyond this limit,
     /// the connection is closed.
@@ -105,7 +105,7 @@ pub fn default_connection_limits() -> ConnectionLimits {
 }
 
 impl ConnectionLimitArgs {
-    /// The limits of the hub.
+    /// The hub's limits.
     pub fn hub_limits(&self) -> SignalingLimits {
         let message_rate = self.rate_limit_messages.0.map(|MessageRate(rate)| rate);
         let allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
@@ -162,7 +162,7 @@ pub struct HeartbeatArgs {
     #[arg(long, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, default_value_t = Millis(Heartbeat::default().timeout), help_heading = HEADING_LIMITS)]
     client_timeout: Millis,
 
-    /// Maximum number of members of a WebRTC room
+    /// Maximum number of members in a WebRTC room
     ///
     /// Further members are disconnected.
     #[arg(long, hide_short_help = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
@@ -170,7 +170,7 @@ pub struct HeartbeatArgs {
 }
 
 impl HeartbeatArgs {
-    /// Applies the options to the limits of the hub.
+    /// Applies the options to the hub's limits.
     pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
         let interval = self.heartbeat_interval.0.map(|Millis(interval)| interval);
         let heartbeat = Heartbeat { interval, timeout: self.client_timeout.0 };
@@ -230,7 +230,7 @@ pub struct ControlSurfaceArgs {
     #[arg(long, hide_short_help = true, env = "BBX_ROOM_EXPIRATION", value_name = "DURATION", value_parser = parse_expiration, default_value_t = Seconds(ControlSurfaceLimits::default().room_lifetime), help_heading = HEADING_CONTROL_SURFACES)]
     bbx_room_expiration: Seconds,
 
-    /// Maximum number of members of a room
+    /// Maximum number of members in a room
     #[arg(long, hide_short_help = true, env = "BBX_MAX_CLIENTS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_members, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_max_clients: usize,
 
@@ -265,7 +265,7 @@ struct HeartbeatSource {
 }
 
 impl ControlSurfaceArgs {
-    /// Applies the options to the limits of the hub, which already have the heartbeat of the other dialects.
+    /// Applies the options to the hub's limits, which already contain the heartbeat of the other dialects.
     pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
         let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
         let interval = match self.bbx_ping_interval {
@@ -288,7 +288,7 @@ impl ControlSurfaceArgs {
         SignalingLimits { control_surface, ..limits.clone() }
     }
 
-    /// Applies the queue limit of surfaces to the limits of the send queues.
+    /// Applies the queue limit for surfaces to the limits of the send queues.
     pub fn apply_to_queue(&self, limits: SendQueueLimits) -> SendQueueLimits {
         SendQueueLimits { max_updates: self.broadcast_capacity, ..limits }
     }

@@ -164,7 +164,7 @@ pub(in crate::io) const NUMBERS: FieldType<Vec<f32>> = FieldType {
     parse: |value| value.as_array().filter(|list| list.len() <= MAX_VISUALIZATION_VALUES)?.iter().map(number).collect(),
 };
 
-/// Maximum number of clients of a room.
+/// Maximum number of clients in a room.
 pub(in crate::io) const MAX_CLIENTS: FieldType<usize> = FieldType {
     description: "a whole number from 1 to 1000000",
     parse: |value| value.as_u64().filter(|count| (1..=1_000_000).contains(count)).map(|count| count as usize),

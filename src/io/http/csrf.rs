@@ -1,4 +1,4 @@
-//! Rejects requests that a page of another site makes a browser send.
+//! Rejects requests that pages of other sites cause a browser to send.
 //!
 //! A request that changes something needs `Content-Type: application/json`, which a form cannot send and for which a script needs a
 //! preflight that is never granted. A browser also names the page in `Origin`. Pages for this machine only check `Host` as well, because

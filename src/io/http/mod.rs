@@ -1,7 +1,7 @@
-//! HTTP/1.1 server: one accept loop for the WebSocket servers and for the pages beside a UDP server (on a thread of their own).
+//! HTTP/1.1 server: one accept loop for the WebSocket servers and for the pages of a UDP server (on their own thread).
 //!
-//! Connections are limited in number and time. An upgraded connection leaves the time limits and keeps its permit. Every server has the
-//! routes `/metrics` (`OpenMetrics`) and `/healthz`.
+//! Connections are limited in number and time. The time limits do not apply to an upgraded connection, which keeps its permit. Every server
+//! has the routes `/metrics` (`OpenMetrics`) and `/healthz`.
 
 pub mod body;
 pub mod csrf;

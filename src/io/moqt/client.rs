@@ -207,7 +207,7 @@ impl ClientThread {
     }
 }
 
-/// Options of a connection.
+/// Connection options.
 #[derive(Clone, Debug)]
 pub struct MoqtConnectOptions {
     /// The server.
@@ -407,7 +407,7 @@ pub fn run_session<A: SessionHandler>(
             if !no_reply || stop.signal().is_some() {
                 return Ok(outcome);
             }
-            info!(target: "moqt", url = %options.url, path = alternative_path, "no reply, retrying with another path");
+            info!(target: "moqt", url = %options.url, path = alternative_path, "no reply; retrying with another path");
             return Ok(try_session(
                 options,
                 alternative_path,

@@ -51,7 +51,7 @@ pub struct ServerCounters {
 /// Values of all counters at one point in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterSnapshot {
-    /// Connections that are open now.
+    /// Open connections.
     pub connections_open: u64,
     /// Connection counters.
     pub connections: ConnectionCounters,
@@ -66,7 +66,7 @@ impl CounterSnapshot {
     pub const CONNECTIONS_OPEN: &str = "connections_open";
 
     /// Description of the gauge.
-    pub const CONNECTIONS_OPEN_HELP: &str = "Connections that are open now.";
+    pub const CONNECTIONS_OPEN_HELP: &str = "Open connections.";
 
     /// Name, description and value of every counter, in the order of the log.
     pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {

@@ -221,7 +221,7 @@ impl MoqtConnections {
     fn drop_unknown_source(&self, incoming: Incoming) {
         self.counters.update(|counters| counters.connections.connections_dropped_not_allowed += 1);
         if self.rejection_throttle.allow() {
-            info!(target: "moqt", source = %incoming.remote_address(), reason = "not allowed", "connection dropped");
+            info!(target: "moqt", source = %incoming.remote_address(), reason = "source not in --allow", "connection dropped");
         }
         incoming.ignore();
     }

@@ -442,7 +442,7 @@ impl SendBuffer {
         self.finish_requested = true;
     }
 
-    /// Resets the stream. A stream that was never opened is simply forgotten.
+    /// Resets the stream. A stream that was never opened is discarded.
     fn reset(self, code: VarInt) {
         if let Some(mut stream) = self.stream {
             let _ = stream.reset(code);

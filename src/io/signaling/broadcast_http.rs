@@ -163,7 +163,7 @@ struct TypedPost {
         (status = 404, description = "Invalid room name"),
         (status = 413, description = "The body exceeds --post-max"),
         (status = 422, description = "The body is not an object, or the room handler rejects it"),
-        (status = 429, description = "The rate limit or the limit of delayed messages is reached"),
+        (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
     ),
 )]
 pub(in crate::io) async fn post_content(
@@ -185,7 +185,7 @@ pub(in crate::io) async fn post_content(
         (status = 404, description = "Invalid room name"),
         (status = 413, description = "The body exceeds --post-max"),
         (status = 422, description = "Invalid fields, listed in `details`, or the room handler rejects it"),
-        (status = 429, description = "The rate limit or the limit of delayed messages is reached"),
+        (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
     ),
 )]
 pub(in crate::io) async fn post_typed(
@@ -276,7 +276,7 @@ fn rejection(error: &PostError) -> HttpRejection {
         ("path" = String, Path, description = "Path defined by the handler"),
     ),
     responses(
-        (status = 200, description = "The response of the handler"),
+        (status = 200, description = "The handler's response"),
         (status = 404, description = "The handler has no such route"),
         (status = 413, description = "The body exceeds --post-max"),
     ),
@@ -342,7 +342,7 @@ struct TokenResponse<'a> {
         (status = 400, description = "A field is missing or invalid, or the body is not JSON"),
         (status = 401, description = "The token issuer key is required"),
         (status = 413, description = "The body exceeds --post-max"),
-        (status = 429, description = "The rate limit of token requests is reached"),
+        (status = 429, description = "The rate limit for token requests is reached"),
         (status = 503, description = "The server has no signing secret"),
     ),
 )]
@@ -383,7 +383,7 @@ async fn token_response(
     // No client can join a room with this name, so the caller most likely made a mistake.
     if !is_valid_room_name(room) {
         return Err(bad_request(
-            "Invalid request: room must be at most 128 bytes without / and control characters, and not a reserved name",
+            "Invalid request: room must be at most 128 bytes without / or control characters, and not a reserved name",
         ));
     }
     let seconds = match body.get("expiresIn") {

@@ -167,7 +167,7 @@ impl SharedHub {
         counters
     }
 
-    /// Queued bytes of all connections, including those that are closing.
+    /// Bytes queued for all connections, including those that are closing.
     pub(in crate::io) fn queued_bytes(&self) -> u64 {
         self.queue_budget.used_bytes()
     }
@@ -207,7 +207,7 @@ impl SharedHub {
             self.deadline_changed.notify_one();
         }
         if evicted > 0 {
-            warn!(target: "signaling", connections = evicted, "connections closed, queue or budget full");
+            warn!(target: "signaling", connections = evicted, "connections closed because a send queue or the budget for all queues was full");
         }
         Some(result)
     }

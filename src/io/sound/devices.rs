@@ -224,7 +224,7 @@ impl DeviceDirection {
                 )
             }
             ErrorKind::DeviceBusy => {
-                format!("another program uses the device exclusively{detail}; close it, or select another device")
+                format!("another program has exclusive use of the device{detail}; close it, or select another device")
             }
             ErrorKind::UnsupportedOperation => format!("not an {self} device{detail}"),
             _ => format!("{error}{detail}"),

@@ -41,7 +41,7 @@ pub const NO_DEVICES_HINT: &str = if cfg!(target_os = "linux") {
     "there is no sound card, or this user may not use it (group `audio`), or ALSA is not connected to PulseAudio or PipeWire \
      (on Debian: apt-get install libasound2-plugins, or pipewire-alsa)"
 } else {
-    "the system lists no device for this program; connect one, or allow this program to use it"
+    "the system lists no device for this program; connect a device, or allow this program to use audio devices"
 };
 
 /// Direction of a device.
@@ -125,7 +125,7 @@ fn close_stream(stream: cpal::Stream) {
     }
 }
 
-/// Converts a sample format to that of cpal.
+/// Converts a sample format to cpal's format.
 #[cfg(feature = "mic")]
 const fn to_cpal_format(format: DeviceSampleFormat) -> SampleFormat {
     match format {

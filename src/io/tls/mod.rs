@@ -31,7 +31,7 @@ pub struct Fingerprint([u8; 32]);
 /// The text is not a SHA-256 fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "invalid SHA-256: expected 64 hexadecimal digits, with or without colons; an echo server prints that of its certificate"
+    "invalid SHA-256: expected 64 hexadecimal digits, with or without colons; an echo server prints its certificate's fingerprint"
 )]
 pub struct ParseFingerprintError;
 

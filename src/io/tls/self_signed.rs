@@ -57,8 +57,7 @@ pub struct SelfSignedIssuer {
 }
 
 impl SelfSignedIssuer {
-    /// Issues certificates for loopback names and for those of `hosts` that a client could connect to. `dir` is
-    /// created if necessary.
+    /// Issues certificates for loopback names and for the `hosts` that a client could connect to. `dir` is created if necessary.
     pub fn new<'a>(hosts: impl IntoIterator<Item = &'a str>, dir: Option<PathBuf>) -> Self {
         let mut subject_alt_names: Vec<String> = LOOPBACK_NAMES.map(str::to_owned).into();
         for host in hosts {

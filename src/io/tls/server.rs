@@ -117,8 +117,7 @@ pub enum IdentityError {
 
 /// Warning for a CA certificate, which `openssl req -x509` creates by default. Browsers and curl may accept it from a
 /// server; jamjam and this program do not.
-pub const CA_CERTIFICATE_WARNING: &str =
-    "CA certificate used as server certificate, clients reject it; reissue it with basicConstraints=critical,CA:FALSE";
+pub const CA_CERTIFICATE_WARNING: &str = "the server certificate is a CA certificate, which clients reject; reissue it with basicConstraints=critical,CA:FALSE";
 
 /// Certificate and key of a server.
 #[derive(Debug)]
@@ -314,7 +313,7 @@ fn malformed_pem(path: &Path, error: &PemError) -> IdentityError {
 /// The first private key of the file.
 fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
     let text = read_limited(path)?;
-    // PKCS #8, and the older OpenSSL format.
+    // PKCS #8 and the older OpenSSL format.
     let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
     if marks.iter().any(|mark| text.windows(mark.len()).any(|window| window == *mark)) {
         return Err(IdentityError::EncryptedKey(path.to_owned()));
@@ -365,7 +364,7 @@ fn failure_reason(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         // For example a plain HTTP request.
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            "not TLS; clients of this port must use wss:// or https://".to_owned()
+            "not TLS; clients must use wss:// or https:// on this port".to_owned()
         }
         // Libraries reject certificates with different alerts.
         Some(rustls::Error::AlertReceived(

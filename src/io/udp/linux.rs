@@ -21,7 +21,7 @@ use crate::time::{Time, saturating_nanos};
 const RECV_BATCH: usize = 16;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Maximum age of a receive timestamp. An older one means that the wall clock was set.
+/// Maximum age of a receive timestamp. An older timestamp means that the wall clock was set.
 const MAX_TIMESTAMP_AGE: Duration = Duration::from_millis(50);
 
 /// Maximum length of a datagram in a segmented send (GSO): the minimum MTU of IPv6 without headers. Segmented sends cannot be

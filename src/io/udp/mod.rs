@@ -38,7 +38,7 @@ pub enum Backend {
     Portable,
 }
 
-/// Options of the driver.
+/// Driver options.
 #[derive(Clone, Copy, Debug)]
 pub struct DriverOptions {
     /// Behavior when the node has no deadline.

@@ -34,7 +34,7 @@ const MAX_READS_PER_POLL: usize = 4;
 /// Maximum time for sending the reply to a close frame.
 const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Receives what a connection reads. Calls after the end of a connection was decided have no effect.
+/// Receives what a connection reads. Calls have no effect after the connection was closed or lost.
 pub(in crate::io) trait MessageHandler {
     /// A whole text message.
     fn on_text(&self, conn: ConnId, text: &str);
@@ -64,8 +64,8 @@ pub(in crate::io) struct ServedConnection {
     pub(in crate::io) _shutdown_guard: Option<mpsc::Sender<Infallible>>,
 }
 
-/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the handler limits whole messages. A
-/// client that exceeds one of these limits is closed with 1008.
+/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the handler limits whole messages. If
+/// a client exceeds one of these limits, its connection is closed with 1008.
 pub(in crate::io) async fn serve<H: MessageHandler>(
     io: TokioIo<Upgraded>,
     served: &ServedConnection,

@@ -33,7 +33,7 @@ use crate::sanitize::sanitize;
 pub(in crate::io) enum UpgradeError {
     #[error("WebSocket requires GET")]
     Method,
-    #[error("Upgrade must contain only websocket")]
+    #[error("the Upgrade header must be exactly `websocket`")]
     NotExclusive,
     #[error("Connection: Upgrade is missing")]
     Connection,
@@ -50,8 +50,8 @@ pub(in crate::io) fn is_upgrade_request(headers: &HeaderMap) -> bool {
     header_contains(headers, header::UPGRADE, "websocket")
 }
 
-/// The response to an upgrade request, without extensions and subprotocols. After it has been sent, `serve` runs in its own
-/// task with the connection.
+/// The response to an upgrade request, without extensions or subprotocols. After it has been sent, `serve` runs in its own task with the
+/// connection.
 pub(in crate::io) fn accept_upgrade<F: Future<Output = ()> + Send>(
     request: &mut Request,
     serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
@@ -135,7 +135,7 @@ pub enum UpgradeFailure {
     #[error("the response has no valid {0} header")]
     Header(HeaderName),
     /// The server closed the connection.
-    #[error("the server closed the connection before its response")]
+    #[error("the server closed the connection without responding")]
     Closed,
     /// The connection failed.
     #[error(transparent)]

@@ -120,7 +120,7 @@ pub(super) struct FrameSource {
     payload: FramePayload,
     /// Total number of frames; `None` means unlimited.
     frame_count: Option<u64>,
-    /// Recent texts of the queue, which may still return; the first text is that of the frame `first_queued`.
+    /// Recent texts of the queue, which may still return; the first text belongs to the frame `first_queued`.
     queued: VecDeque<Bytes>,
     first_queued: u64,
     /// When to poll the queue again; `None` after it was closed.

@@ -1,4 +1,4 @@
-//! The audio of a run in its HTML page: a waveform of each side with its gaps, players, and a table of gaps.
+//! The audio of a run in its HTML page: the waveforms of the sent and the returned audio with the gaps, players, and a table of gaps.
 
 use std::fmt::Write;
 
@@ -31,12 +31,12 @@ pub struct AudioSection<'a> {
     pub name: &'a str,
     /// Both sides.
     pub picture: &'a Waveform,
-    /// Packets of either side that are missing from the picture.
+    /// Sent or returned packets that are missing from the picture.
     pub left_out: u64,
 }
 
 impl AudioSection<'_> {
-    /// The HTML of the section. `with_players` embeds the audio of both sides if the picture contains it.
+    /// The HTML of the section. `with_players` embeds the sent and the returned audio if the picture contains them.
     pub(super) fn section(&self, report: &Report, with_players: bool) -> String {
         let picture = self.picture;
         let name = escape(self.name);
@@ -83,13 +83,13 @@ impl AudioSection<'_> {
         }
         if !has_player {
             text += "<p>The audio is too long for this page, which stays under 5 MB: <code>--record FILE.wav</code> records the returned audio, and \
-                     <code>--record-both FILE.wav</code> records both sides.</p>\n";
+                     <code>--record-both FILE.wav</code> records the sent and the returned audio.</p>\n";
         }
         text + &quality.map_or_else(String::new, gap_table)
     }
 }
 
-/// The sample value at the upper edge of both waveforms, and the peaks of both sides.
+/// The sample value at the upper edge of both waveforms, and the peaks of the sent and the returned audio.
 fn scale(columns: &[WaveformColumn]) -> (f32, [f32; 2]) {
     let peak = |side: fn(&WaveformColumn) -> PeakRange| {
         let ranges = columns.iter().map(side).filter(|range| range.has_samples());

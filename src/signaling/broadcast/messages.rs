@@ -111,7 +111,7 @@ pub(super) fn relay_or_delay(
         RelayPayload::Content(_) => RelayPayload::Content,
     };
     let payload = json::to_string_limited(relay.value(), settings.max_delayed_bytes).ok_or(DelayQueueFull)?;
-    // The sender's data is kept until the message is relayed, even if it leaves.
+    // The sender's data is kept until the message is relayed, even if the sender leaves.
     let charged_bytes = payload.len() + name.len() + sender.map_or(0, |client| retained_bytes(client));
     let message =
         DelayedMessage { room: name.to_owned(), sender: sender.cloned(), received_at, variant, payload, charged_bytes };
@@ -306,7 +306,7 @@ impl DelayQueue {
         true
     }
 
-    /// Releases the space of a message.
+    /// Releases the space used by a message.
     fn release(&mut self, room: &str, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
         if let Some(usage) = self.rooms.get_mut(room) {

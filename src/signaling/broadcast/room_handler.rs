@@ -160,7 +160,7 @@ pub trait RoomHandler: Send {
         true
     }
 
-    /// Maximum number of members; `None` is no limit. Further clients are closed with 1013.
+    /// Maximum number of members; `None` is no limit. Connections of further clients are closed with 1013.
     fn max_clients(&self) -> Option<usize> {
         None
     }
@@ -185,7 +185,7 @@ pub trait RoomHandler: Send {
         Vec::new()
     }
 
-    /// Called after a member has left. `code` and `reason` are those of the close; the code is 1006 if the connection was lost.
+    /// Called after a member has left. `code` and `reason` describe the close; the code is 1006 if the connection was lost.
     fn on_leave(&mut self, room: &RoomView<'_>, client: &ClientInfo, code: u16, reason: &str) -> Vec<RoomAction> {
         Vec::new()
     }

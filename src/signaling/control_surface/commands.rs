@@ -22,7 +22,7 @@ const MAX_ROOM_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Maximum number of values of a visualization.
 pub const MAX_VISUALIZATION_VALUES: usize = 65_536;
 
-/// Options of a new room. Absent options are taken from [`ControlSurfaceLimits`](crate::signaling::ControlSurfaceLimits).
+/// Options for a new room. Absent options are taken from [`ControlSurfaceLimits`](crate::signaling::ControlSurfaceLimits).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateRoomOptions {
     /// A code of 4 to 6 digits; random by default.

@@ -4,7 +4,7 @@ use jamjam_dev::audio::wav::SampleEncoding;
 
 use super::{SUPPORTED, decode, refusal};
 
-/// A file of one `fmt ` body and some sample bytes.
+/// A file with this `fmt ` body and these sample bytes.
 fn wav(fmt: &[u8], data: &[u8]) -> Vec<u8> {
     let mut file = b"RIFF\0\0\0\0WAVEfmt ".to_vec();
     file.extend((fmt.len() as u32).to_le_bytes());
@@ -59,7 +59,7 @@ fn other_file_type_is_named_in_the_error() {
 #[test]
 fn integer_samples_are_divided_by_half_their_range() {
     let cases: [(u16, &[u8], &[f32]); 4] = [
-        // Eight bits are unsigned: 128 is silence.
+        // 8-bit samples are unsigned: 128 is silence.
         (8, &[0, 128, 192, 255], &[-1.0, 0.0, 0.5, 127.0 / 128.0]),
         (16, &[0x00, 0x80, 0x01, 0x00, 0xff, 0x7f], &[-1.0, 1.0 / 32_768.0, 32_767.0 / 32_768.0]),
         (24, &[0, 0, 0x80, 1, 0, 0, 0, 0, 0x40], &[-1.0, 1.0 / 8_388_608.0, 0.5]),

@@ -6,7 +6,7 @@ use jamjam_dev::audio::wav::WavStream;
 
 use super::{fixture, saw_tooth};
 
-/// Returns one byte at a time, interrupted before each.
+/// Returns one byte at a time, with an interrupted read before each byte.
 struct Trickle<'a>(&'a [u8], bool);
 
 impl Read for Trickle<'_> {
@@ -42,7 +42,7 @@ fn reader_consumes_no_byte_beyond_the_request() {
     assert_eq!(rest.len(), file.len() - 44 - 256);
 }
 
-/// Fails after its last byte.
+/// Returns a read error after the last byte.
 struct Failing<'a>(&'a [u8]);
 
 impl Read for Failing<'_> {

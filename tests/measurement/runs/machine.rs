@@ -1,4 +1,4 @@
-//! Machine statistics in which every figure is nonzero.
+//! Machine statistics whose figures are all nonzero.
 
 use jamjam_dev::stats::{ClockReading, HostTiming};
 use jamjam_dev::time::Time;

@@ -9,7 +9,7 @@ use jamjam_dev::stats::StreamStats;
 
 pub(crate) const MS: i64 = 1_000_000;
 
-/// A stream of which everything returned, with these round trips in nanoseconds.
+/// A stream whose packets all returned, with these round-trip times in nanoseconds.
 pub(crate) fn stream(mut stream: StreamStats, round_trips: impl IntoIterator<Item = i64>) -> StreamStats {
     for ns in round_trips {
         stream.on_return(ns);

@@ -1,4 +1,4 @@
-//! Live audio as a node sends it: in virtual time when it is due, and on real sockets that a waker wakes the loop.
+//! Live audio: in virtual time, the times at which a node sends it; on real sockets, the waker that wakes the loop.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,11 +20,11 @@ use test_support::node_driver::{MS, deadline, poll, run_config};
 
 const US: u64 = 1_000;
 
-/// The packets that a device has delivered: the time of the last sample of each in nanoseconds.
+/// The packets that a device has delivered, each as the time of its last sample in nanoseconds.
 #[derive(Clone, Default)]
 struct Deliveries(Rc<RefCell<VecDeque<u64>>>, Rc<Cell<bool>>, Rc<Cell<u32>>);
 
-/// A device with a clock of its own, read a little later than that of the loop: 1 µs later each time.
+/// A device whose clock is read after the loop's clock, and another 1 µs later at each reading.
 struct Device {
     deliveries: Deliveries,
     now: u64,
@@ -69,13 +69,13 @@ fn audio(left: &[Vec<u8>]) -> usize {
 fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
     let (mut node, deliveries) = sender();
     let start = 5 * MS;
-    // The first ping, KEEPALIVE and LATENCY_INFO leave; there is no audio yet.
+    // The first ping, KEEPALIVE and LATENCY_INFO are sent; there is no audio yet.
     let left = poll(&mut node, start);
     assert_eq!((left.len(), audio(&left), deliveries.2.get()), (3, 0, 1));
-    // The next poll is not in a millisecond or a packet length, but at the next KEEPALIVE or when the waker wakes the loop.
+    // The next poll is not after a millisecond or a packet duration, but at the next KEEPALIVE or when the waker wakes the loop.
     assert_eq!(deadline(&node), Some(start + 1_000 * MS));
 
-    // One packet, long after one of a file would have been due; then three at once.
+    // One packet arrives long after a packet from a file would have been due; then three arrive at once.
     deliveries.0.borrow_mut().push_back(start + 70 * MS);
     assert_eq!(audio(&poll(&mut node, start + 70 * MS + US)), 1);
     deliveries.0.borrow_mut().extend([start + 80 * MS; 3]);
@@ -94,15 +94,15 @@ fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
 fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     let (mut node, deliveries) = sender();
     poll(&mut node, 0);
-    // The clock of the device is read 1, 2 and 3 µs after the delivery: for the loop these would be due 1, 2 and 3 µs before its
+    // The device's clock is read 1, 2 and 3 µs after the loop's clock, so to the loop these packets would be due 1, 2 and 3 µs before its
     // own reading.
     deliveries.0.borrow_mut().extend([9 * MS; 3]);
     poll(&mut node, 9 * MS + 50 * US);
-    // 20 µs later by the clock of the loop.
+    // 20 µs later on the loop's clock.
     deliveries.0.borrow_mut().push_back(30 * MS);
     poll(&mut node, 30 * MS + 20 * US);
     let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
-    // The ages 1, 2, 3 µs become 1, 1, 1: the second is not due before the first. The last is 1 µs old.
+    // The ages 1, 2 and 3 µs become 1, 1 and 1 µs, because a packet is not due before the previous one. The last packet is 1 µs old.
     let all = pacing.all();
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }

@@ -21,7 +21,7 @@ enum When {
     Delayed,
 }
 
-/// A packet and its reply with its time; `None` if there is no reply.
+/// A packet and its reply with the time of the reply; `None` if there is no reply.
 struct Exchange {
     arrives: String,
     answer: Option<(When, String)>,
@@ -108,7 +108,7 @@ fn golden_packets_are_answered_with_golden_bytes_at_their_time() {
             assert!(poll(&mut echo, READ + DELAY + DELAY).is_empty(), "{arrives} is not answered");
             continue;
         };
-        // The due time counts from the arrival, not from the time of reading.
+        // The due time is relative to the arrival, not to the time of reading.
         let due = if when == When::Delayed { ARRIVAL + DELAY } else { ARRIVAL };
         assert_eq!(echo.next_deadline(), Some(due), "{arrives}");
         assert!(poll(&mut echo, due.saturating_sub(NANOSECOND)).is_empty(), "{arrives} is answered too early");

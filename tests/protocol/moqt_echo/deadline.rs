@@ -1,4 +1,4 @@
-//! The deadline of a run: the expected values, and a client that meets it when its server vanishes at any time.
+//! The deadline of a run: its expected values, and a client that meets the deadline if its server vanishes at any time.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn returned(sent: u64, ms: u64, intact: bool) -> MoqtClientEvent {
     }
 }
 
-/// 5 s for the steps of the server, 50 ms to settle, a group every 250 ms, a timeout of 2 s, and 2 s to close.
+/// The server has 5 s for its steps. There are 50 ms to settle, a group every 250 ms, a timeout of 2 s, and 2 s to close.
 #[test]
 fn each_event_gives_the_configured_time_for_the_next_one() {
     let mut progress = ProgressDeadline::new(Sending::default(), at(10_000));
@@ -48,7 +48,7 @@ fn each_event_gives_the_configured_time_for_the_next_one() {
         ),
         (MoqtClientEvent::Ready { at: at(1_200) }, 3_500, "the first frame to be sent"),
         (sent(0, 1_300), 3_550, "the next frame to be sent"),
-        // A damaged frame does not give the time of an intact one; the first intact one does; no later one, and no unknown one.
+        // Only the first intact frame sets the round-trip time; damaged, later and unknown frames do not.
         (returned(1_300, 1_600, false), 3_550, "the next frame to be sent"),
         (returned(1_300, 1_700, true), 3_950, "the next frame to be sent"),
         (returned(1_300, 1_705, true), 3_950, "the next frame to be sent"),
@@ -65,7 +65,7 @@ fn each_event_gives_the_configured_time_for_the_next_one() {
         progress.on_event(&event);
         assert_eq!((progress.deadline(), progress.awaiting()), (Some(at(deadline_ms)), awaited), "{event:?}");
     }
-    // The other path: as in the beginning, and not longer. The first round trip is discarded.
+    // With the other path, the deadline is the same as at the beginning, not longer. The first round-trip time is discarded.
     progress.restart();
     assert_eq!((progress.deadline(), progress.awaiting()), (Some(at(10_000)), "the session setup"));
     progress.on_event(&MoqtClientEvent::AllSent { at: at(4_000) });
@@ -87,7 +87,7 @@ fn long_groups_extend_the_deadline_and_typed_texts_have_none() {
         assert_eq!(progress.deadline(), None);
     }
     progress.on_event(&MoqtClientEvent::AllSent { at: at(90_000) });
-    assert_eq!(progress.deadline(), Some(at(94_000)), "no more is typed");
+    assert_eq!(progress.deadline(), Some(at(94_000)), "the input has ended");
 }
 
 /// The server vanishes after any piece of the setup or of a run of 400 ms, or stops returning groups at some time.
@@ -113,8 +113,8 @@ fn client_whose_server_vanishes_ends_within_its_deadline() {
                 break ending.clone();
             }
         };
-        // 5 s for the setup or the subscriptions; or 50 ms, 19 intervals, 4 s; a complete run keeps receiving for 100 ms. A step
-        // is 1 ms.
+        // The maximum is 5 s for the setup or the subscriptions, or 50 ms, 19 intervals and 4 s. A complete run receives for another 100
+        // ms. A step is 1 ms.
         let (which, max_ms) = match ending {
             MoqtRunOutcome::Closed { closed_locally: true, .. } => (0, 5_001),
             MoqtRunOutcome::NotReady("the server did not accept our subscription") if taken > 3 => (1, 4_431),

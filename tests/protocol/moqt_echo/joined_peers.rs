@@ -1,5 +1,5 @@
-//! Two ends connected in memory: streams that overtake each other, bytes in chunks of any size, a clock that jumps from one
-//! deadline to the next, and a reader that may be slow.
+//! Two ends connected in memory. Streams overtake each other, bytes arrive in chunks of any size, the clock jumps from one deadline to the
+//! next, and a reader may be slow.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -20,7 +20,7 @@ enum Piece {
     Stop(u32),
 }
 
-/// A stream as its receiver sees it.
+/// A stream from its receiver's point of view.
 struct StreamQueue {
     /// Set for a stream that the sender opened, until the receiver has been notified.
     unopened: bool,
@@ -28,7 +28,7 @@ struct StreamQueue {
     pieces: VecDeque<Piece>,
 }
 
-/// The actions under way to one end.
+/// The actions in flight to one end.
 #[derive(Default)]
 struct Direction(BTreeMap<StreamHandle, StreamQueue>);
 
@@ -42,7 +42,7 @@ fn peer_handle(stream: StreamHandle) -> StreamHandle {
 
 impl Direction {
     fn stream_queue(&mut self, stream: StreamHandle) -> &mut StreamQueue {
-        // A stream that the receiver opened is known to it.
+        // The receiver opened this stream, so it is not notified of it.
         let known = StreamQueue { unopened: false, kind: StreamDir::Bi, pieces: VecDeque::new() };
         self.0.entry(peer_handle(stream)).or_insert(known)
     }
@@ -72,7 +72,7 @@ impl Direction {
         None
     }
 
-    /// Delivers one piece of one stream, or a part of it. Returns whether there was any. Groups wait while `held` is set.
+    /// Delivers one piece of one stream, or a part of it. Returns whether there was a piece to deliver. Groups wait while `held` is set.
     fn deliver<A: SessionHandler, B: SessionHandler>(
         &mut self,
         now: Time,
@@ -94,7 +94,7 @@ impl Direction {
         }
         let stream = ready[random.below(ready.len())];
         let kind = self.0[&stream].kind;
-        // A stream opens all streams of its kind before it, as in QUIC.
+        // As in QUIC, a new stream also opens all earlier streams of its kind.
         for (earlier, stream_queue) in
             self.0.range_mut(..=stream).filter(|(_, stream_queue)| stream_queue.kind == kind && stream_queue.unopened)
         {
@@ -137,7 +137,7 @@ impl Random {
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) offers: Vec<MoqtVersion>,
-    /// Whether the transport knows the path.
+    /// Whether the transport conveys the path.
     pub(crate) webtransport: bool,
     pub(crate) echoing: Echoing,
     pub(crate) sending: Sending,
@@ -168,7 +168,7 @@ pub(crate) struct JoinedPeers {
     random: Random,
     /// Whether the client currently reads no groups.
     pub(crate) client_is_slow: bool,
-    /// Pieces that are still delivered; after that no further piece is delivered in either direction.
+    /// The number of pieces that are still delivered. After these, no piece is delivered in either direction.
     pub(crate) left: usize,
     /// The maximum number of bytes buffered in the echo.
     pub(crate) max_buffered_bytes: usize,
@@ -201,7 +201,7 @@ impl JoinedPeers {
         }
     }
 
-    /// Delivers everything under way, without any time passing.
+    /// Delivers everything in flight without advancing the time.
     fn settle(&mut self) {
         loop {
             let closed_by_client = self.to_server.load(&mut self.client);
@@ -236,7 +236,7 @@ impl JoinedPeers {
         }
     }
 
-    /// Lets the time pass until `to`.
+    /// Advances the time to `to`.
     pub(crate) fn until(&mut self, to: Time) {
         self.settle();
         while let Some(next) = self.next().filter(|next| *next <= to) {
@@ -275,7 +275,7 @@ impl JoinedPeers {
         returned.collect()
     }
 
-    /// Groups of which no frame returned.
+    /// The groups none of whose frames returned.
     pub(crate) fn lost(&self) -> Vec<u64> {
         let lost = self.events.iter().filter_map(|event| match *event {
             MoqtClientEvent::GroupLost { group, .. } => Some(group),

@@ -1,4 +1,4 @@
-//! From the events of a client to the results of a run, with every number calculated by hand.
+//! The results of a run, computed from a client's events. Every expected number was calculated by hand.
 
 use std::time::Duration;
 
@@ -97,18 +97,19 @@ fn counts(stream: &StreamStats) -> [u64; 9] {
 #[test]
 fn losses_order_and_copies_are_counted_separately() {
     let mut tracker = TrackerFixture::new(2);
-    // Five groups, 10 ms apart from 100 ms on, their second frames 5 ms after the first.
+    // Five groups are sent, the first at 100 ms, at intervals of 10 ms. The second frame of each group is sent 5 ms after the first.
     for group in 1..=5 {
         tracker.sent(group, 0, 90 + group * 10);
         tracker.sent(group, 1, 95 + group * 10);
     }
-    // 1: both, after 4 ms. 2: nothing. 3 overtakes it, after 30 ms and 31 ms, which is late. 4: the second frame alone, before 3.
+    // Group 1: both frames return after 4 ms. Group 2: no frame returns. Group 3: both frames return, after 30 and 31 ms, which is late.
+    // Group 4: only the second frame returns, before group 3.
     tracker.returned(1, 0, (100, 104), true);
     tracker.returned(1, 1, (105, 109), false);
     tracker.returned(4, 1, (135, 145), true);
     tracker.returned(3, 0, (120, 150), true);
     tracker.returned(3, 1, (125, 156), false);
-    // 5: damaged and nothing else, then intact after all; its second frame does not return.
+    // Group 5: the first frame returns damaged and later intact; the second frame does not return.
     let returned = |group, frame, sent, returned, intact| MoqtClientEvent::FrameReturned {
         group,
         frame,
@@ -120,7 +121,7 @@ fn losses_order_and_copies_are_counted_separately() {
     };
     tracker.on_event(&returned(5, 0, 140, 157, false));
     tracker.unmatched(5, 0, 158);
-    // A second copy of group 1, a group and a frame that do not exist, and a frame of the group that was given up.
+    // A second copy of a frame of group 1, a group and a frame that do not exist, and a frame of the lost group.
     tracker.unmatched(1, 0, 160);
     tracker.unmatched(9, 0, 161);
     tracker.unmatched(1, 2, 162);
@@ -131,18 +132,18 @@ fn losses_order_and_copies_are_counted_separately() {
     let run = tracker.end(2_149, MoqtRunOutcome::Completed, None);
 
     let stream = run.ping.as_ref().unwrap();
-    // Sent 10. Returned: 1/0, 1/1, 4/1, 3/0, 3/1, 5/0. Lost: 2/0, 2/1, 4/0, 5/1. Twice: 1/0. One damaged copy before 5/0 was
-    // intact.
+    // 10 frames were sent. Returned (group/frame): 1/0, 1/1, 4/1, 3/0, 3/1, 5/0. Lost: 2/0, 2/1, 4/0, 5/1. Duplicated: 1/0. A damaged copy
+    // of 5/0 arrived before the intact copy.
     assert_eq!(counts(stream), [10, 6, 4, 0, 0, 1, 1, 2, 3]);
-    assert_eq!(stream.late, 2, "30 and 31 ms of 20");
+    assert_eq!(stream.late, 2, "30 and 31 ms exceed the limit of 20 ms");
     assert_eq!((stream.rtt.min(), stream.rtt.max()), (Some(4_000_000), Some(31_000_000)));
-    // 2/0 and 2/1 one after the other, 4/0 and 5/1 alone.
+    // 2/0 and 2/1 are one burst; 4/0 and 5/1 are isolated losses.
     assert_eq!((stream.loss_bursts.lengths()[..3].to_vec(), stream.loss_bursts.longest()), (vec![2, 1, 0], 2));
     let moqt = run.moqt.unwrap();
     let groups = GroupCounts { sent: 5, returned: 4, lost: 1, frames_missing: 2, stopped: 0, dropped: 0 };
     assert_eq!((moqt.groups, moqt.groups.in_flight(), moqt.failure), (groups, 0, None));
     assert_eq!(moqt.connect_times, MoqtConnectTimes { subscribe_ns: Some(3_000_000), ..MoqtConnectTimes::default() });
-    // From the due time of the first frame, 100 ms.
+    // The duration starts at the due time of the first frame, 100 ms.
     assert_eq!((run.duration_ns, run.timeout_ns), (2_049_000_000, 2_000_000_000));
     assert_eq!(run.pacing.unwrap().all().count(), 10);
 }
@@ -158,7 +159,7 @@ fn frames_under_way_at_an_interruption_are_in_flight() {
     tracker.on_event(&MoqtClientEvent::GroupLost { group: 2, sent_at: at(1_000) });
     tracker.on_event(&MoqtClientEvent::FrameInFlight { group: 3, frame: 0, sent_at: at(2_900) });
     let by_us = MoqtRunOutcome::Closed { code: 0, reason: "interrupted".to_owned(), closed_locally: true };
-    // Frames that left 2,050 ms before or earlier cannot return: the smallest round trip, and the timeout.
+    // Frames that were sent 2,050 ms or more before (the smallest round trip plus the timeout) are lost.
     let run = tracker.end(3_051, by_us, Some(StopSignal::Interrupt));
     assert_eq!(counts(run.ping.as_ref().unwrap()), [4, 2, 1, 0, 1, 0, 0, 0, 0]);
     let moqt = run.moqt.unwrap();
@@ -236,7 +237,10 @@ fn client_and_frame_tracker_agree() {
         assert_eq!((stream.returned, stream.in_flight), (returned, in_flight), "seed {seed}");
         assert_eq!(stream.lost, lost_groups * per_group as u64 + missing, "seed {seed}");
         assert_eq!(stream.sent, stream.returned + stream.lost + stream.in_flight, "seed {seed}");
-        assert!(stream.sent > 50 && (!slow || stream.lost + stream.in_flight > 0), "seed {seed}: the test is void");
+        assert!(
+            stream.sent > 50 && (!slow || stream.lost + stream.in_flight > 0),
+            "seed {seed}: the test checks nothing"
+        );
         let is_gomoqt_09 = run.moqt.unwrap().track == "/client.echo, index";
         assert_eq!(is_gomoqt_09, seed % 2 == 1);
     }
@@ -256,7 +260,7 @@ fn failed_first_attempt_leaves_no_trace() {
         .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
         .moqt
         .unwrap();
-    // Otherwise it would be a connection that broke, of gomoqt-2025-02, with a time for its subscriptions.
+    // If the state of the first connection were kept, the result would be a lost gomoqt-2025-02 connection with a subscription time.
     assert_eq!(moqt.failure, Some(MoqtFailure::Rejected("no".to_owned())));
     assert_eq!(
         (moqt.version, moqt.connect_times, moqt.retried_path),

@@ -1,15 +1,15 @@
 //! Every path that a source file names, made absolute: `use` trees, qualified paths, macro names, attributes, and
 //! token sequences in macro calls that look like a path.
 //!
-//! Names are resolved by the file's own imports (`use std::time as t; t::Instant`), regardless of scope: an import
-//! anywhere in a file counts everywhere in it. That may reject valid code, and needs no name resolution.
+//! Names are resolved by the file's own imports (`use std::time as t; t::Instant`), regardless of scope: an import anywhere in a file
+//! applies to the whole file. This may reject valid code, but needs no real name resolution.
 
 use std::collections::HashMap;
 
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-/// A path as it was written, made absolute.
+/// A path in a source file, made absolute.
 pub(crate) struct Named {
     /// `["std", "fs", "read"]`, `["crate", "io", "udp"]`.
     pub(crate) path: Vec<String>,
@@ -37,7 +37,7 @@ pub(crate) fn named(source: &str, module: &[String]) -> syn::Result<Vec<Named>> 
     let Collector { found, imports, .. } = collector;
     let mut absolute = Vec::new();
     for Named { path, what, line } in found {
-        // A bare name is a path of its own only as an import or a macro: a variable may be called `rand`.
+        // A single name is a path only in an import or as a macro: a variable may be called `rand`.
         let bare = what == What::Path && path.len() == 1;
         absolute.extend(
             resolve(&path, &imports, 0).into_iter().filter(|resolved| !(bare && *resolved == path)).map(|path| Named {
@@ -123,8 +123,8 @@ impl Collector {
         }
     }
 
-    /// Reads `tokens` as code of an unknown grammar: names joined by `::`, and groups of them after a `::`.
-    /// `prefix` is the path before such a group; `imports` is set inside a `use`.
+    /// Finds the paths in `tokens`, whose grammar is unknown: names joined by `::`, and groups of names after a `::`. `prefix` is the path
+    /// before such a group; `imports` is set inside a `use`.
     fn tokens(&mut self, prefix: &[String], mut imports: bool, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, mark: char| matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == mark);
@@ -149,7 +149,7 @@ impl Collector {
                 }
                 TokenTree::Literal(_) => continue,
             };
-            // A field or a method, but not the end of a range, which has two dots before it.
+            // A name after a dot is a field or a method, unless it is the end of a range, which has two dots before it.
             if at > 1 && is(at - 2, '.') && !(at > 2 && is(at - 3, '.')) {
                 continue;
             }

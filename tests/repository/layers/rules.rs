@@ -68,7 +68,7 @@ const PRINT_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"]
 /// Crates that only `cli` and `main` may use.
 const CLI_CRATES: &[&str] = &["anyhow", "clap"];
 
-/// Unspecific words.
+/// Words that are too unspecific for the name of a file.
 const UNSPECIFIC: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc"];
 
 /// The maximum length of a file without a reason in `docs/ARCHITECTURE.md`.
@@ -110,7 +110,7 @@ pub(crate) fn macro_violation(module: &str, path: &[String]) -> Option<String> {
     let name = match path {
         [name] => name,
         [first, name] if first == "std" => name,
-        // `std::env!` and the like share a name with a module that performs I/O, and do not perform I/O.
+        // Macros such as `std::env!` have the same name as a module that performs I/O, but do not perform I/O.
         [first, ..] if first == "std" => return None,
         _ => return violation(module, path, false),
     };

@@ -14,7 +14,7 @@ fn reasons(report: &Value) -> String {
     report["verdict"]["reasons"].to_string()
 }
 
-/// An open port that never replies. For QUIC a closed port is indistinguishable.
+/// An open port that never replies. QUIC cannot distinguish it from a closed port.
 fn silent_port() -> (UdpSocket, u16) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -84,7 +84,7 @@ fn server_close_is_reported_with_its_code_and_frames_in_flight_lost() {
     assert_eq!(report["moqt"]["connection_failure"], json!({"kind": "closed", "close_code": 42, "message": words}));
     let [sent, returned, lost, in_flight] =
         document::counts(&report, "ping", ["sent", "returned", "lost", "in_flight"]);
-    // Groups 1, 2, 4 and 5 returned. All others that left by then are lost: no more than a few groups.
+    // Groups 1, 2, 4 and 5 returned. All other groups that were sent by then are lost; these are only a few.
     assert_eq!((returned, in_flight, sent), (4, 0, 4 + lost));
     assert!(reasons(&report).contains(&format!("{words} after {sent} frames")), "{report:#}");
     assert_eq!(moqt(&report, ["groups_sent", "groups_lost"]), [sent, lost]);
@@ -103,7 +103,7 @@ fn unsupported_version_is_rejected_with_a_message() {
 
 #[test]
 fn unanswered_first_attempt_is_only_reported_as_a_retry() {
-    // The first connection negotiates gomoqt-0.9, the second nothing.
+    // The first connection negotiates gomoqt-0.9; the second does not negotiate a version.
     let server = ScriptedServer::greeting(&[Greeting::Silent, Greeting::UnofferedVersion], []);
     let refused = report(1, &server.url, &server.with(&[]));
     let reported = &refused["moqt"];
@@ -140,7 +140,7 @@ fn server_unsubscribe_ends_the_run_and_is_not_counted_as_loss() {
     );
     assert!(reasons(&report).contains(words), "{report:#}");
     let [sent, returned] = document::counts(&report, "ping", ["sent", "returned"]);
-    // The groups that it accepted returned; a machine that stalls for a second may have sent one more.
+    // The groups that the server accepted returned. If the machine stalls for a second, one more may have been sent.
     assert!(returned == 3 && sent <= 4, "{report:#}");
 }
 
@@ -160,7 +160,7 @@ fn stop_request_prints_the_partial_report() {
         assert_eq!(report["interrupted"], json!(name));
         assert_eq!(report["moqt"]["connection_failure"], Value::Null);
         let [returned, lost, in_flight] = document::counts(&report, "ping", ["returned", "lost", "in_flight"]);
-        // Group 2 could still return within the minute.
+        // Group 2 could still return within the timeout of a minute.
         assert!(returned >= 3 && lost == 0 && in_flight >= 1, "{report:#}");
         server.groups.try_iter().count();
     }

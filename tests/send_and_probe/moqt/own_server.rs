@@ -31,7 +31,7 @@ impl Server {
         Self::start_at(0, delay)
     }
 
-    /// On this port, or on any free port if it is 0.
+    /// Starts a server on this port, or on any free port if the port is 0.
     fn start_at(port: u16, delay: Duration) -> Self {
         let authority = Authority::new();
         let pair = authority.certify();
@@ -71,7 +71,7 @@ impl Drop for Server {
 fn fifty_groups_of_two_return_over_both_transports_and_versions() {
     let server = Server::start(Duration::ZERO);
     let ca = server.ca();
-    // Over WebTransport with the former names of option and versions, which are hidden aliases.
+    // Over WebTransport, the test uses the former names of the option and the versions, which are hidden aliases.
     let old_names = ["--moqt-flavour seed", "--moqt-flavour head"];
     let new_names = ["--moqt-version gomoqt-2025-02", "--moqt-version gomoqt-0.9"];
     let negotiated = [("gomoqt-2025-02", "japan, kyoto, text"), ("gomoqt-0.9", "/client.echo, index")];
@@ -112,7 +112,7 @@ fn custom_track_and_server_delay_are_in_the_report() {
         "60ms",
     ];
     let report = report(0, &url, &Server::with(&ca, &[&line[..], &["--late-after", "100"]].concat()));
-    // The timeout is shorter than the delay: it counts from the smallest round trip.
+    // The timeout is shorter than the delay, but it is added to the smallest round trip.
     assert_eq!(counts(&report, "ping", ["sent", "returned", "late"]), [20, 20, 20], "{report:#}");
     assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap() >= 120_000.0);
     assert_eq!(report["moqt"]["track"], json!("japan, kyoto, お囃子"));

@@ -18,7 +18,7 @@ const SUBSCRIBE: &[u8] = b"\x02\x18\x00\x03\x05japan\x05kyoto\x04text\x00\x00\x0
 const ANNOUNCE_ACTIVE: &[u8] = b"\x14\x01\x03\x05japan\x05kyoto\x04text\x00";
 const INFO: &[u8] = &[3, 0, 0, 0];
 
-/// What to do with a group.
+/// The handling of a group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ServerAction {
     /// Returns nothing of the group.
@@ -52,7 +52,7 @@ pub(crate) enum Greeting {
     Silent,
 }
 
-/// A fault of the server that starts at one moment.
+/// A fault of the server that begins at some stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It sends nothing more on any stream. Its connection stays open and acknowledges packets.
@@ -61,7 +61,7 @@ pub(crate) enum Fault {
     Stalled,
     /// It vanishes without a close, and its port closes.
     Vanished,
-    /// It vanishes without a close, and a server that does not know its connections gets its port.
+    /// It vanishes without a close, and a server that has no state of its connections gets its port.
     Restarted,
 }
 
@@ -84,7 +84,7 @@ impl ScriptedServer {
         Self::greeting(&[Greeting::Gomoqt202502], actions)
     }
 
-    /// A server that answers each connection with the next of `greetings`, and all further ones with the last.
+    /// A server that answers each connection with the next of `greetings`, and all further connections with the last greeting.
     pub(crate) fn greeting(
         greetings: &'static [Greeting],
         actions: impl IntoIterator<Item = (u64, ServerAction)>,
@@ -92,8 +92,8 @@ impl ScriptedServer {
         Self::serving(greetings, actions, None)
     }
 
-    /// A server that fails at this stage: 0 before it answers the setup, 1 after that, 2 and 3 after the response to each of its own requests,
-    /// 4 and 5 after its response to each of ours, and at the n-th group with 5 + n.
+    /// A server that fails at this stage. Stage 0 is before it answers the setup, and stage 1 after this. Stages 2 and 3 are after each
+    /// response to its own two requests, stages 4 and 5 after its responses to our two requests, and stage 5 + n is at the n-th group.
     pub(crate) fn failing(stage: u8, fault: Fault) -> Self {
         Self::serving(&[Greeting::Gomoqt202502], [], Some((stage, fault)))
     }
@@ -143,7 +143,7 @@ impl ScriptedServer {
             if let Some(socket) = reserved {
                 runtime().block_on(async move {
                     let endpoint = endpoint(config, socket);
-                    // The server receives from each client and sends nothing.
+                    // The server reads from each client but sends nothing.
                     let mut connections = Vec::new();
                     while let Some(incoming) = endpoint.accept().await {
                         connections.extend(incoming.await);
@@ -236,7 +236,7 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
         }
     }
     script.fail_if_reached(1, connection).await?;
-    // A dropped side would be reset or stopped.
+    // Dropping either half of a stream would reset or stop it.
     let mut open_streams = vec![(send, session)];
     for (stage, message, answer) in [(2, ANNOUNCE_PLEASE, &ANNOUNCE_ACTIVE[1..]), (3, SUBSCRIBE, &INFO[1..])] {
         let (mut send, mut answered) = connection.open_bi().await?;
@@ -258,7 +258,9 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
         let mut stream = connection.accept_uni().await?;
         let begin =
             [byte(&mut stream).await?].into_iter().chain(length_prefixed(&mut stream).await?).collect::<Vec<u8>>();
-        let [0, 0, sequence @ 1..=63] = begin[..] else { panic!("no group of the one subscription: {begin:x?}") };
+        let [0, 0, sequence @ 1..=63] = begin[..] else {
+            panic!("this is not a group of the only subscription: {begin:x?}")
+        };
         received.send(sequence.into())?;
         script.fail_if_reached(5 + sequence, connection).await?;
         let action = actions.get(&sequence.into()).copied();
@@ -308,8 +310,8 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
     }
 }
 
-/// Waits until the client has read everything that was written: it answers a later request only after that, or, if both
-/// arrived together, the request after it.
+/// Waits until the client has read everything that was written. The client answers a later request only after it has read the data; if both
+/// arrived together, this holds only for the next request.
 async fn wait_until_read(connection: &Connection) -> Result<(), SessionError> {
     for _ in 0..2 {
         let (mut requester, mut answered) = connection.open_bi().await?;

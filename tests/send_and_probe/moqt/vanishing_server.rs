@@ -1,4 +1,4 @@
-//! Servers that vanish, stall or fall silent, at every stage: the run ends with a report, also if it is interrupted at that moment.
+//! Servers that vanish, stall or stop sending at every stage. The run ends with a report, even if it is interrupted at that moment.
 
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::moqt::scripted_server::{Fault, ScriptedServer};
 use test_support::client::document;
 use test_support::client::program::{Program, ProgramOutput, start_line};
 
-/// The second of five groups; the first has returned.
+/// The stage of the second of five groups, when the first group has returned.
 const LAST: u8 = 7;
 
 /// Probes a server that fails at this stage, and calls `at_fault` then.
@@ -20,11 +20,11 @@ fn probe(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> ProgramOut
     let program = start_line(&format!("probe --to {url} --cert-sha256 {sha256} {options}"));
     while server.groups.recv_timeout(Duration::from_secs(30)).unwrap() > 0 {}
     at_fault(&program);
-    // The run must end by itself.
+    // The run must end without a signal.
     program.end()
 }
 
-/// Every stage with every fault, all at once, because they mostly wait.
+/// Checks every fault at every stage. All cases run concurrently, because they mostly wait.
 fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
     thread::scope(|scope| {
         for (stage, fault) in (0..=LAST).flat_map(|stage| Fault::ALL.map(|fault| (stage, fault))) {
@@ -34,16 +34,16 @@ fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
     });
 }
 
-/// The expected connection failure, by hand.
+/// The expected connection failure, determined by hand.
 fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
-    // The client retries a server that sent nothing but a setup response once.
+    // If a server sent only a setup response, the client tries once more.
     let gone = ("unreachable", "within 5.000 s");
     match (stage, fault) {
         (0..=2, Fault::Stalled | Fault::Vanished) => Some(gone),
         (0, Fault::Silent) | (0..=2, Fault::Restarted) => Some(("rejected", "setup timed out after 5 s")),
         (1 | 2, Fault::Silent) => Some(("not_ready", "the server did not subscribe to our track")),
         (4, Fault::Silent) => Some(("not_ready", "the server did not accept our subscription")),
-        // A message that is written at that moment does not leave any more.
+        // A message that is written at that moment is no longer sent.
         (3 | 4, _) => Some(("not_ready", "the server did not announce the echo")),
         (5, Fault::Silent) => None,
         (5, _) => Some(("not_ready", "the server did not accept our subscription")),
@@ -63,7 +63,7 @@ fn run_ends_with_a_report_when_its_server_vanishes_at_any_moment() {
             assert_eq!((lost, &report["interrupted"]), (&Value::Null, &Value::Null), "{what}");
             let [sent, returned, lost] = document::counts(&report, "ping", ["sent", "returned", "lost"]);
             assert_eq!((sent, sent - returned), (5, lost), "{what}");
-            // If two groups arrived at once, the response to the first may not have left before the fault.
+            // If two groups arrived at once, the first group may not have been returned before the fault.
             let min_returned = u64::from(stage == LAST && fault == Fault::Silent);
             assert!((min_returned..=u64::from(stage == LAST)).contains(&returned), "{what}");
             assert_eq!(output.code, i32::from(returned == 0), "{what}");

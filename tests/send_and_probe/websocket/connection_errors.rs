@@ -58,7 +58,7 @@ fn server_close_is_reported_with_its_code_and_a_remedy() {
         let server = serve(move |number, mut connection| {
             connection.send_text(r#"{"type":"welcome"}"#);
             if number == 1 {
-                // The listener receives nothing and is not closed.
+                // The listener receives no messages and is not closed.
                 while connection.receive().is_some() {}
                 return;
             }
@@ -117,7 +117,7 @@ fn rejected_join_is_reported_with_the_server_message() {
         connection.send_text(r#"{"type":"error","code":"INVALID_ROOM","message":"Invalid \u001b[31mroom"}"#);
         connection.receive();
     });
-    // Despite `--wait-for`: wrong codes count towards a limit.
+    // The client does not retry despite `--wait-for`, because wrong codes count towards a limit.
     let report = report(1, server, &["--dialect", "bbx", "--room-code", "0000", "--wait-for", "20s"]);
     let words = "cannot join the room: Invalid \u{fffd}[31mroom";
     assert_eq!(
@@ -159,7 +159,7 @@ fn connection_is_retried_until_the_server_is_available() {
     );
     let waited = report(0, server, &["--count", "2", "--interval", "1", "--wait-for", "20s"]);
     assert_eq!(waited["readiness_wait"]["reply_received"], json!(true));
-    // Two more attempts failed, 100 ms apart.
+    // Two more attempts failed at intervals of 100 ms.
     assert!(waited["readiness_wait"]["waited_ms"].as_f64().unwrap() >= 200.0);
 }
 

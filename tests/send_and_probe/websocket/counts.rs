@@ -17,7 +17,7 @@ fn unix_us() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
-/// A bbx server that answers the pings with these indices (from 0) this number of times, and the others once.
+/// A bbx server that answers the pings with these indices (from 0) the given number of times, and other pings once.
 fn server_with_replies(times: &'static [(usize, usize)]) -> std::net::SocketAddr {
     serve(move |_, mut connection| {
         for index in 0.. {
@@ -40,7 +40,7 @@ fn dropped_and_duplicated_replies_are_counted_by_number() {
         assert_eq!(stream[name], number, "{name}");
     }
     assert_eq!(stream["loss_ratio"], json!(0.2));
-    // One alone, and three in a row.
+    // There is one isolated loss and one burst of three.
     assert_eq!(stream["burst_lengths"], json!([1, 0, 1, 0, 0, 0, 0, 0, 0, 0]));
     assert_eq!((&report["evaluated_stream"], &report["streams"]["audio"]), (&json!("ping"), &Value::Null));
     assert!(codes(&report).contains(&"replies_missing"), "{report:#}");
@@ -79,7 +79,7 @@ fn round_trip_equals_the_reply_delay_within_a_margin() {
             connection.pong(&ping, 1);
         }
     });
-    // The interval exceeds the delay, so that no ping waits for the one before.
+    // The interval exceeds the delay, so that no ping waits for the previous ping.
     let options = [&BBX[..], &["--count", "12", "--interval", "60", "--json-lines"]].concat();
     let output = probe(server, &options);
     assert_eq!(output.code, 0, "{output:?}");
@@ -89,7 +89,7 @@ fn round_trip_equals_the_reply_delay_within_a_margin() {
     assert_eq!((trips.len(), delays.len()), (12, 12));
     let beyond: Vec<f64> = trips.iter().zip(&delays).map(|(trip, hold)| trip - hold).collect();
     assert!(beyond.iter().all(|beyond| *beyond >= 0.0), "{beyond:?}");
-    // The fastest reply of those held for 31 ms: a wrong unit or a delay counted twice would show.
+    // The fastest of the replies that were delayed by 31 ms: a wrong unit or a delay that is counted twice would exceed this limit.
     assert!(beyond.iter().skip(3).step_by(4).any(|beyond| *beyond < 25_000.0), "{beyond:?}");
 }
 
@@ -112,7 +112,7 @@ fn clock_offset_is_reported_within_its_error() {
             (websocket["clock_offset_us"].as_f64().unwrap(), websocket["clock_offset_error_us"].as_f64().unwrap());
         let min_rtt = report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap();
         assert!((error - min_rtt / 2.0).abs() < 0.001, "{error} {min_rtt}");
-        // The server truncates to microseconds; half a millisecond allows for a clock that is being adjusted.
+        // The server truncates to microseconds. Half a millisecond is allowed because the clock may be adjusted during the run.
         let wrong = (offset - ahead_us as f64).abs();
         assert!(wrong <= error + 1.0 + 500.0, "{wrong} {websocket}");
         let text = probe(server, &options).stdout;
@@ -139,7 +139,7 @@ fn time_of_day_is_sent_in_microseconds() {
     assert!(before - 1_000 <= pings[0] && pings[0] < pings[1] && pings[1] < pings[2] && pings[2] <= after + 1_000);
 }
 
-/// Two members of a broadcast room, and the messages of the first.
+/// Two members in a broadcast room, and the first member's messages.
 fn room(
     does: impl Fn(Receiver<Value>, ServerConnection, ServerConnection) + Send + Sync + 'static,
 ) -> std::net::SocketAddr {
@@ -176,7 +176,7 @@ fn reordered_duplicated_and_lost_relayed_messages_are_counted() {
         let mut late = None;
         for (index, message) in sender.iter().enumerate() {
             let text = relayed(&message);
-            // Sent back to its sender, as some servers do: this is not a delivery to another member.
+            // Some servers also send a message back to its sender; this does not count as a delivery to another member.
             first_member.send_text(text.clone());
             match index {
                 2 => {}
@@ -221,7 +221,7 @@ fn replies_without_a_number_match_in_order_with_a_warning() {
     assert_eq!((&stream["returned"], &stream["unmatched"], &stream["duplicated"]), (&json!(8), &json!(1), &json!(0)));
     assert!(codes(&more).contains(&"replies_missing") && codes(&more).contains(&"unmatched"), "{more:#}");
 
-    // One reply is missing: all later ones match the request before, and the last is lost.
+    // One reply is missing, so each later reply is matched to the previous request, and the last request counts as lost.
     let server = serve(|_, mut connection| {
         connection.send_text(r#"{"type":"welcome","participants":[]}"#);
         for index in 0.. {
@@ -239,7 +239,7 @@ fn replies_without_a_number_match_in_order_with_a_warning() {
     let lost: Vec<&Value> =
         lines.iter().filter(|line| line["outcome"] == "lost").map(|line| &line["sequence"]).collect();
     assert_eq!(lost, [5]);
-    // The third request got the reply to the fourth, which left later.
+    // The third request was matched with the reply to the fourth, which was sent later.
     let [third, fourth] = [2, 3].map(|index| lines.iter().find(|line| line["sequence"] == index).unwrap());
     assert!(third["returned_us"].as_f64().unwrap() > fourth["sent_us"].as_f64().unwrap(), "{third} {fourth}");
 }

@@ -61,7 +61,7 @@ fn slow_upgrade_response_does_not_extend_the_timeout() {
     let began = Instant::now();
     let report = report(1, server, &["--wait-for", "400ms"]);
     assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
-    // Not before the timeout, and far below the default timeout of connections.
+    // The run ends after its timeout, long before the default connection timeout.
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(report["readiness_wait"]["waited_ms"].as_f64().unwrap() < 9_000.0, "{report:#}");
 }
@@ -96,8 +96,8 @@ fn garbage_matches_no_request_and_is_counted() {
     });
     let report = report(1, server, &FEW);
     let stream = &report["streams"]["ping"];
-    // In each round, a pong without a timestamp matches no request; empty, deep and binary messages, and those with wrong values,
-    // are no replies at all.
+    // In each round, a pong without a timestamp matches no request. Empty, deeply nested and binary messages and messages with wrong values
+    // are not replies.
     assert_eq!((&stream["returned"], &stream["lost"], &stream["unmatched"]), (&json!(0), &json!(5), &json!(5)));
     assert_eq!(report["stray"], 25);
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");
@@ -134,7 +134,7 @@ fn message_flood_neither_hides_replies_nor_delays_the_end() {
 fn oversized_frame_closes_the_connection_before_it_arrives() {
     let server = serve(|_, mut connection| {
         connection.receive();
-        // A text of 2^40 bytes begins.
+        // The start of a text frame of 2^40 bytes.
         let _ = connection.socket.get_mut().write_all(&[0x81, 127, 0, 0, 1, 0, 0, 0, 0, 0]);
         while connection.receive().is_some() {}
     });

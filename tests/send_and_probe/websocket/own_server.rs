@@ -1,4 +1,4 @@
-//! With the program's own signaling server, in all four dialects, plain and under TLS.
+//! With the program's own signaling server, in all four dialects, with and without TLS.
 
 use std::fs;
 
@@ -23,11 +23,11 @@ fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
     file.display().to_string()
 }
 
-/// Twenty requests in every dialect, each of which is answered.
+/// Sends twenty requests in every dialect and checks that all are answered.
 fn all_dialects(url: &str, trust: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let secret = file(&folder, "secret", "test-secret\n");
-    // For client c1 in room radio until 2100, signed by an independent program.
+    // A token for client c1 in room radio until 2100, signed by an independent program.
     let token = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
     let token_file = file(&folder, "token", token);
     let with_token = format!("{url}/radio?token={token}");
@@ -142,6 +142,6 @@ fn exceeded_message_rate_is_reported_as_the_cause() {
     let report = report(1, server.address, &["--count", "100", "--interval", "1"]);
     assert_eq!(report["websocket"]["connection_failure"]["close_code"], 1008, "{report:#}");
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("give a longer --interval"));
-    // Twice the rate is allowed as a burst.
+    // A burst of twice the rate is allowed.
     assert!(report["streams"]["ping"]["returned"].as_u64().unwrap() >= 20, "{report:#}");
 }

@@ -40,7 +40,7 @@ impl ServerConnection {
         self.send_text(format!(r#"{{"type":"pong","client_time":{},"server_time":{server_us}}}"#, ping["client_time"]));
     }
 
-    /// Closes, and waits until the client has read it.
+    /// Closes the connection, and waits until the client has read the close frame.
     pub(crate) fn close(mut self, code: u16, reason: &str) {
         let _ = self.socket.close(Some(CloseFrame { code: code.into(), reason: reason.to_owned().into() }));
         while self.socket.read().is_ok() {}
@@ -63,7 +63,7 @@ pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'stat
     })
 }
 
-/// The same for a byte stream.
+/// The same for byte streams without WebSocket.
 pub(crate) fn raw(does: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -73,12 +73,12 @@ fn activity_is_recorded_only_while_snapshots_are_taken() {
     (0..5).for_each(|_| send(&mut hub, &mut sink, at(0), 1, &ping));
     let snapshot = all(&mut hub, at(1));
     assert_eq!((snapshot.activity.len(), snapshot.last_activity, snapshot.rooms[0].message_count), (0, 0, 0));
-    // Recording goes on for ten seconds after each snapshot.
+    // Recording continues for ten seconds after each snapshot.
     send(&mut hub, &mut sink, at(10), 1, &ping);
     let snapshot = all(&mut hub, at(10));
     assert_eq!((snapshot.activity.len(), snapshot.last_activity, snapshot.rooms[0].message_count), (1, 1, 1));
     send(&mut hub, &mut sink, at(19), 1, &ping);
-    // From second 20 on nothing is recorded, even if the timer is late.
+    // From second 20 on, nothing is recorded, even if the timer is late.
     send(&mut hub, &mut sink, at(20), 1, &ping);
     assert_eq!(hub.next_deadline(), Some(Time::from_millis(11_000)));
     hub.on_deadline(at(11), &mut sink);
@@ -104,7 +104,7 @@ fn rejections_and_connects_survive_a_busy_room() {
     let snapshot = all(&mut hub, at(1));
     let oldest: Vec<(u64, ActivityKind, ActivityOutcome)> =
         snapshot.activity.iter().take(3).map(|note| (note.number, note.kind, note.outcome)).collect();
-    // The first ping was dropped together with the pings up to number 103.
+    // The first ping was removed from the list together with the pings up to number 103.
     let expected = [
         (1, ActivityKind::Connect, ActivityOutcome::Accepted),
         (3, ActivityKind::Message, ActivityOutcome::Ignored),
@@ -201,7 +201,7 @@ fn rooms_of_all_dialects_are_shown_in_one_form() {
     ];
     assert_eq!(serde_json::to_value(&snapshot.unjoined).unwrap(), json!(outside));
     assert_eq!((snapshot.addresses.len(), snapshot.omitted_rooms, snapshot.omitted_unjoined), (7, 0, 0));
-    // A snapshot is no client.
+    // A snapshot does not count as a client.
     let counts = hub.total_counters();
     assert_eq!((counts.connections, counts.messages_received), (7, 3));
     let messages_out = sink.messages.values().map(Vec::len).sum::<usize>();
@@ -241,7 +241,7 @@ fn rooms_members_and_addresses_are_bounded_with_omitted_counts() {
     assert_eq!((snapshot.unjoined.len(), snapshot.omitted_unjoined, snapshot.unjoined[0].connection), (200, 30, 2_001));
     assert_eq!(snapshot.addresses.len(), 10);
     assert!(snapshot.addresses.is_sorted_by_key(|crowd| std::cmp::Reverse(crowd.connections)));
-    // Many full rooms share one bound.
+    // Many full rooms share one limit.
     for room in 0..30 {
         let first = 3_000 + 100 * room;
         fill(&mut hub, 9_100 + room, first..=first + 99);
@@ -344,8 +344,8 @@ fn content_of_protected_rooms_is_shown_only_on_request() {
     arrive(&mut hub, &mut sink, at(0), 2, "/");
     send(&mut hub, &mut sink, at(0), 1, &create(Some("hunter2")));
     all(&mut hub, at(1));
-    // Three rooms: one that is known, one that is created between two snapshots and still exists at the second, and one that no
-    // longer exists.
+    // There are three rooms: one from before the first snapshot, one that is created between two snapshots and still exists at the second,
+    // and one that no longer exists.
     send(&mut hub, &mut sink, at(1), 1, &chat("known"));
     send(&mut hub, &mut sink, at(1), 2, &create(None));
     send(&mut hub, &mut sink, at(1), 2, &chat("open"));
@@ -359,7 +359,7 @@ fn content_of_protected_rooms_is_shown_only_on_request() {
     let shown: Vec<&str> = texts(&snapshot).into_iter().flatten().filter(|text| !text.is_empty()).collect();
     assert_eq!(shown, [create(None).to_string().replace("null", "\"(redacted)\""), chat("open").to_string()]);
     assert_eq!(snapshot.activity.len(), 9);
-    // The type and the reason are no content.
+    // The type and the reason are not content.
     assert_eq!(snapshot.activity[0].message_type.as_deref(), Some("ChatMessage"));
     let wanted = SnapshotQuery { include_content: true, ..SnapshotQuery::default() };
     let snapshot = hub.snapshot(at(2), &wanted);
@@ -411,7 +411,7 @@ fn room_whose_handler_needs_no_token_is_not_protected() {
     assert_eq!(texts(&all(&mut hub, at(0))), [Some(r#"{"content":"hello"}"#)]);
 }
 
-/// The log has the counts; a snapshot once per second must not fill it.
+/// The log contains the counts; a snapshot once per second must not fill it.
 #[test]
 fn taking_a_snapshot_logs_nothing() {
     let (mut hub, mut sink) = hub(SignalingLimits::default());

@@ -1,4 +1,4 @@
-//! Helpers of the abuse tests: connections on which anything can be sent, and well-behaved clients.
+//! Helpers for the abuse tests: connections on which any bytes can be sent, and well-behaved clients.
 
 mod spoofing;
 mod unauthorized;
@@ -20,7 +20,7 @@ pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
 pub(crate) const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A connection on which anything can be sent.
+/// A connection on which any bytes can be sent.
 pub(crate) fn raw(server: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -65,7 +65,7 @@ pub(crate) fn close_code(mut stream: TcpStream) -> Option<u16> {
             Ok(0) => break,
             Ok(len) => received.extend_from_slice(&some[..len]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
-            Err(error) => panic!("the connection stays open: {error}"),
+            Err(error) => panic!("the connection was not closed: {error}"),
         }
     }
     // These clients receive only pongs and one close frame.
@@ -125,7 +125,7 @@ impl Duo {
         Self(first, second)
     }
 
-    /// Every message of one client reaches the other, in order.
+    /// Checks that every message from one client reaches the other, in order.
     pub(crate) fn chat(&mut self) {
         for number in 0..50 {
             self.0.chat(&number.to_string());

@@ -1,4 +1,4 @@
-//! Clients that claim the identity of another: the other clients receive the true one.
+//! Clients that claim another client's identity. The other clients receive the true identity.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use tungstenite::Message;
 use super::{Client, Duo, raw};
 use crate::server::process::Server;
 
-/// Adds every member that could name another sender, in a message where it does not belong.
+/// Adds every member that could name another sender to a message that does not have this member.
 fn spoofed(mut message: Value, claimed_id: &str) -> Value {
     for name in [
         "fromUserId",
@@ -105,7 +105,7 @@ fn broadcast_member_is_identified_by_its_token() {
     // `c1` and `d2`, both of `radio`, signed by Python's `hmac`.
     let c1 = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
     let d2 = "eyJjbGllbnRJZCI6ImQyIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwfQ.J5xOOFt8d8VQoO-srGUzdlo_axpLpGu-yiqM4vL3qEQ";
-    // The client can write anything into its URL.
+    // The client may write anything in its URL.
     let mut eve = at(&server, &format!("/radio?token={d2}&clientId=c1&from=server&userId=c1&room=chat"));
     let mut ann = at(&server, &format!("/radio?token={c1}"));
     receive_type(&mut eve, "welcome");

@@ -1,5 +1,5 @@
-//! Clients without access to a broadcast room: invalid tokens, tokens in the wrong place, and names and paths that imitate others.
-//! All signatures were made with another program, Python's `hmac`, `hashlib` and `base64`.
+//! Clients without access to a broadcast room: invalid tokens, tokens in the wrong place, and names and paths that imitate others. All
+//! signatures were made independently, with Python's `hmac`, `hashlib` and `base64`.
 
 use super::upgrade_requests::Outcome::{self, Closed, Status, Welcome};
 use super::upgrade_requests::{request_websocket, status};
@@ -10,7 +10,7 @@ use crate::server::process::Server;
 const PAYLOAD: &str = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ";
 const SIGNATURE: &str = "o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
 
-/// Valid too, with a signature that contains the two characters in which the base64 alphabets differ.
+/// Another valid token, whose signature contains the two characters in which the base64 alphabets differ.
 const DASHED: &str = "eyJjbGllbnRJZCI6ImQyIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwfQ.J5xOOFt8d8VQoO-srGUzdlo_axpLpGu-yiqM4vL3qEQ";
 
 /// The same except for the room, which is `chat`.
@@ -110,7 +110,7 @@ fn invalid_token_is_rejected_everywhere() {
             assert_eq!(status(&server, "POST /rooms/radio/post", &bearer, "{}"), 401, "{what}");
         }
     }
-    // A valid token is valid in its own room only.
+    // A token is valid only in its own room.
     for room in ["chat", "lobby", "Radio", "radio%20", "%00", "radi", "radioo"] {
         let wrong = if room == "%00" { 4_005 } else { 4_002 };
         assert_eq!(request_websocket(&server, &format!("/{room}?token={}", token()), ""), Closed(wrong), "{room}");
@@ -129,7 +129,7 @@ fn token_is_accepted_only_in_its_defined_places() {
     let welcome = || Welcome("radio".to_owned());
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
     let cases: Vec<(String, String, Outcome)> = vec![
-        // The first token of the query counts, and the query takes precedence over the header.
+        // The first token in the query is used, and the query takes precedence over the header.
         (format!("?token={token}&token={other}"), String::new(), welcome()),
         (format!("?token={other}&token={token}"), String::new(), Closed(4_002)),
         (format!("?token=&token={token}"), String::new(), welcome()),
@@ -192,7 +192,7 @@ fn no_encoding_of_a_path_leads_into_another_room() {
         "postcontent",
     ];
     for name in reserved {
-        // The bare path also serves `/ws`; it names no room there, so the room has to be given.
+        // At the top level, a reserved name is not a room: the path is not found, or it is served like `/ws`, where the room must be given.
         let bare = request_websocket(&server, &format!("/{name}?token={}", token()), "");
         assert!(matches!(bare, Status(404) | Closed(4_005)), "{name}: {bare:?}");
         let encoded = format!("%{:02x}{}", name.as_bytes()[0], &name[1..]);
@@ -209,7 +209,7 @@ fn no_encoding_of_a_path_leads_into_another_room() {
                 "{path}"
             );
         }
-        // In capitals it is an ordinary room, for which this token is invalid.
+        // In capitals, the name is that of an ordinary room, for which this token is invalid.
         let capitals = request_websocket(&server, &format!("/rooms/{}?token={}", name.to_uppercase(), token()), "");
         assert_eq!(capitals, Closed(4_002), "{name}");
     }
@@ -273,7 +273,7 @@ fn chunked_post_has_the_same_length_limit() {
     assert_eq!(post(&(pieces(5) + "\r\n0\r\n\r\n")), 413);
     // An endless body is rejected before its end.
     assert_eq!(post(&pieces(64)), 413);
-    // The longer limit is for members only, not for a control channel, which must not send anything.
+    // The higher limit applies only to members, not to a control channel, which must not send anything.
     let mut control = raw(server.address);
     let head = format!("GET /rooms/radio/remotecontrol?token={} HTTP/1.1\r\n", token());
     let request = super::UPGRADE.replacen("GET / HTTP/1.1\r\n", &head, 1);

@@ -1,4 +1,4 @@
-//! WebSocket requests that no regular client makes, and their outcomes.
+//! WebSocket requests that regular clients do not send, and their outcomes.
 
 use std::io::{Read, Write};
 
@@ -10,10 +10,10 @@ use crate::server::process::Server;
 /// The first result of a WebSocket request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
-    /// No WebSocket: the HTTP status.
+    /// The server rejected the request with this HTTP status.
     Status(u16),
     Closed(u16),
-    /// Welcome in this room, or to its control channel.
+    /// The server sent the welcome of this room or of its control channel.
     Welcome(String),
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn request_websocket(server: &Server, path: &str, headers: &str) -> O
             assert!(message["type"].as_str().unwrap().ends_with("welcome"), "{message}");
             Outcome::Welcome(message["room"].as_str().unwrap().to_owned())
         }
-        other => panic!("a frame {other:#x}"),
+        other => panic!("unexpected frame {other:#x}"),
     }
 }
 

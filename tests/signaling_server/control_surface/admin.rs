@@ -1,4 +1,4 @@
-//! `/admin/bbx/…` of the program itself: access control, and the effect of the requests.
+//! `/admin/bbx/…` in the program itself: access control, and the effects of the requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

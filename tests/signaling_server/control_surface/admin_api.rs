@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tungstenite::{Message, WebSocket};
 
-/// Only prevents a hang.
+/// The timeout of every wait, which only prevents a hang.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `admin:secret`
@@ -96,7 +96,7 @@ impl TestServer {
         stream
     }
 
-    /// Active event listeners, events they missed, and rejected listeners, from `/metrics`.
+    /// The numbers of active event listeners, of events that they missed, and of rejected listeners, from `/metrics`.
     fn listener_counters(&self) -> (u64, u64, u64) {
         let mut response = self.request("GET", "/metrics", "");
         let mut text = String::new();
@@ -181,7 +181,7 @@ fn rooms_are_created_updated_and_closed_over_http() {
     assert_eq!(server.request_json("POST", "/admin/bbx/param", r#"{"name":"freq","value":0.7}"#), delivered(2));
     let update = |value: f32| json!({"type": "update", "param": "freq", "value": value});
     let received = surface.receive();
-    // The 32-bit value, not the 64-bit number nearest to it.
+    // The value is printed as a 32-bit number, not as the nearest 64-bit number, which has more digits.
     assert_eq!(
         (&received["type"], &received["param"], received["value"].to_string()),
         (&json!("update"), &json!("freq"), "0.7".to_owned())
@@ -190,7 +190,7 @@ fn rooms_are_created_updated_and_closed_over_http() {
     let body = json!({"name": "freq", "value": 0.25, "room": code}).to_string();
     assert_eq!(server.request_json("POST", "/admin/bbx/param", &body), delivered(1));
     assert_eq!(surface.receive(), update(0.25));
-    // A name is decoded once: this one is `a/b %2F+ä`.
+    // A name is decoded only once: this name is `a/b %2F+ä`.
     let range = r#"{"min":-1,"max":1,"value":0.5}"#;
     assert_eq!(server.request_json("PUT", "/admin/bbx/params/a%2Fb%20%252F+%C3%A4", range), delivered(2));
     assert_eq!(surface.receive(), json!({"type": "update", "param": "a/b %2F+ä", "value": 0.5}));
@@ -332,7 +332,7 @@ fn event_stream_reports_the_number_of_dropped_events() {
     let code = server.create_room("{}");
     let mut slow = server.open_event_stream();
     let mut surface = server.join(&code);
-    // Six characters of JSON for each character, to fill the buffers between the two ends soon.
+    // Each character takes six characters in JSON, which fills the buffers between the two ends quickly.
     let trigger = json!({"type": "trigger", "name": "\u{1}".repeat(256)});
     let mut sent = 0_u64;
     wait_until("a loss", || {

@@ -1,4 +1,4 @@
-//! `examples/control_surface.rs` in a process of its own, with a control surface.
+//! `examples/control_surface.rs` in its own process, with a control surface.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -61,7 +61,7 @@ fn example_applies_scheduled_values_and_sends_its_meter() {
     send(&mut surface, &json!({"type": "param", "param": "gain", "value": 0.25, "at": at}));
     send(&mut surface, &json!({"type": "trigger", "name": "note_on"}));
     send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 1}));
-    // A time too far ahead applies immediately.
+    // An event whose time is too far ahead is applied immediately.
     send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 1e300}));
     let mut notes = 0.0;
     while notes < 3.0 {

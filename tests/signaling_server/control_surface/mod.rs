@@ -1,4 +1,4 @@
-//! Control surfaces of `signaling-server` in a process of its own: its options, and a surface that does not read.
+//! Control surfaces of `signaling-server` in its own process: its options, and a surface that does not read.
 
 #![cfg(unix)]
 
@@ -24,7 +24,7 @@ use tungstenite::{Message, WebSocket};
 
 type Surface = WebSocket<TcpStream>;
 
-/// A surface in a room, with a receive buffer of about `receive_buffer` bytes if that is given.
+/// A surface in a room. If `receive_buffer` is given, its receive buffer has about that many bytes.
 fn joined(address: SocketAddr, code: &str, receive_buffer: Option<usize>) -> Surface {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     if let Some(bytes) = receive_buffer {
@@ -70,13 +70,13 @@ fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
             value += 1;
             newest.insert(name(number), value);
             send(&mut sender, &json!({"type": "param", "param": name(number), "value": value}));
-            // A client that reads receives each value, whatever is queued for the other.
+            // A client that reads receives each value, even if messages are queued for the other client.
             assert_eq!(receive(&mut fast)["value"].as_f64(), Some(f64::from(value)));
         }
         (server.metric("updates_coalesced_total") > 2_000).then_some(())
     });
     assert_eq!((server.metric("closed_slow_reader_total"), server.metric("members")), (0, 3));
-    // The queue has at most the capacity and one message for each parameter, in addition to the system buffers.
+    // In addition to the system buffers, the queue holds at most its capacity and one message per parameter.
     assert!(server.metric("queued_bytes") < (64 + 8 + 20) * 300);
     send(&mut slow, &json!({"type": "ping", "client_time": 7}));
     let (mut received, mut count) = (BTreeMap::new(), 0);
@@ -95,7 +95,7 @@ fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
     assert_eq!(received, newest);
 }
 
-/// The first lines on standard output of a server that is then stopped.
+/// Starts a server, reads its first lines on standard output, and stops it.
 fn printed(options: &[&str], lines: usize, prepare: impl FnOnce(&mut Command)) -> Vec<String> {
     let mut command = command(&[&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat());
     prepare(&mut command);
@@ -205,7 +205,7 @@ fn options_take_effect_on_rooms() {
         }
     };
     assert!(answer.contains("ROOM_FULL"), "{answer}");
-    // The room closes when it expires, with its members.
+    // When the room expires, it is closed together with its members.
     assert_eq!(receive(&mut surface)["type"], "closed");
     assert_eq!(server.metric("rooms"), 0);
 }

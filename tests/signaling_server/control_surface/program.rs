@@ -1,4 +1,4 @@
-//! A program with an embedded control surface server: commands before and while it runs, its events, and its shutdown.
+//! A program with an embedded control surface server: commands before the server runs and while it runs, its events, and its shutdown.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -60,7 +60,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((code_length, expiration.as_secs(), max_clients), (4, 24 * 3_600, 100));
 }
 
-/// On a runtime of one thread, where no other thread could run the commands.
+/// Runs on a runtime with one thread, where no other thread can execute the commands.
 #[tokio::test]
 async fn room_and_early_connection_are_served_once_the_server_runs() {
     let (producer, mut consumer) = event_queue(256);
@@ -91,7 +91,7 @@ async fn room_and_early_connection_are_served_once_the_server_runs() {
     };
     let (end, ()) = tokio::join!(server.run(), ending);
     end.unwrap();
-    assert!(commands.send(ServerCommand::Shutdown).await.is_err(), "no server receives commands any more");
+    assert!(commands.send(ServerCommand::Shutdown).await.is_err(), "after the shutdown, commands are not received");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +175,7 @@ async fn silent_client_is_aborted_after_the_configured_time() {
     );
     let code = program.room().await.unwrap();
     let mut surface = joined(program.address, &code, None);
-    // From here on it reads without answering pings.
+    // From here on, the client reads without answering pings.
     let mut rest = Vec::new();
     let read_result = surface.get_mut().read_to_end(&mut rest);
     assert!(read_result.is_ok() && rest.starts_with(&[0x89, 0]), "{read_result:?} {rest:?}");

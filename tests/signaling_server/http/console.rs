@@ -1,4 +1,4 @@
-//! The console over HTTP: behind the login, not for other sites, without secrets, content only on request.
+//! The console over HTTP: it requires a login, rejects other sites, contains no secrets, and shows content only on request.
 
 use serde_json::{Value, json};
 

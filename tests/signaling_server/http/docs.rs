@@ -1,4 +1,4 @@
-//! The description of the HTTP API and its page: served by the program alone, and behind the login for every spelling of a path.
+//! The description of the HTTP API and its page: the program serves all of it, and every spelling of a path requires the login.
 
 use boon::{Compiler, Schemas};
 use jamjam_dev::signaling::Dialect;
@@ -43,7 +43,7 @@ fn page_and_its_resources_are_embedded_and_need_the_login() {
         assert_eq!(head.header("cache-control"), "private, no-cache", "{path}");
         let policy = head.header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; "), "{path}: {policy}");
-        // No other host, no inline script, no code from strings.
+        // The policy permits no other host, no inline scripts and no code from strings.
         assert!(!policy.contains("http") && !policy.contains("unsafe") && !policy.contains('*'), "{policy}");
         let packed = path.contains("swagger-ui") || path.contains("favicon");
         assert_eq!(head.header("content-encoding"), if packed { "gzip" } else { "" }, "{path}");
@@ -134,7 +134,7 @@ fn responses_match_the_document() {
     check("POST", "/admin/shutdown", &[RIGHT, JSON], "{}", "/admin/shutdown", 202);
 }
 
-/// Other spellings of a path, each of which some server takes for the path itself.
+/// Other spellings of a path, each of which some servers treat as the path itself.
 fn spellings(path: &str) -> Vec<String> {
     let bare = path.trim_start_matches('/');
     let (first, rest) = bare.split_once('/').unwrap_or((bare, ""));

@@ -1,4 +1,4 @@
-//! The login of the operator: accepted with the right credentials, rejected otherwise.
+//! The operator's login is accepted with the right credentials and rejected otherwise.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -27,7 +27,7 @@ fn start_with_password(options: &[&str]) -> Server {
     Server::start_signaling(&[&["--docs-password", "sesame"], options].concat())
 }
 
-/// Requests the shutdown of the server with these headers.
+/// Requests a shutdown of the server with these headers.
 fn shut_down(server: &Server, headers: &[&str]) -> Response {
     send(server, "POST", "/admin/shutdown", headers, "{}")
 }
@@ -83,7 +83,7 @@ fn only_the_login_shuts_the_server_down_like_a_signal() {
 #[test]
 fn last_response_announces_the_end_of_the_connection() {
     let mut server = start_with_password(&[]);
-    // Without a body.
+    // The request has no body.
     let headers = [JSON, RIGHT, "Content-Length: 0", "Connection: keep-alive"];
     let response = request(&server, "POST", "/admin/shutdown", &headers);
     assert_eq!((response.status, response.header("connection")), (202, "close"));
@@ -98,7 +98,7 @@ fn requests_of_other_sites_are_rejected() {
     for headers in [
         &[RIGHT][..],
         &[RIGHT, "Content-Type: text/plain"],
-        // What a form of another site can send.
+        // A form on another site can send this.
         &[RIGHT, "Content-Type: text/plain", &own, &host],
         &[RIGHT, "Content-Type: application/x-www-form-urlencoded", &own, &host],
         &[RIGHT, JSON, "Content-Type: text/plain"],
@@ -113,10 +113,10 @@ fn requests_of_other_sites_are_rejected() {
         assert!(response.status == 403 && !response.error().is_empty(), "{headers:?}: {response:?}");
         assert_eq!(response.header("access-control-allow-origin"), "");
     }
-    // The rejection comes before the body.
+    // The server rejects the request before it has received the body.
     assert_eq!(request(&server, "POST", "/admin/shutdown", &[RIGHT, "Content-Length: 2"]).status, 403);
     assert_eq!(request(&server, "POST", "/admin/shutdown", &[JSON, "Content-Length: 2"]).status, 401);
-    // A script sends a preflight request before it sends JSON, and is not allowed.
+    // A script must send a preflight request before it sends JSON; the preflight is rejected.
     let preflight_headers = ["Origin: https://evil.example", "Access-Control-Request-Method: POST"];
     let preflight = request(&server, "OPTIONS", "/admin/shutdown", &preflight_headers);
     assert!(is_challenge(&preflight) && preflight.header("access-control-allow-origin").is_empty(), "{preflight:?}");
@@ -150,7 +150,7 @@ fn failed_logins_are_limited_and_successful_ones_are_not() {
 fn login_is_disabled_without_a_password_and_the_reason_given() {
     // Neither stdout nor stderr is a terminal here, so no password is generated.
     let mut server = Server::start_signaling(&[]);
-    server.line_starting_with("http: login disabled, DOCS_PASSWORD not set");
+    server.line_starting_with("http: login disabled because DOCS_PASSWORD is not set");
     for headers in
         [&[JSON][..], &[JSON, RIGHT], &[JSON, "Authorization: Basic YWRtaW46"], &[JSON, "Authorization: Basic Og=="]]
     {
@@ -160,7 +160,7 @@ fn login_is_disabled_without_a_password_and_the_reason_given() {
     assert!(server.is_running());
 }
 
-/// `script`, which every Linux has, gives it a terminal.
+/// The tool `script`, which every Linux system has, provides a terminal.
 #[cfg(target_os = "linux")]
 #[test]
 fn terminal_start_generates_and_prints_a_new_password_each_time() {
@@ -198,7 +198,7 @@ fn terminal_start_generates_and_prints_a_new_password_each_time() {
         let login = format!("Authorization: Basic {}", STANDARD.encode(format!("admin:{password}")));
         assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, RIGHT], "{}").status, 401);
         assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, &login], "{}").status, 202);
-        assert!(!lines.any(|line| line.unwrap().contains(&password)), "it is printed once");
+        assert!(!lines.any(|line| line.unwrap().contains(&password)), "the password is printed only once");
         assert!(child.wait().unwrap().success());
         printed.insert(password);
     }

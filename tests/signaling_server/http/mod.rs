@@ -1,4 +1,4 @@
-//! The HTTP side of `jamjam-dev signaling-server`: responses to dashboards, supervisors and browsers.
+//! The HTTP interface of `jamjam-dev signaling-server`: responses to dashboards, supervisors and browsers.
 
 #![cfg(unix)]
 
@@ -31,7 +31,7 @@ const UPGRADE: [&str; 4] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// The headers of a valid upgrade, with one replaced, or removed if `with` is empty.
+/// The headers of a valid upgrade in which one header is replaced, or removed if `with` is empty.
 fn upgrade_with(replaced: &str, with: &'static str) -> Vec<&'static str> {
     let changed = UPGRADE.map(|header| if header.starts_with(replaced) { with } else { header });
     changed.into_iter().filter(|header| !header.is_empty()).collect()
@@ -60,7 +60,7 @@ fn health_has_the_documented_form() {
     health["uptime"] = Value::Null;
     health["timestamp"] = Value::Null;
     health.as_object_mut().unwrap().remove("resources");
-    // The form of dialects without details of their own.
+    // Dialects without specific details have this form.
     let mut dialects = Dialect::ALL.map(|dialect| (dialect.name(), json!({"rooms": 0, "clients": 0}))).to_vec();
     dialects.extend([
         ("broadcast", json!({"rooms": 0, "clients": 0, "controlClients": 0, "roomCounts": {}})),
@@ -87,13 +87,13 @@ fn health_counts_the_connected_clients() {
     assert!(first.read().unwrap().is_text());
     second.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();
     assert!(second.read().unwrap().is_text());
-    // It has not sent any message; it is counted once its ping is answered.
+    // This client has not sent a message; when its ping is answered, it has been counted.
     third.send(Message::Ping("here?".into())).unwrap();
     assert!(third.read().unwrap().is_pong());
     let health = health(&server);
     assert_eq!(health["dialects"]["jamjam"], json!({"rooms": 1, "clients": 2}));
     assert_eq!((&health["dialects"]["undecided"], &health["clients"]), (&json!(1), &json!(3)));
-    // These three fields are those of WebRTC alone.
+    // These three fields contain only WebRTC's values.
     assert_eq!((&health["rooms"], &health["connections"], &health["roomDetails"]), (&json!(0), &json!(0), &json!([])));
 }
 
@@ -104,7 +104,7 @@ fn resources_are_those_of_the_process() {
     let server = Server::start_signaling(&[]);
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
     let resources = health(&server)["resources"].take();
-    // No connection is open except that of the request, or the directory that was counted.
+    // Only the connection of the request is open, and for the measured value the directory that was counted.
     let (reported, measured) = (resources["openFiles"].as_u64().unwrap() as usize, files());
     assert!(reported.abs_diff(measured) <= 2, "{reported} reported, {measured} measured");
     let (reported, measured) =
@@ -126,7 +126,7 @@ fn only_the_login_sees_the_members_of_broadcast_rooms() {
     let server = Server::start_signaling(&["--hmac-secret", "test-secret", "--docs-password", "sesame"]);
     let to = |path| format!("ws://{}{path}?token={}", server.address, login::ANN);
     let connect = |url| tungstenite::client(url, TcpStream::connect(server.address).unwrap()).unwrap().0;
-    // A client has joined once it is welcomed: members are listed in that order.
+    // A client has joined when it receives the welcome. Members are listed in the order of joining.
     let mut ann = connect(to("/radio"));
     assert!(ann.read().unwrap().is_text());
     let mut con = connect(to("/rooms/radio/remotecontrol"));
@@ -146,7 +146,7 @@ fn only_the_login_sees_the_members_of_broadcast_rooms() {
             assert!(!response.error().is_empty());
         }
     }
-    // Everything else is public, with any login.
+    // Everything else is public, whatever credentials are sent.
     for path in ["/health", "/health?detailed=false", "/health?detailed", "/health?undetailed=true"] {
         for headers in [&[][..], &[login::WRONG], &[login::RIGHT]] {
             let response = request(&server, "GET", path, headers);
@@ -193,7 +193,7 @@ fn head_has_the_headers_of_get() {
     ] {
         let (get, mut head) = (get(&server, path), request(&server, "HEAD", path, &[]));
         assert_eq!((get.status, head.status), (status, status), "{path}");
-        // The uptime and the counts have changed, and the lengths with them.
+        // The uptime and the counts have changed, and so have the lengths.
         for changing in ["date", "content-length"] {
             let value = head.headers.remove(changing);
             assert!(value.is_some() || status != 200, "{path}: no {changing}");
@@ -275,7 +275,7 @@ fn log_contains_client_errors_and_no_secrets() {
     let line = server.line_starting_with("http: WebSocket upgrade rejected path=/radio/x source=127.0.0.1:");
     assert_eq!(line.level, "WARN");
     assert!(line.message.ends_with(" reason=\"no such path; connect to / or /ws\""), "{}", line.message);
-    // It is logged at most once per second.
+    // The rejection is logged at most once per second.
     let before = std::time::Instant::now();
     (0..50).for_each(|_| assert_eq!(request(&server, "GET", "/x/%1b?token=sesame", &UPGRADE).status, 404));
     let maximum = before.elapsed().as_secs() + 1;

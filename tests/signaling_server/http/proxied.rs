@@ -10,7 +10,7 @@ use crate::http::login::{JSON, RIGHT, WRONG};
 use crate::http::request::{request, send};
 use test_support::server::process::Server;
 
-/// Connects like a proxy on behalf of a client. Returns the status if the connection is rejected.
+/// Connects on behalf of a client, like a proxy. Returns the status if the connection is rejected.
 fn connect(server: &Server, forwarded: &str) -> Result<tungstenite::WebSocket<TcpStream>, u16> {
     let uri: Uri = format!("ws://{}/", server.address).parse().unwrap();
     let request = ClientRequestBuilder::new(uri).with_header("X-Forwarded-For", forwarded);
@@ -50,7 +50,7 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     server.line_starting_with("signaling: connection opened conn=1 source=2001:db8::1");
     assert_eq!(connect(&server, "192.0.2.1").err(), Some(429));
     server.line_starting_with("http: connection rejected source=192.0.2.1 reason=\"address limit\" limit=1");
-    // Without a valid address it is that of the proxy.
+    // Without a valid address, the source is the proxy.
     for forwarded in ["", "unknown", "192.0.2.999, 192.0.2.1"] {
         drop(connect(&server, forwarded).unwrap());
         let line = server.line_starting_with("signaling: connection opened ");

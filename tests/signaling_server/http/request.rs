@@ -1,4 +1,4 @@
-//! One HTTP request, written to the byte, and its response.
+//! Sends one HTTP request with exact bytes, and parses its response.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,7 +22,7 @@ impl Response {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The error in the body, which must be JSON with nothing else in it.
+    /// The error in the body, which must be a JSON object with no other members.
     pub(crate) fn error(&self) -> String {
         assert_eq!(self.header("content-type"), "application/json", "{self:?}");
         let body: Value = serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"));
@@ -32,7 +32,7 @@ impl Response {
     }
 }
 
-/// Sends one request with these headers, and reads until the server closes.
+/// Sends one request with these headers, and reads until the server closes the connection.
 pub(crate) fn request(server: &Server, method: &str, path: &str, headers: &[&str]) -> Response {
     send(server, method, path, headers, "")
 }
@@ -52,7 +52,7 @@ pub(crate) fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&
     }
     head.extend((!body.is_empty()).then(|| format!("Content-Length: {}", body.len())));
     head.extend(headers.iter().map(|&header| header.to_owned()));
-    // In one write; a server may respond before it has read all of it.
+    // The request is sent in one write, because the server may respond before it has read all of it.
     let request = format!("{}\r\n\r\n{body}", head.join("\r\n"));
     let _ = (&stream).write_all(request.as_bytes());
     let mut reader = BufReader::new(stream);

@@ -25,7 +25,7 @@ struct RunFacts {
     interrupted: Option<u64>,
     /// The maximum lateness of the machine.
     slack: u64,
-    /// How much earlier than its first request left the final wait may have started, because the system would block.
+    /// The final wait may have started this much before its first request was sent, because the system would block.
     early: i64,
     numbers: ReferenceCounts,
     run: RunResults,
@@ -62,7 +62,7 @@ pub(crate) fn client(
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
     let mut possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, None);
     if let Some((requested, answered)) = loss_direction::final_request(&log, config.peer) {
-        // The run is extended for the final request if necessary, but not if everything has returned by then.
+        // If necessary, the run is extended until the final request is answered; it is not extended if all packets have returned by then.
         let closed = answered.unwrap_or(requested + 1_000_000_000);
         possible_ends.extend(expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, Some(closed)));
     }
@@ -109,7 +109,7 @@ impl RunFacts {
         self.ended as i64 - self.run.duration_ns as i64
     }
 
-    /// The maximum time that the first request of `--loss-direction` delays counting.
+    /// The maximum time by which the first request of `--loss-direction` delays the start of counting.
     fn requester(&self, facts: &ClientFacts) -> i64 {
         facts.config.loss_report_nonce.map_or(0, |_| 1_000_000_000 + 2 * self.slack as i64)
     }
@@ -159,7 +159,7 @@ impl RunFacts {
             };
             differences.stream(stream(kind), reference, reported);
         }
-        // Without a payload, a packet with a damaged number equals another packet bit for bit.
+        // Without a payload, a packet with a damaged number is identical to another packet.
         let telling = self.run.audio.as_ref().is_some_and(|audio| audio.payload_bytes > 0);
         let audio = self.numbers.of(Stream::Audio).returns.iter().filter(|_| telling);
         if let Some((left, arrived)) = { audio }.find(|(left, arrived)| arrived - left < delay as i64) {

@@ -25,7 +25,7 @@ impl Differences {
         }
     }
 
-    /// Sums of floating-point numbers in another order differ in the last digits.
+    /// Compares with a tolerance: floating-point sums in a different order differ in the last digits.
     fn close(&mut self, what: &str, reference: Option<f64>, reported: Option<f64>) {
         let close = reference.zip(reported).is_some_and(|(a, b)| (a - b).abs() <= 1e-3 + 1e-9 * a.abs());
         if !close {
@@ -106,7 +106,7 @@ impl Differences {
         self.same(&format!("{kind:?} largest IPDV"), differences.iter().max().copied(), reported.ipdv.max());
     }
 
-    /// Compares a spread. `reported` counts its values less `base`.
+    /// Compares a spread. `reported` contains its values minus `base`.
     pub(crate) fn spread(&mut self, what: &str, reference: &Spread, reported: &Histogram, base: i64) {
         let percentile = |p| reported.percentile_if_enough(p).map(|value| value + base);
         self.same(&format!("{what} count"), reference.count, reported.count());

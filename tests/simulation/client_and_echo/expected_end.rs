@@ -1,4 +1,4 @@
-//! The end of a run, from the text of `docs/measuring.md` alone.
+//! The end of a run, computed only from the text of `docs/measuring.md`.
 
 use super::log::Event;
 use super::reference_counts::{self, ReferenceConfig, STREAMS};
@@ -7,10 +7,10 @@ use super::stun;
 /// "A run ends 100 ms after the last packet was sent and all have returned".
 const GRACE: i64 = 100_000_000;
 
-/// The possible end times of a run that no signal ended. `counted` is its log from the start of counting, and its last sent
-/// packet completes sending. Only packets that were read count; a deadline that moves back before the last one is over at once.
-/// A machine that is up to `slack` late may receive a reply just after the deadline, before it checks: then either result is correct.
-/// The final request of `--loss-direction` extends the run until `closed`, if that is set.
+/// The possible end times of a run that no signal ended. `counted` is its log from the start of counting; the last sent packet in it
+/// completes sending. Only packets that were read count. If the deadline moves to a time before the last packet that was read, the run ends
+/// at once. A machine that is up to `slack` late may receive a reply just after the deadline but before it checks the deadline; then either
+/// result is correct. The final request of `--loss-direction` extends the run until `closed`, if that is set.
 pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: i64, closed: Option<i64>) -> Vec<i64> {
     let config = ReferenceConfig { wait_for: false, begin: None, interrupted: None, ..config.clone() };
     let sent = |event: &Event| matches!(event, Event::Sent { bytes, .. } if !stun::is_loss_report_request(bytes));
@@ -37,7 +37,7 @@ fn expected_end(config: &ReferenceConfig, known: &[Event], last_left: i64) -> i6
     let numbers = reference_counts::count(config, known);
     let deadline = numbers.counts.iter().filter_map(|counts| counts.last_deadline).max().unwrap_or(last_left);
     let all_returned = STREAMS.iter().all(|stream| numbers.of(*stream).sent == numbers.of(*stream).returned);
-    // With --no-echo no reply is expected: the last packet sent completes the run.
+    // With --no-echo, no replies are expected, so the run is complete when the last packet is sent.
     if !config.answers_expected {
         return deadline.min(last_left + GRACE);
     }

@@ -12,8 +12,7 @@ use super::participants;
 use super::reference_counts::{self, Stream};
 use super::stun;
 
-/// The index of the first event that counts, if the first request was sent at or after `from` and
-/// counting began at `began`.
+/// The index of the first event that is counted, if the first request is at or after index `from` and counting began at time `began`.
 pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i64) -> usize {
     let requested = transactions(&log[from..]);
     let is_answer = |event: &Event| match (event, requested.first()) {
@@ -22,7 +21,8 @@ pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i
         }
         _ => false,
     };
-    // Packets read before the start of counting arrived before it; those that left at the same moment left after it.
+    // Packets that were read at the start of counting belong to the time before it; packets sent at the same time belong to the time after
+    // it.
     let counts = |event: &Event| event.at() > began || event.at() == began && sent(event).is_some();
     match log[from..].iter().position(is_answer) {
         Some(answered) => from + answered + 1,
@@ -30,7 +30,7 @@ pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i
     }
 }
 
-/// The STUN transactions of a client, in order.
+/// The STUN transaction IDs of a client, in order.
 pub(crate) fn transactions(log: &[Event]) -> Vec<[u8; 12]> {
     let mut found = Vec::new();
     for event in log {
@@ -44,7 +44,7 @@ pub(crate) fn transactions(log: &[Event]) -> Vec<[u8; 12]> {
     found
 }
 
-/// When the final request was first sent, and when it was answered.
+/// The time when the final request was first sent, and the time of its response, if any.
 pub(crate) fn final_request(log: &[Event], peer: SocketAddr) -> Option<(i64, Option<i64>)> {
     let id = *transactions(log).get(1)?;
     let is_request = |event: &&Event| matches!(event, Event::Sent { bytes, .. } if stun::is_loss_report_request(bytes) && stun::transaction(bytes) == id);
@@ -52,7 +52,7 @@ pub(crate) fn final_request(log: &[Event], peer: SocketAddr) -> Option<(i64, Opt
     Some((requested, answer(log, peer, id).map(|(at, _)| at)))
 }
 
-/// The first answer in a transaction, and its time.
+/// The first response with this transaction ID, and its time.
 fn answer(log: &[Event], peer: SocketAddr, id: [u8; 12]) -> Option<(i64, stun::StunResponse)> {
     log.iter().find_map(|event| match event {
         Event::Received { at, from, bytes } if *from == peer && stun::is_response(bytes, &id) => {
@@ -95,13 +95,13 @@ impl Distinct {
 
 /// The packets that the server received from a client.
 struct Server {
-    /// Complete requests, with the packet counts at their arrival.
+    /// The transaction IDs of complete requests, with the packet counts at their arrival.
     reported_counts: Vec<([u8; 12], [u32; 3])>,
-    /// The same including the next packets that arrived in one batch with the request.
+    /// The same, but including packets that arrived after the request in the same batch.
     with_next: Vec<([u8; 12], [u32; 3])>,
-    /// Packets, with the number of requests before them.
+    /// The packets that arrived, each with the number of requests before it.
     arrived: Vec<(usize, Stream, u32)>,
-    /// The server may have discarded the source, which it does after 10 s without a packet.
+    /// Whether the server may have removed the source, as it does after 10 s without a packet.
     paused: bool,
 }
 
@@ -120,7 +120,7 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
         if stun::is_loss_report_request(bytes) {
             arrivals.reported_counts.push((stun::transaction(bytes), [0, 1, 2].map(|i: usize| streams[i].count)));
             last_request = Some((stun::transaction(bytes), *at));
-            // At most ten reports within a second; "each report" restarts the tracking.
+            // The server sends at most ten reports per second; "each report" restarts the tracking of sequence numbers.
             if window.is_none_or(|(begin, _)| at - begin >= 1_000_000_000) {
                 window = Some((*at, 0));
             }
@@ -133,8 +133,8 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
         } else if let Some((stream, sequence)) = reference_counts::header(bytes) {
             streams[stream as usize].on(sequence);
             arrivals.arrived.push((arrivals.reported_counts.len(), stream, sequence));
-            // A datagram of the length of the request may arrive in one batch with it, and a shorter one may end the batch: they are received
-            // together.
+            // A datagram of the same length as the request may arrive in the same batch, and a shorter datagram may end the batch: all of
+            // them are received together.
             let counts = [0, 1, 2].map(|i: usize| streams[i].count);
             arrivals.with_next.extend(last_request.map(|(id, _)| (id, counts)));
             last_request = last_request.filter(|(_, requested)| requested == at);
@@ -143,7 +143,7 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
     arrivals
 }
 
-/// The stream and number of a packet that left.
+/// The stream and number of a packet that was sent.
 fn sent(event: &Event) -> Option<(Stream, u32)> {
     match event {
         Event::Sent { bytes, .. } => reference_counts::sent_packet(bytes),
@@ -164,11 +164,11 @@ pub(crate) struct ClientView<'a> {
     pub(crate) interrupted: bool,
 }
 
-/// Checks the report; returns whether the direction was compared with the arrivals.
+/// Checks the report. Returns whether the loss direction was compared with the arrivals.
 pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut Differences) -> bool {
     let Some(requested) = run.loss_report else { return false };
     let ids = transactions(view.log);
-    // A baseline that arrived too late was received and not used.
+    // A baseline response that arrived too late was received but is not used.
     let used = |id: &[u8; 12]| {
         let (at, answer) = answer(view.log, view.peer, *id)?;
         let in_time = *id != ids[0] || view.log.get(view.counted).is_none_or(|first| at <= first.at());
@@ -222,7 +222,7 @@ fn compare_with_arrivals(
 ) -> bool {
     let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
     let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
-    // Every packet of the run arrived between the requests, and no wait-for keepalive did.
+    // Every packet of the run arrived between the requests, and no keepalive of `--wait-for` did.
     let between = |index: &usize| (1..=end).contains(index);
     let sent: HashSet<(Stream, u32)> = view.log[view.counted..].iter().filter_map(sent).collect();
     let counted: Vec<_> =

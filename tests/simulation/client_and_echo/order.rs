@@ -7,8 +7,8 @@ pub(crate) fn bursts(losses: &[bool]) -> Vec<usize> {
     losses.split(|lost| !lost).map(<[bool]>::len).filter(|length| *length > 0).collect()
 }
 
-/// Of each reordered packet: its position in order of arrival minus that of the first arrival among packets sent after it, and the
-/// difference of the two arrival times.
+/// For each reordered packet: its position in order of arrival minus the position of the first arrival among the packets sent after it, and
+/// the difference between the two arrival times.
 pub(crate) fn overtaken(counts: &StreamCounts) -> Vec<(i64, i64)> {
     let arrived = |index: usize| counts.returns[index].1;
     let overtaker = |index: usize| (0..index).find(|before| counts.order[*before] > counts.order[index]);

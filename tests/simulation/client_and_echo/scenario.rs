@@ -34,7 +34,7 @@ pub(crate) struct ClientFacts {
     pub(crate) interval: (u64, u64),
     /// The times at which the AUDIO packets of a sender were ready.
     pub(crate) ready: Vec<u64>,
-    /// The number of packets that are sent if nothing stops the run.
+    /// The number of packets that the run sends unless it is stopped.
     pub(crate) total: Option<u64>,
     /// The number of samples per channel in these packets, for a sender.
     pub(crate) samples: Option<u64>,
@@ -160,7 +160,7 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, th
         net.links.insert(ends, Link::new(quality, rng.fork()));
     }
     if facts.config.wait_for.is_some() {
-        // The server starts some time after its client, or never.
+        // The server starts after its client, or never.
         let longest = rng.pick(&[1, SECOND, 4 * SECOND]);
         net.hosts[0].up_from = start + rng.below(longest);
     }
@@ -200,7 +200,7 @@ fn probe_config(
 ) -> (ProbeConfig, ClientFacts) {
     let count = if rng.happens(0.1) { None } else { Some(rng.between(1, 400)) };
     let interval = match rng.below(10) {
-        // A run long enough for its first and last five seconds.
+        // A run that is long enough for separate figures of its first and last five seconds.
         0 => rng.between(100, 400) * MS,
         1 => 50_000,
         _ => rng.between(MS, 20 * MS),
@@ -282,7 +282,7 @@ fn foreign_datagrams(
 ) {
     let count = if rng.happens(0.5) { 0 } else { rng.below(20) };
     for _ in 0..count {
-        // Not before the client's first poll, with which a run begins.
+        // Not before the client's first poll, which begins the run.
         let at = rng.between(during.start, during.end).max(during.start + 1);
         let from = if rng.happens(0.3) { SocketAddr::from(([10, 9, 9, 9], 7)) } else { peer };
         let mut bytes: Vec<u8> = (0..rng.below(40)).map(|_| rng.bits() as u8).collect();
@@ -291,7 +291,7 @@ fn foreign_datagrams(
             bytes[1] = rng.between(0, 8) as u8;
         }
         if bytes.len() >= 6 {
-            // A number that may have been sent, one of a wait-for keepalive, or any.
+            // A number that may have been sent, the number of a `--wait-for` keepalive, or any number.
             match rng.below(3) {
                 0 => bytes[2..6].copy_from_slice(&(rng.below(300) as u32).to_be_bytes()),
                 1 => bytes[2..6].copy_from_slice(&(0x8000_0000 + rng.below(30) as u32).to_be_bytes()),

@@ -27,7 +27,7 @@ fn upper_edge(value: i64) -> i64 {
     if value < 0 { -lower } else { lower + width - 1 }
 }
 
-/// Nearest rank with the resolution of the histogram: values are counted less `base`.
+/// Nearest rank with the resolution of the histogram, to which each value is added minus `base`.
 pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     let mut sorted: Vec<i64> = values.iter().map(|value| value - base).collect();
     sorted.sort_unstable();
@@ -45,7 +45,7 @@ pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     }
 }
 
-/// Updates, mean and maximum of the estimate of RFC 3550 over (left, arrived), in order of arrival.
+/// The number of updates, the mean and the maximum of RFC 3550's jitter estimate over (departure, arrival) times, in order of arrival.
 pub(crate) fn jitter(returns: &[(i64, i64)]) -> (u64, Option<f64>, Option<f64>) {
     let (mut j, mut estimates) = (0.0, Vec::new());
     for pair in returns.windows(2) {
@@ -59,8 +59,8 @@ pub(crate) fn jitter(returns: &[(i64, i64)]) -> (u64, Option<f64>, Option<f64>) 
     (n as u64, mean, estimates.into_iter().reduce(f64::max))
 }
 
-/// The pacing errors of packets that left at `left`, where the n-th is due `n` intervals of `over / per` seconds after
-/// `first`; and those of the first and last five seconds, if these do not overlap.
+/// The pacing errors of packets that were sent at `left`, where packet n is due `n` intervals of `over / per` seconds after `first`; and
+/// the errors of the first and of the last five seconds, if these do not overlap.
 pub(crate) struct Pacing {
     pub(crate) all: Vec<i64>,
     pub(crate) edges: Option<(Vec<i64>, Vec<i64>)>,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::reference_counts::{Line, Outcome, STREAMS, Stream};
 use super::scenario::Wire;
 
-/// A row. Times are nanoseconds.
+/// A row. Times are in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) time: i64,
@@ -36,7 +36,7 @@ pub(crate) struct Recount {
     pub(crate) counts: [StreamCounts; 3],
 }
 
-/// Microseconds with three decimals, in nanoseconds.
+/// Parses microseconds with three decimals into nanoseconds.
 fn nanos(text: &str) -> i64 {
     let (intact_at, decimals) = text.split_once('.').expect("a point");
     assert_eq!(decimals.len(), 3, "{text}");
@@ -81,7 +81,7 @@ pub(crate) fn read(text: &str) -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// The expected counts of the client at the other end of `wire`, from its rows: each is a packet that it sent.
+/// The expected counts of the client at the other end of `wire`, from its rows. Each row is a packet that the client sent.
 pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
     let own: Vec<&Row> = rows.iter().filter(|row| row.client == wire.client).collect();
     let mut recount = Recount { lines: Vec::new(), counts: [StreamCounts::default(); 3] };
@@ -90,7 +90,7 @@ pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
         let echo_delay = if stream == Stream::Audio { wire.echo_delay } else { 0 };
         let mut sent: Vec<(usize, &Row)> =
             own.iter().copied().enumerate().filter(|(_, row)| row.stream == stream).collect();
-        // Rows are in the order in which outcomes were decided; the lossless upstream link keeps the order of sending.
+        // Rows are in the order in which outcomes were determined; the lossless upstream link preserves the order of sending.
         sent.sort_by_key(|(_, row)| row.time);
         counts.sent = sent.len() as u64;
         let mut arrivals: Vec<(i64, usize, usize)> = Vec::new();
@@ -123,7 +123,7 @@ pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
     recount
 }
 
-/// Counters of the server that the rows alone determine.
+/// The server counters that follow from the rows alone.
 pub(crate) fn counters(rows: &[Row]) -> Vec<(&'static str, u64)> {
     let count = |counts: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| counts(row)).count() as u64;
     let packet_outcome = |packet_outcome: &str| count(&|row| row.packet_outcome == packet_outcome);

@@ -29,7 +29,7 @@ impl ReplyObserver for EventRecorder {
     }
 }
 
-/// A client and its wire. Times are nanoseconds.
+/// A client and its link. Times are in nanoseconds.
 pub(crate) struct Wire {
     pub(crate) client: SocketAddr,
     /// The delay of each direction.
@@ -41,7 +41,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// The transmission time of a reply on the limited bandwidth, if there is one: its payload and 8 + 20 bytes of headers.
+    /// The transmission time of a reply if the bandwidth is limited. The length is the payload and 8 + 20 bytes of headers.
     pub(crate) fn takes(&self, stream: Stream) -> i64 {
         let Some(rate) = self.bits_per_second else { return 0 };
         let datagram = match stream {
@@ -115,7 +115,7 @@ fn server(rng: &mut Rng, echo_delay: u64, impairment: Impairment, events: &Event
         buffer_limits.per_client = Some(rng.between(2_000, 40_000));
     }
     let mut machine = machine(rng);
-    // If the second copy leaves later than the first, it would matter which of the two failed.
+    // Only without a bandwidth limit: with one, the second copy leaves later than the first, and it would matter which of the two failed.
     if impairment.bandwidth.is_none() && rng.happens(0.2) {
         machine.system.failed = 0.05;
     }

@@ -9,7 +9,7 @@ use crate::signaling::received_messages::marks;
 /// Connection slots.
 pub(crate) const SLOTS: usize = 24;
 
-/// Names of rooms: those of broadcast rooms are those of WebRTC rooms too, and two of them are codes of control surfaces.
+/// Room names. Broadcast rooms and WebRTC rooms use the same names, and two of these are also codes of control surface rooms.
 pub(crate) const ROOMS: [&str; 5] = ["radio", "chat", "lobby", "1111", "2222"];
 pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
 
@@ -17,17 +17,17 @@ pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
 pub(crate) enum Action {
     /// Connects at the bare path.
     Connect,
-    /// Connects to a broadcast room, or to an invalid one; optionally as control channel; with this token.
+    /// Connects to a broadcast room (`None`: an invalid room) with this token, as a control channel if the flag is set.
     ConnectBroadcast(Option<usize>, bool, Token),
     /// Connects to a WebRTC room as a user; the last user has no name.
     ConnectWebRtc(usize, u8),
     Disconnect(bool),
     Binary,
     Activity,
-    /// Sends a text of the connection's own dialect or of any.
+    /// Sends a text message in the connection's own dialect or in any dialect.
     SendText(TextKind, u8, Mutation),
     RandomText(String),
-    /// Posts into a broadcast room, in the format with required fields or in the other one.
+    /// Posts into a broadcast room. If the flag is set, in the format with required fields, otherwise in the other format.
     Post(usize, bool, u8),
     CreateRoom(usize, u64),
     CloseRoom(usize),
@@ -117,7 +117,7 @@ pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
 /// Kinds of texts.
 const KINDS: u8 = 33;
 
-/// A text of one of the dialects, or of none, with its own marks; `room` is the id or code of a jamjam room.
+/// A text in one of the dialects or in none, with marks that identify it. `room` is the id or code of a jamjam room.
 pub(crate) fn text(kind: u8, detail: u8, serial: u64, now_us: u64, room: &str) -> String {
     let m = |number: u64| format!("m{}x", serial * 8 + number);
     let pick = |from: &[&str]| from[usize::from(detail) % from.len()].to_owned();
@@ -192,7 +192,7 @@ fn hostile(detail: u8, mark: &str) -> String {
     }
 }
 
-/// The text as it arrives. A change that would produce another client's mark is not applied.
+/// The text after the change. A change that would produce another client's mark is not applied.
 pub(crate) fn mutated(text: String, mutation: &Mutation) -> String {
     let changed = match *mutation {
         Mutation::None => return text,

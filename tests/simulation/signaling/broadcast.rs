@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::signaling::model::{Model, Scheduled};
 
-/// A positive number, also as text.
+/// A positive number, given as a number or as a string.
 fn positive(value: Option<&Value>) -> Option<f64> {
     let number = match value? {
         Value::String(text) => text.trim().parse().ok(),
@@ -16,7 +16,7 @@ fn positive(value: Option<&Value>) -> Option<f64> {
     number.filter(|number| *number > 0.0)
 }
 
-/// The content of a relayed message: its content, its data, or all of it; and its metadata.
+/// The content of a relayed message (its `content`, its `data`, or the whole message), and its metadata.
 fn framed(message: &Value) -> String {
     let content = message.get("content").or(message.get("data")).unwrap_or(message);
     format!("{content} {}", message.get("metadata").map(Value::to_string).unwrap_or_default())
@@ -52,7 +52,7 @@ impl Model {
                     return;
                 }
                 let membership = self.memberships.iter_mut().find(|membership| membership.conn == conn);
-                membership.expect("it has a seat").nick = Some(nick.clone());
+                membership.expect("the connection is a member of a room").nick = Some(nick.clone());
                 nick
             }
             "chatMessage" => format!("{nick} {}", message["text"]),
@@ -100,7 +100,7 @@ impl Model {
         self.is_length_known
     }
 
-    /// A message is posted. Returns the number of recipients, or why it is rejected.
+    /// A message is posted. Returns the number of recipients, or the reason for rejecting it.
     pub(crate) fn on_post(&mut self, name: &str, typed: bool, body: &str) -> Result<usize, &'static str> {
         let message: Value = serde_json::from_str(body).map_err(|_| "not JSON")?;
         if !message.is_object() {

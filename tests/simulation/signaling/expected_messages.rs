@@ -22,7 +22,7 @@ fn optional(object: &Value, name: &str, is_right: fn(&Value) -> bool) -> Option<
 }
 
 impl Model {
-    /// A client sends a text. Names that the server generates are taken from its response.
+    /// A client sends a text. Names that the server generates are taken from the server's response.
     pub(crate) fn on_text(&mut self, conn: ConnId, text_sent: &str, received: &ReceivedMessages) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(&conn) else { return };

@@ -1,4 +1,4 @@
-//! Runs the hub and the model side by side: each action is applied to both, and all messages of the hub must match the model.
+//! Runs the hub and the model in parallel: each action is applied to both, and all messages from the hub must match the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -60,7 +60,7 @@ impl HubSimulation {
         Self { hub, model, slots: BTreeMap::new(), seen: BTreeSet::new(), last: 0, serial: 0 }
     }
 
-    /// Connects with this request in a slot. Returns the ids of the connection and of the address.
+    /// Opens a connection with this request in a slot. Returns the ids of the connection and of the address.
     fn open_connection(
         &mut self,
         slot: usize,
@@ -282,7 +282,7 @@ impl HubSimulation {
         });
         let mut expected = shares.to_vec();
         expected.sort_unstable();
-        // Dialects that the model does not have are not used.
+        // A dialect that is not part of the model must have no connections.
         let is_modeled = |name: &str| ClientDialect::ALL.iter().any(|dialect| dialect.name() == name);
         let counted = self.hub.counters_by_dialect().into_iter();
         let counted = counted.filter(|(name, counts)| is_modeled(name) || *counts != DialectCounters::default());
@@ -324,7 +324,7 @@ fn body(kind: u8, first: &str, second: &str) -> String {
     .to_string()
 }
 
-/// Longer than any delay or timeout.
+/// A time that is longer than any delay or timeout.
 pub(crate) const LONG: Duration = Duration::from_secs(10_000);
 
 /// Starts the clock, which is not zero at the beginning of a simulation.

@@ -1,5 +1,5 @@
-//! Random sequences of actions of clients of all four dialects, of the program, of HTTP posts and of time: each client
-//! receives exactly the messages that the protocol defines, marked by sender, and no state remains except what the protocol keeps.
+//! Random sequences of actions: clients of all four dialects, the program and HTTP posts act, and time passes. Each client receives exactly
+//! the messages that the protocol defines, marked by sender. Afterwards only the state remains that the protocol requires.
 //!
 //! A failure prints the seed and the shortest failing sequence of actions; `SEED=… CASES=… cargo test --test simulation signaling` runs it again.
 
@@ -26,7 +26,7 @@ const ACTIONS: usize = 300;
 /// Simulations.
 const CASES: u32 = 400;
 
-/// Every message type, error code and close code: a run in which one of them never occurs does not test it.
+/// Every message type, error code and close code. All of them must occur in a full run, otherwise they are not tested.
 const SEEN: &str = "RoomCreated RoomJoined PeerJoined PeerUpdated PeerLeft RoomList ChatMessage Error
     welcome control-welcome radio-content chat-content lobby-content 1111-content ack error rc
     state update visualization pong closed INVALID_ROOM ROOM_FULL
@@ -46,7 +46,7 @@ fn run_actions(actions: &[(usize, Action)]) -> Result<BTreeSet<String>, Fault> {
     }
     simulation.disconnect_all()?;
     // A new client finds the initial state, except for the radio history and the rooms that the program keeps.
-    check_initial_state(&mut simulation).map_err(|fault| format!("after all have gone: {fault}"))?;
+    check_initial_state(&mut simulation).map_err(|fault| format!("after all clients have disconnected: {fault}"))?;
     simulation.disconnect_all()?;
     simulation.advance(LONG)?;
     let counts = simulation.hub.total_counters();
@@ -56,8 +56,8 @@ fn run_actions(actions: &[(usize, Action)]) -> Result<BTreeSet<String>, Fault> {
     Ok(simulation.seen)
 }
 
-/// Creates the maximum number of rooms from every address, in every dialect; tries all ids and codes that were assigned; and
-/// checks that names in chat are free.
+/// Creates the maximum number of rooms from every address in every dialect, tries all ids and codes that were assigned, and checks that all
+/// chat names are available.
 fn check_initial_state(simulation: &mut HubSimulation) -> Result<(), Fault> {
     let send = |kind, detail| Action::SendText(TextKind::Any(kind), detail, Mutation::None);
     for address in 0..ADDRESSES {

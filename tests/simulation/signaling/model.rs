@@ -1,6 +1,6 @@
-//! Membership and expected recipients, from the protocol alone: searched lists, independent of the program's code.
+//! Membership and expected recipients, derived only from the protocol. The model uses plain lists and none of the program's code.
 //!
-//! A room is identified by a name, `jamjam #3` or `broadcast radio`, and exists while it has members, or if the program opened it.
+//! A room is identified by a name such as `jamjam #3` or `broadcast radio`. It exists while it has members, or if the program opened it.
 //! Expected messages have the form of [`crate::signaling::received_messages::delivered`].
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(crate) enum ClientDialect {
 impl ClientDialect {
     pub(crate) const ALL: [Self; 5] = [Self::Undecided, Self::Jamjam, Self::Broadcast, Self::Bbx, Self::WebRtc];
 
-    /// The name in counters, and the prefix of room names.
+    /// The dialect's name in counters, which is also the prefix of its room names.
     pub(crate) fn name(self) -> &'static str {
         ["undecided", "jamjam", "broadcast", "bbx", "webrtc"][self as usize]
     }
@@ -40,7 +40,7 @@ impl ClientDialect {
 pub(crate) struct Client {
     pub(crate) from: u8,
     pub(crate) dialect: ClientDialect,
-    /// The time of its last activity, and of its last text.
+    /// The time of the client's last activity, and of its last text.
     pub(crate) last_activity: Time,
     pub(crate) last_text: Time,
     pub(crate) wrong_codes: u32,
@@ -81,7 +81,7 @@ pub(crate) struct ProgramRoom {
 /// A delayed action.
 #[derive(Clone, Debug)]
 pub(crate) enum Scheduled {
-    /// Relays a message to all members of a room except the sender; if it is radio content, the control channels are informed.
+    /// Relays a message to all members of a room except the sender. If the message is radio content, the control channels are informed.
     Relay { room: String, by: Option<ConnId>, what: String, played: Option<Value> },
     /// Sets a value in a room.
     Value { room: String, by: ConnId, name: String, value: f32 },
@@ -130,12 +130,12 @@ impl Model {
         self.created.iter().filter(|created| created.from == from && created.room.starts_with(dialect.name())).count()
     }
 
-    /// A client receives a message of this type with the marks in these texts.
+    /// Expects that a client receives a message of this type with the marks in these texts.
     pub(crate) fn expect_message(&mut self, conn: ConnId, kind: &str, parts: &[&str]) {
         self.expected.push((conn, delivered(kind, parts.iter().copied())));
     }
 
-    /// All members of a room but one receive it.
+    /// Expects that all members of a room except `but` receive it.
     pub(crate) fn expect_for_others(&mut self, room: &str, but: Option<ConnId>, kind: &str, parts: &[&str]) {
         for membership in self.members(room) {
             if Some(membership.conn) != but {
@@ -144,7 +144,7 @@ impl Model {
         }
     }
 
-    /// A client that is in no room joins one, which is created if it does not exist.
+    /// Adds a client that is not in a room to a room, and creates the room if it does not exist.
     pub(crate) fn add_member(&mut self, membership: Membership) {
         let from = self.clients[&membership.conn].from;
         let room = membership.room.clone();
@@ -154,7 +154,7 @@ impl Model {
         self.memberships.push(membership);
     }
 
-    /// A member leaves its room, and the others are informed. The room is removed with its last member, unless it is `except`.
+    /// A member leaves its room, and the others are informed. When the last member leaves, the room is removed unless its name is `except`.
     pub(crate) fn leave(&mut self, conn: ConnId, except: Option<&str>) {
         let Some(slot) = self.memberships.iter().position(|membership| membership.conn == conn) else { return };
         let Membership { room, control, name, nick, .. } = self.memberships.remove(slot);
@@ -206,7 +206,8 @@ impl Model {
         members.len()
     }
 
-    /// Executes due actions, and removes clients that were dropped or closed for inactivity. Returns whether all of them had timed out.
+    /// Executes due actions, and removes clients that were dropped or closed for inactivity. Returns whether all of these clients had timed
+    /// out.
     pub(crate) fn on_deadline(&mut self, cut: &[ConnId], closed: &[(ConnId, u16)]) -> bool {
         let over: Vec<String> =
             self.opened.iter().filter(|opened| opened.ends <= self.now).map(|opened| opened.room.clone()).collect();
@@ -241,18 +242,18 @@ impl Model {
         all_timed_out
     }
 
-    /// Every connection that timed out was dropped.
+    /// Whether every connection that timed out was dropped.
     pub(crate) fn no_timeout_is_overdue(&self) -> bool {
         self.clients.iter().all(|(conn, client)| {
             let silent = self.now.duration_since(client.last_activity);
             let may_speak = client.dialect == ClientDialect::Broadcast && !self.is_control_channel(*conn);
             let is_idle = may_speak && self.now.duration_since(client.last_text) > IDLE;
-            // Pinged at most twice before it is dropped.
+            // A client is pinged at most twice before it is dropped.
             !is_idle && activity_timeout(client.dialect).is_none_or(|activity_timeout| silent < 2 * activity_timeout)
         })
     }
 
-    /// Whether it is a control channel, which may not send messages.
+    /// Whether the connection is a control channel, which may not send messages.
     fn is_control_channel(&self, conn: ConnId) -> bool {
         self.memberships.iter().any(|membership| membership.conn == conn && membership.control)
     }

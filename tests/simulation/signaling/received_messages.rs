@@ -1,4 +1,4 @@
-//! The messages of a hub by connection, abbreviated: the type of a message and the marks in it.
+//! The hub's messages to each connection, each abbreviated to its type and the marks in it.
 
 use jamjam_dev::signaling::{ConnId, ControlSurfaceEvent, EventSink};
 use serde_json::Value;
@@ -56,7 +56,7 @@ pub(crate) fn delivered<'a>(kind: &str, parts: impl IntoIterator<Item = &'a str>
     text_kind.join(" ")
 }
 
-/// A received message in the same form. Numeric values are included with their names.
+/// The abbreviation of a received message. Numeric values are included with their names.
 pub(crate) fn observed(message: &Value) -> String {
     let kind = message["type"].as_str().unwrap_or(if message.get("rc").is_some() { "rc" } else { "?" });
     let number = |value: &Value| value.as_f64().map_or(f32::NAN, |value| value as f32);

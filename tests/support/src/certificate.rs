@@ -19,14 +19,14 @@ pub struct Authority {
     folder: TempDir,
 }
 
-/// The files of a certificate and of its key.
+/// The paths of a certificate file and of its key file.
 pub struct Pair {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
 impl Pair {
-    /// The options of a server that uses them.
+    /// The options of a server that uses this certificate and key.
     pub fn options(&self) -> [&str; 4] {
         ["--cert", self.cert.to_str().unwrap(), "--key", self.key.to_str().unwrap()]
     }
@@ -60,17 +60,17 @@ impl Authority {
         pair
     }
 
-    /// A certificate for this machine, valid until 2200.
+    /// Creates a certificate for this machine that is valid until 2200.
     pub fn certify(&self) -> Pair {
         self.certify_for("server", (2000, 1, 1), (2200, 1, 1))
     }
 
-    /// A certificate for this machine in files of this name, valid from one midnight to another.
+    /// Creates a certificate for this machine in files with this name. It is valid from midnight of one day to midnight of the other.
     pub fn certify_for(&self, name: &str, from: Day, until: Day) -> Pair {
         self.certify_key(name, from, until, &KeyPair::generate().unwrap())
     }
 
-    /// The same for a key of any type.
+    /// The same with a given key, which may be of any type.
     pub fn certify_key(&self, name: &str, from: Day, until: Day, key: &KeyPair) -> Pair {
         let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);

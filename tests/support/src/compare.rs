@@ -1,17 +1,17 @@
-//! Compares a received message with that of a transcript: the order of an object's members is free, and exactly the expected
-//! members must be present.
+//! Compares a received message with the expected message in a transcript. The members of an object may have any order, and exactly the
+//! expected members must be present.
 //!
-//! `$name` or `${name}` in a string, as all of it or a part, is bound at its first use and must match later. The name defines the
-//! form: `room…` is a room's id, `invite…` an invite code, `peer…` and `node…` a peer's id. Two names must have
-//! two values, unless they differ only in the digits at their end (the same client again). A client
-//! may send `${name:upper}` and `${name:lower}`. `"$ms1"`, alone in its string, matches a number: a time, in whole milliseconds;
-//! `"$us1"` in whole microseconds.
+//! A placeholder `$name` or `${name}` may be a whole string or a part of one. It is bound at its first use and must have the same value
+//! later. The name defines the form of the value: `room…` is a room's id, `invite…` is an invite code, `peer…` and `node…` are a peer's id.
+//! Two names must have different values, unless they differ only in their last digits (the same client again). A client may send
+//! `${name:upper}` and `${name:lower}`. A string that consists of `"$ms1"` matches a number: a time in whole milliseconds. `"$us1"` matches
+//! a time in whole microseconds.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// The values of names.
+/// The values of the placeholders.
 #[derive(Default)]
 pub struct Bindings(BTreeMap<String, String>);
 
@@ -19,11 +19,11 @@ pub struct Bindings(BTreeMap<String, String>);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Spelling {
     Text(String),
-    /// A name was to be sent in another case, but has no letter whose case could change.
+    /// A placeholder should be sent in another case, but its value contains no letter.
     NoOtherCase,
 }
 
-/// A piece of a string: literal text, or a name and the case to send it in.
+/// A piece of a string: literal text, or a placeholder and the case in which to send it.
 enum Piece<'a> {
     Text(&'a str),
     Name(&'a str, &'a str),
@@ -54,12 +54,12 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
     Ok(pieces)
 }
 
-/// Whether the expected text is a name of a number.
+/// Whether the expected text is a placeholder for a number.
 fn is_number(expected: &str) -> bool {
     expected.starts_with("$ms") || expected.starts_with("$us")
 }
 
-/// Why `value` does not have the form that `name` requires.
+/// The reason why `value` does not have the form that `name` requires, or `None` if it does.
 fn fault(name: &str, value: &str) -> Option<&'static str> {
     let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let code = |b: u8| b"ABCDEFGHJKMNPQRSTUVWXYZ23456789".contains(&b);
@@ -78,7 +78,7 @@ fn fault(name: &str, value: &str) -> Option<&'static str> {
 }
 
 impl Bindings {
-    /// The text that a client sends: `text` with every name replaced by its value.
+    /// The text that a client sends: `text` with every placeholder replaced by its value.
     pub fn spell(&self, text: &str) -> Result<Spelling, String> {
         let mut spelled = String::new();
         for piece in pieces(text)? {
@@ -102,7 +102,7 @@ impl Bindings {
         Ok(Spelling::Text(spelled))
     }
 
-    /// Compares the message `got` with the `expected` one; the error names every difference by its path.
+    /// Compares the message `got` with `expected`. The error lists every difference with its path.
     pub fn compare(&mut self, expected: &str, got: &str) -> Result<(), String> {
         let expected: Value =
             serde_json::from_str(expected).map_err(|error| format!("the transcript is not JSON: {error}"))?;

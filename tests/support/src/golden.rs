@@ -1,6 +1,6 @@
 //! Reads `fixtures/wire`: pairs of hexadecimal digits, and comments from `#` to the end of the line.
 //!
-//! Strict: anything else is rejected, so that a typing error cannot pass for a shorter packet.
+//! The parser rejects anything else, so that a typing error cannot be mistaken for a shorter packet.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ pub fn folder() -> PathBuf {
     crate::repository().join("fixtures/wire")
 }
 
-/// The bytes in `text`, or the first word that is not a byte.
+/// Returns the bytes in `text`. The error is the first word that is not a byte.
 pub fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let words = text.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_ascii_whitespace());
     words

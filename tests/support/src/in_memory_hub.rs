@@ -21,11 +21,11 @@ pub struct InMemoryHub {
     queues: Queues,
 }
 
-/// Messages that connections have not read yet, and errors.
+/// Messages that connections have not read yet, and closed connections.
 #[derive(Default)]
 struct Queues {
     waiting: BTreeMap<ConnId, VecDeque<String>>,
-    /// Connections that the server closed, with code and reason, or dropped, until the transcript reads it.
+    /// Connections that the server closed (with code and reason) or dropped (`None`), until the transcript has checked them.
     ended: BTreeMap<ConnId, Option<(u16, String)>>,
     pinged: Vec<ConnId>,
     faults: Vec<String>,
@@ -55,14 +55,14 @@ impl EventSink for Queues {
 }
 
 impl InMemoryHub {
-    /// An empty hub whose ids come from `key`, and with the secret of the transcripts' tokens.
+    /// Creates an empty hub whose ids are derived from `key` and whose secret is that of the transcripts' tokens.
     pub fn new(key: [u64; 4]) -> Self {
         let broadcast = BroadcastSettings { secret: Some(Secret::new("test-secret")), ..BroadcastSettings::default() };
         let hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, key);
         Self { hub, now: Time::from_millis(1), last: 0, conns: BTreeMap::new(), queues: Queues::default() }
     }
 
-    /// The time of the next action, and the connection of `name`.
+    /// Returns the time of the next action, and the connection of the client `name`.
     fn act(&mut self, name: &str) -> (Time, ConnId) {
         self.now += std::time::Duration::from_millis(1);
         (self.now, self.conns[name])
@@ -139,7 +139,7 @@ impl TranscriptServer for InMemoryHub {
     fn advance(&mut self, seconds: u64) -> bool {
         self.queues.pinged.clear();
         let until = self.now + std::time::Duration::from_secs(seconds);
-        // With every deadline in between at its time.
+        // Handles every deadline before `until` at its own time.
         while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {
             self.now = self.now.max(next);
             self.hub.on_deadline(self.now, &mut self.queues);

@@ -1,6 +1,7 @@
-//! Helpers of the test programs: the program as a process, clients and servers that use none of its code, transcripts.
+//! Helpers for the test programs: they run the program as a process, provide clients and servers that use none of its code, and run
+//! transcripts.
 
-// Helpers fail a test by panicking, and most are described by their names.
+// Helpers panic if a test fails, and the names of most helpers describe them.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
 #![allow(clippy::return_self_not_must_use, clippy::should_implement_trait)]
 

@@ -20,14 +20,14 @@ impl Write for Lines {
     }
 }
 
-/// Keeps a second dispatcher. With exactly one, `tracing` evaluates a callsite for the thread that reaches it first; a test that runs
-/// in parallel without a subscriber would disable it for all threads.
+/// Keeps a second dispatcher alive. With exactly one dispatcher, `tracing` evaluates a callsite only for the thread that reaches it first,
+/// so a parallel test without a subscriber would disable the callsite for all threads.
 pub fn keep_callsites_enabled() {
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
 }
 
-/// The lines of INFO and above, without the time, that `action` logs on this thread.
+/// Runs `action`. Returns the lines with level INFO and above that it logs on this thread, without the time.
 pub fn logged(action: impl FnOnce()) -> Vec<String> {
     keep_callsites_enabled();
     let lines = Lines::default();

@@ -1,11 +1,11 @@
-//! One end of a session; the test drives the other end.
+//! One end of a session, whose other end is the test.
 
 use std::collections::BTreeMap;
 
 use jamjam_dev::moqt::{MoqtEndpoint, SessionAction, SessionCounters, SessionHandler, StreamDir, StreamHandle};
 use jamjam_dev::time::Time;
 
-/// One end of a session, and everything that it has done.
+/// One end of a session, and a record of everything that it has done.
 pub struct ManualPeer<A> {
     pub peer: MoqtEndpoint<A>,
     pub now: Time,
@@ -81,7 +81,7 @@ impl<A: SessionHandler> ManualPeer<A> {
         self.act();
     }
 
-    /// Advances the time to `to`, with every deadline in between.
+    /// Advances the time to `to` and handles every deadline before it.
     pub fn until(&mut self, to: Time) {
         while let Some(deadline) = self.peer.next_deadline().filter(|deadline| *deadline <= to) {
             self.now = self.now.max(deadline);
@@ -98,6 +98,6 @@ impl<A: SessionHandler> ManualPeer<A> {
 
     /// The code and reason with which the connection was closed.
     pub fn closed(&self) -> (u32, &str) {
-        self.closed.as_ref().map(|(code, reason)| (*code, reason.as_str())).expect("it is closed")
+        self.closed.as_ref().map(|(code, reason)| (*code, reason.as_str())).expect("the connection is closed")
     }
 }

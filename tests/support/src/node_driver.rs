@@ -1,4 +1,4 @@
-//! Configuration, input and replies for client state machines.
+//! Provides configuration, input and replies for client state machines.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 2], 5_000))
 }
 
-/// Two seconds of timeout, replies expected, all else default.
+/// A timeout of two seconds, with replies expected and defaults for everything else.
 pub fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     RunConfig {
         peer: peer(),
@@ -40,11 +40,11 @@ pub fn deliver(node: &mut impl Node, at: u64, source: SocketAddr, contents: &[u8
     );
 }
 
-/// The datagrams that leave at `now` nanoseconds.
+/// Returns the datagrams that the node sends at `now` nanoseconds.
 pub fn poll(node: &mut impl Node, now: u64) -> Vec<Vec<u8>> {
     let (mut sink, now) = (RecordingSink::new(), Time::from_nanos(now));
     let mut datagrams = Vec::new();
-    // Like the driver: a node may leave a part of what is due for the next call.
+    // Polls repeatedly like the driver, because a node may leave a part of the due packets for the next call.
     loop {
         node.poll_transmit(now, &mut sink);
         let part = sink.take();

@@ -17,9 +17,9 @@ pub struct SentDatagram {
 pub struct RecordingSink {
     /// The recorded datagrams, in order.
     pub sent: Vec<SentDatagram>,
-    /// Results of the next calls; after these every datagram is accepted.
+    /// Results of the next calls. When the plan is empty, every datagram is accepted.
     pub plan: VecDeque<SendStatus>,
-    /// Maximum datagrams per transmit.
+    /// Maximum number of datagrams per transmit.
     pub segments: usize,
     /// Number of datagrams in each transmit.
     pub segment_counts: Vec<usize>,

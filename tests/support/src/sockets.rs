@@ -1,18 +1,19 @@
-//! Runs a transcript against a server process: each client is a WebSocket, plain or under TLS.
+//! Runs a transcript against a server process: each client is a WebSocket, with or without TLS.
 //!
-//! "Receives nothing" does not wait for a time. Two conditions are awaited instead.
+//! `receives nothing` does not wait for a fixed time. It waits for two conditions instead.
 //!
-//! *The server has processed a message.* A client that has sent a message pings, and waits for the pong. The server reads a connection's
-//! frames one after the other and has processed a message before it reads the next, so all resulting messages are in
-//! their queues by then. After a connection was closed or lost, the server is polled until it counts one less: it removes a
-//! connection and informs the others in one step.
+//! *The server has processed a message.* A client that has sent a message sends a ping and waits for the pong. The server processes each
+//! message of a connection before it reads the next frame, so all resulting messages are in their queues when the pong arrives. After a
+//! connection was closed or lost, the server is polled until it counts one connection fewer: it removes a connection and informs the other
+//! clients in one step.
 //!
-//! *A client has received its whole queue.* A pong may overtake queued messages, so it does not prove that. But the response to a
-//! request goes through the queue, which is first in, first out: if it is the next message that a client receives, the queue was empty. Two
-//! requests that change nothing follow each other, so that an earlier response in the queue is not mistaken for that to the first.
+//! *A client has received its whole queue.* A pong may overtake queued messages, so it does not prove this. The response to a request goes
+//! through the queue, which is first in, first out: if the response is the next message that a client receives, the queue was empty. The
+//! client sends two different requests that change nothing, so that an earlier response in the queue is not mistaken for the response to
+//! the first request.
 //!
-//! A request would decide the dialect of an undecided connection. Only a client that has received a message is known to be decided. An
-//! unexpected message of an undecided client is found at its next message, when it leaves, and when the transcript ends.
+//! A request would decide the dialect of an undecided connection, so it is sent only by clients that have received a message, whose dialect
+//! is decided. An unexpected message to an undecided client is detected at its next message, when it leaves, or when the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -45,7 +46,7 @@ const WEBRTC: Requests = [
     (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#),
 ];
 
-/// The returned time distinguishes the responses.
+/// The time in each response distinguishes the responses.
 const BBX: Requests = [
     (r#"{"type":"ping","client_time":-1001}"#, r#"{"type":"pong","client_time":-1001,"#),
     (r#"{"type":"ping","client_time":-1002}"#, r#"{"type":"pong","client_time":-1002,"#),
@@ -59,7 +60,7 @@ const BROADCAST: Requests = [
 
 const CONTROL: Requests = [("", r#"{"type":"error","error":"Control channel is receive-only"}"#); 2];
 
-/// The requests of the dialect at `to`, which is known before the first message for all but jamjam and bbx.
+/// The requests of the dialect at `to`. The path determines every dialect except jamjam and bbx.
 fn requests(to: &str) -> Requests {
     if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) {
         WEBRTC
@@ -80,7 +81,7 @@ impl<T: Read + Write + Send> ByteStream for T {}
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    /// Whether a cut connection is reset; otherwise it is closed without a close frame.
+    /// Whether cut connections are reset. Otherwise they are closed without a close frame.
     pub reset: bool,
     clients: BTreeMap<String, Client>,
 }
@@ -100,13 +101,13 @@ impl Client {
         self.socket.send(message).map_err(|error| format!("cannot be sent: {error}"))
     }
 
-    /// Reads until there is a message, or until the pong if `until_pong`; in any case until the server closes.
+    /// Reads until there is a message (or, if `until_pong` is set, until the pong), or until the server closes the connection.
     fn read(&mut self, until_pong: bool) -> Result<(), String> {
         loop {
             match self.socket.read().map_err(|error| format!("receives nothing: {error}"))? {
                 Message::Text(text) => self.inbox.push_back(text.to_string()),
                 Message::Pong(_) if until_pong => return Ok(()),
-                // A heartbeat of the server. The library sends the pong before anything else.
+                // The server's heartbeat. The library sends the pong before anything else.
                 Message::Ping(_) => continue,
                 Message::Close(frame) => {
                     let close_frame = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
@@ -147,7 +148,7 @@ impl Client {
         self.inbox.pop_front().ok_or_else(|| "receives nothing".to_owned())
     }
 
-    /// Returns when the server has processed everything that this client sent.
+    /// Waits until the server has processed everything that this client sent.
     fn wait_until_processed(&mut self) -> Result<(), String> {
         self.send(Message::Ping("acted on?".into()))?;
         self.read(true)
@@ -172,7 +173,7 @@ impl Sockets {
         Self { address, tls, reset: false, clients: BTreeMap::new() }
     }
 
-    /// The same server, without clients.
+    /// Connects to the same server, without clients.
     pub fn without_clients(&mut self) -> Self {
         self.clients.clear();
         self.wait_for_connection_count();
@@ -200,19 +201,19 @@ impl Sockets {
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
-    /// Returns when the server counts as many connections as there are clients.
+    /// Waits until the server counts as many connections as there are clients.
     fn wait_for_connection_count(&self) {
         poll_until("one connection less", || (self.health()["clients"] == self.clients.len()).then_some(()));
     }
 
     fn client(&mut self, name: &str) -> &mut Client {
-        self.clients.get_mut(name).unwrap_or_else(|| panic!("{name} is not there"))
+        self.clients.get_mut(name).unwrap_or_else(|| panic!("{name} is not connected"))
     }
 
     /// The end of a transcript: every client has received all messages, and no state remains after they disconnect.
     pub fn finish(&mut self) -> Result<(), String> {
         for (name, client) in &mut self.clients {
-            // Twice, so that each of the requests is sent after the other.
+            // Both requests are sent twice, so that each of them also follows the other.
             client
                 .check_queue_empty()
                 .and_then(|()| client.check_queue_empty())
@@ -234,7 +235,7 @@ impl TranscriptServer for Sockets {
             tungstenite::client(format!("{scheme}://localhost{to}"), line).map_err(|error| error.to_string())?;
         let (inbox, requests) = (VecDeque::new(), requests(to));
         let mut client = Client { socket, tcp, inbox, requests, decided: false, close_reason: None };
-        // The server has counted the connection, or closed it.
+        // Afterwards the server has counted the connection or closed it.
         client.wait_until_processed()?;
         self.clients.insert(name.to_owned(), client);
         Ok(())
@@ -257,7 +258,7 @@ impl TranscriptServer for Sockets {
         let mut client = self.clients.remove(name).ok_or("is not there")?;
         client.check_queue_empty()?;
         client.socket.close(None).map_err(|error| error.to_string())?;
-        // Until the server has answered the close frame.
+        // Reads until the server has answered the close frame.
         while client.socket.read().is_ok() {}
         drop(client);
         self.wait_for_connection_count();

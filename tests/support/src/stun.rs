@@ -1,13 +1,13 @@
-//! STUN parsed and serialized by handwritten code, from RFC 8489 and `docs/protocol.md` alone.
+//! STUN parsed and serialized by code that is written only from RFC 8489 and `docs/protocol.md`.
 
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 /// The content of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StunResponse {
-    /// Whether it had a FINGERPRINT.
+    /// Whether the response had a FINGERPRINT.
     pub has_fingerprint: bool,
-    /// Start of counting, and counts of AUDIO, LATENCY_PING and KEEPALIVE. Valid only if `has_fingerprint` is set.
+    /// The start time of counting, and the counts of AUDIO, LATENCY_PING and KEEPALIVE. They are valid only if `has_fingerprint` is set.
     pub received_counts: Option<(u32, [u32; 3])>,
 }
 
@@ -15,7 +15,7 @@ fn word(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes.try_into().expect("four bytes"))
 }
 
-/// CRC-32 bit by bit, as in IEEE 802.3, with the mask of the RFC.
+/// The CRC-32 of IEEE 802.3, computed bit by bit, with the mask of the RFC.
 fn fingerprint(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
@@ -60,12 +60,12 @@ pub fn is_loss_report_request(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0, 1]) && bytes.get(4..8) == Some(&COOKIE) && attributes(bytes).is_some_and(is_request)
 }
 
-/// The transaction of a STUN message.
+/// The transaction ID of a STUN message.
 pub fn transaction(message: &[u8]) -> [u8; 12] {
     message[8..20].try_into().expect("twelve bytes")
 }
 
-/// Whether this has the header of a response in that transaction.
+/// Whether this has the header of a response with that transaction ID.
 pub fn is_response(bytes: &[u8], transaction: &[u8; 12]) -> bool {
     let kind = bytes.starts_with(&[1, 1]) || bytes.starts_with(&[1, 0x11]);
     kind && bytes.get(4..8) == Some(&COOKIE) && bytes.get(8..20) == Some(transaction)

@@ -2,24 +2,24 @@
 //!
 //! ```text
 //! # A comment.
-//! ann connects                                    to /; "ann connects to /ws?x=1": to another place
+//! ann connects                                    to /; "ann connects to /ws?x=1": to another path
 //! ann> {"type":"ListRooms"}                       ann sends this
 //! ann< {"type":"RoomList","data":{"rooms":[]}}    the next message that ann receives
 //! ann sends binary                                a binary message
 //! ann receives nothing                            no message is waiting for ann
 //! ann closes                                      with a close frame; "ann is cut": the connection is lost
 //! ann is closed 1008 Too much                     the server closes ann's connection, with this code and reason
-//! 30s pass                                        the clock moves: in memory only
-//! program creates room 1234 for 2 expiring 60     the program around the server acts: it creates a room of control surfaces
-//! ann is pinged                                   by the server, since the clock last moved; "ann is dropped": without a close frame
+//! 30s pass                                        the clock advances (in memory only)
+//! program creates room 1234 for 2 expiring 60     the program around the server acts: here it creates a control surface room
+//! ann is pinged                                   the server has pinged ann since the clock last moved; "ann is dropped": closed without a close frame
 //! ```
 //!
-//! `$name` in a string is a placeholder for a value that the server chose (see [`super::compare`]). The effects of a line are received
-//! before the next line in which a client acts, and at the end no message is left.
+//! `$name` in a string is a placeholder for a value that the server chose (see [`super::compare`]). All messages that a line causes must be
+//! received before the next line in which a client acts, and no message may be left at the end.
 
 use crate::compare::{Bindings, Spelling};
 
-/// The server of a transcript: a hub in memory, or a process with sockets. An `Err` is a sentence that describes the failure.
+/// The server that runs a transcript: a hub in memory, or a process with sockets. An `Err` describes the failure in a sentence.
 pub trait TranscriptServer {
     /// A client connects to this path and query.
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String>;
@@ -35,7 +35,7 @@ pub trait TranscriptServer {
     fn receive(&mut self, name: &str) -> Result<String, String>;
     /// `Err` if a message is waiting for the client.
     fn no_message(&mut self, name: &str) -> Result<(), String>;
-    /// The server has closed the client's connection. Returns code and reason, or `None` if it dropped it.
+    /// The server has closed the client's connection. Returns code and reason, or `None` if the server dropped the connection.
     fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String>;
     /// `Err` if the server has not pinged the client since the clock last moved.
     fn expect_pinged(&mut self, name: &str) -> Result<(), String>;
@@ -50,14 +50,14 @@ pub trait TranscriptServer {
     fn no_messages(&mut self) -> Result<(), String>;
 }
 
-/// How much of a transcript was run.
+/// The part of a transcript that was run.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Every line.
     Complete,
-    /// Up to a line that moves the clock or lets the program act, which this server cannot.
+    /// It was run up to a line that advances the clock or lets the program act, which this server does not support.
     UntilUnsupported,
-    /// Up to this line, which sends an id in another case, and the id has no letter.
+    /// It was run up to this line, which sends an id in another case although the id contains no letter.
     UntilLine(usize),
 }
 
@@ -78,7 +78,7 @@ pub enum Step<'a> {
     ReceivesNothing,
 }
 
-/// The client's name and what happens, from a line; `None` for comments and empty lines.
+/// Parses a line into the client's name and the step; `None` for comments and empty lines.
 pub fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
     if line.trim().is_empty() || line.starts_with('#') {
         return Ok(None);
@@ -116,7 +116,7 @@ pub fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
     step.map(|step| Some((name, step))).map_err(|()| format!("invalid transcript line: {line}"))
 }
 
-/// Runs `transcript` on `server`; the first line that fails is the error.
+/// Runs `transcript` on `server`. The error describes the first line that fails.
 pub fn run_transcript(transcript: &str, server: &mut impl TranscriptServer) -> Result<Progress, String> {
     let mut bindings = Bindings::default();
     let mut connected_names: Vec<&str> = Vec::new();

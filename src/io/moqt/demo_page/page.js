@@ -34,7 +34,7 @@ function hashProblem({ isP256, notBeforeMs, notAfterMs }) {
   return isP256 ? null : "its key is not ECDSA P-256";
 }
 
-// Problem of the certificate, or null.
+// Problem with the certificate, or null.
 function certificateProblem({ notBeforeMs, notAfterMs, ...serverInfo }, now) {
   if (now > notAfterMs) {
     return `The server’s certificate expired on ${formatTime(notAfterMs)}: renew it, or check the clock of this machine.`;

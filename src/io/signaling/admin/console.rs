@@ -91,7 +91,7 @@ pub(super) async fn console_file(Path(name): Path<String>) -> Response {
 #[utoipa::path(
     get, path = "/console/state", operation_id = "consoleState", tag = "monitoring", security(("login" = [])),
     params(
-        ("after" = Option<u64>, Query, description = "Only activity after this number"),
+        ("after" = Option<u64>, Query, description = "Only activity with a number above this one"),
         ("filter" = Option<String>, Query, description = "Only rooms and connections with this text in a name, id, address or number"),
         ("content" = Option<bool>, Query, description = "`true` includes the content of rooms with a password or token"),
     ),

@@ -138,7 +138,7 @@ pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Respons
 #[utoipa::path(
     post, path = "/admin/bbx/param", tag = "control surfaces", security(("login" = [])), request_body = SetParamRequest,
     responses(
-        (status = 200, description = "The parameter is set and was sent to all clients of the rooms", body = DeliveredResponse),
+        (status = 200, description = "The parameter is set and was sent to all clients in the rooms", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -184,7 +184,7 @@ pub(super) async fn declare_range(State(hub): HubState, uri: Uri, body: Body) ->
 #[utoipa::path(
     post, path = "/admin/bbx/visualization", tag = "control surfaces", security(("login" = [])), request_body = VisualizationRequest,
     responses(
-        (status = 200, description = "The data was sent to all clients of the rooms", body = DeliveredResponse),
+        (status = 200, description = "The data was sent to all clients in the rooms", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 2 MiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),

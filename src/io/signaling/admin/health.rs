@@ -24,7 +24,7 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectCounters, UNDECIDED};
 
-/// State of the server. `rooms`, `connections` and `roomDetails` describe only WebRTC, for its existing clients.
+/// Server state. `rooms`, `connections` and `roomDetails` describe only WebRTC, for its existing clients.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Health {

@@ -59,7 +59,7 @@ impl Collector for SignalingCollector {
             }
         }
         let queued = self.hub.queued_bytes();
-        let help = "Queued bytes of all connections, including those that are closing.";
+        let help = "Bytes queued for all connections, including those that are closing.";
         encoder.encode_descriptor("total_queued_bytes", help, None, MetricType::Gauge)?.encode_gauge(&queued)?;
         encode_counter(
             &mut encoder,

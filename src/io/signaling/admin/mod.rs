@@ -1,4 +1,4 @@
-//! HTTP routes beside the WebSocket: public pages, pages behind the login, and `POST /admin/shutdown`.
+//! HTTP routes in addition to the WebSocket: public pages, pages behind the login, and `POST /admin/shutdown`.
 
 mod console;
 mod control_surface_api;

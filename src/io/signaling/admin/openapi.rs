@@ -1,6 +1,6 @@
 //! `/docs` and `/openapi.json`: the `OpenAPI` 3.1 document of the HTTP API, and Swagger UI, both embedded in the program.
 //!
-//! Each operation is documented beside its handler; this file adds what they share (login, error form).
+//! Each operation is documented next to its handler; this file adds what they share (login, error form).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::io::signaling::admin::{self, console, control_surface_api, health};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
-/// The start page of Swagger UI expects its files beside `/docs/`, so the page is our own.
+/// The start page of Swagger UI expects its files next to `/docs/`, so we serve a page of our own.
 const PAGE: &str = include_str!("openapi/docs.html");
 const SCRIPT: &str = include_str!("openapi/docs.js");
 const STYLE: &str = include_str!("openapi/docs.css");
@@ -124,10 +124,10 @@ const LOGIN_SCHEME: &str = "login";
 #[openapi(
     info(title = "jamjam-dev signaling-server", description = include_str!("openapi/about.md")),
     tags(
-        (name = "monitoring", description = "State of the server"),
+        (name = "monitoring", description = "Server state"),
         (name = "broadcast", description = "Tokens and posts for broadcast rooms"),
         (name = "control surfaces", description = "Control surface rooms (bbx), for the operator"),
-        (name = "operations", description = "Control of the server, for the operator"),
+        (name = "operations", description = "Server control, for the operator"),
         (name = "documentation", description = "This document and its page"),
     ),
     paths(
@@ -195,9 +195,9 @@ impl Modify for SecuritySchemes {
     fn modify(&self, document: &mut OpenApi) {
         let components = document.components.get_or_insert_default();
         for (name, scheme, description) in [
-            (LOGIN_SCHEME, HttpAuthScheme::Basic, "Login of the operator (--docs-username, --docs-password-file)"),
+            (LOGIN_SCHEME, HttpAuthScheme::Basic, "Operator login (--docs-username, --docs-password-file)"),
             ("room", HttpAuthScheme::Bearer, "Token for the room, from /auth/token"),
-            ("issuer", HttpAuthScheme::Bearer, "Key of --token-issuer-key, if set"),
+            ("issuer", HttpAuthScheme::Bearer, "Key set with --token-issuer-key, if any"),
         ] {
             let http = Http::builder().scheme(scheme).description(Some(description)).build();
             components.add_security_scheme(name, SecurityScheme::Http(http));

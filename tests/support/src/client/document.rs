@@ -45,7 +45,7 @@ pub fn report(output: &ProgramOutput) -> Value {
     report
 }
 
-/// The documents that `--json-lines` prints on standard output: those of packets, and the report.
+/// The documents that `--json-lines` prints on standard output: one per packet, and the report.
 pub fn lines(output: &ProgramOutput) -> (Vec<Value>, Value) {
     let mut lines: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     lines.iter().for_each(assert_valid);

@@ -1,4 +1,4 @@
-//! Packets parsed and answered by handwritten code, from the description of the protocol alone.
+//! Packets parsed and answered by code that is written only from the description of the protocol.
 
 pub const AUDIO: u8 = 1;
 pub const FEC: u8 = 2;
@@ -51,7 +51,8 @@ impl Packet {
         }
     }
 
-    /// The index in its stream as the program counts, from 0: AUDIO begins with sequence 1, pings count in their payload.
+    /// The packet's index in its stream, counted from 0 like in the program. AUDIO begins with sequence 1; pings contain their number in
+    /// the payload.
     pub fn index(&self) -> u32 {
         match self.kind {
             AUDIO => self.sequence - 1,

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-/// Longer than any run takes; a longer run hangs.
+/// The timeout of a run. A run that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The exit code and output of a run.
@@ -20,7 +20,7 @@ pub struct ProgramOutput {
     pub stderr: String,
 }
 
-/// The program with these arguments in the project's folder and a plain environment, not started yet.
+/// Prepares the program with these arguments, in the project's folder and in an environment without its variables. It is not started yet.
 pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(crate::built_program());
     command.current_dir(crate::repository()).args(args);
@@ -45,7 +45,7 @@ pub fn run_args(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> ProgramOut
 pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: Vec<u8>) -> ProgramOutput {
     let mut program = start(command(args).stdin(Stdio::piped()));
     let mut stdin = program.0.stdin.take().unwrap();
-    // The program may end before it has read all of it.
+    // The program may end before it has read all input.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = program.end();
     writer.join().unwrap();
@@ -124,5 +124,5 @@ fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Re
 }
 
 fn bounded<T>(result: &Receiver<T>) -> T {
-    result.recv_timeout(DEADLINE).expect("the program does not hang")
+    result.recv_timeout(DEADLINE).expect("the program closes its output in time")
 }

@@ -1,4 +1,4 @@
-//! A UDP server that replies as a test decides, and records what it received.
+//! A UDP server that replies as the test specifies, and records the received packets.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::packet::{AUDIO, FEC, PONG, Packet};
 
-/// Longer than anything here takes.
+/// The timeout of every wait, longer than any wait should take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What to do with a packet that requires a reply.
+/// The handling of a packet that requires a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerAction {
     /// Reply as a correct server does.
@@ -34,11 +34,11 @@ pub enum ServerAction {
     Later(Duration),
     /// Reply with a sequence number that was never sent.
     UnknownSequence,
-    /// Reply, and send three datagrams that match nothing: three bytes, another version, and FEC.
+    /// Reply, and also send three datagrams that match no packet: three bytes, another version, and FEC.
     WithUnmatched,
 }
 
-/// The server. Dropping it ends it.
+/// The server. It is stopped when dropped.
 pub struct Server {
     pub address: SocketAddr,
     received: Arc<Received>,
@@ -54,7 +54,7 @@ struct Received {
 }
 
 impl Server {
-    /// A server that handles each packet as `decide` returns.
+    /// Starts a server that handles each packet according to the result of `decide`.
     pub fn with_actions(decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
         Self::with_delay(Duration::ZERO, decide)
     }
@@ -64,7 +64,7 @@ impl Server {
         Self::with_actions(|_| ServerAction::Reply)
     }
 
-    /// A correct echo server that handles AUDIO as `decide` returns for its sequence number.
+    /// Starts a correct echo server, except that it handles AUDIO according to the result of `decide` for the sequence number.
     pub fn with_audio(decide: impl Fn(u32) -> ServerAction + Send + 'static) -> Self {
         Self::with_actions(
             move |packet| if packet.kind == AUDIO { decide(packet.sequence) } else { ServerAction::Reply },
@@ -76,10 +76,10 @@ impl Server {
         Self::with_actions(|_| ServerAction::Silence)
     }
 
-    /// A server whose every reply is delayed by `delay`.
+    /// Starts a server that delays every reply by `delay`.
     pub fn with_delay(delay: Duration, decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        // The granted size is sufficient; the default is not on a busy machine.
+        // On a busy machine the default size is too small; the size granted for this request is sufficient.
         socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
         let address = socket.local_addr().unwrap();
         let stopper = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -163,7 +163,7 @@ impl ServerThread {
             match self.socket.recv_from(&mut buffer) {
                 Ok((_, from)) if from == self.stopped_by => return,
                 Ok((length, from)) => self.handle(&buffer[..length], from, &mut decide),
-                // A timeout, or "port unreachable" from a client that has ended.
+                // The call timed out, or a client that has ended caused "port unreachable".
                 Err(error) => assert!(
                     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionRefused),
                     "{error}"
@@ -179,7 +179,7 @@ impl ServerThread {
         let Some(reply) = packet.reply() else { return };
         let damaged = || {
             let mut bytes = reply.bytes();
-            // A pong ends with the number that it is matched by; the time is before that.
+            // A pong ends with the number by which it is matched; the time precedes it.
             let offset = if reply.kind == PONG { 12 } else { bytes.len() - 1 };
             bytes[offset] ^= 1;
             bytes
@@ -231,13 +231,13 @@ impl ServerThread {
     }
 
     fn send(&self, bytes: &[u8], to: SocketAddr) {
-        // A client that has ended makes no difference.
+        // The error from a client that has ended is ignored.
         let _ = self.socket.send_to(bytes, to);
     }
 }
 
-/// A port that nothing can listen on: its socket accepts datagrams from one other address only, so the
-/// system answers all others with "port unreachable".
+/// A port that behaves as if it were closed: its socket accepts datagrams only from one other address, so the system answers all other
+/// datagrams with "port unreachable".
 pub fn closed_port() -> (UdpSocket, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect("127.0.0.1:1").unwrap();

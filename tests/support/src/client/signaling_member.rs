@@ -1,5 +1,4 @@
-//! A jamjam client that creates a room, publishes its address, and receives joins and leaves. It implements the protocol by
-//! hand.
+//! A jamjam client that creates a room, publishes its address, and is notified of joins and leaves. It uses none of the program's code.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -7,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-/// Longer than anything here takes.
+/// The timeout of every wait, longer than any wait should take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The member. Dropping it closes its connection.
@@ -32,7 +31,7 @@ impl SignalingMember {
         Self { room: text("room_id"), invite: text("invite_code"), ..member }
     }
 
-    /// The same, and publishes `address`.
+    /// The same, and also publishes `address`.
     pub fn with_address(server: SocketAddr, name: &str, password: Option<&str>, address: SocketAddr) -> Self {
         let mut member = Self::with_room(server, name, password);
         member.publish_addresses(&json!([]), Some(address), None);
@@ -43,7 +42,7 @@ impl SignalingMember {
     pub fn publish_addresses(&mut self, candidates: &Value, public: Option<SocketAddr>, local: Option<SocketAddr>) {
         let data = json!({"candidates": candidates, "public_addr": public, "local_addr": local});
         self.send_text(&json!({"type": "UpdatePeerInfo", "data": data}));
-        // The response to this comes after the server has processed the update.
+        // The server responds to this after it has processed the update.
         self.send_text(&json!({"type": "ListRooms"}));
         self.receive_type("RoomList");
     }
@@ -60,7 +59,7 @@ impl SignalingMember {
         self.socket.send(Message::text(message.to_string())).unwrap();
     }
 
-    /// The next message, which must be of this type: its data.
+    /// Receives the next message, which must have this type, and returns its data.
     pub fn receive_type(&mut self, kind: &str) -> Value {
         let message = self.socket.read().unwrap();
         let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
@@ -68,7 +67,7 @@ impl SignalingMember {
         message["data"].clone()
     }
 
-    /// The next message of this type; other messages are skipped.
+    /// Receives the next message of this type and skips other messages.
     pub fn receive_next(&mut self, kind: &str) -> Value {
         loop {
             let message = self.socket.read().unwrap();

@@ -14,7 +14,7 @@ pub struct Wav {
 }
 
 impl Wav {
-    /// Reads a file whose lengths are all correct.
+    /// Reads a file and checks that all of its length fields are correct.
     pub fn read(path: &Path) -> Self {
         let file = std::fs::read(path).unwrap();
         let short = |at: usize| u16::from_le_bytes(file[at..at + 2].try_into().unwrap());
@@ -31,12 +31,12 @@ impl Wav {
             }
             at += 8 + length.next_multiple_of(2);
         }
-        assert_eq!(at, file.len(), "the last chunk ends with the file");
+        assert_eq!(at, file.len(), "the last chunk ends at the end of the file");
         let (tag, channels, rate, bits) = fmt.unwrap();
         Self { tag, channels, rate, bits, data: data.unwrap() }
     }
 
-    /// Its samples as the protocol defines: integers divided by 2^(bits − 1).
+    /// The samples as the protocol defines them: integers are divided by 2^(bits − 1).
     pub fn samples(&self) -> Vec<f32> {
         match (self.tag, self.bits) {
             (1, 16) => self.data.chunks(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0).collect(),

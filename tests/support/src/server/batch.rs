@@ -1,4 +1,5 @@
-//! Sends equal packets in one system call, and detects whether received packets were segmented by the kernel or sent singly.
+//! Sends packets of equal length in one system call, and detects whether received packets were sent as one segmented batch or one at a
+//! time.
 
 use std::io::IoSliceMut;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ impl BatchClient {
         Self { client, state }
     }
 
-    /// Sends `bytes` as packets of `len`, the last maybe shorter, in one call.
+    /// Sends `contents` in one call, as packets of `len` bytes. The last packet may be shorter.
     pub fn send(&self, contents: &[u8], len: usize) {
         let destination = self.client.socket.peer_addr().unwrap();
         let train = Transmit { destination, ecn: None, contents, segment_size: Some(len), src_ip: None };

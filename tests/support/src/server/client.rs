@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::TEST_TIMEOUT;
 use super::packet::keepalive;
 
-/// Connected, so that replies from other addresses are dropped.
+/// A UDP client. Its socket is connected, so that replies from other addresses are dropped.
 pub struct Client {
     pub socket: UdpSocket,
     syncs: u32,
@@ -22,7 +22,7 @@ impl Client {
         Self { socket, syncs: 0 }
     }
 
-    /// Its own address.
+    /// The client's own address.
     pub fn address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
     }
@@ -64,7 +64,7 @@ impl Client {
                 }
             }
         }
-        assert!(Instant::now() < deadline, "the server has fallen silent");
+        assert!(Instant::now() < deadline, "the server no longer replies");
         self.socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         sent
     }

@@ -1,4 +1,4 @@
-//! Parses log lines by their spaces.
+//! Parses log lines, whose parts are separated by spaces.
 
 /// `2024-01-15T10:30:00.000Z INFO Echo server listening on 0.0.0.0:5000`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Cuts at the first and second space.
+    /// Splits a line at its first and second space.
     pub fn parse(text: &str) -> Self {
         let (time, rest) = text.split_once(' ').unwrap_or_else(|| panic!("no time in {text:?}"));
         let (level, message) = rest.split_once(' ').unwrap_or_else(|| panic!("no level in {text:?}"));
@@ -17,7 +17,7 @@ impl Line {
         Self { time: time.to_owned(), level: level.to_owned(), message: message.to_owned() }
     }
 
-    /// Level and message: everything but the time.
+    /// The level and the message, without the time.
     pub fn level_and_message(&self) -> (&str, &str) {
         (&self.level, &self.message)
     }
@@ -57,7 +57,7 @@ impl Stats {
         value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}")))
     }
 
-    /// The number of datagrams sent to the server: the sum of the counters of their outcomes.
+    /// The number of datagrams that arrived at the server: the sum of all outcome counters.
     pub fn arrivals(&self) -> u64 {
         let ends = |name: &str| {
             matches!(

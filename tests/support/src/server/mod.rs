@@ -1,7 +1,6 @@
-//! `jamjam-dev echo-server` as a process on real sockets, observed through its address file,
-//! its log, its replies and its exit code only.
+//! `jamjam-dev echo-server` as a process on real sockets, observed only through its address file, its log, its replies and its exit code.
 //!
-//! Nothing here uses the program's code. Every wait is for something observable and ends at [`TEST_TIMEOUT`].
+//! Nothing here uses the program's code. Every wait waits for an observable event and fails after [`TEST_TIMEOUT`].
 
 #[cfg(target_os = "linux")]
 pub mod batch;
@@ -23,8 +22,7 @@ pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Polls until `observe` returns a value.
 ///
-/// # Panics
-/// If there is none in time.
+/// # Panics If there is no value in time.
 pub fn poll_until<T>(what: &str, mut observe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + TEST_TIMEOUT;
     loop {

@@ -1,4 +1,4 @@
-//! Tests in their own network namespace: only a loopback interface, with the MTU of a real path.
+//! Runs tests in their own network namespace, which has only a loopback interface with the MTU of a real path.
 
 use std::env;
 use std::fs;
@@ -11,14 +11,13 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto,
 
 use super::poll_until;
 
-/// Set in the process inside the namespace.
+/// The environment variable that is set in the process inside the namespace.
 const INSIDE: &str = "JAMJAM_TEST_NAMESPACE";
 
-/// Runs `body` in a new network namespace, by running the calling test again in there: `name` is the test's function, and `body` a
-/// closure in it. Prints a line where the system does not permit it.
+/// Runs `body` in a new network namespace, by running the calling test again inside the namespace. `name` is the test's function and `body`
+/// is a closure in that function. If the system does not permit namespaces, prints a line and skips the test.
 ///
-/// # Panics
-/// If the test fails in there.
+/// # Panics If the test fails inside the namespace.
 pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
     // `program::module::test::{{closure}}`
     let path = std::any::type_name::<F>();
@@ -29,11 +28,11 @@ pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
         set_up_loopback(1_500);
         return body();
     }
-    // Root needs no user namespace; other users may be permitted one, in which they are root.
+    // Root needs no user namespace. Other users need a user namespace, in which they are root, if the system permits it.
     let permitted =
         |flag: &&str| Command::new("unshare").args([flag, "true"]).output().is_ok_and(|o| o.status.success());
     let Some(flag) = ["-n", "-rn"].into_iter().find(permitted) else {
-        // Written past the capture of the test runner, which hides the output of passing tests.
+        // This bypasses the test runner's capture, which hides the output of passing tests.
         let _ = writeln!(std::io::stderr(), "SKIPPED {name}: no network namespaces here (unshare -n, unshare -rn)");
         return;
     };
@@ -50,7 +49,7 @@ pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
 fn set_up_loopback(mtu: u32) {
     let mut message = vec![0, 0, 0, 0];
     message.extend(1u32.to_ne_bytes());
-    // The flags and which of them to change: IFF_UP.
+    // The flags, and the mask of the flags to change: IFF_UP in both.
     message.extend(1u32.to_ne_bytes());
     message.extend(1u32.to_ne_bytes());
     message.extend(attribute(4, &mtu.to_ne_bytes()));
@@ -60,7 +59,7 @@ fn set_up_loopback(mtu: u32) {
     }
 }
 
-/// `RTM_NEWADDR`: one more address on the loopback interface, usable immediately.
+/// `RTM_NEWADDR`: adds an address to the loopback interface, which can be used immediately.
 pub fn add_address(address: IpAddr) {
     let no_duplicate_check = 2;
     let (family, octets) = match address {
@@ -77,8 +76,8 @@ pub fn add_address(address: IpAddr) {
     }
 }
 
-/// Waits for a new address: the kernel completes it some time after it has acknowledged it. A socket connected before that has no
-/// route.
+/// Waits until a new address is usable: the kernel acknowledges the request before it has finished adding the address. A socket that is
+/// connected too early has no route.
 fn await_route_to(address: Ipv6Addr) {
     let address = format!("{:032x}", u128::from(address));
     poll_until("a route to a new address", || {

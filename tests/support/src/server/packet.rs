@@ -1,6 +1,6 @@
-//! Packets written byte by byte from the protocol tables, and the counter that each must increment.
+//! Packets written byte by byte from the protocol tables, and the counter that each packet must increment.
 
-/// Version 1, this type, sequence, timestamp 0, flags 0, payload.
+/// A packet with version 1, this type and sequence, timestamp 0, flags 0 and this payload.
 pub fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![1, kind];
     bytes.extend(sequence.to_be_bytes());
@@ -9,7 +9,7 @@ pub fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// AUDIO with `len` payload bytes that are unique to the sequence.
+/// AUDIO with `len` payload bytes that depend on the sequence.
 pub fn audio(sequence: u32, len: usize) -> Vec<u8> {
     let mut random = Random(u64::from(sequence) + 1);
     let payload: Vec<u8> = std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(len).collect();
@@ -25,7 +25,7 @@ pub fn keepalive(sequence: u32, payload: &[u8]) -> Vec<u8> {
 pub fn golden() -> Vec<Vec<u8>> {
     let info = |tail: &[u8]| {
         let mut bytes = vec![1, 7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0];
-        // 2.5, 5, 0, 0 and 10 ms; 128 samples; 48,000 Hz.
+        // The delays 2.5, 5, 0, 0 and 10 ms, 128 samples, 48,000 Hz.
         bytes.extend([0x40, 0x20, 0, 0, 0x40, 0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 0x20, 0, 0]);
         bytes.extend([0, 0, 0, 0x80, 0, 0, 0xbb, 0x80]);
         bytes.extend(tail);
@@ -37,14 +37,14 @@ pub fn golden() -> Vec<Vec<u8>> {
         // FEC and CONTROL (a key exchange).
         vec![1, 2, 0, 0, 0, 2, 0, 0, 0, 0x80, 0, 2, 0xde, 0xad, 0xbe, 0xef],
         vec![1, 3, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 0x11, 0x22, 0x33],
-        // KEEPALIVE, empty; the newer client's route probe; the answer to one.
+        // An empty KEEPALIVE, the newer client's route probe, and the reply to a route probe.
         vec![1, 4, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0],
         vec![1, 4, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 1, 0xa, 0xb, 0xc, 0xd],
         vec![1, 4, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 2, 0xa, 0xb, 0xc, 0xd],
         // LATENCY_PING and LATENCY_PONG: 1,234,567 us, ping 7.
         vec![1, 5, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7],
         vec![1, 6, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7],
-        // LATENCY_INFO of an older and of a newer client.
+        // LATENCY_INFO from an older and from a newer client.
         info(b"\x03pcm"),
         info(b"\x04opus\x02"),
         // A STUN Binding request without attributes.
@@ -56,7 +56,7 @@ pub fn golden() -> Vec<Vec<u8>> {
 pub fn expected_counter(datagram: &[u8]) -> &'static str {
     let payload = datagram.len().saturating_sub(12);
     match datagram {
-        // STUN: a Binding request or indication of the right length without attributes, or other STUN.
+        // STUN: a Binding request or indication without attributes and with the right length, or another STUN message.
         [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, ..] if datagram.len() == 20 => "stun_requests",
         [0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42, ..] if datagram.len() == 20 => "ignored",
         [0, _, _, _, 0x21, 0x12, 0xa4, 0x42, ..] => "dropped_stun",
@@ -68,14 +68,14 @@ pub fn expected_counter(datagram: &[u8]) -> &'static str {
         [_, 4, ..] => "keepalives",
         [_, 5, ..] if payload < 12 => "dropped_payload",
         [_, 5, ..] => "pings",
-        // Five floats, two words and the codec length are 29 bytes; then the codec.
+        // Five floats, two words and the codec length are 29 bytes. The codec follows.
         [_, 7, ..] if payload < 29 || payload < 29 + usize::from(datagram[40]) => "dropped_payload",
         [_, 7, ..] => "latency_infos",
         _ => "dropped_type",
     }
 }
 
-/// A small generator (splitmix64), the same on every platform.
+/// A small random number generator (splitmix64) with the same results on every platform.
 pub struct Random(pub u64);
 
 impl Random {

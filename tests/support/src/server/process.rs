@@ -1,4 +1,4 @@
-//! Starts the server, reads its log, sends it signals, and waits for its end.
+//! Starts the server, reads its log, sends signals to it, and waits for its end.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,7 +31,7 @@ pub struct ServerExit {
     pub code: Option<i32>,
     /// Everything it logged.
     pub lines: Vec<String>,
-    /// The time from the stop signal to the end of its log.
+    /// The time from the stop signal to the end of the log.
     pub took: Duration,
 }
 
@@ -81,7 +81,8 @@ const VARIABLES: [&str; 35] = [
     "TRUST_PROXY",
 ];
 
-/// The program without the variables that it reads, in a time zone far from UTC. `PROGRAM` names another build of it.
+/// Prepares the program without the environment variables that it reads, in a time zone far from UTC. The environment variable `PROGRAM`
+/// selects another build.
 pub fn program(arguments: &[&str]) -> Command {
     let built = crate::built_program().into();
     let mut command = Command::new(std::env::var_os("PROGRAM").unwrap_or(built));
@@ -92,7 +93,7 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the program to its end, which must come without a signal.
+/// Runs the program until it exits without a signal.
 pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
     let mut command = program(arguments);
     prepare(&mut command);
@@ -109,8 +110,8 @@ pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
 }
 
 impl Server {
-    /// Starts `echo-server --port 0` with more options, and waits until it listens. It requests a receive buffer that every system
-    /// grants, so that its log is the same everywhere.
+    /// Starts `echo-server --port 0` with more options, and waits until it listens. It requests a receive buffer size that every system
+    /// grants, so that the log is the same everywhere.
     pub fn start(options: &[&str]) -> Self {
         Self::start_with(options, |_| {})
     }
@@ -153,7 +154,7 @@ impl Server {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         thread::spawn(move || {
             for text in stderr.lines() {
-                // Once nothing reads the lines any more, the pipe is closed.
+                // When the lines are no longer read, this thread ends and closes the pipe.
                 if text.is_ok_and(|text| line.send(text).is_err()) {
                     break;
                 }
@@ -220,7 +221,7 @@ impl Server {
         self.log = mpsc::channel().1;
     }
 
-    /// Waits for its end and returns the exit code.
+    /// Waits until the server exits and returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         poll_until("an end", || self.child.try_wait().unwrap()).code()
     }
@@ -230,7 +231,8 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// A counter in the signaling server's `/metrics`: of one dialect if the name has a label (`rooms{dialect="bbx"}`), else the sum of all.
+    /// A counter in the signaling server's `/metrics`. If the name has a label (`rooms{dialect="bbx"}`), it is the counter of that dialect,
+    /// otherwise the sum over all dialects.
     pub fn metric(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -278,7 +280,7 @@ pub fn is_root() -> bool {
     status.lines().any(|line| line.starts_with("Uid:\t0\t"))
 }
 
-/// Makes the command run without the privileges of root.
+/// Makes the command run without root privileges.
 #[cfg(target_os = "linux")]
 pub fn as_unprivileged_user(command: &mut Command) {
     use std::os::unix::process::CommandExt;

@@ -8,7 +8,7 @@ use nix::sys::socket::{LinkAddr, MsgFlags, SockFlag};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::net::{AddressFamily, SendFlags, SocketType, bind, ipproto, sendto, socket};
 
-/// Sends UDP datagrams over IPv4 with the source address of another socket on this machine. Requires the right to open raw sockets.
+/// Sends UDP datagrams over IPv4 with the source address of another socket on this machine. Requires permission to open raw sockets.
 pub struct SpoofedSocket {
     raw: OwnedFd,
     source: u16,
@@ -33,8 +33,8 @@ impl SpoofedSocket {
     }
 }
 
-/// The far end of a virtual cable to this machine: a pair of veth interfaces, of which the near one has addresses. Frames sent on it arrive
-/// as if another machine had sent them, with any source. Requires a network namespace.
+/// The far end of a virtual cable to this machine. The cable is a pair of veth interfaces; only the near interface has addresses. Frames
+/// that are sent at the far end arrive as if another machine had sent them, with any source address. Requires a network namespace.
 pub struct VethCable {
     raw: OwnedFd,
     far: LinkAddr,
@@ -46,7 +46,7 @@ impl VethCable {
     pub fn new(addresses: &[IpAddr]) -> Self {
         ip(&["link", "add", "near", "type", "veth", "peer", "name", "far"]);
         for address in addresses {
-            // Without duplicate address detection, which takes a second.
+            // `nodad` disables duplicate address detection, which takes a second.
             let check = if address.is_ipv6() { &["nodad"][..] } else { &[] };
             let address = format!("{address}/{}", if address.is_ipv6() { 64 } else { 24 });
             ip(&[&["address", "add", &address, "dev", "near"], check].concat());
@@ -70,7 +70,7 @@ impl VethCable {
         Self { raw: raw.unwrap(), far: link("far"), near: link("near").addr().unwrap() }
     }
 
-    /// Sends one datagram on the cable, in a packet of the IP version of the addresses.
+    /// Sends one datagram on the cable, over the IP version of the addresses.
     pub fn send(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
         let len = (8 + payload.len()) as u16;
         let (ether_type, addresses) = match (from.ip(), to.ip()) {
@@ -109,7 +109,7 @@ fn checksum(bytes: &[u8]) -> u16 {
 }
 
 fn ip(arguments: &[&str]) {
-    // On Debian it may not be on the PATH.
+    // On Debian, `ip` may not be on the PATH.
     let run = |program| Command::new(program).args(arguments).output();
     let done = run("ip").or_else(|_| run("/sbin/ip")).expect("the program ip (iproute2)");
     assert!(done.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
