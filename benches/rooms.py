@@ -6,8 +6,18 @@
 
 Requires Linux and Python's standard library. Starts the server without rate and connection limits, pinned to one processor, and
 runs the clients on another. Prints the server's resident memory and CPU time from /proc, which do not depend on the load of the
-machine. The delivery rate does, and above some ten thousand messages per second this client is the bottleneck. docs/benchmarks.md
-explains the figures.
+machine. The delivery rate does, and above some ten thousand messages per second this client is the bottleneck. Prints a JSON line
+per step:
+
+idle_bytes_per_connection     growth of VmRSS per upgraded, silent connection
+member_bytes_per_connection   growth of VmRSS per connection when all connections are in rooms of ten
+joins_per_s                   rate at which members create and join rooms, one at a time
+server_us_per_join            server CPU time per member
+server_us_per_delivery        server CPU time (schedstat, with system calls) per message received by a member; a message in a room of
+                              ten members counts as nine deliveries
+deliveries_per_server_cpu_s   the inverse
+other_cpus                    CPU cores used by other processes; above 0.3, rates per second are unreliable, and CPU time figures are
+                              accurate only to a few tenths
 """
 
 import argparse
