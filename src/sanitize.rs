@@ -19,9 +19,14 @@ pub fn is_control_or_bidi(letter: char) -> bool {
 
 /// Truncates `text` to at most `max_bytes` bytes, at a character boundary.
 pub fn truncate_bytes(mut text: String, max_bytes: usize) -> String {
-    let end = (0..=max_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    text.truncate(end.unwrap_or(0));
+    text.truncate(prefix(&text, max_bytes).len());
     text
+}
+
+/// The longest prefix of `text` that has at most `max_bytes` bytes and ends at a character boundary.
+pub fn prefix(text: &str, max_bytes: usize) -> &str {
+    let end = (0..=max_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]

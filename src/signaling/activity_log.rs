@@ -14,7 +14,7 @@ use super::counters::CountersByDialect;
 use super::rooms::RoomKey;
 use super::timers::{TimerEvent, Timers};
 use super::{ConnId, Dialect};
-use crate::sanitize::truncate_bytes;
+use crate::sanitize::{prefix, truncate_bytes};
 use crate::time::{Time, WallClock};
 
 /// How long the log stays active after a snapshot.
@@ -295,9 +295,8 @@ pub(super) struct Redacted {
 /// Redacts secrets and truncates the message. Works on any text, because malformed messages are the ones that operators inspect. When in
 /// doubt, it redacts.
 pub(super) fn redact(text: &str) -> Redacted {
-    let end = (0..=MAX_KEPT_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    let mut rest = &text[..end];
-    let mut is_truncated = end < text.len();
+    let mut rest = prefix(text, MAX_KEPT_BYTES);
+    let mut is_truncated = rest.len() < text.len();
     let (mut stored, mut message_type, mut depth) = (String::new(), None, 0_i32);
     while !rest.is_empty() {
         let (outside, literal, after) = split_string_literal(rest);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sanitize::prefix;
+
 /// Maximum length of a close reason, in bytes: a control frame carries 125 bytes, and two of them are the code.
 const MAX_REASON_BYTES: usize = 123;
 
@@ -64,8 +66,7 @@ impl CloseCode {
     /// A code and reason that fit a close frame: [`CloseCode::REJECTED_BY_ROOM`] instead of a code that is not allowed, and the reason
     /// cut to 123 bytes.
     pub fn for_frame(self, reason: &str) -> (Self, &str) {
-        let end = (0..=reason.len().min(MAX_REASON_BYTES)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
-        (if self.is_allowed_in_frame() { self } else { Self::REJECTED_BY_ROOM }, &reason[..end])
+        (if self.is_allowed_in_frame() { self } else { Self::REJECTED_BY_ROOM }, prefix(reason, MAX_REASON_BYTES))
     }
 }
 

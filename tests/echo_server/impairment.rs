@@ -101,7 +101,7 @@ fn options(seed: u64) -> Vec<String> {
     let mut random = Random(seed);
     let mut options = vec!["--seed".to_owned(), seed.to_string()];
     let mut maybe = |option: &str, value: String| {
-        if random.next().is_multiple_of(2) {
+        if random.next_u64().is_multiple_of(2) {
             options.extend([option.to_owned(), value]);
         }
     };

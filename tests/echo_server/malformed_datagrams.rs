@@ -105,7 +105,7 @@ fn random_datagrams_are_survived_and_counted() {
     for _ in 0..datagrams {
         // Most datagrams are short, some up to 2 KiB. Two of three begin like a packet.
         let len = if random.below(50) == 0 { random.below(2_048) } else { random.below(80) };
-        let mut datagram: Vec<u8> = std::iter::repeat_with(|| random.next() as u8).take(len as usize).collect();
+        let mut datagram: Vec<u8> = std::iter::repeat_with(|| random.next_u64() as u8).take(len as usize).collect();
         if random.below(3) > 0 && datagram.len() > 1 {
             datagram[0] = 1;
             datagram[1] = random.below(9) as u8;

@@ -38,7 +38,7 @@ fn every_transcript_passes_against_the_in_memory_hub() {
 struct RecordingSink {
     messages: Vec<(ConnId, Value)>,
     texts: Vec<String>,
-    expect_closed: Vec<ConnId>,
+    closed: Vec<ConnId>,
 }
 
 impl EventSink for RecordingSink {
@@ -51,7 +51,7 @@ impl EventSink for RecordingSink {
     }
 
     fn close(&mut self, conn: ConnId, _: u16, _: &str) {
-        self.expect_closed.push(conn);
+        self.closed.push(conn);
     }
 
     fn ping(&mut self, _: ConnId) {}
@@ -140,7 +140,7 @@ fn idle_timeout_exempts_receive_only_control_channels() {
     connect(&mut hub, 2, "/rooms/radio/remotecontrol", &token(&secret, "radio"));
     let mut sink = RecordingSink::default();
     hub.on_deadline(Time::from_millis(20_000), &mut sink);
-    assert_eq!(sink.expect_closed, [ConnId(1)]);
+    assert_eq!(sink.closed, [ConnId(1)]);
 }
 
 #[test]

@@ -67,7 +67,7 @@ struct RecordingSink {
     messages: BTreeMap<ConnId, Vec<String>>,
     topics: Vec<UpdateKey>,
     events: Vec<ControlSurfaceEvent>,
-    expect_closed: Vec<(ConnId, u16)>,
+    closed: Vec<(ConnId, u16)>,
 }
 
 impl EventSink for RecordingSink {
@@ -87,7 +87,7 @@ impl EventSink for RecordingSink {
     }
 
     fn close(&mut self, conn: ConnId, code: u16, _: &str) {
-        self.expect_closed.push((conn, code));
+        self.closed.push((conn, code));
     }
 
     fn ping(&mut self, _: ConnId) {}
@@ -134,9 +134,23 @@ fn send(hub: &mut Hub, sink: &mut RecordingSink, conn: u64, at: u64, message: &V
     hub.on_text(second(at), ConnId(conn), &message.to_string(), sink);
 }
 
+fn join_message(code: &str) -> Value {
+    json!({"type": "join", "room_code": code})
+}
+
+/// Sends this many wrong codes from one address at second 1, at most ten on each of the connections 1 to 10.
+fn send_wrong_codes(hub: &mut Hub, sink: &mut RecordingSink, count: u64) {
+    for index in 0..count {
+        if index % 10 == 0 {
+            connect(hub, sink, 1 + index / 10, [192, 0, 2, 1]);
+        }
+        send(hub, sink, 1 + index / 10, 1, &join_message("0000"));
+    }
+}
+
 fn join(hub: &mut Hub, sink: &mut RecordingSink, conn: u64, code: &str) {
     connect(hub, sink, conn, [192, 0, 2, 1]);
-    send(hub, sink, conn, 0, &json!({"type": "join", "room_code": code}));
+    send(hub, sink, conn, 0, &join_message(code));
     assert_eq!(sink.last(conn)["type"], "welcome");
 }
 
@@ -236,35 +250,27 @@ fn room_is_limited_to_4096_parameters_which_can_still_be_set() {
 fn a_hundred_wrong_codes_block_an_address_for_fifteen_minutes() {
     let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
     room(&mut hub, "1234");
-    let join = |code: &str| json!({"type": "join", "room_code": code});
-    for conn in 1..=10 {
-        connect(&mut hub, &mut sink, conn, [192, 0, 2, 1]);
-        (0..10).for_each(|_| send(&mut hub, &mut sink, conn, 1, &join("0000")));
-    }
+    send_wrong_codes(&mut hub, &mut sink, 100);
     let invalid = json!({"type": "error", "code": "INVALID_ROOM", "message": "Invalid room code"});
-    send(&mut hub, &mut sink, 1, 1, &join("1234"));
+    send(&mut hub, &mut sink, 1, 1, &join_message("1234"));
     assert_eq!(sink.last(1), invalid);
     // A client at another address is admitted.
     connect(&mut hub, &mut sink, 11, [192, 0, 2, 2]);
-    send(&mut hub, &mut sink, 11, 1, &join("1234"));
+    send(&mut hub, &mut sink, 11, 1, &join_message("1234"));
     assert_eq!(sink.last(11)["type"], "welcome");
-    send(&mut hub, &mut sink, 1, 900, &join("1234"));
+    send(&mut hub, &mut sink, 1, 900, &join_message("1234"));
     assert_eq!(sink.last(1), invalid);
-    send(&mut hub, &mut sink, 1, 901, &join("1234"));
+    send(&mut hub, &mut sink, 1, 901, &join_message("1234"));
     assert_eq!(sink.last(1)["type"], "welcome");
-    assert!(sink.expect_closed.is_empty());
+    assert!(sink.closed.is_empty());
 }
 
 #[test]
 fn correct_code_is_accepted_after_99_wrong_ones() {
     let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
     room(&mut hub, "1234");
-    let join = |code: &str| json!({"type": "join", "room_code": code});
-    for conn in 1..=10 {
-        connect(&mut hub, &mut sink, conn, [192, 0, 2, 1]);
-        (0..10 - conn / 10).for_each(|_| send(&mut hub, &mut sink, conn, 1, &join("0000")));
-    }
-    send(&mut hub, &mut sink, 10, 1, &join("1234"));
+    send_wrong_codes(&mut hub, &mut sink, 99);
+    send(&mut hub, &mut sink, 10, 1, &join_message("1234"));
     assert_eq!(sink.last(10)["type"], "welcome");
 }
 
@@ -272,17 +278,13 @@ fn correct_code_is_accepted_after_99_wrong_ones() {
 fn wrong_codes_are_counted_for_4096_addresses() {
     let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
     room(&mut hub, "1234");
-    let join = |code: &str| json!({"type": "join", "room_code": code});
-    for conn in 1..=10 {
-        connect(&mut hub, &mut sink, conn, [192, 0, 2, 1]);
-        (0..10).for_each(|_| send(&mut hub, &mut sink, conn, 1, &join("0000")));
-    }
+    send_wrong_codes(&mut hub, &mut sink, 100);
     let mut wrong_code_from_another_address = |number: u16, sink: &mut _| {
         let [high, low] = number.to_be_bytes();
         connect(&mut hub, sink, 100 + u64::from(number), [10, 0, high, low]);
-        send(&mut hub, sink, 100 + u64::from(number), 2, &join("0000"));
+        send(&mut hub, sink, 100 + u64::from(number), 2, &join_message("0000"));
         if number >= 4_094 {
-            send(&mut hub, sink, 1, 2, &join("1234"));
+            send(&mut hub, sink, 1, 2, &join_message("1234"));
         }
     };
     (0..4_095).for_each(|number| wrong_code_from_another_address(number, &mut sink));

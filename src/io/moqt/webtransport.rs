@@ -22,6 +22,7 @@ use web_transport_proto::{
 
 use crate::moqt::codec::write_varint;
 use crate::moqt::error_code;
+use crate::sanitize::prefix;
 
 /// HTTP/3 error code `H3_NO_ERROR` (RFC 9114, section 8.1).
 pub(super) const H3_NO_ERROR: u32 = 0x100;
@@ -269,12 +270,9 @@ impl WebTransportSession {
 
     /// Sends `CLOSE_WEBTRANSPORT_SESSION` and waits until the peer has received it.
     pub(super) async fn close(mut self, code: u32, reason: &str, connection: &Connection) {
-        let mut end = MAX_CLOSE_REASON_BYTES.min(reason.len());
-        while !reason.is_char_boundary(end) {
-            end -= 1;
-        }
         let mut capsule = Vec::new();
-        Capsule::CloseWebTransportSession { code, reason: reason[..end].to_owned() }.encode(&mut capsule);
+        let reason = prefix(reason, MAX_CLOSE_REASON_BYTES).to_owned();
+        Capsule::CloseWebTransportSession { code, reason }.encode(&mut capsule);
         let mut frame = Vec::new();
         Frame::DATA.encode(&mut frame);
         write_varint(capsule.len() as u64, &mut frame);

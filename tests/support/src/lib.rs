@@ -3,7 +3,6 @@
 
 // Helpers panic if a test fails, and the names of most helpers describe them.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
-#![allow(clippy::return_self_not_must_use, clippy::should_implement_trait)]
 
 use std::path::{Path, PathBuf};
 

@@ -174,6 +174,7 @@ impl Sockets {
     }
 
     /// Connects to the same server, without clients.
+    #[must_use]
     pub fn without_clients(&mut self) -> Self {
         self.clients.clear();
         self.wait_for_connection_count();

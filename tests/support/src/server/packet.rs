@@ -12,7 +12,7 @@ pub fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
 /// AUDIO with `len` payload bytes that depend on the sequence.
 pub fn audio(sequence: u32, len: usize) -> Vec<u8> {
     let mut random = Random(u64::from(sequence) + 1);
-    let payload: Vec<u8> = std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(len).collect();
+    let payload: Vec<u8> = std::iter::repeat_with(|| random.next_u64().to_le_bytes()).flatten().take(len).collect();
     packet(0x01, sequence, &payload)
 }
 
@@ -80,7 +80,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -90,6 +90,6 @@ impl Random {
 
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.next_u64() % end
     }
 }
